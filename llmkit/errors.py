@@ -11,6 +11,7 @@ A user's mistake never shows a traceback. It shows three lines for each problem:
 which value, where, and the way out. Anything else that escapes is our bug: traceback, exit code 1.
 """
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -78,6 +79,27 @@ class ModelError(LlmkitError):
     """A checkpoint or a model is damaged, incomplete, or made for something else."""
 
     exit_code = 6
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM ended the work; the exit code is 128 plus the signal's number.
+
+    No Exception, as KeyboardInterrupt is none: nobody who handles errors should swallow it.
+    """
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def say(message: str) -> None:
+    """One line to the user on stderr; stdout is for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def clean_line(text: str) -> str:
+    """Text from data as one harmless line: control characters could command the terminal."""
+    return "".join(c if c.isprintable() else "\u23ce" if c == "\n" else " " for c in text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

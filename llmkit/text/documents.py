@@ -31,6 +31,9 @@ class StepCounts:
     documents_out: int = 0
     changed: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    """Whole documents, by reason."""
+    removed: Counter[str] = field(default_factory=Counter)
+    """What was taken out of documents that stayed: characters by kind, or paragraphs, or repaired lines."""
 
 
 def hash_text(text: str) -> str:

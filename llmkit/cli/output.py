@@ -1,0 +1,66 @@
+"""How results reach the user: readable lines, or JSON on stdout for programs."""
+
+import json
+from typing import Any
+
+import typer
+
+from llmkit.errors import clean_line
+
+SCORES = (
+    ("bits_per_byte", "bits per byte", "{:.4f}"),
+    ("bits_per_character", "bits per character", "{:.4f}"),
+    ("loss", "loss, nats a token", "{:.4f}"),
+    ("perplexity", "perplexity a token", "{:,.3f}"),
+    ("accuracy", "next-token accuracy", "{:.2%}"),
+    ("n_tokens", "over tokens", "{:,}"),
+    ("n_bytes", "over bytes", "{:,}"),
+)
+
+
+def show_json(result: Any) -> None:
+    """The result for a program."""
+    typer.echo(json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def show_metrics(metrics: dict[str, Any]) -> None:
+    """Held-out figures, one a line, and how they were computed."""
+    for key, name, form in SCORES:
+        if metrics.get(key) is not None:
+            typer.echo(f"{name:<22} {form.format(metrics[key])}")
+    method = metrics.get("method", {})
+    typer.echo(f"{'method':<22} " + ", ".join(f"{key} {value}" for key, value in method.items()))
+
+
+def show_receipt(manifest: dict[str, Any]) -> None:
+    """What `prepare` did: every document, character and token accounted for."""
+    typer.echo(f"{'sources':<22} {len(manifest['sources']):,}")
+    for encoding, number in sorted(_count(source["encoding"] for source in manifest["sources"]).items()):
+        typer.echo(f"  {encoding or 'own format':<20} {number:,}")
+    for name, step in manifest["steps"].items():
+        dropped = ", ".join(f"{count:,} {clean_line(reason)}" for reason, count in step["dropped"].items())
+        if step["changed"] or dropped:
+            changed = f"{step['changed']:,} of {step['documents_in']:,} documents changed"
+            typer.echo(f"{name:<22} {changed}{'; dropped: ' + dropped if dropped else ''}")
+    typer.echo(f"\n{'split':<12}{'documents':>11}{'characters':>14}{'bytes':>14}{'tokens':>14}")
+    for name, split in manifest["splits"].items():
+        numbers = (split["documents"], split["characters"], split["bytes"], split["tokens"])
+        typer.echo(f"{name:<12}{numbers[0]:>11,}" + "".join(f"{number:>14,}" for number in numbers[1:]))
+    for name, overlap in manifest["overlap"].items():
+        typer.echo(f"{overlap['share']:.2%} of {name} stands in train too")
+    tokenizer = manifest["tokenizer"]
+    typer.echo(
+        f"tokenizer {tokenizer['kind']}, {tokenizer['vocab_size']:,} entries, "
+        f"{manifest['bytes_per_token']:.2f} bytes a token"
+    )
+    for note in manifest["notes"]:
+        typer.echo(clean_line(note))
+    for sample in manifest["samples"]:
+        typer.echo(f"sample: {clean_line(sample)}")
+
+
+def _count(values: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return counts

@@ -1,0 +1,45 @@
+"""`llmkit prepare`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmkit.cli.options import DryRunOption, JsonOption, OverwriteOption, RecipeOption, SetOption
+
+
+def prepare_command(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, - (stdin), hf:NAME, builtin:NAME.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The prepared folder to write.")],
+    recipe: RecipeOption = None,
+    validation: Annotated[str | None, typer.Option(help="Your own validation text; nothing is held out then.")] = None,
+    test: Annotated[str | None, typer.Option(help="Your own test text.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Read every file as this, such as gb18030.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and count what cannot be read.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Control characters are an error.")] = False,
+    set_: SetOption = None,
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Clean, de-duplicate, split and tokenize text into a folder to train on."""
+    from llmkit.cli.output import show_json, show_receipt
+    from llmkit.config.loading import dump_recipe, load_recipe
+
+    overrides = [*(set_ or [])]
+    overrides += [f"prepare.read.encoding={encoding}"] if encoding else []
+    overrides += ["prepare.read.skip_bad=true"] if skip_bad else []
+    overrides += ["prepare.read.strict=true"] if strict else []
+    config = load_recipe(recipe, overrides)
+    if dry_run:
+        from llmkit.text.sources import find_files
+
+        typer.echo(dump_recipe(config))
+        typer.echo("\n".join(find_files(inputs)))
+        return
+    from llmkit.pipelines.prepare import prepare  # transformers loads here, so --help stays instant
+
+    prepared = prepare(inputs, out, config.prepare, validation=validation, test=test, overwrite=overwrite)
+    (show_json if json else show_receipt)(prepared.manifest)

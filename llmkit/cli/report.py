@@ -1,0 +1,23 @@
+"""`llmkit report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmkit.cli.options import JsonOption, RecipeOption, SetOption
+
+
+def report_command(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    recipe: RecipeOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write the run's report.html again."""
+    from llmkit.cli.output import show_json
+    from llmkit.config.loading import load_recipe
+    from llmkit.pipelines.report import report
+
+    result = report(load_recipe(recipe, set_ or []).report, run=run)
+    show_json(result) if json else typer.echo(result["report"])

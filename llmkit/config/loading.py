@@ -1,0 +1,148 @@
+"""Read a recipe: YAML file, then `--set section.key=value`, then the types.
+
+All mistakes are shown at once, each with its file and line. YAML says nothing of lines once it is
+parsed, so the node tree is walked here and every key's line is kept beside its value.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from llmkit.config.recipe import Recipe
+from llmkit.errors import Problem, UsageError, did_you_mean
+
+Key = tuple[str, ...]
+
+
+def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in `path` (defaults where it is None) with `overrides` such as `train.max_steps=10` on top.
+
+    Raises:
+        UsageError: unreadable file, bad YAML, unknown keys, wrong types or ranges; all of them at once.
+    """
+    values: dict[str, Any] = {}
+    places: dict[Key, str] = {}
+    problems: list[Problem] = []
+    if path is not None:
+        values = _read_yaml(path, places, problems)
+    for override in overrides:
+        _apply_override(values, override, places, problems)
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        problems += [_to_problem(item, places, path) for item in error.errors(include_url=False)]
+    if problems:
+        raise UsageError.from_problems(problems)
+    return recipe
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML: every field, defaults included, in the order of the sections."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def list_fields(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every key that a recipe may have, dotted."""
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from list_fields(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _read_yaml(path: Path, places: dict[Key, str], problems: list[Problem]) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, near) if near else "give the path of a recipe, such as recipes/gpt2-tiny.yaml"
+        raise UsageError(f"there is no recipe {str(path)!r}", where=str(path.parent), hint=hint) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"the recipe cannot be read: {error}", where=str(path), hint="it must be a YAML file"
+        ) from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        what = f"the recipe is not valid YAML: {getattr(error, 'problem', None) or error}"
+        raise UsageError(what, where=f"{path}{line}", hint="check indentation, colons and quotes") from None
+    if node is None:
+        return {}
+    if not isinstance(node, yaml.MappingNode):
+        hint = "it starts with sections, such as `train:`"
+        raise UsageError("the recipe is not a mapping", where=f"{path}:1", hint=hint)
+    _note_places(node, (), str(path), places, problems)
+    return dict(yaml.safe_load(text))
+
+
+def _note_places(node: yaml.Node, prefix: Key, file: str, places: dict[Key, str], problems: list[Problem]) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key_node, value_node in node.value:
+        key = (*prefix, str(key_node.value))
+        where = f"{file}:{key_node.start_mark.line + 1}, {'.'.join(key)}"
+        if key in places:
+            hint = f"it already stands at {places[key].split(',')[0]}; YAML would silently keep the last"
+            problems.append(Problem(f"{'.'.join(key)} is given twice", where, hint))
+        places[key] = where
+        _note_places(value_node, key, file, places, problems)
+
+
+def _apply_override(values: dict[str, Any], override: str, places: dict[Key, str], problems: list[Problem]) -> None:
+    name, equals, text = override.partition("=")
+    key = tuple(name.strip().split("."))
+    where = f"--set {override}"
+    if not equals or not all(key):
+        problems.append(Problem(f"--set needs section.key=value, not {override!r}", where, "-s train.max_steps=100"))
+        return
+    target = values
+    for part in key[:-1]:
+        inner = target.get(part)
+        target[part] = target = dict(inner) if isinstance(inner, dict) else {}
+    try:
+        target[key[-1]] = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError:
+        target[key[-1]] = text
+    places[key] = where
+
+
+def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem:
+    """One pydantic error as three lines; the place is the nearest key that the user wrote."""
+    location: Key = tuple(part for part in map(str, item["loc"]) if not _is_union_branch(part))
+    name = ".".join(location)
+    where = next(
+        (places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places),
+        f"{path or 'recipe'}, {name}",
+    )
+    if item["type"] == "extra_forbidden":
+        section = _section_at(location[:-1])
+        return Problem(f"unknown key {name!r}", where, did_you_mean(location[-1], section.model_fields))
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return Problem(
+            f"{name or 'recipe'}: {message}", where, "see `llmkit --help` and the recipes/ folder for what fits"
+        )
+    field = _section_at(location[:-1]).model_fields.get(location[-1]) if location else None
+    hint = (field.description if field else None) or message
+    return Problem(f"{name} is {item['input']!r}: {message[:1].lower()}{message[1:]}", where, hint)
+
+
+def _is_union_branch(part: str) -> bool:
+    """pydantic names the branch of `int | Literal[...]` in the location; the user never wrote that."""
+    return part in {"int", "float", "str", "bool", "none"} or part.startswith(("literal[", "constrained-"))
+
+
+def _section_at(key: Key) -> type[BaseModel]:
+    section: type[BaseModel] = Recipe
+    for part in key:
+        field = section.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            break
+        section = field.annotation
+    return section

@@ -1,0 +1,27 @@
+"""How the optimizer moves. Nothing about the model or the data."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from llmkit.config.section import Section
+
+
+class Optim(Section):
+    """AdamW for everything, or Muon for the hidden matrices and AdamW for the rest."""
+
+    name: Literal["adamw", "muon"] = Field(default="adamw", description="muon: hidden matrices only; AdamW elsewhere.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="AdamW's peak value, reached after warmup.")
+    muon_learning_rate: float = Field(default=0.02, gt=0, description="Muon's peak value, for the hidden matrices.")
+    muon_momentum: float = Field(default=0.95, ge=0, lt=1, description="Nesterov momentum of Muon.")
+    weight_decay: float = Field(default=0.1, ge=0, description="On matrices only; never on biases, norms, embeddings.")
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    adam_beta2: float = Field(default=0.99, ge=0, lt=1)
+    adam_epsilon: float = Field(default=1e-8, gt=0)
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Clip the gradient's global norm; 0 never clips.")
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
+        default="cosine", description="wsd: warmup, stable, then decay over the last `decay_steps`."
+    )
+    warmup_steps: float = Field(default=0.05, ge=0, description="Optimizer steps; below 1, a share of all steps.")
+    decay_steps: float = Field(default=0.2, ge=0, description="wsd only: steps of the decay; below 1, a share.")
+    min_learning_rate_ratio: float = Field(default=0.0, ge=0, le=1, description="Where the decay ends.")

@@ -1,0 +1,51 @@
+"""How long, how much at once, how often to look. Nothing about the model or the optimizer."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from llmkit.config.section import Section
+
+
+class Train(Section):
+    """Batch size is said once, in sequences an optimizer step over all devices; accumulation follows from it."""
+
+    block_size: int = Field(default=256, ge=2, description="Tokens a sequence.")
+    max_steps: int | None = Field(default=None, ge=1, description="Optimizer steps.")
+    epochs: float | None = Field(default=None, gt=0, description="Passes over the train split.")
+    max_minutes: float | None = Field(
+        default=None, gt=0, description="A short trial turns the minutes into max_steps, which is then recorded."
+    )
+    global_batch_size: int = Field(default=32, ge=1, description="Sequences an optimizer step, over all devices.")
+    micro_batch_size: int | Literal["auto"] = Field(
+        default="auto", description="Sequences at once on one device; any value gives the same gradient."
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto", description="auto: bf16 where a short trial shows that this machine gains by it."
+    )
+    seed: int = Field(default=0, ge=0, description="Weights, order of the data and dropout follow from it.")
+    log_steps: int = Field(default=10, ge=1)
+    eval_steps: int | None = Field(default=None, ge=1, description="Default: ten times in a run.")
+    save_steps: int | None = Field(default=None, ge=1, description="Default: at every evaluation.")
+    max_eval_blocks: int = Field(
+        default=512, ge=1, description="Held-out blocks scored at each evaluation; the final one scores all."
+    )
+    early_stopping: int | None = Field(
+        default=None, ge=1, description="Stop after so many evaluations without a better held-out loss."
+    )
+    sample_prompt: str | None = Field(default="", description="Text to go on from at each evaluation; null: none.")
+    num_workers: int = Field(default=0, ge=0, description="Processes that read data; any number gives one order.")
+    tensorboard: bool = Field(default=False, description="Also write TensorBoard events (extra: tensorboard).")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Train":
+        given = [name for name in ("max_steps", "epochs", "max_minutes") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both say how long to train; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _micro_batch_is_positive(self) -> "Train":
+        if isinstance(self.micro_batch_size, int) and self.micro_batch_size < 1:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} is less than 1")
+        return self

@@ -1,0 +1,110 @@
+"""Score a causal language model over a whole token stream, each token counted exactly once.
+
+Block-wise, windows lie side by side and a token near a window's start has little context. With a stride
+below the block size, windows overlap and only the last `stride` tokens of each are scored, so every
+token has at least `block_size - stride` tokens of context; slower, and always a better figure.
+
+Everything is summed and divided once at the end. A mean of batch means would favour the short last batch.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedModel
+
+from llmkit.models.loading import embedding_rows
+from llmkit.objectives.causal_lm import IGNORE
+from llmkit.tokens.store import TokenStream
+
+LOGITS_AT_ONCE = 64_000_000
+
+
+@torch.inference_mode()
+def evaluate_causal_lm(
+    model: PreTrainedModel,
+    stream: TokenStream,
+    *,
+    block_size: int,
+    stride: int | None = None,
+    batch_size: int = 16,
+    precision: str = "fp32",
+    first_token: int | None = None,
+    max_windows: int | None = None,
+) -> dict[str, Any]:
+    """Summed nats and hits over `stream`: {"nats", "n_correct", "n_tokens"}.
+
+    The first token is predicted from `first_token`; by default from the stream's last, an end-of-text.
+    `max_windows` scores that many windows spread evenly over the stream, for a look while training.
+    """
+    device: torch.device = model.device
+    vocab_size = embedding_rows(model)
+    rows = max(1, min(batch_size, LOGITS_AT_ONCE // (vocab_size * block_size)))
+    nats, correct, n_tokens = 0.0, 0, 0
+    for windows in _group(_cut(len(stream), block_size, stride or block_size, max_windows), rows):
+        inputs, labels = _read(stream, windows, first_token)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(input_ids=inputs.to(device), use_cache=False).logits.flatten(0, 1)
+        labels = labels.flatten().to(device)
+        scored = labels != IGNORE
+        logits, labels = logits[scored].float(), labels[scored]
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        nats += losses.sum(dtype=torch.float64).item()
+        correct += int((logits.argmax(-1) == labels).sum())
+        n_tokens += len(labels)
+    return {"nats": nats, "n_correct": correct, "n_tokens": n_tokens}
+
+
+def to_metrics(sums: dict[str, Any], *, n_bytes: float, n_characters: float) -> dict[str, Any]:
+    """Sums as the figures that are reported; bytes and characters are those of the scored text."""
+    nats, n_tokens = sums["nats"], sums["n_tokens"]
+    loss = nats / n_tokens
+    return {
+        "loss": loss,
+        "perplexity": math.exp(loss) if loss < 700 else None,
+        "bits_per_byte": nats / math.log(2) / n_bytes,
+        "bits_per_character": nats / math.log(2) / n_characters,
+        "accuracy": sums["n_correct"] / n_tokens,
+        "n_tokens": n_tokens,
+        "n_bytes": round(n_bytes),
+        "n_characters": round(n_characters),
+    }
+
+
+Window = tuple[int, int, int]
+"""begin, first scored token, end: positions in the stream."""
+
+
+def _cut(n_tokens: int, block_size: int, stride: int, max_windows: int | None) -> Iterator[Window]:
+    n_windows = 1 + max(0, -(-(n_tokens - block_size) // stride))
+    step = max(1.0, n_windows / max_windows) if max_windows else 1.0
+    for number in range(min(n_windows, max_windows or n_windows)):
+        begin = int(number * step) * stride
+        yield begin, begin + (block_size - stride if begin else 0), min(begin + block_size, n_tokens)
+
+
+def _group(windows: Iterator[Window], size: int) -> Iterator[list[Window]]:
+    group: list[Window] = []
+    for window in windows:
+        group.append(window)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _read(stream: TokenStream, windows: list[Window], first_token: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and labels of some windows, short ones padded on the right."""
+    longest = max(end - begin for begin, _, end in windows)
+    inputs = torch.zeros(len(windows), longest, dtype=torch.long)
+    labels = torch.full((len(windows), longest), IGNORE)
+    for row, (begin, first, end) in enumerate(windows):
+        tokens = torch.from_numpy(stream.read(begin - 1, end - begin + 1))
+        if begin == 0 and first_token is not None:
+            tokens[0] = first_token
+        inputs[row, : end - begin] = tokens[:-1]
+        labels[row, first - begin : end - begin] = tokens[1 + first - begin :]
+    return inputs, labels

@@ -1,0 +1,90 @@
+"""The report's data receipt: what went in, what was dropped and why, and what each split holds.
+
+Reads the manifest of a prepared folder, as the run's own manifest carries it under `data`.
+"""
+
+from collections.abc import Iterable
+
+from llmkit.evaluation.page import Html, pairs, section, table, tag
+from llmkit.evaluation.run_record import Record, get_number, get_section
+
+SPLIT_COLUMNS = ("documents", "characters", "bytes", "tokens")
+_MOST_SOURCES = 200
+
+
+def render_data(data: Record) -> Html:
+    """The receipt as a section of the page; of what the manifest does not have, nothing."""
+    if not data:
+        return section("Data", tag("p", "The run's manifest says nothing of its data.", class_="quiet"))
+    return section("Data", _render_totals(data), _render_splits(data), _render_steps(data), _render_sources(data))
+
+
+def _render_totals(data: Record) -> Html:
+    splits = _get_records(get_section(data, "splits").values())
+    tokenizer = get_section(data, "tokenizer")
+    totals: list[tuple[str, object]] = [(name, _sum(splits, name)) for name in SPLIT_COLUMNS]
+    n_bytes, n_tokens = _sum(splits, "bytes"), _sum(splits, "tokens")
+    bytes_per_token = get_number(data, "bytes_per_token") or (n_bytes / n_tokens if n_bytes and n_tokens else None)
+    ratio = f"{bytes_per_token:.3f}" if bytes_per_token is not None else None
+    facts = [*totals, ("bytes per token", ratio), ("tokenizer", tokenizer.get("kind"))]
+    facts += [("vocabulary", tokenizer.get("vocab_size")), ("fingerprint", _shorten(tokenizer.get("fingerprint")))]
+    return pairs((name, value) for name, value in facts if value is not None)
+
+
+def _render_splits(data: Record) -> Html | None:
+    splits = {name: part for name, part in get_section(data, "splits").items() if isinstance(part, dict)}
+    if not splits:
+        return None
+    rows = [[name, *(part.get(column) for column in SPLIT_COLUMNS)] for name, part in splits.items()]
+    total = ["all", *(_sum(splits.values(), column) for column in SPLIT_COLUMNS)]
+    return tag("div", tag("h3", "Splits"), table(["split", *SPLIT_COLUMNS], rows, total=total))
+
+
+def _render_steps(data: Record) -> Html | None:
+    rows: list[list[object]] = []
+    for name, step in get_section(data, "steps").items():
+        if not isinstance(step, dict):
+            continue
+        dropped = get_section(step, "dropped")
+        reasons = ", ".join(
+            f"{reason} {n:,}" if isinstance(n, int) else f"{reason} {n}" for reason, n in dropped.items()
+        )
+        n_dropped = _sum([dropped], *dropped)
+        counts = (step.get("documents_in"), step.get("documents_out"), step.get("changed"), n_dropped or 0)
+        rows.append([name, *counts, reasons or "–"])
+    if not rows:
+        return None
+    header = ["step", "documents in", "out", "changed", "dropped", "reasons"]
+    return tag("div", tag("h3", "Cleaning and de-duplication"), table(header, rows))
+
+
+def _render_sources(data: Record) -> Html | None:
+    listed = data.get("sources")
+    sources = _get_records(listed) if isinstance(listed, list) else []
+    if not sources:
+        return None
+    columns = ("encoding", "documents", "characters", "bytes")
+    shown = sources[:_MOST_SOURCES]
+    rows = [[s.get("path"), *(s.get(column) for column in columns), _shorten(s.get("sha256"))] for s in shown]
+    left = len(sources) - len(shown)
+    return tag(
+        "details",
+        tag("summary", f"Sources: {len(sources):,}"),
+        table(["path", *columns, "SHA-256"], rows),
+        tag("p", f"and {left:,} more, listed in manifest.json", class_="quiet") if left else None,
+        open=len(sources) <= 12,
+    )
+
+
+def _sum(parts: Iterable[Record], *names: str) -> int | None:
+    """The sum of the counts under these names; None if no part has one."""
+    counts = [part[name] for part in parts for name in names if isinstance(part.get(name), int)]
+    return sum(counts) if counts else None
+
+
+def _get_records(values: Iterable[object]) -> list[Record]:
+    return [value for value in values if isinstance(value, dict)]
+
+
+def _shorten(digest: object) -> str | None:
+    return str(digest)[:12] if digest else None

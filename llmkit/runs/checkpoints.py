@@ -1,0 +1,83 @@
+"""Checkpoints: folders `step-N` that are whole or absent, and proven so when they are read.
+
+MANIFEST.json is written last and names every file with its size and SHA-256. Loading takes the newest
+that verifies. Pruning touches only folders of ours.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmkit.errors import ModelError
+from llmkit.files import hash_file, new_folder, read_json, write_json
+
+MANIFEST = "MANIFEST.json"
+_NAME = re.compile(r"step-(\d+)")
+
+
+@contextmanager
+def write_checkpoint(folder: Path, step: int, facts: dict[str, Any]) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes `folder/step-N` when the block ends well.
+
+    `facts` are all that a resumed run must agree with; they are kept in the manifest.
+    """
+    with new_folder(folder / f"step-{step}") as partial:
+        yield partial
+        files = {
+            str(path.relative_to(partial)): {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+            for path in sorted(partial.rglob("*"))
+            if path.is_file()
+        }
+        write_json(partial / MANIFEST, {"step": step, **facts, "files": files})
+
+
+def find_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
+    """The newest checkpoint that verifies, its manifest, and a line for each newer one passed over.
+
+    Raises:
+        ModelError: there is none.
+    """
+    passed_over: list[str] = []
+    for path in reversed(list_checkpoints(folder)):
+        fault = verify_checkpoint(path)
+        if fault is None:
+            return path, read_json(path / MANIFEST), passed_over
+        passed_over.append(f"{path.name} is damaged: {fault}")
+    what = "; ".join(passed_over) or "there is no checkpoint"
+    hint = "start again with --overwrite; the folder's own copies, if you have any, can be put back"
+    raise ModelError(f"nothing to resume from: {what}", where=str(folder), hint=hint)
+
+
+def verify_checkpoint(path: Path) -> str | None:
+    """What is wrong with a checkpoint; None where every file has its size and hash."""
+    try:
+        files = read_json(path / MANIFEST)["files"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"{MANIFEST}: {error}"
+    for name, expected in files.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != expected["bytes"]:
+            return f"{name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
+        if hash_file(file) != expected["sha256"]:
+            return f"{name} has another SHA-256 than when it was written"
+    return None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Our checkpoints, oldest step first; a user's `step-keep` or `checkpoint-10` is none."""
+    found = [(int(match[1]), path) for path in folder.glob("step-*") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> None:
+    """Delete all but the newest `n_newest` and `keep_steps`, each renamed first so no half is ever read."""
+    for path in list_checkpoints(folder)[:-n_newest]:
+        if int(path.name.removeprefix("step-")) not in keep_steps:
+            doomed = path.with_name(f".{path.name}.old")
+            path.rename(doomed)
+            shutil.rmtree(doomed)

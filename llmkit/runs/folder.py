@@ -1,0 +1,114 @@
+"""The run folder: what lies in it, and who may write to it.
+
+recipe.yaml  manifest.json  log.jsonl  checkpoints/step-N/  model/  metrics.json  report.html
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmkit.errors import ModelError, UsageError
+from llmkit.files import check_writable, read_json, write_json, write_text
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths and small files of one run."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    def append_log(self, record: dict[str, Any]) -> None:
+        """One more line of log.jsonl. A number that is not finite becomes null: NaN is not JSON."""
+        clean = {key: None if isinstance(v, float) and v - v != 0 else v for key, v in record.items()}
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(clean, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def truncate_log(self, last_step: int) -> None:
+        """Drop what was logged after `last_step`, so that a resumed run logs each step once."""
+        if not self.log.exists():
+            return
+        lines = self.log.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if (record := _parse(line)) and record.get("step", 0) <= last_step]
+        write_text(self.log, "".join(line + "\n" for line in kept))
+
+    def add_metrics(self, name: str, values: dict[str, Any]) -> None:
+        """Set one entry of metrics.json, such as `validation` or `training`."""
+        known = read_json(self.metrics) if self.metrics.exists() else {}
+        write_json(self.metrics, known | {name: values})
+
+
+def create_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
+    """Make the run folder, or take up an existing one where that was asked for.
+
+    Raises:
+        UsageError: the folder has something in it and neither --resume nor --overwrite was given, or
+            --overwrite would delete what is not a run; --resume where there is nothing to resume.
+        EnvironmentFault: it cannot be written to.
+    """
+    check_writable(path / "recipe.yaml")
+    run = RunFolder(path)
+    taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    if resume:
+        if not run.recipe.is_file():
+            raise UsageError(
+                f"there is no run to resume in {str(path)!r}", where="--resume", hint="start it without --resume"
+            )
+        return run
+    if taken and not overwrite:
+        hint = "--resume goes on with it, --overwrite deletes it first; or give another --out"
+        raise UsageError(f"{str(path)!r} is not empty", where="--out", hint=hint)
+    if taken:
+        if not run.recipe.is_file():
+            hint = "give the folder of a run, or an empty one"
+            raise UsageError(f"{str(path)!r} is not a run of llmkit; it is not deleted", where="--overwrite", hint=hint)
+        shutil.rmtree(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def open_run(path: Path) -> RunFolder:
+    """An existing run.
+
+    Raises:
+        ModelError: `path` is not a run folder.
+    """
+    run = RunFolder(path)
+    if not run.recipe.is_file():
+        hint = "give the --out folder of a training command"
+        raise ModelError(f"{str(path)!r} is not a run folder: it has no recipe.yaml", where=str(path), hint=hint)
+    return run
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """A log record; None for the torn last line of a killed run."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

@@ -1,0 +1,209 @@
+"""Clean documents in named steps, part by part, counting what each step changed, removed or dropped.
+
+A step takes the texts of one document's parts and gives them back cleaned; one that needs to see across the
+edge of two parts holds a little back. A step costs next to nothing on a text that does not need it: a cheap
+test on the whole text comes before every substitution.
+
+One line in STEPS for each step; the order there is the order in which they run. Mojibake comes before control
+characters because they are part of it. Knows nothing of files and formats.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+
+from llmkit.config.prepare import Clean
+from llmkit.errors import DataError, EnvironmentFault
+from llmkit.text.documents import Document, StepCounts
+from llmkit.text.gutenberg import strip_gutenberg
+from llmkit.text.mojibake import repair_mojibake
+from llmkit.text.parts import emit_document, group_documents, replay_texts
+from llmkit.text.quality import find_fault, has_rules
+from llmkit.text.whitespace import tidy_whitespace
+
+Fix = Callable[[str, Counter[str]], str]
+Step = Callable[[Iterable[str], StepCounts], Iterator[str]]
+
+_LINE_ENDS = re.compile("\r\n?|[\v\f\u2028\u2029]")
+_C0 = bytes({*range(32), 127} - set(b"\t\n\v\f\r"))
+_CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ufdd0-\ufdef\ud800-\udfff]")
+_CONTROL_BYTES = re.compile(rb"\xc2[\x80-\x9f]|\xef\xbb\xbf|\xef\xbf[\xbe\xbf]|\xef\xb7[\x90-\xaf]")
+
+
+def clean_documents(
+    documents: Iterable[Document], clean: Clean, strict: bool, counts: dict[str, StepCounts]
+) -> Iterator[Document]:
+    """Documents after all steps that `clean` asks for; `counts` gets one entry a step, in their order.
+
+    With `strict` a control character is a DataError that names the document. Texts that come out have no lone
+    surrogates, so they can always be encoded.
+    """
+    steps = [(counts.setdefault(name, StepCounts()), step) for name, wanted, step in STEPS if wanted(clean)]
+    rules = clean.quality
+    of_quality = counts.setdefault("quality", StepCounts()) if has_rules(rules) else None
+    emptied = counts.setdefault("empty", StepCounts())
+    for first, texts in group_documents(documents):
+        chain: Iterator[str] = _refuse_controls(texts, first) if strict else texts
+        for count, step in steps:
+            count.documents_in += 1
+            count.documents_out += 1
+            chain = step(chain, count)
+        if of_quality is not None:
+            of_quality.documents_in += 1
+            replay = replay_texts(chain)
+            if fault := find_fault(replay(), rules):
+                of_quality.dropped[fault] += 1
+                continue
+            of_quality.documents_out += 1
+            chain = replay()
+        emptied.documents_in += 1
+        n_out = 0
+        for document in emit_document(_without_blank(chain), first):
+            n_out += document.last
+            yield document
+        emptied.documents_out += n_out
+        if not n_out:
+            emptied.dropped["nothing left after cleaning"] += 1
+
+
+def fix_line_ends(text: str, removed: Counter[str]) -> str:
+    """Every kind of line end is one line feed; a form feed is one too."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if any(mark in text for mark in "\v\f\u2028\u2029"):
+        text = _LINE_ENDS.sub("\n", text)
+    return text
+
+
+def remove_controls(text: str, removed: Counter[str]) -> str:
+    """Without control characters, marks of byte order inside the text, lone surrogates and noncharacters."""
+    if not _has_controls(text):
+        return text
+    removed.update(map(_name_control, _CONTROL.findall(text)))
+    return _CONTROL.sub("", text.replace("\x85", "\n"))
+
+
+def fold_case(text: str, removed: Counter[str]) -> str:
+    """Lower case."""
+    return text.lower()
+
+
+def strip_punctuation(text: str, removed: Counter[str]) -> str:
+    """Each run of punctuation, Chinese too, is one space; none at the ends of a line."""
+
+    def put(match: re.Match[str]) -> str:
+        inside = (
+            match.start() > 0 and text[match.start() - 1] != "\n" and text[match.end() : match.end() + 1] not in "\n"
+        )
+        return " " if inside else ""
+
+    return _punctuation().sub(put, text)
+
+
+def simplify_chinese(text: str, removed: Counter[str]) -> str:
+    """Traditional Chinese characters become simplified ones, phrase by phrase (OpenCC t2s)."""
+    return _simplifier()(text)
+
+
+def _each_part(fix: Fix) -> Step:
+    """A step that does the same to each part."""
+
+    def step(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
+        changed = False
+        for text in texts:
+            fixed = fix(text, count.removed)
+            changed = changed or (fixed is not text and fixed != text)
+            yield fixed
+        count.changed += changed
+
+    return step
+
+
+def _normalize(form: str) -> Step:
+    return _each_part(lambda text, removed: unicodedata.normalize(form, text))
+
+
+STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
+    ("line ends", lambda clean: True, _each_part(fix_line_ends)),
+    ("mojibake", lambda clean: clean.mojibake, _each_part(repair_mojibake)),
+    ("controls", lambda clean: True, _each_part(remove_controls)),
+    ("unicode NFC", lambda clean: clean.unicode == "NFC", _normalize("NFC")),
+    ("unicode NFKC", lambda clean: clean.unicode == "NFKC", _normalize("NFKC")),
+    ("gutenberg", lambda clean: clean.gutenberg, strip_gutenberg),
+    ("whitespace", lambda clean: clean.whitespace, tidy_whitespace),
+    ("lowercase", lambda clean: clean.lowercase, _each_part(fold_case)),
+    ("punctuation", lambda clean: clean.strip_punctuation, _each_part(strip_punctuation)),
+    ("simplified", lambda clean: clean.simplify_chinese, _each_part(simplify_chinese)),
+)
+
+
+def _has_controls(text: str) -> bool:
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        return True
+    if len(data.translate(None, _C0)) < len(data):
+        return True
+    return not text.isascii() and _CONTROL_BYTES.search(data) is not None
+
+
+def _name_control(char: str) -> str:
+    if char == "\0":
+        return "NUL"
+    if char == "\ufeff":
+        return "byte order mark"
+    if "\ud800" <= char <= "\udfff":
+        return "lone surrogate"
+    return "control character" if char < "\xa0" else "noncharacter"
+
+
+def _refuse_controls(texts: Iterable[str], first: Document) -> Iterator[str]:
+    place = 0
+    for text in texts:
+        if _has_controls(text) and (found := _CONTROL.search(text)):
+            raise DataError(
+                f"{_name_control(found[0])} U+{ord(found[0]):04X} in the text",
+                where=f"{first.source}, document {first.index}, character {place + found.start()}",
+                hint="take it out, or let it be removed and counted: -s prepare.read.strict=false",
+            )
+        place += len(text)
+        yield text
+
+
+def _without_blank(texts: Iterable[str]) -> Iterator[str]:
+    """Nothing at all where all the parts together are white space."""
+    held: list[str] = []
+    stream = iter(texts)
+    for text in stream:
+        held.append(text)
+        if not text.isspace() and text:
+            yield from held
+            yield from stream
+
+
+@cache
+def _punctuation() -> re.Pattern[str]:
+    marks = "".join(
+        char
+        for code in range(0x10000)
+        if unicodedata.category(char := chr(code)).startswith("P")
+        or (len(plain := unicodedata.normalize("NFKC", char)) == 1 and plain in "$+<=>^`|~")
+    )
+    mark = "[" + re.escape(marks) + "]"
+    return re.compile(rf"[ \t]*{mark}(?:[ \t]|{mark})*")
+
+
+@cache
+def _simplifier() -> Callable[[str], str]:
+    try:
+        import opencc
+    except ImportError:
+        raise EnvironmentFault(
+            "simplify_chinese needs OpenCC",
+            where="prepare.clean.simplify_chinese",
+            hint="pip install 'llmkit[chinese]', or set it to false",
+        ) from None
+    convert: Callable[[str], str] = opencc.OpenCC("t2s").convert
+    return convert

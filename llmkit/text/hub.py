@@ -1,0 +1,88 @@
+"""Read data sets through `datasets`: `hf:NAME`, `hf:FOLDER`, with `:CONFIG` and `@SPLIT` where needed.
+
+A hub data set is streamed; a folder may be one of `save_to_disk`, or hold data files. Without `@SPLIT` the train
+split is taken, or the only one there is: prepare makes its own held-out splits.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from llmkit.config.prepare import Read
+from llmkit.errors import DataError, EnvironmentFault, did_you_mean
+from llmkit.text.columns import choose_column
+from llmkit.text.documents import Document
+from llmkit.text.parts import make_documents
+from llmkit.text.sources import Source, log
+
+
+def read_dataset(name: str, source: Source, read: Read) -> Iterator[Document]:
+    """Documents of a data set, one a row."""
+    rest, _, split = name.removeprefix("hf:").partition("@")
+    path, _, config = rest.partition(":")
+    rows = _choose_split(_load(path, config or None, name), split, name)
+    digest = hashlib.sha256()
+    column: str | None = None
+    for index, row in enumerate(rows):
+        if column is None:
+            column = choose_column(list(row), read.text_column, [row], name)
+        text = row[column]
+        if text is None or text == "":
+            source.skipped["empty"] += 1
+            continue
+        if not isinstance(text, str):
+            raise DataError(
+                f"column {column!r} holds {type(text).__name__}, not text",
+                where=f"{name}, row {index}",
+                hint="say which column holds the text: -s prepare.read.text_column=NAME",
+            )
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+        source.n_bytes += len(data)
+        yield from make_documents([text], name, index, read.max_doc_chars)
+    source.sha256 = digest.hexdigest()
+
+
+def _load(path: str, config: str | None, name: str) -> Any:
+    import datasets
+
+    folder = Path(path).expanduser()
+    try:
+        if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+            return datasets.load_from_disk(str(folder))
+        return datasets.load_dataset(str(folder) if folder.exists() else path, config, streaming=True)
+    except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ValueError) as error:
+        raise DataError(
+            f"no such data set: {_first_line(error)}",
+            where=name,
+            hint="hf:FOLDER, hf:NAME or hf:NAME:CONFIG@SPLIT; a private one needs `hf auth login`",
+        ) from None
+    except (ConnectionError, OSError) as error:
+        raise EnvironmentFault(
+            f"the hub cannot be reached: {_first_line(error)}",
+            where=name,
+            hint="check the network, or set HF_HUB_OFFLINE=1 to use what is in the cache",
+        ) from None
+
+
+def _choose_split(loaded: Any, split: str, name: str) -> Iterable[Mapping[str, object]]:
+    import datasets
+
+    if not isinstance(loaded, (datasets.DatasetDict, datasets.IterableDatasetDict)):
+        return loaded  # type: ignore[no-any-return]
+    names = [str(each) for each in loaded]
+    chosen = split or ("train" if "train" in names else names[0] if len(names) == 1 else "")
+    if chosen not in names:
+        raise DataError(
+            f"no split {chosen!r}" if chosen else "which split? There is no train split",
+            where=name,
+            hint=f"{did_you_mean(chosen, names)}; write {name.partition('@')[0]}@{names[0]}",
+        )
+    if not split and len(names) > 1:
+        log.warning("%s: split %s is read; left out: %s", name, chosen, ", ".join(n for n in names if n != chosen))
+    return loaded[chosen]  # type: ignore[no-any-return]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,156 @@
+"""Read .jsonl and .json: one document a row.
+
+A .jsonl file has one value a line. A .json file has one list of values, or values one after another (which is
+how many JSONL files are named), and is read value by value, never as a whole. A value is a text or an object
+with a key for the text; that key is chosen once a file. A line that is no JSON, a row without the key, a text
+that is no string: an error with the line number, or skipped and counted.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from llmkit.config.prepare import Read
+from llmkit.errors import DataError
+from llmkit.text.columns import choose_column, missing_column
+from llmkit.text.containers import Entry
+from llmkit.text.documents import Document
+from llmkit.text.encodings import TextStream
+from llmkit.text.parts import make_documents
+from llmkit.text.plain import MAX_ROW_CHARS, row_too_long, split_lines
+from llmkit.text.sources import Source
+from llmkit.text.tables import UNDECODED, refuse_row
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+_GAP = re.compile(r"[ \t\r\n,]*")
+
+
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    """Stands where a value should be."""
+
+    problem: str
+
+
+def read_jsonl(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """Documents of a .jsonl file."""
+    with entry.open(source) as file:
+        # With skip_bad an undecodable byte costs its line; without, it stops the reading.
+        stream = TextStream(file, read.encoding, entry.path, errors="surrogateescape" if read.skip_bad else "strict")
+        yield from _read_values(_parse_lines(split_lines(stream, entry.path)), entry.path, source, read)
+        source.encoding = stream.encoding
+
+
+def read_json(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """Documents of a .json file."""
+    with entry.open(source) as file:
+        stream = TextStream(file, read.encoding, entry.path)
+        yield from _read_values(_parse_stream(stream, entry.path), entry.path, source, read)
+        source.encoding = stream.encoding
+
+
+def _read_values(values: Iterable[tuple[int, object]], path: str, source: Source, read: Read) -> Iterator[Document]:
+    key: str | None = None
+    for index, (line, value) in enumerate(values):
+        where = f"{path}:{line}"
+        text: object = value
+        if isinstance(value, _Bad):
+            refuse_row(value.problem, where, source, read.skip_bad)
+            continue
+        if isinstance(value, dict):
+            if key is None:
+                key = choose_column(list(value), read.text_column, [value], where)
+            if key not in value:
+                if not read.skip_bad:
+                    raise missing_column(key, list(value), where)
+                source.skip(f"no key {key!r}", where)
+                continue
+            text = value[key]
+        if text is None or text == "":
+            source.skipped["empty"] += 1
+        elif isinstance(text, str):
+            yield from make_documents([text], path, index, read.max_doc_chars)
+        else:
+            what = f"{key!r} holds" if isinstance(value, dict) else "the row is"
+            refuse_row(f"{what} {_name_type(text)}, not a text", where, source, read.skip_bad)
+
+
+def _name_type(value: object) -> str:
+    names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
+    decoder = json.JSONDecoder()
+    for number, line in enumerate(lines, start=1):
+        if not (text := line.strip()):
+            continue
+        if UNDECODED.search(text):
+            yield number, _Bad("bytes that cannot be decoded")
+            continue
+        try:
+            yield number, decoder.decode(text)
+        except json.JSONDecodeError as error:
+            yield number, _Bad(f"no JSON: {error.msg} at column {error.colno}")
+        except RecursionError:
+            yield number, _Bad("nested too deeply")
+
+
+def _parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object]]:
+    """(line, value) of each value in a list, or of each value where there is no list around them."""
+    decoder = json.JSONDecoder()
+    pieces = iter(stream)
+    buffer, place, line = "", 0, 1
+    is_list: bool | None = None
+    while True:
+        start = (_SPACE if is_list is None else _GAP).match(buffer, place).end()  # type: ignore[union-attr]
+        line += buffer.count("\n", place, start)
+        place = start
+        if is_list is None and place < len(buffer):
+            is_list = buffer[place] == "["
+            place += is_list
+            continue
+        if is_list and buffer[place : place + 1] == "]":
+            return
+        error: json.JSONDecodeError | None = None
+        if place < len(buffer):
+            try:
+                value, end = decoder.raw_decode(buffer, place)
+                # A number at the buffer's end may go on in the next piece.
+                if end < len(buffer) or isinstance(value, (str, dict, list)):
+                    yield line, value
+                    line += buffer.count("\n", place, end)
+                    place = end
+                    continue
+            except json.JSONDecodeError as caught:
+                error = caught
+            except RecursionError:
+                raise _bad_json("nested too deeply", path, line) from None
+        # Twice as much each time, so that a long value is not parsed once for each small piece.
+        more = _take_chars(pieces, max(1, len(buffer) - place))
+        if not more:
+            if place >= len(buffer) and not is_list:
+                return
+            where = line + (buffer.count("\n", place, error.pos) if error else 0)
+            raise _bad_json(error.msg if error else "the list is never closed", path, where)
+        buffer, place = buffer[place:] + more, 0
+        if len(buffer) > MAX_ROW_CHARS:
+            raise row_too_long(f"{path}:{line}")
+
+
+def _take_chars(pieces: Iterator[str], n_chars: int) -> str:
+    taken: list[str] = []
+    n_taken = 0
+    while n_taken < n_chars and (piece := next(pieces, None)) is not None:
+        taken.append(piece)
+        n_taken += len(piece)
+    return "".join(taken)
+
+
+def _bad_json(problem: str, path: str, line: int) -> DataError:
+    return DataError(
+        f"no JSON: {problem}",
+        where=f"{path}:{line}",
+        hint="mend the file, or write one row a line to a .jsonl file, of which --skip-bad leaves out bad lines",
+    )

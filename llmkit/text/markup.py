@@ -1,0 +1,167 @@
+"""Read .html and .epub: what a reader of the page sees, as plain lines.
+
+Scripts, styles and the head are left out, entities are decoded, block elements become lines with a blank line
+between paragraphs, `pre` keeps its lines. An EPUB is one document: its chapters in the order of the spine, the
+table of contents left out. Its XML is parsed without any entity declarations, and names inside the archive are
+only ever looked up in it.
+
+Does not tell the article from the navigation around it: that needs a boilerplate remover. A page is parsed as
+a whole, so memory grows with the single page (not with their number).
+"""
+
+import posixpath
+import re
+import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+from llmkit.config.prepare import Read
+from llmkit.errors import DataError
+from llmkit.text.containers import Entry
+from llmkit.text.documents import Document
+from llmkit.text.encodings import TextStream, detect_encoding
+from llmkit.text.parts import make_documents
+from llmkit.text.sources import Source
+
+# Noncharacters stand for line ends and spaces that must survive the folding of white space.
+_LINE, _PARAGRAPH, _SPACE = "\ufdd0", "\ufdd1", "\ufdd2"
+_MARKERS = re.compile("[\ufdd0-\ufdd2]")
+_PARAGRAPH_TAGS = "p h1 h2 h3 h4 h5 h6 blockquote ul ol dl table pre section article figure hr"
+_LINE_TAGS = "div br li tr dt dd header footer main aside nav address figcaption caption option form fieldset"
+_CELL_TAGS = "td th"
+_UNSEEN_TAGS = ["head", "script", "style", "noscript", "template", "iframe", "object", "svg", "math", "textarea"]
+_VOID_TAGS = set(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"])
+_SELF_CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*)((?:\s[^<>"']*(?:"[^"]*"|'[^']*')?)*)/>""")
+_DECLARED = re.compile(
+    rb"""<meta[^>]{1,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{1,80}encoding=["']([\w.:-]+)""", re.I
+)
+_MAX_MEMBER_BYTES = 256_000_000
+
+
+def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """One document of a .html file."""
+    with entry.open(source) as file:
+        page, source.encoding = _decode_page(file, read.encoding, entry.path)
+    yield from make_documents([html_to_text(page)], entry.path, 0, read.max_doc_chars)
+
+
+def read_epub(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """One document of an .epub file."""
+    with entry.open_seekable(source) as file:
+        chapters = _read_chapters(file, entry.path)
+        yield from make_documents(chapters, entry.path, 0, read.max_doc_chars)
+
+
+def html_to_text(page: str) -> str:
+    """The text of an HTML or XHTML page."""
+    from selectolax.lexbor import LexborHTMLParser
+
+    page = _MARKERS.sub("", page)
+    if "<?xml" in page[:200] or "XHTML" in page[:500] or "/1999/xhtml" in page[:2000]:
+        # An HTML parser takes <title/> for an opening tag and the whole book for its title.
+        page = _SELF_CLOSED.sub(_close_tag, page)
+    tree = LexborHTMLParser(page)
+    tree.strip_tags(_UNSEEN_TAGS, recursive=True)
+    body = tree.body
+    if body is None:
+        return ""
+    for node in body.css("pre"):
+        kept = (node.text() or "").strip("\n").replace("\n", _LINE).replace(" ", _SPACE)
+        node.replace_with(_PARAGRAPH + kept + _PARAGRAPH)
+    for tags, marker in ((_PARAGRAPH_TAGS, _PARAGRAPH), (_LINE_TAGS, _LINE), (_CELL_TAGS, " ")):
+        for node in body.css(",".join(tags.split())):
+            node.insert_before(marker)
+            node.insert_after(marker)
+    text = body.text(separator="")
+    text = re.sub(r"[ \t\n\r\f]+", " ", text)
+    text = re.sub(f" *[{_LINE}{_PARAGRAPH}][ {_LINE}{_PARAGRAPH}]*", _fold_markers, text)
+    text = text.strip("\n ").replace(_SPACE, " ")
+    return text + "\n" if text else ""
+
+
+def _fold_markers(match: re.Match[str]) -> str:
+    return "\n\n" if _PARAGRAPH in match[0] else "\n"
+
+
+def _close_tag(match: re.Match[str]) -> str:
+    return match[0] if match[1].lower() in _VOID_TAGS else f"<{match[1]}{match[2]}></{match[1]}>"
+
+
+def _decode_page(file: BinaryIO, encoding: str, path: str) -> tuple[str, str]:
+    """The page's text and encoding: a byte order mark, else UTF-8 if it is that, else what the page declares."""
+    import io
+
+    raw = file.read()
+    if encoding == "auto" and detect_encoding(raw[: 1 << 16], complete=len(raw) < 1 << 16) not in _UNICODE:
+        declared = _DECLARED.search(raw[:2048])
+        name = (declared[1] or declared[2]).decode().lower() if declared else ""
+        name = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252"}.get(name, name)
+        try:
+            return raw.decode(name), name
+        except (LookupError, UnicodeDecodeError):
+            pass  # a wrong declaration is common; the bytes themselves are asked
+    stream = TextStream(io.BytesIO(raw), encoding, path)
+    return "".join(stream), stream.encoding
+
+
+_UNICODE = ("ascii", "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+
+
+def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
+    try:
+        archive = zipfile.ZipFile(file)
+    except zipfile.BadZipFile as error:
+        raise _bad_epub(f"no zip archive ({error})", path) from None
+    with archive:
+        container = _parse_xml(archive, "META-INF/container.xml", path)
+        root_file = next((node.get("full-path") for node in container.iter() if _tag(node) == "rootfile"), None)
+        if not root_file:
+            raise _bad_epub("META-INF/container.xml names no package file", path)
+        package = _parse_xml(archive, root_file, path)
+        items = {node.get("id"): node for node in package.iter() if _tag(node) == "item"}
+        for reference in (node for node in package.iter() if _tag(node) == "itemref"):
+            item = items.get(reference.get("idref"))
+            if item is None or "nav" in (item.get("properties") or "").split():
+                continue
+            if "html" not in (item.get("media-type") or "html"):
+                continue  # a picture as a page of its own
+            name = posixpath.normpath(posixpath.join(posixpath.dirname(root_file), unquote(item.get("href") or "")))
+            page, _ = _decode_page(_open_member(archive, name, path), "auto", f"{path}!{name}")
+            if text := html_to_text(page):
+                yield text + "\n"
+
+
+def _tag(node: ElementTree.Element) -> str:
+    return node.tag.rpartition("}")[2]
+
+
+def _open_member(archive: zipfile.ZipFile, name: str, path: str) -> BinaryIO:
+    import io
+
+    try:
+        info = archive.getinfo(name)
+    except KeyError:
+        raise _bad_epub(f"{name} is missing in the archive", path) from None
+    with archive.open(info) as member:
+        data = member.read(_MAX_MEMBER_BYTES + 1)
+    if len(data) > _MAX_MEMBER_BYTES:
+        raise _bad_epub(f"{name} unpacks to more than {_MAX_MEMBER_BYTES:,} bytes", path)
+    return io.BytesIO(data)
+
+
+def _parse_xml(archive: zipfile.ZipFile, name: str, path: str) -> ElementTree.Element:
+    data = _open_member(archive, name, path).read()
+    if b"<!ENTITY" in data.replace(b"\0", b""):
+        raise _bad_epub(f"{name} declares XML entities", path)
+    try:
+        return ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise _bad_epub(f"{name} is no XML: {error}", path) from None
+
+
+def _bad_epub(problem: str, path: str) -> DataError:
+    return DataError(
+        f"not a sound EPUB: {problem}", where=path, hint="make it anew with Calibre, or leave it out with --skip-bad"
+    )

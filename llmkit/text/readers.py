@@ -1,0 +1,119 @@
+"""Turn what the user named into documents.
+
+One line in the table for each ending. With `read.skip_bad` each file is read twice, once to see that it can be
+read to its end: a file that breaks in the middle must not be half taken.
+
+Nothing is cleaned here: the text is what the file says.
+"""
+
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import BinaryIO, cast
+
+from llmkit.config.prepare import Read
+from llmkit.errors import DataError
+from llmkit.text.containers import Entry, find_entries
+from llmkit.text.corpora import read_builtin
+from llmkit.text.documents import Document
+from llmkit.text.hub import read_dataset
+from llmkit.text.json_rows import read_json, read_jsonl
+from llmkit.text.markup import read_epub, read_html
+from llmkit.text.plain import read_plain
+from llmkit.text.sources import Source, find_files, log
+from llmkit.text.tables import read_parquet, read_table
+
+READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
+    ".txt": read_plain,
+    ".md": read_plain,
+    "": read_plain,
+    ".html": read_html,
+    ".htm": read_html,
+    ".xhtml": read_html,
+    ".epub": read_epub,
+    ".jsonl": read_jsonl,
+    ".json": read_json,
+    ".csv": read_table,
+    ".tsv": read_table,
+    ".parquet": read_parquet,
+}
+
+
+def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:
+    """The documents of all inputs, in a fixed order, while `sources` fills with one record a source.
+
+    A record is appended when the reading of its source starts, and is complete when the next one starts.
+    DataError names the file, and line or byte, that cannot be read.
+    """
+    for name in find_files(inputs):
+        source = Source(name)
+        if name.startswith("hf:"):
+            sources.append(source)
+            yield from _count(read_dataset(name, source, read), source)
+        elif name.startswith("builtin:"):
+            sources.append(source)
+            yield from _count(read_builtin(name, source, read), source)
+        else:
+            yield from _read_file(name, read, sources)
+
+
+def _read_file(name: str, read: Read, sources: list[Source]) -> Iterator[Document]:
+    archive = Source(name)
+    for entry in _skip_damaged(find_entries(name, archive), archive, read):
+        if entry.path == "-" and read.skip_bad:
+            entry = _keep_stdin(entry)
+        source = Source(entry.path)
+        sources.append(source)
+        reader = READERS[entry.ending]
+        if read.skip_bad and (problem := _find_problem(reader(entry, Source(entry.path), read))):
+            source.skip("unreadable file", f"{entry.path}: {problem.problems[0].what}")
+            continue
+        yield from _count(reader(entry, source, read), source)
+        if not source.documents and not source.skipped:
+            source.skip("empty file", entry.path)
+    if archive.skipped:
+        sources.append(archive)
+
+
+def _skip_damaged(entries: Iterator[Entry], archive: Source, read: Read) -> Iterator[Entry]:
+    try:
+        yield from entries
+    except DataError as error:
+        if not read.skip_bad:
+            raise
+        archive.skip("unreadable file", f"{archive.path}: {error.problems[0].what}")
+
+
+def _find_problem(documents: Iterator[Document]) -> DataError | None:
+    level = log.level
+    log.setLevel("ERROR")  # what is skipped is said once, in the pass that counts
+    try:
+        for _ in documents:
+            pass
+    except DataError as error:
+        return error
+    finally:
+        log.setLevel(level)
+    return None
+
+
+def _keep_stdin(entry: Entry) -> Entry:
+    """Standard input can be read once; a copy on the disk can be read again."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the entry is read
+    with entry.open_raw() as raw:
+        while chunk := raw.read(1 << 20):
+            copy.write(chunk)
+
+    def reopen() -> BinaryIO:
+        copy.seek(0)
+        return cast(BinaryIO, io.BufferedReader(io.FileIO(copy.fileno(), closefd=False)))
+
+    return replace(entry, open_raw=reopen)
+
+
+def _count(documents: Iterator[Document], source: Source) -> Iterator[Document]:
+    for document in documents:
+        source.characters += len(document.text)
+        source.documents += document.last
+        yield document

@@ -1,0 +1,169 @@
+"""Find what the user named, open it, and keep the record of each source for the manifest.
+
+A folder gives its readable files, sorted, without hidden ones; a file that the user names is read whatever it
+is called, as text where its ending says nothing. A name that does not exist is bad input (exit code 3), not
+bad usage: recipes and scripts name inputs too.
+
+Knows nothing of formats; see readers.py.
+"""
+
+import glob
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llmkit.errors import DataError, EnvironmentFault, did_you_mean
+from llmkit.text.documents import StepCounts
+
+log = logging.getLogger(__name__)
+
+FORMATS = (".txt", ".md", ".html", ".htm", ".xhtml", ".epub", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
+COMPRESSIONS = (".gz", ".zst")
+SPECIAL = ("hf:", "builtin:")
+
+
+@dataclass(slots=True)
+class Source:
+    """One source as read: a file, a member of an archive, a hub data set or a built-in corpus."""
+
+    path: str
+    """As the user would write it; inside an archive `books.zip!a.txt`."""
+    n_bytes: int = 0
+    """Raw bytes: as on the disk, so compressed where the file is; of a member of a .zip, unpacked."""
+    sha256: str = ""
+    """Of the raw bytes, in hex; of the UTF-8 texts for `hf:` and `builtin:` sources."""
+    encoding: str = ""
+    """Python codec name; empty where the format has its own (parquet, epub, hf)."""
+    documents: int = 0
+    characters: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Files, rows or members left out, by reason."""
+
+    def skip(self, reason: str, where: str) -> None:
+        """Count something that is left out, and say so."""
+        self.skipped[reason] += 1
+        if self.skipped[reason] <= 5:  # the count is in the manifest; the log stays readable
+            log.warning("skipped: %s (%s)", where, reason)
+
+
+def find_files(inputs: Sequence[str]) -> list[str]:
+    """Files, in a fixed order, for a list of files, folders (recursive), globs, `-`, `hf:NAME`, `builtin:NAME`.
+
+    The order is that of the inputs, sorted within a folder or glob; a file named twice is taken once.
+    """
+    found: dict[str, None] = {}
+    for name in inputs:
+        if name == "-" or name.startswith(SPECIAL):
+            found[name] = None
+            continue
+        path = Path(name).expanduser()
+        if path.is_dir():
+            found.update(dict.fromkeys(_find_in_folder(path)))
+        elif path.exists():
+            found[str(path)] = None
+        elif glob.has_magic(name):
+            found.update(dict.fromkeys(_find_by_glob(str(path))))
+        else:
+            raise _not_found(path)
+    return list(found)
+
+
+def split_endings(name: str) -> tuple[str, str]:
+    """("x.jsonl.gz" -> (".jsonl", ".gz")): what the text is, and how it is packed; each may be empty."""
+    rest = name.lower()
+    packing = ""
+    if rest.endswith(COMPRESSIONS):
+        rest, packing = os.path.splitext(rest)
+    elif rest.endswith(".zip"):
+        return "", ".zip"
+    ending = os.path.splitext(rest)[1]
+    return (ending if ending in FORMATS else ""), packing
+
+
+def is_readable(name: str) -> bool:
+    """Whether the name's ending is one that llmkit reads."""
+    ending, packing = split_endings(name)
+    return bool(ending) or packing == ".zip"
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_documents(sources: Iterable[Source], counts: Mapping[str, StepCounts], n_documents: int) -> None:
+    """Raise DataError with every count where nothing usable is left."""
+    if n_documents:
+        return
+    records = list(sources)
+    n_read = sum(source.documents for source in records)
+    reasons = sum((source.skipped for source in records), Counter())
+    lines = [f"{reason}: {n}" for reason, n in sorted(reasons.items())]
+    for step, count in counts.items():
+        lines += [f"{step}: {reason}: {n}" for reason, n in sorted(count.dropped.items())]
+    names = ", ".join(source.path for source in records[:5]) + (", ..." if len(records) > 5 else "")
+    raise DataError(
+        f"no usable document: {n_read} read from {len(records)} sources, 0 left ({'; '.join(lines) or 'all empty'})",
+        where=names or "the inputs",
+        hint="look at the counts above: give other files, or loosen the filter that dropped them",
+    )
+
+
+def _find_in_folder(folder: Path) -> list[str]:
+    def refuse(error: OSError) -> None:
+        raise EnvironmentFault(
+            f"cannot list {error.filename}: {error.strerror}",
+            where=str(error.filename),
+            hint="check its rights, or name the files instead of the folder",
+        ) from None
+
+    names: list[str] = []
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        names += [str(Path(parent) / name) for name in files if not name.startswith(".")]
+    return _keep_readable(sorted(names), str(folder))
+
+
+def _find_by_glob(pattern: str) -> list[str]:
+    names: list[str] = []
+    for name in sorted(glob.glob(pattern, recursive=True)):
+        if not Path(name).is_dir():
+            names.append(name)
+        elif "**" not in pattern:  # "**" finds the files inside by itself
+            names += _find_in_folder(Path(name))
+    if not names:
+        raise DataError(
+            f"nothing matches {pattern}", where=pattern, hint="quote the pattern, and try it with ls; ** goes deeper"
+        )
+    return _keep_readable(names, pattern)
+
+
+def _keep_readable(names: list[str], where: str) -> list[str]:
+    kept = [name for name in names if is_readable(name)]
+    others = Counter(os.path.splitext(name)[1] or "no ending" for name in names if not is_readable(name))
+    listed = ", ".join(f"{ending} {n}" for ending, n in others.most_common(5))
+    if not kept:
+        raise DataError(
+            f"no file that can be read: {listed or 'the folder is empty'}",
+            where=where,
+            hint=f"llmkit reads {' '.join(FORMATS)}, also in .gz .zst .zip; a file named by itself is read as text",
+        )
+    if others:
+        log.warning("left out in %s, by ending: %s", where, listed)
+    return kept
+
+
+def _not_found(path: Path) -> DataError:
+    parent = path.parent
+    while not parent.is_dir() and parent != parent.parent:
+        path, parent = parent, parent.parent
+    names = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))[:200]
+    hint = did_you_mean(path.name, names) if names else f"{parent} is empty"
+    if len(hint) > 300:
+        hint = hint[:300] + " ..."
+    return DataError(f"no such file or folder: {path}", where=str(parent), hint=hint)

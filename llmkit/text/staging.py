@@ -1,0 +1,138 @@
+"""Keep cleaned documents on disk between the passes over them: split, tokenizer training, encoding.
+
+Two Arrow files: `documents.arrow`, one row a part, in batches of bounded size that are read back by memory map,
+and `totals.arrow`, one row a document. Both appear under their names only when they are whole, and the same
+documents always give the same bytes.
+
+Knows nothing of splits and tokens.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmkit.text.documents import Document
+
+DOCUMENTS_FILE = "documents.arrow"
+TOTALS_FILE = "totals.arrow"
+_BATCH_CHARS = 4_000_000
+_BATCH_ROWS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """One whole document, over all its parts."""
+
+    n_chars: int
+    n_bytes: int
+    """UTF-8."""
+    text_hash: str
+    """As documents.hash_text gives for the whole text."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageTotals:
+    """Everything that was staged."""
+
+    n_documents: int
+    n_chars: int
+    n_bytes: int
+
+
+def stage_documents(documents: Iterable[Document], folder: Path) -> StageTotals:
+    """Write documents to `folder`, which is made if missing. No text may hold a lone surrogate (see cleaners)."""
+    import pyarrow as pa
+
+    document_schema = pa.schema(
+        {"text": pa.large_string(), "source": pa.string(), "index": pa.int64(), "part": pa.int32(), "last": pa.bool_()}
+    )
+    total_schema = pa.schema({"n_chars": pa.int64(), "n_bytes": pa.int64(), "text_hash": pa.binary(32)})
+    folder.mkdir(parents=True, exist_ok=True)
+    n_documents = n_all_chars = n_all_bytes = 0
+    n_chars = n_bytes = 0
+    digest = hashlib.sha256()
+    with (
+        _BatchWriter(folder / DOCUMENTS_FILE, document_schema) as parts,
+        _BatchWriter(folder / TOTALS_FILE, total_schema) as totals,
+    ):
+        for document in documents:
+            text = document.text
+            data = text.encode()
+            n_chars += len(text)
+            n_bytes += len(data)
+            digest.update(data)
+            parts.write((text, document.source, document.index, document.part, document.last), len(text))
+            if document.last:
+                totals.write((n_chars, n_bytes, digest.digest()), 0)
+                n_documents += 1
+                n_all_chars += n_chars
+                n_all_bytes += n_bytes
+                n_chars = n_bytes = 0
+                digest = hashlib.sha256()
+    return StageTotals(n_documents, n_all_chars, n_all_bytes)
+
+
+def read_staged(folder: Path) -> Iterator[Document]:
+    """The staged documents, part by part, in the order in which they were written."""
+    for batch in _read_batches(folder / DOCUMENTS_FILE):
+        columns = [batch.column(name).to_pylist() for name in ("text", "source", "index", "part", "last")]
+        yield from map(Document, *columns)
+
+
+def read_totals(folder: Path) -> Iterator[Total]:
+    """One Total a document, in the same order."""
+    for batch in _read_batches(folder / TOTALS_FILE):
+        columns = [batch.column(name).to_pylist() for name in ("n_chars", "n_bytes", "text_hash")]
+        for n_chars, n_bytes, digest in zip(*columns, strict=True):
+            yield Total(n_chars, n_bytes, digest.hex())
+
+
+def _read_batches(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
+
+
+class _BatchWriter:
+    """Rows into an Arrow file, in batches of at most 4 M characters (or one row)."""
+
+    def __init__(self, path: Path, schema: Any) -> None:
+        import pyarrow as pa
+
+        self._path = path
+        self._unfinished = path.with_name(path.name + ".unfinished")
+        self._schema = schema
+        self._writer = pa.ipc.new_file(str(self._unfinished), schema)
+        self._rows: list[tuple[object, ...]] = []
+        self._n_chars = 0
+
+    def __enter__(self) -> "_BatchWriter":
+        return self
+
+    def write(self, row: tuple[object, ...], n_chars: int) -> None:
+        if self._rows and (self._n_chars + n_chars > _BATCH_CHARS or len(self._rows) >= _BATCH_ROWS):
+            self._flush()
+        self._rows.append(row)
+        self._n_chars += n_chars
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._rows:
+            columns = zip(*self._rows, strict=True)
+            arrays = [pa.array(list(cells), field.type) for cells, field in zip(columns, self._schema, strict=True)]
+            self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        self._rows, self._n_chars = [], 0
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+        if kind is None:
+            self._unfinished.replace(self._path)
+        else:
+            self._unfinished.unlink(missing_ok=True)

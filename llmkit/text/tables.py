@@ -1,0 +1,172 @@
+"""Read .csv, .tsv and .parquet: one document a row.
+
+A cell is text: "NA", "null" and "None" are kept as they are, and an empty cell is counted. In .csv quotes
+work as in RFC 4180, line ends inside them too; in .tsv a quote is a character like others, as the format's
+registration has it (text/tab-separated-values). A row with another number of cells than the header, or with
+a quote that never closes, is an error with its line number, or is skipped and counted; the rows behind it are
+read either way.
+
+Does not guess types: there are none.
+"""
+
+import csv
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+
+from llmkit.config.prepare import Read
+from llmkit.errors import DataError
+from llmkit.text.columns import choose_column
+from llmkit.text.containers import Entry
+from llmkit.text.documents import Document
+from llmkit.text.encodings import TextStream
+from llmkit.text.parts import make_documents
+from llmkit.text.plain import MAX_ROW_CHARS, split_lines, unify_line_ends
+from llmkit.text.sources import Source
+
+_N_LOOKED_AT = 100
+UNDECODED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of bytes that cannot be decoded
+
+Record = tuple[int, list[str] | str]
+"""The line where a record begins, and its cells, or what is wrong with it."""
+
+
+def read_table(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """Documents of a .csv or .tsv file with a header line."""
+    with entry.open(source) as file:
+        # With skip_bad an undecodable byte costs its row; without, it stops the reading.
+        stream = TextStream(file, read.encoding, entry.path, errors="surrogateescape" if read.skip_bad else "strict")
+        lines = split_lines(unify_line_ends(stream), entry.path)
+        records = _read_unquoted(lines) if entry.ending == ".tsv" else _read_quoted(lines)
+        header = next(records, None)
+        if header is None:
+            source.skip("empty file", entry.path)
+        else:
+            yield from _read_rows(header, records, entry.path, source, read)
+        source.encoding = stream.encoding
+
+
+def _read_rows(header: Record, records: Iterator[Record], path: str, source: Source, read: Read) -> Iterator[Document]:
+    line, columns = header
+    if isinstance(columns, str):
+        raise DataError(columns, where=f"{path}:{line}", hint="the header line must be sound, with each quote closed")
+    looked_at = list(islice(records, _N_LOOKED_AT))
+    rows = [dict(zip(columns, cells, strict=False)) for _, cells in looked_at if isinstance(cells, list)]
+    column = columns.index(choose_column(columns, read.text_column, rows, f"{path}:{line}"))
+    for index, (line, cells) in enumerate(chain(looked_at, records)):
+        problem = cells if isinstance(cells, str) else _find_problem(cells, columns)
+        if problem:
+            refuse_row(problem, f"{path}:{line}", source, read.skip_bad)
+        elif text := cells[column]:
+            yield from make_documents([text], path, index, read.max_doc_chars)
+        else:
+            source.skipped["empty"] += 1
+
+
+def _find_problem(cells: list[str], columns: list[str]) -> str:
+    if len(cells) != len(columns):
+        return f"{len(cells)} cells where the header has {len(columns)}"
+    if any(map(UNDECODED.search, cells)):
+        return "bytes that cannot be decoded"
+    return ""
+
+
+def refuse_row(problem: str, where: str, source: Source, skip_bad: bool) -> None:
+    """Count a bad row, or raise DataError for it."""
+    if not skip_bad:
+        raise DataError(problem, where=where, hint="mend the row, or leave bad rows out with --skip-bad")
+    source.skip(re.sub(r"\d+", "n", problem.partition(":")[0]), where)
+
+
+def _read_unquoted(lines: Iterable[str]) -> Iterator[Record]:
+    for number, line in enumerate(lines, start=1):
+        if line:
+            yield number, line.split("\t")
+
+
+def _read_quoted(lines: Iterator[str]) -> Iterator[Record]:
+    """Records of a CSV file; after a bad one the reading goes on with the line behind its first."""
+    csv.field_size_limit(MAX_ROW_CHARS)  # the module's own limit, 131,072, is less than a chapter
+    first = next(lines, None)
+    if first is None:
+        return
+    waiting = deque([first])
+    taken: list[str] = []
+
+    def take_lines() -> Iterator[str]:
+        n_chars = 0
+        while True:
+            line = waiting.popleft() if waiting else next(lines, None)
+            if line is None:
+                return
+            n_chars = len(line) if not taken else n_chars + len(line)
+            if n_chars > MAX_ROW_CHARS:
+                raise csv.Error("the quote is not closed within 64 M characters")
+            taken.append(line)
+            yield line + "\n"
+
+    delimiter = _guess_delimiter(first)
+    start = 1
+    reader = csv.reader(take_lines(), delimiter=delimiter, strict=True)
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            reason = "a quote that is never closed" if "unexpected end" in str(error) else f"bad quoting: {error}"
+            yield start, reason
+            waiting.extendleft(reversed(taken[1:]))
+            start += 1
+            taken.clear()
+            reader = csv.reader(take_lines(), delimiter=delimiter, strict=True)
+            continue
+        if cells:
+            yield start, cells
+        start += len(taken)
+        taken.clear()
+
+
+def _guess_delimiter(header: str) -> str:
+    """A comma, unless the header has none and another usual delimiter instead."""
+    return next((mark for mark in (",", ";", "\t", "|") if mark in header), ",")
+
+
+def read_parquet(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """Documents of a .parquet file, batch by batch."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with entry.open_seekable(source) as file:
+        try:
+            table = pyarrow.parquet.ParquetFile(file)
+            schema = table.schema_arrow
+            textual = [field.name for field in schema if _holds_text(field.type)]
+            sample: Callable[[], Iterable[dict[str, object]]] = lambda: [dict.fromkeys(textual, "x")]  # noqa: E731
+            column = choose_column(schema.names, read.text_column, sample(), entry.path)
+            if column not in textual:
+                raise DataError(
+                    f"column {column!r} holds {schema.field(column).type}, not text",
+                    where=entry.path,
+                    hint=f"columns with text: {', '.join(textual) or 'none'}",
+                )
+            index = 0
+            for batch in table.iter_batches(batch_size=256, columns=[column]):
+                for text in batch.column(0).to_pylist():
+                    if text:
+                        yield from make_documents([text], entry.path, index, read.max_doc_chars)
+                    else:
+                        source.skipped["empty"] += 1
+                    index += 1
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(
+                f"not a sound parquet file: {error}", where=entry.path, hint="write the file again"
+            ) from None
+
+
+def _holds_text(kind: object) -> bool:
+    import pyarrow.types as types
+
+    value = kind.value_type if types.is_dictionary(kind) else kind  # type: ignore[attr-defined]
+    return bool(types.is_string(value) or types.is_large_string(value) or types.is_string_view(value))

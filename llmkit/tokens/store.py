@@ -1,0 +1,185 @@
+"""Token ids on disk: Arrow files that `datasets.load_from_disk` opens, one row a document.
+
+Written from flat numpy arrays and read as memory maps; no id ever becomes a Python integer. The bytes
+depend on the rows alone, so the same input gives the same files.
+
+Knows nothing of blocks (blocks.py) nor of text.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from llmkit.errors import DataError
+
+TOKENS_A_BATCH = 1 << 20
+BYTES_A_FILE = 1 << 29
+
+Ids = np.ndarray[tuple[int], np.dtype[np.unsignedinteger[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One document, or one part of a long one, as it is stored."""
+
+    input_ids: Ids
+    source: str
+    index: int
+    part: int
+    n_characters: int
+    n_bytes: int
+    """Of the text in UTF-8; the end-of-text token has none."""
+    hash: str
+
+
+def smallest_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The smallest unsigned type that holds the ids 0 to vocab_size - 1."""
+    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
+
+
+def write_split(folder: Path, rows: Iterable[Row], dtype: np.dtype[Any]) -> None:
+    """Write `rows` as a `datasets` folder. The caller makes it atomic."""
+    folder.mkdir(parents=True)
+    schema = _schema(dtype)
+    names: list[str] = []
+    batches = _batches(rows, schema, dtype)
+    batch = next(batches, None)
+    while batch is not None:
+        name = f"data-{len(names):05d}.arrow"
+        names.append(name)
+        with pa.OSFile(str(folder / name), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+            while batch is not None and file.tell() < BYTES_A_FILE:
+                writer.write_batch(batch)
+                batch = next(batches, None)
+    _write_dataset_files(folder, names, schema)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split that was opened: its folder and its rows, memory-mapped."""
+
+    folder: Path
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All rows; the columns are those of Row."""
+        try:
+            state = json.loads((self.folder / "state.json").read_text())
+            files = [self.folder / entry["filename"] for entry in state["_data_files"]]
+            tables = [pa.ipc.open_stream(pa.memory_map(str(file))).read_all() for file in files]
+            return pa.concat_tables(tables) if tables else _schema(np.dtype(np.uint16)).empty_table()
+        except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+            hint = "run `llmkit prepare` again"
+            raise DataError(f"the prepared split is damaged: {error}", where=str(self.folder), hint=hint) from None
+
+    @cached_property
+    def stream(self) -> "TokenStream":
+        """All rows' ids, one after the other."""
+        chunks = [chunk.flatten().to_numpy() for chunk in self.table.column("input_ids").chunks]
+        return TokenStream([chunk for chunk in chunks if len(chunk)])
+
+    def total(self, column: str) -> int:
+        """The sum of a numeric column, such as n_bytes."""
+        return int(pa.compute.sum(self.table.column(column)).as_py() or 0)
+
+    def __reduce__(self) -> tuple[type["Split"], tuple[Path]]:
+        return Split, (self.folder,)  # data workers map the files again instead of copying them
+
+
+class TokenStream:
+    """Ids of a whole split as one ring: after the last token comes the first.
+
+    The last token is an end-of-text, and that is just what a model should see before the first document.
+    So on the ring every token has a context and is predicted exactly once.
+    """
+
+    def __init__(self, chunks: list[Ids]) -> None:
+        self._chunks = chunks
+        self._ends = np.cumsum([len(chunk) for chunk in chunks], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def read(self, start: int, length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """`length` ids from `start`, going round the ring; any integer is a start."""
+        out = np.empty(length, np.int64)
+        done, position = 0, start % len(self)
+        chunk = int(np.searchsorted(self._ends, position, side="right"))
+        while done < length:
+            begin = int(self._ends[chunk]) - len(self._chunks[chunk])
+            piece = self._chunks[chunk][position - begin : position - begin + length - done]
+            out[done : done + len(piece)] = piece
+            done += len(piece)
+            chunk = (chunk + 1) % len(self._chunks)
+            position = int(self._ends[chunk]) - len(self._chunks[chunk])
+        return out
+
+    def max_id(self) -> int:
+        """The largest id, to be held against a model's vocabulary."""
+        return max((int(chunk.max()) for chunk in self._chunks), default=0)
+
+
+def _schema(dtype: np.dtype[Any]) -> pa.Schema:
+    fields: list[tuple[str, pa.DataType]] = [
+        ("input_ids", pa.list_(pa.from_numpy_dtype(dtype))),
+        ("source", pa.string()),
+        ("index", pa.int64()),
+        ("part", pa.int32()),
+        ("n_characters", pa.int64()),
+        ("n_bytes", pa.int64()),
+        ("hash", pa.string()),
+    ]
+    features = {name: _feature(kind) for name, kind in fields}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.schema(fields, metadata=metadata)
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    return {"dtype": str(kind), "_type": "Value"}
+
+
+def _batches(rows: Iterable[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> Iterator[pa.RecordBatch]:
+    waiting: list[Row] = []
+    n_tokens = 0
+    for row in rows:
+        waiting.append(row)
+        n_tokens += len(row.input_ids)
+        if n_tokens >= TOKENS_A_BATCH:
+            yield _to_batch(waiting, schema, dtype)
+            waiting, n_tokens = [], 0
+    if waiting:
+        yield _to_batch(waiting, schema, dtype)
+
+
+def _to_batch(rows: list[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> pa.RecordBatch:
+    lengths = [len(row.input_ids) for row in rows]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    values = np.concatenate([row.input_ids for row in rows]).astype(dtype, copy=False)
+    columns = [pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))]
+    columns += [pa.array([getattr(row, name) for row in rows], schema.field(name).type) for name in schema.names[1:]]
+    return pa.record_batch(columns, schema=schema)
+
+
+def _write_dataset_files(folder: Path, names: list[str], schema: pa.Schema) -> None:
+    """The two JSON files that `datasets.load_from_disk` reads beside the Arrow files."""
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": name} for name in names],
+        "_fingerprint": "0" * 16,  # datasets' cache key; prepared folders are known by manifest.json
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": folder.name,
+    }
+    info = {"citation": "", "description": "", "homepage": "", "license": ""}
+    info |= json.loads(schema.metadata[b"huggingface"])["info"]
+    (folder / "state.json").write_text(json.dumps(state, indent=2))
+    (folder / "dataset_info.json").write_text(json.dumps(info, indent=2))

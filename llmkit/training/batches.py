@@ -1,0 +1,68 @@
+"""Which samples make which micro-batch: plain arithmetic on (step, rank), the same for any cut.
+
+Optimizer step s takes the samples s*G ... s*G + G-1 of the endless order, G being the global batch;
+each rank takes an equal contiguous share and cuts it into micro-batches, the last of them shorter.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llmkit.config.train import Train
+from llmkit.errors import UsageError
+
+TOKENS_AT_ONCE = 16_384
+LOGITS_AT_ONCE = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """How one global batch is cut over ranks and accumulation steps."""
+
+    global_batch_size: int
+    micro_batch_size: int
+    world_size: int
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Micro-batches a rank goes through in one optimizer step."""
+        return -(-self.global_batch_size // self.world_size // self.micro_batch_size)
+
+    def micro_batches(self, step: int, rank: int) -> Iterator[list[int]]:
+        """The sample numbers of each micro-batch of one optimizer step on one rank."""
+        share = self.global_batch_size // self.world_size
+        first = step * self.global_batch_size + rank * share
+        for begin in range(first, first + share, self.micro_batch_size):
+            yield list(range(begin, min(begin + self.micro_batch_size, first + share)))
+
+
+def plan_batches(train: Train, vocab_size: int, world_size: int) -> BatchPlan:
+    """The cut of the recipe's global batch.
+
+    `auto` takes as many sequences at once as keep activations and logits in bounds; since sums are
+    divided by the whole step's count, it changes speed and memory but no result.
+
+    Raises:
+        UsageError: the global batch is no multiple of the ranks.
+    """
+    if train.global_batch_size % world_size:
+        what = f"global_batch_size {train.global_batch_size} is not a multiple of {world_size} ranks"
+        raise UsageError(what, where="train.global_batch_size", hint="take a multiple, so every rank has equal work")
+    share = train.global_batch_size // world_size
+    if train.micro_batch_size != "auto":
+        return BatchPlan(train.global_batch_size, min(train.micro_batch_size, share), world_size)
+    at_once = min(TOKENS_AT_ONCE, LOGITS_AT_ONCE // vocab_size) // train.block_size
+    return BatchPlan(train.global_batch_size, max(1, min(share, at_once)), world_size)
+
+
+@dataclass(frozen=True, slots=True)
+class StepSampler:
+    """All micro-batches of the steps `first_step ... n_steps-1` on one rank, as torch's DataLoader wants them."""
+
+    plan: BatchPlan
+    rank: int
+    first_step: int
+    n_steps: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first_step, self.n_steps):
+            yield from self.plan.micro_batches(step, self.rank)

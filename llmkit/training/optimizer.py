@@ -1,0 +1,107 @@
+"""AdamW, or Muon for hidden matrices with AdamW for the rest; and the learning rate over the steps.
+
+Weight decay falls on matrices only: never on biases, norms or embeddings' positions.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from llmkit.config.optim import Optim
+
+
+def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
+    """The section's optimizer over all trainable weights."""
+    hidden, embeddings, vectors = group_weights(model)
+    adam: dict[str, Any] = {
+        "lr": section.learning_rate,
+        "betas": (section.adam_beta1, section.adam_beta2),
+        "eps": section.adam_epsilon,
+        "fused": True,
+    }
+    if section.name == "adamw":
+        decayed, free = hidden + embeddings, vectors
+        groups = [
+            {"params": decayed, "weight_decay": section.weight_decay},
+            {"params": free, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW([group for group in groups if group["params"]], **adam)
+    muon = torch.optim.Muon(
+        hidden,
+        lr=section.muon_learning_rate,
+        momentum=section.muon_momentum,
+        weight_decay=section.weight_decay,
+    )
+    return OptimizerPair(muon, torch.optim.AdamW(embeddings + vectors, weight_decay=0.0, **adam))
+
+
+def group_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Hidden matrices, embeddings (an untied output layer is one too), and vectors."""
+    looked_up = {
+        id(weight) for module in model.modules() if isinstance(module, nn.Embedding) for weight in module.parameters()
+    }
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    if output is not None:
+        looked_up |= {id(weight) for weight in output.parameters()}
+    groups: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+    for weight in model.parameters():
+        if weight.requires_grad:
+            groups[2 if weight.ndim < 2 else 1 if id(weight) in looked_up else 0].append(weight)
+    return groups
+
+
+class OptimizerPair(Optimizer):
+    """Two optimizers over different weights that step, schedule and save as one."""
+
+    def __init__(self, first: Optimizer, second: Optimizer) -> None:
+        self.pair = (first, second)
+        groups = [*first.param_groups, *second.param_groups]
+        super().__init__([dict(group) for group in groups], {})
+        self.param_groups = groups  # the same dictionaries, so a scheduler's new rate reaches both
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Step both. There is no closure: neither of the two needs one."""
+        for optimizer in self.pair:
+            optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of both."""
+        return {"pair": [optimizer.state_dict() for optimizer in self.pair]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore both, and take their groups up again, which loading makes anew."""
+        for optimizer, state in zip(self.pair, state_dict["pair"], strict=True):
+            optimizer.load_state_dict(state)
+        self.param_groups = [group for optimizer in self.pair for group in optimizer.param_groups]
+
+
+def learning_rate_factor(section: Optim, step: int, n_steps: int) -> float:
+    """What the peak rate is multiplied by at optimizer step `step` (from 0) of `n_steps`.
+
+    Linear warmup, then: cosine (Loshchilov and Hutter, 2017), linear, constant, or wsd: stable, then
+    linear over the last `decay_steps` (Hu et al., MiniCPM, 2024).
+    """
+    warmup = as_steps(section.warmup_steps, n_steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    floor = section.min_learning_rate_ratio
+    if section.schedule == "constant":
+        return 1.0
+    start = warmup if section.schedule != "wsd" else max(warmup, n_steps - as_steps(section.decay_steps, n_steps))
+    progress = max(0.0, (step - start) / max(1, n_steps - start))
+    left = (1 + math.cos(math.pi * progress)) / 2 if section.schedule == "cosine" else 1 - progress
+    return floor + (1 - floor) * max(0.0, left)
+
+
+def as_steps(value: float, n_steps: int) -> int:
+    """A number of steps as recipes give it: below 1 it is a share of all steps."""
+    return round(value * n_steps) if value < 1 else round(value)
+
+
+def count_weights(weights: Iterable[Tensor]) -> int:
+    """How many numbers there are in some tensors."""
+    return sum(weight.numel() for weight in weights)

@@ -1,0 +1,74 @@
+"""What this machine can do: which precision gains, how fast it multiplies, how much work a token is.
+
+MFU is model FLOPs over what the machine's matrix products reach: a data-sheet rate for known GPUs,
+otherwise measured here by one product of a usual shape.
+"""
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import cast
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+DENSE_BF16_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
+"""Dense bf16 peaks of NVIDIA's data sheets, by a word in the device's name."""
+
+GAIN_WORTH_BF16 = 1.3
+"""Below this, casting weights and activations eats what the products gain."""
+
+
+def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
+    """`bf16` or `fp32`, and why, in words for the log."""
+    if wanted != "auto":
+        return wanted, "as the recipe says"
+    if device.type == "cuda":
+        fit = torch.cuda.is_bf16_supported(including_emulation=False)
+        return ("bf16", "the GPU has it") if fit else ("fp32", "the GPU has no bf16")
+    gain = measure_matmul(torch.bfloat16, device) / measure_matmul(torch.float32, device)
+    return "bf16" if gain >= GAIN_WORTH_BF16 else "fp32", f"bf16 products run at {gain:.1f} times fp32's rate here"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which the forward pass runs."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def peak_flops(precision: str, device: torch.device) -> float:
+    """FLOP/s that matrix products reach in this precision."""
+    if device.type == "cuda" and precision == "bf16":
+        name = torch.cuda.get_device_name(device)
+        known = next((rate for word, rate in DENSE_BF16_FLOPS.items() if word in name), None)
+        if known is not None:
+            return known
+    return measure_matmul(torch.bfloat16 if precision == "bf16" else torch.float32, device)
+
+
+def measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
+    """FLOP/s of a (2048, 512) x (512, 2048) product, the best of five."""
+    a = torch.ones(2048, 512, dtype=dtype, device=device)
+    b = torch.ones(512, 2048, dtype=dtype, device=device)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * 2048 * 512 * 2048 / best
+
+
+def flops_a_token(model: PreTrainedModel, block_size: int) -> float:
+    """Forward and backward: 6 N + 12 L d T (Chowdhery et al., PaLM, 2022, appendix B).
+
+    N counts every weight that is multiplied, the output layer included even where it is tied; looking
+    an embedding up costs nothing.
+    """
+    config = cast(PretrainedConfig, model.config)
+    tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    n_matmul = sum(weight.numel() for weight in model.parameters() if weight.ndim >= 2 and id(weight) not in tables)
+    output = cast(nn.Linear | None, model.get_output_embeddings())
+    if output is not None and id(output.weight) in tables:
+        n_matmul += output.weight.numel()
+    return 6.0 * n_matmul + 12.0 * config.num_hidden_layers * config.hidden_size * block_size

@@ -1,0 +1,339 @@
+"""The one Trainer: transformers' loop with llmkit's losses, order of data, log and checkpoints.
+
+What it changes, and why:
+- An objective gives sums and counts; here they are divided by the count of the whole optimizer step
+  over all ranks. transformers leaves that to each model, and most models do it wrong.
+- Data comes from a sampler that is a function of the step, so resuming costs nothing and is exact.
+- A gradient that is not finite stops the run before the optimizer step.
+- Checkpoints are whole or absent (runs/checkpoints.py).
+- No work per micro-batch that nobody asked for: no NaN filter, no FLOP counting, no token gathers.
+
+It knows nothing of evaluation or generation: `hooks` are functions that the pipeline hands in.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
+
+from llmkit.config.optim import Optim
+from llmkit.config.train import Train
+from llmkit.errors import ModelError, TrainingFailed
+from llmkit.files import read_json, write_json
+from llmkit.runs.checkpoints import prune_checkpoints, write_checkpoint
+from llmkit.runs.folder import RunFolder
+from llmkit.training.batches import BatchPlan, StepSampler
+from llmkit.training.optimizer import build_optimizer, learning_rate_factor
+from llmkit.training.signals import catch_signals
+from llmkit.training.speed import autocast
+
+Batch = dict[str, Tensor]
+
+
+class Objective(Protocol):
+    """What is trained for; see objectives/. Counts are those of the labels that each loss sums over."""
+
+    def collate(self, samples: Sequence[Any], /) -> Batch: ...
+    def count(self, batch: Batch, /) -> dict[str, int]: ...
+    def sum_losses(self, model: nn.Module, batch: Batch, /) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about a run that was decided before its first step; kept in every checkpoint."""
+
+    n_steps: int
+    eval_steps: int
+    save_steps: int
+    batches: BatchPlan
+    precision: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the pipeline does at intervals: `evaluate` gives held-out numbers, `loss` among them."""
+
+    evaluate: Callable[[nn.Module], dict[str, Any]] | None
+    sample: Callable[[nn.Module], dict[str, Any]] | None
+    log: Callable[[dict[str, Any]], None]
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a checkpoint must remember beside weights, optimizer and random numbers."""
+
+    best_loss: float | None = None
+    best_step: int | None = None
+    stale_evaluations: int = 0
+    seconds: float = 0.0
+    n_tokens: int = 0
+
+
+class LlmkitTrainer(Trainer):
+    """Trains `model` on `samples` (indexed by sample number, endless) for `plan.n_steps` optimizer steps."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        objective: Objective,
+        samples: Any,
+        *,
+        run: RunFolder,
+        train: Train,
+        optim: Optim,
+        plan: Plan,
+        hooks: Hooks,
+    ) -> None:
+        self.objective: Objective = objective
+        self.samples, self.run, self.plan, self.hooks = samples, run, plan, hooks
+        self.train_section, self.optim_section = train, optim
+        self.progress = Progress()
+        self.first_step = 0
+        self.stop_signal: int | None = None
+        super().__init__(model, build_arguments(run, train, optim, plan), train_dataset=samples)
+        self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = False
+        self._window = _Window()
+
+    def fit(self, checkpoint: Path | None = None) -> Progress:
+        """Train from the start, or go on from `checkpoint`; SIGINT and SIGTERM save at the end of a step.
+
+        Raises:
+            TrainingFailed: a gradient that is not finite.
+        """
+        if checkpoint is not None:
+            self.progress = Progress(**read_json(checkpoint / "progress.json"))
+            self.first_step = read_json(checkpoint / "trainer_state.json")["global_step"]
+        self._started = time.perf_counter() - self.progress.seconds
+        with catch_signals() as received:
+            self._received = received
+            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        self.progress.seconds = time.perf_counter() - self._started
+        return self.progress
+
+    # ---- data ----
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Micro-batches by number; has no length, so that the loop counts steps and not epochs."""
+        sampler = StepSampler(self.plan.batches, self.args.process_index, self.first_step, self.plan.n_steps)
+        return DataLoader(
+            self.samples,
+            batch_sampler=sampler,
+            collate_fn=self.objective.collate,
+            # Its own generator: a loader draws a seed when it starts, which must not move the model's dropout.
+            generator=torch.Generator().manual_seed(self.args.seed),
+            num_workers=self.train_section.num_workers,
+            pin_memory=self.args.device.type == "cuda",
+        )
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Any]:
+        """The micro-batches of one optimizer step, and the counts of that step over all ranks."""
+        batches = [next(epoch_iterator) for _ in range(num_batches)]
+        counted = [self.objective.count(batch) for batch in batches]
+        counts = {name: sum(count[name] for count in counted) for name in counted[0]}
+        if self.args.world_size > 1:
+            total = torch.tensor(list(counts.values()), device=device)
+            torch.distributed.all_reduce(total)
+            counts = dict(zip(counts, total.tolist(), strict=True))
+        self._window.add_counts(counts)
+        return batches, counts
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A checkpoint that lacks a weight is damaged; transformers only warns, for tied weights too."""
+        missing = set(load_result.missing_keys) - set(self.model.all_tied_weights_keys)
+        if missing or load_result.unexpected_keys:
+            what = f"the checkpoint's weights do not fit the model: {sorted(missing) + load_result.unexpected_keys}"
+            raise ModelError(what, where=str(self.run.checkpoints), hint="resume with the recipe the run began with")
+
+    # ---- one step ----
+
+    def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of one micro-batch; the gradient of (sum / count of the whole step)."""
+        if not model.training:
+            model.train()
+        batch = {name: tensor.to(self.args.device, non_blocking=True) for name, tensor in inputs.items()}
+        with autocast(self.plan.precision, self.args.device):
+            sums = self.objective.sum_losses(model, batch)
+        parts = [sums[name] / count for name, count in num_items_in_batch.items() if count]
+        # DDP averages gradients over ranks; the counts are already those of all ranks together.
+        loss: Tensor = torch.stack(parts).sum() * self.args.world_size
+        self.accelerator.backward(loss)
+        self._window.add_sums(sums)
+        return loss.detach()
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
+        """The gradient's norm before clipping; the last gate before the weights change."""
+        value = float(super()._get_grad_norm(model, grad_norm))
+        if value != value or value in (float("inf"), float("-inf")):
+            step = self.state.global_step
+            first = step * self.plan.batches.global_batch_size
+            raise TrainingFailed(
+                f"the gradient is {value} at step {step + 1}; the weights were left as they are",
+                where=f"samples {first} to {first + self.plan.batches.global_batch_size - 1}, "
+                f"learning rate {self._get_learning_rate():.3g}",
+                hint="lower optim.learning_rate or raise optim.warmup_steps; train.precision=fp32 if it is bf16",
+            )
+        return value
+
+    def floating_point_ops(self, inputs: Batch) -> int:
+        """Never counted per batch: MFU comes from the model's shape."""
+        return 0
+
+    # ---- optimizer ----
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        if self.optimizer is None:
+            self.optimizer = build_optimizer(model or self.model_wrapped, self.optim_section)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
+        if self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(
+                optimizer or self.create_optimizer(),
+                lambda step: learning_rate_factor(self.optim_section, step, self.plan.n_steps),
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    # ---- at intervals ----
+
+    def _maybe_log_save_evaluate(  # type: ignore[override]
+        self, tr_loss: Tensor, grad_norm: float | None, model: nn.Module, *_: Any, learning_rate: float | None = None
+    ) -> None:
+        """Called after every optimizer step, and once more at the end of the loop."""
+        step = self.state.global_step
+        if step == self._globalstep_last_logged:
+            return
+        self._globalstep_last_logged = step
+        self.progress.n_tokens += self._window.n_last_step
+        last = step >= self.plan.n_steps
+        self.stop_signal = self._received[0] if self._received else None
+        if last or step % self.train_section.log_steps == 0:
+            self._log_train(grad_norm, learning_rate)
+        better = False
+        if self.hooks.evaluate is not None and not self.stop_signal and (last or step % self.plan.eval_steps == 0):
+            better = self._evaluate_now(model, self.hooks.evaluate)
+        if better or last or self.stop_signal or step % self.plan.save_steps == 0:
+            self._save_checkpoint(model)
+        patience = self.train_section.early_stopping
+        if self.stop_signal or (patience and self.progress.stale_evaluations >= patience):
+            self.control.should_training_stop = True
+
+    def _log_train(self, grad_norm: float | None, learning_rate: float | None) -> None:
+        self.hooks.log(
+            {
+                "kind": "train",
+                "step": self.state.global_step,
+                **self._window.drain(),
+                "learning_rate": learning_rate,
+                "grad_norm": grad_norm,
+                "seconds": time.perf_counter() - self._started,
+                "n_tokens": self.progress.n_tokens,
+            }
+        )
+
+    def _evaluate_now(self, model: nn.Module, evaluate: Callable[[nn.Module], dict[str, Any]]) -> bool:
+        """Score and sample; whether the held-out loss is the best so far."""
+        model.eval()
+        paused = time.perf_counter()
+        metrics = evaluate(model)
+        self.hooks.log({"kind": "eval", "step": self.state.global_step, **metrics})
+        if self.hooks.sample is not None and self.is_world_process_zero():
+            self.hooks.log({"kind": "sample", "step": self.state.global_step, **self.hooks.sample(model)})
+        self._window.pause(time.perf_counter() - paused)
+        loss, best = metrics["loss"], self.progress.best_loss
+        if best is not None and loss >= best:
+            self.progress.stale_evaluations += 1
+            return False
+        self.progress.best_loss, self.progress.best_step = loss, self.state.global_step
+        self.progress.stale_evaluations = 0
+        return True
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
+        """Weights, optimizer, schedule, random numbers and progress, whole or absent."""
+        step = self.state.global_step
+        paused = time.perf_counter()
+        self.progress.seconds = paused - self._started
+        facts = {"n_steps": self.plan.n_steps, "seed": self.args.seed, **self.plan.facts}
+        with write_checkpoint(self.run.checkpoints, step, facts) as folder:
+            self.accelerator.unwrap_model(model).save_pretrained(folder)
+            self._save_optimizer_and_scheduler(str(folder))
+            self._save_rng_state(str(folder))
+            self.state.save_to_json(str(folder / "trainer_state.json"))
+            write_json(folder / "progress.json", {name: getattr(self.progress, name) for name in Progress.__slots__})
+        best = self.progress.best_step
+        prune_checkpoints(self.run.checkpoints, {best} if best is not None else set())
+        self._window.pause(time.perf_counter() - paused)
+
+
+class _Window:
+    """Sums and counts since the last log line, kept on the device so that nothing waits for them."""
+
+    def __init__(self) -> None:
+        self.n_last_step = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.started = time.perf_counter()
+
+    def add_counts(self, counts: dict[str, int]) -> None:
+        self.n_last_step = next(iter(counts.values()))
+        for name, count in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+
+    def add_sums(self, sums: dict[str, Tensor]) -> None:
+        for name, value in sums.items():
+            # MPS has no float64; everywhere else a window's sum should not lose digits.
+            wide = torch.float32 if value.device.type == "mps" else torch.float64
+            detached = value.detach().to(wide)
+            self.sums[name] = self.sums[name] + detached if name in self.sums else detached
+
+    def pause(self, seconds: float) -> None:
+        """Time that was spent on evaluation and saving does not count against speed."""
+        self.started += seconds
+
+    def drain(self) -> dict[str, float]:
+        """Mean losses, and tokens a second, since the last call."""
+        seconds = time.perf_counter() - self.started
+        if torch.distributed.is_initialized():
+            for value in self.sums.values():
+                torch.distributed.all_reduce(value)
+        logged = {name: value.item() / max(1, self.counts[name]) for name, value in self.sums.items()}
+        logged["tokens_per_second"] = next(iter(self.counts.values())) / seconds
+        self._reset()
+        return logged
+
+
+def build_arguments(run: RunFolder, train: Train, optim: Optim, plan: Plan) -> TrainingArguments:
+    """The only place where transformers' arguments are made; whatever it would do by itself is off."""
+    return TrainingArguments(
+        output_dir=str(run.path),
+        max_steps=plan.n_steps,
+        per_device_train_batch_size=plan.batches.micro_batch_size,
+        gradient_accumulation_steps=plan.batches.accumulation_steps,
+        max_grad_norm=optim.max_grad_norm,
+        seed=train.seed,
+        use_cpu=not torch.cuda.is_available(),
+        logging_strategy="no",
+        eval_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        ignore_data_skip=True,
+        remove_unused_columns=False,
+        logging_nan_inf_filter=False,
+        ddp_find_unused_parameters=False,
+    )

@@ -1,0 +1,61 @@
+"""Try a few real optimizer steps on a copy of the model, to turn minutes into a number of steps.
+
+The number is then fixed and recorded, so the run itself never looks at a clock and can be repeated.
+"""
+
+import copy
+import time
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from llmkit.config.optim import Optim
+from llmkit.training.batches import BatchPlan
+from llmkit.training.optimizer import build_optimizer
+from llmkit.training.speed import autocast
+from llmkit.training.trainer import Objective
+
+WARMUP_STEPS = 2
+LEAST_STEPS = 4
+EVALUATIONS = 10
+"""How often a run looks at held-out text unless the recipe says otherwise; their time is part of the minutes."""
+
+
+def steps_in_minutes(minutes: float, step_seconds: float, evaluation_seconds: float) -> int:
+    """Optimizer steps that fit, with ten evaluations among them."""
+    return max(1, int((minutes * 60 - EVALUATIONS * evaluation_seconds) / step_seconds))
+
+
+def measure_step_seconds(
+    model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
+    device: torch.device, budget_seconds: float,
+) -> float:  # fmt: skip
+    """Mean seconds of an optimizer step on this machine now. The model and all random numbers stay as they are."""
+    with torch.random.fork_rng():
+        trial = copy.deepcopy(model).to(device).train()  # type: ignore[arg-type]
+        optimizer = build_optimizer(trial, optim)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+        n_steps, started, spent = 0, 0.0, 0.0
+        while n_steps < WARMUP_STEPS + LEAST_STEPS or spent < budget_seconds:
+            if n_steps == WARMUP_STEPS:
+                started = time.perf_counter()
+            _step(trial, objective, samples, optimizer, batches, precision, device, n_steps, optim.max_grad_norm)
+            n_steps += 1
+            spent = time.perf_counter() - started if n_steps > WARMUP_STEPS else 0.0
+        return spent / (n_steps - WARMUP_STEPS)
+
+
+def _step(
+    model: PreTrainedModel, objective: Objective, samples: Any, optimizer: torch.optim.Optimizer,
+    batches: BatchPlan, precision: str, device: torch.device, step: int, max_grad_norm: float,
+) -> None:  # fmt: skip
+    for numbers in batches.micro_batches(step, 0):
+        batch = objective.collate([samples[number] for number in numbers])
+        with autocast(precision, device):
+            sums = objective.sum_losses(model, {name: tensor.to(device) for name, tensor in batch.items()})
+        torch.stack(list(sums.values())).sum().mul(1e-3).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf")).item()
+    optimizer.step()
+    optimizer.zero_grad()

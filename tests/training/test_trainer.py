@@ -1,0 +1,174 @@
+"""The trainer against plain torch: losses, gradients, resume, and the gate before the optimizer step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import GPT2LMHeadModel
+
+from conftest import make_gpt2
+from llmkit.config.optim import Optim
+from llmkit.config.train import Train
+from llmkit.errors import TrainingFailed
+from llmkit.objectives.causal_lm import CausalLM
+from llmkit.runs.checkpoints import find_checkpoint
+from llmkit.runs.folder import RunFolder, create_run
+from llmkit.tokens.blocks import Blocks
+from llmkit.tokens.store import Split
+from llmkit.training.batches import plan_batches
+from llmkit.training.trainer import Hooks, LlmkitTrainer, Plan
+
+BLOCK = 16
+
+
+class Log(list[dict[str, Any]]):
+    """Records of a run, in memory."""
+
+    def of(self, kind: str, name: str) -> list[Any]:
+        return [record[name] for record in self if record["kind"] == kind]
+
+
+def make_trainer(
+    run: Path, split: Split, model: GPT2LMHeadModel, *, n_steps: int = 3, micro: int = 8, evaluate: Any = None,
+    resume: bool = False, objective: Any = None, optim: Optim | None = None, **train: Any,
+) -> tuple[LlmkitTrainer, Log]:  # fmt: skip
+    log = Log()
+    section = Train(
+        block_size=BLOCK, global_batch_size=8, micro_batch_size=micro, log_steps=1, precision="fp32", **train
+    )
+    plan = Plan(n_steps, train.get("eval_steps", 2), train.get("save_steps", 2), plan_batches(section, 50, 1), "fp32")
+    folder = RunFolder(run) if resume else create_run(run, resume=False, overwrite=False)
+    trainer = LlmkitTrainer(
+        model, objective or CausalLM(pad_token_id=0), Blocks(split, BLOCK, section.seed), run=folder, train=section,
+        optim=optim or Optim(learning_rate=1e-2, max_grad_norm=0.5), plan=plan,
+        hooks=Hooks(evaluate, None, log.append),
+    )  # fmt: skip
+    return trainer, log
+
+
+def state_of(model: GPT2LMHeadModel) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same_weights(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+@pytest.mark.parametrize("micro", [4, 3, 2, 1])
+def test_gradient_and_loss_do_not_depend_on_accumulation_steps(tmp_path: Path, tiny_split: Split, micro: int) -> None:
+    whole, whole_log = make_trainer(tmp_path / "whole", tiny_split, make_gpt2())
+    cut, cut_log = make_trainer(tmp_path / "cut", tiny_split, make_gpt2(), micro=micro)
+    whole.fit()
+    cut.fit()
+    assert cut_log.of("train", "grad_norm") == pytest.approx(whole_log.of("train", "grad_norm"), rel=1e-5)
+    assert cut_log.of("train", "loss") == pytest.approx(whole_log.of("train", "loss"), rel=1e-6)
+
+
+def test_steps_equal_a_loop_in_plain_torch(tmp_path: Path, tiny_split: Split) -> None:
+    trainer, log = make_trainer(
+        tmp_path / "run", tiny_split, make_gpt2(), n_steps=4, micro=3,
+        optim=Optim(learning_rate=1e-2, schedule="constant", warmup_steps=0, max_grad_norm=0.5, weight_decay=0.1),
+    )  # fmt: skip
+    trainer.fit()
+
+    model, blocks = make_gpt2(), Blocks(tiny_split, BLOCK, 0)
+    decayed = [weight for weight in model.parameters() if weight.ndim > 1]
+    free = [weight for weight in model.parameters() if weight.ndim == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": free, "weight_decay": 0.0}], lr=1e-2, betas=(0.9, 0.99)
+    )
+    losses, norms = [], []
+    for step in range(4):
+        total, count = torch.zeros(()), 0
+        for number in range(8 * step, 8 * step + 8):
+            inputs, labels = (torch.from_numpy(part) for part in blocks[number])
+            total = total + F.cross_entropy(model(input_ids=inputs[None]).logits[0], labels, reduction="sum")
+            count += len(labels)
+        (total / count).backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5).item())
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(total.item() / count)
+    assert log.of("train", "loss") == pytest.approx(losses, rel=1e-5)
+    assert log.of("train", "grad_norm") == pytest.approx(norms, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resumed_run_ends_with_the_same_weights_bit_for_bit(
+    tmp_path: Path, tiny_split: Split, name: str, num_workers: int
+) -> None:
+    optim = Optim.model_validate({"name": name})
+    straight, _ = make_trainer(tmp_path / "straight", tiny_split, make_gpt2(dropout=0.1), n_steps=7, optim=optim)
+    straight.fit()
+    stopped, _ = make_trainer(tmp_path / "stopped", tiny_split, make_gpt2(dropout=0.1), n_steps=7, optim=optim)
+    stopped.hooks = Hooks(None, None, lambda record: _raise_at(record, 6))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit()
+    checkpoint, manifest, _ = find_checkpoint(tmp_path / "stopped/checkpoints")
+    assert manifest["step"] == 4
+    resumed, log = make_trainer(
+        tmp_path / "stopped", tiny_split, make_gpt2(seed=9, dropout=0.1), n_steps=7, optim=optim, resume=True,
+        num_workers=num_workers,
+    )  # fmt: skip
+    resumed.fit(checkpoint)
+    assert log.of("train", "step") == [5, 6, 7]
+    assert_same_weights(state_of(resumed.model), state_of(straight.model))
+
+
+def _raise_at(record: dict[str, Any], step: int) -> None:
+    if record["step"] == step:
+        raise KeyboardInterrupt
+
+
+class PoisonedAt:
+    """An objective whose loss is NaN in one micro-batch."""
+
+    def __init__(self, batch: int) -> None:
+        self.inner, self.left = CausalLM(pad_token_id=0), batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def sum_losses(self, model: Any, batch: Any) -> dict[str, torch.Tensor]:
+        self.left -= 1
+        sums = self.inner.sum_losses(model, batch)
+        return {name: value * (float("nan") if self.left == 0 else 1.0) for name, value in sums.items()}
+
+
+def test_nan_loss_stops_before_the_weights_change(tmp_path: Path, tiny_split: Split) -> None:
+    healthy, _ = make_trainer(tmp_path / "healthy", tiny_split, make_gpt2(), n_steps=3)
+    trainer, log = make_trainer(tmp_path / "run", tiny_split, make_gpt2(), n_steps=8, objective=PoisonedAt(4))
+    healthy.optim_section = trainer.optim_section
+    healthy.plan = trainer.plan
+    with pytest.raises(TrainingFailed, match="step 4") as caught:
+        trainer.fit()
+    assert "samples 24 to 31" in str(caught.value)
+    assert log.of("train", "step") == [1, 2, 3]
+    assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
+    healthy.args.max_steps = 3
+    healthy.fit()
+    assert_same_weights(state_of(trainer.model), state_of(healthy.model))
+
+
+def test_early_stopping_ends_the_run_and_the_best_checkpoint_stays(tmp_path: Path, tiny_split: Split) -> None:
+    losses = iter([3.0, 2.0, 2.5, 2.6, 2.7, 1.0])
+    trainer, log = make_trainer(
+        tmp_path / "run", tiny_split, make_gpt2(), n_steps=6, evaluate=lambda model: {"loss": next(losses)},
+        eval_steps=1, save_steps=1, early_stopping=3,
+    )  # fmt: skip
+    progress = trainer.fit()
+    assert trainer.state.global_step == 5
+    assert progress.best_step == 2
+    kept = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
+    assert kept == ["step-2", "step-4", "step-5"]
+
+
+def test_run_folder_holds_no_pickled_arguments(tmp_path: Path, tiny_split: Split) -> None:
+    trainer, _ = make_trainer(tmp_path / "run", tiny_split, make_gpt2())
+    trainer.fit()
+    assert not list((tmp_path / "run").rglob("training_args.bin"))

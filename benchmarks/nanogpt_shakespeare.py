@@ -49,7 +49,7 @@ class Outcome:
     n_bytes: int
     seconds: float
     tokens_per_second: float
-    steps: int | None
+    steps: int
 
 
 def main() -> None:
@@ -85,6 +85,8 @@ def run_nanogpt(checkout: Path, text: Path, seconds: float, folder: Path) -> Out
     n_iterations = max(1, round(seconds / statistics.fmean(trial)))
     say(f"nanoGPT: {1000 * statistics.fmean(trial):.1f} ms an iteration in the trial, so {n_iterations:,} iterations")
     duration = sum(train_nanogpt(folder, n_iterations))
+    if abs(duration - seconds) > 0.1 * seconds:
+        say(f"warning: training took {duration:.0f} s, not {seconds:.0f}: the machine was not idle; run it again")
     nats = measure_nanogpt(folder, held_out)
     n_bytes = len("".join(held_out["characters"][1:]).encode())
     return Outcome(
@@ -164,8 +166,8 @@ def run_llmkit(recipe: Path, text: Path, folder: Path) -> Outcome:
         nats_per_token=result["loss"],
         n_bytes=result["n_bytes"],
         seconds=training["seconds"],
-        tokens_per_second=training["tokens_per_second"],
-        steps=training.get("steps"),
+        tokens_per_second=training["n_tokens"] / training["seconds"],
+        steps=training["steps"],
     )
 
 
@@ -185,7 +187,7 @@ def format_table(outcomes: list[Outcome]) -> str:
     lines = [f"{'':<10}" + "".join(f"{name:>16}" for name in names)]
     lines += [
         f"{o.name:<10}{o.bits_per_byte:>16.4f}{o.nats_per_token:>16.4f}{o.n_bytes:>16,}{o.seconds:>16.1f}"
-        f"{o.tokens_per_second:>16,.0f}{'–' if o.steps is None else format(o.steps, ','):>16}"
+        f"{o.tokens_per_second:>16,.0f}{o.steps:>16,}"
         for o in outcomes
     ]
     if len(outcomes) == 2:

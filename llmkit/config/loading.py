@@ -35,7 +35,8 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         problems += [_to_problem(item, places, path) for item in error.errors(include_url=False)]
     if problems:
-        raise UsageError.from_problems(problems)
+        order = {place: number for number, place in enumerate(places.values())}
+        raise UsageError.from_problems(sorted(problems, key=lambda problem: order.get(problem.where, -1)))
     return recipe
 
 

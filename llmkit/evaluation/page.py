@@ -93,7 +93,7 @@ def pairs(facts: Iterable[tuple[str, object]]) -> Html:
 
 def show_value(value: object) -> object:
     """A value as a reader wants it: separated thousands, four decimals, a dash for nothing."""
-    if value is None:
+    if value is None or value == "":
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -106,6 +106,14 @@ def show_value(value: object) -> object:
             return f"{value:,.1f}"
         return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.3g}"
     return value
+
+
+def show_duration(seconds: float) -> str:
+    """`57 s`, `3 min 5 s`, `2 h 10 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def render_page(title: str, *body: object) -> str:

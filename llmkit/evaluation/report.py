@@ -3,20 +3,21 @@
 The result comes first, then what it stands on: curves, samples, data, recipe, metrics, machine. A run
 that is not finished gives a page too, which says what is missing.
 
-Knows nothing of torch; reading is in run_record.py, drawing in charts.py, markup in page.py.
+Knows nothing of torch; reading is in run_record.py, markup in page.py, the two largest parts in
+report_curves.py and report_data.py.
 """
 
 import json
-import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from llmkit.errors import EnvironmentFault
-from llmkit.evaluation.charts import Curve, draw_chart, smooth
-from llmkit.evaluation.page import Html, join, pairs, render_page, section, table, tag
+from llmkit.evaluation.page import Html, join, pairs, render_page, section, show_duration, table, tag
+from llmkit.evaluation.report_curves import find_non_finite, render_curves
 from llmkit.evaluation.report_data import render_data
 from llmkit.evaluation.run_record import Record, RunRecord, get_number, get_section, read_run
+from llmkit.files import write_text
 
 HEADLINES = (
     ("bits_per_byte", "bits per byte", "compares across tokenizers"),
@@ -30,54 +31,41 @@ HEADLINES = (
 )
 """Key in metrics.json, its name, what it is: the first four that the run has make the top of the page."""
 
-CHARTS = (
-    # title, unit, key in train records, key in eval records, whether the axis starts at zero
-    ("Loss", "nats a token", "loss", "loss", False),
-    ("Held-out bits per byte", "", None, "bits_per_byte", False),
-    ("Held-out masked-token accuracy", "", None, "mlm_accuracy", False),
-    ("Learning rate", "", "learning_rate", None, True),
-    ("Gradient norm", "before clipping", "grad_norm", None, True),
-    ("Tokens a second", "", "tokens_per_second", None, True),
-    ("MFU", "share of the machine's peak", "mfu", None, True),
-)
-
-_HELD_OUT_LOOKS = ("orange", "green", "violet")
-_SMOOTHED_FROM = 40
-"""Train records from which the loss is smoothed; fewer are read well as they are."""
 _MOST_EARLIER_SAMPLES = 20
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, *, title: str | None = None) -> Path:
     """Write `run/report.html` from what lies in the run folder, and return its path.
 
-    UsageError if `run` is no run folder, EnvironmentFault if the file cannot be written.
+    The title is the run folder's name unless given.
+
+    Raises:
+        ModelError: `run` is not a run folder.
+        EnvironmentFault: the file cannot be written.
     """
     record = read_run(run)
     path = run / "report.html"
     page = render_page(
-        f"{record.name} · llmkit",
-        _render_header(record),
+        title or record.name,
+        _render_header(record, title or record.name),
         _render_result(record),
-        _render_curves(record),
+        render_curves(record),
         _render_samples(record),
         render_data(get_section(record.manifest, "data")),
         _render_recipe(record),
         _render_metrics(record),
         _render_machine(record),
     )
-    unfinished = run / "report.html.tmp"
     try:
-        unfinished.write_text(page, encoding="utf-8")
-        unfinished.replace(path)
+        write_text(path, page)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise EnvironmentFault(
             f"the report cannot be written: {error.strerror}", where=str(path), hint="check rights and free space there"
         ) from error
     return path
 
 
-def _render_header(record: RunRecord) -> Html:
+def _render_header(record: RunRecord, title: str) -> Html:
     model = get_section(record.manifest, "model")
     n_parameters = get_number(model, "n_parameters")
     seconds = get_number(get_section(record.metrics, "training"), "seconds")
@@ -88,10 +76,10 @@ def _render_header(record: RunRecord) -> Html:
         f"trained for {show_duration(seconds)}" if seconds is not None else None,
         record.manifest.get("created"),
     )
-    missing = [*record.missing, *_find_non_finite(record)]
+    missing = [*record.missing, *find_non_finite(record)]
     return tag(
         "header",
-        tag("h1", record.name),
+        tag("h1", title),
         tag("p", " · ".join(str(fact) for fact in facts if fact), class_="quiet"),
         tag("div", tag("p", "Not all is there"), _list(missing), class_="missing") if missing else None,
     )
@@ -109,13 +97,21 @@ def _render_result(record: RunRecord) -> Html:
         return section("Held-out result", tag("p", "Nothing has been measured on held-out text yet.", class_="quiet"))
     sizes = ((get_number(result, key), noun) for key, noun in (("n_tokens", "tokens"), ("n_bytes", "bytes")))
     over = " and ".join(f"{n:,.0f} {noun}" for n, noun in sizes if n is not None)
-    method = result.get("method")
-    basis = f"On the {split} split" + (f", over {over}" if over else "") + (f"; method: {method}" if method else "")
+    method = _describe_method(result.get("method"))
+    basis = f"On the {split} split" + (f", over {over}" if over else "") + (f"; {method}" if method else "")
     return section(
         "Held-out result",
         tag("div", *figures[:4], class_="figures"),
         tag("p", f"{basis}. {origin}".strip(), class_="quiet"),
     )
+
+
+def _describe_method(method: object) -> str:
+    """`block-wise, block size 256, stride 256`."""
+    if not isinstance(method, dict):
+        return str(method or "")
+    words = (f"{key.replace('_', ' ')} {value}" for key, value in method.items() if key not in ("windows", "split"))
+    return ", ".join([str(method.get("windows", "")), *words]).removeprefix(", ")
 
 
 def _choose_result(record: RunRecord) -> tuple[str, Record, str]:
@@ -132,66 +128,6 @@ def _choose_result(record: RunRecord) -> tuple[str, Record, str]:
             f"This is the last evaluation in the log, at step {logged['step']:,}, not a final one.",
         )
     return "", {}, ""
-
-
-def _render_curves(record: RunRecord) -> Html:
-    figures, absent = [], []
-    for title, unit, train_key, eval_key, from_zero in CHARTS:
-        curves = [*_make_train_curves(record, train_key), *_make_eval_curves(record, eval_key)]
-        if curves:
-            figures.append(draw_chart(title, unit, curves, from_zero=from_zero))
-        elif eval_key != "mlm_accuracy":
-            absent.append(title if title.isupper() else title.lower())
-    return section(
-        "Curves",
-        tag("div", *figures, class_="charts") if figures else None,
-        tag("p", f"Not in the log: {', '.join(absent)}.", class_="quiet") if absent else None,
-    )
-
-
-def _make_train_curves(record: RunRecord, key: str | None) -> list[Curve]:
-    steps, values = _pick(record.log.get("train", []), key)
-    if not values:
-        return []
-    if key != "loss" or len(values) < _SMOOTHED_FROM:
-        return [Curve("training", steps, values)]
-    window = max(5, len(values) // 25) | 1
-    mean = Curve(f"mean of {window}", steps, smooth(values, window))
-    return [Curve("training", steps, values, "faint"), mean]
-
-
-def _make_eval_curves(record: RunRecord, key: str | None) -> list[Curve]:
-    records = record.log.get("eval", [])
-    curves = []
-    splits = list(dict.fromkeys(str(evaluation.get("split", "held-out")) for evaluation in records))
-    for split, look in zip(splits, _HELD_OUT_LOOKS, strict=False):
-        steps, values = _pick([r for r in records if str(r.get("split", "held-out")) == split], key)
-        if values:
-            curves.append(Curve(split, steps, values, look))
-    return curves
-
-
-def _pick(records: Sequence[Record], key: str | None) -> tuple[list[float], list[float]]:
-    """Steps and values of the records that have a finite number under the key."""
-    if key is None:
-        return [], []
-    found = [(float(record["step"]), get_number(record, key)) for record in records]
-    return [step for step, value in found if value is not None], [value for _, value in found if value is not None]
-
-
-def _find_non_finite(record: RunRecord) -> list[str]:
-    """One line for each logged quantity that was infinite or not a number at some step."""
-    lines = []
-    for kind in ("train", "eval"):
-        steps: dict[str, list[int]] = {}
-        for logged in record.log.get(kind, []):
-            for key, value in logged.items():
-                if isinstance(value, float) and not math.isfinite(value):
-                    steps.setdefault(key, []).append(int(logged["step"]))
-        for key, at in steps.items():
-            times = f" and {len(at) - 1} more times" if len(at) > 1 else ""
-            lines.append(f"{kind} {key} is not finite at step {at[0]:,}{times}; the curve leaves this out")
-    return lines
 
 
 def _render_samples(record: RunRecord) -> Html | None:
@@ -251,22 +187,14 @@ def _render_metrics(record: RunRecord) -> Html | None:
 
 def _render_machine(record: RunRecord) -> Html | None:
     machine = get_section(record.manifest, "machine")
-    versions = {"llmkit": record.manifest.get("llmkit"), **get_section(record.manifest, "versions")}
-    if not machine and not any(versions.values()):
+    versions = get_section(record.manifest, "versions")
+    if not machine and not versions:
         return None
     return section(
         "Machine and versions",
         pairs((name.replace("_", " "), value) for name, value in machine.items()),
         pairs(versions.items()),
     )
-
-
-def show_duration(seconds: float) -> str:
-    """`57 s`, `3 min 5 s`, `2 h 10 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _show_headline(key: str, value: float) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import UsageError
+from llmkit.errors import ModelError
 
 Record = dict[str, Any]
 
@@ -30,13 +30,13 @@ class RunRecord:
 
 
 def read_run(run: Path) -> RunRecord:
-    """Everything in the run folder that can be read. UsageError if it is no run folder at all."""
+    """Everything in the run folder that can be read. ModelError if it is no run folder at all."""
     names = ("log.jsonl", "metrics.json", "manifest.json", "recipe.yaml")
     if not any((run / name).is_file() for name in names):
-        raise UsageError(
+        raise ModelError(
             f"{str(run)!r} is not a run folder",
             where=str(run),
-            hint=f"give the folder that `--out` named; it has {', '.join(names)}",
+            hint="give the --out folder of a training command",
         )
     missing: list[str] = []
     log = _read_log(run / "log.jsonl", missing)

@@ -26,7 +26,7 @@ from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.overlap import find_overlap
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source, find_files, require_documents
-from llmkit.text.splitting import SplitPlan, plan_split, split_documents
+from llmkit.text.splitting import plan_split, split_documents
 from llmkit.text.staging import read_staged, read_totals, stage_documents
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
 from llmkit.tokens.store import Row, Split, write_split
@@ -107,7 +107,7 @@ def _build(files: list[str], own: dict[str, str], settings: Prepare, folder: Pat
         pairs = split_documents(read_staged(stage / "main"), read_totals(stage / "main"), plan)
         yield from (document for name, document in pairs if name == split)
 
-    tokenizer, notes = _make_tokenizer(documents_of("train"), plan, stage / "main", settings)
+    tokenizer, notes = _make_tokenizer(documents_of("train"), stage / "main", settings)
     splits = {name: _store(documents_of(name), tokenizer, folder / name) for name in names}
     tokenizer.save_pretrained(folder / "tokenizer")
     overlap = {name: asdict(find_overlap(documents_of("train"), documents_of(name))) for name in names[1:]}
@@ -145,13 +145,13 @@ def _stage(
 
 
 def _make_tokenizer(
-    documents: Iterable[Document], plan: SplitPlan, stage: Path, settings: Prepare
+    documents: Iterable[Document], stage: Path, settings: Prepare
 ) -> tuple[PreTrainedTokenizerBase, list[str]]:
     """The tokenizer, trained on an even sample of the train split or taken as it is, and what was added to it."""
     if settings.tokenizer.path:
         tokenizer = load_tokenizer(settings.tokenizer.path)
         return tokenizer, ensure_special_tokens(tokenizer)
-    total = sum(total.n_bytes for total in read_totals(stage)) * (1 - plan.split.validation - plan.split.test)
+    total = sum(total.n_bytes for total in read_totals(stage)) * (1 - settings.split.validation - settings.split.test)
     share = min(1.0, settings.tokenizer.max_train_bytes / max(1.0, total))
     say(f"training a {settings.tokenizer.kind} tokenizer")
     return train_tokenizer(_sample_texts(documents, share), settings.tokenizer), []

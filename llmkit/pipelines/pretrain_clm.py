@@ -25,6 +25,9 @@ from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
 from llmkit.training.optimizer import count_weights
 from llmkit.training.trainer import LlmkitTrainer
 
+BUILDERS = {"gpt2": build_gpt2}
+"""The constructor of each `model.family`."""
+
 
 def pretrain_clm(
     recipe: Recipe,
@@ -99,7 +102,8 @@ def _make_model(
     """A new model for the prepared tokenizer, or an existing one with its own, which must be the same."""
     tokenizer = load_tokenizer(str(prepared.tokenizer_path))
     if name is None:
-        return build_gpt2(recipe.model, tokenizer, recipe.train.block_size, recipe.train.seed), tokenizer
+        build = BUILDERS[recipe.model.family]
+        return build(recipe.model, tokenizer, recipe.train.block_size, recipe.train.seed), tokenizer
     path = resolve_model(name)
     network = load_causal_lm(path)
     ours, theirs = prepared.fingerprint["tokenizer"], fingerprint_tokenizer(load_tokenizer(path))

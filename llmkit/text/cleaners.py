@@ -13,6 +13,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from itertools import chain
+from typing import Literal
 
 from llmkit.config.prepare import Clean
 from llmkit.errors import DataError, EnvironmentFault
@@ -41,31 +43,42 @@ def clean_documents(
     surrogates, so they can always be encoded.
     """
     steps = [(counts.setdefault(name, StepCounts()), step) for name, wanted, step in STEPS if wanted(clean)]
-    rules = clean.quality
-    of_quality = counts.setdefault("quality", StepCounts()) if has_rules(rules) else None
+    of_quality = counts.setdefault("quality", StepCounts()) if has_rules(clean.quality) else None
     emptied = counts.setdefault("empty", StepCounts())
-    for first, texts in group_documents(documents):
-        chain: Iterator[str] = _refuse_controls(texts, first) if strict else texts
-        for count, step in steps:
-            count.documents_in += 1
-            count.documents_out += 1
-            chain = step(chain, count)
-        if of_quality is not None:
-            of_quality.documents_in += 1
-            replay = replay_texts(chain)
-            if fault := find_fault(replay(), rules):
-                of_quality.dropped[fault] += 1
+
+    def run() -> Iterator[Document]:  # so that the counts are there, in order, before the first document is read
+        for first, texts in group_documents(documents):
+            cleaned: Iterator[str] = _refuse_controls(texts, first) if strict else texts
+            for count, step in steps:
+                count.documents_in += 1
+                count.documents_out += 1
+                cleaned = step(cleaned, count)
+            if of_quality is None:
+                yield from _drop_empty(cleaned, first, emptied)
                 continue
-            of_quality.documents_out += 1
-            chain = replay()
-        emptied.documents_in += 1
-        n_out = 0
-        for document in emit_document(_without_blank(chain), first):
-            n_out += document.last
-            yield document
-        emptied.documents_out += n_out
-        if not n_out:
-            emptied.dropped["nothing left after cleaning"] += 1
+            of_quality.documents_in += 1
+            replay = replay_texts(cleaned)
+            if fault := find_fault(replay(), clean.quality):
+                of_quality.dropped[fault] += 1
+            else:
+                of_quality.documents_out += 1
+                yield from _drop_empty(replay(), first, emptied)
+
+    return run()
+
+
+def _drop_empty(texts: Iterable[str], first: Document, count: StepCounts) -> Iterator[Document]:
+    """The document, unless all its parts together are white space."""
+    count.documents_in += 1
+    held: list[str] = []
+    stream = iter(texts)
+    for text in stream:
+        held.append(text)
+        if text and not text.isspace():
+            count.documents_out += 1
+            yield from emit_document(chain(held, stream), first)
+            return
+    count.dropped["nothing left after cleaning"] += 1
 
 
 def fix_line_ends(text: str, removed: Counter[str]) -> str:
@@ -94,9 +107,8 @@ def strip_punctuation(text: str, removed: Counter[str]) -> str:
     """Each run of punctuation, Chinese too, is one space; none at the ends of a line."""
 
     def put(match: re.Match[str]) -> str:
-        inside = (
-            match.start() > 0 and text[match.start() - 1] != "\n" and text[match.end() : match.end() + 1] not in "\n"
-        )
+        start, end = match.span()
+        inside = start > 0 and text[start - 1] != "\n" and text[end : end + 1] not in ("", "\n")
         return " " if inside else ""
 
     return _punctuation().sub(put, text)
@@ -121,7 +133,7 @@ def _each_part(fix: Fix) -> Step:
     return step
 
 
-def _normalize(form: str) -> Step:
+def _normalize(form: Literal["NFC", "NFKC"]) -> Step:
     return _each_part(lambda text, removed: unicodedata.normalize(form, text))
 
 
@@ -170,17 +182,6 @@ def _refuse_controls(texts: Iterable[str], first: Document) -> Iterator[str]:
             )
         place += len(text)
         yield text
-
-
-def _without_blank(texts: Iterable[str]) -> Iterator[str]:
-    """Nothing at all where all the parts together are white space."""
-    held: list[str] = []
-    stream = iter(texts)
-    for text in stream:
-        held.append(text)
-        if not text.isspace() and text:
-            yield from held
-            yield from stream
 
 
 @cache

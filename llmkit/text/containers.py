@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -65,7 +66,7 @@ def find_entries(path: str, source_of_zip: Source) -> Iterator[Entry]:
     if path == "-":
         yield Entry("-", "", "", lambda: cast(BinaryIO, io.FileIO(sys.stdin.fileno(), closefd=False)))
     elif packing != ".zip":
-        yield Entry(path, ending, packing, lambda: Path(path).open("rb"))
+        yield Entry(path, ending, packing, lambda: Path(path).open("rb"))  # noqa: SIM115 - opened in Entry.open
     else:
         yield from _find_members(path, source_of_zip)
 
@@ -85,7 +86,11 @@ def _find_members(path: str, source: Source) -> Iterator[Entry]:
                     f"{name} is encrypted", where=f"{path}!{name}", hint="unpack it with its password first"
                 )
             ending, packing = split_endings(name)
-            yield Entry(f"{path}!{name}", ending, packing, lambda info=info: cast(BinaryIO, archive.open(info)))
+            yield Entry(f"{path}!{name}", ending, packing, partial(_open_member, archive, info))
+
+
+def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
+    return cast(BinaryIO, archive.open(info))
 
 
 class _CountedFile(io.RawIOBase):

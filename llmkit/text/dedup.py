@@ -14,14 +14,16 @@ from typing import Any
 from llmkit.config.prepare import Dedup
 from llmkit.errors import EnvironmentFault
 from llmkit.text.documents import Document, StepCounts
-from llmkit.text.parts import emit_document, group_documents, replay_texts
+from llmkit.text.parts import emit_document, group_documents, mark_last, replay_texts
 from llmkit.text.quality import TOKEN
 
 EXACT, NEAR, PARAGRAPHS = "exact copies", "near copies", "paragraph copies"
 FEWEST_PARAGRAPH_CHARS = 50
 """Shorter paragraphs are never copies: "Yes." is said in many books."""
 _N_PERMUTATIONS = 128
+_SEED = 42  # the one that rensa's index is made with
 _N = 5
+_LONGEST_CARRIED = 1_000_000
 
 
 def deduplicate(documents: Iterable[Document], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[Document]:
@@ -33,7 +35,7 @@ def deduplicate(documents: Iterable[Document], dedup: Dedup, counts: dict[str, S
         documents = _drop_copies(documents, judge, counts.setdefault(NEAR, StepCounts()), "nearly seen before")
     if dedup.paragraphs:
         documents = _drop_paragraphs(documents, counts.setdefault(PARAGRAPHS, StepCounts()))
-    yield from documents
+    return iter(documents)
 
 
 Judge = Callable[[Iterable[str]], bool]
@@ -86,7 +88,7 @@ def _near_judge(threshold: float) -> Judge:
 
     def is_copy(texts: Iterable[str]) -> bool:
         nonlocal n_seen
-        sketch: Any = rensa.RMinHash(_N_PERMUTATIONS, 0)
+        sketch: Any = rensa.RMinHash(_N_PERMUTATIONS, _SEED)
         n_grams = 0
         carried: list[str] = []
         for text in texts:
@@ -123,12 +125,13 @@ def _new_paragraphs(texts: Iterable[str], seen: set[bytes], count: StepCounts) -
     """Paragraphs end at blank lines; in a document whose first part has none, at line ends."""
     mark = ""
     carried = ""
-    for text in texts:
+    for text, last in mark_last(texts):
         mark = mark or ("\n\n" if "\n\n" in text else "\n")
-        text = carried + text
-        body, found, carried = text.rpartition(mark)
-        yield _join_new((body + found).split(mark), mark, seen, count)
-    yield _join_new([carried], mark, seen, count)
+        paragraphs = (carried + text).split(mark)
+        # The last paragraph goes on in the next part, unless it is endless.
+        carried = "" if last or len(paragraphs[-1]) > _LONGEST_CARRIED else paragraphs.pop()
+        new = _join_new(paragraphs, mark, seen, count)
+        yield new + mark if carried and new else new
 
 
 def _join_new(paragraphs: list[str], mark: str, seen: set[bytes], count: StepCounts) -> str:

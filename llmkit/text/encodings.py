@@ -13,7 +13,7 @@ Does not know the encoding for certain: a legacy encoding is a guess, named in t
 import codecs
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from llmkit.errors import DataError, UsageError
@@ -100,7 +100,7 @@ class TextStream:
         yield from self._decode(head, offset)
 
     def _decode(self, chunk: bytes, offset: int) -> Iterator[str]:
-        decoder = _find_codec(self.encoding)(errors=self._errors)
+        decoder = _find_codec(self.encoding)(self._errors)
         n_fed = offset
         while True:
             n_fed += len(chunk)
@@ -221,14 +221,15 @@ def _share_of_common(window: bytes, encoding: str) -> float:
 
 def _same_family(wanted: str, marked: str) -> bool:
     """Whether a byte order mark belongs to the encoding the user named."""
-    family = codecs.lookup(wanted).name.replace("utf-8-sig", "utf-8") if _find_codec(wanted) else wanted
+    _find_codec(wanted)  # an unknown name is the user's mistake
+    family = codecs.lookup(wanted).name.replace("utf-8-sig", "utf-8")
     return bool(marked) and marked.startswith(family)
 
 
-def _find_codec(encoding: str) -> type[codecs.IncrementalDecoder]:
+def _find_codec(encoding: str) -> Callable[[str], codecs.IncrementalDecoder]:
     try:
         codec = codecs.lookup(encoding)
-        if not codec._is_text_encoding:  # type: ignore[attr-defined]
+        if not codec._is_text_encoding:
             raise LookupError(encoding)
     except LookupError:
         raise UsageError(
@@ -236,7 +237,7 @@ def _find_codec(encoding: str) -> type[codecs.IncrementalDecoder]:
             where="prepare.read.encoding",
             hint="auto, utf-8, utf-16, gb18030, big5, cp1252 and latin-1 are the usual ones",
         ) from None
-    return codecs.getincrementaldecoder(encoding)  # type: ignore[return-value]
+    return codecs.getincrementaldecoder(encoding)
 
 
 def _read_at_least(file: BinaryIO, n_bytes: int) -> bytes:

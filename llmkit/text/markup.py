@@ -32,7 +32,7 @@ _PARAGRAPH_TAGS = "p h1 h2 h3 h4 h5 h6 blockquote ul ol dl table pre section art
 _LINE_TAGS = "div br li tr dt dd header footer main aside nav address figcaption caption option form fieldset"
 _CELL_TAGS = "td th"
 _UNSEEN_TAGS = ["head", "script", "style", "noscript", "template", "iframe", "object", "svg", "math", "textarea"]
-_VOID_TAGS = set(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"])
+_VOID_TAGS = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 _SELF_CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*)((?:\s[^<>"']*(?:"[^"]*"|'[^']*')?)*)/>""")
 _DECLARED = re.compile(
     rb"""<meta[^>]{1,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{1,80}encoding=["']([\w.:-]+)""", re.I

@@ -88,6 +88,17 @@ def _texts_of(first: Document, stream: Iterator[Document]) -> Iterator[str]:
         yield document.text
 
 
+def mark_last(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Each text, with whether it is the last one."""
+    held: str | None = None
+    for text in texts:
+        if held is not None:
+            yield held, False
+        held = text
+    if held is not None:
+        yield held, True
+
+
 def replay_texts(texts: Iterable[str]) -> Callable[[], Iterator[str]]:
     """Take all the texts of a document, to be read again as often as wanted; a long one waits on the disk."""
     kept: list[str] = []

@@ -77,10 +77,11 @@ def split_endings(name: str) -> tuple[str, str]:
     rest = name.lower()
     packing = ""
     if rest.endswith(COMPRESSIONS):
-        rest, packing = os.path.splitext(rest)
+        packing = Path(rest).suffix
+        rest = rest.removesuffix(packing)
     elif rest.endswith(".zip"):
         return "", ".zip"
-    ending = os.path.splitext(rest)[1]
+    ending = Path(rest).suffix
     return (ending if ending in FORMATS else ""), packing
 
 
@@ -131,7 +132,7 @@ def _find_in_folder(folder: Path) -> list[str]:
 
 def _find_by_glob(pattern: str) -> list[str]:
     names: list[str] = []
-    for name in sorted(glob.glob(pattern, recursive=True)):
+    for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - Path.glob takes no absolute pattern
         if not Path(name).is_dir():
             names.append(name)
         elif "**" not in pattern:  # "**" finds the files inside by itself
@@ -145,7 +146,7 @@ def _find_by_glob(pattern: str) -> list[str]:
 
 def _keep_readable(names: list[str], where: str) -> list[str]:
     kept = [name for name in names if is_readable(name)]
-    others = Counter(os.path.splitext(name)[1] or "no ending" for name in names if not is_readable(name))
+    others = Counter(Path(name).suffix or "no ending" for name in names if not is_readable(name))
     listed = ", ".join(f"{ending} {n}" for ending, n in others.most_common(5))
     if not kept:
         raise DataError(

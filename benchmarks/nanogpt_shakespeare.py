@@ -123,6 +123,7 @@ def train_nanogpt(folder: Path, n_iterations: int) -> list[float]:
     n = n_iterations
     limits = [f"--max_iters={n}", f"--lr_decay_iters={n}", f"--eval_interval={n}", "--always_save_checkpoint=True"]
     output = call([sys.executable, "train.py", *RECIPE, *limits], folder)
+    say(f"its own estimate, of a few random windows: {re.findall(r'^step .*', output, re.MULTILINE)[-1]}")
     seconds = [float(found) / 1000 for found in re.findall(r"^iter \d+: .* time ([\d.]+)ms", output, re.MULTILINE)]
     # The last iteration comes after the checkpoint; the first one's time holds the first evaluation.
     rest = seconds[1:n_iterations]

@@ -65,7 +65,7 @@ def prepare(
         DataError: unreadable input, or nothing left after cleaning.
         EnvironmentFault: `out` cannot be written to.
     """
-    check_writable(out / "manifest.json")
+    check_writable(out)
     own = {name: given for name, given in (("validation", validation), ("test", test)) if given}
     if own:
         settings = settings.model_copy(

@@ -71,7 +71,7 @@ def create_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
             --overwrite would delete what is not a run; --resume where there is nothing to resume.
         EnvironmentFault: it cannot be written to.
     """
-    check_writable(path / "recipe.yaml")
+    check_writable(path)
     run = RunFolder(path)
     taken = any(path.iterdir()) if path.is_dir() else path.exists()
     if resume:

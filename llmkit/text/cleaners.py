@@ -31,7 +31,10 @@ Step = Callable[[Iterable[str], StepCounts], Iterator[str]]
 _LINE_ENDS = re.compile("\r\n?|[\v\f\u2028\u2029]")
 _C0 = bytes({*range(32), 127} - set(b"\t\n\v\f\r"))
 _CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ufdd0-\ufdef\ud800-\udfff]")
-_CONTROL_BYTES = re.compile(rb"\xc2[\x80-\x9f]|\xef\xbb\xbf|\xef\xbf[\xbe\xbf]|\xef\xb7[\x90-\xaf]")
+# One pattern each: a fixed beginning is searched for at memory speed, an alternation is not.
+_CONTROL_BYTES = tuple(
+    map(re.compile, (rb"\xc2[\x80-\x9f]", rb"\xef\xbb\xbf", rb"\xef\xbf[\xbe\xbf]", rb"\xef\xb7[\x90-\xaf]"))
+)
 
 
 def clean_documents(
@@ -158,7 +161,7 @@ def _has_controls(text: str) -> bool:
         return True
     if len(data.translate(None, _C0)) < len(data):
         return True
-    return not text.isascii() and _CONTROL_BYTES.search(data) is not None
+    return not text.isascii() and any(pattern.search(data) for pattern in _CONTROL_BYTES)
 
 
 def _name_control(char: str) -> str:

@@ -18,11 +18,12 @@ from llmkit.text.parts import emit_document, group_documents, mark_last, replay_
 from llmkit.text.quality import TOKEN
 
 EXACT, NEAR, PARAGRAPHS = "exact copies", "near copies", "paragraph copies"
-FEWEST_PARAGRAPH_CHARS = 50
-"""Shorter paragraphs are never copies: "Yes." is said in many books."""
+FEWEST_PARAGRAPH_BYTES = 60
+"""60 letters or 20 Chinese characters; shorter paragraphs are never copies: "Yes." is said in many books."""
 _N_PERMUTATIONS = 128
 _SEED = 42  # the one that rensa's index is made with
 _N = 5
+_WHITE_SPACE = b" \t\n\r\f\v"
 _LONGEST_CARRIED = 1_000_000
 
 
@@ -42,9 +43,10 @@ Judge = Callable[[Iterable[str]], bool]
 """Whether a document, given as the texts of its parts, was seen before; if not, it is remembered."""
 
 
-def fold(text: str) -> str:
-    """The text without white space and case."""
-    return "".join(text.casefold().split())
+def fold(text: str) -> bytes:
+    """The text as UTF-8 without white space and case."""
+    folded = text.casefold().replace("\u3000", "").replace("\xa0", "")
+    return folded.encode("utf-8", "surrogatepass").translate(None, _WHITE_SPACE)
 
 
 def _drop_copies(documents: Iterable[Document], judge: Judge, count: StepCounts, reason: str) -> Iterator[Document]:
@@ -64,7 +66,7 @@ def _exact_judge() -> Judge:
     def is_copy(texts: Iterable[str]) -> bool:
         digest = hashlib.blake2b(digest_size=16)
         for text in texts:
-            digest.update(fold(text).encode("utf-8", "surrogatepass"))
+            digest.update(fold(text))
         key = digest.digest()
         if key in seen:
             return True
@@ -138,8 +140,8 @@ def _join_new(paragraphs: list[str], mark: str, seen: set[bytes], count: StepCou
     kept: list[str] = []
     for paragraph in paragraphs:
         folded = fold(paragraph)
-        if len(folded) >= FEWEST_PARAGRAPH_CHARS:
-            key = hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if len(folded) >= FEWEST_PARAGRAPH_BYTES:
+            key = hashlib.blake2b(folded, digest_size=16).digest()
             if key in seen:
                 count.removed["paragraphs"] += 1
                 continue

@@ -184,16 +184,19 @@ def refuse_binary(chunk: bytes, offset: int, encoding: str, path: str) -> None:
 
 def _detect_wide(head: bytes) -> str:
     """UTF-16 without a mark: its NULs (high halves of ASCII) all stand on one side, or it makes sense as Chinese."""
-    even, odd = head[: 1 << 12 : 2], head[1 : 1 << 12 : 2]
+    head = head[: 1 << 12]
+    even, odd = head[::2], head[1::2]
     n_even, n_odd = even.count(0), odd.count(0)
     if n_odd > 0.3 * len(odd) and n_odd > 20 * n_even:
         return "utf-16-le"
     if n_even > 0.3 * len(even) and n_even > 20 * n_odd:
         return "utf-16-be"
     # Chinese UTF-16 has NULs at line ends and digits only, or, in one paragraph, none at all.
+    if not _is_odd_as_bytes(head):
+        return ""
     shares = {name: _share_of_common(head, name) for name in ("utf-16-le", "utf-16-be")}
     best = max(shares, key=lambda name: shares[name])
-    return best if shares[best] >= 0.12 and _is_odd_as_bytes(head) else ""
+    return best if shares[best] >= 0.12 else ""
 
 
 def _is_odd_as_bytes(head: bytes) -> bool:

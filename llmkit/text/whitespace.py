@@ -14,9 +14,6 @@ from llmkit.text.documents import StepCounts
 from llmkit.text.parts import mark_last
 
 _BLANKS = " \t\xa0\u3000"
-_TRAILING = re.compile(f"(?:(?<![{_BLANKS}])(?!  \n)|(?<=\n))[{_BLANKS}]+\n")
-_INDENT = re.compile(rf"^[ \t\xa0]*\u3000[{_BLANKS}]*", re.M)
-_INDENT_INSIDE = re.compile(rf"(?<=\n)[ \t\xa0]*\u3000[{_BLANKS}]*")
 _MANY_LINES = re.compile(r"\n{4,}")
 
 
@@ -42,13 +39,31 @@ def tidy_whitespace(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
 
 
 def _tidy(text: str, starts_line: bool) -> str:
-    if any(blank + "\n" in text for blank in _BLANKS):
-        text = _TRAILING.sub("\n", text)
-    if "\u3000" in text:
-        text = (_INDENT if starts_line else _INDENT_INSIDE).sub("", text)
+    has_wide = "\u3000" in text
+    if has_wide or any(blank + "\n" in text for blank in _BLANKS):
+        # Line by line is ten times faster than a pattern, which stops at every space. The "x" stands for the
+        # part of the first line that is already gone.
+        *lines, rest = (text if starts_line else "x" + text).split("\n")
+        lines = [_trim(line) if line and line[-1] in _BLANKS else line for line in lines]
+        lines.append(rest)
+        if has_wide:
+            lines = [_drop_indent(line) if line and line[0] in _BLANKS else line for line in lines]
+        text = "\n".join(lines)[not starts_line :]
     if "\n\n\n\n" in text:
         text = _MANY_LINES.sub("\n\n\n", text)
     return text
+
+
+def _trim(line: str) -> str:
+    trimmed = line.rstrip(_BLANKS)
+    if trimmed and line.endswith("  ") and len(line) == len(trimmed) + 2:
+        return line
+    return trimmed
+
+
+def _drop_indent(line: str) -> str:
+    body = line.lstrip(_BLANKS)
+    return body if "\u3000" in line[: len(line) - len(body)] else line
 
 
 def _drop_blank_start(text: str) -> str:

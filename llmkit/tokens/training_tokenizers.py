@@ -7,6 +7,7 @@ Knows nothing of files, splits or sampling: the caller hands in the text of the 
 `tokenizer.max_train_bytes`.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -137,7 +138,7 @@ def _wordpiece_alphabet(
     trainer = trainers.WordPieceTrainer(
         vocab_size=0,  # no room for merges: training ends after the alphabet
         initial_alphabet=letters or [],
-        limit_alphabet=None if letters is None else len(letters),
+        limit_alphabet=sys.maxunicode if letters is None else len(letters),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)

@@ -36,7 +36,8 @@ def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
         momentum=section.muon_momentum,
         weight_decay=section.weight_decay,
     )
-    return OptimizerPair(muon, torch.optim.AdamW(embeddings + vectors, weight_decay=0.0, **adam))
+    # AdamW first: its rate is the one that logs show as `learning_rate`.
+    return OptimizerPair(torch.optim.AdamW(embeddings + vectors, weight_decay=0.0, **adam), muon)
 
 
 def group_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:

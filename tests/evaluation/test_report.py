@@ -158,18 +158,17 @@ def test_markup_in_data_recipe_and_names_never_becomes_markup(tmp_path: Path) ->
         "splits": {HOSTILE: {"documents": 1}},
         "tokenizer": {"kind": HOSTILE, "fingerprint": HOSTILE},
     }
-    manifest = {"machine": hostile, "versions": hostile, "model": {"family": HOSTILE}, "command": [HOSTILE]}
+    manifest = {
+        "machine": hostile,
+        "versions": hostile,
+        "model": {"family": HOSTILE},
+        "command": [HOSTILE],
+        "data": data,
+    }
     metrics = {HOSTILE: {"loss": 1.0, HOSTILE: HOSTILE, "method": HOSTILE}, "training": hostile}
     clean = read_report(make_run(tmp_path / "clean", make_log()))
-    page = read_report(
-        make_run(
-            tmp_path / HOSTILE.replace("/", "|"),
-            log,
-            metrics=metrics,
-            manifest=manifest | {"data": data},
-            recipe=HOSTILE,
-        )
-    )
+    run = tmp_path / HOSTILE.replace("/", "|")
+    page = read_report(make_run(run, log, metrics=metrics, manifest=manifest, recipe=HOSTILE))
     names = [name for name, _ in page.elements]
     assert names.count("script") == 1 and "img" not in names
     assert page.contents["script"] == clean.contents["script"]

@@ -1,0 +1,246 @@
+"""The whole road on a tiny text, through the same functions that the commands call."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForMaskedLM
+
+from llmkit.config.loading import load_recipe
+from llmkit.config.recipe import Recipe
+from llmkit.errors import DataError, ModelError, TrainingFailed, UsageError
+from llmkit.pipelines.evaluate import evaluate
+from llmkit.pipelines.generate import generate
+from llmkit.pipelines.prepare import prepare
+from llmkit.pipelines.pretrain_clm import pretrain_clm
+
+TINY = (
+    "prepare.tokenizer.vocab_size=300", "prepare.split.validation=0.2", "prepare.split.test=0",
+    "model.n_layer=2", "model.n_head=2", "model.n_embd=32", "train.block_size=16", "train.global_batch_size=4",
+    "train.max_steps=6", "train.log_steps=2", "train.precision=fp32", "generate.max_new_tokens=12",
+)  # fmt: skip
+
+
+def recipe(*overrides: str) -> Recipe:
+    return load_recipe(None, [*TINY, *overrides])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    lines = (f"{n} green bottles, hanging on the wall: 却说{n}个绿瓶子。\n" for n in range(150))
+    (folder / "book.txt").write_text("".join(lines), encoding="utf-8")
+    prepare([str(folder / "book.txt")], folder / "data", recipe().prepare)
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    pretrain_clm(recipe(), data=data, out=out)
+    return out
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_run_folder_holds_what_the_contract_says(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    promised = {"recipe.yaml", "manifest.json", "log.jsonl", "checkpoints", "model", "metrics.json", "report.html"}
+    assert names == promised
+    assert {path.suffix for path in (run / "model").iterdir()} == {".json", ".safetensors", ".md"}
+    train = [record for record in read_log(run) if record["kind"] == "train"]
+    wanted = {"step", "epoch", "loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "seconds", "n_tokens"}
+    assert [record["step"] for record in train] == [2, 4, 6]
+    assert wanted <= set(train[0])
+    assert train[-1]["n_tokens"] == 6 * 4 * 16
+
+
+def test_training_learns(run: Path) -> None:
+    losses = [record["loss"] for record in read_log(run) if record["kind"] == "eval"]
+    assert losses[-1] < losses[0] - 0.05
+
+
+def test_saved_model_gives_the_same_loss_without_llmkit(run: Path, data: Path) -> None:
+    script = f"""
+import sys; sys.modules["llmkit"] = None
+import numpy as np, torch, datasets
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model, tokenizer = (kind.from_pretrained({str(run / "model")!r}) for kind in (AutoModelForCausalLM, AutoTokenizer))
+rows = datasets.load_from_disk({str(data / "validation")!r})["input_ids"]
+ids = torch.tensor(np.concatenate([[tokenizer.bos_token_id], *rows]).astype(int))
+loss, block = 0.0, 16
+for start in range(0, len(ids) - 1, block):
+    piece = ids[start : start + block + 1]
+    with torch.no_grad():
+        loss += model(piece[None], labels=piece[None]).loss.item() * (len(piece) - 1) if len(piece) <= block else (
+            torch.nn.functional.cross_entropy(model(piece[None, :-1]).logits[0], piece[1:], reduction="sum").item())
+print(loss / (len(ids) - 1))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
+    metrics = evaluate(recipe(), model=str(run))
+    assert metrics["loss"] == pytest.approx(float(done.stdout), abs=1e-5)
+    assert metrics == json.loads((run / "metrics.json").read_text())["validation"]
+
+
+def test_raw_text_scores_as_the_prepared_split_of_it(run: Path, data: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    import datasets
+
+    rows = datasets.load_from_disk(str(data / "validation"))["input_ids"]
+    (tmp_path / "held.txt").write_text(tokenizer.decode(rows[0][:-1]), encoding="utf-8")
+    from_text = evaluate(recipe("evaluate.block_size=16"), model=str(run), data=[str(tmp_path / "held.txt")])
+    from_store = evaluate(recipe(), model=str(run))
+    assert from_text["n_tokens"] == from_store["n_tokens"]
+    assert from_text["bits_per_byte"] == pytest.approx(from_store["bits_per_byte"], rel=1e-6)
+
+
+def test_strided_evaluation_is_never_worse_here_and_says_what_it_is(run: Path) -> None:
+    blockwise, strided = (evaluate(recipe(f"evaluate.stride={stride}"), model=str(run)) for stride in (16, 4))
+    assert strided["n_tokens"] == blockwise["n_tokens"]
+    assert strided["method"]["windows"] == "sliding"
+    assert strided["loss"] != blockwise["loss"]
+
+
+def test_run_folder_in_use_is_refused(run: Path, data: Path) -> None:
+    with pytest.raises(UsageError, match="not empty"):
+        pretrain_clm(recipe(), data=data, out=run)
+
+
+def test_dry_run_writes_nothing(data: Path, tmp_path: Path) -> None:
+    facts = pretrain_clm(recipe(), data=data, out=tmp_path / "run", dry_run=True)
+    assert facts["n_parameters"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_run_resumes_to_the_same_weights(data: Path, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", INTERRUPTING, "pretrain-clm", "--data", str(data), "--out", str(out)]
+    command += [part for override in TINY for part in ("-s", override)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert "saved at step 3 of 6; go on with: --resume" in done.stderr
+    assert not (out / "model").exists()
+    torch.set_num_threads(1)
+    pretrain_clm(load_recipe(out / "recipe.yaml"), data=data, out=out, resume=True)
+    assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
+    assert [r["step"] for r in read_log(out) if r["kind"] == "train"] == [2, 4, 6]
+
+
+INTERRUPTING = """
+import os, signal, sys, torch
+torch.set_num_threads(1)
+from llmkit.training.trainer import LlmkitTrainer
+step = LlmkitTrainer.training_step
+def interrupted_step(self, *args, **kwargs):
+    if self.state.global_step == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+    return step(self, *args, **kwargs)
+LlmkitTrainer.training_step = interrupted_step
+sys.argv[0] = "llmkit"
+from llmkit.cli.app import main
+main()
+"""
+
+
+def test_resume_with_another_recipe_names_what_changed(run: Path, data: Path) -> None:
+    with pytest.raises(UsageError, match="recipe"):
+        pretrain_clm(recipe("optim.learning_rate=0.5"), data=data, out=run, resume=True)
+
+
+def test_training_can_start_from_a_model(run: Path, data: Path, tmp_path: Path) -> None:
+    pretrain_clm(recipe("train.max_steps=1", "optim.learning_rate=1e-9"), data=data, out=tmp_path / "on", model=str(run))
+    before, after = (AutoModelForCausalLM.from_pretrained(p / "model").state_dict() for p in (run, tmp_path / "on"))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+
+def test_model_with_another_tokenizer_is_refused_with_both_fingerprints(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other.txt").write_text("quite another text, with other words in it\n" * 30)
+    other = recipe("prepare.tokenizer.vocab_size=270")
+    prepare([str(tmp_path / "other.txt")], tmp_path / "data", other.prepare)
+    for call in (
+        lambda: pretrain_clm(other, data=tmp_path / "data", out=tmp_path / "run", model=str(run)),
+        lambda: evaluate(other, model=str(run), data=[str(tmp_path / "data")]),
+    ):
+        with pytest.raises(ModelError, match=r"another tokenizer \([0-9a-f]{12}\) than the model's \([0-9a-f]{12}\)"):
+            call()
+
+
+def test_block_longer_than_the_model_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="block_size 16 does not fit the model's 8 positions"):
+        pretrain_clm(recipe("model.n_positions=8"), data=data, out=tmp_path / "run")
+
+
+def test_tokenizer_larger_than_the_model_is_refused_before_training(run: Path, data: Path, tmp_path: Path) -> None:
+    small = AutoModelForCausalLM.from_pretrained(run / "model")
+    small.resize_token_embeddings(100)
+    small.save_pretrained(tmp_path / "small")
+    AutoTokenizer.from_pretrained(run / "model").save_pretrained(tmp_path / "small")
+    with pytest.raises(ModelError, match=r"the tokenizer has \d+ entries, the model's embedding only 100"):
+        pretrain_clm(recipe(), data=data, out=tmp_path / "run", model=str(tmp_path / "small"))
+    assert not (tmp_path / "run").exists()
+    pretrain_clm(
+        recipe("model.resize_embeddings=true", "train.max_steps=1"), data=data, out=tmp_path / "grown",
+        model=str(tmp_path / "small"),
+    )  # fmt: skip
+    grown = AutoModelForCausalLM.from_pretrained(tmp_path / "grown/model")
+    assert grown.get_input_embeddings().num_embeddings == len(AutoTokenizer.from_pretrained(run / "model"))
+
+
+def test_masked_model_is_refused_where_text_is_written(tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
+    for call in (
+        lambda: generate(recipe().generate, model=str(tmp_path / "bert"), prompts=["x"]),
+        lambda: evaluate(recipe(), model=str(tmp_path / "bert"), data=["x.txt"]),
+    ):
+        with pytest.raises(UsageError, match="BertForMaskedLM") as caught:
+            call()
+        assert "pretrain-mlm" in str(caught.value)
+
+
+def test_huge_learning_rate_ends_with_exit_code_5_and_no_model(data: Path, tmp_path: Path) -> None:
+    wild = recipe("optim.learning_rate=1e30", "optim.warmup_steps=0", "optim.max_grad_norm=0")
+    with pytest.raises(TrainingFailed) as caught:
+        pretrain_clm(wild, data=data, out=tmp_path / "run")
+    assert caught.value.exit_code == 5
+    assert not (tmp_path / "run/model").exists()
+
+
+@pytest.mark.parametrize("name", ["nowhere/at/all", "./runs/nope"])
+def test_model_that_does_not_exist_is_exit_code_6(name: str) -> None:
+    with pytest.raises(ModelError, match="there is no folder"):
+        evaluate(recipe(), model=name, data=["x.txt"])
+
+
+def test_data_that_is_no_prepared_folder_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a prepared folder") as caught:
+        pretrain_clm(recipe(), data=tmp_path, out=tmp_path / "run")
+    assert "llmkit prepare" in str(caught.value)
+
+
+def test_same_prompt_and_seed_write_the_same_text(run: Path) -> None:
+    texts = {generate(recipe().generate, model=str(run), prompts=["却说"])[0]["text"] for _ in range(2)}
+    assert len(texts) == 1
+
+
+def test_minutes_become_a_recorded_number_of_steps(data: Path, tmp_path: Path) -> None:
+    timed = recipe("train.max_steps=null", "train.max_minutes=0.01", "train.sample_prompt=null")
+    result = pretrain_clm(timed, data=data, out=tmp_path / "run")
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    assert result["training"]["steps"] == manifest["plan"]["n_steps"] > 1
+
+
+def test_loss_of_the_first_step_is_that_of_a_uniform_guess(data: Path, tmp_path: Path) -> None:
+    pretrain_clm(recipe("train.max_steps=1", "train.log_steps=1"), data=data, out=tmp_path / "run")
+    first = next(record for record in read_log(tmp_path / "run") if record["kind"] == "train")
+    vocab = len(AutoTokenizer.from_pretrained(data / "tokenizer"))
+    assert first["loss"] == pytest.approx(F.cross_entropy(torch.zeros(1, vocab), torch.tensor([0])).item(), abs=0.15)

@@ -1,0 +1,127 @@
+"""Encodings: the same text in each gives the same text, and nothing is dropped in silence."""
+
+import io
+import random
+
+import pytest
+
+from llmkit.errors import DataError, UsageError
+from llmkit.text.encodings import TextStream, detect_encoding
+
+CHINESE = (
+    "却说曹操引军至官渡，与袁绍相拒。绍军势大，操兵少粮乏，欲弃官渡退回许昌，迟疑未决，乃作书遣人赴许昌问荀彧。"
+    "彧以书报之，书略曰：承尊命，使决进退之疑。愚以袁绍悉众聚于官渡，欲与明公决胜负，公以至弱当至强，若不能制，必为所乘。\n"
+)
+TRADITIONAL = "這是一個很長的故事，說的是從前有一個國家，國王沒有兒子。他問大臣們應當怎麼辦，大臣們都不知道。\n" * 2
+
+
+def read(data: bytes, encoding: str = "auto") -> tuple[str, str]:
+    stream = TextStream(io.BytesIO(data), encoding, "a.txt")
+    return "".join(stream), stream.encoding
+
+
+@pytest.mark.parametrize(
+    "codec", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "gb18030", "gbk"]
+)
+@pytest.mark.parametrize("repeats", [1, 3000])
+def test_chinese_text_is_the_same_from_every_encoding(codec: str, repeats: int) -> None:
+    text = CHINESE * repeats
+    assert read(text.encode(codec))[0] == text
+
+
+@pytest.mark.parametrize("codec", ["big5", "gbk", "utf-16-le", "utf-8"])
+def test_traditional_text_is_the_same_from_every_encoding(codec: str) -> None:
+    assert read(TRADITIONAL.encode(codec))[0] == TRADITIONAL
+
+
+@pytest.mark.parametrize(("codec", "text"), [("gb18030", CHINESE), ("big5", TRADITIONAL)])
+def test_forty_characters_are_enough_to_tell_gb18030_from_big5(codec: str, text: str) -> None:
+    draw = random.Random(0)
+    for _ in range(50):
+        start = draw.randrange(len(text) - 40)
+        piece = text[start : start + 40]
+        assert piece.encode(codec).decode(detect_encoding(piece.encode(codec), complete=True)) == piece
+
+
+@pytest.mark.parametrize(
+    ("codec", "text"),
+    [
+        ("latin-1", "El niño comió una piña en España. ¿Qué pasó?"),
+        ("cp1252", "“Don’t,” she said – it’s naïve."),
+        ("latin-1", "plain English text with just one é in it, and nothing else that is not ASCII"),
+        ("cp1251", "Съешь же ещё этих мягких французских булок, да выпей чаю. Мама мыла раму."),
+        ("cp932", "これは日本語のテキストです。文字コードを調べます。"),
+        ("cp949", "이것은 한국어 텍스트입니다. 인코딩을 확인합니다."),
+    ],
+)
+def test_other_alphabets_are_decoded_as_they_were_written(codec: str, text: str) -> None:
+    assert read(text.encode(codec))[0] == text
+
+
+def test_gb18030_far_behind_a_long_ascii_stretch_is_found() -> None:
+    text = "only ASCII here\n" * 200_000 + CHINESE
+    assert read(text.encode("gb18030")) == (text, "gb18030")
+
+
+def test_ascii_is_named_ascii() -> None:
+    assert read(b"hello\n") == ("hello\n", "ascii")
+
+
+def test_an_empty_file_is_an_empty_text() -> None:
+    assert read(b"") == ("", "ascii")
+
+
+@pytest.mark.parametrize("place", [300, 60_000, 1_500_000])
+def test_one_broken_byte_in_utf8_is_named_and_never_makes_it_latin_1(place: int) -> None:
+    data = bytearray((CHINESE * 6000).encode())
+    data[place] = 0xFF
+    with pytest.raises(DataError) as caught:
+        read(bytes(data))
+    assert f"byte {place}" in caught.value.problems[0].where
+    assert "not utf-8" in caught.value.problems[0].what
+    assert "--skip-bad" in caught.value.problems[0].hint
+
+
+def test_a_cut_off_last_character_is_an_error_and_not_a_shorter_text() -> None:
+    with pytest.raises(DataError, match="not utf-8"):
+        read((CHINESE * 50).encode()[:-2])
+
+
+def test_gb18030_read_as_utf8_names_the_byte_and_guesses_gb18030() -> None:
+    with pytest.raises(DataError) as caught:
+        read(b"title\n" + CHINESE.encode("gb18030"), "utf-8")
+    assert "byte 6" in caught.value.problems[0].where
+    assert "prepare.read.encoding=gb18030" in caught.value.problems[0].hint
+
+
+def test_the_users_word_beats_the_detection() -> None:
+    assert read("é".encode(), "latin-1") == ("Ã©", "latin-1")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8"])
+def test_a_byte_order_mark_is_taken_off_when_the_user_names_the_encoding_too(encoding: str) -> None:
+    assert read("\ufeff中文".encode(encoding if encoding == "utf-8" else "utf-16-le"), encoding)[0] == "中文"
+
+
+@pytest.mark.parametrize("encoding", ["nonsense", "base64"])
+def test_an_unknown_encoding_is_a_usage_error(encoding: str) -> None:
+    with pytest.raises(UsageError, match="no encoding is called"):
+        read(b"x", encoding)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        random.Random(0).randbytes(10_000),
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0" * 20,
+        b"text first\n" * 200_000 + random.Random(1).randbytes(1_200_000),
+    ],
+)
+def test_binary_data_is_refused_with_the_offset(data: bytes) -> None:
+    with pytest.raises(DataError, match=r"looks binary: \S+ at byte \d+"):
+        read(data)
+
+
+def test_a_few_stray_nuls_do_not_make_a_text_binary() -> None:
+    text = "a line of text\n" * 500 + "\0\0" + "another line\n" * 500
+    assert read(text.encode())[0] == text

@@ -1,0 +1,211 @@
+"""What the user names becomes documents, with a record of each source."""
+
+import gzip
+import hashlib
+import logging
+import os
+import random
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pyarrow
+import pytest
+
+from llmkit.config.prepare import Read
+from llmkit.errors import DataError
+from llmkit.text.documents import Document, hash_text
+from llmkit.text.readers import read_documents
+from llmkit.text.sources import Source, find_files, require_documents
+
+TEXT = "第一回 宴桃园豪杰三结义 斩黄巾英雄首立功\n\n话说天下大势，分久必合，合久必分。周末七国分争，并入于秦。\n"
+
+
+def read_all(*inputs: object, **options: object) -> tuple[list[Document], list[Source]]:
+    sources: list[Source] = []
+    return list(read_documents([str(each) for each in inputs], Read(**options), sources)), sources  # type: ignore[arg-type]
+
+
+def texts_of(*inputs: object, **options: object) -> list[str]:
+    return [document.text for document in read_all(*inputs, **options)[0]]
+
+
+def write_zst(path: Path, data: bytes) -> None:
+    with pyarrow.CompressedOutputStream(str(path), "zstd") as file:
+        file.write(data)
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "gb18030"])
+def test_the_same_text_in_four_encodings_has_one_hash(tmp_path: Path, codec: str) -> None:
+    (tmp_path / "a.txt").write_bytes(TEXT.encode(codec))
+    assert [hash_text(text) for text in texts_of(tmp_path)] == [hash_text(TEXT)]
+
+
+def test_a_source_is_recorded_with_its_raw_bytes_and_its_encoding(tmp_path: Path) -> None:
+    raw = TEXT.encode("gb18030")
+    (tmp_path / "a.txt").write_bytes(raw)
+    _, (source,) = read_all(tmp_path / "a.txt")
+    assert source.path == str(tmp_path / "a.txt")
+    assert (source.n_bytes, source.sha256) == (len(raw), hashlib.sha256(raw).hexdigest())
+    assert (source.encoding, source.documents, source.characters) == ("gb18030", 1, len(TEXT))
+
+
+def test_packed_files_give_the_text_of_the_plain_one(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
+    write_zst(tmp_path / "c.txt.zst", TEXT.encode())
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        archive.writestr("deep/x.txt", TEXT)
+        archive.writestr("y.txt.gz", gzip.compress(TEXT.encode()))
+    documents, sources = read_all(tmp_path)
+    assert [document.text for document in documents] == [TEXT] * 5
+    names = [source.path.removeprefix(f"{tmp_path}{os.sep}") for source in sources]
+    assert names == ["a.txt", "b.txt.gz", "c.txt.zst", "d.zip!deep/x.txt", "d.zip!y.txt.gz"]
+    assert sources[1].sha256 == hashlib.sha256((tmp_path / "b.txt.gz").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
+def test_a_packed_file_that_was_cut_off_is_an_error_and_not_a_shorter_text(tmp_path: Path, name: str) -> None:
+    data = random.Random(0).randbytes(50_000).hex().encode()
+    if name.endswith(".gz"):
+        (tmp_path / name).write_bytes(gzip.compress(data))
+    else:
+        write_zst(tmp_path / name, data)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="damaged or cut off"):
+        read_all(tmp_path / name)
+
+
+def test_a_zip_member_with_a_flipped_bit_is_an_error(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.txt", "some text that is stored as it is")
+    data = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(data.replace(b"some text", b"sOme text"))
+    with pytest.raises(DataError, match="CRC"):
+        read_all(tmp_path / "a.zip")
+
+
+def test_folders_are_read_deeply_sorted_and_without_hidden_files(tmp_path: Path) -> None:
+    for name in ["b.txt", "a/z.md", "a/.hidden.txt", ".git/c.txt", "picture.jpg"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert texts_of(tmp_path) == ["a/z.md", "b.txt"]
+
+
+def test_what_a_folder_has_beside_readable_files_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.pdf").write_text("b")
+    with caplog.at_level(logging.WARNING):
+        read_all(tmp_path)
+    assert ".pdf 1" in caplog.text
+
+
+def test_a_glob_takes_what_matches_and_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
+    for name in ["a1.txt", "a2.txt", "b.txt"]:
+        (tmp_path / name).write_text(name)
+    assert texts_of(tmp_path / "a*.txt", tmp_path / "a2.txt") == ["a1.txt", "a2.txt"]
+
+
+def test_a_file_named_by_the_user_is_text_whatever_its_ending(tmp_path: Path) -> None:
+    (tmp_path / "wiki.train.tokens").write_text("words")
+    assert texts_of(tmp_path / "wiki.train.tokens") == ["words"]
+
+
+def test_a_missing_file_is_a_data_error_with_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "emma.txt").write_text("x")
+    with pytest.raises(DataError) as caught:
+        find_files([str(tmp_path / "ema.txt")])
+    assert caught.value.exit_code == 3
+    assert "emma.txt" in caught.value.problems[0].hint
+
+
+def test_a_folder_without_a_readable_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "b.pdf").write_text("b")
+    with pytest.raises(DataError, match=r"\.pdf 1"):
+        find_files([str(tmp_path)])
+
+
+def test_standard_input_is_read(tmp_path: Path) -> None:
+    code = (
+        "from llmkit.config.prepare import Read\nfrom llmkit.text.readers import read_documents\n"
+        "for bad in (False,): print([d.text for d in read_documents(['-'], Read(skip_bad=bad), [])])"
+    )
+    for switch in ("False", "True"):
+        script = code.replace("(False,)", f"({switch},)")
+        done = subprocess.run([sys.executable, "-c", script], input=b"caf\xc3\xa9\n", capture_output=True, check=True)
+        assert done.stdout.decode() == "['café\\n']\n"
+
+
+def test_lines_and_paragraphs_can_be_documents(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("一\r\n二\r\n\r\n三\r\n".encode())
+    assert texts_of(tmp_path, documents="line") == ["一", "二", "三"]
+    assert texts_of(tmp_path, documents="paragraph") == ["一\n二", "三"]
+
+
+def test_joining_the_parts_of_a_long_document_gives_it_back(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    text = "".join(draw.choice(["word ", "字", "\n", "\r\n", "e\u0301", "。", "\n\n"]) for _ in range(30_000))
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    documents, (source,) = read_all(tmp_path / "a.txt", max_doc_chars=1000)
+    assert "".join(document.text for document in documents) == text
+    assert [document.part for document in documents] == list(range(len(documents)))
+    assert [document.last for document in documents] == [False] * (len(documents) - 1) + [True]
+    assert all(len(document.text) <= 1000 for document in documents)
+    assert all(document.text.endswith("\n") for document in documents[:-1])
+    assert source.documents == 1
+
+
+@pytest.mark.parametrize("unit", ["x", "字", "e\u0301"])
+def test_a_line_without_any_place_to_cut_still_comes_in_bounded_parts(tmp_path: Path, unit: str) -> None:
+    (tmp_path / "a.txt").write_text(unit * 5000, encoding="utf-8")
+    documents, _ = read_all(tmp_path / "a.txt", max_doc_chars=1000)
+    assert "".join(document.text for document in documents) == unit * 5000
+    assert all(len(document.text) <= 1000 and not document.text.startswith("\u0301") for document in documents)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is kept on Linux only")
+def test_a_line_of_50_megabytes_is_read_cleaned_and_staged_in_1_gigabyte(tmp_path: Path) -> None:
+    with (tmp_path / "long.txt").open("wb") as file:
+        for _ in range(500):
+            file.write("天下大势分久必合".encode() * 4_000 + b"and so on " * 400)
+    script = f"""
+import resource
+from pathlib import Path
+import pyarrow, ftfy  # what the libraries take themselves is not what is measured
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+from llmkit.config.prepare import Clean, Dedup, Read
+from llmkit.text.readers import read_documents
+from llmkit.text.cleaners import clean_documents
+from llmkit.text.dedup import deduplicate
+from llmkit.text.staging import stage_documents
+documents = clean_documents(read_documents([{str(tmp_path / "long.txt")!r}], Read(), []), Clean(), False, {{}})
+print(stage_documents(deduplicate(documents, Dedup(), {{}}), Path({str(tmp_path / "stage")!r})))
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "n_documents=1, n_chars=18000000, n_bytes=50000000" in done.stdout
+
+
+def test_a_bad_file_is_skipped_as_a_whole_and_counted_with_skip_bad(tmp_path: Path) -> None:
+    broken = ("好的文本。" * 400_000).encode()
+    (tmp_path / "a.txt").write_bytes(broken[:5_000_000] + b"\xff" + broken[5_000_001:])
+    (tmp_path / "b.txt").write_text("sound")
+    (tmp_path / "c.txt").write_bytes(random.Random(0).randbytes(5000))
+    documents, sources = read_all(tmp_path, skip_bad=True)
+    assert [document.text for document in documents] == ["sound"]
+    assert [source.skipped["unreadable file"] for source in sources] == [1, 0, 1]
+    with pytest.raises(DataError, match="not utf-8"):
+        read_all(tmp_path)
+
+
+def test_an_empty_file_gives_no_document_and_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    documents, sources = read_all(tmp_path / "a.txt")
+    assert not documents
+    with pytest.raises(DataError) as caught:
+        require_documents(sources, {}, len(documents))
+    assert "empty file: 1" in caught.value.problems[0].what
+    assert "a.txt" in caught.value.problems[0].where

@@ -1,0 +1,63 @@
+"""Groups, schedules, and Muon beside AdamW."""
+
+import pytest
+import torch
+
+from conftest import make_gpt2
+from llmkit.config.optim import Optim
+from llmkit.training.optimizer import build_optimizer, group_weights, learning_rate_factor
+
+
+def test_muon_gets_the_hidden_matrices_and_nothing_else() -> None:
+    model = make_gpt2()
+    hidden, embeddings, vectors = group_weights(model)
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    assert sorted(names[id(w)].split(".")[-2] for w in hidden) == sorted(["c_attn", "c_proj", "c_fc", "c_proj"] * 2)
+    assert sorted(names[id(w)] for w in embeddings) == ["transformer.wpe.weight", "transformer.wte.weight"]
+    assert all(weight.ndim == 1 for weight in vectors)
+    assert len(hidden) + len(embeddings) + len(vectors) == len(list(model.parameters()))
+
+
+def test_weight_decay_falls_on_no_vector() -> None:
+    model = make_gpt2()
+    decays = {id(w): g["weight_decay"] for g in build_optimizer(model, Optim(weight_decay=0.3)).param_groups for w in g["params"]}
+    assert all(decays[id(weight)] == (0.3 if weight.ndim == 2 else 0.0) for weight in model.parameters())
+
+
+def test_pair_steps_schedules_and_restores_like_the_two_alone() -> None:
+    def take_steps(restore: bool) -> list[torch.Tensor]:
+        model = make_gpt2()
+        optimizer = build_optimizer(model, Optim(name="muon"))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+        for step in range(4):
+            if restore and step == 2:
+                state = optimizer.state_dict()
+                optimizer = build_optimizer(model, Optim(name="muon"))
+                optimizer.load_state_dict(state)
+                scheduler.optimizer = optimizer
+            model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
+        return [weight.detach() for weight in model.parameters()]
+
+    for straight, restored in zip(take_steps(False), take_steps(True), strict=True):
+        assert torch.equal(straight, restored)
+
+
+def test_schedules_have_their_shapes() -> None:
+    def rates(**settings: object) -> list[float]:
+        section = Optim.model_validate(settings)
+        return [learning_rate_factor(section, step, 100) for step in range(100)]
+
+    cosine = rates(schedule="cosine", warmup_steps=10, min_learning_rate_ratio=0.1)
+    assert cosine[0] == pytest.approx(1 / 11)
+    assert cosine[9:11] == pytest.approx([10 / 11, 1.0])
+    assert cosine[55] == pytest.approx(0.55)
+    assert min(cosine[10:]) == pytest.approx(0.1, abs=0.001)
+    linear = rates(schedule="linear", warmup_steps=0)
+    assert linear[50] == pytest.approx(0.5)
+    assert rates(schedule="constant", warmup_steps=0.05)[5:] == [1.0] * 95
+    wsd = rates(schedule="wsd", warmup_steps=0, decay_steps=0.2)
+    assert wsd[:80] == [1.0] * 80
+    assert wsd[90] == pytest.approx(0.5)

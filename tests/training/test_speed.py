@@ -1,0 +1,31 @@
+"""FLOPs of a token, and the choice of precision."""
+
+import pytest
+import torch
+
+from conftest import make_gpt2
+from llmkit.training import speed
+from llmkit.training.speed import choose_precision, flops_a_token
+from llmkit.training.trial import steps_in_minutes
+
+
+def test_flops_count_the_tied_output_layer_and_attention_but_no_look_ups() -> None:
+    d, layers, vocab, block = 32, 2, 50, 16
+    matrices = layers * 12 * d * d + vocab * d
+    assert flops_a_token(make_gpt2(), block) == 6 * matrices + 12 * layers * d * block
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(1.1, "fp32"), (2.5, "bf16")])
+def test_bf16_is_taken_on_a_cpu_only_where_it_gains(
+    monkeypatch: pytest.MonkeyPatch, gain: float, expected: str
+) -> None:
+    rates = {torch.bfloat16: gain, torch.float32: 1.0}
+    monkeypatch.setattr(speed, "measure_matmul", lambda dtype, device: rates[dtype])
+    precision, why = choose_precision("auto", torch.device("cpu"))
+    assert precision == expected
+    assert f"{gain:.1f} times" in why
+
+
+def test_minutes_hold_the_steps_and_ten_evaluations() -> None:
+    assert steps_in_minutes(1.0, step_seconds=0.1, evaluation_seconds=1.0) == 500
+    assert steps_in_minutes(0.001, step_seconds=10.0, evaluation_seconds=1.0) == 1

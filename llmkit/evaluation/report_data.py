@@ -5,7 +5,7 @@ Reads the manifest of a prepared folder, as the run's own manifest carries it un
 
 from collections.abc import Iterable
 
-from llmkit.evaluation.page import Html, join, pairs, section, table, tag
+from llmkit.evaluation.page import Html, join, pairs, section, show_value, table, tag
 from llmkit.evaluation.run_record import Record, get_number, get_section
 
 SPLIT_COLUMNS = ("documents", "characters", "bytes", "tokens", "unknown_tokens")
@@ -51,7 +51,7 @@ def _render_overlap(data: Record) -> Html | None:
         share = get_number(found, "share") if isinstance(found, dict) else None
         if share is not None:
             seen = f"{100 * share:.2f} % of the {split} split's windows of {found.get('window_bytes')} bytes"
-            lines.append(f"{seen} are in the train split, too ({found.get('n_found')} of {found.get('n_windows')}).")
+            lines.append(f"{seen} are in the train split, too ({show_value(found.get("n_found"))} of {show_value(found.get("n_windows"))}).")
     return join(tag("p", line, class_="quiet") for line in lines) if lines else None
 
 

@@ -1,38 +1,26 @@
-"""stub: being written."""
+"""Write text with any causal language model, through transformers' own `generate`.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+A text may grow beyond the model's context. It is then written in rounds of an eighth of the context, each of which
+reads the last tokens that leave room for it (a leading bos token stays in front). So at least seven eighths of the
+context are always in view, and no position runs past the last that a model with learned positions has.
+
+What a text says does not depend on the prompts beside it when decoding is greedy: each row has its own window, and
+padding stands on the left behind an attention mask. Settings come from `Generate` alone; the generation_config saved
+with a model only says which tokens end a text.
+
+Whether the model is a causal one is for the caller to check.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import batched
 from typing import Literal
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
 
 from llmkit.config.generate import Generate
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One text a model wrote."""
-
-    prompt: str
-    text: str
-    """Without the prompt, without the stop string."""
-    n_tokens: int
-    """New tokens; an end-of-text is not counted."""
-    finish_reason: Literal["stop", "length", "eos"]
-    n_prompt_tokens_dropped: int = 0
-    """Tokens cut from the prompt's left side, as it did not fit the model's context."""
-
-
-def generate_texts(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[str],
-    settings: Generate,
-    on_text: Callable[[str], None] | None = None,
-) -> list[list[Sample]]:
-    """`settings.num_samples` samples for each prompt, in the prompts' order.
-
-    on_text gets the text while it is written, whole characters only, each once, together equal to Sample.text; it is
-    for one prompt and one sample (ValueError otherwise), as texts written side by side cannot share one screen.
-    """
-    raise NotImplementedError
+from llmkit.errors import ModelError
+from llmkit.generation.text_writer import TextWriter
+from llmkit.tokens.tokenizer import encode_texts, end_of_text_id

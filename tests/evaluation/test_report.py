@@ -21,15 +21,9 @@ HOSTILE = "</pre></script></title>\"'><script>alert(1)</script><img src=x onerro
 METRICS = {
     "train": {"loss": 1.1111, "bits_per_byte": 1.6029, "n_tokens": 1_003_854, "n_bytes": 1_003_854},
     "validation": {"loss": 1.6291, "perplexity": 5.0993, "bits_per_byte": 2.3503, "accuracy": 0.5213},
-    "test": {
-        "loss": 1.7,
-        "perplexity": 5.4739,
-        "bits_per_byte": 2.4526,
-        "accuracy": 0.5075,
-        "n_tokens": 111_540,
-        "n_bytes": 123_456,
-        "method": {"windows": "sliding", "block_size": 256, "stride": 64, "split": "test"},
-    },
+    "test": {"loss": 1.7, "perplexity": 5.4739, "bits_per_byte": 2.4526, "accuracy": 0.5075}
+    | {"n_tokens": 111_540, "n_bytes": 123_456}
+    | {"method": {"windows": "sliding", "block_size": 256, "stride": 64, "split": "test"}},
     "training": {"seconds": 185.2, "steps": 2000},
 }
 MANIFEST = {
@@ -141,6 +135,7 @@ def test_everything_a_run_left_is_on_the_page(tmp_path: Path) -> None:
         assert expected in page.text
     for title in ("Loss", "Held-out bits per byte", "Learning rate", "Gradient norm", "Tokens a second", "MFU"):
         assert page.get_curves(title)
+    assert len(page.get_curves("Loss")) == 3  # as logged, smoothed, held out
     assert "Not all is there" not in page.text
 
 

@@ -22,6 +22,13 @@ class Generate(Section):
     seed: int = Field(default=0, ge=0, lt=2**63, description="Another seed writes another text.")
     stop: list[str] = Field(default=[], description="The text ends before the first of these strings.")
 
+    @field_validator("temperature")
+    @classmethod
+    def _temperature_does_not_overflow(cls, temperature: float) -> float:
+        if 0 < temperature < 0.01:
+            raise ValueError("logits are divided by it, so take 0 (greedy) or at least 0.01")
+        return temperature
+
     @field_validator("stop")
     @classmethod
     def _stop_strings_say_something(cls, stop: list[str]) -> list[str]:

@@ -106,11 +106,17 @@ def _apply_override(values: dict[str, Any], override: str, places: dict[Key, str
     for part in key[:-1]:
         inner = target.get(part)
         target[part] = target = dict(inner) if isinstance(inner, dict) else {}
-    try:
-        target[key[-1]] = yaml.safe_load(text) if text else ""
-    except yaml.YAMLError:
-        target[key[-1]] = text
+    target[key[-1]] = _parse_value(text)
     places[key] = where
+
+
+def _parse_value(text: str) -> Any:
+    """A value as YAML; but `ROMEO:` on a command line is text and no mapping."""
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError:
+        return text
+    return text if isinstance(value, dict) and not text.lstrip().startswith("{") else value
 
 
 def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem:

@@ -32,7 +32,7 @@ p { margin: .5rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .86em; }
 pre {
   margin: .5rem 0; padding: .9rem 1rem; background: var(--card); border: 1px solid var(--rule); border-radius: 6px;
-  white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.5; max-height: 40rem; overflow-y: auto;
+  white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.5;
 }
 pre.sample { font-family: inherit; font-size: .97em; }
 pre mark { background: none; color: var(--quiet); }
@@ -91,7 +91,6 @@ i.faint { opacity: .45; }
   svg text { font-size: 11.5px; }
 }
 @media print {
-  pre { max-height: none; }
   .chart, .figure { break-inside: avoid; }
 }
 """

@@ -162,7 +162,9 @@ def _render_recipe(record: RunRecord) -> Html:
     return section(
         "Recipe",
         tag("pre", given) if given else None,
-        tag("pre", record.recipe) if record.recipe else tag("p", "No recipe was found.", class_="quiet"),
+        tag("details", tag("summary", "recipe.yaml"), tag("pre", record.recipe), open=True)
+        if record.recipe
+        else tag("p", "No recipe was found.", class_="quiet"),
     )
 
 
@@ -176,7 +178,7 @@ def _render_metrics(record: RunRecord) -> Html | None:
         return None
     return section(
         "Metrics",
-        table(["", *splits], [[name, *(part.get(name) for part in splits.values())] for name in names])
+        table(["metric", *splits], [[name, *(part.get(name) for part in splits.values())] for name in names])
         if names
         else None,
         tag("h3", "Training") if training or notes else None,

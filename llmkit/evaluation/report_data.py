@@ -50,8 +50,9 @@ def _render_overlap(data: Record) -> Html | None:
     for split, found in get_section(data, "overlap").items():
         share = get_number(found, "share") if isinstance(found, dict) else None
         if share is not None:
+            counts = " of ".join(str(show_value(found.get(key))) for key in ("n_found", "n_windows"))
             seen = f"{100 * share:.2f} % of the {split} split's windows of {found.get('window_bytes')} bytes"
-            lines.append(f"{seen} are in the train split, too ({show_value(found.get("n_found"))} of {show_value(found.get("n_windows"))}).")
+            lines.append(f"{seen} are in the train split, too ({counts}).")
     return join(tag("p", line, class_="quiet") for line in lines) if lines else None
 
 

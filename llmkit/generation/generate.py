@@ -1,26 +1,294 @@
 """Write text with any causal language model, through transformers' own `generate`.
 
 A text may grow beyond the model's context. It is then written in rounds of an eighth of the context, each of which
-reads the last tokens that leave room for it (a leading bos token stays in front). So at least seven eighths of the
-context are always in view, and no position runs past the last that a model with learned positions has.
+reads the last tokens that leave room for the round (a leading bos token stays in front). So at least seven eighths of
+the context are in view, and no position runs past the last one that a model with learned positions has.
 
-What a text says does not depend on the prompts beside it when decoding is greedy: each row has its own window, and
-padding stands on the left behind an attention mask. Settings come from `Generate` alone; the generation_config saved
-with a model only says which tokens end a text.
+With greedy decoding a text does not depend on the prompts beside it: each row has a window of its own, and padding
+stands on the left behind an attention mask. All settings come from `Generate`; of the generation_config saved with a
+model only the ids that end a text are used.
 
-Whether the model is a causal one is for the caller to check.
+Does not check that the model is a causal one; that is the caller's.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import batched
-from typing import Literal
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal, Protocol, cast
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
 
 from llmkit.config.generate import Generate
 from llmkit.errors import ModelError
 from llmkit.generation.text_writer import TextWriter
+from llmkit.models.loading import embedding_rows, longest_context
 from llmkit.tokens.tokenizer import encode_texts, end_of_text_id
+
+ROWS_AT_ONCE = 32
+
+FinishReason = Literal["stop", "length", "eos"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One text a model wrote."""
+
+    prompt: str
+    text: str
+    """Without the prompt and without the stop string."""
+    n_tokens: int
+    """New tokens, the end of text not counted."""
+    finish_reason: FinishReason
+    """A stop string, `max_new_tokens`, or the model's own end of text."""
+    n_prompt_tokens_dropped: int = 0
+    """How many tokens of the prompt's beginning the model never saw, as they did not fit its context."""
+
+
+def generate_texts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    settings: Generate,
+    on_text: Callable[[str], None] | None = None,
+) -> list[list[Sample]]:
+    """`settings.num_samples` texts for each prompt, in the prompts' order. An empty prompt starts a new text.
+
+    `on_text` gets the text while it is written: whole characters only, each once, together `Sample.text` (with beams
+    in one piece at the end). It is for one text alone: ValueError with more, as they are written side by side.
+    The global random state, the model's mode and its generation_config are left as they were.
+
+    Raises:
+        ModelError: the tokenizer has ids that the model does not know, or no token an empty prompt could start from.
+    """
+    if on_text is not None and len(prompts) * settings.num_samples != 1:
+        raise ValueError("on_text is for one prompt and one sample")
+    vocabulary = _Vocabulary.of(model, tokenizer)
+    writers = [
+        _Text(prompt, tokenizer, vocabulary, settings.stop, on_text)
+        for prompt in prompts
+        for _ in range(settings.num_samples)
+    ]
+    with _ready_to_write(model, settings.seed):
+        for texts in _batches(writers, settings):
+            _write(model, texts, settings, vocabulary)
+    samples = [text.sample() for text in writers]
+    return [samples[i : i + settings.num_samples] for i in range(0, len(samples), settings.num_samples)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Vocabulary:
+    """What the ids of a model and its tokenizer mean for writing."""
+
+    size: int
+    """Ids the model knows."""
+    bos: list[int]
+    """What the tokenizer puts before every text: a bos token, or nothing."""
+    ends: list[int]
+    """Ids that end a text."""
+    never: list[int]
+    """Ids that are no text (padding, unknown, beyond the tokenizer) and must not be written."""
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "_Vocabulary":
+        size = embedding_rows(model)
+        saved = getattr(model.generation_config, "eos_token_id", None)
+        ends = {*([saved] if isinstance(saved, int) else saved or []), tokenizer.eos_token_id} - {None}
+        bos = tokenizer.bos_token_id
+        roles = (bos, tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.cls_token_id, tokenizer.mask_token_id)
+        never = {role for role in roles if role is not None} | set(range(len(tokenizer), size))
+        template = tokenizer("")["input_ids"][:1]
+        return cls(
+            size=size,
+            bos=template if template == [bos] else [],
+            ends=sorted(end for end in ends if end < size),
+            never=sorted(i for i in never - ends if i < size),
+        )
+
+    @property
+    def filler(self) -> int:
+        """Stands where a row has no token: masked, never read. An id that cannot be written, if there is one."""
+        return next(iter(self.never or self.ends), 0)
+
+
+class _Text:
+    """A text being written."""
+
+    def __init__(
+        self,
+        prompt: str,
+        tokenizer: PreTrainedTokenizerBase,
+        vocabulary: _Vocabulary,
+        stop: Sequence[str],
+        on_text: Callable[[str], None] | None,
+    ) -> None:
+        encoded = encode_texts(tokenizer, [prompt])[0].tolist()
+        self.ids: list[int] = [*vocabulary.bos, *encoded] or [_start_id(tokenizer)]
+        if max(self.ids) >= vocabulary.size:
+            raise ModelError(
+                f"the tokenizer has {len(tokenizer)} tokens, the model knows {vocabulary.size}",
+                where=tokenizer.name_or_path or "tokenizer",
+                hint="use the tokenizer that the model was trained with",
+            )
+        self.finish_reason: FinishReason | None = None
+        self.n_prompt_tokens_dropped = 0
+        self._prompt = prompt
+        self._n_bos = len(vocabulary.bos)
+        self._ends = vocabulary.ends
+        self._n_prompt = len(self.ids)
+        self._writer = TextWriter(tokenizer, self.ids, stop)
+        self._on_text = on_text or (lambda _: None)
+
+    def window(self, n_tokens: int | None) -> list[int]:
+        """The last tokens, with the bos token in front, at most `n_tokens` in all."""
+        if n_tokens is None or len(self.ids) <= n_tokens:
+            return self.ids
+        if len(self.ids) == self._n_prompt:
+            self.n_prompt_tokens_dropped = len(self.ids) - n_tokens
+        n_bos = min(self._n_bos, n_tokens - 1)
+        return self.ids[:n_bos] + self.ids[len(self.ids) - n_tokens + n_bos :]
+
+    def add(self, token_id: int) -> None:
+        """Take the next token; nothing happens once the text has ended."""
+        if self.finish_reason is not None:
+            return
+        if token_id in self._ends:
+            self.finish("eos")
+            return
+        self.ids.append(token_id)
+        self._show(self._writer.write(token_id))
+        if self._writer.stopped:
+            self.finish_reason = "stop"
+
+    def finish(self, reason: FinishReason) -> None:
+        """End the text, unless it has ended."""
+        if self.finish_reason is None:
+            self._show(self._writer.finish())
+            self.finish_reason = "stop" if self._writer.stopped else reason
+
+    def sample(self) -> Sample:
+        assert self.finish_reason is not None
+        n_tokens = len(self.ids) - self._n_prompt
+        return Sample(self._prompt, self._writer.text, n_tokens, self.finish_reason, self.n_prompt_tokens_dropped)
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._on_text(text)
+
+
+def _start_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What an empty prompt starts from: a new text begins where another has ended."""
+    return end_of_text_id(tokenizer) if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
+
+
+def _batches(texts: list[_Text], settings: Generate) -> Iterator[list[_Text]]:
+    """At most ROWS_AT_ONCE texts, beams counted; all samples of a prompt are together."""
+    # A repetition penalty would count padding as something said, so then only equal lengths go together.
+    groups = groupby(texts, lambda text: len(text.ids) if settings.repetition_penalty != 1 else 0)
+    at_once = max(1, ROWS_AT_ONCE // settings.num_beams // settings.num_samples) * settings.num_samples
+    for _, group in groups:
+        same = list(group)
+        yield from (same[i : i + at_once] for i in range(0, len(same), at_once))
+
+
+def _write(model: PreTrainedModel, texts: list[_Text], settings: Generate, vocabulary: _Vocabulary) -> None:
+    """Write all texts to their end."""
+    context = longest_context(model)
+    n_left = settings.max_new_tokens
+    longest = max(len(text.ids) for text in texts)
+    # The last token that is written is never read, so it needs no position.
+    fits = context is None or longest + n_left - 1 <= context
+    n_round = n_left if context is None or fits else max(1, context // 8)
+    # Beam search writes all samples of a prompt in one search; past the first round each goes on for itself.
+    n_return = settings.num_samples if settings.num_beams > 1 else 1
+    while n_left > 0 and (unfinished := [text for text in texts if text.finish_reason is None]):
+        n_tokens = min(n_left, n_round)
+        n_window = None if context is None else context - n_tokens + 1
+        _write_round(model, unfinished, n_window, n_return, _decoding(settings, vocabulary, n_tokens, n_return))
+        n_left, n_return = n_left - n_tokens, 1
+    for text in texts:
+        text.finish("length")
+
+
+def _write_round(
+    model: PreTrainedModel, texts: list[_Text], n_window: int | None, n_return: int, decoding: GenerationConfig
+) -> None:
+    """Write at most `decoding.max_new_tokens` tokens of each text."""
+    windows = [text.window(n_window) for text in texts][::n_return]
+    width = max(map(len, windows))
+    filler = cast(int, decoding.pad_token_id)
+    ids = torch.tensor([[filler] * (width - len(window)) + window for window in windows], device=model.device)
+    mask = torch.tensor([[0] * (width - len(window)) + [1] * len(window) for window in windows], device=model.device)
+    # Beams change places while they are searched, so their texts are known at the end only.
+    criteria = [_TakeTokens(texts)] if decoding.num_beams == 1 else []
+    written = cast(_CanGenerate, model).generate(
+        input_ids=ids, attention_mask=mask, generation_config=decoding, stopping_criteria=criteria
+    )
+    if not criteria:
+        for text, row in zip(texts, written[:, width:].tolist(), strict=True):
+            for token_id in row:
+                text.add(token_id)
+
+
+class _CanGenerate(Protocol):
+    def generate(
+        self,
+        *,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        generation_config: GenerationConfig,
+        stopping_criteria: Sequence[StoppingCriteria],
+    ) -> Tensor: ...
+
+
+class _TakeTokens(StoppingCriteria):
+    """Hands each token to its text as soon as it is written, and says which texts have ended."""
+
+    def __init__(self, texts: list[_Text]) -> None:
+        self._texts = texts
+
+    def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Tensor:
+        for text, token_id in zip(self._texts, input_ids[:, -1].tolist(), strict=True):
+            text.add(token_id)
+        return torch.tensor([text.finish_reason is not None for text in self._texts], device=input_ids.device)
+
+
+def _decoding(settings: Generate, vocabulary: _Vocabulary, n_tokens: int, n_return: int) -> GenerationConfig:
+    """transformers' words for the settings. It warns of options that have no effect, so these are left unset."""
+    sampling = {
+        "temperature": settings.temperature,
+        "top_k": settings.top_k or 0,  # unset, it would be 50
+        "top_p": settings.top_p,
+        "min_p": settings.min_p,
+    }
+    return GenerationConfig(
+        do_sample=settings.temperature > 0,
+        **(sampling if settings.temperature > 0 else {}),
+        max_new_tokens=n_tokens,
+        num_beams=settings.num_beams,
+        num_return_sequences=n_return,
+        repetition_penalty=settings.repetition_penalty,
+        suppress_tokens=vocabulary.never or None,
+        eos_token_id=vocabulary.ends or None,
+        pad_token_id=vocabulary.filler,
+    )
+
+
+@contextmanager
+def _ready_to_write(model: PreTrainedModel, seed: int) -> Iterator[None]:
+    """Evaluation mode, defaults that come from no file, and randomness that begins at `seed`; all undone after."""
+    was_training, saved = model.training, model.generation_config
+    device = model.device
+    on_accelerator = device.type != "cpu"
+    devices = [device.index or 0] if on_accelerator else []
+    with torch.random.fork_rng(devices, device_type=device.type if on_accelerator else "cuda"):
+        torch.manual_seed(seed)
+        model.eval()
+        model.generation_config = GenerationConfig()
+        try:
+            yield
+        finally:
+            model.generation_config = saved
+            model.train(was_training)

@@ -13,4 +13,4 @@ def report(settings: Report, *, run: Path) -> dict[str, str]:
     Raises:
         ModelError: not a run folder.
     """
-    return {"report": str(write_report(open_run(run).path, settings.title))}
+    return {"report": str(write_report(open_run(run).path, title=settings.title))}

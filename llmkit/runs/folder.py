@@ -53,7 +53,7 @@ class RunFolder:
         """Drop what was logged after `last_step`, so that a resumed run logs each step once."""
         if not self.log.exists():
             return
-        lines = self.log.read_text(encoding="utf-8").splitlines()
+        lines = self.log.read_text(encoding="utf-8").split("\n")  # a sample may hold other line ends
         kept = [line for line in lines if (record := _parse(line)) and record.get("step", 0) <= last_step]
         write_text(self.log, "".join(line + "\n" for line in kept))
 

@@ -21,7 +21,7 @@ from llmkit.errors import DataError, EnvironmentFault
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.gutenberg import strip_gutenberg
 from llmkit.text.mojibake import repair_mojibake
-from llmkit.text.parts import emit_document, group_documents, replay_texts
+from llmkit.text.parts import emit_document, group_documents, mark_last, replay_texts
 from llmkit.text.quality import find_fault, has_rules
 from llmkit.text.whitespace import tidy_whitespace
 
@@ -60,12 +60,12 @@ def clean_documents(
                 yield from _drop_empty(cleaned, first, emptied)
                 continue
             of_quality.documents_in += 1
-            replay = replay_texts(cleaned)
-            if fault := find_fault(replay(), clean.quality):
-                of_quality.dropped[fault] += 1
-            else:
-                of_quality.documents_out += 1
-                yield from _drop_empty(replay(), first, emptied)
+            with replay_texts(cleaned) as replay:
+                if fault := find_fault(replay(), clean.quality):
+                    of_quality.dropped[fault] += 1
+                else:
+                    of_quality.documents_out += 1
+                    yield from _drop_empty(replay(), first, emptied)
 
     return run()
 
@@ -106,15 +106,29 @@ def fold_case(text: str, removed: Counter[str]) -> str:
     return text.lower()
 
 
-def strip_punctuation(text: str, removed: Counter[str]) -> str:
+def strip_punctuation(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
     """Each run of punctuation, Chinese too, is one space; none at the ends of a line."""
+    marks, pattern = _punctuation()
+    carried = ""
+    changed = False
+    for text, last in mark_last(texts):
+        text = carried + text
+        # What a run at the edge becomes depends on the visible characters on both sides of it, so the last one
+        # is shown to this part and kept for the next.
+        end = len(text) if last else max(0, len(text.rstrip(marks + " \t\n")) - 1)
+        shown, carried = text[: end + 1], text[end:]
+        stripped = pattern.sub(_put_space, shown)
+        if not last:
+            stripped = stripped[:-1] if end else ""
+        changed = changed or stripped != text[:end]
+        yield stripped
+    count.changed += changed
 
-    def put(match: re.Match[str]) -> str:
-        start, end = match.span()
-        inside = start > 0 and text[start - 1] != "\n" and text[end : end + 1] not in ("", "\n")
-        return " " if inside else ""
 
-    return _punctuation().sub(put, text)
+def _put_space(match: re.Match[str]) -> str:
+    text = match.string
+    start, end = match.span()
+    return " " if start > 0 and text[start - 1] != "\n" and text[end : end + 1] not in ("", "\n") else ""
 
 
 def simplify_chinese(text: str, removed: Counter[str]) -> str:
@@ -149,7 +163,7 @@ STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
     ("gutenberg", lambda clean: clean.gutenberg, strip_gutenberg),
     ("whitespace", lambda clean: clean.whitespace, tidy_whitespace),
     ("lowercase", lambda clean: clean.lowercase, _each_part(fold_case)),
-    ("punctuation", lambda clean: clean.strip_punctuation, _each_part(strip_punctuation)),
+    ("punctuation", lambda clean: clean.strip_punctuation, strip_punctuation),
     ("simplified", lambda clean: clean.simplify_chinese, _each_part(simplify_chinese)),
 )
 
@@ -188,7 +202,7 @@ def _refuse_controls(texts: Iterable[str], first: Document) -> Iterator[str]:
 
 
 @cache
-def _punctuation() -> re.Pattern[str]:
+def _punctuation() -> tuple[str, re.Pattern[str]]:
     marks = "".join(
         char
         for code in range(0x10000)
@@ -196,7 +210,7 @@ def _punctuation() -> re.Pattern[str]:
         or (len(plain := unicodedata.normalize("NFKC", char)) == 1 and plain in "$+<=>^`|~")
     )
     mark = "[" + re.escape(marks) + "]"
-    return re.compile(rf"[ \t]*{mark}(?:[ \t]|{mark})*")
+    return marks, re.compile(rf"[ \t]*{mark}(?:[ \t]|{mark})*")
 
 
 @cache

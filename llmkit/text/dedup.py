@@ -52,12 +52,12 @@ def fold(text: str) -> bytes:
 def _drop_copies(documents: Iterable[Document], judge: Judge, count: StepCounts, reason: str) -> Iterator[Document]:
     for first, texts in group_documents(documents):
         count.documents_in += 1
-        replay = replay_texts(texts)
-        if judge(replay()):
-            count.dropped[reason] += 1
-        else:
-            count.documents_out += 1
-            yield from emit_document(replay(), first)
+        with replay_texts(texts) as replay:
+            if judge(replay()):
+                count.dropped[reason] += 1
+            else:
+                count.documents_out += 1
+                yield from emit_document(replay(), first)
 
 
 def _exact_judge() -> Judge:
@@ -129,22 +129,24 @@ def _new_paragraphs(texts: Iterable[str], seen: set[bytes], count: StepCounts) -
     carried = ""
     for text, last in mark_last(texts):
         mark = mark or ("\n\n" if "\n\n" in text else "\n")
-        paragraphs = (carried + text).split(mark)
-        # The last paragraph goes on in the next part, unless it is endless.
-        carried = "" if last or len(paragraphs[-1]) > _LONGEST_CARRIED else paragraphs.pop()
-        new = _join_new(paragraphs, mark, seen, count)
-        yield new + mark if carried and new else new
+        *paragraphs, carried = (carried + text).split(mark)
+        if len(carried) > _LONGEST_CARRIED:  # an endless paragraph is not waited for
+            paragraphs.append(carried)
+            carried = ""
+        kept = [paragraph + mark for paragraph in paragraphs if _is_new(paragraph, seen, count)]
+        # The last paragraph goes on in the next part.
+        if last and _is_new(carried, seen, count):
+            kept.append(carried)
+        yield "".join(kept)
 
 
-def _join_new(paragraphs: list[str], mark: str, seen: set[bytes], count: StepCounts) -> str:
-    kept: list[str] = []
-    for paragraph in paragraphs:
-        folded = fold(paragraph)
-        if len(folded) >= FEWEST_PARAGRAPH_BYTES:
-            key = hashlib.blake2b(folded, digest_size=16).digest()
-            if key in seen:
-                count.removed["paragraphs"] += 1
-                continue
-            seen.add(key)
-        kept.append(paragraph)
-    return mark.join(kept)
+def _is_new(paragraph: str, seen: set[bytes], count: StepCounts) -> bool:
+    folded = fold(paragraph)
+    if len(folded) < FEWEST_PARAGRAPH_BYTES:
+        return True
+    key = hashlib.blake2b(folded, digest_size=16).digest()
+    if key in seen:
+        count.removed["paragraphs"] += 1
+        return False
+    seen.add(key)
+    return True

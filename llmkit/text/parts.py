@@ -11,9 +11,9 @@ import re
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
-from typing import IO
 
 from llmkit.text.documents import Document
 
@@ -99,8 +99,9 @@ def mark_last(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
         yield held, True
 
 
-def replay_texts(texts: Iterable[str]) -> Callable[[], Iterator[str]]:
-    """Take all the texts of a document, to be read again as often as wanted; a long one waits on the disk."""
+@contextmanager
+def replay_texts(texts: Iterable[str]) -> Iterator[Callable[[], Iterator[str]]]:
+    """All the texts of a document, to be read again as often as wanted; a long one waits on the disk."""
     kept: list[str] = []
     n_chars = 0
     stream = iter(texts)
@@ -108,20 +109,20 @@ def replay_texts(texts: Iterable[str]) -> Callable[[], Iterator[str]]:
         kept.append(text)
         n_chars += len(text)
         if n_chars > _IN_MEMORY_CHARS:
-            return _spool(chain(kept, stream))
-    return lambda: iter(kept)
+            break
+    else:
+        yield lambda: iter(kept)
+        return
+    with tempfile.TemporaryFile() as file:
+        lengths = [file.write(text.encode("utf-8", "surrogatepass")) for text in chain(kept, stream)]
+        kept.clear()
 
+        def read() -> Iterator[str]:
+            file.seek(0)
+            for length in lengths:
+                yield file.read(length).decode("utf-8", "surrogatepass")
 
-def _spool(texts: Iterable[str]) -> Callable[[], Iterator[str]]:
-    file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the closure that reads it
-    lengths = [file.write(text.encode("utf-8", "surrogatepass")) for text in texts]
-
-    def read() -> Iterator[str]:
-        file.seek(0)
-        for length in lengths:
-            yield file.read(length).decode("utf-8", "surrogatepass")
-
-    return read
+        yield read
 
 
 def _find_cut(text: str, start: int, max_chars: int) -> int:

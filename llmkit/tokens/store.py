@@ -38,11 +38,6 @@ class Row:
     hash: str
 
 
-def smallest_dtype(vocab_size: int) -> np.dtype[Any]:
-    """The smallest unsigned type that holds the ids 0 to vocab_size - 1."""
-    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
-
-
 def write_split(folder: Path, rows: Iterable[Row], dtype: np.dtype[Any]) -> None:
     """Write `rows` as a `datasets` folder. The caller makes it atomic."""
     folder.mkdir(parents=True)

@@ -11,6 +11,7 @@ What it changes, and why:
 It knows nothing of evaluation or generation: `hooks` are functions that the pipeline hands in.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -175,7 +176,7 @@ class LlmkitTrainer(Trainer):
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
         """The gradient's norm before clipping; the last gate before the weights change."""
         value = float(super()._get_grad_norm(model, grad_norm))
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             step = self.state.global_step
             first = step * self.plan.batches.global_batch_size
             raise TrainingFailed(
@@ -248,6 +249,12 @@ class LlmkitTrainer(Trainer):
         model.eval()
         paused = time.perf_counter()
         metrics = evaluate(model)
+        if not math.isfinite(metrics["loss"]):
+            raise TrainingFailed(
+                f"the held-out loss is {metrics['loss']} after step {self.state.global_step}; this state was not saved",
+                where=f"step {self.state.global_step}, learning rate {self._get_learning_rate():.3g}",
+                hint="lower optim.learning_rate or raise optim.warmup_steps",
+            )
         self.hooks.log({"kind": "eval", "step": self.state.global_step, **metrics})
         if self.hooks.sample is not None and self.is_world_process_zero():
             self.hooks.log({"kind": "sample", "step": self.state.global_step, **self.hooks.sample(model)})

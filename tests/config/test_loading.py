@@ -49,6 +49,11 @@ def test_override_beats_the_recipe_and_its_mistakes_are_named(tmp_path: Path) ->
     assert (what, where) == ("unknown key 'train.stepz'", "--set train.stepz=7")
 
 
+def test_override_that_ends_in_a_colon_is_text_and_no_mapping() -> None:
+    assert load_recipe(None, ["train.sample_prompt=ROMEO:"]).train.sample_prompt == "ROMEO:"
+    assert load_recipe(None, ["train={max_steps: 3}"]).train.max_steps == 3
+
+
 @pytest.mark.parametrize("override", ["train.max_steps", "=5", "train.=5"])
 def test_malformed_override_is_a_usage_error(tmp_path: Path, override: str) -> None:
     assert "section.key=value" in errors_of(tmp_path, "", override)[0][0]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from llmkit.errors import EnvironmentFault, ModelError
+from llmkit.evaluation.page_assets import SCRIPT
 from llmkit.evaluation.report import write_report
 
 HOSTILE = "</pre></script></title>\"'><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -27,7 +28,6 @@ METRICS = {
     "training": {"seconds": 185.2, "steps": 2000},
 }
 MANIFEST = {
-    "llmkit": "0.1.0",
     "command": ["llmkit", "pretrain-clm", "--data", "my books"],
     "machine": {"cpu": "Xeon", "cores": 2, "accelerator": None},
     "versions": {"torch": "2.13.0"},
@@ -77,7 +77,6 @@ class Page(HTMLParser):
         return " ".join(text for name, texts in self.contents.items() if name != "script" for text in texts)
 
     def get_curves(self, title: str) -> list[dict[str, list[float]]]:
-        """The hover data of the chart whose description starts with the title."""
         for name, attributes in self.elements:
             if name == "svg" and (attributes["aria-label"] or "").startswith(title):
                 return json.loads(attributes["data-curves"] or "")
@@ -161,12 +160,10 @@ def test_markup_in_data_recipe_and_names_never_becomes_markup(tmp_path: Path) ->
         "data": data,
     }
     metrics = {HOSTILE: {"loss": 1.0, HOSTILE: HOSTILE, "method": HOSTILE}, "training": hostile}
-    clean = read_report(make_run(tmp_path / "clean", make_log()))
     run = tmp_path / HOSTILE.replace("/", "|")
     page = read_report(make_run(run, log, metrics=metrics, manifest=manifest, recipe=HOSTILE))
-    names = [name for name, _ in page.elements]
-    assert names.count("script") == 1 and "img" not in names
-    assert page.contents["script"] == clean.contents["script"]
+    assert "img" not in page.contents
+    assert page.contents["script"] == [SCRIPT]
     assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
     # One for each place that shows text: escaped, not dropped.
     assert page.text.count("<script>alert(1)</script>") >= 20
@@ -196,8 +193,8 @@ def test_security_policy_allows_the_pages_own_script_and_style_and_no_other(tmp_
 
 def test_torn_last_line_is_left_out_and_said(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r", make_log(30))
-    whole = (run / "log.jsonl").read_bytes()
-    (run / "log.jsonl").write_bytes(whole + '{"kind": "train", "step": 31, "text": "曹'.encode()[:-1])
+    with (run / "log.jsonl").open("ab") as log:
+        log.write('{"kind": "train", "step": 31, "text": "曹'.encode()[:-1])
     page = read_report(run)
     assert page.get_curves("Loss")[0]["steps"][-1] == 30
     assert "line 33 of 33 cannot be read (the last one, as a kill leaves it)" in page.text
@@ -208,8 +205,8 @@ def test_torn_last_line_is_left_out_and_said(tmp_path: Path) -> None:
 )
 def test_odd_line_in_the_middle_of_the_log_costs_only_that_line(tmp_path: Path, line: str) -> None:
     run = make_run(tmp_path / "r", [])
-    records = [json.dumps({"kind": "train", "step": step, "loss": 2.0}) for step in (1, 2)]
-    (run / "log.jsonl").write_text(f"{records[0]}\n{line}\n{records[1]}\n", encoding="utf-8")
+    before, after = (json.dumps({"kind": "train", "step": step, "loss": 2.0}) for step in (1, 2))
+    (run / "log.jsonl").write_text(f"{before}\n{line}\n{after}\n", encoding="utf-8")
     page = read_report(run)
     assert page.get_curves("Loss")[0]["steps"] == [1, 2]
     assert "line 2 of 3 cannot be read" in page.text
@@ -237,11 +234,10 @@ def test_unfinished_run_gives_a_page_that_says_what_is_missing(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["metrics.json", "manifest.json"])
 @pytest.mark.parametrize("content", ['{"a": ', "[]", ""])
 def test_damaged_json_file_is_named_and_the_rest_is_shown(tmp_path: Path, name: str, content: str) -> None:
-    run = make_run(tmp_path / "r", make_log(), metrics=METRICS, manifest=MANIFEST, recipe="a: 1")
+    run = make_run(tmp_path / "r", make_log(), metrics=METRICS, manifest=MANIFEST)
     (run / name).write_text(content, encoding="utf-8")
     page = read_report(run)
-    assert f"{name} " in page.text and "Not all is there" in page.text
-    assert page.get_curves("Loss")
+    assert f"{name} " in page.text and "Not all is there" in page.text and page.get_curves("Loss")
 
 
 def test_folder_that_is_no_run_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -93,11 +93,13 @@ def test_out_below_a_file_is_exit_code_4(tmp_path: Path) -> None:
 
 def test_log_of_a_killed_run_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     run = create_run(tmp_path / "run", resume=False, overwrite=False)
+    run.append_log({"kind": "sample", "step": 1, "text": "a\u2028b"})
     for step in (1, 2, 3):
         run.append_log({"kind": "train", "step": step, "loss": float("nan") if step == 1 else 1.0})
     with run.log.open("a") as file:
         file.write('{"kind": "tr')
     run.truncate_log(2)
     assert run.log.read_text() == (
+        '{"kind": "sample", "step": 1, "text": "a\u2028b"}\n'
         '{"kind": "train", "step": 1, "loss": null}\n{"kind": "train", "step": 2, "loss": 1.0}\n'
     )

@@ -90,7 +90,7 @@ def test_a_cut_off_last_character_is_an_error_and_not_a_shorter_text() -> None:
 def test_gb18030_read_as_utf8_names_the_byte_and_guesses_gb18030() -> None:
     with pytest.raises(DataError) as caught:
         read(b"title\n" + CHINESE.encode("gb18030"), "utf-8")
-    assert "byte 6" in caught.value.problems[0].where
+    assert "byte 10" in caught.value.problems[0].where  # the first four happen to be sound UTF-8
     assert "prepare.read.encoding=gb18030" in caught.value.problems[0].hint
 
 

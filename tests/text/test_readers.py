@@ -169,7 +169,7 @@ def test_a_line_without_any_place_to_cut_still_comes_in_bounded_parts(tmp_path: 
 def test_a_line_of_50_megabytes_is_read_cleaned_and_staged_in_1_gigabyte(tmp_path: Path) -> None:
     with (tmp_path / "long.txt").open("wb") as file:
         for _ in range(500):
-            file.write("天下大势分久必合".encode() * 4_000 + b"and so on " * 400)
+            file.write("天下大势分久必合".encode() * 4_000 + b"and so on." * 400)
     script = f"""
 import resource
 from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 from conftest import make_split
 from llmkit.errors import DataError
 from llmkit.tokens import store
-from llmkit.tokens.store import Row, Split, TokenStream, smallest_dtype, write_split
+from llmkit.tokens.store import Row, Split, TokenStream, write_split
 
 
 def test_datasets_opens_the_folder_and_finds_the_same_rows(tiny_split: Split) -> None:
@@ -47,11 +47,11 @@ def test_ring_read_wraps_at_both_ends() -> None:
     assert ring.max_id() == 5
 
 
-def test_ids_take_the_smallest_type_that_holds_them(tmp_path: Path) -> None:
-    assert smallest_dtype(65_536) == np.uint16
-    assert smallest_dtype(65_537) == np.uint32
-    write_split(tmp_path / "big", [Row(np.array([70_000]), "", 0, 0, 1, 1, "")], smallest_dtype(70_001))
-    assert Split(tmp_path / "big").stream.read(0, 1).tolist() == [70_000]
+@pytest.mark.parametrize(("dtype", "largest"), [(np.uint8, 255), (np.uint16, 65_535), (np.uint32, 70_000)])
+def test_every_id_type_comes_back_whole(tmp_path: Path, dtype: type, largest: int) -> None:
+    write_split(tmp_path / "ids", [Row(np.array([0, largest]), "", 0, 0, 1, 1, "")], np.dtype(dtype))
+    assert Split(tmp_path / "ids").stream.read(0, 2).tolist() == [0, largest]
+    assert datasets.load_from_disk(str(tmp_path / "ids")).features["input_ids"].feature.dtype == np.dtype(dtype).name
 
 
 def test_truncated_file_is_an_error_with_its_folder(tiny_split: Split) -> None:

@@ -1,0 +1,111 @@
+"""The commands as a user types them: exit codes, three-line errors, JSON on stdout."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llmkit.cli import app
+from llmkit.cli.app import COMMANDS, main
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["llmkit", *arguments])
+    monkeypatch.setattr(app.signal, "signal", lambda *_: None)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main()
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["pretrain-clm", "recipes/no.yaml", "--data", "d", "--out", "r"], 2, "there is no recipe"),
+        (["pretrain-clm", "--data", "d", "--out", "r", "-s", "train.max_step=1"], 2, "did you mean 'max_steps'?"),
+        (["pretrain-clm", "--data", "nowhere", "--out", "r"], 3, "not a prepared folder"),
+        (["prepare", "nowhere.txt", "--out", "d"], 3, "nowhere.txt"),
+        (["eval", "./nowhere", "--data", "x.txt"], 6, "there is no folder"),
+        (["report", "."], 6, "not a run folder"),
+        (["generate", "./nowhere", "--prompts", "nowhere.txt"], 3, "prompts cannot be read"),
+    ],
+)
+def test_a_mistake_is_three_lines_and_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    arguments: list[str], code: int, words: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    found, out, err = run(monkeypatch, capsys, *arguments)
+    assert found == code
+    assert out == ""
+    assert [line.split(":")[0] for line in err.splitlines()] == ["error", "where", "hint"]
+    assert words in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["prepare"], ["nosuch"], ["eval"], ["pretrain", "x.yaml"]])
+def test_wrong_usage_is_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert run(monkeypatch, capsys, *arguments)[0] == 2
+
+
+def test_whole_road_in_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text("".join(f"Line {n}: 却说曹操。\n" for n in range(300)), encoding="utf-8")
+    smoke = ROOT / "recipes/smoke"
+    code, out, _ = run(monkeypatch, capsys, "prepare", "book.txt", "--out", "data", "--recipe", f"{smoke}/prepare.yaml", "--json")  # fmt: skip
+    assert (code, set(json.loads(out)["splits"])) == (0, {"train", "validation", "test"})
+    code, out, _ = run(monkeypatch, capsys, "pretrain", f"{smoke}/pretrain.yaml", "--data", "data", "--out", "run", "--json")  # fmt: skip
+    assert (code, json.loads(out)["training"]["steps"]) == (0, 4)
+    code, out, _ = run(monkeypatch, capsys, "eval", "run", "--split", "test", "--stride", "8", "--json")
+    assert (code, json.loads(out)["method"]["stride"]) == (0, 8)
+    code, out, _ = run(monkeypatch, capsys, "generate", "run", "--prompt", "却说", "-s", "generate.max_new_tokens=5", "--json")  # fmt: skip
+    assert code == 0
+    assert json.loads(out)[0]["prompt"] == "却说"
+    assert json.loads(out)[0]["n_tokens"] <= 5
+    code, out, _ = run(monkeypatch, capsys, "report", "run", "--json")
+    assert (code, json.loads(out)) == (0, {"report": "run/report.html"})
+
+
+def test_dry_run_prints_the_resolved_recipe_and_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text("text")
+    code, out, _ = run(monkeypatch, capsys, "prepare", "book.txt", "--out", "data", "--dry-run")
+    assert (code, "vocab_size: 8192" in out, "book.txt" in out) == (0, True, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["book.txt"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_in_prepare_leaves_nothing_half_done(tmp_path: Path, number: int, code: int) -> None:
+    (tmp_path / "long.txt").write_text("".join(f"{n} words {n * n} and more\n" for n in range(400_000)))
+    command = [sys.executable, "-m", "llmkit", "prepare", str(tmp_path / "long.txt"), "--out", str(tmp_path / "data")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / ".data.partial").exists():
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    _, err = process.communicate()
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["long.txt"]
+
+
+def test_every_command_has_a_smoke_recipe() -> None:
+    assert {path.stem for path in (ROOT / "recipes/smoke").glob("*.yaml")} == set(COMMANDS)
+
+
+def test_every_command_is_in_make_smoke() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"$(SMOKE) {name} " in makefile for name in COMMANDS)

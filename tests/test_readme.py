@@ -1,0 +1,61 @@
+"""The README's commands run, with the lengths cut down, in a folder that has nothing but books and recipes."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHORT = {
+    "prepare": ["-s", "prepare.tokenizer.vocab_size=300"],
+    "pretrain-clm": ["-s", "train.max_minutes=null", "-s", "train.max_steps=3", "-s", "model.n_layer=1"],
+    "generate": ["-s", "generate.max_new_tokens=10"],
+}
+
+
+def console_lines() -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def test_llmkit_commands_of_the_readme_run(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books/a.txt").write_text("".join(f"It was the {n}th of times.\n" for n in range(2000)))
+    commands = [shlex.split(line)[1:] for line in console_lines() if line.startswith("llmkit ")]
+    assert [command[0] for command in commands] == ["prepare", "pretrain-clm", "eval", "generate"]
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "llmkit", *command, *SHORT.get(command[0], [])],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("It was")
+    assert (tmp_path / "runs/books/report.html").is_file()
+
+
+@pytest.mark.parametrize("line", [line for line in console_lines() if line.startswith("make ")])
+def test_make_commands_of_the_readme_are_targets(line: str) -> None:
+    done = subprocess.run(["make", "--dry-run", *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_make_help_lists_every_recipe() -> None:
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert all(path.stem in done.stdout for path in ROOT.glob("recipes/*.yaml"))
+
+
+def test_every_recipe_says_its_command_in_its_header() -> None:
+    for path in ROOT.glob("recipes/**/*.yaml"):
+        assert re.search(r"^#\s+llmkit \w+", path.read_text(), re.M), path
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    named = re.findall(r"`((?:recipes|docs|benchmarks)/[\w./-]+)`", text)
+    assert named
+    assert all((ROOT / name).exists() for name in named), named

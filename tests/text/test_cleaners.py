@@ -1,0 +1,189 @@
+"""Cleaning: each step does what it says, counts it, and does not depend on where parts are cut."""
+
+import random
+
+import pytest
+
+from llmkit.config.prepare import Clean, Quality
+from llmkit.errors import DataError
+from llmkit.text.cleaners import clean_documents
+from llmkit.text.documents import Document, StepCounts
+from llmkit.text.parts import make_documents
+
+NOTHING = Clean(unicode="none", mojibake=False, gutenberg=False, whitespace=False)
+
+
+def clean(text: str, settings: Clean = NOTHING, strict: bool = False) -> tuple[str, dict[str, StepCounts]]:
+    counts: dict[str, StepCounts] = {}
+    documents = list(clean_documents([Document(text, "a.txt")], settings, strict, counts))
+    assert len(documents) <= 1
+    return "".join(document.text for document in documents), counts
+
+
+def with_step(**steps: object) -> Clean:
+    return NOTHING.model_copy(update=steps)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n", "\u2028", "\f"])
+def test_every_line_end_becomes_one_line_feed(end: str) -> None:
+    assert clean(f"一{end}二{end}")[0] == "一\n二\n"
+
+
+def test_control_characters_are_removed_and_counted_by_kind() -> None:
+    text, counts = clean("a\0b\x07c\x9fd\ufeffe\ud800f\ufffeg\th\n")
+    assert text == "abcdefg\th\n"
+    assert counts["controls"].removed == {
+        "NUL": 1,
+        "control character": 2,
+        "byte order mark": 1,
+        "lone surrogate": 1,
+        "noncharacter": 1,
+    }
+    assert counts["controls"].changed == 1
+
+
+def test_what_is_no_control_character_stays() -> None:
+    text = "tab\tsoft\xadhyphen zero\u200bwidth 👩\u200d💻 full－width　space，。\ufffd"
+    assert clean(text)[0] == text
+
+
+@pytest.mark.parametrize("bad", ["\0", "\x07", "\ud800", "\ufeff"])
+def test_strict_makes_a_control_character_an_error_that_names_its_place(bad: str) -> None:
+    with pytest.raises(DataError) as caught:
+        clean(f"fine so far{bad}", strict=True)
+    assert "a.txt, document 0, character 11" in caught.value.problems[0].where
+
+
+def test_strict_lets_a_sound_text_through() -> None:
+    assert clean("fine\r\n\ttext", strict=True)[0] == "fine\n\ttext"
+
+
+def test_characters_and_their_marks_are_composed() -> None:
+    assert clean("e\u0301 ①Ａ", with_step(unicode="NFC"))[0] == "é ①Ａ"
+    assert clean("e\u0301 ①Ａ", with_step(unicode="NFKC"))[0] == "é 1A"
+
+
+@pytest.mark.parametrize(
+    ("broken", "whole"),
+    [
+        ("l’humour â€œnoirâ€\x9d", "l’humour “noir”"),
+        ("clichÃ©s and cafÃ©", "clichés and café"),
+        ("中文乱码很难看，真的".encode().decode("latin-1"), "中文乱码很难看，真的"),
+        ("ÐŸÑ€Ð¸Ð²ÐµÑ‚, Ð¼Ð¸Ñ€", "Привет, мир"),
+    ],
+)
+def test_mojibake_is_repaired_and_its_lines_counted(broken: str, whole: str) -> None:
+    text, counts = clean(f"a sound line\n{broken}\nanother", with_step(mojibake=True))
+    assert text == f"a sound line\n{whole}\nanother"
+    assert counts["mojibake"].removed == {"broken lines": 1}
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        "全角！＂＃ＡＢＣ１２３　　“引号”‘’——……《书名》",
+        "ﬁne ﬂower ½ &amp; &lt;b&gt; “curly” ‘quotes’ … – — ™",
+        "Il était là-bas à l’été, où «Ça» coûte 5€ – naïve façade”",
+        "São Paulo à noite: Ã é uma letra",
+        "ÀÉÎÕÜ àéîõü ßæøå ÆØÅ",
+    ],
+)
+def test_sound_text_is_not_touched_by_the_repair(sound: str) -> None:
+    assert clean(sound, with_step(mojibake=True))[0] == sound
+
+
+def test_white_space_is_tidied() -> None:
+    text = "\n\n  \n　　话说天下大势，\u3000分久必合。 \n\n\n\n\n\tcode\n    verse   \n   \nend\n\n"
+    tidy = "话说天下大势，\u3000分久必合。\n\n\n\tcode\n    verse\n\nend\n"
+    assert clean(text, with_step(whitespace=True))[0] == tidy
+
+
+@pytest.mark.parametrize(
+    "text", ["And  \nTwice being  \nwas\n\n\nSAMPSON:\n", "no final line feed", "  indented start\n"]
+)
+def test_a_tidy_text_is_left_as_it_is_and_not_counted_as_changed(text: str) -> None:
+    tidied, counts = clean(text, with_step(whitespace=True))
+    assert (tidied, counts["whitespace"].changed) == (text, 0)
+
+
+def test_cleaning_does_not_depend_on_where_the_parts_are_cut() -> None:
+    draw = random.Random(0)
+    pieces = ["word ", "字。", "\n", "\r\n", "\n\n", "  ", "　　", " \n", "\t", "e\u0301", "\0", "clichÃ©", "x"]
+    steps = Clean(lowercase=True, strip_punctuation=True)
+    for _ in range(40):
+        text = "".join(draw.choices(pieces, k=2000))
+        whole = "".join(d.text for d in clean_documents([Document(text, "a")], steps, False, {}))
+        parts = list(clean_documents(make_documents([text], "a", 0, 1000), steps, False, {}))
+        assert len(parts) > 1
+        assert "".join(document.text for document in parts) == whole
+        assert [document.part for document in parts] == list(range(len(parts)))
+        assert [document.last for document in parts] == [False] * (len(parts) - 1) + [True]
+
+
+def test_lower_case_and_punctuation_are_right_for_chinese_too() -> None:
+    text = "“Hello,” SHE said -- 你好，世界！（再见。）\n《书》 done.\n"
+    steps = with_step(lowercase=True, strip_punctuation=True)
+    assert clean(text, steps)[0] == "hello she said 你好 世界 再见\n书 done\n"
+
+
+def test_traditional_characters_become_simplified() -> None:
+    pytest.importorskip("opencc")
+    assert clean("漢字與國家，頭髮與發展", with_step(simplify_chinese=True))[0] == "汉字与国家，头发与发展"
+
+
+def test_documents_without_any_text_left_are_dropped_and_counted() -> None:
+    counts: dict[str, StepCounts] = {}
+    documents = [
+        Document(" \n\0", "a"),
+        Document("text", "b"),
+        Document("\n", "c", 0, 0, False),
+        Document(" ", "c", 0, 1),
+    ]
+    kept = list(clean_documents(documents, Clean(), False, counts))
+    assert [document.source for document in kept] == ["b"]
+    assert counts["empty"].dropped == {"nothing left after cleaning": 2}
+    assert (counts["empty"].documents_in, counts["empty"].documents_out) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "bad", "good", "reason"),
+    [
+        ({"min_chars": 20}, "短。" * 5, "这是一个足够长的句子，有二十个以上的字符。", "too short"),
+        ({"max_symbol_share": 0.2}, "#$%^&*好的", "“你好，”他说：《书名》！（真的？）", "too many symbols"),
+        ({"max_digit_share": 0.3}, "１２３４567 年", "1949年10月，在北京的天安门广场上举行", "too many digits"),
+        (
+            {"max_repeated_line_share": 0.3},
+            "同一行的文字\n" * 5,
+            "第一行的文字\n第二行的不同\n第三行又不同\n",
+            "repeated lines",
+        ),
+        ({"max_repeated_ngram_share": 0.3}, "买一送一快来抢购" * 9, "话说天下大势分久必合合久必分", "repeated 5-grams"),
+        (
+            {"max_repeated_ngram_share": 0.3},
+            "buy it now at once " * 9,
+            "the quick brown fox jumps over it",
+            "repeated 5-grams",
+        ),
+    ],
+)
+def test_each_quality_rule_drops_what_breaks_it_and_keeps_what_does_not(
+    rule: dict[str, float], bad: str, good: str, reason: str
+) -> None:
+    settings = with_step(quality=Quality(**rule))  # type: ignore[arg-type]
+    assert clean(good, settings)[0] == good
+    text, counts = clean(bad, settings)
+    assert text == ""
+    assert counts["quality"].dropped == {reason: 1}
+
+
+def test_a_document_in_parts_is_judged_as_a_whole() -> None:
+    counts: dict[str, StepCounts] = {}
+    parts = list(make_documents(["一行好的文字\n" * 400], "a", 0, 1000))
+    settings = with_step(quality=Quality(min_chars=2000))
+    assert list(clean_documents(parts, settings, False, counts)) == parts
+
+
+def test_the_counts_stand_in_the_order_of_the_steps() -> None:
+    assert list(clean("text", Clean())[1]) == [
+        "line ends", "mojibake", "controls", "unicode NFC", "gutenberg", "whitespace", "empty",
+    ]  # fmt: skip

@@ -1,0 +1,112 @@
+"""Splits: decided by the text alone, before anything is joined, and nothing is lost."""
+
+from collections import defaultdict
+
+import pytest
+
+from llmkit.config.prepare import Split
+from llmkit.errors import DataError
+from llmkit.text.documents import Document, hash_text
+from llmkit.text.parts import make_documents
+from llmkit.text.splitting import SplitPlan, plan_split, split_documents
+from llmkit.text.staging import Total
+
+
+def total_of(text: str) -> Total:
+    return Total(len(text), len(text.encode()), hash_text(text))
+
+
+def split_texts(texts: list[str], split: Split, max_chars: int = 10_000) -> tuple[SplitPlan, dict[str, list[Document]]]:
+    totals = [total_of(text) for text in texts]
+    plan = plan_split(totals, split)
+    documents = [part for n, text in enumerate(texts) for part in make_documents([text], str(n), 0, max_chars)]
+    found: dict[str, list[Document]] = defaultdict(list)
+    for name, document in split_documents(documents, totals, plan):
+        found[name].append(document)
+    return plan, found
+
+
+def text_of(documents: list[Document]) -> str:
+    return "".join(document.text for document in documents)
+
+
+TEXTS = [f"document {n} " * (n % 7 + 1) for n in range(1000)]
+
+
+@pytest.mark.parametrize("max_chars", [1_000, 1_000_000, 2_000_000])
+def test_one_book_is_cut_at_ninety_percent_of_its_characters(max_chars: int) -> None:
+    text = "0123456789\n" * 101_400
+    text = text[:1_115_394]
+    plan, found = split_texts([text], Split(validation=0.1, test=0), max_chars)
+    assert plan.by == "position"
+    assert plan.names == ("train", "validation")
+    assert text_of(found["train"]) == text[:1_003_854]
+    assert text_of(found["validation"]) == text[1_003_854:]
+    assert "test" not in found
+
+
+@pytest.mark.parametrize("max_chars", [1_000, 1_000_000])
+def test_by_position_train_validation_and_test_follow_one_another_in_each_document(max_chars: int) -> None:
+    texts = ["字" * 5003, "ab" * 50, "x"]
+    _, found = split_texts(texts, Split(validation=0.05, test=0.05), max_chars)
+    for number, text in enumerate(texts):
+        pieces = [[d for d in found[name] if d.source == str(number)] for name in ("train", "validation", "test")]
+        assert "".join(map(text_of, pieces)) == text
+        assert len(text_of(pieces[0])) == len(text) * 9 // 10  # 1 - 0.05 - 0.05 as floats would be one less for 100
+        for piece in pieces:
+            assert [document.part for document in piece] == list(range(len(piece)))
+            assert [document.last for document in piece] == [n == len(piece) - 1 for n in range(len(piece))]
+
+
+def test_by_document_the_shares_come_out_and_nothing_is_lost() -> None:
+    plan, found = split_texts(TEXTS, Split(validation=0.1, test=0.2))
+    assert plan.by == "document"
+    assert sorted(map(text_of, ([d] for name in found for d in found[name]))) == sorted(TEXTS)
+    assert 70 < len(found["validation"]) < 130
+    assert 160 < len(found["test"]) < 240
+
+
+def test_adding_documents_moves_no_other_document() -> None:
+    few, many = (split_texts(texts, Split())[1] for texts in (TEXTS[:500], TEXTS))
+    for name in few:
+        assert {document.text for document in few[name]} <= {document.text for document in many[name]}
+
+
+def test_another_seed_holds_other_documents_out() -> None:
+    one, two = (split_texts(TEXTS, Split(seed=seed))[1]["validation"] for seed in (0, 1))
+    assert [document.text for document in one] != [document.text for document in two]
+
+
+def test_a_document_in_parts_stays_together() -> None:
+    texts = [f"{n} " * 2000 for n in range(120)]
+    _, found = split_texts(texts, Split(), max_chars=1000)
+    homes = defaultdict(set)
+    for name, documents in found.items():
+        for document in documents:
+            homes[document.source].add(name)
+    assert len(homes) == 120
+    assert all(len(names) == 1 for names in homes.values())
+
+
+@pytest.mark.parametrize("n_documents", [3, 4, 10, 150])
+def test_every_wanted_split_gets_a_document(n_documents: int) -> None:
+    for seed in range(20):
+        split = Split(by="document", validation=0.002, test=0.002, seed=seed)
+        assert set(split_texts(TEXTS[:n_documents], split)[1]) == {"train", "validation", "test"}
+
+
+def test_too_few_documents_to_split_whole_is_an_error_that_names_the_way_out() -> None:
+    with pytest.raises(DataError) as caught:
+        split_texts(["one", "one", "two"], Split(by="document"))
+    assert "prepare.split.by=position" in caught.value.problems[0].hint
+
+
+def test_without_shares_all_is_train() -> None:
+    plan, found = split_texts(TEXTS, Split(validation=0, test=0))
+    assert plan.names == ("train",)
+    assert list(found) == ["train"]
+
+
+def test_the_tail_is_held_out_below_a_hundred_documents_and_whole_documents_from_there() -> None:
+    assert plan_split(map(total_of, TEXTS[:99]), Split()).by == "position"
+    assert plan_split(map(total_of, TEXTS[:100]), Split()).by == "document"

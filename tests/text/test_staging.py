@@ -1,0 +1,53 @@
+"""What was staged comes back as it was, with true totals, in the same bytes each time."""
+
+from pathlib import Path
+
+import pytest
+
+from llmkit.text.documents import Document, hash_text
+from llmkit.text.parts import make_documents
+from llmkit.text.staging import DOCUMENTS_FILE, TOTALS_FILE, read_staged, read_totals, stage_documents
+
+LONG = "天下大势 all under heaven\n" * 5000
+DOCUMENTS = [
+    Document("first\n", "a.txt"),
+    *make_documents([LONG], "b.zip!b.txt", 0, 1000),
+    *(Document(f"row {n}", "c.csv", n) for n in range(3)),
+]
+
+
+def test_documents_come_back_part_by_part_as_they_were(tmp_path: Path) -> None:
+    stage_documents(DOCUMENTS, tmp_path / "stage")
+    assert list(read_staged(tmp_path / "stage")) == DOCUMENTS
+
+
+def test_totals_are_of_whole_documents(tmp_path: Path) -> None:
+    all_totals = stage_documents(DOCUMENTS, tmp_path)
+    totals = list(read_totals(tmp_path))
+    assert [total.n_chars for total in totals] == [6, len(LONG), 5, 5, 5]
+    assert totals[1].text_hash == hash_text(LONG)
+    assert totals[1].n_bytes == len(LONG.encode())
+    assert all_totals.n_documents == 5
+    assert all_totals.n_bytes == sum(total.n_bytes for total in totals)
+
+
+def test_the_same_documents_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        stage_documents(iter(DOCUMENTS), tmp_path / name)
+    for file in (DOCUMENTS_FILE, TOTALS_FILE):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_nothing_half_written_stands_under_the_final_name(tmp_path: Path) -> None:
+    def break_off() -> object:
+        yield DOCUMENTS[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stage_documents(break_off(), tmp_path)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_documents_are_staged_and_read_as_none(tmp_path: Path) -> None:
+    assert stage_documents([], tmp_path).n_documents == 0
+    assert list(read_staged(tmp_path)) == list(read_totals(tmp_path)) == []

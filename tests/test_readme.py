@@ -40,7 +40,9 @@ def test_llmkit_commands_of_the_readme_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", [line for line in console_lines() if line.startswith("make ")])
 def test_make_commands_of_the_readme_are_targets(line: str) -> None:
-    done = subprocess.run(["make", "--dry-run", *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "--dry-run", *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -29,7 +29,9 @@ class Quality(Section):
     """Rules that drop a whole document; 0 or 1 switches a rule off. They hold for Chinese as for English."""
 
     min_chars: int = Field(default=0, ge=0, description="Fewest characters that are not white space.")
-    max_symbol_share: float = Field(default=1.0, ge=0, le=1, description="Neither letters, digits, space nor . , ! ?")
+    max_symbol_share: float = Field(
+        default=1.0, ge=0, le=1, description="Neither letters, digits, space nor punctuation."
+    )
     max_digit_share: float = Field(default=1.0, ge=0, le=1, description="Share of digits among the characters.")
     max_repeated_line_share: float = Field(default=1.0, ge=0, le=1, description="Characters in lines seen before.")
     max_repeated_ngram_share: float = Field(
@@ -40,8 +42,8 @@ class Quality(Section):
 class Clean(Section):
     """The cleaning steps, in the order in which they run."""
 
-    unicode: Literal["NFC", "NFKC", "none"] = Field(default="NFC", description="Unicode normalization form.")
     mojibake: bool = Field(default=True, description="Repair text decoded with a wrong encoding (ftfy).")
+    unicode: Literal["NFC", "NFKC", "none"] = Field(default="NFC", description="Unicode normalization form.")
     gutenberg: bool = Field(default=True, description="Cut off Project Gutenberg's header, footer and licence.")
     whitespace: bool = Field(default=True, description="Trailing spaces, full-width indents, runs of blank lines.")
     lowercase: bool = Field(default=False, description="Lower case, as the classic word-level models want.")

@@ -14,7 +14,6 @@ Does not check that the model is a causal one; that is the caller's.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Literal, Protocol, cast
 
 import torch
@@ -28,6 +27,7 @@ from llmkit.models.loading import embedding_rows, longest_context
 from llmkit.tokens.tokenizer import encode_texts, end_of_text_id
 
 ROWS_AT_ONCE = 32
+FILLER = 0  # an id for where a row has no token; any would do, as it is masked and never read
 
 FinishReason = Literal["stop", "length", "eos"]
 
@@ -107,11 +107,6 @@ class _Vocabulary:
             never=sorted(i for i in never - ends if i < size),
         )
 
-    @property
-    def filler(self) -> int:
-        """Stands where a row has no token: masked, never read. An id that cannot be written, if there is one."""
-        return next(iter(self.never or self.ends), 0)
-
 
 class _Text:
     """A text being written."""
@@ -185,12 +180,8 @@ def _start_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def _batches(texts: list[_Text], settings: Generate) -> Iterator[list[_Text]]:
     """At most ROWS_AT_ONCE texts, beams counted; all samples of a prompt are together."""
-    # A repetition penalty would count padding as something said, so then only equal lengths go together.
-    groups = groupby(texts, lambda text: len(text.ids) if settings.repetition_penalty != 1 else 0)
     at_once = max(1, ROWS_AT_ONCE // settings.num_beams // settings.num_samples) * settings.num_samples
-    for _, group in groups:
-        same = list(group)
-        yield from (same[i : i + at_once] for i in range(0, len(same), at_once))
+    return (texts[i : i + at_once] for i in range(0, len(texts), at_once))
 
 
 def _write(model: PreTrainedModel, texts: list[_Text], settings: Generate, vocabulary: _Vocabulary) -> None:
@@ -218,8 +209,7 @@ def _write_round(
     """Write at most `decoding.max_new_tokens` tokens of each text."""
     windows = [text.window(n_window) for text in texts][::n_return]
     width = max(map(len, windows))
-    filler = cast(int, decoding.pad_token_id)
-    ids = torch.tensor([[filler] * (width - len(window)) + window for window in windows], device=model.device)
+    ids = torch.tensor([[FILLER] * (width - len(window)) + window for window in windows], device=model.device)
     mask = torch.tensor([[0] * (width - len(window)) + [1] * len(window) for window in windows], device=model.device)
     # Beams change places while they are searched, so their texts are known at the end only.
     criteria = [_TakeTokens(texts)] if decoding.num_beams == 1 else []
@@ -272,14 +262,14 @@ def _decoding(settings: Generate, vocabulary: _Vocabulary, n_tokens: int, n_retu
         repetition_penalty=settings.repetition_penalty,
         suppress_tokens=vocabulary.never or None,
         eos_token_id=vocabulary.ends or None,
-        pad_token_id=vocabulary.filler,
+        pad_token_id=FILLER,
     )
 
 
 @contextmanager
 def _ready_to_write(model: PreTrainedModel, seed: int) -> Iterator[None]:
     """Evaluation mode, defaults that come from no file, and randomness that begins at `seed`; all undone after."""
-    was_training, saved = model.training, model.generation_config
+    saved = (model.training, model.generation_config, model.config.pad_token_id)
     device = model.device
     on_accelerator = device.type != "cpu"
     devices = [device.index or 0] if on_accelerator else []
@@ -287,8 +277,10 @@ def _ready_to_write(model: PreTrainedModel, seed: int) -> Iterator[None]:
         torch.manual_seed(seed)
         model.eval()
         model.generation_config = GenerationConfig()
+        # generate drops a mask without padding, and the model then warns of each pad id it sees as if it were padding.
+        model.config.pad_token_id = None
         try:
             yield
         finally:
-            model.generation_config = saved
+            was_training, model.generation_config, model.config.pad_token_id = saved
             model.train(was_training)

@@ -40,13 +40,11 @@ class Entry:
 
     @contextmanager
     def open(self, source: Source) -> Iterator[BinaryIO]:
-        """The unpacked bytes; `source` has size and hash of the raw ones when the block ends."""
+        """The unpacked bytes; once all are read and the block ends, `source` has size and hash of the raw ones."""
         with _faults_named(self.path), self.open_raw() as raw:
             counted = _CountedFile(raw)
             with _unpack(io.BufferedReader(counted, _COPY_BYTES), self.packing) as file:
                 yield file
-            while counted.read(_COPY_BYTES):  # a reader may stop early; the hash is of all bytes
-                pass
             source.n_bytes, source.sha256 = counted.n_bytes, counted.sha256.hexdigest()
 
     @contextmanager

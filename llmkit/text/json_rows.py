@@ -1,6 +1,6 @@
 """Read .jsonl and .json: one document a row.
 
-A .jsonl file has one value a line. A .json file has one list of values, or values one after another (which is
+A .jsonl file has one value a line. A .json file has a list of values, or values one after another (which is
 how many JSONL files are named), and is read value by value, never as a whole. A value is a text or an object
 with a key for the text; that key is chosen once a file. A line that is no JSON, a row without the key, a text
 that is no string: an error with the line number, or skipped and counted.
@@ -112,17 +112,16 @@ def _parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, objec
             place += is_list
             continue
         if is_list and buffer[place : place + 1] == "]":
-            return
+            is_list, place = None, place + 1  # another list may follow; nothing behind this one is dropped
+            continue
         error: json.JSONDecodeError | None = None
         if place < len(buffer):
             try:
                 value, end = decoder.raw_decode(buffer, place)
-                # A number at the buffer's end may go on in the next piece.
-                if end < len(buffer) or isinstance(value, (str, dict, list)):
-                    yield line, value
-                    line += buffer.count("\n", place, end)
-                    place = end
-                    continue
+                yield line, value
+                line += buffer.count("\n", place, end)
+                place = end
+                continue
             except json.JSONDecodeError as caught:
                 error = caught
             except RecursionError:

@@ -1,8 +1,9 @@
 """Tidy the white space of a document: line ends, paragraph indents, blank lines.
 
-Spaces at line ends go, except just two, which are Markdown's line break; full-width indents (U+3000) go; more
-than two blank lines become two; blank lines at the start and the end go, and a line feed that ends the text
-stays. Spaces inside a line and the indents of verse and code stay. tinyshakespeare comes through unchanged.
+Spaces at line ends go, except just two, which are Markdown's line break; indents of full-width spaces (U+3000)
+or before Chinese go, since they are typography; more than two blank lines become two; blank lines at the start
+and the end go, and a line feed that ends the text stays. Spaces inside a line and the indents of other verse and
+code stay. tinyshakespeare comes through unchanged.
 
 Across parts the white space at an edge is held back until the next part shows what it is.
 """
@@ -14,6 +15,7 @@ from llmkit.text.documents import StepCounts
 from llmkit.text.parts import mark_last
 
 _BLANKS = " \t\xa0\u3000"
+_CHINESE_INDENT = re.compile(r"\n[ \t\xa0]+[“‘（《「『【〔—…]*[\u2e80-\u9fff\uf900-\ufaff]")
 _MANY_LINES = re.compile(r"\n{4,}")
 
 
@@ -39,14 +41,14 @@ def tidy_whitespace(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
 
 
 def _tidy(text: str, starts_line: bool) -> str:
-    has_wide = "\u3000" in text
-    if has_wide or any(blank + "\n" in text for blank in _BLANKS):
+    has_indent = "\u3000" in text or _has_chinese_indent(text, starts_line)
+    if has_indent or any(blank + "\n" in text for blank in _BLANKS):
         # Line by line is ten times faster than a pattern, which stops at every space. The "x" stands for the
         # part of the first line that is already gone.
         *lines, rest = (text if starts_line else "x" + text).split("\n")
         lines = [_trim(line) if line and line[-1] in _BLANKS else line for line in lines]
         lines.append(rest)
-        if has_wide:
+        if has_indent:
             lines = [_drop_indent(line) if line and line[0] in _BLANKS else line for line in lines]
         text = "\n".join(lines)[not starts_line :]
     if "\n\n\n\n" in text:
@@ -63,7 +65,14 @@ def _trim(line: str) -> str:
 
 def _drop_indent(line: str) -> str:
     body = line.lstrip(_BLANKS)
-    return body if "\u3000" in line[: len(line) - len(body)] else line
+    indent = line[: len(line) - len(body)]
+    return body if "\u3000" in indent or _CHINESE_INDENT.match("\n" + line[: len(indent) + 9]) else line
+
+
+def _has_chinese_indent(text: str, starts_line: bool) -> bool:
+    if text.isascii():
+        return False
+    return bool(_CHINESE_INDENT.search(text) or (starts_line and _CHINESE_INDENT.match("\n" + text[:100])))
 
 
 def _drop_blank_start(text: str) -> str:

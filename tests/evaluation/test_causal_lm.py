@@ -29,9 +29,7 @@ def score_one_by_one(split: Split, block_size: int, stride: int) -> tuple[float,
 
 @pytest.mark.parametrize(("block_size", "stride"), [(16, 16), (16, 5), (16, 1), (7, 7), (13, 4)])
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_sums_equal_a_token_by_token_computation(
-    tmp_path: Path, block_size: int, stride: int, batch_size: int
-) -> None:
+def test_sums_equal_a_token_by_token_computation(tmp_path: Path, block_size: int, stride: int, batch_size: int) -> None:
     split = make_split(tmp_path / "held", n_documents=3, length=23)
     sums = evaluate_causal_lm(
         make_gpt2().eval(), split.stream, block_size=block_size, stride=stride, batch_size=batch_size

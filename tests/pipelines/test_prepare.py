@@ -85,7 +85,9 @@ def test_changed_request_is_made_anew(tmp_path: Path, change: str) -> None:
     first = prepare([str(books)], tmp_path / "data", settings()).manifest
     if change == "text":
         (books / "0.txt").write_text(ENGLISH * 50)
-    second = prepare([str(books)], tmp_path / "data", settings(*["prepare.tokenizer.vocab_size=290"][change == "text" :]))
+    second = prepare(
+        [str(books)], tmp_path / "data", settings(*["prepare.tokenizer.vocab_size=290"][change == "text" :])
+    )
     assert second.manifest["request"] != first["request"]
     assert second.manifest["splits"] != first["splits"]
 

@@ -155,14 +155,14 @@ def test_resume_with_another_recipe_names_what_changed(run: Path, data: Path) ->
 
 
 def test_training_can_start_from_a_model(run: Path, data: Path, tmp_path: Path) -> None:
-    pretrain_clm(recipe("train.max_steps=1", "optim.learning_rate=1e-9"), data=data, out=tmp_path / "on", model=str(run))
+    pretrain_clm(
+        recipe("train.max_steps=1", "optim.learning_rate=1e-9"), data=data, out=tmp_path / "on", model=str(run)
+    )
     before, after = (AutoModelForCausalLM.from_pretrained(p / "model").state_dict() for p in (run, tmp_path / "on"))
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
 
-def test_model_with_another_tokenizer_is_refused_with_both_fingerprints(
-    run: Path, data: Path, tmp_path: Path
-) -> None:
+def test_model_with_another_tokenizer_is_refused_with_both_fingerprints(run: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("quite another text, with other words in it\n" * 30)
     other = recipe("prepare.tokenizer.vocab_size=270")
     prepare([str(tmp_path / "other.txt")], tmp_path / "data", other.prepare)

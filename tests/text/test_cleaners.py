@@ -98,6 +98,11 @@ def test_white_space_is_tidied() -> None:
     assert clean(text, with_step(whitespace=True))[0] == tidy
 
 
+def test_an_indent_goes_before_chinese_and_stays_before_other_text() -> None:
+    text = "    话说天下\n    “却说”\n  \t——调寄\n    verse “话”\n\tcode = '字'\n"
+    assert clean(text, with_step(whitespace=True))[0] == "话说天下\n“却说”\n——调寄\n    verse “话”\n\tcode = '字'\n"
+
+
 @pytest.mark.parametrize(
     "text", ["And  \nTwice being  \nwas\n\n\nSAMPSON:\n", "no final line feed", "  indented start\n"]
 )

@@ -74,7 +74,7 @@ def test_near_copies_are_dropped_and_different_documents_are_not(chinese: bool) 
 def test_near_copies_are_found_across_the_edges_of_parts() -> None:
     pytest.importorskip("rensa")
     text = "\n".join(" ".join(write_words(10, seed, False)) for seed in range(400))
-    documents = [*make_documents([text], "a", 0, 1_000_000), *make_documents([text + " end"], "b", 0, 1_000)]
+    documents = [*make_documents([text], "a", 0, 1_000_000), *make_documents([text + " end"], "b", 0, 60)]
     assert {document.source for document in run(documents, near=True)[0]} == {"a"}
 
 

@@ -71,6 +71,12 @@ def test_a_json_file_may_hold_rows_one_after_another(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "a.json", '{"text": "a"}\n{"text": "b"}\n')[0] == ["a", "b"]
 
 
+def test_what_stands_behind_a_list_is_not_dropped(tmp_path: Path) -> None:
+    assert read_rows(tmp_path / "a.json", '["a"]\n["b", "c"] "d"')[0] == ["a", "b", "c", "d"]
+    with pytest.raises(DataError, match="no JSON"):
+        read_rows(tmp_path / "b.json", '["a"] and more')
+
+
 @pytest.mark.parametrize(
     ("data", "line"), [('[{"text": "a"},\n{"text": "b"', 2), ('[{"text": "a"}\n', 2), ("[\n\nx]", 3)]
 )

@@ -157,7 +157,7 @@ def test_joining_the_parts_of_a_long_document_gives_it_back(tmp_path: Path) -> N
     assert source.documents == 1
 
 
-@pytest.mark.parametrize("unit", ["x", "字", "e\u0301"])
+@pytest.mark.parametrize("unit", ["x", "字", "xe\u0301"])
 def test_a_line_without_any_place_to_cut_still_comes_in_bounded_parts(tmp_path: Path, unit: str) -> None:
     (tmp_path / "a.txt").write_text(unit * 5000, encoding="utf-8")
     documents, _ = read_all(tmp_path / "a.txt", max_doc_chars=1000)

@@ -41,6 +41,7 @@ def test_the_same_documents_give_the_same_bytes(tmp_path: Path) -> None:
 def test_nothing_half_written_stands_under_the_final_name(tmp_path: Path) -> None:
     def break_off() -> object:
         yield DOCUMENTS[0]
+        assert not (tmp_path / DOCUMENTS_FILE).exists()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

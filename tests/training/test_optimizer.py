@@ -20,7 +20,11 @@ def test_muon_gets_the_hidden_matrices_and_nothing_else() -> None:
 
 def test_weight_decay_falls_on_no_vector() -> None:
     model = make_gpt2()
-    decays = {id(w): g["weight_decay"] for g in build_optimizer(model, Optim(weight_decay=0.3)).param_groups for w in g["params"]}
+    decays = {
+        id(w): g["weight_decay"]
+        for g in build_optimizer(model, Optim(weight_decay=0.3)).param_groups
+        for w in g["params"]
+    }
     assert all(decays[id(weight)] == (0.3 if weight.ndim == 2 else 0.0) for weight in model.parameters())
 
 

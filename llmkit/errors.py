@@ -63,13 +63,13 @@ class DataError(LlmkitError):
     exit_code = 3
 
 
-class EnvironmentFault(LlmkitError):
+class EnvironmentFault(LlmkitError):  # noqa: N818 - the contract's name
     """The machine refuses: disk, rights, lock, memory, network, or an extra that is not installed."""
 
     exit_code = 4
 
 
-class TrainingFailed(LlmkitError):
+class TrainingFailed(LlmkitError):  # noqa: N818 - the contract's name
     """Training stopped because going on would have spoilt the model."""
 
     exit_code = 5

@@ -28,7 +28,7 @@ def generate_command(
     texts = _read_prompts(prompt or [], prompts) or [""]
     from llmkit.pipelines.generate import generate  # torch loads here, so --help stays instant
 
-    single = len(texts) == 1 and config.generate.num_samples == 1 and config.generate.num_beams == 1
+    single = len(texts) == 1 and config.generate.num_samples == 1
     if json:
         show_json(generate(config.generate, model=model, prompts=texts))
     elif single:
@@ -47,6 +47,7 @@ def _read_prompts(given: list[str], file: Path | None) -> list[str]:
         DataError: the file cannot be read as UTF-8.
     """
     texts = [sys.stdin.read().rstrip("\n") if text == "-" else text for text in given]
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]  # bytes of another encoding in the shell
     if file is None:
         return texts
     try:

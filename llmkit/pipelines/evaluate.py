@@ -47,7 +47,6 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = ()) -> dict[st
     path = resolve_model(model)
     network = load_causal_lm(path)
     tokenizer = load_tokenizer(path)
-    ensure_special_tokens(tokenizer)
     own = not data and run.manifest.is_file()
     if own:
         data = [read_json(run.manifest)["data_path"]]
@@ -139,7 +138,8 @@ def _with_unknown(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
 
 def _check_tokenizer(prepared: Prepared, tokenizer: PreTrainedTokenizerBase, model: str) -> None:
     ours, theirs = prepared.fingerprint["tokenizer"], fingerprint_tokenizer(tokenizer)
-    if ours != theirs:
+    ensure_special_tokens(tokenizer)  # as `prepare` did with it
+    if ours not in (theirs, fingerprint_tokenizer(tokenizer)):
         what = f"the data was made with another tokenizer ({ours[:12]}) than the model's ({theirs[:12]})"
         hint = "give --data the text files themselves, or prepare them with -s prepare.tokenizer.path=MODEL"
         raise ModelError(what, where=f"{prepared.path} and {model}", hint=hint)

@@ -10,7 +10,7 @@ from llmkit.config.generate import Generate
 from llmkit.errors import say
 from llmkit.generation.generate import generate_texts
 from llmkit.models.loading import check_vocabulary, load_causal_lm, resolve_model
-from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
+from llmkit.tokens.tokenizer import load_tokenizer
 
 
 def generate(
@@ -27,7 +27,6 @@ def generate(
     path = resolve_model(model)
     network = load_causal_lm(path)
     tokenizer = load_tokenizer(path)
-    ensure_special_tokens(tokenizer)
     check_vocabulary(network, tokenizer, model)
     if torch.cuda.is_available():
         network.to("cuda")  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from llmkit.runs.checkpoints import find_checkpoint, verify_checkpoint
 from llmkit.runs.folder import RunFolder, create_run
 from llmkit.tokens.blocks import Blocks
 from llmkit.tokens.prepared import Prepared, load_prepared
-from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
 from llmkit.training.optimizer import count_weights
 from llmkit.training.trainer import LlmkitTrainer
 
@@ -105,16 +105,27 @@ def _make_model(
         build = BUILDERS[recipe.model.family]
         return build(recipe.model, tokenizer, recipe.train.block_size, recipe.train.seed), tokenizer
     path = resolve_model(name)
-    network = load_causal_lm(path)
-    ours, theirs = prepared.fingerprint["tokenizer"], fingerprint_tokenizer(load_tokenizer(path))
-    if ours != theirs and not recipe.model.resize_embeddings:
+    network, own = load_causal_lm(path), load_tokenizer(path)
+    n_own = len(own)
+    added = ensure_special_tokens(own)
+    ours, theirs = prepared.fingerprint["tokenizer"], fingerprint_tokenizer(own)
+    rows = embedding_rows(network)
+    if recipe.model.resize_embeddings or (ours == theirs and added and n_own <= rows):
+        _grow(network, len(tokenizer), added)
+    elif ours != theirs:
         what = f"the data was made with another tokenizer ({ours[:12]}) than the model's ({theirs[:12]})"
         hint = f"prepare again with: -s prepare.tokenizer.path={name}"
         raise ModelError(what, where=f"{prepared.path}/tokenizer and {name}", hint=hint)
-    if recipe.model.resize_embeddings and len(tokenizer) > embedding_rows(network):
-        network.resize_token_embeddings(len(tokenizer))
     check_vocabulary(network, tokenizer, name)
     return network, tokenizer
+
+
+def _grow(network: PreTrainedModel, n_tokens: int, reasons: list[str]) -> None:
+    """Rows for tokens that the model's own tokenizer lacked, such as a pad token that is not the end of text."""
+    rows = embedding_rows(network)
+    if n_tokens > rows:
+        network.resize_token_embeddings(n_tokens)
+        say(f"the model's embedding grew from {rows} to {n_tokens} rows" + "".join(f"; {line}" for line in reasons))
 
 
 def _check_block_size(recipe: Recipe, network: PreTrainedModel) -> None:
@@ -147,6 +158,8 @@ def _export(
 ) -> PreTrainedModel:  # fmt: skip
     """Write the best weights to `model/` as others load them, and give them back in fp32 on the CPU."""
     finished = network
+    # BERT's kind also returns token_type_ids, which GPT-2 would add to its embeddings.
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
     checkpoint = run.checkpoints / f"step-{best}"
     if best != last and verify_checkpoint(checkpoint) is None:
         finished = load_causal_lm(str(checkpoint))

@@ -23,7 +23,7 @@ from llmkit.text.sources import Source
 
 _NOT_DOCS = {"test", "tests", "idlelib", "idle_test", "lib2to3", "site-packages", "dist-packages", "__pycache__"}
 _EMPHASIS = re.compile(r"(\*\*|(?<![\w_])_(?=\S)|(?<=\S)_(?![\w_]))")
-_HARD_BREAK = re.compile(r" {2,}$", re.M)
+_HARD_BREAK = re.compile(r" +$", re.M)
 _HEADING = re.compile(r"^#+ +", re.M)
 
 
@@ -68,6 +68,9 @@ def play_to_text(markdown: str) -> str:
     """A play without its Markdown: speakers as `NAME:`, as tinyshakespeare has them; directions in brackets."""
     text = re.sub(r"^\*\*(.+?)\*\*[ \t]*$", r"\1:", markdown, flags=re.M)
     text = re.sub(r"^_(.+)_[ \t]*$", r"[\1]", text, flags=re.M)
+    # One of the plays marks its directions with stars, and lets them run over lines.
+    text = re.sub(r"^\*\[?(?![*\s])([^*]{1,1000}?)\]?\*[ \t]*$", r"[\1]", text, flags=re.M)
+    text = re.sub(r"(?<![\w*])\*(?![*\s])([^*\n]{1,200}?)\*(?![\w*])", r"\1", text)
     return _EMPHASIS.sub("", _HEADING.sub("", _HARD_BREAK.sub("", text))).strip("\n") + "\n"
 
 

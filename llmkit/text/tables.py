@@ -13,6 +13,7 @@ import csv
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
 
 from llmkit.config.prepare import Read
@@ -34,16 +35,35 @@ Record = tuple[int, list[str] | str]
 
 def read_table(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """Documents of a .csv or .tsv file with a header line."""
-    with entry.open(source) as file:
-        # With skip_bad an undecodable byte costs its row; without, it stops the reading.
-        stream = TextStream(file, read.encoding, entry.path, errors="surrogateescape" if read.skip_bad else "strict")
-        lines = split_lines(unify_line_ends(stream), entry.path)
-        records = _read_unquoted(lines) if entry.ending == ".tsv" else _read_quoted(lines)
+    with _open_records(entry, source, read) as records:
         header = next(records, None)
         if header is None:
             source.skip("empty file", entry.path)
         else:
             yield from _read_rows(header, records, entry.path, source, read)
+
+
+def read_cells(entry: Entry, source: Source, read: Read) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each row's line number and its cells by column, for who needs more than one of them."""
+    with _open_records(entry, source, read) as records:
+        line, columns = next(records, (1, "no header line: the file is empty"))
+        if isinstance(columns, str):
+            raise DataError(columns, where=f"{entry.path}:{line}", hint="the first line must name the columns")
+        for line, cells in records:
+            problem = cells if isinstance(cells, str) else _find_problem(cells, columns)
+            if problem:
+                refuse_row(problem, f"{entry.path}:{line}", source, read.skip_bad)
+            else:
+                yield line, dict(zip(columns, cells, strict=True))
+
+
+@contextmanager
+def _open_records(entry: Entry, source: Source, read: Read) -> Iterator[Iterator[Record]]:
+    with entry.open(source) as file:
+        # With skip_bad an undecodable byte costs its row; without, it stops the reading.
+        stream = TextStream(file, read.encoding, entry.path, errors="surrogateescape" if read.skip_bad else "strict")
+        lines = split_lines(unify_line_ends(stream), entry.path)
+        yield _read_unquoted(lines) if entry.ending == ".tsv" else _read_quoted(lines)
         source.encoding = stream.encoding
 
 

@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 DENSE_BF16_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 """Dense bf16 peaks of NVIDIA's data sheets, by a word in the device's name."""
@@ -65,10 +65,10 @@ def flops_a_token(model: PreTrainedModel, block_size: int) -> float:
     N counts every weight that is multiplied, the output layer included even where it is tied; looking
     an embedding up costs nothing.
     """
-    config = cast(PretrainedConfig, model.config)
+    config = model.config
     tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     n_matmul = sum(weight.numel() for weight in model.parameters() if weight.ndim >= 2 and id(weight) not in tables)
     output = cast(nn.Linear | None, model.get_output_embeddings())
     if output is not None and id(output.weight) in tables:
         n_matmul += output.weight.numel()
-    return 6.0 * n_matmul + 12.0 * config.num_hidden_layers * config.hidden_size * block_size
+    return float(6 * n_matmul + 12.0 * config.num_hidden_layers * config.hidden_size * block_size)

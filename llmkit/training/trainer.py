@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -152,7 +152,7 @@ class LlmkitTrainer(Trainer):
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """A checkpoint that lacks a weight is damaged; transformers only warns, for tied weights too."""
-        missing = set(load_result.missing_keys) - set(self.model.all_tied_weights_keys)
+        missing = set(load_result.missing_keys) - set(cast(PreTrainedModel, self.model).all_tied_weights_keys)
         if missing or load_result.unexpected_keys:
             what = f"the checkpoint's weights do not fit the model: {sorted(missing) + load_result.unexpected_keys}"
             raise ModelError(what, where=str(self.run.checkpoints), hint="resume with the recipe the run began with")
@@ -175,7 +175,7 @@ class LlmkitTrainer(Trainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
         """The gradient's norm before clipping; the last gate before the weights change."""
-        value = float(super()._get_grad_norm(model, grad_norm))
+        value = float(super()._get_grad_norm(model, grad_norm))  # type: ignore[no-untyped-call]
         if not math.isfinite(value):
             step = self.state.global_step
             first = step * self.plan.batches.global_batch_size

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,18 +65,21 @@ def test_whole_road_in_json(
     monkeypatch.chdir(tmp_path)
     Path("book.txt").write_text("".join(f"Line {n}: 却说曹操。\n" for n in range(300)), encoding="utf-8")
     smoke = ROOT / "recipes/smoke"
-    code, out, _ = run(monkeypatch, capsys, "prepare", "book.txt", "--out", "data", "--recipe", f"{smoke}/prepare.yaml", "--json")  # fmt: skip
-    assert (code, set(json.loads(out)["splits"])) == (0, {"train", "validation", "test"})
-    code, out, _ = run(monkeypatch, capsys, "pretrain", f"{smoke}/pretrain.yaml", "--data", "data", "--out", "run", "--json")  # fmt: skip
-    assert (code, json.loads(out)["training"]["steps"]) == (0, 4)
-    code, out, _ = run(monkeypatch, capsys, "eval", "run", "--split", "test", "--stride", "8", "--json")
-    assert (code, json.loads(out)["method"]["stride"]) == (0, 8)
-    code, out, _ = run(monkeypatch, capsys, "generate", "run", "--prompt", "却说", "-s", "generate.max_new_tokens=5", "--json")  # fmt: skip
-    assert code == 0
-    assert json.loads(out)[0]["prompt"] == "却说"
-    assert json.loads(out)[0]["n_tokens"] <= 5
-    code, out, _ = run(monkeypatch, capsys, "report", "run", "--json")
-    assert (code, json.loads(out)) == (0, {"report": "run/report.html"})
+
+    def call(*arguments: str) -> tuple[int, Any]:
+        code, out, _ = run(monkeypatch, capsys, *arguments, "--json")
+        return code, json.loads(out)
+
+    code, result = call("prepare", "book.txt", "--out", "data", "--recipe", f"{smoke}/prepare.yaml")
+    assert (code, set(result["splits"])) == (0, {"train", "validation", "test"})
+    code, result = call("pretrain", f"{smoke}/pretrain.yaml", "--data", "data", "--out", "run")
+    assert (code, result["training"]["steps"]) == (0, 4)
+    code, result = call("eval", "run", "--split", "test", "--stride", "8")
+    assert (code, result["method"]["stride"]) == (0, 8)
+    code, result = call("generate", "run", "--prompt", "却说", "-s", "generate.max_new_tokens=5")
+    assert (code, result[0]["prompt"]) == (0, "却说")
+    assert result[0]["n_tokens"] <= 5
+    assert call("report", "run") == (0, {"report": "run/report.html"})
 
 
 def test_dry_run_prints_the_resolved_recipe_and_writes_nothing(

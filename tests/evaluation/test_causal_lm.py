@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import make_gpt2, make_split
 
-from conftest import make_gpt2, make_split
 from llmkit.evaluation.causal_lm import evaluate_causal_lm, to_metrics
 from llmkit.tokens.store import Split
 

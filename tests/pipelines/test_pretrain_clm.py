@@ -195,6 +195,22 @@ def test_tokenizer_larger_than_the_model_is_refused_before_training(run: Path, d
     assert grown.get_input_embeddings().num_embeddings == len(AutoTokenizer.from_pretrained(run / "model"))
 
 
+def test_model_whose_tokenizer_pads_with_eos_gets_a_pad_row_and_trains(run: Path, data: Path, tmp_path: Path) -> None:
+    theirs, tokenizer = (kind.from_pretrained(run / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(tmp_path / "theirs")
+    theirs.save_pretrained(tmp_path / "theirs")
+    (tmp_path / "text.txt").write_text("their own words, once more and again\n" * 60)
+    own = recipe(f"prepare.tokenizer.path={tmp_path / 'theirs'}", "train.max_steps=1")
+    prepare([str(tmp_path / "text.txt")], tmp_path / "data", own.prepare)
+    pretrain_clm(own, data=tmp_path / "data", out=tmp_path / "run", model=str(tmp_path / "theirs"))
+    saved = AutoTokenizer.from_pretrained(tmp_path / "run/model")
+    assert saved.pad_token_id not in (None, saved.eos_token_id)
+    grown = AutoModelForCausalLM.from_pretrained(tmp_path / "run/model").get_input_embeddings().num_embeddings
+    assert grown == len(saved) == theirs.get_input_embeddings().num_embeddings + 1
+    assert evaluate(own, model=str(tmp_path / "theirs"), data=[str(tmp_path / "data")])["n_tokens"] > 0
+
+
 def test_masked_model_is_refused_where_text_is_written(tmp_path: Path) -> None:
     config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     BertForMaskedLM(config).save_pretrained(tmp_path / "bert")

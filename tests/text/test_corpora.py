@@ -42,9 +42,8 @@ def test_an_unknown_built_in_text_is_an_error_with_the_nearest_name() -> None:
 
 
 def test_a_play_loses_its_markdown_and_nothing_else() -> None:
-    markdown = (
-        "# A Play\n\n## ACT I\n\n_Enter DUKE, Lords_\n\n**DUKE**  \nIf music be _the_ food,  \nplay **on**; a_b 2*2\n"
-    )
+    markdown = "# A Play\n\n## ACT I\n\n_Enter DUKE, Lords_\n\n"
+    markdown += "**DUKE**  \nIf music be _the_ food,  \nplay **on**; a_b 2*2\n\n*Enter a, \nb.*\n"
     assert play_to_text(markdown) == (
-        "A Play\n\nACT I\n\n[Enter DUKE, Lords]\n\nDUKE:\nIf music be the food,\nplay on; a_b 2*2\n"
+        "A Play\n\nACT I\n\n[Enter DUKE, Lords]\n\nDUKE:\nIf music be the food,\nplay on; a_b 2*2\n\n[Enter a,\nb.]\n"
     )

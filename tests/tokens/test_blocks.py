@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import make_split
 
-from conftest import make_split
 from llmkit.tokens.blocks import Blocks, permute
 from llmkit.tokens.store import Split
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from tiny import make_split
 
-from conftest import make_split
 from llmkit.errors import DataError
 from llmkit.tokens import store
 from llmkit.tokens.store import Row, Split, TokenStream, write_split

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from tiny import make_gpt2
 
-from conftest import make_gpt2
 from llmkit.config.optim import Optim
 from llmkit.training.optimizer import build_optimizer, group_weights, learning_rate_factor
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from tiny import make_gpt2
 
-from conftest import make_gpt2
 from llmkit.training import speed
 from llmkit.training.speed import choose_precision, flops_a_token
 from llmkit.training.trial import steps_in_minutes

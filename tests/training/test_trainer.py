@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import make_gpt2
 from transformers import GPT2LMHeadModel
 
-from conftest import make_gpt2
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
 from llmkit.errors import TrainingFailed
@@ -157,7 +157,7 @@ def test_nan_loss_stops_before_the_weights_change(tmp_path: Path, tiny_split: Sp
 
 def test_early_stopping_ends_the_run_and_the_best_checkpoint_stays(tmp_path: Path, tiny_split: Split) -> None:
     losses = iter([3.0, 2.0, 2.5, 2.6, 2.7, 1.0])
-    trainer, log = make_trainer(
+    trainer, _log = make_trainer(
         tmp_path / "run", tiny_split, make_gpt2(), n_steps=6, evaluate=lambda model: {"loss": next(losses)},
         eval_steps=1, save_steps=1, early_stopping=3,
     )  # fmt: skip

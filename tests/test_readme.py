@@ -61,3 +61,10 @@ def test_files_that_the_readme_names_exist() -> None:
     named = re.findall(r"`((?:recipes|docs|benchmarks)/[\w./-]+)`", text)
     assert named
     assert all((ROOT / name).exists() for name in named), named
+
+
+def test_every_test_that_the_table_of_faults_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/faults.md").read_text()))
+    defined = set(re.findall(r"^def (test_\w+)", "\n".join(p.read_text() for p in ROOT.glob("tests/**/*.py")), re.M))
+    assert named
+    assert named <= defined, named - defined

@@ -47,6 +47,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = ()) -> dict[st
     path = resolve_model(model)
     network = load_causal_lm(path)
     tokenizer = load_tokenizer(path)
+    check_vocabulary(network, tokenizer, model)
     own = not data and run.manifest.is_file()
     if own:
         data = [read_json(run.manifest)["data_path"]]
@@ -55,7 +56,6 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = ()) -> dict[st
     if len(data) == 1 and (Path(data[0]) / "manifest.json").is_file():
         prepared = load_prepared(Path(data[0]))
         _check_tokenizer(prepared, tokenizer, model)
-        check_vocabulary(network, tokenizer, model)
         metrics = score_prepared(network, prepared, recipe.evaluate.split, recipe.evaluate)
         if own:
             run.add_metrics(recipe.evaluate.split, metrics)

@@ -1,6 +1,5 @@
 """Decide how long a run is and how it is cut, before its first step; and find those decisions again on resume."""
 
-import hashlib
 import math
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from llmkit.config.loading import dump_recipe
+from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import UsageError, say
 from llmkit.files import read_json, write_json, write_text
@@ -39,9 +38,10 @@ def plan_run(
     batches = plan_batches(train, embedding_rows(network), world_size=1)
     n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)
     if train.max_minutes is not None:
-        budget = min(5.0, 0.03 * 60 * train.max_minutes)
+        budget = min(10.0, 0.05 * 60 * train.max_minutes)
         seconds = measure_step_seconds(network, objective, samples, recipe.optim, batches, precision, device, budget)
-        n_steps = steps_in_minutes(train.max_minutes, seconds, _evaluation_seconds(recipe, prepared, batches, seconds))
+        evaluation = _evaluation_seconds(recipe, prepared, batches, seconds)
+        n_steps = steps_in_minutes(train.max_minutes, seconds, evaluation, train.eval_steps)
         say(f"{train.max_minutes:g} minutes are {n_steps} steps of {seconds:.3f} s here; this number is now fixed")
     elif train.max_steps is None and train.epochs is None:
         n_steps = _default_steps(network, samples, batches)
@@ -61,10 +61,10 @@ def plan_again(run: RunFolder, recipe: Recipe, prepared: Prepared) -> Plan:
     """
     kept = read_json(run.manifest)["plan"]
     facts = _facts(recipe, prepared, kept["precision"])
-    changed = [
-        f"{name}: {kept['facts'].get(name)} -> {value}"
-        for name, value in facts.items()
-        if kept["facts"].get(name) != value
+    before, now = _trained_fields(load_recipe(run.recipe)), _trained_fields(recipe)
+    changed = [f"{name}: {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]
+    changed += [
+        f"{name}: {kept['facts'][name]} -> {value}" for name, value in facts.items() if kept["facts"][name] != value
     ]
     if changed:
         hint = "resume with the recipe and data it began with, or start a new run with another --out"
@@ -74,10 +74,14 @@ def plan_again(run: RunFolder, recipe: Recipe, prepared: Prepared) -> Plan:
 
 
 def _facts(recipe: Recipe, prepared: Prepared, precision: str) -> dict[str, Any]:
-    """What resuming depends on."""
-    trained = {name: getattr(recipe, name).model_dump(mode="json") for name in ("model", "optim", "train")}
-    digest = hashlib.sha256(repr(trained).encode()).hexdigest()
-    return {"recipe": digest, "precision": precision, **prepared.fingerprint}
+    """What resuming depends on beside the recipe's own fields."""
+    return {"precision": precision, **prepared.fingerprint}
+
+
+def _trained_fields(recipe: Recipe) -> dict[str, Any]:
+    """Every field that decides the weights, by its dotted name."""
+    sections = {name: getattr(recipe, name).model_dump(mode="json") for name in ("model", "optim", "train")}
+    return {f"{name}.{field}": value for name, section in sections.items() for field, value in section.items()}
 
 
 def _steps_of_epochs(epochs: float | None, samples: Blocks, batches: BatchPlan) -> int:

@@ -4,6 +4,7 @@ The number is then fixed and recorded, so the run itself never looks at a clock 
 """
 
 import copy
+import statistics
 import time
 from typing import Any
 
@@ -16,35 +17,40 @@ from llmkit.training.optimizer import build_optimizer
 from llmkit.training.speed import autocast
 from llmkit.training.trainer import Objective
 
-WARMUP_STEPS = 2
+WARMUP_STEPS = 5
 LEAST_STEPS = 4
 EVALUATIONS = 10
 """How often a run looks at held-out text unless the recipe says otherwise; their time is part of the minutes."""
 
 
-def steps_in_minutes(minutes: float, step_seconds: float, evaluation_seconds: float) -> int:
-    """Optimizer steps that fit, with ten evaluations among them."""
-    return max(1, int((minutes * 60 - EVALUATIONS * evaluation_seconds) / step_seconds))
+def steps_in_minutes(
+    minutes: float, step_seconds: float, evaluation_seconds: float, eval_steps: int | None = None
+) -> int:
+    """Optimizer steps that fit together with their evaluations: ten of them, or one every `eval_steps` and a last."""
+    if eval_steps is None:
+        return max(1, int((minutes * 60 - EVALUATIONS * evaluation_seconds) / step_seconds))
+    return max(1, int((minutes * 60 - evaluation_seconds) / (step_seconds + evaluation_seconds / eval_steps)))
 
 
 def measure_step_seconds(
     model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
     device: torch.device, budget_seconds: float,
 ) -> float:  # fmt: skip
-    """Mean seconds of an optimizer step on this machine now. The model and all random numbers stay as they are."""
+    """Median seconds of an optimizer step on this machine; the model and all random numbers stay as they are.
+
+    The median, since one step that something else on the machine held up says nothing of the others.
+    """
     with torch.random.fork_rng():
         trial = copy.deepcopy(model).to(device).train()  # type: ignore[arg-type]
         optimizer = build_optimizer(trial, optim)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
-        n_steps, started, spent = 0, 0.0, 0.0
-        while n_steps < WARMUP_STEPS + LEAST_STEPS or spent < budget_seconds:
-            if n_steps == WARMUP_STEPS:
-                started = time.perf_counter()
-            _step(trial, objective, samples, optimizer, batches, precision, device, n_steps, optim.max_grad_norm)
-            n_steps += 1
-            spent = time.perf_counter() - started if n_steps > WARMUP_STEPS else 0.0
-        return spent / (n_steps - WARMUP_STEPS)
+        seconds: list[float] = []
+        while len(seconds) < WARMUP_STEPS + LEAST_STEPS or sum(seconds) < budget_seconds:
+            started = time.perf_counter()
+            _step(trial, objective, samples, optimizer, batches, precision, device, len(seconds), optim.max_grad_norm)
+            seconds.append(time.perf_counter() - started)
+        return statistics.median(seconds[WARMUP_STEPS:])
 
 
 def _step(

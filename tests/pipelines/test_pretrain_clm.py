@@ -150,7 +150,7 @@ main()
 
 
 def test_resume_with_another_recipe_names_what_changed(run: Path, data: Path) -> None:
-    with pytest.raises(UsageError, match="recipe"):
+    with pytest.raises(UsageError, match=r"optim.learning_rate: 0.001 -> 0.5"):
         pretrain_clm(recipe("optim.learning_rate=0.5"), data=data, out=run, resume=True)
 
 

@@ -29,3 +29,4 @@ def test_bf16_is_taken_on_a_cpu_only_where_it_gains(
 def test_minutes_hold_the_steps_and_ten_evaluations() -> None:
     assert steps_in_minutes(1.0, step_seconds=0.1, evaluation_seconds=1.0) == 500
     assert steps_in_minutes(0.001, step_seconds=10.0, evaluation_seconds=1.0) == 1
+    assert steps_in_minutes(1.0, step_seconds=0.1, evaluation_seconds=1.0, eval_steps=10) == 295

@@ -38,7 +38,7 @@ recipe: .venv/.installed  ## R=gpt2-tiny DATA=books/ : a recipe from raw files t
 	@test -n "$(DATA)" || { echo "error: no text was given"; echo "where: make recipe"; \
 		echo "hint:  make recipe R=$(R) DATA=books/"; exit 2; }
 	$(BIN)/llmkit prepare $(DATA) --recipe recipes/$(R).yaml --out data/$(R)
-	$(BIN)/llmkit pretrain recipes/$(R).yaml --data data/$(R) --out runs/$(R)
+	$(BIN)/llmkit pretrain recipes/$(R).yaml --data data/$(R) --out runs/$(R) $(if $(wildcard runs/$(R)/recipe.yaml),--resume)
 	$(BIN)/llmkit eval runs/$(R) --recipe recipes/$(R).yaml
 	$(BIN)/llmkit generate runs/$(R) --recipe recipes/$(R).yaml
 	@echo "report: runs/$(R)/report.html"

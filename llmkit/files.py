@@ -46,6 +46,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{path.name}{PARTIAL}")
     old = path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():
+        old.rename(path)  # killed between the two renames: the former folder is the whole one
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -68,7 +70,7 @@ def sync_tree(folder: Path) -> None:
         if path.is_dir():
             sync_folder(path)
         else:
-            with path.open("rb") as file:
+            with path.open("r+b") as file:  # Windows flushes only what is open for writing
                 os.fsync(file.fileno())
     sync_folder(folder)
 

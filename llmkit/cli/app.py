@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Protocol, runtime_checkable
 
 import typer
 
@@ -16,7 +16,7 @@ from llmkit.cli.generate import generate_command
 from llmkit.cli.prepare import prepare_command
 from llmkit.cli.pretrain import pretrain_clm_command, pretrain_command
 from llmkit.cli.report import report_command
-from llmkit.errors import Interrupted, LlmkitError, say
+from llmkit.errors import EnvironmentFault, Interrupted, LlmkitError, Problem, say
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare_command,
@@ -59,17 +59,46 @@ def main() -> NoReturn:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
-        app()
+        code = app(standalone_mode=False)
     except LlmkitError as error:
         say(str(error))
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except Interrupted as stop:
         say(str(stop))
-        sys.exit(stop.exit_code)
+        code = stop.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as head, has enough
-        sys.exit(0)
-    sys.exit(0)
+        code = 0
+    except (OSError, MemoryError) as error:
+        say(str(_explain(error)))
+        code = EnvironmentFault.exit_code
+    except Exception as error:
+        if isinstance(error, _UsageMistake):
+            error.show()
+            sys.exit(error.exit_code)
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        say(str(_explain(error)))
+        code = EnvironmentFault.exit_code
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@runtime_checkable
+class _UsageMistake(Protocol):
+    """What Typer raises for a wrong command line; its own class is not public."""
+
+    exit_code: int
+
+    def show(self) -> None: ...
+
+
+def _explain(error: BaseException) -> Problem:
+    """A machine that refuses, as three lines."""
+    if isinstance(error, OSError):
+        place = str(error.filename or "this machine")
+        return Problem(error.strerror or str(error), place, "check space and rights there, then run it again")
+    what = str(error).splitlines()[0] if str(error) else "out of memory"
+    return Problem(what, "memory", "halve train.micro_batch_size (the global batch stays), or take a smaller model")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from llmkit.cli.options import JsonOption, ModelArgument, RecipeOption, SetOption
+from llmkit.cli.options import JsonOption, ModelArgument, RecipeOption, SetOption, own_recipe
 
 
 def eval_command(
@@ -25,7 +25,7 @@ def eval_command(
     overrides = [*(set_ or [])]
     overrides += [f"evaluate.split={split}"] if split else []
     overrides += [f"evaluate.stride={stride}"] if stride is not None else []
-    config = load_recipe(recipe, overrides)
+    config = load_recipe(own_recipe(model, recipe), overrides)
     from llmkit.pipelines.evaluate import evaluate  # torch loads here, so --help stays instant
 
     (show_json if json else show_metrics)(evaluate(config, model=model, data=data or ()))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from llmkit.cli.options import JsonOption, ModelArgument, RecipeOption, SetOption
+from llmkit.cli.options import JsonOption, ModelArgument, RecipeOption, SetOption, own_recipe
 from llmkit.errors import DataError
 
 
@@ -24,7 +24,7 @@ def generate_command(
     from llmkit.cli.output import show_json
     from llmkit.config.loading import load_recipe
 
-    config = load_recipe(recipe, set_ or [])
+    config = load_recipe(own_recipe(model, recipe), set_ or [])
     texts = _read_prompts(prompt or [], prompts) or [""]
     from llmkit.pipelines.generate import generate  # torch loads here, so --help stays instant
 

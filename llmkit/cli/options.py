@@ -5,6 +5,13 @@ from typing import Annotated
 
 import typer
 
+
+def own_recipe(model: str, recipe: Path | None) -> Path | None:
+    """Without a recipe on the command line, a run is scored and written with by its own."""
+    kept = Path(model) / "recipe.yaml"
+    return kept if recipe is None and kept.is_file() else recipe
+
+
 RecipeArgument = Annotated[Path | None, typer.Argument(help="A recipe (YAML); without it, good defaults.")]
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="A recipe (YAML).")]
 ModelArgument = Annotated[str, typer.Argument(help="A run folder, a saved model folder, or a hub name.")]

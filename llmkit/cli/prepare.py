@@ -34,10 +34,15 @@ def prepare_command(
     overrides += ["prepare.read.strict=true"] if strict else []
     config = load_recipe(recipe, overrides)
     if dry_run:
+        from llmkit.files import check_writable
         from llmkit.text.sources import find_files
 
-        typer.echo(dump_recipe(config))
-        typer.echo("\n".join(find_files(inputs)))
+        check_writable(out)
+        files = find_files([*inputs, *filter(None, (validation, test))])
+        if json:
+            show_json({"recipe": config.model_dump(mode="json"), "inputs": files})
+        else:
+            typer.echo("\n".join([dump_recipe(config), *files]))
         return
     from llmkit.pipelines.prepare import prepare  # transformers loads here, so --help stays instant
 

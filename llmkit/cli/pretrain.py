@@ -45,18 +45,18 @@ def pretrain_clm_command(
 ) -> None:
     """Pretrain a causal language model, from scratch or from --model."""
     from llmkit.cli.output import show_json, show_metrics
-    from llmkit.config.loading import dump_recipe, load_recipe
+    from llmkit.config.loading import load_recipe
 
     config = load_recipe(_own_recipe(recipe, out, resume), set_ or [])
-    if dry_run:
-        typer.echo(dump_recipe(config))
     from llmkit.pipelines.pretrain_clm import pretrain_clm  # torch loads here, so --help stays instant
 
     result = pretrain_clm(config, data=data, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run)
     if json:
         show_json(result)
     elif dry_run:
-        typer.echo(f"{result['n_parameters']:,} weights, {result['blocks_per_epoch']:,} blocks an epoch")
+        typer.echo(
+            f"{result['recipe']}\n{result['n_parameters']:,} weights, {result['blocks_per_epoch']:,} blocks an epoch"
+        )
     else:
         if "validation" in result:
             show_metrics(result["validation"])

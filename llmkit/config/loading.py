@@ -4,7 +4,7 @@ All mistakes are shown at once, each with its file and line. YAML says nothing o
 parsed, so the node tree is walked here and every key's line is kept beside its value.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +45,6 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def list_fields(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
-    """Every key that a recipe may have, dotted."""
-    for name, field in section.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from list_fields(inner, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
 def _read_yaml(path: Path, places: dict[Key, str], problems: list[Problem]) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -68,6 +58,7 @@ def _read_yaml(path: Path, places: dict[Key, str], problems: list[Problem]) -> d
         ) from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -79,7 +70,7 @@ def _read_yaml(path: Path, places: dict[Key, str], problems: list[Problem]) -> d
         hint = "it starts with sections, such as `train:`"
         raise UsageError("the recipe is not a mapping", where=f"{path}:1", hint=hint)
     _note_places(node, (), str(path), places, problems)
-    return dict(yaml.safe_load(text))
+    return dict(values)
 
 
 def _note_places(node: yaml.Node, prefix: Key, file: str, places: dict[Key, str], problems: list[Problem]) -> None:

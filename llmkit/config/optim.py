@@ -14,7 +14,7 @@ class Optim(Section):
     learning_rate: float = Field(default=1e-3, gt=0, description="AdamW's peak value, reached after warmup.")
     muon_learning_rate: float = Field(default=0.02, gt=0, description="Muon's peak value, for the hidden matrices.")
     muon_momentum: float = Field(default=0.95, ge=0, lt=1, description="Nesterov momentum of Muon.")
-    weight_decay: float = Field(default=0.1, ge=0, description="On matrices only; never on biases, norms, embeddings.")
+    weight_decay: float = Field(default=0.1, ge=0, description="On matrices only, never on biases and norms.")
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
     adam_beta2: float = Field(default=0.99, ge=0, lt=1)
     adam_epsilon: float = Field(default=1e-8, gt=0)

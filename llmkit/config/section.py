@@ -9,4 +9,6 @@ from pydantic import BaseModel, ConfigDict
 class Section(BaseModel):
     """A part of a recipe. Every field is read in exactly one place."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )

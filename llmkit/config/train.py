@@ -23,7 +23,7 @@ class Train(Section):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         default="auto", description="auto: bf16 where a short trial shows that this machine gains by it."
     )
-    seed: int = Field(default=0, ge=0, description="Weights, order of the data and dropout follow from it.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Weights, order of the data and dropout follow from it.")
     log_steps: int = Field(default=10, ge=1)
     eval_steps: int | None = Field(default=None, ge=1, description="Default: ten times in a run.")
     save_steps: int | None = Field(default=None, ge=1, description="Default: at every evaluation.")

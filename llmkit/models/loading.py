@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from llmkit.errors import EnvironmentFault, ModelError, UsageError, did_you_mean
+from llmkit.tokens.tokenizer import require_on_hub
 
 _TASKS_BY_ARCHITECTURE = {
     "ForCausalLM": "pretrain-clm, eval, generate",
@@ -54,6 +56,8 @@ def check_causal(name: str) -> None:
         UsageError: another kind of model; names the tasks it is for.
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
+    if not Path(name).exists() and try_to_load_from_cache(name, "config.json") is None:
+        require_on_hub(name)  # asks once and briefly, where transformers would try for most of a minute
     with _explain(name):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     architecture = next(iter(config.architectures or ()), "")
@@ -92,6 +96,11 @@ def longest_context(model: PreTrainedModel) -> int | None:
     """How many positions the model has; None where it has no limit."""
     positions = getattr(model.config, "max_position_embeddings", None)
     return None if positions is None else int(positions)
+
+
+def pick_device() -> torch.device:
+    """The first GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.config.recipe import Recipe
-from llmkit.errors import EnvironmentFault, say
+from llmkit.errors import EnvironmentFault, Interrupted, say
 from llmkit.pipelines.evaluate import evaluate
 from llmkit.pipelines.generate import generate
 from llmkit.pipelines.prepare import prepare
@@ -21,7 +21,10 @@ def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | 
     """
     data, run = out / "data", out / "run"
     _prepare(recipe, data, corpus)
-    pretrain_clm(recipe, data=data, out=run, overwrite=True)
+    try:
+        pretrain_clm(recipe, data=data, out=run, overwrite=(run / "recipe.yaml").is_file())
+    except Interrupted as stop:
+        raise Interrupted(stop.signal_number, "the demo was stopped; run it again to start anew") from None
     metrics = evaluate(recipe, model=str(run))
     sample = generate(recipe.generate, model=str(run), prompts=[prompt or ""])[0]
     return {

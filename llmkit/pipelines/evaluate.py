@@ -8,13 +8,14 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
+from llmkit.config.loading import load_recipe
 from llmkit.config.prepare import Read
 from llmkit.config.recipe import Recipe
-from llmkit.errors import DataError, ModelError, UsageError, say
+from llmkit.errors import DataError, UsageError, say
 from llmkit.evaluation.causal_lm import evaluate_causal_lm, to_metrics
 from llmkit.evaluation.report import write_report
-from llmkit.files import read_json
-from llmkit.models.loading import check_vocabulary, load_causal_lm, longest_context, resolve_model
+from llmkit.models.loading import check_vocabulary, load_causal_lm, longest_context, pick_device, resolve_model
+from llmkit.pipelines.starting_model import other_tokenizer
 from llmkit.runs.folder import RunFolder
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import find_files
@@ -44,19 +45,21 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = ()) -> dict[st
         ModelError: data made with another tokenizer.
     """
     run = RunFolder(Path(model))
+    block_size: int | None = None
     path = resolve_model(model)
-    network = load_causal_lm(path)
+    network = load_causal_lm(path).to(pick_device())  # type: ignore[arg-type]
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
     own = not data and run.manifest.is_file()
     if own:
-        data = [read_json(run.manifest)["data_path"]]
+        data = [str(run.data_path)]
+        block_size = load_recipe(run.recipe).train.block_size
     if not data:
         raise UsageError("there is nothing to score on", where="--data", hint="give a prepared folder or text files")
     if len(data) == 1 and (Path(data[0]) / "manifest.json").is_file():
         prepared = load_prepared(Path(data[0]))
         _check_tokenizer(prepared, tokenizer, model)
-        metrics = score_prepared(network, prepared, recipe.evaluate.split, recipe.evaluate)
+        metrics = score_prepared(network, prepared, recipe.evaluate.split, recipe.evaluate, block_size)
         if own:
             run.add_metrics(recipe.evaluate.split, metrics)
             write_report(run.path)
@@ -87,9 +90,10 @@ def score_text(
     chunks: list[Ids] = []
     n_bytes, n_characters, n_unknown = 0, 0, 0
     for document in read_documents(find_files(files), read, []):
-        ids, _ = encode_texts(tokenizer, [document.text])
+        text = document.text.encode("utf-8", "replace").decode()  # lone surrogates, which JSON can spell
+        ids, _ = encode_texts(tokenizer, [text])
         n_unknown += count_unknown(ids, tokenizer)
-        n_bytes += len(document.text.encode())
+        n_bytes += len(text.encode())
         n_characters += len(document.text)
         chunks += [ids, np.array([end], ids.dtype)] if document.last else [ids]
     if not n_bytes:
@@ -137,9 +141,7 @@ def _with_unknown(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
 
 
 def _check_tokenizer(prepared: Prepared, tokenizer: PreTrainedTokenizerBase, model: str) -> None:
-    ours, theirs = prepared.fingerprint["tokenizer"], fingerprint_tokenizer(tokenizer)
+    before = fingerprint_tokenizer(tokenizer)
     ensure_special_tokens(tokenizer)  # as `prepare` did with it
-    if ours not in (theirs, fingerprint_tokenizer(tokenizer)):
-        what = f"the data was made with another tokenizer ({ours[:12]}) than the model's ({theirs[:12]})"
-        hint = "give --data the text files themselves, or prepare them with -s prepare.tokenizer.path=MODEL"
-        raise ModelError(what, where=f"{prepared.path} and {model}", hint=hint)
+    if prepared.fingerprint["tokenizer"] not in (before, fingerprint_tokenizer(tokenizer)):
+        raise other_tokenizer(prepared, before, model)

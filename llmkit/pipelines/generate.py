@@ -4,12 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from llmkit.config.generate import Generate
 from llmkit.errors import say
 from llmkit.generation.generate import generate_texts
-from llmkit.models.loading import check_vocabulary, load_causal_lm, resolve_model
+from llmkit.models.loading import check_vocabulary, load_causal_lm, pick_device, resolve_model
 from llmkit.tokens.tokenizer import load_tokenizer
 
 
@@ -25,11 +23,9 @@ def generate(
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
     path = resolve_model(model)
-    network = load_causal_lm(path)
+    network = load_causal_lm(path).to(pick_device())  # type: ignore[arg-type]
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
-    if torch.cuda.is_available():
-        network.to("cuda")  # type: ignore[arg-type]
     samples = [
         sample for group in generate_texts(network, tokenizer, list(prompts), settings, on_text) for sample in group
     ]

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 import llmkit
 from llmkit.config.prepare import Prepare
-from llmkit.errors import UsageError, say
+from llmkit.errors import DataError, UsageError, say
 from llmkit.files import check_writable, hash_file, new_folder, read_json, write_json
 from llmkit.pipelines.progress import Meter
 from llmkit.runs.machine import describe_versions
@@ -81,6 +81,7 @@ def prepare(
         "settings": settings.model_dump(mode="json"),
         "inputs": _fingerprint_inputs(files),
         "own_splits": {name: _fingerprint_inputs(find_files([given])) for name, given in own.items()},
+        "tokenizer": _fingerprint_own_tokenizer(settings.tokenizer.path),
     }
     if (found := _find_same(out, request, overwrite)) is not None:
         say(f"{out} was made from the same input with the same settings: nothing to do")
@@ -188,6 +189,9 @@ def _store(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, fo
     totals: Counter[str] = Counter(documents=0, characters=0, bytes=0, tokens=0, unknown_tokens=0)
     with Meter(f"tokenizing {folder.name}") as meter:
         write_split(folder, _encode(meter.count_documents(documents), tokenizer, totals), id_dtype(tokenizer))
+    if not totals["tokens"]:
+        hint = f"give more text, or set prepare.split.{folder.name}=0, or prepare.split.by=document"
+        raise DataError(f"no text is left for the {folder.name} split", where="prepare.split", hint=hint)
     stored = len(Split(folder).stream)
     if stored != totals["tokens"]:
         raise AssertionError(f"{folder.name}: {totals['tokens']} tokens went in, {stored} came out")
@@ -248,6 +252,11 @@ def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
     return [{"path": file, "sha256": hash_file(Path(file)) if Path(file).is_file() else file} for file in files]
 
 
+def _fingerprint_own_tokenizer(path: str | None) -> str | None:
+    """What the user's tokenizer is now; a folder of the same name may have been written anew."""
+    return None if path is None else fingerprint_tokenizer(load_tokenizer(path))
+
+
 def _find_same(out: Path, request: dict[str, Any], overwrite: bool) -> Prepared | None:
     """The prepared folder that is there already, if it answers the same request."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
@@ -259,7 +268,8 @@ def _find_same(out: Path, request: dict[str, Any], overwrite: bool) -> Prepared 
     if not str(manifest.get("format", "")).startswith("llmkit-prepared"):
         hint = "give --out a new folder, or one that `llmkit prepare` made"
         raise UsageError(f"{str(out)!r} exists and is not a prepared folder", where="--out", hint=hint)
-    if overwrite or request["inputs"] is None or manifest.get("request") != request:
+    unknown = None in (request["inputs"], *request["own_splits"].values())
+    if overwrite or unknown or manifest.get("request") != request:
         say(f"{out} was made from other input or with other settings: making it anew")
         return None
     return load_prepared(out)

@@ -1,6 +1,7 @@
 """Decide how long a run is and how it is cut, before its first step; and find those decisions again on resume."""
 
 import math
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,8 +17,8 @@ from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_command, describe_machine, describe_versions
 from llmkit.tokens.blocks import Blocks
 from llmkit.tokens.prepared import Prepared
-from llmkit.training.batches import BatchPlan, plan_batches
-from llmkit.training.optimizer import count_weights
+from llmkit.training.batches import CPU_BUDGET, GPU_SHARE, BatchPlan, estimate_bytes_a_token, plan_batches
+from llmkit.training.optimizer import as_steps, count_weights
 from llmkit.training.speed import choose_precision
 from llmkit.training.trainer import Objective, Plan
 from llmkit.training.trial import EVALUATIONS, measure_step_seconds, steps_in_minutes
@@ -25,6 +26,8 @@ from llmkit.training.trial import EVALUATIONS, measure_step_seconds, steps_in_mi
 TOKENS_A_WEIGHT = 20
 """Hoffmann et al. 2022 (Chinchilla): about the best use of a compute budget."""
 MOST_EPOCHS = 10
+FREE_TO_CHANGE = ("num_workers", "log_steps", "tensorboard", "sample_prompt")
+"""Fields that a resumed run may have otherwise: they change what is shown, never a weight."""
 
 
 def plan_run(
@@ -35,7 +38,10 @@ def plan_run(
     train = recipe.train
     precision, why = choose_precision(train.precision, device)
     say(f"{precision} on {device.type}: {why}")
-    batches = plan_batches(train, embedding_rows(network), world_size=1)
+    bytes_a_token = estimate_bytes_a_token(
+        embedding_rows(network), network.config.num_hidden_layers, network.config.hidden_size
+    )
+    batches = plan_batches(train, bytes_a_token, _memory_budget(device), world_size=1)
     n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)
     if train.max_minutes is not None:
         budget = min(10.0, 0.05 * 60 * train.max_minutes)
@@ -47,6 +53,10 @@ def plan_run(
         n_steps = _default_steps(network, samples, batches)
         epochs = n_steps * batches.global_batch_size / samples.blocks_per_epoch
         say(f"no length was given: {n_steps} steps, {epochs:.1f} epochs")
+    if as_steps(recipe.optim.warmup_steps, n_steps) >= n_steps:
+        say(
+            f"warmup_steps {recipe.optim.warmup_steps:g} is no less than all {n_steps} steps: the peak is never reached"
+        )
     eval_steps = train.eval_steps or max(1, -(-n_steps // EVALUATIONS))
     return Plan(
         n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, _facts(recipe, prepared, precision)
@@ -78,10 +88,19 @@ def _facts(recipe: Recipe, prepared: Prepared, precision: str) -> dict[str, Any]
     return {"precision": precision, **prepared.fingerprint}
 
 
+def _memory_budget(device: torch.device) -> int:
+    return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CPU_BUDGET
+
+
 def _trained_fields(recipe: Recipe) -> dict[str, Any]:
-    """Every field that decides the weights, by its dotted name."""
+    """Every field that decides the weights or the plan, by its dotted name."""
     sections = {name: getattr(recipe, name).model_dump(mode="json") for name in ("model", "optim", "train")}
-    return {f"{name}.{field}": value for name, section in sections.items() for field, value in section.items()}
+    return {
+        f"{name}.{field}": value
+        for name, section in sections.items()
+        for field, value in section.items()
+        if field not in FREE_TO_CHANGE
+    }
 
 
 def _steps_of_epochs(epochs: float | None, samples: Blocks, batches: BatchPlan) -> int:
@@ -123,7 +142,7 @@ def write_start(run: RunFolder, recipe: Recipe, prepared: Prepared, network: Pre
                 "batches": {name: getattr(plan.batches, name) for name in BatchPlan.__slots__},
                 "facts": plan.facts,
             },
-            "data_path": str(prepared.path.resolve()),
+            "data_path": os.path.relpath(prepared.path, run.path),
             "data": {name: value for name, value in prepared.manifest.items() if name != "request"},
         },
     )

@@ -7,7 +7,6 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.recipe import Recipe
-from llmkit.errors import UsageError
 from llmkit.evaluation.causal_lm import evaluate_causal_lm, to_metrics
 from llmkit.generation.generate import generate_texts
 from llmkit.pipelines.progress import TrainingLine
@@ -28,6 +27,7 @@ def make_hooks(
     peak = peak_flops(plan.precision, device)
     n_train = len(prepared.split("train").stream)
     writer = _open_tensorboard(run) if recipe.train.tensorboard else None
+    sampling = recipe.generate.model_copy(update={"max_new_tokens": SAMPLE_TOKENS, "num_samples": 1})
 
     def log(record: dict[str, Any]) -> None:
         if record["kind"] == "train":
@@ -38,6 +38,7 @@ def make_hooks(
             for name, value in record.items():
                 if isinstance(value, float):
                     writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+            writer.flush()
 
     def evaluate(model: nn.Module) -> dict[str, Any]:
         stream = prepared.split("validation").stream
@@ -55,9 +56,8 @@ def make_hooks(
 
     def sample(model: nn.Module) -> dict[str, Any]:
         prompt = recipe.train.sample_prompt or ""
-        settings = recipe.generate.model_copy(update={"max_new_tokens": SAMPLE_TOKENS, "num_samples": 1})
         unwrapped = _unwrap(model)
-        text = generate_texts(unwrapped, tokenizer, [prompt], settings)[0][0].text
+        text = generate_texts(unwrapped, tokenizer, [prompt], sampling)[0][0].text
         return {"prompt": prompt, "text": text}
 
     return Hooks(
@@ -73,9 +73,6 @@ def _unwrap(model: nn.Module) -> PreTrainedModel:
 
 
 def _open_tensorboard(run: RunFolder) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # only with the extra
-    except ImportError:
-        hint = "pip install 'llmkit[tensorboard]', or set train.tensorboard to false"
-        raise UsageError("TensorBoard is not installed", where="train.tensorboard", hint=hint) from None
+    from torch.utils.tensorboard import SummaryWriter  # only with the extra
+
     return SummaryWriter(str(run.path / "tensorboard"))

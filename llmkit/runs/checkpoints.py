@@ -34,21 +34,29 @@ def write_checkpoint(folder: Path, step: int, facts: dict[str, Any]) -> Iterator
         write_json(partial / MANIFEST, {"step": step, **facts, "files": files})
 
 
-def find_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
-    """The newest checkpoint that verifies, its manifest, and a line for each newer one passed over.
+def find_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], dict[str, str]]:
+    """The newest checkpoint that verifies, its manifest, and the fault of each newer one, by its name.
 
     Raises:
         ModelError: there is none.
     """
-    passed_over: list[str] = []
+    passed_over: dict[str, str] = {}
     for path in reversed(list_checkpoints(folder)):
         fault = verify_checkpoint(path)
         if fault is None:
             return path, read_json(path / MANIFEST), passed_over
-        passed_over.append(f"{path.name} is damaged: {fault}")
-    what = "; ".join(passed_over) or "there is no checkpoint"
+        passed_over[path.name] = fault
+    faults = (f"{name} is damaged: {fault}" for name, fault in passed_over.items())
+    what = "; ".join(faults) or "there is no checkpoint"
     hint = "start again with --overwrite; the folder's own copies, if you have any, can be put back"
     raise ModelError(f"nothing to resume from: {what}", where=str(folder), hint=hint)
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged checkpoint, so that it is neither read nor counted again; the user may look at it."""
+    aside = path.with_name(f"{path.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
 
 
 def verify_checkpoint(path: Path) -> str | None:
@@ -75,7 +83,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> None:
-    """Delete all but the newest `n_newest` and `keep_steps`, each renamed first so no half is ever read."""
+    """Delete all but the newest `n_newest` and `keep_steps`, each renamed first so no half is ever read.
+
+    Whoever resumes sets damaged checkpoints aside, so the newest are sound ones.
+    """
     for path in list_checkpoints(folder)[:-n_newest]:
         if int(path.name.removeprefix("step-")) not in keep_steps:
             doomed = path.with_name(f".{path.name}.old")

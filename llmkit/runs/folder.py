@@ -4,6 +4,7 @@ recipe.yaml  manifest.json  log.jsonl  checkpoints/step-N/  model/  metrics.json
 """
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,11 @@ class RunFolder:
     def metrics(self) -> Path:
         return self.path / "metrics.json"
 
+    @property
+    def data_path(self) -> Path:
+        """The prepared folder; written relative to the run, so that both can be moved together."""
+        return Path(os.path.normpath(self.path / read_json(self.manifest)["data_path"]))
+
     def append_log(self, record: dict[str, Any]) -> None:
         """One more line of log.jsonl. A number that is not finite becomes null: NaN is not JSON."""
         clean = {key: None if isinstance(v, float) and v - v != 0 else v for key, v in record.items()}
@@ -63,33 +69,41 @@ class RunFolder:
         write_json(self.metrics, known | {name: values})
 
 
-def create_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
-    """Make the run folder, or take up an existing one where that was asked for.
+def check_run(path: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse early what `create_run` would refuse, and change nothing.
 
     Raises:
-        UsageError: the folder has something in it and neither --resume nor --overwrite was given, or
-            --overwrite would delete what is not a run; --resume where there is nothing to resume.
+        UsageError: the folder has something in it and neither --resume nor --overwrite was given, or both
+            were, or --overwrite would delete what is not a run; --resume where there is nothing to resume.
         EnvironmentFault: it cannot be written to.
     """
     check_writable(path)
-    run = RunFolder(path)
+    is_run = RunFolder(path).recipe.is_file()
     taken = any(path.iterdir()) if path.is_dir() else path.exists()
-    if resume:
-        if not run.recipe.is_file():
-            raise UsageError(
-                f"there is no run to resume in {str(path)!r}", where="--resume", hint="start it without --resume"
-            )
-        return run
-    if taken and not overwrite:
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other", where="--overwrite", hint="keep one of them")
+    if resume and not is_run:
+        hint = "start it without --resume"
+        raise UsageError(f"there is no run to resume in {str(path)!r}", where="--resume", hint=hint)
+    if taken and overwrite and not is_run:
+        hint = "give the folder of a run, or an empty one"
+        raise UsageError(f"{str(path)!r} is not a run of llmkit; it is not deleted", where="--overwrite", hint=hint)
+    if taken and not resume and not overwrite:
         hint = "--resume goes on with it, --overwrite deletes it first; or give another --out"
         raise UsageError(f"{str(path)!r} is not empty", where="--out", hint=hint)
-    if taken:
-        if not run.recipe.is_file():
-            hint = "give the folder of a run, or an empty one"
-            raise UsageError(f"{str(path)!r} is not a run of llmkit; it is not deleted", where="--overwrite", hint=hint)
+
+
+def create_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
+    """Make the run folder, or take up an existing one; call it last, as `overwrite` deletes.
+
+    Raises:
+        UsageError, EnvironmentFault: as `check_run`.
+    """
+    check_run(path, resume=resume, overwrite=overwrite)
+    if overwrite and path.exists():
         shutil.rmtree(path)
     path.mkdir(parents=True, exist_ok=True)
-    return run
+    return RunFolder(path)
 
 
 def open_run(path: Path) -> RunFolder:

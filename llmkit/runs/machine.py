@@ -1,4 +1,4 @@
-"""What a result was made on: machine, versions, command. Names of hosts and users stay out of it."""
+"""What a result was made on: machine, versions, command. The names of host and user are not asked for."""
 
 import os
 import platform

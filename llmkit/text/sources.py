@@ -8,7 +8,6 @@ Knows nothing of formats; see readers.py.
 """
 
 import glob
-import hashlib
 import logging
 import os
 from collections import Counter
@@ -89,12 +88,6 @@ def is_readable(name: str) -> bool:
     """Whether the name's ending is one that llmkit reads."""
     ending, packing = split_endings(name)
     return bool(ending) or packing == ".zip"
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_documents(sources: Iterable[Source], counts: Mapping[str, StepCounts], n_documents: int) -> None:

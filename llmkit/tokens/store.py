@@ -79,10 +79,6 @@ class Split:
         chunks = [chunk.flatten().to_numpy() for chunk in self.table.column("input_ids").chunks]
         return TokenStream([chunk for chunk in chunks if len(chunk)])
 
-    def total(self, column: str) -> int:
-        """The sum of a numeric column, such as n_bytes."""
-        return int(pa.compute.sum(self.table.column(column)).as_py() or 0)
-
     def __reduce__(self) -> tuple[type["Split"], tuple[Path]]:
         return Split, (self.folder,)  # data workers map the files again instead of copying them
 

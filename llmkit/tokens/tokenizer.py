@@ -44,7 +44,7 @@ def load_tokenizer(path_or_name: str) -> PreTrainedTokenizerBase:
     try:
         return _load(path_or_name, path_or_name, local_files_only=True)
     except ModelError:
-        _require_on_hub(path_or_name)
+        require_on_hub(path_or_name)
         return _load(path_or_name, path_or_name, local_files_only=False)
 
 
@@ -69,7 +69,7 @@ def _unusable(path_or_name: str, reason: str) -> ModelError:
     )
 
 
-def _require_on_hub(name: str) -> None:
+def require_on_hub(name: str) -> None:
     """Ask the hub once, with a short wait: from_pretrained would try for 45 seconds and not say which it was."""
     try:
         HfApi().model_info(name, timeout=HUB_TIMEOUT_SECONDS)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from llmkit.config.train import Train
 from llmkit.errors import UsageError
 
-TOKENS_AT_ONCE = 16_384
-LOGITS_AT_ONCE = 64_000_000
+CPU_BUDGET = 2 << 30
+"""Bytes of activations and logits on a CPU; more would gain nothing there."""
+GPU_SHARE = 0.5
+"""Of the memory that is free before training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,11 @@ class BatchPlan:
             yield list(range(begin, min(begin + self.micro_batch_size, first + share)))
 
 
-def plan_batches(train: Train, vocab_size: int, world_size: int) -> BatchPlan:
+def plan_batches(train: Train, bytes_a_token: int, budget: int, world_size: int) -> BatchPlan:
     """The cut of the recipe's global batch.
 
-    `auto` takes as many sequences at once as keep activations and logits in bounds; since sums are
-    divided by the whole step's count, it changes speed and memory but no result.
+    `auto` takes as many sequences at once as stay in `budget` bytes; since sums are divided by the whole step's
+    count, that changes speed and memory but no result.
 
     Raises:
         UsageError: the global batch is no multiple of the ranks.
@@ -50,8 +52,14 @@ def plan_batches(train: Train, vocab_size: int, world_size: int) -> BatchPlan:
     share = train.global_batch_size // world_size
     if train.micro_batch_size != "auto":
         return BatchPlan(train.global_batch_size, min(train.micro_batch_size, share), world_size)
-    at_once = min(TOKENS_AT_ONCE, LOGITS_AT_ONCE // vocab_size) // train.block_size
+    at_once = budget // bytes_a_token // train.block_size
     return BatchPlan(train.global_batch_size, max(1, min(share, at_once)), world_size)
+
+
+def estimate_bytes_a_token(vocab_size: int, n_layer: int, width: int) -> int:
+    """Memory of one token in a training step: logits in bf16 and fp32 with their gradients, and 34 bytes a unit of
+    width and layer for activations (Korthikanti et al. 2022, equation 2, without the attention matrix)."""
+    return 12 * vocab_size + 34 * n_layer * width
 
 
 @dataclass(frozen=True, slots=True)

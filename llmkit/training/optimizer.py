@@ -1,6 +1,6 @@
 """AdamW, or Muon for hidden matrices with AdamW for the rest; and the learning rate over the steps.
 
-Weight decay falls on matrices only: never on biases, norms or embeddings' positions.
+Weight decay falls on matrices only, never on biases and norms; under Muon not on embeddings either.
 """
 
 import math
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from transformers.pytorch_utils import Conv1D
 
 from llmkit.config.optim import Optim
 
@@ -31,7 +32,10 @@ def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
         ]
         return torch.optim.AdamW([group for group in groups if group["params"]], **adam)
     muon = torch.optim.Muon(
-        hidden,
+        [
+            {"params": weights, "lr": section.muon_learning_rate * factor}
+            for factor, weights in _by_shape_factor(model, hidden).items()
+        ],
         lr=section.muon_learning_rate,
         momentum=section.muon_momentum,
         weight_decay=section.weight_decay,
@@ -52,6 +56,21 @@ def group_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Te
     for weight in model.parameters():
         if weight.requires_grad:
             groups[2 if weight.ndim < 2 else 1 if id(weight) in looked_up else 0].append(weight)
+    return groups
+
+
+def _by_shape_factor(model: nn.Module, hidden: list[Tensor]) -> dict[float, list[Tensor]]:
+    """Hidden matrices by what their rate must be multiplied with, so that Muon treats GPT-2 as any other model.
+
+    Muon's rate grows with sqrt(max(1, outputs / inputs)) (Jordan et al., 2024), which torch takes from the rows and
+    columns of an `nn.Linear`. GPT-2's Conv1D stores the transpose.
+    """
+    transposed = {id(module.weight) for module in model.modules() if isinstance(module, Conv1D)}
+    groups: dict[float, list[Tensor]] = {}
+    for weight in hidden:
+        rows, columns = weight.shape
+        wrong, right = max(1.0, rows / columns), max(1.0, columns / rows)
+        groups.setdefault(math.sqrt(right / wrong) if id(weight) in transposed else 1.0, []).append(weight)
     return groups
 
 

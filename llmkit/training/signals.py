@@ -9,6 +9,12 @@ from types import FrameType
 from llmkit.errors import say
 
 
+def leave_signals_to_the_parent(worker_id: int) -> None:
+    """For data workers: Ctrl-C reaches them too, but the trainer alone decides when the work ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def catch_signals() -> Iterator[list[int]]:
     """A list that the first SIGINT or SIGTERM is appended to; the old handlers come back with it."""

@@ -39,7 +39,7 @@ def peak_flops(precision: str, device: torch.device) -> float:
     """FLOP/s that matrix products reach in this precision."""
     if device.type == "cuda" and precision == "bf16":
         name = torch.cuda.get_device_name(device)
-        known = next((rate for word, rate in DENSE_BF16_FLOPS.items() if word in name), None)
+        known = next((DENSE_BF16_FLOPS[word] for word in name.split() if word in DENSE_BF16_FLOPS), None)
         if known is not None:
             return known
     return measure_matmul(torch.bfloat16 if precision == "bf16" else torch.float32, device)

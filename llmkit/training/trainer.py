@@ -33,7 +33,7 @@ from llmkit.runs.checkpoints import prune_checkpoints, write_checkpoint
 from llmkit.runs.folder import RunFolder
 from llmkit.training.batches import BatchPlan, StepSampler
 from llmkit.training.optimizer import build_optimizer, learning_rate_factor
-from llmkit.training.signals import catch_signals
+from llmkit.training.signals import catch_signals, leave_signals_to_the_parent
 from llmkit.training.speed import autocast
 
 Batch = dict[str, Tensor]
@@ -77,6 +77,9 @@ class Progress:
     stale_evaluations: int = 0
     seconds: float = 0.0
     n_tokens: int = 0
+    window_sums: dict[str, float] = field(default_factory=dict)
+    window_counts: dict[str, int] = field(default_factory=dict)
+    """Losses since the last log line, so that a resumed run logs what an uninterrupted one would."""
 
 
 class LlmkitTrainer(Trainer):
@@ -99,11 +102,11 @@ class LlmkitTrainer(Trainer):
         self.train_section, self.optim_section = train, optim
         self.progress = Progress()
         self.first_step = 0
+        self._window = _Window()
         self.stop_signal: int | None = None
         super().__init__(model, build_arguments(run, train, optim, plan), train_dataset=samples)
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
-        self._window = _Window()
 
     def fit(self, checkpoint: Path | None = None) -> Progress:
         """Train from the start, or go on from `checkpoint`; SIGINT and SIGTERM save at the end of a step.
@@ -114,6 +117,11 @@ class LlmkitTrainer(Trainer):
         if checkpoint is not None:
             self.progress = Progress(**read_json(checkpoint / "progress.json"))
             self.first_step = read_json(checkpoint / "trainer_state.json")["global_step"]
+            self._window.restore(self.progress.window_sums, self.progress.window_counts)
+        if self.first_step >= self.plan.n_steps:  # stopped between the last step and the end of the command
+            self._load_from_checkpoint(str(checkpoint))
+            self.state.global_step = self.first_step
+            return self.progress
         self._started = time.perf_counter() - self.progress.seconds
         with catch_signals() as received:
             self._received = received
@@ -134,6 +142,7 @@ class LlmkitTrainer(Trainer):
             generator=torch.Generator().manual_seed(self.args.seed),
             num_workers=self.train_section.num_workers,
             pin_memory=self.args.device.type == "cuda",
+            worker_init_fn=leave_signals_to_the_parent,
         )
 
     def get_batch_samples(
@@ -272,6 +281,8 @@ class LlmkitTrainer(Trainer):
         step = self.state.global_step
         paused = time.perf_counter()
         self.progress.seconds = paused - self._started
+        self.progress.window_sums = {name: value.item() for name, value in self._window.sums.items()}
+        self.progress.window_counts = dict(self._window.counts)
         facts = {"n_steps": self.plan.n_steps, "seed": self.args.seed, **self.plan.facts}
         with write_checkpoint(self.run.checkpoints, step, facts) as folder:
             self.accelerator.unwrap_model(model).save_pretrained(folder)
@@ -296,6 +307,11 @@ class _Window:
         self.counts: dict[str, int] = {}
         self.started = time.perf_counter()
 
+    def restore(self, sums: dict[str, float], counts: dict[str, int]) -> None:
+        """Go on with the window of a checkpoint."""
+        self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
+        self.counts = dict(counts)
+
     def add_counts(self, counts: dict[str, int]) -> None:
         self.n_last_step = next(iter(counts.values()))
         for name, count in counts.items():
@@ -306,7 +322,7 @@ class _Window:
             # MPS has no float64; everywhere else a window's sum should not lose digits.
             wide = torch.float32 if value.device.type == "mps" else torch.float64
             detached = value.detach().to(wide)
-            self.sums[name] = self.sums[name] + detached if name in self.sums else detached
+            self.sums[name] = self.sums[name].to(detached) + detached if name in self.sums else detached
 
     def pause(self, seconds: float) -> None:
         """Time that was spent on evaluation and saving does not count against speed."""
@@ -326,7 +342,7 @@ class _Window:
 
 def build_arguments(run: RunFolder, train: Train, optim: Optim, plan: Plan) -> TrainingArguments:
     """The only place where transformers' arguments are made; whatever it would do by itself is off."""
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(run.path),
         max_steps=plan.n_steps,
         per_device_train_batch_size=plan.batches.micro_batch_size,
@@ -343,4 +359,7 @@ def build_arguments(run: RunFolder, train: Train, optim: Optim, plan: Plan) -> T
         remove_unused_columns=False,
         logging_nan_inf_filter=False,
         ddp_find_unused_parameters=False,
+        use_cache=True,  # Trainer writes it into the model's config, and a saved model should generate fast
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs in one process would be the old DataParallel
+    return arguments

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
-from llmkit.config.model import Model
-from llmkit.models.gpt2 import SIZES, build_gpt2, gpt2_config
+from llmkit.config.model import SIZES, Model
+from llmkit.models.gpt2 import build_gpt2, gpt2_config
 
 
 class Tokenizer(SimpleNamespace):

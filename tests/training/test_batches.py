@@ -7,7 +7,7 @@ import pytest
 
 from llmkit.config.train import Train
 from llmkit.errors import UsageError
-from llmkit.training.batches import BatchPlan, StepSampler, plan_batches
+from llmkit.training.batches import BatchPlan, StepSampler, estimate_bytes_a_token, plan_batches
 
 
 @pytest.mark.parametrize(("micro", "world_size"), [(12, 1), (5, 1), (1, 1), (4, 2), (5, 3), (2, 4)])
@@ -28,12 +28,14 @@ def test_sampler_that_starts_later_gives_the_rest_of_the_same_order() -> None:
 
 def test_global_batch_that_ranks_cannot_share_is_refused() -> None:
     with pytest.raises(UsageError, match="not a multiple of 3 ranks"):
-        plan_batches(Train(global_batch_size=8), vocab_size=100, world_size=3)
+        plan_batches(Train(global_batch_size=8), bytes_a_token=1, budget=1, world_size=3)
 
 
-def test_auto_bounds_the_logits_and_never_changes_the_global_batch() -> None:
-    small = plan_batches(Train(block_size=64, global_batch_size=16), vocab_size=100, world_size=1)
-    large = plan_batches(Train(block_size=1024, global_batch_size=480), vocab_size=50_257, world_size=1)
-    assert (small.micro_batch_size, small.accumulation_steps) == (16, 1)
-    assert large.micro_batch_size * 1024 * 50_257 <= 64_000_000
-    assert large.global_batch_size == 480
+def test_auto_stays_in_its_budget_and_never_changes_the_global_batch() -> None:
+    train = Train(block_size=1024, global_batch_size=480)
+    bytes_a_token = estimate_bytes_a_token(50_257, 12, 768)
+    large, small = (plan_batches(train, bytes_a_token, budget << 30, 1) for budget in (40, 2))
+    assert large.micro_batch_size * 1024 * bytes_a_token <= 40 << 30
+    assert (small.micro_batch_size, small.global_batch_size, large.global_batch_size) == (2, 480, 480)
+    assert 30 < large.micro_batch_size < 60
+    assert plan_batches(Train(global_batch_size=16), 1000, 1 << 30, 1).accumulation_steps == 1

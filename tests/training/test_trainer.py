@@ -38,7 +38,7 @@ def make_trainer(
     section = Train(
         block_size=BLOCK, global_batch_size=8, micro_batch_size=micro, log_steps=1, precision="fp32", **train
     )
-    plan = Plan(n_steps, train.get("eval_steps", 2), train.get("save_steps", 2), plan_batches(section, 50, 1), "fp32")
+    plan = Plan(n_steps, train.get("eval_steps", 2), train.get("save_steps", 2), plan_batches(section, 1, 1, 1), "fp32")
     folder = RunFolder(run) if resume else create_run(run, resume=False, overwrite=False)
     trainer = LlmkitTrainer(
         model, objective or CausalLM(pad_token_id=0), Blocks(split, BLOCK, section.seed), run=folder, train=section,

@@ -106,6 +106,29 @@ def test_signal_in_prepare_leaves_nothing_half_done(tmp_path: Path, number: int,
     assert [path.name for path in tmp_path.iterdir()] == ["long.txt"]
 
 
+def test_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m llmkit --help | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(OSError(28, "No space left on device", "runs/x"), "No space left"), (MemoryError(), "out of memory")],
+)
+def test_machine_that_refuses_is_exit_code_4(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, words: str
+) -> None:
+    def refuse(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(app, "app", refuse)
+    code, _, err = run(monkeypatch, capsys)
+    assert code == 4
+    assert words in err
+    assert [line.split(":")[0] for line in err.splitlines()] == ["error", "where", "hint"]
+
+
 def test_every_command_has_a_smoke_recipe() -> None:
     assert {path.stem for path in (ROOT / "recipes/smoke").glob("*.yaml")} == set(COMMANDS)
 

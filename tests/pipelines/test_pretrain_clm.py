@@ -1,6 +1,7 @@
 """The whole road on a tiny text, through the same functions that the commands call."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -147,6 +148,88 @@ sys.argv[0] = "llmkit"
 from llmkit.cli.app import main
 main()
 """
+
+
+def test_finished_run_resumes_without_training_and_exports_again(run: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    shutil.rmtree(out / "model")
+    pretrain_clm(recipe(), data=data, out=out, resume=True)
+    assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
+    assert read_log(out) == read_log(run)
+
+
+def test_run_that_started_from_a_model_resumes_with_that_models_shape(run: Path, data: Path, tmp_path: Path) -> None:
+    out, tiny = tmp_path / "run", recipe("model.n_layer=1", "train.save_steps=2", "train.sample_prompt=null")
+    pretrain_clm(tiny, data=data, out=out, model=str(run))
+    shutil.rmtree(out / "model")
+    shutil.rmtree(out / "checkpoints/step-6")
+    pretrain_clm(tiny, data=data, out=out, resume=True)
+    assert AutoModelForCausalLM.from_pretrained(out / "model").config.n_layer == 2
+
+
+def test_damaged_newest_checkpoint_is_set_aside_and_training_goes_on(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    shutil.rmtree(out / "model")
+    (out / "checkpoints/step-6/optimizer.pt").write_bytes(b"")
+    pretrain_clm(recipe(), data=data, out=out, resume=True)
+    assert "step-6 is damaged: optimizer.pt has 0 bytes" in capsys.readouterr().err
+    assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
+    assert (out / "checkpoints/step-6.damaged").is_dir()
+
+
+def test_refused_overwrite_leaves_the_old_run_alone(run: Path, data: Path) -> None:
+    before = sorted(path.name for path in run.rglob("*"))
+    with pytest.raises(UsageError, match="does not fit"):
+        pretrain_clm(recipe("model.n_positions=8"), data=data, out=run, overwrite=True)
+    with pytest.raises(UsageError, match="exclude each other"):
+        pretrain_clm(recipe(), data=data, out=run, overwrite=True, resume=True)
+    assert sorted(path.name for path in run.rglob("*")) == before
+
+
+def test_wordpiece_model_reads_a_prompt_without_cls_and_sep(tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("却说曹操大喜。\n" * 80, encoding="utf-8")
+    word = recipe("prepare.tokenizer.kind=wordpiece", "train.max_steps=1", "train.sample_prompt=null")
+    prepare([str(tmp_path / "book.txt")], tmp_path / "data", word.prepare)
+    pretrain_clm(word, data=tmp_path / "data", out=tmp_path / "run")
+    encoded = AutoTokenizer.from_pretrained(tmp_path / "run/model")("却说")
+    assert set(encoded) == {"input_ids", "attention_mask"}
+    assert len(encoded["input_ids"]) == 2
+    assert evaluate(word, model=str(tmp_path / "run"))["n_tokens"] > 0
+
+
+def test_dropout_of_a_hub_model_gives_way_to_the_recipes(run: Path, data: Path, tmp_path: Path) -> None:
+    pretrain_clm(recipe("train.max_steps=1", "model.dropout=0.25"), data=data, out=tmp_path / "wet", model=str(run))
+    pretrain_clm(recipe("train.max_steps=1"), data=data, out=tmp_path / "dry", model=str(tmp_path / "wet"))
+    rates = [AutoModelForCausalLM.from_pretrained(tmp_path / n / "model").config.resid_pdrop for n in ("wet", "dry")]
+    assert rates == [0.25, 0.0]
+
+
+def test_saved_configuration_lets_others_generate_with_a_cache(run: Path) -> None:
+    assert json.loads((run / "model/config.json").read_text()).get("use_cache", True)
+
+
+def test_run_and_data_can_be_moved_together(run: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "a/data")
+    pretrain_clm(recipe("train.max_steps=1"), data=tmp_path / "a/data", out=tmp_path / "a/run")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert evaluate(recipe(), model=str(tmp_path / "b/run"))["n_tokens"] > 0
+
+
+def test_several_processes_are_refused_and_not_mixed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="several processes"):
+        pretrain_clm(recipe(), data=data, out=tmp_path / "run")
+
+
+def test_lone_surrogate_in_a_text_to_score_is_no_crash(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a\\ud800b"}\n')
+    assert evaluate(recipe(), model=str(run), data=[str(tmp_path / "rows.jsonl")])["n_characters"] == 3
 
 
 def test_resume_with_another_recipe_names_what_changed(run: Path, data: Path) -> None:

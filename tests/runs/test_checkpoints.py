@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmkit.errors import EnvironmentFault, ModelError, UsageError
+from llmkit.files import new_folder
 from llmkit.runs.checkpoints import find_checkpoint, list_checkpoints, prune_checkpoints, write_checkpoint
 from llmkit.runs.folder import create_run
 
@@ -57,6 +58,15 @@ def test_writer_that_dies_leaves_no_checkpoint_behind(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert list_checkpoints(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "model") as folder:
+        (folder / "weights").write_text("old")
+    (tmp_path / "model").rename(tmp_path / ".model.old")
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "model"):
+        raise KeyboardInterrupt
+    assert (tmp_path / "model/weights").read_text() == "old"
 
 
 def test_pruning_keeps_the_newest_two_the_best_and_what_is_not_ours(tmp_path: Path) -> None:

@@ -28,6 +28,25 @@ def test_weight_decay_falls_on_no_vector() -> None:
     assert all(decays[id(weight)] == (0.3 if weight.ndim == 2 else 0.0) for weight in model.parameters())
 
 
+def test_muon_moves_gpt2s_transposed_weights_as_it_moves_linear_ones() -> None:
+    model = make_gpt2()
+    rates = {
+        id(w): g["lr"]
+        for g in build_optimizer(model, Optim(name="muon", muon_learning_rate=1.0)).param_groups
+        for w in g["params"]
+    }
+    block = model.transformer.h[0]
+    for module, outputs_per_input in (
+        (block.attn.c_attn, 3),
+        (block.mlp.c_fc, 4),
+        (block.mlp.c_proj, 1),
+        (block.attn.c_proj, 1),
+    ):
+        rows, columns = module.weight.shape
+        of_torch = max(1.0, rows / columns) ** 0.5
+        assert rates[id(module.weight)] * of_torch == pytest.approx(outputs_per_input**0.5)
+
+
 def test_pair_steps_schedules_and_restores_like_the_two_alone() -> None:
     def take_steps(restore: bool) -> list[torch.Tensor]:
         model = make_gpt2()

@@ -103,7 +103,9 @@ def test_resumed_run_ends_with_the_same_weights_bit_for_bit(
     tmp_path: Path, tiny_split: Split, name: str, num_workers: int
 ) -> None:
     optim = Optim.model_validate({"name": name})
-    straight, _ = make_trainer(tmp_path / "straight", tiny_split, make_gpt2(dropout=0.1), n_steps=7, optim=optim)
+    straight, straight_log = make_trainer(
+        tmp_path / "straight", tiny_split, make_gpt2(dropout=0.1), n_steps=7, optim=optim
+    )
     straight.fit()
     stopped, _ = make_trainer(tmp_path / "stopped", tiny_split, make_gpt2(dropout=0.1), n_steps=7, optim=optim)
     stopped.hooks = Hooks(None, None, lambda record: _raise_at(record, 6))
@@ -117,6 +119,7 @@ def test_resumed_run_ends_with_the_same_weights_bit_for_bit(
     )  # fmt: skip
     resumed.fit(checkpoint)
     assert log.of("train", "step") == [5, 6, 7]
+    assert log.of("train", "loss") == straight_log.of("train", "loss")[4:]
     assert_same_weights(state_of(resumed.model), state_of(straight.model))
 
 

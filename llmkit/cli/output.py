@@ -1,6 +1,8 @@
 """How results reach the user: readable lines, or JSON on stdout for programs."""
 
 import json
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -35,13 +37,16 @@ def show_metrics(metrics: dict[str, Any]) -> None:
 def show_receipt(manifest: dict[str, Any]) -> None:
     """What `prepare` did: every document, character and token accounted for."""
     typer.echo(f"{'sources':<22} {len(manifest['sources']):,}")
-    for encoding, number in sorted(_count(source["encoding"] for source in manifest["sources"]).items()):
+    for encoding, number in sorted(Counter(source["encoding"] for source in manifest["sources"]).items()):
         typer.echo(f"  {encoding or 'own format':<20} {number:,}")
+    skipped: Counter[str] = sum((Counter(source["skipped"]) for source in manifest["sources"]), Counter())
+    if skipped:
+        typer.echo(f"{'skipped':<22} {_list(skipped)}")
     for name, step in manifest["steps"].items():
-        dropped = ", ".join(f"{count:,} {clean_line(reason)}" for reason, count in step["dropped"].items())
-        if step["changed"] or dropped:
-            changed = f"{step['changed']:,} of {step['documents_in']:,} documents changed"
-            typer.echo(f"{name:<22} {changed}{'; dropped: ' + dropped if dropped else ''}")
+        facts = [f"{step['changed']:,} of {step['documents_in']:,} documents changed"] if step["changed"] else []
+        facts += [f"{kind}: {_list(step[kind])}" for kind in ("removed", "dropped") if step[kind]]
+        if facts:
+            typer.echo(f"{name:<22} {'; '.join(facts)}")
     typer.echo(f"\n{'split':<12}{'documents':>11}{'characters':>14}{'bytes':>14}{'tokens':>14}")
     for name, split in manifest["splits"].items():
         numbers = (split["documents"], split["characters"], split["bytes"], split["tokens"])
@@ -59,8 +64,5 @@ def show_receipt(manifest: dict[str, Any]) -> None:
         typer.echo(f"sample: {clean_line(sample)}")
 
 
-def _count(values: Any) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts
+def _list(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {clean_line(reason)}" for reason, count in counts.items())

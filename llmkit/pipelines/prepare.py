@@ -7,7 +7,7 @@ tokenizer wants the train split, and encoding wants the tokenizer. Memory stays 
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +115,14 @@ def _build(files: list[str], own: dict[str, str], settings: Prepare, folder: Pat
     tokenizer, notes = _make_tokenizer(documents_of("train"), stage / "main", settings)
     splits = {name: _store(documents_of(name), tokenizer, folder / name) for name in names}
     tokenizer.save_pretrained(folder / "tokenizer")
-    overlap = {name: asdict(find_overlap(documents_of("train"), documents_of(name))) for name in names[1:]}
+    overlap = {name: _as_json(find_overlap(documents_of("train"), documents_of(name))) for name in names[1:]}
     _remove(stage)
     n_bytes = sum(split["bytes"] for split in splits.values())
     n_tokens = sum(split["tokens"] for split in splits.values())
     return {
         "versions": describe_versions(),
-        "sources": [asdict(source) for source in sources],
-        "steps": {name: asdict(counts) for name, counts in steps.items()},
+        "sources": [_as_json(source) for source in sources],
+        "steps": {name: _as_json(counts) for name, counts in steps.items()},
         "split_by": plan.by,
         "splits": splits,
         "overlap": overlap,
@@ -243,6 +243,12 @@ def _samples(train: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     starts = [len(stream) * n // N_SAMPLES for n in range(N_SAMPLES)]
     length = min(SAMPLE_TOKENS, len(stream))
     return [str(tokenizer.decode(stream.read(start, length).tolist())) for start in starts]
+
+
+def _as_json(record: Any) -> dict[str, Any]:
+    """A dataclass as JSON takes it. `asdict` turns a Counter into one of (key, count) pairs."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
 
 
 def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:

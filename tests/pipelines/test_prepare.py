@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from llmkit.cli.output import show_receipt
 from llmkit.config.loading import load_recipe
 from llmkit.config.prepare import Prepare
 from llmkit.errors import DataError, EnvironmentFault, UsageError
@@ -66,6 +67,24 @@ def test_every_document_ends_in_end_of_text_and_the_receipt_adds_up(tmp_path: Pa
     source = sum(s["characters"] for s in prepared.manifest["sources"])
     kept = sum(s["characters"] for s in prepared.manifest["splits"].values())
     assert 0 < source - kept < 4 * 20 * 6  # the full-width indents and trailing blank lines
+
+
+def test_receipt_names_everything_that_was_skipped_removed_and_dropped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    books = make_books(tmp_path / "books", 2)
+    (books / "copy.txt").write_bytes((books / "0.txt").read_bytes())
+    (books / "picture.txt").write_bytes(b"\x89PNG" + bytes(2000))
+    (books / "bell.txt").write_text(ENGLISH * 5 + "ding\a dong\a\n")
+    manifest = prepare([str(books)], tmp_path / "data", settings("prepare.read.skip_bad=true")).manifest
+    assert manifest["steps"]["exact copies"]["dropped"] == {"seen before": 1}
+    assert sum(manifest["steps"]["controls"]["removed"].values()) == 2
+    assert [source["skipped"] for source in manifest["sources"] if source["skipped"]] == [{"unreadable file": 1}]
+    capsys.readouterr()
+    show_receipt(manifest)
+    shown = capsys.readouterr().out
+    assert "dropped: 1 seen before" in shown
+    assert "1 unreadable file" in shown
 
 
 def test_same_request_again_does_nothing_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

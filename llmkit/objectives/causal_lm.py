@@ -45,7 +45,8 @@ class CausalLM:
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The summed cross-entropy in nats of all labels, with its gradient."""
         logits = model(input_ids=batch["input_ids"], use_cache=False).logits
-        loss = F.cross_entropy(
-            logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORE, reduction="sum"
+        losses = F.cross_entropy(
+            logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORE, reduction="none"
         )
-        return {"loss": loss}
+        # Summed in fp32 the last digits would show how the batch was cut. MPS has no float64.
+        return {"loss": losses.sum(dtype=torch.float32 if losses.device.type == "mps" else torch.float64)}

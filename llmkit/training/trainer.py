@@ -334,7 +334,8 @@ class _Window:
         if torch.distributed.is_initialized():
             for value in self.sums.values():
                 torch.distributed.all_reduce(value)
-        logged = {name: value.item() / max(1, self.counts[name]) for name, value in self.sums.items()}
+        # The seventh digit of an fp32 loss is noise, and would differ with the cut of a batch.
+        logged = {name: round(value.item() / max(1, self.counts[name]), 6) for name, value in self.sums.items()}
         logged["tokens_per_second"] = next(iter(self.counts.values())) / seconds
         self._reset()
         return logged

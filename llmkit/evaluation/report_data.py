@@ -64,10 +64,10 @@ def _render_steps(data: Record) -> Html | None:
         dropped = get_section(step, "dropped")
         n_dropped = _sum([dropped], *dropped)
         counts = (step.get("documents_in"), step.get("documents_out"), step.get("changed"), n_dropped or 0)
-        rows.append([name, *counts, _list_counts(dropped)])
+        rows.append([name, *counts, _list_counts(dropped), _list_counts(get_section(step, "removed"))])
     if not rows:
         return None
-    header = ["step", "documents in", "out", "changed", "dropped", "reasons"]
+    header = ["step", "documents in", "out", "changed", "dropped", "reasons", "characters and marks removed"]
     return tag("div", tag("h3", "Cleaning and de-duplication"), table(header, rows))
 
 

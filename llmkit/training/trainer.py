@@ -32,6 +32,7 @@ from llmkit.files import read_json, write_json
 from llmkit.runs.checkpoints import prune_checkpoints, write_checkpoint
 from llmkit.runs.folder import RunFolder
 from llmkit.training.batches import BatchPlan, StepSampler
+from llmkit.training.loss_window import LossWindow
 from llmkit.training.optimizer import build_optimizer, learning_rate_factor
 from llmkit.training.signals import catch_signals, leave_signals_to_the_parent
 from llmkit.training.speed import autocast
@@ -102,7 +103,7 @@ class LlmkitTrainer(Trainer):
         self.train_section, self.optim_section = train, optim
         self.progress = Progress()
         self.first_step = 0
-        self._window = _Window()
+        self._window = LossWindow()
         self.stop_signal: int | None = None
         super().__init__(model, build_arguments(run, train, optim, plan), train_dataset=samples)
         self.remove_callback(PrinterCallback)
@@ -293,52 +294,6 @@ class LlmkitTrainer(Trainer):
         best = self.progress.best_step
         prune_checkpoints(self.run.checkpoints, {best} if best is not None else set())
         self._window.pause(time.perf_counter() - paused)
-
-
-class _Window:
-    """Sums and counts since the last log line, kept on the device so that nothing waits for them."""
-
-    def __init__(self) -> None:
-        self.n_last_step = 0
-        self._reset()
-
-    def _reset(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-        self.started = time.perf_counter()
-
-    def restore(self, sums: dict[str, float], counts: dict[str, int]) -> None:
-        """Go on with the window of a checkpoint."""
-        self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
-        self.counts = dict(counts)
-
-    def add_counts(self, counts: dict[str, int]) -> None:
-        self.n_last_step = next(iter(counts.values()))
-        for name, count in counts.items():
-            self.counts[name] = self.counts.get(name, 0) + count
-
-    def add_sums(self, sums: dict[str, Tensor]) -> None:
-        for name, value in sums.items():
-            # MPS has no float64; everywhere else a window's sum should not lose digits.
-            wide = torch.float32 if value.device.type == "mps" else torch.float64
-            detached = value.detach().to(wide)
-            self.sums[name] = self.sums[name].to(detached) + detached if name in self.sums else detached
-
-    def pause(self, seconds: float) -> None:
-        """Time that was spent on evaluation and saving does not count against speed."""
-        self.started += seconds
-
-    def drain(self) -> dict[str, float]:
-        """Mean losses, and tokens a second, since the last call."""
-        seconds = time.perf_counter() - self.started
-        if torch.distributed.is_initialized():
-            for value in self.sums.values():
-                torch.distributed.all_reduce(value)
-        # The seventh digit of an fp32 loss is noise, and would differ with the cut of a batch.
-        logged = {name: round(value.item() / max(1, self.counts[name]), 6) for name, value in self.sums.items()}
-        logged["tokens_per_second"] = next(iter(self.counts.values())) / seconds
-        self._reset()
-        return logged
 
 
 def build_arguments(run: RunFolder, train: Train, optim: Optim, plan: Plan) -> TrainingArguments:

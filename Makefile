@@ -34,14 +34,17 @@ test: .venv/.installed  ## the tests
 check: .venv/.installed  ## lint, format and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-recipe: .venv/.installed  ## R=gpt2-tiny DATA=books/ : a recipe from raw files to report
-	@test -n "$(DATA)" || { echo "error: no text was given"; echo "where: make recipe"; \
-		echo "hint:  make recipe R=$(R) DATA=books/"; exit 2; }
+recipe: .has-data .venv/.installed  ## R=gpt2-tiny DATA=books/ : a recipe from raw files to report
 	$(BIN)/llmkit prepare $(DATA) --recipe recipes/$(R).yaml --out data/$(R)
 	$(BIN)/llmkit pretrain recipes/$(R).yaml --data data/$(R) --out runs/$(R) $(if $(wildcard runs/$(R)/recipe.yaml),--resume)
 	$(BIN)/llmkit eval runs/$(R) --recipe recipes/$(R).yaml
 	$(BIN)/llmkit generate runs/$(R) --recipe recipes/$(R).yaml
 	@echo "report: runs/$(R)/report.html"
+
+.PHONY: .has-data
+.has-data:
+	@test -n "$(DATA)" || { echo "error: no text was given"; echo "where: make recipe"; \
+		echo "hint:  make recipe R=$(R) DATA=books/"; exit 2; }
 
 SMOKE := HF_HUB_OFFLINE=1 $(BIN)/llmkit
 smoke: .venv/.installed  ## every command on a tiny recipe, offline, in under 3 minutes

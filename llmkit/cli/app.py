@@ -66,9 +66,6 @@ def main() -> NoReturn:
     except Interrupted as stop:
         say(str(stop))
         code = stop.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as head, has enough
-        code = 0
     except (OSError, MemoryError) as error:
         say(str(_explain(error)))
         code = EnvironmentFault.exit_code

@@ -33,8 +33,11 @@ def demo_command(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """The whole road on built-in text, in minutes on a CPU: prepare, pretrain, eval, generate, report."""
-    from llmkit.cli.output import show_json
+    """The whole road on built-in text.
+
+    Prepare, pretrain, eval, generate and report, in minutes on a CPU.
+    """
+    from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
 
     config = load_recipe(recipe, [*(() if recipe else DEFAULTS), *(set_ or [])])
@@ -44,6 +47,6 @@ def demo_command(
     if json:
         show_json(result)
         return
-    typer.echo("\n".join(clean_line(line) for line in result["sample"].splitlines()))
-    typer.echo(f"\nheld-out {result['bits_per_byte']:.4f} bits per byte over {result['n_bytes']:,} bytes")
-    typer.echo(f"run     {result['run']}\nreport  {result['report']}")
+    echo("\n".join(clean_line(line) for line in result["sample"].splitlines()))
+    echo(f"\nheld-out {result['bits_per_byte']:.4f} bits per byte over {result['n_bytes']:,} bytes")
+    echo(f"run     {result['run']}\nreport  {result['report']}")

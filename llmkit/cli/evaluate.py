@@ -18,7 +18,10 @@ def eval_command(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Perplexity, bits per byte and accuracy of a language model, exactly, over a whole text."""
+    """Score a language model on a whole text.
+
+    Perplexity, bits per byte and accuracy, exactly, weighted by tokens.
+    """
     from llmkit.cli.output import show_json, show_metrics
     from llmkit.config.loading import load_recipe
 

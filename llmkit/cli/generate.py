@@ -20,24 +20,30 @@ def generate_command(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write text; temperature, length and the like are `-s generate.key=value`."""
-    from llmkit.cli.output import show_json
+    """Write text with a language model.
+
+    Temperature, length and the like are `-s generate.key=value`.
+    """
+    from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
 
     config = load_recipe(own_recipe(model, recipe), set_ or [])
     texts = _read_prompts(prompt or [], prompts) or [""]
     from llmkit.pipelines.generate import generate  # torch loads here, so --help stays instant
 
-    single = len(texts) == 1 and config.generate.num_samples == 1
     if json:
         show_json(generate(config.generate, model=model, prompts=texts))
-    elif single:
-        _write(texts[0])
-        generate(config.generate, model=model, prompts=texts, on_text=_write)
-        _write("\n")
+    elif len(texts) == 1 and config.generate.num_samples == 1:
+        waiting = [texts[0]]  # the prompt is shown with the first piece of text, once nothing can go wrong any more
+
+        def write(piece: str) -> None:
+            echo(_printable(waiting.pop() + piece if waiting else piece), end="")
+
+        generate(config.generate, model=model, prompts=texts, on_text=write)
+        echo("")
     else:
-        for sample in generate(config.generate, model=model, prompts=texts):
-            typer.echo(_printable(sample["prompt"] + sample["text"]) + "\n" + "-" * 40)
+        samples = generate(config.generate, model=model, prompts=texts)
+        echo(f"\n{'-' * 40}\n".join(_printable(sample["prompt"] + sample["text"]) for sample in samples))
 
 
 def _read_prompts(given: list[str], file: Path | None) -> list[str]:
@@ -53,14 +59,10 @@ def _read_prompts(given: list[str], file: Path | None) -> list[str]:
     try:
         return texts + [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line]
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"the prompts cannot be read: {error}", where=str(file), hint="one prompt a line, UTF-8"
+            f"the prompts cannot be read: {reason}", where=str(file), hint="one prompt a line, UTF-8"
         ) from None
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(_printable(text))
-    sys.stdout.flush()
 
 
 def _printable(text: str) -> str:

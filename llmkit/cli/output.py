@@ -1,6 +1,8 @@
 """How results reach the user: readable lines, or JSON on stdout for programs."""
 
 import json
+import os
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -20,48 +22,60 @@ SCORES = (
 )
 
 
+def echo(text: str, end: str = "\n") -> None:
+    """Write to stdout. A reader that has enough, such as head, ends the command in peace."""
+    try:
+        sys.stdout.write(text + end)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit from None
+
+
 def show_json(result: Any) -> None:
     """The result for a program."""
-    typer.echo(json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False))
+    echo(json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False))
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:
     """Held-out figures, one a line, and how they were computed."""
     for key, name, form in SCORES:
         if metrics.get(key) is not None:
-            typer.echo(f"{name:<22} {form.format(metrics[key])}")
+            echo(f"{name:<22} {form.format(metrics[key])}")
     method = metrics.get("method", {})
-    typer.echo(f"{'method':<22} " + ", ".join(f"{key} {value}" for key, value in method.items()))
+    echo(f"{'method':<22} " + ", ".join(f"{key} {value}" for key, value in method.items()))
 
 
 def show_receipt(manifest: dict[str, Any]) -> None:
     """What `prepare` did: every document, character and token accounted for."""
-    typer.echo(f"{'sources':<22} {len(manifest['sources']):,}")
+    echo(f"{'sources':<22} {len(manifest['sources']):,}")
     for encoding, number in sorted(Counter(source["encoding"] for source in manifest["sources"]).items()):
-        typer.echo(f"  {encoding or 'own format':<20} {number:,}")
+        echo(f"  {encoding or 'own format':<20} {number:,}")
     skipped: Counter[str] = sum((Counter(source["skipped"]) for source in manifest["sources"]), Counter())
     if skipped:
-        typer.echo(f"{'skipped':<22} {_list(skipped)}")
+        echo(f"{'skipped':<22} {_list(skipped)}")
     for name, step in manifest["steps"].items():
         facts = [f"{step['changed']:,} of {step['documents_in']:,} documents changed"] if step["changed"] else []
         facts += [f"{kind}: {_list(step[kind])}" for kind in ("removed", "dropped") if step[kind]]
         if facts:
-            typer.echo(f"{name:<22} {'; '.join(facts)}")
-    typer.echo(f"\n{'split':<12}{'documents':>11}{'characters':>14}{'bytes':>14}{'tokens':>14}")
+            echo(f"{name:<22} {'; '.join(facts)}")
+    by = "whole documents, by hash" if manifest["split_by"] == "document" else "the tail of each document"
+    echo(f"held out               {by} (prepare.split)")
+    echo(f"\n{'split':<12}{'documents':>11}{'characters':>14}{'bytes':>14}{'tokens':>14}")
     for name, split in manifest["splits"].items():
         numbers = (split["documents"], split["characters"], split["bytes"], split["tokens"])
-        typer.echo(f"{name:<12}{numbers[0]:>11,}" + "".join(f"{number:>14,}" for number in numbers[1:]))
+        echo(f"{name:<12}{numbers[0]:>11,}" + "".join(f"{number:>14,}" for number in numbers[1:]))
     for name, overlap in manifest["overlap"].items():
-        typer.echo(f"{overlap['share']:.2%} of {name} stands in train too")
+        echo(f"{overlap['share']:.2%} of {name} stands in train too")
     tokenizer = manifest["tokenizer"]
-    typer.echo(
+    echo(
         f"tokenizer {tokenizer['kind']}, {tokenizer['vocab_size']:,} entries, "
         f"{manifest['bytes_per_token']:.2f} bytes a token"
     )
     for note in manifest["notes"]:
-        typer.echo(clean_line(note))
+        echo(clean_line(note))
     for sample in manifest["samples"]:
-        typer.echo(f"sample: {clean_line(sample)}")
+        echo(f"sample: {clean_line(sample)}")
 
 
 def _list(counts: Mapping[str, int]) -> str:

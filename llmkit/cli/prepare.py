@@ -24,8 +24,11 @@ def prepare_command(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Clean, de-duplicate, split and tokenize text into a folder to train on."""
-    from llmkit.cli.output import show_json, show_receipt
+    """Turn text into a folder to train on.
+
+    Reads, cleans, de-duplicates, splits and tokenizes it, and shows a receipt.
+    """
+    from llmkit.cli.output import echo, show_json, show_receipt
     from llmkit.config.loading import dump_recipe, load_recipe
 
     overrides = [*(set_ or [])]
@@ -42,7 +45,7 @@ def prepare_command(
         if json:
             show_json({"recipe": config.model_dump(mode="json"), "inputs": files})
         else:
-            typer.echo("\n".join([dump_recipe(config), *files]))
+            echo("\n".join([dump_recipe(config), *files]))
         return
     from llmkit.pipelines.prepare import prepare  # transformers loads here, so --help stays instant
 

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import typer
-
 from llmkit.cli.options import (
     DataOption,
     DryRunOption,
@@ -28,7 +26,7 @@ def pretrain_command(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Pretrain what the recipe's `objective` says: clm."""
+    """Pretrain by the recipe's `objective`."""
     pretrain_clm_command(data, out, recipe, model, set_, resume, overwrite, dry_run, json)
 
 
@@ -43,8 +41,8 @@ def pretrain_clm_command(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Pretrain a causal language model, from scratch or from --model."""
-    from llmkit.cli.output import show_json, show_metrics
+    """Pretrain a causal language model."""
+    from llmkit.cli.output import echo, show_json, show_metrics
     from llmkit.config.loading import load_recipe
 
     config = load_recipe(_own_recipe(recipe, out, resume), set_ or [])
@@ -54,13 +52,11 @@ def pretrain_clm_command(
     if json:
         show_json(result)
     elif dry_run:
-        typer.echo(
-            f"{result['recipe']}\n{result['n_parameters']:,} weights, {result['blocks_per_epoch']:,} blocks an epoch"
-        )
+        echo(f"{result['recipe']}\n{result['n_parameters']:,} weights, {result['blocks_per_epoch']:,} blocks an epoch")
     else:
         if "validation" in result:
             show_metrics(result["validation"])
-        typer.echo(f"{'model':<22} {out / 'model'}\n{'report':<22} {out / 'report.html'}")
+        echo(f"{'model':<22} {out / 'model'}\n{'report':<22} {out / 'report.html'}")
 
 
 def _own_recipe(recipe: Path | None, out: Path, resume: bool) -> Path | None:

@@ -15,9 +15,9 @@ def report_command(
     json: JsonOption = False,
 ) -> None:
     """Write the run's report.html again."""
-    from llmkit.cli.output import show_json
+    from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
     from llmkit.pipelines.report import report
 
     result = report(load_recipe(recipe, set_ or []).report, run=run)
-    show_json(result) if json else typer.echo(result["report"])
+    show_json(result) if json else echo(result["report"])

@@ -4,6 +4,7 @@ All mistakes are shown at once, each with its file and line. YAML says nothing o
 parsed, so the node tree is walked here and every key's line is kept beside its value.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from llmkit.config.recipe import Recipe
 from llmkit.errors import Problem, UsageError, did_you_mean
 
 Key = tuple[str, ...]
+
+LENGTHS = {("train", "max_steps"), ("train", "epochs"), ("train", "max_minutes")}
 
 
 def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
@@ -97,6 +100,9 @@ def _apply_override(values: dict[str, Any], override: str, places: dict[Key, str
     for part in key[:-1]:
         inner = target.get(part)
         target[part] = target = dict(inner) if isinstance(inner, dict) else {}
+    if key in LENGTHS:  # one way to say how long; the one that is typed beats the recipe's
+        for other in LENGTHS - {key}:
+            target.pop(other[-1], None)
     target[key[-1]] = _parse_value(text)
     places[key] = where
 
@@ -114,10 +120,7 @@ def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem
     """One pydantic error as three lines; the place is the nearest key that the user wrote."""
     location: Key = tuple(part for part in map(str, item["loc"]) if not _is_union_branch(part))
     name = ".".join(location)
-    where = next(
-        (places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places),
-        f"{path or 'recipe'}, {name}",
-    )
+    where = _find_place(location, places) or f"{path or 'recipe'}, {name}"
     if item["type"] == "extra_forbidden":
         section = _section_at(location[:-1])
         return Problem(f"unknown key {name!r}", where, did_you_mean(location[-1], section.model_fields))
@@ -126,9 +129,20 @@ def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem
         return Problem(
             f"{name or 'recipe'}: {message}", where, "see `llmkit --help` and the recipes/ folder for what fits"
         )
+    if item["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+        return Problem(f"{name} is {item['input']!r}", where, did_you_mean(str(item["input"]), known))
     field = _section_at(location[:-1]).model_fields.get(location[-1]) if location else None
     hint = (field.description if field else None) or message
     return Problem(f"{name} is {item['input']!r}: {message[:1].lower()}{message[1:]}", where, hint)
+
+
+def _find_place(location: Key, places: dict[Key, str]) -> str | None:
+    """The last `--set` at or below the location, else the nearest key of the file at or above it."""
+    below = [place for key, place in places.items() if key[: len(location)] == location]
+    typed = [place for place in below if place.startswith("--set")]
+    above = [places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places]
+    return next(iter([*typed[::-1], *above, *below]), None)
 
 
 def _is_union_branch(part: str) -> bool:

@@ -21,7 +21,7 @@ from llmkit.training.batches import CPU_BUDGET, GPU_SHARE, BatchPlan, estimate_b
 from llmkit.training.optimizer import as_steps, count_weights
 from llmkit.training.speed import choose_precision
 from llmkit.training.trainer import Objective, Plan
-from llmkit.training.trial import EVALUATIONS, measure_step_seconds, steps_in_minutes
+from llmkit.training.trial import EVALUATIONS, measure_step_seconds, plan_minutes
 
 TOKENS_A_WEIGHT = 20
 """Hoffmann et al. 2022 (Chinchilla): about the best use of a compute budget."""
@@ -42,13 +42,14 @@ def plan_run(
         embedding_rows(network), network.config.num_hidden_layers, network.config.hidden_size
     )
     batches = plan_batches(train, bytes_a_token, _memory_budget(device), world_size=1)
+    eval_steps = train.eval_steps
     n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)
     if train.max_minutes is not None:
         budget = min(10.0, 0.05 * 60 * train.max_minutes)
         seconds = measure_step_seconds(network, objective, samples, recipe.optim, batches, precision, device, budget)
         evaluation = _evaluation_seconds(recipe, prepared, batches, seconds)
-        n_steps = steps_in_minutes(train.max_minutes, seconds, evaluation, train.eval_steps)
-        say(f"{train.max_minutes:g} minutes are {n_steps} steps of {seconds:.3f} s here; this number is now fixed")
+        n_steps, eval_steps = plan_minutes(train.max_minutes, seconds, evaluation, train.eval_steps)
+        say(f"{train.max_minutes:g} minutes: {n_steps} steps of {seconds:.3f} s here; this number is now fixed")
     elif train.max_steps is None and train.epochs is None:
         n_steps = _default_steps(network, samples, batches)
         epochs = n_steps * batches.global_batch_size / samples.blocks_per_epoch
@@ -57,7 +58,7 @@ def plan_run(
         say(
             f"warmup_steps {recipe.optim.warmup_steps:g} is no less than all {n_steps} steps: the peak is never reached"
         )
-    eval_steps = train.eval_steps or max(1, -(-n_steps // EVALUATIONS))
+    eval_steps = eval_steps or max(1, -(-n_steps // EVALUATIONS))
     return Plan(
         n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, _facts(recipe, prepared, precision)
     )

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArgu
 
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
-from llmkit.errors import ModelError, TrainingFailed
+from llmkit.errors import ModelError, TrainingFailed, say
 from llmkit.files import read_json, write_json
 from llmkit.runs.checkpoints import prune_checkpoints, write_checkpoint
 from llmkit.runs.folder import RunFolder
@@ -120,6 +120,7 @@ class LlmkitTrainer(Trainer):
             self.first_step = read_json(checkpoint / "trainer_state.json")["global_step"]
             self._window.restore(self.progress.window_sums, self.progress.window_counts)
         if self.first_step >= self.plan.n_steps:  # stopped between the last step and the end of the command
+            say(f"all {self.plan.n_steps} steps are done already")
             self._load_from_checkpoint(str(checkpoint))
             self.state.global_step = self.first_step
             return self.progress
@@ -230,11 +231,11 @@ class LlmkitTrainer(Trainer):
         self.progress.n_tokens += self._window.n_last_step
         last = step >= self.plan.n_steps
         self.stop_signal = self._received[0] if self._received else None
-        if last or step % self.train_section.log_steps == 0:
-            self._log_train(grad_norm, learning_rate)
         better = False
         if self.hooks.evaluate is not None and not self.stop_signal and (last or step % self.plan.eval_steps == 0):
             better = self._evaluate_now(model, self.hooks.evaluate)
+        if last or step % self.train_section.log_steps == 0:
+            self._log_train(grad_norm, learning_rate)
         if better or last or self.stop_signal or step % self.plan.save_steps == 0:
             self._save_checkpoint(model)
         patience = self.train_section.early_stopping

@@ -21,15 +21,24 @@ WARMUP_STEPS = 5
 LEAST_STEPS = 4
 EVALUATIONS = 10
 """How often a run looks at held-out text unless the recipe says otherwise; their time is part of the minutes."""
+EVALUATION_SHARE = 0.1
 
 
-def steps_in_minutes(
+def plan_minutes(
     minutes: float, step_seconds: float, evaluation_seconds: float, eval_steps: int | None = None
-) -> int:
-    """Optimizer steps that fit together with their evaluations: ten of them, or one every `eval_steps` and a last."""
-    if eval_steps is None:
-        return max(1, int((minutes * 60 - EVALUATIONS * evaluation_seconds) / step_seconds))
-    return max(1, int((minutes * 60 - evaluation_seconds) / (step_seconds + evaluation_seconds / eval_steps)))
+) -> tuple[int, int]:
+    """Optimizer steps that fit together with their evaluations, and the steps between two evaluations.
+
+    Unless `eval_steps` is given, there are at most ten, and at most as many as take a tenth of the time.
+    """
+    seconds = minutes * 60
+    if eval_steps is not None:
+        step_seconds += evaluation_seconds / eval_steps
+        return max(1, int((seconds - evaluation_seconds) / step_seconds)), eval_steps
+    affordable = int(EVALUATION_SHARE * seconds / evaluation_seconds) if evaluation_seconds else EVALUATIONS
+    n_evaluations = max(1, min(EVALUATIONS, affordable))
+    n_steps = max(1, int((seconds - n_evaluations * evaluation_seconds) / step_seconds))
+    return n_steps, -(-n_steps // n_evaluations)
 
 
 def measure_step_seconds(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -106,10 +107,13 @@ def test_signal_in_prepare_leaves_nothing_half_done(tmp_path: Path, number: int,
     assert [path.name for path in tmp_path.iterdir()] == ["long.txt"]
 
 
-def test_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m llmkit --help | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_reader_that_has_enough_ends_the_command_quietly() -> None:
+    code = "from llmkit.cli.output import echo\nfor n in range(100000): echo(str(n))"
+    script = f"import sys, typer\napp = typer.Typer()\n@app.command()\ndef run():\n    exec({code!r})\n"
+    script += "from llmkit.cli import app as module\nmodule.app = app\nsys.argv = ['llmkit']\nmodule.main()"
+    command = f"{sys.executable} -c {shlex.quote(script)} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
 
 
 @pytest.mark.parametrize(

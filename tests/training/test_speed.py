@@ -6,7 +6,7 @@ from tiny import make_gpt2
 
 from llmkit.training import speed
 from llmkit.training.speed import choose_precision, flops_a_token
-from llmkit.training.trial import steps_in_minutes
+from llmkit.training.trial import plan_minutes
 
 
 def test_flops_count_the_tied_output_layer_and_attention_but_no_look_ups() -> None:
@@ -26,7 +26,12 @@ def test_bf16_is_taken_on_a_cpu_only_where_it_gains(
     assert f"{gain:.1f} times" in why
 
 
-def test_minutes_hold_the_steps_and_ten_evaluations() -> None:
-    assert steps_in_minutes(1.0, step_seconds=0.1, evaluation_seconds=1.0) == 500
-    assert steps_in_minutes(0.001, step_seconds=10.0, evaluation_seconds=1.0) == 1
-    assert steps_in_minutes(1.0, step_seconds=0.1, evaluation_seconds=1.0, eval_steps=10) == 295
+def test_minutes_hold_the_steps_and_their_evaluations() -> None:
+    assert plan_minutes(1.0, step_seconds=0.1, evaluation_seconds=0.5) == (550, 55)
+    assert plan_minutes(1.0, step_seconds=0.1, evaluation_seconds=1.0, eval_steps=10) == (295, 10)
+    assert plan_minutes(1.0, step_seconds=0.1, evaluation_seconds=0.0) == (600, 60)
+
+
+def test_evaluations_that_take_long_become_fewer_and_leave_the_time_to_the_steps() -> None:
+    assert plan_minutes(0.3, step_seconds=0.4, evaluation_seconds=4.0) == (35, 35)
+    assert plan_minutes(0.001, step_seconds=10.0, evaluation_seconds=1.0) == (1, 1)

@@ -119,8 +119,9 @@ class LlmkitTrainer(Trainer):
             self.progress = Progress(**read_json(checkpoint / "progress.json"))
             self.first_step = read_json(checkpoint / "trainer_state.json")["global_step"]
             self._window.restore(self.progress.window_sums, self.progress.window_counts)
-        if self.first_step >= self.plan.n_steps:  # stopped between the last step and the end of the command
-            say(f"all {self.plan.n_steps} steps are done already")
+        if checkpoint is not None and (self.first_step >= self.plan.n_steps or self._out_of_patience()):
+            # The command was stopped between the last step and its own end.
+            say(f"training had ended at step {self.first_step} already")
             self._load_from_checkpoint(str(checkpoint))
             self.state.global_step = self.first_step
             return self.progress
@@ -238,9 +239,12 @@ class LlmkitTrainer(Trainer):
             self._log_train(grad_norm, learning_rate)
         if better or last or self.stop_signal or step % self.plan.save_steps == 0:
             self._save_checkpoint(model)
-        patience = self.train_section.early_stopping
-        if self.stop_signal or (patience and self.progress.stale_evaluations >= patience):
+        if self.stop_signal or self._out_of_patience():
             self.control.should_training_stop = True
+
+    def _out_of_patience(self) -> bool:
+        patience = self.train_section.early_stopping
+        return patience is not None and self.progress.stale_evaluations >= patience
 
     def _log_train(self, grad_norm: float | None, learning_rate: float | None) -> None:
         self.hooks.log(

@@ -169,6 +169,9 @@ def test_early_stopping_ends_the_run_and_the_best_checkpoint_stays(tmp_path: Pat
     assert progress.best_step == 2
     kept = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
     assert kept == ["step-2", "step-4", "step-5"]
+    again, log = make_trainer(tmp_path / "run", tiny_split, make_gpt2(), n_steps=6, resume=True, early_stopping=3)
+    assert again.fit(tmp_path / "run/checkpoints/step-5").best_step == 2
+    assert log == []
 
 
 def test_run_folder_holds_no_pickled_arguments(tmp_path: Path, tiny_split: Split) -> None:

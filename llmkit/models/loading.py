@@ -103,6 +103,12 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def put_on_device(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model, on `pick_device()`."""
+    model.to(pick_device())  # type: ignore[arg-type]  # transformers' decorator hides the method's own signature
+    return model
+
+
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     """Refuse a tokenizer with ids beyond the model's embedding, which would crash or, worse, not crash.
 

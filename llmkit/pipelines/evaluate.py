@@ -14,7 +14,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.errors import DataError, UsageError, say
 from llmkit.evaluation.causal_lm import evaluate_causal_lm, to_metrics
 from llmkit.evaluation.report import write_report
-from llmkit.models.loading import check_vocabulary, load_causal_lm, longest_context, pick_device, resolve_model
+from llmkit.models.loading import check_vocabulary, load_causal_lm, longest_context, put_on_device, resolve_model
 from llmkit.pipelines.starting_model import other_tokenizer
 from llmkit.runs.folder import RunFolder
 from llmkit.text.readers import read_documents
@@ -47,7 +47,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = ()) -> dict[st
     run = RunFolder(Path(model))
     block_size: int | None = None
     path = resolve_model(model)
-    network = load_causal_lm(path).to(pick_device())  # type: ignore[arg-type]
+    network = put_on_device(load_causal_lm(path))
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
     own = not data and run.manifest.is_file()

@@ -7,7 +7,7 @@ from typing import Any
 from llmkit.config.generate import Generate
 from llmkit.errors import say
 from llmkit.generation.generate import generate_texts
-from llmkit.models.loading import check_vocabulary, load_causal_lm, pick_device, resolve_model
+from llmkit.models.loading import check_vocabulary, load_causal_lm, put_on_device, resolve_model
 from llmkit.tokens.tokenizer import load_tokenizer
 
 
@@ -23,7 +23,7 @@ def generate(
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
     path = resolve_model(model)
-    network = load_causal_lm(path).to(pick_device())  # type: ignore[arg-type]
+    network = put_on_device(load_causal_lm(path))
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
     samples = [

@@ -14,7 +14,7 @@ from llmkit.errors import EnvironmentFault, Interrupted, ModelError, UsageError,
 from llmkit.evaluation.report import write_report
 from llmkit.files import new_folder, read_json, write_text
 from llmkit.models.gpt2 import build_gpt2
-from llmkit.models.loading import embedding_rows, load_causal_lm, longest_context, pick_device
+from llmkit.models.loading import embedding_rows, load_causal_lm, longest_context, pick_device, put_on_device
 from llmkit.objectives.causal_lm import CausalLM
 from llmkit.pipelines.evaluate import score_prepared
 from llmkit.pipelines.progress import TrainingLine
@@ -188,8 +188,7 @@ def _export(
         tokenizer.save_pretrained(folder)
         write_text(folder / "README.md", _model_card(network, prepared, best))
     network.eval()
-    network.to(pick_device())  # type: ignore[arg-type]
-    return network
+    return put_on_device(network)
 
 
 def _model_card(network: PreTrainedModel, prepared: Prepared, step: int) -> str:

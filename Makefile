@@ -55,6 +55,10 @@ smoke: .venv/.installed  ## every command on a tiny recipe, offline, in under 3 
 	$(SMOKE) eval $(OUT)/smoke/run --recipe recipes/smoke/eval.yaml
 	$(SMOKE) generate $(OUT)/smoke/run --recipe recipes/smoke/generate.yaml --prompt "llmkit"
 	$(SMOKE) report $(OUT)/smoke/run --recipe recipes/smoke/report.yaml
+	$(SMOKE) prepare README.md docs --recipe recipes/smoke/pretrain-mlm.yaml --out $(OUT)/smoke/words
+	$(SMOKE) pretrain-mlm recipes/smoke/pretrain-mlm.yaml --data $(OUT)/smoke/words --out $(OUT)/smoke/bert
+	$(SMOKE) eval $(OUT)/smoke/bert
+	$(SMOKE) generate $(OUT)/smoke/bert --prompt "the [MASK] of a run"
 	$(SMOKE) demo --corpus README.md --recipe recipes/smoke/demo.yaml --out $(OUT)/smoke/demo
 
 clean:  ## remove .venv and what was built; data/ and runs/ stay

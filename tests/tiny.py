@@ -20,6 +20,33 @@ def make_split(folder: Path, n_documents: int, length: int, seed: int = 0) -> Sp
     return Split(folder)
 
 
+def make_sentence_split(
+    folder: Path, documents: list[list[list[list[int]]]], continues: set[int] = frozenset()
+) -> Split:
+    """A split of documents, each a list of parts, each a list of sentences of ids; 3 ([SEP]) ends each document.
+
+    Ids in `continues` go on with the word before them.
+    """
+    rows = []
+    for index, parts in enumerate(documents):
+        for part, sentences in enumerate(parts):
+            ids = [token for sentence in sentences for token in sentence] + [3] * (part == len(parts) - 1)
+            ends = np.cumsum([len(sentence) for sentence in sentences], dtype=np.int64)
+            joints = np.isin(ids, list(continues))
+            rows.append(Row(np.array(ids, np.uint16), "made up", index, part, 9, 9, "", ends, joints))
+    write_split(folder, rows, np.dtype(np.uint16), sentences=True)
+    return Split(folder)
+
+
+def make_documents(n_documents: int, n_parts: int, n_sentences: int, seed: int = 0) -> list[list[list[list[int]]]]:
+    """Documents for `make_sentence_split`: sentences of 3 to 20 ids between 5 and 99."""
+    rng = np.random.default_rng(seed)
+    return [
+        [[rng.integers(5, 100, rng.integers(3, 21)).tolist() for _ in range(n_sentences)] for _ in range(n_parts)]
+        for _ in range(n_documents)
+    ]
+
+
 def make_gpt2(seed: int = 0, vocab_size: int = 50, n_positions: int = 16, dropout: float = 0.0) -> GPT2LMHeadModel:
     """Two layers, 32 wide."""
     torch.manual_seed(seed)

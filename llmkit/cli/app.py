@@ -14,7 +14,7 @@ from llmkit.cli.demo import demo_command
 from llmkit.cli.evaluate import eval_command
 from llmkit.cli.generate import generate_command
 from llmkit.cli.prepare import prepare_command
-from llmkit.cli.pretrain import pretrain_clm_command, pretrain_command
+from llmkit.cli.pretrain import pretrain_clm_command, pretrain_command, pretrain_mlm_command
 from llmkit.cli.report import report_command
 from llmkit.errors import EnvironmentFault, Interrupted, LlmkitError, Problem, say
 
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare_command,
     "pretrain": pretrain_command,
     "pretrain-clm": pretrain_clm_command,
+    "pretrain-mlm": pretrain_mlm_command,
     "eval": eval_command,
     "generate": generate_command,
     "report": report_command,

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ def generate_command(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write text with a language model.
+    """Write text with a language model, or fill in a masked one's [MASK].
 
     Temperature, length and the like are `-s generate.key=value`.
     """
@@ -33,17 +33,26 @@ def generate_command(
 
     if json:
         show_json(generate(config.generate, model=model, prompts=texts))
-    elif len(texts) == 1 and config.generate.num_samples == 1:
-        waiting = [texts[0]]  # the prompt is shown with the first piece of text, once nothing can go wrong any more
+        return
+    live = len(texts) == 1 and config.generate.num_samples == 1
+    waiting = [texts[0]]  # the prompt is shown with the first piece of text, once nothing can go wrong any more
 
-        def write(piece: str) -> None:
-            echo(_printable(waiting.pop() + piece if waiting else piece), end="")
+    def write(piece: str) -> None:
+        echo(_printable(waiting.pop() + piece if waiting else piece), end="")
 
-        generate(config.generate, model=model, prompts=texts, on_text=write)
+    records = generate(config.generate, model=model, prompts=texts, on_text=write if live else None)
+    if "masks" in records[0]:
+        echo("\n\n".join(_show_fills(record) for record in records))
+    elif live:
         echo("")
     else:
-        samples = generate(config.generate, model=model, prompts=texts)
-        echo(f"\n{'-' * 40}\n".join(_printable(sample["prompt"] + sample["text"]) for sample in samples))
+        echo(f"\n{'-' * 40}\n".join(_printable(record["prompt"] + record["text"]) for record in records))
+
+
+def _show_fills(record: dict[str, Any]) -> str:
+    """The candidates of each mask, one a line: probability, and the prompt with it filled in."""
+    masks = ([f"{fill['probability']:>7.2%}  {_printable(fill['text'])}" for fill in mask] for mask in record["masks"])
+    return "\n\n".join("\n".join(lines) for lines in masks)
 
 
 def _read_prompts(given: list[str], file: Path | None) -> list[str]:

@@ -20,6 +20,23 @@ SCORES = (
     ("n_tokens", "over tokens", "{:,}"),
     ("n_bytes", "over bytes", "{:,}"),
 )
+MASKED_SCORES = (
+    ("mlm_loss", "loss, nats a masked token", "{:.4f}"),
+    ("mlm_perplexity", "perplexity, masked tokens", "{:,.3f}"),
+    ("mlm_accuracy", "masked-token accuracy", "{:.2%}"),
+    ("mlm_baseline_accuracy", "  always the commonest", "{:.2%}"),
+    ("mlm_top5_accuracy", "  among the best five", "{:.2%}"),
+    ("n_masked", "  over masked tokens", "{:,}"),
+    ("nsp_loss", "next sentence, nats", "{:.4f}"),
+    ("nsp_accuracy", "next-sentence accuracy", "{:.2%}"),
+    ("nsp_baseline_accuracy", "  always the commoner", "{:.2%}"),
+    ("sop_loss", "sentence order, nats", "{:.4f}"),
+    ("sop_accuracy", "sentence-order accuracy", "{:.2%}"),
+    ("sop_baseline_accuracy", "  always the commoner", "{:.2%}"),
+    ("n_pairs", "  over pairs", "{:,}"),
+    ("pseudo_perplexity", "pseudo-perplexity", "{:,.3f}"),
+)
+"""Shown in place of SCORES for a masked language model; each accuracy beside its baseline."""
 
 
 def echo(text: str, end: str = "\n") -> None:
@@ -39,11 +56,26 @@ def show_json(result: Any) -> None:
 
 def show_metrics(metrics: dict[str, Any]) -> None:
     """Held-out figures, one a line, and how they were computed."""
-    for key, name, form in SCORES:
+    scores = MASKED_SCORES if "mlm_loss" in metrics else SCORES
+    width = 26 if "mlm_loss" in metrics else 22
+    for key, name, form in scores:
         if metrics.get(key) is not None:
-            echo(f"{name:<22} {form.format(metrics[key])}")
+            echo(f"{name:<{width}} {form.format(metrics[key])}")
+    for key, confusion in metrics.items():
+        if key.endswith("_confusion"):
+            _show_confusion(confusion, width)
+    for record in metrics.get("documents", []):
+        place = clean_line(f"{record['source']} {record['index']}")
+        echo(f"{'':<{width}} {record['pseudo_perplexity']:,.3f} over {record['n_tokens']:,} tokens of {place}")
     method = metrics.get("method", {})
-    echo(f"{'method':<22} " + ", ".join(f"{key} {value}" for key, value in method.items()))
+    echo(f"{'method':<{width}} " + ", ".join(f"{key} {value}" for key, value in method.items()))
+
+
+def _show_confusion(confusion: dict[str, dict[str, int]], width: int) -> None:
+    """True kinds down, guessed kinds across."""
+    echo(f"{'  true, then guessed as':<{width}}" + "".join(f"{name:>10}" for name in confusion))
+    for name, row in confusion.items():
+        echo(f"{'  ' + name:<{width}}" + "".join(f"{count:>10,}" for count in row.values()))
 
 
 def show_receipt(manifest: dict[str, Any]) -> None:
@@ -72,6 +104,9 @@ def show_receipt(manifest: dict[str, Any]) -> None:
         f"tokenizer {tokenizer['kind']}, {tokenizer['vocab_size']:,} entries, "
         f"{manifest['bytes_per_token']:.2f} bytes a token"
     )
+    if manifest["sentences"]:
+        n_sentences = sum(split["sentences"] for split in manifest["splits"].values())
+        echo(f"{'sentences':<22} {n_sentences:,}; Chinese words by {manifest['sentences']['chinese_words']}")
     for note in manifest["notes"]:
         echo(clean_line(note))
     for sample in manifest["samples"]:

@@ -1,4 +1,4 @@
-"""`llmkit pretrain` and `llmkit pretrain-clm`."""
+"""`llmkit pretrain`, `llmkit pretrain-clm` and `llmkit pretrain-mlm`."""
 
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from llmkit.cli.options import (
     SetOption,
     StartOption,
 )
+from llmkit.errors import UsageError
 
 
 def pretrain_command(
@@ -27,7 +28,7 @@ def pretrain_command(
     json: JsonOption = False,
 ) -> None:
     """Pretrain by the recipe's `objective`."""
-    pretrain_clm_command(data, out, recipe, model, set_, resume, overwrite, dry_run, json)
+    _pretrain(None, recipe, data, out, model, set_, resume, overwrite, dry_run, json)
 
 
 def pretrain_clm_command(
@@ -42,17 +43,48 @@ def pretrain_clm_command(
     json: JsonOption = False,
 ) -> None:
     """Pretrain a causal language model."""
+    _pretrain("clm", recipe, data, out, model, set_, resume, overwrite, dry_run, json)
+
+
+def pretrain_mlm_command(
+    data: DataOption,
+    out: RunOption,
+    recipe: RecipeArgument = None,
+    model: StartOption = None,
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Pretrain a BERT: masked tokens and next sentences.
+
+    The data must be prepared with `-s prepare.tokenizer.kind=wordpiece` or with a BERT's own tokenizer.
+    """
+    _pretrain("mlm", recipe, data, out, model, set_, resume, overwrite, dry_run, json)
+
+
+def _pretrain(
+    objective: str | None, recipe: Path | None, data: Path, out: Path, model: str | None, set_: list[str] | None,
+    resume: bool, overwrite: bool, dry_run: bool, json: bool,
+) -> None:  # fmt: skip
     from llmkit.cli.output import echo, show_json, show_metrics
     from llmkit.config.loading import load_recipe
 
-    config = load_recipe(_own_recipe(recipe, out, resume), set_ or [])
-    from llmkit.pipelines.pretrain_clm import pretrain_clm  # torch loads here, so --help stays instant
+    recipe = _own_recipe(recipe, out, resume)
+    config = load_recipe(recipe, set_ or [], objective)
+    if objective not in (None, config.objective):
+        hint = f"use llmkit pretrain-{config.objective}, or llmkit pretrain, which goes by the recipe"
+        where = f"{recipe or 'recipe'}, objective"
+        raise UsageError(f"the recipe's objective is {config.objective}, not {objective}", where=where, hint=hint)
+    from llmkit.pipelines.pretrain import pretrain  # torch loads here, so --help stays instant
 
-    result = pretrain_clm(config, data=data, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run)
+    result = pretrain(config, data=data, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run)
     if json:
         show_json(result)
     elif dry_run:
-        echo(f"{result['recipe']}\n{result['n_parameters']:,} weights, {result['blocks_per_epoch']:,} blocks an epoch")
+        n_samples = f"{result['samples_per_epoch']:,} sequences an epoch"
+        echo(f"{result['recipe']}\n{result['n_parameters']:,} weights, {n_samples}")
     else:
         if "validation" in result:
             show_metrics(result["validation"])

@@ -16,6 +16,10 @@ class Evaluate(Section):
         default=None, ge=1, description="Tokens scored a window, the rest is context; default: the block size."
     )
     batch_size: int = Field(default=16, ge=1, description="Windows at once; does not change a result.")
+    seed: int = Field(default=0, ge=0, description="Masks and pairs of a BERT follow from it: keep it, to compare.")
+    pseudo_perplexity: int = Field(
+        default=0, ge=0, description="BERT: guess so many tokens of each document one at a time (slow); 0: none."
+    )
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="fp32 is exact; bf16 is faster.")
 
 

@@ -20,8 +20,10 @@ Key = tuple[str, ...]
 LENGTHS = {("train", "max_steps"), ("train", "epochs"), ("train", "max_minutes")}
 
 
-def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: Path | None, overrides: Sequence[str] = (), objective: str | None = None) -> Recipe:
     """The recipe in `path` (defaults where it is None) with `overrides` such as `train.max_steps=10` on top.
+
+    `objective` is that of the command, for a recipe that names none.
 
     Raises:
         UsageError: unreadable file, bad YAML, unknown keys, wrong types or ranges; all of them at once.
@@ -33,6 +35,8 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
         values = _read_yaml(path, places, problems)
     for override in overrides:
         _apply_override(values, override, places, problems)
+    if objective is not None:
+        values.setdefault("objective", objective)
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:

@@ -100,3 +100,9 @@ class Prepare(Section):
     dedup: Dedup = Dedup()
     split: Split = Split()
     tokenizer: TokenizerSection = TokenizerSection()
+    sentences: Literal["auto"] | bool = Field(
+        default="auto", description="Store sentences and words, as pretrain-mlm needs; auto: if there is a mask token."
+    )
+    chinese_words: Literal["auto", "jieba", "characters"] = Field(
+        default="auto", description="Whole Chinese words for masking; auto: jieba where it is installed."
+    )

@@ -1,26 +1,48 @@
 """A recipe: one YAML file from raw text to a model. Each command reads its own sections."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llmkit.config.evaluate import Evaluate, Report
 from llmkit.config.generate import Generate
+from llmkit.config.mlm import Mlm
 from llmkit.config.model import Model
 from llmkit.config.optim import Optim
 from llmkit.config.prepare import Prepare
 from llmkit.config.section import Section
 from llmkit.config.train import Train
 
+FAMILIES = {"clm": ("gpt2",), "mlm": ("bert",)}
+"""The `model.family` that each objective can train; the first unless the recipe names one."""
+
 
 class Recipe(Section):
-    """Every section has good defaults, so an empty recipe trains a tiny GPT-2."""
+    """Every section has good defaults, so an empty recipe trains a tiny GPT-2, and `objective: mlm` a tiny BERT."""
 
-    objective: Literal["clm"] = Field(default="clm", description="What `llmkit pretrain` trains: clm, next tokens.")
+    objective: Literal["clm", "mlm"] = Field(
+        default="clm", description="What `llmkit pretrain` trains: clm, next tokens; mlm, masked tokens and pairs."
+    )
     prepare: Prepare = Prepare()
     model: Model = Model()
+    mlm: Mlm = Mlm()
     optim: Optim = Optim()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     generate: Generate = Generate()
     report: Report = Report()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _family_follows_the_objective(cls, values: Any) -> Any:
+        model = values.get("model", {})
+        if isinstance(model, dict) and "family" not in model and values.get("objective") in FAMILIES:
+            return values | {"model": model | {"family": FAMILIES[values["objective"]][0]}}
+        return values
+
+    @model_validator(mode="after")
+    def _objective_trains_the_family(self) -> "Recipe":
+        if self.model.family not in FAMILIES[self.objective]:
+            fitting = " or ".join(FAMILIES[self.objective])
+            raise ValueError(f"objective {self.objective} trains {fitting}, not model.family {self.model.family}")
+        return self

@@ -24,12 +24,18 @@ HEADLINES = (
     ("perplexity", "perplexity", "per token"),
     ("loss", "loss", "nats a token"),
     ("accuracy", "accuracy", "share of right guesses"),
-    ("mlm_loss", "masked-token loss", "nats a masked token"),
-    ("mlm_accuracy", "masked-token accuracy", "share of right guesses"),
-    ("nsp_accuracy", "next-sentence accuracy", "share of right guesses"),
     ("f1_macro", "F1, macro", "mean over labels"),
 )
 """Key in metrics.json, its name, what it is: the first four that the run has make the top of the page."""
+
+MASKED_HEADLINES = (
+    ("mlm_accuracy", "masked-token accuracy", "share of right guesses"),
+    ("mlm_perplexity", "perplexity", "per masked token"),
+    ("nsp_accuracy", "next-sentence accuracy", "share of right guesses"),
+    ("sop_accuracy", "sentence-order accuracy", "share of right guesses"),
+    ("mlm_loss", "masked-token loss", "nats a masked token"),
+)
+"""The same for a masked language model, whose `loss` is the sum of two."""
 
 _MOST_EARLIER_SAMPLES = 20
 
@@ -87,7 +93,8 @@ def _render_header(record: RunRecord, title: str) -> Html:
 
 def _render_result(record: RunRecord) -> Html:
     split, result, origin = _choose_result(record)
-    shown = [(get_number(result, key), key, name, note) for key, name, note in HEADLINES]
+    headlines = MASKED_HEADLINES if "mlm_loss" in result else HEADLINES
+    shown = [(get_number(result, key), key, name, _note(result, key, note)) for key, name, note in headlines]
     figures = [
         tag("div", tag("span", name), tag("b", _show_headline(key, value)), tag("span", note), class_="figure")
         for value, key, name, note in shown
@@ -103,7 +110,23 @@ def _render_result(record: RunRecord) -> Html:
         "Held-out result",
         tag("div", *figures[:4], class_="figures"),
         tag("p", f"{basis}. {origin}".strip(), class_="quiet"),
+        *(_render_confusion(confusion) for key, confusion in result.items() if key.endswith("_confusion")),
     )
+
+
+def _note(result: Record, key: str, note: str) -> str:
+    """What a figure is; an accuracy stands beside what a constant guess reaches."""
+    baseline = get_number(result, key.replace("accuracy", "baseline_accuracy")) if key.endswith("accuracy") else None
+    return note if baseline is None else f"{100 * baseline:.2f} % by a constant guess"
+
+
+def _render_confusion(confusion: object) -> Html | None:
+    """True kinds down, guessed kinds across."""
+    if not isinstance(confusion, dict):
+        return None
+    kinds = [kind.replace("_", " ") for kind in confusion]
+    rows = [[kind, *row.values()] for kind, row in zip(kinds, confusion.values(), strict=True)]
+    return table(["true, then guessed as", *kinds], rows)
 
 
 def _describe_method(method: object) -> str:
@@ -119,7 +142,7 @@ def _choose_result(record: RunRecord) -> tuple[str, Record, str]:
     measured = [name for name in record.metrics if name not in ("train", "training")]
     for split in sorted(measured, key=lambda name: {"test": 0, "validation": 1}.get(name, 2)):
         result = get_section(record.metrics, split)
-        if any(get_number(result, key) is not None for key, _, _ in HEADLINES):
+        if any(get_number(result, key) is not None for key, _, _ in HEADLINES + MASKED_HEADLINES):
             return split, result, ""
     for logged in reversed(record.log.get("eval", [])):
         return (
@@ -202,7 +225,7 @@ def _render_machine(record: RunRecord) -> Html | None:
 def _show_headline(key: str, value: float) -> str:
     if key.endswith("accuracy"):
         return f"{100 * value:.2f} %"
-    return f"{value:,.2f}" if key == "perplexity" else f"{value:.4f}"
+    return f"{value:,.2f}" if key.endswith("perplexity") else f"{value:.4f}"
 
 
 def _flatten(part: Record, prefix: str = "") -> Record:

@@ -11,12 +11,19 @@ CHARTS = (
     # title, unit, key in train records, key in eval records, whether the axis starts at zero
     ("Loss", "nats a token", "loss", "loss", False),
     ("Held-out bits per byte", "", None, "bits_per_byte", False),
+    ("Masked-token loss", "nats a masked token", "mlm_loss", "mlm_loss", False),
+    ("Next-sentence loss", "nats a pair", "nsp_loss", "nsp_loss", False),
+    ("Sentence-order loss", "nats a pair", "sop_loss", "sop_loss", False),
     ("Held-out masked-token accuracy", "", None, "mlm_accuracy", False),
+    ("Held-out next-sentence accuracy", "", None, "nsp_accuracy", False),
+    ("Held-out sentence-order accuracy", "", None, "sop_accuracy", False),
     ("Learning rate", "", "learning_rate", None, True),
     ("Gradient norm", "before clipping", "grad_norm", None, True),
     ("Tokens a second", "", "tokens_per_second", None, True),
     ("MFU", "share of the machine's peak", "mfu", None, True),
 )
+ONLY_IN = {"clm": ("bits_per_byte",), "mlm": ("mlm_", "nsp_", "sop_")}
+"""Beginnings of the keys that only runs of one objective have."""
 
 _HELD_OUT_LOOKS = ("orange", "green", "violet")
 _SMOOTHED_FROM = 40
@@ -26,11 +33,13 @@ _SMOOTHED_FROM = 40
 def render_curves(record: RunRecord) -> Html:
     """The charts of what was logged, and the names of what was not."""
     figures, absent = [], []
+    # Which pairs a masked model has is up to its recipe, so none of its own is ever said to be missing.
+    foreign = (*ONLY_IN["mlm"], *(ONLY_IN["clm"] if record.manifest.get("objective") == "mlm" else ()))
     for title, unit, train_key, eval_key, from_zero in CHARTS:
         curves = [*_make_train_curves(record, train_key), *_make_eval_curves(record, eval_key)]
         if curves:
             figures.append(draw_chart(title, unit, curves, from_zero=from_zero))
-        elif eval_key != "mlm_accuracy":
+        elif not (eval_key or "").startswith(foreign):
             absent.append(title if title.isupper() else title.lower())
     return section(
         "Curves",
@@ -43,7 +52,7 @@ def _make_train_curves(record: RunRecord, key: str | None) -> list[Curve]:
     steps, values = _pick(record.log.get("train", []), key)
     if not values:
         return []
-    if key != "loss" or len(values) < _SMOOTHED_FROM:
+    if not (key or "").endswith("loss") or len(values) < _SMOOTHED_FROM:
         return [Curve("training", steps, values)]
     window = max(5, len(values) // 25) | 1
     mean = Curve(f"mean of {window}", steps, smooth(values, window))

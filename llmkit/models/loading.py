@@ -5,12 +5,18 @@ model fits which task, and says so before anything is loaded.
 """
 
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from llmkit.errors import EnvironmentFault, ModelError, UsageError, did_you_mean
@@ -19,8 +25,8 @@ from llmkit.tokens.tokenizer import require_on_hub
 _TASKS_BY_ARCHITECTURE = {
     "ForCausalLM": "pretrain-clm, eval, generate",
     "LMHeadModel": "pretrain-clm, eval, generate",
-    "ForPreTraining": "pretrain-mlm, finetune-cls",
-    "ForMaskedLM": "pretrain-mlm, finetune-cls",
+    "ForPreTraining": "pretrain-mlm, eval, generate (fill-in), finetune-cls",
+    "ForMaskedLM": "pretrain-mlm, eval, generate (fill-in), finetune-cls",
     "ForSequenceClassification": "finetune-cls, predict",
 }
 
@@ -49,6 +55,30 @@ def resolve_model(name: str) -> str:
     return name
 
 
+def read_kind(name: str) -> Literal["causal", "masked"]:
+    """Whether a model writes from left to right or fills in masks.
+
+    Raises:
+        UsageError: it does neither; names the tasks it is for.
+        ModelError, EnvironmentFault: as `load_causal_lm`.
+    """
+    if not Path(name).exists() and try_to_load_from_cache(name, "config.json") is None:
+        require_on_hub(name)  # asks once and briefly, where transformers would try for most of a minute
+    with explain_failure(name):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    architecture = next(iter(config.architectures or ()), "")
+    if architecture.endswith(("ForCausalLM", "LMHeadModel")) and not architecture.startswith("Bert"):
+        return "causal"
+    if architecture.endswith("ForMaskedLM") or architecture == "BertForPreTraining":
+        return "masked"
+    if not architecture and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and config.model_type != "bert":
+        return "causal"
+    known = [task for suffix, task in _TASKS_BY_ARCHITECTURE.items() if architecture.endswith(suffix)]
+    what = f"{name!r} is a {architecture or config.model_type}, which predicts neither next nor masked tokens"
+    hint = f"use it with: {known[0]}" if known else "give a language model, such as a run of pretrain-clm"
+    raise UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
+
+
 def check_causal(name: str) -> None:
     """Refuse a model that does not write text from left to right.
 
@@ -56,18 +86,20 @@ def check_causal(name: str) -> None:
         UsageError: another kind of model; names the tasks it is for.
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
-    if not Path(name).exists() and try_to_load_from_cache(name, "config.json") is None:
-        require_on_hub(name)  # asks once and briefly, where transformers would try for most of a minute
-    with _explain(name):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    architecture = next(iter(config.architectures or ()), "")
-    known = [task for suffix, task in _TASKS_BY_ARCHITECTURE.items() if architecture.endswith(suffix)]
-    causal = architecture.endswith(("ForCausalLM", "LMHeadModel")) and not architecture.startswith("Bert")
-    if causal or (not architecture and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
-        return
-    what = f"{name!r} is a {architecture or config.model_type}, which does not predict the next token"
-    hint = f"use it with: {known[0]}" if known else "give a causal model, such as a run of pretrain-clm"
-    raise UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
+    if read_kind(name) != "causal":
+        what = f"{name!r} is a masked language model, which does not predict the next token"
+        hint = f"use it with: {_TASKS_BY_ARCHITECTURE['ForMaskedLM']}"
+        raise UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
+
+
+def load_masked_lm(name: str) -> PreTrainedModel:
+    """A masked language model of any architecture, with its head for tokens; otherwise as `load_causal_lm`."""
+    with explain_failure(name):
+        model: PreTrainedModel = AutoModelForMaskedLM.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+    model.eval()
+    return model
 
 
 def load_causal_lm(name: str) -> PreTrainedModel:
@@ -79,7 +111,7 @@ def load_causal_lm(name: str) -> PreTrainedModel:
         EnvironmentFault: a hub name and no network.
     """
     check_causal(name)
-    with _explain(name):
+    with explain_failure(name):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
@@ -122,7 +154,7 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         raise ModelError(what, where=name, hint=hint)
 
 
-class _explain:  # noqa: N801 - reads as a statement: with _explain(name)
+class explain_failure:  # noqa: N801 - reads as a statement: with explain_failure(name)
     """Turn the ways in which `from_pretrained` fails into errors with a way out."""
 
     def __init__(self, name: str) -> None:

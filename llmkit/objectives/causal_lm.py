@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmkit.objectives.loss_sum import sum_wide
 from llmkit.tokens.blocks import Block
 
 IGNORE = -100
@@ -42,11 +43,14 @@ class CausalLM:
         """How many labels each loss is summed over."""
         return {"loss": int((batch["labels"] != IGNORE).sum())}
 
+    def count_tokens(self, batch: Batch) -> int:
+        """Tokens that are learned from, each once."""
+        return self.count(batch)["loss"]
+
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The summed cross-entropy in nats of all labels, with its gradient."""
         logits = model(input_ids=batch["input_ids"], use_cache=False).logits
         losses = F.cross_entropy(
             logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORE, reduction="none"
         )
-        # Summed in fp32 the last digits would show how the batch was cut. MPS has no float64.
-        return {"loss": losses.sum(dtype=torch.float32 if losses.device.type == "mps" else torch.float64)}
+        return {"loss": sum_wide(losses)}

@@ -8,7 +8,7 @@ from llmkit.errors import EnvironmentFault, Interrupted, say
 from llmkit.pipelines.evaluate import evaluate
 from llmkit.pipelines.generate import generate
 from llmkit.pipelines.prepare import prepare
-from llmkit.pipelines.pretrain_clm import pretrain_clm
+from llmkit.pipelines.pretrain import pretrain
 
 FIRST_CHOICE, ALWAYS_THERE = "builtin:shakespeare", "builtin:python-docs"
 
@@ -22,7 +22,7 @@ def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | 
     data, run = out / "data", out / "run"
     _prepare(recipe, data, corpus)
     try:
-        pretrain_clm(recipe, data=data, out=run, overwrite=(run / "recipe.yaml").is_file())
+        pretrain(recipe, data=data, out=run, overwrite=(run / "recipe.yaml").is_file())
     except Interrupted as stop:
         raise Interrupted(stop.signal_number, "the demo was stopped; run it again to start anew") from None
     metrics = evaluate(recipe, model=str(run))

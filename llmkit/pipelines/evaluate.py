@@ -1,37 +1,22 @@
-"""Score a causal language model on a prepared split or on raw text, exactly and over all of it."""
+"""Score a language model on a prepared split or on raw text; how is decided by what the model does."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llmkit.config.evaluate import Evaluate
 from llmkit.config.loading import load_recipe
-from llmkit.config.prepare import Read
 from llmkit.config.recipe import Recipe
-from llmkit.errors import DataError, UsageError, say
-from llmkit.evaluation.causal_lm import evaluate_causal_lm, to_metrics
+from llmkit.errors import UsageError
 from llmkit.evaluation.report import write_report
-from llmkit.models.loading import check_vocabulary, load_causal_lm, longest_context, put_on_device, resolve_model
+from llmkit.models.bert import open_bert
+from llmkit.models.loading import check_vocabulary, load_causal_lm, put_on_device, read_kind, resolve_model
+from llmkit.pipelines import evaluate_clm, evaluate_mlm
 from llmkit.pipelines.starting_model import other_tokenizer
 from llmkit.runs.folder import RunFolder
-from llmkit.text.readers import read_documents
-from llmkit.text.sources import find_files
 from llmkit.tokens.prepared import Prepared, load_prepared
-from llmkit.tokens.store import Ids, TokenStream
-from llmkit.tokens.tokenizer import (
-    count_unknown,
-    encode_texts,
-    end_of_text_id,
-    ensure_special_tokens,
-    fingerprint_tokenizer,
-    load_tokenizer,
-)
-
-DEFAULT_BLOCK_SIZE = 1024
-"""For models without a longest context, such as recurrent ones."""
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
 
 
 def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = ()) -> dict[str, Any]:
@@ -41,103 +26,50 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = ()) -> dict[st
     brought up to date.
 
     Raises:
-        UsageError: nothing to score on, or a model that does not predict the next token.
+        UsageError: nothing to score on, or a model that predicts no tokens.
         ModelError: data made with another tokenizer.
     """
     run = RunFolder(Path(model))
-    block_size: int | None = None
     path = resolve_model(model)
-    network = put_on_device(load_causal_lm(path))
+    masked = read_kind(path) == "masked"
+    network = put_on_device(open_bert(path)[0] if masked else load_causal_lm(path))
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
     own = not data and run.manifest.is_file()
+    block_size = load_recipe(run.recipe).train.block_size if own else None
     if own:
         data = [str(run.data_path)]
-        block_size = load_recipe(run.recipe).train.block_size
     if not data:
         raise UsageError("there is nothing to score on", where="--data", hint="give a prepared folder or text files")
-    if len(data) == 1 and (Path(data[0]) / "manifest.json").is_file():
-        prepared = load_prepared(Path(data[0]))
-        _check_tokenizer(prepared, tokenizer, model)
-        metrics = score_prepared(network, prepared, recipe.evaluate.split, recipe.evaluate, block_size)
-        if own:
-            run.add_metrics(recipe.evaluate.split, metrics)
-            write_report(run.path)
-        return metrics
-    return score_text(network, tokenizer, data, recipe.prepare.read, recipe.evaluate)
+    score = _score_masked if masked else _score_causal
+    if len(data) > 1 or not (Path(data[0]) / "manifest.json").is_file():
+        return score(recipe, network, tokenizer, list(data), block_size)
+    prepared = load_prepared(Path(data[0]))
+    _check_tokenizer(prepared, tokenizer, model)
+    metrics = score(recipe, network, tokenizer, prepared, block_size)
+    if own:
+        run.add_metrics(recipe.evaluate.split, metrics)
+        write_report(run.path)
+    return metrics
 
 
-def score_prepared(
-    network: PreTrainedModel, prepared: Prepared, split: str, settings: Evaluate, block_size: int | None = None
-) -> dict[str, Any]:
-    """Metrics over a whole split of a prepared folder."""
-    totals = prepared.manifest["splits"][split] if prepared.has_split(split) else {}
-    stream = prepared.split(split).stream
-    metrics = _score(network, stream, settings, block_size, totals["bytes"], totals["characters"], None)
-    metrics["method"] |= {"data": prepared.path.name, "split": split}
-    return _with_unknown(metrics, totals["unknown_tokens"])
-
-
-def score_text(
-    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, files: Sequence[str], read: Read, settings: Evaluate
-) -> dict[str, Any]:
-    """Metrics over text files as they are, uncleaned; each document is followed by an end-of-text token.
-
-    Raises:
-        DataError: no text.
-    """
-    end = end_of_text_id(tokenizer)
-    chunks: list[Ids] = []
-    n_bytes, n_characters, n_unknown = 0, 0, 0
-    for document in read_documents(find_files(files), read, []):
-        text = document.text.encode("utf-8", "replace").decode()  # lone surrogates, which JSON can spell
-        ids, _ = encode_texts(tokenizer, [text])
-        n_unknown += count_unknown(ids, tokenizer)
-        n_bytes += len(text.encode())
-        n_characters += len(document.text)
-        chunks += [ids, np.array([end], ids.dtype)] if document.last else [ids]
-    if not n_bytes:
-        raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
-    first = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    stream = TokenStream([chunk for chunk in chunks if len(chunk)])
-    metrics = _score(network, stream, settings, None, n_bytes, n_characters, first)
-    metrics["method"] |= {"data": ", ".join(Path(file).name for file in files)}
-    return _with_unknown(metrics, n_unknown)
-
-
-def _score(
-    network: PreTrainedModel, stream: TokenStream, settings: Evaluate, block_size: int | None,
-    n_bytes: int, n_characters: int, first_token: int | None,
+def _score_causal(
+    recipe: Recipe, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: Prepared | list[str],
+    block_size: int | None,
 ) -> dict[str, Any]:  # fmt: skip
-    positions = longest_context(network)
-    block = settings.block_size or block_size or positions or DEFAULT_BLOCK_SIZE
-    if positions is not None and block > positions:
-        hint = f"set evaluate.block_size to {positions} or less"
-        raise UsageError(
-            f"block_size {block} does not fit the model's {positions} positions", where="evaluate.block_size", hint=hint
-        )
-    stride = settings.stride or block
-    if stride > block:
-        what = f"stride {stride} is longer than the block of {block}: tokens in between would not be scored"
-        raise UsageError(what, where="evaluate.stride", hint=f"set it to {block} or less")
-    sums = evaluate_causal_lm(
-        network, stream, block_size=block, stride=stride, batch_size=settings.batch_size,
-        precision=settings.precision, first_token=first_token,
-    )  # fmt: skip
-    method = {
-        "windows": "block-wise" if stride == block else "sliding",
-        "block_size": block,
-        "stride": stride,
-        "precision": settings.precision,
-    }
-    return to_metrics(sums, n_bytes=n_bytes, n_characters=n_characters) | {"method": method}
+    if isinstance(data, Prepared):
+        return evaluate_clm.score_prepared(network, data, recipe.evaluate.split, recipe.evaluate, block_size)
+    return evaluate_clm.score_text(network, tokenizer, data, recipe.prepare.read, recipe.evaluate)
 
 
-def _with_unknown(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
-    """Unknown tokens cost few bits and lose the text, so the figure must not pass for a lossless one."""
-    if n_unknown:
-        say(f"{n_unknown:,} tokens are unknown to the tokenizer: bits per byte leave out what those words were")
-    return metrics | {"n_unknown_tokens": n_unknown}
+def _score_masked(
+    recipe: Recipe, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: Prepared | list[str],
+    block_size: int | None,
+) -> dict[str, Any]:  # fmt: skip
+    settings = recipe.evaluate
+    if isinstance(data, Prepared):
+        return evaluate_mlm.score_prepared(network, tokenizer, data, settings.split, settings, recipe.mlm, block_size)
+    return evaluate_mlm.score_text(network, tokenizer, data, recipe.prepare, settings, recipe.mlm)
 
 
 def _check_tokenizer(prepared: Prepared, tokenizer: PreTrainedTokenizerBase, model: str) -> None:

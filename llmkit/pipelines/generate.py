@@ -1,4 +1,4 @@
-"""Write text with a causal language model."""
+"""Write text with a causal language model, or fill in what is masked with a masked one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -6,30 +6,49 @@ from typing import Any
 
 from llmkit.config.generate import Generate
 from llmkit.errors import say
+from llmkit.generation.fill_in import fill_masks
 from llmkit.generation.generate import generate_texts
-from llmkit.models.loading import check_vocabulary, load_causal_lm, put_on_device, resolve_model
+from llmkit.models.loading import (
+    check_vocabulary,
+    load_causal_lm,
+    load_masked_lm,
+    put_on_device,
+    read_kind,
+    resolve_model,
+)
 from llmkit.tokens.tokenizer import load_tokenizer
+
+DEFAULT_FILLS = 5
+"""Candidates for each mask where the recipe has no `generate.top_k`."""
 
 
 def generate(
     settings: Generate, *, model: str, prompts: Sequence[str], on_text: Callable[[str], None] | None = None
 ) -> list[dict[str, Any]]:
-    """One record a sample: prompt, text, n_tokens, finish_reason.
+    """One record a sample: prompt, text, n_tokens, finish_reason; of a masked model one a prompt: prompt, masks.
 
-    `on_text` gets the text as it is written, whole characters only; for one prompt and one sample.
+    `on_text` gets the text of a causal model as it is written, whole characters only; for one prompt and one sample.
 
     Raises:
-        UsageError: the model does not write from left to right.
+        UsageError: the model neither writes from left to right nor fills in masks.
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
     path = resolve_model(model)
-    network = put_on_device(load_causal_lm(path))
+    masked = read_kind(path) == "masked"
+    network = put_on_device(load_masked_lm(path) if masked else load_causal_lm(path))
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
+    if masked:
+        filled = fill_masks(network, tokenizer, list(prompts), settings.top_k or DEFAULT_FILLS)
+        _say_dropped(max(prompt.n_prompt_tokens_dropped for prompt in filled))
+        return [asdict(prompt) for prompt in filled]
     samples = [
         sample for group in generate_texts(network, tokenizer, list(prompts), settings, on_text) for sample in group
     ]
-    dropped = max(sample.n_prompt_tokens_dropped for sample in samples)
-    if dropped:
-        say(f"the prompt is longer than the model's context: its first {dropped} tokens were left out")
+    _say_dropped(max(sample.n_prompt_tokens_dropped for sample in samples))
     return [asdict(sample) for sample in samples]
+
+
+def _say_dropped(n_tokens: int) -> None:
+    if n_tokens:
+        say(f"the prompt is longer than the model's context: {n_tokens} tokens of it were left out")

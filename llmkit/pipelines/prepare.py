@@ -11,7 +11,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 import llmkit
@@ -20,6 +19,7 @@ from llmkit.errors import DataError, UsageError, say
 from llmkit.files import check_writable, hash_file, new_folder, read_json, write_json
 from llmkit.pipelines.progress import Meter
 from llmkit.runs.machine import describe_versions
+from llmkit.text.chinese_words import choose_word_cutter
 from llmkit.text.cleaners import clean_documents
 from llmkit.text.dedup import deduplicate
 from llmkit.text.documents import Document, StepCounts, hash_text
@@ -29,20 +29,12 @@ from llmkit.text.sources import Source, find_files, require_documents
 from llmkit.text.splitting import plan_split, split_documents
 from llmkit.text.staging import read_staged, read_totals, stage_documents
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
-from llmkit.tokens.store import Row, Split, write_split
-from llmkit.tokens.tokenizer import (
-    count_unknown,
-    encode_texts,
-    end_of_text_id,
-    ensure_special_tokens,
-    fingerprint_tokenizer,
-    id_dtype,
-    load_tokenizer,
-)
+from llmkit.tokens.rows import can_mask, encode_rows
+from llmkit.tokens.store import Split, write_split
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 SPLITS = ("train", "validation", "test")
-CHARACTERS_A_BATCH = 500_000
 TRAINING_PIECE = 25_000
 CHINESE_COSTS = 15
 """BPE training holds every different run between spaces or punctuation; in Chinese nearly all differ. Measured:
@@ -82,6 +74,7 @@ def prepare(
         "inputs": _fingerprint_inputs(files),
         "own_splits": {name: _fingerprint_inputs(find_files([given])) for name, given in own.items()},
         "tokenizer": _fingerprint_own_tokenizer(settings.tokenizer.path),
+        "chinese_words": choose_word_cutter(settings.chinese_words),
     }
     if (found := _find_same(out, request, overwrite)) is not None:
         say(f"{out} was made from the same input with the same settings: nothing to do")
@@ -113,7 +106,8 @@ def _build(files: list[str], own: dict[str, str], settings: Prepare, folder: Pat
         yield from (document for name, document in pairs if name == split)
 
     tokenizer, notes = _make_tokenizer(documents_of("train"), stage / "main", settings)
-    splits = {name: _store(documents_of(name), tokenizer, folder / name) for name in names}
+    cutter = _word_cutter(settings, tokenizer)
+    splits = {name: _store(documents_of(name), tokenizer, folder / name, cutter) for name in names}
     tokenizer.save_pretrained(folder / "tokenizer")
     overlap = {name: _as_json(find_overlap(documents_of("train"), documents_of(name))) for name in names[1:]}
     _remove(stage)
@@ -125,6 +119,7 @@ def _build(files: list[str], own: dict[str, str], settings: Prepare, folder: Pat
         "steps": {name: _as_json(counts) for name, counts in steps.items()},
         "split_by": plan.by,
         "splits": splits,
+        "sentences": None if cutter is None else {"chinese_words": cutter},
         "overlap": overlap,
         "bytes_per_token": n_bytes / n_tokens,
         "tokenizer": {
@@ -184,11 +179,20 @@ def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
             start = end
 
 
-def _store(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[str, Any]:
+def _word_cutter(settings: Prepare, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What cuts Chinese words for the columns of sentences and words; None where these are not stored."""
+    wanted = can_mask(tokenizer) if settings.sentences == "auto" else settings.sentences
+    return choose_word_cutter(settings.chinese_words) if wanted else None
+
+
+def _store(
+    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, folder: Path, cutter: str | None
+) -> dict[str, Any]:
     """Encode and write one split; its totals for the receipt. Tokens in = tokens out."""
     totals: Counter[str] = Counter(documents=0, characters=0, bytes=0, tokens=0, unknown_tokens=0)
     with Meter(f"tokenizing {folder.name}") as meter:
-        write_split(folder, _encode(meter.count_documents(documents), tokenizer, totals), id_dtype(tokenizer))
+        rows = encode_rows(meter.count_documents(documents), tokenizer, totals, cutter)
+        write_split(folder, rows, id_dtype(tokenizer), sentences=cutter is not None)
     if not totals["tokens"]:
         hint = f"give more text, or set prepare.split.{folder.name}=0, or prepare.split.by=document"
         raise DataError(f"no text is left for the {folder.name} split", where="prepare.split", hint=hint)
@@ -197,44 +201,6 @@ def _store(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, fo
         raise AssertionError(f"{folder.name}: {totals['tokens']} tokens went in, {stored} came out")
     digest = hash_text("\n".join(Split(folder).table.column("hash").to_pylist()))
     return {**totals, "documents_hash": digest}
-
-
-def _encode(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, totals: Counter[str]) -> Iterator[Row]:
-    """Rows of ids; a document's last part ends in the end-of-text token."""
-    end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
-    for batch in _batch(documents):
-        ids, lengths = encode_texts(tokenizer, [document.text for document in batch])
-        stops = np.cumsum(lengths)
-        totals["unknown_tokens"] += count_unknown(ids, tokenizer)
-        for document, stop, length in zip(batch, stops, lengths, strict=True):
-            row_ids = ids[stop - length : stop]
-            row_ids = np.concatenate([row_ids, end]) if document.last else row_ids
-            n_bytes = len(document.text.encode())
-            totals.update(
-                documents=int(document.last), characters=len(document.text), bytes=n_bytes, tokens=len(row_ids)
-            )
-            yield Row(
-                row_ids,
-                document.source,
-                document.index,
-                document.part,
-                len(document.text),
-                n_bytes,
-                hash_text(document.text),
-            )
-
-
-def _batch(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if size >= CHARACTERS_A_BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _samples(train: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -45,7 +45,7 @@ class TrainingLine:
     def show(self, record: dict[str, Any]) -> None:
         """Show one log record; evaluations and samples stay on the screen, steps overwrite each other."""
         if record["kind"] == "eval":
-            self.held_out = f" | held-out {record['bits_per_byte']:.3f} bits/byte"
+            self.held_out = f" | held-out {_held_out(record)}"
             self._write(f"step {record['step']:>6}/{self.n_steps}{self.held_out}, loss {record['loss']:.4f}", stay=True)
         elif record["kind"] == "train":
             self._write(self._format(record), stay=False)
@@ -73,6 +73,14 @@ class TrainingLine:
             sys.stderr.flush()
         else:
             say(line)
+
+
+def _held_out(record: dict[str, Any]) -> str:
+    """The figures that say most, of those an evaluation has."""
+    if "bits_per_byte" in record:
+        return f"{record['bits_per_byte']:.3f} bits/byte"
+    names = [name for name in ("mlm_accuracy", "nsp_accuracy", "sop_accuracy") if name in record]
+    return ", ".join(f"{name.replace('_', ' ')} {record[name]:.1%}" for name in names)
 
 
 def _clock(seconds: float) -> str:

@@ -15,12 +15,11 @@ from llmkit.files import read_json, write_json, write_text
 from llmkit.models.loading import embedding_rows
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_command, describe_machine, describe_versions
-from llmkit.tokens.blocks import Blocks
 from llmkit.tokens.prepared import Prepared
 from llmkit.training.batches import CPU_BUDGET, GPU_SHARE, BatchPlan, estimate_bytes_a_token, plan_batches
 from llmkit.training.optimizer import as_steps, count_weights
 from llmkit.training.speed import choose_precision
-from llmkit.training.trainer import Objective, Plan
+from llmkit.training.trainer import Objective, Plan, Samples
 from llmkit.training.trial import EVALUATIONS, measure_step_seconds, plan_minutes
 
 TOKENS_A_WEIGHT = 20
@@ -31,15 +30,15 @@ FREE_TO_CHANGE = ("num_workers", "log_steps", "tensorboard", "sample_prompt")
 
 
 def plan_run(
-    recipe: Recipe, prepared: Prepared, network: PreTrainedModel, objective: Objective, samples: Blocks,
-    device: torch.device,
+    recipe: Recipe, prepared: Prepared, network: PreTrainedModel, objective: Objective, samples: Samples,
+    device: torch.device, output_share: float,
 ) -> Plan:  # fmt: skip
     """Decide everything that must not change later: precision, cut of the batch, number of steps."""
     train = recipe.train
     precision, why = choose_precision(train.precision, device)
     say(f"{precision} on {device.type}: {why}")
     bytes_a_token = estimate_bytes_a_token(
-        embedding_rows(network), network.config.num_hidden_layers, network.config.hidden_size
+        embedding_rows(network), network.config.num_hidden_layers, network.config.hidden_size, output_share
     )
     batches = plan_batches(train, bytes_a_token, _memory_budget(device), world_size=1)
     eval_steps = train.eval_steps
@@ -51,8 +50,8 @@ def plan_run(
         n_steps, eval_steps = plan_minutes(train.max_minutes, seconds, evaluation, train.eval_steps)
         say(f"{train.max_minutes:g} minutes: {n_steps} steps of {seconds:.3f} s here; this number is now fixed")
     elif train.max_steps is None and train.epochs is None:
-        n_steps = _default_steps(network, samples, batches)
-        epochs = n_steps * batches.global_batch_size / samples.blocks_per_epoch
+        n_steps = _default_steps(network, prepared, samples, batches)
+        epochs = n_steps * batches.global_batch_size / samples.samples_per_epoch
         say(f"no length was given: {n_steps} steps, {epochs:.1f} epochs")
     if as_steps(recipe.optim.warmup_steps, n_steps) >= n_steps:
         say(
@@ -95,7 +94,7 @@ def _memory_budget(device: torch.device) -> int:
 
 def _trained_fields(recipe: Recipe) -> dict[str, Any]:
     """Every field that decides the weights or the plan, by its dotted name."""
-    sections = {name: getattr(recipe, name).model_dump(mode="json") for name in ("model", "optim", "train")}
+    sections = {name: getattr(recipe, name).model_dump(mode="json") for name in ("model", "mlm", "optim", "train")}
     return {
         f"{name}.{field}": value
         for name, section in sections.items()
@@ -104,13 +103,14 @@ def _trained_fields(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _steps_of_epochs(epochs: float | None, samples: Blocks, batches: BatchPlan) -> int:
-    return max(1, math.ceil((epochs or 1) * samples.blocks_per_epoch / batches.global_batch_size))
+def _steps_of_epochs(epochs: float | None, samples: Samples, batches: BatchPlan) -> int:
+    return max(1, math.ceil((epochs or 1) * samples.samples_per_epoch / batches.global_batch_size))
 
 
-def _default_steps(network: PreTrainedModel, samples: Blocks, batches: BatchPlan) -> int:
+def _default_steps(network: PreTrainedModel, prepared: Prepared, samples: Samples, batches: BatchPlan) -> int:
     """20 tokens a weight, but at most ten times over the text."""
-    tokens = min(TOKENS_A_WEIGHT * count_weights(network.parameters()), MOST_EPOCHS * len(samples.split.stream))
+    n_train = len(prepared.split("train").stream)
+    tokens = min(TOKENS_A_WEIGHT * count_weights(network.parameters()), MOST_EPOCHS * n_train)
     return max(1, tokens // (batches.global_batch_size * samples.block_size))
 
 
@@ -122,8 +122,10 @@ def _evaluation_seconds(recipe: Recipe, prepared: Prepared, batches: BatchPlan, 
     return min(blocks, recipe.train.max_eval_blocks) / batches.global_batch_size * step_seconds / 3
 
 
-def write_start(run: RunFolder, recipe: Recipe, prepared: Prepared, network: PreTrainedModel, plan: Plan) -> None:
-    """recipe.yaml and manifest.json: what this run is, before its first step."""
+def write_start(
+    run: RunFolder, recipe: Recipe, prepared: Prepared, network: PreTrainedModel, plan: Plan, task: dict[str, Any]
+) -> None:
+    """recipe.yaml and manifest.json: what this run is, before its first step; `task` is what its objective adds."""
     write_text(run.recipe, dump_recipe(recipe))
     write_json(
         run.manifest,
@@ -133,6 +135,7 @@ def write_start(run: RunFolder, recipe: Recipe, prepared: Prepared, network: Pre
             "machine": describe_machine(),
             "versions": describe_versions(),
             "objective": recipe.objective,
+            **task,
             "model": {"family": network.config.model_type, "n_parameters": count_weights(network.parameters())},
             "precision": plan.precision,
             "plan": {

@@ -1,20 +1,28 @@
 """Open the model that `--model` names, make it fit for training here, and hold its tokenizer against the data's."""
 
+from collections.abc import Callable
+
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.model import Model
 from llmkit.errors import ModelError, say
-from llmkit.models.loading import check_vocabulary, embedding_rows, load_causal_lm, resolve_model
+from llmkit.models.loading import check_vocabulary, embedding_rows, resolve_model
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
 
-DROPOUTS = ("resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout")
-ATTENTION_DROPOUTS = ("attn_pdrop", "attention_dropout")
+DROPOUTS = ("resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout", "hidden_dropout_prob")
+ATTENTION_DROPOUTS = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
+ATTENTION_MODULES = ("attn_dropout", "self.dropout")
+"""How GPT-2 and BERT end the names of the modules that drop attention."""
 
 
-def load_starting_model(
-    name: str, section: Model, prepared: Prepared, tokenizer: PreTrainedTokenizerBase
+def fit_to_data(
+    name: str,
+    open_model: Callable[[str], PreTrainedModel],
+    section: Model,
+    prepared: Prepared,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> PreTrainedModel:
     """An existing model with room for every token of the data, and with the recipe's dropout in place of its own.
 
@@ -22,7 +30,7 @@ def load_starting_model(
         ModelError: the data was made with another tokenizer than the model's, or does not fit its embedding.
     """
     path = resolve_model(name)
-    network = load_causal_lm(path)
+    network = open_model(path)
     set_dropout(network, section)
     own = load_tokenizer(path)
     n_own, before = len(own), fingerprint_tokenizer(own)
@@ -45,7 +53,7 @@ def set_dropout(network: PreTrainedModel, section: Model) -> None:
                 setattr(network.config, key, rate)
     for path, module in network.named_modules():
         if isinstance(module, nn.Dropout):
-            module.p = section.attention_dropout if path.endswith("attn_dropout") else section.dropout
+            module.p = section.attention_dropout if path.endswith(ATTENTION_MODULES) else section.dropout
 
 
 def other_tokenizer(prepared: Prepared, fingerprint: str, name: str) -> ModelError:

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmkit.tokens.randomness import hash_integers, permute
 from llmkit.tokens.store import Split
 
 Block = tuple[np.ndarray, np.ndarray]
 """Inputs and labels, both int64 of the same length."""
-
-_MASK64 = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,14 @@ class Blocks:
     seed: int
 
     @property
-    def blocks_per_epoch(self) -> int:
+    def samples_per_epoch(self) -> int:
         """How many samples make one pass over all tokens."""
         return -(-len(self.split.stream) // self.block_size)
 
     def __getitem__(self, sample: int) -> Block:
-        epoch, place = divmod(sample, self.blocks_per_epoch)
+        epoch, place = divmod(sample, self.samples_per_epoch)
         shift = hash_integers(self.seed, epoch) % self.block_size if epoch else 0
-        number = permute(place, self.blocks_per_epoch, hash_integers(self.seed, epoch, 1))
+        number = permute(place, self.samples_per_epoch, hash_integers(self.seed, epoch, 1))
         return self.read(number, shift)
 
     def read(self, number: int, shift: int = 0) -> Block:
@@ -49,33 +48,3 @@ class Blocks:
         length = min(self.block_size, len(stream) - number * self.block_size)
         tokens = stream.read(shift + number * self.block_size - 1, length + 1)
         return tokens[:-1], tokens[1:]
-
-
-def permute(index: int, size: int, key: int) -> int:
-    """Where `index` goes in a random order of 0 ... size-1 that is fixed by `key`.
-
-    A four-round Feistel network over the next even number of bits, walked until it lands inside
-    (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002): a bijection without any table.
-    """
-    if size == 1:
-        return 0
-    half = -(-(size - 1).bit_length() // 2)
-    mask = (1 << half) - 1
-    while True:
-        left, right = index >> half, index & mask
-        for round_ in range(4):
-            left, right = right, left ^ (hash_integers(key, round_, right) & mask)
-        index = left << half | right
-        if index < size:
-            return index
-
-
-def hash_integers(*values: int) -> int:
-    """64 well-mixed bits of some integers: splitmix64's finalizer (Steele et al., 2014), chained."""
-    state = 0
-    for value in values:
-        state = (state + value + 0x9E3779B97F4A7C15) & _MASK64
-        state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _MASK64
-        state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _MASK64
-        state ^= state >> 31
-    return state

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from llmkit.errors import DataError
 
@@ -36,12 +37,19 @@ class Row:
     n_bytes: int
     """Of the text in UTF-8; the end-of-text token has none."""
     hash: str
+    sentence_ends: NDArray[np.integer[Any]] | None = None
+    """Number of the row's tokens up to the end of each sentence, rising; end-of-text belongs to none."""
+    continues_word: NDArray[np.bool_] | None = None
+    """For each token, whether it goes on with the word of the token before it."""
 
 
-def write_split(folder: Path, rows: Iterable[Row], dtype: np.dtype[Any]) -> None:
-    """Write `rows` as a `datasets` folder. The caller makes it atomic."""
+def write_split(folder: Path, rows: Iterable[Row], dtype: np.dtype[Any], *, sentences: bool = False) -> None:
+    """Write `rows` as a `datasets` folder, with `sentences` the two columns of sentences and words too.
+
+    The caller makes it atomic.
+    """
     folder.mkdir(parents=True)
-    schema = _schema(dtype)
+    schema = _schema(dtype, sentences)
     names: list[str] = []
     batches = _batches(rows, schema, dtype)
     batch = next(batches, None)
@@ -78,6 +86,12 @@ class Split:
         """All rows' ids, one after the other."""
         chunks = [chunk.flatten().to_numpy() for chunk in self.table.column("input_ids").chunks]
         return TokenStream([chunk for chunk in chunks if len(chunk)])
+
+    @cached_property
+    def continues_word(self) -> "BitStream":
+        """For all rows' ids, one after the other, whether each goes on with the word before it."""
+        chunks = [chunk.flatten() for chunk in self.table.column("continues_word").chunks]
+        return BitStream([chunk for chunk in chunks if len(chunk)])
 
     def __reduce__(self) -> tuple[type["Split"], tuple[Path]]:
         return Split, (self.folder,)  # data workers map the files again instead of copying them
@@ -116,7 +130,28 @@ class TokenStream:
         return max((int(chunk.max()) for chunk in self._chunks), default=0)
 
 
-def _schema(dtype: np.dtype[Any]) -> pa.Schema:
+class BitStream:
+    """Truth values of a whole split, eight a byte, never all unpacked."""
+
+    def __init__(self, chunks: list[pa.BooleanArray]) -> None:
+        self._bytes = [np.frombuffer(chunk.buffers()[1], np.uint8) for chunk in chunks]
+        self._offsets = [chunk.offset for chunk in chunks]
+        self._starts = np.cumsum([0, *map(len, chunks)], dtype=np.int64)
+
+    def read(self, start: int, length: int) -> NDArray[np.bool_]:
+        """`length` values from `start`, which is not negative; none stand behind the last."""
+        chunk = int(np.searchsorted(self._starts, start, side="right")) - 1
+        begin = start - int(self._starts[chunk])
+        end = min(begin + length, int(self._starts[chunk + 1]) - int(self._starts[chunk]))
+        first, last = begin + self._offsets[chunk], end + self._offsets[chunk]
+        bits = np.unpackbits(self._bytes[chunk][first >> 3 : (last + 7) >> 3], bitorder="little").view(bool)
+        piece = bits[first & 7 : (first & 7) + last - first]
+        if len(piece) == length:
+            return piece
+        return np.concatenate([piece, self.read(start + len(piece), length - len(piece))])
+
+
+def _schema(dtype: np.dtype[Any], sentences: bool = False) -> pa.Schema:
     fields: list[tuple[str, pa.DataType]] = [
         ("input_ids", pa.list_(pa.from_numpy_dtype(dtype))),
         ("source", pa.string()),
@@ -126,6 +161,8 @@ def _schema(dtype: np.dtype[Any]) -> pa.Schema:
         ("n_bytes", pa.int64()),
         ("hash", pa.string()),
     ]
+    if sentences:
+        fields += [("sentence_ends", pa.list_(pa.int32())), ("continues_word", pa.list_(pa.bool_()))]
     features = {name: _feature(kind) for name, kind in fields}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     return pa.schema(fields, metadata=metadata)
@@ -151,12 +188,16 @@ def _batches(rows: Iterable[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> It
 
 
 def _to_batch(rows: list[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> pa.RecordBatch:
-    lengths = [len(row.input_ids) for row in rows]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    values = np.concatenate([row.input_ids for row in rows]).astype(dtype, copy=False)
-    columns = [pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))]
-    columns += [pa.array([getattr(row, name) for row in rows], schema.field(name).type) for name in schema.names[1:]]
+    columns = []
+    for field in schema:
+        values = [getattr(row, field.name) for row in rows]
+        columns.append(_to_lists(values, field.type) if pa.types.is_list(field.type) else pa.array(values, field.type))
     return pa.record_batch(columns, schema=schema)
+
+
+def _to_lists(values: list[NDArray[Any]], kind: pa.ListType) -> pa.ListArray:
+    offsets = np.cumsum([0, *map(len, values)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(values), kind.value_type))
 
 
 def _write_dataset_files(folder: Path, names: list[str], schema: pa.Schema) -> None:

@@ -17,7 +17,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llmkit.errors import EnvironmentFault, ModelError
 
@@ -35,6 +35,8 @@ def load_tokenizer(path_or_name: str) -> PreTrainedTokenizerBase:
     Raises ModelError (nothing there, broken, or without a fast backend) and EnvironmentFault (hub out of reach).
     """
     folder = Path(path_or_name).expanduser()
+    if (vocabulary := _lone_vocabulary(folder)) is not None:
+        return _load_wordpiece(path_or_name, vocabulary)
     if folder.is_dir():
         if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZER_FILES):
             raise _unusable(path_or_name, "there is no tokenizer in this folder")
@@ -59,6 +61,30 @@ def _load(shown: str, source: str, *, local_files_only: bool) -> PreTrainedToken
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise _unusable(shown, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
     return tokenizer
+
+
+def _lone_vocabulary(path: Path) -> Path | None:
+    """A `vocab.txt`, as BERT's first releases have it, given itself or as all that a folder has of a tokenizer."""
+    if path.is_file() and path.name.endswith("vocab.txt"):
+        return path
+    others = ("tokenizer.json", "tokenizer_config.json", "config.json")
+    if (path / "vocab.txt").is_file() and not any((path / name).is_file() for name in others):
+        return path / "vocab.txt"
+    return None
+
+
+def _load_wordpiece(shown: str, vocabulary: Path) -> PreTrainedTokenizerBase:
+    """BERT's tokenizer over a vocabulary. The file does not say whether case is folded: it is, where no entry of it
+    has a capital letter."""
+    try:
+        tokens = vocabulary.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unusable(shown, f"vocab.txt cannot be read: {error}") from None
+    missing = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token not in tokens]
+    if missing:
+        raise _unusable(shown, f"its vocab.txt has no {', '.join(missing)}")
+    has_capitals = any(token != token.lower() for token in tokens if not token.startswith("["))
+    return BertTokenizer(str(vocabulary), do_lower_case=not has_capitals)
 
 
 def _unusable(path_or_name: str, reason: str) -> ModelError:
@@ -160,6 +186,22 @@ def encode_texts(
             pieces += [np.array(encoding.ids, dtype) for encoding in encodings]
     lengths = np.array([len(piece) for piece in pieces[1:]], np.int64)
     return np.concatenate(pieces), lengths
+
+
+def encode_with_offsets(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> Iterator[tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64], NDArray[np.int64]]]:
+    """For each text its ids, as `encode_texts` gives them, where in the text each begins, and the number of its word.
+
+    Words are those of the tokenizer: what its pre-tokenizer cuts a text into. Offsets are in characters.
+    """
+    dtype = id_dtype(tokenizer)
+    with _plain_encoding(_backend(tokenizer)) as backend:
+        for batch in _batches(texts):
+            for encoding in backend.encode_batch(batch, add_special_tokens=False):
+                n_tokens = len(encoding.ids)
+                starts = np.fromiter((start for start, _ in encoding.offsets), np.int64, n_tokens)
+                yield np.array(encoding.ids, dtype), starts, np.array(encoding.word_ids, np.int64)
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:

@@ -56,10 +56,11 @@ def plan_batches(train: Train, bytes_a_token: int, budget: int, world_size: int)
     return BatchPlan(train.global_batch_size, max(1, min(share, at_once)), world_size)
 
 
-def estimate_bytes_a_token(vocab_size: int, n_layer: int, width: int) -> int:
+def estimate_bytes_a_token(vocab_size: int, n_layer: int, width: int, output_share: float = 1.0) -> int:
     """Memory of one token in a training step: logits in bf16 and fp32 with their gradients, and 34 bytes a unit of
-    width and layer for activations (Korthikanti et al. 2022, equation 2, without the attention matrix)."""
-    return 12 * vocab_size + 34 * n_layer * width
+    width and layer for activations (Korthikanti et al. 2022, equation 2, without the attention matrix).
+    `output_share` of the tokens have logits."""
+    return round(12 * vocab_size * output_share) + 34 * n_layer * width
 
 
 @dataclass(frozen=True, slots=True)

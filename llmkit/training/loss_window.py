@@ -16,15 +16,20 @@ class LossWindow:
     def _reset(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
+        self.n_tokens = 0
+        self.waited = 0.0
         self.started = time.perf_counter()
 
     def restore(self, sums: dict[str, float], counts: dict[str, int]) -> None:
-        """Go on with the window of a checkpoint."""
+        """Go on with the window of a checkpoint; its speed starts anew."""
         self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
         self.counts = dict(counts)
 
-    def add_counts(self, counts: dict[str, int]) -> None:
-        self.n_last_step = next(iter(counts.values()))
+    def add_step(self, counts: dict[str, int], n_tokens: int, waited: float) -> None:
+        """The labels and tokens of one optimizer step over all ranks, and the seconds it waited for them here."""
+        self.n_last_step = n_tokens
+        self.n_tokens += n_tokens
+        self.waited += waited
         for name, count in counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
 
@@ -40,13 +45,15 @@ class LossWindow:
         self.started += seconds
 
     def drain(self) -> dict[str, float]:
-        """Mean losses, and tokens a second, since the last call."""
+        """Mean losses with their sum as `loss`, tokens a second, and the share of time that waited for data, since the
+        last call."""
         seconds = time.perf_counter() - self.started
         if torch.distributed.is_initialized():
             for value in self.sums.values():
                 torch.distributed.all_reduce(value)
         # The seventh digit of an fp32 loss is noise, and would differ with the cut of a batch.
         logged = {name: round(value.item() / max(1, self.counts[name]), 6) for name, value in self.sums.items()}
-        logged["tokens_per_second"] = next(iter(self.counts.values())) / seconds
+        logged = {"loss": round(sum(logged.values()), 6)} | logged
+        logged |= {"tokens_per_second": self.n_tokens / seconds, "data_wait": self.waited / seconds}
         self._reset()
         return logged

@@ -59,16 +59,17 @@ def measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
     return 2 * 2048 * 512 * 2048 / best
 
 
-def flops_a_token(model: PreTrainedModel, block_size: int) -> float:
+def flops_a_token(model: PreTrainedModel, block_size: int, output_share: float = 1.0) -> float:
     """Forward and backward: 6 N + 12 L d T (Chowdhery et al., PaLM, 2022, appendix B).
 
-    N counts every weight that is multiplied, the output layer included even where it is tied; looking
-    an embedding up costs nothing.
+    N counts every weight that is multiplied, the output layer included even where it is tied, for the share of the
+    tokens that go through it; looking an embedding up costs nothing.
     """
     config = model.config
     tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     n_matmul = sum(weight.numel() for weight in model.parameters() if weight.ndim >= 2 and id(weight) not in tables)
     output = cast(nn.Linear | None, model.get_output_embeddings())
-    if output is not None and id(output.weight) in tables:
-        n_matmul += output.weight.numel()
+    if output is not None:
+        counted = 0 if id(output.weight) in tables else 1
+        n_matmul += round((output_share - counted) * output.weight.numel())
     return float(6 * n_matmul + 12.0 * config.num_hidden_layers * config.hidden_size * block_size)

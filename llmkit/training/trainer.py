@@ -45,7 +45,18 @@ class Objective(Protocol):
 
     def collate(self, samples: Sequence[Any], /) -> Batch: ...
     def count(self, batch: Batch, /) -> dict[str, int]: ...
+    def count_tokens(self, batch: Batch, /) -> int: ...
     def sum_losses(self, model: nn.Module, batch: Batch, /) -> dict[str, Tensor]: ...
+
+
+class Samples(Protocol):
+    """The endless order of what is trained on; sample i is a function of i alone. See tokens/."""
+
+    block_size: int
+
+    @property
+    def samples_per_epoch(self) -> int: ...
+    def __getitem__(self, sample: int, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,7 @@ class Hooks:
     """What the pipeline does at intervals: `evaluate` gives held-out numbers, `loss` among them."""
 
     evaluate: Callable[[nn.Module], dict[str, Any]] | None
-    sample: Callable[[nn.Module], dict[str, Any]] | None
+    sample: Callable[[nn.Module], dict[str, Any] | None]
     log: Callable[[dict[str, Any]], None]
 
 
@@ -90,7 +101,7 @@ class LlmkitTrainer(Trainer):
         self,
         model: PreTrainedModel,
         objective: Objective,
-        samples: Any,
+        samples: Samples,
         *,
         run: RunFolder,
         train: Train,
@@ -105,7 +116,7 @@ class LlmkitTrainer(Trainer):
         self.first_step = 0
         self._window = LossWindow()
         self.stop_signal: int | None = None
-        super().__init__(model, build_arguments(run, train, optim, plan), train_dataset=samples)
+        super().__init__(model, build_arguments(run, train, optim, plan), train_dataset=cast(Any, samples))
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
 
@@ -138,7 +149,7 @@ class LlmkitTrainer(Trainer):
         """Micro-batches by number; has no length, so that the loop counts steps and not epochs."""
         sampler = StepSampler(self.plan.batches, self.args.process_index, self.first_step, self.plan.n_steps)
         return DataLoader(
-            self.samples,
+            cast(Any, self.samples),
             batch_sampler=sampler,
             collate_fn=self.objective.collate,
             # Its own generator: a loader draws a seed when it starts, which must not move the model's dropout.
@@ -152,14 +163,18 @@ class LlmkitTrainer(Trainer):
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], Any]:
         """The micro-batches of one optimizer step, and the counts of that step over all ranks."""
+        started = time.perf_counter()
         batches = [next(epoch_iterator) for _ in range(num_batches)]
+        waited = time.perf_counter() - started
         counted = [self.objective.count(batch) for batch in batches]
         counts = {name: sum(count[name] for count in counted) for name in counted[0]}
+        n_tokens = sum(self.objective.count_tokens(batch) for batch in batches)
         if self.args.world_size > 1:
-            total = torch.tensor(list(counts.values()), device=device)
+            total = torch.tensor([n_tokens, *counts.values()], device=device)
             torch.distributed.all_reduce(total)
-            counts = dict(zip(counts, total.tolist(), strict=True))
-        self._window.add_counts(counts)
+            n_tokens, *summed = total.tolist()
+            counts = dict(zip(counts, summed, strict=True))
+        self._window.add_step(counts, n_tokens, waited)
         return batches, counts
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
@@ -271,8 +286,9 @@ class LlmkitTrainer(Trainer):
                 hint="lower optim.learning_rate or raise optim.warmup_steps",
             )
         self.hooks.log({"kind": "eval", "step": self.state.global_step, **metrics})
-        if self.hooks.sample is not None and self.is_world_process_zero():
-            self.hooks.log({"kind": "sample", "step": self.state.global_step, **self.hooks.sample(model)})
+        written = self.hooks.sample(model) if self.is_world_process_zero() else None
+        if written is not None:
+            self.hooks.log({"kind": "sample", "step": self.state.global_step, **written})
         self._window.pause(time.perf_counter() - paused)
         loss, best = metrics["loss"], self.progress.best_loss
         if best is not None and loss >= best:

@@ -34,7 +34,7 @@ def test_sizes_are_those_of_gpt2(size: Any, millions: float) -> None:
 
 def test_own_fields_beat_the_size() -> None:
     config = gpt2_config(Model(size="tiny", n_embd=64, n_positions=99), tokenizer(), 32)
-    assert (config.n_embd, config.n_layer, config.n_positions) == (64, SIZES["tiny"]["n_layer"], 99)
+    assert (config.n_embd, config.n_layer, config.n_positions) == (64, SIZES["gpt2"]["tiny"]["n_layer"], 99)
     assert (config.vocab_size, config.bos_token_id, config.eos_token_id, config.pad_token_id) == (97, 5, 5, 6)
     assert gpt2_config(Model(), tokenizer(bos=None), 32).bos_token_id == 5
 

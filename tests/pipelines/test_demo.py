@@ -22,7 +22,7 @@ def test_missing_wheel_is_said_and_pythons_documentation_is_taken(
             raise EnvironmentFault("the wheel is missing", where="here", hint="install it")
 
     monkeypatch.setattr(demo, "prepare", prepare)
-    monkeypatch.setattr(demo, "pretrain_clm", lambda *_, **__: None)
+    monkeypatch.setattr(demo, "pretrain", lambda *_, **__: None)
     monkeypatch.setattr(demo, "evaluate", lambda *_, **__: {"bits_per_byte": 2.0, "n_bytes": 10})
     samples: list[dict[str, Any]] = [{"prompt": "a", "text": "b"}]
     monkeypatch.setattr(demo, "generate", lambda *_, **__: samples)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForMaskedLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
@@ -18,7 +18,7 @@ from llmkit.errors import DataError, ModelError, TrainingFailed, UsageError
 from llmkit.pipelines.evaluate import evaluate
 from llmkit.pipelines.generate import generate
 from llmkit.pipelines.prepare import prepare
-from llmkit.pipelines.pretrain_clm import pretrain_clm
+from llmkit.pipelines.pretrain import pretrain
 
 TINY = (
     "prepare.tokenizer.vocab_size=300", "prepare.split.validation=0.2", "prepare.split.test=0",
@@ -43,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    pretrain_clm(recipe(), data=data, out=out)
+    pretrain(recipe(), data=data, out=out)
     return out
 
 
@@ -111,11 +111,11 @@ def test_strided_evaluation_is_never_worse_here_and_says_what_it_is(run: Path) -
 
 def test_run_folder_in_use_is_refused(run: Path, data: Path) -> None:
     with pytest.raises(UsageError, match="not empty"):
-        pretrain_clm(recipe(), data=data, out=run)
+        pretrain(recipe(), data=data, out=run)
 
 
 def test_dry_run_writes_nothing(data: Path, tmp_path: Path) -> None:
-    facts = pretrain_clm(recipe(), data=data, out=tmp_path / "run", dry_run=True)
+    facts = pretrain(recipe(), data=data, out=tmp_path / "run", dry_run=True)
     assert facts["n_parameters"] > 0
     assert list(tmp_path.iterdir()) == []
 
@@ -129,7 +129,7 @@ def test_interrupted_run_resumes_to_the_same_weights(data: Path, run: Path, tmp_
     assert "saved at step 3 of 6; go on with: --resume" in done.stderr
     assert not (out / "model").exists()
     torch.set_num_threads(1)
-    pretrain_clm(load_recipe(out / "recipe.yaml"), data=data, out=out, resume=True)
+    pretrain(load_recipe(out / "recipe.yaml"), data=data, out=out, resume=True)
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
     assert [r["step"] for r in read_log(out) if r["kind"] == "train"] == [2, 4, 6]
 
@@ -154,17 +154,17 @@ def test_finished_run_resumes_without_training_and_exports_again(run: Path, data
     out = tmp_path / "run"
     shutil.copytree(run, out)
     shutil.rmtree(out / "model")
-    pretrain_clm(recipe(), data=data, out=out, resume=True)
+    pretrain(recipe(), data=data, out=out, resume=True)
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
     assert read_log(out) == read_log(run)
 
 
 def test_run_that_started_from_a_model_resumes_with_that_models_shape(run: Path, data: Path, tmp_path: Path) -> None:
     out, tiny = tmp_path / "run", recipe("model.n_layer=1", "train.save_steps=2", "train.sample_prompt=null")
-    pretrain_clm(tiny, data=data, out=out, model=str(run))
+    pretrain(tiny, data=data, out=out, model=str(run))
     shutil.rmtree(out / "model")
     shutil.rmtree(out / "checkpoints/step-6")
-    pretrain_clm(tiny, data=data, out=out, resume=True)
+    pretrain(tiny, data=data, out=out, resume=True)
     assert AutoModelForCausalLM.from_pretrained(out / "model").config.n_layer == 2
 
 
@@ -175,7 +175,7 @@ def test_damaged_newest_checkpoint_is_set_aside_and_training_goes_on(
     shutil.copytree(run, out)
     shutil.rmtree(out / "model")
     (out / "checkpoints/step-6/optimizer.pt").write_bytes(b"")
-    pretrain_clm(recipe(), data=data, out=out, resume=True)
+    pretrain(recipe(), data=data, out=out, resume=True)
     assert "step-6 is damaged: optimizer.pt has 0 bytes" in capsys.readouterr().err
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
     assert (out / "checkpoints/step-6.damaged").is_dir()
@@ -184,9 +184,9 @@ def test_damaged_newest_checkpoint_is_set_aside_and_training_goes_on(
 def test_refused_overwrite_leaves_the_old_run_alone(run: Path, data: Path) -> None:
     before = sorted(path.name for path in run.rglob("*"))
     with pytest.raises(UsageError, match="does not fit"):
-        pretrain_clm(recipe("model.n_positions=8"), data=data, out=run, overwrite=True)
+        pretrain(recipe("model.n_positions=8"), data=data, out=run, overwrite=True)
     with pytest.raises(UsageError, match="exclude each other"):
-        pretrain_clm(recipe(), data=data, out=run, overwrite=True, resume=True)
+        pretrain(recipe(), data=data, out=run, overwrite=True, resume=True)
     assert sorted(path.name for path in run.rglob("*")) == before
 
 
@@ -194,7 +194,7 @@ def test_wordpiece_model_reads_a_prompt_without_cls_and_sep(tmp_path: Path) -> N
     (tmp_path / "book.txt").write_text("却说曹操大喜。\n" * 80, encoding="utf-8")
     word = recipe("prepare.tokenizer.kind=wordpiece", "train.max_steps=1", "train.sample_prompt=null")
     prepare([str(tmp_path / "book.txt")], tmp_path / "data", word.prepare)
-    pretrain_clm(word, data=tmp_path / "data", out=tmp_path / "run")
+    pretrain(word, data=tmp_path / "data", out=tmp_path / "run")
     encoded = AutoTokenizer.from_pretrained(tmp_path / "run/model")("却说")
     assert set(encoded) == {"input_ids", "attention_mask"}
     assert len(encoded["input_ids"]) == 2
@@ -202,8 +202,8 @@ def test_wordpiece_model_reads_a_prompt_without_cls_and_sep(tmp_path: Path) -> N
 
 
 def test_dropout_of_a_hub_model_gives_way_to_the_recipes(run: Path, data: Path, tmp_path: Path) -> None:
-    pretrain_clm(recipe("train.max_steps=1", "model.dropout=0.25"), data=data, out=tmp_path / "wet", model=str(run))
-    pretrain_clm(recipe("train.max_steps=1"), data=data, out=tmp_path / "dry", model=str(tmp_path / "wet"))
+    pretrain(recipe("train.max_steps=1", "model.dropout=0.25"), data=data, out=tmp_path / "wet", model=str(run))
+    pretrain(recipe("train.max_steps=1"), data=data, out=tmp_path / "dry", model=str(tmp_path / "wet"))
     rates = [AutoModelForCausalLM.from_pretrained(tmp_path / n / "model").config.resid_pdrop for n in ("wet", "dry")]
     assert rates == [0.25, 0.0]
 
@@ -214,7 +214,7 @@ def test_saved_configuration_lets_others_generate_with_a_cache(run: Path) -> Non
 
 def test_run_and_data_can_be_moved_together(run: Path, data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path / "a/data")
-    pretrain_clm(recipe("train.max_steps=1"), data=tmp_path / "a/data", out=tmp_path / "a/run")
+    pretrain(recipe("train.max_steps=1"), data=tmp_path / "a/data", out=tmp_path / "a/run")
     (tmp_path / "a").rename(tmp_path / "b")
     assert evaluate(recipe(), model=str(tmp_path / "b/run"))["n_tokens"] > 0
 
@@ -224,7 +224,7 @@ def test_several_processes_are_refused_and_not_mixed(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="several processes"):
-        pretrain_clm(recipe(), data=data, out=tmp_path / "run")
+        pretrain(recipe(), data=data, out=tmp_path / "run")
 
 
 def test_lone_surrogate_in_a_text_to_score_is_no_crash(run: Path, tmp_path: Path) -> None:
@@ -234,13 +234,11 @@ def test_lone_surrogate_in_a_text_to_score_is_no_crash(run: Path, tmp_path: Path
 
 def test_resume_with_another_recipe_names_what_changed(run: Path, data: Path) -> None:
     with pytest.raises(UsageError, match=r"optim.learning_rate: 0.001 -> 0.5"):
-        pretrain_clm(recipe("optim.learning_rate=0.5"), data=data, out=run, resume=True)
+        pretrain(recipe("optim.learning_rate=0.5"), data=data, out=run, resume=True)
 
 
 def test_training_can_start_from_a_model(run: Path, data: Path, tmp_path: Path) -> None:
-    pretrain_clm(
-        recipe("train.max_steps=1", "optim.learning_rate=1e-9"), data=data, out=tmp_path / "on", model=str(run)
-    )
+    pretrain(recipe("train.max_steps=1", "optim.learning_rate=1e-9"), data=data, out=tmp_path / "on", model=str(run))
     before, after = (AutoModelForCausalLM.from_pretrained(p / "model").state_dict() for p in (run, tmp_path / "on"))
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
@@ -250,7 +248,7 @@ def test_model_with_another_tokenizer_is_refused_with_both_fingerprints(run: Pat
     other = recipe("prepare.tokenizer.vocab_size=270")
     prepare([str(tmp_path / "other.txt")], tmp_path / "data", other.prepare)
     for call in (
-        lambda: pretrain_clm(other, data=tmp_path / "data", out=tmp_path / "run", model=str(run)),
+        lambda: pretrain(other, data=tmp_path / "data", out=tmp_path / "run", model=str(run)),
         lambda: evaluate(other, model=str(run), data=[str(tmp_path / "data")]),
     ):
         with pytest.raises(ModelError, match=r"another tokenizer \([0-9a-f]{12}\) than the model's \([0-9a-f]{12}\)"):
@@ -259,7 +257,7 @@ def test_model_with_another_tokenizer_is_refused_with_both_fingerprints(run: Pat
 
 def test_block_longer_than_the_model_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="block_size 16 does not fit the model's 8 positions"):
-        pretrain_clm(recipe("model.n_positions=8"), data=data, out=tmp_path / "run")
+        pretrain(recipe("model.n_positions=8"), data=data, out=tmp_path / "run")
 
 
 def test_tokenizer_larger_than_the_model_is_refused_before_training(run: Path, data: Path, tmp_path: Path) -> None:
@@ -268,9 +266,9 @@ def test_tokenizer_larger_than_the_model_is_refused_before_training(run: Path, d
     small.save_pretrained(tmp_path / "small")
     AutoTokenizer.from_pretrained(run / "model").save_pretrained(tmp_path / "small")
     with pytest.raises(ModelError, match=r"the tokenizer has \d+ entries, the model's embedding only 100"):
-        pretrain_clm(recipe(), data=data, out=tmp_path / "run", model=str(tmp_path / "small"))
+        pretrain(recipe(), data=data, out=tmp_path / "run", model=str(tmp_path / "small"))
     assert not (tmp_path / "run").exists()
-    pretrain_clm(
+    pretrain(
         recipe("model.resize_embeddings=true", "train.max_steps=1"), data=data, out=tmp_path / "grown",
         model=str(tmp_path / "small"),
     )  # fmt: skip
@@ -286,7 +284,7 @@ def test_model_whose_tokenizer_pads_with_eos_gets_a_pad_row_and_trains(run: Path
     (tmp_path / "text.txt").write_text("their own words, once more and again\n" * 60)
     own = recipe(f"prepare.tokenizer.path={tmp_path / 'theirs'}", "train.max_steps=1")
     prepare([str(tmp_path / "text.txt")], tmp_path / "data", own.prepare)
-    pretrain_clm(own, data=tmp_path / "data", out=tmp_path / "run", model=str(tmp_path / "theirs"))
+    pretrain(own, data=tmp_path / "data", out=tmp_path / "run", model=str(tmp_path / "theirs"))
     saved = AutoTokenizer.from_pretrained(tmp_path / "run/model")
     assert saved.pad_token_id not in (None, saved.eos_token_id)
     grown = AutoModelForCausalLM.from_pretrained(tmp_path / "run/model").get_input_embeddings().num_embeddings
@@ -294,22 +292,30 @@ def test_model_whose_tokenizer_pads_with_eos_gets_a_pad_row_and_trains(run: Path
     assert evaluate(own, model=str(tmp_path / "theirs"), data=[str(tmp_path / "data")])["n_tokens"] > 0
 
 
-def test_masked_model_is_refused_where_text_is_written(tmp_path: Path) -> None:
+def test_model_that_predicts_no_tokens_is_refused_where_text_is_written(tmp_path: Path) -> None:
     config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
-    BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "bert")
     for call in (
         lambda: generate(recipe().generate, model=str(tmp_path / "bert"), prompts=["x"]),
         lambda: evaluate(recipe(), model=str(tmp_path / "bert"), data=["x.txt"]),
     ):
-        with pytest.raises(UsageError, match="BertForMaskedLM") as caught:
+        with pytest.raises(UsageError, match="BertForSequenceClassification") as caught:
             call()
-        assert "pretrain-mlm" in str(caught.value)
+        assert "finetune-cls" in str(caught.value)
+
+
+def test_masked_model_is_refused_as_the_start_of_a_causal_one(data: Path, tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
+    with pytest.raises(UsageError, match="masked language model") as caught:
+        pretrain(recipe(), data=data, out=tmp_path / "run", model=str(tmp_path / "bert"))
+    assert "pretrain-mlm" in str(caught.value)
 
 
 def test_huge_learning_rate_ends_with_exit_code_5_and_no_model(data: Path, tmp_path: Path) -> None:
     wild = recipe("optim.learning_rate=1e30", "optim.warmup_steps=0", "optim.max_grad_norm=0")
     with pytest.raises(TrainingFailed) as caught:
-        pretrain_clm(wild, data=data, out=tmp_path / "run")
+        pretrain(wild, data=data, out=tmp_path / "run")
     assert caught.value.exit_code == 5
     assert not (tmp_path / "run/model").exists()
 
@@ -322,7 +328,7 @@ def test_model_that_does_not_exist_is_exit_code_6(name: str) -> None:
 
 def test_data_that_is_no_prepared_folder_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a prepared folder") as caught:
-        pretrain_clm(recipe(), data=tmp_path, out=tmp_path / "run")
+        pretrain(recipe(), data=tmp_path, out=tmp_path / "run")
     assert "llmkit prepare" in str(caught.value)
 
 
@@ -333,13 +339,13 @@ def test_same_prompt_and_seed_write_the_same_text(run: Path) -> None:
 
 def test_minutes_become_a_recorded_number_of_steps(data: Path, tmp_path: Path) -> None:
     timed = recipe("train.max_steps=null", "train.max_minutes=0.01", "train.sample_prompt=null")
-    result = pretrain_clm(timed, data=data, out=tmp_path / "run")
+    result = pretrain(timed, data=data, out=tmp_path / "run")
     manifest = json.loads((tmp_path / "run/manifest.json").read_text())
     assert result["training"]["steps"] == manifest["plan"]["n_steps"] > 1
 
 
 def test_loss_of_the_first_step_is_that_of_a_uniform_guess(data: Path, tmp_path: Path) -> None:
-    pretrain_clm(recipe("train.max_steps=1", "train.log_steps=1"), data=data, out=tmp_path / "run")
+    pretrain(recipe("train.max_steps=1", "train.log_steps=1"), data=data, out=tmp_path / "run")
     first = next(record for record in read_log(tmp_path / "run") if record["kind"] == "train")
     vocab = len(AutoTokenizer.from_pretrained(data / "tokenizer"))
     assert first["loss"] == pytest.approx(F.cross_entropy(torch.zeros(1, vocab), torch.tensor([0])).item(), abs=0.15)

@@ -5,31 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tiny import make_split
 
-from llmkit.tokens.blocks import Blocks, permute
+from llmkit.tokens.blocks import Blocks
 from llmkit.tokens.store import Split
-
-
-@given(size=st.integers(1, 3000), key=st.integers(0, 2**64 - 1))
-@settings(max_examples=40, deadline=None)
-def test_permute_is_a_bijection(size: int, key: int) -> None:
-    assert sorted(permute(index, size, key) for index in range(size)) == list(range(size))
-
-
-def test_permute_moves_most_and_differs_by_key() -> None:
-    first = [permute(index, 1000, 1) for index in range(1000)]
-    second = [permute(index, 1000, 2) for index in range(1000)]
-    assert sum(a == b for a, b in zip(first, range(1000), strict=True)) < 20
-    assert sum(a == b for a, b in zip(first, second, strict=True)) < 20
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 5])
 def test_every_token_is_a_label_exactly_once_an_epoch(tiny_split: Split, epoch: int) -> None:
     blocks = Blocks(tiny_split, block_size=16, seed=3)
-    n = blocks.blocks_per_epoch
+    n = blocks.samples_per_epoch
     labels = np.concatenate([blocks[epoch * n + i][1] for i in range(n)])
     everything = tiny_split.stream.read(0, len(tiny_split.stream))
     assert sorted(labels) == sorted(everything)
@@ -40,7 +25,7 @@ def test_inputs_are_the_tokens_just_before_the_labels(tiny_split: Split) -> None
     blocks = Blocks(tiny_split, block_size=16, seed=3)
     stream = tiny_split.stream.read(0, len(tiny_split.stream))
     before = {tuple(stream[p : p + 5]): stream[p - 1] for p in range(len(stream) - 5)}
-    for number in range(3 * blocks.blocks_per_epoch):
+    for number in range(3 * blocks.samples_per_epoch):
         inputs, labels = blocks[number]
         assert (inputs[1:] == labels[:-1]).all()
         if len(labels) >= 5 and tuple(labels[:5]) in before:
@@ -55,7 +40,7 @@ def test_first_token_is_predicted_from_the_end_of_text(tiny_split: Split) -> Non
 
 def test_later_epochs_cut_elsewhere_and_in_another_order(tiny_split: Split) -> None:
     blocks = Blocks(tiny_split, block_size=16, seed=3)
-    n = blocks.blocks_per_epoch
+    n = blocks.samples_per_epoch
     epochs = [{tuple(blocks[e * n + i][1]) for i in range(n)} for e in range(3)]
     assert not epochs[0] & epochs[1]
     assert not epochs[1] & epochs[2]
@@ -71,5 +56,5 @@ def test_sample_is_a_function_of_its_number_alone(tiny_split: Split) -> None:
 def test_text_shorter_than_a_block_is_kept_whole(tmp_path: Path) -> None:
     split = make_split(tmp_path / "short", n_documents=1, length=5)
     blocks = Blocks(split, block_size=64, seed=0)
-    assert blocks.blocks_per_epoch == 1
+    assert blocks.samples_per_epoch == 1
     assert blocks[0][1].tolist() == split.stream.read(0, 5).tolist()

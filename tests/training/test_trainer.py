@@ -43,7 +43,7 @@ def make_trainer(
     trainer = LlmkitTrainer(
         model, objective or CausalLM(pad_token_id=0), Blocks(split, BLOCK, section.seed), run=folder, train=section,
         optim=optim or Optim(learning_rate=1e-2, max_grad_norm=0.5), plan=plan,
-        hooks=Hooks(evaluate, None, log.append),
+        hooks=Hooks(evaluate, lambda model: None, log.append),
     )  # fmt: skip
     return trainer, log
 
@@ -108,7 +108,7 @@ def test_resumed_run_ends_with_the_same_weights_bit_for_bit(
     )
     straight.fit()
     stopped, _ = make_trainer(tmp_path / "stopped", tiny_split, make_gpt2(dropout=0.1), n_steps=7, optim=optim)
-    stopped.hooks = Hooks(None, None, lambda record: _raise_at(record, 6))
+    stopped.hooks = Hooks(None, lambda model: None, lambda record: _raise_at(record, 6))
     with pytest.raises(KeyboardInterrupt):
         stopped.fit()
     checkpoint, manifest, _ = find_checkpoint(tmp_path / "stopped/checkpoints")

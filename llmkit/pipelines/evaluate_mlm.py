@@ -1,0 +1,96 @@
+"""Score a BERT on the fixed masks and pairs of a prepared split or of raw text."""
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers import BertForPreTraining, PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.config.evaluate import Evaluate
+from llmkit.config.mlm import Mlm
+from llmkit.config.prepare import Prepare
+from llmkit.errors import DataError, UsageError
+from llmkit.evaluation.masked_lm import evaluate_masked_lm, to_metrics
+from llmkit.evaluation.pseudo_perplexity import score_documents
+from llmkit.models.loading import longest_context
+from llmkit.objectives.masked_lm import MaskedLM
+from llmkit.text.chinese_words import choose_word_cutter
+from llmkit.text.readers import read_documents
+from llmkit.text.sources import find_files
+from llmkit.tokens.pairs import Pairs, make_pairs
+from llmkit.tokens.prepared import Prepared
+from llmkit.tokens.rows import encode_rows
+from llmkit.tokens.sentences import Sentences
+from llmkit.tokens.store import Split, write_split
+from llmkit.tokens.tokenizer import id_dtype
+
+
+def pairs_of(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_size: int, seed: int) -> Pairs:
+    """The examples of a split, as the recipe wants them."""
+    return make_pairs(
+        Sentences(split), tokenizer, block_size, seed,
+        nsp=mlm.nsp, mask_share=mlm.mask_share, whole_words=mlm.whole_words, short_share=mlm.short_share,
+    )  # fmt: skip
+
+
+def score_prepared(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prepared: Prepared, split: str, settings: Evaluate,
+    mlm: Mlm, block_size: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Metrics over a whole split of a prepared folder."""
+    metrics = _score(network, tokenizer, prepared.split(split), settings, mlm, block_size)
+    metrics["method"] |= {"data": prepared.path.name, "split": split}
+    return metrics
+
+
+def score_text(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, files: Sequence[str], prepare: Prepare,
+    settings: Evaluate, mlm: Mlm,
+) -> dict[str, Any]:  # fmt: skip
+    """Metrics over text files as they are, uncleaned.
+
+    Raises:
+        DataError: no text.
+    """
+    documents = (
+        # Lone surrogates, which JSON can spell, cannot be encoded.
+        replace(document, text=document.text.encode("utf-8", "replace").decode())
+        for document in read_documents(find_files(files), prepare.read, [])
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        totals: Counter[str] = Counter()
+        rows = encode_rows(documents, tokenizer, totals, choose_word_cutter(prepare.chinese_words))
+        write_split(Path(folder) / "text", rows, id_dtype(tokenizer), sentences=True)
+        if not totals["sentences"]:
+            raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
+        metrics = _score(network, tokenizer, Split(Path(folder) / "text"), settings, mlm, None)
+    metrics["method"] |= {"data": ", ".join(Path(file).name for file in files)}
+    return metrics
+
+
+def _score(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: Split, settings: Evaluate, mlm: Mlm,
+    block_size: int | None,
+) -> dict[str, Any]:  # fmt: skip
+    positions = longest_context(network)
+    block = settings.block_size or block_size or positions or 512
+    if positions is not None and block > positions:
+        what = f"block_size {block} does not fit the model's {positions} positions"
+        raise UsageError(what, where="evaluate.block_size", hint=f"set evaluate.block_size to {positions} or less")
+    if not isinstance(network, BertForPreTraining):
+        mlm = mlm.model_copy(update={"nsp": False})  # nothing in the model judges pairs
+    pairs = pairs_of(split, tokenizer, mlm, block, settings.seed)
+    objective = MaskedLM(tokenizer.pad_token_id, mlm.nsp)
+    how: dict[str, Any] = {"batch_size": settings.batch_size, "precision": settings.precision}
+    metrics = to_metrics(evaluate_masked_lm(network, pairs, objective, **how), objective.relation)
+    if settings.pseudo_perplexity:
+        records = score_documents(network, pairs, max_tokens=settings.pseudo_perplexity, **how)
+        nats, n_tokens = (sum(record[key] for record in records) for key in ("nats", "n_tokens"))
+        metrics |= {"pseudo_perplexity": math.exp(min(700.0, nats / max(1, n_tokens))), "documents": records}
+    method: dict[str, Any] = {"examples": {True: "pairs", "order": "ordered pairs", False: "full sentences"}[mlm.nsp]}
+    method |= {"block_size": block, "mask_share": mlm.mask_share, "whole_words": mlm.whole_words}
+    return metrics | {"method": method | {"seed": settings.seed, "precision": settings.precision}}

@@ -1,0 +1,116 @@
+"""What pretraining of BERT brings to pipelines/pretrain.py."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.config.evaluate import Evaluate
+from llmkit.config.recipe import Recipe
+from llmkit.errors import DataError, say
+from llmkit.evaluation.masked_lm import evaluate_masked_lm, to_metrics
+from llmkit.generation.fill_in import fill_masks
+from llmkit.models.bert import Bert, build_bert, open_bert
+from llmkit.models.loading import longest_context
+from llmkit.objectives.masked_lm import MaskedLM
+from llmkit.pipelines.evaluate_mlm import pairs_of, score_prepared
+from llmkit.pipelines.starting_model import fit_to_data
+from llmkit.tokens.pairs import Pairs
+from llmkit.tokens.prepared import Prepared
+from llmkit.tokens.rows import can_mask
+from llmkit.tokens.store import Split
+from llmkit.training.trainer import Plan
+
+
+@dataclass(frozen=True)
+class MaskedTask:
+    """Masked tokens, and pairs of segments unless the recipe has none."""
+
+    recipe: Recipe
+    prepared: Prepared
+    tokenizer: PreTrainedTokenizerBase
+
+    def __post_init__(self) -> None:
+        """Raises DataError where the tokenizer has no mask."""
+        if not can_mask(self.tokenizer):
+            hint = "prepare it again with -s prepare.tokenizer.kind=wordpiece, or with a BERT's own tokenizer"
+            what = "the data's tokenizer has no [MASK], [CLS] and [SEP]"
+            raise DataError(what, where=str(self.prepared.tokenizer_path), hint=hint)
+
+    @property
+    def output_share(self) -> float:
+        return self.recipe.mlm.mask_share
+
+    @cached_property
+    def objective(self) -> MaskedLM:
+        return MaskedLM(self.tokenizer.pad_token_id, self.recipe.mlm.nsp)
+
+    @cached_property
+    def samples(self) -> Pairs:
+        return self._pairs(self.prepared.split("train"), self.recipe.train.seed)
+
+    def _pairs(self, split: Split, seed: int) -> Pairs:
+        return pairs_of(split, self.tokenizer, self.recipe.mlm, self.recipe.train.block_size, seed)
+
+    def build_model(self) -> PreTrainedModel:
+        train = self.recipe.train
+        pairs = self.recipe.mlm.nsp is not False
+        return build_bert(self.recipe.model, self.tokenizer, train.block_size, train.seed, pairs=pairs)
+
+    def open_model(self, path: str) -> PreTrainedModel:
+        return open_bert(path)[0]
+
+    def start_from(self, name: str) -> PreTrainedModel:
+        notes: list[str] = []
+
+        def open_model(path: str) -> Bert:
+            model, found = open_bert(path, pairs=self.recipe.mlm.nsp is not False, seed=self.recipe.train.seed)
+            notes.extend(found)
+            return model
+
+        network = fit_to_data(name, open_model, self.recipe.model, self.prepared, self.tokenizer)
+        for note in notes:
+            say(note)
+        return network
+
+    def describe(self) -> dict[str, Any]:
+        said = {"chinese_words": "characters"}
+        if self.recipe.mlm.whole_words:
+            said = {"chinese_words": self.prepared.manifest["sentences"]["chinese_words"]}
+        if self.recipe.mlm.nsp is True:
+            several = self.samples.sentences.n_documents > 1
+            said["not_next"] = "from another document" if several else "from a distant passage"
+            if not several:
+                say("the text is one document: what is not next comes from a distant passage of it")
+        return said
+
+    def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
+        pairs = self._pairs(self.prepared.split("validation"), self.recipe.evaluate.seed)
+        sums = evaluate_masked_lm(
+            network, pairs, self.objective, batch_size=plan.batches.micro_batch_size, precision=plan.precision,
+            max_examples=self.recipe.train.max_eval_blocks,
+        )  # fmt: skip
+        return to_metrics(sums, self.objective.relation)
+
+    def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
+        prompt = self.recipe.train.sample_prompt
+        if not prompt:
+            return None
+        best = [fills[0] for fills in fill_masks(network, self.tokenizer, [prompt], 1)[0].masks]
+        return {"prompt": prompt, "text": ", ".join(f"{fill.token} {fill.probability:.1%}" for fill in best)}
+
+    def score(self, network: PreTrainedModel, settings: Evaluate) -> dict[str, Any]:
+        recipe = self.recipe
+        return score_prepared(
+            network, self.tokenizer, self.prepared, "validation", settings, recipe.mlm, recipe.train.block_size
+        )
+
+    def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
+        self.tokenizer.model_max_length = longest_context(network) or self.recipe.train.block_size
+        return self.tokenizer
+
+    def describe_model(self) -> tuple[str, str, str]:
+        if self.recipe.mlm.nsp is False:
+            return "fill-mask", "masked language model", "AutoModelForMaskedLM"
+        return "fill-mask", "masked language model with a head for sentence pairs", "BertForPreTraining"

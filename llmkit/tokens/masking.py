@@ -1,0 +1,81 @@
+"""Choose which tokens a masked language model must guess, and what stands in their place.
+
+As in Devlin et al. 2018, section 3.1, and its create_pretraining_data.py: a fixed share of the tokens of each sequence,
+taken word by word in a random order; of these 80 % become the mask token, 10 % any token, 10 % stay. A word that is
+longer than what is left of the share is passed over.
+
+Knows nothing of where sequences come from.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+Ids = NDArray[np.int64]
+
+MASK_SHARE_OF_CHOSEN = 0.8
+RANDOM_SHARE_OF_CHOSEN = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class MaskVocabulary:
+    """What masking must know of a tokenizer."""
+
+    mask_id: int
+    ordinary: Ids
+    """Ids that are no special tokens: only these are guessed, and only these are put in at random."""
+    is_special: NDArray[np.bool_]
+    """By id."""
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "MaskVocabulary":
+        is_special = np.zeros(len(tokenizer), bool)
+        is_special[tokenizer.all_special_ids] = True
+        return cls(int(tokenizer.mask_token_id), np.flatnonzero(~is_special), is_special)
+
+
+def choose_masked(
+    maskable: NDArray[np.bool_], continues_word: NDArray[np.bool_], share: float, draws: NDArray[np.floating[Any]]
+) -> NDArray[np.int64]:
+    """Places of the tokens to guess, rising: `share` of the maskable ones, at least one, whole words only.
+
+    A word is a maskable token and the maskable ones behind it that continue it. `draws` in [0, 1), as many as
+    tokens, put the words in order.
+    """
+    places = np.flatnonzero(maskable)
+    if not len(places):
+        return places
+    starts = ~continues_word[places]
+    starts[0] = True
+    starts[1:] |= np.diff(places) > 1
+    firsts = np.flatnonzero(starts)
+    n_words = len(firsts)
+    left = max(1, round(share * len(places)))
+    if n_words == len(places):
+        return np.sort(places[np.argsort(draws[:n_words], kind="stable")[:left]])
+    lengths = np.diff(firsts, append=len(places)).tolist()
+    chosen = []
+    for word in np.argsort(draws[:n_words], kind="stable").tolist():
+        if lengths[word] <= left:
+            left -= lengths[word]
+            chosen.append(word)
+            if not left:
+                break
+    is_chosen = np.zeros(n_words, bool)
+    is_chosen[chosen] = True
+    masked: NDArray[np.int64] = places[is_chosen[np.cumsum(starts) - 1]]
+    return masked
+
+
+def corrupt(ids: Ids, masked: NDArray[np.int64], vocabulary: MaskVocabulary, draws: NDArray[np.floating[Any]]) -> Ids:
+    """The ids with what the model gets to see at the masked places. `draws`: two for each of these."""
+    kind, which = draws[: len(masked)], draws[len(masked) : 2 * len(masked)]
+    random_ids = vocabulary.ordinary[(which * len(vocabulary.ordinary)).astype(np.int64)]
+    seen = np.where(kind < MASK_SHARE_OF_CHOSEN + RANDOM_SHARE_OF_CHOSEN, random_ids, ids[masked])
+    seen[kind < MASK_SHARE_OF_CHOSEN] = vocabulary.mask_id
+    out = ids.copy()
+    out[masked] = seen
+    return out

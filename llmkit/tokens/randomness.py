@@ -1,0 +1,50 @@
+"""Everything random in the data, computed from integers and from no generator's state.
+
+That is what makes a run exact to resume at any point, with any number of workers and ranks. The numbers are the
+same on every machine and with every version of numpy.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MASK64 = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def hash_integers(*values: int) -> int:
+    """64 well-mixed bits of some integers: splitmix64's finalizer (Steele et al., 2014), chained."""
+    state = 0
+    for value in values:
+        state = (state + value + _GOLDEN) & _MASK64
+        state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _MASK64
+        state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _MASK64
+        state ^= state >> 31
+    return state
+
+
+def draw_uniforms(key: int, size: int) -> NDArray[np.float64]:
+    """`size` numbers in [0, 1) of 53 random bits each: splitmix64 with the state `key`, vectorized."""
+    with np.errstate(over="ignore"):
+        state = np.uint64(key) + np.arange(1, size + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
+        state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return (state >> np.uint64(11) ^ state >> np.uint64(42)) * 2.0**-53
+
+
+def permute(index: int, size: int, key: int) -> int:
+    """Where `index` goes in a random order of 0 ... size-1 that is fixed by `key`.
+
+    A four-round Feistel network over the next even number of bits, walked until it lands inside
+    (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002): a bijection without any table.
+    """
+    if size == 1:
+        return 0
+    half = -(-(size - 1).bit_length() // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = index >> half, index & mask
+        for round_ in range(4):
+            left, right = right, left ^ (hash_integers(key, round_, right) & mask)
+        index = left << half | right
+        if index < size:
+            return index

@@ -1,0 +1,95 @@
+"""Turn documents into rows of the store: ids, and where wanted the ends of sentences and the joints of words.
+
+Sentences and words are found in the text and carried over to tokens by their offsets, so the ids are the same with
+and without them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from llmkit.text.chinese_words import find_word_interiors
+from llmkit.text.documents import Document, hash_text
+from llmkit.text.sentences import find_sentence_ends
+from llmkit.tokens.store import Ids, Row
+from llmkit.tokens.tokenizer import (
+    count_unknown,
+    encode_texts,
+    encode_with_offsets,
+    end_of_text_id,
+    id_dtype,
+)
+
+CHARACTERS_A_BATCH = 500_000
+
+
+def can_mask(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether BERT can be trained with this tokenizer, so that sentences are worth their place."""
+    return None not in (tokenizer.mask_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
+
+
+def encode_rows(
+    documents: Iterable[Document],
+    tokenizer: PreTrainedTokenizerBase,
+    totals: Counter[str],
+    word_cutter: str | None = None,
+) -> Iterator[Row]:
+    """A row for each document or part of one; a document's last part ends in the end-of-text token.
+
+    With a `word_cutter` of text/chinese_words.py sentences and words are stored too. `totals` counts documents,
+    characters, bytes, tokens, unknown_tokens, and sentences where they are found.
+    """
+    encode = _encode if word_cutter is None else partial(_encode_with_sentences, word_cutter)
+    end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
+    for batch in _batch(documents):
+        for document, (ids, ends, continues) in zip(batch, encode(batch, tokenizer), strict=True):
+            totals["unknown_tokens"] += count_unknown(ids, tokenizer)
+            if document.last:
+                ids = np.concatenate([ids, end])
+                continues = None if continues is None else np.append(continues, False)
+            n_bytes = len(document.text.encode())
+            totals.update(documents=int(document.last), characters=len(document.text), bytes=n_bytes, tokens=len(ids))
+            if ends is not None:
+                totals["sentences"] += len(ends)
+            place = (document.source, document.index, document.part)
+            yield Row(ids, *place, len(document.text), n_bytes, hash_text(document.text), ends, continues)
+
+
+Encoded = tuple[Ids, NDArray[np.int64] | None, NDArray[np.bool_] | None]
+"""Ids, ends of sentences and joints of words of one document."""
+
+
+def _encode(documents: list[Document], tokenizer: PreTrainedTokenizerBase) -> Iterator[Encoded]:
+    ids, lengths = encode_texts(tokenizer, [document.text for document in documents])
+    for stop, length in zip(np.cumsum(lengths), lengths, strict=True):
+        yield ids[stop - length : stop], None, None
+
+
+def _encode_with_sentences(
+    word_cutter: str, documents: list[Document], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[Encoded]:
+    encoded = encode_with_offsets(tokenizer, [document.text for document in documents])
+    for document, (ids, starts, words) in zip(documents, encoded, strict=True):
+        ends = np.searchsorted(starts, find_sentence_ends(document.text), side="left")
+        ends = ends[np.diff(ends, prepend=0) > 0]  # a sentence of white space has no tokens
+        continues = np.diff(words, prepend=-1) == 0
+        if word_cutter != "characters":
+            continues |= find_word_interiors(document.text)[starts]
+        yield ids, ends, continues
+
+
+def _batch(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if size >= CHARACTERS_A_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -4,9 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, GPT2Config, GPT2LMHeadModel
 
+from llmkit.tokens.masking import MaskVocabulary
+from llmkit.tokens.pairs import NSP, Pairs
+from llmkit.tokens.sentences import Sentences
 from llmkit.tokens.store import Row, Split, write_split
+
+Bert = BertForPreTraining | BertForMaskedLM
 
 
 def make_split(folder: Path, n_documents: int, length: int, seed: int = 0) -> Split:
@@ -45,6 +50,22 @@ def make_documents(n_documents: int, n_parts: int, n_sentences: int, seed: int =
         [[rng.integers(5, 100, rng.integers(3, 21)).tolist() for _ in range(n_sentences)] for _ in range(n_parts)]
         for _ in range(n_documents)
     ]
+
+
+def make_pairs(split: Split, nsp: NSP = True, block_size: int = 64, seed: int = 0, **more: float) -> Pairs:
+    """Examples with [CLS] 2, [SEP] 3, [MASK] 4 and ordinary ids from 5 to 99."""
+    vocabulary = MaskVocabulary(4, np.arange(5, 100), np.arange(100) < 5)
+    return Pairs(Sentences(split), vocabulary, 2, 3, block_size, seed, nsp, **more)
+
+
+def make_bert(kind: type[Bert] = BertForPreTraining, seed: int = 0, dropout: float = 0.0, **more: float) -> Bert:
+    """Two layers, 32 wide, 100 ids."""
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=100, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, hidden_dropout_prob=dropout, attention_probs_dropout_prob=0.0, **more,
+    )  # fmt: skip
+    return kind(config)
 
 
 def make_gpt2(seed: int = 0, vocab_size: int = 50, n_positions: int = 16, dropout: float = 0.0) -> GPT2LMHeadModel:

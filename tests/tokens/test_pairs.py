@@ -9,22 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import make_documents, make_sentence_split
+from tiny import make_documents, make_pairs, make_sentence_split
 
 from llmkit.errors import DataError
-from llmkit.tokens.masking import MaskVocabulary
-from llmkit.tokens.pairs import IS_NEXT, IS_NOT_NEXT, NO_PAIR, NSP, Example, Pairs, _truncate
+from llmkit.tokens.pairs import IS_NEXT, IS_NOT_NEXT, NO_PAIR, NSP, Example, _truncate
 from llmkit.tokens.randomness import draw_uniforms
 from llmkit.tokens.sentences import Sentences
 from llmkit.tokens.store import Split
 
 CLS, SEP, MASK = 2, 3, 4
-VOCABULARY = MaskVocabulary(MASK, np.arange(5, 100), np.arange(100) < 5)
 CONTINUES = set(range(70, 100))
-
-
-def make(split: Split, nsp: NSP = True, block_size: int = 64, seed: int = 0, **more: float) -> Pairs:
-    return Pairs(Sentences(split), VOCABULARY, CLS, SEP, block_size, seed, nsp, **more)
 
 
 @pytest.fixture
@@ -61,7 +55,7 @@ class Plain:
 
 
 def test_two_hundred_examples_agree_with_a_plain_reading_of_the_paper(split: Split) -> None:
-    plain, pairs = Plain(split), make(split)
+    plain, pairs = Plain(split), make_pairs(split)
     masked, kinds, n_tokens = 0, Counter[str](), 0
     for number in range(200):
         example = pairs[number]
@@ -102,7 +96,7 @@ def test_two_hundred_examples_agree_with_a_plain_reading_of_the_paper(split: Spl
 
 
 def test_half_of_the_pairs_are_next_ones(split: Split) -> None:
-    pairs = make(split)
+    pairs = make_pairs(split)
     relations = [pairs[number].relation for number in range(2000)]
     assert abs(np.mean(relations) - 0.5) < 0.03
     assert set(relations) == {IS_NEXT, IS_NOT_NEXT}
@@ -111,7 +105,7 @@ def test_half_of_the_pairs_are_next_ones(split: Split) -> None:
 def test_random_pair_never_comes_from_the_same_document_even_of_many_parts(tmp_path: Path) -> None:
     lopsided = [*make_documents(1, 9, 20), *make_documents(2, 1, 2, seed=1)]
     split = make_sentence_split(tmp_path / "train", lopsided)
-    plain, pairs = Plain(split), make(split)
+    plain, pairs = Plain(split), make_pairs(split)
     for number in range(500):
         example = pairs[number]
         if example.relation == IS_NOT_NEXT:
@@ -121,7 +115,7 @@ def test_random_pair_never_comes_from_the_same_document_even_of_many_parts(tmp_p
 
 def test_one_document_takes_what_is_not_next_from_a_quarter_of_it_away(tmp_path: Path) -> None:
     split = make_sentence_split(tmp_path / "train", make_documents(1, 2, 200))
-    pairs, total = make(split), len(split.stream)
+    pairs, total = make_pairs(split), len(split.stream)
     assert pairs.sentences.n_documents == 1
     for number in range(500):
         example = pairs[number]
@@ -132,13 +126,13 @@ def test_one_document_takes_what_is_not_next_from_a_quarter_of_it_away(tmp_path:
 
 def test_document_of_one_sentence_never_claims_a_next_one(tmp_path: Path) -> None:
     split = make_sentence_split(tmp_path / "train", make_documents(40, 1, 1))
-    pairs = make(split)
+    pairs = make_pairs(split)
     assert {pairs[number].relation for number in range(200)} == {IS_NOT_NEXT}
 
 
 def test_about_a_tenth_of_the_pairs_is_short(split: Split) -> None:
-    lengths = np.array([len(make(split)[number].input_ids) for number in range(2000)])
-    always = np.array([len(make(split, short_share=0.0)[number].input_ids) for number in range(500)])
+    lengths = np.array([len(make_pairs(split)[number].input_ids) for number in range(2000)])
+    always = np.array([len(make_pairs(split, short_share=0.0)[number].input_ids) for number in range(500)])
     assert 0.05 < (lengths < 50).mean() - (always < 50).mean() < 0.11
 
 
@@ -171,15 +165,15 @@ def test_example_is_a_function_of_its_number_alone(split: Split) -> None:
     def flat(example: Example) -> tuple[object, ...]:
         return (example.input_ids.tolist(), example.masked.tolist(), example.targets.tolist(), example.relation)
 
-    pairs = make(split, seed=3)
+    pairs = make_pairs(split, seed=3)
     other = pickle.loads(pickle.dumps(pairs))
     backwards = {number: flat(other[number]) for number in reversed(range(60))}
     assert all(flat(pairs[number]) == backwards[number] for number in range(60))
-    assert any(flat(pairs[number]) != flat(make(split, seed=4)[number]) for number in range(5))
+    assert any(flat(pairs[number]) != flat(make_pairs(split, seed=4)[number]) for number in range(5))
 
 
 def test_each_epoch_draws_other_pairs_and_masks(split: Split) -> None:
-    pairs = make(split)
+    pairs = make_pairs(split)
     n = pairs.samples_per_epoch
     epochs = [{tuple(pairs[epoch * n + i].input_ids.tolist()) for i in range(n)} for epoch in range(3)]
     assert not epochs[0] & epochs[1]
@@ -188,7 +182,7 @@ def test_each_epoch_draws_other_pairs_and_masks(split: Split) -> None:
 
 @pytest.mark.parametrize("nsp", [True, False, "order"])
 def test_no_part_of_the_text_is_left_out_over_some_epochs(split: Split, nsp: NSP) -> None:
-    pairs = make(split, nsp)
+    pairs = make_pairs(split, nsp)
     seen = np.zeros(len(split.stream))
     for number in range(20 * pairs.samples_per_epoch):
         for start, end in pairs[number].spans:
@@ -199,7 +193,7 @@ def test_no_part_of_the_text_is_left_out_over_some_epochs(split: Split, nsp: NSP
 
 
 def test_full_sentences_run_over_the_ends_of_documents(split: Split) -> None:
-    plain, pairs = Plain(split), make(split, False)
+    plain, pairs = Plain(split), make_pairs(split, False)
     crossed = 0
     for number in range(300):
         example = pairs[number]
@@ -219,7 +213,7 @@ def test_sentence_longer_than_a_sequence_is_seen_everywhere(tmp_path: Path) -> N
     long = [[[rng.integers(5, 100, 500).tolist()]], [[rng.integers(5, 100, 300).tolist()]]]
     split = make_sentence_split(tmp_path / "train", long)
     for nsp in (True, False):
-        pairs = make(split, nsp)
+        pairs = make_pairs(split, nsp)
         seen = np.zeros(len(split.stream))
         for number in range(30 * pairs.samples_per_epoch):
             assert len(pairs[number].input_ids) <= 64
@@ -229,7 +223,7 @@ def test_sentence_longer_than_a_sequence_is_seen_everywhere(tmp_path: Path) -> N
 
 
 def test_order_swaps_half_of_the_neighbours(split: Split) -> None:
-    plain, pairs = Plain(split), make(split, "order")
+    plain, pairs = Plain(split), make_pairs(split, "order")
     relations = []
     for number in range(1000):
         example = pairs[number]
@@ -241,7 +235,7 @@ def test_order_swaps_half_of_the_neighbours(split: Split) -> None:
 
 
 def test_order_of_a_single_sentence_is_no_pair(tmp_path: Path) -> None:
-    pairs = make(make_sentence_split(tmp_path / "train", make_documents(20, 1, 1)), "order")
+    pairs = make_pairs(make_sentence_split(tmp_path / "train", make_documents(20, 1, 1)), "order")
     for number in range(40):
         assert pairs[number].relation == NO_PAIR
         assert len(pairs[number].spans) == 1
@@ -253,7 +247,7 @@ def test_documents_without_sentences_are_passed_over(tmp_path: Path) -> None:
     split = make_sentence_split(tmp_path / "train", documents)
     plain = Plain(split)
     for nsp in (True, False, "order"):
-        pairs = make(split, nsp)
+        pairs = make_pairs(split, nsp)
         for number in range(100):
             example = pairs[number]
             assert plain.segments(example)[0]
@@ -263,9 +257,9 @@ def test_documents_without_sentences_are_passed_over(tmp_path: Path) -> None:
 
 def test_many_chunks_give_the_same_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     documents = make_documents(6, 2, 20)
-    whole = make(make_sentence_split(tmp_path / "whole", documents, CONTINUES))
+    whole = make_pairs(make_sentence_split(tmp_path / "whole", documents, CONTINUES))
     monkeypatch.setattr("llmkit.tokens.store.TOKENS_A_BATCH", 100)
-    cut = make(make_sentence_split(tmp_path / "cut", documents, CONTINUES))
+    cut = make_pairs(make_sentence_split(tmp_path / "cut", documents, CONTINUES))
     assert cut.sentences.split.table.column("input_ids").num_chunks > 5
     for number in range(100):
         assert whole[number].input_ids.tolist() == cut[number].input_ids.tolist()

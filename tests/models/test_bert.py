@@ -1,0 +1,107 @@
+"""BERT: published sizes, transformers' own classes, and what is said of heads that come or go."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import make_bert, make_gpt2
+from transformers import AutoModelForSequenceClassification, BertForMaskedLM, BertForPreTraining, BertModel
+
+from llmkit.config.loading import load_recipe
+from llmkit.config.model import Model
+from llmkit.config.prepare import TokenizerSection
+from llmkit.errors import UsageError
+from llmkit.models.bert import bert_config, build_bert, open_bert
+from llmkit.tokens.training_tokenizers import train_tokenizer
+
+# Millions of parameters of Google's checkpoints (Turc et al. 2019, table 1; Devlin et al. 2018), encoder and pooler.
+PUBLISHED = {"tiny": 4.4, "mini": 11.3, "small": 29.1, "medium": 41.7, "base": 110.1, "large": 335.1}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> object:
+    return train_tokenizer(iter(["a few words of text"]), TokenizerSection(kind="wordpiece", vocab_size=100))
+
+
+@pytest.mark.parametrize(("size", "millions"), PUBLISHED.items())
+def test_size_has_the_published_number_of_parameters(tokenizer: object, size: str, millions: float) -> None:
+    config = bert_config(Model(family="bert", size=size), tokenizer, 512)
+    config.vocab_size = 30522
+    with torch.device("meta"):
+        n_parameters = sum(weight.numel() for weight in BertModel(config).parameters())
+    assert n_parameters / 1e6 == pytest.approx(millions, rel=0.02)
+
+
+def test_weights_follow_from_the_seed_alone(tokenizer: object) -> None:
+    first, again, other = (build_bert(Model(family="bert"), tokenizer, 64, seed, pairs=True) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(first.bert.pooler.dense.weight, other.bert.pooler.dense.weight)
+    assert first.bert.embeddings.word_embeddings.weight[5:].std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_without_pairs_there_is_no_pooler(tokenizer: object) -> None:
+    model = build_bert(Model(family="bert"), tokenizer, 64, 0, pairs=False)
+    assert isinstance(model, BertForMaskedLM)
+    assert model.bert.pooler is None
+
+
+PAIRS, POOLER, TOKENS = "the head for pairs", "the pooler over [CLS]", "the head for masked tokens"
+
+
+@pytest.mark.parametrize(
+    ("saved", "pairs", "new", "left_out"),
+    [
+        (BertForPreTraining, True, [], []),
+        (BertForPreTraining, False, [], [PAIRS, POOLER]),
+        (BertForMaskedLM, True, [PAIRS, POOLER], []),
+        (BertForMaskedLM, False, [], []),
+        (BertModel, True, [TOKENS, PAIRS], []),
+    ],
+)
+def test_what_is_new_or_left_out_is_said(
+    tmp_path: Path, saved: type, pairs: bool, new: list[str], left_out: list[str]
+) -> None:
+    make_bert(saved).save_pretrained(tmp_path)
+    model, said = open_bert(str(tmp_path), pairs=pairs)
+    notes = [f"new, not in the model: {head}" for head in new]
+    assert said == notes + [f"left out of the model: {head}" for head in left_out]
+    assert isinstance(model, BertForPreTraining if pairs else BertForMaskedLM)
+    original = make_bert(saved).state_dict()
+    key = "embeddings.word_embeddings.weight"
+    assert torch.equal(model.bert.state_dict()[key], original.get(f"bert.{key}", original.get(key)))
+
+
+def test_new_heads_follow_from_the_seed(tmp_path: Path) -> None:
+    make_bert(BertForMaskedLM).save_pretrained(tmp_path)
+    heads = [open_bert(str(tmp_path), pairs=True, seed=seed)[0].cls.seq_relationship.weight for seed in (3, 3, 4)]
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+@pytest.mark.parametrize("kind", [BertForPreTraining, BertForMaskedLM])
+def test_opened_as_it_was_saved_unless_asked_otherwise(tmp_path: Path, kind: type) -> None:
+    make_bert(kind).save_pretrained(tmp_path)
+    assert type(open_bert(str(tmp_path))[0]) is kind
+
+
+def test_saved_model_opens_with_a_classification_head(tmp_path: Path) -> None:
+    make_bert().save_pretrained(tmp_path)
+    model, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert {name.split(".")[0] for name in info["missing_keys"]} == {"classifier"}
+    assert torch.equal(model.bert.pooler.dense.weight, make_bert().bert.pooler.dense.weight)
+
+
+def test_other_architecture_is_refused(tmp_path: Path) -> None:
+    make_gpt2().save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="of type gpt2"):
+        open_bert(str(tmp_path))
+
+
+def test_objective_and_family_must_fit() -> None:
+    assert load_recipe(None, ["objective=mlm"]).model.family == "bert"
+    assert load_recipe(None, [], "mlm").model.family == "bert"
+    assert load_recipe(None, ["objective=clm"], "mlm").objective == "clm"
+    with pytest.raises(UsageError, match="objective mlm trains bert, not model"):
+        load_recipe(None, ["objective=mlm", "model.family=gpt2"])
+    with pytest.raises(UsageError, match="no bert of size xl"):
+        load_recipe(None, ["objective=mlm", "model.size=xl"])

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 SHORT = {
     "prepare": ["-s", "prepare.tokenizer.vocab_size=300"],
     "pretrain-clm": ["-s", "train.max_minutes=null", "-s", "train.max_steps=3", "-s", "model.n_layer=1"],
+    "pretrain-mlm": ["-s", "train.max_minutes=null", "-s", "train.max_steps=3", "-s", "model.n_layer=1"],
     "generate": ["-s", "generate.max_new_tokens=10"],
 }
 
@@ -25,17 +26,19 @@ def console_lines() -> list[str]:
 def test_llmkit_commands_of_the_readme_run(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     (tmp_path / "books").mkdir()
-    (tmp_path / "books/a.txt").write_text("".join(f"It was the {n}th of times.\n" for n in range(2000)))
+    (tmp_path / "books/a.txt").write_text("".join(f"It was the {n}th of times. It was late.\n" for n in range(2000)))
     commands = [shlex.split(line)[1:] for line in console_lines() if line.startswith("llmkit ")]
-    assert [command[0] for command in commands] == ["prepare", "pretrain-clm", "eval", "generate"]
+    roads = [["prepare", road, "eval", "generate"] for road in ("pretrain-clm", "pretrain-mlm")]
+    assert [command[0] for command in commands] == sum(roads, [])
     for command in commands:
         done = subprocess.run(
             [sys.executable, "-m", "llmkit", *command, *SHORT.get(command[0], [])],
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("It was")
+        assert command[0] != "generate" or "It was" in done.stdout
     assert (tmp_path / "runs/books/report.html").is_file()
+    assert (tmp_path / "runs/bert/report.html").is_file()
 
 
 @pytest.mark.parametrize("line", [line for line in console_lines() if line.startswith("make ")])

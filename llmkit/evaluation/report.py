@@ -38,6 +38,7 @@ MASKED_HEADLINES = (
 """The same for a masked language model, whose `loss` is the sum of two."""
 
 _MOST_EARLIER_SAMPLES = 20
+_LONGEST_LIST = 300
 
 
 def write_report(run: Path, *, title: str | None = None) -> Path:
@@ -229,15 +230,20 @@ def _show_headline(key: str, value: float) -> str:
 
 
 def _flatten(part: Record, prefix: str = "") -> Record:
-    """One level of names, joined by dots; lists as JSON."""
+    """One level of names, joined by dots; short lists as JSON, of long ones their length."""
     flat: Record = {}
     for key, value in part.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
             flat |= _flatten(value, f"{name}.")
         else:
-            flat[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+            flat[name] = _show_list(value) if isinstance(value, list) else value
     return flat
+
+
+def _show_list(values: list[object]) -> str:
+    shown = json.dumps(values, ensure_ascii=False)
+    return shown if len(shown) <= _LONGEST_LIST else f"{len(values):,} entries, in metrics.json"
 
 
 def _list(items: Iterable[object]) -> Html:

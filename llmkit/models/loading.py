@@ -25,7 +25,7 @@ from llmkit.tokens.tokenizer import require_on_hub
 _TASKS_BY_ARCHITECTURE = {
     "ForCausalLM": "pretrain-clm, eval, generate",
     "LMHeadModel": "pretrain-clm, eval, generate",
-    "ForPreTraining": "pretrain-mlm, eval, generate (fill-in), finetune-cls",
+    "BertForPreTraining": "pretrain-mlm, eval, generate (fill-in), finetune-cls",
     "ForMaskedLM": "pretrain-mlm, eval, generate (fill-in), finetune-cls",
     "ForSequenceClassification": "finetune-cls, predict",
 }

@@ -41,6 +41,9 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = ()) -> dict[st
         data = [str(run.data_path)]
     if not data:
         raise UsageError("there is nothing to score on", where="--data", hint="give a prepared folder or text files")
+    if masked and recipe.evaluate.stride is not None:
+        hint = "leave it out: masked tokens have the whole of their block as context"
+        raise UsageError("a masked language model is not scored with a stride", where="evaluate.stride", hint=hint)
     score = _score_masked if masked else _score_causal
     if len(data) > 1 or not (Path(data[0]) / "manifest.json").is_file():
         return score(recipe, network, tokenizer, list(data), block_size)

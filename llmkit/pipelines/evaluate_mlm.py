@@ -28,9 +28,20 @@ from llmkit.tokens.sentences import Sentences
 from llmkit.tokens.store import Split, write_split
 from llmkit.tokens.tokenizer import id_dtype
 
+SHORTEST_BLOCK = 8
+
 
 def pairs_of(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_size: int, seed: int) -> Pairs:
-    """The examples of a split, as the recipe wants them."""
+    """The examples of a split, as the recipe wants them.
+
+    Raises:
+        UsageError: no room for two segments.
+        DataError: the split has no sentences.
+    """
+    if block_size < SHORTEST_BLOCK:
+        hint = f"take {SHORTEST_BLOCK} or more; 128 is usual"
+        what = f"block_size {block_size} has no room for two segments and their [CLS] and [SEP]"
+        raise UsageError(what, where="train.block_size", hint=hint)
     return make_pairs(
         Sentences(split), tokenizer, block_size, seed,
         nsp=mlm.nsp, mask_share=mlm.mask_share, whole_words=mlm.whole_words, short_share=mlm.short_share,

@@ -15,6 +15,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.errors import EnvironmentFault, Interrupted, ModelError, UsageError, say
 from llmkit.evaluation.report import write_report
 from llmkit.files import new_folder, read_json, write_text
+from llmkit.models.attention import choose_attention
 from llmkit.models.loading import embedding_rows, longest_context, pick_device, put_on_device
 from llmkit.pipelines.pretrain_clm import CausalTask
 from llmkit.pipelines.pretrain_mlm import MaskedTask
@@ -131,6 +132,7 @@ def _train(
     checkpoint: Path | None,
 ) -> LlmkitTrainer:  # fmt: skip
     """Run the trainer to its end and write down what it did."""
+    choose_attention(network, plan.precision, pick_device())
     line = TrainingLine(plan.n_steps)
     hooks = make_hooks(recipe, prepared, task, network, plan, run, line, pick_device())
     trainer = LlmkitTrainer(

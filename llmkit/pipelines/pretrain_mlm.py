@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import Recipe
-from llmkit.errors import DataError, say
+from llmkit.errors import DataError, ModelError, say
 from llmkit.evaluation.masked_lm import evaluate_masked_lm, to_metrics
 from llmkit.generation.fill_in import fill_masks
 from llmkit.models.bert import Bert, build_bert, open_bert
@@ -70,6 +70,10 @@ class MaskedTask:
             return model
 
         network = fit_to_data(name, open_model, self.recipe.model, self.prepared, self.tokenizer)
+        if self.recipe.mlm.nsp is not False and network.config.type_vocab_size < 2:
+            hint = "set mlm.nsp to false, or take a BERT that tells two segments apart"
+            where = f"{name}/config.json, type_vocab_size"
+            raise ModelError("the model has one token type only, so it cannot read pairs", where=where, hint=hint)
         for note in notes:
             say(note)
         return network

@@ -12,6 +12,7 @@ from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import UsageError, say
 from llmkit.files import read_json, write_json, write_text
+from llmkit.models.attention import choose_attention
 from llmkit.models.loading import embedding_rows
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_command, describe_machine, describe_versions
@@ -37,6 +38,7 @@ def plan_run(
     train = recipe.train
     precision, why = choose_precision(train.precision, device)
     say(f"{precision} on {device.type}: {why}")
+    choose_attention(network, precision, device)  # before any step is timed
     bytes_a_token = estimate_bytes_a_token(
         embedding_rows(network), network.config.num_hidden_layers, network.config.hidden_size, output_share
     )

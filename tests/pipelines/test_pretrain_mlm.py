@@ -32,6 +32,7 @@ TINY = (
     "prepare.tokenizer.kind=wordpiece", "prepare.tokenizer.vocab_size=200", "prepare.split.validation=0.2",
     "prepare.split.test=0", "model.n_layer=2", "model.n_head=2", "model.n_embd=32", "train.block_size=32",
     "train.global_batch_size=8", "train.max_steps=6", "train.log_steps=1", "train.precision=fp32",
+    "optim.learning_rate=1e-2",
 )  # fmt: skip
 
 
@@ -280,3 +281,24 @@ def test_sentences_and_words_are_in_the_store_and_the_manifest(data: Path) -> No
         assert row["sentence_ends"] == sorted(set(row["sentence_ends"]))
         assert len(row["continues_word"]) == len(row["input_ids"])
         assert np.array(row["input_ids"])[-1] == AutoTokenizer.from_pretrained(data / "tokenizer").sep_token_id
+
+
+def test_block_without_room_for_two_segments_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no room for two segments"):
+        pretrain(recipe("train.block_size=4"), data=data, out=tmp_path / "run")
+
+
+def test_stride_is_refused_for_a_masked_model(run: Path) -> None:
+    with pytest.raises(UsageError, match="stride"):
+        evaluate(recipe("evaluate.stride=4"), model=str(run))
+
+
+def test_model_with_one_token_type_is_refused_for_pairs(data: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(data / "tokenizer")
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=1, type_vocab_size=1
+    )
+    BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    with pytest.raises(ModelError, match="one token type"):
+        pretrain(recipe(), data=data, out=tmp_path / "run", model=str(tmp_path / "bert"))

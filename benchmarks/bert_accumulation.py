@@ -1,0 +1,104 @@
+"""The same eight pairs as 8x1, 4x2 and 2x4 (micro batch x accumulation), through llmkit and through plain Trainer.
+
+    python benchmarks/bert_accumulation.py
+
+Prints the logged loss and gradient norm of three steps for each. transformers 5.23's BertForPreTraining ignores
+`num_items_in_batch`, so that Trainer's loss and gradient grow with accumulation. Both train a small random BERT in fp32
+on made-up text; the losses of the two differ in their definition only where padding and counts differ between
+micro-batches: transformers takes means of means.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertForPreTraining, Trainer, TrainerCallback, TrainingArguments
+
+from llmkit.config.loading import load_recipe
+from llmkit.config.recipe import Recipe
+from llmkit.models.bert import build_bert
+from llmkit.objectives.masked_lm import MaskedLM
+from llmkit.pipelines.evaluate_mlm import pairs_of
+from llmkit.pipelines.prepare import prepare
+from llmkit.pipelines.pretrain import pretrain
+from llmkit.tokens.pairs import Example
+from llmkit.tokens.prepared import Prepared, load_prepared
+from llmkit.tokens.tokenizer import load_tokenizer
+
+STEPS = 3
+CUTS = [(8, 1), (4, 2), (2, 4)]
+SETTINGS = (
+    "prepare.tokenizer.kind=wordpiece", "prepare.tokenizer.vocab_size=300", "prepare.split.test=0",
+    "train.block_size=64", "train.global_batch_size=8", f"train.max_steps={STEPS}", "train.log_steps=1",
+    "train.precision=fp32", "optim.learning_rate=1e-3", "optim.schedule=constant", "optim.warmup_steps=0",
+    "optim.weight_decay=0", "optim.max_grad_norm=1",
+)  # fmt: skip
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        lines = (
+            f"{n} green bottles were hanging on the wall. One of them fell! Who is to blame?\n" for n in range(300)
+        )
+        (root / "a.txt").write_text("".join(lines))
+        (root / "b.txt").write_text("It was late. The river rose, and no boat came down it. We waited.\n" * 200)
+        prepare([str(root / "a.txt"), str(root / "b.txt")], root / "data", load_recipe(None, SETTINGS, "mlm").prepare)
+        print(f"{'micro x accumulation':<22}{'llmkit: loss, gradient norm':<58}plain Trainer: loss, gradient norm")
+        for micro, accumulation in CUTS:
+            recipe = load_recipe(None, [*SETTINGS, f"train.micro_batch_size={micro}"], "mlm")
+            ours = run_ours(recipe, root / "data", root / f"run-{micro}")
+            theirs = run_trainer(recipe, load_prepared(root / "data"), micro, accumulation, root / "trainer")
+            shown = ["   ".join(f"{loss:.6f} {norm:.6f}" for loss, norm in records) for records in (ours, theirs)]
+            print(f"{f'{micro}x{accumulation}':<22}{shown[0]:<58}{shown[1]}")
+
+
+def run_ours(recipe: Recipe, data: Path, out: Path) -> list[tuple[float, float]]:
+    pretrain(recipe, data=data, out=out)
+    records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [(record["loss"], record["grad_norm"]) for record in records if record["kind"] == "train"]
+
+
+def run_trainer(
+    recipe: Recipe, prepared: Prepared, micro: int, accumulation: int, out: Path
+) -> list[tuple[float, float]]:
+    """The same model, examples and order through Trainer as it is."""
+    tokenizer = load_tokenizer(str(prepared.tokenizer_path))
+    pairs = pairs_of(prepared.split("train"), tokenizer, recipe.mlm, 64, recipe.train.seed)
+    examples = [pairs[number] for number in range(8 * STEPS)]
+    objective = MaskedLM(tokenizer.pad_token_id, True)
+    logged: list[tuple[float, float]] = []
+
+    class Log(TrainerCallback):
+        def on_log(self, arguments: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+            if "grad_norm" in logs:
+                logged.append((logs["loss"], logs["grad_norm"]))
+
+    def collate(batch: list[Example]) -> dict[str, Tensor]:
+        ours = objective.collate(batch)
+        labels = torch.full_like(ours["input_ids"], -100)
+        labels.view(-1)[ours["masked_places"]] = ours["masked_ids"]
+        inputs = {name: ours[name] for name in ("input_ids", "token_type_ids", "attention_mask") if name in ours}
+        return inputs | {"labels": labels, "next_sentence_label": ours["relations"]}
+
+    model = build_bert(recipe.model, tokenizer, 64, recipe.train.seed, pairs=True)
+    assert isinstance(model, BertForPreTraining)
+
+    class InOrder(Trainer):
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return torch.utils.data.SequentialSampler(examples)
+
+    arguments = TrainingArguments(
+        str(out), per_device_train_batch_size=micro, gradient_accumulation_steps=accumulation, max_steps=STEPS,
+        learning_rate=1e-3, lr_scheduler_type="constant", adam_beta2=0.99, max_grad_norm=1.0, logging_steps=1,
+        report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True, remove_unused_columns=False,
+    )  # fmt: skip
+    InOrder(model, arguments, train_dataset=examples, data_collator=collate, callbacks=[Log()]).train()
+    return logged
+
+
+if __name__ == "__main__":
+    main()

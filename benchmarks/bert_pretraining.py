@@ -1,0 +1,125 @@
+"""BERT pretraining: the way of run_mlm.py and ours, in turn, on this machine and on the same prepared text.
+
+    llmkit prepare books/ --out data/books -s prepare.tokenizer.kind=wordpiece
+    python benchmarks/bert_pretraining.py --data data/books --json result.json
+
+The peer is what transformers' run_mlm.py does: `Trainer` with its defaults, `BertForMaskedLM`, blocks of the joined text,
+`DataCollatorForLanguageModeling`; masked tokens alone. Ours is `llmkit pretrain-mlm`: masked words and sentence pairs.
+Vocabulary, shape, block and batch are the same. Tokens a second are those that are read, padding not counted; each is
+the median over the steps of a run after the first three, and each figure the median over the rounds. Run it on an idle
+machine: both use all cores.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SHAPES = {"mini": (4, 256, 4, 32), "base": (12, 768, 12, 8)}
+"""Layers, width, heads, and the batch that NUMBERS are measured with."""
+BLOCK_SIZE = 128
+WARMUP_STEPS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a folder prepared with a wordpiece tokenizer")
+    parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--steps", type=int, default=13, help="optimizer steps a run")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--only", choices=["peer", "ours"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        run = run_peer if options.only == "peer" else run_ours
+        print(json.dumps(run(options.data, options.sizes[0], options.steps)))
+        return
+    results = []
+    for size in options.sizes:
+        speeds: dict[str, list[float]] = {"peer": [], "ours": []}
+        for _ in range(options.rounds):
+            for name, found in speeds.items():  # in turn, each in a process of its own
+                found.append(measure(name, options.data, size, options.steps))
+        peer, ours = (statistics.median(found) for found in speeds.values())
+        results.append({"size": size, "peer": peer, "ours": ours, "ratio": ours / peer, "rounds": speeds})
+        print(
+            f"{size:<6} run_mlm's way {peer:>8,.0f} tokens/s   llmkit {ours:>8,.0f} tokens/s   {ours / peer:.2f} times"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2))
+
+
+def measure(name: str, data: Path, size: str, steps: int) -> float:
+    """Tokens a second of one run in a new process."""
+    command = [sys.executable, "-W", "ignore", __file__, "--only", name, "--data", str(data)]
+    command += ["--sizes", size, "--steps", str(steps)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def run_peer(data: Path, size: str, steps: int) -> float:
+    """Plain Trainer, as run_mlm.py sets it up with --line_by_line off."""
+    from transformers import (
+        AutoTokenizer,
+        BertConfig,
+        BertForMaskedLM,
+        DataCollatorForLanguageModeling,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
+
+    from llmkit.tokens.store import Split
+
+    n_layer, width, n_head, batch = SHAPES[size]
+    tokenizer = AutoTokenizer.from_pretrained(data / "tokenizer")
+    stream = Split(data / "train").stream
+    n_blocks = min(steps * batch, len(stream) // BLOCK_SIZE)
+    blocks = [stream.read(number * BLOCK_SIZE, BLOCK_SIZE).tolist() for number in range(n_blocks)]
+    rows = [{"input_ids": block, "attention_mask": [1] * BLOCK_SIZE} for block in blocks]
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *arguments: object, **more: object) -> None:
+            ends.append(time.perf_counter())
+
+    config = BertConfig(
+        vocab_size=len(tokenizer), num_hidden_layers=n_layer, hidden_size=width, num_attention_heads=n_head,
+        intermediate_size=4 * width, max_position_embeddings=BLOCK_SIZE,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as out:
+        arguments = TrainingArguments(
+            out, per_device_train_batch_size=batch, max_steps=steps, report_to=[], save_strategy="no", disable_tqdm=True
+        )
+        Trainer(
+            BertForMaskedLM(config), arguments, train_dataset=rows,
+            data_collator=DataCollatorForLanguageModeling(tokenizer), callbacks=[Clock()],
+        ).train()  # fmt: skip
+    seconds = [end - start for start, end in zip(ends, ends[1:], strict=False)][WARMUP_STEPS - 1 :]
+    return batch * BLOCK_SIZE / statistics.median(seconds)
+
+
+def run_ours(data: Path, size: str, steps: int) -> float:
+    """`llmkit pretrain-mlm`, without evaluation before the end; the speeds are those of its log."""
+    from llmkit.config.loading import load_recipe
+    from llmkit.pipelines.pretrain import pretrain
+
+    batch = SHAPES[size][3]
+    overrides = [
+        f"model.size={size}", f"train.block_size={BLOCK_SIZE}", f"train.global_batch_size={batch}",
+        f"train.max_steps={steps}", "train.log_steps=1", f"train.eval_steps={steps}", "train.max_eval_blocks=1",
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as out:
+        run = Path(out) / "run"
+        pretrain(load_recipe(None, overrides, "mlm"), data=data, out=run)
+        records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    speeds = [record["tokens_per_second"] for record in records if record["kind"] == "train"]
+    return statistics.median(speeds[WARMUP_STEPS:])
+
+
+if __name__ == "__main__":
+    main()

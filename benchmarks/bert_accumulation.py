@@ -41,9 +41,7 @@ SETTINGS = (
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        lines = (
-            f"{n} green bottles were hanging on the wall. One of them fell! Who is to blame?\n" for n in range(300)
-        )
+        lines = (f"{n} green bottles were hanging on the wall. One of them fell! Whose fault?\n" for n in range(300))
         (root / "a.txt").write_text("".join(lines))
         (root / "b.txt").write_text("It was late. The river rose, and no boat came down it. We waited.\n" * 200)
         prepare([str(root / "a.txt"), str(root / "b.txt")], root / "data", load_recipe(None, SETTINGS, "mlm").prepare)

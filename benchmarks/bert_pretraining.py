@@ -3,14 +3,15 @@
     llmkit prepare books/ --out data/books -s prepare.tokenizer.kind=wordpiece
     python benchmarks/bert_pretraining.py --data data/books --json result.json
 
-The peer is what transformers' run_mlm.py does: `Trainer` with its defaults, `BertForMaskedLM`, blocks of the joined text,
-`DataCollatorForLanguageModeling`; masked tokens alone. Ours is `llmkit pretrain-mlm`: masked words and sentence pairs.
-Vocabulary, shape, block and batch are the same. Tokens a second are those that are read, padding not counted; each is
-the median over the steps of a run after the first three, and each figure the median over the rounds. Run it on an idle
-machine: both use all cores.
+The peer is what transformers' run_mlm.py does: `Trainer` with its defaults, `BertForMaskedLM`, blocks of the joined
+text, `DataCollatorForLanguageModeling`; masked tokens alone. Ours is `llmkit pretrain-mlm`: masked words and sentence
+pairs. Vocabulary, shape, block and batch are the same. Tokens a second are those that are read, padding not counted;
+each is the median over the steps of a run after the first three, and each figure the median over the rounds. Run it on
+an idle machine: both use all cores.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -99,7 +100,7 @@ def run_peer(data: Path, size: str, steps: int) -> float:
             BertForMaskedLM(config), arguments, train_dataset=rows,
             data_collator=DataCollatorForLanguageModeling(tokenizer), callbacks=[Clock()],
         ).train()  # fmt: skip
-    seconds = [end - start for start, end in zip(ends, ends[1:], strict=False)][WARMUP_STEPS - 1 :]
+    seconds = [end - start for start, end in itertools.pairwise(ends)][WARMUP_STEPS - 1 :]
     return batch * BLOCK_SIZE / statistics.median(seconds)
 
 

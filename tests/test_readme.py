@@ -28,8 +28,8 @@ def test_llmkit_commands_of_the_readme_run(tmp_path: Path) -> None:
     (tmp_path / "books").mkdir()
     (tmp_path / "books/a.txt").write_text("".join(f"It was the {n}th of times. It was late.\n" for n in range(2000)))
     commands = [shlex.split(line)[1:] for line in console_lines() if line.startswith("llmkit ")]
-    roads = [["prepare", road, "eval", "generate"] for road in ("pretrain-clm", "pretrain-mlm")]
-    assert [command[0] for command in commands] == sum(roads, [])
+    roads = [("prepare", road, "eval", "generate") for road in ("pretrain-clm", "pretrain-mlm")]
+    assert [command[0] for command in commands] == [*roads[0], *roads[1]]
     for command in commands:
         done = subprocess.run(
             [sys.executable, "-m", "llmkit", *command, *SHORT.get(command[0], [])],

@@ -1,7 +1,7 @@
 """Attention in fp32 inside a model that runs in bf16, for CPUs without AMX.
 
-There torch's bf16 attention takes longer than its fp32 one: its backward 23.8 ms against 11.9 for a 4-head layer of 4,096
-tokens on a Zen 4. Everything else of the layer gains by bf16. More exact it is, too.
+There torch's bf16 attention takes longer than its fp32 one (docs/log.md), while everything else of a layer gains by
+bf16. More exact it is, too.
 """
 
 from typing import Any

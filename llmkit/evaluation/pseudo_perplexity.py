@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from llmkit.objectives.masked_lm import predict
-from llmkit.tokens.masking import Ids
+from llmkit.tokens.masking import TokenIds
 from llmkit.tokens.pairs import Pairs
 
 
@@ -43,7 +43,7 @@ def score_documents(
     return records
 
 
-def _windows(pairs: Pairs, start: int, end: int) -> Iterator[Ids]:
+def _windows(pairs: Pairs, start: int, end: int) -> Iterator[TokenIds]:
     room = pairs.block_size - 2
     for begin in range(start, end, room):
         tokens = pairs.sentences.split.stream.read(begin, min(room, end - begin))
@@ -51,7 +51,7 @@ def _windows(pairs: Pairs, start: int, end: int) -> Iterator[Ids]:
 
 
 def _score_window(
-    model: PreTrainedModel, pairs: Pairs, window: Ids, batch_size: int, precision: str
+    model: PreTrainedModel, pairs: Pairs, window: TokenIds, batch_size: int, precision: str
 ) -> tuple[int, float]:
     """How many tokens of the window were scored, and their nats."""
     places = np.flatnonzero(~pairs.vocabulary.is_special[window])

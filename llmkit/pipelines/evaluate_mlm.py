@@ -21,7 +21,7 @@ from llmkit.objectives.masked_lm import MaskedLM
 from llmkit.text.chinese_words import choose_word_cutter
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import find_files
-from llmkit.tokens.pairs import Pairs, make_pairs
+from llmkit.tokens.pairs import Pairs, check_pairs, make_pairs
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.rows import encode_rows
 from llmkit.tokens.sentences import Sentences
@@ -42,8 +42,10 @@ def pairs_of(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_s
         hint = f"take {SHORTEST_BLOCK} or more; 128 is usual"
         what = f"block_size {block_size} has no room for two segments and their [CLS] and [SEP]"
         raise UsageError(what, where="train.block_size", hint=hint)
+    sentences = Sentences(split)
+    check_pairs(sentences, block_size, mlm.nsp)
     return make_pairs(
-        Sentences(split), tokenizer, block_size, seed,
+        sentences, tokenizer, block_size, seed,
         nsp=mlm.nsp, mask_share=mlm.mask_share, whole_words=mlm.whole_words, short_share=mlm.short_share,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from llmkit.errors import EnvironmentFault
 
-_CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]{2,}")
+_CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 
 
 def choose_word_cutter(wanted: Literal["auto", "jieba", "characters"]) -> str:
@@ -30,6 +30,14 @@ def choose_word_cutter(wanted: Literal["auto", "jieba", "characters"]) -> str:
         hint = "pip install 'llmkit[chinese]', or set prepare.chinese_words to characters"
         raise EnvironmentFault("jieba is not installed", where="prepare.chinese_words", hint=hint)
     return f"jieba {version('jieba')}" if installed and wanted != "characters" else "characters"
+
+
+def find_chinese(text: str) -> NDArray[np.bool_]:
+    """For each character, whether it is Chinese."""
+    found = np.zeros(len(text), bool)
+    for run in _CHINESE.finditer(text):
+        found[run.start() : run.end()] = True
+    return found
 
 
 def find_word_interiors(text: str) -> NDArray[np.bool_]:

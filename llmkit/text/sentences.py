@@ -61,12 +61,19 @@ _PAUSES = [
 ]
 
 
+_ENOUGH_TO_TELL = 1000
+_WORD_START = re.compile(r"""(?<!\S)["'“‘(\[]*+[a-z]""")
+
+
 def find_sentence_ends(text: str) -> NDArray[np.int64]:
     """Offsets in characters where the sentences of `text` end: rising, the last is len(text), none for "".
 
     None is longer than MAX_SENTENCE_CHARS. Without letter or digit are only paragraphs of marks ("* * *") and
     what is cut for its length.
     """
+    if len(text) >= _ENOUGH_TO_TELL and text == text.lower():
+        # Lower-cased: with capitals put back at every word, of equal length, the marks alone decide.
+        text = _WORD_START.sub(lambda match: match[0].upper(), text)
     ends: list[int] = []
     start = 0
     for stop in _find_paragraph_ends(text):

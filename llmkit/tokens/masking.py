@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-Ids = NDArray[np.int64]
+TokenIds = NDArray[np.int64]
 
 MASK_SHARE_OF_CHOSEN = 0.8
 RANDOM_SHARE_OF_CHOSEN = 0.1
@@ -25,8 +25,8 @@ class MaskVocabulary:
     """What masking must know of a tokenizer."""
 
     mask_id: int
-    ordinary: Ids
-    """Ids that are no special tokens: only these are guessed, and only these are put in at random."""
+    ordinary: TokenIds
+    """TokenIds that are no special tokens: only these are guessed, and only these are put in at random."""
     is_special: NDArray[np.bool_]
     """By id."""
 
@@ -40,37 +40,34 @@ class MaskVocabulary:
 def choose_masked(
     maskable: NDArray[np.bool_], continues_word: NDArray[np.bool_], share: float, draws: NDArray[np.floating[Any]]
 ) -> NDArray[np.int64]:
-    """Places of the tokens to guess, rising: `share` of the maskable ones, at least one, whole words only.
+    """Places of the tokens to guess, rising: `share` of the maskable ones, rounded but not to 0, whole words only.
 
     A word is a maskable token and the maskable ones behind it that continue it. `draws` in [0, 1), as many as
     tokens, put the words in order.
     """
-    places = np.flatnonzero(maskable)
+    places = maskable.nonzero()[0]
     if not len(places):
         return places
     starts = ~continues_word[places]
     starts[0] = True
-    starts[1:] |= np.diff(places) > 1
-    firsts = np.flatnonzero(starts)
-    n_words = len(firsts)
+    starts[1:] |= places[1:] != places[:-1] + 1
+    firsts = starts.nonzero()[0].tolist()
+    ends = [*firsts[1:], len(places)]
     left = max(1, round(share * len(places)))
-    if n_words == len(places):
-        return np.sort(places[np.argsort(draws[:n_words], kind="stable")[:left]])
-    lengths = np.diff(firsts, append=len(places)).tolist()
-    chosen = []
-    for word in np.argsort(draws[:n_words], kind="stable").tolist():
-        if lengths[word] <= left:
-            left -= lengths[word]
-            chosen.append(word)
+    is_chosen = np.zeros(len(places), bool)
+    for word in draws[: len(firsts)].argsort(kind="stable").tolist():
+        length = ends[word] - firsts[word]
+        if length <= left:
+            is_chosen[firsts[word] : ends[word]] = True
+            left -= length
             if not left:
                 break
-    is_chosen = np.zeros(n_words, bool)
-    is_chosen[chosen] = True
-    masked: NDArray[np.int64] = places[is_chosen[np.cumsum(starts) - 1]]
-    return masked
+    return places[is_chosen]
 
 
-def corrupt(ids: Ids, masked: NDArray[np.int64], vocabulary: MaskVocabulary, draws: NDArray[np.floating[Any]]) -> Ids:
+def corrupt(
+    ids: TokenIds, masked: NDArray[np.int64], vocabulary: MaskVocabulary, draws: NDArray[np.floating[Any]]
+) -> TokenIds:
     """The ids with what the model gets to see at the masked places. `draws`: two for each of these."""
     kind, which = draws[: len(masked)], draws[len(masked) : 2 * len(masked)]
     random_ids = vocabulary.ordinary[(which * len(vocabulary.ordinary)).astype(np.int64)]

@@ -6,26 +6,29 @@ the next, and half of the time the two change places (ALBERT, Lan et al. 2019, s
 sentences, across documents (RoBERTa, Liu et al. 2019, section 4.2).
 
 The original walks through a document and lets each example begin where the last one ended, which ten fixed copies on
-disk then repeat. Here example k of an epoch begins with the sentence at about token `shift + k * room` of the split, so
-any example can be had at once and none is stored. A token is so seen once an epoch on average, and each epoch draws
-other cuts, pairs and masks.
+disk then repeat. Here example k of the n of an epoch begins with the sentence at about the k-th n-th of the split, so
+any example can be had at once and none is stored. An epoch so holds about as many tokens as the split, each of them
+about once, and each epoch draws other cuts, pairs and masks.
 
 Segments are the original's: sentences up to the target length, which is short in 10 % of the examples; cut after a
 random sentence; too long a pair loses tokens of its longer segment, at the front or the back by chance. What is not
-next begins anywhere in other documents, each token being as likely, where the original draws documents first and so
-favours short ones. In a split of one document it comes from a passage a quarter of the document or more away.
+next holds any token of other documents as likely, where the original draws documents first and so favours short ones;
+and it is told from what is next neither by its length nor by beginning a document. In a split of one document it comes
+from a passage a quarter of the document or more away.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from llmkit.tokens.masking import Ids, MaskVocabulary, choose_masked, corrupt
+from llmkit.errors import DataError
+from llmkit.tokens.masking import MaskVocabulary, TokenIds, choose_masked, corrupt
 from llmkit.tokens.randomness import draw_uniforms, hash_integers, permute
-from llmkit.tokens.sentences import Sentences
+from llmkit.tokens.sentences import Passage, Sentences, spread
 
 NSP = bool | Literal["order"]
 IS_NEXT, IS_NOT_NEXT = 0, 1
@@ -41,13 +44,13 @@ Span = tuple[int, int]
 class Example:
     """What one sequence is made of; all arrays int64."""
 
-    input_ids: Ids
+    input_ids: TokenIds
     """With [CLS] and [SEP], corrupted at the masked places."""
     n_first: int
     """Tokens of the first segment, its [CLS] and [SEP] included; the rest have token type 1."""
     masked: NDArray[np.int64]
     """Places of the tokens to guess, rising."""
-    targets: Ids
+    targets: TokenIds
     """What stood there."""
     relation: int
     """IS_NEXT or IS_NOT_NEXT; in order or swapped; NO_PAIR."""
@@ -70,10 +73,11 @@ class Pairs:
     whole_words: bool = True
     short_share: float = 0.1
 
-    @property
+    @cached_property
     def samples_per_epoch(self) -> int:
-        """Examples that have room for as many tokens as the split has."""
-        return -(-len(self.sentences.split.stream) // self._room)
+        """Examples that together hold as many tokens as the split has; where documents are short, they are not full."""
+        filled = self._room if self.nsp is False else self.sentences.mean_window(self._room)
+        return max(1, round(len(self.sentences.split.stream) / filled))
 
     @property
     def _room(self) -> int:
@@ -86,92 +90,83 @@ class Pairs:
 
     def read(self, number: int, epoch: int = 0) -> Example:
         """Example `number` of an epoch, in the order of the text."""
-        draws = draw_uniforms(hash_integers(self.seed, epoch, number, 2), 5 + 4 * self.block_size)
-        shift = hash_integers(self.seed, epoch) % self._room
-        begin = (shift + number * self._room) % len(self.sentences.split.stream)
+        draws = draw_uniforms(hash_integers(self.seed, epoch, number, 2), 4 + 4 * self.block_size)
+        total = len(self.sentences.split.stream)
+        place = (hash_integers(self.seed, epoch) + number * total // self.samples_per_epoch) % total
         if self.nsp is False:
-            return self._assemble((self._full_sentences(begin),), NO_PAIR, draws[5:])
-        first, second, relation = self._pair(begin, draws[:5].tolist())
+            return self._assemble((self._full_sentences(place),), NO_PAIR, draws[4:])
+        first, second, relation = self._pair(place, draws[:4].tolist(), float(draws[-1]))
         if relation == NO_PAIR:
-            return self._assemble(((first[0], min(first[1], first[0] + self._room)),), NO_PAIR, draws[5:])
-        spans = _truncate(first, second, self._room, draws[5 : 5 + self.block_size])
-        return self._assemble(spans, relation, draws[5 + self.block_size :])
+            start = first[0] + spread(place - first[0], first[1] - first[0], self._room)
+            return self._assemble(((start, min(first[1], start + self._room)),), NO_PAIR, draws[4:])
+        spans = _truncate(first, second, self._room, draws[4 : 4 + self.block_size])
+        return self._assemble(spans, relation, draws[4 + self.block_size :])
 
-    def _full_sentences(self, begin: int) -> Span:
-        """Sentences from about `begin` on, as many as fit; the ends of documents among them stay in."""
-        starts = self.sentences.row_starts
-        begin = _spread(begin, int(starts[-1]), self._room)
-        row = self.sentences.row_at(begin)
-        number = self._sentence_at(row, begin, int(starts[-1]) - self._room)
-        if self._start_of(row, number) < begin >= starts[-1] - self._room and row < len(starts) - 2:
-            row, number = self.sentences.row_at(int(starts[row + 1])), 0
-        start, end = self._start_of(row, number), self._start_of(row, number + 1)
-        if end - start > self._room:  # longer than an example: a part of it
-            start += _spread(max(0, begin - start), end - start, self._room)
-            return start, start + self._room
-        limit = start + self._room
-        while row < len(starts) - 1 and starts[row] < limit:
-            ends = self.sentences.ends_of(row)
-            fitting = int(np.searchsorted(ends, limit - starts[row], side="right"))
-            end = int(starts[row] + ends[fitting - 1]) if fitting else end
-            row += 1
-        return start, end
+    def _full_sentences(self, place: int) -> Span:
+        """Sentences from about `place` on, as many as fit; the ends of documents among them stay in."""
+        sentences, room = self.sentences, self._room
+        total, n_rows = int(sentences.row_starts[-1]), len(sentences.documents)
+        begin = spread(place, total, room)
+        passage = sentences.passage_at(begin)
+        start, end = (of(passage.sentence_at(begin)) for of in (passage.start_of, passage.end_of))
+        if end - start > room:  # longer than an example: a part of it
+            start += spread(max(0, begin - start), end - start, room)
+            return start, start + room
+        if start < begin and begin >= total - room:  # the last window takes all sentences up to the end
+            rest = sentences.passage_at(end)
+            start, end = (of(rest.sentence_at(end)) for of in (rest.start_of, rest.end_of))
+        while True:
+            fitting = passage.last_within(start + room)
+            end = max(end, passage.end_of(fitting)) if fitting >= 0 else end
+            if passage.row + 1 == n_rows or sentences.row_starts[passage.row + 1] >= start + room:
+                return start, end
+            following = sentences.passage_from(passage.row + 1)
+            if following.row <= passage.row:
+                return start, end
+            passage = following
 
-    def _pair(self, begin: int, draws: list[float]) -> tuple[Span, Span, int]:
+    def _pair(self, place: int, draws: list[float], elsewhere: float) -> tuple[Span, Span, int]:
         """Both segments before truncation, and their relation."""
-        short, length, cut, coin, elsewhere = draws
+        short, length, cut, coin = draws
         target = 2 + int(length * (self._room - 1)) if short < self.short_share else self._room
-        row = self.sentences.row_at(begin)
-        ends, origin = self.sentences.ends_of(row), int(self.sentences.row_starts[row])
-        place = origin + _spread(begin - origin, int(ends[-1]), self._room)
-        first = self._sentence_at(row, place, origin + int(ends[-1]) - self._room)
-        first = min(first, max(0, len(ends) - 2))  # a pair takes two sentences
-        start = self._start_of(row, first)
-        last = int(np.searchsorted(ends, start - origin + target))
-        last = min(max(last, first + 1), len(ends) - 1)
-        middle = first + int(cut * (last - first))
-        a = start, origin + int(ends[middle])
-        b = a[1], origin + int(ends[last])
+        passage = self.sentences.passage_at(place)
+        first = min(passage.window_from(place, self._room), max(0, len(passage) - 2))  # a pair takes two sentences
+        start = passage.start_of(first)
+        last = min(max(passage.last_within(start + target - 1) + 1, first + 1), len(passage) - 1)
+        a = start, passage.end_of(first + int(cut * (last - first)))
+        b = a[1], passage.end_of(last)
         if self.nsp == "order":
             if last == first:
                 return a, a, NO_PAIR
             return (a, b, IS_NEXT) if coin < 0.5 else (b, a, IS_NOT_NEXT)
         if coin < 0.5 and last > first:
             return a, b, IS_NEXT
-        return a, self._elsewhere(row, start, max(1, target - (a[1] - a[0])), elsewhere), IS_NOT_NEXT
+        return a, self._elsewhere(passage, a, b, target, elsewhere), IS_NOT_NEXT
 
-    def _elsewhere(self, row: int, place: int, target: int, draw: float) -> Span:
-        """Sentences of another document; of a distant passage where there is no other."""
+    def _elsewhere(self, passage: Passage, a: Span, b: Span, target: int, draw: float) -> Span:
+        """Sentences of another document, or of a distant passage where there is no other, in the place of `b`.
+
+        Nothing but their sense must give them away, so they never begin a document, which a next segment never does,
+        and are about as long as `b` where the end of its document cut that short.
+        """
         sentences, total = self.sentences, len(self.sentences.split.stream)
-        document = sentences.documents[row]
-        begin, end = sentences.range_of(int(document))
         if sentences.n_documents > 1:
-            other = int(draw * (total - (end - begin)))
-            other += (end - begin) if other >= begin else 0
+            begin, end = sentences.range_of(passage.document)
+            place = int(draw * (total - (end - begin)))
+            place += (end - begin) if place >= begin else 0
+            other = sentences.passage_at(place)
+            if other.document == passage.document:  # rows without sentences were passed over, up to this document
+                other = sentences.passage_at(end % total)
         else:
-            other = (place + total // 4 + int(draw * (total // 2))) % total
-        row = sentences.row_at(other)
-        if sentences.n_documents > 1 and sentences.documents[row] == document:
-            row = sentences.row_at(end % total)  # rows without sentences were passed over, up to this document
-        ends, origin = sentences.ends_of(row), int(sentences.row_starts[row])
-        other = origin + _spread(other - origin, int(ends[-1]), target)
-        start = self._start_of(row, self._sentence_at(row, other, origin + int(ends[-1]) - target))
-        last = min(int(np.searchsorted(ends, start - origin + target)), len(ends) - 1)
-        return start, origin + int(ends[last])
-
-    def _sentence_at(self, row: int, place: int, last: int) -> int:
-        """The row's sentence that holds the place; from the `last` window of a text on, the one that begins behind it,
-        so that the window takes all that is left and nothing of the end is cut off."""
-        ends = self.sentences.ends_of(row)
-        inside = max(0, place - int(self.sentences.row_starts[row]))
-        number = int(np.searchsorted(ends, inside, side="right"))
-        if place >= last and inside and self._start_of(row, min(number, len(ends) - 1)) != place:
-            number += 1
-        return min(number, len(ends) - 1)
-
-    def _start_of(self, row: int, sentence: int) -> int:
-        before = int(self.sentences.ends_of(row)[sentence - 1]) if sentence else 0
-        return int(self.sentences.row_starts[row]) + before
+            place = (a[0] + total // 4 + int(draw * (total // 2))) % total
+            other = sentences.passage_at(place)
+        ends_early = b[0] < b[1] < a[0] + target
+        wanted = b[1] - b[0] if ends_early else max(1, target - (a[1] - a[0]))
+        first = min(max(1, other.sentence_at(min(place, other.end - wanted))), len(other) - 1)
+        start = other.start_of(first)
+        if ends_early:
+            return start, other.end_of(max(first, other.nearest_end(start + wanted)))
+        return start, other.end_of(min(other.last_within(start + wanted - 1) + 1, len(other) - 1))
 
     def _assemble(self, spans: tuple[Span, ...], relation: int, draws: NDArray[np.float64]) -> Example:
         """[CLS] first [SEP], and second [SEP] if there is one; masked."""
@@ -191,6 +186,19 @@ class Pairs:
         return Example(seen, 2 + spans[0][1] - spans[0][0], masked, ids[masked], relation, spans)
 
 
+def check_pairs(sentences: Sentences, block_size: int, nsp: NSP) -> None:
+    """Raises DataError where no segment can follow another, or one document is too short for a distant passage."""
+    where = str(sentences.split.folder)
+    if nsp is not False and not sentences.share_with_two():
+        hint = "set mlm.nsp to false, or prepare with prepare.read.documents=file so that documents are longer"
+        raise DataError("no document has two sentences, so that none can follow another", where=where, hint=hint)
+    n_tokens, needed = len(sentences.split.stream), 8 * block_size
+    if nsp is True and sentences.n_documents == 1 and n_tokens < needed:
+        what = f"one document of {n_tokens} tokens has no passages far enough apart for pairs of {block_size}"
+        hint = f"give several documents, or {needed} tokens, or set mlm.nsp to false or train.block_size lower"
+        raise DataError(what, where=where, hint=hint)
+
+
 def make_pairs(
     sentences: Sentences, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int, *,
     nsp: NSP = True, mask_share: float = 0.15, whole_words: bool = True, short_share: float = 0.1,
@@ -199,16 +207,6 @@ def make_pairs(
     ids = (int(tokenizer.cls_token_id), int(tokenizer.sep_token_id))
     vocabulary = MaskVocabulary.of(tokenizer)
     return Pairs(sentences, vocabulary, *ids, block_size, seed, nsp, mask_share, whole_words, short_share)
-
-
-def _spread(offset: int, length: int, room: int) -> int:
-    """Where in a text of `length` tokens a window of `room` begins for the token at `offset`.
-
-    Even over all offsets, with both ends of the text held longer: else its first and last tokens, which few windows
-    reach, would be seen less often than its middle, and windows at its end would be short.
-    """
-    held, last = min(room, length // 3), max(0, length - room)
-    return min(last, max(0, (offset - held) * last // max(1, length - 2 * held)))
 
 
 def _truncate(first: Span, second: Span, room: int, draws: NDArray[np.float64]) -> tuple[Span, Span]:

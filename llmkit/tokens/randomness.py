@@ -4,11 +4,15 @@ That is what makes a run exact to resume at any point, with any number of worker
 same on every machine and with every version of numpy.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
+_SHIFTS = tuple(map(np.uint64, (30, 27, 31, 11)))
+_FACTORS = tuple(map(np.uint64, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)))
 
 
 def hash_integers(*values: int) -> int:
@@ -24,11 +28,19 @@ def hash_integers(*values: int) -> int:
 
 def draw_uniforms(key: int, size: int) -> NDArray[np.float64]:
     """`size` numbers in [0, 1) of 53 random bits each: splitmix64 with the state `key`, vectorized."""
-    with np.errstate(over="ignore"):
-        state = np.uint64(key) + np.arange(1, size + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
-        state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return (state >> np.uint64(11) ^ state >> np.uint64(42)) * 2.0**-53
+    state = _steps(size) + np.uint64(key)
+    state ^= state >> _SHIFTS[0]
+    state *= _FACTORS[0]
+    state ^= state >> _SHIFTS[1]
+    state *= _FACTORS[1]
+    state ^= state >> _SHIFTS[2]
+    uniforms: NDArray[np.float64] = (state >> _SHIFTS[3]) * np.float64(2.0**-53)
+    return uniforms
+
+
+@lru_cache(maxsize=8)
+def _steps(size: int) -> NDArray[np.uint64]:
+    return np.arange(1, size + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
 
 
 def permute(index: int, size: int, key: int) -> int:

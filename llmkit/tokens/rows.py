@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from llmkit.text.chinese_words import find_word_interiors
+from llmkit.text.chinese_words import find_chinese, find_word_interiors
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.sentences import find_sentence_ends
 from llmkit.tokens.store import Ids, Row
@@ -76,10 +76,23 @@ def _encode_with_sentences(
     for document, (ids, starts, words) in zip(documents, encoded, strict=True):
         ends = np.searchsorted(starts, find_sentence_ends(document.text), side="left")
         ends = ends[np.diff(ends, prepend=0) > 0]  # a sentence of white space has no tokens
-        continues = np.diff(words, prepend=-1) == 0
-        if word_cutter != "characters":
-            continues |= find_word_interiors(document.text)[starts]
-        yield ids, ends, continues
+        yield ids, ends, _find_joints(document.text, starts, words, word_cutter)
+
+
+def _find_joints(text: str, starts: NDArray[np.int64], words: NDArray[np.int64], word_cutter: str) -> NDArray[np.bool_]:
+    """For each token, whether it goes on with the word before: the tokenizer's words, but in Chinese the cutter's.
+
+    Some tokenizers take a whole clause of Chinese for one word.
+    """
+    continues: NDArray[np.bool_] = np.diff(words, prepend=-1) == 0
+    if not len(starts) or not (chinese := find_chinese(text)).any():
+        return continues
+    is_chinese = chinese[starts]
+    at_chinese = is_chinese | np.append(False, is_chinese[:-1])
+    same_character = np.diff(starts, prepend=-1) == 0
+    inside = find_word_interiors(text)[starts] if word_cutter != "characters" else np.zeros(len(starts), bool)
+    joints: NDArray[np.bool_] = np.where(at_chinese, same_character | inside, continues)
+    return joints
 
 
 def _batch(documents: Iterable[Document]) -> Iterator[list[Document]]:

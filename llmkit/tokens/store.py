@@ -107,15 +107,19 @@ class TokenStream:
     def __init__(self, chunks: list[Ids]) -> None:
         self._chunks = chunks
         self._ends = np.cumsum([len(chunk) for chunk in chunks], dtype=np.int64)
+        self._length = sum(map(len, chunks))
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return self._length
 
     def read(self, start: int, length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """`length` ids from `start`, going round the ring; any integer is a start."""
-        out = np.empty(length, np.int64)
-        done, position = 0, start % len(self)
-        chunk = int(np.searchsorted(self._ends, position, side="right"))
+        position = start % len(self)
+        chunk = int(self._ends.searchsorted(position, side="right"))
+        if position + length <= self._ends[chunk]:
+            begin = position - int(self._ends[chunk]) + len(self._chunks[chunk])
+            return self._chunks[chunk][begin : begin + length].astype(np.int64)
+        out, done = np.empty(length, np.int64), 0
         while done < length:
             begin = int(self._ends[chunk]) - len(self._chunks[chunk])
             piece = self._chunks[chunk][position - begin : position - begin + length - done]
@@ -140,7 +144,7 @@ class BitStream:
 
     def read(self, start: int, length: int) -> NDArray[np.bool_]:
         """`length` values from `start`, which is not negative; none stand behind the last."""
-        chunk = int(np.searchsorted(self._starts, start, side="right")) - 1
+        chunk = int(self._starts.searchsorted(start, side="right")) - 1
         begin = start - int(self._starts[chunk])
         end = min(begin + length, int(self._starts[chunk + 1]) - int(self._starts[chunk]))
         first, last = begin + self._offsets[chunk], end + self._offsets[chunk]

@@ -228,3 +228,10 @@ def test_the_pieces_are_the_text_and_none_is_empty_or_too_long(text: str) -> Non
 def test_a_paragraph_is_cut_the_same_whatever_follows_it(text: str) -> None:
     text = "Begin " + text.strip() + " end"
     assert cut(text + "\n\nNext.")[:-1] == cut(text)
+
+
+def test_lower_cased_text_keeps_its_sentences() -> None:
+    text = 'Mr. Holmes sat down. "Well!" said he. It was 3.14 miles, i.e. far. We went on. ' * 20
+    cased, lowered = cut(text), cut(text.lower())
+    assert 0.9 < len(lowered) / len(cased) < 1.3  # without capitals, said he begins one
+    assert "".join(lowered) == text.lower()

@@ -106,3 +106,11 @@ def test_jieba_that_is_asked_for_and_missing_is_an_error(monkeypatch: pytest.Mon
 def test_only_a_tokenizer_with_a_mask_is_worth_sentences(tokenizer: PreTrainedTokenizerBase) -> None:
     assert can_mask(tokenizer)
     assert not can_mask(train_tokenizer(iter([ENGLISH]), TokenizerSection(kind="byte-bpe", vocab_size=300)))
+
+
+def test_clause_that_a_tokenizer_takes_for_one_word_is_cut_into_chinese_words() -> None:
+    tokenizer = train_tokenizer(iter([ENGLISH, CHINESE]), TokenizerSection(kind="byte-bpe", vocab_size=300))
+    tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"})
+    row = encode(tokenizer, "曹操大怒 sat down。", "characters")[0]
+    assert len(row.input_ids) > 12  # characters in pieces of bytes
+    assert words_of(row, tokenizer) == [*"曹操大怒", "sat", "down", "。"]

@@ -105,8 +105,9 @@ def show_receipt(manifest: dict[str, Any]) -> None:
         f"{manifest['bytes_per_token']:.2f} bytes a token"
     )
     if manifest["sentences"]:
-        n_sentences = sum(split["sentences"] for split in manifest["splits"].values())
-        echo(f"{'sentences':<22} {n_sentences:,}; Chinese words by {manifest['sentences']['chinese_words']}")
+        n_sentences, n_tokens = (sum(s[key] for s in manifest["splits"].values()) for key in ("sentences", "tokens"))
+        mean = f"{n_tokens / max(1, n_sentences):.0f} tokens each"
+        echo(f"{'sentences':<22} {n_sentences:,}, {mean}; Chinese words by {manifest['sentences']['chinese_words']}")
     for note in manifest["notes"]:
         echo(clean_line(note))
     for sample in manifest["samples"]:

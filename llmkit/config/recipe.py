@@ -35,9 +35,9 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _family_follows_the_objective(cls, values: Any) -> Any:
-        model = values.get("model", {})
-        if isinstance(model, dict) and "family" not in model and values.get("objective") in FAMILIES:
-            return values | {"model": model | {"family": FAMILIES[values["objective"]][0]}}
+        model, objective = values.get("model", {}), values.get("objective")
+        if isinstance(model, dict) and "family" not in model and isinstance(objective, str) and objective in FAMILIES:
+            return values | {"model": model | {"family": FAMILIES[objective][0]}}
         return values
 
     @model_validator(mode="after")
@@ -45,4 +45,6 @@ class Recipe(Section):
         if self.model.family not in FAMILIES[self.objective]:
             fitting = " or ".join(FAMILIES[self.objective])
             raise ValueError(f"objective {self.objective} trains {fitting}, not model.family {self.model.family}")
+        if self.objective == "mlm" and self.evaluate.stride is not None:
+            raise ValueError("evaluate.stride is for objective clm: masked tokens have all of their block as context")
         return self

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from llmkit.errors import DataError
 from llmkit.models.loading import embedding_rows
 from llmkit.objectives.masked_lm import MaskedLM, predict
 from llmkit.tokens.pairs import NO_PAIR, Pairs
@@ -32,17 +33,21 @@ def evaluate_masked_lm(
 ) -> dict[str, Any]:
     """Sums over the examples of one pass: nats, hits, counts of labels, and the confusion of pairs (true, guessed).
 
-    `max_examples` scores that many, spread evenly, for a look while training.
+    One pass holds as many tokens as the split, most of them once. `max_examples` scores that many examples, spread
+    evenly, for a look while training. The model must be in evaluation mode.
+
+    Raises:
+        DataError: nothing could be masked, as when all tokens are unknown.
     """
     device: torch.device = model.device
     n_examples = pairs.samples_per_epoch
     n_scored = min(n_examples, max_examples or n_examples)
-    numbers = [place * n_examples // n_scored for place in range(n_scored)]
     sums = {"mlm_nats": 0.0, "pair_nats": 0.0, "n_masked": 0, "n_correct": 0, "n_top5": 0, "n_tokens": 0}
     labels = torch.zeros(embedding_rows(model), dtype=torch.int64)
     confusion = torch.zeros(2, 2, dtype=torch.int64)
     for begin in range(0, n_scored, batch_size):
-        batch = objective.collate([pairs.read(number) for number in numbers[begin : begin + batch_size]])
+        places = range(begin, min(begin + batch_size, n_scored))
+        batch = objective.collate([pairs.read(place * n_examples // n_scored) for place in places])
         sums["n_tokens"] += objective.count_tokens(batch)
         labels += torch.bincount(batch["masked_ids"], minlength=len(labels))
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
@@ -55,6 +60,9 @@ def evaluate_masked_lm(
             sums["pair_nats"] += F.cross_entropy(logits, relations, reduction="none").sum(dtype=torch.float64).item()
             cells = (2 * relations + logits.argmax(-1)).cpu()
             confusion += torch.bincount(cells, minlength=4).view(2, 2)
+    if not sums["n_masked"]:
+        where, hint = str(pairs.sentences.split.folder), "is this the tokenizer for this text? prepare it with another"
+        raise DataError("no token of the text could be masked: all are unknown or special", where=where, hint=hint)
     return sums | {"n_examples": n_scored, "n_most_frequent": int(labels.max()), "confusion": confusion.tolist()}
 
 
@@ -73,7 +81,7 @@ def to_metrics(sums: dict[str, Any], relation: str | None) -> dict[str, Any]:
     `mlm_perplexity` is exp of the mean loss over masked tokens. It is no language model's perplexity: the rest of the
     text was there to be read.
     """
-    n_masked = max(1, sums["n_masked"])
+    n_masked = sums["n_masked"]
     mlm_loss = sums["mlm_nats"] / n_masked
     metrics: dict[str, Any] = {
         "loss": mlm_loss,

@@ -24,7 +24,8 @@ def score_documents(
 ) -> list[dict[str, Any]]:
     """One record a document, over its first `max_tokens` tokens: source, index, n_tokens, nats, pseudo_perplexity.
 
-    Windows are `pairs.block_size` long with their [CLS] and [SEP] and lie side by side. Special tokens are not scored.
+    The model must be in evaluation mode. Windows are `pairs.block_size` long with their [CLS] and [SEP] and lie side by
+    side. Special tokens are not scored.
     """
     table = pairs.sentences.split.table
     sources, indexes = table.column("source"), table.column("index")
@@ -47,6 +48,8 @@ def _windows(pairs: Pairs, start: int, end: int) -> Iterator[TokenIds]:
     room = pairs.block_size - 2
     for begin in range(start, end, room):
         tokens = pairs.sentences.split.stream.read(begin, min(room, end - begin))
+        if begin + len(tokens) == end and tokens[-1] == pairs.sep_id:
+            tokens = tokens[:-1]  # the document's own end of text
         yield np.concatenate([[pairs.cls_id], tokens, [pairs.sep_id]])
 
 

@@ -17,10 +17,15 @@ from transformers import (
 )
 
 from llmkit.config.model import Model
-from llmkit.errors import UsageError
+from llmkit.errors import ModelError, UsageError
 from llmkit.models.loading import explain_failure
+from llmkit.tokens.pairs import NSP
 
 Bert = BertForPreTraining | BertForMaskedLM
+
+PAIR_KINDS: dict[NSP, str | None] = {True: "next", "order": "order", False: None}
+"""The field `sentence_pairs` of a saved config.json: what the head for pairs was trained to tell. Google's have none,
+which means next."""
 
 HEADS = {
     "bert.pooler": "the pooler over [CLS]",
@@ -31,11 +36,12 @@ HEADS = {
 """Beginnings of parameter names, and what they belong to."""
 
 
-def build_bert(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int, *, pairs: bool) -> Bert:
-    """A new BERT with weights that depend on `seed` alone."""
+def build_bert(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int, *, nsp: NSP) -> Bert:
+    """A new BERT with weights that depend on `seed` alone, with a head for pairs unless `nsp` is False."""
     torch.manual_seed(seed)
     config = bert_config(section, tokenizer, block_size)
-    return BertForPreTraining(config) if pairs else BertForMaskedLM(config)
+    config.sentence_pairs = PAIR_KINDS[nsp]
+    return BertForMaskedLM(config) if nsp is False else BertForPreTraining(config)
 
 
 def bert_config(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int) -> BertConfig:
@@ -54,23 +60,57 @@ def bert_config(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: 
     )
 
 
-def open_bert(name: str, *, pairs: bool | None = None, seed: int = 0) -> tuple[Bert, list[str]]:
-    """A saved BERT in fp32 on the CPU, in evaluation mode, and in words what of it is new or was left out.
-
-    `pairs` asks for the model with or without the head for pairs; None takes the one that was saved. What the model
-    lacks is made from `seed`.
+def open_bert(name: str) -> Bert:
+    """A saved BERT as it is, in fp32 on the CPU, in evaluation mode.
 
     Raises:
         UsageError: another architecture.
-        ModelError, EnvironmentFault: as models/loading.py.
+        ModelError: weights are missing; otherwise as models/loading.py.
+        EnvironmentFault: as models/loading.py.
     """
+    model, new, _ = _load(name, None, 0)
+    if new:
+        what = f"the model lacks {', '.join(new)}"
+        hint = "continue it with pretrain-mlm --model first, which makes what is missing"
+        raise ModelError(what, where=name, hint=hint)
+    return model
+
+
+def start_from_bert(name: str, nsp: NSP, seed: int) -> tuple[Bert, list[str]]:
+    """A saved BERT with a head for pairs, or without where `nsp` is False; and in words what of it is new, was left out
+    or was trained for something else. What the model lacks is made from `seed`.
+
+    Raises:
+        As `open_bert`; but of missing weights only those of the encoder are an error.
+    """
+    model, new, left_out = _load(name, nsp is not False, seed)
+    if HEADS["bert."] in new:
+        hint = "give a whole model"
+        raise ModelError("weights of the encoder are missing from the model", where=name, hint=hint)
+    notes = [f"new, not in the model: {head}" for head in new] + [f"left out of the model: {head}" for head in left_out]
+    kind = pair_kind_of(model)
+    if nsp is not False and HEADS["cls.seq_relationship"] not in new and kind != nsp:
+        notes.append(f"the head for pairs was trained for {PAIR_KINDS[kind]}, and goes on with {PAIR_KINDS[nsp]}")
+    model.config.sentence_pairs = PAIR_KINDS[nsp]
+    return model, notes
+
+
+def pair_kind_of(model: PreTrainedModel) -> NSP:
+    """What the model's head for pairs tells: True for next sentences, "order" for their order, False without one."""
+    if not isinstance(model, BertForPreTraining):
+        return False
+    return "order" if getattr(model.config, "sentence_pairs", None) == "order" else True
+
+
+def _load(name: str, pairs: bool | None, seed: int) -> tuple[Bert, list[str], list[str]]:
+    """The model, the parts of it that are new, and the saved ones that were left out."""
     with explain_failure(name):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     if config.model_type != "bert":
         hint = "give a BERT: a run of pretrain-mlm, or a hub model of type bert"
         raise UsageError(f"{name!r} is of type {config.model_type}", where=f"{name}/config.json, model_type", hint=hint)
     if pairs is None:
-        pairs = "BertForPreTraining" in (config.architectures or ())
+        pairs = "BertForPreTraining" in (config.architectures or ("BertForPreTraining",))
     torch.manual_seed(seed)
     kind = BertForPreTraining if pairs else BertForMaskedLM
     with explain_failure(name):
@@ -80,9 +120,7 @@ def open_bert(name: str, *, pairs: bool | None = None, seed: int = 0) -> tuple[B
     model: PreTrainedModel = loaded[0]
     info: dict[str, set[str]] = loaded[1]
     model.eval()
-    notes = [f"new, not in the model: {head}" for head in _heads_of(info["missing_keys"])]
-    notes += [f"left out of the model: {head}" for head in _heads_of(info["unexpected_keys"])]
-    return cast(Bert, model), notes
+    return cast(Bert, model), _heads_of(info["missing_keys"]), _heads_of(info["unexpected_keys"])
 
 
 def _heads_of(names: set[str]) -> list[str]:

@@ -71,7 +71,9 @@ def read_kind(name: str) -> Literal["causal", "masked"]:
         return "causal"
     if architecture.endswith("ForMaskedLM") or architecture == "BertForPreTraining":
         return "masked"
-    if not architecture and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and config.model_type != "bert":
+    if not architecture and config.model_type == "bert":
+        return "masked"  # Google's own miniatures do not say more
+    if not architecture and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "causal"
     known = [task for suffix, task in _TASKS_BY_ARCHITECTURE.items() if architecture.endswith(suffix)]
     what = f"{name!r} is a {architecture or config.model_type}, which predicts neither next nor masked tokens"
@@ -93,13 +95,20 @@ def check_causal(name: str) -> None:
 
 
 def load_masked_lm(name: str) -> PreTrainedModel:
-    """A masked language model of any architecture, with its head for tokens; otherwise as `load_causal_lm`."""
+    """A masked language model of any architecture, with its head for tokens; otherwise as `load_causal_lm`.
+
+    Raises:
+        ModelError: also where weights are missing, which transformers would make up.
+    """
     with explain_failure(name):
-        model: PreTrainedModel = AutoModelForMaskedLM.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
+    if info["missing_keys"]:
+        what = f"the model lacks {len(info['missing_keys'])} weights, such as {min(info['missing_keys'])}"
+        raise ModelError(what, where=name, hint="give a whole masked language model")
     model.eval()
-    return model
+    return cast(PreTrainedModel, model)
 
 
 def load_causal_lm(name: str) -> PreTrainedModel:

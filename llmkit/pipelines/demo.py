@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.config.recipe import Recipe
-from llmkit.errors import EnvironmentFault, Interrupted, say
+from llmkit.errors import EnvironmentFault, Interrupted, UsageError, say
 from llmkit.pipelines.evaluate import evaluate
 from llmkit.pipelines.generate import generate
 from llmkit.pipelines.prepare import prepare
@@ -19,6 +19,9 @@ def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | 
     Raises:
         What the steps raise; a former demo in `out` is replaced.
     """
+    if recipe.objective != "clm":
+        hint = "leave the recipe out, or use prepare and pretrain-mlm"
+        raise UsageError("the demo trains a causal language model", where="objective", hint=hint)
     data, run = out / "data", out / "run"
     _prepare(recipe, data, corpus)
     try:

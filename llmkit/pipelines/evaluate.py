@@ -32,7 +32,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = ()) -> dict[st
     run = RunFolder(Path(model))
     path = resolve_model(model)
     masked = read_kind(path) == "masked"
-    network = put_on_device(open_bert(path)[0] if masked else load_causal_lm(path))
+    network = put_on_device(open_bert(path) if masked else load_causal_lm(path))
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
     own = not data and run.manifest.is_file()

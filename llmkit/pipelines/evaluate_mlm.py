@@ -8,14 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import BertForPreTraining, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.mlm import Mlm
 from llmkit.config.prepare import Prepare
-from llmkit.errors import DataError, UsageError
+from llmkit.errors import DataError, UsageError, say
 from llmkit.evaluation.masked_lm import evaluate_masked_lm, to_metrics
 from llmkit.evaluation.pseudo_perplexity import score_documents
+from llmkit.models.bert import pair_kind_of
 from llmkit.models.loading import longest_context
 from llmkit.objectives.masked_lm import MaskedLM
 from llmkit.text.chinese_words import choose_word_cutter
@@ -23,12 +24,25 @@ from llmkit.text.readers import read_documents
 from llmkit.text.sources import find_files
 from llmkit.tokens.pairs import Pairs, check_pairs, make_pairs
 from llmkit.tokens.prepared import Prepared
+from llmkit.tokens.randomness import hash_integers
 from llmkit.tokens.rows import encode_rows
 from llmkit.tokens.sentences import Sentences
 from llmkit.tokens.store import Split, write_split
 from llmkit.tokens.tokenizer import id_dtype
 
 SHORTEST_BLOCK = 8
+EVALUATION_KEY = 0x6576616C
+"""So that held-out masks are never those of a training epoch with the same seed."""
+
+
+def evaluation_seed(settings: Evaluate) -> int:
+    """The seed of the fixed masks and pairs."""
+    return hash_integers(EVALUATION_KEY, settings.seed)
+
+
+def where_from(sentences: Sentences) -> str:
+    """Where what is not next is taken from."""
+    return "from another document" if sentences.n_documents > 1 else "from a distant passage"
 
 
 def pairs_of(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_size: int, seed: int) -> Pairs:
@@ -41,7 +55,7 @@ def pairs_of(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_s
     if block_size < SHORTEST_BLOCK:
         hint = f"take {SHORTEST_BLOCK} or more; 128 is usual"
         what = f"block_size {block_size} has no room for two segments and their [CLS] and [SEP]"
-        raise UsageError(what, where="train.block_size", hint=hint)
+        raise UsageError(what, where="block_size", hint=hint)
     sentences = Sentences(split)
     check_pairs(sentences, block_size, mlm.nsp)
     return make_pairs(
@@ -56,8 +70,9 @@ def score_prepared(
 ) -> dict[str, Any]:  # fmt: skip
     """Metrics over a whole split of a prepared folder."""
     metrics = _score(network, tokenizer, prepared.split(split), settings, mlm, block_size)
-    metrics["method"] |= {"data": prepared.path.name, "split": split}
-    return metrics
+    kept = prepared.manifest["sentences"]["chinese_words"]
+    metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": kept}
+    return _with_unknown(metrics, prepared.manifest["splits"][split]["unknown_tokens"])
 
 
 def score_text(
@@ -76,13 +91,21 @@ def score_text(
     )
     with tempfile.TemporaryDirectory() as folder:
         totals: Counter[str] = Counter()
-        rows = encode_rows(documents, tokenizer, totals, choose_word_cutter(prepare.chinese_words))
+        cutter = choose_word_cutter(prepare.chinese_words)
+        rows = encode_rows(documents, tokenizer, totals, cutter)
         write_split(Path(folder) / "text", rows, id_dtype(tokenizer), sentences=True)
         if not totals["sentences"]:
             raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
         metrics = _score(network, tokenizer, Split(Path(folder) / "text"), settings, mlm, None)
-    metrics["method"] |= {"data": ", ".join(Path(file).name for file in files)}
-    return metrics
+    metrics["method"] |= {"data": ", ".join(Path(file).name for file in files), "chinese_words": cutter}
+    return _with_unknown(metrics, totals["unknown_tokens"])
+
+
+def _with_unknown(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
+    """Unknown tokens are never guessed, so the figures leave out what is hardest."""
+    if n_unknown:
+        say(f"{n_unknown:,} tokens are unknown to the tokenizer: they are not guessed, and no figure counts them")
+    return metrics | {"n_unknown_tokens": n_unknown}
 
 
 def _score(
@@ -94,16 +117,19 @@ def _score(
     if positions is not None and block > positions:
         what = f"block_size {block} does not fit the model's {positions} positions"
         raise UsageError(what, where="evaluate.block_size", hint=f"set evaluate.block_size to {positions} or less")
-    if not isinstance(network, BertForPreTraining):
-        mlm = mlm.model_copy(update={"nsp": False})  # nothing in the model judges pairs
-    pairs = pairs_of(split, tokenizer, mlm, block, settings.seed)
+    mlm = mlm.model_copy(update={"nsp": pair_kind_of(network)})  # what the model can judge, whatever the recipe says
+    pairs = pairs_of(split, tokenizer, mlm, block, evaluation_seed(settings))
     objective = MaskedLM(tokenizer.pad_token_id, mlm.nsp)
     how: dict[str, Any] = {"batch_size": settings.batch_size, "precision": settings.precision}
     metrics = to_metrics(evaluate_masked_lm(network, pairs, objective, **how), objective.relation)
     if settings.pseudo_perplexity:
         records = score_documents(network, pairs, max_tokens=settings.pseudo_perplexity, **how)
         nats, n_tokens = (sum(record[key] for record in records) for key in ("nats", "n_tokens"))
-        metrics |= {"pseudo_perplexity": math.exp(min(700.0, nats / max(1, n_tokens))), "documents": records}
+        if n_tokens:
+            metrics["pseudo_perplexity"] = math.exp(min(700.0, nats / n_tokens))
+        metrics["documents"] = records
     method: dict[str, Any] = {"examples": {True: "pairs", "order": "ordered pairs", False: "full sentences"}[mlm.nsp]}
     method |= {"block_size": block, "mask_share": mlm.mask_share, "whole_words": mlm.whole_words}
+    if mlm.nsp is True:
+        method["not_next"] = where_from(pairs.sentences)
     return metrics | {"method": method | {"seed": settings.seed, "precision": settings.precision}}

@@ -74,7 +74,7 @@ def prepare(
         "inputs": _fingerprint_inputs(files),
         "own_splits": {name: _fingerprint_inputs(find_files([given])) for name, given in own.items()},
         "tokenizer": _fingerprint_own_tokenizer(settings.tokenizer.path),
-        "chinese_words": choose_word_cutter(settings.chinese_words),
+        "chinese_words": _planned_word_cutter(settings),
     }
     if (found := _find_same(out, request, overwrite)) is not None:
         say(f"{out} was made from the same input with the same settings: nothing to do")
@@ -179,6 +179,13 @@ def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
             start = end
 
 
+def _planned_word_cutter(settings: Prepare) -> str | None:
+    """What `_word_cutter` may be, before there is a tokenizer."""
+    may_mask = settings.tokenizer.path is not None or settings.tokenizer.kind == "wordpiece"
+    wanted = may_mask if settings.sentences == "auto" else settings.sentences
+    return choose_word_cutter(settings.chinese_words) if wanted else None
+
+
 def _word_cutter(settings: Prepare, tokenizer: PreTrainedTokenizerBase) -> str | None:
     """What cuts Chinese words for the columns of sentences and words; None where these are not stored."""
     wanted = can_mask(tokenizer) if settings.sentences == "auto" else settings.sentences
@@ -200,7 +207,8 @@ def _store(
     if stored != totals["tokens"]:
         raise AssertionError(f"{folder.name}: {totals['tokens']} tokens went in, {stored} came out")
     digest = hash_text("\n".join(Split(folder).table.column("hash").to_pylist()))
-    return {**totals, "documents_hash": digest}
+    found = {} if cutter is None else {"sentences_hash": Split(folder).hash_sentences()}
+    return {**totals, "documents_hash": digest, **found}
 
 
 def _samples(train: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:

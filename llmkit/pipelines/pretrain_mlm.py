@@ -8,13 +8,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import Recipe
-from llmkit.errors import DataError, ModelError, say
+from llmkit.errors import DataError, ModelError, UsageError, say
 from llmkit.evaluation.masked_lm import evaluate_masked_lm, to_metrics
 from llmkit.generation.fill_in import fill_masks
-from llmkit.models.bert import Bert, build_bert, open_bert
+from llmkit.models.bert import Bert, build_bert, open_bert, start_from_bert
 from llmkit.models.loading import longest_context
 from llmkit.objectives.masked_lm import MaskedLM
-from llmkit.pipelines.evaluate_mlm import pairs_of, score_prepared
+from llmkit.pipelines.evaluate_mlm import evaluation_seed, pairs_of, score_prepared, where_from
 from llmkit.pipelines.starting_model import fit_to_data
 from llmkit.tokens.pairs import Pairs
 from llmkit.tokens.prepared import Prepared
@@ -32,11 +32,17 @@ class MaskedTask:
     tokenizer: PreTrainedTokenizerBase
 
     def __post_init__(self) -> None:
-        """Raises DataError where the tokenizer has no mask."""
+        """Raises DataError where the tokenizer has no mask or a split no pairs, UsageError for a prompt without mask."""
         if not can_mask(self.tokenizer):
             hint = "prepare it again with -s prepare.tokenizer.kind=wordpiece, or with a BERT's own tokenizer"
             what = "the data's tokenizer has no [MASK], [CLS] and [SEP]"
             raise DataError(what, where=str(self.prepared.tokenizer_path), hint=hint)
+        prompt, mask = self.recipe.train.sample_prompt, self.tokenizer.mask_token
+        if prompt and mask not in prompt:
+            hint = f"put {mask} where a word is missing, or leave it empty"
+            raise UsageError(f"the sample prompt {prompt!r} has no {mask}", where="train.sample_prompt", hint=hint)
+        if self.prepared.has_split("validation"):
+            _ = self.held_out  # so that it is refused now, and not at the first evaluation
 
     @property
     def output_share(self) -> float:
@@ -50,22 +56,27 @@ class MaskedTask:
     def samples(self) -> Pairs:
         return self._pairs(self.prepared.split("train"), self.recipe.train.seed)
 
+    @cached_property
+    def held_out(self) -> Pairs:
+        """Fixed examples of the validation split."""
+        return self._pairs(self.prepared.split("validation"), evaluation_seed(self.recipe.evaluate))
+
     def _pairs(self, split: Split, seed: int) -> Pairs:
         return pairs_of(split, self.tokenizer, self.recipe.mlm, self.recipe.train.block_size, seed)
 
     def build_model(self) -> PreTrainedModel:
         train = self.recipe.train
-        pairs = self.recipe.mlm.nsp is not False
-        return build_bert(self.recipe.model, self.tokenizer, train.block_size, train.seed, pairs=pairs)
+        nsp = self.recipe.mlm.nsp
+        return build_bert(self.recipe.model, self.tokenizer, train.block_size, train.seed, nsp=nsp)
 
     def open_model(self, path: str) -> PreTrainedModel:
-        return open_bert(path)[0]
+        return open_bert(path)
 
     def start_from(self, name: str) -> PreTrainedModel:
         notes: list[str] = []
 
         def open_model(path: str) -> Bert:
-            model, found = open_bert(path, pairs=self.recipe.mlm.nsp is not False, seed=self.recipe.train.seed)
+            model, found = start_from_bert(path, self.recipe.mlm.nsp, self.recipe.train.seed)
             notes.extend(found)
             return model
 
@@ -82,17 +93,18 @@ class MaskedTask:
         said = {"chinese_words": "characters"}
         if self.recipe.mlm.whole_words:
             said = {"chinese_words": self.prepared.manifest["sentences"]["chinese_words"]}
+        sentences = self.samples.sentences
         if self.recipe.mlm.nsp is True:
-            several = self.samples.sentences.n_documents > 1
-            said["not_next"] = "from another document" if several else "from a distant passage"
-            if not several:
+            said["not_next"] = where_from(sentences)
+            if sentences.n_documents == 1:
                 say("the text is one document: what is not next comes from a distant passage of it")
+        if self.recipe.mlm.nsp is not False and (share := sentences.share_with_two()) < 0.5:
+            say(f"only {share:.0%} of the text is in documents of two sentences or more, which pairs need")
         return said
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
-        pairs = self._pairs(self.prepared.split("validation"), self.recipe.evaluate.seed)
         sums = evaluate_masked_lm(
-            network, pairs, self.objective, batch_size=plan.batches.micro_batch_size, precision=plan.precision,
+            network, self.held_out, self.objective, batch_size=plan.batches.micro_batch_size, precision=plan.precision,
             max_examples=self.recipe.train.max_eval_blocks,
         )  # fmt: skip
         return to_metrics(sums, self.objective.relation)

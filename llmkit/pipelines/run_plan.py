@@ -75,9 +75,8 @@ def plan_again(run: RunFolder, recipe: Recipe, prepared: Prepared) -> Plan:
     facts = _facts(recipe, prepared, kept["precision"])
     before, now = _trained_fields(load_recipe(run.recipe)), _trained_fields(recipe)
     changed = [f"{name}: {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]
-    changed += [
-        f"{name}: {kept['facts'][name]} -> {value}" for name, value in facts.items() if kept["facts"][name] != value
-    ]
+    old = kept["facts"]
+    changed += [f"{name}: {old.get(name)} -> {value}" for name, value in facts.items() if old.get(name) != value]
     if changed:
         hint = "resume with the recipe and data it began with, or start a new run with another --out"
         raise UsageError(f"the run began with something else: {'; '.join(changed)}", where=str(run.manifest), hint=hint)
@@ -97,6 +96,7 @@ def _memory_budget(device: torch.device) -> int:
 def _trained_fields(recipe: Recipe) -> dict[str, Any]:
     """Every field that decides the weights or the plan, by its dotted name."""
     sections = {name: getattr(recipe, name).model_dump(mode="json") for name in ("model", "mlm", "optim", "train")}
+    sections["evaluate"] = {"seed": recipe.evaluate.seed}  # which held-out masks the best weights are chosen by
     return {
         f"{name}.{field}": value
         for name, section in sections.items()

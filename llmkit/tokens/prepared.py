@@ -25,11 +25,12 @@ class Prepared:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What a resumed run must find again: the tokenizer and every document of the train split."""
+        """What a resumed run must find again: the tokenizer, and of the train split documents, sentences and words."""
         return {
             "tokenizer": self.manifest["tokenizer"]["fingerprint"],
             "train_documents": self.manifest["splits"]["train"]["documents_hash"],
             "train_tokens": self.manifest["splits"]["train"]["tokens"],
+            "train_sentences": self.manifest["splits"]["train"].get("sentences_hash"),
         }
 
     def has_split(self, name: str) -> bool:

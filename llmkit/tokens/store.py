@@ -6,6 +6,7 @@ depend on the rows alone, so the same input gives the same files.
 Knows nothing of blocks (blocks.py) nor of text.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -92,6 +93,15 @@ class Split:
         """For all rows' ids, one after the other, whether each goes on with the word before it."""
         chunks = [chunk.flatten() for chunk in self.table.column("continues_word").chunks]
         return BitStream([chunk for chunk in chunks if len(chunk)])
+
+    def hash_sentences(self) -> str:
+        """SHA-256 of the columns of sentences and words, which texts and tokenizer alone do not decide."""
+        digest = hashlib.sha256()
+        for chunk in self.table.column("sentence_ends").chunks:
+            digest.update(chunk.offsets.to_numpy().tobytes() + chunk.values.to_numpy().tobytes())
+        for chunk in self.table.column("continues_word").chunks:
+            digest.update(chunk.values.buffers()[1])
+        return digest.hexdigest()
 
     def __reduce__(self) -> tuple[type["Split"], tuple[Path]]:
         return Split, (self.folder,)  # data workers map the files again instead of copying them

@@ -77,14 +77,14 @@ def _load_wordpiece(shown: str, vocabulary: Path) -> PreTrainedTokenizerBase:
     """BERT's tokenizer over a vocabulary. The file does not say whether case is folded: it is, where no entry of it
     has a capital letter."""
     try:
-        tokens = vocabulary.read_text(encoding="utf-8").splitlines()
+        tokens = vocabulary.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise _unusable(shown, f"vocab.txt cannot be read: {error}") from None
     missing = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token not in tokens]
     if missing:
         raise _unusable(shown, f"its vocab.txt has no {', '.join(missing)}")
     has_capitals = any(token != token.lower() for token in tokens if not token.startswith("["))
-    return BertTokenizer(str(vocabulary), do_lower_case=not has_capitals)
+    return BertTokenizer({token: number for number, token in enumerate(tokens)}, do_lower_case=not has_capitals)
 
 
 def _unusable(path_or_name: str, reason: str) -> ModelError:

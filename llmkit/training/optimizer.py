@@ -14,6 +14,9 @@ from transformers.pytorch_utils import Conv1D
 
 from llmkit.config.optim import Optim
 
+OUTPUT_HEADS = ("seq_relationship", "classifier", "score")
+"""How transformers ends the names of output layers that are not the one over the vocabulary."""
+
 
 def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
     """The section's optimizer over all trainable weights."""
@@ -45,13 +48,16 @@ def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
 
 
 def group_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Hidden matrices, embeddings (an untied output layer is one too), and vectors."""
+    """Hidden matrices, embeddings (an output layer is one too), and vectors."""
     looked_up = {
         id(weight) for module in model.modules() if isinstance(module, nn.Embedding) for weight in module.parameters()
     }
     output = getattr(model, "get_output_embeddings", lambda: None)()
     if output is not None:
         looked_up |= {id(weight) for weight in output.parameters()}
+    for path, module in model.named_modules():
+        if path.endswith(OUTPUT_HEADS):
+            looked_up |= {id(weight) for weight in module.parameters()}
     groups: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
     for weight in model.parameters():
         if weight.requires_grad:

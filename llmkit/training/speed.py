@@ -15,6 +15,8 @@ from transformers import PreTrainedModel
 DENSE_BF16_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 """Dense bf16 peaks of NVIDIA's data sheets, by a word in the device's name."""
 
+ONCE_A_SEQUENCE = ("bert.pooler", "cls.seq_relationship")
+
 GAIN_WORTH_BF16 = 1.3
 """Below this, casting weights and activations eats what the products gain."""
 
@@ -62,14 +64,20 @@ def measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
 def flops_a_token(model: PreTrainedModel, block_size: int, output_share: float = 1.0) -> float:
     """Forward and backward: 6 N + 12 L d T (Chowdhery et al., PaLM, 2022, appendix B).
 
-    N counts every weight that is multiplied, the output layer included even where it is tied, for the share of the
-    tokens that go through it; looking an embedding up costs nothing.
+    N counts every weight that is multiplied, the output layer included even where it is tied; looking an embedding up
+    costs nothing. `output_share` of the tokens go through the head over the vocabulary; what reads one token of each
+    sequence, a pooler or a head for pairs, is left out.
     """
     config = model.config
     tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    n_matmul = sum(weight.numel() for weight in model.parameters() if weight.ndim >= 2 and id(weight) not in tables)
     output = cast(nn.Linear | None, model.get_output_embeddings())
+    shares = {id(weight): output_share for name, weight in model.named_parameters() if ".predictions." in name}
+    shares |= {id(weight): 0.0 for name, weight in model.named_parameters() if name.startswith(ONCE_A_SEQUENCE)}
     if output is not None:
-        counted = 0 if id(output.weight) in tables else 1
-        n_matmul += round((output_share - counted) * output.weight.numel())
+        shares[id(output.weight)] = output_share
+    n_matmul = sum(
+        weight.numel() * shares.get(id(weight), 0.0 if id(weight) in tables else 1.0)
+        for weight in model.parameters()
+        if weight.ndim >= 2
+    )
     return float(6 * n_matmul + 12.0 * config.num_hidden_layers * config.hidden_size * block_size)

@@ -193,7 +193,7 @@ class LlmkitTrainer(Trainer):
         batch = {name: tensor.to(self.args.device, non_blocking=True) for name, tensor in inputs.items()}
         with autocast(self.plan.precision, self.args.device):
             sums = self.objective.sum_losses(model, batch)
-        parts = [sums[name] / count for name, count in num_items_in_batch.items() if count]
+        parts = [sums[name] / max(1, count) for name, count in num_items_in_batch.items()]
         # DDP averages gradients over ranks; the counts are already those of all ranks together.
         loss: Tensor = torch.stack(parts).sum() * self.args.world_size
         self.accelerator.backward(loss)

@@ -9,6 +9,7 @@ import torch
 from tiny import make_bert, make_documents, make_pairs, make_sentence_split
 from transformers import BertForMaskedLM
 
+from llmkit.errors import DataError
 from llmkit.evaluation.masked_lm import evaluate_masked_lm, to_metrics
 from llmkit.evaluation.pseudo_perplexity import score_documents
 from llmkit.objectives.masked_lm import MaskedLM
@@ -100,3 +101,9 @@ def test_end_of_text_is_not_scored(split: Split) -> None:
     pairs = make_pairs(split, block_size=48)
     records = score_documents(make_bert().eval(), pairs, max_tokens=10**6, batch_size=32)
     assert sum(record["n_tokens"] for record in records) == len(split.stream) - 6
+
+
+def test_text_of_which_nothing_can_be_masked_is_no_perfect_score(tmp_path: Path) -> None:
+    unknown = make_sentence_split(tmp_path / "held", [[[[1] * 9, [1] * 5]] for _ in range(4)])
+    with pytest.raises(DataError, match="no token of the text could be masked"):
+        evaluate_masked_lm(make_bert().eval(), make_pairs(unknown, block_size=48), MaskedLM(0, True))

@@ -23,6 +23,7 @@ from transformers import (
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import DataError, ModelError, UsageError
+from llmkit.pipelines.demo import demo
 from llmkit.pipelines.evaluate import evaluate
 from llmkit.pipelines.generate import generate
 from llmkit.pipelines.prepare import prepare
@@ -182,7 +183,10 @@ def test_raw_text_is_scored_with_pseudo_perplexity_of_each_document(run: Path, t
 def test_one_document_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_books(tmp_path / "books")
     prepare([str(tmp_path / "books/english.txt")], tmp_path / "data", recipe().prepare)
-    pretrain(recipe("train.max_steps=1"), data=tmp_path / "data", out=tmp_path / "run")
+    with pytest.raises(DataError, match="no passages far enough apart") as caught:
+        pretrain(recipe("train.block_size=64"), data=tmp_path / "data", out=tmp_path / "run", dry_run=True)
+    assert "validation" in str(caught.value)
+    pretrain(recipe("train.max_steps=1", "train.block_size=24"), data=tmp_path / "data", out=tmp_path / "run")
     assert "distant passage" in capsys.readouterr().err
     assert json.loads((tmp_path / "run/manifest.json").read_text())["not_next"] == "from a distant passage"
 
@@ -290,7 +294,43 @@ def test_block_without_room_for_two_segments_is_refused(data: Path, tmp_path: Pa
 
 def test_stride_is_refused_for_a_masked_model(run: Path) -> None:
     with pytest.raises(UsageError, match="stride"):
-        evaluate(recipe("evaluate.stride=4"), model=str(run))
+        evaluate(load_recipe(None, ["evaluate.stride=4"]), model=str(run))
+
+
+def test_sample_prompt_without_a_mask_is_refused_before_training(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no \[MASK\]"):
+        pretrain(recipe("train.sample_prompt=no gap"), data=data, out=tmp_path / "run", dry_run=True)
+
+
+def test_model_of_sentence_order_is_scored_as_one_without_its_recipe(data: Path, tmp_path: Path) -> None:
+    pretrain(recipe("mlm.nsp=order", "train.max_steps=1"), data=data, out=tmp_path / "run")
+    metrics = evaluate(recipe(), model=str(tmp_path / "run/model"), data=[str(data)])
+    assert "sop_accuracy" in metrics
+    assert "nsp_accuracy" not in metrics
+
+
+def test_resume_with_other_words_or_held_out_masks_is_refused(data: Path, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    with pytest.raises(UsageError, match=r"evaluate.seed: 0 -> 7"):
+        pretrain(recipe("evaluate.seed=7"), data=data, out=tmp_path / "run", resume=True)
+    write_books(tmp_path / "books")
+    other = recipe("prepare.chinese_words=characters")
+    prepare([str(tmp_path / "books")], tmp_path / "data", other.prepare)
+    if json.loads((data / "manifest.json").read_text())["sentences"]["chinese_words"] != "characters":
+        with pytest.raises(UsageError, match="train_sentences"):
+            pretrain(recipe(), data=tmp_path / "data", out=tmp_path / "run", resume=True)
+
+
+def test_unknown_tokens_are_said_and_counted(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "strange.txt").write_text("One of them fell. Жёлтый дом стоит. Who was to blame?\n" * 30)
+    metrics = evaluate(recipe("mlm.nsp=false"), model=str(run), data=[str(tmp_path / "strange.txt")])
+    assert metrics["n_unknown_tokens"] >= 60
+    assert "unknown to the tokenizer" in capsys.readouterr().err
+
+
+def test_demo_refuses_an_objective_it_cannot_show(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="causal"):
+        demo(recipe(), out=tmp_path)
 
 
 def test_model_with_one_token_type_is_refused_for_pairs(data: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class MaskedTask:
     tokenizer: PreTrainedTokenizerBase
 
     def __post_init__(self) -> None:
-        """Raises DataError where the tokenizer has no mask or a split no pairs, UsageError for a prompt without mask."""
+        """Raises DataError where tokenizer or splits do not do, UsageError for a sample prompt without mask."""
         if not can_mask(self.tokenizer):
             hint = "prepare it again with -s prepare.tokenizer.kind=wordpiece, or with a BERT's own tokenizer"
             what = "the data's tokenizer has no [MASK], [CLS] and [SEP]"

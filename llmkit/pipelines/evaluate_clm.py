@@ -11,9 +11,7 @@ from llmkit.config.evaluate import Evaluate
 from llmkit.config.prepare import Read
 from llmkit.errors import DataError, UsageError, say
 from llmkit.evaluation.causal_lm import evaluate_causal_lm, to_metrics
-from llmkit.models.loading import longest_context
-from llmkit.text.readers import read_documents
-from llmkit.text.sources import find_files
+from llmkit.pipelines.scoring import choose_block_size, read_as_is
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Ids, TokenStream
 from llmkit.tokens.tokenizer import count_unknown, encode_texts, end_of_text_id
@@ -44,11 +42,10 @@ def score_text(
     end = end_of_text_id(tokenizer)
     chunks: list[Ids] = []
     n_bytes, n_characters, n_unknown = 0, 0, 0
-    for document in read_documents(find_files(files), read, []):
-        text = document.text.encode("utf-8", "replace").decode()  # lone surrogates, which JSON can spell
-        ids, _ = encode_texts(tokenizer, [text])
+    for document in read_as_is(files, read):
+        ids, _ = encode_texts(tokenizer, [document.text])
         n_unknown += count_unknown(ids, tokenizer)
-        n_bytes += len(text.encode())
+        n_bytes += len(document.text.encode())
         n_characters += len(document.text)
         chunks += [ids, np.array([end], ids.dtype)] if document.last else [ids]
     if not n_bytes:
@@ -64,13 +61,7 @@ def _score(
     network: PreTrainedModel, stream: TokenStream, settings: Evaluate, block_size: int | None,
     n_bytes: int, n_characters: int, first_token: int | None,
 ) -> dict[str, Any]:  # fmt: skip
-    positions = longest_context(network)
-    block = settings.block_size or block_size or positions or DEFAULT_BLOCK_SIZE
-    if positions is not None and block > positions:
-        hint = f"set evaluate.block_size to {positions} or less"
-        raise UsageError(
-            f"block_size {block} does not fit the model's {positions} positions", where="evaluate.block_size", hint=hint
-        )
+    block = choose_block_size(network, settings, block_size, DEFAULT_BLOCK_SIZE)
     stride = settings.stride or block
     if stride > block:
         what = f"stride {stride} is longer than the block of {block}: tokens in between would not be scored"

@@ -4,7 +4,6 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,20 @@ from llmkit.errors import DataError, UsageError, say
 from llmkit.evaluation.masked_lm import evaluate_masked_lm, to_metrics
 from llmkit.evaluation.pseudo_perplexity import score_documents
 from llmkit.models.bert import pair_kind_of
-from llmkit.models.loading import longest_context
 from llmkit.objectives.masked_lm import MaskedLM
+from llmkit.pipelines.scoring import choose_block_size, read_as_is
 from llmkit.text.chinese_words import choose_word_cutter
-from llmkit.text.readers import read_documents
-from llmkit.text.sources import find_files
 from llmkit.tokens.pairs import Pairs, check_pairs, make_pairs
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.randomness import hash_integers
 from llmkit.tokens.rows import encode_rows
 from llmkit.tokens.sentences import Sentences
 from llmkit.tokens.store import Split, write_split
-from llmkit.tokens.tokenizer import id_dtype
+from llmkit.tokens.tokenizer import ensure_special_tokens, id_dtype
 
 SHORTEST_BLOCK = 8
+DEFAULT_BLOCK_SIZE = 512
+"""For models without a longest context."""
 EVALUATION_KEY = 0x6576616C
 """So that held-out masks are never those of a training epoch with the same seed."""
 
@@ -84,15 +83,11 @@ def score_text(
     Raises:
         DataError: no text.
     """
-    documents = (
-        # Lone surrogates, which JSON can spell, cannot be encoded.
-        replace(document, text=document.text.encode("utf-8", "replace").decode())
-        for document in read_documents(find_files(files), prepare.read, [])
-    )
+    ensure_special_tokens(tokenizer)  # as `prepare` does: a BERT's own has no end of text
     with tempfile.TemporaryDirectory() as folder:
         totals: Counter[str] = Counter()
         cutter = choose_word_cutter(prepare.chinese_words)
-        rows = encode_rows(documents, tokenizer, totals, cutter)
+        rows = encode_rows(read_as_is(files, prepare.read), tokenizer, totals, cutter)
         write_split(Path(folder) / "text", rows, id_dtype(tokenizer), sentences=True)
         if not totals["sentences"]:
             raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
@@ -112,11 +107,7 @@ def _score(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: Split, settings: Evaluate, mlm: Mlm,
     block_size: int | None,
 ) -> dict[str, Any]:  # fmt: skip
-    positions = longest_context(network)
-    block = settings.block_size or block_size or positions or 512
-    if positions is not None and block > positions:
-        what = f"block_size {block} does not fit the model's {positions} positions"
-        raise UsageError(what, where="evaluate.block_size", hint=f"set evaluate.block_size to {positions} or less")
+    block = choose_block_size(network, settings, block_size, DEFAULT_BLOCK_SIZE)
     mlm = mlm.model_copy(update={"nsp": pair_kind_of(network)})  # what the model can judge, whatever the recipe says
     pairs = pairs_of(split, tokenizer, mlm, block, evaluation_seed(settings))
     objective = MaskedLM(tokenizer.pad_token_id, mlm.nsp)

@@ -237,6 +237,21 @@ def test_existing_bert_goes_on_with_its_own_vocabulary(
     assert AutoTokenizer.from_pretrained(tmp_path / "run/model").get_vocab() == tokenizer.get_vocab()
 
 
+def test_bert_with_its_published_tokenizer_is_scored_on_raw_text(tmp_path: Path) -> None:
+    write_books(tmp_path / "books")
+    tokenizer = BertTokenizer(str(make_vocabulary(tmp_path / "vocab")))
+    assert tokenizer.eos_token is None
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+    )
+    BertForPreTraining(config).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    asked = recipe("evaluate.block_size=48")
+    metrics = evaluate(asked, model=str(tmp_path / "bert"), data=[str(tmp_path / "books")])
+    assert metrics["n_pairs"] > 10
+    assert metrics["method"]["not_next"] == "from another document"
+
+
 def test_a_lone_vocabulary_file_prepares_data_as_its_folder_does(tmp_path: Path) -> None:
     write_books(tmp_path / "books")
     vocabulary = make_vocabulary(tmp_path / "vocab")

@@ -1,0 +1,34 @@
+"""What scoring has in common, whatever the model does."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from transformers import PreTrainedModel
+
+from llmkit.config.evaluate import Evaluate
+from llmkit.config.prepare import Read
+from llmkit.errors import UsageError
+from llmkit.models.loading import longest_context
+from llmkit.text.documents import Document
+from llmkit.text.readers import read_documents
+from llmkit.text.sources import find_files
+
+
+def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | None, default: int) -> int:
+    """The context in tokens: as asked for, as in the model's own training, its longest, or the default.
+
+    Raises:
+        UsageError: the model has fewer positions.
+    """
+    positions = longest_context(network)
+    block = settings.block_size or own or positions or default
+    if positions is not None and block > positions:
+        what = f"block_size {block} does not fit the model's {positions} positions"
+        raise UsageError(what, where="evaluate.block_size", hint=f"set evaluate.block_size to {positions} or less")
+    return block
+
+
+def read_as_is(files: Sequence[str], read: Read) -> Iterator[Document]:
+    """Documents uncleaned, but for lone surrogates, which JSON can spell and nothing can encode."""
+    for document in read_documents(find_files(files), read, []):
+        yield replace(document, text=document.text.encode("utf-8", "replace").decode())

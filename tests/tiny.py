@@ -85,3 +85,20 @@ def make_gpt2(seed: int = 0, vocab_size: int = 50, n_positions: int = 16, dropou
         attn_pdrop=0.0,
     )
     return GPT2LMHeadModel(config)
+
+
+INTERRUPTING = """
+import os, signal, sys, torch
+torch.set_num_threads(1)
+from llmkit.training.trainer import LlmkitTrainer
+step = LlmkitTrainer.training_step
+def interrupted_step(self, *args, **kwargs):
+    if self.state.global_step == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+    return step(self, *args, **kwargs)
+LlmkitTrainer.training_step = interrupted_step
+sys.argv[0] = "llmkit"
+from llmkit.cli.app import main
+main()
+"""
+"""A program for `python -c` with llmkit's arguments: a run that gets SIGINT in its third step."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import INTERRUPTING
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from llmkit.config.loading import load_recipe
@@ -132,22 +133,6 @@ def test_interrupted_run_resumes_to_the_same_weights(data: Path, run: Path, tmp_
     pretrain(load_recipe(out / "recipe.yaml"), data=data, out=out, resume=True)
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
     assert [r["step"] for r in read_log(out) if r["kind"] == "train"] == [2, 4, 6]
-
-
-INTERRUPTING = """
-import os, signal, sys, torch
-torch.set_num_threads(1)
-from llmkit.training.trainer import LlmkitTrainer
-step = LlmkitTrainer.training_step
-def interrupted_step(self, *args, **kwargs):
-    if self.state.global_step == 2:
-        os.kill(os.getpid(), signal.SIGINT)
-    return step(self, *args, **kwargs)
-LlmkitTrainer.training_step = interrupted_step
-sys.argv[0] = "llmkit"
-from llmkit.cli.app import main
-main()
-"""
 
 
 def test_finished_run_resumes_without_training_and_exports_again(run: Path, data: Path, tmp_path: Path) -> None:

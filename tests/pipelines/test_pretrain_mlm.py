@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import INTERRUPTING
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -111,22 +112,6 @@ def test_interrupted_run_resumes_to_the_same_weights(data: Path, run: Path, tmp_
     pretrain(load_recipe(out / "recipe.yaml"), data=data, out=out, resume=True)
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
     assert [record["mlm_loss"] for record in read_log(out)] == [record["mlm_loss"] for record in read_log(run)]
-
-
-INTERRUPTING = """
-import os, signal, sys, torch
-torch.set_num_threads(1)
-from llmkit.training.trainer import LlmkitTrainer
-step = LlmkitTrainer.training_step
-def interrupted_step(self, *args, **kwargs):
-    if self.state.global_step == 2:
-        os.kill(os.getpid(), signal.SIGINT)
-    return step(self, *args, **kwargs)
-LlmkitTrainer.training_step = interrupted_step
-sys.argv[0] = "llmkit"
-from llmkit.cli.app import main
-main()
-"""
 
 
 def test_saved_model_opens_in_plain_transformers_without_missing_keys(run: Path) -> None:

@@ -104,6 +104,10 @@ def show_receipt(manifest: dict[str, Any]) -> None:
         f"tokenizer {tokenizer['kind']}, {tokenizer['vocab_size']:,} entries, "
         f"{manifest['bytes_per_token']:.2f} bytes a token"
     )
+    n_unknown = sum(split["unknown_tokens"] for split in manifest["splits"].values())
+    if n_unknown:
+        n_tokens = sum(split["tokens"] for split in manifest["splits"].values())
+        echo(f"{'unknown tokens':<22} {n_unknown:,} ({n_unknown / n_tokens:.2%})")
     if manifest["sentences"]:
         n_sentences, n_tokens = (sum(s[key] for s in manifest["splits"].values()) for key in ("sentences", "tokens"))
         mean = f"{n_tokens / max(1, n_sentences):.0f} tokens each"

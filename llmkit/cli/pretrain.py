@@ -84,7 +84,7 @@ def _pretrain(
         show_json(result)
     elif dry_run:
         n_samples = f"{result['samples_per_epoch']:,} sequences an epoch"
-        echo(f"{result['recipe']}\n{result['n_parameters']:,} weights, {n_samples}")
+        echo(f"{result['recipe']}\n# {result['n_parameters']:,} weights, {n_samples}")
     else:
         if "validation" in result:
             show_metrics(result["validation"])

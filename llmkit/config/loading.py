@@ -134,7 +134,8 @@ def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem
             f"{name or 'recipe'}: {message}", where, "see `llmkit --help` and the recipes/ folder for what fits"
         )
     if item["type"] == "literal_error":
-        known = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+        words = re.split(r", | or ", item["ctx"]["expected"])
+        known = [word.lower() if word in ("True", "False") else word.strip("'") for word in words]
         return Problem(f"{name} is {item['input']!r}", where, did_you_mean(str(item["input"]), known))
     field = _section_at(location[:-1]).model_fields.get(location[-1]) if location else None
     hint = (field.description if field else None) or message

@@ -12,7 +12,7 @@ class Mlm(Section):
 
     mask_share: float = Field(default=0.15, gt=0, lt=1, description="Of the tokens of a sequence, to be guessed.")
     whole_words: bool = Field(default=True, description="Mask all tokens of a word or none; false: single tokens.")
-    nsp: bool | Literal["order"] = Field(
+    nsp: Literal[True, False, "order"] = Field(
         default=True,
         description="true: is the second segment the next one; false: no pairs, full sentences (RoBERTa); "
         "order: which of two neighbours comes first (ALBERT).",

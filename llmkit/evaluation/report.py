@@ -230,7 +230,7 @@ def _show_headline(key: str, value: float) -> str:
 
 
 def _flatten(part: Record, prefix: str = "") -> Record:
-    """One level of names, joined by dots; short lists as JSON, of long ones their length."""
+    """One level of names, joined by dots; short lists as JSON, of long ones and of records their length."""
     flat: Record = {}
     for key, value in part.items():
         name = f"{prefix}{key}"
@@ -243,7 +243,8 @@ def _flatten(part: Record, prefix: str = "") -> Record:
 
 def _show_list(values: list[object]) -> str:
     shown = json.dumps(values, ensure_ascii=False)
-    return shown if len(shown) <= _LONGEST_LIST else f"{len(values):,} entries, in metrics.json"
+    short = len(shown) <= _LONGEST_LIST and not any(isinstance(value, dict) for value in values)
+    return shown if short else f"{len(values):,} entries, in metrics.json"
 
 
 def _list(items: Iterable[object]) -> Html:

@@ -36,6 +36,8 @@ def render_curves(record: RunRecord) -> Html:
     # Which pairs a masked model has is up to its recipe, so none of its own is ever said to be missing.
     foreign = (*ONLY_IN["mlm"], *(ONLY_IN["clm"] if record.manifest.get("objective") == "mlm" else ()))
     for title, unit, train_key, eval_key, from_zero in CHARTS:
+        if train_key == "loss" and record.manifest.get("objective") == "mlm":
+            unit = "the losses of tokens and of pairs together"
         curves = [*_make_train_curves(record, train_key), *_make_eval_curves(record, eval_key)]
         if curves:
             figures.append(draw_chart(title, unit, curves, from_zero=from_zero))

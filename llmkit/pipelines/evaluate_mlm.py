@@ -68,10 +68,12 @@ def score_prepared(
     mlm: Mlm, block_size: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Metrics over a whole split of a prepared folder."""
+    mlm = mlm.model_copy(update={"nsp": pair_kind_of(network)})  # what the model can judge, whatever the recipe says
     metrics = _score(network, tokenizer, prepared.split(split), settings, mlm, block_size)
     kept = prepared.manifest["sentences"]["chinese_words"]
     metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": kept}
-    return _with_unknown(metrics, prepared.manifest["splits"][split]["unknown_tokens"])
+    totals = prepared.manifest["splits"][split]
+    return _with_unknown(metrics, totals["unknown_tokens"], totals["tokens"])
 
 
 def score_text(
@@ -91,15 +93,27 @@ def score_text(
         write_split(Path(folder) / "text", rows, id_dtype(tokenizer), sentences=True)
         if not totals["sentences"]:
             raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
-        metrics = _score(network, tokenizer, Split(Path(folder) / "text"), settings, mlm, None)
+        split = Split(Path(folder) / "text")
+        nsp = pair_kind_of(network)
+        try:
+            check_pairs(Sentences(split), 1 if nsp is False else _block_size(network, settings, None), nsp)
+        except DataError as error:
+            say(f"{error.problems[0].what}: only masked tokens are scored")
+            nsp = False
+        metrics = _score(network, tokenizer, split, settings, mlm.model_copy(update={"nsp": nsp}), None)
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files), "chinese_words": cutter}
-    return _with_unknown(metrics, totals["unknown_tokens"])
+    return _with_unknown(metrics, totals["unknown_tokens"], totals["tokens"])
 
 
-def _with_unknown(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
+def _block_size(network: PreTrainedModel, settings: Evaluate, own: int | None) -> int:
+    return choose_block_size(network, settings, own, DEFAULT_BLOCK_SIZE)
+
+
+def _with_unknown(metrics: dict[str, Any], n_unknown: int, n_tokens: int) -> dict[str, Any]:
     """Unknown tokens are never guessed, so the figures leave out what is hardest."""
     if n_unknown:
-        say(f"{n_unknown:,} tokens are unknown to the tokenizer: they are not guessed, and no figure counts them")
+        share = f"{n_unknown:,} tokens ({n_unknown / n_tokens:.1%})"
+        say(f"{share} are unknown to the tokenizer: they are not guessed, and no figure counts them")
     return metrics | {"n_unknown_tokens": n_unknown}
 
 
@@ -107,8 +121,7 @@ def _score(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: Split, settings: Evaluate, mlm: Mlm,
     block_size: int | None,
 ) -> dict[str, Any]:  # fmt: skip
-    block = choose_block_size(network, settings, block_size, DEFAULT_BLOCK_SIZE)
-    mlm = mlm.model_copy(update={"nsp": pair_kind_of(network)})  # what the model can judge, whatever the recipe says
+    block = _block_size(network, settings, block_size)
     pairs = pairs_of(split, tokenizer, mlm, block, evaluation_seed(settings))
     objective = MaskedLM(tokenizer.pad_token_id, mlm.nsp)
     how: dict[str, Any] = {"batch_size": settings.batch_size, "precision": settings.precision}

@@ -76,8 +76,12 @@ class Pairs:
     @cached_property
     def samples_per_epoch(self) -> int:
         """Examples that together hold as many tokens as the split has; where documents are short, they are not full."""
-        filled = self._room if self.nsp is False else self.sentences.mean_window(self._room)
-        return max(1, round(len(self.sentences.split.stream) / filled))
+        total, room = len(self.sentences.split.stream), self._room
+        if self.nsp is False:  # what does not fit is half a sentence on average
+            filled = room - min(room, total / int(self.sentences.n_sentences.sum())) / 2
+        else:
+            filled = self.sentences.mean_window(room)
+        return max(1, round(total / filled))
 
     @property
     def _room(self) -> int:
@@ -194,7 +198,10 @@ def check_pairs(sentences: Sentences, block_size: int, nsp: NSP) -> None:
         raise DataError("no document has two sentences, so that none can follow another", where=where, hint=hint)
     n_tokens, needed = len(sentences.split.stream), 8 * block_size
     if nsp is True and sentences.n_documents == 1 and n_tokens < needed:
-        what = f"one document of {n_tokens} tokens has no passages far enough apart for pairs of {block_size}"
+        what = (
+            f"the {sentences.split.folder.name} split is one document of {n_tokens} tokens, which has no passages far "
+        )
+        what += f"enough apart for pairs of {block_size}"
         hint = f"give several documents, or {needed} tokens, or set mlm.nsp to false or train.block_size lower"
         raise DataError(what, where=where, hint=hint)
 

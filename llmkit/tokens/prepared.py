@@ -69,6 +69,9 @@ def load_prepared(path: Path) -> Prepared:
         manifest = read_json(manifest_path)
     except ValueError as error:
         raise DataError(f"the manifest is damaged: {error}", where=str(manifest_path), hint=hint) from None
+    if "format" not in manifest and (path / "recipe.yaml").is_file():
+        hint = "give the folder that `llmkit prepare` made for it"
+        raise DataError(f"{str(path)!r} is a run folder and no prepared one", where=str(path), hint=hint)
     if manifest.get("format") != FORMAT:
         what = f"the folder's format is {manifest.get('format')!r}, this llmkit reads {FORMAT!r}"
         raise DataError(what, where=str(manifest_path), hint=hint)

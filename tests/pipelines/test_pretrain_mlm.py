@@ -165,6 +165,17 @@ def test_raw_text_is_scored_with_pseudo_perplexity_of_each_document(run: Path, t
     assert metrics["method"]["data"] == "books"
 
 
+def test_short_text_is_scored_without_pairs_and_says_so(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "short.txt").write_text("One of them fell! Who was to blame?\n")
+    metrics = evaluate(recipe("evaluate.pseudo_perplexity=5"), model=str(run), data=[str(tmp_path / "short.txt")])
+    assert "only masked tokens are scored" in capsys.readouterr().err
+    assert metrics["n_masked"] > 0
+    assert metrics["pseudo_perplexity"] > 1
+    assert "nsp_accuracy" not in metrics
+
+
 def test_one_document_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_books(tmp_path / "books")
     prepare([str(tmp_path / "books/english.txt")], tmp_path / "data", recipe().prepare)

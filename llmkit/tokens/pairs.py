@@ -198,10 +198,8 @@ def check_pairs(sentences: Sentences, block_size: int, nsp: NSP) -> None:
         raise DataError("no document has two sentences, so that none can follow another", where=where, hint=hint)
     n_tokens, needed = len(sentences.split.stream), 8 * block_size
     if nsp is True and sentences.n_documents == 1 and n_tokens < needed:
-        what = (
-            f"the {sentences.split.folder.name} split is one document of {n_tokens} tokens, which has no passages far "
-        )
-        what += f"enough apart for pairs of {block_size}"
+        name = sentences.split.folder.name
+        what = f"the {name} split is one document of {n_tokens} tokens: no passages far enough apart for {block_size}"
         hint = f"give several documents, or {needed} tokens, or set mlm.nsp to false or train.block_size lower"
         raise DataError(what, where=where, hint=hint)
 

@@ -316,3 +316,23 @@ def test_looking_a_document_up_does_not_copy_the_index(tmp_path: Path) -> None:
     assert sentences.range_of(12_345_678) == (12_345_678, 12_345_679)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
+
+
+def test_label_zero_means_that_the_second_segment_is_the_next(split: Split) -> None:
+    # next_sentence_label of BertForPreTraining: 0 is a continuation, 1 a random sequence.
+    pairs = make_pairs(split)
+    for number in range(100):
+        example = pairs[number]
+        rows = pairs.sentences.row_starts.searchsorted([span[0] for span in example.spans], side="right") - 1
+        assert example.relation == int(pairs.sentences.documents[rows[0]] != pairs.sentences.documents[rows[1]])
+
+
+def test_what_is_not_next_comes_from_all_other_documents_alike(split: Split) -> None:
+    plain, pairs = Plain(split), make_pairs(split)
+    counts = Counter[int]()
+    for number in range(6000):
+        example = pairs[number]
+        if example.relation == IS_NOT_NEXT:
+            counts[plain.document[example.spans[1][0]] - plain.document[example.spans[0][0]]] += 1
+    assert set(counts) == {*range(-11, 0), *range(1, 12)}
+    assert counts[1] < 2 * counts[2]

@@ -34,7 +34,8 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _family_follows_the_objective(cls, values: Any) -> Any:
+    def _fill_in_what_follows(cls, values: Any) -> Any:
+        values = {name: value for name, value in values.items() if value is not None}  # an empty section: its defaults
         model, objective = values.get("model", {}), values.get("objective")
         if isinstance(model, dict) and "family" not in model and isinstance(objective, str) and objective in FAMILIES:
             return values | {"model": model | {"family": FAMILIES[objective][0]}}

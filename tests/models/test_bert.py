@@ -152,6 +152,11 @@ def test_bert_that_names_no_architecture_is_a_masked_model(tmp_path: Path) -> No
     assert isinstance(open_bert(str(tmp_path)), BertForPreTraining)
 
 
+def test_an_empty_section_is_its_defaults(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("objective: mlm\nmodel:\nmlm:\n")
+    assert load_recipe(tmp_path / "recipe.yaml") == load_recipe(None, ["objective=mlm"])
+
+
 def test_an_objective_that_is_no_word_is_a_recipe_error(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("objective: [mlm]\n")
     with pytest.raises(UsageError, match="objective"):

@@ -71,7 +71,8 @@ def open_bert(name: str) -> Bert:
     model, new, _ = _load(name, None, 0)
     if new:
         what = f"the model lacks {', '.join(new)}"
-        hint = "continue it with pretrain-mlm --model first, which makes what is missing"
+        whole = HEADS["bert."] not in new
+        hint = "train it with pretrain-mlm --model first, which makes a head" if whole else "give a whole model"
         raise ModelError(what, where=name, hint=hint)
     return model
 

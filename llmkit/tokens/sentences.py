@@ -1,6 +1,6 @@
 """Where the sentences of a split lie on its token stream: an index over its memory-mapped columns.
 
-Only rows are held in memory (12 bytes each); the ends of sentences stay in the file. A row is a document or a part of
+Only rows are held in memory (16 bytes each); the ends of sentences stay in the file. A row is a document or a part of
 a long one, and no sentence goes over its end.
 
 Knows nothing of pairs; see pairs.py.

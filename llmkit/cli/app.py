@@ -12,7 +12,9 @@ import typer
 import llmkit
 from llmkit.cli.demo import demo_command
 from llmkit.cli.evaluate import eval_command
+from llmkit.cli.finetune import finetune_cls_command, finetune_command
 from llmkit.cli.generate import generate_command
+from llmkit.cli.predict import predict_command
 from llmkit.cli.prepare import prepare_command
 from llmkit.cli.pretrain import pretrain_clm_command, pretrain_command, pretrain_mlm_command
 from llmkit.cli.report import report_command
@@ -23,15 +25,18 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "pretrain": pretrain_command,
     "pretrain-clm": pretrain_clm_command,
     "pretrain-mlm": pretrain_mlm_command,
+    "finetune": finetune_command,
+    "finetune-cls": finetune_cls_command,
     "eval": eval_command,
     "generate": generate_command,
+    "predict": predict_command,
     "report": report_command,
     "demo": demo_command,
 }
 
 app = typer.Typer(
     name="llmkit",
-    help="Pretrain your own language models: from raw books to a model you can trust.",
+    help="Pretrain and fine-tune your own language models: from raw books to a model you can trust.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,

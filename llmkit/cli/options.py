@@ -25,3 +25,27 @@ ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe, check, start nothing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
+TextOption = Annotated[str | None, typer.Option("--text", help="The column with the text; guessed unless given.")]
+PairOption = Annotated[str | None, typer.Option("--pair", help="The column with a second text.")]
+LabelOption = Annotated[str | None, typer.Option("--label", help="The column with the label.")]
+UnseenOption = Annotated[
+    str | None, typer.Option("--unseen-labels", help="refuse (default) or ignore rows whose label training never saw.")
+]
+SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out and count rows that cannot be used.")]
+ShowSamplesOption = Annotated[
+    bool, typer.Option("--show-samples", help="Put the most confident mistakes, with their texts, into the report.")
+]
+
+
+def column_overrides(
+    text: str | None, pair: str | None, label: str | None, unseen_labels: str | None = None, skip_bad: bool = False
+) -> list[str]:
+    """The options on columns and rows, as `--set` would say them."""
+    given = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
+    overrides = [f"cls.{name}={quote(value)}" for name, value in given.items() if value is not None]
+    return [*overrides, "prepare.read.skip_bad=true"] if skip_bad else overrides
+
+
+def quote(text: str) -> str:
+    """Text that YAML reads as text, whatever it looks like: a column may be called 1 or yes."""
+    return "'" + text.replace("'", "''") + "'"

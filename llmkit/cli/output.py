@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from llmkit.cli.class_output import describe_classes, is_of_classifier
 from llmkit.errors import clean_line
 
 SCORES = (
@@ -56,6 +57,10 @@ def show_json(result: Any) -> None:
 
 def show_metrics(metrics: dict[str, Any]) -> None:
     """Held-out figures, one a line, and how they were computed."""
+    if is_of_classifier(metrics):
+        for line in describe_classes(metrics):
+            echo(line)
+        return
     scores = MASKED_SCORES if "mlm_loss" in metrics else SCORES
     width = 26 if "mlm_loss" in metrics else 22
     for key, name, form in scores:

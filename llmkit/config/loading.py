@@ -20,10 +20,12 @@ Key = tuple[str, ...]
 LENGTHS = {("train", "max_steps"), ("train", "epochs"), ("train", "max_minutes")}
 
 
-def load_recipe(path: Path | None, overrides: Sequence[str] = (), objective: str | None = None) -> Recipe:
+def load_recipe(
+    path: Path | None, overrides: Sequence[str] = (), objective: str | None = None, task: str | None = None
+) -> Recipe:
     """The recipe in `path` (defaults where it is None) with `overrides` such as `train.max_steps=10` on top.
 
-    `objective` is that of the command, for a recipe that names none.
+    `objective` and `task` are those of the command, for a recipe that names none.
 
     Raises:
         UsageError: unreadable file, bad YAML, unknown keys, wrong types or ranges; all of them at once.
@@ -37,6 +39,8 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = (), objective: str
         _apply_override(values, override, places, problems)
     if objective is not None:
         values.setdefault("objective", objective)
+    if task is not None and values.get("task") is None:
+        values["task"] = task
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:

@@ -11,13 +11,18 @@ class Optim(Section):
     """AdamW for everything, or Muon for the hidden matrices and AdamW for the rest."""
 
     name: Literal["adamw", "muon"] = Field(default="adamw", description="muon: hidden matrices only; AdamW elsewhere.")
-    learning_rate: float = Field(default=1e-3, gt=0, description="AdamW's peak value, reached after warmup.")
+    learning_rate: float | None = Field(
+        default=1e-3, gt=0, description="AdamW's peak value, reached after warmup; null: by the width (fine-tuning)."
+    )
     muon_learning_rate: float = Field(default=0.02, gt=0, description="Muon's peak value, for the hidden matrices.")
     muon_momentum: float = Field(default=0.95, ge=0, lt=1, description="Nesterov momentum of Muon.")
     weight_decay: float = Field(default=0.1, ge=0, description="On matrices only, never on biases and norms.")
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
     adam_beta2: float = Field(default=0.99, ge=0, lt=1)
     adam_epsilon: float = Field(default=1e-8, gt=0)
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, description="Each layer's rate is so many times that of the layer above it."
+    )
     max_grad_norm: float = Field(default=1.0, ge=0, description="Clip the gradient's global norm; 0 never clips.")
     schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
         default="cosine", description="wsd: warmup, stable, then decay over the last `decay_steps`."

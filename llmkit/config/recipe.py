@@ -1,9 +1,10 @@
-"""A recipe: one YAML file from raw text to a model. Each command reads its own sections."""
+"""A recipe: one YAML file from raw text, or labelled rows, to a model. Each command reads its own sections."""
 
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from llmkit.config.cls import Cls
 from llmkit.config.evaluate import Evaluate, Report
 from llmkit.config.generate import Generate
 from llmkit.config.mlm import Mlm
@@ -16,16 +17,34 @@ from llmkit.config.train import Train
 FAMILIES = {"clm": ("gpt2",), "mlm": ("bert",)}
 """The `model.family` that each objective can train; the first unless the recipe names one."""
 
+FINE_TUNING: dict[str, dict[str, Any]] = {
+    "model": {"dropout": 0.1},
+    "optim": {
+        "learning_rate": None,
+        "weight_decay": 0.01,
+        "adam_beta2": 0.999,
+        "schedule": "linear",
+        "warmup_steps": 0.1,
+    },
+    "train": {"block_size": 512, "max_eval_blocks": 20_000, "sample_prompt": None},
+}
+"""Where a recipe with a `task` has other defaults than pretraining: those of Devlin et al. 2019, appendix A.3."""
+
 
 class Recipe(Section):
-    """Every section has good defaults, so an empty recipe trains a tiny GPT-2, and `objective: mlm` a tiny BERT."""
+    """Every section has good defaults, so an empty recipe trains a tiny GPT-2, `objective: mlm` a tiny BERT, and
+    `task: cls` a classifier."""
 
     objective: Literal["clm", "mlm"] = Field(
         default="clm", description="What `llmkit pretrain` trains: clm, next tokens; mlm, masked tokens and pairs."
     )
+    task: Literal["cls"] | None = Field(
+        default=None, description="What `llmkit finetune` trains: cls, labels of texts. It goes before the objective."
+    )
     prepare: Prepare = Prepare()
     model: Model = Model()
     mlm: Mlm = Mlm()
+    cls: Cls = Cls()
     optim: Optim = Optim()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
@@ -36,6 +55,11 @@ class Recipe(Section):
     @classmethod
     def _fill_in_what_follows(cls, values: Any) -> Any:
         values = {name: value for name, value in values.items() if value is not None}  # an empty section: its defaults
+        if values.get("task") is not None:
+            for name, defaults in FINE_TUNING.items():
+                section = values.get(name, {})
+                values |= {name: defaults | section} if isinstance(section, dict) else {}
+            return values
         model, objective = values.get("model", {}), values.get("objective")
         if isinstance(model, dict) and "family" not in model and isinstance(objective, str) and objective in FAMILIES:
             return values | {"model": model | {"family": FAMILIES[objective][0]}}
@@ -46,6 +70,8 @@ class Recipe(Section):
         if self.model.family not in FAMILIES[self.objective]:
             fitting = " or ".join(FAMILIES[self.objective])
             raise ValueError(f"objective {self.objective} trains {fitting}, not model.family {self.model.family}")
+        if self.task is None and self.optim.learning_rate is None:
+            raise ValueError("optim.learning_rate must be a number: only fine-tuning has one by the model's width")
         if self.objective == "mlm" and self.evaluate.stride is not None:
             raise ValueError("evaluate.stride is for objective clm: masked tokens have all of their block as context")
         return self

@@ -31,7 +31,7 @@ class Train(Section):
         default=512, ge=1, description="Held-out blocks scored at each evaluation; the final one scores all."
     )
     early_stopping: int | None = Field(
-        default=None, ge=1, description="Stop after so many evaluations without a better held-out loss."
+        default=None, ge=1, description="Stop after so many evaluations without a better held-out figure."
     )
     sample_prompt: str | None = Field(default="", description="Text to go on from at each evaluation; null: none.")
     num_workers: int = Field(default=0, ge=0, description="Processes that read data; any number gives one order.")

@@ -58,6 +58,13 @@ th { color: var(--quiet); font-weight: 500; white-space: nowrap; }
 th:last-child, td:last-child { padding-right: 0; }
 .number { text-align: right; }
 tfoot td { font-weight: 600; border-bottom: 0; }
+.confusion th, .confusion td { padding: .25rem .55rem; }
+.confusion .right { --heat: 31 111 196; } .confusion .wrong { --heat: 200 89 14; }
+.heat-0 { background: rgb(var(--heat) / 6%); } .heat-1 { background: rgb(var(--heat) / 12%); }
+.heat-2 { background: rgb(var(--heat) / 18%); } .heat-3 { background: rgb(var(--heat) / 24%); }
+.heat-4 { background: rgb(var(--heat) / 30%); } .heat-5 { background: rgb(var(--heat) / 36%); }
+.heat-6 { background: rgb(var(--heat) / 42%); } .heat-7 { background: rgb(var(--heat) / 48%); }
+.heat-8 { background: rgb(var(--heat) / 54%); } .heat-9 { background: rgb(var(--heat) / 60%); }
 .charts { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem; }
 .chart {
   margin: 0; padding: .85rem 1rem .6rem; background: var(--card); border: 1px solid var(--rule); border-radius: 6px;
@@ -77,6 +84,9 @@ svg .grid { stroke: var(--grid); }
 svg .axis { stroke: var(--quiet); stroke-opacity: .55; }
 svg .cross { stroke: var(--quiet); stroke-dasharray: 2 2; visibility: hidden; }
 svg .cross.on { visibility: visible; }
+svg .diagonal { stroke: var(--quiet); stroke-dasharray: 4 3; }
+svg .bar { fill: var(--blue); fill-opacity: .45; }
+svg .count { font-size: 7.5px; }
 svg path { fill: none; stroke: currentColor; stroke-width: 1.6; stroke-linejoin: round; stroke-linecap: round; }
 svg circle { fill: currentColor; }
 .blue, .faint { color: var(--blue); } .orange { color: var(--orange); }
@@ -110,7 +120,7 @@ const nearest = (steps, step) => {
   }
   return Math.abs(steps[low] - step) <= Math.abs(steps[high] - step) ? low : high;
 };
-for (const chart of document.querySelectorAll("figure.chart")) {
+for (const chart of document.querySelectorAll("figure.chart:not(.still)")) {
   const svg = chart.querySelector("svg"), cross = svg.querySelector(".cross");
   const data = JSON.parse(svg.dataset.curves), frame = JSON.parse(svg.dataset.frame);
   const keys = chart.querySelectorAll(".keys b"), at = chart.querySelector(".at");

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from llmkit.errors import EnvironmentFault
 from llmkit.evaluation.page import Html, join, pairs, render_page, section, show_duration, table, tag
+from llmkit.evaluation.report_classes import choose_headlines, describe_interval, render_classes, shorten_metrics
 from llmkit.evaluation.report_curves import find_non_finite, render_curves
 from llmkit.evaluation.report_data import render_data
 from llmkit.evaluation.run_record import Record, RunRecord, get_number, get_section, read_run
@@ -24,9 +25,11 @@ HEADLINES = (
     ("perplexity", "perplexity", "per token"),
     ("loss", "loss", "nats a token"),
     ("accuracy", "accuracy", "share of right guesses"),
-    ("f1_macro", "F1, macro", "mean over labels"),
 )
-"""Key in metrics.json, its name, what it is: the first four that the run has make the top of the page."""
+"""Key in metrics.json, its name, what it is: the first four that the run has make the top of the page.
+
+Those of classifiers are in report_classes.py.
+"""
 
 MASKED_HEADLINES = (
     ("mlm_accuracy", "masked-token accuracy", "share of right guesses"),
@@ -37,6 +40,7 @@ MASKED_HEADLINES = (
 )
 """The same for a masked language model, whose `loss` is the sum of two."""
 
+_SIZES = (("n_rows", "rows"), ("n_tokens", "tokens"), ("n_bytes", "bytes"))
 _MOST_EARLIER_SAMPLES = 20
 _LONGEST_LIST = 300
 
@@ -56,6 +60,7 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
         title or record.name,
         _render_header(record, title or record.name),
         _render_result(record),
+        render_classes(_choose_result(record)[1]),
         render_curves(record),
         _render_samples(record),
         render_data(get_section(record.manifest, "data")),
@@ -94,7 +99,7 @@ def _render_header(record: RunRecord, title: str) -> Html:
 
 def _render_result(record: RunRecord) -> Html:
     split, result, origin = _choose_result(record)
-    headlines = MASKED_HEADLINES if "mlm_loss" in result else HEADLINES
+    headlines = _choose_headlines(result)
     shown = [(get_number(result, key), key, name, _note(result, key, note)) for key, name, note in headlines]
     figures = [
         tag("div", tag("span", name), tag("b", _show_headline(key, value)), tag("span", note), class_="figure")
@@ -103,7 +108,7 @@ def _render_result(record: RunRecord) -> Html:
     ]
     if not figures:
         return section("Held-out result", tag("p", "Nothing has been measured on held-out text yet.", class_="quiet"))
-    sizes = ((get_number(result, key), noun) for key, noun in (("n_tokens", "tokens"), ("n_bytes", "bytes")))
+    sizes = ((get_number(result, key), noun) for key, noun in _SIZES)
     over = " and ".join(f"{n:,.0f} {noun}" for n, noun in sizes if n is not None)
     method = _describe_method(result.get("method"))
     basis = f"On the {split} split" + (f", over {over}" if over else "") + (f"; {method}" if method else "")
@@ -115,10 +120,16 @@ def _render_result(record: RunRecord) -> Html:
     )
 
 
+def _choose_headlines(result: Record) -> tuple[tuple[str, str, str], ...]:
+    return MASKED_HEADLINES if "mlm_loss" in result else choose_headlines(result) or HEADLINES
+
+
 def _note(result: Record, key: str, note: str) -> str:
-    """What a figure is; an accuracy stands beside what a constant guess reaches."""
+    """How sure a figure is, and what it is; an accuracy stands beside what a constant guess reaches."""
     baseline = get_number(result, key.replace("accuracy", "baseline_accuracy")) if key.endswith("accuracy") else None
-    return note if baseline is None else f"{100 * baseline:.2f} % by a constant guess"
+    meaning = note if baseline is None else f"{100 * baseline:.2f} % by a constant guess"
+    interval = describe_interval(result, key)
+    return f"{interval}; {meaning}" if interval else meaning
 
 
 def _render_confusion(confusion: object) -> Html | None:
@@ -143,7 +154,7 @@ def _choose_result(record: RunRecord) -> tuple[str, Record, str]:
     measured = [name for name in record.metrics if name not in ("train", "training")]
     for split in sorted(measured, key=lambda name: {"test": 0, "validation": 1}.get(name, 2)):
         result = get_section(record.metrics, split)
-        if any(get_number(result, key) is not None for key, _, _ in HEADLINES + MASKED_HEADLINES):
+        if any(get_number(result, key) is not None for key, _, _ in _choose_headlines(result)):
             return split, result, ""
     for logged in reversed(record.log.get("eval", [])):
         return (
@@ -156,6 +167,8 @@ def _choose_result(record: RunRecord) -> tuple[str, Record, str]:
 
 def _render_samples(record: RunRecord) -> Html | None:
     samples = record.log.get("sample", [])
+    if not samples and record.manifest.get("objective") == "cls":
+        return None  # a classifier writes no text
     if not samples:
         return section("Samples", tag("p", "No samples have been logged.", class_="quiet"))
     last = [sample for sample in samples if sample["step"] == samples[-1]["step"]]
@@ -193,7 +206,12 @@ def _render_recipe(record: RunRecord) -> Html:
 
 
 def _render_metrics(record: RunRecord) -> Html | None:
-    splits = {name: _flatten(part) for name, part in record.metrics.items() if isinstance(part, dict)}
+    above = _choose_result(record)[0]
+    splits = {
+        name: _flatten(shorten_metrics(part, is_above=name == above))
+        for name, part in record.metrics.items()
+        if isinstance(part, dict)
+    }
     training = splits.pop("training", {})
     training |= {name: value for name, value in record.metrics.items() if not isinstance(value, dict)}
     names = list(dict.fromkeys(key for part in splits.values() for key in part))

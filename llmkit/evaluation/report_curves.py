@@ -17,13 +17,23 @@ CHARTS = (
     ("Held-out masked-token accuracy", "", None, "mlm_accuracy", False),
     ("Held-out next-sentence accuracy", "", None, "nsp_accuracy", False),
     ("Held-out sentence-order accuracy", "", None, "sop_accuracy", False),
+    ("Held-out accuracy", "", None, "accuracy", False),
+    ("Held-out F1, macro", "mean over labels", None, "f1_macro", False),
+    ("Held-out F1, micro", "all labels together", None, "f1_micro", False),
+    ("Held-out average precision, micro", "all labels together", None, "average_precision_micro", False),
+    ("Held-out squared error", "", None, "mse", False),
+    ("Held-out correlation", "Pearson", None, "pearson", False),
     ("Learning rate", "", "learning_rate", None, True),
     ("Gradient norm", "before clipping", "grad_norm", None, True),
     ("Tokens a second", "", "tokens_per_second", None, True),
     ("MFU", "share of the machine's peak", "mfu", None, True),
 )
-ONLY_IN = {"clm": ("bits_per_byte",), "mlm": ("mlm_", "nsp_", "sop_")}
-"""Beginnings of the keys that only runs of one objective have."""
+ONLY_IN = {
+    "clm": ("bits_per_byte",),
+    "mlm": ("mlm_", "nsp_", "sop_"),
+    "cls": ("accuracy", "f1_", "average_precision_", "mse", "pearson"),
+}
+"""Beginnings of the keys that are missed, if at all, in runs of one objective only."""
 
 _HELD_OUT_LOOKS = ("orange", "green", "violet")
 _SMOOTHED_FROM = 40
@@ -33,11 +43,13 @@ _SMOOTHED_FROM = 40
 def render_curves(record: RunRecord) -> Html:
     """The charts of what was logged, and the names of what was not."""
     figures, absent = [], []
-    # Which pairs a masked model has is up to its recipe, so none of its own is ever said to be missing.
-    foreign = (*ONLY_IN["mlm"], *(ONLY_IN["clm"] if record.manifest.get("objective") == "mlm" else ()))
+    # Which pairs a masked model has, and which labels a classifier, is up to the recipe, so none of theirs is ever
+    # said to be missing.
+    objective = record.manifest.get("objective")
+    foreign = (*ONLY_IN["mlm"], *ONLY_IN["cls"], *(ONLY_IN["clm"] if objective in ("mlm", "cls") else ()))
     for title, unit, train_key, eval_key, from_zero in CHARTS:
-        if train_key == "loss" and record.manifest.get("objective") == "mlm":
-            unit = "the losses of tokens and of pairs together"
+        if train_key == "loss":
+            unit = _name_loss(record) or unit
         curves = [*_make_train_curves(record, train_key), *_make_eval_curves(record, eval_key)]
         if curves:
             figures.append(draw_chart(title, unit, curves, from_zero=from_zero))
@@ -48,6 +60,19 @@ def render_curves(record: RunRecord) -> Html:
         tag("div", *figures, class_="charts") if figures else None,
         tag("p", f"Not in the log: {', '.join(absent)}.", class_="quiet") if absent else None,
     )
+
+
+def _name_loss(record: RunRecord) -> str | None:
+    """What the loss is in, where it is not nats a token; of a classifier, as its other figures tell."""
+    objective = record.manifest.get("objective")
+    if objective == "mlm":
+        return "the losses of tokens and of pairs together"
+    if objective != "cls":
+        return None
+    measured = [*record.log.get("eval", []), *(part for part in record.metrics.values() if isinstance(part, dict))]
+    if any("mse" in figures for figures in measured):
+        return "squared error"
+    return "nats a row and label" if any("average_precision_micro" in figures for figures in measured) else "nats a row"
 
 
 def _make_train_curves(record: RunRecord, key: str | None) -> list[Curve]:

@@ -22,12 +22,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from llmkit.errors import EnvironmentFault, ModelError, UsageError, did_you_mean
 from llmkit.tokens.tokenizer import require_on_hub
 
-_TASKS_BY_ARCHITECTURE = {
-    "ForCausalLM": "pretrain-clm, eval, generate",
-    "LMHeadModel": "pretrain-clm, eval, generate",
-    "BertForPreTraining": "pretrain-mlm, eval, generate (fill-in), finetune-cls",
-    "ForMaskedLM": "pretrain-mlm, eval, generate (fill-in), finetune-cls",
-    "ForSequenceClassification": "finetune-cls, predict",
+COMMANDS_BY_KIND = {
+    "causal": "pretrain-clm, eval, generate, finetune-cls",
+    "masked": "pretrain-mlm, eval, generate (fill-in), finetune-cls",
+    "classifier": "finetune-cls, eval, predict",
 }
 
 
@@ -55,15 +53,20 @@ def resolve_model(name: str) -> str:
     return name
 
 
-def read_kind(name: str) -> Literal["causal", "masked"]:
-    """Whether a model writes from left to right or fills in masks.
+def ask_hub_once(name: str) -> None:
+    """For a hub name that is not in the cache: ask briefly, where transformers would try for most of a minute."""
+    if not Path(name).exists() and try_to_load_from_cache(name, "config.json") is None:
+        require_on_hub(name)
+
+
+def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
+    """Whether a model writes from left to right, fills in masks, or labels texts.
 
     Raises:
-        UsageError: it does neither; names the tasks it is for.
+        UsageError: it does none of them.
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
-    if not Path(name).exists() and try_to_load_from_cache(name, "config.json") is None:
-        require_on_hub(name)  # asks once and briefly, where transformers would try for most of a minute
+    ask_hub_once(name)
     with explain_failure(name):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     architecture = next(iter(config.architectures or ()), "")
@@ -71,14 +74,22 @@ def read_kind(name: str) -> Literal["causal", "masked"]:
         return "causal"
     if architecture.endswith("ForMaskedLM") or architecture == "BertForPreTraining":
         return "masked"
+    if architecture.endswith("ForSequenceClassification"):
+        return "classifier"
     if not architecture and config.model_type == "bert":
         return "masked"  # Google's own miniatures do not say more
     if not architecture and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "causal"
-    known = [task for suffix, task in _TASKS_BY_ARCHITECTURE.items() if architecture.endswith(suffix)]
-    what = f"{name!r} is a {architecture or config.model_type}, which predicts neither next nor masked tokens"
-    hint = f"use it with: {known[0]}" if known else "give a language model, such as a run of pretrain-clm"
+    what = f"{name!r} is a {architecture or config.model_type}, which predicts neither tokens nor labels"
+    hint = "give a language model, such as a run of pretrain-clm, or train it with finetune-cls"
     raise UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
+
+
+def wrong_kind(name: str, kind: str) -> UsageError:
+    """The error for a model of another kind than the command is for; names the commands that it is for."""
+    does = {"masked": "fills in masks", "causal": "writes from left to right", "classifier": "labels texts"}[kind]
+    hint = f"use it with: {COMMANDS_BY_KIND[kind]}"
+    return UsageError(f"{name!r} is a model that {does}", where=f"{name}/config.json, architectures", hint=hint)
 
 
 def check_causal(name: str) -> None:
@@ -88,10 +99,8 @@ def check_causal(name: str) -> None:
         UsageError: another kind of model; names the tasks it is for.
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
-    if read_kind(name) != "causal":
-        what = f"{name!r} is a masked language model, which does not predict the next token"
-        hint = f"use it with: {_TASKS_BY_ARCHITECTURE['ForMaskedLM']}"
-        raise UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
+    if (kind := read_kind(name)) != "causal":
+        raise wrong_kind(name, kind)
 
 
 def load_masked_lm(name: str) -> PreTrainedModel:

@@ -47,6 +47,10 @@ class CausalLM:
         """Tokens that are learned from, each once."""
         return self.count(batch)["loss"]
 
+    def length(self, block: Block) -> int:
+        """Tokens of one sample."""
+        return len(block[0])
+
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The summed cross-entropy in nats of all labels, with its gradient."""
         logits = model(input_ids=batch["input_ids"], use_cache=False).logits

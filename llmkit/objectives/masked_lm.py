@@ -68,6 +68,10 @@ class MaskedLM:
         """Tokens read, [CLS] and [SEP] included, padding not."""
         return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
 
+    def length(self, example: Example) -> int:
+        """Tokens of one sample."""
+        return len(example.input_ids)
+
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The summed cross-entropies in nats, with their gradients."""
         token_logits, pair_logits = predict(model, batch)

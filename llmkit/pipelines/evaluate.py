@@ -1,4 +1,4 @@
-"""Score a language model on a prepared split or on raw text; how is decided by what the model does."""
+"""Score a model on a prepared split, raw text or labelled rows; how is decided by what the model does."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +13,18 @@ from llmkit.evaluation.report import write_report
 from llmkit.models.bert import open_bert
 from llmkit.models.loading import check_vocabulary, load_causal_lm, put_on_device, read_kind, resolve_model
 from llmkit.pipelines import evaluate_clm, evaluate_mlm
+from llmkit.pipelines.evaluate_cls import evaluate_classifier
 from llmkit.pipelines.starting_model import other_tokenizer
 from llmkit.runs.folder import RunFolder
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
 
 
-def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = ()) -> dict[str, Any]:
-    """The metrics of one split of a prepared folder, or of raw text files, with how they were computed.
+def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_samples: bool = False) -> dict[str, Any]:
+    """The metrics of one split of a prepared folder, of raw text, or of labelled rows, with how they were computed.
 
-    Without `data` a run is scored on the folder it was trained on, and its metrics.json and report are
-    brought up to date.
+    Without `data` a run is scored on what it was trained on, and its metrics.json and report are brought up to date.
+    `show_samples` puts a classifier's worst mistakes into both.
 
     Raises:
         UsageError: nothing to score on, or a model that predicts no tokens.
@@ -31,7 +32,10 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = ()) -> dict[st
     """
     run = RunFolder(Path(model))
     path = resolve_model(model)
-    masked = read_kind(path) == "masked"
+    kind = read_kind(path)
+    if kind == "classifier":
+        return _evaluate_classifier(recipe, path, data, run, show_samples)
+    masked = kind == "masked"
     network = put_on_device(open_bert(path) if masked else load_causal_lm(path))
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
@@ -52,6 +56,17 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = ()) -> dict[st
     metrics = score(recipe, network, tokenizer, prepared, block_size)
     if own:
         run.add_metrics(recipe.evaluate.split, metrics)
+        write_report(run.path)
+    return metrics
+
+
+def _evaluate_classifier(
+    recipe: Recipe, path: str, data: Sequence[str], run: RunFolder, show_samples: bool
+) -> dict[str, Any]:
+    is_run = run.manifest.is_file()
+    metrics = evaluate_classifier(recipe, path, data, run if is_run else None, show_samples=show_samples)
+    if is_run and (not data or show_samples):
+        run.add_metrics(Path(data[0]).stem if data else recipe.evaluate.split, metrics)
         write_report(run.path)
     return metrics
 

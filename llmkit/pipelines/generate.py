@@ -15,6 +15,7 @@ from llmkit.models.loading import (
     put_on_device,
     read_kind,
     resolve_model,
+    wrong_kind,
 )
 from llmkit.tokens.tokenizer import load_tokenizer
 
@@ -34,7 +35,10 @@ def generate(
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
     path = resolve_model(model)
-    masked = read_kind(path) == "masked"
+    kind = read_kind(path)
+    if kind == "classifier":
+        raise wrong_kind(model, kind)
+    masked = kind == "masked"
     network = put_on_device(load_masked_lm(path) if masked else load_causal_lm(path))
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)

@@ -16,6 +16,7 @@ from llmkit.models.loading import load_causal_lm
 from llmkit.objectives.causal_lm import CausalLM
 from llmkit.pipelines.evaluate_clm import score_prepared
 from llmkit.pipelines.starting_model import fit_to_data
+from llmkit.pipelines.task import TrainingData, data_of
 from llmkit.tokens.blocks import Blocks
 from llmkit.tokens.prepared import Prepared
 from llmkit.training.trainer import Plan
@@ -33,6 +34,10 @@ class CausalTask:
     prepared: Prepared
     tokenizer: PreTrainedTokenizerBase
     output_share: float = 1.0
+
+    @cached_property
+    def data(self) -> TrainingData:
+        return data_of(self.prepared, self.recipe.train.block_size)
 
     @cached_property
     def objective(self) -> CausalLM:
@@ -67,6 +72,9 @@ class CausalTask:
         totals = self.prepared.manifest["splits"]["validation"]
         return to_metrics(sums, n_bytes=totals["bytes"] * share, n_characters=totals["characters"] * share)
 
+    def cost(self, metrics: dict[str, Any]) -> float:
+        return float(metrics["loss"])
+
     def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
         prompt = self.recipe.train.sample_prompt
         if prompt is None:
@@ -74,8 +82,14 @@ class CausalTask:
         settings = self.recipe.generate.model_copy(update={"max_new_tokens": SAMPLE_TOKENS, "num_samples": 1})
         return {"prompt": prompt, "text": generate_texts(network, self.tokenizer, [prompt], settings)[0][0].text}
 
-    def score(self, network: PreTrainedModel, settings: Evaluate) -> dict[str, Any]:
-        return score_prepared(network, self.prepared, "validation", settings, self.recipe.train.block_size)
+    def score(self, network: PreTrainedModel, settings: Evaluate) -> dict[str, dict[str, Any]]:
+        if not self.data.n_held_out:
+            return {}
+        block_size = self.recipe.train.block_size
+        return {"validation": score_prepared(network, self.prepared, "validation", settings, block_size)}
+
+    def finish_model(self, network: PreTrainedModel) -> None:
+        pass
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         if self.tokenizer.cls_token is not None and isinstance(self.tokenizer, PreTrainedTokenizerFast):

@@ -16,6 +16,7 @@ from llmkit.models.loading import longest_context
 from llmkit.objectives.masked_lm import MaskedLM
 from llmkit.pipelines.evaluate_mlm import evaluation_seed, pairs_of, score_prepared, where_from
 from llmkit.pipelines.starting_model import fit_to_data
+from llmkit.pipelines.task import TrainingData, data_of
 from llmkit.tokens.pairs import Pairs
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.rows import can_mask
@@ -47,6 +48,10 @@ class MaskedTask:
     @property
     def output_share(self) -> float:
         return self.recipe.mlm.mask_share
+
+    @cached_property
+    def data(self) -> TrainingData:
+        return data_of(self.prepared, self.recipe.train.block_size)
 
     @cached_property
     def objective(self) -> MaskedLM:
@@ -109,6 +114,9 @@ class MaskedTask:
         )  # fmt: skip
         return to_metrics(sums, self.objective.relation)
 
+    def cost(self, metrics: dict[str, Any]) -> float:
+        return float(metrics["loss"])
+
     def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
         prompt = self.recipe.train.sample_prompt
         if not prompt:
@@ -116,11 +124,15 @@ class MaskedTask:
         best = [fills[0] for fills in fill_masks(network, self.tokenizer, [prompt], 1)[0].masks]
         return {"prompt": prompt, "text": ", ".join(f"{fill.token} {fill.probability:.1%}" for fill in best)}
 
-    def score(self, network: PreTrainedModel, settings: Evaluate) -> dict[str, Any]:
-        recipe = self.recipe
-        return score_prepared(
-            network, self.tokenizer, self.prepared, "validation", settings, recipe.mlm, recipe.train.block_size
-        )
+    def score(self, network: PreTrainedModel, settings: Evaluate) -> dict[str, dict[str, Any]]:
+        if not self.data.n_held_out:
+            return {}
+        mlm, block_size = self.recipe.mlm, self.recipe.train.block_size
+        metrics = score_prepared(network, self.tokenizer, self.prepared, "validation", settings, mlm, block_size)
+        return {"validation": metrics}
+
+    def finish_model(self, network: PreTrainedModel) -> None:
+        pass
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         self.tokenizer.model_max_length = longest_context(network) or self.recipe.train.block_size

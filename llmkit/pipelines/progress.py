@@ -33,6 +33,34 @@ class Meter:
             self._bar.update(len(document.text) if document.text.isascii() else len(document.text.encode()))
 
 
+class RowLine:
+    """How many rows are done and how fast: one line on a terminal, in a file a line every ten seconds."""
+
+    SECONDS = 10.0
+
+    def __init__(self, n_rows: int | None = None) -> None:
+        self._bar = tqdm(total=n_rows, unit=" rows", unit_scale=True, leave=False, disable=None, file=sys.stderr)
+        self._n = 0
+        self._started = self._shown = time.perf_counter()
+
+    def __enter__(self) -> "RowLine":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def add(self, n_rows: int) -> None:
+        """So many rows more are done."""
+        self._n += n_rows
+        self._bar.update(n_rows)
+        now = time.perf_counter()
+        if self._bar.disable and now - self._shown >= self.SECONDS:
+            self._shown = now
+            say(f"{self._n:,} rows, {self._n / (now - self._started):,.0f} rows/s")
+
+
 class TrainingLine:
     """The progress line of a training run, made from the same records as log.jsonl."""
 
@@ -79,8 +107,11 @@ def _held_out(record: dict[str, Any]) -> str:
     """The figures that say most, of those an evaluation has."""
     if "bits_per_byte" in record:
         return f"{record['bits_per_byte']:.3f} bits/byte"
-    names = [name for name in ("mlm_accuracy", "nsp_accuracy", "sop_accuracy") if name in record]
-    return ", ".join(f"{name.replace('_', ' ')} {record[name]:.1%}" for name in names)
+    shares = ("mlm_accuracy", "nsp_accuracy", "sop_accuracy", "accuracy")
+    shown = [f"{name.replace('_', ' ')} {record[name]:.1%}" for name in shares if name in record]
+    figures = ("f1_macro", "f1_micro", "average_precision_micro", "mse", "pearson")
+    more = [f"{name.replace('_', ' ')} {record[name]:.4f}" for name in figures if record.get(name) is not None]
+    return ", ".join([*shown, *more])
 
 
 def _clock(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,13 +15,13 @@ from llmkit.errors import UsageError, say
 from llmkit.files import read_json, write_json, write_text
 from llmkit.models.attention import choose_attention
 from llmkit.models.loading import embedding_rows
+from llmkit.pipelines.task import Task
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_command, describe_machine, describe_versions
-from llmkit.tokens.prepared import Prepared
 from llmkit.training.batches import CPU_BUDGET, GPU_SHARE, BatchPlan, estimate_bytes_a_token, plan_batches
 from llmkit.training.optimizer import as_steps, count_weights
 from llmkit.training.speed import choose_precision
-from llmkit.training.trainer import Objective, Plan, Samples
+from llmkit.training.trainer import Plan, Samples
 from llmkit.training.trial import EVALUATIONS, measure_step_seconds, plan_minutes
 
 TOKENS_A_WEIGHT = 20
@@ -30,29 +31,32 @@ FREE_TO_CHANGE = ("num_workers", "log_steps", "tensorboard", "sample_prompt")
 """Fields that a resumed run may have otherwise: they change what is shown, never a weight."""
 
 
-def plan_run(
-    recipe: Recipe, prepared: Prepared, network: PreTrainedModel, objective: Objective, samples: Samples,
-    device: torch.device, output_share: float,
-) -> Plan:  # fmt: skip
+def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch.device) -> Plan:
     """Decide everything that must not change later: precision, cut of the batch, number of steps."""
-    train = recipe.train
+    train, samples = recipe.train, task.samples
     precision, why = choose_precision(train.precision, device)
     say(f"{precision} on {device.type}: {why}")
     choose_attention(network, precision, device)  # before any step is timed
     bytes_a_token = estimate_bytes_a_token(
-        embedding_rows(network), network.config.num_hidden_layers, network.config.hidden_size, output_share
+        embedding_rows(network), network.config.num_hidden_layers, network.config.hidden_size, task.output_share
     )
-    batches = plan_batches(train, bytes_a_token, _memory_budget(device), world_size=1)
+    batches = plan_batches(
+        train, bytes_a_token, _memory_budget(device), world_size=1, by_tokens=recipe.task is not None
+    )
     eval_steps = train.eval_steps
     n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)
     if train.max_minutes is not None:
         budget = min(10.0, 0.05 * 60 * train.max_minutes)
-        seconds = measure_step_seconds(network, objective, samples, recipe.optim, batches, precision, device, budget)
-        evaluation = _evaluation_seconds(recipe, prepared, batches, seconds)
+        seconds = measure_step_seconds(
+            network, task.objective, samples, recipe.optim, batches, precision, device, budget
+        )
+        # An evaluation is a forward pass: a third of a training step for as many sequences.
+        n_held_out = min(task.data.n_held_out, train.max_eval_blocks)
+        evaluation = n_held_out / batches.global_batch_size * seconds / 3
         n_steps, eval_steps = plan_minutes(train.max_minutes, seconds, evaluation, train.eval_steps)
         say(f"{train.max_minutes:g} minutes: {n_steps} steps of {seconds:.3f} s here; this number is now fixed")
     elif train.max_steps is None and train.epochs is None:
-        n_steps = _default_steps(network, prepared, samples, batches)
+        n_steps = _default_steps(network, task, batches)
         epochs = n_steps * batches.global_batch_size / samples.samples_per_epoch
         say(f"no length was given: {n_steps} steps, {epochs:.1f} epochs")
     if as_steps(recipe.optim.warmup_steps, n_steps) >= n_steps:
@@ -60,19 +64,17 @@ def plan_run(
             f"warmup_steps {recipe.optim.warmup_steps:g} is no less than all {n_steps} steps: the peak is never reached"
         )
     eval_steps = eval_steps or max(1, -(-n_steps // EVALUATIONS))
-    return Plan(
-        n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, _facts(recipe, prepared, precision)
-    )
+    return Plan(n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, _facts(task, precision))
 
 
-def plan_again(run: RunFolder, recipe: Recipe, prepared: Prepared) -> Plan:
+def plan_again(run: RunFolder, recipe: Recipe, task: Task) -> Plan:
     """The plan that the run began with.
 
     Raises:
         UsageError: recipe or data are not those of the run; names each field, old and new.
     """
     kept = read_json(run.manifest)["plan"]
-    facts = _facts(recipe, prepared, kept["precision"])
+    facts = _facts(task, kept["precision"])
     before, now = _trained_fields(load_recipe(run.recipe)), _trained_fields(recipe)
     changed = [f"{name}: {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]
     old = kept["facts"]
@@ -84,9 +86,9 @@ def plan_again(run: RunFolder, recipe: Recipe, prepared: Prepared) -> Plan:
     return Plan(kept["n_steps"], kept["eval_steps"], kept["save_steps"], batches, kept["precision"], facts)
 
 
-def _facts(recipe: Recipe, prepared: Prepared, precision: str) -> dict[str, Any]:
+def _facts(task: Task, precision: str) -> dict[str, Any]:
     """What resuming depends on beside the recipe's own fields."""
-    return {"precision": precision, **prepared.fingerprint}
+    return {"precision": precision, **task.data.fingerprint}
 
 
 def _memory_budget(device: torch.device) -> int:
@@ -95,7 +97,9 @@ def _memory_budget(device: torch.device) -> int:
 
 def _trained_fields(recipe: Recipe) -> dict[str, Any]:
     """Every field that decides the weights or the plan, by its dotted name."""
-    sections = {name: getattr(recipe, name).model_dump(mode="json") for name in ("model", "mlm", "optim", "train")}
+    sections = {
+        name: getattr(recipe, name).model_dump(mode="json") for name in ("model", "mlm", "cls", "optim", "train")
+    }
     sections["evaluate"] = {"seed": recipe.evaluate.seed}  # which held-out masks the best weights are chosen by
     return {
         f"{name}.{field}": value
@@ -109,25 +113,14 @@ def _steps_of_epochs(epochs: float | None, samples: Samples, batches: BatchPlan)
     return max(1, math.ceil((epochs or 1) * samples.samples_per_epoch / batches.global_batch_size))
 
 
-def _default_steps(network: PreTrainedModel, prepared: Prepared, samples: Samples, batches: BatchPlan) -> int:
+def _default_steps(network: PreTrainedModel, task: Task, batches: BatchPlan) -> int:
     """20 tokens a weight, but at most ten times over the text."""
-    n_train = len(prepared.split("train").stream)
-    tokens = min(TOKENS_A_WEIGHT * count_weights(network.parameters()), MOST_EPOCHS * n_train)
-    return max(1, tokens // (batches.global_batch_size * samples.block_size))
+    tokens = min(TOKENS_A_WEIGHT * count_weights(network.parameters()), MOST_EPOCHS * task.data.n_train_tokens)
+    return max(1, tokens // (batches.global_batch_size * task.samples.block_size))
 
 
-def _evaluation_seconds(recipe: Recipe, prepared: Prepared, batches: BatchPlan, step_seconds: float) -> float:
-    """An evaluation is a forward pass: a third of a training step for as many blocks."""
-    if not prepared.has_split("validation"):
-        return 0.0
-    blocks = -(-len(prepared.split("validation").stream) // recipe.train.block_size)
-    return min(blocks, recipe.train.max_eval_blocks) / batches.global_batch_size * step_seconds / 3
-
-
-def write_start(
-    run: RunFolder, recipe: Recipe, prepared: Prepared, network: PreTrainedModel, plan: Plan, task: dict[str, Any]
-) -> None:
-    """recipe.yaml and manifest.json: what this run is, before its first step; `task` is what its objective adds."""
+def write_start(run: RunFolder, recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan) -> None:
+    """recipe.yaml and manifest.json: what this run is, before its first step."""
     write_text(run.recipe, dump_recipe(recipe))
     write_json(
         run.manifest,
@@ -136,8 +129,8 @@ def write_start(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": describe_machine(),
             "versions": describe_versions(),
-            "objective": recipe.objective,
-            **task,
+            "objective": recipe.task or recipe.objective,
+            **task.describe(),
             "model": {"family": network.config.model_type, "n_parameters": count_weights(network.parameters())},
             "precision": plan.precision,
             "plan": {
@@ -145,10 +138,10 @@ def write_start(
                 "eval_steps": plan.eval_steps,
                 "save_steps": plan.save_steps,
                 "precision": plan.precision,
-                "batches": {name: getattr(plan.batches, name) for name in BatchPlan.__slots__},
+                "batches": asdict(plan.batches),
                 "facts": plan.facts,
             },
-            "data_path": os.path.relpath(prepared.path, run.path),
-            "data": {name: value for name, value in prepared.manifest.items() if name != "request"},
+            **({"data_path": os.path.relpath(task.data.path, run.path)} if task.data.path else {}),
+            "data": task.data.manifest,
         },
     )

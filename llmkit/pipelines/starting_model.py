@@ -40,7 +40,7 @@ def fit_to_data(
     if not same and not (section.resize_embeddings and extends):
         raise other_tokenizer(prepared, before, name)
     if section.resize_embeddings or (added and n_own <= embedding_rows(network)):
-        _grow(network, len(tokenizer), added)
+        grow_embeddings(network, len(tokenizer), added)
     check_vocabulary(network, tokenizer, name)
     return network
 
@@ -66,8 +66,8 @@ def other_tokenizer(prepared: Prepared, fingerprint: str, name: str) -> ModelErr
     )
 
 
-def _grow(network: PreTrainedModel, n_tokens: int, reasons: list[str]) -> None:
-    """Rows for tokens that the model's own tokenizer lacked, such as a pad token that is not the end of text."""
+def grow_embeddings(network: PreTrainedModel, n_tokens: int, reasons: list[str]) -> None:
+    """Make rows for tokens that the model's own tokenizer lacked, such as a pad token that is not the end of text."""
     rows = embedding_rows(network)
     if n_tokens > rows:
         network.resize_token_embeddings(n_tokens)

@@ -10,17 +10,16 @@ from llmkit.config.recipe import Recipe
 from llmkit.pipelines.progress import TrainingLine
 from llmkit.pipelines.task import Task
 from llmkit.runs.folder import RunFolder
-from llmkit.tokens.prepared import Prepared
 from llmkit.training.speed import flops_a_token, peak_flops
 from llmkit.training.trainer import Hooks, Plan
 
 
 def make_hooks(
-    recipe: Recipe, prepared: Prepared, task: Task, network: PreTrainedModel, plan: Plan,
+    recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan,
     run: RunFolder, line: TrainingLine, device: torch.device,
 ) -> Hooks:  # fmt: skip
     """Log, evaluation and sample, bound to this run."""
-    work = flops_a_token(network, recipe.train.block_size, task.output_share)
+    work = flops_a_token(network, task.data.sequence_length, task.output_share)
     peak = peak_flops(plan.precision, device)
     epochs_a_step = plan.batches.global_batch_size / task.samples.samples_per_epoch
     writer = _open_tensorboard(run) if recipe.train.tensorboard else None
@@ -42,7 +41,7 @@ def make_hooks(
     def sample(model: nn.Module) -> dict[str, Any] | None:
         return task.sample(_unwrap(model))
 
-    return Hooks(evaluate if prepared.has_split("validation") else None, sample, log)
+    return Hooks(evaluate if task.data.n_held_out else None, sample, log, task.cost)
 
 
 def _unwrap(model: nn.Module) -> PreTrainedModel:

@@ -34,11 +34,11 @@ def choose_column(columns: Sequence[str], wanted: str | None, rows: Iterable[Map
     for name in TEXT_NAMES:
         if name in folded:
             return folded[name]
-    textual = {column for row in rows for column, value in row.items() if isinstance(value, str) and _is_text(value)}
+    textual = {column for row in rows for column, value in row.items() if isinstance(value, str) and is_text(value)}
     if len(textual) == 1:
         return textual.pop()
     raise DataError(
-        f"no column is called {', '.join(TEXT_NAMES[:3])} or the like; found: {_listed(columns)}",
+        f"no column is called {', '.join(TEXT_NAMES[:3])} or the like; found: {listed(columns)}",
         where=where,
         hint="say which one holds the text: -s prepare.read.text_column=NAME",
     )
@@ -47,11 +47,12 @@ def choose_column(columns: Sequence[str], wanted: str | None, rows: Iterable[Map
 def missing_column(wanted: str, columns: Sequence[str], where: str) -> DataError:
     """The error for a column that the user named and the table lacks."""
     return DataError(
-        f"no column {wanted!r}; found: {_listed(columns)}", where=where, hint=did_you_mean(wanted, map(str, columns))
+        f"no column {wanted!r}; found: {listed(columns)}", where=where, hint=did_you_mean(wanted, map(str, columns))
     )
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
+    """Whether a cell is more than white space or a number."""
     try:
         float(value)
     except ValueError:
@@ -59,5 +60,6 @@ def _is_text(value: str) -> bool:
     return False
 
 
-def _listed(columns: Sequence[str]) -> str:
+def listed(columns: Sequence[str]) -> str:
+    """The columns for an error, cut to a bearable length."""
     return ", ".join(repr(column[:60]) for column in columns[:30]) + (", ..." if len(columns) > 30 else "")

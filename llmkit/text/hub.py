@@ -19,12 +19,9 @@ from llmkit.text.sources import Source, log
 
 def read_dataset(name: str, source: Source, read: Read) -> Iterator[Document]:
     """Documents of a data set, one a row."""
-    rest, _, split = name.removeprefix("hf:").partition("@")
-    path, _, config = rest.partition(":")
-    rows = _choose_split(_load(path, config or None, name), split, name)
     digest = hashlib.sha256()
     column: str | None = None
-    for index, row in enumerate(rows):
+    for index, row in enumerate(open_dataset(name)):
         if column is None:
             column = choose_column(list(row), read.text_column, [row], name)
         text = row[column]
@@ -42,6 +39,25 @@ def read_dataset(name: str, source: Source, read: Read) -> Iterator[Document]:
         source.n_bytes += len(data)
         yield from make_documents([text], name, index, read.max_doc_chars)
     source.sha256 = digest.hexdigest()
+
+
+def open_dataset(name: str) -> Iterable[Mapping[str, object]]:
+    """The rows of `hf:NAME[:CONFIG][@SPLIT]`, read when they are asked for."""
+    rest, _, split = name.removeprefix("hf:").partition("@")
+    path, _, config = rest.partition(":")
+    return _choose_split(_load(path, config or None, name), split, name)
+
+
+def find_class_names(rows: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
+    """The names behind the numbers of each ClassLabel column, or column of lists of them, of `open_dataset`'s rows."""
+    import datasets
+
+    found: dict[str, list[str]] = {}
+    for column, feature in (getattr(rows, "features", None) or {}).items():
+        inner = getattr(feature, "feature", feature)
+        if isinstance(inner, datasets.ClassLabel) and inner.names:
+            found[column] = list(inner.names)
+    return found
 
 
 def _load(path: str, config: str | None, name: str) -> Any:

@@ -16,18 +16,17 @@ from llmkit.errors import DataError
 from llmkit.text.columns import choose_column, missing_column
 from llmkit.text.containers import Entry
 from llmkit.text.documents import Document
-from llmkit.text.encodings import TextStream
 from llmkit.text.parts import make_documents
 from llmkit.text.plain import MAX_ROW_CHARS, row_too_long, split_lines
 from llmkit.text.sources import Source
-from llmkit.text.tables import UNDECODED, refuse_row
+from llmkit.text.tables import UNDECODED, open_text, refuse_row
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _GAP = re.compile(r"[ \t\r\n,]*")
 
 
 @dataclass(frozen=True, slots=True)
-class _Bad:
+class Bad:
     """Stands where a value should be."""
 
     problem: str
@@ -35,19 +34,14 @@ class _Bad:
 
 def read_jsonl(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """Documents of a .jsonl file."""
-    with entry.open(source) as file:
-        # With skip_bad an undecodable byte costs its line; without, it stops the reading.
-        stream = TextStream(file, read.encoding, entry.path, errors="surrogateescape" if read.skip_bad else "strict")
-        yield from _read_values(_parse_lines(split_lines(stream, entry.path)), entry.path, source, read)
-        source.encoding = stream.encoding
+    with open_text(entry, source, read) as stream:
+        yield from _read_values(parse_lines(split_lines(stream, entry.path)), entry.path, source, read)
 
 
 def read_json(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """Documents of a .json file."""
-    with entry.open(source) as file:
-        stream = TextStream(file, read.encoding, entry.path)
-        yield from _read_values(_parse_stream(stream, entry.path), entry.path, source, read)
-        source.encoding = stream.encoding
+    with open_text(entry, source, read, by_row=False) as stream:
+        yield from _read_values(parse_stream(stream, entry.path), entry.path, source, read)
 
 
 def _read_values(values: Iterable[tuple[int, object]], path: str, source: Source, read: Read) -> Iterator[Document]:
@@ -55,7 +49,7 @@ def _read_values(values: Iterable[tuple[int, object]], path: str, source: Source
     for index, (line, value) in enumerate(values):
         where = f"{path}:{line}"
         text: object = value
-        if isinstance(value, _Bad):
+        if isinstance(value, Bad):
             refuse_row(value.problem, where, source, read.skip_bad)
             continue
         if isinstance(value, dict):
@@ -73,31 +67,33 @@ def _read_values(values: Iterable[tuple[int, object]], path: str, source: Source
             yield from make_documents([text], path, index, read.max_doc_chars)
         else:
             what = f"{key!r} holds" if isinstance(value, dict) else "the row is"
-            refuse_row(f"{what} {_name_type(text)}, not a text", where, source, read.skip_bad)
+            refuse_row(f"{what} {name_type(text)}, not a text", where, source, read.skip_bad)
 
 
-def _name_type(value: object) -> str:
+def name_type(value: object) -> str:
+    """What a JSON value is, in words for an error."""
     names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), type(value).__name__)
 
 
-def _parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
+def parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
+    """(line, value) of each line that is not blank; Bad where the line is no JSON."""
     decoder = json.JSONDecoder()
     for number, line in enumerate(lines, start=1):
         if not (text := line.strip()):
             continue
         if UNDECODED.search(text):
-            yield number, _Bad("bytes that cannot be decoded")
+            yield number, Bad("bytes that cannot be decoded")
             continue
         try:
             yield number, decoder.decode(text)
         except json.JSONDecodeError as error:
-            yield number, _Bad(f"no JSON: {error.msg} at column {error.colno}")
+            yield number, Bad(f"no JSON: {error.msg} at column {error.colno}")
         except RecursionError:
-            yield number, _Bad("nested too deeply")
+            yield number, Bad("nested too deeply")
 
 
-def _parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object]]:
+def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object]]:
     """(line, value) of each value in a list, or of each value where there is no list around them."""
     decoder = json.JSONDecoder()
     pieces = iter(stream)

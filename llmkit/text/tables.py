@@ -12,9 +12,10 @@ Does not guess types: there are none.
 import csv
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
+from typing import Any
 
 from llmkit.config.prepare import Read
 from llmkit.errors import DataError
@@ -33,9 +34,29 @@ Record = tuple[int, list[str] | str]
 """The line where a record begins, and its cells, or what is wrong with it."""
 
 
+@contextmanager
+def open_text(entry: Entry, source: Source, read: Read, *, by_row: bool = True) -> Iterator[TextStream]:
+    """The decoded text of an entry, for formats in which a row can be told without what stands before it.
+
+    With `read.skip_bad` an undecodable byte costs its row; without, or where not `by_row`, it stops the reading.
+    """
+    errors = "surrogateescape" if read.skip_bad and by_row else "strict"
+    with entry.open(source) as file:
+        stream = TextStream(file, read.encoding, entry.path, errors=errors)
+        yield stream
+        source.encoding = stream.encoding
+
+
+def split_records(pieces: Iterable[str], path: str, *, tabs: bool) -> Iterator[Record]:
+    """The records of decoded .tsv text (`tabs`), or of .csv text; blank lines are none."""
+    lines = split_lines(unify_line_ends(pieces), path)
+    return _read_unquoted(lines) if tabs else _read_quoted(lines)
+
+
 def read_table(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """Documents of a .csv or .tsv file with a header line."""
-    with _open_records(entry, source, read) as records:
+    with open_text(entry, source, read) as stream:
+        records = split_records(stream, entry.path, tabs=entry.ending == ".tsv")
         header = next(records, None)
         if header is None:
             source.skip("empty file", entry.path)
@@ -43,50 +64,31 @@ def read_table(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
             yield from _read_rows(header, records, entry.path, source, read)
 
 
-def read_cells(entry: Entry, source: Source, read: Read) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row's line number and its cells by column, for who needs more than one of them."""
-    with _open_records(entry, source, read) as records:
-        line, columns = next(records, (1, "no header line: the file is empty"))
-        if isinstance(columns, str):
-            raise DataError(columns, where=f"{entry.path}:{line}", hint="the first line must name the columns")
-        for line, cells in records:
-            problem = cells if isinstance(cells, str) else _find_problem(cells, columns)
-            if problem:
-                refuse_row(problem, f"{entry.path}:{line}", source, read.skip_bad)
-            else:
-                yield line, dict(zip(columns, cells, strict=True))
-
-
-@contextmanager
-def _open_records(entry: Entry, source: Source, read: Read) -> Iterator[Iterator[Record]]:
-    with entry.open(source) as file:
-        # With skip_bad an undecodable byte costs its row; without, it stops the reading.
-        stream = TextStream(file, read.encoding, entry.path, errors="surrogateescape" if read.skip_bad else "strict")
-        lines = split_lines(unify_line_ends(stream), entry.path)
-        yield _read_unquoted(lines) if entry.ending == ".tsv" else _read_quoted(lines)
-        source.encoding = stream.encoding
-
-
 def _read_rows(header: Record, records: Iterator[Record], path: str, source: Source, read: Read) -> Iterator[Document]:
     line, columns = header
     if isinstance(columns, str):
-        raise DataError(columns, where=f"{path}:{line}", hint="the header line must be sound, with each quote closed")
+        raise broken_header(columns, f"{path}:{line}")
     looked_at = list(islice(records, _N_LOOKED_AT))
     rows = [dict(zip(columns, cells, strict=False)) for _, cells in looked_at if isinstance(cells, list)]
     column = columns.index(choose_column(columns, read.text_column, rows, f"{path}:{line}"))
     for index, (line, cells) in enumerate(chain(looked_at, records)):
-        problem = cells if isinstance(cells, str) else _find_problem(cells, columns)
-        if problem:
-            refuse_row(problem, f"{path}:{line}", source, read.skip_bad)
+        if isinstance(cells, str) or (problem := find_problem(cells, len(columns), "header")):
+            refuse_row(cells if isinstance(cells, str) else problem, f"{path}:{line}", source, read.skip_bad)
         elif text := cells[column]:
             yield from make_documents([text], path, index, read.max_doc_chars)
         else:
             source.skipped["empty"] += 1
 
 
-def _find_problem(cells: list[str], columns: list[str]) -> str:
-    if len(cells) != len(columns):
-        return f"{len(cells)} cells where the header has {len(columns)}"
+def broken_header(problem: str, where: str) -> DataError:
+    """The error for a first line that is no record."""
+    return DataError(problem, where=where, hint="the header line must be sound, with each quote closed")
+
+
+def find_problem(cells: list[str], n_columns: int, model: str) -> str:
+    """What is wrong with a row that should have as many cells as `model`, the header or the first row; or nothing."""
+    if len(cells) != n_columns:
+        return f"{len(cells)} cells where the {model} has {n_columns}"
     if any(map(UNDECODED.search, cells)):
         return "bytes that cannot be decoded"
     return ""
@@ -126,7 +128,7 @@ def _read_quoted(lines: Iterator[str]) -> Iterator[Record]:
             taken.append(line)
             yield line + "\n"
 
-    delimiter = _guess_delimiter(first)
+    delimiter = guess_delimiter(first)
     start = 1
     reader = csv.reader(take_lines(), delimiter=delimiter, strict=True)
     while True:
@@ -148,41 +150,49 @@ def _read_quoted(lines: Iterator[str]) -> Iterator[Record]:
         taken.clear()
 
 
-def _guess_delimiter(header: str) -> str:
+def guess_delimiter(header: str) -> str:
     """A comma, unless the header has none and another usual delimiter instead."""
     return next((mark for mark in (",", ";", "\t", "|") if mark in header), ",")
 
 
-def read_parquet(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """Documents of a .parquet file, batch by batch."""
+@contextmanager
+def open_parquet(entry: Entry, source: Source) -> Iterator[Any]:
+    """The pyarrow ParquetFile of an entry; DataError where it is not sound."""
     import pyarrow
     import pyarrow.parquet
 
     with entry.open_seekable(source) as file:
         try:
-            table = pyarrow.parquet.ParquetFile(file)
-            schema = table.schema_arrow
-            textual = [field.name for field in schema if _holds_text(field.type)]
-            sample: Callable[[], Iterable[dict[str, object]]] = lambda: [dict.fromkeys(textual, "x")]  # noqa: E731
-            column = choose_column(schema.names, read.text_column, sample(), entry.path)
-            if column not in textual:
-                raise DataError(
-                    f"column {column!r} holds {schema.field(column).type}, not text",
-                    where=entry.path,
-                    hint=f"columns with text: {', '.join(textual) or 'none'}",
-                )
-            index = 0
-            for batch in table.iter_batches(batch_size=256, columns=[column]):
-                for text in batch.column(0).to_pylist():
-                    if text:
-                        yield from make_documents([text], entry.path, index, read.max_doc_chars)
-                    else:
-                        source.skipped["empty"] += 1
-                    index += 1
+            yield pyarrow.parquet.ParquetFile(file)
         except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(
-                f"not a sound parquet file: {error}", where=entry.path, hint="write the file again"
-            ) from None
+            what = f"not a sound parquet file: {error}"
+            raise DataError(what, where=entry.path, hint="write the file again") from None
+
+
+def read_parquet(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """Documents of a .parquet file, batch by batch."""
+    with open_parquet(entry, source) as table:
+        column = _choose_parquet_column(table.schema_arrow, read.text_column, entry.path)
+        index = 0
+        for batch in table.iter_batches(batch_size=256, columns=[column]):
+            for text in batch.column(0).to_pylist():
+                if text:
+                    yield from make_documents([text], entry.path, index, read.max_doc_chars)
+                else:
+                    source.skipped["empty"] += 1
+                index += 1
+
+
+def _choose_parquet_column(schema: Any, wanted: str | None, path: str) -> str:
+    textual = [field.name for field in schema if _holds_text(field.type)]
+    column = choose_column(schema.names, wanted, [dict.fromkeys(textual, "x")], path)
+    if column not in textual:
+        raise DataError(
+            f"column {column!r} holds {schema.field(column).type}, not text",
+            where=path,
+            hint=f"columns with text: {', '.join(textual) or 'none'}",
+        )
+    return column
 
 
 def _holds_text(kind: object) -> bool:

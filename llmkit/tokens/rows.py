@@ -76,10 +76,10 @@ def _encode_with_sentences(
     for document, (ids, starts, words) in zip(documents, encoded, strict=True):
         ends = np.searchsorted(starts, find_sentence_ends(document.text), side="left")
         ends = ends[np.diff(ends, prepend=0) > 0]  # a sentence of white space has no tokens
-        yield ids, ends, _find_joints(document.text, starts, words, word_cutter)
+        yield ids, ends, find_joints(document.text, starts, words, word_cutter)
 
 
-def _find_joints(text: str, starts: NDArray[np.int64], words: NDArray[np.int64], word_cutter: str) -> NDArray[np.bool_]:
+def find_joints(text: str, starts: NDArray[np.int64], words: NDArray[np.int64], word_cutter: str) -> NDArray[np.bool_]:
     """For each token, whether it goes on with the word before: the tokenizer's words, but in Chinese the cutter's.
 
     Some tokenizers take a whole clause of Chinese for one word.

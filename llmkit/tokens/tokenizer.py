@@ -151,7 +151,7 @@ def fingerprint_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     Truncation, padding, the decoder and the template around a text are left out. So is every setting that is off: a
     newer `tokenizers` that knows one more setting gives the same fingerprint while it is off.
     """
-    state = json.loads(_backend(tokenizer).to_str())
+    state = json.loads(backend_of(tokenizer).to_str())
     parts = {key: state.get(key) for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
     parts["special"] = {role: str(token) for role, token in tokenizer.special_tokens_map.items()}
     canonical = json.dumps(_without_off_settings(parts), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
@@ -180,7 +180,7 @@ def encode_texts(
     """
     dtype = id_dtype(tokenizer)
     pieces = [np.zeros(0, dtype)]
-    with _plain_encoding(_backend(tokenizer)) as backend:
+    with plain_encoding(backend_of(tokenizer)) as backend:
         for batch in _batches(texts):
             encodings = backend.encode_batch_fast(batch, add_special_tokens=False)
             pieces += [np.array(encoding.ids, dtype) for encoding in encodings]
@@ -196,7 +196,7 @@ def encode_with_offsets(
     Words are those of the tokenizer: what its pre-tokenizer cuts a text into. Offsets are in characters.
     """
     dtype = id_dtype(tokenizer)
-    with _plain_encoding(_backend(tokenizer)) as backend:
+    with plain_encoding(backend_of(tokenizer)) as backend:
         for batch in _batches(texts):
             for encoding in backend.encode_batch(batch, add_special_tokens=False):
                 n_tokens = len(encoding.ids)
@@ -219,7 +219,7 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
+def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
     """The backend without truncation, padding and special tokens found in text; as it was afterwards."""
     truncation, padding, as_text = backend.truncation, backend.padding, backend.encode_special_tokens
     backend.no_truncation()
@@ -229,13 +229,15 @@ def _plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
         yield backend
     finally:
         backend.encode_special_tokens = as_text
+        backend.no_truncation()
         if truncation is not None:
             backend.enable_truncation(**truncation)
         if padding is not None:
             backend.enable_padding(**padding)
 
 
-def _backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+def backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The fast tokenizer inside. ModelError if there is none."""
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise _unusable(tokenizer.name_or_path, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
     return tokenizer.backend_tokenizer

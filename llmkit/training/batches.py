@@ -1,14 +1,18 @@
 """Which samples make which micro-batch: plain arithmetic on (step, rank), the same for any cut.
 
 Optimizer step s takes the samples s*G ... s*G + G-1 of the endless order, G being the global batch;
-each rank takes an equal contiguous share and cuts it into micro-batches, the last of them shorter.
+each rank takes an equal contiguous share and cuts it into micro-batches: so many sequences at once, or, where
+sequences differ in length, so many tokens.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from llmkit.config.train import Train
 from llmkit.errors import UsageError
+
+Sample = TypeVar("Sample")
 
 CPU_BUDGET = 2 << 30
 """Bytes of activations and logits on a CPU; more would gain nothing there."""
@@ -23,25 +27,35 @@ class BatchPlan:
     global_batch_size: int
     micro_batch_size: int
     world_size: int
+    tokens_at_once: int | None = None
+    """Where given, a micro-batch is cut by this and not by its sequences; padding counts, as it takes memory too."""
 
-    @property
-    def accumulation_steps(self) -> int:
-        """Micro-batches a rank goes through in one optimizer step."""
-        return -(-self.global_batch_size // self.world_size // self.micro_batch_size)
-
-    def micro_batches(self, step: int, rank: int) -> Iterator[list[int]]:
-        """The sample numbers of each micro-batch of one optimizer step on one rank."""
+    def numbers(self, step: int, rank: int) -> list[int]:
+        """The samples of one optimizer step on one rank."""
         share = self.global_batch_size // self.world_size
         first = step * self.global_batch_size + rank * share
-        for begin in range(first, first + share, self.micro_batch_size):
-            yield list(range(begin, min(begin + self.micro_batch_size, first + share)))
+        return list(range(first, first + share))
+
+    def cut(self, samples: Sequence[Sample], length: Callable[[Sample], int]) -> list[list[Sample]]:
+        """The micro-batches of one step on one rank."""
+        size = self.micro_batch_size
+        if self.tokens_at_once is None:
+            return [list(samples[begin : begin + size]) for begin in range(0, len(samples), size)]
+        parts: list[list[Sample]] = [[]]
+        for sample in sorted(samples, key=length):  # alike in length, so that little is padded
+            if parts[-1] and (len(parts[-1]) + 1) * length(sample) > self.tokens_at_once:
+                parts.append([])
+            parts[-1].append(sample)
+        return parts
 
 
-def plan_batches(train: Train, bytes_a_token: int, budget: int, world_size: int) -> BatchPlan:
+def plan_batches(
+    train: Train, bytes_a_token: int, budget: int, world_size: int, *, by_tokens: bool = False
+) -> BatchPlan:
     """The cut of the recipe's global batch.
 
-    `auto` takes as many sequences at once as stay in `budget` bytes; since sums are divided by the whole step's
-    count, that changes speed and memory but no result.
+    `auto` takes as many sequences at once (or, `by_tokens`, tokens) as stay in `budget` bytes; since sums are divided
+    by the whole step's count, that changes speed and memory but no result.
 
     Raises:
         UsageError: the global batch is no multiple of the ranks.
@@ -52,6 +66,8 @@ def plan_batches(train: Train, bytes_a_token: int, budget: int, world_size: int)
     share = train.global_batch_size // world_size
     if train.micro_batch_size != "auto":
         return BatchPlan(train.global_batch_size, min(train.micro_batch_size, share), world_size)
+    if by_tokens:
+        return BatchPlan(train.global_batch_size, share, world_size, max(1, budget // bytes_a_token))
     at_once = budget // bytes_a_token // train.block_size
     return BatchPlan(train.global_batch_size, max(1, min(share, at_once)), world_size)
 
@@ -65,7 +81,7 @@ def estimate_bytes_a_token(vocab_size: int, n_layer: int, width: int, output_sha
 
 @dataclass(frozen=True, slots=True)
 class StepSampler:
-    """All micro-batches of the steps `first_step ... n_steps-1` on one rank, as torch's DataLoader wants them."""
+    """The samples of each of the steps `first_step ... n_steps-1` on one rank, as torch's DataLoader wants them."""
 
     plan: BatchPlan
     rank: int
@@ -74,4 +90,4 @@ class StepSampler:
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.first_step, self.n_steps):
-            yield from self.plan.micro_batches(step, self.rank)
+            yield self.plan.numbers(step, self.rank)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 
 from llmkit.config.optim import Optim
+from llmkit.models.layers import number_layers
 
 OUTPUT_HEADS = ("seq_relationship", "classifier", "score")
 """How transformers ends the names of output layers that are not the one over the vocabulary."""
@@ -21,6 +22,7 @@ OUTPUT_HEADS = ("seq_relationship", "classifier", "score")
 def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
     """The section's optimizer over all trainable weights."""
     hidden, embeddings, vectors = group_weights(model)
+    factors = find_rate_factors(model, section.layer_decay)
     adam: dict[str, Any] = {
         "lr": section.learning_rate,
         "betas": (section.adam_beta1, section.adam_beta2),
@@ -28,23 +30,40 @@ def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
         "fused": True,
     }
     if section.name == "adamw":
-        decayed, free = hidden + embeddings, vectors
-        groups = [
-            {"params": decayed, "weight_decay": section.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW([group for group in groups if group["params"]], **adam)
+        decayed = _by_rate(hidden + embeddings, factors, section.learning_rate, weight_decay=section.weight_decay)
+        free = _by_rate(vectors, factors, section.learning_rate, weight_decay=0.0)
+        return torch.optim.AdamW([*decayed, *free], **adam)
     muon = torch.optim.Muon(
         [
-            {"params": weights, "lr": section.muon_learning_rate * factor}
-            for factor, weights in _by_shape_factor(model, hidden).items()
+            group
+            for shape_factor, weights in _by_shape_factor(model, hidden).items()
+            for group in _by_rate(weights, factors, section.muon_learning_rate * shape_factor)
         ],
         lr=section.muon_learning_rate,
         momentum=section.muon_momentum,
         weight_decay=section.weight_decay,
     )
     # AdamW first: its rate is the one that logs show as `learning_rate`.
-    return OptimizerPair(torch.optim.AdamW(embeddings + vectors, weight_decay=0.0, **adam), muon)
+    rest = _by_rate(embeddings + vectors, factors, section.learning_rate, weight_decay=0.0)
+    return OptimizerPair(torch.optim.AdamW(rest, **adam), muon)
+
+
+def find_rate_factors(model: nn.Module, layer_decay: float) -> dict[int, float]:
+    """What each weight's rate is multiplied by, by the weight's id: 1 above the layers, `layer_decay` in the uppermost,
+    its square below that, and so on down to the embeddings (Howard and Ruder, ULMFiT, 2018; Sun et al. 2019)."""
+    layers, n_layers = number_layers(model)
+    return {id(weight): layer_decay ** (n_layers - layers[name]) for name, weight in model.named_parameters()}
+
+
+def _by_rate(
+    weights: list[Tensor], factors: dict[int, float], rate: float | None, **more: float
+) -> list[dict[str, Any]]:
+    """A group of parameters for each rate, the highest first."""
+    groups: dict[float, list[Tensor]] = {}
+    for weight in weights:
+        groups.setdefault(factors[id(weight)], []).append(weight)
+    assert rate is not None, "the recipe's null is resolved before training"
+    return [{"params": groups[factor], "lr": rate * factor, **more} for factor in sorted(groups, reverse=True)]
 
 
 def group_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:

@@ -61,7 +61,7 @@ def measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
     return 2 * 2048 * 512 * 2048 / best
 
 
-def flops_a_token(model: PreTrainedModel, block_size: int, output_share: float = 1.0) -> float:
+def flops_a_token(model: PreTrainedModel, sequence_length: float, output_share: float = 1.0) -> float:
     """Forward and backward: 6 N + 12 L d T (Chowdhery et al., PaLM, 2022, appendix B).
 
     N counts every weight that is multiplied, the output layer included even where it is tied; looking an embedding up
@@ -80,4 +80,4 @@ def flops_a_token(model: PreTrainedModel, block_size: int, output_share: float =
         for weight in model.parameters()
         if weight.ndim >= 2
     )
-    return float(6 * n_matmul + 12.0 * config.num_hidden_layers * config.hidden_size * block_size)
+    return float(6 * n_matmul + 12.0 * config.num_hidden_layers * config.hidden_size * sequence_length)

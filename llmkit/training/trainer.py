@@ -6,6 +6,7 @@ What it changes, and why:
 - Data comes from a sampler that is a function of the step, so resuming costs nothing and is exact.
 - A gradient that is not finite stops the run before the optimizer step.
 - Checkpoints are whole or absent (runs/checkpoints.py).
+- One item of the loader is one optimizer step, cut into micro-batches here: their number may differ from step to step.
 - No work per micro-batch that nobody asked for: no NaN filter, no FLOP counting, no token gathers.
 
 It knows nothing of evaluation or generation: `hooks` are functions that the pipeline hands in.
@@ -14,6 +15,7 @@ It knows nothing of evaluation or generation: `hooks` are functions that the pip
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -46,6 +48,7 @@ class Objective(Protocol):
     def collate(self, samples: Sequence[Any], /) -> Batch: ...
     def count(self, batch: Batch, /) -> dict[str, int]: ...
     def count_tokens(self, batch: Batch, /) -> int: ...
+    def length(self, sample: Any, /) -> int: ...
     def sum_losses(self, model: nn.Module, batch: Batch, /) -> dict[str, Tensor]: ...
 
 
@@ -73,18 +76,20 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the pipeline does at intervals: `evaluate` gives held-out numbers, `loss` among them."""
+    """What the pipeline does at intervals: `evaluate` gives held-out numbers, `loss` among them, and `cost` says by
+    which of them weights are better, the lower the better."""
 
     evaluate: Callable[[nn.Module], dict[str, Any]] | None
     sample: Callable[[nn.Module], dict[str, Any] | None]
     log: Callable[[dict[str, Any]], None]
+    cost: Callable[[dict[str, Any]], float] = lambda metrics: float(metrics["loss"])
 
 
 @dataclass(slots=True)
 class Progress:
     """What a checkpoint must remember beside weights, optimizer and random numbers."""
 
-    best_loss: float | None = None
+    best_cost: float | None = None
     best_step: int | None = None
     stale_evaluations: int = 0
     seconds: float = 0.0
@@ -146,12 +151,12 @@ class LlmkitTrainer(Trainer):
     # ---- data ----
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Micro-batches by number; has no length, so that the loop counts steps and not epochs."""
+        """The micro-batches of each step; has no length, so that the loop counts steps and not epochs."""
         sampler = StepSampler(self.plan.batches, self.args.process_index, self.first_step, self.plan.n_steps)
         return DataLoader(
             cast(Any, self.samples),
             batch_sampler=sampler,
-            collate_fn=self.objective.collate,
+            collate_fn=self._collate_step,
             # Its own generator: a loader draws a seed when it starts, which must not move the model's dropout.
             generator=torch.Generator().manual_seed(self.args.seed),
             num_workers=self.train_section.num_workers,
@@ -159,12 +164,15 @@ class LlmkitTrainer(Trainer):
             worker_init_fn=leave_signals_to_the_parent,
         )
 
+    def _collate_step(self, samples: Sequence[Any]) -> list[Batch]:
+        return [self.objective.collate(part) for part in self.plan.batches.cut(samples, self.objective.length)]
+
     def get_batch_samples(
-        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
-    ) -> tuple[list[Batch], Any]:
+        self, epoch_iterator: Iterator[list[Batch]], num_batches: int, device: torch.device
+    ) -> tuple[list[list[Batch]], Any]:
         """The micro-batches of one optimizer step, and the counts of that step over all ranks."""
         started = time.perf_counter()
-        batches = [next(epoch_iterator) for _ in range(num_batches)]
+        batches = next(epoch_iterator)
         waited = time.perf_counter() - started
         counted = [self.objective.count(batch) for batch in batches]
         counts = {name: sum(count[name] for count in counted) for name in counted[0]}
@@ -175,7 +183,7 @@ class LlmkitTrainer(Trainer):
             n_tokens, *summed = total.tolist()
             counts = dict(zip(counts, summed, strict=True))
         self._window.add_step(counts, n_tokens, waited)
-        return batches, counts
+        return [batches], counts
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """A checkpoint that lacks a weight is damaged; transformers only warns, for tied weights too."""
@@ -186,14 +194,24 @@ class LlmkitTrainer(Trainer):
 
     # ---- one step ----
 
-    def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward of one micro-batch; the gradient of (sum / count of the whole step)."""
+    def training_step(  # type: ignore[override]
+        self, model: nn.Module, inputs: list[Batch], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Forward and backward of one optimizer step; the gradient of (sum / count of the whole step)."""
         if not model.training:
             model.train()
+        losses = []
+        for number, batch in enumerate(inputs, start=1):
+            # Ranks add up their gradients once, with the last micro-batch.
+            with nullcontext() if number == len(inputs) else self.accelerator.no_sync(model):
+                losses.append(self._add_gradient(model, batch, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def _add_gradient(self, model: nn.Module, inputs: Batch, counts: dict[str, int]) -> Tensor:
         batch = {name: tensor.to(self.args.device, non_blocking=True) for name, tensor in inputs.items()}
         with autocast(self.plan.precision, self.args.device):
             sums = self.objective.sum_losses(model, batch)
-        parts = [sums[name] / max(1, count) for name, count in num_items_in_batch.items()]
+        parts = [sums[name] / max(1, count) for name, count in counts.items()]
         # DDP averages gradients over ranks; the counts are already those of all ranks together.
         loss: Tensor = torch.stack(parts).sum() * self.args.world_size
         self.accelerator.backward(loss)
@@ -275,7 +293,7 @@ class LlmkitTrainer(Trainer):
         )
 
     def _evaluate_now(self, model: nn.Module, evaluate: Callable[[nn.Module], dict[str, Any]]) -> bool:
-        """Score and sample; whether the held-out loss is the best so far."""
+        """Score and sample; whether these weights are the best so far."""
         model.eval()
         paused = time.perf_counter()
         metrics = evaluate(model)
@@ -290,11 +308,11 @@ class LlmkitTrainer(Trainer):
         if written is not None:
             self.hooks.log({"kind": "sample", "step": self.state.global_step, **written})
         self._window.pause(time.perf_counter() - paused)
-        loss, best = metrics["loss"], self.progress.best_loss
-        if best is not None and loss >= best:
+        cost, best = self.hooks.cost(metrics), self.progress.best_cost
+        if best is not None and cost >= best:
             self.progress.stale_evaluations += 1
             return False
-        self.progress.best_loss, self.progress.best_step = loss, self.state.global_step
+        self.progress.best_cost, self.progress.best_step = cost, self.state.global_step
         self.progress.stale_evaluations = 0
         return True
 
@@ -323,7 +341,6 @@ def build_arguments(run: RunFolder, train: Train, optim: Optim, plan: Plan) -> T
         output_dir=str(run.path),
         max_steps=plan.n_steps,
         per_device_train_batch_size=plan.batches.micro_batch_size,
-        gradient_accumulation_steps=plan.batches.accumulation_steps,
         max_grad_norm=optim.max_grad_norm,
         seed=train.seed,
         use_cpu=not torch.cuda.is_available(),

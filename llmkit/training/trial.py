@@ -66,8 +66,8 @@ def _step(
     model: PreTrainedModel, objective: Objective, samples: Any, optimizer: torch.optim.Optimizer,
     batches: BatchPlan, precision: str, device: torch.device, step: int, max_grad_norm: float,
 ) -> None:  # fmt: skip
-    for numbers in batches.micro_batches(step, 0):
-        batch = objective.collate([samples[number] for number in numbers])
+    for part in batches.cut([samples[number] for number in batches.numbers(step, 0)], objective.length):
+        batch = objective.collate(part)
         with autocast(precision, device):
             sums = objective.sum_losses(model, {name: tensor.to(device) for name, tensor in batch.items()})
         torch.stack(list(sums.values())).sum().mul(1e-3).backward()

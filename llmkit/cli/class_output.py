@@ -1,0 +1,150 @@
+"""A classifier's or a regression's held-out figures as lines for the terminal.
+
+Labels come from data, so they pass through `clean_line`; Chinese ones are two columns wide a character, which the
+tables allow for.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from unicodedata import east_asian_width
+
+from llmkit.errors import clean_line
+
+Metrics = dict[str, Any]
+
+SINGLE = (
+    ("accuracy", "accuracy", "{:.2%}"),
+    ("baseline_accuracy", "  always the commonest", "{:.2%}"),
+    ("balanced_accuracy", "balanced accuracy", "{:.2%}"),
+    ("f1_macro", "F1, mean over labels", "{:.4f}"),
+    ("mcc", "Matthews correlation", "{:.4f}"),
+    ("roc_auc", "ROC AUC", "{:.4f}"),
+    ("log_loss", "log loss, nats a row", "{:.4f}"),
+    ("calibration_error", "calibration error", "{:.4f}"),
+)
+MULTIPLE = (
+    ("f1_micro", "F1, labels together", "{:.4f}"),
+    ("baseline_f1_micro", "  best constant guess", "{:.4f}"),
+    ("f1_macro", "F1, mean over labels", "{:.4f}"),
+    ("baseline_f1_macro", "  best constant guess", "{:.4f}"),
+    ("accuracy", "whole rows right", "{:.2%}"),
+    ("baseline_accuracy", "  best constant guess", "{:.2%}"),
+    ("average_precision_micro", "average precision", "{:.4f}"),
+    ("roc_auc_macro", "ROC AUC, over labels", "{:.4f}"),
+    ("log_loss", "log loss, nats", "{:.4f}"),
+    ("calibration_error", "calibration error", "{:.4f}"),
+)
+REGRESSION = (
+    ("pearson", "Pearson correlation", "{:.4f}"),
+    ("spearman", "Spearman correlation", "{:.4f}"),
+    ("mae", "mean absolute error", "{:.4g}"),
+    ("mse", "mean squared error", "{:.4g}"),
+    ("baseline_mse", "  always the mean", "{:.4g}"),
+    ("r2", "R², variance explained", "{:.4f}"),
+)
+COUNTS = (("n_rows", "over rows"), ("n_truncated", "  too long, cut off"), ("n_windows", "  read in windows"))
+
+_WIDTH = 24
+_MOST_LABELS, _WORST_LABELS, _MOST_CONFUSED_LABELS, _MOST_CONFUSIONS = 20, 5, 10, 5
+
+
+def is_of_classifier(metrics: Metrics) -> bool:
+    """Whether these figures are for this module to show."""
+    return "per_class" in metrics or "pearson" in metrics
+
+
+def describe_classes(metrics: Metrics) -> Iterator[str]:
+    """Figures with their intervals, then label by label, then what is taken for what."""
+    scores = REGRESSION if "pearson" in metrics else MULTIPLE if "hamming_loss" in metrics else SINGLE
+    for key, name, form in scores:
+        if metrics.get(key) is not None:
+            shown = form.format(metrics[key])
+            yield f"{name:<{_WIDTH}}{shown:>9}{_describe_interval(metrics, key, form)}"
+    for key, name in COUNTS:
+        if metrics.get(key):
+            yield f"{name:<{_WIDTH}}{metrics[key]:>9,}"
+    if metrics.get("per_class"):
+        yield ""
+        yield from _describe_labels(metrics["per_class"])
+    yield from _describe_confusion(metrics)
+    method = metrics.get("method") or {}
+    if method:
+        yield ""
+        yield f"{'method':<{_WIDTH}}" + clean_line(", ".join(f"{key} {value}" for key, value in method.items()))
+
+
+def _describe_interval(metrics: Metrics, key: str, form: str) -> str:
+    bounds = metrics.get("intervals", {}).get(key)
+    if not bounds:
+        return ""
+    low, high = map(form.format, bounds)
+    return f"   {metrics.get('method', {}).get('confidence', 0.95):.0%} of resamples: {low} to {high}"
+
+
+def _describe_labels(per_class: list[Metrics]) -> Iterator[str]:
+    rows = per_class
+    if len(rows) > _MOST_LABELS:
+        rows = sorted(rows, key=lambda row: (row["f1"], -row["support"]))[:_WORST_LABELS]
+        yield f"the {_WORST_LABELS} labels with the lowest F1 of {len(per_class):,}; all are in the JSON output"
+    has_threshold = "threshold" in rows[0]
+    heads = ("precision", "recall", "F1", "true", "guessed", *(("from",) if has_threshold else ()))
+    yield _pad("label", _WIDTH) + "".join(f"{head:>10}" for head in heads)
+    for row in rows:
+        rates = "".join(f"{row[key]:>10.4f}" for key in ("precision", "recall", "f1"))
+        counts = "".join(f"{row[key]:>10,}" for key in ("support", "n_predicted"))
+        threshold = f"{row['threshold']:>10.3f}" if has_threshold else ""
+        yield _pad(row["label"], _WIDTH) + rates + counts + threshold
+
+
+def _describe_confusion(metrics: Metrics) -> Iterator[str]:
+    """The whole table of few labels, the commonest confusions of many."""
+    confusion = metrics.get("confusion") or {"labels": [], "counts": []}
+    labels, counts = confusion["labels"], confusion["counts"]
+    if 0 < len(labels) <= _MOST_CONFUSED_LABELS:
+        yield ""
+        yield _pad("true, then guessed as", _WIDTH) + "".join(_pad(label, 9, right=True) for label in labels)
+        for label, row in zip(labels, counts, strict=True):
+            yield _pad(label, _WIDTH) + "".join(f"{count:>9,}" for count in row)
+    elif metrics.get("most_confused"):
+        yield ""
+        yield "most often taken for another"
+        for pair in metrics["most_confused"][:_MOST_CONFUSIONS]:
+            yield f"{pair['n']:>8,}  {_cut(pair['label'], _WIDTH)} guessed as {_cut(pair['predicted'], _WIDTH)}"
+
+
+def _pad(text: str, width: int, *, right: bool = False) -> str:
+    """The text in so many columns, with at least one space; what does not fit is cut off."""
+    shown = _cut(text, width - 1)
+    spaces = " " * (width - sum(map(_columns, shown)))
+    return spaces + shown if right else shown + spaces
+
+
+def _cut(text: str, width: int) -> str:
+    shown = clean_line(text)
+    if _fits(shown, width):
+        return shown
+    shown = shown[:width]
+    while not _fits(shown, width - 1):
+        shown = shown[:-1]
+    return shown + "…"
+
+
+def _fits(text: Sequence[str], width: int) -> bool:
+    return sum(map(_columns, text[: width + 1])) <= width
+
+
+def _columns(character: str) -> int:
+    return 2 if east_asian_width(character) in "WF" else 1
+
+
+def describe_series(result: dict[str, Any], out: object) -> Iterator[str]:
+    """Mean and spread of each figure over several runs, split by split."""
+    for split, figures in result["summary"].items():
+        yield f"{split} rows, {len(result['runs'])} runs"
+        yield f"{'':<{_WIDTH}}{'mean':>10}{'std':>10}{'lowest':>10}{'highest':>10}"
+        for key, name, _ in dict.fromkeys((*SINGLE, *MULTIPLE, *REGRESSION)):
+            if (found := figures.get(key)) is not None:
+                shown = "".join(f"{found[what]:>10.4f}" for what in ("mean", "std", "min", "max"))
+                yield f"{name:<{_WIDTH}}{shown}"
+        yield ""
+    yield f"{'runs':<{_WIDTH}} {out}"

@@ -1,0 +1,133 @@
+"""`llmkit finetune` and `llmkit finetune-cls`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmkit.cli.options import (
+    DryRunOption,
+    JsonOption,
+    LabelOption,
+    OverwriteOption,
+    PairOption,
+    RecipeArgument,
+    ResumeOption,
+    RunOption,
+    SetOption,
+    ShowSamplesOption,
+    SkipBadOption,
+    StartOption,
+    TextOption,
+    UnseenOption,
+    column_overrides,
+)
+from llmkit.errors import UsageError
+
+FileOption = Annotated[str | None, typer.Option("--data", help="Texts and labels: .csv .tsv .jsonl .parquet, hf:NAME.")]
+ValidationOption = Annotated[str | None, typer.Option("--validation", help="Its own file; else a tenth is held out.")]
+TestOption = Annotated[str | None, typer.Option("--test", help="A file to score once training has ended.")]
+FoldsOption = Annotated[int | None, typer.Option(min=2, help="Cross-validate: so many runs, each on the other folds.")]
+SeedsOption = Annotated[int, typer.Option(min=1, help="So many runs that differ in their seed; mean and spread.")]
+
+
+def finetune_command(
+    recipe: RecipeArgument,
+    out: RunOption,
+    data: FileOption = None,
+    model: StartOption = None,
+    validation: ValidationOption = None,
+    test: TestOption = None,
+    text: TextOption = None,
+    pair: PairOption = None,
+    label: LabelOption = None,
+    folds: FoldsOption = None,
+    seeds: SeedsOption = 1,
+    unseen_labels: UnseenOption = None,
+    skip_bad: SkipBadOption = False,
+    show_samples: ShowSamplesOption = False,
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Fine-tune by the recipe's `task`."""
+    overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
+    files = {"train": data, "validation": validation, "test": test}
+    _finetune(None, recipe, files, out, model, overrides, folds, seeds, show_samples, resume, overwrite, dry_run, json)
+
+
+def finetune_cls_command(
+    out: RunOption,
+    recipe: RecipeArgument = None,
+    data: FileOption = None,
+    model: StartOption = None,
+    validation: ValidationOption = None,
+    test: TestOption = None,
+    text: TextOption = None,
+    pair: PairOption = None,
+    label: LabelOption = None,
+    folds: FoldsOption = None,
+    seeds: SeedsOption = 1,
+    unseen_labels: UnseenOption = None,
+    skip_bad: SkipBadOption = False,
+    show_samples: ShowSamplesOption = False,
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Fine-tune a classifier on texts with labels.
+
+    Columns are guessed from the header or the shape of the file, and said. Several labels a row: a list, or
+    `-s cls.separator="|"`; numbers to come near: `-s cls.labels=regression`.
+    """
+    overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
+    files = {"train": data, "validation": validation, "test": test}
+    _finetune("cls", recipe, files, out, model, overrides, folds, seeds, show_samples, resume, overwrite, dry_run, json)
+
+
+def _finetune(
+    task: str | None, recipe: Path | None, files: dict[str, str | None], out: Path, model: str | None,
+    overrides: list[str], folds: int | None, seeds: int, show_samples: bool, resume: bool, overwrite: bool,
+    dry_run: bool, json: bool,
+) -> None:  # fmt: skip
+    from llmkit.cli.output import echo, show_json, show_metrics
+    from llmkit.config.loading import load_recipe
+
+    kept = out / "recipe.yaml"
+    recipe = kept if resume and recipe is None and kept.is_file() else recipe
+    config = load_recipe(recipe, overrides, task=task)
+    if config.task is None:
+        hint = "write `task: cls` into it, or use llmkit finetune-cls; recipes of language models go to llmkit pretrain"
+        raise UsageError("the recipe has no task", where=f"{recipe}, task", hint=hint)
+    given = {name: path for name, path in files.items() if path is not None}
+    if folds or seeds > 1:
+        from llmkit.cli.class_output import describe_series
+        from llmkit.pipelines.repeat import finetune_repeatedly
+
+        summary = finetune_repeatedly(
+            config, files=given, out=out, model=model, folds=folds, seeds=seeds, resume=resume, overwrite=overwrite,
+            show_samples=show_samples,
+        )  # fmt: skip
+        show_json(summary) if json else echo("\n".join(describe_series(summary, out)))
+        return
+    from llmkit.pipelines.finetune import finetune  # torch loads here, so --help stays instant
+
+    result = finetune(
+        config, files=given, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run,
+        show_samples=show_samples,
+    )  # fmt: skip
+    if json:
+        show_json(result)
+    elif dry_run:
+        rows = f"{result['samples_per_epoch']:,} rows an epoch"
+        echo(f"{result['recipe']}\n# {result['n_parameters']:,} weights, {rows}")
+    else:
+        split = "test" if "test" in result else "validation"
+        if split in result:
+            echo(f"on the {split} rows")
+            show_metrics(result[split])
+        echo(f"{'model':<22} {out / 'model'}\n{'report':<22} {out / 'report.html'}")

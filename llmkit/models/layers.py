@@ -1,0 +1,41 @@
+"""Which layer of a model a weight belongs to, and keeping layers as they are."""
+
+import re
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from llmkit.errors import UsageError
+
+_LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
+"""How transformers numbers the layers of encoders and decoders."""
+_BELOW = re.compile(r"emb|\.wte\.|\.wpe\.")
+
+
+def number_layers(model: nn.Module) -> tuple[dict[str, int], int]:
+    """The layer of each weight, by its name, and how many layers there are: -1 is below the first layer, and what is
+    above the last one has their number."""
+    layers = {name: int(found[1]) for name, _ in model.named_parameters() if (found := _LAYER.search(name))}
+    n_layers = 1 + max(layers.values(), default=-1)
+    for name, _ in model.named_parameters():
+        layers.setdefault(name, -1 if _BELOW.search(name) else n_layers)
+    return layers, n_layers
+
+
+def freeze_layers(model: PreTrainedModel, what: str | int) -> None:
+    """`none`, `embeddings`, `encoder` (all but the head), or the embeddings and so many of the lowest layers.
+
+    Raises:
+        UsageError: the model has fewer layers.
+    """
+    if what == "none":
+        return
+    layers, n_layers = number_layers(model)
+    n_frozen = {"embeddings": 0, "encoder": n_layers}.get(what, 0) if isinstance(what, str) else what
+    if not 0 <= n_frozen <= n_layers:
+        hint = f"set it to {n_layers} or less, or to encoder"
+        raise UsageError(f"{what} layers cannot be frozen: the model has {n_layers}", where="cls.freeze", hint=hint)
+    encoder = model.base_model_prefix + "."
+    for name, weight in model.named_parameters():
+        above = what == "encoder" and name.startswith(encoder)  # a pooler or the last norm
+        weight.requires_grad = layers[name] >= n_frozen and not above

@@ -1,0 +1,61 @@
+"""Low-rank additions to a model's matrices (Hu et al., LoRA, 2021), through peft, and their merging in the end.
+
+While training, the model is itself with adapters inside, so checkpoints and resuming need nothing special. What is
+exported is merged: a plain model that needs neither peft nor llmkit.
+"""
+
+import importlib.util
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from llmkit.errors import EnvironmentFault, UsageError
+
+
+def require_peft() -> None:
+    """Raises EnvironmentFault where peft is not installed."""
+    if importlib.util.find_spec("peft") is None:
+        hint = "pip install 'llmkit[lora]', or set cls.lora_rank to 0"
+        raise EnvironmentFault("peft is not installed", where="cls.lora_rank", hint=hint)
+
+
+def add_lora(model: PreTrainedModel, rank: int, alpha: int, seed: int) -> None:
+    """Freeze the model but for its head, and give its attention trainable additions of `rank`.
+
+    Raises:
+        EnvironmentFault: peft is not installed.
+        UsageError: peft does not know which matrices of this architecture to add to.
+    """
+    require_peft()
+    import peft
+
+    torch.manual_seed(seed)
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, fan_in_fan_out=_is_transposed(model))
+    try:
+        peft.inject_adapter_in_model(config, model)
+    except ValueError as error:
+        hint = "set cls.lora_rank to 0, and freeze layers with cls.freeze"
+        raise UsageError(f"no LoRA for {model.config.model_type}: {error}", where="cls.lora_rank", hint=hint) from None
+    encoder = model.base_model_prefix + "."
+    for name, weight in model.named_parameters():
+        weight.requires_grad = "lora_" in name or not name.startswith(encoder)
+
+
+def merge_lora(model: PreTrainedModel) -> None:
+    """Put the additions into the matrices they belong to, in place."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            cast(Any, module).merge(safe_merge=True)
+            parent = model.get_submodule(name.rpartition(".")[0])
+            setattr(parent, name.rpartition(".")[2], module.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+
+
+def _is_transposed(model: PreTrainedModel) -> bool:
+    """GPT-2 keeps its matrices in Conv1D, inputs first."""
+    return any(type(module).__name__ == "Conv1D" for module in model.modules() if isinstance(module, nn.Module))

@@ -1,0 +1,132 @@
+"""Score a classifier on labelled rows: a file of any length, in memory only its predictions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmkit.config.recipe import Recipe
+from llmkit.errors import DataError, UsageError, say
+from llmkit.evaluation.label_metrics import measure
+from llmkit.files import read_json
+from llmkit.pipelines.finetune import origin_files
+from llmkit.pipelines.labelled_data import load_labelled, to_array
+from llmkit.pipelines.mistakes import Mistakes
+from llmkit.pipelines.progress import RowLine
+from llmkit.pipelines.row_scoring import RowScorer, open_scorer
+from llmkit.runs.folder import RunFolder
+from llmkit.text.labelled import LabelledRow, Strangers, read_labelled, to_ids
+from llmkit.text.rows import open_rows
+
+
+def evaluate_classifier(
+    recipe: Recipe, path: str, data: Sequence[str], run: RunFolder | None, *, show_samples: bool = False
+) -> dict[str, Any]:
+    """The figures over one labelled file; without `data`, over the held-out rows of the run's own.
+
+    Raises:
+        UsageError: nothing to score on, or more than one file.
+        DataError: what text/rows.py and text/labelled.py raise.
+        ModelError: the model cannot be used.
+    """
+    if len(data) > 1:
+        hint = "score one after the other, or put them into one file"
+        raise UsageError(f"{len(data)} files are given, one is wanted", where="--data", hint=hint)
+    if not data and run is None:
+        raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
+    scorer = open_scorer(path, recipe.evaluate)
+    scored = _Scored(scorer, show_samples)
+    if data:
+        scored.add_file(recipe, data[0])
+        name = Path(data[0]).name
+    else:
+        assert run is not None
+        name = scored.add_own_rows(recipe, run)
+    return scored.measure(name)
+
+
+class _Scored:
+    """Labels and outputs so far."""
+
+    def __init__(self, scorer: RowScorer, show_samples: bool) -> None:
+        self.scorer = scorer
+        self.labels: list[Any] = []
+        self.outputs: list[Any] = []
+        self.n_cut = 0
+        self.mistakes = Mistakes(scorer.kind, scorer.names, scorer.thresholds, scorer.tokenizer)
+        self.show_samples = show_samples
+
+    def add_file(self, recipe: Recipe, path: str) -> None:
+        """All rows of a file."""
+        scorer, section = self.scorer, recipe.cls
+        label2id = {name: number for number, name in enumerate(scorer.names)}
+        wanted = [name for name in (section.text, section.pair, section.label, scorer.format.label) if name]
+        with open_rows(path, recipe.prepare.read, header=section.header, wanted=wanted) as rows:
+            columns = scorer.format.find_columns(
+                rows, need_label=True, text=section.text, pair=section.pair, label=section.label
+            )
+            row_format = scorer.format.with_columns(columns)
+            say(row_format.describe(rows))
+            separator = section.separator or scorer.format.separator
+            labelled: Iterable[LabelledRow] = read_labelled(rows, columns, scorer.kind, separator)
+            strangers = Strangers()
+            if scorer.kind != "regression":
+                unseen = section.unseen_labels
+                known = to_ids(labelled, label2id, path, unseen=unseen, unit=rows.unit, strangers=strangers)
+                labelled = (row for row, _ in known)
+            self._add_rows(labelled, label2id)
+            n_skipped = sum(rows.source.skipped.values())
+        if strangers.rows.n:
+            say(f"{strangers.rows.n:,} rows have labels that training never saw: left out")
+        if n_skipped:
+            say(f"{n_skipped:,} bad rows were left out")
+        if not self.labels:
+            raise DataError("no row can be scored", where=path, hint="its labels must be those of the train file")
+        n_rows = sum(map(len, self.labels))
+        for note in row_format.describe_cut(self.n_cut, n_rows, path):
+            say(note)
+
+    def _add_rows(self, labelled: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:
+        with RowLine() as line:
+            for chunk, inputs, outputs in self.scorer.score(labelled):
+                labels = to_array([row.label for row in chunk if row.label is not None], label2id, self.scorer.kind)
+                self.labels.append(labels)
+                self.outputs.append(outputs)
+                self.n_cut += inputs.n_cut
+                if self.show_samples:
+                    self.mistakes.add(labels, outputs, inputs, np.array([row.line for row in chunk]))
+                line.add(len(chunk))
+
+    def add_own_rows(self, recipe: Recipe, run: RunFolder) -> str:
+        """The rows that the run held out, found again by their hashes; the name of their file."""
+        scorer, manifest = self.scorer, read_json(run.manifest)
+        origin, split = manifest.get("origin", {}), recipe.evaluate.split
+        files = origin_files(run.path, origin)
+        if not files:
+            raise UsageError("the run does not say what it was trained on", where=str(run.manifest), hint="give --data")
+        fold = origin.get("fold")
+        known = {name: number for number, name in enumerate(scorer.names)}
+        labelled = load_labelled(
+            recipe.cls, recipe.prepare.read, files, scorer.tokenizer, scorer.format.block_size,
+            fold=tuple(fold) if fold else None, known=known, quiet=True,
+        )  # fmt: skip
+        if split not in labelled.splits:
+            hint = f"it has {', '.join(labelled.splits)}; --split names one, --data another file"
+            raise UsageError(f"the run has no {split} rows", where="evaluate.split", hint=hint)
+        part = labelled.splits[split]
+        outputs = scorer.score_inputs(part.inputs)
+        self.labels, self.outputs = [part.labels], [outputs]
+        if self.show_samples:
+            self.mistakes.add(part.labels, outputs, part.inputs, part.lines)
+        return Path(part.path).name
+
+    def measure(self, name: str) -> dict[str, Any]:
+        """All figures."""
+        scorer, settings = self.scorer, self.scorer.settings
+        labels, outputs = np.concatenate(self.labels), np.concatenate(self.outputs)
+        metrics = measure(scorer.kind, labels, outputs, scorer.names, scorer.thresholds, seed=settings.seed)
+        if self.show_samples:
+            metrics["mistakes"] = self.mistakes.worst()
+        how = {"data": name, "precision": settings.precision}
+        return metrics | {"n_truncated": self.n_cut, "method": how | metrics.pop("method", {})}

@@ -1,0 +1,153 @@
+"""Fine-tune a classifier on labelled files: from any encoder or decoder, or on from a checkpoint."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.config.recipe import Recipe
+from llmkit.errors import UsageError, say
+from llmkit.files import read_json
+from llmkit.models.classifier import check_can_classify, read_config, start_classifier
+from llmkit.models.loading import check_vocabulary, resolve_model
+from llmkit.models.lora import require_peft
+from llmkit.pipelines.finetune_cls import ClassifyTask
+from llmkit.pipelines.labelled_data import LabelledData, load_labelled, relative_files
+from llmkit.pipelines.row_reading import reads_token_types
+from llmkit.pipelines.starting_model import grow_embeddings, set_dropout
+from llmkit.pipelines.training_run import check_training, find_resume_point, train_run
+from llmkit.runs.folder import RunFolder, check_run
+from llmkit.tokens.labelled import set_template
+from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
+
+RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
+LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 300, 3, 20
+LORA_FACTOR = 10.0
+
+
+def finetune(
+    recipe: Recipe,
+    *,
+    files: Mapping[str, str],
+    out: Path,
+    model: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    show_samples: bool = False,
+    fold: tuple[int, int] | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train in `out`; see training_run.py. `files` has `train`, and `validation` and `test` where they are.
+
+    A resumed run knows its model and files. `fold` (number, folds) holds that part of the train rows out.
+
+    Raises:
+        UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
+        Interrupted: a signal came; the run was saved and can be resumed.
+    """
+    check_run(out, resume=resume, overwrite=overwrite)
+    if resume:
+        model, files = _recall(RunFolder(out), model, files)
+    if "train" not in files:
+        raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
+    if model is None:
+        hint = "give a run of pretrain-mlm or pretrain-clm, a model folder, or a hub name"
+        raise UsageError("there is no model to fine-tune", where="--model", hint=hint)
+    if recipe.cls.lora_rank:
+        require_peft()
+    path = resolve_model(model)
+    config = read_config(path)
+    check_can_classify(config, path)
+    tokenizer = load_tokenizer(path)
+    changes = ensure_special_tokens(tokenizer)
+    set_template(tokenizer)
+    block_size = _choose_block_size(recipe, config, tokenizer)
+    known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
+    labelled = load_labelled(
+        recipe.cls, recipe.prepare.read, files, tokenizer, block_size, fold=fold, known=known, quiet=quiet
+    )
+    check_training(recipe, has_validation="validation" in labelled.splits)
+    recipe = resolve(recipe, config, labelled, block_size)
+    start = model if not Path(model).exists() else os.path.relpath(Path(model).expanduser(), out)
+    origin = {"start": start, "files": relative_files(files, out), "fold": fold}
+    task = ClassifyTask(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), show_samples, origin)
+    checkpoint = find_resume_point(RunFolder(out)) if resume else None
+    if checkpoint is not None:
+        network = task.open_model(str(checkpoint))
+    else:
+        network = _start(recipe, labelled, path, tokenizer, changes)
+        task.prepare_model(network)
+    return train_run(recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run)
+
+
+def resolve(recipe: Recipe, config: PreTrainedConfig, labelled: LabelledData, block_size: int) -> Recipe:
+    """The recipe with what follows from model and data in place of nothing: rate, length, evaluations.
+
+    The rate grows as models get narrower: 5e-5 for BERT-base, as in Devlin et al. 2019, appendix A.3. Small data is
+    gone through more often, so that there are at least 300 steps, but at most 20 times (Mosbach et al. 2021).
+    """
+    train, optim = recipe.train, recipe.optim
+    n_rows = len(labelled.splits["train"])
+    chosen: dict[str, Any] = {"block_size": block_size}
+    if train.epochs is None and train.max_steps is None and train.max_minutes is None:
+        epochs = math.ceil(LEAST_STEPS * train.global_batch_size / n_rows)
+        chosen["epochs"] = float(min(MOST_EPOCHS, max(FEWEST_EPOCHS, epochs)))
+    if train.eval_steps is None and train.max_minutes is None:
+        steps_an_epoch = -(-n_rows // train.global_batch_size)
+        chosen["eval_steps"] = max(1, min(steps_an_epoch, train.max_steps or steps_an_epoch))
+    if optim.learning_rate is None:
+        rate = RATE_OF_BASE * (WIDTH_OF_BASE / config.hidden_size) * (LORA_FACTOR if recipe.cls.lora_rank else 1)
+        optim = optim.model_copy(update={"learning_rate": float(f"{rate:.2g}")})
+    return recipe.model_copy(update={"train": train.model_copy(update=chosen), "optim": optim})
+
+
+def _recall(run: RunFolder, model: str | None, files: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
+    """Model and files of the run's first start, unless they are given anew."""
+    origin = read_json(run.manifest).get("origin", {}) if run.manifest.is_file() else {}
+    start = origin.get("start")
+    if model is None and start is not None:
+        model = str(run.path / start) if (run.path / start).exists() else start
+    return model, files or origin_files(run.path, origin)
+
+
+def origin_files(run: Path, origin: Mapping[str, Any]) -> dict[str, str]:
+    """The files that a run was trained on, as seen from here."""
+    files = origin.get("files", {})
+    return {n: path if path.startswith("hf:") else os.path.normpath(run / path) for n, path in files.items()}
+
+
+def _choose_block_size(recipe: Recipe, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The recipe's, unless that is the default and the model has fewer positions.
+
+    Raises:
+        UsageError: more was asked for than the model has.
+    """
+    wanted, positions = recipe.train.block_size, getattr(config, "max_position_embeddings", None)
+    # Some models count positions from the pad token on; their tokenizers know what is left.
+    limits = [int(n) for n in (positions, tokenizer.model_max_length) if n is not None and n < 1_000_000]
+    most = min(limits, default=wanted)
+    default = Recipe.model_validate({"task": recipe.task}).train.block_size
+    if positions is not None and wanted > positions and wanted != default:
+        what = f"block_size {wanted} does not fit the model's {positions} positions"
+        raise UsageError(what, where="train.block_size", hint=f"set train.block_size to {positions} or less")
+    return min(wanted, most) if wanted == default else wanted
+
+
+def _start(
+    recipe: Recipe, labelled: LabelledData, path: str, tokenizer: PreTrainedTokenizerBase, changes: list[str]
+) -> PreTrainedModel:
+    network, notes = start_classifier(
+        path, labelled.kind, labelled.label2id, recipe.train.seed, random_weights=recipe.cls.random_weights
+    )
+    set_dropout(network, recipe.model)
+    if changes or recipe.model.resize_embeddings:
+        grow_embeddings(network, len(tokenizer), changes)
+    check_vocabulary(network, tokenizer, path)
+    network.config.pad_token_id = tokenizer.pad_token_id
+    for note in notes:
+        say(note)
+    return network

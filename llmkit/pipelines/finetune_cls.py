@@ -1,0 +1,219 @@
+"""What fine-tuning of classifiers brings to pipelines/training_run.py."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.config.evaluate import Evaluate
+from llmkit.config.recipe import Recipe
+from llmkit.errors import DataError, UsageError, did_you_mean
+from llmkit.evaluation.label_metrics import BEST_BY, LOWER_IS_BETTER, measure, measure_quickly
+from llmkit.evaluation.label_scores import score_rows, to_outputs
+from llmkit.evaluation.multilabel import tune_thresholds
+from llmkit.models.classifier import build_classifier
+from llmkit.models.layers import freeze_layers
+from llmkit.models.lora import add_lora, merge_lora
+from llmkit.objectives.classification import Classification
+from llmkit.pipelines.labelled_data import LabelledData, LabelledSplit
+from llmkit.pipelines.mistakes import Mistakes
+from llmkit.pipelines.row_reading import save_format
+from llmkit.pipelines.task import TrainingData
+from llmkit.tokens.augment import make_changer
+from llmkit.tokens.examples import Examples
+from llmkit.tokens.labelled import take_rows
+from llmkit.training.trainer import Plan
+
+
+@dataclass(frozen=True)
+class ClassifyTask:
+    """Labels of texts, over rows of labelled files."""
+
+    recipe: Recipe
+    labelled: LabelledData
+    tokenizer: PreTrainedTokenizerBase
+    token_types: bool
+    show_samples: bool
+    origin: dict[str, Any]
+    """Where model and files are, for the run's manifest."""
+    output_share: float = 0.0
+
+    @cached_property
+    def data(self) -> TrainingData:
+        described = self.labelled.describe()
+        validation = self.labelled.splits.get("validation")
+        return TrainingData(
+            path=None,
+            manifest=described,
+            fingerprint={"data": self.labelled.fingerprint()},
+            n_train_tokens=described["splits"]["train"]["tokens"],
+            sequence_length=described["splits"]["train"]["tokens"] / len(self.labelled.splits["train"]),
+            n_held_out=0 if validation is None else len(validation),
+        )
+
+    @cached_property
+    def objective(self) -> Classification:
+        section = self.recipe.cls
+        return Classification(
+            self.labelled.kind, len(self.labelled.label2id), self.tokenizer.pad_token_id, self.token_types,
+            self._class_weights(), section.focal_gamma, section.label_smoothing,
+        )  # fmt: skip
+
+    @cached_property
+    def target_scale(self) -> tuple[float, float]:
+        """Mean and standard deviation of the train split's numbers, by which the model learns them; else 0 and 1."""
+        if self.labelled.kind != "regression":
+            return 0.0, 1.0
+        targets = self.labelled.splits["train"].labels
+        return float(targets.mean()), float(targets.std()) or 1.0
+
+    @cached_property
+    def samples(self) -> Examples:
+        train, section = self.labelled.splits["train"], self.recipe.train
+        change = make_changer(self.recipe.cls.augment, self.tokenizer.mask_token_id)
+        return Examples(
+            train.inputs, self._to_targets(train.labels), seed=section.seed,
+            global_batch_size=section.global_batch_size, block_size=section.block_size, change=change,
+        )  # fmt: skip
+
+    @cached_property
+    def watched(self) -> LabelledSplit:
+        """The rows of the validation split that are scored while training, spread evenly over it."""
+        split, most = self.labelled.splits["validation"], self.recipe.train.max_eval_blocks
+        if len(split) <= most:
+            return split
+        rows = np.arange(most) * len(split) // most
+        return LabelledSplit(take_rows(split.inputs, rows), split.labels[rows], split.lines[rows], split.path)
+
+    @cached_property
+    def metric(self) -> str:
+        """The figure that the best weights are chosen by."""
+        wanted = self.recipe.cls.metric
+        return BEST_BY[self.labelled.kind] if wanted == "auto" else wanted
+
+    def prepare_model(self, network: PreTrainedModel) -> None:
+        """Freeze what the recipe wants frozen, or add what alone shall learn."""
+        section = self.recipe.cls
+        if section.lora_rank:
+            add_lora(network, section.lora_rank, section.lora_alpha, self.recipe.train.seed)
+        else:
+            freeze_layers(network, section.freeze)
+
+    def open_model(self, path: str) -> PreTrainedModel:
+        network = build_classifier(AutoConfig.from_pretrained(path))
+        self.prepare_model(network)
+        network.load_state_dict(load_file(Path(path) / "model.safetensors"))
+        network.eval()
+        return network
+
+    def describe(self) -> dict[str, Any]:
+        facts = {"labels": list(self.labelled.label2id), "kind": self.labelled.kind, "metric": self.metric}
+        return facts | {"origin": self.origin}
+
+    def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
+        outputs, scores = self._score(network, self.watched, plan.precision, plan.batches.tokens_at_once)
+        targets = torch.from_numpy(self._to_targets(self.watched.labels))
+        if self.labelled.kind != "single":
+            targets = targets.float()
+        plain = Classification(self.labelled.kind, 0, 0, False)  # the loss as such, without weights and smoothing
+        loss = plain.losses(torch.from_numpy(scores), targets).double().mean().item()
+        metrics = measure_quickly(self.labelled.kind, self.watched.labels, outputs, list(self.labelled.label2id))
+        if self.metric not in metrics and self.metric != "loss":
+            hint = did_you_mean(self.metric, ["loss", *metrics])
+            raise UsageError(f"no figure is called {self.metric!r}", where="cls.metric", hint=hint)
+        return {"loss": loss} | metrics
+
+    def cost(self, metrics: dict[str, Any]) -> float:
+        value = metrics[self.metric]
+        if value is None:  # undefined on these rows, such as a correlation with one constant guess
+            return float("inf")
+        return float(value) if self.metric in LOWER_IS_BETTER else -float(value)
+
+    def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
+        return None
+
+    def finish_model(self, network: PreTrainedModel) -> None:
+        if self.recipe.cls.lora_rank:
+            merge_lora(network)
+        extra: dict[str, Any] = {}
+        if self.labelled.kind == "regression":
+            extra["target_mean"], extra["target_std"] = self.target_scale
+        if self.labelled.kind == "multiple" and "validation" in self.labelled.splits:
+            split = self.labelled.splits["validation"]
+            outputs, _ = self._score(network, split, "fp32", None)
+            extra["thresholds"] = tune_thresholds(split.labels.astype(bool), outputs).tolist()
+        save_format(network.config, self.labelled.format, **extra)
+
+    def score(self, network: PreTrainedModel, settings: Evaluate) -> dict[str, dict[str, Any]]:
+        return {
+            name: self.score_split(network, split, settings)
+            for name, split in self.labelled.splits.items()
+            if name != "train"
+        }
+
+    def score_split(self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate) -> dict[str, Any]:
+        """All figures over one split."""
+        tokens_at_once = settings.batch_size * self.recipe.train.block_size
+        outputs, _ = self._score(network, split, settings.precision, tokens_at_once)
+        names, kind = list(self.labelled.label2id), self.labelled.kind
+        thresholds = np.array(network.config.llmkit.get("thresholds", [0.5] * len(names)))
+        metrics = measure(kind, split.labels, outputs, names, thresholds, seed=settings.seed)
+        if self.show_samples:
+            shown = Mistakes(kind, names, thresholds, self.tokenizer)
+            shown.add(split.labels, outputs, split.inputs, split.lines)
+            metrics["mistakes"] = shown.worst()
+        method = {"data": Path(split.path).name, "precision": settings.precision, **metrics.pop("method", {})}
+        return metrics | {"method": method}
+
+    def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
+        self.tokenizer.model_max_length = self.recipe.train.block_size
+        return self.tokenizer
+
+    def describe_model(self) -> tuple[str, str, str]:
+        labels = len(self.labelled.label2id)
+        what = {
+            "single": f"classifier of {labels} labels",
+            "multiple": f"classifier of {labels} labels, of which a text may have several (thresholds in config.json)",
+            "regression": "regression model (times target_std, plus target_mean, both in config.json)",
+        }[self.labelled.kind]
+        return "text-classification", what, "AutoModelForSequenceClassification"
+
+    def _score(
+        self, network: PreTrainedModel, split: LabelledSplit, precision: str, tokens_at_once: int | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Outputs as users see them, and the model's bare scores."""
+        tokens_at_once = tokens_at_once or 16 * self.recipe.train.block_size
+        scores = score_rows(
+            network, split.inputs, token_types=self.token_types, tokens_at_once=tokens_at_once, precision=precision
+        )
+        mean, std = self.target_scale
+        return to_outputs(scores, self.labelled.kind, {"target_mean": mean, "target_std": std}), scores
+
+    def _to_targets(self, labels: NDArray[Any]) -> NDArray[Any]:
+        mean, std = self.target_scale
+        return (labels - mean) / std if self.labelled.kind == "regression" else labels
+
+    def _class_weights(self) -> torch.Tensor | None:
+        """Raises DataError for a weight of a label that there is not."""
+        wanted, names = self.recipe.cls.class_weights, list(self.labelled.label2id)
+        if wanted == "none":
+            return None
+        labels = self.labelled.splits["train"].labels
+        single = self.labelled.kind == "single"
+        counts = np.maximum(1, np.bincount(labels, minlength=len(names)) if single else labels.sum(0))
+        if wanted == "balanced":
+            weights = len(labels) / (len(names) * counts) if single else (len(labels) - counts) / counts
+            return torch.tensor(weights, dtype=torch.float32)
+        if unknown := sorted(set(wanted) - set(names)):
+            hint = did_you_mean(unknown[0], names)
+            raise DataError(f"no label is called {unknown[0]!r}", where="cls.class_weights", hint=hint)
+        weights = np.array([wanted.get(name, 1.0) for name in names])
+        if single:  # of mean 1 over the rows, so that the rate keeps its meaning
+            weights = weights * len(labels) / (weights * counts).sum()
+        return torch.tensor(weights, dtype=torch.float32)

@@ -1,0 +1,284 @@
+"""Labelled files as train, validation and test splits of encoded rows, with the one label map.
+
+What is decided from the train file - columns, kind of labels, label map - holds for every other file, and is saved
+with the model. Texts are encoded while they are read and not kept.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from llmkit.config.cls import Cls
+from llmkit.config.prepare import Read
+from llmkit.errors import DataError, say
+from llmkit.pipelines.row_reading import RowFormat, encode_chunk, read_chunks
+from llmkit.text.chinese_words import choose_word_cutter
+from llmkit.text.label_columns import choose_columns
+from llmkit.text.label_splits import TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
+from llmkit.text.labelled import Kind, Label, LabelledRow, Strangers, decide_kind, number_labels, read_labelled, to_ids
+from llmkit.text.rows import RowStream, open_rows
+from llmkit.tokens.labelled import Inputs, join_inputs, take_rows
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class LabelledSplit:
+    """Encoded rows with labels: (n,) ids, (n, labels) zeros and ones, or (n,) numbers; and where each row stands."""
+
+    inputs: Inputs
+    labels: NDArray[Any]
+    lines: NDArray[np.int64]
+    path: str
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """All splits, what was decided from the train rows, and what was said of the files."""
+
+    splits: dict[str, LabelledSplit]
+    format: RowFormat
+    label2id: dict[str, int]
+    """One entry, the column's name, for regression."""
+    files: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def kind(self) -> Kind:
+        return self.format.kind
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of every id and label of all splits."""
+        digest = hashlib.sha256(repr(list(self.label2id)).encode())
+        for name, split in self.splits.items():
+            digest.update(name.encode())
+            for array in (split.inputs.ids, split.inputs.ends, split.inputs.row_ends, split.labels):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """For the run's manifest: rows, tokens and labels of each split, the columns, what was left out."""
+        return {
+            "splits": {
+                name: {"rows": len(split), "tokens": len(split.inputs.ids), **self._count_labels(split)}
+                for name, split in self.splits.items()
+            },
+            "columns": {"text": self.format.text, "pair": self.format.pair, "label": self.format.label},
+            "kind": self.kind,
+            "files": self.files,
+            "notes": self.notes,
+        }
+
+    def _count_labels(self, split: LabelledSplit) -> dict[str, Any]:
+        if self.kind == "regression":
+            return {"mean": float(split.labels.mean()), "std": float(split.labels.std())}
+        counts = (
+            np.bincount(split.labels, minlength=len(self.label2id)) if self.kind == "single" else split.labels.sum(0)
+        )
+        return {"labels": dict(zip(self.label2id, map(int, counts), strict=True))}
+
+
+def load_labelled(
+    section: Cls,
+    read: Read,
+    files: Mapping[str, str],
+    tokenizer: PreTrainedTokenizerBase,
+    block_size: int,
+    *,
+    fold: tuple[int, int] | None = None,
+    known: Mapping[str, int] | None = None,
+    quiet: bool = False,
+) -> LabelledData:
+    """The splits of `files` (`train`, and `validation` and `test` where given), else held out of train.
+
+    `fold` (number, folds) takes that part of the train rows for validation. `known` is the label map of a model that
+    goes on, taken as it is where its labels are those of the train rows.
+
+    Raises:
+        DataError: what text/rows.py and text/labelled.py raise; no rows to train on.
+    """
+    with open_rows(files["train"], read, header=section.header, wanted=_wanted(section)) as rows:
+        row_format = decide_format(section, rows, block_size)
+        notes = [row_format.describe(rows)]
+        labelled = read_labelled(rows, row_format.columns, row_format.kind, row_format.separator)
+        whole = _collect(labelled, row_format, section, tokenizer)
+        notes += whole.describe(rows, row_format)
+    whole.require_rows(files["train"])
+    sides = _choose_sides(whole, section, row_format.kind, files, fold)
+    train_labels = [label for label, side in zip(whole.labels, sides, strict=True) if side == TRAIN]
+    if not train_labels:
+        raise DataError("no row is left to train on", where=files["train"], hint="give rows with texts and labels")
+    label2id = _number(train_labels, row_format, files["train"])
+    if known is not None and set(known) == set(label2id):
+        label2id = dict(known)
+    splits = {}
+    for number, name in enumerate(SPLITS):
+        if name in files and name != "train":
+            splits[name], more = _read_other(files[name], section, read, row_format, tokenizer, label2id)
+            notes += more
+        elif (places := np.flatnonzero(sides == number)).size:
+            splits[name] = _to_split(whole, places, label2id, row_format.kind, files["train"])
+    if not quiet:
+        for note in notes:
+            say(note)
+    return LabelledData(splits, row_format, label2id, dict(files), notes)
+
+
+def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
+    """Columns and kind of labels by what the user said and the first rows."""
+    sample = [row.cells for row in rows.sample]
+    columns = choose_columns(
+        rows.columns, sample, text=section.text, pair=section.pair, label=section.label, need_label=True,
+        where=rows.path,
+    )  # fmt: skip
+    return RowFormat(
+        columns.text, columns.pair, columns.label, decide_kind(section, rows.sample, columns), section.separator,
+        block_size, section.long_texts, section.window_overlap, section.max_windows,
+    )  # fmt: skip
+
+
+def relative_files(files: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """The files as seen from a folder, so that both can be moved together; data sets stay as they are."""
+    return {
+        name: path if path.startswith("hf:") else os.path.relpath(Path(path).expanduser(), folder)
+        for name, path in files.items()
+    }
+
+
+@dataclass
+class _Collected:
+    """Rows as they come: encoded texts, keys of their texts, labels, lines."""
+
+    parts: list[Inputs] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    n_empty: int = 0
+
+    def require_rows(self, path: str) -> None:
+        """Raises DataError where nothing was left."""
+        if not self.lines:
+            raise DataError("no row can be used", where=path, hint="see above; --text and --label name other columns")
+
+    def inputs(self) -> Inputs:
+        return join_inputs(self.parts)
+
+    def describe(self, rows: RowStream, row_format: RowFormat) -> list[str]:
+        """What the user should know of the file, a line each."""
+        notes = []
+        if self.n_empty:
+            notes.append(f"{self.n_empty:,} rows of {rows.path} have no text: left out")
+        if skipped := sum(rows.source.skipped.values()):
+            notes.append(f"{skipped:,} bad rows of {rows.path} were left out")
+        return [*notes, *row_format.describe_cut(sum(p.n_cut for p in self.parts), len(self.lines), rows.path)]
+
+
+def _collect(
+    labelled: Iterable[LabelledRow], row_format: RowFormat, section: Cls, tokenizer: PreTrainedTokenizerBase
+) -> _Collected:
+    changing = section.augment.delete or section.augment.swap or section.augment.mask
+    cutter = choose_word_cutter("auto") if changing else None
+    found = _Collected()
+    for chunk in read_chunks(labelled):
+        kept = [row for row in chunk if row.text.strip() or (row.pair or "").strip()]
+        found.n_empty += len(chunk) - len(kept)
+        if kept:
+            found.parts.append(encode_chunk(kept, row_format, tokenizer, cutter))
+        for row in kept:
+            assert row.label is not None
+            found.keys.append(hash_row(row.text, row.pair))
+            found.labels.append(row.label)
+            found.lines.append(row.line)
+    return found
+
+
+def _choose_sides(
+    rows: _Collected, section: Cls, kind: Kind, files: Mapping[str, str], fold: tuple[int, int] | None
+) -> NDArray[np.int8]:
+    keys = np.array(rows.keys, np.uint64)
+    if kind == "regression":
+        strata = np.zeros(len(keys), np.int64)
+    else:
+        sets = [(label,) if isinstance(label, str) else label for label in rows.labels if not isinstance(label, float)]
+        strata = rarest_label_strata(sets, Counter(label for labels in sets for label in labels))
+    if fold is not None:
+        folds = assign_folds(keys, strata, fold[1], section.split_seed)
+        return np.where(folds == fold[0], np.int8(VALIDATION), np.int8(TRAIN))
+    shares = {name: 0.0 if name in files else getattr(section, name) for name in ("validation", "test")}
+    return split_rows(keys, strata, validation=shares["validation"], test=shares["test"], seed=section.split_seed)
+
+
+def _number(labels: Sequence[Label], row_format: RowFormat, where: str) -> dict[str, int]:
+    if row_format.kind == "regression":
+        return {row_format.label or "value": 0}
+    counts: Counter[str] = Counter()
+    for label in labels:
+        counts.update((label,) if isinstance(label, str) else label)  # type: ignore[arg-type]
+    return number_labels(counts, where, n_rows=len(labels))
+
+
+def _to_split(
+    rows: _Collected, places: NDArray[np.int64], label2id: Mapping[str, int], kind: Kind, path: str
+) -> LabelledSplit:
+    """The rows at `places`; those held out whose label no train row has are left out and said."""
+    labels = [rows.labels[place] for place in places]
+    known = [
+        isinstance(label, float) or all(each in label2id for each in ((label,) if isinstance(label, str) else label))
+        for label in labels
+    ]
+    if not all(known):
+        say(f"{len(known) - sum(known):,} held-out rows have a label that no train row has: left out")
+    kept = [label for label, is_known in zip(labels, known, strict=True) if is_known]
+    places = places[np.array(known)]
+    lines = np.array(rows.lines, np.int64)[places]
+    return LabelledSplit(take_rows(rows.inputs(), places), to_array(kept, label2id, kind), lines, path)
+
+
+def to_array(labels: Sequence[Label], label2id: Mapping[str, int], kind: Kind) -> NDArray[Any]:
+    """Labels as the objective takes them."""
+    if kind == "regression":
+        return np.array(labels, np.float64)
+    if kind == "single":
+        return np.array([label2id[str(label)] for label in labels], np.int64)
+    marks = np.zeros((len(labels), len(label2id)), np.int8)
+    for row, each in enumerate(labels):
+        assert isinstance(each, tuple)
+        marks[row, [label2id[label] for label in each]] = 1
+    return marks
+
+
+def _read_other(
+    path: str, section: Cls, read: Read, row_format: RowFormat, tokenizer: PreTrainedTokenizerBase,
+    label2id: Mapping[str, int],
+) -> tuple[LabelledSplit, list[str]]:  # fmt: skip
+    """A validation or test file, read as the train file was."""
+    with open_rows(path, read, header=section.header, wanted=_wanted(section)) as rows:
+        columns = row_format.find_columns(rows, need_label=True)
+        here = row_format.with_columns(columns)
+        labelled: Iterable[LabelledRow] = read_labelled(rows, columns, here.kind, here.separator)
+        strangers = Strangers()
+        if here.kind != "regression":
+            unseen = section.unseen_labels
+            known = to_ids(labelled, label2id, path, unseen=unseen, unit=rows.unit, strangers=strangers)
+            labelled = (row for row, _ in known)
+        found = _collect(labelled, here, section, tokenizer)
+        notes = found.describe(rows, here)
+    if strangers.rows.n:
+        notes.append(f"{strangers.rows.n:,} rows of {path} have labels that training never saw: left out")
+    found.require_rows(path)
+    return _to_split(found, np.arange(len(found.lines)), label2id, here.kind, path), notes
+
+
+def _wanted(section: Cls) -> list[str]:
+    return [name for name in (section.text, section.pair, section.label) if name]

@@ -1,0 +1,160 @@
+"""The road that all training shares: from a task and a model to a run folder with the best weights and a report.
+
+Start with a new run, or go on from a checkpoint. What differs between objectives is a `Task` (task.py), one file each.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from llmkit.config.loading import dump_recipe
+from llmkit.config.recipe import Recipe
+from llmkit.errors import EnvironmentFault, Interrupted, ModelError, UsageError, say
+from llmkit.evaluation.report import write_report
+from llmkit.files import new_folder, read_json, write_text
+from llmkit.models.attention import choose_attention
+from llmkit.models.loading import pick_device, put_on_device
+from llmkit.pipelines.progress import TrainingLine
+from llmkit.pipelines.run_plan import plan_again, plan_run, write_start
+from llmkit.pipelines.task import Task
+from llmkit.pipelines.training_hooks import make_hooks
+from llmkit.runs.checkpoints import find_checkpoint, set_aside, verify_checkpoint
+from llmkit.runs.folder import RunFolder, create_run
+from llmkit.training.optimizer import count_weights
+from llmkit.training.trainer import LlmkitTrainer, Plan
+
+
+def check_training(recipe: Recipe, *, has_validation: bool) -> None:
+    """What can be refused before any model is loaded.
+
+    Raises:
+        UsageError, EnvironmentFault: what the recipe asks for cannot be had here.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        hint = "start llmkit without torchrun or accelerate launch"
+        raise UsageError("training in several processes is not supported yet", where="WORLD_SIZE", hint=hint)
+    if recipe.train.early_stopping and not has_validation:
+        hint = "hold out a part: prepare.split.validation or cls.validation above 0"
+        raise UsageError("early stopping needs a validation split", where="train.early_stopping", hint=hint)
+    if recipe.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        hint = "pip install 'llmkit[tensorboard]', or set train.tensorboard to false"
+        raise EnvironmentFault("TensorBoard is not installed", where="train.tensorboard", hint=hint)
+
+
+def train_run(
+    recipe: Recipe,
+    task: Task,
+    network: PreTrainedModel,
+    *,
+    out: Path,
+    checkpoint: Path | None,
+    overwrite: bool,
+    dry_run: bool,
+) -> dict[str, Any]:
+    """Train, export the best weights to `out/model`, score them on the whole held-out split, write the report.
+
+    `network` is the checkpoint's where there is one. Returns metrics.json's contents. With `dry_run` nothing is
+    written, and the resolved recipe comes back.
+
+    Raises:
+        UsageError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
+        Interrupted: a signal came; the run was saved and can be resumed.
+    """
+    if dry_run:
+        facts = {
+            "n_parameters": count_weights(network.parameters()),
+            "samples_per_epoch": task.samples.samples_per_epoch,
+        }
+        return {"recipe": dump_recipe(recipe), **facts}
+    if checkpoint is not None:
+        run = RunFolder(out)
+        plan = plan_again(run, recipe, task)
+        run.truncate_log(int(checkpoint.name.removeprefix("step-")))
+    else:
+        plan = plan_run(recipe, task, network, pick_device())
+        run = create_run(out, resume=False, overwrite=overwrite)
+        write_start(run, recipe, task, network, plan)
+    trained = _train(recipe, task, network, run, plan, checkpoint)
+    exported = _export(run, trained, task, network)
+    for split, metrics in task.score(exported, recipe.evaluate).items():
+        run.add_metrics(split, metrics)
+    write_report(run.path)
+    return dict(read_json(run.metrics))
+
+
+def find_resume_point(run: RunFolder) -> Path:
+    """The newest sound checkpoint; damaged newer ones are said and set aside."""
+    checkpoint, _, passed_over = find_checkpoint(run.checkpoints)
+    for name, fault in passed_over.items():
+        say(f"{name} is damaged: {fault}; using {checkpoint.name}")
+        set_aside(run.checkpoints / name)
+    return checkpoint
+
+
+def _train(
+    recipe: Recipe, task: Task, network: PreTrainedModel, run: RunFolder, plan: Plan, checkpoint: Path | None
+) -> LlmkitTrainer:
+    """Run the trainer to its end and write down what it did."""
+    choose_attention(network, plan.precision, pick_device())
+    line = TrainingLine(plan.n_steps)
+    hooks = make_hooks(recipe, task, network, plan, run, line, pick_device())
+    trainer = LlmkitTrainer(
+        network, task.objective, task.samples, run=run, train=recipe.train, optim=recipe.optim, plan=plan, hooks=hooks
+    )
+    try:
+        progress = trainer.fit(checkpoint)
+    finally:
+        line.close()
+    step = trainer.state.global_step
+    if trainer.stop_signal is not None:
+        raise Interrupted(trainer.stop_signal, f"saved at step {step} of {plan.n_steps}; go on with: --resume")
+    run.add_metrics(
+        "training",
+        {
+            "steps": step,
+            "best_step": progress.best_step or step,
+            "n_tokens": progress.n_tokens,
+            "epochs": step * plan.batches.global_batch_size / task.samples.samples_per_epoch,
+            "seconds": round(progress.seconds, 2),
+            "n_parameters": count_weights(network.parameters()),
+        },
+    )
+    return trainer
+
+
+def _export(run: RunFolder, trainer: LlmkitTrainer, task: Task, network: PreTrainedModel) -> PreTrainedModel:
+    """Write the best weights to `model/` as others load them, and give them back.
+
+    Raises:
+        ModelError: the best checkpoint is damaged.
+    """
+    last = trainer.state.global_step
+    best = trainer.progress.best_step or last
+    if best != last:
+        checkpoint = run.checkpoints / f"step-{best}"
+        fault = verify_checkpoint(checkpoint)
+        if fault is not None:
+            hint = "the last checkpoint is a model folder too: --resume after removing the damaged one takes it"
+            raise ModelError(f"the best checkpoint is damaged: {fault}", where=str(checkpoint), hint=hint)
+        network = task.open_model(str(checkpoint))
+    task.finish_model(network)
+    with new_folder(run.model) as folder:
+        network.save_pretrained(folder)
+        task.finish_tokenizer(network).save_pretrained(folder)
+        write_text(folder / "README.md", _model_card(task, network, best))
+    network.eval()
+    return put_on_device(network)
+
+
+def _model_card(task: Task, network: PreTrainedModel, step: int) -> str:
+    tag, kind, loader = task.describe_model()
+    return (
+        f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [llmkit]\n---\n\n"
+        f"A {network.config.model_type} {kind} with {count_weights(network.parameters()):,} weights, "
+        f"trained with llmkit on {task.data.describe()}, "
+        f"at optimizer step {step}.\n\nLoad it with `{loader}.from_pretrained` and "
+        f"`AutoTokenizer.from_pretrained`; llmkit is not needed.\n"
+    )

@@ -59,6 +59,13 @@ smoke: .venv/.installed  ## every command on a tiny recipe, offline, in under 3 
 	$(SMOKE) pretrain-mlm recipes/smoke/pretrain-mlm.yaml --data $(OUT)/smoke/words --out $(OUT)/smoke/bert
 	$(SMOKE) eval $(OUT)/smoke/bert
 	$(SMOKE) generate $(OUT)/smoke/bert --prompt "the [MASK] of a run"
+	$(SMOKE) finetune-cls recipes/smoke/finetune-cls.yaml --model $(OUT)/smoke/bert --data recipes/smoke/reviews.csv \
+		--label verdict --out $(OUT)/smoke/classifier
+	$(SMOKE) finetune recipes/smoke/finetune.yaml --model $(OUT)/smoke/run --data recipes/smoke/reviews.csv \
+		--out $(OUT)/smoke/numbers
+	$(SMOKE) eval $(OUT)/smoke/classifier --data recipes/smoke/reviews.csv
+	$(SMOKE) predict $(OUT)/smoke/classifier --recipe recipes/smoke/predict.yaml --data recipes/smoke/reviews.csv \
+		--out $(OUT)/smoke/labelled.csv
 	$(SMOKE) demo --corpus README.md --recipe recipes/smoke/demo.yaml --out $(OUT)/smoke/demo
 
 clean:  ## remove .venv and what was built; data/ and runs/ stay

@@ -107,4 +107,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint for a mistyped name: the nearest known one, or all of them."""
     names = sorted(known)
     near = get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    return f"did you mean {near[0]!r}?" if near else clean_line(f"known: {', '.join(names)}")

@@ -14,6 +14,7 @@ SHORT = {
     "prepare": ["-s", "prepare.tokenizer.vocab_size=300"],
     "pretrain-clm": ["-s", "train.max_minutes=null", "-s", "train.max_steps=3", "-s", "model.n_layer=1"],
     "pretrain-mlm": ["-s", "train.max_minutes=null", "-s", "train.max_steps=3", "-s", "model.n_layer=1"],
+    "finetune-cls": ["-s", "train.max_steps=3"],
     "generate": ["-s", "generate.max_new_tokens=10"],
 }
 
@@ -27,9 +28,13 @@ def test_llmkit_commands_of_the_readme_run(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     (tmp_path / "books").mkdir()
     (tmp_path / "books/a.txt").write_text("".join(f"It was the {n}th of times. It was late.\n" for n in range(2000)))
+    rows = [f"{'win' if n % 2 else 'meet'} {n} now,{'spam' if n % 2 else 'ham'}\n" for n in range(60)]
+    for name in ("spam.csv", "test.csv"):
+        (tmp_path / name).write_text("message,kind\n" + "".join(rows))
+    (tmp_path / "new.csv").write_text("message\nwin it\n")
     commands = [shlex.split(line)[1:] for line in console_lines() if line.startswith("llmkit ")]
     roads = [("prepare", road, "eval", "generate") for road in ("pretrain-clm", "pretrain-mlm")]
-    assert [command[0] for command in commands] == [*roads[0], *roads[1]]
+    assert [command[0] for command in commands] == [*roads[0], *roads[1], "finetune-cls", "eval", "predict"]
     for command in commands:
         done = subprocess.run(
             [sys.executable, "-m", "llmkit", *command, *SHORT.get(command[0], [])],
@@ -39,6 +44,7 @@ def test_llmkit_commands_of_the_readme_run(tmp_path: Path) -> None:
         assert command[0] != "generate" or "It was" in done.stdout
     assert (tmp_path / "runs/books/report.html").is_file()
     assert (tmp_path / "runs/bert/report.html").is_file()
+    assert (tmp_path / "labelled.csv").read_text().startswith("message,prediction,probability\nwin it,")
 
 
 @pytest.mark.parametrize("line", [line for line in console_lines() if line.startswith("make ")])

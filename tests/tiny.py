@@ -1,10 +1,21 @@
-"""A tiny split of made-up ids and a tiny GPT-2, for tests of everything above the store."""
+"""A tiny split of made-up ids, tiny models and tiny labelled files, for tests of everything above the store."""
 
+import csv
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, GPT2Config, GPT2LMHeadModel
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
 
 from llmkit.tokens.masking import MaskVocabulary
 from llmkit.tokens.pairs import NSP, Pairs
@@ -85,6 +96,81 @@ def make_gpt2(seed: int = 0, vocab_size: int = 50, n_positions: int = 16, dropou
         attn_pdrop=0.0,
     )
     return GPT2LMHeadModel(config)
+
+
+SPAM = ["win", "free", "cash", "prize", "claim", "now"]
+HAM = ["home", "dinner", "soon", "love", "meet", "later"]
+FILLER = [
+    *"ai",
+    "the",
+    "you",
+    "to",
+    "and",
+    "is",
+    "at",
+    "on",
+    "for",
+    "call",
+    "day",
+    "time",
+    "good",
+    "please",
+    "this",
+    "we",
+]
+
+
+def make_messages(n_rows: int, seed: int = 0) -> list[tuple[str, str]]:
+    """(text, label), ham and spam in turn: words that tell, among words that do not."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for row in range(n_rows):
+        words = [*rng.choice(SPAM if row % 2 else HAM, 3), *rng.choice(FILLER, rng.integers(2, 8))]
+        rows.append((" ".join(rng.permutation(words)) + f" {row}", "spam" if row % 2 else "ham"))
+    return rows
+
+
+def write_table(path: Path, rows: Iterable[Sequence[object]], names: Sequence[str] = ("text", "label")) -> str:
+    """A .csv; gives its path as commands take it."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([names, *rows])
+    return str(path)
+
+
+def save_bert(folder: Path, seed: int = 0) -> str:
+    """`make_bert` with a tokenizer of words and letters, as `--model` takes it."""
+    folder.mkdir(parents=True)
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    pieces = [*letters, *(f"##{letter}" for letter in letters)]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,!?", *pieces, *SPAM, *HAM]
+    (folder / "vocab.txt").write_text("\n".join([*tokens, *(word for word in FILLER if len(word) > 1)]))
+    tokenizer = BertTokenizer(str(folder / "vocab.txt"))
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, initializer_range=0.2,
+    )  # fmt: skip
+    BertForMaskedLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def save_gpt2(folder: Path, seed: int = 0) -> str:
+    """A GPT-2 of the same size whose tokenizer of bytes has no token but the end of text."""
+    backend = ByteLevelBPETokenizer()
+    backend.train_from_iterator([" ".join(["", *SPAM, *HAM, *FILLER])] * 3, 350, special_tokens=["<|endoftext|>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend._tokenizer, eos_token="<|endoftext|>", bos_token="<|endoftext|>"
+    )
+    torch.manual_seed(seed)
+    end = tokenizer.eos_token_id
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=end, eos_token_id=end,
+        initializer_range=0.05,
+    )  # fmt: skip
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 INTERRUPTING = """

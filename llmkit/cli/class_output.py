@@ -55,8 +55,7 @@ def is_of_classifier(metrics: Metrics) -> bool:
 
 def describe_classes(metrics: Metrics) -> Iterator[str]:
     """Figures with their intervals, then label by label, then what is taken for what."""
-    scores = REGRESSION if "pearson" in metrics else MULTIPLE if "hamming_loss" in metrics else SINGLE
-    for key, name, form in scores:
+    for key, name, form in _choose_scores(metrics):
         if metrics.get(key) is not None:
             shown = form.format(metrics[key])
             yield f"{name:<{_WIDTH}}{shown:>9}{_describe_interval(metrics, key, form)}"
@@ -137,12 +136,16 @@ def _columns(character: str) -> int:
     return 2 if east_asian_width(character) in "WF" else 1
 
 
+def _choose_scores(metrics: Metrics) -> tuple[tuple[str, str, str], ...]:
+    return REGRESSION if "mse" in metrics else MULTIPLE if "hamming_loss" in metrics else SINGLE
+
+
 def describe_series(result: dict[str, Any], out: object) -> Iterator[str]:
     """Mean and spread of each figure over several runs, split by split."""
     for split, figures in result["summary"].items():
         yield f"{split} rows, {len(result['runs'])} runs"
         yield f"{'':<{_WIDTH}}{'mean':>10}{'std':>10}{'lowest':>10}{'highest':>10}"
-        for key, name, _ in dict.fromkeys((*SINGLE, *MULTIPLE, *REGRESSION)):
+        for key, name, _ in _choose_scores(figures):
             if (found := figures.get(key)) is not None:
                 shown = "".join(f"{found[what]:>10.4f}" for what in ("mean", "std", "min", "max"))
                 yield f"{name:<{_WIDTH}}{shown}"

@@ -96,6 +96,7 @@ def _finetune(
 ) -> None:  # fmt: skip
     from llmkit.cli.output import echo, show_json, show_metrics
     from llmkit.config.loading import load_recipe
+    from llmkit.runs.folder import read_series
 
     kept = out / "recipe.yaml"
     recipe = kept if resume and recipe is None and kept.is_file() else recipe
@@ -104,7 +105,9 @@ def _finetune(
         hint = "write `task: cls` into it, or use llmkit finetune-cls; recipes of language models go to llmkit pretrain"
         raise UsageError("the recipe has no task", where=f"{recipe}, task", hint=hint)
     given = {name: path for name, path in files.items() if path is not None}
-    if folds or seeds > 1:
+    if resume and not folds and seeds == 1:
+        folds, seeds = read_series(out)
+    if (folds or seeds > 1) and not dry_run:
         from llmkit.cli.class_output import describe_series
         from llmkit.pipelines.repeat import finetune_repeatedly
 
@@ -118,7 +121,7 @@ def _finetune(
 
     result = finetune(
         config, files=given, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run,
-        show_samples=show_samples,
+        show_samples=show_samples, fold=(0, folds) if folds else None,
     )  # fmt: skip
     if json:
         show_json(result)

@@ -50,6 +50,11 @@ def echo(text: str, end: str = "\n") -> None:
         raise typer.Exit from None
 
 
+def show_line(text: str) -> None:
+    """A line that may come from data, made harmless for a terminal; what is piped stays as it is."""
+    echo(clean_line(text.removesuffix("\n")))
+
+
 def show_json(result: Any) -> None:
     """The result for a program."""
     echo(json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False))

@@ -1,5 +1,6 @@
 """`llmkit predict`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,15 +40,18 @@ def predict_command(
 
     Each row comes back in its place with all its columns, its label and the label's probability.
     """
-    from llmkit.cli.output import echo, show_json
+    from llmkit.cli.output import echo, show_json, show_line
     from llmkit.config.loading import load_recipe
 
     overrides = [*(set_ or []), *column_overrides(text, pair, None, None, skip_bad)]
     config = load_recipe(own_recipe(model, recipe), overrides)
     from llmkit.pipelines.predict import predict  # torch loads here, so --help stays instant
 
+    def write(line: str) -> None:
+        show_line(line) if sys.stdout.isatty() else echo(line, end="")
+
     result = predict(
-        config, model=model, data=data, out=out, write=lambda line: echo(line, end=""),
+        config, model=model, data=data, out=out, write=write,
         file_format="jsonl" if json and out is None and format_ is None else format_,
         all_probabilities=probabilities, overwrite=overwrite,
     )  # fmt: skip

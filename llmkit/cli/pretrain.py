@@ -77,6 +77,9 @@ def _pretrain(
         hint = f"use llmkit pretrain-{config.objective}, or llmkit pretrain, which goes by the recipe"
         where = f"{recipe or 'recipe'}, objective"
         raise UsageError(f"the recipe's objective is {config.objective}, not {objective}", where=where, hint=hint)
+    if config.task is not None:
+        hint = f"use llmkit finetune, or llmkit finetune-{config.task}"
+        raise UsageError("this recipe is for fine-tuning", where=f"{recipe or 'recipe'}, task", hint=hint)
     from llmkit.pipelines.pretrain import pretrain  # torch loads here, so --help stays instant
 
     result = pretrain(config, data=data, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run)

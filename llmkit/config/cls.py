@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from llmkit.config.section import Section
 
@@ -30,7 +30,9 @@ class Cls(Section):
         default="auto",
         description="Whether a .csv or .tsv begins with the names of its columns; else 1, 2, ...",
     )
-    separator: str | None = Field(default=None, description="What stands between the labels of one cell, such as |.")
+    separator: str | None = Field(
+        default=None, min_length=1, description="What stands between the labels of one cell, such as |."
+    )
     unseen_labels: Literal["refuse", "ignore"] = Field(
         default="refuse", description="Rows with labels that training never saw: an error, or left out and counted."
     )
@@ -45,7 +47,7 @@ class Cls(Section):
     window_overlap: int = Field(default=32, ge=0, description="Tokens that two neighbouring windows share.")
     max_windows: int = Field(default=16, ge=1, description="Of one text; what lies behind them is cut off.")
 
-    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+    class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
         default="none", description="balanced: rows / (labels * rows with this label); or a weight for each label."
     )
     focal_gamma: float = Field(default=0.0, ge=0, description="Focal loss (Lin et al. 2017): less of what is easy.")
@@ -69,6 +71,12 @@ class Cls(Section):
     def _leaves_something_to_train_on(self) -> "Cls":
         if self.validation + self.test >= 1:
             raise ValueError("validation and test together leave nothing to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_learn_less(self) -> "Cls":
+        if self.lora_rank and self.freeze != "none":
+            raise ValueError("lora_rank freezes all but the head and its additions; leave freeze out")
         return self
 
     @model_validator(mode="after")

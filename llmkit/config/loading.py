@@ -78,7 +78,7 @@ def _read_yaml(path: Path, places: dict[Key, str], problems: list[Problem]) -> d
     if node is None:
         return {}
     if not isinstance(node, yaml.MappingNode):
-        hint = "it starts with sections, such as `train:`"
+        hint = "it starts with sections, such as `train:`; files of texts are given with --data"
         raise UsageError("the recipe is not a mapping", where=f"{path}:1", hint=hint)
     _note_places(node, (), str(path), places, problems)
     return dict(values)
@@ -116,9 +116,11 @@ def _apply_override(values: dict[str, Any], override: str, places: dict[Key, str
 
 
 def _parse_value(text: str) -> Any:
-    """A value as YAML; but `ROMEO:` on a command line is text and no mapping."""
+    """A value as YAML; but `ROMEO:` on a command line is text and no mapping, and a sign such as | is itself."""
+    if text.strip() in ("", "|", ">", "#", "-", "!"):  # to YAML they begin something that never comes
+        return text
     try:
-        value = yaml.safe_load(text) if text else ""
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
     return text if isinstance(value, dict) and not text.lstrip().startswith("{") else value

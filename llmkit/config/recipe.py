@@ -59,7 +59,6 @@ class Recipe(Section):
             for name, defaults in FINE_TUNING.items():
                 section = values.get(name, {})
                 values |= {name: defaults | section} if isinstance(section, dict) else {}
-            return values
         model, objective = values.get("model", {}), values.get("objective")
         if isinstance(model, dict) and "family" not in model and isinstance(objective, str) and objective in FAMILIES:
             return values | {"model": model | {"family": FAMILIES[objective][0]}}
@@ -67,7 +66,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _objective_trains_the_family(self) -> "Recipe":
-        if self.model.family not in FAMILIES[self.objective]:
+        if self.task is None and self.model.family not in FAMILIES[self.objective]:
             fitting = " or ".join(FAMILIES[self.objective])
             raise ValueError(f"objective {self.objective} trains {fitting}, not model.family {self.model.family}")
         if self.task is None and self.optim.learning_rate is None:

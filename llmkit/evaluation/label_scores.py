@@ -37,7 +37,7 @@ def to_outputs(scores: NDArray[np.float32], kind: Kind, extra: dict[str, Any]) -
     if kind == "regression":
         return wide[:, 0] * float(extra.get("target_std", 1.0)) + float(extra.get("target_mean", 0.0))
     if kind == "multiple":
-        return 1 / (1 + np.exp(-wide))
+        return np.exp(-np.logaddexp(0, -wide))  # 1 / (1 + exp(-x)) without its overflow
     odds = np.exp(wide - wide.max(-1, keepdims=True))
     probabilities: NDArray[np.float64] = odds / odds.sum(-1, keepdims=True)
     return probabilities

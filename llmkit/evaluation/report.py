@@ -14,7 +14,13 @@ from pathlib import Path
 
 from llmkit.errors import EnvironmentFault
 from llmkit.evaluation.page import Html, join, pairs, render_page, section, show_duration, table, tag
-from llmkit.evaluation.report_classes import choose_headlines, describe_interval, render_classes, shorten_metrics
+from llmkit.evaluation.report_classes import (
+    choose_headlines,
+    describe_interval,
+    render_classes,
+    render_other_mistakes,
+    shorten_metrics,
+)
 from llmkit.evaluation.report_curves import find_non_finite, render_curves
 from llmkit.evaluation.report_data import render_data
 from llmkit.evaluation.run_record import Record, RunRecord, get_number, get_section, read_run
@@ -56,11 +62,13 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
     """
     record = read_run(run)
     path = run / "report.html"
+    split, result, _ = _choose_result(record)
     page = render_page(
         title or record.name,
         _render_header(record, title or record.name),
         _render_result(record),
-        render_classes(_choose_result(record)[1]),
+        render_classes(result),
+        render_other_mistakes(record.metrics, split),
         render_curves(record),
         _render_samples(record),
         render_data(get_section(record.manifest, "data")),

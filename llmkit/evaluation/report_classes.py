@@ -95,6 +95,16 @@ def render_classes(result: Record) -> Html | None:
     return section("Labels" if "per_class" in result else "Guesses", *shown) if shown else None
 
 
+def render_other_mistakes(metrics: Record, chosen: str) -> Html | None:
+    """Mistakes on files other than the one that the page is about; None if none were asked for."""
+    parts = [
+        _render_mistakes(_get_records(get_section(metrics, split), "mistakes"), f"On {split}")
+        for split in metrics
+        if split != chosen and get_section(metrics, split).get("mistakes")
+    ]
+    return section("More mistakes", *parts) if parts else None
+
+
 def _render_lengths(result: Record) -> Html | None:
     n_truncated, n_windows = get_number(result, "n_truncated"), get_number(result, "n_windows")
     rows = get_number(result, "n_rows")
@@ -184,7 +194,7 @@ def _show_range(each: Record) -> str:
     return f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
 
 
-def _render_mistakes(mistakes: list[Record]) -> Html | None:
+def _render_mistakes(mistakes: list[Record], title: str = "Most confident mistakes") -> Html | None:
     if not mistakes:
         return None
     rows = []
@@ -193,7 +203,7 @@ def _render_mistakes(mistakes: list[Record]) -> Html | None:
         labels = (_show_labels(each.get(key)) for key in ("label", "predicted"))
         rows.append([each.get("line"), *labels, each.get("probability"), text])
     header = ["line", "true", "guessed", "probability", "text"]
-    return join((tag("h3", "Most confident mistakes"), table(header, rows)))
+    return join((tag("h3", title), table(header, rows)))
 
 
 def _show_labels(value: object) -> object:

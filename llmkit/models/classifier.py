@@ -4,7 +4,7 @@ The head belongs to the label map in the model's configuration. Where the map is
 otherwise it is new, even if it has the right size, since its rows would stand for other labels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from llmkit.errors import ModelError, UsageError
+from llmkit.models.layers import is_head
 from llmkit.models.loading import ask_hub_once, explain_failure
 from llmkit.text.labelled import Kind
 
@@ -78,10 +79,19 @@ def open_classifier(name: str) -> PreTrainedModel:
 
 
 def start_classifier(
-    name: str, kind: str, label2id: Mapping[str, int], seed: int, *, random_weights: bool = False
+    name: str,
+    kind: str,
+    label2id: Mapping[str, int],
+    seed: int,
+    *,
+    shares: Sequence[float] = (),
+    random_weights: bool = False,
 ) -> tuple[PreTrainedModel, list[str]]:
     """A model with a head for these labels, in fp32 on the CPU; and in words what of it is new. What is new is made
     from `seed`.
+
+    `shares` of rows with each of several labels are what a new head begins with, so that the first steps are not spent
+    on learning that most labels are absent (Lin et al. 2017, section 4.1).
 
     Raises:
         ModelError: weights of the encoder are missing; otherwise as models/loading.py.
@@ -94,6 +104,7 @@ def start_classifier(
     torch.manual_seed(seed)
     with explain_failure(name):
         fresh = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    _set_prior(fresh, shares)
     if random_weights:
         return fresh, [f"all weights are new; of {name} only the shape and the tokenizer are taken"]
     with explain_failure(name):
@@ -104,7 +115,7 @@ def start_classifier(
     model, info = cast(PreTrainedModel, loaded[0]), loaded[1]
     head = set(_head_names(model))
     new = set(info["missing_keys"]) | {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
-    if lacking := sorted(key for key in new - head if "pooler" not in key):
+    if lacking := sorted(key for key in new if not is_head(model, key)):
         hint = "give a whole model"
         raise ModelError(
             f"weights of the encoder are missing from the model, such as {lacking[0]}", where=name, hint=hint
@@ -128,3 +139,13 @@ def _is_classifier(config: PreTrainedConfig) -> bool:
 def _head_names(model: PreTrainedModel) -> list[str]:
     prefix = model.base_model_prefix + "."
     return [name for name in model.state_dict() if not name.startswith(prefix)]
+
+
+def _set_prior(model: PreTrainedModel, shares: Sequence[float]) -> None:
+    """A head without biases, as GPT-2's, stays as it is."""
+    encoder = model.base_model_prefix + "."
+    for name, weight in model.named_parameters():
+        if not name.startswith(encoder) and name.endswith("bias") and weight.shape == (len(shares),):
+            odds = torch.tensor(shares, dtype=torch.float64).clamp(1e-4, 1 - 1e-4).logit()
+            with torch.no_grad():
+                weight.copy_(odds)

@@ -22,6 +22,11 @@ def number_layers(model: nn.Module) -> tuple[dict[str, int], int]:
     return layers, n_layers
 
 
+def is_head(model: PreTrainedModel, name: str) -> bool:
+    """Whether a weight belongs to the head: with the pooler, which a model of masked tokens may not even have."""
+    return "pooler" in name or not name.startswith(model.base_model_prefix + ".")
+
+
 def freeze_layers(model: PreTrainedModel, what: str | int) -> None:
     """`none`, `embeddings`, `encoder` (all but the head), or the embeddings and so many of the lowest layers.
 
@@ -35,7 +40,6 @@ def freeze_layers(model: PreTrainedModel, what: str | int) -> None:
     if not 0 <= n_frozen <= n_layers:
         hint = f"set it to {n_layers} or less, or to encoder"
         raise UsageError(f"{what} layers cannot be frozen: the model has {n_layers}", where="cls.freeze", hint=hint)
-    encoder = model.base_model_prefix + "."
     for name, weight in model.named_parameters():
-        above = what == "encoder" and name.startswith(encoder)  # a pooler or the last norm
-        weight.requires_grad = layers[name] >= n_frozen and not above
+        last_norm = what == "encoder" and not is_head(model, name)
+        weight.requires_grad = layers[name] >= n_frozen and not last_norm

@@ -40,6 +40,9 @@ def resolve_model(name: str) -> str:
         return str(path / "model")
     if (path / "config.json").is_file():
         return str(path)
+    if path.is_dir() and (runs := sorted(each.parent.parent.name for each in path.glob("*/model/config.json"))):
+        hint = f"give one of its runs: {path / runs[0]}" + (f" to {runs[-1]}" if len(runs) > 1 else "")
+        raise ModelError(f"{name!r} is a folder of several runs", where=str(path), hint=hint)
     if path.is_dir():
         unfinished = (path / "recipe.yaml").is_file()
         hint = (

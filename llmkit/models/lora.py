@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from llmkit.errors import EnvironmentFault, UsageError
+from llmkit.models.layers import is_head
 
 
 def require_peft() -> None:
@@ -38,9 +39,8 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: int, seed: int) -> None:
     except ValueError as error:
         hint = "set cls.lora_rank to 0, and freeze layers with cls.freeze"
         raise UsageError(f"no LoRA for {model.config.model_type}: {error}", where="cls.lora_rank", hint=hint) from None
-    encoder = model.base_model_prefix + "."
     for name, weight in model.named_parameters():
-        weight.requires_grad = "lora_" in name or not name.startswith(encoder)
+        weight.requires_grad = "lora_" in name or is_head(model, name)
 
 
 def merge_lora(model: PreTrainedModel) -> None:

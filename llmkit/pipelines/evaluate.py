@@ -63,10 +63,13 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
 def _evaluate_classifier(
     recipe: Recipe, path: str, data: Sequence[str], run: RunFolder, show_samples: bool
 ) -> dict[str, Any]:
+    if recipe.evaluate.stride is not None:
+        raise UsageError("a classifier is not scored with a stride", where="evaluate.stride", hint="leave it out")
     is_run = run.manifest.is_file()
     metrics = evaluate_classifier(recipe, path, data, run if is_run else None, show_samples=show_samples)
     if is_run and (not data or show_samples):
-        run.add_metrics(Path(data[0]).stem if data else recipe.evaluate.split, metrics)
+        # The file's whole name: validation.csv is not the run's own `validation`.
+        run.add_metrics(f"file {Path(data[0]).name}" if data else recipe.evaluate.split, metrics)
         write_report(run.path)
     return metrics
 

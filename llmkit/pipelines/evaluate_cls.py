@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import DataError, UsageError, say
 from llmkit.evaluation.label_metrics import measure
@@ -14,6 +15,7 @@ from llmkit.pipelines.finetune import origin_files
 from llmkit.pipelines.labelled_data import load_labelled, to_array
 from llmkit.pipelines.mistakes import Mistakes
 from llmkit.pipelines.progress import RowLine
+from llmkit.pipelines.row_reading import describe_left_out
 from llmkit.pipelines.row_scoring import RowScorer, open_scorer
 from llmkit.runs.folder import RunFolder
 from llmkit.text.labelled import LabelledRow, Strangers, read_labelled, to_ids
@@ -77,14 +79,12 @@ class _Scored:
                 labelled = (row for row, _ in known)
             self._add_rows(labelled, label2id)
             n_skipped = sum(rows.source.skipped.values())
-        if strangers.rows.n:
-            say(f"{strangers.rows.n:,} rows have labels that training never saw: left out")
-        if n_skipped:
-            say(f"{n_skipped:,} bad rows were left out")
+        notes = describe_left_out(strangers.rows.n, path, "with labels that training never saw")
+        notes += describe_left_out(n_skipped, path, "that cannot be read")
         if not self.labels:
             raise DataError("no row can be scored", where=path, hint="its labels must be those of the train file")
         n_rows = sum(map(len, self.labels))
-        for note in row_format.describe_cut(self.n_cut, n_rows, path):
+        for note in [*notes, *row_format.describe_cut(self.n_cut, n_rows, path)]:
             say(note)
 
     def _add_rows(self, labelled: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:
@@ -105,12 +105,16 @@ class _Scored:
         files = origin_files(run.path, origin)
         if not files:
             raise UsageError("the run does not say what it was trained on", where=str(run.manifest), hint="give --data")
-        fold = origin.get("fold")
+        fold, own = origin.get("fold"), load_recipe(run.recipe)  # another recipe would hold other rows out
         known = {name: number for number, name in enumerate(scorer.names)}
         labelled = load_labelled(
-            recipe.cls, recipe.prepare.read, files, scorer.tokenizer, scorer.format.block_size,
+            own.cls, own.prepare.read, files, scorer.tokenizer, scorer.format.block_size,
             fold=tuple(fold) if fold else None, known=known, quiet=True,
         )  # fmt: skip
+        if labelled.fingerprint() != manifest["plan"]["facts"]["data"]:
+            hint = "give --data: a file of rows that it never saw"
+            what = "the rows have changed since the run began, so those that it held out cannot be told"
+            raise UsageError(what, where=", ".join(files.values()), hint=hint)
         if split not in labelled.splits:
             hint = f"it has {', '.join(labelled.splits)}; --split names one, --data another file"
             raise UsageError(f"the run has no {split} rows", where="evaluate.split", hint=hint)

@@ -51,9 +51,15 @@ def finetune(
     """
     check_run(out, resume=resume, overwrite=overwrite)
     if resume:
-        model, files = _recall(RunFolder(out), model, files)
+        model, files = recall(RunFolder(out), model, files)
     if "train" not in files:
         raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
+    if files["train"] == "-":
+        hint = "write it to a file first: the rows are read again by --resume and eval"
+        raise UsageError("training cannot read from stdin", where="--data", hint=hint)
+    if (folder := Path(files["train"])).is_dir() and (folder / "manifest.json").is_file():
+        hint = "give a table of texts and labels; llmkit pretrain takes prepared folders"
+        raise UsageError(f"{files['train']!r} is a prepared folder", where="--data", hint=hint)
     if model is None:
         hint = "give a run of pretrain-mlm or pretrain-clm, a model folder, or a hub name"
         raise UsageError("there is no model to fine-tune", where="--model", hint=hint)
@@ -65,6 +71,11 @@ def finetune(
     tokenizer = load_tokenizer(path)
     changes = ensure_special_tokens(tokenizer)
     set_template(tokenizer)
+    if recipe.cls.augment.mask and tokenizer.mask_token_id is None:
+        hint = "set it to 0; delete and swap need no mask token"
+        raise UsageError(
+            f"a {config.model_type} without a mask token has none to put", where="cls.augment.mask", hint=hint
+        )
     block_size = _choose_block_size(recipe, config, tokenizer)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
     labelled = load_labelled(
@@ -72,9 +83,9 @@ def finetune(
     )
     check_training(recipe, has_validation="validation" in labelled.splits)
     recipe = resolve(recipe, config, labelled, block_size)
-    start = model if not Path(model).exists() else os.path.relpath(Path(model).expanduser(), out)
-    origin = {"start": start, "files": relative_files(files, out), "fold": fold}
+    origin = {**describe_origin(model, files, out), "fold": fold}
     task = ClassifyTask(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), show_samples, origin)
+    task.check_metric()
     checkpoint = find_resume_point(RunFolder(out)) if resume else None
     if checkpoint is not None:
         network = task.open_model(str(checkpoint))
@@ -100,12 +111,18 @@ def resolve(recipe: Recipe, config: PreTrainedConfig, labelled: LabelledData, bl
         steps_an_epoch = -(-n_rows // train.global_batch_size)
         chosen["eval_steps"] = max(1, min(steps_an_epoch, train.max_steps or steps_an_epoch))
     if optim.learning_rate is None:
-        rate = RATE_OF_BASE * (WIDTH_OF_BASE / config.hidden_size) * (LORA_FACTOR if recipe.cls.lora_rank else 1)
+        rate = RATE_OF_BASE * (WIDTH_OF_BASE / config.hidden_size) ** 1.5 * (LORA_FACTOR if recipe.cls.lora_rank else 1)
         optim = optim.model_copy(update={"learning_rate": float(f"{rate:.2g}")})
     return recipe.model_copy(update={"train": train.model_copy(update=chosen), "optim": optim})
 
 
-def _recall(run: RunFolder, model: str | None, files: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
+def describe_origin(model: str, files: Mapping[str, str], out: Path) -> dict[str, Any]:
+    """Model and files of a run, for its manifest; as seen from the run, so that all can be moved together."""
+    start = model if not Path(model).exists() else os.path.relpath(Path(model).expanduser(), out)
+    return {"start": start, "files": relative_files(files, out)}
+
+
+def recall(run: RunFolder, model: str | None, files: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
     """Model and files of the run's first start, unless they are given anew."""
     origin = read_json(run.manifest).get("origin", {}) if run.manifest.is_file() else {}
     start = origin.get("start")
@@ -140,9 +157,11 @@ def _choose_block_size(recipe: Recipe, config: PreTrainedConfig, tokenizer: PreT
 def _start(
     recipe: Recipe, labelled: LabelledData, path: str, tokenizer: PreTrainedTokenizerBase, changes: list[str]
 ) -> PreTrainedModel:
+    shares = labelled.splits["train"].labels.mean(0).tolist() if labelled.kind == "multiple" else ()
     network, notes = start_classifier(
-        path, labelled.kind, labelled.label2id, recipe.train.seed, random_weights=recipe.cls.random_weights
-    )
+        path, labelled.kind, labelled.label2id, recipe.train.seed,
+        shares=shares, random_weights=recipe.cls.random_weights,
+    )  # fmt: skip
     set_dropout(network, recipe.model)
     if changes or recipe.model.resize_embeddings:
         grow_embeddings(network, len(tokenizer), changes)

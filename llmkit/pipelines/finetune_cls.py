@@ -97,6 +97,16 @@ class ClassifyTask:
         wanted = self.recipe.cls.metric
         return BEST_BY[self.labelled.kind] if wanted == "auto" else wanted
 
+    def check_metric(self) -> None:
+        """Raises UsageError where no figure of this kind of labels has the recipe's name."""
+        split = self.labelled.splits.get("validation", self.labelled.splits["train"])
+        n_labels = len(self.labelled.label2id)
+        outputs = np.zeros(2) if self.labelled.kind == "regression" else np.full((2, n_labels), 1 / n_labels)
+        known = measure_quickly(self.labelled.kind, split.labels[[0, -1]], outputs, list(self.labelled.label2id))
+        if self.metric not in known and self.metric != "loss":
+            hint = did_you_mean(self.metric, ["loss", *known])
+            raise UsageError(f"no figure is called {self.metric!r}", where="cls.metric", hint=hint)
+
     def prepare_model(self, network: PreTrainedModel) -> None:
         """Freeze what the recipe wants frozen, or add what alone shall learn."""
         section = self.recipe.cls
@@ -124,9 +134,6 @@ class ClassifyTask:
         plain = Classification(self.labelled.kind, 0, 0, False)  # the loss as such, without weights and smoothing
         loss = plain.losses(torch.from_numpy(scores), targets).double().mean().item()
         metrics = measure_quickly(self.labelled.kind, self.watched.labels, outputs, list(self.labelled.label2id))
-        if self.metric not in metrics and self.metric != "loss":
-            hint = did_you_mean(self.metric, ["loss", *metrics])
-            raise UsageError(f"no figure is called {self.metric!r}", where="cls.metric", hint=hint)
         return {"loss": loss} | metrics
 
     def cost(self, metrics: dict[str, Any]) -> float:

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
 from llmkit.errors import DataError, say
-from llmkit.pipelines.row_reading import RowFormat, encode_chunk, read_chunks
+from llmkit.pipelines.row_reading import RowFormat, describe_left_out, encode_chunk, read_chunks
 from llmkit.text.chinese_words import choose_word_cutter
 from llmkit.text.label_columns import choose_columns
 from llmkit.text.label_splits import TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
@@ -119,7 +119,7 @@ def load_labelled(
     train_labels = [label for label, side in zip(whole.labels, sides, strict=True) if side == TRAIN]
     if not train_labels:
         raise DataError("no row is left to train on", where=files["train"], hint="give rows with texts and labels")
-    label2id = _number(train_labels, row_format, files["train"])
+    label2id = _number(train_labels, row_format, f"{files['train']}, rows to train on")
     if known is not None and set(known) == set(label2id):
         label2id = dict(known)
     splits = {}
@@ -129,6 +129,8 @@ def load_labelled(
             notes += more
         elif (places := np.flatnonzero(sides == number)).size:
             splits[name] = _to_split(whole, places, label2id, row_format.kind, files["train"])
+    if "validation" not in splits and section.validation:
+        notes.append("too few rows of each label: none is held out, so nothing is measured on rows not trained on")
     if not quiet:
         for note in notes:
             say(note)
@@ -176,12 +178,10 @@ class _Collected:
 
     def describe(self, rows: RowStream, row_format: RowFormat) -> list[str]:
         """What the user should know of the file, a line each."""
-        notes = []
-        if self.n_empty:
-            notes.append(f"{self.n_empty:,} rows of {rows.path} have no text: left out")
-        if skipped := sum(rows.source.skipped.values()):
-            notes.append(f"{skipped:,} bad rows of {rows.path} were left out")
-        return [*notes, *row_format.describe_cut(sum(p.n_cut for p in self.parts), len(self.lines), rows.path)]
+        notes = describe_left_out(self.n_empty, rows.path, "without a text")
+        notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
+        n_cut = sum(part.n_cut for part in self.parts)
+        return [*notes, *row_format.describe_cut(n_cut, len(self.lines), rows.path, way_out=True)]
 
 
 def _collect(
@@ -237,8 +237,8 @@ def _to_split(
         isinstance(label, float) or all(each in label2id for each in ((label,) if isinstance(label, str) else label))
         for label in labels
     ]
-    if not all(known):
-        say(f"{len(known) - sum(known):,} held-out rows have a label that no train row has: left out")
+    for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that no train row has"):
+        say(note)
     kept = [label for label, is_known in zip(labels, known, strict=True) if is_known]
     places = places[np.array(known)]
     lines = np.array(rows.lines, np.int64)[places]
@@ -274,8 +274,7 @@ def _read_other(
             labelled = (row for row, _ in known)
         found = _collect(labelled, here, section, tokenizer)
         notes = found.describe(rows, here)
-    if strangers.rows.n:
-        notes.append(f"{strangers.rows.n:,} rows of {path} have labels that training never saw: left out")
+    notes += describe_left_out(strangers.rows.n, path, "with labels that training never saw")
     found.require_rows(path)
     return _to_split(found, np.arange(len(found.lines)), label2id, here.kind, path), notes
 

@@ -15,6 +15,7 @@ from llmkit.errors import DataError, UsageError, say
 from llmkit.files import check_writable, new_file
 from llmkit.models.loading import read_kind, resolve_model, wrong_kind
 from llmkit.pipelines.progress import RowLine
+from llmkit.pipelines.row_reading import describe_left_out
 from llmkit.pipelines.row_scoring import RowScorer, open_scorer
 from llmkit.text.labelled import read_labelled
 from llmkit.text.rows import open_rows
@@ -80,10 +81,9 @@ def _predict(
             n_cut += inputs.n_cut
             line.add(len(chunk))
         n_skipped = sum(rows.source.skipped.values())
-    for note in scorer.format.describe_cut(n_cut, n_rows, data):
+    notes = describe_left_out(n_skipped, data, "that cannot be read")
+    for note in [*notes, *scorer.format.describe_cut(n_cut, n_rows, data)]:
         say(note)
-    if n_skipped:
-        say(f"{n_skipped:,} bad rows were left out")
     return {"n_rows": n_rows, "n_truncated": n_cut, "n_skipped": n_skipped}
 
 

@@ -109,7 +109,7 @@ def _held_out(record: dict[str, Any]) -> str:
         return f"{record['bits_per_byte']:.3f} bits/byte"
     shares = ("mlm_accuracy", "nsp_accuracy", "sop_accuracy", "accuracy")
     shown = [f"{name.replace('_', ' ')} {record[name]:.1%}" for name in shares if name in record]
-    figures = ("f1_macro", "f1_micro", "average_precision_micro", "mse", "pearson")
+    figures = ("average_precision_micro", "f1_macro") if "hamming_loss" in record else ("f1_macro", "mse", "pearson")
     more = [f"{name.replace('_', ' ')} {record[name]:.4f}" for name in figures if record.get(name) is not None]
     return ", ".join([*shown, *more])
 

@@ -12,7 +12,7 @@ from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import Interrupted, UsageError, say
 from llmkit.files import read_json, write_json, write_text
-from llmkit.pipelines.finetune import finetune
+from llmkit.pipelines.finetune import describe_origin, finetune, recall
 from llmkit.runs.checkpoints import list_checkpoints
 from llmkit.runs.folder import RunFolder, check_run, create_run
 
@@ -46,10 +46,12 @@ def finetune_repeatedly(
     group = RunFolder(out)
     if resume:
         _check_series(group, series, recipe)
+        model, files = recall(group, model, files)
     else:
         create_run(out, resume=False, overwrite=overwrite)
         write_text(group.recipe, dump_recipe(recipe))
-        write_json(group.manifest, {"objective": recipe.task, "series": series})
+        origin = describe_origin(model, files, out) if model else {}
+        write_json(group.manifest, {"objective": recipe.task, "series": series, "origin": origin})
     runs: dict[str, Any] = {}
     for fold in range(folds) if folds else [None]:
         for number in range(seeds):

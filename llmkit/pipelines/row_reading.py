@@ -74,18 +74,24 @@ class RowFormat:
         header = " (no header line: columns are numbered)" if rows.has_header is False else ""
         return clean_line(f"{rows.path}: {', '.join(parts)}, {kinds[self.kind]}{header}")
 
-    def describe_cut(self, n_cut: int, n_rows: int, path: str) -> list[str]:
-        """That texts were too long, if any were."""
+    def describe_cut(self, n_cut: int, n_rows: int, path: str, *, way_out: bool = False) -> list[str]:
+        """That texts were too long, if any were; and where that can still be changed, how."""
         if not n_cut:
             return []
         what = f"{n_cut:,} of {n_rows:,} texts of {path} are longer than"
         if self.long_texts == "windows":
             return [f"{what} {self.max_windows} windows of {self.block_size} tokens: the rest is cut off"]
-        return [f"{what} {self.block_size} tokens: cut off; -s cls.long_texts=windows reads all of them"]
+        hint = "; -s cls.long_texts=windows reads all of them" if way_out else ""
+        return [f"{what} {self.block_size} tokens: cut off{hint}"]
 
     @property
     def windows(self) -> Windows | None:
         return Windows(self.window_overlap, self.max_windows) if self.long_texts == "windows" else None
+
+
+def describe_left_out(n_rows: int, path: str, why: str) -> list[str]:
+    """That rows were left out, if any were."""
+    return [f"left out of {path}: {n_rows:,} row{'s' if n_rows > 1 else ''} {why}"] if n_rows else []
 
 
 def reads_token_types(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> bool:

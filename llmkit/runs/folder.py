@@ -85,6 +85,8 @@ def check_run(path: Path, *, resume: bool, overwrite: bool) -> None:
     if resume and not is_run:
         hint = "start it without --resume"
         raise UsageError(f"there is no run to resume in {str(path)!r}", where="--resume", hint=hint)
+    if path.is_file():
+        raise UsageError(f"{str(path)!r} is a file", where="--out", hint="give the name of a folder to make")
     if taken and overwrite and not is_run:
         hint = "give the folder of a run, or an empty one"
         raise UsageError(f"{str(path)!r} is not a run of llmkit; it is not deleted", where="--overwrite", hint=hint)
@@ -117,6 +119,13 @@ def open_run(path: Path) -> RunFolder:
         hint = "give the --out folder of a training command"
         raise ModelError(f"{str(path)!r} is not a run folder: it has no recipe.yaml", where=str(path), hint=hint)
     return run
+
+
+def read_series(path: Path) -> tuple[int | None, int]:
+    """Folds and seeds of a series of runs; (None, 1) for a single run."""
+    manifest = RunFolder(path).manifest
+    series = read_json(manifest).get("series", {}) if manifest.is_file() else {}
+    return series.get("folds"), series.get("seeds", 1)
 
 
 def _parse(line: str) -> dict[str, Any] | None:

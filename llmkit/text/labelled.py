@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmkit.config.cls import Cls
-from llmkit.errors import DataError, Problem
+from llmkit.errors import DataError, Problem, clean_line
 from llmkit.text.columns import missing_column
 from llmkit.text.json_rows import name_type
 from llmkit.text.label_columns import Columns
@@ -37,7 +37,7 @@ class LabelledRow:
     pair: str | None
     label: Label | None
     line: int
-    cells: Mapping[str, object] = field(default_factory=dict)
+    cells: Mapping[str, object] = field(default_factory=dict, compare=False)
     """All of the row, as it was read."""
 
 
@@ -244,7 +244,7 @@ def to_ids(
     if strangers.labels and unseen == "refuse":
         names = sorted(strangers.labels)
         more = f" and {len(names) - PLACES_SHOWN} more" if len(names) > PLACES_SHOWN else ""
-        known = ", ".join(list(label2id)[:10]) + (", ..." if len(label2id) > 10 else "")
+        known = ", ".join(clean_line(label) for label in list(label2id)[:10]) + (", ..." if len(label2id) > 10 else "")
         raise DataError(
             f"labels that training never saw: {', '.join(map(repr, names[:PLACES_SHOWN]))}{more}",
             where=f"{where}, {strangers.rows.describe(unit)}",

@@ -30,6 +30,8 @@ def change_words(section: Augment, mask_id: int | None, source: Input, key: int)
     ends = np.append(begins[1:], len(ids))
     is_word = source.words[begins] != NO_WORD
     is_second = begins >= source.n_first
+    # Texts are apart where the template has a token, or where the type changes; RoBERTa has one type for both.
+    texts = np.cumsum(~is_word | np.diff(is_second, prepend=is_second[:1]))
     chances = draw_uniforms(key, 3 * len(begins)).reshape(3, -1)
     if mask_id is not None:
         for number in np.flatnonzero(is_word & (chances[0] < section.mask)):
@@ -38,13 +40,13 @@ def change_words(section: Augment, mask_id: int | None, source: Input, key: int)
     for place in range(len(order) - 1):
         here, there = order[place], order[place + 1]
         # A word moves at most one place on; it neither leaves its text nor passes a token of the template.
-        together = is_word[here] and is_word[there] and is_second[here] == is_second[there]
+        together = is_word[here] and is_word[there] and texts[here] == texts[there]
         if together and here == place and chances[1][place] < section.swap:
             order[place], order[place + 1] = there, here
     left_out = is_word & (chances[2] < section.delete)
-    for side in (False, True):
-        own = is_word & (is_second == side)
-        if own.any() and left_out[own].all():
+    for text in np.unique(texts[is_word]):
+        own = is_word & (texts == text)
+        if left_out[own].all():
             left_out[np.flatnonzero(own)[int(np.argmax(chances[2][own]))]] = False
     kept = [number for number in order if not left_out[number]]
     pieces = [slice(begins[number], ends[number]) for number in kept]

@@ -18,7 +18,7 @@ from llmkit.tokens.randomness import draw_uniforms, hash_integers
 MOST_STEPS_A_CHUNK = 50
 """Rows of so many steps are sorted by length at a time, as transformers' group_by_length does."""
 LEAST_CHUNKS_AN_EPOCH = 4
-"""So that a small data set is shuffled, too, and no row meets itself from the next epoch."""
+"""So that a small data set is shuffled, too."""
 _ORDER, _CHUNK = 1, 2
 
 Changer = Callable[[Input, int], Input]
@@ -76,19 +76,19 @@ class Examples:
         return int(rows[place])
 
     def _order_chunk(self, chunk: int) -> NDArray[np.int64]:
-        """The rows of some steps: sorted by length, cut into steps, and the steps shuffled."""
-        first = chunk * self._chunk
-        rows = np.concatenate(
-            [
-                _remember(self._epochs, epoch, self._order_epoch)[
-                    max(0, first - epoch * len(self.inputs)) : first + self._chunk - epoch * len(self.inputs)
-                ]
-                for epoch in range(first // len(self.inputs), -(-(first + self._chunk) // len(self.inputs)))
-            ]
-        )
-        steps = rows[np.argsort(self._lengths[rows], kind="stable")].reshape(-1, self._step)
-        order = np.argsort(draw_uniforms(hash_integers(self.seed, _CHUNK, chunk), len(steps)), kind="stable")
-        return steps[order].reshape(-1)
+        """The rows of some steps: those of one epoch sorted by length, cut where steps end, and the pieces shuffled."""
+        n_rows, first = len(self.inputs), chunk * self._chunk
+        last, pieces = first + self._chunk, []
+        for epoch in range(first // n_rows, -(-last // n_rows)):
+            begin, end = max(first, epoch * n_rows), min(last, (epoch + 1) * n_rows)
+            rows = _remember(self._epochs, epoch, self._order_epoch)[begin - epoch * n_rows : end - epoch * n_rows]
+            rows = rows[np.argsort(self._lengths[rows], kind="stable")]
+            sizes = np.diff([begin, *range((begin // self._step + 1) * self._step, end, self._step), end])
+            uniforms = draw_uniforms(hash_integers(self.seed, _CHUNK, chunk, epoch), len(sizes))
+            order = np.argsort(uniforms, kind="stable")  # which piece is the shortest, and so on
+            cut = np.split(rows, np.cumsum(sizes[order])[:-1])
+            pieces += [cut[number] for number in np.argsort(order)]
+        return np.concatenate(pieces)
 
     def _order_epoch(self, epoch: int) -> NDArray[np.int64]:
         uniforms = draw_uniforms(hash_integers(self.seed, _ORDER, epoch), len(self.inputs))

@@ -6,20 +6,19 @@ words are to be changed at random, each token also knows which word it belongs t
 Knows nothing of labels and models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise, repeat
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
 from llmkit.errors import UsageError
 from llmkit.tokens.rows import find_joints
 from llmkit.tokens.store import Ids
-from llmkit.tokens.tokenizer import backend_of, id_dtype, plain_encoding
+from llmkit.tokens.tokenizer import backend_of, encode_texts, encode_with_offsets, id_dtype, plain_encoding
 
 NO_WORD = -1
 """The word of a token that the template put there."""
@@ -112,29 +111,29 @@ def encode_inputs(
     if room < (2 if pairs is not None else 1):
         what = f"block_size {block_size} leaves no room beside {n_added} special tokens"
         raise UsageError(what, where="train.block_size", hint="raise it")
-    if windows is not None and windows.overlap >= room:
-        what = f"windows of {room} tokens cannot overlap by {windows.overlap}"
-        raise UsageError(what, where="cls.window_overlap", hint=f"set it below {room}")
-    ids: list[Ids] = []
-    words: list[NDArray[np.int32]] = []
-    n_first: list[int] = []
+    least = room if pairs is None else room // 2  # of two long texts each has half of the room
+    if windows is not None and windows.overlap >= least:
+        what = f"windows of {least} tokens cannot overlap by {windows.overlap}"
+        raise UsageError(what, where="cls.window_overlap", hint=f"set it below {least}")
+    template = _find_template(tokenizer, pairs is not None)
+    firsts = _encode(tokenizer, texts, word_cutter)
+    seconds = repeat(_NOTHING) if pairs is None else _encode(tokenizer, pairs, word_cutter)
+    inputs: list[Input] = []
     n_inputs: list[int] = []
     n_cut = 0
-    for row, encoding in enumerate(_encode(tokenizer, texts, pairs, block_size, windows, word_cutter is not None)):
-        taken = [encoding, *encoding.overflowing][: windows.most if windows else 1]
-        n_cut += len(taken) < 1 + len(encoding.overflowing)
-        n_inputs.append(len(taken))
-        for each in taken:
-            ids.append(np.array(each.ids, id_dtype(tokenizer)))
-            n_first.append(each.type_ids.count(0))
-            if word_cutter is not None:
-                words.append(_number_words(each, texts[row], pairs[row] if pairs else "", word_cutter))
+    for row in zip(firsts, seconds, strict=False):
+        spans, is_cut = _choose_spans((len(row[0][0]), len(row[1][0])), room, windows)
+        inputs += [template.fill(row, span, word_cutter is not None) for span in spans]
+        n_inputs.append(len(spans))
+        n_cut += is_cut
     return Inputs(
-        np.concatenate([np.zeros(0, id_dtype(tokenizer)), *ids]),
-        np.cumsum([len(each) for each in ids], dtype=np.int64),
-        np.array(n_first, np.int32),
+        np.concatenate([np.zeros(0, id_dtype(tokenizer)), *(each.ids for each in inputs)]),
+        np.cumsum([len(each.ids) for each in inputs], dtype=np.int64),
+        np.array([each.n_first for each in inputs], np.int32),
         np.cumsum(n_inputs, dtype=np.int64),
-        np.concatenate([np.zeros(0, np.int32), *words]) if word_cutter is not None else None,
+        np.concatenate([np.zeros(0, np.int32), *(each.words for each in inputs if each.words is not None)])
+        if word_cutter is not None
+        else None,
         n_cut,
     )
 
@@ -172,29 +171,82 @@ def take_rows(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
     )
 
 
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: Sequence[str] | None, block_size: int,
-    windows: Windows | None, with_words: bool,
-) -> list[Encoding]:  # fmt: skip
-    batch: Any = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+Text = tuple[Ids, NDArray[np.bool_] | None]
+"""The ids of one text, and for each whether it goes on with the word before it."""
+Spans = tuple[slice, slice]
+"""What of the first and of the second text one input has."""
+_NOTHING: Text = (np.zeros(0, np.uint16), None)
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], word_cutter: str | None) -> Iterator[Text]:
+    if word_cutter is None:
+        ids, lengths = encode_texts(tokenizer, texts)
+        for end, length in zip(np.cumsum(lengths), lengths, strict=True):
+            yield ids[end - length : end], None
+        return
+    for text, (ids, starts, words) in zip(texts, encode_with_offsets(tokenizer, texts), strict=True):
+        yield ids, find_joints(text, starts, words, word_cutter)
+
+
+def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) -> tuple[list[Spans], bool]:
+    """What of a row's two texts its inputs have, and whether something is left out.
+
+    Of two long texts each has half of the room, as tokenizers' `longest_first` has it. Windows go over the longer one.
+    """
+    first, second = lengths
+    if first + second <= room:
+        return [(slice(0, first), slice(0, second))], False
+    longer = 0 if first > second else 1
+    kept = min(lengths[1 - longer], room // 2)  # of the shorter one
+    size = room - kept
+    step = size - windows.overlap if windows else size
+    n_windows = -(-(lengths[longer] - size) // step) + 1
+    n_read = min(n_windows, windows.most if windows else 1)
+    starts = range(0, n_read * step, step)
+    spans = [(slice(start, start + size), slice(0, kept)) for start in starts]
+    is_cut = n_read < n_windows or kept < lengths[1 - longer]
+    return ([(b, a) for a, b in spans] if longer else spans), is_cut
+
+
+@dataclass(frozen=True)
+class _Template:
+    """What a tokenizer puts before, between and behind one or two texts, and how many types of tokens are 0."""
+
+    parts: tuple[Ids, Ids, Ids]
+    types: tuple[int, int, int, int, int]
+    """Of the part before, the first text, the part between, the second text, the part behind."""
+
+    def fill(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:
+        """One input."""
+        (first, joints), (second, other_joints) = texts
+        pieces = [self.parts[0], first[spans[0]], self.parts[1], second[spans[1]], self.parts[2]]
+        ids = np.concatenate(pieces).astype(first.dtype)
+        n_first = sum(len(piece) for piece, kind in zip(pieces, self.types, strict=True) if kind == 0)
+        if not with_words:
+            return Input(ids, n_first)
+        numbers = [_number_words(joints, spans[0], 0)]
+        n_words = int(numbers[0][-1]) + 1 if len(numbers[0]) else 0
+        numbers.append(_number_words(other_joints, spans[1], n_words))
+        outside = [np.full(len(part), NO_WORD, np.int32) for part in self.parts]
+        return Input(ids, n_first, np.concatenate([outside[0], numbers[0], outside[1], numbers[1], outside[2]]))
+
+
+def _find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> _Template:
+    """By asking for a text, or two, and looking at what stands around them."""
     with plain_encoding(backend_of(tokenizer)) as backend:
-        backend.enable_truncation(block_size, stride=windows.overlap if windows else 0, strategy="longest_first")
-        # The fast one leaves out offsets, which only words need.
-        return (backend.encode_batch if with_words else backend.encode_batch_fast)(batch)
+        encoding = backend.encode("a", "a") if pair else backend.encode("a")
+    sides = [encoding.sequence_ids.index(number) for number in range(1 + pair)]
+    ends = [begin + encoding.sequence_ids.count(number) for number, begin in enumerate(sides)]
+    cuts = [0, sides[0], ends[0], *((sides[1], ends[1]) if pair else (len(encoding.ids),) * 2), len(encoding.ids)]
+    ids, types = np.array(encoding.ids, id_dtype(tokenizer)), encoding.type_ids
+    kinds = [types[begin] if begin < end else 0 for begin, end in pairwise(cuts)]
+    parts = (ids[: cuts[1]], ids[cuts[2] : cuts[3]], ids[cuts[4] :])
+    return _Template(parts, (kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]))
 
 
-def _number_words(encoding: Encoding, text: str, pair: str, cutter: str) -> NDArray[np.int32]:
-    """The number of each token's word, counted through both texts; NO_WORD for the template's."""
-    sequences = np.array([NO_WORD if each is None else each for each in encoding.sequence_ids])
-    words = np.full(len(sequences), NO_WORD, np.int32)
-    n_words = 0
-    for number, source in enumerate((text, pair)):
-        places = np.flatnonzero(sequences == number)
-        if len(places):
-            starts = np.array([encoding.offsets[place][0] for place in places], np.int64)
-            numbers = np.array([encoding.word_ids[place] for place in places], np.int64)
-            joints = find_joints(source, starts, numbers, cutter)
-            joints[0] = False  # a window may begin in the middle of a word
-            words[places] = n_words + np.cumsum(~joints) - 1
-            n_words = int(words[places[-1]]) + 1
-    return words
+def _number_words(joints: NDArray[np.bool_] | None, span: slice, first: int) -> NDArray[np.int32]:
+    if joints is None:
+        return np.zeros(0, np.int32)
+    begins = ~joints[span]
+    begins[:1] = True  # a window may begin in the middle of a word
+    return (first + np.cumsum(begins) - 1).astype(np.int32)

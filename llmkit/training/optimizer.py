@@ -33,6 +33,10 @@ def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
         decayed = _by_rate(hidden + embeddings, factors, section.learning_rate, weight_decay=section.weight_decay)
         free = _by_rate(vectors, factors, section.learning_rate, weight_decay=0.0)
         return torch.optim.AdamW([*decayed, *free], **adam)
+    # AdamW first: its rate is the one that logs show as `learning_rate`.
+    rest = torch.optim.AdamW(_by_rate(embeddings + vectors, factors, section.learning_rate, weight_decay=0.0), **adam)
+    if not hidden:  # all of them are frozen
+        return rest
     muon = torch.optim.Muon(
         [
             group
@@ -43,9 +47,7 @@ def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
         momentum=section.muon_momentum,
         weight_decay=section.weight_decay,
     )
-    # AdamW first: its rate is the one that logs show as `learning_rate`.
-    rest = _by_rate(embeddings + vectors, factors, section.learning_rate, weight_decay=0.0)
-    return OptimizerPair(torch.optim.AdamW(rest, **adam), muon)
+    return OptimizerPair(rest, muon)
 
 
 def find_rate_factors(model: nn.Module, layer_decay: float) -> dict[int, float]:

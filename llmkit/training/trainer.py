@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -156,16 +157,13 @@ class LlmkitTrainer(Trainer):
         return DataLoader(
             cast(Any, self.samples),
             batch_sampler=sampler,
-            collate_fn=self._collate_step,
+            collate_fn=partial(collate_step, self.objective, self.plan.batches),
             # Its own generator: a loader draws a seed when it starts, which must not move the model's dropout.
             generator=torch.Generator().manual_seed(self.args.seed),
             num_workers=self.train_section.num_workers,
             pin_memory=self.args.device.type == "cuda",
             worker_init_fn=leave_signals_to_the_parent,
         )
-
-    def _collate_step(self, samples: Sequence[Any]) -> list[Batch]:
-        return [self.objective.collate(part) for part in self.plan.batches.cut(samples, self.objective.length)]
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[list[Batch]], num_batches: int, device: torch.device
@@ -333,6 +331,11 @@ class LlmkitTrainer(Trainer):
         best = self.progress.best_step
         prune_checkpoints(self.run.checkpoints, {best} if best is not None else set())
         self._window.pause(time.perf_counter() - paused)
+
+
+def collate_step(objective: Objective, batches: BatchPlan, samples: Sequence[Any]) -> list[Batch]:
+    """The micro-batches of one optimizer step on one rank."""
+    return [objective.collate(part) for part in batches.cut(samples, objective.length)]
 
 
 def build_arguments(run: RunFolder, train: Train, optim: Optim, plan: Plan) -> TrainingArguments:

@@ -15,7 +15,7 @@ from llmkit.config.optim import Optim
 from llmkit.training.batches import BatchPlan
 from llmkit.training.optimizer import build_optimizer
 from llmkit.training.speed import autocast
-from llmkit.training.trainer import Objective
+from llmkit.training.trainer import Objective, collate_step
 
 WARMUP_STEPS = 5
 LEAST_STEPS = 4
@@ -66,8 +66,7 @@ def _step(
     model: PreTrainedModel, objective: Objective, samples: Any, optimizer: torch.optim.Optimizer,
     batches: BatchPlan, precision: str, device: torch.device, step: int, max_grad_norm: float,
 ) -> None:  # fmt: skip
-    for part in batches.cut([samples[number] for number in batches.numbers(step, 0)], objective.length):
-        batch = objective.collate(part)
+    for batch in collate_step(objective, batches, [samples[number] for number in batches.numbers(step, 0)]):
         with autocast(precision, device):
             sums = objective.sum_losses(model, {name: tensor.to(device) for name, tensor in batch.items()})
         torch.stack(list(sums.values())).sum().mul(1e-3).backward()

@@ -122,6 +122,46 @@ def test_dumped_recipe_loads_as_the_same_recipe(tmp_path: Path) -> None:
     assert set(yaml.safe_load(dump_recipe(recipe))) >= {"prepare", "model", "optim", "train"}
 
 
+def test_task_brings_the_defaults_of_fine_tuning_and_what_is_said_beats_them(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, "task: cls\noptim: {weight_decay: 0.3}\ntrain:\nmodel: {}\n"))
+    assert (recipe.optim.learning_rate, recipe.optim.schedule, recipe.optim.warmup_steps) == (None, "linear", 0.1)
+    assert (recipe.optim.weight_decay, recipe.optim.adam_beta2) == (0.3, 0.999)
+    assert (recipe.model.dropout, recipe.train.block_size, recipe.train.sample_prompt) == (0.1, 512, None)
+    given = load_recipe(None, ["optim.learning_rate=1e-4", "train.block_size=64"], task="cls")
+    assert (given.optim.learning_rate, given.train.block_size, given.optim.schedule) == (1e-4, 64, "linear")
+    plain = load_recipe(None)
+    assert (plain.task, plain.optim.learning_rate, plain.train.block_size) == (None, 1e-3, 256)
+    assert plain.optim.schedule == "cosine"
+
+
+def test_recipe_of_a_task_is_dumped_with_its_defaults(tmp_path: Path) -> None:
+    recipe = load_recipe(None, ["cls.class_weights={a: 2}", "cls.freeze=2"], task="cls")
+    assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
+
+
+def test_recipe_of_a_language_model_can_have_a_task(tmp_path: Path) -> None:
+    path = write(tmp_path, "objective: mlm\n")
+    recipe = load_recipe(path, task="cls")
+    assert (recipe.task, recipe.model.family, recipe.optim.learning_rate) == ("cls", "bert", None)
+
+
+def test_rate_by_the_width_is_for_fine_tuning_alone(tmp_path: Path) -> None:
+    [(what, _, _)] = errors_of(tmp_path, "optim: {learning_rate: null}\n")
+    assert "optim.learning_rate must be a number" in what
+    assert load_recipe(None, ["optim.learning_rate=null"], task="cls").optim.learning_rate is None
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["cls.validation=1"], ["cls.validation=0.6", "cls.test=0.4"], ["cls.focal_gamma=-1"], ["cls.augment.mask=1"],
+        ["cls.freeze=all"], ["cls.labels=regression", "cls.class_weights=balanced"],
+    ],
+)  # fmt: skip
+def test_what_a_classifier_cannot_learn_by_is_refused(tmp_path: Path, overrides: list[str]) -> None:
+    assert errors_of(tmp_path, "task: cls\n", *overrides)
+
+
 def test_names_that_everybody_uses_exist() -> None:
     names = set(list_fields())
     promised = {"model.family", "model.size", "prepare.tokenizer.kind", "prepare.tokenizer.vocab_size"}

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from tiny import make_gpt2
+from tiny import make_bert, make_gpt2
+from transformers import BertForSequenceClassification, GPT2ForSequenceClassification, PreTrainedModel
 
 from llmkit.config.optim import Optim
-from llmkit.training.optimizer import build_optimizer, group_weights, learning_rate_factor
+from llmkit.models.layers import freeze_layers
+from llmkit.training.optimizer import build_optimizer, find_rate_factors, group_weights, learning_rate_factor
 
 
 def test_muon_gets_the_hidden_matrices_and_nothing_else() -> None:
@@ -84,3 +86,43 @@ def test_schedules_have_their_shapes() -> None:
     wsd = rates(schedule="wsd", warmup_steps=0, decay_steps=0.2)
     assert wsd[:80] == [1.0] * 80
     assert wsd[90] == pytest.approx(0.5)
+
+
+def make_classifier(family: str) -> PreTrainedModel:
+    if family == "bert":
+        return make_bert(BertForSequenceClassification, num_labels=2)
+    return GPT2ForSequenceClassification(make_gpt2().config)
+
+
+EXPONENTS = {
+    "bert": {"bert.embeddings": 3, "bert.encoder.layer.0": 2, "bert.encoder.layer.1": 1, "": 0},
+    "gpt2": {"transformer.wte": 3, "transformer.wpe": 3, "transformer.h.0": 2, "transformer.h.1": 1, "": 0},
+}
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_each_layer_learns_slower_than_the_one_above_it(family: str, name: str) -> None:
+    model = make_classifier(family)
+    factors = find_rate_factors(model, 0.5)
+    section = Optim.model_validate({"name": name, "learning_rate": 1e-3, "muon_learning_rate": 1.0, "layer_decay": 0.5})
+    groups = build_optimizer(model, section).param_groups
+    rates = {id(weight): group["lr"] for group in groups for weight in group["params"]}
+    plain = build_optimizer(model, section.model_copy(update={"layer_decay": 1.0})).param_groups
+    undecayed = {id(weight): group["lr"] for group in plain for weight in group["params"]}
+    for path, weight in model.named_parameters():
+        exponent = next(n for start, n in EXPONENTS[family].items() if path.startswith(start))
+        assert factors[id(weight)] == 0.5**exponent, path
+        assert rates[id(weight)] == pytest.approx(undecayed[id(weight)] * 0.5**exponent), path
+    assert groups[0]["lr"] == 1e-3  # the one that logs show
+    assert len(plain) < len(groups)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_frozen_encoder_leaves_an_optimizer_of_the_head(family: str, name: str) -> None:
+    model = make_classifier(family)
+    freeze_layers(model, "encoder")
+    groups = build_optimizer(model, Optim.model_validate({"name": name})).param_groups
+    trained = {id(weight) for group in groups for weight in group["params"]}
+    assert trained == {id(weight) for weight in model.parameters() if weight.requires_grad}

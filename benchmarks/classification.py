@@ -1,0 +1,171 @@
+"""Fine-tuning an encoder on sentences: run_glue.py's way, the best that Trainer's flags give, and ours, in turn.
+
+    python benchmarks/classification.py --model MINILM --train train.tsv --test test.tsv --json speed.json
+    python benchmarks/classification.py --model MINILM --train train.tsv --test test.tsv --accuracy --seeds 3
+
+`glue` is what transformers' run_glue.py does: `Trainer` in fp32, every text padded to 128 tokens. `flags` is Trainer
+with dynamic padding, length groups and bf16. `ours` is `llmkit finetune-cls`. Model, rows, batch, rate, schedule, decay
+and epochs are the same; Trainer keeps the model's own dropout, ours has llmkit's. Rows a second are those of the steps
+50 to 100, which for both ways of grouping are one whole chunk of rows sorted by length; of `glue`, whose steps are all
+alike, steps 3 to 13. Medians over the rounds. `--accuracy` trains to the end instead, on `--epochs` epochs, and scores
+the test file. Files are .tsv with a header and the columns label and text. Run it on an idle machine.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+BATCH, LONGEST, RATE = 32, 128, 1e-4
+STEPS = {"glue": (3, 13), "flags": (50, 100), "ours": (50, 100)}
+"""Between which optimizer steps the clock runs."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="a BERT's folder, such as MiniLM's")
+    parser.add_argument("--train", type=Path, required=True)
+    parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--ways", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--accuracy", action="store_true", help="train to the end and score the test file")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--only", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps((run_ours if options.only == "ours" else run_trainer)(options)))
+        return
+    rounds = range(options.seeds if options.accuracy else options.rounds)
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in options.ways}
+    for number in rounds:
+        for way in options.ways:  # in turn, each in a process of its own
+            found[way].append(measure(way, number))
+            print(f"{number} {way}: {found[way][-1]}", flush=True)
+    if options.accuracy:
+        show_accuracies(found)
+    else:
+        show_speeds(found)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2))
+
+
+def measure(way: str, seed: int) -> dict[str, float]:
+    """One run in a new process."""
+    command = [sys.executable, "-W", "ignore", *sys.argv, "--only", way, "--seed", str(seed)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def show_speeds(found: dict[str, list[dict[str, float]]]) -> None:
+    """Medians, and how many times the others ours is."""
+    speeds = {way: statistics.median(run["rows_per_second"] for run in runs) for way, runs in found.items()}
+    for way, speed in speeds.items():
+        ratio = f"  ours is {speeds['ours'] / speed:.2f} times that" if "ours" in speeds and way != "ours" else ""
+        print(f"{way:<6} {speed:>8.1f} rows/s{ratio}")
+
+
+def show_accuracies(found: dict[str, list[dict[str, float]]]) -> None:
+    """Mean and spread over the seeds."""
+    for way, runs in found.items():
+        values = [run["accuracy"] for run in runs]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        seconds = statistics.median(run["seconds"] for run in runs)
+        print(f"{way:<6} {statistics.fmean(values):.2%} +- {spread:.2%}  {values}  {seconds:.0f} s")
+
+
+def run_trainer(options: argparse.Namespace) -> dict[str, float]:
+    """Plain Trainer, with or without what its flags offer."""
+    import datasets
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+        default_data_collator,
+    )
+
+    way, accuracy = options.only, options.accuracy
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    train, names = read_rows(options.train, [])
+    test, _ = read_rows(options.test, names)
+    padding: Any = "max_length" if way == "glue" else False
+
+    def encode(rows: list[dict[str, Any]]) -> Any:
+        texts = tokenizer([row["text"] for row in rows], truncation=True, max_length=LONGEST, padding=padding)
+        return datasets.Dataset.from_dict({**texts, "label": [row["label"] for row in rows]})
+
+    model = AutoModelForSequenceClassification.from_pretrained(options.model, num_labels=len(names))
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *arguments: object, **more: object) -> None:
+            ends.append(time.perf_counter())
+
+    fast: dict[str, Any] = {"bf16": True, "train_sampling_strategy": "group_by_length"} if way == "flags" else {}
+    first, last = STEPS[way]
+    length: dict[str, Any] = {"num_train_epochs": options.epochs} if accuracy else {"max_steps": last}
+    with tempfile.TemporaryDirectory() as out:
+        arguments = TrainingArguments(
+            out, per_device_train_batch_size=BATCH, per_device_eval_batch_size=64, learning_rate=RATE,
+            weight_decay=0.01, lr_scheduler_type="linear", warmup_steps=0.1, seed=options.seed, use_cpu=True,
+            report_to=[], save_strategy="no", disable_tqdm=True, **length, **fast,
+        )  # fmt: skip
+        trainer = Trainer(
+            model, arguments, train_dataset=encode(train), eval_dataset=encode(test),
+            data_collator=default_data_collator if way == "glue" else DataCollatorWithPadding(tokenizer),
+            compute_metrics=lambda found: {"accuracy": float((found[0].argmax(-1) == found[1]).mean())},
+            callbacks=[Clock()],
+        )  # fmt: skip
+        started = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - started
+        if accuracy:
+            return {"accuracy": trainer.evaluate()["eval_accuracy"], "seconds": seconds}
+    return {"rows_per_second": BATCH * (last - first) / (ends[last - 1] - ends[first - 1])}
+
+
+def run_ours(options: argparse.Namespace) -> dict[str, float]:
+    """`llmkit finetune-cls`; its speed is that of its log."""
+    from llmkit.config.loading import load_recipe
+    from llmkit.pipelines.finetune import finetune
+
+    accuracy, (first, last) = options.accuracy, STEPS["ours"]
+    length = [f"train.epochs={options.epochs}"] if accuracy else [f"train.max_steps={last + 1}", "train.log_steps=10"]
+    overrides = [
+        f"train.block_size={LONGEST}", f"train.global_batch_size={BATCH}", f"optim.learning_rate={RATE}",
+        f"train.seed={options.seed}", "cls.validation=0", *length,
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as out:
+        run = Path(out) / "run"
+        metrics = finetune(
+            load_recipe(None, overrides, task="cls"), out=run, model=str(options.model),
+            files={"train": str(options.train), "test": str(options.test)},
+        )  # fmt: skip
+        records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    if accuracy:
+        return {"accuracy": metrics["test"]["accuracy"], "seconds": metrics["training"]["seconds"]}
+    seconds = {record["step"]: record["seconds"] for record in records if record["kind"] == "train"}
+    return {"rows_per_second": BATCH * (last - first) / (seconds[last] - seconds[first])}
+
+
+def read_rows(path: Path, names: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows with the ids of their labels, and the labels' names: those given, or all in order."""
+    _, *lines = path.read_text(encoding="utf-8").splitlines()
+    cells = [line.split("\t") for line in lines]
+    names = names or sorted({label for label, _ in cells})
+    return [{"label": names.index(label), "text": text} for label, text in cells], names
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""A head for labels on any model: kept where the labels are the same, else new, and the encoder as it was."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import make_bert, make_gpt2
+from transformers import (
+    AutoConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    PreTrainedModel,
+    ViTConfig,
+)
+
+from llmkit.errors import ModelError, UsageError
+from llmkit.models.classifier import (
+    build_classifier,
+    check_can_classify,
+    kind_of,
+    labels_of,
+    open_classifier,
+    read_config,
+    start_classifier,
+)
+
+LABELS = {"ham": 0, "spam": 1, "eggs": 2}
+HEADS = {"bert": "classifier.weight", "gpt2": "score.weight"}
+
+
+def start(path: Path, labels: dict[str, int] = LABELS, kind: str = "single", seed: int = 0) -> PreTrainedModel:
+    return start_classifier(str(path), kind, labels, seed)[0]
+
+
+@pytest.fixture(params=["bert", "gpt2"])
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def language_model(tmp_path: Path, family: str) -> Path:
+    model = make_bert(BertForMaskedLM, seed=5) if family == "bert" else make_gpt2(seed=5)
+    model.save_pretrained(tmp_path / "lm")
+    return tmp_path / "lm"
+
+
+@pytest.fixture
+def classifier(tmp_path: Path, language_model: Path) -> Path:
+    """Saved after its head was made from seed 3."""
+    start(language_model, seed=3).save_pretrained(tmp_path / "classifier")
+    return tmp_path / "classifier"
+
+
+def is_same(left: PreTrainedModel, right: PreTrainedModel, name: str) -> bool:
+    return torch.equal(left.state_dict()[name], right.state_dict()[name])
+
+
+def assert_same_encoder(model: PreTrainedModel, path: Path) -> None:
+    saved = load_file(path / "model.safetensors")
+    shared = [name for name in saved if name in model.state_dict() and name.startswith(model.base_model_prefix)]
+    assert len(shared) > 20
+    for name in shared:
+        assert torch.equal(model.state_dict()[name], saved[name]), name
+
+
+def test_encoder_has_the_weights_of_the_model(family: str, language_model: Path) -> None:
+    model, notes = start_classifier(str(language_model), "single", LABELS, 0)
+    assert_same_encoder(model, language_model)
+    assert notes == [f"the head is new: {'bert.pooler.dense, classifier' if family == 'bert' else 'score'}"]
+    assert model.dtype == torch.float32
+    assert (model.config.label2id, model.config.id2label) == (LABELS, {0: "ham", 1: "spam", 2: "eggs"})
+    assert model.config.problem_type == "single_label_classification"
+
+
+def test_pooler_of_a_model_that_has_one_goes_on(tmp_path: Path) -> None:
+    make_bert(BertForPreTraining, seed=5).save_pretrained(tmp_path)
+    model, notes = start_classifier(str(tmp_path), "single", LABELS, 0)
+    assert notes == ["the head is new: classifier"]
+    saved = load_file(tmp_path / "model.safetensors")
+    assert torch.equal(model.bert.pooler.dense.weight, saved["bert.pooler.dense.weight"])
+
+
+def test_seed_alone_decides_what_is_new(family: str, language_model: Path) -> None:
+    torch.manual_seed(99)
+    first = start(language_model, seed=1)
+    torch.manual_seed(7)
+    assert is_same(first, start(language_model, seed=1), HEADS[family])
+    other = start(language_model, seed=2)
+    new = [HEADS[family], *(["bert.pooler.dense.weight"] if family == "bert" else [])]
+    assert not any(is_same(first, other, name) for name in new)
+    for name in first.state_dict():
+        assert name in new or is_same(first, other, name)
+
+
+def test_head_of_the_same_label_map_goes_on(family: str, classifier: Path) -> None:
+    saved = open_classifier(str(classifier))
+    model, notes = start_classifier(str(classifier), "single", LABELS, 0)
+    assert notes == ["the model's own head goes on: it has the same labels"]
+    for name in saved.state_dict():
+        assert is_same(model, saved, name)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        ({"ham": 0, "spam": 1, "beans": 2}, "single"),
+        ({"eggs": 0, "spam": 1, "ham": 2}, "single"),
+        ({"ham": 0, "spam": 1}, "single"),
+        ({"ham": 0, "spam": 1, "eggs": 2, "beans": 3}, "single"),
+        (LABELS, "multiple"),
+        ({"score": 0}, "regression"),
+    ],
+)
+def test_head_of_other_labels_is_new_though_it_may_have_the_size(
+    family: str, classifier: Path, labels: dict[str, int], kind: str
+) -> None:
+    model, notes = start_classifier(str(classifier), kind, labels, 0)
+    assert notes == [f"the head is new: {HEADS[family].split('.')[0]}"]
+    head, old = model.state_dict()[HEADS[family]], load_file(classifier / "model.safetensors")[HEADS[family]]
+    assert len(head) == len(labels)
+    assert not set(head.flatten().tolist()) & set(old.flatten().tolist())
+    assert_same_encoder(model, classifier)
+    assert (kind_of(model.config), labels_of(model.config)) == (kind, list(labels))
+
+
+def test_random_weights_keep_the_shape_alone(family: str, classifier: Path) -> None:
+    model, notes = start_classifier(str(classifier), "single", LABELS, 0, random_weights=True)
+    assert "all weights are new" in notes[0]
+    saved = open_classifier(str(classifier))
+    assert [weight.shape for weight in model.parameters()] == [weight.shape for weight in saved.parameters()]
+    assert not any(is_same(model, saved, name) for name, weight in model.named_parameters() if weight.ndim > 1)
+
+
+def test_missing_weights_of_the_encoder_are_an_error(family: str, language_model: Path) -> None:
+    weights = load_file(language_model / "model.safetensors")
+    lost = next(name for name in weights if ".1." in name and name.endswith("weight"))
+    del weights[lost]
+    save_file(weights, language_model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=f"weights of the encoder are missing.*{lost}"):
+        start(language_model)
+
+
+def test_language_model_is_not_opened_as_a_classifier(language_model: Path) -> None:
+    with pytest.raises(ModelError, match="finetune-cls"):
+        open_classifier(str(language_model))
+
+
+def test_saved_classifier_opens_as_it_was(family: str, classifier: Path) -> None:
+    model = open_classifier(str(classifier))
+    assert not model.training
+    assert (kind_of(model.config), labels_of(model.config)) == ("single", list(LABELS))
+    assert is_same(model, start(classifier.parent / "lm", seed=3), HEADS[family])
+
+
+def test_built_classifier_takes_a_checkpoints_weights(classifier: Path) -> None:
+    model = build_classifier(AutoConfig.from_pretrained(classifier))
+    model.load_state_dict(load_file(classifier / "model.safetensors"))
+    assert_same_encoder(model, classifier)
+
+
+@pytest.mark.parametrize("kind", ["single", "multiple", "regression"])
+def test_kind_and_labels_survive_saving(tmp_path: Path, kind: str) -> None:
+    make_bert(BertForMaskedLM).save_pretrained(tmp_path / "lm")
+    labels = {"length": 0} if kind == "regression" else {str(number): number for number in range(12)}
+    start(tmp_path / "lm", labels, kind).save_pretrained(tmp_path / "model")
+    config = read_config(str(tmp_path / "model"))
+    assert (kind_of(config), labels_of(config)) == (kind, list(labels))  # 10 behind 9, not behind 1
+
+
+def test_classifier_of_somebody_else_is_of_one_label_a_text() -> None:
+    model = make_bert(BertForSequenceClassification, num_labels=2)
+    assert model.config.problem_type is None
+    assert (kind_of(model.config), labels_of(model.config)) == ("single", ["LABEL_0", "LABEL_1"])
+
+
+def test_architecture_without_a_head_for_labels_is_refused() -> None:
+    check_can_classify(make_gpt2().config, "here")
+    with pytest.raises(UsageError, match="no classifier of type vit"):
+        check_can_classify(ViTConfig(), "here")

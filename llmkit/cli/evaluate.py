@@ -16,6 +16,7 @@ from llmkit.cli.options import (
     TextOption,
     UnseenOption,
     column_overrides,
+    overrides_for_file,
     own_recipe,
 )
 
@@ -46,7 +47,7 @@ def eval_command(
     from llmkit.cli.output import show_json, show_metrics
     from llmkit.config.loading import load_recipe
 
-    overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
+    overrides = overrides_for_file(recipe, set_, column_overrides(text, pair, label, unseen_labels, skip_bad))
     overrides += [f"evaluate.split={split}"] if split else []
     overrides += [f"evaluate.stride={stride}"] if stride is not None else []
     config = load_recipe(own_recipe(model, recipe), overrides)

@@ -55,7 +55,10 @@ def finetune_command(
     """Fine-tune by the recipe's `task`."""
     overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
     files = {"train": data, "validation": validation, "test": test}
-    _finetune(None, recipe, files, out, model, overrides, folds, seeds, show_samples, resume, overwrite, dry_run, json)
+    _finetune(
+        None, recipe, files, out, model, overrides, folds, seeds,
+        show_samples=show_samples, resume=resume, overwrite=overwrite, dry_run=dry_run, json=json,
+    )  # fmt: skip
 
 
 def finetune_cls_command(
@@ -86,12 +89,15 @@ def finetune_cls_command(
     """
     overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
     files = {"train": data, "validation": validation, "test": test}
-    _finetune("cls", recipe, files, out, model, overrides, folds, seeds, show_samples, resume, overwrite, dry_run, json)
+    _finetune(
+        "cls", recipe, files, out, model, overrides, folds, seeds,
+        show_samples=show_samples, resume=resume, overwrite=overwrite, dry_run=dry_run, json=json,
+    )  # fmt: skip
 
 
 def _finetune(
     task: str | None, recipe: Path | None, files: dict[str, str | None], out: Path, model: str | None,
-    overrides: list[str], folds: int | None, seeds: int, show_samples: bool, resume: bool, overwrite: bool,
+    overrides: list[str], folds: int | None, seeds: int, *, show_samples: bool, resume: bool, overwrite: bool,
     dry_run: bool, json: bool,
 ) -> None:  # fmt: skip
     from llmkit.cli.output import echo, show_json, show_metrics

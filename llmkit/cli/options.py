@@ -46,6 +46,15 @@ def column_overrides(
     return [*overrides, "prepare.read.skip_bad=true"] if skip_bad else overrides
 
 
+FORGET_COLUMNS = ("cls.text=null", "cls.pair=null", "cls.label=null", "cls.header=auto", "cls.separator=null")
+"""What a run's own recipe says of its train file does not hold for another one; config.json knows the names."""
+
+
+def overrides_for_file(recipe: Path | None, set_: list[str] | None, columns: list[str]) -> list[str]:
+    """What is typed, on top of a given recipe, or of the run's own without its columns."""
+    return [*(FORGET_COLUMNS if recipe is None else ()), *(set_ or []), *columns]
+
+
 def quote(text: str) -> str:
     """Text that YAML reads as text, whatever it looks like: a column may be called 1 or yes."""
     return "'" + text.replace("'", "''") + "'"

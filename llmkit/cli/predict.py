@@ -16,6 +16,7 @@ from llmkit.cli.options import (
     SkipBadOption,
     TextOption,
     column_overrides,
+    overrides_for_file,
     own_recipe,
 )
 
@@ -43,7 +44,7 @@ def predict_command(
     from llmkit.cli.output import echo, show_json, show_line
     from llmkit.config.loading import load_recipe
 
-    overrides = [*(set_ or []), *column_overrides(text, pair, None, None, skip_bad)]
+    overrides = overrides_for_file(recipe, set_, column_overrides(text, pair, None, None, skip_bad))
     config = load_recipe(own_recipe(model, recipe), overrides)
     from llmkit.pipelines.predict import predict  # torch loads here, so --help stays instant
 

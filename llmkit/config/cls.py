@@ -1,10 +1,13 @@
 """What a classifier learns from labelled rows, and how. Nothing about the network's shape or the optimizer."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from llmkit.config.section import Section
+
+LabelName = Annotated[str, BeforeValidator(lambda key: str(key) if type(key) in (int, float) else key)]
+"""YAML reads the label 0 as a number."""
 
 
 class Augment(Section):
@@ -47,7 +50,7 @@ class Cls(Section):
     window_overlap: int = Field(default=32, ge=0, description="Tokens that two neighbouring windows share.")
     max_windows: int = Field(default=16, ge=1, description="Of one text; what lies behind them is cut off.")
 
-    class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
+    class_weights: Literal["none", "balanced"] | dict[LabelName, PositiveFloat] = Field(
         default="none", description="balanced: rows / (labels * rows with this label); or a weight for each label."
     )
     focal_gamma: float = Field(default=0.0, ge=0, description="Focal loss (Lin et al. 2017): less of what is easy.")

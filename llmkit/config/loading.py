@@ -117,7 +117,7 @@ def _apply_override(values: dict[str, Any], override: str, places: dict[Key, str
 
 def _parse_value(text: str) -> Any:
     """A value as YAML; but `ROMEO:` on a command line is text and no mapping, and a sign such as | is itself."""
-    if text.strip() in ("", "|", ">", "#", "-", "!"):  # to YAML they begin something that never comes
+    if text.strip() in ("", "|", ">", "#", "-", "!", "~"):  # to YAML they begin something that never comes
         return text
     try:
         value = yaml.safe_load(text)

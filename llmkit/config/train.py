@@ -28,7 +28,7 @@ class Train(Section):
     eval_steps: int | None = Field(default=None, ge=1, description="Default: ten times in a run.")
     save_steps: int | None = Field(default=None, ge=1, description="Default: at every evaluation.")
     max_eval_blocks: int = Field(
-        default=512, ge=1, description="Held-out blocks scored at each evaluation; the final one scores all."
+        default=512, ge=1, description="Held-out blocks, or rows, scored at each evaluation; the final one scores all."
     )
     early_stopping: int | None = Field(
         default=None, ge=1, description="Stop after so many evaluations without a better held-out figure."

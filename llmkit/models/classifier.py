@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from llmkit.errors import ModelError, UsageError
 from llmkit.models.layers import is_head
-from llmkit.models.loading import ask_hub_once, explain_failure
+from llmkit.models.loading import ask_hub_once, explain_failure, longest_context
 from llmkit.text.labelled import Kind
 
 PROBLEM_TYPES = {
@@ -97,7 +97,9 @@ def start_classifier(
         ModelError: weights of the encoder are missing; otherwise as models/loading.py.
     """
     config = read_config(name)
-    keeps_head = config.label2id == dict(label2id) and kind_of(config) == kind and _is_classifier(config)
+    # Numbers are learned in deviations of the train file, which another file does not share.
+    keeps_head = kind != "regression" and kind_of(config) == kind and _is_classifier(config)
+    keeps_head = keeps_head and config.label2id == dict(label2id)
     config.num_labels = len(label2id)
     config.label2id, config.id2label = dict(label2id), {number: label for label, number in label2id.items()}
     config.problem_type = PROBLEM_TYPES[kind]  # type: ignore[assignment]
@@ -125,6 +127,12 @@ def start_classifier(
     model.load_state_dict({key: state[key] for key in new}, strict=False)
     notes = [f"the head is new: {', '.join(sorted({key.rpartition('.')[0] for key in new}))}"] if new else []
     return model, notes or ["the model's own head goes on: it has the same labels"]
+
+
+def count_positions(config: PreTrainedConfig) -> int | None:
+    """How many tokens a model of this configuration can read at once; None where it has no limit."""
+    with torch.device("meta"):  # its shape, without its weights
+        return longest_context(build_classifier(config))
 
 
 def build_classifier(config: PreTrainedConfig) -> PreTrainedModel:

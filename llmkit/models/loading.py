@@ -146,7 +146,10 @@ def embedding_rows(model: PreTrainedModel) -> int:
 
 
 def longest_context(model: PreTrainedModel) -> int | None:
-    """How many positions the model has; None where it has no limit."""
+    """How many positions the model has for tokens; None where it has no limit."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            return module.num_embeddings - module.padding_idx - 1  # RoBERTa counts from behind the padding's
     positions = getattr(model.config, "max_position_embeddings", None)
     return None if positions is None else int(positions)
 

@@ -8,8 +8,8 @@ import importlib.util
 from typing import Any, cast
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from llmkit.errors import EnvironmentFault, UsageError
 from llmkit.models.layers import is_head
@@ -58,4 +58,4 @@ def merge_lora(model: PreTrainedModel) -> None:
 
 def _is_transposed(model: PreTrainedModel) -> bool:
     """GPT-2 keeps its matrices in Conv1D, inputs first."""
-    return any(type(module).__name__ == "Conv1D" for module in model.modules() if isinstance(module, nn.Module))
+    return any(isinstance(module, Conv1D) for module in model.modules())

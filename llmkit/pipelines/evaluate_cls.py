@@ -13,13 +13,13 @@ from llmkit.evaluation.label_metrics import measure
 from llmkit.files import read_json
 from llmkit.pipelines.finetune import origin_files
 from llmkit.pipelines.labelled_data import load_labelled, to_array
+from llmkit.pipelines.labelled_file import open_labelled
 from llmkit.pipelines.mistakes import Mistakes
 from llmkit.pipelines.progress import RowLine
-from llmkit.pipelines.row_reading import describe_left_out
-from llmkit.pipelines.row_scoring import RowScorer, open_scorer
+from llmkit.pipelines.row_scoring import RowScorer, describe_method, open_scorer
 from llmkit.runs.folder import RunFolder
-from llmkit.text.labelled import LabelledRow, Strangers, read_labelled, to_ids
-from llmkit.text.rows import open_rows
+from llmkit.text.labelled import LabelledRow
+from llmkit.tokens.labelled import Inputs
 
 
 def evaluate_classifier(
@@ -55,48 +55,44 @@ class _Scored:
         self.scorer = scorer
         self.labels: list[Any] = []
         self.outputs: list[Any] = []
-        self.n_cut = 0
+        self.n_truncated, self.n_windows = 0, 0
+        self.chosen_on = False
         self.mistakes = Mistakes(scorer.kind, scorer.names, scorer.thresholds, scorer.tokenizer)
         self.show_samples = show_samples
 
     def add_file(self, recipe: Recipe, path: str) -> None:
         """All rows of a file."""
-        scorer, section = self.scorer, recipe.cls
+        scorer = self.scorer
         label2id = {name: number for number, name in enumerate(scorer.names)}
-        wanted = [name for name in (section.text, section.pair, section.label, scorer.format.label) if name]
-        with open_rows(path, recipe.prepare.read, header=section.header, wanted=wanted) as rows:
-            columns = scorer.format.find_columns(
-                rows, need_label=True, text=section.text, pair=section.pair, label=section.label
-            )
-            row_format = scorer.format.with_columns(columns)
-            say(row_format.describe(rows))
-            separator = section.separator or scorer.format.separator
-            labelled: Iterable[LabelledRow] = read_labelled(rows, columns, scorer.kind, separator)
-            strangers = Strangers()
-            if scorer.kind != "regression":
-                unseen = section.unseen_labels
-                known = to_ids(labelled, label2id, path, unseen=unseen, unit=rows.unit, strangers=strangers)
-                labelled = (row for row, _ in known)
-            self._add_rows(labelled, label2id)
-            n_skipped = sum(rows.source.skipped.values())
-        notes = describe_left_out(strangers.rows.n, path, "with labels that training never saw")
-        notes += describe_left_out(n_skipped, path, "that cannot be read")
+        how: tuple[Any, ...] = (path, recipe.cls, recipe.prepare.read, scorer.format, label2id)
+        if path != "-" and not path.startswith("hf:"):
+            with open_labelled(*how) as file:  # what is wrong with its labels is said before hours of scoring
+                for _ in file:
+                    pass
+        with open_labelled(*how) as file:
+            say(file.format.describe(file.rows))
+            self._add_rows(scorer.with_format(file.format), file, label2id)
+            notes = file.describe_left_out()
         if not self.labels:
             raise DataError("no row can be scored", where=path, hint="its labels must be those of the train file")
         n_rows = sum(map(len, self.labels))
-        for note in [*notes, *row_format.describe_cut(self.n_cut, n_rows, path)]:
+        for note in [*notes, *file.format.describe_cut(self.n_truncated, n_rows, path)]:
             say(note)
 
-    def _add_rows(self, labelled: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:
+    def _add_rows(self, scorer: RowScorer, rows: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:
         with RowLine() as line:
-            for chunk, inputs, outputs in self.scorer.score(labelled):
-                labels = to_array([row.label for row in chunk if row.label is not None], label2id, self.scorer.kind)
-                self.labels.append(labels)
-                self.outputs.append(outputs)
-                self.n_cut += inputs.n_cut
-                if self.show_samples:
-                    self.mistakes.add(labels, outputs, inputs, np.array([row.line for row in chunk]))
+            for chunk, inputs, outputs in scorer.score(rows):
+                labels = to_array([row.label for row in chunk if row.label is not None], label2id, scorer.kind)
+                self._add(labels, outputs, inputs, np.array([row.line for row in chunk]))
                 line.add(len(chunk))
+
+    def _add(self, labels: Any, outputs: Any, inputs: Inputs, lines: Any) -> None:
+        self.labels.append(labels)
+        self.outputs.append(outputs)
+        self.n_truncated += inputs.n_cut
+        self.n_windows += len(inputs.ends)
+        if self.show_samples:
+            self.mistakes.add(labels, outputs, inputs, lines)
 
     def add_own_rows(self, recipe: Recipe, run: RunFolder) -> str:
         """The rows that the run held out, found again by their hashes; the name of their file."""
@@ -119,10 +115,8 @@ class _Scored:
             hint = f"it has {', '.join(labelled.splits)}; --split names one, --data another file"
             raise UsageError(f"the run has no {split} rows", where="evaluate.split", hint=hint)
         part = labelled.splits[split]
-        outputs = scorer.score_inputs(part.inputs)
-        self.labels, self.outputs = [part.labels], [outputs]
-        if self.show_samples:
-            self.mistakes.add(part.labels, outputs, part.inputs, part.lines)
+        self._add(part.labels, scorer.score_inputs(part.inputs), part.inputs, part.lines)
+        self.chosen_on = split == "validation"
         return Path(part.path).name
 
     def measure(self, name: str) -> dict[str, Any]:
@@ -132,5 +126,5 @@ class _Scored:
         metrics = measure(scorer.kind, labels, outputs, scorer.names, scorer.thresholds, seed=settings.seed)
         if self.show_samples:
             metrics["mistakes"] = self.mistakes.worst()
-        how = {"data": name, "precision": settings.precision}
-        return metrics | {"n_truncated": self.n_cut, "method": how | metrics.pop("method", {})}
+        metrics |= {"n_truncated": self.n_truncated, "n_windows": self.n_windows}
+        return metrics | {"method": describe_method(name, settings, self.chosen_on, metrics)}

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from llmkit.config.recipe import Recipe
 from llmkit.errors import UsageError, say
 from llmkit.files import read_json
-from llmkit.models.classifier import check_can_classify, read_config, start_classifier
+from llmkit.models.classifier import check_can_classify, count_positions, read_config, start_classifier
 from llmkit.models.loading import check_vocabulary, resolve_model
 from llmkit.models.lora import require_peft
 from llmkit.pipelines.finetune_cls import ClassifyTask
@@ -52,30 +52,11 @@ def finetune(
     check_run(out, resume=resume, overwrite=overwrite)
     if resume:
         model, files = recall(RunFolder(out), model, files)
-    if "train" not in files:
-        raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
-    if files["train"] == "-":
-        hint = "write it to a file first: the rows are read again by --resume and eval"
-        raise UsageError("training cannot read from stdin", where="--data", hint=hint)
-    if (folder := Path(files["train"])).is_dir() and (folder / "manifest.json").is_file():
-        hint = "give a table of texts and labels; llmkit pretrain takes prepared folders"
-        raise UsageError(f"{files['train']!r} is a prepared folder", where="--data", hint=hint)
-    if model is None:
-        hint = "give a run of pretrain-mlm or pretrain-clm, a model folder, or a hub name"
-        raise UsageError("there is no model to fine-tune", where="--model", hint=hint)
-    if recipe.cls.lora_rank:
-        require_peft()
-    path = resolve_model(model)
+    name = _check_request(recipe, model, files)
+    path = resolve_model(name)
     config = read_config(path)
     check_can_classify(config, path)
-    tokenizer = load_tokenizer(path)
-    changes = ensure_special_tokens(tokenizer)
-    set_template(tokenizer)
-    if recipe.cls.augment.mask and tokenizer.mask_token_id is None:
-        hint = "set it to 0; delete and swap need no mask token"
-        raise UsageError(
-            f"a {config.model_type} without a mask token has none to put", where="cls.augment.mask", hint=hint
-        )
+    tokenizer, changes = _open_tokenizer(recipe, path)
     block_size = _choose_block_size(recipe, config, tokenizer)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
     labelled = load_labelled(
@@ -83,9 +64,9 @@ def finetune(
     )
     check_training(recipe, has_validation="validation" in labelled.splits)
     recipe = resolve(recipe, config, labelled, block_size)
-    origin = {**describe_origin(model, files, out), "fold": fold}
+    origin = {**describe_origin(name, files, out), "fold": fold}
     task = ClassifyTask(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), show_samples, origin)
-    task.check_metric()
+    task.check()
     checkpoint = find_resume_point(RunFolder(out)) if resume else None
     if checkpoint is not None:
         network = task.open_model(str(checkpoint))
@@ -93,6 +74,35 @@ def finetune(
         network = _start(recipe, labelled, path, tokenizer, changes)
         task.prepare_model(network)
     return train_run(recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run)
+
+
+def _check_request(recipe: Recipe, model: str | None, files: Mapping[str, str]) -> str:
+    """The model's name, where all that is needed is there."""
+    if "train" not in files:
+        raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
+    if files["train"] == "-":
+        hint = "write it to a file first: the rows are read again by --resume and eval"
+        raise UsageError("training cannot read from stdin", where="--data", hint=hint)
+    if (Path(files["train"]) / "manifest.json").is_file():
+        hint = "give a table of texts and labels; llmkit pretrain takes prepared folders"
+        raise UsageError(f"{files['train']!r} is a prepared folder", where="--data", hint=hint)
+    if model is None:
+        hint = "give a run of pretrain-mlm or pretrain-clm, a model folder, or a hub name"
+        raise UsageError("there is no model to fine-tune", where="--model", hint=hint)
+    if recipe.cls.lora_rank:
+        require_peft()
+    return model
+
+
+def _open_tokenizer(recipe: Recipe, path: str) -> tuple[PreTrainedTokenizerBase, list[str]]:
+    """The model's tokenizer with the tokens that training needs, and what was added to it."""
+    tokenizer = load_tokenizer(path)
+    changes = ensure_special_tokens(tokenizer)
+    set_template(tokenizer)
+    if recipe.cls.augment.mask and tokenizer.mask_token_id is None:
+        hint = "set it to 0; delete and swap need no mask token"
+        raise UsageError("the model's tokenizer has no mask token", where="cls.augment.mask", hint=hint)
+    return tokenizer, changes
 
 
 def resolve(recipe: Recipe, config: PreTrainedConfig, labelled: LabelledData, block_size: int) -> Recipe:
@@ -143,15 +153,14 @@ def _choose_block_size(recipe: Recipe, config: PreTrainedConfig, tokenizer: PreT
     Raises:
         UsageError: more was asked for than the model has.
     """
-    wanted, positions = recipe.train.block_size, getattr(config, "max_position_embeddings", None)
-    # Some models count positions from the pad token on; their tokenizers know what is left.
-    limits = [int(n) for n in (positions, tokenizer.model_max_length) if n is not None and n < 1_000_000]
-    most = min(limits, default=wanted)
+    wanted, positions = recipe.train.block_size, count_positions(config)
     default = Recipe.model_validate({"task": recipe.task}).train.block_size
-    if positions is not None and wanted > positions and wanted != default:
+    if wanted == default:
+        return min(n for n in (wanted, positions, tokenizer.model_max_length) if n is not None)
+    if positions is not None and wanted > positions:
         what = f"block_size {wanted} does not fit the model's {positions} positions"
         raise UsageError(what, where="train.block_size", hint=f"set train.block_size to {positions} or less")
-    return min(wanted, most) if wanted == default else wanted
+    return wanted
 
 
 def _start(

@@ -13,7 +13,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import Recipe
-from llmkit.errors import DataError, UsageError, did_you_mean
+from llmkit.errors import UsageError, did_you_mean
 from llmkit.evaluation.label_metrics import BEST_BY, LOWER_IS_BETTER, measure, measure_quickly
 from llmkit.evaluation.label_scores import score_rows, to_outputs
 from llmkit.evaluation.multilabel import tune_thresholds
@@ -24,6 +24,8 @@ from llmkit.objectives.classification import Classification
 from llmkit.pipelines.labelled_data import LabelledData, LabelledSplit
 from llmkit.pipelines.mistakes import Mistakes
 from llmkit.pipelines.row_reading import save_format
+from llmkit.pipelines.row_scoring import describe_method
+from llmkit.pipelines.starting_model import set_dropout
 from llmkit.pipelines.task import TrainingData
 from llmkit.tokens.augment import make_changer
 from llmkit.tokens.examples import Examples
@@ -97,8 +99,9 @@ class ClassifyTask:
         wanted = self.recipe.cls.metric
         return BEST_BY[self.labelled.kind] if wanted == "auto" else wanted
 
-    def check_metric(self) -> None:
-        """Raises UsageError where no figure of this kind of labels has the recipe's name."""
+    def check(self) -> None:
+        """Raises UsageError where no figure of this kind of labels has the recipe's name, or no label a weight's."""
+        _ = self.objective
         split = self.labelled.splits.get("validation", self.labelled.splits["train"])
         n_labels = len(self.labelled.label2id)
         outputs = np.zeros(2) if self.labelled.kind == "regression" else np.full((2, n_labels), 1 / n_labels)
@@ -117,6 +120,7 @@ class ClassifyTask:
 
     def open_model(self, path: str) -> PreTrainedModel:
         network = build_classifier(AutoConfig.from_pretrained(path))
+        set_dropout(network, self.recipe.model)
         self.prepare_model(network)
         network.load_state_dict(load_file(Path(path) / "model.safetensors"))
         network.eval()
@@ -159,12 +163,14 @@ class ClassifyTask:
 
     def score(self, network: PreTrainedModel, settings: Evaluate) -> dict[str, dict[str, Any]]:
         return {
-            name: self.score_split(network, split, settings)
+            name: self.score_split(network, split, settings, chosen_on=name == "validation")
             for name, split in self.labelled.splits.items()
             if name != "train"
         }
 
-    def score_split(self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate) -> dict[str, Any]:
+    def score_split(
+        self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate, *, chosen_on: bool
+    ) -> dict[str, Any]:
         """All figures over one split."""
         tokens_at_once = settings.batch_size * self.recipe.train.block_size
         outputs, _ = self._score(network, split, settings.precision, tokens_at_once)
@@ -175,8 +181,8 @@ class ClassifyTask:
             shown = Mistakes(kind, names, thresholds, self.tokenizer)
             shown.add(split.labels, outputs, split.inputs, split.lines)
             metrics["mistakes"] = shown.worst()
-        method = {"data": Path(split.path).name, "precision": settings.precision, **metrics.pop("method", {})}
-        return metrics | {"method": method}
+        metrics |= {"n_truncated": split.inputs.n_cut, "n_windows": len(split.inputs.ends)}
+        return metrics | {"method": describe_method(Path(split.path).name, settings, chosen_on, metrics)}
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         self.tokenizer.model_max_length = self.recipe.train.block_size
@@ -207,7 +213,7 @@ class ClassifyTask:
         return (labels - mean) / std if self.labelled.kind == "regression" else labels
 
     def _class_weights(self) -> torch.Tensor | None:
-        """Raises DataError for a weight of a label that there is not."""
+        """Raises UsageError for a weight of a label that there is not."""
         wanted, names = self.recipe.cls.class_weights, list(self.labelled.label2id)
         if wanted == "none":
             return None
@@ -219,7 +225,7 @@ class ClassifyTask:
             return torch.tensor(weights, dtype=torch.float32)
         if unknown := sorted(set(wanted) - set(names)):
             hint = did_you_mean(unknown[0], names)
-            raise DataError(f"no label is called {unknown[0]!r}", where="cls.class_weights", hint=hint)
+            raise UsageError(f"no label is called {unknown[0]!r}", where="cls.class_weights", hint=hint)
         weights = np.array([wanted.get(name, 1.0) for name in names])
         if single:  # of mean 1 over the rows, so that the rate keeps its meaning
             weights = weights * len(labels) / (weights * counts).sum()

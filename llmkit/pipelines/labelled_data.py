@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
 from llmkit.errors import DataError, say
+from llmkit.pipelines.labelled_file import open_labelled
 from llmkit.pipelines.row_reading import RowFormat, describe_left_out, encode_chunk, read_chunks
 from llmkit.text.chinese_words import choose_word_cutter
 from llmkit.text.label_columns import choose_columns
-from llmkit.text.label_splits import TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
-from llmkit.text.labelled import Kind, Label, LabelledRow, Strangers, decide_kind, number_labels, read_labelled, to_ids
+from llmkit.text.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
+from llmkit.text.labelled import Kind, Label, LabelledRow, decide_kind, number_labels, read_labelled
 from llmkit.text.rows import RowStream, open_rows
 from llmkit.tokens.labelled import Inputs, join_inputs, take_rows
 
@@ -108,12 +110,15 @@ def load_labelled(
     Raises:
         DataError: what text/rows.py and text/labelled.py raise; no rows to train on.
     """
-    with open_rows(files["train"], read, header=section.header, wanted=_wanted(section)) as rows:
+    wanted = [name for name in (section.text, section.pair, section.label) if name]
+    with open_rows(files["train"], read, header=section.header, wanted=wanted) as rows:
         row_format = decide_format(section, rows, block_size)
         notes = [row_format.describe(rows)]
         labelled = read_labelled(rows, row_format.columns, row_format.kind, row_format.separator)
-        whole = _collect(labelled, row_format, section, tokenizer)
-        notes += whole.describe(rows, row_format)
+        whole = _collect(labelled, row_format, section, tokenizer, keep_empty=False)
+        notes += describe_left_out(whole.n_empty, rows.path, "without a text")
+        notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
+    notes += row_format.describe_cut(whole.n_cut, len(whole.lines), files["train"], way_out=True)
     whole.require_rows(files["train"])
     sides = _choose_sides(whole, section, row_format.kind, files, fold)
     train_labels = [label for label, side in zip(whole.labels, sides, strict=True) if side == TRAIN]
@@ -122,10 +127,11 @@ def load_labelled(
     label2id = _number(train_labels, row_format, f"{files['train']}, rows to train on")
     if known is not None and set(known) == set(label2id):
         label2id = dict(known)
+    trained_on = {key for key, side in zip(whole.keys, sides, strict=True) if side == TRAIN}
     splits = {}
     for number, name in enumerate(SPLITS):
         if name in files and name != "train":
-            splits[name], more = _read_other(files[name], section, read, row_format, tokenizer, label2id)
+            splits[name], more = _read_other(files[name], section, read, row_format, tokenizer, label2id, trained_on)
             notes += more
         elif (places := np.flatnonzero(sides == number)).size:
             splits[name] = _to_split(whole, places, label2id, row_format.kind, files["train"])
@@ -173,25 +179,25 @@ class _Collected:
         if not self.lines:
             raise DataError("no row can be used", where=path, hint="see above; --text and --label name other columns")
 
+    @cached_property
     def inputs(self) -> Inputs:
         return join_inputs(self.parts)
 
-    def describe(self, rows: RowStream, row_format: RowFormat) -> list[str]:
-        """What the user should know of the file, a line each."""
-        notes = describe_left_out(self.n_empty, rows.path, "without a text")
-        notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
-        n_cut = sum(part.n_cut for part in self.parts)
-        return [*notes, *row_format.describe_cut(n_cut, len(self.lines), rows.path, way_out=True)]
+    @property
+    def n_cut(self) -> int:
+        return sum(part.n_cut for part in self.parts)
 
 
 def _collect(
-    labelled: Iterable[LabelledRow], row_format: RowFormat, section: Cls, tokenizer: PreTrainedTokenizerBase
-) -> _Collected:
+    labelled: Iterable[LabelledRow], row_format: RowFormat, section: Cls, tokenizer: PreTrainedTokenizerBase, *,
+    keep_empty: bool,
+) -> _Collected:  # fmt: skip
+    """All rows, or all with a text: nothing can be learned from the others, but they can be scored."""
     changing = section.augment.delete or section.augment.swap or section.augment.mask
     cutter = choose_word_cutter("auto") if changing else None
     found = _Collected()
     for chunk in read_chunks(labelled):
-        kept = [row for row in chunk if row.text.strip() or (row.pair or "").strip()]
+        kept = chunk if keep_empty else [row for row in chunk if row.text.strip() or (row.pair or "").strip()]
         found.n_empty += len(chunk) - len(kept)
         if kept:
             found.parts.append(encode_chunk(kept, row_format, tokenizer, cutter))
@@ -212,15 +218,21 @@ def _choose_sides(
     else:
         sets = [(label,) if isinstance(label, str) else label for label in rows.labels if not isinstance(label, float)]
         strata = rarest_label_strata(sets, Counter(label for labels in sets for label in labels))
+    test = 0.0 if "test" in files else section.test
+    validation = 0.0 if "validation" in files or fold is not None else section.validation
+    sides = split_rows(keys, strata, validation=validation, test=test, seed=section.split_seed)
     if fold is not None:
-        folds = assign_folds(keys, strata, fold[1], section.split_seed)
-        return np.where(folds == fold[0], np.int8(VALIDATION), np.int8(TRAIN))
-    shares = {name: 0.0 if name in files else getattr(section, name) for name in ("validation", "test")}
-    return split_rows(keys, strata, validation=shares["validation"], test=shares["test"], seed=section.split_seed)
+        rest = np.flatnonzero(sides != TEST)
+        folds = assign_folds(keys[rest], strata[rest], fold[1], section.split_seed)
+        sides[rest[folds == fold[0]]] = VALIDATION
+    return sides
 
 
 def _number(labels: Sequence[Label], row_format: RowFormat, where: str) -> dict[str, int]:
     if row_format.kind == "regression":
+        if len(set(labels)) == 1:
+            what = f"all {len(labels):,} rows have the number {labels[0]}: there is nothing to learn"
+            raise DataError(what, where=where, hint="give rows of different numbers; is it the right label column?")
         return {row_format.label or "value": 0}
     counts: Counter[str] = Counter()
     for label in labels:
@@ -242,7 +254,7 @@ def _to_split(
     kept = [label for label, is_known in zip(labels, known, strict=True) if is_known]
     places = places[np.array(known)]
     lines = np.array(rows.lines, np.int64)[places]
-    return LabelledSplit(take_rows(rows.inputs(), places), to_array(kept, label2id, kind), lines, path)
+    return LabelledSplit(take_rows(rows.inputs, places), to_array(kept, label2id, kind), lines, path)
 
 
 def to_array(labels: Sequence[Label], label2id: Mapping[str, int], kind: Kind) -> NDArray[Any]:
@@ -260,24 +272,14 @@ def to_array(labels: Sequence[Label], label2id: Mapping[str, int], kind: Kind) -
 
 def _read_other(
     path: str, section: Cls, read: Read, row_format: RowFormat, tokenizer: PreTrainedTokenizerBase,
-    label2id: Mapping[str, int],
+    label2id: Mapping[str, int], trained_on: set[int],
 ) -> tuple[LabelledSplit, list[str]]:  # fmt: skip
-    """A validation or test file, read as the train file was."""
-    with open_rows(path, read, header=section.header, wanted=_wanted(section)) as rows:
-        columns = row_format.find_columns(rows, need_label=True)
-        here = row_format.with_columns(columns)
-        labelled: Iterable[LabelledRow] = read_labelled(rows, columns, here.kind, here.separator)
-        strangers = Strangers()
-        if here.kind != "regression":
-            unseen = section.unseen_labels
-            known = to_ids(labelled, label2id, path, unseen=unseen, unit=rows.unit, strangers=strangers)
-            labelled = (row for row, _ in known)
-        found = _collect(labelled, here, section, tokenizer)
-        notes = found.describe(rows, here)
-    notes += describe_left_out(strangers.rows.n, path, "with labels that training never saw")
+    """A validation or test file, read as the train file was. Rows without a text are scored like others."""
+    with open_labelled(path, section, read, row_format, label2id) as file:
+        found = _collect(file, file.format, section, tokenizer, keep_empty=True)
+        notes = [*file.describe_left_out(), *file.format.describe_cut(found.n_cut, len(found.lines), path)]
     found.require_rows(path)
-    return _to_split(found, np.arange(len(found.lines)), label2id, here.kind, path), notes
-
-
-def _wanted(section: Cls) -> list[str]:
-    return [name for name in (section.text, section.pair, section.label) if name]
+    n_known = sum(key in trained_on for key in found.keys)
+    if n_known:
+        notes.append(f"{n_known:,} of {len(found.lines):,} rows of {path} have a text that is trained on, too")
+    return _to_split(found, np.arange(len(found.lines)), label2id, row_format.kind, path), notes

@@ -15,7 +15,7 @@ from llmkit.errors import DataError, UsageError, say
 from llmkit.files import check_writable, new_file
 from llmkit.models.loading import read_kind, resolve_model, wrong_kind
 from llmkit.pipelines.progress import RowLine
-from llmkit.pipelines.row_reading import describe_left_out
+from llmkit.pipelines.row_reading import describe_left_out, without_surrogates
 from llmkit.pipelines.row_scoring import RowScorer, open_scorer
 from llmkit.text.labelled import read_labelled
 from llmkit.text.rows import open_rows
@@ -74,6 +74,7 @@ def _predict(
             hint = "rename it in the file: the result keeps all columns and adds this one"
             raise DataError(f"there is a column {taken[0]!r} already", where=data, hint=hint)
         emit = _make_writer(write, chosen, [*rows.columns, *names])
+        scorer = scorer.with_format(scorer.format.with_columns(columns))
         for chunk, inputs, outputs in scorer.score(read_labelled(rows, columns, scorer.kind)):
             for row, record in zip(chunk, _describe(scorer, outputs, all_probabilities), strict=True):
                 emit({**row.cells, **record})
@@ -119,13 +120,14 @@ def _make_writer(write: Write, chosen: Format, columns: list[str]) -> Callable[[
 
 
 def _write_line(write: Write, line: str) -> None:
-    write(line + "\n")
+    write(without_surrogates(line) + "\n")
 
 
 def _to_csv(cells: Sequence[Any]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="").writerow(map(_to_text, cells))
-    return buffer.getvalue()
+    # Python before 3.13 quotes a cell with a line end only if the writer's own line end has it.
+    csv.writer(buffer, lineterminator="\r\n").writerow(map(_to_text, cells))
+    return buffer.getvalue().removesuffix("\r\n")
 
 
 def _to_tsv(cells: Sequence[Any]) -> str:

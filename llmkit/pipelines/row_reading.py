@@ -53,15 +53,15 @@ class RowFormat:
         Raises:
             DataError: the file has no such columns; or a second text is missing, or is there and was not in training.
         """
-        here = set(rows.columns)
+        here, is_ours = set(rows.columns), bool(self.text)
         columns = choose_columns(
             rows.columns, [row.cells for row in rows.sample],
             text=text or (self.text if self.text in here else None),
-            pair=pair or (self.pair if self.pair in here else None) or (None if self.pair else ""),
+            pair=pair or (self.pair if self.pair in here else None) or (None if self.pair or not is_ours else ""),
             label=label or (self.label if self.label in here else None),
             need_label=need_label, where=rows.path,
         )  # fmt: skip
-        if (columns.pair is None) != (self.pair is None):
+        if is_ours and (columns.pair is None) != (self.pair is None):
             hint = "name the column of the second text with --pair" if self.pair else "leave --pair out"
             what = f"the model was trained on {'pairs of texts' if self.pair else 'single texts'}"
             raise DataError(what, where=f"{rows.path}, columns {', '.join(rows.columns)}", hint=hint)
@@ -78,11 +78,11 @@ class RowFormat:
         """That texts were too long, if any were; and where that can still be changed, how."""
         if not n_cut:
             return []
-        what = f"{n_cut:,} of {n_rows:,} texts of {path} are longer than"
+        what = f"{n_cut:,} of {n_rows:,} rows of {path} are too long"
         if self.long_texts == "windows":
-            return [f"{what} {self.max_windows} windows of {self.block_size} tokens: the rest is cut off"]
-        hint = "; -s cls.long_texts=windows reads all of them" if way_out else ""
-        return [f"{what} {self.block_size} tokens: cut off{hint}"]
+            return [f"{what} for {self.max_windows} windows of {self.block_size} tokens: the rest is cut off"]
+        hint = "; -s cls.long_texts=windows reads all of it" if way_out else ""
+        return [f"{what} for {self.block_size} tokens: cut off{hint}"]
 
     @property
     def windows(self) -> Windows | None:
@@ -96,7 +96,7 @@ def describe_left_out(n_rows: int, path: str, why: str) -> list[str]:
 
 def reads_token_types(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the model tells two texts apart by token types; GPT-2 would take them for words."""
-    return "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 2) > 1
+    return "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 0) > 1
 
 
 def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) -> None:
@@ -130,8 +130,8 @@ def read_chunks(rows: Iterable[LabelledRow]) -> Iterator[list[LabelledRow]]:
 def encode_chunk(
     chunk: Sequence[LabelledRow], row_format: RowFormat, tokenizer: PreTrainedTokenizerBase, cutter: str | None = None
 ) -> Inputs:
-    """The inputs of some rows. Lone surrogates, which JSON can spell and nothing can encode, become question marks."""
-    texts, pairs = ([_encodable(text) for text in column] for column in _columns_of(chunk))
+    """The inputs of some rows."""
+    texts, pairs = ([without_surrogates(text) for text in column] for column in _columns_of(chunk))
     return encode_inputs(
         tokenizer, texts, pairs if row_format.pair else None,
         block_size=row_format.block_size, windows=row_format.windows, word_cutter=cutter,
@@ -142,5 +142,6 @@ def _columns_of(chunk: Sequence[LabelledRow]) -> tuple[list[str], list[str]]:
     return [row.text for row in chunk], [row.pair or "" for row in chunk]
 
 
-def _encodable(text: str) -> str:
+def without_surrogates(text: str) -> str:
+    """The text with question marks for lone surrogates, which JSON can spell and nothing can encode."""
     return text.encode("utf-8", "replace").decode()

@@ -1,7 +1,7 @@
 """A saved classifier at work on the rows of a file, chunk by chunk: what `eval` and `predict` share."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from llmkit.models.loading import check_vocabulary, longest_context, put_on_devi
 from llmkit.pipelines.row_reading import RowFormat, encode_chunk, read_chunks, read_format, reads_token_types
 from llmkit.text.labelled import Kind, LabelledRow
 from llmkit.tokens.labelled import Inputs
-from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
+from llmkit.tokens.tokenizer import load_tokenizer
 
 DEFAULT_BLOCK_SIZE = 512
 
@@ -40,6 +40,10 @@ class RowScorer:
     def names(self) -> list[str]:
         """The labels in the order of their ids."""
         return labels_of(self.network.config)
+
+    def with_format(self, row_format: RowFormat) -> "RowScorer":
+        """The same for a file whose columns have other names."""
+        return replace(self, format=row_format)
 
     def score(self, rows: Iterable[LabelledRow]) -> Iterator[tuple[list[LabelledRow], Inputs, NDArray[np.float64]]]:
         """Runs of rows in their order, their inputs, and probabilities (rows, labels) or numbers (rows,)."""
@@ -68,14 +72,22 @@ def open_scorer(path: str, settings: Evaluate) -> RowScorer:
     """
     network = put_on_device(open_classifier(path))
     tokenizer = load_tokenizer(path)
-    if tokenizer.pad_token_id is None:
-        ensure_special_tokens(tokenizer)
     check_vocabulary(network, tokenizer, path)
-    if network.config.pad_token_id is None:
-        network.config.pad_token_id = tokenizer.pad_token_id
+    if network.config.pad_token_id is None:  # any token will do behind the text, but for the text's own last one
+        own = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        network.config.pad_token_id = next(token for token in own if token is not None)
     longest = longest_context(network) or DEFAULT_BLOCK_SIZE
     block_size = min(longest, tokenizer.model_max_length, settings.block_size or DEFAULT_BLOCK_SIZE)
     row_format, extra = read_format(network.config, kind_of(network.config), block_size)
     n_labels = network.config.num_labels or 1
     thresholds = np.array(extra.get("thresholds", [0.5] * n_labels), np.float64)
     return RowScorer(network, tokenizer, row_format, thresholds, extra, settings)
+
+
+def describe_method(data: str, settings: Evaluate, chosen_on: bool, metrics: dict[str, Any]) -> dict[str, Any]:
+    """How figures came about. Rows that the weights and thresholds were chosen by flatter them."""
+    method: dict[str, Any] = {"data": data, "precision": settings.precision}
+    if chosen_on:
+        method["weights"] = "the best of the run on these rows"
+        method |= {"thresholds": "tuned on these rows"} if "hamming_loss" in metrics else {}
+    return {**method, **metrics.get("method", {})}

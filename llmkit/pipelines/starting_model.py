@@ -11,10 +11,13 @@ from llmkit.models.loading import check_vocabulary, embedding_rows, resolve_mode
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
 
-DROPOUTS = ("resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout", "hidden_dropout_prob")
+DROPOUTS = (
+    *("resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout", "hidden_dropout_prob"),
+    *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout", "summary_first_dropout"),
+)
 ATTENTION_DROPOUTS = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
-ATTENTION_MODULES = ("attn_dropout", "self.dropout")
-"""How GPT-2 and BERT end the names of the modules that drop attention."""
+ATTENTION_MODULES = ("attn_dropout", "self.dropout", "attention.dropout", "attention_dropout")
+"""How GPT-2, BERT, DistilBERT and ALBERT end the names of the modules that drop attention."""
 
 
 def fit_to_data(

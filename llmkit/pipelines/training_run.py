@@ -140,13 +140,14 @@ def _export(run: RunFolder, trainer: LlmkitTrainer, task: Task, network: PreTrai
             hint = "the last checkpoint is a model folder too: --resume after removing the damaged one takes it"
             raise ModelError(f"the best checkpoint is damaged: {fault}", where=str(checkpoint), hint=hint)
         network = task.open_model(str(checkpoint))
+    network.eval()
+    network = put_on_device(network)
     task.finish_model(network)
     with new_folder(run.model) as folder:
         network.save_pretrained(folder)
         task.finish_tokenizer(network).save_pretrained(folder)
         write_text(folder / "README.md", _model_card(task, network, best))
-    network.eval()
-    return put_on_device(network)
+    return network
 
 
 def _model_card(task: Task, network: PreTrainedModel, step: int) -> str:

@@ -47,7 +47,7 @@ def split_rows(
     return sides[rows.inverse]
 
 
-def assign_folds(keys: NDArray[np.uint64], strata: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int8]:
+def assign_folds(keys: NDArray[np.uint64], strata: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int32]:
     """A fold from 0 for each row; each stratum's different keys are dealt out one by one, so folds differ by one.
 
     Raises:
@@ -60,7 +60,7 @@ def assign_folds(keys: NDArray[np.uint64], strata: NDArray[np.int64], n_folds: i
         raise DataError(what, where="the training rows", hint="ask for fewer folds, or give more rows")
     # The dealing goes on from stratum to stratum: else small strata would all land in the first folds.
     starts = np.cumsum(rows.sizes) - rows.sizes
-    return ((starts[rows.strata] + rows.ranks) % n_folds).astype(np.int8)[rows.inverse]
+    return ((starts[rows.strata] + rows.ranks) % n_folds).astype(np.int32)[rows.inverse]
 
 
 def rarest_label_strata(label_sets: Iterable[tuple[str, ...]], counts: Mapping[str, int]) -> NDArray[np.int64]:

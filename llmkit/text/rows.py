@@ -233,6 +233,8 @@ def _looks_like_header(first: Sequence[str], below: Sequence[Sequence[str]], wan
     # One known word that comes again below, such as an intent called "query", is a label and no name.
     if sum(known) > 1 or any(is_known and not returns for is_known, returns in zip(known, again, strict=True)):
         return True
+    if len(cells) == 1:  # a list of texts: nothing tells a name from the first of them
+        return False
     return not any(again) and all(not cell or (is_text(cell) and len(cell) <= _LONGEST_NAME) for cell in cells)
 
 

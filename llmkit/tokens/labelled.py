@@ -53,8 +53,12 @@ class Inputs:
     row_ends: NDArray[np.int64]
     """How many inputs there are up to the end of each row."""
     words: NDArray[np.int32] | None
-    n_cut: int
+    is_cut: NDArray[np.bool_]
     """Rows of which something was left out."""
+
+    @property
+    def n_cut(self) -> int:
+        return int(self.is_cut.sum())
 
     def __len__(self) -> int:
         return len(self.row_ends)
@@ -120,12 +124,12 @@ def encode_inputs(
     seconds = repeat(_NOTHING) if pairs is None else _encode(tokenizer, pairs, word_cutter)
     inputs: list[Input] = []
     n_inputs: list[int] = []
-    n_cut = 0
+    is_cut: list[bool] = []
     for row in zip(firsts, seconds, strict=False):
-        spans, is_cut = _choose_spans((len(row[0][0]), len(row[1][0])), room, windows)
+        spans, cut = _choose_spans((len(row[0][0]), len(row[1][0])), room, windows)
         inputs += [template.fill(row, span, word_cutter is not None) for span in spans]
         n_inputs.append(len(spans))
-        n_cut += is_cut
+        is_cut.append(cut)
     return Inputs(
         np.concatenate([np.zeros(0, id_dtype(tokenizer)), *(each.ids for each in inputs)]),
         np.cumsum([len(each.ids) for each in inputs], dtype=np.int64),
@@ -134,7 +138,7 @@ def encode_inputs(
         np.concatenate([np.zeros(0, np.int32), *(each.words for each in inputs if each.words is not None)])
         if word_cutter is not None
         else None,
-        n_cut,
+        np.array(is_cut, bool),
     )
 
 
@@ -153,12 +157,12 @@ def join_inputs(parts: Sequence[Inputs]) -> Inputs:
         np.concatenate([part.n_first for part in parts]),
         np.concatenate(row_ends),
         np.concatenate([part.words for part in parts if part.words is not None]) if has_words else None,
-        sum(part.n_cut for part in parts),
+        np.concatenate([part.is_cut for part in parts]),
     )
 
 
 def take_rows(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
-    """Some of the rows, in the order given; `n_cut` is not known of them and stays that of all."""
+    """Some of the rows, in the order given."""
     taken = [inputs.read(int(row)) for row in rows]
     flat = [each for row in taken for each in row]
     return Inputs(
@@ -167,7 +171,7 @@ def take_rows(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
         np.array([each.n_first for each in flat], np.int32),
         np.cumsum([len(row) for row in taken], dtype=np.int64),
         None if inputs.words is None else np.concatenate([inputs.words[:0], *(each.words for each in flat)]),
-        inputs.n_cut,
+        inputs.is_cut[rows],
     )
 
 

@@ -98,6 +98,17 @@ class Progress:
     window_sums: dict[str, float] = field(default_factory=dict)
     window_counts: dict[str, int] = field(default_factory=dict)
     """Losses since the last log line, so that a resumed run logs what an uninterrupted one would."""
+    left_undone: dict[str, Any] | None = None
+    """Gradient norm and rate of a step that was saved on a signal before it was evaluated and logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepCounts:
+    """Labels of one optimizer step by loss, and its tokens, over all ranks; and the seconds that this rank waited."""
+
+    labels: dict[str, int]
+    n_tokens: int
+    waited: float
 
 
 class LlmkitTrainer(Trainer):
@@ -136,13 +147,18 @@ class LlmkitTrainer(Trainer):
             self.progress = Progress(**read_json(checkpoint / "progress.json"))
             self.first_step = read_json(checkpoint / "trainer_state.json")["global_step"]
             self._window.restore(self.progress.window_sums, self.progress.window_counts)
+        self._started = time.perf_counter() - self.progress.seconds
+        if checkpoint is not None and self.progress.left_undone is not None:
+            self._load_from_checkpoint(str(checkpoint))
+            self.state.global_step = self.first_step
+            undone, self.progress.left_undone = self.progress.left_undone, None
+            self._look(cast(nn.Module, self.model), **undone)
         if checkpoint is not None and (self.first_step >= self.plan.n_steps or self._out_of_patience()):
             # The command was stopped between the last step and its own end.
             say(f"training had ended at step {self.first_step} already")
             self._load_from_checkpoint(str(checkpoint))
             self.state.global_step = self.first_step
             return self.progress
-        self._started = time.perf_counter() - self.progress.seconds
         with catch_signals() as received:
             self._received = received
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -180,8 +196,7 @@ class LlmkitTrainer(Trainer):
             torch.distributed.all_reduce(total)
             n_tokens, *summed = total.tolist()
             counts = dict(zip(counts, summed, strict=True))
-        self._window.add_step(counts, n_tokens, waited)
-        return [batches], counts
+        return [batches], StepCounts(counts, n_tokens, waited)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """A checkpoint that lacks a weight is damaged; transformers only warns, for tied weights too."""
@@ -198,11 +213,13 @@ class LlmkitTrainer(Trainer):
         """Forward and backward of one optimizer step; the gradient of (sum / count of the whole step)."""
         if not model.training:
             model.train()
+        step: StepCounts = num_items_in_batch
+        self._window.add_step(step.labels, step.n_tokens, step.waited)
         losses = []
         for number, batch in enumerate(inputs, start=1):
             # Ranks add up their gradients once, with the last micro-batch.
             with nullcontext() if number == len(inputs) else self.accelerator.no_sync(model):
-                losses.append(self._add_gradient(model, batch, num_items_in_batch))
+                losses.append(self._add_gradient(model, batch, step.labels))
         return torch.stack(losses).sum()
 
     def _add_gradient(self, model: nn.Module, inputs: Batch, counts: dict[str, int]) -> Tensor:
@@ -264,14 +281,28 @@ class LlmkitTrainer(Trainer):
         last = step >= self.plan.n_steps
         self.stop_signal = self._received[0] if self._received else None
         better = False
-        if self.hooks.evaluate is not None and not self.stop_signal and (last or step % self.plan.eval_steps == 0):
-            better = self._evaluate_now(model, self.hooks.evaluate)
-        if last or step % self.train_section.log_steps == 0:
-            self._log_train(grad_norm, learning_rate)
+        if self.stop_signal and self._is_evaluation_due():
+            self.progress.left_undone = {"grad_norm": grad_norm, "learning_rate": learning_rate}  # leave quickly
+        else:
+            better = self._look(model, grad_norm, learning_rate)
         if better or last or self.stop_signal or step % self.plan.save_steps == 0:
             self._save_checkpoint(model)
         if self.stop_signal or self._out_of_patience():
             self.control.should_training_stop = True
+
+    def _is_evaluation_due(self) -> bool:
+        step = self.state.global_step
+        return self.hooks.evaluate is not None and (step >= self.plan.n_steps or step % self.plan.eval_steps == 0)
+
+    def _look(self, model: nn.Module, grad_norm: float | None, learning_rate: float | None) -> bool:
+        """What is due after a step: evaluation and log. Whether its weights are the best so far."""
+        step = self.state.global_step
+        better = False
+        if self.hooks.evaluate is not None and self._is_evaluation_due():
+            better = self._evaluate_now(model, self.hooks.evaluate)
+        if step >= self.plan.n_steps or step % self.train_section.log_steps == 0:
+            self._log_train(grad_norm, learning_rate)
+        return better
 
     def _out_of_patience(self) -> bool:
         patience = self.train_section.early_stopping
@@ -307,7 +338,7 @@ class LlmkitTrainer(Trainer):
             self.hooks.log({"kind": "sample", "step": self.state.global_step, **written})
         self._window.pause(time.perf_counter() - paused)
         cost, best = self.hooks.cost(metrics), self.progress.best_cost
-        if best is not None and cost >= best:
+        if not math.isfinite(cost) or (best is not None and cost >= best):
             self.progress.stale_evaluations += 1
             return False
         self.progress.best_cost, self.progress.best_step = cost, self.state.global_step

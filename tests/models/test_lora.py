@@ -20,7 +20,10 @@ from llmkit.models.lora import add_lora, merge_lora, require_peft
 
 pytest.importorskip("peft")
 FAMILIES = ["bert", "gpt2"]
-HEADS = {"bert": {"classifier.weight", "classifier.bias", "bert.pooler.dense.weight", "bert.pooler.dense.bias"}, "gpt2": {"score.weight"}}
+HEADS = {
+    "bert": {"classifier.weight", "classifier.bias", "bert.pooler.dense.weight", "bert.pooler.dense.bias"},
+    "gpt2": {"score.weight"},
+}
 IDS = torch.arange(5, 29).reshape(2, 12)
 
 

@@ -60,7 +60,7 @@ def fill_masks(
         UsageError: the tokenizer has no mask token, a prompt has no mask, or its masks do not fit one context.
         ModelError: the tokenizer has ids that the model does not know.
     """
-    reader = _Reader(tokenizer, _longest_input(model))
+    reader = _Reader(tokenizer, longest_context(model))
     windows = [reader.read(prompt, f"prompt {n}: {clean_line(prompt)[:60]}") for n, prompt in enumerate(prompts, 1)]
     if any(max(window.ids) >= embedding_rows(model) for window in windows):
         raise ModelError(
@@ -167,14 +167,6 @@ class _Reader:
         if token.startswith(" "):
             return before + (token if before and not before[-1].isspace() else token[1:])
         return (until_space if self._swallows_space else before) + token
-
-
-def _longest_input(model: PreTrainedModel) -> int | None:
-    """How many tokens the model can read at once, None without limit; RoBERTa's 514 positions hold 512 tokens."""
-    context = longest_context(model)
-    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    pad = getattr(table, "padding_idx", None)  # where there is one, positions are counted from one past it
-    return context if context is None or pad is None else context - pad - 1
 
 
 @torch.no_grad()

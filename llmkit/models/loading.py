@@ -90,9 +90,9 @@ def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
 
 def wrong_kind(name: str, kind: str) -> UsageError:
     """The error for a model of another kind than the command is for; names the commands that it is for."""
-    does = {"masked": "fills in masks", "causal": "writes from left to right", "classifier": "labels texts"}[kind]
+    does = {"masked": "a masked language model", "causal": "a causal language model", "classifier": "a classifier"}
     hint = f"use it with: {COMMANDS_BY_KIND[kind]}"
-    return UsageError(f"{name!r} is a model that {does}", where=f"{name}/config.json, architectures", hint=hint)
+    return UsageError(f"{name!r} is {does[kind]}", where=f"{name}/config.json, architectures", hint=hint)
 
 
 def check_causal(name: str) -> None:

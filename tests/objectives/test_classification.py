@@ -16,7 +16,7 @@ from transformers import BertForSequenceClassification, GPT2ForSequenceClassific
 from llmkit.config.optim import Optim
 from llmkit.config.recipe import Recipe
 from llmkit.config.train import Train
-from llmkit.errors import DataError
+from llmkit.errors import UsageError
 from llmkit.objectives.classification import Classification, collate_inputs, score_batch
 from llmkit.pipelines.finetune_cls import ClassifyTask
 from llmkit.runs.folder import create_run
@@ -181,7 +181,7 @@ def test_weights_of_the_recipe_keep_their_ratio_and_a_mean_of_one() -> None:
     assert weights is not None
     assert (weights / weights[0]).tolist() == pytest.approx([1, 1, 5])
     assert weights[LABELS].mean().item() == pytest.approx(1)
-    with pytest.raises(DataError, match="no label is called 'd'"):
+    with pytest.raises(UsageError, match="no label is called 'd'"):
         _ = make_task("single", LABELS, {"d": 5.0}).objective
 
 

@@ -9,17 +9,23 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import INTERRUPTING, make_messages, save_bert, save_gpt2, write_table
-from transformers import BertTokenizer, GPT2Config, RobertaConfig
+from transformers import AutoTokenizer, BertTokenizer, GPT2Config, GPT2ForSequenceClassification, RobertaConfig
 
 from llmkit.config.loading import load_recipe
-from llmkit.errors import DataError
+from llmkit.errors import DataError, ModelError
 from llmkit.models.classifier import count_positions
 from llmkit.pipelines.evaluate import evaluate
 from llmkit.pipelines.finetune import finetune
 from llmkit.pipelines.predict import predict
 from llmkit.pipelines.row_reading import reads_token_types
 
-QUICK = ("train.max_steps=6", "train.eval_steps=3", "train.log_steps=1", "train.global_batch_size=8")
+QUICK = (
+    "train.max_steps=6",
+    "train.eval_steps=3",
+    "train.log_steps=1",
+    "train.global_batch_size=8",
+    "train.precision=fp32",
+)
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +167,6 @@ def test_columns_of_the_train_file_need_not_be_in_others(tmp_path: Path, bert: P
 
 
 def test_classifier_without_a_pad_token_in_its_tokenizer_is_read(tmp_path: Path) -> None:
-    from transformers import AutoTokenizer, GPT2ForSequenceClassification
-
     folder = save_gpt2(tmp_path / "gpt2")
     torch.manual_seed(0)
     model = GPT2ForSequenceClassification.from_pretrained(folder, num_labels=2, pad_token_id=0)
@@ -172,3 +176,17 @@ def test_classifier_without_a_pad_token_in_its_tokenizer_is_read(tmp_path: Path)
     for pair in ([], ["cls.pair=second"]):  # nobody knows whether it was trained on pairs
         label(tmp_path / "theirs", tmp_path / "new.csv", tmp_path / f"{len(pair)}.csv", *pair)
     assert (tmp_path / "0.csv").read_text() != (tmp_path / "1.csv").read_text()
+
+
+def test_classifier_with_a_larger_tokenizer_is_refused_before_training(tmp_path: Path) -> None:
+    folder = Path(save_bert(tmp_path / "bert"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"new{number}" for number in range(500)])
+    tokenizer.save_pretrained(folder)
+    table = str(write_table(tmp_path / "t.csv", make_messages(20)))
+    recipe = load_recipe(None, QUICK, task="cls")
+    with pytest.raises(ModelError, match=r"tokenizer has \d+ entries, the model's embedding only \d+"):
+        finetune(recipe, files={"train": table}, out=tmp_path / "run", model=str(folder))
+    assert not (tmp_path / "run").exists()
+    grown = load_recipe(None, [*QUICK, "model.resize_embeddings=true"], task="cls")
+    finetune(grown, files={"train": table}, out=tmp_path / "run", model=str(folder))

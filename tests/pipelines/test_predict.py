@@ -198,10 +198,10 @@ def test_bad_rows_are_an_error_with_their_line_or_left_out_and_counted(run: str,
 
 def test_model_that_labels_nothing_is_refused_and_a_classifier_elsewhere(folder: Path, run: str) -> None:
     data = str(folder / "messages.csv")
-    with pytest.raises(UsageError, match="fills in masks") as caught:
+    with pytest.raises(UsageError, match="masked language model") as caught:
         predict(recipe(), model=str(folder / "bert"), data=data, out=None, write=print)
     assert "finetune-cls" in str(caught.value)
-    with pytest.raises(UsageError, match="labels texts") as caught:
+    with pytest.raises(UsageError, match="is a classifier") as caught:
         generate(recipe().generate, model=run, prompts=["hi"])
     assert "predict" in str(caught.value)
 
@@ -213,7 +213,7 @@ def test_classifier_is_no_start_for_a_causal_model_and_an_encoder_without_its_he
     asked = (f"prepare.tokenizer.path={run}/model", "mlm.nsp=false", "train.block_size=32")
     prepare([str(tmp_path / "book.txt")], tmp_path / "data", load_recipe(None, asked, "mlm").prepare)
     options: dict[str, Any] = {"data": tmp_path / "data", "out": tmp_path / "out", "model": run, "dry_run": True}
-    with pytest.raises(UsageError, match="labels texts"):
+    with pytest.raises(UsageError, match="is a classifier"):
         pretrain(load_recipe(None, asked, "clm"), **options)
     pretrain(load_recipe(None, asked, "mlm"), **options)
     said = capsys.readouterr().err

@@ -277,14 +277,14 @@ def test_model_whose_tokenizer_pads_with_eos_gets_a_pad_row_and_trains(run: Path
     assert evaluate(own, model=str(tmp_path / "theirs"), data=[str(tmp_path / "data")])["n_tokens"] > 0
 
 
-def test_model_that_predicts_no_tokens_is_refused_where_text_is_written(tmp_path: Path) -> None:
+def test_model_that_predicts_no_tokens_is_refused_where_text_is_written(data: Path, tmp_path: Path) -> None:
     config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     BertForSequenceClassification(config).save_pretrained(tmp_path / "bert")
     for call in (
         lambda: generate(recipe().generate, model=str(tmp_path / "bert"), prompts=["x"]),
-        lambda: evaluate(recipe(), model=str(tmp_path / "bert"), data=["x.txt"]),
+        lambda: pretrain(recipe(), data=data, out=tmp_path / "run", model=str(tmp_path / "bert")),
     ):
-        with pytest.raises(UsageError, match="BertForSequenceClassification") as caught:
+        with pytest.raises(UsageError, match="is a classifier") as caught:
             call()
         assert "finetune-cls" in str(caught.value)
 

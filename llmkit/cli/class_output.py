@@ -59,7 +59,7 @@ def describe_classes(metrics: Metrics) -> Iterator[str]:
         if metrics.get(key) is not None:
             shown = form.format(metrics[key])
             yield f"{name:<{_WIDTH}}{shown:>9}{_describe_interval(metrics, key, form)}"
-    for key, name in COUNTS:
+    for key, name in COUNTS[: 2 if metrics.get("n_windows") == metrics.get("n_rows") else 3]:
         if metrics.get(key):
             yield f"{name:<{_WIDTH}}{metrics[key]:>9,}"
     if metrics.get("per_class"):

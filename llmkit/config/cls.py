@@ -6,7 +6,12 @@ from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from llmkit.config.section import Section
 
-LabelName = Annotated[str, BeforeValidator(lambda key: str(key) if type(key) in (int, float) else key)]
+
+def _as_word(key: object) -> object:
+    return str(key) if type(key) in (int, float) else key
+
+
+LabelName = Annotated[str, BeforeValidator(_as_word)]
 """YAML reads the label 0 as a number."""
 
 

@@ -110,7 +110,8 @@ def _apply_override(values: dict[str, Any], override: str, places: dict[Key, str
         target[part] = target = dict(inner) if isinstance(inner, dict) else {}
     if key in LENGTHS:  # one way to say how long; the one that is typed beats the recipe's
         for other in LENGTHS - {key}:
-            target.pop(other[-1], None)
+            if not places.get(other, "").startswith("--set"):  # two that are typed are a mistake
+                target.pop(other[-1], None)
     target[key[-1]] = _parse_value(text)
     places[key] = where
 
@@ -158,7 +159,7 @@ def _find_place(location: Key, places: dict[Key, str]) -> str | None:
 
 def _is_union_branch(part: str) -> bool:
     """pydantic names the branch of `int | Literal[...]` in the location; the user never wrote that."""
-    return part in {"int", "float", "str", "bool", "none"} or part.startswith(("literal[", "constrained-"))
+    return part in {"int", "float", "str", "bool", "none"} or part.startswith(("literal[", "constrained-", "dict["))
 
 
 def _section_at(key: Key) -> type[BaseModel]:

@@ -98,7 +98,7 @@ def render_classes(result: Record) -> Html | None:
 def render_other_mistakes(metrics: Record, chosen: str) -> Html | None:
     """Mistakes on files other than the one that the page is about; None if none were asked for."""
     parts = [
-        _render_mistakes(_get_records(get_section(metrics, split), "mistakes"), f"On {split}")
+        _render_mistakes(_get_records(get_section(metrics, split), "mistakes"), f"Most confident mistakes on {split}")
         for split in metrics
         if split != chosen and get_section(metrics, split).get("mistakes")
     ]

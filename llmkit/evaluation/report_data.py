@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from llmkit.evaluation.page import Html, join, pairs, section, show_value, table, tag
 from llmkit.evaluation.run_record import Record, get_number, get_section
 
-SPLIT_COLUMNS = ("documents", "characters", "bytes", "tokens", "unknown_tokens")
+SPLIT_COLUMNS = ("rows", "documents", "characters", "bytes", "tokens", "unknown_tokens")
 _MOST_SOURCES = 200
 
 
@@ -23,7 +23,7 @@ def render_data(data: Record) -> Html:
 def _render_totals(data: Record) -> Html:
     splits = _get_records(get_section(data, "splits").values())
     tokenizer = get_section(data, "tokenizer")
-    totals: list[tuple[str, object]] = [(name, _sum(splits, name)) for name in SPLIT_COLUMNS[:4]]
+    totals: list[tuple[str, object]] = [(name, _sum(splits, name)) for name in SPLIT_COLUMNS[:5]]
     n_bytes, n_tokens = _sum(splits, "bytes"), _sum(splits, "tokens")
     bytes_per_token = get_number(data, "bytes_per_token") or (n_bytes / n_tokens if n_bytes and n_tokens else None)
     ratio = f"{bytes_per_token:.3f}" if bytes_per_token is not None else None

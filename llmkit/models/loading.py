@@ -40,6 +40,9 @@ def resolve_model(name: str) -> str:
         return str(path / "model")
     if (path / "config.json").is_file():
         return str(path)
+    if path.is_file():
+        hint = "give the folder of a run or a model"
+        raise ModelError(f"{name!r} is a file, not a model", where=str(path), hint=hint)
     if path.is_dir() and (runs := sorted(each.parent.parent.name for each in path.glob("*/model/config.json"))):
         hint = f"give one of its runs: {path / runs[0]}" + (f" to {runs[-1]}" if len(runs) > 1 else "")
         raise ModelError(f"{name!r} is a folder of several runs", where=str(path), hint=hint)
@@ -88,11 +91,11 @@ def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
     raise UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
 
 
-def wrong_kind(name: str, kind: str) -> UsageError:
+def wrong_kind(name: str, kind: str, path: str) -> UsageError:
     """The error for a model of another kind than the command is for; names the commands that it is for."""
     does = {"masked": "a masked language model", "causal": "a causal language model", "classifier": "a classifier"}
     hint = f"use it with: {COMMANDS_BY_KIND[kind]}"
-    return UsageError(f"{name!r} is {does[kind]}", where=f"{name}/config.json, architectures", hint=hint)
+    return UsageError(f"{name!r} is {does[kind]}", where=f"{path}/config.json, architectures", hint=hint)
 
 
 def check_causal(name: str) -> None:
@@ -103,7 +106,7 @@ def check_causal(name: str) -> None:
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
     if (kind := read_kind(name)) != "causal":
-        raise wrong_kind(name, kind)
+        raise wrong_kind(name, kind, name)
 
 
 def load_masked_lm(name: str) -> PreTrainedModel:

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
-from llmkit.errors import UsageError
+from llmkit.errors import UsageError, say
 from llmkit.evaluation.report import write_report
 from llmkit.models.bert import open_bert
 from llmkit.models.loading import check_vocabulary, load_causal_lm, put_on_device, read_kind, resolve_model
@@ -70,7 +70,7 @@ def _evaluate_classifier(
     if is_run and (not data or show_samples):
         # The file's whole name: validation.csv is not the run's own `validation`.
         run.add_metrics(f"file {Path(data[0]).name}" if data else recipe.evaluate.split, metrics)
-        write_report(run.path)
+        say(f"report: {write_report(run.path)}")
     return metrics
 
 

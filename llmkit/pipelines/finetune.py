@@ -12,7 +12,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.errors import UsageError, say
 from llmkit.files import read_json
 from llmkit.models.classifier import check_can_classify, count_positions, read_config, start_classifier
-from llmkit.models.loading import check_vocabulary, resolve_model
+from llmkit.models.loading import check_vocabulary, embedding_rows, resolve_model
 from llmkit.models.lora import require_peft
 from llmkit.pipelines.finetune_cls import ClassifyTask
 from llmkit.pipelines.labelled_data import LabelledData, load_labelled, relative_files
@@ -56,7 +56,7 @@ def finetune(
     path = resolve_model(name)
     config = read_config(path)
     check_can_classify(config, path)
-    tokenizer, changes = _open_tokenizer(recipe, path)
+    tokenizer, n_own, changes = _open_tokenizer(recipe, path)
     block_size = _choose_block_size(recipe, config, tokenizer)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
     labelled = load_labelled(
@@ -71,7 +71,7 @@ def finetune(
     if checkpoint is not None:
         network = task.open_model(str(checkpoint))
     else:
-        network = _start(recipe, labelled, path, tokenizer, changes)
+        network = _start(recipe, labelled, path, tokenizer, n_own, changes)
         task.prepare_model(network)
     return train_run(recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run)
 
@@ -94,15 +94,16 @@ def _check_request(recipe: Recipe, model: str | None, files: Mapping[str, str]) 
     return model
 
 
-def _open_tokenizer(recipe: Recipe, path: str) -> tuple[PreTrainedTokenizerBase, list[str]]:
-    """The model's tokenizer with the tokens that training needs, and what was added to it."""
+def _open_tokenizer(recipe: Recipe, path: str) -> tuple[PreTrainedTokenizerBase, int, list[str]]:
+    """The model's tokenizer with the tokens that training needs, how many it had, and what was changed."""
     tokenizer = load_tokenizer(path)
+    n_own = len(tokenizer)
     changes = ensure_special_tokens(tokenizer)
     set_template(tokenizer)
     if recipe.cls.augment.mask and tokenizer.mask_token_id is None:
         hint = "set it to 0; delete and swap need no mask token"
         raise UsageError("the model's tokenizer has no mask token", where="cls.augment.mask", hint=hint)
-    return tokenizer, changes
+    return tokenizer, n_own, changes
 
 
 def resolve(recipe: Recipe, config: PreTrainedConfig, labelled: LabelledData, block_size: int) -> Recipe:
@@ -164,15 +165,16 @@ def _choose_block_size(recipe: Recipe, config: PreTrainedConfig, tokenizer: PreT
 
 
 def _start(
-    recipe: Recipe, labelled: LabelledData, path: str, tokenizer: PreTrainedTokenizerBase, changes: list[str]
-) -> PreTrainedModel:
+    recipe: Recipe, labelled: LabelledData, path: str, tokenizer: PreTrainedTokenizerBase, n_own: int,
+    changes: list[str],
+) -> PreTrainedModel:  # fmt: skip
     shares = labelled.splits["train"].labels.mean(0).tolist() if labelled.kind == "multiple" else ()
     network, notes = start_classifier(
         path, labelled.kind, labelled.label2id, recipe.train.seed,
         shares=shares, random_weights=recipe.cls.random_weights,
     )  # fmt: skip
     set_dropout(network, recipe.model)
-    if changes or recipe.model.resize_embeddings:
+    if recipe.model.resize_embeddings or n_own <= embedding_rows(network):
         grow_embeddings(network, len(tokenizer), changes)
     check_vocabulary(network, tokenizer, path)
     network.config.pad_token_id = tokenizer.pad_token_id

@@ -1,5 +1,6 @@
 """What fine-tuning of classifiers brings to pipelines/training_run.py."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -138,13 +139,13 @@ class ClassifyTask:
         plain = Classification(self.labelled.kind, 0, 0, False)  # the loss as such, without weights and smoothing
         loss = plain.losses(torch.from_numpy(scores), targets).double().mean().item()
         metrics = measure_quickly(self.labelled.kind, self.watched.labels, outputs, list(self.labelled.label2id))
-        return {"loss": loss} | metrics
+        return {"loss": loss, "metric": self.metric} | metrics
 
-    def cost(self, metrics: dict[str, Any]) -> float:
-        value = metrics[self.metric]
+    def cost(self, metrics: dict[str, Any]) -> tuple[float, ...]:
+        value, loss = metrics[self.metric], float(metrics["loss"])  # few rows tie often
         if value is None:  # undefined on these rows, such as a correlation with one constant guess
-            return float("inf")
-        return float(value) if self.metric in LOWER_IS_BETTER else -float(value)
+            return math.inf, loss
+        return (float(value) if self.metric in LOWER_IS_BETTER else -float(value)), loss
 
     def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
         return None

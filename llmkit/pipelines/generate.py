@@ -37,7 +37,7 @@ def generate(
     path = resolve_model(model)
     kind = read_kind(path)
     if kind == "classifier":
-        raise wrong_kind(model, kind)
+        raise wrong_kind(model, kind, path)
     masked = kind == "masked"
     network = put_on_device(load_masked_lm(path) if masked else load_causal_lm(path))
     tokenizer = load_tokenizer(path)

@@ -6,6 +6,7 @@ with the model. Texts are encoded while they are read and not kept.
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError, say
+from llmkit.errors import DataError, clean_line, say
 from llmkit.pipelines.labelled_file import open_labelled
 from llmkit.pipelines.row_reading import RowFormat, describe_left_out, encode_chunk, read_chunks
 from llmkit.text.chinese_words import choose_word_cutter
@@ -30,6 +31,8 @@ from llmkit.text.rows import RowStream, open_rows
 from llmkit.tokens.labelled import Inputs, join_inputs, take_rows
 
 SPLITS = ("train", "validation", "test")
+LABELS_SHOWN = 10
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -137,10 +140,26 @@ def load_labelled(
             splits[name] = _to_split(whole, places, label2id, row_format.kind, files["train"])
     if "validation" not in splits and section.validation:
         notes.append("too few rows of each label: none is held out, so nothing is measured on rows not trained on")
+    notes += _describe_splits(splits, label2id, row_format.kind)
     if not quiet:
         for note in notes:
             say(note)
     return LabelledData(splits, row_format, label2id, dict(files), notes)
+
+
+def _describe_splits(splits: Mapping[str, LabelledSplit], label2id: Mapping[str, int], kind: Kind) -> list[str]:
+    """How many rows there are for what, and which labels the train rows have."""
+    rows = ", ".join(f"{name} {len(split):,}" for name, split in splits.items())
+    labels = splits["train"].labels
+    if kind == "regression":
+        return [f"rows: {rows}; numbers from {labels.min():g} to {labels.max():g}"]
+    counts = np.bincount(labels, minlength=len(label2id)) if kind == "single" else labels.sum(0)
+    shown = ", ".join(f"{name} {count:,}" for name, count in list(zip(label2id, counts, strict=True))[:LABELS_SHOWN])
+    more = f" and {len(label2id) - LABELS_SHOWN} more" if len(label2id) > LABELS_SHOWN else ""
+    notes = [clean_line(f"rows: {rows}; labels to train on: {shown}{more}")]
+    if all(map(_NUMBER.fullmatch, label2id)) and any("." in label for label in label2id):
+        notes.append("the labels are numbers with decimals: -s cls.labels=regression comes near them instead")
+    return notes
 
 
 def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:

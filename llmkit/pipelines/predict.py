@@ -52,7 +52,7 @@ def predict(
         _check_out(out, overwrite)
     path = resolve_model(model)
     if (kind := read_kind(path)) != "classifier":
-        raise wrong_kind(model, kind)
+        raise wrong_kind(model, kind, path)
     scorer = open_scorer(path, recipe.evaluate)
     if out is None:
         return _predict(recipe, scorer, data, write, chosen, all_probabilities)

@@ -72,8 +72,8 @@ class CausalTask:
         totals = self.prepared.manifest["splits"]["validation"]
         return to_metrics(sums, n_bytes=totals["bytes"] * share, n_characters=totals["characters"] * share)
 
-    def cost(self, metrics: dict[str, Any]) -> float:
-        return float(metrics["loss"])
+    def cost(self, metrics: dict[str, Any]) -> tuple[float, ...]:
+        return (float(metrics["loss"]),)
 
     def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
         prompt = self.recipe.train.sample_prompt

@@ -114,8 +114,8 @@ class MaskedTask:
         )  # fmt: skip
         return to_metrics(sums, self.objective.relation)
 
-    def cost(self, metrics: dict[str, Any]) -> float:
-        return float(metrics["loss"])
+    def cost(self, metrics: dict[str, Any]) -> tuple[float, ...]:
+        return (float(metrics["loss"]),)
 
     def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
         prompt = self.recipe.train.sample_prompt

@@ -108,8 +108,11 @@ def _held_out(record: dict[str, Any]) -> str:
     if "bits_per_byte" in record:
         return f"{record['bits_per_byte']:.3f} bits/byte"
     shares = ("mlm_accuracy", "nsp_accuracy", "sop_accuracy", "accuracy")
+    figures = ["average_precision_micro", "f1_macro"] if "hamming_loss" in record else ["f1_macro", "mse", "pearson"]
+    figures = [
+        name for name in dict.fromkeys([*figures, record.get("metric", "loss")]) if name not in (*shares, "loss")
+    ]
     shown = [f"{name.replace('_', ' ')} {record[name]:.1%}" for name in shares if name in record]
-    figures = ("average_precision_micro", "f1_macro") if "hamming_loss" in record else ("f1_macro", "mse", "pearson")
     more = [f"{name.replace('_', ' ')} {record[name]:.4f}" for name in figures if record.get(name) is not None]
     return ", ".join([*shown, *more])
 

@@ -114,6 +114,9 @@ def _check_series(group: RunFolder, series: Mapping[str, Any], recipe: Recipe) -
 
 
 def _describe(metrics: Mapping[str, Any]) -> str:
-    shown = metrics.get("test", metrics.get("validation", {}))
-    names = ("accuracy", "f1_macro", "f1_micro", "mse", "pearson")
-    return ", ".join(f"{name.replace('_', ' ')} {shown[name]:.4f}" for name in names if shown.get(name) is not None)
+    split = "test" if "test" in metrics else "validation"
+    shown = metrics.get(split, {})
+    names = ("accuracy", "f1_macro", "mse", "pearson")
+    return f"{split} " + ", ".join(
+        f"{name.replace('_', ' ')} {shown[name]:.4f}" for name in names if shown.get(name) is not None
+    )

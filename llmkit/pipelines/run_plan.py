@@ -78,7 +78,7 @@ def plan_again(run: RunFolder, recipe: Recipe, task: Task) -> Plan:
     before, now = _trained_fields(load_recipe(run.recipe)), _trained_fields(recipe)
     changed = [f"{name}: {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]
     old = kept["facts"]
-    changed += [f"{name}: {old.get(name)} -> {value}" for name, value in facts.items() if old.get(name) != value]
+    changed += [f"{name}: {_short(old.get(name))} -> {_short(v)}" for name, v in facts.items() if old.get(name) != v]
     if changed:
         hint = "resume with the recipe and data it began with, or start a new run with another --out"
         raise UsageError(f"the run began with something else: {'; '.join(changed)}", where=str(run.manifest), hint=hint)
@@ -89,6 +89,11 @@ def plan_again(run: RunFolder, recipe: Recipe, task: Task) -> Plan:
 def _facts(task: Task, precision: str) -> dict[str, Any]:
     """What resuming depends on beside the recipe's own fields."""
     return {"precision": precision, **task.data.fingerprint}
+
+
+def _short(fact: Any) -> str:
+    """A fingerprint's beginning; anything else whole."""
+    return str(fact)[:12] if len(str(fact)) == 64 else str(fact)
 
 
 def _memory_budget(device: torch.device) -> int:

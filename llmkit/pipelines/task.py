@@ -69,8 +69,8 @@ class Task(Protocol):
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
         """Held-out figures while training, on a bounded part of the validation split."""
 
-    def cost(self, metrics: dict[str, Any]) -> float:
-        """By what of these figures the best weights are chosen, the lower the better."""
+    def cost(self, metrics: dict[str, Any]) -> tuple[float, ...]:
+        """By what of these figures the best weights are chosen, the lower the better, the first before the next."""
 
     def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
         """What the model writes now; None where the recipe asks for nothing."""

@@ -109,13 +109,17 @@ def _train(
     finally:
         line.close()
     step = trainer.state.global_step
+    best = progress.best_step or step
+    if trainer.stop_signal is None and (step < plan.n_steps or best != step):
+        early = f"stopped at step {step} of {plan.n_steps}, as nothing got better; " if step < plan.n_steps else ""
+        say(f"{early}the weights of step {best} are kept: the best on held-out data")
     if trainer.stop_signal is not None:
         raise Interrupted(trainer.stop_signal, f"saved at step {step} of {plan.n_steps}; go on with: --resume")
     run.add_metrics(
         "training",
         {
             "steps": step,
-            "best_step": progress.best_step or step,
+            "best_step": best,
             "n_tokens": progress.n_tokens,
             "epochs": step * plan.batches.global_batch_size / task.samples.samples_per_epoch,
             "seconds": round(progress.seconds, 2),

@@ -73,6 +73,9 @@ def choose_columns(
     Raises:
         DataError: a given column is not there, or it is not clear which one is meant; lists the columns.
     """
+    named = [name for name in (text, pair, label) if name]
+    if twice := next((name for name in named if named.count(name) > 1), None):
+        raise DataError(f"column {twice!r} is named for two things", where=where, hint="text, pair and label differ")
     for name in (text, pair, label):
         if name and name not in columns:
             raise missing_column(name, columns, where)

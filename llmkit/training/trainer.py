@@ -78,19 +78,19 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """What the pipeline does at intervals: `evaluate` gives held-out numbers, `loss` among them, and `cost` says by
-    which of them weights are better, the lower the better."""
+    which of them weights are better, the lower the better; of equal ones the next number decides."""
 
     evaluate: Callable[[nn.Module], dict[str, Any]] | None
     sample: Callable[[nn.Module], dict[str, Any] | None]
     log: Callable[[dict[str, Any]], None]
-    cost: Callable[[dict[str, Any]], float] = lambda metrics: float(metrics["loss"])
+    cost: Callable[[dict[str, Any]], tuple[float, ...]] = lambda metrics: (float(metrics["loss"]),)
 
 
 @dataclass(slots=True)
 class Progress:
     """What a checkpoint must remember beside weights, optimizer and random numbers."""
 
-    best_cost: float | None = None
+    best_cost: list[float] | None = None
     best_step: int | None = None
     stale_evaluations: int = 0
     seconds: float = 0.0
@@ -337,8 +337,8 @@ class LlmkitTrainer(Trainer):
         if written is not None:
             self.hooks.log({"kind": "sample", "step": self.state.global_step, **written})
         self._window.pause(time.perf_counter() - paused)
-        cost, best = self.hooks.cost(metrics), self.progress.best_cost
-        if not math.isfinite(cost) or (best is not None and cost >= best):
+        cost, best = list(self.hooks.cost(metrics)), self.progress.best_cost
+        if not all(map(math.isfinite, cost)) or (best is not None and cost >= best):
             self.progress.stale_evaluations += 1
             return False
         self.progress.best_cost, self.progress.best_step = cost, self.state.global_step

@@ -177,3 +177,10 @@ def test_every_field_is_read_somewhere() -> None:
     unread = [name for name in list_fields() if f".{name.split('.')[-1]}" not in source]
     # The sections read some of their own fields.
     assert set(unread) <= {"model.n_layer", "model.n_head", "model.n_embd"}
+
+
+def test_two_lengths_that_are_typed_are_a_mistake_and_one_beats_the_recipes(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="both say how long"):
+        load_recipe(None, ["train.max_steps=3", "train.max_minutes=1"])
+    (tmp_path / "r.yaml").write_text("train: {max_minutes: 1}\n")
+    assert load_recipe(tmp_path / "r.yaml", ["train.max_steps=3"]).train.max_minutes is None

@@ -190,3 +190,28 @@ def test_classifier_with_a_larger_tokenizer_is_refused_before_training(tmp_path:
     assert not (tmp_path / "run").exists()
     grown = load_recipe(None, [*QUICK, "model.resize_embeddings=true"], task="cls")
     finetune(grown, files={"train": table}, out=tmp_path / "run", model=str(folder))
+
+
+def test_of_equal_figures_the_lower_loss_decides(
+    tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = str(write_table(tmp_path / "t.csv", make_messages(60)))
+    recipe = load_recipe(None, [*QUICK, "train.max_steps=30", "optim.learning_rate=3e-3"], task="cls")
+    metrics = finetune(recipe, files={"train": table}, out=tmp_path / "run", model=str(bert))
+    lines = (tmp_path / "run/log.jsonl").read_text().splitlines()
+    scored = [record for line in lines if (record := json.loads(line))["kind"] == "eval"]
+    best = max(record["f1_macro"] for record in scored)
+    tied = [record for record in scored if record["f1_macro"] == best]
+    assert len(tied) > 1
+    assert metrics["training"]["best_step"] == min(tied, key=lambda record: record["loss"])["step"]
+    kept = metrics["training"]["best_step"]
+    assert (f"the weights of step {kept} are kept" in capsys.readouterr().err) == (kept != 30)
+
+
+def test_numbers_with_decimals_as_labels_are_pointed_out(
+    tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(text, "1.5" if name == "spam" else "2") for text, name in make_messages(40)]
+    files = {"train": str(write_table(tmp_path / "t.csv", rows))}
+    finetune(load_recipe(None, QUICK, task="cls"), files=files, out=tmp_path / "run", model=str(bert))
+    assert "cls.labels=regression" in capsys.readouterr().err

@@ -273,7 +273,7 @@ def test_bad_rows_are_left_out_and_counted_when_asked_for(
     assert "1 row without a text" in said
     manifest = json.loads((tmp_path / "run/manifest.json").read_text())
     assert manifest["data"]["splits"]["train"]["rows"] == 40
-    assert len(manifest["data"]["notes"]) == 3
+    assert len(manifest["data"]["notes"]) == 4
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

@@ -108,3 +108,11 @@ def test_without_need_a_label_is_taken_by_name_only() -> None:
     assert choose(table(text=texts, label=["x", "y"] * 6), need_label=False).label == "label"
     assert choose(table(text=texts, label=["x", "y"] * 6), need_label=False, label="").label is None
     assert choose(table(target=["7", "8"]), need_label=False) == Columns("target", None, None)
+
+
+def test_one_column_for_two_things_is_refused() -> None:
+    with pytest.raises(DataError, match="'text' is named for two things"):
+        choose_columns(
+            ["text", "label"], [{"text": "a", "label": "b"}], text="text", pair=None, label="text", need_label=True,
+            where="t.csv",
+        )  # fmt: skip

@@ -14,6 +14,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.errors import UsageError, say
 from llmkit.files import read_json, write_json, write_text
 from llmkit.models.attention import choose_attention
+from llmkit.models.dropout import choose_dropout
 from llmkit.models.loading import embedding_rows
 from llmkit.pipelines.task import Task
 from llmkit.runs.folder import RunFolder
@@ -37,6 +38,7 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
     precision, why = choose_precision(train.precision, device)
     say(f"{precision} on {device.type}: {why}")
     choose_attention(network, precision, device)  # before any step is timed
+    choose_dropout(network, device)
     bytes_a_token = estimate_bytes_a_token(
         embedding_rows(network), network.config.num_hidden_layers, network.config.hidden_size, task.output_share
     )

@@ -16,6 +16,7 @@ from llmkit.errors import EnvironmentFault, Interrupted, ModelError, UsageError,
 from llmkit.evaluation.report import write_report
 from llmkit.files import new_folder, read_json, write_text
 from llmkit.models.attention import choose_attention
+from llmkit.models.dropout import choose_dropout
 from llmkit.models.loading import pick_device, put_on_device
 from llmkit.pipelines.progress import TrainingLine
 from llmkit.pipelines.run_plan import plan_again, plan_run, write_start
@@ -99,6 +100,7 @@ def _train(
 ) -> LlmkitTrainer:
     """Run the trainer to its end and write down what it did."""
     choose_attention(network, plan.precision, pick_device())
+    choose_dropout(network, pick_device())
     line = TrainingLine(plan.n_steps)
     hooks = make_hooks(recipe, task, network, plan, run, line, pick_device())
     trainer = LlmkitTrainer(

@@ -12,7 +12,7 @@ import typer
 import llmkit
 from llmkit.cli.demo import demo_command
 from llmkit.cli.evaluate import eval_command
-from llmkit.cli.finetune import finetune_cls_command, finetune_command
+from llmkit.cli.finetune import finetune_command
 from llmkit.cli.generate import generate_command
 from llmkit.cli.predict import predict_command
 from llmkit.cli.prepare import prepare_command
@@ -26,7 +26,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "pretrain-clm": pretrain_clm_command,
     "pretrain-mlm": pretrain_mlm_command,
     "finetune": finetune_command,
-    "finetune-cls": finetune_cls_command,
+    "finetune-cls": finetune_command,
     "eval": eval_command,
     "generate": generate_command,
     "predict": predict_command,

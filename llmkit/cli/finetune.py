@@ -1,6 +1,5 @@
 """`llmkit finetune` and `llmkit finetune-cls`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,36 +31,7 @@ SeedsOption = Annotated[int, typer.Option(min=1, help="So many runs that differ 
 
 
 def finetune_command(
-    recipe: RecipeArgument,
-    out: RunOption,
-    data: FileOption = None,
-    model: StartOption = None,
-    validation: ValidationOption = None,
-    test: TestOption = None,
-    text: TextOption = None,
-    pair: PairOption = None,
-    label: LabelOption = None,
-    folds: FoldsOption = None,
-    seeds: SeedsOption = 1,
-    unseen_labels: UnseenOption = None,
-    skip_bad: SkipBadOption = False,
-    show_samples: ShowSamplesOption = False,
-    set_: SetOption = None,
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
-    dry_run: DryRunOption = False,
-    json: JsonOption = False,
-) -> None:
-    """Fine-tune by the recipe's `task`."""
-    overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
-    files = {"train": data, "validation": validation, "test": test}
-    _finetune(
-        None, recipe, files, out, model, overrides, folds, seeds,
-        show_samples=show_samples, resume=resume, overwrite=overwrite, dry_run=dry_run, json=json,
-    )  # fmt: skip
-
-
-def finetune_cls_command(
+    context: typer.Context,
     out: RunOption,
     recipe: RecipeArgument = None,
     data: FileOption = None,
@@ -85,32 +55,23 @@ def finetune_cls_command(
     """Fine-tune a classifier on texts with labels.
 
     Columns are guessed from the header or the shape of the file, and said. Several labels a row: a list, or
-    `-s cls.separator="|"`; numbers to come near: `-s cls.labels=regression`.
+    `-s "cls.separator=;"`; numbers to come near: `-s cls.labels=regression`. `finetune` goes by the recipe's `task`,
+    `finetune-cls` names it.
     """
-    overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
-    files = {"train": data, "validation": validation, "test": test}
-    _finetune(
-        "cls", recipe, files, out, model, overrides, folds, seeds,
-        show_samples=show_samples, resume=resume, overwrite=overwrite, dry_run=dry_run, json=json,
-    )  # fmt: skip
-
-
-def _finetune(
-    task: str | None, recipe: Path | None, files: dict[str, str | None], out: Path, model: str | None,
-    overrides: list[str], folds: int | None, seeds: int, *, show_samples: bool, resume: bool, overwrite: bool,
-    dry_run: bool, json: bool,
-) -> None:  # fmt: skip
     from llmkit.cli.output import echo, show_json, show_metrics
     from llmkit.config.loading import load_recipe
     from llmkit.runs.folder import read_series
 
+    task = "cls" if context.info_name == "finetune-cls" else None
+    overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
+    named = {"train": data, "validation": validation, "test": test}
+    files = {name: path for name, path in named.items() if path is not None}
     kept = out / "recipe.yaml"
     recipe = kept if resume and recipe is None and kept.is_file() else recipe
     config = load_recipe(recipe, overrides, task=task)
     if config.task is None:
         hint = "write `task: cls` into it, or use llmkit finetune-cls; recipes of language models go to llmkit pretrain"
-        raise UsageError("the recipe has no task", where=f"{recipe}, task", hint=hint)
-    given = {name: path for name, path in files.items() if path is not None}
+        raise UsageError("the recipe has no task", where=f"{recipe or 'recipe'}, task", hint=hint)
     if resume and not folds and seeds == 1:
         folds, seeds = read_series(out)
     if (folds or seeds > 1) and not dry_run:
@@ -118,7 +79,7 @@ def _finetune(
         from llmkit.pipelines.repeat import finetune_repeatedly
 
         summary = finetune_repeatedly(
-            config, files=given, out=out, model=model, folds=folds, seeds=seeds, resume=resume, overwrite=overwrite,
+            config, files=files, out=out, model=model, folds=folds, seeds=seeds, resume=resume, overwrite=overwrite,
             show_samples=show_samples,
         )  # fmt: skip
         show_json(summary) if json else echo("\n".join(describe_series(summary, out)))
@@ -126,7 +87,7 @@ def _finetune(
     from llmkit.pipelines.finetune import finetune  # torch loads here, so --help stays instant
 
     result = finetune(
-        config, files=given, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run,
+        config, files=files, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run,
         show_samples=show_samples, fold=(0, folds) if folds else None,
     )  # fmt: skip
     if json:

@@ -24,7 +24,7 @@ from llmkit.tokens.labelled import set_template
 from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
 
 RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
-LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 300, 3, 20
+LEAST_STEPS, STEPS_A_LABEL, FEWEST_EPOCHS, MOST_EPOCHS = 300, 20, 3, 20
 LORA_FACTOR = 10.0
 
 
@@ -110,13 +110,15 @@ def resolve(recipe: Recipe, config: PreTrainedConfig, labelled: LabelledData, bl
     """The recipe with what follows from model and data in place of nothing: rate, length, evaluations.
 
     The rate grows as models get narrower: 5e-5 for BERT-base, as in Devlin et al. 2019, appendix A.3. Small data is
-    gone through more often, so that there are at least 300 steps, but at most 20 times (Mosbach et al. 2021).
+    gone through more often, so that there are at least 300 steps and 20 a label, but at most 20 times (Mosbach et al.
+    2021; docs/log.md).
     """
     train, optim = recipe.train, recipe.optim
     n_rows = len(labelled.splits["train"])
     chosen: dict[str, Any] = {"block_size": block_size}
     if train.epochs is None and train.max_steps is None and train.max_minutes is None:
-        epochs = math.ceil(LEAST_STEPS * train.global_batch_size / n_rows)
+        n_steps = max(LEAST_STEPS, STEPS_A_LABEL * len(labelled.label2id))
+        epochs = math.ceil(n_steps * train.global_batch_size / n_rows)
         chosen["epochs"] = float(min(MOST_EPOCHS, max(FEWEST_EPOCHS, epochs)))
     if train.eval_steps is None and train.max_minutes is None:
         steps_an_epoch = -(-n_rows // train.global_batch_size)

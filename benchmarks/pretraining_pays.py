@@ -3,8 +3,8 @@
     python benchmarks/pretraining_pays.py --model runs/bert --train train.tsv --test test.tsv --json result.json
 
 Train rows are drawn from a .tsv with the columns label and text, other ones for each seed, the same for both models;
-the test file is scored whole. Everything is `llmkit finetune-cls` with its defaults; without weights of its own the
-model gets `cls.random_weights=true`.
+the test file is scored whole. Everything is `llmkit finetune-cls` with its defaults but for `--set`; the same model
+without its weights is `cls.random_weights=true`.
 """
 
 import argparse
@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--rows", type=int, nargs="+", default=[20, 100], help="rows a class")
+    parser.add_argument("--set", "-s", action="append", default=[], help="section.key=value, for both; repeatable")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args()
@@ -44,7 +45,12 @@ def run(options: argparse.Namespace, n_rows: int, weights: str, seed: int) -> fl
     with tempfile.TemporaryDirectory() as folder:
         few = Path(folder) / "few.tsv"
         draw_rows(options.train, n_rows, seed, few)
-        overrides = [f"train.seed={seed}", "cls.validation=0", f"cls.random_weights={str(weights == 'random').lower()}"]
+        overrides = [
+            *options.set,
+            f"train.seed={seed}",
+            "cls.validation=0",
+            f"cls.random_weights={str(weights == 'random').lower()}",
+        ]
         metrics = finetune(
             load_recipe(None, overrides, task="cls"), out=Path(folder) / "run", model=options.model, quiet=True,
             files={"train": str(few), "test": str(options.test)},

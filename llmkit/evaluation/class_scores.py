@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-AVERAGES = ("macro", "micro", "weighted")
 
 
 def scores_of_confusion(confusion: NDArray[Any]) -> dict[str, Floats]:

@@ -31,7 +31,7 @@ from llmkit.pipelines.task import TrainingData
 from llmkit.tokens.augment import make_changer
 from llmkit.tokens.examples import Examples
 from llmkit.tokens.labelled import take_rows
-from llmkit.training.trainer import Plan
+from llmkit.training.contract import Plan
 
 
 @dataclass(frozen=True)

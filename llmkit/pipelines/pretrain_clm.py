@@ -19,7 +19,7 @@ from llmkit.pipelines.starting_model import fit_to_data
 from llmkit.pipelines.task import TrainingData, data_of
 from llmkit.tokens.blocks import Blocks
 from llmkit.tokens.prepared import Prepared
-from llmkit.training.trainer import Plan
+from llmkit.training.contract import Plan
 
 BUILDERS = {"gpt2": build_gpt2}
 """The constructor of each `model.family`."""

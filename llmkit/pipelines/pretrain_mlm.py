@@ -21,7 +21,7 @@ from llmkit.tokens.pairs import Pairs
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.rows import can_mask
 from llmkit.tokens.store import Split
-from llmkit.training.trainer import Plan
+from llmkit.training.contract import Plan
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from llmkit.pipelines.task import Task
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_command, describe_machine, describe_versions
 from llmkit.training.batches import CPU_BUDGET, GPU_SHARE, BatchPlan, estimate_bytes_a_token, plan_batches
+from llmkit.training.contract import Plan, Samples
 from llmkit.training.optimizer import as_steps, count_weights
 from llmkit.training.speed import choose_precision
-from llmkit.training.trainer import Plan, Samples
 from llmkit.training.trial import EVALUATIONS, measure_step_seconds, plan_minutes
 
 TOKENS_A_WEIGHT = 20

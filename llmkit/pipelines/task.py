@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.tokens.prepared import Prepared
-from llmkit.training.trainer import Objective, Plan, Samples
+from llmkit.training.contract import Objective, Plan, Samples
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from llmkit.config.recipe import Recipe
 from llmkit.pipelines.progress import TrainingLine
 from llmkit.pipelines.task import Task
 from llmkit.runs.folder import RunFolder
+from llmkit.training.contract import Hooks, Plan
 from llmkit.training.speed import flops_a_token, peak_flops
-from llmkit.training.trainer import Hooks, Plan
 
 
 def make_hooks(

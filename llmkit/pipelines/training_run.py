@@ -24,8 +24,9 @@ from llmkit.pipelines.task import Task
 from llmkit.pipelines.training_hooks import make_hooks
 from llmkit.runs.checkpoints import find_checkpoint, set_aside, verify_checkpoint
 from llmkit.runs.folder import RunFolder, create_run
+from llmkit.training.contract import Plan
 from llmkit.training.optimizer import count_weights
-from llmkit.training.trainer import LlmkitTrainer, Plan
+from llmkit.training.trainer import LlmkitTrainer
 
 
 def check_training(recipe: Recipe, *, has_validation: bool) -> None:

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 
 from llmkit.config.optim import Optim
 from llmkit.training.batches import BatchPlan
+from llmkit.training.contract import Objective, collate_step
 from llmkit.training.optimizer import build_optimizer
 from llmkit.training.speed import autocast
-from llmkit.training.trainer import Objective, collate_step
 
 WARMUP_STEPS = 5
 LEAST_STEPS = 4

@@ -24,7 +24,8 @@ from llmkit.text.labelled import Kind
 from llmkit.tokens.examples import Example
 from llmkit.tokens.labelled import Input
 from llmkit.training.batches import BatchPlan
-from llmkit.training.trainer import Hooks, LlmkitTrainer, Plan
+from llmkit.training.contract import Hooks, Plan
+from llmkit.training.trainer import LlmkitTrainer
 
 N_LABELS = 3
 

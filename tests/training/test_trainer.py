@@ -18,7 +18,8 @@ from llmkit.runs.folder import RunFolder, create_run
 from llmkit.tokens.blocks import Blocks
 from llmkit.tokens.store import Split
 from llmkit.training.batches import plan_batches
-from llmkit.training.trainer import Hooks, LlmkitTrainer, Plan
+from llmkit.training.contract import Hooks, Plan
+from llmkit.training.trainer import LlmkitTrainer
 
 BLOCK = 16
 

@@ -1,0 +1,87 @@
+"""What a training run is given, what was decided before its first step, and what a checkpoint remembers of it.
+
+Knows nothing of transformers; trainer.py does the work.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from llmkit.training.batches import BatchPlan
+
+Batch = dict[str, Tensor]
+
+
+class Objective(Protocol):
+    """What is trained for; see objectives/. Counts are those of the labels that each loss sums over."""
+
+    def collate(self, samples: Sequence[Any], /) -> Batch: ...
+    def count(self, batch: Batch, /) -> dict[str, int]: ...
+    def count_tokens(self, batch: Batch, /) -> int: ...
+    def length(self, sample: Any, /) -> int: ...
+    def sum_losses(self, model: nn.Module, batch: Batch, /) -> dict[str, Tensor]: ...
+
+
+class Samples(Protocol):
+    """The endless order of what is trained on; sample i is a function of i alone. See tokens/."""
+
+    block_size: int
+
+    @property
+    def samples_per_epoch(self) -> int: ...
+    def __getitem__(self, sample: int, /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about a run that was decided before its first step; kept in every checkpoint."""
+
+    n_steps: int
+    eval_steps: int
+    save_steps: int
+    batches: BatchPlan
+    precision: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the pipeline does at intervals: `evaluate` gives held-out numbers, `loss` among them, and `cost` says by
+    which of them weights are better, the lower the better; of equal ones the next number decides."""
+
+    evaluate: Callable[[nn.Module], dict[str, Any]] | None
+    sample: Callable[[nn.Module], dict[str, Any] | None]
+    log: Callable[[dict[str, Any]], None]
+    cost: Callable[[dict[str, Any]], tuple[float, ...]] = lambda metrics: (float(metrics["loss"]),)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a checkpoint must remember beside weights, optimizer and random numbers."""
+
+    best_cost: list[float] | None = None
+    best_step: int | None = None
+    stale_evaluations: int = 0
+    seconds: float = 0.0
+    n_tokens: int = 0
+    window_sums: dict[str, float] = field(default_factory=dict)
+    window_counts: dict[str, int] = field(default_factory=dict)
+    """Losses since the last log line, so that a resumed run logs what an uninterrupted one would."""
+    left_undone: dict[str, Any] | None = None
+    """Gradient norm and rate of a step that was saved on a signal before it was evaluated and logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepCounts:
+    """Labels of one optimizer step by loss, and its tokens, over all ranks; and the seconds that this rank waited."""
+
+    labels: dict[str, int]
+    n_tokens: int
+    waited: float
+
+
+def collate_step(objective: Objective, batches: BatchPlan, samples: Sequence[Any]) -> list[Batch]:
+    """The micro-batches of one optimizer step on one rank."""
+    return [objective.collate(part) for part in batches.cut(samples, objective.length)]

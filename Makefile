@@ -55,6 +55,7 @@ smoke: .venv/.installed  ## every command on a tiny recipe, offline, in under 3 
 	$(SMOKE) eval $(OUT)/smoke/run --recipe recipes/smoke/eval.yaml
 	$(SMOKE) generate $(OUT)/smoke/run --recipe recipes/smoke/generate.yaml --prompt "llmkit"
 	$(SMOKE) report $(OUT)/smoke/run --recipe recipes/smoke/report.yaml
+	$(SMOKE) compare $(OUT)/smoke/first $(OUT)/smoke/run --out $(OUT)/smoke/compare
 	$(SMOKE) prepare README.md docs --recipe recipes/smoke/pretrain-mlm.yaml --out $(OUT)/smoke/words
 	$(SMOKE) pretrain-mlm recipes/smoke/pretrain-mlm.yaml --data $(OUT)/smoke/words --out $(OUT)/smoke/bert
 	$(SMOKE) eval $(OUT)/smoke/bert

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import ByteLevelBPETokenizer
+from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -17,6 +18,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from llmkit.models.recurrent import RecurrentConfig, RecurrentForCausalLM
+from llmkit.models.transformer import TransformerConfig, TransformerForCausalLM
 from llmkit.tokens.masking import MaskVocabulary
 from llmkit.tokens.pairs import NSP, Pairs
 from llmkit.tokens.sentences import Sentences
@@ -96,6 +99,53 @@ def make_gpt2(seed: int = 0, vocab_size: int = 50, n_positions: int = 16, dropou
         attn_pdrop=0.0,
     )
     return GPT2LMHeadModel(config)
+
+
+def make_recurrent(cell: str = "gru", seed: int = 0, scale: float = 1.0, **more: object) -> RecurrentForCausalLM:
+    """Two layers, 24 wide, 50 ids; `scale` makes its weights larger, so that its texts differ."""
+    torch.manual_seed(seed)
+    config = RecurrentConfig(cell=cell, vocab_size=50, embedding_size=24, hidden_size=24, pad_token_id=0, **more)
+    model = RecurrentForCausalLM(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(scale)
+    return model
+
+
+class PlainRecurrent(nn.Module):
+    """The same as `make_recurrent` in a few lines of plain torch: token ids and a state to logits and a state."""
+
+    def __init__(self, model: RecurrentForCausalLM) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 24)
+        self.cells = (nn.GRU if model.config.cell == "gru" else nn.LSTM)(24, 24, num_layers=2, batch_first=True)
+        self.bias = nn.Parameter(model.lm_head.bias.detach().clone())
+        self.embedding.weight.data.copy_(model.model.embed_tokens.weight)
+        for name, weight in self.cells.named_parameters():
+            stem, _, number = name.rpartition("_l")
+            weight.data.copy_(model.model.layers[int(number)].get_parameter(f"{stem}_l0"))
+
+    def forward(self, ids: Tensor, state: object = None) -> tuple[Tensor, object]:
+        hidden, state = self.cells(self.embedding(ids), state)
+        return hidden @ self.embedding.weight.T + self.bias, state
+
+    def gradients(self) -> dict[str, Tensor]:
+        """By the names that `RecurrentForCausalLM` has for them."""
+        found = {"model.embed_tokens.weight": self.embedding.weight.grad, "lm_head.bias": self.bias.grad}
+        for name, weight in self.cells.named_parameters():
+            stem, _, number = name.rpartition("_l")
+            found[f"model.layers.{number}.{stem}_l0"] = weight.grad
+        return found
+
+
+def make_transformer(seed: int = 0, dropout: float = 0.0, **more: object) -> TransformerForCausalLM:
+    """Two layers, 32 wide, 50 ids."""
+    torch.manual_seed(seed)
+    config = TransformerConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=64,
+        dropout=dropout, pad_token_id=0, **more,
+    )  # fmt: skip
+    return TransformerForCausalLM(config)
 
 
 SPAM = ["win", "free", "cash", "prize", "claim", "now"]

@@ -10,6 +10,7 @@ from typing import NoReturn, Protocol, runtime_checkable
 import typer
 
 import llmkit
+from llmkit.cli.compare import compare_command
 from llmkit.cli.demo import demo_command
 from llmkit.cli.evaluate import eval_command
 from llmkit.cli.finetune import finetune_command
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "eval": eval_command,
     "generate": generate_command,
     "predict": predict_command,
+    "compare": compare_command,
     "report": report_command,
     "demo": demo_command,
 }

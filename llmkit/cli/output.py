@@ -17,8 +17,10 @@ SCORES = (
     ("bits_per_character", "bits per character", "{:.4f}"),
     ("loss", "loss, nats a token", "{:.4f}"),
     ("perplexity", "perplexity a token", "{:,.3f}"),
+    ("word_perplexity", "perplexity a word", "{:,.3f}"),
     ("accuracy", "next-token accuracy", "{:.2%}"),
     ("n_tokens", "over tokens", "{:,}"),
+    ("n_words", "over words", "{:,}"),
     ("n_bytes", "over bytes", "{:,}"),
 )
 MASKED_SCORES = (

@@ -1,11 +1,18 @@
 """Which network is trained. Nothing about data, optimizer or training length."""
 
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from llmkit.config.section import Section
 
+_RECURRENT = {
+    "tiny": {"n_layer": 1, "n_embd": 128},
+    "small": {"n_layer": 2, "n_embd": 200},
+    "medium": {"n_layer": 2, "n_embd": 650},
+    "large": {"n_layer": 2, "n_embd": 1500},
+}
 SIZES: dict[str, dict[str, dict[str, int]]] = {
     "gpt2": {
         "tiny": {"n_layer": 4, "n_head": 4, "n_embd": 128},
@@ -24,21 +31,54 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
         "base": {"n_layer": 12, "n_head": 12, "n_embd": 768},
         "large": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
     },
+    # Zaremba et al. 2014, section 4.1.
+    "gru": _RECURRENT,
+    "lstm": _RECURRENT,
+    # base and large are the two of Vaswani et al. 2017, table 3.
+    "transformer": {
+        "tiny": {"n_layer": 2, "n_head": 4, "n_embd": 128},
+        "small": {"n_layer": 4, "n_head": 4, "n_embd": 256},
+        "base": {"n_layer": 6, "n_head": 8, "n_embd": 512},
+        "large": {"n_layer": 6, "n_head": 16, "n_embd": 1024},
+    },
 }
+READ_BY: dict[str, tuple[str, ...]] = {
+    "n_head": ("gpt2", "bert", "transformer"),
+    "n_positions": ("gpt2", "bert", "transformer"),
+    "attention_dropout": ("gpt2", "bert", "transformer"),
+    "embedding_size": ("gru", "lstm"),
+    "tie_embeddings": ("gpt2", "gru", "lstm", "transformer"),
+    "init": ("gpt2", "gru", "lstm", "transformer"),
+    "adaptive_cutoffs": ("gru", "lstm", "transformer"),
+}
+"""The families that read a field which not all of them do."""
 
 
 class Model(Section):
     """A network by `family` and `size`, or by its own fields, which beat the size's."""
 
-    family: Literal["gpt2", "bert"] = Field(
+    family: Literal["gpt2", "bert", "gru", "lstm", "transformer"] = Field(
         default="gpt2", description="The architecture; with objective mlm it is bert unless given."
     )
     size: Literal["tiny", "mini", "small", "medium", "base", "large", "xl"] = Field(
-        default="tiny", description="gpt2: tiny 4x128, mini 6x384, small is the 124M model. bert: Google's sizes."
+        default="tiny",
+        description="gpt2: tiny 4x128, mini 6x384, small is the 124M model. bert: Google's. gru, lstm: small 2x200.",
     )
-    n_layer: int | None = Field(default=None, ge=1, description="Transformer blocks.")
+    n_layer: int | None = Field(default=None, ge=1, description="Transformer blocks, or recurrent layers.")
     n_head: int | None = Field(default=None, ge=1, description="Attention heads.")
-    n_embd: int | None = Field(default=None, ge=1, description="Width of the residual stream.")
+    n_embd: int | None = Field(
+        default=None, ge=1, description="Width of the residual stream, or of the recurrent state."
+    )
+    embedding_size: int | None = Field(default=None, ge=1, description="gru, lstm: default: as n_embd.")
+    tie_embeddings: bool = Field(default=True, description="The output layer is the embedding.")
+    adaptive_cutoffs: list[int] = Field(
+        default=[],
+        description="An adaptive softmax instead of a full one: its classes end at these ids, as [2000, 10000].",
+    )
+    init: Literal["auto", "normal", "uniform", "xavier", "he"] = Field(
+        default="auto", description="How matrices begin; auto: as each family's paper has it."
+    )
+    init_range: float = Field(default=0.1, gt=0, description="normal: standard deviation; uniform: largest value.")
     n_positions: int | None = Field(
         default=None, ge=1, description="Longest context; default: the block size in training."
     )
@@ -56,14 +96,35 @@ class Model(Section):
         return self
 
     @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "Model":
-        shape = self.shape
-        if shape["n_embd"] % shape["n_head"]:
-            raise ValueError(f"n_embd {shape['n_embd']} is not a multiple of n_head {shape['n_head']}")
+    def _family_reads_the_fields(self) -> "Model":
+        for name, families in READ_BY.items():
+            changed = getattr(self, name) != type(self).model_fields[name].get_default()
+            if changed and self.family not in families:
+                raise ValueError(f"{name} is for {', '.join(families)}, not for {self.family}")
+        return self
+
+    @model_validator(mode="after")
+    def _widths_fit(self) -> "Model":
+        width, heads = self.shape["n_embd"], self.shape.get("n_head", 1)
+        if width % heads:
+            raise ValueError(f"n_embd {width} is not a multiple of n_head {heads}")
+        if self.tie_embeddings and self.embedding_size not in (None, width):
+            raise ValueError(
+                f"a tied output layer needs embedding_size {self.embedding_size} to be n_embd {width}; "
+                "set tie_embeddings to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cutoffs_ascend(self) -> "Model":
+        if self.adaptive_cutoffs and self.tie_embeddings:
+            raise ValueError("an adaptive softmax has matrices of its own: set tie_embeddings to false")
+        if any(low >= high for low, high in pairwise([0, *self.adaptive_cutoffs])):
+            raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} must ascend from 1")
         return self
 
     @property
     def shape(self) -> dict[str, int]:
-        """The size's n_layer, n_head and n_embd, with the own fields on top."""
+        """The size's n_layer and n_embd, and n_head where there are heads, with the own fields on top."""
         own = {"n_layer": self.n_layer, "n_head": self.n_head, "n_embd": self.n_embd}
         return SIZES[self.family][self.size] | {name: value for name, value in own.items() if value is not None}

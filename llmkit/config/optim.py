@@ -1,16 +1,27 @@
 """How the optimizer moves. Nothing about the model or the data."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llmkit.config.section import Section
 
+SGD: dict[str, Any] = {
+    "learning_rate": 20.0,
+    "weight_decay": 0.0,
+    "max_grad_norm": 0.25,
+    "schedule": "plateau",
+    "warmup_steps": 0,
+}
+"""Where plain SGD has other defaults: those of the word-level example that PyTorch ships."""
+
 
 class Optim(Section):
-    """AdamW for everything, or Muon for the hidden matrices and AdamW for the rest."""
+    """AdamW for everything, Muon for the hidden matrices and AdamW for the rest, or the classic Adam and SGD."""
 
-    name: Literal["adamw", "muon"] = Field(default="adamw", description="muon: hidden matrices only; AdamW elsewhere.")
+    name: Literal["adamw", "muon", "adam", "sgd"] = Field(
+        default="adamw", description="muon: hidden matrices only, AdamW elsewhere; sgd: rate 20, annealed on plateaus."
+    )
     learning_rate: float | None = Field(
         default=1e-3, gt=0, description="AdamW's peak value, reached after warmup; null: by the width (fine-tuning)."
     )
@@ -24,9 +35,18 @@ class Optim(Section):
         default=1.0, gt=0, le=1, description="Each layer's rate is so many times that of the layer above it."
     )
     max_grad_norm: float = Field(default=1.0, ge=0, description="Clip the gradient's global norm; 0 never clips.")
-    schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
-        default="cosine", description="wsd: warmup, stable, then decay over the last `decay_steps`."
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="sgd only.")
+    schedule: Literal["cosine", "linear", "constant", "wsd", "plateau"] = Field(
+        default="cosine",
+        description="wsd: warmup, stable, then decay over the last `decay_steps`; plateau: times `plateau_factor` "
+        "after each evaluation that is no better than the best.",
     )
+    plateau_factor: float = Field(default=0.25, gt=0, lt=1)
     warmup_steps: float = Field(default=0.05, ge=0, description="Optimizer steps; below 1, a share of all steps.")
     decay_steps: float = Field(default=0.2, ge=0, description="wsd only: steps of the decay; below 1, a share.")
     min_learning_rate_ratio: float = Field(default=0.0, ge=0, le=1, description="Where the decay ends.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_for_sgd(cls, values: Any) -> Any:
+        return SGD | values if isinstance(values, dict) and values.get("name") == "sgd" else values

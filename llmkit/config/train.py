@@ -17,6 +17,10 @@ class Train(Section):
         default=None, gt=0, description="A short trial turns the minutes into max_steps, which is then recorded."
     )
     global_batch_size: int = Field(default=32, ge=1, description="Sequences an optimizer step, over all devices.")
+    carry_state: bool = Field(
+        default=True,
+        description="gru, lstm: each sequence goes on where the last of its row ended; false: from nothing.",
+    )
     micro_batch_size: int | Literal["auto"] = Field(
         default="auto", description="Sequences at once on one device; any value gives the same gradient."
     )

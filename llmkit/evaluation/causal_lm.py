@@ -58,20 +58,29 @@ def evaluate_causal_lm(
     return {"nats": nats, "n_correct": correct, "n_tokens": n_tokens}
 
 
-def to_metrics(sums: dict[str, Any], *, n_bytes: float, n_characters: float) -> dict[str, Any]:
-    """Sums as the figures that are reported; bytes and characters are those of the scored text."""
+def to_metrics(
+    sums: dict[str, Any], *, n_bytes: float, n_characters: float, n_words: float | None = None
+) -> dict[str, Any]:
+    """Sums as the figures that are reported; bytes, characters and words (see text/words.py) are the scored text's."""
     nats, n_tokens = sums["nats"], sums["n_tokens"]
     loss = nats / n_tokens
+    by_word = {"word_perplexity": _exp(nats / n_words), "n_words": round(n_words)} if n_words else {}
     return {
         "loss": loss,
-        "perplexity": math.exp(loss) if loss < 700 else None,
+        "perplexity": _exp(loss),
         "bits_per_byte": nats / math.log(2) / n_bytes,
         "bits_per_character": nats / math.log(2) / n_characters,
         "accuracy": sums["n_correct"] / n_tokens,
         "n_tokens": n_tokens,
         "n_bytes": round(n_bytes),
         "n_characters": round(n_characters),
+        **by_word,
     }
+
+
+def _exp(nats: float) -> float | None:
+    """None where it is beyond a double."""
+    return math.exp(nats) if nats < 700 else None
 
 
 Window = tuple[int, int, int]

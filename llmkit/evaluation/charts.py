@@ -1,4 +1,4 @@
-"""Draw curves over training steps as inline SVG.
+"""Draw curves over training steps, or over tokens trained on, as inline SVG.
 
 No plotting library: a report must open anywhere and be small. A long curve is thinned to the lowest
 and highest value of each stretch, so that a spike is never smoothed out of sight.
@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Literal
 
 from llmkit.evaluation.page import Html, tag
 
@@ -23,7 +24,7 @@ FEW_POINTS = 40
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Values over ascending steps, all finite and at least one. `look` is a colour class of the style sheet."""
+    """Values over ascending steps, all finite and at least one. `look` is one or two classes of the style sheet."""
 
     name: str
     steps: Sequence[float]
@@ -46,8 +47,13 @@ class Scale:
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
 
 
-def draw_chart(title: str, unit: str, curves: Sequence[Curve], *, from_zero: bool = False) -> Html:
-    """A figure: title, a key with the last value of each curve, and the curves on common axes."""
+def draw_chart(
+    title: str, unit: str, curves: Sequence[Curve], *, from_zero: bool = False, along: Literal["step", "token"] = "step"
+) -> Html:
+    """A figure: title, a key with the last value of each curve, and the curves on common axes.
+
+    `along` says what the curves' `steps` count.
+    """
     thinned = [_thin(curve) for curve in curves]
     values = [value for curve in curves for value in curve.values]
     last = max(curve.steps[-1] for curve in curves) or 1
@@ -58,17 +64,17 @@ def draw_chart(title: str, unit: str, curves: Sequence[Curve], *, from_zero: boo
     x = Scale(0, last, left, RIGHT, tuple(tick for tick in nice_ticks(0, last, whole=True) if tick <= last))
     svg = tag(
         "svg",
-        *_draw_axes(x, y, labels),
+        *_draw_axes(x, y, labels, along),
         tag("line", class_="cross", x1=left, x2=left, y1=TOP, y2=BOTTOM),
         *(_draw_curve(curve, x, y) for curve in thinned),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
-        aria_label=_describe(title, curves),
-        data_frame=json.dumps({"width": WIDTH, "left": left, "right": RIGHT, "last": last}),
+        aria_label=_describe(title, curves, along),
+        data_frame=json.dumps({"width": WIDTH, "left": left, "right": RIGHT, "last": last, "along": along}),
         data_curves=json.dumps([{"steps": curve.steps, "values": curve.values} for curve in thinned]),
     )
     heading = tag("h3", title, tag("span", unit) if unit else None)
-    return tag("figure", tag("figcaption", heading, _draw_keys(curves)), svg, class_="chart")
+    return tag("figure", tag("figcaption", heading, _draw_keys(curves, along)), svg, class_="chart")
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
@@ -124,7 +130,7 @@ def _thin(curve: Curve) -> Curve:
     return Curve(curve.name, [curve.steps[i] for i in order], [curve.values[i] for i in order], curve.look)
 
 
-def _draw_axes(x: Scale, y: Scale, labels: Sequence[str]) -> list[Html]:
+def _draw_axes(x: Scale, y: Scale, labels: Sequence[str], along: str) -> list[Html]:
     parts = []
     for tick, label in zip(y.ticks, labels, strict=True):
         place = y.place(tick)
@@ -135,7 +141,7 @@ def _draw_axes(x: Scale, y: Scale, labels: Sequence[str]) -> list[Html]:
         place = x.place(tick)
         parts.append(tag("line", class_="axis", x1=place, x2=place, y1=BOTTOM, y2=BOTTOM + 3))
         parts.append(tag("text", label, x=place, y=BOTTOM + 14, text_anchor="middle"))
-    parts.append(tag("text", "step", x=(x.start + x.end) / 2, y=BOTTOM + 29, text_anchor="middle"))
+    parts.append(tag("text", along, x=(x.start + x.end) / 2, y=BOTTOM + 29, text_anchor="middle"))
     return parts
 
 
@@ -146,19 +152,19 @@ def _draw_curve(curve: Curve, x: Scale, y: Scale) -> Html:
     return tag("g", path, *(tag("circle", cx=a, cy=b, r=2) for a, b in dots), class_=curve.look)
 
 
-def _draw_keys(curves: Sequence[Curve]) -> Html:
+def _draw_keys(curves: Sequence[Curve], along: str) -> Html:
     last = max(curve.steps[-1] for curve in curves)
     keys = (
         tag("span", tag("i", class_=curve.look), curve.name, " ", tag("b", format_reading(curve.values[-1])))
         for curve in curves
     )
-    return tag("div", tag("span", f"step {last:,.0f}", class_="at"), *keys, class_="keys")
+    return tag("div", tag("span", f"{along} {last:,.0f}", class_="at"), *keys, class_="keys")
 
 
-def _describe(title: str, curves: Sequence[Curve]) -> str:
+def _describe(title: str, curves: Sequence[Curve], along: str) -> str:
     spans = (
-        f"{c.name} from {format_reading(c.values[0])} at step {c.steps[0]:,.0f}"
-        f" to {format_reading(c.values[-1])} at step {c.steps[-1]:,.0f}"
+        f"{c.name} from {format_reading(c.values[0])} at {along} {c.steps[0]:,.0f}"
+        f" to {format_reading(c.values[-1])} at {along} {c.steps[-1]:,.0f}"
         for c in curves
     )
-    return f"{title} over training steps: {'; '.join(spans)}"
+    return f"{title} over training {along}s: {'; '.join(spans)}"

@@ -8,12 +8,14 @@ STYLE = """
 :root {
   color-scheme: light dark;
   --paper: #fbfbfa; --card: #ffffff; --ink: #1d2228; --quiet: #626b76; --rule: #e3e5e8; --grid: #eceef0;
-  --blue: #1f6fc4; --orange: #c8590e; --green: #2c7f55; --violet: #7a4fb3; --warn: #fdf4e3; --warn-rule: #e6c88d;
+  --blue: #1f6fc4; --orange: #c8590e; --green: #2c7f55; --violet: #7a4fb3; --red: #c03550;
+  --teal: #1b8290; --brown: #8a5a2b; --pink: #c2479b; --warn: #fdf4e3; --warn-rule: #e6c88d;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14171b; --card: #1b1f24; --ink: #e4e7ea; --quiet: #98a2ae; --rule: #2d333a; --grid: #272c33;
-    --blue: #6aaef2; --orange: #f09a56; --green: #62c08f; --violet: #b794ea; --warn: #2b2415; --warn-rule: #6b5526;
+    --blue: #6aaef2; --orange: #f09a56; --green: #62c08f; --violet: #b794ea; --red: #f0808f;
+    --teal: #55c2d0; --brown: #c79a68; --pink: #ee8fcb; --warn: #2b2415; --warn-rule: #6b5526;
   }
 }
 * { box-sizing: border-box; }
@@ -66,6 +68,7 @@ tfoot td { font-weight: 600; border-bottom: 0; }
 .heat-6 { background: rgb(var(--heat) / 42%); } .heat-7 { background: rgb(var(--heat) / 48%); }
 .heat-8 { background: rgb(var(--heat) / 54%); } .heat-9 { background: rgb(var(--heat) / 60%); }
 .charts { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem; }
+.charts.single { grid-template-columns: minmax(0, 42rem); }
 .chart {
   margin: 0; padding: .85rem 1rem .6rem; background: var(--card); border: 1px solid var(--rule); border-radius: 6px;
   display: flex; flex-direction: column; justify-content: space-between;
@@ -91,11 +94,13 @@ svg path { fill: none; stroke: currentColor; stroke-width: 1.6; stroke-linejoin:
 svg circle { fill: currentColor; }
 .blue, .faint { color: var(--blue); } .orange { color: var(--orange); }
 .green { color: var(--green); } .violet { color: var(--violet); }
+.red { color: var(--red); } .teal { color: var(--teal); } .brown { color: var(--brown); } .pink { color: var(--pink); }
+svg .dashed path { stroke-dasharray: 5 3; } .keys i.dashed { border-top-style: dashed; }
 svg .faint path { stroke-width: .9; stroke-opacity: .38; }
 i.faint { opacity: .45; }
 @media (max-width: 46rem) {
   main { padding: 1.5rem .9rem 3rem; }
-  .charts { grid-template-columns: minmax(0, 1fr); }
+  .charts, .charts.single { grid-template-columns: minmax(0, 1fr); }
   .figures { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .6rem; }
   .figure b { font-size: 1.4rem; }
   svg text { font-size: 11.5px; }
@@ -134,11 +139,11 @@ for (const chart of document.querySelectorAll("figure.chart:not(.still)")) {
     cross.setAttribute("x1", place);
     cross.setAttribute("x2", place);
     cross.classList.add("on");
-    at.textContent = "step " + step.toLocaleString("en-US");
+    at.textContent = frame.along + " " + step.toLocaleString("en-US");
     data.forEach((curve, i) => {
       const j = nearest(curve.steps, step);
       const far = Math.abs(curve.steps[j] - step) > frame.last / 100;
-      const elsewhere = far ? " (step " + curve.steps[j].toLocaleString("en-US") + ")" : "";
+      const elsewhere = far ? " (" + frame.along + " " + curve.steps[j].toLocaleString("en-US") + ")" : "";
       keys[i].textContent = show(curve.values[j]) + elsewhere;
     });
   });

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from llmkit.evaluation.page import Html, join, pairs, section, show_value, table, tag
 from llmkit.evaluation.run_record import Record, get_number, get_section
 
-SPLIT_COLUMNS = ("rows", "documents", "characters", "bytes", "tokens", "unknown_tokens")
+SPLIT_COLUMNS = ("rows", "documents", "characters", "bytes", "tokens", "words", "unknown_tokens")
 _MOST_SOURCES = 200
 
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from llmkit.errors import ModelError, UsageError
 from llmkit.models.layers import is_head
-from llmkit.models.loading import ask_hub_once, explain_failure, longest_context
+from llmkit.models.loading import explain_failure, longest_context, read_config
 from llmkit.text.labelled import Kind
 
 PROBLEM_TYPES = {
@@ -35,17 +35,6 @@ def labels_of(config: PreTrainedConfig) -> list[str]:
     """The labels in the order of their ids."""
     labels = {int(number): str(label) for number, label in (config.id2label or {}).items()}
     return [labels[number] for number in sorted(labels)]
-
-
-def read_config(name: str) -> PreTrainedConfig:
-    """The configuration of a model, without its weights.
-
-    Raises:
-        ModelError, EnvironmentFault: as models/loading.py.
-    """
-    ask_hub_once(name)
-    with explain_failure(name):
-        return cast(PreTrainedConfig, AutoConfig.from_pretrained(name, trust_remote_code=False))
 
 
 def check_can_classify(config: PreTrainedConfig, name: str) -> None:

@@ -14,6 +14,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -65,6 +66,17 @@ def ask_hub_once(name: str) -> None:
         require_on_hub(name)
 
 
+def read_config(name: str) -> PreTrainedConfig:
+    """The configuration of a model, without its weights.
+
+    Raises:
+        ModelError, EnvironmentFault: as `load_causal_lm`.
+    """
+    ask_hub_once(name)
+    with explain_failure(name):
+        return cast(PreTrainedConfig, AutoConfig.from_pretrained(name, trust_remote_code=False))
+
+
 def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
     """Whether a model writes from left to right, fills in masks, or labels texts.
 
@@ -72,9 +84,7 @@ def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
         UsageError: it does none of them.
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
-    ask_hub_once(name)
-    with explain_failure(name):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    config = read_config(name)
     architecture = next(iter(config.architectures or ()), "")
     if architecture.endswith(("ForCausalLM", "LMHeadModel")) and not architecture.startswith("Bert"):
         return "causal"

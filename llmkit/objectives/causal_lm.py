@@ -22,8 +22,11 @@ Batch = dict[str, Tensor]
 class CausalLM:
     """The objective of `pretrain-clm`. Its one loss is called `loss`, in nats."""
 
-    def __init__(self, pad_token_id: int) -> None:
+    def __init__(self, pad_token_id: int, *, loss_by_model: bool = False) -> None:
         self.pad_token_id = pad_token_id
+        self.loss_by_model = loss_by_model
+        """Ours sum the loss themselves, in parts (models/output_layer.py); transformers' give logits."""
+        self.state: dict[str, Tensor] = {}
 
     def collate(self, blocks: Sequence[Block]) -> Batch:
         """input_ids and labels, both (batch, longest block); short blocks are padded on the right.
@@ -53,6 +56,11 @@ class CausalLM:
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The summed cross-entropy in nats of all labels, with its gradient."""
+        if self.loss_by_model:
+            read = model(
+                input_ids=batch["input_ids"], shift_labels=batch["labels"], num_items_in_batch=1, use_cache=False
+            )
+            return {"loss": read.loss}
         logits = model(input_ids=batch["input_ids"], use_cache=False).logits
         losses = F.cross_entropy(
             logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORE, reduction="none"

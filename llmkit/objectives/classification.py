@@ -8,7 +8,7 @@ cut cannot change a result. transformers' own classifiers do not (huggingface/tr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Classification:
     """(labels,): of each label's rows, of mean 1 over the train split; or, with several labels, of their presence."""
     focal_gamma: float = 0.0
     label_smoothing: float = 0.0
+    state: dict[str, Tensor] = field(default_factory=dict)
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """As `collate_inputs`, and labels: (rows,) ids, (rows, labels) zeros and ones, or (rows,) numbers."""

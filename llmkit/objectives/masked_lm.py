@@ -31,6 +31,7 @@ class MaskedLM:
     def __init__(self, pad_token_id: int, nsp: NSP) -> None:
         self.pad_token_id = pad_token_id
         self.relation = RELATION_NAMES[nsp]
+        self.state: dict[str, Tensor] = {}
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """input_ids, token_type_ids and attention_mask, (batch, longest); masked_places into the flattened batch and

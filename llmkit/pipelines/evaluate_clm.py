@@ -1,5 +1,6 @@
 """Score a causal language model on a prepared split or on raw text, exactly and over all of it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from llmkit.config.evaluate import Evaluate
 from llmkit.config.prepare import Read
 from llmkit.errors import DataError, UsageError, say
 from llmkit.evaluation.causal_lm import evaluate_causal_lm, to_metrics
+from llmkit.evaluation.recurrent_lm import evaluate_recurrent_lm
+from llmkit.models.families import is_recurrent
 from llmkit.pipelines.scoring import choose_block_size, read_as_is
+from llmkit.text.words import choose_words, count_words
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Ids, TokenStream
 from llmkit.tokens.tokenizer import count_unknown, encode_texts, end_of_text_id
@@ -26,7 +30,8 @@ def score_prepared(
     """Metrics over a whole split of a prepared folder."""
     totals = prepared.manifest["splits"][split] if prepared.has_split(split) else {}
     stream = prepared.split(split).stream
-    metrics = _score(network, stream, settings, block_size, totals["bytes"], totals["characters"], None)
+    sizes = {"n_bytes": totals["bytes"], "n_characters": totals["characters"], "n_words": totals.get("words")}
+    metrics = _score(network, stream, settings, block_size, sizes, None)
     metrics["method"] |= {"data": prepared.path.name, "split": split}
     return _with_unknown(metrics, totals["unknown_tokens"])
 
@@ -41,26 +46,34 @@ def score_text(
     """
     end = end_of_text_id(tokenizer)
     chunks: list[Ids] = []
-    n_bytes, n_characters, n_unknown = 0, 0, 0
+    n_bytes, n_unknown = 0, 0
+    counted = Counter(characters=0, words=0, unspaced=0)
     for document in read_as_is(files, read):
         ids, _ = encode_texts(tokenizer, [document.text])
         n_unknown += count_unknown(ids, tokenizer)
         n_bytes += len(document.text.encode())
-        n_characters += len(document.text)
+        counted.update(count_words(document.text, ends_document=document.last), characters=len(document.text))
         chunks += [ids, np.array([end], ids.dtype)] if document.last else [ids]
     if not n_bytes:
         raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
     first = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     stream = TokenStream([chunk for chunk in chunks if len(chunk)])
-    metrics = _score(network, stream, settings, None, n_bytes, n_characters, first)
+    sizes = {"n_bytes": n_bytes, "n_characters": counted["characters"], "n_words": choose_words(counted)}
+    metrics = _score(network, stream, settings, None, sizes, first)
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files)}
     return _with_unknown(metrics, n_unknown)
 
 
 def _score(
     network: PreTrainedModel, stream: TokenStream, settings: Evaluate, block_size: int | None,
-    n_bytes: int, n_characters: int, first_token: int | None,
+    sizes: dict[str, Any], first_token: int | None,
 ) -> dict[str, Any]:  # fmt: skip
+    if is_recurrent(network.config):
+        if settings.stride is not None or settings.block_size is not None:
+            what, hint = "a recurrent model reads the whole text before each token", "leave block_size and stride out"
+            raise UsageError(what, where="evaluate.block_size, evaluate.stride", hint=hint)
+        sums = evaluate_recurrent_lm(network, stream, precision=settings.precision, first_token=first_token)
+        return to_metrics(sums, **sizes) | {"method": {"windows": "carried state", "precision": settings.precision}}
     block = choose_block_size(network, settings, block_size, DEFAULT_BLOCK_SIZE)
     stride = settings.stride or block
     if stride > block:
@@ -76,7 +89,7 @@ def _score(
         "stride": stride,
         "precision": settings.precision,
     }
-    return to_metrics(sums, n_bytes=n_bytes, n_characters=n_characters) | {"method": method}
+    return to_metrics(sums, **sizes) | {"method": method}
 
 
 def _with_unknown(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:

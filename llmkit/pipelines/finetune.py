@@ -11,8 +11,8 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from llmkit.config.recipe import Recipe
 from llmkit.errors import UsageError, say
 from llmkit.files import read_json
-from llmkit.models.classifier import check_can_classify, count_positions, read_config, start_classifier
-from llmkit.models.loading import check_vocabulary, embedding_rows, resolve_model
+from llmkit.models.classifier import check_can_classify, count_positions, start_classifier
+from llmkit.models.loading import check_vocabulary, embedding_rows, read_config, resolve_model
 from llmkit.models.lora import require_peft
 from llmkit.pipelines.finetune_cls import ClassifyTask
 from llmkit.pipelines.labelled_data import LabelledData, load_labelled, relative_files

@@ -5,9 +5,11 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from llmkit.config.recipe import Recipe
-from llmkit.errors import ModelError, UsageError
-from llmkit.models.loading import embedding_rows, longest_context
+from llmkit.config.recipe import FAMILIES, Recipe
+from llmkit.errors import ModelError, UsageError, say
+from llmkit.models.families import family_of, sums_its_loss
+from llmkit.models.loading import embedding_rows, longest_context, read_config, resolve_model
+from llmkit.models.output_layer import describe_output_layer
 from llmkit.pipelines.pretrain_clm import CausalTask
 from llmkit.pipelines.pretrain_mlm import MaskedTask
 from llmkit.pipelines.training_run import check_training, find_resume_point, train_run
@@ -39,13 +41,25 @@ def pretrain(
     prepared = load_prepared(data)
     check_training(recipe, has_validation=prepared.has_split("validation"))
     checkpoint = find_resume_point(RunFolder(out)) if resume else None
+    if (start := str(checkpoint) if checkpoint else model) is not None:
+        recipe = _with_family_of(recipe, start)
     task = TASKS[recipe.objective](recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
     if checkpoint is not None:
         network = task.open_model(str(checkpoint))  # with its own configuration
     else:
         network = task.build_model() if model is None else task.start_from(model)
     _check_model(recipe, network, prepared)
+    if sums_its_loss(network.config):
+        say(describe_output_layer(network.get_submodule("lm_head")))
     return train_run(recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run)
+
+
+def _with_family_of(recipe: Recipe, start: str) -> Recipe:
+    """The recipe with the family of the model that training starts from, which decides how the data is read."""
+    family = family_of(read_config(resolve_model(start)))
+    if family not in FAMILIES[recipe.objective]:  # an architecture that llmkit trains but does not build
+        return recipe
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"family": family})})
 
 
 def _check_model(recipe: Recipe, network: PreTrainedModel, prepared: Prepared) -> None:

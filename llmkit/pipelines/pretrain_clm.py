@@ -10,20 +10,25 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import Recipe
 from llmkit.evaluation.causal_lm import evaluate_causal_lm, to_metrics
+from llmkit.evaluation.recurrent_lm import evaluate_recurrent_lm
 from llmkit.generation.generate import generate_texts
-from llmkit.models.gpt2 import build_gpt2
+from llmkit.models.families import BUILDERS, is_recurrent
 from llmkit.models.loading import load_causal_lm
 from llmkit.objectives.causal_lm import CausalLM
+from llmkit.objectives.recurrent_lm import RecurrentLM
 from llmkit.pipelines.evaluate_clm import score_prepared
 from llmkit.pipelines.starting_model import fit_to_data
 from llmkit.pipelines.task import TrainingData, data_of
 from llmkit.tokens.blocks import Blocks
 from llmkit.tokens.prepared import Prepared
+from llmkit.tokens.streams import Streams
 from llmkit.training.contract import Plan
 
-BUILDERS = {"gpt2": build_gpt2}
-"""The constructor of each `model.family`."""
 SAMPLE_TOKENS = 80
+OURS = ("gru", "lstm", "transformer")
+RECURRENT = ("gru", "lstm")
+HELD_OUT_STREAMS = 16
+"""Side by side in a look while training; the final figure is of one stream."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,23 @@ class CausalTask:
     def data(self) -> TrainingData:
         return data_of(self.prepared, self.recipe.train.block_size)
 
-    @cached_property
-    def objective(self) -> CausalLM:
-        return CausalLM(self.tokenizer.pad_token_id)
+    @property
+    def carries_state(self) -> bool:
+        """Whether the model remembers the block before; see tokens/streams.py."""
+        return self.recipe.model.family in RECURRENT and self.recipe.train.carry_state
 
     @cached_property
-    def samples(self) -> Blocks:
-        return Blocks(self.prepared.split("train"), self.recipe.train.block_size, self.recipe.train.seed)
+    def objective(self) -> CausalLM:
+        if self.carries_state:
+            return RecurrentLM(self.tokenizer.pad_token_id, self.recipe.train.global_batch_size)
+        return CausalLM(self.tokenizer.pad_token_id, loss_by_model=self.recipe.model.family in OURS)
+
+    @cached_property
+    def samples(self) -> Blocks | Streams:
+        split, train = self.prepared.split("train"), self.recipe.train
+        if self.carries_state:
+            return Streams(split, train.block_size, train.global_batch_size, train.seed)
+        return Blocks(split, train.block_size, train.seed)
 
     def build_model(self) -> PreTrainedModel:
         recipe = self.recipe
@@ -63,14 +78,21 @@ class CausalTask:
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
         train = self.recipe.train
         stream = self.prepared.split("validation").stream
-        sums = evaluate_causal_lm(
-            network, stream, block_size=train.block_size, batch_size=plan.batches.micro_batch_size,
-            precision=plan.precision, max_windows=train.max_eval_blocks,
-        )  # fmt: skip
+        if is_recurrent(network.config):
+            sums = evaluate_recurrent_lm(
+                network, stream, n_streams=HELD_OUT_STREAMS, precision=plan.precision,
+                max_tokens=train.max_eval_blocks * train.block_size,
+            )  # fmt: skip
+        else:
+            sums = evaluate_causal_lm(
+                network, stream, block_size=train.block_size, batch_size=plan.batches.micro_batch_size,
+                precision=plan.precision, max_windows=train.max_eval_blocks,
+            )  # fmt: skip
         # Bytes of a part of the split are its share of the tokens: exact once all blocks are scored.
         share = sums["n_tokens"] / len(stream)
         totals = self.prepared.manifest["splits"]["validation"]
-        return to_metrics(sums, n_bytes=totals["bytes"] * share, n_characters=totals["characters"] * share)
+        sizes = {f"n_{name}": totals[name] * share for name in ("bytes", "characters", "words") if name in totals}
+        return to_metrics(sums, **sizes)
 
     def cost(self, metrics: dict[str, Any]) -> tuple[float, ...]:
         return (float(metrics["loss"]),)

@@ -15,6 +15,7 @@ from llmkit.errors import UsageError, say
 from llmkit.files import read_json, write_json, write_text
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
+from llmkit.models.families import family_of, sums_its_loss
 from llmkit.models.loading import embedding_rows
 from llmkit.pipelines.task import Task
 from llmkit.runs.folder import RunFolder
@@ -39,8 +40,9 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
     say(f"{precision} on {device.type}: {why}")
     choose_attention(network, precision, device)  # before any step is timed
     choose_dropout(network, device)
+    n_logits = 0 if sums_its_loss(network.config) else embedding_rows(network)
     bytes_a_token = estimate_bytes_a_token(
-        embedding_rows(network), network.config.num_hidden_layers, network.config.hidden_size, task.output_share
+        n_logits, network.config.num_hidden_layers, network.config.hidden_size, task.output_share
     )
     batches = plan_batches(
         train, bytes_a_token, _memory_budget(device), world_size=1, by_tokens=recipe.task is not None
@@ -138,7 +140,7 @@ def write_start(run: RunFolder, recipe: Recipe, task: Task, network: PreTrainedM
             "versions": describe_versions(),
             "objective": recipe.task or recipe.objective,
             **task.describe(),
-            "model": {"family": network.config.model_type, "n_parameters": count_weights(network.parameters())},
+            "model": {"family": family_of(network.config), "n_parameters": count_weights(network.parameters())},
             "precision": plan.precision,
             "plan": {
                 "n_steps": plan.n_steps,

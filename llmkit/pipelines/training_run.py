@@ -17,6 +17,7 @@ from llmkit.evaluation.report import write_report
 from llmkit.files import new_folder, read_json, write_text
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
+from llmkit.models.families import family_of
 from llmkit.models.loading import pick_device, put_on_device
 from llmkit.pipelines.progress import TrainingLine
 from llmkit.pipelines.run_plan import plan_again, plan_run, write_start
@@ -25,6 +26,7 @@ from llmkit.pipelines.training_hooks import make_hooks
 from llmkit.runs.checkpoints import find_checkpoint, set_aside, verify_checkpoint
 from llmkit.runs.folder import RunFolder, create_run
 from llmkit.training.contract import Plan
+from llmkit.training.memory import keep_freed_memory
 from llmkit.training.optimizer import count_weights
 from llmkit.training.trainer import LlmkitTrainer
 
@@ -76,6 +78,8 @@ def train_run(
         plan = plan_again(run, recipe, task)
         run.truncate_log(int(checkpoint.name.removeprefix("step-")))
     else:
+        if pick_device().type == "cpu":
+            keep_freed_memory()
         plan = plan_run(recipe, task, network, pick_device())
         run = create_run(out, resume=False, overwrite=overwrite)
         write_start(run, recipe, task, network, plan)
@@ -159,10 +163,12 @@ def _export(run: RunFolder, trainer: LlmkitTrainer, task: Task, network: PreTrai
 
 def _model_card(task: Task, network: PreTrainedModel, step: int) -> str:
     tag, kind, loader = task.describe_model()
+    ours = family_of(network.config) != network.config.model_type
+    needed = "`import llmkit` first, as the architecture is its own" if ours else "llmkit is not needed"
     return (
         f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [llmkit]\n---\n\n"
-        f"A {network.config.model_type} {kind} with {count_weights(network.parameters()):,} weights, "
+        f"A {family_of(network.config)} {kind} with {count_weights(network.parameters()):,} weights, "
         f"trained with llmkit on {task.data.describe()}, "
         f"at optimizer step {step}.\n\nLoad it with `{loader}.from_pretrained` and "
-        f"`AutoTokenizer.from_pretrained`; llmkit is not needed.\n"
+        f"`AutoTokenizer.from_pretrained`; {needed}.\n"
     )

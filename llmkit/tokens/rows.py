@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.text.chinese_words import find_chinese, find_word_interiors
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.sentences import find_sentence_ends
+from llmkit.text.words import choose_words, count_words
 from llmkit.tokens.store import Ids, Row
 from llmkit.tokens.tokenizer import (
     count_unknown,
@@ -41,8 +42,10 @@ def encode_rows(
     """A row for each document or part of one; a document's last part ends in the end-of-text token.
 
     With a `word_cutter` of text/chinese_words.py sentences and words are stored too. `totals` counts documents,
-    characters, bytes, tokens, unknown_tokens, and sentences where they are found.
+    characters, bytes, tokens, unknown_tokens, and sentences where they are found; when all rows are through, words
+    too, unless the text is of a script that has none.
     """
+    counted = Counter(characters=0, words=0, unspaced=0)
     encode = _encode if word_cutter is None else partial(_encode_with_sentences, word_cutter)
     end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
     for batch in _batch(documents):
@@ -53,10 +56,13 @@ def encode_rows(
                 continues = None if continues is None else np.append(continues, False)
             n_bytes = len(document.text.encode())
             totals.update(documents=int(document.last), characters=len(document.text), bytes=n_bytes, tokens=len(ids))
+            counted.update(count_words(document.text, ends_document=document.last), characters=len(document.text))
             if ends is not None:
                 totals["sentences"] += len(ends)
             place = (document.source, document.index, document.part)
             yield Row(ids, *place, len(document.text), n_bytes, hash_text(document.text), ends, continues)
+    if (n_words := choose_words(counted)) is not None:
+        totals["words"] += n_words
 
 
 Encoded = tuple[Ids, NDArray[np.int64] | None, NDArray[np.bool_] | None]

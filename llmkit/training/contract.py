@@ -15,8 +15,11 @@ Batch = dict[str, Tensor]
 
 
 class Objective(Protocol):
-    """What is trained for; see objectives/. Counts are those of the labels that each loss sums over."""
+    """What is trained for; see objectives/. Counts are those of the labels that each loss sums over. `state` is what
+    goes on from step to step and belongs into a checkpoint: for most, nothing."""
 
+    @property
+    def state(self) -> dict[str, Tensor]: ...
     def collate(self, samples: Sequence[Any], /) -> Batch: ...
     def count(self, batch: Batch, /) -> dict[str, int]: ...
     def count_tokens(self, batch: Batch, /) -> int: ...
@@ -64,6 +67,8 @@ class Progress:
     best_cost: list[float] | None = None
     best_step: int | None = None
     stale_evaluations: int = 0
+    rate_factor: float = 1.0
+    """What plateaus have left of the learning rate."""
     seconds: float = 0.0
     n_tokens: int = 0
     window_sums: dict[str, float] = field(default_factory=dict)

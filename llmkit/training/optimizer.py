@@ -1,11 +1,13 @@
-"""AdamW, or Muon for hidden matrices with AdamW for the rest; and the learning rate over the steps.
+"""AdamW, or Muon for hidden matrices with AdamW for the rest, or the classic Adam and SGD; and the learning rate over
+the steps.
 
-Weight decay falls on matrices only, never on biases and norms; under Muon not on embeddings either.
+Weight decay falls on matrices only, never on biases and norms; under Muon not on embeddings either. Adam's and SGD's
+is the older kind, a part of the gradient (Loshchilov and Hutter, AdamW, 2019).
 """
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +31,13 @@ def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
         "eps": section.adam_epsilon,
         "fused": True,
     }
-    if section.name == "adamw":
+    if section.name != "muon":
         decayed = _by_rate(hidden + embeddings, factors, section.learning_rate, weight_decay=section.weight_decay)
         free = _by_rate(vectors, factors, section.learning_rate, weight_decay=0.0)
-        return torch.optim.AdamW([*decayed, *free], **adam)
+        groups = [*decayed, *free]
+        if section.name == "sgd":
+            return torch.optim.SGD(groups, lr=cast(float, section.learning_rate), momentum=section.momentum, fused=True)
+        return (torch.optim.AdamW if section.name == "adamw" else torch.optim.Adam)(groups, **adam)
     # AdamW first: its rate is the one that logs show as `learning_rate`.
     rest = torch.optim.AdamW(_by_rate(embeddings + vectors, factors, section.learning_rate, weight_decay=0.0), **adam)
     if not hidden:  # all of them are frozen
@@ -130,13 +135,13 @@ def learning_rate_factor(section: Optim, step: int, n_steps: int) -> float:
     """What the peak rate is multiplied by at optimizer step `step` (from 0) of `n_steps`.
 
     Linear warmup, then: cosine (Loshchilov and Hutter, 2017), linear, constant, or wsd: stable, then
-    linear over the last `decay_steps` (Hu et al., MiniCPM, 2024).
+    linear over the last `decay_steps` (Hu et al., MiniCPM, 2024). What plateaus do comes on top, in the trainer.
     """
     warmup = as_steps(section.warmup_steps, n_steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     floor = section.min_learning_rate_ratio
-    if section.schedule == "constant":
+    if section.schedule in ("constant", "plateau"):
         return 1.0
     start = warmup if section.schedule != "wsd" else max(warmup, n_steps - as_steps(section.decay_steps, n_steps))
     progress = max(0.0, (step - start) / max(1, n_steps - start))

@@ -6,11 +6,12 @@ otherwise measured here by one product of a usual shape.
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import cast
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+from llmkit.models.families import is_recurrent
 
 DENSE_BF16_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 """Dense bf16 peaks of NVIDIA's data sheets, by a word in the device's name."""
@@ -70,14 +71,15 @@ def flops_a_token(model: PreTrainedModel, sequence_length: float, output_share: 
     """
     config = model.config
     tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    output = cast(nn.Linear | None, model.get_output_embeddings())
+    output = model.get_output_embeddings()
     shares = {id(weight): output_share for name, weight in model.named_parameters() if ".predictions." in name}
     shares |= {id(weight): 0.0 for name, weight in model.named_parameters() if name.startswith(ONCE_A_SEQUENCE)}
-    if output is not None:
+    if isinstance(output, nn.Linear):  # an adaptive softmax is counted whole
         shares[id(output.weight)] = output_share
     n_matmul = sum(
         weight.numel() * shares.get(id(weight), 0.0 if id(weight) in tables else 1.0)
         for weight in model.parameters()
         if weight.ndim >= 2
     )
-    return float(6 * n_matmul + 12.0 * config.num_hidden_layers * config.hidden_size * sequence_length)
+    attention = 0.0 if is_recurrent(config) else 12.0 * config.num_hidden_layers * config.hidden_size * sequence_length
+    return float(6 * n_matmul + attention)

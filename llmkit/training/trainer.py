@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -39,6 +40,8 @@ from llmkit.training.loss_window import LossWindow
 from llmkit.training.optimizer import build_optimizer, learning_rate_factor
 from llmkit.training.signals import catch_signals, leave_signals_to_the_parent
 from llmkit.training.speed import autocast
+
+STATE = "objective.safetensors"
 
 
 class LlmkitTrainer(Trainer):
@@ -77,6 +80,8 @@ class LlmkitTrainer(Trainer):
             self.progress = Progress(**read_json(checkpoint / "progress.json"))
             self.first_step = read_json(checkpoint / "trainer_state.json")["global_step"]
             self._window.restore(self.progress.window_sums, self.progress.window_counts)
+            if (checkpoint / STATE).is_file():
+                self.objective.state.update(load_file(checkpoint / STATE))
         self._started = time.perf_counter() - self.progress.seconds
         if checkpoint is not None and self.progress.left_undone is not None:
             self._load_from_checkpoint(str(checkpoint))
@@ -192,7 +197,9 @@ class LlmkitTrainer(Trainer):
         if self.lr_scheduler is None:
             self.lr_scheduler = LambdaLR(
                 optimizer or self.create_optimizer(),
-                lambda step: learning_rate_factor(self.optim_section, step, self.plan.n_steps),
+                lambda step: (
+                    learning_rate_factor(self.optim_section, step, self.plan.n_steps) * self.progress.rate_factor
+                ),
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -270,10 +277,19 @@ class LlmkitTrainer(Trainer):
         cost, best = list(self.hooks.cost(metrics)), self.progress.best_cost
         if not all(map(math.isfinite, cost)) or (best is not None and cost >= best):
             self.progress.stale_evaluations += 1
+            if self.optim_section.schedule == "plateau":
+                self._anneal()
             return False
         self.progress.best_cost, self.progress.best_step = cost, self.state.global_step
         self.progress.stale_evaluations = 0
         return True
+
+    def _anneal(self) -> None:
+        """Lower the rate of the next step, which the scheduler has set already, and of all that follow."""
+        factor = self.optim_section.plateau_factor
+        self.progress.rate_factor *= factor
+        for group in cast(Optimizer, self.optimizer).param_groups:
+            group["lr"] *= factor
 
     def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
         """Weights, optimizer, schedule, random numbers and progress, whole or absent."""
@@ -288,6 +304,8 @@ class LlmkitTrainer(Trainer):
             self._save_optimizer_and_scheduler(str(folder))
             self._save_rng_state(str(folder))
             self.state.save_to_json(str(folder / "trainer_state.json"))
+            if self.objective.state:
+                save_file({name: tensor.contiguous() for name, tensor in self.objective.state.items()}, folder / STATE)
             write_json(folder / "progress.json", {name: getattr(self.progress, name) for name in Progress.__slots__})
         best = self.progress.best_step
         prune_checkpoints(self.run.checkpoints, {best} if best is not None else set())

@@ -37,6 +37,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
         (["prepare", "nowhere.txt", "--out", "d"], 3, "nowhere.txt"),
         (["eval", "./nowhere", "--data", "x.txt"], 6, "there is no folder"),
         (["report", "."], 6, "not a run folder"),
+        (["compare", "."], 2, "one run alone"),
+        (["compare", ".", "..", "--by", "los"], 2, "did you mean 'loss'?"),
         (["generate", "./nowhere", "--prompts", "nowhere.txt"], 3, "prompts cannot be read"),
     ],
 )
@@ -81,6 +83,12 @@ def test_whole_road_in_json(
     assert (code, result[0]["prompt"]) == (0, "却说")
     assert result[0]["n_tokens"] <= 5
     assert call("report", "run") == (0, {"report": "run/report.html"})
+    more = ("-s", "train.max_steps=2")
+    assert call("pretrain", f"{smoke}/pretrain.yaml", "--data", "data", "--out", "shorter", *more)[0] == 0
+    code, result = call("compare", "run", "shorter")
+    assert (code, {row["run"] for row in result["runs"]}) == (0, {"run", "shorter"})
+    assert json.loads(Path("compare/compare.json").read_text(encoding="utf-8")) == result
+    assert Path("compare/compare.html").is_file()
 
 
 def test_dry_run_prints_the_resolved_recipe_and_writes_nothing(
@@ -133,8 +141,9 @@ def test_machine_that_refuses_is_exit_code_4(
     assert [line.split(":")[0] for line in err.splitlines()] == ["error", "where", "hint"]
 
 
-def test_every_command_has_a_smoke_recipe() -> None:
-    assert {path.stem for path in (ROOT / "recipes/smoke").glob("*.yaml")} == set(COMMANDS)
+def test_every_command_that_takes_a_recipe_has_a_smoke_recipe() -> None:
+    takes_none = {"compare"}
+    assert {path.stem for path in (ROOT / "recipes/smoke").glob("*.yaml")} == set(COMMANDS) - takes_none
 
 
 def test_every_command_is_in_make_smoke() -> None:

@@ -48,9 +48,9 @@ def test_unknown_key_names_file_line_and_the_nearest_known_key(tmp_path: Path) -
 
 
 def test_all_mistakes_are_shown_at_once(tmp_path: Path) -> None:
-    found = errors_of(tmp_path, "train:\n  block_size: one\nmodell: {}\noptim:\n  learning_rate: -1\n  name: adam\n")
+    found = errors_of(tmp_path, "train:\n  block_size: one\nmodell: {}\noptim:\n  learning_rate: -1\n  name: admw\n")
     assert [where.rsplit(":", 1)[1].split(",")[0] for _, where, _ in found] == ["2", "3", "5", "6"]
-    assert ("optim.name is 'adam'", "did you mean 'adamw'?") in [(what, hint) for what, _, hint in found]
+    assert ("optim.name is 'admw'", "did you mean 'adamw'?") in [(what, hint) for what, _, hint in found]
 
 
 def test_override_beats_the_recipe_and_its_mistakes_are_named(tmp_path: Path) -> None:
@@ -160,6 +160,69 @@ def test_rate_by_the_width_is_for_fine_tuning_alone(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_a_classifier_cannot_learn_by_is_refused(tmp_path: Path, overrides: list[str]) -> None:
     assert errors_of(tmp_path, "task: cls\n", *overrides)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gru", "lstm", "transformer"])
+def test_causal_models_are_of_four_families(family: str) -> None:
+    assert load_recipe(None, [f"model.family={family}"]).model.family == family
+
+
+@pytest.mark.parametrize("family", ["gru", "lstm", "transformer"])
+def test_families_of_causal_models_are_refused_for_masked_ones(tmp_path: Path, family: str) -> None:
+    assert errors_of(tmp_path, f"objective: mlm\nmodel: {{family: {family}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ("family: gru, n_head: 4", "n_head is for gpt2, bert, transformer, not for gru"),
+        ("family: lstm, n_positions: 64", "n_positions is for gpt2, bert, transformer, not for lstm"),
+        ("family: gru, attention_dropout: 0.1", "attention_dropout is for"),
+        ("family: transformer, embedding_size: 64", "embedding_size is for gru, lstm, not for transformer"),
+        ("embedding_size: 64", "embedding_size is for gru, lstm, not for gpt2"),
+        ("adaptive_cutoffs: [10]", "adaptive_cutoffs is for gru, lstm, transformer, not for gpt2"),
+        (
+            "family: gru, embedding_size: 64, n_embd: 128",
+            "a tied output layer needs embedding_size 64 to be n_embd 128",
+        ),
+        ("family: gru, adaptive_cutoffs: [10]", "set tie_embeddings to false"),
+        ("family: gru, tie_embeddings: false, adaptive_cutoffs: [10, 10]", "must ascend"),
+        ("family: gru, tie_embeddings: false, adaptive_cutoffs: [0, 10]", "must ascend from 1"),
+        ("family: gru, size: base", "base"),
+        ("family: transformer, n_embd: 130", "not a multiple of n_head 4"),
+    ],
+)
+def test_field_that_the_family_cannot_use_is_refused(tmp_path: Path, fields: str, words: str) -> None:
+    [(what, where, _)] = errors_of(tmp_path, f"model: {{{fields}}}\n")
+    assert words in what
+    assert "model" in where
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "family: gru, embedding_size: 64, n_embd: 64",
+        "family: gru, embedding_size: 64, tie_embeddings: false",
+        "family: lstm, adaptive_cutoffs: [2, 9], tie_embeddings: false",
+        "family: transformer, adaptive_cutoffs: [2, 9], tie_embeddings: false, n_head: 2",
+    ],
+)
+def test_field_that_the_family_can_use_is_taken(tmp_path: Path, fields: str) -> None:
+    recipe = load_recipe(write(tmp_path, f"model: {{{fields}}}\n"))
+    assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
+
+
+def test_sgd_brings_its_own_defaults_and_what_is_said_beats_them(tmp_path: Path) -> None:
+    sgd = load_recipe(None, ["optim.name=sgd"]).optim
+    assert (sgd.learning_rate, sgd.max_grad_norm, sgd.weight_decay, sgd.warmup_steps) == (20.0, 0.25, 0.0, 0)
+    assert (sgd.schedule, sgd.momentum, sgd.plateau_factor) == ("plateau", 0.0, 0.25)
+    path = write(tmp_path, "optim: {name: sgd, learning_rate: 3, schedule: cosine}\n")
+    given = load_recipe(path, ["optim.max_grad_norm=1"])
+    assert (given.optim.learning_rate, given.optim.schedule, given.optim.max_grad_norm) == (3.0, "cosine", 1.0)
+    assert given.optim.weight_decay == 0.0
+    assert load_recipe(write(tmp_path, dump_recipe(given))) == given
+    plain = load_recipe(None, ["optim.name=adam"]).optim
+    assert (plain.learning_rate, plain.schedule) == (1e-3, "cosine")
 
 
 def test_names_that_everybody_uses_exist() -> None:

@@ -62,6 +62,19 @@ def test_figures_follow_their_formulas() -> None:
     assert metrics["accuracy"] == 0.15
 
 
+def test_perplexity_a_word_is_that_a_token_where_each_word_is_one_token() -> None:
+    sums = {"nats": 70.0, "n_correct": 3, "n_tokens": 20}
+    same = to_metrics(sums, n_bytes=50, n_characters=40, n_words=20)
+    assert same["word_perplexity"] == same["perplexity"]
+    assert to_metrics(sums, n_bytes=50, n_characters=40, n_words=10)["word_perplexity"] == pytest.approx(math.exp(7))
+    assert to_metrics(sums, n_bytes=50, n_characters=40, n_words=0.05)["word_perplexity"] is None  # beyond a double
+
+
+def test_without_words_there_is_no_figure_of_them() -> None:
+    metrics = to_metrics({"nats": 70.0, "n_correct": 3, "n_tokens": 20}, n_bytes=50, n_characters=40, n_words=None)
+    assert not [name for name in metrics if "word" in name]
+
+
 def test_perplexity_that_no_float_holds_is_null_and_not_infinity() -> None:
     metrics = to_metrics({"nats": 2000.0, "n_correct": 0, "n_tokens": 1}, n_bytes=1, n_characters=1)
     assert metrics["perplexity"] is None

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from llmkit.evaluation.charts import Curve, draw_chart, format_ticks, nice_ticks, smooth
+from llmkit.evaluation.page_assets import SCRIPT
 
 HOSTILE = "</svg></script></title>\"'><script>alert(1)</script>"
 
@@ -73,3 +74,16 @@ def test_flat_curve_is_drawn_inside_the_frame() -> None:
 
 def test_single_point_is_drawn_as_a_dot() -> None:
     assert len(list(get_svg(draw_chart("Loss", "", [Curve("test", [0], [2.0])])).iter("circle"))) == 1
+
+
+def test_chart_over_tokens_says_so_wherever_it_would_say_step() -> None:
+    curve = Curve("a run", [2048.0, 4096.0], [3.0, 2.0], "blue dashed")
+    figure = draw_chart("Bits", "", [curve], along="token")
+    svg = get_svg(figure)
+    assert "token" in [text.text for text in svg.iter("text")]
+    assert (
+        svg.attrib["aria-label"] == "Bits over training tokens: a run from 3.000 at token 2,048 to 2.000 at token 4,096"
+    )
+    assert json.loads(svg.attrib["data-frame"])["along"] == "token"
+    assert '"step "' not in SCRIPT and "(step " not in SCRIPT
+    assert "step" not in figure.replace('"steps', "").replace("&quot;steps&quot;", "")

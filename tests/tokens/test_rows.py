@@ -108,6 +108,52 @@ def test_only_a_tokenizer_with_a_mask_is_worth_sentences(tokenizer: PreTrainedTo
     assert not can_mask(train_tokenizer(iter([ENGLISH]), TokenizerSection(kind="byte-bpe", vocab_size=300)))
 
 
+def test_words_of_a_text_are_exactly_the_tokens_of_the_word_tokenizer() -> None:
+    rng = np.random.default_rng(0)
+    pieces = [
+        "late",
+        "<unk>",
+        "naïve",
+        " ",
+        "  ",
+        "\t",
+        "\n",
+        "\n\n",
+        "\r\n",
+        "\u3000",
+        "\xa0",
+        "\u2028",
+        "\x1f",
+        "—",
+        "曹操",
+    ]
+    documents = [
+        Document("".join(rng.choice(pieces, size)), "made up", index, part, last)
+        for index, size in enumerate(rng.integers(0, 200, 30))
+        for part, last in ((0, False), (1, True))
+    ]
+    for lowercase in (False, True):
+        section = TokenizerSection(kind="word", min_frequency=300, lowercase=lowercase)
+        tokenizer = train_tokenizer((document.text for document in documents), section)
+        totals: Counter[str] = Counter()
+        n_tokens = sum(len(row.input_ids) for row in encode_rows(documents, tokenizer, totals))
+        assert totals["words"] == totals["tokens"] == n_tokens > 1000
+        assert totals["unknown_tokens"] > 100
+
+
+def test_words_do_not_depend_on_the_tokenizer_and_are_left_out_in_chinese() -> None:
+    words = set()
+    for kind in ("byte-bpe", "char", "word", "wordpiece"):
+        tokenizer = train_tokenizer([ENGLISH, CHINESE], TokenizerSection(kind=kind, vocab_size=300))
+        english: Counter[str] = Counter()
+        chinese: Counter[str] = Counter()
+        list(encode_rows([Document(ENGLISH, "x"), Document(ENGLISH, "x", 1)], tokenizer, english))
+        list(encode_rows([Document(CHINESE, "x")], tokenizer, chinese))
+        words.add(english["words"])
+        assert "words" not in chinese
+    assert words == {2 * (17 + 4 + 1)}  # words, line ends, the document's end
+
+
 def test_clause_that_a_tokenizer_takes_for_one_word_is_cut_into_chinese_words() -> None:
     tokenizer = train_tokenizer(iter([ENGLISH, CHINESE]), TokenizerSection(kind="byte-bpe", vocab_size=300))
     tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"})

@@ -1,5 +1,7 @@
 """The trainer against plain torch: losses, gradients, resume, and the gate before the optimizer step."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,142 @@ def test_early_stopping_ends_the_run_and_the_best_checkpoint_stays(tmp_path: Pat
     again, log = make_trainer(tmp_path / "run", tiny_split, make_gpt2(), n_steps=6, resume=True, early_stopping=3)
     assert again.fit(tmp_path / "run/checkpoints/step-5").best_step == 2
     assert log == []
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_steps_equal_a_loop_in_plain_torch(tmp_path: Path, tiny_split: Split, momentum: float) -> None:
+    optim = Optim(name="sgd", learning_rate=0.5, momentum=momentum, weight_decay=0.1, schedule="constant")
+    assert optim.max_grad_norm == 0.25  # sgd's own default
+    trainer, log = make_trainer(tmp_path / "run", tiny_split, make_gpt2(), n_steps=4, micro=3, optim=optim)
+    trainer.fit()
+
+    model, blocks = make_gpt2(), Blocks(tiny_split, BLOCK, 0)
+    velocity = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    norms = []
+    for step in range(4):
+        total, count = torch.zeros(()), 0
+        for number in range(8 * step, 8 * step + 8):
+            inputs, labels = (torch.from_numpy(part) for part in blocks[number])
+            total = total + F.cross_entropy(model(input_ids=inputs[None]).logits[0], labels, reduction="sum")
+            count += len(labels)
+        model.zero_grad()
+        (total / count).backward()
+        norms.append(sum(weight.grad.square().sum().item() for weight in model.parameters()) ** 0.5)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                slope = weight.grad * min(1.0, 0.25 / norms[-1]) + 0.1 * (weight.ndim > 1) * weight
+                velocity[name] = momentum * velocity[name] + slope
+                weight -= 0.5 * velocity[name]
+    assert min(norms) > 0.25  # all of them were clipped
+    assert log.of("train", "grad_norm") == pytest.approx(norms, rel=1e-4)
+    for name, weight in trainer.model.named_parameters():
+        torch.testing.assert_close(weight, model.get_parameter(name), rtol=1e-4, atol=1e-5, msg=name)
+
+
+PLATEAU = Optim(name="sgd", learning_rate=0.4, plateau_factor=0.5)
+LOSSES = [3.0, 3.5, 2.0, 2.0, 1.0, 1.5, 0.5]
+RATES = [0.4, 0.4, 0.2, 0.2, 0.1, 0.1, 0.05]
+"""Lowered in the step behind an evaluation that is no better than the best."""
+
+
+class Watching:
+    """An objective that notes the optimizer's rate at each step, and may get SIGINT in one."""
+
+    def __init__(self, signalled_at: int | None = None) -> None:
+        self.inner, self.signalled_at = CausalLM(pad_token_id=0), signalled_at
+        self.trainer: Any = None
+        self.rates: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def sum_losses(self, model: Any, batch: Any) -> dict[str, torch.Tensor]:
+        self.rates.append(self.trainer.optimizer.param_groups[0]["lr"])
+        if len(self.rates) == self.signalled_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.inner.sum_losses(model, batch)
+
+
+def make_annealed(
+    run: Path, split: Split, losses: list[float], signalled_at: int | None = None, resume: bool = False
+) -> tuple[LlmkitTrainer, Log]:
+    """Evaluates after each of seven steps, and finds these losses."""
+    scores, watching = iter(losses), Watching(signalled_at)
+    trainer, log = make_trainer(
+        run, split, make_gpt2(dropout=0.1), n_steps=7, evaluate=lambda model: {"loss": next(scores)}, optim=PLATEAU,
+        eval_steps=1, save_steps=1, objective=watching, resume=resume,
+    )  # fmt: skip
+    watching.trainer = trainer
+    return trainer, log
+
+
+def test_rate_falls_behind_each_evaluation_that_is_no_better(tmp_path: Path, tiny_split: Split) -> None:
+    trainer, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES)
+    trainer.fit()
+    assert trainer.objective.rates == pytest.approx(RATES)
+
+
+def test_log_shows_the_rate_that_each_step_had(tmp_path: Path, tiny_split: Split) -> None:
+    trainer, log = make_annealed(tmp_path / "run", tiny_split, LOSSES)
+    trainer.fit()
+    assert log.of("train", "learning_rate") == pytest.approx(trainer.objective.rates)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_other_schedules_know_no_plateaus(tmp_path: Path, tiny_split: Split, schedule: str) -> None:
+    optim = Optim.model_validate({"name": "sgd", "learning_rate": 0.4, "schedule": schedule})
+    logs = []
+    for name, losses in (("falling", [3.0, 2.0, 1.0]), ("rising", [1.0, 2.0, 3.0])):
+        scores = iter(losses)
+        trainer, log = make_trainer(
+            tmp_path / name, tiny_split, make_gpt2(), optim=optim, evaluate=lambda model, s=scores: {"loss": next(s)},
+            eval_steps=1,
+        )  # fmt: skip
+        trainer.fit()
+        logs.append(log.of("train", "learning_rate"))
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_annealed_rate_survives_a_resume(tmp_path: Path, tiny_split: Split, step: int) -> None:
+    straight, _ = make_annealed(tmp_path / "straight", tiny_split, LOSSES)
+    straight.fit()
+    stopped, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES)
+    stopped.hooks = Hooks(stopped.hooks.evaluate, lambda model: None, lambda r: _raise_at(r, step + 1))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit()
+    resumed, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES[step:], resume=True)
+    resumed.fit(tmp_path / f"run/checkpoints/step-{step}")
+    assert resumed.objective.rates == pytest.approx(RATES[step:])
+    assert_same_weights(state_of(resumed.model), state_of(straight.model))
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_evaluation_that_a_signal_put_off_anneals_as_if_it_had_not(
+    tmp_path: Path, tiny_split: Split, step: int
+) -> None:
+    straight, _ = make_annealed(tmp_path / "straight", tiny_split, LOSSES)
+    straight.fit()
+    stopped, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES, signalled_at=step)
+    stopped.fit()
+    assert stopped.stop_signal == signal.SIGINT
+    resumed, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES[step - 1 :], resume=True)
+    resumed.fit(tmp_path / f"run/checkpoints/step-{step}")
+    assert stopped.objective.rates + resumed.objective.rates == pytest.approx(RATES)
+    assert_same_weights(state_of(resumed.model), state_of(straight.model))
+
+
+def test_state_of_the_objective_goes_on_from_the_checkpoint(tmp_path: Path, tiny_split: Split) -> None:
+    class Counting(CausalLM):
+        def sum_losses(self, model: Any, batch: Any) -> dict[str, torch.Tensor]:
+            self.state["steps"] = self.state.get("steps", torch.zeros(2)) + torch.tensor([1.0, 2.0])
+            return super().sum_losses(model, batch)
+
+    first, _ = make_trainer(tmp_path / "run", tiny_split, make_gpt2(), n_steps=2, objective=Counting(0))
+    first.fit()
+    second, _ = make_trainer(tmp_path / "run", tiny_split, make_gpt2(), n_steps=5, objective=Counting(0), resume=True)
+    second.fit(tmp_path / "run/checkpoints/step-2")
+    assert second.objective.state["steps"].tolist() == [5.0, 10.0]
 
 
 def test_run_folder_holds_no_pickled_arguments(tmp_path: Path, tiny_split: Split) -> None:

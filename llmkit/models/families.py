@@ -1,0 +1,34 @@
+"""The architectures that `pretrain-clm` builds, by the recipe's `model.family`."""
+
+from collections.abc import Callable
+
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.config.model import Model
+from llmkit.models.gpt2 import build_gpt2
+from llmkit.models.recurrent import RecurrentConfig, build_recurrent
+from llmkit.models.transformer import TransformerConfig, build_transformer
+
+BUILDERS: dict[str, Callable[[Model, PreTrainedTokenizerBase, int, int], PreTrainedModel]] = {
+    "gpt2": build_gpt2,
+    "gru": build_recurrent,
+    "lstm": build_recurrent,
+    "transformer": build_transformer,
+}
+
+
+def family_of(config: PreTrainedConfig) -> str:
+    """What a recipe calls the architecture; the model type where it is none of ours."""
+    if isinstance(config, RecurrentConfig):
+        return config.cell
+    return "transformer" if isinstance(config, TransformerConfig) else str(config.model_type)
+
+
+def is_recurrent(config: PreTrainedConfig) -> bool:
+    """Whether the model reads with a state that it can be given again."""
+    return isinstance(config, RecurrentConfig)
+
+
+def sums_its_loss(config: PreTrainedConfig) -> bool:
+    """Whether the model gives the loss without ever having all logits; see output_layer.py."""
+    return isinstance(config, RecurrentConfig | TransformerConfig)

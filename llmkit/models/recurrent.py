@@ -1,0 +1,250 @@
+"""GRU and LSTM language models and classifiers, as `PreTrainedModel`s that transformers' Auto classes open.
+
+The word-level model of Mikolov et al. 2010 and Zaremba et al. 2014: embedding, recurrent layers, and an output layer
+that is the embedding again where it is tied (Inan et al. 2016; Press and Wolf 2016). Dropout falls on the embedding and
+on what each layer gives upwards, never on the way through time. A model has no longest context: what it has read is
+one state of fixed size, which generation keeps, so that each new token costs the same.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
+from llmkit.config.model import Model
+from llmkit.models.initialise import initialise
+from llmkit.models.output_layer import build_output_layer, next_token_output
+from llmkit.models.recurrence import run_gru
+
+CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class RecurrentConfig(PreTrainedConfig):
+    """The shape of a recurrent model. `cell` is gru or lstm; `adaptive_cutoffs` are those of an adaptive softmax."""
+
+    model_type = "llmkit_recurrent"
+    keys_to_ignore_at_inference: ClassVar = ["past_key_values"]
+
+    cell: str = "gru"
+    vocab_size: int = 10_000
+    embedding_size: int = 200
+    hidden_size: int = 200
+    num_hidden_layers: int = 2
+    dropout: float | int = 0.0
+    tie_word_embeddings: bool = True
+    adaptive_cutoffs: list[int] | None = None
+    use_cache: bool = True
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    pad_token_id: int | None = None
+
+
+@dataclass
+class RecurrentState:
+    """What a model has read so far: (layers, 1 for gru or 2 for lstm, batch, hidden_size). Stands where other models
+    have a cache of keys and values, and does not grow."""
+
+    tensor: Tensor
+    n_tokens: int = 0
+    is_compileable = False
+
+    def get_seq_length(self) -> int:
+        """Tokens read; transformers asks when it goes on from a state."""
+        return self.n_tokens
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Take over the states of the beams that live on."""
+        self.tensor = self.tensor.index_select(2, beam_idx.to(self.tensor.device))
+
+
+class RecurrentPreTrainedModel(PreTrainedModel):
+    """What the three models share."""
+
+    config_class = RecurrentConfig
+    config: RecurrentConfig
+    base_model_prefix = "model"
+    _is_stateful = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """As in the word-level example that PyTorch ships: embeddings in +-0.1, cells in +-1/sqrt(hidden), biases 0."""
+        if isinstance(module, nn.GRU | nn.LSTM):
+            for weight in module.parameters():
+                nn.init.uniform_(weight, -1 / math.sqrt(module.hidden_size), 1 / math.sqrt(module.hidden_size))
+        elif isinstance(module, nn.Embedding | nn.Linear):
+            nn.init.uniform_(module.weight, -0.1, 0.1)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False  # the model makes its own state
+
+
+class RecurrentModel(RecurrentPreTrainedModel):
+    """Embedding and layers: token ids (batch, time) to what the uppermost layer gives, (batch, time, hidden)."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__(config)
+        cell = CELLS[config.cell]
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
+        widths = [config.embedding_size, *[config.hidden_size] * (config.num_hidden_layers - 1)]
+        self.layers = nn.ModuleList(cell(width, config.hidden_size, batch_first=True) for width in widths)
+        self.dropout = nn.Dropout(config.dropout)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: RecurrentState | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        **_: Any,
+    ) -> BaseModelOutputWithPast:
+        """Read on from `past_key_values`, or from nothing. Where `attention_mask` is 0 nothing is read."""
+        hidden = self.dropout(self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds)
+        use_cache = self.config.use_cache if use_cache is None else use_cache
+        padding = _find_padding(attention_mask, hidden.shape[1], use_cache)
+        if padding is not None:
+            hidden = _take(hidden, padding.order)
+        states = []
+        for number, layer in enumerate(self.layers):
+            before = None if past_key_values is None else past_key_values.tensor[number]
+            hidden, state = _run(cast(nn.GRU, layer), hidden, before, padding)
+            hidden = self.dropout(hidden)
+            states.append(state)
+        if padding is not None:
+            hidden = _take(hidden, padding.back)
+        after = None
+        if use_cache:
+            n_before = 0 if past_key_values is None else past_key_values.n_tokens
+            after = RecurrentState(torch.stack(states), n_before + hidden.shape[1])
+        return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cast(Any, after))
+
+
+class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
+    """The language model. `shift_labels` stand beside the token that predicts them, -100 is left out;
+    `labels` are the tokens themselves, as transformers has it."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 - transformers has it on instances too
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__(config)
+        self.model = RecurrentModel(config)
+        self.lm_head = build_output_layer(config.hidden_size, config.vocab_size, config.adaptive_cutoffs)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: RecurrentState | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        **more: Any,
+    ) -> CausalLMOutputWithPast:
+        """With labels there are no logits; see `next_token_output`."""
+        read = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, use_cache)
+        return next_token_output(self.lm_head, read, labels, **more)
+
+
+class RecurrentForSequenceClassification(GenericForSequenceClassification, RecurrentPreTrainedModel):
+    """Labels from the state behind a text's last token."""
+
+
+def build_recurrent(
+    section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int
+) -> RecurrentForCausalLM:
+    """A new GRU or LSTM with weights that depend on `seed` alone; it has no use for a block size."""
+    torch.manual_seed(seed)
+    shape = section.shape
+    config = RecurrentConfig(
+        cell=section.family,
+        vocab_size=len(tokenizer),
+        embedding_size=section.embedding_size or shape["n_embd"],
+        hidden_size=shape["n_embd"],
+        num_hidden_layers=shape["n_layer"],
+        dropout=section.dropout,
+        tie_word_embeddings=section.tie_embeddings,
+        adaptive_cutoffs=section.adaptive_cutoffs or None,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = RecurrentForCausalLM(config)
+    initialise(model, section, seed)
+    return model
+
+
+@dataclass(frozen=True)
+class _Padding:
+    """How to move each row's tokens to its beginning, and back."""
+
+    lengths: Tensor
+    order: Tensor
+    back: Tensor
+
+
+def _find_padding(mask: Tensor | None, n_new: int, wants_state: bool) -> _Padding | None:
+    """None where nothing stands in the way: no padding, or only behind the tokens and nobody reads on from there."""
+    if mask is None:
+        return None
+    mask = mask[:, -n_new:].bool()
+    if bool(mask.all()) or (bool(mask[:, 0].all()) and not wants_state):
+        return None
+    order = torch.argsort(~mask, dim=1, stable=True)
+    return _Padding(mask.sum(1).clamp(min=1).cpu(), order, torch.argsort(order, dim=1))
+
+
+def _take(hidden: Tensor, order: Tensor) -> Tensor:
+    return hidden.gather(1, order[:, :, None].expand_as(hidden))
+
+
+def _run(
+    layer: nn.GRU | nn.LSTM, hidden: Tensor, before: Tensor | None, padding: _Padding | None
+) -> tuple[Tensor, Tensor]:
+    """One layer over (batch, time, width) from a state (1 or 2, batch, hidden); its outputs and its last state."""
+    if not hidden.shape[1]:  # streams that have all ended
+        n_parts = 2 if isinstance(layer, nn.LSTM) else 1
+        nothing = hidden.new_zeros(n_parts, len(hidden), layer.hidden_size)
+        return hidden.new_zeros(len(hidden), 0, layer.hidden_size), nothing if before is None else before
+    if padding is None and hidden.device.type == "cpu" and isinstance(layer, nn.GRU):
+        return run_gru(layer, hidden, before)
+    with torch.autocast(hidden.device.type, enabled=hidden.device.type != "cpu"):  # on CPUs torch's LSTM is fp32
+        return _run_torchs(layer, hidden, before, padding)
+
+
+def _run_torchs(
+    layer: nn.GRU | nn.LSTM, hidden: Tensor, before: Tensor | None, padding: _Padding | None
+) -> tuple[Tensor, Tensor]:
+    start = None if before is None else tuple(part[None] for part in before) if len(before) > 1 else before
+    if padding is None:
+        outputs, after = layer(hidden, start)
+    else:
+        packed = pack_padded_sequence(hidden, padding.lengths, batch_first=True, enforce_sorted=False)
+        outputs, after = layer(packed, start)
+        outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=hidden.shape[1])
+    return outputs, torch.cat(after) if isinstance(after, tuple) else after
+
+
+AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig)
+AutoModel.register(RecurrentConfig, RecurrentModel)
+AutoModelForCausalLM.register(RecurrentConfig, RecurrentForCausalLM)
+AutoModelForSequenceClassification.register(RecurrentConfig, RecurrentForSequenceClassification)

@@ -1,0 +1,231 @@
+"""The plain Transformer of Vaswani et al. 2017 as a language model: encoder blocks under a causal mask.
+
+Post-norm (each sum with the residual is normalised, nothing stands before the sublayers), sinusoidal positions,
+embeddings scaled by sqrt(width), ReLU, dropout after each sublayer and on the embeddings; section 3 of the paper.
+"""
+
+import math
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    Cache,
+    DynamicCache,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from llmkit.config.model import Model
+from llmkit.models.initialise import initialise
+from llmkit.models.output_layer import build_output_layer, next_token_output
+
+
+class TransformerConfig(PreTrainedConfig):
+    """The shape of a plain Transformer; a feed-forward layer is four times as wide as the model unless given."""
+
+    model_type = "llmkit_transformer"
+    keys_to_ignore_at_inference: ClassVar = ["past_key_values"]
+
+    vocab_size: int = 10_000
+    hidden_size: int = 512
+    intermediate_size: int | None = None
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 8
+    max_position_embeddings: int = 512
+    dropout: float | int = 0.1
+    attention_dropout: float | int = 0.0
+    tie_word_embeddings: bool = True
+    adaptive_cutoffs: list[int] | None = None
+    use_cache: bool = True
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    pad_token_id: int | None = None
+
+
+class TransformerPreTrainedModel(PreTrainedModel):
+    """What the three models share."""
+
+    config_class = TransformerConfig
+    config: TransformerConfig
+    base_model_prefix = "model"
+    _supports_sdpa = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Glorot and Bengio 2010 for matrices, as in the paper's own code; embeddings in N(0, 1/width), so that after
+        scaling they are as large as the positions."""
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, section 3.2."""
+
+    def __init__(self, config: TransformerConfig, number: int) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.config, self.number = config, number
+        self.head_dim = width // config.num_attention_heads
+        self.is_causal = True
+        self.q_proj, self.k_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.v_proj, self.o_proj = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None, cache: Cache | None) -> Tensor:
+        query, key, value = (
+            project(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        if cache is not None:
+            key, value = cache.update(key, value, self.number)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, sdpa_attention_forward)
+        attended, _ = attend(
+            self, query, key, value, mask, scaling=self.head_dim**-0.5,
+            dropout=self.config.attention_dropout if self.training else 0.0,
+        )  # fmt: skip
+        return cast(Tensor, self.o_proj(attended.flatten(2)))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each with dropout, residual and norm behind it."""
+
+    def __init__(self, config: TransformerConfig, number: int) -> None:
+        super().__init__()
+        width = config.hidden_size
+        inner = config.intermediate_size or 4 * width
+        self.self_attn = Attention(config, number)
+        self.self_attn_norm = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, width))
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None, cache: Cache | None) -> Tensor:
+        hidden = self.self_attn_norm(hidden + self.dropout(self.self_attn(hidden, mask, cache)))
+        return cast(Tensor, self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden))))
+
+
+class TransformerModel(TransformerPreTrainedModel):
+    """Token ids (batch, time) to hidden states (batch, time, width)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, number) for number in range(config.num_hidden_layers))
+        self.dropout = nn.Dropout(config.dropout)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        use_cache: bool | None = None,
+        **_: Any,
+    ) -> BaseModelOutputWithPast:
+        """Read on from `past_key_values`, or from nothing."""
+        embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        use_cache = self.config.use_cache if use_cache is None else use_cache
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        if position_ids is None:
+            n_before = 0 if past_key_values is None else past_key_values.get_seq_length()
+            position_ids = torch.arange(n_before, n_before + embeds.shape[1], device=embeds.device)[None]
+        mask = create_causal_mask(
+            config=self.config, inputs_embeds=embeds, attention_mask=attention_mask, past_key_values=past_key_values,
+            position_ids=position_ids,
+        )  # fmt: skip
+        width = self.config.hidden_size
+        hidden = self.dropout(embeds * math.sqrt(width) + sinusoids(position_ids, width).to(embeds.dtype))
+        for block in self.layers:
+            hidden = block(hidden, mask, past_key_values)
+        return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=past_key_values if use_cache else None)
+
+
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """(..., width) for positions (...): sines in the even columns, cosines in the odd ones, section 3.5."""
+    pairs = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
+    angles = positions[..., None].float() * torch.exp(pairs * (-math.log(10_000.0) / width))
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+
+
+class TransformerForCausalLM(TransformerPreTrainedModel, GenerationMixin):
+    """The language model. `shift_labels` stand beside the token that predicts them, -100 is left out; `labels` are the
+    tokens themselves, as transformers has it."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 - transformers has it on instances too
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config)
+        self.model = TransformerModel(config)
+        self.lm_head = build_output_layer(config.hidden_size, config.vocab_size, config.adaptive_cutoffs)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        **more: Any,
+    ) -> CausalLMOutputWithPast:
+        """With labels there are no logits; see `next_token_output`."""
+        read = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, position_ids, use_cache)
+        return next_token_output(self.lm_head, read, labels, **more)
+
+
+class TransformerForSequenceClassification(GenericForSequenceClassification, TransformerPreTrainedModel):
+    """Labels from what stands behind a text's last token."""
+
+
+def build_transformer(
+    section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int
+) -> TransformerForCausalLM:
+    """A new plain Transformer with weights that depend on `seed` alone."""
+    torch.manual_seed(seed)
+    shape = section.shape
+    config = TransformerConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape["n_embd"],
+        num_hidden_layers=shape["n_layer"],
+        num_attention_heads=shape["n_head"],
+        max_position_embeddings=section.n_positions or block_size,
+        dropout=section.dropout,
+        attention_dropout=section.attention_dropout,
+        tie_word_embeddings=section.tie_embeddings,
+        adaptive_cutoffs=section.adaptive_cutoffs or None,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = TransformerForCausalLM(config)
+    initialise(model, section, seed)
+    return model
+
+
+AutoConfig.register(TransformerConfig.model_type, TransformerConfig)
+AutoModel.register(TransformerConfig, TransformerModel)
+AutoModelForCausalLM.register(TransformerConfig, TransformerForCausalLM)
+AutoModelForSequenceClassification.register(TransformerConfig, TransformerForSequenceClassification)

@@ -1,0 +1,60 @@
+"""The architectures by name, and that transformers' Auto classes know ours in any program that imports llmkit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import make_bert, make_gpt2, make_recurrent, make_transformer
+
+from llmkit.config.recipe import FAMILIES
+from llmkit.models.families import BUILDERS, family_of, is_recurrent, sums_its_loss
+
+OPENING = """
+import torch
+for name in ("gru", "lstm", "transformer"):
+    model = AutoModelForCausalLM.from_pretrained(f"{folder}/{name}").eval()
+    logits = model(input_ids=torch.tensor([[3, 1, 4, 1, 5]])).logits
+    torch.testing.assert_close(logits, torch.load(f"{folder}/{name}.pt"), rtol=0, atol=1e-6, msg=name)
+    assert model.lm_head.weight is model.model.embed_tokens.weight, name
+"""
+IMPORTS = (
+    "import llmkit; from transformers import AutoModelForCausalLM",
+    "from transformers import AutoModelForCausalLM; import llmkit",
+)
+
+
+def test_pretrain_clm_has_a_builder_for_each_family_of_the_recipe() -> None:
+    assert set(FAMILIES["clm"]) == set(BUILDERS)
+
+
+def test_families_are_called_as_in_a_recipe() -> None:
+    models = [make_recurrent("gru"), make_recurrent("lstm"), make_transformer(), make_gpt2(), make_bert()]
+    assert [family_of(model.config) for model in models] == ["gru", "lstm", "transformer", "gpt2", "bert"]
+    assert [is_recurrent(model.config) for model in models] == [True, True, False, False, False]
+    assert [sums_its_loss(model.config) for model in models] == [True, True, True, False, False]
+
+
+def test_auto_classes_open_our_models_whichever_of_the_libraries_is_imported_first(tmp_path: Path) -> None:
+    for name, model in (
+        ("gru", make_recurrent()),
+        ("lstm", make_recurrent("lstm")),
+        ("transformer", make_transformer()),
+    ):
+        model.eval().save_pretrained(tmp_path / name)
+        torch.save(model(input_ids=torch.tensor([[3, 1, 4, 1, 5]])).logits.detach().clone(), tmp_path / f"{name}.pt")
+    programs = [f"{imports}\nfolder = {str(tmp_path)!r}\n{OPENING}" for imports in IMPORTS]
+    started = [
+        subprocess.Popen([sys.executable, "-W", "ignore", "-c", program], stderr=subprocess.PIPE, text=True)
+        for program in programs
+    ]
+    errors = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], errors
+
+
+@pytest.mark.parametrize("program", ["import llmkit", "import llmkit, llmkit.cli.app"])
+def test_importing_llmkit_loads_neither_torch_nor_transformers(program: str) -> None:
+    check = f"{program}; import sys; print({{'torch', 'transformers'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,41 @@
+"""Words are what the word tokenizer makes of a text, and are not counted where a script has none."""
+
+import pytest
+
+from llmkit.text.words import MOST_UNSPACED, choose_words, count_words
+
+
+def count(text: str, *, ends_document: bool = True) -> dict[str, int]:
+    return count_words(text, ends_document=ends_document) | {"characters": len(text)}
+
+
+@pytest.mark.parametrize(
+    ("text", "n_words"),
+    [
+        ("It was late.\n", 3 + 1 + 1),
+        ("no line end", 3 + 1),
+        ("", 1),
+        ("\n\n\n", 3 + 1),
+        (" \t wide\u3000space\xa0here \r\n", 3 + 1 + 1),
+        ("a\x1cb c", 2 + 1),  # a control character, which is white space to Python alone
+    ],
+)
+def test_words_line_ends_and_the_documents_end_are_counted(text: str, n_words: int) -> None:
+    assert count(text)["words"] == n_words
+    assert count(text, ends_document=False)["words"] == n_words - 1
+
+
+@pytest.mark.parametrize("text", ["却说曹操引兵追至。", "むかしむかし", "กาลครั้งหนึ่ง", "曹操 said: " + "却说" * 20])
+def test_script_without_spaces_has_no_words(text: str) -> None:
+    assert choose_words(count(text * 10)) is None
+
+
+@pytest.mark.parametrize("text", ["Er war spät dran.", "Было поздно.", "늦은 시간이었다.", "कल रात देर हो गई थी।"])
+def test_script_with_spaces_has_words(text: str) -> None:
+    assert choose_words(count(text)) == len(text.split(" ")) + 1
+
+
+def test_a_quotation_in_chinese_takes_no_words_from_an_english_text() -> None:
+    n_english = round(30 / MOST_UNSPACED)
+    assert choose_words(count("e" * (n_english - 29) + "国" * 29)) == 2
+    assert choose_words(count("e" * (n_english - 31) + "国" * 31)) is None

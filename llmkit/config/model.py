@@ -106,6 +106,8 @@ class Model(Section):
     @model_validator(mode="after")
     def _widths_fit(self) -> "Model":
         width, heads = self.shape["n_embd"], self.shape.get("n_head", 1)
+        if self.family == "transformer" and width % 2:
+            raise ValueError(f"n_embd {width} is odd: sines and cosines come in pairs")
         if width % heads:
             raise ValueError(f"n_embd {width} is not a multiple of n_head {heads}")
         if self.tie_embeddings and self.embedding_size not in (None, width):
@@ -116,9 +118,13 @@ class Model(Section):
         return self
 
     @model_validator(mode="after")
+    def _range_is_used(self) -> "Model":
+        if self.init not in ("normal", "uniform") and self.init_range != type(self).model_fields["init_range"].default:
+            raise ValueError("init_range is for init normal and uniform")
+        return self
+
+    @model_validator(mode="after")
     def _cutoffs_ascend(self) -> "Model":
-        if self.adaptive_cutoffs and self.tie_embeddings:
-            raise ValueError("an adaptive softmax has matrices of its own: set tie_embeddings to false")
         if any(low >= high for low, high in pairwise([0, *self.adaptive_cutoffs])):
             raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} must ascend from 1")
         return self

@@ -46,6 +46,17 @@ class Optim(Section):
     decay_steps: float = Field(default=0.2, ge=0, description="wsd only: steps of the decay; below 1, a share.")
     min_learning_rate_ratio: float = Field(default=0.0, ge=0, le=1, description="Where the decay ends.")
 
+    @model_validator(mode="after")
+    def _says_nothing_in_vain(self) -> "Optim":
+        fields = type(self).model_fields
+        if self.momentum and self.name != "sgd":
+            raise ValueError("momentum is for sgd; the others have adam_beta1 and muon_momentum")
+        if self.plateau_factor != fields["plateau_factor"].default and self.schedule != "plateau":
+            raise ValueError("plateau_factor is for schedule plateau")
+        if self.min_learning_rate_ratio and self.schedule in ("plateau", "constant"):
+            raise ValueError(f"min_learning_rate_ratio is where a decay ends; schedule {self.schedule} has none")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in_for_sgd(cls, values: Any) -> Any:

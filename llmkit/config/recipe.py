@@ -9,7 +9,7 @@ from llmkit.config.evaluate import Evaluate, Report
 from llmkit.config.generate import Generate
 from llmkit.config.mlm import Mlm
 from llmkit.config.model import Model
-from llmkit.config.optim import Optim
+from llmkit.config.optim import SGD, Optim
 from llmkit.config.prepare import Prepare
 from llmkit.config.section import Section
 from llmkit.config.train import Train
@@ -58,7 +58,9 @@ class Recipe(Section):
         if values.get("task") is not None:
             for name, defaults in FINE_TUNING.items():
                 section = values.get(name, {})
-                values |= {name: defaults | section} if isinstance(section, dict) else {}
+                if isinstance(section, dict):
+                    classic = SGD if name == "optim" and section.get("name") == "sgd" else {}
+                    values |= {name: defaults | classic | section}
         model, objective = values.get("model", {}), values.get("objective")
         if isinstance(model, dict) and "family" not in model and isinstance(objective, str) and objective in FAMILIES:
             return values | {"model": model | {"family": FAMILIES[objective][0]}}
@@ -69,6 +71,8 @@ class Recipe(Section):
         if self.task is None and self.model.family not in FAMILIES[self.objective]:
             fitting = " or ".join(FAMILIES[self.objective])
             raise ValueError(f"objective {self.objective} trains {fitting}, not model.family {self.model.family}")
+        if not self.train.carry_state and self.model.family not in ("gru", "lstm"):
+            raise ValueError(f"train.carry_state is for gru and lstm, not for {self.model.family}")
         if self.task is None and self.optim.learning_rate is None:
             raise ValueError("optim.learning_rate must be a number: only fine-tuning has one by the model's width")
         if self.objective == "mlm" and self.evaluate.stride is not None:

@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from llmkit.evaluation.causal_lm import LOGITS_AT_ONCE
 from llmkit.models.loading import embedding_rows
-from llmkit.models.output_layer import read_logits
+from llmkit.models.output_layer import LOGITS_AT_ONCE, read_logits
 from llmkit.tokens.store import TokenStream
 
 

@@ -24,7 +24,7 @@ from llmkit.config.generate import Generate
 from llmkit.errors import ModelError
 from llmkit.generation.text_writer import TextWriter
 from llmkit.models.loading import embedding_rows, longest_context
-from llmkit.tokens.tokenizer import encode_texts, end_of_text_id
+from llmkit.tokens.tokenizer import encode_texts, end_of_text_id, line_end_id
 
 ROWS_AT_ONCE = 32
 FILLER = 0  # an id for where a row has no token; any would do, as it is masked and never read
@@ -96,6 +96,7 @@ class _Vocabulary:
         size = embedding_rows(model)
         saved = getattr(model.generation_config, "eos_token_id", None)
         ends = {*([saved] if isinstance(saved, int) else saved or []), tokenizer.eos_token_id} - {None}
+        ends.discard(line_end_id(tokenizer))  # a word-level text goes on behind it
         bos = tokenizer.bos_token_id
         roles = (bos, tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.cls_token_id, tokenizer.mask_token_id)
         never = {role for role in roles if role is not None} | set(range(len(tokenizer), size))

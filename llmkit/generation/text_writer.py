@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from llmkit.tokens.tokenizer import line_end_id
+
 # Enough tokens before the text for a decoder to see whether a space stands between prompt and text.
 PROMPT_TOKENS_SEEN = 8
 
@@ -21,6 +23,7 @@ class TextWriter:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], stop: Sequence[str]) -> None:
         self._tokenizer = tokenizer
+        self._line_end = line_end_id(tokenizer)
         self._stop = tuple(stop)
         self._window = list(prompt_ids[-PROMPT_TOKENS_SEEN:])
         self._n_read = len(self._window)  # of the window's ids, those whose text was given out
@@ -72,4 +75,7 @@ class TextWriter:
         return next((n for n in range(longest, 0, -1) if any(s.startswith(text[-n:]) for s in self._stop)), 0)
 
     def _decode(self, ids: list[int]) -> str:
+        if self._line_end in ids:  # word-level tokenizers decode it to nothing
+            at = ids.index(self._line_end)
+            return f"{self._decode(ids[:at])}\n{self._decode(ids[at + 1 :])}"
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.model import Model
+from llmkit.models.configurations import RecurrentConfig, TransformerConfig
 from llmkit.models.gpt2 import build_gpt2
-from llmkit.models.recurrent import RecurrentConfig, build_recurrent
-from llmkit.models.transformer import TransformerConfig, build_transformer
+from llmkit.models.recurrent import build_recurrent
+from llmkit.models.transformer import build_transformer
 
 BUILDERS: dict[str, Callable[[Model, PreTrainedTokenizerBase, int, int], PreTrainedModel]] = {
     "gpt2": build_gpt2,

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from llmkit.config.model import Model
 
@@ -18,6 +19,7 @@ def initialise(model: PreTrainedModel, section: Model, seed: int) -> None:
     recurrent = {
         id(weight) for module in model.modules() if isinstance(module, nn.RNNBase) for weight in module.parameters()
     }
+    transposed = {id(module.weight) for module in model.modules() if isinstance(module, Conv1D)}  # GPT-2's matrices
     for weight in model.parameters():
         if weight.ndim < 2:
             continue
@@ -29,4 +31,4 @@ def initialise(model: PreTrainedModel, section: Model, seed: int) -> None:
             elif section.init == "xavier":
                 nn.init.xavier_uniform_(part)
             else:
-                nn.init.kaiming_uniform_(part, nonlinearity="relu")
+                nn.init.kaiming_uniform_(part.t() if id(weight) in transposed else part, nonlinearity="relu")

@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def run_gru(layer: nn.GRU, inputs: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -54,6 +55,7 @@ class _Scan(torch.autograd.Function):
         return states[1:], states[-1:].clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_after: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         states, rz, n, recurrent, weight = ctx.saved_tensors
         width = n.shape[2]

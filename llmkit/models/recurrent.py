@@ -8,50 +8,30 @@ one state of fixed size, which generation keeps, so that each new token costs th
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     GenerationMixin,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.utils.generic import can_return_tuple
 
 from llmkit.config.model import Model
+from llmkit.models.configurations import RecurrentConfig
 from llmkit.models.initialise import initialise
-from llmkit.models.output_layer import build_output_layer, next_token_output
+from llmkit.models.output_layer import AdaptiveSoftmax, build_output_layer, next_token_output
 from llmkit.models.recurrence import run_gru
 
 CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
-
-
-class RecurrentConfig(PreTrainedConfig):
-    """The shape of a recurrent model. `cell` is gru or lstm; `adaptive_cutoffs` are those of an adaptive softmax."""
-
-    model_type = "llmkit_recurrent"
-    keys_to_ignore_at_inference: ClassVar = ["past_key_values"]
-
-    cell: str = "gru"
-    vocab_size: int = 10_000
-    embedding_size: int = 200
-    hidden_size: int = 200
-    num_hidden_layers: int = 2
-    dropout: float | int = 0.0
-    tie_word_embeddings: bool = True
-    adaptive_cutoffs: list[int] | None = None
-    use_cache: bool = True
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
-    pad_token_id: int | None = None
 
 
 @dataclass
@@ -90,6 +70,9 @@ class RecurrentPreTrainedModel(PreTrainedModel):
             nn.init.uniform_(module.weight, -0.1, 0.1)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, AdaptiveSoftmax):
+            nn.init.uniform_(module.weight, -0.1, 0.1)
+            nn.init.zeros_(module.bias)
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
@@ -108,6 +91,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
         self.dropout = nn.Dropout(config.dropout)
         self.post_init()  # type: ignore[no-untyped-call]
 
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -150,6 +134,7 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         self.lm_head = build_output_layer(config.hidden_size, config.vocab_size, config.adaptive_cutoffs)
         self.post_init()  # type: ignore[no-untyped-call]
 
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -167,6 +152,12 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
 
 class RecurrentForSequenceClassification(GenericForSequenceClassification, RecurrentPreTrainedModel):
     """Labels from the state behind a text's last token."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012 - a language model's, of no use here
+
+    def forward(self, *args: Any, use_cache: bool = False, **more: Any) -> Any:
+        """Nobody reads on from a label, and without the state padding behind a text costs nothing."""
+        return super().forward(*args, use_cache=use_cache, **more)
 
 
 def build_recurrent(
@@ -207,10 +198,11 @@ def _find_padding(mask: Tensor | None, n_new: int, wants_state: bool) -> _Paddin
     if mask is None:
         return None
     mask = mask[:, -n_new:].bool()
-    if bool(mask.all()) or (bool(mask[:, 0].all()) and not wants_state):
+    only_behind = bool(mask[:, 0].all() and (mask[:, 1:] <= mask[:, :-1]).all())
+    if bool(mask.all()) or (only_behind and not wants_state):
         return None
     order = torch.argsort(~mask, dim=1, stable=True)
-    return _Padding(mask.sum(1).clamp(min=1).cpu(), order, torch.argsort(order, dim=1))
+    return _Padding(mask.sum(1).cpu(), order, torch.argsort(order, dim=1))
 
 
 def _take(hidden: Tensor, order: Tensor) -> Tensor:
@@ -227,24 +219,21 @@ def _run(
         return hidden.new_zeros(len(hidden), 0, layer.hidden_size), nothing if before is None else before
     if padding is None and hidden.device.type == "cpu" and isinstance(layer, nn.GRU):
         return run_gru(layer, hidden, before)
-    with torch.autocast(hidden.device.type, enabled=hidden.device.type != "cpu"):  # on CPUs torch's LSTM is fp32
-        return _run_torchs(layer, hidden, before, padding)
-
-
-def _run_torchs(
-    layer: nn.GRU | nn.LSTM, hidden: Tensor, before: Tensor | None, padding: _Padding | None
-) -> tuple[Tensor, Tensor]:
     start = None if before is None else tuple(part[None] for part in before) if len(before) > 1 else before
-    if padding is None:
-        outputs, after = layer(hidden, start)
-    else:
-        packed = pack_padded_sequence(hidden, padding.lengths, batch_first=True, enforce_sorted=False)
+    # torch's cells in the precision of their weights: under autocast cuDNN's would be fp16.
+    with torch.autocast(hidden.device.type, enabled=False):
+        hidden = hidden.to(next(layer.parameters()).dtype)
+        if padding is None:
+            outputs, after = layer(hidden, start)
+            return outputs, torch.cat(after) if isinstance(after, tuple) else after
+        packed = pack_padded_sequence(hidden, padding.lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
         outputs, after = layer(packed, start)
-        outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=hidden.shape[1])
-    return outputs, torch.cat(after) if isinstance(after, tuple) else after
+    outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=hidden.shape[1])
+    after = torch.cat(after) if isinstance(after, tuple) else after
+    nothing = (padding.lengths == 0).to(after.device)[:, None]  # rows that had to be given a token all the same
+    return outputs, torch.where(nothing, torch.zeros_like(after) if before is None else before, after)
 
 
-AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig)
 AutoModel.register(RecurrentConfig, RecurrentModel)
 AutoModelForCausalLM.register(RecurrentConfig, RecurrentForCausalLM)
 AutoModelForSequenceClassification.register(RecurrentConfig, RecurrentForSequenceClassification)

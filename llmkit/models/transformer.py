@@ -5,19 +5,17 @@ embeddings scaled by sqrt(width), ReLU, dropout after each sublayer and on the e
 """
 
 import math
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     Cache,
     DynamicCache,
     GenerationMixin,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -26,32 +24,12 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.generic import can_return_tuple
 
 from llmkit.config.model import Model
+from llmkit.models.configurations import TransformerConfig
 from llmkit.models.initialise import initialise
-from llmkit.models.output_layer import build_output_layer, next_token_output
-
-
-class TransformerConfig(PreTrainedConfig):
-    """The shape of a plain Transformer; a feed-forward layer is four times as wide as the model unless given."""
-
-    model_type = "llmkit_transformer"
-    keys_to_ignore_at_inference: ClassVar = ["past_key_values"]
-
-    vocab_size: int = 10_000
-    hidden_size: int = 512
-    intermediate_size: int | None = None
-    num_hidden_layers: int = 6
-    num_attention_heads: int = 8
-    max_position_embeddings: int = 512
-    dropout: float | int = 0.1
-    attention_dropout: float | int = 0.0
-    tie_word_embeddings: bool = True
-    adaptive_cutoffs: list[int] | None = None
-    use_cache: bool = True
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
-    pad_token_id: int | None = None
+from llmkit.models.output_layer import AdaptiveSoftmax, build_output_layer, next_token_output
 
 
 class TransformerPreTrainedModel(PreTrainedModel):
@@ -72,6 +50,9 @@ class TransformerPreTrainedModel(PreTrainedModel):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, AdaptiveSoftmax):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
@@ -132,6 +113,7 @@ class TransformerModel(TransformerPreTrainedModel):
         self.dropout = nn.Dropout(config.dropout)
         self.post_init()  # type: ignore[no-untyped-call]
 
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -180,6 +162,7 @@ class TransformerForCausalLM(TransformerPreTrainedModel, GenerationMixin):
         self.lm_head = build_output_layer(config.hidden_size, config.vocab_size, config.adaptive_cutoffs)
         self.post_init()  # type: ignore[no-untyped-call]
 
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -198,6 +181,8 @@ class TransformerForCausalLM(TransformerPreTrainedModel, GenerationMixin):
 
 class TransformerForSequenceClassification(GenericForSequenceClassification, TransformerPreTrainedModel):
     """Labels from what stands behind a text's last token."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012 - a language model's, of no use here
 
 
 def build_transformer(
@@ -225,7 +210,6 @@ def build_transformer(
     return model
 
 
-AutoConfig.register(TransformerConfig.model_type, TransformerConfig)
 AutoModel.register(TransformerConfig, TransformerModel)
 AutoModelForCausalLM.register(TransformerConfig, TransformerForCausalLM)
 AutoModelForSequenceClassification.register(TransformerConfig, TransformerForSequenceClassification)

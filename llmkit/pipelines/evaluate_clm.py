@@ -64,14 +64,23 @@ def score_text(
     return _with_unknown(metrics, n_unknown)
 
 
+def check_no_windows(settings: Evaluate) -> None:
+    """Refuse what only models with windows are scored by.
+
+    Raises:
+        UsageError: a block size or a stride.
+    """
+    if settings.stride is not None or settings.block_size is not None:
+        what, hint = "a recurrent model reads the whole text before each token", "leave block_size and stride out"
+        raise UsageError(what, where="evaluate.block_size, evaluate.stride", hint=hint)
+
+
 def _score(
     network: PreTrainedModel, stream: TokenStream, settings: Evaluate, block_size: int | None,
     sizes: dict[str, Any], first_token: int | None,
 ) -> dict[str, Any]:  # fmt: skip
     if is_recurrent(network.config):
-        if settings.stride is not None or settings.block_size is not None:
-            what, hint = "a recurrent model reads the whole text before each token", "leave block_size and stride out"
-            raise UsageError(what, where="evaluate.block_size, evaluate.stride", hint=hint)
+        check_no_windows(settings)
         sums = evaluate_recurrent_lm(network, stream, precision=settings.precision, first_token=first_token)
         return to_metrics(sums, **sizes) | {"method": {"windows": "carried state", "precision": settings.precision}}
     block = choose_block_size(network, settings, block_size, DEFAULT_BLOCK_SIZE)

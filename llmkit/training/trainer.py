@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, Trainer
 
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
@@ -34,6 +34,7 @@ from llmkit.errors import ModelError, TrainingFailed, say
 from llmkit.files import read_json, write_json
 from llmkit.runs.checkpoints import prune_checkpoints, write_checkpoint
 from llmkit.runs.folder import RunFolder
+from llmkit.training.arguments import build_arguments
 from llmkit.training.batches import StepSampler
 from llmkit.training.contract import Batch, Hooks, Objective, Plan, Progress, Samples, StepCounts, collate_step
 from llmkit.training.loss_window import LossWindow
@@ -148,6 +149,7 @@ class LlmkitTrainer(Trainer):
         """Forward and backward of one optimizer step; the gradient of (sum / count of the whole step)."""
         if not model.training:
             model.train()
+        self._set_rates()
         step: StepCounts = num_items_in_batch
         self._window.add_step(step.labels, step.n_tokens, step.waited)
         losses = []
@@ -195,14 +197,21 @@ class LlmkitTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
         if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(
-                optimizer or self.create_optimizer(),
-                lambda step: (
-                    learning_rate_factor(self.optim_section, step, self.plan.n_steps) * self.progress.rate_factor
-                ),
-            )
+            self._schedule = LambdaLR(optimizer or self.create_optimizer(), self._rate_factor)
+            self.lr_scheduler = self._schedule
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _rate_factor(self, step: int) -> float:
+        return learning_rate_factor(self.optim_section, step, self.plan.n_steps) * self.progress.rate_factor
+
+    def _set_rates(self) -> None:
+        """The rates of this step: the scheduler set them before the evaluation that may have lowered them."""
+        factor = self._rate_factor(self.state.global_step)
+        rates = [base * factor for base in self._schedule.base_lrs]
+        for group, rate in zip(self._schedule.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self._schedule._last_lr = rates  # what is logged
 
     # ---- at intervals ----
 
@@ -278,18 +287,11 @@ class LlmkitTrainer(Trainer):
         if not all(map(math.isfinite, cost)) or (best is not None and cost >= best):
             self.progress.stale_evaluations += 1
             if self.optim_section.schedule == "plateau":
-                self._anneal()
+                self.progress.rate_factor *= self.optim_section.plateau_factor
             return False
         self.progress.best_cost, self.progress.best_step = cost, self.state.global_step
         self.progress.stale_evaluations = 0
         return True
-
-    def _anneal(self) -> None:
-        """Lower the rate of the next step, which the scheduler has set already, and of all that follow."""
-        factor = self.optim_section.plateau_factor
-        self.progress.rate_factor *= factor
-        for group in cast(Optimizer, self.optimizer).param_groups:
-            group["lr"] *= factor
 
     def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
         """Weights, optimizer, schedule, random numbers and progress, whole or absent."""
@@ -310,27 +312,3 @@ class LlmkitTrainer(Trainer):
         best = self.progress.best_step
         prune_checkpoints(self.run.checkpoints, {best} if best is not None else set())
         self._window.pause(time.perf_counter() - paused)
-
-
-def build_arguments(run: RunFolder, train: Train, optim: Optim, plan: Plan) -> TrainingArguments:
-    """The only place where transformers' arguments are made; whatever it would do by itself is off."""
-    arguments = TrainingArguments(
-        output_dir=str(run.path),
-        max_steps=plan.n_steps,
-        per_device_train_batch_size=plan.batches.micro_batch_size,
-        max_grad_norm=optim.max_grad_norm,
-        seed=train.seed,
-        use_cpu=not torch.cuda.is_available(),
-        logging_strategy="no",
-        eval_strategy="no",
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        ignore_data_skip=True,
-        remove_unused_columns=False,
-        logging_nan_inf_filter=False,
-        ddp_find_unused_parameters=False,
-        use_cache=True,  # Trainer writes it into the model's config, and a saved model should generate fast
-    )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs in one process would be the old DataParallel
-    return arguments

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmkit.models import output_layer
-from llmkit.models.output_layer import sum_cross_entropy
+from llmkit.models.output_layer import AdaptiveSoftmax, read_logits, sum_cross_entropy
 
 N_TOKENS, WIDTH, VOCAB = 37, 12, 29
 
@@ -110,8 +110,50 @@ def test_bf16_is_near() -> None:
         assert ((near.double() - exact).norm() / exact.norm()).item() < 1e-2
 
 
-def test_labels_of_an_adaptive_softmax_are_ignored_too() -> None:
-    layer = nn.AdaptiveLogSoftmaxWithLoss(WIDTH, VOCAB, [5, 15], div_value=2.0)
+def make_adaptive(*cutoffs: int) -> AdaptiveSoftmax:
+    torch.manual_seed(1)
+    layer = AdaptiveSoftmax(WIDTH, VOCAB, cutoffs)
+    for weight in layer.parameters():
+        torch.nn.init.normal_(weight)
+    return layer
+
+
+def test_adaptive_softmax_is_torchs_with_full_width_and_no_projection() -> None:
+    ours, cutoffs = make_adaptive(5, 15), [5, 15]
+    ours.bias.data[5:] = 0  # torch's classes of rare words have none
+    torchs = nn.AdaptiveLogSoftmaxWithLoss(WIDTH, VOCAB, cutoffs, div_value=1.0, head_bias=True)
+    torchs.head.weight.data = torch.cat([ours.weight[:5], ours.classes.weight]).detach()
+    torchs.head.bias.data = torch.cat([ours.bias[:5], ours.classes.bias]).detach()
+    for tail, (begin, end) in zip(torchs.tail, [(5, 15), (15, VOCAB)], strict=True):
+        tail[0].weight.data, tail[1].weight.data = torch.eye(WIDTH), ours.weight[begin:end].detach()
     _, hidden, labels = make_case(9)
-    expected = F.nll_loss(layer.log_prob(hidden), labels, reduction="sum")
-    assert sum_cross_entropy(layer, hidden, labels).item() == pytest.approx(expected.item(), rel=1e-6)
+    hidden, labels = hidden.detach()[labels >= 0], labels[labels >= 0]
+    torch.testing.assert_close(read_logits(ours, hidden), torchs.log_prob(hidden))
+    expected = -torchs(hidden, labels).output.sum().item()
+    assert sum_cross_entropy(ours, hidden, labels).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("cutoffs", [(5, 15), (1,), (VOCAB - 1,)])
+def test_adaptive_softmax_has_the_gradients_of_its_log_probabilities(cutoffs: tuple[int, ...]) -> None:
+    layer, (_, hidden, labels) = make_adaptive(*cutoffs), make_case(9)
+    hidden = hidden.detach().requires_grad_()
+    inputs = [hidden, *layer.parameters()]
+    expected = F.nll_loss(read_logits(layer, hidden), labels, reduction="sum")
+    found = sum_cross_entropy(layer, hidden, labels)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    for near, exact in zip(torch.autograd.grad(found, inputs), torch.autograd.grad(expected, inputs), strict=True):
+        torch.testing.assert_close(near, exact, rtol=1e-4, atol=1e-5)
+
+
+def test_loss_beyond_the_smallest_share_is_exact() -> None:
+    layer = nn.Linear(1, 3, bias=False)
+    layer.weight.data = torch.tensor([[0.0], [100.0], [500.0]])
+    hidden, labels = torch.ones(3, 1), torch.tensor([0, 1, 2])
+    assert sum_cross_entropy(layer, hidden, labels).item() == pytest.approx(900.0)
+
+
+def test_weights_gradient_can_be_asked_for_twice() -> None:
+    layer, hidden, labels = make_case(3)
+    loss = sum_cross_entropy(layer, hidden, labels) * 0.5
+    one, other = (torch.autograd.grad(loss, layer.weight, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(one, other)

@@ -185,5 +185,7 @@ def _sum_and_differentiate(
             slopes = shares.to(weight.dtype)
             torch.mm(slopes, weight, out=d_some)
             product = slopes.t() @ some
-            d_weight = d_weight.float() + product if len(d_weight) else product
+            d_weight = (
+                d_weight.to(torch.promote_types(product.dtype, torch.float32)) + product if len(d_weight) else product
+            )
     return total, (d_inputs, d_weight)

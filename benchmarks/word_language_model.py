@@ -51,11 +51,21 @@ def run_llmkit(options: argparse.Namespace, folder: Path) -> tuple[float, float]
          "--recipe", recipe, "--out", data], check=True,
     )  # fmt: skip
     settings = {
-        "model.adaptive_cutoffs": [], "model.n_layer": 2, "model.n_embd": options.width, "model.dropout": options.dropout, "optim.name": "sgd",
-        "optim.learning_rate": options.learning_rate, "optim.schedule": "plateau", "optim.max_grad_norm": 0.25,
-        "optim.weight_decay": 0, "optim.warmup_steps": 0, "train.sample_prompt": "null",
-        "train.block_size": 35, "train.global_batch_size": 20, "train.epochs": options.epochs,
-    }  # fmt: skip
+        "model.n_layer": 2,
+        "model.n_embd": options.width,
+        "model.dropout": options.dropout,
+        "model.adaptive_cutoffs": [],
+        "optim.name": "sgd",
+        "optim.learning_rate": options.learning_rate,
+        "optim.schedule": "plateau",
+        "optim.max_grad_norm": 0.25,
+        "optim.weight_decay": 0,
+        "optim.warmup_steps": 0,
+        "train.block_size": 35,
+        "train.global_batch_size": 20,
+        "train.epochs": options.epochs,
+        "train.sample_prompt": "null",
+    }
     typed = [word for name, value in settings.items() for word in ("-s", f"{name}={value}")]
     subprocess.run([*llmkit, "pretrain-clm", recipe, "--data", data, "--out", out, *typed], check=True)
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

@@ -1,8 +1,8 @@
 """Cut a split's token ring into equal contiguous streams, for models that carry what they read from block to block.
 
-The classic `batchify`, without its loss of tokens: row r of the batch reads its own stretch of the ring, `block_size`
-tokens an optimizer step, and every token is a label exactly once an epoch. Like blocks.py a pure function of
-(seed, index). From the second epoch on the ring is turned by a random number of tokens, so streams begin elsewhere.
+The classic `batchify`, without its loss of tokens: row r of the batch reads its own stretch of the ring, at most
+`block_size` tokens an optimizer step, and every token is a label exactly once an epoch. Like blocks.py a pure function
+of (seed, index). From the second epoch on the ring is turned by a random number of tokens, so streams begin elsewhere.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,8 @@ class Streams:
         n_tokens = len(self.split.stream)
         turn = hash_integers(self.seed, epoch) % n_tokens if epoch else 0
         begin, end = (number * n_tokens // self.n_streams for number in (row, row + 1))
-        start = begin + step * self.block_size
-        length = max(0, min(self.block_size, end - start))
-        tokens = self.split.stream.read(turn + start - 1, length + 1)
+        # Blocks of one length or one less: a short last one would be a step of a few tokens at the full rate.
+        n_steps = self.samples_per_epoch // self.n_streams
+        start, stop = (begin + number * (end - begin) // n_steps for number in (step, step + 1))
+        tokens = self.split.stream.read(turn + start - 1, stop - start + 1)
         return StreamBlock(tokens[:-1], tokens[1:], row, step == 0)

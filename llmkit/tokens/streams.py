@@ -46,8 +46,11 @@ class Streams:
         n_tokens = len(self.split.stream)
         turn = hash_integers(self.seed, epoch) % n_tokens if epoch else 0
         begin, end = (number * n_tokens // self.n_streams for number in (row, row + 1))
-        # Blocks of one length or one less: a short last one would be a step of a few tokens at the full rate.
+        # Steps of one length or one less: a short last one would be a step of a few tokens at the full rate. In a step
+        # all rows are equal, as padding would be read into what is carried on; only the last is as long as its row.
         n_steps = self.samples_per_epoch // self.n_streams
-        start, stop = (begin + number * (end - begin) // n_steps for number in (step, step + 1))
+        shortest = n_tokens // self.n_streams
+        start, stop = (begin - (-number * shortest // n_steps) for number in (step, step + 1))
+        stop = end if step + 1 == n_steps else stop
         tokens = self.split.stream.read(turn + start - 1, stop - start + 1)
         return StreamBlock(tokens[:-1], tokens[1:], row, step == 0)

@@ -89,9 +89,9 @@ class RecurrentModel(RecurrentPreTrainedModel):
         widths = [config.embedding_size, *[config.hidden_size] * (config.num_hidden_layers - 1)]
         self.layers = nn.ModuleList(cell(width, config.hidden_size, batch_first=True) for width in widths)
         self.dropout = nn.Dropout(config.dropout)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()  # type: ignore[no-untyped-call]  # nor has this
 
-    @can_return_tuple  # type: ignore[untyped-decorator]
+    @can_return_tuple  # type: ignore[untyped-decorator]  # transformers' own has no types
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -132,9 +132,9 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = RecurrentModel(config)
         self.lm_head = build_output_layer(config.hidden_size, config.vocab_size, config.adaptive_cutoffs)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()  # type: ignore[no-untyped-call]  # nor has this
 
-    @can_return_tuple  # type: ignore[untyped-decorator]
+    @can_return_tuple  # type: ignore[untyped-decorator]  # transformers' own has no types
     def forward(
         self,
         input_ids: Tensor | None = None,

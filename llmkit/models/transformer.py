@@ -111,9 +111,9 @@ class TransformerModel(TransformerPreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, number) for number in range(config.num_hidden_layers))
         self.dropout = nn.Dropout(config.dropout)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()  # type: ignore[no-untyped-call]  # nor has this
 
-    @can_return_tuple  # type: ignore[untyped-decorator]
+    @can_return_tuple  # type: ignore[untyped-decorator]  # transformers' own has no types
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -160,9 +160,9 @@ class TransformerForCausalLM(TransformerPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = TransformerModel(config)
         self.lm_head = build_output_layer(config.hidden_size, config.vocab_size, config.adaptive_cutoffs)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()  # type: ignore[no-untyped-call]  # nor has this
 
-    @can_return_tuple  # type: ignore[untyped-decorator]
+    @can_return_tuple  # type: ignore[untyped-decorator]  # transformers' own has no types
     def forward(
         self,
         input_ids: Tensor | None = None,

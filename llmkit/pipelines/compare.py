@@ -222,7 +222,7 @@ def _measure(run: _Run, split: str) -> dict[str, Any]:
         "run": run.name,
         "path": str(run.path),
         # Not the recipe's, which says nothing where training started from a model.
-        "family": str(model.get("family", "")).removeprefix("llmkit_") or None,
+        "family": str(model.get("family", "")) or None,
         "n_parameters": get_number(training, "n_parameters") or get_number(model, "n_parameters"),
         "n_training_tokens": get_number(training, "n_tokens"),
         "seconds": get_number(training, "seconds"),

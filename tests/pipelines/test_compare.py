@@ -276,7 +276,7 @@ def test_out_that_is_a_file_is_refused_and_what_else_lies_there_stays(runs: Path
 
 
 def test_terminal_table_is_aligned_and_has_no_empty_column(runs: Path) -> None:
-    make_run(runs / "三国演义", n_words=None, model={"family": "llmkit_gru"})
+    make_run(runs / "三国演义", n_words=None, model={"family": "gru"})
     make_run(runs / "a", n_words=None)
     lines = describe_comparison(run_compare(runs))
     assert lines[0] == "validation split, 1,000 bytes; the lowest bits/byte first"

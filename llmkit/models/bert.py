@@ -96,6 +96,26 @@ def start_from_bert(name: str, nsp: NSP, seed: int) -> tuple[Bert, list[str]]:
     return model, notes
 
 
+@torch.no_grad()
+def shorten_embeddings(model: Bert) -> None:
+    """Scale the embeddings to the length that new ones have; what the model computes stays as it is.
+
+    A layer norm follows their sum, so their length decides one thing only: how far a step of Adam turns them. Training
+    at rates for new weights makes them ten times as long, and fine-tuning could then hardly move them (docs/log.md).
+    The output layer is tied to them: the norm before it takes up the factor. Embeddings that are short stay so.
+    """
+    embeddings = model.bert.embeddings
+    words = embeddings.word_embeddings.weight
+    factor = model.config.initializer_range / words.std().item()
+    if factor >= 1 or model.cls.predictions.decoder.weight is not words:
+        return
+    for table in (embeddings.word_embeddings, embeddings.position_embeddings, embeddings.token_type_embeddings):
+        table.weight.mul_(factor)
+    norm = model.cls.predictions.transform.LayerNorm
+    norm.weight.div_(factor)
+    norm.bias.div_(factor)
+
+
 def pair_kind_of(model: PreTrainedModel) -> NSP:
     """What the model's head for pairs tells: True for next sentences, "order" for their order, False without one."""
     if not isinstance(model, BertForPreTraining):

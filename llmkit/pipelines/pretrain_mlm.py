@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -11,7 +11,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.errors import DataError, ModelError, UsageError, say
 from llmkit.evaluation.masked_lm import evaluate_masked_lm, to_metrics
 from llmkit.generation.fill_in import fill_masks
-from llmkit.models.bert import Bert, build_bert, open_bert, start_from_bert
+from llmkit.models.bert import Bert, build_bert, open_bert, shorten_embeddings, start_from_bert
 from llmkit.models.loading import longest_context
 from llmkit.objectives.masked_lm import MaskedLM
 from llmkit.pipelines.evaluate_mlm import evaluation_seed, pairs_of, score_prepared, where_from
@@ -132,7 +132,7 @@ class MaskedTask:
         return {"validation": metrics}
 
     def finish_model(self, network: PreTrainedModel) -> None:
-        pass
+        shorten_embeddings(cast(Bert, network))
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         self.tokenizer.model_max_length = longest_context(network) or self.recipe.train.block_size

@@ -13,7 +13,7 @@ from llmkit.config.loading import load_recipe
 from llmkit.config.model import Model
 from llmkit.config.prepare import TokenizerSection
 from llmkit.errors import ModelError, UsageError
-from llmkit.models.bert import bert_config, build_bert, open_bert, pair_kind_of, start_from_bert
+from llmkit.models.bert import bert_config, build_bert, open_bert, pair_kind_of, shorten_embeddings, start_from_bert
 from llmkit.models.loading import load_masked_lm, read_kind
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
@@ -72,6 +72,28 @@ def test_what_is_new_or_left_out_is_said(
     original = make_bert(saved).state_dict()
     key = "embeddings.word_embeddings.weight"
     assert torch.equal(model.bert.state_dict()[key], original.get(f"bert.{key}", original.get(key)))
+
+
+@pytest.mark.parametrize("kind", [BertForPreTraining, BertForMaskedLM])
+def test_shortened_embeddings_change_no_output_and_end_as_long_as_new_ones(kind: type) -> None:
+    model = make_bert(kind)
+    embeddings = model.bert.embeddings
+    with torch.no_grad():
+        for table in (embeddings.word_embeddings, embeddings.position_embeddings, embeddings.token_type_embeddings):
+            table.weight.normal_(0.1, 0.3)
+        model.cls.predictions.transform.LayerNorm.bias.normal_(0, 0.1)
+        model.cls.predictions.decoder.bias.normal_()
+    ids = torch.randint(5, model.config.vocab_size, (3, 11))
+    before = model(input_ids=ids, token_type_ids=(ids > 20).long())
+    shorten_embeddings(model)
+    after = model(input_ids=ids, token_type_ids=(ids > 20).long())
+    for a, b in zip(before.to_tuple(), after.to_tuple(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    assert embeddings.word_embeddings.weight.std().item() == pytest.approx(0.02, rel=1e-3)
+    assert model.get_output_embeddings().weight is embeddings.word_embeddings.weight
+    again = embeddings.word_embeddings.weight.clone()
+    shorten_embeddings(model)
+    torch.testing.assert_close(embeddings.word_embeddings.weight, again)
 
 
 def test_new_heads_follow_from_the_seed(tmp_path: Path) -> None:

@@ -18,13 +18,19 @@ from llmkit.errors import EnvironmentFault
 PARTIAL = ".partial"
 
 
+def reached(point: str) -> None:
+    """A named moment in writing. Does nothing; tests put in its place what dies or fails just there."""
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text`, atomically."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
+    reached(f"{path.name}: begin")
     with partial.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    reached(f"{path.name}: before rename")
     partial.replace(path)
 
 
@@ -67,15 +73,20 @@ def new_folder(path: Path) -> Iterator[Path]:
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
+    reached(f"{path.name}: begin")
     try:
         yield partial
+        reached(f"{path.name}: before sync")
         sync_tree(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    reached(f"{path.name}: before rename")
     if path.exists():
         path.rename(old)
+        reached(f"{path.name}: between renames")
     partial.rename(path)
+    reached(f"{path.name}: after rename")
     sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 

@@ -5,9 +5,10 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import typer
+from typer.core import TyperGroup
 
 import llmkit
 from llmkit.cli.compare import compare_command
@@ -36,8 +37,19 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
 }
 
+
+class _Commands(TyperGroup):
+    """`--resume` may stand alone or before `auto`, which is more than Typer's options can do."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        pairs = zip(args, [*args[1:], ""], strict=True)
+        spelled = [(word, "now") if word == "--resume" and after != "auto" else (word,) for word, after in pairs]
+        return super().parse_args(ctx, [word for words in spelled for word in words])
+
+
 app = typer.Typer(
     name="llmkit",
+    cls=_Commands,
     help="Pretrain and fine-tune your own language models: from raw books to a model you can trust.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from llmkit.cli.options import (
+    AllowOption,
     DryRunOption,
     JsonOption,
     LabelOption,
@@ -20,6 +21,7 @@ from llmkit.cli.options import (
     TextOption,
     UnseenOption,
     column_overrides,
+    resume_of,
 )
 from llmkit.errors import UsageError
 
@@ -47,7 +49,8 @@ def finetune_command(
     skip_bad: SkipBadOption = False,
     show_samples: ShowSamplesOption = False,
     set_: SetOption = None,
-    resume: ResumeOption = False,
+    resume: ResumeOption = None,
+    allow: AllowOption = None,
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -79,16 +82,16 @@ def finetune_command(
         from llmkit.pipelines.repeat import finetune_repeatedly
 
         summary = finetune_repeatedly(
-            config, files=files, out=out, model=model, folds=folds, seeds=seeds, resume=resume, overwrite=overwrite,
-            show_samples=show_samples,
+            config, files=files, out=out, model=model, folds=folds, seeds=seeds, resume=resume_of(resume),
+            overwrite=overwrite, show_samples=show_samples,
         )  # fmt: skip
         show_json(summary) if json else echo("\n".join(describe_series(summary, out)))
         return
     from llmkit.pipelines.finetune import finetune  # torch loads here, so --help stays instant
 
     result = finetune(
-        config, files=files, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run,
-        show_samples=show_samples, fold=(0, folds) if folds else None,
+        config, files=files, out=out, model=model, resume=resume_of(resume), overwrite=overwrite, dry_run=dry_run,
+        allow=allow or (), show_samples=show_samples, fold=(0, folds) if folds else None,
     )  # fmt: skip
     if json:
         show_json(result)

@@ -1,9 +1,15 @@
 """The options that several commands share; each has one name and one meaning everywhere."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+
+def resume_of(option: "Resume | None") -> bool | Literal["auto"]:
+    """As the pipelines take it."""
+    return "auto" if option == Resume.auto else option is not None
 
 
 def own_recipe(model: str, recipe: Path | None) -> Path | None:
@@ -21,7 +27,21 @@ StartOption = Annotated[str | None, typer.Option("--model", help="Start from the
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="section.key=value, beats the recipe; repeatable.")
 ]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+
+
+class Resume(StrEnum):
+    """What may follow `--resume`; nothing is `now`, see cli/app.py."""
+
+    now = "now"
+    auto = "auto"
+
+
+ResumeOption = Annotated[
+    Resume | None, typer.Option("--resume", metavar="[auto]", help="Go on with the run in --out; auto: or start it.")
+]
+AllowOption = Annotated[
+    list[str] | None, typer.Option(help="With --resume: a field or fingerprint that may have changed; repeatable.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe, check, start nothing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]

@@ -3,15 +3,18 @@
 from pathlib import Path
 
 from llmkit.cli.options import (
+    AllowOption,
     DataOption,
     DryRunOption,
     JsonOption,
     OverwriteOption,
     RecipeArgument,
+    Resume,
     ResumeOption,
     RunOption,
     SetOption,
     StartOption,
+    resume_of,
 )
 from llmkit.errors import UsageError
 
@@ -22,13 +25,14 @@ def pretrain_command(
     out: RunOption,
     model: StartOption = None,
     set_: SetOption = None,
-    resume: ResumeOption = False,
+    resume: ResumeOption = None,
+    allow: AllowOption = None,
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
     """Pretrain by the recipe's `objective`."""
-    _pretrain(None, recipe, data, out, model, set_, resume, overwrite, dry_run, json)
+    _pretrain(None, recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json)
 
 
 def pretrain_clm_command(
@@ -37,13 +41,14 @@ def pretrain_clm_command(
     recipe: RecipeArgument = None,
     model: StartOption = None,
     set_: SetOption = None,
-    resume: ResumeOption = False,
+    resume: ResumeOption = None,
+    allow: AllowOption = None,
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
     """Pretrain a causal language model."""
-    _pretrain("clm", recipe, data, out, model, set_, resume, overwrite, dry_run, json)
+    _pretrain("clm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json)
 
 
 def pretrain_mlm_command(
@@ -52,7 +57,8 @@ def pretrain_mlm_command(
     recipe: RecipeArgument = None,
     model: StartOption = None,
     set_: SetOption = None,
-    resume: ResumeOption = False,
+    resume: ResumeOption = None,
+    allow: AllowOption = None,
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -61,17 +67,17 @@ def pretrain_mlm_command(
 
     The data must be prepared with `-s prepare.tokenizer.kind=wordpiece` or with a BERT's own tokenizer.
     """
-    _pretrain("mlm", recipe, data, out, model, set_, resume, overwrite, dry_run, json)
+    _pretrain("mlm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json)
 
 
 def _pretrain(
     objective: str | None, recipe: Path | None, data: Path, out: Path, model: str | None, set_: list[str] | None,
-    resume: bool, overwrite: bool, dry_run: bool, json: bool,
+    resume: Resume | None, allow: list[str] | None, overwrite: bool, dry_run: bool, json: bool,
 ) -> None:  # fmt: skip
     from llmkit.cli.output import echo, show_json, show_metrics
     from llmkit.config.loading import load_recipe
 
-    recipe = _own_recipe(recipe, out, resume)
+    recipe = _own_recipe(recipe, out, resume is not None)
     config = load_recipe(recipe, set_ or [], objective)
     if objective not in (None, config.objective):
         hint = f"use llmkit pretrain-{config.objective}, or llmkit pretrain, which goes by the recipe"
@@ -82,7 +88,10 @@ def _pretrain(
         raise UsageError("this recipe is for fine-tuning", where=f"{recipe or 'recipe'}, task", hint=hint)
     from llmkit.pipelines.pretrain import pretrain  # torch loads here, so --help stays instant
 
-    result = pretrain(config, data=data, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run)
+    result = pretrain(
+        config, data=data, out=out, model=model, resume=resume_of(resume), overwrite=overwrite, dry_run=dry_run,
+        allow=allow or (),
+    )  # fmt: skip
     if json:
         show_json(result)
     elif dry_run:

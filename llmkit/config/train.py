@@ -37,6 +37,10 @@ class Train(Section):
     early_stopping: int | None = Field(
         default=None, ge=1, description="Stop after so many evaluations without a better held-out figure."
     )
+    skip_nonfinite: int = Field(
+        default=0, ge=0, description="So many steps with a gradient that is not finite may be left out; 0: stop."
+    )
+    stop_on_spike: bool = Field(default=False, description="Stop, instead of a warning, where the loss jumps.")
     sample_prompt: str | None = Field(default="", description="Text to go on from at each evaluation; null: none.")
     num_workers: int = Field(default=0, ge=0, description="Processes that read data; any number gives one order.")
     tensorboard: bool = Field(default=False, description="Also write TensorBoard events (extra: tensorboard).")

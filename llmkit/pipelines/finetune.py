@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -18,8 +18,8 @@ from llmkit.pipelines.finetune_cls import ClassifyTask
 from llmkit.pipelines.labelled_data import LabelledData, load_labelled, relative_files
 from llmkit.pipelines.row_reading import reads_token_types
 from llmkit.pipelines.starting_model import grow_embeddings, set_dropout
-from llmkit.pipelines.training_run import check_training, find_resume_point, train_run
-from llmkit.runs.folder import RunFolder, check_run
+from llmkit.pipelines.training_run import check_training, find_resume_point, open_for_training, train_run
+from llmkit.runs.folder import RunFolder
 from llmkit.tokens.labelled import set_template
 from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
 
@@ -34,9 +34,10 @@ def finetune(
     files: Mapping[str, str],
     out: Path,
     model: str | None = None,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     overwrite: bool = False,
     dry_run: bool = False,
+    allow: Collection[str] = (),
     show_samples: bool = False,
     fold: tuple[int, int] | None = None,
     quiet: bool = False,
@@ -49,7 +50,18 @@ def finetune(
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
         Interrupted: a signal came; the run was saved and can be resumed.
     """
-    check_run(out, resume=resume, overwrite=overwrite)
+    with open_for_training(out, resume=resume, overwrite=overwrite, dry_run=dry_run) as start:
+        if start.metrics is not None:
+            return start.metrics
+        return _finetune(
+            recipe, files, out, model, start.resume, start.overwrite, dry_run, allow, show_samples, fold, quiet
+        )
+
+
+def _finetune(
+    recipe: Recipe, files: Mapping[str, str], out: Path, model: str | None, resume: bool, overwrite: bool,
+    dry_run: bool, allow: Collection[str], show_samples: bool, fold: tuple[int, int] | None, quiet: bool,
+) -> dict[str, Any]:  # fmt: skip
     if resume:
         model, files = recall(RunFolder(out), model, files)
     name = _check_request(recipe, model, files)
@@ -73,7 +85,9 @@ def finetune(
     else:
         network = _start(recipe, labelled, path, tokenizer, n_own, changes)
         task.prepare_model(network)
-    return train_run(recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run)
+    return train_run(
+        recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run, allow=allow
+    )
 
 
 def _check_request(recipe: Recipe, model: str | None, files: Mapping[str, str]) -> str:

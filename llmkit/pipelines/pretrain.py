@@ -1,7 +1,8 @@
 """Pretrain a language model on a prepared folder: from scratch, from a model, or on from a checkpoint."""
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from transformers import PreTrainedModel
 
@@ -14,8 +15,8 @@ from llmkit.models.output_layer import describe_output_layer
 from llmkit.pipelines.evaluate_clm import check_no_windows
 from llmkit.pipelines.pretrain_clm import CausalTask
 from llmkit.pipelines.pretrain_mlm import MaskedTask
-from llmkit.pipelines.training_run import check_training, find_resume_point, train_run
-from llmkit.runs.folder import RunFolder, check_run
+from llmkit.pipelines.training_run import check_training, find_resume_point, open_for_training, train_run
+from llmkit.runs.folder import RunFolder
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 
@@ -29,9 +30,10 @@ def pretrain(
     data: Path,
     out: Path,
     model: str | None = None,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     overwrite: bool = False,
     dry_run: bool = False,
+    allow: Collection[str] = (),
 ) -> dict[str, Any]:
     """Train in `out`; see training_run.py. With `dry_run` everything is checked and nothing is written.
 
@@ -39,7 +41,16 @@ def pretrain(
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
         Interrupted: a signal came; the run was saved and can be resumed.
     """
-    check_run(out, resume=resume, overwrite=overwrite)
+    with open_for_training(out, resume=resume, overwrite=overwrite, dry_run=dry_run) as start:
+        if start.metrics is not None:
+            return start.metrics
+        return _pretrain(recipe, data, out, model, start.resume, start.overwrite, dry_run, allow)
+
+
+def _pretrain(
+    recipe: Recipe, data: Path, out: Path, model: str | None, resume: bool, overwrite: bool, dry_run: bool,
+    allow: Collection[str],
+) -> dict[str, Any]:  # fmt: skip
     prepared = load_prepared(data)
     check_training(recipe, has_validation=prepared.has_split("validation"))
     checkpoint = find_resume_point(RunFolder(out)) if resume else None
@@ -57,7 +68,9 @@ def pretrain(
         say("adaptive_cutoffs want ids in the order of frequency, as word and char tokenizers number them")
     if sums_its_loss(network.config):
         say(describe_output_layer(network.get_submodule("lm_head")))
-    return train_run(recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run)
+    return train_run(
+        recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run, allow=allow
+    )
 
 
 def _with_family_of(recipe: Recipe, start: str) -> Recipe:

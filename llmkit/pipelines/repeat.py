@@ -6,15 +6,16 @@ Each run has a folder of its own in `out`; a finished one is never done again, s
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import Interrupted, UsageError, say
-from llmkit.files import read_json, write_json, write_text
+from llmkit.files import check_writable, read_json, write_json, write_text
+from llmkit.lock import hold_folder
 from llmkit.pipelines.finetune import describe_origin, finetune, recall
 from llmkit.runs.checkpoints import list_checkpoints
-from llmkit.runs.folder import RunFolder, check_run, create_run
+from llmkit.runs.folder import RunFolder, check_run, create_run, is_finished
 
 
 def finetune_repeatedly(
@@ -25,7 +26,7 @@ def finetune_repeatedly(
     model: str | None,
     folds: int | None,
     seeds: int,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     overwrite: bool = False,
     show_samples: bool = False,
 ) -> dict[str, Any]:
@@ -41,8 +42,18 @@ def finetune_repeatedly(
     if folds and "validation" in files:
         hint = "leave one of them out: a fold is the validation rows of its run"
         raise UsageError("--folds and --validation exclude each other", where="--folds", hint=hint)
-    check_run(out, resume=resume, overwrite=overwrite)
-    series = {"folds": folds, "seeds": seeds}
+    check_writable(out)
+    with hold_folder(out):
+        go_on = RunFolder(out).manifest.is_file() if resume == "auto" else resume
+        check_run(out, resume=go_on, overwrite=overwrite)
+        return _run_all(recipe, files, out, model, {"folds": folds, "seeds": seeds}, go_on, overwrite, show_samples)
+
+
+def _run_all(
+    recipe: Recipe, files: Mapping[str, str], out: Path, model: str | None, series: dict[str, Any], resume: bool,
+    overwrite: bool, show_samples: bool,
+) -> dict[str, Any]:  # fmt: skip
+    folds, seeds = series["folds"], series["seeds"]
     group = RunFolder(out)
     if resume:
         _check_series(group, series, recipe)
@@ -89,7 +100,7 @@ def _run_once(
     show_samples: bool, *, first: bool,
 ) -> dict[str, Any]:  # fmt: skip
     run = RunFolder(out)
-    if (out / "report.html").is_file() and run.metrics.is_file():  # the report is what a run writes last
+    if is_finished(out):
         return dict(read_json(run.metrics))
     started = bool(list_checkpoints(run.checkpoints)) and run.manifest.is_file()
     kept = load_recipe(run.recipe) if started else recipe

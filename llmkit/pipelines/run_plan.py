@@ -1,4 +1,4 @@
-"""Decide how long a run is and how it is cut, before its first step; and find those decisions again on resume."""
+"""Decide how long a run is and how it is cut, before its first step; resuming.py finds those decisions again."""
 
 import math
 import os
@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from llmkit.config.loading import dump_recipe, load_recipe
+from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
-from llmkit.errors import UsageError, say
-from llmkit.files import read_json, write_json, write_text
+from llmkit.errors import say
+from llmkit.files import write_json, write_text
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
 from llmkit.models.families import family_of, sums_its_loss
@@ -24,13 +24,15 @@ from llmkit.training.batches import CPU_BUDGET, GPU_SHARE, BatchPlan, estimate_b
 from llmkit.training.contract import Plan, Samples
 from llmkit.training.optimizer import as_steps, count_weights
 from llmkit.training.speed import choose_precision
-from llmkit.training.trial import EVALUATIONS, measure_step_seconds, plan_minutes
+from llmkit.training.trial import EVALUATIONS, fit_in_memory, measure_step_seconds, plan_minutes
 
 TOKENS_A_WEIGHT = 20
 """Hoffmann et al. 2022 (Chinchilla): about the best use of a compute budget."""
 MOST_EPOCHS = 10
-FREE_TO_CHANGE = ("num_workers", "log_steps", "tensorboard", "sample_prompt")
-"""Fields that a resumed run may have otherwise: they change what is shown, never a weight."""
+FREE_TO_CHANGE = (
+    "num_workers", "log_steps", "save_steps", "tensorboard", "sample_prompt", "skip_nonfinite", "stop_on_spike",
+)  # fmt: skip
+"""Fields that a resumed run may have otherwise: they change what is shown or kept, never a weight."""
 
 
 def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch.device) -> Plan:
@@ -40,13 +42,7 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
     say(f"{precision} on {device.type}: {why}")
     choose_attention(network, precision, device)  # before any step is timed
     choose_dropout(network, device)
-    n_logits = 0 if sums_its_loss(network.config) else embedding_rows(network)
-    bytes_a_token = estimate_bytes_a_token(
-        n_logits, network.config.num_hidden_layers, network.config.hidden_size, task.output_share
-    )
-    batches = plan_batches(
-        train, bytes_a_token, _memory_budget(device), world_size=1, by_tokens=recipe.task is not None
-    )
+    batches = plan_cut(recipe, task, network, precision, device)
     eval_steps = train.eval_steps
     n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)
     if train.max_minutes is not None:
@@ -68,54 +64,48 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
             f"warmup_steps {recipe.optim.warmup_steps:g} is no less than all {n_steps} steps: the peak is never reached"
         )
     eval_steps = eval_steps or max(1, -(-n_steps // EVALUATIONS))
-    return Plan(n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, _facts(task, precision))
+    facts = gather_facts(recipe, task, precision)
+    return Plan(n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, facts)
 
 
-def plan_again(run: RunFolder, recipe: Recipe, task: Task) -> Plan:
-    """The plan that the run began with.
+def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: str, device: torch.device) -> BatchPlan:
+    """How the global batch is cut, tried on the machine.
 
     Raises:
-        UsageError: recipe or data are not those of the run; names each field, old and new.
+        UsageError: the recipe's batch cannot be cut.
+        EnvironmentFault: not even so does a step fit into memory; says which setting does.
     """
-    kept = read_json(run.manifest)["plan"]
-    facts = _facts(task, kept["precision"])
-    before, now = _trained_fields(load_recipe(run.recipe)), _trained_fields(recipe)
-    changed = [f"{name}: {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]
-    old = kept["facts"]
-    changed += [f"{name}: {_short(old.get(name))} -> {_short(v)}" for name, v in facts.items() if old.get(name) != v]
-    if changed:
-        hint = "resume with the recipe and data it began with, or start a new run with another --out"
-        raise UsageError(f"the run began with something else: {'; '.join(changed)}", where=str(run.manifest), hint=hint)
-    batches = BatchPlan(**kept["batches"])
-    return Plan(kept["n_steps"], kept["eval_steps"], kept["save_steps"], batches, kept["precision"], facts)
+    n_logits = 0 if sums_its_loss(network.config) else embedding_rows(network)
+    bytes_a_token = estimate_bytes_a_token(
+        n_logits, network.config.num_hidden_layers, network.config.hidden_size, task.output_share
+    )
+    batches = plan_batches(
+        recipe.train, bytes_a_token, _memory_budget(device), world_size=1, by_tokens=recipe.task is not None
+    )
+    return fit_in_memory(
+        network, task.objective, task.samples, recipe.optim, batches, precision, device,
+        may_cut=recipe.train.micro_batch_size == "auto",
+    )  # fmt: skip
 
 
-def _facts(task: Task, precision: str) -> dict[str, Any]:
-    """What resuming depends on beside the recipe's own fields."""
-    return {"precision": precision, **task.data.fingerprint}
-
-
-def _short(fact: Any) -> str:
-    """A fingerprint's beginning; anything else whole."""
-    return str(fact)[:12] if len(str(fact)) == 64 else str(fact)
-
-
-def _memory_budget(device: torch.device) -> int:
-    return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CPU_BUDGET
-
-
-def _trained_fields(recipe: Recipe) -> dict[str, Any]:
-    """Every field that decides the weights or the plan, by its dotted name."""
+def gather_facts(recipe: Recipe, task: Task, precision: str) -> dict[str, Any]:
+    """What a resumed run must agree with: precision, fingerprints of the data, and by its dotted name every field of
+    the recipe that decides the weights or the plan."""
     sections = {
         name: getattr(recipe, name).model_dump(mode="json") for name in ("model", "mlm", "cls", "optim", "train")
     }
     sections["evaluate"] = {"seed": recipe.evaluate.seed}  # which held-out masks the best weights are chosen by
-    return {
+    fields = {
         f"{name}.{field}": value
         for name, section in sections.items()
         for field, value in section.items()
         if field not in FREE_TO_CHANGE
     }
+    return {"precision": precision, **task.data.fingerprint, **fields}
+
+
+def _memory_budget(device: torch.device) -> int:
+    return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CPU_BUDGET
 
 
 def _steps_of_epochs(epochs: float | None, samples: Samples, batches: BatchPlan) -> int:
@@ -142,14 +132,7 @@ def write_start(run: RunFolder, recipe: Recipe, task: Task, network: PreTrainedM
             **task.describe(),
             "model": {"family": family_of(network.config), "n_parameters": count_weights(network.parameters())},
             "precision": plan.precision,
-            "plan": {
-                "n_steps": plan.n_steps,
-                "eval_steps": plan.eval_steps,
-                "save_steps": plan.save_steps,
-                "precision": plan.precision,
-                "batches": asdict(plan.batches),
-                "facts": plan.facts,
-            },
+            "plan": asdict(plan),
             **({"data_path": os.path.relpath(task.data.path, run.path)} if task.data.path else {}),
             "data": task.data.manifest,
         },

@@ -5,8 +5,11 @@ Start with a new run, or go on from a checkpoint. What differs between objective
 
 import importlib.util
 import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedModel
 
@@ -14,21 +17,27 @@ from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import EnvironmentFault, Interrupted, ModelError, UsageError, say
 from llmkit.evaluation.report import write_report
-from llmkit.files import new_folder, read_json, write_text
+from llmkit.files import check_writable, new_folder, read_json, write_text
+from llmkit.lock import hold_folder
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
 from llmkit.models.families import family_of
 from llmkit.models.loading import pick_device, put_on_device
 from llmkit.pipelines.progress import TrainingLine
-from llmkit.pipelines.run_plan import plan_again, plan_run, write_start
+from llmkit.pipelines.resuming import plan_again
+from llmkit.pipelines.run_plan import plan_run, write_start
 from llmkit.pipelines.task import Task
 from llmkit.pipelines.training_hooks import make_hooks
 from llmkit.runs.checkpoints import find_checkpoint, set_aside, verify_checkpoint
-from llmkit.runs.folder import RunFolder, create_run
+from llmkit.runs.disk import require_space
+from llmkit.runs.folder import RunFolder, check_run, create_run, is_finished, settle_resume
 from llmkit.training.contract import Plan
 from llmkit.training.memory import keep_freed_memory
-from llmkit.training.optimizer import count_weights
+from llmkit.training.optimizer import count_weights, forecast_bytes
 from llmkit.training.trainer import LlmkitTrainer
+
+CHECKPOINTS_AT_ONCE = 4
+"""The newest two, the best, and the one that is being written."""
 
 
 def check_training(recipe: Recipe, *, has_validation: bool) -> None:
@@ -51,6 +60,33 @@ def check_training(recipe: Recipe, *, has_validation: bool) -> None:
         raise EnvironmentFault("TensorBoard is not installed", where="train.tensorboard", hint=hint)
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a command begins: with `--resume auto` decided, and the figures of a run that had ended already."""
+
+    resume: bool
+    overwrite: bool
+    metrics: dict[str, Any] | None = None
+
+
+@contextmanager
+def open_for_training(out: Path, *, resume: bool | Literal["auto"], overwrite: bool, dry_run: bool) -> Iterator[Start]:
+    """Check the run folder and keep other processes out of it.
+
+    Raises:
+        UsageError, EnvironmentFault: as `check_run`; another process writes it.
+    """
+    check_writable(out)
+    with nullcontext() if dry_run else hold_folder(out):
+        if resume == "auto" and is_finished(out):
+            say(f"{out} has ended already: nothing to do")
+            yield Start(False, False, dict(read_json(RunFolder(out).metrics)))
+            return
+        go_on, replace = settle_resume(out, resume, overwrite)
+        check_run(out, resume=go_on, overwrite=replace)
+        yield Start(go_on, replace)
+
+
 def train_run(
     recipe: Recipe,
     task: Task,
@@ -60,11 +96,12 @@ def train_run(
     checkpoint: Path | None,
     overwrite: bool,
     dry_run: bool,
+    allow: Collection[str] = (),
 ) -> dict[str, Any]:
     """Train, export the best weights to `out/model`, score them on the whole held-out split, write the report.
 
-    `network` is the checkpoint's where there is one. Returns metrics.json's contents. With `dry_run` nothing is
-    written, and the resolved recipe comes back.
+    `network` is the checkpoint's where there is one; `allow` names what may have changed since. Returns metrics.json's
+    contents. With `dry_run` nothing is written, and the resolved recipe comes back.
 
     Raises:
         UsageError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
@@ -80,11 +117,12 @@ def train_run(
         keep_freed_memory()
     if checkpoint is not None:
         run = RunFolder(out)
-        plan = plan_again(run, recipe, task)
+        plan = plan_again(run, checkpoint, recipe, task, network, allow)
         run.truncate_log(int(checkpoint.name.removeprefix("step-")))
     else:
         plan = plan_run(recipe, task, network, pick_device())
         run = create_run(out, resume=False, overwrite=overwrite)
+        require_space(run.path, CHECKPOINTS_AT_ONCE * forecast_bytes(network, recipe.optim), "this run")
         write_start(run, recipe, task, network, plan)
     trained = _train(recipe, task, network, run, plan, checkpoint)
     exported = _export(run, trained, task, network)

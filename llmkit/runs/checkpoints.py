@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import ModelError
-from llmkit.files import hash_file, new_folder, read_json, write_json
+from llmkit.errors import ModelError, say
+from llmkit.files import hash_file, new_folder, reached, read_json, write_json
 
 MANIFEST = "MANIFEST.json"
 _NAME = re.compile(r"step-(\d+)")
@@ -26,6 +26,7 @@ def write_checkpoint(folder: Path, step: int, facts: dict[str, Any]) -> Iterator
     """
     with new_folder(folder / f"step-{step}") as partial:
         yield partial
+        reached(f"step-{step}: before hashing")
         files = {
             str(path.relative_to(partial)): {"bytes": path.stat().st_size, "sha256": hash_file(path)}
             for path in sorted(partial.rglob("*"))
@@ -85,10 +86,18 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> None:
     """Delete all but the newest `n_newest` and `keep_steps`, each renamed first so no half is ever read.
 
-    Whoever resumes sets damaged checkpoints aside, so the newest are sound ones.
+    Nothing is deleted unless the newest is whole as it lies on the disk.
     """
-    for path in list_checkpoints(folder)[:-n_newest]:
-        if int(path.name.removeprefix("step-")) not in keep_steps:
-            doomed = path.with_name(f".{path.name}.old")
-            path.rename(doomed)
-            shutil.rmtree(doomed)
+    for leftover in folder.glob(".step-*.pruned"):  # of a process that died while it pruned
+        shutil.rmtree(leftover)
+    known = list_checkpoints(folder)
+    doomed = [path for path in known[:-n_newest] if int(path.name.removeprefix("step-")) not in keep_steps]
+    if doomed and (fault := verify_checkpoint(known[-1])) is not None:
+        say(f"{known[-1].name} did not get to the disk whole: {fault}; older ones are kept")
+        return
+    for path in doomed:
+        old = path.with_name(f".{path.name}.pruned")
+        reached(f"{path.name}: before pruning")
+        path.rename(old)
+        reached(f"{path.name}: while pruning")
+        shutil.rmtree(old)

@@ -8,10 +8,10 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llmkit.errors import ModelError, UsageError
-from llmkit.files import check_writable, read_json, write_json, write_text
+from llmkit.files import PARTIAL, check_writable, read_json, write_json, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,25 @@ class RunFolder:
         write_json(self.metrics, known | {name: values})
 
 
+def settle_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) -> tuple[bool, bool]:
+    """What `auto`, for schedulers that start the same command again, means here, as (resume, overwrite): go on where
+    there is a checkpoint, else start, over what a start without one left behind."""
+    if resume != "auto":
+        return resume, overwrite
+    if overwrite:
+        hint = "keep one of them"
+        raise UsageError("--resume auto and --overwrite exclude each other", where="--overwrite", hint=hint)
+    run = RunFolder(path)
+    if any(run.checkpoints.glob("step-*")):
+        return True, False
+    return False, run.recipe.is_file()
+
+
+def is_finished(path: Path) -> bool:
+    """Whether the run in `path` has come to its end: the report is what it writes last."""
+    return (path / "report.html").is_file() and RunFolder(path).metrics.is_file()
+
+
 def check_run(path: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse early what `create_run` would refuse, and change nothing.
 
@@ -79,7 +98,8 @@ def check_run(path: Path, *, resume: bool, overwrite: bool) -> None:
     """
     check_writable(path)
     is_run = RunFolder(path).recipe.is_file()
-    taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    # What a killed process had begun to write is nothing.
+    taken = any(not each.name.endswith(PARTIAL) for each in path.iterdir()) if path.is_dir() else path.exists()
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other", where="--overwrite", hint="keep one of them")
     if resume and not is_run:

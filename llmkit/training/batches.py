@@ -29,12 +29,19 @@ class BatchPlan:
     world_size: int
     tokens_at_once: int | None = None
     """Where given, a micro-batch is cut by this and not by its sequences; padding counts, as it takes memory too."""
+    first_sample: int = 0
+    """Step s begins with sample `first_sample + s * global_batch_size`. Not 0 once a run went on with another batch."""
 
     def numbers(self, step: int, rank: int) -> list[int]:
         """The samples of one optimizer step on one rank."""
         share = self.global_batch_size // self.world_size
-        first = step * self.global_batch_size + rank * share
+        first = self.first_sample + step * self.global_batch_size + rank * share
         return list(range(first, first + share))
+
+    def describe(self, first_step: int, last_step: int) -> str:
+        """The samples of some steps, all ranks together, in words."""
+        start, end = (self.first_sample + step * self.global_batch_size for step in (first_step, last_step + 1))
+        return f"samples {start} to {end - 1}"
 
     def cut(self, samples: Sequence[Sample], length: Callable[[Sample], int]) -> list[list[Sample]]:
         """The micro-batches of one step on one rank."""

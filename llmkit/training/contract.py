@@ -47,6 +47,7 @@ class Plan:
     batches: BatchPlan
     precision: str
     facts: dict[str, Any] = field(default_factory=dict)
+    """Fingerprints of the data, and the recipe's fields that decide the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,10 @@ class Progress:
     window_sums: dict[str, float] = field(default_factory=dict)
     window_counts: dict[str, int] = field(default_factory=dict)
     """Losses since the last log line, so that a resumed run logs what an uninterrupted one would."""
+    expected_loss: list[float] = field(default_factory=list)
+    """See guards.expect_loss."""
+    n_skipped: int = 0
+    """Steps whose gradient was not finite and that changed nothing."""
     left_undone: dict[str, Any] | None = None
     """Gradient norm and rate of a step that was saved on a signal before it was evaluated and logged."""
 

@@ -25,6 +25,14 @@ class LossWindow:
         self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
         self.counts = dict(counts)
 
+    def copy(self) -> tuple[dict[str, Tensor], dict[str, int], int]:
+        """What `put_back` takes; sums are never changed in place."""
+        return dict(self.sums), dict(self.counts), self.n_tokens
+
+    def put_back(self, before: tuple[dict[str, Tensor], dict[str, int], int]) -> None:
+        """Forget the steps since `copy`."""
+        self.sums, self.counts, self.n_tokens = before
+
     def add_step(self, counts: dict[str, int], n_tokens: int, waited: float) -> None:
         """The labels and tokens of one optimizer step over all ranks, and the seconds it waited for them here."""
         self.n_last_step = n_tokens

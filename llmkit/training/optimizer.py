@@ -106,6 +106,18 @@ def _by_shape_factor(model: nn.Module, hidden: list[Tensor]) -> dict[float, list
     return groups
 
 
+def forecast_bytes(model: nn.Module, section: Optim) -> int:
+    """About what a checkpoint takes: the weights, and two moments of each; one under Muon for hidden matrices, and
+    under SGD with momentum; none under SGD without."""
+    hidden, embeddings, vectors = group_weights(model)
+    rest = count_weights(embeddings) + count_weights(vectors)
+    moments = {
+        "sgd": int(section.momentum > 0) * (count_weights(hidden) + rest),
+        "muon": count_weights(hidden) + 2 * rest,
+    }
+    return 4 * (count_weights(model.parameters()) + moments.get(section.name, 2 * (count_weights(hidden) + rest)))
+
+
 class OptimizerPair(Optimizer):
     """Two optimizers over different weights that step, schedule and save as one."""
 

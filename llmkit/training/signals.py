@@ -4,9 +4,39 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 from llmkit.errors import say
+
+
+class Abandoned(BaseException):
+    """A signal came while work was done that may be thrown away, such as an evaluation."""
+
+
+@dataclass(slots=True)
+class StopRequest:
+    """The first SIGINT or SIGTERM, once it came."""
+
+    number: int | None = None
+    _abandon: bool = False
+
+    @contextmanager
+    def may_abandon(self) -> Iterator[None]:
+        """Work that a signal ends at once, with `Abandoned`, because it can be done again from the start."""
+        if self.number is not None:
+            raise Abandoned
+        self._abandon = True
+        try:
+            yield
+        finally:
+            self._abandon = False
+
+    def note(self, number: int) -> None:
+        """A signal has come."""
+        self.number = number
+        if self._abandon:
+            raise Abandoned
 
 
 def leave_signals_to_the_parent(worker_id: int) -> None:
@@ -16,24 +46,24 @@ def leave_signals_to_the_parent(worker_id: int) -> None:
 
 
 @contextmanager
-def catch_signals() -> Iterator[list[int]]:
-    """A list that the first SIGINT or SIGTERM is appended to; the old handlers come back with it."""
-    received: list[int] = []
+def catch_signals() -> Iterator[StopRequest]:
+    """What becomes of SIGINT and SIGTERM within the block; the old handlers come back with the first."""
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield received  # Python lets only the main thread set handlers
+        yield request  # Python lets only the main thread set handlers
         return
     old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
         say(f"{signal.Signals(number).name}: finishing this step and saving; once more to leave at once")
         for each, handler in old.items():
             signal.signal(each, handler)
+        request.note(number)
 
     for number in old:
         signal.signal(number, note)
     try:
-        yield received
+        yield request
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

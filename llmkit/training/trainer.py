@@ -4,7 +4,7 @@ What it changes, and why:
 - An objective gives sums and counts; here they are divided by the count of the whole optimizer step
   over all ranks. transformers leaves that to each model, and most models do it wrong.
 - Data comes from a sampler that is a function of the step, so resuming costs nothing and is exact.
-- A gradient that is not finite stops the run before the optimizer step.
+- A gradient that is not finite stops the run before the optimizer step; a loss that jumps is warned of.
 - Checkpoints are whole or absent (runs/checkpoints.py).
 - One item of the loader is one optimizer step, cut into micro-batches here: their number may differ from step to step.
 - No work per micro-batch that nobody asked for: no NaN filter, no FLOP counting, no token gathers.
@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -33,13 +34,16 @@ from llmkit.config.train import Train
 from llmkit.errors import ModelError, TrainingFailed, say
 from llmkit.files import read_json, write_json
 from llmkit.runs.checkpoints import prune_checkpoints, write_checkpoint
+from llmkit.runs.disk import explain_full_disk
 from llmkit.runs.folder import RunFolder
+from llmkit.runs.machine import describe_versions
 from llmkit.training.arguments import build_arguments
 from llmkit.training.batches import StepSampler
 from llmkit.training.contract import Batch, Hooks, Objective, Plan, Progress, Samples, StepCounts, collate_step
+from llmkit.training.guards import expect_loss, refuse_step
 from llmkit.training.loss_window import LossWindow
-from llmkit.training.optimizer import build_optimizer, learning_rate_factor
-from llmkit.training.signals import catch_signals, leave_signals_to_the_parent
+from llmkit.training.optimizer import build_optimizer, forecast_bytes, learning_rate_factor
+from llmkit.training.signals import Abandoned, StopRequest, catch_signals, leave_signals_to_the_parent
 from llmkit.training.speed import autocast
 
 STATE = "objective.safetensors"
@@ -66,6 +70,9 @@ class LlmkitTrainer(Trainer):
         self.progress = Progress()
         self.first_step = 0
         self._window = LossWindow()
+        self._before_step = self._window.copy()
+        self._batches: list[Batch] = []
+        self._stop = StopRequest()
         self.stop_signal: int | None = None
         super().__init__(model, build_arguments(run, train, optim, plan), train_dataset=cast(Any, samples))
         self.remove_callback(PrinterCallback)
@@ -75,7 +82,8 @@ class LlmkitTrainer(Trainer):
         """Train from the start, or go on from `checkpoint`; SIGINT and SIGTERM save at the end of a step.
 
         Raises:
-            TrainingFailed: a gradient that is not finite.
+            TrainingFailed: a gradient that is not finite, or a loss that jumps where the recipe forbids it.
+            EnvironmentFault: the disk is full; what was saved before is whole.
         """
         if checkpoint is not None:
             self.progress = Progress(**read_json(checkpoint / "progress.json"))
@@ -95,8 +103,7 @@ class LlmkitTrainer(Trainer):
             self._load_from_checkpoint(str(checkpoint))
             self.state.global_step = self.first_step
             return self.progress
-        with catch_signals() as received:
-            self._received = received
+        with catch_signals() as self._stop:
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         self.progress.seconds = time.perf_counter() - self._started
         return self.progress
@@ -151,6 +158,7 @@ class LlmkitTrainer(Trainer):
             model.train()
         self._set_rates()
         step: StepCounts = num_items_in_batch
+        self._batches, self._before_step = inputs, self._window.copy()
         self._window.add_step(step.labels, step.n_tokens, step.waited)
         losses = []
         for number, batch in enumerate(inputs, start=1):
@@ -174,15 +182,21 @@ class LlmkitTrainer(Trainer):
         """The gradient's norm before clipping; the last gate before the weights change."""
         value = float(super()._get_grad_norm(model, grad_norm))  # type: ignore[no-untyped-call]
         if not math.isfinite(value):
-            step = self.state.global_step
-            first = step * self.plan.batches.global_batch_size
-            raise TrainingFailed(
-                f"the gradient is {value} at step {step + 1}; the weights were left as they are",
-                where=f"samples {first} to {first + self.plan.batches.global_batch_size - 1}, "
-                f"learning rate {self._get_learning_rate():.3g}",
-                hint="lower optim.learning_rate or raise optim.warmup_steps; train.precision=fp32 if it is bf16",
-            )
+            self._refuse_step(model, value)
         return value
+
+    def _refuse_step(self, model: nn.Module, grad_norm: float) -> None:
+        """Leave this step out where the recipe allows it; else stop."""
+        step, allowed = self.state.global_step, self.train_section.skip_nonfinite
+        if self.progress.n_skipped >= allowed:
+            refuse_step(
+                self.run.path, self.plan.batches, self._batches, self._window.sums,
+                step=step, rank=self.args.process_index, rate=self._get_learning_rate(), grad_norm=grad_norm,
+            )  # fmt: skip
+        self.progress.n_skipped += 1
+        say(f"the gradient is {grad_norm} at step {step + 1}: left out, {self.progress.n_skipped} of at most {allowed}")
+        model.zero_grad()  # without gradients the optimizer changes nothing
+        self._window.put_back(self._before_step)
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Never counted per batch: MFU comes from the model's shape."""
@@ -225,14 +239,14 @@ class LlmkitTrainer(Trainer):
         self._globalstep_last_logged = step
         self.progress.n_tokens += self._window.n_last_step
         last = step >= self.plan.n_steps
-        self.stop_signal = self._received[0] if self._received else None
         better = False
-        if self.stop_signal and self._is_evaluation_due():
-            self.progress.left_undone = {"grad_norm": grad_norm, "learning_rate": learning_rate}  # leave quickly
-        else:
+        try:
             better = self._look(model, grad_norm, learning_rate)
-        if better or last or self.stop_signal or step % self.plan.save_steps == 0:
+        except Abandoned:
+            self.progress.left_undone = {"grad_norm": grad_norm, "learning_rate": learning_rate}
+        if better or last or self._stop.number or step % self.plan.save_steps == 0:
             self._save_checkpoint(model)
+            self.stop_signal = self._stop.number  # which may have come while it was saved: that will do
         if self.stop_signal or self._out_of_patience():
             self.control.should_training_stop = True
 
@@ -255,11 +269,13 @@ class LlmkitTrainer(Trainer):
         return patience is not None and self.progress.stale_evaluations >= patience
 
     def _log_train(self, grad_norm: float | None, learning_rate: float | None) -> None:
+        losses = self._window.drain()
+        self._watch_for_spikes(losses["loss"])
         self.hooks.log(
             {
                 "kind": "train",
                 "step": self.state.global_step,
-                **self._window.drain(),
+                **losses,
                 "learning_rate": learning_rate,
                 "grad_norm": grad_norm,
                 "seconds": time.perf_counter() - self._started,
@@ -267,11 +283,25 @@ class LlmkitTrainer(Trainer):
             }
         )
 
+    def _watch_for_spikes(self, loss: float) -> None:
+        expected = self.progress.expected_loss
+        jumps, self.progress.expected_loss = expect_loss(expected, loss)
+        if not jumps:
+            return
+        step = self.state.global_step
+        what = f"the loss jumped to {loss:.4g} at step {step}, where about {expected[0]:.4g} was expected"
+        where = self.plan.batches.describe(max(self.first_step, step - self.train_section.log_steps), step - 1)
+        if self.train_section.stop_on_spike:
+            hint = "look at these samples, or lower optim.learning_rate; the last checkpoint is from before"
+            raise TrainingFailed(what, where=where, hint=hint)
+        say(f"warning: {what}; {where}")
+
     def _evaluate_now(self, model: nn.Module, evaluate: Callable[[nn.Module], dict[str, Any]]) -> bool:
         """Score and sample; whether these weights are the best so far."""
         model.eval()
         paused = time.perf_counter()
-        metrics = evaluate(model)
+        with self._stop.may_abandon():
+            metrics = evaluate(model)
         if not math.isfinite(metrics["loss"]):
             raise TrainingFailed(
                 f"the held-out loss is {metrics['loss']} after step {self.state.global_step}; this state was not saved",
@@ -300,8 +330,10 @@ class LlmkitTrainer(Trainer):
         self.progress.seconds = paused - self._started
         self.progress.window_sums = {name: value.item() for name, value in self._window.sums.items()}
         self.progress.window_counts = dict(self._window.counts)
-        facts = {"n_steps": self.plan.n_steps, "seed": self.args.seed, **self.plan.facts}
-        with write_checkpoint(self.run.checkpoints, step, facts) as folder:
+        with (
+            explain_full_disk(self.run.path, "a checkpoint", self._checkpoint_bytes()),
+            write_checkpoint(self.run.checkpoints, step, self._facts()) as folder,
+        ):
             self.accelerator.unwrap_model(model).save_pretrained(folder)
             self._save_optimizer_and_scheduler(str(folder))
             self._save_rng_state(str(folder))
@@ -312,3 +344,29 @@ class LlmkitTrainer(Trainer):
         best = self.progress.best_step
         prune_checkpoints(self.run.checkpoints, {best} if best is not None else set())
         self._window.pause(time.perf_counter() - paused)
+
+    def _facts(self) -> dict[str, Any]:
+        """All that resuming depends on, for the checkpoint's manifest."""
+        step = self.state.global_step
+        return {
+            "next_sample": self.plan.batches.numbers(step, 0)[0],
+            "seed": self.args.seed,
+            "world_size": self.args.world_size,
+            "device": self.args.device.type,
+            "threads": torch.get_num_threads(),
+            "versions": describe_versions(),
+            "plan": asdict(self.plan),
+        }
+
+    def _checkpoint_bytes(self) -> int:
+        return forecast_bytes(cast(nn.Module, self.model), self.optim_section)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """States are the checkpoint's; rates and the like the recipe's, which may have been allowed to change."""
+        optimizer = cast(Optimizer, self.optimizer)
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        bases = list(self._schedule.base_lrs)
+        super()._load_optimizer_and_scheduler(checkpoint)
+        for group, kept in zip(optimizer.param_groups, settings, strict=True):
+            group.update(kept)
+        self._schedule.base_lrs = bases

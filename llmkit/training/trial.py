@@ -1,20 +1,23 @@
-"""Try a few real optimizer steps on a copy of the model, to turn minutes into a number of steps.
+"""Try real steps before the first one: does a micro-batch fit into memory, and how many steps fit into some minutes.
 
-The number is then fixed and recorded, so the run itself never looks at a clock and can be repeated.
+What was found is then fixed and recorded, so the run itself never looks at a clock and can be repeated; and memory
+never runs out on weights that were already trained.
 """
 
 import copy
 import statistics
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from llmkit.config.optim import Optim
+from llmkit.errors import EnvironmentFault, say
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Objective, collate_step
-from llmkit.training.optimizer import build_optimizer
+from llmkit.training.optimizer import build_optimizer, forecast_bytes
 from llmkit.training.speed import autocast
 
 WARMUP_STEPS = 5
@@ -39,6 +42,79 @@ def plan_minutes(
     n_evaluations = max(1, min(EVALUATIONS, affordable))
     n_steps = max(1, int((seconds - n_evaluations * evaluation_seconds) / step_seconds))
     return n_steps, -(-n_steps // n_evaluations)
+
+
+def fit_in_memory(
+    model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
+    device: torch.device, *, may_cut: bool,
+) -> BatchPlan:  # fmt: skip
+    """A cut of the batch that was seen to fit: the given one, or where `may_cut` a finer one for the same model.
+
+    Model, random numbers and the objective's state stay as they are.
+
+    Raises:
+        EnvironmentFault: it does not fit; names the setting that keeps the global batch.
+    """
+    while True:
+        try:
+            _try_micro_batch(model, objective, samples, optim, batches, precision, device)
+            return batches
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        finer = _halve(batches)
+        if finer is None:
+            hint = "lower train.block_size, or take a smaller model"
+            raise EnvironmentFault("not even one sequence at a time fits into memory", where=str(device), hint=hint)
+        if not may_cut:
+            n_parts = -(-finer.global_batch_size // finer.world_size // finer.micro_batch_size)
+            what = f"{batches.micro_batch_size} sequences at once do not fit into memory"
+            hint = (
+                f"-s train.micro_batch_size={finer.micro_batch_size}: the global batch of {finer.global_batch_size} "
+                f"stays, in {n_parts} parts, and so does the model; or auto, which finds what fits"
+            )
+            raise EnvironmentFault(what, where="train.micro_batch_size", hint=hint)
+        batches = finer
+        at_once = batches.tokens_at_once or batches.micro_batch_size
+        unit = "sequences" if batches.tokens_at_once is None else "tokens"
+        say(f"memory ran out in a trial step: {at_once} {unit} at once instead; the global batch stays")
+
+
+def _halve(batches: BatchPlan) -> BatchPlan | None:
+    """The next finer cut; None where there is none."""
+    if batches.tokens_at_once is not None:
+        return replace(batches, tokens_at_once=batches.tokens_at_once // 2) if batches.tokens_at_once > 1 else None
+    half = batches.micro_batch_size // 2
+    return replace(batches, micro_batch_size=half) if half else None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def _try_micro_batch(
+    model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
+    device: torch.device,
+) -> None:  # fmt: skip
+    """Forward and backward of the largest micro-batch of the first step, with the optimizer's state beside it."""
+    was_training, state = model.training, dict(objective.state)
+    trial = model if device.type == "cpu" else copy.deepcopy(model).to(device)  # type: ignore[arg-type]
+    moments = torch.empty(forecast_bytes(model, optim), dtype=torch.uint8, device=device)
+    parts = collate_step(objective, batches, [samples[number] for number in batches.numbers(0, 0)])
+    largest = max(parts, key=lambda batch: batch["input_ids"].numel())
+    with torch.random.fork_rng():
+        try:
+            trial.train()
+            with autocast(precision, device):
+                sums = objective.sum_losses(trial, {name: tensor.to(device) for name, tensor in largest.items()})
+            torch.stack(list(sums.values())).sum().mul(1e-3).backward()
+        finally:
+            del moments
+            trial.zero_grad(set_to_none=True)
+            model.train(was_training)
+            objective.state.clear()
+            objective.state.update(state)
 
 
 def measure_step_seconds(

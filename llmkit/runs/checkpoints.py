@@ -1,9 +1,11 @@
 """Checkpoints: folders `step-N` that are whole or absent, and proven so when they are read.
 
-MANIFEST.json is written last and names every file with its size and SHA-256. Loading takes the newest
-that verifies. Pruning touches only folders of ours.
+MANIFEST.json is written last and names every file with its size and SHA-256, and has one of its own. Loading takes
+the newest that verifies. Pruning touches only folders of ours.
 """
 
+import hashlib
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -32,7 +34,8 @@ def write_checkpoint(folder: Path, step: int, facts: dict[str, Any]) -> Iterator
             for path in sorted(partial.rglob("*"))
             if path.is_file()
         }
-        write_json(partial / MANIFEST, {"step": step, **facts, "files": files})
+        manifest = {"step": step, **facts, "files": files}
+        write_json(partial / MANIFEST, manifest | {"sha256": _hash_manifest(manifest)})
 
 
 def find_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], dict[str, str]]:
@@ -63,10 +66,12 @@ def set_aside(path: Path) -> None:
 def verify_checkpoint(path: Path) -> str | None:
     """What is wrong with a checkpoint; None where every file has its size and hash."""
     try:
-        files = read_json(path / MANIFEST)["files"]
-    except (OSError, ValueError, KeyError) as error:
+        manifest = read_json(path / MANIFEST)
+    except (OSError, ValueError) as error:
         return f"{MANIFEST}: {error}"
-    for name, expected in files.items():
+    if not isinstance(manifest, dict) or manifest.pop("sha256", None) != _hash_manifest(manifest):
+        return f"{MANIFEST} has another SHA-256 than when it was written"
+    for name, expected in manifest["files"].items():
         file = path / name
         if not file.is_file():
             return f"{name} is missing"
@@ -75,6 +80,10 @@ def verify_checkpoint(path: Path) -> str | None:
         if hash_file(file) != expected["sha256"]:
             return f"{name} has another SHA-256 than when it was written"
     return None
+
+
+def _hash_manifest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -330,6 +330,8 @@ class LlmkitTrainer(Trainer):
         self.progress.seconds = paused - self._started
         self.progress.window_sums = {name: value.item() for name, value in self._window.sums.items()}
         self.progress.window_counts = dict(self._window.counts)
+        # transformers counts epochs anew after a resume.
+        self.state.epoch = self.plan.batches.numbers(step, 0)[0] / self.samples.samples_per_epoch
         with (
             explain_full_disk(self.run.path, "a checkpoint", self._checkpoint_bytes()),
             write_checkpoint(self.run.checkpoints, step, self._facts()) as folder,

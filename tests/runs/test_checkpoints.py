@@ -8,7 +8,13 @@ import pytest
 
 from llmkit.errors import EnvironmentFault, ModelError, UsageError
 from llmkit.files import new_folder
-from llmkit.runs.checkpoints import find_checkpoint, list_checkpoints, prune_checkpoints, write_checkpoint
+from llmkit.runs.checkpoints import (
+    find_checkpoint,
+    list_checkpoints,
+    prune_checkpoints,
+    verify_checkpoint,
+    write_checkpoint,
+)
 from llmkit.runs.folder import create_run
 
 
@@ -42,6 +48,19 @@ def test_damaged_newest_is_passed_over_by_name(tmp_path: Path, damage: Callable[
     assert (path.name, manifest["step"]) == ("step-10", 10)
     assert list(passed_over) == ["step-20"]
     assert words in passed_over["step-20"]
+
+
+def test_any_flipped_bit_of_the_manifest_is_found(tmp_path: Path) -> None:
+    write(tmp_path, 10)
+    manifest = tmp_path / "step-10/MANIFEST.json"
+    whole = manifest.read_bytes()
+    assert verify_checkpoint(manifest.parent) is None
+    for position in range(len(whole)):
+        data = bytearray(whole)
+        data[position] ^= 4
+        manifest.write_bytes(data)
+        if data.split() != whole.split():  # white space between words says nothing
+            assert verify_checkpoint(manifest.parent) is not None, position
 
 
 def test_all_damaged_is_exit_code_6(tmp_path: Path) -> None:

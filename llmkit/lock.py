@@ -28,13 +28,29 @@ def hold_folder(folder: Path) -> Iterator[None]:
         return
     path = folder.with_name(f".{folder.name}.lock")
     file = _open_locked(path, folder)
+    _held.add(file)
     try:
         os.truncate(file, 0)
         os.write(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}".encode())
         yield
     finally:
         path.unlink(missing_ok=True)
+        _held.discard(file)
         os.close(file)
+
+
+_held: set[int] = set()
+
+
+def _close_in_child() -> None:
+    """A data worker that outlives a killed trainer by seconds must not keep its lock."""
+    for file in _held:
+        os.close(file)
+    _held.clear()
+
+
+if os.name != "nt":
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _open_locked(path: Path, folder: Path) -> int:

@@ -1,5 +1,7 @@
 """The lock on a folder: one writer, named to the second, and free again after any death."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +19,10 @@ with llmkit.lock.hold_folder(pathlib.Path(sys.argv[1])):
 """
 
 
-def start_holder(folder: Path) -> subprocess.Popen[str]:
+def start_holder(folder: Path, program: str = HOLD) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdin=pipe, stdout=pipe, text=True)
+    command = [sys.executable, "-c", program, str(folder)]
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     return process
 
@@ -45,6 +48,27 @@ def test_killed_holder_frees_the_folder(tmp_path: Path) -> None:
     with hold_folder(tmp_path / "run"):
         assert (tmp_path / ".run.lock").exists()
     assert list(tmp_path.iterdir()) == []
+
+
+FORK = """
+import sys, os, pathlib, llmkit.lock, time
+with llmkit.lock.hold_folder(pathlib.Path(sys.argv[1])):
+    if os.fork() == 0:
+        time.sleep(60)
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_child_that_outlives_the_killed_holder_does_not_keep_the_lock(tmp_path: Path) -> None:
+    with start_holder(tmp_path / "run", FORK) as holder:
+        try:
+            holder.kill()
+            holder.wait()
+            with hold_folder(tmp_path / "run"):
+                pass
+        finally:
+            os.killpg(holder.pid, signal.SIGKILL)
 
 
 def test_folder_may_be_deleted_and_renamed_while_it_is_held(tmp_path: Path) -> None:

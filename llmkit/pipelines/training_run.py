@@ -29,7 +29,7 @@ from llmkit.pipelines.run_plan import plan_run, write_start
 from llmkit.pipelines.task import Task
 from llmkit.pipelines.training_hooks import make_hooks
 from llmkit.runs.checkpoints import find_checkpoint, set_aside, verify_checkpoint
-from llmkit.runs.disk import require_space
+from llmkit.runs.disk import explain_full_disk, measure_folder, require_space
 from llmkit.runs.folder import RunFolder, check_run, create_run, is_finished, settle_resume
 from llmkit.training.contract import Plan
 from llmkit.training.memory import keep_freed_memory
@@ -121,14 +121,16 @@ def train_run(
         run.truncate_log(int(checkpoint.name.removeprefix("step-")))
     else:
         plan = plan_run(recipe, task, network, pick_device())
+        needed = CHECKPOINTS_AT_ONCE * forecast_bytes(network, recipe.optim)
+        require_space(out.parent, needed - (measure_folder(out) if overwrite else 0), "this run")
         run = create_run(out, resume=False, overwrite=overwrite)
-        require_space(run.path, CHECKPOINTS_AT_ONCE * forecast_bytes(network, recipe.optim), "this run")
         write_start(run, recipe, task, network, plan)
     trained = _train(recipe, task, network, run, plan, checkpoint)
-    exported = _export(run, trained, task, network)
-    for split, metrics in task.score(exported, recipe.evaluate).items():
-        run.add_metrics(split, metrics)
-    write_report(run.path)
+    with explain_full_disk(run.path, "the model", 4 * count_weights(network.parameters())):
+        exported = _export(run, trained, task, network)
+        for split, metrics in task.score(exported, recipe.evaluate).items():
+            run.add_metrics(split, metrics)
+        write_report(run.path)
     return dict(read_json(run.metrics))
 
 
@@ -153,7 +155,8 @@ def _train(
         network, task.objective, task.samples, run=run, train=recipe.train, optim=recipe.optim, plan=plan, hooks=hooks
     )
     try:
-        progress = trainer.fit(checkpoint)
+        with explain_full_disk(run.path, "the next checkpoint", forecast_bytes(network, recipe.optim)):
+            progress = trainer.fit(checkpoint)
     finally:
         line.close()
     step = trainer.state.global_step

@@ -27,6 +27,11 @@ def require_space(folder: Path, n_bytes: int, what: str) -> None:
         )
 
 
+def measure_folder(folder: Path) -> int:
+    """Bytes of all files below `folder`."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 @contextmanager
 def explain_full_disk(folder: Path, what: str, n_bytes: int) -> Iterator[None]:
     """Turn the ways in which writing fails on a full disk into one error.

@@ -34,7 +34,6 @@ from llmkit.config.train import Train
 from llmkit.errors import ModelError, TrainingFailed, say
 from llmkit.files import read_json, write_json
 from llmkit.runs.checkpoints import prune_checkpoints, write_checkpoint
-from llmkit.runs.disk import explain_full_disk
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_versions
 from llmkit.training.arguments import build_arguments
@@ -42,7 +41,7 @@ from llmkit.training.batches import StepSampler
 from llmkit.training.contract import Batch, Hooks, Objective, Plan, Progress, Samples, StepCounts, collate_step
 from llmkit.training.guards import expect_loss, refuse_step
 from llmkit.training.loss_window import LossWindow
-from llmkit.training.optimizer import build_optimizer, forecast_bytes, learning_rate_factor
+from llmkit.training.optimizer import build_optimizer, learning_rate_factor
 from llmkit.training.signals import Abandoned, StopRequest, catch_signals, leave_signals_to_the_parent
 from llmkit.training.speed import autocast
 
@@ -83,7 +82,6 @@ class LlmkitTrainer(Trainer):
 
         Raises:
             TrainingFailed: a gradient that is not finite, or a loss that jumps where the recipe forbids it.
-            EnvironmentFault: the disk is full; what was saved before is whole.
         """
         if checkpoint is not None:
             self.progress = Progress(**read_json(checkpoint / "progress.json"))
@@ -332,10 +330,7 @@ class LlmkitTrainer(Trainer):
         self.progress.window_counts = dict(self._window.counts)
         # transformers counts epochs anew after a resume.
         self.state.epoch = self.plan.batches.numbers(step, 0)[0] / self.samples.samples_per_epoch
-        with (
-            explain_full_disk(self.run.path, "a checkpoint", self._checkpoint_bytes()),
-            write_checkpoint(self.run.checkpoints, step, self._facts()) as folder,
-        ):
+        with write_checkpoint(self.run.checkpoints, step, self._facts()) as folder:
             self.accelerator.unwrap_model(model).save_pretrained(folder)
             self._save_optimizer_and_scheduler(str(folder))
             self._save_rng_state(str(folder))
@@ -359,9 +354,6 @@ class LlmkitTrainer(Trainer):
             "versions": describe_versions(),
             "plan": asdict(self.plan),
         }
-
-    def _checkpoint_bytes(self) -> int:
-        return forecast_bytes(cast(nn.Module, self.model), self.optim_section)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """States are the checkpoint's; rates and the like the recipe's, which may have been allowed to change."""

@@ -9,12 +9,12 @@ What it changes, and why:
 - One item of the loader is one optimizer step, cut into micro-batches here: their number may differ from step to step.
 - No work per micro-batch that nobody asked for: no NaN filter, no FLOP counting, no token gathers.
 
-It knows nothing of evaluation or generation: `hooks` are functions that the pipeline hands in.
+It knows nothing of evaluation or generation: `hooks` are functions that the pipeline hands in, and looks.py calls.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -31,7 +31,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer
 
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
-from llmkit.errors import ModelError, TrainingFailed, say
+from llmkit.errors import ModelError, say
 from llmkit.files import read_json, write_json
 from llmkit.runs.checkpoints import prune_checkpoints, write_checkpoint
 from llmkit.runs.folder import RunFolder
@@ -39,8 +39,8 @@ from llmkit.runs.machine import describe_versions
 from llmkit.training.arguments import build_arguments
 from llmkit.training.batches import StepSampler
 from llmkit.training.contract import Batch, Hooks, Objective, Plan, Progress, Samples, StepCounts, collate_step
-from llmkit.training.guards import expect_loss, refuse_step
-from llmkit.training.loss_window import LossWindow
+from llmkit.training.guards import refuse_step
+from llmkit.training.looks import Looks
 from llmkit.training.optimizer import build_optimizer, learning_rate_factor
 from llmkit.training.signals import Abandoned, StopRequest, catch_signals, leave_signals_to_the_parent
 from llmkit.training.speed import autocast
@@ -64,11 +64,11 @@ class LlmkitTrainer(Trainer):
         hooks: Hooks,
     ) -> None:
         self.objective: Objective = objective
-        self.samples, self.run, self.plan, self.hooks = samples, run, plan, hooks
+        self.samples, self.run, self.plan = samples, run, plan
         self.train_section, self.optim_section = train, optim
-        self.progress = Progress()
+        self.looks = Looks(plan, train, optim, hooks)
         self.first_step = 0
-        self._window = LossWindow()
+        self._window = self.looks.window
         self._before_step = self._window.copy()
         self._batches: list[Batch] = []
         self._stop = StopRequest()
@@ -77,6 +77,11 @@ class LlmkitTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
 
+    @property
+    def progress(self) -> Progress:
+        """What a checkpoint must remember beside weights, optimizer and random numbers."""
+        return self.looks.progress
+
     def fit(self, checkpoint: Path | None = None) -> Progress:
         """Train from the start, or go on from `checkpoint`; SIGINT and SIGTERM save at the end of a step.
 
@@ -84,18 +89,18 @@ class LlmkitTrainer(Trainer):
             TrainingFailed: a gradient that is not finite, or a loss that jumps where the recipe forbids it.
         """
         if checkpoint is not None:
-            self.progress = Progress(**read_json(checkpoint / "progress.json"))
-            self.first_step = read_json(checkpoint / "trainer_state.json")["global_step"]
+            self.looks.progress = Progress(**read_json(checkpoint / "progress.json"))
+            self.first_step = self.looks.first_step = read_json(checkpoint / "trainer_state.json")["global_step"]
             self._window.restore(self.progress.window_sums, self.progress.window_counts)
             if (checkpoint / STATE).is_file():
                 self.objective.state.update(load_file(checkpoint / STATE))
-        self._started = time.perf_counter() - self.progress.seconds
+        self.looks.started = time.perf_counter() - self.progress.seconds
         if checkpoint is not None and self.progress.left_undone is not None:
             self._load_from_checkpoint(str(checkpoint))
             self.state.global_step = self.first_step
             undone, self.progress.left_undone = self.progress.left_undone, None
-            self._look(cast(nn.Module, self.model), **undone)
-        if checkpoint is not None and (self.first_step >= self.plan.n_steps or self._out_of_patience()):
+            self.looks.look(cast(nn.Module, self.model), self.first_step, StopRequest(), **undone)
+        if checkpoint is not None and (self.first_step >= self.plan.n_steps or self.looks.out_of_patience()):
             # The command was stopped between the last step and its own end.
             say(f"training had ended at step {self.first_step} already")
             self._load_from_checkpoint(str(checkpoint))
@@ -103,7 +108,7 @@ class LlmkitTrainer(Trainer):
             return self.progress
         with catch_signals() as self._stop:
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        self.progress.seconds = time.perf_counter() - self._started
+        self.progress.seconds = time.perf_counter() - self.looks.started
         return self.progress
 
     # ---- data ----
@@ -239,93 +244,20 @@ class LlmkitTrainer(Trainer):
         last = step >= self.plan.n_steps
         better = False
         try:
-            better = self._look(model, grad_norm, learning_rate)
+            better = self.looks.look(model, step, self._stop, grad_norm, learning_rate)
         except Abandoned:
             self.progress.left_undone = {"grad_norm": grad_norm, "learning_rate": learning_rate}
         if better or last or self._stop.number or step % self.plan.save_steps == 0:
             self._save_checkpoint(model)
             self.stop_signal = self._stop.number  # which may have come while it was saved: that will do
-        if self.stop_signal or self._out_of_patience():
+        if self.stop_signal or self.looks.out_of_patience():
             self.control.should_training_stop = True
-
-    def _is_evaluation_due(self) -> bool:
-        step = self.state.global_step
-        return self.hooks.evaluate is not None and (step >= self.plan.n_steps or step % self.plan.eval_steps == 0)
-
-    def _look(self, model: nn.Module, grad_norm: float | None, learning_rate: float | None) -> bool:
-        """What is due after a step: evaluation and log. Whether its weights are the best so far."""
-        step = self.state.global_step
-        better = False
-        if self.hooks.evaluate is not None and self._is_evaluation_due():
-            better = self._evaluate_now(model, self.hooks.evaluate)
-        if step >= self.plan.n_steps or step % self.train_section.log_steps == 0:
-            self._log_train(grad_norm, learning_rate)
-        return better
-
-    def _out_of_patience(self) -> bool:
-        patience = self.train_section.early_stopping
-        return patience is not None and self.progress.stale_evaluations >= patience
-
-    def _log_train(self, grad_norm: float | None, learning_rate: float | None) -> None:
-        losses = self._window.drain()
-        self._watch_for_spikes(losses["loss"])
-        self.hooks.log(
-            {
-                "kind": "train",
-                "step": self.state.global_step,
-                **losses,
-                "learning_rate": learning_rate,
-                "grad_norm": grad_norm,
-                "seconds": time.perf_counter() - self._started,
-                "n_tokens": self.progress.n_tokens,
-            }
-        )
-
-    def _watch_for_spikes(self, loss: float) -> None:
-        expected = self.progress.expected_loss
-        jumps, self.progress.expected_loss = expect_loss(expected, loss)
-        if not jumps:
-            return
-        step = self.state.global_step
-        what = f"the loss jumped to {loss:.4g} at step {step}, where about {expected[0]:.4g} was expected"
-        where = self.plan.batches.describe(max(self.first_step, step - self.train_section.log_steps), step - 1)
-        if self.train_section.stop_on_spike:
-            hint = "look at these samples, or lower optim.learning_rate; the last checkpoint is from before"
-            raise TrainingFailed(what, where=where, hint=hint)
-        say(f"warning: {what}; {where}")
-
-    def _evaluate_now(self, model: nn.Module, evaluate: Callable[[nn.Module], dict[str, Any]]) -> bool:
-        """Score and sample; whether these weights are the best so far."""
-        model.eval()
-        paused = time.perf_counter()
-        with self._stop.may_abandon():
-            metrics = evaluate(model)
-        if not math.isfinite(metrics["loss"]):
-            raise TrainingFailed(
-                f"the held-out loss is {metrics['loss']} after step {self.state.global_step}; this state was not saved",
-                where=f"step {self.state.global_step}, learning rate {self._get_learning_rate():.3g}",
-                hint="lower optim.learning_rate or raise optim.warmup_steps",
-            )
-        self.hooks.log({"kind": "eval", "step": self.state.global_step, **metrics})
-        written = self.hooks.sample(model) if self.is_world_process_zero() else None
-        if written is not None:
-            self.hooks.log({"kind": "sample", "step": self.state.global_step, **written})
-        self._window.pause(time.perf_counter() - paused)
-        cost, best = list(self.hooks.cost(metrics)), self.progress.best_cost
-        if not all(map(math.isfinite, cost)) or (best is not None and cost >= best):
-            self.progress.stale_evaluations += 1
-            if self.optim_section.schedule == "plateau":
-                self.progress.rate_factor *= self.optim_section.plateau_factor
-            return False
-        self.progress.best_cost, self.progress.best_step = cost, self.state.global_step
-        self.progress.stale_evaluations = 0
-        return True
 
     def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
         """Weights, optimizer, schedule, random numbers and progress, whole or absent."""
         step = self.state.global_step
         paused = time.perf_counter()
-        self.progress.seconds = paused - self._started
+        self.progress.seconds = paused - self.looks.started
         self.progress.window_sums = {name: value.item() for name, value in self._window.sums.items()}
         self.progress.window_counts = dict(self._window.counts)
         # transformers counts epochs anew after a resume.

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from llmkit.cli.app import app
 from llmkit.errors import Interrupted, LlmkitError, ModelError, UsageError
 from llmkit.files import read_json
 from llmkit.runs.checkpoints import list_checkpoints
+from llmkit.training.looks import Looks
 from llmkit.training.trainer import LlmkitTrainer
 
 STATE = {"progress.json", "MANIFEST.json"}
@@ -104,16 +106,17 @@ def test_signal_in_an_evaluation_ends_it_and_resuming_does_it_again(
     commands: dict[str, list[str]], straight: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    evaluate = LlmkitTrainer._evaluate_now
+    evaluate = Looks._evaluate
 
-    def interrupted(self: LlmkitTrainer, model: Any, score: Any) -> Any:
+    def interrupted(self: Looks, *args: Any) -> Any:
         def scored(model: Any) -> Any:
             os.kill(os.getpid(), signal.SIGINT)
             raise AssertionError("the evaluation went on")
 
-        return evaluate(self, model, scored)
+        self.hooks = replace(self.hooks, evaluate=scored)
+        return evaluate(self, *args)
 
-    monkeypatch.setattr(LlmkitTrainer, "_evaluate_now", interrupted)
+    monkeypatch.setattr(Looks, "_evaluate", interrupted)
     with pytest.raises(Interrupted) as stopped:
         llmkit(*commands["clm"], "--out", str(run))
     assert stopped.value.exit_code == 130
@@ -171,7 +174,7 @@ def stopped(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFac
     found = {}
     for kind in ("clm", "gru"):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(LlmkitTrainer, "_log_train", break_in_step_seven)
+            patch.setattr(Looks, "_log_train", break_in_step_seven)
             with pytest.raises(BrokenError):
                 llmkit(*commands[kind], "--out", str(folder / kind))
         found[kind] = folder / kind
@@ -182,13 +185,13 @@ class BrokenError(Exception):
     pass
 
 
-LOG_TRAIN = LlmkitTrainer._log_train
+LOG_TRAIN = Looks._log_train
 
 
-def break_in_step_seven(self: LlmkitTrainer, *args: Any) -> None:
-    if self.state.global_step == 7:
+def break_in_step_seven(self: Looks, step: int, *args: Any) -> None:
+    if step == 7:
         raise BrokenError
-    LOG_TRAIN(self, *args)
+    LOG_TRAIN(self, step, *args)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -203,7 +206,7 @@ def test_flipped_bit_in_any_file_is_found_and_the_one_before_is_taken(
     data[len(data) // 2] ^= 4
     (newest / name).write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LlmkitTrainer, "_log_train", break_in_step_seven)
+        patch.setattr(Looks, "_log_train", break_in_step_seven)
         with pytest.raises(BrokenError):
             llmkit(*commands["clm"], "--out", str(run), "--resume")
     said = capsys.readouterr().err

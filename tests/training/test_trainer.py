@@ -71,7 +71,7 @@ def test_resumed_run_ends_with_the_same_weights_bit_for_bit(
     )
     straight.fit()
     stopped, _ = make_trainer(tmp_path / "stopped", tiny_split, make_gpt2(dropout=0.1), n_steps=7, optim=optim)
-    stopped.hooks = Hooks(None, lambda model: None, lambda record: _raise_at(record, 6))
+    stopped.looks.hooks = Hooks(None, lambda model: None, lambda record: _raise_at(record, 6))
     with pytest.raises(KeyboardInterrupt):
         stopped.fit()
     checkpoint, manifest, _ = find_checkpoint(tmp_path / "stopped/checkpoints")
@@ -221,7 +221,7 @@ def test_annealed_rate_survives_a_resume(tmp_path: Path, tiny_split: Split, step
     straight, _ = make_annealed(tmp_path / "straight", tiny_split, LOSSES)
     straight.fit()
     stopped, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES)
-    stopped.hooks = Hooks(stopped.hooks.evaluate, lambda model: None, lambda r: _raise_at(r, step + 1))
+    stopped.looks.hooks = Hooks(stopped.looks.hooks.evaluate, lambda model: None, lambda r: _raise_at(r, step + 1))
     with pytest.raises(KeyboardInterrupt):
         stopped.fit()
     resumed, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES[step:], resume=True)

@@ -67,11 +67,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     A former `path` is replaced in one rename. What a killed process left behind is cleared away.
     """
     partial = path.with_name(f".{path.name}{PARTIAL}")
-    old = path.with_name(f".{path.name}.old")
-    if old.exists() and not path.exists():
-        old.rename(path)  # killed between the two renames: the former folder is the whole one
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    restore_folder(path)
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     reached(f"{path.name}: begin")
     try:
@@ -81,14 +78,36 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    replace_folder(partial, path)
+
+
+def replace_folder(partial: Path, path: Path) -> None:
+    """Give `partial`, which is on the disk, the name `path`; a former `path` is replaced, or stays if that fails."""
+    old = path.with_name(f".{path.name}.old")
     reached(f"{path.name}: before rename")
-    if path.exists():
-        path.rename(old)
-        reached(f"{path.name}: between renames")
-    partial.rename(path)
+    try:
+        if path.exists():
+            path.rename(old)
+            reached(f"{path.name}: between renames")
+        partial.rename(path)
+    except BaseException:  # a signal too
+        _take_back(path, old)
+        raise
     reached(f"{path.name}: after rename")
     sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(path: Path) -> None:
+    """Bring back the former `path` where a process was killed between the two renames, and clear it away elsewhere."""
+    old = path.with_name(f".{path.name}.old")
+    _take_back(path, old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _take_back(path: Path, old: Path) -> None:
+    if old.exists() and not path.exists():
+        old.rename(path)
 
 
 def sync_tree(folder: Path) -> None:
@@ -136,3 +155,25 @@ def hash_file(path: Path) -> str:
     """SHA-256 of the file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_files(folder: Path, root: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file below `folder`, by its path from `root` with forward slashes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(root).as_posix(): {"bytes": path.stat().st_size, "sha256": hash_file(path)} for path in files
+    }
+
+
+def find_fault(path: Path, expected: dict[str, Any], *, hashes: bool = True) -> str | None:
+    """What is wrong with a file, held against what `describe_files` said of it; None if nothing is.
+
+    Without `hashes` only existence and size are looked at, which costs nothing.
+    """
+    if not path.is_file():
+        return "is missing"
+    if (n_bytes := path.stat().st_size) != expected["bytes"]:
+        return f"has {n_bytes:,} bytes instead of {expected['bytes']:,}"
+    if hashes and (found := hash_file(path)) != expected["sha256"]:
+        return f"has the SHA-256 {found[:12]}... instead of {expected['sha256'][:12]}..."
+    return None

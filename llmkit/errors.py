@@ -81,6 +81,10 @@ class ModelError(LlmkitError):
     exit_code = 6
 
 
+SAME_SIGNAL_SECONDS = 0.5
+"""Signals that come closer are one wish: `timeout` sends its signal to the process and then to its group."""
+
+
 class Interrupted(BaseException):
     """SIGINT or SIGTERM ended the work; the exit code is 128 plus the signal's number.
 

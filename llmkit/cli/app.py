@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn, Protocol, runtime_checkable
@@ -20,7 +21,7 @@ from llmkit.cli.predict import predict_command
 from llmkit.cli.prepare import prepare_command
 from llmkit.cli.pretrain import pretrain_clm_command, pretrain_command, pretrain_mlm_command
 from llmkit.cli.report import report_command
-from llmkit.errors import EnvironmentFault, Interrupted, LlmkitError, Problem, say
+from llmkit.errors import SAME_SIGNAL_SECONDS, EnvironmentFault, Interrupted, LlmkitError, Problem, say
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare_command,
@@ -119,4 +120,13 @@ def _explain(error: BaseException) -> Problem:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """The first signal ends the work in order; one that comes later than `timeout`'s twin of it ends it at once."""
+    received = time.monotonic()
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - received > SAME_SIGNAL_SECONDS:
+            os._exit(128 + number)
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, leave)
     raise Interrupted(number, f"stopped by {signal.Signals(number).name}; nothing half-done was kept")

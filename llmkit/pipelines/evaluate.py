@@ -28,6 +28,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
 
     Raises:
         UsageError: nothing to score on, or a model that predicts no tokens.
+        DataError: a prepared folder that is damaged.
         ModelError: data made with another tokenizer.
     """
     run = RunFolder(Path(model))
@@ -52,6 +53,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
     if len(data) > 1 or not (Path(data[0]) / "manifest.json").is_file():
         return score(recipe, network, tokenizer, list(data), block_size)
     prepared = load_prepared(Path(data[0]))
+    prepared.verify(recipe.evaluate.split)
     _check_tokenizer(prepared, tokenizer, model)
     metrics = score(recipe, network, tokenizer, prepared, block_size)
     if own:

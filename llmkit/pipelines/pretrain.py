@@ -53,6 +53,8 @@ def _pretrain(
 ) -> dict[str, Any]:  # fmt: skip
     prepared = load_prepared(data)
     check_training(recipe, has_validation=prepared.has_split("validation"))
+    if not dry_run:
+        prepared.verify("tokenizer", "train", "validation")
     checkpoint = find_resume_point(RunFolder(out)) if resume else None
     if (start := str(checkpoint) if checkpoint else model) is not None:
         recipe = _with_family_of(recipe, start)

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import DataError
-from llmkit.files import read_json
+from llmkit.errors import DataError, Problem, say
+from llmkit.files import find_fault, read_json
 from llmkit.tokens.store import Split
 
 FORMAT = "llmkit-prepared-1"
+SAY_FROM_BYTES = 2_000_000_000
+"""Of more, hashing takes seconds that the user should know of."""
+PROBLEMS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Prepared:
         if not self.has_split(name):
             hint = f"it has: {', '.join(self.manifest['splits'])}; prepare.split.{name} sets a share aside"
             raise DataError(f"the prepared folder has no {name} split", where=str(self.path), hint=hint)
+        self._check(name, hashes=False)
         split = Split(self.path / name)
         expected, found = self.manifest["splits"][name]["tokens"], len(split.stream)
         if found != expected:
@@ -53,12 +57,41 @@ class Prepared:
             raise DataError(what, where=str(self.path / name), hint="run `llmkit prepare` again with --overwrite")
         return split
 
+    def verify(self, *parts: str) -> None:
+        """Hold every file of `parts` (`tokenizer`, or splits) against the SHA-256 that it was written with.
 
-def load_prepared(path: Path) -> Prepared:
-    """Open what `prepare` wrote.
+        A part that the folder does not have passes, and so does a folder of before hashes were kept.
+
+        Raises:
+            DataError: what is damaged or missing.
+        """
+        n_bytes = sum(known["bytes"] for known in self._files(parts).values())
+        if n_bytes > SAY_FROM_BYTES:
+            say(f"verifying {n_bytes / 1e9:.1f} GB of {self.path}")
+        self._check(*parts, hashes=True)
+
+    def find_faults(self, *parts: str, hashes: bool) -> dict[str, str]:
+        """What is wrong with the files of `parts`, or of all, by name; without `hashes` only missing or cut ones."""
+        found = {name: find_fault(self.path / name, known, hashes=hashes) for name, known in self._files(parts).items()}
+        return {name: fault for name, fault in found.items() if fault is not None}
+
+    def _files(self, parts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+        files = self.manifest.get("files", {})
+        return {name: known for name, known in files.items() if not parts or name.split("/")[0] in parts}
+
+    def _check(self, *parts: str, hashes: bool) -> None:
+        faults = self.find_faults(*parts, hashes=hashes)
+        hint = f"the command that made it repairs it: llmkit prepare INPUT... --out {self.path} --repair"
+        problems = [Problem(f"{name} {fault}", str(self.path / name), hint) for name, fault in faults.items()]
+        if problems:
+            raise DataError.from_problems(problems[:PROBLEMS_SHOWN])
+
+
+def load_prepared(path: Path, *, check: bool = True) -> Prepared:
+    """Open what `prepare` wrote; `check` looks whether all files are there with their sizes.
 
     Raises:
-        DataError: not a prepared folder, or one of another format.
+        DataError: not a prepared folder, one of another format, or one with files missing or cut.
     """
     manifest_path = path / "manifest.json"
     hint = f"make it with: llmkit prepare INPUT --out {path}"
@@ -75,4 +108,7 @@ def load_prepared(path: Path) -> Prepared:
     if manifest.get("format") != FORMAT:
         what = f"the folder's format is {manifest.get('format')!r}, this llmkit reads {FORMAT!r}"
         raise DataError(what, where=str(manifest_path), hint=hint)
-    return Prepared(path, manifest)
+    prepared = Prepared(path, manifest)
+    if check:
+        prepared._check(hashes=False)
+    return prepared

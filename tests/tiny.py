@@ -1,6 +1,7 @@
 """A tiny split of made-up ids, tiny models and tiny labelled files, for tests of everything above the store."""
 
 import csv
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -26,6 +27,12 @@ from llmkit.tokens.sentences import Sentences
 from llmkit.tokens.store import Row, Split, write_split
 
 Bert = BertForPreTraining | BertForMaskedLM
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file, by its path in the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def make_split(folder: Path, n_documents: int, length: int, seed: int = 0) -> Split:

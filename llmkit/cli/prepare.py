@@ -21,12 +21,16 @@ def prepare_command(
     strict: Annotated[bool, typer.Option("--strict", help="Control characters are an error.")] = False,
     set_: SetOption = None,
     overwrite: OverwriteOption = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Check every file of --out and make anew what is damaged or missing.")
+    ] = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
     """Turn text into a folder to train on.
 
-    Reads, cleans, de-duplicates, splits and tokenizes it, and shows a receipt.
+    Reads, cleans, de-duplicates, splits and tokenizes it, and shows a receipt. Stopped or killed, the same command goes
+    on from what is finished.
     """
     from llmkit.cli.output import echo, show_json, show_receipt
     from llmkit.config.loading import dump_recipe, load_recipe
@@ -49,5 +53,7 @@ def prepare_command(
         return
     from llmkit.pipelines.prepare import prepare  # transformers loads here, so --help stays instant
 
-    prepared = prepare(inputs, out, config.prepare, validation=validation, test=test, overwrite=overwrite)
+    prepared = prepare(
+        inputs, out, config.prepare, validation=validation, test=test, overwrite=overwrite, repair=repair
+    )
     (show_json if json else show_receipt)(prepared.manifest)

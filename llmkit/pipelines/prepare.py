@@ -1,46 +1,24 @@
-"""From raw text to a prepared folder: read, clean, de-duplicate, split, tokenize, store, and the receipt.
+"""From raw text to a prepared folder: made anew, left as it is, gone on with, or repaired.
 
-Cleaned text is staged on disk once, because three passes need it: the split wants lengths, the
-tokenizer wants the train split, and encoding wants the tokenizer. Memory stays flat throughout.
+What it is made of, and the receipt, is in prepared_parts.py.
 """
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from transformers import PreTrainedTokenizerBase
 
 import llmkit
 from llmkit.config.prepare import Prepare
 from llmkit.errors import DataError, UsageError, say
-from llmkit.files import check_writable, hash_file, new_folder, read_json, write_json
-from llmkit.pipelines.progress import Meter
+from llmkit.files import check_writable, hash_file, read_json, write_json
+from llmkit.lock import hold_folder
+from llmkit.pipelines.prepared_parts import build_prepared, planned_word_cutter
+from llmkit.pipelines.unfinished import FOLDER, Facts, adopt_part, clear_unfinished, unfinished_folder
 from llmkit.runs.machine import describe_versions
-from llmkit.text.chinese_words import choose_word_cutter
-from llmkit.text.cleaners import clean_documents
-from llmkit.text.dedup import deduplicate
-from llmkit.text.documents import Document, StepCounts, hash_text
-from llmkit.text.overlap import find_overlap
-from llmkit.text.readers import read_documents
-from llmkit.text.sources import Source, find_files, require_documents
-from llmkit.text.splitting import plan_split, split_documents
-from llmkit.text.staging import read_staged, read_totals, stage_documents
+from llmkit.text.sources import find_files
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
-from llmkit.tokens.rows import can_mask, encode_rows
-from llmkit.tokens.store import Split, write_split
-from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
-from llmkit.tokens.training_tokenizers import train_tokenizer
-
-SPLITS = ("train", "validation", "test")
-TRAINING_PIECE = 25_000
-CHINESE_COSTS = 15
-"""BPE training holds every different run between spaces or punctuation; in Chinese nearly all differ. Measured:
-88 bytes of memory a byte of Chinese, 4 a byte of English."""
-N_SAMPLES = 3
-SAMPLE_TOKENS = 48
+from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
 
 
 def prepare(
@@ -51,178 +29,95 @@ def prepare(
     validation: str | None = None,
     test: str | None = None,
     overwrite: bool = False,
+    repair: bool = False,
 ) -> Prepared:
     """Make `out` from `inputs`; where it was made from just the same already, leave it as it is.
 
-    `validation` and `test` are files of the user's own splits, which then take the place of held-out shares.
+    `validation` and `test` are files of the user's own splits, which then take the place of held-out shares. With
+    `repair` every file of `out` is held against its SHA-256, and what is damaged or missing is made anew.
 
     Raises:
         UsageError: `out` is something else than a prepared folder.
-        DataError: unreadable input, or nothing left after cleaning.
-        EnvironmentFault: `out` cannot be written to.
+        DataError: unreadable input, nothing left after cleaning, or `out` cannot be repaired from this input.
+        EnvironmentFault: `out` cannot be written to, or another process is at it.
+        Interrupted: a signal came; the same call goes on from what is finished.
     """
+    if repair and overwrite:
+        raise UsageError("--repair keeps what --overwrite replaces", where="--repair", hint="give one of the two")
     check_writable(out)
-    own = {name: given for name, given in (("validation", validation), ("test", test)) if given}
-    if own:
-        settings = settings.model_copy(
-            update={"split": settings.split.model_copy(update={"validation": 0.0, "test": 0.0})}
-        )
-    files = find_files(inputs)
-    request = {
+    with hold_folder(out):
+        own = {name: given for name, given in (("validation", validation), ("test", test)) if given}
+        if own:
+            shares = settings.split.model_copy(update={"validation": 0.0, "test": 0.0})
+            settings = settings.model_copy(update={"split": shares})
+        files = find_files(inputs)
+        request = _describe_request(files, own, settings)
+        if repair:
+            return _repair(out, request, files, own, settings)
+        if (found := _find_same(out, request, overwrite)) is not None:
+            clear_unfinished(out)
+            say(f"{out} was made from the same input with the same settings: nothing to do")
+            return found
+        started = time.perf_counter()
+        with unfinished_folder(out, _task(request)) as work:
+            manifest = build_prepared(files, own, settings, work)
+            write_json(work / FOLDER / "manifest.json", {"format": FORMAT, "request": request, **manifest})
+        say(f"prepared in {time.perf_counter() - started:.1f} s")
+        return load_prepared(out)
+
+
+def _repair(out: Path, request: Facts, files: list[str], own: dict[str, str], settings: Prepare) -> Prepared:
+    """Make the damaged parts of `out` anew and prove by their hashes that they are what they were."""
+    damaged = load_prepared(out, check=False)
+    known = damaged.manifest.get("files")
+    place = str(out / "manifest.json")
+    anew = "to make the whole folder anew from what you gave, use --overwrite instead"
+    if known is None:
+        raise DataError("the folder is older than the hashes that a repair goes by", where=place, hint=anew)
+    if changed := [name for name, value in request.items() if damaged.manifest["request"].get(name) != value]:
+        what = f"the folder cannot be repaired: it was made with other {', '.join(changed)}"
+        raise DataError(what, where=f"{place}, request", hint=f"give what stands there; or {anew}")
+    faults = damaged.find_faults(hashes=True)
+    if not faults:
+        say(f"all {len(known)} files of {out} are sound: nothing to do")
+        return damaged
+    for name, fault in faults.items():
+        say(f"{name} {fault}")
+    broken = {name.split("/")[0] for name in faults}
+    with unfinished_folder(out, _task(request, repair=True)) as work:
+        for part, facts in {"tokenizer": {}, **damaged.manifest["splits"]}.items():
+            if part not in broken:
+                adopt_part(work, work / FOLDER / part, out / part, facts)
+        made = build_prepared(files, own, settings, work)["files"]
+        if others := [name for name in {**known, **made} if known.get(name) != made.get(name)]:
+            what = f"made anew, {', '.join(others)} would not be what it was"
+            hint = f"the input or a library changed (see versions there); {anew}"
+            raise DataError(what, where=place, hint=hint)
+        (work / FOLDER / "manifest.json").write_bytes((out / "manifest.json").read_bytes())
+    say(f"made anew, and equal to what it was: {', '.join(sorted(broken))}")
+    return load_prepared(out)
+
+
+def _describe_request(files: list[str], own: dict[str, str], settings: Prepare) -> Facts:
+    """All that decides what a prepared folder holds."""
+    return {
         "llmkit": llmkit.__version__,
         "settings": settings.model_dump(mode="json"),
         "inputs": _fingerprint_inputs(files),
         "own_splits": {name: _fingerprint_inputs(find_files([given])) for name, given in own.items()},
         "tokenizer": _fingerprint_own_tokenizer(settings.tokenizer.path),
-        "chinese_words": _planned_word_cutter(settings),
-    }
-    if (found := _find_same(out, request, overwrite)) is not None:
-        say(f"{out} was made from the same input with the same settings: nothing to do")
-        return found
-    started = time.perf_counter()
-    with new_folder(out) as folder:
-        manifest = _build(files, own, settings, folder)
-        write_json(folder / "manifest.json", {"format": FORMAT, "request": request, **manifest})
-    say(f"prepared in {time.perf_counter() - started:.1f} s")
-    return load_prepared(out)
-
-
-def _build(files: list[str], own: dict[str, str], settings: Prepare, folder: Path) -> dict[str, Any]:
-    """Fill `folder`; the manifest's contents. Two runs on the same input write the same bytes."""
-    stage = folder / "staged"
-    sources: list[Source] = []
-    steps: dict[str, StepCounts] = {}
-    _stage(files, settings, stage / "main", sources, steps)
-    for name, given in own.items():
-        _stage([given], settings, stage / name, sources, {})
-    plan = plan_split(read_totals(stage / "main"), settings.split)
-    names = [name for name in SPLITS if name in plan.names or name in own]
-
-    def documents_of(split: str) -> Iterator[Document]:
-        if split in own:
-            yield from read_staged(stage / split)
-            return
-        pairs = split_documents(read_staged(stage / "main"), read_totals(stage / "main"), plan)
-        yield from (document for name, document in pairs if name == split)
-
-    tokenizer, notes = _make_tokenizer(documents_of("train"), stage / "main", settings)
-    cutter = _word_cutter(settings, tokenizer)
-    splits = {name: _store(documents_of(name), tokenizer, folder / name, cutter) for name in names}
-    tokenizer.save_pretrained(folder / "tokenizer")
-    overlap = {name: _as_json(find_overlap(documents_of("train"), documents_of(name))) for name in names[1:]}
-    _remove(stage)
-    n_bytes = sum(split["bytes"] for split in splits.values())
-    n_tokens = sum(split["tokens"] for split in splits.values())
-    return {
-        "versions": describe_versions(),
-        "sources": [_as_json(source) for source in sources],
-        "steps": {name: _as_json(counts) for name, counts in steps.items()},
-        "split_by": plan.by,
-        "splits": splits,
-        "sentences": None if cutter is None else {"chinese_words": cutter},
-        "overlap": overlap,
-        "bytes_per_token": n_bytes / n_tokens,
-        "tokenizer": {
-            "kind": settings.tokenizer.path or settings.tokenizer.kind,
-            "vocab_size": len(tokenizer),
-            "fingerprint": fingerprint_tokenizer(tokenizer),
-        },
-        "notes": notes,
-        "samples": _samples(folder / "train", tokenizer),
+        "chinese_words": planned_word_cutter(settings),
     }
 
 
-def _stage(
-    files: Sequence[str], settings: Prepare, folder: Path, sources: list[Source], steps: dict[str, StepCounts]
-) -> None:
-    """Read, clean and de-duplicate into `folder`."""
-    documents: Iterable[Document] = read_documents(files, settings.read, sources)
-    documents = clean_documents(documents, settings.clean, settings.read.strict, steps)
-    documents = deduplicate(documents, settings.dedup, steps)
-    with Meter("reading and cleaning") as meter:
-        totals = stage_documents(meter.count_documents(documents), folder)
-    require_documents(sources, steps, totals.n_documents)
+def _is_known(request: Facts) -> bool:
+    """Whether it can be told that an input is the same again; stdin and the hub are always read anew."""
+    return None not in (request["inputs"], *request["own_splits"].values())
 
 
-def _make_tokenizer(
-    documents: Iterable[Document], stage: Path, settings: Prepare
-) -> tuple[PreTrainedTokenizerBase, list[str]]:
-    """The tokenizer, trained on an even sample of the train split or taken as it is, and what was added to it."""
-    if settings.tokenizer.path:
-        tokenizer = load_tokenizer(settings.tokenizer.path)
-        return tokenizer, ensure_special_tokens(tokenizer)
-    share = _training_share(stage, settings)
-    say(f"training a {settings.tokenizer.kind} tokenizer" + (f" on {share:.1%} of the text" if share < 1 else ""))
-    return train_tokenizer(_sample_texts(documents, share), settings.tokenizer), []
-
-
-def _training_share(stage: Path, settings: Prepare) -> float:
-    """How much of the train split the tokenizer is trained on, so that memory stays in bounds."""
-    totals = [(total.n_bytes, total.n_chars) for total in read_totals(stage)]
-    n_bytes, n_characters = sum(pair[0] for pair in totals), sum(pair[1] for pair in totals)
-    limit = float(settings.tokenizer.max_train_bytes)
-    if settings.tokenizer.kind == "byte-bpe":
-        three_byte_share = min(1.0, (n_bytes - n_characters) / 2 / max(1, n_characters))
-        limit /= 1 + CHINESE_COSTS * three_byte_share
-    return min(1.0, limit / max(1.0, n_bytes * (1 - settings.split.validation - settings.split.test)))
-
-
-def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
-    """The first `share` of every piece: an even sample. Pieces are short, as training doubles each in memory."""
-    for document in documents:
-        start = 0
-        while start < len(document.text):
-            line_end = document.text.find("\n", start + TRAINING_PIECE, start + 2 * TRAINING_PIECE)
-            end = line_end + 1 if line_end >= 0 else start + 2 * TRAINING_PIECE
-            piece = document.text[start:end]
-            yield piece if share >= 1 else piece[: max(1, int(len(piece) * share))]
-            start = end
-
-
-def _planned_word_cutter(settings: Prepare) -> str | None:
-    """What `_word_cutter` may be, before there is a tokenizer."""
-    may_mask = settings.tokenizer.path is not None or settings.tokenizer.kind == "wordpiece"
-    wanted = may_mask if settings.sentences == "auto" else settings.sentences
-    return choose_word_cutter(settings.chinese_words) if wanted else None
-
-
-def _word_cutter(settings: Prepare, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """What cuts Chinese words for the columns of sentences and words; None where these are not stored."""
-    wanted = can_mask(tokenizer) if settings.sentences == "auto" else settings.sentences
-    return choose_word_cutter(settings.chinese_words) if wanted else None
-
-
-def _store(
-    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, folder: Path, cutter: str | None
-) -> dict[str, Any]:
-    """Encode and write one split; its totals for the receipt. Tokens in = tokens out."""
-    totals: Counter[str] = Counter(documents=0, characters=0, bytes=0, tokens=0, unknown_tokens=0)
-    with Meter(f"tokenizing {folder.name}") as meter:
-        rows = encode_rows(meter.count_documents(documents), tokenizer, totals, cutter)
-        write_split(folder, rows, id_dtype(tokenizer), sentences=cutter is not None)
-    if not totals["tokens"]:
-        hint = f"give more text, or set prepare.split.{folder.name}=0, or prepare.split.by=document"
-        raise DataError(f"no text is left for the {folder.name} split", where="prepare.split", hint=hint)
-    stored = len(Split(folder).stream)
-    if stored != totals["tokens"]:
-        raise AssertionError(f"{folder.name}: {totals['tokens']} tokens went in, {stored} came out")
-    digest = hash_text("\n".join(Split(folder).table.column("hash").to_pylist()))
-    found = {} if cutter is None else {"sentences_hash": Split(folder).hash_sentences()}
-    return {**totals, "documents_hash": digest, **found}
-
-
-def _samples(train: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Decoded beginnings from three places of the train split: what the model will really see."""
-    stream = Split(train).stream
-    starts = [len(stream) * n // N_SAMPLES for n in range(N_SAMPLES)]
-    length = min(SAMPLE_TOKENS, len(stream))
-    return [str(tokenizer.decode(stream.read(start, length).tolist())) for start in starts]
-
-
-def _as_json(record: Any) -> dict[str, Any]:
-    """A dataclass as JSON takes it. `asdict` turns a Counter into one of (key, count) pairs."""
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
+def _task(request: Facts, *, repair: bool = False) -> Facts | None:
+    """What must be the same for a later run to go on from what this one has finished; None: it never may."""
+    return {"request": request, "versions": describe_versions(), "repair": repair} if _is_known(request) else None
 
 
 def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
@@ -248,14 +143,7 @@ def _find_same(out: Path, request: dict[str, Any], overwrite: bool) -> Prepared 
     if not str(manifest.get("format", "")).startswith("llmkit-prepared"):
         hint = "give --out a new folder, or one that `llmkit prepare` made"
         raise UsageError(f"{str(out)!r} exists and is not a prepared folder", where="--out", hint=hint)
-    unknown = None in (request["inputs"], *request["own_splits"].values())
-    if overwrite or unknown or manifest.get("request") != request:
+    if overwrite or not _is_known(request) or manifest.get("request") != request:
         say(f"{out} was made from other input or with other settings: making it anew")
         return None
     return load_prepared(out)
-
-
-def _remove(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    folder.rmdir()

@@ -1,6 +1,5 @@
 """`prepare` from files to a prepared folder: nothing lost, nothing done twice, the same bytes every time."""
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from tiny import digests
 from transformers import AutoTokenizer
 
 from llmkit.cli.output import show_receipt
@@ -34,11 +34,6 @@ def make_books(folder: Path, n: int = 4) -> Path:
         text = "".join(f"{ENGLISH}{number * 100 + line} {CHINESE}" for line in range(20))
         (folder / f"{number}.txt").write_text(text, encoding="utf-8")
     return folder
-
-
-def digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 @pytest.mark.parametrize("kind", ["byte-bpe", "char"])

@@ -1,0 +1,215 @@
+"""The parts of a prepared folder, one after the other: staged text, tokenizer, splits, and the receipt over them.
+
+Cleaned text is staged on disk once, because three passes need it: the split wants lengths, the
+tokenizer wants the train split, and encoding wants the tokenizer. Memory stays flat throughout.
+Each part is finished for itself, so that a run that is stopped need not begin at the beginning; see unfinished.py.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from llmkit.config.prepare import Prepare
+from llmkit.errors import DataError, say
+from llmkit.pipelines.progress import Meter
+from llmkit.pipelines.stopping import watch_signals
+from llmkit.pipelines.unfinished import FOLDER, Facts, finish_part, finished_files
+from llmkit.runs.machine import describe_versions
+from llmkit.text.chinese_words import choose_word_cutter
+from llmkit.text.cleaners import clean_documents
+from llmkit.text.dedup import deduplicate
+from llmkit.text.documents import Document, StepCounts, hash_text
+from llmkit.text.overlap import find_overlap
+from llmkit.text.readers import read_documents
+from llmkit.text.sources import Source, require_documents
+from llmkit.text.splitting import plan_split, split_documents
+from llmkit.text.staging import read_staged, read_totals, stage_documents
+from llmkit.tokens.rows import can_mask, encode_rows
+from llmkit.tokens.store import Split, write_split
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
+from llmkit.tokens.training_tokenizers import train_tokenizer
+
+SPLITS = ("train", "validation", "test")
+TRAINING_PIECE = 25_000
+CHINESE_COSTS = 15
+"""BPE training holds every different run between spaces or punctuation; in Chinese nearly all differ. Measured:
+88 bytes of memory a byte of Chinese, 4 a byte of English."""
+N_SAMPLES = 3
+SAMPLE_TOKENS = 48
+
+
+def build_prepared(files: Sequence[str], own: dict[str, str], settings: Prepare, work: Path) -> Facts:
+    """Fill `folder/` of the place that `unfinished_folder` gives; the manifest's contents.
+
+    `own` are the user's files by split. Two runs on the same input write the same bytes, stopped in between or not.
+
+    Raises:
+        DataError: unreadable input, or nothing left after cleaning.
+    """
+    folder, stage = work / FOLDER, work / "staged"
+    read = finish_part(work, stage, lambda part: _stage_all(files, own, settings, part))
+    plan = plan_split(read_totals(stage / "main"), settings.split)
+    names = [name for name in SPLITS if name in plan.names or name in own]
+
+    def documents_of(split: str) -> Iterator[Document]:
+        if split in own:
+            yield from read_staged(stage / split)
+            return
+        pairs = split_documents(read_staged(stage / "main"), read_totals(stage / "main"), plan)
+        yield from (document for name, document in pairs if name == split)
+
+    def store(part: Path) -> Facts:
+        return _store(documents_of(part.name), tokenizer, part, cutter)
+
+    def compare_texts(part: Path) -> Facts:
+        return {name: _as_json(find_overlap(documents_of("train"), documents_of(name))) for name in names[1:]}
+
+    tokenizer, notes = _make_tokenizer(documents_of("train"), stage / "main", settings, work)
+    cutter = _word_cutter(settings, tokenizer)
+    splits = {name: finish_part(work, folder / name, store) for name in names}
+    overlap = finish_part(work, work / "overlap", compare_texts)
+    n_bytes = sum(split["bytes"] for split in splits.values())
+    n_tokens = sum(split["tokens"] for split in splits.values())
+    return {
+        "versions": describe_versions(),
+        **read,
+        "split_by": plan.by,
+        "splits": splits,
+        "sentences": None if cutter is None else {"chinese_words": cutter},
+        "overlap": overlap,
+        "bytes_per_token": n_bytes / n_tokens,
+        "tokenizer": {
+            "kind": settings.tokenizer.path or settings.tokenizer.kind,
+            "vocab_size": len(tokenizer),
+            "fingerprint": fingerprint_tokenizer(tokenizer),
+        },
+        "notes": notes,
+        "samples": _samples(folder / "train", tokenizer),
+        "files": finished_files(work),
+    }
+
+
+def planned_word_cutter(settings: Prepare) -> str | None:
+    """What `_word_cutter` may be, before there is a tokenizer."""
+    may_mask = settings.tokenizer.path is not None or settings.tokenizer.kind == "wordpiece"
+    wanted = may_mask if settings.sentences == "auto" else settings.sentences
+    return choose_word_cutter(settings.chinese_words) if wanted else None
+
+
+def _stage_all(files: Sequence[str], own: dict[str, str], settings: Prepare, stage: Path) -> Facts:
+    """Stage the inputs in `main` and each split of the user's own under its name; the receipt's part on reading."""
+    sources: list[Source] = []
+    steps: dict[str, StepCounts] = {}
+    _stage(files, settings, stage / "main", sources, steps)
+    for name, given in own.items():
+        _stage([given], settings, stage / name, sources, {})
+    return {
+        "sources": [_as_json(source) for source in sources],
+        "steps": {name: _as_json(counts) for name, counts in steps.items()},
+    }
+
+
+def _stage(
+    files: Sequence[str], settings: Prepare, folder: Path, sources: list[Source], steps: dict[str, StepCounts]
+) -> None:
+    """Read, clean and de-duplicate into `folder`."""
+    documents: Iterable[Document] = read_documents(files, settings.read, sources)
+    documents = clean_documents(documents, settings.clean, settings.read.strict, steps)
+    documents = deduplicate(documents, settings.dedup, steps)
+    with Meter("reading and cleaning") as meter:
+        totals = stage_documents(meter.count_documents(documents), folder)
+    require_documents(sources, steps, totals.n_documents)
+
+
+def _make_tokenizer(
+    documents: Iterable[Document], stage: Path, settings: Prepare, work: Path
+) -> tuple[PreTrainedTokenizerBase, list[str]]:
+    """The tokenizer, trained on an even sample of the train split or taken as it is, and what was added to it."""
+    part = work / FOLDER / "tokenizer"
+    if settings.tokenizer.path:
+        given = load_tokenizer(settings.tokenizer.path)
+        notes = ensure_special_tokens(given)
+        finish_part(work, part, lambda folder: _save(given, folder))
+        return given, notes
+
+    def train(folder: Path) -> Facts:
+        share = _training_share(stage, settings)
+        of = f" on {share:.1%} of the text" if share < 1 else ""
+        say(f"training a {settings.tokenizer.kind} tokenizer{of}")
+        with watch_signals("the tokenizer is trained"):
+            trained = train_tokenizer(_sample_texts(documents, share), settings.tokenizer)
+        return _save(trained, folder)
+
+    finish_part(work, part, train)
+    return load_tokenizer(str(part)), []  # as a run finds it that goes on from here
+
+
+def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Facts:
+    tokenizer.save_pretrained(folder)
+    return {}
+
+
+def _training_share(stage: Path, settings: Prepare) -> float:
+    """How much of the train split the tokenizer is trained on, so that memory stays in bounds."""
+    totals = [(total.n_bytes, total.n_chars) for total in read_totals(stage)]
+    n_bytes, n_characters = sum(pair[0] for pair in totals), sum(pair[1] for pair in totals)
+    limit = float(settings.tokenizer.max_train_bytes)
+    if settings.tokenizer.kind == "byte-bpe":
+        three_byte_share = min(1.0, (n_bytes - n_characters) / 2 / max(1, n_characters))
+        limit /= 1 + CHINESE_COSTS * three_byte_share
+    return min(1.0, limit / max(1.0, n_bytes * (1 - settings.split.validation - settings.split.test)))
+
+
+def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
+    """The first `share` of every piece: an even sample. Pieces are short, as training doubles each in memory."""
+    for document in documents:
+        start = 0
+        while start < len(document.text):
+            line_end = document.text.find("\n", start + TRAINING_PIECE, start + 2 * TRAINING_PIECE)
+            end = line_end + 1 if line_end >= 0 else start + 2 * TRAINING_PIECE
+            piece = document.text[start:end]
+            yield piece if share >= 1 else piece[: max(1, int(len(piece) * share))]
+            start = end
+
+
+def _word_cutter(settings: Prepare, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What cuts Chinese words for the columns of sentences and words; None where these are not stored."""
+    wanted = can_mask(tokenizer) if settings.sentences == "auto" else settings.sentences
+    return choose_word_cutter(settings.chinese_words) if wanted else None
+
+
+def _store(
+    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, folder: Path, cutter: str | None
+) -> dict[str, Any]:
+    """Encode and write one split; its totals for the receipt. Tokens in = tokens out."""
+    totals: Counter[str] = Counter(documents=0, characters=0, bytes=0, tokens=0, unknown_tokens=0)
+    with Meter(f"tokenizing {folder.name}") as meter:
+        rows = encode_rows(meter.count_documents(documents), tokenizer, totals, cutter)
+        write_split(folder, rows, id_dtype(tokenizer), sentences=cutter is not None)
+    if not totals["tokens"]:
+        hint = f"give more text, or set prepare.split.{folder.name}=0, or prepare.split.by=document"
+        raise DataError(f"no text is left for the {folder.name} split", where="prepare.split", hint=hint)
+    stored = len(Split(folder).stream)
+    if stored != totals["tokens"]:
+        raise AssertionError(f"{folder.name}: {totals['tokens']} tokens went in, {stored} came out")
+    digest = hash_text("\n".join(Split(folder).table.column("hash").to_pylist()))
+    found = {} if cutter is None else {"sentences_hash": Split(folder).hash_sentences()}
+    return {**totals, "documents_hash": digest, **found}
+
+
+def _samples(train: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Decoded beginnings from three places of the train split: what the model will really see."""
+    stream = Split(train).stream
+    starts = [len(stream) * n // N_SAMPLES for n in range(N_SAMPLES)]
+    length = min(SAMPLE_TOKENS, len(stream))
+    return [str(tokenizer.decode(stream.read(start, length).tolist())) for start in starts]
+
+
+def _as_json(record: Any) -> dict[str, Any]:
+    """A dataclass as JSON takes it. `asdict` turns a Counter into one of (key, count) pairs."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}

@@ -11,7 +11,7 @@ from typing import Any
 import llmkit
 from llmkit.config.prepare import Prepare
 from llmkit.errors import DataError, UsageError, say
-from llmkit.files import check_writable, hash_file, read_json, write_json
+from llmkit.files import check_writable, hash_file, read_json, restore_folder, write_json
 from llmkit.lock import hold_folder
 from llmkit.pipelines.prepared_parts import build_prepared, planned_word_cutter
 from llmkit.pipelines.unfinished import FOLDER, Facts, adopt_part, clear_unfinished, unfinished_folder
@@ -46,6 +46,7 @@ def prepare(
         raise UsageError("--repair keeps what --overwrite replaces", where="--repair", hint="give one of the two")
     check_writable(out)
     with hold_folder(out):
+        restore_folder(out)
         own = {name: given for name, given in (("validation", validation), ("test", test)) if given}
         if own:
             shares = settings.split.model_copy(update={"validation": 0.0, "test": 0.0})

@@ -22,7 +22,6 @@ from llmkit.files import (
     find_fault,
     read_json,
     replace_folder,
-    restore_folder,
     sync_tree,
     write_json,
 )
@@ -36,7 +35,7 @@ Facts = dict[str, Any]
 
 @contextmanager
 def unfinished_folder(path: Path, request: Facts | None) -> Iterator[Path]:
-    """A place to work in, whose `folder/` becomes `path` when the block ends well; the caller holds the lock.
+    """A place to work in, whose `folder/` becomes `path` when the block ends well; the caller holds its lock.
 
     What a killed or stopped process finished for the same request is there again; without a request nothing is kept.
 
@@ -44,7 +43,6 @@ def unfinished_folder(path: Path, request: Facts | None) -> Iterator[Path]:
         Interrupted: as it came, but it says what the next run takes over.
     """
     work = path.with_name(f".{path.name}{PARTIAL}")
-    restore_folder(path)
     if request is None or _read(work / _REQUEST) != request:
         clear_unfinished(path)
     elif names := _finished_parts(work):

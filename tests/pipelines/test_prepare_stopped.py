@@ -256,6 +256,16 @@ def test_signal_between_the_renames_leaves_the_former_folder(commands: Commands,
     assert digests(tmp_path / "data") == commands.clean
 
 
+def test_former_folder_comes_back_after_a_kill_between_the_renames(commands: Commands, tmp_path: Path) -> None:
+    shutil.copytree(commands.clean_folder, tmp_path / "data")
+    more: dict[str, Any] = {"points": ("data: between renames",), "signals": (signal.SIGKILL,)}
+    assert commands.run(tmp_path / "data", str(commands.books / "0.txt"), **more)[0] == -signal.SIGKILL
+    assert not (tmp_path / "data").exists()
+    assert "nothing to do" in commands.run(tmp_path / "data", str(commands.books))[1]
+    assert digests(tmp_path / "data") == commands.clean
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 @pytest.mark.parametrize("points", [("training: piece 1",), ("reading and cleaning: document 2", "clearing")])
 def test_second_signal_ends_prepare_at_once(commands: Commands, tmp_path: Path, points: tuple[str, ...]) -> None:
     started = time.perf_counter()

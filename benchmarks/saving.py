@@ -39,8 +39,8 @@ def main() -> None:
                 each = {part: spent[part] / SAVES for part in ("save", "hash", "sync")}
                 share = 10 * each["save"] / (60 * options.minutes)
                 print(
-                    f"{size:<8} {'SHA-256' if hashed else 'no hash':<8} {n_bytes / 1e6:8.1f} MB, a save {each['save']:.3f} s, "
-                    f"hashing {each['hash']:.3f} s, flushing {each['sync']:.3f} s: "
+                    f"{size:<8} {'SHA-256' if hashed else 'no hash':<8} {n_bytes / 1e6:8.1f} MB, "
+                    f"a save {each['save']:.3f} s, hashing {each['hash']:.3f} s, flushing {each['sync']:.3f} s: "
                     f"{share:.2%} of {options.minutes:g} minutes",
                     flush=True,
                 )

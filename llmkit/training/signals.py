@@ -1,13 +1,15 @@
 """Ctrl-C and SIGTERM in a long loop: the first is noted and obeyed at the next step's end, the second at once."""
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from llmkit.errors import say
+from llmkit.errors import SAME_SIGNAL_SECONDS, say
 
 
 class Abandoned(BaseException):
@@ -19,6 +21,7 @@ class StopRequest:
     """The first SIGINT or SIGTERM, once it came."""
 
     number: int | None = None
+    _came: float = 0.0
     _abandon: bool = False
 
     @contextmanager
@@ -33,10 +36,14 @@ class StopRequest:
             self._abandon = False
 
     def note(self, number: int) -> None:
-        """A signal has come."""
-        self.number = number
+        """A first signal has come."""
+        self.number, self._came = number, time.monotonic()
         if self._abandon:
             raise Abandoned
+
+    def is_same(self) -> bool:
+        """Whether a signal that comes now is the first one once more: some tools send it to process and group."""
+        return time.monotonic() - self._came < SAME_SIGNAL_SECONDS
 
 
 def leave_signals_to_the_parent(worker_id: int) -> None:
@@ -47,7 +54,7 @@ def leave_signals_to_the_parent(worker_id: int) -> None:
 
 @contextmanager
 def catch_signals() -> Iterator[StopRequest]:
-    """What becomes of SIGINT and SIGTERM within the block; the old handlers come back with the first."""
+    """What becomes of SIGINT and SIGTERM within the block; to the second the old handlers answer."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # Python lets only the main thread set handlers
@@ -55,10 +62,13 @@ def catch_signals() -> Iterator[StopRequest]:
     old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, frame: FrameType | None) -> None:
-        say(f"{signal.Signals(number).name}: finishing this step and saving; once more to leave at once")
-        for each, handler in old.items():
-            signal.signal(each, handler)
-        request.note(number)
+        if request.number is None:
+            say(f"{signal.Signals(number).name}: finishing this step and saving; once more to leave at once")
+            request.note(number)
+        elif not request.is_same():
+            for each, handler in old.items():
+                signal.signal(each, handler)
+            os.kill(os.getpid(), number)
 
     for number in old:
         signal.signal(number, note)

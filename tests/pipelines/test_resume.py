@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +15,9 @@ import torch
 from four_kinds import KINDS, N_STEPS, make_commands, read_log
 
 from llmkit.cli.app import app
-from llmkit.errors import Interrupted, LlmkitError, ModelError, UsageError
+from llmkit.errors import EnvironmentFault, Interrupted, LlmkitError, ModelError, UsageError
 from llmkit.files import read_json
+from llmkit.lock import hold_folder
 from llmkit.runs.checkpoints import list_checkpoints
 from llmkit.training.looks import Looks
 from llmkit.training.trainer import LlmkitTrainer
@@ -290,3 +293,39 @@ def test_streams_of_a_carried_state_cannot_become_more(
 def test_name_that_nothing_depends_on_is_refused(commands: dict[str, list[str]], stopped: dict[str, Path]) -> None:
     with pytest.raises(UsageError, match=r"optim\.learning_rat'"):
         llmkit(*commands["clm"], "--out", str(stopped["clm"]), "--resume", "--allow", "optim.learning_rat")
+
+
+TWICE = """
+import os, signal, sys, time, torch
+torch.set_num_threads(1)
+from llmkit.training.trainer import LlmkitTrainer
+step = LlmkitTrainer.training_step
+def interrupted(self, *args, **kwargs):
+    if self.state.global_step == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(float(PAUSE))
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(self, *args, **kwargs)
+LlmkitTrainer.training_step = interrupted
+sys.argv[0] = "llmkit"
+from llmkit.cli.app import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("pause", "saved"), [("0.6", []), ("0", ["step-2"])])
+def test_second_signal_leaves_at_once_unless_it_is_the_first_one_sent_twice(
+    commands: dict[str, list[str]], tmp_path: Path, pause: str, saved: list[str]
+) -> None:
+    program = TWICE.replace("PAUSE", repr(pause))
+    command = [sys.executable, "-c", program, *commands["clm"], "--out", str(tmp_path / "run")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 143, ended.stderr
+    assert [path.name for path in list_checkpoints(tmp_path / "run/checkpoints")] == saved
+    assert "Traceback" not in ended.stderr
+
+
+def test_second_process_in_the_same_run_is_refused(commands: dict[str, list[str]], tmp_path: Path) -> None:
+    with hold_folder(tmp_path / "run"), pytest.raises(EnvironmentFault, match=rf"in use by process {os.getpid()}"):
+        llmkit(*commands["clm"], "--out", str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

@@ -1,6 +1,8 @@
 """Checkpoints are whole or absent, and damage is found."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,3 +134,51 @@ def test_log_of_a_killed_run_is_cut_back_to_the_checkpoint(tmp_path: Path) -> No
         '{"kind": "sample", "step": 1, "text": "a\u2028b"}\n'
         '{"kind": "train", "step": 1, "loss": null}\n{"kind": "train", "step": 2, "loss": 1.0}\n'
     )
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+import llmkit.files, llmkit.runs.checkpoints as checkpoints
+passed = []
+def reached(point):
+    passed.append(point)
+    if len(passed) == int(sys.argv[2]):
+        print(point, flush=True)
+        os._exit(9)
+llmkit.files.reached = checkpoints.reached = reached
+folder = Path(sys.argv[1])
+for step in (30, 40):
+    with checkpoints.write_checkpoint(folder, step, {"seed": 1}) as partial:
+        (partial / "model.safetensors").write_bytes(bytes(range(100)))
+    checkpoints.prune_checkpoints(folder, {10})
+"""
+
+
+def test_writer_killed_at_any_moment_leaves_sound_checkpoints_and_nothing_that_passes_for_one(tmp_path: Path) -> None:
+    moments = []
+    for number in range(1, 100):
+        folder = tmp_path / str(number)
+        write(folder, 10, 20, 25)
+        shutil.copytree(folder / "step-10", folder / "step-keep")
+        command = [sys.executable, "-c", WRITER, str(folder), str(number)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = list_checkpoints(folder)
+        assert [verify_checkpoint(path) for path in found] == [None] * len(found), ended.stdout
+        names = [path.name for path in found]
+        assert {"step-10", "step-25"} & set(names), ended.stdout
+        assert len(names) >= 3
+        assert (folder / "step-keep/MANIFEST.json").exists()
+        if ended.returncode == 0:
+            assert names == ["step-10", "step-30", "step-40"]
+            break
+        assert ended.returncode == 9, ended.stderr
+        moments.append(ended.stdout.strip())
+        write(folder, 50)  # whoever goes on is not held up by what was left
+        prune_checkpoints(folder, {10})
+        left = {path.name for path in folder.iterdir() if path.name.startswith(".")}
+        assert not any(name.endswith(".pruned") for name in left)
+    assert {"step-30: before hashing", "MANIFEST.json: begin", "step-30: before rename", "step-20: while pruning"} <= {
+        *moments
+    }
+    assert len(moments) >= 14

@@ -99,6 +99,17 @@ def test_stopped_and_resumed_ends_as_if_it_was_not(
     assert_same_end(run, straight[kind])
 
 
+def test_signal_in_the_first_step_saves_it(
+    commands: dict[str, list[str]], straight: dict[str, Path], signal_at: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    signal_at(signal.SIGINT, 1)
+    with pytest.raises(Interrupted, match="saved at step 1 of 12"):
+        llmkit(*commands["gru"], "--out", str(run))
+    llmkit(*commands["gru"], "--out", str(run), "--resume")
+    assert_same_end(run, straight["gru"])
+
+
 def test_edges_are_edges(straight: dict[str, Path]) -> None:
     for kind in KINDS:
         epochs = [record["epoch"] for record in read_log(straight[kind]) if record["kind"] == "train"]

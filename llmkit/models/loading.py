@@ -20,8 +20,9 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from llmkit.errors import EnvironmentFault, ModelError, UsageError, did_you_mean
-from llmkit.tokens.tokenizer import require_on_hub
+from llmkit.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean
+from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
+from llmkit.untrusted import CONVERT, check_model_files
 
 COMMANDS_BY_KIND = {
     "causal": "pretrain-clm, eval, generate, finetune-cls",
@@ -192,24 +193,37 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 
 
 class explain_failure:  # noqa: N801 - reads as a statement: with explain_failure(name)
-    """Turn the ways in which `from_pretrained` fails into errors with a way out."""
+    """What every `from_pretrained` stands in: the model's files are checked, and failures get a way out.
+
+    Raises:
+        ModelError: the files reach beyond the model (untrusted.py); the library cannot load them.
+        EnvironmentFault: a hub name, and the hub does not give it.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __enter__(self) -> None:
-        pass
+        check_model_files(self.name, fetch_from_hub(self.name))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None or not isinstance(error, Exception):
+        if error is None or not isinstance(error, Exception) or isinstance(error, LlmkitError):
             return
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "trust_remote_code" in str(error):  # transformers' advice is to run it
+            hint = "give a model of an architecture that transformers or llmkit has"
+            raise ModelError(
+                "the model needs code of its own, which is never run", where=self.name, hint=hint
+            ) from error
         if Path(self.name).exists():
-            what, hint = (
-                f"the model cannot be loaded: {message}",
-                "only whole safetensors models without code are taken",
-            )
-            raise ModelError(what, where=self.name, hint=hint) from error
+            what = f"the model cannot be loaded: {message}"
+            raise ModelError(
+                what, where=self.name, hint="only whole safetensors models without code are taken"
+            ) from error
+        if "safetensors" in message:
+            raise ModelError(
+                f"the weights of {self.name!r} are no safetensors", where=self.name, hint=CONVERT
+            ) from error
         what = f"{self.name!r} is neither a folder here nor could it be had from the hub: {message}"
         hint = "check the name and the network; HF_HUB_OFFLINE=1 uses only what is in the cache"
         raise EnvironmentFault(what, where="Hugging Face hub", hint=hint) from error

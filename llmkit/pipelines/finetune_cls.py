@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import Recipe
@@ -20,6 +20,7 @@ from llmkit.evaluation.label_scores import score_rows, to_outputs
 from llmkit.evaluation.multilabel import tune_thresholds
 from llmkit.models.classifier import build_classifier
 from llmkit.models.layers import freeze_layers
+from llmkit.models.loading import read_config
 from llmkit.models.lora import add_lora, merge_lora
 from llmkit.objectives.classification import Classification
 from llmkit.pipelines.labelled_data import LabelledData, LabelledSplit
@@ -120,7 +121,7 @@ class ClassifyTask:
             freeze_layers(network, section.freeze)
 
     def open_model(self, path: str) -> PreTrainedModel:
-        network = build_classifier(AutoConfig.from_pretrained(path))
+        network = build_classifier(read_config(path))
         set_dropout(network, self.recipe.model)
         self.prepare_model(network)
         network.load_state_dict(load_file(Path(path) / "model.safetensors"))

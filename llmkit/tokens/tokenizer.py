@@ -7,7 +7,7 @@ Knows nothing of files of text, of blocks or of models; training_tokenizers.py m
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils.hub import cached_file
 
 from llmkit.errors import EnvironmentFault, ModelError
+from llmkit.untrusted import check_model_files
 
 END_OF_TEXT = "<|endoftext|>"
 HUB_TIMEOUT_SECONDS = 10
@@ -35,6 +37,7 @@ def load_tokenizer(path_or_name: str) -> PreTrainedTokenizerBase:
     Raises ModelError (nothing there, broken, or without a fast backend) and EnvironmentFault (hub out of reach).
     """
     folder = Path(path_or_name).expanduser()
+    check_model_files(path_or_name, fetch_from_hub(path_or_name, local_files_only=True), weights=False)
     if (vocabulary := _lone_vocabulary(folder)) is not None:
         return _load_wordpiece(path_or_name, vocabulary)
     if folder.is_dir():
@@ -47,6 +50,7 @@ def load_tokenizer(path_or_name: str) -> PreTrainedTokenizerBase:
         return _load(path_or_name, path_or_name, local_files_only=True)
     except ModelError:
         require_on_hub(path_or_name)
+        check_model_files(path_or_name, fetch_from_hub(path_or_name), weights=False)
         return _load(path_or_name, path_or_name, local_files_only=False)
 
 
@@ -93,6 +97,22 @@ def _unusable(path_or_name: str, reason: str) -> ModelError:
         where=path_or_name,
         hint="give a folder with a tokenizer.json, as save_pretrained writes it, or the name of a hub model",
     )
+
+
+def fetch_from_hub(name: str, *, local_files_only: bool = False) -> Callable[[str], Path | None]:
+    """What gets one file of a hub model, from the cache or the network; None for what it lacks or cannot be had."""
+
+    def fetch(file: str) -> Path | None:
+        try:
+            found = cached_file(
+                name, file, local_files_only=local_files_only, _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
+            )  # fmt: skip
+        except (OSError, ValueError):  # from_pretrained will say what is wrong
+            return None
+        return None if found is None else Path(found)
+
+    return fetch
 
 
 def require_on_hub(name: str) -> None:

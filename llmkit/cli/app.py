@@ -1,12 +1,14 @@
 """The `llmkit` command: a table of subcommands, and the one place where errors become exit codes."""
 
+import io
+import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, TextIO, runtime_checkable
 
 import typer
 from typer.core import TyperGroup
@@ -79,6 +81,8 @@ def main() -> NoReturn:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    logging.basicConfig(handlers=[_Say()])
+    logging.captureWarnings(True)
     try:
         code = app(standalone_mode=False)
     except LlmkitError as error:
@@ -92,7 +96,9 @@ def main() -> NoReturn:
         code = EnvironmentFault.exit_code
     except Exception as error:
         if isinstance(error, _UsageMistake):
-            error.show()
+            text = io.StringIO()
+            error.show(text)
+            say(text.getvalue().rstrip("\n"))
             sys.exit(error.exit_code)
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
             raise
@@ -101,13 +107,20 @@ def main() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+class _Say(logging.Handler):
+    """Warnings and log records name files and columns, so they go the way of all lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage().rstrip("\n"))
+
+
 @runtime_checkable
 class _UsageMistake(Protocol):
     """What Typer raises for a wrong command line; its own class is not public."""
 
     exit_code: int
 
-    def show(self) -> None: ...
+    def show(self, file: TextIO) -> None: ...
 
 
 def _explain(error: BaseException) -> Problem:

@@ -38,7 +38,7 @@ def generate_command(
     waiting = [texts[0]]  # the prompt is shown with the first piece of text, once nothing can go wrong any more
 
     def write(piece: str) -> None:
-        echo(_printable(waiting.pop() + piece if waiting else piece), end="")
+        echo(waiting.pop() + piece if waiting else piece, end="")
 
     records = generate(config.generate, model=model, prompts=texts, on_text=write if live else None)
     if "masks" in records[0]:
@@ -46,12 +46,12 @@ def generate_command(
     elif live:
         echo("")
     else:
-        echo(f"\n{'-' * 40}\n".join(_printable(record["prompt"] + record["text"]) for record in records))
+        echo(f"\n{'-' * 40}\n".join(record["prompt"] + record["text"] for record in records))
 
 
 def _show_fills(record: dict[str, Any]) -> str:
     """The candidates of each mask, one a line: probability, and the prompt with it filled in."""
-    masks = ([f"{fill['probability']:>7.2%}  {_printable(fill['text'])}" for fill in mask] for mask in record["masks"])
+    masks = ([f"{fill['probability']:>7.2%}  {fill['text']}" for fill in mask] for mask in record["masks"])
     return "\n\n".join("\n".join(lines) for lines in masks)
 
 
@@ -72,8 +72,3 @@ def _read_prompts(given: list[str], file: Path | None) -> list[str]:
         raise DataError(
             f"the prompts cannot be read: {reason}", where=str(file), hint="one prompt a line, UTF-8"
         ) from None
-
-
-def _printable(text: str) -> str:
-    """A model repeats what its data held; control characters must not reach the terminal."""
-    return "".join(c for c in text if c.isprintable() or c in "\n\t")

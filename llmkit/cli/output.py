@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from llmkit.cli.class_output import describe_classes, is_of_classifier
-from llmkit.errors import clean_line
+from llmkit.errors import clean_line, clean_lines
 
 SCORES = (
     ("bits_per_byte", "bits per byte", "{:.4f}"),
@@ -43,9 +43,14 @@ MASKED_SCORES = (
 
 
 def echo(text: str, end: str = "\n") -> None:
-    """Write to stdout. A reader that has enough, such as head, ends the command in peace."""
+    """Write lines for people to stdout; texts, names and labels in them may come from strangers."""
+    write_out(clean_lines(text) + end)
+
+
+def write_out(text: str) -> None:
+    """Write to stdout what a program reads. A reader that has enough, such as head, ends the command in peace."""
     try:
-        sys.stdout.write(text + end)
+        sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -58,8 +63,9 @@ def show_line(text: str) -> None:
 
 
 def show_json(result: Any) -> None:
-    """The result for a program."""
-    echo(json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False))
+    """The result for a program; what a terminal could take for a command is written as JSON's escapes."""
+    text = json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False)
+    write_out("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n")
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:

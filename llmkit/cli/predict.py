@@ -41,7 +41,7 @@ def predict_command(
 
     Each row comes back in its place with all its columns, its label and the label's probability.
     """
-    from llmkit.cli.output import echo, show_json, show_line
+    from llmkit.cli.output import show_json, show_line, write_out
     from llmkit.config.loading import load_recipe
 
     overrides = overrides_for_file(recipe, set_, column_overrides(text, pair, None, None, skip_bad))
@@ -49,7 +49,7 @@ def predict_command(
     from llmkit.pipelines.predict import predict  # torch loads here, so --help stays instant
 
     def write(line: str) -> None:
-        show_line(line) if sys.stdout.isatty() else echo(line, end="")
+        show_line(line) if sys.stdout.isatty() else write_out(line)
 
     result = predict(
         config, model=model, data=data, out=out, write=write,

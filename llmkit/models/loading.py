@@ -9,6 +9,7 @@ from typing import Literal, cast
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -63,7 +64,13 @@ def resolve_model(name: str) -> str:
 
 def ask_hub_once(name: str) -> None:
     """For a hub name that is not in the cache: ask briefly, where transformers would try for most of a minute."""
-    if not Path(name).exists() and try_to_load_from_cache(name, "config.json") is None:
+    if Path(name).exists():
+        return
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:  # no name that a model of the hub can have
+        cached = None
+    if cached is None:
         require_on_hub(name)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import llmkit
+from llmkit.errors import redact
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "pyarrow")
 
@@ -37,8 +38,8 @@ def describe_versions() -> dict[str, str]:
 
 
 def describe_command() -> list[str]:
-    """The command line as it was typed, without the path of the program."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    """The command line as it was typed, without the path of the program and without passwords."""
+    return [Path(sys.argv[0]).name, *map(redact, sys.argv[1:])]
 
 
 def _cpu_name() -> str:

@@ -1,6 +1,25 @@
-"""`python -m llmkit` is the `llmkit` command."""
+"""The `llmkit` command and `python -m llmkit`: signals are answered before anything slow is imported."""
 
-from llmkit.cli.app import main
+import os
+import signal
+from types import FrameType
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line; exit codes are those of errors.py."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    from llmkit.cli.app import main  # takes a third of a second
+
+    main()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Nothing has been begun yet, and an exception in the middle of an import may go anywhere."""
+    os.write(2, f"stopped by {signal.Signals(number).name}; nothing was begun\n".encode())
+    os._exit(128 + number)
+
 
 if __name__ == "__main__":
     main()

@@ -26,12 +26,16 @@ def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text`, atomically."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
     reached(f"{path.name}: begin")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    reached(f"{path.name}: before rename")
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        reached(f"{path.name}: before rename")
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,5 +1,6 @@
 """The `llmkit` command: a table of subcommands, and the one place where errors become exit codes."""
 
+import atexit
 import io
 import logging
 import os
@@ -7,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn, Protocol, TextIO, runtime_checkable
 
@@ -85,26 +87,43 @@ def main() -> NoReturn:
     logging.captureWarnings(True)
     try:
         code = app(standalone_mode=False)
-    except LlmkitError as error:
-        say(str(error))
-        code = error.exit_code
-    except Interrupted as stop:
-        say(str(stop))
-        code = stop.exit_code
-    except (OSError, MemoryError) as error:
-        say(str(_explain(error)))
-        code = EnvironmentFault.exit_code
-    except Exception as error:
-        if isinstance(error, _UsageMistake):
-            text = io.StringIO()
-            error.show(text)
-            say(text.getvalue().rstrip("\n"))
-            sys.exit(error.exit_code)
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
-            raise
-        say(str(_explain(error)))
-        code = EnvironmentFault.exit_code
+    except BaseException as error:
+        stop = _find_signal(error)
+        code = _report(error if stop is None else stop)
+        if stop is not None:
+            _leave(code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: BaseException) -> int:
+    """Say what ended the command, and give the exit code for it; what nobody foresaw is our bug and goes on."""
+    if isinstance(error, LlmkitError | Interrupted):
+        say(str(error))
+        return error.exit_code
+    if isinstance(error, OSError | MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        say(str(_explain(error)))  # the last is torch's, which is not imported here
+        return EnvironmentFault.exit_code
+    if isinstance(error, _UsageMistake):
+        text = io.StringIO()
+        error.show(text)
+        say(text.getvalue().rstrip("\n"))
+        return error.exit_code
+    raise error
+
+
+def _find_signal(error: BaseException | None) -> Interrupted | None:
+    """The signal behind an error: a library that is stopped in the middle may turn it into an error of its own."""
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without taking torch apart, which takes a second and more; what tidies up still runs."""
+    atexit._run_exitfuncs()
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 class _Say(logging.Handler):

@@ -17,6 +17,9 @@ from llmkit.errors import Problem, UsageError, did_you_mean
 
 Key = tuple[str, ...]
 
+MOST_NODES = 10_000
+"""Of the YAML tree with every alias written out: a file of one kilobyte can mean billions."""
+
 LENGTHS = {("train", "max_steps"), ("train", "epochs"), ("train", "max_minutes")}
 
 
@@ -68,8 +71,7 @@ def _read_yaml(path: Path, places: dict[Key, str], problems: list[Problem]) -> d
             f"the recipe cannot be read: {error}", where=str(path), hint="it must be a YAML file"
         ) from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        node, values = _parse_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -81,7 +83,53 @@ def _read_yaml(path: Path, places: dict[Key, str], problems: list[Problem]) -> d
         hint = "it starts with sections, such as `train:`; files of texts are given with --data"
         raise UsageError("the recipe is not a mapping", where=f"{path}:1", hint=hint)
     _note_places(node, (), str(path), places, problems)
-    return dict(values)
+    return {str(key): value for key, value in values.items()}
+
+
+def _parse_yaml(text: str) -> tuple[yaml.Node | None, Any]:
+    """The tree of nodes, which know their lines, and the value.
+
+    Raises:
+        yaml.YAMLError: also for values that cannot be, and for too many of them.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        if _count_nodes(node, {}) > MOST_NODES:
+            raise yaml.MarkedYAMLError(problem=f"more than {MOST_NODES:,} values", problem_mark=node.start_mark)
+        return node, loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """Names the place of a value that cannot be, such as 2024-13-45 or `!!bool maybe`, where PyYAML just fails."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        problem = "a value that cannot be"
+        try:
+            value = super().construct_object(node, deep)
+            if not isinstance(value, int) or abs(value) < 2**64:
+                return value
+            problem = "a number beyond 64 bits"
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            problem += f": {error}"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+
+def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """Nodes below and with this one, those behind an alias again; MOST_NODES and more where one holds itself."""
+    if id(node) not in known:
+        known[id(node)] = MOST_NODES + 1  # what a node that is met inside itself counts
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        inner = [each for pair in pairs for each in pair]
+        inner += node.value if isinstance(node, yaml.SequenceNode) else []
+        known[id(node)] = 1 + sum(_count_nodes(each, known) for each in inner)
+    return known[id(node)]
 
 
 def _note_places(node: yaml.Node, prefix: Key, file: str, places: dict[Key, str], problems: list[Problem]) -> None:
@@ -121,7 +169,7 @@ def _parse_value(text: str) -> Any:
     if text.strip() in ("", "|", ">", "#", "-", "!", "~"):  # to YAML they begin something that never comes
         return text
     try:
-        value = yaml.safe_load(text)
+        value = _parse_yaml(text)[1]
     except yaml.YAMLError:
         return text
     return text if isinstance(value, dict) and not text.lstrip().startswith("{") else value
@@ -143,10 +191,16 @@ def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem
     if item["type"] == "literal_error":
         words = re.split(r", | or ", item["ctx"]["expected"])
         known = [word.lower() if word in ("True", "False") else word.strip("'") for word in words]
-        return Problem(f"{name} is {item['input']!r}", where, did_you_mean(str(item["input"]), known))
+        return Problem(f"{name} is {_show(item['input'])}", where, did_you_mean(str(item["input"])[:100], known))
     field = _section_at(location[:-1]).model_fields.get(location[-1]) if location else None
     hint = (field.description if field else None) or message
-    return Problem(f"{name} is {item['input']!r}: {message[:1].lower()}{message[1:]}", where, hint)
+    return Problem(f"{name} is {_show(item['input'])}: {message[:1].lower()}{message[1:]}", where, hint)
+
+
+def _show(value: object) -> str:
+    """A value as the user wrote it, cut to a bearable length."""
+    shown = repr(value)
+    return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
 def _find_place(location: Key, places: dict[Key, str]) -> str | None:

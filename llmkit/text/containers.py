@@ -6,10 +6,13 @@ the archive chooses. A truncated or damaged archive is an error, never a shorter
 Knows nothing of encodings and formats.
 """
 
+import errno
 import gzip
 import hashlib
 import io
+import lzma
 import shutil
+import struct
 import sys
 import tempfile
 import zipfile
@@ -70,10 +73,10 @@ def find_entries(path: str, source_of_zip: Source) -> Iterator[Entry]:
 
 
 def _find_members(path: str, source: Source) -> Iterator[Entry]:
-    with _faults_named(path), zipfile.ZipFile(path) as archive:
+    with _faults_named(path), Path(path).open("rb") as file, open_archive(file) as archive:
         for info in sorted(archive.infolist(), key=lambda info: info.filename):
             name = info.filename
-            if info.is_dir() or any(piece.startswith((".", "__MACOSX")) for piece in name.split("/")):
+            if not name or name.endswith("/") or any(piece.startswith((".", "__MACOSX")) for piece in name.split("/")):
                 continue
             if not is_readable(name) or name.lower().endswith(".zip"):
                 log.warning("left out: %s!%s (its ending is none that can be read)", path, name)
@@ -84,11 +87,23 @@ def _find_members(path: str, source: Source) -> Iterator[Entry]:
                     f"{name} is encrypted", where=f"{path}!{name}", hint="unpack it with its password first"
                 )
             ending, packing = split_endings(name)
-            yield Entry(f"{path}!{name}", ending, packing, partial(_open_member, archive, info))
+            yield Entry(f"{path}!{name}", ending, packing, partial(open_member, archive, info))
 
 
-def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
-    return cast(BinaryIO, archive.open(info))
+def open_archive(file: BinaryIO) -> zipfile.ZipFile:
+    """A .zip; BadZipFile also for names, places and sizes that cannot be, which zipfile meets with any error."""
+    try:
+        return zipfile.ZipFile(file)
+    except (ValueError, LookupError, struct.error) as error:
+        raise zipfile.BadZipFile(str(error)) from None
+
+
+def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
+    """A member of it, unpacked; otherwise as `open_archive`."""
+    try:
+        return cast(BinaryIO, archive.open(info))
+    except (ValueError, LookupError, RuntimeError, struct.error) as error:  # RuntimeError: it wants a password
+        raise zipfile.BadZipFile(str(error)) from None
 
 
 class _CountedFile(io.RawIOBase):
@@ -130,12 +145,13 @@ def _faults_named(path: str) -> Iterator[None]:
     """Damage becomes a DataError, a refusing machine an EnvironmentFault; both name the file."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError) as error:
         raise _damaged(path, error) from None
     except PermissionError:
         raise EnvironmentFault(f"may not read {path}", where=path, hint="check the file's rights") from None
     except OSError as error:
-        if error.errno is None:  # pyarrow's way to say that the compressed data is bad
+        # None is pyarrow's way to say that compressed data is bad; EINVAL a place before the file's beginning.
+        if error.errno in (None, errno.EINVAL):
             raise _damaged(path, error) from None
         raise EnvironmentFault(f"cannot read {path}: {error.strerror}", where=path, hint="check the disk") from None
 

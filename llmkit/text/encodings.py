@@ -109,6 +109,10 @@ class TextStream:
             except UnicodeDecodeError as error:
                 bad_at = n_fed - len(error.object) + error.start
                 raise self._cannot_decode(error, bad_at) from None
+            except UnicodeError as error:  # of no byte in particular
+                hint = "if it has no byte order mark, say which order it is: utf-16-le or utf-16-be"
+                what = f"this is not {self.encoding}: {error}"
+                raise DataError(what, where=f"{self._path}, byte {offset}", hint=hint) from None
             if text:
                 yield text
             if not chunk:
@@ -234,13 +238,13 @@ def _find_codec(encoding: str) -> Callable[[str], codecs.IncrementalDecoder]:
         codec = codecs.lookup(encoding)
         if not codec._is_text_encoding:
             raise LookupError(encoding)
-    except LookupError:
+        return codecs.getincrementaldecoder(encoding)
+    except (LookupError, ValueError):
         raise UsageError(
             f"no encoding is called {encoding!r}",
             where="prepare.read.encoding",
             hint="auto, utf-8, utf-16, gb18030, big5, cp1252 and latin-1 are the usual ones",
         ) from None
-    return codecs.getincrementaldecoder(encoding)
 
 
 def _read_at_least(file: BinaryIO, n_bytes: int) -> bytes:

@@ -91,6 +91,8 @@ def parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
             yield number, Bad(f"no JSON: {error.msg} at column {error.colno}")
         except RecursionError:
             yield number, Bad("nested too deeply")
+        except ValueError:  # Python reads no number of more than 4,300 digits
+            yield number, Bad("a number without end")
 
 
 def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object]]:
@@ -122,6 +124,8 @@ def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object
                 error = caught
             except RecursionError:
                 raise _bad_json("nested too deeply", path, line) from None
+            except ValueError:  # Python reads no number of more than 4,300 digits
+                raise _bad_json("a number without end", path, line) from None
         # Twice as much each time, so that a long value is not parsed once for each small piece.
         more = _take_chars(pieces, max(1, len(buffer) - place))
         if not more:

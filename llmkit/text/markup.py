@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 from llmkit.config.prepare import Read
 from llmkit.errors import DataError
-from llmkit.text.containers import Entry
+from llmkit.text.containers import Entry, open_archive, open_member
 from llmkit.text.documents import Document
 from llmkit.text.encodings import TextStream, detect_encoding
 from llmkit.text.parts import make_documents
@@ -33,17 +33,22 @@ _LINE_TAGS = "div br li tr dt dd header footer main aside nav address figcaption
 _CELL_TAGS = "td th"
 _UNSEEN_TAGS = ["head", "script", "style", "noscript", "template", "iframe", "object", "svg", "math", "textarea"]
 _VOID_TAGS = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
-_SELF_CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*)((?:\s[^<>"']*(?:"[^"]*"|'[^']*')?)*)/>""")
+# *+ never goes back: otherwise a run of spaces that no /> ends takes exponential time.
+_SELF_CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*+)((?:[^<>"'/]|/(?!>)|"[^"<]*"|'[^'<]*')*+)/>""")
 _DECLARED = re.compile(
     rb"""<meta[^>]{1,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{1,80}encoding=["']([\w.:-]+)""", re.I
 )
 _MAX_MEMBER_BYTES = 256_000_000
+_MAX_DEPTH = 20_000  # parsing takes the square of it, as HTML has it: half a second here, hours for a hostile page
+_TAG = re.compile(r"<(/?)([A-Za-z][\w:-]*)")
+_NEED_NO_END = {*["p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody", "tfoot", "option", "a"], *_VOID_TAGS}
 
 
 def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """One document of a .html file."""
     with entry.open(source) as file:
         page, source.encoding = _decode_page(file, read.encoding, entry.path)
+    _refuse_endless_nesting(page, entry.path)
     yield from make_documents([html_to_text(page)], entry.path, 0, read.max_doc_chars)
 
 
@@ -81,6 +86,18 @@ def html_to_text(page: str) -> str:
     return text + "\n" if text else ""
 
 
+def _refuse_endless_nesting(page: str, path: str) -> None:
+    if page.count("<") <= _MAX_DEPTH:
+        return
+    depth = 0
+    for end, name in _TAG.findall(page):
+        if name.lower() not in _NEED_NO_END:
+            depth = max(0, depth - 1) if end else depth + 1
+            if depth > _MAX_DEPTH:
+                what = f"elements are nested more than {_MAX_DEPTH:,} deep"
+                raise DataError(what, where=path, hint="mend the page, or leave it out with --skip-bad")
+
+
 def _fold_markers(match: re.Match[str]) -> str:
     return "\n\n" if _PARAGRAPH in match[0] else "\n"
 
@@ -100,7 +117,7 @@ def _decode_page(file: BinaryIO, encoding: str, path: str) -> tuple[str, str]:
         name = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252"}.get(name, name)
         try:
             return raw.decode(name), name
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, ValueError):
             pass  # a wrong declaration is common; the bytes themselves are asked
     stream = TextStream(io.BytesIO(raw), encoding, path)
     return "".join(stream), stream.encoding
@@ -111,7 +128,7 @@ _UNICODE = ("ascii", "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"
 
 def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
     try:
-        archive = zipfile.ZipFile(file)
+        archive = open_archive(file)
     except zipfile.BadZipFile as error:
         raise _bad_epub(f"no zip archive ({error})", path) from None
     with archive:
@@ -129,6 +146,7 @@ def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
                 continue  # a picture as a page of its own
             name = posixpath.normpath(posixpath.join(posixpath.dirname(root_file), unquote(item.get("href") or "")))
             page, _ = _decode_page(_open_member(archive, name, path), "auto", f"{path}!{name}")
+            _refuse_endless_nesting(page, f"{path}!{name}")
             if text := html_to_text(page):
                 yield text + "\n"
 
@@ -144,7 +162,7 @@ def _open_member(archive: zipfile.ZipFile, name: str, path: str) -> BinaryIO:
         info = archive.getinfo(name)
     except KeyError:
         raise _bad_epub(f"{name} is missing in the archive", path) from None
-    with archive.open(info) as member:
+    with open_member(archive, info) as member:
         data = member.read(_MAX_MEMBER_BYTES + 1)
     if len(data) > _MAX_MEMBER_BYTES:
         raise _bad_epub(f"{name} unpacks to more than {_MAX_MEMBER_BYTES:,} bytes", path)
@@ -157,7 +175,7 @@ def _parse_xml(archive: zipfile.ZipFile, name: str, path: str) -> ElementTree.El
         raise _bad_epub(f"{name} declares XML entities", path)
     try:
         return ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two for strange encodings
         raise _bad_epub(f"{name} is no XML: {error}", path) from None
 
 

@@ -164,7 +164,7 @@ def open_parquet(entry: Entry, source: Source) -> Iterator[Any]:
     with entry.open_seekable(source) as file:
         try:
             yield pyarrow.parquet.ParquetFile(file)
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: text that is no UTF-8
             what = f"not a sound parquet file: {error}"
             raise DataError(what, where=entry.path, hint="write the file again") from None
 

@@ -2,8 +2,8 @@
 
 `from_pretrained` follows the names that a folder's JSON files hold: shards of weights, a base model, a kernel, a class.
 And a link in the folder is read like a file. So all names and links are looked at first, in this one place, which
-`models/loading.py` and `tokens/tokenizer.py` go through. Of pickles nothing is ever read, and there is no option for
-it: docs/faults.md says how to convert them.
+`models/loading.py` and `tokens/tokenizer.py` go through. Pickles are refused unless the model's name allows them
+(models/pickles.py).
 
 Does not know architectures, and does not look into safetensors files, whose library checks them itself.
 """
@@ -22,7 +22,7 @@ CHECKED = (CONFIG, INDEX, TOKENIZER, ADAPTER)
 """The files with names in them that are followed."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
-CONVERT = "convert it to safetensors first; docs/faults.md, row 41, has the command"
+CONVERT = "convert it to safetensors (docs/faults.md, row 41), or if you trust it, give pickle:FOLDER as its name"
 
 _KERNELS = ("attn_implementation", "experts_implementation", "attn_implementation_internal")
 _TOKENIZER_CLASSES = ("Tokenizer", "TokenizerFast", "Backend")

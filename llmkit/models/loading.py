@@ -22,6 +22,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from llmkit.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean
+from llmkit.models.pickles import PREFIX, convert_pickle
 from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
 from llmkit.untrusted import CONVERT, check_model_files
 
@@ -33,11 +34,14 @@ COMMANDS_BY_KIND = {
 
 
 def resolve_model(name: str) -> str:
-    """The folder or hub name to give to `from_pretrained`: a run folder stands for its `model/`.
+    """The folder or hub name to give to `from_pretrained`: a run folder stands for its `model/`, and `pickle:FOLDER`
+    for a copy in safetensors.
 
     Raises:
         ModelError: an unfinished run, a folder without a model, a path that does not exist.
     """
+    if name.startswith(PREFIX):
+        return convert_pickle(Path(name.removeprefix(PREFIX)).expanduser())
     path = Path(name)
     if (path / "model" / "config.json").is_file():
         return str(path / "model")

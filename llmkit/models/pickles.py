@@ -1,0 +1,60 @@
+"""Weights that are pickles, where the user allows it by name: `pickle:FOLDER` in place of FOLDER.
+
+PyTorch reads them without running what they name (`weights_only`), which has had holes; so it is said for each model
+each time, and no recipe can say it. What is loaded afterwards is a copy in safetensors.
+"""
+
+import atexit
+import json
+import pickle
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from llmkit.errors import ModelError
+
+PREFIX = "pickle:"
+WEIGHTS, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+
+
+def convert_pickle(folder: Path) -> str:
+    """A copy of the model in `folder` whose weights are safetensors; it is deleted when the process ends.
+
+    Raises:
+        ModelError: there are no such weights, they are not only tensors, or a shard is named outside of the folder.
+    """
+    weights: dict[str, Tensor] = {}
+    for name in _list_shards(folder):
+        try:
+            weights |= torch.load(folder / name, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, pickle.UnpicklingError, TypeError) as error:
+            what = f"{name} holds more than tensors, or is damaged: {str(error).splitlines()[0]}"
+            raise ModelError(what, where=str(folder / name), hint="give a model in safetensors") from None
+    copy = Path(tempfile.mkdtemp(prefix="llmkit-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    for path in folder.glob("*"):
+        if path.suffix in (".json", ".txt", ".model", ".jinja") and path.is_file() and not path.is_symlink():
+            shutil.copy(path, copy)
+    # Tied weights share memory, which safetensors refuses; each gets its own, and the model ties them again.
+    tensors = {name: tensor.clone().contiguous() for name, tensor in weights.items() if isinstance(tensor, Tensor)}
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    return str(copy)
+
+
+def _list_shards(folder: Path) -> list[str]:
+    if (folder / WEIGHTS).is_file() and not (folder / WEIGHTS).is_symlink():
+        return [WEIGHTS]
+    hint = f"{PREFIX} takes a folder with {WEIGHTS}; a hub model must be downloaded first"
+    try:
+        named = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        raise ModelError("there are no pickled weights", where=str(folder), hint=hint) from None
+    shards = sorted({str(name) for name in named})
+    for name in shards:
+        if Path(name).name != name or not (folder / name).is_file() or (folder / name).is_symlink():
+            raise ModelError(f"{name!r} is no file of the folder itself", where=str(folder / INDEX), hint=hint)
+    return shards

@@ -55,6 +55,7 @@ def run_llmkit(options: argparse.Namespace, folder: Path) -> tuple[float, float]
         "model.n_embd": options.width,
         "model.dropout": options.dropout,
         "model.adaptive_cutoffs": [],
+        "model.init": "uniform",
         "optim.name": "sgd",
         "optim.learning_rate": options.learning_rate,
         "optim.schedule": "plateau",

@@ -146,7 +146,7 @@ def test_signal_outside_of_training_ends_the_command_and_leaves_no_half_file(
     result, kind = results[name], CASES[name]["signal"]
     assert result["seconds"] is not None, "it was never sent"
     assert result["code"] == EXIT_CODES[kind], result["err"]
-    assert result["seconds"] < 5, "a few hundredths on a quiet machine"
+    assert result["seconds"] < 20, "a few hundredths on a quiet machine; what hangs here sleeps for a minute"
     if "hangs" not in CASES[name]:
         assert result["err"].splitlines()[-1] == f"stopped by {kind}; nothing half-done was kept"
         # compare.json is written, as a whole, before compare.html.

@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import ClassVar
@@ -102,7 +103,8 @@ class Interrupted(BaseException):
 
 def say(message: str) -> None:
     """One line to the user on stderr; stdout is for results. An error's three lines stay three."""
-    print(redact(clean_lines(message)), file=sys.stderr, flush=True)
+    with suppress(BrokenPipeError):  # a pipe that nobody reads any more must not end a training
+        print(redact(clean_lines(message)), file=sys.stderr, flush=True)
 
 
 def clean_lines(text: str) -> str:

@@ -26,8 +26,13 @@ def hold_folder(folder: Path) -> Iterator[None]:
     if os.name == "nt":  # which has no such lock
         yield
         return
+    folder = folder.resolve()  # two names of one folder have one lock
     path = folder.with_name(f".{folder.name}.lock")
-    file = _open_locked(path, folder)
+    try:
+        file = _open_locked(path, folder)
+    except OSError:  # only the folder itself can be written, as with a volume of a container
+        yield
+        return
     _held.add(file)
     try:
         os.truncate(file, 0)

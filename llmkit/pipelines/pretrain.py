@@ -41,7 +41,7 @@ def pretrain(
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
         Interrupted: a signal came; the run was saved and can be resumed.
     """
-    with open_for_training(out, resume=resume, overwrite=overwrite, dry_run=dry_run) as start:
+    with open_for_training(out, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow) as start:
         if start.metrics is not None:
             return start.metrics
         return _pretrain(recipe, data, out, model, start.resume, start.overwrite, dry_run, allow)

@@ -24,7 +24,10 @@ from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Plan
 from llmkit.training.speed import choose_precision
 
-NEVER = ("optim.name", "train.max_minutes", "train.carry_state")
+NEVER = (
+    "optim.name", "optim.layer_decay", "train.max_minutes", "train.carry_state", "mlm.nsp", "cls.freeze",
+    "cls.lora_rank",
+)  # fmt: skip
 """Beside the model's own fields: nothing of the state that was saved would fit, or no length would follow."""
 
 

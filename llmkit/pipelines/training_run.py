@@ -70,7 +70,9 @@ class Start:
 
 
 @contextmanager
-def open_for_training(out: Path, *, resume: bool | Literal["auto"], overwrite: bool, dry_run: bool) -> Iterator[Start]:
+def open_for_training(
+    out: Path, *, resume: bool | Literal["auto"], overwrite: bool, dry_run: bool, allow: Collection[str]
+) -> Iterator[Start]:
     """Check the run folder and keep other processes out of it.
 
     Raises:
@@ -78,7 +80,7 @@ def open_for_training(out: Path, *, resume: bool | Literal["auto"], overwrite: b
     """
     check_writable(out)
     with nullcontext() if dry_run else hold_folder(out):
-        if resume == "auto" and is_finished(out):
+        if resume == "auto" and is_finished(out) and not allow:
             say(f"{out} has ended already: nothing to do")
             yield Start(False, False, dict(read_json(RunFolder(out).metrics)))
             return
@@ -118,11 +120,15 @@ def train_run(
     if checkpoint is not None:
         run = RunFolder(out)
         plan = plan_again(run, checkpoint, recipe, task, network, allow)
+        (run.path / "report.html").unlink(missing_ok=True)  # it says that a run has come to its end
         run.truncate_log(int(checkpoint.name.removeprefix("step-")))
     else:
         plan = plan_run(recipe, task, network, pick_device())
-        needed = CHECKPOINTS_AT_ONCE * forecast_bytes(network, recipe.optim)
-        require_space(out.parent, needed - (measure_folder(out) if overwrite else 0), "this run")
+        n_saves = -(-plan.n_steps // plan.save_steps)
+        needed = min(CHECKPOINTS_AT_ONCE, n_saves) * forecast_bytes(network, recipe.optim)
+        require_space(
+            out if out.is_dir() else out.parent, needed - (measure_folder(out) if overwrite else 0), "this run"
+        )
         run = create_run(out, resume=False, overwrite=overwrite)
         write_start(run, recipe, task, network, plan)
     trained = _train(recipe, task, network, run, plan, checkpoint)

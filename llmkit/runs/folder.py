@@ -80,7 +80,14 @@ def settle_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) -
     run = RunFolder(path)
     if any(run.checkpoints.glob("step-*")):
         return True, False
-    return False, run.recipe.is_file()
+    return False, run.recipe.is_file() and _holds_nothing(run)
+
+
+def _holds_nothing(run: RunFolder) -> bool:
+    """Whether only what a start writes is there: no checkpoint, no model, no figures, no series of runs."""
+    first = ("recipe.yaml", "manifest.json", "log.jsonl", "checkpoints", "tensorboard")
+    strange = [each for each in run.path.iterdir() if each.name not in first and not each.name.endswith(PARTIAL)]
+    return not strange and not run.checkpoints.is_symlink() and read_series(run.path) == (None, 1)
 
 
 def is_finished(path: Path) -> bool:

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -38,6 +38,9 @@ class StopRequest:
     def note(self, number: int) -> None:
         """A first signal has come."""
         self.number, self._came = number, time.monotonic()
+
+    def leave_what_may_be_left(self) -> None:
+        """Ends what `may_abandon` is around."""
         if self._abandon:
             raise Abandoned
 
@@ -63,8 +66,10 @@ def catch_signals() -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if request.number is None:
-            say(f"{signal.Signals(number).name}: finishing this step and saving; once more to leave at once")
             request.note(number)
+            with suppress(OSError, RuntimeError):  # whoever reads what we say may have got the signal too
+                say(f"{signal.Signals(number).name}: finishing this step and saving; once more to leave at once")
+            request.leave_what_may_be_left()
         elif not request.is_same():
             for each, handler in old.items():
                 signal.signal(each, handler)

@@ -70,6 +70,7 @@ class LlmkitTrainer(Trainer):
         self.first_step = 0
         self._window = self.looks.window
         self._before_step = self._window.copy()
+        self._state_before_step: dict[str, Tensor] = {}
         self._batches: list[Batch] = []
         self._stop = StopRequest()
         self.stop_signal: int | None = None
@@ -162,6 +163,7 @@ class LlmkitTrainer(Trainer):
         self._set_rates()
         step: StepCounts = num_items_in_batch
         self._batches, self._before_step = inputs, self._window.copy()
+        self._state_before_step = dict(self.objective.state)  # its tensors are replaced, never changed
         self._window.add_step(step.labels, step.n_tokens, step.waited)
         losses = []
         for number, batch in enumerate(inputs, start=1):
@@ -200,6 +202,8 @@ class LlmkitTrainer(Trainer):
         say(f"the gradient is {grad_norm} at step {step + 1}: left out, {self.progress.n_skipped} of at most {allowed}")
         model.zero_grad()  # without gradients the optimizer changes nothing
         self._window.put_back(self._before_step)
+        self.objective.state.clear()
+        self.objective.state.update(self._state_before_step)
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Never counted per batch: MFU comes from the model's shape."""

@@ -17,7 +17,7 @@ from llmkit.config.optim import Optim
 from llmkit.errors import EnvironmentFault, say
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Objective, collate_step
-from llmkit.training.optimizer import build_optimizer, forecast_bytes
+from llmkit.training.optimizer import build_optimizer, count_weights, forecast_bytes
 from llmkit.training.speed import autocast
 
 WARMUP_STEPS = 5
@@ -100,7 +100,8 @@ def _try_micro_batch(
     """Forward and backward of the largest micro-batch of the first step, with the optimizer's state beside it."""
     was_training, state = model.training, dict(objective.state)
     trial = model if device.type == "cpu" else copy.deepcopy(model).to(device)  # type: ignore[arg-type]
-    moments = torch.empty(forecast_bytes(model, optim), dtype=torch.uint8, device=device)
+    n_bytes = forecast_bytes(model, optim) - 4 * count_weights(model.parameters())
+    moments = torch.empty(n_bytes, dtype=torch.uint8, device=device)
     parts = collate_step(objective, batches, [samples[number] for number in batches.numbers(0, 0)])
     largest = max(parts, key=lambda batch: batch["input_ids"].numel())
     with torch.random.fork_rng():

@@ -48,6 +48,7 @@ def plan_again(
         old.facts.update({name: value for name, value in began.items() if "." in name})
     facts = gather_facts(recipe, task, old.precision)
     changed = {name: value for name, value in facts.items() if name in old.facts and old.facts[name] != value}
+    allow = {*allow, *_allowed_before(run, saved["step"])}
     carried = recipe.train.carry_state and is_recurrent(network.config)
     _check(changed, old, allow, run, carried=carried)
     _mention_machine(saved)
@@ -114,10 +115,17 @@ def _map(plan: Plan, changed: Collection[str], recipe: Recipe, task: Task, netwo
     return replace(plan, n_steps=n_steps, eval_steps=eval_steps, batches=batches, precision=precision, facts=facts)
 
 
+def _allowed_before(run: RunFolder, step: int) -> set[str]:
+    """What a start from this checkpoint was allowed, which ended before it had one of its own."""
+    changes = read_json(run.manifest).get("changes", [])
+    return {text.partition(":")[0] for change in changes if change["step"] == step for text in change["changed"]}
+
+
 def _record(run: RunFolder, recipe: Recipe, plan: Plan, changed: list[str], step: int) -> None:
     """What was allowed stands in the run's manifest; its recipe is the new one."""
     manifest = read_json(run.manifest)
-    changes = [*manifest.get("changes", []), {"step": step, "changed": changed}]
+    change = {"step": step, "changed": changed}
+    changes = [*(known for known in manifest.get("changes", []) if known != change), change]
     write_json(run.manifest, manifest | {"plan": asdict(plan), "precision": plan.precision, "changes": changes})
     write_text(run.recipe, dump_recipe(recipe))
 

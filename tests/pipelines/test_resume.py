@@ -280,6 +280,20 @@ def test_larger_batch_goes_on_at_the_next_sample(
     assert "global_batch_size: 12" in (run / "recipe.yaml").read_text()
 
 
+def test_allowed_change_stays_allowed_until_it_has_a_checkpoint(
+    commands: dict[str, list[str]], stopped: dict[str, Path], tmp_path: Path
+) -> None:
+    run = shutil.copytree(stopped["clm"], tmp_path / "run")
+    again = [*commands["clm"], "--out", str(run), "--resume", "-s", "train.global_batch_size=12"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Looks, "_log_train", break_in_step_seven)
+        with pytest.raises(BrokenError):
+            llmkit(*again, "--allow", "train.global_batch_size")
+    llmkit(*again)
+    assert read_log(run)[-1]["step"] == 10
+    assert len(read_json(run / "manifest.json")["changes"]) == 1
+
+
 def test_allowed_rate_is_the_one_that_is_used(
     commands: dict[str, list[str]], stopped: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Every test runs offline and on the CPU, with one thread, so that equal means equal."""
 
 import os
+import sys
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -13,6 +14,12 @@ from tiny import make_split
 from llmkit.tokens.store import Split
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _main_does_not_end_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that a signal stopped leaves its process without taking it apart; here that process is ours."""
+    monkeypatch.setattr("llmkit.cli.app._leave", sys.exit)
 
 
 @pytest.fixture

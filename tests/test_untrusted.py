@@ -314,7 +314,7 @@ def test_pickle_is_read_where_its_name_allows_it_and_runs_no_code(tmp_path: Path
     found = load_causal_lm(resolve_model(f"pickle:{old}")).state_dict()
     assert all(torch.equal(found[name], value) for name, value in weights.items())
     canary = tmp_path / "canary"
-    (old / "second.bin").write_bytes(pickle.dumps({"x": Touch(str(canary))}))
+    (old / "second.bin").write_bytes(pickle.dumps({"x": Touch(str(canary))}, protocol=2))
     with pytest.raises(ModelError, match="more than tensors"):
         resolve_model(f"pickle:{old}")
     assert not canary.exists()

@@ -102,7 +102,12 @@ class Interrupted(BaseException):
 
 
 def say(message: str) -> None:
-    """One line to the user on stderr; stdout is for results. An error's three lines stay three."""
+    """One line to the user on stderr; stdout is for results. An error's three lines stay three.
+
+    Of several ranks the first speaks for all; see ranks.py.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
     with suppress(BrokenPipeError):  # a pipe that nobody reads any more must not end a training
         print(redact(clean_lines(message)), file=sys.stderr, flush=True)
 

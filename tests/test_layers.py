@@ -14,6 +14,7 @@ LAYERS = {
     "errors": 0,
     "files": 0.5,
     "lock": 0.5,
+    "ranks": 0.5,
     "untrusted": 0.5,
     "config": 1,
     "text": 2,
@@ -28,7 +29,7 @@ LAYERS = {
     "cli": 9,
     "__main__": 10,
 }
-NO_TORCH = ("config", "text", "cli", "errors", "files", "lock", "untrusted")
+NO_TORCH = ("config", "text", "cli", "errors", "files", "lock", "ranks", "untrusted")
 
 
 def imported_names(path: Path, *, top_level_only: bool = False) -> list[str]:

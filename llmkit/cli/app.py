@@ -25,7 +25,11 @@ from llmkit.cli.predict import predict_command
 from llmkit.cli.prepare import prepare_command
 from llmkit.cli.pretrain import pretrain_clm_command, pretrain_command, pretrain_mlm_command
 from llmkit.cli.report import report_command
-from llmkit.errors import SAME_SIGNAL_SECONDS, EnvironmentFault, Interrupted, LlmkitError, Problem, say
+from llmkit.errors import SAME_SIGNAL_SECONDS, EnvironmentFault, Interrupted, LlmkitError, Problem, UsageError, say
+from llmkit.ranks import Parted, die_with_launcher, expected_ranks, is_first, take_place
+
+SECONDS_FOR_FIRST = 3.0
+ON_RANKS = ("pretrain", "pretrain-clm", "pretrain-mlm", "finetune", "finetune-cls")
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare_command,
@@ -73,6 +77,9 @@ def _options(
         typer.echo(llmkit.__version__)
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
+    elif expected_ranks() > 1 and context.invoked_subcommand not in ON_RANKS:
+        hint = "run it before the job, on one machine; only training is done on several ranks"
+        raise UsageError(f"{context.invoked_subcommand} is one process's work", where="WORLD_SIZE", hint=hint)
 
 
 def main() -> NoReturn:
@@ -83,16 +90,25 @@ def main() -> NoReturn:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    take_place()
+    die_with_launcher()
     logging.basicConfig(handlers=[_Say()])
     logging.captureWarnings(True)
     try:
         code = app(standalone_mode=False)
+    except Parted as parted:
+        _leave(parted.exit_code)
     except BaseException as error:
+        if not is_first():
+            _wait_for_first(error)
         stop = _find_signal(error)
         code = _report(error if stop is None else stop)
         if stop is not None:
             _leave(code)
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if not is_first():  # at its end torch may wait for rank 0, or abort as it does not
+        _leave(code)
+    sys.exit(code)
 
 
 def _report(error: BaseException) -> int:
@@ -109,6 +125,17 @@ def _report(error: BaseException) -> int:
         say(text.getvalue().rstrip("\n"))
         return error.exit_code
     raise error
+
+
+def _wait_for_first(error: BaseException) -> None:
+    """What all ranks find rank 0 says, and the launcher then ends the others; only who is still there speaks, whole."""
+    if isinstance(error, Interrupted):
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    time.sleep(SECONDS_FOR_FIRST)
+    whose = f"rank {os.environ.pop('RANK')}:"  # from here on this process speaks for itself
+    say(whose)
 
 
 def _find_signal(error: BaseException | None) -> Interrupted | None:

@@ -23,6 +23,7 @@ from llmkit.cli.options import (
     column_overrides,
     resume_of,
 )
+from llmkit.cli.several import NnodesOption, NprocOption, RdzvOption, Several
 from llmkit.errors import UsageError
 
 FileOption = Annotated[str | None, typer.Option("--data", help="Texts and labels: .csv .tsv .jsonl .parquet, hf:NAME.")]
@@ -54,6 +55,9 @@ def finetune_command(
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
+    nproc: NprocOption = None,
+    nnodes: NnodesOption = 1,
+    rdzv_endpoint: RdzvOption = None,
 ) -> None:
     """Fine-tune a classifier on texts with labels.
 
@@ -77,7 +81,9 @@ def finetune_command(
         raise UsageError("the recipe has no task", where=f"{recipe or 'recipe'}, task", hint=hint)
     if resume and not folds and seeds == 1:
         folds, seeds = read_series(out)
+    several = Several(nproc, nnodes, rdzv_endpoint)
     if (folds or seeds > 1) and not dry_run:
+        several.refuse("a series of runs is done one after the other, each on one process", "--folds, --seeds")
         from llmkit.cli.class_output import describe_series
         from llmkit.pipelines.repeat import finetune_repeatedly
 
@@ -87,6 +93,8 @@ def finetune_command(
         )  # fmt: skip
         show_json(summary) if json else echo("\n".join(describe_series(summary, out)))
         return
+    if not dry_run:
+        several.launch()
     from llmkit.pipelines.finetune import finetune  # torch loads here, so --help stays instant
 
     result = finetune(

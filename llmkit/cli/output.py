@@ -11,6 +11,7 @@ import typer
 
 from llmkit.cli.class_output import describe_classes, is_of_classifier
 from llmkit.errors import clean_line, clean_lines
+from llmkit.ranks import is_first
 
 SCORES = (
     ("bits_per_byte", "bits per byte", "{:.4f}"),
@@ -48,7 +49,12 @@ def echo(text: str, end: str = "\n") -> None:
 
 
 def write_out(text: str) -> None:
-    """Write to stdout what a program reads. A reader that has enough, such as head, ends the command in peace."""
+    """Write to stdout what a program reads. A reader that has enough, such as head, ends the command in peace.
+
+    Of several ranks the first alone writes.
+    """
+    if not is_first():
+        return
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

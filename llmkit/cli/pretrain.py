@@ -16,6 +16,7 @@ from llmkit.cli.options import (
     StartOption,
     resume_of,
 )
+from llmkit.cli.several import NnodesOption, NprocOption, RdzvOption, Several
 from llmkit.errors import UsageError
 
 
@@ -30,9 +31,13 @@ def pretrain_command(
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
+    nproc: NprocOption = None,
+    nnodes: NnodesOption = 1,
+    rdzv_endpoint: RdzvOption = None,
 ) -> None:
     """Pretrain by the recipe's `objective`."""
-    _pretrain(None, recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json)
+    several = Several(nproc, nnodes, rdzv_endpoint)
+    _pretrain(None, recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
 
 
 def pretrain_clm_command(
@@ -46,9 +51,13 @@ def pretrain_clm_command(
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
+    nproc: NprocOption = None,
+    nnodes: NnodesOption = 1,
+    rdzv_endpoint: RdzvOption = None,
 ) -> None:
     """Pretrain a causal language model."""
-    _pretrain("clm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json)
+    several = Several(nproc, nnodes, rdzv_endpoint)
+    _pretrain("clm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
 
 
 def pretrain_mlm_command(
@@ -62,17 +71,21 @@ def pretrain_mlm_command(
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
+    nproc: NprocOption = None,
+    nnodes: NnodesOption = 1,
+    rdzv_endpoint: RdzvOption = None,
 ) -> None:
     """Pretrain a BERT: masked tokens and next sentences.
 
     The data must be prepared with `-s prepare.tokenizer.kind=wordpiece` or with a BERT's own tokenizer.
     """
-    _pretrain("mlm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json)
+    several = Several(nproc, nnodes, rdzv_endpoint)
+    _pretrain("mlm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
 
 
 def _pretrain(
     objective: str | None, recipe: Path | None, data: Path, out: Path, model: str | None, set_: list[str] | None,
-    resume: Resume | None, allow: list[str] | None, overwrite: bool, dry_run: bool, json: bool,
+    resume: Resume | None, allow: list[str] | None, overwrite: bool, dry_run: bool, json: bool, several: Several,
 ) -> None:  # fmt: skip
     from llmkit.cli.output import echo, show_json, show_metrics
     from llmkit.config.loading import load_recipe
@@ -86,6 +99,8 @@ def _pretrain(
     if config.task is not None:
         hint = f"use llmkit finetune, or llmkit finetune-{config.task}"
         raise UsageError("this recipe is for fine-tuning", where=f"{recipe or 'recipe'}, task", hint=hint)
+    if not dry_run:
+        several.launch()
     from llmkit.pipelines.pretrain import pretrain  # torch loads here, so --help stays instant
 
     result = pretrain(

@@ -43,6 +43,11 @@ class Train(Section):
     stop_on_spike: bool = Field(default=False, description="Stop, instead of a warning, where the loss jumps.")
     sample_prompt: str | None = Field(default="", description="Text to go on from at each evaluation; null: none.")
     num_workers: int = Field(default=0, ge=0, description="Processes that read data; any number gives one order.")
+    ddp_timeout: int = Field(
+        default=1800,
+        ge=1,
+        description="Seconds that ranks wait for each other before the job ends; several ranks only.",
+    )
     tensorboard: bool = Field(default=False, description="Also write TensorBoard events (extra: tensorboard).")
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from llmkit.models.loading import embedding_rows
 from llmkit.objectives.causal_lm import IGNORE
+from llmkit.ranks import add_up, share_out
 from llmkit.tokens.store import TokenStream
 
 LOGITS_AT_ONCE = 128_000_000
@@ -44,10 +45,13 @@ def evaluate_causal_lm(
     vocab_size = embedding_rows(model)
     rows = max(1, min(batch_size, LOGITS_AT_ONCE // (vocab_size * block_size)))
     nats, correct, n_tokens = 0.0, 0, 0
-    for windows in _group(_cut(len(stream), block_size, stride or block_size, max_windows), rows):
+    groups = _group(_cut(len(stream), block_size, stride or block_size, max_windows), rows)
+    for windows, counts in share_out(groups):
         inputs, labels = _read(stream, windows, first_token)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = model(input_ids=inputs.to(device), use_cache=False).logits.flatten(0, 1)
+        if not counts:
+            continue
         labels = labels.flatten().to(device)
         scored = labels != IGNORE
         logits, labels = logits[scored].float(), labels[scored]
@@ -55,7 +59,7 @@ def evaluate_causal_lm(
         nats += losses.sum(dtype=torch.float64).item()
         correct += int((logits.argmax(-1) == labels).sum())
         n_tokens += len(labels)
-    return {"nats": nats, "n_correct": correct, "n_tokens": n_tokens}
+    return add_up({"nats": nats, "n_correct": correct, "n_tokens": n_tokens})
 
 
 def to_metrics(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from llmkit.objectives.classification import collate_inputs, score_batch
+from llmkit.ranks import add_up, share_out
 from llmkit.text.labelled import Kind
 from llmkit.tokens.labelled import Inputs
 
@@ -20,12 +21,13 @@ def score_rows(
     """(rows, labels) of logits, or of the model's numbers for regression. The model must be in evaluation mode."""
     device: torch.device = model.device
     scores = np.zeros((len(inputs), model.config.num_labels or 1), np.float32)
-    for rows in _group(inputs.lengths, tokens_at_once):
+    for rows, counts in share_out(_group(inputs.lengths, tokens_at_once)):
         batch = collate_inputs([inputs.read(int(row)) for row in rows], model.config.pad_token_id or 0, token_types)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             found = score_batch(model, {name: tensor.to(device) for name, tensor in batch.items()})
-        scores[rows] = found.float().cpu().numpy()
-    return scores
+        if counts:
+            scores[rows] = found.float().cpu().numpy()
+    return add_up({"scores": scores})["scores"]  # a row is zero where another rank scored it
 
 
 def to_outputs(scores: NDArray[np.float32], kind: Kind, extra: dict[str, Any]) -> NDArray[np.float64]:

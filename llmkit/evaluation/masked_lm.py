@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from llmkit.errors import DataError
 from llmkit.models.loading import embedding_rows
 from llmkit.objectives.masked_lm import MaskedLM, predict
+from llmkit.ranks import add_up, share_out
 from llmkit.tokens.pairs import NO_PAIR, Pairs
 
 KINDS = {"nsp": ("next", "not_next"), "sop": ("in_order", "swapped")}
@@ -45,14 +46,17 @@ def evaluate_masked_lm(
     sums = {"mlm_nats": 0.0, "pair_nats": 0.0, "n_masked": 0, "n_correct": 0, "n_top5": 0, "n_tokens": 0}
     labels = torch.zeros(embedding_rows(model), dtype=torch.int64)
     confusion = torch.zeros(2, 2, dtype=torch.int64)
-    for begin in range(0, n_scored, batch_size):
+    for begin, counts in share_out(range(0, n_scored, batch_size)):
         places = range(begin, min(begin + batch_size, n_scored))
         batch = objective.collate([pairs.read(place * n_examples // n_scored) for place in places])
-        sums["n_tokens"] += objective.count_tokens(batch)
-        labels += torch.bincount(batch["masked_ids"], minlength=len(labels))
+        masked_ids, n_tokens = batch["masked_ids"], objective.count_tokens(batch)
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             token_logits, pair_logits = predict(model, batch)
+        if not counts:
+            continue
+        sums["n_tokens"] += n_tokens
+        labels += torch.bincount(masked_ids, minlength=len(labels))
         _add_tokens(sums, token_logits.float(), batch["masked_ids"])
         if objective.relation is not None and pair_logits is not None:
             known = batch["relations"] != NO_PAIR
@@ -60,6 +64,7 @@ def evaluate_masked_lm(
             sums["pair_nats"] += F.cross_entropy(logits, relations, reduction="none").sum(dtype=torch.float64).item()
             cells = (2 * relations + logits.argmax(-1)).cpu()
             confusion += torch.bincount(cells, minlength=4).view(2, 2)
+    sums, labels, confusion = add_up(sums), *add_up({"labels": labels, "confusion": confusion}).values()
     if not sums["n_masked"]:
         where, hint = str(pairs.sentences.split.folder), "is this the tokenizer for this text? prepare it with another"
         raise DataError("no token of the text could be masked: all are unknown or special", where=where, hint=hint)

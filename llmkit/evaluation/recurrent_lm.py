@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from llmkit import ranks
 from llmkit.models.loading import embedding_rows
 from llmkit.models.output_layer import LOGITS_AT_ONCE, read_logits
 from llmkit.tokens.store import TokenStream
@@ -30,14 +31,18 @@ def evaluate_recurrent_lm(
 ) -> dict[str, Any]:
     """Summed nats and hits over `stream`: {"nats", "n_correct", "n_tokens"}, as `evaluate_causal_lm`.
 
-    `max_tokens` scores only so many, the beginnings of all streams.
+    `max_tokens` scores only so many, the beginnings of all streams. Several ranks share the streams, and one without
+    any scores the first in vain.
     """
     device: torch.device = model.device
     n_streams = min(n_streams, len(stream))
-    begins = [row * len(stream) // n_streams for row in range(n_streams + 1)]
-    lengths = [end - begin for begin, end in pairwise(begins)]
+    bounds = [row * len(stream) // n_streams for row in range(n_streams + 1)]
+    lengths = [end - begin for begin, end in pairwise(bounds)]
     if max_tokens is not None:
         lengths = [min(length, max(1, max_tokens // n_streams)) for length in lengths]
+    own = range(ranks.rank(), n_streams, ranks.world_size())
+    begins, lengths = [bounds[row] for row in own or [0]], [lengths[row] for row in own or [0]]
+    n_streams = len(begins)
     step = max(1, LOGITS_AT_ONCE // (embedding_rows(model) * n_streams))
     state, nats, correct = None, 0.0, 0
     for place in range(0, max(lengths), step):
@@ -50,7 +55,8 @@ def evaluate_recurrent_lm(
         targets = labels[real].to(device)
         nats += F.cross_entropy(logits, targets, reduction="none").sum(dtype=torch.float64).item()
         correct += int((logits.argmax(-1) == targets).sum())
-    return {"nats": nats, "n_correct": correct, "n_tokens": sum(lengths)}
+    sums = {"nats": nats, "n_correct": correct, "n_tokens": sum(lengths)}
+    return ranks.add_up(sums if own else dict.fromkeys(sums, 0))
 
 
 def _read(

@@ -50,7 +50,7 @@ def finetune(
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
         Interrupted: a signal came; the run was saved and can be resumed.
     """
-    with open_for_training(out, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow) as start:
+    with open_for_training(recipe, out, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow) as start:
         if start.metrics is not None:
             return start.metrics
         return _finetune(

@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 
 from transformers import PreTrainedModel
 
+from llmkit import ranks
 from llmkit.config.model import READ_BY, Model
 from llmkit.config.recipe import FAMILIES, Recipe
 from llmkit.errors import ModelError, UsageError, say
@@ -41,7 +42,7 @@ def pretrain(
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
         Interrupted: a signal came; the run was saved and can be resumed.
     """
-    with open_for_training(out, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow) as start:
+    with open_for_training(recipe, out, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow) as start:
         if start.metrics is not None:
             return start.metrics
         return _pretrain(recipe, data, out, model, start.resume, start.overwrite, dry_run, allow)
@@ -54,7 +55,7 @@ def _pretrain(
     prepared = load_prepared(data)
     check_training(recipe, has_validation=prepared.has_split("validation"))
     if not dry_run:
-        prepared.verify("tokenizer", "train", "validation")
+        ranks.from_first(lambda: prepared.verify("tokenizer", "train", "validation"))
     checkpoint = find_resume_point(RunFolder(out)) if resume else None
     if (start := str(checkpoint) if checkpoint else model) is not None:
         recipe = _with_family_of(recipe, start)

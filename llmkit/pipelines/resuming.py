@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from llmkit import ranks
 from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import UsageError, did_you_mean, say
@@ -57,7 +58,8 @@ def plan_again(
         return plan
     step = saved["step"]
     plan = _map(plan, changed, recipe, task, network, step)
-    _record(run, recipe, plan, [_describe(name, old, value) for name, value in changed.items()], step)
+    if ranks.is_first():
+        _record(run, recipe, plan, [_describe(name, old, value) for name, value in changed.items()], step)
     return plan
 
 
@@ -99,7 +101,7 @@ def _map(plan: Plan, changed: Collection[str], recipe: Recipe, task: Task, netwo
     until = before.first_sample + plan.n_steps * before.global_batch_size
     precision = plan.precision
     if "train.precision" in changed:
-        precision, why = choose_precision(recipe.train.precision, pick_device())
+        precision, why = ranks.from_first(lambda: choose_precision(recipe.train.precision, pick_device()))
         say(f"{precision}: {why}")
     cut = plan_cut(recipe, task, network, precision, pick_device())
     size = cut.global_batch_size

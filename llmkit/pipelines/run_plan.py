@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from llmkit import ranks
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import say
@@ -31,6 +32,7 @@ TOKENS_A_WEIGHT = 20
 MOST_EPOCHS = 10
 FREE_TO_CHANGE = (
     "num_workers", "log_steps", "save_steps", "tensorboard", "sample_prompt", "skip_nonfinite", "stop_on_spike",
+    "ddp_timeout",
 )  # fmt: skip
 """Fields that a resumed run may have otherwise: they change what is shown or kept, never a weight."""
 
@@ -38,7 +40,7 @@ FREE_TO_CHANGE = (
 def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch.device) -> Plan:
     """Decide everything that must not change later: precision, cut of the batch, number of steps."""
     train, samples = recipe.train, task.samples
-    precision, why = choose_precision(train.precision, device)
+    precision, why = ranks.from_first(lambda: choose_precision(train.precision, device))
     say(f"{precision} on {device.type}: {why}")
     choose_attention(network, precision, device)  # before any step is timed
     choose_dropout(network, device)
@@ -50,6 +52,7 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
         seconds = measure_step_seconds(
             network, task.objective, samples, recipe.optim, batches, precision, device, budget
         )
+        seconds = max(ranks.gather(seconds))
         # An evaluation is a forward pass: a third of a training step for as many sequences.
         n_held_out = min(task.data.n_held_out, train.max_eval_blocks)
         evaluation = n_held_out / batches.global_batch_size * seconds / 3
@@ -80,12 +83,14 @@ def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: st
         n_logits, network.config.num_hidden_layers, network.config.hidden_size, task.output_share
     )
     batches = plan_batches(
-        recipe.train, bytes_a_token, _memory_budget(device), world_size=1, by_tokens=recipe.task is not None
-    )
-    return fit_in_memory(
+        recipe.train, bytes_a_token, min(ranks.gather(_memory_budget(device))), ranks.world_size(),
+        by_tokens=recipe.task is not None,
+    )  # fmt: skip
+    fitting = fit_in_memory(
         network, task.objective, task.samples, recipe.optim, batches, precision, device,
         may_cut=recipe.train.micro_batch_size == "auto",
     )  # fmt: skip
+    return min(ranks.gather(fitting), key=lambda cut: cut.tokens_at_once or cut.micro_batch_size)
 
 
 def gather_facts(recipe: Recipe, task: Task, precision: str) -> dict[str, Any]:
@@ -101,7 +106,7 @@ def gather_facts(recipe: Recipe, task: Task, precision: str) -> dict[str, Any]:
         for field, value in section.items()
         if field not in FREE_TO_CHANGE
     }
-    return {"precision": precision, **task.data.fingerprint, **fields}
+    return {"precision": precision, "world_size": ranks.world_size(), **task.data.fingerprint, **fields}
 
 
 def _memory_budget(device: torch.device) -> int:

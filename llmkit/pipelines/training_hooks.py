@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from llmkit import ranks
 from llmkit.config.recipe import Recipe
 from llmkit.pipelines.progress import TrainingLine
 from llmkit.pipelines.task import Task
@@ -18,7 +19,13 @@ def make_hooks(
     recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan,
     run: RunFolder, line: TrainingLine, device: torch.device,
 ) -> Hooks:  # fmt: skip
-    """Log, evaluation and sample, bound to this run."""
+    """Log, evaluation and sample, bound to this run. All ranks evaluate, the first alone logs and writes samples."""
+
+    def evaluate(model: nn.Module) -> dict[str, Any]:
+        return {"split": "validation"} | task.evaluate(cast(PreTrainedModel, model), plan)
+
+    if not ranks.is_first():
+        return Hooks(evaluate if task.data.n_held_out else None, lambda model: None, lambda record: None, task.cost)
     work = flops_a_token(network, task.data.sequence_length, task.output_share)
     peak = peak_flops(plan.precision, device)
     epochs_a_step = plan.batches.global_batch_size / task.samples.samples_per_epoch
@@ -26,7 +33,10 @@ def make_hooks(
 
     def log(record: dict[str, Any]) -> None:
         if record["kind"] == "train":
-            record |= {"mfu": record["tokens_per_second"] * work / peak, "epoch": record["step"] * epochs_a_step}
+            speed = record["tokens_per_second"] / plan.batches.world_size
+            record |= {"mfu": speed * work / peak, "epoch": record["step"] * epochs_a_step}
+            if plan.batches.world_size > 1:
+                record["tokens_per_second_per_device"] = speed
         run.append_log(record)
         line.show(record)
         if writer is not None:
@@ -35,18 +45,10 @@ def make_hooks(
                     writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
             writer.flush()
 
-    def evaluate(model: nn.Module) -> dict[str, Any]:
-        return {"split": "validation"} | task.evaluate(_unwrap(model), plan)
-
     def sample(model: nn.Module) -> dict[str, Any] | None:
-        return task.sample(_unwrap(model))
+        return task.sample(cast(PreTrainedModel, model))
 
     return Hooks(evaluate if task.data.n_held_out else None, sample, log, task.cost)
-
-
-def _unwrap(model: nn.Module) -> PreTrainedModel:
-    """The model itself, whatever wraps it for several ranks."""
-    return cast(PreTrainedModel, getattr(model, "module", model))
 
 
 def _open_tensorboard(run: RunFolder) -> Any:

@@ -4,18 +4,18 @@ Start with a new run, or go on from a checkpoint. What differs between objective
 """
 
 import importlib.util
-import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from transformers import PreTrainedModel
 
+from llmkit import ranks
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
-from llmkit.errors import EnvironmentFault, Interrupted, ModelError, UsageError, say
+from llmkit.errors import EnvironmentFault, Interrupted, ModelError, TrainingFailed, UsageError, say
 from llmkit.evaluation.report import write_report
 from llmkit.files import check_writable, new_folder, read_json, write_text
 from llmkit.lock import hold_folder
@@ -31,7 +31,7 @@ from llmkit.pipelines.training_hooks import make_hooks
 from llmkit.runs.checkpoints import find_checkpoint, set_aside, verify_checkpoint
 from llmkit.runs.disk import explain_full_disk, measure_folder, require_space
 from llmkit.runs.folder import RunFolder, check_run, create_run, is_finished, settle_resume
-from llmkit.training.contract import Plan
+from llmkit.training.contract import Plan, Progress
 from llmkit.training.memory import keep_freed_memory
 from llmkit.training.optimizer import count_weights, forecast_bytes
 from llmkit.training.trainer import LlmkitTrainer
@@ -46,9 +46,6 @@ def check_training(recipe: Recipe, *, has_validation: bool) -> None:
     Raises:
         UsageError, EnvironmentFault: what the recipe asks for cannot be had here.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        hint = "start llmkit without torchrun or accelerate launch"
-        raise UsageError("training in several processes is not supported yet", where="WORLD_SIZE", hint=hint)
     if recipe.train.early_stopping and not has_validation:
         hint = "hold out a part: prepare.split.validation or cls.validation above 0"
         raise UsageError("early stopping needs a validation split", where="train.early_stopping", hint=hint)
@@ -71,22 +68,30 @@ class Start:
 
 @contextmanager
 def open_for_training(
-    out: Path, *, resume: bool | Literal["auto"], overwrite: bool, dry_run: bool, allow: Collection[str]
-) -> Iterator[Start]:
-    """Check the run folder and keep other processes out of it.
+    recipe: Recipe, out: Path, *, resume: bool | Literal["auto"], overwrite: bool, dry_run: bool,
+    allow: Collection[str],
+) -> Iterator[Start]:  # fmt: skip
+    """Meet the other ranks, check the run folder and keep other processes out of it.
 
     Raises:
-        UsageError, EnvironmentFault: as `check_run`; another process writes it.
+        UsageError, EnvironmentFault: as `check_run`; another process writes it; the ranks did not meet.
     """
-    check_writable(out)
-    with nullcontext() if dry_run else hold_folder(out):
-        if resume == "auto" and is_finished(out) and not allow:
-            say(f"{out} has ended already: nothing to do")
-            yield Start(False, False, dict(read_json(RunFolder(out).metrics)))
-            return
-        go_on, replace = settle_resume(out, resume, overwrite)
-        check_run(out, resume=go_on, overwrite=replace)
-        yield Start(go_on, replace)
+    if not dry_run:
+        ranks.join(pick_device().type, recipe.train.ddp_timeout)
+    with ExitStack() as held:
+
+        def decide() -> Start:
+            check_writable(out)
+            if not dry_run:
+                held.enter_context(hold_folder(out))
+            if resume == "auto" and is_finished(out) and not allow:
+                say(f"{out} has ended already: nothing to do")
+                return Start(False, False, dict(read_json(RunFolder(out).metrics)))
+            go_on, replace = settle_resume(out, resume, overwrite)
+            check_run(out, resume=go_on, overwrite=replace)
+            return Start(go_on, replace)
+
+        yield ranks.from_first(decide)
 
 
 def train_run(
@@ -117,21 +122,17 @@ def train_run(
         return {"recipe": dump_recipe(recipe), **facts}
     if pick_device().type == "cpu":
         keep_freed_memory()
+    run = RunFolder(out)
     if checkpoint is not None:
-        run = RunFolder(out)
         plan = plan_again(run, checkpoint, recipe, task, network, allow)
-        (run.path / "report.html").unlink(missing_ok=True)  # it says that a run has come to its end
-        run.truncate_log(int(checkpoint.name.removeprefix("step-")))
+        ranks.from_first(lambda: _take_back(run, checkpoint))
     else:
         plan = plan_run(recipe, task, network, pick_device())
-        n_saves = -(-plan.n_steps // plan.save_steps)
-        needed = min(CHECKPOINTS_AT_ONCE, n_saves) * forecast_bytes(network, recipe.optim)
-        require_space(
-            out if out.is_dir() else out.parent, needed - (measure_folder(out) if overwrite else 0), "this run"
-        )
-        run = create_run(out, resume=False, overwrite=overwrite)
-        write_start(run, recipe, task, network, plan)
+        ranks.from_first(lambda: _begin(out, recipe, task, network, plan, overwrite=overwrite))
     trained = _train(recipe, task, network, run, plan, checkpoint)
+    ranks.leave()
+    if not ranks.is_first():  # what is left to do is one process's work
+        return {}
     with explain_full_disk(run.path, "the model", 4 * count_weights(network.parameters())):
         exported = _export(run, trained, task, network)
         for split, metrics in task.score(exported, recipe.evaluate).items():
@@ -140,13 +141,31 @@ def train_run(
     return dict(read_json(run.metrics))
 
 
+def _begin(out: Path, recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan, *, overwrite: bool) -> None:
+    """The run's folder and what it says of itself."""
+    n_saves = -(-plan.n_steps // plan.save_steps)
+    needed = min(CHECKPOINTS_AT_ONCE, n_saves) * forecast_bytes(network, recipe.optim)
+    require_space(out if out.is_dir() else out.parent, needed - (measure_folder(out) if overwrite else 0), "this run")
+    write_start(create_run(out, resume=False, overwrite=overwrite), recipe, task, network, plan)
+
+
+def _take_back(run: RunFolder, checkpoint: Path) -> None:
+    """Remove what the run's folder says of a time after the checkpoint."""
+    (run.path / "report.html").unlink(missing_ok=True)  # it says that a run has come to its end
+    run.truncate_log(int(checkpoint.name.removeprefix("step-")))
+
+
 def find_resume_point(run: RunFolder) -> Path:
     """The newest sound checkpoint; damaged newer ones are said and set aside."""
-    checkpoint, _, passed_over = find_checkpoint(run.checkpoints)
-    for name, fault in passed_over.items():
-        say(f"{name} is damaged: {fault}; using {checkpoint.name}")
-        set_aside(run.checkpoints / name)
-    return checkpoint
+
+    def find() -> Path:
+        checkpoint, _, passed_over = find_checkpoint(run.checkpoints)
+        for name, fault in passed_over.items():
+            say(f"{name} is damaged: {fault}; using {checkpoint.name}")
+            set_aside(run.checkpoints / name)
+        return checkpoint
+
+    return ranks.from_first(find)
 
 
 def _train(
@@ -162,7 +181,7 @@ def _train(
     )
     try:
         with explain_full_disk(run.path, "the next checkpoint", forecast_bytes(network, recipe.optim)):
-            progress = trainer.fit(checkpoint)
+            progress = _fit(trainer, checkpoint)
     finally:
         line.close()
     step = trainer.state.global_step
@@ -172,6 +191,8 @@ def _train(
         say(f"{early}the weights of step {best} are kept: the best on held-out data")
     if trainer.stop_signal is not None:
         raise Interrupted(trainer.stop_signal, f"saved at step {step} of {plan.n_steps}; go on with: --resume")
+    if not ranks.is_first():
+        return trainer
     run.add_metrics(
         "training",
         {
@@ -184,6 +205,18 @@ def _train(
         },
     )
     return trainer
+
+
+def _fit(trainer: LlmkitTrainer, checkpoint: Path | None) -> Progress:
+    """Raises TrainingFailed where another rank died; the launcher knows which."""
+    try:
+        return trainer.fit(checkpoint)
+    except RuntimeError as error:
+        if not ranks.is_loss_of_others(error):
+            raise
+        hint = "its own message is above; what was saved is whole: go on with --resume"
+        what = f"another rank is gone: {str(error).splitlines()[0]}"
+        raise TrainingFailed(what, where=f"rank {ranks.rank()}", hint=hint) from error
 
 
 def _export(run: RunFolder, trainer: LlmkitTrainer, task: Task, network: PreTrainedModel) -> PreTrainedModel:

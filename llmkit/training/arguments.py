@@ -26,7 +26,8 @@ def build_arguments(run: RunFolder, train: Train, optim: Optim, plan: Plan) -> T
         ignore_data_skip=True,
         remove_unused_columns=False,
         logging_nan_inf_filter=False,
-        ddp_find_unused_parameters=False,
+        ddp_timeout=train.ddp_timeout,
+        log_level_replica="error",  # else other ranks would warn of what the first keeps to itself
         use_cache=True,  # Trainer writes it into the model's config, and a saved model should generate fast
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs in one process would be the old DataParallel

@@ -32,11 +32,15 @@ class BatchPlan:
     first_sample: int = 0
     """Step s begins with sample `first_sample + s * global_batch_size`. Not 0 once a run went on with another batch."""
 
+    @property
+    def n_a_rank(self) -> int:
+        """Sequences of one optimizer step on one rank."""
+        return self.global_batch_size // self.world_size
+
     def numbers(self, step: int, rank: int) -> list[int]:
         """The samples of one optimizer step on one rank."""
-        share = self.global_batch_size // self.world_size
-        first = self.first_sample + step * self.global_batch_size + rank * share
-        return list(range(first, first + share))
+        first = self.first_sample + step * self.global_batch_size + rank * self.n_a_rank
+        return list(range(first, first + self.n_a_rank))
 
     def describe(self, first_step: int, last_step: int) -> str:
         """The samples of some steps, all ranks together, in words."""

@@ -28,7 +28,8 @@ def refuse_step(
     Raises:
         TrainingFailed: always.
     """
-    dump = folder / f"refused-step-{step + 1}.json"
+    whose = f"-rank-{rank}" if plan.world_size > 1 else ""  # the row that is at fault may be any rank's
+    dump = folder / f"refused-step-{step + 1}{whose}.json"
     facts = {
         "step": step + 1,
         "learning_rate": rate,

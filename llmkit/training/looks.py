@@ -11,6 +11,7 @@ from llmkit.errors import TrainingFailed, say
 from llmkit.training.contract import Hooks, Plan, Progress
 from llmkit.training.guards import expect_loss
 from llmkit.training.loss_window import LossWindow
+from llmkit.training.memory import measure_memory
 from llmkit.training.signals import StopRequest
 
 
@@ -88,6 +89,7 @@ class Looks:
                 "grad_norm": grad_norm,
                 "seconds": time.perf_counter() - self.started,
                 "n_tokens": self.progress.n_tokens,
+                **measure_memory(),
             }
         )
 

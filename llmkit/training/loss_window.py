@@ -5,6 +5,8 @@ import time
 import torch
 from torch import Tensor
 
+from llmkit import ranks
+
 
 class LossWindow:
     """Sums and counts since the last log line, kept on the device so that nothing waits for them."""
@@ -56,7 +58,7 @@ class LossWindow:
         """Mean losses with their sum as `loss`, tokens a second, and the share of time that waited for data, since the
         last call."""
         seconds = time.perf_counter() - self.started
-        if torch.distributed.is_initialized():
+        if ranks.world_size() > 1:
             for value in self.sums.values():
                 torch.distributed.all_reduce(value)
         # The seventh digit of an fp32 loss is noise, and would differ with the cut of a batch.

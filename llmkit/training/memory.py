@@ -1,7 +1,14 @@
-"""Keep memory that was freed, so that the next step need not ask the kernel for it again."""
+"""How much memory training has used, and how it keeps what was freed for the next step."""
 
 import ctypes
 import sys
+
+import torch
+
+from llmkit import ranks
+
+if sys.platform != "win32":
+    import resource
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -16,3 +23,19 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and mallopt(_M_MMAP_THRESHOLD, 1 << 30):
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def measure_memory() -> dict[str, int]:
+    """The highest use so far in bytes, for the log: `peak_memory`, of the device that used most, and with several
+    ranks `peak_memory_total`. On a CPU it is the process's resident memory. Every rank calls it."""
+    peaks = ranks.gather(_peak())
+    return {"peak_memory": max(peaks), **({"peak_memory_total": sum(peaks)} if len(peaks) > 1 else {})}
+
+
+def _peak() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -44,9 +44,19 @@ class StopRequest:
         if self._abandon:
             raise Abandoned
 
+    def as_votes(self) -> list[int]:
+        """Whether SIGINT came, and whether SIGTERM did, to be added up over ranks; `agree` reads the sums."""
+        return [int(self.number == number) for number in (signal.SIGINT, signal.SIGTERM)]
+
     def is_same(self) -> bool:
         """Whether a signal that comes now is the first one once more: some tools send it to process and group."""
         return time.monotonic() - self._came < SAME_SIGNAL_SECONDS
+
+
+def agree(votes: list[int]) -> int | None:
+    """The signal that came to any rank. A signal reaches ranks at different times, but they must stop at one step."""
+    n_interrupts, n_terminations = votes
+    return signal.SIGTERM if n_terminations else signal.SIGINT if n_interrupts else None
 
 
 def leave_signals_to_the_parent(worker_id: int) -> None:

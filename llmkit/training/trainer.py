@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PrinterCallback, Trainer
 
+from llmkit import ranks
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
 from llmkit.errors import ModelError, say
@@ -39,13 +40,13 @@ from llmkit.runs.machine import describe_versions
 from llmkit.training.arguments import build_arguments
 from llmkit.training.batches import StepSampler
 from llmkit.training.contract import Batch, Hooks, Objective, Plan, Progress, Samples, StepCounts, collate_step
+from llmkit.training.engines import spread, sum_losses
 from llmkit.training.guards import refuse_step
 from llmkit.training.looks import Looks
 from llmkit.training.optimizer import build_optimizer, learning_rate_factor
-from llmkit.training.signals import Abandoned, StopRequest, catch_signals, leave_signals_to_the_parent
+from llmkit.training.saving import STATE, gather_states, load_random
+from llmkit.training.signals import Abandoned, StopRequest, agree, catch_signals, leave_signals_to_the_parent
 from llmkit.training.speed import autocast
-
-STATE = "objective.safetensors"
 
 
 class LlmkitTrainer(Trainer):
@@ -73,10 +74,13 @@ class LlmkitTrainer(Trainer):
         self._state_before_step: dict[str, Tensor] = {}
         self._batches: list[Batch] = []
         self._stop = StopRequest()
+        self._agreed: int | None = None
         self.stop_signal: int | None = None
         super().__init__(model, build_arguments(run, train, optim, plan), train_dataset=cast(Any, samples))
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
+        if ranks.rank():  # transformers seeds all alike, and then each would drop the same units
+            torch.manual_seed(train.seed + (ranks.rank() << 32))
 
     @property
     def progress(self) -> Progress:
@@ -92,7 +96,9 @@ class LlmkitTrainer(Trainer):
         if checkpoint is not None:
             self.looks.progress = Progress(**read_json(checkpoint / "progress.json"))
             self.first_step = self.looks.first_step = read_json(checkpoint / "trainer_state.json")["global_step"]
-            self._window.restore(self.progress.window_sums, self.progress.window_counts)
+            own = self.progress.window_sums  # which are added up over ranks
+            sums = own if ranks.rank() == 0 else dict.fromkeys(own, 0.0)
+            self._window.restore(sums, self.progress.window_counts)
             if (checkpoint / STATE).is_file():
                 self.objective.state.update(load_file(checkpoint / STATE))
         self.looks.started = time.perf_counter() - self.progress.seconds
@@ -138,11 +144,12 @@ class LlmkitTrainer(Trainer):
         counted = [self.objective.count(batch) for batch in batches]
         counts = {name: sum(count[name] for count in counted) for name in counted[0]}
         n_tokens = sum(self.objective.count_tokens(batch) for batch in batches)
-        if self.args.world_size > 1:
-            total = torch.tensor([n_tokens, *counts.values()], device=device)
+        if ranks.world_size() > 1:
+            total = torch.tensor([*self._stop.as_votes(), n_tokens, *counts.values()], device=device)
             torch.distributed.all_reduce(total)
-            n_tokens, *summed = total.tolist()
-            counts = dict(zip(counts, summed, strict=True))
+            *votes, n_tokens = total[:3].tolist()
+            counts = dict(zip(counts, total[3:].tolist(), strict=True))
+            self._agreed = agree(votes)
         return [batches], StepCounts(counts, n_tokens, waited)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
@@ -175,7 +182,7 @@ class LlmkitTrainer(Trainer):
     def _add_gradient(self, model: nn.Module, inputs: Batch, counts: dict[str, int]) -> Tensor:
         batch = {name: tensor.to(self.args.device, non_blocking=True) for name, tensor in inputs.items()}
         with autocast(self.plan.precision, self.args.device):
-            sums = self.objective.sum_losses(model, batch)
+            sums = sum_losses(model, self.objective, batch)
         parts = [sums[name] / max(1, count) for name, count in counts.items()]
         # DDP averages gradients over ranks; the counts are already those of all ranks together.
         loss: Tensor = torch.stack(parts).sum() * self.args.world_size
@@ -208,6 +215,9 @@ class LlmkitTrainer(Trainer):
     def floating_point_ops(self, inputs: Batch) -> int:
         """Never counted per batch: MFU comes from the model's shape."""
         return 0
+
+    def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: Any = None) -> nn.Module:
+        return spread(cast(PreTrainedModel, model), self.objective, self.args.device) if training else model
 
     # ---- optimizer ----
 
@@ -247,13 +257,15 @@ class LlmkitTrainer(Trainer):
         self.progress.n_tokens += self._window.n_last_step
         last = step >= self.plan.n_steps
         better = False
+        alone = ranks.world_size() == 1  # else nobody leaves before all know of it
         try:
-            better = self.looks.look(model, step, self._stop, grad_norm, learning_rate)
+            stop = self._stop if alone else StopRequest()
+            better = self.looks.look(cast(nn.Module, self.model), step, stop, grad_norm, learning_rate)
         except Abandoned:
             self.progress.left_undone = {"grad_norm": grad_norm, "learning_rate": learning_rate}
-        if better or last or self._stop.number or step % self.plan.save_steps == 0:
+        if better or last or self._asked_to_stop() or step % self.plan.save_steps == 0:
             self._save_checkpoint(model)
-            self.stop_signal = self._stop.number  # which may have come while it was saved: that will do
+            self.stop_signal = self._asked_to_stop()  # which may have come while it was saved: that will do
         if self.stop_signal or self.looks.out_of_patience():
             self.control.should_training_stop = True
 
@@ -261,22 +273,31 @@ class LlmkitTrainer(Trainer):
         """Weights, optimizer, schedule, random numbers and progress, whole or absent."""
         step = self.state.global_step
         paused = time.perf_counter()
+        states = gather_states(self._window, self.objective, self.plan.batches.n_a_rank)
         self.progress.seconds = paused - self.looks.started
-        self.progress.window_sums = {name: value.item() for name, value in self._window.sums.items()}
+        self.progress.window_sums = states.window_sums
         self.progress.window_counts = dict(self._window.counts)
         # transformers counts epochs anew after a resume.
         self.state.epoch = self.plan.batches.numbers(step, 0)[0] / self.samples.samples_per_epoch
-        with write_checkpoint(self.run.checkpoints, step, self._facts()) as folder:
-            self.accelerator.unwrap_model(model).save_pretrained(folder)
-            self._save_optimizer_and_scheduler(str(folder))
-            self._save_rng_state(str(folder))
-            self.state.save_to_json(str(folder / "trainer_state.json"))
-            if self.objective.state:
-                save_file({name: tensor.contiguous() for name, tensor in self.objective.state.items()}, folder / STATE)
-            write_json(folder / "progress.json", {name: getattr(self.progress, name) for name in Progress.__slots__})
-        best = self.progress.best_step
-        prune_checkpoints(self.run.checkpoints, {best} if best is not None else set())
+        if ranks.rank() == 0:
+            with write_checkpoint(self.run.checkpoints, step, self._facts()) as folder:
+                cast(PreTrainedModel, self.model).save_pretrained(folder)
+                self._save_optimizer_and_scheduler(str(folder))
+                self.state.save_to_json(str(folder / "trainer_state.json"))
+                progress = {name: getattr(self.progress, name) for name in Progress.__slots__}
+                write_json(folder / "progress.json", progress)
+                states.write(folder)
+            best = self.progress.best_step
+            prune_checkpoints(self.run.checkpoints, {best} if best is not None else set())
         self._window.pause(time.perf_counter() - paused)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_random(Path(checkpoint), self.args.seed + (ranks.rank() << 32) + self.first_step)
+
+    def _asked_to_stop(self) -> int | None:
+        """The signal that came; with several ranks, one that all of them know of."""
+        return self._stop.number if ranks.world_size() == 1 else self._agreed
 
     def _facts(self) -> dict[str, Any]:
         """All that resuming depends on, for the checkpoint's manifest."""

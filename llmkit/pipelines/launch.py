@@ -1,0 +1,100 @@
+"""Start a command on several processes: torch.distributed's own launcher around `python -m llmkit`, and how it ended.
+
+The launcher watches its processes: where one dies it ends the others, here and on the other machines.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from llmkit.errors import EnvironmentFault, TrainingFailed, UsageError, say
+from llmkit.ranks import RUN_ID
+
+OWN_WORDS = (1, 2, 3, 4, 5, 6, 130, 143)
+"""Exit codes of a process that has said itself why it ended."""
+SAVE_SECONDS = 120
+"""So long may a rank save when all are told to stop; torch's own variable for it beats this."""
+
+
+def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_endpoint: str | None = None) -> int:
+    """Run `python -m llmkit` with `arguments` on `nproc` processes of each of `nnodes` machines. The exit code is that
+    of the rank that ended the job.
+
+    `rdzv_endpoint` (host:port) is where machines meet, the same on all of them; one of them is that host.
+
+    Raises:
+        UsageError: several machines and no endpoint.
+        TrainingFailed: a rank died without a word; names it.
+    """
+    if nnodes > 1 and rdzv_endpoint is None:
+        hint = "--rdzv-endpoint HOST:PORT, the same on every machine; HOST is one of them"
+        raise UsageError(f"{nnodes} machines must know where to meet", where="--nnodes", hint=hint)
+    n_processes = count_processes(nproc)
+    _share_cores(n_processes)
+    logging.disable()  # of what ended a rank, the rank itself or we speak
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_SECONDS))
+    config = LaunchConfig(
+        min_nodes=nnodes,
+        max_nodes=nnodes,
+        nproc_per_node=n_processes,
+        run_id=RUN_ID,
+        rdzv_backend="c10d",
+        rdzv_endpoint=rdzv_endpoint or "127.0.0.1:0",
+        local_addr=None if nnodes > 1 else "127.0.0.1",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "llmkit", *arguments)
+    except ChildFailedError as error:
+        return _explain(*error.get_first_failure())
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    except (RuntimeError, ConnectionError, TimeoutError) as error:  # the rendezvous has several of its own
+        hint = "is the address right, is the port open, and does the command run on every machine?"
+        what = f"the machines did not meet: {str(error).splitlines()[0]}"
+        raise EnvironmentFault(what, where=f"--rdzv-endpoint {rdzv_endpoint}", hint=hint) from error
+    return 0
+
+
+def count_processes(nproc: int | None) -> int:
+    """None is one process a GPU; without one, one process, which uses all cores itself.
+
+    Raises:
+        UsageError: more processes than GPUs.
+    """
+    n_gpus = torch.cuda.device_count()
+    if nproc is None:
+        return max(1, n_gpus)
+    if n_gpus and nproc > n_gpus:
+        raise UsageError(f"{nproc} processes, but {n_gpus} GPUs are here", where="--nproc", hint="--nproc auto")
+    return nproc
+
+
+def _share_cores(n_processes: int) -> None:
+    """Threads of each process, unless the user has said how many: more than there are cores hold each other up."""
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, n_cores // n_processes)))
+
+
+def _explain(rank: int, failure: ProcessFailure) -> int:
+    """The exit code of a job that one rank ended."""
+    if failure.exitcode in OWN_WORDS:
+        return failure.exitcode
+    how = f"exit code {failure.exitcode}"
+    hint = "what was saved is whole: go on with --resume"
+    if failure.exitcode < 0:
+        how = signal.Signals(-failure.exitcode).name
+        if how == "SIGKILL":
+            hint = "a system out of memory kills so: look into its log; what was saved is whole: go on with --resume"
+    where = f"rank {rank} on {socket.gethostname()}, process {failure.pid}"
+    error = TrainingFailed(f"rank {rank} died: {how}", where=where, hint=hint)
+    say(str(error))
+    return error.exit_code

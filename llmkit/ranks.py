@@ -1,0 +1,181 @@
+"""This process among those that train one model together: its place, and what they tell each other.
+
+The place stands in the environment (RANK, WORLD_SIZE, MASTER_ADDR ...), where torchrun, accelerate and Kubeflow put it;
+SLURM's own names are translated. One process alone has rank 0 of 1, and every function here costs it nothing.
+torch is imported inside, since errors.py's `say` asks for the rank before anything slow is loaded.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from llmkit.errors import EnvironmentFault, LlmkitError
+
+T = TypeVar("T")
+
+PORT = 29_500
+"""torch's own default for rank 0's ear."""
+RUN_ID = "llmkit"
+"""By which the ranks that pipelines/launch.py starts find each other."""
+_PR_SET_PDEATHSIG = 1
+
+
+def take_place() -> None:
+    """Read SLURM's names where `srun` started one process a rank and nothing else has said what its rank is."""
+    environ = os.environ
+    if "RANK" in environ or int(environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
+        return
+    hosts = environ.get("SLURM_STEP_NODELIST", "localhost")
+    if "MASTER_ADDR" not in environ:
+        listed = subprocess.run(["scontrol", "show", "hostnames", hosts], capture_output=True, text=True)
+        environ["MASTER_ADDR"] = (listed.stdout.split() or [hosts])[0]
+    environ.setdefault("MASTER_PORT", str(PORT))
+    environ.update(
+        RANK=environ["SLURM_PROCID"], LOCAL_RANK=environ["SLURM_LOCALID"], WORLD_SIZE=environ["SLURM_STEP_NUM_TASKS"]
+    )
+
+
+def die_with_launcher() -> None:
+    """Where llmkit started the ranks itself, none outlives its launcher: one that waits for another is deaf to signals,
+    and would wait on. Linux only."""
+    if os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def expected_ranks() -> int:
+    """How many processes the environment says there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prints and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def join(device_type: str, timeout_seconds: float) -> None:
+    """Meet the other ranks, where there are any.
+
+    Raises:
+        EnvironmentFault: they did not come in time, or not as many GPUs are here as ranks.
+    """
+    if expected_ranks() == 1 or world_size() > 1:
+        return
+    import torch
+    from accelerate import PartialState  # type: ignore[import-untyped]
+
+    here = int(os.environ.get("LOCAL_RANK", "0"))
+    if device_type == "cuda" and here >= torch.cuda.device_count():
+        what = f"rank {os.environ['RANK']} has no GPU: there are {torch.cuda.device_count()} on this machine"
+        raise EnvironmentFault(what, where="--nproc", hint="start one process a GPU: --nproc auto")
+    backend = "nccl" if device_type == "cuda" else "gloo"
+    try:
+        PartialState(cpu=device_type == "cpu", backend=backend, timeout=timedelta(seconds=timeout_seconds))
+    except RuntimeError as error:  # torch has several of them for an address that nobody answers
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        hint = "do all of them run, and may they reach this address? train.ddp_timeout says how long they wait"
+        what = f"the {expected_ranks()} ranks did not meet: {str(error).splitlines()[0]}"
+        raise EnvironmentFault(what, where=where, hint=hint) from error
+
+
+def leave() -> None:
+    """Part from the other ranks; whoever goes on is alone from here on."""
+    if world_size() > 1:
+        import torch.distributed as dist
+
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Of this process, among those that have joined."""
+    return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
+
+
+def world_size() -> int:
+    """How many processes are joined now."""
+    import torch.distributed as dist
+
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class Parted(BaseException):
+    """Rank 0 has said why all must end, and with which exit code."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"rank 0 ended with exit code {exit_code}")
+        self.exit_code = exit_code
+
+
+def from_first(decide: Callable[[], T]) -> T:
+    """What rank 0 decides, on every rank. Where it refuses, it says why, and the others end with it.
+
+    Raises:
+        Parted: on the others, where rank 0 raised.
+    """
+    if world_size() == 1:
+        return decide()
+    import torch.distributed as dist
+
+    told: list[Any] = [None, None]
+    refusal: BaseException | None = None
+    if rank() == 0:
+        try:
+            told = [decide(), None]
+        except BaseException as error:
+            refusal = error
+            told = [None, getattr(error, "exit_code", LlmkitError.exit_code)]
+    dist.broadcast_object_list(told, src=0)
+    if refusal is not None:
+        raise refusal
+    if told[1] is not None:
+        raise Parted(told[1])
+    value: T = told[0]
+    return value
+
+
+def gather(value: T) -> list[T]:
+    """Every rank's value, in the order of ranks, on every rank."""
+    if world_size() == 1:
+        return [value]
+    import torch.distributed as dist
+
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def add_up(sums: dict[str, T]) -> dict[str, T]:
+    """Each number, array or tensor summed over all ranks; an integer stays one."""
+    parts = gather(sums)
+    return {name: sum((part[name] for part in parts[1:]), parts[0][name]) for name in sums}  # type: ignore[call-overload]
+
+
+def share_out(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """This rank's items, every `world_size`-th, and whether they count.
+
+    All ranks get equally many, if need be one that does not count: a model whose weights are spread over the ranks
+    needs all of them for every forward pass.
+    """
+    n_ranks, own = world_size(), rank()
+    if n_ranks == 1:
+        yield from ((item, True) for item in items)
+        return
+    row: list[T] = []
+    for item in items:
+        row.append(item)
+        if len(row) == n_ranks:
+            yield row[own], True
+            row = []
+    if row:
+        yield row[min(own, len(row) - 1)], own < len(row)
+
+
+def is_loss_of_others(error: BaseException) -> bool:
+    """Whether an error says that another rank is gone, or did not answer in time."""
+    import torch.distributed as dist
+
+    return world_size() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error))

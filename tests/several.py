@@ -1,0 +1,106 @@
+"""Run llmkit's command line on several ranks, as a launcher would, but in processes that have torch loaded already."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SECONDS = 240
+# What main() says to the libraries they read when they are imported, which here is before it.
+os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["llmkit.cli.app", "llmkit.pipelines.pretrain", "llmkit.pipelines.finetune", "tiny"])
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How each rank ended, and what each wrote to stdout and stderr."""
+
+    codes: list[int | None]
+    out: list[str]
+    err: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Happens on one rank at the beginning of one optimizer step, counted from 1."""
+
+    rank: int
+    step: int
+    signal_number: int | None = None
+    exit_code: int | None = None
+
+
+def run_ranks(
+    n_ranks: int, arguments: list[str], folder: Path, fault: Fault | None = None, **environment: str
+) -> Ended:
+    """`llmkit ARGUMENTS` on that many ranks with gloo; all are ended where one has failed for ten seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shared = {
+        "WORLD_SIZE": str(n_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()),
+        "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", **environment,
+    }  # fmt: skip
+    workers = [
+        _context.Process(
+            target=_work, args=({**shared, "RANK": str(r), "LOCAL_RANK": str(r)}, arguments, folder, fault)
+        )
+        for r in range(n_ranks)
+    ]
+    for worker in workers:
+        worker.start()
+    deadline = time.monotonic() + SECONDS
+    while any(worker.is_alive() for worker in workers):
+        failed = any(worker.exitcode not in (None, 0) for worker in workers)
+        deadline = min(deadline, time.monotonic() + 10) if failed else deadline
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    for worker in workers:
+        worker.kill()
+        worker.join()
+    texts = {name: [(folder / f"{r}.{name}").read_text() for r in range(n_ranks)] for name in ("out", "err")}
+    return Ended([worker.exitcode for worker in workers], **texts)
+
+
+def _work(environment: dict[str, str], arguments: list[str], folder: Path, fault: Fault | None) -> None:
+    rank = int(environment["RANK"])
+    os.environ.update(environment)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    import torch
+
+    from llmkit.__main__ import main
+
+    torch.set_num_threads(1)
+    if fault is not None and fault.rank == rank:
+        _arm(fault)
+    sys.argv = ["llmkit", *arguments]
+    main()
+
+
+def _arm(fault: Fault) -> None:
+    from llmkit.training.trainer import LlmkitTrainer
+
+    step = LlmkitTrainer.training_step
+
+    def faulty(self: LlmkitTrainer, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == fault.step - 1:
+            if fault.exit_code is not None:
+                os._exit(fault.exit_code)
+            os.kill(os.getpid(), fault.signal_number or signal.SIGTERM)
+        return step(self, *args, **kwargs)
+
+    LlmkitTrainer.training_step = faulty  # type: ignore[method-assign, assignment]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

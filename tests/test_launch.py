@@ -1,0 +1,92 @@
+"""What stands on the command line and in the environment decides which processes there are."""
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from llmkit import ranks
+from llmkit.cli.app import app
+from llmkit.cli.several import strip_options
+from llmkit.errors import LlmkitError
+from llmkit.pipelines.launch import _explain, count_processes
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["pretrain-clm", "--nproc", "2", "--data", "d", "--nnodes=2", "--rdzv-endpoint", "a:1", "--out", "r"],
+        ["pretrain-clm", "--data", "d", "--rdzv-endpoint=a:1", "--out", "r", "--nnodes", "2", "--nproc=auto"],
+    ],
+)
+def test_processes_get_the_command_without_what_is_the_launchers(typed: list[str]) -> None:
+    assert strip_options(typed) == ["pretrain-clm", "--data", "d", "--out", "r"]
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["--nproc", "0"], "--nproc is '0'"),
+        (["--nproc", "aut"], "--nproc is 'aut'"),
+        (["--nnodes", "2"], "how many processes"),
+        (["--nproc", "2", "--nnodes", "2"], "must know where to meet"),
+    ],
+)
+def test_request_that_makes_no_job_is_refused(options: list[str], what: str, tmp_path: Path) -> None:
+    with pytest.raises(LlmkitError, match=what):
+        command = ["pretrain-clm", "--data", str(tmp_path), "--out", str(tmp_path / "run"), *options]
+        app(command, standalone_mode=False)
+
+
+def test_series_of_runs_is_not_put_on_several_processes(tmp_path: Path) -> None:
+    command = ["finetune-cls", "--data", "t.csv", "--model", "m", "--out", str(tmp_path / "r"), "--seeds", "2"]
+    with pytest.raises(LlmkitError, match="one after the other"):
+        app([*command, "--nproc", "2"], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "code", "said"),
+    [(-9, 5, "rank 3 died: SIGKILL"), (9, 5, "rank 3 died: exit code 9"), (2, 2, ""), (143, 143, "")],
+)
+def test_end_of_a_rank_is_the_end_of_the_job(
+    exit_code: int, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _explain(3, SimpleNamespace(exitcode=exit_code, pid=7)) == code  # type: ignore[arg-type]
+    assert said in capsys.readouterr().err
+
+
+def test_without_a_gpu_auto_is_one_process() -> None:
+    assert count_processes(None) == 1 and count_processes(3) == 3
+
+
+def test_slurm_s_own_names_are_read_where_nothing_else_says_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    monkeypatch.setattr(ranks.os, "environ", environ := {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"})
+    environ |= {"SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "node[1-2]"}
+    listed = subprocess.CompletedProcess([], 0, stdout="node1\nnode2\n")
+    monkeypatch.setattr(ranks.subprocess, "run", lambda *_, **__: listed)
+    ranks.take_place()
+    assert [environ[name] for name in names] == ["3", "1", "4", "node1", str(ranks.PORT)]
+    environ |= {"RANK": "0"}
+    ranks.take_place()
+    assert environ["RANK"] == "0", "a launcher's word beats SLURM's"
+
+
+def test_shell_of_a_batch_job_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks.os, "environ", environ := {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"})
+    ranks.take_place()
+    assert "RANK" not in environ
+
+
+@pytest.mark.parametrize("n_items", [0, 1, 5, 8])
+def test_items_are_shared_out_once_and_every_rank_works_equally_often(
+    n_items: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "world_size", lambda: 4)
+    shares = []
+    for own in range(4):
+        monkeypatch.setattr(ranks, "rank", lambda own=own: own)
+        shares.append(list(ranks.share_out(range(n_items))))
+    assert len({len(share) for share in shares}) == 1
+    assert sorted(item for share in shares for item, counts in share if counts) == list(range(n_items))

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -26,14 +27,24 @@ _PR_SET_PDEATHSIG = 1
 
 
 def take_place() -> None:
-    """Read SLURM's names where `srun` started one process a rank and nothing else has said what its rank is."""
+    """Read SLURM's names where `srun` started one process a rank and nothing else has said what its rank is.
+
+    The only process of a launcher is none of several, and libraries need not make it one.
+    """
     environ = os.environ
+    if environ.get("WORLD_SIZE") == "1":
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            environ.pop(name, None)
+    if "--nproc" in " ".join(sys.argv):  # this is a launcher, whatever started it
+        return
     if "RANK" in environ or int(environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
         return
     hosts = environ.get("SLURM_STEP_NODELIST", "localhost")
     if "MASTER_ADDR" not in environ:
-        listed = subprocess.run(["scontrol", "show", "hostnames", hosts], capture_output=True, text=True)
-        environ["MASTER_ADDR"] = (listed.stdout.split() or [hosts])[0]
+        environ["MASTER_ADDR"] = environ.get("SLURM_LAUNCH_NODE_IPADDR", hosts)
+        with suppress(FileNotFoundError):  # in a container, say
+            listed = subprocess.run(["scontrol", "show", "hostnames", hosts], capture_output=True, text=True)
+            environ["MASTER_ADDR"] = (listed.stdout.split() or [hosts])[0]
     environ.setdefault("MASTER_PORT", str(PORT))
     environ.update(
         RANK=environ["SLURM_PROCID"], LOCAL_RANK=environ["SLURM_LOCALID"], WORLD_SIZE=environ["SLURM_STEP_NUM_TASKS"]

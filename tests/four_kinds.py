@@ -18,7 +18,15 @@ TRAINING = {
 SMALL = {"model.n_layer": 2, "model.n_head": 2, "model.n_embd": 32, "train.block_size": 64}
 SENTENCES = {"train.block_size": 32}
 RECURRENT = {"model.family": "gru", "model.n_layer": 2, "model.n_embd": 32, "train.block_size": 64}
-TIMES = ("seconds", "tokens_per_second", "tokens_per_second_per_device", "mfu", "data_wait", "peak_memory")
+TIMES = (
+    "seconds",
+    "tokens_per_second",
+    "tokens_per_second_per_device",
+    "mfu",
+    "data_wait",
+    "peak_memory",
+    "peak_memory_total",
+)
 
 
 def make_commands(folder: Path) -> dict[str, list[str]]:

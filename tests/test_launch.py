@@ -73,6 +73,12 @@ def test_slurm_s_own_names_are_read_where_nothing_else_says_the_rank(monkeypatch
     assert environ["RANK"] == "0", "a launcher's word beats SLURM's"
 
 
+def test_only_process_of_a_launcher_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks.os, "environ", environ := {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"})
+    ranks.take_place()
+    assert environ == {}
+
+
 def test_shell_of_a_batch_job_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks.os, "environ", environ := {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"})
     ranks.take_place()

@@ -23,7 +23,7 @@ from llmkit.cli.options import (
     column_overrides,
     resume_of,
 )
-from llmkit.cli.several import NnodesOption, NprocOption, RdzvOption, Several
+from llmkit.cli.several import EngineOption, NnodesOption, NprocOption, RdzvOption, Several
 from llmkit.errors import UsageError
 
 FileOption = Annotated[str | None, typer.Option("--data", help="Texts and labels: .csv .tsv .jsonl .parquet, hf:NAME.")]
@@ -56,6 +56,7 @@ def finetune_command(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
     nproc: NprocOption = None,
+    engine: EngineOption = None,
     nnodes: NnodesOption = 1,
     rdzv_endpoint: RdzvOption = None,
 ) -> None:
@@ -66,11 +67,13 @@ def finetune_command(
     `finetune-cls` names it.
     """
     from llmkit.cli.output import echo, show_json, show_metrics
+    from llmkit.config.engine_file import engine_overrides
     from llmkit.config.loading import load_recipe
     from llmkit.runs.folder import read_series
 
     task = "cls" if context.info_name == "finetune-cls" else None
     overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
+    overrides += engine_overrides(engine)
     named = {"train": data, "validation": validation, "test": test}
     files = {name: path for name, path in named.items() if path is not None}
     kept = out / "recipe.yaml"
@@ -81,7 +84,7 @@ def finetune_command(
         raise UsageError("the recipe has no task", where=f"{recipe or 'recipe'}, task", hint=hint)
     if resume and not folds and seeds == 1:
         folds, seeds = read_series(out)
-    several = Several(nproc, nnodes, rdzv_endpoint)
+    several = Several(nproc, nnodes, rdzv_endpoint, engine)
     if (folds or seeds > 1) and not dry_run:
         several.refuse("a series of runs is done one after the other, each on one process", "--folds, --seeds")
         from llmkit.cli.class_output import describe_series

@@ -16,7 +16,7 @@ from llmkit.cli.options import (
     StartOption,
     resume_of,
 )
-from llmkit.cli.several import NnodesOption, NprocOption, RdzvOption, Several
+from llmkit.cli.several import EngineOption, NnodesOption, NprocOption, RdzvOption, Several
 from llmkit.errors import UsageError
 
 
@@ -32,11 +32,12 @@ def pretrain_command(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
     nproc: NprocOption = None,
+    engine: EngineOption = None,
     nnodes: NnodesOption = 1,
     rdzv_endpoint: RdzvOption = None,
 ) -> None:
     """Pretrain by the recipe's `objective`."""
-    several = Several(nproc, nnodes, rdzv_endpoint)
+    several = Several(nproc, nnodes, rdzv_endpoint, engine)
     _pretrain(None, recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
 
 
@@ -52,11 +53,12 @@ def pretrain_clm_command(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
     nproc: NprocOption = None,
+    engine: EngineOption = None,
     nnodes: NnodesOption = 1,
     rdzv_endpoint: RdzvOption = None,
 ) -> None:
     """Pretrain a causal language model."""
-    several = Several(nproc, nnodes, rdzv_endpoint)
+    several = Several(nproc, nnodes, rdzv_endpoint, engine)
     _pretrain("clm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
 
 
@@ -72,6 +74,7 @@ def pretrain_mlm_command(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
     nproc: NprocOption = None,
+    engine: EngineOption = None,
     nnodes: NnodesOption = 1,
     rdzv_endpoint: RdzvOption = None,
 ) -> None:
@@ -79,7 +82,7 @@ def pretrain_mlm_command(
 
     The data must be prepared with `-s prepare.tokenizer.kind=wordpiece` or with a BERT's own tokenizer.
     """
-    several = Several(nproc, nnodes, rdzv_endpoint)
+    several = Several(nproc, nnodes, rdzv_endpoint, engine)
     _pretrain("mlm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
 
 
@@ -88,10 +91,11 @@ def _pretrain(
     resume: Resume | None, allow: list[str] | None, overwrite: bool, dry_run: bool, json: bool, several: Several,
 ) -> None:  # fmt: skip
     from llmkit.cli.output import echo, show_json, show_metrics
+    from llmkit.config.engine_file import engine_overrides
     from llmkit.config.loading import load_recipe
 
     recipe = _own_recipe(recipe, out, resume is not None)
-    config = load_recipe(recipe, set_ or [], objective)
+    config = load_recipe(recipe, [*(set_ or []), *engine_overrides(several.engine)], objective)
     if objective not in (None, config.objective):
         hint = f"use llmkit pretrain-{config.objective}, or llmkit pretrain, which goes by the recipe"
         where = f"{recipe or 'recipe'}, objective"

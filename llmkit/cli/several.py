@@ -13,7 +13,12 @@ NprocOption = Annotated[
     str | None, typer.Option("--nproc", metavar="N|auto", help="Processes on this machine; auto: one a GPU.")
 ]
 EngineOption = Annotated[
-    str, typer.Option("--engine", metavar="ENGINE", help="How the model lies on them: ddp, whole on each; or fsdp2.")
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="ddp|fsdp2|zero2|zero3|FILE",
+        help="How the model lies on them: ddp, whole on each, or in shards; or accelerate's own file.",
+    ),
 ]
 NnodesOption = Annotated[int, typer.Option("--nnodes", min=1, help="Machines that run this same command.")]
 RdzvOption = Annotated[
@@ -29,6 +34,7 @@ class Several:
     nproc: str | None = None
     nnodes: int = 1
     rdzv_endpoint: str | None = None
+    engine: str | None = None
 
     def launch(self) -> None:
         """Start the processes, wait for them and leave with their exit code; nothing where none were asked for."""

@@ -43,6 +43,14 @@ class Train(Section):
     stop_on_spike: bool = Field(default=False, description="Stop, instead of a warning, where the loss jumps.")
     sample_prompt: str | None = Field(default="", description="Text to go on from at each evaluation; null: none.")
     num_workers: int = Field(default=0, ge=0, description="Processes that read data; any number gives one order.")
+    engine: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field(
+        default="ddp",
+        description="Several ranks: the model whole on each (ddp), or in shards; the result is the same.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute activations again in the backward pass: less memory, a third more work."
+    )
+    compile: bool = Field(default=False, description="Compile each layer: worth its first minute on a GPU.")
     ddp_timeout: int = Field(
         default=1800,
         ge=1,

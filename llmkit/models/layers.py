@@ -1,8 +1,10 @@
 """Which layer of a model a weight belongs to, and keeping layers as they are."""
 
 import re
+from functools import partial
 
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from llmkit.errors import UsageError
@@ -20,6 +22,37 @@ def number_layers(model: nn.Module) -> tuple[dict[str, int], int]:
     for name, _ in model.named_parameters():
         layers.setdefault(name, -1 if _BELOW.search(name) else n_layers)
     return layers, n_layers
+
+
+def list_blocks(model: nn.Module) -> list[nn.Module]:
+    """The model's layers, the lowest first; none for a recurrent model, whose layers torch runs in one piece."""
+    lists = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and name.rpartition(".")[2] in ("layer", "layers", "h", "blocks")
+    ]
+    return [block for block in lists[0] if not isinstance(block, nn.RNNBase)] if lists else []
+
+
+def checkpoint_layers(model: nn.Module) -> None:
+    """Have each layer keep its input alone, and go forward again when its gradient is due (Chen et al. 2016)."""
+    for block in _need_blocks(model, "train.gradient_checkpointing"):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Have torch compile the layers, which are alike, so once: the whole model would lose its fast attention."""
+    for block in _need_blocks(model, "train.compile"):
+        block.compile()
+
+
+def _need_blocks(model: nn.Module, setting: str) -> list[nn.Module]:
+    """Raises UsageError where there are none."""
+    blocks = list_blocks(model)
+    if not blocks:
+        hint = f"set {setting} to false"
+        raise UsageError("a recurrent model has no layers that could be taken one by one", where=setting, hint=hint)
+    return blocks
 
 
 def is_head(model: PreTrainedModel, name: str) -> bool:

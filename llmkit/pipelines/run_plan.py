@@ -32,7 +32,7 @@ TOKENS_A_WEIGHT = 20
 MOST_EPOCHS = 10
 FREE_TO_CHANGE = (
     "num_workers", "log_steps", "save_steps", "tensorboard", "sample_prompt", "skip_nonfinite", "stop_on_spike",
-    "ddp_timeout",
+    "ddp_timeout", "engine", "gradient_checkpointing", "compile",
 )  # fmt: skip
 """Fields that a resumed run may have otherwise: they change what is shown or kept, never a weight."""
 

@@ -12,6 +12,7 @@ from llmkit.pipelines.progress import TrainingLine
 from llmkit.pipelines.task import Task
 from llmkit.runs.folder import RunFolder
 from llmkit.training.contract import Hooks, Plan
+from llmkit.training.engines import is_sharded
 from llmkit.training.speed import flops_a_token, peak_flops
 
 
@@ -19,13 +20,17 @@ def make_hooks(
     recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan,
     run: RunFolder, line: TrainingLine, device: torch.device,
 ) -> Hooks:  # fmt: skip
-    """Log, evaluation and sample, bound to this run. All ranks evaluate, the first alone logs and writes samples."""
+    """Log, evaluation and sample, bound to this run. All ranks evaluate, the first alone logs and, unless
+    the weights are spread over all of them, writes samples."""
 
     def evaluate(model: nn.Module) -> dict[str, Any]:
         return {"split": "validation"} | task.evaluate(cast(PreTrainedModel, model), plan)
 
+    def sample(model: nn.Module) -> dict[str, Any] | None:
+        return task.sample(cast(PreTrainedModel, model)) if ranks.is_first() or is_sharded(model) else None
+
     if not ranks.is_first():
-        return Hooks(evaluate if task.data.n_held_out else None, lambda model: None, lambda record: None, task.cost)
+        return Hooks(evaluate if task.data.n_held_out else None, sample, lambda record: None, task.cost)
     work = flops_a_token(network, task.data.sequence_length, task.output_share)
     peak = peak_flops(plan.precision, device)
     epochs_a_step = plan.batches.global_batch_size / task.samples.samples_per_epoch
@@ -44,9 +49,6 @@ def make_hooks(
                 if isinstance(value, float):
                     writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
             writer.flush()
-
-    def sample(model: nn.Module) -> dict[str, Any] | None:
-        return task.sample(cast(PreTrainedModel, model))
 
     return Hooks(evaluate if task.data.n_held_out else None, sample, log, task.cost)
 

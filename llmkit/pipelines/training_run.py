@@ -21,7 +21,8 @@ from llmkit.files import check_writable, new_folder, read_json, write_text
 from llmkit.lock import hold_folder
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
-from llmkit.models.families import family_of
+from llmkit.models.families import family_of, is_recurrent
+from llmkit.models.layers import checkpoint_layers, compile_layers
 from llmkit.models.loading import pick_device, put_on_device
 from llmkit.pipelines.progress import TrainingLine
 from llmkit.pipelines.resuming import plan_again
@@ -32,6 +33,7 @@ from llmkit.runs.checkpoints import find_checkpoint, set_aside, verify_checkpoin
 from llmkit.runs.disk import explain_full_disk, measure_folder, require_space
 from llmkit.runs.folder import RunFolder, check_run, create_run, is_finished, settle_resume
 from llmkit.training.contract import Plan, Progress
+from llmkit.training.engines import is_sharded
 from llmkit.training.memory import keep_freed_memory
 from llmkit.training.optimizer import count_weights, forecast_bytes
 from llmkit.training.trainer import LlmkitTrainer
@@ -94,6 +96,23 @@ def open_for_training(
         yield ranks.from_first(decide)
 
 
+def _check_engine(recipe: Recipe, network: PreTrainedModel) -> None:
+    """What an engine cannot do with this model.
+
+    Raises:
+        UsageError: shards of a recurrent model, or of a matrix that Muon needs whole.
+    """
+    engine = recipe.train.engine
+    if engine == "ddp" or ranks.world_size() == 1:
+        return
+    if is_recurrent(network.config):
+        hint = "--engine ddp: a recurrent model fits on every device"
+        raise UsageError(f"torch cannot spread a recurrent model's weights ({engine})", where="--engine", hint=hint)
+    if recipe.optim.name == "muon":
+        hint = "--engine ddp, or -s optim.name=adamw"
+        raise UsageError(f"Muon needs whole matrices, {engine} gives it shards", where="--engine", hint=hint)
+
+
 def train_run(
     recipe: Recipe,
     task: Task,
@@ -122,7 +141,10 @@ def train_run(
         return {"recipe": dump_recipe(recipe), **facts}
     if pick_device().type == "cpu":
         keep_freed_memory()
+    _check_engine(recipe, network)
     run = RunFolder(out)
+    if recipe.train.gradient_checkpointing:  # before a trial step looks whether memory will do
+        checkpoint_layers(network)
     if checkpoint is not None:
         plan = plan_again(run, checkpoint, recipe, task, network, allow)
         ranks.from_first(lambda: _take_back(run, checkpoint))
@@ -174,6 +196,8 @@ def _train(
     """Run the trainer to its end and write down what it did."""
     choose_attention(network, plan.precision, pick_device())
     choose_dropout(network, pick_device())
+    if recipe.train.compile:
+        compile_layers(network)
     line = TrainingLine(plan.n_steps)
     hooks = make_hooks(recipe, task, network, plan, run, line, pick_device())
     trainer = LlmkitTrainer(
@@ -227,7 +251,7 @@ def _export(run: RunFolder, trainer: LlmkitTrainer, task: Task, network: PreTrai
     """
     last = trainer.state.global_step
     best = trainer.progress.best_step or last
-    if best != last:
+    if best != last or is_sharded(network):
         checkpoint = run.checkpoints / f"step-{best}"
         fault = verify_checkpoint(checkpoint)
         if fault is not None:

@@ -1,18 +1,30 @@
 """How a model lies on the ranks that train it: whole on each of them, or in shards.
 
-A model and its objective become one module whose forward pass gives the summed losses, since both of torch's engines
-hang on the forward pass of what they wrap, and llmkit's objectives call parts of a model.
+A model and its objective become one module whose forward pass gives the summed losses, since torch's engines hang on
+the forward pass of what they wrap, and llmkit's objectives call parts of a model. Whatever the engine, a checkpoint
+holds whole tensors under the model's own names, so that a run can go on with any other; see
+docs/decisions/0014-engines.md.
 """
 
-from typing import cast
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from llmkit import ranks
+from llmkit.models.layers import list_blocks
 from llmkit.training.contract import Batch, Objective
+
+RESHARDS = {"fsdp2": True, "zero3": True, "zero2": False}
+"""Whether a block's weights are given up between its forward and its backward pass; where they are not, gradients and
+optimizer state alone are spread (Rajbhandari et al. 2020, stages 3 and 2)."""
 
 
 class Work(nn.Module):
@@ -27,13 +39,18 @@ class Work(nn.Module):
         return self.objective.sum_losses(self.model, batch)
 
 
-def spread(model: PreTrainedModel, objective: Objective, device: torch.device) -> nn.Module:
+def spread(model: PreTrainedModel, objective: Objective, engine: str, device: torch.device) -> nn.Module:
     """The module that a training step calls with a micro-batch; the model itself where this process is alone.
 
-    Gradients are averaged over ranks when the last micro-batch of a step goes backward.
+    Gradients are averaged over ranks when the last micro-batch of a step goes backward, or with shards, each one.
+    With shards the model's parameters are new ones: an optimizer must be made after this.
     """
     if ranks.world_size() == 1:
         return model
+    if engine in RESHARDS:
+        for block in list_blocks(model):
+            fully_shard(block, reshard_after_forward=RESHARDS[engine])
+        return cast(nn.Module, fully_shard(Work(model, objective), reshard_after_forward=RESHARDS[engine]))
     return DistributedDataParallel(
         Work(model, objective),
         device_ids=[device.index] if device.type == "cuda" else None,
@@ -44,6 +61,64 @@ def spread(model: PreTrainedModel, objective: Objective, device: torch.device) -
 
 def sum_losses(module: nn.Module, objective: Objective, batch: Batch) -> dict[str, Tensor]:
     """The losses of a micro-batch, by a model or by what `spread` made of it."""
-    if isinstance(module, DistributedDataParallel):
-        return cast(dict[str, Tensor], module(batch))
-    return objective.sum_losses(module, batch)
+    if isinstance(module, PreTrainedModel):
+        return objective.sum_losses(module, batch)
+    return cast(dict[str, Tensor], module(batch))
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether no rank has all of its weights; then all ranks must go through it equally often."""
+    return any(isinstance(part, FSDPModule) for part in module.modules())
+
+
+@contextmanager
+def whole(module: nn.Module) -> Iterator[None]:
+    """Within the block the weights outside the layers are whole on each rank, so that parts of the model can be called;
+    a layer gathers its own."""
+    if not isinstance(module, FSDPModule):
+        yield
+        return
+    module.unshard()
+    try:
+        yield
+    finally:
+        for part in module.modules():  # under zero2 layers would stay whole until the next backward pass
+            if isinstance(part, FSDPModule):
+                part.reshard()
+
+
+def gather_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The model's state with whole tensors. Every rank calls it."""
+    return cast(dict[str, Tensor], _gather(model.state_dict()))
+
+
+def gather_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    """The optimizer's state with whole tensors. Every rank calls it."""
+    return cast(dict[str, Any], _gather(optimizer.state_dict()))
+
+
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Give each rank its shards of what `gather_optimizer` gathered, under any engine."""
+    optimizers = getattr(optimizer, "pair", (optimizer,))
+    states = state.get("pair", [state])
+    for each, its in zip(optimizers, states, strict=True):
+        weights = [weight for group in each.param_groups for weight in group["params"]]
+        numbers = [number for group in its["param_groups"] for number in group["params"]]
+        for number, weight in zip(numbers, weights, strict=True):
+            moments = its["state"].get(number, {})
+            moments |= {name: _like(weight, value) for name, value in moments.items()}
+    optimizer.load_state_dict(state)
+
+
+def _gather(value: Any) -> Any:
+    if isinstance(value, DTensor):
+        return value.full_tensor().cpu()
+    if isinstance(value, Mapping):
+        return {name: _gather(each) for name, each in value.items()}
+    return [_gather(each) for each in value] if isinstance(value, list) else value
+
+
+def _like(weight: Tensor, moment: Any) -> Any:
+    if isinstance(weight, DTensor) and isinstance(moment, Tensor) and moment.shape == weight.shape:
+        return distribute_tensor(moment.to(weight.device), weight.device_mesh, weight.placements)
+    return moment

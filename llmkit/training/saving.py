@@ -1,7 +1,7 @@
-"""What a checkpoint holds beside weights and optimizer: random numbers and what each rank alone knows.
+"""The state of a training in files: weights, optimizer, schedule, random numbers and what each rank alone knows.
 
-Every rank hands over its part, and rank 0 writes all files; so a checkpoint is one folder on rank 0's disk, and says
-nothing of how many ranks there were but in its manifest.
+Every rank hands over its part, and rank 0 writes all files; so a checkpoint is one folder on rank 0's disk, with whole
+tensors, and any number of ranks under any engine can go on with it.
 """
 
 import random
@@ -13,35 +13,46 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
 from transformers.trainer_pt_utils import safe_globals
 
 from llmkit import ranks
 from llmkit.training.contract import Objective
+from llmkit.training.engines import gather_optimizer, gather_weights, is_sharded, load_optimizer
 from llmkit.training.loss_window import LossWindow
 
-STATE = "objective.safetensors"
+OPTIMIZER, SCHEDULE, STATE = "optimizer.pt", "scheduler.pt", "objective.safetensors"
 ROWS = 2
 """The dimension of an objective's state that counts the rows of the global batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankStates:
-    """What the ranks know together: sums of losses since the last log line, each one's random numbers, and the
-    objective's state of all rows."""
+    """What the ranks know together: weights and optimizer (None: as they are on this rank), sums of losses since the
+    last log line, each one's random numbers, and the objective's state of all rows."""
 
+    weights: dict[str, Tensor] | None
+    optimizer: dict[str, Any]
     window_sums: dict[str, float]
     random: list[dict[str, Any]]
     objective: dict[str, Tensor]
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, model: PreTrainedModel, schedule: LambdaLR) -> None:
         """Files for `folder`, a checkpoint that is being written."""
+        model.save_pretrained(folder, state_dict=self.weights)
+        torch.save(self.optimizer, folder / OPTIMIZER)
+        torch.save(schedule.state_dict(), folder / SCHEDULE)
         for rank, state in enumerate(self.random):
             torch.save(state, folder / _name_of_random(rank, len(self.random)))
         if self.objective:
             save_file({name: tensor.contiguous() for name, tensor in self.objective.items()}, folder / STATE)
 
 
-def gather_states(window: LossWindow, objective: Objective, n_rows: int) -> RankStates:
+def gather_states(
+    model: PreTrainedModel, optimizer: Optimizer, window: LossWindow, objective: Objective, n_rows: int
+) -> RankStates:
     """Every rank calls it; `n_rows` are a rank's of the global batch."""
     sums = ranks.add_up({name: value.item() for name, value in window.sums.items()})
     state = dict(objective.state)
@@ -49,7 +60,20 @@ def gather_states(window: LossWindow, objective: Objective, n_rows: int) -> Rank
         first = ranks.rank() * n_rows
         parts = ranks.gather({name: tensor.narrow(ROWS, first, n_rows) for name, tensor in state.items()})
         state = {name: torch.cat([part[name] for part in parts], ROWS) for name in state}
-    return RankStates(sums, ranks.gather(_read_random()), state)
+    weights = gather_weights(model) if is_sharded(model) else None
+    return RankStates(weights, gather_optimizer(optimizer), sums, ranks.gather(_read_random()), state)
+
+
+def load_states(checkpoint: Path, optimizer: Optimizer, schedule: LambdaLR) -> None:
+    """Moments and the place in the schedule are the checkpoint's. Rates and the like stay as they are: they are the
+    recipe's, which may have been allowed to change."""
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    bases = list(schedule.base_lrs)
+    load_optimizer(optimizer, torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
+    schedule.load_state_dict(torch.load(checkpoint / SCHEDULE, weights_only=True))
+    for group, kept in zip(optimizer.param_groups, settings, strict=True):
+        group.update(kept)
+    schedule.base_lrs = bases
 
 
 def load_random(checkpoint: Path, seed: int) -> None:

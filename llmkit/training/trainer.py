@@ -24,6 +24,7 @@ from typing import Any, cast
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -40,11 +41,11 @@ from llmkit.runs.machine import describe_versions
 from llmkit.training.arguments import build_arguments
 from llmkit.training.batches import StepSampler
 from llmkit.training.contract import Batch, Hooks, Objective, Plan, Progress, Samples, StepCounts, collate_step
-from llmkit.training.engines import spread, sum_losses
+from llmkit.training.engines import is_sharded, spread, sum_losses, whole
 from llmkit.training.guards import refuse_step
 from llmkit.training.looks import Looks
 from llmkit.training.optimizer import build_optimizer, learning_rate_factor
-from llmkit.training.saving import STATE, gather_states, load_random
+from llmkit.training.saving import STATE, gather_states, load_random, load_states
 from llmkit.training.signals import Abandoned, StopRequest, agree, catch_signals, leave_signals_to_the_parent
 from llmkit.training.speed import autocast
 
@@ -73,6 +74,7 @@ class LlmkitTrainer(Trainer):
         self._before_step = self._window.copy()
         self._state_before_step: dict[str, Tensor] = {}
         self._batches: list[Batch] = []
+        self._n_own = 0
         self._stop = StopRequest()
         self._agreed: int | None = None
         self.stop_signal: int | None = None
@@ -144,6 +146,9 @@ class LlmkitTrainer(Trainer):
         counted = [self.objective.count(batch) for batch in batches]
         counts = {name: sum(count[name] for count in counted) for name in counted[0]}
         n_tokens = sum(self.objective.count_tokens(batch) for batch in batches)
+        self._n_own = len(batches)
+        if self.plan.batches.tokens_at_once is not None and is_sharded(self.model_wrapped):
+            batches = batches + [batches[-1]] * (max(ranks.gather(len(batches))) - len(batches))
         if ranks.world_size() > 1:
             total = torch.tensor([*self._stop.as_votes(), n_tokens, *counts.values()], device=device)
             torch.distributed.all_reduce(total)
@@ -176,23 +181,26 @@ class LlmkitTrainer(Trainer):
         for number, batch in enumerate(inputs, start=1):
             # Ranks add up their gradients once, with the last micro-batch.
             with nullcontext() if number == len(inputs) else self.accelerator.no_sync(model):
-                losses.append(self._add_gradient(model, batch, step.labels))
+                losses.append(self._add_gradient(model, batch, step.labels, counts=number <= self._n_own))
         return torch.stack(losses).sum()
 
-    def _add_gradient(self, model: nn.Module, inputs: Batch, counts: dict[str, int]) -> Tensor:
+    def _add_gradient(self, model: nn.Module, inputs: Batch, labels: dict[str, int], *, counts: bool) -> Tensor:
+        """One micro-batch. One that does not count keeps the others company, whose shards need all ranks."""
         batch = {name: tensor.to(self.args.device, non_blocking=True) for name, tensor in inputs.items()}
         with autocast(self.plan.precision, self.args.device):
             sums = sum_losses(model, self.objective, batch)
-        parts = [sums[name] / max(1, count) for name, count in counts.items()]
+        parts = [sums[name] / max(1, count) for name, count in labels.items()]
         # DDP averages gradients over ranks; the counts are already those of all ranks together.
-        loss: Tensor = torch.stack(parts).sum() * self.args.world_size
+        loss: Tensor = torch.stack(parts).sum() * self.args.world_size * counts
         self.accelerator.backward(loss)
-        self._window.add_sums(sums)
+        if counts:
+            self._window.add_sums(sums)
         return loss.detach()
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
         """The gradient's norm before clipping; the last gate before the weights change."""
-        value = float(super()._get_grad_norm(model, grad_norm))  # type: ignore[no-untyped-call]
+        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         if not math.isfinite(value):
             self._refuse_step(model, value)
         return value
@@ -217,7 +225,12 @@ class LlmkitTrainer(Trainer):
         return 0
 
     def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: Any = None) -> nn.Module:
-        return spread(cast(PreTrainedModel, model), self.objective, self.args.device) if training else model
+        """Called once, before the first step."""
+        module = spread(cast(PreTrainedModel, model), self.objective, self.train_section.engine, self.args.device)
+        if is_sharded(module):
+            self.optimizer = None
+            self.create_optimizer()
+        return module
 
     # ---- optimizer ----
 
@@ -260,7 +273,8 @@ class LlmkitTrainer(Trainer):
         alone = ranks.world_size() == 1  # else nobody leaves before all know of it
         try:
             stop = self._stop if alone else StopRequest()
-            better = self.looks.look(cast(nn.Module, self.model), step, stop, grad_norm, learning_rate)
+            with whole(self.model_wrapped):
+                better = self.looks.look(cast(nn.Module, self.model), step, stop, grad_norm, learning_rate)
         except Abandoned:
             self.progress.left_undone = {"grad_norm": grad_norm, "learning_rate": learning_rate}
         if better or last or self._asked_to_stop() or step % self.plan.save_steps == 0:
@@ -273,7 +287,8 @@ class LlmkitTrainer(Trainer):
         """Weights, optimizer, schedule, random numbers and progress, whole or absent."""
         step = self.state.global_step
         paused = time.perf_counter()
-        states = gather_states(self._window, self.objective, self.plan.batches.n_a_rank)
+        network = cast(PreTrainedModel, self.model)
+        states = gather_states(network, self._own_optimizer(), self._window, self.objective, self.plan.batches.n_a_rank)
         self.progress.seconds = paused - self.looks.started
         self.progress.window_sums = states.window_sums
         self.progress.window_counts = dict(self._window.counts)
@@ -281,12 +296,10 @@ class LlmkitTrainer(Trainer):
         self.state.epoch = self.plan.batches.numbers(step, 0)[0] / self.samples.samples_per_epoch
         if ranks.rank() == 0:
             with write_checkpoint(self.run.checkpoints, step, self._facts()) as folder:
-                cast(PreTrainedModel, self.model).save_pretrained(folder)
-                self._save_optimizer_and_scheduler(str(folder))
+                states.write(folder, network, self._schedule)
                 self.state.save_to_json(str(folder / "trainer_state.json"))
                 progress = {name: getattr(self.progress, name) for name in Progress.__slots__}
                 write_json(folder / "progress.json", progress)
-                states.write(folder)
             best = self.progress.best_step
             prune_checkpoints(self.run.checkpoints, {best} if best is not None else set())
         self._window.pause(time.perf_counter() - paused)
@@ -313,11 +326,9 @@ class LlmkitTrainer(Trainer):
         }
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """States are the checkpoint's; rates and the like the recipe's, which may have been allowed to change."""
-        optimizer = cast(Optimizer, self.optimizer)
-        settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-        bases = list(self._schedule.base_lrs)
-        super()._load_optimizer_and_scheduler(checkpoint)
-        for group, kept in zip(optimizer.param_groups, settings, strict=True):
-            group.update(kept)
-        self._schedule.base_lrs = bases
+        if checkpoint is not None:
+            load_states(Path(checkpoint), self._own_optimizer(), self._schedule)
+
+    def _own_optimizer(self) -> Optimizer:
+        """Ours, out of what accelerate wraps around it."""
+        return cast(Optimizer, getattr(self.optimizer, "optimizer", self.optimizer))

@@ -30,7 +30,7 @@ class Device:
     """Dense FLOP/s by precision; a precision that is missing is one that the device lacks."""
     n_bytes: int | None
     """Memory; None for a CPU, which has what it was given."""
-    bandwidth: float
+    bandwidth: float | None
     """Bytes a second from and to its memory."""
     link: float | None = None
     """Bytes a second and way to the other devices of the machine."""
@@ -85,6 +85,11 @@ def list_names() -> list[str]:
 def default_mfu(kind: str) -> Mfu:
     """What is reckoned with for a kind of device where nothing was measured."""
     return Mfu(**_read_file()["mfu"][kind])
+
+
+def framework_bytes(kind: str) -> int:
+    """Memory that libraries and driver take before there is any model."""
+    return int(_read_file()["framework_gb"][kind] * 1e9)
 
 
 @cache

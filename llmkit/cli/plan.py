@@ -22,7 +22,9 @@ def plan_command(
     tokens: Annotated[str | None, typer.Option(help="To train on, such as 10B; beats the recipe's length.")] = None,
     mfu: Annotated[float | None, typer.Option(help="Share of the peak FLOP/s that training reaches.")] = None,
     data: PlanDataOption = None,
-    measure: Annotated[bool, typer.Option("--measure", help="Try a few steps on this machine, and say the error.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Try a few steps on this machine, and say the error.")
+    ] = False,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:

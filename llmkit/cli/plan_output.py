@@ -100,9 +100,8 @@ def _describe_memory(plan: dict[str, Any]) -> Iterator[str]:
     for key, name in PARTS:
         if memory[key]:
             yield _line(f"  {name}", f"{show_size(memory[key]):>9}")
-    turn = ", as gradients come where activations go" if memory["in_turn"] else ""
     have = "" if device["n_bytes"] is None else f" of {show_size(device['n_bytes'])}"
-    yield _line("memory of one, at most", f"{show_size(memory['peak']):>9}{have}{turn}")
+    yield _line("memory of one, at most", f"{show_size(memory['peak']):>9}{have}")
 
 
 def _describe_measured(plan: dict[str, Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from llmkit.models.families import BUILDERS
 from llmkit.objectives.masked_lm import MaskedLM
 from llmkit.pipelines.pretrain_clm import CausalTask
 from llmkit.tokens.pairs import IS_NEXT, NO_PAIR, Example
-from llmkit.training.contract import Objective, Samples
+from llmkit.training.contract import Objective
 
 N_TOKENS = 1 << 20
 
@@ -37,7 +37,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class _Stream:
-    """An endless stream of random ids; the same place gives the same ids."""
+    """An endless stream of random ids, 0 left out as that is padding; the same place gives the same ids."""
 
     n_ids: int
 
@@ -45,7 +45,7 @@ class _Stream:
         return N_TOKENS
 
     def read(self, start: int, length: int) -> NDArray[np.int64]:
-        return np.random.default_rng(start % N_TOKENS).integers(0, self.n_ids, length)
+        return np.random.default_rng(start % N_TOKENS).integers(1, self.n_ids, length)
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class MaskedExamples:
 
     def __getitem__(self, sample: int) -> Example:
         rng = np.random.default_rng(sample)
-        n_masked = max(1, round(self.mask_share * (self.block_size - 3)))
+        n_masked = max(1, rng.binomial(self.block_size - 3, self.mask_share))
         masked = np.sort(rng.choice(self.block_size, n_masked, replace=False))
-        ids = rng.integers(0, self.n_ids, self.block_size)
+        ids = rng.integers(1, self.n_ids, self.block_size)
         n_first = self.block_size // 2 if self.pairs else self.block_size
         return Example(ids, n_first, masked, ids[masked], IS_NEXT if self.pairs else NO_PAIR, ())
 
@@ -106,7 +106,7 @@ class MadeUpTask:
         return self._causal.objective
 
     @cached_property
-    def samples(self) -> Samples:
+    def samples(self) -> Any:
         recipe = self.recipe
         if recipe.objective == "mlm":
             pairs = recipe.mlm.nsp is not False

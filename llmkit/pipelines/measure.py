@@ -6,14 +6,20 @@ Says what a micro-batch and the optimizer take on this machine. `measure_steps` 
 """
 
 import json
+import statistics
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from transformers import PreTrainedModel
 
+from llmkit.config.optim import Optim
 from llmkit.config.recipe import Recipe
 from llmkit.errors import EnvironmentFault, LlmkitError, say
 from llmkit.models.attention import choose_attention
@@ -23,13 +29,20 @@ from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.pretrain import TASKS
 from llmkit.pipelines.run_plan import plan_cut
 from llmkit.pipelines.task import Task
+from llmkit.runs.folder import RunFolder
 from llmkit.tokens.prepared import load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.training.contract import Hooks, Plan
 from llmkit.training.memory import keep_freed_memory
+from llmkit.training.optimizer import build_optimizer
 from llmkit.training.speed import choose_precision
-from llmkit.training.trial import time_parts
+from llmkit.training.trainer import LlmkitTrainer
 
 BUDGET_SECONDS = 10.0
+WARMUP_STEPS, LEAST_STEPS = 2, 3
+PARTS_TRIED = 2
+"""Micro-batches of a step; more take no more memory, and each as long."""
+MANY = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +60,15 @@ class Measured:
     """Before there was a model; 0 on a GPU."""
 
 
-def measure_steps(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
+def measure_steps(recipe: Recipe, precision: str, n_tokens: int, data: Path | None) -> Measured:
     """Measure in a new process; `n_tokens` is the size of the vocabulary.
 
     Raises:
         EnvironmentFault: the process ended without a result, as when memory ran out.
     """
-    request = {"recipe": recipe.model_dump(mode="json"), "n_tokens": n_tokens, "data": str(data) if data else None}
+    values = recipe.model_dump(mode="json")
+    values["train"]["precision"] = precision  # `auto` is a matter of time, and could come out otherwise there
+    request = {"recipe": values, "n_tokens": n_tokens, "data": str(data) if data else None}
     command = [sys.executable, "-m", "llmkit.pipelines.measure"]
     done = subprocess.run(command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -78,10 +93,56 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
     choose_attention(network, precision, device)
     choose_dropout(network, device)
     batches = plan_cut(recipe, cast(Task, task), network, precision, device)
-    micro, move = time_parts(
-        network.to(device), task.objective, task.samples, recipe.optim, batches, precision, device, BUDGET_SECONDS
-    )
-    return Measured(device.type, precision, batches.micro_batch_size, micro, move, peak_bytes(device), before)
+    size = batches.micro_batch_size
+    n_parts = min(-(-batches.global_batch_size // size), PARTS_TRIED)
+    batches = replace(batches, global_batch_size=min(batches.global_batch_size, n_parts * size))
+    seconds = train_briefly(recipe, task, network, Plan(MANY, MANY, MANY, batches, precision))
+    peak = peak_bytes(device)
+    move = time_optimizer(network, recipe.optim, device)
+    micro = max(0.0, seconds - move) / (batches.global_batch_size / size)
+    return Measured(device.type, precision, size, micro, move, peak, before)
+
+
+class _Enough(Exception):  # noqa: N818 - no error
+    """Ends a training that has been watched long enough, before it saves anything."""
+
+
+def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Plan) -> float:
+    """Train as a run does, and give the median seconds of a step."""
+    seconds: list[float] = []
+    n_tokens = 0
+
+    def log(record: dict[str, Any]) -> None:
+        nonlocal n_tokens
+        seconds.append((record["n_tokens"] - n_tokens) / record["tokens_per_second"])
+        n_tokens = record["n_tokens"]
+        if len(seconds) >= WARMUP_STEPS + LEAST_STEPS and sum(seconds[WARMUP_STEPS:]) > BUDGET_SECONDS:
+            raise _Enough
+
+    train = recipe.train.model_copy(update={"log_steps": 1, "num_workers": 0})
+    with tempfile.TemporaryDirectory() as folder, suppress(_Enough):
+        trainer = LlmkitTrainer(
+            network, task.objective, task.samples, run=RunFolder(Path(folder)), train=train, optim=recipe.optim,
+            plan=plan, hooks=Hooks(None, lambda model: None, log),
+        )  # fmt: skip
+        trainer.fit()
+    return statistics.median(seconds[WARMUP_STEPS:])
+
+
+def time_optimizer(network: PreTrainedModel, optim: Optim, device: torch.device) -> float:
+    """Median seconds of clipping and an optimizer's step; steps may be of more micro-batches than were tried."""
+    optimizer = build_optimizer(network, optim)
+    seconds = []
+    for _ in range(1 + LEAST_STEPS):
+        for weight in network.parameters():
+            weight.grad = torch.full_like(weight, 1e-3) if weight.requires_grad else None
+        started = time.perf_counter()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), optim.max_grad_norm or float("inf")).item()
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])
 
 
 def peak_bytes(device: torch.device) -> int:

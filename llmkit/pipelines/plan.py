@@ -5,7 +5,6 @@ real steps on this machine and puts what it saw in place of what was assumed.
 """
 
 import math
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -81,7 +80,7 @@ def plan(
     machine, source = _describe(device, precision, mfu, here=gpu is None)
     result: dict[str, Any] = {"device": _show_device(device, machine, precision, n_gpus)}
     if measure:
-        seen = measure_steps(recipe, text.vocab_size, data)
+        seen = measure_steps(recipe, precision, text.vocab_size, data)
         result["measured"], machine = _compare(work, machine, recipe, seen)
         source = "measured here"
     result["mfu"] = {"share": machine.mfu, "source": source}
@@ -126,8 +125,8 @@ def _this_device() -> Device:
         if known is not None:
             return replace(known, n_bytes=n_bytes)
         return Device("this machine", title, "gpu", {}, n_bytes, None)
-    n_bytes = int(facts["memory_gb"] * 2**30) if facts["memory_gb"] else None
-    return Device("this machine", f"{facts['cpu']}, {torch.get_num_threads()} threads", "cpu", {}, n_bytes, None)
+    memory = int(facts["memory_gb"] * 2**30) if facts["memory_gb"] else None
+    return Device("this machine", f"{facts['cpu']}, {torch.get_num_threads()} threads", "cpu", {}, memory, None)
 
 
 def _choose_precision(recipe: Recipe, device: Device, *, here: bool) -> str:
@@ -204,9 +203,7 @@ def _reckon(
     }
 
 
-def _choose_length(
-    recipe: Recipe, work: Workload, seconds: float, tokens: float | None, text: Text
-) -> tuple[int, str]:
+def _choose_length(recipe: Recipe, work: Workload, seconds: float, tokens: float | None, text: Text) -> tuple[int, str]:
     """Optimizer steps, and what they follow from."""
     train, a_step = recipe.train, work.tokens_a_step
     if tokens is not None:
@@ -302,7 +299,9 @@ def _note(
     if (least.activations + least.logits) > least.state / 2:
         ways.append("a smaller train.block_size")
     ways.append("a GPU with more memory, or a smaller model")
-    return [f"it does not fit: {need:,.1f} GB of {have:,.1f} GB with one sequence at a time. What would: {'; '.join(ways)}"]
+    return [
+        f"it does not fit: {need:,.1f} GB of {have:,.1f} GB with one sequence at a time. What would: {'; '.join(ways)}"
+    ]
 
 
 # ---- what is shown ----

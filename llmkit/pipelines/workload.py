@@ -9,7 +9,8 @@ from llmkit.config.optim import Optim
 from llmkit.config.train import Train
 from llmkit.models.families import family_of, sums_its_loss
 from llmkit.models.loading import embedding_rows
-from llmkit.training.batches import count_activation_bytes, count_chunk_bytes, count_logit_bytes
+from llmkit.models.output_layer import count_loss_bytes
+from llmkit.training.batches import count_activation_bytes, count_logit_bytes
 from llmkit.training.forecast import Workload
 from llmkit.training.optimizer import count_weights, forecast_bytes
 from llmkit.training.speed import flops_a_token
@@ -22,7 +23,9 @@ def describe_workload(
     config: Any = network.config
     n_weights = count_weights(network.parameters())
     n_layers, width, rows = config.num_hidden_layers, config.hidden_size, embedding_rows(network)
-    chunked = sums_its_loss(config)
+    logit_bytes, most = count_logit_bytes(rows, output_share), None
+    if sums_its_loss(config):
+        logit_bytes, most = count_loss_bytes(rows, bf16=bf16)
     return Workload(
         n_weights=n_weights,
         n_trained=count_weights(weight for weight in network.parameters() if weight.requires_grad),
@@ -34,8 +37,8 @@ def describe_workload(
         activation_bytes=count_activation_bytes(
             family_of(config), n_layers, width, bf16=bf16, dropout=_has_dropout(network), on_cpu=on_cpu
         ),
-        logit_bytes=0 if chunked else count_logit_bytes(rows, output_share, bf16=bf16),
-        chunk_bytes=count_chunk_bytes(rows, width, bf16=bf16) if chunked else 0,
+        logit_bytes=logit_bytes,
+        most_logit_bytes=most,
         block_size=train.block_size,
         global_batch_size=train.global_batch_size,
     )

@@ -104,15 +104,10 @@ def count_activation_bytes(
     return width * (n_layers * a_unit + 8)
 
 
-def count_logit_bytes(vocab_size: int, output_share: float, *, bf16: bool) -> int:
-    """Memory of one token's logits on the way back: themselves, their softmax and its gradient in fp32, and under
-    autocast a copy in bf16."""
-    return round((14 if bf16 else 12) * vocab_size * output_share)
-
-
-def count_chunk_bytes(vocab_size: int, width: int, *, bf16: bool) -> int:
-    """Memory of a loss that is made in parts (models/output_layer.py)."""
-    return 0
+def count_logit_bytes(vocab_size: int, output_share: float) -> int:
+    """Memory of one token's logits on the way back, all in fp32: their log-softmax, the gradient behind it, and that
+    before it."""
+    return round(12 * vocab_size * output_share)
 
 
 def count_sequences(budget: int, bytes_a_token: int, block_size: int) -> int:

@@ -37,8 +37,8 @@ class Workload:
     activation_bytes: int
     """Of one token."""
     logit_bytes: int
-    """Of one token; 0 where the loss is made in parts."""
-    chunk_bytes: int
+    """Of one token."""
+    most_logit_bytes: int | None
     """Of all logits there ever are, where the loss is made in parts."""
     block_size: int
     global_batch_size: int
@@ -49,8 +49,8 @@ class Workload:
 
     @property
     def bytes_a_token(self) -> int:
-        """What a micro-batch takes for each of its tokens."""
-        return self.activation_bytes + self.logit_bytes
+        """What a micro-batch takes for each of its tokens, however many they are."""
+        return self.activation_bytes + (self.logit_bytes if self.most_logit_bytes is None else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,6 @@ class Memory:
     logits: int
     framework: int
     """What the libraries take before there is any model."""
-    in_turn: bool
-    """One micro-batch a step: activations go as gradients come."""
 
     @property
     def state(self) -> int:
@@ -76,10 +74,8 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """At the worst moment."""
-        passing = self.activations + self.logits + self.copies
-        turn = max(passing, self.gradients) if self.in_turn else passing + self.gradients
-        return self.framework + self.weights + self.optimizer + turn
+        """All parts at once, as in each micro-batch of a step but its first, whose gradients are still to come."""
+        return self.framework + self.state + self.activations + self.logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +131,15 @@ def measure_parts(
         gathered = min(work.n_weights, work.n_embedded + 2 * (work.n_weights - work.n_embedded) // work.n_layers)
         multiplied = min(multiplied, gathered)
     tokens = micro_batch_size * work.block_size
-    n_parts = -(-work.global_batch_size // n_devices // max(1, micro_batch_size))
+    logits = tokens * work.logit_bytes
     return Memory(
         weights=FP32 * work.n_weights // share["weights"],
         gradients=FP32 * work.n_trained // share["gradients"],
         optimizer=work.moment_bytes // share["optimizer"],
         copies=FP32 * gathered + (BF16 * multiplied if bf16 else 0),
         activations=tokens * work.activation_bytes,
-        logits=tokens * work.logit_bytes + work.chunk_bytes,
+        logits=logits if work.most_logit_bytes is None else min(logits, work.most_logit_bytes),
         framework=framework,
-        in_turn=n_parts == 1,
     )
 
 

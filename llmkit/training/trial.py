@@ -7,7 +7,6 @@ never runs out on weights that were already trained.
 import copy
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,13 +16,12 @@ from transformers import PreTrainedModel
 from llmkit.config.optim import Optim
 from llmkit.errors import EnvironmentFault, say
 from llmkit.training.batches import BatchPlan
-from llmkit.training.contract import Batch, Objective, collate_step
+from llmkit.training.contract import Objective, collate_step
 from llmkit.training.optimizer import build_optimizer, count_weights, forecast_bytes
 from llmkit.training.speed import autocast
 
 WARMUP_STEPS = 5
 LEAST_STEPS = 4
-LEAST_TRIES, MICRO_BATCHES_TRIED = 3, 2
 EVALUATIONS = 10
 """How often a run looks at held-out text unless the recipe says otherwise; their time is part of the minutes."""
 EVALUATION_SHARE = 0.1
@@ -141,56 +139,14 @@ def measure_step_seconds(
         return statistics.median(seconds[WARMUP_STEPS:])
 
 
-def time_parts(
-    model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
-    device: torch.device, budget_seconds: float,
-) -> tuple[float, float]:  # fmt: skip
-    """Median seconds of a micro-batch, and of clipping and the optimizer, for steps that may be too long to try whole.
-
-    A step is cut off after two micro-batches, which take the memory that any number of them takes. The model is trained
-    on: it is for a process that ends afterwards.
-    """
-    model.train()
-    optimizer = build_optimizer(model, optim)
-    parts: list[list[float]] = [[], []]
-    n_steps, began = 0, time.perf_counter()
-    while n_steps < 1 + LEAST_TRIES or time.perf_counter() - began < budget_seconds:
-        numbers = batches.numbers(n_steps, 0)[: MICRO_BATCHES_TRIED * batches.micro_batch_size]
-        for batch in collate_step(objective, batches, [samples[number] for number in numbers]):
-            parts[0].append(_time(device, lambda batch=batch: _add_gradient(model, objective, batch, precision, device)))
-        parts[1].append(_time(device, lambda: _move(model, optimizer, optim.max_grad_norm)))
-        n_steps += 1
-        if n_steps == 1:  # the first one makes the optimizer's state, and asks the kernel for memory
-            parts, began = [[], []], time.perf_counter()
-    return statistics.median(parts[0]), statistics.median(parts[1])
-
-
-def _time(device: torch.device, act: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    act()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
-
-
 def _step(
     model: PreTrainedModel, objective: Objective, samples: Any, optimizer: torch.optim.Optimizer,
     batches: BatchPlan, precision: str, device: torch.device, step: int, max_grad_norm: float,
 ) -> None:  # fmt: skip
     for batch in collate_step(objective, batches, [samples[number] for number in batches.numbers(step, 0)]):
-        _add_gradient(model, objective, batch, precision, device)
-    _move(model, optimizer, max_grad_norm)
-
-
-def _add_gradient(
-    model: PreTrainedModel, objective: Objective, batch: Batch, precision: str, device: torch.device
-) -> None:
-    with autocast(precision, device):
-        sums = objective.sum_losses(model, {name: tensor.to(device) for name, tensor in batch.items()})
-    torch.stack(list(sums.values())).sum().mul(1e-3).backward()
-
-
-def _move(model: PreTrainedModel, optimizer: torch.optim.Optimizer, max_grad_norm: float) -> None:
+        with autocast(precision, device):
+            sums = objective.sum_losses(model, {name: tensor.to(device) for name, tensor in batch.items()})
+        torch.stack(list(sums.values())).sum().mul(1e-3).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf")).item()
     optimizer.step()
     optimizer.zero_grad()

@@ -29,8 +29,9 @@ def describe_plan(plan: dict[str, Any]) -> Iterator[str]:
     if plan["table"]:
         yield ""
         yield from _describe_table(plan)
-    for note in plan["notes"]:
-        yield f"\n{note}"
+    if plan["notes"]:
+        yield ""
+        yield from plan["notes"]
 
 
 def show_size(n_bytes: float) -> str:
@@ -142,6 +143,8 @@ def _describe_table(plan: dict[str, Any]) -> Iterator[str]:
     for row in plan["table"]:
         if row["engine"] is None:
             yield f"{row['n_gpus']:>6,}  {row['why']}"
+            if row["final"]:  # and so it is for all further ones
+                break
             continue
         engine = row["engine"] if row["n_gpus"] > 1 else "-"
         line = (

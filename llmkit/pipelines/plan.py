@@ -31,6 +31,8 @@ from llmkit.training.speed import choose_precision, peak_flops
 
 TABLE = tuple(2**power for power in range(11))
 """1 to 1,024 devices."""
+SHORT_SECONDS = 0.01
+"""A micro-batch below this cannot keep a GPU busy: a step is hundreds of kernels, each started from Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +252,12 @@ def _show_row(
 ) -> dict[str, Any]:
     """A line of the table: the best engine on so many devices."""
     if number > work.global_batch_size or work.global_batch_size % number:
-        return {"n_gpus": number, "engine": None, "why": f"the global batch is {work.global_batch_size} sequences"}
+        why = f"and more: the global batch of {work.global_batch_size} sequences cannot be shared by so many"
+        return {"n_gpus": number, "engine": None, "why": why, "final": True}
     names = ["ddp"] if number == 1 else list(ENGINES)
     best = choose_engine([forecast(work, name, number, machine, given) for name in names])
     if best is None:
-        return {"n_gpus": number, "engine": None, "why": "does not fit into memory"}
+        return {"n_gpus": number, "engine": None, "why": "does not fit into memory", "final": False}
     return {
         "n_gpus": number,
         "engine": best.engine,
@@ -283,6 +286,10 @@ def _note(
 ) -> list[str]:
     """What the user should know, and the way out where nothing fits."""
     if best is not None:
+        n_parts = -(-work.global_batch_size // n_gpus // best.micro_batch_size)
+        if not machine.is_cpu and best.compute_seconds / n_parts < SHORT_SECONDS:
+            short = f"{1000 * best.compute_seconds / n_parts:.2g} ms"
+            return [f"a micro-batch of {short} is shorter than starting its kernels takes: it will be slower than this"]
         return []
     least = each[-1].memory
     need, have = least.peak / 1e9, (machine.n_bytes or 0) / 1e9

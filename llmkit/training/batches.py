@@ -22,14 +22,14 @@ FILL = 0.95
 """Of that memory for all there is; the rest is what its allocator cannot use."""
 
 BYTES_A_UNIT = {
-    "gpt2": (64, 36, 10),
-    "bert": (64, 40, 10),
-    "transformer": (48, 32, 10),
-    "gru": (30, 30, 0),
-    "lstm": (68, 68, 0),
+    "gpt2": (64, 36, 10, 8),
+    "bert": (64, 40, 10, 8),
+    "transformer": (48, 32, 10, 8),
+    "gru": (29, 30, 0, 0),
+    "lstm": (68, 68, 0, 0),
 }
-"""Of activations for each token, layer and unit of width: in fp32, under autocast, and on top where attention alone is
-in fp32. Counted with hooks on what autograd keeps (tests/training/test_batches.py)."""
+"""Of activations for each token, layer and unit of width: in fp32, under autocast, on top where attention alone is in
+fp32, and outside of all layers. Counted with hooks on what autograd keeps (tests/training/test_batches.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ def count_activation_bytes(
     without the attention matrix, which no kernel here keeps, and of what these models were seen to keep.
 
     On a CPU, attention is taken to be in fp32 (models/attention.py). The residual stream always is."""
-    wide, mixed, attention = BYTES_A_UNIT.get(family, BYTES_A_UNIT["gpt2"])
+    wide, mixed, attention, outside = BYTES_A_UNIT.get(family, BYTES_A_UNIT["gpt2"])
     a_unit = mixed + attention * on_cpu if bf16 else wide
     a_unit += (5 if bf16 else 9) * dropout
-    return width * (n_layers * a_unit + 8)
+    return width * (n_layers * a_unit + outside)
 
 
 def count_logit_bytes(vocab_size: int, output_share: float) -> int:

@@ -21,6 +21,7 @@ from llmkit.cli.demo import demo_command
 from llmkit.cli.evaluate import eval_command
 from llmkit.cli.finetune import finetune_command
 from llmkit.cli.generate import generate_command
+from llmkit.cli.plan import plan_command
 from llmkit.cli.predict import predict_command
 from llmkit.cli.prepare import prepare_command
 from llmkit.cli.pretrain import pretrain_clm_command, pretrain_command, pretrain_mlm_command
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict_command,
     "compare": compare_command,
     "report": report_command,
+    "plan": plan_command,
     "demo": demo_command,
 }
 

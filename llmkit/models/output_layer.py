@@ -76,6 +76,13 @@ def _chunk_size(vocab_size: int) -> int:
     return max(1, LOGITS_AT_ONCE // vocab_size)
 
 
+def count_loss_bytes(vocab_size: int, *, bf16: bool) -> tuple[int, int]:
+    """Memory of the logits of one token, and of all that there ever are at once: themselves, and under autocast with a
+    small vocabulary their softmax in fp32 and its slopes in bf16."""
+    a_logit = 4 if not bf16 else 8 if vocab_size <= WIDE_UP_TO else 2
+    return a_logit * vocab_size, a_logit * LOGITS_AT_ONCE
+
+
 def read_logits(layer: nn.Module, hidden: Tensor) -> Tensor:
     """(..., width) to (..., vocab_size); an adaptive softmax gives log probabilities, which are logits too."""
     if not isinstance(layer, AdaptiveSoftmax):

@@ -16,13 +16,14 @@ from llmkit.errors import say
 from llmkit.files import write_json, write_text
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
-from llmkit.models.families import family_of, sums_its_loss
-from llmkit.models.loading import embedding_rows
+from llmkit.models.families import family_of
 from llmkit.pipelines.task import Task
+from llmkit.pipelines.workload import describe_workload
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_command, describe_machine, describe_versions
-from llmkit.training.batches import CPU_BUDGET, GPU_SHARE, BatchPlan, estimate_bytes_a_token, plan_batches
+from llmkit.training.batches import BatchPlan, activation_budget, plan_batches
 from llmkit.training.contract import Plan, Samples
+from llmkit.training.forecast import measure_parts
 from llmkit.training.optimizer import as_steps, count_weights
 from llmkit.training.speed import choose_precision
 from llmkit.training.trial import EVALUATIONS, fit_in_memory, measure_step_seconds, plan_minutes
@@ -78,14 +79,16 @@ def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: st
         UsageError: the recipe's batch cannot be cut.
         EnvironmentFault: not even so does a step fit into memory; says which setting does.
     """
-    n_logits = 0 if sums_its_loss(network.config) else embedding_rows(network)
-    bytes_a_token = estimate_bytes_a_token(
-        n_logits, network.config.num_hidden_layers, network.config.hidden_size, task.output_share
+    bf16, on_cpu = precision == "bf16", device.type == "cpu"
+    work = describe_workload(
+        network, recipe.train, recipe.optim, output_share=task.output_share, bf16=bf16, on_cpu=on_cpu
     )
+    free = None if on_cpu else torch.cuda.mem_get_info(device)[0]
+    n_ranks = ranks.world_size()
+    budget = activation_budget(free, measure_parts(work, recipe.train.engine, n_ranks, 1, bf16=bf16).state)
     batches = plan_batches(
-        recipe.train, bytes_a_token, min(ranks.gather(_memory_budget(device))), ranks.world_size(),
-        by_tokens=recipe.task is not None,
-    )  # fmt: skip
+        recipe.train, work.bytes_a_token, min(ranks.gather(budget)), n_ranks, by_tokens=recipe.task is not None
+    )
     fitting = fit_in_memory(
         network, task.objective, task.samples, recipe.optim, batches, precision, device,
         may_cut=recipe.train.micro_batch_size == "auto",
@@ -107,10 +110,6 @@ def gather_facts(recipe: Recipe, task: Task, precision: str) -> dict[str, Any]:
         if field not in FREE_TO_CHANGE
     }
     return {"precision": precision, "world_size": ranks.world_size(), **task.data.fingerprint, **fields}
-
-
-def _memory_budget(device: torch.device) -> int:
-    return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CPU_BUDGET
 
 
 def _steps_of_epochs(epochs: float | None, samples: Samples, batches: BatchPlan) -> int:

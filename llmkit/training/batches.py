@@ -17,7 +17,19 @@ Sample = TypeVar("Sample")
 CPU_BUDGET = 2 << 30
 """Bytes of activations and logits on a CPU; more would gain nothing there."""
 GPU_SHARE = 0.5
-"""Of the memory that is free before training."""
+"""Of the memory that is free before training, for activations and logits; more would gain nothing either."""
+FILL = 0.95
+"""Of that memory for all there is; the rest is what its allocator cannot use."""
+
+BYTES_A_UNIT = {
+    "gpt2": (64, 36, 10, 8),
+    "bert": (64, 40, 10, 8),
+    "transformer": (48, 32, 10, 8),
+    "gru": (29, 30, 0, 0),
+    "lstm": (68, 68, 0, 0),
+}
+"""Of activations for each token, layer and unit of width: in fp32, under autocast, on top where attention alone is in
+fp32, and outside of all layers. Counted with hooks on what autograd keeps (tests/training/test_batches.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +91,39 @@ def plan_batches(
         return BatchPlan(train.global_batch_size, min(train.micro_batch_size, share), world_size)
     if by_tokens:
         return BatchPlan(train.global_batch_size, share, world_size, max(1, budget // bytes_a_token))
-    at_once = budget // bytes_a_token // train.block_size
-    return BatchPlan(train.global_batch_size, max(1, min(share, at_once)), world_size)
+    at_once = count_sequences(budget, bytes_a_token, train.block_size)
+    return BatchPlan(train.global_batch_size, min(share, at_once), world_size)
 
 
-def estimate_bytes_a_token(vocab_size: int, n_layer: int, width: int, output_share: float = 1.0) -> int:
-    """Memory of one token in a training step: logits in bf16 and fp32 with their gradients, and 34 bytes a unit of
-    width and layer for activations (Korthikanti et al. 2022, equation 2, without the attention matrix).
-    `output_share` of the tokens have logits."""
-    return round(12 * vocab_size * output_share) + 34 * n_layer * width
+def count_activation_bytes(
+    family: str, n_layers: int, width: int, *, bf16: bool, dropout: bool = False, on_cpu: bool = False
+) -> int:
+    """Memory of what one token leaves behind for the way back: a sum like Korthikanti et al. 2022, equation 2, but
+    without the attention matrix, which no kernel here keeps, and of what these models were seen to keep.
+
+    On a CPU, attention is taken to be in fp32 (models/attention.py). The residual stream always is."""
+    wide, mixed, attention, outside = BYTES_A_UNIT.get(family, BYTES_A_UNIT["gpt2"])
+    a_unit = mixed + attention * on_cpu if bf16 else wide
+    a_unit += (5 if bf16 else 9) * dropout
+    return width * (n_layers * a_unit + outside)
+
+
+def count_logit_bytes(vocab_size: int, output_share: float) -> int:
+    """Memory of one token's logits on the way back, all in fp32: their log-softmax, the gradient behind it, and that
+    before it."""
+    return round(12 * vocab_size * output_share)
+
+
+def count_sequences(budget: int, bytes_a_token: int, block_size: int) -> int:
+    """How many sequences `auto` takes at once; never less than one."""
+    return max(1, budget // bytes_a_token // block_size)
+
+
+def activation_budget(free_bytes: int | None, state_bytes: int) -> int:
+    """Bytes that activations and logits may take; `free_bytes` are a GPU's before training, None on a CPU."""
+    if free_bytes is None:
+        return CPU_BUDGET
+    return max(0, min(int(GPU_SHARE * free_bytes), int(FILL * free_bytes) - state_bytes))
 
 
 @dataclass(frozen=True, slots=True)

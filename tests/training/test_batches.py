@@ -1,10 +1,25 @@
 """How a global batch is cut."""
 
 import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
+from llmkit.config.loading import load_recipe
 from llmkit.config.train import Train
 from llmkit.errors import UsageError
-from llmkit.training.batches import BatchPlan, StepSampler, estimate_bytes_a_token, plan_batches
+from llmkit.models.attention import FP32_ATTENTION
+from llmkit.models.dropout import choose_dropout
+from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
+from llmkit.training.batches import (
+    BatchPlan,
+    StepSampler,
+    activation_budget,
+    count_activation_bytes,
+    count_logit_bytes,
+    plan_batches,
+)
+from llmkit.training.speed import autocast
 
 
 @pytest.mark.parametrize(("micro", "world_size"), [(12, 1), (5, 1), (1, 1), (4, 2), (5, 3), (2, 4)])
@@ -39,9 +54,55 @@ def test_global_batch_that_ranks_cannot_share_is_refused() -> None:
 
 def test_auto_stays_in_its_budget_and_never_changes_the_global_batch() -> None:
     train = Train(block_size=1024, global_batch_size=480)
-    bytes_a_token = estimate_bytes_a_token(50_257, 12, 768)
+    bytes_a_token = count_activation_bytes("gpt2", 12, 768, bf16=True) + count_logit_bytes(50_257, 1.0)
     large, small = (plan_batches(train, bytes_a_token, budget << 30, 1) for budget in (40, 2))
-    assert large.micro_batch_size * 1024 * bytes_a_token <= 40 << 30
+    assert (
+        large.micro_batch_size * 1024 * bytes_a_token <= 40 << 30 < (large.micro_batch_size + 1) * 1024 * bytes_a_token
+    )
     assert (small.micro_batch_size, small.global_batch_size, large.global_batch_size) == (2, 480, 480)
-    assert 30 < large.micro_batch_size < 60
     assert plan_batches(Train(global_batch_size=16), 1000, 1 << 30, 1).micro_batch_size == 16
+
+
+def test_budget_leaves_room_for_what_stays_in_memory() -> None:
+    assert activation_budget(None, 10**12) == 2 << 30
+    assert activation_budget(80 * 10**9, 2 * 10**9) == 40 * 10**9
+    assert activation_budget(80 * 10**9, 70 * 10**9) == 6 * 10**9
+    assert activation_budget(80 * 10**9, 90 * 10**9) == 0
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert", "transformer", "gru", "lstm"])
+@pytest.mark.parametrize(("precision", "dropout"), [("bf16", 0.0), ("fp32", 0.0), ("bf16", 0.1), ("fp32", 0.1)])
+def test_activations_are_what_autograd_keeps(family: str, precision: str, dropout: float) -> None:
+    n_layers, width = 4, 128
+    overrides = [f"model.family={family}", f"model.n_layer={n_layers}", f"model.n_embd={width}", "train.block_size=128"]
+    overrides += [f"model.dropout={dropout}", *(["objective=mlm"] if family == "bert" else [])]
+    overrides += ["train.carry_state=false"] if family in ("gru", "lstm") else ["model.n_head=2"]
+    task = MadeUpTask(load_recipe(None, overrides), Vocabulary(300))
+    network = task.build_model().train()
+    choose_dropout(network, torch.device("cpu"))
+    if network.config._attn_implementation == "sdpa" and precision == "bf16":
+        network.set_attn_implementation(FP32_ATTENTION)
+    kept = [count_kept_bytes(network, task, n_sequences, precision) for n_sequences in (2, 4)]
+    seen = (kept[1] - kept[0]) / (2 * 128)
+    expected = count_activation_bytes(
+        family, n_layers, width, bf16=precision == "bf16", dropout=dropout > 0, on_cpu=True
+    )  # fmt: skip
+    assert expected == pytest.approx(seen, rel=0.07)
+
+
+def count_kept_bytes(network: PreTrainedModel, task: MadeUpTask, n_sequences: int, precision: str) -> int:
+    """Bytes of all tensors that the way back needs, each storage once, weights and their copies aside."""
+    batch = task.objective.collate([task.samples[number] for number in range(n_sequences)])
+    weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = tensor  # held, so that no other gets its place
+        return tensor
+
+    keeping = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with keeping, autocast(precision, torch.device("cpu")):
+        network.base_model(input_ids=batch["input_ids"], use_cache=False)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

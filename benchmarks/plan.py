@@ -1,0 +1,154 @@
+"""A plan against reality: `llmkit plan --measure`, then the run itself, and how far the two are apart.
+
+    python benchmarks/plan.py --text books/ --models gpt2-tiny gpt2-mini gpt2-small bert-mini bert-base
+    python benchmarks/plan.py --gpu
+
+The plan is given the prepared text, or with `--made-up` only the size of its vocabulary. The run is a real one in a
+process of its own: its peak is what the kernel saw of the whole command, and a step is the median of its log after the
+first two. Plan and run take turns; of all rounds the median peak and the quickest step count, as other work on the
+machine only slows down. All processes get one hash seed of Python: where glibc finds room for a tensor depends on all
+small things around it, and the peaks of one and the same command were up to two fifths apart (docs/log.md).
+
+`--gpu` holds the closed form for GPT-2 124M in micro-batches of 8 x 1,024 against what torch counts on the GPU here. It
+was written without one at hand and HAS NOT RUN.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = os.environ | {"PYTHONHASHSEED": "0"}
+LLMKIT = [sys.executable, "-m", "llmkit"]
+SHAPES = {
+    "gpt2": {"tiny": (128, 16), "mini": (256, 8), "small": (512, 2)},
+    "bert": {"tiny": (128, 32), "mini": (128, 32), "small": (128, 32), "medium": (128, 16), "base": (128, 8)},
+}
+"""Block and global batch by size."""
+TOKENIZERS = {"gpt2": ("byte-bpe", 16384), "bert": ("wordpiece", 8192)}
+WARMUP_STEPS = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", nargs="+", default=["builtin:python-docs"], help="what is prepared and trained on")
+    parser.add_argument("--models", nargs="+", default=["gpt2-tiny", "gpt2-mini", "bert-mini"], help="FAMILY-SIZE")
+    parser.add_argument("--steps", type=int, default=12, help="optimizer steps of the run")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--made-up", action="store_true", help="let the plan not see the text")
+    parser.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="bf16")
+    parser.add_argument("--gpu", action="store_true", help="GPT-2 124M on the GPU of this machine")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    options = parser.parse_args()
+    if options.gpu:
+        results = [check_gpu()]
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            results = check_models(options, Path(folder))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2))
+
+
+def check_models(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """One row a model: forecast, measured by the plan, seen in the run; memory in MB, steps in seconds."""
+    heads = "".join(f"{what:>18}{'measured':>10}{'run':>8}{'off':>7}" for what in ("MB: forecast", "seconds: forecast"))
+    print(f"{'':<12}{heads}")
+    rows = []
+    for model in options.models:
+        family, size = model.split("-")
+        data = folder / family
+        kind, n_tokens = TOKENIZERS[family]
+        if not data.exists():
+            more = ["-s", f"prepare.tokenizer.kind={kind}", "-s", f"prepare.tokenizer.vocab_size={n_tokens}"]
+            more += ["-s", "prepare.split.validation=0.005", "-s", "prepare.split.test=0"]
+            subprocess.run(
+                [*LLMKIT, "prepare", *options.text, "--out", str(data), *more], check=True, capture_output=True
+            )
+        n_tokens = json.loads((data / "manifest.json").read_text())["tokenizer"]["vocab_size"]
+        block_size, batch = SHAPES[family][size]
+        settings = [
+            f"objective={'clm' if family == 'gpt2' else 'mlm'}", f"model.size={size}", f"train.block_size={block_size}",
+            f"train.global_batch_size={batch}", f"train.max_steps={options.steps}", f"train.eval_steps={options.steps}",
+            f"train.precision={options.precision}", "train.log_steps=1", "train.sample_prompt=null",
+            "train.max_eval_blocks=8", f"prepare.tokenizer.vocab_size={n_tokens}",
+        ]  # fmt: skip
+        sets = [word for setting in settings for word in ("-s", setting)]
+        given = [] if options.made_up else ["--data", str(data)]
+        rounds = [(plan([*sets, *given])["measured"], run(data, folder / model, sets)) for _ in range(options.rounds)]
+        row = {"model": model, "peak_bytes": take(rounds, "peak_bytes", statistics.median)}
+        row["seconds_a_step"] = take(rounds, "seconds_a_step", min)
+        rows.append(row | {"rounds": rounds})
+        print(f"{model:<12}{show(row['peak_bytes'], 1e-6, 0)}{show(row['seconds_a_step'], 1, 3)}", flush=True)
+    return rows
+
+
+def take(rounds: list[Any], name: str, choose: Any) -> dict[str, float]:
+    """One figure of all rounds: forecast, measured by the plan, seen in the run."""
+    return {
+        "forecast": choose([seen["forecast"][name] for seen, _ in rounds]),
+        "measured": choose([seen[name] for seen, _ in rounds]),
+        "run": choose([found[name] for _, found in rounds]),
+    }
+
+
+def show(row: dict[str, float], unit: float, digits: int) -> str:
+    """Columns under the heading of `check_models`."""
+    numbers = "".join(
+        f"{row[name] * unit:>{width},.{digits}f}" for name, width in (("forecast", 18), ("measured", 10), ("run", 8))
+    )
+    return f"{numbers}{row['measured'] / row['run'] - 1:>+7.1%}"
+
+
+def plan(settings: list[str]) -> dict[str, Any]:
+    """What `llmkit plan --measure` says."""
+    done = subprocess.run(
+        [*LLMKIT, "plan", "--measure", "--json", *settings], check=True, stdout=subprocess.PIPE, env=ENVIRONMENT
+    )
+    return dict(json.loads(done.stdout))
+
+
+def run(data: Path, out: Path, settings: list[str]) -> dict[str, float]:
+    """A real run: the command's peak of memory, and the median seconds of a step."""
+    with (out.parent / "output").open("w") as output:
+        command = [*LLMKIT, "pretrain", os.devnull, "--data", str(data), "--out", str(out), "--overwrite", *settings]
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=ENVIRONMENT)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit((out.parent / "output").read_text())
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "train"]
+    n_tokens = [after["n_tokens"] - before["n_tokens"] for before, after in itertools.pairwise(steps)]
+    seconds = [n / line["tokens_per_second"] for n, line in zip(n_tokens, steps[1:], strict=True)]
+    return {"peak_bytes": 1024 * usage.ru_maxrss, "seconds_a_step": statistics.median(seconds[WARMUP_STEPS - 1 :])}
+
+
+def check_gpu() -> dict[str, Any]:
+    """GPT-2 124M, eight sequences of 1,024 at once, two micro-batches a step."""
+    import torch
+
+    if not torch.cuda.is_available():
+        sys.exit("there is no GPU here: nothing was measured")
+    settings = [
+        "model.size=small",
+        "prepare.tokenizer.vocab_size=50257",
+        "train.block_size=1024",
+        "train.max_steps=100",
+    ]
+    settings += ["train.global_batch_size=16", "train.micro_batch_size=8"]
+    found = plan([word for setting in settings for word in ("-s", setting)])
+    seen = found["measured"]
+    print(f"{found['device']['title']}, {seen['precision']}")
+    print(f"memory  forecast {seen['forecast']['peak_bytes'] / 1e9:.2f} GB, torch {seen['peak_bytes'] / 1e9:.2f} GB")
+    print(f"off     {seen['off']['peak_bytes']:+.1%}")
+    print(f"a step  {seen['seconds_a_step']:.3f} s, which is an MFU of {found['mfu']['share']:.1%}")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""A plan as people read it: aligned lines and a table."""
+
+from collections.abc import Iterator
+from typing import Any
+
+PARTS = (
+    ("weights", "weights, fp32"),
+    ("gradients", "gradients, fp32"),
+    ("optimizer", "optimizer's moments"),
+    ("copies", "bf16 copies, gathered layers"),
+    ("activations", "activations"),
+    ("logits", "logits"),
+    ("framework", "libraries and driver"),
+)
+WIDTH = 30
+
+
+def describe_plan(plan: dict[str, Any]) -> Iterator[str]:
+    """The lines of `llmkit plan`."""
+    yield from _describe_work(plan)
+    yield ""
+    yield from _describe_memory(plan)
+    yield ""
+    if "measured" in plan:
+        yield from _describe_measured(plan)
+        yield ""
+    yield from _describe_time(plan)
+    yield from _describe_disk(plan)
+    if plan["table"]:
+        yield ""
+        yield from _describe_table(plan)
+    if plan["notes"]:
+        yield ""
+        yield from plan["notes"]
+
+
+def show_size(n_bytes: float) -> str:
+    """Bytes in the unit that suits them, decimal."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB" if n_bytes < 1000 else f"{n_bytes:,.0f} TB"
+
+
+def show_count(number: float) -> str:
+    """A number of tokens or weights in short."""
+    for unit in ("", " k", " M", " B"):
+        if number < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:,.3g} T"
+
+
+def show_time(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
+    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name:<{WIDTH}} {value}"
+
+
+def _describe_work(plan: dict[str, Any]) -> Iterator[str]:
+    model, tokens, flops = plan["model"], plan["tokens"], plan["flops"]
+    shape = f"{model['family']}, {model['n_layers']} layers of {model['width']}, {model['vocab_size']:,} tokens"
+    yield _line("model", f"{model['n_parameters']:,} weights ({shape})")
+    batch = f"{model['global_batch_size']:,} x {model['block_size']:,} = {tokens['a_step']:,} tokens"
+    yield _line("a step", batch)
+    yield _line("length", f"{plan['steps']:,} steps, {show_count(tokens['total'])} tokens ({plan['length']})")
+    if tokens["epochs"] is not None:
+        yield _line("", f"{tokens['epochs']:,.2f} epochs of the prepared text")
+    yield _line(
+        "tokens a weight",
+        f"{tokens['a_parameter']:,.3g}; Chinchilla: about {tokens['chinchilla_a_parameter']}, "
+        f"{show_count(tokens['chinchilla'])} tokens",
+    )
+    yield _line("FLOPs", f"{flops['total']:.3g}, {flops['a_token']:.3g} a token forward and backward")
+
+
+def _describe_memory(plan: dict[str, Any]) -> Iterator[str]:
+    memory, device = plan["memory"], plan["device"]
+    yield _line("device", f"{device['n']:,} x {device['title']}, {device['precision']}")
+    if device["n"] > 1:
+        yield f"{'engine':<{WIDTH}} {'fits':<6}{'micro batch':>12}{'of at most':>12}{'memory each':>13}{'a step':>12}"
+        for one in plan["engines"]:
+            size = f"{one['micro_batch_size']:,}" if one["fits"] else "-"
+            most = "" if one["most_sequences"] is None else f"{one['most_sequences']:,}"
+            name = f"  {one['engine']}" + (" (taken)" if one["engine"] == plan["engine"] else "")
+            yield (
+                f"{name:<{WIDTH}} {'yes' if one['fits'] else 'no':<6}{size:>12}{most:>12}"
+                f"{show_size(one['peak_bytes']):>13}{show_time(one['seconds_a_step']):>12}"
+            )
+    else:
+        most = plan["engines"][0]["most_sequences"]
+        fits = "" if most is None else f"; up to {most:,} would fit"
+        yield _line("micro batch", f"{plan['micro_batch_size']:,} sequences at once{fits}")
+    for key, name in PARTS:
+        if memory[key]:
+            yield _line(f"  {name}", f"{show_size(memory[key]):>9}")
+    have = "" if device["n_bytes"] is None else f" of {show_size(device['n_bytes'])}"
+    yield _line("memory of one, at most", f"{show_size(memory['peak']):>9}{have}")
+
+
+def _describe_measured(plan: dict[str, Any]) -> Iterator[str]:
+    seen = plan["measured"]
+    yield f"{'measured here':<{WIDTH}} {'forecast':>12}{'measured':>12}{'off':>9}"
+    for key, name, show in (("peak_bytes", "memory", show_size), ("seconds_a_step", "a step", show_time)):
+        forecast, off = seen["forecast"][key], seen["off"][key]
+        yield f"{'  ' + name:<{WIDTH}} {show(forecast):>12}{show(seen[key]):>12}{off:>+9.0%}"
+    yield "what is above and below is corrected by it"
+
+
+def _describe_time(plan: dict[str, Any]) -> Iterator[str]:
+    time, device = plan["time"], plan["device"]
+    share, source = plan["mfu"]["share"], plan["mfu"]["source"]
+    yield _line("MFU", f"{share:.1%} of {device['flops'] / 1e12:,.4g} TFLOP/s, {source}")
+    if time is None:
+        return
+    sent = time["exchange_seconds"]
+    between = f", {show_time(sent)} of it between GPUs" if sent else ""
+    yield _line("a step", f"{show_time(time['seconds_a_step'])}{between}")
+    yield _line("tokens a second", f"{time['tokens_per_second']:,.0f}")
+    yield _line("time", f"{show_time(3600 * time['hours'])}, without evaluations and saving")
+    if time["cost"] is not None:
+        yield _line("cost", f"{time['cost']:,.2f} for {time['gpu_hours']:,.1f} hours of a GPU")
+
+
+def _describe_disk(plan: dict[str, Any]) -> Iterator[str]:
+    disk = plan["disk"]
+    each = f"{disk['n_checkpoints']} checkpoints of {show_size(disk['a_checkpoint'])}"
+    rest = f"data {show_size(disk['data'])}, {each}, model {show_size(disk['model'])}"
+    yield _line("disk", f"{show_size(disk['total'])}: {rest}")
+
+
+def _describe_table(plan: dict[str, Any]) -> Iterator[str]:
+    priced = any(row.get("cost") is not None for row in plan["table"])
+    head = f"{'GPUs':>6}  {'engine':<8}{'micro batch':>12}{'memory':>10}{'tokens/s':>14}{'time':>15}{'GPU hours':>12}"
+    yield head + (f"{'cost':>12}" if priced else "") + f"{'efficiency':>12}"
+    for row in plan["table"]:
+        if row["engine"] is None:
+            yield f"{row['n_gpus']:>6,}  {row['why']}"
+            if row["final"]:  # and so it is for all further ones
+                break
+            continue
+        engine = row["engine"] if row["n_gpus"] > 1 else "-"
+        line = (
+            f"{row['n_gpus']:>6,}  {engine:<8}{row['micro_batch_size']:>12,}{show_size(row['peak_bytes']):>10}"
+            f"{row['tokens_per_second']:>14,.0f}{show_time(3600 * row['hours']):>15}{row['gpu_hours']:>12,.1f}"
+        )
+        yield line + (f"{row['cost']:>12,.2f}" if priced else "") + f"{row['efficiency']:>12.0%}"
+    yield "exchange between GPUs is reckoned as if nothing were computed meanwhile, machines as of eight"

@@ -1,0 +1,56 @@
+"""What a model asks of any machine, read off the model itself: real, or a shadow on torch's meta device."""
+
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from llmkit.config.optim import Optim
+from llmkit.config.train import Train
+from llmkit.models.families import family_of, sums_its_loss
+from llmkit.models.loading import embedding_rows
+from llmkit.models.output_layer import count_loss_bytes
+from llmkit.training.batches import count_activation_bytes, count_logit_bytes
+from llmkit.training.forecast import Workload
+from llmkit.training.optimizer import count_weights, forecast_bytes
+from llmkit.training.speed import flops_a_token
+
+
+def describe_workload(
+    network: PreTrainedModel, train: Train, optim: Optim, *, output_share: float, bf16: bool, on_cpu: bool
+) -> Workload:
+    """`output_share` of the tokens go through the output layer; all sequences are taken as full."""
+    config: Any = network.config
+    n_weights = count_weights(network.parameters())
+    n_layers, width, rows = config.num_hidden_layers, config.hidden_size, embedding_rows(network)
+    logit_bytes, most = count_logit_bytes(rows, output_share), None
+    if sums_its_loss(config):
+        logit_bytes, most = count_loss_bytes(rows, bf16=bf16)
+    return Workload(
+        n_weights=n_weights,
+        n_trained=count_weights(weight for weight in network.parameters() if weight.requires_grad),
+        n_multiplied=_count_multiplied(network),
+        n_embedded=count_weights(network.get_input_embeddings().parameters()),
+        n_layers=n_layers,
+        moment_bytes=forecast_bytes(network, optim) - 4 * n_weights,
+        flops_a_token=flops_a_token(network, train.block_size, output_share),
+        activation_bytes=count_activation_bytes(
+            family_of(config), n_layers, width, bf16=bf16, dropout=_has_dropout(network), on_cpu=on_cpu
+        ),
+        logit_bytes=logit_bytes,
+        most_logit_bytes=most,
+        block_size=train.block_size,
+        global_batch_size=train.global_batch_size,
+    )
+
+
+def _count_multiplied(network: PreTrainedModel) -> int:
+    """Weights of matrix products, the output layer included even where it is an embedding as well."""
+    tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
+    output: Any = network.get_output_embeddings()
+    tables -= {id(output.weight)} if output is not None else set()
+    return count_weights(weight for weight in network.parameters() if weight.ndim >= 2 and id(weight) not in tables)
+
+
+def _has_dropout(network: PreTrainedModel) -> bool:
+    return any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())

@@ -1,0 +1,82 @@
+"""`llmkit plan` as a user types it and reads it."""
+
+import json
+import sys
+
+import pytest
+
+from llmkit.cli import app
+from llmkit.cli.app import main
+from llmkit.cli.plan import read_number
+from llmkit.cli.plan_output import show_count, show_size, show_time
+from llmkit.errors import UsageError
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["llmkit", "plan", *arguments])
+    monkeypatch.setattr(app.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+def test_plan_is_shown_in_lines_and_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(monkeypatch, capsys, "recipes/gpt2-small.yaml", "--gpu", "h100", "--gpus", "8", "--price", "2.5")
+    assert code == 0
+    for words in (
+        "124,439,808 weights",
+        "8 x NVIDIA H100 SXM, bf16",
+        "ddp (taken)",
+        "gradients, fp32",
+        "an assumption",
+    ):
+        assert words in out
+    assert "cost" in out
+    assert sum(line.split()[1:2] == ["ddp"] for line in out.splitlines()) >= 5
+    assert all(len(line) <= 130 for line in out.splitlines())
+
+
+def test_plan_in_json_is_one_object(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(monkeypatch, capsys, "--gpu", "l4", "--tokens", "1B", "--json")
+    assert (code, json.loads(out)["device"]["name"]) == (0, "l4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--gpu", "h1000"], "did you mean 'h100'?"),
+        (["--gpu", "h100", "--gpus", "0"], "0 GPUs"),
+        (["--gpu", "h100", "--mfu", "35"], "cannot be"),
+        (["--tokens", "many"], "no number of tokens"),
+    ],
+)
+def test_mistake_is_three_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    code, out, err = run(monkeypatch, capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert [line.split(":")[0] for line in err.splitlines()] == ["error", "where", "hint"]
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("10B", 1e10), ("300m", 3e8), ("2.5e9", 2.5e9), ("1_000", 1000), ("1,000", 1000), ("2 T", 2e12)],
+)
+def test_numbers_of_tokens_are_read_as_people_write_them(text: str, number: float) -> None:
+    assert read_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "B", "0", "-5", "1e400", "ten", "1..5", "nan"])
+def test_what_is_no_number_of_tokens_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        read_number(text)
+
+
+def test_figures_are_in_the_unit_that_suits_them() -> None:
+    assert [show_size(n) for n in (999, 1.5e3, 2e9, 80e9, 3e12)] == ["999 B", "1.5 kB", "2 GB", "80 GB", "3 TB"]
+    assert [show_count(n) for n in (999, 124.4e6, 2.5e9, 1e13)] == ["999", "124 M", "2.5 B", "10 T"]
+    assert [show_time(s) for s in (0.25, 600, 7200, 864000)] == ["0.25 s", "10.0 minutes", "2.0 hours", "10.0 days"]

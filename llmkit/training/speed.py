@@ -1,7 +1,7 @@
 """What this machine can do: which precision gains, how fast it multiplies, how much work a token is.
 
-MFU is model FLOPs over what the machine's matrix products reach: a data-sheet rate for known GPUs,
-otherwise measured here by one product of a usual shape.
+MFU is model FLOPs over what the machine's matrix products reach: the data sheet's for GPUs that runs/hardware.yaml
+knows, otherwise measured here by one product of a usual shape.
 """
 
 import time
@@ -14,9 +14,7 @@ from transformers import PreTrainedModel
 
 from llmkit.models.families import is_recurrent
 from llmkit.models.output_layer import AdaptiveSoftmax
-
-DENSE_BF16_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
-"""Dense bf16 peaks of NVIDIA's data sheets, by a word in the device's name."""
+from llmkit.runs.hardware import find_device
 
 ONCE_A_SEQUENCE = ("bert.pooler", "cls.seq_relationship")
 
@@ -42,11 +40,10 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 def peak_flops(precision: str, device: torch.device) -> float:
     """FLOP/s that matrix products reach in this precision."""
-    if device.type == "cuda" and precision == "bf16":
-        name = torch.cuda.get_device_name(device)
-        known = next((DENSE_BF16_FLOPS[word] for word in name.split() if word in DENSE_BF16_FLOPS), None)
-        if known is not None:
-            return known
+    if device.type == "cuda":
+        known = find_device(torch.cuda.get_device_name(device))
+        if known is not None and precision in known.flops:
+            return known.flops[precision]
     return measure_matmul(torch.bfloat16 if precision == "bf16" else torch.float32, device)
 
 

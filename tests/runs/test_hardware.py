@@ -36,7 +36,13 @@ def test_name_of_a_driver_or_a_user_means_its_entry(name: str, expected: str) ->
 
 @pytest.mark.parametrize(
     "name",
-    ["NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA GH200 480GB", "A100", "AMD EPYC"],
+    [
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+        "NVIDIA GH200 480GB",
+        "A100",
+        "AMD EPYC",
+    ],
 )
 def test_name_that_means_another_device_or_two_means_none(name: str) -> None:
     assert find_device(name) is None

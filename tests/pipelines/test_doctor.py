@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from llmkit.cli import app
 from llmkit.errors import EnvironmentFault
@@ -102,6 +103,7 @@ def test_offline_touches_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def connect(*_: object) -> None:
         raise AssertionError("the network was touched")
 
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.setattr(socket, "getaddrinfo", connect)
     found = {each.name: each for each in examine(tmp_path, offline=True)}

@@ -68,12 +68,14 @@ def test_strictest_group_of_version_2_holds(tmp_path: Path) -> None:
     group = "sys/fs/cgroup/pods/mine"
     files = {
         "proc/self/cgroup": "0::/pods/mine\n",
-        f"{group}/cpu.max": "max 100000\n",
+        f"{group}/cpu.max": "400000 100000\n",
         f"{group}/memory.max": "8000000000\n",
         "sys/fs/cgroup/pods/cpu.max": "250000 100000\n",
         "sys/fs/cgroup/pods/memory.max": "max\n",
     }
     assert read_limits(write(tmp_path, files)) == (2.5, 8_000_000_000)
+    (tmp_path / group / "cpu.max").write_text("max 100000\n")
+    assert read_limits(tmp_path)[0] == 2.5
 
 
 def test_groups_of_version_1_are_read_and_minus_one_is_no_limit(tmp_path: Path) -> None:

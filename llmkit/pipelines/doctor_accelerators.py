@@ -184,7 +184,7 @@ def check_gpu_speed(torch: Any, driver: Driver) -> Iterator[Finding]:
             continue
         sheet = f"the data sheet of {known.title}" if known else ""
         flops = Limit(known.flops[precision], sheet) if known and precision in known.flops else None
-        bandwidth = Limit(known.bandwidth, sheet) if known else None
+        bandwidth = Limit(known.bandwidth, sheet) if known and known.bandwidth else None
         link = driver.cards[index].link if index < len(driver.cards) else None
         slot = Limit(link, "its PCI Express lanes") if link else None
         yield judge_speed(f"gpu {index} {precision} product", products[index], "FLOP/s", flops, GPU_ADVICE)

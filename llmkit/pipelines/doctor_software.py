@@ -23,6 +23,7 @@ EXTRA_USES = {
     "chinese": "Chinese words, and traditional to simplified",
     "dedup": "near copies of documents",
     "lora": "fine-tuning with low-rank additions",
+    "ray": "prepare on several machines",
     "tensorboard": "TensorBoard logs",
 }
 """What each extra of pyproject.toml is for; `dev` is for developers of llmkit."""

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 import llmkit
 from llmkit.cli.compare import compare_command
 from llmkit.cli.demo import demo_command
+from llmkit.cli.doctor import doctor_command
 from llmkit.cli.evaluate import eval_command
 from llmkit.cli.finetune import finetune_command
 from llmkit.cli.generate import generate_command
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare_command,
     "report": report_command,
     "plan": plan_command,
+    "doctor": doctor_command,
     "demo": demo_command,
 }
 

@@ -9,12 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
 from llmkit.config.prepare import Read
 from llmkit.errors import DataError, EnvironmentFault, did_you_mean
 from llmkit.text.columns import choose_column
 from llmkit.text.documents import Document
 from llmkit.text.parts import make_documents
 from llmkit.text.sources import Source, log
+
+HUB_TIMEOUT_SECONDS = 10
 
 
 def read_dataset(name: str, source: Source, read: Read) -> Iterator[Document]:
@@ -67,6 +72,8 @@ def _load(path: str, config: str | None, name: str) -> Any:
     try:
         if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
             return datasets.load_from_disk(str(folder))
+        if not folder.exists():
+            _ask_once(path)
         return datasets.load_dataset(str(folder) if folder.exists() else path, config, streaming=True)
     except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ValueError) as error:
         raise DataError(
@@ -80,6 +87,22 @@ def _load(path: str, config: str | None, name: str) -> Any:
             where=name,
             hint="check the network, or set HF_HUB_OFFLINE=1 to use what is in the cache",
         ) from None
+
+
+def _ask_once(path: str) -> None:
+    """Ask the hub briefly: `datasets` would try for half a minute and more where it cannot be reached.
+
+    Raises:
+        ConnectionError: no answer. What an answer says is left to `datasets`.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        HfApi().dataset_info(path, timeout=HUB_TIMEOUT_SECONDS)
+    except (HfHubHTTPError, HFValidationError):
+        return
+    except Exception as error:  # the HTTP library's own types, which differ between versions of huggingface_hub
+        raise ConnectionError(_first_line(error)) from error
 
 
 def _choose_split(loaded: Any, split: str, name: str) -> Iterable[Mapping[str, object]]:

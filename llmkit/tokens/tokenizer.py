@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
@@ -124,7 +124,7 @@ def require_on_hub(name: str) -> None:
     except Exception as error:  # the HTTP library's own types, which differ between versions of huggingface_hub
         raise EnvironmentFault(
             f"{name!r} is no folder here, is not in the cache, and the hub cannot be reached: {error}",
-            where="huggingface.co",
+            where=constants.ENDPOINT,
             hint="give a local folder, or fetch it once with network (`hf download`), then run with HF_HUB_OFFLINE=1",
         ) from error
 

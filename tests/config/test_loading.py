@@ -11,7 +11,7 @@ from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import UsageError
 
-RECIPES = sorted(Path(__file__).parents[2].glob("recipes/**/*.yaml"))
+RECIPES = sorted(each for each in Path(__file__).parents[2].glob("recipes/**/*.yaml") if each.parent.name != "cluster")
 
 
 def list_fields(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:

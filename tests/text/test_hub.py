@@ -1,11 +1,13 @@
 """Data sets: local ones are read without a network, and what is missing is said."""
 
+import socket
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from llmkit.config.prepare import Read
-from llmkit.errors import LlmkitError
+from llmkit.errors import EnvironmentFault, LlmkitError
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source
 
@@ -50,3 +52,19 @@ def test_a_data_set_that_is_neither_here_nor_reachable_is_no_bug_of_ours() -> No
     with pytest.raises(LlmkitError) as caught:
         read("hf:nobody-at-all/nothing-of-the-kind")
     assert caught.value.exit_code in (3, 4)
+
+
+def test_hub_that_cannot_be_reached_is_asked_once_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def try_for_long(*_: object, **__: object) -> None:
+        raise AssertionError("datasets would try for half a minute")
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.load_dataset", try_for_long)
+    for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(EnvironmentFault, match="the hub cannot be reached") as caught:
+        read("hf:nobody/nothing")
+    assert "HF_HUB_OFFLINE=1" in caught.value.problems[0].hint

@@ -1,11 +1,11 @@
 """`prepare` on this machine's engines: seconds, peak memory, equal bytes, and one worker killed in the middle.
 
     python benchmarks/prepare_engines.py text BOOKS... --out TEXT --megabytes 1000
-    python benchmarks/prepare_engines.py run TEXT --work FOLDER --engine local --engine ray --kill -s prepare.dedup.near=true
+    python benchmarks/prepare_engines.py run TEXT --work FOLDER --engine local --engine ray --kills 2
 
 `text` makes files of half a megabyte from paragraphs of the given books in another order each, every paragraph with a
-number of its own, one file in twenty a near copy of the one before. `run` prepares the text on each engine, on two cores,
-and with --kill on Ray once more, with SIGKILL to a worker after each third of the time that the first run took.
+number of its own, one file in twenty a near copy of the one before. `run` prepares the text on each engine; on Ray,
+--kills workers get SIGKILL while they are at work, spread over the time that the engine before took.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -34,27 +35,30 @@ def main() -> None:
     run.add_argument("text", type=Path)
     run.add_argument("--work", type=Path, required=True)
     run.add_argument("--engine", action="append")
-    run.add_argument("--kill", action="store_true")
+    run.add_argument("--kills", type=int, default=0)
     run.add_argument("-s", "--set", action="append", default=[])
     options = parser.parse_args()
     if options.command == "text":
         write_text(options.books, options.out, options.megabytes * 1_000_000)
         return
     options.work.mkdir(parents=True, exist_ok=True)
-    results = [measure(options.text, options.work / name, name, options.set) for name in options.engine or ["local", "ray"]]
-    if options.kill:
-        seconds = results[-1]["seconds"]
-        kills = [seconds / 3, seconds * 2 / 3]
-        results.append(measure(options.text, options.work / "killed", "ray", options.set, kills))
-    for result in results:
-        print(json.dumps(result))
+    results: list[dict[str, object]] = []
+    for name in options.engine or ["local", "ray"]:
+        kills: list[float] = []
+        if name == "ray" and results:
+            kills = [float(results[-1]["seconds"]) * (n + 1) / (options.kills + 1) for n in range(options.kills)]
+        results.append(measure(options.text, options.work / name, name, options.set, kills))
+        print(json.dumps(results[-1]), flush=True)
     print("equal bytes" if len({result["digest"] for result in results}) == 1 else "THE BYTES DIFFER")
 
 
 def write_text(books: list[Path], out: Path, n_bytes: int) -> None:
     """Files of about FILE_BYTES."""
     out.mkdir(parents=True)
-    paragraphs = [part for book in books for part in book.read_text(encoding="utf-8").split("\n\n") if len(part) > 40]
+    cut = re.compile("\n *\n *")  # WikiText has spaces in its empty lines
+    paragraphs = [
+        part for book in books for part in cut.split(book.read_text(encoding="utf-8")) if 40 < len(part) < 5000
+    ]
     draw = random.Random(0)
     n_files = n_bytes // FILE_BYTES
     lines: list[str] = []
@@ -68,14 +72,14 @@ def write_text(books: list[Path], out: Path, n_bytes: int) -> None:
         (out / f"{number:05d}.txt").write_text("\n\n".join(lines), encoding="utf-8")
 
 
-def measure(text: Path, out: Path, engine: str, overrides: list[str], kills: list[float] | None = None) -> dict[str, object]:
+def measure(text: Path, out: Path, engine: str, overrides: list[str], kills: list[float]) -> dict[str, object]:
     """Run `llmkit prepare` in a process of its own."""
     command = [sys.executable, "-m", "llmkit", "prepare", str(text), "--out", str(out), "--engine", engine, "--json"]
     command += [word for override in overrides for word in ("-s", override)]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     tree = psutil.Process(process.pid)
-    peak, killed, left = 0, [], list(kills or [])
+    peak, killed, left = 0, [], list(kills)
     while process.poll() is None:
         time.sleep(0.5)
         members = [tree, *children_of(tree)]

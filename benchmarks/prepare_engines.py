@@ -112,7 +112,7 @@ def find_worker(processes: list[psutil.Process]) -> psutil.Process | None:
     """One that does a task of Ray's at this moment."""
     for process in processes:
         try:
-            if "ray::_call" in " ".join(process.cmdline()):
+            if process.cmdline()[:1] == ["ray::_call"]:
                 return process
         except psutil.Error:
             continue

@@ -7,8 +7,9 @@ Knows nothing of what the tasks do.
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,30 +34,32 @@ def require_ray() -> None:
 def open_ray(work: Path) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]]:
     """Ray, connected to or started; what was started ends with the block."""
     # Read when ray is imported.
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     import ray
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        _connect(ray)
-        for number, handler in handlers.items():  # Ray puts its own in their place
-            signal.signal(number, handler)
-        yield partial(_run, ray)
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # where Ray would say that a worker has died; results are for stdout
+        try:
+            _connect(ray)
+            for number, handler in handlers.items():  # Ray puts its own in their place
+                signal.signal(number, handler)
+            yield partial(_run, ray)
+        finally:
+            ray.shutdown()
 
 
 def _connect(ray: Any) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address := os.environ.get("RAY_ADDRESS"):
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, TimeoutError) as error:
+    address = os.environ.get("RAY_ADDRESS")
+    own = {"address": address} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR", **own)
+    except Exception as error:  # Ray raises nearly any type, a bare Exception too
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if address:
             hint = "start the cluster (`ray start --head`), or unset RAY_ADDRESS to use this machine's cores"
-            what = f"cannot connect to Ray: {str(error).splitlines()[0]}"
-            raise EnvironmentFault(what, where=f"RAY_ADDRESS={address}", hint=hint) from None
-    else:
-        ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            raise WorkersLost(f"cannot connect to Ray: {reason}", where=f"RAY_ADDRESS={address}", hint=hint) from error
+        hint = "run it again, or use --engine local; Ray's own logs are in /tmp/ray/session_latest/logs"
+        raise WorkersLost(f"Ray does not start: {reason}", where="--engine ray", hint=hint) from error
 
 
 def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:

@@ -14,13 +14,13 @@ from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.prepare import Prepare
 from llmkit.errors import DataError, say
+from llmkit.pipelines.encoded_pieces import encode_pieces
 from llmkit.pipelines.engines import Map
 from llmkit.pipelines.prepared_pieces import (
     CleanedPiece,
     as_json,
     clean_pieces,
     compare_pieces,
-    encode_pieces,
     stage_pieces,
 )
 from llmkit.pipelines.progress import Meter

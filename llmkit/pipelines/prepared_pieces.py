@@ -1,8 +1,10 @@
-"""The passes of `prepare` over all the text in pieces, for an engine (engines.py): cleaning, copies, tokens, overlap.
+"""The passes of `prepare` over all the text in pieces, for an engine (engines.py): cleaning, copies, overlap.
 
 A piece is some input files, or what became of them. What a worker makes of one depends on it alone; what goes by the
 order of all documents (which copy is the first, the split, the tokenizer) is decided in one place, most of it from a
 few bytes a document. So the result is that of one process, to the byte.
+
+Tokens are in encoded_pieces.py: cleaning needs no tokenizer, and its workers no torch.
 """
 
 from collections import Counter
@@ -34,9 +36,6 @@ from llmkit.text.staging import (
     stage_documents,
     write_keys,
 )
-from llmkit.tokens.rows import add_words, encode_counted
-from llmkit.tokens.store import Row, Split, write_split
-from llmkit.tokens.tokenizer import id_dtype, load_tokenizer
 
 BYTES_A_PIECE = 32_000_000
 """Of input files, as they are on the disk. What a dead worker was at is done again, so a piece takes seconds."""
@@ -48,17 +47,6 @@ class CleanTask:
 
     files: list[str]
     settings: Prepare
-    work: Path
-    piece: Path
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeTask:
-    """Turn a piece of a split into tokens; see `encode_piece`."""
-
-    text: SplitPiece
-    tokenizer: Path
-    cutter: str | None
     work: Path
     piece: Path
 
@@ -84,7 +72,7 @@ def clean_pieces(run: Map, files: Sequence[str], settings: Prepare, name: str, w
     """
     folders = [work / "cleaned" / f"cleaned-{name}-{n:05d}" for n in range(len(cut_files(files)))]
     tasks = [CleanTask(group, settings, work, folder) for group, folder in zip(cut_files(files), folders, strict=True)]
-    results = _watch(f"reading and cleaning {name}", run(clean_piece, tasks), len(tasks))
+    results = watch(f"reading and cleaning {name}", run(clean_piece, tasks), len(tasks))
     return list(zip(folders, results, strict=True))
 
 
@@ -158,37 +146,6 @@ def _drop_copies(pieces: list[Path], settings: Prepare, folder: Path, steps: dic
     return n_documents
 
 
-def encode_pieces(
-    run: Map, texts: Sequence[SplitPiece], tokenizer: Path, cutter: str | None, work: Path, totals: Counter[str]
-) -> Iterator[Row]:
-    """The rows of a split, as `encode_rows` gives them; it fills `totals` too."""
-    name = f"encoded-{texts[0].split}"
-    tasks = [
-        EncodeTask(text, tokenizer, cutter, work, work / "encoded" / f"{name}-{n:05d}") for n, text in enumerate(texts)
-    ]
-    counted: Counter[str] = Counter()
-    facts = _watch(f"tokenizing {texts[0].split}", run(encode_piece, tasks), len(tasks))
-    for task, found in zip(tasks, facts, strict=True):
-        totals.update(found["totals"])
-        counted.update(found["counted"])
-        yield from Split(task.piece).rows()
-    add_words(totals, counted)
-
-
-def encode_piece(task: EncodeTask) -> Facts:
-    """Store the rows of the piece, as a split of its own."""
-
-    def make(folder: Path) -> Facts:
-        tokenizer = load_tokenizer(str(task.tokenizer))
-        totals: Counter[str] = Counter()
-        counted: Counter[str] = Counter()
-        rows = encode_counted(task.text.read(), tokenizer, totals, counted, task.cutter)
-        write_split(folder, rows, id_dtype(tokenizer), sentences=task.cutter is not None)
-        return {"totals": totals, "counted": counted}
-
-    return finish_piece(task.work, task.piece, make)
-
-
 def compare_pieces(
     run: Map, train: Sequence[SplitPiece], held_out: Mapping[str, Sequence[SplitPiece]], folder: Path
 ) -> dict[str, Overlap]:
@@ -199,9 +156,10 @@ def compare_pieces(
         hashes, every = sample_windows(document for text in texts for document in text.read())
         windows.append((folder / f"{name}.npy", every))
         np.save(windows[-1][0], hashes)
-    tasks = [OverlapTask(text, windows) for text in train]
-    found = _watch("comparing splits", run(match_piece, tasks), len(tasks))
-    joined: list[Any] = reduce(lambda sums, new: [a | b for a, b in zip(sums, new, strict=True)], found)
+    empty = [np.zeros(len(np.load(path)), bool) for path, _ in windows]
+    tasks = [OverlapTask(text, windows) for text in train] if windows else []
+    found = watch("comparing splits", run(match_piece, tasks), len(tasks))
+    joined: list[Any] = reduce(lambda sums, new: [a | b for a, b in zip(sums, new, strict=True)], found, empty)
     return {name: count_overlap(mask, every) for name, mask, (_, every) in zip(held_out, joined, windows, strict=True)}
 
 
@@ -225,6 +183,7 @@ def _add_counts(count: StepCounts, more: dict[str, Any]) -> None:
     count.removed.update(more["removed"])
 
 
-def _watch(what: str, results: Iterable[Any], n_tasks: int) -> Iterator[Any]:
+def watch(what: str, results: Iterable[Any], n_tasks: int) -> Iterator[Any]:
+    """Pass results through and show how many of them are there, on a terminal."""
     with tqdm(results, desc=what, total=n_tasks, unit=" pieces", leave=False, disable=None) as bar:
         yield from bar

@@ -80,9 +80,10 @@ def everything_twice(function: Callable[[Any], Any], tasks: Sequence[Any]) -> It
     yield from map(function, tasks)
 
 
-def two_processes(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def two_processes() -> Iterator[Run]:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        yield from pool.imap(function, tasks)
+        yield pool.imap
 
 
 FIRST = ("prepare.read.skip_bad=true", "prepare.dedup.near=true", "prepare.dedup.near_threshold=0.7")
@@ -120,7 +121,7 @@ def test_any_order_of_pieces_gives_the_bytes_of_one_process(
 
 
 def test_processes_of_their_own_give_the_bytes_of_one(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, two_processes: Run
 ) -> None:
     use(monkeypatch, "fake", two_processes)
     monkeypatch.chdir(books.parent)  # inputs are named from here, on workers too
@@ -146,7 +147,7 @@ def test_own_tokenizer_is_loaded_by_workers_as_it_was_given(
 
 
 def test_first_bad_file_is_the_error_whichever_worker_met_which_first(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, two_processes: Run
 ) -> None:
     use(monkeypatch, "fake", two_processes)
     shutil.copytree(books, tmp_path / "books")
@@ -163,7 +164,7 @@ def test_first_bad_file_is_the_error_whichever_worker_met_which_first(
 
 
 def test_warnings_of_workers_are_said_by_the_command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, caplog: pytest.LogCaptureFixture, two_processes: Run
 ) -> None:
     use(monkeypatch, "fake", two_processes)
     lines = []
@@ -330,7 +331,7 @@ def test_slurm_jobs_give_the_bytes_of_one_process_though_one_dies(
     monkeypatch.setattr(engine_slurm, "LARGEST_ARRAY", 2)
     monkeypatch.setattr(llmkit.pipelines.prepared_pieces, "BYTES_A_PIECE", 80_000)
     monkeypatch.setenv("DIES", "0:1")
-    wanted = settings(*FIRST, "prepare.split.test=0")
+    wanted = settings(*FIRST, "prepare.split.validation=0", "prepare.split.test=0")
     for name, engine in (("one", LOCAL), ("jobs", "slurm")):
         prepare([str(books)], tmp_path / name, wanted, engine=engine)
     assert digests(tmp_path / "jobs") == digests(tmp_path / "one")
@@ -476,7 +477,7 @@ killed = []
 def kill_one():
     while not killed:
         for child in psutil.Process().children(recursive=True):
-            if "ray::_call" in " ".join(child.cmdline()):
+            if child.cmdline()[:1] == ["ray::_call"]:
                 child.kill()
                 killed.append(child.pid)
                 break
@@ -487,8 +488,8 @@ assert killed
 """
     overrides = ["prepare.tokenizer.vocab_size=300", "prepare.split.validation=0.2", "prepare.split.test=0.1", *FIRST]
     arguments = [sys.executable, "-c", code, str(books), str(tmp_path / "ray"), *overrides]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(arguments, check=False, capture_output=True, text=True, env=environment)
+
+    done = subprocess.run(arguments, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     prepare([str(books)], tmp_path / "one", settings(*FIRST))

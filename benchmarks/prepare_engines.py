@@ -1,11 +1,11 @@
-"""`prepare` on this machine's engines: seconds, peak memory, equal bytes, and one worker killed in the middle.
+"""`prepare` on this machine's engines: seconds, CPU seconds, memory, equal bytes, and workers killed in the middle.
 
     python benchmarks/prepare_engines.py text BOOKS... --out TEXT --megabytes 1000
-    python benchmarks/prepare_engines.py run TEXT --work FOLDER --engine local --engine ray --kills 2
+    python benchmarks/prepare_engines.py run TEXT --work FOLDER --engine local --engine ray --kill-at 60 --kill-at 120
 
 `text` makes files of half a megabyte from paragraphs of the given books in another order each, every paragraph with a
 number of its own, one file in twenty a near copy of the one before. `run` prepares the text on each engine; on Ray,
---kills workers get SIGKILL while they are at work, spread over the time that the engine before took.
+a worker that is at work gets SIGKILL after each of --kill-at seconds.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
     run.add_argument("text", type=Path)
     run.add_argument("--work", type=Path, required=True)
     run.add_argument("--engine", action="append")
-    run.add_argument("--kills", type=int, default=0)
+    run.add_argument("--kill-at", type=float, action="append", default=[], metavar="SECONDS")
     run.add_argument("-s", "--set", action="append", default=[])
     options = parser.parse_args()
     if options.command == "text":
@@ -44,9 +44,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, object]] = []
     for name in options.engine or ["local", "ray"]:
-        kills: list[float] = []
-        if name == "ray" and results:
-            kills = [float(results[-1]["seconds"]) * (n + 1) / (options.kills + 1) for n in range(options.kills)]
+        kills = sorted(options.kill_at) if name == "ray" else []
         results.append(measure(options.text, options.work / name, name, options.set, kills))
         print(json.dumps(results[-1]), flush=True)
     print("equal bytes" if len({result["digest"] for result in results}) == 1 else "THE BYTES DIFFER")
@@ -80,16 +78,19 @@ def measure(text: Path, out: Path, engine: str, overrides: list[str], kills: lis
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     tree = psutil.Process(process.pid)
     peak, killed, left = 0, [], list(kills)
+    cpu: dict[int, float] = {}
     while process.poll() is None:
-        time.sleep(0.5)
+        time.sleep(1)
         members = [tree, *children_of(tree)]
         peak = max(peak, sum(map(private_bytes, members)))
+        cpu |= {member.pid: seconds for member in members if (seconds := cpu_seconds(member))}
         if left and time.perf_counter() - started > left[0] and (worker := find_worker(members)):
             worker.kill()
             killed.append(f"{time.perf_counter() - started:.0f} s")
             del left[0]
     assert process.returncode == 0, f"exit code {process.returncode}"
     result = {"engine": engine, "seconds": round(time.perf_counter() - started, 1), "peak_mb": round(peak / 1e6)}
+    result["cpu_seconds"] = round(sum(cpu.values()))
     return result | {"killed": killed, "digest": digest_folder(out)}
 
 
@@ -106,6 +107,15 @@ def private_bytes(process: psutil.Process) -> int:
         return int(process.memory_full_info().uss)
     except psutil.Error:
         return 0
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """What it has used until now; 0 if it is gone."""
+    try:
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    except psutil.Error:
+        return 0.0
 
 
 def find_worker(processes: list[psutil.Process]) -> psutil.Process | None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,22 +67,19 @@ def _submit(folder: Path, attempt: int, n_jobs: int) -> None:
     script = folder / f"try-{attempt}.sh"
     command = shlex.join([sys.executable, "-m", __name__, str(folder), str(attempt), str(n_jobs)])
     script.write_text(f"#!/bin/sh\nexport TOKENIZERS_PARALLELISM=false\nexec {command}\n")
-    options = [f"--array=0-{n_jobs - 1}", "--job-name=llmkit-prepare", f"--output={folder}/try-{attempt}-%a.log"]
+    name = f"llmkit-{uuid.uuid4().hex[:12]}"  # by which the jobs can be cancelled before sbatch has said their number
+    options = [f"--array=0-{n_jobs - 1}", f"--job-name={name}", f"--output={folder}/try-{attempt}-%a.log"]
     arguments = ["sbatch", "--wait", "--parsable", *options, str(script)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as sbatch:
-        assert sbatch.stdout is not None and sbatch.stderr is not None
-        job = sbatch.stdout.readline().strip().partition(";")[0]  # ID, or ID;CLUSTER
-        try:
-            said = sbatch.stderr.read().strip()
-            sbatch.wait()
-        except BaseException:
-            sbatch.terminate()
-            subprocess.run(["scancel", job], check=False, capture_output=True)
-            raise
-    if not job:
+    try:
+        done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    except BaseException:
+        with suppress(OSError):
+            subprocess.run(["scancel", f"--name={name}"], check=False, capture_output=True)
+        raise
+    if not done.stdout.strip():  # else it is the jobs' number: their exit codes are not sbatch's
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         hint = "sbatch reads SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT and the like from the environment"
-        what = f"sbatch refused the jobs: {said.splitlines()[-1] if said else f'exit code {sbatch.returncode}'}"
-        raise WorkersLost(what, where="sbatch", hint=hint)
+        raise WorkersLost(f"sbatch refused the jobs: {said[-1]}", where="sbatch", hint=hint)
 
 
 def _result(folder: Path, number: int) -> Path:

@@ -358,7 +358,7 @@ def test_slurm_jobs_end_with_the_command_that_waits_for_them(tmp_path: Path, sba
     (sbatch.parent / "scancel").chmod(0o755)
     with engine_slurm.open_slurm(tmp_path) as run, pytest.raises(KeyboardInterrupt):
         list(run(str, [1, 2, 3]))
-    assert (tmp_path / "cancelled").read_text() == "4711\n"
+    assert (tmp_path / "cancelled").read_text().startswith("--name=llmkit-")
 
 
 # Ray: a module that has as much of it as the engine uses, and the real one where it is installed.

@@ -54,6 +54,9 @@ class LlmkitError(Exception):
     def __str__(self) -> str:
         return "\n\n".join(map(str, self.problems))
 
+    def __reduce__(self) -> "tuple[object, tuple[tuple[Problem, ...]]]":
+        return type(self).from_problems, (self.problems,)  # an error of another process comes over whole
+
 
 class UsageError(LlmkitError):
     """The command line or the recipe is wrong."""

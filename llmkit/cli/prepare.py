@@ -24,6 +24,9 @@ def prepare_command(
     repair: Annotated[
         bool, typer.Option("--repair", help="Check every file of --out and make anew what is damaged or missing.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option(help="Where the work is done: local, ray (at RAY_ADDRESS, or on all cores), slurm.")
+    ] = "local",
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -42,8 +45,10 @@ def prepare_command(
     config = load_recipe(recipe, overrides)
     if dry_run:
         from llmkit.files import check_writable
+        from llmkit.pipelines.engines import check_engine
         from llmkit.text.sources import find_files
 
+        check_engine(engine, inputs)
         check_writable(out)
         files = find_files([*inputs, *filter(None, (validation, test))])
         if json:
@@ -54,6 +59,6 @@ def prepare_command(
     from llmkit.pipelines.prepare import prepare  # transformers loads here, so --help stays instant
 
     prepared = prepare(
-        inputs, out, config.prepare, validation=validation, test=test, overwrite=overwrite, repair=repair
+        inputs, out, config.prepare, validation=validation, test=test, overwrite=overwrite, repair=repair, engine=engine
     )
     (show_json if json else show_receipt)(prepared.manifest)

@@ -13,6 +13,7 @@ from llmkit.config.prepare import Prepare
 from llmkit.errors import DataError, UsageError, say
 from llmkit.files import check_writable, hash_file, read_json, restore_folder, write_json
 from llmkit.lock import hold_folder
+from llmkit.pipelines.engines import LOCAL, check_engine, open_engine
 from llmkit.pipelines.prepared_parts import build_prepared, planned_word_cutter
 from llmkit.pipelines.unfinished import FOLDER, Facts, adopt_part, clear_unfinished, unfinished_folder
 from llmkit.runs.machine import describe_versions
@@ -30,20 +31,24 @@ def prepare(
     test: str | None = None,
     overwrite: bool = False,
     repair: bool = False,
+    engine: str = LOCAL,
 ) -> Prepared:
     """Make `out` from `inputs`; where it was made from just the same already, leave it as it is.
 
     `validation` and `test` are files of the user's own splits, which then take the place of held-out shares. With
-    `repair` every file of `out` is held against its SHA-256, and what is damaged or missing is made anew.
+    `repair` every file of `out` is held against its SHA-256, and what is damaged or missing is made anew. The `engine`,
+    one of engines.py, decides where the work is done, and no byte of the result.
 
     Raises:
-        UsageError: `out` is something else than a prepared folder.
+        UsageError: `out` is something else than a prepared folder, or there is no such engine.
         DataError: unreadable input, nothing left after cleaning, or `out` cannot be repaired from this input.
-        EnvironmentFault: `out` cannot be written to, or another process is at it.
+        EnvironmentFault: `out` cannot be written to, another process is at it, or the engine is not there.
+        WorkersLost: the engine's workers died again and again; the same call goes on from what is finished.
         Interrupted: a signal came; the same call goes on from what is finished.
     """
     if repair and overwrite:
         raise UsageError("--repair keeps what --overwrite replaces", where="--repair", hint="give one of the two")
+    check_engine(engine, [name for name in (*inputs, validation, test) if name])
     check_writable(out)
     with hold_folder(out):
         restore_folder(out)
@@ -54,20 +59,22 @@ def prepare(
         files = find_files(inputs)
         request = _describe_request(files, own, settings)
         if repair:
-            return _repair(out, request, files, own, settings)
+            return _repair(out, request, files, own, settings, engine)
         if (found := _find_same(out, request, overwrite)) is not None:
             clear_unfinished(out)
             say(f"{out} was made from the same input with the same settings: nothing to do")
             return found
         started = time.perf_counter()
-        with unfinished_folder(out, _task(request)) as work:
-            manifest = build_prepared(files, own, settings, work)
+        with unfinished_folder(out, _task(request, engine)) as work, open_engine(engine, work) as run:
+            manifest = build_prepared(files, own, settings, work, run)
             write_json(work / FOLDER / "manifest.json", {"format": FORMAT, "request": request, **manifest})
         say(f"prepared in {time.perf_counter() - started:.1f} s")
         return load_prepared(out)
 
 
-def _repair(out: Path, request: Facts, files: list[str], own: dict[str, str], settings: Prepare) -> Prepared:
+def _repair(
+    out: Path, request: Facts, files: list[str], own: dict[str, str], settings: Prepare, engine: str
+) -> Prepared:
     """Make the damaged parts of `out` anew and prove by their hashes that they are what they were."""
     damaged = load_prepared(out, check=False)
     known = damaged.manifest.get("files")
@@ -85,11 +92,11 @@ def _repair(out: Path, request: Facts, files: list[str], own: dict[str, str], se
     for name, fault in faults.items():
         say(f"{name} {fault}")
     broken = {name.split("/")[0] for name in faults}
-    with unfinished_folder(out, _task(request, repair=True)) as work:
+    with unfinished_folder(out, _task(request, engine, repair=True)) as work, open_engine(engine, work) as run:
         for part, facts in {"tokenizer": {}, **damaged.manifest["splits"]}.items():
             if part not in broken:
                 adopt_part(work, work / FOLDER / part, out / part, facts)
-        made = build_prepared(files, own, settings, work)["files"]
+        made = build_prepared(files, own, settings, work, run)["files"]
         if others := [name for name in {**known, **made} if known.get(name) != made.get(name)]:
             what = f"made anew, {', '.join(others)} would not be what it was"
             hint = f"the input or a library changed (see versions there); {anew}"
@@ -116,9 +123,15 @@ def _is_known(request: Facts) -> bool:
     return None not in (request["inputs"], *request["own_splits"].values())
 
 
-def _task(request: Facts, *, repair: bool = False) -> Facts | None:
-    """What must be the same for a later run to go on from what this one has finished; None: it never may."""
-    return {"request": request, "versions": describe_versions(), "repair": repair} if _is_known(request) else None
+def _task(request: Facts, engine: str, *, repair: bool = False) -> Facts | None:
+    """What must be the same for a later run to go on from what this one has finished; None: it never may.
+
+    One engine goes on from another's pieces, but pieces are not what a single process makes on its way.
+    """
+    if not _is_known(request):
+        return None
+    in_pieces = engine != LOCAL
+    return {"request": request, "versions": describe_versions(), "repair": repair, "in_pieces": in_pieces}
 
 
 def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:

@@ -6,8 +6,7 @@ Each part is finished for itself, so that a run that is stopped need not begin a
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,15 @@ from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.prepare import Prepare
 from llmkit.errors import DataError, say
+from llmkit.pipelines.encoded_pieces import encode_pieces
+from llmkit.pipelines.engines import Map
+from llmkit.pipelines.prepared_pieces import (
+    CleanedPiece,
+    as_json,
+    clean_pieces,
+    compare_pieces,
+    stage_pieces,
+)
 from llmkit.pipelines.progress import Meter
 from llmkit.pipelines.stopping import watch_signals
 from llmkit.pipelines.unfinished import FOLDER, Facts, finish_part, finished_files
@@ -25,11 +33,11 @@ from llmkit.text.dedup import deduplicate
 from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.overlap import find_overlap
 from llmkit.text.readers import read_documents
-from llmkit.text.sources import Source, require_documents
-from llmkit.text.splitting import plan_split, split_documents
-from llmkit.text.staging import read_staged, read_totals, stage_documents
+from llmkit.text.sources import Source, find_files, require_documents
+from llmkit.text.splitting import SplitPiece, plan_split
+from llmkit.text.staging import find_pieces, read_totals, stage_documents
 from llmkit.tokens.rows import can_mask, encode_rows
-from llmkit.tokens.store import Split, write_split
+from llmkit.tokens.store import Row, Split, write_split
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
@@ -42,31 +50,50 @@ N_SAMPLES = 3
 SAMPLE_TOKENS = 48
 
 
-def build_prepared(files: Sequence[str], own: dict[str, str], settings: Prepare, work: Path) -> Facts:
+def build_prepared(
+    files: Sequence[str], own: dict[str, str], settings: Prepare, work: Path, run: Map | None = None
+) -> Facts:
     """Fill `folder/` of the place that `unfinished_folder` gives; the manifest's contents.
 
-    `own` are the user's files by split. Two runs on the same input write the same bytes, stopped in between or not.
+    `own` are the user's files by split. With `run` an engine does the work, in pieces. Two runs on the same input write
+    the same bytes, stopped in between or not, on whatever engine.
 
     Raises:
         DataError: unreadable input, or nothing left after cleaning.
     """
     folder, stage = work / FOLDER, work / "staged"
-    read = finish_part(work, stage, lambda part: _stage_all(files, own, settings, part))
+    given = {"main": files} | {split: find_files([path]) for split, path in own.items()}
+    cleaned = run and {name: clean_pieces(run, paths, settings, name, work) for name, paths in given.items()}
+    read = finish_part(work, stage, lambda part: _stage_all(given, settings, part, cleaned or {}))
     plan = plan_split(read_totals(stage / "main"), settings.split)
     names = [name for name in SPLITS if name in plan.names or name in own]
 
-    def documents_of(split: str) -> Iterator[Document]:
+    def pieces_of(split: str) -> list[SplitPiece]:
+        """Of a text that was staged in this process, one."""
         if split in own:
-            yield from read_staged(stage / split)
+            return [SplitPiece(split, piece) for piece in find_pieces(stage / split)]
+        return [SplitPiece(split, piece, plan) for piece in find_pieces(stage / "main")]
+
+    def documents_of(split: str) -> Iterator[Document]:
+        return (document for piece in pieces_of(split) for document in piece.read())
+
+    def encode(split: str, totals: Counter[str]) -> Iterator[Row]:
+        if run is not None:
+            yield from encode_pieces(run, pieces_of(split), folder / "tokenizer", cutter, work, totals)
             return
-        pairs = split_documents(read_staged(stage / "main"), read_totals(stage / "main"), plan)
-        yield from (document for name, document in pairs if name == split)
+        with Meter(f"tokenizing {split}") as meter:
+            yield from encode_rows(meter.count_documents(documents_of(split)), tokenizer, totals, cutter)
 
     def store(part: Path) -> Facts:
-        return _store(documents_of(part.name), tokenizer, part, cutter)
+        return _store(part, encode, tokenizer, cutter)
 
     def compare_texts(part: Path) -> Facts:
-        return {name: _as_json(find_overlap(documents_of("train"), documents_of(name))) for name in names[1:]}
+        if run is not None:
+            held_out = {name: pieces_of(name) for name in names[1:]}
+            found = compare_pieces(run, pieces_of("train"), held_out, work / "windows")
+        else:
+            found = {name: find_overlap(documents_of("train"), documents_of(name)) for name in names[1:]}
+        return {name: as_json(overlap) for name, overlap in found.items()}
 
     tokenizer, notes = _make_tokenizer(documents_of("train"), stage / "main", settings, work)
     cutter = _word_cutter(settings, tokenizer)
@@ -100,16 +127,21 @@ def planned_word_cutter(settings: Prepare) -> str | None:
     return choose_word_cutter(settings.chinese_words) if wanted else None
 
 
-def _stage_all(files: Sequence[str], own: dict[str, str], settings: Prepare, stage: Path) -> Facts:
+def _stage_all(
+    given: dict[str, Sequence[str]], settings: Prepare, stage: Path, cleaned: dict[str, list[CleanedPiece]]
+) -> Facts:
     """Stage the inputs in `main` and each split of the user's own under its name; the receipt's part on reading."""
     sources: list[Source] = []
     steps: dict[str, StepCounts] = {}
-    _stage(files, settings, stage / "main", sources, steps)
-    for name, given in own.items():
-        _stage([given], settings, stage / name, sources, {})
+    for name, files in given.items():
+        counts = steps if name == "main" else {}
+        if name in cleaned:
+            stage_pieces(cleaned[name], settings, stage / name, sources, counts)
+        else:
+            _stage(files, settings, stage / name, sources, counts)
     return {
-        "sources": [_as_json(source) for source in sources],
-        "steps": {name: _as_json(counts) for name, counts in steps.items()},
+        "sources": [as_json(source) for source in sources],
+        "steps": {name: as_json(counts) for name, counts in steps.items()},
     }
 
 
@@ -183,13 +215,14 @@ def _word_cutter(settings: Prepare, tokenizer: PreTrainedTokenizerBase) -> str |
 
 
 def _store(
-    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, folder: Path, cutter: str | None
+    folder: Path,
+    encode: Callable[[str, Counter[str]], Iterator[Row]],
+    tokenizer: PreTrainedTokenizerBase,
+    cutter: str | None,
 ) -> dict[str, Any]:
     """Encode and write one split; its totals for the receipt. Tokens in = tokens out."""
     totals: Counter[str] = Counter(documents=0, characters=0, bytes=0, tokens=0, unknown_tokens=0)
-    with Meter(f"tokenizing {folder.name}") as meter:
-        rows = encode_rows(meter.count_documents(documents), tokenizer, totals, cutter)
-        write_split(folder, rows, id_dtype(tokenizer), sentences=cutter is not None)
+    write_split(folder, encode(folder.name, totals), id_dtype(tokenizer), sentences=cutter is not None)
     if not totals["tokens"]:
         hint = f"give more text, or set prepare.split.{folder.name}=0, or prepare.split.by=document"
         raise DataError(f"no text is left for the {folder.name} split", where="prepare.split", hint=hint)
@@ -207,9 +240,3 @@ def _samples(train: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     starts = [len(stream) * n // N_SAMPLES for n in range(N_SAMPLES)]
     length = min(SAMPLE_TOKENS, len(stream))
     return [str(tokenizer.decode(stream.read(start, length).tolist())) for start in starts]
-
-
-def _as_json(record: Any) -> dict[str, Any]:
-    """A dataclass as JSON takes it. `asdict` turns a Counter into one of (key, count) pairs."""
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}

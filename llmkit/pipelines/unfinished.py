@@ -8,14 +8,17 @@ Knows nothing of what the parts are.
 """
 
 import os
+import re
 import shutil
 import signal
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import Interrupted, say
+from llmkit.errors import EnvironmentFault, Interrupted, say
 from llmkit.files import (
     PARTIAL,
     describe_files,
@@ -28,9 +31,14 @@ from llmkit.files import (
 
 FOLDER = "folder"
 _FINISHED, _REQUEST = "finished", "request.json"
+_PIECE = re.compile(r"-\d{5,}$")
 
 Facts = dict[str, Any]
 """What a part says of itself; JSON must give it back as it is."""
+
+
+class WorkersLost(EnvironmentFault):
+    """The machines that did the work failed it for good; what they have finished is kept for the next run."""
 
 
 @contextmanager
@@ -54,8 +62,9 @@ def unfinished_folder(path: Path, request: Facts | None) -> Iterator[Path]:
         sync_tree(work / FOLDER)
         replace_folder(work / FOLDER, path)
     except BaseException as error:
-        # Only a signal keeps the parts: after an error, such as a full disk, they would be in the way.
-        names = [] if request is None or isinstance(error, Exception) else _finished_parts(work)
+        # A signal and lost workers keep the parts: after another error, such as a full disk, they would be in the way.
+        in_the_way = isinstance(error, Exception) and not isinstance(error, WorkersLost)
+        names = [] if request is None or in_the_way else _finished_parts(work)
         if not names:
             clear_unfinished(path)
         elif isinstance(error, Interrupted):
@@ -88,6 +97,26 @@ def finish_part(work: Path, part: Path, make: Callable[[Path], Facts]) -> Facts:
     return facts
 
 
+def finish_piece(work: Path, piece: Path, make: Callable[[Path], Facts]) -> Facts:
+    """As `finish_part`, for one of many of a kind, `KIND-00000`, that workers make: two may be at the same one.
+
+    An engine that takes a worker for dead starts its task elsewhere, so each writes aside and renames.
+    """
+
+    def make_aside(folder: Path) -> Facts:
+        aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+        facts = make(aside)
+        try:
+            aside.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            shutil.rmtree(aside, ignore_errors=True)  # the other was quicker, and wrote the same bytes
+        return facts
+
+    return finish_part(work, piece, make_aside)
+
+
 def adopt_part(work: Path, part: Path, sound: Path, facts: Facts) -> None:
     """Take the files of `sound` over as a finished part, without copying where the file system can."""
     if (work / _FINISHED / f"{part.name}.json").exists():
@@ -110,8 +139,11 @@ def _mark_finished(work: Path, part: Path, facts: Facts, files: dict[str, dict[s
 
 
 def _finished_parts(work: Path) -> list[str]:
+    """Their names in the order of finishing; of pieces the kind and how many."""
     marks = sorted((work / _FINISHED).glob("*.json"), key=lambda mark: mark.stat().st_mtime_ns)
-    return [mark.stem for mark in marks]
+    kinds = Counter(_PIECE.sub("", mark.stem) for mark in marks)
+    pieces = {_PIECE.sub("", mark.stem) for mark in marks if _PIECE.search(mark.stem)}
+    return [f"{kind} ({n} pieces)" if kind in pieces else kind for kind, n in kinds.items()]
 
 
 def _read(path: Path) -> Any:

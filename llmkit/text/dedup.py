@@ -8,7 +8,9 @@ Memory: about 120 bytes a document for exact copies, the same a paragraph, about
 """
 
 import hashlib
+import pickle
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from llmkit.config.prepare import Dedup
@@ -27,20 +29,64 @@ _WHITE_SPACE = b" \t\n\r\f\v"
 _LONGEST_CARRIED = 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class CopyStep:
+    """How copies of whole documents are found, in two halves: the key is the text's alone, the judge goes by order."""
+
+    name: str
+    reason: str
+    key_of: Callable[[Iterable[str]], bytes | None]
+    """The key of a document, given as the texts of its parts; None if it is too short to be compared."""
+    judge: Callable[[bytes], bool]
+    """Whether the document with this key was seen before; if not, it is remembered."""
+
+
+def copy_steps(dedup: Dedup) -> list[CopyStep]:
+    """The steps that `dedup` asks for, each with nothing seen yet."""
+    steps = []
+    if dedup.documents:
+        steps.append(CopyStep(EXACT, "seen before", _exact_key, _exact_judge()))
+    if dedup.near:
+        steps.append(CopyStep(NEAR, "nearly seen before", _near_key, _near_judge(dedup.near_threshold)))
+    return steps
+
+
 def deduplicate(documents: Iterable[Document], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[Document]:
     """First copies only. Adds the steps `exact copies`, `near copies`, `paragraph copies` to `counts`."""
-    if dedup.documents:
-        documents = _drop_copies(documents, _exact_judge(), counts.setdefault(EXACT, StepCounts()), "seen before")
-    if dedup.near:
-        judge = _near_judge(dedup.near_threshold)
-        documents = _drop_copies(documents, judge, counts.setdefault(NEAR, StepCounts()), "nearly seen before")
+    for step in copy_steps(dedup):
+        documents = _drop_copies(documents, step, counts.setdefault(step.name, StepCounts()))
     if dedup.paragraphs:
-        documents = _drop_paragraphs(documents, counts.setdefault(PARAGRAPHS, StepCounts()))
+        documents = drop_paragraphs(documents, counts.setdefault(PARAGRAPHS, StepCounts()), set())
     return iter(documents)
 
 
-Judge = Callable[[Iterable[str]], bool]
-"""Whether a document, given as the texts of its parts, was seen before; if not, it is remembered."""
+Keys = tuple[bytes | None, ...]
+"""The key of a document for each of the `copy_steps`."""
+
+
+def find_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
+    """The keys of each document, for `keep_first`: the half of the work that can be done anywhere, in any order."""
+    steps = copy_steps(dedup)
+    for _, texts in group_documents(documents):
+        with replay_texts(texts) as replay:
+            yield tuple(step.key_of(replay()) for step in steps)
+
+
+def keep_first(keys: Iterable[Keys], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[bool]:
+    """For each document, by its keys and in order, whether it stays; counts as `deduplicate` without paragraphs."""
+    steps = [(step, counts.setdefault(step.name, StepCounts())) for step in copy_steps(dedup)]
+    for of_document in keys:
+        pairs = zip(steps, of_document, strict=True)
+        yield not any(_is_copy(step, key, count) for (step, count), key in pairs)
+
+
+def _is_copy(step: CopyStep, key: bytes | None, count: StepCounts) -> bool:
+    count.documents_in += 1
+    if key is not None and step.judge(key):
+        count.dropped[step.reason] += 1
+        return True
+    count.documents_out += 1
+    return False
 
 
 def fold(text: str) -> bytes:
@@ -49,34 +95,58 @@ def fold(text: str) -> bytes:
     return folded.encode("utf-8", "surrogatepass").translate(None, _WHITE_SPACE)
 
 
-def _drop_copies(documents: Iterable[Document], judge: Judge, count: StepCounts, reason: str) -> Iterator[Document]:
+def _drop_copies(documents: Iterable[Document], step: CopyStep, count: StepCounts) -> Iterator[Document]:
     for first, texts in group_documents(documents):
-        count.documents_in += 1
         with replay_texts(texts) as replay:
-            if judge(replay()):
-                count.dropped[reason] += 1
-            else:
-                count.documents_out += 1
+            if not _is_copy(step, step.key_of(replay()), count):
                 yield from emit_document(replay(), first)
 
 
-def _exact_judge() -> Judge:
+def _exact_key(texts: Iterable[str]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        digest.update(fold(text))
+    return digest.digest()
+
+
+def _exact_judge() -> Callable[[bytes], bool]:
     seen: set[bytes] = set()
 
-    def is_copy(texts: Iterable[str]) -> bool:
-        digest = hashlib.blake2b(digest_size=16)
-        for text in texts:
-            digest.update(fold(text))
-        key = digest.digest()
-        if key in seen:
-            return True
+    def was_seen(key: bytes) -> bool:
+        n_seen = len(seen)
         seen.add(key)
-        return False
+        return len(seen) == n_seen
 
-    return is_copy
+    return was_seen
 
 
-def _near_judge(threshold: float) -> Judge:
+def _near_key(texts: Iterable[str]) -> bytes | None:
+    """The document's MinHash sketch, 128 slots."""
+    sketch: Any = _rensa().RMinHash(_N_PERMUTATIONS, _SEED)
+    n_grams = 0
+    carried: list[str] = []
+    for text in texts:
+        tokens = carried + TOKEN.findall(text.casefold())
+        grams = list(map(" ".join, zip(*(tokens[shift:] for shift in range(_N)), strict=False)))
+        sketch.update(grams)
+        n_grams += len(grams)
+        carried = tokens[max(0, len(tokens) - _N + 1) :]
+    return pickle.dumps(sketch) if n_grams else None
+
+
+def _near_judge(threshold: float) -> Callable[[bytes], bool]:
+    index = _rensa().RMinHashDeduplicator(threshold, _N_PERMUTATIONS, True)
+    n_seen = 0
+
+    def was_nearly_seen(key: bytes) -> bool:
+        nonlocal n_seen
+        n_seen += 1
+        return not index.add(str(n_seen), pickle.loads(key))
+
+    return was_nearly_seen
+
+
+def _rensa() -> Any:
     try:
         import rensa
     except ImportError:
@@ -85,31 +155,11 @@ def _near_judge(threshold: float) -> Judge:
             where="prepare.dedup.near",
             hint="pip install 'llmkit[dedup]', or set it to false",
         ) from None
-    index = rensa.RMinHashDeduplicator(threshold, _N_PERMUTATIONS, True)
-    n_seen = 0
-
-    def is_copy(texts: Iterable[str]) -> bool:
-        nonlocal n_seen
-        sketch: Any = rensa.RMinHash(_N_PERMUTATIONS, _SEED)
-        n_grams = 0
-        carried: list[str] = []
-        for text in texts:
-            tokens = carried + TOKEN.findall(text.casefold())
-            grams = list(map(" ".join, zip(*(tokens[shift:] for shift in range(_N)), strict=False)))
-            sketch.update(grams)
-            n_grams += len(grams)
-            carried = tokens[max(0, len(tokens) - _N + 1) :]
-        if not n_grams:
-            return False  # too short to be compared
-        n_seen += 1
-        return not index.add(str(n_seen), sketch)
-
-    return is_copy
+    return rensa
 
 
-def _drop_paragraphs(documents: Iterable[Document], count: StepCounts) -> Iterator[Document]:
-    """Without long paragraphs that any document had before; one left with nothing is dropped."""
-    seen: set[bytes] = set()
+def drop_paragraphs(documents: Iterable[Document], count: StepCounts, seen: set[bytes]) -> Iterator[Document]:
+    """Without long paragraphs that are `seen` or that any document had before; one left with nothing is dropped."""
     for first, texts in group_documents(documents):
         count.documents_in += 1
         before = count.removed.total()

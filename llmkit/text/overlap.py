@@ -41,6 +41,12 @@ class Overlap:
 
 def find_overlap(train: Iterable[Document], held_out: Iterable[Document]) -> Overlap:
     """Share of the held-out text's windows that the train text has too; 0 where there is none to look at."""
+    hashes, every = sample_windows(held_out)
+    return count_overlap(find_windows(train, hashes, every), every)
+
+
+def sample_windows(held_out: Iterable[Document]) -> tuple[Any, int]:
+    """(sorted hashes, n): the sample of the text's windows, one in n of them."""
     import numpy as np
 
     wanted = np.empty(0, dtype=np.uint64)
@@ -56,6 +62,13 @@ def find_overlap(train: Iterable[Document], held_out: Iterable[Document]) -> Ove
             while len(wanted) > _MOST_WINDOWS:
                 every *= 2
                 wanted = wanted[wanted & np.uint64(every - 1) == 0]
+    return wanted, every
+
+
+def find_windows(train: Iterable[Document], wanted: Any, every: int) -> Any:
+    """For each hash of the sample, whether the train text has it; of a text in pieces, any piece may."""
+    import numpy as np
+
     found = np.zeros(len(wanted), dtype=bool)
     if len(wanted):
         for hashes in _hash_windows(train):
@@ -63,8 +76,13 @@ def find_overlap(train: Iterable[Document], held_out: Iterable[Document]) -> Ove
             places = np.searchsorted(wanted, hashes)
             places[places == len(wanted)] = 0
             found[places[wanted[places] == hashes]] = True
+    return found
+
+
+def count_overlap(found: Any, every: int) -> Overlap:
+    """What `find_windows` found, as a share."""
     n_found = int(found.sum())
-    return Overlap(n_found / max(1, len(wanted)), len(wanted), n_found, every)
+    return Overlap(n_found / max(1, len(found)), len(found), n_found, every)
 
 
 def _hash_windows(documents: Iterable[Document]) -> Iterator[Any]:

@@ -18,7 +18,7 @@ from typing import Literal
 from llmkit.config.prepare import Split
 from llmkit.errors import DataError
 from llmkit.text.documents import Document
-from llmkit.text.staging import Total
+from llmkit.text.staging import Piece, Total, read_piece, read_piece_totals
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -126,6 +126,24 @@ def split_documents(
             place += len(text)
             yield name, replace(document, text=text, part=part, last=place == end)
             part += 1
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPiece:
+    """What a piece of the staged text has of one split. With it any process can read its share."""
+
+    split: str
+    piece: Piece
+    plan: SplitPlan | None = None
+    """None: all of the piece is the split's."""
+
+    def read(self) -> Iterator[Document]:
+        """Its documents, in their order."""
+        if self.plan is None:
+            yield from read_piece(self.piece)
+            return
+        pairs = split_documents(read_piece(self.piece), read_piece_totals(self.piece), self.plan)
+        yield from (document for name, document in pairs if name == self.split)
 
 
 def _place(seed: int, text_hash: str) -> Fraction:

@@ -4,19 +4,27 @@ Two Arrow files: `documents.arrow`, one row a part, in batches of bounded size t
 and `totals.arrow`, one row a document. Both appear under their names only when they are whole, and the same
 documents always give the same bytes.
 
+Where several workers staged a text in pieces, a folder says with `pieces.json` which folders it is made of, in order,
+and with a .npy for each which of their documents stay; it reads like any other.
+
 Knows nothing of splits and tokens.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+from llmkit.files import read_json, write_json
 from llmkit.text.documents import Document
 
 DOCUMENTS_FILE = "documents.arrow"
 TOTALS_FILE = "totals.arrow"
+PIECES_FILE = "pieces.json"
+KEYS_FILE = "keys.arrow"
 _BATCH_CHARS = 4_000_000
 _BATCH_ROWS = 50_000
 
@@ -74,19 +82,96 @@ def stage_documents(documents: Iterable[Document], folder: Path) -> StageTotals:
     return StageTotals(n_documents, n_all_chars, n_all_bytes)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Documents that were staged together."""
+
+    folder: Path
+    kept: Path | None = None
+    """A .npy with a truth value a document: whether it stays. None: all do."""
+
+
+def link_pieces(folder: Path, pieces: Iterable[tuple[Path, list[bool] | None]]) -> None:
+    """Make `folder` the documents of these folders, in order, without those that are not kept."""
+    import numpy as np
+
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for number, (piece, kept) in enumerate(pieces):
+        name = None if kept is None or all(kept) else f"{number:05d}.npy"
+        if name is not None:
+            np.save(folder / name, np.array(kept))
+        entries.append({"folder": os.path.relpath(piece, folder), "kept": name})
+    write_json(folder / PIECES_FILE, entries)
+
+
+def find_pieces(folder: Path) -> list[Piece]:
+    """What a staged folder is made of; itself, where it was staged in one."""
+    if not (folder / PIECES_FILE).exists():
+        return [Piece(folder)]
+    return [
+        Piece((folder / entry["folder"]).resolve(), None if entry["kept"] is None else folder / entry["kept"])
+        for entry in read_json(folder / PIECES_FILE)
+    ]
+
+
 def read_staged(folder: Path) -> Iterator[Document]:
     """The staged documents, part by part, in the order in which they were written."""
-    for batch in _read_batches(folder / DOCUMENTS_FILE):
-        columns = [batch.column(name).to_pylist() for name in ("text", "source", "index", "part", "last")]
-        yield from map(Document, *columns)
+    for piece in find_pieces(folder):
+        yield from read_piece(piece)
 
 
 def read_totals(folder: Path) -> Iterator[Total]:
     """One Total a document, in the same order."""
-    for batch in _read_batches(folder / TOTALS_FILE):
+    for piece in find_pieces(folder):
+        yield from read_piece_totals(piece)
+
+
+def read_piece(piece: Piece) -> Iterator[Document]:
+    """As `read_staged`, of one piece."""
+    stays = _stays(piece)
+    keep = next(stays)
+    for batch in _read_batches(piece.folder / DOCUMENTS_FILE):
+        columns = [batch.column(name).to_pylist() for name in ("text", "source", "index", "part", "last")]
+        for document in map(Document, *columns):
+            if keep:
+                yield document
+            if document.last:
+                keep = next(stays)
+
+
+def read_piece_totals(piece: Piece) -> Iterator[Total]:
+    """As `read_totals`, of one piece."""
+    stays = _stays(piece)
+    for batch in _read_batches(piece.folder / TOTALS_FILE):
         columns = [batch.column(name).to_pylist() for name in ("n_chars", "n_bytes", "text_hash")]
         for n_chars, n_bytes, digest in zip(*columns, strict=True):
-            yield Total(n_chars, n_bytes, digest.hex())
+            if next(stays):
+                yield Total(n_chars, n_bytes, digest.hex())
+
+
+def _stays(piece: Piece) -> Iterator[bool]:
+    """Whether a document stays, for each and then for ever."""
+    if piece.kept is not None:
+        import numpy as np
+
+        yield from np.load(piece.kept).tolist()
+    yield from repeat(True)
+
+
+def write_keys(folder: Path, keys: Iterable[tuple[bytes | None, ...]]) -> None:
+    """Keep the keys of the staged documents (see dedup.find_keys) beside them."""
+    import pyarrow as pa
+
+    with _BatchWriter(folder / KEYS_FILE, pa.schema({"keys": pa.list_(pa.binary())})) as writer:
+        for each in keys:
+            writer.write((each,), sum(len(key) for key in each if key is not None))
+
+
+def read_keys(folder: Path) -> Iterator[tuple[bytes | None, ...]]:
+    """What `write_keys` kept."""
+    for batch in _read_batches(folder / KEYS_FILE):
+        yield from map(tuple, batch.column("keys").to_pylist())
 
 
 def _read_batches(path: Path) -> Iterator[Any]:

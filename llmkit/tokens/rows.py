@@ -45,7 +45,25 @@ def encode_rows(
     characters, bytes, tokens, unknown_tokens, and sentences where they are found; when all rows are through, words
     too, unless the text is of a script that has none.
     """
-    counted = Counter(characters=0, words=0, unspaced=0)
+    counted: Counter[str] = Counter()
+    yield from encode_counted(documents, tokenizer, totals, counted, word_cutter)
+    add_words(totals, counted)
+
+
+def add_words(totals: Counter[str], counted: Counter[str]) -> None:
+    """Put the words of a whole text into its totals, unless it is of a script that has none."""
+    if (n_words := choose_words(counted)) is not None:
+        totals["words"] += n_words
+
+
+def encode_counted(
+    documents: Iterable[Document],
+    tokenizer: PreTrainedTokenizerBase,
+    totals: Counter[str],
+    counted: Counter[str],
+    word_cutter: str | None,
+) -> Iterator[Row]:
+    """The rows of a piece of a text; what `add_words` needs of each piece is added to `counted`."""
     encode = _encode if word_cutter is None else partial(_encode_with_sentences, word_cutter)
     end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
     for batch in _batch(documents):
@@ -61,8 +79,6 @@ def encode_rows(
                 totals["sentences"] += len(ends)
             place = (document.source, document.index, document.part)
             yield Row(ids, *place, len(document.text), n_bytes, hash_text(document.text), ends, continues)
-    if (n_words := choose_words(counted)) is not None:
-        totals["words"] += n_words
 
 
 Encoded = tuple[Ids, NDArray[np.int64] | None, NDArray[np.bool_] | None]

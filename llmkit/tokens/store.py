@@ -94,6 +94,12 @@ class Split:
         chunks = [chunk.flatten() for chunk in self.table.column("continues_word").chunks]
         return BitStream([chunk for chunk in chunks if len(chunk)])
 
+    def rows(self) -> Iterator[Row]:
+        """What was written, row by row."""
+        for batch in self.table.to_batches():
+            columns = [_from_column(batch.column(field.name)) for field in batch.schema]
+            yield from map(Row, *columns)
+
     def hash_sentences(self) -> str:
         """SHA-256 of the columns of sentences and words, which texts and tokenizer alone do not decide."""
         digest = hashlib.sha256()
@@ -212,6 +218,14 @@ def _to_batch(rows: list[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> pa.Re
 def _to_lists(values: list[NDArray[Any]], kind: pa.ListType) -> pa.ListArray:
     offsets = np.cumsum([0, *map(len, values)], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(values), kind.value_type))
+
+
+def _from_column(column: pa.Array) -> list[Any]:
+    """One value a row; lists as views of the column, truth values unpacked."""
+    if not pa.types.is_list(column.type):
+        return list(column.to_pylist())
+    values = column.values.to_numpy(zero_copy_only=False)
+    return np.split(values, column.offsets.to_numpy()[1:-1])
 
 
 def _write_dataset_files(folder: Path, names: list[str], schema: pa.Schema) -> None:

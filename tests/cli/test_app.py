@@ -35,6 +35,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
         (["pretrain-clm", "--data", "d", "--out", "r", "-s", "train.max_step=1"], 2, "did you mean 'max_steps'?"),
         (["pretrain-clm", "--data", "nowhere", "--out", "r"], 3, "not a prepared folder"),
         (["prepare", "nowhere.txt", "--out", "d"], 3, "nowhere.txt"),
+        (["prepare", "nowhere.txt", "--out", "d", "--engine", "slrum"], 2, "did you mean 'slurm'?"),
+        (["prepare", "nowhere.txt", "--out", "d", "--engine", "rya", "--dry-run"], 2, "did you mean 'ray'?"),
         (["eval", "./nowhere", "--data", "x.txt"], 6, "there is no folder"),
         (["report", "."], 6, "not a run folder"),
         (["compare", "."], 2, "one run alone"),

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from llmkit.config.prepare import Dedup
-from llmkit.text.dedup import EXACT, NEAR, PARAGRAPHS, deduplicate
+from llmkit.text.dedup import EXACT, NEAR, PARAGRAPHS, deduplicate, find_keys, keep_first
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.parts import make_documents
 
@@ -69,6 +69,44 @@ def test_near_copies_are_dropped_and_different_documents_are_not(chinese: bool) 
     assert [document.source for document in kept] == ["0", "2", "3"]
     assert counts[NEAR].dropped == {"nearly seen before": 1}
     assert run(documents, near=True)[0] == kept
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_keys_alone_decide_and_count_as_the_texts_do(near: bool) -> None:
+    pytest.importorskip("rensa")
+    words = write_words(300, 0, False)
+    texts = [" ".join(words), " ".join([*words[:290], "other"]), " ".join(words).upper(), "short", "short", "too"]
+    documents = [part for n, text in enumerate(texts) for part in make_documents([text], str(n), 0, 500)]
+    dedup = Dedup(near=near)
+    counts: dict[str, StepCounts] = {}
+    kept = list(keep_first(list(find_keys(documents, dedup)), dedup, counts))
+    expected, expected_counts = run(documents, near=near)
+    assert {str(n) for n, stays in enumerate(kept) if stays} == {document.source for document in expected}
+    assert counts == expected_counts
+    assert kept == [True, not near, False, True, False, True]
+
+
+@pytest.mark.parametrize("chinese", [False, True])
+def test_near_copies_are_those_of_a_comparison_of_all_pairs(chinese: bool) -> None:
+    pytest.importorskip("rensa")
+    draw = random.Random(1)
+    texts: list[list[str]] = []
+    for n in range(60):
+        words = list(texts[draw.randrange(0, n, 3)]) if n % 3 else write_words(400, 100 + n, chinese)
+        n_changed = draw.choice([0, 4, 8, 120])  # far from the threshold on both sides: a sketch is an estimate
+        start = draw.randrange(0, 400 - n_changed)
+        words[start : start + n_changed] = write_words(n_changed, 500 + n, chinese)
+        texts.append(words)
+    grams = [{tuple(words[i : i + 5]) for i in range(len(words) - 4)} for words in texts]
+    expected: list[int] = []
+    for n, own in enumerate(grams):
+        shares = [len(own & grams[other]) / len(own | grams[other]) for other in expected]
+        if all(share < 0.8 for share in shares):
+            expected.append(n)
+    documents = [Document(("" if chinese else " ").join(words), str(n)) for n, words in enumerate(texts)]
+    kept, _ = run(documents, near=True, documents=False)
+    assert len(expected) not in (0, 60)
+    assert [int(document.source) for document in kept] == expected
 
 
 def test_near_copies_are_found_across_the_edges_of_parts() -> None:

@@ -6,7 +6,16 @@ import pytest
 
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.parts import make_documents
-from llmkit.text.staging import DOCUMENTS_FILE, TOTALS_FILE, read_staged, read_totals, stage_documents
+from llmkit.text.staging import (
+    DOCUMENTS_FILE,
+    TOTALS_FILE,
+    link_pieces,
+    read_keys,
+    read_staged,
+    read_totals,
+    stage_documents,
+    write_keys,
+)
 
 LONG = "天下大势 all under heaven\n" * 5000
 DOCUMENTS = [
@@ -52,3 +61,21 @@ def test_nothing_half_written_stands_under_the_final_name(tmp_path: Path) -> Non
 def test_no_documents_are_staged_and_read_as_none(tmp_path: Path) -> None:
     assert stage_documents([], tmp_path).n_documents == 0
     assert list(read_staged(tmp_path)) == list(read_totals(tmp_path)) == []
+
+
+def test_pieces_read_as_one_text_without_what_is_not_kept(tmp_path: Path) -> None:
+    stage_documents(DOCUMENTS, tmp_path / "one")
+    stage_documents([], tmp_path / "two")
+    stage_documents(DOCUMENTS[-3:], tmp_path / "three")
+    pieces = [(tmp_path / "one", [True, False, True, False, True]), (tmp_path / "two", []), (tmp_path / "three", None)]
+    link_pieces(tmp_path / "all", pieces)
+    rows = DOCUMENTS[-3:]
+    assert list(read_staged(tmp_path / "all")) == [DOCUMENTS[0], rows[0], rows[2], *rows]
+    assert [total.n_chars for total in read_totals(tmp_path / "all")] == [6, 5, 5, 5, 5, 5]
+    assert [total.text_hash for total in read_totals(tmp_path / "all")][1] == hash_text("row 0")
+
+
+def test_keys_come_back_with_their_gaps(tmp_path: Path) -> None:
+    keys = [(b"a", None), (b"\0\xff", b"b"), (None, None)]
+    write_keys(tmp_path, keys)
+    assert list(read_keys(tmp_path)) == keys

@@ -59,3 +59,26 @@ def test_truncated_file_is_an_error_with_its_folder(tiny_split: Split) -> None:
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(DataError, match=r"damaged"):
         Split(tiny_split.folder).stream  # noqa: B018
+
+
+def test_rows_come_back_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "TOKENS_A_BATCH", 5)
+    rows = [
+        Row(
+            np.arange(n, dtype=np.uint16), f"{n}.txt", n, n % 2, 3 * n, 4 * n, f"hash {n}",
+            np.arange(1, n // 2 + 1, dtype=np.int32), np.arange(n) % 3 == 1,
+        )
+        for n in (1, 0, 4, 2, 9, 1)
+    ]  # fmt: skip
+    write_split(tmp_path / "first", rows, np.dtype(np.uint16), sentences=True)
+    found = list(Split(tmp_path / "first").rows())
+    assert [row.continues_word.tolist() for row in found] == [row.continues_word.tolist() for row in rows]
+    assert [(row.source, row.index, row.part, row.hash) for row in found] == [
+        (row.source, row.index, row.part, row.hash) for row in rows
+    ]
+    (tmp_path / "again").mkdir()
+    write_split(tmp_path / "again/first", found, np.dtype(np.uint16), sentences=True)
+    for name in ("data-00000.arrow", "state.json", "dataset_info.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again/first" / name).read_bytes()
+    write_split(tmp_path / "none", [], np.dtype(np.uint16))
+    assert list(Split(tmp_path / "none").rows()) == []

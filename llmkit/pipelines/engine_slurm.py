@@ -1,0 +1,106 @@
+"""Tasks as an array of Slurm jobs: `sbatch --wait` starts them and comes back when all have ended.
+
+Tasks, results and logs are files in a shared folder; what has no result then is submitted again. Partition, account,
+time and memory are sbatch's own business: it reads SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT and the like.
+
+Knows nothing of what the tasks do.
+"""
+
+import os
+import pickle
+import shlex
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llmkit.errors import EnvironmentFault
+from llmkit.files import read_json, write_json
+from llmkit.pipelines.unfinished import WorkersLost
+
+TRIES = 4
+LARGEST_ARRAY = 1000
+"""Slurm's own default limit is 1001 (MaxArraySize). With more tasks than that, each job does several."""
+
+
+def require_slurm() -> None:
+    """Raises EnvironmentFault where there is no sbatch."""
+    if shutil.which("sbatch") is None:
+        hint = "run it on a login node of the cluster, or use --engine local"
+        raise EnvironmentFault("sbatch is not on the PATH", where="--engine slurm", hint=hint)
+
+
+@contextmanager
+def open_slurm(work: Path) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]]:
+    """Slurm as it is; each call is an array of jobs."""
+    yield partial(_run, work)
+
+
+def _run(work: Path, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+    folder = work / "slurm" / uuid.uuid4().hex  # jobs that outlived a killed caller must not be taken for ours
+    folder.mkdir(parents=True)
+    with (folder / "tasks.pickle").open("wb") as file:
+        pickle.dump((function, list(tasks)), file)
+    for attempt in range(TRIES):
+        missing = [number for number in range(len(tasks)) if not _result(folder, number).exists()]
+        if not missing:
+            break
+        write_json(folder / f"try-{attempt}.json", missing)
+        _submit(folder, attempt, min(len(missing), LARGEST_ARRAY))
+    else:
+        missing = [number for number in range(len(tasks)) if not _result(folder, number).exists()]
+    if missing:
+        what = f"{len(missing)} of {len(tasks)} tasks have no result after {TRIES} tries: {_last_line(folder)}"
+        hint = "run it again: it goes on from what is finished; were SBATCH_TIMELIMIT or the memory too small?"
+        raise WorkersLost(what, where=str(folder), hint=hint)
+    for number in range(len(tasks)):
+        yield pickle.loads(_result(folder, number).read_bytes())
+
+
+def _submit(folder: Path, attempt: int, n_jobs: int) -> None:
+    """Start an array of jobs and wait until all have ended, whatever came of them."""
+    script = folder / f"try-{attempt}.sh"
+    command = shlex.join([sys.executable, "-m", __name__, str(folder), str(attempt), str(n_jobs)])
+    script.write_text(f"#!/bin/sh\nexport TOKENIZERS_PARALLELISM=false\nexec {command}\n")
+    name = f"llmkit-{uuid.uuid4().hex[:12]}"  # by which the jobs can be cancelled before sbatch has said their number
+    options = [f"--array=0-{n_jobs - 1}", f"--job-name={name}", f"--output={folder}/try-{attempt}-%a.log"]
+    arguments = ["sbatch", "--wait", "--parsable", *options, str(script)]
+    try:
+        done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    except BaseException:
+        with suppress(OSError):
+            subprocess.run(["scancel", f"--name={name}"], check=False, capture_output=True)
+        raise
+    if not done.stdout.strip():  # else it is the jobs' number: their exit codes are not sbatch's
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        hint = "sbatch reads SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT and the like from the environment"
+        raise WorkersLost(f"sbatch refused the jobs: {said[-1]}", where="sbatch", hint=hint)
+
+
+def _result(folder: Path, number: int) -> Path:
+    return folder / f"{number}.result"
+
+
+def _last_line(folder: Path) -> str:
+    """What a job said last."""
+    lines = [line for log in sorted(folder.glob("*.log")) for line in log.read_text(errors="replace").splitlines()]
+    return lines[-1] if lines else "no job has left a log"
+
+
+def work_off(folder: Path, attempt: int, n_jobs: int, job: int) -> None:
+    """One job of an array: every `n_jobs`-th of the tasks that this try is about."""
+    with (folder / "tasks.pickle").open("rb") as file:
+        function, tasks = pickle.load(file)
+    for number in read_json(folder / f"try-{attempt}.json")[job::n_jobs]:
+        aside = folder / f"{number}.{uuid.uuid4().hex}"
+        aside.write_bytes(pickle.dumps(function(tasks[number])))
+        aside.rename(_result(folder, number))
+
+
+if __name__ == "__main__":
+    work_off(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(os.environ["SLURM_ARRAY_TASK_ID"]))

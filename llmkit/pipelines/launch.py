@@ -41,6 +41,7 @@ def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_en
     _share_cores(n_processes)
     logging.disable()  # of what ended a rank, the rank itself or we speak
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_SECONDS))
+    own, host = _find_addresses(rdzv_endpoint) if rdzv_endpoint else ("127.0.0.1", "127.0.0.1")
     config = LaunchConfig(
         min_nodes=nnodes,
         max_nodes=nnodes,
@@ -48,7 +49,8 @@ def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_en
         run_id=RUN_ID,
         rdzv_backend="c10d",
         rdzv_endpoint=rdzv_endpoint or "127.0.0.1:0",
-        local_addr=None if nnodes > 1 else "127.0.0.1",
+        rdzv_configs={} if own is None else {"is_host": own == host},
+        local_addr=own,
         max_restarts=0,
     )
     try:
@@ -76,6 +78,20 @@ def count_processes(nproc: int | None) -> int:
     if n_gpus and nproc > n_gpus:
         raise UsageError(f"{nproc} processes, but {n_gpus} GPUs are here", where="--nproc", hint="--nproc auto")
     return nproc
+
+
+def _find_addresses(endpoint: str) -> tuple[str | None, str | None]:
+    """Where others reach this machine, which is whence it would talk to the endpoint, and where the endpoint is.
+    torch goes by the machine's own name, which others may not know, and which often means the loopback. Nothing where
+    the endpoint's name is unknown here."""
+    host, _, port = endpoint.rpartition(":")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)  # sends nothing
+            return str(probe.getsockname()[0]), str(address[0])
+    except OSError:
+        return None, None
 
 
 def _share_cores(n_processes: int) -> None:

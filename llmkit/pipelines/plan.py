@@ -33,6 +33,10 @@ TABLE = tuple(2**power for power in range(11))
 """1 to 1,024 devices."""
 SHORT_SECONDS = 0.01
 """A micro-batch below this cannot keep a GPU busy: a step is hundreds of kernels, each started from Python."""
+HEAP = (
+    "on a CPU, where the system finds room for freed memory is a matter of chance: "
+    "peaks of the same small run were seen up to two fifths apart"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ def plan(
         source = "measured here"
     result["mfu"] = {"share": machine.mfu, "source": source}
     result |= _reckon(recipe, work, machine, n_gpus, price, tokens, text)
+    if measure and machine.is_cpu:
+        result["notes"].append(HEAP)
     return {"model": _show_model(recipe, network, work, text), **result}
 
 

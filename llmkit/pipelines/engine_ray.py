@@ -19,6 +19,8 @@ from llmkit.errors import EnvironmentFault
 from llmkit.pipelines.unfinished import WorkersLost
 
 TRIES = 4
+SIGNAL_SECONDS = 0.5
+"""In a longer wait Ray looks for signals itself, and loses what their handlers raise."""
 OBJECT_STORE_BYTES = 100_000_000
 """Tasks and results are small, the text stays in files; by default Ray takes a third of the machine's memory."""
 
@@ -50,9 +52,9 @@ def open_ray(work: Path) -> Iterator[Callable[[Callable[[Any], Any], Sequence[An
 
 def _connect(ray: Any) -> None:
     address = os.environ.get("RAY_ADDRESS")
-    own = {"address": address} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    more = {} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **own)
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **more)
     except Exception as error:  # Ray raises nearly any type, a bare Exception too
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if address:
@@ -69,6 +71,8 @@ def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iter
     try:
         for number, result in enumerate(results):
             try:
+                while not ray.wait([result], timeout=SIGNAL_SECONDS)[0]:
+                    pass
                 value = ray.get(result)
             except ray.exceptions.RayTaskError:
                 raise  # a bug of ours, with the worker's traceback

@@ -7,12 +7,14 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tiny import digests
 
@@ -401,6 +403,11 @@ class FakeRay(types.ModuleType):
 
         return of
 
+    def wait(self, results: list[Any], *, timeout: float) -> tuple[list[Any], list[Any]]:
+        assert timeout <= 1, "Ray would swallow a signal"
+        self.waits = not getattr(self, "waits", False)
+        return (results, []) if self.waits else ([], results)
+
     def get(self, result: Any) -> Any:
         if result[0] == self.dies_at:
             raise self.exceptions.WorkerCrashedError("out of memory")
@@ -429,6 +436,7 @@ def test_ray_is_asked_for_retries_and_started_without_its_dashboard(
     assert digests(tmp_path / "ray") == digests(tmp_path / "one")
     options = dict(fake_ray.calls)
     assert options["remote"] == {"num_cpus": 1, "max_retries": 3}
+    assert options["init"]["address"] == "local", "Ray would take any cluster that it finds on this machine"
     assert options["init"]["include_dashboard"] is options["init"]["log_to_driver"] is False
     assert fake_ray.calls[-1] == ("shutdown", None)
     assert signal.getsignal(signal.SIGTERM) == before
@@ -492,5 +500,41 @@ assert killed
     done = subprocess.run(arguments, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+    prepare([str(books)], tmp_path / "one", settings(*FIRST))
+    assert digests(tmp_path / "ray") == digests(tmp_path / "one")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_real_ray_ends_with_the_command_and_the_next_one_goes_on(tmp_path: Path, books: Path, number: int) -> None:
+    pytest.importorskip("ray")
+    overrides = ["prepare.tokenizer.vocab_size=300", "prepare.split.validation=0.2", "prepare.split.test=0.1", *FIRST]
+    arguments = [
+        sys.executable,
+        "-m",
+        "llmkit",
+        "prepare",
+        str(books),
+        "--out",
+        str(tmp_path / "ray"),
+        "--engine",
+        "ray",
+    ]
+    arguments += [word for override in overrides for word in ("-s", override)]
+    command = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    work = tmp_path / ".ray.partial"
+    while not list(work.glob("finished/cleaned-*")) and command.poll() is None:
+        time.sleep(0.05)
+    children = [
+        child
+        for child in psutil.Process(command.pid).children(recursive=True)
+        if not child.name().endswith("Agent")  # two of Ray's own, which take a minute to see that they are alone
+    ]
+    command.send_signal(number)
+    said = command.communicate()[0]
+    assert command.returncode == (128 + number if number == signal.SIGTERM else -number), said
+    assert number == signal.SIGKILL or "it goes on from what is finished: cleaned-main" in said
+    assert not psutil.wait_procs(children, timeout=30)[1], "what was started has ended"
+    done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    assert "going on from what a stopped run has finished: cleaned-main" in done.stderr
     prepare([str(books)], tmp_path / "one", settings(*FIRST))
     assert digests(tmp_path / "ray") == digests(tmp_path / "one")

@@ -3,11 +3,13 @@
 import math
 import os
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from llmkit import ranks
 from llmkit.config.recipe import Recipe
 from llmkit.errors import UsageError, say
 from llmkit.files import read_json
@@ -71,9 +73,8 @@ def _finetune(
     tokenizer, n_own, changes = _open_tokenizer(recipe, path)
     block_size = _choose_block_size(recipe, config, tokenizer)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
-    labelled = load_labelled(
-        recipe.cls, recipe.prepare.read, files, tokenizer, block_size, fold=fold, known=known, quiet=quiet
-    )
+    read = partial(load_labelled, fold=fold, known=known, quiet=quiet)
+    labelled = ranks.from_first(lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, block_size))
     check_training(recipe, has_validation="validation" in labelled.splits)
     recipe = resolve(recipe, config, labelled, block_size)
     origin = {**describe_origin(name, files, out), "fold": fold}

@@ -3,7 +3,7 @@
 A model and its objective become one module whose forward pass gives the summed losses, since torch's engines hang on
 the forward pass of what they wrap, and llmkit's objectives call parts of a model. Whatever the engine, a checkpoint
 holds whole tensors under the model's own names, so that a run can go on with any other; see
-docs/decisions/0014-engines.md.
+docs/decisions/0015-several-ranks.md.
 """
 
 from collections.abc import Iterator, Mapping

@@ -24,6 +24,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.errors import EnvironmentFault, LlmkitError, say
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
+from llmkit.models.layers import checkpoint_layers, compile_layers
 from llmkit.models.loading import pick_device
 from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.pretrain import TASKS
@@ -89,6 +90,8 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
         prepared = load_prepared(data)
         task = TASKS[recipe.objective](recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
     network = task.build_model()
+    if recipe.train.gradient_checkpointing:
+        checkpoint_layers(network)
     precision, _ = choose_precision(recipe.train.precision, device)
     choose_attention(network, precision, device)
     choose_dropout(network, device)
@@ -96,6 +99,8 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
     size = batches.micro_batch_size
     n_parts = min(-(-batches.global_batch_size // size), PARTS_TRIED)
     batches = replace(batches, global_batch_size=min(batches.global_batch_size, n_parts * size))
+    if recipe.train.compile:
+        compile_layers(network)
     seconds = train_briefly(recipe, task, network, Plan(MANY, MANY, MANY, batches, precision))
     peak = peak_bytes(device)
     move = time_optimizer(network, recipe.optim, device)

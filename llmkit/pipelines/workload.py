@@ -1,5 +1,6 @@
 """What a model asks of any machine, read off the model itself: real, or a shadow on torch's meta device."""
 
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,7 @@ from llmkit.models.families import family_of, sums_its_loss
 from llmkit.models.loading import embedding_rows
 from llmkit.models.output_layer import count_loss_bytes
 from llmkit.training.batches import count_activation_bytes, count_logit_bytes
-from llmkit.training.forecast import Workload
+from llmkit.training.forecast import FP32, Workload
 from llmkit.training.optimizer import count_weights, forecast_bytes
 from llmkit.training.speed import flops_a_token
 
@@ -26,6 +27,10 @@ def describe_workload(
     logit_bytes, most = count_logit_bytes(rows, output_share), None
     if sums_its_loss(config):
         logit_bytes, most = count_loss_bytes(rows, bf16=bf16)
+    kept = partial(
+        count_activation_bytes, family_of(config), width=width, bf16=bf16, dropout=_has_dropout(network), on_cpu=on_cpu
+    )
+    again = train.gradient_checkpointing
     return Workload(
         n_weights=n_weights,
         n_trained=count_weights(weight for weight in network.parameters() if weight.requires_grad),
@@ -34,9 +39,9 @@ def describe_workload(
         n_layers=n_layers,
         moment_bytes=forecast_bytes(network, optim) - 4 * n_weights,
         flops_a_token=flops_a_token(network, train.block_size, output_share),
-        activation_bytes=count_activation_bytes(
-            family_of(config), n_layers, width, bf16=bf16, dropout=_has_dropout(network), on_cpu=on_cpu
-        ),
+        # Computed again, all that is kept is what goes into each layer, in fp32, and the layer at work.
+        activation_bytes=FP32 * n_layers * width + kept(n_layers=1) if again else kept(n_layers=n_layers),
+        passes=4 / 3 if again else 1.0,
         logit_bytes=logit_bytes,
         most_logit_bytes=most,
         block_size=train.block_size,

@@ -42,6 +42,8 @@ class Workload:
     """Of all logits there ever are, where the loss is made in parts."""
     block_size: int
     global_batch_size: int
+    passes: float = 1.0
+    """How often that many FLOPs are computed: 4/3 where the forward pass is done again in the backward pass."""
 
     @property
     def tokens_a_step(self) -> int:
@@ -163,12 +165,12 @@ def fit_sequences(work: Workload, engine: str, n_devices: int, machine: Machine)
 def count_bytes_sent(work: Workload, engine: str, n_devices: int, n_parts: int) -> float:
     """Bytes that one device sends in a step of `n_parts` micro-batches, gradients and weights in fp32.
 
-    ddp: one all-reduce, twice the gradients. zero2: gradients are scattered with each micro-batch and weights gathered
-    once. fsdp2, zero3: with each micro-batch, weights are gathered twice and gradients scattered.
+    ddp: one all-reduce, twice the gradients. zero2: with each micro-batch weights are gathered and gradients scattered.
+    fsdp2, zero3: weights are gathered twice, and gradients scattered.
     """
     if n_devices == 1:
         return 0.0
-    times = {"ddp": 2, "zero2": n_parts + 1}.get(engine, 3 * n_parts)
+    times = {"ddp": 2, "zero2": 2 * n_parts}.get(engine, 3 * n_parts)
     return times * FP32 * work.n_trained * (n_devices - 1) / n_devices
 
 
@@ -189,7 +191,7 @@ def forecast(
         size = min(share, count_sequences(budget, work.bytes_a_token, work.block_size))
     if most is not None and size > most:
         size = most if micro_batch_size is None else 0  # one that is given is refused and not cut
-    compute = share * work.block_size * work.flops_a_token / (machine.flops * machine.mfu)
+    compute = share * work.block_size * work.passes * work.flops_a_token / (machine.flops * machine.mfu)
     sent = count_bytes_sent(work, engine, n_devices, -(-share // max(1, size)))
     path = machine.link if n_devices <= DEVICES_A_MACHINE else machine.network
     exchange = sent / path if sent and path else 0.0

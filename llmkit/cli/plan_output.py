@@ -11,6 +11,7 @@ PARTS = (
     ("activations", "activations"),
     ("logits", "logits"),
     ("framework", "libraries and driver"),
+    ("evaluation", "more for scoring at the end"),
 )
 WIDTH = 30
 

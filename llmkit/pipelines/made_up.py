@@ -36,7 +36,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
-class _Stream:
+class RandomStream:
     """An endless stream of random ids, 0 left out as that is padding; the same place gives the same ids."""
 
     n_ids: int
@@ -50,7 +50,7 @@ class _Stream:
 
 @dataclass(frozen=True)
 class _Split:
-    stream: _Stream
+    stream: RandomStream
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _Prepared:
     n_ids: int
 
     def split(self, name: str) -> _Split:
-        return _Split(_Stream(self.n_ids))
+        return _Split(RandomStream(self.n_ids))
 
 
 @dataclass(frozen=True)

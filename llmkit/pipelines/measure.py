@@ -22,11 +22,13 @@ from transformers import PreTrainedModel
 from llmkit.config.optim import Optim
 from llmkit.config.recipe import Recipe
 from llmkit.errors import EnvironmentFault, LlmkitError, say
+from llmkit.evaluation.causal_lm import evaluate_causal_lm
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
+from llmkit.models.families import is_recurrent
 from llmkit.models.layers import checkpoint_layers, compile_layers
-from llmkit.models.loading import pick_device
-from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
+from llmkit.models.loading import embedding_rows, pick_device
+from llmkit.pipelines.made_up import MadeUpTask, RandomStream, Vocabulary
 from llmkit.pipelines.pretrain import TASKS
 from llmkit.pipelines.run_plan import plan_cut
 from llmkit.pipelines.task import Task
@@ -101,8 +103,10 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
     batches = replace(batches, global_batch_size=min(batches.global_batch_size, n_parts * size))
     if recipe.train.compile:
         compile_layers(network)
-    seconds = train_briefly(recipe, task, network, Plan(MANY, MANY, MANY, batches, precision))
+    trainer, seconds = train_briefly(recipe, task, network, Plan(MANY, MANY, MANY, batches, precision))
+    score_briefly(recipe, network)
     peak = peak_bytes(device)
+    del trainer  # until here, as in a run, with the optimizer's moments
     move = time_optimizer(network, recipe.optim, device)
     micro = max(0.0, seconds - move) / (batches.global_batch_size / size)
     return Measured(device.type, precision, size, micro, move, peak, before)
@@ -112,7 +116,7 @@ class _Enough(Exception):  # noqa: N818 - no error
     """Ends a training that has been watched long enough, before it saves anything."""
 
 
-def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Plan) -> float:
+def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Plan) -> tuple[LlmkitTrainer, float]:
     """Train as a run does, and give the median seconds of a step."""
     seconds: list[float] = []
     n_tokens = 0
@@ -125,13 +129,27 @@ def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Pla
             raise _Enough
 
     train = recipe.train.model_copy(update={"log_steps": 1, "num_workers": 0})
-    with tempfile.TemporaryDirectory() as folder, suppress(_Enough):
+    with tempfile.TemporaryDirectory() as folder:
         trainer = LlmkitTrainer(
             network, task.objective, task.samples, run=RunFolder(Path(folder)), train=train, optim=recipe.optim,
             plan=plan, hooks=Hooks(None, lambda model: None, log),
         )  # fmt: skip
-        trainer.fit()
-    return statistics.median(seconds[WARMUP_STEPS:])
+        with suppress(_Enough):
+            trainer.fit()
+    return trainer, statistics.median(seconds[WARMUP_STEPS:])
+
+
+def score_briefly(recipe: Recipe, network: PreTrainedModel) -> None:
+    """A batch of held-out text as it is scored at the end, which may take more memory than training."""
+    if recipe.objective == "mlm" or is_recurrent(network.config):
+        return  # few logits
+    settings = recipe.evaluate
+    network.eval()
+    evaluate_causal_lm(
+        network, cast(Any, RandomStream(embedding_rows(network))), precision=settings.precision,
+        block_size=settings.block_size or recipe.train.block_size, batch_size=settings.batch_size,
+        max_windows=settings.batch_size,
+    )  # fmt: skip
 
 
 def time_optimizer(network: PreTrainedModel, optim: Optim, device: torch.device) -> float:

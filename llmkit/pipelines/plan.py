@@ -80,7 +80,7 @@ def plan(
         raise UsageError(what, where="--gpus", hint="take a number that divides it, or change train.global_batch_size")
     precision = _choose_precision(recipe, device, here=gpu is None)
     work = describe_workload(
-        network, recipe.train, recipe.optim, output_share=task.output_share, bf16=precision == "bf16",
+        network, recipe, output_share=task.output_share, bf16=precision == "bf16",
         on_cpu=device.kind == "cpu",
     )  # fmt: skip
     machine, source = _describe(device, precision, mfu, here=gpu is None)

@@ -80,9 +80,7 @@ def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: st
         EnvironmentFault: not even so does a step fit into memory; says which setting does.
     """
     bf16, on_cpu = precision == "bf16", device.type == "cpu"
-    work = describe_workload(
-        network, recipe.train, recipe.optim, output_share=task.output_share, bf16=bf16, on_cpu=on_cpu
-    )
+    work = describe_workload(network, recipe, output_share=task.output_share, bf16=bf16, on_cpu=on_cpu)
     free = None if on_cpu else torch.cuda.mem_get_info(device)[0]
     n_ranks = ranks.world_size()
     budget = activation_budget(free, measure_parts(work, recipe.train.engine, n_ranks, 1, bf16=bf16).state)

@@ -6,9 +6,9 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from llmkit.config.optim import Optim
-from llmkit.config.train import Train
-from llmkit.models.families import family_of, sums_its_loss
+from llmkit.config.recipe import Recipe
+from llmkit.evaluation.causal_lm import LOGITS_AT_ONCE
+from llmkit.models.families import family_of, is_recurrent, sums_its_loss
 from llmkit.models.loading import embedding_rows
 from llmkit.models.output_layer import count_loss_bytes
 from llmkit.training.batches import count_activation_bytes, count_logit_bytes
@@ -18,10 +18,11 @@ from llmkit.training.speed import flops_a_token
 
 
 def describe_workload(
-    network: PreTrainedModel, train: Train, optim: Optim, *, output_share: float, bf16: bool, on_cpu: bool
+    network: PreTrainedModel, recipe: Recipe, *, output_share: float, bf16: bool, on_cpu: bool
 ) -> Workload:
     """`output_share` of the tokens go through the output layer; all sequences are taken as full."""
     config: Any = network.config
+    train, optim = recipe.train, recipe.optim
     n_weights = count_weights(network.parameters())
     n_layers, width, rows = config.num_hidden_layers, config.hidden_size, embedding_rows(network)
     logit_bytes, most = count_logit_bytes(rows, output_share), None
@@ -31,6 +32,7 @@ def describe_workload(
         count_activation_bytes, family_of(config), width=width, bf16=bf16, dropout=_has_dropout(network), on_cpu=on_cpu
     )
     again = train.gradient_checkpointing
+    evaluated = 0 if is_recurrent(config) else _count_evaluated(recipe, rows)
     return Workload(
         n_weights=n_weights,
         n_trained=count_weights(weight for weight in network.parameters() if weight.requires_grad),
@@ -44,6 +46,9 @@ def describe_workload(
         passes=4 / 3 if again else 1.0,
         logit_bytes=logit_bytes,
         most_logit_bytes=most,
+        evaluation_tokens=evaluated,
+        evaluation_bytes=evaluated * count_logit_bytes(rows, output_share),
+        keeps_freed=on_cpu,
         block_size=train.block_size,
         global_batch_size=train.global_batch_size,
     )
@@ -55,6 +60,15 @@ def _count_multiplied(network: PreTrainedModel) -> int:
     output: Any = network.get_output_embeddings()
     tables -= {id(output.weight)} if output is not None else set()
     return count_weights(weight for weight in network.parameters() if weight.ndim >= 2 and id(weight) not in tables)
+
+
+def _count_evaluated(recipe: Recipe, n_rows: int) -> int:
+    """Tokens of a batch when the held-out text is scored at the end (evaluation/)."""
+    block_size = recipe.evaluate.block_size or recipe.train.block_size
+    n_windows = recipe.evaluate.batch_size
+    if recipe.objective == "clm":
+        n_windows = max(1, min(n_windows, LOGITS_AT_ONCE // (n_rows * block_size)))
+    return n_windows * block_size
 
 
 def _has_dropout(network: PreTrainedModel) -> bool:

@@ -40,6 +40,12 @@ class Workload:
     """Of one token."""
     most_logit_bytes: int | None
     """Of all logits there ever are, where the loss is made in parts."""
+    evaluation_tokens: int
+    """Of one batch when held-out text is scored at the end."""
+    evaluation_bytes: int
+    """Of its logits."""
+    keeps_freed: bool
+    """As on a CPU (training/memory.py), where a tensor that is larger than those before finds no place among them."""
     block_size: int
     global_batch_size: int
     passes: float = 1.0
@@ -68,6 +74,8 @@ class Memory:
     logits: int
     framework: int
     """What the libraries take before there is any model."""
+    evaluation: int
+    """What scoring at the end takes more than training."""
 
     @property
     def state(self) -> int:
@@ -77,7 +85,7 @@ class Memory:
     @property
     def peak(self) -> int:
         """All parts at once, as in each micro-batch of a step but its first, whose gradients are still to come."""
-        return self.framework + self.state + self.activations + self.logits
+        return self.framework + self.state + self.activations + self.logits + self.evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +142,22 @@ def measure_parts(
         multiplied = min(multiplied, gathered)
     tokens = micro_batch_size * work.block_size
     logits = tokens * work.logit_bytes
+    logits = logits if work.most_logit_bytes is None else min(logits, work.most_logit_bytes)
+    copies = FP32 * gathered + (BF16 * multiplied if bf16 else 0)
+    gradients, activations = FP32 * work.n_trained // share["gradients"], tokens * work.activation_bytes
+    if work.keeps_freed:
+        more = work.evaluation_bytes if work.evaluation_tokens > tokens else 0
+    else:
+        more = max(0, work.evaluation_bytes - gradients - copies - activations - logits)
     return Memory(
         weights=FP32 * work.n_weights // share["weights"],
-        gradients=FP32 * work.n_trained // share["gradients"],
+        gradients=gradients,
         optimizer=work.moment_bytes // share["optimizer"],
-        copies=FP32 * gathered + (BF16 * multiplied if bf16 else 0),
-        activations=tokens * work.activation_bytes,
-        logits=logits if work.most_logit_bytes is None else min(logits, work.most_logit_bytes),
+        copies=copies,
+        activations=activations,
+        logits=logits,
         framework=framework,
+        evaluation=more,
     )
 
 

@@ -35,7 +35,8 @@ def test_llmkit_commands_of_the_readme_run(tmp_path: Path) -> None:
     commands = [shlex.split(line)[1:] for line in console_lines() if line.startswith("llmkit ")]
     roads = [("prepare", road, "eval", "generate") for road in ("pretrain-clm", "pretrain-mlm")]
     classics = ["prepare", "pretrain-clm", "generate"]
-    assert [command[0] for command in commands] == [*roads[0], *roads[1], *classics, "finetune-cls", "eval", "predict"]
+    labels, ahead = ["finetune-cls", "eval", "predict"], ["doctor", "plan"]
+    assert [command[0] for command in commands] == [*roads[0], *roads[1], *classics, *labels, *ahead]
     for words in commands:
         # The plays are a wheel that the tests do not install.
         command = ["books" if word.startswith("builtin:") else word for word in words]

@@ -11,11 +11,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from llmkit.errors import EnvironmentFault, LlmkitError
+from llmkit.errors import EnvironmentFault
 
 T = TypeVar("T")
 
@@ -24,6 +24,7 @@ PORT = 29_500
 RUN_ID = "llmkit"
 """By which the ranks that pipelines/launch.py starts find each other."""
 _PR_SET_PDEATHSIG = 1
+_is_alone = False
 
 
 def take_place() -> None:
@@ -80,10 +81,12 @@ def join(device_type: str, timeout_seconds: float) -> None:
     from accelerate import PartialState  # type: ignore[import-untyped]
 
     here = int(os.environ.get("LOCAL_RANK", "0"))
+    if device_type == "cuda" and torch.cuda.device_count() == 1 and "SLURM_LOCALID" in os.environ:
+        here, os.environ["LOCAL_RANK"] = 0, "0"  # which shows each of its tasks but one
     if device_type == "cuda" and here >= torch.cuda.device_count():
         what = f"rank {os.environ['RANK']} has no GPU: there are {torch.cuda.device_count()} on this machine"
         raise EnvironmentFault(what, where="--nproc", hint="start one process a GPU: --nproc auto")
-    backend = "nccl" if device_type == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
     try:
         PartialState(cpu=device_type == "cpu", backend=backend, timeout=timedelta(seconds=timeout_seconds))
     except RuntimeError as error:  # torch has several of them for an address that nobody answers
@@ -93,12 +96,23 @@ def join(device_type: str, timeout_seconds: float) -> None:
         raise EnvironmentFault(what, where=where, hint=hint) from error
 
 
-def leave() -> None:
-    """Part from the other ranks; whoever goes on is alone from here on."""
-    if world_size() > 1:
-        import torch.distributed as dist
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """Within the block each rank is alone, and at its end the others wait for rank 0, however long: a launcher gives up
+    soon on one that goes on when all others have ended."""
+    global _is_alone
+    if world_size() == 1:
+        yield
+        return
+    import torch.distributed as dist
 
-        dist.destroy_process_group()
+    patient = dist.new_group(backend="gloo", timeout=timedelta(days=30))
+    _is_alone = True
+    try:
+        yield
+        dist.barrier(patient)
+    finally:
+        _is_alone = False
 
 
 def rank() -> int:
@@ -108,6 +122,8 @@ def rank() -> int:
 
 def world_size() -> int:
     """How many processes are joined now."""
+    if _is_alone or "torch" not in sys.modules:
+        return 1
     import torch.distributed as dist
 
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
@@ -138,7 +154,8 @@ def from_first(decide: Callable[[], T]) -> T:
             told = [decide(), None]
         except BaseException as error:
             refusal = error
-            told = [None, getattr(error, "exit_code", LlmkitError.exit_code)]
+            of_machine = isinstance(error, OSError | MemoryError)
+            told = [None, getattr(error, "exit_code", EnvironmentFault.exit_code if of_machine else 1)]
     dist.broadcast_object_list(told, src=0)
     if refusal is not None:
         raise refusal
@@ -189,4 +206,4 @@ def is_loss_of_others(error: BaseException) -> bool:
     """Whether an error says that another rank is gone, or did not answer in time."""
     import torch.distributed as dist
 
-    return world_size() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error))
+    return expected_ranks() > 1 and (isinstance(error, dist.DistError) or "/gloo/transport/" in str(error))

@@ -5,12 +5,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 
 from llmkit import ranks
 from llmkit.cli.app import app
 from llmkit.cli.several import strip_options
-from llmkit.errors import LlmkitError
-from llmkit.pipelines.launch import _explain, count_processes
+from llmkit.errors import EnvironmentFault, LlmkitError
+from llmkit.pipelines.launch import _explain, count_processes, launch
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,17 @@ def test_end_of_a_rank_is_the_end_of_the_job(
 ) -> None:
     assert _explain(3, SimpleNamespace(exitcode=exit_code, pid=7)) == code  # type: ignore[arg-type]
     assert said in capsys.readouterr().err
+
+
+def test_machines_that_do_not_meet_are_three_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never_meet(*_: object) -> None:
+        raise RendezvousConnectionError("The connection to the C10d store has failed.")
+
+    monkeypatch.setattr("llmkit.pipelines.launch.elastic_launch", lambda *_: never_meet)
+    monkeypatch.setattr("llmkit.pipelines.launch.logging.disable", lambda: None)
+    with pytest.raises(EnvironmentFault, match="did not meet") as caught:
+        launch(["pretrain"], 1, 2, "127.0.0.1:9")
+    assert "port" in caught.value.problems[0].hint
 
 
 def test_without_a_gpu_auto_is_one_process() -> None:

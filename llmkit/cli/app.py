@@ -27,8 +27,17 @@ from llmkit.cli.predict import predict_command
 from llmkit.cli.prepare import prepare_command
 from llmkit.cli.pretrain import pretrain_clm_command, pretrain_command, pretrain_mlm_command
 from llmkit.cli.report import report_command
-from llmkit.errors import SAME_SIGNAL_SECONDS, EnvironmentFault, Interrupted, LlmkitError, Problem, UsageError, say
-from llmkit.ranks import Parted, die_with_launcher, expected_ranks, is_first, take_place
+from llmkit.errors import (
+    SAME_SIGNAL_SECONDS,
+    EnvironmentFault,
+    Interrupted,
+    LlmkitError,
+    Problem,
+    TrainingFailed,
+    UsageError,
+    say,
+)
+from llmkit.ranks import Parted, die_with_launcher, expected_ranks, is_first, is_loss_of_others, take_place
 
 SECONDS_FOR_FIRST = 3.0
 ON_RANKS = ("pretrain", "pretrain-clm", "pretrain-mlm", "finetune", "finetune-cls")
@@ -101,6 +110,7 @@ def main() -> NoReturn:
     try:
         code = app(standalone_mode=False)
     except Parted as parted:
+        _give_way()  # so that it is rank 0's end that is seen
         _leave(parted.exit_code)
     except BaseException as error:
         if not is_first():
@@ -128,6 +138,11 @@ def _report(error: BaseException) -> int:
         error.show(text)
         say(text.getvalue().rstrip("\n"))
         return error.exit_code
+    if isinstance(error, RuntimeError) and is_loss_of_others(error):
+        hint = "its own message is above; what was saved is whole: go on with --resume"
+        what = f"another rank is gone: {str(error).splitlines()[0]}"
+        say(str(TrainingFailed(what, where=f"rank {os.environ.get('RANK', '0')}", hint=hint)))
+        return TrainingFailed.exit_code
     raise error
 
 
@@ -135,11 +150,15 @@ def _wait_for_first(error: BaseException) -> None:
     """What all ranks find rank 0 says, and the launcher then ends the others; only who is still there speaks, whole."""
     if isinstance(error, Interrupted):
         return
+    _give_way()
+    whose = f"rank {os.environ.pop('RANK')}:"  # from here on this process speaks for itself
+    say(whose)
+
+
+def _give_way() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     time.sleep(SECONDS_FOR_FIRST)
-    whose = f"rank {os.environ.pop('RANK')}:"  # from here on this process speaks for itself
-    say(whose)
 
 
 def _find_signal(error: BaseException | None) -> Interrupted | None:

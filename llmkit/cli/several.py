@@ -1,5 +1,6 @@
 """The options that put a command on several processes, and what becomes of the command line then."""
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import Annotated
@@ -43,6 +44,7 @@ class Several:
                 hint = "--nproc auto, or a number"
                 raise UsageError("how many processes shall run on each machine?", where="--nproc", hint=hint)
             return
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else it shows its own stack where machines do not meet
         from llmkit.pipelines.launch import launch
 
         n_processes = None if self.nproc == "auto" else _read_number(self.nproc)

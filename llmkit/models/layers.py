@@ -25,13 +25,14 @@ def number_layers(model: nn.Module) -> tuple[dict[str, int], int]:
 
 
 def list_blocks(model: nn.Module) -> list[nn.Module]:
-    """The model's layers, the lowest first; none for a recurrent model, whose layers torch runs in one piece."""
+    """The model's layers, the lowest first; none where they share weights (ALBERT), where torch runs each in one piece
+    (GRU, LSTM), or where they are not one list."""
     lists = [
         module
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and name.rpartition(".")[2] in ("layer", "layers", "h", "blocks")
     ]
-    return [block for block in lists[0] if not isinstance(block, nn.RNNBase)] if lists else []
+    return [block for block in lists[0] if not isinstance(block, nn.RNNBase | nn.ModuleList)] if lists else []
 
 
 def checkpoint_layers(model: nn.Module) -> None:
@@ -51,7 +52,7 @@ def _need_blocks(model: nn.Module, setting: str) -> list[nn.Module]:
     blocks = list_blocks(model)
     if not blocks:
         hint = f"set {setting} to false"
-        raise UsageError("a recurrent model has no layers that could be taken one by one", where=setting, hint=hint)
+        raise UsageError("this model has no layers that could be taken one by one", where=setting, hint=hint)
     return blocks
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from llmkit.errors import EnvironmentFault, TrainingFailed, UsageError, say
@@ -59,7 +60,7 @@ def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_en
         return _explain(*error.get_first_failure())
     except SignalException as error:
         return 128 + int(error.sigval)
-    except (RuntimeError, ConnectionError, TimeoutError) as error:  # the rendezvous has several of its own
+    except (RendezvousError, RuntimeError, ConnectionError, TimeoutError) as error:
         hint = "is the address right, is the port open, and does the command run on every machine?"
         what = f"the machines did not meet: {str(error).splitlines()[0]}"
         raise EnvironmentFault(what, where=f"--rdzv-endpoint {rdzv_endpoint}", hint=hint) from error

@@ -47,6 +47,7 @@ def plan_again(
     if "train.seed" not in old.facts:
         began = gather_facts(load_recipe(run.recipe), task, old.precision)
         old.facts.update({name: value for name, value in began.items() if "." in name})
+    old.facts.setdefault("world_size", batches.world_size)  # of a run from before there were several
     facts = gather_facts(recipe, task, old.precision)
     changed = {name: value for name, value in facts.items() if name in old.facts and old.facts[name] != value}
     allow = {*allow, *_allowed_before(run, saved["step"])}

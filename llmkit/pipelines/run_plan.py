@@ -23,6 +23,7 @@ from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_command, describe_machine, describe_versions
 from llmkit.training.batches import BatchPlan, activation_budget, plan_batches
 from llmkit.training.contract import Plan, Samples
+from llmkit.training.engines import RESHARDS
 from llmkit.training.forecast import measure_parts
 from llmkit.training.optimizer import as_steps, count_weights
 from llmkit.training.speed import choose_precision
@@ -87,6 +88,8 @@ def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: st
     batches = plan_batches(
         recipe.train, work.bytes_a_token, min(ranks.gather(budget)), n_ranks, by_tokens=recipe.task is not None
     )
+    if n_ranks > 1 and recipe.train.engine in RESHARDS:  # one device alone need not hold what a trial would take
+        return batches
     fitting = fit_in_memory(
         network, task.objective, task.samples, recipe.optim, batches, precision, device,
         may_cut=recipe.train.micro_batch_size == "auto",

@@ -15,14 +15,14 @@ from transformers import PreTrainedModel
 from llmkit import ranks
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
-from llmkit.errors import EnvironmentFault, Interrupted, ModelError, TrainingFailed, UsageError, say
+from llmkit.errors import EnvironmentFault, Interrupted, ModelError, UsageError, say
 from llmkit.evaluation.report import write_report
 from llmkit.files import check_writable, new_folder, read_json, write_text
 from llmkit.lock import hold_folder
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
-from llmkit.models.families import family_of, is_recurrent
-from llmkit.models.layers import checkpoint_layers, compile_layers
+from llmkit.models.families import family_of
+from llmkit.models.layers import checkpoint_layers, compile_layers, list_blocks
 from llmkit.models.loading import pick_device, put_on_device
 from llmkit.pipelines.progress import TrainingLine
 from llmkit.pipelines.resuming import plan_again
@@ -32,7 +32,7 @@ from llmkit.pipelines.training_hooks import make_hooks
 from llmkit.runs.checkpoints import find_checkpoint, set_aside, verify_checkpoint
 from llmkit.runs.disk import explain_full_disk, measure_folder, require_space
 from llmkit.runs.folder import RunFolder, check_run, create_run, is_finished, settle_resume
-from llmkit.training.contract import Plan, Progress
+from llmkit.training.contract import Plan
 from llmkit.training.engines import is_sharded
 from llmkit.training.memory import keep_freed_memory
 from llmkit.training.optimizer import count_weights, forecast_bytes
@@ -100,14 +100,14 @@ def _check_engine(recipe: Recipe, network: PreTrainedModel) -> None:
     """What an engine cannot do with this model.
 
     Raises:
-        UsageError: shards of a recurrent model, or of a matrix that Muon needs whole.
+        UsageError: shards of a model without a list of layers, or of a matrix that Muon needs whole.
     """
     engine = recipe.train.engine
     if engine == "ddp" or ranks.world_size() == 1:
         return
-    if is_recurrent(network.config):
-        hint = "--engine ddp: a recurrent model fits on every device"
-        raise UsageError(f"torch cannot spread a recurrent model's weights ({engine})", where="--engine", hint=hint)
+    if not list_blocks(network):
+        what = f"{engine} spreads a model layer by layer, which {family_of(network.config)} has not"
+        raise UsageError(what, where="--engine", hint="--engine ddp")
     if recipe.optim.name == "muon":
         hint = "--engine ddp, or -s optim.name=adamw"
         raise UsageError(f"Muon needs whole matrices, {engine} gives it shards", where="--engine", hint=hint)
@@ -152,14 +152,14 @@ def train_run(
         plan = plan_run(recipe, task, network, pick_device())
         ranks.from_first(lambda: _begin(out, recipe, task, network, plan, overwrite=overwrite))
     trained = _train(recipe, task, network, run, plan, checkpoint)
-    ranks.leave()
-    if not ranks.is_first():  # what is left to do is one process's work
-        return {}
-    with explain_full_disk(run.path, "the model", 4 * count_weights(network.parameters())):
-        exported = _export(run, trained, task, network)
-        for split, metrics in task.score(exported, recipe.evaluate).items():
-            run.add_metrics(split, metrics)
-        write_report(run.path)
+    with ranks.first_alone():
+        if not ranks.is_first():
+            return {}
+        with explain_full_disk(run.path, "the model", 4 * count_weights(network.parameters())):
+            exported = _export(run, trained, task, network)
+            for split, metrics in task.score(exported, recipe.evaluate).items():
+                run.add_metrics(split, metrics)
+            write_report(run.path)
     return dict(read_json(run.metrics))
 
 
@@ -205,7 +205,7 @@ def _train(
     )
     try:
         with explain_full_disk(run.path, "the next checkpoint", forecast_bytes(network, recipe.optim)):
-            progress = _fit(trainer, checkpoint)
+            progress = trainer.fit(checkpoint)
     finally:
         line.close()
     step = trainer.state.global_step
@@ -229,18 +229,6 @@ def _train(
         },
     )
     return trainer
-
-
-def _fit(trainer: LlmkitTrainer, checkpoint: Path | None) -> Progress:
-    """Raises TrainingFailed where another rank died; the launcher knows which."""
-    try:
-        return trainer.fit(checkpoint)
-    except RuntimeError as error:
-        if not ranks.is_loss_of_others(error):
-            raise
-        hint = "its own message is above; what was saved is whole: go on with --resume"
-        what = f"another rank is gone: {str(error).splitlines()[0]}"
-        raise TrainingFailed(what, where=f"rank {ranks.rank()}", hint=hint) from error
 
 
 def _export(run: RunFolder, trainer: LlmkitTrainer, task: Task, network: PreTrainedModel) -> PreTrainedModel:

@@ -112,7 +112,8 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
 
 def _gather(value: Any) -> Any:
     if isinstance(value, DTensor):
-        return value.full_tensor().cpu()
+        whole = value.full_tensor()
+        return whole.cpu() if ranks.rank() == 0 else whole[:0]  # of which there need not be one for each rank
     if isinstance(value, Mapping):
         return {name: _gather(each) for name, each in value.items()}
     return [_gather(each) for each in value] if isinstance(value, list) else value

@@ -58,7 +58,7 @@ def gather_states(
     state = dict(objective.state)
     if ranks.world_size() > 1:
         first = ranks.rank() * n_rows
-        parts = ranks.gather({name: tensor.narrow(ROWS, first, n_rows) for name, tensor in state.items()})
+        parts = ranks.gather({name: tensor.narrow(ROWS, first, n_rows).cpu() for name, tensor in state.items()})
         state = {name: torch.cat([part[name] for part in parts], ROWS) for name in state}
     weights = gather_weights(model) if is_sharded(model) else None
     return RankStates(weights, gather_optimizer(optimizer), sums, ranks.gather(_read_random()), state)
@@ -69,7 +69,7 @@ def load_states(checkpoint: Path, optimizer: Optimizer, schedule: LambdaLR) -> N
     recipe's, which may have been allowed to change."""
     settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     bases = list(schedule.base_lrs)
-    load_optimizer(optimizer, torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
+    load_optimizer(optimizer, torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True, mmap=True))
     schedule.load_state_dict(torch.load(checkpoint / SCHEDULE, weights_only=True))
     for group, kept in zip(optimizer.param_groups, settings, strict=True):
         group.update(kept)

@@ -65,6 +65,8 @@ class LlmkitTrainer(Trainer):
         plan: Plan,
         hooks: Hooks,
     ) -> None:
+        if plan.batches.world_size != ranks.world_size():
+            raise ValueError(f"planned for {plan.batches.world_size} ranks, of which there are {ranks.world_size()}")
         self.objective: Objective = objective
         self.samples, self.run, self.plan = samples, run, plan
         self.train_section, self.optim_section = train, optim
@@ -270,9 +272,8 @@ class LlmkitTrainer(Trainer):
         self.progress.n_tokens += self._window.n_last_step
         last = step >= self.plan.n_steps
         better = False
-        alone = ranks.world_size() == 1  # else nobody leaves before all know of it
         try:
-            stop = self._stop if alone else StopRequest()
+            stop = self._stop if ranks.world_size() == 1 else self._agree_once_more(step)
             with whole(self.model_wrapped):
                 better = self.looks.look(cast(nn.Module, self.model), step, stop, grad_norm, learning_rate)
         except Abandoned:
@@ -311,6 +312,16 @@ class LlmkitTrainer(Trainer):
     def _asked_to_stop(self) -> int | None:
         """The signal that came; with several ranks, one that all of them know of."""
         return self._stop.number if ranks.world_size() == 1 else self._agreed
+
+    def _agree_once_more(self, step: int) -> StopRequest:
+        """With several ranks nobody leaves before all know of it, so also before what takes long, and at the end."""
+        stop = StopRequest()
+        if step >= self.plan.n_steps or step % self.plan.eval_steps == 0:
+            votes = ranks.gather(self._stop.as_votes())
+            self._agreed = self._agreed or agree([sum(each) for each in zip(*votes, strict=True)])
+        if self._agreed is not None:
+            stop.note(self._agreed)
+        return stop
 
     def _facts(self) -> dict[str, Any]:
         """All that resuming depends on, for the checkpoint's manifest."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from several import Fault, run_ranks
 
 from llmkit.cli.app import app
 from llmkit.errors import LlmkitError
-from llmkit.files import read_json
-from llmkit.runs.checkpoints import list_checkpoints, verify_checkpoint
+from llmkit.files import read_json, write_json
+from llmkit.runs.checkpoints import MANIFEST, _hash_manifest, list_checkpoints, verify_checkpoint
 
 PLAIN = ["-s", "model.dropout=0", "-s", "optim.learning_rate=1e-3", "-s", "train.max_eval_blocks=11"]
 """Dropout differs from rank to rank; and at a rate where the loss jumps, the last digit grows into the first."""
@@ -78,6 +79,29 @@ def test_run_goes_on_with_another_number_of_ranks_where_that_is_allowed(
     ended = run_ranks(then, [*command, "--resume", "--allow", "world_size"], tmp_path / "again")
     assert ended.codes == [0] * then, ended.err[0]
     assert_same_log(tmp_path / "run", alone[kind])
+
+
+def test_run_from_before_ranks_were_counted_was_of_one_process(
+    commands: dict[str, list[str]], alone: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(alone["clm"], tmp_path / "run")
+    manifest = list_checkpoints(tmp_path / "run/checkpoints")[-1] / MANIFEST
+    kept = read_json(manifest)
+    del kept["plan"]["facts"]["world_size"], kept["sha256"]
+    write_json(manifest, kept | {"sha256": _hash_manifest(kept)})
+    ended = run_ranks(2, [*commands["clm"], "--out", str(tmp_path / "run"), "--resume"], tmp_path / "said")
+    assert ended.codes == [2, 2] and "world_size: 1 -> 2" in ended.err[0]
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
+def test_frozen_layers_stay_as_they_are_on_several_ranks(
+    engine: str, commands: dict[str, list[str]], tmp_path: Path
+) -> None:
+    command = [*commands["cls"], "-s", "cls.freeze=1", "-s", "train.max_steps=4", "--out"]
+    app([*command, str(tmp_path / "alone")], standalone_mode=False)
+    ended = run_ranks(2, [*command, str(tmp_path / "run"), "--engine", engine], tmp_path / "said")
+    assert ended.codes == [0, 0], ended.err
+    assert_same_log(tmp_path / "run", tmp_path / "alone")
 
 
 def test_stopped_ranks_go_on_to_the_same_bytes_with_dropout_on(commands: dict[str, list[str]], tmp_path: Path) -> None:
@@ -188,7 +212,7 @@ def test_run_in_shards_goes_on_whole(commands: dict[str, list[str]], alone: dict
 
 @pytest.mark.parametrize(
     ("kind", "settings", "what"),
-    [("gru", [], "recurrent model's weights"), ("clm", ["-s", "optim.name=muon"], "Muon needs whole matrices")],
+    [("gru", [], "layer by layer"), ("clm", ["-s", "optim.name=muon"], "Muon needs whole matrices")],
 )
 def test_what_cannot_be_spread_is_refused(
     kind: str, settings: list[str], what: str, commands: dict[str, list[str]], tmp_path: Path

@@ -22,13 +22,11 @@ from transformers import PreTrainedModel
 from llmkit.config.optim import Optim
 from llmkit.config.recipe import Recipe
 from llmkit.errors import EnvironmentFault, LlmkitError, say
-from llmkit.evaluation.causal_lm import evaluate_causal_lm
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
-from llmkit.models.families import is_recurrent
 from llmkit.models.layers import checkpoint_layers, compile_layers
-from llmkit.models.loading import embedding_rows, pick_device
-from llmkit.pipelines.made_up import MadeUpTask, RandomStream, Vocabulary
+from llmkit.models.loading import pick_device
+from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.pretrain import TASKS
 from llmkit.pipelines.run_plan import plan_cut
 from llmkit.pipelines.task import Task
@@ -58,7 +56,7 @@ class Measured:
     seconds_a_micro_batch: float
     seconds_an_optimizer_step: float
     peak_bytes: int
-    """Of the process; on a GPU, of what torch took there."""
+    """Of the process while it trained; on a GPU, of what torch took there."""
     framework_bytes: int
     """Before there was a model; 0 on a GPU."""
 
@@ -103,10 +101,8 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
     batches = replace(batches, global_batch_size=min(batches.global_batch_size, n_parts * size))
     if recipe.train.compile:
         compile_layers(network)
-    trainer, seconds = train_briefly(recipe, task, network, Plan(MANY, MANY, MANY, batches, precision))
-    score_briefly(recipe, network)
+    seconds = train_briefly(recipe, task, network, Plan(MANY, MANY, MANY, batches, precision))
     peak = peak_bytes(device)
-    del trainer  # until here, as in a run, with the optimizer's moments
     move = time_optimizer(network, recipe.optim, device)
     micro = max(0.0, seconds - move) / (batches.global_batch_size / size)
     return Measured(device.type, precision, size, micro, move, peak, before)
@@ -116,7 +112,7 @@ class _Enough(Exception):  # noqa: N818 - no error
     """Ends a training that has been watched long enough, before it saves anything."""
 
 
-def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Plan) -> tuple[LlmkitTrainer, float]:
+def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Plan) -> float:
     """Train as a run does, and give the median seconds of a step."""
     seconds: list[float] = []
     n_tokens = 0
@@ -136,20 +132,7 @@ def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Pla
         )  # fmt: skip
         with suppress(_Enough):
             trainer.fit()
-    return trainer, statistics.median(seconds[WARMUP_STEPS:])
-
-
-def score_briefly(recipe: Recipe, network: PreTrainedModel) -> None:
-    """A batch of held-out text as it is scored at the end, which may take more memory than training."""
-    if recipe.objective == "mlm" or is_recurrent(network.config):
-        return  # few logits
-    settings = recipe.evaluate
-    network.eval()
-    evaluate_causal_lm(
-        network, cast(Any, RandomStream(embedding_rows(network))), precision=settings.precision,
-        block_size=settings.block_size or recipe.train.block_size, batch_size=settings.batch_size,
-        max_windows=settings.batch_size,
-    )  # fmt: skip
+    return statistics.median(seconds[WARMUP_STEPS:])
 
 
 def time_optimizer(network: PreTrainedModel, optim: Optim, device: torch.device) -> float:

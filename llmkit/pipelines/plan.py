@@ -165,7 +165,8 @@ def _compare(work: Workload, machine: Machine, recipe: Recipe, seen: Measured) -
     n_parts = -(-work.global_batch_size // size)
     seconds = n_parts * seen.seconds_a_micro_batch + seen.seconds_an_optimizer_step
     share = work.tokens_a_step * work.flops_a_token / (machine.flops * seconds)
-    peak = before.memory.peak - (0 if machine.is_cpu else machine.framework)  # torch does not count the driver's part
+    peak = before.memory.peak - before.memory.evaluation  # which is not tried
+    peak -= 0 if machine.is_cpu else machine.framework  # torch does not count the driver's part
     shown = asdict(seen) | {
         "seconds_a_step": seconds,
         "forecast": {"peak_bytes": peak, "seconds_a_step": before.seconds},

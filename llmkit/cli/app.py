@@ -140,7 +140,7 @@ def _report(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, RuntimeError) and is_loss_of_others(error):
         hint = "its own message is above; what was saved is whole: go on with --resume"
-        what = f"another rank is gone: {str(error).splitlines()[0]}"
+        what = f"another rank is gone: {str(error).splitlines()[0].rpartition('] ')[2]}"
         say(str(TrainingFailed(what, where=f"rank {os.environ.get('RANK', '0')}", hint=hint)))
         return TrainingFailed.exit_code
     raise error

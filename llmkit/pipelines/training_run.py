@@ -32,7 +32,7 @@ from llmkit.runs.checkpoints import find_checkpoint, set_aside, verify_checkpoin
 from llmkit.runs.disk import explain_full_disk, measure_folder, require_space
 from llmkit.runs.folder import RunFolder, check_run, create_run, is_finished, settle_resume
 from llmkit.training.contract import Plan
-from llmkit.training.memory import keep_freed_memory
+from llmkit.training.memory import give_back_freed_memory, keep_freed_memory
 from llmkit.training.optimizer import count_weights, forecast_bytes
 from llmkit.training.trainer import LlmkitTrainer
 
@@ -132,6 +132,7 @@ def train_run(
         run = create_run(out, resume=False, overwrite=overwrite)
         write_start(run, recipe, task, network, plan)
     trained = _train(recipe, task, network, run, plan, checkpoint)
+    give_back_freed_memory()
     with explain_full_disk(run.path, "the model", 4 * count_weights(network.parameters())):
         exported = _export(run, trained, task, network)
         for split, metrics in task.score(exported, recipe.evaluate).items():

@@ -34,7 +34,7 @@ from llmkit.runs.disk import explain_full_disk, measure_folder, require_space
 from llmkit.runs.folder import RunFolder, check_run, create_run, is_finished, settle_resume
 from llmkit.training.contract import Plan
 from llmkit.training.engines import is_sharded
-from llmkit.training.memory import keep_freed_memory
+from llmkit.training.memory import give_back_freed_memory, keep_freed_memory
 from llmkit.training.optimizer import count_weights, forecast_bytes
 from llmkit.training.trainer import LlmkitTrainer
 
@@ -152,6 +152,7 @@ def train_run(
         plan = plan_run(recipe, task, network, pick_device())
         ranks.from_first(lambda: _begin(out, recipe, task, network, plan, overwrite=overwrite))
     trained = _train(recipe, task, network, run, plan, checkpoint)
+    give_back_freed_memory()
     with ranks.first_alone():
         if not ranks.is_first():
             return {}

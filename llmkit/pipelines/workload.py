@@ -16,6 +16,9 @@ from llmkit.training.forecast import FP32, Workload
 from llmkit.training.optimizer import count_weights, forecast_bytes
 from llmkit.training.speed import flops_a_token
 
+SCORED_LOGIT_BYTES = 14
+"""While held-out text is scored, copies and log-softmax included; 13 to 16 were seen (docs/log.md)."""
+
 
 def describe_workload(
     network: PreTrainedModel, recipe: Recipe, *, output_share: float, bf16: bool, on_cpu: bool
@@ -46,9 +49,7 @@ def describe_workload(
         passes=4 / 3 if again else 1.0,
         logit_bytes=logit_bytes,
         most_logit_bytes=most,
-        evaluation_tokens=evaluated,
-        evaluation_bytes=evaluated * count_logit_bytes(rows, output_share),
-        keeps_freed=on_cpu,
+        evaluation_bytes=round(SCORED_LOGIT_BYTES * evaluated * rows * output_share),
         block_size=train.block_size,
         global_batch_size=train.global_batch_size,
     )

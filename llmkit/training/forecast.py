@@ -40,12 +40,8 @@ class Workload:
     """Of one token."""
     most_logit_bytes: int | None
     """Of all logits there ever are, where the loss is made in parts."""
-    evaluation_tokens: int
-    """Of one batch when held-out text is scored at the end."""
     evaluation_bytes: int
-    """Of its logits."""
-    keeps_freed: bool
-    """As on a CPU (training/memory.py), where a tensor that is larger than those before finds no place among them."""
+    """Of the logits of one batch when held-out text is scored at the end."""
     block_size: int
     global_batch_size: int
     passes: float = 1.0
@@ -145,10 +141,7 @@ def measure_parts(
     logits = logits if work.most_logit_bytes is None else min(logits, work.most_logit_bytes)
     copies = FP32 * gathered + (BF16 * multiplied if bf16 else 0)
     gradients, activations = FP32 * work.n_trained // share["gradients"], tokens * work.activation_bytes
-    if work.keeps_freed:
-        more = work.evaluation_bytes if work.evaluation_tokens > tokens else 0
-    else:
-        more = max(0, work.evaluation_bytes - gradients - copies - activations - logits)
+    passing = gradients + copies + activations + logits
     return Memory(
         weights=FP32 * work.n_weights // share["weights"],
         gradients=gradients,
@@ -157,7 +150,7 @@ def measure_parts(
         activations=activations,
         logits=logits,
         framework=framework,
-        evaluation=more,
+        evaluation=max(0, work.evaluation_bytes - passing),
     )
 
 

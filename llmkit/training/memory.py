@@ -25,6 +25,13 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
+def give_back_freed_memory() -> None:
+    """What training has freed goes back to the kernel before something else begins, whose larger tensors would find no
+    place there and come on top: a run of GPT-2 mini then had its peak in the last evaluation (docs/log.md)."""
+    if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+
+
 def measure_memory() -> dict[str, int]:
     """The highest use so far in bytes, for the log: `peak_memory`, of the device that used most, and with several
     ranks `peak_memory_total`. On a CPU it is the process's resident memory. Every rank calls it."""

@@ -355,6 +355,7 @@ def test_refused_slurm_jobs_are_said_in_its_words(tmp_path: Path, sbatch: Path) 
 
 
 def test_slurm_jobs_end_with_the_command_that_waits_for_them(tmp_path: Path, sbatch: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs begin without
     sbatch.write_text("#!/bin/sh\necho 4711\nkill -INT $PPID\nexec sleep 60\n")
     (sbatch.parent / "scancel").write_text(f"#!/bin/sh\necho $1 > {tmp_path}/cancelled\n")
     (sbatch.parent / "scancel").chmod(0o755)

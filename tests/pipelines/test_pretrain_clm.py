@@ -204,14 +204,6 @@ def test_run_and_data_can_be_moved_together(run: Path, data: Path, tmp_path: Pat
     assert evaluate(recipe(), model=str(tmp_path / "b/run"))["n_tokens"] > 0
 
 
-def test_several_processes_are_refused_and_not_mixed(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="several processes"):
-        pretrain(recipe(), data=data, out=tmp_path / "run")
-
-
 def test_lone_surrogate_in_a_text_to_score_is_no_crash(run: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "a\\ud800b"}\n')
     assert evaluate(recipe(), model=str(run), data=[str(tmp_path / "rows.jsonl")])["n_characters"] == 3

@@ -19,7 +19,7 @@ MILLION = 1_000_000
 WORK = Workload(
     n_weights=100 * MILLION, n_trained=100 * MILLION, n_multiplied=90 * MILLION, n_embedded=20 * MILLION, n_layers=8,
     moment_bytes=800 * MILLION, flops_a_token=6e8, activation_bytes=1000, logit_bytes=500, most_logit_bytes=None,
-    evaluation_tokens=0, evaluation_bytes=0, keeps_freed=False, block_size=1000, global_batch_size=64,
+    evaluation_bytes=0, block_size=1000, global_batch_size=64,
 )  # fmt: skip
 GPU = Machine(
     flops=1e14, mfu=0.5, is_cpu=False, n_bytes=10**10, link=1e11, network=1e10, framework=500 * MILLION, bf16=True
@@ -56,12 +56,11 @@ def test_loss_in_parts_never_has_more_logits_than_its_part() -> None:
     assert [measure_parts(work, "ddp", 1, size, bf16=True).logits for size in (4, 8)] == [2 * MILLION, 3 * MILLION]
 
 
-def test_scoring_counts_where_it_takes_more_than_training_or_finds_no_place() -> None:
+def test_scoring_counts_where_it_takes_more_than_training_gives_free() -> None:
     passing = 400 + 180 + 4 + 2
-    gpu = replace(WORK, evaluation_tokens=5000, evaluation_bytes=(passing + 7) * MILLION)
-    assert measure_parts(gpu, "ddp", 1, 4, bf16=True).evaluation == 7 * MILLION
-    cpu = replace(gpu, keeps_freed=True, evaluation_bytes=9 * MILLION)
-    assert [measure_parts(cpu, "ddp", 1, size, bf16=True).evaluation for size in (4, 5)] == [9 * MILLION, 0]
+    more, less = (replace(WORK, evaluation_bytes=(passing + each) * MILLION) for each in (7, -7))
+    assert measure_parts(more, "ddp", 1, 4, bf16=True).evaluation == 7 * MILLION
+    assert measure_parts(less, "ddp", 1, 4, bf16=True).evaluation == 0
 
 
 def test_bytes_sent_are_those_of_a_ring() -> None:

@@ -21,7 +21,7 @@ from tiny import digests
 import llmkit.pipelines.prepared_pieces
 from llmkit.config.loading import load_recipe
 from llmkit.config.prepare import Prepare
-from llmkit.errors import DataError, EnvironmentFault, UsageError
+from llmkit.errors import DataError, EnvironmentFault, Interrupted, UsageError
 from llmkit.pipelines import engine_slurm
 from llmkit.pipelines.engines import ENGINES, LOCAL, Attempt, _Kind, describe_packages
 from llmkit.pipelines.prepare import prepare
@@ -85,7 +85,16 @@ def everything_twice(function: Callable[[Any], Any], tasks: Sequence[Any]) -> It
 @pytest.fixture(scope="module")
 def two_processes() -> Iterator[Run]:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        yield pool.imap
+
+        def run(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+            results = pool.imap(function, tasks)
+            try:
+                yield from results
+            finally:
+                for _ in results:  # as engines end what nobody waits for
+                    pass
+
+        yield run
 
 
 FIRST = ("prepare.read.skip_bad=true", "prepare.dedup.near=true", "prepare.dedup.near_threshold=0.7")
@@ -355,11 +364,19 @@ def test_refused_slurm_jobs_are_said_in_its_words(tmp_path: Path, sbatch: Path) 
 
 
 def test_slurm_jobs_end_with_the_command_that_waits_for_them(tmp_path: Path, sbatch: Path) -> None:
-    sbatch.write_text("#!/bin/sh\necho 4711\nkill -INT $PPID\nexec sleep 60\n")
+    sbatch.write_text("#!/bin/sh\necho 4711\nsleep 2\nkill -TERM $PPID\nexec sleep 60\n")
     (sbatch.parent / "scancel").write_text(f"#!/bin/sh\necho $1 > {tmp_path}/cancelled\n")
     (sbatch.parent / "scancel").chmod(0o755)
-    with engine_slurm.open_slurm(tmp_path) as run, pytest.raises(KeyboardInterrupt):
-        list(run(str, [1, 2, 3]))
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupted(number, "stopped")
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with engine_slurm.open_slurm(tmp_path) as run, pytest.raises(Interrupted):
+            list(run(str, [1, 2, 3]))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert (tmp_path / "cancelled").read_text().startswith("--name=llmkit-")
 
 

@@ -8,7 +8,7 @@ Knows nothing of what the tasks do.
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from importlib.util import find_spec
@@ -33,7 +33,7 @@ def require_ray() -> None:
 
 
 @contextmanager
-def open_ray(work: Path) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]]:
+def open_ray(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
     """Ray, connected to or started; what was started ends with the block."""
     # Read when ray is imported.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -64,7 +64,7 @@ def _connect(ray: Any) -> None:
         raise WorkersLost(f"Ray does not start: {reason}", where="--engine ray", hint=hint) from error
 
 
-def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Any, None, None]:
     remote = ray.remote(num_cpus=1, max_retries=TRIES - 1)(_call)
     shared = ray.put(function)
     results = [remote.remote(shared, task) for task in tasks]

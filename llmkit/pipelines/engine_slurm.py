@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -36,12 +36,12 @@ def require_slurm() -> None:
 
 
 @contextmanager
-def open_slurm(work: Path) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]]:
+def open_slurm(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
     """Slurm as it is; each call is an array of jobs."""
     yield partial(_run, work)
 
 
-def _run(work: Path, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+def _run(work: Path, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Any, None, None]:
     folder = work / "slurm" / uuid.uuid4().hex  # jobs that outlived a killed caller must not be taken for ours
     folder.mkdir(parents=True)
     with (folder / "tasks.pickle").open("wb") as file:

@@ -9,8 +9,8 @@ Knows nothing of text.
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,8 +39,8 @@ several times and no worker lived to its end."""
 class _Kind:
     require: Callable[[], None]
     """Raises EnvironmentFault where it cannot be used here."""
-    open: Callable[[Path], AbstractContextManager[Map]]
-    """The engine, whose tasks may leave files in the folder; how a task ends is not looked at."""
+    open: Callable[[Path], AbstractContextManager[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]]
+    """A Map, whose tasks may leave files in the folder. It is closed where nobody wants the rest."""
 
 
 ENGINES = {"ray": _Kind(require_ray, open_ray), "slurm": _Kind(require_slurm, open_slurm)}
@@ -78,8 +78,9 @@ def open_engine(name: str, work: Path) -> Iterator[Map | None]:
 
         def map_tasks(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
             attempt = Attempt(function, work, Path.cwd(), describe_packages())
-            for outcome in run(attempt, tasks):
-                yield outcome.take()
+            with closing(run(attempt, tasks)) as outcomes:  # after an error nobody goes on with the rest
+                for outcome in outcomes:
+                    yield outcome.take()
 
         yield map_tasks
 

@@ -84,14 +84,15 @@ def everything_twice(function: Callable[[Any], Any], tasks: Sequence[Any]) -> It
 
 @pytest.fixture(scope="module")
 def two_processes() -> Iterator[Run]:
-    """Two workers, which as those of a real engine do nothing more once it is left."""
     with multiprocessing.get_context("spawn").Pool(2) as pool:
 
         def run(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
-            asked = [pool.apply_async(function, (task,)) for task in tasks]
-            for each in asked:
-                each.wait()
-            return (each.get() for each in asked)
+            results = pool.imap(function, tasks)
+            try:
+                yield from results
+            finally:
+                for _ in results:  # as engines end what nobody waits for
+                    pass
 
         yield run
 
@@ -363,16 +364,19 @@ def test_refused_slurm_jobs_are_said_in_its_words(tmp_path: Path, sbatch: Path) 
 
 
 def test_slurm_jobs_end_with_the_command_that_waits_for_them(tmp_path: Path, sbatch: Path) -> None:
-    def interrupt(number: int, frame: Any) -> None:  # as the command does
-        raise Interrupted(number, "stopped")
-
-    old = signal.signal(signal.SIGINT, interrupt)
-    sbatch.write_text("#!/bin/sh\necho 4711\nkill -INT $PPID\nexec sleep 60\n")
+    sbatch.write_text("#!/bin/sh\necho 4711\nsleep 2\nkill -TERM $PPID\nexec sleep 60\n")
     (sbatch.parent / "scancel").write_text(f"#!/bin/sh\necho $1 > {tmp_path}/cancelled\n")
     (sbatch.parent / "scancel").chmod(0o755)
-    with engine_slurm.open_slurm(tmp_path) as run, pytest.raises(Interrupted):
-        list(run(str, [1, 2, 3]))
-    signal.signal(signal.SIGINT, old)
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupted(number, "stopped")
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with engine_slurm.open_slurm(tmp_path) as run, pytest.raises(Interrupted):
+            list(run(str, [1, 2, 3]))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert (tmp_path / "cancelled").read_text().startswith("--name=llmkit-")
 
 

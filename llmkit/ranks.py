@@ -36,7 +36,7 @@ def take_place() -> None:
     if environ.get("WORLD_SIZE") == "1":
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
             environ.pop(name, None)
-    if "--nproc" in " ".join(sys.argv):  # this is a launcher, whatever started it
+    if any(word.partition("=")[0] == "--nproc" for word in sys.argv):  # this is a launcher, whatever started it
         return
     if "RANK" in environ or int(environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
         return
@@ -78,7 +78,7 @@ def join(device_type: str, timeout_seconds: float) -> None:
     if expected_ranks() == 1 or world_size() > 1:
         return
     import torch
-    from accelerate import PartialState  # type: ignore[import-untyped]
+    from accelerate import PartialState  # type: ignore[import-untyped]  # it ships no types
 
     here = int(os.environ.get("LOCAL_RANK", "0"))
     if device_type == "cuda" and torch.cuda.device_count() == 1 and "SLURM_LOCALID" in os.environ:
@@ -178,8 +178,8 @@ def gather(value: T) -> list[T]:
 
 def add_up(sums: dict[str, T]) -> dict[str, T]:
     """Each number, array or tensor summed over all ranks; an integer stays one."""
-    parts = gather(sums)
-    return {name: sum((part[name] for part in parts[1:]), parts[0][name]) for name in sums}  # type: ignore[call-overload]
+    parts: list[dict[str, Any]] = gather(sums)
+    return {name: sum((part[name] for part in parts[1:]), parts[0][name]) for name in sums}
 
 
 def share_out(items: Iterable[T]) -> Iterator[tuple[T, bool]]:

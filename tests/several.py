@@ -96,7 +96,7 @@ def _arm(fault: Fault) -> None:
             os.kill(os.getpid(), fault.signal_number or signal.SIGTERM)
         return step(self, *args, **kwargs)
 
-    LlmkitTrainer.training_step = faulty  # type: ignore[method-assign, assignment]
+    LlmkitTrainer.training_step = faulty  # type: ignore[method-assign, assignment]  # a fault to try
 
 
 def _free_port() -> int:

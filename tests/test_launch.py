@@ -53,7 +53,7 @@ def test_series_of_runs_is_not_put_on_several_processes(tmp_path: Path) -> None:
 def test_end_of_a_rank_is_the_end_of_the_job(
     exit_code: int, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _explain(3, SimpleNamespace(exitcode=exit_code, pid=7)) == code  # type: ignore[arg-type]
+    assert _explain(3, SimpleNamespace(exitcode=exit_code, pid=7)) == code  # type: ignore[arg-type]  # all that is read
     assert said in capsys.readouterr().err
 
 

@@ -73,7 +73,8 @@ def finetune_command(
 
     task = "cls" if context.info_name == "finetune-cls" else None
     overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
-    overrides += engine_overrides(engine)
+    several = Several(nproc, nnodes, rdzv_endpoint, engine)
+    overrides += engine_overrides(several.engine)
     named = {"train": data, "validation": validation, "test": test}
     files = {name: path for name, path in named.items() if path is not None}
     kept = out / "recipe.yaml"
@@ -84,7 +85,6 @@ def finetune_command(
         raise UsageError("the recipe has no task", where=f"{recipe or 'recipe'}, task", hint=hint)
     if resume and not folds and seeds == 1:
         folds, seeds = read_series(out)
-    several = Several(nproc, nnodes, rdzv_endpoint, engine)
     if (folds or seeds > 1) and not dry_run:
         several.refuse("a series of runs is done one after the other, each on one process", "--folds, --seeds")
         from llmkit.cli.class_output import describe_series

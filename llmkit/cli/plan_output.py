@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from llmkit.runs.disk import show_size
+
 PARTS = (
     ("weights", "weights, fp32"),
     ("gradients", "gradients, fp32"),
@@ -33,15 +35,6 @@ def describe_plan(plan: dict[str, Any]) -> Iterator[str]:
     if plan["notes"]:
         yield ""
         yield from plan["notes"]
-
-
-def show_size(n_bytes: float) -> str:
-    """Bytes in the unit that suits them, decimal."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} TB" if n_bytes < 1000 else f"{n_bytes:,.0f} TB"
 
 
 def show_count(number: float) -> str:

@@ -19,7 +19,8 @@ from llmkit.pipelines.doctor_speed import (
     measure_product,
     measure_transfer,
 )
-from llmkit.pipelines.finding import Finding, fault, ok, size, warn
+from llmkit.pipelines.finding import Finding, fault, ok, warn
+from llmkit.runs.disk import show_size
 from llmkit.runs.hardware import find_device
 
 QUERY = "name,driver_version,pcie.link.gen.max,pcie.link.width.current"
@@ -126,7 +127,8 @@ def _check_gpu(torch: Any, index: int) -> Iterator[Finding]:
     has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     has_tf32 = torch.version.hip is None and properties.major >= 8
     tf32 = ("used" if torch.get_float32_matmul_precision() != "highest" else "off") if has_tf32 else "none"
-    value = f"{properties.name}, {size(free)} of {size(total)} free, {'bf16' if has_bf16 else 'no bf16'}, TF32 {tf32}"
+    memory = f"{show_size(free)} of {show_size(total)} free"
+    value = f"{properties.name}, {memory}, {'bf16' if has_bf16 else 'no bf16'}, TF32 {tf32}"
     figures = {"device": properties.name, "free_bytes": free, "total_bytes": total, "bf16": has_bf16, "tf32": tf32}
     architectures = torch.cuda.get_arch_list()
     if torch.version.hip is None and not has_kernels(properties.major, properties.minor, architectures):

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-from llmkit.pipelines.finding import Finding, fault, ok, size, warn
+from llmkit.pipelines.finding import Finding, fault, ok, warn
+from llmkit.runs.disk import show_size
 
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16", "i8mm")
 """The words of /proc/cpuinfo that decide how fast products run, x86 and ARM."""
@@ -130,21 +131,28 @@ def check_memory(root: Path = Path("/")) -> Iterator[Finding]:
         return
     available = min(table.get("MemAvailable", total), limit or total)
     of = (
-        f"{size(total)}" if limit is None or limit >= total else f"{size(limit)} (the container's limit; {size(total)})"
+        f"{show_size(total)}"
+        if limit is None or limit >= total
+        else f"{show_size(limit)} (the container's limit; {show_size(total)})"
     )
     figures = {"total_bytes": total, "available_bytes": available, "limit_bytes": limit}
     if available < FREE_MEMORY_BYTES:
         advice = "close other programs or raise the limit; else a small model.size, train.micro_batch_size=1"
-        yield warn("memory", f"{size(available)} of {of} to be had", advice, **figures)
+        yield warn("memory", f"{show_size(available)} of {of} to be had", advice, **figures)
     else:
-        yield ok("memory", f"{size(available)} of {of} to be had", **figures)
+        yield ok("memory", f"{show_size(available)} of {of} to be had", **figures)
     swap, swap_free = table.get("SwapTotal", 0), table.get("SwapFree", 0)
     used = swap - swap_free
     if used > 0.05 * total:
         advice = "close other programs; a training that is swapped out runs at the disk's speed"
-        yield warn("swap", f"{size(used)} of {size(swap)} in use", advice, used_bytes=used, total_bytes=swap)
+        yield warn("swap", f"{show_size(used)} of {show_size(swap)} in use", advice, used_bytes=used, total_bytes=swap)
     else:
-        yield ok("swap", f"{size(used)} of {size(swap)} in use" if swap else "none", used_bytes=used, total_bytes=swap)
+        yield ok(
+            "swap",
+            f"{show_size(used)} of {show_size(swap)} in use" if swap else "none",
+            used_bytes=used,
+            total_bytes=swap,
+        )
 
 
 def _total_by_sysconf() -> int | None:
@@ -160,7 +168,7 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
         return ok("shared memory", f"no {folder} on this system")
     state = os.statvfs(folder)
     total, free = state.f_frsize * state.f_blocks, state.f_frsize * state.f_bavail
-    value = f"{size(free)} of {size(total)} free in {folder}"
+    value = f"{show_size(free)} of {show_size(total)} free in {folder}"
     if total < SHARED_MEMORY_BYTES:
         advice = "docker run --shm-size=8g (Kubernetes: an emptyDir with medium: Memory there), or train.num_workers=0"
         return warn("shared memory", value, advice, free_bytes=free, total_bytes=total)

@@ -15,7 +15,8 @@ from shutil import disk_usage
 from llmkit.errors import EnvironmentFault, redact
 from llmkit.files import check_writable
 from llmkit.lock import hold_folder
-from llmkit.pipelines.finding import Finding, fault, ok, size, warn
+from llmkit.pipelines.finding import Finding, fault, ok, warn
+from llmkit.runs.disk import show_size
 
 FREE_BYTES = 5e9
 """Three checkpoints of GPT-2 124M with AdamW's moments, 12 bytes a weight, are 4.5 GB."""
@@ -44,7 +45,7 @@ def check_space(folder: Path) -> Finding:
     """Free space, and entries where the file system counts them."""
     state = disk_usage(folder)
     entries = os.statvfs(folder) if hasattr(os, "statvfs") else None
-    value = f"{size(state.free)} of {size(state.total)} free in {str(folder)!r}"
+    value = f"{show_size(state.free)} of {show_size(state.total)} free in {str(folder)!r}"
     advice = "make space there, or give another --out"
     figures = {"free_bytes": state.free, "total_bytes": state.total}
     if state.free < LEAST_FREE_BYTES:
@@ -83,7 +84,7 @@ def check_disk_speed(folder: Path) -> Finding:
             reads = _read_back(file.fileno())
     except OSError as error:
         return fault("disk speed", f"{folder}: {error.strerror or error}", "make space there, or give another --out")
-    value = f"writes {size(writes)}/s" + ("" if reads is None else f", reads {size(reads)}/s")
+    value = f"writes {show_size(writes)}/s" + ("" if reads is None else f", reads {show_size(reads)}/s")
     figures = {"write_bytes_per_second": writes, "read_bytes_per_second": reads}
     if writes < SLOW_DISK or (reads is not None and reads < SLOW_DISK):
         advice = "give an --out on a faster (local) disk, or save less often: train.save_steps"
@@ -121,7 +122,7 @@ def check_cache(folder: Path) -> Finding:
     """Where models and data sets of the hub are kept: HF_HOME, HF_HUB_CACHE."""
     place = nearest_folder(folder)
     free = disk_usage(place).free
-    value = f"{folder}, {size(free)} free"
+    value = f"{folder}, {show_size(free)} free"
     try:
         check_writable(place / "probe")
     except EnvironmentFault as error:

@@ -60,7 +60,7 @@ def _connect(ray: Any) -> None:
         if address:
             hint = "start the cluster (`ray start --head`), or unset RAY_ADDRESS to use this machine's cores"
             raise WorkersLost(f"cannot connect to Ray: {reason}", where=f"RAY_ADDRESS={address}", hint=hint) from error
-        hint = "run it again, or use --engine local; Ray's own logs are in /tmp/ray/session_latest/logs"
+        hint = "run it again, or use --engine local; Ray's own logs are in its session's folder"
         raise WorkersLost(f"Ray does not start: {reason}", where="--engine ray", hint=hint) from error
 
 

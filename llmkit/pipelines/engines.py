@@ -149,7 +149,7 @@ def describe_packages() -> dict[str, str | None]:
 def _kept_warnings(lines: list[str]) -> Iterator[None]:
     """Keep what llmkit logs instead of showing it on a worker's terminal, which nobody sees."""
     handler, logger = logging.Handler(), logging.getLogger("llmkit")
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]  # a class for it would be longer
     propagate = logger.propagate
     logger.addHandler(handler)
     logger.propagate = False

@@ -38,12 +38,3 @@ def warn(name: str, value: str, advice: str, **figures: Any) -> Finding:
 def fault(name: str, value: str, advice: str, **figures: Any) -> Finding:
     """Something that llmkit needs is not there."""
     return Finding(name, value, "fault", advice, figures)
-
-
-def size(n_bytes: float) -> str:
-    """Bytes in words, in powers of 1000: 64 MB, 1.5 GB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} TB"

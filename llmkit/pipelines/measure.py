@@ -34,7 +34,7 @@ from llmkit.runs.folder import RunFolder
 from llmkit.tokens.prepared import load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.training.contract import Hooks, Plan
-from llmkit.training.memory import keep_freed_memory
+from llmkit.training.memory import keep_freed_memory, peak_bytes
 from llmkit.training.optimizer import build_optimizer
 from llmkit.training.speed import choose_precision
 from llmkit.training.trainer import LlmkitTrainer
@@ -84,7 +84,7 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
     device = pick_device()
     if device.type == "cpu":
         keep_freed_memory()
-    before = peak_bytes(device)
+    before = peak_bytes()
     task: Any = MadeUpTask(recipe, Vocabulary(n_tokens))
     if data is not None:
         prepared = load_prepared(data)
@@ -102,7 +102,7 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
     if recipe.train.compile:
         compile_layers(network)
     seconds = train_briefly(recipe, task, network, Plan(MANY, MANY, MANY, batches, precision))
-    peak = peak_bytes(device)
+    peak = peak_bytes()
     move = time_optimizer(network, recipe.optim, device)
     micro = max(0.0, seconds - move) / (batches.global_batch_size / size)
     return Measured(device.type, precision, size, micro, move, peak, before)
@@ -149,20 +149,6 @@ def time_optimizer(network: PreTrainedModel, optim: Optim, device: torch.device)
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])
-
-
-def peak_bytes(device: torch.device) -> int:
-    """The most that was taken so far: of a GPU's memory, or by this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:  # not getrusage, whose peak a new process inherits from the one that started it
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(status.split("VmHWM:")[1].split()[0])
-    except (OSError, IndexError):
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def main() -> int:

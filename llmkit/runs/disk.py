@@ -23,7 +23,7 @@ def require_space(folder: Path, n_bytes: int, what: str) -> None:
     if free < n_bytes:
         hint = "make space there, or choose another --out"
         raise EnvironmentFault(
-            f"{what} needs about {_size(n_bytes)}, {_size(free)} are free", where=str(folder), hint=hint
+            f"{what} needs about {show_size(n_bytes)}, {show_size(free)} are free", where=str(folder), hint=hint
         )
 
 
@@ -45,7 +45,7 @@ def explain_full_disk(folder: Path, what: str, n_bytes: int) -> Iterator[None]:
         if not _is_full(error):
             raise
         free = shutil.disk_usage(folder).free
-        what = f"the disk is full: {what} needs about {_size(n_bytes)}, {_size(free)} are free"
+        what = f"the disk is full: {what} needs about {show_size(n_bytes)}, {show_size(free)} are free"
         hint = "what was saved before is whole; make space and go on with: --resume"
         raise EnvironmentFault(what, where=str(folder), hint=hint) from error
 
@@ -58,9 +58,10 @@ def _is_full(error: BaseException | None) -> bool:
     return any(words in str(error) for words in FULL_IN_WORDS) or _is_full(error.__cause__ or error.__context__)
 
 
-def _size(n_bytes: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
+def show_size(n_bytes: float) -> str:
+    """Bytes in words, in powers of 1000: 64 MB, 1.5 GB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
         if n_bytes < 1000:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1000
-    return f"{n_bytes:.3g} GB"
+    return f"{n_bytes:.3g} TB" if n_bytes < 1000 else f"{n_bytes:,.0f} TB"

@@ -2,6 +2,8 @@
 
 import ctypes
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -35,13 +37,16 @@ def give_back_freed_memory() -> None:
 def measure_memory() -> dict[str, int]:
     """The highest use so far in bytes, for the log: `peak_memory`, of the device that used most, and with several
     ranks `peak_memory_total`. On a CPU it is the process's resident memory. Every rank calls it."""
-    peaks = ranks.gather(_peak())
+    peaks = ranks.gather(peak_bytes())
     return {"peak_memory": max(peaks), **({"peak_memory_total": sum(peaks)} if len(peaks) > 1 else {})}
 
 
-def _peak() -> int:
+def peak_bytes() -> int:
+    """The most that was taken so far: of a GPU's memory by torch, or by this process; 0 where none says."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    with suppress(OSError, IndexError):  # not getrusage, whose peak a process inherits from the one that started it
+        return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
     if sys.platform == "win32":
         return 0
     unit = 1 if sys.platform == "darwin" else 1024

@@ -69,7 +69,7 @@ def load_states(checkpoint: Path, optimizer: Optimizer, schedule: LambdaLR) -> N
     recipe's, which may have been allowed to change."""
     settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     bases = list(schedule.base_lrs)
-    load_optimizer(optimizer, torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True, mmap=True))
+    load_optimizer(optimizer, torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
     schedule.load_state_dict(torch.load(checkpoint / SCHEDULE, weights_only=True))
     for group, kept in zip(optimizer.param_groups, settings, strict=True):
         group.update(kept)

@@ -201,7 +201,7 @@ class LlmkitTrainer(Trainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
         """The gradient's norm before clipping; the last gate before the weights change."""
-        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]  # transformers' has no types
         value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         if not math.isfinite(value):
             self._refuse_step(model, value)

@@ -13,7 +13,8 @@ from llmkit.cli import app
 from llmkit.errors import EnvironmentFault
 from llmkit.pipelines import doctor, doctor_speed, doctor_storage
 from llmkit.pipelines.doctor import examine, refuse_faults, summarise
-from llmkit.pipelines.finding import fault, ok, size, warn
+from llmkit.pipelines.finding import fault, ok, warn
+from llmkit.runs.disk import show_size
 
 
 @pytest.fixture(autouse=True)
@@ -118,4 +119,4 @@ def test_summary_is_as_bad_as_the_worst() -> None:
 
 
 def test_sizes_are_said_in_units_that_fit() -> None:
-    assert [size(n) for n in (0, 64e6, 1.5e9, 2e12)] == ["0 bytes", "64 MB", "1.5 GB", "2 TB"]
+    assert [show_size(n) for n in (0, 64e6, 1.5e9, 2e12)] == ["0 bytes", "64 MB", "1.5 GB", "2 TB"]

@@ -95,7 +95,7 @@ def test_length_is_the_users_then_the_recipes_then_chinchillas(
 )
 def test_what_cannot_be_planned_is_refused(overrides: list[str], options: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        plan(load_recipe(None, overrides), **options)  # type: ignore[arg-type]
+        plan(load_recipe(None, overrides), **options)  # type: ignore[arg-type]  # several types in one table
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bert", "gru"])

@@ -18,7 +18,7 @@ TRAINING = {
 SMALL = {"model.n_layer": 2, "model.n_head": 2, "model.n_embd": 32, "train.block_size": 64}
 SENTENCES = {"train.block_size": 32}
 RECURRENT = {"model.family": "gru", "model.n_layer": 2, "model.n_embd": 32, "train.block_size": 64}
-TIMES = (
+MEASURED = (
     "seconds",
     "tokens_per_second",
     "tokens_per_second_per_device",
@@ -54,7 +54,8 @@ def as_options(settings: dict[str, Any]) -> list[str]:
     return [word for name, value in settings.items() for word in ("-s", f"{name}={value}")]
 
 
-def read_log(run: Path) -> list[dict[str, Any]]:
-    """Its records without what a clock says."""
+def read_log(run: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """Its records, or those of one kind, without what clocks and the machine say."""
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in record.items() if name not in TIMES} for record in records]
+    ours = (record for record in records if kind in (None, record["kind"]))
+    return [{name: value for name, value in record.items() if name not in MEASURED} for record in ours]

@@ -5,10 +5,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from four_kinds import read_log
 from tiny import FILLER, HAM, INTERRUPTING, SPAM, make_messages, write_table
 from transformers import AutoModelForCausalLM
 
@@ -56,13 +56,6 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
         found[family] = folder / family
         pretrain(recipe(family, "optim.learning_rate=1e-2"), data=data, out=found[family])
     return found
-
-
-def read_log(run: Path, kind: str) -> list[dict[str, Any]]:
-    """The records without what depends on the clock."""
-    clock = {"seconds", "tokens_per_second", "mfu", "data_wait"}
-    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in each.items() if k not in clock} for each in records if each["kind"] == kind]
 
 
 @FAMILIES

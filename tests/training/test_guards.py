@@ -184,7 +184,7 @@ def test_other_errors_of_a_trial_step_are_not_taken_for_memory(
 
 
 def test_disk_that_is_too_small_is_refused_with_both_sizes(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match=r"this run needs about 1e\+06 GB, .* are free"):
+    with pytest.raises(EnvironmentFault, match=r"this run needs about 1,000 TB, .* are free"):
         require_space(tmp_path, 10**15, "this run")
 
 

@@ -8,20 +8,27 @@ Everything is summed and divided once at the end. A mean of batch means would fa
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import PreTrainedModel
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from llmkit.models.families import has_plain_output
 from llmkit.models.loading import embedding_rows
+from llmkit.models.output_layer import read_logits
 from llmkit.objectives.causal_lm import IGNORE
+from llmkit.objectives.loss_sum import sum_wide
 from llmkit.ranks import add_up, share_out
 from llmkit.tokens.store import TokenStream
 
 LOGITS_AT_ONCE = 128_000_000
-"""Half a gigabyte of them in fp32."""
+"""Half a gigabyte of them in fp32, where a model gives them only all together."""
+PART = 1 << 22
+"""Logits that are scored at once: 16 MB in fp32, which a processor's cache holds."""
 
 
 @torch.inference_mode()
@@ -43,23 +50,27 @@ def evaluate_causal_lm(
     """
     device: torch.device = model.device
     vocab_size = embedding_rows(model)
-    rows = max(1, min(batch_size, LOGITS_AT_ONCE // (vocab_size * block_size)))
-    nats, correct, n_tokens = 0.0, 0, 0
+    rows = count_windows(model.config, vocab_size, block_size, batch_size)
+    nats, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
+    n_tokens = 0
     groups = _group(_cut(len(stream), block_size, stride or block_size, max_windows), rows)
     for windows, counts in share_out(groups):
         inputs, labels = _read(stream, windows, first_token)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(input_ids=inputs.to(device), use_cache=False).logits.flatten(0, 1)
-        if not counts:
-            continue
-        labels = labels.flatten().to(device)
-        scored = labels != IGNORE
-        logits, labels = logits[scored].float(), labels[scored]
-        losses = F.cross_entropy(logits, labels, reduction="none")
-        nats += losses.sum(dtype=torch.float64).item()
-        correct += int((logits.argmax(-1) == labels).sum())
+            read, to_logits = _run(model, inputs.to(device))
+            if not counts:
+                continue
+            labels = labels.flatten().to(device)
+            scored = labels != IGNORE
+            read, labels = read.flatten(0, 1)[scored], labels[scored]
+            n_at_once = max(1, PART // vocab_size)
+            for some, targets in zip(read.split(n_at_once), labels.split(n_at_once), strict=True):
+                logits = to_logits(some).float()
+                losses = F.cross_entropy(logits, targets, reduction="none")
+                nats = nats + sum_wide(losses)
+                correct += (logits.argmax(-1) == targets).sum()
         n_tokens += len(labels)
-    return add_up({"nats": nats, "n_correct": correct, "n_tokens": n_tokens})
+    return add_up({"nats": float(nats), "n_correct": int(correct), "n_tokens": n_tokens})
 
 
 def to_metrics(
@@ -85,6 +96,22 @@ def to_metrics(
 def _exp(nats: float) -> float | None:
     """None where it is beyond a double."""
     return math.exp(nats) if nats < 700 else None
+
+
+def count_windows(config: PreTrainedConfig, vocab_size: int, block_size: int, batch_size: int) -> int:
+    """How many windows are scored at once."""
+    if has_plain_output(config):
+        return batch_size
+    return max(1, min(batch_size, LOGITS_AT_ONCE // (vocab_size * block_size)))
+
+
+def _run(model: PreTrainedModel, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """What the model makes of each token, and what makes logits of that: of a large vocabulary there need not be all
+    logits at once."""
+    if has_plain_output(model.config):
+        hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
+        return hidden, partial(read_logits, model.get_submodule("lm_head"))
+    return model(input_ids=inputs, use_cache=False).logits, lambda logits: logits
 
 
 Window = tuple[int, int, int]

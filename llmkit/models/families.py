@@ -10,6 +10,8 @@ from llmkit.models.gpt2 import build_gpt2
 from llmkit.models.recurrent import build_recurrent
 from llmkit.models.transformer import build_transformer
 
+LARGE_VOCABULARY = 4096
+
 BUILDERS: dict[str, Callable[[Model, PreTrainedTokenizerBase, int, int], PreTrainedModel]] = {
     "gpt2": build_gpt2,
     "gru": build_recurrent,
@@ -33,3 +35,14 @@ def is_recurrent(config: PreTrainedConfig) -> bool:
 def sums_its_loss(config: PreTrainedConfig) -> bool:
     """Whether the model gives the loss without ever having all logits; see output_layer.py."""
     return isinstance(config, RecurrentConfig | TransformerConfig)
+
+
+def has_plain_output(config: PreTrainedConfig) -> bool:
+    """Whether the logits are what `lm_head` makes of the body's last hidden state, so that they can be had in parts."""
+    return sums_its_loss(config) or config.model_type == "gpt2"
+
+
+def trains_in_parts(config: PreTrainedConfig, n_tokens: int, *, on_cpu: bool) -> bool:
+    """Whether training never has all logits: on CPUs, where GPT-2's loss takes a quarter less time so with a large
+    vocabulary (docs/log.md), and little memory; on GPUs that is not measured."""
+    return sums_its_loss(config) or (has_plain_output(config) and on_cpu and n_tokens >= LARGE_VOCABULARY)

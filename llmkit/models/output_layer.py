@@ -15,8 +15,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 
 from llmkit.errors import UsageError
 
-LOGITS_AT_ONCE = 1 << 25
-"""64 MB of them in bf16; fewer would be slower, as each product for the weight's gradient writes all of it."""
+LOGITS_AT_ONCE = 1 << 24
+"""32 MB of them in bf16; fewer would be slower, as each product for the weight's gradient writes all of it."""
 WIDE_UP_TO = 1 << 14
 """Up to so many tokens the softmax is in fp32 under autocast, too. With more, another copy of all logits would cost a
 tenth of a step; bf16 then rounds a share to three digits, as it does with the logits that the share came from."""

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
+from llmkit.models.families import trains_in_parts
+from llmkit.models.loading import embedding_rows
+from llmkit.models.output_layer import sum_cross_entropy
 from llmkit.objectives.loss_sum import sum_wide
 from llmkit.tokens.blocks import Block
 
@@ -54,13 +58,17 @@ class CausalLM:
         """Tokens of one sample."""
         return len(block[0])
 
-    def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def sum_losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
         """The summed cross-entropy in nats of all labels, with its gradient."""
         if self.loss_by_model:
             read = model(
                 input_ids=batch["input_ids"], shift_labels=batch["labels"], num_items_in_batch=1, use_cache=False
             )
             return {"loss": read.loss}
+        if trains_in_parts(model.config, embedding_rows(model), on_cpu=batch["labels"].device.type == "cpu"):
+            read = model.base_model(input_ids=batch["input_ids"], use_cache=False)
+            hidden, labels = read.last_hidden_state.flatten(0, 1), batch["labels"].flatten()
+            return {"loss": sum_cross_entropy(model.get_submodule("lm_head"), hidden, labels)}
         logits = model(input_ids=batch["input_ids"], use_cache=False).logits
         losses = F.cross_entropy(
             logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORE, reduction="none"

@@ -7,8 +7,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from llmkit.config.recipe import Recipe
-from llmkit.evaluation.causal_lm import LOGITS_AT_ONCE
-from llmkit.models.families import family_of, is_recurrent, sums_its_loss
+from llmkit.evaluation.causal_lm import PART, count_windows
+from llmkit.models.families import family_of, has_plain_output, is_recurrent, trains_in_parts
 from llmkit.models.loading import embedding_rows
 from llmkit.models.output_layer import count_loss_bytes
 from llmkit.training.batches import count_activation_bytes, count_logit_bytes
@@ -29,13 +29,12 @@ def describe_workload(
     n_weights = count_weights(network.parameters())
     n_layers, width, rows = config.num_hidden_layers, config.hidden_size, embedding_rows(network)
     logit_bytes, most = count_logit_bytes(rows, output_share), None
-    if sums_its_loss(config):
+    if trains_in_parts(config, rows, on_cpu=on_cpu):
         logit_bytes, most = count_loss_bytes(rows, bf16=bf16)
     kept = partial(
         count_activation_bytes, family_of(config), width=width, bf16=bf16, dropout=_has_dropout(network), on_cpu=on_cpu
     )
     again = train.gradient_checkpointing
-    evaluated = 0 if is_recurrent(config) else _count_evaluated(recipe, rows)
     return Workload(
         n_weights=n_weights,
         n_trained=count_weights(weight for weight in network.parameters() if weight.requires_grad),
@@ -49,7 +48,7 @@ def describe_workload(
         passes=4 / 3 if again else 1.0,
         logit_bytes=logit_bytes,
         most_logit_bytes=most,
-        evaluation_bytes=round(SCORED_LOGIT_BYTES * evaluated * rows * output_share),
+        evaluation_bytes=round(SCORED_LOGIT_BYTES * _count_scored_logits(network, recipe, output_share)),
         block_size=train.block_size,
         global_batch_size=train.global_batch_size,
     )
@@ -63,13 +62,16 @@ def _count_multiplied(network: PreTrainedModel) -> int:
     return count_weights(weight for weight in network.parameters() if weight.ndim >= 2 and id(weight) not in tables)
 
 
-def _count_evaluated(recipe: Recipe, n_rows: int) -> int:
-    """Tokens of a batch when the held-out text is scored at the end (evaluation/)."""
-    block_size = recipe.evaluate.block_size or recipe.train.block_size
-    n_windows = recipe.evaluate.batch_size
+def _count_scored_logits(network: PreTrainedModel, recipe: Recipe, output_share: float) -> float:
+    """At once, when the held-out text is scored at the end (evaluation/)."""
+    config, rows = network.config, embedding_rows(network)
+    if is_recurrent(config):
+        return 0
+    block_size, n_windows = recipe.evaluate.block_size or recipe.train.block_size, recipe.evaluate.batch_size
     if recipe.objective == "clm":
-        n_windows = max(1, min(n_windows, LOGITS_AT_ONCE // (n_rows * block_size)))
-    return n_windows * block_size
+        n_windows = count_windows(config, rows, block_size, n_windows)
+    n_logits = n_windows * block_size * rows * output_share
+    return min(n_logits, PART) if recipe.objective == "clm" and has_plain_output(config) else n_logits
 
 
 def _has_dropout(network: PreTrainedModel) -> bool:

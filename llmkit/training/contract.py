@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from llmkit.training.batches import BatchPlan
 
@@ -24,7 +25,7 @@ class Objective(Protocol):
     def count(self, batch: Batch, /) -> dict[str, int]: ...
     def count_tokens(self, batch: Batch, /) -> int: ...
     def length(self, sample: Any, /) -> int: ...
-    def sum_losses(self, model: nn.Module, batch: Batch, /) -> dict[str, Tensor]: ...
+    def sum_losses(self, model: PreTrainedModel, batch: Batch, /) -> dict[str, Tensor]: ...
 
 
 class Samples(Protocol):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import make_gpt2, make_split
 
+from llmkit.evaluation import causal_lm
 from llmkit.evaluation.causal_lm import evaluate_causal_lm, to_metrics
 from llmkit.tokens.store import Split
 
@@ -38,6 +39,21 @@ def test_sums_equal_a_token_by_token_computation(tmp_path: Path, block_size: int
     assert sums["n_tokens"] == 69
     assert sums["nats"] == pytest.approx(nats, rel=1e-6)
     assert sums["n_correct"] == correct
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_sums_do_not_depend_on_how_many_logits_there_are_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    split, model = make_split(tmp_path / "held", n_documents=3, length=23), make_gpt2().eval()
+    whole = evaluate_causal_lm(model, split.stream, block_size=16, stride=5)
+    sizes = []
+    model.lm_head.register_forward_hook(lambda module, inputs, logits: sizes.append(logits.numel()))
+    monkeypatch.setattr(causal_lm, "PART", 3 * 50)
+    monkeypatch.setattr(causal_lm, "has_plain_output", lambda config: plain)
+    parts = evaluate_causal_lm(model, split.stream, block_size=16, stride=5)
+    assert parts == whole | {"nats": pytest.approx(whole["nats"], rel=1e-7)}
+    assert (max(sizes) <= 3 * 50) is plain
 
 
 def test_text_shorter_than_a_block_counts_whole(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ under AdamW, and copies of the matrices in bf16 while a micro-batch is on its wa
 devices is Rajbhandari et al., ZeRO, 2020, figure 1; what it sends is section 7 there.
 """
 
+import math
 from dataclasses import dataclass
 
 from llmkit.training.batches import FILL, activation_budget, count_sequences
@@ -202,7 +203,11 @@ def forecast(
         size = most if micro_batch_size is None else 0  # one that is given is refused and not cut
     compute = share * work.block_size * work.passes * work.flops_a_token / (machine.flops * machine.mfu)
     sent = count_bytes_sent(work, engine, n_devices, -(-share // max(1, size)))
-    path = machine.link if n_devices <= DEVICES_A_MACHINE else machine.network
+    path = machine.link
+    if (
+        n_devices > DEVICES_A_MACHINE and machine.network
+    ):  # eight rings side by side, each over a network card of its own
+        path = min(machine.link or math.inf, DEVICES_A_MACHINE * machine.network)
     exchange = sent / path if sent and path else 0.0
     return Forecast(engine, n_devices, size, most, parts_with(max(1, size)), compute, exchange)
 

@@ -74,7 +74,9 @@ def test_step_takes_its_products_and_its_exchange() -> None:
     one, eight, more = (forecast(WORK, "ddp", n, GPU) for n in (1, 8, 16))
     assert one.seconds == pytest.approx(64_000 * 6e8 / 0.5e14)
     assert eight.seconds == pytest.approx(one.seconds / 8 + 2 * 400e6 * 7 / 8 / 1e11)
-    assert more.exchange_seconds == pytest.approx(2 * 400e6 * 15 / 16 / 1e10)
+    sent = 2 * 400e6 * 15 / 16
+    assert more.exchange_seconds == pytest.approx(sent / 8e10)  # eight network cards, each with an eighth
+    assert forecast(WORK, "ddp", 16, replace(GPU, network=5e10)).exchange_seconds == pytest.approx(sent / 1e11)
 
 
 def test_most_sequences_fit_and_one_more_does_not() -> None:

@@ -57,7 +57,9 @@ def read_number(text: str) -> float:
     Raises:
         UsageError: it is none, or not above 0.
     """
-    found = re.fullmatch(r"([0-9][0-9_,]*\.?[0-9]*(?:e[0-9]+)?)\s*([kmbt]?)", text.strip().lower())
+    found = re.fullmatch(
+        r"((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*)(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([kmbt]?)", text.strip().lower()
+    )
     value = 0.0 if found is None else float(found[1].replace(",", "").replace("_", "")) * UNITS[found[2]]
     if not 1 <= value <= 1e18:
         raise UsageError(f"{text!r} is no number of tokens", where="--tokens", hint="such as 10B, 300M or 2500000")

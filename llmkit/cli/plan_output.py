@@ -79,14 +79,14 @@ def _describe_memory(plan: dict[str, Any]) -> Iterator[str]:
     memory, device = plan["memory"], plan["device"]
     yield _line("device", f"{device['n']:,} x {device['title']}, {device['precision']}")
     if device["n"] > 1:
-        yield f"{'engine':<{WIDTH}} {'fits':<6}{'micro batch':>12}{'of at most':>12}{'memory each':>13}{'a step':>12}"
+        yield f"{'engine':<{WIDTH}} {'fits':<6}{'micro batch':>12}{'of at most':>12}{'memory each':>13}{'a step':>15}"
         for one in plan["engines"]:
-            size = f"{one['micro_batch_size']:,}" if one["fits"] else "-"
+            size = f"{one['micro_batch_size']:,}"
             most = "" if one["most_sequences"] is None else f"{one['most_sequences']:,}"
             name = f"  {one['engine']}" + (" (taken)" if one["engine"] == plan["engine"] else "")
             yield (
                 f"{name:<{WIDTH}} {'yes' if one['fits'] else 'no':<6}{size:>12}{most:>12}"
-                f"{show_size(one['peak_bytes']):>13}{show_time(one['seconds_a_step']):>12}"
+                f"{show_size(one['peak_bytes']):>13}{show_time(one['seconds_a_step']):>15}"
             )
     else:
         most = plan["engines"][0]["most_sequences"]
@@ -101,10 +101,10 @@ def _describe_memory(plan: dict[str, Any]) -> Iterator[str]:
 
 def _describe_measured(plan: dict[str, Any]) -> Iterator[str]:
     seen = plan["measured"]
-    yield f"{'measured here':<{WIDTH}} {'forecast':>12}{'measured':>12}{'off':>9}"
+    yield f"{'measured here':<{WIDTH}} {'forecast':>15}{'measured':>15}{'off':>9}"
     for key, name, show in (("peak_bytes", "memory", show_size), ("seconds_a_step", "a step", show_time)):
         forecast, off = seen["forecast"][key], seen["off"][key]
-        yield f"{'  ' + name:<{WIDTH}} {show(forecast):>12}{show(seen[key]):>12}{off:>+9.0%}"
+        yield f"{'  ' + name:<{WIDTH}} {show(forecast):>15}{show(seen[key]):>15}{off:>+9.0%}"
     yield "what is above and below is corrected by it"
 
 

@@ -3,6 +3,7 @@
 The best of many repetitions in TIMED_SECONDS counts: other work on the machine can only make one slower.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmkit.pipelines.doctor_machine import Cpu
-from llmkit.pipelines.finding import Finding, fault, ok, warn
+from llmkit.pipelines.finding import Finding, ok, warn
 
 TIMED_SECONDS = 0.4
 LEAST_SHARE = 1 / 3
@@ -18,7 +19,9 @@ LEAST_SHARE = 1 / 3
 machine, where what is called a core may be one of the two threads of one."""
 
 CPU_SIDE, GPU_SIDE = 1024, 8192
-"""Sides of the square matrices: 2 GFLOP for a CPU; 1.1 TFLOP for a GPU, beside which starting it costs nothing."""
+"""Least side of the square matrices on a CPU, 2 GFLOP; on a GPU 1.1 TFLOP, beside which starting it costs nothing."""
+LEAST_SECONDS = 2e-3
+"""Of a product on a CPU: a large server with AMX would be through with 2 GFLOP before its threads have begun."""
 
 CPU_COPY_BYTES, GPU_COPY_BYTES = 128 << 20, 1 << 30
 """Far beyond the caches."""
@@ -71,9 +74,16 @@ def time_best(work: Callable[[], object], wait: Callable[[], object] = lambda: N
     return best
 
 
-def measure_product(torch: Any, device: Any, precision: str) -> float:
+def choose_side(limit: float | None) -> int:
+    """Of the matrices on a CPU that does at most so many FLOP/s."""
+    if limit is None:
+        return CPU_SIDE
+    return max(CPU_SIDE, 256 * math.ceil(math.cbrt(LEAST_SECONDS * limit / 2) / 256))
+
+
+def measure_product(torch: Any, device: Any, precision: str, limit: float | None = None) -> float:
     """FLOP/s of the product of two square matrices."""
-    side = GPU_SIDE if device.type == "cuda" else CPU_SIDE
+    side = GPU_SIDE if device.type == "cuda" else choose_side(limit)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b, out = (torch.full((side, side), 0.5, dtype=dtype, device=device) for _ in range(3))
     return 2 * float(side) ** 3 / time_best(lambda: torch.mm(a, b, out=out), _waiter(torch, device))
@@ -99,8 +109,7 @@ def _waiter(torch: Any, device: Any) -> Callable[[], object]:
 
 
 def judge_speed(name: str, reached: float, unit: str, limit: Limit | None, advice: str, busy: float = 0.0) -> Finding:
-    """Hold a measured rate against the hardware's limit. On a machine that is `busy` (its load a core) a low figure is
-    no fault of the machine."""
+    """Hold a measured rate against the hardware's limit. With a load of `busy` a core a low one is no wonder."""
     scale, prefix = (1e12, "T") if reached >= 1e12 else (1e9, "G")
     value = f"{reached / scale:.3g} {prefix}{unit}"
     figures = {"reached": reached, "limit": limit and limit.rate}
@@ -111,9 +120,8 @@ def judge_speed(name: str, reached: float, unit: str, limit: Limit | None, advic
     if share >= limit.least_share:
         return ok(name, value, **figures)
     if busy > 0.5:
-        wait = f"other programs are at work (load {busy:.1f} a core): run `llmkit doctor` again when they have ended"
-        return warn(name, value, wait, **figures)
-    return fault(name, value, advice, **figures)
+        advice = f"other programs are at work (load {busy:.1f} a core): run `llmkit doctor` again when they have ended"
+    return warn(name, value, advice, **figures)
 
 
 CPU_ADVICE = "see threads and cpu kernels above; else the power profile (performance), heat, or neighbours on the host"
@@ -129,7 +137,7 @@ def check_cpu_speed(torch: Any, cpu: Cpu) -> Iterator[Finding]:
     source = f"{n_threads} threads, vector width and {(cpu.megahertz or 0) / 1000:.2g} GHz (which many exceed)"
     least_share = LEAST_SHARE / (2 if "hypervisor" in cpu.flags else 1)
     for precision in ("fp32", "bf16"):
-        reached = measure_product(torch, device, precision)
+        reached = measure_product(torch, device, precision, limits.get(precision))
         limit = Limit(limits[precision], source, least_share) if precision in limits else None
         yield judge_speed(f"cpu {precision} product", reached, "FLOP/s", limit, CPU_ADVICE, busy)
     yield judge_speed("memory copy", measure_copy(torch, device), "B/s", None, CPU_ADVICE, busy)

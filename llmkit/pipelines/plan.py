@@ -17,14 +17,15 @@ from llmkit.models.loading import pick_device
 from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.measure import Measured, measure_steps
 from llmkit.pipelines.pretrain import TASKS
-from llmkit.pipelines.reckoning import Text, reckon
+from llmkit.pipelines.reckoning import Asked, Text, reckon
 from llmkit.pipelines.workload import describe_workload
 from llmkit.runs.disk import measure_folder
 from llmkit.runs.hardware import Device, default_mfu, find_device, framework_bytes, get_device
 from llmkit.runs.machine import describe_machine
 from llmkit.tokens.prepared import load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
-from llmkit.training.forecast import Machine, Workload, forecast
+from llmkit.training.engines import refuse_engine
+from llmkit.training.forecast import ENGINES, Machine, Workload, forecast, measure_on
 from llmkit.training.speed import choose_precision, peak_flops
 
 
@@ -53,6 +54,9 @@ def plan(
         network = task.build_model()
     device = _this_device() if gpu is None else get_device(gpu)
     n_gpus = n_gpus or (max(1, torch.cuda.device_count()) if gpu is None else 1)
+    if n_gpus > 1 and device.kind == "cpu":
+        hint = "leave --gpus out, or name a GPU with --gpu"
+        raise UsageError(f"{device.title} is a CPU, and only one is planned", where="--gpus", hint=hint)
     if recipe.train.global_batch_size % n_gpus:
         what = f"global_batch_size {recipe.train.global_batch_size} is not a multiple of {n_gpus} GPUs"
         raise UsageError(what, where="--gpus", hint="take a number that divides it, or change train.global_batch_size")
@@ -61,14 +65,15 @@ def plan(
         network, recipe, output_share=task.output_share, bf16=precision == "bf16",
         on_cpu=device.kind == "cpu",
     )  # fmt: skip
-    machine, source = _describe(device, precision, mfu, here=gpu is None)
+    machine, source = _describe(device, precision, mfu and mfu * work.passes, here=gpu is None)
     result: dict[str, Any] = {"device": _show_device(device, machine, precision, n_gpus)}
     if measure:
         seen = measure_steps(recipe, precision, text.vocab_size, data)
         result["measured"], machine = _compare(work, machine, recipe, seen)
         source = "measured here"
-    result["mfu"] = {"share": machine.mfu, "source": source}
-    result |= reckon(recipe, work, machine, n_gpus, price, tokens, text)
+    result["mfu"] = {"share": machine.hfu / work.passes, "source": source}
+    engines = [engine for engine in ENGINES if refuse_engine(engine, network, recipe.optim) is None]
+    result |= reckon(recipe, work, machine, Asked(n_gpus, engines, price, tokens), text)
     return {"model": _show_model(recipe, network, work, text), **result}
 
 
@@ -88,12 +93,12 @@ def _open(recipe: Recipe, data: Path | None) -> tuple[Text, Any]:
     if data is None:
         section = recipe.prepare.tokenizer
         size = section.vocab_size if section.path is None else len(load_tokenizer(section.path))
-        return Text(size, None, None), MadeUpTask(recipe, Vocabulary(size))
+        return Text(size, None, None, None), MadeUpTask(recipe, Vocabulary(size))
     prepared = load_prepared(data)
     tokenizer = load_tokenizer(str(prepared.tokenizer_path))
     n_tokens = prepared.manifest["splits"]["train"]["tokens"]
-    text = Text(len(tokenizer), n_tokens, measure_folder(data))
-    return text, TASKS[recipe.objective](recipe, prepared, tokenizer)
+    task = TASKS[recipe.objective](recipe, prepared, tokenizer)
+    return Text(len(tokenizer), n_tokens, task.samples.samples_per_epoch, measure_folder(data)), task
 
 
 # ---- the machine ----
@@ -137,18 +142,23 @@ def _describe(device: Device, precision: str, mfu: float | None, *, here: bool) 
 def _compare(work: Workload, machine: Machine, recipe: Recipe, seen: Measured) -> tuple[dict[str, Any], Machine]:
     """How far the forecast was off, and the machine as it was seen."""
     size = seen.micro_batch_size
-    before = forecast(work, "ddp", 1, machine, size)
+    before, parts = forecast(work, "ddp", 1, machine, size), measure_on(work, "ddp", 1, size, machine)
     n_parts = -(-work.global_batch_size // size)
     seconds = n_parts * seen.seconds_a_micro_batch + seen.seconds_an_optimizer_step
     share = work.tokens_a_step * work.flops_a_token / (machine.flops * seconds)
-    peak = before.memory.peak - before.memory.evaluation  # which is not tried
-    peak -= 0 if machine.is_cpu else machine.framework  # torch does not count the driver's part
+    unseen = parts.evaluation + (0 if machine.is_cpu else machine.framework)  # torch does not count the driver's part
+    peak = parts.peak - unseen
+    passing = parts.activations + parts.logits
+    ratio = min(2.0, max(0.0, 1 + (seen.peak_bytes - peak) / passing))  # the state is known to the byte
+    rest = seen.peak_bytes - peak - round((ratio - 1) * passing)  # beyond that it is no matter of the micro-batch
     shown = asdict(seen) | {
         "seconds_a_step": seconds,
         "forecast": {"peak_bytes": peak, "seconds_a_step": before.seconds},
         "off": {"peak_bytes": peak / seen.peak_bytes - 1, "seconds_a_step": before.seconds / seconds - 1},
     }
-    return shown, replace(machine, mfu=share, framework=machine.framework + seen.peak_bytes - peak)
+    return shown, replace(
+        machine, hfu=share * work.passes, activation_ratio=ratio, framework=max(0, machine.framework + rest)
+    )
 
 
 # ---- what is shown ----

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from llmkit import ranks
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
-from llmkit.errors import say
+from llmkit.errors import UsageError, say
 from llmkit.files import write_json, write_text
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
@@ -27,7 +27,13 @@ from llmkit.training.engines import RESHARDS
 from llmkit.training.forecast import measure_parts
 from llmkit.training.optimizer import as_steps, count_weights
 from llmkit.training.speed import choose_precision
-from llmkit.training.trial import EVALUATIONS, fit_in_memory, measure_step_seconds, plan_minutes
+from llmkit.training.trial import (
+    EVALUATIONS,
+    fit_in_memory,
+    measure_exchange_seconds,
+    measure_step_seconds,
+    plan_minutes,
+)
 
 TOKENS_A_WEIGHT = 20
 """Hoffmann et al. 2022 (Chinchilla): about the best use of a compute budget."""
@@ -42,6 +48,9 @@ FREE_TO_CHANGE = (
 def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch.device) -> Plan:
     """Decide everything that must not change later: precision, cut of the batch, number of steps."""
     train, samples = recipe.train, task.samples
+    if train.max_minutes is not None and ranks.world_size() > 1 and train.engine in RESHARDS:
+        what, hint = f"steps under {train.engine} cannot be timed beforehand", "set train.max_steps instead"
+        raise UsageError(what, where="train.max_minutes", hint=hint)
     precision, why = ranks.from_first(lambda: choose_precision(train.precision, device))
     say(f"{precision} on {device.type}: {why}")
     choose_attention(network, precision, device)  # before any step is timed
@@ -54,7 +63,7 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
         seconds = measure_step_seconds(
             network, task.objective, samples, recipe.optim, batches, precision, device, budget
         )
-        seconds = max(ranks.gather(seconds))
+        seconds = max(ranks.gather(seconds)) + measure_exchange_seconds(count_weights(network.parameters()), device)
         # An evaluation is a forward pass: a third of a training step for as many sequences.
         n_held_out = min(task.data.n_held_out, train.max_eval_blocks)
         evaluation = n_held_out / batches.global_batch_size * seconds / 3

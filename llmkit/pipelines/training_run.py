@@ -22,7 +22,7 @@ from llmkit.lock import hold_folder
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
 from llmkit.models.families import family_of
-from llmkit.models.layers import checkpoint_layers, compile_layers, list_blocks
+from llmkit.models.layers import checkpoint_layers, compile_layers
 from llmkit.models.loading import pick_device, put_on_device
 from llmkit.pipelines.progress import TrainingLine
 from llmkit.pipelines.resuming import plan_again
@@ -33,7 +33,7 @@ from llmkit.runs.checkpoints import find_checkpoint, set_aside, verify_checkpoin
 from llmkit.runs.disk import explain_full_disk, measure_folder, require_space
 from llmkit.runs.folder import RunFolder, check_run, create_run, is_finished, settle_resume
 from llmkit.training.contract import Plan
-from llmkit.training.engines import is_sharded
+from llmkit.training.engines import is_sharded, refuse_engine
 from llmkit.training.memory import give_back_freed_memory, keep_freed_memory
 from llmkit.training.optimizer import count_weights, forecast_bytes
 from llmkit.training.trainer import LlmkitTrainer
@@ -96,23 +96,6 @@ def open_for_training(
         yield ranks.from_first(decide)
 
 
-def _check_engine(recipe: Recipe, network: PreTrainedModel) -> None:
-    """What an engine cannot do with this model.
-
-    Raises:
-        UsageError: shards of a model without a list of layers, or of a matrix that Muon needs whole.
-    """
-    engine = recipe.train.engine
-    if engine == "ddp" or ranks.world_size() == 1:
-        return
-    if not list_blocks(network):
-        what = f"{engine} spreads a model layer by layer, which {family_of(network.config)} has not"
-        raise UsageError(what, where="--engine", hint="--engine ddp")
-    if recipe.optim.name == "muon":
-        hint = "--engine ddp, or -s optim.name=adamw"
-        raise UsageError(f"Muon needs whole matrices, {engine} gives it shards", where="--engine", hint=hint)
-
-
 def train_run(
     recipe: Recipe,
     task: Task,
@@ -141,7 +124,8 @@ def train_run(
         return {"recipe": dump_recipe(recipe), **facts}
     if pick_device().type == "cpu":
         keep_freed_memory()
-    _check_engine(recipe, network)
+    if ranks.world_size() > 1 and (refused := refuse_engine(recipe.train.engine, network, recipe.optim)):
+        raise refused
     run = RunFolder(out)
     if recipe.train.gradient_checkpointing:  # before a trial step looks whether memory will do
         checkpoint_layers(network)

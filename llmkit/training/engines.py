@@ -19,6 +19,9 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from llmkit import ranks
+from llmkit.config.optim import Optim
+from llmkit.errors import UsageError
+from llmkit.models.families import family_of
 from llmkit.models.layers import list_blocks
 from llmkit.training.contract import Batch, Objective
 
@@ -37,6 +40,20 @@ class Work(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.objective.sum_losses(self.model, batch)
+
+
+def refuse_engine(engine: str, model: PreTrainedModel, optim: Optim) -> UsageError | None:
+    """Why an engine cannot train this model on several ranks, as shards of a model without a list of layers or of a
+    matrix that Muon needs whole; None where it can."""
+    if engine not in RESHARDS:
+        return None
+    if not list_blocks(model):
+        what = f"{engine} spreads a model layer by layer, which {family_of(model.config)} has not"
+        return UsageError(what, where="--engine", hint="--engine ddp")
+    if optim.name == "muon":
+        hint = "--engine ddp, or -s optim.name=adamw"
+        return UsageError(f"Muon needs whole matrices, {engine} gives it shards", where="--engine", hint=hint)
+    return None
 
 
 def spread(model: PreTrainedModel, objective: Objective, engine: str, device: torch.device) -> nn.Module:

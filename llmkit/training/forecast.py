@@ -92,7 +92,7 @@ class Forecast:
     engine: str
     n_devices: int
     micro_batch_size: int
-    """What is reckoned with: the recipe's, or what `auto` takes; 0 where not even one sequence fits."""
+    """What is reckoned with: the recipe's, or what `auto` takes, one where not even one fits."""
     most_sequences: int | None
     """At once, that would fit; None where the memory is not known."""
     memory: Memory
@@ -103,7 +103,7 @@ class Forecast:
 
     @property
     def fits(self) -> bool:
-        return self.micro_batch_size > 0
+        return self.most_sequences is None or self.micro_batch_size <= self.most_sequences
 
     @property
     def seconds(self) -> float:
@@ -117,18 +117,22 @@ class Machine:
 
     flops: float
     """Dense FLOP/s of one device, in the precision of training."""
-    mfu: float
+    hfu: float
+    """Of those FLOP/s, what training reaches; forward passes that are done again count (PaLM, appendix B)."""
     is_cpu: bool
     n_bytes: int | None
     link: float | None
     network: float | None
     framework: int
     bf16: bool
+    activation_ratio: float = 1.0
+    """What activations and logits were seen to take, over what they were reckoned to."""
 
 
 def measure_parts(
-    work: Workload, engine: str, n_devices: int, micro_batch_size: int, *, bf16: bool, framework: int = 0
-) -> Memory:
+    work: Workload, engine: str, n_devices: int, micro_batch_size: int, *, bf16: bool, framework: int = 0,
+    activation_ratio: float = 1.0,
+) -> Memory:  # fmt: skip
     """Bytes of each part on one device."""
     divided = ENGINES[engine] if n_devices > 1 else frozenset()
     share = {part: n_devices if part in divided else 1 for part in ("weights", "gradients", "optimizer")}
@@ -140,8 +144,9 @@ def measure_parts(
     tokens = micro_batch_size * work.block_size
     logits = tokens * work.logit_bytes
     logits = logits if work.most_logit_bytes is None else min(logits, work.most_logit_bytes)
+    logits, activations = (round(activation_ratio * each) for each in (logits, tokens * work.activation_bytes))
     copies = FP32 * gathered + (BF16 * multiplied if bf16 else 0)
-    gradients, activations = FP32 * work.n_trained // share["gradients"], tokens * work.activation_bytes
+    gradients = FP32 * work.n_trained // share["gradients"]
     passing = gradients + copies + activations + logits
     return Memory(
         weights=FP32 * work.n_weights // share["weights"],
@@ -155,6 +160,14 @@ def measure_parts(
     )
 
 
+def measure_on(work: Workload, engine: str, n_devices: int, micro_batch_size: int, machine: Machine) -> Memory:
+    """As `measure_parts`, on such devices."""
+    return measure_parts(
+        work, engine, n_devices, micro_batch_size, bf16=machine.bf16, framework=machine.framework,
+        activation_ratio=machine.activation_ratio,
+    )  # fmt: skip
+
+
 def fit_sequences(work: Workload, engine: str, n_devices: int, machine: Machine) -> int | None:
     """How many sequences at once stay in the memory of one device, at most its share of the batch; 0 if none does."""
     if machine.n_bytes is None:
@@ -164,8 +177,7 @@ def fit_sequences(work: Workload, engine: str, n_devices: int, machine: Machine)
     low, high = 1, work.global_batch_size // n_devices
     while low <= high:
         middle = (low + high) // 2
-        parts = measure_parts(work, engine, n_devices, middle, bf16=machine.bf16, framework=machine.framework)
-        if parts.peak <= room:
+        if measure_on(work, engine, n_devices, middle, machine).peak <= room:
             most, low = middle, middle + 1
         else:
             high = middle - 1
@@ -191,25 +203,23 @@ def forecast(
     share = work.global_batch_size // n_devices
     most = fit_sequences(work, engine, n_devices, machine)
 
-    def parts_with(size: int) -> Memory:
-        return measure_parts(work, engine, n_devices, size, bf16=machine.bf16, framework=machine.framework)
-
     size = min(micro_batch_size or share, share)
     if micro_batch_size is None:
         free = None if machine.is_cpu or machine.n_bytes is None else machine.n_bytes - machine.framework
-        budget = activation_budget(free, parts_with(1).state)
+        budget = activation_budget(free, measure_on(work, engine, n_devices, 1, machine).state)
         size = min(share, count_sequences(budget, work.bytes_a_token, work.block_size))
-    if most is not None and size > most:
-        size = most if micro_batch_size is None else 0  # one that is given is refused and not cut
-    compute = share * work.block_size * work.passes * work.flops_a_token / (machine.flops * machine.mfu)
-    sent = count_bytes_sent(work, engine, n_devices, -(-share // max(1, size)))
+        size = max(1, size if most is None else min(size, most))  # one that is given is refused and not cut
+    compute = share * work.block_size * work.passes * work.flops_a_token / (machine.flops * machine.hfu)
+    sent = count_bytes_sent(work, engine, n_devices, -(-share // size))
     path = machine.link
     if (
         n_devices > DEVICES_A_MACHINE and machine.network
     ):  # eight rings side by side, each over a network card of its own
         path = min(machine.link or math.inf, DEVICES_A_MACHINE * machine.network)
     exchange = sent / path if sent and path else 0.0
-    return Forecast(engine, n_devices, size, most, parts_with(max(1, size)), compute, exchange)
+    return Forecast(
+        engine, n_devices, size, most, measure_on(work, engine, n_devices, size, machine), compute, exchange
+    )
 
 
 def choose_engine(forecasts: list[Forecast]) -> Forecast | None:

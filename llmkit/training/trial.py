@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from llmkit import ranks
 from llmkit.config.optim import Optim
 from llmkit.errors import EnvironmentFault, say
 from llmkit.training.batches import BatchPlan
@@ -137,6 +138,20 @@ def measure_step_seconds(
             _step(trial, objective, samples, optimizer, batches, precision, device, len(seconds), optim.max_grad_norm)
             seconds.append(time.perf_counter() - started)
         return statistics.median(seconds[WARMUP_STEPS:])
+
+
+def measure_exchange_seconds(n_weights: int, device: torch.device) -> float:
+    """Median seconds in which the ranks add up so many gradients in fp32; 0 for one rank. Every rank calls it. An upper
+    bound, as torch sends while it computes."""
+    if ranks.world_size() == 1:
+        return 0.0
+    gradients, seconds = torch.zeros(n_weights, device=device), []
+    for _ in range(WARMUP_STEPS + LEAST_STEPS):  # equally often on all ranks
+        started = time.perf_counter()
+        torch.distributed.all_reduce(gradients)
+        gradients[0].item()  # waits for a GPU
+        seconds.append(time.perf_counter() - started)
+    return max(ranks.gather(statistics.median(seconds[WARMUP_STEPS:])))
 
 
 def _step(

@@ -49,6 +49,7 @@ def test_plan_in_json_is_one_object(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     ("arguments", "words"),
     [
         (["--gpu", "h1000"], "did you mean 'h100'?"),
+        (["--gpu", "a100"], "a100-40-pcie and a100-80-pcie and a100-40 and a100-80"),
         (["--gpu", "h100", "--gpus", "0"], "0 GPUs"),
         (["--gpu", "h100", "--mfu", "35"], "cannot be"),
         (["--tokens", "many"], "no number of tokens"),
@@ -71,7 +72,7 @@ def test_numbers_of_tokens_are_read_as_people_write_them(text: str, number: floa
     assert read_number(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "B", "0", "-5", "1e400", "ten", "1..5", "nan"])
+@pytest.mark.parametrize("text", ["", "B", "0", "-5", "1e400", "ten", "1..5", "nan", "1,5B", "1,0000"])
 def test_what_is_no_number_of_tokens_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         read_number(text)

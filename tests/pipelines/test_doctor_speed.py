@@ -12,6 +12,7 @@ from llmkit.pipelines.doctor_speed import (
     Limit,
     check_cpu_speed,
     check_precision,
+    choose_side,
     cpu_flops,
     judge_speed,
     measure_product,
@@ -47,11 +48,11 @@ def test_threads_that_torch_does_not_use_do_not_count() -> None:
     assert cpu_flops(cpu(ZEN4), 8) == cpu_flops(cpu(ZEN4), 4)
 
 
-def test_below_a_third_is_a_fault_unless_others_are_at_work() -> None:
+def test_below_a_third_is_a_warning_with_what_to_look_at() -> None:
     limit = Limit(100e9, "its data sheet")
     assert judge_speed("product", 34e9, "FLOP/s", limit, "cool it").status == "ok"
     slow = judge_speed("product", 33e9, "FLOP/s", limit, "cool it")
-    assert (slow.status, slow.advice) == ("fault", "cool it")
+    assert (slow.status, slow.advice) == ("warn", "cool it")
     assert slow.value == "33 GFLOP/s, 33% of the 100 GFLOP/s by its data sheet"
     shared = judge_speed("product", 33e9, "FLOP/s", limit, "cool it", busy=1.5)
     assert (shared.status, "load 1.5" in shared.advice) == ("warn", True)
@@ -68,8 +69,14 @@ def test_product_is_counted_by_its_multiplications(monkeypatch: pytest.MonkeyPat
     assert measure_product(torch, torch.device("cpu"), "fp32") == 2 * 10**3 / 2
 
 
-@pytest.mark.parametrize(("flops", "status"), [(100e9, "fault"), (200e9, "ok")])
-def test_slow_cpu_is_a_fault_and_a_virtual_core_may_be_half_a_core(
+def test_product_takes_two_milliseconds_even_on_a_server_with_amx() -> None:
+    assert choose_side(None) == choose_side(300e9) == 1024
+    for limit in (5e12, 218e12):
+        assert 2e-3 <= 2 * choose_side(limit) ** 3 / limit < 4e-3
+
+
+@pytest.mark.parametrize(("flops", "status"), [(100e9, "warn"), (200e9, "ok")])
+def test_slow_cpu_is_a_warning_and_a_virtual_core_may_be_half_a_core(
     monkeypatch: pytest.MonkeyPatch, flops: float, status: str
 ) -> None:
     monkeypatch.setattr(doctor_speed, "measure_product", lambda *_: flops)
@@ -77,8 +84,8 @@ def test_slow_cpu_is_a_fault_and_a_virtual_core_may_be_half_a_core(
     monkeypatch.setattr(doctor_speed.os, "getloadavg", lambda: (0.1, 0, 0))
     fake = SimpleNamespace(device=torch.device, get_num_threads=lambda: 4)
     whole, virtual = cpu(SAPPHIRE), cpu(SAPPHIRE | {"hypervisor"})
-    assert [each.status for each in check_cpu_speed(fake, whole)] == [status, "fault", "ok"]
-    assert [each.status for each in check_cpu_speed(fake, virtual)] == ["ok", "fault", "ok"]
+    assert [each.status for each in check_cpu_speed(fake, whole)] == [status, "warn", "ok"]
+    assert [each.status for each in check_cpu_speed(fake, virtual)] == ["ok", "warn", "ok"]
 
 
 def test_precision_is_the_one_that_training_takes(monkeypatch: pytest.MonkeyPatch) -> None:

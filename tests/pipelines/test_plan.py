@@ -11,6 +11,8 @@ from llmkit.files import read_json
 from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.plan import plan
 from llmkit.pipelines.prepare import prepare
+from llmkit.pipelines.pretrain import TASKS
+from llmkit.tokens.prepared import load_prepared
 from llmkit.training.speed import flops_a_token
 
 SMALL = ["model.n_layer=2", "model.n_embd=32", "prepare.tokenizer.vocab_size=500", "train.block_size=16"]
@@ -49,6 +51,23 @@ def test_gpt2_small_has_the_published_number_of_weights_and_a_token_the_papers_f
     assert found["table"][3]["cost"] == pytest.approx(found["time"]["cost"])
 
 
+def test_engine_that_the_recipe_asks_for_is_planned_and_another_is_named() -> None:
+    large = ["model.size=xl", "train.block_size=1024", "optim.name=adamw"]
+    found = plan(load_recipe(None, [*large, "train.engine=zero3"]), gpu="h100", n_gpus=8)
+    assert [one["engine"] for one in found["engines"]] == ["zero3"]
+    assert found["table"][0]["engine"] == "ddp"  # one device needs none
+    assert {row["engine"] for row in found["table"][1:4]} == {"zero3"}
+    found = plan(load_recipe(None, large), gpu="l4", n_gpus=8)
+    assert found["engine"] == "zero2"
+    assert "start it with --engine zero2" in found["notes"][-1]
+
+
+@pytest.mark.parametrize("override", ["optim.name=muon", "model.family=gru"])
+def test_engines_that_training_refuses_are_not_planned(override: str) -> None:
+    found = plan(load_recipe(None, [override]), gpu="l4", n_gpus=2)
+    assert [one["engine"] for one in found["engines"]] == ["ddp"]
+
+
 def test_model_that_fits_nowhere_says_what_would_help() -> None:
     found = plan(load_recipe(None, ["model.size=xl", "train.block_size=1024"]), gpu="t4", n_gpus=1, tokens=1e9)
     assert found["engine"] is None
@@ -63,6 +82,9 @@ def test_micro_batch_that_does_not_fit_is_answered_with_one_that_does() -> None:
     assert found["engine"] is None
     most = found["engines"][0]["most_sequences"]
     assert f"train.micro_batch_size {most} " in found["notes"][0]
+    assert "with 64 sequences at a time" in found["notes"][0]
+    assert found["micro_batch_size"] == 64
+    assert found["memory"]["peak"] > 24e9
 
 
 @pytest.mark.parametrize(
@@ -88,6 +110,7 @@ def test_length_is_the_users_then_the_recipes_then_chinchillas(
     [
         ([], {"gpu": "h100", "n_gpus": 0}, "0 GPUs train nothing"),
         ([], {"gpu": "h100", "n_gpus": 7}, "not a multiple of 7"),
+        ([], {"gpu": "zen4", "n_gpus": 8}, "is a CPU, and only one is planned"),
         ([], {"gpu": "h100", "measure": True}, "the machine it runs on"),
         (["task=cls"], {"gpu": "h100"}, "fine-tuning is not planned"),
         (["train.precision=bf16"], {"gpu": "t4"}, "has no bf16"),
@@ -109,6 +132,25 @@ def test_measured_steps_correct_the_forecast(family: str) -> None:
     assert seen["framework_bytes"] < seen["peak_bytes"]
 
 
+def test_measured_steps_that_compute_again_are_corrected_to_what_was_measured() -> None:
+    overrides, _ = build("gpt2")
+    more = ["train.gradient_checkpointing=true", "train.global_batch_size=4"]
+    found = plan(load_recipe(None, [*overrides, *more]), measure=True)
+    seen = found["measured"]["seconds_a_step"]
+    assert found["time"]["seconds_a_step"] == pytest.approx(seen)
+    flops = found["flops"]["a_token"] * found["tokens"]["a_step"]
+    assert found["mfu"]["share"] == pytest.approx(flops / seen / found["device"]["flops"])
+
+
+def test_mfu_that_is_given_is_that_of_the_model_whatever_is_computed_again() -> None:
+    plain, again = (
+        plan(load_recipe(None, [f"train.gradient_checkpointing={word}"]), gpu="h100", mfu=0.4)
+        for word in ("false", "true")
+    )
+    assert plain["time"]["seconds_a_step"] == again["time"]["seconds_a_step"]
+    assert again["mfu"]["share"] == pytest.approx(0.4)
+
+
 def test_prepared_folder_gives_vocabulary_tokens_and_epochs(tmp_path: Path) -> None:
     text = tmp_path / "book.txt"
     text.write_text("".join(f"Line {n} of the book.\n" for n in range(2000)))
@@ -118,6 +160,8 @@ def test_prepared_folder_gives_vocabulary_tokens_and_epochs(tmp_path: Path) -> N
     found = plan(recipe, gpu="l4", data=tmp_path / "data")
     assert found["model"]["vocab_size"] == manifest["tokenizer"]["vocab_size"]
     assert found["tokens"]["epochs"] == pytest.approx(3, abs=0.2)
+    task = TASKS[recipe.objective](recipe, load_prepared(tmp_path / "data"), None)
+    assert found["steps"] == -(-3 * task.samples.samples_per_epoch // recipe.train.global_batch_size)
     assert found["disk"]["data"] == sum(
         path.stat().st_size for path in (tmp_path / "data").rglob("*") if path.is_file()
     )

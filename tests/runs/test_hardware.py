@@ -13,7 +13,7 @@ from llmkit.runs.hardware import default_mfu, find_device, get_device, list_name
         ("NVIDIA H100 PCIe", "h100-pcie"),
         ("NVIDIA H100 NVL", "h100-nvl"),
         ("NVIDIA A100-SXM4-40GB", "a100-40"),
-        ("NVIDIA A100 80GB PCIe", "a100-80"),
+        ("NVIDIA A100 80GB PCIe", "a100-80-pcie"),
         ("NVIDIA L40S", "l40s"),
         ("NVIDIA L4", "l4"),
         ("Tesla T4", "t4"),

@@ -22,7 +22,7 @@ WORK = Workload(
     evaluation_bytes=0, block_size=1000, global_batch_size=64,
 )  # fmt: skip
 GPU = Machine(
-    flops=1e14, mfu=0.5, is_cpu=False, n_bytes=10**10, link=1e11, network=1e10, framework=500 * MILLION, bf16=True
+    flops=1e14, hfu=0.5, is_cpu=False, n_bytes=10**10, link=1e11, network=1e10, framework=500 * MILLION, bf16=True
 )
 
 
@@ -77,6 +77,12 @@ def test_step_takes_its_products_and_its_exchange() -> None:
     sent = 2 * 400e6 * 15 / 16
     assert more.exchange_seconds == pytest.approx(sent / 8e10)  # eight network cards, each with an eighth
     assert forecast(WORK, "ddp", 16, replace(GPU, network=5e10)).exchange_seconds == pytest.approx(sent / 1e11)
+
+
+def test_what_was_seen_of_activations_scales_with_the_micro_batch_and_the_state_does_not() -> None:
+    parts = measure_parts(WORK, "ddp", 1, 4, bf16=True, activation_ratio=1.5)
+    assert (parts.activations, parts.logits) == (6 * MILLION, 3 * MILLION)
+    assert parts.state == measure_parts(WORK, "ddp", 1, 4, bf16=True).state
 
 
 def test_most_sequences_fit_and_one_more_does_not() -> None:

@@ -6,8 +6,7 @@
 The plan is given the prepared text, or with `--made-up` only the size of its vocabulary. The run is a real one in a
 process of its own: its peak is what the kernel saw of the whole command, and a step is the median of its log after the
 first two. Plan and run take turns; of all rounds the median peak and the quickest step count, as other work on the
-machine only slows down. All processes get one hash seed of Python: where glibc finds room for a tensor depends on all
-small things around it, and the peaks of one and the same command were up to two fifths apart (docs/log.md).
+machine only slows down.
 
 `--gpu` holds the closed form for GPT-2 124M in micro-batches of 8 x 1,024 against what torch counts on the GPU here. It
 was written without one at hand and HAS NOT RUN.
@@ -24,7 +23,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = os.environ | {"PYTHONHASHSEED": "0"}
 LLMKIT = [sys.executable, "-m", "llmkit"]
 SHAPES = {
     "gpt2": {"tiny": (128, 16), "mini": (256, 8), "small": (512, 2)},
@@ -114,9 +112,7 @@ def show(row: dict[str, float], unit: float, digits: int) -> str:
 
 def plan(settings: list[str]) -> dict[str, Any]:
     """What `llmkit plan --measure` says."""
-    done = subprocess.run(
-        [*LLMKIT, "plan", "--measure", "--json", *settings], check=True, stdout=subprocess.PIPE, env=ENVIRONMENT
-    )
+    done = subprocess.run([*LLMKIT, "plan", "--measure", "--json", *settings], check=True, stdout=subprocess.PIPE)
     return dict(json.loads(done.stdout))
 
 
@@ -124,7 +120,7 @@ def run(data: Path, out: Path, settings: list[str]) -> dict[str, float]:
     """A real run: the command's peak of memory, and the median seconds of a step."""
     with (out.parent / "output").open("w") as output:
         command = [*LLMKIT, "pretrain", os.devnull, "--data", str(data), "--out", str(out), "--overwrite", *settings]
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=ENVIRONMENT)
+        process = subprocess.Popen(command, stdout=output, stderr=output)
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit((out.parent / "output").read_text())

@@ -115,6 +115,11 @@ def say(message: str) -> None:
         print(redact(clean_lines(message)), file=sys.stderr, flush=True)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first; its type, where it says nothing: torch raises several so."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def clean_lines(text: str) -> str:
     """Text for a terminal: nothing in it can move the cursor, colour, hide or turn around what is shown."""
     return text if text.isprintable() else "".join(c for c in text if c.isprintable() or c in "\n\t\u3000")

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from llmkit.errors import EnvironmentFault
+from llmkit.errors import EnvironmentFault, first_line
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ def join(device_type: str, timeout_seconds: float) -> None:
     except RuntimeError as error:  # torch has several of them for an address that nobody answers
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         hint = "do all of them run, and may they reach this address? train.ddp_timeout says how long they wait"
-        what = f"the {expected_ranks()} ranks did not meet: {str(error).splitlines()[0]}"
+        what = f"the {expected_ranks()} ranks did not meet: {first_line(error)}"
         raise EnvironmentFault(what, where=where, hint=hint) from error
 
 
@@ -174,6 +174,11 @@ def gather(value: T) -> list[T]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def meet() -> None:
+    """Wait until every rank has come here."""
+    gather(None)
 
 
 def add_up(sums: dict[str, T]) -> dict[str, T]:

@@ -5,7 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from torch.distributed.elastic.rendezvous import RendezvousConnectionError
+from torch.distributed import DistNetworkError
+from torch.distributed.elastic.rendezvous import (
+    RendezvousClosedError,
+    RendezvousConnectionError,
+    RendezvousTimeoutError,
+)
 
 from llmkit import ranks
 from llmkit.cli.app import app
@@ -57,15 +62,48 @@ def test_end_of_a_rank_is_the_end_of_the_job(
     assert said in capsys.readouterr().err
 
 
-def test_machines_that_do_not_meet_are_three_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never_meet(*_: object) -> None:
-        raise RendezvousConnectionError("The connection to the C10d store has failed.")
+def launch_that_raises(error: Exception, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    def fail(*_: object) -> None:
+        raise error
 
-    monkeypatch.setattr("llmkit.pipelines.launch.elastic_launch", lambda *_: never_meet)
+    monkeypatch.setattr("llmkit.pipelines.launch.elastic_launch", lambda *_: fail)
     monkeypatch.setattr("llmkit.pipelines.launch.logging.disable", lambda: None)
-    with pytest.raises(EnvironmentFault, match="did not meet") as caught:
-        launch(["pretrain"], 1, 2, "127.0.0.1:9")
-    assert "port" in caught.value.problems[0].hint
+    monkeypatch.setattr("llmkit.pipelines.launch.os.environ", {})
+    launch(["pretrain"], 1, *arguments)  # type: ignore[arg-type]  # as each test gives them
+
+
+@pytest.mark.parametrize(
+    ("error", "what", "hint"),
+    [
+        (RendezvousConnectionError("The connection to the C10d store has failed."), "did not meet: The conn", "port"),
+        (RendezvousTimeoutError(), "did not meet: RendezvousTimeoutError", "every machine"),
+        (RendezvousClosedError(), "had ended on another machine", "again"),
+    ],
+)
+def test_machines_that_do_not_meet_are_three_lines(
+    error: Exception, what: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(EnvironmentFault, match=what) as caught:
+        launch_that_raises(error, monkeypatch, 2, "127.0.0.1:9")
+    assert hint in caught.value.problems[0].hint and "127.0.0.1:9" in caught.value.problems[0].where
+
+
+def test_one_machine_is_not_told_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EnvironmentFault, match="the processes did not meet: cannot listen") as caught:
+        launch_that_raises(DistNetworkError("cannot listen"), monkeypatch)
+    assert "None" not in str(caught.value) and "machine" not in str(caught.value)
+    with pytest.raises(RuntimeError, match="a bug"):
+        launch_that_raises(RuntimeError("a bug"), monkeypatch)
+
+
+def test_ranks_that_do_not_meet_are_three_lines_though_torch_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never_meet(**_: object) -> None:
+        raise DistNetworkError
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("accelerate.PartialState", never_meet)
+    with pytest.raises(EnvironmentFault, match="the 2 ranks did not meet: DistNetworkError"):
+        ranks.join("cpu", 1)
 
 
 def test_without_a_gpu_auto_is_one_process() -> None:

@@ -35,6 +35,7 @@ from llmkit.errors import (
     Problem,
     TrainingFailed,
     UsageError,
+    first_line,
     say,
 )
 from llmkit.ranks import Parted, die_with_launcher, expected_ranks, is_first, is_loss_of_others, take_place
@@ -140,7 +141,7 @@ def _report(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, RuntimeError) and is_loss_of_others(error):
         hint = "its own message is above; what was saved is whole: go on with --resume"
-        what = f"another rank is gone: {str(error).splitlines()[0].rpartition('] ')[2]}"
+        what = f"another rank is gone: {first_line(error).rpartition('] ')[2]}"
         say(str(TrainingFailed(what, where=f"rank {os.environ.get('RANK', '0')}", hint=hint)))
         return TrainingFailed.exit_code
     raise error

@@ -72,9 +72,9 @@ def finetune_command(
     from llmkit.runs.folder import read_series
 
     task = "cls" if context.info_name == "finetune-cls" else None
-    overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
     several = Several(nproc, nnodes, rdzv_endpoint, engine)
-    overrides += engine_overrides(several.engine)
+    overrides = [*engine_overrides(several.engine), *(set_ or [])]
+    overrides += column_overrides(text, pair, label, unseen_labels, skip_bad)
     named = {"train": data, "validation": validation, "test": test}
     files = {name: path for name, path in named.items() if path is not None}
     kept = out / "recipe.yaml"

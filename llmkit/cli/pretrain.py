@@ -95,7 +95,7 @@ def _pretrain(
     from llmkit.config.loading import load_recipe
 
     recipe = _own_recipe(recipe, out, resume is not None)
-    config = load_recipe(recipe, [*(set_ or []), *engine_overrides(several.engine)], objective)
+    config = load_recipe(recipe, [*engine_overrides(several.engine), *(set_ or [])], objective)
     if objective not in (None, config.objective):
         hint = f"use llmkit pretrain-{config.objective}, or llmkit pretrain, which goes by the recipe"
         where = f"{recipe or 'recipe'}, objective"

@@ -91,7 +91,7 @@ def start_classifier(
     keeps_head = keeps_head and config.label2id == dict(label2id)
     config.num_labels = len(label2id)
     config.label2id, config.id2label = dict(label2id), {number: label for label, number in label2id.items()}
-    config.problem_type = PROBLEM_TYPES[kind]  # type: ignore[assignment]
+    config.problem_type = PROBLEM_TYPES[kind]  # type: ignore[assignment]  # one of transformers' three words
     torch.manual_seed(seed)
     with explain_failure(name):
         fresh = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from llmkit.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean
+from llmkit.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean, first_line
 from llmkit.models.pickles import PREFIX, convert_pickle
 from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
 from llmkit.untrusted import CONVERT, check_model_files
@@ -220,7 +220,7 @@ class explain_failure:  # noqa: N801 - reads as a statement: with explain_failur
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None or not isinstance(error, Exception) or isinstance(error, LlmkitError):
             return
-        message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        message = first_line(error)
         if "trust_remote_code" in str(error):  # transformers' advice is to run it
             hint = "give a model of an architecture that transformers or llmkit has"
             raise ModelError(

@@ -22,7 +22,7 @@ class RecurrentLM(CausalLM):
         super().__init__(pad_token_id, loss_by_model=True)
         self.n_streams = n_streams
 
-    def collate(self, blocks: Sequence[StreamBlock]) -> Batch:  # type: ignore[override]
+    def collate(self, blocks: Sequence[StreamBlock]) -> Batch:  # type: ignore[override]  # blocks of its own kind
         """As `CausalLM`, with `rows` and `fresh`, both (batch,): which stream each one is, and whether it begins."""
         batch = super().collate([(block.inputs, block.labels) for block in blocks])
         batch["rows"] = torch.tensor([block.row for block in blocks])

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import EnvironmentFault
+from llmkit.errors import EnvironmentFault, first_line
 from llmkit.pipelines.unfinished import WorkersLost
 
 TRIES = 4
@@ -37,6 +37,8 @@ def open_ray(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[An
     """Ray, connected to or started; what was started ends with the block."""
     # Read when ray is imported.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    # A task that Ray's own memory monitor kills counts apart from max_retries, and by default is tried without end.
+    os.environ |= {"RAY_task_oom_retries": str(TRIES - 1)}
     import ray
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -56,7 +58,7 @@ def _connect(ray: Any) -> None:
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **more)
     except Exception as error:  # Ray raises nearly any type, a bare Exception too
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         if address:
             hint = "start the cluster (`ray start --head`), or unset RAY_ADDRESS to use this machine's cores"
             raise WorkersLost(f"cannot connect to Ray: {reason}", where=f"RAY_ADDRESS={address}", hint=hint) from error

@@ -255,7 +255,7 @@ def _number(labels: Sequence[Label], row_format: RowFormat, where: str) -> dict[
         return {row_format.label or "value": 0}
     counts: Counter[str] = Counter()
     for label in labels:
-        counts.update((label,) if isinstance(label, str) else label)  # type: ignore[arg-type]
+        counts.update((label,) if isinstance(label, str) else label)  # type: ignore[arg-type]  # regression has left
     return number_labels(counts, where, n_rows=len(labels))
 
 

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Sequence
 
 import torch
+from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.elastic.rendezvous import RendezvousError
+from torch.distributed.elastic.rendezvous import RendezvousClosedError, RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from llmkit.errors import EnvironmentFault, TrainingFailed, UsageError, say
+from llmkit.errors import EnvironmentFault, TrainingFailed, UsageError, first_line, say
 from llmkit.ranks import RUN_ID
 
 OWN_WORDS = (1, 2, 3, 4, 5, 6, 130, 143)
@@ -33,6 +34,7 @@ def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_en
 
     Raises:
         UsageError: several machines and no endpoint.
+        EnvironmentFault: the machines, or the processes of this one, did not meet.
         TrainingFailed: a rank died without a word; names it.
     """
     if nnodes > 1 and rdzv_endpoint is None:
@@ -60,10 +62,8 @@ def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_en
         return _explain(*error.get_first_failure())
     except SignalException as error:
         return 128 + int(error.sigval)
-    except (RendezvousError, RuntimeError, ConnectionError, TimeoutError) as error:
-        hint = "is the address right, is the port open, and does the command run on every machine?"
-        what = f"the machines did not meet: {str(error).splitlines()[0]}"
-        raise EnvironmentFault(what, where=f"--rdzv-endpoint {rdzv_endpoint}", hint=hint) from error
+    except (RendezvousError, DistError, ConnectionError, TimeoutError) as error:
+        raise _not_met(error, rdzv_endpoint) from error
     return 0
 
 
@@ -93,6 +93,19 @@ def _find_addresses(endpoint: str) -> tuple[str | None, str | None]:
             return str(probe.getsockname()[0]), str(address[0])
     except OSError:
         return None, None
+
+
+def _not_met(error: Exception, endpoint: str | None) -> EnvironmentFault:
+    """Why no job came about. Without an endpoint this machine is the only one, and its processes meet on 127.0.0.1."""
+    if endpoint is None:
+        hint = "they meet on 127.0.0.1: may a process listen and connect there, or does a sandbox forbid it?"
+        return EnvironmentFault(f"the processes did not meet: {first_line(error)}", where="--nproc", hint=hint)
+    where = f"--rdzv-endpoint {endpoint}"
+    if isinstance(error, RendezvousClosedError):  # which has no words of its own
+        hint = "see what was said there, then start it on every machine again, with --resume where it has saved"
+        return EnvironmentFault("the job had ended on another machine before this one came", where=where, hint=hint)
+    hint = "is the address right, is the port open, and does the command run on every machine?"
+    return EnvironmentFault(f"the machines did not meet: {first_line(error)}", where=where, hint=hint)
 
 
 def _share_cores(n_processes: int) -> None:

@@ -117,7 +117,7 @@ class _CountedFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
         chunk = self._file.read(len(buffer))
         buffer[: len(chunk)] = chunk
         self.n_bytes += len(chunk)

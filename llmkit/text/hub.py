@@ -109,7 +109,7 @@ def _choose_split(loaded: Any, split: str, name: str) -> Iterable[Mapping[str, o
     import datasets
 
     if not isinstance(loaded, (datasets.DatasetDict, datasets.IterableDatasetDict)):
-        return loaded  # type: ignore[no-any-return]
+        return loaded  # type: ignore[no-any-return]  # datasets' own class, Any here
     names = [str(each) for each in loaded]
     chosen = split or ("train" if "train" in names else names[0] if len(names) == 1 else "")
     if chosen not in names:
@@ -120,7 +120,7 @@ def _choose_split(loaded: Any, split: str, name: str) -> Iterable[Mapping[str, o
         )
     if not split and len(names) > 1:
         log.warning("%s: split %s is read; left out: %s", name, chosen, ", ".join(n for n in names if n != chosen))
-    return loaded[chosen]  # type: ignore[no-any-return]
+    return loaded[chosen]  # type: ignore[no-any-return]  # as above
 
 
 def _first_line(error: Exception) -> str:

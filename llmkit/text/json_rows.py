@@ -102,7 +102,7 @@ def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object
     buffer, place, line = "", 0, 1
     is_list: bool | None = None
     while True:
-        start = (_SPACE if is_list is None else _GAP).match(buffer, place).end()  # type: ignore[union-attr]
+        start = (_SPACE if is_list is None else _GAP).match(buffer, place).end()  # type: ignore[union-attr]  # both match nothing
         line += buffer.count("\n", place, start)
         place = start
         if is_list is None and place < len(buffer):

@@ -198,5 +198,5 @@ def _choose_parquet_column(schema: Any, wanted: str | None, path: str) -> str:
 def _holds_text(kind: object) -> bool:
     import pyarrow.types as types
 
-    value = kind.value_type if types.is_dictionary(kind) else kind  # type: ignore[attr-defined]
+    value = kind.value_type if types.is_dictionary(kind) else kind  # type: ignore[attr-defined]  # a dictionary has it
     return bool(types.is_string(value) or types.is_large_string(value) or types.is_string_view(value))

@@ -127,7 +127,7 @@ class OptimizerPair(Optimizer):
         super().__init__([dict(group) for group in groups], {})
         self.param_groups = groups  # the same dictionaries, so a scheduler's new rate reaches both
 
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # torch's gives the closure's loss
         """Step both. There is no closure: neither of the two needs one."""
         for optimizer in self.pair:
             optimizer.step()

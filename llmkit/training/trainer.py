@@ -168,7 +168,7 @@ class LlmkitTrainer(Trainer):
 
     # ---- one step ----
 
-    def training_step(  # type: ignore[override]
+    def training_step(  # type: ignore[override]  # inputs are a list of micro-batches
         self, model: nn.Module, inputs: list[Batch], num_items_in_batch: Any = None
     ) -> Tensor:
         """Forward and backward of one optimizer step; the gradient of (sum / count of the whole step)."""
@@ -261,7 +261,7 @@ class LlmkitTrainer(Trainer):
 
     # ---- at intervals ----
 
-    def _maybe_log_save_evaluate(  # type: ignore[override]
+    def _maybe_log_save_evaluate(  # type: ignore[override]  # takes only what it reads
         self, tr_loss: Tensor, grad_norm: float | None, model: nn.Module, *_: Any, learning_rate: float | None = None
     ) -> None:
         """Called after every optimizer step, and once more at the end of the loop."""
@@ -281,6 +281,8 @@ class LlmkitTrainer(Trainer):
         if better or last or self._asked_to_stop() or step % self.plan.save_steps == 0:
             self._save_checkpoint(model)
             self.stop_signal = self._asked_to_stop()  # which may have come while it was saved: that will do
+            if self.stop_signal:
+                ranks.meet()  # a launcher ends rank 0 in the middle of its write where the others have left
         if self.stop_signal or self.looks.out_of_patience():
             self.control.should_training_stop = True
 

@@ -100,7 +100,7 @@ def _try_micro_batch(
 ) -> None:  # fmt: skip
     """Forward and backward of the largest micro-batch of the first step, with the optimizer's state beside it."""
     was_training, state = model.training, dict(objective.state)
-    trial = model if device.type == "cpu" else copy.deepcopy(model).to(device)  # type: ignore[arg-type]
+    trial = model if device.type == "cpu" else copy.deepcopy(model).to(device)  # type: ignore[arg-type]  # transformers' decorator hides the method's own signature
     n_bytes = forecast_bytes(model, optim) - 4 * count_weights(model.parameters())
     moments = torch.empty(n_bytes, dtype=torch.uint8, device=device)
     parts = collate_step(objective, batches, [samples[number] for number in batches.numbers(0, 0)])
@@ -128,7 +128,7 @@ def measure_step_seconds(
     The median, since one step that something else on the machine held up says nothing of the others.
     """
     with torch.random.fork_rng():
-        trial = copy.deepcopy(model).to(device).train()  # type: ignore[arg-type]
+        trial = copy.deepcopy(model).to(device).train()  # type: ignore[arg-type]  # as above
         optimizer = build_optimizer(trial, optim)
         for group in optimizer.param_groups:
             group["lr"] = 0.0

@@ -336,6 +336,11 @@ def sbatch(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     return path
 
 
+def write_script(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
 def test_slurm_jobs_give_the_bytes_of_one_process_though_one_dies(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, sbatch: Path
 ) -> None:
@@ -353,8 +358,40 @@ def test_slurm_jobs_that_never_live_are_said_and_what_is_finished_is_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sbatch: Path
 ) -> None:
     monkeypatch.setenv("DIES", "always")
+    write_script(sbatch.parent / "scancel", f"echo $1 > {tmp_path}/cancelled")
     with engine_slurm.open_slurm(tmp_path) as run, pytest.raises(WorkersLost, match="3 of 3 tasks have no result"):
         list(run(str, [1, 2, 3]))
+    assert (tmp_path / "cancelled").read_text().startswith("--name=llmkit-"), "none is left behind"
+
+
+def test_slurm_jobs_that_outlive_sbatch_are_waited_for_and_not_started_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sbatch: Path
+) -> None:
+    monkeypatch.setattr(engine_slurm, "POLL_SECONDS", 0.05)
+    jobs = 'for n in 0 1 2; do SLURM_ARRAY_TASK_ID=$n /bin/sh "$script"; done; rm running'
+    write_script(
+        sbatch,
+        f"""cd {tmp_path}; echo 4711; echo once >> submitted; touch running; for script; do :; done
+(sleep 1; {jobs}) > /dev/null 2>&1 &
+exit 1""",
+    )
+    away_at_first = "[ -e asked ] || { touch asked; exit 1; }"
+    write_script(sbatch.parent / "squeue", f"cd {tmp_path}; {away_at_first}; [ ! -e running ] || echo 4711_0")
+    with engine_slurm.open_slurm(tmp_path) as run:
+        assert list(run(str, [1, 2, 3])) == ["1", "2", "3"]
+    assert (tmp_path / "submitted").read_text() == "once\n" and (tmp_path / "asked").exists()
+
+
+def test_slurm_that_does_not_answer_is_not_asked_without_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sbatch: Path
+) -> None:
+    monkeypatch.setattr(engine_slurm, "POLL_SECONDS", 0)
+    monkeypatch.setattr(engine_slurm, "MOST_UNANSWERED", 3)
+    monkeypatch.setenv("DIES", "always")
+    write_script(sbatch.parent / "squeue", f"echo asked >> {tmp_path}/asked; exit 1")
+    with engine_slurm.open_slurm(tmp_path) as run, pytest.raises(WorkersLost, match="no result after 4 tries"):
+        list(run(str, [1]))
+    assert len((tmp_path / "asked").read_text().split()) == 12
 
 
 def test_refused_slurm_jobs_are_said_in_its_words(tmp_path: Path, sbatch: Path) -> None:
@@ -365,8 +402,7 @@ def test_refused_slurm_jobs_are_said_in_its_words(tmp_path: Path, sbatch: Path) 
 
 def test_slurm_jobs_end_with_the_command_that_waits_for_them(tmp_path: Path, sbatch: Path) -> None:
     sbatch.write_text("#!/bin/sh\necho 4711\nsleep 2\nkill -TERM $PPID\nexec sleep 60\n")
-    (sbatch.parent / "scancel").write_text(f"#!/bin/sh\necho $1 > {tmp_path}/cancelled\n")
-    (sbatch.parent / "scancel").chmod(0o755)
+    write_script(sbatch.parent / "scancel", f"echo $1 > {tmp_path}/cancelled")
 
     def interrupt(number: int, frame: object) -> None:
         raise Interrupted(number, "stopped")
@@ -441,6 +477,7 @@ def fake_ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     monkeypatch.setattr("llmkit.pipelines.engine_ray.find_spec", lambda name: name == "ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    monkeypatch.setenv("RAY_task_oom_retries", "-1")
     return fake
 
 
@@ -453,6 +490,9 @@ def test_ray_is_asked_for_retries_and_started_without_its_dashboard(
     assert digests(tmp_path / "ray") == digests(tmp_path / "one")
     options = dict(fake_ray.calls)
     assert options["remote"] == {"num_cpus": 1, "max_retries": 3}
+    assert dict(os.environ)["RAY_task_oom_retries"] == "3", (
+        "Ray tries a task without end that its memory monitor killed"
+    )
     assert options["init"]["address"] == "local", "Ray would take any cluster that it finds on this machine"
     assert options["init"]["include_dashboard"] is options["init"]["log_to_driver"] is False
     assert fake_ray.calls[-1] == ("shutdown", None)

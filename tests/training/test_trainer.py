@@ -245,6 +245,20 @@ def test_evaluation_that_a_signal_put_off_anneals_as_if_it_had_not(
     assert_same_weights(state_of(resumed.model), state_of(straight.model))
 
 
+@pytest.mark.parametrize("signalled_at", [None, 3])
+def test_ranks_wait_for_the_first_after_the_save_of_a_stop_and_of_no_other(
+    tmp_path: Path, tiny_split: Split, signalled_at: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    save = LlmkitTrainer._save_checkpoint
+    monkeypatch.setattr(LlmkitTrainer, "_save_checkpoint", lambda *given: [save(*given), events.append("saved")])
+    monkeypatch.setattr("llmkit.training.trainer.ranks.meet", lambda: events.append("waited"))
+    trainer, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES, signalled_at=signalled_at)
+    trainer.fit()
+    assert ("waited" in events) == (signalled_at is not None)
+    assert signalled_at is None or events[-2:] == ["saved", "waited"]
+
+
 def test_state_of_the_objective_goes_on_from_the_checkpoint(tmp_path: Path, tiny_split: Split) -> None:
     class Counting(CausalLM):
         def sum_losses(self, model: Any, batch: Any) -> dict[str, torch.Tensor]:

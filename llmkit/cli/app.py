@@ -198,7 +198,7 @@ def _explain(error: BaseException) -> Problem:
     if isinstance(error, OSError):
         place = str(error.filename or "this machine")
         return Problem(error.strerror or str(error), place, "check space and rights there, then run it again")
-    what = str(error).splitlines()[0] if str(error) else "out of memory"
+    what = first_line(error) if str(error) else "out of memory"
     return Problem(what, "memory", "halve train.micro_batch_size (the global batch stays), or take a smaller model")
 
 

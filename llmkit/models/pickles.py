@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from llmkit.errors import ModelError
+from llmkit.errors import ModelError, first_line
 
 PREFIX = "pickle:"
 WEIGHTS, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -32,7 +32,7 @@ def convert_pickle(folder: Path) -> str:
         try:
             weights |= torch.load(folder / name, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, pickle.UnpicklingError, TypeError) as error:
-            what = f"{name} holds more than tensors, or is damaged: {str(error).splitlines()[0]}"
+            what = f"{name} holds more than tensors, or is damaged: {first_line(error)}"
             raise ModelError(what, where=str(folder / name), hint="give a model in safetensors") from None
     copy = Path(tempfile.mkdtemp(prefix="llmkit-"))
     atexit.register(shutil.rmtree, copy, ignore_errors=True)

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError, EnvironmentFault, did_you_mean
+from llmkit.errors import DataError, EnvironmentFault, did_you_mean, first_line
 from llmkit.text.columns import choose_column
 from llmkit.text.documents import Document
 from llmkit.text.parts import make_documents
@@ -77,13 +77,13 @@ def _load(path: str, config: str | None, name: str) -> Any:
         return datasets.load_dataset(str(folder) if folder.exists() else path, config, streaming=True)
     except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ValueError) as error:
         raise DataError(
-            f"no such data set: {_first_line(error)}",
+            f"no such data set: {first_line(error)[:300]}",
             where=name,
             hint="hf:FOLDER, hf:NAME or hf:NAME:CONFIG@SPLIT; a private one needs `hf auth login`",
         ) from None
     except (ConnectionError, OSError) as error:
         raise EnvironmentFault(
-            f"the hub cannot be reached: {_first_line(error)}",
+            f"the hub cannot be reached: {first_line(error)[:300]}",
             where=name,
             hint="check the network, or set HF_HUB_OFFLINE=1 to use what is in the cache",
         ) from None
@@ -102,7 +102,7 @@ def _ask_once(path: str) -> None:
     except (HfHubHTTPError, HFValidationError):
         return
     except Exception as error:  # the HTTP library's own types, which differ between versions of huggingface_hub
-        raise ConnectionError(_first_line(error)) from error
+        raise ConnectionError(first_line(error)[:300]) from error
 
 
 def _choose_split(loaded: Any, split: str, name: str) -> Iterable[Mapping[str, object]]:
@@ -121,7 +121,3 @@ def _choose_split(loaded: Any, split: str, name: str) -> Iterable[Mapping[str, o
     if not split and len(names) > 1:
         log.warning("%s: split %s is read; left out: %s", name, chosen, ", ".join(n for n in names if n != chosen))
     return loaded[chosen]  # type: ignore[no-any-return]  # as above
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

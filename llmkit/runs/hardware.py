@@ -74,7 +74,7 @@ def get_device(name: str) -> Device:
     device = find_device(name)
     if device is None:
         alike = [known for known in list_names() if known.startswith(f"{name.lower()}-")]
-        hint = f"there is {' and '.join(alike)}" if alike else did_you_mean(name, list_names())
+        hint = f"known: {', '.join(alike)}" if alike else did_you_mean(name, list_names())
         raise UsageError(f"there is no GPU {name!r} in the table", where="--gpu", hint=hint)
     return device
 

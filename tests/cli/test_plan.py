@@ -49,7 +49,7 @@ def test_plan_in_json_is_one_object(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     ("arguments", "words"),
     [
         (["--gpu", "h1000"], "did you mean 'h100'?"),
-        (["--gpu", "a100"], "a100-40-pcie and a100-80-pcie and a100-40 and a100-80"),
+        (["--gpu", "a100"], "known: a100-40-pcie, a100-80-pcie, a100-40, a100-80"),
         (["--gpu", "h100", "--gpus", "0"], "0 GPUs"),
         (["--gpu", "h100", "--mfu", "35"], "cannot be"),
         (["--tokens", "many"], "no number of tokens"),

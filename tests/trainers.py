@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GPT2LMHeadModel
+from transformers import GPT2LMHeadModel, PreTrainedModel
 
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
@@ -27,18 +27,21 @@ class Log(list[dict[str, Any]]):
 
 
 def make_trainer(
-    run: Path, split: Split, model: GPT2LMHeadModel, *, n_steps: int = 3, micro: int = 8, evaluate: Any = None,
-    resume: bool = False, objective: Any = None, optim: Optim | None = None, **train: Any,
+    run: Path, split: Split, model: PreTrainedModel, *, n_steps: int = 3, micro: int = 8, evaluate: Any = None,
+    resume: bool = False, objective: Any = None, optim: Optim | None = None, samples: Any = None,
+    precision: Any = "fp32", **train: Any,
 ) -> tuple[LlmkitTrainer, Log]:  # fmt: skip
     log = Log()
     section = Train(
-        block_size=BLOCK, global_batch_size=8, micro_batch_size=micro, log_steps=1, precision="fp32", **train
+        block_size=BLOCK, global_batch_size=8, micro_batch_size=micro, log_steps=1, precision=precision, **train
     )
-    plan = Plan(n_steps, train.get("eval_steps", 2), train.get("save_steps", 2), plan_batches(section, 1, 1, 1), "fp32")
+    plan = Plan(
+        n_steps, train.get("eval_steps", 2), train.get("save_steps", 2), plan_batches(section, 1, 1, 1), precision
+    )
     folder = RunFolder(run) if resume else create_run(run, resume=False, overwrite=False)
     trainer = LlmkitTrainer(
-        model, objective or CausalLM(pad_token_id=0), Blocks(split, BLOCK, section.seed), run=folder, train=section,
-        optim=optim or Optim(learning_rate=1e-2, max_grad_norm=0.5), plan=plan,
+        model, objective or CausalLM(pad_token_id=0), samples or Blocks(split, BLOCK, section.seed),
+        run=folder, train=section, optim=optim or Optim(learning_rate=1e-2, max_grad_norm=0.5), plan=plan,
         hooks=Hooks(evaluate, lambda model: None, log.append),
     )  # fmt: skip
     return trainer, log

@@ -1,4 +1,4 @@
-"""Nothing that makes training fast changes a loss: fifty steps beside transformers' own model with its own attention, all
+"""Nothing that makes training fast changes a loss: fifty steps beside transformers' own model, its own attention, all
 logits and all positions, in a loop of plain torch."""
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Write text with any causal language model, through transformers' own `generate`.
+"""Write text with any causal language model: through decode.py where it can, else through transformers' `generate`.
 
 A text may grow beyond the model's context. It is then written in rounds of an eighth of the context, each of which
 reads the last tokens that leave room for the round (a leading bos token stays in front). So at least seven eighths of
@@ -22,6 +22,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from llmkit.config.generate import Generate
 from llmkit.errors import ModelError
+from llmkit.generation.decode import can_decode, decode
 from llmkit.generation.text_writer import TextWriter
 from llmkit.models.loading import embedding_rows, longest_context
 from llmkit.tokens.tokenizer import encode_texts, end_of_text_id, line_end_id
@@ -212,6 +213,9 @@ def _write_round(
     width = max(map(len, windows))
     ids = torch.tensor([[FILLER] * (width - len(window)) + window for window in windows], device=model.device)
     mask = torch.tensor([[0] * (width - len(window)) + [1] * len(window) for window in windows], device=model.device)
+    if can_decode(model, decoding):
+        decode(model, ids, mask, decoding, lambda token_ids: all(_take(texts, token_ids)))
+        return
     # Beams change places while they are searched, so their texts are known at the end only.
     criteria = [_TakeTokens(texts)] if decoding.num_beams == 1 else []
     written = cast(_CanGenerate, model).generate(
@@ -221,6 +225,13 @@ def _write_round(
         for text, row in zip(texts, written[:, width:].tolist(), strict=True):
             for token_id in row:
                 text.add(token_id)
+
+
+def _take(texts: list[_Text], token_ids: list[int]) -> list[bool]:
+    """Hand each text its next token, as soon as it is written; which texts have ended."""
+    for text, token_id in zip(texts, token_ids, strict=True):
+        text.add(token_id)
+    return [text.finish_reason is not None for text in texts]
 
 
 class _CanGenerate(Protocol):
@@ -235,15 +246,13 @@ class _CanGenerate(Protocol):
 
 
 class _TakeTokens(StoppingCriteria):
-    """Hands each token to its text as soon as it is written, and says which texts have ended."""
+    """`_take` as transformers calls it."""
 
     def __init__(self, texts: list[_Text]) -> None:
         self._texts = texts
 
     def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Tensor:
-        for text, token_id in zip(self._texts, input_ids[:, -1].tolist(), strict=True):
-            text.add(token_id)
-        return torch.tensor([text.finish_reason is not None for text in self._texts], device=input_ids.device)
+        return torch.tensor(_take(self._texts, input_ids[:, -1].tolist()), device=input_ids.device)
 
 
 def _decoding(settings: Generate, vocabulary: _Vocabulary, n_tokens: int, n_return: int) -> GenerationConfig:

@@ -10,9 +10,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _AUTO = "transformers.models.auto"
+_LAYERS = "transformers.modeling_layers"
+_MODELS = ("llmkit.models.recurrent", "llmkit.models.transformer")
 _OURS = {
     f"{_AUTO}.configuration_auto": ("llmkit.models.configurations",),
-    f"{_AUTO}.modeling_auto": ("llmkit.models.recurrent", "llmkit.models.transformer"),
+    f"{_AUTO}.modeling_auto": _MODELS,
+    _LAYERS: _MODELS,
 }
 """What to import behind which of transformers' modules, so that its Auto classes know our architectures."""
 
@@ -42,7 +45,9 @@ class _LoadBoth(Loader):
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self.loader
         self.loader.exec_module(module)
-        for ours in _OURS[module.__name__]:
+        # It imports the Auto classes before it defines what our models are made of, so these wait for it.
+        half_loaded = _LAYERS in sys.modules and not hasattr(sys.modules[_LAYERS], "GenericForSequenceClassification")
+        for ours in () if half_loaded and _OURS[module.__name__] is _MODELS else _OURS[module.__name__]:
             import_module(ours)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from llmkit.cli.options import JsonOption, ModelArgument, RecipeOption, SetOption, own_recipe
-from llmkit.errors import DataError
+from llmkit.errors import DataError, say
 
 
 def generate_command(
@@ -43,10 +43,13 @@ def generate_command(
     records = generate(config.generate, model=model, prompts=texts, on_text=write if live else None)
     if "masks" in records[0]:
         echo("\n\n".join(_show_fills(record) for record in records))
-    elif live:
+        return
+    if live:
         echo("")
     else:
         echo(f"\n{'-' * 40}\n".join(record["prompt"] + record["text"] for record in records))
+    n_tokens = sum(record["n_tokens"] for record in records)
+    say(f"{n_tokens:,} tokens, {records[0]['tokens_per_second']:,.0f} tokens/s")
 
 
 def _show_fills(record: dict[str, Any]) -> str:

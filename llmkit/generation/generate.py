@@ -1,4 +1,4 @@
-"""Write text with any causal language model, through transformers' own `generate`.
+"""Write text with any causal language model: through decode.py where it can, else through transformers' `generate`.
 
 A text may grow beyond the model's context. It is then written in rounds of an eighth of the context, each of which
 reads the last tokens that leave room for the round (a leading bos token stays in front). So at least seven eighths of
@@ -22,6 +22,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from llmkit.config.generate import Generate
 from llmkit.errors import ModelError
+from llmkit.generation.decode import Products, can_decode, decode
 from llmkit.generation.text_writer import TextWriter
 from llmkit.models.loading import embedding_rows, longest_context
 from llmkit.tokens.tokenizer import encode_texts, end_of_text_id, line_end_id
@@ -136,6 +137,9 @@ class _Text:
         self._n_prompt = len(self.ids)
         self._writer = TextWriter(tokenizer, self.ids, stop)
         self._on_text = on_text or (lambda _: None)
+        # Where nobody reads along and no string ends the text, its tokens are decoded together at its end.
+        self._at_once = bool(stop) or on_text is not None
+        self._unwritten: list[int] = []
 
     def window(self, n_tokens: int | None) -> list[int]:
         """The last tokens, with the bos token in front, at most `n_tokens` in all."""
@@ -154,13 +158,16 @@ class _Text:
             self.finish("eos")
             return
         self.ids.append(token_id)
-        self._show(self._writer.write(token_id))
+        self._unwritten.append(token_id)
+        if self._at_once:
+            self._write()
         if self._writer.stopped:
             self.finish_reason = "stop"
 
     def finish(self, reason: FinishReason) -> None:
         """End the text, unless it has ended."""
         if self.finish_reason is None:
+            self._write()
             self._show(self._writer.finish())
             self.finish_reason = "stop" if self._writer.stopped else reason
 
@@ -168,6 +175,10 @@ class _Text:
         assert self.finish_reason is not None
         n_tokens = len(self.ids) - self._n_prompt
         return Sample(self._prompt, self._writer.text, n_tokens, self.finish_reason, self.n_prompt_tokens_dropped)
+
+    def _write(self) -> None:
+        self._show(self._writer.write(*self._unwritten))
+        self._unwritten.clear()
 
     def _show(self, text: str) -> None:
         if text:
@@ -195,23 +206,33 @@ def _write(model: PreTrainedModel, texts: list[_Text], settings: Generate, vocab
     n_round = n_left if context is None or fits else max(1, context // 8)
     # Beam search writes all samples of a prompt in one search; past the first round each goes on for itself.
     n_return = settings.num_samples if settings.num_beams > 1 else 1
+    products = Products()
     while n_left > 0 and (unfinished := [text for text in texts if text.finish_reason is None]):
         n_tokens = min(n_left, n_round)
         n_window = None if context is None else context - n_tokens + 1
-        _write_round(model, unfinished, n_window, n_return, _decoding(settings, vocabulary, n_tokens, n_return))
+        decoding = _decoding(settings, vocabulary, n_tokens, n_return)
+        _write_round(model, unfinished, n_window, n_return, decoding, products)
         n_left, n_return = n_left - n_tokens, 1
     for text in texts:
         text.finish("length")
 
 
 def _write_round(
-    model: PreTrainedModel, texts: list[_Text], n_window: int | None, n_return: int, decoding: GenerationConfig
+    model: PreTrainedModel,
+    texts: list[_Text],
+    n_window: int | None,
+    n_return: int,
+    decoding: GenerationConfig,
+    products: Products,
 ) -> None:
     """Write at most `decoding.max_new_tokens` tokens of each text."""
     windows = [text.window(n_window) for text in texts][::n_return]
     width = max(map(len, windows))
     ids = torch.tensor([[FILLER] * (width - len(window)) + window for window in windows], device=model.device)
     mask = torch.tensor([[0] * (width - len(window)) + [1] * len(window) for window in windows], device=model.device)
+    if can_decode(model, decoding):
+        decode(model, ids, mask, decoding, lambda token_ids: all(_take(texts, token_ids)), products)
+        return
     # Beams change places while they are searched, so their texts are known at the end only.
     criteria = [_TakeTokens(texts)] if decoding.num_beams == 1 else []
     written = cast(_CanGenerate, model).generate(
@@ -221,6 +242,13 @@ def _write_round(
         for text, row in zip(texts, written[:, width:].tolist(), strict=True):
             for token_id in row:
                 text.add(token_id)
+
+
+def _take(texts: list[_Text], token_ids: list[int]) -> list[bool]:
+    """Hand each text its next token, as soon as it is written; which texts have ended."""
+    for text, token_id in zip(texts, token_ids, strict=True):
+        text.add(token_id)
+    return [text.finish_reason is not None for text in texts]
 
 
 class _CanGenerate(Protocol):
@@ -235,15 +263,13 @@ class _CanGenerate(Protocol):
 
 
 class _TakeTokens(StoppingCriteria):
-    """Hands each token to its text as soon as it is written, and says which texts have ended."""
+    """`_take` as transformers calls it."""
 
     def __init__(self, texts: list[_Text]) -> None:
         self._texts = texts
 
     def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Tensor:
-        for text, token_id in zip(self._texts, input_ids[:, -1].tolist(), strict=True):
-            text.add(token_id)
-        return torch.tensor([text.finish_reason is not None for text in self._texts], device=input_ids.device)
+        return torch.tensor(_take(self._texts, input_ids[:, -1].tolist()), device=input_ids.device)
 
 
 def _decoding(settings: Generate, vocabulary: _Vocabulary, n_tokens: int, n_return: int) -> GenerationConfig:

@@ -38,9 +38,9 @@ class TextWriter:
         """All that was given out so far."""
         return "".join(self._given)
 
-    def write(self, token_id: int) -> str:
-        """Take one token; give the text that is certain now, which may be empty."""
-        self._window.append(token_id)
+    def write(self, *token_ids: int) -> str:
+        """Take the next tokens; give the text that is certain now, which may be empty."""
+        self._window += token_ids
         whole = self._decode(self._window)
         if whole.endswith(_HALF_A_CHARACTER) or len(whole) <= len(self._read):
             return ""
@@ -75,7 +75,13 @@ class TextWriter:
         return next((n for n in range(longest, 0, -1) if any(s.startswith(text[-n:]) for s in self._stop)), 0)
 
     def _decode(self, ids: list[int]) -> str:
-        if self._line_end in ids:  # word-level tokenizers decode it to nothing
-            at = ids.index(self._line_end)
-            return f"{self._decode(ids[:at])}\n{self._decode(ids[at + 1 :])}"
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        lines: list[list[int]] = [[]]
+        for token_id in ids:
+            if token_id == self._line_end:  # word-level tokenizers decode it to nothing
+                lines.append([])
+            else:
+                lines[-1].append(token_id)
+        return "\n".join(
+            str(self._tokenizer.decode(line, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+            for line in lines
+        )

@@ -136,11 +136,16 @@ class TransformerModel(TransformerPreTrainedModel):
             config=self.config, inputs_embeds=embeds, attention_mask=attention_mask, past_key_values=past_key_values,
             position_ids=position_ids,
         )  # fmt: skip
-        width = self.config.hidden_size
-        hidden = self.dropout(embeds * math.sqrt(width) + sinusoids(position_ids, width).to(embeds.dtype))
+        hidden = self.dropout(embed(embeds, position_ids))
         for block in self.layers:
             hidden = block(hidden, mask, past_key_values)
         return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=past_key_values if use_cache else None)
+
+
+def embed(words: Tensor, positions: Tensor) -> Tensor:
+    """(..., width) for the embeddings of words (..., width) at positions (...), section 3.4 and 3.5."""
+    width = words.shape[-1]
+    return words * math.sqrt(width) + sinusoids(positions, width).to(words.dtype)
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:

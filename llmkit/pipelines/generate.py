@@ -1,5 +1,6 @@
 """Write text with a causal language model, or fill in what is masked with a masked one."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -26,7 +27,8 @@ DEFAULT_FILLS = 5
 def generate(
     settings: Generate, *, model: str, prompts: Sequence[str], on_text: Callable[[str], None] | None = None
 ) -> list[dict[str, Any]]:
-    """One record a sample: prompt, text, n_tokens, finish_reason; of a masked model one a prompt: prompt, masks.
+    """One record a sample: prompt, text, n_tokens, finish_reason, and tokens_per_second, which is that of all samples
+    together with the reading of their prompts; of a masked model one a prompt: prompt, masks.
 
     `on_text` gets the text of a causal model as it is written, whole characters only; for one prompt and one sample.
 
@@ -46,11 +48,13 @@ def generate(
         filled = fill_masks(network, tokenizer, list(prompts), settings.top_k or DEFAULT_FILLS)
         _say_dropped(max(prompt.n_prompt_tokens_dropped for prompt in filled))
         return [asdict(prompt) for prompt in filled]
+    started = time.perf_counter()
     samples = [
         sample for group in generate_texts(network, tokenizer, list(prompts), settings, on_text) for sample in group
     ]
+    rate = sum(sample.n_tokens for sample in samples) / (time.perf_counter() - started)
     _say_dropped(max(sample.n_prompt_tokens_dropped for sample in samples))
-    return [asdict(sample) for sample in samples]
+    return [asdict(sample) | {"tokens_per_second": round(rate, 1)} for sample in samples]
 
 
 def _say_dropped(n_tokens: int) -> None:

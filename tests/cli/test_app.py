@@ -84,6 +84,10 @@ def test_whole_road_in_json(
     code, result = call("generate", "run", "--prompt", "却说", "-s", "generate.max_new_tokens=5")
     assert (code, result[0]["prompt"]) == (0, "却说")
     assert result[0]["n_tokens"] <= 5
+    assert result[0]["tokens_per_second"] >= 0
+    code, out, said = run(monkeypatch, capsys, "generate", "run", "--prompt", "却说", "-s", "generate.max_new_tokens=5")
+    assert (code, out.startswith("却说"), "tokens/s" in out) == (0, True, False)
+    assert said.splitlines()[-1].endswith(" tokens/s")
     assert call("report", "run") == (0, {"report": "run/report.html"})
     more = ("-s", "train.max_steps=2")
     assert call("pretrain", f"{smoke}/pretrain.yaml", "--data", "data", "--out", "shorter", *more)[0] == 0

@@ -71,3 +71,17 @@ def test_space_between_prompt_and_text_is_kept_where_a_tokenizer_marks_words() -
     tokenizer = train_tokenizer(["the cat sat on the mat"], TokenizerSection(kind="word", min_frequency=1))
     writer = TextWriter(tokenizer, ids_of(tokenizer, "the cat"), [])
     assert "".join(pieces_of(writer, ids_of(tokenizer, "sat on"))) == " sat on"
+
+
+@pytest.mark.parametrize("kind", ["byte-bpe", "wordpiece", "word", "char"])
+def test_tokens_written_together_are_the_text_of_tokens_one_by_one(kind: str) -> None:
+    text = "the cat, said 却说 é👨‍👩‍👧:\n\n'is it on the mat?' It was n't \ufffd.\n"
+    section = {"kind": kind} if kind in ("char", "word") else {"kind": kind, "vocab_size": 300}
+    tokenizer = train_tokenizer([text] * 3, TokenizerSection(min_frequency=1, **section))
+    ids, rng = ids_of(tokenizer, text), random.Random(1)
+    prompt = ids_of(tokenizer, "the cat")
+    for n in range(40):
+        some = ids if n == 0 else rng.choices(range(len(tokenizer)), k=60)
+        together = TextWriter(tokenizer, prompt, [])
+        pieces = [together.write(*some), together.finish()]
+        assert "".join(pieces) == "".join(pieces_of(TextWriter(tokenizer, prompt, []), some))

@@ -18,16 +18,16 @@ from llmkit.text.documents import Document
 
 WINDOW_BYTES = 50
 _MOST_WINDOWS = 200_000  # a share is then right to about 0.1 %
-# General and Chinese punctuation, full-width forms of the ASCII marks, and the Latin-1 signs, in UTF-8: U+0080-A9, AB-B4,
-# B6-B9, BB-BF, 2000-206F, 3000-303F, FE30-FE4F, FF01-FF0F, FF1A-FF20. One pattern for each first byte, which is
-# searched for at memory speed.
+# General and Chinese punctuation, full-width forms of the ASCII marks, and the Latin-1 signs, in UTF-8: U+0080-A9,
+# AB-B4, B6-B9, BB-BF, 2000-206F, 3000-303F, FE30-FE4F, FF01-FF0F, FF1A-FF20. A pattern that begins with a fixed byte is
+# searched for at memory speed, so there is one for each such byte.
 _MARKS = tuple(
     re.compile(pattern)
     for pattern in (
-        rb"(?:\xc2[\x80-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf])+",
-        rb"(?:\xe2(?:\x80[\x80-\xbf]|\x81[\x80-\xaf]))+",
-        rb"(?:\xe3\x80[\x80-\xbf])+",
-        rb"(?:\xef(?:\xb8[\xb0-\xbf]|\xb9[\x80-\x8f]|\xbc[\x81-\x8f\x9a-\xa0]))+",
+        rb"\xc2[\x80-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf]",
+        rb"\xe2(?:\x80[\x80-\xbf]|\x81[\x80-\xaf])",
+        rb"\xe3\x80[\x80-\xbf]",
+        rb"\xef(?:\xb8[\xb0-\xbf]|\xb9[\x80-\x8f]|\xbc[\x81-\x8f\x9a-\xa0])",
     )
 )
 _ASCII_MARKS = bytes(code for code in range(128) if not chr(code).isalnum())

@@ -134,7 +134,8 @@ def sample_texts(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBa
             if n_sampled > SAMPLE_CHARACTERS:
                 stretches, every = stretches[::2], every * 2
                 n_sampled = sum(map(len, stretches))
-    return [*HARD_TEXTS, *specials, *near_specials, longest[:LONGEST], *stretches], [chr(code) for code in np.flatnonzero(has_character)]
+    sample = [*HARD_TEXTS, *specials, *near_specials, longest[:LONGEST], *stretches]
+    return sample, [chr(code) for code in np.flatnonzero(has_character)]
 
 
 def _surround(c: str) -> str:

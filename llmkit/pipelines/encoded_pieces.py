@@ -9,6 +9,7 @@ from llmkit.pipelines.engines import Map
 from llmkit.pipelines.prepared_pieces import watch
 from llmkit.pipelines.unfinished import Facts, finish_piece
 from llmkit.text.splitting import SplitPiece
+from llmkit.tokens.fast_encoding import choose_encoder
 from llmkit.tokens.rows import add_words, encode_counted
 from llmkit.tokens.store import Row, Split, write_split
 from llmkit.tokens.tokenizer import id_dtype, load_tokenizer
@@ -49,7 +50,8 @@ def encode_piece(task: EncodeTask) -> Facts:
         tokenizer = load_tokenizer(str(task.tokenizer))
         totals: Counter[str] = Counter()
         counted: Counter[str] = Counter()
-        rows = encode_counted(task.text.read(), tokenizer, totals, counted, task.cutter)
+        encode = choose_encoder(tokenizer, task.text.read()) if task.cutter is None else None
+        rows = encode_counted(task.text.read(), tokenizer, totals, counted, task.cutter, encode)
         write_split(folder, rows, id_dtype(tokenizer), sentences=task.cutter is not None)
         return {"totals": totals, "counted": counted}
 

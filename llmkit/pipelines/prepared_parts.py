@@ -7,6 +7,7 @@ Each part is finished for itself, so that a run that is stopped need not begin a
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source, find_files, require_documents
 from llmkit.text.splitting import SplitPiece, plan_split
 from llmkit.text.staging import find_pieces, read_totals, stage_documents
+from llmkit.tokens.fast_encoding import Encode, choose_encoder
 from llmkit.tokens.rows import can_mask, encode_rows
 from llmkit.tokens.store import Row, Split, write_split
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
@@ -82,7 +84,15 @@ def build_prepared(
             yield from encode_pieces(run, pieces_of(split), folder / "tokenizer", cutter, work, totals)
             return
         with Meter(f"tokenizing {split}") as meter:
-            yield from encode_rows(meter.count_documents(documents_of(split)), tokenizer, totals, cutter)
+            documents = meter.count_documents(documents_of(split))
+            yield from encode_rows(documents, tokenizer, totals, cutter, encoder())
+
+    @cache
+    def encoder() -> Encode | None:
+        """What makes ids of all splits; None for sentences, which need offsets too."""
+        return (
+            choose_encoder(tokenizer, (text for name in names for text in documents_of(name))) if not cutter else None
+        )
 
     def store(part: Path) -> Facts:
         return _store(part, encode, tokenizer, cutter)

@@ -17,6 +17,7 @@ MOST_UNSPACED = 0.1
 _UNSPACED = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
+_UNSPACED_LEADS = b"\xe0\xe1\xe3\xe4\xe5\xe6\xe7\xe8\xe9\xef\xf0"
 # White space to Python's split, but not to Unicode and so not to tokenizers.
 _NO_SPACES = "\x1c\x1d\x1e\x1f"
 
@@ -30,8 +31,15 @@ def count_words(text: str, *, ends_document: bool) -> dict[str, int]:
     for character in _NO_SPACES:
         spaced = spaced.replace(character, "x")  # the same text, uncopied, where it has none
     n_words = len(spaced.split()) + text.count("\n") + ends_document
-    unspaced = 0 if text.isascii() else sum(map(len, _UNSPACED.findall(text)))
+    unspaced = sum(map(len, _UNSPACED.findall(text))) if _may_be_unspaced(text) else 0
     return {"words": n_words, "unspaced": unspaced}
+
+
+def _may_be_unspaced(text: str) -> bool:
+    """Quickly: whether any character's first byte in UTF-8 is one that a script without spaces has."""
+    return not text.isascii() and len(data := text.encode("utf-8", "surrogatepass")) > len(
+        data.translate(None, _UNSPACED_LEADS)
+    )
 
 
 def choose_words(totals: Mapping[str, int]) -> int | None:

@@ -16,6 +16,7 @@ from llmkit.text.chinese_words import find_chinese, find_word_interiors
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.sentences import find_sentence_ends
 from llmkit.text.words import choose_words, count_words
+from llmkit.tokens.fast_encoding import Encode
 from llmkit.tokens.store import Ids, Row
 from llmkit.tokens.tokenizer import (
     count_unknown,
@@ -38,15 +39,17 @@ def encode_rows(
     tokenizer: PreTrainedTokenizerBase,
     totals: Counter[str],
     word_cutter: str | None = None,
+    encode_plain: Encode | None = None,
 ) -> Iterator[Row]:
     """A row for each document or part of one; a document's last part ends in the end-of-text token.
 
-    With a `word_cutter` of text/chinese_words.py sentences and words are stored too. `totals` counts documents,
+    With a `word_cutter` of text/chinese_words.py sentences and words are stored too; without one `encode_plain` may
+    take `encode_texts`' place (see fast_encoding.choose_encoder). `totals` counts documents,
     characters, bytes, tokens, unknown_tokens, and sentences where they are found; when all rows are through, words
     too, unless the text is of a script that has none.
     """
     counted: Counter[str] = Counter()
-    yield from encode_counted(documents, tokenizer, totals, counted, word_cutter)
+    yield from encode_counted(documents, tokenizer, totals, counted, word_cutter, encode_plain)
     add_words(totals, counted)
 
 
@@ -62,12 +65,16 @@ def encode_counted(
     totals: Counter[str],
     counted: Counter[str],
     word_cutter: str | None,
+    encode_plain: Encode | None = None,
 ) -> Iterator[Row]:
     """The rows of a piece of a text; what `add_words` needs of each piece is added to `counted`."""
-    encode = _encode if word_cutter is None else partial(_encode_with_sentences, word_cutter)
+    if word_cutter is None:
+        encode = partial(_encode, encode_plain or partial(encode_texts, tokenizer))
+    else:
+        encode = partial(_encode_with_sentences, tokenizer, word_cutter)
     end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
     for batch in _batch(documents):
-        for document, (ids, ends, continues) in zip(batch, encode(batch, tokenizer), strict=True):
+        for document, (ids, ends, continues) in zip(batch, encode(batch), strict=True):
             totals["unknown_tokens"] += count_unknown(ids, tokenizer)
             if document.last:
                 ids = np.concatenate([ids, end])
@@ -85,14 +92,14 @@ Encoded = tuple[Ids, NDArray[np.int64] | None, NDArray[np.bool_] | None]
 """Ids, ends of sentences and joints of words of one document."""
 
 
-def _encode(documents: list[Document], tokenizer: PreTrainedTokenizerBase) -> Iterator[Encoded]:
-    ids, lengths = encode_texts(tokenizer, [document.text for document in documents])
+def _encode(encode_plain: Encode, documents: list[Document]) -> Iterator[Encoded]:
+    ids, lengths = encode_plain([document.text for document in documents])
     for stop, length in zip(np.cumsum(lengths), lengths, strict=True):
         yield ids[stop - length : stop], None, None
 
 
 def _encode_with_sentences(
-    word_cutter: str, documents: list[Document], tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase, word_cutter: str, documents: list[Document]
 ) -> Iterator[Encoded]:
     encoded = encode_with_offsets(tokenizer, [document.text for document in documents])
     for document, (ids, starts, words) in zip(documents, encoded, strict=True):

@@ -1,0 +1,160 @@
+"""Encode with fastokens where it gives the very ids of `tokenizers`, twenty times as fast.
+
+It is believed for one tokenizer and one text: both encode a sample spread over that text, every character the text
+has in every surrounding that a pre-tokenizer may care about, and texts that are hard on purpose. One id that differs,
+and `tokenizers` does the work; where it hangs on a rare character, that of the texts that have it. So fastokens decides
+how long it takes and no byte of the result (see docs/decisions/0016-fast-tokenizing.md).
+
+Knows nothing of how rows are stored.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from llmkit.errors import say
+from llmkit.text.documents import Document
+from llmkit.tokens.tokenizer import backend_of, encode_texts, id_dtype
+
+Encoded = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]
+Encode = Callable[[Sequence[str]], Encoded]
+"""As `encode_texts` with its tokenizer given: ids of all texts, and the number of ids of each."""
+
+SAMPLE_CHARACTERS = 4_000_000
+"""At most; a text up to this size is compared as a whole, of a longer one between half of it and all of it."""
+STRETCH = 20_000
+LONGEST = 1_000_000
+SPECIALS_EACH = 20
+MOST_ODD = 16
+"""Characters on which the two disagree; texts with one of so few are left to `tokenizers`. Of 43,000 characters tried,
+fastokens 0.3.5 had one: U+180E, which older Unicode called a space."""
+
+HARD_TEXTS = (
+    "",
+    " ",
+    "\n",
+    " " * 100 + "x" + "\n" * 100 + "y" + "\t \r\n\v\f " * 20 + "z",
+    "end in spaces   ",
+    *("a" * n + " " + "1" * n + " " + "!" * n + " " * n + "'" * n for n in (1, 2, 3, 4, 15, 16, 17, 31, 32, 33, 65)),
+    *("中" * n + "e\u0301" * n + "。" * n + " 中" * 3 + "  中 \u3000中" for n in (1, 2, 15, 16, 17, 33)),
+    "it's IT'S 'sit we'll've 'd'm're't ’s s' '''s",
+    "\u0301a\u0301\u0302b \u0301\u0301" + "e" + "\u0301" * 20 + "हिन्दी ไทย العربية 한국어 \u1112\u1161\u11ab",
+    "\ufeff\u200b\u200d\u00ad\u2028\u2029\x85\xa0\u3000\u180e\u202e\x00\x01\x1c\x1d\x1e\x1f\x7f",
+    "👩\u200d👩\u200d👧🏽🇫🇷 𝔘𝔫𝔦 \U0001f9ff\U000e0001\U0010fffd\ue000\ufffd\ufffe\uffff",
+    "3.14 1,000,000 2〇〇五 ½ ² ⅷ ٣٤ 1234567 3rd x2y",
+    "<|endoftext|> <|pad|>[MASK]<s></s><|im_start|>",
+)
+
+
+def choose_encoder(tokenizer: PreTrainedTokenizerBase, documents: Iterable[Document]) -> Encode:
+    """The quickest encoder that agrees with `tokenizers` on these documents; one line says why it is not fastokens."""
+    slow = partial(encode_texts, tokenizer)
+    if not is_byte_level_bpe(tokenizer):
+        return _take(slow, "fastokens is for byte-level BPE")
+    try:
+        import fastokens
+    except ImportError:
+        return _take(slow, "fastokens, which is faster, is not there (pip install 'llmkit[fast]')")
+    named = f"fastokens {version('fastokens')}"
+    sample, characters = sample_texts(documents, tokenizer)
+    try:
+        backend = fastokens.Tokenizer.from_json_str(_without_length(tokenizer))
+        encode = partial(_encode_fast, backend, tokenizer)
+        odd = {text[1] for text in find_differences(encode, slow, [_surround(char) for char in characters])}
+        wrong = find_differences(encode, slow, [text for text in sample if odd.isdisjoint(text)])
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # Rust's, no Exception
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return _take(slow, f"{named} cannot take this tokenizer: {reason[:100]}")
+    if wrong or len(odd) > MOST_ODD:
+        return _take(slow, f"{named} gives other ids for {(wrong or [''.join(sorted(odd))])[0][:40]!r}")
+
+    def encode_or_else(texts: Sequence[str]) -> Encoded:
+        if any(char in text for char in odd for text in texts):
+            return slow(texts)
+        try:
+            return encode(texts)
+        except RuntimeError:  # its regular expressions have limits; the ids are the same either way
+            return slow(texts)
+
+    return encode_or_else
+
+
+def is_byte_level_bpe(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer is of GPT-2's kind."""
+    state = json.loads(backend_of(tokenizer).to_str())
+    steps = state["pre_tokenizer"] or {}
+    kinds = {step["type"] for step in steps.get("pretokenizers", [steps]) if step}
+    return bool(state["model"]["type"] == "BPE" and "ByteLevel" in kinds)
+
+
+def find_differences(encode: Encode, slow: Encode, texts: Sequence[str]) -> list[str]:
+    """Those of the texts that the two encode differently."""
+    ids, lengths = encode(texts)
+    expected, expected_lengths = slow(texts)
+    if np.array_equal(ids, expected) and np.array_equal(lengths, expected_lengths):
+        return []
+    found, expected_found = np.split(ids, np.cumsum(lengths)), np.split(expected, np.cumsum(expected_lengths))
+    pairs = zip(texts, found, expected_found, strict=False)  # behind the last text stands an empty piece
+    return [text for text, one, other in pairs if not np.array_equal(one, other)]
+
+
+def sample_texts(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[str]]:
+    """What the encoders are compared on: texts, and ASCII with every other character of the documents."""
+    specials = dict.fromkeys(tokenizer.all_special_tokens, SPECIALS_EACH)
+    has_character = np.zeros(sys.maxunicode + 1, bool)  # a set takes five times as long
+    has_character[:128] = True
+    stretches: list[str] = []
+    near_specials: list[str] = []
+    longest = ""
+    n_sampled = n_seen = 0
+    every = 1  # one stretch in so many is kept
+    for document in documents:
+        text = document.text
+        longest = max(longest, text, key=len)
+        if not text.isascii():
+            has_character[np.frombuffer(text.encode("utf-32-le"), "<u4")] = True
+        for token, left in specials.items():
+            if left and (place := text.find(token)) >= 0:
+                near_specials.append(text[max(0, place - 50) : place + len(token) + 50])
+                specials[token] -= 1
+        for start in range(0, len(text), STRETCH):
+            if n_seen % every == 0:
+                stretches.append(text[start : start + STRETCH])
+                n_sampled += len(stretches[-1])
+            n_seen += 1
+            if n_sampled > SAMPLE_CHARACTERS:
+                stretches, every = stretches[::2], every * 2
+                n_sampled = sum(map(len, stretches))
+    sample = [*HARD_TEXTS, *specials, *near_specials, longest[:LONGEST], *stretches]
+    return sample, [chr(code) for code in np.flatnonzero(has_character)]
+
+
+def _surround(c: str) -> str:
+    """The character, second, in every surrounding that a pre-tokenizer may care about."""
+    return f"x{c}y{c}{c} {c}1{c}2{c}.{c}'s  {c}中{c}\n{c} "
+
+
+def _take(slow: Encode, why: str) -> Encode:
+    say(f"tokenizing with tokenizers: {why}")
+    return slow
+
+
+def _encode_fast(backend: Any, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Encoded:
+    """As `encode_texts`: no special token is added, and none comes from the text."""
+    ids, offsets = backend.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
+    lengths = np.diff(np.frombuffer(offsets, "<u8")).astype(np.int64)
+    return np.frombuffer(ids, "<u4").astype(id_dtype(tokenizer)), lengths
+
+
+def _without_length(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer's JSON, such that no text is cut or padded."""
+    return json.dumps(json.loads(backend_of(tokenizer).to_str()) | {"truncation": None, "padding": None})

@@ -1,0 +1,168 @@
+"""fastokens is believed only where it gives the ids of tokenizers, and its absence or failure changes no id."""
+
+import sys
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from llmkit.config.prepare import TokenizerSection
+from llmkit.text.documents import Document
+from llmkit.tokens import fast_encoding
+from llmkit.tokens.fast_encoding import HARD_TEXTS, STRETCH, _surround, choose_encoder, sample_texts
+from llmkit.tokens.tokenizer import backend_of, encode_texts
+from llmkit.tokens.training_tokenizers import train_tokenizer
+
+TEXTS = ["It's <|endoftext|> 12345\n\n  the  end", "", "却说曹操大怒。“快走！” 中 e\u0301", "the the the 🤖\u3000\x85"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(iter(TEXTS * 3), TokenizerSection(kind="byte-bpe", vocab_size=300))
+
+
+def documents(*texts: str) -> list[Document]:
+    return [Document(text, "x", index) for index, text in enumerate(texts)]
+
+
+def stand_in(tokenizer: PreTrainedTokenizerBase, spoil: str | None = None, breaks: bool = False) -> Any:
+    """A module like fastokens that asks tokenizers, except that one text gets a wrong id or an error."""
+
+    class Fake:
+        @staticmethod
+        def from_json_str(state: str) -> "Fake":
+            return Fake()
+
+        def encode_batch_flat(self, texts: Sequence[str], **options: bool) -> tuple[bytes, bytes]:
+            assert options == {"add_special_tokens": False, "split_special_tokens": True}
+            if breaks and spoil in texts:
+                raise RuntimeError("match limit exceeded")
+            ids, lengths = encode_texts(tokenizer, texts)
+            ends = np.cumsum([0, *lengths])
+            if spoil in texts:
+                ids[ends[list(texts).index(spoil)]] ^= 1
+            return ids.astype("<u4").tobytes(), ends.astype("<u8").tobytes()
+
+    return SimpleNamespace(Tokenizer=Fake)
+
+
+def install(monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
+    monkeypatch.setitem(sys.modules, "fastokens", module)
+    monkeypatch.setattr(fast_encoding, "version", lambda name: "9.9")
+
+
+def same_ids(encode: fast_encoding.Encode, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> bool:
+    return all(map(np.array_equal, encode(texts), encode_texts(tokenizer, texts)))
+
+
+@pytest.mark.parametrize("given", [TEXTS, HARD_TEXTS, [], [""], ["a" * 3 * STRETCH], ["1\u180e 2", "sound"]])
+def test_ids_of_fastokens_are_those_of_tokenizers(
+    tokenizer: PreTrainedTokenizerBase, given: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("fastokens")
+    encode = choose_encoder(tokenizer, documents(*given))
+    assert capsys.readouterr().err == ""  # fastokens was taken
+    ids, lengths = encode(given)
+    expected, expected_lengths = encode_texts(tokenizer, given)
+    assert ids.dtype == expected.dtype
+    assert ids.tolist() == expected.tolist()
+    assert lengths.tolist() == expected_lengths.tolist()
+
+
+@pytest.mark.parametrize("spoiled", [TEXTS[0], HARD_TEXTS[3], "<|endoftext|>", "late"])
+def test_one_wrong_id_gives_the_work_to_tokenizers(
+    tokenizer: PreTrainedTokenizerBase,
+    spoiled: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    install(monkeypatch, stand_in(tokenizer, spoiled))
+    encode = choose_encoder(tokenizer, documents(*TEXTS, "late"))
+    assert (
+        capsys.readouterr().err == f"tokenizing with tokenizers: fastokens 9.9 gives other ids for {spoiled[:40]!r}\n"
+    )
+    assert same_ids(encode, tokenizer, [spoiled])
+
+
+def test_only_texts_with_a_character_that_differs_are_left_to_tokenizers(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(monkeypatch, stand_in(tokenizer, _surround("龘")))
+    encode = choose_encoder(tokenizer, documents(*TEXTS, "龘"))
+    assert capsys.readouterr().err == ""
+    assert same_ids(encode, tokenizer, [_surround("龘")])
+    monkeypatch.setattr(fast_encoding, "MOST_ODD", 0)
+    choose_encoder(tokenizer, documents(*TEXTS, "龘"))
+    assert "gives other ids for '龘'" in capsys.readouterr().err
+
+
+def test_a_text_that_breaks_fastokens_later_is_encoded_by_tokenizers(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(monkeypatch, stand_in(tokenizer, "late", breaks=True))
+    encode = choose_encoder(tokenizer, documents(*TEXTS))
+    assert capsys.readouterr().err == ""
+    assert same_ids(encode, tokenizer, ["a", "late", "b"])
+
+
+def test_a_tokenizer_that_fastokens_refuses_stays_with_tokenizers(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(state: str) -> None:
+        raise ValueError("unknown variant `Odd`\nmore")
+
+    install(monkeypatch, SimpleNamespace(Tokenizer=SimpleNamespace(from_json_str=refuse)))
+    assert same_ids(choose_encoder(tokenizer, []), tokenizer, TEXTS)
+    said = "tokenizing with tokenizers: fastokens 9.9 cannot take this tokenizer: unknown variant `Odd`\n"
+    assert capsys.readouterr().err == said
+
+
+def test_without_fastokens_one_line_says_how_to_get_it(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "fastokens", None)
+    assert same_ids(choose_encoder(tokenizer, []), tokenizer, TEXTS)
+    assert "pip install 'llmkit[fast]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "char", "word"])
+def test_other_kinds_never_ask_fastokens(
+    kind: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = train_tokenizer(iter(TEXTS), TokenizerSection(kind=kind, vocab_size=300))
+    install(monkeypatch, None)
+    assert same_ids(choose_encoder(tokenizer, documents(*TEXTS)), tokenizer, TEXTS)
+    assert "fastokens is for byte-level BPE" in capsys.readouterr().err
+
+
+def test_the_sample_has_all_of_a_small_text_and_bounded_stretches_of_a_long_one(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = documents("one", "", "two" * STRETCH)
+    assert "".join(sample_texts(small, tokenizer)[0]).endswith("one" + "two" * STRETCH)
+    monkeypatch.setattr(fast_encoding, "SAMPLE_CHARACTERS", 10 * STRETCH)
+    long = documents(*(f"{n:05d}" * (STRETCH // 5) for n in range(100)))
+    kept = [int(text[:5]) for text in sample_texts(long, tokenizer)[0] if len(text) == STRETCH][1:]  # first the longest
+    assert 5 <= len(kept) <= 10
+    assert len(set(np.diff(kept))) == 1  # evenly spread
+    assert kept[-1] >= 80
+
+
+def test_the_sample_has_each_character_and_the_surroundings_of_special_tokens(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_encoding, "SAMPLE_CHARACTERS", 0)  # no stretches: what is there was looked for
+    text = "b" * STRETCH + "龘 <|endoftext|>rare" + "b" * STRETCH
+    sample, characters = sample_texts(documents(text, "c" * 3 * STRETCH), tokenizer)
+    assert characters == [*map(chr, range(128)), "龘"]
+    assert any("龘 <|endoftext|>rare" in piece and len(piece) < 200 for piece in sample)
+
+
+def test_no_id_comes_from_a_special_token_in_the_text(tokenizer: PreTrainedTokenizerBase) -> None:
+    pytest.importorskip("fastokens")
+    ids, _ = choose_encoder(tokenizer, documents("a<|endoftext|>b"))(["a<|endoftext|>b<|pad|>"])
+    assert not {tokenizer.eos_token_id, tokenizer.pad_token_id} & set(ids.tolist())
+    assert backend_of(tokenizer).decode(ids.tolist()) == "a<|endoftext|>b<|pad|>"

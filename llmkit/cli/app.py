@@ -123,6 +123,9 @@ def main() -> NoReturn:
     code = code if isinstance(code, int) else 0
     if not is_first():  # at its end torch may wait for rank 0, or abort as it does not
         _leave(code)
+    for number in (signal.SIGINT, signal.SIGTERM):  # all is said: a signal now only shortens the way out
+        signal.signal(number, lambda *_: os._exit(code))
+    sys.stdout.flush()
     sys.exit(code)
 
 

@@ -28,6 +28,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
+from llmkit.errors import ModelError
 from llmkit.models.output_layer import read_logits
 from llmkit.models.recurrent import RecurrentForCausalLM
 from llmkit.models.transformer import TransformerForCausalLM, embed
@@ -121,9 +122,16 @@ def _chooser(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tensor, Tens
 
 def draw(shares: Tensor) -> Tensor:
     """One id a row (rows,) by its share (rows, tokens): the first one at which the sum of shares exceeds a uniform
-    number. An id without a share is never drawn."""
+    number. An id without a share is never drawn.
+
+    Raises:
+        ModelError: the shares are not finite.
+    """
     wide = torch.float32 if shares.device.type == "mps" else torch.float64  # MPS has no float64
     sums = shares.cumsum(-1, dtype=wide)
+    if not bool(sums[:, -1].isfinite().all()):
+        hint = "was its training ended by a loss that is not finite? evaluate it, or take an earlier checkpoint"
+        raise ModelError("the model's probabilities are not finite", where="its logits", hint=hint)
     at = torch.rand(len(shares), 1, dtype=wide, device=shares.device) * sums[:, -1:]
     return torch.searchsorted(sums, at, right=True)[:, 0].clamp(max=shares.shape[1] - 1)
 

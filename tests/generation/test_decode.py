@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
+from llmkit.errors import ModelError
 from llmkit.generation.decode import PAYS_AFTER, Products, can_decode, decode, draw, read_prompts
 from llmkit.models.recurrent import RecurrentConfig, RecurrentForCausalLM
 
@@ -133,6 +134,11 @@ def test_id_without_a_share_is_never_drawn_and_every_other_is(monkeypatch: pytes
     for number, expected in ((0.0, 1), (0.25, 3), (0.75, 4), (1 - 2**-53, 4)):
         monkeypatch.setattr(torch, "rand", lambda *size, at=number, **more: torch.full(size, at, **more))
         assert draw(shares[None]).tolist() == [expected]
+
+
+def test_shares_that_are_not_finite_are_an_error_and_no_token() -> None:
+    with pytest.raises(ModelError, match="not finite"):
+        draw(torch.full((1, 4), torch.nan))
 
 
 def test_same_seed_draws_the_same_tokens() -> None:

@@ -144,12 +144,12 @@ def test_gpus_are_held_against_the_data_sheet(rates: dict[str, float]) -> None:
     assert found[-1].name == "gpus alike"
 
 
-def test_slow_product_copy_or_slot_is_a_fault_and_a_slow_one_of_two_is_said(rates: dict[str, float]) -> None:
+def test_slow_product_copy_or_slot_is_a_warning_and_a_slow_one_of_two_is_said(rates: dict[str, float]) -> None:
     rates |= {"cuda:1": 300e12, "copy": 1e12, "host": 6e9}
     found = {each.name: each.status for each in check_gpu_speed(make_torch(2), driver(n_cards=2))}
     assert found["gpu 0 bf16 product"] == "ok"
-    assert found["gpu 1 bf16 product"] == "fault"
-    assert (found["gpu 0 copy"], found["gpu 0 from host"], found["gpus alike"]) == ("fault", "fault", "warn")
+    assert found["gpu 1 bf16 product"] == "warn"
+    assert (found["gpu 0 copy"], found["gpu 0 from host"], found["gpus alike"]) == ("warn", "warn", "warn")
 
 
 def test_gpu_that_is_not_in_the_table_is_measured_and_not_judged(rates: dict[str, float]) -> None:

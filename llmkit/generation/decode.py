@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import (
     GenerationConfig,
     GPT2LMHeadModel,
@@ -41,12 +42,14 @@ PAYS_AFTER = 16
 
 
 def can_decode(model: PreTrainedModel, decoding: GenerationConfig) -> bool:
-    """Whether `decode` does it: no beams, and one of our architectures. A class derived from one is another."""
+    """Whether `decode` does it: no beams, and one of our architectures, whole. A class derived from one is another; of
+    shards only a layer's own forward gathers the weights."""
     if type(model) is GPT2LMHeadModel:
         known = not (model.config.add_cross_attention or model.config.reorder_and_upcast_attn)
     else:
         known = type(model) in (TransformerForCausalLM, RecurrentForCausalLM)
-    return known and decoding.num_beams == 1
+    in_shards = any(isinstance(weight, DTensor) for weight in model.parameters())
+    return known and not in_shards and decoding.num_beams == 1
 
 
 @torch.no_grad()

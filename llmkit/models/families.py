@@ -11,6 +11,7 @@ from llmkit.models.recurrent import build_recurrent
 from llmkit.models.transformer import build_transformer
 
 LARGE_VOCABULARY = 4096
+"""Tokens; the logits of fewer are small beside what the layers keep."""
 
 BUILDERS: dict[str, Callable[[Model, PreTrainedTokenizerBase, int, int], PreTrainedModel]] = {
     "gpt2": build_gpt2,

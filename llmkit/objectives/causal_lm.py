@@ -29,7 +29,8 @@ class CausalLM:
     def __init__(self, pad_token_id: int, *, loss_by_model: bool = False) -> None:
         self.pad_token_id = pad_token_id
         self.loss_by_model = loss_by_model
-        """Ours sum the loss themselves, in parts (models/output_layer.py); transformers' give logits."""
+        """Ours sum the loss themselves, in parts (models/output_layer.py); transformers' give logits, or
+        what `lm_head` makes them of."""
         self.state: dict[str, Tensor] = {}
 
     def collate(self, blocks: Sequence[Block]) -> Batch:

@@ -212,9 +212,8 @@ def forecast(
     compute = share * work.block_size * work.passes * work.flops_a_token / (machine.flops * machine.hfu)
     sent = count_bytes_sent(work, engine, n_devices, -(-share // size))
     path = machine.link
-    if (
-        n_devices > DEVICES_A_MACHINE and machine.network
-    ):  # eight rings side by side, each over a network card of its own
+    if n_devices > DEVICES_A_MACHINE and machine.network:
+        # Eight rings side by side, each over a network card of its own.
         path = min(machine.link or math.inf, DEVICES_A_MACHINE * machine.network)
     exchange = sent / path if sent and path else 0.0
     return Forecast(

@@ -1,7 +1,6 @@
 """BERT pretraining: the way of run_mlm.py and ours, in turn, on this machine and on the same prepared text.
 
-    llmkit prepare books/ --out data/books -s prepare.tokenizer.kind=wordpiece
-    python benchmarks/bert_pretraining.py --data data/books --json result.json
+    python benchmarks/bert_pretraining.py --json result.json
 
 The peer is what transformers' run_mlm.py does: `Trainer` with its defaults, `BertForMaskedLM`, blocks of the joined
 text, `DataCollatorForLanguageModeling`; masked tokens alone. Ours is `llmkit pretrain-mlm`: masked words and sentence
@@ -14,11 +13,13 @@ import argparse
 import itertools
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+
+from turns import call, call_llmkit, finish, make_row, take_turns
 
 SHAPES = {"mini": (4, 256, 4, 32), "base": (12, 768, 12, 8)}
 """Layers, width, heads, and the batch that NUMBERS are measured with."""
@@ -28,7 +29,9 @@ WARMUP_STEPS = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder prepared with a wordpiece tokenizer")
+    parser.add_argument(
+        "--data", type=Path, help="prepared with a wordpiece tokenizer; default: Python's documentation"
+    )
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--steps", type=int, default=13, help="optimizer steps a run")
     parser.add_argument("--rounds", type=int, default=2)
@@ -39,27 +42,30 @@ def main() -> None:
         run = run_peer if options.only == "peer" else run_ours
         print(json.dumps(run(options.data, options.sizes[0], options.steps)))
         return
-    results = []
-    for size in options.sizes:
-        speeds: dict[str, list[float]] = {"peer": [], "ours": []}
-        for _ in range(options.rounds):
-            for name, found in speeds.items():  # in turn, each in a process of its own
-                found.append(measure(name, options.data, size, options.steps))
-        peer, ours = (statistics.median(found) for found in speeds.values())
-        results.append({"size": size, "peer": peer, "ours": ours, "ratio": ours / peer, "rounds": speeds})
-        print(
-            f"{size:<6} run_mlm's way {peer:>8,.0f} tokens/s   llmkit {ours:>8,.0f} tokens/s   {ours / peer:.2f} times"
-        )
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        data = options.data or prepare_documentation(Path(folder))
+        for size in options.sizes:
+            ways = {"llmkit": "ours", "run_mlm's way": "peer"}
+            turns = {name: partial(measure, way, data, size, options.steps) for name, way in ways.items()}
+            n_layer, width, _, batch = SHAPES[size]
+            work = f"BERT {n_layer}x{width}, block {BLOCK_SIZE}, batch {batch}"
+            rows.append(make_row(work, take_turns(turns, options.rounds)))
+    finish(rows, options)
+
+
+def prepare_documentation(folder: Path) -> Path:
+    """Python's own documentation, in 8,192 pieces of words."""
+    data = folder / "data"
+    kind = ["-s", "prepare.tokenizer.kind=wordpiece", "-s", "prepare.tokenizer.vocab_size=8192"]
+    call_llmkit("prepare", "builtin:python-docs", "--out", data, *kind)
+    return data
 
 
 def measure(name: str, data: Path, size: str, steps: int) -> float:
     """Tokens a second of one run in a new process."""
-    command = [sys.executable, "-W", "ignore", __file__, "--only", name, "--data", str(data)]
-    command += ["--sizes", size, "--steps", str(steps)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(json.loads(done.stdout.splitlines()[-1]))
+    said = call(sys.executable, __file__, "--only", name, "--data", data, "--sizes", size, "--steps", steps)
+    return float(json.loads(said.splitlines()[-1]))
 
 
 def run_peer(data: Path, size: str, steps: int) -> float:

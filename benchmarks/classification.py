@@ -14,16 +14,19 @@ the test file. Files are .tsv with a header and the columns label and text. Run 
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from turns import call, finish, make_row, take_turns
+
 BATCH, LONGEST, RATE = 32, 128, 1e-4
-STEPS = {"glue": (3, 13), "flags": (50, 100), "ours": (50, 100)}
+STEPS = {"ours": (50, 100), "glue": (3, 13), "flags": (50, 100)}
 """Between which optimizer steps the clock runs."""
+NAMES = {"ours": "llmkit", "glue": "run_glue's way", "flags": "Trainer, best flags"}
 
 
 def main() -> None:
@@ -43,34 +46,30 @@ def main() -> None:
     if options.only:
         print(json.dumps((run_ours if options.only == "ours" else run_trainer)(options)))
         return
-    rounds = range(options.seeds if options.accuracy else options.rounds)
+    if not options.accuracy:
+        turns = {NAMES[way]: partial(measure_speed, way) for way in options.ways}
+        finish([make_row("classification, batch 32", take_turns(turns, options.rounds), unit="rows/s")], options)
+        return
     found: dict[str, list[dict[str, float]]] = {way: [] for way in options.ways}
-    for number in rounds:
-        for way in options.ways:  # in turn, each in a process of its own
+    for number in range(options.seeds):
+        for way in options.ways:
             found[way].append(measure(way, number))
             print(f"{number} {way}: {found[way][-1]}", flush=True)
-    if options.accuracy:
-        show_accuracies(found)
-    else:
-        show_speeds(found)
+    show_accuracies(found)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2))
 
 
 def measure(way: str, seed: int) -> dict[str, float]:
     """One run in a new process."""
-    command = [sys.executable, "-W", "ignore", *sys.argv, "--only", way, "--seed", str(seed)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    found: dict[str, float] = json.loads(
+        call(sys.executable, *sys.argv, "--only", way, "--seed", seed).splitlines()[-1]
+    )
+    return found
 
 
-def show_speeds(found: dict[str, list[dict[str, float]]]) -> None:
-    """Medians, and how many times the others ours is."""
-    speeds = {way: statistics.median(run["rows_per_second"] for run in runs) for way, runs in found.items()}
-    for way, speed in speeds.items():
-        ratio = f"  ours is {speeds['ours'] / speed:.2f} times that" if "ours" in speeds and way != "ours" else ""
-        print(f"{way:<6} {speed:>8.1f} rows/s{ratio}")
+def measure_speed(way: str) -> float:
+    return measure(way, 0)["rows_per_second"]
 
 
 def show_accuracies(found: dict[str, list[dict[str, float]]]) -> None:

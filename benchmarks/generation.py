@@ -10,7 +10,6 @@ of the CPU, which other work on the machine disturbs less. Greedy texts must be 
 
 import argparse
 import json
-import os
 import random
 import statistics
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from turns import Row, make_row
 
 from llmkit.config.generate import Generate
 from llmkit.config.prepare import TokenizerSection
@@ -54,8 +54,7 @@ def main() -> None:
                 rows.append(row)
                 show(row)
     if options.json:
-        about = {"threads": torch.get_num_threads(), "load": os.getloadavg(), "torch": torch.__version__}
-        options.json.write_text(json.dumps(about | {"rows": rows}, indent=2))
+        options.json.write_text(json.dumps([to_row(row, options) for row in rows], indent=2))
 
 
 def make_tokenizer(size: int) -> PreTrainedTokenizerFast:
@@ -127,6 +126,20 @@ def compare(
         for name in sides
     }
     return figures | {"same": texts["llmkit"] == texts["generate"]}
+
+
+def to_row(row: dict[str, Any], options: argparse.Namespace) -> Row:
+    """As run.py reads it."""
+    if not row["temperature"] and not row["same"]:
+        raise SystemExit(f"greedy texts differ: {row}")
+    how = "sampled" if row["temperature"] else "greedy"
+    shape = f"{options.layers}x{options.width}, vocabulary {row['vocabulary']:,}"
+    names = {"llmkit": "llmkit", "transformers generate": "generate"}
+    figures = {
+        name: [row["batch"] * options.tokens / seconds for seconds, _ in row[key]["rounds"]]
+        for name, key in names.items()
+    }
+    return make_row(f"generation, {shape}, batch {row['batch']}, {how}", figures)
 
 
 def show(row: dict[str, Any]) -> None:

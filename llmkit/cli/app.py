@@ -121,12 +121,9 @@ def main() -> NoReturn:
         if stop is not None:
             _leave(code)
     code = code if isinstance(code, int) else 0
-    if not is_first():  # at its end torch may wait for rank 0, or abort as it does not
-        _leave(code)
     for number in (signal.SIGINT, signal.SIGTERM):  # all is said: a signal now only shortens the way out
         signal.signal(number, lambda *_: os._exit(code))
-    sys.stdout.flush()
-    sys.exit(code)
+    _leave(code)
 
 
 def _report(error: BaseException) -> int:
@@ -173,7 +170,8 @@ def _find_signal(error: BaseException | None) -> Interrupted | None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process without taking torch apart, which takes a second and more; what tidies up still runs."""
+    """End the process without taking torch apart, which takes a second and more, and where one rank may wait for
+    another; what tidies up still runs."""
     atexit._run_exitfuncs()
     with suppress(OSError):
         sys.stdout.flush()

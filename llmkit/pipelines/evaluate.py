@@ -11,9 +11,10 @@ from llmkit.config.recipe import Recipe
 from llmkit.errors import UsageError, say
 from llmkit.evaluation.report import write_report
 from llmkit.models.bert import open_bert
-from llmkit.models.loading import check_vocabulary, load_causal_lm, put_on_device, read_kind, resolve_model
+from llmkit.models.loading import check_vocabulary, load_causal_lm, read_kind, resolve_model
 from llmkit.pipelines import evaluate_clm, evaluate_mlm
 from llmkit.pipelines.evaluate_cls import evaluate_classifier
+from llmkit.pipelines.scoring import get_ready
 from llmkit.pipelines.starting_model import other_tokenizer
 from llmkit.runs.folder import RunFolder
 from llmkit.tokens.prepared import Prepared, load_prepared
@@ -37,7 +38,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
     if kind == "classifier":
         return _evaluate_classifier(recipe, path, data, run, show_samples)
     masked = kind == "masked"
-    network = put_on_device(open_bert(path) if masked else load_causal_lm(path))
+    network = get_ready(open_bert(path) if masked else load_causal_lm(path), recipe.evaluate.precision)
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
     own = not data and run.manifest.is_file()

@@ -13,11 +13,11 @@ from llmkit.models.loading import (
     check_vocabulary,
     load_causal_lm,
     load_masked_lm,
-    put_on_device,
     read_kind,
     resolve_model,
     wrong_kind,
 )
+from llmkit.pipelines.scoring import get_ready
 from llmkit.tokens.tokenizer import load_tokenizer
 
 DEFAULT_FILLS = 5
@@ -41,7 +41,7 @@ def generate(
     if kind == "classifier":
         raise wrong_kind(model, kind, path)
     masked = kind == "masked"
-    network = put_on_device(load_masked_lm(path) if masked else load_causal_lm(path))
+    network = get_ready(load_masked_lm(path) if masked else load_causal_lm(path))
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
     if masked:

@@ -22,8 +22,7 @@ from transformers import PreTrainedModel
 from llmkit.config.optim import Optim
 from llmkit.config.recipe import Recipe
 from llmkit.errors import EnvironmentFault, LlmkitError, say
-from llmkit.models.attention import choose_attention
-from llmkit.models.dropout import choose_dropout
+from llmkit.models.kernels import choose_kernels
 from llmkit.models.layers import checkpoint_layers, compile_layers
 from llmkit.models.loading import pick_device
 from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
@@ -93,8 +92,7 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
     if recipe.train.gradient_checkpointing:
         checkpoint_layers(network)
     precision, _ = choose_precision(recipe.train.precision, device)
-    choose_attention(network, precision, device)
-    choose_dropout(network, device)
+    choose_kernels(network, precision, device)
     batches = plan_cut(recipe, cast(Task, task), network, precision, device)
     size = batches.micro_batch_size
     n_parts = min(-(-batches.global_batch_size // size), PARTS_TRIED)

@@ -12,8 +12,9 @@ from llmkit.config.evaluate import Evaluate
 from llmkit.evaluation.label_metrics import guess
 from llmkit.evaluation.label_scores import score_rows, to_outputs
 from llmkit.models.classifier import kind_of, labels_of, open_classifier
-from llmkit.models.loading import check_vocabulary, longest_context, put_on_device
+from llmkit.models.loading import check_vocabulary, longest_context
 from llmkit.pipelines.row_reading import RowFormat, encode_chunk, read_chunks, read_format, reads_token_types
+from llmkit.pipelines.scoring import get_ready
 from llmkit.text.labelled import Kind, LabelledRow
 from llmkit.tokens.labelled import Inputs
 from llmkit.tokens.tokenizer import load_tokenizer
@@ -70,7 +71,7 @@ def open_scorer(path: str, settings: Evaluate) -> RowScorer:
     Raises:
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
-    network = put_on_device(open_classifier(path))
+    network = get_ready(open_classifier(path), settings.precision)
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, path)
     if network.config.pad_token_id is None:  # any token will do behind the text, but for the text's own last one

@@ -14,9 +14,8 @@ from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import UsageError, say
 from llmkit.files import write_json, write_text
-from llmkit.models.attention import choose_attention
-from llmkit.models.dropout import choose_dropout
 from llmkit.models.families import family_of
+from llmkit.models.kernels import choose_kernels
 from llmkit.pipelines.task import Task
 from llmkit.pipelines.workload import describe_workload
 from llmkit.runs.folder import RunFolder
@@ -53,8 +52,7 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
         raise UsageError(what, where="train.max_minutes", hint=hint)
     precision, why = ranks.from_first(lambda: choose_precision(train.precision, device))
     say(f"{precision} on {device.type}: {why}")
-    choose_attention(network, precision, device)  # before any step is timed
-    choose_dropout(network, device)
+    choose_kernels(network, precision, device)  # before any step is timed
     batches = plan_cut(recipe, task, network, precision, device)
     eval_steps = train.eval_steps
     n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)

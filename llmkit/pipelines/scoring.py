@@ -8,10 +8,21 @@ from transformers import PreTrainedModel
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.prepare import Read
 from llmkit.errors import UsageError
-from llmkit.models.loading import longest_context
+from llmkit.models.kernels import choose_kernels
+from llmkit.models.loading import longest_context, put_on_device
 from llmkit.text.documents import Document
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import find_files
+from llmkit.training.memory import keep_freed_memory
+
+
+def get_ready(network: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
+    """The same model on the device where it is to be used, not trained, with what makes it quick there."""
+    put_on_device(network)
+    choose_kernels(network, precision, network.device)
+    if network.device.type == "cpu":
+        keep_freed_memory()
+    return network
 
 
 def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | None, default: int) -> int:

@@ -19,9 +19,8 @@ from llmkit.errors import EnvironmentFault, Interrupted, ModelError, UsageError,
 from llmkit.evaluation.report import write_report
 from llmkit.files import check_writable, new_folder, read_json, write_text
 from llmkit.lock import hold_folder
-from llmkit.models.attention import choose_attention
-from llmkit.models.dropout import choose_dropout
 from llmkit.models.families import family_of
+from llmkit.models.kernels import choose_kernels
 from llmkit.models.layers import checkpoint_layers, compile_layers
 from llmkit.models.loading import pick_device, put_on_device
 from llmkit.pipelines.progress import TrainingLine
@@ -179,8 +178,7 @@ def _train(
     recipe: Recipe, task: Task, network: PreTrainedModel, run: RunFolder, plan: Plan, checkpoint: Path | None
 ) -> LlmkitTrainer:
     """Run the trainer to its end and write down what it did."""
-    choose_attention(network, plan.precision, pick_device())
-    choose_dropout(network, pick_device())
+    choose_kernels(network, plan.precision, pick_device())
     if recipe.train.compile:
         compile_layers(network)
     line = TrainingLine(plan.n_steps)

@@ -14,9 +14,8 @@ from trainers import BLOCK, make_trainer
 from transformers import PreTrainedModel
 
 from llmkit.config.optim import Optim
-from llmkit.models.attention import choose_attention
-from llmkit.models.dropout import choose_dropout
 from llmkit.models.families import LARGE_VOCABULARY
+from llmkit.models.kernels import choose_kernels
 from llmkit.objectives.causal_lm import CausalLM
 from llmkit.objectives.masked_lm import MaskedLM
 from llmkit.tokens.blocks import Blocks
@@ -84,8 +83,7 @@ def test_losses_are_those_of_the_plain_model(tmp_path: Path, kind: str, precisio
             return make_gpt2(vocab_size=size)
 
     ours = make()
-    choose_attention(ours, precision, CPU)
-    choose_dropout(ours, CPU)
+    choose_kernels(ours, precision, CPU)
     trainer, log = make_trainer(
         tmp_path / "run", split, ours, n_steps=N_STEPS, objective=objective, optim=OPTIM, samples=samples,
         precision=precision, micro=4, eval_steps=N_STEPS, save_steps=N_STEPS,

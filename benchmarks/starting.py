@@ -1,0 +1,76 @@
+"""How long one waits: for `llmkit --help`, and from the command to the first step of a tiny run.
+
+    python benchmarks/starting.py --json starting.json
+
+The peer of the second is a script that does nothing but train the same GPT-2 with transformers' Trainer
+(peers/gpt2.py). The disk is warm: each is run once before it is timed. Run it on an idle machine.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+from made_text import prepare_made_text
+from turns import PEERS, QUIET, Row, finish, make_row, take_turns
+
+SHAPE = {"layers": 2, "heads": 2, "width": 64, "block": 64, "batch": 4, "steps": 1}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        finish(measure(options, Path(folder)), options)
+
+
+def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
+    data = prepare_made_text(folder, 65, 100_000)
+    run = [
+        "pretrain-clm", "--data", str(data), "--out", str(folder / "run"), "--overwrite", "-s", "train.log_steps=1",
+        "-s", f"model.n_layer={SHAPE['layers']}", "-s", f"model.n_head={SHAPE['heads']}",
+        "-s", f"model.n_embd={SHAPE['width']}", "-s", f"train.block_size={SHAPE['block']}",
+        "-s", f"train.global_batch_size={SHAPE['batch']}", "-s", "train.max_steps=2", "-s", "train.max_eval_blocks=1",
+    ]  # fmt: skip
+    peer = [sys.executable, str(PEERS / "gpt2.py"), "trainer", "--data", str(data), "--first-step"]
+    peer += [word for name, value in SHAPE.items() for word in (f"--{name}", str(value))]
+    llmkit = [sys.executable, "-m", "llmkit"]
+    times = {
+        "llmkit": partial(seconds_until, [*llmkit, *run], "step      1/2"),
+        "Trainer": partial(seconds_until, peer, "first step"),
+    }
+    helped = {"llmkit": partial(seconds_until, [*llmkit, "--help"], "pretrain-clm")}
+    for each in (*times.values(), *helped.values()):
+        each()
+    how = {"unit": "s", "lower_is_better": True}
+    return [
+        make_row("first step of a tiny run", take_turns(times, options.rounds), **how),
+        make_row("--help", take_turns(helped, options.rounds), **how),
+    ]
+
+
+def seconds_until(command: list[str], words: str) -> float:
+    """From the start of the command until it says the words."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **QUIET}
+    )
+    assert process.stdout is not None
+    said, found = [], 0.0
+    for line in process.stdout:
+        said.append(line)
+        if words in line and not found:
+            found = time.perf_counter() - started
+    if process.wait() or not found:
+        raise SystemExit("".join(said[-20:]) + f"{' '.join(command[:5])} did not say {words!r}")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Contenders in turn, each in a process of its own: figures, medians, and how they are written down.
+
+Every benchmark that run.py calls writes a list of these rows as JSON: `work`, `unit`, `lower_is_better`, and `figures`,
+which holds the figure of every round by contender, llmkit's first.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PEERS = Path(__file__).parent / "peers"
+QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "PYTHONWARNINGS": "ignore"}
+
+Row = dict[str, Any]
+
+
+def take_turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """The figure of every round: in turn, so that a slower hour of the machine meets all of them."""
+    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name, measure in contenders.items():
+            figures[name].append(measure())
+            print(f"  round {number + 1}, {name}: {figures[name][-1]:,.4g}", file=sys.stderr, flush=True)
+    return figures
+
+
+def make_row(
+    work: str, figures: dict[str, list[float]], *, unit: str = "tokens/s", lower_is_better: bool = False
+) -> Row:
+    return {"work": work, "unit": unit, "lower_is_better": lower_is_better, "figures": figures}
+
+
+def describe_row(row: Row) -> str:
+    """`work: llmkit 9,000 tokens/s, 5.0 times Trainer's 1,800`."""
+    median = {name: statistics.median(found) for name, found in row["figures"].items()}
+    ours = median.pop("llmkit")
+    peers = [f"{name} {value:,.4g} ({find_ratio(row, name):.2f} times)" for name, value in median.items()]
+    return f"{row['work']}: llmkit {ours:,.4g} {row['unit']}; " + ", ".join(peers)
+
+
+def find_ratio(row: Row, peer: str) -> float:
+    """How many times as fast as the peer llmkit is, by the medians."""
+    ours, theirs = (statistics.median(row["figures"][name]) for name in ("llmkit", peer))
+    return theirs / ours if row["lower_is_better"] else ours / theirs
+
+
+def format_table(rows: list[Row]) -> str:
+    """Markdown: a line for each work and peer."""
+    lines = ["| work | llmkit | peer | ratio |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        medians = {name: statistics.median(found) for name, found in row["figures"].items()}
+        ours = f"{format_figure(medians['llmkit'])} {row['unit']}"
+        for number, peer in enumerate(name for name in medians if name != "llmkit"):
+            work = ("" if number else row["work"], "" if number else ours)
+            lines.append(
+                f"| {' | '.join(work)} | {peer}: {format_figure(medians[peer])} | {find_ratio(row, peer):.2f} |"
+            )
+        if len(medians) == 1:
+            lines.append(f"| {row['work']} | {ours} | | |")
+    return "\n".join(lines)
+
+
+def format_figure(value: float) -> str:
+    """Three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def finish(rows: list[Row], options: argparse.Namespace) -> None:
+    """Print the rows, and write them where --json says."""
+    for row in rows:
+        print(describe_row(row))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def call(*command: object, folder: Path | None = None, **variables: str) -> str:
+    """What a command writes to stdout; ends with the last lines that it said if it fails."""
+    words = [str(word) for word in command]
+    environment = {**os.environ, **QUIET, **variables}
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, encoding="utf-8", env=environment)
+    if done.returncode:
+        said = (done.stdout + done.stderr).splitlines()[-20:]
+        sys.exit("\n".join([*said, f"{' '.join(words[:4])} ended with exit code {done.returncode}"]))
+    return done.stdout
+
+
+def call_llmkit(*arguments: object) -> str:
+    return call(sys.executable, "-m", "llmkit", *arguments)
+
+
+def call_peer(script: str, *arguments: object) -> Any:
+    """The JSON that ends what a script in peers/ prints."""
+    return json.loads(call(sys.executable, PEERS / script, *arguments).splitlines()[-1])

@@ -79,9 +79,7 @@ def measure(shape: Shape, options: argparse.Namespace, folder: Path) -> Row:
     if options.nanogpt:
         for name, bf16 in (("nanoGPT", False), ("nanoGPT, bf16", True)):
             ways[name] = partial(train_with_nanogpt, shape, data, options.nanogpt, folder / "nanogpt", bf16=bf16)
-    wanted = {
-        name: way for name, way in ways.items() if name.removesuffix(", bf16") in options.ways or name in options.ways
-    }
+    wanted = {name: way for name, way in ways.items() if name.split(",")[0] in options.ways}
     print(shape.describe(), file=sys.stderr)
     return make_row(shape.describe(), take_turns(wanted, options.rounds))
 

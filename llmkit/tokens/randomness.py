@@ -19,11 +19,15 @@ def hash_integers(*values: int) -> int:
     """64 well-mixed bits of some integers: splitmix64's finalizer (Steele et al., 2014), chained."""
     state = 0
     for value in values:
-        state = (state + value + _GOLDEN) & _MASK64
-        state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _MASK64
-        state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _MASK64
-        state ^= state >> 31
+        state = _mix(state, value)
     return state
+
+
+def _mix(state: int, value: int) -> int:
+    state = (state + value + _GOLDEN) & _MASK64
+    state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _MASK64
+    state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _MASK64
+    return state ^ state >> 31
 
 
 def draw_uniforms(key: int, size: int) -> NDArray[np.float64]:
@@ -55,8 +59,14 @@ def permute(index: int, size: int, key: int) -> int:
     mask = (1 << half) - 1
     while True:
         left, right = index >> half, index & mask
-        for round_ in range(4):
-            left, right = right, left ^ (hash_integers(key, round_, right) & mask)
+        for state in _rounds(key):
+            left, right = right, left ^ (_mix(state, right) & mask)
         index = left << half | right
         if index < size:
             return index
+
+
+@lru_cache(maxsize=8)
+def _rounds(key: int) -> tuple[int, ...]:
+    """Of each round, what `hash_integers(key, round, right)` has come to before it takes `right`."""
+    return tuple(hash_integers(key, number) for number in range(4))

@@ -243,7 +243,8 @@ class LlmkitTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
         if self.lr_scheduler is None:
-            self._schedule = LambdaLR(optimizer or self.create_optimizer(), self._rate_factor)
+            self.optimizer = self._own_optimizer()  # accelerate's wrapper looks for a package on disk at every step
+            self._schedule = LambdaLR(self.optimizer, self._rate_factor)
             self.lr_scheduler = self._schedule
             self._created_lr_scheduler = True
         return self.lr_scheduler

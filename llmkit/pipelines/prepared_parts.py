@@ -9,13 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from llmkit.config.prepare import Prepare
 from llmkit.errors import DataError, say
-from llmkit.pipelines.encoded_pieces import encode_pieces
+from llmkit.pipelines.encoded_pieces import check_pieces, encode_pieces
 from llmkit.pipelines.engines import Map
 from llmkit.pipelines.prepared_pieces import (
     CleanedPiece,
@@ -37,11 +35,13 @@ from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source, find_files, require_documents
 from llmkit.text.splitting import SplitPiece, plan_split
 from llmkit.text.staging import find_pieces, read_totals, stage_documents
-from llmkit.tokens.fast_encoding import Encode, choose_encoder
+from llmkit.tokens.fast_encoding import Encode, Verdict, choose_encoder
 from llmkit.tokens.rows import can_mask, encode_rows
 from llmkit.tokens.store import Row, Split, write_split
-from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
-from llmkit.tokens.training_tokenizers import train_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer, save_bare
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SPLITS = ("train", "validation", "test")
 TRAINING_PIECE = 25_000
@@ -81,7 +81,7 @@ def build_prepared(
 
     def encode(split: str, totals: Counter[str]) -> Iterator[Row]:
         if run is not None:
-            yield from encode_pieces(run, pieces_of(split), folder / "tokenizer", cutter, work, totals)
+            yield from encode_pieces(run, pieces_of(split), bare(), verdict(), cutter, work, totals)
             return
         with Meter(f"tokenizing {split}") as meter:
             documents = meter.count_documents(documents_of(split))
@@ -93,6 +93,16 @@ def build_prepared(
         return (
             choose_encoder(tokenizer, (text for name in names for text in documents_of(name))) if not cutter else None
         )
+
+    @cache
+    def bare() -> Path:
+        return save_bare(tokenizer, work)
+
+    @cache
+    def verdict() -> Verdict:
+        """What fastokens may do in workers; nothing for sentences."""
+        pieces = [piece for name in ("main", *own) for piece in find_pieces(stage / name)]
+        return check_pieces(run, pieces, bare()) if run is not None and cutter is None else Verdict()
 
     def store(part: Path) -> Facts:
         return _store(part, encode, tokenizer, cutter)
@@ -169,7 +179,7 @@ def _stage(
 
 def _make_tokenizer(
     documents: Iterable[Document], stage: Path, settings: Prepare, work: Path
-) -> tuple[PreTrainedTokenizerBase, list[str]]:
+) -> tuple["PreTrainedTokenizerBase", list[str]]:
     """The tokenizer, trained on an even sample of the train split or taken as it is, and what was added to it."""
     part = work / FOLDER / "tokenizer"
     if settings.tokenizer.path:
@@ -179,6 +189,8 @@ def _make_tokenizer(
         return given, notes
 
     def train(folder: Path) -> Facts:
+        from llmkit.tokens.training_tokenizers import train_tokenizer  # loads transformers
+
         share = _training_share(stage, settings)
         of = f" on {share:.1%} of the text" if share < 1 else ""
         say(f"training a {settings.tokenizer.kind} tokenizer{of}")
@@ -190,7 +202,7 @@ def _make_tokenizer(
     return load_tokenizer(str(part)), []  # as a run finds it that goes on from here
 
 
-def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Facts:
+def _save(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Facts:
     tokenizer.save_pretrained(folder)
     return {}
 
@@ -218,7 +230,7 @@ def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
             start = end
 
 
-def _word_cutter(settings: Prepare, tokenizer: PreTrainedTokenizerBase) -> str | None:
+def _word_cutter(settings: Prepare, tokenizer: "PreTrainedTokenizerBase") -> str | None:
     """What cuts Chinese words for the columns of sentences and words; None where these are not stored."""
     wanted = can_mask(tokenizer) if settings.sentences == "auto" else settings.sentences
     return choose_word_cutter(settings.chinese_words) if wanted else None
@@ -227,7 +239,7 @@ def _word_cutter(settings: Prepare, tokenizer: PreTrainedTokenizerBase) -> str |
 def _store(
     folder: Path,
     encode: Callable[[str, Counter[str]], Iterator[Row]],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     cutter: str | None,
 ) -> dict[str, Any]:
     """Encode and write one split; its totals for the receipt. Tokens in = tokens out."""
@@ -244,7 +256,7 @@ def _store(
     return {**totals, "documents_hash": digest, **found}
 
 
-def _samples(train: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def _samples(train: Path, tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     """Decoded beginnings from three places of the train split: what the model will really see."""
     stream = Split(train).stream
     starts = [len(stream) * n // N_SAMPLES for n in range(N_SAMPLES)]

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,7 +212,9 @@ def fingerprint_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
 def _without_off_settings(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: _without_off_settings(part) for key, part in value.items() if part is not None and part is not False
+            key: part if key in ("vocab", "merges") else _without_off_settings(part)  # long, and without settings
+            for key, part in value.items()
+            if part is not None and part is not False
         }
     return [_without_off_settings(part) for part in value] if isinstance(value, list) else value
 
@@ -295,11 +297,15 @@ def backend_of(tokenizer: "AnyTokenizer") -> Tokenizer:
     return backend
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class BareTokenizer:
     """What turning text into ids needs of a tokenizer, which workers load without transformers."""
 
     backend_tokenizer: Tokenizer
+    state: str
+    """The backend as JSON; it neither cuts nor pads a text."""
+    is_byte_level_bpe: bool
+    """Whether the tokenizer is of GPT-2's kind."""
     n_tokens: int
     """Added ones too."""
     eos_token_id: int | None
@@ -315,16 +321,28 @@ if TYPE_CHECKING:
     AnyTokenizer = PreTrainedTokenizerBase | BareTokenizer
 
 
+def make_bare(tokenizer: "PreTrainedTokenizerBase") -> BareTokenizer:
+    """The same tokenizer, as it is now. ModelError if it has no fast backend."""
+    backend = backend_of(tokenizer)
+    state = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+    steps = state["pre_tokenizer"] or {}
+    kinds = {step["type"] for step in steps.get("pretokenizers", [steps]) if step}
+    return BareTokenizer(
+        backend,
+        json.dumps(state, ensure_ascii=False),
+        bool(state["model"]["type"] == "BPE" and "ByteLevel" in kinds),
+        len(tokenizer),
+        tokenizer.eos_token_id,
+        tokenizer.unk_token_id,
+        list(tokenizer.all_special_tokens),
+        str(tokenizer.name_or_path),
+    )
+
+
 def save_bare(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Path:
     """Write a file in `folder` for `load_bare`, under a name that tells it from every other tokenizer's."""
-    kept = {
-        "n_tokens": len(tokenizer),
-        "eos_token_id": tokenizer.eos_token_id,
-        "unk_token_id": tokenizer.unk_token_id,
-        "all_special_tokens": list(tokenizer.all_special_tokens),
-        "name_or_path": str(tokenizer.name_or_path),
-        "backend": backend_of(tokenizer).to_str(),
-    }
+    bare = make_bare(tokenizer)
+    kept = {field.name: getattr(bare, field.name) for field in fields(bare) if field.name != "backend_tokenizer"}
     path = folder / f"tokenizer-{hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]}.json"
     write_json(path, kept)
     return path
@@ -334,7 +352,7 @@ def save_bare(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Path:
 def load_bare(path: Path) -> BareTokenizer:
     """What `save_bare` wrote; a worker loads it once."""
     kept = json.loads(path.read_text(encoding="utf-8"))
-    return BareTokenizer(Tokenizer.from_str(kept.pop("backend")), **kept)
+    return BareTokenizer(Tokenizer.from_str(kept["state"]), **kept)
 
 
 def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: "AnyTokenizer") -> int:

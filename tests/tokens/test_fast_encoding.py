@@ -23,7 +23,7 @@ from llmkit.tokens.fast_encoding import (
     make_encoder,
     sample_texts,
 )
-from llmkit.tokens.tokenizer import backend_of, encode_texts
+from llmkit.tokens.tokenizer import backend_of, encode_texts, make_bare
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 TEXTS = ["It's <|endoftext|> 12345\n\n  the  end", "", "却说曹操大怒。“快走！” 中 e\u0301", "the the the 🤖\u3000\x85"]
@@ -142,11 +142,11 @@ def test_verdicts_on_pieces_make_that_on_the_text(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(monkeypatch, stand_in(tokenizer, _surround("龘")))
-    pieces = [check_text(tokenizer, documents(text), 3) for text in ("龘", "plain", "中")]
+    pieces = [check_text(make_bare(tokenizer), documents(text), 3) for text in ("龘", "plain", "中")]
     assert [piece.odd for piece in pieces] == ["龘", "", ""]
     joined = join_verdicts([*pieces, Verdict("\u180e", None, "9.9")])
     assert joined == Verdict("\u180e龘", None, "9.9")
-    assert same_ids(make_encoder(tokenizer, joined), tokenizer, [_surround("龘")])
+    assert same_ids(make_encoder(make_bare(tokenizer), joined), tokenizer, [_surround("龘")])
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(fast_encoding, "MOST_ODD", 1)
     assert join_verdicts([joined]).odd is None
@@ -159,10 +159,10 @@ def test_verdict_on_another_fastokens_or_none_here_gives_the_work_to_tokenizers(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, stand_in(tokenizer, "spoiled"))
-    assert not same_ids(make_encoder(tokenizer, Verdict("", None, "9.9")), tokenizer, ["spoiled"])
-    assert same_ids(make_encoder(tokenizer, Verdict("", None, "9.8")), tokenizer, ["spoiled"])
+    assert not same_ids(make_encoder(make_bare(tokenizer), Verdict("", None, "9.9")), tokenizer, ["spoiled"])
+    assert same_ids(make_encoder(make_bare(tokenizer), Verdict("", None, "9.8")), tokenizer, ["spoiled"])
     monkeypatch.setitem(sys.modules, "fastokens", None)
-    assert same_ids(make_encoder(tokenizer, Verdict("", None, "9.9")), tokenizer, ["spoiled"])
+    assert same_ids(make_encoder(make_bare(tokenizer), Verdict("", None, "9.9")), tokenizer, ["spoiled"])
 
 
 def test_pieces_are_sampled_for_their_share(
@@ -170,7 +170,10 @@ def test_pieces_are_sampled_for_their_share(
 ) -> None:
     monkeypatch.setattr(fast_encoding, "SAMPLE_CHARACTERS", 10 * STRETCH)
     text = documents(*(f"{n:05d}" * (STRETCH // 5) for n in range(100)))
-    n_stretches = [len(sample_texts(text, tokenizer, n)[0]) - len(sample_texts([], tokenizer)[0]) for n in (1, 2, 50)]
+    n_stretches = [
+        len(sample_texts(text, make_bare(tokenizer), n)[0]) - len(sample_texts([], make_bare(tokenizer))[0])
+        for n in (1, 2, 50)
+    ]
     assert 5 <= n_stretches[0] <= 10 and 2 <= n_stretches[1] <= 5 and n_stretches[2] == 1
 
 
@@ -188,10 +191,11 @@ def test_the_sample_has_all_of_a_small_text_and_bounded_stretches_of_a_long_one(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = documents("one", "", "two" * STRETCH)
-    assert "".join(sample_texts(small, tokenizer)[0]).endswith("one" + "two" * STRETCH)
+    assert "".join(sample_texts(small, make_bare(tokenizer))[0]).endswith("one" + "two" * STRETCH)
     monkeypatch.setattr(fast_encoding, "SAMPLE_CHARACTERS", 10 * STRETCH)
     long = documents(*(f"{n:05d}" * (STRETCH // 5) for n in range(100)))
-    kept = [int(text[:5]) for text in sample_texts(long, tokenizer)[0] if len(text) == STRETCH][1:]  # first the longest
+    sample, _ = sample_texts(long, make_bare(tokenizer))
+    kept = [int(text[:5]) for text in sample if len(text) == STRETCH][1:]  # first the longest
     assert 5 <= len(kept) <= 10
     assert len(set(np.diff(kept))) == 1  # evenly spread
     assert kept[-1] >= 80
@@ -202,7 +206,7 @@ def test_the_sample_has_each_character_and_the_surroundings_of_special_tokens(
 ) -> None:
     monkeypatch.setattr(fast_encoding, "SAMPLE_CHARACTERS", 0)  # no stretches: what is there was looked for
     text = "b" * STRETCH + "龘 <|endoftext|>rare" + "b" * STRETCH
-    sample, characters = sample_texts(documents(text, "c" * 3 * STRETCH), tokenizer)
+    sample, characters = sample_texts(documents(text, "c" * 3 * STRETCH), make_bare(tokenizer))
     assert characters == [*map(chr, range(128)), "龘"]
     assert any("龘 <|endoftext|>rare" in piece and len(piece) < 200 for piece in sample)
 

@@ -17,7 +17,7 @@ from llmkit.text.splitting import SplitPiece
 from llmkit.text.staging import Piece, read_piece
 from llmkit.tokens.fast_encoding import Encode, Verdict, check_text, join_verdicts, make_encoder
 from llmkit.tokens.rows import add_words, encode_counted
-from llmkit.tokens.store import Row, Split, write_split
+from llmkit.tokens.store import write_split
 from llmkit.tokens.tokenizer import id_dtype, load_bare
 
 
@@ -62,8 +62,8 @@ def encode_pieces(
     cutter: str | None,
     work: Path,
     totals: Counter[str],
-) -> Iterator[Row]:
-    """The rows of a split, as `encode_rows` gives them; it fills `totals` too."""
+) -> Iterator[Path]:
+    """Where the rows of a split are stored, piece by piece; it fills `totals` as `encode_rows` does."""
     name = f"encoded-{texts[0].split}"
     tasks = [
         EncodeTask(text, tokenizer, verdict, cutter, work, work / "encoded" / f"{name}-{n:05d}")
@@ -74,7 +74,7 @@ def encode_pieces(
     for task, found in zip(tasks, facts, strict=True):
         totals.update(found["totals"])
         counted.update(found["counted"])
-        yield from Split(task.piece).rows()
+        yield task.piece
     add_words(totals, counted)
 
 

@@ -155,6 +155,7 @@ def work_off() -> NoReturn:
     threading.Thread(target=_take_in, args=(sys.stdin.buffer, tasks), daemon=True).start()
     while True:
         function, task = tasks.get()
+        answer: tuple[Any, str | None]
         try:
             answer = function(task), None
         except Exception:

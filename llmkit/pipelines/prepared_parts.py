@@ -37,7 +37,7 @@ from llmkit.text.splitting import SplitPiece, plan_split
 from llmkit.text.staging import find_pieces, read_totals, stage_documents
 from llmkit.tokens.fast_encoding import Encode, Verdict, choose_encoder
 from llmkit.tokens.rows import can_mask, encode_rows
-from llmkit.tokens.store import Row, Split, write_split
+from llmkit.tokens.store import Split, join_splits, write_split
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer, save_bare
 
 if TYPE_CHECKING:
@@ -79,13 +79,16 @@ def build_prepared(
     def documents_of(split: str) -> Iterator[Document]:
         return (document for piece in pieces_of(split) for document in piece.read())
 
-    def encode(split: str, totals: Counter[str]) -> Iterator[Row]:
+    def encode(folder: Path, totals: Counter[str]) -> None:
+        split, dtype, sentences = folder.name, id_dtype(tokenizer), cutter is not None
         if run is not None:
-            yield from encode_pieces(run, pieces_of(split), bare(), verdict(), cutter, work, totals)
+            parts = encode_pieces(run, pieces_of(split), bare(), verdict(), cutter, work, totals)
+            join_splits(folder, parts, dtype, sentences=sentences)
             return
         with Meter(f"tokenizing {split}") as meter:
             documents = meter.count_documents(documents_of(split))
-            yield from encode_rows(documents, tokenizer, totals, cutter, encoder())
+            rows = encode_rows(documents, tokenizer, totals, cutter, encoder())
+            write_split(folder, rows, dtype, sentences=sentences)
 
     @cache
     def encoder() -> Encode | None:
@@ -105,7 +108,7 @@ def build_prepared(
         return check_pieces(run, pieces, bare()) if run is not None and cutter is None else Verdict()
 
     def store(part: Path) -> Facts:
-        return _store(part, encode, tokenizer, cutter)
+        return _store(part, encode, sentences=cutter is not None)
 
     def compare_texts(part: Path) -> Facts:
         if run is not None:
@@ -236,15 +239,10 @@ def _word_cutter(settings: Prepare, tokenizer: "PreTrainedTokenizerBase") -> str
     return choose_word_cutter(settings.chinese_words) if wanted else None
 
 
-def _store(
-    folder: Path,
-    encode: Callable[[str, Counter[str]], Iterator[Row]],
-    tokenizer: "PreTrainedTokenizerBase",
-    cutter: str | None,
-) -> dict[str, Any]:
+def _store(folder: Path, encode: Callable[[Path, Counter[str]], None], *, sentences: bool) -> dict[str, Any]:
     """Encode and write one split; its totals for the receipt. Tokens in = tokens out."""
     totals: Counter[str] = Counter(documents=0, characters=0, bytes=0, tokens=0, unknown_tokens=0)
-    write_split(folder, encode(folder.name, totals), id_dtype(tokenizer), sentences=cutter is not None)
+    encode(folder, totals)
     if not totals["tokens"]:
         hint = f"give more text, or set prepare.split.{folder.name}=0, or prepare.split.by=document"
         raise DataError(f"no text is left for the {folder.name} split", where="prepare.split", hint=hint)
@@ -252,7 +250,7 @@ def _store(
     if stored != totals["tokens"]:
         raise AssertionError(f"{folder.name}: {totals['tokens']} tokens went in, {stored} came out")
     digest = hash_text("\n".join(Split(folder).table.column("hash").to_pylist()))
-    found = {} if cutter is None else {"sentences_hash": Split(folder).hash_sentences()}
+    found = {"sentences_hash": Split(folder).hash_sentences()} if sentences else {}
     return {**totals, "documents_hash": digest, **found}
 
 

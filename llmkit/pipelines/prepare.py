@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llmkit
 from llmkit.config.prepare import Prepare
@@ -16,13 +16,16 @@ from llmkit.files import check_writable, hash_file, read_json, restore_folder, w
 from llmkit.lock import hold_folder
 from llmkit.pipelines.engine_local import count_workers
 from llmkit.pipelines.engines import LOCAL, check_engine, open_engine
-from llmkit.pipelines.prepared_parts import build_prepared, planned_word_cutter
+from llmkit.pipelines.prepared_parts import Inputs, build_prepared, planned_word_cutter
 from llmkit.pipelines.prepared_pieces import BYTES_A_PIECE, cut_files
 from llmkit.pipelines.unfinished import FOLDER, Facts, adopt_part, clear_unfinished, unfinished_folder
 from llmkit.runs.machine import describe_versions
 from llmkit.text.sources import find_files
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
 from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 FEWEST_BYTES = 16_000_000
 """Of input files; less than a second or two of work is done as soon without workers."""
@@ -64,9 +67,11 @@ def prepare(
             settings = settings.model_copy(update={"split": shares})
         files = find_files(inputs)
         in_pieces = _in_pieces(engine, [*files, *(file for given in own.values() for file in find_files([given]))])
-        request = _describe_request(files, own, settings)
+        path = settings.tokenizer.path
+        given = None if path is None else load_tokenizer(path)
+        request = _describe_request(files, own, settings, given)
         if repair:
-            return _repair(out, request, files, own, settings, engine, in_pieces)
+            return _repair(out, request, Inputs(files, own, given), settings, engine, in_pieces)
         if (found := _find_same(out, request, overwrite)) is not None:
             clear_unfinished(out)
             say(f"{out} was made from the same input with the same settings: nothing to do")
@@ -74,21 +79,13 @@ def prepare(
         started = time.perf_counter()
         task = _task(request, in_pieces)
         with unfinished_folder(out, task) as work, open_engine(engine, work, in_pieces=in_pieces) as run:
-            manifest = build_prepared(files, own, settings, work, run)
+            manifest = build_prepared(Inputs(files, own, given), settings, work, run)
             write_json(work / FOLDER / "manifest.json", {"format": FORMAT, "request": request, **manifest})
         say(f"prepared in {time.perf_counter() - started:.1f} s")
         return load_prepared(out)
 
 
-def _repair(
-    out: Path,
-    request: Facts,
-    files: list[str],
-    own: dict[str, str],
-    settings: Prepare,
-    engine: str,
-    in_pieces: bool,
-) -> Prepared:
+def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine: str, in_pieces: bool) -> Prepared:
     """Make the damaged parts of `out` anew and prove by their hashes that they are what they were."""
     damaged = load_prepared(out, check=False)
     known = damaged.manifest.get("files")
@@ -111,7 +108,7 @@ def _repair(
         for part, facts in {"tokenizer": {}, **damaged.manifest["splits"]}.items():
             if part not in broken:
                 adopt_part(work, work / FOLDER / part, out / part, facts)
-        made = build_prepared(files, own, settings, work, run)["files"]
+        made = build_prepared(inputs, settings, work, run)["files"]
         if others := [name for name in {**known, **made} if known.get(name) != made.get(name)]:
             what = f"made anew, {', '.join(others)} would not be what it was"
             hint = f"the input or a library changed (see versions there); {anew}"
@@ -121,14 +118,17 @@ def _repair(
     return load_prepared(out)
 
 
-def _describe_request(files: list[str], own: dict[str, str], settings: Prepare) -> Facts:
+def _describe_request(
+    files: list[str], own: dict[str, str], settings: Prepare, given: "PreTrainedTokenizerBase | None"
+) -> Facts:
     """All that decides what a prepared folder holds."""
     return {
         "llmkit": llmkit.__version__,
         "settings": settings.model_dump(mode="json"),
         "inputs": _fingerprint_inputs(files),
         "own_splits": {name: _fingerprint_inputs(find_files([given])) for name, given in own.items()},
-        "tokenizer": _fingerprint_own_tokenizer(settings.tokenizer.path),
+        # What the user's tokenizer is now: a folder of the same name may have been written anew.
+        "tokenizer": None if given is None else fingerprint_tokenizer(given),
         "chinese_words": planned_word_cutter(settings),
     }
 
@@ -172,11 +172,6 @@ def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
     with ThreadPoolExecutor(count_workers()) as threads:
         hashes = threads.map(lambda file: hash_file(Path(file)) if Path(file).is_file() else file, files)
         return [{"path": file, "sha256": found} for file, found in zip(files, hashes, strict=True)]
-
-
-def _fingerprint_own_tokenizer(path: str | None) -> str | None:
-    """What the user's tokenizer is now; a folder of the same name may have been written anew."""
-    return None if path is None else fingerprint_tokenizer(load_tokenizer(path))
 
 
 def _find_same(out: Path, request: dict[str, Any], overwrite: bool) -> Prepared | None:

@@ -7,6 +7,7 @@ Each part is finished for itself, so that a run that is stopped need not begin a
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,19 +53,28 @@ N_SAMPLES = 3
 SAMPLE_TOKENS = 48
 
 
-def build_prepared(
-    files: Sequence[str], own: dict[str, str], settings: Prepare, work: Path, run: Map | None = None
-) -> Facts:
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the user gave."""
+
+    files: Sequence[str]
+    own: dict[str, str]
+    """Files by split."""
+    tokenizer: "PreTrainedTokenizerBase | None" = None
+    """None where one is to be trained."""
+
+
+def build_prepared(inputs: Inputs, settings: Prepare, work: Path, run: Map | None = None) -> Facts:
     """Fill `folder/` of the place that `unfinished_folder` gives; the manifest's contents.
 
-    `own` are the user's files by split. With `run` an engine does the work, in pieces. Two runs on the same input write
+    With `run` an engine does the work, in pieces. Two runs on the same input write
     the same bytes, stopped in between or not, on whatever engine.
 
     Raises:
         DataError: unreadable input, or nothing left after cleaning.
     """
-    folder, stage = work / FOLDER, work / "staged"
-    given = {"main": files} | {split: find_files([path]) for split, path in own.items()}
+    folder, stage, own = work / FOLDER, work / "staged", inputs.own
+    given = {"main": inputs.files} | {split: find_files([path]) for split, path in own.items()}
     cleaned = run and {name: clean_pieces(run, paths, settings, name, work) for name, paths in given.items()}
     read = finish_part(work, stage, lambda part: _stage_all(given, settings, part, cleaned or {}))
     plan = plan_split(read_totals(stage / "main"), settings.split)
@@ -118,7 +128,7 @@ def build_prepared(
             found = {name: find_overlap(documents_of("train"), documents_of(name)) for name in names[1:]}
         return {name: as_json(overlap) for name, overlap in found.items()}
 
-    tokenizer, notes = _make_tokenizer(documents_of("train"), stage / "main", settings, work)
+    tokenizer, notes = _make_tokenizer(inputs.tokenizer, documents_of("train"), stage / "main", settings, work)
     cutter = _word_cutter(settings, tokenizer)
     splits = {name: finish_part(work, folder / name, store) for name in names}
     overlap = finish_part(work, work / "overlap", compare_texts)
@@ -181,12 +191,11 @@ def _stage(
 
 
 def _make_tokenizer(
-    documents: Iterable[Document], stage: Path, settings: Prepare, work: Path
+    given: "PreTrainedTokenizerBase | None", documents: Iterable[Document], stage: Path, settings: Prepare, work: Path
 ) -> tuple["PreTrainedTokenizerBase", list[str]]:
     """The tokenizer, trained on an even sample of the train split or taken as it is, and what was added to it."""
     part = work / FOLDER / "tokenizer"
-    if settings.tokenizer.path:
-        given = load_tokenizer(settings.tokenizer.path)
+    if given is not None:
         notes = ensure_special_tokens(given)
         finish_part(work, part, lambda folder: _save(given, folder))
         return given, notes

@@ -157,21 +157,20 @@ def _task(request: Facts, in_pieces: bool, *, repair: bool = False) -> Facts | N
     """
     if not _is_known(request):
         return None
-    return {
-        "request": request,
-        "versions": describe_versions(),
-        "repair": repair,
-        "in_pieces": in_pieces and BYTES_A_PIECE,
-    }
+    size = BYTES_A_PIECE if in_pieces else None
+    return {"request": request, "versions": describe_versions(), "repair": repair, "bytes_a_piece": size}
 
 
 def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
     """Path and SHA-256 of every file; None where an input is no file, so that it is always read anew."""
     if not all(Path(file).is_file() or file.startswith("builtin:") for file in files):
         return None
-    with ThreadPoolExecutor(count_workers()) as threads:
+    threads = ThreadPoolExecutor(count_workers())
+    try:
         hashes = threads.map(lambda file: hash_file(Path(file)) if Path(file).is_file() else file, files)
         return [{"path": file, "sha256": found} for file, found in zip(files, hashes, strict=True)]
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # after a signal nobody waits for the rest
 
 
 def _find_same(out: Path, request: dict[str, Any], overwrite: bool) -> Prepared | None:

@@ -186,6 +186,8 @@ def test_results_come_in_order_and_what_is_printed_is_no_result(functions: objec
         assert list(run(functions.talk, range(20))) == list(range(20))
         assert list(run(functions.talk, [])) == []
         assert {each["OMP_NUM_THREADS"] for each in run(functions.variables, [1, 2])} == {"1"}
+        groups = {os.getpgid(worker.pid) for worker in children_of(os.getpid())}
+        assert os.getpgid(0) not in groups, "Ctrl-C on a terminal would stop them in the middle of anything"
     assert not children_of(os.getpid())
 
 

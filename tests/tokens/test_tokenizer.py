@@ -324,6 +324,19 @@ def test_class_that_is_loaded_without_auto_tokenizer_is_the_one_that_it_takes(ki
     assert fingerprint_tokenizer(ours) == fingerprint_tokenizer(taken)
 
 
+def test_class_is_left_to_auto_tokenizer_where_more_than_its_name_has_a_say(tmp_path: Path) -> None:
+    train("byte-bpe").save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    for other in ({"auto_map": {}}, {"tokenizer_class": "LlamaTokenizer"}, {"tokenizer_class": None}):
+        file.write_text(json.dumps(config | other))
+        assert _plain_class(tmp_path) is None
+    file.write_text(json.dumps(config))
+    assert _plain_class(tmp_path) == "TokenizersBackend"
+    (tmp_path / "config.json").write_text("{}")
+    assert _plain_class(tmp_path) is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_bare_tokenizer_gives_the_ids_and_offsets_of_the_one_it_was_made_from(kind: str, tmp_path: Path) -> None:
     tokenizer = train(kind)

@@ -80,8 +80,8 @@ def merge_windows(samples: Iterable[tuple[Any, int]]) -> tuple[Any, int]:
 
     samples = list(samples)
     every = max((each for _, each in samples), default=1)
-    merged = _unique(np.concatenate([np.empty(0, np.uint64), *(hashes for hashes, _ in samples)]))
-    merged = merged[merged & np.uint64(every - 1) == 0]
+    kept = [hashes[hashes & np.uint64(every - 1) == 0] for hashes, _ in samples]
+    merged = _unique(np.concatenate([np.empty(0, np.uint64), *kept]))
     while len(merged) > _MOST_WINDOWS:
         every *= 2
         merged = merged[merged & np.uint64(every - 1) == 0]

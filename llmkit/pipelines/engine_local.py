@@ -22,18 +22,21 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NoReturn
 
-from llmkit.pipelines.doctor_machine import read_cpu
+from llmkit.pipelines.doctor_machine import read_cpu, read_memory
 from llmkit.pipelines.unfinished import WorkersLost
 
 TRIES = 4
+BYTES_A_WORKER = 1_000_000_000
+"""Of memory; 0.4 GB is what one takes, and others want some too."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """Of the libraries in a worker, which has one core."""
 
 
 def count_workers() -> int:
-    """One for each core that this process may use, by its affinity and its cgroup's quota of time."""
-    cpu = read_cpu()
-    return max(1, min(cpu.n_logical, int(cpu.quota or cpu.n_logical)))
+    """One for each core that this process may use, by its affinity and its cgroup's quota of time, if memory allows."""
+    cpu, memory = read_cpu(), read_memory()
+    most = cpu.n_logical if memory is None else memory // BYTES_A_WORKER
+    return max(1, min(cpu.n_logical, int(cpu.quota or cpu.n_logical), most))
 
 
 @contextmanager

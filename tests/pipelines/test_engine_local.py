@@ -124,11 +124,25 @@ def test_first_bad_file_is_the_error_and_no_worker_is_left(tmp_path: Path, books
     assert not children_of(os.getpid())
 
 
-def test_workers_are_as_many_as_cores_and_quota_allow(monkeypatch: pytest.MonkeyPatch) -> None:
-    for n_logical, quota, expected in ((8, None, 8), (8, 2.5, 2), (8, 0.5, 1), (1, 4.0, 1)):
-        cpu = Cpu("", "", 0, frozenset(), n_logical, n_logical, None, quota)
-        monkeypatch.setattr(engine_local, "read_cpu", lambda cpu=cpu: cpu)
-        assert count_workers() == expected
+@pytest.mark.parametrize(
+    ("n_logical", "quota", "gigabytes", "expected"),
+    [
+        (8, None, 64, 8),
+        (8, 2.5, 64, 2),
+        (8, 0.5, 64, 1),
+        (1, 4.0, 64, 1),
+        (8, None, None, 8),
+        (8, None, 3, 3),
+        (8, 4.0, 0.5, 1),
+    ],
+)
+def test_workers_are_as_many_as_cores_quota_and_memory_allow(
+    monkeypatch: pytest.MonkeyPatch, n_logical: int, quota: float | None, gigabytes: float | None, expected: int
+) -> None:
+    cpu = Cpu("", "", 0, frozenset(), n_logical, n_logical, None, quota)
+    monkeypatch.setattr(engine_local, "read_cpu", lambda: cpu)
+    monkeypatch.setattr(engine_local, "read_memory", lambda: gigabytes and int(gigabytes * 1e9))
+    assert count_workers() == expected
 
 
 # The engine itself, with functions that a worker can import.

@@ -155,6 +155,11 @@ def check_memory(root: Path = Path("/")) -> Iterator[Finding]:
         )
 
 
+def read_memory() -> int | None:
+    """Bytes of the machine, or what the control groups of this process allow of them; None if no one says."""
+    return min((size for size in (_total_by_sysconf(), read_limits()[1]) if size is not None), default=None)
+
+
 def _total_by_sysconf() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,18 +1,34 @@
-"""Tokens in pieces, for an engine (engines.py): workers store the rows of a piece, which are then joined in order."""
+"""Tokens in pieces, for an engine (engines.py): workers store the rows of a piece, which are then joined in order.
+
+Workers load no transformers: they have a tokenizer as `save_bare` writes it, and what fastokens may do for the whole
+text as `check_pieces` found it.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from llmkit.pipelines.engines import Map
 from llmkit.pipelines.prepared_pieces import watch
 from llmkit.pipelines.unfinished import Facts, finish_piece
 from llmkit.text.splitting import SplitPiece
-from llmkit.tokens.fast_encoding import choose_encoder
+from llmkit.text.staging import Piece, read_piece
+from llmkit.tokens.fast_encoding import Encode, Verdict, check_text, join_verdicts, make_encoder
 from llmkit.tokens.rows import add_words, encode_counted
-from llmkit.tokens.store import Row, Split, write_split
-from llmkit.tokens.tokenizer import id_dtype, load_tokenizer
+from llmkit.tokens.store import write_split
+from llmkit.tokens.tokenizer import id_dtype, load_bare
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTask:
+    """Hold fastokens against `tokenizers` on one of some pieces of staged text; see `check_piece`."""
+
+    piece: Piece
+    n_pieces: int
+    tokenizer: Path
+    """Of `save_bare`, here and below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,25 +37,44 @@ class EncodeTask:
 
     text: SplitPiece
     tokenizer: Path
+    verdict: Verdict
     cutter: str | None
     work: Path
     piece: Path
 
 
+def check_pieces(run: Map, pieces: Sequence[Piece], tokenizer: Path) -> Verdict:
+    """What fastokens may do for all the text; a line says so where it is refused."""
+    tasks = [CheckTask(piece, len(pieces), tokenizer) for piece in pieces]
+    return join_verdicts(list(watch("checking fastokens", run(check_piece, tasks), len(tasks))))
+
+
+def check_piece(task: CheckTask) -> Verdict:
+    """What fastokens may do for the piece."""
+    return check_text(load_bare(task.tokenizer), read_piece(task.piece), task.n_pieces)
+
+
 def encode_pieces(
-    run: Map, texts: Sequence[SplitPiece], tokenizer: Path, cutter: str | None, work: Path, totals: Counter[str]
-) -> Iterator[Row]:
-    """The rows of a split, as `encode_rows` gives them; it fills `totals` too."""
+    run: Map,
+    texts: Sequence[SplitPiece],
+    tokenizer: Path,
+    verdict: Verdict,
+    cutter: str | None,
+    work: Path,
+    totals: Counter[str],
+) -> Iterator[Path]:
+    """Where the rows of a split are stored, piece by piece; it fills `totals` as `encode_rows` does."""
     name = f"encoded-{texts[0].split}"
     tasks = [
-        EncodeTask(text, tokenizer, cutter, work, work / "encoded" / f"{name}-{n:05d}") for n, text in enumerate(texts)
+        EncodeTask(text, tokenizer, verdict, cutter, work, work / "encoded" / f"{name}-{n:05d}")
+        for n, text in enumerate(texts)
     ]
     counted: Counter[str] = Counter()
     facts = watch(f"tokenizing {texts[0].split}", run(encode_piece, tasks), len(tasks))
     for task, found in zip(tasks, facts, strict=True):
         totals.update(found["totals"])
         counted.update(found["counted"])
-        yield from Split(task.piece).rows()
+        yield task.piece
     add_words(totals, counted)
 
 
@@ -47,12 +82,18 @@ def encode_piece(task: EncodeTask) -> Facts:
     """Store the rows of the piece, as a split of its own."""
 
     def make(folder: Path) -> Facts:
-        tokenizer = load_tokenizer(str(task.tokenizer))
+        tokenizer = load_bare(task.tokenizer)
         totals: Counter[str] = Counter()
         counted: Counter[str] = Counter()
-        encode = choose_encoder(tokenizer, task.text.read()) if task.cutter is None else None
+        encode = _open_encoder(task.tokenizer, task.verdict) if task.cutter is None else None
         rows = encode_counted(task.text.read(), tokenizer, totals, counted, task.cutter, encode)
         write_split(folder, rows, id_dtype(tokenizer), sentences=task.cutter is not None)
         return {"totals": totals, "counted": counted}
 
     return finish_piece(task.work, task.piece, make)
+
+
+@lru_cache(maxsize=1)
+def _open_encoder(tokenizer: Path, verdict: Verdict) -> Encode:
+    """Once in a worker's life."""
+    return make_encoder(load_bare(tokenizer), verdict)

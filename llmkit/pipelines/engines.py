@@ -1,4 +1,4 @@
-"""Where the work of `prepare` runs: in this process, on Ray, or as jobs of Slurm.
+"""Where the work of `prepare` runs: on this machine's cores, on Ray, or as jobs of Slurm.
 
 An engine maps a function of a module over tasks that can be pickled and gives the results in the tasks' order. What a
 task makes, it writes to a folder that all machines share; a task whose worker dies is done again elsewhere, and a task
@@ -12,12 +12,14 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import llmkit
 from llmkit.errors import EnvironmentFault, LlmkitError, UsageError, did_you_mean
+from llmkit.pipelines.engine_local import open_local
 from llmkit.pipelines.engine_ray import open_ray, require_ray
 from llmkit.pipelines.engine_slurm import open_slurm, require_slurm
 
@@ -65,16 +67,16 @@ def check_engine(name: str, inputs: Sequence[str]) -> None:
 
 
 @contextmanager
-def open_engine(name: str, work: Path) -> Iterator[Map | None]:
-    """The engine, for as long as the block runs; None for `local`, where there is nobody to hand work to.
+def open_engine(name: str, work: Path, *, in_pieces: bool) -> Iterator[Map | None]:
+    """The engine, for as long as the block runs; None where this process does all of the work, not `in_pieces`.
 
     `work` is a folder that all its machines see.
     """
-    if name == LOCAL:
+    if not in_pieces:
         yield None
         return
     work = work.resolve()
-    with ENGINES[name].open(work) as run:
+    with (open_local if name == LOCAL else ENGINES[name].open)(work) as run:
 
         def map_tasks(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
             attempt = Attempt(function, work, Path.cwd(), describe_packages())
@@ -134,6 +136,7 @@ class Attempt:
             raise EnvironmentFault(f"a worker has {'; '.join(others)}", where="--engine", hint=hint)
 
 
+@cache
 def describe_packages() -> dict[str, str | None]:
     """Versions of llmkit and of all that decides bytes; None for what is not installed."""
     versions: dict[str, str | None] = {"llmkit": llmkit.__version__}

@@ -5,21 +5,30 @@ What it is made of, and the receipt, is in prepared_parts.py.
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llmkit
 from llmkit.config.prepare import Prepare
 from llmkit.errors import DataError, UsageError, say
 from llmkit.files import check_writable, hash_file, read_json, restore_folder, write_json
 from llmkit.lock import hold_folder
+from llmkit.pipelines.engine_local import count_workers
 from llmkit.pipelines.engines import LOCAL, check_engine, open_engine
-from llmkit.pipelines.prepared_parts import build_prepared, planned_word_cutter
+from llmkit.pipelines.prepared_parts import Inputs, build_prepared, planned_word_cutter
+from llmkit.pipelines.prepared_pieces import BYTES_A_PIECE, cut_files
 from llmkit.pipelines.unfinished import FOLDER, Facts, adopt_part, clear_unfinished, unfinished_folder
 from llmkit.runs.machine import describe_versions
 from llmkit.text.sources import find_files
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
 from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FEWEST_BYTES = 16_000_000
+"""Of input files; less than a second or two of work is done as soon without workers."""
 
 
 def prepare(
@@ -57,24 +66,26 @@ def prepare(
             shares = settings.split.model_copy(update={"validation": 0.0, "test": 0.0})
             settings = settings.model_copy(update={"split": shares})
         files = find_files(inputs)
-        request = _describe_request(files, own, settings)
+        in_pieces = _in_pieces(engine, [*files, *(file for given in own.values() for file in find_files([given]))])
+        path = settings.tokenizer.path
+        given = None if path is None else load_tokenizer(path)
+        request = _describe_request(files, own, settings, given)
         if repair:
-            return _repair(out, request, files, own, settings, engine)
+            return _repair(out, request, Inputs(files, own, given), settings, engine, in_pieces)
         if (found := _find_same(out, request, overwrite)) is not None:
             clear_unfinished(out)
             say(f"{out} was made from the same input with the same settings: nothing to do")
             return found
         started = time.perf_counter()
-        with unfinished_folder(out, _task(request, engine)) as work, open_engine(engine, work) as run:
-            manifest = build_prepared(files, own, settings, work, run)
+        task = _task(request, in_pieces)
+        with unfinished_folder(out, task) as work, open_engine(engine, work, in_pieces=in_pieces) as run:
+            manifest = build_prepared(Inputs(files, own, given), settings, work, run)
             write_json(work / FOLDER / "manifest.json", {"format": FORMAT, "request": request, **manifest})
         say(f"prepared in {time.perf_counter() - started:.1f} s")
         return load_prepared(out)
 
 
-def _repair(
-    out: Path, request: Facts, files: list[str], own: dict[str, str], settings: Prepare, engine: str
-) -> Prepared:
+def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine: str, in_pieces: bool) -> Prepared:
     """Make the damaged parts of `out` anew and prove by their hashes that they are what they were."""
     damaged = load_prepared(out, check=False)
     known = damaged.manifest.get("files")
@@ -92,11 +103,12 @@ def _repair(
     for name, fault in faults.items():
         say(f"{name} {fault}")
     broken = {name.split("/")[0] for name in faults}
-    with unfinished_folder(out, _task(request, engine, repair=True)) as work, open_engine(engine, work) as run:
+    task = _task(request, in_pieces, repair=True)
+    with unfinished_folder(out, task) as work, open_engine(engine, work, in_pieces=in_pieces) as run:
         for part, facts in {"tokenizer": {}, **damaged.manifest["splits"]}.items():
             if part not in broken:
                 adopt_part(work, work / FOLDER / part, out / part, facts)
-        made = build_prepared(files, own, settings, work, run)["files"]
+        made = build_prepared(inputs, settings, work, run)["files"]
         if others := [name for name in {**known, **made} if known.get(name) != made.get(name)]:
             what = f"made anew, {', '.join(others)} would not be what it was"
             hint = f"the input or a library changed (see versions there); {anew}"
@@ -106,14 +118,17 @@ def _repair(
     return load_prepared(out)
 
 
-def _describe_request(files: list[str], own: dict[str, str], settings: Prepare) -> Facts:
+def _describe_request(
+    files: list[str], own: dict[str, str], settings: Prepare, given: "PreTrainedTokenizerBase | None"
+) -> Facts:
     """All that decides what a prepared folder holds."""
     return {
         "llmkit": llmkit.__version__,
         "settings": settings.model_dump(mode="json"),
         "inputs": _fingerprint_inputs(files),
         "own_splits": {name: _fingerprint_inputs(find_files([given])) for name, given in own.items()},
-        "tokenizer": _fingerprint_own_tokenizer(settings.tokenizer.path),
+        # What the user's tokenizer is now: a folder of the same name may have been written anew.
+        "tokenizer": None if given is None else fingerprint_tokenizer(given),
         "chinese_words": planned_word_cutter(settings),
     }
 
@@ -123,27 +138,39 @@ def _is_known(request: Facts) -> bool:
     return None not in (request["inputs"], *request["own_splits"].values())
 
 
-def _task(request: Facts, engine: str, *, repair: bool = False) -> Facts | None:
+def _in_pieces(engine: str, files: Sequence[str]) -> bool:
+    """Whether workers do the work, in pieces: those of an engine, or processes here where that is worth their start.
+
+    Workers have no standard input, and what is no file is one piece.
+    """
+    if engine != LOCAL:
+        return True
+    if count_workers() == 1 or not all(Path(file).is_file() for file in files):
+        return False
+    return sum(Path(file).stat().st_size for file in files) >= FEWEST_BYTES and len(cut_files(files)) > 1
+
+
+def _task(request: Facts, in_pieces: bool, *, repair: bool = False) -> Facts | None:
     """What must be the same for a later run to go on from what this one has finished; None: it never may.
 
     One engine goes on from another's pieces, but pieces are not what a single process makes on its way.
     """
     if not _is_known(request):
         return None
-    in_pieces = engine != LOCAL
-    return {"request": request, "versions": describe_versions(), "repair": repair, "in_pieces": in_pieces}
+    size = BYTES_A_PIECE if in_pieces else None
+    return {"request": request, "versions": describe_versions(), "repair": repair, "bytes_a_piece": size}
 
 
 def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
     """Path and SHA-256 of every file; None where an input is no file, so that it is always read anew."""
     if not all(Path(file).is_file() or file.startswith("builtin:") for file in files):
         return None
-    return [{"path": file, "sha256": hash_file(Path(file)) if Path(file).is_file() else file} for file in files]
-
-
-def _fingerprint_own_tokenizer(path: str | None) -> str | None:
-    """What the user's tokenizer is now; a folder of the same name may have been written anew."""
-    return None if path is None else fingerprint_tokenizer(load_tokenizer(path))
+    threads = ThreadPoolExecutor(count_workers())
+    try:
+        hashes = threads.map(lambda file: hash_file(Path(file)) if Path(file).is_file() else file, files)
+        return [{"path": file, "sha256": found} for file, found in zip(files, hashes, strict=True)]
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # after a signal nobody waits for the rest
 
 
 def _find_same(out: Path, request: dict[str, Any], overwrite: bool) -> Prepared | None:

@@ -7,15 +7,14 @@ Each part is finished for itself, so that a run that is stopped need not begin a
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from llmkit.config.prepare import Prepare
 from llmkit.errors import DataError, say
-from llmkit.pipelines.encoded_pieces import encode_pieces
+from llmkit.pipelines.encoded_pieces import check_pieces, encode_pieces
 from llmkit.pipelines.engines import Map
 from llmkit.pipelines.prepared_pieces import (
     CleanedPiece,
@@ -37,11 +36,13 @@ from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source, find_files, require_documents
 from llmkit.text.splitting import SplitPiece, plan_split
 from llmkit.text.staging import find_pieces, read_totals, stage_documents
-from llmkit.tokens.fast_encoding import Encode, choose_encoder
+from llmkit.tokens.fast_encoding import Encode, Verdict, choose_encoder
 from llmkit.tokens.rows import can_mask, encode_rows
-from llmkit.tokens.store import Row, Split, write_split
-from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
-from llmkit.tokens.training_tokenizers import train_tokenizer
+from llmkit.tokens.store import Split, join_splits, write_split
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer, save_bare
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SPLITS = ("train", "validation", "test")
 TRAINING_PIECE = 25_000
@@ -52,19 +53,28 @@ N_SAMPLES = 3
 SAMPLE_TOKENS = 48
 
 
-def build_prepared(
-    files: Sequence[str], own: dict[str, str], settings: Prepare, work: Path, run: Map | None = None
-) -> Facts:
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the user gave."""
+
+    files: Sequence[str]
+    own: dict[str, str]
+    """Files by split."""
+    tokenizer: "PreTrainedTokenizerBase | None" = None
+    """None where one is to be trained."""
+
+
+def build_prepared(inputs: Inputs, settings: Prepare, work: Path, run: Map | None = None) -> Facts:
     """Fill `folder/` of the place that `unfinished_folder` gives; the manifest's contents.
 
-    `own` are the user's files by split. With `run` an engine does the work, in pieces. Two runs on the same input write
+    With `run` an engine does the work, in pieces. Two runs on the same input write
     the same bytes, stopped in between or not, on whatever engine.
 
     Raises:
         DataError: unreadable input, or nothing left after cleaning.
     """
-    folder, stage = work / FOLDER, work / "staged"
-    given = {"main": files} | {split: find_files([path]) for split, path in own.items()}
+    folder, stage, own = work / FOLDER, work / "staged", inputs.own
+    given = {"main": inputs.files} | {split: find_files([path]) for split, path in own.items()}
     cleaned = run and {name: clean_pieces(run, paths, settings, name, work) for name, paths in given.items()}
     read = finish_part(work, stage, lambda part: _stage_all(given, settings, part, cleaned or {}))
     plan = plan_split(read_totals(stage / "main"), settings.split)
@@ -79,13 +89,16 @@ def build_prepared(
     def documents_of(split: str) -> Iterator[Document]:
         return (document for piece in pieces_of(split) for document in piece.read())
 
-    def encode(split: str, totals: Counter[str]) -> Iterator[Row]:
+    def encode(folder: Path, totals: Counter[str]) -> None:
+        split, dtype, sentences = folder.name, id_dtype(tokenizer), cutter is not None
         if run is not None:
-            yield from encode_pieces(run, pieces_of(split), folder / "tokenizer", cutter, work, totals)
+            parts = encode_pieces(run, pieces_of(split), bare(), verdict(), cutter, work, totals)
+            join_splits(folder, parts, dtype, sentences=sentences)
             return
         with Meter(f"tokenizing {split}") as meter:
             documents = meter.count_documents(documents_of(split))
-            yield from encode_rows(documents, tokenizer, totals, cutter, encoder())
+            rows = encode_rows(documents, tokenizer, totals, cutter, encoder())
+            write_split(folder, rows, dtype, sentences=sentences)
 
     @cache
     def encoder() -> Encode | None:
@@ -94,8 +107,18 @@ def build_prepared(
             choose_encoder(tokenizer, (text for name in names for text in documents_of(name))) if not cutter else None
         )
 
+    @cache
+    def bare() -> Path:
+        return save_bare(tokenizer, work)
+
+    @cache
+    def verdict() -> Verdict:
+        """What fastokens may do in workers; nothing for sentences."""
+        pieces = [piece for name in ("main", *own) for piece in find_pieces(stage / name)]
+        return check_pieces(run, pieces, bare()) if run is not None and cutter is None else Verdict()
+
     def store(part: Path) -> Facts:
-        return _store(part, encode, tokenizer, cutter)
+        return _store(part, encode, sentences=cutter is not None)
 
     def compare_texts(part: Path) -> Facts:
         if run is not None:
@@ -105,7 +128,7 @@ def build_prepared(
             found = {name: find_overlap(documents_of("train"), documents_of(name)) for name in names[1:]}
         return {name: as_json(overlap) for name, overlap in found.items()}
 
-    tokenizer, notes = _make_tokenizer(documents_of("train"), stage / "main", settings, work)
+    tokenizer, notes = _make_tokenizer(inputs.tokenizer, documents_of("train"), stage / "main", settings, work)
     cutter = _word_cutter(settings, tokenizer)
     splits = {name: finish_part(work, folder / name, store) for name in names}
     overlap = finish_part(work, work / "overlap", compare_texts)
@@ -168,17 +191,18 @@ def _stage(
 
 
 def _make_tokenizer(
-    documents: Iterable[Document], stage: Path, settings: Prepare, work: Path
-) -> tuple[PreTrainedTokenizerBase, list[str]]:
+    given: "PreTrainedTokenizerBase | None", documents: Iterable[Document], stage: Path, settings: Prepare, work: Path
+) -> tuple["PreTrainedTokenizerBase", list[str]]:
     """The tokenizer, trained on an even sample of the train split or taken as it is, and what was added to it."""
     part = work / FOLDER / "tokenizer"
-    if settings.tokenizer.path:
-        given = load_tokenizer(settings.tokenizer.path)
+    if given is not None:
         notes = ensure_special_tokens(given)
         finish_part(work, part, lambda folder: _save(given, folder))
         return given, notes
 
     def train(folder: Path) -> Facts:
+        from llmkit.tokens.training_tokenizers import train_tokenizer  # loads transformers
+
         share = _training_share(stage, settings)
         of = f" on {share:.1%} of the text" if share < 1 else ""
         say(f"training a {settings.tokenizer.kind} tokenizer{of}")
@@ -190,7 +214,7 @@ def _make_tokenizer(
     return load_tokenizer(str(part)), []  # as a run finds it that goes on from here
 
 
-def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Facts:
+def _save(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Facts:
     tokenizer.save_pretrained(folder)
     return {}
 
@@ -218,21 +242,16 @@ def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
             start = end
 
 
-def _word_cutter(settings: Prepare, tokenizer: PreTrainedTokenizerBase) -> str | None:
+def _word_cutter(settings: Prepare, tokenizer: "PreTrainedTokenizerBase") -> str | None:
     """What cuts Chinese words for the columns of sentences and words; None where these are not stored."""
     wanted = can_mask(tokenizer) if settings.sentences == "auto" else settings.sentences
     return choose_word_cutter(settings.chinese_words) if wanted else None
 
 
-def _store(
-    folder: Path,
-    encode: Callable[[str, Counter[str]], Iterator[Row]],
-    tokenizer: PreTrainedTokenizerBase,
-    cutter: str | None,
-) -> dict[str, Any]:
+def _store(folder: Path, encode: Callable[[Path, Counter[str]], None], *, sentences: bool) -> dict[str, Any]:
     """Encode and write one split; its totals for the receipt. Tokens in = tokens out."""
     totals: Counter[str] = Counter(documents=0, characters=0, bytes=0, tokens=0, unknown_tokens=0)
-    write_split(folder, encode(folder.name, totals), id_dtype(tokenizer), sentences=cutter is not None)
+    encode(folder, totals)
     if not totals["tokens"]:
         hint = f"give more text, or set prepare.split.{folder.name}=0, or prepare.split.by=document"
         raise DataError(f"no text is left for the {folder.name} split", where="prepare.split", hint=hint)
@@ -240,11 +259,11 @@ def _store(
     if stored != totals["tokens"]:
         raise AssertionError(f"{folder.name}: {totals['tokens']} tokens went in, {stored} came out")
     digest = hash_text("\n".join(Split(folder).table.column("hash").to_pylist()))
-    found = {} if cutter is None else {"sentences_hash": Split(folder).hash_sentences()}
+    found = {"sentences_hash": Split(folder).hash_sentences()} if sentences else {}
     return {**totals, "documents_hash": digest, **found}
 
 
-def _samples(train: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def _samples(train: Path, tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     """Decoded beginnings from three places of the train split: what the model will really see."""
     stream = Split(train).stream
     starts = [len(stream) * n // N_SAMPLES for n in range(N_SAMPLES)]

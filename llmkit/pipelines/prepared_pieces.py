@@ -23,7 +23,7 @@ from llmkit.pipelines.unfinished import Facts, finish_piece
 from llmkit.text.cleaners import clean_documents
 from llmkit.text.dedup import PARAGRAPHS, Keys, drop_paragraphs, find_keys, keep_first
 from llmkit.text.documents import StepCounts
-from llmkit.text.overlap import Overlap, count_overlap, find_windows, sample_windows
+from llmkit.text.overlap import Overlap, count_overlap, find_windows, merge_windows, sample_windows
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source, require_documents
 from llmkit.text.splitting import SplitPiece
@@ -37,7 +37,7 @@ from llmkit.text.staging import (
     write_keys,
 )
 
-BYTES_A_PIECE = 32_000_000
+BYTES_A_PIECE = 8_000_000
 """Of input files, as they are on the disk. What a dead worker was at is done again, so a piece takes seconds."""
 
 
@@ -153,7 +153,7 @@ def compare_pieces(
     folder.mkdir(parents=True, exist_ok=True)
     windows: list[tuple[Path, int]] = []
     for name, texts in held_out.items():
-        hashes, every = sample_windows(document for text in texts for document in text.read())
+        hashes, every = merge_windows(watch(f"sampling {name}", run(sample_piece, texts), len(texts)))
         windows.append((folder / f"{name}.npy", every))
         np.save(windows[-1][0], hashes)
     empty = [np.zeros(len(np.load(path)), bool) for path, _ in windows]
@@ -161,6 +161,11 @@ def compare_pieces(
     found = watch("comparing splits", run(match_piece, tasks), len(tasks))
     joined: list[Any] = reduce(lambda sums, new: [a | b for a, b in zip(sums, new, strict=True)], found, empty)
     return {name: count_overlap(mask, every) for name, mask, (_, every) in zip(held_out, joined, windows, strict=True)}
+
+
+def sample_piece(text: SplitPiece) -> tuple[Any, int]:
+    """The sample of a piece of a held-out split."""
+    return sample_windows(text.read())
 
 
 def match_piece(task: OverlapTask) -> list[Any]:

@@ -7,8 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import llmkit
 from llmkit.errors import redact
 
@@ -17,6 +15,8 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "nu
 
 def describe_machine() -> dict[str, Any]:
     """CPU, cores, memory, accelerator, platform."""
+    import torch  # `prepare` asks for versions only, and does without
+
     return {
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

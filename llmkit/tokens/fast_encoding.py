@@ -8,30 +8,33 @@ how long it takes and no byte of the result (see docs/decisions/0016-fast-tokeni
 Knows nothing of how rows are stored.
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
 from llmkit.errors import say
 from llmkit.text.documents import Document
-from llmkit.tokens.tokenizer import backend_of, encode_texts, id_dtype
+from llmkit.tokens.tokenizer import BareTokenizer, encode_texts, id_dtype, make_bare
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Encoded = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]
 Encode = Callable[[Sequence[str]], Encoded]
 """As `encode_texts` with its tokenizer given: ids of all texts, and the number of ids of each."""
 
-SAMPLE_CHARACTERS = 4_000_000
+SAMPLE_CHARACTERS = 1_000_000
 """At most; a text up to this size is compared as a whole, of a longer one between half of it and all of it."""
 STRETCH = 20_000
-LONGEST = 1_000_000
+LONGEST = 300_000
 SPECIALS_EACH = 20
+_ASCII = bytes(range(128))
 MOST_ODD = 16
 """Characters on which the two disagree; texts with one of so few are left to `tokenizers`. Of 43,000 characters tried,
 fastokens 0.3.5 had one: U+180E, which older Unicode called a space."""
@@ -53,30 +56,76 @@ HARD_TEXTS = (
 )
 
 
-def choose_encoder(tokenizer: PreTrainedTokenizerBase, documents: Iterable[Document]) -> Encode:
-    """The quickest encoder that agrees with `tokenizers` on these documents. fastokens is for byte-level BPE; where it
-    is not taken for that, one line says why."""
-    slow = partial(encode_texts, tokenizer)
-    if not is_byte_level_bpe(tokenizer):
-        return slow
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What fastokens may do for a text, or a piece of one."""
+
+    odd: str | None = None
+    """Texts with one of these characters are left to `tokenizers`. None: all are."""
+    why: str | None = None
+    """Why it is not taken, to be said; None where there is nothing to say."""
+    release: str | None = None
+    """The fastokens that was looked at: on another machine may be another one."""
+
+
+def choose_encoder(tokenizer: "PreTrainedTokenizerBase", documents: Iterable[Document]) -> Encode:
+    """The quickest encoder that agrees with `tokenizers` on these documents; where that is not fastokens though it is
+    for tokenizers of this kind, one line says why."""
+    bare = make_bare(tokenizer)
+    return make_encoder(bare, join_verdicts([check_text(bare, documents)]))
+
+
+def check_text(tokenizer: BareTokenizer, documents: Iterable[Document], n_pieces: int = 1) -> Verdict:
+    """Compare fastokens with `tokenizers` on these documents, which are one of `n_pieces` of a text: each is sampled
+    for its share, so that all together cost what one whole text costs."""
+    if not tokenizer.is_byte_level_bpe:
+        return Verdict()
     try:
-        import fastokens
+        import fastokens  # noqa: F401
     except ImportError:
-        return _take(slow, "fastokens, which is faster, is not there (pip install 'llmkit[fast]')")
+        return Verdict(None, "fastokens, which is faster, is not there (pip install 'llmkit[fast]')")
     named = f"fastokens {version('fastokens')}"
-    sample, characters = sample_texts(documents, tokenizer)
+    slow = partial(encode_texts, tokenizer)
+    sample, characters = sample_texts(documents, tokenizer, n_pieces)
     try:
-        backend = fastokens.Tokenizer.from_json_str(_without_length(tokenizer))
-        encode = partial(_encode_fast, backend, tokenizer)
+        encode = partial(_encode_fast, _open_fast(tokenizer), tokenizer)
         odd = {text[1] for text in find_differences(encode, slow, [_surround(char) for char in characters])}
         wrong = find_differences(encode, slow, [text for text in sample if odd.isdisjoint(text)])
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # Rust's, no Exception
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return _take(slow, f"{named} cannot take this tokenizer: {reason[:100]}")
-    if wrong or len(odd) > MOST_ODD:
-        return _take(slow, f"{named} gives other ids for {(wrong or [''.join(sorted(odd))])[0][:40]!r}")
+        return Verdict(None, f"{named} cannot take this tokenizer: {reason[:100]}")
+    if wrong:
+        return Verdict(None, _gives_other_ids(wrong[0]))
+    return Verdict("".join(sorted(odd)), None, version("fastokens"))
+
+
+def join_verdicts(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on a text from those on its pieces; one line says so where fastokens is refused."""
+    refused = next((verdict for verdict in verdicts if verdict.odd is None), None)
+    odd = "".join(sorted({char for verdict in verdicts for char in verdict.odd or ""}))
+    if refused is None and len(odd) > MOST_ODD:
+        refused = Verdict(None, _gives_other_ids(odd))
+    if refused is None:
+        return Verdict(odd, None, verdicts[0].release)
+    if refused.why:
+        say(f"tokenizing with tokenizers: {refused.why}")
+    return refused
+
+
+def make_encoder(tokenizer: BareTokenizer, verdict: Verdict) -> Encode:
+    """What encodes texts for which the verdict holds."""
+    slow = partial(encode_texts, tokenizer)
+    if verdict.odd is None:
+        return slow
+    try:
+        import fastokens  # noqa: F401 - whether it is on this machine too
+    except ImportError:
+        return slow
+    if version("fastokens") != verdict.release:
+        return slow
+    encode, odd = partial(_encode_fast, _open_fast(tokenizer), tokenizer), verdict.odd
 
     def encode_or_else(texts: Sequence[str]) -> Encoded:
         if any(char in text for char in odd for text in texts):
@@ -87,14 +136,6 @@ def choose_encoder(tokenizer: PreTrainedTokenizerBase, documents: Iterable[Docum
             return slow(texts)
 
     return encode_or_else
-
-
-def is_byte_level_bpe(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer is of GPT-2's kind."""
-    state = json.loads(backend_of(tokenizer).to_str())
-    steps = state["pre_tokenizer"] or {}
-    kinds = {step["type"] for step in steps.get("pretokenizers", [steps]) if step}
-    return bool(state["model"]["type"] == "BPE" and "ByteLevel" in kinds)
 
 
 def find_differences(encode: Encode, slow: Encode, texts: Sequence[str]) -> list[str]:
@@ -108,8 +149,11 @@ def find_differences(encode: Encode, slow: Encode, texts: Sequence[str]) -> list
     return [text for text, one, other in pairs if not np.array_equal(one, other)]
 
 
-def sample_texts(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[str]]:
+def sample_texts(
+    documents: Iterable[Document], tokenizer: BareTokenizer, n_pieces: int = 1
+) -> tuple[list[str], list[str]]:
     """What the encoders are compared on: texts, and ASCII with every other character of the documents."""
+    most = max(SAMPLE_CHARACTERS // n_pieces, min(SAMPLE_CHARACTERS, STRETCH))
     specials = dict.fromkeys(tokenizer.all_special_tokens, SPECIALS_EACH)
     has_character = np.zeros(sys.maxunicode + 1, bool)  # a set takes five times as long
     has_character[:128] = True
@@ -122,7 +166,8 @@ def sample_texts(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBa
         text = document.text
         longest = max(longest, text, key=len)
         if not text.isascii():
-            has_character[np.frombuffer(text.encode("utf-32-le"), "<u4")] = True
+            others = text.encode().translate(None, _ASCII).decode()  # all bytes of other characters are above 127
+            has_character[np.frombuffer(others.encode("utf-32-le"), "<u4")] = True
         for token, left in specials.items():
             if left and (place := text.find(token)) >= 0:
                 near_specials.append(text[max(0, place - 50) : place + len(token) + 50])
@@ -132,10 +177,10 @@ def sample_texts(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBa
                 stretches.append(text[start : start + STRETCH])
                 n_sampled += len(stretches[-1])
             n_seen += 1
-            if n_sampled > SAMPLE_CHARACTERS:
+            if n_sampled > most:
                 stretches, every = stretches[::2], every * 2
                 n_sampled = sum(map(len, stretches))
-    sample = [*HARD_TEXTS, *specials, *near_specials, longest[:LONGEST], *stretches]
+    sample = [*HARD_TEXTS, *specials, *near_specials, longest[: max(LONGEST // n_pieces, STRETCH)], *stretches]
     return sample, [chr(code) for code in np.flatnonzero(has_character)]
 
 
@@ -144,18 +189,20 @@ def _surround(c: str) -> str:
     return f"x{c}y{c}{c} {c}1{c}2{c}.{c}'s  {c}中{c}\n{c} "
 
 
-def _take(slow: Encode, why: str) -> Encode:
-    say(f"tokenizing with tokenizers: {why}")
-    return slow
+def _gives_other_ids(text: str) -> str:
+    return f"fastokens {version('fastokens')} gives other ids for {text[:40]!r}"
 
 
-def _encode_fast(backend: Any, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Encoded:
+def _encode_fast(backend: Any, tokenizer: BareTokenizer, texts: Sequence[str]) -> Encoded:
     """As `encode_texts`: no special token is added, and none comes from the text."""
     ids, offsets = backend.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
     lengths = np.diff(np.frombuffer(offsets, "<u8")).astype(np.int64)
     return np.frombuffer(ids, "<u4").astype(id_dtype(tokenizer)), lengths
 
 
-def _without_length(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The tokenizer's JSON, such that no text is cut or padded."""
-    return json.dumps(json.loads(backend_of(tokenizer).to_str()) | {"truncation": None, "padding": None})
+@lru_cache(maxsize=1)
+def _open_fast(tokenizer: BareTokenizer) -> Any:
+    """The same, of fastokens: 0.3 s for 50,000 tokens, so once for the check and all texts."""
+    import fastokens
+
+    return fastokens.Tokenizer.from_json_str(tokenizer.state)

@@ -7,10 +7,10 @@ and without them.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
 from llmkit.text.chinese_words import find_chinese, find_word_interiors
 from llmkit.text.documents import Document, hash_text
@@ -26,17 +26,22 @@ from llmkit.tokens.tokenizer import (
     id_dtype,
 )
 
+if TYPE_CHECKING:  # workers do without transformers
+    from transformers import PreTrainedTokenizerBase
+
+    from llmkit.tokens.tokenizer import AnyTokenizer
+
 CHARACTERS_A_BATCH = 500_000
 
 
-def can_mask(tokenizer: PreTrainedTokenizerBase) -> bool:
+def can_mask(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether BERT can be trained with this tokenizer, so that sentences are worth their place."""
     return None not in (tokenizer.mask_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
 
 
 def encode_rows(
     documents: Iterable[Document],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "AnyTokenizer",
     totals: Counter[str],
     word_cutter: str | None = None,
     encode_plain: Encode | None = None,
@@ -61,7 +66,7 @@ def add_words(totals: Counter[str], counted: Counter[str]) -> None:
 
 def encode_counted(
     documents: Iterable[Document],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "AnyTokenizer",
     totals: Counter[str],
     counted: Counter[str],
     word_cutter: str | None,
@@ -98,9 +103,7 @@ def _encode(encode_plain: Encode, documents: list[Document]) -> Iterator[Encoded
         yield ids[stop - length : stop], None, None
 
 
-def _encode_with_sentences(
-    tokenizer: PreTrainedTokenizerBase, word_cutter: str, documents: list[Document]
-) -> Iterator[Encoded]:
+def _encode_with_sentences(tokenizer: "AnyTokenizer", word_cutter: str, documents: list[Document]) -> Iterator[Encoded]:
     encoded = encode_with_offsets(tokenizer, [document.text for document in documents])
     for document, (ids, starts, words) in zip(documents, encoded, strict=True):
         ends = np.searchsorted(starts, find_sentence_ends(document.text), side="left")

@@ -49,10 +49,21 @@ def write_split(folder: Path, rows: Iterable[Row], dtype: np.dtype[Any], *, sent
 
     The caller makes it atomic.
     """
-    folder.mkdir(parents=True)
     schema = _schema(dtype, sentences)
+    _write_batches(folder, _batches(rows, schema, dtype), schema)
+
+
+def join_splits(folder: Path, parts: Iterable[Path], dtype: np.dtype[Any], *, sentences: bool = False) -> None:
+    """As `write_split` with the rows of all `parts`, which it wrote, to the byte; no row is made for it.
+
+    A part is opened when it is its turn.
+    """
+    _write_batches(folder, _cut_batches(parts), _schema(dtype, sentences))
+
+
+def _write_batches(folder: Path, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
+    folder.mkdir(parents=True)
     names: list[str] = []
-    batches = _batches(rows, schema, dtype)
     batch = next(batches, None)
     while batch is not None:
         name = f"data-{len(names):05d}.arrow"
@@ -205,6 +216,28 @@ def _batches(rows: Iterable[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> It
             waiting, n_tokens = [], 0
     if waiting:
         yield _to_batch(waiting, schema, dtype)
+
+
+def _cut_batches(parts: Iterable[Path]) -> Iterator[pa.RecordBatch]:
+    """The batches that `_batches` makes of the same rows."""
+    waiting: list[pa.RecordBatch] = []
+    n_tokens = 0
+    for batch in (batch for part in parts for batch in Split(part).table.to_batches()):
+        if not batch.num_rows:
+            continue
+        offsets = batch.column("input_ids").offsets.to_numpy()
+        before, ends, first = offsets[0], offsets[1:], 0
+        while first < len(ends):
+            full = int(np.searchsorted(ends, before + TOKENS_A_BATCH - n_tokens))  # the row that fills the batch
+            waiting.append(batch.slice(first, full + 1 - first))
+            if full >= len(ends):
+                n_tokens += int(ends[-1] - before)
+                break
+            yield pa.concat_batches(waiting)
+            waiting, n_tokens = [], 0
+            first, before = full + 1, ends[full]
+    if waiting:
+        yield pa.concat_batches(waiting)
 
 
 def _to_batch(rows: list[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> pa.RecordBatch:

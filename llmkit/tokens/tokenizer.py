@@ -9,28 +9,33 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
-from transformers.utils.hub import cached_file
 
 from llmkit.errors import EnvironmentFault, ModelError
+from llmkit.files import write_json
 from llmkit.untrusted import check_model_files
+
+if TYPE_CHECKING:  # transformers takes a second to load, and its AutoTokenizer loads torch, which takes three more
+    from transformers import PreTrainedTokenizerBase
 
 END_OF_TEXT = "<|endoftext|>"
 HUB_TIMEOUT_SECONDS = 10
 CHARACTERS_AT_ONCE = 4_000_000
 
+PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer", "BertTokenizer")
+"""Classes of transformers that AutoTokenizer takes from tokenizer_config.json as they stand there."""
+
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken", "tekken.json")
 
 
-def load_tokenizer(path_or_name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(path_or_name: str) -> "PreTrainedTokenizerBase":
     """The tokenizer saved in a folder, or a hub model's; no code that comes with it is run.
 
     A local folder never touches the network, and neither does a hub tokenizer that is in the cache.
@@ -54,17 +59,31 @@ def load_tokenizer(path_or_name: str) -> PreTrainedTokenizerBase:
         return _load(path_or_name, path_or_name, local_files_only=False)
 
 
-def _load(shown: str, source: str, *, local_files_only: bool) -> PreTrainedTokenizerBase:
+def _load(shown: str, source: str, *, local_files_only: bool) -> "PreTrainedTokenizerBase":
+    import transformers
+
     try:
-        tokenizer: object = AutoTokenizer.from_pretrained(
-            source, local_files_only=local_files_only, trust_remote_code=False
-        )
+        loader = getattr(transformers, _plain_class(Path(source)) or "AutoTokenizer")
+        tokenizer: object = loader.from_pretrained(source, local_files_only=local_files_only, trust_remote_code=False)
     except Exception as error:  # tokenizers raises a bare Exception for a damaged file, transformers nearly any type
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise _unusable(shown, lines[0]) from error
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+    if not isinstance(tokenizer, transformers.PreTrainedTokenizerFast):
         raise _unusable(shown, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
     return tokenizer
+
+
+def _plain_class(folder: Path) -> str | None:
+    """The class that AutoTokenizer would come to, where a folder has a tokenizer and no model that could have a say."""
+    if not (folder / "tokenizer.json").is_file() or (folder / "config.json").exists():
+        return None
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # AutoTokenizer will say what is wrong
+        return None
+    if not isinstance(config, dict) or "auto_map" in config or config.get("tokenizer_class") not in PLAIN_CLASSES:
+        return None
+    return str(config["tokenizer_class"])
 
 
 def _lone_vocabulary(path: Path) -> Path | None:
@@ -77,7 +96,7 @@ def _lone_vocabulary(path: Path) -> Path | None:
     return None
 
 
-def _load_wordpiece(shown: str, vocabulary: Path) -> PreTrainedTokenizerBase:
+def _load_wordpiece(shown: str, vocabulary: Path) -> "PreTrainedTokenizerBase":
     """BERT's tokenizer over a vocabulary. The file does not say whether case is folded: it is, where no entry of it
     has a capital letter."""
     try:
@@ -87,6 +106,8 @@ def _load_wordpiece(shown: str, vocabulary: Path) -> PreTrainedTokenizerBase:
     missing = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token not in tokens]
     if missing:
         raise _unusable(shown, f"its vocab.txt has no {', '.join(missing)}")
+    from transformers import BertTokenizer
+
     has_capitals = any(token != token.lower() for token in tokens if not token.startswith("["))
     return BertTokenizer({token: number for number, token in enumerate(tokens)}, do_lower_case=not has_capitals)
 
@@ -101,6 +122,7 @@ def _unusable(path_or_name: str, reason: str) -> ModelError:
 
 def fetch_from_hub(name: str, *, local_files_only: bool = False) -> Callable[[str], Path | None]:
     """What gets one file of a hub model, from the cache or the network; None for what it lacks or cannot be had."""
+    from transformers.utils.hub import cached_file
 
     def fetch(file: str) -> Path | None:
         try:
@@ -117,6 +139,9 @@ def fetch_from_hub(name: str, *, local_files_only: bool = False) -> Callable[[st
 
 def require_on_hub(name: str) -> None:
     """Ask the hub once, with a short wait: from_pretrained would try for 45 seconds and not say which it was."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
     try:
         HfApi().model_info(name, timeout=HUB_TIMEOUT_SECONDS)
     except (RepositoryNotFoundError, HFValidationError) as error:
@@ -129,7 +154,7 @@ def require_on_hub(name: str) -> None:
         ) from error
 
 
-def ensure_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def ensure_special_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     """Give the tokenizer an end-of-text token and a pad token of its own; one sentence for each change, to be shown.
 
     A new token grows the vocabulary by one, beyond the embeddings of a model that came with the tokenizer. Where pad
@@ -148,13 +173,13 @@ def ensure_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return changes
 
 
-def _add_special_token(tokenizer: PreTrainedTokenizerBase, role: str, token: str, reason: str) -> str:
+def _add_special_token(tokenizer: "PreTrainedTokenizerBase", role: str, token: str, reason: str) -> str:
     is_new = tokenizer.add_special_tokens({role: token}) > 0
     token_id = tokenizer.convert_tokens_to_ids(token)
     return f"the tokenizer {reason}: {token} (id {token_id}{', new' if is_new else ''}) is used"
 
 
-def end_of_text_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def end_of_text_id(tokenizer: "AnyTokenizer") -> int:
     """The id that ends every document. ModelError if there is none; `ensure_special_tokens` gives one."""
     if tokenizer.eos_token_id is None:
         raise ModelError(
@@ -165,13 +190,13 @@ def end_of_text_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(tokenizer.eos_token_id)
 
 
-def line_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+def line_end_id(tokenizer: "PreTrainedTokenizerBase") -> int | None:
     """What a line end becomes where that is the end-of-text token too, as in word-level text; else None."""
     ids = encode_texts(tokenizer, ["\n"])[0].tolist()
     return ids[0] if ids == [tokenizer.eos_token_id] else None
 
 
-def fingerprint_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+def fingerprint_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
     """SHA-256, in hex, over everything that decides ids: vocabulary, merges, pipeline, added and special tokens.
 
     Truncation, padding, the decoder and the template around a text are left out. So is every setting that is off: a
@@ -187,18 +212,20 @@ def fingerprint_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
 def _without_off_settings(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: _without_off_settings(part) for key, part in value.items() if part is not None and part is not False
+            key: part if key in ("vocab", "merges") else _without_off_settings(part)  # long, and without settings
+            for key, part in value.items()
+            if part is not None and part is not False
         }
     return [_without_off_settings(part) for part in value] if isinstance(value, list) else value
 
 
-def id_dtype(tokenizer: PreTrainedTokenizerBase) -> np.dtype[np.unsignedinteger[Any]]:
+def id_dtype(tokenizer: "AnyTokenizer") -> np.dtype[np.unsignedinteger[Any]]:
     """The smallest unsigned type that holds every id of the tokenizer."""
     return np.min_scalar_type(max(len(tokenizer) - 1, 0))
 
 
 def encode_texts(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+    tokenizer: "AnyTokenizer", texts: Sequence[str]
 ) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]:
     """Ids of all texts one after another (of `id_dtype`), and the number of ids of each text.
 
@@ -215,7 +242,7 @@ def encode_texts(
 
 
 def encode_with_offsets(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+    tokenizer: "AnyTokenizer", texts: Sequence[str]
 ) -> Iterator[tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64], NDArray[np.int64]]]:
     """For each text its ids, as `encode_texts` gives them, where in the text each begins, and the number of its word.
 
@@ -262,14 +289,73 @@ def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
             backend.enable_padding(**padding)
 
 
-def backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+def backend_of(tokenizer: "AnyTokenizer") -> Tokenizer:
     """The fast tokenizer inside. ModelError if there is none."""
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+    backend: object = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
         raise _unusable(tokenizer.name_or_path, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
-    return tokenizer.backend_tokenizer
+    return backend
 
 
-def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: PreTrainedTokenizerBase) -> int:
+@dataclass(frozen=True, eq=False)
+class BareTokenizer:
+    """What turning text into ids needs of a tokenizer, which workers load without transformers."""
+
+    backend_tokenizer: Tokenizer
+    state: str
+    """The backend as JSON; it neither cuts nor pads a text."""
+    is_byte_level_bpe: bool
+    """Whether the tokenizer is of GPT-2's kind."""
+    n_tokens: int
+    """Added ones too."""
+    eos_token_id: int | None
+    unk_token_id: int | None
+    all_special_tokens: list[str]
+    name_or_path: str
+
+    def __len__(self) -> int:
+        return self.n_tokens
+
+
+if TYPE_CHECKING:
+    AnyTokenizer = PreTrainedTokenizerBase | BareTokenizer
+
+
+def make_bare(tokenizer: "PreTrainedTokenizerBase") -> BareTokenizer:
+    """The same tokenizer, as it is now. ModelError if it has no fast backend."""
+    backend = backend_of(tokenizer)
+    state = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+    steps = state["pre_tokenizer"] or {}
+    kinds = {step["type"] for step in steps.get("pretokenizers", [steps]) if step}
+    return BareTokenizer(
+        backend,
+        json.dumps(state, ensure_ascii=False),
+        bool(state["model"]["type"] == "BPE" and "ByteLevel" in kinds),
+        len(tokenizer),
+        tokenizer.eos_token_id,
+        tokenizer.unk_token_id,
+        list(tokenizer.all_special_tokens),
+        str(tokenizer.name_or_path),
+    )
+
+
+def save_bare(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Path:
+    """Write a file in `folder` for `load_bare`, under a name that tells it from every other tokenizer's."""
+    bare = make_bare(tokenizer)
+    kept = {field.name: getattr(bare, field.name) for field in fields(bare) if field.name != "backend_tokenizer"}
+    path = folder / f"tokenizer-{hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]}.json"
+    write_json(path, kept)
+    return path
+
+
+@lru_cache(maxsize=1)
+def load_bare(path: Path) -> BareTokenizer:
+    """What `save_bare` wrote; a worker loads it once."""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return BareTokenizer(Tokenizer.from_str(kept["state"]), **kept)
+
+
+def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: "AnyTokenizer") -> int:
     """How many of the ids are the unknown token; 0 for a tokenizer that has none, such as byte-bpe."""
     if tokenizer.unk_token_id is None:
         return 0

@@ -4,8 +4,9 @@ import random
 
 import pytest
 
+from llmkit.text import overlap
 from llmkit.text.documents import Document
-from llmkit.text.overlap import find_overlap
+from llmkit.text.overlap import find_overlap, merge_windows, sample_windows
 from llmkit.text.parts import make_documents
 
 
@@ -33,6 +34,17 @@ def test_different_texts_do_not_overlap() -> None:
 
 def test_a_text_shorter_than_a_window_has_no_overlap() -> None:
     assert find_overlap([Document("short", "a")], [Document("short", "b")]).share == 0
+
+
+def test_samples_of_pieces_make_the_sample_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [Document(write(n, n % 7, chinese=n % 2 == 0), "a", n) for n in (30, 400, 900, 2_000, 407, 5, 3_000)]
+    assert merge_windows([])[1] == 1 and not len(merge_windows([])[0])
+    for most in (50, 700, 10**6):
+        monkeypatch.setattr(overlap, "_MOST_WINDOWS", most)
+        whole, every = sample_windows(texts)
+        merged = merge_windows([sample_windows(texts[start : start + 2]) for start in range(0, len(texts), 2)])
+        assert merged[1] == every and merged[0].tolist() == whole.tolist()
+        assert 0 < len(whole) <= most
 
 
 def test_no_window_spans_two_documents() -> None:

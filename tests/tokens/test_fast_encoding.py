@@ -12,8 +12,18 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.config.prepare import TokenizerSection
 from llmkit.text.documents import Document
 from llmkit.tokens import fast_encoding
-from llmkit.tokens.fast_encoding import HARD_TEXTS, STRETCH, _surround, choose_encoder, sample_texts
-from llmkit.tokens.tokenizer import backend_of, encode_texts
+from llmkit.tokens.fast_encoding import (
+    HARD_TEXTS,
+    STRETCH,
+    Verdict,
+    _surround,
+    check_text,
+    choose_encoder,
+    join_verdicts,
+    make_encoder,
+    sample_texts,
+)
+from llmkit.tokens.tokenizer import backend_of, encode_texts, make_bare
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 TEXTS = ["It's <|endoftext|> 12345\n\n  the  end", "", "却说曹操大怒。“快走！” 中 e\u0301", "the the the 🤖\u3000\x85"]
@@ -128,6 +138,45 @@ def test_without_fastokens_one_line_says_how_to_get_it(
     assert "pip install 'llmkit[fast]'" in capsys.readouterr().err
 
 
+def test_verdicts_on_pieces_make_that_on_the_text(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(monkeypatch, stand_in(tokenizer, _surround("龘")))
+    pieces = [check_text(make_bare(tokenizer), documents(text), 3) for text in ("龘", "plain", "中")]
+    assert [piece.odd for piece in pieces] == ["龘", "", ""]
+    joined = join_verdicts([*pieces, Verdict("\u180e", None, "9.9")])
+    assert joined == Verdict("\u180e龘", None, "9.9")
+    assert same_ids(make_encoder(make_bare(tokenizer), joined), tokenizer, [_surround("龘")])
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(fast_encoding, "MOST_ODD", 1)
+    assert join_verdicts([joined]).odd is None
+    assert "gives other ids for" in capsys.readouterr().err
+    assert join_verdicts([pieces[1], Verdict(None, "no"), Verdict(None, "never")]) == Verdict(None, "no")
+    assert capsys.readouterr().err == "tokenizing with tokenizers: no\n"
+
+
+def test_verdict_on_another_fastokens_or_none_here_gives_the_work_to_tokenizers(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, stand_in(tokenizer, "spoiled"))
+    assert not same_ids(make_encoder(make_bare(tokenizer), Verdict("", None, "9.9")), tokenizer, ["spoiled"])
+    assert same_ids(make_encoder(make_bare(tokenizer), Verdict("", None, "9.8")), tokenizer, ["spoiled"])
+    monkeypatch.setitem(sys.modules, "fastokens", None)
+    assert same_ids(make_encoder(make_bare(tokenizer), Verdict("", None, "9.9")), tokenizer, ["spoiled"])
+
+
+def test_pieces_are_sampled_for_their_share(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_encoding, "SAMPLE_CHARACTERS", 10 * STRETCH)
+    text = documents(*(f"{n:05d}" * (STRETCH // 5) for n in range(100)))
+    n_stretches = [
+        len(sample_texts(text, make_bare(tokenizer), n)[0]) - len(sample_texts([], make_bare(tokenizer))[0])
+        for n in (1, 2, 50)
+    ]
+    assert 5 <= n_stretches[0] <= 10 and 2 <= n_stretches[1] <= 5 and n_stretches[2] == 1
+
+
 @pytest.mark.parametrize("kind", ["wordpiece", "char", "word"])
 def test_other_kinds_never_ask_fastokens(
     kind: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -142,10 +191,11 @@ def test_the_sample_has_all_of_a_small_text_and_bounded_stretches_of_a_long_one(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = documents("one", "", "two" * STRETCH)
-    assert "".join(sample_texts(small, tokenizer)[0]).endswith("one" + "two" * STRETCH)
+    assert "".join(sample_texts(small, make_bare(tokenizer))[0]).endswith("one" + "two" * STRETCH)
     monkeypatch.setattr(fast_encoding, "SAMPLE_CHARACTERS", 10 * STRETCH)
     long = documents(*(f"{n:05d}" * (STRETCH // 5) for n in range(100)))
-    kept = [int(text[:5]) for text in sample_texts(long, tokenizer)[0] if len(text) == STRETCH][1:]  # first the longest
+    sample, _ = sample_texts(long, make_bare(tokenizer))
+    kept = [int(text[:5]) for text in sample if len(text) == STRETCH][1:]  # first the longest
     assert 5 <= len(kept) <= 10
     assert len(set(np.diff(kept))) == 1  # evenly spread
     assert kept[-1] >= 80
@@ -156,7 +206,7 @@ def test_the_sample_has_each_character_and_the_surroundings_of_special_tokens(
 ) -> None:
     monkeypatch.setattr(fast_encoding, "SAMPLE_CHARACTERS", 0)  # no stretches: what is there was looked for
     text = "b" * STRETCH + "龘 <|endoftext|>rare" + "b" * STRETCH
-    sample, characters = sample_texts(documents(text, "c" * 3 * STRETCH), tokenizer)
+    sample, characters = sample_texts(documents(text, "c" * 3 * STRETCH), make_bare(tokenizer))
     assert characters == [*map(chr, range(128)), "龘"]
     assert any("龘 <|endoftext|>rare" in piece and len(piece) < 200 for piece in sample)
 

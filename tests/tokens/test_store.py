@@ -6,11 +6,11 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from tiny import make_split
+from tiny import digests, make_split
 
 from llmkit.errors import DataError
 from llmkit.tokens import store
-from llmkit.tokens.store import Row, Split, TokenStream, write_split
+from llmkit.tokens.store import Row, Split, TokenStream, join_splits, write_split
 
 
 def test_datasets_opens_the_folder_and_finds_the_same_rows(tiny_split: Split) -> None:
@@ -38,6 +38,28 @@ def test_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
 
     one, two = (make_split(tmp_path / name / "train", 9, 17).folder for name in ("a", "b"))
     assert digest(one) == digest(two)
+
+
+@pytest.mark.parametrize("sentences", [False, True])
+def test_joined_parts_have_the_bytes_of_all_rows_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sentences: bool
+) -> None:
+    monkeypatch.setattr(store, "TOKENS_A_BATCH", 50)
+    monkeypatch.setattr(store, "BYTES_A_FILE", 20_000)
+    rng, rows = np.random.default_rng(3), []
+    for n, length in enumerate([7, 0, 50, 49, 1, 0, 170, 3, *rng.integers(0, 30, 300)]):
+        of_words = (np.arange(3, length, 5), rng.random(length) < 0.3) if sentences else ()
+        rows.append(Row(rng.integers(0, 9, length).astype(np.uint8), f"书{n}", n, 0, n, n, "h" * n, *of_words))
+    write_split(tmp_path / "data", rows, np.dtype(np.uint8), sentences=sentences)
+    assert len(list((tmp_path / "data").glob("*.arrow"))) > 1
+    for cuts in ([], [0, 1, 2, 2, 3, 8, 9, 100, 308], range(len(rows))):
+        starts = [0, *cuts, len(rows)]
+        parts = [tmp_path / f"{len(starts)}-{n}" for n in range(len(starts) - 1)]
+        for n, part in enumerate(parts):
+            write_split(part, rows[starts[n] : starts[n + 1]], np.dtype(np.uint8), sentences=sentences)
+        joined = tmp_path / f"{len(starts)}" / "data"
+        join_splits(joined, iter(parts), np.dtype(np.uint8), sentences=sentences)
+        assert digests(joined) == digests(tmp_path / "data")
 
 
 def test_ring_read_wraps_at_both_ends() -> None:

@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from tiny import digests
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoTokenizer,
     BertConfig,
+    BertTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
+    GPT2Tokenizer,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
@@ -23,13 +27,17 @@ from llmkit.config.prepare import TokenizerSection
 from llmkit.errors import EnvironmentFault, ModelError, UsageError
 from llmkit.tokens import tokenizer as tokenizer_module
 from llmkit.tokens.tokenizer import (
+    _plain_class,
     count_unknown,
     encode_texts,
+    encode_with_offsets,
     end_of_text_id,
     ensure_special_tokens,
     fingerprint_tokenizer,
     id_dtype,
+    load_bare,
     load_tokenizer,
+    save_bare,
 )
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
@@ -299,6 +307,54 @@ def test_saved_folder_opens_with_auto_tokenizer_and_gives_the_same_ids(kind: str
         assert fingerprint_tokenizer(loaded) == fingerprint_tokenizer(tokenizer)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "gpt2", "bert"])
+def test_class_that_is_loaded_without_auto_tokenizer_is_the_one_that_it_takes(kind: str, tmp_path: Path) -> None:
+    own = {"gpt2": ("byte-bpe", GPT2Tokenizer), "bert": ("wordpiece", BertTokenizer)}
+    train(own[kind][0] if kind in own else kind).save_pretrained(tmp_path / "first")
+    if kind in own:
+        given = own[kind][1].from_pretrained(tmp_path / "first")
+        shutil.rmtree(tmp_path / "first")
+        given.save_pretrained(tmp_path / "first")
+    assert _plain_class(tmp_path / "first") == ("TokenizersBackend" if kind in KINDS else own[kind][1].__name__)
+    taken, ours = AutoTokenizer.from_pretrained(tmp_path / "first"), load_tokenizer(str(tmp_path / "first"))
+    assert type(ours) is type(taken)
+    for name, tokenizer in (("taken", taken), ("ours", ours)):
+        tokenizer.save_pretrained(tmp_path / name)
+    assert digests(tmp_path / "ours") == digests(tmp_path / "taken")
+    assert fingerprint_tokenizer(ours) == fingerprint_tokenizer(taken)
+
+
+def test_class_is_left_to_auto_tokenizer_where_more_than_its_name_has_a_say(tmp_path: Path) -> None:
+    train("byte-bpe").save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    for other in ({"auto_map": {}}, {"tokenizer_class": "LlamaTokenizer"}, {"tokenizer_class": None}):
+        file.write_text(json.dumps(config | other))
+        assert _plain_class(tmp_path) is None
+    file.write_text(json.dumps(config))
+    assert _plain_class(tmp_path) == "TokenizersBackend"
+    (tmp_path / "config.json").write_text("{}")
+    assert _plain_class(tmp_path) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bare_tokenizer_gives_the_ids_and_offsets_of_the_one_it_was_made_from(kind: str, tmp_path: Path) -> None:
+    tokenizer = train(kind)
+    bare = load_bare(save_bare(tokenizer, tmp_path))
+    for found, expected in zip(encode_texts(bare, TEXTS), encode_texts(tokenizer, TEXTS), strict=True):
+        assert found.dtype == expected.dtype and found.tolist() == expected.tolist()
+    for pair in zip(encode_with_offsets(bare, TEXTS), encode_with_offsets(tokenizer, TEXTS), strict=True):
+        for found, expected in zip(*pair, strict=True):
+            assert found.tolist() == expected.tolist()
+    ids = encode_texts(bare, TEXTS)[0]
+    assert count_unknown(ids, bare) == count_unknown(ids, tokenizer)
+    assert end_of_text_id(bare) == end_of_text_id(tokenizer)
+    first = save_bare(tokenizer, tmp_path)
+    assert save_bare(train(kind), tmp_path) == first
+    tokenizer.add_tokens(["new"])
+    assert save_bare(tokenizer, tmp_path) != first
+
+
 TRAIN_EVERY_KIND = """
 import random, sys
 from llmkit.config.prepare import TokenizerSection
@@ -384,6 +440,7 @@ def test_code_that_comes_with_a_tokenizer_is_not_run(tmp_path: Path) -> None:
 
 def test_tokenizer_without_a_fast_backend_is_a_model_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train("char").save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')  # such that AutoTokenizer is asked
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: object())
     with pytest.raises(ModelError, match="not backed by the tokenizers library"):
         load_tokenizer(str(tmp_path))

@@ -1,0 +1,184 @@
+"""Tasks on the cores of this machine: worker processes that read tasks from one pipe and write results to another.
+
+Not of `multiprocessing`, whose children import the caller's script again, which need not be fit for that: a worker
+imports what its tasks name and no more, so it is there in half a second. It ends when its pipe does, however the
+caller ended; a worker that dies is replaced and its task is done again. Signals of the terminal are the caller's alone.
+
+Knows nothing of what the tasks do.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, BinaryIO, NoReturn
+
+from llmkit.pipelines.doctor_machine import read_cpu, read_memory
+from llmkit.pipelines.unfinished import WorkersLost
+
+TRIES = 4
+BYTES_A_WORKER = 1_000_000_000
+"""Of memory; 0.4 GB is what one takes, and others want some too."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""Of the libraries in a worker, which has one core."""
+
+
+def count_workers() -> int:
+    """One for each core that this process may use, by its affinity and its cgroup's quota of time, if memory allows."""
+    cpu, memory = read_cpu(), read_memory()
+    most = cpu.n_logical if memory is None else memory // BYTES_A_WORKER
+    return max(1, min(cpu.n_logical, int(cpu.quota or cpu.n_logical), most))
+
+
+@contextmanager
+def open_local(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
+    """Workers, which end with the block."""
+    crew = _Crew(count_workers())
+    try:
+        yield partial(_run, crew)
+    finally:
+        crew.close()
+
+
+def _run(crew: "_Crew", function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Any, None, None]:
+    with ThreadPoolExecutor(crew.size) as threads:  # each waits for one worker
+        results = [threads.submit(crew.do, function, task, n + 1, len(tasks)) for n, task in enumerate(tasks)]
+        try:
+            for result in results:
+                yield result.result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            crew.kill()
+            raise
+
+
+class _Crew:
+    """As many workers as may be at work at a time."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        self._workers: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._killed = False
+        for _ in range(size):
+            self._idle.put(self._start())
+
+    def do(self, function: Callable[[Any], Any], task: Any, number: int, n_tasks: int) -> Any:
+        """The function's result for the task, of whichever worker is free.
+
+        Raises:
+            WorkersLost: one worker after the other died at it.
+            RuntimeError: with the worker's traceback; a bug of ours.
+        """
+        how = "killed"
+        for _ in range(TRIES):
+            worker = self._idle.get()
+            try:
+                value, trace = _ask(worker, (function, task))
+            except (EOFError, OSError, pickle.UnpicklingError):
+                how = self._replace(worker)
+                continue
+            self._idle.put(worker)
+            if trace is not None:
+                raise RuntimeError(f"in a worker:\n{trace}")
+            return value
+        what = f"workers died {TRIES} times at task {number} of {n_tasks}: {how}"
+        hint = "run it again: it goes on from what is finished; a system out of memory kills with SIGKILL"
+        raise WorkersLost(what, where="--engine local", hint=hint)
+
+    def kill(self) -> None:
+        """End all workers, and start no more."""
+        with self._lock:
+            self._killed = True
+            for worker in self._workers:
+                worker.kill()
+
+    def close(self) -> None:
+        """End all workers, when nobody waits for any."""
+        self.kill()
+        for worker in self._workers:
+            _bury(worker)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._killed:
+                raise WorkersLost("the workers were ended", where="--engine local", hint="run it again")
+            path = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+            worker = subprocess.Popen(
+                [sys.executable, "-P", "-m", __name__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | ONE_THREAD | {"PYTHONPATH": path},
+                process_group=None if os.name == "nt" else 0,
+            )
+            self._workers.add(worker)
+            return worker
+
+    def _replace(self, dead: subprocess.Popen[bytes]) -> str:
+        """Start another one; how this one died."""
+        dead.kill()
+        code = _bury(dead)
+        with self._lock:
+            self._workers.discard(dead)
+        self._idle.put(self._start())
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _ask(worker: subprocess.Popen[bytes], request: Any) -> tuple[Any, str | None]:
+    assert worker.stdin is not None and worker.stdout is not None
+    pickle.dump(request, worker.stdin)
+    worker.stdin.flush()
+    answer: tuple[Any, str | None] = pickle.load(worker.stdout)
+    return answer
+
+
+def _bury(worker: subprocess.Popen[bytes]) -> int:
+    assert worker.stdin is not None and worker.stdout is not None
+    with suppress(OSError):  # of what it was not there to read any more
+        worker.stdin.close()
+    worker.stdout.close()
+    return worker.wait()
+
+
+def work_off() -> NoReturn:
+    """A worker's life: tasks from standard input, results to standard output, to which nothing else may write."""
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    tasks: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=_take_in, args=(sys.stdin.buffer, tasks), daemon=True).start()
+    while True:
+        function, task = tasks.get()
+        answer: tuple[Any, str | None]
+        try:
+            answer = function(task), None
+        except Exception:
+            answer = None, traceback.format_exc()
+        with suppress(BrokenPipeError):  # the caller is gone
+            pickle.dump(answer, results)
+            results.flush()
+
+
+def _take_in(source: BinaryIO, tasks: SimpleQueue[Any]) -> NoReturn:
+    """Read ahead, so that the end of the caller is seen in the middle of a task too."""
+    try:
+        while True:
+            tasks.put(pickle.load(source))
+    except (EOFError, pickle.UnpicklingError):
+        os._exit(0)
+    except BaseException:  # nobody would take any task
+        traceback.print_exc()
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    work_off()

@@ -1,0 +1,323 @@
+"""`prepare` on several cores: the bytes of one process, whatever becomes of the workers, and none is left behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny import digests
+
+import llmkit.pipelines.prepare
+import llmkit.pipelines.prepared_pieces
+from llmkit.config.loading import load_recipe
+from llmkit.config.prepare import Prepare
+from llmkit.errors import DataError
+from llmkit.pipelines import engine_local
+from llmkit.pipelines.doctor_machine import Cpu
+from llmkit.pipelines.engine_local import count_workers, open_local
+from llmkit.pipelines.prepare import prepare
+from llmkit.pipelines.unfinished import WorkersLost
+
+CHINESE = "却说曹操大喜，遂引兵追之。玄德曰：“此天助我也！”\n　　次日天明，众将皆至……\n\n"
+SMALL = ("prepare.tokenizer.vocab_size=300", "prepare.split.validation=0.2", "prepare.split.test=0.1")
+VARIANTS = {
+    "near copies, by document": ("prepare.dedup.near=true", "prepare.split.by=document"),
+    "sentences and words of BERT": ("prepare.tokenizer.kind=wordpiece",),
+    "lines": ("prepare.read.documents=line",),
+}
+
+
+def settings(*overrides: str) -> Prepare:
+    return load_recipe(None, [*SMALL, *overrides]).prepare
+
+
+@pytest.fixture(scope="module")
+def books(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty files of two languages, with copies, near copies and a character that fastokens takes for another."""
+    folder = tmp_path_factory.mktemp("books")
+    for n in range(30):
+        lines = [f"It was the {n * 40 + line}th of times, and number {line * n} of all.\n" for line in range(40)]
+        text = "".join(lines) * (5 if n % 7 == 0 else 1) + CHINESE * (n % 4) + "1\u180e 2" * (n % 11 == 0)
+        (folder / f"{n:02}.txt").write_text(text, encoding="utf-8")
+    for n in (3, 12):
+        shutil.copy(folder / f"{n:02}.txt", folder / f"{n:02}-again.txt")
+        text = (folder / f"{n:02}.txt").read_text(encoding="utf-8")
+        (folder / f"{n:02}-nearly.txt").write_text(text.replace("number 0 of", "number none of"), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two for the smallest text, in many pieces."""
+    monkeypatch.setattr(llmkit.pipelines.prepare, "FEWEST_BYTES", 0)
+    monkeypatch.setattr(llmkit.pipelines.prepare, "count_workers", lambda: 2)
+    monkeypatch.setattr(engine_local, "count_workers", lambda: 2)
+    monkeypatch.setattr(llmkit.pipelines.prepared_pieces, "BYTES_A_PIECE", 12_000)
+
+
+@pytest.fixture
+def in_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path) -> Path:
+    """What a single process makes of the books."""
+    monkeypatch.setattr(llmkit.pipelines.prepare, "count_workers", lambda: 1)
+    prepare([str(books)], tmp_path / "one", settings())
+    return tmp_path / "one"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_workers_give_the_bytes_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, two_workers: None, variant: str
+) -> None:
+    wanted = settings(*VARIANTS[variant])
+    prepare([str(books)], tmp_path / "many", wanted)
+    monkeypatch.setattr(llmkit.pipelines.prepare, "count_workers", lambda: 1)
+    prepare([str(books)], tmp_path / "one", wanted)
+    assert digests(tmp_path / "many") == digests(tmp_path / "one")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one"]
+
+
+def test_own_tokenizer_and_splits_give_the_bytes_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, in_one: Path, two_workers: None
+) -> None:
+    given = {"validation": str(books / "01.txt"), "test": str(books / "02.txt")}
+    own = settings(f"prepare.tokenizer.path={in_one / 'tokenizer'}")
+    prepare([str(books)], tmp_path / "many", own, **given)
+    monkeypatch.setattr(llmkit.pipelines.prepare, "count_workers", lambda: 1)
+    prepare([str(books)], tmp_path / "alone", own, **given)
+    assert digests(tmp_path / "many") == digests(tmp_path / "alone")
+
+
+def test_workers_are_started_only_where_there_is_enough_for_them(
+    monkeypatch: pytest.MonkeyPatch, books: Path, two_workers: None
+) -> None:
+    files = sorted(map(str, books.iterdir()))
+    wanted = llmkit.pipelines.prepare._in_pieces
+    assert wanted("local", files)
+    assert not wanted("local", files[:1]), "one piece"
+    assert not wanted("local", [*files, "-"]), "standard input is this process's alone"
+    monkeypatch.setattr(llmkit.pipelines.prepare, "FEWEST_BYTES", 10**6)
+    assert not wanted("local", files)
+    assert wanted("ray", files[:1])
+
+
+def test_repair_with_workers_makes_anew_what_is_damaged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, in_one: Path, two_workers: None
+) -> None:
+    before = digests(in_one)
+    (in_one / "train/data-00000.arrow").unlink()
+    prepare([str(books)], in_one, settings(), repair=True)
+    assert digests(in_one) == before
+
+
+def test_first_bad_file_is_the_error_and_no_worker_is_left(tmp_path: Path, books: Path, two_workers: None) -> None:
+    shutil.copytree(books, tmp_path / "books")
+    for name in ("29.txt", "05.txt"):
+        (tmp_path / "books" / name).write_bytes(b"\x89PNG" + bytes(2000))
+    with pytest.raises(DataError, match=r"05\.txt"):
+        prepare([str(tmp_path / "books")], tmp_path / "data", settings())
+    assert not (tmp_path / ".data.partial").exists()
+    assert not children_of(os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("n_logical", "quota", "gigabytes", "expected"),
+    [
+        (8, None, 64, 8),
+        (8, 2.5, 64, 2),
+        (8, 0.5, 64, 1),
+        (1, 4.0, 64, 1),
+        (8, None, None, 8),
+        (8, None, 3, 3),
+        (8, 4.0, 0.5, 1),
+    ],
+)
+def test_workers_are_as_many_as_cores_quota_and_memory_allow(
+    monkeypatch: pytest.MonkeyPatch, n_logical: int, quota: float | None, gigabytes: float | None, expected: int
+) -> None:
+    cpu = Cpu("", "", 0, frozenset(), n_logical, n_logical, None, quota)
+    monkeypatch.setattr(engine_local, "read_cpu", lambda: cpu)
+    monkeypatch.setattr(engine_local, "read_memory", lambda: gigabytes and int(gigabytes * 1e9))
+    assert count_workers() == expected
+
+
+# The engine itself, with functions that a worker can import.
+
+FUNCTIONS = """
+import os, signal, sys, time
+from pathlib import Path
+
+def die_once(path):
+    if not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+def die(task):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def talk(task):
+    print("to standard output", flush=True)
+    os.write(1, b"and below Python")
+    return task
+
+def fail(task):
+    raise ZeroDivisionError("of ours")
+
+def sleep(seconds):
+    time.sleep(seconds)
+
+def modules(task):
+    import llmkit.pipelines.encoded_pieces, llmkit.pipelines.prepared_pieces
+    return sorted(sys.modules)
+
+def variables(task):
+    return dict(os.environ)
+"""
+
+
+@pytest.fixture
+def functions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
+    (tmp_path / "functions_of_a_test.py").write_text(FUNCTIONS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(engine_local, "count_workers", lambda: 2)
+    import functions_of_a_test  # type: ignore[import-not-found]
+
+    yield functions_of_a_test
+    del sys.modules["functions_of_a_test"]
+
+
+def children_of(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def test_results_come_in_order_and_what_is_printed_is_no_result(functions: object, tmp_path: Path) -> None:
+    with open_local(tmp_path) as run:
+        assert list(run(functions.talk, range(20))) == list(range(20))
+        assert list(run(functions.talk, [])) == []
+        assert {each["OMP_NUM_THREADS"] for each in run(functions.variables, [1, 2])} == {"1"}
+        groups = {os.getpgid(worker.pid) for worker in children_of(os.getpid())}
+        assert os.getpgid(0) not in groups, "Ctrl-C on a terminal would stop them in the middle of anything"
+    assert not children_of(os.getpid())
+
+
+def test_worker_that_is_killed_is_replaced_and_its_task_is_done_again(functions: object, tmp_path: Path) -> None:
+    with open_local(tmp_path) as run:
+        tasks = [str(tmp_path / str(n)) for n in range(5)]
+        assert list(run(functions.die_once, tasks)) == ["done"] * 5
+        assert len(children_of(os.getpid())) == 2
+    assert not children_of(os.getpid())
+
+
+def test_task_that_kills_every_worker_is_an_error_that_says_how(functions: object, tmp_path: Path) -> None:
+    with (
+        open_local(tmp_path) as run,
+        pytest.raises(WorkersLost, match="workers died 4 times at task 1 of 3: SIGKILL"),
+    ):
+        list(run(functions.die, [1, 2, 3]))
+    assert not children_of(os.getpid())
+
+
+def test_bug_in_a_worker_is_shown_with_its_traceback(functions: object, tmp_path: Path) -> None:
+    with open_local(tmp_path) as run, pytest.raises(RuntimeError, match=r"in fail\n.*\nZeroDivisionError: of ours"):
+        list(run(functions.fail, [1, 2, 3]))
+
+
+def test_workers_load_neither_torch_nor_transformers(functions: object, tmp_path: Path) -> None:
+    with open_local(tmp_path) as run:
+        loaded = set(next(run(functions.modules, [1])))
+    assert "llmkit.tokens.rows" in loaded
+    assert not loaded & {"torch", "transformers", "datasets"}
+
+
+@pytest.mark.parametrize("how", ["leaves the block", "is killed"])
+def test_workers_end_with_their_caller_in_the_middle_of_a_task(functions: object, tmp_path: Path, how: str) -> None:
+    code = """
+import sys
+from pathlib import Path
+from llmkit.pipelines import engine_local
+engine_local.count_workers = lambda: 2
+import functions_of_a_test
+with engine_local.open_local(Path()) as run:
+    results = run(functions_of_a_test.sleep, [0, 0, 60, 60])
+    next(results), next(results)
+    print("begun", flush=True)
+    if sys.argv[1] == "is killed":
+        next(results)
+    results.close()
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    caller = subprocess.Popen([sys.executable, "-c", code, how], stdout=subprocess.PIPE, env=environment)
+    assert caller.stdout is not None
+    workers = children_of(caller.pid) if caller.stdout.readline() == b"begun\n" else []
+    if how == "is killed":
+        assert len(workers) == 2
+        caller.kill()
+    assert caller.wait(30) == (-9 if how == "is killed" else 0)
+    caller.stdout.close()
+    assert not psutil.wait_procs(workers, timeout=30)[1]
+
+
+COMMAND = """
+import sys
+import llmkit.pipelines.prepare, llmkit.pipelines.prepared_pieces
+from llmkit.__main__ import main
+from llmkit.pipelines import engine_local
+llmkit.pipelines.prepare.FEWEST_BYTES = 0
+llmkit.pipelines.prepared_pieces.BYTES_A_PIECE = 12_000
+llmkit.pipelines.prepare.count_workers = engine_local.count_workers = lambda: 2
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_command_leaves_no_worker_and_the_next_one_goes_on(
+    tmp_path: Path, books: Path, in_one: Path, number: int
+) -> None:
+    words = [sys.executable, "-c", COMMAND, "prepare", str(books), "--out", str(tmp_path / "many")]
+    words += [word for override in SMALL for word in ("-s", override)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    )
+    work = tmp_path / ".many.partial"
+    while not list(work.glob("finished/cleaned-*")) and command.poll() is None:
+        time.sleep(0.005)
+    workers = children_of(command.pid)
+    os.killpg(command.pid, number)  # as a terminal does
+    said = command.communicate(timeout=60)[0]
+    assert command.returncode == (-number if number == signal.SIGKILL else 128 + number), said
+    assert "Traceback" not in said
+    assert number == signal.SIGKILL or "it goes on from what is finished: cleaned-main" in said
+    assert workers and not psutil.wait_procs(workers, timeout=30)[1]
+    again = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
+    assert again.returncode == 0, again.stderr
+    assert "going on from what a stopped run has finished: cleaned-main" in again.stderr
+    assert digests(tmp_path / "many") == digests(in_one)
+
+
+def test_pieces_of_workers_are_not_taken_for_what_one_process_makes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, in_one: Path, two_workers: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for stopped, then in ((2, 1), (1, 2)):
+        out = tmp_path / f"stopped-{stopped}"
+        with monkeypatch.context() as patch:
+            patch.setattr(llmkit.pipelines.prepare, "count_workers", lambda n=stopped: n)
+
+            def stop(*_: object) -> None:
+                raise WorkersLost("stopped", where="", hint="")
+
+            patch.setattr("llmkit.pipelines.prepared_parts.fingerprint_tokenizer", stop)
+            with pytest.raises(WorkersLost):
+                prepare([str(books)], out, settings())
+        assert (tmp_path / f".{out.name}.partial/finished/train.json").exists()
+        capsys.readouterr()
+        monkeypatch.setattr(llmkit.pipelines.prepare, "count_workers", lambda n=then: n)
+        prepare([str(books)], out, settings())
+        assert "going on" not in capsys.readouterr().err
+        assert digests(out) == digests(in_one)

@@ -12,10 +12,12 @@ import re
 from collections.abc import Iterable, Iterator
 
 from llmkit.text.documents import StepCounts
+from llmkit.text.look import look_at
 from llmkit.text.parts import mark_last
 
 _BLANKS = " \t\xa0\u3000"
-_CHINESE_INDENT = re.compile(r"\n[ \t\xa0]+[“‘（《「『【〔—…]*[\u2e80-\u9fff\uf900-\ufaff]")
+_CHINESE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]")
+_CHINESE_INDENT = re.compile(rf"\n[ \t\xa0]+[“‘（《「『【〔—…]*{_CHINESE.pattern}")
 _MANY_LINES = re.compile(r"\n{4,}")
 
 
@@ -26,7 +28,8 @@ def tidy_whitespace(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
     begun = False
     for text, last in mark_last(texts):
         n_in += len(text)
-        tidied = _tidy(held + text, starts_line=not begun)
+        untidy = held + text
+        tidied = _tidy(untidy, starts_line=not begun)
         if not begun:
             tidied = _drop_blank_start(tidied)
         body = tidied.rstrip(_BLANKS + "\n")
@@ -34,15 +37,16 @@ def tidy_whitespace(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
         begun = begun or bool(body)
         if last and begun and "\n" in held:
             body += "\n"
+        # Nothing is ever added or replaced, so equal lengths mean an equal text.
+        body = untidy if len(body) == len(untidy) else body  # the very object, which need not be looked at again
         n_out += len(body)
         yield body
-    # Nothing is ever added or replaced, so equal lengths mean an equal text.
     count.changed += n_in != n_out
 
 
 def _tidy(text: str, starts_line: bool) -> str:
     has_indent = "\u3000" in text or _has_chinese_indent(text, starts_line)
-    if has_indent or any(blank + "\n" in text for blank in _BLANKS):
+    if has_indent or any(blank in text and blank + "\n" in text for blank in _BLANKS):
         # Line by line is ten times faster than a pattern, which stops at every space. The "x" stands for the
         # part of the first line that is already gone.
         *lines, rest = (text if starts_line else "x" + text).split("\n")
@@ -70,7 +74,7 @@ def _drop_indent(line: str) -> str:
 
 
 def _has_chinese_indent(text: str, starts_line: bool) -> bool:
-    if text.isascii():
+    if not _CHINESE.search("".join(look_at(text).others)):
         return False
     return bool(_CHINESE_INDENT.search(text) or (starts_line and _CHINESE_INDENT.match("\n" + text[:100])))
 

@@ -20,15 +20,13 @@ from llmkit.text.parts import mark_last
 _HEADER_CHARS = 40_000
 _CREDIT_CHARS = 3_000
 
-_START = re.compile(
-    r"^[ \t]*\*{3} ?START OF (?:THE|THIS) PROJECT GUTENBERG[^*]{0,300}?\*{3}[^\n]*\n"
-    r"|^[^\n]{0,20}\*END\*? ?THE SMALL PRINT![^\n]*\n",
-    re.M | re.I,
+_START = (
+    r"(?:[ \t]*\*{3} ?START OF (?:THE|THIS) PROJECT GUTENBERG[^*]{0,300}?\*{3}[^\n]*\n"
+    r"|[^\n]{0,20}\*END\*? ?THE SMALL PRINT![^\n]*\n)"
 )
-_END = re.compile(
-    r"^[ \t]*\*{3} ?END OF (?:THE|THIS) PROJECT GUTENBERG"
-    r"|^[ \t]*End of (?:The |this )?Project Gutenberg(?:['’]s| E-?(?:Book|Text))",
-    re.M | re.I,
+_END = (
+    r"[ \t]*(?:\*{3} ?END OF (?:THE|THIS) PROJECT GUTENBERG"
+    r"|End of (?:The |this )?Project Gutenberg(?:['’]s| E-?(?:Book|Text)))"
 )
 _CREDIT = re.compile(
     r"\s*(?:(?:This )?(?:e-?text|e-?book|text|file) (?:was )?)?"
@@ -95,14 +93,23 @@ class _Place(Enum):
 
 def _find_start(text: str) -> int:
     """Where the line that ends the header ends; 0 if there is none."""
-    start = _START.search(text) if "*" in text else None
-    return start.end() if start else 0
+    start = _find_line(_START, text) if "*" in text else None
+    return start[1] if start else 0
 
 
 def _find_end(text: str) -> int | None:
     # A look for the name is a hundred times faster than the pattern.
-    end = _END.search(text) if "utenberg" in text or "UTENBERG" in text else None
-    return end.start() if end else None
+    end = _find_line(_END, text) if "utenberg" in text or "UTENBERG" in text else None
+    return end[0] if end else None
+
+
+def _find_line(pattern: str, text: str) -> tuple[int, int] | None:
+    """Where the first line that begins with the pattern begins, and where the pattern ends."""
+    # A pattern that begins with a line feed is ten times as fast as one with ^ and re.M, which tries every character.
+    if first := re.compile(pattern, re.I).match(text):
+        return first.span()
+    found = re.compile("\n" + pattern, re.I).search(text)
+    return (found.start() + 1, found.end()) if found else None
 
 
 def _cut_credit(text: str) -> str:

@@ -66,7 +66,7 @@ def sample_windows(held_out: Iterable[Document]) -> Sample:
         if hashes is not None:
             waiting.append(hashes[hashes & np.uint64(every - 1) == 0])
             n_waiting += len(waiting[-1])
-        if hashes is None or n_waiting > 10 * _MOST_WINDOWS:
+        if hashes is None or n_waiting > 2 * _MOST_WINDOWS:
             wanted = _unique(np.concatenate([wanted, *waiting]))
             waiting, n_waiting = [], 0
             while len(wanted) > _MOST_WINDOWS:

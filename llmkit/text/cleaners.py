@@ -29,7 +29,6 @@ Fix = Callable[[str, Counter[str]], str]
 Step = Callable[[Iterable[str], StepCounts], Iterator[str]]
 
 _LINE_ENDS = re.compile("\r\n?|[\v\f\u2028\u2029]")
-_C0 = bytes({*range(32), 127} - set(b"\t\n\v\f\r"))
 _CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ufdd0-\ufdef\ud800-\udfff]")
 
 
@@ -177,8 +176,7 @@ STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
 
 
 def _has_controls(text: str) -> bool:
-    look = look_at(text)
-    return len(look.utf8.translate(None, _C0)) < len(look.utf8) or bool(_CONTROL.search("".join(look.others)))
+    return bool(_CONTROL.search("".join(look_at(text).others)))
 
 
 def _name_control(char: str) -> str:

@@ -94,7 +94,7 @@ def find_windows(train: Iterable[Document], samples: Sequence[Sample]) -> list[A
 
 
 class _Search:
-    """One sample, and which of it was found. A bit for many hashes says of nearly all others that they are not in it."""
+    """One sample, and which of it was found. A short table says of nearly all other hashes that they are not in it."""
 
     def __init__(self, wanted: Any, every: int) -> None:
         import numpy as np
@@ -113,8 +113,10 @@ class _Search:
     def look_in(self, hashes: Any) -> None:
         import numpy as np
 
-        hashes = hashes[hashes & np.uint64(self._every - 1) == 0] if self._every > 1 else hashes
-        hashes = hashes[self._may_be_wanted[_shorten(hashes)]]
+        # take and compress do what brackets do, in half the time.
+        if self._every > 1:
+            hashes = hashes.compress(hashes & np.uint64(self._every - 1) == 0)
+        hashes = hashes.compress(self._may_be_wanted.take(_shorten(hashes)))
         places = np.searchsorted(self.wanted, hashes)
         places[places == len(self.wanted)] = 0
         places = places[self.wanted[places] == hashes]
@@ -189,7 +191,8 @@ def _roll(codes: Any) -> Any:
     import numpy as np
 
     sums = np.zeros(len(codes) + 1, np.uint64)
-    np.cumsum((codes.astype(np.uint64) + np.uint64(1)) * _powers(pow(_BASE, -1, 1 << 64), 0)[: len(codes)], out=sums[1:])
+    scales = _powers(pow(_BASE, -1, 1 << 64), 0)[: len(codes)]
+    np.cumsum((codes + np.uint8(1)) * scales, out=sums[1:])  # no byte of UTF-8 is 255
     hashes = sums[WINDOW_BYTES:] - sums[:-WINDOW_BYTES]
     hashes *= _powers(_BASE, WINDOW_BYTES - 1)[: len(hashes)]
     # The low bits of a polynomial are weak; the sample is taken by them.

@@ -20,7 +20,7 @@ from typing import Any
 
 from llmkit.files import read_json, write_json
 from llmkit.text.documents import Document
-from llmkit.text.look import look_at
+from llmkit.text.look import decode, look_at
 
 DOCUMENTS_FILE = "documents.arrow"
 TOTALS_FILE = "totals.arrow"
@@ -129,7 +129,7 @@ def read_totals(folder: Path) -> Iterator[Total]:
 
 
 def read_piece(piece: Piece, wanted: Iterable[bool] | None = None) -> Iterator[Document]:
-    """As `read_staged`, of one piece. `wanted` says for each of its documents whether to give it; no other is decoded."""
+    """As `read_staged`, of one piece; where `wanted` says for each of its documents whether to give it, only those."""
     stays = _stays(piece)
     if wanted is not None:
         of_kept = iter(wanted)
@@ -137,11 +137,11 @@ def read_piece(piece: Piece, wanted: Iterable[bool] | None = None) -> Iterator[D
     keep = next(stays)
     for batch in _read_batches(piece.folder / DOCUMENTS_FILE):
         columns = [batch.column(name).to_pylist() for name in ("source", "index", "part", "last")]
-        ends, data = map(memoryview, batch.column("text").buffers()[1:])
-        ends = ends.cast("q")
+        _, offsets, data = batch.column("text").buffers()
+        ends = memoryview(offsets).cast("q")
         for row, place in enumerate(zip(*columns, strict=True)):
             if keep:
-                yield Document(str(data[ends[row] : ends[row + 1]], "utf-8"), *place)
+                yield Document(decode(data[ends[row] : ends[row + 1]].to_pybytes()), *place)
             if place[-1]:
                 keep = next(stays)
 

@@ -191,10 +191,10 @@ def _roll(codes: Any) -> Any:
     import numpy as np
 
     sums = np.zeros(len(codes) + 1, np.uint64)
-    scales = _powers(pow(_BASE, -1, 1 << 64), 0)[: len(codes)]
+    scales = _powers(pow(_BASE, -1, 1 << 64), 0, len(codes))
     np.cumsum((codes + np.uint8(1)) * scales, out=sums[1:])  # no byte of UTF-8 is 255
     hashes = sums[WINDOW_BYTES:] - sums[:-WINDOW_BYTES]
-    hashes *= _powers(_BASE, WINDOW_BYTES - 1)[: len(hashes)]
+    hashes *= _powers(_BASE, WINDOW_BYTES - 1, len(hashes))
     # The low bits of a polynomial are weak; the sample is taken by them.
     hashes ^= hashes >> np.uint64(29)
     hashes *= np.uint64(0xBF58476D1CE4E5B9)
@@ -202,11 +202,15 @@ def _roll(codes: Any) -> Any:
     return hashes
 
 
+def _powers(base: int, first: int, n: int) -> Any:
+    """base^first, base^(first + 1), ... mod 2^64; `n` of them."""
+    return _many_powers(base, first, _WINDOWS_AT_ONCE + WINDOW_BYTES)[:n]
+
+
 @cache
-def _powers(base: int, first: int) -> Any:
-    """base^first, base^(first + 1), ... mod 2^64, as many as `_roll` wants."""
+def _many_powers(base: int, first: int, n: int) -> Any:
     import numpy as np
 
-    powers = np.full(_WINDOWS_AT_ONCE + WINDOW_BYTES, base, np.uint64)
+    powers = np.full(n, base, np.uint64)
     powers[0] = pow(base, first, 1 << 64)
     return np.cumprod(powers, dtype=np.uint64)

@@ -6,8 +6,6 @@ UTF-8 is scanned two to ten times as fast as a str with one curly quote in it, a
 Knows nothing of what the steps do.
 """
 
-from functools import cached_property
-
 _ORDINARY = bytes([*b"\t\n\v\f\r", *range(32, 127)])
 _MOST_REPLACED = 12
 """Different characters that are folded one after the other; Greek and Russian have more, and take casefold's time."""
@@ -16,18 +14,26 @@ _MOST_REPLACED = 12
 class Look:
     """One text, seen once."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    __slots__ = ("_others", "_utf8", "text")
 
-    @cached_property
+    def __init__(self, text: str, utf8: bytes | None = None) -> None:
+        self.text = text
+        self._utf8 = utf8
+        self._others: frozenset[str] | None = None
+
+    @property
     def utf8(self) -> bytes:
         """A lone surrogate as UTF-8 would have it."""
-        return self.text.encode("utf-8", "surrogatepass")
+        if self._utf8 is None:
+            self._utf8 = self.text.encode("utf-8", "surrogatepass")
+        return self._utf8
 
-    @cached_property
+    @property
     def others(self) -> frozenset[str]:
         """The different characters that are neither printable ASCII nor its white space."""
-        return frozenset(self.utf8.translate(None, _ORDINARY).decode("utf-8", "surrogatepass"))
+        if self._others is None:
+            self._others = frozenset(self.utf8.translate(None, _ORDINARY).decode("utf-8", "surrogatepass"))
+        return self._others
 
 
 _last = Look("")
@@ -45,8 +51,7 @@ def look_at(text: str) -> Look:
 def decode(utf8: bytes) -> str:
     """The text; a look at it, if that comes next, has its UTF-8 already."""
     global _last
-    look = _last = Look(utf8.decode())
-    look.utf8 = utf8
+    look = _last = Look(utf8.decode(), utf8)
     return look.text
 
 

@@ -64,14 +64,14 @@ def sample_windows(held_out: Iterable[Document]) -> Sample:
     every, n_waiting = 1, 0
     for hashes in chain(_hash_windows(held_out), [None]):
         if hashes is not None:
-            waiting.append(hashes[hashes & np.uint64(every - 1) == 0])
+            waiting.append(_thin_out(hashes, every))
             n_waiting += len(waiting[-1])
         if hashes is None or n_waiting > 2 * _MOST_WINDOWS:
             wanted = _unique(np.concatenate([wanted, *waiting]))
             waiting, n_waiting = [], 0
             while len(wanted) > _MOST_WINDOWS:
                 every *= 2
-                wanted = wanted[wanted & np.uint64(every - 1) == 0]
+                wanted = _thin_out(wanted, every)
     return wanted, every
 
 
@@ -87,9 +87,11 @@ def find_windows(train: Iterable[Document], samples: Sequence[Sample]) -> list[A
     """For each sample a mask of its hashes: whether the train text has them. Of a text in pieces, any piece may."""
     searches = [_Search(*sample) for sample in samples]
     if any(len(search.wanted) for search in searches):
+        least = min(every for _, every in samples)
         for hashes in _hash_windows(train):
+            sampled = _thin_out(hashes, least)
             for search in searches:
-                search.look_in(hashes)
+                search.look_in(sampled)
     return [search.found for search in searches]
 
 
@@ -113,9 +115,7 @@ class _Search:
     def look_in(self, hashes: Any) -> None:
         import numpy as np
 
-        # take and compress do what brackets do, in half the time.
-        if self._every > 1:
-            hashes = hashes.compress(hashes & np.uint64(self._every - 1) == 0)
+        hashes = _thin_out(hashes, self._every)
         hashes = hashes.compress(self._may_be_wanted.take(_shorten(hashes)))
         places = np.searchsorted(self.wanted, hashes)
         places[places == len(self.wanted)] = 0
@@ -124,6 +124,14 @@ class _Search:
         self._n_hits += len(places)
         if self._n_hits > len(self.wanted):  # a text that is there again and again need not be looked up again
             self._fill()
+
+
+def _thin_out(hashes: Any, every: int) -> Any:
+    """One in `every` of the hashes."""
+    import numpy as np
+
+    # compress and take do what brackets do, in half the time.
+    return hashes.compress(hashes & np.uint64(every - 1) == 0) if every > 1 else hashes
 
 
 def _shorten(hashes: Any) -> Any:
@@ -141,15 +149,37 @@ def count_overlap(found: Any, every: int) -> Overlap:
 
 def _hash_windows(documents: Iterable[Document]) -> Iterator[Any]:
     """Hashes of all windows, so many at a time that they stay in the cache; no window spans two documents."""
+    waiting: list[bytes] = []  # short documents go together: a call of numpy takes as long as a hundred bytes
+    ends: list[int] = []
+    n_waiting = 0
+    for document in documents:
+        waiting.append(_fold(document.text))
+        n_waiting += len(waiting[-1])
+        if document.last:
+            ends.append(n_waiting)
+        if n_waiting >= _WINDOWS_AT_ONCE:
+            data = b"".join(waiting)
+            yield from _hash_joined(data, ends)
+            begun = data[ends[-1] if ends else 0 :]
+            waiting, ends = [begun[max(0, len(begun) - WINDOW_BYTES + 1) :]], []
+            n_waiting = len(waiting[0])
+    yield from _hash_joined(b"".join(waiting), ends)
+
+
+def _hash_joined(data: bytes, ends: list[int]) -> Iterator[Any]:
+    """Hashes of the windows of documents that stand one after another and end at `ends`; the last may go on."""
     import numpy as np
 
-    carried = b""
-    for document in documents:
-        data = carried + _fold(document.text)
-        carried = b"" if document.last else data[max(0, len(data) - WINDOW_BYTES + 1) :]
-        codes = np.frombuffer(data, dtype=np.uint8)
-        for start in range(0, len(codes) - WINDOW_BYTES + 1, _WINDOWS_AT_ONCE):
-            yield _roll(codes[start : start + _WINDOWS_AT_ONCE + WINDOW_BYTES - 1])
+    codes = np.frombuffer(data, dtype=np.uint8)
+    n_windows = max(0, len(codes) - WINDOW_BYTES + 1)
+    is_inside = np.ones(n_windows, dtype=bool)
+    for end in ends:
+        is_inside[max(0, end - WINDOW_BYTES + 1) : end] = False
+    for start in range(0, n_windows, _WINDOWS_AT_ONCE):
+        hashes = _roll(codes[start : start + _WINDOWS_AT_ONCE + WINDOW_BYTES - 1])
+        if ends and ends[0] < len(codes):
+            hashes = hashes.compress(is_inside[start : start + len(hashes)])
+        yield hashes
 
 
 def _fold(text: str) -> bytes:

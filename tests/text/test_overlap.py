@@ -69,6 +69,22 @@ def test_each_window_has_the_hash_of_its_polynomial_wherever_the_text_is_cut(mon
     assert np.concatenate(list(overlap._hash_windows(in_parts))).tolist() == expected
 
 
+@pytest.mark.parametrize("windows_at_once", [64, 1 << 16])
+def test_documents_that_are_hashed_together_have_the_windows_that_each_has_alone(
+    windows_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlap, "_WINDOWS_AT_ONCE", windows_at_once)
+    draw = random.Random(0)
+    documents: list[Document] = []
+    expected: list[int] = []
+    for number in range(60):
+        text = "".join(draw.choices("abcdé中😀", k=draw.randrange(120)))
+        data = text.encode()
+        expected += [hash_by_hand(data[start : start + 50]) for start in range(len(data) - 49)]
+        documents += make_documents([text], "a", number, draw.choice([7, 30, 1000])) if text else []
+    assert np.concatenate(list(overlap._hash_windows(documents))).tolist() == expected
+
+
 def test_text_is_folded_to_letters_and_digits_without_case() -> None:
     ranges = ((0x2000, 0x206F), (0x3000, 0x303F), (0xFE30, 0xFE4F), (0xFF1A, 0xFF20))
     marks = [chr(code) for first, last in ranges for code in range(first, last + 1)]

@@ -170,7 +170,7 @@ def sample_piece(text: SplitPiece) -> tuple[Any, int]:
 
 def match_piece(task: OverlapTask) -> list[Any]:
     """For each held-out split, which of its windows the piece has."""
-    return [find_windows(task.text.read(), np.load(path), every) for path, every in task.windows]
+    return find_windows(task.text.read(), [(np.load(path), every) for path, every in task.windows])
 
 
 def as_json(record: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from llmkit.errors import say
 from llmkit.text.documents import Document
+from llmkit.text.look import look_at
 
 
 class Meter:
@@ -30,7 +31,8 @@ class Meter:
         """Pass documents through and count their bytes, roughly: a character of Chinese has three."""
         for document in documents:
             yield document
-            self._bar.update(len(document.text) if document.text.isascii() else len(document.text.encode()))
+            if not self._bar.disable:
+                self._bar.update(len(look_at(document.text).utf8))
 
 
 class RowLine:

@@ -14,14 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import chain
-from typing import Literal
 
 from llmkit.config.prepare import Clean
 from llmkit.errors import DataError, EnvironmentFault
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.gutenberg import strip_gutenberg
+from llmkit.text.look import look_at
 from llmkit.text.mojibake import repair_mojibake
-from llmkit.text.parts import emit_document, group_documents, mark_last, replay_texts
+from llmkit.text.parts import emit_document, group_documents, joins_what_is_before, mark_last, replay_texts
 from llmkit.text.quality import find_fault, has_rules
 from llmkit.text.whitespace import tidy_whitespace
 
@@ -29,12 +29,7 @@ Fix = Callable[[str, Counter[str]], str]
 Step = Callable[[Iterable[str], StepCounts], Iterator[str]]
 
 _LINE_ENDS = re.compile("\r\n?|[\v\f\u2028\u2029]")
-_C0 = bytes({*range(32), 127} - set(b"\t\n\v\f\r"))
 _CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ufdd0-\ufdef\ud800-\udfff]")
-# One pattern each: a fixed beginning is searched for at memory speed, an alternation is not.
-_CONTROL_BYTES = tuple(
-    map(re.compile, (rb"\xc2[\x80-\x9f]", rb"\xef\xbb\xbf", rb"\xef\xbf[\xbe\xbf]", rb"\xef\xb7[\x90-\xaf]"))
-)
 
 
 def clean_documents(
@@ -150,16 +145,28 @@ def _each_part(fix: Fix) -> Step:
     return step
 
 
-def _normalize(form: Literal["NFC", "NFKC"]) -> Step:
-    return _each_part(lambda text, removed: unicodedata.normalize(form, text))
+def compose(text: str, removed: Counter[str]) -> str:
+    """The text in NFC."""
+    return text if all(map(_is_settled, look_at(text).others)) else unicodedata.normalize("NFC", text)
+
+
+@cache
+def _is_settled(char: str) -> bool:
+    """Whether NFC leaves the character and what is beside it alone; of rarer planes this is not said."""
+    return char < "\U00010000" and not joins_what_is_before(char) and unicodedata.is_normalized("NFC", char)
+
+
+def fold_width(text: str, removed: Counter[str]) -> str:
+    """The text in NFKC."""
+    return unicodedata.normalize("NFKC", text)
 
 
 STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
     ("line ends", lambda clean: True, _each_part(fix_line_ends)),
     ("mojibake", lambda clean: clean.mojibake, _each_part(repair_mojibake)),
     ("controls", lambda clean: True, _each_part(remove_controls)),
-    ("unicode NFC", lambda clean: clean.unicode == "NFC", _normalize("NFC")),
-    ("unicode NFKC", lambda clean: clean.unicode == "NFKC", _normalize("NFKC")),
+    ("unicode NFC", lambda clean: clean.unicode == "NFC", _each_part(compose)),
+    ("unicode NFKC", lambda clean: clean.unicode == "NFKC", _each_part(fold_width)),
     ("gutenberg", lambda clean: clean.gutenberg, strip_gutenberg),
     ("whitespace", lambda clean: clean.whitespace, tidy_whitespace),
     ("lowercase", lambda clean: clean.lowercase, _each_part(fold_case)),
@@ -169,13 +176,7 @@ STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
 
 
 def _has_controls(text: str) -> bool:
-    try:
-        data = text.encode()
-    except UnicodeEncodeError:
-        return True
-    if len(data.translate(None, _C0)) < len(data):
-        return True
-    return not text.isascii() and any(pattern.search(data) for pattern in _CONTROL_BYTES)
+    return bool(_CONTROL.search("".join(look_at(text).others)))
 
 
 def _name_control(char: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from llmkit.config.prepare import Dedup
 from llmkit.errors import EnvironmentFault
 from llmkit.text.documents import Document, StepCounts
+from llmkit.text.look import casefold_utf8, look_at
 from llmkit.text.parts import emit_document, group_documents, mark_last, replay_texts
 from llmkit.text.quality import TOKEN
 
@@ -26,6 +27,7 @@ _N_PERMUTATIONS = 128
 _SEED = 42  # the one that rensa's index is made with
 _N = 5
 _WHITE_SPACE = b" \t\n\r\f\v"
+_WIDE_SPACES = frozenset("\u3000\xa0")
 _LONGEST_CARRIED = 1_000_000
 
 
@@ -91,8 +93,10 @@ def _is_copy(step: CopyStep, key: bytes | None, count: StepCounts) -> bool:
 
 def fold(text: str) -> bytes:
     """The text as UTF-8 without white space and case."""
-    folded = text.casefold().replace("\u3000", "").replace("\xa0", "")
-    return folded.encode("utf-8", "surrogatepass").translate(None, _WHITE_SPACE)
+    folded = casefold_utf8(text)
+    for space in look_at(text).others & _WIDE_SPACES:
+        folded = folded.replace(space.encode(), b"")
+    return folded.translate(None, _WHITE_SPACE)
 
 
 def _drop_copies(documents: Iterable[Document], step: CopyStep, count: StepCounts) -> Iterator[Document]:

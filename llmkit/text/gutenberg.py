@@ -21,14 +21,18 @@ _HEADER_CHARS = 40_000
 _CREDIT_CHARS = 3_000
 
 _START = re.compile(
-    r"^[ \t]*\*{3} ?START OF (?:THE|THIS) PROJECT GUTENBERG[^*]{0,300}?\*{3}[^\n]*\n"
-    r"|^[^\n]{0,20}\*END\*? ?THE SMALL PRINT![^\n]*\n",
-    re.M | re.I,
+    r"[ \t]*\*{3} ?START OF (?:THE|THIS) PROJECT GUTENBERG[^*]{0,300}?\*{3}[^\n]*\n"
+    r"|[^\n]{0,20}\*END\*? ?THE SMALL PRINT![^\n]*\n",
+    re.I,
 )
-_END = re.compile(
-    r"^[ \t]*\*{3} ?END OF (?:THE|THIS) PROJECT GUTENBERG"
-    r"|^[ \t]*End of (?:The |this )?Project Gutenberg(?:['’]s| E-?(?:Book|Text))",
-    re.M | re.I,
+_STARS = re.compile(r"\*(?:\*\*|END)", re.I)
+_END, _END_BELOW = (
+    re.compile(
+        rf"{before}[ \t]*(?:\*{{3}} ?END OF (?:THE|THIS) PROJECT GUTENBERG"
+        r"|End of (?:The |this )?Project Gutenberg(?:['’]s| E-?(?:Book|Text)))",
+        re.I,
+    )
+    for before in ("", r"\n")
 )
 _CREDIT = re.compile(
     r"\s*(?:(?:This )?(?:e-?text|e-?book|text|file) (?:was )?)?"
@@ -95,14 +99,21 @@ class _Place(Enum):
 
 def _find_start(text: str) -> int:
     """Where the line that ends the header ends; 0 if there is none."""
-    start = _START.search(text) if "*" in text else None
-    return start.end() if start else 0
+    for stars in _STARS.finditer(text):
+        if start := _START.match(text, text.rfind("\n", 0, stars.start()) + 1):
+            return start.end()
+    return 0
 
 
 def _find_end(text: str) -> int | None:
-    # A look for the name is a hundred times faster than the pattern.
-    end = _END.search(text) if "utenberg" in text or "UTENBERG" in text else None
-    return end.start() if end else None
+    # A look for the name is a hundred times faster than a pattern, and one that begins with a line feed ten times
+    # faster than one with ^ and re.M, which tries every character.
+    if "utenberg" not in text and "UTENBERG" not in text:
+        return None
+    if _END.match(text):
+        return 0
+    end = _END_BELOW.search(text)
+    return end.start() + 1 if end else None
 
 
 def _cut_credit(text: str) -> str:

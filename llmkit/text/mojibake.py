@@ -12,19 +12,22 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
+from llmkit.text.look import look_at
+
 # A UTF-8 lead byte as Latin-1 or Windows-1252 shows it, then a continuation byte; then UTF-8 punctuation as
 # Windows-1251, MacRoman and code page 437 show it.
 _PAIRS = ("вЂ", "‚Ä", "ΓÇ")
 _SUSPICIOUS = re.compile("[\xc2-\xf4][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|" + "|".join(_PAIRS))
+_LEADS = frozenset(map(chr, range(0xC2, 0xF5)))
 # The same in UTF-8, a little wider: a search with a fixed beginning runs at memory speed.
 _LEAD_BYTES = re.compile(rb"\xc3[\x82-\xb4][\xc2\xc5\xc6\xcb\xe2]")
 
 
 def repair_mojibake(text: str, removed: Counter[str]) -> str:
     """The text with broken lines repaired; `removed["broken lines"]` counts them."""
-    if text.isascii() or not (
-        _LEAD_BYTES.search(text.encode("utf-8", "surrogatepass")) or any(pair in text for pair in _PAIRS)
-    ):
+    look = look_at(text)
+    has_lead = not look.others.isdisjoint(_LEADS) and _LEAD_BYTES.search(look.utf8)
+    if not has_lead and not any(look.others.issuperset(pair) and pair in text for pair in _PAIRS):
         return text
     found = _SUSPICIOUS.search(text)
     if found is None:

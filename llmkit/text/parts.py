@@ -135,11 +135,11 @@ def _find_cut(text: str, start: int, max_chars: int) -> int:
     window = text[max(middle, limit - 1000) : limit]
     pauses = [match.end() for match in _PAUSE.finditer(window)]
     end = limit - len(window) + pauses[-1] if pauses else limit
-    while end > start + 1 and (_joins_what_is_before(text[end]) or text[end - 1 : end + 1] == "\r\n"):
+    while end > start + 1 and (joins_what_is_before(text[end]) or text[end - 1 : end + 1] == "\r\n"):
         end -= 1
     return end
 
 
-def _joins_what_is_before(char: str) -> bool:
+def joins_what_is_before(char: str) -> bool:
     """Combining marks, and the Korean letters that Unicode composes with the one before."""
     return unicodedata.category(char).startswith("M") or "\u1160" <= char <= "\u11ff"

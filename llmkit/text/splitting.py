@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from heapq import nsmallest
+from itertools import tee
+from math import ceil
 from typing import Literal
 
 from llmkit.config.prepare import Split
@@ -24,6 +26,7 @@ SplitName = Literal["train", "validation", "test"]
 
 FEWEST_DOCUMENTS = 100
 """With fewer, `auto` holds out the tail of each: a hash of a few documents cannot hit a share of 5 %."""
+_PLACES = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,15 @@ class SplitPlan:
 
     def split_of(self, text_hash: str) -> SplitName:
         """The split of a whole document."""
-        if text_hash in self.forced:
-            return self.forced[text_hash]
-        place = _place(self.seed, text_hash)
-        if place < self.validation:
-            return "validation"
-        return "test" if place < self.validation + self.test else "train"
+        return next(self.splits_of([text_hash]))
+
+    def splits_of(self, text_hashes: Iterable[str]) -> Iterator[SplitName]:
+        """The split of each."""
+        validation_end, test_end = (ceil(end * _PLACES) for end in (self.validation, self.validation + self.test))
+        for text_hash in text_hashes:
+            place = _place(self.seed, text_hash)
+            hashed: SplitName = "train" if place >= test_end else "test" if place >= validation_end else "validation"
+            yield self.forced.get(text_hash, hashed)
 
     def cut(self, n_chars: int) -> list[tuple[SplitName, int]]:
         """(split, its end in characters) for a document of `n_chars` that is split by position."""
@@ -72,12 +78,13 @@ def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
     plan = SplitPlan("document", split.seed, *shares, forced={})
     n_documents = 0
     hits: dict[SplitName, int] = dict.fromkeys(plan.names, 0)
-    lowest: dict[str, Fraction] = {}
-    for total in totals:
+    lowest: dict[str, int] = {}
+    text_hashes, again = tee(total.text_hash for total in totals)
+    for text_hash, name in zip(text_hashes, plan.splits_of(again), strict=True):
         n_documents += 1
         if split.by != "position":
-            hits[plan.split_of(total.text_hash)] += 1
-            lowest[total.text_hash] = _place(split.seed, total.text_hash)
+            hits[name] += 1
+            lowest[text_hash] = _place(split.seed, text_hash)
             if len(lowest) > 1000:
                 lowest = dict(nsmallest(len(plan.names), lowest.items(), key=lambda item: item[1]))
     if split.by == "position" or (split.by == "auto" and n_documents < FEWEST_DOCUMENTS):
@@ -142,11 +149,14 @@ class SplitPiece:
         if self.plan is None:
             yield from read_piece(self.piece)
             return
+        if self.plan.by == "document":
+            splits = self.plan.splits_of(total.text_hash for total in read_piece_totals(self.piece))
+            yield from read_piece(self.piece, (name == self.split for name in splits))
+            return
         pairs = split_documents(read_piece(self.piece), read_piece_totals(self.piece), self.plan)
         yield from (document for name, document in pairs if name == self.split)
 
 
-def _place(seed: int, text_hash: str) -> Fraction:
-    """A document's place between 0 and 1."""
-    digest = hashlib.sha256(f"{seed}:{text_hash}".encode()).digest()
-    return Fraction(int.from_bytes(digest[:8], "big"), 1 << 64)
+def _place(seed: int, text_hash: str) -> int:
+    """A document's place between 0 and _PLACES."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{text_hash}".encode()).digest()[:8], "big")

@@ -12,7 +12,7 @@ Knows nothing of splits and tokens.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 from llmkit.files import read_json, write_json
 from llmkit.text.documents import Document
+from llmkit.text.look import decode, look_at
 
 DOCUMENTS_FILE = "documents.arrow"
 TOTALS_FILE = "totals.arrow"
@@ -66,12 +67,12 @@ def stage_documents(documents: Iterable[Document], folder: Path) -> StageTotals:
         _BatchWriter(folder / TOTALS_FILE, total_schema) as totals,
     ):
         for document in documents:
-            text = document.text
-            data = text.encode()
-            n_chars += len(text)
+            data = look_at(document.text).utf8
+            n_chars += len(document.text)
             n_bytes += len(data)
             digest.update(data)
-            parts.write((text, document.source, document.index, document.part, document.last), len(text))
+            place = (document.source, document.index, document.part, document.last)
+            parts.write((data, *place), len(document.text))
             if document.last:
                 totals.write((n_chars, n_bytes, digest.digest()), 0)
                 n_documents += 1
@@ -127,16 +128,21 @@ def read_totals(folder: Path) -> Iterator[Total]:
         yield from read_piece_totals(piece)
 
 
-def read_piece(piece: Piece) -> Iterator[Document]:
-    """As `read_staged`, of one piece."""
+def read_piece(piece: Piece, wanted: Iterable[bool] | None = None) -> Iterator[Document]:
+    """As `read_staged`, of one piece; where `wanted` says for each of its documents whether to give it, only those."""
     stays = _stays(piece)
+    if wanted is not None:
+        of_kept = iter(wanted)
+        stays = (stay and next(of_kept, False) for stay in stays)
     keep = next(stays)
     for batch in _read_batches(piece.folder / DOCUMENTS_FILE):
-        columns = [batch.column(name).to_pylist() for name in ("text", "source", "index", "part", "last")]
-        for document in map(Document, *columns):
+        columns = [batch.column(name).to_pylist() for name in ("source", "index", "part", "last")]
+        _, offsets, data = batch.column("text").buffers()
+        ends = memoryview(offsets).cast("q")
+        for row, place in enumerate(zip(*columns, strict=True)):
             if keep:
-                yield document
-            if document.last:
+                yield Document(decode(data[ends[row] : ends[row + 1]].to_pybytes()), *place)
+            if place[-1]:
                 keep = next(stays)
 
 
@@ -182,6 +188,16 @@ def _read_batches(path: Path) -> Iterator[Any]:
             yield reader.get_batch(number)
 
 
+def _to_array(cells: Sequence[Any], kind: Any) -> Any:
+    import numpy as np
+    import pyarrow as pa
+
+    if kind != pa.large_string():
+        return pa.array(cells, kind)
+    offsets = np.cumsum([0, *map(len, cells)], dtype=np.int64)  # texts come as UTF-8 already
+    return pa.Array.from_buffers(kind, len(cells), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(cells))])
+
+
 class _BatchWriter:
     """Rows into an Arrow file, in batches of at most 4 M characters (or one row)."""
 
@@ -209,7 +225,7 @@ class _BatchWriter:
 
         if self._rows:
             columns = zip(*self._rows, strict=True)
-            arrays = [pa.array(list(cells), field.type) for cells, field in zip(columns, self._schema, strict=True)]
+            arrays = [_to_array(cells, field.type) for cells, field in zip(columns, self._schema, strict=True)]
             self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._rows, self._n_chars = [], 0
 

@@ -10,6 +10,8 @@ there, and a figure over such "words" would only look like one.
 import re
 from collections.abc import Mapping
 
+from llmkit.text.look import Look, look_at
+
 MOST_UNSPACED = 0.1
 """The share of a text's characters that may be of scripts without spaces: an English book may quote Chinese."""
 
@@ -17,9 +19,9 @@ MOST_UNSPACED = 0.1
 _UNSPACED = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
-_UNSPACED_LEADS = b"\xe0\xe1\xe3\xe4\xe5\xe6\xe7\xe8\xe9\xef\xf0"
-# White space to Python's split, but not to Unicode and so not to tokenizers.
-_NO_SPACES = "\x1c\x1d\x1e\x1f"
+_SPACES = frozenset("\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000").union(map(chr, range(0x2000, 0x200B)))
+_FEW_BYTES = 5_000
+"""Below this splitting is the quicker way, above it numpy is up to ten times as fast."""
 
 
 def count_words(text: str, *, ends_document: bool) -> dict[str, int]:
@@ -27,19 +29,25 @@ def count_words(text: str, *, ends_document: bool) -> dict[str, int]:
 
     A text that spells the word tokenizer's own <eos> or <pad> has three tokens there and no more than one word here.
     """
-    spaced = text
-    for character in _NO_SPACES:
-        spaced = spaced.replace(character, "x")  # the same text, uncopied, where it has none
-    n_words = len(spaced.split()) + text.count("\n") + ends_document
-    unspaced = sum(map(len, _UNSPACED.findall(text))) if _may_be_unspaced(text) else 0
+    look = look_at(text)
+    n_words = _count_spaced(look) + look.utf8.count(b"\n") + ends_document
+    may_be_unspaced = _UNSPACED.search("".join(look.others))
+    unspaced = sum(map(len, _UNSPACED.findall(text))) if may_be_unspaced else 0
     return {"words": n_words, "unspaced": unspaced}
 
 
-def _may_be_unspaced(text: str) -> bool:
-    """Quickly: whether any character's first byte in UTF-8 is one that a script without spaces has."""
-    return not text.isascii() and len(data := text.encode("utf-8", "surrogatepass")) > len(
-        data.translate(None, _UNSPACED_LEADS)
-    )
+def _count_spaced(look: Look) -> int:
+    """What stands between white space. U+001C to U+001F are that to str.split, but not to Unicode or tokenizers."""
+    data = look.utf8
+    for space in look.others & _SPACES:
+        data = data.replace(space.encode(), b" ")
+    if len(data) < _FEW_BYTES:
+        return len(data.split())
+    import numpy as np
+
+    codes = np.frombuffer(data, np.uint8)
+    is_space = (codes == 32) | (codes - 9 < 5)  # unsigned: what is below 9 is large
+    return int(np.count_nonzero(is_space[:-1] > is_space[1:])) + (not is_space[0])
 
 
 def choose_words(totals: Mapping[str, int]) -> int | None:

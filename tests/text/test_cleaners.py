@@ -1,12 +1,15 @@
 """Cleaning: each step does what it says, counts it, and does not depend on where parts are cut."""
 
 import random
+import sys
+import unicodedata
+from collections import Counter
 
 import pytest
 
 from llmkit.config.prepare import Clean, Quality
 from llmkit.errors import DataError
-from llmkit.text.cleaners import clean_documents
+from llmkit.text.cleaners import clean_documents, compose, remove_controls
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.parts import make_documents
 
@@ -192,3 +195,19 @@ def test_the_counts_stand_in_the_order_of_the_steps() -> None:
     assert list(clean("text", Clean())[1]) == [
         "line ends", "mojibake", "controls", "unicode NFC", "gutenberg", "whitespace", "empty",
     ]  # fmt: skip
+
+
+def test_whatever_can_be_composed_is_composed() -> None:
+    for char in map(chr, range(sys.maxunicode + 1)):
+        if (apart := unicodedata.normalize("NFD", char)) != char:
+            for text in (apart, char, f"a{apart}b", apart[1:], "".join(reversed(apart))):
+                assert compose(text, Counter()) == unicodedata.normalize("NFC", text)
+
+
+def test_every_control_character_is_found_and_nothing_else() -> None:
+    for code in [*range(0x3000), *range(0xD7F0, 0xE010), *range(0xFDB0, 0x10010)]:
+        char = chr(code)
+        is_noncharacter = 0xFDD0 <= code <= 0xFDEF or code in (0xFFFE, 0xFFFF)
+        bad = unicodedata.category(char) in ("Cc", "Cs") and char not in "\t\n\v\f\r"
+        expected = "\n" if char == "\x85" else "" if bad or is_noncharacter or char == "\ufeff" else char
+        assert remove_controls(f"a{char}b", Counter()) == f"a{expected}b"

@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 
 from llmkit.text import overlap
@@ -22,18 +23,18 @@ def test_the_share_of_copied_text_is_found_through_other_line_ends_case_and_punc
     copied = train[5_000:6_000]
     wrapped = "，\n".join(copied[start : start + 17] for start in range(0, 1000, 17)).upper()
     held_out = write(3_000, 1, chinese) + wrapped
-    found = find_overlap(make_documents([train], "a", 0, 1_000), [Document(held_out, "b")])
+    found = find_overlap(make_documents([train], "a", 0, 1_000), [Document(held_out, "b")])[0]
     assert 0.22 < found.share < 0.26
     assert found.n_found / found.n_windows == found.share
 
 
 def test_different_texts_do_not_overlap() -> None:
-    found = find_overlap([Document(write(9000, 0, False), "a")], [Document(write(9000, 1, False), "b")])
+    found = find_overlap([Document(write(9000, 0, False), "a")], [Document(write(9000, 1, False), "b")])[0]
     assert (found.share, found.n_found) == (0, 0)
 
 
 def test_a_text_shorter_than_a_window_has_no_overlap() -> None:
-    assert find_overlap([Document("short", "a")], [Document("short", "b")]).share == 0
+    assert find_overlap([Document("short", "a")], [Document("short", "b")])[0].share == 0
 
 
 def test_samples_of_pieces_make_the_sample_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,13 +51,71 @@ def test_samples_of_pieces_make_the_sample_of_the_whole(monkeypatch: pytest.Monk
 def test_no_window_spans_two_documents() -> None:
     text = write(100, 0, False)
     halves = [Document(text[:50], "a"), Document(text[50:], "a", 1)]
-    assert find_overlap(halves, [Document(text, "b")]).n_found == 2
+    assert find_overlap(halves, [Document(text, "b")])[0].n_found == 2
 
 
 def test_the_sample_of_a_large_held_out_text_is_bounded_and_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmkit.text.overlap._MOST_WINDOWS", 1000)
     train = write(30_000, 0, False)
-    found = find_overlap([Document(train, "a")], [Document(train[:10_000] + write(10_000, 1, False), "b")])
+    found = find_overlap([Document(train, "a")], [Document(train[:10_000] + write(10_000, 1, False), "b")])[0]
     assert found.n_windows <= 1000
     assert found.every > 1
     assert 0.4 < found.share < 0.6
+
+
+def hash_by_hand(window: bytes) -> int:
+    value = 0
+    for code in window:
+        value = (value * 0x9E3779B97F4A7C15 + code + 1) % (1 << 64)
+    return ((value ^ value >> 29) * 0xBF58476D1CE4E5B9) % (1 << 64) >> 1
+
+
+def test_each_window_has_the_hash_of_its_polynomial_wherever_the_text_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "_WINDOWS_AT_ONCE", 64)
+    data = "".join(random.Random(0).choices("abcdé中😀", k=300)).encode()
+    expected = [hash_by_hand(data[start : start + 50]) for start in range(len(data) - 49)]
+    text = data.decode()
+    assert np.concatenate(list(overlap._hash_windows([Document(text, "a")]))).tolist() == expected
+    in_parts = [Document(text[:100], "a", last=False), Document(text[100:], "a", part=1)]
+    assert np.concatenate(list(overlap._hash_windows(in_parts))).tolist() == expected
+
+
+@pytest.mark.parametrize("windows_at_once", [64, 1 << 16])
+def test_documents_that_are_hashed_together_have_the_windows_that_each_has_alone(
+    windows_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlap, "_WINDOWS_AT_ONCE", windows_at_once)
+    draw = random.Random(0)
+    documents: list[Document] = []
+    expected: list[int] = []
+    for number in range(60):
+        text = "".join(draw.choices("abcdé中😀", k=draw.randrange(120)))
+        data = text.encode()
+        expected += [hash_by_hand(data[start : start + 50]) for start in range(len(data) - 49)]
+        documents += make_documents([text], "a", number, draw.choice([7, 30, 1000])) if text else []
+    assert np.concatenate(list(overlap._hash_windows(documents))).tolist() == expected
+
+
+def test_text_is_folded_to_letters_and_digits_without_case() -> None:
+    ranges = ((0x2000, 0x206F), (0x3000, 0x303F), (0xFE30, 0xFE4F), (0xFF1A, 0xFF20))
+    marks = [chr(code) for first, last in ranges for code in range(first, last + 1)]
+    marks += [chr(code) for code in range(0xC0) if not chr(code).isalnum()]
+    draw = random.Random(0)
+    letters = "abcXYZ09éÉßµªº中国가ａＺ０ΩЖж\u0301\ufdf0😀"
+    for _ in range(300):
+        text = "".join(draw.choices([*letters, *marks], k=100))
+        kept = "".join(char for char in text if char in letters)
+        assert overlap._fold(text).decode() == kept.casefold()
+
+
+def test_several_held_out_texts_are_found_as_each_alone_and_as_plain_sets_of_windows_say() -> None:
+    train = write(3000, 0, False)
+    train += train[:2000] + write(500, 3, False)  # again and again
+    held_out = [train[100:400] + write(300, n, False) + train[2900:3100] for n in (1, 2)] + [""]
+    found = find_overlap([Document(train, "a")], *([Document(text, "b")] if text else [] for text in held_out))
+    alone = [find_overlap([Document(train, "a")], [Document(text, "b")] if text else [])[0] for text in held_out]
+    assert found == alone
+    in_train = {train[start : start + 50] for start in range(len(train) - 49)}
+    for text, got in zip(held_out, found, strict=True):
+        windows = {text[start : start + 50] for start in range(len(text) - 49)}
+        assert (got.n_windows, got.n_found) == (len(windows), len(windows & in_train))

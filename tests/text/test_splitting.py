@@ -1,6 +1,8 @@
 """Splits: decided by the text alone, before anything is joined, and nothing is lost."""
 
 from collections import defaultdict
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -8,8 +10,8 @@ from llmkit.config.prepare import Split
 from llmkit.errors import DataError
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.parts import make_documents
-from llmkit.text.splitting import SplitPlan, plan_split, split_documents
-from llmkit.text.staging import Total
+from llmkit.text.splitting import SplitPiece, SplitPlan, plan_split, split_documents
+from llmkit.text.staging import Piece, Total, read_piece_totals, stage_documents
 
 
 def total_of(text: str) -> Total:
@@ -110,3 +112,17 @@ def test_without_shares_all_is_train() -> None:
 def test_the_tail_is_held_out_below_a_hundred_documents_and_whole_documents_from_there() -> None:
     assert plan_split(map(total_of, TEXTS[:99]), Split()).by == "position"
     assert plan_split(map(total_of, TEXTS[:100]), Split()).by == "document"
+
+
+@pytest.mark.parametrize("by", ["document", "position"])
+def test_a_piece_gives_what_the_split_of_all_its_documents_gives(
+    by: Literal["document", "position"], tmp_path: Path
+) -> None:
+    documents = [part for n, text in enumerate(TEXTS) for part in make_documents([text], str(n), 0, 40)]
+    stage_documents(documents, tmp_path)
+    piece = Piece(tmp_path)
+    plan = plan_split(read_piece_totals(piece), Split(by=by, validation=0.1, test=0.1))
+    for name in plan.names:
+        pairs = split_documents(documents, read_piece_totals(piece), plan)
+        expected = [document for split, document in pairs if split == name]
+        assert list(SplitPiece(name, piece, plan).read()) == expected

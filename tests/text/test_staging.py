@@ -9,8 +9,10 @@ from llmkit.text.parts import make_documents
 from llmkit.text.staging import (
     DOCUMENTS_FILE,
     TOTALS_FILE,
+    Piece,
     link_pieces,
     read_keys,
+    read_piece,
     read_staged,
     read_totals,
     stage_documents,
@@ -79,3 +81,14 @@ def test_keys_come_back_with_their_gaps(tmp_path: Path) -> None:
     keys = [(b"a", None), (b"\0\xff", b"b"), (None, None)]
     write_keys(tmp_path, keys)
     assert list(read_keys(tmp_path)) == keys
+
+
+def test_only_wanted_documents_of_a_piece_are_read(tmp_path: Path) -> None:
+    empty = Document("", "d.txt")
+    stage_documents([*DOCUMENTS, empty], tmp_path / "one")
+    wanted = [False, True, False, True, False, True]
+    found = list(read_piece(Piece(tmp_path / "one"), wanted))
+    assert found == [*DOCUMENTS[1:-3], DOCUMENTS[-2], empty]
+    link_pieces(tmp_path / "kept", [(tmp_path / "one", [False, True, False, True, True, True])])
+    kept = Piece(tmp_path / "one", tmp_path / "kept/00000.npy")
+    assert list(read_piece(kept, [False, True, False, True])) == [DOCUMENTS[-2], empty]

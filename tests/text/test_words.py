@@ -1,7 +1,11 @@
 """Words are what the word tokenizer makes of a text, and are not counted where a script has none."""
 
+import random
+import sys
+
 import pytest
 
+from llmkit.text import words
 from llmkit.text.words import MOST_UNSPACED, choose_words, count_words
 
 
@@ -39,3 +43,15 @@ def test_a_quotation_in_chinese_takes_no_words_from_an_english_text() -> None:
     n_english = round(30 / MOST_UNSPACED)
     assert choose_words(count("e" * (n_english - 29) + "国" * 29)) == 2
     assert choose_words(count("e" * (n_english - 31) + "国" * 31)) is None
+
+
+@pytest.mark.parametrize("few_bytes", [0, 10**9])
+def test_words_are_counted_alike_in_short_and_long_texts(few_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "_FEW_BYTES", few_bytes)
+    spaces = [char for char in map(chr, range(sys.maxunicode + 1)) if char.isspace() and char not in "\x1c\x1d\x1e\x1f"]
+    draw = random.Random(0)
+    for _ in range(200):
+        text = "".join(draw.choices(["a", "bc", "é", "国", "\x1c", "\u200b", *spaces], k=draw.randrange(1, 60)))
+        in_words = "".join(" " if char in spaces else "x" for char in text)
+        assert count(text, ends_document=False)["words"] == len(in_words.split()) + text.count("\n")
+        assert count(text)["unspaced"] == text.count("国")

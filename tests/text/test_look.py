@@ -1,0 +1,46 @@
+"""A look at a text tells what is in it, and folds its case, as going through its characters would."""
+
+import random
+import sys
+
+import pytest
+
+from llmkit.text.look import casefold_utf8, decode, look_at
+
+CASED = [char for char in map(chr, range(sys.maxunicode + 1)) if char.casefold() != char]
+POOLS = [
+    "abc XYZ \n\t.,",
+    "Abc “”’—…é",
+    "中国的。，　",
+    "ÀÉßſİıΣσςK\u0301가\xa0\x85\x1c\x7f\ufeff\ud800😀",
+    "АБВГДЕЖЗИЙКЛМНОП",
+]
+
+
+def draw_texts(n: int) -> list[str]:
+    draw = random.Random(0)
+    return ["".join(draw.choices("".join(draw.sample(POOLS, 2)), k=draw.randrange(200))) for _ in range(n)]
+
+
+def test_others_are_all_characters_but_ordinary_ascii() -> None:
+    for text in draw_texts(200):
+        ordinary = {char for char in text if char in "\t\n\v\f\r" or " " <= char <= "~"}
+        assert look_at(text).others == set(text) - ordinary
+
+
+def test_case_is_folded_as_str_folds_it() -> None:
+    for text in [*draw_texts(200), "".join(CASED), *(f"x{char}Y{char}\u0301" for char in CASED)]:
+        assert casefold_utf8(text).decode("utf-8", "surrogatepass") == text.casefold()
+
+
+@pytest.mark.parametrize("text", ["", "plain", "é中😀"])
+def test_a_decoded_text_is_not_encoded_again(text: str) -> None:
+    data = text.encode()
+    decoded = decode(data)
+    assert decoded == text
+    assert look_at(decoded).utf8 is data
+
+
+def test_a_look_is_at_the_text_that_was_asked_for() -> None:
+    one, two = "é" * 5, "ß" * 5
+    assert [look_at(text).others for text in (one, two, one)] == [{"é"}, {"ß"}, {"é"}]

@@ -11,13 +11,14 @@ anew. Run it on an idle machine: each side uses all cores, in turn, each in a pr
 
 import argparse
 import json
+import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from plots import draw_ratios
-from turns import Row, call, format_table
+from turns import Row, format_table
 
 from llmkit.runs.machine import describe_machine
 
@@ -102,7 +103,9 @@ def run(name: str, work: Work, options: argparse.Namespace) -> None:
     kept.parent.mkdir(exist_ok=True)
     print(f"{name} ...", file=sys.stderr, flush=True)
     rounds = options.rounds or work.rounds
-    call(sys.executable, HERE / work.script, *work.arguments, "--rounds", rounds, "--json", kept)
+    words = [sys.executable, str(HERE / work.script), *work.arguments, "--rounds", str(rounds), "--json", str(kept)]
+    if (code := subprocess.run(words, stdout=subprocess.DEVNULL).returncode) != 0:
+        raise SystemExit(f"{work.script} ended with exit code {code}; what was measured so far is kept")
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -15,10 +15,11 @@ from llmkit.pipelines.prepared_pieces import watch
 from llmkit.pipelines.unfinished import Facts, finish_piece
 from llmkit.text.splitting import SplitPiece
 from llmkit.text.staging import Piece, read_piece
+from llmkit.tokens.bare_tokenizer import load_bare
 from llmkit.tokens.fast_encoding import Encode, Verdict, check_text, join_verdicts, make_encoder
 from llmkit.tokens.rows import add_words, encode_counted
 from llmkit.tokens.store import write_split
-from llmkit.tokens.tokenizer import id_dtype, load_bare
+from llmkit.tokens.tokenizer import id_dtype
 
 
 @dataclass(frozen=True, slots=True)

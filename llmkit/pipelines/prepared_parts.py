@@ -36,10 +36,11 @@ from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source, find_files, require_documents
 from llmkit.text.splitting import SplitPiece, plan_split
 from llmkit.text.staging import find_pieces, read_totals, stage_documents
+from llmkit.tokens.bare_tokenizer import save_bare
 from llmkit.tokens.fast_encoding import Encode, Verdict, choose_encoder
 from llmkit.tokens.rows import can_mask, encode_rows
 from llmkit.tokens.store import Split, join_splits, write_split
-from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer, save_bare
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

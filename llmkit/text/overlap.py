@@ -75,18 +75,17 @@ def sample_windows(held_out: Iterable[Document]) -> Sample:
     return wanted, every
 
 
-def merge_windows(samples: Iterable[tuple[Any, int]]) -> tuple[Any, int]:
+def merge_windows(samples: Iterable[Sample]) -> Sample:
     """What `sample_windows` gives for a text from what it gives for the pieces of it. Whether a window is in the sample
     goes by its hash and by how many there are in all, so it is the same."""
     import numpy as np
 
     samples = list(samples)
     every = max((each for _, each in samples), default=1)
-    kept = [hashes[hashes & np.uint64(every - 1) == 0] for hashes, _ in samples]
-    merged = _unique(np.concatenate([np.empty(0, np.uint64), *kept]))
+    merged = _unique(np.concatenate([np.empty(0, np.uint64), *(_thin_out(hashes, every) for hashes, _ in samples)]))
     while len(merged) > _MOST_WINDOWS:
         every *= 2
-        merged = merged[merged & np.uint64(every - 1) == 0]
+        merged = _thin_out(merged, every)
     return merged, every
 
 

@@ -8,7 +8,6 @@ how long it takes and no byte of the result (see docs/decisions/0016-fast-tokeni
 Knows nothing of how rows are stored.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,7 +19,9 @@ from numpy.typing import NDArray
 
 from llmkit.errors import say
 from llmkit.text.documents import Document
-from llmkit.tokens.tokenizer import BareTokenizer, encode_texts, id_dtype, make_bare
+from llmkit.text.look import look_at
+from llmkit.tokens.bare_tokenizer import BareTokenizer, make_bare
+from llmkit.tokens.tokenizer import encode_texts, id_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,7 +35,6 @@ SAMPLE_CHARACTERS = 1_000_000
 STRETCH = 20_000
 LONGEST = 300_000
 SPECIALS_EACH = 20
-_ASCII = bytes(range(128))
 MOST_ODD = 16
 """Characters on which the two disagree; texts with one of so few are left to `tokenizers`. Of 43,000 characters tried,
 fastokens 0.3.5 had one: U+180E, which older Unicode called a space."""
@@ -155,8 +155,7 @@ def sample_texts(
     """What the encoders are compared on: texts, and ASCII with every other character of the documents."""
     most = max(SAMPLE_CHARACTERS // n_pieces, min(SAMPLE_CHARACTERS, STRETCH))
     specials = dict.fromkeys(tokenizer.all_special_tokens, SPECIALS_EACH)
-    has_character = np.zeros(sys.maxunicode + 1, bool)  # a set takes five times as long
-    has_character[:128] = True
+    characters = {chr(code) for code in range(128)}
     stretches: list[str] = []
     near_specials: list[str] = []
     longest = ""
@@ -165,9 +164,7 @@ def sample_texts(
     for document in documents:
         text = document.text
         longest = max(longest, text, key=len)
-        if not text.isascii():
-            others = text.encode().translate(None, _ASCII).decode()  # all bytes of other characters are above 127
-            has_character[np.frombuffer(others.encode("utf-32-le"), "<u4")] = True
+        characters |= look_at(text).others
         for token, left in specials.items():
             if left and (place := text.find(token)) >= 0:
                 near_specials.append(text[max(0, place - 50) : place + len(token) + 50])
@@ -181,7 +178,7 @@ def sample_texts(
                 stretches, every = stretches[::2], every * 2
                 n_sampled = sum(map(len, stretches))
     sample = [*HARD_TEXTS, *specials, *near_specials, longest[: max(LONGEST // n_pieces, STRETCH)], *stretches]
-    return sample, [chr(code) for code in np.flatnonzero(has_character)]
+    return sample, sorted(characters)
 
 
 def _surround(c: str) -> str:

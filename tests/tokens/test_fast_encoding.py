@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.config.prepare import TokenizerSection
 from llmkit.text.documents import Document
 from llmkit.tokens import fast_encoding
+from llmkit.tokens.bare_tokenizer import make_bare
 from llmkit.tokens.fast_encoding import (
     HARD_TEXTS,
     STRETCH,
@@ -23,7 +24,7 @@ from llmkit.tokens.fast_encoding import (
     make_encoder,
     sample_texts,
 )
-from llmkit.tokens.tokenizer import backend_of, encode_texts, make_bare
+from llmkit.tokens.tokenizer import backend_of, encode_texts
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 TEXTS = ["It's <|endoftext|> 12345\n\n  the  end", "", "却说曹操大怒。“快走！” 中 e\u0301", "the the the 🤖\u3000\x85"]

@@ -26,6 +26,7 @@ from transformers import (
 from llmkit.config.prepare import TokenizerSection
 from llmkit.errors import EnvironmentFault, ModelError, UsageError
 from llmkit.tokens import tokenizer as tokenizer_module
+from llmkit.tokens.bare_tokenizer import load_bare, save_bare
 from llmkit.tokens.tokenizer import (
     _plain_class,
     count_unknown,
@@ -35,9 +36,7 @@ from llmkit.tokens.tokenizer import (
     ensure_special_tokens,
     fingerprint_tokenizer,
     id_dtype,
-    load_bare,
     load_tokenizer,
-    save_bare,
 )
 from llmkit.tokens.training_tokenizers import train_tokenizer
 

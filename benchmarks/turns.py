@@ -36,14 +36,6 @@ def make_row(
     return {"work": work, "unit": unit, "lower_is_better": lower_is_better, "figures": figures}
 
 
-def describe_row(row: Row) -> str:
-    """`work: llmkit 9,000 tokens/s, 5.0 times Trainer's 1,800`."""
-    median = {name: statistics.median(found) for name, found in row["figures"].items()}
-    ours = median.pop("llmkit")
-    peers = [f"{name} {value:,.4g} ({find_ratio(row, name):.2f} times)" for name, value in median.items()]
-    return f"{row['work']}: llmkit {ours:,.4g} {row['unit']}; " + ", ".join(peers)
-
-
 def find_ratio(row: Row, peer: str) -> float:
     """How many times as fast as the peer llmkit is, by the medians."""
     ours, theirs = (statistics.median(row["figures"][name]) for name in ("llmkit", peer))
@@ -51,18 +43,13 @@ def find_ratio(row: Row, peer: str) -> float:
 
 
 def format_table(rows: list[Row]) -> str:
-    """Markdown: a line for each work and peer."""
-    lines = ["| work | llmkit | peer | ratio |", "| --- | --- | --- | --- |"]
+    """Markdown: a line for each work; behind each peer how many times as fast llmkit is."""
+    lines = ["| work | llmkit | peers, and how many times as fast llmkit is |", "| --- | --- | --- |"]
     for row in rows:
-        medians = {name: statistics.median(found) for name, found in row["figures"].items()}
-        ours = f"{format_figure(medians['llmkit'])} {row['unit']}"
-        for number, peer in enumerate(name for name in medians if name != "llmkit"):
-            work = ("" if number else row["work"], "" if number else ours)
-            lines.append(
-                f"| {' | '.join(work)} | {peer}: {format_figure(medians[peer])} | {find_ratio(row, peer):.2f} |"
-            )
-        if len(medians) == 1:
-            lines.append(f"| {row['work']} | {ours} | | |")
+        medians = {name: format_figure(statistics.median(found)) for name, found in row["figures"].items()}
+        ours = medians.pop("llmkit")
+        peers = [f"{name} {figure}: **{find_ratio(row, name):.2f}**" for name, figure in medians.items()]
+        lines.append(f"| {row['work']} | {ours} {row['unit']} | {'; '.join(peers)} |")
     return "\n".join(lines)
 
 
@@ -73,16 +60,15 @@ def format_figure(value: float) -> str:
 
 def finish(rows: list[Row], options: argparse.Namespace) -> None:
     """Print the rows, and write them where --json says."""
-    for row in rows:
-        print(describe_row(row))
+    print(format_table(rows))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def call(*command: object, folder: Path | None = None, **variables: str) -> str:
+def call(*command: object, folder: Path | None = None) -> str:
     """What a command writes to stdout; ends with the last lines that it said if it fails."""
     words = [str(word) for word in command]
-    environment = {**os.environ, **QUIET, **variables}
+    environment = {**os.environ, **QUIET}
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, encoding="utf-8", env=environment)
     if done.returncode:
         said = (done.stdout + done.stderr).splitlines()[-20:]

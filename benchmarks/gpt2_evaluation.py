@@ -45,10 +45,10 @@ def main() -> None:
         print(json.dumps(run(options)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        finish([measure(size, options, Path(folder)) for size in options.vocabulary], options)
+        finish([row for size in options.vocabulary for row in measure(size, options, Path(folder))], options)
 
 
-def measure(vocab_size: int, options: argparse.Namespace, folder: Path) -> Row:
+def measure(vocab_size: int, options: argparse.Namespace, folder: Path) -> list[Row]:
     data = prepare_made_text(folder, vocab_size, max(options.blocks * BLOCK_SIZE * 2, 4 * vocab_size))
     losses: dict[str, float] = {}
 
@@ -65,7 +65,12 @@ def measure(vocab_size: int, options: argparse.Namespace, folder: Path) -> Row:
         apart = abs(losses[name] / losses["Trainer.evaluate"] - 1)
         if apart > allowed:
             raise SystemExit(f"{name} and Trainer.evaluate find losses that are {apart:.1e} apart: {losses}")
-    return make_row(f"evaluating GPT-2 {options.layers}x{options.width}, vocabulary {vocab_size:,}", figures)
+    work = f"evaluating GPT-2 {options.layers}x{options.width}, vocabulary {vocab_size:,}"
+    theirs = {"Trainer.evaluate, fp32": figures["Trainer.evaluate"]}
+    return [
+        make_row(f"{work}, fp32", {"llmkit": figures["llmkit"], **theirs}),
+        make_row(f"{work}, bf16", {"llmkit": figures["llmkit, bf16"], **theirs}),
+    ]
 
 
 class Blocks(Dataset[dict[str, Any]]):

@@ -7,7 +7,13 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from turns import Row, find_ratio
 
-mpl.rcParams |= {"svg.hashsalt": "llmkit", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+mpl.rcParams |= {
+    "svg.hashsalt": "llmkit",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 
 def draw_ratios(rows: Sequence[Row], path: Path) -> None:

@@ -186,7 +186,7 @@ def functions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[objec
     (tmp_path / "functions_of_a_test.py").write_text(FUNCTIONS)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(engine_local, "count_workers", lambda: 2)
-    import functions_of_a_test  # type: ignore[import-not-found]
+    import functions_of_a_test  # type: ignore[import-not-found]  # the test wrote it
 
     yield functions_of_a_test
     del sys.modules["functions_of_a_test"]

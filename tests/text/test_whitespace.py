@@ -22,7 +22,7 @@ def tidy_by_pattern(text: str) -> str:
     text = re.sub(r"[ \t\xa0]+(?=\n)", trim, text)
     text = re.sub(r"\n{4,}", "\n\n\n", text)
     text = re.sub(r"\A(?:[ \t\xa0]*\n)+", "", text)
-    body, end = re.fullmatch(r"(.*?)([ \t\xa0\n]*)", text, re.S).groups()  # type: ignore[union-attr]
+    body, end = re.fullmatch(r"(.*?)([ \t\xa0\n]*)", text, re.S).groups()  # type: ignore[union-attr]  # it matches
     return body + "\n" if body and "\n" in end else body
 
 

@@ -19,13 +19,13 @@ from plots import draw_growth
 from prepare_engines import write_text
 from preparing import run_prepare, train_tokenizer, write_documentation
 
-CENTRE = Shape(4, 4, 256, 128, 16, 4096, 12)
+CENTRE = Shape(4, 4, 256, 128, 16, 4096, 8)
 SIZES = ((1, 64), (2, 128), (4, 256), (6, 384), (8, 512), (12, 768))
 """Layers and width."""
 BLOCKS = (32, 64, 128, 256, 512, 1024)
 VOCABULARIES = (64, 512, 4096, 16_384, 50_257)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-CORPORA = (100_000, 1_000_000, 10_000_000, 50_000_000)
+CORPORA = (100_000, 300_000, 1_000_000, 3_000_000)
 """Tokens."""
 TEXTS = (2, 10, 50, 200)
 """Megabytes."""

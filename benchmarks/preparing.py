@@ -114,9 +114,9 @@ def watch_memory(process: subprocess.Popen[bytes], peaks: list[float]) -> None:
             parent = psutil.Process(process.pid)
             for each in (parent, *parent.children(recursive=True)):
                 total += each.memory_full_info().uss
-        except psutil.Error:
-            continue
-        peaks.append(total / 1e6)
+            peaks.append(total / 1e6)
+        except psutil.Error:  # one has just ended, or nobody may look
+            pass
         time.sleep(WATCH_SECONDS)
 
 

@@ -96,16 +96,18 @@ def main() -> None:
 
 
 def run(name: str, work: Work, options: argparse.Namespace) -> None:
-    """Measure, unless it is there already."""
+    """Measure, unless just this is there already."""
     kept = options.out / "rows" / f"{name}.json"
-    if kept.is_file() and not options.again:
+    rounds = str(options.rounds or work.rounds)
+    asked, how = kept.with_suffix(".txt"), " ".join([work.script, *work.arguments, rounds])
+    if kept.is_file() and not options.again and asked.is_file() and asked.read_text(encoding="utf-8") == how:
         return
     kept.parent.mkdir(exist_ok=True)
     print(f"{name} ...", file=sys.stderr, flush=True)
-    rounds = options.rounds or work.rounds
-    words = [sys.executable, str(HERE / work.script), *work.arguments, "--rounds", str(rounds), "--json", str(kept)]
+    words = [sys.executable, str(HERE / work.script), *work.arguments, "--rounds", rounds, "--json", str(kept)]
     if (code := subprocess.run(words, stdout=subprocess.DEVNULL).returncode) != 0:
         raise SystemExit(f"{work.script} ended with exit code {code}; what was measured so far is kept")
+    asked.write_text(how, encoding="utf-8")
 
 
 def read_rows(path: Path) -> list[Row]:

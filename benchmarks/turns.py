@@ -47,9 +47,10 @@ def format_table(rows: list[Row]) -> str:
     lines = ["| work | llmkit | peers, and how many times as fast llmkit is |", "| --- | --- | --- |"]
     for row in rows:
         medians = {name: format_figure(statistics.median(found)) for name, found in row["figures"].items()}
-        ours = medians.pop("llmkit")
-        peers = [f"{name} {figure}: **{find_ratio(row, name):.2f}**" for name, figure in medians.items()]
-        lines.append(f"| {row['work']} | {ours} {row['unit']} | {'; '.join(peers)} |")
+        ours = medians.pop("llmkit", None)
+        ratios = {name: f": **{find_ratio(row, name):.2f}**" if ours else "" for name in medians}
+        peers = [f"{name} {figure}{ratios[name]}" for name, figure in medians.items()]
+        lines.append(f"| {row['work']} | {f'{ours} ' if ours else 'no '}{row['unit']} | {'; '.join(peers)} |")
     return "\n".join(lines)
 
 
@@ -60,9 +61,9 @@ def format_figure(value: float) -> str:
 
 def finish(rows: list[Row], options: argparse.Namespace) -> None:
     """Print the rows, and write them where --json says."""
-    print(format_table(rows))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    print(format_table(rows))
 
 
 def call(*command: object, folder: Path | None = None) -> str:

@@ -46,7 +46,7 @@ class Blocks(Dataset[dict[str, list[int]]]):
 
     def __init__(self, data: Path, block: int) -> None:
         self.stream, self.block = load_prepared(data).split("train").stream, block
-        self.vocab_size = json.loads((data / "manifest.json").read_text())["tokenizer"]["vocab_size"]
+        self.vocab_size = json.loads((data / "manifest.json").read_text(encoding="utf-8"))["tokenizer"]["vocab_size"]
 
     def __len__(self) -> int:
         return len(self.stream) // self.block

@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn, Protocol, TextIO, runtime_checkable
 
@@ -172,9 +171,11 @@ def _find_signal(error: BaseException | None) -> Interrupted | None:
 def _leave(code: int) -> NoReturn:
     """End the process without taking torch apart, which takes a second and more, and where one rank may wait for
     another; what tidies up still runs."""
-    atexit._run_exitfuncs()
-    with suppress(OSError):
+    atexit._run_exitfuncs()  # no public name says this
+    try:
         sys.stdout.flush()
+    except OSError:  # a full disk, or a reader that is gone: not all was written
+        code = code or EnvironmentFault.exit_code
     os._exit(code)
 
 

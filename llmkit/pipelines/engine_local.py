@@ -2,7 +2,8 @@
 
 Not of `multiprocessing`, whose children import the caller's script again, which need not be fit for that: a worker
 imports what its tasks name and no more, so it is there in half a second. It ends when its pipe does, however the
-caller ended; a worker that dies is replaced and its task is done again. Signals of the terminal are the caller's alone.
+caller ended; a worker that dies is replaced and its task is done again. On POSIX, signals of the terminal are the
+caller's alone.
 
 Knows nothing of what the tasks do.
 """
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -41,24 +43,27 @@ def count_workers() -> int:
 
 @contextmanager
 def open_local(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
-    """Workers, which end with the block."""
+    """Workers, which end with the block, however it ends."""
     crew = _Crew(count_workers())
+    threads = ThreadPoolExecutor(crew.size)  # each waits for one worker
     try:
-        yield partial(_run, crew)
+        yield partial(_run, threads, crew)
     finally:
+        crew.kill()
+        threads.shutdown(cancel_futures=True)
         crew.close()
 
 
-def _run(crew: "_Crew", function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Any, None, None]:
-    with ThreadPoolExecutor(crew.size) as threads:  # each waits for one worker
-        results = [threads.submit(crew.do, function, task, n + 1, len(tasks)) for n, task in enumerate(tasks)]
-        try:
-            for result in results:
-                yield result.result()
-        except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
-            crew.kill()
-            raise
+def _run(
+    threads: ThreadPoolExecutor, crew: "_Crew", function: Callable[[Any], Any], tasks: Sequence[Any]
+) -> Generator[Any, None, None]:
+    results = deque(threads.submit(crew.do, function, task, n + 1, len(tasks)) for n, task in enumerate(tasks))
+    try:
+        while results:
+            yield results.popleft().result()  # nothing is kept of it
+    finally:
+        for result in results:
+            result.cancel()
 
 
 class _Crew:
@@ -66,10 +71,12 @@ class _Crew:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        self._idle: SimpleQueue[subprocess.Popen[bytes] | None] = SimpleQueue()
+        """None once no more tasks are taken: it wakes who waits for a worker."""
         self._workers: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
-        self._killed = False
+        self._ended: str | None = None
+        """Why no more tasks are taken."""
         for _ in range(size):
             self._idle.put(self._start())
 
@@ -83,11 +90,17 @@ class _Crew:
         how = "killed"
         for _ in range(TRIES):
             worker = self._idle.get()
+            if worker is None:
+                self._idle.put(None)
+                raise self._lost()
             try:
                 value, trace = _ask(worker, (function, task))
             except (EOFError, OSError, pickle.UnpicklingError):
                 how = self._replace(worker)
                 continue
+            except BaseException:
+                self._replace(worker)
+                raise
             self._idle.put(worker)
             if trace is not None:
                 raise RuntimeError(f"in a worker:\n{trace}")
@@ -96,23 +109,23 @@ class _Crew:
         hint = "run it again: it goes on from what is finished; a system out of memory kills with SIGKILL"
         raise WorkersLost(what, where="--engine local", hint=hint)
 
-    def kill(self) -> None:
+    def kill(self, why: str = "the workers were ended") -> None:
         """End all workers, and start no more."""
         with self._lock:
-            self._killed = True
+            self._ended = self._ended or why
             for worker in self._workers:
                 worker.kill()
+        self._idle.put(None)
 
     def close(self) -> None:
-        """End all workers, when nobody waits for any."""
-        self.kill()
+        """Wait for the end of the killed, when nobody waits for their answers."""
         for worker in self._workers:
             _bury(worker)
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self._lock:
-            if self._killed:
-                raise WorkersLost("the workers were ended", where="--engine local", hint="run it again")
+            if self._ended:
+                raise self._lost()
             path = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
             worker = subprocess.Popen(
                 [sys.executable, "-P", "-m", __name__],
@@ -124,13 +137,21 @@ class _Crew:
             self._workers.add(worker)
             return worker
 
+    def _lost(self) -> WorkersLost:
+        hint = "run it again: it goes on from what is finished"
+        return WorkersLost(self._ended or "", where="--engine local", hint=hint)
+
     def _replace(self, dead: subprocess.Popen[bytes]) -> str:
         """Start another one; how this one died."""
         dead.kill()
         code = _bury(dead)
         with self._lock:
             self._workers.discard(dead)
-        self._idle.put(self._start())
+        try:
+            self._idle.put(self._start())
+        except OSError as error:
+            self.kill(f"no worker could be started: {error}")
+            raise self._lost() from error
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
@@ -158,13 +179,12 @@ def work_off() -> NoReturn:
     threading.Thread(target=_take_in, args=(sys.stdin.buffer, tasks), daemon=True).start()
     while True:
         function, task = tasks.get()
-        answer: tuple[Any, str | None]
         try:
-            answer = function(task), None
-        except Exception:
-            answer = None, traceback.format_exc()
+            answer = pickle.dumps((function(task), None))
+        except BaseException:  # a panic of Rust's is no Exception
+            answer = pickle.dumps((None, traceback.format_exc()))
         with suppress(BrokenPipeError):  # the caller is gone
-            pickle.dump(answer, results)
+            results.write(answer)
             results.flush()
 
 

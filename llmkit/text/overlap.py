@@ -57,36 +57,29 @@ def find_overlap(train: Iterable[Document], *held_out: Iterable[Document]) -> li
 
 def sample_windows(held_out: Iterable[Document]) -> Sample:
     """The sample of the text's windows."""
+    return merge_windows((hashes, 1) for hashes in _hash_windows(held_out))
+
+
+def merge_windows(samples: Iterable[Sample]) -> Sample:
+    """The sample of a text from those of its pieces. Whether a window is in it goes by its hash and by how many there
+    are in all, so it does not depend on the pieces."""
     import numpy as np
 
-    wanted = np.empty(0, dtype=np.uint64)
-    waiting = [wanted]  # merged now and then: sorting millions for each small document would never end
+    kept = np.empty(0, dtype=np.uint64)
+    waiting: list[Any] = []  # merged now and then: sorting millions for each small document would never end
     every, n_waiting = 1, 0
-    for hashes in chain(_hash_windows(held_out), [None]):
+    for hashes, of_piece in chain(samples, [(None, 1)]):
+        every = max(every, of_piece)
         if hashes is not None:
             waiting.append(_thin_out(hashes, every))
             n_waiting += len(waiting[-1])
         if hashes is None or n_waiting > 2 * _MOST_WINDOWS:
-            wanted = _unique(np.concatenate([wanted, *waiting]))
+            kept = _unique(_thin_out(np.concatenate([kept, *waiting]), every))
             waiting, n_waiting = [], 0
-            while len(wanted) > _MOST_WINDOWS:
+            while len(kept) > _MOST_WINDOWS:
                 every *= 2
-                wanted = _thin_out(wanted, every)
-    return wanted, every
-
-
-def merge_windows(samples: Iterable[Sample]) -> Sample:
-    """What `sample_windows` gives for a text from what it gives for the pieces of it. Whether a window is in the sample
-    goes by its hash and by how many there are in all, so it is the same."""
-    import numpy as np
-
-    samples = list(samples)
-    every = max((each for _, each in samples), default=1)
-    merged = _unique(np.concatenate([np.empty(0, np.uint64), *(_thin_out(hashes, every) for hashes, _ in samples)]))
-    while len(merged) > _MOST_WINDOWS:
-        every *= 2
-        merged = _thin_out(merged, every)
-    return merged, every
+                kept = _thin_out(kept, every)
+    return kept, every
 
 
 def _unique(hashes: Any) -> Any:

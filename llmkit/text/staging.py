@@ -67,7 +67,10 @@ def stage_documents(documents: Iterable[Document], folder: Path) -> StageTotals:
         _BatchWriter(folder / TOTALS_FILE, total_schema) as totals,
     ):
         for document in documents:
-            data = look_at(document.text).utf8
+            look = look_at(document.text)
+            if any("\ud800" <= char <= "\udfff" for char in look.others):
+                document.text.encode()  # raises: no file of UTF-8 holds a lone surrogate
+            data = look.utf8
             n_chars += len(document.text)
             n_bytes += len(data)
             digest.update(data)

@@ -82,7 +82,7 @@ def _trim_lines(text: str, ends: list[int], starts_line: bool) -> str:
     place = 0
     for end in ends:
         begin = text.rfind("\n", place, end) + 1 or place
-        gone = "x" if begin == 0 and not starts_line else ""  # as below
+        gone = "x" if begin == 0 and not starts_line else ""  # as in `_tidy`
         pieces += (text[place:begin], _trim(gone + text[begin:end])[len(gone) :])
         place = end
     return "".join((*pieces, text[place:])) if ends else text

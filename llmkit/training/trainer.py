@@ -243,7 +243,9 @@ class LlmkitTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
         if self.lr_scheduler is None:
-            self.optimizer = self._own_optimizer()  # accelerate's wrapper looks for a package on disk at every step
+            # accelerate's wrapper looks for a package on disk at every step; it is for loss scales and XLA, of which we
+            # have none.
+            self.optimizer = self._own_optimizer()
             self._schedule = LambdaLR(self.optimizer, self._rate_factor)
             self.lr_scheduler = self._schedule
             self._created_lr_scheduler = True

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -328,3 +329,26 @@ def test_pieces_of_workers_are_not_taken_for_what_one_process_makes(
         prepare([str(books)], out, settings())
         assert "going on" not in capsys.readouterr().err
         assert digests(out) == digests(in_one)
+
+
+def test_caller_that_fails_while_workers_are_busy_ends_at_once_with_its_own_error(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(OSError, match="disk full"), open_local(tmp_path) as run:
+        results = run(time.sleep, [0.2] * 3000)
+        next(results)
+        raise OSError(28, "disk full")
+    assert time.monotonic() - started < 60, "ten minutes of tasks were waited for"
+    assert not workers_of(os.getpid())
+
+
+def test_worker_that_cannot_be_replaced_is_an_error_and_nobody_waits(
+    functions: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_local(tmp_path) as run, pytest.raises(WorkersLost, match="no worker could be started"):
+        next(run(time.sleep, [0]))
+        monkeypatch.setattr(subprocess, "Popen", refuse_processes)
+        list(run(functions.die, range(10)))
+
+
+def refuse_processes(*_: Any, **__: Any) -> Any:
+    raise BlockingIOError(11, "Resource temporarily unavailable")

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -352,3 +353,21 @@ def test_worker_that_cannot_be_replaced_is_an_error_and_nobody_waits(
 
 def refuse_processes(*_: Any, **__: Any) -> Any:
     raise BlockingIOError(11, "Resource temporarily unavailable")
+
+
+def test_nobody_waits_for_a_worker_when_all_were_ended() -> None:
+    crew = engine_local._Crew(1)
+    crew.kill()
+    said: list[str] = []
+
+    def ask_twice() -> None:
+        for number in (1, 2):
+            with suppress(WorkersLost):
+                crew.do(time.sleep, 0, number, 2)
+            said.append("no worker is left")
+
+    asking = threading.Thread(target=ask_twice, daemon=True)
+    asking.start()
+    asking.join(30)
+    assert len(said) == 2
+    crew.close()

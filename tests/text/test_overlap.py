@@ -48,6 +48,13 @@ def test_samples_of_pieces_make_the_sample_of_the_whole(monkeypatch: pytest.Monk
         assert 0 < len(whole) <= most
 
 
+def test_piece_that_was_sampled_more_densely_is_thinned_out_as_the_others() -> None:
+    dense, sparse = (np.array([1, 2, 4], np.uint64), 1), (np.array([8], np.uint64), 4)
+    for samples in ([dense, sparse], [sparse, dense]):
+        hashes, every = merge_windows(samples)
+        assert (hashes.tolist(), every) == ([4, 8], 4)
+
+
 def test_no_window_spans_two_documents() -> None:
     text = write(100, 0, False)
     halves = [Document(text[:50], "a"), Document(text[50:], "a", 1)]

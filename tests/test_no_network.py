@@ -33,12 +33,13 @@ def refuse(*arguments, **_):
 for name in ("connect", "connect_ex", "sendto"):
     setattr(socket.socket, name, refuse)
 socket.getaddrinfo = refuse
-from llmkit.cli.app import main
+from llmkit.cli import app
+app._leave = sys.exit  # this process has more to do
 codes = []
 for words in json.loads(sys.argv[1]):
     sys.argv = ["llmkit", *words]
     try:
-        main()
+        app.main()
     except SystemExit as done:
         codes.append(done.code or 0)
 print(json.dumps({"touched": touched, "codes": codes}))

@@ -281,7 +281,7 @@ def test_every_from_pretrained_stands_behind_the_check() -> None:
         lines = path.read_text().splitlines()
         for number, line in enumerate(lines):
             if ".from_pretrained(" in line and "`" not in line:
-                before = "\n".join(lines[max(0, number - 3) : number])
+                before = "\n".join(lines[max(0, number - 5) : number])
                 assert any(words in before for words in allowed), f"{path}:{number + 1}"
 
 

@@ -20,6 +20,7 @@ import llmkit
 from llmkit.pipelines.finding import Finding, fault, ok, warn
 
 EXTRA_USES = {
+    "bench": "plots of the benchmarks",
     "chinese": "Chinese words, and traditional to simplified",
     "dedup": "near copies of documents",
     "fast": "byte-level BPE at many times the speed",

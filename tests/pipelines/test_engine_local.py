@@ -368,6 +368,6 @@ def test_nobody_waits_for_a_worker_when_all_were_ended() -> None:
 
     asking = threading.Thread(target=ask_twice, daemon=True)
     asking.start()
-    asking.join(30)
-    assert len(said) == 2
+    asking.join(10)
     crew.close()
+    assert len(said) == 2

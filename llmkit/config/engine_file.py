@@ -61,7 +61,7 @@ HINTS = {
     "gradient_accumulation_steps": "leave it out: it follows from train.global_batch_size and train.micro_batch_size",
     "gradient_clipping": "leave it out, and set optim.max_grad_norm by -s or in the recipe",
     "deepspeed_config_file": "leave it out, and say zero_stage here",
-    "dynamo_backend": "leave it out; -s train.compile=true compiles each layer",
+    "dynamo_backend": "leave it out; -s train.compile=whole compiles a step, layers each layer",
 }
 
 

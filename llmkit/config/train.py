@@ -24,8 +24,9 @@ class Train(Section):
     micro_batch_size: int | Literal["auto"] = Field(
         default="auto", description="Sequences at once on one device; any value gives the same gradient."
     )
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        default="auto", description="auto: bf16 where a short trial shows that this machine gains by it."
+    precision: Literal["auto", "bf16", "tf32", "fp32"] = Field(
+        default="auto",
+        description="auto: bf16 where a short trial shows that this machine gains by it; tf32 is on GPUs alone.",
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="Weights, order of the data and dropout follow from it.")
     log_steps: int = Field(default=10, ge=1)
@@ -50,7 +51,10 @@ class Train(Section):
     gradient_checkpointing: bool = Field(
         default=False, description="Compute activations again in the backward pass: less memory, a third more work."
     )
-    compile: bool = Field(default=False, description="Compile each layer: worth its first minute on a GPU.")
+    compile: Literal["auto", "none", "layers", "whole", "graphs"] = Field(
+        default="auto",
+        description="What torch compiles; auto: in a run of 15 minutes or more on a GPU, what a trial finds fastest.",
+    )
     ddp_timeout: int = Field(
         default=1800,
         ge=1,

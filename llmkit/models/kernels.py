@@ -7,10 +7,14 @@ from transformers.activations import FastGELUActivation, NewGELUActivation
 
 from llmkit.models.attention import choose_attention
 from llmkit.models.dropout import choose_dropout
+from llmkit.models.padding_free import leave_out_padding
 
 
 def choose_kernels(model: PreTrainedModel, precision: str, device: torch.device) -> None:
-    """Attention, dropout and activations for a model that runs in `precision` on `device`, in place."""
+    """Products, padding, attention, dropout and activations for a model that runs in `precision` on `device`, in place.
+    What fp32 means to products is the process's: TF32 rounds what is multiplied to ten bits."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    leave_out_padding(model)
     choose_attention(model, precision, device)
     choose_dropout(model, device)
     choose_activations(model)

@@ -42,7 +42,7 @@ def checkpoint_layers(model: nn.Module) -> None:
 
 
 def compile_layers(model: nn.Module) -> None:
-    """Have torch compile the layers, which are alike, so once: the whole model would lose its fast attention."""
+    """Have torch compile the layers, which are alike and so take the time of one."""
     for block in _need_blocks(model, "train.compile"):
         block.compile()
 

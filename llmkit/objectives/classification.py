@@ -9,13 +9,13 @@ cut cannot change a result. transformers' own classifiers do not (huggingface/tr
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmkit.models.padding_free import encoder_inputs, find_places
 from llmkit.objectives.loss_sum import sum_wide
 from llmkit.text.labelled import Kind
 from llmkit.tokens.examples import Example
@@ -84,8 +84,9 @@ class Classification:
 
 
 def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_types: bool) -> Batch:
-    """input_ids, (inputs, longest), padded on the right; attention_mask where anything is padded; token_type_ids where
-    the model reads them; row_of_input, (inputs,), where a row has more than one."""
+    """input_ids, (inputs, longest), padded on the right; attention_mask, and places (models/padding_free.py), where
+    anything is padded; token_type_ids where the model reads them; row_of_input, (inputs,), where a row has more than
+    one."""
     inputs = [each for row in rows for each in row]
     lengths = [len(each.ids) for each in inputs]
     longest = max(lengths)
@@ -96,6 +97,7 @@ def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_typ
     columns, ends = torch.arange(longest), torch.tensor(lengths)[:, None]
     if min(lengths) < longest:
         batch["attention_mask"] = (columns < ends).long()
+        batch["places"] = find_places(ends[:, 0], longest)
     if token_types:
         firsts = torch.tensor([each.n_first for each in inputs])[:, None]
         batch["token_type_ids"] = ((columns >= firsts) & (columns < ends)).long()
@@ -106,10 +108,7 @@ def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_typ
 
 def score_batch(model: nn.Module, batch: Batch) -> Tensor:
     """(rows, labels) in fp32: the model's scores, averaged over the windows of each row."""
-    inputs: dict[str, Any] = {
-        name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch
-    }
-    scores: Tensor = model(**inputs).logits.float()
+    scores: Tensor = model(**encoder_inputs(model, batch)).logits.float()
     if "row_of_input" not in batch:
         return scores
     rows = batch["row_of_input"]

@@ -8,7 +8,7 @@ Only masked positions go through the output layer, a seventh of them all.
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertForMaskedLM, BertForPreTraining
 
+from llmkit.models.padding_free import encoder_inputs, find_places
 from llmkit.objectives.loss_sum import sum_wide
 from llmkit.tokens.pairs import NO_PAIR, NSP, Example
 
@@ -37,7 +38,7 @@ class MaskedLM:
         """input_ids, token_type_ids and attention_mask, (batch, longest); masked_places into the flattened batch and
         masked_ids, (masked tokens); relations, (batch).
 
-        attention_mask is left out where nothing is padded: attention is faster without.
+        attention_mask and places (models/padding_free.py) are left out where nothing is padded.
         """
         lengths = [len(example.input_ids) for example in examples]
         longest = max(lengths)
@@ -56,6 +57,7 @@ class MaskedLM:
         }
         if min(lengths) < longest:
             batch["attention_mask"] = (torch.arange(longest) < torch.tensor(lengths)[:, None]).long()
+            batch["places"] = find_places(torch.tensor(lengths), longest)
         return batch
 
     def count(self, batch: Batch) -> dict[str, int]:
@@ -86,10 +88,7 @@ class MaskedLM:
 def predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
     """Logits of the masked tokens, (masked tokens, vocabulary), and of the pairs, (batch, 2), if there is a head."""
     bert = cast(BertForPreTraining | BertForMaskedLM, model)
-    inputs: dict[str, Any] = {
-        name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask") if name in batch
-    }
-    encoded = bert.bert(**inputs)
+    encoded = bert.bert(**encoder_inputs(bert, batch))
     hidden = encoded.last_hidden_state.flatten(0, 1)[batch["masked_places"]]
     pair_logits = bert.cls.seq_relationship(encoded.pooler_output) if isinstance(bert, BertForPreTraining) else None
     return bert.cls.predictions(hidden), pair_logits

@@ -23,11 +23,11 @@ from llmkit.config.optim import Optim
 from llmkit.config.recipe import Recipe
 from llmkit.errors import EnvironmentFault, LlmkitError, say
 from llmkit.models.kernels import choose_kernels
-from llmkit.models.layers import checkpoint_layers, compile_layers
+from llmkit.models.layers import checkpoint_layers
 from llmkit.models.loading import pick_device
 from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.pretrain import TASKS
-from llmkit.pipelines.run_plan import plan_cut
+from llmkit.pipelines.run_plan import choose_compiling, plan_cut
 from llmkit.pipelines.task import Task
 from llmkit.runs.folder import RunFolder
 from llmkit.tokens.prepared import load_prepared
@@ -97,9 +97,8 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
     size = batches.micro_batch_size
     n_parts = min(-(-batches.global_batch_size // size), PARTS_TRIED)
     batches = replace(batches, global_batch_size=min(batches.global_batch_size, n_parts * size))
-    if recipe.train.compile:
-        compile_layers(network)
-    seconds = train_briefly(recipe, task, network, Plan(MANY, MANY, MANY, batches, precision))
+    compiled = choose_compiling(recipe, cast(Task, task), network, batches, precision, device, minutes=MANY)
+    seconds = train_briefly(recipe, task, network, Plan(MANY, MANY, MANY, batches, precision, compiled=compiled))
     peak = peak_bytes()
     move = time_optimizer(network, recipe.optim, device)
     micro = max(0.0, seconds - move) / (batches.global_batch_size / size)

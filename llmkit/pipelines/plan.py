@@ -122,9 +122,9 @@ def _choose_precision(recipe: Recipe, device: Device, *, here: bool) -> str:
     wanted = recipe.train.precision
     if here:
         return choose_precision(wanted, pick_device())[0]
-    if wanted == "bf16" and "bf16" not in device.flops:
+    if wanted != "auto" and wanted not in device.flops:
         hint = "set train.precision to auto or fp32"
-        raise UsageError(f"{device.title} has no bf16", where="train.precision", hint=hint)
+        raise UsageError(f"{device.title} has no {wanted}", where="train.precision", hint=hint)
     return device.precision if wanted == "auto" else wanted
 
 

@@ -44,6 +44,7 @@ def plan_again(
     kept = saved.get("plan") or read_json(run.manifest)["plan"]  # of a run from before checkpoints had it
     batches = BatchPlan(**kept["batches"])
     old = Plan(kept["n_steps"], kept["eval_steps"], kept["save_steps"], batches, kept["precision"], kept["facts"])
+    compiled = kept.get("compiled", "none") if recipe.train.compile == "auto" else recipe.train.compile
     if "train.seed" not in old.facts:
         began = gather_facts(load_recipe(run.recipe), task, old.precision)
         old.facts.update({name: value for name, value in began.items() if "." in name})
@@ -54,7 +55,7 @@ def plan_again(
     carried = recipe.train.carry_state and is_recurrent(network.config)
     _check(changed, old, allow, run, carried=carried)
     _mention_machine(saved)
-    plan = replace(old, facts=facts, save_steps=recipe.train.save_steps or old.save_steps)
+    plan = replace(old, facts=facts, save_steps=recipe.train.save_steps or old.save_steps, compiled=compiled)
     if not changed:
         return plan
     step = saved["step"]

@@ -16,16 +16,18 @@ from llmkit.errors import UsageError, say
 from llmkit.files import write_json, write_text
 from llmkit.models.families import family_of
 from llmkit.models.kernels import choose_kernels
+from llmkit.models.layers import list_blocks
 from llmkit.pipelines.task import Task
 from llmkit.pipelines.workload import describe_workload
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_command, describe_machine, describe_versions
 from llmkit.training.batches import BatchPlan, activation_budget, plan_batches
+from llmkit.training.compiling import find_fastest
 from llmkit.training.contract import Plan, Samples
 from llmkit.training.engines import RESHARDS
 from llmkit.training.forecast import measure_parts
 from llmkit.training.optimizer import as_steps, count_weights
-from llmkit.training.speed import choose_precision
+from llmkit.training.speed import choose_precision, flops_a_token, peak_flops
 from llmkit.training.trial import (
     EVALUATIONS,
     fit_in_memory,
@@ -37,6 +39,9 @@ from llmkit.training.trial import (
 TOKENS_A_WEIGHT = 20
 """Hoffmann et al. 2022 (Chinchilla): about the best use of a compute budget."""
 MOST_EPOCHS = 10
+WORTH_A_TRIAL = 15.0
+"""Minutes a run must take for ways to compile it to be tried: each takes up to one."""
+TRIAL_SECONDS = 3.0
 FREE_TO_CHANGE = (
     "num_workers", "log_steps", "save_steps", "tensorboard", "sample_prompt", "skip_nonfinite", "stop_on_spike",
     "ddp_timeout", "engine", "gradient_checkpointing", "compile",
@@ -56,10 +61,16 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
     batches = plan_cut(recipe, task, network, precision, device)
     eval_steps = train.eval_steps
     n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)
+    if train.max_minutes is None and train.max_steps is None and train.epochs is None:
+        n_steps = _default_steps(network, task, batches)
+        epochs = n_steps * batches.global_batch_size / samples.samples_per_epoch
+        say(f"no length was given: {n_steps} steps, {epochs:.1f} epochs")
+    minutes = train.max_minutes or _least_minutes(n_steps, network, task, batches, precision, device)
+    compiled = choose_compiling(recipe, task, network, batches, precision, device, minutes)
     if train.max_minutes is not None:
         budget = min(10.0, 0.05 * 60 * train.max_minutes)
         seconds = measure_step_seconds(
-            network, task.objective, samples, recipe.optim, batches, precision, device, budget
+            network, task.objective, samples, recipe.optim, batches, precision, device, budget, compiled
         )
         seconds = max(ranks.gather(seconds)) + measure_exchange_seconds(count_weights(network.parameters()), device)
         # An evaluation is a forward pass: a third of a training step for as many sequences.
@@ -67,17 +78,13 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
         evaluation = n_held_out / batches.global_batch_size * seconds / 3
         n_steps, eval_steps = plan_minutes(train.max_minutes, seconds, evaluation, train.eval_steps)
         say(f"{train.max_minutes:g} minutes: {n_steps} steps of {seconds:.3f} s here; this number is now fixed")
-    elif train.max_steps is None and train.epochs is None:
-        n_steps = _default_steps(network, task, batches)
-        epochs = n_steps * batches.global_batch_size / samples.samples_per_epoch
-        say(f"no length was given: {n_steps} steps, {epochs:.1f} epochs")
     if as_steps(recipe.optim.warmup_steps, n_steps) >= n_steps:
         say(
             f"warmup_steps {recipe.optim.warmup_steps:g} is no less than all {n_steps} steps: the peak is never reached"
         )
     eval_steps = eval_steps or max(1, -(-n_steps // EVALUATIONS))
     facts = gather_facts(recipe, task, precision)
-    return Plan(n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, facts)
+    return Plan(n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, facts, compiled)
 
 
 def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: str, device: torch.device) -> BatchPlan:
@@ -104,6 +111,29 @@ def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: st
     return min(ranks.gather(fitting), key=lambda cut: cut.tokens_at_once or cut.micro_batch_size)
 
 
+def choose_compiling(
+    recipe: Recipe, task: Task, network: PreTrainedModel, batches: BatchPlan, precision: str, device: torch.device,
+    minutes: float,
+) -> str:  # fmt: skip
+    """What of a step is compiled in a run of so many minutes: as the recipe says, or by a trial, which takes some.
+
+    On CPUs it gained nothing (docs/log.md), and what is spread in shards cannot be tried alone.
+    """
+    train = recipe.train
+    if train.compile != "auto":
+        return train.compile
+    in_shards = ranks.world_size() > 1 and train.engine in RESHARDS
+    if device.type != "cuda" or minutes < WORTH_A_TRIAL or in_shards or not list_blocks(network):
+        return "none"
+    best, why = find_fastest(
+        lambda way: measure_step_seconds(
+            network, task.objective, task.samples, recipe.optim, batches, precision, device, TRIAL_SECONDS, way
+        )
+    )
+    say(why)
+    return best
+
+
 def gather_facts(recipe: Recipe, task: Task, precision: str) -> dict[str, Any]:
     """What a resumed run must agree with: precision, fingerprints of the data, and by its dotted name every field of
     the recipe that decides the weights or the plan."""
@@ -122,6 +152,15 @@ def gather_facts(recipe: Recipe, task: Task, precision: str) -> dict[str, Any]:
 
 def _steps_of_epochs(epochs: float | None, samples: Samples, batches: BatchPlan) -> int:
     return max(1, math.ceil((epochs or 1) * samples.samples_per_epoch / batches.global_batch_size))
+
+
+def _least_minutes(
+    n_steps: int, network: PreTrainedModel, task: Task, batches: BatchPlan, precision: str, device: torch.device
+) -> float:
+    """How long a run takes that does nothing but products of matrices."""
+    n_tokens = n_steps * batches.global_batch_size * task.data.sequence_length
+    work = n_tokens * flops_a_token(network, task.data.sequence_length, task.output_share)
+    return work / peak_flops(precision, device) / ranks.world_size() / 60
 
 
 def _default_steps(network: PreTrainedModel, task: Task, batches: BatchPlan) -> int:

@@ -21,7 +21,7 @@ from llmkit.files import check_writable, new_folder, read_json, write_text
 from llmkit.lock import hold_folder
 from llmkit.models.families import family_of
 from llmkit.models.kernels import choose_kernels
-from llmkit.models.layers import checkpoint_layers, compile_layers
+from llmkit.models.layers import checkpoint_layers
 from llmkit.models.loading import pick_device, put_on_device
 from llmkit.pipelines.progress import TrainingLine
 from llmkit.pipelines.resuming import plan_again
@@ -179,8 +179,6 @@ def _train(
 ) -> LlmkitTrainer:
     """Run the trainer to its end and write down what it did."""
     choose_kernels(network, plan.precision, pick_device())
-    if recipe.train.compile:
-        compile_layers(network)
     line = TrainingLine(plan.n_steps)
     hooks = make_hooks(recipe, task, network, plan, run, line, pick_device())
     trainer = LlmkitTrainer(

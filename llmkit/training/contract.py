@@ -49,6 +49,8 @@ class Plan:
     precision: str
     facts: dict[str, Any] = field(default_factory=dict)
     """Fingerprints of the data, and the recipe's fields that decide the weights."""
+    compiled: str = "none"
+    """One of `compiling.WAYS`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,23 +23,12 @@ from llmkit.config.optim import Optim
 from llmkit.errors import UsageError
 from llmkit.models.families import family_of
 from llmkit.models.layers import list_blocks
-from llmkit.training.contract import Batch, Objective
+from llmkit.training.compiling import compile_work
+from llmkit.training.contract import Objective
 
 RESHARDS = {"fsdp2": True, "zero3": True, "zero2": False}
 """Whether a block's weights are given up between its forward and its backward pass; where they are not, gradients and
 optimizer state alone are spread (Rajbhandari et al. 2020, stages 3 and 2)."""
-
-
-class Work(nn.Module):
-    """What one rank does with a micro-batch."""
-
-    def __init__(self, model: PreTrainedModel, objective: Objective) -> None:
-        super().__init__()
-        self.model = model
-        self.objective = objective
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.objective.sum_losses(self.model, batch)
 
 
 def refuse_engine(engine: str, model: PreTrainedModel, optim: Optim) -> UsageError | None:
@@ -56,31 +45,25 @@ def refuse_engine(engine: str, model: PreTrainedModel, optim: Optim) -> UsageErr
     return None
 
 
-def spread(model: PreTrainedModel, objective: Objective, engine: str, device: torch.device) -> nn.Module:
-    """The module that a training step calls with a micro-batch; the model itself where this process is alone.
+def spread(model: PreTrainedModel, objective: Objective, engine: str, device: torch.device, compiled: str) -> nn.Module:
+    """The module that a training step calls with a micro-batch, compiled in one of `compiling.WAYS`.
 
     Gradients are averaged over ranks when the last micro-batch of a step goes backward, or with shards, each one.
     With shards the model's parameters are new ones: an optimizer must be made after this.
     """
+    work = compile_work(model, objective, compiled)
     if ranks.world_size() == 1:
-        return model
+        return work
     if engine in RESHARDS:
         for block in list_blocks(model):
             fully_shard(block, reshard_after_forward=RESHARDS[engine])
-        return cast(nn.Module, fully_shard(Work(model, objective), reshard_after_forward=RESHARDS[engine]))
+        return cast(nn.Module, fully_shard(work, reshard_after_forward=RESHARDS[engine]))
     return DistributedDataParallel(
-        Work(model, objective),
+        work,
         device_ids=[device.index] if device.type == "cuda" else None,
         forward_sync_buffers=False,  # none of ours learns
         gradient_as_bucket_view=True,
     )
-
-
-def sum_losses(module: nn.Module, objective: Objective, batch: Batch) -> dict[str, Tensor]:
-    """The losses of a micro-batch, by a model or by what `spread` made of it."""
-    if isinstance(module, PreTrainedModel):
-        return objective.sum_losses(module, batch)
-    return cast(dict[str, Tensor], module(batch))
 
 
 def is_sharded(module: nn.Module) -> bool:

@@ -12,18 +12,28 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from llmkit.errors import UsageError
 from llmkit.models.families import is_recurrent
 from llmkit.models.output_layer import AdaptiveSoftmax
 from llmkit.runs.hardware import find_device
 
 ONCE_A_SEQUENCE = ("bert.pooler", "cls.seq_relationship")
 
+FIRST_WITH_TF32 = (8, 0)
+"""CUDA's compute capability of Ampere."""
 GAIN_WORTH_BF16 = 1.3
 """Below this, casting weights and activations eats what the products gain."""
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
-    """`bf16` or `fp32`, and why, in words for the log."""
+    """`bf16`, `tf32` or `fp32`, and why, in words for the log.
+
+    Raises:
+        UsageError: the device has no TF32.
+    """
+    if wanted == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < FIRST_WITH_TF32):
+        hint = "set train.precision to auto"
+        raise UsageError(f"{device.type} here has no tf32", where="train.precision", hint=hint)
     if wanted != "auto":
         return wanted, "as the recipe says"
     if device.type == "cuda":

@@ -41,7 +41,7 @@ from llmkit.runs.machine import describe_versions
 from llmkit.training.arguments import build_arguments
 from llmkit.training.batches import StepSampler
 from llmkit.training.contract import Batch, Hooks, Objective, Plan, Progress, Samples, StepCounts, collate_step
-from llmkit.training.engines import is_sharded, spread, sum_losses, whole
+from llmkit.training.engines import is_sharded, spread, whole
 from llmkit.training.guards import refuse_step
 from llmkit.training.looks import Looks
 from llmkit.training.optimizer import build_optimizer, learning_rate_factor
@@ -172,7 +172,7 @@ class LlmkitTrainer(Trainer):
         self, model: nn.Module, inputs: list[Batch], num_items_in_batch: Any = None
     ) -> Tensor:
         """Forward and backward of one optimizer step; the gradient of (sum / count of the whole step)."""
-        if not model.training:
+        if not cast(nn.Module, self.model).training:  # what is wrapped around it would not know
             model.train()
         self._set_rates()
         step: StepCounts = num_items_in_batch
@@ -190,7 +190,7 @@ class LlmkitTrainer(Trainer):
         """One micro-batch. One that does not count keeps the others company, whose shards need all ranks."""
         batch = {name: tensor.to(self.args.device, non_blocking=True) for name, tensor in inputs.items()}
         with autocast(self.plan.precision, self.args.device):
-            sums = sum_losses(model, self.objective, batch)
+            sums = cast(dict[str, Tensor], model(batch))
         parts = [sums[name] / max(1, count) for name, count in labels.items()]
         # DDP averages gradients over ranks; the counts are already those of all ranks together.
         loss: Tensor = torch.stack(parts).sum() * self.args.world_size * counts
@@ -228,7 +228,10 @@ class LlmkitTrainer(Trainer):
 
     def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: Any = None) -> nn.Module:
         """Called once, before the first step."""
-        module = spread(cast(PreTrainedModel, model), self.objective, self.train_section.engine, self.args.device)
+        module = spread(
+            cast(PreTrainedModel, model), self.objective, self.train_section.engine, self.args.device,
+            self.plan.compiled,
+        )  # fmt: skip
         if is_sharded(module):
             self.optimizer = None
             self.create_optimizer()

@@ -17,6 +17,7 @@ from llmkit import ranks
 from llmkit.config.optim import Optim
 from llmkit.errors import EnvironmentFault, say
 from llmkit.training.batches import BatchPlan
+from llmkit.training.compiling import Work, compile_work
 from llmkit.training.contract import Objective, collate_step
 from llmkit.training.optimizer import build_optimizer, count_weights, forecast_bytes
 from llmkit.training.speed import autocast
@@ -121,21 +122,23 @@ def _try_micro_batch(
 
 def measure_step_seconds(
     model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
-    device: torch.device, budget_seconds: float,
+    device: torch.device, budget_seconds: float, compiled: str = "none",
 ) -> float:  # fmt: skip
-    """Median seconds of an optimizer step on this machine; the model and all random numbers stay as they are.
+    """Median seconds of an optimizer step here, compiled in one of `compiling.WAYS`; the model and all random numbers
+    stay as they are.
 
     The median, since one step that something else on the machine held up says nothing of the others.
     """
     with torch.random.fork_rng():
         trial = copy.deepcopy(model).to(device).train()  # type: ignore[arg-type]  # as above
+        work = compile_work(trial, objective, compiled)
         optimizer = build_optimizer(trial, optim)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
         seconds: list[float] = []
         while len(seconds) < WARMUP_STEPS + LEAST_STEPS or sum(seconds) < budget_seconds:
             started = time.perf_counter()
-            _step(trial, objective, samples, optimizer, batches, precision, device, len(seconds), optim.max_grad_norm)
+            _step(work, objective, samples, optimizer, batches, precision, device, len(seconds), optim.max_grad_norm)
             seconds.append(time.perf_counter() - started)
         return statistics.median(seconds[WARMUP_STEPS:])
 
@@ -155,13 +158,13 @@ def measure_exchange_seconds(n_weights: int, device: torch.device) -> float:
 
 
 def _step(
-    model: PreTrainedModel, objective: Objective, samples: Any, optimizer: torch.optim.Optimizer,
+    work: Work, objective: Objective, samples: Any, optimizer: torch.optim.Optimizer,
     batches: BatchPlan, precision: str, device: torch.device, step: int, max_grad_norm: float,
 ) -> None:  # fmt: skip
     for batch in collate_step(objective, batches, [samples[number] for number in batches.numbers(step, 0)]):
         with autocast(precision, device):
-            sums = objective.sum_losses(model, {name: tensor.to(device) for name, tensor in batch.items()})
+            sums = work({name: tensor.to(device) for name, tensor in batch.items()})
         torch.stack(list(sums.values())).sum().mul(1e-3).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf")).item()
+    torch.nn.utils.clip_grad_norm_(work.parameters(), max_grad_norm or float("inf")).item()
     optimizer.step()
     optimizer.zero_grad()

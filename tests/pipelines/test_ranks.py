@@ -222,11 +222,11 @@ def test_what_cannot_be_spread_is_refused(
     assert ended.codes == [2, 2] and what in ended.err[0]
 
 
-@pytest.mark.parametrize("setting", ["gradient_checkpointing", "compile"])
-def test_less_memory_or_compiled_layers_train_the_same_model(
+@pytest.mark.parametrize("setting", ["gradient_checkpointing=true", "compile=layers", "compile=whole"])
+def test_less_memory_or_compiled_steps_train_the_same_model(
     setting: str, commands: dict[str, list[str]], alone: dict[str, Path], tmp_path: Path
 ) -> None:
-    command = [*commands["clm"], "-s", f"train.{setting}=true", "--out", str(tmp_path / "run")]
+    command = [*commands["clm"], "-s", f"train.{setting}", "--out", str(tmp_path / "run")]
     ended = run_ranks(1, command, tmp_path / "said")  # apart from here, where each warning of the compiler is an error
     assert ended.codes == [0], ended.err
     assert_same_log(tmp_path / "run", alone["clm"])

@@ -4,6 +4,8 @@ import pytest
 import torch
 from tiny import make_gpt2
 
+from llmkit.errors import UsageError
+from llmkit.models.kernels import choose_kernels
 from llmkit.training import speed
 from llmkit.training.speed import choose_precision, flops_a_token
 from llmkit.training.trial import plan_minutes
@@ -24,6 +26,26 @@ def test_bf16_is_taken_on_a_cpu_only_where_it_gains(
     precision, why = choose_precision("auto", torch.device("cpu"))
     assert precision == expected
     assert f"{gain:.1f} times" in why
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "has_it"), [("cuda", (9, 0), True), ("cuda", (7, 5), False), ("cpu", None, False)]
+)
+def test_tf32_is_for_gpus_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, kind: str, capability: tuple[int, int] | None, has_it: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    if has_it:
+        assert choose_precision("tf32", torch.device(kind))[0] == "tf32"
+    else:
+        with pytest.raises(UsageError, match="no tf32"):
+            choose_precision("tf32", torch.device(kind))
+
+
+def test_tf32_ends_with_the_model_that_wants_it() -> None:
+    for precision, products in (("tf32", "high"), ("fp32", "highest")):
+        choose_kernels(make_gpt2(), precision, torch.device("cpu"))
+        assert torch.get_float32_matmul_precision() == products
 
 
 def test_minutes_hold_the_steps_and_their_evaluations() -> None:

@@ -1,0 +1,91 @@
+"""What is compiled computes the same, and what a trial finds fastest is taken."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import make_bert, make_documents, make_gpt2, make_pairs, make_sentence_split, make_split
+from torch import Tensor
+
+from llmkit.config.optim import Optim
+from llmkit.models.kernels import choose_kernels
+from llmkit.objectives.causal_lm import CausalLM
+from llmkit.objectives.masked_lm import MaskedLM
+from llmkit.tokens.blocks import Blocks
+from llmkit.training.batches import BatchPlan
+from llmkit.training.compiling import WAYS, compile_work, find_fastest
+from llmkit.training.trial import measure_step_seconds
+
+CPU = torch.device("cpu")
+
+
+def find(**seconds: float | Exception) -> tuple[str, str]:
+    def measure(way: str) -> float:
+        found = seconds[way]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return find_fastest(measure)
+
+
+def test_fastest_way_is_taken_if_it_gains_enough() -> None:
+    best, why = find(none=1.0, layers=0.8, whole=0.5, graphs=0.6)
+    assert best == "whole"
+    assert "compiled one by one 1.25 times" in why and "all compiled 2.00 times" in why
+    assert find(none=1.0, layers=0.8, whole=0.9, graphs=1.6)[0] == "layers"
+    assert find(none=1.0, layers=0.98, whole=1.1, graphs=0.96)[0] == "none"  # within the noise
+    assert find(none=1.0, layers=1.5, whole=1.1, graphs=1.2)[0] == "none"
+
+
+def test_way_that_fails_is_left_out_and_said() -> None:
+    best, why = find(none=1.0, layers=0.8, whole=RuntimeError("no compiler"), graphs=AssertionError())
+    assert best == "layers"
+    assert "all compiled failed (RuntimeError)" in why and "CUDA graphs failed (AssertionError)" in why
+
+
+def test_step_that_fails_uncompiled_is_no_matter_of_ways() -> None:
+    with pytest.raises(RuntimeError, match="out of memory"):
+        find(none=RuntimeError("out of memory"), layers=1.0, whole=1.0, graphs=1.0)
+
+
+@pytest.mark.filterwarnings("ignore")  # each of the compiler's own would be an error
+@pytest.mark.parametrize(("kind", "way"), [("gpt2", "layers"), ("gpt2", "whole"), ("bert", "whole")])
+def test_compiled_losses_and_gradients_are_those_of_plain_torch(tmp_path: Path, kind: str, way: str) -> None:
+    make: Callable[[], torch.nn.Module] = make_gpt2 if kind == "gpt2" else make_bert
+    if kind == "gpt2":
+        objective, samples = CausalLM(0), Blocks(make_split(tmp_path / "train", n_documents=9, length=40), 16, 0)
+    else:
+        objective = MaskedLM(0, True)
+        samples = make_pairs(make_sentence_split(tmp_path / "train", make_documents(8, 1, 20)), True, block_size=48)
+    batch = objective.collate([samples[number] for number in range(4)])
+    found = {}
+    for each in ("none", way):
+        model = make().train()
+        choose_kernels(model, "fp32", CPU)
+        work = compile_work(model, objective, each)
+        sums: dict[str, Tensor] = work(batch)
+        torch.stack(list(sums.values())).sum().backward()
+        found[each] = sums, {name: weight.grad for name, weight in model.named_parameters()}
+    torch.compiler.reset()
+    torch.testing.assert_close(found[way][0], found["none"][0])
+    torch.testing.assert_close(found[way][1], found["none"][1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trial_compiles_a_copy(tmp_path: Path) -> None:
+    model, objective = make_gpt2(), CausalLM(0)
+    samples = Blocks(make_split(tmp_path / "train", n_documents=9, length=40), 16, 0)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    calls: list[str] = []
+
+    def measure(way: str) -> float:
+        calls.append(way)
+        return measure_step_seconds(model, objective, samples, Optim(), BatchPlan(4, 4, 1), "fp32", CPU, 0.0, way)
+
+    best, why = find_fastest(measure)
+    assert calls == list(WAYS) and best in WAYS
+    assert why.count("times as fast") == len(WAYS) - 1, why
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    assert all(module._compiled_call_impl is None for module in model.modules())

@@ -16,7 +16,7 @@ from llmkit import ranks
 from llmkit.cli.app import app
 from llmkit.cli.several import strip_options
 from llmkit.errors import EnvironmentFault, LlmkitError
-from llmkit.pipelines.launch import _explain, count_processes, launch
+from llmkit.pipelines.launch import _explain, _find_cause, count_processes, launch
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,20 @@ def test_series_of_runs_is_not_put_on_several_processes(tmp_path: Path) -> None:
     command = ["finetune-cls", "--data", "t.csv", "--model", "m", "--out", str(tmp_path / "r"), "--seeds", "2"]
     with pytest.raises(LlmkitError, match="one after the other"):
         app([*command, "--nproc", "2"], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("ends", "cause"),
+    [
+        ({0: (5, 10), 1: (9, 10)}, 1),  # 0 lost 1, and both had ended when the launcher looked
+        ({0: (5, 10), 1: (9, 11)}, 1),
+        ({0: (-9, 11), 1: (-9, 10)}, 1),
+        ({0: (2, 11), 1: (2, 10)}, 1),
+    ],
+)
+def test_cause_is_who_died_without_a_word_and_else_who_was_first(ends: dict[int, tuple[int, int]], cause: int) -> None:
+    failures = {rank: SimpleNamespace(exitcode=code, timestamp=time) for rank, (code, time) in ends.items()}
+    assert _find_cause(SimpleNamespace(failures=failures))[0] == cause  # type: ignore[arg-type]  # all that is read
 
 
 @pytest.mark.parametrize(

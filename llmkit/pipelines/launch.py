@@ -59,7 +59,7 @@ def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_en
     try:
         elastic_launch(config, sys.executable)("-m", "llmkit", *arguments)
     except ChildFailedError as error:
-        return _explain(*error.get_first_failure())
+        return _explain(*_find_cause(error))
     except SignalException as error:
         return 128 + int(error.sigval)
     except (RendezvousError, DistError, ConnectionError, TimeoutError) as error:
@@ -112,6 +112,13 @@ def _share_cores(n_processes: int) -> None:
     """Threads of each process, unless the user has said how many: more than there are cores hold each other up."""
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, n_cores // n_processes)))
+
+
+def _find_cause(error: ChildFailedError) -> tuple[int, ProcessFailure]:
+    """The rank that ended first. Where several have ended since the launcher last looked, one that died without a word
+    did so before those that say they lost it."""
+    silent = {rank: failure for rank, failure in error.failures.items() if failure.exitcode not in OWN_WORDS}
+    return min((silent or error.failures).items(), key=lambda each: each[1].timestamp)
 
 
 def _explain(rank: int, failure: ProcessFailure) -> int:

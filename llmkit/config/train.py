@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from llmkit.config.section import Section
 
@@ -61,6 +61,11 @@ class Train(Section):
         description="Seconds that ranks wait for each other before the job ends; several ranks only.",
     )
     tensorboard: bool = Field(default=False, description="Also write TensorBoard events (extra: tensorboard).")
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _of_runs_before_there_were_ways(cls, value: object) -> object:
+        return {False: "none", True: "layers"}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _one_length(self) -> "Train":

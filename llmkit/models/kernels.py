@@ -14,7 +14,7 @@ def choose_kernels(model: PreTrainedModel, precision: str, device: torch.device)
     """Products, padding, attention, dropout and activations for a model that runs in `precision` on `device`, in place.
     What fp32 means to products is the process's: TF32 rounds what is multiplied to ten bits."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    leave_out_padding(model)
+    leave_out_padding(model, device)
     choose_attention(model, precision, device)
     choose_dropout(model, device)
     choose_activations(model)

@@ -37,21 +37,21 @@ def list_blocks(model: nn.Module) -> list[nn.Module]:
 
 def checkpoint_layers(model: nn.Module) -> None:
     """Have each layer keep its input alone, and go forward again when its gradient is due (Chen et al. 2016)."""
-    for block in _need_blocks(model, "train.gradient_checkpointing"):
+    for block in _need_blocks(model, "train.gradient_checkpointing", "false"):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def compile_layers(model: nn.Module) -> None:
     """Have torch compile the layers, which are alike and so take the time of one."""
-    for block in _need_blocks(model, "train.compile"):
+    for block in _need_blocks(model, "train.compile", "none or whole"):
         block.compile()
 
 
-def _need_blocks(model: nn.Module, setting: str) -> list[nn.Module]:
+def _need_blocks(model: nn.Module, setting: str, instead: str) -> list[nn.Module]:
     """Raises UsageError where there are none."""
     blocks = list_blocks(model)
     if not blocks:
-        hint = f"set {setting} to false"
+        hint = f"set {setting} to {instead}"
         raise UsageError("this model has no layers that could be taken one by one", where=setting, hint=hint)
     return blocks
 

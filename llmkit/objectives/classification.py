@@ -97,7 +97,7 @@ def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_typ
     columns, ends = torch.arange(longest), torch.tensor(lengths)[:, None]
     if min(lengths) < longest:
         batch["attention_mask"] = (columns < ends).long()
-        batch["places"] = find_places(ends[:, 0], longest)
+        batch["places"] = find_places(batch["attention_mask"])
     if token_types:
         firsts = torch.tensor([each.n_first for each in inputs])[:, None]
         batch["token_type_ids"] = ((columns >= firsts) & (columns < ends)).long()

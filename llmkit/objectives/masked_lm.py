@@ -57,7 +57,7 @@ class MaskedLM:
         }
         if min(lengths) < longest:
             batch["attention_mask"] = (torch.arange(longest) < torch.tensor(lengths)[:, None]).long()
-            batch["places"] = find_places(torch.tensor(lengths), longest)
+            batch["places"] = find_places(batch["attention_mask"])
         return batch
 
     def count(self, batch: Batch) -> dict[str, int]:

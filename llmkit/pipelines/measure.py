@@ -97,7 +97,9 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
     size = batches.micro_batch_size
     n_parts = min(-(-batches.global_batch_size // size), PARTS_TRIED)
     batches = replace(batches, global_batch_size=min(batches.global_batch_size, n_parts * size))
-    compiled = choose_compiling(recipe, cast(Task, task), network, batches, precision, device, minutes=MANY)
+    compiled = choose_compiling(recipe, cast(Task, task), network, batches, precision, device, lambda: MANY)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # of what was only tried
     seconds = train_briefly(recipe, task, network, Plan(MANY, MANY, MANY, batches, precision, compiled=compiled))
     peak = peak_bytes()
     move = time_optimizer(network, recipe.optim, device)

@@ -23,6 +23,7 @@ from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_versions
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Plan
+from llmkit.training.engines import RESHARDS
 from llmkit.training.speed import choose_precision
 
 NEVER = (
@@ -44,7 +45,6 @@ def plan_again(
     kept = saved.get("plan") or read_json(run.manifest)["plan"]  # of a run from before checkpoints had it
     batches = BatchPlan(**kept["batches"])
     old = Plan(kept["n_steps"], kept["eval_steps"], kept["save_steps"], batches, kept["precision"], kept["facts"])
-    compiled = kept.get("compiled", "none") if recipe.train.compile == "auto" else recipe.train.compile
     if "train.seed" not in old.facts:
         began = gather_facts(load_recipe(run.recipe), task, old.precision)
         old.facts.update({name: value for name, value in began.items() if "." in name})
@@ -55,7 +55,8 @@ def plan_again(
     carried = recipe.train.carry_state and is_recurrent(network.config)
     _check(changed, old, allow, run, carried=carried)
     _mention_machine(saved)
-    plan = replace(old, facts=facts, save_steps=recipe.train.save_steps or old.save_steps, compiled=compiled)
+    plan = replace(old, facts=facts, save_steps=recipe.train.save_steps or old.save_steps)
+    plan = replace(plan, compiled=_compile_again(recipe, saved, kept.get("compiled", "none")))
     if not changed:
         return plan
     step = saved["step"]
@@ -132,6 +133,14 @@ def _record(run: RunFolder, recipe: Recipe, plan: Plan, changed: list[str], step
     changes = [*(known for known in manifest.get("changes", []) if known != change), change]
     write_json(run.manifest, manifest | {"plan": asdict(plan), "precision": plan.precision, "changes": changes})
     write_text(run.recipe, dump_recipe(recipe))
+
+
+def _compile_again(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
+    """As the recipe says; where it leaves that open, as before, if the machine and the engine are of the same kind."""
+    if recipe.train.compile != "auto":
+        return recipe.train.compile
+    in_shards = ranks.world_size() > 1 and recipe.train.engine in RESHARDS
+    return "none" if in_shards or saved.get("device") != pick_device().type else before
 
 
 def _mention_machine(saved: dict[str, Any]) -> None:

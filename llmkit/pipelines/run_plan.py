@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -46,7 +47,8 @@ FREE_TO_CHANGE = (
     "num_workers", "log_steps", "save_steps", "tensorboard", "sample_prompt", "skip_nonfinite", "stop_on_spike",
     "ddp_timeout", "engine", "gradient_checkpointing", "compile",
 )  # fmt: skip
-"""Fields that a resumed run may have otherwise: they change what is shown or kept, never a weight."""
+"""Fields that a resumed run may have otherwise: they change what is shown or kept. `compile` may also change the last
+bits of weights, and which units are dropped."""
 
 
 def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch.device) -> Plan:
@@ -65,8 +67,10 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
         n_steps = _default_steps(network, task, batches)
         epochs = n_steps * batches.global_batch_size / samples.samples_per_epoch
         say(f"no length was given: {n_steps} steps, {epochs:.1f} epochs")
-    minutes = train.max_minutes or _least_minutes(n_steps, network, task, batches, precision, device)
-    compiled = choose_compiling(recipe, task, network, batches, precision, device, minutes)
+    compiled = choose_compiling(
+        recipe, task, network, batches, precision, device,
+        lambda: train.max_minutes or _least_minutes(n_steps, network, task, batches, precision, device),
+    )  # fmt: skip
     if train.max_minutes is not None:
         budget = min(10.0, 0.05 * 60 * train.max_minutes)
         seconds = measure_step_seconds(
@@ -113,17 +117,26 @@ def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: st
 
 def choose_compiling(
     recipe: Recipe, task: Task, network: PreTrainedModel, batches: BatchPlan, precision: str, device: torch.device,
-    minutes: float,
+    minutes: Callable[[], float],
 ) -> str:  # fmt: skip
-    """What of a step is compiled in a run of so many minutes: as the recipe says, or by a trial, which takes some.
+    """What of a step is compiled: as the recipe says, or in a run of many minutes what a trial finds fastest.
 
     On CPUs it gained nothing (docs/log.md), and what is spread in shards cannot be tried alone.
+
+    Raises:
+        UsageError: CUDA graphs, for steps of which one is not like the other.
     """
     train = recipe.train
+    alike = batches.tokens_at_once is None and batches.micro_batch_size >= batches.n_a_rank
+    if train.compile == "graphs" and not alike:
+        what = "CUDA graphs want steps of one micro-batch, and all of one shape"
+        raise UsageError(what, where="train.compile", hint="set it to whole")
     if train.compile != "auto":
         return train.compile
     in_shards = ranks.world_size() > 1 and train.engine in RESHARDS
-    if device.type != "cuda" or minutes < WORTH_A_TRIAL or in_shards or not list_blocks(network):
+    if device.type != "cuda" or in_shards or not list_blocks(network):
+        return "none"
+    if ranks.from_first(minutes) < WORTH_A_TRIAL:
         return "none"
     best, why = find_fastest(
         lambda way: measure_step_seconds(
@@ -157,7 +170,7 @@ def _steps_of_epochs(epochs: float | None, samples: Samples, batches: BatchPlan)
 def _least_minutes(
     n_steps: int, network: PreTrainedModel, task: Task, batches: BatchPlan, precision: str, device: torch.device
 ) -> float:
-    """How long a run takes that does nothing but products of matrices."""
+    """Those of a run that does nothing but products of matrices."""
     n_tokens = n_steps * batches.global_batch_size * task.data.sequence_length
     work = n_tokens * flops_a_token(network, task.data.sequence_length, task.output_share)
     return work / peak_flops(precision, device) / ranks.world_size() / 60

@@ -23,7 +23,7 @@ from llmkit.config.optim import Optim
 from llmkit.errors import UsageError
 from llmkit.models.families import family_of
 from llmkit.models.layers import list_blocks
-from llmkit.training.compiling import compile_work
+from llmkit.training.compiling import Work
 from llmkit.training.contract import Objective
 
 RESHARDS = {"fsdp2": True, "zero3": True, "zero2": False}
@@ -51,7 +51,7 @@ def spread(model: PreTrainedModel, objective: Objective, engine: str, device: to
     Gradients are averaged over ranks when the last micro-batch of a step goes backward, or with shards, each one.
     With shards the model's parameters are new ones: an optimizer must be made after this.
     """
-    work = compile_work(model, objective, compiled)
+    work = Work(model, objective, compiled)
     if ranks.world_size() == 1:
         return work
     if engine in RESHARDS:

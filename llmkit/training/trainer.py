@@ -77,6 +77,7 @@ class LlmkitTrainer(Trainer):
         self._state_before_step: dict[str, Tensor] = {}
         self._batches: list[Batch] = []
         self._n_own = 0
+        self._weights: list[nn.Parameter] = []
         self._stop = StopRequest()
         self._agreed: int | None = None
         self.stop_signal: int | None = None
@@ -199,9 +200,13 @@ class LlmkitTrainer(Trainer):
             self._window.add_sums(sums)
         return loss.detach()
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
-        """The gradient's norm before clipping; the last gate before the weights change."""
-        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]  # transformers' has no types
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        """The gradient's norm before it is clipped; transformers would walk through the model for it twice."""
+        return torch.nn.utils.clip_grad_norm_(self._weights, self.args.max_grad_norm or float("inf"))
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | None = None) -> float:
+        """The same as a number; the last gate before the weights change."""
+        norm = self._clip_grad_norm(model) if grad_norm is None else grad_norm
         value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         if not math.isfinite(value):
             self._refuse_step(model, value)
@@ -235,6 +240,7 @@ class LlmkitTrainer(Trainer):
         if is_sharded(module):
             self.optimizer = None
             self.create_optimizer()
+        self._weights = list(module.parameters())
         return module
 
     # ---- optimizer ----

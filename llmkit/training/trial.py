@@ -5,6 +5,7 @@ never runs out on weights that were already trained.
 """
 
 import copy
+import gc
 import statistics
 import time
 from dataclasses import replace
@@ -17,7 +18,7 @@ from llmkit import ranks
 from llmkit.config.optim import Optim
 from llmkit.errors import EnvironmentFault, say
 from llmkit.training.batches import BatchPlan
-from llmkit.training.compiling import Work, compile_work
+from llmkit.training.compiling import Work
 from llmkit.training.contract import Objective, collate_step
 from llmkit.training.optimizer import build_optimizer, count_weights, forecast_bytes
 from llmkit.training.speed import autocast
@@ -129,9 +130,23 @@ def measure_step_seconds(
 
     The median, since one step that something else on the machine held up says nothing of the others.
     """
+    try:
+        return _time_steps(model, objective, samples, optim, batches, precision, device, budget_seconds, compiled)
+    finally:
+        if compiled != "none":  # what was compiled holds on to the copy that was tried
+            torch.compiler.reset()
+            gc.collect()
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+def _time_steps(
+    model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
+    device: torch.device, budget_seconds: float, compiled: str,
+) -> float:  # fmt: skip
     with torch.random.fork_rng():
         trial = copy.deepcopy(model).to(device).train()  # type: ignore[arg-type]  # as above
-        work = compile_work(trial, objective, compiled)
+        work = Work(trial, objective, compiled)
         optimizer = build_optimizer(trial, optim)
         for group in optimizer.param_groups:
             group["lr"] = 0.0

@@ -51,12 +51,12 @@ def read(model: PreTrainedModel, batch: dict[str, Tensor]) -> tuple[Tensor, dict
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("how", ["plain", "checkpointed", "kernel", "padded"])
+@pytest.mark.parametrize("how", ["plain", "with places", "checkpointed", "kernel", "padded"])
 def test_scores_and_gradients_are_those_of_the_padded_batch(
     family: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual, free = make_classifier(family), make_classifier(family)
-    leave_out_padding(free)
+    leave_out_padding(free, CPU)
     shapes = watch_layers(free)
     if how == "checkpointed":
         checkpoint_layers(free)
@@ -65,7 +65,10 @@ def test_scores_and_gradients_are_those_of_the_padded_batch(
     if how == "padded":
         monkeypatch.setattr(padding_free, "_can_pack", lambda *_: False)
     expected, gradients = read(usual, make_batch())
-    scores, own = read(free, make_batch())
+    batch = make_batch()
+    scores, own = read(
+        free, batch | {"places": find_places(batch["attention_mask"])} if how == "with places" else batch
+    )
     torch.testing.assert_close(scores, expected)
     assert own.keys() == gradients.keys()
     for name, gradient in gradients.items():
@@ -97,6 +100,7 @@ def attend_by_formula(
     __: int,
     scale: float | None = None,
 ) -> Tensor:
+    assert ends.dtype == torch.int32, "what flash attention takes"
     number = torch.bucketize(torch.arange(len(query)), ends[1:], right=True)
     assert number.bincount().max() <= longest
     scores = torch.einsum("qhd,khd->hqk", query, key) * (scale or query.shape[-1] ** -0.5)
@@ -106,7 +110,7 @@ def attend_by_formula(
 
 def test_hidden_states_of_padding_are_zero_and_the_others_in_place() -> None:
     batch, usual, free = make_batch(), make_bert().eval(), make_bert().eval()
-    leave_out_padding(free)
+    leave_out_padding(free, CPU)
     real = batch["attention_mask"].bool()
     with torch.no_grad():
         expected, read = (model.base_model(**batch).last_hidden_state for model in (usual, free))
@@ -115,12 +119,12 @@ def test_hidden_states_of_padding_are_zero_and_the_others_in_place() -> None:
 
 
 def test_places_may_come_with_the_batch() -> None:
-    places = find_places(torch.tensor(LENGTHS), max(LENGTHS))
+    places = find_places(make_batch()["attention_mask"])
     assert sorted(places.tolist()) == make_batch()["attention_mask"].flatten().nonzero()[:, 0].tolist()
     assert places[: 1 + 3].tolist() == [100, 40, 41, 42]  # the shortest first
     batch = make_batch() | {"places": places}
     usual, free = make_bert().eval(), make_bert().eval()
-    leave_out_padding(free)
+    leave_out_padding(free, CPU)
     assert "places" not in encoder_inputs(usual, batch) and "places" in encoder_inputs(free, batch)
     with torch.no_grad():
         without = free(**make_batch()).prediction_logits
@@ -147,29 +151,80 @@ def test_dropout_of_attention_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", watch)
     model = make_classifier("bert").train()
-    leave_out_padding(model)
+    leave_out_padding(model, CPU)
     for layer in model.base_model.get_submodule("encoder.layer").children():
         layer.get_submodule("attention.self.dropout").p = 0.25
     model(**make_batch())
     assert set(rates) == {0.25}
 
 
-def test_other_families_stay_as_they_are() -> None:
-    model = make_gpt2()
-    leave_out_padding(model)
-    assert model.config._attn_implementation == "sdpa"
+def test_padding_may_stand_anywhere() -> None:
+    batch, usual, free = make_batch(), make_bert().eval(), make_bert().eval()
+    batch["attention_mask"][0] = batch["attention_mask"][0].flip(0)
+    batch["attention_mask"][1, 4:9] = 0
+    leave_out_padding(free, CPU)
+    real = batch["attention_mask"].bool()
+    with torch.no_grad():
+        expected, read = (model.base_model(**batch).last_hidden_state[real] for model in (usual, free))
+        own = {"attention_mask": real[:, None, None]}  # a mask of the caller's own, for each pair of tokens
+        last, other = (model.base_model(**batch | own).last_hidden_state[real] for model in (usual, free))
+    torch.testing.assert_close(read, expected)
+    torch.testing.assert_close(other, last)
+
+
+@pytest.mark.parametrize("change", [{}, {"is_decoder": True}, {"chunk_size_feed_forward": 5}, {"attn": "eager"}])
+def test_what_attends_otherwise_stays_as_it_is(change: dict[str, Any]) -> None:
+    config = make_classifier("bert").config
+    config.update({name: value for name, value in change.items() if name != "attn"})
+    attention = change.get("attn", "sdpa")
+    bert = AutoModelForSequenceClassification.from_config(config, attn_implementation=attention)
+    for model, expected in ((bert, attention if change else PADDING_FREE), (make_gpt2(), "sdpa")):
+        leave_out_padding(model, CPU)
+        assert model.config._attn_implementation == expected
+
+
+def test_model_made_from_the_configuration_of_another_reads_right() -> None:
+    first, usual = make_classifier("bert"), make_classifier("bert").eval()
+    leave_out_padding(first, CPU)
+    second = type(first)(first.config).eval()
+    second.load_state_dict(usual.state_dict())
+    leave_out_padding(second, CPU)
+    with torch.no_grad():
+        torch.testing.assert_close(second(**make_batch()).logits, usual(**make_batch()).logits)
+
+
+@pytest.mark.parametrize(
+    ("autocast", "training", "rate", "packs"),
+    [(True, True, 0.0, True), (True, False, 0.1, True), (True, True, 0.1, False), (False, True, 0.0, False)],
+)
+def test_gpu_packs_in_bf16_where_nothing_is_dropped(
+    autocast: bool, training: bool, rate: float, packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = make_classifier("bert").base_model.get_submodule("encoder").train(training)
+    encoder.config.attention_probs_dropout_prob = rate
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: autocast)
+    assert padding_free._can_pack(encoder, torch.device("cuda")) == packs
+    assert padding_free._can_pack(encoder, CPU)
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_gpu_without_the_kernel_leaves_the_model_as_it_is(agrees: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(padding_free, "kernel_agrees", lambda device, width: agrees and width == 8)
+    model = make_classifier("bert")
+    leave_out_padding(model, torch.device("cuda"))
+    assert model.config._attn_implementation == (PADDING_FREE if agrees else "sdpa")
 
 
 def test_twice_is_as_good_as_once() -> None:
     model = make_bert()
-    leave_out_padding(model)
-    leave_out_padding(model)
+    leave_out_padding(model, CPU)
+    leave_out_padding(model, CPU)
     assert len(model.base_model.get_submodule("encoder")._forward_pre_hooks) == 1
 
 
 def test_the_saved_model_knows_nothing_of_it(tmp_path: Path) -> None:
     model = make_bert()
-    leave_out_padding(model)
+    leave_out_padding(model, CPU)
     model.save_pretrained(tmp_path)
     assert "llmkit" not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
 
@@ -179,15 +234,15 @@ def test_kernel_is_tried_before_it_is_used(
     fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def attend(*inputs: Any, **more: Any) -> Tensor:
-        return attend_by_formula(*inputs, **more) * (1.1 if fault == "wrong" else 1)
+        return attend_by_formula(*inputs, **more) * (1.5 if fault == "wrong" else 1)
 
     if fault != "missing":  # torch has none for CPUs
         monkeypatch.setattr(padding_free, "varlen_attn", attend)
-    padding_free._try_kernel.cache_clear()
-    torch.compiler.reset()
-    compiled = torch.compile(lambda tensor: tensor + padding_free._kernel_agrees(tensor.device), backend="eager")
-    assert padding_free._kernel_agrees(CPU) == (fault == "none")
-    assert compiled(torch.zeros(1)).item() == (fault == "none")
-    padding_free._try_kernel.cache_clear()
+    padding_free.kernel_agrees.cache_clear()
+    before = torch.random.get_rng_state()
+    with torch.no_grad():
+        assert padding_free.kernel_agrees(CPU, 16) == (fault == "none")
+    assert torch.equal(torch.random.get_rng_state(), before), "what is drawn in training stays what it is"
+    padding_free.kernel_agrees.cache_clear()
     said = capsys.readouterr().err
     assert ("stay padded" in said) == (fault != "none")

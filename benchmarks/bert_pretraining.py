@@ -1,13 +1,13 @@
 """BERT pretraining: the way of run_mlm.py and ours, in turn, on this machine and on the same prepared text.
 
     python benchmarks/bert_pretraining.py --json result.json
-    python benchmarks/bert_pretraining.py --sizes base --block-size 512 --batch 32 --bf16 --steps 60     # on a GPU
+    python benchmarks/bert_pretraining.py --sizes base --block-size 512 --batch 32 --bf16 --steps 60  # on a GPU
 
 The peer is what transformers' run_mlm.py does: `Trainer` with its defaults, `BertForMaskedLM`, blocks of the joined
 text, `DataCollatorForLanguageModeling`; masked tokens alone. Ours is `llmkit pretrain-mlm`: masked words and sentence
 pairs. Vocabulary, shape, block and batch are the same. Tokens a second are those that are read, padding not counted;
-each is the median over the steps of a run after the first three, and each figure the median over the rounds. `--bf16` is
-for the peer, which has it off unless asked; ours finds out itself. Run it on an idle machine: both use all cores.
+each is the median over the steps of a run after the first three, and each figure the median over the rounds. `--bf16`
+is for the peer, which has it off unless asked; ours finds out itself. Run it on an idle machine: both use all cores.
 """
 
 import argparse

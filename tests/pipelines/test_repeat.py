@@ -1,13 +1,16 @@
 """Series of fine-tunings: every row is held out once, nothing finished is done again, and the summary is right."""
 
+import gc
 import json
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tiny import make_messages, save_bert, write_table
+from transformers import PreTrainedModel
 
 from llmkit.cli import app
 from llmkit.config.loading import load_recipe
@@ -150,3 +153,30 @@ def test_dry_run_of_a_series_trains_nothing_and_resuming_one_needs_no_more_than_
         assert call(patched, *command) == 130
     assert call(monkeypatch, "finetune-cls", "--out", str(out), "--resume") == 0
     assert "validation rows, 2 runs" in capsys.readouterr().out
+
+
+def test_a_run_finds_no_model_of_the_run_before_in_memory(
+    bert: str, messages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[weakref.ref[PreTrainedModel]] = []
+    alive: list[int] = []
+
+    def watched(*given: Any, **more: Any) -> Any:
+        alive.append(sum(model() is not None for model in ended))
+        before = {id(model) for model in find_models()}
+        metrics = finetune(*given, **more)
+        ended.extend(weakref.ref(model) for model in find_models() if id(model) not in before)
+        return metrics
+
+    monkeypatch.setattr(repeat, "finetune", watched)
+    gc.disable()
+    try:
+        finetune_repeatedly(recipe(), files={"train": messages}, out=tmp_path / "out", model=bert, folds=None, seeds=3)
+    finally:
+        gc.enable()
+    assert ended and alive == [0, 0, 0]
+
+
+def find_models() -> list[PreTrainedModel]:
+    # Not isinstance, which asks each thing itself, and some of torch warn that they are deprecated.
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), PreTrainedModel)]

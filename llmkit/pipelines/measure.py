@@ -102,7 +102,7 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
         torch.cuda.reset_peak_memory_stats()  # of what was only tried
     seconds = train_briefly(recipe, task, network, Plan(MANY, MANY, MANY, batches, precision, compiled=compiled))
     peak = peak_bytes()
-    move = time_optimizer(network, recipe.optim, device)
+    move = time_optimizer(network, recipe.optim, precision, device)
     micro = max(0.0, seconds - move) / (batches.global_batch_size / size)
     return Measured(device.type, precision, size, micro, move, peak, before)
 
@@ -134,9 +134,9 @@ def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Pla
     return statistics.median(seconds[WARMUP_STEPS:])
 
 
-def time_optimizer(network: PreTrainedModel, optim: Optim, device: torch.device) -> float:
+def time_optimizer(network: PreTrainedModel, optim: Optim, precision: str, device: torch.device) -> float:
     """Median seconds of clipping and an optimizer's step; steps may be of more micro-batches than were tried."""
-    optimizer = build_optimizer(network, optim)
+    optimizer = build_optimizer(network, optim, precision)
     seconds = []
     for _ in range(1 + LEAST_STEPS):
         for weight in network.parameters():

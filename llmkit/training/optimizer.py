@@ -16,13 +16,14 @@ from transformers.pytorch_utils import Conv1D
 
 from llmkit.config.optim import Optim
 from llmkit.models.layers import number_layers
+from llmkit.training.muon import Muon
 
 OUTPUT_HEADS = ("seq_relationship", "classifier", "score")
 """How transformers ends the names of output layers that are not the one over the vocabulary."""
 
 
-def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
-    """The section's optimizer over all trainable weights."""
+def build_optimizer(model: nn.Module, section: Optim, precision: str) -> Optimizer:
+    """The section's optimizer over all trainable weights; `precision` (bf16, tf32, fp32) is that of Muon's products."""
     hidden, embeddings, vectors = group_weights(model)
     factors = find_rate_factors(model, section.layer_decay)
     adam: dict[str, Any] = {
@@ -42,7 +43,7 @@ def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
     rest = torch.optim.AdamW(_by_rate(embeddings + vectors, factors, section.learning_rate, weight_decay=0.0), **adam)
     if not hidden:  # all of them are frozen
         return rest
-    muon = torch.optim.Muon(
+    muon = Muon(
         [
             group
             for shape_factor, weights in _by_shape_factor(model, hidden).items()
@@ -51,6 +52,7 @@ def build_optimizer(model: nn.Module, section: Optim) -> Optimizer:
         lr=section.muon_learning_rate,
         momentum=section.muon_momentum,
         weight_decay=section.weight_decay,
+        dtype=torch.float32 if precision == "fp32" else torch.bfloat16,  # a GPU that has TF32 has bf16
     )
     return OptimizerPair(rest, muon)
 
@@ -94,8 +96,8 @@ def group_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Te
 def _by_shape_factor(model: nn.Module, hidden: list[Tensor]) -> dict[float, list[Tensor]]:
     """Hidden matrices by what their rate must be multiplied with, so that Muon treats GPT-2 as any other model.
 
-    Muon's rate grows with sqrt(max(1, outputs / inputs)) (Jordan et al., 2024), which torch takes from the rows and
-    columns of an `nn.Linear`. GPT-2's Conv1D stores the transpose.
+    Muon's rate grows with sqrt(max(1, outputs / inputs)) (Jordan et al., 2024), which muon.py takes from the rows
+    and columns of an `nn.Linear`. GPT-2's Conv1D stores the transpose.
     """
     transposed = {id(module.weight) for module in model.modules() if isinstance(module, Conv1D)}
     groups: dict[float, list[Tensor]] = {}

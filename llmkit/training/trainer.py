@@ -247,7 +247,7 @@ class LlmkitTrainer(Trainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         if self.optimizer is None:
-            self.optimizer = build_optimizer(model or self.model_wrapped, self.optim_section)
+            self.optimizer = build_optimizer(model or self.model_wrapped, self.optim_section, self.plan.precision)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:

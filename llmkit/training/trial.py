@@ -147,7 +147,7 @@ def _time_steps(
     with torch.random.fork_rng():
         trial = copy.deepcopy(model).to(device).train()  # type: ignore[arg-type]  # as above
         work = Work(trial, objective, compiled)
-        optimizer = build_optimizer(trial, optim)
+        optimizer = build_optimizer(trial, optim, precision)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
         seconds: list[float] = []

@@ -24,7 +24,7 @@ def test_weight_decay_falls_on_no_vector() -> None:
     model = make_gpt2()
     decays = {
         id(w): g["weight_decay"]
-        for g in build_optimizer(model, Optim(weight_decay=0.3)).param_groups
+        for g in build_optimizer(model, Optim(weight_decay=0.3), "fp32").param_groups
         for w in g["params"]
     }
     assert all(decays[id(weight)] == (0.3 if weight.ndim == 2 else 0.0) for weight in model.parameters())
@@ -34,7 +34,7 @@ def test_muon_moves_gpt2s_transposed_weights_as_it_moves_linear_ones() -> None:
     model = make_gpt2()
     rates = {
         id(w): g["lr"]
-        for g in build_optimizer(model, Optim(name="muon", muon_learning_rate=1.0)).param_groups
+        for g in build_optimizer(model, Optim(name="muon", muon_learning_rate=1.0), "fp32").param_groups
         for w in g["params"]
     }
     block = model.transformer.h[0]
@@ -52,12 +52,12 @@ def test_muon_moves_gpt2s_transposed_weights_as_it_moves_linear_ones() -> None:
 def test_pair_steps_schedules_and_restores_like_the_two_alone() -> None:
     def take_steps(restore: bool) -> list[torch.Tensor]:
         model = make_gpt2()
-        optimizer = build_optimizer(model, Optim(name="muon"))
+        optimizer = build_optimizer(model, Optim(name="muon"), "fp32")
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
         for step in range(4):
             if restore and step == 2:
                 state = optimizer.state_dict()
-                optimizer = build_optimizer(model, Optim(name="muon"))
+                optimizer = build_optimizer(model, Optim(name="muon"), "fp32")
                 optimizer.load_state_dict(state)
                 scheduler.optimizer = optimizer
             model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])).loss.backward()
@@ -106,9 +106,9 @@ def test_each_layer_learns_slower_than_the_one_above_it(family: str, name: str) 
     model = make_classifier(family)
     factors = find_rate_factors(model, 0.5)
     section = Optim.model_validate({"name": name, "learning_rate": 1e-3, "muon_learning_rate": 1.0, "layer_decay": 0.5})
-    groups = build_optimizer(model, section).param_groups
+    groups = build_optimizer(model, section, "fp32").param_groups
     rates = {id(weight): group["lr"] for group in groups for weight in group["params"]}
-    plain = build_optimizer(model, section.model_copy(update={"layer_decay": 1.0})).param_groups
+    plain = build_optimizer(model, section.model_copy(update={"layer_decay": 1.0}), "fp32").param_groups
     undecayed = {id(weight): group["lr"] for group in plain for weight in group["params"]}
     for path, weight in model.named_parameters():
         exponent = next(n for start, n in EXPONENTS[family].items() if path.startswith(start))
@@ -123,6 +123,6 @@ def test_each_layer_learns_slower_than_the_one_above_it(family: str, name: str) 
 def test_frozen_encoder_leaves_an_optimizer_of_the_head(family: str, name: str) -> None:
     model = make_classifier(family)
     freeze_layers(model, "encoder")
-    groups = build_optimizer(model, Optim.model_validate({"name": name})).param_groups
+    groups = build_optimizer(model, Optim.model_validate({"name": name}), "fp32").param_groups
     trained = {id(weight) for group in groups for weight in group["params"]}
     assert trained == {id(weight) for weight in model.parameters() if weight.requires_grad}

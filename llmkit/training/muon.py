@@ -1,0 +1,120 @@
+"""Muon (Jordan et al., 2024): momentum whose updates are orthogonalized, for the hidden matrices of a model.
+
+The update is that of torch.optim.Muon, which multiplies in bf16 on every machine. Here the caller chooses the precision
+of the products, because a CPU without bf16 instructions runs them at a hundredth of the rate of fp32. Matrices of one
+shape are multiplied together, in batches.
+
+Knows nothing of which weights are hidden matrices; see optimizer.py.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+A, B, C = 3.4445, -4.7750, 2.0315
+"""Coefficients of the quintic iteration (https://kellerjordan.github.io/posts/muon/)."""
+ITERATIONS = 5
+EPSILON = 1e-7
+MAX_BATCH_BYTES = 64 << 20
+"""Of matrices in fp32 that are multiplied together; more gains nothing and takes memory."""
+
+
+class Muon(Optimizer):
+    """Muon with Nesterov momentum and decoupled weight decay over 2-D weights.
+
+    The learning rate is multiplied by sqrt(max(1, rows / columns)), as in torch. `dtype` is the precision of the
+    products: torch.bfloat16 gives torch.optim.Muon's update to rounding, torch.float32 the same with fewer errors.
+
+    Raises:
+        ValueError: a weight that is no matrix.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.1,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.ndim != 2:
+                    raise ValueError(f"Muon is for matrices, not for a weight of shape {tuple(weight.shape)}")
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # torch's gives the closure's loss
+        """Move all weights that have a gradient. There is no closure."""
+        by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor, dict[str, Any]]]] = {}
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                update = self._add_momentum(weight, group["momentum"])
+                wide = update.mT if update.shape[0] > update.shape[1] else update
+                by_shape.setdefault((wide.shape[0], wide.shape[1]), []).append((weight, wide, group))
+        for (rows, columns), entries in by_shape.items():
+            size = max(1, MAX_BATCH_BYTES // (4 * rows * columns))
+            for begin in range(0, len(entries), size):
+                batch = entries[begin : begin + size]
+                updates = orthogonalize(torch.stack([wide for _, wide, _ in batch]).to(self.dtype))
+                for (weight, _, group), update in zip(batch, updates, strict=True):
+                    _move(weight, update, group)
+
+    def _add_momentum(self, weight: Tensor, momentum: float) -> Tensor:
+        """The update before it is orthogonalized."""
+        state = self.state[weight]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weight.grad)  # type: ignore[arg-type]  # not None here
+        buffer: Tensor = state["momentum_buffer"]
+        buffer.lerp_(weight.grad, 1 - momentum)  # type: ignore[arg-type]
+        return weight.grad.lerp(buffer, momentum)  # type: ignore[union-attr]
+
+
+def _move(weight: Tensor, update: Tensor, group: dict[str, Any]) -> None:
+    rows, columns = weight.shape
+    weight.mul_(1 - group["lr"] * group["weight_decay"])
+    rate = group["lr"] * math.sqrt(max(1.0, rows / columns))
+    weight.add_(update.mT if rows > columns else update, alpha=-rate)
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Five Newton-Schulz iterations X <- aX + (b XX^T + c (XX^T)^2) X towards the nearest semi-orthogonal matrices.
+
+    `matrices` are (n, rows, columns) with rows <= columns, in the precision of the products; so is the result.
+    """
+    norms = torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True)
+    x = matrices / norms.clamp(min=EPSILON)
+    rows, columns = x.shape[-2:]
+    if x.dtype == torch.float32 and columns >= 2 * rows:
+        return _orthogonalize_wide(x)
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=B, alpha=C)
+        x = torch.baddbmm(x, polynomial, x, beta=A)
+    return x
+
+
+def _orthogonalize_wide(x: Tensor) -> Tensor:
+    """The same iterations on the small Gram matrix G = XX^T alone: with P = aI + bG + cG^2 each one is X <- PX and
+    G <- PGP, so only the first and the last product have X's columns. Half the work where there are four columns a row.
+
+    For fp32 alone: in bf16 the rounding of G would grow from one iteration to the next.
+    """
+    gram = x @ x.mT
+    total: Tensor | None = None
+    for iteration in range(ITERATIONS):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=B, alpha=C)
+        polynomial.diagonal(dim1=-2, dim2=-1).add_(A)
+        total = polynomial if total is None else polynomial @ total
+        if iteration < ITERATIONS - 1:
+            gram = polynomial @ (gram @ polynomial)
+    assert total is not None
+    return total @ x

@@ -42,7 +42,7 @@ def make_trainer(
     trainer = LlmkitTrainer(
         model, objective or CausalLM(pad_token_id=0), samples or Blocks(split, BLOCK, section.seed),
         run=folder, train=section, optim=optim or Optim(learning_rate=1e-2, max_grad_norm=0.5), plan=plan,
-        hooks=Hooks(evaluate, lambda model: None, log.append),
+        hooks=Hooks(evaluate and (lambda model, plan: evaluate(model)), lambda model: None, log.append),
     )  # fmt: skip
     return trainer, log
 

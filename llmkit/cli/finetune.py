@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from llmkit.cli.options import (
+    COMMAND_STARTED,
     AllowOption,
     DryRunOption,
     JsonOption,
@@ -102,7 +103,7 @@ def finetune_command(
 
     result = finetune(
         config, files=files, out=out, model=model, resume=resume_of(resume), overwrite=overwrite, dry_run=dry_run,
-        allow=allow or (), show_samples=show_samples, fold=(0, folds) if folds else None,
+        allow=allow or (), started=COMMAND_STARTED, show_samples=show_samples, fold=(0, folds) if folds else None,
     )  # fmt: skip
     if json:
         show_json(result)

@@ -1,10 +1,14 @@
 """The options that several commands share; each has one name and one meaning everywhere."""
 
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+COMMAND_STARTED = time.perf_counter()
+"""What `train.max_minutes` count from: the import of the command line, before anything slow."""
 
 
 def resume_of(option: "Resume | None") -> bool | Literal["auto"]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from llmkit.cli.options import (
+    COMMAND_STARTED,
     AllowOption,
     DataOption,
     DryRunOption,
@@ -109,7 +110,7 @@ def _pretrain(
 
     result = pretrain(
         config, data=data, out=out, model=model, resume=resume_of(resume), overwrite=overwrite, dry_run=dry_run,
-        allow=allow or (),
+        allow=allow or (), started=COMMAND_STARTED,
     )  # fmt: skip
     if json:
         show_json(result)

@@ -109,6 +109,7 @@ def _render_result(record: RunRecord) -> Html:
     split, result, origin = _choose_result(record)
     headlines = _choose_headlines(result)
     shown = [(get_number(result, key), key, name, _note(result, key, note)) for key, name, note in headlines]
+    notes = record.log.get("note", [])
     figures = [
         tag("div", tag("span", name), tag("b", _show_headline(key, value)), tag("span", note), class_="figure")
         for value, key, name, note in shown
@@ -124,6 +125,7 @@ def _render_result(record: RunRecord) -> Html:
         "Held-out result",
         tag("div", *figures[:4], class_="figures"),
         tag("p", f"{basis}. {origin}".strip(), class_="quiet"),
+        tag("div", _list(str(note.get("text", "")) for note in notes), class_="missing") if notes else None,
         *(_render_confusion(confusion) for key, confusion in result.items() if key.endswith("_confusion")),
     )
 
@@ -223,17 +225,15 @@ def _render_metrics(record: RunRecord) -> Html | None:
     training = splits.pop("training", {})
     training |= {name: value for name, value in record.metrics.items() if not isinstance(value, dict)}
     names = list(dict.fromkeys(key for part in splits.values() for key in part))
-    notes = record.log.get("note", [])
-    if not splits and not training and not notes:
+    if not splits and not training:
         return None
     return section(
         "Metrics",
         table(["metric", *splits], [[name, *(part.get(name) for part in splits.values())] for name in names])
         if names
         else None,
-        tag("h3", "Training") if training or notes else None,
-        pairs(training.items()) if training else None,
-        _list(f"step {note['step']:,}: {note.get('text', '')}" for note in notes) if notes else None,
+        tag("h3", "Training") if training else None,
+        pairs(_flatten(training).items()) if training else None,
     )
 
 

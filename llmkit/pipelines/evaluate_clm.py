@@ -25,13 +25,17 @@ DEFAULT_BLOCK_SIZE = 1024
 
 
 def score_prepared(
-    network: PreTrainedModel, prepared: Prepared, split: str, settings: Evaluate, block_size: int | None = None
-) -> dict[str, Any]:
-    """Metrics over a whole split of a prepared folder."""
+    network: PreTrainedModel, prepared: Prepared, split: str, settings: Evaluate, block_size: int | None = None,
+    max_windows: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Metrics over a whole split of a prepared folder, or over `max_windows` of its windows, spread evenly.
+
+    Bytes and characters of a part are its share of the split's, by tokens.
+    """
     totals = prepared.manifest["splits"][split] if prepared.has_split(split) else {}
     stream = prepared.split(split).stream
     sizes = {"n_bytes": totals["bytes"], "n_characters": totals["characters"], "n_words": totals.get("words")}
-    metrics = _score(network, stream, settings, block_size, sizes, None)
+    metrics = _score(network, stream, settings, block_size, sizes, None, max_windows)
     metrics["method"] |= {"data": prepared.path.name, "split": split}
     return _with_unknown(metrics, totals["unknown_tokens"])
 
@@ -77,12 +81,17 @@ def check_no_windows(settings: Evaluate) -> None:
 
 def _score(
     network: PreTrainedModel, stream: TokenStream, settings: Evaluate, block_size: int | None,
-    sizes: dict[str, Any], first_token: int | None,
+    sizes: dict[str, Any], first_token: int | None, max_windows: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     if is_recurrent(network.config):
         check_no_windows(settings)
-        sums = evaluate_recurrent_lm(network, stream, precision=settings.precision, first_token=first_token)
-        return to_metrics(sums, **sizes) | {"method": {"windows": "carried state", "precision": settings.precision}}
+        max_tokens = None if max_windows is None else max_windows * (block_size or DEFAULT_BLOCK_SIZE)
+        sums = evaluate_recurrent_lm(
+            network, stream, precision=settings.precision, first_token=first_token, max_tokens=max_tokens
+        )
+        return _to_metrics(sums, len(stream), sizes) | {
+            "method": {"windows": "carried state", "precision": settings.precision}
+        }
     block = choose_block_size(network, settings, block_size, DEFAULT_BLOCK_SIZE)
     stride = settings.stride or block
     if stride > block:
@@ -90,7 +99,7 @@ def _score(
         raise UsageError(what, where="evaluate.stride", hint=f"set it to {block} or less")
     sums = evaluate_causal_lm(
         network, stream, block_size=block, stride=stride, batch_size=settings.batch_size,
-        precision=settings.precision, first_token=first_token,
+        precision=settings.precision, first_token=first_token, max_windows=max_windows,
     )  # fmt: skip
     method = {
         "windows": "block-wise" if stride == block else "sliding",
@@ -98,7 +107,16 @@ def _score(
         "stride": stride,
         "precision": settings.precision,
     }
-    return to_metrics(sums, **sizes) | {"method": method}
+    return _to_metrics(sums, len(stream), sizes) | {"method": method}
+
+
+def _to_metrics(sums: dict[str, Any], n_tokens: int, sizes: dict[str, Any]) -> dict[str, Any]:
+    """The metrics; of a part of the stream, with its share of the stream's bytes, characters and words."""
+    share = sums["n_tokens"] / n_tokens
+    if share == 1:
+        return to_metrics(sums, **sizes)
+    part: dict[str, Any] = {name: None if size is None else size * share for name, size in sizes.items()}
+    return to_metrics(sums, **part) | {"n_held_out_tokens": n_tokens}
 
 
 def _with_unknown(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:

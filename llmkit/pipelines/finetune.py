@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -43,26 +44,31 @@ def finetune(
     show_samples: bool = False,
     fold: tuple[int, int] | None = None,
     quiet: bool = False,
+    started: float | None = None,
 ) -> dict[str, Any]:
     """Train in `out`; see training_run.py. `files` has `train`, and `validation` and `test` where they are.
 
     A resumed run knows its model and files. `fold` (number, folds) holds that part of the train rows out.
+    `train.max_minutes` count from `started`, a `time.perf_counter()`, or from this call.
 
     Raises:
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
         Interrupted: a signal came; the run was saved and can be resumed.
     """
+    started = time.perf_counter() if started is None else started
     with open_for_training(recipe, out, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow) as start:
         if start.metrics is not None:
             return start.metrics
         return _finetune(
-            recipe, files, out, model, start.resume, start.overwrite, dry_run, allow, show_samples, fold, quiet
-        )
+            recipe, files, out, model, start.resume, start.overwrite, dry_run, allow, show_samples, fold, quiet,
+            started,
+        )  # fmt: skip
 
 
 def _finetune(
     recipe: Recipe, files: Mapping[str, str], out: Path, model: str | None, resume: bool, overwrite: bool,
     dry_run: bool, allow: Collection[str], show_samples: bool, fold: tuple[int, int] | None, quiet: bool,
+    started: float,
 ) -> dict[str, Any]:  # fmt: skip
     if resume:
         model, files = recall(RunFolder(out), model, files)
@@ -87,8 +93,9 @@ def _finetune(
         network = _start(recipe, labelled, path, tokenizer, n_own, changes)
         task.prepare_model(network)
     return train_run(
-        recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run, allow=allow
-    )
+        recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run, allow=allow,
+        started=started,
+    )  # fmt: skip
 
 
 def _check_request(recipe: Recipe, model: str | None, files: Mapping[str, str]) -> str:

@@ -34,6 +34,9 @@ from llmkit.tokens.examples import Examples
 from llmkit.tokens.labelled import take_rows
 from llmkit.training.contract import Plan
 
+BASELINED = {"single": ("accuracy", True), "multiple": ("f1_micro", True), "regression": ("mse", False)}
+"""The metric that is compared with a constant guess, and whether higher is better."""
+
 
 @dataclass(frozen=True)
 class ClassifyTask:
@@ -87,15 +90,6 @@ class ClassifyTask:
         )  # fmt: skip
 
     @cached_property
-    def watched(self) -> LabelledSplit:
-        """The rows of the validation split that are scored while training, spread evenly over it."""
-        split, most = self.labelled.splits["validation"], self.recipe.train.max_eval_blocks
-        if len(split) <= most:
-            return split
-        rows = np.arange(most) * len(split) // most
-        return LabelledSplit(take_rows(split.inputs, rows), split.labels[rows], split.lines[rows], split.path)
-
-    @cached_property
     def metric(self) -> str:
         """The figure that the best weights are chosen by."""
         wanted = self.recipe.cls.metric
@@ -133,13 +127,15 @@ class ClassifyTask:
         return facts | {"origin": self.origin}
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
-        outputs, scores = self._score(network, self.watched, plan.precision, plan.batches.tokens_at_once)
-        targets = torch.from_numpy(self._to_targets(self.watched.labels))
+        n_rows = plan.max_eval_blocks or self.recipe.train.max_eval_blocks
+        split = _spread_evenly(self.labelled.splits["validation"], n_rows)
+        outputs, scores = self._score(network, split, plan.precision, plan.batches.tokens_at_once)
+        targets = torch.from_numpy(self._to_targets(split.labels))
         if self.labelled.kind != "single":
             targets = targets.float()
         plain = Classification(self.labelled.kind, 0, 0, False)  # the loss as such, without weights and smoothing
         loss = plain.losses(torch.from_numpy(scores), targets).double().mean().item()
-        metrics = measure_quickly(self.labelled.kind, self.watched.labels, outputs, list(self.labelled.label2id))
+        metrics = measure_quickly(self.labelled.kind, split.labels, outputs, list(self.labelled.label2id))
         return {"loss": loss, "metric": self.metric} | metrics
 
     def cost(self, metrics: dict[str, Any]) -> tuple[float, ...]:
@@ -163,12 +159,24 @@ class ClassifyTask:
             extra["thresholds"] = tune_thresholds(split.labels.astype(bool), outputs).tolist()
         save_format(network.config, self.labelled.format, **extra)
 
-    def score(self, network: PreTrainedModel, settings: Evaluate) -> dict[str, dict[str, Any]]:
+    def score(
+        self, network: PreTrainedModel, settings: Evaluate, max_samples: int | None = None
+    ) -> dict[str, dict[str, Any]]:
         return {
-            name: self.score_split(network, split, settings, chosen_on=name == "validation")
+            name: self.score_split(
+                network, _spread_evenly(split, max_samples), settings, chosen_on=name == "validation"
+            )
+            | ({} if max_samples is None or max_samples >= len(split) else {"n_held_out_rows": len(split)})
             for name, split in self.labelled.splits.items()
             if name != "train"
         }
+
+    def describe_failure(self, metrics: dict[str, Any]) -> str | None:
+        name, higher_is_better = BASELINED[self.labelled.kind]
+        value, guess = metrics.get(name), metrics.get(f"baseline_{name}")
+        if value is None or guess is None or (value > guess if higher_is_better else value < guess):
+            return None
+        return f"{name.replace('_', ' ')} {value:.4f} is no better than a constant guess, {guess:.4f}"
 
     def score_split(
         self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate, *, chosen_on: bool
@@ -232,3 +240,11 @@ class ClassifyTask:
         if single:  # of mean 1 over the rows, so that the rate keeps its meaning
             weights = weights * len(labels) / (weights * counts).sum()
         return torch.tensor(weights, dtype=torch.float32)
+
+
+def _spread_evenly(split: LabelledSplit, n_rows: int | None) -> LabelledSplit:
+    """At most so many rows of a split, spread evenly over it."""
+    if n_rows is None or len(split) <= n_rows:
+        return split
+    rows = np.arange(n_rows) * len(split) // n_rows
+    return LabelledSplit(take_rows(split.inputs, rows), split.labels[rows], split.lines[rows], split.path)

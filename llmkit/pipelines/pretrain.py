@@ -1,5 +1,6 @@
 """Pretrain a language model on a prepared folder: from scratch, from a model, or on from a checkpoint."""
 
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -35,22 +36,26 @@ def pretrain(
     overwrite: bool = False,
     dry_run: bool = False,
     allow: Collection[str] = (),
+    started: float | None = None,
 ) -> dict[str, Any]:
     """Train in `out`; see training_run.py. With `dry_run` everything is checked and nothing is written.
+
+    `train.max_minutes` count from `started`, a `time.perf_counter()`, or from this call.
 
     Raises:
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
         Interrupted: a signal came; the run was saved and can be resumed.
     """
+    started = time.perf_counter() if started is None else started
     with open_for_training(recipe, out, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow) as start:
         if start.metrics is not None:
             return start.metrics
-        return _pretrain(recipe, data, out, model, start.resume, start.overwrite, dry_run, allow)
+        return _pretrain(recipe, data, out, model, start.resume, start.overwrite, dry_run, allow, started)
 
 
 def _pretrain(
     recipe: Recipe, data: Path, out: Path, model: str | None, resume: bool, overwrite: bool, dry_run: bool,
-    allow: Collection[str],
+    allow: Collection[str], started: float,
 ) -> dict[str, Any]:  # fmt: skip
     prepared = load_prepared(data)
     check_training(recipe, has_validation=prepared.has_split("validation"))
@@ -72,8 +77,9 @@ def _pretrain(
     if sums_its_loss(network.config):
         say(describe_output_layer(network.get_submodule("lm_head")))
     return train_run(
-        recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run, allow=allow
-    )
+        recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run, allow=allow,
+        started=started,
+    )  # fmt: skip
 
 
 def _with_family_of(recipe: Recipe, start: str) -> Recipe:

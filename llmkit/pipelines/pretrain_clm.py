@@ -81,12 +81,12 @@ class CausalTask:
         if is_recurrent(network.config):
             sums = evaluate_recurrent_lm(
                 network, stream, n_streams=HELD_OUT_STREAMS, precision=plan.precision,
-                max_tokens=train.max_eval_blocks * train.block_size,
+                max_tokens=(plan.max_eval_blocks or train.max_eval_blocks) * train.block_size,
             )  # fmt: skip
         else:
             sums = evaluate_causal_lm(
                 network, stream, block_size=train.block_size, batch_size=plan.batches.micro_batch_size,
-                precision=plan.precision, max_windows=train.max_eval_blocks,
+                precision=plan.precision, max_windows=plan.max_eval_blocks or train.max_eval_blocks,
             )  # fmt: skip
         # Bytes of a part of the split are its share of the tokens: exact once all blocks are scored.
         share = sums["n_tokens"] / len(stream)
@@ -104,11 +104,20 @@ class CausalTask:
         settings = self.recipe.generate.model_copy(update={"max_new_tokens": SAMPLE_TOKENS, "num_samples": 1})
         return {"prompt": prompt, "text": generate_texts(network, self.tokenizer, [prompt], settings)[0][0].text}
 
-    def score(self, network: PreTrainedModel, settings: Evaluate) -> dict[str, dict[str, Any]]:
+    def score(
+        self, network: PreTrainedModel, settings: Evaluate, max_samples: int | None = None
+    ) -> dict[str, dict[str, Any]]:
         if not self.data.n_held_out:
             return {}
         block_size = self.recipe.train.block_size
-        return {"validation": score_prepared(network, self.prepared, "validation", settings, block_size)}
+        metrics = score_prepared(network, self.prepared, "validation", settings, block_size, max_samples)
+        return {"validation": metrics}
+
+    def describe_failure(self, metrics: dict[str, Any]) -> str | None:
+        guess = self.prepared.split("validation").stream.unigram_nats()
+        if metrics["loss"] < guess:
+            return None
+        return f"the held-out loss {metrics['loss']:.3f} is no better than that of token frequencies alone, {guess:.3f}"
 
     def finish_model(self, network: PreTrainedModel) -> None:
         pass

@@ -110,7 +110,7 @@ class MaskedTask:
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
         sums = evaluate_masked_lm(
             network, self.held_out, self.objective, batch_size=plan.batches.micro_batch_size, precision=plan.precision,
-            max_examples=self.recipe.train.max_eval_blocks,
+            max_examples=plan.max_eval_blocks or self.recipe.train.max_eval_blocks,
         )  # fmt: skip
         return to_metrics(sums, self.objective.relation)
 
@@ -124,12 +124,24 @@ class MaskedTask:
         best = [fills[0] for fills in fill_masks(network, self.tokenizer, [prompt], 1)[0].masks]
         return {"prompt": prompt, "text": ", ".join(f"{fill.token} {fill.probability:.1%}" for fill in best)}
 
-    def score(self, network: PreTrainedModel, settings: Evaluate) -> dict[str, dict[str, Any]]:
+    def score(
+        self, network: PreTrainedModel, settings: Evaluate, max_samples: int | None = None
+    ) -> dict[str, dict[str, Any]]:
         if not self.data.n_held_out:
             return {}
         mlm, block_size = self.recipe.mlm, self.recipe.train.block_size
-        metrics = score_prepared(network, self.tokenizer, self.prepared, "validation", settings, mlm, block_size)
+        metrics = score_prepared(
+            network, self.tokenizer, self.prepared, "validation", settings, mlm, block_size, max_samples
+        )
         return {"validation": metrics}
+
+    def describe_failure(self, metrics: dict[str, Any]) -> str | None:
+        accuracy, guess = metrics["mlm_accuracy"], metrics["mlm_baseline_accuracy"]
+        if accuracy > guess:
+            return None
+        return (
+            f"masked-token accuracy {accuracy:.1%} is no better than always guessing the commonest token, {guess:.1%}"
+        )
 
     def finish_model(self, network: PreTrainedModel) -> None:
         shorten_embeddings(cast(Bert, network))

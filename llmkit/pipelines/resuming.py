@@ -33,7 +33,11 @@ NEVER = (
 """Beside the model's own fields: nothing of the state that was saved would fit, or no length would follow."""
 
 
-def plan_again(
+LENGTHS = ("n_steps", "eval_steps", "save_steps", "max_eval_blocks", "max_final_blocks", "calibration_step")
+"""Fields of a plan that are planned twice; see training/time_budget.py. The last three are newer than some runs."""
+
+
+def restore_plan(
     run: RunFolder, checkpoint: Path, recipe: Recipe, task: Task, network: PreTrainedModel, allow: Collection[str]
 ) -> Plan:
     """The plan that the checkpoint was made by; or one that goes on from its next sample with what `allow` names.
@@ -42,9 +46,11 @@ def plan_again(
         UsageError: recipe or data are not those of the checkpoint; names each field, old and new.
     """
     saved = read_json(checkpoint / MANIFEST)
-    kept = saved.get("plan") or read_json(run.manifest)["plan"]  # of a run from before checkpoints had it
+    kept = choose_plan(saved.get("plan"), read_json(run.manifest)["plan"])
     batches = BatchPlan(**kept["batches"])
     old = Plan(kept["n_steps"], kept["eval_steps"], kept["save_steps"], batches, kept["precision"], kept["facts"])
+    newer: dict[str, Any] = {name: kept.get(name) for name in LENGTHS[3:]}
+    old = replace(old, **newer)
     if "train.seed" not in old.facts:
         began = gather_facts(load_recipe(run.recipe), task, old.precision)
         old.facts.update({name: value for name, value in began.items() if "." in name})
@@ -64,6 +70,16 @@ def plan_again(
     if ranks.is_first():
         _record(run, recipe, plan, [_describe(name, old, value) for name, value in changed.items()], step)
     return plan
+
+
+def choose_plan(of_checkpoint: dict[str, Any] | None, of_run: dict[str, Any]) -> dict[str, Any]:
+    """The plan to go on with: the checkpoint's, with the lengths that the run fixed after it. The run's own, where the
+    checkpoint is of an older llmkit that kept none."""
+    if of_checkpoint is None:
+        return of_run
+    if of_checkpoint.get("calibration_step") is not None and of_run.get("calibration_step") is None:
+        return of_checkpoint | {name: of_run[name] for name in LENGTHS}
+    return of_checkpoint
 
 
 def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunFolder, *, carried: bool) -> None:
@@ -105,7 +121,7 @@ def _map(plan: Plan, changed: Collection[str], recipe: Recipe, task: Task, netwo
     precision = plan.precision
     if "train.precision" in changed:
         precision, why = ranks.from_first(lambda: choose_precision(recipe.train.precision, pick_device()))
-        say(f"{precision}: {why}")
+        say(f"training in {precision}: {why}")
     cut = plan_cut(recipe, task, network, precision, pick_device())
     size = cut.global_batch_size
     if "train.epochs" in changed and recipe.train.epochs:

@@ -1,9 +1,12 @@
 """Decide how long a run is and how it is cut, before its first step; resuming.py finds those decisions again."""
 
+import contextlib
+import io
 import math
 import os
+import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,25 +27,34 @@ from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_command, describe_machine, describe_versions
 from llmkit.training.batches import BatchPlan, activation_budget, plan_batches
 from llmkit.training.compiling import find_fastest
-from llmkit.training.contract import Plan, Samples
+from llmkit.training.contract import MeasuredSeconds, Plan, Samples
 from llmkit.training.engines import RESHARDS
 from llmkit.training.forecast import measure_parts
 from llmkit.training.optimizer import as_steps, count_weights
 from llmkit.training.speed import choose_precision, flops_a_token, peak_flops
-from llmkit.training.trial import (
-    EVALUATIONS,
-    fit_in_memory,
-    measure_exchange_seconds,
-    measure_step_seconds,
-    plan_minutes,
+from llmkit.training.time_budget import (
+    FINISH_SECONDS,
+    MAX_EVALUATIONS,
+    Costs,
+    RunLength,
+    Wishes,
+    calibration_step,
+    fit_length,
 )
+from llmkit.training.trial import fit_in_memory, measure_exchange_seconds, measure_step_seconds
 
 TOKENS_A_WEIGHT = 20
 """Hoffmann et al. 2022 (Chinchilla): about the best use of a compute budget."""
 MOST_EPOCHS = 10
 WORTH_A_TRIAL = 15.0
 """Minutes a run must take for ways to compile it to be tried: each takes up to one."""
-TRIAL_SECONDS = 3.0
+COMPILE_TRIAL_SECONDS = 3.0
+STEP_TRIAL_SHARE, MAX_STEP_TRIAL_SECONDS = 0.02, 3.0
+"""Of `train.max_minutes`, for steps that are timed before the first one."""
+FINAL_TRIAL_BLOCKS = (8, 32)
+"""Held-out blocks that are scored as at the end, to time them."""
+MAX_FIT_FLOPS_SECONDS = 10.0
+"""A micro-batch whose products take longer than this is not tried on a CPU; the estimate of its memory is trusted."""
 FREE_TO_CHANGE = (
     "num_workers", "log_steps", "save_steps", "tensorboard", "sample_prompt", "skip_nonfinite", "stop_on_spike",
     "ddp_timeout", "engine", "gradient_checkpointing", "compile",
@@ -51,17 +63,20 @@ FREE_TO_CHANGE = (
 bits of weights, and which units are dropped."""
 
 
-def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch.device) -> Plan:
-    """Decide everything that must not change later: precision, cut of the batch, number of steps."""
+def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch.device, elapsed: float = 0.0) -> Plan:
+    """Decide everything that must not change later: precision, cut of the batch, number of steps.
+
+    `elapsed` seconds of `train.max_minutes` have passed when it is called.
+    """
+    started = time.perf_counter() - elapsed
     train, samples = recipe.train, task.samples
     if train.max_minutes is not None and ranks.world_size() > 1 and train.engine in RESHARDS:
         what, hint = f"steps under {train.engine} cannot be timed beforehand", "set train.max_steps instead"
         raise UsageError(what, where="train.max_minutes", hint=hint)
     precision, why = ranks.from_first(lambda: choose_precision(train.precision, device))
-    say(f"{precision} on {device.type}: {why}")
+    say(f"training in {precision}: {why}")
     choose_kernels(network, precision, device)  # before any step is timed
     batches = plan_cut(recipe, task, network, precision, device)
-    eval_steps = train.eval_steps
     n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)
     if train.max_minutes is None and train.max_steps is None and train.epochs is None:
         n_steps = _default_steps(network, task, batches)
@@ -71,24 +86,110 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
         recipe, task, network, batches, precision, device,
         lambda: train.max_minutes or _least_minutes(n_steps, network, task, batches, precision, device),
     )  # fmt: skip
-    if train.max_minutes is not None:
-        budget = min(10.0, 0.05 * 60 * train.max_minutes)
-        seconds = measure_step_seconds(
-            network, task.objective, samples, recipe.optim, batches, precision, device, budget, compiled
-        )
-        seconds = max(ranks.gather(seconds)) + measure_exchange_seconds(count_weights(network.parameters()), device)
-        # An evaluation is a forward pass: a third of a training step for as many sequences.
-        n_held_out = min(task.data.n_held_out, train.max_eval_blocks)
-        evaluation = n_held_out / batches.global_batch_size * seconds / 3
-        n_steps, eval_steps = plan_minutes(train.max_minutes, seconds, evaluation, train.eval_steps)
-        say(f"{train.max_minutes:g} minutes: {n_steps} steps of {seconds:.3f} s here; this number is now fixed")
-    if as_steps(recipe.optim.warmup_steps, n_steps) >= n_steps:
-        say(
-            f"warmup_steps {recipe.optim.warmup_steps:g} is no less than all {n_steps} steps: the peak is never reached"
-        )
-    eval_steps = eval_steps or max(1, -(-n_steps // EVALUATIONS))
     facts = gather_facts(recipe, task, precision)
-    return Plan(n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, facts, compiled)
+    if train.max_minutes is None:
+        eval_steps = train.eval_steps or max(1, -(-n_steps // MAX_EVALUATIONS))
+        plan = Plan(n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, facts, compiled)
+    else:
+        costs = _measure_costs(recipe, task, network, batches, precision, device, compiled)
+        length = ranks.from_first(lambda: fit_length(_wishes(recipe, task), costs, time.perf_counter() - started))
+        plan = _with_length(Plan(0, 0, 0, batches, precision, facts, compiled), length)
+        plan = replace(plan, calibration_step=calibration_step(plan.n_steps))
+        say(
+            f"{train.max_minutes:g} minutes: about {plan.n_steps} steps of {costs.step:.3f} s; planned again after "
+            f"step {plan.calibration_step}"
+        )
+    if as_steps(recipe.optim.warmup_steps, plan.n_steps) >= plan.n_steps:
+        say(
+            f"warmup_steps {recipe.optim.warmup_steps:g} is no less than all {plan.n_steps} steps: the peak is never "
+            "reached"
+        )
+    return plan
+
+
+def _measure_costs(
+    recipe: Recipe, task: Task, network: PreTrainedModel, batches: BatchPlan, precision: str, device: torch.device,
+    compiled: str,
+) -> Costs:  # fmt: skip
+    """Rough costs before the first step. An evaluation is a forward pass: a third of forward and backward."""
+    assert recipe.train.max_minutes is not None
+    budget = min(MAX_STEP_TRIAL_SECONDS, STEP_TRIAL_SHARE * 60 * recipe.train.max_minutes)
+    step = measure_step_seconds(
+        network, task.objective, task.samples, recipe.optim, batches, precision, device, budget, compiled
+    )
+    exchange = measure_exchange_seconds(count_weights(network.parameters()), device, budget)
+    n_ranks = ranks.world_size()
+    block = max(ranks.gather(step.compute)) / 3 / batches.n_a_rank
+    total = max(ranks.gather(step.total)) + exchange
+    return Costs(total, block / n_ranks, block * _final_slowdown(recipe, precision, device))
+
+
+def plan_again(
+    recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan, step: int, measured: MeasuredSeconds,
+    started: float,
+) -> Plan:  # fmt: skip
+    """The plan with its lengths fixed, after `step` steps. `started`: `time.perf_counter()` at the command's start."""
+    wishes = _wishes(recipe, task)
+    n_scored = min(wishes.n_held_out, plan.max_eval_blocks or wishes.max_eval_blocks)
+    block = measured.evaluation / n_scored if n_scored else 0.0
+    final_block, fixed = block * ranks.world_size() * _final_slowdown(recipe, plan.precision, network.device), 0.0
+    if n_scored and ranks.world_size() == 1:
+        final_block, fixed = _time_final_score(recipe, task, network)
+    finish = FINISH_SECONDS + fixed + 2 * measured.save  # the best weights are read back, and written once more
+    costs = Costs(measured.step, block, final_block, measured.sample, measured.save, finish)
+    plan = replace(
+        _with_length(plan, fit_length(wishes, costs, time.perf_counter() - started, step)), calibration_step=None
+    )
+    final = "all" if plan.max_final_blocks is None else f"{plan.max_final_blocks:,}"
+    evaluations = ""
+    if n_scored:
+        evaluations = (
+            f"; an evaluation of {plan.max_eval_blocks:,} held-out blocks every {plan.eval_steps} steps, and of "
+            f"{final} of {wishes.n_held_out:,} at the end"
+        )
+    say(
+        f"{wishes.seconds / 60:g} minutes: {plan.n_steps} steps of {measured.step:.3f} s{evaluations}; this is now "
+        "fixed"
+    )
+    return plan
+
+
+def _time_final_score(recipe: Recipe, task: Task, network: PreTrainedModel) -> tuple[float, float]:
+    """Seconds of one more held-out block as it is scored at the end, and of what does not depend on their number."""
+    few, more = (min(task.data.n_held_out, n_blocks) for n_blocks in FINAL_TRIAL_BLOCKS)
+    network.eval()
+    seconds = []
+    for n_blocks in (few, few, more):  # the first is slower, as all first calls are
+        started = time.perf_counter()
+        with contextlib.redirect_stderr(io.StringIO()):  # its notes belong to the final score
+            task.score(network, recipe.evaluate, n_blocks)
+        seconds.append(time.perf_counter() - started)
+    _, short, long = seconds
+    block = max(0.0, long - short) / (more - few) if more > few else short / few
+    return block, max(0.0, short - few * block)
+
+
+def _wishes(recipe: Recipe, task: Task) -> Wishes:
+    train = recipe.train
+    assert train.max_minutes is not None
+    return Wishes(
+        60 * train.max_minutes, task.data.n_held_out, train.max_eval_blocks, train.eval_steps, train.save_steps
+    )
+
+
+def _with_length(plan: Plan, length: RunLength) -> Plan:
+    return replace(
+        plan, n_steps=length.n_steps, eval_steps=length.eval_steps, save_steps=length.save_steps,
+        max_eval_blocks=length.max_eval_blocks, max_final_blocks=length.max_final_blocks,
+    )  # fmt: skip
+
+
+def _final_slowdown(recipe: Recipe, precision: str, device: torch.device) -> float:
+    """How many times as long a held-out block takes at the end, where it is scored in `evaluate.precision`."""
+    if precision == recipe.evaluate.precision or "bf16" not in (precision, recipe.evaluate.precision):
+        return 1.0
+    gain = peak_flops("bf16", device) / peak_flops("fp32", device)
+    return gain if precision == "bf16" else 1 / gain
 
 
 def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: str, device: torch.device) -> BatchPlan:
@@ -107,6 +208,9 @@ def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: st
         recipe.train, work.bytes_a_token, min(ranks.gather(budget)), n_ranks, by_tokens=recipe.task is not None
     )
     if n_ranks > 1 and recipe.train.engine in RESHARDS:  # one device alone need not hold what a trial would take
+        return batches
+    tokens = min(batches.micro_batch_size * recipe.train.block_size, batches.tokens_at_once or 1 << 60)
+    if on_cpu and tokens * work.flops_a_token * work.passes > MAX_FIT_FLOPS_SECONDS * peak_flops(precision, device):
         return batches
     fitting = fit_in_memory(
         network, task.objective, task.samples, recipe.optim, batches, precision, device,
@@ -139,8 +243,18 @@ def choose_compiling(
     if ranks.from_first(minutes) < WORTH_A_TRIAL:
         return "none"
     best, why = find_fastest(
-        lambda way: measure_step_seconds(
-            network, task.objective, task.samples, recipe.optim, batches, precision, device, TRIAL_SECONDS, way
+        lambda way: (
+            measure_step_seconds(
+                network,
+                task.objective,
+                task.samples,
+                recipe.optim,
+                batches,
+                precision,
+                device,
+                COMPILE_TRIAL_SECONDS,
+                way,
+            ).total
         )
     )
     say(why)

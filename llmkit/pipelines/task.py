@@ -78,8 +78,15 @@ class Task(Protocol):
     def finish_model(self, network: PreTrainedModel) -> None:
         """The last touch before the best weights are saved."""
 
-    def score(self, network: PreTrainedModel, settings: Evaluate) -> dict[str, dict[str, Any]]:
-        """Figures over whole held-out splits, by their names."""
+    def score(
+        self, network: PreTrainedModel, settings: Evaluate, max_samples: int | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Figures over whole held-out splits by their names, or over so many blocks, pairs or rows of each, spread
+        evenly."""
+
+    def describe_failure(self, metrics: dict[str, Any]) -> str | None:
+        """That the model is no better than a constant guess, with both figures; None where it is. `metrics` are those
+        of `score` for one split."""
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         """The tokenizer as it is saved with the model."""

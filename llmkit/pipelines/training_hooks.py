@@ -1,29 +1,33 @@
 """What a training run does at intervals: log, score held-out text, write a sample."""
 
+from dataclasses import asdict
 from typing import Any, cast
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from llmkit import ranks
 from llmkit.config.recipe import Recipe
+from llmkit.files import read_json, write_json
+from llmkit.models.loading import pick_device
 from llmkit.pipelines.progress import TrainingLine
+from llmkit.pipelines.run_plan import plan_again
 from llmkit.pipelines.task import Task
 from llmkit.runs.folder import RunFolder
-from llmkit.training.contract import Hooks, Plan
+from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
 from llmkit.training.engines import is_sharded
 from llmkit.training.speed import flops_a_token, peak_flops
 
 
 def make_hooks(
     recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan,
-    run: RunFolder, line: TrainingLine, device: torch.device,
+    run: RunFolder, line: TrainingLine, started: float,
 ) -> Hooks:  # fmt: skip
-    """Log, evaluation and sample, bound to this run. All ranks evaluate, the first alone logs and, unless
-    the weights are spread over all of them, writes samples."""
+    """Log, evaluation, sample and the second plan, bound to this run, whose command `started` at that
+    `time.perf_counter()`. All ranks evaluate; the first alone logs and, unless the weights are in shards, writes
+    samples."""
 
-    def evaluate(model: nn.Module) -> dict[str, Any]:
+    def evaluate(model: nn.Module, plan: Plan) -> dict[str, Any]:
         return {"split": "validation"} | task.evaluate(cast(PreTrainedModel, model), plan)
 
     def sample(model: nn.Module) -> dict[str, Any] | None:
@@ -32,7 +36,7 @@ def make_hooks(
     if not ranks.is_first():
         return Hooks(evaluate if task.data.n_held_out else None, sample, lambda record: None, task.cost)
     work = flops_a_token(network, task.data.sequence_length, task.output_share)
-    peak = peak_flops(plan.precision, device)
+    peak = peak_flops(plan.precision, pick_device())
     epochs_a_step = plan.batches.global_batch_size / task.samples.samples_per_epoch
     writer = _open_tensorboard(run) if recipe.train.tensorboard else None
 
@@ -50,7 +54,13 @@ def make_hooks(
                     writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
             writer.flush()
 
-    return Hooks(evaluate if task.data.n_held_out else None, sample, log, task.cost)
+    def fix_lengths(plan: Plan, step: int, measured: MeasuredSeconds) -> Plan:
+        plan = plan_again(recipe, task, network, plan, step, measured, started)
+        write_json(run.manifest, read_json(run.manifest) | {"plan": asdict(plan)})
+        line.n_steps = plan.n_steps
+        return plan
+
+    return Hooks(evaluate if task.data.n_held_out else None, sample, log, task.cost, fix_lengths)
 
 
 def _open_tensorboard(run: RunFolder) -> Any:

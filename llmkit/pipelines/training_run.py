@@ -4,9 +4,10 @@ Start with a new run, or go on from a checkpoint. What differs between objective
 """
 
 import importlib.util
+import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,17 +25,19 @@ from llmkit.models.kernels import choose_kernels
 from llmkit.models.layers import checkpoint_layers
 from llmkit.models.loading import pick_device, put_on_device
 from llmkit.pipelines.progress import TrainingLine
-from llmkit.pipelines.resuming import plan_again
+from llmkit.pipelines.resuming import restore_plan
 from llmkit.pipelines.run_plan import plan_run, write_start
 from llmkit.pipelines.task import Task
 from llmkit.pipelines.training_hooks import make_hooks
 from llmkit.runs.checkpoints import find_checkpoint, set_aside, verify_checkpoint
 from llmkit.runs.disk import explain_full_disk, measure_folder, require_space
 from llmkit.runs.folder import RunFolder, check_run, create_run, is_finished, settle_resume
-from llmkit.training.contract import Plan
+from llmkit.training.contract import Plan, Progress
 from llmkit.training.engines import is_sharded, refuse_engine
+from llmkit.training.guards import describe_trend
 from llmkit.training.memory import give_back_freed_memory, keep_freed_memory
 from llmkit.training.optimizer import count_weights, forecast_bytes
+from llmkit.training.time_budget import Spent
 from llmkit.training.trainer import LlmkitTrainer
 
 CHECKPOINTS_AT_ONCE = 4
@@ -105,11 +108,13 @@ def train_run(
     overwrite: bool,
     dry_run: bool,
     allow: Collection[str] = (),
+    started: float | None = None,
 ) -> dict[str, Any]:
     """Train, export the best weights to `out/model`, score them on the whole held-out split, write the report.
 
-    `network` is the checkpoint's where there is one; `allow` names what may have changed since. Returns metrics.json's
-    contents. With `dry_run` nothing is written, and the resolved recipe comes back.
+    `network` is the checkpoint's where there is one; `allow` names what may have changed since. `train.max_minutes`
+    count from `started`, a `time.perf_counter()`, or from this call. Returns metrics.json's contents.
+    With `dry_run` nothing is written, and the resolved recipe comes back.
 
     Raises:
         UsageError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
@@ -121,6 +126,7 @@ def train_run(
             "samples_per_epoch": task.samples.samples_per_epoch,
         }
         return {"recipe": dump_recipe(recipe), **facts}
+    started = time.perf_counter() if started is None else started
     if pick_device().type == "cpu":
         keep_freed_memory()
     if ranks.world_size() > 1 and (refused := refuse_engine(recipe.train.engine, network, recipe.optim)):
@@ -129,22 +135,54 @@ def train_run(
     if recipe.train.gradient_checkpointing:  # before a trial step looks whether memory will do
         checkpoint_layers(network)
     if checkpoint is not None:
-        plan = plan_again(run, checkpoint, recipe, task, network, allow)
+        plan = restore_plan(run, checkpoint, recipe, task, network, allow)
         ranks.from_first(lambda: _take_back(run, checkpoint))
     else:
-        plan = plan_run(recipe, task, network, pick_device())
+        plan = plan_run(recipe, task, network, pick_device(), time.perf_counter() - started)
         ranks.from_first(lambda: _begin(out, recipe, task, network, plan, overwrite=overwrite))
-    trained = _train(recipe, task, network, run, plan, checkpoint)
+    trained = _train(recipe, task, network, run, plan, checkpoint, started)
+    trained_at = time.perf_counter()
     give_back_freed_memory()
     with ranks.first_alone():
         if not ranks.is_first():
             return {}
         with explain_full_disk(run.path, "the model", 4 * count_weights(network.parameters())):
             exported = _export(run, trained, task, network)
-            for split, metrics in task.score(exported, recipe.evaluate).items():
-                run.add_metrics(split, metrics)
+            _score(run, trained, task, exported, recipe)
             write_report(run.path)
+    spent = _spent(trained.progress).add(finish=time.perf_counter() - trained_at)
+    run.add_metrics("training", read_json(run.metrics)["training"] | {"seconds_spent": asdict(spent)})
+    if recipe.train.max_minutes is not None:
+        say(f"{recipe.train.max_minutes:g} minutes were asked for; {spent.describe()}")
     return dict(read_json(run.metrics))
+
+
+def _score(run: RunFolder, trained: LlmkitTrainer, task: Task, network: PreTrainedModel, recipe: Recipe) -> None:
+    """Score the held-out splits, and say where the result is not worth much."""
+    max_samples = trained.plan.max_final_blocks
+    for split, metrics in task.score(network, recipe.evaluate, max_samples).items():
+        run.add_metrics(split, metrics)
+        if max_samples is not None:
+            say(f"the {split} split was scored in part to end in time; `llmkit eval {run.path}` scores all of it")
+        if split == "validation":
+            _note_shortfalls(run, trained.state.global_step, task.describe_failure(metrics))
+
+
+def _note_shortfalls(run: RunFolder, step: int, failure: str | None) -> None:
+    """Say and log where the model learned nothing, or was still learning when the run ended."""
+    advice = "train longer, or change optim.learning_rate"
+    trend = describe_trend([(record["step"], record["loss"]) for record in run.read_log("eval")])
+    for text in (failure and f"{failure}; {advice}", trend):
+        note = {"kind": "note", "step": step, "text": text}
+        if text is not None:
+            say(f"warning: {text}")
+            if note not in run.read_log("note"):  # a run that had ended is scored again by --resume
+                run.append_log(note)
+
+
+def _spent(progress: Progress) -> Spent:
+    training = progress.seconds - sum(progress.spent.values()) + progress.spent["start"]
+    return Spent(**progress.spent, training=training)
 
 
 def _begin(out: Path, recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan, *, overwrite: bool) -> None:
@@ -175,20 +213,22 @@ def find_resume_point(run: RunFolder) -> Path:
 
 
 def _train(
-    recipe: Recipe, task: Task, network: PreTrainedModel, run: RunFolder, plan: Plan, checkpoint: Path | None
-) -> LlmkitTrainer:
+    recipe: Recipe, task: Task, network: PreTrainedModel, run: RunFolder, plan: Plan, checkpoint: Path | None,
+    started: float,
+) -> LlmkitTrainer:  # fmt: skip
     """Run the trainer to its end and write down what it did."""
     choose_kernels(network, plan.precision, pick_device())
     line = TrainingLine(plan.n_steps)
-    hooks = make_hooks(recipe, task, network, plan, run, line, pick_device())
+    hooks = make_hooks(recipe, task, network, plan, run, line, started)
     trainer = LlmkitTrainer(
         network, task.objective, task.samples, run=run, train=recipe.train, optim=recipe.optim, plan=plan, hooks=hooks
     )
     try:
         with explain_full_disk(run.path, "the next checkpoint", forecast_bytes(network, recipe.optim)):
-            progress = trainer.fit(checkpoint)
+            progress = trainer.fit(checkpoint, time.perf_counter() - started)
     finally:
         line.close()
+    plan = trainer.plan
     step = trainer.state.global_step
     best = progress.best_step or step
     if trainer.stop_signal is None and (step < plan.n_steps or best != step):

@@ -55,6 +55,12 @@ class RunFolder:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(clean, ensure_ascii=False, allow_nan=False) + "\n")
 
+    def read_log(self, kind: str) -> list[dict[str, Any]]:
+        """The records of one kind in log.jsonl."""
+        lines = self.log.read_text(encoding="utf-8").split("\n")  # a sample may hold other line ends
+        records: list[dict[str, Any]] = [json.loads(line) for line in lines if line]
+        return [record for record in records if record["kind"] == kind]
+
     def truncate_log(self, last_step: int) -> None:
         """Drop what was logged after `last_step`, so that a resumed run logs each step once."""
         if not self.log.exists():

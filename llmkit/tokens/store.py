@@ -156,6 +156,14 @@ class TokenStream:
             position = int(self._ends[chunk]) - len(self._chunks[chunk])
         return out
 
+    def unigram_nats(self) -> float:
+        """Nats a token of the best guess that is the same everywhere: the entropy of the token frequencies."""
+        counts = np.zeros(self.max_id() + 1, np.int64)
+        for chunk in self._chunks:
+            counts += np.bincount(chunk, minlength=len(counts))
+        shares = counts[counts > 0] / len(self)
+        return float(-(shares * np.log(shares)).sum())
+
     def max_id(self) -> int:
         """The largest id, to be held against a model's vocabulary."""
         return max((int(chunk.max()) for chunk in self._chunks), default=0)

@@ -8,12 +8,14 @@ from llmkit.config.train import Train
 from llmkit.runs.folder import RunFolder
 from llmkit.training.contract import Plan
 
+ENDLESS = 1 << 40
+
 
 def build_arguments(run: RunFolder, train: Train, optim: Optim, plan: Plan) -> TrainingArguments:
     """Whatever transformers would do by itself is off."""
     arguments = TrainingArguments(
         output_dir=str(run.path),
-        max_steps=plan.n_steps,
+        max_steps=ENDLESS,  # the trainer stops by its plan, whose length may still change
         per_device_train_batch_size=plan.batches.micro_batch_size,
         max_grad_norm=optim.max_grad_norm,
         seed=train.seed,

@@ -5,6 +5,7 @@ each rank takes an equal contiguous share and cuts it into micro-batches: so man
 sequences differ in length, so many tokens.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -128,13 +129,12 @@ def activation_budget(free_bytes: int | None, state_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StepSampler:
-    """The samples of each of the steps `first_step ... n_steps-1` on one rank, as torch's DataLoader wants them."""
+    """The samples of each step from `first_step` on, without end, on one rank, as torch's DataLoader wants them."""
 
     plan: BatchPlan
     rank: int
     first_step: int
-    n_steps: int
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.first_step, self.n_steps):
+        for step in itertools.count(self.first_step):
             yield self.plan.numbers(step, self.rank)

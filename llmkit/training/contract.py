@@ -51,17 +51,41 @@ class Plan:
     """Fingerprints of the data, and the recipe's fields that decide the weights."""
     compiled: str = "none"
     """One of `compiling.WAYS`."""
+    max_eval_blocks: int | None = None
+    """Held-out blocks, pairs or rows scored at each evaluation; None: as the recipe says."""
+    max_final_blocks: int | None = None
+    """The same for the score at the end; None: all."""
+    calibration_step: int | None = None
+    """The step after which the lengths above are planned again, with costs that were measured; None: they are fixed."""
+
+    def evaluates_at(self, step: int) -> bool:
+        return step >= self.n_steps or step % self.eval_steps == 0 or step == self.calibration_step
+
+    def saves_at(self, step: int) -> bool:
+        return step >= self.n_steps or step % self.save_steps == 0 or step == self.calibration_step
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredSeconds:
+    """What the first steps of a run took, each on average, and one evaluation, sample and checkpoint."""
+
+    step: float
+    evaluation: float
+    sample: float
+    save: float
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the pipeline does at intervals: `evaluate` gives held-out numbers, `loss` among them, and `cost` says by
-    which of them weights are better, the lower the better; of equal ones the next number decides."""
+    """What the pipeline does at intervals. `evaluate` gives held-out metrics, `loss` among them. `cost` gives what the
+    best weights are chosen by, the lower the better; of equal values the next one decides."""
 
-    evaluate: Callable[[nn.Module], dict[str, Any]] | None
+    evaluate: Callable[[nn.Module, Plan], dict[str, Any]] | None
     sample: Callable[[nn.Module], dict[str, Any] | None]
     log: Callable[[dict[str, Any]], None]
     cost: Callable[[dict[str, Any]], tuple[float, ...]] = lambda metrics: (float(metrics["loss"]),)
+    plan_again: Callable[[Plan, int, MeasuredSeconds], Plan] | None = None
+    """Gives the plan with its lengths fixed, `step` steps into the run; called once, on the main process."""
 
 
 @dataclass(slots=True)
@@ -74,6 +98,11 @@ class Progress:
     rate_factor: float = 1.0
     """What plateaus have left of the learning rate."""
     seconds: float = 0.0
+    """Since the first step, with evaluations and checkpoints."""
+    spent: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("start", "evaluation", "samples", "saving"), 0.0)
+    )
+    """Seconds, as in time_budget.Spent; what is left of `seconds` is training."""
     n_tokens: int = 0
     window_sums: dict[str, float] = field(default_factory=dict)
     window_counts: dict[str, int] = field(default_factory=dict)

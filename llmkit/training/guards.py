@@ -19,6 +19,24 @@ LEAST_JUMP = 0.2
 MEMORY = 0.9
 
 
+STEEP = 0.05
+"""A held-out loss that fell by more than this share in the last fifth of a run was still falling."""
+
+
+def describe_trend(losses: list[tuple[int, float]]) -> str | None:
+    """That the held-out loss was still falling steeply when the run ended; `losses` are (step, loss), the last last."""
+    if len(losses) < 3:
+        return None
+    last_step, last = losses[-1]
+    before = [loss for step, loss in losses if step <= 0.8 * last_step]
+    if not before or (fall := before[-1] / last - 1) < STEEP:
+        return None
+    return (
+        f"the held-out loss still fell by {fall:.0%} in the last fifth of the run: train longer "
+        "(train.max_minutes, train.max_steps or train.epochs)"
+    )
+
+
 def refuse_step(
     folder: Path, plan: BatchPlan, batches: list[Batch], sums: dict[str, Tensor],
     *, step: int, rank: int, rate: float, grad_norm: float,

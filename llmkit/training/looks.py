@@ -24,6 +24,8 @@ class Looks:
         self.window = LossWindow()
         self.first_step = 0
         self.started = time.perf_counter()
+        self.last_evaluation = self.last_sample = 0.0
+        """Seconds."""
 
     def look(
         self, model: nn.Module, step: int, stop: StopRequest, grad_norm: float | None, learning_rate: float | None
@@ -36,7 +38,7 @@ class Looks:
         """
         last = step >= self.plan.n_steps
         better = False
-        if self.hooks.evaluate is not None and (last or step % self.plan.eval_steps == 0):
+        if self.hooks.evaluate is not None and self.plan.evaluates_at(step):
             better = self._evaluate(model, step, stop, learning_rate)
         if last or step % self.train.log_steps == 0:
             self._log_train(step, grad_norm, learning_rate)
@@ -52,7 +54,7 @@ class Looks:
         assert self.hooks.evaluate is not None
         paused = time.perf_counter()
         with stop.may_abandon():
-            metrics = self.hooks.evaluate(model)
+            metrics = self.hooks.evaluate(model, self.plan)
         if not math.isfinite(metrics["loss"]):
             raise TrainingFailed(
                 f"the held-out loss is {metrics['loss']} after step {step}; this state was not saved",
@@ -60,10 +62,15 @@ class Looks:
                 hint="lower optim.learning_rate or raise optim.warmup_steps",
             )
         self.hooks.log({"kind": "eval", "step": step, **metrics})
+        evaluated = time.perf_counter()
         written = self.hooks.sample(model)
         if written is not None:
             self.hooks.log({"kind": "sample", "step": step, **written})
-        self.window.pause(time.perf_counter() - paused)
+        ended = time.perf_counter()
+        self.last_evaluation, self.last_sample = evaluated - paused, ended - evaluated
+        self.progress.spent["evaluation"] += self.last_evaluation
+        self.progress.spent["samples"] += self.last_sample
+        self.window.pause(ended - paused)
         return self._judge(step, list(self.hooks.cost(metrics)))
 
     def _judge(self, step: int, cost: list[float]) -> bool:

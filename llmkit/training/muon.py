@@ -70,12 +70,13 @@ class Muon(Optimizer):
 
     def _add_momentum(self, weight: Tensor, momentum: float) -> Tensor:
         """The update before it is orthogonalized."""
+        assert weight.grad is not None
         state = self.state[weight]
         if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(weight.grad)  # type: ignore[arg-type]  # not None here
+            state["momentum_buffer"] = torch.zeros_like(weight.grad)
         buffer: Tensor = state["momentum_buffer"]
-        buffer.lerp_(weight.grad, 1 - momentum)  # type: ignore[arg-type]
-        return weight.grad.lerp(buffer, momentum)  # type: ignore[union-attr]
+        buffer.lerp_(weight.grad, 1 - momentum)
+        return weight.grad.lerp(buffer, momentum)
 
 
 def _move(weight: Tensor, update: Tensor, group: dict[str, Any]) -> None:
@@ -91,7 +92,7 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     `matrices` are (n, rows, columns) with rows <= columns, in the precision of the products; so is the result.
     """
     norms = torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True)
-    x = matrices / norms.clamp(min=EPSILON)
+    x: Tensor = matrices / norms.clamp(min=EPSILON)
     rows, columns = x.shape[-2:]
     if x.dtype == torch.float32 and columns >= 2 * rows:
         return _orthogonalize_wide(x)
@@ -109,12 +110,12 @@ def _orthogonalize_wide(x: Tensor) -> Tensor:
     For fp32 alone: in bf16 the rounding of G would grow from one iteration to the next.
     """
     gram = x @ x.mT
-    total: Tensor | None = None
+    total = torch.empty(0)
     for iteration in range(ITERATIONS):
         polynomial = torch.baddbmm(gram, gram, gram, beta=B, alpha=C)
         polynomial.diagonal(dim1=-2, dim2=-1).add_(A)
-        total = polynomial if total is None else polynomial @ total
+        total = polynomial @ total if iteration else polynomial
         if iteration < ITERATIONS - 1:
             gram = polynomial @ (gram @ polynomial)
-    assert total is not None
-    return total @ x
+    update: Tensor = total @ x
+    return update

@@ -4,6 +4,7 @@ MFU is model FLOPs over what the machine's matrix products reach: the data sheet
 knows, otherwise measured here by one product of a usual shape.
 """
 
+import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -22,12 +23,19 @@ ONCE_A_SEQUENCE = ("bert.pooler", "cls.seq_relationship")
 
 FIRST_WITH_TF32 = (8, 0)
 """CUDA's compute capability of Ampere."""
-GAIN_WORTH_BF16 = 1.3
-"""Below this, casting weights and activations eats what the products gain."""
+MIN_BF16_GAIN = 1.3
+"""Below this, casting weights and activations costs what the products gain."""
+TRIAL_SECONDS = 0.15
+"""Of one precision's products; two of them are compared before the first step."""
+TRIAL_SHAPES = ((64, 128, 256), (256, 256, 512), (1024, 512, 2048))
+"""Rows, inner size and columns of the products that are timed, the next only where it fits the time that is left."""
+PRODUCTS_PER_SHAPE = 4
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
-    """`bf16`, `tf32` or `fp32`, and why, in words for the log.
+    """`bf16`, `tf32` or `fp32`, and the reason in words.
+
+    On a CPU the instruction set is asked first; only a CPU with bf16 instructions is timed, for 0.3 s at most.
 
     Raises:
         UsageError: the device has no TF32.
@@ -35,13 +43,29 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
     if wanted == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < FIRST_WITH_TF32):
         hint = "set train.precision to auto"
         raise UsageError(f"{device.type} here has no tf32", where="train.precision", hint=hint)
+    if wanted == "bf16" and device.type == "cpu" and not has_bf16_instructions():
+        return wanted, "as the recipe says, but this CPU has no bf16 instructions; train.precision=auto is faster"
     if wanted != "auto":
         return wanted, "as the recipe says"
     if device.type == "cuda":
         fit = torch.cuda.is_bf16_supported(including_emulation=False)
-        return ("bf16", "the GPU has it") if fit else ("fp32", "the GPU has no bf16")
-    gain = measure_matmul(torch.bfloat16, device) / measure_matmul(torch.float32, device)
-    return "bf16" if gain >= GAIN_WORTH_BF16 else "fp32", f"bf16 products run at {gain:.1f} times fp32's rate here"
+        return ("bf16", "the GPU has bf16") if fit else ("fp32", "the GPU has no bf16")
+    if device.type == "cpu" and not has_bf16_instructions():
+        return "fp32", "this CPU has no bf16 instructions"
+    bf16, fp32 = (measure_matmul(dtype, device) for dtype in (torch.bfloat16, torch.float32))
+    if bf16 >= MIN_BF16_GAIN * fp32:
+        return "bf16", f"matrix products in bf16 are {bf16 / fp32:.1f} times as fast as in fp32 here"
+    return "fp32", f"matrix products in bf16 reach {bf16 / fp32:.0%} of the speed of fp32 here"
+
+
+def has_bf16_instructions() -> bool:
+    """Whether torch multiplies bf16 matrices by instructions made for it on this CPU.
+
+    On x86 these belong to AVX-512 and AMX. A process that is held to AVX2 (ATEN_CPU_CAPABILITY) does not use them.
+    """
+    if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2"):
+        return False
+    return any(present and "bf16" in name for name, present in torch.cpu.get_capabilities().items())
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
@@ -60,17 +84,46 @@ def peak_flops(precision: str, device: torch.device) -> float:
 
 @cache
 def measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
-    """FLOP/s of a (1024, 512) x (512, 2048) product, the best of four; measured once a process."""
-    a = torch.ones(1024, 512, dtype=dtype, device=device)
-    b = torch.ones(512, 2048, dtype=dtype, device=device)
-    best = float("inf")
-    for _ in range(4):
-        start = time.perf_counter()
-        a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * 1024 * 512 * 2048 / best
+    """FLOP/s of matrix products of a usual shape, the best of all; measured once a process.
+
+    Small products come first. A larger one is left out where it would take longer than what is left of
+    `TRIAL_SECONDS`, so a precision that the machine emulates costs no minute. On a CPU one thread is timed and counted
+    for all: beside another busy process, threads that wait for each other would time the waiting.
+    """
+    n_threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        rate = _measure_matmul(dtype, device)
+    finally:
+        torch.set_num_threads(n_threads)
+    return rate * n_threads if device.type == "cpu" else rate
+
+
+def _measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
+    _time_product(TRIAL_SHAPES[0], dtype, device)  # starts threads and libraries, which the first step would pay for
+    deadline = time.perf_counter() + TRIAL_SECONDS
+    rate = 0.0
+    for shape in TRIAL_SHAPES:
+        flops = 2.0 * math.prod(shape)
+        best = math.inf
+        for _ in range(PRODUCTS_PER_SHAPE):
+            expected = min(best, flops / rate if rate else 0.0)
+            if time.perf_counter() + expected > deadline:
+                break
+            best = min(best, _time_product(shape, dtype, device))
+        rate = max(rate, flops / best)
+    return rate
+
+
+def _time_product(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> float:
+    rows, inner, columns = shape
+    a, b = torch.ones(rows, inner, dtype=dtype, device=device), torch.ones(inner, columns, dtype=dtype, device=device)
+    start = time.perf_counter()
+    a @ b
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
 
 
 def flops_a_token(model: PreTrainedModel, sequence_length: float, output_share: float = 1.0) -> float:

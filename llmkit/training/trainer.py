@@ -40,7 +40,17 @@ from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_versions
 from llmkit.training.arguments import build_arguments
 from llmkit.training.batches import StepSampler
-from llmkit.training.contract import Batch, Hooks, Objective, Plan, Progress, Samples, StepCounts, collate_step
+from llmkit.training.contract import (
+    Batch,
+    Hooks,
+    MeasuredSeconds,
+    Objective,
+    Plan,
+    Progress,
+    Samples,
+    StepCounts,
+    collate_step,
+)
 from llmkit.training.engines import is_sharded, spread, whole
 from llmkit.training.guards import refuse_step
 from llmkit.training.looks import Looks
@@ -81,6 +91,8 @@ class LlmkitTrainer(Trainer):
         self._stop = StopRequest()
         self._agreed: int | None = None
         self.stop_signal: int | None = None
+        self._steps_began: tuple[int, float] | None = None
+        self._last_save = 0.0
         super().__init__(model, build_arguments(run, train, optim, plan), train_dataset=cast(Any, samples))
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
@@ -92,8 +104,9 @@ class LlmkitTrainer(Trainer):
         """What a checkpoint must remember beside weights, optimizer and random numbers."""
         return self.looks.progress
 
-    def fit(self, checkpoint: Path | None = None) -> Progress:
-        """Train from the start, or go on from `checkpoint`; SIGINT and SIGTERM save at the end of a step.
+    def fit(self, checkpoint: Path | None = None, start_seconds: float = 0.0) -> Progress:
+        """Train from the start, or go on from `checkpoint`, `start_seconds` after the command began; SIGINT and SIGTERM
+        save at the end of a step.
 
         Raises:
             TrainingFailed: a gradient that is not finite, or a loss that jumps where the recipe forbids it.
@@ -106,6 +119,7 @@ class LlmkitTrainer(Trainer):
             self._window.restore(sums, self.progress.window_counts)
             if (checkpoint / STATE).is_file():
                 self.objective.state.update(load_file(checkpoint / STATE))
+        self.progress.spent["start"] += start_seconds
         self.looks.started = time.perf_counter() - self.progress.seconds
         if checkpoint is not None and self.progress.left_undone is not None:
             self._load_from_checkpoint(str(checkpoint))
@@ -127,7 +141,7 @@ class LlmkitTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The micro-batches of each step; has no length, so that the loop counts steps and not epochs."""
-        sampler = StepSampler(self.plan.batches, self.args.process_index, self.first_step, self.plan.n_steps)
+        sampler = StepSampler(self.plan.batches, self.args.process_index, self.first_step)
         return DataLoader(
             cast(Any, self.samples),
             batch_sampler=sampler,
@@ -282,7 +296,6 @@ class LlmkitTrainer(Trainer):
             return
         self._globalstep_last_logged = step
         self.progress.n_tokens += self._window.n_last_step
-        last = step >= self.plan.n_steps
         better = False
         try:
             stop = self._stop if ranks.world_size() == 1 else self._agree_once_more(step)
@@ -290,13 +303,33 @@ class LlmkitTrainer(Trainer):
                 better = self.looks.look(cast(nn.Module, self.model), step, stop, grad_norm, learning_rate)
         except Abandoned:
             self.progress.left_undone = {"grad_norm": grad_norm, "learning_rate": learning_rate}
-        if better or last or self._asked_to_stop() or step % self.plan.save_steps == 0:
+        self._steps_began = self._steps_began or (step, self._training_seconds())
+        if better or self._asked_to_stop() or self.plan.saves_at(step):
             self._save_checkpoint(model)
             self.stop_signal = self._asked_to_stop()  # which may have come while it was saved: that will do
             if self.stop_signal:
                 ranks.meet()  # a launcher ends rank 0 in the middle of its write where the others have left
-        if self.stop_signal or self.looks.out_of_patience():
+        if step == self.plan.calibration_step:
+            self._fix_lengths(step)
+        if self.stop_signal or self.looks.out_of_patience() or step >= self.plan.n_steps:
             self.control.should_training_stop = True
+
+    def _training_seconds(self) -> float:
+        """Since the first step, without evaluations, samples and checkpoints."""
+        spent = self.progress.spent
+        return time.perf_counter() - self.looks.started - sum(spent.values()) + spent["start"]
+
+    def _fix_lengths(self, step: int) -> None:
+        """Plan the number of steps and evaluations again, with what the first steps took."""
+        assert self._steps_began is not None
+        first, began = self._steps_began
+        n_timed = step - first  # the first step is slower than the others, and is timed where it is the only one
+        seconds = (self._training_seconds() - began) / n_timed if n_timed else began
+        measured = MeasuredSeconds(seconds, self.looks.last_evaluation, self.looks.last_sample, self._last_save)
+        plan, again = self.plan, self.looks.hooks.plan_again
+        if again is not None or ranks.rank():
+            self.plan = ranks.from_first(lambda: cast(Any, again)(plan, step, measured))
+            self.looks.plan = self.plan
 
     def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
         """Weights, optimizer, schedule, random numbers and progress, whole or absent."""
@@ -317,7 +350,9 @@ class LlmkitTrainer(Trainer):
                 write_json(folder / "progress.json", progress)
             best = self.progress.best_step
             prune_checkpoints(self.run.checkpoints, {best} if best is not None else set())
-        self._window.pause(time.perf_counter() - paused)
+        self._last_save = time.perf_counter() - paused
+        self.progress.spent["saving"] += self._last_save
+        self._window.pause(self._last_save)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -330,7 +365,7 @@ class LlmkitTrainer(Trainer):
     def _agree_once_more(self, step: int) -> StopRequest:
         """With several ranks nobody leaves before all know of it, so also before what takes long, and at the end."""
         stop = StopRequest()
-        if step >= self.plan.n_steps or step % self.plan.eval_steps == 0:
+        if self.plan.evaluates_at(step):
             votes = ranks.gather(self._stop.as_votes())
             self._agreed = self._agreed or agree([sum(each) for each in zip(*votes, strict=True)])
         if self._agreed is not None:

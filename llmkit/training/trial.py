@@ -1,14 +1,14 @@
-"""Try real steps before the first one: does a micro-batch fit into memory, and how many steps fit into some minutes.
+"""Try real steps before the first one: does a micro-batch fit into memory, and how long does a step take?
 
-What was found is then fixed and recorded, so the run itself never looks at a clock and can be repeated; and memory
-never runs out on weights that were already trained.
+What was found is then recorded, so the run itself never looks at a clock and can be repeated; and memory never runs out
+on weights that were already trained. Every trial has a limit in seconds, and ends with the step that passes it.
 """
 
 import copy
 import gc
 import statistics
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,27 +24,21 @@ from llmkit.training.optimizer import build_optimizer, count_weights, forecast_b
 from llmkit.training.speed import autocast
 
 WARMUP_STEPS = 5
-LEAST_STEPS = 4
-EVALUATIONS = 10
-"""How often a run looks at held-out text unless the recipe says otherwise; their time is part of the minutes."""
-EVALUATION_SHARE = 0.1
+MIN_STEPS = 4
+MAX_FIT_SECONDS = 20.0
+"""Of tries whether a micro-batch fits; after these, half of the last one is taken untried."""
 
 
-def plan_minutes(
-    minutes: float, step_seconds: float, evaluation_seconds: float, eval_steps: int | None = None
-) -> tuple[int, int]:
-    """Optimizer steps that fit together with their evaluations, and the steps between two evaluations.
+@dataclass(frozen=True, slots=True)
+class StepSeconds:
+    """Seconds of an optimizer step: its forward and backward passes, and the optimizer with clipping."""
 
-    Unless `eval_steps` is given, there are at most ten, and at most as many as take a tenth of the time.
-    """
-    seconds = minutes * 60
-    if eval_steps is not None:
-        step_seconds += evaluation_seconds / eval_steps
-        return max(1, int((seconds - evaluation_seconds) / step_seconds)), eval_steps
-    affordable = int(EVALUATION_SHARE * seconds / evaluation_seconds) if evaluation_seconds else EVALUATIONS
-    n_evaluations = max(1, min(EVALUATIONS, affordable))
-    n_steps = max(1, int((seconds - n_evaluations * evaluation_seconds) / step_seconds))
-    return n_steps, -(-n_steps // n_evaluations)
+    compute: float
+    optimizer: float
+
+    @property
+    def total(self) -> float:
+        return self.compute + self.optimizer
 
 
 def fit_in_memory(
@@ -53,17 +47,18 @@ def fit_in_memory(
 ) -> BatchPlan:  # fmt: skip
     """A cut of the batch that was seen to fit: the given one, or where `may_cut` a finer one for the same model.
 
-    Model, random numbers and the objective's state stay as they are.
+    Model, random numbers and the objective's state stay as they are. After `MAX_FIT_SECONDS` no more cuts are tried.
 
     Raises:
         EnvironmentFault: it does not fit; names the setting that keeps the global batch.
     """
-    while True:
+    deadline = time.perf_counter() + MAX_FIT_SECONDS
+    while time.perf_counter() < deadline:
         try:
             _try_micro_batch(model, objective, samples, optim, batches, precision, device)
             return batches
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         finer = _halve(batches)
         if finer is None:
@@ -81,6 +76,7 @@ def fit_in_memory(
         at_once = batches.tokens_at_once or batches.micro_batch_size
         unit = "sequences" if batches.tokens_at_once is None else "tokens"
         say(f"memory ran out in a trial step: {at_once} {unit} at once instead; the global batch stays")
+    return batches
 
 
 def _halve(batches: BatchPlan) -> BatchPlan | None:
@@ -91,7 +87,8 @@ def _halve(batches: BatchPlan) -> BatchPlan | None:
     return replace(batches, micro_batch_size=half) if half else None
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or Python says that memory ran out."""
     words = ("can't allocate memory", "not enough memory", "out of memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
@@ -124,11 +121,12 @@ def _try_micro_batch(
 def measure_step_seconds(
     model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
     device: torch.device, budget_seconds: float, compiled: str = "none",
-) -> float:  # fmt: skip
-    """Median seconds of an optimizer step here, compiled in one of `compiling.WAYS`; the model and all random numbers
+) -> StepSeconds:  # fmt: skip
+    """Median seconds of an optimizer step here, compiled in one of `compiling.WAYS`. The model and all random numbers
     stay as they are.
 
-    The median, since one step that something else on the machine held up says nothing of the others.
+    Nine steps or more where the budget allows it, else as many as it allows, and two at least: the first is slower
+    than the others and does not count. The median, because something else on the machine may hold up a single step.
     """
     try:
         return _time_steps(model, objective, samples, optim, batches, precision, device, budget_seconds, compiled)
@@ -143,43 +141,56 @@ def measure_step_seconds(
 def _time_steps(
     model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
     device: torch.device, budget_seconds: float, compiled: str,
-) -> float:  # fmt: skip
+) -> StepSeconds:  # fmt: skip
     with torch.random.fork_rng():
         trial = copy.deepcopy(model).to(device).train()  # type: ignore[arg-type]  # as above
         work = Work(trial, objective, compiled)
         optimizer = build_optimizer(trial, optim, precision)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
-        seconds: list[float] = []
-        while len(seconds) < WARMUP_STEPS + LEAST_STEPS or sum(seconds) < budget_seconds:
-            started = time.perf_counter()
-            _step(work, objective, samples, optimizer, batches, precision, device, len(seconds), optim.max_grad_norm)
-            seconds.append(time.perf_counter() - started)
-        return statistics.median(seconds[WARMUP_STEPS:])
+        steps: list[StepSeconds] = []
+        started = time.perf_counter()
+        while len(steps) < 2 or time.perf_counter() - started < budget_seconds:
+            steps.append(_step(work, objective, samples, optimizer, batches, precision, device, len(steps), optim))
+    timed = steps[min(WARMUP_STEPS, len(steps) // 2) :]
+    return StepSeconds(
+        statistics.median(step.compute for step in timed), statistics.median(step.optimizer for step in timed)
+    )
 
 
-def measure_exchange_seconds(n_weights: int, device: torch.device) -> float:
+def measure_exchange_seconds(n_weights: int, device: torch.device, budget_seconds: float) -> float:
     """Median seconds in which the ranks add up so many gradients in fp32; 0 for one rank. Every rank calls it. An upper
     bound, as torch sends while it computes."""
     if ranks.world_size() == 1:
         return 0.0
-    gradients, seconds = torch.zeros(n_weights, device=device), []
-    for _ in range(WARMUP_STEPS + LEAST_STEPS):  # equally often on all ranks
+    gradients = torch.zeros(n_weights, device=device)
+
+    def exchange() -> float:
         started = time.perf_counter()
         torch.distributed.all_reduce(gradients)
         gradients[0].item()  # waits for a GPU
-        seconds.append(time.perf_counter() - started)
-    return max(ranks.gather(statistics.median(seconds[WARMUP_STEPS:])))
+        return time.perf_counter() - started
+
+    first = max(ranks.gather(exchange()))
+    n_more = max(1, min(WARMUP_STEPS + MIN_STEPS, int(budget_seconds / first)))  # equally often on all ranks
+    return max(ranks.gather(statistics.median(exchange() for _ in range(n_more))))
 
 
 def _step(
     work: Work, objective: Objective, samples: Any, optimizer: torch.optim.Optimizer,
-    batches: BatchPlan, precision: str, device: torch.device, step: int, max_grad_norm: float,
-) -> None:  # fmt: skip
+    batches: BatchPlan, precision: str, device: torch.device, step: int, optim: Optim,
+) -> StepSeconds:  # fmt: skip
+    started = time.perf_counter()
     for batch in collate_step(objective, batches, [samples[number] for number in batches.numbers(step, 0)]):
         with autocast(precision, device):
             sums = work({name: tensor.to(device) for name, tensor in batch.items()})
         torch.stack(list(sums.values())).sum().mul(1e-3).backward()
-    torch.nn.utils.clip_grad_norm_(work.parameters(), max_grad_norm or float("inf")).item()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    computed = time.perf_counter()
+    torch.nn.utils.clip_grad_norm_(work.parameters(), optim.max_grad_norm or float("inf")).item()
     optimizer.step()
     optimizer.zero_grad()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return StepSeconds(computed - started, time.perf_counter() - computed)

@@ -315,10 +315,23 @@ def test_same_prompt_and_seed_write_the_same_text(run: Path) -> None:
 
 
 def test_minutes_become_a_recorded_number_of_steps(data: Path, tmp_path: Path) -> None:
-    timed = recipe("train.max_steps=null", "train.max_minutes=0.01", "train.sample_prompt=null")
+    timed = recipe("train.max_steps=null", "train.max_minutes=0.05", "train.sample_prompt=null")
     result = pretrain(timed, data=data, out=tmp_path / "run")
     manifest = json.loads((tmp_path / "run/manifest.json").read_text())
     assert result["training"]["steps"] == manifest["plan"]["n_steps"] > 1
+    assert manifest["plan"]["calibration_step"] is None
+    spent = result["training"]["seconds_spent"]
+    assert min(spent[part] for part in ("start", "training", "evaluation", "saving", "finish")) > 0
+
+
+def test_a_model_that_learned_nothing_says_so_in_log_and_report(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain(recipe("train.max_steps=1", "optim.learning_rate=1e-9"), data=data, out=tmp_path / "run")
+    said = "no better than that of token frequencies alone"
+    assert said in capsys.readouterr().err
+    assert said in (tmp_path / "run/report.html").read_text()
+    assert [record for record in read_log(tmp_path / "run") if record["kind"] == "note"]
 
 
 def test_loss_of_the_first_step_is_that_of_a_uniform_guess(data: Path, tmp_path: Path) -> None:

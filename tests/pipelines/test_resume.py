@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from llmkit.cli.app import app
 from llmkit.errors import EnvironmentFault, Interrupted, LlmkitError, ModelError, UsageError
 from llmkit.files import read_json
 from llmkit.lock import hold_folder
+from llmkit.pipelines.resuming import choose_plan
 from llmkit.runs.checkpoints import list_checkpoints
+from llmkit.training.batches import BatchPlan
+from llmkit.training.contract import Plan
 from llmkit.training.looks import Looks
 from llmkit.training.trainer import LlmkitTrainer
 
@@ -74,7 +77,7 @@ def assert_same_end(run: Path, other: Path) -> None:
     assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= names
     for name in sorted(names - STATE):
         assert (left / name).read_bytes() == (right / name).read_bytes(), name
-    kept, again = (read_json(path / "progress.json") | {"seconds": 0} for path in (left, right))
+    kept, again = (read_json(path / "progress.json") | {"seconds": 0, "spent": {}} for path in (left, right))
     assert kept == again
     assert (run / "model/model.safetensors").read_bytes() == (other / "model/model.safetensors").read_bytes()
     assert read_log(run) == read_log(other)
@@ -123,7 +126,7 @@ def test_signal_in_an_evaluation_ends_it_and_resuming_does_it_again(
     evaluate = Looks._evaluate
 
     def interrupted(self: Looks, *args: Any) -> Any:
-        def scored(model: Any) -> Any:
+        def scored(model: Any, plan: Any) -> Any:
             os.kill(os.getpid(), signal.SIGINT)
             raise AssertionError("the evaluation went on")
 
@@ -354,3 +357,12 @@ def test_second_process_in_the_same_run_is_refused(commands: dict[str, list[str]
     with hold_folder(tmp_path / "run"), pytest.raises(EnvironmentFault, match=rf"in use by process {os.getpid()}"):
         llmkit(*commands["clm"], "--out", str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_keeps_the_length_that_was_fixed_after_its_checkpoint() -> None:
+    before = asdict(Plan(100, 10, 10, BatchPlan(4, 4, 1), "fp32", calibration_step=5))
+    fixed = before | {"n_steps": 80, "eval_steps": 8, "save_steps": 8, "max_eval_blocks": 9, "calibration_step": None}
+    assert choose_plan(before, fixed) == fixed
+    assert choose_plan(before, before) == before
+    assert choose_plan(fixed, before | {"n_steps": 1}) == fixed
+    assert choose_plan(None, fixed) == fixed

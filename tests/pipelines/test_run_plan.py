@@ -14,6 +14,7 @@ from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.run_plan import choose_compiling
 from llmkit.training.batches import BatchPlan
 from llmkit.training.speed import flops_a_token
+from llmkit.training.trial import StepSeconds
 
 GPU = torch.device("cuda")
 LONG = 1e6
@@ -24,9 +25,9 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ways that were tried, of which `layers` was the fastest."""
     ways: list[str] = []
 
-    def measure(*inputs: Any) -> float:
+    def measure(*inputs: Any) -> StepSeconds:
         ways.append(inputs[-1])
-        return 0.5 if inputs[-1] == "layers" else 1.0
+        return StepSeconds(0.5 if inputs[-1] == "layers" else 1.0, 0.0)
 
     monkeypatch.setattr(run_plan, "measure_step_seconds", measure)
     return ways
@@ -72,7 +73,7 @@ def test_minutes_are_the_recipes_or_those_of_the_work(
         return "none"
 
     monkeypatch.setattr(run_plan, "choose_compiling", note)
-    monkeypatch.setattr(run_plan, "measure_step_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(run_plan, "measure_step_seconds", lambda *_: StepSeconds(1.0, 0.0))
     settings = ["model.n_layer=2", "model.n_head=2", "model.n_embd=32", "train.block_size=16"]
     recipe = load_recipe(None, [*settings, "train.global_batch_size=4", minutes])
     task: Any = MadeUpTask(recipe, Vocabulary(100))

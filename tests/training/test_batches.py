@@ -1,5 +1,7 @@
 """How a global batch is cut."""
 
+from itertools import islice
+
 import pytest
 import torch
 from torch import Tensor
@@ -43,8 +45,8 @@ def test_cut_by_tokens_takes_each_sample_once_and_counts_padding() -> None:
 
 def test_sampler_that_starts_later_gives_the_rest_of_the_same_order() -> None:
     plan = BatchPlan(8, 3, 2)
-    whole = list(StepSampler(plan, 1, 0, 9))
-    assert list(StepSampler(plan, 1, 4, 9)) == whole[4:]
+    whole = list(islice(StepSampler(plan, 1, 0), 9))
+    assert list(islice(StepSampler(plan, 1, 4), 5)) == whole[4:]
 
 
 def test_global_batch_that_ranks_cannot_share_is_refused() -> None:

@@ -96,7 +96,7 @@ def test_trial_compiles_a_copy(tmp_path: Path) -> None:
 
     def measure(way: str) -> float:
         calls.append(way)
-        return measure_step_seconds(model, objective, samples, Optim(), BatchPlan(4, 4, 1), "fp32", CPU, 0.0, way)
+        return measure_step_seconds(model, objective, samples, Optim(), BatchPlan(4, 4, 1), "fp32", CPU, 0.0, way).total
 
     best, why = find_fastest(measure)
     assert calls == list(TRIED) and best in TRIED

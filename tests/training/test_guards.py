@@ -19,7 +19,7 @@ from llmkit.tokens.blocks import Blocks
 from llmkit.tokens.store import Split
 from llmkit.training import trial
 from llmkit.training.batches import BatchPlan
-from llmkit.training.guards import expect_loss
+from llmkit.training.guards import describe_trend, expect_loss
 from llmkit.training.trial import fit_in_memory
 
 
@@ -130,6 +130,22 @@ class AlwaysNan(PoisonedAt):
     def sum_losses(self, model: Any, batch: Any) -> dict[str, torch.Tensor]:
         self.left = 1
         return super().sum_losses(model, batch)
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ([(10, 4.0), (20, 3.0), (30, 2.0)], "fell by 50%"),
+        ([(10, 4.0), (80, 2.2), (90, 2.1), (100, 2.0)], "fell by 10%"),
+        ([(10, 4.0), (80, 2.05), (90, 2.0), (100, 2.0)], None),
+        ([(10, 4.0), (80, 2.0), (90, 2.2), (100, 2.1)], None),
+        ([(10, 4.0), (20, 1.0)], None),
+        ([], None),
+    ],
+)
+def test_a_run_that_was_still_improving_says_so(losses: list[tuple[int, float]], said: str | None) -> None:
+    trend = describe_trend(losses)
+    assert trend is None if said is None else trend is not None and said in trend
 
 
 class SmallMemory:

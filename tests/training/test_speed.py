@@ -1,5 +1,7 @@
 """FLOPs of a token, and the choice of precision."""
 
+import math
+
 import pytest
 import torch
 from tiny import make_gpt2
@@ -8,7 +10,6 @@ from llmkit.errors import UsageError
 from llmkit.models.kernels import choose_kernels
 from llmkit.training import speed
 from llmkit.training.speed import choose_precision, flops_a_token
-from llmkit.training.trial import plan_minutes
 
 
 def test_flops_count_the_tied_output_layer_and_attention_but_no_look_ups() -> None:
@@ -17,15 +18,67 @@ def test_flops_count_the_tied_output_layer_and_attention_but_no_look_ups() -> No
     assert flops_a_token(make_gpt2(), block) == 6 * matrices + 12 * layers * d * block
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(1.1, "fp32"), (2.5, "bf16")])
-def test_bf16_is_taken_on_a_cpu_only_where_it_gains(
-    monkeypatch: pytest.MonkeyPatch, gain: float, expected: str
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("gain", "expected", "said"), [(0.5, "fp32", "50% of"), (2.5, "bf16", "2.5 times as fast")])
+def test_bf16_is_taken_on_a_cpu_that_has_it_only_where_it_gains(
+    monkeypatch: pytest.MonkeyPatch, gain: float, expected: str, said: str
 ) -> None:
     rates = {torch.bfloat16: gain, torch.float32: 1.0}
+    monkeypatch.setattr(speed, "has_bf16_instructions", lambda: True)
     monkeypatch.setattr(speed, "measure_matmul", lambda dtype, device: rates[dtype])
-    precision, why = choose_precision("auto", torch.device("cpu"))
+    precision, why = choose_precision("auto", CPU)
     assert precision == expected
-    assert f"{gain:.1f} times" in why
+    assert said in why
+
+
+def test_a_cpu_without_bf16_instructions_is_not_timed_and_trains_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> float:
+        raise AssertionError("nothing may be timed")
+
+    monkeypatch.setattr(speed, "measure_matmul", refuse)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    assert choose_precision("auto", CPU) == ("fp32", "this CPU has no bf16 instructions")
+    precision, why = choose_precision("bf16", CPU)
+    assert precision == "bf16"
+    assert "no bf16 instructions" in why
+
+
+@pytest.mark.parametrize("level", ["AVX2", "DEFAULT"])
+def test_a_process_that_is_held_to_older_instructions_has_no_bf16(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: level)
+    assert not speed.has_bf16_instructions()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert speed.has_bf16_instructions()
+
+
+class SlowProducts:
+    """A clock that products move: so many FLOP a second."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self.now = rate, 0.0
+
+    def time_product(self, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> float:
+        seconds = 2.0 * math.prod(shape) / self.rate
+        self.now += seconds
+        return seconds
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("rate", [1e8, 1e9, 1e11, 1e13])
+def test_measuring_products_ends_in_time_on_machines_of_any_speed(monkeypatch: pytest.MonkeyPatch, rate: float) -> None:
+    """At 1 GFLOP/s, which is bf16 on a CPU without instructions for it, the largest product would take 2 s."""
+    slow = SlowProducts(rate)
+    monkeypatch.setattr(speed, "_time_product", slow.time_product)
+    monkeypatch.setattr(speed, "time", slow)
+    measured = speed._measure_matmul(torch.bfloat16, CPU)
+    assert measured == pytest.approx(rate)
+    first = 2.0 * math.prod(speed.TRIAL_SHAPES[0]) / rate
+    assert slow.now <= speed.TRIAL_SECONDS + 2 * first  # one before the clock starts, one that may pass the limit
 
 
 @pytest.mark.parametrize(
@@ -46,14 +99,3 @@ def test_tf32_ends_with_the_model_that_wants_it() -> None:
     for precision, products in (("tf32", "high"), ("fp32", "highest")):
         choose_kernels(make_gpt2(), precision, torch.device("cpu"))
         assert torch.get_float32_matmul_precision() == products
-
-
-def test_minutes_hold_the_steps_and_their_evaluations() -> None:
-    assert plan_minutes(1.0, step_seconds=0.1, evaluation_seconds=0.5) == (550, 55)
-    assert plan_minutes(1.0, step_seconds=0.1, evaluation_seconds=1.0, eval_steps=10) == (295, 10)
-    assert plan_minutes(1.0, step_seconds=0.1, evaluation_seconds=0.0) == (600, 60)
-
-
-def test_evaluations_that_take_long_become_fewer_and_leave_the_time_to_the_steps() -> None:
-    assert plan_minutes(0.3, step_seconds=0.4, evaluation_seconds=4.0) == (35, 35)
-    assert plan_minutes(0.001, step_seconds=10.0, evaluation_seconds=1.0) == (1, 1)

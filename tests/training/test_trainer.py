@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from trainers import BLOCK, Log, PoisonedAt, assert_same_weights, make_trainer, 
 
 from llmkit.config.optim import Optim
 from llmkit.errors import TrainingFailed
+from llmkit.files import read_json
 from llmkit.objectives.causal_lm import CausalLM
 from llmkit.runs.checkpoints import find_checkpoint
 from llmkit.tokens.blocks import Blocks
 from llmkit.tokens.store import Split
-from llmkit.training.contract import Hooks
+from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
+from llmkit.training.optimizer import learning_rate_factor
 from llmkit.training.trainer import LlmkitTrainer
 
 
@@ -276,3 +280,60 @@ def test_run_folder_holds_no_pickled_arguments(tmp_path: Path, tiny_split: Split
     trainer, _ = make_trainer(tmp_path / "run", tiny_split, make_gpt2())
     trainer.fit()
     assert not list((tmp_path / "run").rglob("training_args.bin"))
+
+
+class SecondPlan:
+    """Fixes the length of a run to so many steps, and keeps what it was told."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps, self.calls = n_steps, list[tuple[int, MeasuredSeconds]]()
+
+    def __call__(self, plan: Plan, step: int, measured: MeasuredSeconds) -> Plan:
+        self.calls.append((step, measured))
+        return replace(plan, n_steps=self.n_steps, eval_steps=4, save_steps=4, calibration_step=None)
+
+
+def make_timed(run: Path, split: Split, n_steps: int) -> tuple[LlmkitTrainer, Log, SecondPlan]:
+    second = SecondPlan(n_steps)
+    trainer, log = make_trainer(
+        run, split, make_gpt2(), n_steps=20, eval_steps=50, save_steps=50, evaluate=lambda model: {"loss": 1.0}
+    )
+    trainer.plan = trainer.looks.plan = replace(trainer.plan, calibration_step=2)
+    trainer.looks.hooks = replace(trainer.looks.hooks, plan_again=second)
+    return trainer, log, second
+
+
+@pytest.mark.parametrize("n_steps", [6, 30])
+def test_a_run_is_planned_again_after_its_first_steps_and_keeps_to_it(
+    tmp_path: Path, tiny_split: Split, n_steps: int
+) -> None:
+    trainer, log, second = make_timed(tmp_path / "run", tiny_split, n_steps)
+    trainer.fit()
+    assert trainer.state.global_step == n_steps
+    assert [step for step, _ in second.calls] == [2]
+    measured = second.calls[0][1]
+    assert min(measured.step, measured.evaluation, measured.save) > 0
+    assert log.of("eval", "step") == [2, *range(4, n_steps, 4), n_steps]
+    assert log.of("train", "learning_rate")[-1] == pytest.approx(
+        1e-2 * learning_rate_factor(trainer.optim_section, n_steps - 1, n_steps)
+    )
+    kept = read_json(tmp_path / f"run/checkpoints/step-{n_steps}/MANIFEST.json")["plan"]
+    assert (kept["n_steps"], kept["calibration_step"]) == (n_steps, None)
+    spent = trainer.progress.spent
+    assert sum(spent.values()) < trainer.progress.seconds + spent["start"]
+
+
+def test_time_of_evaluations_and_checkpoints_is_no_step_time(tmp_path: Path, tiny_split: Split) -> None:
+    trainer, _, second = make_timed(tmp_path / "run", tiny_split, 5)
+    evaluate = trainer.looks.hooks.evaluate
+
+    def slow(model: Any, plan: Plan) -> Any:
+        time.sleep(0.5)
+        return evaluate(model, plan)
+
+    trainer.looks.hooks = replace(trainer.looks.hooks, evaluate=slow)
+    trainer.fit()
+    measured = second.calls[0][1]
+    assert measured.evaluation >= 0.5
+    assert measured.step < 0.4
+    assert trainer.progress.spent["evaluation"] >= 1.5

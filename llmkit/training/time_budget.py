@@ -1,0 +1,125 @@
+"""Fit a run into `train.max_minutes`: how many steps, how many evaluations, and how many held-out blocks each scores.
+
+The minutes are those of the whole command, from its start to its report. They are planned twice: before the first step
+with rough costs, and again after a twentieth of the steps with costs that were measured in the run itself. The second
+plan is recorded and never changes, so a resumed run ends with the same weights.
+
+Arithmetic alone: it knows no model and looks at no clock.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+MAX_EVALUATIONS = 10
+"""Evaluations of a run whose recipe does not set `train.eval_steps`."""
+EVALUATION_SHARE = 0.08
+"""Of the time, for all evaluations with their samples and checkpoints."""
+ONE_EVALUATION_SHARE = 0.02
+FINAL_SHARE = 0.06
+"""Of the time, for scoring held-out data at the end."""
+MIN_BLOCKS = 8
+"""Held-out blocks of an evaluation, however short the run."""
+CALIBRATION_SHARE = 0.05
+"""Of the steps, after which costs are measured and the plan is made again."""
+FINISH_SECONDS = 1.0
+"""For writing the model and the report, before checkpoints were timed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Seconds that the parts of a run take on this machine."""
+
+    step: float
+    eval_block: float
+    """One held-out block at an evaluation."""
+    final_block: float
+    """One held-out block when the whole split is scored, which may be in another precision."""
+    sample: float = 0.0
+    save: float = 0.0
+    finish: float = FINISH_SECONDS
+    """Writing the model and the report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the recipe and the data say about the length of a run."""
+
+    seconds: float
+    n_held_out: int
+    max_eval_blocks: int
+    eval_steps: int | None
+    save_steps: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunLength:
+    """What fits."""
+
+    n_steps: int
+    eval_steps: int
+    save_steps: int
+    max_eval_blocks: int
+    max_final_blocks: int | None
+    """None: the whole held-out split is scored at the end."""
+
+
+def fit_length(wishes: Wishes, costs: Costs, elapsed: float, n_done: int = 0) -> RunLength:
+    """The longest run that ends in time, `elapsed` seconds after the command began and `n_done` steps into it.
+
+    Held-out blocks are cut first, then the number of evaluations. What the recipe sets itself stays.
+    """
+    left = max(0.0, wishes.seconds - elapsed - costs.finish)
+    n_final = min(wishes.n_held_out, _afford(FINAL_SHARE * left, costs.final_block))
+    left -= n_final * costs.final_block
+    n_blocks = min(wishes.n_held_out, wishes.max_eval_blocks, _afford(ONE_EVALUATION_SHARE * left, costs.eval_block))
+    evaluation = n_blocks * costs.eval_block + costs.sample
+    look = evaluation + (costs.save if wishes.save_steps is None else 0.0)
+    step = costs.step + (costs.save / wishes.save_steps if wishes.save_steps else 0.0)
+    if wishes.eval_steps is not None:
+        n_steps = n_done + max(1, int((left - look) / (step + look / wishes.eval_steps)))
+        eval_steps = wishes.eval_steps
+    else:
+        n_looks = max(1, min(MAX_EVALUATIONS, int(EVALUATION_SHARE * left / look) if look else MAX_EVALUATIONS))
+        n_steps = n_done + max(1, int((left - n_looks * look) / step))
+        eval_steps = math.ceil(n_steps / n_looks)
+    return RunLength(
+        n_steps, eval_steps, wishes.save_steps or eval_steps, max(1, n_blocks),
+        n_final if n_final < wishes.n_held_out else None,
+    )  # fmt: skip
+
+
+def _afford(seconds: float, block_seconds: float) -> int:
+    return max(MIN_BLOCKS, int(seconds / block_seconds)) if block_seconds else 1 << 60
+
+
+def calibration_step(n_steps: int) -> int:
+    """The step after which the plan is made again."""
+    return max(1, round(CALIBRATION_SHARE * n_steps))
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds of a run by what they were spent on."""
+
+    start: float = 0.0
+    """Imports, reading data, building the model, trials."""
+    training: float = 0.0
+    evaluation: float = 0.0
+    samples: float = 0.0
+    saving: float = 0.0
+    finish: float = 0.0
+    """The last scoring, the saved model and the report."""
+
+    @property
+    def total(self) -> float:
+        return self.start + self.training + self.evaluation + self.samples + self.saving + self.finish
+
+    def add(self, **seconds: float) -> "Spent":
+        return replace(self, **{name: getattr(self, name) + more for name, more in seconds.items()})
+
+    def describe(self) -> str:
+        """`61.2 s: training 52.1 (85 %), start 4.9, ...`, the parts that took a tenth of a second."""
+        parts = {name: getattr(self, name) for name in ("start", "evaluation", "samples", "saving", "finish")}
+        shown = [f"{name} {seconds:.1f}" for name, seconds in parts.items() if seconds >= 0.05]
+        share = self.training / self.total if self.total else 0.0
+        return f"{self.total:.1f} s: " + ", ".join([f"training {self.training:.1f} ({share:.0%})", *shown])

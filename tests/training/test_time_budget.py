@@ -1,0 +1,73 @@
+"""Minutes become steps and evaluations that fit into them."""
+
+from dataclasses import replace
+
+import pytest
+
+from llmkit.training.time_budget import Costs, RunLength, Spent, Wishes, calibration_step, fit_length
+
+WISHES = Wishes(seconds=100.0, n_held_out=500, max_eval_blocks=512, eval_steps=None, save_steps=None)
+COSTS = Costs(step=0.1, eval_block=0.001, final_block=0.002, sample=0.05, save=0.05, finish=1.0)
+
+
+def seconds_of(length: RunLength, wishes: Wishes, costs: Costs, n_done: int = 0) -> tuple[float, float]:
+    """(training, everything else) of a run of this length, counted step by step."""
+    steps = range(n_done + 1, length.n_steps + 1)
+    looks = sum(step % length.eval_steps == 0 or step == length.n_steps for step in steps)
+    saves = sum(step % length.save_steps == 0 or step == length.n_steps for step in steps)
+    n_final = wishes.n_held_out if length.max_final_blocks is None else length.max_final_blocks
+    evaluation = min(wishes.n_held_out, length.max_eval_blocks) * costs.eval_block + costs.sample
+    others = looks * evaluation + saves * costs.save + n_final * costs.final_block + costs.finish
+    return len(steps) * costs.step, others
+
+
+@pytest.mark.parametrize("seconds", [30.0, 100.0, 3600.0])
+@pytest.mark.parametrize("block", [0.0, 1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("n_held_out", [0, 5, 500, 100_000])
+@pytest.mark.parametrize(("elapsed", "n_done"), [(4.0, 0), (8.0, 40)])
+def test_a_run_fills_its_time_and_trains_for_most_of_it(
+    seconds: float, block: float, n_held_out: int, elapsed: float, n_done: int
+) -> None:
+    wishes = replace(WISHES, seconds=seconds, n_held_out=n_held_out)
+    costs = replace(COSTS, eval_block=block, final_block=2 * block)
+    length = fit_length(wishes, costs, elapsed, n_done)
+    training, others = seconds_of(length, wishes, costs, n_done)
+    total = elapsed + training + others
+    least = 8 * 3 * block  # the fewest blocks of an evaluation and of the final score
+    assert total <= seconds + 0.2 + least
+    assert total >= 0.97 * seconds - 1 - 0.02 * seconds
+    assert training >= 0.83 * (seconds - elapsed) - costs.finish - least
+
+
+def test_what_the_recipe_sets_is_kept() -> None:
+    wishes = replace(WISHES, eval_steps=7, save_steps=3)
+    length = fit_length(wishes, COSTS, 0.0)
+    assert (length.eval_steps, length.save_steps) == (7, 3)
+    training, others = seconds_of(length, wishes, COSTS)
+    assert training + others == pytest.approx(100, abs=2)
+
+
+def test_dear_evaluations_become_smaller_and_fewer() -> None:
+    cheap = fit_length(WISHES, COSTS, 0.0)
+    dear = fit_length(WISHES, replace(COSTS, eval_block=0.1, final_block=0.1), 0.0)
+    assert cheap.max_final_blocks is None
+    assert cheap.max_eval_blocks == 500
+    assert cheap.n_steps // cheap.eval_steps >= 10
+    assert dear.max_eval_blocks < 30
+    assert dear.max_final_blocks is not None
+    assert dear.max_final_blocks < 100
+    assert dear.n_steps // dear.eval_steps < 10
+
+
+def test_time_that_is_over_still_gives_one_step() -> None:
+    assert fit_length(WISHES, COSTS, elapsed=200.0, n_done=30).n_steps == 31
+
+
+def test_the_second_plan_comes_after_a_twentieth() -> None:
+    assert [calibration_step(n) for n in (1, 19, 200)] == [1, 1, 10]
+
+
+def test_time_is_told_by_what_it_was_spent_on() -> None:
+    spent = Spent(start=4.0, training=30.0, evaluation=4.0, saving=0.01).add(finish=2.0)
+    assert spent.total == pytest.approx(40.01)
+    assert spent.describe() == "40.0 s: training 30.0 (75%), start 4.0, evaluation 4.0, finish 2.0"

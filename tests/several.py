@@ -1,11 +1,13 @@
 """Run llmkit's command line on several ranks, as a launcher would, but in processes that have torch loaded already."""
 
+import itertools
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 SECONDS = 240
 # What main() says to the libraries they read when they are imported, which here is before it.
 os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+_numbers = itertools.count()
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["llmkit.cli.app", "llmkit.pipelines.pretrain", "llmkit.pipelines.finetune", "tiny"])
 
@@ -100,7 +103,10 @@ def _arm(fault: Fault) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """From a range of each process's own, and below those that the system hands out: nobody takes it before rank 0."""
+    for number in _numbers:
+        port = 10_000 + (os.getpid() * 61 + number) % 20_000
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("numbers have no end")

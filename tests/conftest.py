@@ -1,4 +1,4 @@
-"""Every test runs offline and on the CPU, with one thread, so that equal means equal."""
+"""Every test runs offline and on the CPU, with one thread unless `--torch-threads` says otherwise."""
 
 import os
 import sys
@@ -13,7 +13,13 @@ from tiny import make_split
 
 from llmkit.tokens.store import Split
 
-torch.set_num_threads(1)
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--torch-threads", type=int, default=1, help="CPU threads of torch in the tests' own process")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(config.getoption("--torch-threads"))
 
 
 @pytest.fixture(autouse=True)

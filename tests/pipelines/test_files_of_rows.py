@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from four_kinds import read_log
-from tiny import INTERRUPTING, make_messages, save_bert, save_gpt2, write_table
+from tiny import interrupted_program, make_messages, save_bert, save_gpt2, write_table
 from transformers import AutoTokenizer, BertTokenizer, GPT2Config, GPT2ForSequenceClassification, RobertaConfig
 
 from llmkit.config.loading import load_recipe
@@ -78,11 +78,13 @@ def test_run_that_was_stopped_where_it_should_be_scored_goes_on_as_if_it_was_not
     start = ["finetune-cls", "--model", str(bert), "--data", str(table)]
     environment = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     go = {"capture_output": True, "text": True, "env": environment, "cwd": tmp_path}
-    one_thread = "import sys, torch; torch.set_num_threads(1); sys.argv[0] = 'llmkit'\n"
-    plain = one_thread + "from llmkit.cli.app import main\nmain()"
+    plain = f"import sys, torch; torch.set_num_threads({torch.get_num_threads()}); sys.argv[0] = 'llmkit'\n"
+    plain += "from llmkit.cli.app import main\nmain()"
     whole = subprocess.run([sys.executable, "-c", plain, *start, "--out", "whole", *options], **go, check=False)
     assert whole.returncode == 0, whole.stderr
-    stopped = subprocess.run([sys.executable, "-c", INTERRUPTING, *start, "--out", "cut", *options], **go, check=False)
+    stopped = subprocess.run(
+        [sys.executable, "-c", interrupted_program(), *start, "--out", "cut", *options], **go, check=False
+    )
     assert stopped.returncode == 130, stopped.stderr
     resumed = subprocess.run(
         [sys.executable, "-c", plain, "finetune-cls", "--out", "cut", "--resume"], **go, check=False

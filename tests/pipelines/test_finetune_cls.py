@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import INTERRUPTING, make_messages, save_bert, save_gpt2, write_table
+from tiny import interrupted_program, make_messages, save_bert, save_gpt2, write_table
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from llmkit.config.loading import load_recipe
@@ -318,13 +318,12 @@ def test_interrupted_run_resumes_by_itself_to_the_same_weights(
     model, out = request.getfixturevalue(family), tmp_path / "run"
     asked = ("train.max_steps=6", "train.eval_steps=2", f"train.num_workers={workers}", *more)
     finetune(recipe(*asked), files={"train": messages}, out=tmp_path / "whole", model=model)
-    command = [sys.executable, "-c", INTERRUPTING, "finetune-cls", "--data", messages, "--model", model]
+    command = [sys.executable, "-c", interrupted_program(), "finetune-cls", "--data", messages, "--model", model]
     command += ["--out", str(out), *(part for override in (*TINY, *asked) for part in ("-s", override))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 130, done.stderr
     assert "--resume" in done.stderr
     assert not (out / "model").exists()
-    torch.set_num_threads(1)
     finetune(load_recipe(out / "recipe.yaml"), files={}, out=out, resume=True)
     for file in ("model.safetensors", "config.json"):
         assert (out / "model" / file).read_bytes() == (tmp_path / "whole/model" / file).read_bytes()

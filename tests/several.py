@@ -1,4 +1,4 @@
-"""Run llmkit's command line on several ranks, as a launcher would, but in processes that have torch loaded already."""
+"""Run llmkit's command line on one or several ranks, as a launcher would, in processes that have torch loaded already."""
 
 import itertools
 import multiprocessing
@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 SECONDS = 240
 # What main() says to the libraries they read when they are imported, which here is before it.
@@ -37,6 +39,18 @@ class Fault:
     step: int
     signal_number: int | None = None
     exit_code: int | None = None
+    twice_within: float | None = None
+    """The signal is sent twice, and counts as one within so many seconds."""
+
+
+INTERRUPT = Fault(rank=0, step=3, signal_number=signal.SIGINT)
+"""Ctrl-C in the third step."""
+
+
+def run_command(arguments: list[str], folder: Path, fault: Fault | None = None) -> tuple[int | None, str, str]:
+    """`llmkit ARGUMENTS` in one process with as many threads as this one; its exit code, stdout and stderr."""
+    ended = run_ranks(1, arguments, folder, fault, OMP_NUM_THREADS=str(torch.get_num_threads()))
+    return ended.codes[0], ended.out[0], ended.err[0]
 
 
 def run_ranks(
@@ -76,11 +90,9 @@ def _work(environment: dict[str, str], arguments: list[str], folder: Path, fault
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    import torch
-
     from llmkit.__main__ import main
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     if fault is not None and fault.rank == rank:
         _arm(fault)
     sys.argv = ["llmkit", *arguments]
@@ -88,15 +100,19 @@ def _work(environment: dict[str, str], arguments: list[str], folder: Path, fault
 
 
 def _arm(fault: Fault) -> None:
+    from llmkit.training import signals
     from llmkit.training.trainer import LlmkitTrainer
 
+    if fault.twice_within is not None:
+        signals.SAME_SIGNAL_SECONDS = fault.twice_within
     step = LlmkitTrainer.training_step
 
     def faulty(self: LlmkitTrainer, *args: Any, **kwargs: Any) -> Any:
         if self.state.global_step == fault.step - 1:
             if fault.exit_code is not None:
                 os._exit(fault.exit_code)
-            os.kill(os.getpid(), fault.signal_number or signal.SIGTERM)
+            for _ in range(1 if fault.twice_within is None else 2):
+                os.kill(os.getpid(), fault.signal_number or signal.SIGTERM)
         return step(self, *args, **kwargs)
 
     LlmkitTrainer.training_step = faulty  # type: ignore[method-assign, assignment]  # a fault to try

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from several import run_ranks
+from several import run_command
 
 ROOT = Path(__file__).parents[1]
 SHORT = {
@@ -41,9 +41,9 @@ def test_llmkit_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.M
     for words in commands:
         # The plays are a wheel that the tests do not install.
         command = ["books" if word.startswith("builtin:") else word for word in words]
-        ended = run_ranks(1, [*command, *SHORT.get(command[0], [])], tmp_path / "said")
-        assert ended.codes == [0], ended.err[0]
-        assert command[0] != "generate" or command[command.index("--prompt") + 1].split()[0] in ended.out[0]
+        code, out, err = run_command([*command, *SHORT.get(command[0], [])], tmp_path / "said")
+        assert code == 0, err
+        assert command[0] != "generate" or command[command.index("--prompt") + 1].split()[0] in out
     assert (tmp_path / "runs/books/report.html").is_file()
     assert (tmp_path / "runs/bert/report.html").is_file()
     assert (tmp_path / "labelled.csv").read_text().startswith("message,prediction,probability\nwin it,")

@@ -259,27 +259,3 @@ def save_gpt2(folder: Path, seed: int = 0) -> str:
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
-
-
-_INTERRUPTED = """
-import os, signal, sys, torch
-torch.set_num_threads(N_THREADS)
-from llmkit.training.trainer import LlmkitTrainer
-step = LlmkitTrainer.training_step
-def interrupted_step(self, *args, **kwargs):
-    if self.state.global_step == 2:
-        os.kill(os.getpid(), signal.SIGINT)
-    return step(self, *args, **kwargs)
-LlmkitTrainer.training_step = interrupted_step
-sys.argv[0] = "llmkit"
-from llmkit.cli.app import main
-main()
-"""
-
-
-def interrupted_program() -> str:
-    """A program for `python -c` with llmkit's arguments: a run that gets SIGINT in its third step.
-
-    It has as many threads as this process: the order of sums depends on them, and its weights are compared bit for bit.
-    """
-    return _INTERRUPTED.replace("N_THREADS", str(torch.get_num_threads()))

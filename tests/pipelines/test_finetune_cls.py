@@ -2,15 +2,14 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import interrupted_program, make_messages, save_bert, save_gpt2, write_table
+from several import INTERRUPT, run_command
+from tiny import make_messages, save_bert, save_gpt2, write_table
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from llmkit.config.loading import load_recipe
@@ -318,11 +317,11 @@ def test_interrupted_run_resumes_by_itself_to_the_same_weights(
     model, out = request.getfixturevalue(family), tmp_path / "run"
     asked = ("train.max_steps=6", "train.eval_steps=2", f"train.num_workers={workers}", *more)
     finetune(recipe(*asked), files={"train": messages}, out=tmp_path / "whole", model=model)
-    command = [sys.executable, "-c", interrupted_program(), "finetune-cls", "--data", messages, "--model", model]
+    command = ["finetune-cls", "--data", messages, "--model", model]
     command += ["--out", str(out), *(part for override in (*TINY, *asked) for part in ("-s", override))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 130, done.stderr
-    assert "--resume" in done.stderr
+    code, _, err = run_command(command, tmp_path / "said", INTERRUPT)
+    assert code == 130, err
+    assert "--resume" in err
     assert not (out / "model").exists()
     finetune(load_recipe(out / "recipe.yaml"), files={}, out=out, resume=True)
     for file in ("model.safetensors", "config.json"):

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import assert_same_figures, interrupted_program
+from several import INTERRUPT, run_command
+from tiny import assert_same_figures
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from llmkit.config.loading import load_recipe
@@ -123,11 +124,11 @@ def test_dry_run_writes_nothing(data: Path, tmp_path: Path) -> None:
 
 def test_interrupted_run_resumes_to_the_same_weights(data: Path, run: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-c", interrupted_program(), "pretrain-clm", "--data", str(data), "--out", str(out)]
+    command = ["pretrain-clm", "--data", str(data), "--out", str(out)]
     command += [part for override in TINY for part in ("-s", override)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 130, done.stderr
-    assert "saved at step 3 of 6; go on with: --resume" in done.stderr
+    code, _, err = run_command(command, tmp_path / "said", INTERRUPT)
+    assert code == 130, err
+    assert "saved at step 3 of 6; go on with: --resume" in err
     assert not (out / "model").exists()
     pretrain(load_recipe(out / "recipe.yaml"), data=data, out=out, resume=True)
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()

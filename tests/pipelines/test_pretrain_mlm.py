@@ -2,15 +2,14 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import SUM_ORDER, interrupted_program
+from several import INTERRUPT, run_command
+from tiny import SUM_ORDER
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -103,10 +102,10 @@ def test_losses_and_gradients_do_not_depend_on_accumulation(data: Path, run: Pat
 @pytest.mark.parametrize("workers", [0, 2])
 def test_interrupted_run_resumes_to_the_same_weights(data: Path, run: Path, tmp_path: Path, workers: int) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-c", interrupted_program(), "pretrain-mlm", "--data", str(data), "--out", str(out)]
+    command = ["pretrain-mlm", "--data", str(data), "--out", str(out)]
     command += [part for override in (*TINY, f"train.num_workers={workers}") for part in ("-s", override)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 130, done.stderr
+    code, _, err = run_command(command, tmp_path / "said", INTERRUPT)
+    assert code == 130, err
     pretrain(load_recipe(out / "recipe.yaml"), data=data, out=out, resume=True)
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
     assert [record["mlm_loss"] for record in read_log(out)] == [record["mlm_loss"] for record in read_log(run)]

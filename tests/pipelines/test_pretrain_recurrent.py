@@ -2,14 +2,14 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from four_kinds import read_log
-from tiny import FILLER, HAM, SPAM, assert_same_figures, interrupted_program, make_messages, write_table
+from several import INTERRUPT, run_command
+from tiny import FILLER, HAM, SPAM, assert_same_figures, make_messages, write_table
 from transformers import AutoModelForCausalLM
 
 from llmkit.cli import app
@@ -115,10 +115,10 @@ def test_interrupted_run_with_carried_state_resumes_to_the_same_weights_and_log(
     pretrain(tiny, data=data, out=straight)
     rates = [record["learning_rate"] for record in read_log(straight, "train")]
     assert len(set(rates)) > 1  # the rate was annealed
-    command = [sys.executable, "-c", interrupted_program(), "pretrain-clm", "--data", str(data), "--out", str(out)]
+    command = ["pretrain-clm", "--data", str(data), "--out", str(out)]
     command += [part for override in (*TINY, "model.family=gru", *CARRIED) for part in ("-s", override)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 130, done.stderr
+    code, _, err = run_command(command, tmp_path / "said", INTERRUPT)
+    assert code == 130, err
     assert (out / "checkpoints/step-3/objective.safetensors").is_file()
     pretrain(load_recipe(out / "recipe.yaml"), data=data, out=out, resume=True)
     assert (out / "model/model.safetensors").read_bytes() == (straight / "model/model.safetensors").read_bytes()

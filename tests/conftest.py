@@ -4,11 +4,16 @@ import os
 import sys
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # more of them are processes that import torch
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import several
 import torch
+from sum_order import SumOrder
 from tiny import make_split
 
 from llmkit.tokens.store import Split
@@ -16,10 +21,19 @@ from llmkit.tokens.store import Split
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torch-threads", type=int, default=1, help="CPU threads of torch in the tests' own process")
+    parser.addoption("--reorder-sums", action="store_true", help="add up as another CPU might: see sum_order.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(config.getoption("--torch-threads"))
+    several.REORDER_SUMS = config.getoption("--reorder-sums")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Around fixtures too."""
+    with SumOrder() if item.config.getoption("--reorder-sums") else nullcontext():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Run llmkit's command line on one or several ranks, as a launcher would, in processes that have torch loaded already."""
+"""Run llmkit's command line on one or several ranks, as a launcher would, in forks of a process that has torch."""
 
 import itertools
 import multiprocessing
@@ -7,14 +7,17 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from sum_order import SumOrder
 
 SECONDS = 240
+REORDER_SUMS = False
+"""See sum_order.py."""
 # What main() says to the libraries they read when they are imported, which here is before it.
 os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 _numbers = itertools.count()
@@ -64,7 +67,8 @@ def run_ranks(
     }  # fmt: skip
     workers = [
         _context.Process(
-            target=_work, args=({**shared, "RANK": str(r), "LOCAL_RANK": str(r)}, arguments, folder, fault)
+            target=_work,
+            args=({**shared, "RANK": str(r), "LOCAL_RANK": str(r)}, arguments, folder, fault, REORDER_SUMS),
         )
         for r in range(n_ranks)
     ]
@@ -84,7 +88,9 @@ def run_ranks(
     return Ended([worker.exitcode for worker in workers], **texts)
 
 
-def _work(environment: dict[str, str], arguments: list[str], folder: Path, fault: Fault | None) -> None:
+def _work(
+    environment: dict[str, str], arguments: list[str], folder: Path, fault: Fault | None, reorder_sums: bool
+) -> None:
     rank = int(environment["RANK"])
     os.environ.update(environment)
     for number, name in ((1, "out"), (2, "err")):
@@ -96,7 +102,8 @@ def _work(environment: dict[str, str], arguments: list[str], folder: Path, fault
     if fault is not None and fault.rank == rank:
         _arm(fault)
     sys.argv = ["llmkit", *arguments]
-    main()
+    with SumOrder() if reorder_sums else nullcontext():
+        main()
 
 
 def _arm(fault: Fault) -> None:

@@ -59,7 +59,7 @@ def run_command(arguments: list[str], folder: Path, fault: Fault | None = None) 
 def run_ranks(
     n_ranks: int, arguments: list[str], folder: Path, fault: Fault | None = None, **environment: str
 ) -> Ended:
-    """`llmkit ARGUMENTS` on that many ranks with gloo; all are ended where one has failed for ten seconds."""
+    """`llmkit ARGUMENTS` on that many ranks with gloo; all are ended where one has failed for a minute."""
     folder.mkdir(parents=True, exist_ok=True)
     shared = {
         "WORLD_SIZE": str(n_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()),
@@ -77,7 +77,7 @@ def run_ranks(
     deadline = time.monotonic() + SECONDS
     while any(worker.is_alive() for worker in workers):
         failed = any(worker.exitcode not in (None, 0) for worker in workers)
-        deadline = min(deadline, time.monotonic() + 10) if failed else deadline
+        deadline = min(deadline, time.monotonic() + 60) if failed else deadline
         if time.monotonic() > deadline:
             break
         time.sleep(0.05)

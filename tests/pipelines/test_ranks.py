@@ -163,14 +163,14 @@ def test_rank_that_dies_ends_the_job_with_its_number_and_the_checkpoint_is_good(
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())]), "WATCHED": str(run)}
     long = ["-s", "train.max_steps=4000", "-s", "train.ddp_timeout=20", "--out", str(run)]
     command = [sys.executable, "-m", "llmkit", *commands["clm"], *long, "--nproc", "2"]
-    died = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    died = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert died.returncode == 5, died.stderr
     assert "error: rank 1 died: exit code 9" in died.stderr and "Traceback" not in died.stderr
     newest = list_checkpoints(run / "checkpoints")[-1]
     assert verify_checkpoint(newest) is None
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "llmkit"]
     command = [sys.executable, *launcher, *commands["clm"], *long, "--resume"]
-    died = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    died = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert died.returncode != 0 and "exitcode" in died.stderr and "rank      : 1" in died.stderr
     assert verify_checkpoint(list_checkpoints(run / "checkpoints")[-1]) is None
 

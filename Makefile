@@ -41,8 +41,8 @@ classics: .venv/.plays  ## GRU, LSTM, Transformer and GPT-2 of one size on built
 		$(BIN)/llmkit eval runs/classics/$(family) -s evaluate.split=test && ) true
 	$(BIN)/llmkit compare runs/classics/gru runs/classics/lstm runs/classics/transformer runs/classics/gpt2
 
-test: .venv/.installed  ## the tests
-	$(BIN)/python -m pytest
+test: .venv/.installed  ## the tests, on all cores
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 check: .venv/.installed  ## lint, format and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -1,18 +1,26 @@
-"""Run llmkit's command line on several ranks, as a launcher would, but in processes that have torch loaded already."""
+"""Run llmkit's command line on one or several ranks, as a launcher would, in forks of a process that has torch."""
 
+import itertools
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 import time
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from sum_order import SumOrder
+
 SECONDS = 240
+REORDER_SUMS = False
+"""See sum_order.py."""
 # What main() says to the libraries they read when they are imported, which here is before it.
 os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+_numbers = itertools.count()
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["llmkit.cli.app", "llmkit.pipelines.pretrain", "llmkit.pipelines.finetune", "tiny"])
 
@@ -34,12 +42,24 @@ class Fault:
     step: int
     signal_number: int | None = None
     exit_code: int | None = None
+    twice_within: float | None = None
+    """The signal is sent twice, and counts as one within so many seconds."""
+
+
+INTERRUPT = Fault(rank=0, step=3, signal_number=signal.SIGINT)
+"""Ctrl-C in the third step."""
+
+
+def run_command(arguments: list[str], folder: Path, fault: Fault | None = None) -> tuple[int | None, str, str]:
+    """`llmkit ARGUMENTS` in one process with as many threads as this one; its exit code, stdout and stderr."""
+    ended = run_ranks(1, arguments, folder, fault, OMP_NUM_THREADS=str(torch.get_num_threads()))
+    return ended.codes[0], ended.out[0], ended.err[0]
 
 
 def run_ranks(
     n_ranks: int, arguments: list[str], folder: Path, fault: Fault | None = None, **environment: str
 ) -> Ended:
-    """`llmkit ARGUMENTS` on that many ranks with gloo; all are ended where one has failed for ten seconds."""
+    """`llmkit ARGUMENTS` on that many ranks with gloo; all are ended where one has failed for a minute."""
     folder.mkdir(parents=True, exist_ok=True)
     shared = {
         "WORLD_SIZE": str(n_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()),
@@ -47,7 +67,8 @@ def run_ranks(
     }  # fmt: skip
     workers = [
         _context.Process(
-            target=_work, args=({**shared, "RANK": str(r), "LOCAL_RANK": str(r)}, arguments, folder, fault)
+            target=_work,
+            args=({**shared, "RANK": str(r), "LOCAL_RANK": str(r)}, arguments, folder, fault, REORDER_SUMS),
         )
         for r in range(n_ranks)
     ]
@@ -56,7 +77,7 @@ def run_ranks(
     deadline = time.monotonic() + SECONDS
     while any(worker.is_alive() for worker in workers):
         failed = any(worker.exitcode not in (None, 0) for worker in workers)
-        deadline = min(deadline, time.monotonic() + 10) if failed else deadline
+        deadline = min(deadline, time.monotonic() + 60) if failed else deadline
         if time.monotonic() > deadline:
             break
         time.sleep(0.05)
@@ -67,40 +88,48 @@ def run_ranks(
     return Ended([worker.exitcode for worker in workers], **texts)
 
 
-def _work(environment: dict[str, str], arguments: list[str], folder: Path, fault: Fault | None) -> None:
+def _work(
+    environment: dict[str, str], arguments: list[str], folder: Path, fault: Fault | None, reorder_sums: bool
+) -> None:
     rank = int(environment["RANK"])
     os.environ.update(environment)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    import torch
-
     from llmkit.__main__ import main
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     if fault is not None and fault.rank == rank:
         _arm(fault)
     sys.argv = ["llmkit", *arguments]
-    main()
+    with SumOrder() if reorder_sums else nullcontext():
+        main()
 
 
 def _arm(fault: Fault) -> None:
+    from llmkit.training import signals
     from llmkit.training.trainer import LlmkitTrainer
 
+    if fault.twice_within is not None:
+        signals.SAME_SIGNAL_SECONDS = fault.twice_within
     step = LlmkitTrainer.training_step
 
     def faulty(self: LlmkitTrainer, *args: Any, **kwargs: Any) -> Any:
         if self.state.global_step == fault.step - 1:
             if fault.exit_code is not None:
                 os._exit(fault.exit_code)
-            os.kill(os.getpid(), fault.signal_number or signal.SIGTERM)
+            for _ in range(1 if fault.twice_within is None else 2):
+                os.kill(os.getpid(), fault.signal_number or signal.SIGTERM)
         return step(self, *args, **kwargs)
 
     LlmkitTrainer.training_step = faulty  # type: ignore[method-assign, assignment]  # a fault to try
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """From a range of each process's own, and below those that the system hands out: nobody takes it before rank 0."""
+    for number in _numbers:
+        port = 10_000 + (os.getpid() * 61 + number) % 20_000
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("numbers have no end")

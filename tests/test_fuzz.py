@@ -162,7 +162,7 @@ def test_bytes_that_once_ended_in_a_traceback_end_as_they_should(tmp_path: Path,
     ending, data, words = FOUND[name]
     path = tmp_path / f"file{ending}"
     path.write_bytes(data)
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         texts = [document.text for document in read_documents([str(path)], Read(), [])]
         assert words is None
@@ -170,7 +170,7 @@ def test_bytes_that_once_ended_in_a_traceback_end_as_they_should(tmp_path: Path,
     except DataError as error:
         assert words is not None, error
         assert words in str(error)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_a_named_encoding_that_cannot_be_is_said_with_the_way_out(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ LAUGHS = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)
 )
 def test_hostile_yaml_is_a_usage_error_at_once(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "recipe.yaml").write_text(text)
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(UsageError) as caught:
         load_recipe(tmp_path / "recipe.yaml")
     assert words in str(caught.value)
@@ -211,4 +211,4 @@ def test_hostile_yaml_is_a_usage_error_at_once(tmp_path: Path, text: str, words:
     if value:
         with pytest.raises(UsageError):
             load_recipe(None, [f"{key}={value}"])
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

@@ -1,9 +1,9 @@
 """Imports go down only, siblings stay apart, and asking for help loads no torch."""
 
 import ast
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import llmkit
@@ -77,9 +77,10 @@ def test_help_loads_no_torch_and_answers_at_once() -> None:
     code = "import sys; sys.argv = ['llmkit', '--help']\nfrom llmkit.cli.app import app\n"
     code += "try: app()\nexcept SystemExit: pass\n"
     code += "print(sorted({'torch', 'transformers', 'datasets', 'pydantic', 'pyarrow'} & set(sys.modules)))"
-    started = time.perf_counter()
+    started = os.times()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - started
+    ended = os.times()
+    seconds = ended.children_user + ended.children_system - started.children_user - started.children_system
     assert done.stdout.splitlines()[-1] == "[]"
     assert "pretrain-clm" in done.stdout
-    assert seconds < 3, "far beyond the 0.3 s it takes on a quiet machine"
+    assert seconds < 3, "far beyond the 0.3 s of a core that it takes"

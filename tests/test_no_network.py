@@ -80,14 +80,14 @@ def test_every_command_works_on_local_paths_without_a_network(tmp_path: Path) ->
 def test_hub_out_of_reach_is_exit_code_4_with_the_way_out(tmp_path: Path, command: str) -> None:
     (tmp_path / "book.txt").write_text("A line.\n")
     write_table(tmp_path / "rows.csv", make_messages(40), ("text", "label"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        proxy = f"http://127.0.0.1:{free.getsockname()[1]}"  # closed again when the command runs
     before = set(tmp_path.iterdir())
-    done = subprocess.run(
-        [sys.executable, "-m", "llmkit", *command.split()], cwd=tmp_path, env=environment(tmp_path / "hf", proxy),
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+    with socket.socket() as taken:  # so that nobody listens there
+        taken.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-m", "llmkit", *command.split()], cwd=tmp_path, env=environment(tmp_path / "hf", proxy),
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
     assert done.returncode == 4, done.stderr
     error = [line for line in done.stderr.splitlines() if line.startswith(("error:", "where:", "hint:"))]
     assert "cannot be reached" in error[0]

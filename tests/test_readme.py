@@ -4,10 +4,10 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from several import run_command
 
 ROOT = Path(__file__).parents[1]
 SHORT = {
@@ -24,7 +24,8 @@ def console_lines() -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
-def test_llmkit_commands_of_the_readme_run(tmp_path: Path) -> None:
+def test_llmkit_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     (tmp_path / "books").mkdir()
     (tmp_path / "books/a.txt").write_text("".join(f"It was the {n}th of times. It was late.\n" for n in range(2000)))
@@ -40,12 +41,9 @@ def test_llmkit_commands_of_the_readme_run(tmp_path: Path) -> None:
     for words in commands:
         # The plays are a wheel that the tests do not install.
         command = ["books" if word.startswith("builtin:") else word for word in words]
-        done = subprocess.run(
-            [sys.executable, "-m", "llmkit", *command, *SHORT.get(command[0], [])],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert command[0] != "generate" or command[command.index("--prompt") + 1].split()[0] in done.stdout
+        code, out, err = run_command([*command, *SHORT.get(command[0], [])], tmp_path / "said")
+        assert code == 0, err
+        assert command[0] != "generate" or command[command.index("--prompt") + 1].split()[0] in out
     assert (tmp_path / "runs/books/report.html").is_file()
     assert (tmp_path / "runs/bert/report.html").is_file()
     assert (tmp_path / "labelled.csv").read_text().startswith("message,prediction,probability\nwin it,")

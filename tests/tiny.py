@@ -4,8 +4,10 @@ import csv
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import ByteLevelBPETokenizer
 from torch import Tensor, nn
@@ -27,12 +29,41 @@ from llmkit.tokens.sentences import Sentences
 from llmkit.tokens.store import Row, Split, write_split
 
 Bert = BertForPreTraining | BertForMaskedLM
+SUM_ORDER = {"rel": 10 * 64**0.5 * 2**-23, "abs": 2e-6}
+"""For `pytest.approx`: how near two fp32 computations of one figure are that add up in other orders.
+
+The cut of batches, padding, threads and the CPU's instructions decide the order. A tiny model makes about ten sums one
+after the other, of at most 64 terms, whose rounding errors add up as a random walk does; logs round to six decimals.
+"""
 
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file, by its path in the folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def assert_same_figures(found: Any, expected: Any, where: str = "") -> None:
+    """Metrics, nested as they may be: numbers with a point up to the order of their sums, all else exactly."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for name in expected:
+            assert_same_figures(found[name], expected[name], f"{where}.{name}")
+    elif isinstance(found, list) and isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for place, (mine, its) in enumerate(zip(found, expected, strict=True)):
+            assert_same_figures(mine, its, f"{where}[{place}]")
+    elif isinstance(found, float) and isinstance(expected, float):
+        assert found == pytest.approx(expected, **SUM_ORDER), where
+    else:
+        assert found == expected, where
+
+
+def assert_same_weights(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    """Every bit of them."""
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
 
 
 def make_split(folder: Path, n_documents: int, length: int, seed: int = 0) -> Split:
@@ -228,20 +259,3 @@ def save_gpt2(folder: Path, seed: int = 0) -> str:
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
-
-
-INTERRUPTING = """
-import os, signal, sys, torch
-torch.set_num_threads(1)
-from llmkit.training.trainer import LlmkitTrainer
-step = LlmkitTrainer.training_step
-def interrupted_step(self, *args, **kwargs):
-    if self.state.global_step == 2:
-        os.kill(os.getpid(), signal.SIGINT)
-    return step(self, *args, **kwargs)
-LlmkitTrainer.training_step = interrupted_step
-sys.argv[0] = "llmkit"
-from llmkit.cli.app import main
-main()
-"""
-"""A program for `python -c` with llmkit's arguments: a run that gets SIGINT in its third step."""

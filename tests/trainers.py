@@ -51,12 +51,6 @@ def state_of(model: GPT2LMHeadModel) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def assert_same_weights(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
-    assert left.keys() == right.keys()
-    for name in left:
-        assert torch.equal(left[name], right[name]), name
-
-
 class PoisonedAt:
     """An objective whose loss is NaN in one micro-batch."""
 

@@ -68,7 +68,7 @@ def measure_steps(recipe: Recipe, precision: str, n_tokens: int, data: Path | No
     """
     values = recipe.model_dump(mode="json")
     values["train"]["precision"] = precision  # `auto` is a matter of time, and could come out otherwise there
-    request = {"recipe": values, "n_tokens": n_tokens, "data": str(data) if data else None}
+    request = {"recipe": values, "n_tokens": n_tokens, "data": str(data) if data else None, "seconds": BUDGET_SECONDS}
     command = [sys.executable, "-m", "llmkit.pipelines.measure"]
     done = subprocess.run(command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -78,8 +78,8 @@ def measure_steps(recipe: Recipe, precision: str, n_tokens: int, data: Path | No
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
-    """Measure in this process, which should end afterwards."""
+def measure_here(recipe: Recipe, n_tokens: int, data: Path | None, budget: float) -> Measured:
+    """Measure in this process, which should end afterwards, for at least `budget` seconds."""
     device = pick_device()
     if device.type == "cpu":
         keep_freed_memory()
@@ -100,7 +100,8 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None) -> Measured:
     compiled = choose_compiling(recipe, cast(Task, task), network, batches, precision, device, lambda: MANY)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # of what was only tried
-    seconds = train_briefly(recipe, task, network, Plan(MANY, MANY, MANY, batches, precision, compiled=compiled))
+    plan = Plan(MANY, MANY, MANY, batches, precision, compiled=compiled)
+    seconds = train_briefly(recipe, task, network, plan, budget)
     peak = peak_bytes()
     move = time_optimizer(network, recipe.optim, precision, device)
     micro = max(0.0, seconds - move) / (batches.global_batch_size / size)
@@ -111,8 +112,8 @@ class _Enough(Exception):  # noqa: N818 - no error
     """Ends a training that has been watched long enough, before it saves anything."""
 
 
-def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Plan) -> float:
-    """Train as a run does, and give the median seconds of a step."""
+def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Plan, budget: float) -> float:
+    """Train as a run does for at least `budget` seconds, and give the median seconds of a step."""
     seconds: list[float] = []
     n_tokens = 0
 
@@ -120,7 +121,7 @@ def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Pla
         nonlocal n_tokens
         seconds.append((record["n_tokens"] - n_tokens) / record["tokens_per_second"])
         n_tokens = record["n_tokens"]
-        if len(seconds) >= WARMUP_STEPS + LEAST_STEPS and sum(seconds[WARMUP_STEPS:]) > BUDGET_SECONDS:
+        if len(seconds) >= WARMUP_STEPS + LEAST_STEPS and sum(seconds[WARMUP_STEPS:]) > budget:
             raise _Enough
 
     train = recipe.train.model_copy(update={"log_steps": 1, "num_workers": 0})
@@ -154,7 +155,8 @@ def main() -> int:
     request = json.load(sys.stdin)
     data = Path(request["data"]) if request["data"] else None
     try:
-        measured = measure_here(Recipe.model_validate(request["recipe"]), request["n_tokens"], data)
+        recipe = Recipe.model_validate(request["recipe"])
+        measured = measure_here(recipe, request["n_tokens"], data, request["seconds"])
     except LlmkitError as error:
         say(str(error))
         return error.exit_code

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from llmkit import ranks
 
@@ -13,6 +14,8 @@ if sys.platform != "win32":
     import resource
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_ALIGNMENT = 64
+"""Bytes: what torch allocates on a CPU begins at a multiple of them (c10/core/alignment.h)."""
 
 
 def keep_freed_memory() -> None:
@@ -32,6 +35,17 @@ def give_back_freed_memory() -> None:
     place there and come on top: a run of GPT-2 mini then had its peak in the last evaluation (docs/log.md)."""
     if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
+
+
+def align_weights(model: nn.Module) -> None:
+    """Give weights on the CPU memory as torch allocates it; those read from a file lie in its mapping, at any address.
+
+    A matrix product may add up in another order where its operands lie otherwise, so a resumed run would not end with
+    the bits of one that was never stopped. Weights that share memory keep sharing it if they are one parameter.
+    """
+    for weight in (*model.parameters(), *model.buffers()):
+        if weight.device.type == "cpu" and weight.data_ptr() % _ALIGNMENT:
+            weight.data = weight.data.clone()
 
 
 def measure_memory() -> dict[str, int]:

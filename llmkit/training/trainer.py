@@ -54,6 +54,7 @@ from llmkit.training.contract import (
 from llmkit.training.engines import is_sharded, spread, whole
 from llmkit.training.guards import refuse_step
 from llmkit.training.looks import Looks
+from llmkit.training.memory import align_weights
 from llmkit.training.optimizer import build_optimizer, learning_rate_factor
 from llmkit.training.saving import STATE, gather_states, load_random, load_states
 from llmkit.training.signals import Abandoned, StopRequest, agree, catch_signals, leave_signals_to_the_parent
@@ -93,6 +94,7 @@ class LlmkitTrainer(Trainer):
         self.stop_signal: int | None = None
         self._steps_began: tuple[int, float] | None = None
         self._last_save = 0.0
+        align_weights(model)
         super().__init__(model, build_arguments(run, train, optim, plan), train_dataset=cast(Any, samples))
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False
@@ -118,7 +120,8 @@ class LlmkitTrainer(Trainer):
             sums = own if ranks.rank() == 0 else dict.fromkeys(own, 0.0)
             self._window.restore(sums, self.progress.window_counts)
             if (checkpoint / STATE).is_file():
-                self.objective.state.update(load_file(checkpoint / STATE))
+                state = load_file(checkpoint / STATE)
+                self.objective.state.update({name: value.clone() for name, value in state.items()})
         self.progress.spent["start"] += start_seconds
         self.looks.started = time.perf_counter() - self.progress.seconds
         if checkpoint is not None and self.progress.left_undone is not None:

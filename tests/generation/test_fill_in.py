@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import SUM_ORDER
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -90,7 +91,7 @@ def fill_first(tokenizer: PreTrainedTokenizerFast, prompt: str, token: str) -> s
 
 
 def scores(filled: FilledPrompt) -> list[list[tuple[int, float]]]:
-    return [[(fill.token_id, pytest.approx(fill.probability, abs=1e-6)) for fill in mask] for mask in filled.masks]
+    return [[(fill.token_id, pytest.approx(fill.probability, **SUM_ORDER)) for fill in mask] for mask in filled.masks]
 
 
 def by_pipeline(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: str, n_best: int) -> Any:

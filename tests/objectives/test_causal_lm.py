@@ -34,7 +34,7 @@ def test_padded_batch_has_the_loss_and_gradient_of_its_blocks_alone(pad: int) ->
 
     together, alone = run([BLOCKS]), run([[block] for block in BLOCKS])
     assert together[0] == pytest.approx(alone[0], rel=1e-6)
-    torch.testing.assert_close(together[1], alone[1], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(together[1], alone[1], rtol=1e-5, atol=1e-5 * alone[1].abs().max().item())
 
 
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-6), ("bf16", 2e-3)])

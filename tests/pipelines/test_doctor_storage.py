@@ -120,17 +120,13 @@ def test_cache_that_cannot_be_written_or_is_nearly_full_is_said(
     assert "HF_HOME" in check_cache(tmp_path / "hub").advice
 
 
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def test_closed_port_is_a_warning_that_says_how_to_work_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    found = check_hub(f"http://127.0.0.1:{closed_port()}", ask_hub, offline=False)
+    with socket.socket() as taken:  # so that nobody else listens there
+        taken.bind(("127.0.0.1", 0))
+        found = check_hub(f"http://127.0.0.1:{taken.getsockname()[1]}", ask_hub, offline=False)
     assert (found.status, found.figures["reached"]) == ("warn", False)
     assert found.figures["seconds"] < 4
     assert "HF_HUB_OFFLINE=1" in found.advice

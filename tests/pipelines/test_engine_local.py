@@ -266,19 +266,27 @@ with engine_local.open_local(Path()) as run:
     if how == "is killed":
         assert len(workers) == 2
         caller.kill()
-    assert caller.wait(30) == (-9 if how == "is killed" else 0)
+    assert caller.wait(120) == (-9 if how == "is killed" else 0)
     caller.stdout.close()
-    assert not psutil.wait_procs(workers, timeout=30)[1]
+    assert not psutil.wait_procs(workers, timeout=120)[1]
 
 
 COMMAND = """
-import sys
-import llmkit.pipelines.prepare, llmkit.pipelines.prepared_pieces
+import pathlib, sys, time
+import llmkit.files, llmkit.pipelines.prepare, llmkit.pipelines.prepared_pieces
 from llmkit.__main__ import main
 from llmkit.pipelines import engine_local
 llmkit.pipelines.prepare.FEWEST_BYTES = 0
 llmkit.pipelines.prepared_pieces.BYTES_A_PIECE = 12_000
 llmkit.pipelines.prepare.count_workers = engine_local.count_workers = lambda: 2
+
+def reached(point):
+    # It stays where all is cleaned, as long as there is a file of this name.
+    while point == "staged.json: begin" and pathlib.Path("hold").exists():
+        pathlib.Path("held").touch()
+        time.sleep(0.01)
+
+llmkit.files.reached = reached
 main()
 """
 
@@ -290,20 +298,22 @@ def test_stopped_command_leaves_no_worker_and_the_next_one_goes_on(
     words = [sys.executable, "-c", COMMAND, "prepare", str(books), "--out", str(tmp_path / "many")]
     words += [word for override in SMALL for word in ("-s", override)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    (tmp_path / "hold").touch()
     command = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
-    )
-    work = tmp_path / ".many.partial"
-    while not list(work.glob("finished/cleaned-*")) and command.poll() is None:
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True,
+        cwd=tmp_path,
+    )  # fmt: skip
+    while not (tmp_path / "held").exists() and command.poll() is None:
         time.sleep(0.005)
     workers = workers_of(command.pid)
     os.killpg(command.pid, number)  # as a terminal does
-    said = command.communicate(timeout=60)[0]
+    (tmp_path / "hold").unlink()
+    said = command.communicate(timeout=300)[0]
     assert command.returncode == (-number if number == signal.SIGKILL else 128 + number), said
     assert "Traceback" not in said
     assert number == signal.SIGKILL or "it goes on from what is finished: cleaned-main" in said
-    assert workers and not psutil.wait_procs(workers, timeout=30)[1]
-    again = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
+    assert workers and not psutil.wait_procs(workers, timeout=120)[1]
+    again = subprocess.run(words, check=False, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "going on from what a stopped run has finished: cleaned-main" in again.stderr
     assert digests(tmp_path / "many") == digests(in_one)

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from four_kinds import read_log
-from tiny import INTERRUPTING, make_messages, save_bert, save_gpt2, write_table
+from several import INTERRUPT, run_command
+from tiny import make_messages, save_bert, save_gpt2, write_table
 from transformers import AutoTokenizer, BertTokenizer, GPT2Config, GPT2ForSequenceClassification, RobertaConfig
 
 from llmkit.config.loading import load_recipe
@@ -75,19 +74,12 @@ def test_run_that_was_stopped_where_it_should_be_scored_goes_on_as_if_it_was_not
 ) -> None:
     table = write_table(tmp_path / "t.csv", make_messages(60))
     options = [each for pair in (*QUICK, f"cls.lora_rank={lora}") for each in ("-s", pair)]
-    start = ["finetune-cls", "--model", str(bert), "--data", str(table)]
-    environment = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-    go = {"capture_output": True, "text": True, "env": environment, "cwd": tmp_path}
-    one_thread = "import sys, torch; torch.set_num_threads(1); sys.argv[0] = 'llmkit'\n"
-    plain = one_thread + "from llmkit.cli.app import main\nmain()"
-    whole = subprocess.run([sys.executable, "-c", plain, *start, "--out", "whole", *options], **go, check=False)
-    assert whole.returncode == 0, whole.stderr
-    stopped = subprocess.run([sys.executable, "-c", INTERRUPTING, *start, "--out", "cut", *options], **go, check=False)
-    assert stopped.returncode == 130, stopped.stderr
-    resumed = subprocess.run(
-        [sys.executable, "-c", plain, "finetune-cls", "--out", "cut", "--resume"], **go, check=False
-    )
-    assert resumed.returncode == 0, resumed.stderr
+    start = ["finetune-cls", "--model", str(bert), "--data", str(table), *options, "--out"]
+    for name, fault, wanted in (("whole", None, 0), ("cut", INTERRUPT, 130)):
+        code, _, err = run_command([*start, str(tmp_path / name)], tmp_path / "said", fault)
+        assert code == wanted, err
+    code, _, err = run_command(["finetune-cls", "--out", str(tmp_path / "cut"), "--resume"], tmp_path / "said")
+    assert code == 0, err
     assert read_log(tmp_path / "whole") == read_log(tmp_path / "cut")
     weights = [(tmp_path / name / "model/model.safetensors").read_bytes() for name in ("whole", "cut")]
     assert weights[0] == weights[1]
@@ -158,10 +150,9 @@ def test_columns_of_the_train_file_need_not_be_in_others(tmp_path: Path, bert: P
     recipe = load_recipe(None, [*QUICK, "cls.text=text", "cls.label=label"], task="cls")
     finetune(recipe, files={"train": str(table)}, out=out, model=str(bert))
     (tmp_path / "new.csv").write_text("message\ncall now\n")
-    command = [sys.executable, "-m", "llmkit", "predict", str(out), "--data", str(tmp_path / "new.csv")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("message,prediction,probability\ncall now,")
+    code, said, err = run_command(["predict", str(out), "--data", str(tmp_path / "new.csv")], tmp_path / "said")
+    assert code == 0, err
+    assert said.startswith("message,prediction,probability\ncall now,")
 
 
 def test_classifier_without_a_pad_token_in_its_tokenizer_is_read(tmp_path: Path) -> None:

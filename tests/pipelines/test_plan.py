@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from llmkit.config.loading import load_recipe
 from llmkit.errors import UsageError
 from llmkit.files import read_json
+from llmkit.pipelines import measure
 from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.plan import plan
 from llmkit.pipelines.prepare import prepare
@@ -121,8 +122,14 @@ def test_what_cannot_be_planned_is_refused(overrides: list[str], options: dict[s
         plan(load_recipe(None, overrides), **options)  # type: ignore[arg-type]  # several types in one table
 
 
+@pytest.fixture
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measures for no longer than the fewest steps take."""
+    monkeypatch.setattr(measure, "BUDGET_SECONDS", 0.0)
+
+
 @pytest.mark.parametrize("family", ["gpt2", "bert", "gru"])
-def test_measured_steps_correct_the_forecast(family: str) -> None:
+def test_measured_steps_correct_the_forecast(briefly: None, family: str) -> None:
     overrides, _ = build(family)
     found = plan(load_recipe(None, [*overrides, "train.max_steps=50", "train.global_batch_size=4"]), measure=True)
     seen = found["measured"]
@@ -132,7 +139,7 @@ def test_measured_steps_correct_the_forecast(family: str) -> None:
     assert seen["framework_bytes"] < seen["peak_bytes"]
 
 
-def test_measured_steps_that_compute_again_are_corrected_to_what_was_measured() -> None:
+def test_measured_steps_that_compute_again_are_corrected_to_what_was_measured(briefly: None) -> None:
     overrides, _ = build("gpt2")
     more = ["train.gradient_checkpointing=true", "train.global_batch_size=4"]
     found = plan(load_recipe(None, [*overrides, *more]), measure=True)

@@ -98,7 +98,7 @@ def test_a_million_rows_are_split_in_seconds() -> None:
     generator = np.random.default_rng(0)
     keys = generator.integers(0, 2**63, 1_000_000).astype(np.uint64)
     strata = generator.integers(0, 100, 1_000_000)
-    started = time.perf_counter()
+    started = time.process_time()
     sides = split_rows(keys, strata, validation=0.1, test=0.1, seed=0)
-    assert time.perf_counter() - started < 10, "far beyond the second it takes"
+    assert time.process_time() - started < 10, "far beyond the second it takes"
     assert abs((sides == TEST).mean() - 0.1) < 0.001

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmkit.text.sentences import MAX_SENTENCE_CHARS, find_sentence_ends
@@ -198,10 +198,10 @@ def test_a_word_is_cut_only_where_there_is_no_pause() -> None:
     ids=lambda text: repr(text[:3]),
 )
 def test_a_hostile_text_takes_linear_time(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     ends = find_sentence_ends(text)
     # A second at most; the square of its length would take many minutes.
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert ends[-1] == len(text)
 
 
@@ -210,6 +210,7 @@ _LONG = ["x" * 400, "字" * 700, " " * 600, "，" * 300]
 _PIECES = st.sampled_from([*"他好。．；.”\"'》)“「—*,，5 \n\u3000\x1c", *_WORDS, *_LONG])
 
 
+@settings(deadline=None)  # a slow machine is no fault
 @given(st.one_of(st.text(max_size=200), st.lists(_PIECES, max_size=40).map("".join)))
 @example('." ')
 @example("。" + " " * 2000 + "x")
@@ -224,6 +225,7 @@ def test_the_pieces_are_the_text_and_none_is_empty_or_too_long(text: str) -> Non
     assert (lengths <= MAX_SENTENCE_CHARS).all()
 
 
+@settings(deadline=None)
 @given(st.lists(_PIECES, max_size=40).map("".join))
 def test_a_paragraph_is_cut_the_same_whatever_follows_it(text: str) -> None:
     text = "Begin " + text.strip() + " end"

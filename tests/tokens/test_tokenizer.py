@@ -376,7 +376,7 @@ def test_same_texts_give_the_same_files_in_every_process(tmp_path: Path) -> None
         environment = os.environ | {"PYTHONHASHSEED": str(n), "RAYON_NUM_THREADS": str(n + 1)}
         command = [sys.executable, "-c", TRAIN_EVERY_KIND, str(tmp_path / str(n))]
         runs.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    prints = [run.communicate(timeout=120)[0] for run in runs]
+    prints = [run.communicate(timeout=600)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
     assert prints[0] == prints[1] and len(prints[0].split()) == 5
     files = [sorted(path for path in (tmp_path / str(n)).rglob("*") if path.is_file()) for n in range(2)]

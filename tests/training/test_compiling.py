@@ -77,6 +77,9 @@ def test_compiled_losses_and_gradients_are_those_of_plain_torch(tmp_path: Path, 
     found = {}
     for each in ("none", way):
         model = make().train()
+        if way == "whole":  # each layer is compiled anew, and the second takes as long as the first
+            layers = model.get_submodule("transformer.h" if kind == "gpt2" else "bert.encoder.layer")
+            del layers[1:]
         choose_kernels(model, "fp32", CPU)
         work = Work(model, objective, each)
         sums: dict[str, Tensor] = work(batch)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_gpt2
-from trainers import PoisonedAt, assert_same_weights, make_trainer, state_of
+from tiny import assert_same_weights, make_gpt2
+from trainers import PoisonedAt, make_trainer, state_of
 
 from llmkit.config.optim import Optim
 from llmkit.errors import EnvironmentFault, TrainingFailed

@@ -3,8 +3,9 @@
     taskset -c 0 python benchmarks/tokenizing.py --texts books/ novels/ --json tokenizing.json
 
 Each of --texts is a file or folder and gives a row for each kind; the default is Python's own documentation. --vocab
-adds BERT's tokenizer over each vocab.txt. `first` begins without remembered chunks, `later` encodes the same text again. `offsets` gives starts and words too, as sentences for BERT need them. Ids, starts and words
-are compared, all of them, and a difference ends the run. The check that `prepare` makes beforehand is not timed here.
+adds BERT's tokenizer over each vocab.txt. `first` begins without remembered chunks, `later` encodes the same text
+again. `offsets` gives starts and words too, as sentences for BERT need them. Ids, starts and words are compared, all of
+them, and a difference ends the run. The check that `prepare` makes beforehand is not timed here.
 """
 
 import argparse

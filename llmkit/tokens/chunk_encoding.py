@@ -218,12 +218,13 @@ class ChunkEncoder:
         if len(others := np.flatnonzero(has_no_key)):
             numbers[others] = self._number_strings(_slice(text, starts[others], lengths[others]))
         if len(missing := np.flatnonzero(numbers == 0)):
-            keys = np.rec.fromarrays([lows[missing], highs[missing]])
-            _, firsts, inverse = np.unique(keys, return_index=True, return_inverse=True)
-            new = missing[firsts]
-            learnt = self._learn(_slice(text, starts[new], lengths[new]))
+            runs = _slice(text, starts[missing], lengths[missing])
+            places = dict(zip(reversed(runs), reversed(range(len(runs))), strict=True))  # of each the first
+            new = missing[list(places.values())]
+            learnt = self._learn(list(places))
             self._table.add(lows[new], highs[new], learnt)
-            numbers[missing] = learnt[inverse]
+            known = dict(zip(places, learnt.tolist(), strict=True))
+            numbers[missing] = [known[run] for run in runs]
         return numbers
 
     def _number_strings(self, runs: Sequence[str]) -> list[int]:

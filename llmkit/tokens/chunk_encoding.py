@@ -252,8 +252,7 @@ class ChunkEncoder:
 
     def _learn(self, chunks: Sequence[str]) -> NDArray[np.int64]:
         """Let `tokenizers` encode these and remember it; their numbers."""
-        size = CHUNKS_PER_CALL if self._cuts_words else 1
-        groups = [chunks[first : first + size] for first in range(0, len(chunks), size)]
+        groups = [chunks[first : first + CHUNKS_PER_CALL] for first in range(0, len(chunks), CHUNKS_PER_CALL)]
         with plain_encoding(self._backend) as backend:
             encodings = backend.encode_batch([self._joiner.join(group) for group in groups], add_special_tokens=False)
         parts = [self._take_apart(group, encoding) for group, encoding in zip(groups, encodings, strict=True)]
@@ -268,7 +267,7 @@ class ChunkEncoder:
         return np.arange(len(self._counts) - len(chunks), len(self._counts))
 
     def _take_apart(self, chunks: Sequence[str], encoding: Encoding) -> tuple[NDArray[Any], ...]:
-        """Of an encoding of these chunks with a space between them: ids, where in its chunk each begins, the number of
+        """Of an encoding of these chunks, joined as texts are: ids, where in its chunk each begins, the number of
         its word there; and of each chunk the number of tokens and of words."""
         n_tokens = len(encoding.ids)
         lengths = np.fromiter(map(len, chunks), np.int64, len(chunks)) + len(self._joiner)

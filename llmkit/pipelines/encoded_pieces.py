@@ -1,7 +1,7 @@
 """Tokens in pieces, for an engine (engines.py): workers store the rows of a piece, which are then joined in order.
 
-Workers load no transformers: they have a tokenizer as `save_bare` writes it, and what fastokens may do for the whole
-text as `check_pieces` found it.
+Workers load no transformers: they have a tokenizer as `save_bare` writes it, and what the fast encoder may do for the
+whole text as `check_pieces` found it.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from llmkit.pipelines.unfinished import Facts, finish_piece
 from llmkit.text.splitting import SplitPiece
 from llmkit.text.staging import Piece, read_piece
 from llmkit.tokens.bare_tokenizer import load_bare
-from llmkit.tokens.fast_encoding import Encode, Verdict, check_text, join_verdicts, make_encoder
+from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, check_text, join_checks, make_encoder
 from llmkit.tokens.rows import add_words, encode_counted
 from llmkit.tokens.store import write_split
 from llmkit.tokens.tokenizer import id_dtype
@@ -24,10 +24,11 @@ from llmkit.tokens.tokenizer import id_dtype
 
 @dataclass(frozen=True, slots=True)
 class CheckTask:
-    """Hold fastokens against `tokenizers` on one of some pieces of staged text; see `check_piece`."""
+    """Compare the fast encoder with `tokenizers` on one of some pieces of staged text; see `check_piece`."""
 
     piece: Piece
     n_pieces: int
+    with_offsets: bool
     tokenizer: Path
     """Of `save_bare`, here and below."""
 
@@ -38,28 +39,29 @@ class EncodeTask:
 
     text: SplitPiece
     tokenizer: Path
-    verdict: Verdict
+    check: EncoderCheck
     cutter: str | None
     work: Path
     piece: Path
 
 
-def check_pieces(run: Map, pieces: Sequence[Piece], tokenizer: Path) -> Verdict:
-    """What fastokens may do for all the text; a line says so where it is refused."""
-    tasks = [CheckTask(piece, len(pieces), tokenizer) for piece in pieces]
-    return join_verdicts(list(watch("checking fastokens", run(check_piece, tasks), len(tasks))))
+def check_pieces(run: Map, pieces: Sequence[Piece], tokenizer: Path, *, with_offsets: bool) -> EncoderCheck:
+    """What the fast encoder may do for all the text; a line says so where it is refused."""
+    tasks = [CheckTask(piece, len(pieces), with_offsets, tokenizer) for piece in pieces]
+    return join_checks(list(watch("checking the fast encoder", run(check_piece, tasks), len(tasks))))
 
 
-def check_piece(task: CheckTask) -> Verdict:
-    """What fastokens may do for the piece."""
-    return check_text(load_bare(task.tokenizer), read_piece(task.piece), task.n_pieces)
+def check_piece(task: CheckTask) -> EncoderCheck:
+    """What the fast encoder may do for the piece."""
+    documents = read_piece(task.piece)
+    return check_text(load_bare(task.tokenizer), documents, task.n_pieces, with_offsets=task.with_offsets)
 
 
 def encode_pieces(
     run: Map,
     texts: Sequence[SplitPiece],
     tokenizer: Path,
-    verdict: Verdict,
+    check: EncoderCheck,
     cutter: str | None,
     work: Path,
     totals: Counter[str],
@@ -67,7 +69,7 @@ def encode_pieces(
     """Where the rows of a split are stored, piece by piece; it fills `totals` as `encode_rows` does."""
     name = f"encoded-{texts[0].split}"
     tasks = [
-        EncodeTask(text, tokenizer, verdict, cutter, work, work / "encoded" / f"{name}-{n:05d}")
+        EncodeTask(text, tokenizer, check, cutter, work, work / "encoded" / f"{name}-{n:05d}")
         for n, text in enumerate(texts)
     ]
     counted: Counter[str] = Counter()
@@ -86,8 +88,8 @@ def encode_piece(task: EncodeTask) -> Facts:
         tokenizer = load_bare(task.tokenizer)
         totals: Counter[str] = Counter()
         counted: Counter[str] = Counter()
-        encode = _open_encoder(task.tokenizer, task.verdict) if task.cutter is None else None
-        rows = encode_counted(task.text.read(), tokenizer, totals, counted, task.cutter, encode)
+        encoder = _open_encoder(task.tokenizer, task.check)
+        rows = encode_counted(task.text.read(), tokenizer, totals, counted, task.cutter, encoder)
         write_split(folder, rows, id_dtype(tokenizer), sentences=task.cutter is not None)
         return {"totals": totals, "counted": counted}
 
@@ -95,6 +97,6 @@ def encode_piece(task: EncodeTask) -> Facts:
 
 
 @lru_cache(maxsize=1)
-def _open_encoder(tokenizer: Path, verdict: Verdict) -> Encode:
+def _open_encoder(tokenizer: Path, check: EncoderCheck) -> Encoder:
     """Once in a worker's life."""
-    return make_encoder(load_bare(tokenizer), verdict)
+    return make_encoder(load_bare(tokenizer), check)

@@ -37,7 +37,7 @@ from llmkit.text.sources import Source, find_files, require_documents
 from llmkit.text.splitting import SplitPiece, plan_split
 from llmkit.text.staging import find_pieces, read_totals, stage_documents
 from llmkit.tokens.bare_tokenizer import save_bare
-from llmkit.tokens.fast_encoding import Encode, Verdict, choose_encoder
+from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, choose_encoder
 from llmkit.tokens.rows import can_mask, encode_rows
 from llmkit.tokens.store import Split, join_splits, write_split
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
@@ -93,7 +93,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, run: Map | Non
     def encode(folder: Path, totals: Counter[str]) -> None:
         split, dtype, sentences = folder.name, id_dtype(tokenizer), cutter is not None
         if run is not None:
-            parts = encode_pieces(run, pieces_of(split), bare(), verdict(), cutter, work, totals)
+            parts = encode_pieces(run, pieces_of(split), bare(), check(), cutter, work, totals)
             join_splits(folder, parts, dtype, sentences=sentences)
             return
         with Meter(f"tokenizing {split}") as meter:
@@ -102,21 +102,21 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, run: Map | Non
             write_split(folder, rows, dtype, sentences=sentences)
 
     @cache
-    def encoder() -> Encode | None:
-        """What makes ids of all splits; None for sentences, which need offsets too."""
-        return (
-            choose_encoder(tokenizer, (text for name in names for text in documents_of(name))) if not cutter else None
-        )
+    def encoder() -> Encoder:
+        """What makes ids of all splits."""
+        texts = (text for name in names for text in documents_of(name))
+        return choose_encoder(tokenizer, texts, with_offsets=cutter is not None)
 
     @cache
     def bare() -> Path:
         return save_bare(tokenizer, work)
 
     @cache
-    def verdict() -> Verdict:
-        """What fastokens may do in workers; nothing for sentences."""
+    def check() -> EncoderCheck:
+        """What the fast encoder may do in workers."""
+        assert run is not None
         pieces = [piece for name in ("main", *own) for piece in find_pieces(stage / name)]
-        return check_pieces(run, pieces, bare()) if run is not None and cutter is None else Verdict()
+        return check_pieces(run, pieces, bare(), with_offsets=cutter is not None)
 
     def store(part: Path) -> Facts:
         return _store(part, encode, sentences=cutter is not None)

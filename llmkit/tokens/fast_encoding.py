@@ -1,41 +1,43 @@
-"""Encode with fastokens where it gives the very ids of `tokenizers`, tens of times as fast.
+"""Encode many times as fast as `tokenizers`, wherever that gives the same ids.
 
-It is believed for one tokenizer and one text: both encode a sample spread over that text, every character the text
-has in every surrounding that a pre-tokenizer may care about, and texts that are hard on purpose. One id that differs,
-and `tokenizers` does the work; where it hangs on a rare character, that of the texts that have it. So fastokens decides
-how long it takes and no byte of the result (see docs/decisions/0016-fast-tokenizing.md).
+Byte-level BPE is left to fastokens; BERT's WordPiece, words and characters to chunk_encoding.py. Either is used for
+one tokenizer and one text only after a comparison: both ways encode a sample spread over that text, every character the
+text has in every surrounding that a pre-tokenizer may care about, and texts that are hard on purpose. After one
+difference `tokenizers` does the work; where it comes from a rare character, that of the texts that have it. So the fast
+encoder decides how long it takes and no byte of the result (see docs/decisions/0016-fast-tokenizing.md).
 
 Knows nothing of how rows are stored.
 """
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmkit.errors import say
 from llmkit.text.documents import Document
 from llmkit.text.look import look_at
 from llmkit.tokens.bare_tokenizer import BareTokenizer, make_bare
-from llmkit.tokens.tokenizer import encode_texts, id_dtype
+from llmkit.tokens.chunk_encoding import ChunkEncoder, can_encode_chunks
+from llmkit.tokens.tokenizer import AlignedIds, EncodedTexts, encode_texts, encode_with_offsets, id_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Encoded = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]
-Encode = Callable[[Sequence[str]], Encoded]
-"""As `encode_texts` with its tokenizer given: ids of all texts, and the number of ids of each."""
+    from llmkit.tokens.tokenizer import AnyTokenizer
+
+T = TypeVar("T")
 
 SAMPLE_CHARACTERS = 1_000_000
 """At most; a text up to this size is compared as a whole, of a longer one between half of it and all of it."""
 STRETCH = 20_000
-LONGEST = 300_000
-SPECIALS_EACH = 20
-MOST_ODD = 16
+MAX_LONGEST = 300_000
+SAMPLES_PER_SPECIAL = 20
+MAX_ODD = 16
 """Characters on which the two disagree; texts with one of so few are left to `tokenizers`. Of 43,000 characters tried,
 fastokens 0.3.5 had one: U+180E, which older Unicode called a space."""
 
@@ -52,92 +54,128 @@ HARD_TEXTS = (
     "\ufeff\u200b\u200d\u00ad\u2028\u2029\x85\xa0\u3000\u180e\u202e\x00\x01\x1c\x1d\x1e\x1f\x7f",
     "👩\u200d👩\u200d👧🏽🇫🇷 𝔘𝔫𝔦 \U0001f9ff\U000e0001\U0010fffd\ue000\ufffd\ufffe\uffff",
     "3.14 1,000,000 2〇〇五 ½ ² ⅷ ٣٤ 1234567 3rd x2y",
-    "<|endoftext|> <|pad|>[MASK]<s></s><|im_start|>",
+    "<|endoftext|> <|pad|>[MASK]<s></s><|im_start|> <eos> <pad><unk> x<EOS>y [UNK][CLS] ##a\r\n\n \n",
+    *(" ".join(c * n for n in (7, 8, 9, 15, 16, 17, 99, 100, 101, 201)) for c in ("a", "é", "ж", "e\u0301")),
+    "ÉCOLE İÇ ΣΊΣΟΣ Œ ß ŉ ǰ a\x00b \x00 a\u200db \u200d(\u0301x a\u226eb a\u0338<\u0338 \ufb01 \u2126;\u037e",
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What fastokens may do for a text, or a piece of one."""
+class Encoder:
+    """What turns texts into ids."""
+
+    encode: Callable[[Sequence[str]], EncodedTexts]
+    """As `encode_texts` with its tokenizer given."""
+    encode_with_offsets: Callable[[Sequence[str]], Iterable[AlignedIds]]
+
+
+@dataclass(frozen=True, slots=True)
+class FastEncoder:
+    """An encoder that takes the place of `tokenizers` where it agrees with it."""
+
+    name: str
+    """With its release."""
+    encode: Callable[[Sequence[str]], EncodedTexts]
+    encode_with_offsets: Callable[[Sequence[str]], Iterable[AlignedIds]] | None
+    """None: it has no offsets."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderCheck:
+    """What a fast encoder may do for a text, or a piece of one."""
 
     odd: str | None = None
     """Texts with one of these characters are left to `tokenizers`. None: all are."""
-    why: str | None = None
-    """Why it is not taken, to be said; None where there is nothing to say."""
-    release: str | None = None
-    """The fastokens that was looked at: on another machine may be another one."""
+    reason: str | None = None
+    """Why the fast encoder is not used, to be shown; None where there is nothing to show."""
+    encoder: str | None = None
+    """The fast encoder that was compared: on another machine may be another release."""
 
 
-def choose_encoder(tokenizer: "PreTrainedTokenizerBase", documents: Iterable[Document]) -> Encode:
-    """The quickest encoder that agrees with `tokenizers` on these documents; where that is not fastokens though it is
-    for tokenizers of this kind, one line says why."""
+def plain_encoder(tokenizer: "AnyTokenizer") -> Encoder:
+    """That of `tokenizers`."""
+    return Encoder(partial(encode_texts, tokenizer), partial(encode_with_offsets, tokenizer))
+
+
+def choose_encoder(
+    tokenizer: "PreTrainedTokenizerBase", documents: Iterable[Document], *, with_offsets: bool = False
+) -> Encoder:
+    """The fastest encoder that agrees with `tokenizers` on these documents; where that is `tokenizers` though there is
+    a fast one for tokenizers of this kind, one line says why."""
     bare = make_bare(tokenizer)
-    return make_encoder(bare, join_verdicts([check_text(bare, documents)]))
+    return make_encoder(bare, join_checks([check_text(bare, documents, with_offsets=with_offsets)]))
 
 
-def check_text(tokenizer: BareTokenizer, documents: Iterable[Document], n_pieces: int = 1) -> Verdict:
-    """Compare fastokens with `tokenizers` on these documents, which are one of `n_pieces` of a text: each is sampled
-    for its share, but for some 40,000 characters at least."""
-    if not tokenizer.is_byte_level_bpe:
-        return Verdict()
+def check_text(
+    tokenizer: BareTokenizer, documents: Iterable[Document], n_pieces: int = 1, *, with_offsets: bool = False
+) -> EncoderCheck:
+    """Compare the fast encoder with `tokenizers` on these documents, which are one of `n_pieces` of a text: each is
+    sampled for its share, but for some 40,000 characters at least."""
     try:
-        import fastokens  # noqa: F401
+        fast = _open_fast(tokenizer)
+        if fast is None or (with_offsets and fast.encode_with_offsets is None):
+            return EncoderCheck()
+        sample, characters = sample_texts(documents, tokenizer, n_pieces)
+        differ = partial(find_differences, fast, plain_encoder(tokenizer), with_offsets=with_offsets)
+        odd = {text[1] for text in differ([_surround(char) for char in characters])}
+        wrong = differ([text for text in sample if odd.isdisjoint(text)])
     except ImportError:
-        return Verdict(None, "fastokens, which is faster, is not there (pip install 'llmkit[fast]')")
-    named = f"fastokens {version('fastokens')}"
-    slow = partial(encode_texts, tokenizer)
-    sample, characters = sample_texts(documents, tokenizer, n_pieces)
-    try:
-        encode = partial(_encode_fast, _open_fast(tokenizer), tokenizer)
-        odd = {text[1] for text in find_differences(encode, slow, [_surround(char) for char in characters])}
-        wrong = find_differences(encode, slow, [text for text in sample if odd.isdisjoint(text)])
+        return EncoderCheck(None, "fastokens, which is faster, is not installed (pip install fastokens)")
     except BaseException as error:
         if not isinstance(error, Exception) and not _is_panic(error):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return Verdict(None, f"{named} cannot take this tokenizer: {reason[:100]}")
+        return EncoderCheck(None, f"the fast encoder cannot take this tokenizer: {reason[:100]}")
     if wrong:
-        return Verdict(None, _gives_other_ids(wrong[0]))
-    return Verdict("".join(sorted(odd)), None, version("fastokens"))
+        return EncoderCheck(None, _gives_other_ids(fast.name, wrong[0]))
+    return EncoderCheck("".join(sorted(odd)), None, fast.name)
 
 
-def join_verdicts(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict on a text from those on its pieces; one line says so where fastokens is refused."""
-    refused = next((verdict for verdict in verdicts if verdict.odd is None), None)
-    odd = "".join(sorted({char for verdict in verdicts for char in verdict.odd or ""}))
-    if refused is None and len(odd) > MOST_ODD:
-        refused = Verdict(None, _gives_other_ids(odd))
+def join_checks(checks: Sequence[EncoderCheck]) -> EncoderCheck:
+    """The check of a text from those of its pieces; one line says so where the fast encoder is refused."""
+    refused = next((check for check in checks if check.odd is None), None)
+    odd = "".join(sorted({char for check in checks for char in check.odd or ""}))
+    if refused is None and len(odd) > MAX_ODD:
+        refused = EncoderCheck(None, _gives_other_ids(str(checks[0].encoder), odd))
     if refused is None:
-        return Verdict(odd, None, verdicts[0].release)
-    if refused.why:
-        say(f"tokenizing with tokenizers: {refused.why}")
+        return EncoderCheck(odd, None, checks[0].encoder)
+    if refused.reason:
+        say(f"tokenizing with tokenizers: {refused.reason}")
     return refused
 
 
-def make_encoder(tokenizer: BareTokenizer, verdict: Verdict) -> Encode:
-    """What encodes texts for which the verdict holds."""
-    slow = partial(encode_texts, tokenizer)
-    if verdict.odd is None:
-        return slow
+def make_encoder(tokenizer: BareTokenizer, check: EncoderCheck) -> Encoder:
+    """What encodes texts for which the check holds."""
+    slow = plain_encoder(tokenizer)
     try:
-        import fastokens  # noqa: F401 - whether it is on this machine too
-    except ImportError:
+        fast = None if check.odd is None else _open_fast(tokenizer)
+    except ImportError:  # fastokens is not on this machine
         return slow
-    if version("fastokens") != verdict.release:
+    if fast is None or fast.name != check.encoder:
         return slow
-    encode, odd = partial(_encode_fast, _open_fast(tokenizer), tokenizer), verdict.odd
+    with_fallback = partial(_with_fallback, odd=check.odd or "")
+    return Encoder(
+        with_fallback(fast.encode, slow.encode),
+        slow.encode_with_offsets
+        if fast.encode_with_offsets is None
+        else with_fallback(fast.encode_with_offsets, slow.encode_with_offsets),
+    )
 
-    def encode_or_else(texts: Sequence[str]) -> Encoded:
+
+def _with_fallback(
+    fast: Callable[[Sequence[str]], T], slow: Callable[[Sequence[str]], T], odd: str
+) -> Callable[[Sequence[str]], T]:
+    def encode(texts: Sequence[str]) -> T:
         if any(char in text for char in odd for text in texts):
             return slow(texts)
         try:
-            return encode(texts)
-        except BaseException as error:  # its regular expressions have limits; the ids are the same either way
+            return fast(texts)
+        except BaseException as error:  # fastokens' regular expressions have limits; the ids are the same either way
             if not isinstance(error, RuntimeError) and not _is_panic(error):
                 raise
             return slow(texts)
 
-    return encode_or_else
+    return encode
 
 
 def _is_panic(error: BaseException) -> bool:
@@ -145,10 +183,15 @@ def _is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
-def find_differences(encode: Encode, slow: Encode, texts: Sequence[str]) -> list[str]:
+def find_differences(
+    fast: "Encoder | FastEncoder", slow: Encoder, texts: Sequence[str], *, with_offsets: bool
+) -> list[str]:
     """Those of the texts that the two encode differently."""
-    ids, lengths = encode(texts)
-    expected, expected_lengths = slow(texts)
+    if with_offsets and fast.encode_with_offsets is not None:
+        aligned = zip(texts, fast.encode_with_offsets(texts), slow.encode_with_offsets(texts), strict=True)
+        return [text for text, one, other in aligned if not all(map(np.array_equal, one, other))]
+    ids, lengths = fast.encode(texts)
+    expected, expected_lengths = slow.encode(texts)
     if np.array_equal(ids, expected) and np.array_equal(lengths, expected_lengths):
         return []
     found, expected_found = np.split(ids, np.cumsum(lengths)), np.split(expected, np.cumsum(expected_lengths))
@@ -160,8 +203,8 @@ def sample_texts(
     documents: Iterable[Document], tokenizer: BareTokenizer, n_pieces: int = 1
 ) -> tuple[list[str], list[str]]:
     """What the encoders are compared on: texts, and ASCII with every other character of the documents."""
-    most = max(SAMPLE_CHARACTERS // n_pieces, min(SAMPLE_CHARACTERS, STRETCH))
-    specials = dict.fromkeys(tokenizer.all_special_tokens, SPECIALS_EACH)
+    wanted = max(SAMPLE_CHARACTERS // n_pieces, min(SAMPLE_CHARACTERS, STRETCH))
+    specials = dict.fromkeys(tokenizer.all_special_tokens, SAMPLES_PER_SPECIAL)
     characters = {chr(code) for code in range(128)}
     stretches: list[str] = []
     near_specials: list[str] = []
@@ -181,10 +224,10 @@ def sample_texts(
                 stretches.append(text[start : start + STRETCH])
                 n_sampled += len(stretches[-1])
             n_seen += 1
-            if n_sampled > most:
+            if n_sampled > wanted:
                 stretches, every = stretches[::2], every * 2
                 n_sampled = sum(map(len, stretches))
-    sample = [*HARD_TEXTS, *specials, *near_specials, longest[: max(LONGEST // n_pieces, STRETCH)], *stretches]
+    sample = [*HARD_TEXTS, *specials, *near_specials, longest[: max(MAX_LONGEST // n_pieces, STRETCH)], *stretches]
     return sample, sorted(characters)
 
 
@@ -193,20 +236,28 @@ def _surround(c: str) -> str:
     return f"x{c}y{c}{c} {c}1{c}2{c}.{c}'s  {c}中{c}\n{c} "
 
 
-def _gives_other_ids(text: str) -> str:
-    return f"fastokens {version('fastokens')} gives other ids for {text[:40]!r}"
+def _gives_other_ids(name: str, text: str) -> str:
+    return f"{name} gives other ids for {text[:40]!r}"
 
 
-def _encode_fast(backend: Any, tokenizer: BareTokenizer, texts: Sequence[str]) -> Encoded:
+@lru_cache(maxsize=1)
+def _open_fast(tokenizer: BareTokenizer) -> FastEncoder | None:
+    """The fast encoder for this kind of tokenizer, once for the check and all texts: fastokens takes 0.3 s for 50,000
+    tokens, and chunks are remembered. None where there is none. ImportError without fastokens."""
+    if tokenizer.is_byte_level_bpe:
+        import fastokens
+
+        backend = fastokens.Tokenizer.from_json_str(tokenizer.state)
+        return FastEncoder(f"fastokens {version('fastokens')}", partial(_encode_fastokens, backend, tokenizer), None)
+    state = json.loads(tokenizer.state)
+    if not can_encode_chunks(state):
+        return None
+    chunks = ChunkEncoder(tokenizer, state)
+    return FastEncoder("chunk encoding", chunks.encode, chunks.encode_with_offsets)
+
+
+def _encode_fastokens(backend: Any, tokenizer: BareTokenizer, texts: Sequence[str]) -> EncodedTexts:
     """As `encode_texts`: no special token is added, and none comes from the text."""
     ids, offsets = backend.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
     lengths = np.diff(np.frombuffer(offsets, "<u8")).astype(np.int64)
     return np.frombuffer(ids, "<u4").astype(id_dtype(tokenizer)), lengths
-
-
-@lru_cache(maxsize=1)
-def _open_fast(tokenizer: BareTokenizer) -> Any:
-    """The same, of fastokens: 0.3 s for 50,000 tokens, so once for the check and all texts."""
-    import fastokens
-
-    return fastokens.Tokenizer.from_json_str(tokenizer.state)

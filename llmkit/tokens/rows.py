@@ -16,15 +16,9 @@ from llmkit.text.chinese_words import find_chinese, find_word_interiors
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.sentences import find_sentence_ends
 from llmkit.text.words import choose_words, count_words
-from llmkit.tokens.fast_encoding import Encode
+from llmkit.tokens.fast_encoding import Encoder, plain_encoder
 from llmkit.tokens.store import Ids, Row
-from llmkit.tokens.tokenizer import (
-    count_unknown,
-    encode_texts,
-    encode_with_offsets,
-    end_of_text_id,
-    id_dtype,
-)
+from llmkit.tokens.tokenizer import count_unknown, end_of_text_id, id_dtype
 
 if TYPE_CHECKING:  # workers do without transformers
     from transformers import PreTrainedTokenizerBase
@@ -44,17 +38,17 @@ def encode_rows(
     tokenizer: "AnyTokenizer",
     totals: Counter[str],
     word_cutter: str | None = None,
-    encode_plain: Encode | None = None,
+    encoder: Encoder | None = None,
 ) -> Iterator[Row]:
     """A row for each document or part of one; a document's last part ends in the end-of-text token.
 
-    With a `word_cutter` of text/chinese_words.py sentences and words are stored too; without one `encode_plain` may
-    take `encode_texts`' place (see fast_encoding.choose_encoder). `totals` counts documents,
-    characters, bytes, tokens, unknown_tokens, and sentences where they are found; when all rows are through, words
-    too, unless the text is of a script that has none.
+    With a `word_cutter` of text/chinese_words.py sentences and words are stored too. Without an `encoder` (see
+    fast_encoding.choose_encoder) `tokenizers` encodes. `totals` counts documents, characters, bytes, tokens,
+    unknown_tokens, and sentences where they are found; when all rows are through, words too, unless the text is of a
+    script that has none.
     """
     counted: Counter[str] = Counter()
-    yield from encode_counted(documents, tokenizer, totals, counted, word_cutter, encode_plain)
+    yield from encode_counted(documents, tokenizer, totals, counted, word_cutter, encoder)
     add_words(totals, counted)
 
 
@@ -70,13 +64,11 @@ def encode_counted(
     totals: Counter[str],
     counted: Counter[str],
     word_cutter: str | None,
-    encode_plain: Encode | None = None,
+    encoder: Encoder | None = None,
 ) -> Iterator[Row]:
     """The rows of a piece of a text; what `add_words` needs of each piece is added to `counted`."""
-    if word_cutter is None:
-        encode = partial(_encode, encode_plain or partial(encode_texts, tokenizer))
-    else:
-        encode = partial(_encode_with_sentences, tokenizer, word_cutter)
+    encoder = encoder or plain_encoder(tokenizer)
+    encode = partial(_encode, encoder) if word_cutter is None else partial(_encode_with_sentences, encoder, word_cutter)
     end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
     for batch in _batch(documents):
         for document, (ids, ends, continues) in zip(batch, encode(batch), strict=True):
@@ -97,14 +89,14 @@ Encoded = tuple[Ids, NDArray[np.int64] | None, NDArray[np.bool_] | None]
 """Ids, ends of sentences and joints of words of one document."""
 
 
-def _encode(encode_plain: Encode, documents: list[Document]) -> Iterator[Encoded]:
-    ids, lengths = encode_plain([document.text for document in documents])
+def _encode(encoder: Encoder, documents: list[Document]) -> Iterator[Encoded]:
+    ids, lengths = encoder.encode([document.text for document in documents])
     for stop, length in zip(np.cumsum(lengths), lengths, strict=True):
         yield ids[stop - length : stop], None, None
 
 
-def _encode_with_sentences(tokenizer: "AnyTokenizer", word_cutter: str, documents: list[Document]) -> Iterator[Encoded]:
-    encoded = encode_with_offsets(tokenizer, [document.text for document in documents])
+def _encode_with_sentences(encoder: Encoder, word_cutter: str, documents: list[Document]) -> Iterator[Encoded]:
+    encoded = encoder.encode_with_offsets([document.text for document in documents])
     for document, (ids, starts, words) in zip(documents, encoded, strict=True):
         ends = np.searchsorted(starts, find_sentence_ends(document.text), side="left")
         ends = ends[np.diff(ends, prepend=0) > 0]  # a sentence of white space has no tokens

@@ -29,6 +29,12 @@ if TYPE_CHECKING:  # transformers takes a second to load, and its AutoTokenizer 
 END_OF_TEXT = "<|endoftext|>"
 HUB_TIMEOUT_SECONDS = 10
 CHARACTERS_AT_ONCE = 4_000_000
+"""Of texts: an encoding takes far more memory than its ids."""
+
+EncodedTexts: TypeAlias = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]
+"""Ids of all texts one after another, and the number of ids of each text."""
+AlignedIds: TypeAlias = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64], NDArray[np.int64]]
+"""Of one text its ids, where in the text each begins, in characters, and the number of its word."""
 
 PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer", "BertTokenizer")
 """Classes of transformers that AutoTokenizer takes from tokenizer_config.json as they stand there."""
@@ -225,9 +231,7 @@ def id_dtype(tokenizer: "AnyTokenizer") -> np.dtype[np.unsignedinteger[Any]]:
     return np.min_scalar_type(max(len(tokenizer) - 1, 0))
 
 
-def encode_texts(
-    tokenizer: "AnyTokenizer", texts: Sequence[str]
-) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]:
+def encode_texts(tokenizer: "AnyTokenizer", texts: Sequence[str]) -> EncodedTexts:
     """Ids of all texts one after another (of `id_dtype`), and the number of ids of each text.
 
     No special token is added, and none comes from the text.
@@ -235,37 +239,35 @@ def encode_texts(
     dtype = id_dtype(tokenizer)
     pieces = [np.zeros(0, dtype)]
     with plain_encoding(backend_of(tokenizer)) as backend:
-        for batch in _batches(texts):
+        for batch in batch_texts(texts, CHARACTERS_AT_ONCE):
             encodings = backend.encode_batch_fast(batch, add_special_tokens=False)
             pieces += [np.array(encoding.ids, dtype) for encoding in encodings]
     lengths = np.array([len(piece) for piece in pieces[1:]], np.int64)
     return np.concatenate(pieces), lengths
 
 
-def encode_with_offsets(
-    tokenizer: "AnyTokenizer", texts: Sequence[str]
-) -> Iterator[tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64], NDArray[np.int64]]]:
+def encode_with_offsets(tokenizer: "AnyTokenizer", texts: Sequence[str]) -> Iterator[AlignedIds]:
     """For each text its ids, as `encode_texts` gives them, where in the text each begins, and the number of its word.
 
     Words are those of the tokenizer: what its pre-tokenizer cuts a text into. Offsets are in characters.
     """
     dtype = id_dtype(tokenizer)
     with plain_encoding(backend_of(tokenizer)) as backend:
-        for batch in _batches(texts):
+        for batch in batch_texts(texts, CHARACTERS_AT_ONCE):
             for encoding in backend.encode_batch(batch, add_special_tokens=False):
                 n_tokens = len(encoding.ids)
                 starts = np.fromiter((start for start, _ in encoding.offsets), np.int64, n_tokens)
                 yield np.array(encoding.ids, dtype), starts, np.array(encoding.word_ids, np.int64)
 
 
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Runs of texts of about CHARACTERS_AT_ONCE: an encoding takes far more memory than its ids."""
+def batch_texts(texts: Sequence[str], min_characters: int) -> Iterator[list[str]]:
+    """Runs of texts of `min_characters` and up to one text more; the last may have less."""
     batch: list[str] = []
     n_characters = 0
     for text in texts:
         batch.append(text)
         n_characters += len(text)
-        if n_characters >= CHARACTERS_AT_ONCE:
+        if n_characters >= min_characters:
             yield batch
             batch, n_characters = [], 0
     if batch:

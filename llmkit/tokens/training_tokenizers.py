@@ -7,10 +7,12 @@ Knows nothing of files, splits or sampling: the caller hands in the text of the 
 `tokenizer.max_train_bytes`.
 """
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -36,6 +38,9 @@ BYTE_BPE_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]{1,16}"
     r"|\s{1,32}(?!\S)|\s{1,32}"
 )
+
+
+_ASCII_WORDS = re.compile(r"[^ \t\n\r]+")
 
 
 def train_tokenizer(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
@@ -78,13 +83,14 @@ def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrai
     """
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     texts = texts if isinstance(texts, list) else list(texts)
-    letters, inner = _wordpiece_alphabet(texts, section)
+    words = _different_words(texts)
+    letters, inner = _wordpiece_alphabet(words, section)
     excess = len(special) + len(letters) + len(inner) - section.vocab_size
     if excess > 0:
         needed = len(special) + len(inner) + 1
         _require_room(section, needed, f"the {len(special)} special tokens and {len(inner)} inner letters of this text")
         letters = _most_frequent(letters, texts, section, len(letters) - excess)
-        letters, inner = _wordpiece_alphabet(texts, section, letters)
+        letters, inner = _wordpiece_alphabet(words, section, letters)
     trained = _bert_pipeline(models.WordPiece(unk_token="[UNK]"), section)
     trained.train_from_iterator(
         texts,
@@ -130,6 +136,15 @@ def _bert_pipeline(model: models.WordPiece, section: TokenizerSection) -> Tokeni
     return tokenizer
 
 
+def _different_words(texts: list[str]) -> list[str]:
+    """What stands between white space that the tokenizer cuts at too, each once: all that an alphabet depends on."""
+    words: set[str] = set()
+    for text in texts:
+        words.update(_ASCII_WORDS.findall(text))
+    ordered = list(words)  # a set's order, which no alphabet depends on
+    return [" ".join(ordered[first : first + 1000]) for first in range(0, len(ordered), 1000)]
+
+
 def _wordpiece_alphabet(
     texts: list[str], section: TokenizerSection, letters: list[str] | None = None
 ) -> tuple[list[str], list[str]]:
@@ -163,7 +178,8 @@ def _train_char(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTo
     special = [END_OF_TEXT, PAD, UNKNOWN]
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(text)
+        codes, found = np.unique_counts(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4"))
+        counts.update({chr(code): n for code, n in zip(codes.tolist(), found.tolist(), strict=True)})
     ordered = sorted(counts, key=lambda letter: (-counts[letter], letter))
     vocab = _number_tokens(special, ordered, section.vocab_size)
     # BPE without merges cuts text into characters, five times as fast as a WordLevel model behind a Split.

@@ -1,0 +1,310 @@
+"""Encode with a memory: a text is cut into chunks, and `tokenizers` encodes each different chunk once.
+
+A chunk is a character that every tokenizer of these kinds cuts off (punctuation, Chinese, a line end), or a run of
+other characters between such and white space. Its ids depend on no other chunk. `tokenizers` itself says which
+character is of which kind, so no rule of Unicode is written down here.
+
+Does not check its ids: fast_encoding.py does.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding
+
+from llmkit.tokens.bare_tokenizer import BareTokenizer
+from llmkit.tokens.key_table import KeyTable
+from llmkit.tokens.tokenizer import AlignedIds, EncodedTexts, batch_texts, id_dtype, plain_encoding
+
+SEPARATOR, ALONE, LETTER, UNSEEN = 0, 1, 2, 255
+"""What a character is: it stands between chunks and has no token, is a chunk, is part of one, or is not known yet. The
+letters that are seen first have a number of their own above LETTER, by which short runs of them are compared."""
+
+N_CODE_POINTS = 0x110000
+STRETCH = 100_000
+"""Characters that are encoded at a time: what numpy makes of them fits into a cache of the processor."""
+CHUNKS_PER_CALL = 500
+KEY_LETTERS = 16
+TABLE_BITS = 19
+MAX_CHUNKS = 200_000
+MAX_CHARACTERS = 4_000_000
+"""Of all chunks that are remembered. Above either limit the memory is emptied; it takes some 60 MB."""
+
+_MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
+"""The bytes of so many letters."""
+
+
+def can_encode_chunks(state: Mapping[str, Any]) -> bool:
+    """Whether the ids of a chunk depend on no other chunk, for the tokenizer of this tokenizer.json.
+
+    True for BERT's pipeline and for words between white space, whose normalizers look at one character or replace a
+    string; and for a BPE without merges, whose tokens are characters.
+    """
+    if any(not token["special"] for token in state["added_tokens"]):
+        return False  # such a token is found in the text before it is cut
+    model, pre_tokenizer = state["model"], (state["pre_tokenizer"] or {}).get("type")
+    if model["type"] == "BPE":
+        settings = ("merges", "ignore_merges", "dropout", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk")
+        is_plain = not any(model.get(name) for name in settings)
+        return is_plain and state["normalizer"] is None and pre_tokenizer is None
+    if model["type"] not in ("WordPiece", "WordLevel") or pre_tokenizer not in ("BertPreTokenizer", "WhitespaceSplit"):
+        return False
+    steps = _normalizer_steps(state)
+    return all(step["type"] in ("BertNormalizer", "Lowercase") or "String" in step.get("pattern", ()) for step in steps)
+
+
+def _normalizer_steps(state: Mapping[str, Any]) -> list[dict[str, Any]]:
+    normalizer = state["normalizer"]
+    if normalizer is None:
+        return []
+    return list(normalizer["normalizers"]) if normalizer["type"] == "Sequence" else [normalizer]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Part of some joined texts, encoded."""
+
+    chunk_starts: NDArray[np.int64]
+    """In characters."""
+    counts: NDArray[np.int64]
+    """Tokens of each chunk."""
+    ids: NDArray[np.unsignedinteger[Any]]
+    starts: NDArray[np.int64]
+    """Of each token, in characters; empty where nobody asked, as `words`."""
+    words: NDArray[np.int64]
+
+
+class ChunkEncoder:
+    """Encodes as `encode_texts` and `encode_with_offsets` of its tokenizer do; for one thread.
+
+    Raises ValueError where the tokenizer replaces a string that could reach over the end of a chunk.
+    """
+
+    def __init__(self, tokenizer: BareTokenizer, state: Mapping[str, Any]) -> None:
+        self._backend = tokenizer.backend_tokenizer
+        self._dtype = id_dtype(tokenizer)
+        self._kinds = np.full(N_CODE_POINTS, UNSEEN, np.uint8)
+        self._n_letters = 0
+        self._cuts_words = state["pre_tokenizer"] is not None
+        self._joiner = " " if self._cuts_words else ""
+        self._clear()
+        if self._cuts_words and self._classify(" ") != SEPARATOR:
+            raise ValueError("a space does not separate words")
+        for step in _normalizer_steps(state):
+            replaced = step.get("pattern", {}).get("String", "")
+            if len(replaced) > 1 and any(self._classify(char) != LETTER for char in replaced):
+                raise ValueError(f"it replaces {replaced!r}")
+
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+        """Ids of all texts one after another, and the number of ids of each."""
+        ids, lengths = [np.zeros(0, self._dtype)], [np.zeros(0, np.int64)]
+        for batch in batch_texts(texts, STRETCH):
+            joined, text_starts = self._join(batch)
+            stretches = list(self._encode_joined(joined, with_offsets=False))
+            ids += [stretch.ids for stretch in stretches]
+            lengths.append(np.diff(_token_bounds(stretches, text_starts)))
+        return np.concatenate(ids), np.concatenate(lengths)
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[AlignedIds]:
+        """For each text its ids, where in the text each begins, in characters, and the number of its word."""
+        aligned = []
+        for batch in batch_texts(texts, STRETCH):
+            joined, text_starts = self._join(batch)
+            stretches = list(self._encode_joined(joined, with_offsets=True))
+            bounds = _token_bounds(stretches, text_starts).tolist()
+            ids = np.concatenate([np.zeros(0, self._dtype), *(stretch.ids for stretch in stretches)])
+            starts = np.concatenate([np.zeros(0, np.int64), *(stretch.starts for stretch in stretches)])
+            words = np.concatenate([np.zeros(0, np.int64), *(stretch.words for stretch in stretches)])
+            for start, begin, stop in zip(text_starts[:-1].tolist(), bounds[:-1], bounds[1:], strict=True):
+                first_word = words[begin : begin + 1]  # empty for a text without tokens
+                aligned.append((ids[begin:stop], starts[begin:stop] - start, words[begin:stop] - first_word))
+        return aligned
+
+    def _join(self, texts: Sequence[str]) -> tuple[str, NDArray[np.int64]]:
+        """The texts as one, which no chunk reaches from one text into the next; where each begins, and the end."""
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + len(self._joiner)
+        return self._joiner.join(texts), np.append(0, lengths.cumsum())
+
+    def _encode_joined(self, text: str, *, with_offsets: bool) -> Iterator[_Stretch]:
+        begin = n_words = 0
+        while begin < len(text):
+            stop = self._find_boundary(text, begin + STRETCH)
+            if len(self._counts) > MAX_CHUNKS or self._n_characters > MAX_CHARACTERS:
+                self._clear()
+            chunk_starts, numbers = self._cut(text[begin:stop])
+            chunk_starts += begin
+            counts = self._counts.take(numbers)
+            places = self._firsts.take(numbers)
+            if not (counts == 1).all():
+                places = np.repeat(places - (counts.cumsum() - counts), counts)
+                places += np.arange(len(places))
+            starts = words = np.zeros(0, np.int64)
+            if with_offsets:
+                words_of = self._n_words.take(numbers)
+                words_before = words_of.cumsum() - words_of + n_words
+                n_words += int(words_of.sum())
+                starts = np.repeat(chunk_starts, counts) + self._starts.take(places)
+                words = np.repeat(words_before, counts) + self._words.take(places)
+            yield _Stretch(chunk_starts, counts, self._ids.take(places), starts, words)
+            begin = stop
+
+    def _find_boundary(self, text: str, place: int) -> int:
+        """The first place from `place` on that lies within no chunk."""
+        while place < len(text) and self._cuts_words:
+            kinds = self._find_kinds(_code_points(text[place : place + 1000]))
+            boundaries = np.flatnonzero(kinds < LETTER)
+            if len(boundaries):
+                return place + int(boundaries[0])
+            place += 1000
+        return min(place, len(text))
+
+    def _cut(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each chunk of the text begins, and its number in the memory."""
+        codes = _code_points(text)
+        if not self._cuts_words:
+            return np.arange(len(codes)), self._number_characters(codes)
+        kinds = np.zeros(1 + len(codes) + KEY_LETTERS, np.uint8)  # a separator before the first and behind the last
+        kinds[1 : len(codes) + 1] = self._find_kinds(codes)
+        is_letter = kinds >= LETTER
+        edges = np.flatnonzero(is_letter[1:] != is_letter[:-1])
+        run_starts, run_stops = edges[::2], edges[1::2]
+        kinds = kinds[1:]
+        begins = kinds == ALONE
+        begins[run_starts] = True
+        chunk_starts = np.flatnonzero(begins)
+        is_alone = kinds[chunk_starts] == ALONE
+        numbers = np.empty(len(chunk_starts), np.int64)
+        numbers[~is_alone] = self._number_runs(text, kinds, run_starts, run_stops - run_starts)
+        numbers[is_alone] = self._number_characters(codes[chunk_starts[is_alone]])
+        return chunk_starts, numbers
+
+    def _find_kinds(self, codes: NDArray[np.int64]) -> NDArray[np.uint8]:
+        kinds = self._kinds.take(codes, mode="clip")  # no code is too large, but this mode is the quickest
+        if (kinds == UNSEEN).any():
+            for code in np.unique(codes[kinds == UNSEEN]).tolist():
+                kind = self._classify(chr(code))
+                if kind == LETTER and self._n_letters < UNSEEN - LETTER - 1:
+                    self._n_letters += 1
+                    kind = LETTER + self._n_letters
+                self._kinds[code] = kind
+            kinds = self._kinds.take(codes, mode="clip")
+        return kinds
+
+    def _classify(self, char: str) -> int:
+        normalizer, pre_tokenizer = self._backend.normalizer, self._backend.pre_tokenizer
+        text = f"a{char}b{char}{char}a"
+        normalized = text if normalizer is None else normalizer.normalize_str(text)
+        pieces = [piece for piece, _ in pre_tokenizer.pre_tokenize_str(normalized)]
+        inner = pieces[1 : len(pieces) // 3]
+        if pieces != ["a", *inner, "b", *inner, *inner, "a"]:
+            return LETTER
+        return ALONE if inner else SEPARATOR
+
+    def _number_runs(
+        self, text: str, kinds: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """The numbers of runs of letters: of short ones by the table, of others one by one."""
+        eights = np.ndarray((len(kinds) - 7,), "<u8", kinds, strides=(1,))  # the kinds of 8 characters from each on
+        lows = eights[starts] & _MASKS.take(lengths, mode="clip")
+        highs = np.zeros(len(starts), np.uint64)
+        over = np.flatnonzero(lengths > 8)
+        highs[over] = eights[starts[over] + 8] & _MASKS.take(lengths[over] - 8, mode="clip")
+        numbers = self._table.find(lows, highs)
+        has_no_key = (lengths > KEY_LETTERS) | _has_byte(lows, LETTER)
+        has_no_key[over] |= _has_byte(highs[over], LETTER)
+        if len(others := np.flatnonzero(has_no_key)):
+            numbers[others] = self._number_strings(_slice(text, starts[others], lengths[others]))
+        if len(missing := np.flatnonzero(numbers == 0)):
+            runs = _slice(text, starts[missing], lengths[missing])
+            places = dict(zip(reversed(runs), reversed(range(len(runs))), strict=True))  # of each the first
+            new = missing[list(places.values())]
+            learnt = self._learn(list(places))
+            self._table.add(lows[new], highs[new], learnt)
+            known = dict(zip(places, learnt.tolist(), strict=True))
+            numbers[missing] = [known[run] for run in runs]
+        return numbers
+
+    def _number_strings(self, runs: Sequence[str]) -> list[int]:
+        if unknown := [run for run in dict.fromkeys(runs) if run not in self._numbers]:
+            self._numbers.update(zip(unknown, self._learn(unknown).tolist(), strict=True))
+        return [self._numbers[run] for run in runs]
+
+    def _number_characters(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        numbers = self._character_numbers.take(codes, mode="clip")
+        if not numbers.all():
+            unknown = np.unique(codes[numbers == 0])
+            self._character_numbers[unknown] = self._learn([chr(code) for code in unknown.tolist()])
+            numbers = self._character_numbers.take(codes, mode="clip")
+        return numbers
+
+    def _clear(self) -> None:
+        """Forget all chunks, but not the kinds of characters. Chunk 0 is none."""
+        self._table = KeyTable(TABLE_BITS, MAX_CHUNKS + STRETCH)
+        self._numbers: dict[str, int] = {}
+        self._character_numbers = np.zeros(N_CODE_POINTS, np.int64)
+        self._n_characters = 0
+        self._firsts = self._counts = self._n_words = np.zeros(1, np.int64)
+        self._ids = np.zeros(0, self._dtype)
+        self._starts = self._words = np.zeros(0, np.int64)
+
+    def _learn(self, chunks: Sequence[str]) -> NDArray[np.int64]:
+        """Let `tokenizers` encode these and remember it; their numbers."""
+        groups = [chunks[first : first + CHUNKS_PER_CALL] for first in range(0, len(chunks), CHUNKS_PER_CALL)]
+        with plain_encoding(self._backend) as backend:
+            encodings = backend.encode_batch([self._joiner.join(group) for group in groups], add_special_tokens=False)
+        parts = [self._take_apart(group, encoding) for group, encoding in zip(groups, encodings, strict=True)]
+        ids, starts, words, counts, n_words = (np.concatenate(part) for part in zip(*parts, strict=True))
+        self._ids = np.concatenate([self._ids, ids])
+        self._starts = np.concatenate([self._starts, starts])
+        self._words = np.concatenate([self._words, words])
+        self._n_words = np.concatenate([self._n_words, n_words])
+        self._counts = np.concatenate([self._counts, counts])
+        self._firsts = self._counts.cumsum() - self._counts
+        self._n_characters += sum(map(len, chunks))
+        return np.arange(len(self._counts) - len(chunks), len(self._counts))
+
+    def _take_apart(self, chunks: Sequence[str], encoding: Encoding) -> tuple[NDArray[Any], ...]:
+        """Of an encoding of these chunks, joined as texts are: ids, where in its chunk each begins, the number of
+        its word there; and of each chunk the number of tokens and of words."""
+        n_tokens = len(encoding.ids)
+        lengths = np.fromiter(map(len, chunks), np.int64, len(chunks)) + len(self._joiner)
+        begins = lengths.cumsum() - lengths
+        starts = np.fromiter((start for start, _ in encoding.offsets), np.int64, n_tokens)
+        words = np.array(encoding.word_ids, np.int64)
+        owners = np.searchsorted(begins, starts, side="right") - 1
+        counts = np.bincount(owners, minlength=len(chunks))
+        n_words = np.zeros(len(chunks), np.int64)
+        if self._cuts_words:
+            stops = counts.cumsum()
+            has_token = counts > 0
+            first_words = np.zeros(len(chunks), np.int64)
+            first_words[has_token] = words[(stops - counts)[has_token]]
+            n_words[has_token] = words[stops[has_token] - 1] - first_words[has_token] + 1
+            words -= first_words[owners]
+        return np.array(encoding.ids, self._dtype), starts - begins[owners], words, counts, n_words
+
+
+def _code_points(text: str) -> NDArray[np.int64]:
+    return np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.int64)  # numpy takes by int64 alone
+
+
+def _slice(text: str, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[str]:
+    return [text[start:stop] for start, stop in zip(starts.tolist(), (starts + lengths).tolist(), strict=True)]
+
+
+def _has_byte(words: NDArray[np.uint64], byte: int) -> NDArray[np.bool_]:
+    """Whether one of the eight bytes of each word is this one: it becomes 0, and 1 less sets its top bit."""
+    ones, tops = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+    zeroed = words ^ (ones * np.uint64(byte))
+    found: NDArray[np.bool_] = ((zeroed - ones) & ~zeroed & tops) != 0
+    return found
+
+
+def _token_bounds(stretches: Sequence[_Stretch], text_starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of tokens before each of these places."""
+    chunk_starts = np.concatenate([np.zeros(0, np.int64), *(stretch.chunk_starts for stretch in stretches)])
+    counts = np.concatenate([np.zeros(0, np.int64), *(stretch.counts for stretch in stretches)])
+    return np.append(0, counts.cumsum())[np.searchsorted(chunk_starts, text_starts)]

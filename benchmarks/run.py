@@ -7,10 +7,14 @@
 Peers in plain transformers are here (peers/); the others are taken from the paths, and what has none is left out and
 said. `--only` takes some of the works. What was measured is kept in --out work by work: with `--again` all is measured
 anew. Run it on an idle machine: each side uses all cores, in turn, each in a process of its own; figures are medians.
+
+`--cpu native avx2` measures each work twice: with all that the CPU has, and with AVX2 alone and no bf16, as most laptops
+and desktops are. Each has a column in the table.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -23,6 +27,11 @@ from turns import Row, format_table
 from llmkit.runs.machine import describe_machine
 
 HERE = Path(__file__).parent
+CPUS: dict[str, dict[str, str]] = {
+    "native": {},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+}
+"""What torch and oneDNN are told of the CPU, by the name of the column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks"))
     parser.add_argument("--only", nargs="+", metavar="WORK")
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--cpu", nargs="+", choices=list(CPUS), default=["native"])
     parser.add_argument("--rounds", type=int, help="for all works; default: 1 to 5, the fewer the longer one takes")
     parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")
     parser.add_argument("--word-lm", type=Path, help="the folder word_language_model of pytorch/examples")
@@ -82,37 +92,42 @@ def main() -> None:
         parser.error(f"--only {', '.join(sorted(unknown))}: there is {', '.join(works)}")
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.only or works:
-        run(name, works[name], options)
-    rows = [row for name in works for row in read_rows(options.out / "rows" / f"{name}.json")]
+        for cpu in options.cpu:
+            run(name, works[name], cpu, options)
+    rows = [row for cpu in CPUS for name in works for row in read_rows(kept_path(options.out, name, cpu), cpu)]
     machine = describe_machine()
     (options.out / "results.json").write_text(
         json.dumps({"machine": machine, "rows": rows}, indent=2), encoding="utf-8"
     )
     table = format_table(rows)
     (options.out / "table.md").write_text(table + "\n", encoding="utf-8")
-    draw_ratios(rows, options.out / "ratios.svg")
+    draw_ratios([row for row in rows if row["cpu"] == "native"], options.out / "ratios.svg")
     about = ", ".join(str(value) for value in machine.values() if value)
     print(f"{table}\n\n{about}, {date.today()}; {options.out}/results.json, table.md, ratios.svg")
 
 
-def run(name: str, work: Work, options: argparse.Namespace) -> None:
+def kept_path(out: Path, name: str, cpu: str) -> Path:
+    return out / "rows" / (f"{name}.json" if cpu == "native" else f"{name}-{cpu}.json")
+
+
+def run(name: str, work: Work, cpu: str, options: argparse.Namespace) -> None:
     """Measure, unless just this is there already."""
-    kept = options.out / "rows" / f"{name}.json"
+    kept = kept_path(options.out, name, cpu)
     rounds = str(options.rounds or work.rounds)
     asked, how = kept.with_suffix(".txt"), " ".join([work.script, *work.arguments, rounds])
     if kept.is_file() and not options.again and asked.is_file() and asked.read_text(encoding="utf-8") == how:
         return
     kept.parent.mkdir(exist_ok=True)
-    print(f"{name} ...", file=sys.stderr, flush=True)
+    print(f"{name}, {cpu} ...", file=sys.stderr, flush=True)
     words = [sys.executable, str(HERE / work.script), *work.arguments, "--rounds", rounds, "--json", str(kept)]
-    if (code := subprocess.run(words, stdout=subprocess.DEVNULL).returncode) != 0:
+    if (code := subprocess.run(words, stdout=subprocess.DEVNULL, env=os.environ | CPUS[cpu]).returncode) != 0:
         raise SystemExit(f"{work.script} ended with exit code {code}; what was measured so far is kept")
     asked.write_text(how, encoding="utf-8")
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path, cpu: str) -> list[Row]:
     found: list[Row] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    return found
+    return [row | {"cpu": cpu} for row in found]
 
 
 if __name__ == "__main__":

@@ -43,15 +43,24 @@ def find_ratio(row: Row, peer: str) -> float:
 
 
 def format_table(rows: list[Row]) -> str:
-    """Markdown: a line for each work; behind each peer how many times as fast llmkit is."""
-    lines = ["| work | llmkit | peers, and how many times as fast llmkit is |", "| --- | --- | --- |"]
+    """Markdown: a line for each work and a column for each `cpu` of the rows; behind each peer how many times as fast
+    llmkit is."""
+    cpus = list(dict.fromkeys(row.get("cpu", "native") for row in rows))
+    cells: dict[str, dict[str, str]] = {}
     for row in rows:
-        medians = {name: format_figure(statistics.median(found)) for name, found in row["figures"].items()}
-        ours = medians.pop("llmkit", None)
-        ratios = {name: f": **{find_ratio(row, name):.2f}**" if ours else "" for name in medians}
-        peers = [f"{name} {figure}{ratios[name]}" for name, figure in medians.items()]
-        lines.append(f"| {row['work']} | {f'{ours} ' if ours else 'no '}{row['unit']} | {'; '.join(peers)} |")
+        cells.setdefault(row["work"], {})[row.get("cpu", "native")] = format_cell(row)
+    heads = [f"{cpu}: llmkit; peers, and how many times as fast llmkit is" for cpu in cpus]
+    lines = [f"| work | {' | '.join(heads)} |", "| --- |" + " --- |" * len(cpus)]
+    lines += [f"| {work} | {' | '.join(found.get(cpu, '-') for cpu in cpus)} |" for work, found in cells.items()]
     return "\n".join(lines)
+
+
+def format_cell(row: Row) -> str:
+    medians = {name: format_figure(statistics.median(found)) for name, found in row["figures"].items()}
+    ours = medians.pop("llmkit", None)
+    ratios = {name: f": **{find_ratio(row, name):.2f}**" if ours else "" for name in medians}
+    peers = [f"{name} {figure}{ratios[name]}" for name, figure in medians.items()]
+    return "; ".join([f"{f'{ours} ' if ours else 'no '}{row['unit']}", *peers])
 
 
 def format_figure(value: float) -> str:

@@ -44,8 +44,14 @@ def test_table_has_every_peer_and_works_without_one(turns: Any) -> None:
         turns.make_row("--help", {"llmkit": [0.0912]}, unit="s", lower_is_better=True),
     ]
     assert turns.format_table(rows).splitlines()[2:] == [
-        "| training | 12,345 tokens/s | Trainer 5,000: **2.47**; nanoGPT 20,000: **0.62** |",
-        "| --help | 0.0912 s |  |",
+        "| training | 12,345 tokens/s; Trainer 5,000: **2.47**; nanoGPT 20,000: **0.62** |",
+        "| --help | 0.0912 s |",
+    ]
+    slower = turns.make_row("training", {"llmkit": [3_000.0], "Trainer": [2_000.0]}) | {"cpu": "avx2"}
+    assert turns.format_table([*rows, slower]).splitlines()[2:] == [
+        "| training | 12,345 tokens/s; Trainer 5,000: **2.47**; nanoGPT 20,000: **0.62** | 3,000 tokens/s; Trainer "
+        "2,000: **1.50** |",
+        "| --help | 0.0912 s | - |",
     ]
 
 

@@ -1,0 +1,67 @@
+"""A training step with Muon beside the same step with AdamW, for the recipes that use Muon.
+
+    python benchmarks/optimizers.py --recipes gpt2-tiny gpt2-mini bert-tiny --json optimizers.json
+
+Steps of the two are timed in turn on made-up tokens, with the recipe's model, block and batch, in the precision that
+`train.precision: auto` takes here. Run it under ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 too: such a process has
+no bf16, like most laptops.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from llmkit.config.loading import load_recipe
+from llmkit.models.kernels import choose_kernels
+from llmkit.models.loading import pick_device
+from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
+from llmkit.pipelines.run_plan import plan_cut
+from llmkit.training.speed import choose_precision
+from llmkit.training.trial import measure_step_seconds
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", nargs="+", default=["gpt2-tiny", "gpt2-mini", "bert-tiny"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each side in each round")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = [measure(name, options.rounds, options.seconds) for name in options.recipes]
+    for row in rows:
+        print(
+            f"{row['recipe']:<12} {row['precision']}: AdamW {row['adamw']:.3f} s, Muon {row['muon']:.3f} s a step, "
+            f"{row['ratio']:.2f} times (rounds {', '.join(f'{ratio:.2f}' for ratio in row['ratios'])})"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(name: str, rounds: int, seconds: float) -> dict[str, Any]:
+    """Median seconds of a step with either optimizer, and Muon's over AdamW's in each round."""
+    recipe = load_recipe(RECIPES / f"{name}.yaml", [])
+    device = pick_device()
+    precision, _ = choose_precision("auto", device)
+    task: Any = MadeUpTask(recipe, Vocabulary(recipe.prepare.tokenizer.vocab_size))
+    network = task.build_model()
+    choose_kernels(network, precision, device)
+    batches = plan_cut(recipe, task, network, precision, device)
+    found: dict[str, list[float]] = {"adamw": [], "muon": []}
+    for _ in range(rounds):
+        for optimizer, steps in found.items():
+            optim = recipe.optim.model_copy(update={"name": optimizer})
+            timed = measure_step_seconds(
+                network, task.objective, task.samples, optim, batches, precision, device, seconds
+            )
+            steps.append(timed.total)
+    ratios = [muon / adamw for muon, adamw in zip(found["muon"], found["adamw"], strict=True)]
+    medians = {optimizer: statistics.median(steps) for optimizer, steps in found.items()}
+    return {"recipe": name, "precision": precision, **medians, "ratio": statistics.median(ratios), "ratios": ratios}
+
+
+if __name__ == "__main__":
+    main()

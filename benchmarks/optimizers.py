@@ -3,8 +3,8 @@
     python benchmarks/optimizers.py --recipes gpt2-tiny gpt2-mini bert-tiny --json optimizers.json
 
 Steps of the two are timed in turn on made-up tokens, with the recipe's model, block and batch, in the precision that
-`train.precision: auto` takes here. Run it under ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 too: such a process has
-no bf16, like most laptops.
+`train.precision: auto` takes here. Run it with ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 too: such a process
+has no bf16, like most laptops.
 """
 
 import argparse

@@ -5,10 +5,11 @@
         --minilm MINILM --sentences sentence-polarity
 
 Peers in plain transformers are here (peers/); the others are taken from the paths, and what has none is left out and
-said. `--only` takes some of the works. What was measured is kept in --out work by work: with `--again` all is measured
-anew. Run it on an idle machine: each side uses all cores, in turn, each in a process of its own; figures are medians.
+said. `--only` takes some of the works. What was measured is kept in --out work by work; `--again` measures all of it
+once more. Run it on an idle machine: each side uses all cores, in turn, each in a process of its own; figures are
+medians.
 
-`--cpu native avx2` measures each work twice: with all that the CPU has, and with AVX2 alone and no bf16, as most laptops
+`--cpu native avx2` measures each work twice: with all that the CPU has, and with AVX2 and no bf16, as most laptops
 and desktops are. Each has a column in the table.
 """
 

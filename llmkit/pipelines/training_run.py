@@ -39,6 +39,7 @@ from llmkit.training.memory import give_back_freed_memory, keep_freed_memory
 from llmkit.training.optimizer import count_weights, forecast_bytes
 from llmkit.training.time_budget import Spent
 from llmkit.training.trainer import LlmkitTrainer
+from llmkit.training.trial import is_out_of_memory
 
 CHECKPOINTS_AT_ONCE = 4
 """The newest two, the best, and the one that is being written."""
@@ -226,6 +227,13 @@ def _train(
     try:
         with explain_full_disk(run.path, "the next checkpoint", forecast_bytes(network, recipe.optim)):
             progress = trainer.fit(checkpoint, time.perf_counter() - started)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        half = max(1, plan.batches.micro_batch_size // 2)
+        name = "train.micro_batch_size"
+        hint = f"go on from the last checkpoint with --resume -s {name}={half} --allow {name}"
+        raise EnvironmentFault("memory ran out while training", where=str(run.path), hint=hint) from error
     finally:
         line.close()
     plan = trainer.plan

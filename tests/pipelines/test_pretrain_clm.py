@@ -16,11 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertFo
 
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
-from llmkit.errors import DataError, ModelError, TrainingFailed, UsageError
+from llmkit.errors import DataError, EnvironmentFault, ModelError, TrainingFailed, UsageError
 from llmkit.pipelines.evaluate import evaluate
 from llmkit.pipelines.generate import generate
 from llmkit.pipelines.prepare import prepare
 from llmkit.pipelines.pretrain import pretrain
+from llmkit.training.trainer import LlmkitTrainer
 
 TINY = (
     "prepare.tokenizer.vocab_size=300", "prepare.split.validation=0.2", "prepare.split.test=0",
@@ -339,3 +340,15 @@ def test_loss_of_the_first_step_is_that_of_a_uniform_guess(data: Path, tmp_path:
     first = next(record for record in read_log(tmp_path / "run") if record["kind"] == "train")
     vocab = len(AutoTokenizer.from_pretrained(data / "tokenizer"))
     assert first["loss"] == pytest.approx(F.cross_entropy(torch.zeros(1, vocab), torch.tensor([0])).item(), abs=0.15)
+
+
+def test_memory_that_runs_out_in_training_names_the_way_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(self: LlmkitTrainer, *_: Any) -> Any:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(LlmkitTrainer, "training_step", step)
+    with pytest.raises(EnvironmentFault, match="memory ran out while training") as refused:
+        pretrain(recipe("train.global_batch_size=8"), data=data, out=tmp_path / "run")
+    assert "--resume -s train.micro_batch_size=4 --allow train.micro_batch_size" in str(refused.value)

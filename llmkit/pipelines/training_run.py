@@ -16,7 +16,6 @@ from llmkit import ranks
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import EnvironmentFault, Interrupted, ModelError, UsageError, say
-from llmkit.evaluation.report import write_report
 from llmkit.files import check_writable, new_folder, read_json, write_text
 from llmkit.lock import hold_folder
 from llmkit.models.families import family_of
@@ -143,6 +142,8 @@ def train_run(
             exported = _export(run, trained, task, network)
             for split, metrics in task.score(exported, recipe.evaluate).items():
                 run.add_metrics(split, metrics)
+            from llmkit.evaluation.report import write_report  # steps need none of it
+
             write_report(run.path)
     return dict(read_json(run.metrics))
 

@@ -1,9 +1,10 @@
-"""How long one waits: for `llmkit --help`, and from the command to the first step of a tiny run.
+"""How long one waits: for `llmkit --help`, for the first step of a tiny run, and for `eval`, `generate`, `predict`.
 
     python benchmarks/starting.py --json starting.json
 
-The peer of the second is a script that does nothing but train the same GPT-2 with transformers' Trainer
-(peers/gpt2.py). The disk is warm: each is run once before it is timed. Run it on an idle machine.
+The peer of the first step is a script that does nothing but train the same GPT-2 with transformers' Trainer
+(peers/gpt2.py); that of the other commands is the import of the class of transformers that each of them needs. The disk
+is warm: each is run once before it is timed. Run it on an idle machine.
 """
 
 import argparse
@@ -16,8 +17,9 @@ from functools import partial
 from pathlib import Path
 
 from made_text import prepare_made_text
-from turns import PEERS, QUIET, Row, finish, make_row, take_turns
+from turns import PEERS, QUIET, Row, call_llmkit, finish, make_row, take_turns
 
+BARE = "from transformers import AutoTokenizer, {name}; print('loaded')"
 SHAPE = {"layers": 2, "heads": 2, "width": 64, "block": 64, "batch": 4, "steps": 1}
 
 
@@ -48,11 +50,36 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
     helped = {"llmkit": partial(seconds_until, [*llmkit, "--help"], "pretrain-clm")}
     for each in (*times.values(), *helped.values()):
         each()
+    used = {}
+    for command, (words, said, model) in prepare_uses(folder, data).items():
+        bare = [sys.executable, "-c", BARE.format(name=model)]
+        used[command] = {
+            "llmkit": partial(seconds_until, [*llmkit, command, *words], said),
+            "transformers' import": partial(seconds_until, bare, "loaded"),
+        }
     how = {"unit": "s", "lower_is_better": True}
     return [
         make_row("first step of a tiny run", take_turns(times, options.rounds), **how),
         make_row("--help", take_turns(helped, options.rounds), **how),
+        *(make_row(command, take_turns(each, options.rounds), **how) for command, each in used.items()),
     ]
+
+
+def prepare_uses(folder: Path, data: Path) -> dict[str, tuple[list[str], str, str]]:
+    """By command: its arguments, what it says when it is done, and the class of transformers that it needs."""
+    model = str(folder / "run")
+    rows = folder / "rows.csv"
+    rows.write_text("text,label\n" + "good day,yes\nbad night,no\n" * 40, encoding="utf-8")
+    classifier = str(folder / "classifier")
+    small = ["-s", "train.max_steps=2", "-s", "train.global_batch_size=4", "-s", "train.block_size=16"]
+    call_llmkit("finetune-cls", "--model", model, "--data", rows, "--out", classifier, *small)
+    return {
+        "eval": ([model, "--data", str(data)], "perplexity a token", "GPT2LMHeadModel"),
+        "generate": (
+            [model, "--prompt", chr(0x4E00), "-s", "generate.max_new_tokens=1", "--json"], "text", "GPT2LMHeadModel",
+        ),
+        "predict": ([classifier, "--data", str(rows)], "prediction", "GPT2ForSequenceClassification"),
+    }  # fmt: skip
 
 
 def seconds_until(command: list[str], words: str) -> float:

@@ -15,6 +15,7 @@ LAYERS = {
     "files": 0.5,
     "lock": 0.5,
     "ranks": 0.5,
+    "threads": 0.5,
     "untrusted": 0.5,
     "config": 1,
     "text": 2,
@@ -29,7 +30,7 @@ LAYERS = {
     "cli": 9,
     "__main__": 10,
 }
-NO_TORCH = ("config", "text", "cli", "errors", "files", "lock", "ranks", "untrusted")
+NO_TORCH = ("config", "text", "cli", "errors", "files", "lock", "ranks", "threads", "untrusted")
 
 
 def imported_names(path: Path, *, top_level_only: bool = False) -> list[str]:

@@ -38,6 +38,7 @@ from llmkit.errors import (
     say,
 )
 from llmkit.ranks import Parted, die_with_launcher, expected_ranks, is_first, is_loss_of_others, take_place
+from llmkit.threads import limit_threads
 
 SECONDS_FOR_FIRST = 3.0
 ON_RANKS = ("pretrain", "pretrain-clm", "pretrain-mlm", "finetune", "finetune-cls")
@@ -108,6 +109,7 @@ def main() -> NoReturn:
     logging.basicConfig(handlers=[_Say()])
     logging.captureWarnings(True)
     try:
+        limit_threads()
         code = app(standalone_mode=False)
     except Parted as parted:
         _give_way()  # so that it is rank 0's end that is seen

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
 from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -116,6 +115,8 @@ def _can_pack(encoder: nn.Module, device: torch.device) -> bool:
 def kernel_agrees(device: torch.device, width: int) -> bool:
     """Whether attention over several lengths gives, forward and backward, what usual attention gives, for heads of this
     width; tried once a process."""
+    from torch.nn.attention.varlen import varlen_attn
+
     lengths = (3, 17)
     draw = torch.Generator(device).manual_seed(0)  # its own: what is drawn in training stays what it is
     inputs = torch.randn(3, sum(lengths), 2, width, device=device, dtype=torch.bfloat16, generator=draw)
@@ -169,6 +170,8 @@ def _attend_in_row(
 ) -> Tensor:
     query, key, value = (each[0].transpose(0, 1) for each in (query, key, value))
     if not layout.runs:
+        from torch.nn.attention.varlen import varlen_attn  # a fortieth of a second, which only GPUs need
+
         ends, longest = layout.ends, layout.shape[1]
         return cast(Tensor, varlen_attn(query, key, value, ends, ends, longest, longest, scale=scaling))[None]
     cuts = [n * length for n, length in layout.runs]

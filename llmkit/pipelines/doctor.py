@@ -5,7 +5,6 @@ changed, and nothing is left on the disk.
 """
 
 import importlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from llmkit.pipelines.doctor_software import (
 from llmkit.pipelines.doctor_speed import check_cpu_speed, check_precision
 from llmkit.pipelines.doctor_storage import ask_hub, check_cache, check_disk, check_hub, check_space, nearest_folder
 from llmkit.pipelines.finding import Finding, fault, warn
+from llmkit.threads import thread_count
 
 
 def examine(out: Path, *, offline: bool = False) -> Iterator[Finding]:
@@ -49,8 +49,7 @@ def examine(out: Path, *, offline: bool = False) -> Iterator[Finding]:
     cpu = read_cpu()
     yield describe_cpu(cpu)
     if not isinstance(torch, Exception):
-        omp = os.environ.get("OMP_NUM_THREADS")
-        yield from _guard("threads", lambda: [check_threads(cpu, torch.get_num_threads(), omp)])
+        yield from _guard("threads", lambda: [check_threads(cpu, torch.get_num_threads(), thread_count())])
     yield from _guard("memory", check_memory)
     yield from _guard("shared memory", lambda: [check_shared_memory()])
     yield from _guard("open files", lambda: [check_open_files()])

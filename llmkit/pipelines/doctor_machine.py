@@ -13,6 +13,7 @@ from pathlib import Path
 
 from llmkit.pipelines.finding import Finding, fault, ok, warn
 from llmkit.runs.disk import show_size
+from llmkit.threads import ThreadCount, allowed_cores, read_limits, read_text
 
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16", "i8mm")
 """The words of /proc/cpuinfo that decide how fast products run, x86 and ARM."""
@@ -44,8 +45,8 @@ class Cpu:
 def read_cpu(root: Path = Path("/"), allowed: frozenset[int] | None = None) -> Cpu:
     """Only the logical processors that this process is `allowed` count."""
     if allowed is None:
-        allowed = frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
-    blocks = [dict(_pairs(block)) for block in _read(root / "proc/cpuinfo").split("\n\n") if block.strip()]
+        allowed = allowed_cores()
+    blocks = [dict(_pairs(block)) for block in read_text(root / "proc/cpuinfo").split("\n\n") if block.strip()]
     blocks = [block for block in blocks if block.get("processor", "").isdigit()]
     mine = [block for block in blocks if int(block["processor"]) in allowed]
     first = mine[0] if mine else {}
@@ -65,35 +66,10 @@ def read_cpu(root: Path = Path("/"), allowed: frozenset[int] | None = None) -> C
 
 def _read_megahertz(root: Path, blocks: list[dict[str, str]]) -> float | None:
     """The highest rate that the system knows of: the governor's limit, else what /proc/cpuinfo shows now."""
-    kilohertz = _read(root / "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq").strip()
+    kilohertz = read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq").strip()
     if kilohertz.isdigit():
         return int(kilohertz) / 1000
     return max((float(block["cpu MHz"]) for block in blocks if "cpu MHz" in block), default=None)
-
-
-def read_limits(root: Path = Path("/")) -> tuple[float | None, int | None]:
-    """Cores and bytes of memory that the control groups of this process allow; None where they set no limit.
-
-    The strictest of a group and all groups around it holds. Versions 1 and 2 name their files differently.
-    """
-    cores: list[float] = []
-    n_bytes: list[int] = []
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            base = root / "sys/fs/cgroup" / controller
-            group = base / path.lstrip("/")
-            for folder in (group, *(each for each in group.parents if each.is_relative_to(base))):
-                quota = _read(folder / "cpu.max").split() or [
-                    *_read(folder / "cpu.cfs_quota_us").split(),
-                    *_read(folder / "cpu.cfs_period_us").split(),
-                ]
-                if len(quota) == 2 and quota[0].isdigit():  # "max" and "-1" mean none
-                    cores.append(int(quota[0]) / int(quota[1]))
-                limit = (_read(folder / "memory.max") or _read(folder / "memory.limit_in_bytes")).strip()
-                if limit.isdigit() and int(limit) < 2**60:  # version 1 writes none as nearly 2**63
-                    n_bytes.append(int(limit))
-    return min(cores, default=None), min(n_bytes, default=None)
 
 
 def describe_cpu(cpu: Cpu) -> Finding:
@@ -104,26 +80,29 @@ def describe_cpu(cpu: Cpu) -> Finding:
     return ok("cpu", value, flags=has, cores=cpu.n_physical, threads=cpu.n_logical, megahertz=cpu.megahertz)
 
 
-def check_threads(cpu: Cpu, torch_threads: int, omp: str | None) -> Finding:
-    """One thread a physical core is best: two on one core share its multipliers, and beyond a quota all wait."""
-    most = cpu.n_physical if cpu.quota is None else min(cpu.n_physical, ceil(cpu.quota))
-    best = cpu.n_physical if cpu.quota is None else max(1, min(cpu.n_physical, int(cpu.quota)))
+def check_threads(cpu: Cpu, torch_threads: int, count: ThreadCount) -> Finding:
+    """torch's threads and what decided them. One a physical core is best: two on one core share its multipliers, and
+    beyond a quota all wait."""
+    best = cpu.n_physical if cpu.quota is None else max(1, min(cpu.n_physical, ceil(cpu.quota)))
     room = f"{cpu.n_physical} cores" + ("" if cpu.quota is None else f" and a quota of {cpu.quota:g}")
-    said = f"OMP_NUM_THREADS={omp}" if omp else "OMP_NUM_THREADS not set"
-    value = f"torch computes with {torch_threads}, {said}; {room}"
-    figures = {"torch_threads": torch_threads, "omp_num_threads": omp, "quota_cores": cpu.quota, "best": best}
-    if torch_threads > most:
-        return warn("threads", f"{value}: too many", f"export OMP_NUM_THREADS={best}", **figures)
+    by_user = count.source.endswith("_NUM_THREADS")
+    reasons = {"quota": "by the container's quota", "cores": "by the cores that this process may use"}
+    why = f"by {count.source}={count.n}" if by_user else reasons[count.source]
+    value = f"torch computes with {torch_threads}, {why}; {room}"
+    figures = {"torch_threads": torch_threads, "source": count.source, "quota_cores": cpu.quota, "best": best}
+    variable = count.source if by_user else "OMP_NUM_THREADS"
+    if torch_threads > best:
+        return warn("threads", f"{value}: too many", f"export {variable}={best}", **figures)
     if torch_threads < best:
-        way = "unset OMP_NUM_THREADS, or " if omp else ""
-        advice = f"{way}export OMP_NUM_THREADS={best}, unless other processes shall have the other cores"
+        way = f"unset {variable}, or " if by_user else ""
+        advice = f"{way}export {variable}={best}, unless other processes shall have the other cores"
         return warn("threads", f"{value}: too few", advice, **figures)
     return ok("threads", value, **figures)
 
 
 def check_memory(root: Path = Path("/")) -> Iterator[Finding]:
     """Memory that this process may have, and whether the machine is swapping."""
-    table = {key: int(value.split()[0]) * 1024 for key, value in _pairs(_read(root / "proc/meminfo")) if value}
+    table = {key: int(value.split()[0]) * 1024 for key, value in _pairs(read_text(root / "proc/meminfo")) if value}
     total = table.get("MemTotal") or _total_by_sysconf()
     limit = read_limits(root)[1]
     if total is None:
@@ -205,10 +184,3 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
         key, colon, value = line.partition(":")
         if colon:
             yield key.strip(), value.strip()
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

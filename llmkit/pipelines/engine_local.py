@@ -24,8 +24,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NoReturn
 
-from llmkit.pipelines.doctor_machine import read_cpu, read_memory
+from llmkit.pipelines.doctor_machine import read_memory
 from llmkit.pipelines.unfinished import WorkersLost
+from llmkit.threads import count_cores
 
 TRIES = 4
 BYTES_A_WORKER = 1_000_000_000
@@ -35,10 +36,9 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARA
 
 
 def count_workers() -> int:
-    """One for each core that this process may use, by its affinity and its cgroup's quota of time, if memory allows."""
-    cpu, memory = read_cpu(), read_memory()
-    most = cpu.n_logical if memory is None else memory // BYTES_A_WORKER
-    return max(1, min(cpu.n_logical, int(cpu.quota or cpu.n_logical), most))
+    """One for each core that this process may use (threads.py), if memory allows."""
+    cores, memory = count_cores(), read_memory()
+    return cores if memory is None else max(1, min(cores, memory // BYTES_A_WORKER))
 
 
 @contextmanager

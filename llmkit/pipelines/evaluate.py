@@ -12,8 +12,6 @@ from llmkit.errors import UsageError, say
 from llmkit.evaluation.report import write_report
 from llmkit.models.bert import open_bert
 from llmkit.models.loading import check_vocabulary, load_causal_lm, read_kind, resolve_model
-from llmkit.pipelines import evaluate_clm, evaluate_mlm
-from llmkit.pipelines.evaluate_cls import evaluate_classifier
 from llmkit.pipelines.scoring import get_ready
 from llmkit.pipelines.starting_model import other_tokenizer
 from llmkit.runs.folder import RunFolder
@@ -68,6 +66,8 @@ def _evaluate_classifier(
 ) -> dict[str, Any]:
     if recipe.evaluate.stride is not None:
         raise UsageError("a classifier is not scored with a stride", where="evaluate.stride", hint="leave it out")
+    from llmkit.pipelines.evaluate_cls import evaluate_classifier
+
     is_run = run.manifest.is_file()
     metrics = evaluate_classifier(recipe, path, data, run if is_run else None, show_samples=show_samples)
     if is_run and (not data or show_samples):
@@ -81,6 +81,8 @@ def _score_causal(
     recipe: Recipe, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: Prepared | list[str],
     block_size: int | None,
 ) -> dict[str, Any]:  # fmt: skip
+    from llmkit.pipelines import evaluate_clm
+
     if isinstance(data, Prepared):
         return evaluate_clm.score_prepared(network, data, recipe.evaluate.split, recipe.evaluate, block_size)
     return evaluate_clm.score_text(network, tokenizer, data, recipe.prepare.read, recipe.evaluate)
@@ -90,6 +92,8 @@ def _score_masked(
     recipe: Recipe, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: Prepared | list[str],
     block_size: int | None,
 ) -> dict[str, Any]:  # fmt: skip
+    from llmkit.pipelines import evaluate_mlm
+
     settings = recipe.evaluate
     if isinstance(data, Prepared):
         return evaluate_mlm.score_prepared(network, tokenizer, data, settings.split, settings, recipe.mlm, block_size)

@@ -11,7 +11,6 @@ from llmkit.config.recipe import Recipe
 from llmkit.errors import DataError, UsageError, say
 from llmkit.evaluation.label_metrics import measure
 from llmkit.files import read_json
-from llmkit.pipelines.finetune import origin_files
 from llmkit.pipelines.labelled_data import load_labelled, to_array
 from llmkit.pipelines.labelled_file import open_labelled
 from llmkit.pipelines.mistakes import Mistakes
@@ -98,6 +97,8 @@ class _Scored:
         """The rows that the run held out, found again by their hashes; the name of their file."""
         scorer, manifest = self.scorer, read_json(run.manifest)
         origin, split = manifest.get("origin", {}), recipe.evaluate.split
+        from llmkit.pipelines.finetune import origin_files  # loads all that training needs
+
         files = origin_files(run.path, origin)
         if not files:
             raise UsageError("the run does not say what it was trained on", where=str(run.manifest), hint="give --data")

@@ -7,7 +7,6 @@ from typing import Any
 
 from llmkit.config.generate import Generate
 from llmkit.errors import say
-from llmkit.generation.fill_in import fill_masks
 from llmkit.generation.generate import generate_texts
 from llmkit.models.loading import (
     check_vocabulary,
@@ -45,6 +44,8 @@ def generate(
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
     if masked:
+        from llmkit.generation.fill_in import fill_masks
+
         filled = fill_masks(network, tokenizer, list(prompts), settings.top_k or DEFAULT_FILLS)
         _say_dropped(max(prompt.n_prompt_tokens_dropped for prompt in filled))
         return [asdict(prompt) for prompt in filled]

@@ -19,6 +19,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from llmkit.errors import EnvironmentFault, TrainingFailed, UsageError, first_line, say
 from llmkit.ranks import RUN_ID
+from llmkit.threads import count_cores, thread_count
 
 OWN_WORDS = (1, 2, 3, 4, 5, 6, 130, 143)
 """Exit codes of a process that has said itself why it ended."""
@@ -110,8 +111,8 @@ def _not_met(error: Exception, endpoint: str | None) -> EnvironmentFault:
 
 def _share_cores(n_processes: int) -> None:
     """Threads of each process, unless the user has said how many: more than there are cores hold each other up."""
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, n_cores // n_processes)))
+    if not thread_count().source.endswith("_NUM_THREADS"):
+        os.environ["OMP_NUM_THREADS"] = str(max(1, count_cores() // n_processes))
 
 
 def _find_cause(error: ChildFailedError) -> tuple[int, ProcessFailure]:

@@ -26,7 +26,7 @@ from llmkit.models.kernels import choose_kernels
 from llmkit.models.layers import checkpoint_layers
 from llmkit.models.loading import pick_device
 from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
-from llmkit.pipelines.pretrain import TASKS
+from llmkit.pipelines.pretrain import task_class
 from llmkit.pipelines.run_plan import choose_compiling, plan_cut
 from llmkit.pipelines.task import Task
 from llmkit.runs.folder import RunFolder
@@ -87,7 +87,7 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None, budget: float
     task: Any = MadeUpTask(recipe, Vocabulary(n_tokens))
     if data is not None:
         prepared = load_prepared(data)
-        task = TASKS[recipe.objective](recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
+        task = task_class(recipe.objective)(recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
     network = task.build_model()
     if recipe.train.gradient_checkpointing:
         checkpoint_layers(network)

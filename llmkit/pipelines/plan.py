@@ -16,7 +16,7 @@ from llmkit.errors import UsageError
 from llmkit.models.loading import pick_device
 from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.measure import Measured, measure_steps
-from llmkit.pipelines.pretrain import TASKS
+from llmkit.pipelines.pretrain import task_class
 from llmkit.pipelines.reckoning import Asked, Text, reckon
 from llmkit.pipelines.workload import describe_workload
 from llmkit.runs.disk import measure_folder
@@ -97,7 +97,7 @@ def _open(recipe: Recipe, data: Path | None) -> tuple[Text, Any]:
     prepared = load_prepared(data)
     tokenizer = load_tokenizer(str(prepared.tokenizer_path))
     n_tokens = prepared.manifest["splits"]["train"]["tokens"]
-    task = TASKS[recipe.objective](recipe, prepared, tokenizer)
+    task = task_class(recipe.objective)(recipe, prepared, tokenizer)
     return Text(len(tokenizer), n_tokens, task.samples.samples_per_epoch, measure_folder(data)), task
 
 

@@ -1,11 +1,11 @@
 """Pretrain a language model on a prepared folder: from scratch, from a model, or on from a checkpoint."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit import ranks
 from llmkit.config.model import READ_BY, Model
@@ -16,14 +16,19 @@ from llmkit.models.loading import embedding_rows, longest_context, read_config, 
 from llmkit.models.output_layer import describe_output_layer
 from llmkit.pipelines.evaluate_clm import check_no_windows
 from llmkit.pipelines.pretrain_clm import CausalTask
-from llmkit.pipelines.pretrain_mlm import MaskedTask
 from llmkit.pipelines.training_run import check_training, find_resume_point, open_for_training, train_run
 from llmkit.runs.folder import RunFolder
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 
-TASKS = {"clm": CausalTask, "mlm": MaskedTask}
-"""By the recipe's `objective`."""
+
+def task_class(objective: str) -> Callable[[Recipe, Prepared, PreTrainedTokenizerBase], Any]:
+    """What a recipe's `objective` means; only that task is imported."""
+    if objective == "clm":
+        return CausalTask
+    from llmkit.pipelines.pretrain_mlm import MaskedTask
+
+    return MaskedTask
 
 
 def pretrain(
@@ -64,7 +69,7 @@ def _pretrain(
     checkpoint = find_resume_point(RunFolder(out)) if resume else None
     if (start := str(checkpoint) if checkpoint else model) is not None:
         recipe = _with_family_of(recipe, start)
-    task = TASKS[recipe.objective](recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
+    task = task_class(recipe.objective)(recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
     if checkpoint is not None:
         network = task.open_model(str(checkpoint))  # with its own configuration
     else:

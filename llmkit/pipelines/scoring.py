@@ -11,8 +11,6 @@ from llmkit.errors import UsageError
 from llmkit.models.kernels import choose_kernels
 from llmkit.models.loading import longest_context, put_on_device
 from llmkit.text.documents import Document
-from llmkit.text.readers import read_documents
-from llmkit.text.sources import find_files
 from llmkit.training.memory import keep_freed_memory
 
 
@@ -41,5 +39,8 @@ def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | N
 
 def read_as_is(files: Sequence[str], read: Read) -> Iterator[Document]:
     """Documents uncleaned, but for lone surrogates, which JSON can spell and nothing can encode."""
+    from llmkit.text.readers import read_documents  # with what reads web pages and archives
+    from llmkit.text.sources import find_files
+
     for document in read_documents(find_files(files), read, []):
         yield replace(document, text=document.text.encode("utf-8", "replace").decode())

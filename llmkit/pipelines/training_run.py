@@ -17,7 +17,6 @@ from llmkit import ranks
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.errors import EnvironmentFault, Interrupted, ModelError, UsageError, say
-from llmkit.evaluation.report import write_report
 from llmkit.files import check_writable, new_folder, read_json, write_text
 from llmkit.lock import hold_folder
 from llmkit.models.families import family_of
@@ -150,6 +149,8 @@ def train_run(
         with explain_full_disk(run.path, "the model", 4 * count_weights(network.parameters())):
             exported = _export(run, trained, task, network)
             _score(run, trained, task, exported, recipe)
+            from llmkit.evaluation.report import write_report  # steps need none of it
+
             write_report(run.path)
     spent = _spent(trained.progress).add(finish=time.perf_counter() - trained_at)
     run.add_metrics("training", read_json(run.metrics)["training"] | {"seconds_spent": asdict(spent)})

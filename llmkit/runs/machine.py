@@ -9,17 +9,20 @@ from typing import Any
 
 import llmkit
 from llmkit.errors import redact
+from llmkit.threads import allowed_cores, thread_count
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "pyarrow")
 
 
 def describe_machine() -> dict[str, Any]:
-    """CPU, cores, memory, accelerator, platform."""
+    """CPU, cores, torch's threads and what decided their number, memory, accelerator, platform."""
     import torch  # `prepare` asks for versions only, and does without
 
     return {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(allowed_cores()),
+        "threads": torch.get_num_threads(),
+        "threads_source": thread_count().source,
         "memory_gb": _memory_gb(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "platform": f"{platform.system()} {platform.machine()}",

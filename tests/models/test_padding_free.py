@@ -87,7 +87,7 @@ def watch_layers(model: PreTrainedModel) -> list[tuple[int, ...]]:
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention by the ends of sequences, by the formula."""
     monkeypatch.setattr(padding_free, "_count_runs", lambda _: [])
-    monkeypatch.setattr(padding_free, "varlen_attn", attend_by_formula)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", attend_by_formula)
 
 
 def attend_by_formula(
@@ -237,7 +237,7 @@ def test_kernel_is_tried_before_it_is_used(
         return attend_by_formula(*inputs, **more) * (1.5 if fault == "wrong" else 1)
 
     if fault != "missing":  # torch has none for CPUs
-        monkeypatch.setattr(padding_free, "varlen_attn", attend)
+        monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", attend)
     padding_free.kernel_agrees.cache_clear()
     before = torch.random.get_rng_state()
     with torch.no_grad():

@@ -14,8 +14,8 @@ from llmkit.pipelines.doctor_machine import (
     check_threads,
     describe_cpu,
     read_cpu,
-    read_limits,
 )
+from llmkit.threads import Source, ThreadCount
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -64,58 +64,44 @@ def test_arm_names_no_cores_and_macos_has_no_proc(tmp_path: Path) -> None:
     assert describe_cpu(mac).status == "ok"
 
 
-def test_strictest_group_of_version_2_holds(tmp_path: Path) -> None:
-    group = "sys/fs/cgroup/pods/mine"
-    files = {
-        "proc/self/cgroup": "0::/pods/mine\n",
-        f"{group}/cpu.max": "400000 100000\n",
-        f"{group}/memory.max": "8000000000\n",
-        "sys/fs/cgroup/pods/cpu.max": "250000 100000\n",
-        "sys/fs/cgroup/pods/memory.max": "max\n",
-    }
-    assert read_limits(write(tmp_path, files)) == (2.5, 8_000_000_000)
-    (tmp_path / group / "cpu.max").write_text("max 100000\n")
-    assert read_limits(tmp_path)[0] == 2.5
-
-
-def test_groups_of_version_1_are_read_and_minus_one_is_no_limit(tmp_path: Path) -> None:
-    files = {
-        "proc/self/cgroup": "4:memory:/job\n1:cpu,cpuacct:/job\n9:name=systemd:/\n",
-        "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "-1\n",
-        "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "100000\n",
-        "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "9223372036854771712\n",
-    }
-    assert read_limits(write(tmp_path, files)) == (None, None)
-    (tmp_path / "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us").write_text("150000\n")
-    (tmp_path / "sys/fs/cgroup/memory/job/memory.limit_in_bytes").write_text("1073741824\n")
-    assert read_limits(tmp_path) == (1.5, 1 << 30)
-
-
 def machine(n_physical: int, quota: float | None = None) -> Cpu:
     return Cpu("a CPU", "", 0, frozenset(), 2 * n_physical, n_physical, None, quota)
 
 
 @pytest.mark.parametrize(
-    ("cpu", "threads", "omp", "status", "advice"),
+    ("cpu", "threads", "source", "status", "advice"),
     [
-        (machine(8), 8, None, "ok", ""),
-        (machine(8), 16, "16", "warn", "export OMP_NUM_THREADS=8"),
-        (machine(8), 1, "1", "warn", "unset OMP_NUM_THREADS, or export OMP_NUM_THREADS=8"),
-        (machine(8), 4, None, "warn", "export OMP_NUM_THREADS=8"),
-        (machine(32, quota=2.0), 32, None, "warn", "export OMP_NUM_THREADS=2"),
-        (machine(32, quota=2.0), 2, "2", "ok", ""),
-        (machine(32, quota=1.5), 2, "2", "ok", ""),
-        (machine(32, quota=0.5), 2, "2", "warn", "export OMP_NUM_THREADS=1"),
-        (machine(32, quota=0.5), 1, "1", "ok", ""),
+        (machine(8), 8, "cores", "ok", ""),
+        (machine(8), 16, "OMP_NUM_THREADS", "warn", "export OMP_NUM_THREADS=8"),
+        (machine(8), 1, "OMP_NUM_THREADS", "warn", "unset OMP_NUM_THREADS, or export OMP_NUM_THREADS=8"),
+        (machine(8), 1, "MKL_NUM_THREADS", "warn", "unset MKL_NUM_THREADS, or export MKL_NUM_THREADS=8"),
+        (machine(8), 4, "cores", "warn", "export OMP_NUM_THREADS=8"),
+        (machine(32, quota=2.0), 32, "cores", "warn", "export OMP_NUM_THREADS=2"),
+        (machine(32, quota=2.0), 2, "quota", "ok", ""),
+        (machine(32, quota=1.5), 2, "quota", "ok", ""),
+        (machine(32, quota=0.5), 2, "OMP_NUM_THREADS", "warn", "export OMP_NUM_THREADS=1"),
+        (machine(32, quota=0.5), 1, "quota", "ok", ""),
     ],
 )
 def test_one_thread_a_core_and_none_beyond_the_quota(
-    cpu: Cpu, threads: int, omp: str | None, status: str, advice: str
+    cpu: Cpu, threads: int, source: Source, status: str, advice: str
 ) -> None:
-    found = check_threads(cpu, threads, omp)
+    found = check_threads(cpu, threads, ThreadCount(threads, source, cpu.quota))
     assert found.status == status
     assert found.advice.startswith(advice)
     assert bool(found.advice) == bool(advice)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("OMP_NUM_THREADS", "by OMP_NUM_THREADS=2"),
+        ("quota", "by the container's quota"),
+        ("cores", "by the cores that this process may use"),
+    ],
+)
+def test_doctor_says_what_decided_the_number_of_threads(source: Source, reason: str) -> None:
+    assert reason in check_threads(machine(2), 2, ThreadCount(2, source)).value
 
 
 def meminfo(available_kb: int, swap_kb: int = 0, swap_free_kb: int = 0) -> str:

@@ -22,7 +22,6 @@ from llmkit.config.loading import load_recipe
 from llmkit.config.prepare import Prepare
 from llmkit.errors import DataError
 from llmkit.pipelines import engine_local
-from llmkit.pipelines.doctor_machine import Cpu
 from llmkit.pipelines.engine_local import count_workers, open_local
 from llmkit.pipelines.prepare import prepare
 from llmkit.pipelines.unfinished import WorkersLost
@@ -127,23 +126,11 @@ def test_first_bad_file_is_the_error_and_no_worker_is_left(tmp_path: Path, books
     assert not workers_of(os.getpid())
 
 
-@pytest.mark.parametrize(
-    ("n_logical", "quota", "gigabytes", "expected"),
-    [
-        (8, None, 64, 8),
-        (8, 2.5, 64, 2),
-        (8, 0.5, 64, 1),
-        (1, 4.0, 64, 1),
-        (8, None, None, 8),
-        (8, None, 3, 3),
-        (8, 4.0, 0.5, 1),
-    ],
-)
-def test_workers_are_as_many_as_cores_quota_and_memory_allow(
-    monkeypatch: pytest.MonkeyPatch, n_logical: int, quota: float | None, gigabytes: float | None, expected: int
+@pytest.mark.parametrize(("cores", "gigabytes", "expected"), [(8, 64, 8), (8, None, 8), (8, 3, 3), (4, 0.5, 1)])
+def test_workers_are_as_many_as_cores_and_memory_allow(
+    monkeypatch: pytest.MonkeyPatch, cores: int, gigabytes: float | None, expected: int
 ) -> None:
-    cpu = Cpu("", "", 0, frozenset(), n_logical, n_logical, None, quota)
-    monkeypatch.setattr(engine_local, "read_cpu", lambda: cpu)
+    monkeypatch.setattr(engine_local, "count_cores", lambda: cores)
     monkeypatch.setattr(engine_local, "read_memory", lambda: gigabytes and int(gigabytes * 1e9))
     assert count_workers() == expected
 

@@ -12,7 +12,7 @@ from llmkit.pipelines import measure
 from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.plan import plan
 from llmkit.pipelines.prepare import prepare
-from llmkit.pipelines.pretrain import TASKS
+from llmkit.pipelines.pretrain import task_class
 from llmkit.tokens.prepared import load_prepared
 from llmkit.training.speed import flops_a_token
 
@@ -167,7 +167,7 @@ def test_prepared_folder_gives_vocabulary_tokens_and_epochs(tmp_path: Path) -> N
     found = plan(recipe, gpu="l4", data=tmp_path / "data")
     assert found["model"]["vocab_size"] == manifest["tokenizer"]["vocab_size"]
     assert found["tokens"]["epochs"] == pytest.approx(3, abs=0.2)
-    task = TASKS[recipe.objective](recipe, load_prepared(tmp_path / "data"), None)
+    task = task_class(recipe.objective)(recipe, load_prepared(tmp_path / "data"), None)
     assert found["steps"] == -(-3 * task.samples.samples_per_epoch // recipe.train.global_batch_size)
     assert found["disk"]["data"] == sum(
         path.stat().st_size for path in (tmp_path / "data").rglob("*") if path.is_file()

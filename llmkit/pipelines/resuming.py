@@ -21,6 +21,7 @@ from llmkit.pipelines.task import Task
 from llmkit.runs.checkpoints import MANIFEST
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_versions
+from llmkit.threads import VARIABLES, thread_count
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Plan
 from llmkit.training.engines import RESHARDS
@@ -49,7 +50,7 @@ def restore_plan(
     kept = choose_plan(saved.get("plan"), read_json(run.manifest)["plan"])
     batches = BatchPlan(**kept["batches"])
     old = Plan(kept["n_steps"], kept["eval_steps"], kept["save_steps"], batches, kept["precision"], kept["facts"])
-    newer: dict[str, Any] = {name: kept.get(name) for name in LENGTHS[3:]}
+    newer: dict[str, Any] = {name: kept.get(name) for name in (*LENGTHS[3:], "n_threads")}
     old = replace(old, **newer)
     if "train.seed" not in old.facts:
         began = gather_facts(load_recipe(run.recipe), task, old.precision)
@@ -60,6 +61,8 @@ def restore_plan(
     allow = {*allow, *_allowed_before(run, saved["step"])}
     carried = recipe.train.carry_state and is_recurrent(network.config)
     _check(changed, old, allow, run, carried=carried)
+    if old.n_threads is not None and thread_count().source not in VARIABLES:
+        torch.set_num_threads(old.n_threads)  # sums are cut as before
     _mention_machine(saved)
     plan = replace(old, facts=facts, save_steps=recipe.train.save_steps or old.save_steps)
     plan = replace(plan, compiled=_compile_again(recipe, saved, kept.get("compiled", "none")))

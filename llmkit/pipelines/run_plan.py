@@ -31,7 +31,7 @@ from llmkit.training.contract import MeasuredSeconds, Plan, Samples
 from llmkit.training.engines import RESHARDS
 from llmkit.training.forecast import measure_parts
 from llmkit.training.optimizer import as_steps, count_weights
-from llmkit.training.speed import choose_precision, flops_a_token, peak_flops
+from llmkit.training.speed import choose_precision, choose_threads, flops_a_token, peak_flops
 from llmkit.training.time_budget import (
     FINISH_SECONDS,
     MAX_EVALUATIONS,
@@ -73,6 +73,10 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
     if train.max_minutes is not None and ranks.world_size() > 1 and train.engine in RESHARDS:
         what, hint = f"steps under {train.engine} cannot be timed beforehand", "set train.max_steps instead"
         raise UsageError(what, where="train.max_minutes", hint=hint)
+    n_threads, fewer = choose_threads(device) if ranks.world_size() == 1 else (torch.get_num_threads(), None)
+    if fewer is not None:
+        torch.set_num_threads(n_threads)
+        say(f"{fewer}; set OMP_NUM_THREADS to choose them yourself")
     precision, why = ranks.from_first(lambda: choose_precision(train.precision, device))
     say(f"training in {precision}: {why}")
     choose_kernels(network, precision, device)  # before any step is timed
@@ -99,6 +103,8 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
             f"{train.max_minutes:g} minutes: about {plan.n_steps} steps of {costs.step:.3f} s; planned again after "
             f"step {plan.calibration_step}"
         )
+    if fewer is not None:
+        plan = replace(plan, n_threads=n_threads)
     if as_steps(recipe.optim.warmup_steps, plan.n_steps) >= plan.n_steps:
         say(
             f"warmup_steps {recipe.optim.warmup_steps:g} is no less than all {plan.n_steps} steps: the peak is never "

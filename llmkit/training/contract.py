@@ -51,6 +51,8 @@ class Plan:
     """Fingerprints of the data, and the recipe's fields that decide the weights."""
     compiled: str = "none"
     """One of `compiling.WAYS`."""
+    n_threads: int | None = None
+    """Of torch on a CPU; None: as many as torch takes."""
     max_eval_blocks: int | None = None
     """Held-out blocks, pairs or rows scored at each evaluation; None: as the recipe says."""
     max_final_blocks: int | None = None

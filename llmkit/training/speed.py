@@ -18,6 +18,7 @@ from llmkit.errors import UsageError
 from llmkit.models.families import is_recurrent
 from llmkit.models.output_layer import AdaptiveSoftmax
 from llmkit.runs.hardware import find_device
+from llmkit.threads import VARIABLES, thread_count
 
 ONCE_A_SEQUENCE = ("bert.pooler", "cls.seq_relationship")
 
@@ -30,6 +31,9 @@ TRIAL_SECONDS = 0.15
 TRIAL_SHAPES = ((64, 128, 256), (256, 256, 512), (1024, 512, 2048))
 """Rows, inner size and columns of the products that are timed, the next only where it fits the time that is left."""
 PRODUCTS_PER_SHAPE = 4
+MIN_THREADS_GAIN = 1.2
+THREADS_TRIAL_SECONDS = 0.1
+"""For each of up to four numbers of threads."""
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
@@ -66,6 +70,36 @@ def has_bf16_instructions() -> bool:
     if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2"):
         return False
     return any(present and "bf16" in name for name, present in torch.cpu.get_capabilities().items())
+
+
+def choose_threads(device: torch.device) -> tuple[int, str | None]:
+    """Threads for training on a CPU, and the reason where they are fewer than torch's own count.
+
+    A step has hundreds of short parallel regions, and each waits for its slowest thread. Where another process keeps a
+    core busy, all threads together can be slower than one. A number that the user has set is not tried.
+    """
+    n_threads = torch.get_num_threads()
+    if device.type != "cpu" or n_threads == 1 or thread_count().source in VARIABLES:
+        return n_threads, None
+    rates = {n: _measure_regions(n) for n in dict.fromkeys((n_threads, n_threads - 1, max(1, n_threads // 2), 1))}
+    torch.set_num_threads(n_threads)
+    best = max(rates, key=lambda n: rates[n])
+    gain = rates[best] / rates[n_threads]
+    if gain < MIN_THREADS_GAIN:
+        return n_threads, None
+    return best, f"another process is busy here, and {best} of {n_threads} threads are {gain:.1f} times as fast as all"
+
+
+def _measure_regions(n_threads: int) -> float:
+    """Short parallel regions a second, like those of a small model's step."""
+    torch.set_num_threads(n_threads)
+    a, b = torch.ones(768, 128), torch.ones(128, 512)
+    torch.nn.functional.gelu(a @ b)
+    n_done, started = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - started) < THREADS_TRIAL_SECONDS:
+        torch.nn.functional.gelu(a @ b)
+        n_done += 1
+    return n_done / seconds
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

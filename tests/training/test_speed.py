@@ -8,8 +8,9 @@ from tiny import make_gpt2
 
 from llmkit.errors import UsageError
 from llmkit.models.kernels import choose_kernels
+from llmkit.threads import ThreadCount
 from llmkit.training import speed
-from llmkit.training.speed import choose_precision, flops_a_token
+from llmkit.training.speed import choose_precision, choose_threads, flops_a_token
 
 
 def test_flops_count_the_tied_output_layer_and_attention_but_no_look_ups() -> None:
@@ -99,3 +100,28 @@ def test_tf32_ends_with_the_model_that_wants_it() -> None:
     for precision, products in (("tf32", "high"), ("fp32", "highest")):
         choose_kernels(make_gpt2(), precision, torch.device("cpu"))
         assert torch.get_float32_matmul_precision() == products
+
+
+@pytest.mark.parametrize(("all_of_them", "one", "chosen"), [(700.0, 450.0, 2), (400.0, 450.0, 2), (250.0, 600.0, 1)])
+def test_fewer_threads_are_taken_only_where_they_are_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, all_of_them: float, one: float, chosen: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(speed, "thread_count", lambda: ThreadCount(None, "cores"))
+    monkeypatch.setattr(speed, "_measure_regions", {2: all_of_them, 1: one}.__getitem__)
+    n_threads, why = choose_threads(CPU)
+    assert n_threads == chosen
+    assert (why is not None) == (chosen == 1)
+    monkeypatch.setattr(speed, "thread_count", lambda: ThreadCount(2, "OMP_NUM_THREADS"))
+    assert choose_threads(CPU) == (2, None)  # the user's own number is kept
+
+
+def test_timing_threads_leaves_their_number_and_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    set_to: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    monkeypatch.setattr(speed, "thread_count", lambda: ThreadCount(None, "cores"))
+    monkeypatch.setattr(speed, "THREADS_TRIAL_SECONDS", 0.01)
+    choose_threads(CPU)
+    assert set_to == [8, 7, 4, 1, 8]

@@ -178,6 +178,8 @@ def _parse_value(text: str) -> Any:
 def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem:
     """One pydantic error as three lines; the place is the nearest key that the user wrote."""
     location: Key = tuple(part for part in map(str, item["loc"]) if not _is_union_branch(part))
+    if item["type"] == "extra_forbidden":  # the last part is the user's own key, which may be called `int`
+        location = (*(part for part in map(str, item["loc"][:-1]) if not _is_union_branch(part)), str(item["loc"][-1]))
     name = ".".join(location)
     where = _find_place(location, places) or f"{path or 'recipe'}, {name}"
     if item["type"] == "extra_forbidden":

@@ -246,3 +246,9 @@ def test_two_lengths_that_are_typed_are_a_mistake_and_one_beats_the_recipes(tmp_
         load_recipe(None, ["train.max_steps=3", "train.max_minutes=1"])
     (tmp_path / "r.yaml").write_text("train: {max_minutes: 1}\n")
     assert load_recipe(tmp_path / "r.yaml", ["train.max_steps=3"]).train.max_minutes is None
+
+
+@pytest.mark.parametrize("text", ["int: []\n", "train: {int: 3}\n", "str: 1\n"])
+def test_unknown_key_that_is_named_like_a_type_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="unknown key '(train.int|int|str)'"):
+        load_recipe(write(tmp_path, text))

@@ -89,6 +89,7 @@ def test_slow_cpu_is_a_warning_and_a_virtual_core_may_be_half_a_core(
 
 
 def test_precision_is_the_one_that_training_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmkit.training.speed.has_bf16_instructions", lambda: True)
     monkeypatch.setattr(
         "llmkit.training.speed.measure_matmul", lambda dtype, _: 2.0 if dtype == torch.bfloat16 else 1.0
     )

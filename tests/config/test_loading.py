@@ -250,5 +250,5 @@ def test_two_lengths_that_are_typed_are_a_mistake_and_one_beats_the_recipes(tmp_
 
 @pytest.mark.parametrize("text", ["int: []\n", "train: {int: 3}\n", "str: 1\n"])
 def test_unknown_key_that_is_named_like_a_type_is_named(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UsageError, match="unknown key '(train.int|int|str)'"):
+    with pytest.raises(UsageError, match=r"unknown key '(train.int|int|str)'"):
         load_recipe(write(tmp_path, text))

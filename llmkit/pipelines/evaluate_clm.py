@@ -1,5 +1,6 @@
 """Score a causal language model on a prepared split or on raw text, exactly and over all of it."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,16 +27,16 @@ DEFAULT_BLOCK_SIZE = 1024
 
 def score_prepared(
     network: PreTrainedModel, prepared: Prepared, split: str, settings: Evaluate, block_size: int | None = None,
-    max_windows: int | None = None,
+    share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Metrics over a whole split of a prepared folder, or over `max_windows` of its windows, spread evenly.
+    """Metrics over a whole split of a prepared folder, or over a share of its windows, spread evenly.
 
     Bytes and characters of a part are its share of the split's, by tokens.
     """
     totals = prepared.manifest["splits"][split] if prepared.has_split(split) else {}
     stream = prepared.split(split).stream
     sizes = {"n_bytes": totals["bytes"], "n_characters": totals["characters"], "n_words": totals.get("words")}
-    metrics = _score(network, stream, settings, block_size, sizes, None, max_windows)
+    metrics = _score(network, stream, settings, block_size, sizes, None, share)
     metrics["method"] |= {"data": prepared.path.name, "split": split}
     return _with_unknown(metrics, totals["unknown_tokens"])
 
@@ -81,11 +82,11 @@ def check_no_windows(settings: Evaluate) -> None:
 
 def _score(
     network: PreTrainedModel, stream: TokenStream, settings: Evaluate, block_size: int | None,
-    sizes: dict[str, Any], first_token: int | None, max_windows: int | None = None,
+    sizes: dict[str, Any], first_token: int | None, share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
     if is_recurrent(network.config):
         check_no_windows(settings)
-        max_tokens = None if max_windows is None else max_windows * (block_size or DEFAULT_BLOCK_SIZE)
+        max_tokens = None if share >= 1 else math.ceil(share * len(stream))
         sums = evaluate_recurrent_lm(
             network, stream, precision=settings.precision, first_token=first_token, max_tokens=max_tokens
         )
@@ -97,6 +98,7 @@ def _score(
     if stride > block:
         what = f"stride {stride} is longer than the block of {block}: tokens in between would not be scored"
         raise UsageError(what, where="evaluate.stride", hint=f"set it to {block} or less")
+    max_windows = None if share >= 1 else math.ceil(share * len(stream) / stride)
     sums = evaluate_causal_lm(
         network, stream, block_size=block, stride=stride, batch_size=settings.batch_size,
         precision=settings.precision, first_token=first_token, max_windows=max_windows,

@@ -65,11 +65,11 @@ def pairs_of(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_s
 
 def score_prepared(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prepared: Prepared, split: str, settings: Evaluate,
-    mlm: Mlm, block_size: int | None = None, max_examples: int | None = None,
+    mlm: Mlm, block_size: int | None = None, share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Metrics over a whole split of a prepared folder, or over `max_examples` of its examples, spread evenly."""
+    """Metrics over a whole split of a prepared folder, or over a share of its examples, spread evenly."""
     mlm = mlm.model_copy(update={"nsp": pair_kind_of(network)})  # what the model can judge, whatever the recipe says
-    metrics = _score(network, tokenizer, prepared.split(split), settings, mlm, block_size, max_examples)
+    metrics = _score(network, tokenizer, prepared.split(split), settings, mlm, block_size, share)
     kept = prepared.manifest["sentences"]["chinese_words"]
     metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": kept}
     totals = prepared.manifest["splits"][split]
@@ -119,14 +119,15 @@ def _with_unknown(metrics: dict[str, Any], n_unknown: int, n_tokens: int) -> dic
 
 def _score(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: Split, settings: Evaluate, mlm: Mlm,
-    block_size: int | None, max_examples: int | None = None,
+    block_size: int | None, share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
     block = _block_size(network, settings, block_size)
     pairs = pairs_of(split, tokenizer, mlm, block, evaluation_seed(settings))
     objective = MaskedLM(tokenizer.pad_token_id, mlm.nsp)
     how: dict[str, Any] = {"batch_size": settings.batch_size, "precision": settings.precision}
     metrics = to_metrics(
-        evaluate_masked_lm(network, pairs, objective, max_examples=max_examples, **how), objective.relation
+        evaluate_masked_lm(network, pairs, objective, max_examples=math.ceil(share * pairs.samples_per_epoch), **how),
+        objective.relation,
     )
     if metrics["n_examples"] < pairs.samples_per_epoch:
         metrics["n_held_out_examples"] = pairs.samples_per_epoch

@@ -25,7 +25,7 @@ from llmkit.models.lora import add_lora, merge_lora
 from llmkit.objectives.classification import Classification
 from llmkit.pipelines.labelled_data import LabelledData, LabelledSplit
 from llmkit.pipelines.mistakes import Mistakes
-from llmkit.pipelines.row_reading import save_format
+from llmkit.pipelines.row_reading import CONFIG_KEY, save_format
 from llmkit.pipelines.row_scoring import describe_method
 from llmkit.pipelines.starting_model import set_dropout
 from llmkit.pipelines.task import TrainingData
@@ -62,6 +62,7 @@ class ClassifyTask:
             n_train_tokens=described["splits"]["train"]["tokens"],
             sequence_length=described["splits"]["train"]["tokens"] / len(self.labelled.splits["train"]),
             n_held_out=0 if validation is None else len(validation),
+            n_final=sum(len(split) for name, split in self.labelled.splits.items() if name != "train"),
         )
 
     @cached_property
@@ -128,7 +129,7 @@ class ClassifyTask:
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
         n_rows = plan.max_eval_blocks or self.recipe.train.max_eval_blocks
-        split = _spread_evenly(self.labelled.splits["validation"], n_rows)
+        split = _take_rows(self.labelled.splits["validation"], n_rows)
         outputs, scores = self._score(network, split, plan.precision, plan.batches.tokens_at_once)
         targets = torch.from_numpy(self._to_targets(split.labels))
         if self.labelled.kind != "single":
@@ -147,7 +148,7 @@ class ClassifyTask:
     def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
         return None
 
-    def finish_model(self, network: PreTrainedModel) -> None:
+    def finish_model(self, network: PreTrainedModel, share: float) -> None:
         if self.recipe.cls.lora_rank:
             merge_lora(network)
         extra: dict[str, Any] = {}
@@ -155,18 +156,15 @@ class ClassifyTask:
             extra["target_mean"], extra["target_std"] = self.target_scale
         if self.labelled.kind == "multiple" and "validation" in self.labelled.splits:
             split = self.labelled.splits["validation"]
+            split = _take_share(split, share)
             outputs, _ = self._score(network, split, "fp32", None)
             extra["thresholds"] = tune_thresholds(split.labels.astype(bool), outputs).tolist()
         save_format(network.config, self.labelled.format, **extra)
 
-    def score(
-        self, network: PreTrainedModel, settings: Evaluate, max_samples: int | None = None
-    ) -> dict[str, dict[str, Any]]:
+    def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         return {
-            name: self.score_split(
-                network, _spread_evenly(split, max_samples), settings, chosen_on=name == "validation"
-            )
-            | ({} if max_samples is None or max_samples >= len(split) else {"n_held_out_rows": len(split)})
+            name: self.score_split(network, _take_share(split, share), settings, chosen_on=name == "validation")
+            | ({"n_held_out_rows": len(split)} if share < 1 else {})
             for name, split in self.labelled.splits.items()
             if name != "train"
         }
@@ -175,6 +173,8 @@ class ClassifyTask:
         name, higher_is_better = BASELINED[self.labelled.kind]
         value, guess = metrics.get(name), metrics.get(f"baseline_{name}")
         if value is None or guess is None or (value > guess if higher_is_better else value < guess):
+            return None
+        if value == (1.0 if higher_is_better else 0.0):  # perfect, as where all rows have one label
             return None
         return f"{name.replace('_', ' ')} {value:.4f} is no better than a constant guess, {guess:.4f}"
 
@@ -185,7 +185,8 @@ class ClassifyTask:
         tokens_at_once = settings.batch_size * self.recipe.train.block_size
         outputs, _ = self._score(network, split, settings.precision, tokens_at_once)
         names, kind = list(self.labelled.label2id), self.labelled.kind
-        thresholds = np.array(network.config.llmkit.get("thresholds", [0.5] * len(names)))
+        kept = (getattr(network.config, CONFIG_KEY, None) or {}).get("thresholds", [])
+        thresholds = np.array(kept if len(kept) == len(names) else [0.5] * len(names))
         metrics = measure(kind, split.labels, outputs, names, thresholds, seed=settings.seed)
         if self.show_samples:
             shown = Mistakes(kind, names, thresholds, self.tokenizer)
@@ -242,9 +243,13 @@ class ClassifyTask:
         return torch.tensor(weights, dtype=torch.float32)
 
 
-def _spread_evenly(split: LabelledSplit, n_rows: int | None) -> LabelledSplit:
+def _take_share(split: LabelledSplit, share: float) -> LabelledSplit:
+    return _take_rows(split, math.ceil(share * len(split)))
+
+
+def _take_rows(split: LabelledSplit, n_rows: int) -> LabelledSplit:
     """At most so many rows of a split, spread evenly over it."""
-    if n_rows is None or len(split) <= n_rows:
+    if len(split) <= n_rows:
         return split
     rows = np.arange(n_rows) * len(split) // n_rows
     return LabelledSplit(take_rows(split.inputs, rows), split.labels[rows], split.lines[rows], split.path)

@@ -104,13 +104,11 @@ class CausalTask:
         settings = self.recipe.generate.model_copy(update={"max_new_tokens": SAMPLE_TOKENS, "num_samples": 1})
         return {"prompt": prompt, "text": generate_texts(network, self.tokenizer, [prompt], settings)[0][0].text}
 
-    def score(
-        self, network: PreTrainedModel, settings: Evaluate, max_samples: int | None = None
-    ) -> dict[str, dict[str, Any]]:
+    def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         if not self.data.n_held_out:
             return {}
         block_size = self.recipe.train.block_size
-        metrics = score_prepared(network, self.prepared, "validation", settings, block_size, max_samples)
+        metrics = score_prepared(network, self.prepared, "validation", settings, block_size, share)
         return {"validation": metrics}
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
@@ -119,7 +117,7 @@ class CausalTask:
             return None
         return f"the held-out loss {metrics['loss']:.3f} is no better than that of token frequencies alone, {guess:.3f}"
 
-    def finish_model(self, network: PreTrainedModel) -> None:
+    def finish_model(self, network: PreTrainedModel, share: float) -> None:
         pass
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:

@@ -124,15 +124,11 @@ class MaskedTask:
         best = [fills[0] for fills in fill_masks(network, self.tokenizer, [prompt], 1)[0].masks]
         return {"prompt": prompt, "text": ", ".join(f"{fill.token} {fill.probability:.1%}" for fill in best)}
 
-    def score(
-        self, network: PreTrainedModel, settings: Evaluate, max_samples: int | None = None
-    ) -> dict[str, dict[str, Any]]:
+    def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         if not self.data.n_held_out:
             return {}
         mlm, block_size = self.recipe.mlm, self.recipe.train.block_size
-        metrics = score_prepared(
-            network, self.tokenizer, self.prepared, "validation", settings, mlm, block_size, max_samples
-        )
+        metrics = score_prepared(network, self.tokenizer, self.prepared, "validation", settings, mlm, block_size, share)
         return {"validation": metrics}
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
@@ -143,7 +139,7 @@ class MaskedTask:
             f"masked-token accuracy {accuracy:.1%} is no better than always guessing the commonest token, {guess:.1%}"
         )
 
-    def finish_model(self, network: PreTrainedModel) -> None:
+    def finish_model(self, network: PreTrainedModel, share: float) -> None:
         shorten_embeddings(cast(Bert, network))
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:

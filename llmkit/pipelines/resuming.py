@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,13 @@ from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Plan
 from llmkit.training.engines import RESHARDS
 from llmkit.training.speed import choose_precision
+from llmkit.training.time_budget import calibration_step
 
 NEVER = (
     "optim.name", "optim.layer_decay", "train.max_minutes", "train.carry_state", "mlm.nsp", "cls.freeze",
     "cls.lora_rank",
 )  # fmt: skip
 """Beside the model's own fields: nothing of the state that was saved would fit, or no length would follow."""
-
-
-LENGTHS = ("n_steps", "eval_steps", "save_steps", "max_eval_blocks", "max_final_blocks", "calibration_step")
-"""Fields of a plan that are planned twice; see training/time_budget.py. The last three are newer than some runs."""
 
 
 def restore_plan(
@@ -47,15 +44,11 @@ def restore_plan(
         UsageError: recipe or data are not those of the checkpoint; names each field, old and new.
     """
     saved = read_json(checkpoint / MANIFEST)
-    kept = choose_plan(saved.get("plan"), read_json(run.manifest)["plan"])
-    batches = BatchPlan(**kept["batches"])
-    old = Plan(kept["n_steps"], kept["eval_steps"], kept["save_steps"], batches, kept["precision"], kept["facts"])
-    newer: dict[str, Any] = {name: kept.get(name) for name in (*LENGTHS[3:], "n_threads")}
-    old = replace(old, **newer)
+    old = choose_plan(saved.get("plan"), read_json(run.manifest))
     if "train.seed" not in old.facts:
         began = gather_facts(load_recipe(run.recipe), task, old.precision)
         old.facts.update({name: value for name, value in began.items() if "." in name})
-    old.facts.setdefault("world_size", batches.world_size)  # of a run from before there were several
+    old.facts.setdefault("world_size", old.batches.world_size)  # of a run from before there were several
     facts = gather_facts(recipe, task, old.precision)
     changed = {name: value for name, value in facts.items() if name in old.facts and old.facts[name] != value}
     allow = {*allow, *_allowed_before(run, saved["step"])}
@@ -65,7 +58,7 @@ def restore_plan(
         torch.set_num_threads(old.n_threads)  # sums are cut as before
     _mention_machine(saved)
     plan = replace(old, facts=facts, save_steps=recipe.train.save_steps or old.save_steps)
-    plan = replace(plan, compiled=_compile_again(recipe, saved, kept.get("compiled", "none")))
+    plan = replace(plan, compiled=_compile_again(recipe, saved, old.compiled))
     if not changed:
         return plan
     step = saved["step"]
@@ -75,14 +68,16 @@ def restore_plan(
     return plan
 
 
-def choose_plan(of_checkpoint: dict[str, Any] | None, of_run: dict[str, Any]) -> dict[str, Any]:
+def choose_plan(of_checkpoint: dict[str, Any] | None, manifest: dict[str, Any]) -> Plan:
     """The plan to go on with: the checkpoint's, with the lengths that the run fixed after it. The run's own, where the
     checkpoint is of an older llmkit that kept none."""
-    if of_checkpoint is None:
-        return of_run
-    if of_checkpoint.get("calibration_step") is not None and of_run.get("calibration_step") is None:
-        return of_checkpoint | {name: of_run[name] for name in LENGTHS}
-    return of_checkpoint
+    kept = of_checkpoint or manifest["plan"]
+    known = {field.name for field in fields(Plan)}
+    plan = Plan(**{name: value for name, value in kept.items() if name in known})
+    plan = replace(plan, batches=BatchPlan(**kept["batches"]))
+    if plan.calibration_step is not None and "fixed_lengths" in manifest:
+        return replace(plan, **manifest["fixed_lengths"])
+    return plan
 
 
 def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunFolder, *, carried: bool) -> None:
@@ -133,6 +128,8 @@ def _map(plan: Plan, changed: Collection[str], recipe: Recipe, task: Task, netwo
     if "train.max_steps" in changed and recipe.train.max_steps:
         n_steps = recipe.train.max_steps
     batches = replace(cut, first_sample=done - step * size)
+    if plan.calibration_step is not None:
+        plan = replace(plan, calibration_step=step + calibration_step(n_steps - step))
     eval_steps = recipe.train.eval_steps or plan.eval_steps
     facts = {**plan.facts, "precision": precision}
     say(f"going on from sample {done} with {', '.join(changed)} changed: {n_steps} steps in all")

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,8 +36,8 @@ from llmkit.training.time_budget import (
     FINISH_SECONDS,
     MAX_EVALUATIONS,
     Costs,
+    LengthRequest,
     RunLength,
-    Wishes,
     calibration_step,
     fit_length,
 )
@@ -61,6 +61,10 @@ FREE_TO_CHANGE = (
 )  # fmt: skip
 """Fields that a resumed run may have otherwise: they change what is shown or kept. `compile` may also change the last
 bits of weights, and which units are dropped."""
+
+
+LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step")
+"""Fields of a plan that are planned twice under `train.max_minutes`; see training/time_budget.py."""
 
 
 def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch.device, elapsed: float = 0.0) -> Plan:
@@ -96,9 +100,12 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
         plan = Plan(n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, facts, compiled)
     else:
         costs = _measure_costs(recipe, task, network, batches, precision, device, compiled)
-        length = ranks.from_first(lambda: fit_length(_wishes(recipe, task), costs, time.perf_counter() - started))
-        plan = _with_length(Plan(0, 0, 0, batches, precision, facts, compiled), length)
-        plan = replace(plan, calibration_step=calibration_step(plan.n_steps))
+        request = _length_request(recipe, task)
+        length = ranks.from_first(lambda: fit_length(request, costs, time.perf_counter() - started))
+        plan = Plan(0, 0, 0, batches, precision, facts, compiled, calibration_step=calibration_step(length.n_steps))
+        plan = replace(plan, **asdict(length))
+        if recipe.evaluate.pseudo_perplexity:
+            say("evaluate.pseudo_perplexity takes its time on top of train.max_minutes")
         say(
             f"{train.max_minutes:g} minutes: about {plan.n_steps} steps of {costs.step:.3f} s; planned again after "
             f"step {plan.calibration_step}"
@@ -127,67 +134,59 @@ def _measure_costs(
     n_ranks = ranks.world_size()
     block = max(ranks.gather(step.compute)) / 3 / batches.n_a_rank
     total = max(ranks.gather(step.total)) + exchange
-    return Costs(total, block / n_ranks, block * _final_slowdown(recipe, precision, device))
+    final = block * task.data.n_final * _final_slowdown(recipe, precision, device)
+    return Costs(total, block / n_ranks, final)
 
 
-def plan_again(
-    recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan, step: int, measured: MeasuredSeconds,
-    started: float,
-) -> Plan:  # fmt: skip
-    """The plan with its lengths fixed, after `step` steps. `started`: `time.perf_counter()` at the command's start."""
-    wishes = _wishes(recipe, task)
-    n_scored = min(wishes.n_held_out, plan.max_eval_blocks or wishes.max_eval_blocks)
+def replan(
+    recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan, step: int, measured: MeasuredSeconds
+) -> Plan:
+    """The plan with its lengths fixed, after `step` steps."""
+    started = time.perf_counter() - measured.elapsed
+    request = _length_request(recipe, task)
+    n_scored = min(request.n_held_out, plan.max_eval_blocks or request.max_eval_blocks)
     block = measured.evaluation / n_scored if n_scored else 0.0
-    final_block, fixed = block * ranks.world_size() * _final_slowdown(recipe, plan.precision, network.device), 0.0
     if n_scored and ranks.world_size() == 1:
-        final_block, fixed = _time_final_score(recipe, task, network)
+        final_score, fixed = _time_final_score(recipe, task, network)
+    else:
+        slowdown = ranks.world_size() * _final_slowdown(recipe, plan.precision, network.device)
+        final_score, fixed = block * slowdown * task.data.n_final, 0.0
     finish = FINISH_SECONDS + fixed + 2 * measured.save  # the best weights are read back, and written once more
-    costs = Costs(measured.step, block, final_block, measured.sample, measured.save, finish)
-    plan = replace(
-        _with_length(plan, fit_length(wishes, costs, time.perf_counter() - started, step)), calibration_step=None
-    )
-    final = "all" if plan.max_final_blocks is None else f"{plan.max_final_blocks:,}"
+    costs = Costs(measured.step, block, final_score, measured.sample, measured.save, finish)
+    length = fit_length(request, costs, time.perf_counter() - started, step)
+    plan = replace(plan, **asdict(length), calibration_step=None)
     evaluations = ""
     if n_scored:
         evaluations = (
             f"; an evaluation of {plan.max_eval_blocks:,} held-out blocks every {plan.eval_steps} steps, and of "
-            f"{final} of {wishes.n_held_out:,} at the end"
+            f"{plan.final_share:.0%} of all {request.n_held_out:,} at the end"
         )
-    say(
-        f"{wishes.seconds / 60:g} minutes: {plan.n_steps} steps of {measured.step:.3f} s{evaluations}; this is now "
-        "fixed"
-    )
+    say(f"{request.seconds / 60:g} minutes: {plan.n_steps} steps of {measured.step:.3f} s{evaluations}; this is fixed")
     return plan
 
 
 def _time_final_score(recipe: Recipe, task: Task, network: PreTrainedModel) -> tuple[float, float]:
-    """Seconds of one more held-out block as it is scored at the end, and of what does not depend on their number."""
-    few, more = (min(task.data.n_held_out, n_blocks) for n_blocks in FINAL_TRIAL_BLOCKS)
+    """Seconds that the final score takes for all held-out data, and seconds that do not depend on how much it is."""
+    few, more = (min(1.0, n_blocks / task.data.n_final) for n_blocks in FINAL_TRIAL_BLOCKS)
+    settings = recipe.evaluate.model_copy(update={"pseudo_perplexity": 0})
     network.eval()
     seconds = []
-    for n_blocks in (few, few, more):  # the first is slower, as all first calls are
+    for share in (more, few, more):  # the first is slower, as all first calls are
         started = time.perf_counter()
         with contextlib.redirect_stderr(io.StringIO()):  # its notes belong to the final score
-            task.score(network, recipe.evaluate, n_blocks)
+            task.score(network, settings, share)
         seconds.append(time.perf_counter() - started)
     _, short, long = seconds
-    block = max(0.0, long - short) / (more - few) if more > few else short / few
-    return block, max(0.0, short - few * block)
+    whole = max(0.0, long - short) / (more - few) if more > few else short / few
+    return whole, max(0.0, short - few * whole)
 
 
-def _wishes(recipe: Recipe, task: Task) -> Wishes:
+def _length_request(recipe: Recipe, task: Task) -> LengthRequest:
     train = recipe.train
     assert train.max_minutes is not None
-    return Wishes(
+    return LengthRequest(
         60 * train.max_minutes, task.data.n_held_out, train.max_eval_blocks, train.eval_steps, train.save_steps
     )
-
-
-def _with_length(plan: Plan, length: RunLength) -> Plan:
-    return replace(
-        plan, n_steps=length.n_steps, eval_steps=length.eval_steps, save_steps=length.save_steps,
-        max_eval_blocks=length.max_eval_blocks, max_final_blocks=length.max_final_blocks,
-    )  # fmt: skip
 
 
 def _final_slowdown(recipe: Recipe, precision: str, device: torch.device) -> float:
@@ -216,7 +215,9 @@ def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: st
     if n_ranks > 1 and recipe.train.engine in RESHARDS:  # one device alone need not hold what a trial would take
         return batches
     tokens = min(batches.micro_batch_size * recipe.train.block_size, batches.tokens_at_once or 1 << 60)
-    if on_cpu and tokens * work.flops_a_token * work.passes > MAX_FIT_FLOPS_SECONDS * peak_flops(precision, device):
+    flops = tokens * work.flops_a_token * work.passes
+    # One answer for all ranks, each of which would measure a rate of its own.
+    if on_cpu and ranks.from_first(lambda: flops > MAX_FIT_FLOPS_SECONDS * peak_flops(precision, device)):
         return batches
     fitting = fit_in_memory(
         network, task.objective, task.samples, recipe.optim, batches, precision, device,

@@ -26,6 +26,8 @@ class TrainingData:
     """Tokens of a sequence, on average."""
     n_held_out: int
     """Sequences that an evaluation while training goes through, at most; 0: there is no validation split."""
+    n_final: int
+    """Sequences that the score at the end goes through, of all held-out splits."""
 
     def describe(self) -> str:
         """For the model card."""
@@ -43,6 +45,7 @@ def data_of(prepared: Prepared, block_size: int) -> TrainingData:
         prepared.fingerprint,
         len(prepared.split("train").stream),
         block_size,
+        -(-held_out // block_size),
         -(-held_out // block_size),
     )
 
@@ -75,17 +78,14 @@ class Task(Protocol):
     def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
         """What the model writes now; None where the recipe asks for nothing."""
 
-    def finish_model(self, network: PreTrainedModel) -> None:
-        """The last touch before the best weights are saved."""
+    def finish_model(self, network: PreTrainedModel, share: float) -> None:
+        """The last touch before the best weights are saved; what is chosen on held-out data takes `share` of it."""
 
-    def score(
-        self, network: PreTrainedModel, settings: Evaluate, max_samples: int | None = None
-    ) -> dict[str, dict[str, Any]]:
-        """Figures over whole held-out splits by their names, or over so many blocks, pairs or rows of each, spread
-        evenly."""
+    def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
+        """Figures over whole held-out splits by their names, or over a share of each, spread evenly."""
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
-        """That the model is no better than a constant guess, with both figures; None where it is. `metrics` are those
+        """A warning if the model is no better than a constant guess, with both figures, else None. `metrics` are those
         of `score` for one split."""
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:

@@ -11,7 +11,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.files import read_json, write_json
 from llmkit.models.loading import pick_device
 from llmkit.pipelines.progress import TrainingLine
-from llmkit.pipelines.run_plan import plan_again
+from llmkit.pipelines.run_plan import LENGTHS, replan
 from llmkit.pipelines.task import Task
 from llmkit.runs.folder import RunFolder
 from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
@@ -21,11 +21,10 @@ from llmkit.training.speed import flops_a_token, peak_flops
 
 def make_hooks(
     recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan,
-    run: RunFolder, line: TrainingLine, started: float,
+    run: RunFolder, line: TrainingLine,
 ) -> Hooks:  # fmt: skip
-    """Log, evaluation, sample and the second plan, bound to this run, whose command `started` at that
-    `time.perf_counter()`. All ranks evaluate; the first alone logs and, unless the weights are in shards, writes
-    samples."""
+    """Log, evaluation, sample and the second plan, bound to this run. All ranks evaluate; the first alone logs and,
+    unless the weights are in shards, writes samples."""
 
     def evaluate(model: nn.Module, plan: Plan) -> dict[str, Any]:
         return {"split": "validation"} | task.evaluate(cast(PreTrainedModel, model), plan)
@@ -33,8 +32,15 @@ def make_hooks(
     def sample(model: nn.Module) -> dict[str, Any] | None:
         return task.sample(cast(PreTrainedModel, model)) if ranks.is_first() or is_sharded(model) else None
 
+    def fix_lengths(plan: Plan, step: int, measured: MeasuredSeconds) -> Plan:
+        plan = replan(recipe, task, network, plan, step, measured)
+        lengths = {name: getattr(plan, name) for name in LENGTHS}
+        write_json(run.manifest, read_json(run.manifest) | {"plan": asdict(plan), "fixed_lengths": lengths})
+        line.n_steps = plan.n_steps
+        return plan
+
     if not ranks.is_first():
-        return Hooks(evaluate if task.data.n_held_out else None, sample, lambda record: None, task.cost)
+        return Hooks(evaluate if task.data.n_held_out else None, sample, lambda record: None, task.cost, fix_lengths)
     work = flops_a_token(network, task.data.sequence_length, task.output_share)
     peak = peak_flops(plan.precision, pick_device())
     epochs_a_step = plan.batches.global_batch_size / task.samples.samples_per_epoch
@@ -53,12 +59,6 @@ def make_hooks(
                 if isinstance(value, float):
                     writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
             writer.flush()
-
-    def fix_lengths(plan: Plan, step: int, measured: MeasuredSeconds) -> Plan:
-        plan = plan_again(recipe, task, network, plan, step, measured, started)
-        write_json(run.manifest, read_json(run.manifest) | {"plan": asdict(plan)})
-        line.n_steps = plan.n_steps
-        return plan
 
     return Hooks(evaluate if task.data.n_held_out else None, sample, log, task.cost, fix_lengths)
 

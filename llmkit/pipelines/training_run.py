@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from transformers import PreTrainedModel
 
 from llmkit import ranks
@@ -83,6 +84,7 @@ def open_for_training(
     if not dry_run:
         ranks.join(pick_device().type, recipe.train.ddp_timeout)
     with ExitStack() as held:
+        held.callback(torch.set_num_threads, torch.get_num_threads())  # a plan may take fewer
 
         def decide() -> Start:
             check_writable(out)
@@ -149,11 +151,12 @@ def train_run(
         with explain_full_disk(run.path, "the model", 4 * count_weights(network.parameters())):
             exported = _export(run, trained, task, network)
             _score(run, trained, task, exported, recipe)
+            spent = _spent(trained.progress).add(finish=time.perf_counter() - trained_at)
+            run.add_metrics("training", read_json(run.metrics)["training"] | {"seconds_spent": asdict(spent)})
             from llmkit.evaluation.report import write_report  # steps need none of it
 
             write_report(run.path)
     spent = _spent(trained.progress).add(finish=time.perf_counter() - trained_at)
-    run.add_metrics("training", read_json(run.metrics)["training"] | {"seconds_spent": asdict(spent)})
     if recipe.train.max_minutes is not None:
         say(f"{recipe.train.max_minutes:g} minutes were asked for; {spent.describe()}")
     return dict(read_json(run.metrics))
@@ -161,16 +164,16 @@ def train_run(
 
 def _score(run: RunFolder, trained: LlmkitTrainer, task: Task, network: PreTrainedModel, recipe: Recipe) -> None:
     """Score the held-out splits, and say where the result is not worth much."""
-    max_samples = trained.plan.max_final_blocks
-    for split, metrics in task.score(network, recipe.evaluate, max_samples).items():
+    share = trained.plan.final_share
+    if share < 1:
+        say(f"{share:.0%} of the held-out data is scored, to end in time; `llmkit eval {run.path}` scores all of it")
+    for split, metrics in task.score(network, recipe.evaluate, share).items():
         run.add_metrics(split, metrics)
-        if max_samples is not None:
-            say(f"the {split} split was scored in part to end in time; `llmkit eval {run.path}` scores all of it")
         if split == "validation":
-            _note_shortfalls(run, trained.state.global_step, task.describe_failure(metrics))
+            _warn_of_poor_result(run, trained.state.global_step, task.describe_failure(metrics))
 
 
-def _note_shortfalls(run: RunFolder, step: int, failure: str | None) -> None:
+def _warn_of_poor_result(run: RunFolder, step: int, failure: str | None) -> None:
     """Say and log where the model learned nothing, or was still learning when the run ended."""
     advice = "train longer, or change optim.learning_rate"
     trend = describe_trend([(record["step"], record["loss"]) for record in run.read_log("eval")])
@@ -221,7 +224,7 @@ def _train(
     """Run the trainer to its end and write down what it did."""
     choose_kernels(network, plan.precision, pick_device())
     line = TrainingLine(plan.n_steps)
-    hooks = make_hooks(recipe, task, network, plan, run, line, started)
+    hooks = make_hooks(recipe, task, network, plan, run, line)
     trainer = LlmkitTrainer(
         network, task.objective, task.samples, run=run, train=recipe.train, optim=recipe.optim, plan=plan, hooks=hooks
     )
@@ -278,7 +281,7 @@ def _export(run: RunFolder, trainer: LlmkitTrainer, task: Task, network: PreTrai
         network = task.open_model(str(checkpoint))
     network.eval()
     network = put_on_device(network)
-    task.finish_model(network)
+    task.finish_model(network, trainer.plan.final_share)
     with new_folder(run.model) as folder:
         network.save_pretrained(folder)
         task.finish_tokenizer(network).save_pretrained(folder)

@@ -55,8 +55,8 @@ class Plan:
     """Of torch on a CPU; None: as many as torch takes."""
     max_eval_blocks: int | None = None
     """Held-out blocks, pairs or rows scored at each evaluation; None: as the recipe says."""
-    max_final_blocks: int | None = None
-    """The same for the score at the end; None: all."""
+    final_share: float = 1.0
+    """Of the held-out data, what is scored at the end."""
     calibration_step: int | None = None
     """The step after which the lengths above are planned again, with costs that were measured; None: they are fixed."""
 
@@ -69,8 +69,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSeconds:
-    """What the first steps of a run took, each on average, and one evaluation, sample and checkpoint."""
+    """What the first steps of a run took, each on average, one evaluation, sample and checkpoint, and all since the
+    command began."""
 
+    elapsed: float
     step: float
     evaluation: float
     sample: float
@@ -86,7 +88,7 @@ class Hooks:
     sample: Callable[[nn.Module], dict[str, Any] | None]
     log: Callable[[dict[str, Any]], None]
     cost: Callable[[dict[str, Any]], tuple[float, ...]] = lambda metrics: (float(metrics["loss"]),)
-    plan_again: Callable[[Plan, int, MeasuredSeconds], Plan] | None = None
+    replan: Callable[[Plan, int, MeasuredSeconds], Plan] | None = None
     """Gives the plan with its lengths fixed, `step` steps into the run; called once, on the main process."""
 
 

@@ -19,20 +19,22 @@ LEAST_JUMP = 0.2
 MEMORY = 0.9
 
 
-STEEP = 0.05
-"""A held-out loss that fell by more than this share in the last fifth of a run was still falling."""
+MIN_RELATIVE_FALL, MIN_FALL = 0.05, 0.01
+"""A held-out loss that fell by more than this share, and nats, in the last fifth of a run was still falling."""
 
 
 def describe_trend(losses: list[tuple[int, float]]) -> str | None:
-    """That the held-out loss was still falling steeply when the run ended; `losses` are (step, loss), the last last."""
+    """A warning if the held-out loss was still falling steeply when the run ended, else None. `losses` are (step, loss)
+    in the order of steps."""
     if len(losses) < 3:
         return None
     last_step, last = losses[-1]
     before = [loss for step, loss in losses if step <= 0.8 * last_step]
-    if not before or (fall := before[-1] / last - 1) < STEEP:
+    fall = before[-1] - last if before else 0.0
+    if fall < MIN_FALL or fall < MIN_RELATIVE_FALL * before[-1]:
         return None
     return (
-        f"the held-out loss still fell by {fall:.0%} in the last fifth of the run: train longer "
+        f"the held-out loss still fell by {fall / before[-1]:.0%} in the last fifth of the run: train longer "
         "(train.max_minutes, train.max_steps or train.epochs)"
     )
 

@@ -28,9 +28,11 @@ class Looks:
         """Seconds."""
 
     def look(
-        self, model: nn.Module, step: int, stop: StopRequest, grad_norm: float | None, learning_rate: float | None
-    ) -> bool:
-        """Evaluation and log, where they are due after `step`. Whether its weights are the best so far.
+        self, model: nn.Module, step: int, stop: StopRequest, grad_norm: float | None, learning_rate: float | None,
+        *, is_due: bool | None = None,
+    ) -> bool:  # fmt: skip
+        """Evaluation and log, where they are due after `step`, by the plan or as given. Whether its weights are the
+        best so far.
 
         Raises:
             TrainingFailed: a held-out loss that is not finite, or a loss that jumps where the recipe forbids it.
@@ -38,7 +40,7 @@ class Looks:
         """
         last = step >= self.plan.n_steps
         better = False
-        if self.hooks.evaluate is not None and self.plan.evaluates_at(step):
+        if self.hooks.evaluate is not None and (self.plan.evaluates_at(step) if is_due is None else is_due):
             better = self._evaluate(model, step, stop, learning_rate)
         if last or step % self.train.log_steps == 0:
             self._log_train(step, grad_norm, learning_rate)

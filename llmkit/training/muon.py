@@ -20,7 +20,7 @@ A, B, C = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
 EPSILON = 1e-7
 MAX_BATCH_BYTES = 64 << 20
-"""Of matrices in fp32 that are multiplied together; more gains nothing and takes memory."""
+"""Maximum size in fp32 of the matrices in one batched product; more gains nothing and takes memory."""
 
 
 class Muon(Optimizer):
@@ -52,20 +52,19 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # torch's gives the closure's loss
         """Move all weights that have a gradient. There is no closure."""
-        by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor, dict[str, Any]]]] = {}
+        by_shape: dict[tuple[int, int], list[tuple[Tensor, dict[str, Any]]]] = {}
         for group in self.param_groups:
             for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                update = self._add_momentum(weight, group["momentum"])
-                wide = update.mT if update.shape[0] > update.shape[1] else update
-                by_shape.setdefault((wide.shape[0], wide.shape[1]), []).append((weight, wide, group))
+                if weight.grad is not None:
+                    rows, columns = sorted(weight.shape)
+                    by_shape.setdefault((rows, columns), []).append((weight, group))
         for (rows, columns), entries in by_shape.items():
             size = max(1, MAX_BATCH_BYTES // (4 * rows * columns))
             for begin in range(0, len(entries), size):
                 batch = entries[begin : begin + size]
-                updates = orthogonalize(torch.stack([wide for _, wide, _ in batch]).to(self.dtype))
-                for (weight, _, group), update in zip(batch, updates, strict=True):
+                wide = [_wide(self._add_momentum(weight, group["momentum"])) for weight, group in batch]
+                updates = orthogonalize(torch.stack(wide).to(self.dtype))
+                for (weight, group), update in zip(batch, updates, strict=True):
                     _move(weight, update, group)
 
     def _add_momentum(self, weight: Tensor, momentum: float) -> Tensor:
@@ -77,6 +76,11 @@ class Muon(Optimizer):
         buffer: Tensor = state["momentum_buffer"]
         buffer.lerp_(weight.grad, 1 - momentum)
         return weight.grad.lerp(buffer, momentum)
+
+
+def _wide(matrix: Tensor) -> Tensor:
+    """The matrix, or its transpose where it has more rows than columns."""
+    return matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
 
 
 def _move(weight: Tensor, update: Tensor, group: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ knows, otherwise measured here by one product of a usual shape.
 """
 
 import math
+import platform
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -67,7 +68,8 @@ def has_bf16_instructions() -> bool:
 
     On x86 these belong to AVX-512 and AMX. A process that is held to AVX2 (ATEN_CPU_CAPABILITY) does not use them.
     """
-    if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2"):
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if is_x86 and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2"):
         return False
     return any(present and "bf16" in name for name, present in torch.cpu.get_capabilities().items())
 
@@ -87,7 +89,8 @@ def choose_threads(device: torch.device) -> tuple[int, str | None]:
     gain = rates[best] / rates[n_threads]
     if gain < MIN_THREADS_GAIN:
         return n_threads, None
-    return best, f"another process is busy here, and {best} of {n_threads} threads are {gain:.1f} times as fast as all"
+    threads = "1 thread is" if best == 1 else f"{best} threads are"
+    return best, f"another process uses the CPU: {threads} {gain:.1f} times as fast as {n_threads}"
 
 
 def _measure_regions(n_threads: int) -> float:

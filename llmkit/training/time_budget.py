@@ -32,8 +32,8 @@ class Costs:
     step: float
     eval_block: float
     """One held-out block at an evaluation."""
-    final_block: float
-    """One held-out block when the whole split is scored, which may be in another precision."""
+    final_score: float
+    """All held-out data at the end, in the precision of the final score."""
     sample: float = 0.0
     save: float = 0.0
     finish: float = FINISH_SECONDS
@@ -41,7 +41,7 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class LengthRequest:
     """What the recipe and the data say about the length of a run."""
 
     seconds: float
@@ -59,37 +59,33 @@ class RunLength:
     eval_steps: int
     save_steps: int
     max_eval_blocks: int
-    max_final_blocks: int | None
-    """None: the whole held-out split is scored at the end."""
+    final_share: float
+    """Of the held-out data, what is scored at the end."""
 
 
-def fit_length(wishes: Wishes, costs: Costs, elapsed: float, n_done: int = 0) -> RunLength:
+def fit_length(request: LengthRequest, costs: Costs, elapsed: float, n_done: int = 0) -> RunLength:
     """The longest run that ends in time, `elapsed` seconds after the command began and `n_done` steps into it.
 
     Held-out blocks are cut first, then the number of evaluations. What the recipe sets itself stays.
     """
-    left = max(0.0, wishes.seconds - elapsed - costs.finish)
-    n_final = min(wishes.n_held_out, _afford(FINAL_SHARE * left, costs.final_block))
-    left -= n_final * costs.final_block
-    n_blocks = min(wishes.n_held_out, wishes.max_eval_blocks, _afford(ONE_EVALUATION_SHARE * left, costs.eval_block))
-    evaluation = n_blocks * costs.eval_block + costs.sample
-    look = evaluation + (costs.save if wishes.save_steps is None else 0.0)
-    step = costs.step + (costs.save / wishes.save_steps if wishes.save_steps else 0.0)
-    if wishes.eval_steps is not None:
-        n_steps = n_done + max(1, int((left - look) / (step + look / wishes.eval_steps)))
-        eval_steps = wishes.eval_steps
+    left = max(0.0, request.seconds - elapsed - costs.finish)
+    final_share = min(1.0, FINAL_SHARE * left / costs.final_score) if costs.final_score else 1.0
+    if request.n_held_out:
+        final_share = max(final_share, min(1.0, MIN_BLOCKS / request.n_held_out))
+    left -= final_share * costs.final_score
+    affordable = int(ONE_EVALUATION_SHARE * left / costs.eval_block) if costs.eval_block else request.n_held_out
+    n_blocks = min(request.n_held_out, request.max_eval_blocks, max(MIN_BLOCKS, affordable))
+    evaluation = n_blocks * costs.eval_block + costs.sample + (costs.save if request.save_steps is None else 0.0)
+    step = costs.step + (costs.save / request.save_steps if request.save_steps else 0.0)
+    if request.eval_steps is not None:
+        n_steps = n_done + max(1, int((left - evaluation) / (step + evaluation / request.eval_steps)))
+        eval_steps = request.eval_steps
     else:
-        n_looks = max(1, min(MAX_EVALUATIONS, int(EVALUATION_SHARE * left / look) if look else MAX_EVALUATIONS))
-        n_steps = n_done + max(1, int((left - n_looks * look) / step))
-        eval_steps = math.ceil(n_steps / n_looks)
-    return RunLength(
-        n_steps, eval_steps, wishes.save_steps or eval_steps, max(1, n_blocks),
-        n_final if n_final < wishes.n_held_out else None,
-    )  # fmt: skip
-
-
-def _afford(seconds: float, block_seconds: float) -> int:
-    return max(MIN_BLOCKS, int(seconds / block_seconds)) if block_seconds else 1 << 60
+        affordable = int(EVALUATION_SHARE * left / evaluation) if evaluation else MAX_EVALUATIONS
+        n_evaluations = max(1, min(MAX_EVALUATIONS, affordable))
+        n_steps = n_done + max(1, int((left - n_evaluations * evaluation) / step))
+        eval_steps = math.ceil(n_steps / n_evaluations)
+    return RunLength(n_steps, eval_steps, request.save_steps or eval_steps, max(1, n_blocks), final_share)
 
 
 def calibration_step(n_steps: int) -> int:

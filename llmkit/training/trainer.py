@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -92,7 +92,8 @@ class LlmkitTrainer(Trainer):
         self._stop = StopRequest()
         self._agreed: int | None = None
         self.stop_signal: int | None = None
-        self._steps_began: tuple[int, float] | None = None
+        self._timed_from: tuple[int, float] | None = None
+        self._n_timed = 0
         self._last_save = 0.0
         align_weights(model)
         super().__init__(model, build_arguments(run, train, optim, plan), train_dataset=cast(Any, samples))
@@ -128,7 +129,11 @@ class LlmkitTrainer(Trainer):
             self._load_from_checkpoint(str(checkpoint))
             self.state.global_step = self.first_step
             undone, self.progress.left_undone = self.progress.left_undone, None
-            self.looks.look(cast(nn.Module, self.model), self.first_step, StopRequest(), **undone)
+            self.looks.look(cast(nn.Module, self.model), self.first_step, StopRequest(), is_due=True, **undone)
+        if self.plan.calibration_step is not None and self.plan.calibration_step <= self.first_step:
+            # It was stopped before its lengths were fixed.
+            self.plan = self.looks.plan = replace(self.plan, calibration_step=self.first_step + 1)
+        self._timed_from = (self.first_step, self._training_seconds())
         if checkpoint is not None and (self.first_step >= self.plan.n_steps or self.looks.out_of_patience()):
             # The command was stopped between the last step and its own end.
             say(f"training had ended at step {self.first_step} already")
@@ -306,13 +311,15 @@ class LlmkitTrainer(Trainer):
                 better = self.looks.look(cast(nn.Module, self.model), step, stop, grad_norm, learning_rate)
         except Abandoned:
             self.progress.left_undone = {"grad_norm": grad_norm, "learning_rate": learning_rate}
-        self._steps_began = self._steps_began or (step, self._training_seconds())
+        if self._n_timed == 0 and step < (self.plan.calibration_step or 0):
+            self._timed_from = (step, self._training_seconds())  # the first step is slower than the others
+        self._n_timed += 1
         if better or self._asked_to_stop() or self.plan.saves_at(step):
             self._save_checkpoint(model)
             self.stop_signal = self._asked_to_stop()  # which may have come while it was saved: that will do
             if self.stop_signal:
                 ranks.meet()  # a launcher ends rank 0 in the middle of its write where the others have left
-        if step == self.plan.calibration_step:
+        if step == self.plan.calibration_step and not self.stop_signal:
             self._fix_lengths(step)
         if self.stop_signal or self.looks.out_of_patience() or step >= self.plan.n_steps:
             self.control.should_training_stop = True
@@ -323,16 +330,25 @@ class LlmkitTrainer(Trainer):
         return time.perf_counter() - self.looks.started - sum(spent.values()) + spent["start"]
 
     def _fix_lengths(self, step: int) -> None:
-        """Plan the number of steps and evaluations again, with what the first steps took."""
-        assert self._steps_began is not None
-        first, began = self._steps_began
-        n_timed = step - first  # the first step is slower than the others, and is timed where it is the only one
-        seconds = (self._training_seconds() - began) / n_timed if n_timed else began
-        measured = MeasuredSeconds(seconds, self.looks.last_evaluation, self.looks.last_sample, self._last_save)
-        plan, again = self.plan, self.looks.hooks.plan_again
-        if again is not None or ranks.rank():
-            self.plan = ranks.from_first(lambda: cast(Any, again)(plan, step, measured))
-            self.looks.plan = self.plan
+        """Plan the number of steps and evaluations once more, with what the first steps took. Every rank calls it."""
+        replan = self.looks.hooks.replan
+        if replan is None:
+            return
+        assert self._timed_from is not None
+        first, began = self._timed_from
+        paused = time.perf_counter()
+        measured = MeasuredSeconds(
+            elapsed=self.progress.spent["start"] + paused - self.looks.started,
+            step=(self._training_seconds() - began) / (step - first),
+            evaluation=self.looks.last_evaluation,
+            sample=self.looks.last_sample,
+            save=self._last_save,
+        )
+        plan = self.plan
+        self.plan = self.looks.plan = ranks.from_first(lambda: replan(plan, step, measured))
+        seconds = time.perf_counter() - paused
+        self.progress.spent["evaluation"] += seconds  # held-out blocks were scored to time them
+        self._window.pause(seconds)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
         """Weights, optimizer, schedule, random numbers and progress, whole or absent."""

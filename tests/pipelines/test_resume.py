@@ -341,9 +341,16 @@ def test_second_process_in_the_same_run_is_refused(commands: dict[str, list[str]
 
 
 def test_a_resumed_run_keeps_the_length_that_was_fixed_after_its_checkpoint() -> None:
-    before = asdict(Plan(100, 10, 10, BatchPlan(4, 4, 1), "fp32", calibration_step=5))
-    fixed = before | {"n_steps": 80, "eval_steps": 8, "save_steps": 8, "max_eval_blocks": 9, "calibration_step": None}
-    assert choose_plan(before, fixed) == fixed
-    assert choose_plan(before, before) == before
-    assert choose_plan(fixed, before | {"n_steps": 1}) == fixed
-    assert choose_plan(None, fixed) == fixed
+    before = Plan(100, 10, 10, BatchPlan(4, 4, 1), "fp32", calibration_step=5)
+    lengths = {"n_steps": 80, "eval_steps": 8, "save_steps": 8, "max_eval_blocks": 9, "final_share": 0.5}
+    lengths |= {"calibration_step": None}
+    fixed = replace(before, **lengths)
+    manifest = {"plan": asdict(fixed), "fixed_lengths": lengths}
+    assert choose_plan(asdict(before), manifest) == fixed
+    assert choose_plan(asdict(before), {"plan": asdict(before)}) == before
+    later = replace(fixed, n_steps=90)  # a change was allowed since
+    assert choose_plan(asdict(later), manifest) == later
+    assert choose_plan(None, manifest) == fixed
+    old = {name: value for name, value in asdict(before).items() if name in ("n_steps", "eval_steps", "save_steps")}
+    old |= {"batches": asdict(before.batches), "precision": "fp32", "facts": {}}
+    assert choose_plan(old, {"plan": old}) == replace(before, calibration_step=None)

@@ -82,7 +82,7 @@ def test_minutes_are_the_recipes_or_those_of_the_work(
     monkeypatch.setattr(run_plan, "peak_flops", lambda *_: work / 30)
     task = SimpleNamespace(
         objective=task.objective, samples=task.samples, output_share=1.0,
-        data=SimpleNamespace(sequence_length=16, n_held_out=0, fingerprint={}, n_train_tokens=10_000),
+        data=SimpleNamespace(sequence_length=16, n_held_out=0, n_final=0, fingerprint={}, n_train_tokens=10_000),
     )  # fmt: skip
     run_plan.plan_run(recipe, cast(Any, task), network, torch.device("cpu"))
     assert found == [pytest.approx(asked)]

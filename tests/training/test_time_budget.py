@@ -4,20 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from llmkit.training.time_budget import Costs, RunLength, Spent, Wishes, calibration_step, fit_length
+from llmkit.training.time_budget import Costs, LengthRequest, RunLength, Spent, calibration_step, fit_length
 
-WISHES = Wishes(seconds=100.0, n_held_out=500, max_eval_blocks=512, eval_steps=None, save_steps=None)
-COSTS = Costs(step=0.1, eval_block=0.001, final_block=0.002, sample=0.05, save=0.05, finish=1.0)
+REQUEST = LengthRequest(seconds=100.0, n_held_out=500, max_eval_blocks=512, eval_steps=None, save_steps=None)
+COSTS = Costs(step=0.1, eval_block=0.001, final_score=1.0, sample=0.05, save=0.05, finish=1.0)
 
 
-def seconds_of(length: RunLength, wishes: Wishes, costs: Costs, n_done: int = 0) -> tuple[float, float]:
+def seconds_of(length: RunLength, request: LengthRequest, costs: Costs, n_done: int = 0) -> tuple[float, float]:
     """(training, everything else) of a run of this length, counted step by step."""
     steps = range(n_done + 1, length.n_steps + 1)
-    looks = sum(step % length.eval_steps == 0 or step == length.n_steps for step in steps)
+    n_evaluations = sum(step % length.eval_steps == 0 or step == length.n_steps for step in steps)
     saves = sum(step % length.save_steps == 0 or step == length.n_steps for step in steps)
-    n_final = wishes.n_held_out if length.max_final_blocks is None else length.max_final_blocks
-    evaluation = min(wishes.n_held_out, length.max_eval_blocks) * costs.eval_block + costs.sample
-    others = looks * evaluation + saves * costs.save + n_final * costs.final_block + costs.finish
+    evaluation = min(request.n_held_out, length.max_eval_blocks) * costs.eval_block + costs.sample
+    others = n_evaluations * evaluation + saves * costs.save + length.final_share * costs.final_score + costs.finish
     return len(steps) * costs.step, others
 
 
@@ -28,10 +27,10 @@ def seconds_of(length: RunLength, wishes: Wishes, costs: Costs, n_done: int = 0)
 def test_a_run_fills_its_time_and_trains_for_most_of_it(
     seconds: float, block: float, n_held_out: int, elapsed: float, n_done: int
 ) -> None:
-    wishes = replace(WISHES, seconds=seconds, n_held_out=n_held_out)
-    costs = replace(COSTS, eval_block=block, final_block=2 * block)
-    length = fit_length(wishes, costs, elapsed, n_done)
-    training, others = seconds_of(length, wishes, costs, n_done)
+    request = replace(REQUEST, seconds=seconds, n_held_out=n_held_out)
+    costs = replace(COSTS, eval_block=block, final_score=2 * block * n_held_out)
+    length = fit_length(request, costs, elapsed, n_done)
+    training, others = seconds_of(length, request, costs, n_done)
     total = elapsed + training + others
     least = 8 * 3 * block  # the fewest blocks of an evaluation and of the final score
     assert total <= seconds + 0.2 + least
@@ -40,27 +39,26 @@ def test_a_run_fills_its_time_and_trains_for_most_of_it(
 
 
 def test_what_the_recipe_sets_is_kept() -> None:
-    wishes = replace(WISHES, eval_steps=7, save_steps=3)
-    length = fit_length(wishes, COSTS, 0.0)
+    request = replace(REQUEST, eval_steps=7, save_steps=3)
+    length = fit_length(request, COSTS, 0.0)
     assert (length.eval_steps, length.save_steps) == (7, 3)
-    training, others = seconds_of(length, wishes, COSTS)
+    training, others = seconds_of(length, request, COSTS)
     assert training + others == pytest.approx(100, abs=2)
 
 
 def test_dear_evaluations_become_smaller_and_fewer() -> None:
-    cheap = fit_length(WISHES, COSTS, 0.0)
-    dear = fit_length(WISHES, replace(COSTS, eval_block=0.1, final_block=0.1), 0.0)
-    assert cheap.max_final_blocks is None
+    cheap = fit_length(REQUEST, COSTS, 0.0)
+    dear = fit_length(REQUEST, replace(COSTS, eval_block=0.1, final_score=50.0), 0.0)
+    assert cheap.final_share == 1
     assert cheap.max_eval_blocks == 500
     assert cheap.n_steps // cheap.eval_steps >= 10
     assert dear.max_eval_blocks < 30
-    assert dear.max_final_blocks is not None
-    assert dear.max_final_blocks < 100
+    assert 0.05 < dear.final_share < 0.2
     assert dear.n_steps // dear.eval_steps < 10
 
 
 def test_time_that_is_over_still_gives_one_step() -> None:
-    assert fit_length(WISHES, COSTS, elapsed=200.0, n_done=30).n_steps == 31
+    assert fit_length(REQUEST, COSTS, elapsed=200.0, n_done=30).n_steps == 31
 
 
 def test_the_second_plan_comes_after_a_twentieth() -> None:

@@ -299,7 +299,7 @@ def make_timed(run: Path, split: Split, n_steps: int) -> tuple[LlmkitTrainer, Lo
         run, split, make_gpt2(), n_steps=20, eval_steps=50, save_steps=50, evaluate=lambda model: {"loss": 1.0}
     )
     trainer.plan = trainer.looks.plan = replace(trainer.plan, calibration_step=2)
-    trainer.looks.hooks = replace(trainer.looks.hooks, plan_again=second)
+    trainer.looks.hooks = replace(trainer.looks.hooks, replan=second)
     return trainer, log, second
 
 
@@ -313,6 +313,7 @@ def test_a_run_is_planned_again_after_its_first_steps_and_keeps_to_it(
     assert [step for step, _ in second.calls] == [2]
     measured = second.calls[0][1]
     assert min(measured.step, measured.evaluation, measured.save) > 0
+    assert measured.elapsed > measured.step + measured.evaluation + measured.save
     assert log.of("eval", "step") == [2, *range(4, n_steps, 4), n_steps]
     assert log.of("train", "learning_rate")[-1] == pytest.approx(
         1e-2 * learning_rate_factor(trainer.optim_section, n_steps - 1, n_steps)
@@ -337,3 +338,37 @@ def test_time_of_evaluations_and_checkpoints_is_no_step_time(tmp_path: Path, tin
     assert measured.evaluation >= 0.5
     assert measured.step < 0.4
     assert trainer.progress.spent["evaluation"] >= 1.5
+
+
+def stop_at(trainer: LlmkitTrainer, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SIGTERM in that step."""
+    take_step = LlmkitTrainer.training_step
+
+    def interrupted(self: LlmkitTrainer, *args: Any, **kwargs: Any) -> Any:
+        if self is trainer and self.state.global_step == step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_step(self, *args, **kwargs)
+
+    monkeypatch.setattr(LlmkitTrainer, "training_step", interrupted)
+
+
+@pytest.mark.parametrize("stopped_at", [1, 2])
+def test_a_run_that_is_stopped_before_its_lengths_are_fixed_fixes_them_when_it_goes_on(
+    tmp_path: Path, tiny_split: Split, stopped_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, _, second = make_timed(tmp_path / "run", tiny_split, 6)
+    stop_at(trainer, stopped_at, monkeypatch)
+    trainer.fit(start_seconds=100.0)
+    assert trainer.stop_signal == signal.SIGTERM
+    assert not second.calls
+    resumed, _ = make_trainer(
+        tmp_path / "run", tiny_split, make_gpt2(), resume=True, evaluate=lambda model: {"loss": 1.0}
+    )
+    resumed.plan = resumed.looks.plan = trainer.plan
+    resumed.looks.hooks = replace(resumed.looks.hooks, replan=second)
+    resumed.fit(tmp_path / f"run/checkpoints/step-{stopped_at}", start_seconds=1.0)
+    ((step, measured),) = second.calls
+    assert step == max(2, stopped_at + 1)
+    assert measured.elapsed > 101  # what was spent before the stop counts
+    assert measured.step < 10  # and is no time of a step
+    assert resumed.state.global_step == 6

@@ -446,3 +446,29 @@ def test_hostile_labels_and_texts_do_not_reach_the_terminal(
         finetune(weights, files={"train": data}, out=tmp_path / "other", model=bert)
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err + str(caught.value) + str(unknown.value)
+
+
+# ---- minutes ----
+
+TIMED = ("train.max_steps=null", "train.max_minutes=0.04")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("single", ()),
+        ("multiple", ("cls.separator=;",)),
+        ("regression", ("cls.labels=regression",)),
+        ("single", ("cls.lora_rank=2",)),
+    ],
+)
+def test_minutes_hold_for_every_kind_of_labels(bert: str, tmp_path: Path, kind: str, settings: tuple[str, ...]) -> None:
+    labels = {"single": ("spam", "ham"), "multiple": ("spam;short", "ham"), "regression": ("1.5", "-2")}[kind]
+    rows = [(text, labels[label == "ham"]) for text, label in make_messages(120)]
+    files = {name: write_table(tmp_path / f"{name}.csv", rows) for name in ("train", "test")}
+    metrics = finetune(recipe(*TIMED, *settings), files=files, out=tmp_path / "run", model=bert)
+    plan = json.loads((tmp_path / "run/manifest.json").read_text())["plan"]
+    assert plan["calibration_step"] is None
+    assert metrics["training"]["steps"] == plan["n_steps"] > 1
+    assert metrics["test"]["n_rows"] <= 120
+    assert set(metrics) >= {"training", "validation", "test"}

@@ -1,4 +1,4 @@
-"""Encode with a memory: a text is cut into chunks, and `tokenizers` encodes each different chunk once.
+"""Encode with a cache: a text is cut into chunks, and `tokenizers` encodes each different chunk once.
 
 A chunk is a character that every tokenizer of these kinds cuts off (punctuation, Chinese, a line end), or a run of
 other characters between such and white space. Its ids depend on no other chunk. `tokenizers` itself says which
@@ -21,17 +21,17 @@ from llmkit.tokens.tokenizer import AlignedIds, EncodedTexts, batch_texts, id_dt
 
 SEPARATOR, ALONE, LETTER, UNSEEN = 0, 1, 2, 255
 """What a character is: it stands between chunks and has no token, is a chunk, is part of one, or is not known yet. The
-letters that are seen first have a number of their own above LETTER, by which short runs of them are compared."""
+first 252 letters seen get codes above LETTER; runs of up to 16 of them are looked up by those codes."""
 
 N_CODE_POINTS = 0x110000
 STRETCH = 100_000
-"""Characters that are encoded at a time: what numpy makes of them fits into a cache of the processor."""
+"""Characters that are encoded at a time, so that the arrays fit into the processor's cache."""
 CHUNKS_PER_CALL = 500
 KEY_LETTERS = 16
 TABLE_BITS = 19
 MAX_CHUNKS = 200_000
 MAX_CHARACTERS = 4_000_000
-"""Of all chunks that are remembered. Above either limit the memory is emptied; it takes some 60 MB."""
+"""Limits of all cached chunks. Above either of them the cache is emptied; it takes some 60 MB."""
 
 _MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 """The bytes of so many letters."""

@@ -2,7 +2,7 @@
 
 Byte-level BPE is left to fastokens; BERT's WordPiece, words and characters to chunk_encoding.py. Either is used for
 one tokenizer and one text only after a comparison: both ways encode a sample spread over that text, every character the
-text has in every surrounding that a pre-tokenizer may care about, and texts that are hard on purpose. After one
+text has next to letters, digits, punctuation, Chinese and white space, and texts that are hard on purpose. After one
 difference `tokenizers` does the work; where it comes from a rare character, that of the texts that have it. So the fast
 encoder decides how long it takes and no byte of the result (see docs/decisions/0016-fast-tokenizing.md).
 
@@ -37,7 +37,7 @@ SAMPLE_CHARACTERS = 1_000_000
 STRETCH = 20_000
 MAX_LONGEST = 300_000
 SAMPLES_PER_SPECIAL = 20
-MAX_ODD = 16
+MAX_MISMATCHED = 16
 """Characters on which the two disagree; texts with one of so few are left to `tokenizers`. Of 43,000 characters tried,
 fastokens 0.3.5 had one: U+180E, which older Unicode called a space."""
 
@@ -84,7 +84,7 @@ class FastEncoder:
 class EncoderCheck:
     """What a fast encoder may do for a text, or a piece of one."""
 
-    odd: str | None = None
+    mismatched: str | None = None
     """Texts with one of these characters are left to `tokenizers`. None: all are."""
     reason: str | None = None
     """Why the fast encoder is not used, to be shown; None where there is nothing to show."""
@@ -117,8 +117,8 @@ def check_text(
             return EncoderCheck()
         sample, characters = sample_texts(documents, tokenizer, n_pieces)
         differ = partial(find_differences, fast, plain_encoder(tokenizer), with_offsets=with_offsets)
-        odd = {text[1] for text in differ([_surround(char) for char in characters])}
-        wrong = differ([text for text in sample if odd.isdisjoint(text)])
+        mismatched = {text[1] for text in differ([_surround(char) for char in characters])}
+        wrong = differ([text for text in sample if mismatched.isdisjoint(text)])
     except ImportError:
         return EncoderCheck(None, "fastokens, which is faster, is not installed (pip install fastokens)")
     except BaseException as error:
@@ -128,17 +128,17 @@ def check_text(
         return EncoderCheck(None, f"the fast encoder cannot take this tokenizer: {reason[:100]}")
     if wrong:
         return EncoderCheck(None, _gives_other_ids(fast.name, wrong[0]))
-    return EncoderCheck("".join(sorted(odd)), None, fast.name)
+    return EncoderCheck("".join(sorted(mismatched)), None, fast.name)
 
 
 def join_checks(checks: Sequence[EncoderCheck]) -> EncoderCheck:
     """The check of a text from those of its pieces; one line says so where the fast encoder is refused."""
-    refused = next((check for check in checks if check.odd is None), None)
-    odd = "".join(sorted({char for check in checks for char in check.odd or ""}))
-    if refused is None and len(odd) > MAX_ODD:
-        refused = EncoderCheck(None, _gives_other_ids(str(checks[0].encoder), odd))
+    refused = next((check for check in checks if check.mismatched is None), None)
+    mismatched = "".join(sorted({char for check in checks for char in check.mismatched or ""}))
+    if refused is None and len(mismatched) > MAX_MISMATCHED:
+        refused = EncoderCheck(None, _gives_other_ids(str(checks[0].encoder), mismatched))
     if refused is None:
-        return EncoderCheck(odd, None, checks[0].encoder)
+        return EncoderCheck(mismatched, None, checks[0].encoder)
     if refused.reason:
         say(f"tokenizing with tokenizers: {refused.reason}")
     return refused
@@ -148,12 +148,12 @@ def make_encoder(tokenizer: BareTokenizer, check: EncoderCheck) -> Encoder:
     """What encodes texts for which the check holds."""
     slow = plain_encoder(tokenizer)
     try:
-        fast = None if check.odd is None else _open_fast(tokenizer)
+        fast = None if check.mismatched is None else _open_fast(tokenizer)
     except ImportError:  # fastokens is not on this machine
         return slow
     if fast is None or fast.name != check.encoder:
         return slow
-    with_fallback = partial(_with_fallback, odd=check.odd or "")
+    with_fallback = partial(_with_fallback, mismatched=check.mismatched or "")
     return Encoder(
         with_fallback(fast.encode, slow.encode),
         slow.encode_with_offsets
@@ -163,10 +163,10 @@ def make_encoder(tokenizer: BareTokenizer, check: EncoderCheck) -> Encoder:
 
 
 def _with_fallback(
-    fast: Callable[[Sequence[str]], T], slow: Callable[[Sequence[str]], T], odd: str
+    fast: Callable[[Sequence[str]], T], slow: Callable[[Sequence[str]], T], mismatched: str
 ) -> Callable[[Sequence[str]], T]:
     def encode(texts: Sequence[str]) -> T:
-        if any(char in text for char in odd for text in texts):
+        if any(char in text for char in mismatched for text in texts):
             return slow(texts)
         try:
             return fast(texts)
@@ -232,7 +232,7 @@ def sample_texts(
 
 
 def _surround(c: str) -> str:
-    """The character, second, in every surrounding that a pre-tokenizer may care about."""
+    """The character, second, next to letters, digits, punctuation, Chinese and white space."""
     return f"x{c}y{c}{c} {c}1{c}2{c}.{c}'s  {c}中{c}\n{c} "
 
 

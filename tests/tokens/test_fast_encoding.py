@@ -108,7 +108,7 @@ def test_only_texts_with_a_character_that_differs_are_left_to_tokenizers(
     encoder = choose_encoder(tokenizer, documents(*TEXTS, "龘"))
     assert capsys.readouterr().err == ""
     assert same_ids(encoder, tokenizer, [_surround("龘")])
-    monkeypatch.setattr(fast_encoding, "MAX_ODD", 0)
+    monkeypatch.setattr(fast_encoding, "MAX_MISMATCHED", 0)
     choose_encoder(tokenizer, documents(*TEXTS, "龘"))
     assert "gives other ids for '龘'" in capsys.readouterr().err
 
@@ -147,13 +147,13 @@ def test_checks_of_pieces_make_that_of_the_text(
 ) -> None:
     install(monkeypatch, stand_in(tokenizer, _surround("龘")))
     pieces = [check_text(make_bare(tokenizer), documents(text), 3) for text in ("龘", "plain", "中")]
-    assert [piece.odd for piece in pieces] == ["龘", "", ""]
+    assert [piece.mismatched for piece in pieces] == ["龘", "", ""]
     joined = join_checks([*pieces, EncoderCheck("\u180e", None, "fastokens 9.9")])
     assert joined == EncoderCheck("\u180e龘", None, "fastokens 9.9")
     assert same_ids(make_encoder(make_bare(tokenizer), joined), tokenizer, [_surround("龘")])
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(fast_encoding, "MAX_ODD", 1)
-    assert join_checks([joined]).odd is None
+    monkeypatch.setattr(fast_encoding, "MAX_MISMATCHED", 1)
+    assert join_checks([joined]).mismatched is None
     assert "gives other ids for" in capsys.readouterr().err
     assert join_checks([pieces[1], EncoderCheck(None, "no"), EncoderCheck(None, "never")]) == EncoderCheck(None, "no")
     assert capsys.readouterr().err == "tokenizing with tokenizers: no\n"
@@ -252,7 +252,7 @@ def test_a_wrong_chunk_encoder_is_found_and_replaced(
             return super()._number_characters(np.where(codes == ord("x"), ord("y"), codes))
 
     monkeypatch.setattr(fast_encoding, "ChunkEncoder", Wrong)
-    monkeypatch.setattr(fast_encoding, "MAX_ODD", 0)
+    monkeypatch.setattr(fast_encoding, "MAX_MISMATCHED", 0)
     encoder = choose_encoder(tokenizer, documents(*TEXTS, "x"), with_offsets=with_offsets)
     assert "tokenizing with tokenizers: chunk encoding gives other ids for" in capsys.readouterr().err
     assert same_ids(encoder, tokenizer, ["x", "axb xx"])

@@ -123,10 +123,12 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, run: Map | Non
 
     def compare_texts(part: Path) -> Facts:
         if run is not None:
-            held_out = {name: pieces_of(name) for name in names[1:]}
+            held_out = {name: (pieces_of(name), splits[name]["bytes"]) for name in names[1:]}
             found = compare_pieces(run, pieces_of("train"), held_out, work / "windows")
         else:
-            overlaps = find_overlap(documents_of("train"), *map(documents_of, names[1:]))
+            overlaps = find_overlap(
+                documents_of("train"), *((documents_of(name), splits[name]["bytes"]) for name in names[1:])
+            )
             found = dict(zip(names[1:], overlaps, strict=True))
         return {name: as_json(overlap) for name, overlap in found.items()}
 

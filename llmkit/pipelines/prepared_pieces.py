@@ -52,6 +52,15 @@ class CleanTask:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleTask:
+    """Sample the windows of a piece of a held-out split; see `sample_piece`."""
+
+    text: SplitPiece
+    n_bytes: int
+    """Of the whole split."""
+
+
+@dataclass(frozen=True, slots=True)
 class OverlapTask:
     """Look for held-out windows in a piece of the train split; see `match_piece`."""
 
@@ -147,13 +156,14 @@ def _drop_copies(pieces: list[Path], settings: Prepare, folder: Path, steps: dic
 
 
 def compare_pieces(
-    run: Map, train: Sequence[SplitPiece], held_out: Mapping[str, Sequence[SplitPiece]], folder: Path
+    run: Map, train: Sequence[SplitPiece], held_out: Mapping[str, tuple[Sequence[SplitPiece], int]], folder: Path
 ) -> dict[str, Overlap]:
-    """As `find_overlap` for each held-out split; `folder` takes the samples."""
+    """As `find_overlap` for each held-out split, given with its size in bytes; `folder` takes the samples."""
     folder.mkdir(parents=True, exist_ok=True)
     windows: list[tuple[Path, int]] = []
-    for name, texts in held_out.items():
-        hashes, every = merge_windows(watch(f"sampling {name}", run(sample_piece, texts), len(texts)))
+    for name, (texts, n_bytes) in held_out.items():
+        sampled = run(sample_piece, [SampleTask(text, n_bytes) for text in texts])
+        hashes, every = merge_windows(watch(f"sampling {name}", sampled, len(texts)))
         windows.append((folder / f"{name}.npy", every))
         np.save(windows[-1][0], hashes)
     empty = [np.zeros(len(np.load(path)), bool) for path, _ in windows]
@@ -163,9 +173,9 @@ def compare_pieces(
     return {name: count_overlap(mask, every) for name, mask, (_, every) in zip(held_out, joined, windows, strict=True)}
 
 
-def sample_piece(text: SplitPiece) -> tuple[Any, int]:
+def sample_piece(task: SampleTask) -> tuple[Any, int]:
     """The sample of a piece of a held-out split."""
-    return sample_windows(text.read())
+    return sample_windows(task.text.read(), task.n_bytes)
 
 
 def match_piece(task: OverlapTask) -> list[Any]:

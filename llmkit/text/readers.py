@@ -17,7 +17,6 @@ from llmkit.errors import DataError
 from llmkit.text.containers import Entry, find_entries
 from llmkit.text.corpora import read_builtin
 from llmkit.text.documents import Document
-from llmkit.text.hub import read_dataset
 from llmkit.text.json_rows import read_json, read_jsonl
 from llmkit.text.markup import read_epub, read_html
 from llmkit.text.plain import read_plain
@@ -49,6 +48,8 @@ def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> 
     for name in find_files(inputs):
         source = Source(name)
         if name.startswith("hf:"):
+            from llmkit.text.hub import read_dataset  # loads huggingface_hub
+
             sources.append(source)
             yield from _count(read_dataset(name, source, read), source)
         elif name.startswith("builtin:"):

@@ -1,7 +1,7 @@
 """Keep cleaned documents on disk between the passes over them: split, tokenizer training, encoding.
 
-Two Arrow files: `documents.arrow`, one row a part, in batches of bounded size that are read back by memory map,
-and `totals.arrow`, one row a document. Both appear under their names only when they are whole, and the same
+Two Arrow files: `documents.arrow`, one row a part with what look.py finds in it, in batches of bounded size that are
+read back by memory map, and `totals.arrow`, one row a document. Both appear under their names only when they are whole, and the same
 documents always give the same bytes.
 
 Where several workers staged a text in pieces, a folder says with `pieces.json` which folders it is made of, in order,
@@ -55,7 +55,14 @@ def stage_documents(documents: Iterable[Document], folder: Path) -> StageTotals:
     import pyarrow as pa
 
     document_schema = pa.schema(
-        {"text": pa.large_string(), "source": pa.string(), "index": pa.int64(), "part": pa.int32(), "last": pa.bool_()}
+        {
+            "text": pa.large_string(),
+            "others": pa.string(),
+            "source": pa.string(),
+            "index": pa.int64(),
+            "part": pa.int32(),
+            "last": pa.bool_(),
+        }
     )
     total_schema = pa.schema({"n_chars": pa.int64(), "n_bytes": pa.int64(), "text_hash": pa.binary(32)})
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +82,7 @@ def stage_documents(documents: Iterable[Document], folder: Path) -> StageTotals:
             n_bytes += len(data)
             digest.update(data)
             place = (document.source, document.index, document.part, document.last)
-            parts.write((data, *place), len(document.text))
+            parts.write((data, "".join(sorted(look.others)), *place), len(document.text))
             if document.last:
                 totals.write((n_chars, n_bytes, digest.digest()), 0)
                 n_documents += 1
@@ -139,12 +146,12 @@ def read_piece(piece: Piece, wanted: Iterable[bool] | None = None) -> Iterator[D
         stays = (stay and next(of_kept, False) for stay in stays)
     keep = next(stays)
     for batch in _read_batches(piece.folder / DOCUMENTS_FILE):
-        columns = [batch.column(name).to_pylist() for name in ("source", "index", "part", "last")]
+        columns = [batch.column(name).to_pylist() for name in ("others", "source", "index", "part", "last")]
         _, offsets, data = batch.column("text").buffers()
         ends = memoryview(offsets).cast("q")
-        for row, place in enumerate(zip(*columns, strict=True)):
+        for row, (others, *place) in enumerate(zip(*columns, strict=True)):
             if keep:
-                yield Document(decode(data[ends[row] : ends[row + 1]].to_pybytes()), *place)
+                yield Document(decode(data[ends[row] : ends[row + 1]].to_pybytes(), others), *place)
             if place[-1]:
                 keep = next(stays)
 

@@ -8,28 +8,37 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 from llmkit.pipelines.engines import Map
 from llmkit.pipelines.prepared_pieces import watch
 from llmkit.pipelines.unfinished import Facts, finish_piece
 from llmkit.text.splitting import SplitPiece
-from llmkit.text.staging import Piece, read_piece
+from llmkit.text.staging import Piece, read_others, read_piece
 from llmkit.tokens.bare_tokenizer import load_bare
-from llmkit.tokens.fast_encoding import Encode, Verdict, check_text, join_verdicts, make_encoder
+from llmkit.tokens.fast_encoding import Encode, Verdict, check_characters, check_text, join_verdicts, make_encoder
 from llmkit.tokens.rows import add_words, encode_counted
 from llmkit.tokens.store import write_split
 from llmkit.tokens.tokenizer import id_dtype
 
+MAX_PARTS = 8
+"""Of a text whose encoding is checked; each is compared on at least 60,000 characters, mostly of hard texts."""
+MIN_CHARACTERS = 1_000
+"""Compared in one task."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckTask:
-    """Hold fastokens against `tokenizers` on one of some pieces of staged text; see `check_piece`."""
+    """Compare fastokens with `tokenizers` on the characters of a text, or on some of its pieces; see `check_part`."""
 
-    piece: Piece
-    n_pieces: int
     tokenizer: Path
     """Of `save_bare`, here and below."""
+    characters: str = ""
+    pieces: Sequence[Piece] = ()
+    n_parts: int = 1
+    known: Verdict | None = None
+    """On the characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +55,25 @@ class EncodeTask:
 
 def check_pieces(run: Map, pieces: Sequence[Piece], tokenizer: Path) -> Verdict:
     """What fastokens may do for all the text; a line says so where it is refused."""
-    tasks = [CheckTask(piece, len(pieces), tokenizer) for piece in pieces]
-    return join_verdicts(list(watch("checking fastokens", run(check_piece, tasks), len(tasks))))
+    characters = sorted(set(map(chr, range(128))).union(*map(read_others, pieces)))
+    step = max(MIN_CHARACTERS, -(-len(characters) // MAX_PARTS))
+    tasks = [
+        CheckTask(tokenizer, "".join(characters[start : start + step])) for start in range(0, len(characters), step)
+    ]
+    known = join_verdicts(list(run(check_part, tasks)))
+    if known.odd is None:
+        return known
+    n_parts = min(len(pieces), MAX_PARTS)
+    tasks = [CheckTask(tokenizer, "", pieces[part::n_parts], n_parts, known) for part in range(n_parts)]
+    return join_verdicts(list(watch("checking fastokens", run(check_part, tasks), n_parts)))
 
 
-def check_piece(task: CheckTask) -> Verdict:
-    """What fastokens may do for the piece."""
-    return check_text(load_bare(task.tokenizer), read_piece(task.piece), task.n_pieces)
+def check_part(task: CheckTask) -> Verdict:
+    """What fastokens may do for the task's part of the text."""
+    if task.known is None:
+        return check_characters(load_bare(task.tokenizer), task.characters)
+    documents = chain.from_iterable(map(read_piece, task.pieces))
+    return check_text(load_bare(task.tokenizer), documents, task.n_parts, known=task.known)
 
 
 def encode_pieces(

@@ -24,8 +24,8 @@ from llmkit.text.cleaners import clean_documents
 from llmkit.text.dedup import PARAGRAPHS, Keys, drop_paragraphs, find_keys, keep_first
 from llmkit.text.documents import StepCounts
 from llmkit.text.overlap import Overlap, count_overlap, find_windows, merge_windows, sample_windows
-from llmkit.text.readers import read_documents
-from llmkit.text.sources import Source, require_documents
+from llmkit.text.readers import read_files
+from llmkit.text.sources import Source, file_size, require_documents
 from llmkit.text.splitting import SplitPiece
 from llmkit.text.staging import (
     find_pieces,
@@ -79,8 +79,9 @@ def clean_pieces(run: Map, files: Sequence[str], settings: Prepare, name: str, w
     Raises:
         DataError: as reading in one process would.
     """
-    folders = [work / "cleaned" / f"cleaned-{name}-{n:05d}" for n in range(len(cut_files(files)))]
-    tasks = [CleanTask(group, settings, work, folder) for group, folder in zip(cut_files(files), folders, strict=True)]
+    groups = cut_files(files)
+    folders = [work / "cleaned" / f"cleaned-{name}-{n:05d}" for n in range(len(groups))]
+    tasks = [CleanTask(group, settings, work, folder) for group, folder in zip(groups, folders, strict=True)]
     results = watch(f"reading and cleaning {name}", run(clean_piece, tasks), len(tasks))
     return list(zip(folders, results, strict=True))
 
@@ -109,7 +110,8 @@ def cut_files(files: Sequence[str]) -> list[list[str]]:
     groups: list[list[str]] = [[]]
     n_bytes = 0
     for file in files:
-        size = Path(file).stat().st_size if Path(file).is_file() else BYTES_A_PIECE
+        found = file_size(file)
+        size = BYTES_A_PIECE if found is None else found
         if groups[-1] and n_bytes + size > BYTES_A_PIECE:
             groups.append([])
             n_bytes = 0
@@ -124,7 +126,7 @@ def clean_piece(task: CleanTask) -> Facts:
     def make(folder: Path) -> Facts:
         sources: list[Source] = []
         steps: dict[str, StepCounts] = {}
-        documents = read_documents(task.files, task.settings.read, sources)
+        documents = read_files(task.files, task.settings.read, sources)
         documents = clean_documents(documents, task.settings.clean, task.settings.read.strict, steps)
         stage_documents(documents, folder)
         write_keys(folder, find_keys(read_staged(folder), task.settings.dedup))
@@ -175,12 +177,12 @@ def compare_pieces(
 
 def sample_piece(task: SampleTask) -> tuple[Any, int]:
     """The sample of a piece of a held-out split."""
-    return sample_windows(task.text.read(), task.n_bytes)
+    return sample_windows(task.text.read(with_part_before=True), task.n_bytes)
 
 
 def match_piece(task: OverlapTask) -> list[Any]:
     """For each held-out split, which of its windows the piece has."""
-    return find_windows(task.text.read(), [(np.load(path), every) for path, every in task.windows])
+    return find_windows(task.text.read(with_part_before=True), [(np.load(path), every) for path, every in task.windows])
 
 
 def as_json(record: Any) -> dict[str, Any]:

@@ -45,7 +45,12 @@ def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> 
     A record is appended when the reading of its source starts, and is complete when the next one starts.
     DataError names the file, and line or byte, that cannot be read.
     """
-    for name in find_files(inputs):
+    yield from read_files(find_files(inputs), read, sources)
+
+
+def read_files(files: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:
+    """As `read_documents`, of what `find_files` has found."""
+    for name in files:
         source = Source(name)
         if name.startswith("hf:"):
             from llmkit.text.hub import read_dataset  # loads huggingface_hub

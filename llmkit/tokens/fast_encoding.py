@@ -75,9 +75,14 @@ def choose_encoder(tokenizer: "PreTrainedTokenizerBase", documents: Iterable[Doc
     return make_encoder(bare, join_verdicts([check_text(bare, documents)]))
 
 
-def check_text(tokenizer: BareTokenizer, documents: Iterable[Document], n_pieces: int = 1) -> Verdict:
+def check_text(
+    tokenizer: BareTokenizer, documents: Iterable[Document], n_pieces: int = 1, *, known: Verdict | None = None
+) -> Verdict:
     """Compare fastokens with `tokenizers` on these documents, which are one of `n_pieces` of a text: each is sampled
-    for its share, but for some 40,000 characters at least."""
+    for its share, but for some 40,000 characters at least.
+
+    `known` is the verdict of `check_characters` on the characters of the whole text, which then are not compared.
+    """
     if not tokenizer.is_byte_level_bpe:
         return Verdict()
     try:
@@ -89,7 +94,8 @@ def check_text(tokenizer: BareTokenizer, documents: Iterable[Document], n_pieces
     sample, characters = sample_texts(documents, tokenizer, n_pieces)
     try:
         encode = partial(_encode_fast, _open_fast(tokenizer), tokenizer)
-        odd = {text[1] for text in find_differences(encode, slow, [_surround(char) for char in characters])}
+        compared = [_surround(char) for char in characters] if known is None else []
+        odd = {text[1] for text in find_differences(encode, slow, compared)} | set(known.odd or "" if known else "")
         wrong = find_differences(encode, slow, [text for text in sample if odd.isdisjoint(text)])
     except BaseException as error:
         if not isinstance(error, Exception) and not _is_panic(error):
@@ -99,6 +105,11 @@ def check_text(tokenizer: BareTokenizer, documents: Iterable[Document], n_pieces
     if wrong:
         return Verdict(None, _gives_other_ids(wrong[0]))
     return Verdict("".join(sorted(odd)), None, version("fastokens"))
+
+
+def check_characters(tokenizer: BareTokenizer, characters: str) -> Verdict:
+    """Compare the two on each of these characters, beside ASCII."""
+    return check_text(tokenizer, [Document(characters, "characters")])
 
 
 def join_verdicts(verdicts: Sequence[Verdict]) -> Verdict:

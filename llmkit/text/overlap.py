@@ -168,7 +168,7 @@ class _Search:
         places = places[self.wanted[places] == hashes]
         self.found[places] = True
         self._n_hits += len(places)
-        if self._n_hits > len(self.wanted):  # a text that is there again and again need not be looked up again
+        if self._n_hits > len(self.wanted) // 8:  # what was found need not be looked up again
             self._fill()
 
 

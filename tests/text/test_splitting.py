@@ -147,10 +147,10 @@ def test_slices_of_a_piece_give_together_what_the_piece_gives(
         assert len(slices) > 10
         for name in plan.names:
             expected = list(SplitPiece(name, piece, plan).read())
-            texts = [SplitPiece(name, each, plan) for each in slices]
-            assert [document for text in texts for document in text.read()] == expected
-            for text in texts:
-                given, more = list(text.read()), list(text.read(with_part_before=True))
+            parts = [SplitPiece(name, each, plan) for each in slices]
+            assert [document for part in parts for document in part.read()] == expected
+            for part in parts:
+                given, more = list(part.read()), list(part.read(with_part_before=True))
                 assert more[len(more) - len(given) :] == given
                 before = more[: len(more) - len(given)]
                 if given and given[0].part:

@@ -85,7 +85,8 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, run: Map | Non
         """Of a text that was staged in this process, one."""
         if split in own:
             return [SplitPiece(split, piece) for piece in staged_pieces(split)]
-        return [SplitPiece(split, piece, plan) for piece in staged_pieces("main")]
+        pieces = [SplitPiece(split, piece, plan) for piece in staged_pieces("main")]
+        return [piece for piece in pieces if piece.may_have_text()] or pieces[:1]
 
     def staged_pieces(name: str) -> list[Piece]:
         return find_pieces(stage / name) if run is None else slice_pieces(find_pieces(stage / name))

@@ -21,7 +21,7 @@ from llmkit.config.prepare import Prepare
 from llmkit.pipelines.engines import Map
 from llmkit.pipelines.unfinished import Facts, finish_piece
 from llmkit.text.cleaners import clean_documents
-from llmkit.text.dedup import PARAGRAPHS, Keys, drop_paragraphs, find_keys, keep_first
+from llmkit.text.dedup import PARAGRAPHS, Keys, copy_steps, drop_paragraphs, find_keys, keep_first
 from llmkit.text.documents import StepCounts
 from llmkit.text.overlap import Overlap, count_overlap, find_windows, merge_windows, sample_windows
 from llmkit.text.readers import read_files
@@ -49,6 +49,8 @@ class CleanTask:
     settings: Prepare
     work: Path
     piece: Path
+    is_whole_text: bool = False
+    """Whether there is no other piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ def clean_pieces(run: Map, files: Sequence[str], settings: Prepare, name: str, w
     """
     groups = cut_files(files)
     folders = [work / "cleaned" / f"cleaned-{name}-{n:05d}" for n in range(len(groups))]
-    tasks = [CleanTask(group, settings, work, folder) for group, folder in zip(groups, folders, strict=True)]
+    is_one = len(groups) == 1
+    tasks = [CleanTask(group, settings, work, folder, is_one) for group, folder in zip(groups, folders, strict=True)]
     results = watch(f"reading and cleaning {name}", run(clean_piece, tasks), len(tasks))
     return list(zip(folders, results, strict=True))
 
@@ -128,8 +131,11 @@ def clean_piece(task: CleanTask) -> Facts:
         steps: dict[str, StepCounts] = {}
         documents = read_files(task.files, task.settings.read, sources)
         documents = clean_documents(documents, task.settings.clean, task.settings.read.strict, steps)
-        stage_documents(documents, folder)
-        write_keys(folder, find_keys(read_staged(folder), task.settings.dedup))
+        staged = stage_documents(documents, folder)
+        if task.is_whole_text and staged.n_documents == 1:  # nothing that it could be a copy of
+            write_keys(folder, [(None,) * len(copy_steps(task.settings.dedup))])
+        else:
+            write_keys(folder, find_keys(read_staged(folder), task.settings.dedup))
         return {
             "sources": [as_json(source) for source in sources],
             "steps": {name: as_json(counts) for name, counts in steps.items()},

@@ -163,6 +163,7 @@ class _Search:
 
         hashes = _thin_out(hashes, self._every)
         hashes = hashes.compress(self._may_be_wanted.take(_shorten(hashes)))
+        hashes.sort()  # each search then begins where the one before ended
         places = np.searchsorted(self.wanted, hashes)
         places[places == len(self.wanted)] = 0
         places = places[self.wanted[places] == hashes]

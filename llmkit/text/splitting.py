@@ -20,7 +20,7 @@ from typing import Literal
 from llmkit.config.prepare import Split
 from llmkit.errors import DataError
 from llmkit.text.documents import Document
-from llmkit.text.staging import Piece, Total, read_begun, read_piece, read_piece_totals
+from llmkit.text.staging import Piece, Total, read_begun, read_inner_chars, read_piece, read_piece_totals
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -158,6 +158,20 @@ class SplitPiece:
     piece: Piece
     plan: SplitPlan | None = None
     """None: all of the piece is the split's."""
+
+    def may_have_text(self) -> bool:
+        """Whether anything of the split is there; False only for slices inside a document that is cut elsewhere."""
+        if self.plan is None or self.plan.by == "document" or (n_chars := read_inner_chars(self.piece)) is None:
+            return True
+        if (total := next(read_piece_totals(self.piece), None)) is None:
+            return False
+        start = sum(read_begun(self.piece))
+        begin = 0
+        for name, end in self.plan.cut(total.n_chars):
+            if name == self.split:
+                return start < end and begin < start + n_chars
+            begin = end
+        return False
 
     def read(self, *, with_part_before: bool = False) -> Iterator[Document]:
         """Its documents, in their order; of a slice that begins inside a document, the part before it where wanted."""

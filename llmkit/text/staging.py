@@ -205,13 +205,26 @@ def read_begun(piece: Piece) -> list[int]:
     import numpy as np
 
     lengths: list[int] = []
-    for number in range(piece.batches[0] - 1, -1, -1):
-        (batch,) = _read_batches(piece.folder / DOCUMENTS_FILE, (number, number + 1))
-        ends = np.flatnonzero(batch.column("last").to_numpy(zero_copy_only=False))
-        lengths = batch.column("n_chars").to_pylist()[ends[-1] + 1 if len(ends) else 0 :] + lengths
-        if len(ends):
-            break
+    with _open_batches(piece.folder / DOCUMENTS_FILE) as reader:
+        for number in range(piece.batches[0] - 1, -1, -1):
+            batch = reader.get_batch(number)
+            ends = np.flatnonzero(batch.column("last").to_numpy(zero_copy_only=False))
+            lengths = batch.column("n_chars").to_pylist()[ends[-1] + 1 if len(ends) else 0 :] + lengths
+            if len(ends):
+                break
     return lengths[:-1] if piece.with_part_before else lengths
+
+
+def read_inner_chars(piece: Piece) -> int | None:
+    """The characters of a slice that has no end of a document; None where it has one."""
+    if piece.batches is None:
+        return None
+    n_chars = 0
+    for batch in _read_batches(piece.folder / DOCUMENTS_FILE, piece.batches):
+        if batch.column("last").true_count:
+            return None
+        n_chars += sum(batch.column("n_chars").to_pylist())
+    return n_chars
 
 
 def _last_row_before(piece: Piece) -> list[Any]:

@@ -145,11 +145,14 @@ def test_slices_of_a_piece_give_together_what_the_piece_gives(
         plan = plan_split(read_piece_totals(piece), Split(by=by, validation=0.1, test=0.1))
         slices = slice_pieces([piece])
         assert len(slices) > 10
+        of_test = [SplitPiece("test", each, plan) for each in slices]
+        assert by == "document" or not all(part.may_have_text() for part in of_test)
         for name in plan.names:
             expected = list(SplitPiece(name, piece, plan).read())
             parts = [SplitPiece(name, each, plan) for each in slices]
             assert [document for part in parts for document in part.read()] == expected
             for part in parts:
+                assert part.may_have_text() or not list(part.read())
                 given, more = list(part.read()), list(part.read(with_part_before=True))
                 assert more[len(more) - len(given) :] == given
                 before = more[: len(more) - len(given)]

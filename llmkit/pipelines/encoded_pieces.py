@@ -8,29 +8,39 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 from llmkit.pipelines.engines import Map
 from llmkit.pipelines.prepared_pieces import watch
 from llmkit.pipelines.unfinished import Facts, finish_piece
 from llmkit.text.splitting import SplitPiece
-from llmkit.text.staging import Piece, read_piece
+from llmkit.text.staging import Piece, read_others, read_piece
 from llmkit.tokens.bare_tokenizer import load_bare
-from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, check_text, join_checks, make_encoder
+from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, check_characters, check_text, join_checks, make_encoder
 from llmkit.tokens.rows import add_words, encode_counted
 from llmkit.tokens.store import write_split
 from llmkit.tokens.tokenizer import id_dtype
 
+MAX_PARTS = 8
+"""Of a text whose encoding is checked; each is compared on at least 60,000 characters, mostly of hard texts."""
+MIN_CHARACTERS = 1_000
+"""Compared in one task."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckTask:
-    """Compare the fast encoder with `tokenizers` on one of some pieces of staged text; see `check_piece`."""
+    """Compare the fast encoder with `tokenizers` on the characters of a text, or on some of its pieces; see
+    `check_part`."""
 
-    piece: Piece
-    n_pieces: int
     with_offsets: bool
     tokenizer: Path
     """Of `save_bare`, here and below."""
+    characters: str = ""
+    pieces: Sequence[Piece] = ()
+    n_parts: int = 1
+    known: EncoderCheck | None = None
+    """On the characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +57,27 @@ class EncodeTask:
 
 def check_pieces(run: Map, pieces: Sequence[Piece], tokenizer: Path, *, with_offsets: bool) -> EncoderCheck:
     """What the fast encoder may do for all the text; a line says so where it is refused."""
-    tasks = [CheckTask(piece, len(pieces), with_offsets, tokenizer) for piece in pieces]
-    return join_checks(list(watch("checking the fast encoder", run(check_piece, tasks), len(tasks))))
+    characters = sorted(set(map(chr, range(128))).union(*map(read_others, pieces)))
+    step = max(MIN_CHARACTERS, -(-len(characters) // MAX_PARTS))
+    tasks = [
+        CheckTask(with_offsets, tokenizer, "".join(characters[start : start + step]))
+        for start in range(0, len(characters), step)
+    ]
+    known = join_checks(list(run(check_part, tasks)))
+    if known.mismatched is None:
+        return known
+    n_parts = min(len(pieces), MAX_PARTS)
+    tasks = [CheckTask(with_offsets, tokenizer, "", pieces[part::n_parts], n_parts, known) for part in range(n_parts)]
+    return join_checks(list(watch("checking the fast encoder", run(check_part, tasks), n_parts)))
 
 
-def check_piece(task: CheckTask) -> EncoderCheck:
-    """What the fast encoder may do for the piece."""
-    documents = read_piece(task.piece)
-    return check_text(load_bare(task.tokenizer), documents, task.n_pieces, with_offsets=task.with_offsets)
+def check_part(task: CheckTask) -> EncoderCheck:
+    """What the fast encoder may do for the task's part of the text."""
+    tokenizer = load_bare(task.tokenizer)
+    if task.known is None:
+        return check_characters(tokenizer, task.characters, with_offsets=task.with_offsets)
+    documents = chain.from_iterable(map(read_piece, task.pieces))
+    return check_text(tokenizer, documents, task.n_parts, with_offsets=task.with_offsets, known=task.known)
 
 
 def encode_pieces(

@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NoReturn
@@ -171,10 +172,19 @@ def _bury(worker: subprocess.Popen[bytes]) -> int:
     return worker.wait()
 
 
+class _NoPandas(MetaPathFinder):
+    """pyarrow loads pandas (0.35 s) to ask whether a list is one of its objects; a worker has none."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("workers of llmkit load no pandas", name=name)
+
+
 def work_off() -> NoReturn:
     """A worker's life: tasks from standard input, results to standard output, to which nothing else may write."""
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    sys.meta_path.insert(0, _NoPandas())
     tasks: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_take_in, args=(sys.stdin.buffer, tasks), daemon=True).start()
     while True:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import llmkit
 from llmkit.config.prepare import Prepare
 from llmkit.errors import DataError, UsageError, say
-from llmkit.files import check_writable, hash_file, read_json, restore_folder, write_json
+from llmkit.files import check_writable, hash_file, hash_small_file, read_json, restore_folder, write_json
 from llmkit.lock import hold_folder
 from llmkit.pipelines.engine_local import count_workers
 from llmkit.pipelines.engines import LOCAL, check_engine, open_engine
 from llmkit.pipelines.prepared_parts import Inputs, build_prepared, planned_word_cutter
-from llmkit.pipelines.prepared_pieces import BYTES_A_PIECE, cut_files
+from llmkit.pipelines.prepared_pieces import BYTES_A_PIECE
 from llmkit.pipelines.unfinished import FOLDER, Facts, adopt_part, clear_unfinished, unfinished_folder
 from llmkit.runs.machine import describe_versions
-from llmkit.text.sources import find_files
+from llmkit.text.sources import file_size, find_files
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
 from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 FEWEST_BYTES = 16_000_000
 """Of input files; less than a second or two of work is done as soon without workers."""
+
+LARGE_FILE = 1_000_000
+"""Bytes."""
 
 
 def prepare(
@@ -145,9 +148,10 @@ def _in_pieces(engine: str, files: Sequence[str]) -> bool:
     """
     if engine != LOCAL:
         return True
-    if count_workers() == 1 or not all(Path(file).is_file() for file in files):
+    if count_workers() == 1:
         return False
-    return sum(Path(file).stat().st_size for file in files) >= FEWEST_BYTES and len(cut_files(files)) > 1
+    sizes = [file_size(file) for file in files]
+    return None not in sizes and sum(size or 0 for size in sizes) >= FEWEST_BYTES
 
 
 def _task(request: Facts, in_pieces: bool, *, repair: bool = False) -> Facts | None:
@@ -163,11 +167,21 @@ def _task(request: Facts, in_pieces: bool, *, repair: bool = False) -> Facts | N
 
 def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
     """Path and SHA-256 of every file; None where an input is no file, so that it is always read anew."""
-    if not all(Path(file).is_file() or file.startswith("builtin:") for file in files):
+    sizes = [file_size(file) for file in files]
+    if not all(size is not None or file.startswith("builtin:") for file, size in zip(files, sizes, strict=True)):
         return None
     threads = ThreadPoolExecutor(count_workers())
     try:
-        hashes = threads.map(lambda file: hash_file(Path(file)) if Path(file).is_file() else file, files)
+        # Threads are for large files: the hash of a small one is there before another thread has begun.
+        large = {
+            file: threads.submit(hash_file, Path(file))
+            for file, size in zip(files, sizes, strict=True)
+            if size is not None and size >= LARGE_FILE
+        }
+        hashes = [
+            large[file].result() if file in large else file if size is None else hash_small_file(file)
+            for file, size in zip(files, sizes, strict=True)
+        ]
         return [{"path": file, "sha256": found} for file, found in zip(files, hashes, strict=True)]
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # after a signal nobody waits for the rest

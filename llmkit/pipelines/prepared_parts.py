@@ -35,7 +35,7 @@ from llmkit.text.overlap import find_overlap
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source, find_files, require_documents
 from llmkit.text.splitting import SplitPiece, plan_split
-from llmkit.text.staging import find_pieces, read_totals, stage_documents
+from llmkit.text.staging import Piece, find_pieces, read_totals, slice_pieces, stage_documents
 from llmkit.tokens.bare_tokenizer import save_bare
 from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, choose_encoder
 from llmkit.tokens.rows import can_mask, encode_rows
@@ -84,8 +84,12 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, run: Map | Non
     def pieces_of(split: str) -> list[SplitPiece]:
         """Of a text that was staged in this process, one."""
         if split in own:
-            return [SplitPiece(split, piece) for piece in find_pieces(stage / split)]
-        return [SplitPiece(split, piece, plan) for piece in find_pieces(stage / "main")]
+            return [SplitPiece(split, piece) for piece in staged_pieces(split)]
+        pieces = [SplitPiece(split, piece, plan) for piece in staged_pieces("main")]
+        return [piece for piece in pieces if piece.may_have_text()] or pieces[:1]
+
+    def staged_pieces(name: str) -> list[Piece]:
+        return find_pieces(stage / name) if run is None else slice_pieces(find_pieces(stage / name))
 
     def documents_of(split: str) -> Iterator[Document]:
         return (document for piece in pieces_of(split) for document in piece.read())
@@ -115,7 +119,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, run: Map | Non
     def check() -> EncoderCheck:
         """What the fast encoder may do in workers."""
         assert run is not None
-        pieces = [piece for name in ("main", *own) for piece in find_pieces(stage / name)]
+        pieces = [piece for name in ("main", *own) for piece in staged_pieces(name)]
         return check_pieces(run, pieces, bare(), with_offsets=cutter is not None)
 
     def store(part: Path) -> Facts:
@@ -123,10 +127,12 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, run: Map | Non
 
     def compare_texts(part: Path) -> Facts:
         if run is not None:
-            held_out = {name: pieces_of(name) for name in names[1:]}
+            held_out = {name: (pieces_of(name), splits[name]["bytes"]) for name in names[1:]}
             found = compare_pieces(run, pieces_of("train"), held_out, work / "windows")
         else:
-            overlaps = find_overlap(documents_of("train"), *map(documents_of, names[1:]))
+            overlaps = find_overlap(
+                documents_of("train"), *((documents_of(name), splits[name]["bytes"]) for name in names[1:])
+            )
             found = dict(zip(names[1:], overlaps, strict=True))
         return {name: as_json(overlap) for name, overlap in found.items()}
 

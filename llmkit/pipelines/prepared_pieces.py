@@ -21,11 +21,11 @@ from llmkit.config.prepare import Prepare
 from llmkit.pipelines.engines import Map
 from llmkit.pipelines.unfinished import Facts, finish_piece
 from llmkit.text.cleaners import clean_documents
-from llmkit.text.dedup import PARAGRAPHS, Keys, drop_paragraphs, find_keys, keep_first
+from llmkit.text.dedup import PARAGRAPHS, Keys, copy_steps, drop_paragraphs, find_keys, keep_first
 from llmkit.text.documents import StepCounts
 from llmkit.text.overlap import Overlap, count_overlap, find_windows, merge_windows, sample_windows
-from llmkit.text.readers import read_documents
-from llmkit.text.sources import Source, require_documents
+from llmkit.text.readers import read_files
+from llmkit.text.sources import Source, file_size, require_documents
 from llmkit.text.splitting import SplitPiece
 from llmkit.text.staging import (
     find_pieces,
@@ -49,6 +49,17 @@ class CleanTask:
     settings: Prepare
     work: Path
     piece: Path
+    is_whole_text: bool = False
+    """Whether there is no other piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleTask:
+    """Sample the windows of a piece of a held-out split; see `sample_piece`."""
+
+    text: SplitPiece
+    n_bytes: int
+    """Of the whole split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +81,10 @@ def clean_pieces(run: Map, files: Sequence[str], settings: Prepare, name: str, w
     Raises:
         DataError: as reading in one process would.
     """
-    folders = [work / "cleaned" / f"cleaned-{name}-{n:05d}" for n in range(len(cut_files(files)))]
-    tasks = [CleanTask(group, settings, work, folder) for group, folder in zip(cut_files(files), folders, strict=True)]
+    groups = cut_files(files)
+    folders = [work / "cleaned" / f"cleaned-{name}-{n:05d}" for n in range(len(groups))]
+    is_one = len(groups) == 1
+    tasks = [CleanTask(group, settings, work, folder, is_one) for group, folder in zip(groups, folders, strict=True)]
     results = watch(f"reading and cleaning {name}", run(clean_piece, tasks), len(tasks))
     return list(zip(folders, results, strict=True))
 
@@ -100,7 +113,8 @@ def cut_files(files: Sequence[str]) -> list[list[str]]:
     groups: list[list[str]] = [[]]
     n_bytes = 0
     for file in files:
-        size = Path(file).stat().st_size if Path(file).is_file() else BYTES_A_PIECE
+        found = file_size(file)
+        size = BYTES_A_PIECE if found is None else found
         if groups[-1] and n_bytes + size > BYTES_A_PIECE:
             groups.append([])
             n_bytes = 0
@@ -115,10 +129,13 @@ def clean_piece(task: CleanTask) -> Facts:
     def make(folder: Path) -> Facts:
         sources: list[Source] = []
         steps: dict[str, StepCounts] = {}
-        documents = read_documents(task.files, task.settings.read, sources)
+        documents = read_files(task.files, task.settings.read, sources)
         documents = clean_documents(documents, task.settings.clean, task.settings.read.strict, steps)
-        stage_documents(documents, folder)
-        write_keys(folder, find_keys(read_staged(folder), task.settings.dedup))
+        staged = stage_documents(documents, folder)
+        if task.is_whole_text and staged.n_documents == 1:  # nothing that it could be a copy of
+            write_keys(folder, [(None,) * len(copy_steps(task.settings.dedup))])
+        else:
+            write_keys(folder, find_keys(read_staged(folder), task.settings.dedup))
         return {
             "sources": [as_json(source) for source in sources],
             "steps": {name: as_json(counts) for name, counts in steps.items()},
@@ -147,13 +164,14 @@ def _drop_copies(pieces: list[Path], settings: Prepare, folder: Path, steps: dic
 
 
 def compare_pieces(
-    run: Map, train: Sequence[SplitPiece], held_out: Mapping[str, Sequence[SplitPiece]], folder: Path
+    run: Map, train: Sequence[SplitPiece], held_out: Mapping[str, tuple[Sequence[SplitPiece], int]], folder: Path
 ) -> dict[str, Overlap]:
-    """As `find_overlap` for each held-out split; `folder` takes the samples."""
+    """As `find_overlap` for each held-out split, given with its size in bytes; `folder` takes the samples."""
     folder.mkdir(parents=True, exist_ok=True)
     windows: list[tuple[Path, int]] = []
-    for name, texts in held_out.items():
-        hashes, every = merge_windows(watch(f"sampling {name}", run(sample_piece, texts), len(texts)))
+    for name, (texts, n_bytes) in held_out.items():
+        sampled = run(sample_piece, [SampleTask(text, n_bytes) for text in texts])
+        hashes, every = merge_windows(watch(f"sampling {name}", sampled, len(texts)))
         windows.append((folder / f"{name}.npy", every))
         np.save(windows[-1][0], hashes)
     empty = [np.zeros(len(np.load(path)), bool) for path, _ in windows]
@@ -163,14 +181,14 @@ def compare_pieces(
     return {name: count_overlap(mask, every) for name, mask, (_, every) in zip(held_out, joined, windows, strict=True)}
 
 
-def sample_piece(text: SplitPiece) -> tuple[Any, int]:
+def sample_piece(task: SampleTask) -> tuple[Any, int]:
     """The sample of a piece of a held-out split."""
-    return sample_windows(text.read())
+    return sample_windows(task.text.read(with_part_before=True), task.n_bytes)
 
 
 def match_piece(task: OverlapTask) -> list[Any]:
     """For each held-out split, which of its windows the piece has."""
-    return find_windows(task.text.read(), [(np.load(path), every) for path, every in task.windows])
+    return find_windows(task.text.read(with_part_before=True), [(np.load(path), every) for path, every in task.windows])
 
 
 def as_json(record: Any) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def unfinished_folder(path: Path, request: Facts | None) -> Iterator[Path]:
     elif names := _finished_parts(work):
         say(f"going on from what a stopped run has finished: {', '.join(names)}")
     (work / _FINISHED).mkdir(parents=True, exist_ok=True)
-    write_json(work / _REQUEST, request)
+    write_json(work / _REQUEST, request, indent=None)
     try:
         yield work
         sync_tree(work / FOLDER)
@@ -135,7 +135,7 @@ def finished_files(work: Path) -> dict[str, dict[str, Any]]:
 
 
 def _mark_finished(work: Path, part: Path, facts: Facts, files: dict[str, dict[str, Any]]) -> None:
-    write_json(work / _FINISHED / f"{part.name}.json", {"facts": facts, "files": files})
+    write_json(work / _FINISHED / f"{part.name}.json", {"facts": facts, "files": files}, indent=None)
 
 
 def _finished_parts(work: Path) -> list[str]:

@@ -81,11 +81,11 @@ def _drop_empty(texts: Iterable[str], first: Document, count: StepCounts) -> Ite
 
 def fix_line_ends(text: str, removed: Counter[str]) -> str:
     """Every kind of line end is one line feed; a form feed is one too."""
-    if "\r" in text:
+    look = look_at(text)
+    marks = {mark for mark in "\r\v\f" if mark.encode() in look.odd} | look.others & {"\u2028", "\u2029"}
+    if "\r" in marks:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if any(mark in text for mark in "\v\f\u2028\u2029"):
-        text = _LINE_ENDS.sub("\n", text)
-    return text
+    return _LINE_ENDS.sub("\n", text) if marks - {"\r"} else text
 
 
 def remove_controls(text: str, removed: Counter[str]) -> str:

@@ -118,11 +118,11 @@ class _CountedFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
-        chunk = self._file.read(len(buffer))
-        buffer[: len(chunk)] = chunk
-        self.n_bytes += len(chunk)
-        self.sha256.update(chunk)
-        return len(chunk)
+        view = memoryview(buffer)
+        n_read = self._file.readinto(view)  # type: ignore[attr-defined]  # all files that we open have it
+        self.n_bytes += n_read
+        self.sha256.update(view[:n_read])
+        return int(n_read)
 
 
 @contextmanager

@@ -93,10 +93,10 @@ def _is_copy(step: CopyStep, key: bytes | None, count: StepCounts) -> bool:
 
 def fold(text: str) -> bytes:
     """The text as UTF-8 without white space and case."""
-    folded = casefold_utf8(text)
+    folded = casefold_utf8(text, _WHITE_SPACE)
     for space in look_at(text).others & _WIDE_SPACES:
         folded = folded.replace(space.encode(), b"")
-    return folded.translate(None, _WHITE_SPACE)
+    return folded
 
 
 def _drop_copies(documents: Iterable[Document], step: CopyStep, count: StepCounts) -> Iterator[Document]:

@@ -25,7 +25,7 @@ _START = re.compile(
     r"|[^\n]{0,20}\*END\*? ?THE SMALL PRINT![^\n]*\n",
     re.I,
 )
-_STARS = re.compile(r"\*(?:\*\*|END)", re.I)
+_STARS = re.compile(r"\*(?:\*\*|[Ee][Nn][Dd])")  # without re.I, which makes the search for a star slow
 _END, _END_BELOW = (
     re.compile(
         rf"{before}[ \t]*(?:\*{{3}} ?END OF (?:THE|THIS) PROJECT GUTENBERG"
@@ -99,6 +99,8 @@ class _Place(Enum):
 
 def _find_start(text: str) -> int:
     """Where the line that ends the header ends; 0 if there is none."""
+    if "*" not in text:
+        return 0
     for stars in _STARS.finditer(text):
         if start := _START.match(text, text.rfind("\n", 0, stars.start()) + 1):
             return start.end()

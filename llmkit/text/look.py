@@ -6,7 +6,11 @@ UTF-8 is scanned two to ten times as fast as a str with one curly quote in it, a
 Knows nothing of what the steps do.
 """
 
-_ORDINARY = bytes([*b"\t\n\v\f\r", *range(32, 127)])
+_ORDINARY = bytes([*b"\t\n", *range(32, 127)])
+_LINE_MARKS = b"\v\f\r"
+_LOWER = bytes(range(256)).lower()
+_FEW_BYTES = 2_000
+"""Of characters that are not ordinary; with more of them a table of all characters is faster than a set."""
 _MOST_REPLACED = 12
 """Different characters that are folded one after the other; Greek and Russian have more, and take casefold's time."""
 
@@ -14,11 +18,12 @@ _MOST_REPLACED = 12
 class Look:
     """One text, seen once."""
 
-    __slots__ = ("_others", "_utf8", "text")
+    __slots__ = ("_odd", "_others", "_utf8", "text")
 
     def __init__(self, text: str, utf8: bytes | None = None) -> None:
         self.text = text
         self._utf8 = utf8
+        self._odd: bytes | None = None
         self._others: frozenset[str] | None = None
 
     @property
@@ -29,11 +34,29 @@ class Look:
         return self._utf8
 
     @property
+    def odd(self) -> bytes:
+        """The bytes of the UTF-8 that are not printable ASCII, tab or line feed."""
+        if self._odd is None:
+            self._odd = self.utf8.translate(None, _ORDINARY)
+        return self._odd
+
+    @property
     def others(self) -> frozenset[str]:
         """The different characters that are neither printable ASCII nor its white space."""
         if self._others is None:
-            self._others = frozenset(self.utf8.translate(None, _ORDINARY).decode("utf-8", "surrogatepass"))
+            self._others = _distinct(self.odd.translate(None, _LINE_MARKS).decode("utf-8", "surrogatepass"))
         return self._others
+
+
+def _distinct(text: str) -> frozenset[str]:
+    if len(text) < _FEW_BYTES:
+        return frozenset(text)
+    import numpy as np
+
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    seen = np.zeros(int(codes.max()) + 1, bool)
+    seen[codes] = True
+    return frozenset(map(chr, np.flatnonzero(seen).tolist()))
 
 
 _last = Look("")
@@ -48,20 +71,32 @@ def look_at(text: str) -> Look:
     return look
 
 
-def decode(utf8: bytes) -> str:
-    """The text; a look at it, if that comes next, has its UTF-8 already."""
+def remember(text: str, utf8: bytes, others: str | None = None) -> str:
+    """The text; a look at it, if that comes next, has its UTF-8 already, and its `others`."""
     global _last
-    look = _last = Look(utf8.decode(), utf8)
-    return look.text
+    _last = Look(text, utf8)
+    _last._others = None if others is None else frozenset(others)
+    return text
 
 
-def casefold_utf8(text: str) -> bytes:
-    """`text.casefold()` in UTF-8."""
+def known_utf8(text: str) -> bytes | None:
+    """The UTF-8 of the text that was looked at last, if it is this one."""
+    return _last._utf8 if _last.text is text else None
+
+
+def decode(utf8: bytes, others: str | None = None) -> str:
+    """The text, remembered with its UTF-8."""
+    return remember(utf8.decode(), utf8, others)
+
+
+def casefold_utf8(text: str, without: bytes = b"") -> bytes:
+    """`text.casefold()` in UTF-8, without some characters of ASCII that have no case."""
     look = look_at(text)
     cased = [char for char in look.others if char.casefold() != char]
-    if len(cased) > _MOST_REPLACED:
-        return text.casefold().encode("utf-8", "surrogatepass")
-    folded = look.utf8.lower()  # of bytes: ASCII alone
+    is_unspaced = len(look.utf8) > 2 * len(text)  # Chinese, where a search for three bytes stops everywhere
+    if len(cased) > (1 if is_unspaced else _MOST_REPLACED):
+        return text.casefold().encode("utf-8", "surrogatepass").translate(None, without)
+    folded = look.utf8.translate(_LOWER, without)
     for char in cased:  # what one becomes never folds again, so their order is all one
         folded = folded.replace(char.encode(), char.casefold().encode())
     return folded

@@ -1,15 +1,17 @@
 """Look for held-out text that is also in the train split.
 
-A text is folded to the UTF-8 bytes of its letters and digits, without case, space and punctuation, and every
-window of 50 bytes (50 letters, 16 Chinese characters) is hashed. The windows whose hash is a multiple of a power
-of two are the sample, chosen by the text alone, so that the same passage is sampled alike on both sides wherever
-it stands (Manber 1994; "0 mod p"). So a copied passage is found though it is wrapped or punctuated otherwise.
+A text is folded to the UTF-8 bytes of its letters and digits, without case, space and punctuation, and windows of 50
+bytes (50 letters, 16 Chinese characters) are hashed. The sample is the windows with the smallest hashes. The upper
+bits of a hash come from the window's first 8 bytes alone, so one multiplication tells which windows are in the sample
+and only those are hashed. The choice depends on the text alone, so the same passage is sampled alike on both sides
+wherever it stands (Manber 1994; Schleimer et al. 2003), and a copied passage is found though it is wrapped or
+punctuated differently.
 
 Does not find paraphrases or translations. At most 200,000 windows of the held-out text are kept.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -19,9 +21,12 @@ from llmkit.text.documents import Document
 from llmkit.text.look import casefold_utf8, look_at
 
 WINDOW_BYTES = 50
-_MOST_WINDOWS = 200_000  # a share is then right to about 0.1 %
-_WINDOWS_AT_ONCE = 1 << 16
-_BASE = 0x9E3779B97F4A7C15
+_MAX_WINDOWS = 200_000  # a share is then right to about 0.1 %
+_BYTES_AT_ONCE = 1 << 19
+_ANCHOR = 0x9E3779B97F4A7C15
+_ANCHOR_BITS = 24
+_WORDS = (0, 8, 16, 24, 32, 40, WINDOW_BYTES - 8)
+"""Where the words of 8 bytes begin that cover a window."""
 _FILTER_BITS = 20
 # The Latin-1 signs, general and Chinese punctuation, full-width forms of the ASCII marks.
 _MARKS = "\x80-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\u2000-\u206f\u3000-\u303f\ufe30-\ufe4f\uff01-\uff0f\uff1a-\uff20"
@@ -48,16 +53,22 @@ Sample = tuple[Any, int]
 """(sorted hashes, n): of the windows of a text, one in n."""
 
 
-def find_overlap(train: Iterable[Document], *held_out: Iterable[Document]) -> list[Overlap]:
-    """For each held-out text the share of its windows that the train text has too; 0 where there is none to look at."""
-    samples = list(map(sample_windows, held_out))
+def find_overlap(train: Iterable[Document], *held_out: tuple[Iterable[Document], int]) -> list[Overlap]:
+    """For each held-out text, given with its size in bytes, the share of its windows that the train text has too.
+
+    The share is 0 where there is no window to look at.
+    """
+    samples = [sample_windows(documents, n_bytes) for documents, n_bytes in held_out]
     masks = find_windows(train, samples)
     return [count_overlap(found, every) for found, (_, every) in zip(masks, samples, strict=True)]
 
 
-def sample_windows(held_out: Iterable[Document]) -> Sample:
-    """The sample of the text's windows."""
-    return merge_windows((hashes, 1) for hashes in _hash_windows(held_out))
+def sample_windows(held_out: Iterable[Document], n_bytes: int) -> Sample:
+    """The sample of a held-out text or of a piece of it; `n_bytes` is the size of the whole text."""
+    every = 1
+    while n_bytes > 4 * _MAX_WINDOWS * every:  # so that few are hashed in vain; repeated and folded away are up to 3/4
+        every *= 2
+    return merge_windows((hashes, every) for hashes in _hash_windows(held_out, _below(every)))
 
 
 def merge_windows(samples: Iterable[Sample]) -> Sample:
@@ -73,10 +84,10 @@ def merge_windows(samples: Iterable[Sample]) -> Sample:
         if hashes is not None:
             waiting.append(_thin_out(hashes, every))
             n_waiting += len(waiting[-1])
-        if hashes is None or n_waiting > 2 * _MOST_WINDOWS:
+        if hashes is None or n_waiting > 2 * _MAX_WINDOWS:
             kept = _unique(_thin_out(np.concatenate([kept, *waiting]), every))
             waiting, n_waiting = [], 0
-            while len(kept) > _MOST_WINDOWS:
+            while len(kept) > _MAX_WINDOWS:
                 every *= 2
                 kept = _thin_out(kept, every)
     return kept, every
@@ -93,13 +104,41 @@ def _unique(hashes: Any) -> Any:
 def find_windows(train: Iterable[Document], samples: Sequence[Sample]) -> list[Any]:
     """For each sample a mask of its hashes: whether the train text has them. Of a text in pieces, any piece may."""
     searches = [_Search(*sample) for sample in samples]
-    if any(len(search.wanted) for search in searches):
-        least = min(every for _, every in samples)
-        for hashes in _hash_windows(train):
-            sampled = _thin_out(hashes, least)
+    if wanted := [search.wanted for search in searches if len(search.wanted)]:
+        for hashes in _hash_windows(train, _one_of(wanted, min(every for _, every in samples))):
             for search in searches:
-                search.look_in(sampled)
+                search.look_in(hashes)
     return [search.found for search in searches]
+
+
+Choose = Callable[[Any], Any]
+"""From the products of the first words of windows, a mask of the windows to be hashed."""
+
+
+def _below(every: int) -> Choose:
+    """Those that may be in a sample of one in `every`."""
+    import numpy as np
+
+    limit = np.uint64(-(-(1 << 64) // min(every, 1 << _ANCHOR_BITS)) - 1)
+    return lambda products: products <= limit
+
+
+def _one_of(wanted: Sequence[Any], every: int) -> Choose:
+    """Those whose upper bits one of the wanted hashes has; none of these is above one in `every`."""
+    import numpy as np
+
+    if every > 1:
+        return _below(every)
+    known = np.zeros(1 << _FILTER_BITS, bool)
+    for hashes in wanted:
+        known[_upper_bits(hashes)] = True
+    return lambda products: known.take(_upper_bits(products))
+
+
+def _upper_bits(hashes: Any) -> Any:
+    import numpy as np
+
+    return (hashes >> np.uint64(64 - _FILTER_BITS)).view(np.int64)
 
 
 class _Search:
@@ -124,28 +163,29 @@ class _Search:
 
         hashes = _thin_out(hashes, self._every)
         hashes = hashes.compress(self._may_be_wanted.take(_shorten(hashes)))
+        hashes.sort()  # each search then begins where the one before ended
         places = np.searchsorted(self.wanted, hashes)
         places[places == len(self.wanted)] = 0
         places = places[self.wanted[places] == hashes]
         self.found[places] = True
         self._n_hits += len(places)
-        if self._n_hits > len(self.wanted):  # a text that is there again and again need not be looked up again
+        if self._n_hits > len(self.wanted) // 8:  # what was found need not be looked up again
             self._fill()
 
 
 def _thin_out(hashes: Any, every: int) -> Any:
-    """One in `every` of the hashes."""
+    """One in `every` of the hashes: the smallest of all possible ones."""
     import numpy as np
 
     # compress and take do what brackets do, in half the time.
-    return hashes.compress(hashes & np.uint64(every - 1) == 0) if every > 1 else hashes
+    return hashes.compress(hashes < np.uint64((1 << 64) // every)) if every > 1 else hashes
 
 
 def _shorten(hashes: Any) -> Any:
-    """The upper bits of hashes of 63 bits, as places in a table."""
+    """The lower bits of hashes, as places in a table: the upper ones are alike in a sample."""
     import numpy as np
 
-    return (hashes >> np.uint64(63 - _FILTER_BITS)).view(np.int64)
+    return (hashes & np.uint64((1 << _FILTER_BITS) - 1)).view(np.int64)
 
 
 def count_overlap(found: Any, every: int) -> Overlap:
@@ -154,9 +194,9 @@ def count_overlap(found: Any, every: int) -> Overlap:
     return Overlap(n_found / max(1, len(found)), len(found), n_found, every)
 
 
-def _hash_windows(documents: Iterable[Document]) -> Iterator[Any]:
-    """Hashes of all windows, so many at a time that they stay in the cache; no window spans two documents."""
-    waiting: list[bytes] = []  # short documents go together: a call of numpy takes as long as a hundred bytes
+def _hash_windows(documents: Iterable[Document], choose: Choose) -> Iterator[Any]:
+    """Hashes of the chosen windows, those of many bytes at a time; no window spans two documents."""
+    waiting: list[bytes] = []  # short documents go together: a call of numpy takes as long as a thousand bytes
     ends: list[int] = []
     n_waiting = 0
     for document in documents:
@@ -164,29 +204,50 @@ def _hash_windows(documents: Iterable[Document]) -> Iterator[Any]:
         n_waiting += len(waiting[-1])
         if document.last:
             ends.append(n_waiting)
-        if n_waiting >= _WINDOWS_AT_ONCE:
+        if n_waiting >= _BYTES_AT_ONCE:
             data = b"".join(waiting)
-            yield from _hash_joined(data, ends)
+            yield from _hash_joined(data, ends, choose)
             begun = data[ends[-1] if ends else 0 :]
             waiting, ends = [begun[max(0, len(begun) - WINDOW_BYTES + 1) :]], []
             n_waiting = len(waiting[0])
-    yield from _hash_joined(b"".join(waiting), ends)
+    yield from _hash_joined(b"".join(waiting), ends, choose)
 
 
-def _hash_joined(data: bytes, ends: list[int]) -> Iterator[Any]:
-    """Hashes of the windows of documents that stand one after another and end at `ends`; the last may go on."""
+def _hash_joined(data: bytes, ends: list[int], choose: Choose) -> Iterator[Any]:
+    """Hashes of the chosen windows of documents that stand one after another and end at `ends`; the last may go on."""
     import numpy as np
 
-    codes = np.frombuffer(data, dtype=np.uint8)
-    n_windows = max(0, len(codes) - WINDOW_BYTES + 1)
-    is_inside = np.ones(n_windows, dtype=bool)
-    for end in ends:
-        is_inside[max(0, end - WINDOW_BYTES + 1) : end] = False
-    for start in range(0, n_windows, _WINDOWS_AT_ONCE):
-        hashes = _roll(codes[start : start + _WINDOWS_AT_ONCE + WINDOW_BYTES - 1])
-        if ends and ends[0] < len(codes):
-            hashes = hashes.compress(is_inside[start : start + len(hashes)])
-        yield hashes
+    n_windows = max(0, len(data) - WINDOW_BYTES + 1)
+    all_ends = np.array([*ends, len(data)])
+    for start in range(0, n_windows, _BYTES_AT_ONCE):
+        places = _choose_places(data, start, min(_BYTES_AT_ONCE, n_windows - start), choose)
+        ends_after = all_ends.take(np.searchsorted(all_ends, places, side="right"))
+        yield _hash_at(data, places.compress(places + WINDOW_BYTES <= ends_after))
+
+
+def _choose_places(data: bytes, start: int, n_windows: int, choose: Choose) -> Any:
+    """Where the chosen ones of `n_windows` windows from `start` begin; not in order."""
+    import numpy as np
+
+    found = []
+    for shift in range(min(8, n_windows)):
+        words = np.frombuffer(data, "<u8", (n_windows - shift + 7) // 8, start + shift)
+        found.append(np.flatnonzero(choose(words * np.uint64(_ANCHOR))) * 8 + (start + shift))
+    return np.concatenate(found)
+
+
+def _hash_at(data: bytes, places: Any) -> Any:
+    """Hashes of 64 bits of the windows that begin at `places`; the upper bits are those of the anchor's product."""
+    import numpy as np
+
+    words = np.ndarray((max(0, len(data) - 7),), "<u8", data, strides=(1,))  # one that begins at each byte
+    hashes = np.zeros(len(places), np.uint64)
+    for shift in _WORDS:
+        hashes ^= words[places + shift]
+        hashes *= np.uint64(0xBF58476D1CE4E5B9)
+        hashes ^= hashes >> np.uint64(29)
+    upper = np.uint64((1 << 64) - (1 << (64 - _ANCHOR_BITS)))
+    return (words[places] * np.uint64(_ANCHOR) & upper) | hashes >> np.uint64(_ANCHOR_BITS)
 
 
 def _fold(text: str) -> bytes:
@@ -218,36 +279,3 @@ def _find_marks() -> Any:
     for first, last in re.findall("(.)-(.)", _MARKS):
         is_mark[ord(first) : ord(last) + 1] = True
     return is_mark
-
-
-def _roll(codes: Any) -> Any:
-    """A polynomial hash of each window, mod 2^64: sum of (code + 1) * _BASE^(WINDOW_BYTES - 1 - place).
-
-    It is the difference of two running sums of (code + 1) * _BASE^-place; the odd base has an inverse.
-    """
-    import numpy as np
-
-    sums = np.zeros(len(codes) + 1, np.uint64)
-    scales = _powers(pow(_BASE, -1, 1 << 64), 0, len(codes))
-    np.cumsum((codes + np.uint8(1)) * scales, out=sums[1:])  # no byte of UTF-8 is 255
-    hashes = sums[WINDOW_BYTES:] - sums[:-WINDOW_BYTES]
-    hashes *= _powers(_BASE, WINDOW_BYTES - 1, len(hashes))
-    # The low bits of a polynomial are weak; the sample is taken by them.
-    hashes ^= hashes >> np.uint64(29)
-    hashes *= np.uint64(0xBF58476D1CE4E5B9)
-    hashes >>= np.uint64(1)
-    return hashes
-
-
-def _powers(base: int, first: int, n: int) -> Any:
-    """base^first, base^(first + 1), ... mod 2^64; `n` of them."""
-    return _many_powers(base, first, _WINDOWS_AT_ONCE + WINDOW_BYTES)[:n]
-
-
-@cache
-def _many_powers(base: int, first: int, n: int) -> Any:
-    import numpy as np
-
-    powers = np.full(n, base, np.uint64)
-    powers[0] = pow(base, first, 1 << 64)
-    return np.cumprod(powers, dtype=np.uint64)

@@ -17,7 +17,6 @@ from llmkit.errors import DataError
 from llmkit.text.containers import Entry, find_entries
 from llmkit.text.corpora import read_builtin
 from llmkit.text.documents import Document
-from llmkit.text.hub import read_dataset
 from llmkit.text.json_rows import read_json, read_jsonl
 from llmkit.text.markup import read_epub, read_html
 from llmkit.text.plain import read_plain
@@ -46,9 +45,16 @@ def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> 
     A record is appended when the reading of its source starts, and is complete when the next one starts.
     DataError names the file, and line or byte, that cannot be read.
     """
-    for name in find_files(inputs):
+    yield from read_files(find_files(inputs), read, sources)
+
+
+def read_files(files: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:
+    """As `read_documents`, of what `find_files` has found."""
+    for name in files:
         source = Source(name)
         if name.startswith("hf:"):
+            from llmkit.text.hub import read_dataset  # loads huggingface_hub
+
             sources.append(source)
             yield from _count(read_dataset(name, source, read), source)
         elif name.startswith("builtin:"):

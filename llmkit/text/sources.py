@@ -10,6 +10,7 @@ Knows nothing of formats; see readers.py.
 import glob
 import logging
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,12 +77,28 @@ def split_endings(name: str) -> tuple[str, str]:
     rest = name.lower()
     packing = ""
     if rest.endswith(COMPRESSIONS):
-        packing = Path(rest).suffix
+        packing = _suffix(rest)
         rest = rest.removesuffix(packing)
     elif rest.endswith(".zip"):
         return "", ".zip"
-    ending = Path(rest).suffix
+    ending = _suffix(rest)
     return (ending if ending in FORMATS else ""), packing
+
+
+def _suffix(name: str) -> str:
+    """As `Path(name).suffix`, whose parsing of a path takes longer than reading a small file."""
+    base = os.path.basename(name)  # noqa: PTH119
+    dot = base.rfind(".")
+    return base[dot:] if 0 < dot < len(base) - 1 else ""
+
+
+def file_size(name: str) -> int | None:
+    """In bytes; None where there is no file of this name."""
+    try:
+        found = os.stat(name)  # noqa: PTH116 - a Path takes longer than the call
+    except (OSError, ValueError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def is_readable(name: str) -> bool:
@@ -119,7 +136,8 @@ def _find_in_folder(folder: Path) -> list[str]:
     names: list[str] = []
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names += [str(Path(parent) / name) for name in files if not name.startswith(".")]
+        prefix = "" if parent == "." else parent
+        names += [os.path.join(prefix, name) for name in files if not name.startswith(".")]  # noqa: PTH118
     return _keep_readable(sorted(names), str(folder))
 
 
@@ -139,7 +157,8 @@ def _find_by_glob(pattern: str) -> list[str]:
 
 def _keep_readable(names: list[str], where: str) -> list[str]:
     kept = [name for name in names if is_readable(name)]
-    others = Counter(Path(name).suffix or "no ending" for name in names if not is_readable(name))
+    are_kept = set(kept)
+    others = Counter(_suffix(name) or "no ending" for name in names if name not in are_kept)
     listed = ", ".join(f"{ending} {n}" for ending, n in others.most_common(5))
     if not kept:
         raise DataError(

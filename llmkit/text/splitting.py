@@ -9,18 +9,18 @@ Does not look at sources: a series of volumes may end up on both sides. See over
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from heapq import nsmallest
-from itertools import tee
+from itertools import accumulate, tee
 from math import ceil
 from typing import Literal
 
 from llmkit.config.prepare import Split
 from llmkit.errors import DataError
 from llmkit.text.documents import Document
-from llmkit.text.staging import Piece, Total, read_piece, read_piece_totals
+from llmkit.text.staging import Piece, Total, read_begun, read_inner_chars, read_piece, read_piece_totals
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -106,11 +106,12 @@ def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
 
 
 def split_documents(
-    documents: Iterable[Document], totals: Iterable[Total], plan: SplitPlan
+    documents: Iterable[Document], totals: Iterable[Total], plan: SplitPlan, begun: Sequence[int] = ()
 ) -> Iterator[tuple[SplitName, Document]]:
     """Each part with the name of its split; `totals` in the documents' order (read_totals).
 
-    By position a document comes in up to three pieces, one after another, each a document of its split.
+    By position a document comes in up to three pieces, one after another, each a document of its split. `begun` has
+    the characters of each part of the first document that is not given.
     """
     of_documents = iter(totals)
     cuts: list[tuple[SplitName, int]] = []
@@ -121,7 +122,8 @@ def split_documents(
             total = next(of_documents)
             by_document = plan.by == "document"
             cuts = [(plan.split_of(total.text_hash), total.n_chars)] if by_document else plan.cut(total.n_chars)
-            place = part = 0
+            place, part = _pass_parts(begun, cuts)
+            begun = ()
         begins = document.last
         start = place
         while place < start + len(document.text):
@@ -135,6 +137,19 @@ def split_documents(
             part += 1
 
 
+def _pass_parts(lengths: Sequence[int], cuts: list[tuple[SplitName, int]]) -> tuple[int, int]:
+    """Characters behind parts of these lengths, and pieces there of the present split; drops the cuts behind them."""
+    place = part = 0
+    for end in accumulate(lengths):
+        while place < end:
+            while place >= cuts[0][1]:
+                del cuts[0]
+                part = 0
+            place = min(end, cuts[0][1])
+            part += 1
+    return place, part
+
+
 @dataclass(frozen=True, slots=True)
 class SplitPiece:
     """What a piece of the staged text has of one split. With it any process can read its share."""
@@ -144,8 +159,25 @@ class SplitPiece:
     plan: SplitPlan | None = None
     """None: all of the piece is the split's."""
 
-    def read(self) -> Iterator[Document]:
-        """Its documents, in their order."""
+    def may_have_text(self) -> bool:
+        """Whether anything of the split is there; False only for slices inside a document that is cut elsewhere."""
+        if self.plan is None or self.plan.by == "document" or (n_chars := read_inner_chars(self.piece)) is None:
+            return True
+        if (total := next(read_piece_totals(self.piece), None)) is None:
+            return False
+        start = sum(read_begun(self.piece))
+        begin = 0
+        for name, end in self.plan.cut(total.n_chars):
+            if name == self.split:
+                return start < end and begin < start + n_chars
+            begin = end
+        return False
+
+    def read(self, *, with_part_before: bool = False) -> Iterator[Document]:
+        """Its documents, in their order; of a slice that begins inside a document, the part before it where wanted."""
+        if with_part_before:
+            yield from replace(self, piece=replace(self.piece, with_part_before=True)).read()
+            return
         if self.plan is None:
             yield from read_piece(self.piece)
             return
@@ -153,7 +185,8 @@ class SplitPiece:
             splits = self.plan.splits_of(total.text_hash for total in read_piece_totals(self.piece))
             yield from read_piece(self.piece, (name == self.split for name in splits))
             return
-        pairs = split_documents(read_piece(self.piece), read_piece_totals(self.piece), self.plan)
+        totals, begun = read_piece_totals(self.piece), read_begun(self.piece)
+        pairs = split_documents(read_piece(self.piece), totals, self.plan, begun)
         yield from (document for name, document in pairs if name == self.split)
 
 

@@ -1,8 +1,8 @@
 """Keep cleaned documents on disk between the passes over them: split, tokenizer training, encoding.
 
-Two Arrow files: `documents.arrow`, one row a part, in batches of bounded size that are read back by memory map,
-and `totals.arrow`, one row a document. Both appear under their names only when they are whole, and the same
-documents always give the same bytes.
+Two Arrow files: `documents.arrow`, one row a part with what look.py finds in it, in batches of bounded size that are
+read back by memory map, and `totals.arrow`, one row a document. Both appear under their names only when they are
+whole, and the same documents always give the same bytes.
 
 Where several workers staged a text in pieces, a folder says with `pieces.json` which folders it is made of, in order,
 and with a .npy for each which of their documents stay; it reads like any other.
@@ -13,8 +13,9 @@ Knows nothing of splits and tokens.
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import repeat
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ PIECES_FILE = "pieces.json"
 KEYS_FILE = "keys.arrow"
 _BATCH_CHARS = 4_000_000
 _BATCH_ROWS = 50_000
+_BATCHES_PER_SLICE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,15 @@ def stage_documents(documents: Iterable[Document], folder: Path) -> StageTotals:
     import pyarrow as pa
 
     document_schema = pa.schema(
-        {"text": pa.large_string(), "source": pa.string(), "index": pa.int64(), "part": pa.int32(), "last": pa.bool_()}
+        {
+            "text": pa.large_string(),
+            "others": pa.string(),
+            "n_chars": pa.int64(),
+            "source": pa.string(),
+            "index": pa.int64(),
+            "part": pa.int32(),
+            "last": pa.bool_(),
+        }
     )
     total_schema = pa.schema({"n_chars": pa.int64(), "n_bytes": pa.int64(), "text_hash": pa.binary(32)})
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +85,7 @@ def stage_documents(documents: Iterable[Document], folder: Path) -> StageTotals:
             n_bytes += len(data)
             digest.update(data)
             place = (document.source, document.index, document.part, document.last)
-            parts.write((data, *place), len(document.text))
+            parts.write((data, "".join(sorted(look.others)), len(document.text), *place), len(document.text))
             if document.last:
                 totals.write((n_chars, n_bytes, digest.digest()), 0)
                 n_documents += 1
@@ -93,6 +103,10 @@ class Piece:
     folder: Path
     kept: Path | None = None
     """A .npy with a truth value a document: whether it stays. None: all do."""
+    batches: tuple[int, int] | None = None
+    """The first batch of a slice, and the one behind its last. A slice may begin and end inside a document."""
+    with_part_before: bool = False
+    """Whether a slice that begins inside a document gives the part before it too."""
 
 
 def link_pieces(folder: Path, pieces: Iterable[tuple[Path, list[bool] | None]]) -> None:
@@ -119,6 +133,18 @@ def find_pieces(folder: Path) -> list[Piece]:
     ]
 
 
+def slice_pieces(pieces: Iterable[Piece]) -> list[Piece]:
+    """The same documents in pieces of bounded size: of one large file too, which is staged as one piece."""
+    slices: list[Piece] = []
+    for piece in pieces:
+        with _open_batches(piece.folder / DOCUMENTS_FILE) as reader:
+            n_batches = reader.num_record_batches
+        starts = range(0, n_batches, _BATCHES_PER_SLICE)
+        cut = [replace(piece, batches=(start, min(start + _BATCHES_PER_SLICE, n_batches))) for start in starts]
+        slices += cut if len(cut) > 1 else [piece]
+    return slices
+
+
 def read_staged(folder: Path) -> Iterator[Document]:
     """The staged documents, part by part, in the order in which they were written."""
     for piece in find_pieces(folder):
@@ -138,25 +164,87 @@ def read_piece(piece: Piece, wanted: Iterable[bool] | None = None) -> Iterator[D
         of_kept = iter(wanted)
         stays = (stay and next(of_kept, False) for stay in stays)
     keep = next(stays)
-    for batch in _read_batches(piece.folder / DOCUMENTS_FILE):
-        columns = [batch.column(name).to_pylist() for name in ("source", "index", "part", "last")]
+    before = _last_row_before(piece) if piece.with_part_before else []
+    for batch in chain(before, _read_batches(piece.folder / DOCUMENTS_FILE, piece.batches)):
+        columns = [batch.column(name).to_pylist() for name in ("others", "source", "index", "part", "last")]
         _, offsets, data = batch.column("text").buffers()
         ends = memoryview(offsets).cast("q")
-        for row, place in enumerate(zip(*columns, strict=True)):
+        for row, (others, *place) in enumerate(zip(*columns, strict=True)):
             if keep:
-                yield Document(decode(data[ends[row] : ends[row + 1]].to_pybytes()), *place)
+                yield Document(decode(data[ends[row] : ends[row + 1]].to_pybytes(), others), *place)
             if place[-1]:
                 keep = next(stays)
+
+
+def read_others(piece: Piece) -> set[str]:
+    """The different characters of the piece that are neither printable ASCII nor its white space."""
+    others: set[str] = set()
+    for batch in _read_batches(piece.folder / DOCUMENTS_FILE, piece.batches):
+        others.update(*batch.column("others").to_pylist())
+    return others
 
 
 def read_piece_totals(piece: Piece) -> Iterator[Total]:
     """As `read_totals`, of one piece."""
     stays = _stays(piece)
+    n_before = _count_documents_before(piece)
     for batch in _read_batches(piece.folder / TOTALS_FILE):
+        skipped = min(n_before, batch.num_rows)
+        n_before -= skipped
+        batch = batch.slice(skipped)
         columns = [batch.column(name).to_pylist() for name in ("n_chars", "n_bytes", "text_hash")]
         for n_chars, n_bytes, digest in zip(*columns, strict=True):
             if next(stays):
                 yield Total(n_chars, n_bytes, digest.hex())
+
+
+def read_begun(piece: Piece) -> list[int]:
+    """Of the document inside which a slice begins, the characters of each part that the slice does not give."""
+    if piece.batches is None or not next(_stays(piece)):
+        return []
+    import numpy as np
+
+    lengths: list[int] = []
+    with _open_batches(piece.folder / DOCUMENTS_FILE) as reader:
+        for number in range(piece.batches[0] - 1, -1, -1):
+            batch = reader.get_batch(number)
+            ends = np.flatnonzero(batch.column("last").to_numpy(zero_copy_only=False))
+            lengths = batch.column("n_chars").to_pylist()[ends[-1] + 1 if len(ends) else 0 :] + lengths
+            if len(ends):
+                break
+    return lengths[:-1] if piece.with_part_before else lengths
+
+
+def read_inner_chars(piece: Piece) -> int | None:
+    """The characters of a slice that has no end of a document; None where it has one."""
+    if piece.batches is None:
+        return None
+    n_chars = 0
+    for batch in _read_batches(piece.folder / DOCUMENTS_FILE, piece.batches):
+        if batch.column("last").true_count:
+            return None
+        n_chars += sum(batch.column("n_chars").to_pylist())
+    return n_chars
+
+
+def _last_row_before(piece: Piece) -> list[Any]:
+    """A batch of the part before a slice, where it is of the document with which the slice begins."""
+    import pyarrow as pa
+
+    if piece.batches is None or piece.batches[0] == 0:
+        return []
+    (batch,) = _read_batches(piece.folder / DOCUMENTS_FILE, (piece.batches[0] - 1, piece.batches[0]))
+    row = batch.slice(batch.num_rows - 1)
+    # Read as other batches are, by its buffers, so its text may not begin inside of one.
+    return [] if row.column("last")[0].as_py() else [pa.RecordBatch.from_pylist(row.to_pylist(), row.schema)]
+
+
+def _count_documents_before(piece: Piece) -> int:
+    """How many documents of the folder end before the slice."""
+    if piece.batches is None:
+        return 0
+    before = _read_batches(piece.folder / DOCUMENTS_FILE, (0, piece.batches[0]))
+    return sum(batch.column("last").true_count for batch in before)
 
 
 def _stays(piece: Piece) -> Iterator[bool]:
@@ -164,7 +252,7 @@ def _stays(piece: Piece) -> Iterator[bool]:
     if piece.kept is not None:
         import numpy as np
 
-        yield from np.load(piece.kept).tolist()
+        yield from islice(np.load(piece.kept).tolist(), _count_documents_before(piece), None)
     yield from repeat(True)
 
 
@@ -183,12 +271,18 @@ def read_keys(folder: Path) -> Iterator[tuple[bytes | None, ...]]:
         yield from map(tuple, batch.column("keys").to_pylist())
 
 
-def _read_batches(path: Path) -> Iterator[Any]:
+def _read_batches(path: Path, batches: tuple[int, int] | None = None) -> Iterator[Any]:
+    with _open_batches(path) as reader:
+        for number in range(*(batches or (0, reader.num_record_batches))):
+            yield reader.get_batch(number)
+
+
+@contextmanager
+def _open_batches(path: Path) -> Iterator[Any]:
     import pyarrow as pa
 
     with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
-        for number in range(reader.num_record_batches):
-            yield reader.get_batch(number)
+        yield reader
 
 
 def _to_array(cells: Sequence[Any], kind: Any) -> Any:

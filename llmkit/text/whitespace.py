@@ -12,12 +12,15 @@ import re
 from collections.abc import Iterable, Iterator
 
 from llmkit.text.documents import StepCounts
-from llmkit.text.look import look_at
+from llmkit.text.look import Look, known_utf8, look_at, remember
 from llmkit.text.parts import mark_last
 
 _BLANKS = " \t\xa0\u3000"
 _CHINESE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]")
 _CHINESE_INDENT = re.compile(rf"\n[ \t\xa0]+[“‘（《「『【〔—…]*{_CHINESE.pattern}")
+_BLANK_ENDS = tuple(f"{blank}\n".encode() for blank in _BLANKS)
+_FEW_BYTES = 5_000
+"""Below this looking for one blank after the other is faster, above it numpy."""
 _FEW_ENDS = 500
 """With fewer trailing blanks than one in so many characters, only their lines are looked at."""
 _MANY_LINES = re.compile(r"\n{4,}")
@@ -32,25 +35,29 @@ def tidy_whitespace(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
         n_in += len(text)
         untidy = held + text
         tidied = _tidy(untidy, starts_line=not begun)
-        if not begun:
-            tidied = _drop_blank_start(tidied)
-        body = tidied.rstrip(_BLANKS + "\n")
-        held = tidied[len(body) :]
+        blank_start = "" if begun else _find_blank_start(tidied)
+        body = tidied[len(blank_start) :].rstrip(_BLANKS + "\n")
+        held = tidied[len(blank_start) + len(body) :]
         begun = begun or bool(body)
+        end: str | None = held
         if last and begun and "\n" in held:
             body += "\n"
+            end = held[1:] if held[0] == "\n" else None
         # Nothing is ever added or replaced, so equal lengths mean an equal text.
-        body = untidy if len(body) == len(untidy) else body  # the very object, which need not be looked at again
+        body = (
+            untidy if len(body) == len(untidy) else _keep_utf8(tidied, blank_start, end, body)
+        )  # the very object, already looked at
         n_out += len(body)
         yield body
     count.changed += n_in != n_out
 
 
 def _tidy(text: str, starts_line: bool) -> str:
-    has_indent = "\u3000" in look_at(text).others or _has_chinese_indent(text, starts_line)
-    ends = None if has_indent else _find_blank_ends(text, len(text) // _FEW_ENDS)
+    look = look_at(text)
+    has_indent = "\u3000" in look.others or _has_chinese_indent(text, starts_line)
+    ends = None if has_indent else _find_blank_ends(look.utf8, len(text) // _FEW_ENDS)
     if ends is not None:
-        text = _trim_lines(text, ends, starts_line)
+        text = _trim_lines(look, ends, starts_line)
     else:
         # Line by line is ten times faster than a pattern, which stops at every space. The "x" stands for the
         # part of the first line that is already gone.
@@ -65,27 +72,55 @@ def _tidy(text: str, starts_line: bool) -> str:
     return text
 
 
-def _find_blank_ends(text: str, most: int) -> list[int] | None:
-    """Where line feeds stand behind blanks; None if there are more than `most`."""
+def _find_blank_ends(utf8: bytes, most: int) -> list[int] | None:
+    """Where line feeds stand behind blanks, in bytes; None if there are more than `most`."""
+    if len(utf8) >= _FEW_BYTES:
+        return _find_many_blank_ends(utf8, most)
     ends: list[int] = []
-    for blank in _BLANKS:
-        place = text.find(blank + "\n") if blank in text else -1
+    for blank_end in _BLANK_ENDS:
+        place = utf8.find(blank_end)
         while place >= 0 and len(ends) <= most:
-            ends.append(place + 1)
-            place = text.find(blank + "\n", place + 2)
+            ends.append(place + len(blank_end) - 1)
+            place = utf8.find(blank_end, place + len(blank_end))
     return sorted(ends) if len(ends) <= most else None
 
 
-def _trim_lines(text: str, ends: list[int], starts_line: bool) -> str:
+def _find_many_blank_ends(utf8: bytes, most: int) -> list[int] | None:
+    import numpy as np
+
+    codes = np.frombuffer(utf8, np.uint8)
+    places = np.flatnonzero(codes[1:] == ord("\n")) + 1
+    before = codes[places - 1]
+    is_blank = (before == ord(" ")) | (before == ord("\t"))
+    for place in np.flatnonzero((before == 0xA0) | (before == 0x80)):  # the last byte of other characters too
+        is_blank[place] = utf8.endswith(_BLANK_ENDS, 0, int(places[place]) + 1)
+    return places[is_blank].tolist() if np.count_nonzero(is_blank) <= most else None
+
+
+def _trim_lines(look: Look, ends: list[int], starts_line: bool) -> str:
     """Trim those lines alone that end there."""
-    pieces: list[str] = []
+    if not ends:
+        return look.text
+    pieces: list[bytes] = []
     place = 0
     for end in ends:
-        begin = text.rfind("\n", place, end) + 1 or place
+        begin = look.utf8.rfind(b"\n", place, end) + 1 or place
         gone = "x" if begin == 0 and not starts_line else ""  # as in `_tidy`
-        pieces += (text[place:begin], _trim(gone + text[begin:end])[len(gone) :])
+        line = _trim(gone + look.utf8[begin:end].decode("utf-8", "surrogatepass"))[len(gone) :]
+        pieces += (look.utf8[place:begin], line.encode("utf-8", "surrogatepass"))
         place = end
-    return "".join((*pieces, text[place:])) if ends else text
+    utf8 = b"".join((*pieces, look.utf8[place:]))
+    return remember(utf8.decode("utf-8", "surrogatepass"), utf8)
+
+
+def _keep_utf8(whole: str, start: str, end: str | None, text: str) -> str:
+    """`text`, which is `whole` without `start` and `end`, remembered with its UTF-8 where that of `whole` is.
+
+    Without `end` the text does not stand in `whole`.
+    """
+    if end is None or (utf8 := known_utf8(whole)) is None:
+        return text
+    return remember(text, utf8[len(start.encode()) : len(utf8) - len(end.encode())])
 
 
 def _trim(line: str) -> str:
@@ -107,8 +142,7 @@ def _has_chinese_indent(text: str, starts_line: bool) -> bool:
     return bool(_CHINESE_INDENT.search(text) or (starts_line and _CHINESE_INDENT.match("\n" + text[:100])))
 
 
-def _drop_blank_start(text: str) -> str:
-    """Without blank lines at the start; the indent of the first line that is not blank stays."""
-    rest = text.lstrip(_BLANKS + "\n")
-    before = text[: len(text) - len(rest)]
-    return before.rpartition("\n")[2] + rest
+def _find_blank_start(text: str) -> str:
+    """Blank lines at the start; the indent of the first line that is not blank is not among them."""
+    before = text[: len(text) - len(text.lstrip(_BLANKS + "\n"))]
+    return before[: before.rfind("\n") + 1]

@@ -107,17 +107,22 @@ def choose_encoder(
 
 
 def check_text(
-    tokenizer: BareTokenizer, documents: Iterable[Document], n_pieces: int = 1, *, with_offsets: bool = False
-) -> EncoderCheck:
+    tokenizer: BareTokenizer, documents: Iterable[Document], n_pieces: int = 1, *, with_offsets: bool = False,
+    known: EncoderCheck | None = None,
+) -> EncoderCheck:  # fmt: skip
     """Compare the fast encoder with `tokenizers` on these documents, which are one of `n_pieces` of a text: each is
-    sampled for its share, but for some 40,000 characters at least."""
+    sampled for its share, but for some 40,000 characters at least.
+
+    `known` is the result of `check_characters` for the whole text, whose characters are then not compared again.
+    """
     try:
         fast = _open_fast(tokenizer)
         if fast is None or (with_offsets and fast.encode_with_offsets is None):
             return EncoderCheck()
         sample, characters = sample_texts(documents, tokenizer, n_pieces)
         differ = partial(find_differences, fast, plain_encoder(tokenizer), with_offsets=with_offsets)
-        mismatched = {text[1] for text in differ([_surround(char) for char in characters])}
+        compared = [_surround(char) for char in characters] if known is None else []
+        mismatched = {text[1] for text in differ(compared)} | set((known and known.mismatched) or "")
         wrong = differ([text for text in sample if mismatched.isdisjoint(text)])
     except ImportError:
         return EncoderCheck(None, "fastokens, which is faster, is not installed (pip install fastokens)")
@@ -129,6 +134,11 @@ def check_text(
     if wrong:
         return EncoderCheck(None, _gives_other_ids(fast.name, wrong[0]))
     return EncoderCheck("".join(sorted(mismatched)), None, fast.name)
+
+
+def check_characters(tokenizer: BareTokenizer, characters: str, *, with_offsets: bool = False) -> EncoderCheck:
+    """Compare the two on each of these characters, and on ASCII."""
+    return check_text(tokenizer, [Document(characters, "characters")], with_offsets=with_offsets)
 
 
 def join_checks(checks: Sequence[EncoderCheck]) -> EncoderCheck:

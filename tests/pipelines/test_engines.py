@@ -27,6 +27,7 @@ from llmkit.pipelines.engines import ENGINES, LOCAL, Attempt, _Kind, describe_pa
 from llmkit.pipelines.prepare import prepare
 from llmkit.pipelines.prepared_pieces import cut_files
 from llmkit.pipelines.unfinished import WorkersLost
+from llmkit.text import staging
 
 CHINESE = "却说曹操大喜，遂引兵追之。玄德曰：“此天助我也！”\n　　次日天明，众将皆至……\n\n"
 SHARED = "A paragraph that many of the books have in common, and long enough to be found again.\n\n"
@@ -129,6 +130,24 @@ def test_any_order_of_pieces_gives_the_bytes_of_one_process(
         assert manifest["steps"]["near copies"]["dropped"] == {"nearly seen before": 2}
     if wanted.dedup.paragraphs:
         assert manifest["steps"]["paragraph copies"]["removed"]["paragraphs"] > 25
+
+
+@pytest.mark.parametrize(
+    "variant", ["by position, paragraphs, parts", "sentences and words of BERT", "lines, no copies dropped"]
+)
+def test_one_large_file_in_slices_gives_the_bytes_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, variant: str
+) -> None:
+    one_file = tmp_path / "books.txt"
+    one_file.write_bytes(b"".join(path.read_bytes() for path in sorted(books.glob("[0-9]*.txt"))))
+    wanted = settings(*VARIANTS[variant], "prepare.read.max_doc_chars=1000")
+    prepare([str(one_file)], tmp_path / "one", wanted)
+    use(monkeypatch, "fake", backwards)
+    monkeypatch.setattr(staging, "_BATCH_CHARS", 1_500)
+    monkeypatch.setattr(staging, "_BATCH_ROWS", 20)
+    monkeypatch.setattr(staging, "_BATCHES_PER_SLICE", 2)
+    prepare([str(one_file)], tmp_path / "pieces", wanted, engine="fake")
+    assert digests(tmp_path / "pieces") == digests(tmp_path / "one")
 
 
 def test_processes_of_their_own_give_the_bytes_of_one(

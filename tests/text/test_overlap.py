@@ -7,7 +7,7 @@ import pytest
 
 from llmkit.text import overlap
 from llmkit.text.documents import Document
-from llmkit.text.overlap import find_overlap, merge_windows, sample_windows
+from llmkit.text.overlap import Overlap, count_overlap, find_windows, merge_windows, sample_windows
 from llmkit.text.parts import make_documents
 
 
@@ -17,13 +17,18 @@ def write(n_chars: int, seed: int, chinese: bool) -> str:
     return "".join(draw.choices(letters, k=n_chars))
 
 
+def find_overlap(train: list[Document], *held_out: list[Document]) -> list[Overlap]:
+    sizes = [sum(len(document.text.encode()) for document in documents) for documents in held_out]
+    return overlap.find_overlap(train, *zip(held_out, sizes, strict=True))
+
+
 @pytest.mark.parametrize("chinese", [False, True])
 def test_the_share_of_copied_text_is_found_through_other_line_ends_case_and_punctuation(chinese: bool) -> None:
     train = write(20_000, 0, chinese)
     copied = train[5_000:6_000]
     wrapped = "，\n".join(copied[start : start + 17] for start in range(0, 1000, 17)).upper()
     held_out = write(3_000, 1, chinese) + wrapped
-    found = find_overlap(make_documents([train], "a", 0, 1_000), [Document(held_out, "b")])[0]
+    found = find_overlap(list(make_documents([train], "a", 0, 1_000)), [Document(held_out, "b")])[0]
     assert 0.22 < found.share < 0.26
     assert found.n_found / found.n_windows == found.share
 
@@ -40,19 +45,22 @@ def test_a_text_shorter_than_a_window_has_no_overlap() -> None:
 def test_samples_of_pieces_make_the_sample_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [Document(write(n, n % 7, chinese=n % 2 == 0), "a", n) for n in (30, 400, 900, 2_000, 407, 5, 3_000)]
     assert merge_windows([])[1] == 1 and not len(merge_windows([])[0])
+    n_bytes = sum(len(text.text.encode()) for text in texts)
     for most in (50, 700, 10**6):
-        monkeypatch.setattr(overlap, "_MOST_WINDOWS", most)
-        whole, every = sample_windows(texts)
-        merged = merge_windows([sample_windows(texts[start : start + 2]) for start in range(0, len(texts), 2)])
+        monkeypatch.setattr(overlap, "_MAX_WINDOWS", most)
+        whole, every = sample_windows(texts, n_bytes)
+        pieces = [sample_windows(texts[start : start + 2], n_bytes) for start in range(0, len(texts), 2)]
+        merged = merge_windows(pieces)
         assert merged[1] == every and merged[0].tolist() == whole.tolist()
         assert 0 < len(whole) <= most
 
 
 def test_piece_that_was_sampled_more_densely_is_thinned_out_as_the_others() -> None:
-    dense, sparse = (np.array([1, 2, 4], np.uint64), 1), (np.array([8], np.uint64), 4)
+    quarter = 1 << 62
+    dense, sparse = (np.array([5, quarter - 1, quarter], np.uint64), 1), (np.array([8], np.uint64), 4)
     for samples in ([dense, sparse], [sparse, dense]):
         hashes, every = merge_windows(samples)
-        assert (hashes.tolist(), every) == ([4, 8], 4)
+        assert (hashes.tolist(), every) == ([5, 8, quarter - 1], 4)
 
 
 def test_no_window_spans_two_documents() -> None:
@@ -62,7 +70,7 @@ def test_no_window_spans_two_documents() -> None:
 
 
 def test_the_sample_of_a_large_held_out_text_is_bounded_and_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmkit.text.overlap._MOST_WINDOWS", 1000)
+    monkeypatch.setattr("llmkit.text.overlap._MAX_WINDOWS", 1000)
     train = write(30_000, 0, False)
     found = find_overlap([Document(train, "a")], [Document(train[:10_000] + write(10_000, 1, False), "b")])[0]
     assert found.n_windows <= 1000
@@ -71,27 +79,33 @@ def test_the_sample_of_a_large_held_out_text_is_bounded_and_right(monkeypatch: p
 
 
 def hash_by_hand(window: bytes) -> int:
+    words = [int.from_bytes(window[start : start + 8], "little") for start in (*range(0, 48, 8), 42)]
     value = 0
-    for code in window:
-        value = (value * 0x9E3779B97F4A7C15 + code + 1) % (1 << 64)
-    return ((value ^ value >> 29) * 0xBF58476D1CE4E5B9) % (1 << 64) >> 1
+    for word in words:
+        value = (value ^ word) * 0xBF58476D1CE4E5B9 % (1 << 64)
+        value ^= value >> 29
+    return words[0] * 0x9E3779B97F4A7C15 % (1 << 64) >> 40 << 40 | value >> 24
 
 
-def test_each_window_has_the_hash_of_its_polynomial_wherever_the_text_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlap, "_WINDOWS_AT_ONCE", 64)
+def hash_windows(documents: list[Document], every: int = 1) -> list[int]:
+    return sorted(np.concatenate(list(overlap._hash_windows(documents, overlap._below(every)))).tolist())
+
+
+def test_each_window_has_the_hash_of_its_words_wherever_the_text_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "_BYTES_AT_ONCE", 64)
     data = "".join(random.Random(0).choices("abcdé中😀", k=300)).encode()
-    expected = [hash_by_hand(data[start : start + 50]) for start in range(len(data) - 49)]
+    expected = sorted(hash_by_hand(data[start : start + 50]) for start in range(len(data) - 49))
     text = data.decode()
-    assert np.concatenate(list(overlap._hash_windows([Document(text, "a")]))).tolist() == expected
+    assert hash_windows([Document(text, "a")]) == expected
     in_parts = [Document(text[:100], "a", last=False), Document(text[100:], "a", part=1)]
-    assert np.concatenate(list(overlap._hash_windows(in_parts))).tolist() == expected
+    assert hash_windows(in_parts) == expected
 
 
-@pytest.mark.parametrize("windows_at_once", [64, 1 << 16])
+@pytest.mark.parametrize("bytes_at_once", [64, 1 << 16])
 def test_documents_that_are_hashed_together_have_the_windows_that_each_has_alone(
-    windows_at_once: int, monkeypatch: pytest.MonkeyPatch
+    bytes_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overlap, "_WINDOWS_AT_ONCE", windows_at_once)
+    monkeypatch.setattr(overlap, "_BYTES_AT_ONCE", bytes_at_once)
     draw = random.Random(0)
     documents: list[Document] = []
     expected: list[int] = []
@@ -100,7 +114,23 @@ def test_documents_that_are_hashed_together_have_the_windows_that_each_has_alone
         data = text.encode()
         expected += [hash_by_hand(data[start : start + 50]) for start in range(len(data) - 49)]
         documents += make_documents([text], "a", number, draw.choice([7, 30, 1000])) if text else []
-    assert np.concatenate(list(overlap._hash_windows(documents))).tolist() == expected
+    assert hash_windows(documents) == sorted(expected)
+
+
+def test_windows_are_chosen_by_their_hashes() -> None:
+    text = [Document(write(20_000, 0, False), "a")]
+    for every in (2, 16, 1 << 10):
+        assert hash_windows(text, every) == [found for found in hash_windows(text) if found < (1 << 64) // every]
+
+
+@pytest.mark.parametrize("n_copied", [0, 500, 3_000])
+def test_a_small_held_out_text_is_looked_for_in_a_large_train_text_window_by_window(n_copied: int) -> None:
+    train = write(300_000, 0, False)
+    held_out = [Document(train[70_000 : 70_000 + n_copied] + write(4_000, 1, False), "b")]
+    sample, every = sample_windows(held_out, 7_000)
+    assert every == 1
+    found = count_overlap(find_windows([Document(train, "a")], [(sample, every)])[0], every)
+    assert (found.n_windows, found.n_found) == (n_copied + 4_000 - 49, max(0, n_copied - 49))
 
 
 def test_text_is_folded_to_letters_and_digits_without_case() -> None:

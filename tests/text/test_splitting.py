@@ -8,10 +8,11 @@ import pytest
 
 from llmkit.config.prepare import Split
 from llmkit.errors import DataError
+from llmkit.text import staging
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.parts import make_documents
 from llmkit.text.splitting import SplitPiece, SplitPlan, plan_split, split_documents
-from llmkit.text.staging import Piece, Total, read_piece_totals, stage_documents
+from llmkit.text.staging import Piece, Total, find_pieces, link_pieces, read_piece_totals, slice_pieces, stage_documents
 
 
 def total_of(text: str) -> Total:
@@ -126,3 +127,34 @@ def test_a_piece_gives_what_the_split_of_all_its_documents_gives(
         pairs = split_documents(documents, read_piece_totals(piece), plan)
         expected = [document for split, document in pairs if split == name]
         assert list(SplitPiece(name, piece, plan).read()) == expected
+
+
+@pytest.mark.parametrize("by", ["document", "position"])
+def test_slices_of_a_piece_give_together_what_the_piece_gives(
+    by: Literal["document", "position"], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(staging, "_BATCH_CHARS", 150)
+    monkeypatch.setattr(staging, "_BATCHES_PER_SLICE", 2)
+    documents = [
+        part for n, text in enumerate([*TEXTS, "long " * 900]) for part in make_documents([text], str(n), 0, 40)
+    ]
+    stage_documents(documents, tmp_path / "one")
+    kept = [n % 3 > 0 for n in range(len(TEXTS))] + [True]
+    link_pieces(tmp_path / "kept", [(tmp_path / "one", kept)])
+    for piece in (Piece(tmp_path / "one"), *find_pieces(tmp_path / "kept")):
+        plan = plan_split(read_piece_totals(piece), Split(by=by, validation=0.1, test=0.1))
+        slices = slice_pieces([piece])
+        assert len(slices) > 10
+        of_test = [SplitPiece("test", each, plan) for each in slices]
+        assert by == "document" or not all(part.may_have_text() for part in of_test)
+        for name in plan.names:
+            expected = list(SplitPiece(name, piece, plan).read())
+            parts = [SplitPiece(name, each, plan) for each in slices]
+            assert [document for part in parts for document in part.read()] == expected
+            for part in parts:
+                assert part.may_have_text() or not list(part.read())
+                given, more = list(part.read()), list(part.read(with_part_before=True))
+                assert more[len(more) - len(given) :] == given
+                before = more[: len(more) - len(given)]
+                if given and given[0].part:
+                    assert before == [expected[expected.index(given[0]) - 1]]

@@ -53,10 +53,7 @@ def main() -> None:
 def write_text(books: list[Path], out: Path, n_bytes: int) -> None:
     """Files of about FILE_BYTES."""
     out.mkdir(parents=True)
-    cut = re.compile("\n *\n *")  # WikiText has spaces in its empty lines
-    paragraphs = [
-        part for book in books for part in cut.split(book.read_text(encoding="utf-8")) if 40 < len(part) < 5000
-    ]
+    paragraphs = [part for part in read_paragraphs(books) if 40 < len(part) < 5000]
     draw = random.Random(0)
     n_files = n_bytes // FILE_BYTES
     lines: list[str] = []
@@ -68,6 +65,13 @@ def write_text(books: list[Path], out: Path, n_bytes: int) -> None:
                 size += len(lines[-1].encode()) + 2
         lines[number % len(lines)] = f"This is file {number}."
         (out / f"{number:05d}.txt").write_text("\n\n".join(lines), encoding="utf-8")
+
+
+def read_paragraphs(books: list[Path]) -> list[str]:
+    """Those of all books, without what names Project Gutenberg: behind the end of a book cleaning drops all."""
+    cut = re.compile("\n *\n *")  # WikiText has spaces in its empty lines
+    paragraphs = [part for book in books for part in cut.split(book.read_text(encoding="utf-8"))]
+    return [part for part in paragraphs if "gutenberg" not in part.casefold()]
 
 
 def measure(text: Path, out: Path, engine: str, overrides: list[str], kills: list[float]) -> dict[str, object]:

@@ -1,9 +1,15 @@
 """Plain text to packed tokens: llmkit's `prepare` beside run_clm.py's way, with a GPT-2 tokenizer, in turn.
 
     python benchmarks/preparing.py --megabytes 500 --json preparing.json
+    python benchmarks/preparing.py --text one-file --megabytes 300
+    python benchmarks/preparing.py --text chinese --books BOOKS... --megabytes 200
+    python benchmarks/preparing.py --text small-files --files 100000
 
 The text is Python's own documentation (or --books), paragraphs in another order in each file of half a megabyte, each
-with a number of its own. The tokenizer has GPT-2's pattern and 50,257 entries, trained on that text, or is
+with a number of its own. With `--text one-file` these are joined to one file; `chinese` makes files of half a megabyte
+from lines of --books in which two characters are changed at random; `small-files` are of about a kilobyte, in nested
+folders. Of these three only `prepare` is measured, in MB (or files) a second, with CPU seconds of all its processes.
+The tokenizer has GPT-2's pattern and 50,257 entries, trained on that text, or is
 --tokenizer. llmkit's time is that of the whole command: start, reading, cleaning, exact de-duplication, splitting,
 comparing the splits, tokenizing, storing, hashing. The peer's is without its start, on --peer-megabytes of the same
 files, as its rate does not change. `memory` is the most that llmkit and its workers held for themselves together;
@@ -11,6 +17,8 @@ files, as its rate does not change. `memory` is the most that llmkit and its wor
 """
 
 import argparse
+import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +28,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-from prepare_engines import FILE_BYTES, write_text
+from prepare_engines import FILE_BYTES, read_paragraphs, write_text
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from turns import Row, call_peer, finish, make_row, take_turns
@@ -36,13 +44,80 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--books", type=Path, nargs="+", help="text files; default: Python's documentation")
     parser.add_argument("--tokenizer", type=Path, help="a folder with GPT-2's tokenizer")
+    parser.add_argument("--text", choices=["files", "one-file", "chinese", "small-files"], default="files")
     parser.add_argument("--megabytes", type=int, default=500)
+    parser.add_argument("--files", type=int, default=100_000, help="of --text small-files")
     parser.add_argument("--peer-megabytes", type=int, default=25)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        finish(measure(options, Path(place)), options)
+        finish((measure if options.text == "files" else measure_alone)(options, Path(place)), options)
+
+
+def measure_alone(options: argparse.Namespace, folder: Path) -> list[Row]:
+    """`prepare` of a text of another shape."""
+    books = options.books or [write_documentation(folder / "python.txt")]
+    text, n_bytes = folder / "text", options.megabytes * 1_000_000
+    sample = folder / "sample"  # to train a tokenizer on
+    if options.text == "chinese":
+        write_chinese(books, text, n_bytes)
+        sample = text
+    elif options.text == "small-files":
+        write_small_files(books, text, options.files)
+        write_text(books, sample, 20 * FILE_BYTES)
+    else:
+        write_text(books, sample, n_bytes)
+        text.mkdir()
+        with (text / "one.txt").open("wb") as file:
+            for path in sorted(sample.glob("*.txt")):
+                file.write(path.read_bytes() + b"\n\n")
+    tokenizer = options.tokenizer or train_tokenizer(sample, folder / "tokenizer")
+    n_files = sum(1 for _ in text.rglob("*.txt"))
+
+    def prepare() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        rate, peak = run_prepare(text, tokenizer, folder / "out")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        n_megabytes = sum(path.stat().st_size for path in text.rglob("*.txt")) / 1e6
+        print(f"CPU seconds: {seconds:.1f}, memory: {peak:,.0f} MB", file=sys.stderr)
+        return rate * n_files / n_megabytes if options.text == "small-files" else rate
+
+    figures = take_turns({"llmkit": prepare}, options.rounds)
+    unit = "files/s" if options.text == "small-files" else "MB/s"
+    return [make_row(f"prepare, {options.text}", figures, unit=unit)]
+
+
+def write_chinese(books: list[Path], out: Path, n_bytes: int) -> None:
+    """Files of about FILE_BYTES from lines in which two neighbouring characters are others."""
+    out.mkdir(parents=True)
+    lines = [line for book in books for line in book.read_text(encoding="utf-8").split("\n") if len(line) > 10]
+    characters = sorted({char for line in lines for char in line if "\u4e00" <= char <= "\u9fff"})
+    draw = random.Random(0)
+    for number in range(n_bytes // FILE_BYTES):
+        written: list[str] = []
+        size = 0
+        while size < FILE_BYTES:
+            line = draw.choice(lines)
+            place = draw.randrange(len(line) - 1)
+            line = line[:place] + draw.choice(characters) + draw.choice(characters) + line[place + 2 :]
+            written.append(line)
+            size += len(line.encode()) + 1
+        (out / f"{number:05d}.txt").write_text("\n".join(written), encoding="utf-8")
+
+
+def write_small_files(books: list[Path], out: Path, n_files: int) -> None:
+    """A hundred files to a folder, each of a kilobyte or more, of paragraphs that have a number of their own."""
+    paragraphs = [part for part in read_paragraphs(books) if 200 < len(part) < 3000]
+    draw = random.Random(0)
+    for number in range(n_files):
+        folder = out / f"{number // 10_000:03d}" / f"{number // 100 % 100:02d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        written: list[str] = []
+        while sum(map(len, written)) < 900:
+            written.append(f"{draw.randrange(10**9)} {draw.choice(paragraphs)}")
+        (folder / f"{number:06d}.txt").write_text("\n\n".join(written), encoding="utf-8")
 
 
 def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
@@ -91,7 +166,7 @@ def train_tokenizer(text: Path, folder: Path) -> Path:
 def run_prepare(text: Path, tokenizer: Path, out: Path) -> tuple[float, float]:
     """Megabytes a second of the whole command, and the most memory of its processes together, in MB."""
     words = ["prepare", str(text), "--out", str(out), "--overwrite", "-s", f"prepare.tokenizer.path={tokenizer}"]
-    n_bytes = sum(path.stat().st_size for path in text.glob("*.txt"))
+    n_bytes = sum(path.stat().st_size for path in text.rglob("*.txt"))
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "llmkit", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

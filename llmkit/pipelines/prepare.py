@@ -17,7 +17,7 @@ from llmkit.lock import hold_folder
 from llmkit.pipelines.engine_local import count_workers
 from llmkit.pipelines.engines import LOCAL, check_engine, open_engine
 from llmkit.pipelines.prepared_parts import Inputs, build_prepared, planned_word_cutter
-from llmkit.pipelines.prepared_pieces import BYTES_A_PIECE
+from llmkit.pipelines.prepared_pieces import BYTES_A_PIECE, cut_files
 from llmkit.pipelines.unfinished import FOLDER, Facts, adopt_part, clear_unfinished, unfinished_folder
 from llmkit.runs.machine import describe_versions
 from llmkit.text.sources import file_size, find_files
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FEWEST_BYTES = 16_000_000
 """Of input files; less than a second or two of work is done as soon without workers."""
 
+FEWEST_BYTES_OF_ONE_PIECE = 64_000_000
+"""As FEWEST_BYTES, of a text that one worker cleans while the others wait: they gain by what comes after it."""
 LARGE_FILE = 1_000_000
 """Bytes."""
 
@@ -151,7 +153,8 @@ def _in_pieces(engine: str, files: Sequence[str]) -> bool:
     if count_workers() == 1:
         return False
     sizes = [file_size(file) for file in files]
-    return None not in sizes and sum(size or 0 for size in sizes) >= FEWEST_BYTES
+    least = FEWEST_BYTES if len(cut_files(files)) > 1 else FEWEST_BYTES_OF_ONE_PIECE
+    return None not in sizes and sum(size or 0 for size in sizes) >= least
 
 
 def _task(request: Facts, in_pieces: bool, *, repair: bool = False) -> Facts | None:

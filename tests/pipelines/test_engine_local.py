@@ -100,6 +100,8 @@ def test_workers_are_started_only_where_there_is_enough_for_them(
     files = sorted(map(str, books.iterdir()))
     wanted = llmkit.pipelines.prepare._in_pieces
     assert wanted("local", files)
+    assert not wanted("local", files[:1]), "one small file"
+    monkeypatch.setattr(llmkit.pipelines.prepare, "FEWEST_BYTES_OF_ONE_PIECE", 0)
     assert wanted("local", files[:1]), "one large file"
     assert not wanted("local", [*files, "-"]), "standard input is this process's alone"
     monkeypatch.setattr(llmkit.pipelines.prepare, "FEWEST_BYTES", 10**6)

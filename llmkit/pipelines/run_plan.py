@@ -25,6 +25,7 @@ from llmkit.pipelines.task import Task
 from llmkit.pipelines.workload import describe_workload
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_command, describe_machine, describe_versions
+from llmkit.threads import default_threads
 from llmkit.training.batches import BatchPlan, activation_budget, plan_batches
 from llmkit.training.compiling import find_fastest
 from llmkit.training.contract import MeasuredSeconds, Plan, Samples
@@ -63,7 +64,7 @@ FREE_TO_CHANGE = (
 bits of weights, and which units are dropped."""
 
 
-LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step")
+LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step", "n_threads")
 """Fields of a plan that are planned twice under `train.max_minutes`; see training/time_budget.py."""
 
 
@@ -77,10 +78,7 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
     if train.max_minutes is not None and ranks.world_size() > 1 and train.engine in RESHARDS:
         what, hint = f"steps under {train.engine} cannot be timed beforehand", "set train.max_steps instead"
         raise UsageError(what, where="train.max_minutes", hint=hint)
-    n_threads, fewer = choose_threads(device) if ranks.world_size() == 1 else (torch.get_num_threads(), None)
-    if fewer is not None:
-        torch.set_num_threads(n_threads)
-        say(f"{fewer}; set OMP_NUM_THREADS to choose them yourself")
+    n_threads = _choose_threads(device, torch.get_num_threads())
     precision, why = ranks.from_first(lambda: choose_precision(train.precision, device))
     say(f"training in {precision}: {why}")
     choose_kernels(network, precision, device)  # before any step is timed
@@ -110,14 +108,22 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
             f"{train.max_minutes:g} minutes: about {plan.n_steps} steps of {costs.step:.3f} s; planned again after "
             f"step {plan.calibration_step}"
         )
-    if fewer is not None:
-        plan = replace(plan, n_threads=n_threads)
+    plan = replace(plan, n_threads=n_threads)
     if as_steps(recipe.optim.warmup_steps, plan.n_steps) >= plan.n_steps:
         say(
             f"warmup_steps {recipe.optim.warmup_steps:g} is no less than all {plan.n_steps} steps: the peak is never "
             "reached"
         )
     return plan
+
+
+def _choose_threads(device: torch.device, n_threads: int) -> int | None:
+    """The number where it is fewer than `n_threads`; ranks keep theirs, which share a machine by design."""
+    fewer = choose_threads(device, n_threads) if ranks.world_size() == 1 else None
+    if fewer is None:
+        return None
+    say(f"{fewer}; set OMP_NUM_THREADS to choose the number yourself")
+    return torch.get_num_threads()
 
 
 def _measure_costs(
@@ -143,6 +149,11 @@ def replan(
 ) -> Plan:
     """The plan with its lengths fixed, after `step` steps."""
     started = time.perf_counter() - measured.elapsed
+    if plan.n_threads is not None:  # is the other process still there?
+        seen = torch.get_num_threads()
+        plan = replace(plan, n_threads=_choose_threads(network.device, default_threads()))
+        gain = (torch.get_num_threads() / seen) ** 0.7  # two threads were 1.6 times as fast as one
+        measured = replace(measured, step=measured.step / gain)
     request = _length_request(recipe, task)
     n_scored = min(request.n_held_out, plan.max_eval_blocks or request.max_eval_blocks)
     block = measured.evaluation / n_scored if n_scored else 0.0

@@ -33,6 +33,7 @@ TRIAL_SHAPES = ((64, 128, 256), (256, 256, 512), (1024, 512, 2048))
 """Rows, inner size and columns of the products that are timed, the next only where it fits the time that is left."""
 PRODUCTS_PER_SHAPE = 4
 MIN_THREADS_GAIN = 1.2
+THREADS_TRIALS, THREADS_TRIAL_PAUSE = 3, 0.5
 THREADS_TRIAL_SECONDS = 0.1
 """For each of up to four numbers of threads."""
 
@@ -74,23 +75,27 @@ def has_bf16_instructions() -> bool:
     return any(present and "bf16" in name for name, present in torch.cpu.get_capabilities().items())
 
 
-def choose_threads(device: torch.device) -> tuple[int, str | None]:
-    """Threads for training on a CPU, and the reason where they are fewer than torch's own count.
+def choose_threads(device: torch.device, n_threads: int) -> str | None:
+    """Set torch's threads for training on a CPU to `n_threads` or fewer; where they are fewer the reason, else None.
 
     A step has hundreds of short parallel regions, and each waits for its slowest thread. Where another process keeps a
-    core busy, all threads together can be slower than one. A number that the user has set is not tried.
+    core busy, all threads together can be slower than one. Fewer are taken where that is seen three times within two
+    seconds, so that a process that only starts up beside this one decides nothing. A number that the user has set is
+    kept.
     """
-    n_threads = torch.get_num_threads()
     if device.type != "cpu" or n_threads == 1 or thread_count().source in VARIABLES:
-        return n_threads, None
-    rates = {n: _measure_regions(n) for n in dict.fromkeys((n_threads, n_threads - 1, max(1, n_threads // 2), 1))}
-    torch.set_num_threads(n_threads)
-    best = max(rates, key=lambda n: rates[n])
-    gain = rates[best] / rates[n_threads]
-    if gain < MIN_THREADS_GAIN:
-        return n_threads, None
+        return None
+    for attempt in range(THREADS_TRIALS):
+        time.sleep(THREADS_TRIAL_PAUSE if attempt else 0.0)
+        rates = {n: _measure_regions(n) for n in dict.fromkeys((n_threads, n_threads - 1, max(1, n_threads // 2), 1))}
+        best = max(rates, key=lambda n: rates[n])
+        gain = rates[best] / rates[n_threads]
+        if gain < MIN_THREADS_GAIN:
+            torch.set_num_threads(n_threads)
+            return None
+    torch.set_num_threads(best)
     threads = "1 thread is" if best == 1 else f"{best} threads are"
-    return best, f"another process uses the CPU: {threads} {gain:.1f} times as fast as {n_threads}"
+    return f"another process uses the CPU: {threads} {gain:.1f} times as fast as {n_threads}"
 
 
 def _measure_regions(n_threads: int) -> float:

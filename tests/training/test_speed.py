@@ -102,26 +102,46 @@ def test_tf32_ends_with_the_model_that_wants_it() -> None:
         assert torch.get_float32_matmul_precision() == products
 
 
-@pytest.mark.parametrize(("all_of_them", "one", "chosen"), [(700.0, 450.0, 2), (400.0, 450.0, 2), (250.0, 600.0, 1)])
-def test_fewer_threads_are_taken_only_where_they_are_clearly_faster(
-    monkeypatch: pytest.MonkeyPatch, all_of_them: float, one: float, chosen: int
+@pytest.fixture
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A machine of two threads, and to what their number was set."""
+    numbers: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
+    monkeypatch.setattr(speed, "thread_count", lambda: ThreadCount(None, "cores"))
+    monkeypatch.setattr(speed, "THREADS_TRIAL_PAUSE", 0.0)
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("both", "chosen"),
+    [
+        ([700.0], 2),
+        ([400.0], 2),
+        ([250.0, 250.0, 250.0], 1),
+        ([250.0, 250.0, 700.0], 2),  # what was busy has ended
+    ],
+)
+def test_fewer_threads_are_taken_only_where_they_are_faster_each_time(
+    monkeypatch: pytest.MonkeyPatch, two_threads: list[int], both: list[float], chosen: int
 ) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
-    monkeypatch.setattr(speed, "thread_count", lambda: ThreadCount(None, "cores"))
-    monkeypatch.setattr(speed, "_measure_regions", {2: all_of_them, 1: one}.__getitem__)
-    n_threads, why = choose_threads(CPU)
-    assert n_threads == chosen
+    left = iter(both)
+    monkeypatch.setattr(speed, "_measure_regions", lambda n: next(left) if n == 2 else 450.0)
+    why = choose_threads(CPU, 2)
+    assert two_threads[-1] == chosen
     assert (why is not None) == (chosen == 1)
+    assert next(left, None) is None
+
+
+def test_a_number_of_threads_that_the_user_has_set_is_not_tried(
+    monkeypatch: pytest.MonkeyPatch, two_threads: list[int]
+) -> None:
     monkeypatch.setattr(speed, "thread_count", lambda: ThreadCount(2, "OMP_NUM_THREADS"))
-    assert choose_threads(CPU) == (2, None)  # the user's own number is kept
+    assert choose_threads(CPU, 2) is None
+    assert not two_threads
 
 
-def test_timing_threads_leaves_their_number_and_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    set_to: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
-    monkeypatch.setattr(speed, "thread_count", lambda: ThreadCount(None, "cores"))
+def test_the_numbers_of_threads_that_are_tried_are_few(monkeypatch: pytest.MonkeyPatch, two_threads: list[int]) -> None:
     monkeypatch.setattr(speed, "THREADS_TRIAL_SECONDS", 0.01)
-    choose_threads(CPU)
-    assert set_to == [8, 7, 4, 1, 8]
+    monkeypatch.setattr(speed, "MIN_THREADS_GAIN", float("inf"))
+    assert choose_threads(CPU, 8) is None
+    assert two_threads == [8, 7, 4, 1, 8]

@@ -41,6 +41,7 @@ from llmkit.training.time_budget import (
     RunLength,
     calibration_step,
     fit_length,
+    next_calibration,
 )
 from llmkit.training.trial import fit_in_memory, measure_exchange_seconds, measure_step_seconds
 
@@ -64,7 +65,7 @@ FREE_TO_CHANGE = (
 bits of weights, and which units are dropped."""
 
 
-LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step", "n_threads")
+LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step", "n_threads", "step_seconds")
 """Fields of a plan that are planned twice under `train.max_minutes`; see training/time_budget.py."""
 
 
@@ -100,8 +101,8 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
         costs = _measure_costs(recipe, task, network, batches, precision, device, compiled)
         request = _length_request(recipe, task)
         length = ranks.from_first(lambda: fit_length(request, costs, time.perf_counter() - started))
-        plan = Plan(0, 0, 0, batches, precision, facts, compiled, calibration_step=calibration_step(length.n_steps))
-        plan = replace(plan, **asdict(length))
+        plan = Plan(0, 0, 0, batches, precision, facts, compiled, step_seconds=costs.step)
+        plan = replace(plan, **asdict(length), calibration_step=calibration_step(length.n_steps))
         if recipe.evaluate.pseudo_perplexity:
             say("evaluate.pseudo_perplexity takes its time on top of train.max_minutes")
         say(
@@ -147,7 +148,7 @@ def _measure_costs(
 def replan(
     recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan, step: int, measured: MeasuredSeconds
 ) -> Plan:
-    """The plan with its lengths fixed, after `step` steps."""
+    """The plan with its lengths measured once more, after `step` steps; fixed unless it has a `calibration_step`."""
     started = time.perf_counter() - measured.elapsed
     if plan.n_threads is not None:  # is the other process still there?
         seen = torch.get_num_threads()
@@ -165,14 +166,16 @@ def replan(
     finish = FINISH_SECONDS + fixed + 2 * measured.save  # the best weights are read back, and written once more
     costs = Costs(measured.step, block, final_score, measured.sample, measured.save, finish)
     length = fit_length(request, costs, time.perf_counter() - started, step)
-    plan = replace(plan, **asdict(length), calibration_step=None)
+    following = next_calibration(length.n_steps, step, plan.step_seconds or measured.step, measured.step)
+    plan = replace(plan, **asdict(length), step_seconds=measured.step, calibration_step=following)
     evaluations = ""
     if n_scored:
         evaluations = (
             f"; an evaluation of {plan.max_eval_blocks:,} held-out blocks every {plan.eval_steps} steps, and of "
             f"{plan.final_share:.0%} of all {request.n_held_out:,} at the end"
         )
-    say(f"{request.seconds / 60:g} minutes: {plan.n_steps} steps of {measured.step:.3f} s{evaluations}; this is fixed")
+    state = "this is fixed" if following is None else f"planned again after step {following}"
+    say(f"{request.seconds / 60:g} minutes: {plan.n_steps} steps of {measured.step:.3f} s{evaluations}; {state}")
     return plan
 
 

@@ -34,8 +34,9 @@ def make_hooks(
 
     def fix_lengths(plan: Plan, step: int, measured: MeasuredSeconds) -> Plan:
         plan = replan(recipe, task, network, plan, step, measured)
-        lengths = {name: getattr(plan, name) for name in LENGTHS}
-        write_json(run.manifest, read_json(run.manifest) | {"plan": asdict(plan), "fixed_lengths": lengths})
+        lengths = {"fixed_lengths": {name: getattr(plan, name) for name in LENGTHS}}
+        is_fixed = plan.calibration_step is None
+        write_json(run.manifest, read_json(run.manifest) | {"plan": asdict(plan)} | (lengths if is_fixed else {}))
         line.n_steps = plan.n_steps
         return plan
 

@@ -1,8 +1,9 @@
 """Fit a run into `train.max_minutes`: how many steps, how many evaluations, and how many held-out blocks each scores.
 
 The minutes are those of the whole command, from its start to its report. They are planned twice: before the first step
-with rough costs, and again after a twentieth of the steps with costs that were measured in the run itself. The second
-plan is recorded and never changes, so a resumed run ends with the same weights.
+with rough costs, and again after a twentieth of the steps with costs that were measured in the run itself. Where a step
+took another time than expected, as beside a process that came or went, another twentieth is measured, up to a fifth of
+the run. The last plan is recorded and never changes, so a resumed run ends with the same weights.
 
 Arithmetic alone: it knows no model and looks at no clock.
 """
@@ -19,8 +20,10 @@ FINAL_SHARE = 0.06
 """Of the time, for scoring held-out data at the end."""
 MIN_BLOCKS = 8
 """Held-out blocks of an evaluation, however short the run."""
-CALIBRATION_SHARE = 0.05
-"""Of the steps, after which costs are measured and the plan is made again."""
+CALIBRATION_SHARE, MAX_CALIBRATION_SHARE = 0.05, 0.2
+"""Of the steps, after which costs are measured and the plan is made again; and after which it is fixed in any case."""
+STEP_TOLERANCE = 0.15
+"""How far two estimates of a step's time may differ for the later one to be trusted."""
 FINISH_SECONDS = 1.0
 """For writing the model and the report, before checkpoints were timed."""
 
@@ -91,6 +94,14 @@ def fit_length(request: LengthRequest, costs: Costs, elapsed: float, n_done: int
 def calibration_step(n_steps: int) -> int:
     """The step after which the plan is made again."""
     return max(1, round(CALIBRATION_SHARE * n_steps))
+
+
+def next_calibration(n_steps: int, step: int, expected: float, seconds: float) -> int | None:
+    """The step after which to plan once more, where a step took other `seconds` than `expected`; None where they agree,
+    or where a fifth of the run would be over."""
+    following = step + calibration_step(n_steps)
+    agrees = abs(seconds / expected - 1) <= STEP_TOLERANCE
+    return None if agrees or following > MAX_CALIBRATION_SHARE * n_steps else following
 
 
 @dataclass(frozen=True, slots=True)

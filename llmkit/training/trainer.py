@@ -349,6 +349,7 @@ class LlmkitTrainer(Trainer):
         seconds = time.perf_counter() - paused
         self.progress.spent["evaluation"] += seconds  # held-out blocks were scored to time them
         self._window.pause(seconds)
+        self._timed_from = (step, self._training_seconds())
 
     def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
         """Weights, optimizer, schedule, random numbers and progress, whole or absent."""

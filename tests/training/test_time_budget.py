@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from llmkit.training.time_budget import Costs, LengthRequest, RunLength, Spent, calibration_step, fit_length
+from llmkit.training.time_budget import (
+    Costs,
+    LengthRequest,
+    RunLength,
+    Spent,
+    calibration_step,
+    fit_length,
+    next_calibration,
+)
 
 REQUEST = LengthRequest(seconds=100.0, n_held_out=500, max_eval_blocks=512, eval_steps=None, save_steps=None)
 COSTS = Costs(step=0.1, eval_block=0.001, final_score=1.0, sample=0.05, save=0.05, finish=1.0)
@@ -69,3 +77,13 @@ def test_time_is_told_by_what_it_was_spent_on() -> None:
     spent = Spent(start=4.0, training=30.0, evaluation=4.0, saving=0.01).add(finish=2.0)
     assert spent.total == pytest.approx(40.01)
     assert spent.describe() == "40.0 s: training 30.0 (75%), start 4.0, evaluation 4.0, finish 2.0"
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds", "following"),
+    [(50, 0.1, None), (50, 0.112, None), (50, 0.2, 100), (50, 0.05, 100), (160, 0.2, None)],
+)
+def test_more_steps_are_measured_while_their_time_is_not_the_expected_one(
+    step: int, seconds: float, following: int | None
+) -> None:
+    assert next_calibration(1000, step, 0.1, seconds) == following

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import os
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
@@ -101,7 +102,7 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
         costs = _measure_costs(recipe, task, network, batches, precision, device, compiled)
         request = _length_request(recipe, task)
         length = ranks.from_first(lambda: fit_length(request, costs, time.perf_counter() - started))
-        plan = Plan(0, 0, 0, batches, precision, facts, compiled, step_seconds=costs.step)
+        plan = Plan(0, 0, 0, batches, precision, facts, compiled, step_seconds=[costs.step])
         plan = replace(plan, **asdict(length), calibration_step=calibration_step(length.n_steps))
         if recipe.evaluate.pseudo_perplexity:
             say("evaluate.pseudo_perplexity takes its time on top of train.max_minutes")
@@ -155,6 +156,7 @@ def replan(
         plan = replace(plan, n_threads=_choose_threads(network.device, default_threads()))
         gain = (torch.get_num_threads() / seen) ** 0.7  # two threads were 1.6 times as fast as one
         measured = replace(measured, step=measured.step / gain)
+        plan = replace(plan, step_seconds=[seconds / gain for seconds in plan.step_seconds])
     request = _length_request(recipe, task)
     n_scored = min(request.n_held_out, plan.max_eval_blocks or request.max_eval_blocks)
     block = measured.evaluation / n_scored if n_scored else 0.0
@@ -164,10 +166,11 @@ def replan(
         slowdown = ranks.world_size() * _final_slowdown(recipe, plan.precision, network.device)
         final_score, fixed = block * slowdown * task.data.n_final, 0.0
     finish = FINISH_SECONDS + fixed + 2 * measured.save  # the best weights are read back, and written once more
-    costs = Costs(measured.step, block, final_score, measured.sample, measured.save, finish)
+    step_seconds = [*plan.step_seconds, measured.step]  # of which one may be a moment that something else disturbed
+    costs = Costs(statistics.median(step_seconds), block, final_score, measured.sample, measured.save, finish)
     length = fit_length(request, costs, time.perf_counter() - started, step)
-    following = next_calibration(length.n_steps, step, plan.step_seconds or measured.step, measured.step)
-    plan = replace(plan, **asdict(length), step_seconds=measured.step, calibration_step=following)
+    following = next_calibration(length.n_steps, step, step_seconds)
+    plan = replace(plan, **asdict(length), step_seconds=step_seconds, calibration_step=following)
     evaluations = ""
     if n_scored:
         evaluations = (
@@ -175,7 +178,7 @@ def replan(
             f"{plan.final_share:.0%} of all {request.n_held_out:,} at the end"
         )
     state = "this is fixed" if following is None else f"planned again after step {following}"
-    say(f"{request.seconds / 60:g} minutes: {plan.n_steps} steps of {measured.step:.3f} s{evaluations}; {state}")
+    say(f"{request.seconds / 60:g} minutes: {plan.n_steps} steps of {costs.step:.3f} s{evaluations}; {state}")
     return plan
 
 
@@ -185,12 +188,12 @@ def _time_final_score(recipe: Recipe, task: Task, network: PreTrainedModel) -> t
     settings = recipe.evaluate.model_copy(update={"pseudo_perplexity": 0})
     network.eval()
     seconds = []
-    for share in (more, few, more):  # the first is slower, as all first calls are
+    for share in (more, few, more, few, more):  # the first is slower, as all first calls are
         started = time.perf_counter()
         with contextlib.redirect_stderr(io.StringIO()):  # its notes belong to the final score
             task.score(network, settings, share)
         seconds.append(time.perf_counter() - started)
-    _, short, long = seconds
+    short, long = min(seconds[1::2]), max(seconds[2::2])
     whole = max(0.0, long - short) / (more - few) if more > few else short / few
     return whole, max(0.0, short - few * whole)
 

@@ -57,8 +57,8 @@ class Plan:
     """Held-out blocks, pairs or rows scored at each evaluation; None: as the recipe says."""
     final_share: float = 1.0
     """Of the held-out data, what is scored at the end."""
-    step_seconds: float | None = None
-    """What the lengths above were planned with, under `train.max_minutes`."""
+    step_seconds: list[float] = field(default_factory=list)
+    """Under `train.max_minutes`: what a step took in the trial and in each measured twentieth of the run."""
     calibration_step: int | None = None
     """The step after which the lengths above are planned again, with costs that were measured; None: they are fixed."""
 

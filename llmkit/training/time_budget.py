@@ -9,6 +9,8 @@ Arithmetic alone: it knows no model and looks at no clock.
 """
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 MAX_EVALUATIONS = 10
@@ -22,8 +24,8 @@ MIN_BLOCKS = 8
 """Held-out blocks of an evaluation, however short the run."""
 CALIBRATION_SHARE, MAX_CALIBRATION_SHARE = 0.05, 0.2
 """Of the steps, after which costs are measured and the plan is made again; and after which it is fixed in any case."""
-STEP_TOLERANCE = 0.15
-"""How far two estimates of a step's time may differ for the later one to be trusted."""
+STEP_TOLERANCE = 0.07
+"""How far a measured step may differ from those before it for their median to be trusted."""
 FINISH_SECONDS = 1.0
 """For writing the model and the report, before checkpoints were timed."""
 
@@ -96,11 +98,12 @@ def calibration_step(n_steps: int) -> int:
     return max(1, round(CALIBRATION_SHARE * n_steps))
 
 
-def next_calibration(n_steps: int, step: int, expected: float, seconds: float) -> int | None:
-    """The step after which to plan once more, where a step took other `seconds` than `expected`; None where they agree,
-    or where a fifth of the run would be over."""
+def next_calibration(n_steps: int, step: int, step_seconds: Sequence[float]) -> int | None:
+    """The step after which to plan once more, where the last of `step_seconds` is not what the others let expect; None
+    where it is, or where a fifth of the run would be over."""
     following = step + calibration_step(n_steps)
-    agrees = abs(seconds / expected - 1) <= STEP_TOLERANCE
+    *before, last = step_seconds
+    agrees = abs(last / statistics.median(before) - 1) <= STEP_TOLERANCE
     return None if agrees or following > MAX_CALIBRATION_SHARE * n_steps else following
 
 

@@ -81,9 +81,17 @@ def test_time_is_told_by_what_it_was_spent_on() -> None:
 
 @pytest.mark.parametrize(
     ("step", "seconds", "following"),
-    [(50, 0.1, None), (50, 0.112, None), (50, 0.2, 100), (50, 0.05, 100), (160, 0.2, None)],
+    [
+        (50, [0.1, 0.1], None),
+        (50, [0.1, 0.106], None),
+        (50, [0.1, 0.2], 100),
+        (50, [0.1, 0.05], 100),
+        (100, [0.1, 0.2, 0.1], 150),
+        (150, [0.1, 0.2, 0.1, 0.1], None),
+        (160, [0.1, 0.2], None),
+    ],
 )
 def test_more_steps_are_measured_while_their_time_is_not_the_expected_one(
-    step: int, seconds: float, following: int | None
+    step: int, seconds: list[float], following: int | None
 ) -> None:
-    assert next_calibration(1000, step, 0.1, seconds) == following
+    assert next_calibration(1000, step, seconds) == following

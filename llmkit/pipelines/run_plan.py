@@ -80,7 +80,9 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
     if train.max_minutes is not None and ranks.world_size() > 1 and train.engine in RESHARDS:
         what, hint = f"steps under {train.engine} cannot be timed beforehand", "set train.max_steps instead"
         raise UsageError(what, where="train.max_minutes", hint=hint)
-    n_threads = _choose_threads(device, torch.get_num_threads())
+    fewer = choose_threads(device, n_threads := torch.get_num_threads(), n_threads) if ranks.world_size() == 1 else None
+    if fewer is not None:
+        say(f"{fewer}; set OMP_NUM_THREADS to choose the number yourself")
     precision, why = ranks.from_first(lambda: choose_precision(train.precision, device))
     say(f"training in {precision}: {why}")
     choose_kernels(network, precision, device)  # before any step is timed
@@ -110,22 +112,14 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
             f"{train.max_minutes:g} minutes: about {plan.n_steps} steps of {costs.step:.3f} s; planned again after "
             f"step {plan.calibration_step}"
         )
-    plan = replace(plan, n_threads=n_threads)
+    if fewer is not None:
+        plan = replace(plan, n_threads=torch.get_num_threads())
     if as_steps(recipe.optim.warmup_steps, plan.n_steps) >= plan.n_steps:
         say(
             f"warmup_steps {recipe.optim.warmup_steps:g} is no less than all {plan.n_steps} steps: the peak is never "
             "reached"
         )
     return plan
-
-
-def _choose_threads(device: torch.device, n_threads: int) -> int | None:
-    """The number where it is fewer than `n_threads`; ranks keep theirs, which share a machine by design."""
-    fewer = choose_threads(device, n_threads) if ranks.world_size() == 1 else None
-    if fewer is None:
-        return None
-    say(f"{fewer}; set OMP_NUM_THREADS to choose the number yourself")
-    return torch.get_num_threads()
 
 
 def _measure_costs(
@@ -147,24 +141,28 @@ def _measure_costs(
 
 
 def replan(
-    recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan, step: int, measured: MeasuredSeconds
-) -> Plan:
-    """The plan with its lengths measured once more, after `step` steps; fixed unless it has a `calibration_step`."""
+    recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan, step: int, measured: MeasuredSeconds,
+    final: tuple[float, float] | None,
+) -> Plan:  # fmt: skip
+    """The plan with its lengths measured once more, after `step` steps; fixed unless it has a `calibration_step`.
+
+    `final` is what `time_final_score` measured; without it the final score is estimated by an evaluation.
+    """
     started = time.perf_counter() - measured.elapsed
     if plan.n_threads is not None:  # is the other process still there?
         seen = torch.get_num_threads()
-        plan = replace(plan, n_threads=_choose_threads(network.device, default_threads()))
+        choose_threads(network.device, default_threads(), seen)
+        plan = replace(plan, n_threads=torch.get_num_threads())
         gain = (torch.get_num_threads() / seen) ** 0.7  # two threads were 1.6 times as fast as one
         measured = replace(measured, step=measured.step / gain)
         plan = replace(plan, step_seconds=[seconds / gain for seconds in plan.step_seconds])
     request = _length_request(recipe, task)
     n_scored = min(request.n_held_out, plan.max_eval_blocks or request.max_eval_blocks)
     block = measured.evaluation / n_scored if n_scored else 0.0
-    if n_scored and ranks.world_size() == 1:
-        final_score, fixed = _time_final_score(recipe, task, network)
-    else:
+    if final is None:
         slowdown = ranks.world_size() * _final_slowdown(recipe, plan.precision, network.device)
-        final_score, fixed = block * slowdown * task.data.n_final, 0.0
+        final = (block * slowdown * task.data.n_final, 0.0)
+    final_score, fixed = final
     finish = FINISH_SECONDS + fixed + 2 * measured.save  # the best weights are read back, and written once more
     step_seconds = [*plan.step_seconds, measured.step]  # of which one may be a moment that something else disturbed
     costs = Costs(statistics.median(step_seconds), block, final_score, measured.sample, measured.save, finish)
@@ -182,18 +180,18 @@ def replan(
     return plan
 
 
-def _time_final_score(recipe: Recipe, task: Task, network: PreTrainedModel) -> tuple[float, float]:
+def time_final_score(recipe: Recipe, task: Task, network: PreTrainedModel) -> tuple[float, float]:
     """Seconds that the final score takes for all held-out data, and seconds that do not depend on how much it is."""
     few, more = (min(1.0, n_blocks / task.data.n_final) for n_blocks in FINAL_TRIAL_BLOCKS)
     settings = recipe.evaluate.model_copy(update={"pseudo_perplexity": 0})
     network.eval()
     seconds = []
-    for share in (more, few, more, few, more):  # the first is slower, as all first calls are
+    for share in (more, few, more):  # the first is slower, as all first calls are
         started = time.perf_counter()
         with contextlib.redirect_stderr(io.StringIO()):  # its notes belong to the final score
             task.score(network, settings, share)
         seconds.append(time.perf_counter() - started)
-    short, long = min(seconds[1::2]), max(seconds[2::2])
+    _, short, long = seconds
     whole = max(0.0, long - short) / (more - few) if more > few else short / few
     return whole, max(0.0, short - few * whole)
 

@@ -1,6 +1,7 @@
 """What a training run does at intervals: log, score held-out text, write a sample."""
 
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 from torch import nn
@@ -11,7 +12,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.files import read_json, write_json
 from llmkit.models.loading import pick_device
 from llmkit.pipelines.progress import TrainingLine
-from llmkit.pipelines.run_plan import LENGTHS, replan
+from llmkit.pipelines.run_plan import LENGTHS, replan, time_final_score
 from llmkit.pipelines.task import Task
 from llmkit.runs.folder import RunFolder
 from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
@@ -32,8 +33,15 @@ def make_hooks(
     def sample(model: nn.Module) -> dict[str, Any] | None:
         return task.sample(cast(PreTrainedModel, model)) if ranks.is_first() or is_sharded(model) else None
 
+    final: tuple[float, float] | None = None
+
     def fix_lengths(plan: Plan, step: int, measured: MeasuredSeconds) -> Plan:
-        plan = replan(recipe, task, network, plan, step, measured)
+        nonlocal final
+        if final is None and task.data.n_held_out and ranks.world_size() == 1:
+            before = time.perf_counter()
+            final = time_final_score(recipe, task, network)
+            measured = replace(measured, elapsed=measured.elapsed + time.perf_counter() - before)
+        plan = replan(recipe, task, network, plan, step, measured, final)
         lengths = {"fixed_lengths": {name: getattr(plan, name) for name in LENGTHS}}
         is_fixed = plan.calibration_step is None
         write_json(run.manifest, read_json(run.manifest) | {"plan": asdict(plan)} | (lengths if is_fixed else {}))

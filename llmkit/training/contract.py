@@ -63,7 +63,8 @@ class Plan:
     """The step after which the lengths above are planned again, with costs that were measured; None: they are fixed."""
 
     def evaluates_at(self, step: int) -> bool:
-        return step >= self.n_steps or step % self.eval_steps == 0 or step == self.calibration_step
+        first = self.calibration_step if len(self.step_seconds) <= 1 else None  # to know what an evaluation takes
+        return step >= self.n_steps or step % self.eval_steps == 0 or step == first
 
     def saves_at(self, step: int) -> bool:
         return step >= self.n_steps or step % self.save_steps == 0 or step == self.calibration_step

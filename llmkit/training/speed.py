@@ -75,27 +75,30 @@ def has_bf16_instructions() -> bool:
     return any(present and "bf16" in name for name, present in torch.cpu.get_capabilities().items())
 
 
-def choose_threads(device: torch.device, n_threads: int) -> str | None:
-    """Set torch's threads for training on a CPU to `n_threads` or fewer; where they are fewer the reason, else None.
+def choose_threads(device: torch.device, n_threads: int, current: int) -> str | None:
+    """Set torch's threads for training on a CPU to `n_threads` or fewer; where they become fewer the reason, else None.
 
     A step has hundreds of short parallel regions, and each waits for its slowest thread. Where another process keeps a
-    core busy, all threads together can be slower than one. Fewer are taken where that is seen three times within two
-    seconds, so that a process that only starts up beside this one decides nothing. A number that the user has set is
-    kept.
+    core busy, all threads together can be slower than one. The `current` number stays unless three trials within two
+    seconds agree on another, so that a process that only starts up beside this one decides nothing. A number that the
+    user has set is kept.
     """
     if device.type != "cpu" or n_threads == 1 or thread_count().source in VARIABLES:
         return None
+    best, gain = current, 1.0
     for attempt in range(THREADS_TRIALS):
         time.sleep(THREADS_TRIAL_PAUSE if attempt else 0.0)
         rates = {n: _measure_regions(n) for n in dict.fromkeys((n_threads, n_threads - 1, max(1, n_threads // 2), 1))}
         best = max(rates, key=lambda n: rates[n])
         gain = rates[best] / rates[n_threads]
-        if gain < MIN_THREADS_GAIN:
-            torch.set_num_threads(n_threads)
-            return None
+        best = best if gain >= MIN_THREADS_GAIN else n_threads
+        if best == current:
+            break
     torch.set_num_threads(best)
     threads = "1 thread is" if best == 1 else f"{best} threads are"
-    return f"another process uses the CPU: {threads} {gain:.1f} times as fast as {n_threads}"
+    return (
+        f"another process uses the CPU: {threads} {gain:.1f} times as fast as {n_threads}" if best < current else None
+    )
 
 
 def _measure_regions(n_threads: int) -> float:

@@ -132,7 +132,9 @@ class LlmkitTrainer(Trainer):
             self.looks.look(cast(nn.Module, self.model), self.first_step, StopRequest(), is_due=True, **undone)
         if self.plan.calibration_step is not None and self.plan.calibration_step <= self.first_step:
             # It was stopped before its lengths were fixed.
-            self.plan = self.looks.plan = replace(self.plan, calibration_step=self.first_step + 1)
+            self.plan = self.looks.plan = replace(
+                self.plan, calibration_step=self.first_step + 1, step_seconds=self.plan.step_seconds[:1]
+            )
         self._timed_from = (self.first_step, self._training_seconds())
         if checkpoint is not None and (self.first_step >= self.plan.n_steps or self.looks.out_of_patience()):
             # The command was stopped between the last step and its own end.

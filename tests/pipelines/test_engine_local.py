@@ -177,6 +177,8 @@ def sleep(seconds):
     time.sleep(seconds)
 
 def modules(task):
+    import pyarrow
+    pyarrow.array(["a list, for which pyarrow would load pandas"])
     import llmkit.pipelines.encoded_pieces, llmkit.pipelines.prepared_pieces
     return sorted(sys.modules)
 
@@ -238,11 +240,11 @@ def test_bug_in_a_worker_is_shown_with_its_traceback(functions: object, tmp_path
         list(run(functions.fail, [1, 2, 3]))
 
 
-def test_workers_load_neither_torch_nor_transformers(functions: object, tmp_path: Path) -> None:
+def test_workers_load_none_of_the_large_packages_that_they_do_not_need(functions: object, tmp_path: Path) -> None:
     with open_local(tmp_path) as run:
         loaded = set(next(run(functions.modules, [1])))
     assert "llmkit.tokens.rows" in loaded
-    assert not loaded & {"torch", "transformers", "datasets"}
+    assert not loaded & {"torch", "transformers", "datasets", "pandas", "huggingface_hub"}
 
 
 @pytest.mark.parametrize("how", ["leaves the block", "is killed"])

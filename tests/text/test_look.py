@@ -28,9 +28,20 @@ def test_others_are_all_characters_but_ordinary_ascii() -> None:
         assert look_at(text).others == set(text) - ordinary
 
 
+def test_others_of_a_long_text_with_thousands_of_characters_are_the_same_ones() -> None:
+    text = "".join(map(chr, (*range(0x4E00, 0x6000), 0x1F600, 0xD800))) + "\r\vabc" * 10
+    assert look_at(text).others == set(text) - set("\r\vabc")
+
+
 def test_case_is_folded_as_str_folds_it() -> None:
     for text in [*draw_texts(200), "".join(CASED), *(f"x{char}Y{char}\u0301" for char in CASED)]:
         assert casefold_utf8(text).decode("utf-8", "surrogatepass") == text.casefold()
+
+
+def test_characters_of_ascii_are_left_out_while_case_is_folded() -> None:
+    for text in draw_texts(200):
+        expected = "".join(char for char in text.casefold() if char not in " \n\t")
+        assert casefold_utf8(text, b" \n\t").decode("utf-8", "surrogatepass") == expected
 
 
 @pytest.mark.parametrize("text", ["", "plain", "é中😀"])

@@ -15,9 +15,11 @@ import pytest
 
 from llmkit.config.prepare import Read
 from llmkit.errors import DataError
+from llmkit.files import hash_file, hash_small_file
+from llmkit.text import sources
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.readers import read_documents
-from llmkit.text.sources import Source, find_files, require_documents
+from llmkit.text.sources import Source, file_size, find_files, require_documents
 
 TEXT = "第一回 宴桃园豪杰三结义 斩黄巾英雄首立功\n\n话说天下大势，分久必合，合久必分。周末七国分争，并入于秦。\n"
 
@@ -92,6 +94,22 @@ def test_folders_are_read_deeply_sorted_and_without_hidden_files(tmp_path: Path)
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     assert texts_of(tmp_path) == ["a/z.md", "b.txt"]
+
+
+@pytest.mark.parametrize("name", ["a", "a.TXT", "a.b.txt", ".txt", "a.", "x.y/a", "x/.a.gz", "a.tar.gz", "中.md"])
+def test_endings_are_those_of_pathlib(name: str) -> None:
+    assert sources._suffix(name) == Path(name).suffix
+
+
+def test_size_is_that_of_a_file_and_nothing_else_has_one(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"12345")
+    assert file_size(str(tmp_path / "a.txt")) == 5
+    assert [file_size(name) for name in (str(tmp_path), str(tmp_path / "b"), "builtin:x", "a\0b")] == [None] * 4
+
+
+def test_hash_of_a_small_file_is_that_of_any_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\r\n\xff" * 999)
+    assert hash_small_file(str(tmp_path / "a.txt")) == hash_file(tmp_path / "a.txt")
 
 
 def test_what_a_folder_has_beside_readable_files_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

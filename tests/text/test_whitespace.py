@@ -7,9 +7,27 @@ import pytest
 
 from llmkit.text import whitespace
 from llmkit.text.documents import StepCounts
+from llmkit.text.look import known_utf8
 from llmkit.text.whitespace import tidy_whitespace
 
-PIECES = ["word", "two words", " ", "  ", "\t", "\xa0", "\n", "\n\n", "\n\n\n\n", "é", " \n", "  \n", "x  \n", "\t\n"]
+PIECES = [
+    "word",
+    "two words",
+    " ",
+    "  ",
+    "\t",
+    "\xa0",
+    "\n",
+    "\n\n",
+    "\n\n\n\n",
+    "é",
+    "à\n",
+    "‰‐\n",
+    " \n",
+    "  \n",
+    "x  \n",
+    "\t\n",
+]
 
 
 def tidy_by_pattern(text: str) -> str:
@@ -26,16 +44,19 @@ def tidy_by_pattern(text: str) -> str:
     return body + "\n" if body and "\n" in end else body
 
 
+@pytest.mark.parametrize("few_bytes", [0, 10**9])
 @pytest.mark.parametrize("few_ends", [1, 20, 10**9])
 def test_tidying_is_the_same_line_by_line_and_where_lines_end_in_blanks(
-    few_ends: int, monkeypatch: pytest.MonkeyPatch
+    few_ends: int, few_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(whitespace, "_FEW_ENDS", few_ends)
+    monkeypatch.setattr(whitespace, "_FEW_BYTES", few_bytes)
     draw = random.Random(0)
     for _ in range(300):
         text = "".join(draw.choices(PIECES, k=draw.randrange(60)))
         counts = StepCounts()
-        tidied = "".join(tidy_whitespace([text], counts))
+        (tidied,) = tidy_whitespace([text], counts)
+        assert known_utf8(tidied) in (None, tidied.encode())
         assert tidied == tidy_by_pattern(text)
         assert counts.changed == (tidied != text)
         cut = draw.randrange(len(text) + 1)

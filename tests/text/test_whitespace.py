@@ -55,7 +55,7 @@ def test_tidying_is_the_same_line_by_line_and_where_lines_end_in_blanks(
     for _ in range(300):
         text = "".join(draw.choices(PIECES, k=draw.randrange(60)))
         counts = StepCounts()
-        tidied = next(tidy_whitespace([text], counts))
+        (tidied,) = tidy_whitespace([text], counts)
         assert known_utf8(tidied) in (None, tidied.encode())
         assert tidied == tidy_by_pattern(text)
         assert counts.changed == (tidied != text)

@@ -21,6 +21,7 @@ from llmkit.pipelines.prepared_pieces import BYTES_A_PIECE, cut_files
 from llmkit.pipelines.unfinished import FOLDER, Facts, adopt_part, clear_unfinished, unfinished_folder
 from llmkit.runs.machine import describe_versions
 from llmkit.text.sources import file_size, find_files
+from llmkit.text.staging import STAGED_FORMAT
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
 from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
 
@@ -165,7 +166,8 @@ def _task(request: Facts, in_pieces: bool, *, repair: bool = False) -> Facts | N
     if not _is_known(request):
         return None
     size = BYTES_A_PIECE if in_pieces else None
-    return {"request": request, "versions": describe_versions(), "repair": repair, "bytes_a_piece": size}
+    of_stage = {"bytes_a_piece": size, "staged_format": STAGED_FORMAT}
+    return {"request": request, "versions": describe_versions(), "repair": repair, **of_stage}
 
 
 def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:

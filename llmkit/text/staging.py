@@ -23,6 +23,8 @@ from llmkit.files import read_json, write_json
 from llmkit.text.documents import Document
 from llmkit.text.look import decode, look_at
 
+STAGED_FORMAT = 2
+"""Raised where the columns change, so that no run goes on from what another llmkit has staged."""
 DOCUMENTS_FILE = "documents.arrow"
 TOTALS_FILE = "totals.arrow"
 PIECES_FILE = "pieces.json"

@@ -80,11 +80,6 @@ def limit_threads() -> None:
         os.environ["OMP_NUM_THREADS"] = str(_decided.n)
 
 
-def default_threads() -> int:
-    """How many threads torch starts with: the number above, or the physical cores of the affinity mask."""
-    return thread_count().n or _count_physical(Path("/"), allowed_cores())
-
-
 def thread_count() -> ThreadCount:
     """What `limit_threads` decided; without it (llmkit as a library) what holds now."""
     return _decided or decide_threads(os.environ)

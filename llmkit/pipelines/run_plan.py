@@ -26,7 +26,6 @@ from llmkit.pipelines.task import Task
 from llmkit.pipelines.workload import describe_workload
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.machine import describe_command, describe_machine, describe_versions
-from llmkit.threads import default_threads
 from llmkit.training.batches import BatchPlan, activation_budget, plan_batches
 from llmkit.training.compiling import find_fastest
 from llmkit.training.contract import MeasuredSeconds, Plan, Samples
@@ -66,7 +65,7 @@ FREE_TO_CHANGE = (
 bits of weights, and which units are dropped."""
 
 
-LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step", "n_threads", "step_seconds")
+LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step", "step_seconds")
 """Fields of a plan that are planned twice under `train.max_minutes`; see training/time_budget.py."""
 
 
@@ -149,13 +148,6 @@ def replan(
     `final` is what `time_final_score` measured; without it the final score is estimated by an evaluation.
     """
     started = time.perf_counter() - measured.elapsed
-    if plan.n_threads is not None:  # is the other process still there?
-        seen = torch.get_num_threads()
-        choose_threads(network.device, default_threads(), seen)
-        plan = replace(plan, n_threads=torch.get_num_threads())
-        gain = (torch.get_num_threads() / seen) ** 0.7  # two threads were 1.6 times as fast as one
-        measured = replace(measured, step=measured.step / gain)
-        plan = replace(plan, step_seconds=[seconds / gain for seconds in plan.step_seconds])
     request = _length_request(recipe, task)
     n_scored = min(request.n_held_out, plan.max_eval_blocks or request.max_eval_blocks)
     block = measured.evaluation / n_scored if n_scored else 0.0

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 COMMAND_STARTED = time.perf_counter()
-"""What `train.max_minutes` count from: the import of the command line, before anything slow."""
+"""Start of `train.max_minutes`: when the command line is imported, before anything slow."""
 
 
 def resume_of(option: "Resume | None") -> bool | Literal["auto"]:

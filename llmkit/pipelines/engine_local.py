@@ -37,7 +37,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARA
 
 
 def count_workers() -> int:
-    """One for each core that this process may use (threads.py), if memory allows."""
+    """One worker per core that this process may use (threads.py), as far as memory allows."""
     cores, memory = count_cores(), read_memory()
     return cores if memory is None else max(1, min(cores, memory // BYTES_A_WORKER))
 

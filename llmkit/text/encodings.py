@@ -148,7 +148,7 @@ def detect_encoding(head: bytes, *, complete: bool) -> str:
 
 
 def _find_high(head: bytes) -> int:
-    """Where the first byte stands that is no ASCII; the codec is ten times as fast as a pattern."""
+    """Position of the first non-ASCII byte; the codec is ten times as fast as a regular expression."""
     try:
         head.decode("ascii")
     except UnicodeDecodeError as error:

@@ -182,7 +182,7 @@ def _thin_out(hashes: Any, every: int) -> Any:
 
 
 def _shorten(hashes: Any) -> Any:
-    """The lower bits of hashes, as places in a table: the upper ones are alike in a sample."""
+    """Table positions from the lower bits of the hashes; the upper bits are similar within a sample."""
     import numpy as np
 
     return (hashes & np.uint64((1 << _FILTER_BITS) - 1)).view(np.int64)
@@ -195,7 +195,7 @@ def count_overlap(found: Any, every: int) -> Overlap:
 
 
 def _hash_windows(documents: Iterable[Document], choose: Choose) -> Iterator[Any]:
-    """Hashes of the chosen windows, those of many bytes at a time; no window spans two documents."""
+    """Hashes of the chosen windows, many bytes at a time; no window spans two documents."""
     waiting: list[bytes] = []  # short documents go together: a call of numpy takes as long as a thousand bytes
     ends: list[int] = []
     n_waiting = 0

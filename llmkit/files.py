@@ -4,6 +4,7 @@ Everything goes to a sibling with a telling name on the same file system, is flu
 is renamed last. Whoever finds such a sibling later knows that it is rubbish.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -139,8 +140,8 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def check_writable(folder: Path) -> None:
-    """Make `folder`'s parents and write a probe file, before any long work.
+def check_writable(folder: Path, *, dry_run: bool = False) -> None:
+    """Make `folder`'s parents and write a probe file, before any long work; a dry run only asks for the rights.
 
     Raises:
         EnvironmentFault: with the system's own reason.
@@ -148,6 +149,13 @@ def check_writable(folder: Path) -> None:
     parent = folder if folder.is_dir() else folder.parent
     probe = parent / f".llmkit-probe-{os.getpid()}"
     try:
+        if dry_run:
+            nearest = next(place for place in (parent, *parent.absolute().parents) if place.exists())
+            if not nearest.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(nearest, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
         parent.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"llmkit")
         probe.unlink()

@@ -54,8 +54,8 @@ FORK = """
 import sys, os, pathlib, llmkit.lock, time
 with llmkit.lock.hold_folder(pathlib.Path(sys.argv[1])):
     if os.fork() == 0:
+        print("held", flush=True)  # by the child: only now has it run what comes after a fork
         time.sleep(60)
-    print("held", flush=True)
     input()
 """
 

@@ -36,7 +36,7 @@ def make_trainer(
         block_size=BLOCK, global_batch_size=8, micro_batch_size=micro, log_steps=1, precision=precision, **train
     )
     plan = Plan(
-        n_steps, train.get("eval_steps", 2), train.get("save_steps", 2), plan_batches(section, 1, 1, 1), precision
+        n_steps, train.get("eval_steps", 2), train.get("save_steps", 2), plan_batches(section, 256, 1, 1, 1), precision
     )
     folder = RunFolder(run) if resume else create_run(run, resume=False, overwrite=False)
     trainer = LlmkitTrainer(

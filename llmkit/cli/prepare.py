@@ -49,7 +49,7 @@ def prepare_command(
         from llmkit.text.sources import find_files
 
         check_engine(engine, inputs)
-        check_writable(out)
+        check_writable(out, dry_run=True)
         files = find_files([*inputs, *filter(None, (validation, test))])
         if json:
             show_json({"recipe": config.model_dump(mode="json"), "inputs": files})

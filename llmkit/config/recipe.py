@@ -17,6 +17,9 @@ from llmkit.config.train import Train
 FAMILIES = {"clm": ("gpt2", "gru", "lstm", "transformer"), "mlm": ("bert",)}
 """The `model.family` that each objective can train; the first unless the recipe names one."""
 
+BLOCK_SIZE = {"clm": 256, "mlm": 256, "cls": 512}
+"""Of a recipe that names none, by task or objective."""
+
 FINE_TUNING: dict[str, dict[str, Any]] = {
     "model": {"dropout": 0.1},
     "optim": {
@@ -26,7 +29,7 @@ FINE_TUNING: dict[str, dict[str, Any]] = {
         "schedule": "linear",
         "warmup_steps": 0.1,
     },
-    "train": {"block_size": 512, "max_eval_blocks": 20_000, "sample_prompt": None},
+    "train": {"max_eval_blocks": 20_000, "sample_prompt": None},
 }
 """Where a recipe with a `task` has other defaults than pretraining: those of Devlin et al. 2019, appendix A.3."""
 
@@ -50,6 +53,17 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     generate: Generate = Generate()
     report: Report = Report()
+
+    @property
+    def block_size(self) -> int:
+        """Tokens per sequence: as given, or the default, as far as the positions that are given for a new model."""
+        default = BLOCK_SIZE[self.task or self.objective]
+        return self.train.block_size or min(default, self.model.n_positions or default)
+
+    def with_block_size(self, *limits: int | None) -> "Recipe":
+        """With `train.block_size` as a number: as given, or the default, as far as the limits that are no None."""
+        size = self.train.block_size or min([self.block_size, *(limit for limit in limits if limit is not None)])
+        return self.with_updates(train=self.train.with_updates(block_size=size))
 
     @model_validator(mode="before")
     @classmethod

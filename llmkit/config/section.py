@@ -3,7 +3,11 @@
 Closed means that an unknown key is an error, never ignored. Knows nothing of YAML; see loading.py.
 """
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from llmkit.errors import UsageError
 
 
 class Section(BaseModel):
@@ -12,3 +16,17 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
     )
+
+    def with_updates(self, **changes: Any) -> Self:
+        """A copy with these fields changed, checked as a whole; pydantic's `model_copy` checks nothing.
+
+        Raises:
+            UsageError: the changed fields do not go together with the others.
+        """
+        try:
+            return type(self).model_validate(dict(self) | changes)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or ", ".join(changes)
+            hint = "change or leave out what does not fit in the recipe"
+            raise UsageError(str(first["msg"]).removeprefix("Value error, "), where=where, hint=hint) from None

@@ -10,7 +10,11 @@ from llmkit.config.section import Section
 class Train(Section):
     """Batch size is said once, in sequences an optimizer step over all devices; accumulation follows from it."""
 
-    block_size: int = Field(default=256, ge=2, description="Tokens a sequence.")
+    block_size: int | None = Field(
+        default=None,
+        ge=2,
+        description="Tokens per sequence; default: 256 in pretraining, 512 in fine-tuning, as far as the model goes.",
+    )
     max_steps: int | None = Field(default=None, ge=1, description="Optimizer steps.")
     epochs: float | None = Field(default=None, gt=0, description="Passes over the train split.")
     max_minutes: float | None = Field(

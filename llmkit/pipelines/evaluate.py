@@ -40,7 +40,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
     own = not data and run.manifest.is_file()
-    block_size = load_recipe(run.recipe).train.block_size if own else None
+    block_size = load_recipe(run.recipe).block_size if own else None
     if own:
         data = [str(run.data_path)]
     if not data:

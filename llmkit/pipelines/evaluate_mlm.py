@@ -68,7 +68,7 @@ def score_prepared(
     mlm: Mlm, block_size: int | None = None, share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Metrics over a whole split of a prepared folder, or over a share of its examples, spread evenly."""
-    mlm = mlm.model_copy(update={"nsp": pair_kind_of(network)})  # what the model can judge, whatever the recipe says
+    mlm = mlm.with_updates(nsp=pair_kind_of(network))  # what the model can judge, whatever the recipe says
     metrics = _score(network, tokenizer, prepared.split(split), settings, mlm, block_size, share)
     kept = prepared.manifest["sentences"]["chinese_words"]
     metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": kept}
@@ -100,7 +100,7 @@ def score_text(
         except DataError as error:
             say(f"{error.problems[0].what}: only masked tokens are scored")
             nsp = False
-        metrics = _score(network, tokenizer, split, settings, mlm.model_copy(update={"nsp": nsp}), None)
+        metrics = _score(network, tokenizer, split, settings, mlm.with_updates(nsp=nsp), None)
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files), "chinese_words": cutter}
     return _with_unknown(metrics, totals["unknown_tokens"], totals["tokens"])
 

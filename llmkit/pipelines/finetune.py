@@ -20,7 +20,7 @@ from llmkit.models.lora import require_peft
 from llmkit.pipelines.finetune_cls import ClassifyTask
 from llmkit.pipelines.labelled_data import LabelledData, load_labelled, relative_files
 from llmkit.pipelines.row_reading import reads_token_types
-from llmkit.pipelines.starting_model import grow_embeddings, set_dropout
+from llmkit.pipelines.starting_model import check_positions, grow_embeddings, set_dropout
 from llmkit.pipelines.training_run import check_training, find_resume_point, open_for_training, train_run
 from llmkit.runs.folder import RunFolder
 from llmkit.tokens.labelled import set_template
@@ -77,12 +77,12 @@ def _finetune(
     config = read_config(path)
     check_can_classify(config, path)
     tokenizer, n_own, changes = _open_tokenizer(recipe, path)
-    block_size = _choose_block_size(recipe, config, tokenizer)
+    recipe = _choose_block_size(recipe, config, tokenizer)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
     read = partial(load_labelled, fold=fold, known=known, quiet=quiet)
-    labelled = ranks.from_first(lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, block_size))
+    labelled = ranks.from_first(lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, recipe.block_size))
     check_training(recipe, has_validation="validation" in labelled.splits)
-    recipe = resolve(recipe, config, labelled, block_size)
+    recipe = resolve(recipe, config, labelled)
     origin = {**describe_origin(name, files, out), "fold": fold}
     task = ClassifyTask(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), show_samples, origin)
     task.check()
@@ -128,7 +128,7 @@ def _open_tokenizer(recipe: Recipe, path: str) -> tuple[PreTrainedTokenizerBase,
     return tokenizer, n_own, changes
 
 
-def resolve(recipe: Recipe, config: PreTrainedConfig, labelled: LabelledData, block_size: int) -> Recipe:
+def resolve(recipe: Recipe, config: PreTrainedConfig, labelled: LabelledData) -> Recipe:
     """The recipe with what follows from model and data in place of nothing: rate, length, evaluations.
 
     The rate grows as models get narrower: 5e-5 for BERT-base, as in Devlin et al. 2019, appendix A.3. Small data is
@@ -137,7 +137,7 @@ def resolve(recipe: Recipe, config: PreTrainedConfig, labelled: LabelledData, bl
     """
     train, optim = recipe.train, recipe.optim
     n_rows = len(labelled.splits["train"])
-    chosen: dict[str, Any] = {"block_size": block_size}
+    chosen: dict[str, Any] = {}
     if train.epochs is None and train.max_steps is None and train.max_minutes is None:
         n_steps = max(LEAST_STEPS, STEPS_A_LABEL * len(labelled.label2id))
         epochs = math.ceil(n_steps * train.global_batch_size / n_rows)
@@ -147,8 +147,8 @@ def resolve(recipe: Recipe, config: PreTrainedConfig, labelled: LabelledData, bl
         chosen["eval_steps"] = max(1, min(steps_an_epoch, train.max_steps or steps_an_epoch))
     if optim.learning_rate is None:
         rate = RATE_OF_BASE * (WIDTH_OF_BASE / config.hidden_size) ** 1.5 * (LORA_FACTOR if recipe.cls.lora_rank else 1)
-        optim = optim.model_copy(update={"learning_rate": float(f"{rate:.2g}")})
-    return recipe.model_copy(update={"train": train.model_copy(update=chosen), "optim": optim})
+        optim = optim.with_updates(learning_rate=float(f"{rate:.2g}"))
+    return recipe.with_updates(train=train.with_updates(**chosen), optim=optim)
 
 
 def describe_origin(model: str, files: Mapping[str, str], out: Path) -> dict[str, Any]:
@@ -172,20 +172,16 @@ def origin_files(run: Path, origin: Mapping[str, Any]) -> dict[str, str]:
     return {n: path if path.startswith("hf:") else os.path.normpath(run / path) for n, path in files.items()}
 
 
-def _choose_block_size(recipe: Recipe, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The recipe's, unless that is the default and the model has fewer positions.
+def _choose_block_size(recipe: Recipe, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Recipe:
+    """The recipe with its block size; the default is lowered to what model and tokenizer take.
 
     Raises:
-        UsageError: more was asked for than the model has.
+        UsageError: more was asked for than the model has positions.
     """
-    wanted, positions = recipe.train.block_size, count_positions(config)
-    default = Recipe.model_validate({"task": recipe.task}).train.block_size
-    if wanted == default:
-        return min(n for n in (wanted, positions, tokenizer.model_max_length) if n is not None)
-    if positions is not None and wanted > positions:
-        what = f"block_size {wanted} does not fit the model's {positions} positions"
-        raise UsageError(what, where="train.block_size", hint=f"set train.block_size to {positions} or less")
-    return wanted
+    positions = count_positions(config)
+    recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
+    check_positions(recipe, positions)
+    return recipe
 
 
 def _start(

@@ -83,11 +83,11 @@ class ClassifyTask:
 
     @cached_property
     def samples(self) -> Examples:
-        train, section = self.labelled.splits["train"], self.recipe.train
+        train, section, block_size = self.labelled.splits["train"], self.recipe.train, self.recipe.block_size
         change = make_changer(self.recipe.cls.augment, self.tokenizer.mask_token_id)
         return Examples(
             train.inputs, self._to_targets(train.labels), seed=section.seed,
-            global_batch_size=section.global_batch_size, block_size=section.block_size, change=change,
+            global_batch_size=section.global_batch_size, block_size=block_size, change=change,
         )  # fmt: skip
 
     @cached_property
@@ -182,7 +182,7 @@ class ClassifyTask:
         self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate, *, chosen_on: bool
     ) -> dict[str, Any]:
         """All figures over one split."""
-        tokens_at_once = settings.batch_size * self.recipe.train.block_size
+        tokens_at_once = settings.batch_size * self.recipe.block_size
         outputs, _ = self._score(network, split, settings.precision, tokens_at_once)
         names, kind = list(self.labelled.label2id), self.labelled.kind
         kept = (getattr(network.config, CONFIG_KEY, None) or {}).get("thresholds", [])
@@ -196,7 +196,7 @@ class ClassifyTask:
         return metrics | {"method": describe_method(Path(split.path).name, settings, chosen_on, metrics)}
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
-        self.tokenizer.model_max_length = self.recipe.train.block_size
+        self.tokenizer.model_max_length = self.recipe.block_size
         return self.tokenizer
 
     def describe_model(self) -> tuple[str, str, str]:
@@ -212,7 +212,7 @@ class ClassifyTask:
         self, network: PreTrainedModel, split: LabelledSplit, precision: str, tokens_at_once: int | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Outputs as users see them, and the model's bare scores."""
-        tokens_at_once = tokens_at_once or 16 * self.recipe.train.block_size
+        tokens_at_once = tokens_at_once or 16 * self.recipe.block_size
         scores = score_rows(
             network, split.inputs, token_types=self.token_types, tokens_at_once=tokens_at_once, precision=precision
         )

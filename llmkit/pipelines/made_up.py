@@ -110,13 +110,13 @@ class MadeUpTask:
         recipe = self.recipe
         if recipe.objective == "mlm":
             pairs = recipe.mlm.nsp is not False
-            return MaskedExamples(len(self.vocabulary), recipe.train.block_size, recipe.mlm.mask_share, pairs)
+            return MaskedExamples(len(self.vocabulary), recipe.block_size, recipe.mlm.mask_share, pairs)
         return self._causal.samples
 
     def build_model(self) -> PreTrainedModel:
         """A new model, as training builds it."""
         recipe, tokenizer = self.recipe, cast(Any, self.vocabulary)
-        block_size, seed = recipe.train.block_size, recipe.train.seed
+        block_size, seed = recipe.block_size, recipe.train.seed
         if recipe.objective == "mlm":
             return build_bert(recipe.model, tokenizer, block_size, seed, nsp=recipe.mlm.nsp)
         return BUILDERS[recipe.model.family](recipe.model, tokenizer, block_size, seed)

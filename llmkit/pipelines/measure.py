@@ -124,7 +124,7 @@ def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Pla
         if len(seconds) >= WARMUP_STEPS + LEAST_STEPS and sum(seconds[WARMUP_STEPS:]) > budget:
             raise _Enough
 
-    train = recipe.train.model_copy(update={"log_steps": 1, "num_workers": 0})
+    train = recipe.train.with_updates(log_steps=1, num_workers=0)
     with tempfile.TemporaryDirectory() as folder:
         trainer = LlmkitTrainer(
             network, task.objective, task.samples, run=RunFolder(Path(folder)), train=train, optim=recipe.optim,

@@ -69,8 +69,8 @@ def prepare(
         restore_folder(out)
         own = {name: given for name, given in (("validation", validation), ("test", test)) if given}
         if own:
-            shares = settings.split.model_copy(update={"validation": 0.0, "test": 0.0})
-            settings = settings.model_copy(update={"split": shares})
+            shares = settings.split.with_updates(validation=0.0, test=0.0)
+            settings = settings.with_updates(split=shares)
         files = find_files(inputs)
         in_pieces = _in_pieces(engine, [*files, *(file for given in own.values() for file in find_files([given]))])
         path = settings.tokenizer.path

@@ -10,12 +10,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from llmkit import ranks
 from llmkit.config.model import READ_BY, Model
 from llmkit.config.recipe import FAMILIES, Recipe
-from llmkit.errors import ModelError, UsageError, say
+from llmkit.errors import ModelError, say
 from llmkit.models.families import family_of, is_recurrent, sums_its_loss
 from llmkit.models.loading import embedding_rows, longest_context, read_config, resolve_model
 from llmkit.models.output_layer import describe_output_layer
 from llmkit.pipelines.evaluate_clm import check_no_windows
 from llmkit.pipelines.pretrain_clm import CausalTask
+from llmkit.pipelines.starting_model import check_positions
 from llmkit.pipelines.training_run import check_training, find_resume_point, open_for_training, train_run
 from llmkit.runs.folder import RunFolder
 from llmkit.tokens.prepared import Prepared, load_prepared
@@ -68,7 +69,8 @@ def _pretrain(
         ranks.from_first(lambda: prepared.verify("tokenizer", "train", "validation"))
     checkpoint = find_resume_point(RunFolder(out)) if resume else None
     if (start := str(checkpoint) if checkpoint else model) is not None:
-        recipe = _with_family_of(recipe, start)
+        recipe = _with_model_of(recipe, start)
+    recipe = recipe.with_block_size()
     task = task_class(recipe.objective)(recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
     if checkpoint is not None:
         network = task.open_model(str(checkpoint))  # with its own configuration
@@ -87,15 +89,22 @@ def _pretrain(
     )  # fmt: skip
 
 
-def _with_family_of(recipe: Recipe, start: str) -> Recipe:
-    """The recipe with the family of the model that training starts from, which decides how the data is read."""
-    family = family_of(read_config(resolve_model(start)))
+def _with_model_of(recipe: Recipe, start: str) -> Recipe:
+    """The recipe with the family of the model that training starts from, which decides how the data is read, and with
+    a block size that it has positions for.
+
+    Raises:
+        UsageError: the recipe has a setting that this family does not read.
+    """
+    config = read_config(resolve_model(start))
+    recipe = recipe.with_block_size(getattr(config, "max_position_embeddings", None))
+    family = family_of(config)
     if family == recipe.model.family or family not in FAMILIES[recipe.objective]:  # or one that llmkit does not build
         return recipe
     kept = recipe.model.model_dump(include={"dropout", "attention_dropout", "resize_embeddings"})
     if family not in READ_BY["attention_dropout"]:
         del kept["attention_dropout"]
-    return recipe.model_copy(update={"model": Model(family=cast(Any, family), **kept)})  # its weights say the rest
+    return recipe.with_updates(model=Model(family=cast(Any, family), **kept))  # its weights say the rest
 
 
 def _check_model(recipe: Recipe, network: PreTrainedModel, prepared: Prepared) -> None:
@@ -103,11 +112,7 @@ def _check_model(recipe: Recipe, network: PreTrainedModel, prepared: Prepared) -
 
     An id beyond the embedding crashes on a CPU and reads foreign memory on some GPUs.
     """
-    positions = longest_context(network)
-    if positions is not None and recipe.train.block_size > positions:
-        what = f"block_size {recipe.train.block_size} does not fit the model's {positions} positions"
-        hint = f"set train.block_size to {positions} or less, or model.n_positions to {recipe.train.block_size}"
-        raise UsageError(what, where="train.block_size", hint=hint)
+    check_positions(recipe, longest_context(network))
     rows, largest = embedding_rows(network), prepared.split("train").stream.max_id()
     if largest >= rows:
         what = f"the data holds token id {largest}, the model's embedding has {rows} rows"

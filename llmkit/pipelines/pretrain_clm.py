@@ -42,7 +42,7 @@ class CausalTask:
 
     @cached_property
     def data(self) -> TrainingData:
-        return data_of(self.prepared, self.recipe.train.block_size)
+        return data_of(self.prepared, self.recipe.block_size)
 
     @property
     def carries_state(self) -> bool:
@@ -59,12 +59,12 @@ class CausalTask:
     def samples(self) -> Blocks | Streams:
         split, train = self.prepared.split("train"), self.recipe.train
         if self.carries_state:
-            return Streams(split, train.block_size, train.global_batch_size, train.seed)
-        return Blocks(split, train.block_size, train.seed)
+            return Streams(split, self.recipe.block_size, train.global_batch_size, train.seed)
+        return Blocks(split, self.recipe.block_size, train.seed)
 
     def build_model(self) -> PreTrainedModel:
         recipe = self.recipe
-        return BUILDERS[recipe.model.family](recipe.model, self.tokenizer, recipe.train.block_size, recipe.train.seed)
+        return BUILDERS[recipe.model.family](recipe.model, self.tokenizer, recipe.block_size, recipe.train.seed)
 
     def open_model(self, path: str) -> PreTrainedModel:
         return load_causal_lm(path)
@@ -76,16 +76,16 @@ class CausalTask:
         return {}
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
-        train = self.recipe.train
+        train, block_size = self.recipe.train, self.recipe.block_size
         stream = self.prepared.split("validation").stream
         if is_recurrent(network.config):
             sums = evaluate_recurrent_lm(
                 network, stream, n_streams=HELD_OUT_STREAMS, precision=plan.precision,
-                max_tokens=(plan.max_eval_blocks or train.max_eval_blocks) * train.block_size,
+                max_tokens=(plan.max_eval_blocks or train.max_eval_blocks) * block_size,
             )  # fmt: skip
         else:
             sums = evaluate_causal_lm(
-                network, stream, block_size=train.block_size, batch_size=plan.batches.micro_batch_size,
+                network, stream, block_size=block_size, batch_size=plan.batches.micro_batch_size,
                 precision=plan.precision, max_windows=plan.max_eval_blocks or train.max_eval_blocks,
             )  # fmt: skip
         # Bytes of a part of the split are its share of the tokens: exact once all blocks are scored.
@@ -101,13 +101,13 @@ class CausalTask:
         prompt = self.recipe.train.sample_prompt
         if prompt is None:
             return None
-        settings = self.recipe.generate.model_copy(update={"max_new_tokens": SAMPLE_TOKENS, "num_samples": 1})
+        settings = self.recipe.generate.with_updates(max_new_tokens=SAMPLE_TOKENS, num_samples=1)
         return {"prompt": prompt, "text": generate_texts(network, self.tokenizer, [prompt], settings)[0][0].text}
 
     def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         if not self.data.n_held_out:
             return {}
-        block_size = self.recipe.train.block_size
+        block_size = self.recipe.block_size
         metrics = score_prepared(network, self.prepared, "validation", settings, block_size, share)
         return {"validation": metrics}
 

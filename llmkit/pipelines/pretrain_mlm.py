@@ -51,7 +51,7 @@ class MaskedTask:
 
     @cached_property
     def data(self) -> TrainingData:
-        return data_of(self.prepared, self.recipe.train.block_size)
+        return data_of(self.prepared, self.recipe.block_size)
 
     @cached_property
     def objective(self) -> MaskedLM:
@@ -67,12 +67,12 @@ class MaskedTask:
         return self._pairs(self.prepared.split("validation"), evaluation_seed(self.recipe.evaluate))
 
     def _pairs(self, split: Split, seed: int) -> Pairs:
-        return pairs_of(split, self.tokenizer, self.recipe.mlm, self.recipe.train.block_size, seed)
+        return pairs_of(split, self.tokenizer, self.recipe.mlm, self.recipe.block_size, seed)
 
     def build_model(self) -> PreTrainedModel:
         train = self.recipe.train
         nsp = self.recipe.mlm.nsp
-        return build_bert(self.recipe.model, self.tokenizer, train.block_size, train.seed, nsp=nsp)
+        return build_bert(self.recipe.model, self.tokenizer, self.recipe.block_size, train.seed, nsp=nsp)
 
     def open_model(self, path: str) -> PreTrainedModel:
         return open_bert(path)
@@ -127,7 +127,7 @@ class MaskedTask:
     def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         if not self.data.n_held_out:
             return {}
-        mlm, block_size = self.recipe.mlm, self.recipe.train.block_size
+        mlm, block_size = self.recipe.mlm, self.recipe.block_size
         metrics = score_prepared(network, self.tokenizer, self.prepared, "validation", settings, mlm, block_size, share)
         return {"validation": metrics}
 
@@ -143,7 +143,7 @@ class MaskedTask:
         shorten_embeddings(cast(Bert, network))
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
-        self.tokenizer.model_max_length = longest_context(network) or self.recipe.train.block_size
+        self.tokenizer.model_max_length = longest_context(network) or self.recipe.block_size
         return self.tokenizer
 
     def describe_model(self) -> tuple[str, str, str]:

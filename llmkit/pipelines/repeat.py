@@ -69,7 +69,7 @@ def _run_all(
         for number in range(seeds):
             seed = recipe.train.seed + number
             name = "-".join([*([f"fold-{fold}"] if fold is not None else []), *([f"seed-{seed}"] if seeds > 1 else [])])
-            seeded = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": seed})})
+            seeded = recipe.with_updates(train=recipe.train.with_updates(seed=seed))
             part = (fold, folds) if fold is not None and folds else None
             runs[name] = _run_once(seeded, out / name, files, model, part, show_samples, first=not runs)
             say(f"{name} is done: {_describe(runs[name])}")

@@ -175,7 +175,7 @@ def replan(
 def time_final_score(recipe: Recipe, task: Task, network: PreTrainedModel) -> tuple[float, float]:
     """Seconds that the final score takes for all held-out data, and seconds that do not depend on how much it is."""
     few, more = (min(1.0, n_blocks / task.data.n_final) for n_blocks in FINAL_TRIAL_BLOCKS)
-    settings = recipe.evaluate.model_copy(update={"pseudo_perplexity": 0})
+    settings = recipe.evaluate.with_updates(pseudo_perplexity=0)
     network.eval()
     seconds = []
     for share in (more, few, more):  # the first is slower, as all first calls are
@@ -217,11 +217,12 @@ def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: st
     n_ranks = ranks.world_size()
     budget = activation_budget(free, measure_parts(work, recipe.train.engine, n_ranks, 1, bf16=bf16).state)
     batches = plan_batches(
-        recipe.train, work.bytes_a_token, min(ranks.gather(budget)), n_ranks, by_tokens=recipe.task is not None
-    )
+        recipe.train, recipe.block_size, work.bytes_a_token, min(ranks.gather(budget)), n_ranks,
+        by_tokens=recipe.task is not None,
+    )  # fmt: skip
     if n_ranks > 1 and recipe.train.engine in RESHARDS:  # one device alone need not hold what a trial would take
         return batches
-    tokens = min(batches.micro_batch_size * recipe.train.block_size, batches.tokens_at_once or 1 << 60)
+    tokens = min(batches.micro_batch_size * recipe.block_size, batches.tokens_at_once or 1 << 60)
     flops = tokens * work.flops_a_token * work.passes
     # One answer for all ranks, each of which would measure a rate of its own.
     if on_cpu and ranks.from_first(lambda: flops > MAX_FIT_FLOPS_SECONDS * peak_flops(precision, device)):

@@ -6,7 +6,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.model import Model
-from llmkit.errors import ModelError, say
+from llmkit.config.recipe import Recipe
+from llmkit.errors import ModelError, UsageError, say
 from llmkit.models.loading import check_vocabulary, embedding_rows, resolve_model
 from llmkit.models.output_layer import AdaptiveSoftmax
 from llmkit.tokens.prepared import Prepared
@@ -19,6 +20,21 @@ DROPOUTS = (
 ATTENTION_DROPOUTS = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
 ATTENTION_MODULES = ("attn_dropout", "self.dropout", "attention.dropout", "attention_dropout")
 """How GPT-2, BERT, DistilBERT and ALBERT end the names of the modules that drop attention."""
+
+
+def check_positions(recipe: Recipe, positions: int | None) -> None:
+    """Refuse what does not fit the model's positions, None where it has no limit.
+
+    Raises:
+        UsageError: for `train.block_size` or `model.n_positions`.
+    """
+    if recipe.model.n_positions not in (None, positions):
+        what = f"n_positions {recipe.model.n_positions} is not what the model has: {positions or 'no limit'}"
+        raise UsageError(what, where="model.n_positions", hint="leave it out: only a new model is built by it")
+    if positions is not None and recipe.block_size > positions:
+        what = f"block_size {recipe.block_size} does not fit the model's {positions} positions"
+        hint = f"set train.block_size to {positions} or less, or model.n_positions of a new model to more"
+        raise UsageError(what, where="train.block_size", hint=hint)
 
 
 def fit_to_data(

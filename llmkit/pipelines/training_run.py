@@ -29,7 +29,7 @@ from llmkit.pipelines.resuming import restore_plan
 from llmkit.pipelines.run_plan import plan_run, write_start
 from llmkit.pipelines.task import Task
 from llmkit.pipelines.training_hooks import make_hooks
-from llmkit.runs.checkpoints import find_checkpoint, set_aside, verify_checkpoint
+from llmkit.runs.checkpoints import find_checkpoint, list_checkpoints, set_aside, verify_checkpoint
 from llmkit.runs.disk import explain_full_disk, measure_folder, require_space
 from llmkit.runs.folder import RunFolder, check_run, create_run, is_finished, settle_resume
 from llmkit.training.contract import Plan, Progress
@@ -87,7 +87,7 @@ def open_for_training(
         held.callback(torch.set_num_threads, torch.get_num_threads())  # a plan may take fewer
 
         def decide() -> Start:
-            check_writable(out)
+            check_writable(out, dry_run=dry_run)
             if not dry_run:
                 held.enter_context(hold_folder(out))
             if resume == "auto" and is_finished(out) and not allow:
@@ -199,19 +199,21 @@ def _begin(out: Path, recipe: Recipe, task: Task, network: PreTrainedModel, plan
 
 
 def _take_back(run: RunFolder, checkpoint: Path) -> None:
-    """Remove what the run's folder says of a time after the checkpoint."""
+    """Set aside the damaged checkpoints after this one, and remove what the run's folder says of the time after it."""
+    known = list_checkpoints(run.checkpoints)
+    for damaged in known[known.index(checkpoint) + 1 :]:
+        set_aside(damaged)
     (run.path / "report.html").unlink(missing_ok=True)  # it says that a run has come to its end
     run.truncate_log(int(checkpoint.name.removeprefix("step-")))
 
 
 def find_resume_point(run: RunFolder) -> Path:
-    """The newest sound checkpoint; damaged newer ones are said and set aside."""
+    """The newest sound checkpoint; damaged newer ones are said."""
 
     def find() -> Path:
         checkpoint, _, passed_over = find_checkpoint(run.checkpoints)
         for name, fault in passed_over.items():
             say(f"{name} is damaged: {fault}; using {checkpoint.name}")
-            set_aside(run.checkpoints / name)
         return checkpoint
 
     return ranks.from_first(find)

@@ -42,14 +42,14 @@ def describe_workload(
         n_embedded=count_weights(network.get_input_embeddings().parameters()),
         n_layers=n_layers,
         moment_bytes=forecast_bytes(network, optim) - 4 * n_weights,
-        flops_a_token=flops_a_token(network, train.block_size, output_share),
+        flops_a_token=flops_a_token(network, recipe.block_size, output_share),
         # Computed again, all that is kept is what goes into each layer, in fp32, and the layer at work.
         activation_bytes=FP32 * n_layers * width + kept(n_layers=1) if again else kept(n_layers=n_layers),
         passes=4 / 3 if again else 1.0,
         logit_bytes=logit_bytes,
         most_logit_bytes=most,
         evaluation_bytes=round(SCORED_LOGIT_BYTES * _count_scored_logits(network, recipe, output_share)),
-        block_size=train.block_size,
+        block_size=recipe.block_size,
         global_batch_size=train.global_batch_size,
     )
 
@@ -67,7 +67,7 @@ def _count_scored_logits(network: PreTrainedModel, recipe: Recipe, output_share:
     config, rows = network.config, embedding_rows(network)
     if is_recurrent(config):
         return 0
-    block_size, n_windows = recipe.evaluate.block_size or recipe.train.block_size, recipe.evaluate.batch_size
+    block_size, n_windows = recipe.evaluate.block_size or recipe.block_size, recipe.evaluate.batch_size
     if recipe.objective == "clm":
         n_windows = count_windows(config, rows, block_size, n_windows)
     n_logits = n_windows * block_size * rows * output_share

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmkit.errors import ModelError, UsageError
-from llmkit.files import PARTIAL, check_writable, read_json, write_json, write_text
+from llmkit.files import PARTIAL, read_json, write_json, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,6 @@ def check_run(path: Path, *, resume: bool, overwrite: bool) -> None:
             were, or --overwrite would delete what is not a run; --resume where there is nothing to resume.
         EnvironmentFault: it cannot be written to.
     """
-    check_writable(path)
     is_run = RunFolder(path).recipe.is_file()
     # What a killed process had begun to write is nothing.
     taken = any(not each.name.endswith(PARTIAL) for each in path.iterdir()) if path.is_dir() else path.exists()

@@ -74,7 +74,7 @@ class BatchPlan:
 
 
 def plan_batches(
-    train: Train, bytes_a_token: int, budget: int, world_size: int, *, by_tokens: bool = False
+    train: Train, block_size: int, bytes_a_token: int, budget: int, world_size: int, *, by_tokens: bool = False
 ) -> BatchPlan:
     """The cut of the recipe's global batch.
 
@@ -92,7 +92,7 @@ def plan_batches(
         return BatchPlan(train.global_batch_size, min(train.micro_batch_size, share), world_size)
     if by_tokens:
         return BatchPlan(train.global_batch_size, share, world_size, max(1, budget // bytes_a_token))
-    at_once = count_sequences(budget, bytes_a_token, train.block_size)
+    at_once = count_sequences(budget, bytes_a_token, block_size)
     return BatchPlan(train.global_batch_size, min(share, at_once), world_size)
 
 

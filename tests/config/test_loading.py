@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from llmkit.config.loading import dump_recipe, load_recipe
+from llmkit.config.model import Model
 from llmkit.config.recipe import Recipe
 from llmkit.errors import UsageError
 
@@ -126,12 +127,31 @@ def test_task_brings_the_defaults_of_fine_tuning_and_what_is_said_beats_them(tmp
     recipe = load_recipe(write(tmp_path, "task: cls\noptim: {weight_decay: 0.3}\ntrain:\nmodel: {}\n"))
     assert (recipe.optim.learning_rate, recipe.optim.schedule, recipe.optim.warmup_steps) == (None, "linear", 0.1)
     assert (recipe.optim.weight_decay, recipe.optim.adam_beta2) == (0.3, 0.999)
-    assert (recipe.model.dropout, recipe.train.block_size, recipe.train.sample_prompt) == (0.1, 512, None)
+    assert (recipe.model.dropout, recipe.block_size, recipe.train.sample_prompt) == (0.1, 512, None)
     given = load_recipe(None, ["optim.learning_rate=1e-4", "train.block_size=64"], task="cls")
     assert (given.optim.learning_rate, given.train.block_size, given.optim.schedule) == (1e-4, 64, "linear")
     plain = load_recipe(None)
-    assert (plain.task, plain.optim.learning_rate, plain.train.block_size) == (None, 1e-3, 256)
+    assert (plain.task, plain.optim.learning_rate, plain.block_size) == (None, 1e-3, 256)
     assert plain.optim.schedule == "cosine"
+
+
+def test_only_a_block_size_that_is_not_given_follows_the_positions_of_the_model() -> None:
+    assert load_recipe(None, ["model.n_positions=64"]).block_size == 64
+    for task, default in (("cls", 512), (None, 256)):
+        unset, given = load_recipe(None, [], task=task), load_recipe(None, [f"train.block_size={default}"], task=task)
+        assert (unset.with_block_size(None, 128).train.block_size, unset.with_block_size().block_size) == (128, default)
+        assert given.with_block_size(128).train.block_size == default
+        assert unset.with_block_size(10**30).block_size == default, "a tokenizer without a limit"
+
+
+def test_recipe_with_updates_is_checked_as_one_that_is_loaded() -> None:
+    gru = load_recipe(None, ["model.family=gru", "train.carry_state=false"])
+    assert gru.with_updates(train=gru.train.with_updates(seed=3)).train.seed == 3
+    with pytest.raises(UsageError, match="carry_state is for gru and lstm, not for gpt2"):
+        gru.with_updates(model=Model())
+    with pytest.raises(UsageError, match="greater than or equal to 0") as caught:
+        gru.train.with_updates(seed=-1)
+    assert caught.value.problems[0].where == "seed"
 
 
 def test_recipe_of_a_task_is_dumped_with_its_defaults(tmp_path: Path) -> None:

@@ -229,6 +229,8 @@ def no_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         (make_messages(20), ("cls.label=lable",), "no column 'lable'", "t.csv"),
         (make_messages(20), ("cls.metric=acuracy",), "no figure is called 'acuracy'", "cls.metric"),
         (make_messages(20), ("train.block_size=1000",), "64 positions", "train.block_size"),
+        (make_messages(20), ("train.block_size=512",), "64 positions", "train.block_size"),
+        (make_messages(20), ("model.n_positions=512",), "512 is not what the model has: 64", "model.n_positions"),
         (make_messages(20), ("train.early_stopping=1", "cls.validation=0"), "needs a validation", "early_stopping"),
     ],
 )  # fmt: skip

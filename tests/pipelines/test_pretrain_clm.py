@@ -167,6 +167,37 @@ def test_damaged_newest_checkpoint_is_set_aside_and_training_goes_on(
     assert (out / "checkpoints/step-6.damaged").is_dir()
 
 
+def test_dry_run_renames_and_makes_nothing(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    (out / "checkpoints/step-6/optimizer.pt").write_bytes(b"")
+    before = snapshot(tmp_path)
+    pretrain(recipe(), data=data, out=out, resume=True, dry_run=True)
+    assert "step-6 is damaged: optimizer.pt has 0 bytes" in capsys.readouterr().err
+    pretrain(recipe(), data=data, out=tmp_path / "new/deep/run", dry_run=True)
+    assert snapshot(tmp_path) == before
+    with pytest.raises(EnvironmentFault, match="Not a directory"):
+        pretrain(recipe(), data=data, out=out / "recipe.yaml/run", dry_run=True)
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder below, with its size and time of change."""
+    found = {str(path.relative_to(folder)): path.stat() for path in folder.rglob("*")}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in sorted(found.items())}
+
+
+def test_only_a_block_size_that_is_not_given_is_cut_to_the_model(run: Path, data: Path, tmp_path: Path) -> None:
+    unset = recipe().with_updates(train=recipe().train.with_updates(block_size=None))
+    plan = pretrain(unset, data=data, out=tmp_path / "run", model=str(run), dry_run=True)
+    assert "block_size: 16\n" in plan["recipe"]
+    for setting in ("train.block_size=256", "model.n_positions=256"):
+        with pytest.raises(UsageError, match=r"256 .*the model.* 16") as caught:
+            pretrain(recipe(setting), data=data, out=tmp_path / "run", model=str(run))
+        assert caught.value.problems[0].where == setting.split("=")[0]
+
+
 def test_refused_overwrite_leaves_the_old_run_alone(run: Path, data: Path) -> None:
     before = sorted(path.name for path in run.rglob("*"))
     with pytest.raises(UsageError, match="does not fit"):

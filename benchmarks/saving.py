@@ -20,7 +20,7 @@ import llmkit.runs.checkpoints
 from llmkit.config.loading import load_recipe
 from llmkit.pipelines.prepare import prepare
 from llmkit.pipelines.pretrain import pretrain
-from llmkit.training.trainer import LlmkitTrainer
+from llmkit.training.loop import TrainingLoop
 
 SAVES = 4
 
@@ -58,7 +58,7 @@ def measure(size: str, folder: Path, hashed: bool) -> tuple[Counter[str], int]:
         ],
     )  # fmt: skip
     with (
-        timed(LlmkitTrainer, "_save_checkpoint", spent, "save"),
+        timed(TrainingLoop, "_save", spent, "save"),
         timed(llmkit.runs.checkpoints, "hash_file", spent, "hash", None if hashed else lambda path: ""),
         timed(llmkit.files, "sync_tree", spent, "sync"),
     ):

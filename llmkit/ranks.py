@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from llmkit.errors import EnvironmentFault, first_line
+from llmkit.errors import EnvironmentFault, first_line, say
 
 T = TypeVar("T")
 
@@ -23,6 +23,16 @@ PORT = 29_500
 """torch's own default for rank 0's ear."""
 RUN_ID = "llmkit"
 """By which the ranks that pipelines/launch.py starts find each other."""
+OF_ACCELERATE = {
+    "use_fsdp": "false",
+    "use_deepspeed": "false",
+    "use_megatron_lm": "false",
+    "use_parallelism_config": "false",
+    "mixed_precision": "no",
+    "dynamo_backend": "no",
+    "gradient_accumulation_steps": "1",
+}
+"""What `accelerate launch` passes on in the environment, and the values that ask for nothing."""
 _PR_SET_PDEATHSIG = 1
 _is_alone = False
 
@@ -69,12 +79,21 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def _drop_settings_of_accelerate() -> list[str]:
+    """Take them out of the environment, where accelerate's own classes would go by them; those that ask for something,
+    as `use_fsdp=true`."""
+    found = {name: os.environ.pop(f"ACCELERATE_{name.upper()}", neutral) for name, neutral in OF_ACCELERATE.items()}
+    return [f"{name}={value}" for name, value in found.items() if value.lower() != OF_ACCELERATE[name]]
+
+
 def join(device_type: str, timeout_seconds: float) -> None:
-    """Meet the other ranks, where there are any.
+    """Meet the other ranks, where there are any. What `accelerate launch` was asked to do itself is left out and said.
 
     Raises:
         EnvironmentFault: they did not come in time, or not as many GPUs are here as ranks.
     """
+    if left_out := _drop_settings_of_accelerate():
+        say(f"accelerate was asked for {', '.join(left_out)}: left out, as --engine and the recipe decide that")
     if expected_ranks() == 1 or world_size() > 1:
         return
     import torch

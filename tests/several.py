@@ -108,21 +108,21 @@ def _work(
 
 def _arm(fault: Fault) -> None:
     from llmkit.training import signals
-    from llmkit.training.trainer import LlmkitTrainer
+    from llmkit.training.loop import TrainingLoop
 
     if fault.twice_within is not None:
         signals.SAME_SIGNAL_SECONDS = fault.twice_within
-    step = LlmkitTrainer.training_step
+    step = TrainingLoop.train_step
 
-    def faulty(self: LlmkitTrainer, *args: Any, **kwargs: Any) -> Any:
-        if self.state.global_step == fault.step - 1:
+    def faulty(self: TrainingLoop, *args: Any, **kwargs: Any) -> Any:
+        if self.step == fault.step - 1:
             if fault.exit_code is not None:
                 os._exit(fault.exit_code)
             for _ in range(1 if fault.twice_within is None else 2):
                 os.kill(os.getpid(), fault.signal_number or signal.SIGTERM)
         return step(self, *args, **kwargs)
 
-    LlmkitTrainer.training_step = faulty  # type: ignore[method-assign, assignment]  # a fault to try
+    TrainingLoop.train_step = faulty  # type: ignore[method-assign, assignment]  # a fault to try
 
 
 def _free_port() -> int:

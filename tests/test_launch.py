@@ -1,5 +1,6 @@
 """What stands on the command line and in the environment decides which processes there are."""
 
+import os
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,6 +123,20 @@ def test_ranks_that_do_not_meet_are_three_lines_though_torch_says_nothing(monkey
 
 def test_without_a_gpu_auto_is_one_process() -> None:
     assert count_processes(None) == 1 and count_processes(3) == 3
+
+
+def test_what_accelerate_launch_was_asked_for_is_left_out_and_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"USE_FSDP": "true", "GRADIENT_ACCUMULATION_STEPS": "4", "MIXED_PRECISION": "no"}
+    for name, value in asked.items():
+        monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    ranks.join("cpu", 1.0)
+    said = capsys.readouterr().err
+    assert "use_fsdp=true, gradient_accumulation_steps=4: left out" in said
+    assert not [name for name in os.environ if name.removeprefix("ACCELERATE_") in asked]
+    ranks.join("cpu", 1.0)
+    assert capsys.readouterr().err == ""
 
 
 def test_slurm_s_own_names_are_read_where_nothing_else_says_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:

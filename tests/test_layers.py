@@ -17,6 +17,7 @@ LAYERS = {
     "ranks": 0.5,
     "threads": 0.5,
     "untrusted": 0.5,
+    "devices": 0.7,
     "config": 1,
     "text": 2,
     "tokens": 3,

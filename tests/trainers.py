@@ -14,7 +14,7 @@ from llmkit.tokens.blocks import Blocks
 from llmkit.tokens.store import Split
 from llmkit.training.batches import plan_batches
 from llmkit.training.contract import Hooks, Plan
-from llmkit.training.trainer import LlmkitTrainer
+from llmkit.training.loop import TrainingLoop
 
 BLOCK = 16
 
@@ -30,7 +30,7 @@ def make_trainer(
     run: Path, split: Split, model: PreTrainedModel, *, n_steps: int = 3, micro: int = 8, evaluate: Any = None,
     resume: bool = False, objective: Any = None, optim: Optim | None = None, samples: Any = None,
     precision: Any = "fp32", **train: Any,
-) -> tuple[LlmkitTrainer, Log]:  # fmt: skip
+) -> tuple[TrainingLoop, Log]:  # fmt: skip
     log = Log()
     section = Train(
         block_size=BLOCK, global_batch_size=8, micro_batch_size=micro, log_steps=1, precision=precision, **train
@@ -39,7 +39,7 @@ def make_trainer(
         n_steps, train.get("eval_steps", 2), train.get("save_steps", 2), plan_batches(section, 256, 1, 1, 1), precision
     )
     folder = RunFolder(run) if resume else create_run(run, resume=False, overwrite=False)
-    trainer = LlmkitTrainer(
+    trainer = TrainingLoop(
         model, objective or CausalLM(pad_token_id=0), samples or Blocks(split, BLOCK, section.seed),
         run=folder, train=section, optim=optim or Optim(learning_rate=1e-2, max_grad_norm=0.5), plan=plan,
         hooks=Hooks(evaluate and (lambda model, plan: evaluate(model)), lambda model: None, log.append),

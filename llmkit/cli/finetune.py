@@ -68,13 +68,12 @@ def finetune_command(
     `finetune-cls` names it.
     """
     from llmkit.cli.output import echo, show_json, show_metrics
-    from llmkit.config.engine_file import engine_overrides
     from llmkit.config.loading import load_recipe
     from llmkit.runs.folder import read_series
 
     task = "cls" if context.info_name == "finetune-cls" else None
     several = Several(nproc, nnodes, rdzv_endpoint, engine)
-    overrides = [*engine_overrides(several.engine), *(set_ or [])]
+    overrides = [*several.overrides, *(set_ or [])]
     overrides += column_overrides(text, pair, label, unseen_labels, skip_bad)
     named = {"train": data, "validation": validation, "test": test}
     files = {name: path for name, path in named.items() if path is not None}

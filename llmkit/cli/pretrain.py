@@ -92,11 +92,10 @@ def _pretrain(
     resume: Resume | None, allow: list[str] | None, overwrite: bool, dry_run: bool, json: bool, several: Several,
 ) -> None:  # fmt: skip
     from llmkit.cli.output import echo, show_json, show_metrics
-    from llmkit.config.engine_file import engine_overrides
     from llmkit.config.loading import load_recipe
 
     recipe = _own_recipe(recipe, out, resume is not None)
-    config = load_recipe(recipe, [*engine_overrides(several.engine), *(set_ or [])], objective)
+    config = load_recipe(recipe, [*several.overrides, *(set_ or [])], objective)
     if objective not in (None, config.objective):
         hint = f"use llmkit pretrain-{config.objective}, or llmkit pretrain, which goes by the recipe"
         where = f"{recipe or 'recipe'}, objective"

@@ -17,8 +17,8 @@ EngineOption = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        metavar="ddp|fsdp2|zero2|zero3|FILE",
-        help="How the model lies on them: ddp, whole on each, or in shards; or accelerate's own file.",
+        metavar="ddp|fsdp2|zero2|zero3",
+        help="How the model lies on them: ddp, whole on each, or in shards; as train.engine.",
     ),
 ]
 NnodesOption = Annotated[int, typer.Option("--nnodes", min=1, help="Machines that run this same command.")]
@@ -36,6 +36,11 @@ class Several:
     nnodes: int = 1
     rdzv_endpoint: str | None = None
     engine: str | None = None
+
+    @property
+    def overrides(self) -> list[str]:
+        """The engine as `--set` would say it."""
+        return [] if self.engine is None else [f"train.engine={self.engine}"]
 
     def launch(self) -> None:
         """Start the processes, wait for them and leave with their exit code; nothing where none were asked for."""

@@ -1,10 +1,11 @@
 """How long, how much at once, how often to look. Nothing about the model or the optimizer."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from llmkit.config.section import Section
+from llmkit.errors import say
 
 
 class Train(Section):
@@ -64,7 +65,20 @@ class Train(Section):
         ge=1,
         description="Seconds that ranks wait for each other before the job ends; several ranks only.",
     )
-    tensorboard: bool = Field(default=False, description="Also write TensorBoard events (extra: tensorboard).")
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"]] = Field(
+        default=[], description="Who else gets the log; each needs its package: the extra of the same name."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_runs_before_there_were_trackers(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "tensorboard" not in values:
+            return values
+        values = dict(values)
+        if values.pop("tensorboard"):
+            say("train.tensorboard is called train.trackers=[tensorboard] now")
+            values.setdefault("trackers", ["tensorboard"])
+        return values
 
     @field_validator("compile", mode="before")
     @classmethod

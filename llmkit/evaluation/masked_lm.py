@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from llmkit.errors import DataError
 from llmkit.models.loading import embedding_rows
+from llmkit.objectives.loss_sum import sum_wide
 from llmkit.objectives.masked_lm import MaskedLM, predict
 from llmkit.ranks import add_up, share_out
 from llmkit.tokens.pairs import NO_PAIR, Pairs
@@ -61,7 +62,7 @@ def evaluate_masked_lm(
         if objective.relation is not None and pair_logits is not None:
             known = batch["relations"] != NO_PAIR
             logits, relations = pair_logits.float()[known], batch["relations"][known]
-            sums["pair_nats"] += F.cross_entropy(logits, relations, reduction="none").sum(dtype=torch.float64).item()
+            sums["pair_nats"] += sum_wide(F.cross_entropy(logits, relations, reduction="none")).item()
             cells = (2 * relations + logits.argmax(-1)).cpu()
             confusion += torch.bincount(cells, minlength=4).view(2, 2)
     sums, labels, confusion = add_up(sums), *add_up({"labels": labels, "confusion": confusion}).values()
@@ -74,7 +75,7 @@ def evaluate_masked_lm(
 def _add_tokens(sums: dict[str, Any], logits: Tensor, labels: Tensor) -> None:
     best = logits.topk(min(5, logits.shape[-1])).indices
     hits = best == labels[:, None]
-    sums["mlm_nats"] += F.cross_entropy(logits, labels, reduction="none").sum(dtype=torch.float64).item()
+    sums["mlm_nats"] += sum_wide(F.cross_entropy(logits, labels, reduction="none")).item()
     sums["n_masked"] += len(labels)
     sums["n_correct"] += int(hits[:, 0].sum())
     sums["n_top5"] += int(hits.sum())

@@ -68,5 +68,5 @@ def _score_window(
         batch = {"input_ids": input_ids, "masked_places": rows * len(window) + masked}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits, _ = predict(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
-        nats += torch.nn.functional.cross_entropy(logits.double(), targets, reduction="sum").item()
+        nats += torch.nn.functional.cross_entropy(logits.cpu().double(), targets.cpu(), reduction="sum").item()
     return len(places), nats

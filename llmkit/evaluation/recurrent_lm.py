@@ -14,8 +14,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmkit import ranks
+from llmkit.models.caches import read_cache
 from llmkit.models.loading import embedding_rows
 from llmkit.models.output_layer import LOGITS_AT_ONCE, read_logits
+from llmkit.objectives.loss_sum import sum_wide
 from llmkit.tokens.store import TokenStream
 
 
@@ -48,12 +50,12 @@ def evaluate_recurrent_lm(
     for place in range(0, max(lengths), step):
         inputs, labels = _read(stream, begins, lengths, place, step, first_token)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            read = model.base_model(input_ids=inputs.to(device), past_key_values=state, use_cache=True)
-            state = read.past_key_values
+            read = model.base_model(input_ids=inputs.to(device), cache=state, use_cache=True)
+            state = read_cache(read)
             real = labels >= 0
             logits = read_logits(model.get_submodule("lm_head"), read.last_hidden_state[real.to(device)]).float()
         targets = labels[real].to(device)
-        nats += F.cross_entropy(logits, targets, reduction="none").sum(dtype=torch.float64).item()
+        nats += sum_wide(F.cross_entropy(logits, targets, reduction="none")).item()
         correct += int((logits.argmax(-1) == targets).sum())
     sums = {"nats": nats, "n_correct": correct, "n_tokens": sum(lengths)}
     return ranks.add_up(sums if own else dict.fromkeys(sums, 0))

@@ -30,6 +30,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from llmkit.errors import ModelError
+from llmkit.models.caches import read_cache
 from llmkit.models.output_layer import read_logits
 from llmkit.models.recurrent import RecurrentForCausalLM
 from llmkit.models.transformer import TransformerForCausalLM, embed
@@ -90,8 +91,8 @@ def read_prompts(
     )
     logits = read.logits[:, -1]
     if isinstance(model, RecurrentForCausalLM):
-        return logits, _recurrent_stepper(model, read.past_key_values)
-    memory = _Memory(read.past_key_values, mask, n_steps)
+        return logits, _recurrent_stepper(model, read_cache(read))
+    memory = _Memory(read_cache(read), mask, n_steps)
     if isinstance(model, GPT2LMHeadModel):
         pays = n_steps >= PAYS_AFTER
         return logits, _gpt2_stepper(model, memory, lambda layer: products.of(layer, len(ids)) if pays else layer)
@@ -215,8 +216,8 @@ def _transformer_stepper(model: TransformerForCausalLM, memory: _Memory) -> Step
 def _recurrent_stepper(model: RecurrentForCausalLM, state: Any) -> Step:
     def step(ids: Tensor) -> Tensor:
         nonlocal state
-        read = model(input_ids=ids[:, None], past_key_values=state, use_cache=True)
-        state = read.past_key_values
+        read = model(input_ids=ids[:, None], cache=state, use_cache=True)
+        state = read_cache(read)
         return cast(Tensor, read.logits[:, -1])
 
     return step

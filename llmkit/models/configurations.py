@@ -9,7 +9,7 @@ class RecurrentConfig(PreTrainedConfig):
     """The shape of a recurrent model. `cell` is gru or lstm; `adaptive_cutoffs` are those of an adaptive softmax."""
 
     model_type = "llmkit_recurrent"
-    keys_to_ignore_at_inference: ClassVar = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar = ["past_key_values", "cache"]
 
     cell: str = "gru"
     vocab_size: int = 10_000
@@ -29,7 +29,7 @@ class TransformerConfig(PreTrainedConfig):
     """The shape of a plain Transformer; a feed-forward layer is four times as wide as the model unless given."""
 
     model_type = "llmkit_transformer"
-    keys_to_ignore_at_inference: ClassVar = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar = ["past_key_values", "cache"]
 
     vocab_size: int = 10_000
     hidden_size: int = 512

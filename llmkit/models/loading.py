@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from llmkit.devices import pick_device
 from llmkit.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean, first_line
 from llmkit.models.pickles import PREFIX, convert_pickle
 from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
@@ -177,11 +178,6 @@ def longest_context(model: PreTrainedModel) -> int | None:
             return module.num_embeddings - module.padding_idx - 1  # RoBERTa counts from behind the padding's
     positions = getattr(model.config, "max_position_embeddings", None)
     return None if positions is None else int(positions)
-
-
-def pick_device() -> torch.device:
-    """The first GPU, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def put_on_device(model: PreTrainedModel) -> PreTrainedModel:

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from llmkit.errors import UsageError
+from llmkit.models.caches import CACHE, read_cache
 
 LOGITS_AT_ONCE = 1 << 24
 """32 MB of them in bf16; fewer would be slower, as each product for the weight's gradient writes all of it."""
@@ -109,10 +110,10 @@ def next_token_output(
         shift_labels = F.pad(labels, (0, 1), value=IGNORE)[:, 1:]
     if shift_labels is None:
         kept = hidden[:, -logits_to_keep:] if isinstance(logits_to_keep, int) else hidden[:, logits_to_keep]
-        return CausalLMOutputWithPast(logits=read_logits(layer, kept), past_key_values=read.past_key_values)
+        return CausalLMOutputWithPast(logits=read_logits(layer, kept), **{CACHE: read_cache(read)})
     total = sum_cross_entropy(layer, hidden.flatten(0, 1), shift_labels.flatten())
     count = (shift_labels != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
-    return CausalLMOutputWithPast(loss=total / count, past_key_values=read.past_key_values)
+    return CausalLMOutputWithPast(loss=total / count, **{CACHE: read_cache(read)})
 
 
 def sum_cross_entropy(layer: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:

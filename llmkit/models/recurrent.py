@@ -26,6 +26,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from transformers.utils.generic import can_return_tuple
 
 from llmkit.config.model import Model
+from llmkit.models.caches import CACHE
 from llmkit.models.configurations import RecurrentConfig
 from llmkit.models.initialise import initialise
 from llmkit.models.output_layer import AdaptiveSoftmax, build_output_layer, next_token_output
@@ -99,9 +100,12 @@ class RecurrentModel(RecurrentPreTrainedModel):
         past_key_values: RecurrentState | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
+        cache: RecurrentState | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPast:
-        """Read on from `past_key_values`, or from nothing. Where `attention_mask` is 0 nothing is read."""
+        """Read on from `cache` (before transformers 5.24 `past_key_values`), or from nothing. Where `attention_mask` is
+        0 nothing is read."""
+        cache = past_key_values if cache is None else cache
         hidden = self.dropout(self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds)
         use_cache = self.config.use_cache if use_cache is None else use_cache
         padding = _find_padding(attention_mask, hidden.shape[1], use_cache)
@@ -109,7 +113,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
             hidden = _take(hidden, padding.order)
         states = []
         for number, layer in enumerate(self.layers):
-            before = None if past_key_values is None else past_key_values.tensor[number]
+            before = None if cache is None else cache.tensor[number]
             hidden, state = _run(cast(nn.GRU, layer), hidden, before, padding)
             hidden = self.dropout(hidden)
             states.append(state)
@@ -117,9 +121,9 @@ class RecurrentModel(RecurrentPreTrainedModel):
             hidden = _take(hidden, padding.back)
         after = None
         if use_cache:
-            n_before = 0 if past_key_values is None else past_key_values.n_tokens
+            n_before = 0 if cache is None else cache.n_tokens
             after = RecurrentState(torch.stack(states), n_before + hidden.shape[1])
-        return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cast(Any, after))
+        return BaseModelOutputWithPast(last_hidden_state=hidden, **cast(Any, {CACHE: after}))
 
 
 class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
@@ -143,10 +147,11 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
+        cache: RecurrentState | None = None,
         **more: Any,
     ) -> CausalLMOutputWithPast:
         """With labels there are no logits; see `next_token_output`."""
-        read = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, use_cache)
+        read = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, use_cache, cache)
         return next_token_output(self.lm_head, read, labels, **more)
 
 

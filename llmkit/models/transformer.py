@@ -27,6 +27,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import can_return_tuple
 
 from llmkit.config.model import Model
+from llmkit.models.caches import CACHE
 from llmkit.models.configurations import TransformerConfig
 from llmkit.models.initialise import initialise
 from llmkit.models.output_layer import AdaptiveSoftmax, build_output_layer, next_token_output
@@ -122,24 +123,26 @@ class TransformerModel(TransformerPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         position_ids: Tensor | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPast:
-        """Read on from `past_key_values`, or from nothing."""
+        """Read on from `cache` (before transformers 5.24 `past_key_values`), or from nothing."""
+        cache = past_key_values if cache is None else cache
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
         if position_ids is None:
-            n_before = 0 if past_key_values is None else past_key_values.get_seq_length()
+            n_before = 0 if cache is None else cache.get_seq_length()
             position_ids = torch.arange(n_before, n_before + embeds.shape[1], device=embeds.device)[None]
         mask = create_causal_mask(
-            config=self.config, inputs_embeds=embeds, attention_mask=attention_mask, past_key_values=past_key_values,
-            position_ids=position_ids,
+            config=self.config, inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids,
+            **cast(Any, {CACHE: cache}),
         )  # fmt: skip
         hidden = self.dropout(embed(embeds, position_ids))
         for block in self.layers:
-            hidden = block(hidden, mask, past_key_values)
-        return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=past_key_values if use_cache else None)
+            hidden = block(hidden, mask, cache)
+        return BaseModelOutputWithPast(last_hidden_state=hidden, **cast(Any, {CACHE: cache if use_cache else None}))
 
 
 def embed(words: Tensor, positions: Tensor) -> Tensor:
@@ -177,10 +180,11 @@ class TransformerForCausalLM(TransformerPreTrainedModel, GenerationMixin):
         position_ids: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **more: Any,
     ) -> CausalLMOutputWithPast:
         """With labels there are no logits; see `next_token_output`."""
-        read = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, position_ids, use_cache)
+        read = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, position_ids, use_cache, cache)
         return next_token_output(self.lm_head, read, labels, **more)
 
 

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from llmkit.models.caches import read_cache
 from llmkit.models.recurrent import RecurrentState
 from llmkit.objectives.causal_lm import Batch, CausalLM
 from llmkit.tokens.streams import StreamBlock
@@ -35,10 +36,10 @@ class RecurrentLM(CausalLM):
             input_ids=batch["input_ids"],
             shift_labels=batch["labels"],
             num_items_in_batch=1,
-            past_key_values=self._recall(batch),
+            cache=self._recall(batch),
             use_cache=True,
         )
-        self._remember(batch["rows"], cast(RecurrentState, read.past_key_values).tensor.detach())
+        self._remember(batch["rows"], cast(RecurrentState, read_cache(read)).tensor.detach())
         return {"loss": read.loss}
 
     def _recall(self, batch: Batch) -> RecurrentState | None:

@@ -23,10 +23,13 @@ EXTRA_USES = {
     "bench": "plots of the benchmarks",
     "chinese": "Chinese words, and traditional to simplified",
     "dedup": "near copies of documents",
-    "fast": "byte-level BPE at many times the speed",
     "lora": "fine-tuning with low-rank additions",
+    "mlflow": "the log in MLflow",
     "ray": "prepare on several machines",
-    "tensorboard": "TensorBoard logs",
+    "swanlab": "the log in SwanLab",
+    "tensorboard": "the log in TensorBoard",
+    "trackio": "the log in Trackio",
+    "wandb": "the log in Weights & Biases",
 }
 """What each extra of pyproject.toml is for; `dev` is for developers of llmkit."""
 

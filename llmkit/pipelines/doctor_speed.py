@@ -145,7 +145,7 @@ def check_cpu_speed(torch: Any, cpu: Cpu) -> Iterator[Finding]:
 
 def check_precision() -> Finding:
     """What `train.precision: auto` would take here, by the very function that training asks."""
-    from llmkit.models.loading import pick_device
+    from llmkit.devices import pick_device
     from llmkit.training.speed import choose_precision
 
     precision, reason = choose_precision("auto", pick_device())

@@ -21,10 +21,10 @@ from transformers import PreTrainedModel
 
 from llmkit.config.optim import Optim
 from llmkit.config.recipe import Recipe
+from llmkit.devices import pick_device, synchronize
 from llmkit.errors import EnvironmentFault, LlmkitError, say
 from llmkit.models.kernels import choose_kernels
 from llmkit.models.layers import checkpoint_layers
-from llmkit.models.loading import pick_device
 from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.pretrain import task_class
 from llmkit.pipelines.run_plan import choose_compiling, plan_cut
@@ -33,10 +33,10 @@ from llmkit.runs.folder import RunFolder
 from llmkit.tokens.prepared import load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.training.contract import Hooks, Plan
+from llmkit.training.loop import TrainingLoop
 from llmkit.training.memory import keep_freed_memory, peak_bytes
 from llmkit.training.optimizer import build_optimizer
 from llmkit.training.speed import choose_precision
-from llmkit.training.trainer import LlmkitTrainer
 
 BUDGET_SECONDS = 10.0
 WARMUP_STEPS, LEAST_STEPS = 2, 3
@@ -126,7 +126,7 @@ def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Pla
 
     train = recipe.train.with_updates(log_steps=1, num_workers=0)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = LlmkitTrainer(
+        trainer = TrainingLoop(
             network, task.objective, task.samples, run=RunFolder(Path(folder)), train=train, optim=recipe.optim,
             plan=plan, hooks=Hooks(None, lambda model: None, log),
         )  # fmt: skip
@@ -145,8 +145,7 @@ def time_optimizer(network: PreTrainedModel, optim: Optim, precision: str, devic
         started = time.perf_counter()
         torch.nn.utils.clip_grad_norm_(network.parameters(), optim.max_grad_norm or float("inf")).item()
         optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])
 

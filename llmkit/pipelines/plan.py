@@ -12,8 +12,8 @@ import torch
 from transformers import PreTrainedModel
 
 from llmkit.config.recipe import Recipe
+from llmkit.devices import free_bytes, pick_device
 from llmkit.errors import UsageError
-from llmkit.models.loading import pick_device
 from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.measure import Measured, measure_steps
 from llmkit.pipelines.pretrain import task_class
@@ -114,6 +114,8 @@ def _this_device() -> Device:
         if known is not None:
             return replace(known, n_bytes=n_bytes)
         return Device("this machine", title, "gpu", {}, n_bytes, None)
+    if device.type == "mps":
+        return Device("this machine", str(facts["accelerator"]), "gpu", {}, free_bytes(device), None)
     memory = int(facts["memory_gb"] * 2**30) if facts["memory_gb"] else None
     return Device("this machine", f"{facts['cpu']}, {torch.get_num_threads()} threads", "cpu", {}, memory, None)
 

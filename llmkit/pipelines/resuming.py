@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 from llmkit import ranks
 from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.recipe import Recipe
+from llmkit.devices import pick_device
 from llmkit.errors import UsageError, did_you_mean, say
 from llmkit.files import read_json, write_json, write_text
 from llmkit.models.families import is_recurrent
-from llmkit.models.loading import pick_device
 from llmkit.pipelines.run_plan import gather_facts, plan_cut
 from llmkit.pipelines.task import Task
 from llmkit.runs.checkpoints import MANIFEST
@@ -44,7 +44,7 @@ def restore_plan(
         UsageError: recipe or data are not those of the checkpoint; names each field, old and new.
     """
     saved = read_json(checkpoint / MANIFEST)
-    old = choose_plan(saved.get("plan"), read_json(run.manifest))
+    old = choose_plan(saved.get("plan"), read_json(run.manifest), saved["step"])
     if "train.seed" not in old.facts:
         began = gather_facts(load_recipe(run.recipe), task, old.precision)
         old.facts.update({name: value for name, value in began.items() if "." in name})
@@ -68,16 +68,14 @@ def restore_plan(
     return plan
 
 
-def choose_plan(of_checkpoint: dict[str, Any] | None, manifest: dict[str, Any]) -> Plan:
-    """The plan to go on with: the checkpoint's, with the lengths that the run fixed after it. The run's own, where the
-    checkpoint is of an older llmkit that kept none."""
+def choose_plan(of_checkpoint: dict[str, Any] | None, manifest: dict[str, Any], step: int) -> Plan:
+    """The plan to go on with: that of the checkpoint at `step`, with the lengths that were planned right after it. The
+    run's own, where the checkpoint is of an older llmkit that kept none."""
     kept = of_checkpoint or manifest["plan"]
     known = {field.name for field in fields(Plan)}
     plan = Plan(**{name: value for name, value in kept.items() if name in known})
     plan = replace(plan, batches=BatchPlan(**kept["batches"]))
-    if plan.calibration_step is not None and "fixed_lengths" in manifest:
-        return replace(plan, **manifest["fixed_lengths"])
-    return plan
+    return replace(plan, **manifest.get("lengths", {}).get(str(step), {}))
 
 
 def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunFolder, *, carried: bool) -> None:
@@ -145,6 +143,7 @@ def _allowed_before(run: RunFolder, step: int) -> set[str]:
 def _record(run: RunFolder, recipe: Recipe, plan: Plan, changed: list[str], step: int) -> None:
     """What was allowed stands in the run's manifest; its recipe is the new one."""
     manifest = read_json(run.manifest)
+    manifest.pop("lengths", None)  # planned for what was changed
     change = {"step": step, "changed": changed}
     changes = [*(known for known in manifest.get("changes", []) if known != change), change]
     write_json(run.manifest, manifest | {"plan": asdict(plan), "precision": plan.precision, "changes": changes})

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from llmkit import ranks
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
+from llmkit.devices import free_bytes
 from llmkit.errors import UsageError, say
 from llmkit.files import write_json, write_text
 from llmkit.models.families import family_of
@@ -41,6 +42,7 @@ from llmkit.training.time_budget import (
     RunLength,
     calibration_step,
     fit_length,
+    is_last_calibration,
     next_calibration,
 )
 from llmkit.training.trial import fit_in_memory, measure_exchange_seconds, measure_step_seconds
@@ -58,7 +60,7 @@ FINAL_TRIAL_BLOCKS = (8, 32)
 MAX_FIT_FLOPS_SECONDS = 10.0
 """A micro-batch whose products take longer than this is not tried on a CPU; the estimate of its memory is trusted."""
 FREE_TO_CHANGE = (
-    "num_workers", "log_steps", "save_steps", "tensorboard", "sample_prompt", "skip_nonfinite", "stop_on_spike",
+    "num_workers", "log_steps", "save_steps", "trackers", "sample_prompt", "skip_nonfinite", "stop_on_spike",
     "ddp_timeout", "engine", "gradient_checkpointing", "compile",
 )  # fmt: skip
 """Fields that a resumed run may have otherwise: they change what is shown or kept. `compile` may also change the last
@@ -145,10 +147,17 @@ def replan(
 ) -> Plan:  # fmt: skip
     """The plan with its lengths measured once more, after `step` steps; fixed unless it has a `calibration_step`.
 
+    At the half of a run only the number of steps changes, and the share of held-out data that is scored at the end.
     `final` is what `time_final_score` measured; without it the final score is estimated by an evaluation.
     """
     started = time.perf_counter() - measured.elapsed
     request = _length_request(recipe, task)
+    is_last = is_last_calibration(plan.n_steps, step, plan.step_seconds)
+    if is_last:
+        max_eval_blocks = plan.max_eval_blocks or request.max_eval_blocks
+        request = replace(
+            request, eval_steps=plan.eval_steps, save_steps=plan.save_steps, max_eval_blocks=max_eval_blocks
+        )
     n_scored = min(request.n_held_out, plan.max_eval_blocks or request.max_eval_blocks)
     block = measured.evaluation / n_scored if n_scored else 0.0
     if final is None:
@@ -157,9 +166,10 @@ def replan(
     final_score, fixed = final
     finish = FINISH_SECONDS + fixed + 2 * measured.save  # the best weights are read back, and written once more
     step_seconds = [*plan.step_seconds, measured.step]  # of which one may be a moment that something else disturbed
-    costs = Costs(statistics.median(step_seconds), block, final_score, measured.sample, measured.save, finish)
+    of_step = measured.step if is_last else statistics.median(step_seconds)
+    costs = Costs(of_step, block, final_score, measured.sample, measured.save, finish)
     length = fit_length(request, costs, time.perf_counter() - started, step)
-    following = next_calibration(length.n_steps, step, step_seconds)
+    following = None if is_last else next_calibration(length.n_steps, step, step_seconds)
     plan = replace(plan, **asdict(length), step_seconds=step_seconds, calibration_step=following)
     evaluations = ""
     if n_scored:
@@ -213,7 +223,7 @@ def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: st
     """
     bf16, on_cpu = precision == "bf16", device.type == "cpu"
     work = describe_workload(network, recipe, output_share=task.output_share, bf16=bf16, on_cpu=on_cpu)
-    free = None if on_cpu else torch.cuda.mem_get_info(device)[0]
+    free = free_bytes(device)
     n_ranks = ranks.world_size()
     budget = activation_budget(free, measure_parts(work, recipe.train.engine, n_ranks, 1, bf16=bf16).state)
     batches = plan_batches(

@@ -1,6 +1,7 @@
 """What a training run does at intervals: log, score held-out text, write a sample."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, cast
 
@@ -9,8 +10,8 @@ from transformers import PreTrainedModel
 
 from llmkit import ranks
 from llmkit.config.recipe import Recipe
+from llmkit.devices import pick_device
 from llmkit.files import read_json, write_json
-from llmkit.models.loading import pick_device
 from llmkit.pipelines.progress import TrainingLine
 from llmkit.pipelines.run_plan import LENGTHS, replan, time_final_score
 from llmkit.pipelines.task import Task
@@ -18,14 +19,15 @@ from llmkit.runs.folder import RunFolder
 from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
 from llmkit.training.engines import is_sharded
 from llmkit.training.speed import flops_a_token, peak_flops
+from llmkit.training.tracking import track
 
 
 def make_hooks(
     recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan,
-    run: RunFolder, line: TrainingLine,
+    run: RunFolder, line: TrainingLine, trackers: Sequence[Any],
 ) -> Hooks:  # fmt: skip
-    """Log, evaluation, sample and the second plan, bound to this run. All ranks evaluate; the first alone logs and,
-    unless the weights are in shards, writes samples."""
+    """Log, evaluation, sample and the second plan, bound to this run. All ranks evaluate; the first alone logs, to
+    `trackers` too, and, unless the weights are in shards, writes samples."""
 
     def evaluate(model: nn.Module, plan: Plan) -> dict[str, Any]:
         return {"split": "validation"} | task.evaluate(cast(PreTrainedModel, model), plan)
@@ -37,14 +39,18 @@ def make_hooks(
 
     def fix_lengths(plan: Plan, step: int, measured: MeasuredSeconds) -> Plan:
         nonlocal final
+        manifest = read_json(run.manifest)
+        known = manifest.get("lengths", {})
+        if str(step) in known:  # planned before the run was stopped
+            line.n_steps = known[str(step)]["n_steps"]
+            return replace(plan, **known[str(step)])
         if final is None and task.data.n_held_out and ranks.world_size() == 1:
             before = time.perf_counter()
             final = time_final_score(recipe, task, network)
             measured = replace(measured, elapsed=measured.elapsed + time.perf_counter() - before)
         plan = replan(recipe, task, network, plan, step, measured, final)
-        lengths = {"fixed_lengths": {name: getattr(plan, name) for name in LENGTHS}}
-        is_fixed = plan.calibration_step is None
-        write_json(run.manifest, read_json(run.manifest) | {"plan": asdict(plan)} | (lengths if is_fixed else {}))
+        lengths = known | {str(step): {name: getattr(plan, name) for name in LENGTHS}}
+        write_json(run.manifest, manifest | {"plan": asdict(plan), "lengths": lengths})
         line.n_steps = plan.n_steps
         return plan
 
@@ -53,7 +59,6 @@ def make_hooks(
     work = flops_a_token(network, task.data.sequence_length, task.output_share)
     peak = peak_flops(plan.precision, pick_device())
     epochs_a_step = plan.batches.global_batch_size / task.samples.samples_per_epoch
-    writer = _open_tensorboard(run) if recipe.train.tensorboard else None
 
     def log(record: dict[str, Any]) -> None:
         if record["kind"] == "train":
@@ -63,16 +68,6 @@ def make_hooks(
                 record["tokens_per_second_per_device"] = speed
         run.append_log(record)
         line.show(record)
-        if writer is not None:
-            for name, value in record.items():
-                if isinstance(value, float):
-                    writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
-            writer.flush()
+        track(trackers, record)
 
     return Hooks(evaluate if task.data.n_held_out else None, sample, log, task.cost, fix_lengths)
-
-
-def _open_tensorboard(run: RunFolder) -> Any:
-    from torch.utils.tensorboard import SummaryWriter  # only with the extra
-
-    return SummaryWriter(str(run.path / "tensorboard"))

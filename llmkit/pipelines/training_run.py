@@ -3,7 +3,6 @@
 Start with a new run, or go on from a checkpoint. What differs between objectives is a `Task` (task.py), one file each.
 """
 
-import importlib.util
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,13 +16,14 @@ from transformers import PreTrainedModel
 from llmkit import ranks
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
+from llmkit.devices import pick_device
 from llmkit.errors import EnvironmentFault, Interrupted, ModelError, UsageError, say
 from llmkit.files import check_writable, new_folder, read_json, write_text
 from llmkit.lock import hold_folder
 from llmkit.models.families import family_of
 from llmkit.models.kernels import choose_kernels
 from llmkit.models.layers import checkpoint_layers
-from llmkit.models.loading import pick_device, put_on_device
+from llmkit.models.loading import put_on_device
 from llmkit.pipelines.progress import TrainingLine
 from llmkit.pipelines.resuming import restore_plan
 from llmkit.pipelines.run_plan import plan_run, write_start
@@ -35,10 +35,11 @@ from llmkit.runs.folder import RunFolder, check_run, create_run, is_finished, se
 from llmkit.training.contract import Plan, Progress
 from llmkit.training.engines import is_sharded, refuse_engine
 from llmkit.training.guards import describe_trend
+from llmkit.training.loop import TrainingLoop
 from llmkit.training.memory import give_back_freed_memory, keep_freed_memory
 from llmkit.training.optimizer import count_weights, forecast_bytes
 from llmkit.training.time_budget import Spent
-from llmkit.training.trainer import LlmkitTrainer
+from llmkit.training.tracking import open_trackers, require_trackers
 from llmkit.training.trial import is_out_of_memory
 
 CHECKPOINTS_AT_ONCE = 4
@@ -57,9 +58,7 @@ def check_training(recipe: Recipe, *, has_validation: bool) -> None:
     if recipe.optim.schedule == "plateau" and not has_validation:
         hint = "hold out a part, or set optim.schedule to cosine"
         raise UsageError("a rate annealed on plateaus needs a validation split", where="optim.schedule", hint=hint)
-    if recipe.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        hint = "pip install 'llmkit[tensorboard]', or set train.tensorboard to false"
-        raise EnvironmentFault("TensorBoard is not installed", where="train.tensorboard", hint=hint)
+    require_trackers(recipe.train.trackers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ def train_run(
     return dict(read_json(run.metrics))
 
 
-def _score(run: RunFolder, trained: LlmkitTrainer, task: Task, network: PreTrainedModel, recipe: Recipe) -> None:
+def _score(run: RunFolder, trained: TrainingLoop, task: Task, network: PreTrainedModel, recipe: Recipe) -> None:
     """Score the held-out splits, and say where the result is not worth much."""
     share = trained.plan.final_share
     if share < 1:
@@ -170,7 +169,7 @@ def _score(run: RunFolder, trained: LlmkitTrainer, task: Task, network: PreTrain
     for split, metrics in task.score(network, recipe.evaluate, share).items():
         run.add_metrics(split, metrics)
         if split == "validation":
-            _warn_of_poor_result(run, trained.state.global_step, task.describe_failure(metrics))
+            _warn_of_poor_result(run, trained.step, task.describe_failure(metrics))
 
 
 def _warn_of_poor_result(run: RunFolder, step: int, failure: str | None) -> None:
@@ -222,12 +221,14 @@ def find_resume_point(run: RunFolder) -> Path:
 def _train(
     recipe: Recipe, task: Task, network: PreTrainedModel, run: RunFolder, plan: Plan, checkpoint: Path | None,
     started: float,
-) -> LlmkitTrainer:  # fmt: skip
+) -> TrainingLoop:  # fmt: skip
     """Run the trainer to its end and write down what it did."""
     choose_kernels(network, plan.precision, pick_device())
     line = TrainingLine(plan.n_steps)
-    hooks = make_hooks(recipe, task, network, plan, run, line)
-    trainer = LlmkitTrainer(
+    config = recipe.model_dump(mode="json")
+    trackers = open_trackers(recipe.train.trackers, run.path, config) if ranks.is_first() else []
+    hooks = make_hooks(recipe, task, network, plan, run, line, trackers)
+    trainer = TrainingLoop(
         network, task.objective, task.samples, run=run, train=recipe.train, optim=recipe.optim, plan=plan, hooks=hooks
     )
     try:
@@ -242,8 +243,10 @@ def _train(
         raise EnvironmentFault("memory ran out while training", where=str(run.path), hint=hint) from error
     finally:
         line.close()
+        for tracker in trackers:
+            tracker.finish()
     plan = trainer.plan
-    step = trainer.state.global_step
+    step = trainer.step
     best = progress.best_step or step
     if trainer.stop_signal is None and (step < plan.n_steps or best != step):
         early = f"stopped at step {step} of {plan.n_steps}, as nothing got better; " if step < plan.n_steps else ""
@@ -266,13 +269,13 @@ def _train(
     return trainer
 
 
-def _export(run: RunFolder, trainer: LlmkitTrainer, task: Task, network: PreTrainedModel) -> PreTrainedModel:
+def _export(run: RunFolder, trainer: TrainingLoop, task: Task, network: PreTrainedModel) -> PreTrainedModel:
     """Write the best weights to `model/` as others load them, and give them back.
 
     Raises:
         ModelError: the best checkpoint is damaged.
     """
-    last = trainer.state.global_step
+    last = trainer.step
     best = trainer.progress.best_step or last
     if best != last or is_sharded(network):
         checkpoint = run.checkpoints / f"step-{best}"

@@ -18,13 +18,15 @@ def describe_machine() -> dict[str, Any]:
     """CPU, cores, torch's threads and what decided their number, memory, accelerator, platform."""
     import torch  # `prepare` asks for versions only, and does without
 
+    from llmkit.devices import describe_gpu
+
     return {
         "cpu": _cpu_name(),
         "cores": len(allowed_cores()),
         "threads": torch.get_num_threads(),
         "threads_source": thread_count().source,
         "memory_gb": _memory_gb(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "accelerator": describe_gpu(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
 

@@ -1,6 +1,6 @@
 """What a training run is given, what was decided before its first step, and what a checkpoint remembers of it.
 
-Knows nothing of transformers; trainer.py does the work.
+Knows nothing of transformers; loop.py does the work.
 """
 
 from collections.abc import Callable, Sequence

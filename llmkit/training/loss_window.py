@@ -12,7 +12,6 @@ class LossWindow:
     """Sums and counts since the last log line, kept on the device so that nothing waits for them."""
 
     def __init__(self) -> None:
-        self.n_last_step = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -37,7 +36,6 @@ class LossWindow:
 
     def add_step(self, counts: dict[str, int], n_tokens: int, waited: float) -> None:
         """The labels and tokens of one optimizer step over all ranks, and the seconds it waited for them here."""
-        self.n_last_step = n_tokens
         self.n_tokens += n_tokens
         self.waited += waited
         for name, count in counts.items():

@@ -5,10 +5,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from llmkit import ranks
+from llmkit.devices import used_bytes
 
 if sys.platform != "win32":
     import resource
@@ -57,8 +57,8 @@ def measure_memory() -> dict[str, int]:
 
 def peak_bytes() -> int:
     """The most that was taken so far: of a GPU's memory by torch, or by this process; 0 where none says."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+    if (of_gpu := used_bytes()) is not None:
+        return of_gpu
     with suppress(OSError, IndexError):  # not getrusage, whose peak a process inherits from the one that started it
         return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
     if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""The state of a training in files: weights, optimizer, schedule, random numbers and what each rank alone knows.
+"""The state of a training in files: weights, optimizer, random numbers and what each rank alone knows.
 
 Every rank hands over its part, and rank 0 writes all files; so a checkpoint is one folder on rank 0's disk, with whole
 tensors, and any number of ranks under any engine can go on with it.
@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
-from transformers.trainer_pt_utils import safe_globals
 
 from llmkit import ranks
+from llmkit.devices import pick_device
+from llmkit.errors import ModelError
 from llmkit.training.contract import Objective
 from llmkit.training.engines import gather_optimizer, gather_weights, is_sharded, load_optimizer
 from llmkit.training.loss_window import LossWindow
 
-OPTIMIZER, SCHEDULE, STATE = "optimizer.pt", "scheduler.pt", "objective.safetensors"
+OPTIMIZER, STATE = "optimizer.pt", "objective.safetensors"
 ROWS = 2
 """The dimension of an objective's state that counts the rows of the global batch."""
 
@@ -39,11 +39,10 @@ class RankStates:
     random: list[dict[str, Any]]
     objective: dict[str, Tensor]
 
-    def write(self, folder: Path, model: PreTrainedModel, schedule: LambdaLR) -> None:
+    def write(self, folder: Path, model: PreTrainedModel) -> None:
         """Files for `folder`, a checkpoint that is being written."""
         model.save_pretrained(folder, state_dict=self.weights)
         torch.save(self.optimizer, folder / OPTIMIZER)
-        torch.save(schedule.state_dict(), folder / SCHEDULE)
         for rank, state in enumerate(self.random):
             torch.save(state, folder / _name_of_random(rank, len(self.random)))
         if self.objective:
@@ -64,16 +63,33 @@ def gather_states(
     return RankStates(weights, gather_optimizer(optimizer), sums, ranks.gather(_read_random()), state)
 
 
-def load_states(checkpoint: Path, optimizer: Optimizer, schedule: LambdaLR) -> None:
-    """Moments and the place in the schedule are the checkpoint's. Rates and the like stay as they are: they are the
-    recipe's, which may have been allowed to change."""
+def load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
+    """Put a checkpoint's weights into the model.
+
+    Raises:
+        ModelError: the checkpoint lacks a weight, or has one that the model has not.
+    """
+    files = [path for path in sorted(checkpoint.glob("*.safetensors")) if path.name != STATE]
+    found = model.load_state_dict({name: value for file in files for name, value in load_file(file).items()}, False)
+    missing = sorted(set(found.missing_keys) - set(model.all_tied_weights_keys))
+    if missing or found.unexpected_keys:
+        what = f"the checkpoint's weights do not fit the model: {missing + found.unexpected_keys}"
+        raise ModelError(what, where=str(checkpoint), hint="resume with the recipe the run began with")
+
+
+def load_objective_state(checkpoint: Path, objective: Objective) -> None:
+    """What an objective carries from step to step, where it does."""
+    if (checkpoint / STATE).is_file():
+        objective.state.update({name: value.clone() for name, value in load_file(checkpoint / STATE).items()})
+
+
+def load_states(checkpoint: Path, optimizer: Optimizer) -> None:
+    """The optimizer's moments are the checkpoint's. Rates and the like stay as they are: they are the recipe's, which
+    may have been allowed to change."""
     settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-    bases = list(schedule.base_lrs)
     load_optimizer(optimizer, torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
-    schedule.load_state_dict(torch.load(checkpoint / SCHEDULE, weights_only=True))
     for group, kept in zip(optimizer.param_groups, settings, strict=True):
         group.update(kept)
-    schedule.base_lrs = bases
 
 
 def load_random(checkpoint: Path, seed: int) -> None:
@@ -82,6 +98,8 @@ def load_random(checkpoint: Path, seed: int) -> None:
     if not path.is_file():
         torch.manual_seed(seed)
         return
+    from transformers.trainer_pt_utils import safe_globals
+
     with safe_globals():  # numpy's state is an array
         state = torch.load(path, weights_only=True)
     random.setstate(state["python"])
@@ -89,6 +107,8 @@ def load_random(checkpoint: Path, seed: int) -> None:
     torch.random.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.random.set_rng_state(state["cuda"])
+    if "mps" in state and pick_device().type == "mps":
+        torch.mps.set_rng_state(state["mps"])
 
 
 def _name_of_random(rank: int, n_ranks: int) -> str:
@@ -98,4 +118,8 @@ def _name_of_random(rank: int, n_ranks: int) -> str:
 
 def _read_random() -> dict[str, Any]:
     state = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.random.get_rng_state()}
-    return state | ({"cuda": torch.cuda.random.get_rng_state()} if torch.cuda.is_available() else {})
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.random.get_rng_state()
+    elif pick_device().type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state

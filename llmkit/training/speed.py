@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from llmkit.devices import synchronize
 from llmkit.errors import UsageError
 from llmkit.models.families import is_recurrent
 from llmkit.models.output_layer import AdaptiveSoftmax
@@ -166,8 +167,7 @@ def _time_product(shape: tuple[int, int, int], dtype: torch.dtype, device: torch
     a, b = torch.ones(rows, inner, dtype=dtype, device=device), torch.ones(inner, columns, dtype=dtype, device=device)
     start = time.perf_counter()
     a @ b
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
     return time.perf_counter() - start
 
 

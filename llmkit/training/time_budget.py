@@ -1,9 +1,10 @@
 """Fit a run into `train.max_minutes`: how many steps, how many evaluations, and how many held-out blocks each scores.
 
-The minutes are those of the whole command, from its start to its report. They are planned twice: before the first step
-with rough costs, and again after a twentieth of the steps with costs that were measured in the run itself. Where a step
-took another time than expected, as beside a process that came or went, another twentieth is measured, up to a fifth of
-the run. The last plan is recorded and never changes, so a resumed run ends with the same weights.
+The minutes are those of the whole command, from its start to its report. They are planned before the first step with
+rough costs, and again after a twentieth of the steps with costs that were measured in the run itself. Where a step took
+another time than expected, as beside a process that came or went, another twentieth is measured, up to a fifth of the
+run. At its half the number of steps is corrected once more, as machines that others share change their speed. Each
+plan is recorded with its step, so a resumed run ends with the same weights.
 
 Arithmetic alone: it knows no model and looks at no clock.
 """
@@ -24,8 +25,12 @@ MIN_BLOCKS = 8
 """Held-out blocks of an evaluation, however short the run."""
 CALIBRATION_SHARE, MAX_CALIBRATION_SHARE = 0.05, 0.2
 """Of the steps, after which costs are measured and the plan is made again; and after which it is fixed in any case."""
+LAST_SHARE = 0.5
+"""Of the steps, after which their number is fixed."""
 STEP_TOLERANCE = 0.07
 """How far a measured step may differ from those before it for their median to be trusted."""
+RESERVE = 0.03
+"""Of the time that is left: the first steps of a run were 2 to 5 % faster than those after them (docs/log.md)."""
 FINISH_SECONDS = 1.0
 """For writing the model and the report, before checkpoints were timed."""
 
@@ -73,7 +78,7 @@ def fit_length(request: LengthRequest, costs: Costs, elapsed: float, n_done: int
 
     Held-out blocks are cut first, then the number of evaluations. What the recipe sets itself stays.
     """
-    left = max(0.0, request.seconds - elapsed - costs.finish)
+    left = (1 - RESERVE) * max(0.0, request.seconds - elapsed - costs.finish)
     final_share = min(1.0, FINAL_SHARE * left / costs.final_score) if costs.final_score else 1.0
     if request.n_held_out:
         final_share = max(final_share, min(1.0, MIN_BLOCKS / request.n_held_out))
@@ -99,12 +104,20 @@ def calibration_step(n_steps: int) -> int:
 
 
 def next_calibration(n_steps: int, step: int, step_seconds: Sequence[float]) -> int | None:
-    """The step after which to plan once more, where the last of `step_seconds` is not what the others let expect; None
-    where it is, or where a fifth of the run would be over."""
+    """The step after which to plan once more: soon, where the last of `step_seconds` is not what the others let expect
+    and less than a fifth of the run would be over, else at the half; None from there on."""
     following = step + calibration_step(n_steps)
     *before, last = step_seconds
     agrees = abs(last / statistics.median(before) - 1) <= STEP_TOLERANCE
-    return None if agrees or following > MAX_CALIBRATION_SHARE * n_steps else following
+    if not agrees and following <= MAX_CALIBRATION_SHARE * n_steps:
+        return following
+    half = round(LAST_SHARE * n_steps)
+    return half if step < half else None
+
+
+def is_last_calibration(n_steps: int, step: int, step_seconds: Sequence[float]) -> bool:
+    """Whether the costs of the run were measured before `step`, and its first fifth is over."""
+    return len(step_seconds) > 1 and step > MAX_CALIBRATION_SHARE * n_steps
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from llmkit import ranks
 from llmkit.config.optim import Optim
+from llmkit.devices import release_memory, synchronize
 from llmkit.errors import EnvironmentFault, say
 from llmkit.training.batches import BatchPlan
 from llmkit.training.compiling import Work
@@ -134,8 +135,7 @@ def measure_step_seconds(
         if compiled != "none":  # what was compiled holds on to the copy that was tried
             torch.compiler.reset()
             gc.collect()
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+            release_memory(device)
 
 
 def _time_steps(
@@ -185,12 +185,10 @@ def _step(
         with autocast(precision, device):
             sums = work({name: tensor.to(device) for name, tensor in batch.items()})
         torch.stack(list(sums.values())).sum().mul(1e-3).backward()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
     computed = time.perf_counter()
     torch.nn.utils.clip_grad_norm_(work.parameters(), optim.max_grad_norm or float("inf")).item()
     optimizer.step()
     optimizer.zero_grad()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
     return StepSeconds(computed - started, time.perf_counter() - computed)

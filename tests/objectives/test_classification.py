@@ -25,7 +25,7 @@ from llmkit.tokens.examples import Example
 from llmkit.tokens.labelled import Input
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Hooks, Plan
-from llmkit.training.trainer import LlmkitTrainer
+from llmkit.training.loop import TrainingLoop
 
 N_LABELS = 3
 
@@ -240,14 +240,14 @@ def test_score_of_a_long_text_is_the_mean_of_its_windows(family: str) -> None:
         assert objective(family=family).sum_losses(model, batch)["loss"].item() == pytest.approx(loss, rel=1e-6)
 
 
-class KeepsGradients(LlmkitTrainer):
+class KeepsGradients(TrainingLoop):
     """Remembers the gradients of each step, as they are before clipping."""
 
     kept: list[torch.Tensor]
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
+    def _clip(self) -> float:
         self.kept = [weight.grad.clone() for weight in self.model.parameters() if weight.grad is not None]
-        return super()._get_grad_norm(model, grad_norm)
+        return super()._clip()
 
 
 def take_step(run: Path, family: str, kind: Kind, batches: BatchPlan) -> tuple[list[torch.Tensor], float]:

@@ -21,7 +21,7 @@ from llmkit.pipelines.evaluate import evaluate
 from llmkit.pipelines.generate import generate
 from llmkit.pipelines.prepare import prepare
 from llmkit.pipelines.pretrain import pretrain
-from llmkit.training.trainer import LlmkitTrainer
+from llmkit.training.loop import TrainingLoop
 
 TINY = (
     "prepare.tokenizer.vocab_size=300", "prepare.split.validation=0.2", "prepare.split.test=0",
@@ -376,10 +376,10 @@ def test_loss_of_the_first_step_is_that_of_a_uniform_guess(data: Path, tmp_path:
 def test_memory_that_runs_out_in_training_names_the_way_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def step(self: LlmkitTrainer, *_: Any) -> Any:
+    def step(self: TrainingLoop, *_: Any) -> Any:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(LlmkitTrainer, "training_step", step)
+    monkeypatch.setattr(TrainingLoop, "train_step", step)
     with pytest.raises(EnvironmentFault, match="memory ran out while training") as refused:
         pretrain(recipe("train.global_batch_size=8"), data=data, out=tmp_path / "run")
     assert "--resume -s train.micro_batch_size=4 --allow train.micro_batch_size" in str(refused.value)

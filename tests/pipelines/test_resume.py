@@ -20,14 +20,14 @@ from llmkit.lock import hold_folder
 from llmkit.pipelines.resuming import choose_plan
 from llmkit.runs.checkpoints import list_checkpoints
 from llmkit.training.batches import BatchPlan
+from llmkit.training.callbacks import IntervalCallbacks
 from llmkit.training.contract import Plan
-from llmkit.training.looks import Looks
-from llmkit.training.trainer import LlmkitTrainer
+from llmkit.training.loop import TrainingLoop
 
 STATE = {"progress.json", "MANIFEST.json"}
 """Files of a checkpoint that hold seconds, or hashes of such."""
 FILES = (
-    "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "progress.json",
+    "model.safetensors", "optimizer.pt", "rng_state.pth", "progress.json",
     "config.json", "generation_config.json", "MANIFEST.json",
 )  # fmt: skip
 MID_EPOCH = 5
@@ -55,15 +55,15 @@ def llmkit(*arguments: str) -> None:
 @pytest.fixture
 def signal_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Sends a signal to ourselves in the middle of one optimizer step, counted from 1."""
-    step = LlmkitTrainer.training_step
+    step = TrainingLoop.train_step
 
     def arm(number: int, at: int) -> None:
-        def interrupted(self: LlmkitTrainer, *args: Any, **kwargs: Any) -> Any:
-            if self.state.global_step == at - 1:
+        def interrupted(self: TrainingLoop, *args: Any, **kwargs: Any) -> Any:
+            if self.step == at - 1:
                 os.kill(os.getpid(), number)
             return step(self, *args, **kwargs)
 
-        monkeypatch.setattr(LlmkitTrainer, "training_step", interrupted)
+        monkeypatch.setattr(TrainingLoop, "train_step", interrupted)
 
     yield arm
 
@@ -73,7 +73,7 @@ def assert_same_end(run: Path, other: Path) -> None:
     left, right = (path / f"checkpoints/step-{N_STEPS}" for path in (run, other))
     names = {path.name for path in left.iterdir()}
     assert names == {path.name for path in right.iterdir()}
-    assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} <= names
+    assert {"model.safetensors", "optimizer.pt", "rng_state.pth"} <= names
     for name in sorted(names - STATE):
         assert (left / name).read_bytes() == (right / name).read_bytes(), name
     kept, again = (read_json(path / "progress.json") | {"seconds": 0, "spent": {}} for path in (left, right))
@@ -122,9 +122,9 @@ def test_signal_in_an_evaluation_ends_it_and_resuming_does_it_again(
     commands: dict[str, list[str]], straight: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    evaluate = Looks._evaluate
+    evaluate = IntervalCallbacks._evaluate
 
-    def interrupted(self: Looks, *args: Any) -> Any:
+    def interrupted(self: IntervalCallbacks, *args: Any) -> Any:
         def scored(model: Any, plan: Any) -> Any:
             os.kill(os.getpid(), signal.SIGINT)
             raise AssertionError("the evaluation went on")
@@ -132,7 +132,7 @@ def test_signal_in_an_evaluation_ends_it_and_resuming_does_it_again(
         self.hooks = replace(self.hooks, evaluate=scored)
         return evaluate(self, *args)
 
-    monkeypatch.setattr(Looks, "_evaluate", interrupted)
+    monkeypatch.setattr(IntervalCallbacks, "_evaluate", interrupted)
     with pytest.raises(Interrupted) as stopped:
         llmkit(*commands["clm"], "--out", str(run))
     assert stopped.value.exit_code == 130
@@ -190,7 +190,7 @@ def stopped(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFac
     found = {}
     for kind in ("clm", "gru"):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Looks, "_log_train", break_in_step_seven)
+            patch.setattr(IntervalCallbacks, "_log_train", break_in_step_seven)
             with pytest.raises(BrokenError):
                 llmkit(*commands[kind], "--out", str(folder / kind))
         found[kind] = folder / kind
@@ -201,10 +201,10 @@ class BrokenError(Exception):
     pass
 
 
-LOG_TRAIN = Looks._log_train
+LOG_TRAIN = IntervalCallbacks._log_train
 
 
-def break_in_step_seven(self: Looks, step: int, *args: Any) -> None:
+def break_in_step_seven(self: IntervalCallbacks, step: int, *args: Any) -> None:
     if step == 7:
         raise BrokenError
     LOG_TRAIN(self, step, *args)
@@ -222,7 +222,7 @@ def test_flipped_bit_in_any_file_is_found_and_the_one_before_is_taken(
     data[len(data) // 2] ^= 4
     (newest / name).write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Looks, "_log_train", break_in_step_seven)
+        patch.setattr(IntervalCallbacks, "_log_train", break_in_step_seven)
         with pytest.raises(BrokenError):
             llmkit(*commands["clm"], "--out", str(run), "--resume")
     said = capsys.readouterr().err
@@ -264,13 +264,13 @@ def test_larger_batch_goes_on_at_the_next_sample(
 ) -> None:
     run = shutil.copytree(stopped["clm"], tmp_path / "run")
     taken: list[list[int]] = []
-    collate = LlmkitTrainer.get_batch_samples
+    collate = TrainingLoop._next_step
 
-    def watched(self: LlmkitTrainer, *args: Any) -> Any:
-        taken.append(self.plan.batches.numbers(self.state.global_step, 0))
+    def watched(self: TrainingLoop, *args: Any) -> Any:
+        taken.append(self.plan.batches.numbers(self.step, 0))
         return collate(self, *args)
 
-    monkeypatch.setattr(LlmkitTrainer, "get_batch_samples", watched)
+    monkeypatch.setattr(TrainingLoop, "_next_step", watched)
     change = ["-s", "train.global_batch_size=12", "--allow", "train.global_batch_size"]
     llmkit(*commands["clm"], "--out", str(run), "--resume", *change)
     # Six steps of 8 were done; 48 samples are left, which is 4 steps of 12.
@@ -288,7 +288,7 @@ def test_allowed_change_stays_allowed_until_it_has_a_checkpoint(
     run = shutil.copytree(stopped["clm"], tmp_path / "run")
     again = [*commands["clm"], "--out", str(run), "--resume", "-s", "train.global_batch_size=12"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Looks, "_log_train", break_in_step_seven)
+        patch.setattr(IntervalCallbacks, "_log_train", break_in_step_seven)
         with pytest.raises(BrokenError):
             llmkit(*again, "--allow", "train.global_batch_size")
     llmkit(*again)
@@ -340,17 +340,18 @@ def test_second_process_in_the_same_run_is_refused(commands: dict[str, list[str]
     assert not (tmp_path / "run").exists()
 
 
-def test_a_resumed_run_keeps_the_length_that_was_fixed_after_its_checkpoint() -> None:
+def test_a_resumed_run_keeps_the_lengths_that_were_planned_after_its_checkpoint() -> None:
     before = Plan(100, 10, 10, BatchPlan(4, 4, 1), "fp32", calibration_step=5)
     lengths = {"n_steps": 80, "eval_steps": 8, "save_steps": 8, "max_eval_blocks": 9, "final_share": 0.5}
     lengths |= {"calibration_step": None}
     fixed = replace(before, **lengths)
-    manifest = {"plan": asdict(fixed), "fixed_lengths": lengths}
-    assert choose_plan(asdict(before), manifest) == fixed
-    assert choose_plan(asdict(before), {"plan": asdict(before)}) == before
+    manifest = {"plan": asdict(fixed), "lengths": {"5": lengths}}
+    assert choose_plan(asdict(before), manifest, 5) == fixed
+    assert choose_plan(asdict(before), manifest, 3) == before, "they come in step 5, by the manifest again"
+    assert choose_plan(asdict(before), {"plan": asdict(before)}, 5) == before
     later = replace(fixed, n_steps=90)  # a change was allowed since
-    assert choose_plan(asdict(later), manifest) == later
-    assert choose_plan(None, manifest) == fixed
+    assert choose_plan(asdict(later), manifest, 9) == later
+    assert choose_plan(None, manifest, 9) == fixed
     old = {name: value for name, value in asdict(before).items() if name in ("n_steps", "eval_steps", "save_steps")}
     old |= {"batches": asdict(before.batches), "precision": "fp32", "facts": {}}
-    assert choose_plan(old, {"plan": old}) == replace(before, calibration_step=None)
+    assert choose_plan(old, {"plan": old}, 9) == replace(before, calibration_step=None)

@@ -1,5 +1,7 @@
 """What is decided before the first step: here, what of a step is compiled."""
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,10 +11,14 @@ import torch
 from llmkit import ranks
 from llmkit.config.loading import load_recipe
 from llmkit.errors import UsageError
+from llmkit.files import write_json
 from llmkit.pipelines import resuming, run_plan
 from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
 from llmkit.pipelines.run_plan import choose_compiling
+from llmkit.pipelines.training_hooks import make_hooks
+from llmkit.runs.folder import create_run
 from llmkit.training.batches import BatchPlan
+from llmkit.training.contract import MeasuredSeconds, Plan
 from llmkit.training.speed import flops_a_token
 from llmkit.training.trial import StepSeconds
 
@@ -126,3 +132,36 @@ def test_shards_are_not_compiled_as_whole_models_were(monkeypatch: pytest.Monkey
     for engine, again in (("ddp", "whole"), ("fsdp2", "none")):
         recipe = load_recipe(None, [f"train.engine={engine}"])
         assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
+
+
+TIMED = Plan(
+    100, 10, 10, BatchPlan(4, 4, 1), "fp32", max_eval_blocks=5, step_seconds=[0.4, 0.4], calibration_step=50
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("step_seconds", "n_steps"), [(0.4, 91), (0.2, 125), (0.8, 72)])
+def test_at_the_half_only_the_number_of_steps_is_corrected(step_seconds: float, n_steps: int) -> None:
+    """20 s of 60 are left for steps, half a second for each evaluation, and one for the end; 3 % stay in reserve."""
+    recipe = load_recipe(None, ["train.max_minutes=1"])
+    task: Any = SimpleNamespace(data=SimpleNamespace(n_held_out=500, n_final=500))
+    measured = MeasuredSeconds(elapsed=39.0, step=step_seconds, evaluation=0.5, sample=0.0, save=0.0)
+    network: Any = SimpleNamespace(device=torch.device("cpu"))
+    plan = run_plan.replan(recipe, task, network, TIMED, 50, measured, (0.0, 0.0))
+    assert plan.n_steps == pytest.approx(n_steps, abs=1)
+    assert (plan.eval_steps, plan.save_steps, plan.max_eval_blocks) == (10, 10, 5)
+    assert plan.calibration_step is None
+
+
+def test_lengths_that_were_planned_before_a_stop_are_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "is_first", lambda: False)
+    run = create_run(tmp_path / "run", resume=False, overwrite=False)
+    write_json(run.manifest, {"lengths": {"50": {"n_steps": 80, "calibration_step": None}}})
+    task: Any = SimpleNamespace(data=SimpleNamespace(n_held_out=0), cost=None)
+    line: Any = SimpleNamespace(n_steps=100)
+    nothing: Any = None
+    hooks = make_hooks(load_recipe(None), task, nothing, TIMED, run, line, [])
+    assert hooks.replan is not None
+    assert hooks.replan(TIMED, 50, nothing) == replace(TIMED, n_steps=80, calibration_step=None)
+    assert line.n_steps == 80

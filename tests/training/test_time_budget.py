@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 
 from llmkit.training.time_budget import (
+    RESERVE,
     Costs,
     LengthRequest,
     RunLength,
     Spent,
     calibration_step,
     fit_length,
+    is_last_calibration,
     next_calibration,
 )
 
@@ -42,8 +44,8 @@ def test_a_run_fills_its_time_and_trains_for_most_of_it(
     total = elapsed + training + others
     least = 8 * 3 * block  # the fewest blocks of an evaluation and of the final score
     assert total <= seconds + 0.2 + least
-    assert total >= 0.97 * seconds - 1 - 0.02 * seconds
-    assert training >= 0.83 * (seconds - elapsed) - costs.finish - least
+    assert total >= (1 - RESERVE) * (0.97 * seconds - 1 - 0.02 * seconds)
+    assert training >= (1 - RESERVE) * 0.85 * (seconds - elapsed) - costs.finish - least
 
 
 def test_what_the_recipe_sets_is_kept() -> None:
@@ -51,7 +53,7 @@ def test_what_the_recipe_sets_is_kept() -> None:
     length = fit_length(request, COSTS, 0.0)
     assert (length.eval_steps, length.save_steps) == (7, 3)
     training, others = seconds_of(length, request, COSTS)
-    assert training + others == pytest.approx(100, abs=2)
+    assert training + others == pytest.approx(100 * (1 - RESERVE), abs=2)
 
 
 def test_dear_evaluations_become_smaller_and_fewer() -> None:
@@ -82,16 +84,24 @@ def test_time_is_told_by_what_it_was_spent_on() -> None:
 @pytest.mark.parametrize(
     ("step", "seconds", "following"),
     [
-        (50, [0.1, 0.1], None),
-        (50, [0.1, 0.106], None),
+        (50, [0.1, 0.1], 500),
+        (50, [0.1, 0.106], 500),
         (50, [0.1, 0.2], 100),
         (50, [0.1, 0.05], 100),
         (100, [0.1, 0.2, 0.1], 150),
-        (150, [0.1, 0.2, 0.1, 0.1], None),
-        (160, [0.1, 0.2], None),
+        (150, [0.1, 0.2, 0.1, 0.1], 500),
+        (160, [0.1, 0.2], 500),
+        (500, [0.1, 0.1, 0.1], None),
+        (700, [0.1, 0.2, 0.1], None),
     ],
 )
-def test_more_steps_are_measured_while_their_time_is_not_the_expected_one(
+def test_more_steps_are_measured_while_their_time_is_not_the_expected_one_and_at_the_half(
     step: int, seconds: list[float], following: int | None
 ) -> None:
     assert next_calibration(1000, step, seconds) == following
+
+
+def test_last_calibration_is_one_after_the_first_fifth_that_others_came_before() -> None:
+    assert is_last_calibration(1000, 500, [0.1, 0.1])
+    assert not is_last_calibration(1000, 150, [0.1, 0.2])
+    assert not is_last_calibration(3, 1, [0.1]), "the only one of a run of three steps"

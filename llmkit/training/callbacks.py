@@ -15,7 +15,7 @@ from llmkit.training.memory import measure_memory
 from llmkit.training.signals import StopRequest
 
 
-class Looks:
+class IntervalCallbacks:
     """Calls the hooks when the plan says so, and keeps what they teach: the best figures, the window of the log."""
 
     def __init__(self, plan: Plan, train: Train, optim: Optim, hooks: Hooks) -> None:
@@ -27,7 +27,7 @@ class Looks:
         self.last_evaluation = self.last_sample = 0.0
         """Seconds."""
 
-    def look(
+    def on_step_end(
         self, model: nn.Module, step: int, stop: StopRequest, grad_norm: float | None, learning_rate: float | None,
         *, is_due: bool | None = None,
     ) -> bool:  # fmt: skip

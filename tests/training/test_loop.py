@@ -1,4 +1,4 @@
-"""The trainer against plain torch: losses, gradients, resume, and the gate before the optimizer step."""
+"""The loop against plain torch: losses, gradients, resume, and the gate before the optimizer step."""
 
 import os
 import signal
@@ -21,8 +21,8 @@ from llmkit.runs.checkpoints import find_checkpoint
 from llmkit.tokens.blocks import Blocks
 from llmkit.tokens.store import Split
 from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
+from llmkit.training.loop import TrainingLoop
 from llmkit.training.optimizer import learning_rate_factor
-from llmkit.training.trainer import LlmkitTrainer
 
 
 @pytest.mark.parametrize("micro", [4, 3, 2, 1])
@@ -75,7 +75,7 @@ def test_resumed_run_ends_with_the_same_weights_bit_for_bit(
     )
     straight.fit()
     stopped, _ = make_trainer(tmp_path / "stopped", tiny_split, make_gpt2(dropout=0.1), n_steps=7, optim=optim)
-    stopped.looks.hooks = Hooks(None, lambda model: None, lambda record: _raise_at(record, 6))
+    stopped.callbacks.hooks = Hooks(None, lambda model: None, lambda record: _raise_at(record, 6))
     with pytest.raises(KeyboardInterrupt):
         stopped.fit()
     checkpoint, manifest, _ = find_checkpoint(tmp_path / "stopped/checkpoints")
@@ -98,15 +98,15 @@ def _raise_at(record: dict[str, Any], step: int) -> None:
 def test_nan_loss_stops_before_the_weights_change(tmp_path: Path, tiny_split: Split) -> None:
     healthy, _ = make_trainer(tmp_path / "healthy", tiny_split, make_gpt2(), n_steps=3)
     trainer, log = make_trainer(tmp_path / "run", tiny_split, make_gpt2(), n_steps=8, objective=PoisonedAt(4))
-    healthy.optim_section = trainer.optim_section
     healthy.plan = trainer.plan
+    healthy.callbacks.hooks = Hooks(None, lambda model: None, lambda record: _raise_at(record, 3))
     with pytest.raises(TrainingFailed, match="step 4") as caught:
         trainer.fit()
     assert "samples 24 to 31" in str(caught.value)
     assert log.of("train", "step") == [1, 2, 3]
     assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
-    healthy.args.max_steps = 3
-    healthy.fit()
+    with pytest.raises(KeyboardInterrupt):
+        healthy.fit()
     assert_same_weights(state_of(trainer.model), state_of(healthy.model))
 
 
@@ -117,7 +117,7 @@ def test_early_stopping_ends_the_run_and_the_best_checkpoint_stays(tmp_path: Pat
         eval_steps=1, save_steps=1, early_stopping=3,
     )  # fmt: skip
     progress = trainer.fit()
-    assert trainer.state.global_step == 5
+    assert trainer.step == 5
     assert progress.best_step == 2
     kept = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
     assert kept == ["step-2", "step-4", "step-5"]
@@ -182,7 +182,7 @@ class Watching:
 
 def make_annealed(
     run: Path, split: Split, losses: list[float], signalled_at: int | None = None, resume: bool = False
-) -> tuple[LlmkitTrainer, Log]:
+) -> tuple[TrainingLoop, Log]:
     """Evaluates after each of seven steps, and finds these losses."""
     scores, watching = iter(losses), Watching(signalled_at)
     trainer, log = make_trainer(
@@ -225,7 +225,9 @@ def test_annealed_rate_survives_a_resume(tmp_path: Path, tiny_split: Split, step
     straight, _ = make_annealed(tmp_path / "straight", tiny_split, LOSSES)
     straight.fit()
     stopped, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES)
-    stopped.looks.hooks = Hooks(stopped.looks.hooks.evaluate, lambda model: None, lambda r: _raise_at(r, step + 1))
+    stopped.callbacks.hooks = Hooks(
+        stopped.callbacks.hooks.evaluate, lambda model: None, lambda r: _raise_at(r, step + 1)
+    )
     with pytest.raises(KeyboardInterrupt):
         stopped.fit()
     resumed, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES[step:], resume=True)
@@ -254,9 +256,9 @@ def test_ranks_wait_for_the_first_after_the_save_of_a_stop_and_of_no_other(
     tmp_path: Path, tiny_split: Split, signalled_at: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    save = LlmkitTrainer._save_checkpoint
-    monkeypatch.setattr(LlmkitTrainer, "_save_checkpoint", lambda *given: [save(*given), events.append("saved")])
-    monkeypatch.setattr("llmkit.training.trainer.ranks.meet", lambda: events.append("waited"))
+    save = TrainingLoop._save
+    monkeypatch.setattr(TrainingLoop, "_save", lambda *given: [save(*given), events.append("saved")])
+    monkeypatch.setattr("llmkit.training.loop.ranks.meet", lambda: events.append("waited"))
     trainer, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES, signalled_at=signalled_at)
     trainer.fit()
     assert ("waited" in events) == (signalled_at is not None)
@@ -293,13 +295,13 @@ class SecondPlan:
         return replace(plan, n_steps=self.n_steps, eval_steps=4, save_steps=4, calibration_step=None)
 
 
-def make_timed(run: Path, split: Split, n_steps: int) -> tuple[LlmkitTrainer, Log, SecondPlan]:
+def make_timed(run: Path, split: Split, n_steps: int) -> tuple[TrainingLoop, Log, SecondPlan]:
     second = SecondPlan(n_steps)
     trainer, log = make_trainer(
         run, split, make_gpt2(), n_steps=20, eval_steps=50, save_steps=50, evaluate=lambda model: {"loss": 1.0}
     )
-    trainer.plan = trainer.looks.plan = replace(trainer.plan, calibration_step=2)
-    trainer.looks.hooks = replace(trainer.looks.hooks, replan=second)
+    trainer.plan = trainer.callbacks.plan = replace(trainer.plan, calibration_step=2)
+    trainer.callbacks.hooks = replace(trainer.callbacks.hooks, replan=second)
     return trainer, log, second
 
 
@@ -309,14 +311,14 @@ def test_a_run_is_planned_again_after_its_first_steps_and_keeps_to_it(
 ) -> None:
     trainer, log, second = make_timed(tmp_path / "run", tiny_split, n_steps)
     trainer.fit()
-    assert trainer.state.global_step == n_steps
+    assert trainer.step == n_steps
     assert [step for step, _ in second.calls] == [2]
     measured = second.calls[0][1]
     assert min(measured.step, measured.evaluation, measured.save) > 0
     assert measured.elapsed > measured.step + measured.evaluation + measured.save
     assert log.of("eval", "step") == [2, *range(4, n_steps, 4), n_steps]
     assert log.of("train", "learning_rate")[-1] == pytest.approx(
-        1e-2 * learning_rate_factor(trainer.optim_section, n_steps - 1, n_steps)
+        1e-2 * learning_rate_factor(trainer.optim, n_steps - 1, n_steps)
     )
     kept = read_json(tmp_path / f"run/checkpoints/step-{n_steps}/MANIFEST.json")["plan"]
     assert (kept["n_steps"], kept["calibration_step"]) == (n_steps, None)
@@ -326,13 +328,13 @@ def test_a_run_is_planned_again_after_its_first_steps_and_keeps_to_it(
 
 def test_time_of_evaluations_and_checkpoints_is_no_step_time(tmp_path: Path, tiny_split: Split) -> None:
     trainer, _, second = make_timed(tmp_path / "run", tiny_split, 5)
-    evaluate = trainer.looks.hooks.evaluate
+    evaluate = trainer.callbacks.hooks.evaluate
 
     def slow(model: Any, plan: Plan) -> Any:
         time.sleep(0.5)
         return evaluate(model, plan)
 
-    trainer.looks.hooks = replace(trainer.looks.hooks, evaluate=slow)
+    trainer.callbacks.hooks = replace(trainer.callbacks.hooks, evaluate=slow)
     trainer.fit()
     measured = second.calls[0][1]
     assert measured.evaluation >= 0.5
@@ -340,16 +342,16 @@ def test_time_of_evaluations_and_checkpoints_is_no_step_time(tmp_path: Path, tin
     assert trainer.progress.spent["evaluation"] >= 1.5
 
 
-def stop_at(trainer: LlmkitTrainer, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def stop_at(trainer: TrainingLoop, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A SIGTERM in that step."""
-    take_step = LlmkitTrainer.training_step
+    take_step = TrainingLoop.train_step
 
-    def interrupted(self: LlmkitTrainer, *args: Any, **kwargs: Any) -> Any:
-        if self is trainer and self.state.global_step == step - 1:
+    def interrupted(self: TrainingLoop, *args: Any, **kwargs: Any) -> Any:
+        if self is trainer and self.step == step - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return take_step(self, *args, **kwargs)
 
-    monkeypatch.setattr(LlmkitTrainer, "training_step", interrupted)
+    monkeypatch.setattr(TrainingLoop, "train_step", interrupted)
 
 
 @pytest.mark.parametrize("stopped_at", [1, 2])
@@ -364,11 +366,11 @@ def test_a_run_that_is_stopped_before_its_lengths_are_fixed_fixes_them_when_it_g
     resumed, _ = make_trainer(
         tmp_path / "run", tiny_split, make_gpt2(), resume=True, evaluate=lambda model: {"loss": 1.0}
     )
-    resumed.plan = resumed.looks.plan = trainer.plan
-    resumed.looks.hooks = replace(resumed.looks.hooks, replan=second)
+    resumed.plan = resumed.callbacks.plan = trainer.plan
+    resumed.callbacks.hooks = replace(resumed.callbacks.hooks, replan=second)
     resumed.fit(tmp_path / f"run/checkpoints/step-{stopped_at}", start_seconds=1.0)
     ((step, measured),) = second.calls
     assert step == max(2, stopped_at + 1)
     assert measured.elapsed > 101  # what was spent before the stop counts
     assert measured.step < 10  # and is no time of a step
-    assert resumed.state.global_step == 6
+    assert resumed.step == 6

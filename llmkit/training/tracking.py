@@ -1,0 +1,52 @@
+"""Experiment trackers, which get a copy of every log record: accelerate's, by the names in `train.trackers`."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmkit.errors import EnvironmentFault
+
+PROJECT = "llmkit"
+
+
+def require_trackers(names: Sequence[str]) -> None:
+    """Raises EnvironmentFault where the package of a tracker is not installed."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            hint = f"pip install 'llmkit[{name}]', or take it out of train.trackers"
+            raise EnvironmentFault(f"{name} is not installed", where="train.trackers", hint=hint)
+
+
+def open_trackers(names: Sequence[str], run: Path, config: dict[str, Any]) -> list[Any]:
+    """Started trackers, accelerate's `GeneralTracker`, which know the run by its folder's name and its recipe.
+
+    What they keep on this machine lies in the run's folder, TensorBoard's events in `tensorboard/`.
+    """
+    if not names:
+        return []
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS  # type: ignore[import-untyped]
+
+    arguments: dict[str, tuple[str, dict[str, Any]]] = {
+        "tensorboard": ("tensorboard", {"logging_dir": str(run)}),
+        "wandb": (PROJECT, {"name": run.name, "dir": str(run)}),
+        "mlflow": (PROJECT, {"run_name": run.name, "logging_dir": str(run / "mlflow")}),
+        "trackio": (PROJECT, {"name": run.name}),
+        "swanlab": (PROJECT, {"experiment_name": run.name, "logdir": str(run / "swanlab")}),
+    }
+    trackers = []
+    for name in names:
+        project, more = arguments[name]
+        tracker = LOGGER_TYPE_TO_CLASS[name](project, **more)
+        tracker.start()
+        if name != "tensorboard":  # which would write a second folder of events for it
+            tracker.store_init_configuration(config)
+        trackers.append(tracker)
+    return trackers
+
+
+def track(trackers: Sequence[Any], record: dict[str, Any]) -> None:
+    """Give the numbers of a log record to each tracker, as `kind/name`."""
+    values = {f"{record['kind']}/{name}": value for name, value in record.items() if isinstance(value, float)}
+    for tracker in trackers:
+        tracker.log(values, step=record["step"])

@@ -1,0 +1,72 @@
+"""Experiment trackers get what the log gets, through accelerate's interface."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from four_kinds import make_commands
+
+from llmkit.cli.app import app
+from llmkit.config.loading import load_recipe
+from llmkit.errors import EnvironmentFault
+from llmkit.training import tracking
+
+
+class Tracker:
+    """Keeps what it is called with."""
+
+    def __init__(self, calls: list[tuple[Any, ...]], project: str, **arguments: Any) -> None:
+        self.calls = calls
+        calls.append(("made", project, arguments))
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values, **more: self.calls.append((name, *values, *more.values()))
+
+
+def test_trackers_get_the_numbers_of_each_record_and_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import accelerate.tracking
+
+    calls: list[tuple[Any, ...]] = []
+    for name in ("wandb", "tensorboard"):
+        monkeypatch.setitem(
+            accelerate.tracking.LOGGER_TYPE_TO_CLASS, name, lambda *given, **more: Tracker(calls, *given, **more)
+        )
+    monkeypatch.setattr(tracking, "require_trackers", lambda names: None)
+    monkeypatch.setattr("llmkit.pipelines.training_run.require_trackers", lambda names: None)
+    run = tmp_path / "my-run"
+    command = make_commands(tmp_path)["clm"]
+    app([*command, "--out", str(run), "-s", "train.trackers=[wandb,tensorboard]"], standalone_mode=False)
+    made = [call[1:] for call in calls if call[0] == "made"]
+    assert [project for project, _ in made] == ["llmkit", "tensorboard"]
+    assert [arguments.get("name") for _, arguments in made] == ["my-run", None]
+    assert [call[1]["train"]["trackers"] for call in calls if call[0] == "store_init_configuration"] == [
+        ["wandb", "tensorboard"]
+    ], "TensorBoard would make a folder for it"
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    tracked = [call for call in calls if call[0] == "log"]
+    numbers = [record for record in log if record["kind"] in ("train", "eval", "sample")]
+    assert len(tracked) == 2 * len(numbers)
+    for record, (_, values, step) in zip(numbers, tracked[::2], strict=True):
+        assert step == record["step"]
+        assert all(record[name.partition("/")[2]] == value for name, value in values.items())
+    assert any("train/loss" in values for _, values, _ in tracked)
+    assert [call[0] for call in calls[-2:]] == ["finish", "finish"]
+
+
+def test_missing_tracker_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EnvironmentFault, match="mlflow is not installed") as caught:
+        tracking.require_trackers(["mlflow"])
+    assert "llmkit[mlflow]" in str(caught.value)
+    assert tracking.open_trackers([], Path(), {}) == []
+
+
+@pytest.mark.parametrize(("old", "new"), [("true", ["tensorboard"]), ("false", [])])
+def test_recipe_with_the_old_key_opens_and_is_told_the_new_one(
+    old: str, new: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load_recipe(None, [f"train.tensorboard={old}"]).train.trackers == new
+    assert ("train.trackers" in capsys.readouterr().err) == (old == "true")

@@ -3,7 +3,6 @@
 Each run has a folder of its own in `out`; a finished one is never done again, so an interrupted series goes on.
 """
 
-import gc
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,7 +72,6 @@ def _run_all(
             part = (fold, folds) if fold is not None and folds else None
             runs[name] = _run_once(seeded, out / name, files, model, part, show_samples, first=not runs)
             say(f"{name} is done: {_describe(runs[name])}")
-            gc.collect()  # trainer and model hold on to each other: the next run would come on top of this one
     result = {"runs": runs, "summary": summarize(list(runs.values()))}
     write_json(group.metrics, result)
     return result

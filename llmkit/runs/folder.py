@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmkit.errors import ModelError, UsageError
-from llmkit.files import PARTIAL, read_json, write_json, write_text
+from llmkit.files import PARTIAL, check_writable, read_json, write_json, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,6 @@ def check_run(path: Path, *, resume: bool, overwrite: bool) -> None:
     Raises:
         UsageError: the folder has something in it and neither --resume nor --overwrite was given, or both
             were, or --overwrite would delete what is not a run; --resume where there is nothing to resume.
-        EnvironmentFault: it cannot be written to.
     """
     is_run = RunFolder(path).recipe.is_file()
     # What a killed process had begun to write is nothing.
@@ -131,8 +130,10 @@ def create_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
     """Make the run folder, or take up an existing one; call it last, as `overwrite` deletes.
 
     Raises:
-        UsageError, EnvironmentFault: as `check_run`.
+        UsageError: as `check_run`.
+        EnvironmentFault: it cannot be written to.
     """
+    check_writable(path)
     check_run(path, resume=resume, overwrite=overwrite)
     if overwrite and path.exists():
         shutil.rmtree(path)

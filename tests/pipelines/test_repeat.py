@@ -12,6 +12,7 @@ import pytest
 from tiny import SUM_ORDER, make_messages, save_bert, write_table
 from transformers import PreTrainedModel
 
+import llmkit.pipelines.finetune
 from llmkit.cli import app
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
@@ -159,25 +160,20 @@ def test_dry_run_of_a_series_trains_nothing_and_resuming_one_needs_no_more_than_
 def test_a_run_finds_no_model_of_the_run_before_in_memory(
     bert: str, messages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Without the garbage collector, which would come at any time: nothing holds a model but what trains it."""
     ended: list[weakref.ref[PreTrainedModel]] = []
     alive: list[int] = []
+    train_run = llmkit.pipelines.finetune.train_run
 
-    def watched(*given: Any, **more: Any) -> Any:
+    def watched(recipe: Any, task: Any, network: PreTrainedModel, **more: Any) -> Any:
         alive.append(sum(model() is not None for model in ended))
-        before = {id(model) for model in find_models()}
-        metrics = finetune(*given, **more)
-        ended.extend(weakref.ref(model) for model in find_models() if id(model) not in before)
-        return metrics
+        ended.append(weakref.ref(network))
+        return train_run(recipe, task, network, **more)
 
-    monkeypatch.setattr(repeat, "finetune", watched)
+    monkeypatch.setattr(llmkit.pipelines.finetune, "train_run", watched)
     gc.disable()
     try:
         finetune_repeatedly(recipe(), files={"train": messages}, out=tmp_path / "out", model=bert, folds=None, seeds=3)
     finally:
         gc.enable()
-    assert ended and alive == [0, 0, 0]
-
-
-def find_models() -> list[PreTrainedModel]:
-    # Not isinstance, which asks each thing itself, and some of torch warn that they are deprecated.
-    return [thing for thing in gc.get_objects() if issubclass(type(thing), PreTrainedModel)]
+    assert alive == [0, 0, 0]

@@ -7,10 +7,10 @@ R ?= gpt2-tiny
 RECIPES := $(patsubst recipes/%.yaml,%,$(wildcard recipes/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo classics test check smoke recipe clean
+.PHONY: help install demo classics test test-all test-newest check smoke recipe clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1|/' | column -t -s '|'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
 	@echo; echo "recipes for \`make recipe R=NAME DATA=FILES\`: $(RECIPES)"
 
 install: .venv/.installed  ## .venv with llmkit and all that its tests need
@@ -41,8 +41,21 @@ classics: .venv/.plays  ## GRU, LSTM, Transformer and GPT-2 of one size on built
 		$(BIN)/llmkit eval runs/classics/$(family) -s evaluate.split=test && ) true
 	$(BIN)/llmkit compare runs/classics/gru runs/classics/lstm runs/classics/transformer runs/classics/gpt2
 
-test: .venv/.installed  ## the tests, on all cores
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+PYTEST := python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal --durations 15
+test: .venv/.installed  ## the tests that say whether llmkit works here, on all cores
+	$(BIN)/$(PYTEST) -m "not slow and not gpu"
+
+test-all: .venv/.installed  ## all other tests: several ranks, compilers, fuzz, kills
+	$(BIN)/$(PYTEST) -m "slow or gpu"
+	$(BIN)/python tests/chaos.py --kills 24
+
+NEWEST ?= 5.24.0
+test-newest: .venv/.installed  ## all tests with another transformers, NEWEST=5.24.0, in an environment of its own
+	$(PYTHON) -m venv build/newest
+	grep -v '^transformers==' constraints.txt > build/newest/constraints.txt
+	build/newest/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint build/newest/constraints.txt --editable '.[dev]' transformers==$(NEWEST)
+	build/newest/bin/$(PYTEST)
 
 check: .venv/.installed  ## lint, format and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -55,6 +55,7 @@ def test_table_has_every_peer_and_works_without_one(turns: Any) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_training_is_measured_beside_its_peers(tmp_path: Path, turns: Any) -> None:
     found = tmp_path / "training.json"
     words = ["--shapes", "tiny", "--ways", "llmkit", "Trainer", "loop", "--rounds", "1", "--json", str(found)]

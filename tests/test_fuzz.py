@@ -23,6 +23,8 @@ from llmkit.config.prepare import Read
 from llmkit.errors import DataError, UsageError
 from llmkit.text.readers import read_documents
 
+pytestmark = pytest.mark.slow
+
 SEEDS = make_seeds()
 QUICK = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 YAML_WORDS = st.sampled_from(

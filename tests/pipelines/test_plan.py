@@ -128,6 +128,7 @@ def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "BUDGET_SECONDS", 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "bert", "gru"])
 def test_measured_steps_correct_the_forecast(briefly: None, family: str) -> None:
     overrides, _ = build(family)

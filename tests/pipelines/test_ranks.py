@@ -18,6 +18,8 @@ from llmkit.errors import LlmkitError
 from llmkit.files import read_json, write_json
 from llmkit.runs.checkpoints import MANIFEST, _hash_manifest, list_checkpoints, verify_checkpoint
 
+pytestmark = pytest.mark.slow
+
 PLAIN = ["-s", "model.dropout=0", "-s", "optim.learning_rate=1e-3", "-s", "train.max_eval_blocks=11"]
 """Dropout differs from rank to rank; and at a rate where the loss jumps, the last digit grows into the first."""
 ONE_LAYER = ["-s", "model.n_layer=1"]

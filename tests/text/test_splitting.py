@@ -129,6 +129,7 @@ def test_a_piece_gives_what_the_split_of_all_its_documents_gives(
         assert list(SplitPiece(name, piece, plan).read()) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["document", "position"])
 def test_slices_of_a_piece_give_together_what_the_piece_gives(
     by: Literal["document", "position"], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -21,6 +21,8 @@ from llmkit.training.batches import BatchPlan
 from llmkit.training.compiling import TRIED, Work, find_fastest
 from llmkit.training.trial import measure_step_seconds
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

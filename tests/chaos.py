@@ -13,6 +13,7 @@ import collections
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -45,8 +46,8 @@ def main() -> None:
     found: collections.Counter[str] = collections.Counter()
     most_again = 0
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    folder = Path(tempfile.mkdtemp())  # no TemporaryDirectory: each fork that ends would delete it
+    try:
         commands = make_commands(folder)
         seconds = {kind: run_whole(commands[kind], folder / f"{kind}-whole") for kind in KINDS}
         wanted = {kind: (folder / f"{kind}-whole/model/model.safetensors").read_bytes() for kind in KINDS}
@@ -61,6 +62,8 @@ def main() -> None:
             found["differing models"] += model.is_file() and model.read_bytes() != wanted[kind]
             found["differing logs"] += read_log(out) != read_log(folder / f"{kind}-whole")
             print(f"run {found['runs']} ({kind}): {found['kills']} kills so far", file=sys.stderr, flush=True)
+    finally:
+        shutil.rmtree(folder)
     for name in sorted(found):
         print(f"{name:<28} {found[name]}")
     print(f"{'most steps done again':<28} {most_again} (save_steps {SAVE_STEPS})")

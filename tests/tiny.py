@@ -4,6 +4,7 @@ import csv
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -259,3 +260,14 @@ def save_gpt2(folder: Path, seed: int = 0) -> str:
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+class BareIds(SimpleNamespace):
+    """What a model's configuration takes from a tokenizer."""
+
+    def __len__(self) -> int:
+        return int(self.n)
+
+
+def bare_tokenizer(n: int = 97, bos: int | None = 5) -> Any:
+    return BareIds(n=n, bos_token_id=bos, eos_token_id=5, pad_token_id=6)

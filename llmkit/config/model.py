@@ -22,6 +22,15 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
         "large": {"n_layer": 36, "n_head": 20, "n_embd": 1280},
         "xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
     },
+    # As wide and deep as GPT-2's, with about as many weights.
+    "llama": {
+        "tiny": {"n_layer": 4, "n_head": 4, "n_kv_head": 2, "n_embd": 128},
+        "mini": {"n_layer": 6, "n_head": 6, "n_kv_head": 2, "n_embd": 384},
+        "small": {"n_layer": 12, "n_head": 12, "n_kv_head": 4, "n_embd": 768},
+        "medium": {"n_layer": 24, "n_head": 16, "n_kv_head": 4, "n_embd": 1024},
+        "large": {"n_layer": 36, "n_head": 20, "n_kv_head": 5, "n_embd": 1280},
+        "xl": {"n_layer": 48, "n_head": 25, "n_kv_head": 5, "n_embd": 1600},
+    },
     # Google's miniatures (Turc et al. 2019, table 1) and the two of Devlin et al. 2018, section 3.
     "bert": {
         "tiny": {"n_layer": 2, "n_head": 2, "n_embd": 128},
@@ -43,12 +52,14 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
     },
 }
 READ_BY: dict[str, tuple[str, ...]] = {
-    "n_head": ("gpt2", "bert", "transformer"),
-    "n_positions": ("gpt2", "bert", "transformer"),
-    "attention_dropout": ("gpt2", "bert", "transformer"),
+    "n_head": ("gpt2", "llama", "bert", "transformer"),
+    "n_kv_head": ("llama",),
+    "n_positions": ("gpt2", "llama", "bert", "transformer"),
+    "dropout": ("gpt2", "bert", "gru", "lstm", "transformer"),
+    "attention_dropout": ("gpt2", "llama", "bert", "transformer"),
     "embedding_size": ("gru", "lstm"),
-    "tie_embeddings": ("gpt2", "gru", "lstm", "transformer"),
-    "init": ("gpt2", "gru", "lstm", "transformer"),
+    "tie_embeddings": ("gpt2", "llama", "gru", "lstm", "transformer"),
+    "init": ("gpt2", "llama", "gru", "lstm", "transformer"),
     "adaptive_cutoffs": ("gru", "lstm", "transformer"),
 }
 """The families that read a field which not all of them do."""
@@ -57,15 +68,18 @@ READ_BY: dict[str, tuple[str, ...]] = {
 class Model(Section):
     """A network by `family` and `size`, or by its own fields, which beat the size's."""
 
-    family: Literal["gpt2", "bert", "gru", "lstm", "transformer"] = Field(
+    family: Literal["gpt2", "llama", "bert", "gru", "lstm", "transformer"] = Field(
         default="gpt2", description="The architecture; with objective mlm it is bert unless given."
     )
     size: Literal["tiny", "mini", "small", "medium", "base", "large", "xl"] = Field(
         default="tiny",
-        description="gpt2: tiny 4x128, mini 6x384, small is the 124M model. bert: Google's. gru, lstm: small 2x200.",
+        description="gpt2, llama: tiny 4x128, mini 6x384, small 12x768. bert: Google's. gru, lstm: small 2x200.",
     )
     n_layer: int | None = Field(default=None, ge=1, description="Transformer blocks, or recurrent layers.")
     n_head: int | None = Field(default=None, ge=1, description="Attention heads.")
+    n_kv_head: int | None = Field(
+        default=None, ge=1, description="llama: heads of keys and values, each shared by as many queries' heads."
+    )
     n_embd: int | None = Field(
         default=None, ge=1, description="Width of the residual stream, or of the recurrent state."
     )
@@ -110,6 +124,10 @@ class Model(Section):
             raise ValueError(f"n_embd {width} is odd: sines and cosines come in pairs")
         if width % heads:
             raise ValueError(f"n_embd {width} is not a multiple of n_head {heads}")
+        if self.family == "llama" and width // heads % 2:
+            raise ValueError(f"a head is n_embd / n_head = {width // heads} wide: rotary positions turn pairs")
+        if heads % (kv_heads := self.shape.get("n_kv_head", 1)):
+            raise ValueError(f"n_head {heads} is not a multiple of n_kv_head {kv_heads}")
         if self.tie_embeddings and self.embedding_size not in (None, width):
             raise ValueError(
                 f"a tied output layer needs embedding_size {self.embedding_size} to be n_embd {width}; "
@@ -131,6 +149,11 @@ class Model(Section):
 
     @property
     def shape(self) -> dict[str, int]:
-        """The size's n_layer and n_embd, and n_head where there are heads, with the own fields on top."""
-        own = {"n_layer": self.n_layer, "n_head": self.n_head, "n_embd": self.n_embd}
-        return SIZES[self.family][self.size] | {name: value for name, value in own.items() if value is not None}
+        """The size's n_layer and n_embd, and n_head where there are heads, with the own fields on top. A size's
+        n_kv_head that does not divide an own n_head gives way to it."""
+        size = SIZES[self.family][self.size]
+        own = {"n_layer": self.n_layer, "n_head": self.n_head, "n_kv_head": self.n_kv_head, "n_embd": self.n_embd}
+        shape = size | {name: value for name, value in own.items() if value is not None}
+        if self.n_kv_head is None and "n_kv_head" in size and shape["n_head"] % size["n_kv_head"]:
+            shape["n_kv_head"] = shape["n_head"]
+        return shape

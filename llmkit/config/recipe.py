@@ -14,7 +14,7 @@ from llmkit.config.prepare import Prepare
 from llmkit.config.section import Section
 from llmkit.config.train import Train
 
-FAMILIES = {"clm": ("gpt2", "gru", "lstm", "transformer"), "mlm": ("bert",)}
+FAMILIES = {"clm": ("gpt2", "llama", "gru", "lstm", "transformer"), "mlm": ("bert",)}
 """The `model.family` that each objective can train; the first unless the recipe names one."""
 
 BLOCK_SIZE = {"clm": 256, "mlm": 256, "cls": 512}

@@ -7,14 +7,18 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from llmkit.config.model import Model
 from llmkit.models.configurations import RecurrentConfig, TransformerConfig
 from llmkit.models.gpt2 import build_gpt2
+from llmkit.models.llama import build_llama
 from llmkit.models.recurrent import build_recurrent
 from llmkit.models.transformer import build_transformer
 
+PLAIN = ("gpt2", "llama")
+"""Of transformers' models, those whose `lm_head` reads the body's last hidden state and nothing else."""
 LARGE_VOCABULARY = 4096
 """Tokens; the logits of fewer are small beside what the layers keep."""
 
 BUILDERS: dict[str, Callable[[Model, PreTrainedTokenizerBase, int, int], PreTrainedModel]] = {
     "gpt2": build_gpt2,
+    "llama": build_llama,
     "gru": build_recurrent,
     "lstm": build_recurrent,
     "transformer": build_transformer,
@@ -40,7 +44,7 @@ def sums_its_loss(config: PreTrainedConfig) -> bool:
 
 def has_plain_output(config: PreTrainedConfig) -> bool:
     """Whether the logits are what `lm_head` makes of the body's last hidden state, so that they can be had in parts."""
-    return sums_its_loss(config) or config.model_type == "gpt2"
+    return sums_its_loss(config) or config.model_type in PLAIN
 
 
 def trains_in_parts(config: PreTrainedConfig, n_tokens: int, *, on_cpu: bool) -> bool:

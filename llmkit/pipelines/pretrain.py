@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -104,7 +104,7 @@ def _with_model_of(recipe: Recipe, start: str) -> Recipe:
     kept = recipe.model.model_dump(include={"dropout", "attention_dropout", "resize_embeddings"})
     if family not in READ_BY["attention_dropout"]:
         del kept["attention_dropout"]
-    return recipe.with_updates(model=Model(family=cast(Any, family), **kept))  # its weights say the rest
+    return recipe.with_updates(model=Model().with_updates(family=family, **kept))  # its weights say the rest
 
 
 def _check_model(recipe: Recipe, network: PreTrainedModel, prepared: Prepared) -> None:

@@ -25,7 +25,7 @@ from llmkit.threads import VARIABLES, thread_count
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Plan
 from llmkit.training.engines import RESHARDS
-from llmkit.training.speed import choose_precision
+from llmkit.training.speed import choose_precision, set_threads
 from llmkit.training.time_budget import calibration_step
 
 NEVER = (
@@ -55,7 +55,7 @@ def restore_plan(
     carried = recipe.train.carry_state and is_recurrent(network.config)
     _check(changed, old, allow, run, carried=carried)
     if old.n_threads is not None and thread_count().source not in VARIABLES:
-        torch.set_num_threads(old.n_threads)  # sums are cut as before
+        set_threads(old.n_threads)  # sums are cut as before
     _mention_machine(saved)
     plan = replace(old, facts=facts, save_steps=recipe.train.save_steps or old.save_steps)
     plan = replace(plan, compiled=_compile_again(recipe, saved, old.compiled))

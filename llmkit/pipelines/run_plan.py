@@ -81,7 +81,7 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
     if train.max_minutes is not None and ranks.world_size() > 1 and train.engine in RESHARDS:
         what, hint = f"steps under {train.engine} cannot be timed beforehand", "set train.max_steps instead"
         raise UsageError(what, where="train.max_minutes", hint=hint)
-    fewer = choose_threads(device, n_threads := torch.get_num_threads(), n_threads) if ranks.world_size() == 1 else None
+    fewer = choose_threads(device, torch.get_num_threads()) if ranks.world_size() == 1 else None
     if fewer is not None:
         say(f"{fewer}; set OMP_NUM_THREADS to choose the number yourself")
     precision, why = ranks.from_first(lambda: choose_precision(train.precision, device))

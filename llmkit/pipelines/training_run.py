@@ -38,6 +38,7 @@ from llmkit.training.guards import describe_trend
 from llmkit.training.loop import TrainingLoop
 from llmkit.training.memory import give_back_freed_memory, keep_freed_memory
 from llmkit.training.optimizer import count_weights, forecast_bytes
+from llmkit.training.speed import set_threads
 from llmkit.training.time_budget import Spent
 from llmkit.training.tracking import open_trackers, require_trackers
 from llmkit.training.trial import is_out_of_memory
@@ -83,7 +84,7 @@ def open_for_training(
     if not dry_run:
         ranks.join(pick_device().type, recipe.train.ddp_timeout)
     with ExitStack() as held:
-        held.callback(torch.set_num_threads, torch.get_num_threads())  # a plan may take fewer
+        held.callback(set_threads, torch.get_num_threads())  # a plan may take fewer
 
         def decide() -> Start:
             check_writable(out, dry_run=dry_run)

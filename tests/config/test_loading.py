@@ -195,8 +195,8 @@ def test_families_of_causal_models_are_refused_for_masked_ones(tmp_path: Path, f
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ("family: gru, n_head: 4", "n_head is for gpt2, bert, transformer, not for gru"),
-        ("family: lstm, n_positions: 64", "n_positions is for gpt2, bert, transformer, not for lstm"),
+        ("family: gru, n_head: 4", "n_head is for gpt2, llama, bert, transformer, not for gru"),
+        ("family: lstm, n_positions: 64", "n_positions is for gpt2, llama, bert, transformer, not for lstm"),
         ("family: gru, attention_dropout: 0.1", "attention_dropout is for"),
         ("family: transformer, embedding_size: 64", "embedding_size is for gru, lstm, not for transformer"),
         ("embedding_size: 64", "embedding_size is for gru, lstm, not for gpt2"),
@@ -258,7 +258,7 @@ def test_every_field_is_read_somewhere() -> None:
     )
     unread = [name for name in list_fields() if f".{name.split('.')[-1]}" not in source]
     # The sections read some of their own fields.
-    assert set(unread) <= {"model.n_layer", "model.n_head", "model.n_embd"}
+    assert set(unread) <= {"model.n_layer", "model.n_head", "model.n_kv_head", "model.n_embd"}
 
 
 def test_two_lengths_that_are_typed_are_a_mistake_and_one_beats_the_recipes(tmp_path: Path) -> None:

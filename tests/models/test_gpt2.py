@@ -1,26 +1,15 @@
 """GPT-2: sizes, weights at the start, and what comes from the tokenizer."""
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from tiny import bare_tokenizer as tokenizer
 from transformers import GPT2LMHeadModel
 
 from llmkit.config.model import SIZES, Model
 from llmkit.models.gpt2 import build_gpt2, gpt2_config
-
-
-class Tokenizer(SimpleNamespace):
-    """What a configuration takes from a tokenizer."""
-
-    def __len__(self) -> int:
-        return int(self.n)
-
-
-def tokenizer(n: int = 97, bos: int | None = 5) -> Any:
-    return Tokenizer(n=n, bos_token_id=bos, eos_token_id=5, pad_token_id=6)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ PORT = 29_500
 RUN_ID = "llmkit"
 """By which the ranks that pipelines/launch.py starts find each other."""
 OF_ACCELERATE = {
+    "use_cpu": "false",
     "use_fsdp": "false",
     "use_deepspeed": "false",
     "use_megatron_lm": "false",

@@ -128,12 +128,12 @@ def test_without_a_gpu_auto_is_one_process() -> None:
 def test_what_accelerate_launch_was_asked_for_is_left_out_and_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = {"USE_FSDP": "true", "GRADIENT_ACCUMULATION_STEPS": "4", "MIXED_PRECISION": "no"}
+    asked = {"USE_CPU": "true", "USE_FSDP": "true", "GRADIENT_ACCUMULATION_STEPS": "4", "MIXED_PRECISION": "no"}
     for name, value in asked.items():
         monkeypatch.setenv(f"ACCELERATE_{name}", value)
     ranks.join("cpu", 1.0)
     said = capsys.readouterr().err
-    assert "use_fsdp=true, gradient_accumulation_steps=4: left out" in said
+    assert "use_cpu=true, use_fsdp=true, gradient_accumulation_steps=4: left out" in said
     assert not [name for name in os.environ if name.removeprefix("ACCELERATE_") in asked]
     ranks.join("cpu", 1.0)
     assert capsys.readouterr().err == ""

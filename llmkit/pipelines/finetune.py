@@ -77,7 +77,7 @@ def _finetune(
     config = read_config(path)
     check_can_classify(config, path)
     tokenizer, n_own, changes = _open_tokenizer(recipe, path)
-    recipe = _choose_block_size(recipe, config, tokenizer)
+    recipe = _choose_block_size(recipe, config, tokenizer, resume)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
     read = partial(load_labelled, fold=fold, known=known, quiet=quiet)
     labelled = ranks.from_first(lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, recipe.block_size))
@@ -172,7 +172,9 @@ def origin_files(run: Path, origin: Mapping[str, Any]) -> dict[str, str]:
     return {n: path if path.startswith("hf:") else os.path.normpath(run / path) for n, path in files.items()}
 
 
-def _choose_block_size(recipe: Recipe, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Recipe:
+def _choose_block_size(
+    recipe: Recipe, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, resume: bool
+) -> Recipe:
     """The recipe with its block size; the default is lowered to what model and tokenizer take.
 
     Raises:
@@ -180,7 +182,7 @@ def _choose_block_size(recipe: Recipe, config: PreTrainedConfig, tokenizer: PreT
     """
     positions = count_positions(config)
     recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
-    check_positions(recipe, positions)
+    check_positions(recipe, positions, resume=resume)
     return recipe
 
 

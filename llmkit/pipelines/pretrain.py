@@ -76,7 +76,7 @@ def _pretrain(
         network = task.open_model(str(checkpoint))  # with its own configuration
     else:
         network = task.build_model() if model is None else task.start_from(model)
-    _check_model(recipe, network, prepared)
+    _check_model(recipe, network, prepared, resume=checkpoint is not None)
     if is_recurrent(network.config):
         check_no_windows(recipe.evaluate)
     if recipe.model.adaptive_cutoffs and prepared.manifest["tokenizer"]["kind"] not in ("word", "char"):
@@ -107,12 +107,12 @@ def _with_model_of(recipe: Recipe, start: str) -> Recipe:
     return recipe.with_updates(model=Model().with_updates(family=family, **kept))  # its weights say the rest
 
 
-def _check_model(recipe: Recipe, network: PreTrainedModel, prepared: Prepared) -> None:
+def _check_model(recipe: Recipe, network: PreTrainedModel, prepared: Prepared, *, resume: bool) -> None:
     """The model must have a position for every token of a sequence, and a row for every id.
 
     An id beyond the embedding crashes on a CPU and reads foreign memory on some GPUs.
     """
-    check_positions(recipe, longest_context(network))
+    check_positions(recipe, longest_context(network), resume=resume)
     rows, largest = embedding_rows(network), prepared.split("train").stream.max_id()
     if largest >= rows:
         what = f"the data holds token id {largest}, the model's embedding has {rows} rows"

@@ -127,7 +127,9 @@ def _map(plan: Plan, changed: Collection[str], recipe: Recipe, task: Task, netwo
         n_steps = recipe.train.max_steps
     batches = replace(cut, first_sample=done - step * size)
     if plan.calibration_step is not None:
-        plan = replace(plan, calibration_step=step + calibration_step(n_steps - step))
+        step_seconds = [seconds * size / before.global_batch_size for seconds in plan.step_seconds[-1:]]
+        again = step + calibration_step(n_steps - step)
+        plan = replace(plan, calibration_step=again, step_seconds=step_seconds)
     eval_steps = recipe.train.eval_steps or plan.eval_steps
     facts = {**plan.facts, "precision": precision}
     say(f"going on from sample {done} with {', '.join(changed)} changed: {n_steps} steps in all")
@@ -143,10 +145,11 @@ def _allowed_before(run: RunFolder, step: int) -> set[str]:
 def _record(run: RunFolder, recipe: Recipe, plan: Plan, changed: list[str], step: int) -> None:
     """What was allowed stands in the run's manifest; its recipe is the new one."""
     manifest = read_json(run.manifest)
-    manifest.pop("lengths", None)  # planned for what was changed
+    lengths = {name: known for name, known in manifest.get("lengths", {}).items() if int(name) <= step}
     change = {"step": step, "changed": changed}
     changes = [*(known for known in manifest.get("changes", []) if known != change), change]
-    write_json(run.manifest, manifest | {"plan": asdict(plan), "precision": plan.precision, "changes": changes})
+    news = {"plan": asdict(plan), "precision": plan.precision, "changes": changes, "lengths": lengths}
+    write_json(run.manifest, manifest | news)
     write_text(run.recipe, dump_recipe(recipe))
 
 

@@ -68,7 +68,7 @@ bits of weights, and which units are dropped."""
 
 
 LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step", "step_seconds")
-"""Fields of a plan that are planned twice under `train.max_minutes`; see training/time_budget.py."""
+"""Fields of a plan that are planned again under `train.max_minutes`; see training/time_budget.py."""
 
 
 def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch.device, elapsed: float = 0.0) -> Plan:
@@ -81,11 +81,12 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
     if train.max_minutes is not None and ranks.world_size() > 1 and train.engine in RESHARDS:
         what, hint = f"steps under {train.engine} cannot be timed beforehand", "set train.max_steps instead"
         raise UsageError(what, where="train.max_minutes", hint=hint)
+    precision, why = ranks.from_first(lambda: choose_precision(train.precision, device))
+    say(f"training in {precision}: {why}")
+    peak_flops(precision, device)  # is kept; once torch's threads are set, one alone can no longer be timed
     fewer = choose_threads(device, torch.get_num_threads()) if ranks.world_size() == 1 else None
     if fewer is not None:
         say(f"{fewer}; set OMP_NUM_THREADS to choose the number yourself")
-    precision, why = ranks.from_first(lambda: choose_precision(train.precision, device))
-    say(f"training in {precision}: {why}")
     choose_kernels(network, precision, device)  # before any step is timed
     batches = plan_cut(recipe, task, network, precision, device)
     n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)
@@ -156,8 +157,9 @@ def replan(
     if is_last:
         max_eval_blocks = plan.max_eval_blocks or request.max_eval_blocks
         request = replace(
-            request, eval_steps=plan.eval_steps, save_steps=plan.save_steps, max_eval_blocks=max_eval_blocks
-        )
+            request, eval_steps=plan.eval_steps, save_steps=plan.save_steps, max_eval_blocks=max_eval_blocks,
+            keeps_blocks=True,
+        )  # fmt: skip
     n_scored = min(request.n_held_out, plan.max_eval_blocks or request.max_eval_blocks)
     block = measured.evaluation / n_scored if n_scored else 0.0
     if final is None:

@@ -22,13 +22,13 @@ ATTENTION_MODULES = ("attn_dropout", "self.dropout", "attention.dropout", "atten
 """How GPT-2, BERT, DistilBERT and ALBERT end the names of the modules that drop attention."""
 
 
-def check_positions(recipe: Recipe, positions: int | None) -> None:
-    """Refuse what does not fit the model's positions, None where it has no limit.
+def check_positions(recipe: Recipe, positions: int | None, *, resume: bool) -> None:
+    """Refuse what does not fit the model's positions, None where it has no limit. A run that goes on keeps its recipe.
 
     Raises:
         UsageError: for `train.block_size` or `model.n_positions`.
     """
-    if recipe.model.n_positions not in (None, positions):
+    if not resume and recipe.model.n_positions not in (None, positions):
         what = f"n_positions {recipe.model.n_positions} is not what the model has: {positions or 'no limit'}"
         raise UsageError(what, where="model.n_positions", hint="leave it out: only a new model is built by it")
     if positions is not None and recipe.block_size > positions:

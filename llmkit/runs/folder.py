@@ -91,7 +91,7 @@ def settle_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) -
 
 def _holds_nothing(run: RunFolder) -> bool:
     """Whether only what a start writes is there: no checkpoint, no model, no figures, no series of runs."""
-    first = ("recipe.yaml", "manifest.json", "log.jsonl", "checkpoints", "tensorboard", "wandb", "mlflow", "swanlab")
+    first = ("recipe.yaml", "manifest.json", "log.jsonl", "checkpoints", "tensorboard", "wandb", "swanlab")
     strange = [each for each in run.path.iterdir() if each.name not in first and not each.name.endswith(PARTIAL)]
     return not strange and not run.checkpoints.is_symlink() and read_series(run.path) == (None, 1)
 

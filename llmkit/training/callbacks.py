@@ -24,8 +24,6 @@ class IntervalCallbacks:
         self.window = LossWindow()
         self.first_step = 0
         self.started = time.perf_counter()
-        self.last_evaluation = self.last_sample = 0.0
-        """Seconds."""
 
     def on_step_end(
         self, model: nn.Module, step: int, stop: StopRequest, grad_norm: float | None, learning_rate: float | None,
@@ -69,9 +67,10 @@ class IntervalCallbacks:
         if written is not None:
             self.hooks.log({"kind": "sample", "step": step, **written})
         ended = time.perf_counter()
-        self.last_evaluation, self.last_sample = evaluated - paused, ended - evaluated
-        self.progress.spent["evaluation"] += self.last_evaluation
-        self.progress.spent["samples"] += self.last_sample
+        progress = self.progress
+        progress.last_evaluation, progress.last_sample = evaluated - paused, ended - evaluated
+        progress.spent["evaluation"] += progress.last_evaluation
+        progress.spent["samples"] += progress.last_sample
         self.window.pause(ended - paused)
         return self._judge(step, list(self.hooks.cost(metrics)))
 

@@ -58,7 +58,7 @@ class Plan:
     final_share: float = 1.0
     """Of the held-out data, what is scored at the end."""
     step_seconds: list[float] = field(default_factory=list)
-    """Under `train.max_minutes`: what a step took in the trial and in each measured twentieth of the run."""
+    """Under `train.max_minutes`: what a step took in the trial and in each stretch of the run that was measured."""
     calibration_step: int | None = None
     """The step after which the lengths above are planned again, with costs that were measured; None: they are fixed."""
 
@@ -92,7 +92,7 @@ class Hooks:
     log: Callable[[dict[str, Any]], None]
     cost: Callable[[dict[str, Any]], tuple[float, ...]] = lambda metrics: (float(metrics["loss"]),)
     replan: Callable[[Plan, int, MeasuredSeconds], Plan] | None = None
-    """Gives the plan with its lengths fixed, `step` steps into the run; called once, on the main process."""
+    """Gives the plan with other lengths, `step` steps into the run; called on rank 0 at a `calibration_step`."""
 
 
 @dataclass(slots=True)
@@ -110,6 +110,9 @@ class Progress:
         default_factory=lambda: dict.fromkeys(("start", "evaluation", "samples", "saving"), 0.0)
     )
     """Seconds, as in time_budget.Spent; what is left of `seconds` is training."""
+    last_evaluation: float = 0.0
+    last_sample: float = 0.0
+    """Seconds."""
     n_tokens: int = 0
     window_sums: dict[str, float] = field(default_factory=dict)
     window_counts: dict[str, int] = field(default_factory=dict)

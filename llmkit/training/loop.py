@@ -118,11 +118,8 @@ class TrainingLoop:
             self.callbacks.on_step_end(self.model, self.step, StopRequest(), is_due=True, **undone)
         if self.plan.calibration_step is not None and self.plan.calibration_step <= self.step:
             # It was stopped before its lengths were fixed.
-            self.plan = self.callbacks.plan = replace(
-                self.plan,
-                calibration_step=self.step + calibration_step(self.plan.n_steps),
-                step_seconds=self.plan.step_seconds[:1],
-            )
+            again = self.step + calibration_step(self.plan.n_steps)
+            self.plan = self.callbacks.plan = replace(self.plan, calibration_step=again)
         self._timed_from = (self.step, self._training_seconds())
         if checkpoint is not None and self._is_over():  # the command was stopped after its last step
             say(f"training had ended at step {self.step} already")
@@ -298,8 +295,8 @@ class TrainingLoop:
         measured = MeasuredSeconds(
             elapsed=self.progress.spent["start"] + paused - self.callbacks.started,
             step=(self._training_seconds() - began) / (self.step - first),
-            evaluation=self.callbacks.last_evaluation,
-            sample=self.callbacks.last_sample,
+            evaluation=self.progress.last_evaluation,
+            sample=self.progress.last_sample,
             save=self._last_save,
         )
         plan = self.plan

@@ -24,7 +24,7 @@ FINAL_SHARE = 0.06
 MIN_BLOCKS = 8
 """Held-out blocks of an evaluation, however short the run."""
 CALIBRATION_SHARE, MAX_CALIBRATION_SHARE = 0.05, 0.2
-"""Of the steps, after which costs are measured and the plan is made again; and after which it is fixed in any case."""
+"""Of the steps, after which costs are measured and the plan is made again; after the latter evaluations stay."""
 LAST_SHARE = 0.5
 """Of the steps, after which their number is fixed."""
 STEP_TOLERANCE = 0.07
@@ -59,6 +59,8 @@ class LengthRequest:
     max_eval_blocks: int
     eval_steps: int | None
     save_steps: int | None
+    keeps_blocks: bool = False
+    """Whether an evaluation must score `max_eval_blocks`, as those before it did: they are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ def fit_length(request: LengthRequest, costs: Costs, elapsed: float, n_done: int
         final_share = max(final_share, min(1.0, MIN_BLOCKS / request.n_held_out))
     left -= final_share * costs.final_score
     affordable = int(ONE_EVALUATION_SHARE * left / costs.eval_block) if costs.eval_block else request.n_held_out
-    n_blocks = min(request.n_held_out, request.max_eval_blocks, max(MIN_BLOCKS, affordable))
+    affordable = request.max_eval_blocks if request.keeps_blocks else max(MIN_BLOCKS, affordable)
+    n_blocks = min(request.n_held_out, request.max_eval_blocks, affordable)
     evaluation = n_blocks * costs.eval_block + costs.sample + (costs.save if request.save_steps is None else 0.0)
     step = costs.step + (costs.save / request.save_steps if request.save_steps else 0.0)
     if request.eval_steps is not None:

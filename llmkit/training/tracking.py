@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llmkit.devices import pick_device
 from llmkit.errors import EnvironmentFault
 
 PROJECT = "llmkit"
@@ -13,7 +14,8 @@ PROJECT = "llmkit"
 def require_trackers(names: Sequence[str]) -> None:
     """Raises EnvironmentFault where the package of a tracker is not installed."""
     for name in names:
-        if importlib.util.find_spec(name) is None:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:  # a folder of that name, as wandb makes one, is no package
             hint = f"pip install 'llmkit[{name}]', or take it out of train.trackers"
             raise EnvironmentFault(f"{name} is not installed", where="train.trackers", hint=hint)
 
@@ -21,16 +23,18 @@ def require_trackers(names: Sequence[str]) -> None:
 def open_trackers(names: Sequence[str], run: Path, config: dict[str, Any]) -> list[Any]:
     """Started trackers, accelerate's `GeneralTracker`, which know the run by its folder's name and its recipe.
 
-    What they keep on this machine lies in the run's folder, TensorBoard's events in `tensorboard/`.
+    TensorBoard, wandb and SwanLab keep their files in the run's folder; MLflow and Trackio where they are set up to.
     """
     if not names:
         return []
+    from accelerate import PartialState  # type: ignore[import-untyped]
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS  # type: ignore[import-untyped]
 
+    PartialState(cpu=pick_device().type == "cpu")  # trackers ask it which process they are in
     arguments: dict[str, tuple[str, dict[str, Any]]] = {
         "tensorboard": ("tensorboard", {"logging_dir": str(run)}),
         "wandb": (PROJECT, {"name": run.name, "dir": str(run)}),
-        "mlflow": (PROJECT, {"run_name": run.name, "logging_dir": str(run / "mlflow")}),
+        "mlflow": (PROJECT, {"run_name": run.name}),
         "trackio": (PROJECT, {"name": run.name}),
         "swanlab": (PROJECT, {"experiment_name": run.name, "logdir": str(run / "swanlab")}),
     }

@@ -135,7 +135,7 @@ def test_shards_are_not_compiled_as_whole_models_were(monkeypatch: pytest.Monkey
 
 
 TIMED = Plan(
-    100, 10, 10, BatchPlan(4, 4, 1), "fp32", max_eval_blocks=5, step_seconds=[0.4, 0.4], calibration_step=50
+    100, 10, 10, BatchPlan(4, 4, 1), "fp32", max_eval_blocks=100, step_seconds=[0.4, 0.4], calibration_step=50
 )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def test_at_the_half_only_the_number_of_steps_is_corrected(step_seconds: float, 
     network: Any = SimpleNamespace(device=torch.device("cpu"))
     plan = run_plan.replan(recipe, task, network, TIMED, 50, measured, (0.0, 0.0))
     assert plan.n_steps == pytest.approx(n_steps, abs=1)
-    assert (plan.eval_steps, plan.save_steps, plan.max_eval_blocks) == (10, 10, 5)
+    assert (plan.eval_steps, plan.save_steps, plan.max_eval_blocks) == (10, 10, 100)
     assert plan.calibration_step is None
 
 

@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import accelerate.logging
 import pytest
 from four_kinds import make_commands
 
@@ -12,6 +14,8 @@ from llmkit.config.loading import load_recipe
 from llmkit.errors import EnvironmentFault
 from llmkit.training import tracking
 
+logger = accelerate.logging.get_logger(__name__)
+
 
 class Tracker:
     """Keeps what it is called with."""
@@ -19,6 +23,7 @@ class Tracker:
     def __init__(self, calls: list[tuple[Any, ...]], project: str, **arguments: Any) -> None:
         self.calls = calls
         calls.append(("made", project, arguments))
+        logger.debug("as accelerate's own do, which fails before its state is there")
 
     def __getattr__(self, name: str) -> Any:
         return lambda *values, **more: self.calls.append((name, *values, *more.values()))
@@ -57,10 +62,11 @@ def test_trackers_get_the_numbers_of_each_record_and_are_closed(
 
 
 def test_missing_tracker_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EnvironmentFault, match="mlflow is not installed") as caught:
-        tracking.require_trackers(["mlflow"])
-    assert "llmkit[mlflow]" in str(caught.value)
+    for spec in (None, SimpleNamespace(origin=None)):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, spec=spec: spec)
+        with pytest.raises(EnvironmentFault, match="mlflow is not installed") as caught:
+            tracking.require_trackers(["mlflow"])
+        assert "llmkit[mlflow]" in str(caught.value)
     assert tracking.open_trackers([], Path(), {}) == []
 
 

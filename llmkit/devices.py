@@ -34,7 +34,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give what torch keeps for later tensors back to the device."""
+    """Release torch's cached memory to the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
@@ -42,8 +42,8 @@ def release_memory(device: torch.device) -> None:
 
 
 def used_bytes() -> int | None:
-    """The most memory of a GPU that this process took; of Apple's, whose peak torch does not know, what it has now.
-    None without a GPU."""
+    """Peak GPU memory of this process in bytes; on Apple GPUs, where torch reports no peak, the current use. None
+    without a GPU."""
     device = pick_device()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()

@@ -149,8 +149,8 @@ class Model(Section):
 
     @property
     def shape(self) -> dict[str, int]:
-        """The size's n_layer and n_embd, and n_head where there are heads, with the own fields on top. A size's
-        n_kv_head that does not divide an own n_head gives way to it."""
+        """The size's n_layer, n_embd and head counts, overridden by the section's own fields. If the size's n_kv_head
+        does not divide n_head, n_kv_head is n_head."""
         size = SIZES[self.family][self.size]
         own = {"n_layer": self.n_layer, "n_head": self.n_head, "n_kv_head": self.n_kv_head, "n_embd": self.n_embd}
         shape = size | {name: value for name, value in own.items() if value is not None}

@@ -239,7 +239,7 @@ class TrainingLoop:
         say(f"the gradient is {grad_norm} at step {self.step + 1}: {skipped}")
 
     def _set_learning_rate(self) -> float:
-        """The rate of the first group, which the log shows."""
+        """Set every group's rate for this step; returns that of the first group, which is logged."""
         factor = learning_rate_factor(self.optim, self.step, self.plan.n_steps) * self.progress.rate_factor
         for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = base * factor
@@ -248,7 +248,7 @@ class TrainingLoop:
     # ---- between steps ----
 
     def _after_step(self, grad_norm: float, learning_rate: float) -> None:
-        """Evaluate, log and save where it is due, obey a signal, and fix the lengths of a run in minutes."""
+        """Evaluate, log and save if due, handle a stop signal, and plan the lengths of a timed run again."""
         step, better = self.step, False
         try:
             stop = self._stop if ranks.world_size() == 1 else self._agree_once_more()

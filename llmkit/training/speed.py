@@ -78,7 +78,7 @@ def has_bf16_instructions() -> bool:
 
 
 def choose_threads(device: torch.device, n_threads: int) -> str | None:
-    """Take fewer of torch's `n_threads` for training on a CPU where that is faster; the reason then, else None.
+    """Reduce torch's `n_threads` for training on a CPU if fewer are faster; returns the reason, or None if unchanged.
 
     A step has hundreds of short parallel regions, and each waits for its slowest thread. Where another process keeps a
     core busy, all threads together can be slower than one. All stay unless three trials within two seconds agree, so
@@ -141,7 +141,7 @@ def measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def set_threads(n_threads: int) -> None:
-    """As torch.set_num_threads, where the number is another; see `_limit_threads`."""
+    """Call torch.set_num_threads only if the number changes: the call has a cost, see `_limit_threads`."""
     if n_threads != torch.get_num_threads():
         torch.set_num_threads(n_threads)
 

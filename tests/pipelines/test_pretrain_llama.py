@@ -1,4 +1,4 @@
-"""A Llama goes the whole road and is transformers' own in the end."""
+"""Pretraining, scoring, generation and resume of a Llama, which plain transformers opens."""
 
 import json
 import math

@@ -19,12 +19,12 @@ from transformers import BertForPreTraining, Trainer, TrainerCallback, TrainingA
 
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
+from llmkit.datasets.pairs import Example
 from llmkit.models.bert import build_bert
-from llmkit.objectives.masked_lm import MaskedLM
-from llmkit.pipelines.evaluate_mlm import pairs_of
-from llmkit.pipelines.prepare import prepare
-from llmkit.pipelines.pretrain import pretrain
-from llmkit.tokens.pairs import Example
+from llmkit.preparing.prepare import prepare
+from llmkit.runs.pretrain import pretrain
+from llmkit.tasks.mlm.objective import MaskedLM
+from llmkit.tasks.mlm.scoring import pairs_of
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 

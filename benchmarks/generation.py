@@ -23,7 +23,7 @@ from turns import Row, make_row
 
 from llmkit.config.generate import Generate
 from llmkit.config.prepare import TokenizerSection
-from llmkit.generation.generate import generate_texts
+from llmkit.tasks.clm.generation import generate_texts
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 FIRST_CHARACTER = 0x4E00

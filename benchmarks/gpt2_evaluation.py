@@ -22,8 +22,8 @@ from torch.utils.data import Dataset
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 from turns import Row, call, finish, make_row, take_turns
 
-from llmkit.evaluation.causal_lm import evaluate_causal_lm
-from llmkit.pipelines.scoring import get_ready
+from llmkit.tasks.clm.evaluation import evaluate_causal_lm
+from llmkit.tasks.scoring import get_ready
 from llmkit.tokens.prepared import load_prepared
 
 BLOCK_SIZE = 256

@@ -5,7 +5,7 @@
 
 bf16, blocks of 1,024, 12 sequences at once, four micro-batches a step, no dropout, made-up tokens of GPT-2's
 vocabulary; ours compiled as a trial finds fastest. A step is the median of those after the first ten. MFU is by
-6 N + 12 L d T over the dense bf16 rate in llmkit/runs/hardware.yaml, for both. What two GPUs do is in the log of
+6 N + 12 L d T over the dense bf16 rate in llmkit/core/hardware.yaml, for both. What two GPUs do is in the log of
 `pretrain-clm --nproc 2`.
 
 Written without a GPU at hand: on one it HAS NOT RUN. Needs a checkout of github.com/karpathy/nanoGPT, which is run in a

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.config.loading import load_recipe
-from llmkit.models.kernels import choose_kernels
+from llmkit.models.kernels.choose import choose_kernels
 from llmkit.models.loading import pick_device
-from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
-from llmkit.pipelines.run_plan import plan_cut
+from llmkit.planning.synthetic import MadeUpTask, Vocabulary
+from llmkit.runs.plan import plan_cut
 from llmkit.training.speed import choose_precision
 from llmkit.training.trial import measure_step_seconds
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from plots import draw_ratios
 from turns import Row, format_table
 
-from llmkit.runs.machine import describe_machine
+from llmkit.core.machine import describe_machine
 
 HERE = Path(__file__).parent
 CPUS: dict[str, dict[str, str]] = {

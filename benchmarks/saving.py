@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import llmkit.files
-import llmkit.runs.checkpoints
+import llmkit.core.files
+import llmkit.training.checkpoints
 from llmkit.config.loading import load_recipe
-from llmkit.pipelines.prepare import prepare
-from llmkit.pipelines.pretrain import pretrain
+from llmkit.preparing.prepare import prepare
+from llmkit.runs.pretrain import pretrain
 from llmkit.training.loop import TrainingLoop
 
 SAVES = 4
@@ -59,8 +59,8 @@ def measure(size: str, folder: Path, hashed: bool) -> tuple[Counter[str], int]:
     )  # fmt: skip
     with (
         timed(TrainingLoop, "_save", spent, "save"),
-        timed(llmkit.runs.checkpoints, "hash_file", spent, "hash", None if hashed else lambda path: ""),
-        timed(llmkit.files, "sync_tree", spent, "sync"),
+        timed(llmkit.training.checkpoints, "hash_file", spent, "hash", None if hashed else lambda path: ""),
+        timed(llmkit.core.files, "sync_tree", spent, "sync"),
     ):
         pretrain(recipe, data=folder / "data", out=out)
     newest = out / f"checkpoints/step-{SAVES}"

@@ -2,7 +2,7 @@
 
     python tests/chaos.py --kills 200
 
-Half of the kills come at a random time, half at a named moment of writing (llmkit.files.reached), most of them inside a
+Half of the kills come at a random time, half at a named moment of writing (llmkit.core.files.reached), most inside a
 save. Every attempt is the command line itself with `--resume auto`, in a fork of this process, which has the libraries
 loaded already; SIGKILL is real. Ends with exit code 1 if a run was lost, if a byte of model.safetensors differs, or if
 more than `save_steps` steps were done again.
@@ -25,13 +25,13 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "CUDA_VISIBLE_
 import torch
 from four_kinds import KINDS, SAVE_STEPS, make_commands, read_log
 
-import llmkit.files
-import llmkit.pipelines.finetune
-import llmkit.pipelines.pretrain
-import llmkit.runs.checkpoints
+import llmkit.core.files
+import llmkit.runs.finetune
+import llmkit.runs.pretrain
+import llmkit.training.checkpoints
 from llmkit.cli.app import main as run_llmkit
-from llmkit.errors import ModelError
-from llmkit.runs.checkpoints import find_checkpoint
+from llmkit.core.errors import ModelError
+from llmkit.training.checkpoints import find_checkpoint
 
 POINTS_OF_A_RUN = 60
 """About how many named moments a short run passes."""
@@ -127,7 +127,7 @@ def arm(moment: int) -> None:
         if passed > moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    for module in (llmkit.files, llmkit.runs.checkpoints):
+    for module in (llmkit.core.files, llmkit.training.checkpoints):
         module.reached = reached
 
 

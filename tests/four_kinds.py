@@ -7,7 +7,7 @@ from typing import Any
 from tiny import FILLER, HAM, SPAM, make_messages, save_bert, write_table
 
 from llmkit.config.loading import load_recipe
-from llmkit.pipelines.prepare import prepare
+from llmkit.preparing.prepare import prepare
 
 KINDS = ("clm", "mlm", "gru", "cls")
 N_STEPS, SAVE_STEPS = 12, 3

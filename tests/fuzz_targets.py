@@ -15,9 +15,9 @@ import pyarrow.parquet
 
 from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError, UsageError
+from llmkit.core.errors import DataError, UsageError
+from llmkit.tables.rows import open_rows
 from llmkit.text.readers import READERS, read_documents
-from llmkit.text.rows import open_rows
 from llmkit.text.sources import Source
 
 ENDINGS = [ending or ".log" for ending in READERS]

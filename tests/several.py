@@ -22,7 +22,7 @@ REORDER_SUMS = False
 os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 _numbers = itertools.count()
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["llmkit.cli.app", "llmkit.pipelines.pretrain", "llmkit.pipelines.finetune", "tiny"])
+_context.set_forkserver_preload(["llmkit.cli.app", "llmkit.runs.pretrain", "llmkit.runs.finetune", "tiny"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _work(
 
 
 def _arm(fault: Fault) -> None:
-    from llmkit.training import signals
+    from llmkit.core import signals
     from llmkit.training.loop import TrainingLoop
 
     if fault.twice_within is not None:

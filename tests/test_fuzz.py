@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from llmkit.config.loading import load_recipe
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError, UsageError
+from llmkit.core.errors import DataError, UsageError
 from llmkit.text.readers import read_documents
 
 pytestmark = pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Imports go down only, siblings stay apart, and asking for help loads no torch."""
+"""Imports go down only, and asking for help loads no torch."""
 
 import ast
 import os
@@ -9,29 +9,12 @@ from pathlib import Path
 import llmkit
 
 ROOT = Path(llmkit.__file__).parent
-LAYERS = {
-    "": 0,
-    "errors": 0,
-    "files": 0.5,
-    "lock": 0.5,
-    "ranks": 0.5,
-    "threads": 0.5,
-    "untrusted": 0.5,
-    "devices": 0.7,
-    "config": 1,
-    "text": 2,
-    "tokens": 3,
-    "models": 4,
-    "objectives": 5,
-    "runs": 6,
-    "training": 7,
-    "evaluation": 7,
-    "generation": 7,
-    "pipelines": 8,
-    "cli": 9,
-    "__main__": 10,
-}
-NO_TORCH = ("config", "text", "cli", "errors", "files", "lock", "ranks", "threads", "untrusted")
+LAYERS = (
+    "core", "config", "text", "tables", "tokens", "datasets", "models", "metrics", "training", "tasks", "reporting",
+    "runs", "preparing", "evaluating", "generating", "planning", "doctor", "demo", "cli", "__main__",
+)  # fmt: skip
+"""From the lowest to the highest."""
+NO_TORCH = ("core", "config", "text", "tables", "cli")
 
 
 def imported_names(path: Path, *, top_level_only: bool = False) -> list[str]:
@@ -47,18 +30,17 @@ def unit_of(path: Path) -> str:
 
 
 def test_every_module_stands_in_a_known_layer() -> None:
-    assert {unit_of(path) for path in ROOT.rglob("*.py")} == set(LAYERS)
+    assert {unit_of(path) for path in ROOT.rglob("*.py")} == {"", *LAYERS}
 
 
-def test_no_module_imports_from_its_own_height_or_above() -> None:
+def test_no_module_imports_from_a_room_above_its_own() -> None:
     wrong = []
     for path in ROOT.rglob("*.py"):
         own = unit_of(path)
-        for name in imported_names(path):
+        for name in imported_names(path) if own else ():
             package, *rest = name.split(".")
             other = rest[0] if rest else ""
-            allowed = other == own or LAYERS.get(other, 99) < LAYERS[own]
-            if package == "llmkit" and other and not allowed:
+            if package == "llmkit" and other and LAYERS.index(other) > LAYERS.index(own):
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not wrong
 
@@ -70,7 +52,7 @@ def test_text_config_and_cli_import_neither_torch_nor_transformers_at_their_top(
         for path in ROOT.rglob("*.py")
         if unit_of(path) in NO_TORCH
         for name in imported_names(path, top_level_only=True)
-        if name.split(".")[0] in heavy or name.startswith("llmkit.pipelines")
+        if name.split(".")[0] in heavy or name.split(".")[1:2] in (["runs"], ["preparing"])
     ]
     assert not wrong
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper
 
-from llmkit.evaluation.causal_lm import to_metrics
+from llmkit.tasks.clm.evaluation import to_metrics
 from llmkit.text.words import choose_words, count_words
 
 ROOT = Path(__file__).parents[1]

@@ -13,8 +13,8 @@ from tiny import make_messages, save_bert, write_table
 from llmkit.cli import app
 from llmkit.cli.app import main
 from llmkit.cli.output import echo, show_json
-from llmkit.errors import DataError, redact, say
-from llmkit.runs.machine import describe_command
+from llmkit.core.errors import DataError, redact, say
+from llmkit.core.machine import describe_command
 
 ROOT = Path(__file__).parents[1]
 CANARY = "c4n4ryC4N4RYc4n4ry"

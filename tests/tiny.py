@@ -22,11 +22,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from llmkit.datasets.masking import MaskVocabulary
+from llmkit.datasets.pairs import NSP, Pairs
+from llmkit.datasets.sentences import Sentences
 from llmkit.models.recurrent import RecurrentConfig, RecurrentForCausalLM
 from llmkit.models.transformer import TransformerConfig, TransformerForCausalLM
-from llmkit.tokens.masking import MaskVocabulary
-from llmkit.tokens.pairs import NSP, Pairs
-from llmkit.tokens.sentences import Sentences
 from llmkit.tokens.store import Row, Split, write_split
 
 Bert = BertForPreTraining | BertForMaskedLM

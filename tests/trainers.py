@@ -8,12 +8,12 @@ from transformers import GPT2LMHeadModel, PreTrainedModel
 
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
-from llmkit.objectives.causal_lm import CausalLM
-from llmkit.runs.folder import RunFolder, create_run
-from llmkit.tokens.blocks import Blocks
+from llmkit.datasets.blocks import Blocks
+from llmkit.tasks.clm.objective import CausalLM
 from llmkit.tokens.store import Split
 from llmkit.training.batches import plan_batches
 from llmkit.training.contract import Hooks, Plan
+from llmkit.training.folder import RunFolder, create_run
 from llmkit.training.loop import TrainingLoop
 
 BLOCK = 16

@@ -26,7 +26,7 @@ from llmkit.cli.predict import predict_command
 from llmkit.cli.prepare import prepare_command
 from llmkit.cli.pretrain import pretrain_clm_command, pretrain_command, pretrain_mlm_command
 from llmkit.cli.report import report_command
-from llmkit.errors import (
+from llmkit.core.errors import (
     SAME_SIGNAL_SECONDS,
     EnvironmentFault,
     Interrupted,
@@ -37,8 +37,8 @@ from llmkit.errors import (
     first_line,
     say,
 )
-from llmkit.ranks import Parted, die_with_launcher, expected_ranks, is_first, is_loss_of_others, take_place
-from llmkit.threads import limit_threads
+from llmkit.core.ranks import Parted, die_with_launcher, expected_ranks, is_first, is_loss_of_others, take_place
+from llmkit.core.threads import limit_threads
 
 SECONDS_FOR_FIRST = 3.0
 ON_RANKS = ("pretrain", "pretrain-clm", "pretrain-mlm", "finetune", "finetune-cls")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unicodedata import east_asian_width
 
-from llmkit.errors import clean_line
+from llmkit.core.errors import clean_line
 
 Metrics = dict[str, Any]
 

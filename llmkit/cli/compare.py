@@ -20,7 +20,7 @@ def compare_command(
     """Compare finished runs on the same held-out text: one table, and one plot in compare.html."""
     from llmkit.cli.compare_output import describe_comparison
     from llmkit.cli.output import echo, show_json
-    from llmkit.pipelines.compare import compare
+    from llmkit.reporting.compare import compare
 
     result = compare(runs, by=by, out=out)
     if json:

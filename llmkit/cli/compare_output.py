@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 from unicodedata import east_asian_width
 
-from llmkit.errors import clean_line
-from llmkit.evaluation.comparison_notes import mark_name
-from llmkit.evaluation.page import show_duration
+from llmkit.core.errors import clean_line
+from llmkit.reporting.comparison_notes import mark_name
+from llmkit.reporting.page import show_duration
 
 
 def describe_comparison(comparison: dict[str, Any]) -> list[str]:

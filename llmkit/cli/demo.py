@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llmkit.cli.options import JsonOption, RecipeOption, SetOption
-from llmkit.errors import clean_line
+from llmkit.core.errors import clean_line
 
 DEFAULTS = (
     "prepare.tokenizer.vocab_size=2048",
@@ -41,7 +41,7 @@ def demo_command(
     from llmkit.config.loading import load_recipe
 
     config = load_recipe(recipe, [*(() if recipe else DEFAULTS), *(set_ or [])])
-    from llmkit.pipelines.demo import demo  # torch loads here, so --help stays instant
+    from llmkit.demo import demo  # torch loads here, so --help stays instant
 
     result = demo(config, out=out, corpus=corpus, prompt=prompt)
     if json:

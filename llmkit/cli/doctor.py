@@ -19,8 +19,8 @@ def doctor_command(
     keep llmkit from working.
     """
     from llmkit.cli.output import echo, show_json
-    from llmkit.errors import clean_line
-    from llmkit.pipelines.doctor import examine, refuse_faults, summarise
+    from llmkit.core.errors import clean_line
+    from llmkit.doctor.doctor import examine, refuse_faults, summarise
 
     findings = []
     for finding in examine(out, offline=offline):

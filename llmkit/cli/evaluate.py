@@ -51,6 +51,6 @@ def eval_command(
     overrides += [f"evaluate.split={split}"] if split else []
     overrides += [f"evaluate.stride={stride}"] if stride is not None else []
     config = load_recipe(own_recipe(model, recipe), overrides)
-    from llmkit.pipelines.evaluate import evaluate  # torch loads here, so --help stays instant
+    from llmkit.evaluating.evaluate import evaluate  # torch loads here, so --help stays instant
 
     (show_json if json else show_metrics)(evaluate(config, model=model, data=data or (), show_samples=show_samples))

@@ -25,7 +25,7 @@ from llmkit.cli.options import (
     resume_of,
 )
 from llmkit.cli.several import EngineOption, NnodesOption, NprocOption, RdzvOption, Several
-from llmkit.errors import UsageError
+from llmkit.core.errors import UsageError
 
 FileOption = Annotated[str | None, typer.Option("--data", help="Texts and labels: .csv .tsv .jsonl .parquet, hf:NAME.")]
 ValidationOption = Annotated[str | None, typer.Option("--validation", help="Its own file; else a tenth is held out.")]
@@ -69,7 +69,7 @@ def finetune_command(
     """
     from llmkit.cli.output import echo, show_json, show_metrics
     from llmkit.config.loading import load_recipe
-    from llmkit.runs.folder import read_series
+    from llmkit.training.folder import read_series
 
     task = "cls" if context.info_name == "finetune-cls" else None
     several = Several(nproc, nnodes, rdzv_endpoint, engine)
@@ -88,7 +88,7 @@ def finetune_command(
     if (folds or seeds > 1) and not dry_run:
         several.refuse("a series of runs is done one after the other, each on one process", "--folds, --seeds")
         from llmkit.cli.class_output import describe_series
-        from llmkit.pipelines.repeat import finetune_repeatedly
+        from llmkit.runs.repeat import finetune_repeatedly
 
         summary = finetune_repeatedly(
             config, files=files, out=out, model=model, folds=folds, seeds=seeds, resume=resume_of(resume),
@@ -98,7 +98,7 @@ def finetune_command(
         return
     if not dry_run:
         several.launch()
-    from llmkit.pipelines.finetune import finetune  # torch loads here, so --help stays instant
+    from llmkit.runs.finetune import finetune  # torch loads here, so --help stays instant
 
     result = finetune(
         config, files=files, out=out, model=model, resume=resume_of(resume), overwrite=overwrite, dry_run=dry_run,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from llmkit.cli.options import JsonOption, ModelArgument, RecipeOption, SetOption, own_recipe
-from llmkit.errors import DataError, say
+from llmkit.core.errors import DataError, say
 
 
 def generate_command(
@@ -29,7 +29,7 @@ def generate_command(
 
     config = load_recipe(own_recipe(model, recipe), set_ or [])
     texts = _read_prompts(prompt or [], prompts) or [""]
-    from llmkit.pipelines.generate import generate  # torch loads here, so --help stays instant
+    from llmkit.generating.generate import generate  # torch loads here, so --help stays instant
 
     if json:
         show_json(generate(config.generate, model=model, prompts=texts))

@@ -10,8 +10,8 @@ from typing import Any
 import typer
 
 from llmkit.cli.class_output import describe_classes, is_of_classifier
-from llmkit.errors import clean_line, clean_lines
-from llmkit.ranks import is_first
+from llmkit.core.errors import clean_line, clean_lines
+from llmkit.core.ranks import is_first
 
 SCORES = (
     ("bits_per_byte", "bits per byte", "{:.4f}"),

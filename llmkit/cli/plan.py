@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from llmkit.cli.options import JsonOption, RecipeArgument, SetOption
-from llmkit.errors import UsageError, clean_line
+from llmkit.core.errors import UsageError, clean_line
 
 PlanDataOption = Annotated[Path | None, typer.Option("--data", help="A prepared folder, whose tokens are counted.")]
 GpuOption = Annotated[str | None, typer.Option("--gpu", help="h100, rtx4090, ...; without it, this machine.")]
@@ -40,7 +40,7 @@ def plan_command(
     from llmkit.config.loading import load_recipe
 
     config = load_recipe(recipe, set_ or [])
-    from llmkit.pipelines.plan import plan  # torch loads here, so --help stays instant
+    from llmkit.planning.plan import plan  # torch loads here, so --help stays instant
 
     result: dict[str, Any] = plan(
         config, data=data, gpu=gpu, n_gpus=gpus, price=price, mfu=mfu, tokens=n_tokens, measure=measure

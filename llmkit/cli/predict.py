@@ -46,7 +46,7 @@ def predict_command(
 
     overrides = overrides_for_file(recipe, set_, column_overrides(text, pair, None, None, skip_bad))
     config = load_recipe(own_recipe(model, recipe), overrides)
-    from llmkit.pipelines.predict import predict  # torch loads here, so --help stays instant
+    from llmkit.tasks.cls.predict import predict  # torch loads here, so --help stays instant
 
     def write(line: str) -> None:
         show_line(line) if sys.stdout.isatty() else write_out(line)

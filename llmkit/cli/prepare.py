@@ -44,8 +44,8 @@ def prepare_command(
     overrides += ["prepare.read.strict=true"] if strict else []
     config = load_recipe(recipe, overrides)
     if dry_run:
-        from llmkit.files import check_writable
-        from llmkit.pipelines.engines import check_engine
+        from llmkit.core.files import check_writable
+        from llmkit.preparing.engines import check_engine
         from llmkit.text.sources import find_files
 
         check_engine(engine, inputs)
@@ -56,7 +56,7 @@ def prepare_command(
         else:
             echo("\n".join([dump_recipe(config), *files]))
         return
-    from llmkit.pipelines.prepare import prepare  # transformers loads here, so --help stays instant
+    from llmkit.preparing.prepare import prepare  # transformers loads here, so --help stays instant
 
     prepared = prepare(
         inputs, out, config.prepare, validation=validation, test=test, overwrite=overwrite, repair=repair, engine=engine

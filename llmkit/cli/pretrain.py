@@ -18,7 +18,7 @@ from llmkit.cli.options import (
     resume_of,
 )
 from llmkit.cli.several import EngineOption, NnodesOption, NprocOption, RdzvOption, Several
-from llmkit.errors import UsageError
+from llmkit.core.errors import UsageError
 
 
 def pretrain_command(
@@ -105,7 +105,7 @@ def _pretrain(
         raise UsageError("this recipe is for fine-tuning", where=f"{recipe or 'recipe'}, task", hint=hint)
     if not dry_run:
         several.launch()
-    from llmkit.pipelines.pretrain import pretrain  # torch loads here, so --help stays instant
+    from llmkit.runs.pretrain import pretrain  # torch loads here, so --help stays instant
 
     result = pretrain(
         config, data=data, out=out, model=model, resume=resume_of(resume), overwrite=overwrite, dry_run=dry_run,

@@ -17,7 +17,7 @@ def report_command(
     """Write the run's report.html again."""
     from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
-    from llmkit.pipelines.report import report
+    from llmkit.reporting.rewrite import report
 
     result = report(load_recipe(recipe, set_ or []).report, run=run)
     show_json(result) if json else echo(result["report"])

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from llmkit.errors import UsageError, did_you_mean
-from llmkit.ranks import expected_ranks
+from llmkit.core.errors import UsageError, did_you_mean
+from llmkit.core.ranks import expected_ranks
 
 NprocOption = Annotated[
     str | None, typer.Option("--nproc", metavar="N|auto", help="Processes on this machine; auto: one a GPU.")
@@ -50,7 +50,7 @@ class Several:
                 raise UsageError("how many processes shall run on each machine?", where="--nproc", hint=hint)
             return
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else it shows its own stack where machines do not meet
-        from llmkit.pipelines.launch import launch
+        from llmkit.training.launch import launch
 
         n_processes = None if self.nproc == "auto" else _read_number(self.nproc)
         code = launch(strip_options(sys.argv[1:]), n_processes, self.nnodes, self.rdzv_endpoint)

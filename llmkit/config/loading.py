@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from llmkit.config.recipe import Recipe
-from llmkit.errors import Problem, UsageError, did_you_mean
+from llmkit.core.errors import Problem, UsageError, did_you_mean
 
 Key = tuple[str, ...]
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from llmkit.errors import UsageError
+from llmkit.core.errors import UsageError
 
 
 class Section(BaseModel):

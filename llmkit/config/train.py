@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from llmkit.config.section import Section
-from llmkit.errors import say
+from llmkit.core.errors import say
 
 
 class Train(Section):

@@ -17,9 +17,9 @@ from transformers import (
 )
 
 from llmkit.config.model import Model
-from llmkit.errors import ModelError, UsageError
+from llmkit.core.errors import ModelError, UsageError
+from llmkit.datasets.pairs import NSP
 from llmkit.models.loading import explain_failure
-from llmkit.tokens.pairs import NSP
 
 Bert = BertForPreTraining | BertForMaskedLM
 

@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-from llmkit.errors import ModelError, UsageError
+from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.layers import is_head
 from llmkit.models.loading import explain_failure, longest_context, read_config
-from llmkit.text.labelled import Kind
+from llmkit.tables.labelled import Kind
 
 PROBLEM_TYPES = {
     "single": "single_label_classification",

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from llmkit.errors import UsageError
+from llmkit.core.errors import UsageError
 
 _LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
 """How transformers numbers the layers of encoders and decoders."""

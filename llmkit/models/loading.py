@@ -21,11 +21,11 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from llmkit.devices import pick_device
-from llmkit.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean, first_line
+from llmkit.core.devices import pick_device
+from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean, first_line
+from llmkit.core.untrusted import CONVERT, check_model_files
 from llmkit.models.pickles import PREFIX, convert_pickle
 from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
-from llmkit.untrusted import CONVERT, check_model_files
 
 COMMANDS_BY_KIND = {
     "causal": "pretrain-clm, eval, generate, finetune-cls",

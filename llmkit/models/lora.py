@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from llmkit.errors import EnvironmentFault, UsageError
+from llmkit.core.errors import EnvironmentFault, UsageError
 from llmkit.models.layers import is_head
 
 

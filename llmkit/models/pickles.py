@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from llmkit.errors import ModelError, first_line
+from llmkit.core.errors import ModelError, first_line
 
 PREFIX = "pickle:"
 WEIGHTS, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

@@ -29,7 +29,7 @@ from llmkit.config.model import Model
 from llmkit.models.caches import CACHE
 from llmkit.models.configurations import RecurrentConfig
 from llmkit.models.initialise import initialise
-from llmkit.models.output_layer import AdaptiveSoftmax, build_output_layer, next_token_output
+from llmkit.models.kernels.output_layer import AdaptiveSoftmax, build_output_layer, next_token_output
 from llmkit.models.recurrence import run_gru
 
 CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}

@@ -30,7 +30,7 @@ from llmkit.config.model import Model
 from llmkit.models.caches import CACHE
 from llmkit.models.configurations import TransformerConfig
 from llmkit.models.initialise import initialise
-from llmkit.models.output_layer import AdaptiveSoftmax, build_output_layer, next_token_output
+from llmkit.models.kernels.output_layer import AdaptiveSoftmax, build_output_layer, next_token_output
 
 
 class TransformerPreTrainedModel(PreTrainedModel):

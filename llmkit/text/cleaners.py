@@ -16,7 +16,7 @@ from functools import cache
 from itertools import chain
 
 from llmkit.config.prepare import Clean
-from llmkit.errors import DataError, EnvironmentFault
+from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.gutenberg import strip_gutenberg
 from llmkit.text.look import look_at

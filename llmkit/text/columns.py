@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from llmkit.errors import DataError, did_you_mean
+from llmkit.core.errors import DataError, did_you_mean
 
 # In this order: the first that is there is taken.
 TEXT_NAMES = (

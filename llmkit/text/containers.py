@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from llmkit.errors import DataError, EnvironmentFault
+from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.sources import Source, is_readable, log, split_endings
 
 _COPY_BYTES = 1 << 20

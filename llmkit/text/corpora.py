@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError, EnvironmentFault, did_you_mean
+from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
 from llmkit.text.documents import Document
 from llmkit.text.parts import make_documents
 from llmkit.text.sources import Source

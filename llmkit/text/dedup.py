@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmkit.config.prepare import Dedup
-from llmkit.errors import EnvironmentFault
+from llmkit.core.errors import EnvironmentFault
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.look import casefold_utf8, look_at
 from llmkit.text.parts import emit_document, group_documents, mark_last, replay_texts

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from llmkit.errors import DataError, UsageError
+from llmkit.core.errors import DataError, UsageError
 from llmkit.text.look import remember
 
 CHUNK_BYTES = 1 << 20

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError
+from llmkit.core.errors import DataError
 from llmkit.text.columns import choose_column, missing_column
 from llmkit.text.containers import Entry
 from llmkit.text.documents import Document

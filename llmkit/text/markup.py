@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError
+from llmkit.core.errors import DataError
 from llmkit.text.containers import Entry, open_archive, open_member
 from llmkit.text.documents import Document
 from llmkit.text.encodings import TextStream, detect_encoding

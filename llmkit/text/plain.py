@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError
+from llmkit.core.errors import DataError
 from llmkit.text.containers import Entry
 from llmkit.text.documents import Document
 from llmkit.text.encodings import TextStream

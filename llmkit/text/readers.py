@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import BinaryIO, cast
 
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError
+from llmkit.core.errors import DataError
 from llmkit.text.containers import Entry, find_entries
 from llmkit.text.corpora import read_builtin
 from llmkit.text.documents import Document

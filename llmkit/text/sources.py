@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llmkit.errors import DataError, EnvironmentFault, did_you_mean
+from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
 from llmkit.text.documents import StepCounts
 
 log = logging.getLogger(__name__)

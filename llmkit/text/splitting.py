@@ -18,7 +18,7 @@ from math import ceil
 from typing import Literal
 
 from llmkit.config.prepare import Split
-from llmkit.errors import DataError
+from llmkit.core.errors import DataError
 from llmkit.text.documents import Document
 from llmkit.text.staging import Piece, Total, read_begun, read_inner_chars, read_piece, read_piece_totals
 

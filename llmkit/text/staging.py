@@ -19,7 +19,7 @@ from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
-from llmkit.files import read_json, write_json
+from llmkit.core.files import read_json, write_json
 from llmkit.text.documents import Document
 from llmkit.text.look import decode, look_at
 

@@ -18,7 +18,7 @@ from itertools import chain, islice
 from typing import Any
 
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError
+from llmkit.core.errors import DataError
 from llmkit.text.columns import choose_column
 from llmkit.text.containers import Entry
 from llmkit.text.documents import Document

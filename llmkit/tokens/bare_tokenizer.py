@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
-from llmkit.files import write_json
+from llmkit.core.files import write_json
 from llmkit.tokens.tokenizer import backend_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from llmkit.errors import say
+from llmkit.core.errors import say
 from llmkit.text.documents import Document
 from llmkit.text.look import look_at
 from llmkit.tokens.bare_tokenizer import BareTokenizer, make_bare

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import DataError, Problem, say
-from llmkit.files import find_fault, read_json
+from llmkit.core.errors import DataError, Problem, say
+from llmkit.core.files import find_fault, read_json
 from llmkit.tokens.store import Split
 
 FORMAT = "llmkit-prepared-1"

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from llmkit.errors import DataError
+from llmkit.core.errors import DataError
 
 TOKENS_A_BATCH = 1 << 20
 BYTES_A_FILE = 1 << 29

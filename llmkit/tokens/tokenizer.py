@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from llmkit.errors import EnvironmentFault, ModelError
-from llmkit.untrusted import check_model_files
+from llmkit.core.errors import EnvironmentFault, ModelError
+from llmkit.core.untrusted import check_model_files
 
 if TYPE_CHECKING:  # transformers takes a second to load, and its AutoTokenizer loads torch, which takes three more
     from transformers import PreTrainedTokenizerBase

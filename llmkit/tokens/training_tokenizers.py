@@ -17,7 +17,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from llmkit.config.prepare import TokenizerSection
-from llmkit.errors import UsageError
+from llmkit.core.errors import UsageError
 from llmkit.tokens.tokenizer import END_OF_TEXT
 
 PAD = "<|pad|>"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from llmkit.config.train import Train
-from llmkit.errors import UsageError
+from llmkit.core.errors import UsageError
 
 Sample = TypeVar("Sample")
 
@@ -103,7 +103,7 @@ def count_activation_bytes(
     """Memory of what one token leaves behind for the way back: a sum like Korthikanti et al. 2022, equation 2, but
     without the attention matrix, which no kernel here keeps, and of what these models were seen to keep.
 
-    On a CPU, attention is taken to be in fp32 (models/attention.py). The residual stream always is."""
+    On a CPU, attention is taken to be in fp32 (models/kernels/attention.py). The residual stream always is."""
     wide, mixed, attention, outside = BYTES_A_UNIT.get(family, BYTES_A_UNIT["gpt2"])
     a_unit = mixed + attention * on_cpu if bf16 else wide
     a_unit += (5 if bf16 else 9) * dropout

@@ -7,12 +7,12 @@ from torch import nn
 
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
-from llmkit.errors import TrainingFailed, say
+from llmkit.core.errors import TrainingFailed, say
+from llmkit.core.signals import StopRequest
 from llmkit.training.contract import Hooks, Plan, Progress
 from llmkit.training.guards import expect_loss
 from llmkit.training.loss_window import LossWindow
 from llmkit.training.memory import measure_memory
-from llmkit.training.signals import StopRequest
 
 
 class IntervalCallbacks:

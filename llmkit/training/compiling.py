@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llmkit import ranks
+from llmkit.core import ranks
 from llmkit.models.layers import compile_layers
 from llmkit.training.contract import Batch, Objective
 

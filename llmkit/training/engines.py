@@ -18,9 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from llmkit import ranks
 from llmkit.config.optim import Optim
-from llmkit.errors import UsageError
+from llmkit.core import ranks
+from llmkit.core.errors import UsageError
 from llmkit.models.families import family_of
 from llmkit.models.layers import list_blocks
 from llmkit.training.compiling import Work

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 from torch import Tensor
 
-from llmkit.errors import TrainingFailed
-from llmkit.files import write_json
+from llmkit.core.errors import TrainingFailed
+from llmkit.core.files import write_json
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Batch
 

@@ -5,7 +5,7 @@
 - The order of the data is a function of the step, so resuming is exact and costs nothing.
 - A gradient that is not finite never reaches the weights.
 - The learning rate is a function of the step, the plan and `Progress.rate_factor`; it has no state of its own.
-- Checkpoints are complete or absent (runs/checkpoints.py).
+- Checkpoints are complete or absent (training/checkpoints.py).
 
 Knows nothing of evaluation or generation: `hooks` are functions of the pipeline, which callbacks.py calls.
 """
@@ -27,17 +27,17 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from llmkit import ranks
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
-from llmkit.devices import pick_device
-from llmkit.errors import say
-from llmkit.files import read_json, write_json
-from llmkit.runs.checkpoints import MANIFEST, prune_checkpoints, write_checkpoint
-from llmkit.runs.folder import RunFolder
-from llmkit.runs.machine import describe_versions
+from llmkit.core import ranks
+from llmkit.core.devices import pick_device
+from llmkit.core.errors import say
+from llmkit.core.files import read_json, write_json
+from llmkit.core.machine import describe_versions
+from llmkit.core.signals import Abandoned, StopRequest, agree, catch_signals, leave_signals_to_the_parent
 from llmkit.training.batches import StepSampler
 from llmkit.training.callbacks import IntervalCallbacks
+from llmkit.training.checkpoints import MANIFEST, prune_checkpoints, write_checkpoint
 from llmkit.training.contract import (
     Batch,
     Hooks,
@@ -50,11 +50,11 @@ from llmkit.training.contract import (
     collate_step,
 )
 from llmkit.training.engines import is_sharded, spread, whole
+from llmkit.training.folder import RunFolder
 from llmkit.training.guards import refuse_step
 from llmkit.training.memory import align_weights
 from llmkit.training.optimizer import build_optimizer, learning_rate_factor
 from llmkit.training.saving import gather_states, load_objective_state, load_random, load_states, load_weights
-from llmkit.training.signals import Abandoned, StopRequest, agree, catch_signals, leave_signals_to_the_parent
 from llmkit.training.speed import autocast
 from llmkit.training.time_budget import calibration_step
 

@@ -5,7 +5,7 @@ import time
 import torch
 from torch import Tensor
 
-from llmkit import ranks
+from llmkit.core import ranks
 
 
 class LossWindow:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
-from llmkit import ranks
-from llmkit.devices import used_bytes
+from llmkit.core import ranks
+from llmkit.core.devices import used_bytes
 
 if sys.platform != "win32":
     import resource

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from llmkit import ranks
-from llmkit.devices import pick_device
-from llmkit.errors import ModelError
+from llmkit.core import ranks
+from llmkit.core.devices import pick_device
+from llmkit.core.errors import ModelError
 from llmkit.training.contract import Objective
 from llmkit.training.engines import gather_optimizer, gather_weights, is_sharded, load_optimizer
 from llmkit.training.loss_window import LossWindow

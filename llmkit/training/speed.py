@@ -1,6 +1,6 @@
 """What this machine can do: which precision gains, how fast it multiplies, how much work a token is.
 
-MFU is model FLOPs over what the machine's matrix products reach: the data sheet's for GPUs that runs/hardware.yaml
+MFU is model FLOPs over what the machine's matrix products reach: the data sheet's for GPUs that core/hardware.yaml
 knows, otherwise measured here by one product of a usual shape.
 """
 
@@ -16,12 +16,12 @@ from threadpoolctl import ThreadpoolController
 from torch import nn
 from transformers import PreTrainedModel
 
-from llmkit.devices import synchronize
-from llmkit.errors import UsageError
+from llmkit.core.devices import synchronize
+from llmkit.core.errors import UsageError
+from llmkit.core.hardware import find_device
+from llmkit.core.threads import VARIABLES, thread_count
 from llmkit.models.families import is_recurrent
-from llmkit.models.output_layer import AdaptiveSoftmax
-from llmkit.runs.hardware import find_device
-from llmkit.threads import VARIABLES, thread_count
+from llmkit.models.kernels.output_layer import AdaptiveSoftmax
 
 ONCE_A_SEQUENCE = ("bert.pooler", "cls.seq_relationship")
 

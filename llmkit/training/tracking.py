@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llmkit.devices import pick_device
-from llmkit.errors import EnvironmentFault
+from llmkit.core.devices import pick_device
+from llmkit.core.errors import EnvironmentFault
 
 PROJECT = "llmkit"
 

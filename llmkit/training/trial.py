@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from llmkit import ranks
 from llmkit.config.optim import Optim
-from llmkit.devices import release_memory, synchronize
-from llmkit.errors import EnvironmentFault, say
+from llmkit.core import ranks
+from llmkit.core.devices import release_memory, synchronize
+from llmkit.core.errors import EnvironmentFault, say
 from llmkit.training.batches import BatchPlan
 from llmkit.training.compiling import Work
 from llmkit.training.contract import Objective, collate_step

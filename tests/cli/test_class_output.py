@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from llmkit.cli.output import show_metrics
-from llmkit.evaluation.classification import score_single
-from llmkit.evaluation.multilabel import score_multiple
-from llmkit.evaluation.regression import score_regression
+from llmkit.metrics.classification import score_single
+from llmkit.metrics.multilabel import score_multiple
+from llmkit.metrics.regression import score_regression
 
 
 def make_scores(names: list[str]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from llmkit.cli import app
 from llmkit.cli.app import main
 from llmkit.cli.plan import read_number
 from llmkit.cli.plan_output import show_count, show_time
-from llmkit.errors import UsageError
-from llmkit.runs.disk import show_size
+from llmkit.core.disk import show_size
+from llmkit.core.errors import UsageError
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -13,9 +13,9 @@ from tiny import make_messages, save_bert, save_gpt2, write_table
 
 from llmkit.cli import app
 from llmkit.config.loading import load_recipe
-from llmkit.pipelines.finetune import finetune
-from llmkit.pipelines.prepare import prepare
-from llmkit.pipelines.pretrain import pretrain
+from llmkit.preparing.prepare import prepare
+from llmkit.runs.finetune import finetune
+from llmkit.runs.pretrain import pretrain
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -23,8 +23,8 @@ EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 FORKING = """
 import json, os, signal, sys, time
 from pathlib import Path
-import torch, transformers, llmkit.cli.app, llmkit.files, llmkit.pipelines.evaluate, llmkit.pipelines.predict
-import llmkit.pipelines.generate, llmkit.pipelines.compare, llmkit.pipelines.report
+import torch, transformers, llmkit.cli.app, llmkit.core.files, llmkit.evaluating.evaluate, llmkit.tasks.cls.predict
+import llmkit.generating.generate, llmkit.reporting.compare, llmkit.reporting.rewrite
 torch.set_num_threads(1)
 
 def stop(number):
@@ -41,7 +41,7 @@ def signal_at_call(number, count):
     torch.nn.functional.embedding = counted
 
 def signal_at_point(number, point):
-    llmkit.files.reached = lambda now: stop(number) if now == point else None
+    llmkit.core.files.reached = lambda now: stop(number) if now == point else None
 
 def hang_in_tidying():
     def hang(path, missing_ok=False):

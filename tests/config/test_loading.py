@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.model import Model
 from llmkit.config.recipe import Recipe
-from llmkit.errors import UsageError
+from llmkit.core.errors import UsageError
 
 RECIPES = sorted(each for each in Path(__file__).parents[2].glob("recipes/**/*.yaml") if each.parent.name != "cluster")
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, BertForMaskedLM, Be
 from llmkit.config.loading import load_recipe
 from llmkit.config.model import Model
 from llmkit.config.prepare import TokenizerSection
-from llmkit.errors import ModelError, UsageError
+from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.bert import bert_config, build_bert, open_bert, pair_kind_of, shorten_embeddings, start_from_bert
 from llmkit.models.loading import load_masked_lm, read_kind
 from llmkit.tokens.training_tokenizers import train_tokenizer

@@ -15,7 +15,7 @@ from transformers import (
     ViTConfig,
 )
 
-from llmkit.errors import ModelError, UsageError
+from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.classifier import (
     build_classifier,
     check_can_classify,

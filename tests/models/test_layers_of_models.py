@@ -15,7 +15,7 @@ from transformers import (
     RobertaConfig,
 )
 
-from llmkit.errors import UsageError
+from llmkit.core.errors import UsageError
 from llmkit.models.layers import freeze_layers, number_layers
 
 SMALL = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 60}

@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from llmkit.errors import EnvironmentFault, UsageError
+from llmkit.core.errors import EnvironmentFault, UsageError
 from llmkit.models import lora as lora_module
 from llmkit.models.lora import add_lora, merge_lora, require_peft
 

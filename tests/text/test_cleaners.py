@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from llmkit.config.prepare import Clean, Quality
-from llmkit.errors import DataError
+from llmkit.core.errors import DataError
 from llmkit.text.cleaners import clean_documents, compose, remove_controls
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.parts import make_documents

@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError, EnvironmentFault
+from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.corpora import play_to_text
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source

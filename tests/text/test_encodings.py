@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from llmkit.errors import DataError, UsageError
+from llmkit.core.errors import DataError, UsageError
 from llmkit.text.encodings import TextStream, detect_encoding
 
 CHINESE = (

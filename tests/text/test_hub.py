@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import constants
 
 from llmkit.config.prepare import Read
-from llmkit.errors import EnvironmentFault, LlmkitError
+from llmkit.core.errors import EnvironmentFault, LlmkitError
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source
 

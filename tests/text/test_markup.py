@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError
+from llmkit.core.errors import DataError
 from llmkit.text.markup import html_to_text
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source

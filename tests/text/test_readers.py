@@ -14,8 +14,8 @@ import pyarrow
 import pytest
 
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError
-from llmkit.files import hash_file, hash_small_file
+from llmkit.core.errors import DataError
+from llmkit.core.files import hash_file, hash_small_file
 from llmkit.text import sources
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.readers import read_documents

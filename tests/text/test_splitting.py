@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from llmkit.config.prepare import Split
-from llmkit.errors import DataError
+from llmkit.core.errors import DataError
 from llmkit.text import staging
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.parts import make_documents

@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from llmkit.config.prepare import Read
-from llmkit.errors import DataError
+from llmkit.core.errors import DataError
 from llmkit.text.documents import Document
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import digests, make_split
 
-from llmkit.errors import DataError
+from llmkit.core.errors import DataError
 from llmkit.tokens import store
 from llmkit.tokens.store import Row, Split, TokenStream, join_splits, write_split
 

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from llmkit.config.prepare import TokenizerSection
-from llmkit.errors import EnvironmentFault, ModelError, UsageError
+from llmkit.core.errors import EnvironmentFault, ModelError, UsageError
 from llmkit.tokens import tokenizer as tokenizer_module
 from llmkit.tokens.bare_tokenizer import load_bare, save_bare
 from llmkit.tokens.tokenizer import (

@@ -9,10 +9,10 @@ from transformers import PreTrainedModel
 
 from llmkit.config.loading import load_recipe
 from llmkit.config.train import Train
-from llmkit.errors import UsageError
-from llmkit.models.attention import FP32_ATTENTION
+from llmkit.core.errors import UsageError
 from llmkit.models.dropout import choose_dropout
-from llmkit.pipelines.made_up import MadeUpTask, Vocabulary
+from llmkit.models.kernels.attention import FP32_ATTENTION
+from llmkit.planning.synthetic import MadeUpTask, Vocabulary
 from llmkit.training.batches import (
     BatchPlan,
     StepSampler,

@@ -10,12 +10,12 @@ import torch
 from tiny import make_bert, make_documents, make_gpt2, make_pairs, make_sentence_split, make_split
 from torch import Tensor
 
-from llmkit import ranks
 from llmkit.config.optim import Optim
-from llmkit.models.kernels import choose_kernels
-from llmkit.objectives.causal_lm import CausalLM
-from llmkit.objectives.masked_lm import MaskedLM
-from llmkit.tokens.blocks import Blocks
+from llmkit.core import ranks
+from llmkit.datasets.blocks import Blocks
+from llmkit.models.kernels.choose import choose_kernels
+from llmkit.tasks.clm.objective import CausalLM
+from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.training import trial
 from llmkit.training.batches import BatchPlan
 from llmkit.training.compiling import TRIED, Work, find_fastest

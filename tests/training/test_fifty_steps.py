@@ -14,11 +14,11 @@ from trainers import BLOCK, make_trainer
 from transformers import PreTrainedModel
 
 from llmkit.config.optim import Optim
+from llmkit.datasets.blocks import Blocks
 from llmkit.models.families import LARGE_VOCABULARY
-from llmkit.models.kernels import choose_kernels
-from llmkit.objectives.causal_lm import CausalLM
-from llmkit.objectives.masked_lm import MaskedLM
-from llmkit.tokens.blocks import Blocks
+from llmkit.models.kernels.choose import choose_kernels
+from llmkit.tasks.clm.objective import CausalLM
+from llmkit.tasks.mlm.objective import MaskedLM
 
 N_STEPS, BATCH = 50, 8
 CPU = torch.device("cpu")

@@ -11,14 +11,14 @@ from tiny import assert_same_weights, make_gpt2
 from trainers import PoisonedAt, make_trainer, state_of
 
 from llmkit.config.optim import Optim
-from llmkit.errors import EnvironmentFault, TrainingFailed
-from llmkit.objectives.causal_lm import CausalLM
-from llmkit.runs.checkpoints import find_checkpoint
-from llmkit.runs.disk import explain_full_disk, require_space
-from llmkit.tokens.blocks import Blocks
+from llmkit.core.disk import explain_full_disk, require_space
+from llmkit.core.errors import EnvironmentFault, TrainingFailed
+from llmkit.datasets.blocks import Blocks
+from llmkit.tasks.clm.objective import CausalLM
 from llmkit.tokens.store import Split
 from llmkit.training import trial
 from llmkit.training.batches import BatchPlan
+from llmkit.training.checkpoints import find_checkpoint
 from llmkit.training.guards import describe_trend, expect_loss
 from llmkit.training.trial import fit_in_memory
 

@@ -14,12 +14,12 @@ from tiny import SUM_ORDER, assert_same_weights, make_gpt2
 from trainers import BLOCK, Log, PoisonedAt, make_trainer, state_of
 
 from llmkit.config.optim import Optim
-from llmkit.errors import TrainingFailed
-from llmkit.files import read_json
-from llmkit.objectives.causal_lm import CausalLM
-from llmkit.runs.checkpoints import find_checkpoint
-from llmkit.tokens.blocks import Blocks
+from llmkit.core.errors import TrainingFailed
+from llmkit.core.files import read_json
+from llmkit.datasets.blocks import Blocks
+from llmkit.tasks.clm.objective import CausalLM
 from llmkit.tokens.store import Split
+from llmkit.training.checkpoints import find_checkpoint
 from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
 from llmkit.training.loop import TrainingLoop
 from llmkit.training.optimizer import learning_rate_factor

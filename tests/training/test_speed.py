@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny import make_gpt2
 
-from llmkit.errors import UsageError
-from llmkit.models.kernels import choose_kernels
-from llmkit.threads import ThreadCount
+from llmkit.core.errors import UsageError
+from llmkit.core.threads import ThreadCount
+from llmkit.models.kernels.choose import choose_kernels
 from llmkit.training import speed
 from llmkit.training.speed import choose_precision, choose_threads, flops_a_token
 

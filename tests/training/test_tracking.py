@@ -11,7 +11,7 @@ from four_kinds import make_commands
 
 from llmkit.cli.app import app
 from llmkit.config.loading import load_recipe
-from llmkit.errors import EnvironmentFault
+from llmkit.core.errors import EnvironmentFault
 from llmkit.training import tracking
 
 logger = accelerate.logging.get_logger(__name__)
@@ -40,7 +40,7 @@ def test_trackers_get_the_numbers_of_each_record_and_are_closed(
             accelerate.tracking.LOGGER_TYPE_TO_CLASS, name, lambda *given, **more: Tracker(calls, *given, **more)
         )
     monkeypatch.setattr(tracking, "require_trackers", lambda names: None)
-    monkeypatch.setattr("llmkit.pipelines.training_run.require_trackers", lambda names: None)
+    monkeypatch.setattr("llmkit.runs.train.require_trackers", lambda names: None)
     run = tmp_path / "my-run"
     command = make_commands(tmp_path)["clm"]
     app([*command, "--out", str(run), "-s", "train.trackers=[wandb,tensorboard]"], standalone_mode=False)

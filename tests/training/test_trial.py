@@ -8,8 +8,8 @@ import torch
 from tiny import make_gpt2
 
 from llmkit.config.optim import Optim
-from llmkit.objectives.causal_lm import CausalLM
-from llmkit.tokens.blocks import Blocks
+from llmkit.datasets.blocks import Blocks
+from llmkit.tasks.clm.objective import CausalLM
 from llmkit.tokens.store import Split
 from llmkit.training import trial
 from llmkit.training.batches import BatchPlan

@@ -1,0 +1,106 @@
+"""Labelled inputs in the order in which a classifier learns them: alike in length within a step, else at random.
+
+Which rows make an optimizer step is a pure function of (seed, step): nothing depends on how the step is cut into
+micro-batches, and resuming costs nothing.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmkit.datasets.labelled import Input, Inputs
+from llmkit.datasets.randomness import draw_uniforms, hash_integers
+
+MOST_STEPS_A_CHUNK = 50
+"""Rows of so many steps are sorted by length at a time, as transformers' group_by_length does."""
+LEAST_CHUNKS_AN_EPOCH = 4
+"""So that a small data set is shuffled, too."""
+_ORDER, _CHUNK = 1, 2
+
+Changer = Callable[[Input, int], Input]
+"""An input and a key of randomness: the same with some words changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row as the objective takes it: its inputs, more than one for a long text in windows, and its label."""
+
+    inputs: list[Input]
+    label: Any
+    """An id; for several labels a row of zeros and ones; for regression a number."""
+
+
+class Examples:
+    """The endless order of labelled rows. `block_size` is the longest input there is."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        labels: NDArray[Any],
+        *,
+        seed: int,
+        global_batch_size: int,
+        block_size: int,
+        change: Changer | None = None,
+    ) -> None:
+        self.inputs, self.labels, self.seed, self.block_size = inputs, labels, seed, block_size
+        self.change = change
+        self._lengths = inputs.lengths
+        self._step = global_batch_size
+        n_steps = len(inputs) // (LEAST_CHUNKS_AN_EPOCH * global_batch_size)
+        self._chunk = global_batch_size * max(1, min(MOST_STEPS_A_CHUNK, n_steps))
+        self._epochs: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
+        self._chunks: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
+
+    @property
+    def samples_per_epoch(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, sample: int) -> Example:
+        """The example that is learned `sample`-th."""
+        row = self.row(sample)
+        inputs = self.inputs.read(row)
+        if self.change is not None:
+            key = hash_integers(self.seed, sample)
+            inputs = [self.change(each, hash_integers(key, number)) for number, each in enumerate(inputs)]
+        return Example(inputs, self.labels[row])
+
+    def row(self, sample: int) -> int:
+        """Which row that is."""
+        chunk, place = divmod(sample, self._chunk)
+        rows = _remember(self._chunks, chunk, self._order_chunk)
+        return int(rows[place])
+
+    def _order_chunk(self, chunk: int) -> NDArray[np.int64]:
+        """The rows of some steps: those of one epoch sorted by length, cut where steps end, and the pieces shuffled."""
+        n_rows, first = len(self.inputs), chunk * self._chunk
+        last, pieces = first + self._chunk, []
+        for epoch in range(first // n_rows, -(-last // n_rows)):
+            begin, end = max(first, epoch * n_rows), min(last, (epoch + 1) * n_rows)
+            rows = _remember(self._epochs, epoch, self._order_epoch)[begin - epoch * n_rows : end - epoch * n_rows]
+            rows = rows[np.argsort(self._lengths[rows], kind="stable")]
+            sizes = np.diff([begin, *range((begin // self._step + 1) * self._step, end, self._step), end])
+            uniforms = draw_uniforms(hash_integers(self.seed, _CHUNK, chunk, epoch), len(sizes))
+            order = np.argsort(uniforms, kind="stable")  # which piece is the shortest, and so on
+            cut = np.split(rows, np.cumsum(sizes[order])[:-1])
+            pieces += [cut[number] for number in np.argsort(order)]
+        return np.concatenate(pieces)
+
+    def _order_epoch(self, epoch: int) -> NDArray[np.int64]:
+        uniforms = draw_uniforms(hash_integers(self.seed, _ORDER, epoch), len(self.inputs))
+        return np.argsort(uniforms, kind="stable")
+
+
+def _remember(
+    cache: OrderedDict[int, NDArray[np.int64]], key: int, make: Callable[[int], NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """The last two that were asked for are kept: a step may lie over the edge of two."""
+    if key not in cache:
+        cache[key] = make(key)
+        if len(cache) > 2:
+            cache.popitem(last=False)
+    return cache[key]

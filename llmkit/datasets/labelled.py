@@ -1,0 +1,256 @@
+"""Texts and pairs as the inputs of a classifier, with the template of their own tokenizer around them.
+
+A text that is longer than the block is cut off, or read in windows that overlap; how many were is counted. Where
+words are to be changed at random, each token also knows which word it belongs to.
+
+Knows nothing of labels and models.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, repeat
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerBase
+
+from llmkit.core.errors import UsageError
+from llmkit.datasets.rows import find_joints
+from llmkit.tokens.store import Ids
+from llmkit.tokens.tokenizer import backend_of, encode_texts, encode_with_offsets, id_dtype, plain_encoding
+
+NO_WORD = -1
+"""The word of a token that the template put there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """How a long text is read: `overlap` tokens are shared by neighbours, at most `most` windows are read."""
+
+    overlap: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One sequence that the model reads. `words` numbers the words, for each token, where that was asked for."""
+
+    ids: Ids
+    n_first: int
+    """Tokens of type 0; what follows is the second text."""
+    words: NDArray[np.int32] | None = None
+
+
+@dataclass(slots=True)
+class Inputs:
+    """The inputs of many rows in flat arrays; those of one row, its windows, stand side by side."""
+
+    ids: Ids
+    ends: NDArray[np.int64]
+    """Where each input ends in `ids`."""
+    n_first: NDArray[np.int32]
+    row_ends: NDArray[np.int64]
+    """How many inputs there are up to the end of each row."""
+    words: NDArray[np.int32] | None
+    is_cut: NDArray[np.bool_]
+    """Rows of which something was left out."""
+
+    @property
+    def n_cut(self) -> int:
+        return int(self.is_cut.sum())
+
+    def __len__(self) -> int:
+        return len(self.row_ends)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row, over all of its inputs."""
+        starts: NDArray[np.int64] = np.append(0, self.ends)[np.append(0, self.row_ends)]
+        return np.diff(starts)
+
+    def read(self, row: int) -> list[Input]:
+        """The inputs of one row."""
+        inputs = []
+        for number in range(int(self.row_ends[row - 1]) if row else 0, int(self.row_ends[row])):
+            begin, end = int(self.ends[number - 1]) if number else 0, int(self.ends[number])
+            words = None if self.words is None else self.words[begin:end]
+            inputs.append(Input(self.ids[begin:end], int(self.n_first[number]), words))
+        return inputs
+
+
+def set_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let a tokenizer that adds nothing to a text, as GPT-2's, end each text with its end-of-text token.
+
+    So a classifier reads from a token that always says the same, an empty text has one token, and a pair is told
+    apart. It is saved with the tokenizer, so whoever loads it makes the same inputs.
+    """
+    backend = backend_of(tokenizer)
+    if backend.num_special_tokens_to_add(False) or tokenizer.eos_token is None:
+        return
+    end = str(tokenizer.eos_token)
+    backend.post_processor = TemplateProcessing(
+        single=f"$A {end}", pair=f"$A {end} $B:1 {end}:1", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+
+
+def encode_inputs(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    *,
+    block_size: int,
+    windows: Windows | None = None,
+    word_cutter: str | None = None,
+) -> Inputs:
+    """Inputs of at most `block_size` tokens, the template's included. Of a pair the longer text is cut first.
+
+    `word_cutter` is one of text/chinese_words.py, where `words` are wanted.
+
+    Raises:
+        UsageError: the block has no room for a text, or the windows overlap too much.
+    """
+    n_added = backend_of(tokenizer).num_special_tokens_to_add(pairs is not None)
+    room = block_size - n_added
+    if room < (2 if pairs is not None else 1):
+        what = f"block_size {block_size} leaves no room beside {n_added} special tokens"
+        raise UsageError(what, where="train.block_size", hint="raise it")
+    least = room if pairs is None else room // 2  # of two long texts each has half of the room
+    if windows is not None and windows.overlap >= least:
+        what = f"windows of {least} tokens cannot overlap by {windows.overlap}"
+        raise UsageError(what, where="cls.window_overlap", hint=f"set it below {least}")
+    template = _find_template(tokenizer, pairs is not None)
+    firsts = _encode(tokenizer, texts, word_cutter)
+    seconds = repeat(_NOTHING) if pairs is None else _encode(tokenizer, pairs, word_cutter)
+    inputs: list[Input] = []
+    n_inputs: list[int] = []
+    is_cut: list[bool] = []
+    for row in zip(firsts, seconds, strict=False):
+        spans, cut = _choose_spans((len(row[0][0]), len(row[1][0])), room, windows)
+        inputs += [template.fill(row, span, word_cutter is not None) for span in spans]
+        n_inputs.append(len(spans))
+        is_cut.append(cut)
+    return Inputs(
+        np.concatenate([np.zeros(0, id_dtype(tokenizer)), *(each.ids for each in inputs)]),
+        np.cumsum([len(each.ids) for each in inputs], dtype=np.int64),
+        np.array([each.n_first for each in inputs], np.int32),
+        np.cumsum(n_inputs, dtype=np.int64),
+        np.concatenate([np.zeros(0, np.int32), *(each.words for each in inputs if each.words is not None)])
+        if word_cutter is not None
+        else None,
+        np.array(is_cut, bool),
+    )
+
+
+def join_inputs(parts: Sequence[Inputs]) -> Inputs:
+    """The rows of several batches as one."""
+    ends, row_ends, n_tokens, n_inputs = [], [], 0, 0
+    for part in parts:
+        ends.append(part.ends + n_tokens)
+        row_ends.append(part.row_ends + n_inputs)
+        n_tokens += len(part.ids)
+        n_inputs += len(part.ends)
+    has_words = all(part.words is not None for part in parts)
+    return Inputs(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate(ends),
+        np.concatenate([part.n_first for part in parts]),
+        np.concatenate(row_ends),
+        np.concatenate([part.words for part in parts if part.words is not None]) if has_words else None,
+        np.concatenate([part.is_cut for part in parts]),
+    )
+
+
+def take_rows(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
+    """Some of the rows, in the order given."""
+    taken = [inputs.read(int(row)) for row in rows]
+    flat = [each for row in taken for each in row]
+    return Inputs(
+        np.concatenate([inputs.ids[:0], *(each.ids for each in flat)]),
+        np.cumsum([len(each.ids) for each in flat], dtype=np.int64),
+        np.array([each.n_first for each in flat], np.int32),
+        np.cumsum([len(row) for row in taken], dtype=np.int64),
+        None if inputs.words is None else np.concatenate([inputs.words[:0], *(each.words for each in flat)]),
+        inputs.is_cut[rows],
+    )
+
+
+Text = tuple[Ids, NDArray[np.bool_] | None]
+"""The ids of one text, and for each whether it goes on with the word before it."""
+Spans = tuple[slice, slice]
+"""What of the first and of the second text one input has."""
+_NOTHING: Text = (np.zeros(0, np.uint16), None)
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], word_cutter: str | None) -> Iterator[Text]:
+    if word_cutter is None:
+        ids, lengths = encode_texts(tokenizer, texts)
+        for end, length in zip(np.cumsum(lengths), lengths, strict=True):
+            yield ids[end - length : end], None
+        return
+    for text, (ids, starts, words) in zip(texts, encode_with_offsets(tokenizer, texts), strict=True):
+        yield ids, find_joints(text, starts, words, word_cutter)
+
+
+def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) -> tuple[list[Spans], bool]:
+    """What of a row's two texts its inputs have, and whether something is left out.
+
+    Of two long texts each has half of the room, as tokenizers' `longest_first` has it. Windows go over the longer one.
+    """
+    first, second = lengths
+    if first + second <= room:
+        return [(slice(0, first), slice(0, second))], False
+    longer = 0 if first > second else 1
+    kept = min(lengths[1 - longer], room // 2)  # of the shorter one
+    size = room - kept
+    step = size - windows.overlap if windows else size
+    n_windows = -(-(lengths[longer] - size) // step) + 1
+    n_read = min(n_windows, windows.most if windows else 1)
+    starts = range(0, n_read * step, step)
+    spans = [(slice(start, start + size), slice(0, kept)) for start in starts]
+    is_cut = n_read < n_windows or kept < lengths[1 - longer]
+    return ([(b, a) for a, b in spans] if longer else spans), is_cut
+
+
+@dataclass(frozen=True)
+class _Template:
+    """What a tokenizer puts before, between and behind one or two texts, and how many types of tokens are 0."""
+
+    parts: tuple[Ids, Ids, Ids]
+    types: tuple[int, int, int, int, int]
+    """Of the part before, the first text, the part between, the second text, the part behind."""
+
+    def fill(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:
+        """One input."""
+        (first, joints), (second, other_joints) = texts
+        pieces = [self.parts[0], first[spans[0]], self.parts[1], second[spans[1]], self.parts[2]]
+        ids = np.concatenate(pieces).astype(first.dtype)
+        n_first = sum(len(piece) for piece, kind in zip(pieces, self.types, strict=True) if kind == 0)
+        if not with_words:
+            return Input(ids, n_first)
+        numbers = [_number_words(joints, spans[0], 0)]
+        n_words = int(numbers[0][-1]) + 1 if len(numbers[0]) else 0
+        numbers.append(_number_words(other_joints, spans[1], n_words))
+        outside = [np.full(len(part), NO_WORD, np.int32) for part in self.parts]
+        return Input(ids, n_first, np.concatenate([outside[0], numbers[0], outside[1], numbers[1], outside[2]]))
+
+
+def _find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> _Template:
+    """By asking for a text, or two, and looking at what stands around them."""
+    with plain_encoding(backend_of(tokenizer)) as backend:
+        encoding = backend.encode("a", "a") if pair else backend.encode("a")
+    sides = [encoding.sequence_ids.index(number) for number in range(1 + pair)]
+    ends = [begin + encoding.sequence_ids.count(number) for number, begin in enumerate(sides)]
+    cuts = [0, sides[0], ends[0], *((sides[1], ends[1]) if pair else (len(encoding.ids),) * 2), len(encoding.ids)]
+    ids, types = np.array(encoding.ids, id_dtype(tokenizer)), encoding.type_ids
+    kinds = [types[begin] if begin < end else 0 for begin, end in pairwise(cuts)]
+    parts = (ids[: cuts[1]], ids[cuts[2] : cuts[3]], ids[cuts[4] :])
+    return _Template(parts, (kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]))
+
+
+def _number_words(joints: NDArray[np.bool_] | None, span: slice, first: int) -> NDArray[np.int32]:
+    if joints is None:
+        return np.zeros(0, np.int32)
+    begins = ~joints[span]
+    begins[:1] = True  # a window may begin in the middle of a word
+    return (first + np.cumsum(begins) - 1).astype(np.int32)

@@ -1,0 +1,236 @@
+"""BERT's training examples, each computed from (seed, epoch, number) alone.
+
+Three kinds, by `nsp`. True: two segments of whole sentences, the second the true next one or, half of the time, from
+another document (Devlin et al. 2018, appendix A.2, and its create_pretraining_data.py). "order": the second always is
+the next, and half of the time the two change places (ALBERT, Lan et al. 2019, section 3.1). False: one run of full
+sentences, across documents (RoBERTa, Liu et al. 2019, section 4.2).
+
+The original walks through a document and lets each example begin where the last one ended, which ten fixed copies on
+disk then repeat. Here example k of the n of an epoch begins with the sentence at about the k-th n-th of the split, so
+any example can be had at once and none is stored. An epoch so holds about as many tokens as the split, each of them
+about once, and each epoch draws other cuts, pairs and masks.
+
+Segments are the original's: sentences up to the target length, which is short in 10 % of the examples; cut after a
+random sentence; too long a pair loses tokens of its longer segment, at the front or the back by chance. What is not
+next holds any token of other documents as likely, where the original draws documents first and so favours short ones;
+and it is told from what is next neither by its length nor by beginning a document. In a split of one document it comes
+from a passage a quarter of the document or more away.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from llmkit.core.errors import DataError
+from llmkit.datasets.masking import MaskVocabulary, TokenIds, choose_masked, corrupt
+from llmkit.datasets.randomness import draw_uniforms, hash_integers, permute
+from llmkit.datasets.sentences import Passage, Sentences, spread
+
+NSP = bool | Literal["order"]
+IS_NEXT, IS_NOT_NEXT = 0, 1
+"""BERT counts 0 as "is next", the reverse of what the name suggests. ALBERT: 0 is in order, 1 swapped."""
+NO_PAIR = -1
+"""The relation of an example that has one segment only."""
+
+Span = tuple[int, int]
+"""First place and end on the split's token stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What one sequence is made of; all arrays int64."""
+
+    input_ids: TokenIds
+    """With [CLS] and [SEP], corrupted at the masked places."""
+    n_first: int
+    """Tokens of the first segment, its [CLS] and [SEP] included; the rest have token type 1."""
+    masked: NDArray[np.int64]
+    """Places of the tokens to guess, rising."""
+    targets: TokenIds
+    """What stood there."""
+    relation: int
+    """IS_NEXT or IS_NOT_NEXT; in order or swapped; NO_PAIR."""
+    spans: tuple[Span, ...]
+    """Where the segments stand on the token stream."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The endless sequence of examples of one split; `pairs[i]` is sample i."""
+
+    sentences: Sentences
+    vocabulary: MaskVocabulary
+    cls_id: int
+    sep_id: int
+    block_size: int
+    seed: int
+    nsp: NSP = True
+    mask_share: float = 0.15
+    whole_words: bool = True
+    short_share: float = 0.1
+
+    @cached_property
+    def samples_per_epoch(self) -> int:
+        """Examples that together hold as many tokens as the split has; where documents are short, they are not full."""
+        total, room = len(self.sentences.split.stream), self._room
+        if self.nsp is False:  # what does not fit is half a sentence on average
+            filled = room - min(room, total / int(self.sentences.n_sentences.sum())) / 2
+        else:
+            filled = self.sentences.mean_window(room)
+        return max(1, round(total / filled))
+
+    @property
+    def _room(self) -> int:
+        """Tokens beside [CLS] and the [SEP] behind each segment."""
+        return self.block_size - (2 if self.nsp is False else 3)
+
+    def __getitem__(self, sample: int) -> Example:
+        epoch, place = divmod(sample, self.samples_per_epoch)
+        return self.read(permute(place, self.samples_per_epoch, hash_integers(self.seed, epoch, 1)), epoch)
+
+    def read(self, number: int, epoch: int = 0) -> Example:
+        """Example `number` of an epoch, in the order of the text."""
+        draws = draw_uniforms(hash_integers(self.seed, epoch, number, 2), 4 + 4 * self.block_size)
+        total = len(self.sentences.split.stream)
+        place = (hash_integers(self.seed, epoch) + number * total // self.samples_per_epoch) % total
+        if self.nsp is False:
+            return self._assemble((self._full_sentences(place),), NO_PAIR, draws[4:])
+        first, second, relation = self._pair(place, draws[:4].tolist(), float(draws[-1]))
+        if relation == NO_PAIR:
+            start = first[0] + spread(place - first[0], first[1] - first[0], self._room)
+            return self._assemble(((start, min(first[1], start + self._room)),), NO_PAIR, draws[4:])
+        spans = _truncate(first, second, self._room, draws[4 : 4 + self.block_size])
+        return self._assemble(spans, relation, draws[4 + self.block_size :])
+
+    def _full_sentences(self, place: int) -> Span:
+        """Sentences from about `place` on, as many as fit; the ends of documents among them stay in."""
+        sentences, room = self.sentences, self._room
+        total, n_rows = int(sentences.row_starts[-1]), len(sentences.documents)
+        begin = spread(place, total, room)
+        passage = sentences.passage_at(begin)
+        start, end = (of(passage.sentence_at(begin)) for of in (passage.start_of, passage.end_of))
+        if end - start > room:  # longer than an example: a part of it
+            start += spread(max(0, begin - start), end - start, room)
+            return start, start + room
+        if start < begin and begin >= total - room:  # the last window takes all sentences up to the end
+            rest = sentences.passage_at(end)
+            start, end = (of(rest.sentence_at(end)) for of in (rest.start_of, rest.end_of))
+        while True:
+            fitting = passage.last_within(start + room)
+            end = max(end, passage.end_of(fitting)) if fitting >= 0 else end
+            if passage.row + 1 == n_rows or sentences.row_starts[passage.row + 1] >= start + room:
+                return start, end
+            following = sentences.passage_from(passage.row + 1)
+            if following.row <= passage.row:
+                return start, end
+            passage = following
+
+    def _pair(self, place: int, draws: list[float], elsewhere: float) -> tuple[Span, Span, int]:
+        """Both segments before truncation, and their relation."""
+        short, length, cut, coin = draws
+        target = 2 + int(length * (self._room - 1)) if short < self.short_share else self._room
+        passage = self.sentences.passage_at(place)
+        first = min(passage.window_from(place, self._room), max(0, len(passage) - 2))  # a pair takes two sentences
+        start = passage.start_of(first)
+        last = min(max(passage.last_within(start + target - 1) + 1, first + 1), len(passage) - 1)
+        a = start, passage.end_of(first + int(cut * (last - first)))
+        b = a[1], passage.end_of(last)
+        if self.nsp == "order":
+            if last == first:
+                return a, a, NO_PAIR
+            return (a, b, IS_NEXT) if coin < 0.5 else (b, a, IS_NOT_NEXT)
+        if coin < 0.5 and last > first:
+            return a, b, IS_NEXT
+        return a, self._elsewhere(passage, a, b, target, elsewhere), IS_NOT_NEXT
+
+    def _elsewhere(self, passage: Passage, a: Span, b: Span, target: int, draw: float) -> Span:
+        """Sentences of another document, or of a distant passage where there is no other, in the place of `b`.
+
+        Nothing but their sense must give them away, so they never begin a document, which a next segment never does,
+        and are about as long as `b` where the end of its document cut that short.
+        """
+        sentences, total = self.sentences, len(self.sentences.split.stream)
+        if sentences.n_documents > 1:
+            begin, end = sentences.range_of(passage.document)
+            place = int(draw * (total - (end - begin)))
+            place += (end - begin) if place >= begin else 0
+            other = sentences.passage_at(place)
+            if other.document == passage.document:  # rows without sentences were passed over, up to this document
+                other = sentences.passage_at(end % total)
+        else:
+            place = (a[0] + total // 4 + int(draw * (total // 2))) % total
+            other = sentences.passage_at(place)
+        ends_early = b[0] < b[1] < a[0] + target
+        wanted = b[1] - b[0] if ends_early else max(1, target - (a[1] - a[0]))
+        first = min(max(1, other.sentence_at(min(place, other.end - wanted))), len(other) - 1)
+        start = other.start_of(first)
+        if ends_early:
+            return start, other.end_of(max(first, other.nearest_end(start + wanted)))
+        return start, other.end_of(min(other.last_within(start + wanted - 1) + 1, len(other) - 1))
+
+    def _assemble(self, spans: tuple[Span, ...], relation: int, draws: NDArray[np.float64]) -> Example:
+        """[CLS] first [SEP], and second [SEP] if there is one; masked."""
+        split = self.sentences.split
+        n_tokens = 1 + sum(end - start + 1 for start, end in spans)
+        ids = np.full(n_tokens, self.sep_id, np.int64)
+        ids[0] = self.cls_id
+        continues = np.zeros(n_tokens, bool)
+        at = 1
+        for start, end in spans:
+            ids[at : at + end - start] = split.stream.read(start, end - start)
+            if self.whole_words:
+                continues[at : at + end - start] = split.continues_word.read(start, end - start)
+            at += end - start + 1
+        masked = choose_masked(~self.vocabulary.is_special[ids], continues, self.mask_share, draws)
+        seen = corrupt(ids, masked, self.vocabulary, draws[self.block_size :])
+        return Example(seen, 2 + spans[0][1] - spans[0][0], masked, ids[masked], relation, spans)
+
+
+def check_pairs(sentences: Sentences, block_size: int, nsp: NSP) -> None:
+    """Raises DataError where no segment can follow another, or one document is too short for a distant passage."""
+    where = str(sentences.split.folder)
+    if nsp is not False and not sentences.share_with_two():
+        hint = "set mlm.nsp to false, or prepare with prepare.read.documents=file so that documents are longer"
+        raise DataError("no document has two sentences, so that none can follow another", where=where, hint=hint)
+    n_tokens, needed = len(sentences.split.stream), 8 * block_size
+    if nsp is True and sentences.n_documents == 1 and n_tokens < needed:
+        name = sentences.split.folder.name
+        what = f"the {name} split is one document of {n_tokens} tokens: no passages far enough apart for {block_size}"
+        hint = f"give several documents, or {needed} tokens, or set mlm.nsp to false or train.block_size lower"
+        raise DataError(what, where=where, hint=hint)
+
+
+def make_pairs(
+    sentences: Sentences, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int, *,
+    nsp: NSP = True, mask_share: float = 0.15, whole_words: bool = True, short_share: float = 0.1,
+) -> Pairs:  # fmt: skip
+    """Pairs with the ids of a tokenizer that has [CLS], [SEP] and [MASK]."""
+    ids = (int(tokenizer.cls_token_id), int(tokenizer.sep_token_id))
+    vocabulary = MaskVocabulary.of(tokenizer)
+    return Pairs(sentences, vocabulary, *ids, block_size, seed, nsp, mask_share, whole_words, short_share)
+
+
+def _truncate(first: Span, second: Span, room: int, draws: NDArray[np.float64]) -> tuple[Span, Span]:
+    """Both, together no longer than `room`: token by token the longer one loses its first or its last."""
+    n_first, n_second = first[1] - first[0], second[1] - second[0]
+    excess = n_first + n_second - room
+    if excess <= 0:
+        return first, second
+    uneven = min(excess, abs(n_first - n_second))
+    rest = excess - uneven  # once both are as long, the second loses first
+    lost_first = (uneven if n_first > n_second else 0) + rest // 2
+    half = len(draws) // 2
+    return _shorten(first, lost_first, draws[:half]), _shorten(second, excess - lost_first, draws[half:])
+
+
+def _shorten(span: Span, n_lost: int, draws: NDArray[np.float64]) -> Span:
+    """Without `n_lost` tokens, each of them from the front or the back with equal chance."""
+    if not n_lost:
+        return span
+    coins = draws[:n_lost] < 0.5
+    front = round(n_lost * float(coins.mean()))  # more tokens than draws: the same share of them
+    return span[0] + front, span[1] - (n_lost - front)

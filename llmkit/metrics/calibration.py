@@ -1,0 +1,54 @@
+"""Whether probabilities mean what they say: of all guesses made with 80 %, are 80 % right?"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmkit.core.errors import ModelError
+from llmkit.metrics.class_scores import divide
+
+N_BINS = 15
+
+
+def measure_calibration(probabilities: NDArray[Any], is_right: NDArray[np.bool_]) -> dict[str, Any]:
+    """`calibration_error` and, for a plot, `calibration`: 15 bins of equal width, some of which may be empty.
+
+    The error is the mean distance between a bin's mean probability (`confidence`) and its share of right ones
+    (`accuracy`), weighted by its size: the expected calibration error of Guo et al. 2017, eq. 3. A bin holds its upper
+    bound, not its lower one, but for the first, which holds 0.
+    """
+    probabilities, is_right = probabilities.ravel(), is_right.ravel()
+    places = np.clip(np.ceil(probabilities.astype(np.float64) * N_BINS).astype(np.int64) - 1, 0, N_BINS - 1)
+    counts = np.bincount(places, minlength=N_BINS)
+    confidence = divide(np.bincount(places, probabilities, N_BINS), counts)
+    accuracy = divide(np.bincount(places, is_right, N_BINS), counts)
+    bins = [
+        {"lower": i / N_BINS, "upper": (i + 1) / N_BINS, "n": n}
+        | {"confidence": float(confidence[i]) if n else None, "accuracy": float(accuracy[i]) if n else None}
+        for i, n in enumerate(counts.tolist())
+    ]
+    error = float((np.abs(confidence - accuracy) * counts).sum() / counts.sum())
+    return {"calibration_error": error, "calibration": bins}
+
+
+def clip_probabilities(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """Neither 0 nor 1, whose logarithms would be infinite: away by the precision they came in, as scikit-learn does."""
+    eps = np.finfo(probabilities.dtype).eps
+    return probabilities.clip(eps, 1 - eps).astype(np.float64)
+
+
+def check_outputs(outputs: NDArray[Any], n_rows: int) -> None:
+    """Nothing can be measured on no rows, and a NaN would be sorted in somewhere and go unseen.
+
+    Raises:
+        ModelError: the model gave a number that is not finite.
+        ValueError: no rows, or not one output for each.
+    """
+    if not n_rows or len(outputs) != n_rows:
+        raise ValueError(f"{n_rows} labels and {len(outputs)} outputs of the model")
+    n_bad = n_rows - int(np.isfinite(outputs.reshape(n_rows, -1)).all(1).sum())
+    if n_bad:
+        what = f"the model's output is not finite for {n_bad:,} of {n_rows:,} rows"
+        hint = "its weights are spoilt: take an earlier checkpoint, or train with a lower learning rate"
+        raise ModelError(what, where="the scored rows", hint=hint)

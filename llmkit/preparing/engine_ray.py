@@ -1,0 +1,95 @@
+"""Tasks on Ray: on the cluster at RAY_ADDRESS, otherwise on the cores of this machine.
+
+A task is a plain Ray task: results come in order, and Ray itself starts another worker where one dies.
+
+Knows nothing of what the tasks do.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from llmkit.core.errors import EnvironmentFault, first_line
+from llmkit.preparing.unfinished import WorkersLost
+
+TRIES = 4
+SIGNAL_SECONDS = 0.5
+"""In a longer wait Ray looks for signals itself, and loses what their handlers raise."""
+OBJECT_STORE_BYTES = 100_000_000
+"""Tasks and results are small, the text stays in files; by default Ray takes a third of the machine's memory."""
+
+
+def require_ray() -> None:
+    """Raises EnvironmentFault where Ray is not installed."""
+    if find_spec("ray") is None:
+        hint = "pip install 'llmkit[ray]', or use --engine local"
+        raise EnvironmentFault("Ray is not installed", where="--engine ray", hint=hint)
+
+
+@contextmanager
+def open_ray(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
+    """Ray, connected to or started; what was started ends with the block."""
+    # Read when ray is imported.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    # A task that Ray's own memory monitor kills counts apart from max_retries, and by default is tried without end.
+    os.environ |= {"RAY_task_oom_retries": str(TRIES - 1)}
+    import ray
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with redirect_stdout(sys.stderr):  # where Ray would say that a worker has died; results are for stdout
+        try:
+            _connect(ray)
+            for number, handler in handlers.items():  # Ray puts its own in their place
+                signal.signal(number, handler)
+            yield partial(_run, ray)
+        finally:
+            ray.shutdown()
+
+
+def _connect(ray: Any) -> None:
+    address = os.environ.get("RAY_ADDRESS")
+    more = {} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **more)
+    except Exception as error:  # Ray raises nearly any type, a bare Exception too
+        reason = first_line(error)
+        if address:
+            hint = "start the cluster (`ray start --head`), or unset RAY_ADDRESS to use this machine's cores"
+            raise WorkersLost(f"cannot connect to Ray: {reason}", where=f"RAY_ADDRESS={address}", hint=hint) from error
+        hint = "run it again, or use --engine local; Ray's own logs are in its session's folder"
+        raise WorkersLost(f"Ray does not start: {reason}", where="--engine ray", hint=hint) from error
+
+
+def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Any, None, None]:
+    remote = ray.remote(num_cpus=1, max_retries=TRIES - 1)(_call)
+    shared = ray.put(function)
+    results = [remote.remote(shared, task) for task in tasks]
+    try:
+        for number, result in enumerate(results):
+            try:
+                while not ray.wait([result], timeout=SIGNAL_SECONDS)[0]:
+                    pass
+                value = ray.get(result)
+            except ray.exceptions.RayTaskError:
+                raise  # a bug of ours, with the worker's traceback
+            except ray.exceptions.RayError as error:
+                what = f"workers died {TRIES} times at task {number + 1} of {len(tasks)}"
+                hint = "run it again: it goes on from what is finished; were the workers out of memory?"
+                raise WorkersLost(what, where=f"ray: {type(error).__name__}", hint=hint) from None
+            results[number] = None  # so that Ray can forget it
+            yield value
+    except BaseException:
+        for result in filter(None, results):
+            ray.cancel(result, force=True)
+        raise
+
+
+def _call(function: Callable[[Any], Any], task: Any) -> Any:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a worker has one core
+    return function(task)

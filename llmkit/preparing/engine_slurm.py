@@ -1,0 +1,138 @@
+"""Tasks as an array of Slurm jobs: `sbatch --wait` starts them and comes back when all have ended.
+
+Tasks, results and logs are files in a shared folder; what has no result then is submitted again, once `squeue` knows
+no more of the jobs. Partition, account,
+time and memory are sbatch's own business: it reads SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT and the like.
+
+Knows nothing of what the tasks do.
+"""
+
+import os
+import pickle
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llmkit.core.errors import EnvironmentFault
+from llmkit.core.files import read_json, write_json
+from llmkit.preparing.unfinished import WorkersLost
+
+TRIES = 4
+POLL_SECONDS = 10
+MOST_UNANSWERED = 60
+"""So often in a row may squeue fail, which is ten minutes of a controller that is away."""
+LARGEST_ARRAY = 1000
+"""Slurm's own default limit is 1001 (MaxArraySize). With more tasks than that, each job does several."""
+
+
+def require_slurm() -> None:
+    """Raises EnvironmentFault where there is no sbatch."""
+    if shutil.which("sbatch") is None:
+        hint = "run it on a login node of the cluster, or use --engine local"
+        raise EnvironmentFault("sbatch is not on the PATH", where="--engine slurm", hint=hint)
+
+
+@contextmanager
+def open_slurm(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
+    """Slurm as it is; each call is an array of jobs."""
+    yield partial(_run, work)
+
+
+def _run(work: Path, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Any, None, None]:
+    folder = work / "slurm" / uuid.uuid4().hex  # jobs that outlived a killed caller must not be taken for ours
+    folder.mkdir(parents=True)
+    with (folder / "tasks.pickle").open("wb") as file:
+        pickle.dump((function, list(tasks)), file)
+    name = f"llmkit-{uuid.uuid4().hex[:12]}"  # of all jobs: they can be cancelled before sbatch has said their number
+    try:
+        _do_all(folder, name, len(tasks))
+    except BaseException:
+        with suppress(OSError):
+            subprocess.run(["scancel", f"--name={name}"], check=False, capture_output=True)
+        raise
+    for number in range(len(tasks)):
+        yield pickle.loads(_result(folder, number).read_bytes())
+
+
+def _do_all(folder: Path, name: str, n_tasks: int) -> None:
+    """Raises WorkersLost where tasks have no result after as many tries as there may be."""
+    for attempt in range(TRIES):
+        missing = _missing(folder, n_tasks)
+        if not missing:
+            return
+        write_json(folder / f"try-{attempt}.json", missing)
+        _submit(folder, name, attempt, min(len(missing), LARGEST_ARRAY))
+        _outlast(folder, name, n_tasks)
+    missing = _missing(folder, n_tasks)
+    if missing:
+        what = f"{len(missing)} of {n_tasks} tasks have no result after {TRIES} tries: {_last_line(folder)}"
+        hint = "run it again: it goes on from what is finished; were SBATCH_TIMELIMIT or the memory too small?"
+        raise WorkersLost(what, where=str(folder), hint=hint)
+
+
+def _submit(folder: Path, name: str, attempt: int, n_jobs: int) -> None:
+    """Start an array of jobs and wait until all have ended, whatever came of them."""
+    script = folder / f"try-{attempt}.sh"
+    command = shlex.join([sys.executable, "-m", __name__, str(folder), str(attempt), str(n_jobs)])
+    script.write_text(f"#!/bin/sh\nexport TOKENIZERS_PARALLELISM=false\nexec {command}\n")
+    options = [f"--array=0-{n_jobs - 1}", f"--job-name={name}", f"--output={folder}/try-{attempt}-%a.log"]
+    arguments = ["sbatch", "--wait", "--parsable", *options, str(script)]
+    done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    if not done.stdout.strip():  # else it is the jobs' number: their exit codes are not sbatch's
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        hint = "sbatch reads SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT and the like from the environment"
+        raise WorkersLost(f"sbatch refused the jobs: {said[-1]}", where="sbatch", hint=hint)
+
+
+def _outlast(folder: Path, name: str, n_tasks: int) -> None:
+    """Wait until the jobs of that name are out of the queue, where results are missing: `sbatch --wait` comes back
+    early when slurmctld is started anew, and its jobs run on."""
+    n_unanswered = 0
+    while _missing(folder, n_tasks) and n_unanswered < MOST_UNANSWERED:
+        try:
+            asked = subprocess.run(
+                ["squeue", "--noheader", "--format=%i", f"--name={name}"], check=False, capture_output=True, text=True
+            )
+        except FileNotFoundError:
+            return
+        if asked.returncode == 0 and not asked.stdout.strip():
+            return
+        n_unanswered = n_unanswered + 1 if asked.returncode else 0
+        time.sleep(POLL_SECONDS)
+
+
+def _missing(folder: Path, n_tasks: int) -> list[int]:
+    """The tasks that have no result yet."""
+    return [number for number in range(n_tasks) if not _result(folder, number).exists()]
+
+
+def _result(folder: Path, number: int) -> Path:
+    return folder / f"{number}.result"
+
+
+def _last_line(folder: Path) -> str:
+    """What a job said last."""
+    lines = [line for log in sorted(folder.glob("*.log")) for line in log.read_text(errors="replace").splitlines()]
+    return lines[-1] if lines else "no job has left a log"
+
+
+def work_off(folder: Path, attempt: int, n_jobs: int, job: int) -> None:
+    """One job of an array: every `n_jobs`-th of the tasks that this try is about."""
+    with (folder / "tasks.pickle").open("rb") as file:
+        function, tasks = pickle.load(file)
+    for number in read_json(folder / f"try-{attempt}.json")[job::n_jobs]:
+        aside = folder / f"{number}.{uuid.uuid4().hex}"
+        aside.write_bytes(pickle.dumps(function(tasks[number])))
+        aside.rename(_result(folder, number))
+
+
+if __name__ == "__main__":
+    work_off(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(os.environ["SLURM_ARRAY_TASK_ID"]))

@@ -1,0 +1,163 @@
+"""Where the work of `prepare` runs: on this machine's cores, on Ray, or as jobs of Slurm.
+
+An engine maps a function of a module over tasks that can be pickled and gives the results in the tasks' order. What a
+task makes, it writes to a folder that all machines share; a task whose worker dies is done again elsewhere, and a task
+that is done already (see `finish_piece`) costs next to nothing.
+
+Knows nothing of text.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import llmkit
+from llmkit.core.errors import EnvironmentFault, LlmkitError, UsageError, did_you_mean
+from llmkit.preparing.engine_local import open_local
+from llmkit.preparing.engine_ray import open_ray, require_ray
+from llmkit.preparing.engine_slurm import open_slurm, require_slurm
+
+LOCAL = "local"
+PACKAGES = (
+    "tokenizers", "transformers", "pyarrow", "numpy", "ftfy", "charset-normalizer", "selectolax", "datasets", "jieba",
+    "opencc", "rensa",
+)  # fmt: skip
+"""What decides bytes, besides llmkit."""
+
+Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+"""(function, tasks) -> results in the tasks' order, each as soon as it and all before it are there.
+
+Raises what the first task, in their order, raised of LlmkitError and OSError, and WorkersLost where a task was tried
+several times and no worker lived to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    require: Callable[[], None]
+    """Raises EnvironmentFault where it cannot be used here."""
+    open: Callable[[Path], AbstractContextManager[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]]
+    """A Map, whose tasks may leave files in the folder. It is closed where nobody wants the rest."""
+
+
+ENGINES = {"ray": _Kind(require_ray, open_ray), "slurm": _Kind(require_slurm, open_slurm)}
+
+
+def check_engine(name: str, inputs: Sequence[str]) -> None:
+    """Whether the engine is known, can be used here, and can read the inputs.
+
+    Raises:
+        UsageError: no such engine, or standard input, which no worker has.
+        EnvironmentFault: what it needs is not installed.
+    """
+    if name == LOCAL:
+        return
+    if name not in ENGINES:
+        hint = did_you_mean(name, [LOCAL, *ENGINES])
+        raise UsageError(f"there is no engine {name!r}", where="--engine", hint=hint)
+    if "-" in inputs:
+        hint = "write it to a file that all machines see, or use --engine local"
+        raise UsageError(f"workers of {name} cannot read standard input", where="-", hint=hint)
+    ENGINES[name].require()
+
+
+@contextmanager
+def open_engine(name: str, work: Path, *, in_pieces: bool) -> Iterator[Map | None]:
+    """The engine, for as long as the block runs; None where this process does all of the work, not `in_pieces`.
+
+    `work` is a folder that all its machines see.
+    """
+    if not in_pieces:
+        yield None
+        return
+    work = work.resolve()
+    with (open_local if name == LOCAL else ENGINES[name].open)(work) as run:
+
+        def map_tasks(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+            attempt = Attempt(function, work, Path.cwd(), describe_packages())
+            with closing(run(attempt, tasks)) as outcomes:  # after an error nobody goes on with the rest
+                for outcome in outcomes:
+                    yield outcome.take()
+
+        yield map_tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a task: an error of ours is a result too, so that no engine tries again or wraps it."""
+
+    value: Any = None
+    error: Exception | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def take(self) -> Any:
+        """The value; warnings are said here, where somebody reads them, and the error is raised here."""
+        for line in self.warnings:
+            logging.getLogger(__name__).warning("%s", line)
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A function and the circumstances in which a worker calls it; called with a task."""
+
+    function: Callable[[Any], Any]
+    work: Path
+    """Absolute; the folder that both sides must see."""
+    place: Path
+    """The caller's working folder: inputs are named as the user wrote them."""
+    versions: dict[str, str | None]
+
+    def __call__(self, task: Any) -> Outcome:
+        warnings: list[str] = []
+        try:
+            with _kept_warnings(warnings):
+                self._check_worker()
+                os.chdir(self.place)
+                return Outcome(self.function(task), None, warnings)
+        except (LlmkitError, OSError, MemoryError) as error:
+            return Outcome(None, error, warnings)
+
+    def _check_worker(self) -> None:
+        if not self.work.is_dir():
+            hint = "put --out on a file system that all machines share, under one path"
+            raise EnvironmentFault(f"a worker does not see {self.work}", where="--engine", hint=hint)
+        found = describe_packages()
+        others = [f"{name} {found[name]}, here {own}" for name, own in self.versions.items() if found[name] != own]
+        if others:
+            hint = "install the same versions everywhere: another one may give other bytes"
+            raise EnvironmentFault(f"a worker has {'; '.join(others)}", where="--engine", hint=hint)
+
+
+@cache
+def describe_packages() -> dict[str, str | None]:
+    """Versions of llmkit and of all that decides bytes; None for what is not installed."""
+    versions: dict[str, str | None] = {"llmkit": llmkit.__version__}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+@contextmanager
+def _kept_warnings(lines: list[str]) -> Iterator[None]:
+    """Keep what llmkit logs instead of showing it on a worker's terminal, which nobody sees."""
+    handler, logger = logging.Handler(), logging.getLogger("llmkit")
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]  # a class for it would be longer
+    propagate = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate

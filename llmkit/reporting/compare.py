@@ -1,0 +1,284 @@
+"""Compare finished causal language models: one table, one plot, and what its figures do not say.
+
+Nothing is ranked that is about different things: every run must have been scored on the same text, and a figure a token
+ranks only runs with the same tokenizer. What can be compared and yet is not quite equal is said in `notes`.
+
+Reads small files of the run folders; opens no model and loads no torch.
+"""
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmkit.core.errors import LlmkitError, ModelError, Problem, UsageError, did_you_mean, say
+from llmkit.core.files import check_writable, write_json
+from llmkit.reporting.comparison_notes import write_notes
+from llmkit.reporting.report_compare import PAGE, write_comparison
+from llmkit.reporting.run_record import Record, RunRecord, get_number, get_section, read_run
+
+RANKINGS = {"bits_per_byte": 1, "word_perplexity": 1, "perplexity": 1, "loss": 1, "tokens_per_second": -1}
+"""What runs can be ranked by; 1: the lowest first, -1: the highest."""
+A_TOKEN = ("perplexity", "loss")
+"""Figures that are about a token, whatever a tokenizer takes for one."""
+SPLITS = ("test", "validation")
+"""The first that every run was scored on is compared. Weights are chosen on validation, which flatters its figures."""
+FILE = "compare.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run by a name that no other one has; `path` is as the user wrote it."""
+
+    name: str
+    path: Path
+    record: RunRecord
+
+    def scored(self, split: str) -> Record:
+        """Its figures on a split; empty if it was not scored there."""
+        figures = get_section(self.record.metrics, split)
+        return figures if get_number(figures, "bits_per_byte") is not None else {}
+
+    def prepared(self, split: str) -> Record:
+        """What its data's receipt says of a split."""
+        return get_section(get_section(get_section(self.record.manifest, "data"), "splits"), split)
+
+
+def compare(paths: Sequence[Path], *, by: str, out: Path) -> dict[str, Any]:
+    """The runs, best first, with `notes`; written to `out` as compare.json and as a page.
+
+    A folder that is given twice counts once.
+
+    Raises:
+        UsageError: fewer than two runs, runs that are no causal language models or were scored on different text, or a
+            figure to rank by that does not mean the same for all of them.
+        ModelError: a folder that is no run, or a run that is unfinished, damaged or not scored.
+        EnvironmentFault: `out` cannot be written to.
+    """
+    if by not in RANKINGS:
+        raise UsageError(f"runs cannot be ranked by {by!r}", where="--by", hint=did_you_mean(by, RANKINGS))
+    runs = _read_runs(_drop_repeats(paths))
+    split = _choose_split(runs)
+    n_bytes = _require_same_text(runs, split)
+    rows = [_measure(run, split) for run in runs]
+    same_tokenizer = len({row["tokenizer"]["fingerprint"] or row["run"] for row in rows}) == 1
+    _check_ranking(rows, by, same_tokenizer)
+    rows.sort(key=lambda row: RANKINGS[by] * row[by])
+    notes = _note_unused_test(runs, split) + write_notes(rows, same_tokenizer=same_tokenizer)
+    comparison = {
+        "split": split,
+        "n_bytes": n_bytes,
+        "by": by,
+        "best": "lowest" if RANKINGS[by] > 0 else "highest",
+        "same_tokenizer": same_tokenizer,
+        "runs": rows,
+        "notes": notes,
+    }
+    if out.is_file():
+        raise UsageError(f"{str(out)!r} is a file", where="--out", hint="give the name of a folder to make")
+    check_writable(out)
+    out.mkdir(exist_ok=True)
+    write_json(out / FILE, comparison)
+    write_comparison(comparison, out)
+    say(f"written: {out / PAGE} and {out / FILE}")
+    return comparison
+
+
+def _drop_repeats(paths: Sequence[Path]) -> list[Path]:
+    """Each folder once: a name beside a glob that holds it, too, is no mistake."""
+    kept: dict[Path, Path] = {}
+    for path in paths:
+        if path.resolve() in kept:
+            say(f"{path} is {kept[path.resolve()]} again: it is shown once")
+        kept.setdefault(path.resolve(), path)
+    if len(kept) < 2:
+        raise UsageError("one run alone compares with nothing", where="RUN...", hint="give two or more run folders")
+    return list(kept.values())
+
+
+def _read_runs(paths: Sequence[Path]) -> list[_Run]:
+    """Every run, or all that is wrong with any of them at once."""
+    folders = [path.resolve() for path in paths]
+    runs: list[_Run] = []
+    faults: list[LlmkitError] = []
+    for path, folder in zip(paths, folders, strict=True):
+        try:
+            run = _Run(_name_apart(folder, folders), path, read_run(path))
+            _require_finished(run)
+            runs.append(run)
+        except LlmkitError as fault:
+            faults.append(fault)
+    if faults:
+        raise type(faults[0]).from_problems(problem for fault in faults for problem in fault.problems)
+    return runs
+
+
+def _name_apart(folder: Path, folders: Sequence[Path]) -> str:
+    """The folder's name, with as many of its parents as tell it from the others."""
+    for length in range(1, len(folder.parts)):
+        name = folder.parts[-length:]
+        if sum(other.parts[-length:] == name for other in folders) == 1:
+            return "/".join(name)
+    return str(folder)
+
+
+def _require_finished(run: _Run) -> None:
+    """A causal language model that was trained to its end, with the receipt of its data."""
+    record, shown = run.record, str(run.path)
+    for name, known in (("manifest.json", record.manifest), ("metrics.json", record.metrics)):
+        reason = next((line for line in record.missing if line.startswith(f"{name} ")), f"no {name}")
+        if not known and ((run.path / name).exists() or name == "manifest.json"):
+            again = "delete it and train with --resume: a finished run trains nothing and writes it again"
+            hint = again if name == "metrics.json" else "take the file from a copy of the run, or train it again"
+            raise ModelError(f"{shown!r} is damaged: {reason}", where=str(run.path / name), hint=hint)
+    kinds = {"mlm": "a masked language model", "cls": "a classifier"}
+    if (objective := record.manifest.get("objective", "clm")) != "clm":
+        what = f"{shown!r} is {kinds.get(objective, objective)}: it gives no probability to a text, so no bits per byte"
+        hint = f"compare causal language models (pretrain-clm); `llmkit report {shlex.quote(shown)}` shows this one"
+        raise UsageError(what, where=shown, hint=hint)
+    if not get_section(record.metrics, "training"):
+        last = max((logged[-1]["step"] for logged in record.log.values()), default=0)
+        planned = get_section(record.manifest, "plan").get("n_steps")
+        what = f"{shown!r} is not finished: step {last}" + (f" of {planned}" if planned else "")
+        raise ModelError(what, where=str(run.path / "metrics.json"), hint=f"go on with: {_resume_command(run)}")
+
+
+def _resume_command(run: _Run) -> str:
+    data = run.record.manifest.get("data_path")
+    folder = os.path.normpath(run.path / data) if isinstance(data, str) else "DATA"
+    parts = ["llmkit", "pretrain", run.path / "recipe.yaml", "--data", folder, "--out", run.path, "--resume"]
+    return shlex.join(map(str, parts))
+
+
+def _choose_split(runs: Sequence[_Run]) -> str:
+    """The held-out split that all are compared on."""
+    scored = {split: [run for run in runs if run.scored(split)] for split in SPLITS}
+    for split in SPLITS:
+        if len(scored[split]) == len(runs):
+            return split
+    split = max(reversed(SPLITS), key=lambda name: len(scored[name]))
+    problems = []
+    for run in runs:
+        if run in scored[split]:
+            continue
+        hint = f"llmkit eval {shlex.quote(str(run.path))} --split {split}"
+        if not run.prepared(split):
+            hint = f"its data has no {split} split: prepare it with prepare.split.{split} above 0, and train again"
+        problems.append(
+            Problem(f"{str(run.path)!r} was not scored on its {split} split", str(run.path / "metrics.json"), hint)
+        )
+    raise ModelError.from_problems(problems)
+
+
+def _require_same_text(runs: Sequence[_Run], split: str) -> int:
+    """Bytes of the text that every run was scored on."""
+    texts = []
+    for run in runs:
+        n_bytes = get_number(run.scored(split), "n_bytes") or get_number(run.prepared(split), "bytes")
+        texts.append((n_bytes, run.prepared(split).get("documents_hash")))
+    sizes, hashes = {size for size, _ in texts}, {digest for _, digest in texts if digest is not None}
+    if len(sizes) == 1 and len(hashes) <= 1 and None not in sizes:
+        return int(sizes.pop() or 0)
+    shown = (
+        f"{run.name} on {f'{size:,.0f}' if size else 'unknown'} bytes ({str(digest)[:12]})"
+        for run, (size, digest) in zip(runs, texts, strict=True)
+    )
+    raise UsageError(
+        f"the runs were scored on different text, so no figure ranks them: {', '.join(shown)}",
+        where=f"their {split} splits",
+        hint="score each on one file with `llmkit eval RUN --data FILE`; or prepare all from the same files with the "
+        "same prepare.clean and prepare.split, whatever the tokenizer, and train again",
+    )
+
+
+def _check_ranking(rows: Sequence[Record], by: str, same_tokenizer: bool) -> None:
+    if by in A_TOKEN and not same_tokenizer:
+        shown = ", ".join(f"{row['run']} {str(row['tokenizer']['fingerprint'])[:12]}" for row in rows)
+        raise UsageError(
+            f"{by} cannot rank runs with different tokenizers, as a token of one is not a token of another: {shown}",
+            where="--by",
+            hint="rank by bits_per_byte or word_perplexity, which are about the text itself",
+        )
+    if without := [row["run"] for row in rows if row[by] is None]:
+        hint = "rank by bits_per_byte, which every run has"
+        if by == "word_perplexity":
+            hint += "; words are not counted in old prepared folders and in scripts without spaces, as Chinese"
+        raise UsageError(f"no {by} is known of {', '.join(without)}", where="--by", hint=hint)
+
+
+def _measure(run: _Run, split: str) -> dict[str, Any]:
+    """A line of the table, unrounded, with what the notes and the plot need."""
+    record, scored = run.record, run.scored(split)
+    training, manifest = get_section(record.metrics, "training"), record.manifest
+    model, data = get_section(manifest, "model"), get_section(manifest, "data")
+    tokenizer, machine = get_section(data, "tokenizer"), get_section(manifest, "machine")
+    unknown = (get_number(scored, "n_unknown_tokens"), get_number(run.prepared(split), "unknown_tokens"))
+    trained = record.log.get("train", [])
+    return {
+        "run": run.name,
+        "path": str(run.path),
+        # Not the recipe's, which says nothing where training started from a model.
+        "family": str(model.get("family", "")) or None,
+        "n_parameters": get_number(training, "n_parameters") or get_number(model, "n_parameters"),
+        "n_training_tokens": get_number(training, "n_tokens"),
+        "seconds": get_number(training, "seconds"),
+        **{key: get_number(scored, key) for key in ("loss", "perplexity", "word_perplexity", "bits_per_byte")},
+        "tokens_per_second": _measure_speed(trained),
+        "n_tokens": get_number(scored, "n_tokens"),
+        "n_words": get_number(scored, "n_words"),
+        "n_unknown_tokens": next((n for n in unknown if n is not None), None),
+        "method": get_section(scored, "method"),
+        "tokenizer": {key: tokenizer.get(key) for key in ("kind", "vocab_size", "fingerprint")},
+        "train_documents": get_section(get_section(data, "splits"), "train").get("documents_hash"),
+        "machine": {key: machine.get(key) for key in ("cpu", "cores", "accelerator")},
+        "curve": _draw_curve(record, training),
+    }
+
+
+def _measure_speed(trained: Sequence[Record]) -> float | None:
+    """Tokens a second of all training steps together; evaluation and saving are not in the log's speeds."""
+    seconds = n_tokens = before = 0.0
+    for record in trained:
+        total, speed = get_number(record, "n_tokens"), get_number(record, "tokens_per_second")
+        if total is None:
+            continue
+        if speed:
+            n_tokens += total - before
+            seconds += (total - before) / speed
+        before = total
+    return n_tokens / seconds if seconds else None
+
+
+def _draw_curve(record: RunRecord, training: Record) -> dict[str, list[float]]:
+    """Held-out bits per byte while training, over the tokens trained on by then.
+
+    Evaluations log their step only; where no step beside them logs its tokens, these lie between those that do, as all
+    steps have about as many.
+    """
+    known = [(0.0, 0.0)]
+    for logged in [*record.log.get("train", []), {"step": training.get("steps"), "n_tokens": training.get("n_tokens")}]:
+        step, n_tokens = get_number(logged, "step"), get_number(logged, "n_tokens")
+        if step is not None and n_tokens is not None:
+            known.append((step, n_tokens))
+    evals = [(logged["step"], get_number(logged, "bits_per_byte")) for logged in record.log.get("eval", [])]
+    steps = [step for step, bits in evals if bits is not None]
+    if len(known) == 1 or not steps:
+        return {"n_tokens": [], "bits_per_byte": []}
+    known_steps, known_tokens = np.array(sorted(known)).T
+    return {
+        "n_tokens": np.interp(steps, known_steps, known_tokens).tolist(),
+        "bits_per_byte": [bits for _, bits in evals if bits is not None],
+    }
+
+
+def _note_unused_test(runs: Sequence[_Run], split: str) -> list[str]:
+    """The cleaner split stood ready for some, so say what it takes to compare on it."""
+    without = [run for run in runs if not run.scored("test")]
+    if split == "test" or len(without) == len(runs):
+        return []
+    commands = "; ".join(f"llmkit eval {shlex.quote(str(run.path))} --split test" for run in without)
+    return [f"compared on validation, as not every run was scored on its test split: {commands}"]

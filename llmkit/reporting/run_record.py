@@ -1,0 +1,112 @@
+"""Read what a run left in its folder, whatever state it is in.
+
+A report must come out of a run that was killed, too, so nothing here fails because a file is missing
+or torn: what could not be read is said in `missing`, for the reader of the report.
+
+Reads only; what the files mean to a reader is in report.py.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmkit.core.errors import ModelError
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """The files of a run folder. `log` goes by kind; of a step logged twice, the later record stands."""
+
+    name: str
+    log: dict[str, list[Record]]
+    metrics: Record
+    manifest: Record
+    recipe: str
+    missing: tuple[str, ...]
+
+
+def read_run(run: Path) -> RunRecord:
+    """Everything in the run folder that can be read. ModelError if it is no run folder at all."""
+    names = ("log.jsonl", "metrics.json", "manifest.json", "recipe.yaml")
+    if not any((run / name).is_file() for name in names):
+        raise ModelError(
+            f"{str(run)!r} is not a run folder",
+            where=str(run),
+            hint="give the --out folder of a training command",
+        )
+    missing: list[str] = []
+    log = _read_log(run / "log.jsonl", missing)
+    metrics = _read_json(run / "metrics.json", missing, "the run has had no final evaluation")
+    manifest = _read_json(run / "manifest.json", missing, "data, machine and versions are not known")
+    recipe = _read_text(run / "recipe.yaml", missing, "the recipe is not known") or ""
+    return RunRecord(run.resolve().name, log, metrics, manifest, recipe, tuple(missing))
+
+
+def get_number(record: Record, key: str) -> float | None:
+    """The value if it is a finite number."""
+    value = record.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
+
+
+def get_section(record: Record, key: str) -> Record:
+    """The value if it is an object, else an empty one."""
+    value = record.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _read_log(path: Path, missing: list[str]) -> dict[str, list[Record]]:
+    # Not splitlines: JSON may hold U+2028 and its like as they are.
+    lines = (_read_text(path, missing, "there is nothing to draw") or "").split("\n")
+    lines = lines if lines[-1] else lines[:-1]
+    kept: dict[tuple[object, ...], Record] = {}
+    unreadable = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            kind, step = str(record["kind"]), int(record["step"])
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            unreadable.append(number)
+            continue
+        # A resumed run logs the steps after its checkpoint again. Several samples may share a step.
+        text = (str(record.get("prompt")), str(record.get("text"))) if kind in ("sample", "note") else ()
+        kept[kind, step, str(record.get("split")), *text] = record
+    if unreadable:
+        torn = " (the last one, as a kill leaves it)" if unreadable == [len(lines)] else ""
+        shown = ", ".join(map(str, unreadable[:5])) + (", …" if len(unreadable) > 5 else "")
+        missing.append(f"log.jsonl: line {shown} of {len(lines)} cannot be read{torn} and is left out")
+    if not kept and path.is_file() and not unreadable:
+        missing.append("log.jsonl is empty: no step has been logged yet")
+    log: dict[str, list[Record]] = {}
+    for record in sorted(kept.values(), key=lambda record: int(record["step"])):
+        log.setdefault(str(record["kind"]), []).append(record)
+    return log
+
+
+def _read_json(path: Path, missing: list[str], consequence: str) -> Record:
+    text = _read_text(path, missing, consequence)
+    if text is None:
+        return {}
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        missing.append(f"{path.name} cannot be read ({error}): {consequence}")
+        return {}
+    if not isinstance(content, dict):
+        missing.append(f"{path.name} is no JSON object: {consequence}")
+        return {}
+    return content
+
+
+def _read_text(path: Path, missing: list[str], consequence: str) -> str | None:
+    """The file's text, with a replacement character for what is not UTF-8; None if there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        missing.append(f"no {path.name}: {consequence}")
+    except OSError as error:
+        missing.append(f"{path.name} cannot be read ({error.strerror}): {consequence}")
+    return None

@@ -1,0 +1,199 @@
+"""Fine-tune a classifier on labelled files: from any encoder or decoder, or on from a checkpoint."""
+
+import math
+import os
+import time
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.config.recipe import Recipe
+from llmkit.core import ranks
+from llmkit.core.errors import UsageError, say
+from llmkit.core.files import read_json
+from llmkit.datasets.labelled import set_template
+from llmkit.models.classifier import check_can_classify, count_positions, start_classifier
+from llmkit.models.loading import check_vocabulary, embedding_rows, read_config, resolve_model
+from llmkit.models.lora import require_peft
+from llmkit.runs.train import check_training, find_resume_point, open_for_training, train_run
+from llmkit.tasks.cls.labelled_data import LabelledData, load_labelled, origin_files, relative_files
+from llmkit.tasks.cls.row_reading import reads_token_types
+from llmkit.tasks.cls.task import ClassifyTask
+from llmkit.tasks.starting_model import check_positions, grow_embeddings, set_dropout
+from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
+from llmkit.training.folder import RunFolder
+
+RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
+LEAST_STEPS, STEPS_A_LABEL, FEWEST_EPOCHS, MOST_EPOCHS = 300, 20, 3, 20
+LORA_FACTOR = 10.0
+
+
+def finetune(
+    recipe: Recipe,
+    *,
+    files: Mapping[str, str],
+    out: Path,
+    model: str | None = None,
+    resume: bool | Literal["auto"] = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    allow: Collection[str] = (),
+    show_samples: bool = False,
+    fold: tuple[int, int] | None = None,
+    quiet: bool = False,
+    started: float | None = None,
+) -> dict[str, Any]:
+    """Train in `out`; see training_run.py. `files` has `train`, and `validation` and `test` where they are.
+
+    A resumed run knows its model and files. `fold` (number, folds) holds that part of the train rows out.
+    `train.max_minutes` count from `started`, a `time.perf_counter()`, or from this call.
+
+    Raises:
+        UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
+        Interrupted: a signal came; the run was saved and can be resumed.
+    """
+    started = time.perf_counter() if started is None else started
+    with open_for_training(recipe, out, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow) as start:
+        if start.metrics is not None:
+            return start.metrics
+        return _finetune(
+            recipe, files, out, model, start.resume, start.overwrite, dry_run, allow, show_samples, fold, quiet,
+            started,
+        )  # fmt: skip
+
+
+def _finetune(
+    recipe: Recipe, files: Mapping[str, str], out: Path, model: str | None, resume: bool, overwrite: bool,
+    dry_run: bool, allow: Collection[str], show_samples: bool, fold: tuple[int, int] | None, quiet: bool,
+    started: float,
+) -> dict[str, Any]:  # fmt: skip
+    if resume:
+        model, files = recall(RunFolder(out), model, files)
+    name = _check_request(recipe, model, files)
+    path = resolve_model(name)
+    config = read_config(path)
+    check_can_classify(config, path)
+    tokenizer, n_own, changes = _open_tokenizer(recipe, path)
+    recipe = _choose_block_size(recipe, config, tokenizer, resume)
+    known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
+    read = partial(load_labelled, fold=fold, known=known, quiet=quiet)
+    labelled = ranks.from_first(lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, recipe.block_size))
+    check_training(recipe, has_validation="validation" in labelled.splits)
+    recipe = resolve(recipe, config, labelled)
+    origin = {**describe_origin(name, files, out), "fold": fold}
+    task = ClassifyTask(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), show_samples, origin)
+    task.check()
+    checkpoint = find_resume_point(RunFolder(out)) if resume else None
+    if checkpoint is not None:
+        network = task.open_model(str(checkpoint))
+    else:
+        network = _start(recipe, labelled, path, tokenizer, n_own, changes)
+        task.prepare_model(network)
+    return train_run(
+        recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run, allow=allow,
+        started=started,
+    )  # fmt: skip
+
+
+def _check_request(recipe: Recipe, model: str | None, files: Mapping[str, str]) -> str:
+    """The model's name, where all that is needed is there."""
+    if "train" not in files:
+        raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
+    if files["train"] == "-":
+        hint = "write it to a file first: the rows are read again by --resume and eval"
+        raise UsageError("training cannot read from stdin", where="--data", hint=hint)
+    if (Path(files["train"]) / "manifest.json").is_file():
+        hint = "give a table of texts and labels; llmkit pretrain takes prepared folders"
+        raise UsageError(f"{files['train']!r} is a prepared folder", where="--data", hint=hint)
+    if model is None:
+        hint = "give a run of pretrain-mlm or pretrain-clm, a model folder, or a hub name"
+        raise UsageError("there is no model to fine-tune", where="--model", hint=hint)
+    if recipe.cls.lora_rank:
+        require_peft()
+    return model
+
+
+def _open_tokenizer(recipe: Recipe, path: str) -> tuple[PreTrainedTokenizerBase, int, list[str]]:
+    """The model's tokenizer with the tokens that training needs, how many it had, and what was changed."""
+    tokenizer = load_tokenizer(path)
+    n_own = len(tokenizer)
+    changes = ensure_special_tokens(tokenizer)
+    set_template(tokenizer)
+    if recipe.cls.augment.mask and tokenizer.mask_token_id is None:
+        hint = "set it to 0; delete and swap need no mask token"
+        raise UsageError("the model's tokenizer has no mask token", where="cls.augment.mask", hint=hint)
+    return tokenizer, n_own, changes
+
+
+def resolve(recipe: Recipe, config: PreTrainedConfig, labelled: LabelledData) -> Recipe:
+    """The recipe with what follows from model and data in place of nothing: rate, length, evaluations.
+
+    The rate grows as models get narrower: 5e-5 for BERT-base, as in Devlin et al. 2019, appendix A.3. Small data is
+    gone through more often, so that there are at least 300 steps and 20 a label, but at most 20 times (Mosbach et al.
+    2021; docs/log.md).
+    """
+    train, optim = recipe.train, recipe.optim
+    n_rows = len(labelled.splits["train"])
+    chosen: dict[str, Any] = {}
+    if train.epochs is None and train.max_steps is None and train.max_minutes is None:
+        n_steps = max(LEAST_STEPS, STEPS_A_LABEL * len(labelled.label2id))
+        epochs = math.ceil(n_steps * train.global_batch_size / n_rows)
+        chosen["epochs"] = float(min(MOST_EPOCHS, max(FEWEST_EPOCHS, epochs)))
+    if train.eval_steps is None and train.max_minutes is None:
+        steps_an_epoch = -(-n_rows // train.global_batch_size)
+        chosen["eval_steps"] = max(1, min(steps_an_epoch, train.max_steps or steps_an_epoch))
+    if optim.learning_rate is None:
+        rate = RATE_OF_BASE * (WIDTH_OF_BASE / config.hidden_size) ** 1.5 * (LORA_FACTOR if recipe.cls.lora_rank else 1)
+        optim = optim.with_updates(learning_rate=float(f"{rate:.2g}"))
+    return recipe.with_updates(train=train.with_updates(**chosen), optim=optim)
+
+
+def describe_origin(model: str, files: Mapping[str, str], out: Path) -> dict[str, Any]:
+    """Model and files of a run, for its manifest; as seen from the run, so that all can be moved together."""
+    start = model if not Path(model).exists() else os.path.relpath(Path(model).expanduser(), out)
+    return {"start": start, "files": relative_files(files, out)}
+
+
+def recall(run: RunFolder, model: str | None, files: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
+    """Model and files of the run's first start, unless they are given anew."""
+    origin = read_json(run.manifest).get("origin", {}) if run.manifest.is_file() else {}
+    start = origin.get("start")
+    if model is None and start is not None:
+        model = str(run.path / start) if (run.path / start).exists() else start
+    return model, files or origin_files(run.path, origin)
+
+
+def _choose_block_size(
+    recipe: Recipe, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, resume: bool
+) -> Recipe:
+    """The recipe with its block size; the default is lowered to what model and tokenizer take.
+
+    Raises:
+        UsageError: more was asked for than the model has positions.
+    """
+    positions = count_positions(config)
+    recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
+    check_positions(recipe, positions, resume=resume)
+    return recipe
+
+
+def _start(
+    recipe: Recipe, labelled: LabelledData, path: str, tokenizer: PreTrainedTokenizerBase, n_own: int,
+    changes: list[str],
+) -> PreTrainedModel:  # fmt: skip
+    shares = labelled.splits["train"].labels.mean(0).tolist() if labelled.kind == "multiple" else ()
+    network, notes = start_classifier(
+        path, labelled.kind, labelled.label2id, recipe.train.seed,
+        shares=shares, random_weights=recipe.cls.random_weights,
+    )  # fmt: skip
+    set_dropout(network, recipe.model)
+    if recipe.model.resize_embeddings or n_own <= embedding_rows(network):
+        grow_embeddings(network, len(tokenizer), changes)
+    check_vocabulary(network, tokenizer, path)
+    network.config.pad_token_id = tokenizer.pad_token_id
+    for note in notes:
+        say(note)
+    return network

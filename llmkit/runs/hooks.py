@@ -1,0 +1,73 @@
+"""What a training run does at intervals: log, score held-out text, write a sample."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any, cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from llmkit.config.recipe import Recipe
+from llmkit.core import ranks
+from llmkit.core.devices import pick_device
+from llmkit.core.files import read_json, write_json
+from llmkit.core.progress import TrainingLine
+from llmkit.runs.plan import LENGTHS, replan, time_final_score
+from llmkit.tasks.base import Task
+from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
+from llmkit.training.engines import is_sharded
+from llmkit.training.folder import RunFolder
+from llmkit.training.speed import flops_a_token, peak_flops
+from llmkit.training.tracking import track
+
+
+def make_hooks(
+    recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan,
+    run: RunFolder, line: TrainingLine, trackers: Sequence[Any],
+) -> Hooks:  # fmt: skip
+    """Log, evaluation, sample and the second plan, bound to this run. All ranks evaluate; the first alone logs, to
+    `trackers` too, and, unless the weights are in shards, writes samples."""
+
+    def evaluate(model: nn.Module, plan: Plan) -> dict[str, Any]:
+        return {"split": "validation"} | task.evaluate(cast(PreTrainedModel, model), plan)
+
+    def sample(model: nn.Module) -> dict[str, Any] | None:
+        return task.sample(cast(PreTrainedModel, model)) if ranks.is_first() or is_sharded(model) else None
+
+    final: tuple[float, float] | None = None
+
+    def fix_lengths(plan: Plan, step: int, measured: MeasuredSeconds) -> Plan:
+        nonlocal final
+        manifest = read_json(run.manifest)
+        known = manifest.get("lengths", {})
+        if str(step) in known:  # planned before the run was stopped
+            line.n_steps = known[str(step)]["n_steps"]
+            return replace(plan, **known[str(step)])
+        if final is None and task.data.n_held_out and ranks.world_size() == 1:
+            before = time.perf_counter()
+            final = time_final_score(recipe, task, network)
+            measured = replace(measured, elapsed=measured.elapsed + time.perf_counter() - before)
+        plan = replan(recipe, task, network, plan, step, measured, final)
+        lengths = known | {str(step): {name: getattr(plan, name) for name in LENGTHS}}
+        write_json(run.manifest, manifest | {"plan": asdict(plan), "lengths": lengths})
+        line.n_steps = plan.n_steps
+        return plan
+
+    if not ranks.is_first():
+        return Hooks(evaluate if task.data.n_held_out else None, sample, lambda record: None, task.cost, fix_lengths)
+    work = flops_a_token(network, task.data.sequence_length, task.output_share)
+    peak = peak_flops(plan.precision, pick_device())
+    epochs_a_step = plan.batches.global_batch_size / task.samples.samples_per_epoch
+
+    def log(record: dict[str, Any]) -> None:
+        if record["kind"] == "train":
+            speed = record["tokens_per_second"] / plan.batches.world_size
+            record |= {"mfu": speed * work / peak, "epoch": record["step"] * epochs_a_step}
+            if plan.batches.world_size > 1:
+                record["tokens_per_second_per_device"] = speed
+        run.append_log(record)
+        line.show(record)
+        track(trackers, record)
+
+    return Hooks(evaluate if task.data.n_held_out else None, sample, log, task.cost, fix_lengths)

@@ -1,0 +1,133 @@
+"""The same fine-tuning again and again: other folds, other seeds; and what the figures are on average.
+
+Each run has a folder of its own in `out`; a finished one is never done again, so an interrupted series goes on.
+"""
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from llmkit.config.loading import dump_recipe, load_recipe
+from llmkit.config.recipe import Recipe
+from llmkit.core.errors import Interrupted, UsageError, say
+from llmkit.core.files import check_writable, read_json, write_json, write_text
+from llmkit.core.lock import hold_folder
+from llmkit.runs.finetune import describe_origin, finetune, recall
+from llmkit.training.checkpoints import list_checkpoints
+from llmkit.training.folder import RunFolder, check_run, create_run, is_finished
+
+
+def finetune_repeatedly(
+    recipe: Recipe,
+    *,
+    files: Mapping[str, str],
+    out: Path,
+    model: str | None,
+    folds: int | None,
+    seeds: int,
+    resume: bool | Literal["auto"] = False,
+    overwrite: bool = False,
+    show_samples: bool = False,
+) -> dict[str, Any]:
+    """Run `folds` times `seeds` fine-tunings; `runs`, and `summary`: mean, standard deviation, lowest and highest of
+    each figure by split.
+
+    Folds take turns as validation rows, copies of a text together; a test file is scored by each run. Seeds count up
+    from the recipe's `train.seed`. Both are written to `out/metrics.json`.
+
+    Raises:
+        As `finetune`; UsageError where a validation file is given beside folds, or --resume asks for another series.
+    """
+    if folds and "validation" in files:
+        hint = "leave one of them out: a fold is the validation rows of its run"
+        raise UsageError("--folds and --validation exclude each other", where="--folds", hint=hint)
+    check_writable(out)
+    with hold_folder(out):
+        go_on = RunFolder(out).manifest.is_file() if resume == "auto" else resume
+        check_run(out, resume=go_on, overwrite=overwrite)
+        return _run_all(recipe, files, out, model, {"folds": folds, "seeds": seeds}, go_on, overwrite, show_samples)
+
+
+def _run_all(
+    recipe: Recipe, files: Mapping[str, str], out: Path, model: str | None, series: dict[str, Any], resume: bool,
+    overwrite: bool, show_samples: bool,
+) -> dict[str, Any]:  # fmt: skip
+    folds, seeds = series["folds"], series["seeds"]
+    group = RunFolder(out)
+    if resume:
+        _check_series(group, series, recipe)
+        model, files = recall(group, model, files)
+    else:
+        create_run(out, resume=False, overwrite=overwrite)
+        write_text(group.recipe, dump_recipe(recipe))
+        origin = describe_origin(model, files, out) if model else {}
+        write_json(group.manifest, {"objective": recipe.task, "series": series, "origin": origin})
+    runs: dict[str, Any] = {}
+    for fold in range(folds) if folds else [None]:
+        for number in range(seeds):
+            seed = recipe.train.seed + number
+            name = "-".join([*([f"fold-{fold}"] if fold is not None else []), *([f"seed-{seed}"] if seeds > 1 else [])])
+            seeded = recipe.with_updates(train=recipe.train.with_updates(seed=seed))
+            part = (fold, folds) if fold is not None and folds else None
+            runs[name] = _run_once(seeded, out / name, files, model, part, show_samples, first=not runs)
+            say(f"{name} is done: {_describe(runs[name])}")
+    result = {"runs": runs, "summary": summarize(list(runs.values()))}
+    write_json(group.metrics, result)
+    return result
+
+
+def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, float]]]:
+    """By split and figure: mean, sample standard deviation, lowest and highest; of figures that all runs have."""
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for split in (name for name in ("validation", "test") if all(name in run for run in runs)):
+        names = [name for name in runs[0][split] if all(isinstance(run[split].get(name), float) for run in runs)]
+        values = {name: [float(run[split][name]) for run in runs] for name in names}
+        summary[split] = {
+            name: {
+                "mean": statistics.fmean(found),
+                "std": statistics.stdev(found) if len(found) > 1 else 0.0,
+                "min": min(found),
+                "max": max(found),
+            }
+            for name, found in values.items()
+        }
+    return summary
+
+
+def _run_once(
+    recipe: Recipe, out: Path, files: Mapping[str, str], model: str | None, fold: tuple[int, int] | None,
+    show_samples: bool, *, first: bool,
+) -> dict[str, Any]:  # fmt: skip
+    run = RunFolder(out)
+    if is_finished(out):
+        return dict(read_json(run.metrics))
+    started = bool(list_checkpoints(run.checkpoints)) and run.manifest.is_file()
+    kept = load_recipe(run.recipe) if started else recipe
+    try:
+        return finetune(
+            kept, files=files, out=out, model=model, resume=started, overwrite=not started and run.recipe.is_file(),
+            show_samples=show_samples, fold=fold, quiet=not first,
+        )  # fmt: skip
+    except Interrupted as stop:
+        what = f"{out.name} was interrupted; go on with the series with: --resume"
+        raise Interrupted(stop.signal_number, what) from None
+
+
+def _check_series(group: RunFolder, series: Mapping[str, Any], recipe: Recipe) -> None:
+    kept = read_json(group.manifest).get("series")
+    if kept != series:
+        hint = "resume with the same --folds and --seeds, or give another --out"
+        raise UsageError(f"the series began with {kept}, not {dict(series)}", where=str(group.manifest), hint=hint)
+    if load_recipe(group.recipe) != recipe:
+        hint = "resume without a recipe and --set, or give another --out"
+        raise UsageError("the series began with another recipe", where=str(group.recipe), hint=hint)
+
+
+def _describe(metrics: Mapping[str, Any]) -> str:
+    split = "test" if "test" in metrics else "validation"
+    shown = metrics.get(split, {})
+    names = ("accuracy", "f1_macro", "mse", "pearson")
+    return f"{split} " + ", ".join(
+        f"{name.replace('_', ' ')} {shown[name]:.4f}" for name in names if shown.get(name) is not None
+    )

@@ -1,0 +1,170 @@
+"""Go on with a run: find its plan in the checkpoint, refuse what has changed since, or map it where that is allowed."""
+
+import math
+from collections.abc import Collection
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from llmkit.config.loading import dump_recipe, load_recipe
+from llmkit.config.recipe import Recipe
+from llmkit.core import ranks
+from llmkit.core.devices import pick_device
+from llmkit.core.errors import UsageError, did_you_mean, say
+from llmkit.core.files import read_json, write_json, write_text
+from llmkit.core.machine import describe_versions
+from llmkit.core.threads import VARIABLES, thread_count
+from llmkit.models.families import is_recurrent
+from llmkit.runs.plan import gather_facts, plan_cut
+from llmkit.tasks.base import Task
+from llmkit.training.batches import BatchPlan
+from llmkit.training.checkpoints import MANIFEST
+from llmkit.training.contract import Plan
+from llmkit.training.engines import RESHARDS
+from llmkit.training.folder import RunFolder
+from llmkit.training.speed import choose_precision, set_threads
+from llmkit.training.time_budget import calibration_step
+
+NEVER = (
+    "optim.name", "optim.layer_decay", "train.max_minutes", "train.carry_state", "mlm.nsp", "cls.freeze",
+    "cls.lora_rank",
+)  # fmt: skip
+"""Beside the model's own fields: nothing of the state that was saved would fit, or no length would follow."""
+
+
+def restore_plan(
+    run: RunFolder, checkpoint: Path, recipe: Recipe, task: Task, network: PreTrainedModel, allow: Collection[str]
+) -> Plan:
+    """The plan that the checkpoint was made by; or one that goes on from its next sample with what `allow` names.
+
+    Raises:
+        UsageError: recipe or data are not those of the checkpoint; names each field, old and new.
+    """
+    saved = read_json(checkpoint / MANIFEST)
+    old = choose_plan(saved.get("plan"), read_json(run.manifest), saved["step"])
+    if "train.seed" not in old.facts:
+        began = gather_facts(load_recipe(run.recipe), task, old.precision)
+        old.facts.update({name: value for name, value in began.items() if "." in name})
+    old.facts.setdefault("world_size", old.batches.world_size)  # of a run from before there were several
+    facts = gather_facts(recipe, task, old.precision)
+    changed = {name: value for name, value in facts.items() if name in old.facts and old.facts[name] != value}
+    allow = {*allow, *_allowed_before(run, saved["step"])}
+    carried = recipe.train.carry_state and is_recurrent(network.config)
+    _check(changed, old, allow, run, carried=carried)
+    if old.n_threads is not None and thread_count().source not in VARIABLES:
+        set_threads(old.n_threads)  # sums are cut as before
+    _mention_machine(saved)
+    plan = replace(old, facts=facts, save_steps=recipe.train.save_steps or old.save_steps)
+    plan = replace(plan, compiled=_compile_again(recipe, saved, old.compiled))
+    if not changed:
+        return plan
+    step = saved["step"]
+    plan = _map(plan, changed, recipe, task, network, step)
+    if ranks.is_first():
+        _record(run, recipe, plan, [_describe(name, old, value) for name, value in changed.items()], step)
+    return plan
+
+
+def choose_plan(of_checkpoint: dict[str, Any] | None, manifest: dict[str, Any], step: int) -> Plan:
+    """The plan to go on with: that of the checkpoint at `step`, with the lengths that were planned right after it. The
+    run's own, where the checkpoint is of an older llmkit that kept none."""
+    kept = of_checkpoint or manifest["plan"]
+    known = {field.name for field in fields(Plan)}
+    plan = Plan(**{name: value for name, value in kept.items() if name in known})
+    plan = replace(plan, batches=BatchPlan(**kept["batches"]))
+    return replace(plan, **manifest.get("lengths", {}).get(str(step), {}))
+
+
+def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunFolder, *, carried: bool) -> None:
+    if unknown := [name for name in allow if name not in old.facts]:
+        hint = did_you_mean(unknown[0], old.facts)
+        raise UsageError(f"{unknown[0]!r} is nothing that a run depends on", where="--allow", hint=hint)
+    refused = [name for name in changed if name not in allow]
+    never = [name for name in changed if name in NEVER or name.startswith("model.")]
+    if carried:  # the state that is carried belongs to so many streams, cut in this way
+        never += [name for name in changed if name in ("train.global_batch_size", "train.block_size")]
+    if not refused and not never:
+        return
+    hint = "resume with the recipe and data it began with, or start a new run with another --out"
+    if not never:
+        hint += "; or go on all the same, from the next sample, with: " + " ".join(
+            f"--allow {name}" for name in changed
+        )
+    what = "; ".join(_describe(name, old, changed[name]) for name in never or changed)
+    raise UsageError(f"the run began with something else: {what}", where=str(run.manifest), hint=hint)
+
+
+def _describe(name: str, old: Plan, new: Any) -> str:
+    return f"{name}: {_short(old.facts[name])} -> {_short(new)}"
+
+
+def _short(fact: Any) -> str:
+    """A fingerprint's beginning; anything else whole."""
+    return str(fact)[:12] if len(str(fact)) == 64 else str(fact)
+
+
+def _map(plan: Plan, changed: Collection[str], recipe: Recipe, task: Task, network: PreTrainedModel, step: int) -> Plan:
+    """The plan from optimizer step `step` on: steps go on counting, samples go on where they were.
+
+    Where the length was not changed, as many samples are seen in the end as before, to a whole step.
+    """
+    before = plan.batches
+    done = before.first_sample + step * before.global_batch_size
+    until = before.first_sample + plan.n_steps * before.global_batch_size
+    precision = plan.precision
+    if "train.precision" in changed:
+        precision, why = ranks.from_first(lambda: choose_precision(recipe.train.precision, pick_device()))
+        say(f"training in {precision}: {why}")
+    cut = plan_cut(recipe, task, network, precision, pick_device())
+    size = cut.global_batch_size
+    if "train.epochs" in changed and recipe.train.epochs:
+        until = math.ceil(recipe.train.epochs * task.samples.samples_per_epoch)
+    n_steps = step + max(0, math.ceil((until - done) / size))
+    if "train.max_steps" in changed and recipe.train.max_steps:
+        n_steps = recipe.train.max_steps
+    batches = replace(cut, first_sample=done - step * size)
+    if plan.calibration_step is not None:
+        step_seconds = [seconds * size / before.global_batch_size for seconds in plan.step_seconds[-1:]]
+        again = step + calibration_step(n_steps - step)
+        plan = replace(plan, calibration_step=again, step_seconds=step_seconds)
+    eval_steps = recipe.train.eval_steps or plan.eval_steps
+    facts = {**plan.facts, "precision": precision}
+    say(f"going on from sample {done} with {', '.join(changed)} changed: {n_steps} steps in all")
+    return replace(plan, n_steps=n_steps, eval_steps=eval_steps, batches=batches, precision=precision, facts=facts)
+
+
+def _allowed_before(run: RunFolder, step: int) -> set[str]:
+    """What a start from this checkpoint was allowed, which ended before it had one of its own."""
+    changes = read_json(run.manifest).get("changes", [])
+    return {text.partition(":")[0] for change in changes if change["step"] == step for text in change["changed"]}
+
+
+def _record(run: RunFolder, recipe: Recipe, plan: Plan, changed: list[str], step: int) -> None:
+    """What was allowed stands in the run's manifest; its recipe is the new one."""
+    manifest = read_json(run.manifest)
+    lengths = {name: known for name, known in manifest.get("lengths", {}).items() if int(name) <= step}
+    change = {"step": step, "changed": changed}
+    changes = [*(known for known in manifest.get("changes", []) if known != change), change]
+    news = {"plan": asdict(plan), "precision": plan.precision, "changes": changes, "lengths": lengths}
+    write_json(run.manifest, manifest | news)
+    write_text(run.recipe, dump_recipe(recipe))
+
+
+def _compile_again(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
+    """As the recipe says; where it leaves that open, as before, if the machine and the engine are of the same kind."""
+    if recipe.train.compile != "auto":
+        return recipe.train.compile
+    in_shards = ranks.world_size() > 1 and recipe.train.engine in RESHARDS
+    return "none" if in_shards or saved.get("device") != pick_device().type else before
+
+
+def _mention_machine(saved: dict[str, Any]) -> None:
+    """Another machine is allowed, but sums in another order differ in their last bits."""
+    now = {"threads": torch.get_num_threads(), "device": pick_device().type, **describe_versions()}
+    before = {"threads": saved.get("threads"), "device": saved.get("device"), **saved.get("versions", {})}
+    other = [f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name) not in (None, now[name])]
+    if other:
+        say(f"{', '.join(other)}: the weights may differ in their last bits from those of a run without a break")

@@ -1,0 +1,308 @@
+"""The road that all training shares: from a task and a model to a run folder with the best weights and a report.
+
+Start with a new run, or go on from a checkpoint. What differs between objectives is a `Task` (task.py), one file each.
+"""
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from llmkit.config.loading import dump_recipe
+from llmkit.config.recipe import Recipe
+from llmkit.core import ranks
+from llmkit.core.devices import pick_device
+from llmkit.core.disk import explain_full_disk, measure_folder, require_space
+from llmkit.core.errors import EnvironmentFault, Interrupted, ModelError, UsageError, say
+from llmkit.core.files import check_writable, new_folder, read_json, write_text
+from llmkit.core.lock import hold_folder
+from llmkit.core.progress import TrainingLine
+from llmkit.models.families import family_of
+from llmkit.models.kernels.choose import choose_kernels
+from llmkit.models.layers import checkpoint_layers
+from llmkit.models.loading import put_on_device
+from llmkit.runs.hooks import make_hooks
+from llmkit.runs.plan import plan_run, write_start
+from llmkit.runs.resuming import restore_plan
+from llmkit.tasks.base import Task
+from llmkit.training.checkpoints import find_checkpoint, list_checkpoints, set_aside, verify_checkpoint
+from llmkit.training.contract import Plan, Progress
+from llmkit.training.engines import is_sharded, refuse_engine
+from llmkit.training.folder import RunFolder, check_run, create_run, is_finished, settle_resume
+from llmkit.training.guards import describe_trend
+from llmkit.training.loop import TrainingLoop
+from llmkit.training.memory import give_back_freed_memory, keep_freed_memory
+from llmkit.training.optimizer import count_weights, forecast_bytes
+from llmkit.training.speed import set_threads
+from llmkit.training.time_budget import Spent
+from llmkit.training.tracking import open_trackers, require_trackers
+from llmkit.training.trial import is_out_of_memory
+
+CHECKPOINTS_AT_ONCE = 4
+"""The newest two, the best, and the one that is being written."""
+
+
+def check_training(recipe: Recipe, *, has_validation: bool) -> None:
+    """What can be refused before any model is loaded.
+
+    Raises:
+        UsageError, EnvironmentFault: what the recipe asks for cannot be had here.
+    """
+    if recipe.train.early_stopping and not has_validation:
+        hint = "hold out a part: prepare.split.validation or cls.validation above 0"
+        raise UsageError("early stopping needs a validation split", where="train.early_stopping", hint=hint)
+    if recipe.optim.schedule == "plateau" and not has_validation:
+        hint = "hold out a part, or set optim.schedule to cosine"
+        raise UsageError("a rate annealed on plateaus needs a validation split", where="optim.schedule", hint=hint)
+    require_trackers(recipe.train.trackers)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a command begins: with `--resume auto` decided, and the figures of a run that had ended already."""
+
+    resume: bool
+    overwrite: bool
+    metrics: dict[str, Any] | None = None
+
+
+@contextmanager
+def open_for_training(
+    recipe: Recipe, out: Path, *, resume: bool | Literal["auto"], overwrite: bool, dry_run: bool,
+    allow: Collection[str],
+) -> Iterator[Start]:  # fmt: skip
+    """Meet the other ranks, check the run folder and keep other processes out of it.
+
+    Raises:
+        UsageError, EnvironmentFault: as `check_run`; another process writes it; the ranks did not meet.
+    """
+    if not dry_run:
+        ranks.join(pick_device().type, recipe.train.ddp_timeout)
+    with ExitStack() as held:
+        held.callback(set_threads, torch.get_num_threads())  # a plan may take fewer
+
+        def decide() -> Start:
+            check_writable(out, dry_run=dry_run)
+            if not dry_run:
+                held.enter_context(hold_folder(out))
+            if resume == "auto" and is_finished(out) and not allow:
+                say(f"{out} has ended already: nothing to do")
+                return Start(False, False, dict(read_json(RunFolder(out).metrics)))
+            go_on, replace = settle_resume(out, resume, overwrite)
+            check_run(out, resume=go_on, overwrite=replace)
+            return Start(go_on, replace)
+
+        yield ranks.from_first(decide)
+
+
+def train_run(
+    recipe: Recipe,
+    task: Task,
+    network: PreTrainedModel,
+    *,
+    out: Path,
+    checkpoint: Path | None,
+    overwrite: bool,
+    dry_run: bool,
+    allow: Collection[str] = (),
+    started: float | None = None,
+) -> dict[str, Any]:
+    """Train, export the best weights to `out/model`, score them on the whole held-out split, write the report.
+
+    `network` is the checkpoint's where there is one; `allow` names what may have changed since. `train.max_minutes`
+    count from `started`, a `time.perf_counter()`, or from this call. Returns metrics.json's contents.
+    With `dry_run` nothing is written, and the resolved recipe comes back.
+
+    Raises:
+        UsageError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
+        Interrupted: a signal came; the run was saved and can be resumed.
+    """
+    if dry_run:
+        facts = {
+            "n_parameters": count_weights(network.parameters()),
+            "samples_per_epoch": task.samples.samples_per_epoch,
+        }
+        return {"recipe": dump_recipe(recipe), **facts}
+    started = time.perf_counter() if started is None else started
+    if pick_device().type == "cpu":
+        keep_freed_memory()
+    if ranks.world_size() > 1 and (refused := refuse_engine(recipe.train.engine, network, recipe.optim)):
+        raise refused
+    run = RunFolder(out)
+    if recipe.train.gradient_checkpointing:  # before a trial step looks whether memory will do
+        checkpoint_layers(network)
+    if checkpoint is not None:
+        plan = restore_plan(run, checkpoint, recipe, task, network, allow)
+        ranks.from_first(lambda: _take_back(run, checkpoint))
+    else:
+        plan = plan_run(recipe, task, network, pick_device(), time.perf_counter() - started)
+        ranks.from_first(lambda: _begin(out, recipe, task, network, plan, overwrite=overwrite))
+    trained = _train(recipe, task, network, run, plan, checkpoint, started)
+    trained_at = time.perf_counter()
+    give_back_freed_memory()
+    with ranks.first_alone():
+        if not ranks.is_first():
+            return {}
+        with explain_full_disk(run.path, "the model", 4 * count_weights(network.parameters())):
+            exported = _export(run, trained, task, network)
+            _score(run, trained, task, exported, recipe)
+            spent = _spent(trained.progress).add(finish=time.perf_counter() - trained_at)
+            run.add_metrics("training", read_json(run.metrics)["training"] | {"seconds_spent": asdict(spent)})
+            from llmkit.reporting.report import write_report  # steps need none of it
+
+            write_report(run.path)
+    spent = _spent(trained.progress).add(finish=time.perf_counter() - trained_at)
+    if recipe.train.max_minutes is not None:
+        say(f"{recipe.train.max_minutes:g} minutes were asked for; {spent.describe()}")
+    return dict(read_json(run.metrics))
+
+
+def _score(run: RunFolder, trained: TrainingLoop, task: Task, network: PreTrainedModel, recipe: Recipe) -> None:
+    """Score the held-out splits, and say where the result is not worth much."""
+    share = trained.plan.final_share
+    if share < 1:
+        say(f"{share:.0%} of the held-out data is scored, to end in time; `llmkit eval {run.path}` scores all of it")
+    for split, metrics in task.score(network, recipe.evaluate, share).items():
+        run.add_metrics(split, metrics)
+        if split == "validation":
+            _warn_of_poor_result(run, trained.step, task.describe_failure(metrics))
+
+
+def _warn_of_poor_result(run: RunFolder, step: int, failure: str | None) -> None:
+    """Say and log where the model learned nothing, or was still learning when the run ended."""
+    advice = "train longer, or change optim.learning_rate"
+    trend = describe_trend([(record["step"], record["loss"]) for record in run.read_log("eval")])
+    for text in (failure and f"{failure}; {advice}", trend):
+        note = {"kind": "note", "step": step, "text": text}
+        if text is not None:
+            say(f"warning: {text}")
+            if note not in run.read_log("note"):  # a run that had ended is scored again by --resume
+                run.append_log(note)
+
+
+def _spent(progress: Progress) -> Spent:
+    training = progress.seconds - sum(progress.spent.values()) + progress.spent["start"]
+    return Spent(**progress.spent, training=training)
+
+
+def _begin(out: Path, recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan, *, overwrite: bool) -> None:
+    """The run's folder and what it says of itself."""
+    n_saves = -(-plan.n_steps // plan.save_steps)
+    needed = min(CHECKPOINTS_AT_ONCE, n_saves) * forecast_bytes(network, recipe.optim)
+    require_space(out if out.is_dir() else out.parent, needed - (measure_folder(out) if overwrite else 0), "this run")
+    write_start(create_run(out, resume=False, overwrite=overwrite), recipe, task, network, plan)
+
+
+def _take_back(run: RunFolder, checkpoint: Path) -> None:
+    """Set aside the damaged checkpoints after this one, and remove what the run's folder says of the time after it."""
+    known = list_checkpoints(run.checkpoints)
+    for damaged in known[known.index(checkpoint) + 1 :]:
+        set_aside(damaged)
+    (run.path / "report.html").unlink(missing_ok=True)  # it says that a run has come to its end
+    run.truncate_log(int(checkpoint.name.removeprefix("step-")))
+
+
+def find_resume_point(run: RunFolder) -> Path:
+    """The newest sound checkpoint; damaged newer ones are said."""
+
+    def find() -> Path:
+        checkpoint, _, passed_over = find_checkpoint(run.checkpoints)
+        for name, fault in passed_over.items():
+            say(f"{name} is damaged: {fault}; using {checkpoint.name}")
+        return checkpoint
+
+    return ranks.from_first(find)
+
+
+def _train(
+    recipe: Recipe, task: Task, network: PreTrainedModel, run: RunFolder, plan: Plan, checkpoint: Path | None,
+    started: float,
+) -> TrainingLoop:  # fmt: skip
+    """Run the trainer to its end and write down what it did."""
+    choose_kernels(network, plan.precision, pick_device())
+    line = TrainingLine(plan.n_steps)
+    config = recipe.model_dump(mode="json")
+    trackers = open_trackers(recipe.train.trackers, run.path, config) if ranks.is_first() else []
+    hooks = make_hooks(recipe, task, network, plan, run, line, trackers)
+    trainer = TrainingLoop(
+        network, task.objective, task.samples, run=run, train=recipe.train, optim=recipe.optim, plan=plan, hooks=hooks
+    )
+    try:
+        with explain_full_disk(run.path, "the next checkpoint", forecast_bytes(network, recipe.optim)):
+            progress = trainer.fit(checkpoint, time.perf_counter() - started)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        half = max(1, plan.batches.micro_batch_size // 2)
+        name = "train.micro_batch_size"
+        hint = f"go on from the last checkpoint with --resume -s {name}={half} --allow {name}"
+        raise EnvironmentFault("memory ran out while training", where=str(run.path), hint=hint) from error
+    finally:
+        line.close()
+        for tracker in trackers:
+            tracker.finish()
+    plan = trainer.plan
+    step = trainer.step
+    best = progress.best_step or step
+    if trainer.stop_signal is None and (step < plan.n_steps or best != step):
+        early = f"stopped at step {step} of {plan.n_steps}, as nothing got better; " if step < plan.n_steps else ""
+        say(f"{early}the weights of step {best} are kept: the best on held-out data")
+    if trainer.stop_signal is not None:
+        raise Interrupted(trainer.stop_signal, f"saved at step {step} of {plan.n_steps}; go on with: --resume")
+    if not ranks.is_first():
+        return trainer
+    run.add_metrics(
+        "training",
+        {
+            "steps": step,
+            "best_step": best,
+            "n_tokens": progress.n_tokens,
+            "epochs": step * plan.batches.global_batch_size / task.samples.samples_per_epoch,
+            "seconds": round(progress.seconds, 2),
+            "n_parameters": count_weights(network.parameters()),
+        },
+    )
+    return trainer
+
+
+def _export(run: RunFolder, trainer: TrainingLoop, task: Task, network: PreTrainedModel) -> PreTrainedModel:
+    """Write the best weights to `model/` as others load them, and give them back.
+
+    Raises:
+        ModelError: the best checkpoint is damaged.
+    """
+    last = trainer.step
+    best = trainer.progress.best_step or last
+    if best != last or is_sharded(network):
+        checkpoint = run.checkpoints / f"step-{best}"
+        fault = verify_checkpoint(checkpoint)
+        if fault is not None:
+            hint = "the last checkpoint is a model folder too: --resume after removing the damaged one takes it"
+            raise ModelError(f"the best checkpoint is damaged: {fault}", where=str(checkpoint), hint=hint)
+        network = task.open_model(str(checkpoint))
+    network.eval()
+    network = put_on_device(network)
+    task.finish_model(network, trainer.plan.final_share)
+    with new_folder(run.model) as folder:
+        network.save_pretrained(folder)
+        task.finish_tokenizer(network).save_pretrained(folder)
+        write_text(folder / "README.md", _model_card(task, network, best))
+    return network
+
+
+def _model_card(task: Task, network: PreTrainedModel, step: int) -> str:
+    tag, kind, loader = task.describe_model()
+    ours = family_of(network.config) != network.config.model_type
+    needed = "`import llmkit` first, as the architecture is its own" if ours else "llmkit is not needed"
+    return (
+        f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [llmkit]\n---\n\n"
+        f"A {family_of(network.config)} {kind} with {count_weights(network.parameters()):,} weights, "
+        f"trained with llmkit on {task.data.describe()}, "
+        f"at optimizer step {step}.\n\nLoad it with `{loader}.from_pretrained` and "
+        f"`AutoTokenizer.from_pretrained`; {needed}.\n"
+    )

@@ -1,0 +1,257 @@
+"""Labelled rows of a table, and the one map from labels to ids that training, scoring and serving share.
+
+A label is a word, whatever it looks like: `0` and `NA` are words too, and nothing ever turns into a number unless
+regression is asked for. So one missing cell cannot make a regression of a classification; it is an error that
+names its line.
+
+Rows stream: what is wrong with several of them is raised behind the last one, so whoever stops early does not
+hear of it. Knows nothing of models and tokens.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmkit.config.cls import Cls
+from llmkit.core.errors import DataError, Problem, clean_line
+from llmkit.tables.label_columns import Columns
+from llmkit.tables.rows import Row, RowStream
+from llmkit.text.columns import missing_column
+from llmkit.text.json_rows import name_type
+
+PLACES_SHOWN = 5
+_MANY_LABELS = 20
+
+Kind = Literal["single", "multiple", "regression"]
+Label = str | tuple[str, ...] | float
+"""One label, several, or a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRow:
+    """A text, perhaps a second one, its label if it is known, and the line or row where it stands."""
+
+    text: str
+    pair: str | None
+    label: Label | None
+    line: int
+    cells: Mapping[str, object] = field(default_factory=dict, compare=False)
+    """All of the row, as it was read."""
+
+
+@dataclass(slots=True)
+class Places:
+    """Counts places in a file and remembers the first few."""
+
+    n: int = 0
+    first: list[int] = field(default_factory=list)
+
+    def add(self, line: int) -> None:
+        """One more."""
+        self.n += 1
+        if len(self.first) < PLACES_SHOWN:
+            self.first.append(line)
+
+    def describe(self, unit: str) -> str:
+        """`lines 4, 7 and 12 more`."""
+        more = f" and {self.n - len(self.first):,} more" if self.n > len(self.first) else ""
+        return f"{unit}{'s' if self.n > 1 else ''} {', '.join(map(str, self.first))}{more}"
+
+
+@dataclass(slots=True)
+class Strangers:
+    """Labels that training never saw, and the rows that have them."""
+
+    labels: Counter[str] = field(default_factory=Counter)
+    rows: Places = field(default_factory=Places)
+
+
+class _BadCell(Exception):  # noqa: N818 - it is caught where the line is known
+    """A cell that can be no text or no label."""
+
+
+def decide_kind(section: Cls, sample: Sequence[Row], columns: Columns) -> Kind:
+    """What a label is: as the section says; `auto` is multiple where there is a separator or a list, else single."""
+    if section.labels != "auto":
+        return section.labels
+    lists = columns.label is not None and any(isinstance(row.cells.get(columns.label), list) for row in sample)
+    return "multiple" if section.separator or lists else "single"
+
+
+def read_labelled(rows: RowStream, columns: Columns, kind: Kind, separator: str | None = None) -> Iterator[LabelledRow]:
+    """The rows with the cells of `columns`; labels are None where `columns.label` is.
+
+    Empty texts are given as they are. Several labels are sorted and each is there once; none at all is `()`, from
+    an empty cell or an empty list. With `rows.skip_bad` what would be an error is left out and counted.
+
+    Raises:
+        DataError: a text that is none, a missing key, with the line; behind the last row, how many have no label,
+            or for regression no finite number, with the first lines.
+    """
+    missing, not_numbers = Places(), Places()
+    example = ""
+    n_rows = 0
+    for row in rows:
+        n_rows += 1
+        label: Label | None = None
+        try:
+            text = _to_text(row, columns.text, rows)
+            pair = None if columns.pair is None else _to_text(row, columns.pair, rows)
+            if columns.label is not None:
+                label = _to_label(row.cells.get(columns.label), kind, separator)
+        except _BadCell as error:
+            rows.refuse(str(error), row.line)
+            continue
+        if columns.label is None or not (label is None or _is_nan(label)):
+            yield LabelledRow(text, pair, label, row.line, row.cells)
+        elif rows.skip_bad:
+            rows.source.skip("no label" if label is None else "the label is no number", rows.place(row.line))
+        elif label is None:
+            missing.add(row.line)
+        else:
+            example = example or str(row.cells.get(columns.label))[:40]
+            not_numbers.add(row.line)
+    problems = []
+    if missing.n:
+        what = f"{missing.n:,} of {n_rows:,} rows have no {columns.label!r}"
+        hint = "fill the labels in, or leave these rows out with --skip-bad"
+        problems.append(Problem(what, f"{rows.path}, {missing.describe(rows.unit)}", hint))
+    if not_numbers.n:
+        what = f"{not_numbers.n:,} of {n_rows:,} rows have no finite number in {columns.label!r}, such as {example!r}"
+        hint = "regression needs numbers; for words leave cls.labels=regression out"
+        problems.append(Problem(what, f"{rows.path}, {not_numbers.describe(rows.unit)}", hint))
+    if problems:
+        raise DataError.from_problems(problems)
+
+
+def _to_text(row: Row, column: str, rows: RowStream) -> str:
+    if column not in row.cells:
+        if rows.skip_bad:
+            raise _BadCell(f"no key {column!r}")
+        raise missing_column(column, list(row.cells), rows.place(row.line))
+    cell = row.cells[column]
+    if cell is None:
+        return ""
+    if (word := _to_word(cell)) is None:
+        raise _BadCell(f"{column!r} holds {name_type(cell)}, not a text")
+    return word
+
+
+def _to_word(cell: object) -> str | None:
+    """A JSON value as the text that it is written with; None for lists, objects and what JSON does not know."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    return str(cell) if isinstance(cell, int | float) else None
+
+
+def _to_label(cell: object, kind: Kind, separator: str | None) -> Label | None:
+    """None for a missing label; NaN, which no cell gives, for what is no number in regression."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return None
+    if kind == "multiple":
+        return _to_labels(cell, separator)
+    if isinstance(cell, list):
+        raise _BadCell("the label is a list; cls.labels=multiple reads several labels")
+    word = _to_word(cell)
+    if word is None:
+        raise _BadCell(f"the label is {name_type(cell)}, not a word")
+    word = word.strip()
+    if kind == "single" or not word:
+        return word or None
+    return math.nan if isinstance(cell, bool) else _to_number(word)
+
+
+def _to_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
+    if isinstance(cell, list):
+        parts = [_to_word(each) for each in cell]
+    elif isinstance(cell, str) and separator:
+        parts = list(cell.split(separator))
+    else:
+        parts = [_to_word(cell)]
+    if None in parts:
+        raise _BadCell("the labels are no words, or no flat list of words")
+    return tuple(sorted({word for part in parts if part and (word := part.strip())}))
+
+
+def _to_number(word: str) -> float:
+    """The number, or NaN where the word is no finite one. Python's 1_000 is none."""
+    try:
+        number = math.nan if "_" in word else float(word)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def _is_nan(label: Label) -> bool:
+    return isinstance(label, float) and math.isnan(label)
+
+
+def number_labels(counts: Mapping[str, int], where: str, *, n_rows: int | None = None) -> dict[str, int]:
+    """label2id, from the train rows alone: sorted, numbers by value, so the order of the rows does not matter.
+
+    `counts` says how many rows have each label; `n_rows` is needed where a row may have none or several.
+
+    Raises:
+        DataError: fewer than two different labels, or so many that the column holds something else.
+    """
+    n_rows = sum(counts.values()) if n_rows is None else n_rows
+    if len(counts) < 2:
+        label, n = next(iter(counts.items()), ("", 0))
+        some = f"{n:,} of {n_rows:,} rows have the only label" if n < n_rows else f"all {n:,} rows have the label"
+        what = f"{some} {label!r}: there is nothing to learn" if n else "no row has a label"
+        raise DataError(what, where=where, hint="give rows of at least two labels; is it the right label column?")
+    if len(counts) > _MANY_LABELS and 2 * len(counts) > n_rows:
+        examples = ", ".join(repr(label[:40]) for label in list(counts)[:3])
+        raise DataError(
+            f"{len(counts):,} different labels in {n_rows:,} rows, such as {examples}: too few rows for each",
+            where=where,
+            hint="--label names another column; numbers to come near want -s cls.labels=regression",
+        )
+    return {label: number for number, label in enumerate(sorted(counts, key=_by_value))}
+
+
+def to_ids(
+    rows: Iterable[LabelledRow],
+    label2id: Mapping[str, int],
+    where: str,
+    *,
+    unseen: Literal["refuse", "ignore"],
+    unit: str = "line",
+    strangers: Strangers | None = None,
+) -> Iterator[tuple[LabelledRow, tuple[int, ...]]]:
+    """Each row with the ids of its labels: one for a single label, any number for several.
+
+    Rows with a label that `label2id` lacks are left out, and collected in `strangers`.
+
+    Raises:
+        DataError: with `refuse`, behind the last row: the labels without an id, and the lines of their rows.
+    """
+    strangers = Strangers() if strangers is None else strangers
+    for row in rows:
+        if row.label is None or isinstance(row.label, float):
+            raise TypeError(f"line {row.line} has no label that could have an id: {row.label!r}")
+        labels = (row.label,) if isinstance(row.label, str) else row.label
+        unknown = [label for label in labels if label not in label2id]
+        if unknown:
+            strangers.labels.update(unknown)
+            strangers.rows.add(row.line)
+        else:
+            yield row, tuple(label2id[label] for label in labels)
+    if strangers.labels and unseen == "refuse":
+        names = sorted(strangers.labels)
+        more = f" and {len(names) - PLACES_SHOWN} more" if len(names) > PLACES_SHOWN else ""
+        known = ", ".join(clean_line(label) for label in list(label2id)[:10]) + (", ..." if len(label2id) > 10 else "")
+        raise DataError(
+            f"labels that training never saw: {', '.join(map(repr, names[:PLACES_SHOWN]))}{more}",
+            where=f"{where}, {strangers.rows.describe(unit)}",
+            hint=f"known are: {known}; --unseen-labels ignore leaves these rows out",
+        )
+
+
+def _by_value(label: str) -> tuple[int, float, str]:
+    number = _to_number(label)
+    return (1, 0.0, label) if math.isnan(number) else (0, number, label)

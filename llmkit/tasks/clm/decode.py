@@ -1,0 +1,253 @@
+"""Greedy decoding and sampling, one token a step, for the architectures that pretrain-clm builds.
+
+transformers' `generate` spends most of a small model's step on itself: it builds masks anew, copies all keys and values
+to append one, and goes through a dozen layers of Python. Here the prompt is read by the model's own forward; then keys
+and values stand in memory that is taken once, and a step is nothing but the layers' products.
+
+Greedy tokens are those of `generate` but for ties within rounding. Samples have its distribution, from other random
+numbers: one a row where torch.multinomial draws one for each token of the vocabulary, which costs as much as the step.
+
+Knows neither texts nor prompts; generate.py hands over windows of ids and takes the tokens.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import (
+    GenerationConfig,
+    GPT2LMHeadModel,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    PreTrainedModel,
+    RepetitionPenaltyLogitsProcessor,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+from transformers.pytorch_utils import Conv1D
+
+from llmkit.core.errors import ModelError
+from llmkit.models.caches import read_cache
+from llmkit.models.kernels.output_layer import read_logits
+from llmkit.models.recurrent import RecurrentForCausalLM
+from llmkit.models.transformer import TransformerForCausalLM, embed
+
+Step = Callable[[Tensor], Tensor]
+"""The ids (rows,) that were chosen last, to the logits (rows, tokens) for the next ones."""
+
+PAYS_AFTER = 16
+"""Steps from which on it pays to lay out the weights for them, which takes as long as some ten steps."""
+
+
+def can_decode(model: PreTrainedModel, decoding: GenerationConfig) -> bool:
+    """Whether `decode` does it: no beams, and one of our architectures, whole. A class derived from one is another; of
+    shards only a layer's own forward gathers the weights."""
+    if type(model) is GPT2LMHeadModel:
+        known = not (model.config.add_cross_attention or model.config.reorder_and_upcast_attn)
+    else:
+        known = type(model) in (TransformerForCausalLM, RecurrentForCausalLM)
+    in_shards = any(isinstance(weight, DTensor) for weight in model.parameters())
+    return known and not in_shards and decoding.num_beams == 1
+
+
+@torch.no_grad()
+def decode(
+    model: PreTrainedModel,
+    ids: Tensor,
+    mask: Tensor,
+    decoding: GenerationConfig,
+    take: Callable[[list[int]], bool],
+    products: "Products",
+) -> None:
+    """Write up to `decoding.max_new_tokens` tokens behind each row of `ids` (rows, width); `take` gets the next one of
+    every row, and says whether all rows have ended.
+
+    `mask` is 0 where a row has padding, which stands on the left. Random numbers are those of torch's own generator.
+    `products` keeps layouts of the weights from call to call.
+    """
+    rows, width = ids.shape
+    n_new = decoding.max_new_tokens or 1
+    choose = _chooser(decoding, mask)
+    written = torch.cat([ids, ids.new_zeros(rows, n_new)], dim=1)
+    logits, step = read_prompts(model, ids, mask, n_new - 1, products)
+    for n in range(width, width + n_new):
+        chosen = choose(written[:, :n], logits.float())
+        written[:, n] = chosen
+        if take(chosen.tolist()) or n + 1 == width + n_new:  # the last token is never read
+            return
+        logits = step(chosen)
+
+
+def read_prompts(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, n_steps: int, products: "Products"
+) -> tuple[Tensor, Step]:
+    """The logits (rows, tokens) behind `ids`, and what reads on from there, at most `n_steps` times."""
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    read = model(
+        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1, return_dict=True
+    )
+    logits = read.logits[:, -1]
+    if isinstance(model, RecurrentForCausalLM):
+        return logits, _recurrent_stepper(model, read_cache(read))
+    memory = _Memory(read_cache(read), mask, n_steps)
+    if isinstance(model, GPT2LMHeadModel):
+        pays = n_steps >= PAYS_AFTER
+        return logits, _gpt2_stepper(model, memory, lambda layer: products.of(layer, len(ids)) if pays else layer)
+    return logits, _transformer_stepper(cast(TransformerForCausalLM, model), memory)
+
+
+def _chooser(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The next ids (rows,), given all ids so far (rows, n) and logits (rows, tokens); in the order of `generate`."""
+    first, limits = LogitsProcessorList(), LogitsProcessorList()
+    if decoding.repetition_penalty != 1.0:
+        padding = (mask == 0).sum(1)
+        first.append(RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty, prompt_ignore_length=padding))
+    if decoding.top_k:
+        limits.append(TopKLogitsWarper(decoding.top_k))
+    if decoding.top_p is not None and decoding.top_p < 1:
+        limits.append(TopPLogitsWarper(decoding.top_p))
+    if decoding.min_p is not None:
+        limits.append(MinPLogitsWarper(decoding.min_p))
+    never = torch.tensor(decoding.suppress_tokens or [], dtype=torch.long, device=mask.device)
+
+    def choose(ids: Any, logits: Any) -> Tensor:
+        scores = first(ids, logits)
+        if len(never):
+            scores = scores.index_fill(1, never, -torch.inf)
+        if not decoding.do_sample:
+            return scores.argmax(-1)
+        return draw(torch.softmax(limits(ids, scores / decoding.temperature), -1))
+
+    return choose
+
+
+def draw(shares: Tensor) -> Tensor:
+    """One id a row (rows,) by its share (rows, tokens): the first one at which the sum of shares exceeds a uniform
+    number. An id without a share is never drawn.
+
+    Raises:
+        ModelError: the shares are not finite.
+    """
+    wide = torch.float32 if shares.device.type == "mps" else torch.float64  # MPS has no float64
+    sums = shares.cumsum(-1, dtype=wide)
+    if not bool(sums[:, -1].isfinite().all()):
+        hint = "was its training ended by a loss that is not finite? evaluate it, or take an earlier checkpoint"
+        raise ModelError("the model's probabilities are not finite", where="its logits", hint=hint)
+    at = torch.rand(len(shares), 1, dtype=wide, device=shares.device) * sums[:, -1:]
+    return torch.searchsorted(sums, at, right=True)[:, 0].clamp(max=shares.shape[1] - 1)
+
+
+class _Memory:
+    """Keys and values of all layers, with room for the tokens to come."""
+
+    def __init__(self, cache: Any, mask: Tensor, n_new: int) -> None:
+        rows, width = mask.shape
+        self._layers = []
+        for layer in cache.layers:
+            both = torch.stack([layer.keys, layer.values], dim=1)  # (rows, 2, heads, width, head_dim)
+            self._layers.append(F.pad(both, (0, 0, 0, n_new)))
+        _, _, n_heads, _, head_dim = self._layers[0].shape
+        self._shape = (rows, 3, n_heads, head_dim)
+        self._n_read = width
+        self.positions = mask.sum(1)
+        """Of each row's next token."""
+        self._bias: Tensor | None = None
+        if bool((mask == 0).any()):
+            hidden = F.pad(mask == 0, (0, n_new))[:, None, None]
+            self._bias = torch.zeros_like(hidden, dtype=self._layers[0].dtype).masked_fill(hidden, -torch.inf)
+
+    def attend(self, number: int, projected: Tensor, scale: float) -> Tensor:
+        """Attention of one new token a row: `projected` (rows, 3 * width) is its query, key and value, of which the
+        latter two are kept. Gives (rows, width)."""
+        layer, n = self._layers[number], self._n_read + 1
+        projected = projected.view(self._shape)
+        layer.select(3, n - 1).copy_(projected.narrow(1, 1, 2))
+        keys, values = layer.narrow(3, 0, n).unbind(1)
+        bias = None if self._bias is None else self._bias.narrow(3, 0, n)
+        query = projected.select(1, 0).unsqueeze(2)
+        return F.scaled_dot_product_attention(query, keys, values, bias, scale=scale).flatten(1)
+
+    def advance(self) -> None:
+        """The token was read in all layers."""
+        self._n_read += 1
+        self.positions = self.positions + 1
+
+
+def _gpt2_stepper(model: Any, memory: _Memory, product: Callable[[Any], Callable[[Tensor], Tensor]]) -> Step:
+    body = model.transformer
+    blocks = [
+        (
+            *(block.ln_1, product(block.attn.c_attn), block.attn.scaling, product(block.attn.c_proj)),
+            *(block.ln_2, product(block.mlp.c_fc), block.mlp.act, product(block.mlp.c_proj)),
+        )
+        for block in body.h
+    ]
+    head = product(model.lm_head)
+
+    def step(ids: Tensor) -> Tensor:
+        hidden = body.wte(ids) + body.wpe(memory.positions)
+        for number, (ln_1, c_attn, scale, c_proj, ln_2, c_fc, act, mlp_c_proj) in enumerate(blocks):
+            hidden = hidden + c_proj(memory.attend(number, c_attn(ln_1(hidden)), scale))
+            hidden = hidden + mlp_c_proj(act(c_fc(ln_2(hidden))))
+        memory.advance()
+        return head(body.ln_f(hidden))
+
+    return step
+
+
+def _transformer_stepper(model: TransformerForCausalLM, memory: _Memory) -> Step:
+    def step(ids: Tensor) -> Tensor:
+        hidden = embed(model.model.embed_tokens(ids), memory.positions)
+        for number, block in enumerate(model.model.layers):
+            attn: Any = block.self_attn
+            projected = torch.cat([attn.q_proj(hidden), attn.k_proj(hidden), attn.v_proj(hidden)], dim=1)
+            attended = memory.attend(number, projected, attn.head_dim**-0.5)
+            hidden = block.self_attn_norm(hidden + attn.o_proj(attended))
+            hidden = block.feed_forward_norm(hidden + block.feed_forward(hidden))
+        memory.advance()
+        return read_logits(model.lm_head, hidden)
+
+    return step
+
+
+def _recurrent_stepper(model: RecurrentForCausalLM, state: Any) -> Step:
+    def step(ids: Tensor) -> Tensor:
+        nonlocal state
+        read = model(input_ids=ids[:, None], cache=state, use_cache=True)
+        state = read_cache(read)
+        return cast(Tensor, read.logits[:, -1])
+
+    return step
+
+
+class Products:
+    """What layers make of (rows, inputs): in fp32 on a CPU with weights laid out for so many rows once, where BLAS does
+    it in each step. It costs the memory of the weights again, so one object is for one piece of work."""
+
+    def __init__(self) -> None:
+        self._kept: dict[nn.Module, tuple[int, Callable[[Tensor], Tensor]]] = {}
+
+    def of(self, layer: Any, rows: int) -> Callable[[Tensor], Tensor]:
+        """A layer that is not a plain one, or that somebody has hooks on, is called as it is."""
+        hooked = layer._forward_hooks or layer._forward_pre_hooks
+        plain = type(layer) in (Conv1D, nn.Linear) and layer.weight.dtype == torch.float32
+        if hooked or not plain or layer.weight.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+            return cast(Callable[[Tensor], Tensor], layer)
+        if self._kept.get(layer, (0,))[0] != rows:
+            self._kept[layer] = (rows, _lay_out(layer, rows))
+        return self._kept[layer][1]
+
+
+def _lay_out(layer: Any, rows: int) -> Callable[[Tensor], Tensor]:
+    across: Tensor = layer.weight if type(layer) is Conv1D else layer.weight.t()  # (inputs, outputs)
+    bias: Any = layer.bias
+    if rows == 1 or not torch.backends.mkldnn.is_available():
+        across = across.contiguous()
+        return lambda hidden: hidden @ across if bias is None else torch.addmm(bias, hidden, across)
+    # What torch.compile's inductor calls for a linear layer with constant weights: oneDNN with a layout of its choice.
+    packed = torch.ops.mkldnn._reorder_linear_weight(across.t().contiguous(), rows)
+    multiply = torch.ops.mkldnn._linear_pointwise.default
+    return lambda hidden: cast(Tensor, multiply(hidden, packed, bias, "none", [], ""))

@@ -1,0 +1,131 @@
+"""What pretraining of causal language models brings to runs/pretrain.py."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tokenizers import processors
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from llmkit.config.evaluate import Evaluate
+from llmkit.config.recipe import Recipe
+from llmkit.datasets.blocks import Blocks
+from llmkit.datasets.streams import Streams
+from llmkit.models.families import BUILDERS, is_recurrent
+from llmkit.models.loading import load_causal_lm
+from llmkit.tasks.base import TrainingData, data_of
+from llmkit.tasks.clm.evaluation import evaluate_causal_lm, to_metrics
+from llmkit.tasks.clm.generation import generate_texts
+from llmkit.tasks.clm.objective import CausalLM
+from llmkit.tasks.clm.recurrent_evaluation import evaluate_recurrent_lm
+from llmkit.tasks.clm.recurrent_objective import RecurrentLM
+from llmkit.tasks.clm.scoring import score_prepared
+from llmkit.tasks.starting_model import fit_to_data
+from llmkit.tokens.prepared import Prepared
+from llmkit.training.contract import Plan
+
+SAMPLE_TOKENS = 80
+RECURRENT = ("gru", "lstm")
+OURS = (*RECURRENT, "transformer")
+HELD_OUT_STREAMS = 16
+"""Side by side in a look while training; the final figure is of one stream."""
+
+
+@dataclass(frozen=True)
+class CausalTask:
+    """Next tokens, over blocks of the token stream."""
+
+    recipe: Recipe
+    prepared: Prepared
+    tokenizer: PreTrainedTokenizerBase
+    output_share: float = 1.0
+
+    @cached_property
+    def data(self) -> TrainingData:
+        return data_of(self.prepared, self.recipe.block_size)
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether the model remembers the block before; see datasets/streams.py."""
+        return self.recipe.model.family in RECURRENT and self.recipe.train.carry_state
+
+    @cached_property
+    def objective(self) -> CausalLM:
+        if self.carries_state:
+            return RecurrentLM(self.tokenizer.pad_token_id, self.recipe.train.global_batch_size)
+        return CausalLM(self.tokenizer.pad_token_id, loss_by_model=self.recipe.model.family in OURS)
+
+    @cached_property
+    def samples(self) -> Blocks | Streams:
+        split, train = self.prepared.split("train"), self.recipe.train
+        if self.carries_state:
+            return Streams(split, self.recipe.block_size, train.global_batch_size, train.seed)
+        return Blocks(split, self.recipe.block_size, train.seed)
+
+    def build_model(self) -> PreTrainedModel:
+        recipe = self.recipe
+        return BUILDERS[recipe.model.family](recipe.model, self.tokenizer, recipe.block_size, recipe.train.seed)
+
+    def open_model(self, path: str) -> PreTrainedModel:
+        return load_causal_lm(path)
+
+    def start_from(self, name: str) -> PreTrainedModel:
+        return fit_to_data(name, load_causal_lm, self.recipe.model, self.prepared, self.tokenizer)
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
+        train, block_size = self.recipe.train, self.recipe.block_size
+        stream = self.prepared.split("validation").stream
+        if is_recurrent(network.config):
+            sums = evaluate_recurrent_lm(
+                network, stream, n_streams=HELD_OUT_STREAMS, precision=plan.precision,
+                max_tokens=(plan.max_eval_blocks or train.max_eval_blocks) * block_size,
+            )  # fmt: skip
+        else:
+            sums = evaluate_causal_lm(
+                network, stream, block_size=block_size, batch_size=plan.batches.micro_batch_size,
+                precision=plan.precision, max_windows=plan.max_eval_blocks or train.max_eval_blocks,
+            )  # fmt: skip
+        # Bytes of a part of the split are its share of the tokens: exact once all blocks are scored.
+        share = sums["n_tokens"] / len(stream)
+        totals = self.prepared.manifest["splits"]["validation"]
+        sizes = {f"n_{name}": totals[name] * share for name in ("bytes", "characters", "words") if name in totals}
+        return to_metrics(sums, **sizes)
+
+    def cost(self, metrics: dict[str, Any]) -> tuple[float, ...]:
+        return (float(metrics["loss"]),)
+
+    def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
+        prompt = self.recipe.train.sample_prompt
+        if prompt is None:
+            return None
+        settings = self.recipe.generate.with_updates(max_new_tokens=SAMPLE_TOKENS, num_samples=1)
+        return {"prompt": prompt, "text": generate_texts(network, self.tokenizer, [prompt], settings)[0][0].text}
+
+    def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
+        if not self.data.n_held_out:
+            return {}
+        block_size = self.recipe.block_size
+        metrics = score_prepared(network, self.prepared, "validation", settings, block_size, share)
+        return {"validation": metrics}
+
+    def describe_failure(self, metrics: dict[str, Any]) -> str | None:
+        guess = self.prepared.split("validation").stream.unigram_nats()
+        if metrics["loss"] < guess:
+            return None
+        return f"the held-out loss {metrics['loss']:.3f} is no better than that of token frequencies alone, {guess:.3f}"
+
+    def finish_model(self, network: PreTrainedModel, share: float) -> None:
+        pass
+
+    def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
+        if self.tokenizer.cls_token is not None and isinstance(self.tokenizer, PreTrainedTokenizerFast):
+            # A causal model has never seen [CLS], and [SEP] ends a text: prompts must not get BERT's template.
+            self.tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
+            self.tokenizer.model_input_names = ["input_ids", "attention_mask"]
+        return self.tokenizer
+
+    def describe_model(self) -> tuple[str, str, str]:
+        return "text-generation", "causal language model", "AutoModelForCausalLM"

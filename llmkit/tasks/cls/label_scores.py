@@ -1,0 +1,55 @@
+"""A classifier's scores for many rows: rows alike in length together, and given back in their own order."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from llmkit.core.ranks import add_up, share_out
+from llmkit.datasets.labelled import Inputs
+from llmkit.tables.labelled import Kind
+from llmkit.tasks.cls.objective import collate_inputs, score_batch
+
+
+@torch.inference_mode()
+def score_rows(
+    model: PreTrainedModel, inputs: Inputs, *, token_types: bool, tokens_at_once: int, precision: str = "fp32"
+) -> NDArray[np.float32]:
+    """(rows, labels) of logits, or of the model's numbers for regression. The model must be in evaluation mode."""
+    device: torch.device = model.device
+    scores = np.zeros((len(inputs), model.config.num_labels or 1), np.float32)
+    for rows, counts in share_out(_group(inputs.lengths, tokens_at_once)):
+        batch = collate_inputs([inputs.read(int(row)) for row in rows], model.config.pad_token_id or 0, token_types)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            found = score_batch(model, {name: tensor.to(device) for name, tensor in batch.items()})
+        if counts:
+            scores[rows] = found.float().cpu().numpy()
+    return add_up({"scores": scores})["scores"]  # a row is zero where another rank scored it
+
+
+def to_outputs(scores: NDArray[np.float32], kind: Kind, extra: dict[str, Any]) -> NDArray[np.float64]:
+    """Probabilities (rows, labels), or for regression numbers (rows,) in the unit of the train file.
+
+    `extra` is what was saved with the model: the mean and deviation by which it was trained on numbers.
+    """
+    wide = scores.astype(np.float64)
+    if kind == "regression":
+        return wide[:, 0] * float(extra.get("target_std", 1.0)) + float(extra.get("target_mean", 0.0))
+    if kind == "multiple":
+        return np.exp(-np.logaddexp(0, -wide))  # 1 / (1 + exp(-x)) without its overflow
+    odds = np.exp(wide - wide.max(-1, keepdims=True))
+    probabilities: NDArray[np.float64] = odds / odds.sum(-1, keepdims=True)
+    return probabilities
+
+
+def _group(lengths: NDArray[np.int64], tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
+    """Rows of similar length, at most so many tokens with their padding."""
+    order = np.argsort(lengths, kind="stable")
+    begin = 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end + 1 - begin) * lengths[order[end]] > tokens_at_once:
+            yield order[begin:end]
+            begin = end

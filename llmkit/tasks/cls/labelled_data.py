@@ -1,0 +1,310 @@
+"""Labelled files as train, validation and test splits of encoded rows, with the one label map.
+
+What is decided from the train file - columns, kind of labels, label map - holds for every other file, and is saved
+with the model. Texts are encoded while they are read and not kept.
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from llmkit.config.cls import Cls
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError, clean_line, say
+from llmkit.datasets.labelled import Inputs, join_inputs, take_rows
+from llmkit.tables.label_columns import choose_columns
+from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
+from llmkit.tables.labelled import Kind, Label, LabelledRow, decide_kind, number_labels, read_labelled
+from llmkit.tables.rows import RowStream, open_rows
+from llmkit.tasks.cls.labelled_file import open_labelled
+from llmkit.tasks.cls.row_reading import RowFormat, describe_left_out, encode_chunk, read_chunks
+from llmkit.text.chinese_words import choose_word_cutter
+
+SPLITS = ("train", "validation", "test")
+LABELS_SHOWN = 10
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
+
+@dataclass(frozen=True)
+class LabelledSplit:
+    """Encoded rows with labels: (n,) ids, (n, labels) zeros and ones, or (n,) numbers; and where each row stands."""
+
+    inputs: Inputs
+    labels: NDArray[Any]
+    lines: NDArray[np.int64]
+    path: str
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """All splits, what was decided from the train rows, and what was said of the files."""
+
+    splits: dict[str, LabelledSplit]
+    format: RowFormat
+    label2id: dict[str, int]
+    """One entry, the column's name, for regression."""
+    files: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def kind(self) -> Kind:
+        return self.format.kind
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of every id and label of all splits."""
+        digest = hashlib.sha256(repr(list(self.label2id)).encode())
+        for name, split in self.splits.items():
+            digest.update(name.encode())
+            for array in (split.inputs.ids, split.inputs.ends, split.inputs.row_ends, split.labels):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """For the run's manifest: rows, tokens and labels of each split, the columns, what was left out."""
+        return {
+            "splits": {
+                name: {"rows": len(split), "tokens": len(split.inputs.ids), **self._count_labels(split)}
+                for name, split in self.splits.items()
+            },
+            "columns": {"text": self.format.text, "pair": self.format.pair, "label": self.format.label},
+            "kind": self.kind,
+            "files": self.files,
+            "notes": self.notes,
+        }
+
+    def _count_labels(self, split: LabelledSplit) -> dict[str, Any]:
+        if self.kind == "regression":
+            return {"mean": float(split.labels.mean()), "std": float(split.labels.std())}
+        counts = (
+            np.bincount(split.labels, minlength=len(self.label2id)) if self.kind == "single" else split.labels.sum(0)
+        )
+        return {"labels": dict(zip(self.label2id, map(int, counts), strict=True))}
+
+
+def load_labelled(
+    section: Cls,
+    read: Read,
+    files: Mapping[str, str],
+    tokenizer: PreTrainedTokenizerBase,
+    block_size: int,
+    *,
+    fold: tuple[int, int] | None = None,
+    known: Mapping[str, int] | None = None,
+    quiet: bool = False,
+) -> LabelledData:
+    """The splits of `files` (`train`, and `validation` and `test` where given), else held out of train.
+
+    `fold` (number, folds) takes that part of the train rows for validation. `known` is the label map of a model that
+    goes on, taken as it is where its labels are those of the train rows.
+
+    Raises:
+        DataError: what tables/rows.py and tables/labelled.py raise; no rows to train on.
+    """
+    wanted = [name for name in (section.text, section.pair, section.label) if name]
+    with open_rows(files["train"], read, header=section.header, wanted=wanted) as rows:
+        row_format = decide_format(section, rows, block_size)
+        notes = [row_format.describe(rows)]
+        labelled = read_labelled(rows, row_format.columns, row_format.kind, row_format.separator)
+        whole = _collect(labelled, row_format, section, tokenizer, keep_empty=False)
+        notes += describe_left_out(whole.n_empty, rows.path, "without a text")
+        notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
+    notes += row_format.describe_cut(whole.n_cut, len(whole.lines), files["train"], way_out=True)
+    whole.require_rows(files["train"])
+    sides = _choose_sides(whole, section, row_format.kind, files, fold)
+    train_labels = [label for label, side in zip(whole.labels, sides, strict=True) if side == TRAIN]
+    if not train_labels:
+        raise DataError("no row is left to train on", where=files["train"], hint="give rows with texts and labels")
+    label2id = _number(train_labels, row_format, f"{files['train']}, rows to train on")
+    if known is not None and set(known) == set(label2id):
+        label2id = dict(known)
+    trained_on = {key for key, side in zip(whole.keys, sides, strict=True) if side == TRAIN}
+    splits = {}
+    for number, name in enumerate(SPLITS):
+        if name in files and name != "train":
+            splits[name], more = _read_other(files[name], section, read, row_format, tokenizer, label2id, trained_on)
+            notes += more
+        elif (places := np.flatnonzero(sides == number)).size:
+            splits[name] = _to_split(whole, places, label2id, row_format.kind, files["train"])
+    if "validation" not in splits and section.validation:
+        notes.append("too few rows of each label: none is held out, so nothing is measured on rows not trained on")
+    notes += _describe_splits(splits, label2id, row_format.kind)
+    if not quiet:
+        for note in notes:
+            say(note)
+    return LabelledData(splits, row_format, label2id, dict(files), notes)
+
+
+def _describe_splits(splits: Mapping[str, LabelledSplit], label2id: Mapping[str, int], kind: Kind) -> list[str]:
+    """How many rows there are for what, and which labels the train rows have."""
+    rows = ", ".join(f"{name} {len(split):,}" for name, split in splits.items())
+    labels = splits["train"].labels
+    if kind == "regression":
+        return [f"rows: {rows}; numbers from {labels.min():g} to {labels.max():g}"]
+    counts = np.bincount(labels, minlength=len(label2id)) if kind == "single" else labels.sum(0)
+    shown = ", ".join(f"{name} {count:,}" for name, count in list(zip(label2id, counts, strict=True))[:LABELS_SHOWN])
+    more = f" and {len(label2id) - LABELS_SHOWN} more" if len(label2id) > LABELS_SHOWN else ""
+    notes = [clean_line(f"rows: {rows}; labels to train on: {shown}{more}")]
+    if all(map(_NUMBER.fullmatch, label2id)) and any("." in label for label in label2id):
+        notes.append("the labels are numbers with decimals: -s cls.labels=regression comes near them instead")
+    return notes
+
+
+def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
+    """Columns and kind of labels by what the user said and the first rows."""
+    sample = [row.cells for row in rows.sample]
+    columns = choose_columns(
+        rows.columns, sample, text=section.text, pair=section.pair, label=section.label, need_label=True,
+        where=rows.path,
+    )  # fmt: skip
+    return RowFormat(
+        columns.text, columns.pair, columns.label, decide_kind(section, rows.sample, columns), section.separator,
+        block_size, section.long_texts, section.window_overlap, section.max_windows,
+    )  # fmt: skip
+
+
+def relative_files(files: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """The files as seen from a folder, so that both can be moved together; data sets stay as they are."""
+    return {
+        name: path if path.startswith("hf:") else os.path.relpath(Path(path).expanduser(), folder)
+        for name, path in files.items()
+    }
+
+
+def origin_files(run: Path, origin: Mapping[str, Any]) -> dict[str, str]:
+    """The files that a run was trained on, as seen from here."""
+    files = origin.get("files", {})
+    return {n: path if path.startswith("hf:") else os.path.normpath(run / path) for n, path in files.items()}
+
+
+@dataclass
+class _Collected:
+    """Rows as they come: encoded texts, keys of their texts, labels, lines."""
+
+    parts: list[Inputs] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    n_empty: int = 0
+
+    def require_rows(self, path: str) -> None:
+        """Raises DataError where nothing was left."""
+        if not self.lines:
+            raise DataError("no row can be used", where=path, hint="see above; --text and --label name other columns")
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        return join_inputs(self.parts)
+
+    @property
+    def n_cut(self) -> int:
+        return sum(part.n_cut for part in self.parts)
+
+
+def _collect(
+    labelled: Iterable[LabelledRow], row_format: RowFormat, section: Cls, tokenizer: PreTrainedTokenizerBase, *,
+    keep_empty: bool,
+) -> _Collected:  # fmt: skip
+    """All rows, or all with a text: nothing can be learned from the others, but they can be scored."""
+    changing = section.augment.delete or section.augment.swap or section.augment.mask
+    cutter = choose_word_cutter("auto") if changing else None
+    found = _Collected()
+    for chunk in read_chunks(labelled):
+        kept = chunk if keep_empty else [row for row in chunk if row.text.strip() or (row.pair or "").strip()]
+        found.n_empty += len(chunk) - len(kept)
+        if kept:
+            found.parts.append(encode_chunk(kept, row_format, tokenizer, cutter))
+        for row in kept:
+            assert row.label is not None
+            found.keys.append(hash_row(row.text, row.pair))
+            found.labels.append(row.label)
+            found.lines.append(row.line)
+    return found
+
+
+def _choose_sides(
+    rows: _Collected, section: Cls, kind: Kind, files: Mapping[str, str], fold: tuple[int, int] | None
+) -> NDArray[np.int8]:
+    keys = np.array(rows.keys, np.uint64)
+    if kind == "regression":
+        strata = np.zeros(len(keys), np.int64)
+    else:
+        sets = [(label,) if isinstance(label, str) else label for label in rows.labels if not isinstance(label, float)]
+        strata = rarest_label_strata(sets, Counter(label for labels in sets for label in labels))
+    test = 0.0 if "test" in files else section.test
+    validation = 0.0 if "validation" in files or fold is not None else section.validation
+    sides = split_rows(keys, strata, validation=validation, test=test, seed=section.split_seed)
+    if fold is not None:
+        rest = np.flatnonzero(sides != TEST)
+        folds = assign_folds(keys[rest], strata[rest], fold[1], section.split_seed)
+        sides[rest[folds == fold[0]]] = VALIDATION
+    return sides
+
+
+def _number(labels: Sequence[Label], row_format: RowFormat, where: str) -> dict[str, int]:
+    if row_format.kind == "regression":
+        if len(set(labels)) == 1:
+            what = f"all {len(labels):,} rows have the number {labels[0]}: there is nothing to learn"
+            raise DataError(what, where=where, hint="give rows of different numbers; is it the right label column?")
+        return {row_format.label or "value": 0}
+    counts: Counter[str] = Counter()
+    for label in labels:
+        counts.update((label,) if isinstance(label, str) else label)  # type: ignore[arg-type]  # regression has left
+    return number_labels(counts, where, n_rows=len(labels))
+
+
+def _to_split(
+    rows: _Collected, places: NDArray[np.int64], label2id: Mapping[str, int], kind: Kind, path: str
+) -> LabelledSplit:
+    """The rows at `places`; those held out whose label no train row has are left out and said."""
+    labels = [rows.labels[place] for place in places]
+    known = [
+        isinstance(label, float) or all(each in label2id for each in ((label,) if isinstance(label, str) else label))
+        for label in labels
+    ]
+    for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that no train row has"):
+        say(note)
+    kept = [label for label, is_known in zip(labels, known, strict=True) if is_known]
+    places = places[np.array(known)]
+    lines = np.array(rows.lines, np.int64)[places]
+    return LabelledSplit(take_rows(rows.inputs, places), to_array(kept, label2id, kind), lines, path)
+
+
+def to_array(labels: Sequence[Label], label2id: Mapping[str, int], kind: Kind) -> NDArray[Any]:
+    """Labels as the objective takes them."""
+    if kind == "regression":
+        return np.array(labels, np.float64)
+    if kind == "single":
+        return np.array([label2id[str(label)] for label in labels], np.int64)
+    marks = np.zeros((len(labels), len(label2id)), np.int8)
+    for row, each in enumerate(labels):
+        assert isinstance(each, tuple)
+        marks[row, [label2id[label] for label in each]] = 1
+    return marks
+
+
+def _read_other(
+    path: str, section: Cls, read: Read, row_format: RowFormat, tokenizer: PreTrainedTokenizerBase,
+    label2id: Mapping[str, int], trained_on: set[int],
+) -> tuple[LabelledSplit, list[str]]:  # fmt: skip
+    """A validation or test file, read as the train file was. Rows without a text are scored like others."""
+    with open_labelled(path, section, read, row_format, label2id) as file:
+        found = _collect(file, file.format, section, tokenizer, keep_empty=True)
+        notes = [*file.describe_left_out(), *file.format.describe_cut(found.n_cut, len(found.lines), path)]
+    found.require_rows(path)
+    n_known = sum(key in trained_on for key in found.keys)
+    if n_known:
+        notes.append(f"{n_known:,} of {len(found.lines):,} rows of {path} have a text that is trained on, too")
+    return _to_split(found, np.arange(len(found.lines)), label2id, row_format.kind, path), notes

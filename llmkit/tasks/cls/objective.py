@@ -1,0 +1,117 @@
+"""Labels of whole texts: examples to a batch, a batch to summed losses and their counts.
+
+One label a text (cross-entropy), several (a yes or no for each), or a number (squared error). The scores of a long
+text's windows are averaged before the loss, as they are when the finished model is asked.
+
+Sums, never means: the trainer divides by the count of the whole optimizer step over all ranks, so the way a batch was
+cut cannot change a result. transformers' own classifiers do not (huggingface/transformers issue 47688).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llmkit.datasets.examples import Example
+from llmkit.datasets.labelled import Input
+from llmkit.models.kernels.padding_free import encoder_inputs, find_places
+from llmkit.tables.labelled import Kind
+from llmkit.training.loss_sum import sum_wide
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The objective of `finetune-cls`. Its one loss is called `loss`: nats a text, nats a text and label where there
+    are several, or squared error in standard deviations of the train split."""
+
+    kind: Kind
+    n_labels: int
+    pad_token_id: int
+    token_types: bool
+    """Whether the model reads them."""
+    class_weights: Tensor | None = None
+    """(labels,): of each label's rows, of mean 1 over the train split; or, with several labels, of their presence."""
+    focal_gamma: float = 0.0
+    label_smoothing: float = 0.0
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """As `collate_inputs`, and labels: (rows,) ids, (rows, labels) zeros and ones, or (rows,) numbers."""
+        batch = collate_inputs([example.inputs for example in examples], self.pad_token_id, self.token_types)
+        dtype = torch.long if self.kind == "single" else torch.float32
+        return batch | {"labels": torch.as_tensor(np.array([example.label for example in examples]), dtype=dtype)}
+
+    def count(self, batch: Batch) -> dict[str, int]:
+        """How many labels the loss is summed over."""
+        return {"loss": batch["labels"].numel()}
+
+    def count_tokens(self, batch: Batch) -> int:
+        """Tokens read, the template's included, padding not."""
+        return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
+
+    def length(self, example: Example) -> int:
+        """Tokens of one sample."""
+        return sum(len(each.ids) for each in example.inputs)
+
+    def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The summed loss, with its gradient."""
+        return {"loss": sum_wide(self.losses(score_batch(model, batch), batch["labels"]))}
+
+    def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each row, or of each row and label, from fp32 scores (rows, labels)."""
+        if self.kind == "regression":
+            return F.mse_loss(scores.squeeze(-1), labels, reduction="none")
+        weights = None if self.class_weights is None else self.class_weights.to(scores.device)
+        if self.kind == "single":
+            losses = F.cross_entropy(scores, labels, weights, reduction="none", label_smoothing=self.label_smoothing)
+        else:
+            targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
+            losses = F.binary_cross_entropy_with_logits(scores, targets, pos_weight=weights, reduction="none")
+        return losses * self._focus(scores, labels) if self.focal_gamma else losses
+
+    def _focus(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Lin et al. 2017, equation 4: what is known well already counts less."""
+        if self.kind == "single":
+            known = scores.softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
+        else:
+            known = torch.sigmoid(torch.where(labels > 0, scores, -scores))
+        return (1 - known) ** self.focal_gamma
+
+
+def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_types: bool) -> Batch:
+    """input_ids, (inputs, longest), padded on the right; attention_mask, and places (kernels/padding_free.py), where
+    anything is padded; token_type_ids where the model reads them; row_of_input, (inputs,), where a row has more than
+    one."""
+    inputs = [each for row in rows for each in row]
+    lengths = [len(each.ids) for each in inputs]
+    longest = max(lengths)
+    input_ids = np.full((len(inputs), longest), pad_token_id, np.int64)
+    for place, each in enumerate(inputs):
+        input_ids[place, : lengths[place]] = each.ids
+    batch = {"input_ids": torch.from_numpy(input_ids)}
+    columns, ends = torch.arange(longest), torch.tensor(lengths)[:, None]
+    if min(lengths) < longest:
+        batch["attention_mask"] = (columns < ends).long()
+        batch["places"] = find_places(batch["attention_mask"])
+    if token_types:
+        firsts = torch.tensor([each.n_first for each in inputs])[:, None]
+        batch["token_type_ids"] = ((columns >= firsts) & (columns < ends)).long()
+    if len(inputs) > len(rows):
+        batch["row_of_input"] = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(r) for r in rows]))
+    return batch
+
+
+def score_batch(model: nn.Module, batch: Batch) -> Tensor:
+    """(rows, labels) in fp32: the model's scores, averaged over the windows of each row."""
+    scores: Tensor = model(**encoder_inputs(model, batch)).logits.float()
+    if "row_of_input" not in batch:
+        return scores
+    rows = batch["row_of_input"]
+    n_rows = int(rows[-1]) + 1
+    sums = torch.zeros(n_rows, scores.shape[-1], device=scores.device).index_add(0, rows, scores)
+    return sums / torch.bincount(rows, minlength=n_rows)[:, None]

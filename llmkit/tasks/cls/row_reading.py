@@ -1,0 +1,147 @@
+"""How rows of a file become inputs of a classifier: decided once, saved in the model's configuration, used everywhere.
+
+Training, `eval` and `predict` all read through here, so they cannot differ.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from llmkit.core.errors import DataError, clean_line
+from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
+from llmkit.tables.label_columns import Columns, choose_columns
+from llmkit.tables.labelled import Kind, LabelledRow
+from llmkit.tables.rows import RowStream
+
+ROWS_AT_ONCE = 4096
+CHARACTERS_AT_ONCE = 4_000_000
+
+CONFIG_KEY = "llmkit"
+"""Under which the format is kept in config.json."""
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """Columns, kind of labels, and how long texts are read."""
+
+    text: str
+    pair: str | None
+    label: str | None
+    kind: Kind
+    separator: str | None
+    block_size: int
+    long_texts: Literal["truncate", "windows"]
+    window_overlap: int
+    max_windows: int
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.text, self.pair, self.label)
+
+    def with_columns(self, columns: Columns) -> "RowFormat":
+        """The same for a file whose columns have other names."""
+        return replace(self, text=columns.text, pair=columns.pair, label=columns.label)
+
+    def find_columns(
+        self, rows: RowStream, *, need_label: bool, text: str | None = None, pair: str | None = None,
+        label: str | None = None,
+    ) -> Columns:  # fmt: skip
+        """This format's columns in another file: what the user says, else the names that training had, else a guess.
+
+        Raises:
+            DataError: the file has no such columns; or a second text is missing, or is there and was not in training.
+        """
+        here, is_ours = set(rows.columns), bool(self.text)
+        columns = choose_columns(
+            rows.columns, [row.cells for row in rows.sample],
+            text=text or (self.text if self.text in here else None),
+            pair=pair or (self.pair if self.pair in here else None) or (None if self.pair or not is_ours else ""),
+            label=label or (self.label if self.label in here else None),
+            need_label=need_label, where=rows.path,
+        )  # fmt: skip
+        if is_ours and (columns.pair is None) != (self.pair is None):
+            hint = "name the column of the second text with --pair" if self.pair else "leave --pair out"
+            what = f"the model was trained on {'pairs of texts' if self.pair else 'single texts'}"
+            raise DataError(what, where=f"{rows.path}, columns {', '.join(rows.columns)}", hint=hint)
+        return columns
+
+    def describe(self, rows: RowStream) -> str:
+        """What was taken for what, in one line."""
+        parts = [f"text {self.text!r}"] + ([f"pair {self.pair!r}"] if self.pair else []) + [f"label {self.label!r}"]
+        kinds = {"single": "one label a row", "multiple": "several labels a row", "regression": "a number a row"}
+        header = " (no header line: columns are numbered)" if rows.has_header is False else ""
+        return clean_line(f"{rows.path}: {', '.join(parts)}, {kinds[self.kind]}{header}")
+
+    def describe_cut(self, n_cut: int, n_rows: int, path: str, *, way_out: bool = False) -> list[str]:
+        """That texts were too long, if any were; and where that can still be changed, how."""
+        if not n_cut:
+            return []
+        what = f"{n_cut:,} of {n_rows:,} rows of {path} are too long"
+        if self.long_texts == "windows":
+            return [f"{what} for {self.max_windows} windows of {self.block_size} tokens: the rest is cut off"]
+        hint = "; -s cls.long_texts=windows reads all of it" if way_out else ""
+        return [f"{what} for {self.block_size} tokens: cut off{hint}"]
+
+    @property
+    def windows(self) -> Windows | None:
+        return Windows(self.window_overlap, self.max_windows) if self.long_texts == "windows" else None
+
+
+def describe_left_out(n_rows: int, path: str, why: str) -> list[str]:
+    """That rows were left out, if any were."""
+    return [f"left out of {path}: {n_rows:,} row{'s' if n_rows > 1 else ''} {why}"] if n_rows else []
+
+
+def reads_token_types(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the model tells two texts apart by token types; GPT-2 would take them for words."""
+    return "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 0) > 1
+
+
+def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) -> None:
+    """Into the model's configuration, with what else goes with the labels."""
+    setattr(config, CONFIG_KEY, asdict(row_format) | more)
+
+
+def read_format(config: PreTrainedConfig, kind: Kind, block_size: int) -> tuple[RowFormat, dict[str, Any]]:
+    """The format of a model, and what else was saved with it; for one that was not made here, a plain one."""
+    kept = dict(getattr(config, CONFIG_KEY, None) or {})
+    names = RowFormat.__dataclass_fields__
+    plain = RowFormat("", None, None, kind, None, block_size, "truncate", 0, 1)
+    own = {name: kept.pop(name) for name in names if name in kept}
+    return replace(plain, **own), kept
+
+
+def read_chunks(rows: Iterable[LabelledRow]) -> Iterator[list[LabelledRow]]:
+    """Runs of rows that are encoded and scored at once, so that memory stays flat."""
+    chunk: list[LabelledRow] = []
+    n_characters = 0
+    for row in rows:
+        chunk.append(row)
+        n_characters += len(row.text) + len(row.pair or "")
+        if len(chunk) == ROWS_AT_ONCE or n_characters >= CHARACTERS_AT_ONCE:
+            yield chunk
+            chunk, n_characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def encode_chunk(
+    chunk: Sequence[LabelledRow], row_format: RowFormat, tokenizer: PreTrainedTokenizerBase, cutter: str | None = None
+) -> Inputs:
+    """The inputs of some rows."""
+    texts, pairs = ([without_surrogates(text) for text in column] for column in _columns_of(chunk))
+    return encode_inputs(
+        tokenizer, texts, pairs if row_format.pair else None,
+        block_size=row_format.block_size, windows=row_format.windows, word_cutter=cutter,
+    )  # fmt: skip
+
+
+def _columns_of(chunk: Sequence[LabelledRow]) -> tuple[list[str], list[str]]:
+    return [row.text for row in chunk], [row.pair or "" for row in chunk]
+
+
+def without_surrogates(text: str) -> str:
+    """The text with question marks for lone surrogates, which JSON can spell and nothing can encode."""
+    return text.encode("utf-8", "replace").decode()

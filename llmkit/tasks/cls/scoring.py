@@ -1,0 +1,129 @@
+"""Score a classifier on labelled rows: a file of any length, in memory only its predictions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmkit.config.loading import load_recipe
+from llmkit.config.recipe import Recipe
+from llmkit.core.errors import DataError, UsageError, say
+from llmkit.core.files import read_json
+from llmkit.core.progress import RowLine
+from llmkit.datasets.labelled import Inputs
+from llmkit.metrics.label_metrics import measure
+from llmkit.tables.labelled import LabelledRow
+from llmkit.tasks.cls.labelled_data import load_labelled, origin_files, to_array
+from llmkit.tasks.cls.labelled_file import open_labelled
+from llmkit.tasks.cls.mistakes import Mistakes
+from llmkit.tasks.cls.row_scoring import RowScorer, describe_method, open_scorer
+from llmkit.training.folder import RunFolder
+
+
+def evaluate_classifier(
+    recipe: Recipe, path: str, data: Sequence[str], run: RunFolder | None, *, show_samples: bool = False
+) -> dict[str, Any]:
+    """The figures over one labelled file; without `data`, over the held-out rows of the run's own.
+
+    Raises:
+        UsageError: nothing to score on, or more than one file.
+        DataError: what tables/rows.py and tables/labelled.py raise.
+        ModelError: the model cannot be used.
+    """
+    if len(data) > 1:
+        hint = "score one after the other, or put them into one file"
+        raise UsageError(f"{len(data)} files are given, one is wanted", where="--data", hint=hint)
+    if not data and run is None:
+        raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
+    scorer = open_scorer(path, recipe.evaluate)
+    scored = _Scored(scorer, show_samples)
+    if data:
+        scored.add_file(recipe, data[0])
+        name = Path(data[0]).name
+    else:
+        assert run is not None
+        name = scored.add_own_rows(recipe, run)
+    return scored.measure(name)
+
+
+class _Scored:
+    """Labels and outputs so far."""
+
+    def __init__(self, scorer: RowScorer, show_samples: bool) -> None:
+        self.scorer = scorer
+        self.labels: list[Any] = []
+        self.outputs: list[Any] = []
+        self.n_truncated, self.n_windows = 0, 0
+        self.chosen_on = False
+        self.mistakes = Mistakes(scorer.kind, scorer.names, scorer.thresholds, scorer.tokenizer)
+        self.show_samples = show_samples
+
+    def add_file(self, recipe: Recipe, path: str) -> None:
+        """All rows of a file."""
+        scorer = self.scorer
+        label2id = {name: number for number, name in enumerate(scorer.names)}
+        how: tuple[Any, ...] = (path, recipe.cls, recipe.prepare.read, scorer.format, label2id)
+        if path != "-" and not path.startswith("hf:"):
+            with open_labelled(*how) as file:  # what is wrong with its labels is said before hours of scoring
+                for _ in file:
+                    pass
+        with open_labelled(*how) as file:
+            say(file.format.describe(file.rows))
+            self._add_rows(scorer.with_format(file.format), file, label2id)
+            notes = file.describe_left_out()
+        if not self.labels:
+            raise DataError("no row can be scored", where=path, hint="its labels must be those of the train file")
+        n_rows = sum(map(len, self.labels))
+        for note in [*notes, *file.format.describe_cut(self.n_truncated, n_rows, path)]:
+            say(note)
+
+    def _add_rows(self, scorer: RowScorer, rows: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:
+        with RowLine() as line:
+            for chunk, inputs, outputs in scorer.score(rows):
+                labels = to_array([row.label for row in chunk if row.label is not None], label2id, scorer.kind)
+                self._add(labels, outputs, inputs, np.array([row.line for row in chunk]))
+                line.add(len(chunk))
+
+    def _add(self, labels: Any, outputs: Any, inputs: Inputs, lines: Any) -> None:
+        self.labels.append(labels)
+        self.outputs.append(outputs)
+        self.n_truncated += inputs.n_cut
+        self.n_windows += len(inputs.ends)
+        if self.show_samples:
+            self.mistakes.add(labels, outputs, inputs, lines)
+
+    def add_own_rows(self, recipe: Recipe, run: RunFolder) -> str:
+        """The rows that the run held out, found again by their hashes; the name of their file."""
+        scorer, manifest = self.scorer, read_json(run.manifest)
+        origin, split = manifest.get("origin", {}), recipe.evaluate.split
+        files = origin_files(run.path, origin)
+        if not files:
+            raise UsageError("the run does not say what it was trained on", where=str(run.manifest), hint="give --data")
+        fold, own = origin.get("fold"), load_recipe(run.recipe)  # another recipe would hold other rows out
+        known = {name: number for number, name in enumerate(scorer.names)}
+        labelled = load_labelled(
+            own.cls, own.prepare.read, files, scorer.tokenizer, scorer.format.block_size,
+            fold=tuple(fold) if fold else None, known=known, quiet=True,
+        )  # fmt: skip
+        if labelled.fingerprint() != manifest["plan"]["facts"]["data"]:
+            hint = "give --data: a file of rows that it never saw"
+            what = "the rows have changed since the run began, so those that it held out cannot be told"
+            raise UsageError(what, where=", ".join(files.values()), hint=hint)
+        if split not in labelled.splits:
+            hint = f"it has {', '.join(labelled.splits)}; --split names one, --data another file"
+            raise UsageError(f"the run has no {split} rows", where="evaluate.split", hint=hint)
+        part = labelled.splits[split]
+        self._add(part.labels, scorer.score_inputs(part.inputs), part.inputs, part.lines)
+        self.chosen_on = split == "validation"
+        return Path(part.path).name
+
+    def measure(self, name: str) -> dict[str, Any]:
+        """All figures."""
+        scorer, settings = self.scorer, self.scorer.settings
+        labels, outputs = np.concatenate(self.labels), np.concatenate(self.outputs)
+        metrics = measure(scorer.kind, labels, outputs, scorer.names, scorer.thresholds, seed=settings.seed)
+        if self.show_samples:
+            metrics["mistakes"] = self.mistakes.worst()
+        metrics |= {"n_truncated": self.n_truncated, "n_windows": self.n_windows}
+        return metrics | {"method": describe_method(name, settings, self.chosen_on, metrics)}

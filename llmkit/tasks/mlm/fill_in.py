@@ -1,0 +1,185 @@
+"""Say which tokens a masked language model expects where a prompt has a mask.
+
+Each mask is judged for itself while the others stay masks. Ids, order and probabilities are those of transformers'
+pipeline("fill-mask"), but for two things. Only the mask is special in a prompt: one that spells `[SEP]` is read as the
+text it is. And a prompt longer than the model's context is read through one window around its masks.
+
+Does not check that the model is a masked one; that is the caller's.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from llmkit.core.errors import ModelError, UsageError, clean_line
+from llmkit.models.loading import embedding_rows, longest_context
+from llmkit.tasks.clm.generation import FILLER
+
+# Logits come for every position, not for the masks alone: 2048 positions are 250 MB with BERT's 30,000 tokens.
+TOKENS_AT_ONCE = 2048
+
+_Best = tuple[list[list[int]], list[list[float]]]  # for each mask its likeliest ids, and their probabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One candidate for one mask."""
+
+    token: str
+    """The token decoded alone: `##ing` goes on with a word, and so does `ing` where another would be ` ing`."""
+    token_id: int
+    probability: float
+    """Among all tokens that the model knows, special ones too."""
+    text: str
+    """The whole prompt with this mask filled in and the others left as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilledPrompt:
+    """The candidates for each mask of a prompt."""
+
+    prompt: str
+    masks: list[list[Fill]]
+    """For each mask, in the prompt's order, its candidates, the likeliest first."""
+    n_prompt_tokens_dropped: int = 0
+    """How many tokens at the prompt's two ends the model never saw, as they did not fit its context."""
+
+
+def fill_masks(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], n_best: int = 5
+) -> list[FilledPrompt]:
+    """The `n_best` candidates for each mask of each prompt, in the prompts' order; at most as many as there are tokens.
+
+    Model and tokenizer are left as they were.
+
+    Raises:
+        UsageError: the tokenizer has no mask token, a prompt has no mask, or its masks do not fit one context.
+        ModelError: the tokenizer has ids that the model does not know.
+    """
+    reader = _Reader(tokenizer, longest_context(model))
+    windows = [reader.read(prompt, f"prompt {n}: {clean_line(prompt)[:60]}") for n, prompt in enumerate(prompts, 1)]
+    if any(max(window.ids) >= embedding_rows(model) for window in windows):
+        raise ModelError(
+            f"the tokenizer has {len(tokenizer)} tokens, the model knows {embedding_rows(model)}",
+            where=tokenizer.name_or_path or "tokenizer",
+            hint="use the tokenizer that the model was trained with",
+        )
+    at_once = max(1, TOKENS_AT_ONCE // max((len(window.ids) for window in windows), default=1))
+    best: list[_Best] = []
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        for i in range(0, len(windows), at_once):
+            best += _predict(model, windows[i : i + at_once], n_best)
+    finally:
+        for module in training:
+            module.training = True
+    filled = []
+    for window, of_masks in zip(windows, best, strict=True):
+        masks = [
+            [reader.fill(window.prompt, span, *candidate) for candidate in zip(ids, probabilities, strict=True)]
+            for span, ids, probabilities in zip(window.spans, *of_masks, strict=True)
+        ]
+        filled.append(FilledPrompt(window.prompt, masks, window.n_dropped))
+    return filled
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What the model reads of a prompt."""
+
+    prompt: str
+    ids: list[int]
+    """The tokenizer's template ([CLS] ... [SEP]) included."""
+    masks: list[int]
+    """Where in `ids` the masks are."""
+    spans: list[tuple[int, int]]
+    """Where in `prompt` they are: first character, and the one after the last."""
+    n_dropped: int = 0
+
+
+class _Reader:
+    """Turns prompts into ids, and candidates into filled prompts."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, longest: int | None) -> None:
+        self._tokenizer = tokenizer
+        self._longest = longest
+        state = json.loads(cast(PreTrainedTokenizerFast, tokenizer).backend_tokenizer.to_str())
+        mask = next((token for token in state["added_tokens"] if token["content"] == tokenizer.mask_token), None)
+        if mask is None:
+            where, hint = tokenizer.name_or_path or "tokenizer", "give a masked model, such as a run of pretrain-mlm"
+            raise UsageError("the tokenizer has no mask token", where=where, hint=hint)
+        # A copy whose mask is an added token like any other, so that it is still found, and swallows white space as it
+        # always does, where special tokens are read as text.
+        mask["special"] = False
+        self._backend = Tokenizer.from_str(json.dumps(state))
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._backend.encode_special_tokens = True  # means: encode them as ordinary text
+        self._swallows_space = bool(mask["lstrip"])
+        is_wordpiece = state["model"]["type"] == "WordPiece"
+        self._inner_prefix: str | None = state["model"]["continuing_subword_prefix"] if is_wordpiece else None
+
+    def read(self, prompt: str, where: str) -> _Window:
+        encoding = self._backend.encode(prompt)
+        ids = encoding.ids
+        masks = [i for i, token_id in enumerate(ids) if token_id == self._tokenizer.mask_token_id]
+        if not masks:
+            mask = self._tokenizer.mask_token
+            raise UsageError(f"the prompt has no {mask}", where=where, hint=f"put {mask} where a word is missing")
+        # Less the white space that some masks (RoBERTa's) swallow: it is the user's.
+        found = [(start, end, prompt[start:end]) for start, end in (encoding.offsets[i] for i in masks)]
+        spans = [(end - len(text.lstrip()), start + len(text.rstrip())) for start, end, text in found]
+        if self._longest is None or len(ids) <= self._longest:
+            return _Window(prompt, ids, masks, spans)
+
+        of_prompt = [i for i, is_template in enumerate(encoding.special_tokens_mask) if not is_template]
+        begin, end = of_prompt[0], of_prompt[-1] + 1
+        room = self._longest - (len(ids) - (end - begin))
+        reach = masks[-1] - masks[0] + 1
+        if reach > room:
+            what = f"the prompt's masks reach over {reach} tokens, the model reads {room} at once"
+            raise UsageError(what, where=where, hint="move them closer together, or give each a prompt of its own")
+        at = min(max(masks[0] - (room - reach) // 2, begin), end - room)
+        masks = [mask - at + begin for mask in masks]
+        return _Window(prompt, ids[:begin] + ids[at : at + room] + ids[end:], masks, spans, len(ids) - self._longest)
+
+    def fill(self, prompt: str, span: tuple[int, int], token_id: int, probability: float) -> Fill:
+        token = str(self._tokenizer.decode([token_id]))
+        text = self._join(prompt[: span[0]], token_id) + prompt[span[1] :]
+        return Fill(token, token_id, probability, text)
+
+    def _join(self, before: str, token_id: int) -> str:
+        """The text before a mask with the token after it; only a space that would stand inside a word is taken out."""
+        until_space = before.rstrip() or before
+        if self._inner_prefix is not None:  # WordPiece: its tokens hold no spaces
+            token = str(self._tokenizer.convert_ids_to_tokens(token_id) or "")
+            inner = token.removeprefix(self._inner_prefix)
+            return before + token if inner == token else until_space + inner
+        # Decoded behind another token, as some decoders take the space off the first one.
+        pair = [self._tokenizer.mask_token_id, token_id]
+        token = str(self._tokenizer.decode(pair, clean_up_tokenization_spaces=False))
+        token = token.removeprefix(self._tokenizer.mask_token)
+        if token.startswith(" "):
+            return before + (token if before and not before[-1].isspace() else token[1:])
+        return (until_space if self._swallows_space else before) + token
+
+
+@torch.no_grad()
+def _predict(model: PreTrainedModel, windows: list[_Window], n_best: int) -> list[_Best]:
+    width = max(len(window.ids) for window in windows)
+    ids = [window.ids + [FILLER] * (width - len(window.ids)) for window in windows]
+    seen = [[1] * len(window.ids) + [0] * (width - len(window.ids)) for window in windows]
+    device = model.device
+    output = model(
+        input_ids=torch.tensor(ids, device=device), attention_mask=torch.tensor(seen, device=device), return_dict=True
+    )
+    # BertForPreTraining has a second head, so it calls this one's logits by another name.
+    logits = output.prediction_logits if "prediction_logits" in output else output.logits
+    at_masks = [logits[row, window.masks].cpu().double() for row, window in enumerate(windows)]
+    best = [each.softmax(-1).topk(min(n_best, each.shape[-1])) for each in at_masks]
+    return [(top.indices.tolist(), top.values.tolist()) for top in best]

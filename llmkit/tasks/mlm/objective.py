@@ -1,0 +1,94 @@
+"""BERT's objective: guess the masked tokens and, for pairs, how the second segment belongs to the first.
+
+Two losses, in nats: `mlm_loss` summed over masked tokens, and `nsp_loss` (or `sop_loss`) over pairs. The trainer
+divides each by its count over the whole optimizer step and all ranks and adds the two, as Devlin et al. 2018 do; so
+the way a batch was cut cannot change a result.
+
+Only masked positions go through the output layer, a seventh of them all.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import BertForMaskedLM, BertForPreTraining
+
+from llmkit.datasets.pairs import NO_PAIR, NSP, Example
+from llmkit.models.kernels.padding_free import encoder_inputs, find_places
+from llmkit.training.loss_sum import sum_wide
+
+Batch = dict[str, Tensor]
+
+RELATION_NAMES: dict[NSP, str | None] = {True: "nsp", "order": "sop", False: None}
+"""What stands before `_loss` and `_accuracy` for each kind of pair."""
+
+
+class MaskedLM:
+    """The objective of `pretrain-mlm`, over the examples of datasets/pairs.py."""
+
+    def __init__(self, pad_token_id: int, nsp: NSP) -> None:
+        self.pad_token_id = pad_token_id
+        self.relation = RELATION_NAMES[nsp]
+        self.state: dict[str, Tensor] = {}
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """input_ids, token_type_ids and attention_mask, (batch, longest); masked_places into the flattened batch and
+        masked_ids, (masked tokens); relations, (batch).
+
+        attention_mask and places (models/kernels/padding_free.py) are left out where nothing is padded.
+        """
+        lengths = [len(example.input_ids) for example in examples]
+        longest = max(lengths)
+        input_ids = np.full((len(examples), longest), self.pad_token_id, np.int64)
+        token_types = np.zeros_like(input_ids)
+        for row, example in enumerate(examples):
+            input_ids[row, : lengths[row]] = example.input_ids
+            token_types[row, example.n_first : lengths[row]] = 1
+        places = [row * longest + example.masked for row, example in enumerate(examples)]
+        batch = {
+            "input_ids": torch.from_numpy(input_ids),
+            "token_type_ids": torch.from_numpy(token_types),
+            "masked_places": torch.from_numpy(np.concatenate(places)),
+            "masked_ids": torch.from_numpy(np.concatenate([example.targets for example in examples])),
+            "relations": torch.tensor([example.relation for example in examples]),
+        }
+        if min(lengths) < longest:
+            batch["attention_mask"] = (torch.arange(longest) < torch.tensor(lengths)[:, None]).long()
+            batch["places"] = find_places(batch["attention_mask"])
+        return batch
+
+    def count(self, batch: Batch) -> dict[str, int]:
+        """How many labels each loss is summed over."""
+        counts = {"mlm_loss": len(batch["masked_ids"])}
+        if self.relation is not None:
+            counts[f"{self.relation}_loss"] = int((batch["relations"] != NO_PAIR).sum())
+        return counts
+
+    def count_tokens(self, batch: Batch) -> int:
+        """Tokens read, [CLS] and [SEP] included, padding not."""
+        return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
+
+    def length(self, example: Example) -> int:
+        """Tokens of one sample."""
+        return len(example.input_ids)
+
+    def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The summed cross-entropies in nats, with their gradients."""
+        token_logits, pair_logits = predict(model, batch)
+        sums = {"mlm_loss": sum_wide(F.cross_entropy(token_logits.float(), batch["masked_ids"], reduction="none"))}
+        if self.relation is not None and pair_logits is not None:
+            losses = F.cross_entropy(pair_logits.float(), batch["relations"], ignore_index=NO_PAIR, reduction="none")
+            sums[f"{self.relation}_loss"] = sum_wide(losses)
+        return sums
+
+
+def predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Logits of the masked tokens, (masked tokens, vocabulary), and of the pairs, (batch, 2), if there is a head."""
+    bert = cast(BertForPreTraining | BertForMaskedLM, model)
+    encoded = bert.bert(**encoder_inputs(bert, batch))
+    hidden = encoded.last_hidden_state.flatten(0, 1)[batch["masked_places"]]
+    pair_logits = bert.cls.seq_relationship(encoded.pooler_output) if isinstance(bert, BertForPreTraining) else None
+    return bert.cls.predictions(hidden), pair_logits

@@ -1,0 +1,152 @@
+"""What pretraining of BERT brings to runs/pretrain.py."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.config.evaluate import Evaluate
+from llmkit.config.recipe import Recipe
+from llmkit.core.errors import DataError, ModelError, UsageError, say
+from llmkit.datasets.pairs import Pairs
+from llmkit.datasets.rows import can_mask
+from llmkit.models.bert import Bert, build_bert, open_bert, shorten_embeddings, start_from_bert
+from llmkit.models.loading import longest_context
+from llmkit.tasks.base import TrainingData, data_of
+from llmkit.tasks.mlm.evaluation import evaluate_masked_lm, to_metrics
+from llmkit.tasks.mlm.fill_in import fill_masks
+from llmkit.tasks.mlm.objective import MaskedLM
+from llmkit.tasks.mlm.scoring import evaluation_seed, pairs_of, score_prepared, where_from
+from llmkit.tasks.starting_model import fit_to_data
+from llmkit.tokens.prepared import Prepared
+from llmkit.tokens.store import Split
+from llmkit.training.contract import Plan
+
+
+@dataclass(frozen=True)
+class MaskedTask:
+    """Masked tokens, and pairs of segments unless the recipe has none."""
+
+    recipe: Recipe
+    prepared: Prepared
+    tokenizer: PreTrainedTokenizerBase
+
+    def __post_init__(self) -> None:
+        """Raises DataError where tokenizer or splits do not do, UsageError for a sample prompt without mask."""
+        if not can_mask(self.tokenizer):
+            hint = "prepare it again with -s prepare.tokenizer.kind=wordpiece, or with a BERT's own tokenizer"
+            what = "the data's tokenizer has no [MASK], [CLS] and [SEP]"
+            raise DataError(what, where=str(self.prepared.tokenizer_path), hint=hint)
+        prompt, mask = self.recipe.train.sample_prompt, self.tokenizer.mask_token
+        if prompt and mask not in prompt:
+            hint = f"put {mask} where a word is missing, or leave it empty"
+            raise UsageError(f"the sample prompt {prompt!r} has no {mask}", where="train.sample_prompt", hint=hint)
+        if self.prepared.has_split("validation"):
+            _ = self.held_out  # so that it is refused now, and not at the first evaluation
+
+    @property
+    def output_share(self) -> float:
+        return self.recipe.mlm.mask_share
+
+    @cached_property
+    def data(self) -> TrainingData:
+        return data_of(self.prepared, self.recipe.block_size)
+
+    @cached_property
+    def objective(self) -> MaskedLM:
+        return MaskedLM(self.tokenizer.pad_token_id, self.recipe.mlm.nsp)
+
+    @cached_property
+    def samples(self) -> Pairs:
+        return self._pairs(self.prepared.split("train"), self.recipe.train.seed)
+
+    @cached_property
+    def held_out(self) -> Pairs:
+        """Fixed examples of the validation split."""
+        return self._pairs(self.prepared.split("validation"), evaluation_seed(self.recipe.evaluate))
+
+    def _pairs(self, split: Split, seed: int) -> Pairs:
+        return pairs_of(split, self.tokenizer, self.recipe.mlm, self.recipe.block_size, seed)
+
+    def build_model(self) -> PreTrainedModel:
+        train = self.recipe.train
+        nsp = self.recipe.mlm.nsp
+        return build_bert(self.recipe.model, self.tokenizer, self.recipe.block_size, train.seed, nsp=nsp)
+
+    def open_model(self, path: str) -> PreTrainedModel:
+        return open_bert(path)
+
+    def start_from(self, name: str) -> PreTrainedModel:
+        notes: list[str] = []
+
+        def open_model(path: str) -> Bert:
+            model, found = start_from_bert(path, self.recipe.mlm.nsp, self.recipe.train.seed)
+            notes.extend(found)
+            return model
+
+        network = fit_to_data(name, open_model, self.recipe.model, self.prepared, self.tokenizer)
+        if self.recipe.mlm.nsp is not False and network.config.type_vocab_size < 2:
+            hint = "set mlm.nsp to false, or take a BERT that tells two segments apart"
+            where = f"{name}/config.json, type_vocab_size"
+            raise ModelError("the model has one token type only, so it cannot read pairs", where=where, hint=hint)
+        for note in notes:
+            say(note)
+        return network
+
+    def describe(self) -> dict[str, Any]:
+        said = {"chinese_words": "characters"}
+        if self.recipe.mlm.whole_words:
+            said = {"chinese_words": self.prepared.manifest["sentences"]["chinese_words"]}
+        sentences = self.samples.sentences
+        if self.recipe.mlm.nsp is True:
+            said["not_next"] = where_from(sentences)
+            if sentences.n_documents == 1:
+                say("the text is one document: what is not next comes from a distant passage of it")
+        if self.recipe.mlm.nsp is not False and (share := sentences.share_with_two()) < 0.5:
+            say(f"only {share:.0%} of the text is in documents of two sentences or more, which pairs need")
+        return said
+
+    def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
+        sums = evaluate_masked_lm(
+            network, self.held_out, self.objective, batch_size=plan.batches.micro_batch_size, precision=plan.precision,
+            max_examples=plan.max_eval_blocks or self.recipe.train.max_eval_blocks,
+        )  # fmt: skip
+        return to_metrics(sums, self.objective.relation)
+
+    def cost(self, metrics: dict[str, Any]) -> tuple[float, ...]:
+        return (float(metrics["loss"]),)
+
+    def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
+        prompt = self.recipe.train.sample_prompt
+        if not prompt:
+            return None
+        best = [fills[0] for fills in fill_masks(network, self.tokenizer, [prompt], 1)[0].masks]
+        return {"prompt": prompt, "text": ", ".join(f"{fill.token} {fill.probability:.1%}" for fill in best)}
+
+    def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
+        if not self.data.n_held_out:
+            return {}
+        mlm, block_size = self.recipe.mlm, self.recipe.block_size
+        metrics = score_prepared(network, self.tokenizer, self.prepared, "validation", settings, mlm, block_size, share)
+        return {"validation": metrics}
+
+    def describe_failure(self, metrics: dict[str, Any]) -> str | None:
+        accuracy, guess = metrics["mlm_accuracy"], metrics["mlm_baseline_accuracy"]
+        if accuracy > guess:
+            return None
+        return (
+            f"masked-token accuracy {accuracy:.1%} is no better than always guessing the commonest token, {guess:.1%}"
+        )
+
+    def finish_model(self, network: PreTrainedModel, share: float) -> None:
+        shorten_embeddings(cast(Bert, network))
+
+    def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
+        self.tokenizer.model_max_length = longest_context(network) or self.recipe.block_size
+        return self.tokenizer
+
+    def describe_model(self) -> tuple[str, str, str]:
+        if self.recipe.mlm.nsp is False:
+            return "fill-mask", "masked language model", "AutoModelForMaskedLM"
+        return "fill-mask", "masked language model with a head for sentence pairs", "BertForPreTraining"

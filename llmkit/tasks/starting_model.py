@@ -1,0 +1,97 @@
+"""Open the model that `--model` names, make it fit for training here, and hold its tokenizer against the data's."""
+
+from collections.abc import Callable
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.config.model import Model
+from llmkit.config.recipe import Recipe
+from llmkit.core.errors import ModelError, UsageError, say
+from llmkit.models.kernels.output_layer import AdaptiveSoftmax
+from llmkit.models.loading import check_vocabulary, embedding_rows, resolve_model
+from llmkit.tokens.prepared import Prepared
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
+
+DROPOUTS = (
+    *("resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout", "hidden_dropout_prob"),
+    *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout", "summary_first_dropout"),
+)
+ATTENTION_DROPOUTS = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
+ATTENTION_MODULES = ("attn_dropout", "self.dropout", "attention.dropout", "attention_dropout")
+"""How GPT-2, BERT, DistilBERT and ALBERT end the names of the modules that drop attention."""
+
+
+def check_positions(recipe: Recipe, positions: int | None, *, resume: bool) -> None:
+    """Refuse what does not fit the model's positions, None where it has no limit. A run that goes on keeps its recipe.
+
+    Raises:
+        UsageError: for `train.block_size` or `model.n_positions`.
+    """
+    if not resume and recipe.model.n_positions not in (None, positions):
+        what = f"n_positions {recipe.model.n_positions} is not what the model has: {positions or 'no limit'}"
+        raise UsageError(what, where="model.n_positions", hint="leave it out: only a new model is built by it")
+    if positions is not None and recipe.block_size > positions:
+        what = f"block_size {recipe.block_size} does not fit the model's {positions} positions"
+        hint = f"set train.block_size to {positions} or less, or model.n_positions of a new model to more"
+        raise UsageError(what, where="train.block_size", hint=hint)
+
+
+def fit_to_data(
+    name: str,
+    open_model: Callable[[str], PreTrainedModel],
+    section: Model,
+    prepared: Prepared,
+    tokenizer: PreTrainedTokenizerBase,
+) -> PreTrainedModel:
+    """An existing model with room for every token of the data, and with the recipe's dropout in place of its own.
+
+    Raises:
+        ModelError: the data was made with another tokenizer than the model's, or does not fit its embedding.
+    """
+    path = resolve_model(name)
+    network = open_model(path)
+    set_dropout(network, section)
+    own = load_tokenizer(path)
+    n_own, before = len(own), fingerprint_tokenizer(own)
+    added = ensure_special_tokens(own)  # as `prepare` did with it
+    same = prepared.fingerprint["tokenizer"] in (before, fingerprint_tokenizer(own))
+    extends = own.get_vocab().items() <= tokenizer.get_vocab().items()
+    if not same and not (section.resize_embeddings and extends):
+        raise other_tokenizer(prepared, before, name)
+    if section.resize_embeddings or (added and n_own <= embedding_rows(network)):
+        grow_embeddings(network, len(tokenizer), added)
+    check_vocabulary(network, tokenizer, name)
+    return network
+
+
+def set_dropout(network: PreTrainedModel, section: Model) -> None:
+    """Hub models carry the dropout of their first training; the recipe's holds here, and is saved with the model."""
+    for names, rate in ((DROPOUTS, section.dropout), (ATTENTION_DROPOUTS, section.attention_dropout)):
+        for key in names:
+            if isinstance(getattr(network.config, key, None), float | int):
+                setattr(network.config, key, rate)
+    for path, module in network.named_modules():
+        if isinstance(module, nn.Dropout):
+            module.p = section.attention_dropout if path.endswith(ATTENTION_MODULES) else section.dropout
+
+
+def other_tokenizer(prepared: Prepared, fingerprint: str, name: str) -> ModelError:
+    """The error for data and a model whose tokenizers differ."""
+    ours = prepared.fingerprint["tokenizer"]
+    return ModelError(
+        f"the data was made with another tokenizer ({ours[:12]}) than the model's ({fingerprint[:12]})",
+        where=f"{prepared.path} and {name}",
+        hint=f"prepare again with -s prepare.tokenizer.path={name}, or give eval the text files themselves",
+    )
+
+
+def grow_embeddings(network: PreTrainedModel, n_tokens: int, reasons: list[str]) -> None:
+    """Make rows for tokens that the model's own tokenizer lacked, such as a pad token that is not the end of text."""
+    rows = embedding_rows(network)
+    if n_tokens > rows and isinstance(network.get_output_embeddings(), AdaptiveSoftmax):
+        what = f"a model with an adaptive softmax cannot grow from {rows} to {n_tokens} tokens"
+        raise ModelError(what, where="model.resize_embeddings", hint="train a new model with this tokenizer")
+    if n_tokens > rows:
+        network.resize_token_embeddings(n_tokens)
+        say(f"the model's embedding grew from {rows} to {n_tokens} rows" + "".join(f"; {line}" for line in reasons))

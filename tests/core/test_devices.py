@@ -1,0 +1,50 @@
+"""The choice of a device, with a mocked list of devices: none of these machines has one of Apple's."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from llmkit.core.devices import describe_gpu, free_bytes, pick_device, release_memory, synchronize, used_bytes
+
+CPU, MPS = torch.device("cpu"), torch.device("mps")
+
+
+@pytest.fixture
+def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What was called of torch.mps."""
+    called: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 12 << 30)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 2 << 30)
+    for name in ("synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.mps, name, lambda name=name: called.append(name))
+    yield called
+
+
+def test_apple_gpu_is_taken_and_asked_for_its_memory(on_a_mac: list[str]) -> None:
+    assert pick_device() == MPS
+    assert (free_bytes(MPS), used_bytes(), describe_gpu()) == (10 << 30, 2 << 30, "Apple GPU (MPS)")
+    synchronize(MPS)
+    release_memory(MPS)
+    assert on_a_mac == ["synchronize", "empty_cache"]
+
+
+@pytest.mark.usefixtures("on_a_mac")
+def test_several_ranks_train_on_the_cpu_of_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert pick_device() == CPU
+
+
+@pytest.mark.usefixtures("on_a_mac")
+def test_nvidia_comes_before_apple(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device().type == "cuda"
+
+
+def test_without_a_gpu_there_is_the_cpu_and_nothing_to_wait_for() -> None:
+    assert pick_device() == CPU
+    assert (free_bytes(CPU), used_bytes(), describe_gpu()) == (None, None, None)
+    synchronize(CPU)
+    release_memory(CPU)

@@ -1,0 +1,162 @@
+"""Rows: ids that do not depend on sentences, and boundaries that lie where the text has them."""
+
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from llmkit.config.prepare import TokenizerSection
+from llmkit.core.errors import EnvironmentFault
+from llmkit.datasets.rows import can_mask, encode_rows
+from llmkit.text.chinese_words import choose_word_cutter, find_word_interiors
+from llmkit.text.documents import Document
+from llmkit.tokens.store import Row
+from llmkit.tokens.training_tokenizers import train_tokenizer
+
+ENGLISH = 'Mr. Holmes sat down. "Unbelievable!" he said; it was 3.14 miles.\n\nCHAPTER II\n\nThe next morning came.'
+CHINESE = "却说曹操大怒。“快走！”众将说道：我军已败……玄德问曰：将军何往？"
+JIEBA = choose_word_cutter("auto")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    # Few merges, so that English words come in pieces.
+    return train_tokenizer(iter([ENGLISH, CHINESE]), TokenizerSection(kind="wordpiece", vocab_size=110))
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, cutter: str | None) -> tuple[Row, Counter[str]]:
+    totals: Counter[str] = Counter()
+    return next(encode_rows([Document(text, "x")], tokenizer, totals, cutter)), totals
+
+
+def sentences_of(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    assert row.sentence_ends is not None
+    pieces = np.split(row.input_ids[:-1], row.sentence_ends[:-1])
+    return [tokenizer.decode(piece.tolist()).replace(" ", "") for piece in pieces]
+
+
+def words_of(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    assert row.continues_word is not None
+    begins = np.flatnonzero(~row.continues_word[:-1])
+    assert begins[0] == 0
+    return [tokenizer.decode(piece.tolist()).replace(" ", "") for piece in np.split(row.input_ids[:-1], begins[1:])]
+
+
+@pytest.mark.parametrize("text", [ENGLISH, CHINESE, "", "\x01", "one"])
+def test_ids_are_the_same_with_and_without_sentences(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+    plain, found = encode(tokenizer, text, None)[0], encode(tokenizer, text, JIEBA)[0]
+    assert plain.input_ids.tolist() == found.input_ids.tolist()
+    assert plain.sentence_ends is None
+    assert found.continues_word is not None
+    assert len(found.continues_word) == len(found.input_ids)
+
+
+def test_english_sentences_end_where_the_text_has_them(tokenizer: PreTrainedTokenizerBase) -> None:
+    row, totals = encode(tokenizer, ENGLISH, "characters")
+    expected = ["Mr.Holmessatdown.", '"Unbelievable!"hesaid;itwas3.14miles.', "CHAPTERII", "Thenextmorningcame."]
+    assert sentences_of(row, tokenizer) == expected
+    assert totals["sentences"] == 4
+    assert row.sentence_ends is not None
+    assert row.sentence_ends[-1] == len(row.input_ids) - 1  # the end of text belongs to none
+
+
+def test_chinese_sentences_end_where_the_text_has_them(tokenizer: PreTrainedTokenizerBase) -> None:
+    row = encode(tokenizer, CHINESE, "characters")[0]
+    assert sentences_of(row, tokenizer) == [
+        "却说曹操大怒。",
+        "“快走！”",
+        "众将说道：我军已败……",
+        "玄德问曰：将军何往？",
+    ]
+
+
+def test_pieces_of_an_english_word_belong_together(tokenizer: PreTrainedTokenizerBase) -> None:
+    row = encode(tokenizer, "Unbelievable morning.", "characters")[0]
+    assert len(row.input_ids) > 5
+    assert words_of(row, tokenizer) == ["Unbelievable", "morning", "."]
+
+
+@pytest.mark.skipif(not JIEBA.startswith("jieba"), reason="jieba is an extra")
+def test_chinese_words_are_those_of_the_dictionary(tokenizer: PreTrainedTokenizerBase) -> None:
+    row = encode(tokenizer, CHINESE, JIEBA)[0]
+    words = words_of(row, tokenizer)
+    assert {"曹操", "大怒", "将军"} <= set(words)
+    assert "".join(words) == CHINESE.replace(" ", "")
+    assert "。“" not in "".join(f" {word} " for word in words)
+
+
+def test_without_a_dictionary_each_chinese_character_is_a_word(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert words_of(encode(tokenizer, "曹操大怒。", "characters")[0], tokenizer) == list("曹操大怒。")
+
+
+def test_word_interiors_leave_everything_but_chinese_alone() -> None:
+    assert not find_word_interiors("3.14 C++ words, und Wörter かな").any()
+
+
+def test_jieba_that_is_asked_for_and_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert choose_word_cutter("auto") == choose_word_cutter("characters") == "characters"
+    with pytest.raises(EnvironmentFault, match="jieba"):
+        choose_word_cutter("jieba")
+
+
+def test_only_a_tokenizer_with_a_mask_is_worth_sentences(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert can_mask(tokenizer)
+    assert not can_mask(train_tokenizer(iter([ENGLISH]), TokenizerSection(kind="byte-bpe", vocab_size=300)))
+
+
+def test_words_of_a_text_are_exactly_the_tokens_of_the_word_tokenizer() -> None:
+    rng = np.random.default_rng(0)
+    pieces = [
+        "late",
+        "<unk>",
+        "naïve",
+        " ",
+        "  ",
+        "\t",
+        "\n",
+        "\n\n",
+        "\r\n",
+        "\u3000",
+        "\xa0",
+        "\u2028",
+        "\x1f",
+        "—",
+        "曹操",
+    ]
+    documents = [
+        Document("".join(rng.choice(pieces, size)), "made up", index, part, last)
+        for index, size in enumerate(rng.integers(0, 200, 30))
+        for part, last in ((0, False), (1, True))
+    ]
+    for lowercase in (False, True):
+        section = TokenizerSection(kind="word", min_frequency=300, lowercase=lowercase)
+        tokenizer = train_tokenizer((document.text for document in documents), section)
+        totals: Counter[str] = Counter()
+        n_tokens = sum(len(row.input_ids) for row in encode_rows(documents, tokenizer, totals))
+        assert totals["words"] == totals["tokens"] == n_tokens > 1000
+        assert totals["unknown_tokens"] > 100
+
+
+def test_words_do_not_depend_on_the_tokenizer_and_are_left_out_in_chinese() -> None:
+    words = set()
+    for kind in ("byte-bpe", "char", "word", "wordpiece"):
+        tokenizer = train_tokenizer([ENGLISH, CHINESE], TokenizerSection(kind=kind, vocab_size=300))
+        english: Counter[str] = Counter()
+        chinese: Counter[str] = Counter()
+        list(encode_rows([Document(ENGLISH, "x"), Document(ENGLISH, "x", 1)], tokenizer, english))
+        list(encode_rows([Document(CHINESE, "x")], tokenizer, chinese))
+        words.add(english["words"])
+        assert "words" not in chinese
+    assert words == {2 * (17 + 4 + 1)}  # words, line ends, the document's end
+
+
+def test_clause_that_a_tokenizer_takes_for_one_word_is_cut_into_chinese_words() -> None:
+    tokenizer = train_tokenizer(iter([ENGLISH, CHINESE]), TokenizerSection(kind="byte-bpe", vocab_size=300))
+    tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"})
+    row = encode(tokenizer, "曹操大怒 sat down。", "characters")[0]
+    assert len(row.input_ids) > 12  # characters in pieces of bytes
+    assert words_of(row, tokenizer) == [*"曹操大怒", "sat", "down", "。"]

@@ -1,0 +1,80 @@
+"""Guessed numbers are scored as scikit-learn and SciPy score them."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics
+
+from llmkit.core.errors import ModelError
+from llmkit.metrics.regression import score_regression
+
+
+def assert_plain(scores: dict[str, Any]) -> None:
+    """As metrics.json has it: plain values, no NaN."""
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_figures_of_numbers_are_those_of_scikit_learn_and_scipy(ties: bool) -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.normal(size=90) * 3
+    guesses = targets + rng.normal(size=90)
+    targets, guesses = (np.round(a) if ties else a for a in (targets, guesses))
+    scores = score_regression(targets, guesses, n_resamples=20)
+    expected = {
+        "mse": metrics.mean_squared_error(targets, guesses),
+        "rmse": metrics.root_mean_squared_error(targets, guesses),
+        "mae": metrics.mean_absolute_error(targets, guesses),
+        "r2": metrics.r2_score(targets, guesses),
+        "pearson": stats.pearsonr(targets, guesses)[0],
+        "spearman": stats.spearmanr(targets, guesses)[0],
+        "baseline_mse": targets.var(),
+    }
+    assert {name: scores[name] for name in expected} == pytest.approx(expected)
+    assert_plain(scores)
+
+
+@pytest.mark.parametrize(
+    ("targets", "guesses"),
+    [
+        ([2.0, 2, 2], [1.0, 2, 3]),
+        ([0.1] * 3, [0.1] * 3),
+        ([1.0, 2, 3], [0.1] * 3),
+        ([1.0], [2.0]),
+        ([1e200, 0], [0.0, 0]),
+    ],
+)
+def test_numbers_that_cannot_correlate_have_no_correlation(targets: list[float], guesses: list[float]) -> None:
+    scores = score_regression(np.array(targets), np.array(guesses), n_resamples=50)
+    assert scores["pearson"] is None and scores["spearman"] is None
+    assert_plain(scores)
+    if len(targets) > 1 and max(targets) < 1e100:
+        assert scores["r2"] == pytest.approx(metrics.r2_score(targets, guesses))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_intervals_of_numbers_are_those_of_resampled_rows(ties: bool) -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.normal(size=60)
+    guesses = targets + rng.normal(size=60)
+    targets, guesses = (np.round(a) if ties else a for a in (targets, guesses))
+    scores = score_regression(targets, guesses, n_resamples=3000)
+    naive: dict[str, list[float]] = {"mse": [], "mae": [], "pearson": [], "spearman": []}
+    for _ in range(1500):
+        rows = rng.integers(60, size=60)
+        t, g = targets[rows], guesses[rows]
+        naive["mse"].append(np.square(t - g).mean())
+        naive["mae"].append(np.abs(t - g).mean())
+        naive["pearson"].append(np.corrcoef(t, g)[0, 1])
+        naive["spearman"].append(stats.spearmanr(t, g)[0])
+    for name, draws in naive.items():
+        expected = np.quantile(draws, [0.025, 0.975])
+        assert scores["intervals"][name] == pytest.approx(expected, abs=0.12 * (expected[1] - expected[0]))
+
+
+def test_guess_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ModelError, match="not finite for 1 of 2 rows"):
+        score_regression(np.array([0.0, 1.0]), np.array([np.inf, 1.0]))

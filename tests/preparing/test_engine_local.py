@@ -1,0 +1,374 @@
+"""`prepare` on several cores: the bytes of one process, whatever becomes of the workers, and none is left behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tiny import digests
+
+import llmkit.preparing.prepare
+import llmkit.preparing.prepared_pieces
+from llmkit.config.loading import load_recipe
+from llmkit.config.prepare import Prepare
+from llmkit.core.errors import DataError
+from llmkit.preparing import engine_local
+from llmkit.preparing.engine_local import count_workers, open_local
+from llmkit.preparing.prepare import prepare
+from llmkit.preparing.unfinished import WorkersLost
+
+CHINESE = "却说曹操大喜，遂引兵追之。玄德曰：“此天助我也！”\n　　次日天明，众将皆至……\n\n"
+SMALL = ("prepare.tokenizer.vocab_size=300", "prepare.split.validation=0.2", "prepare.split.test=0.1")
+VARIANTS = {
+    "near copies, by document": ("prepare.dedup.near=true", "prepare.split.by=document"),
+    "sentences and words of BERT": ("prepare.tokenizer.kind=wordpiece",),
+    "lines": ("prepare.read.documents=line",),
+}
+
+
+def settings(*overrides: str) -> Prepare:
+    return load_recipe(None, [*SMALL, *overrides]).prepare
+
+
+@pytest.fixture(scope="module")
+def books(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty files of two languages, with copies, near copies and a character that fastokens takes for another."""
+    folder = tmp_path_factory.mktemp("books")
+    for n in range(30):
+        lines = [f"It was the {n * 40 + line}th of times, and number {line * n} of all.\n" for line in range(40)]
+        text = "".join(lines) * (5 if n % 7 == 0 else 1) + CHINESE * (n % 4) + "1\u180e 2" * (n % 11 == 0)
+        (folder / f"{n:02}.txt").write_text(text, encoding="utf-8")
+    for n in (3, 12):
+        shutil.copy(folder / f"{n:02}.txt", folder / f"{n:02}-again.txt")
+        text = (folder / f"{n:02}.txt").read_text(encoding="utf-8")
+        (folder / f"{n:02}-nearly.txt").write_text(text.replace("number 0 of", "number none of"), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two for the smallest text, in many pieces."""
+    monkeypatch.setattr(llmkit.preparing.prepare, "FEWEST_BYTES", 0)
+    monkeypatch.setattr(llmkit.preparing.prepare, "count_workers", lambda: 2)
+    monkeypatch.setattr(engine_local, "count_workers", lambda: 2)
+    monkeypatch.setattr(llmkit.preparing.prepared_pieces, "BYTES_A_PIECE", 12_000)
+
+
+@pytest.fixture
+def in_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path) -> Path:
+    """What a single process makes of the books."""
+    monkeypatch.setattr(llmkit.preparing.prepare, "count_workers", lambda: 1)
+    prepare([str(books)], tmp_path / "one", settings())
+    return tmp_path / "one"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_workers_give_the_bytes_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, two_workers: None, variant: str
+) -> None:
+    wanted = settings(*VARIANTS[variant])
+    prepare([str(books)], tmp_path / "many", wanted)
+    monkeypatch.setattr(llmkit.preparing.prepare, "count_workers", lambda: 1)
+    prepare([str(books)], tmp_path / "one", wanted)
+    assert digests(tmp_path / "many") == digests(tmp_path / "one")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one"]
+
+
+def test_own_tokenizer_and_splits_give_the_bytes_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, in_one: Path, two_workers: None
+) -> None:
+    given = {"validation": str(books / "01.txt"), "test": str(books / "02.txt")}
+    own = settings(f"prepare.tokenizer.path={in_one / 'tokenizer'}")
+    prepare([str(books)], tmp_path / "many", own, **given)
+    monkeypatch.setattr(llmkit.preparing.prepare, "count_workers", lambda: 1)
+    prepare([str(books)], tmp_path / "alone", own, **given)
+    assert digests(tmp_path / "many") == digests(tmp_path / "alone")
+
+
+def test_workers_are_started_only_where_there_is_enough_for_them(
+    monkeypatch: pytest.MonkeyPatch, books: Path, two_workers: None
+) -> None:
+    files = sorted(map(str, books.iterdir()))
+    wanted = llmkit.preparing.prepare._in_pieces
+    assert wanted("local", files)
+    assert not wanted("local", files[:1]), "one small file"
+    monkeypatch.setattr(llmkit.preparing.prepare, "FEWEST_BYTES_OF_ONE_PIECE", 0)
+    assert wanted("local", files[:1]), "one large file"
+    assert not wanted("local", [*files, "-"]), "standard input is this process's alone"
+    monkeypatch.setattr(llmkit.preparing.prepare, "FEWEST_BYTES", 10**6)
+    assert not wanted("local", files)
+    assert wanted("ray", files[:1])
+
+
+def test_repair_with_workers_makes_anew_what_is_damaged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, in_one: Path, two_workers: None
+) -> None:
+    before = digests(in_one)
+    (in_one / "train/data-00000.arrow").unlink()
+    prepare([str(books)], in_one, settings(), repair=True)
+    assert digests(in_one) == before
+
+
+def test_first_bad_file_is_the_error_and_no_worker_is_left(tmp_path: Path, books: Path, two_workers: None) -> None:
+    shutil.copytree(books, tmp_path / "books")
+    for name in ("29.txt", "05.txt"):
+        (tmp_path / "books" / name).write_bytes(b"\x89PNG" + bytes(2000))
+    with pytest.raises(DataError, match=r"05\.txt"):
+        prepare([str(tmp_path / "books")], tmp_path / "data", settings())
+    assert not (tmp_path / ".data.partial").exists()
+    assert not workers_of(os.getpid())
+
+
+@pytest.mark.parametrize(("cores", "gigabytes", "expected"), [(8, 64, 8), (8, None, 8), (8, 3, 3), (4, 0.5, 1)])
+def test_workers_are_as_many_as_cores_and_memory_allow(
+    monkeypatch: pytest.MonkeyPatch, cores: int, gigabytes: float | None, expected: int
+) -> None:
+    monkeypatch.setattr(engine_local, "count_cores", lambda: cores)
+    monkeypatch.setattr(engine_local, "read_memory", lambda: gigabytes and int(gigabytes * 1e9))
+    assert count_workers() == expected
+
+
+# The engine itself, with functions that a worker can import.
+
+FUNCTIONS = """
+import os, signal, sys, time
+from pathlib import Path
+
+def die_once(path):
+    if not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+def die(task):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def talk(task):
+    print("to standard output", flush=True)
+    os.write(1, b"and below Python")
+    return task
+
+def fail(task):
+    raise ZeroDivisionError("of ours")
+
+def sleep(seconds):
+    time.sleep(seconds)
+
+def modules(task):
+    import pyarrow
+    pyarrow.array(["a list, for which pyarrow would load pandas"])
+    import llmkit.preparing.encoded_pieces, llmkit.preparing.prepared_pieces
+    return sorted(sys.modules)
+
+def variables(task):
+    return dict(os.environ)
+"""
+
+
+@pytest.fixture
+def functions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
+    (tmp_path / "functions_of_a_test.py").write_text(FUNCTIONS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(engine_local, "count_workers", lambda: 2)
+    import functions_of_a_test  # type: ignore[import-not-found]  # the test wrote it
+
+    yield functions_of_a_test
+    del sys.modules["functions_of_a_test"]
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """Other tests of this process may have left children of their own, such as multiprocessing's tracker."""
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if engine_local.__name__ in child.cmdline():
+                found.append(child)
+    return found
+
+
+def test_results_come_in_order_and_what_is_printed_is_no_result(functions: object, tmp_path: Path) -> None:
+    with open_local(tmp_path) as run:
+        assert list(run(functions.talk, range(20))) == list(range(20))
+        assert list(run(functions.talk, [])) == []
+        assert {each["OMP_NUM_THREADS"] for each in run(functions.variables, [1, 2])} == {"1"}
+        groups = {os.getpgid(worker.pid) for worker in workers_of(os.getpid())}
+        assert os.getpgid(0) not in groups, "Ctrl-C on a terminal would stop them in the middle of anything"
+    assert not workers_of(os.getpid())
+
+
+def test_worker_that_is_killed_is_replaced_and_its_task_is_done_again(functions: object, tmp_path: Path) -> None:
+    with open_local(tmp_path) as run:
+        tasks = [str(tmp_path / str(n)) for n in range(5)]
+        assert list(run(functions.die_once, tasks)) == ["done"] * 5
+        assert len(workers_of(os.getpid())) == 2
+    assert not workers_of(os.getpid())
+
+
+def test_task_that_kills_every_worker_is_an_error_that_says_how(functions: object, tmp_path: Path) -> None:
+    with (
+        open_local(tmp_path) as run,
+        pytest.raises(WorkersLost, match="workers died 4 times at task 1 of 3: SIGKILL"),
+    ):
+        list(run(functions.die, [1, 2, 3]))
+    assert not workers_of(os.getpid())
+
+
+def test_bug_in_a_worker_is_shown_with_its_traceback(functions: object, tmp_path: Path) -> None:
+    with open_local(tmp_path) as run, pytest.raises(RuntimeError, match=r"in fail\n.*\nZeroDivisionError: of ours"):
+        list(run(functions.fail, [1, 2, 3]))
+
+
+def test_workers_load_none_of_the_large_packages_that_they_do_not_need(functions: object, tmp_path: Path) -> None:
+    with open_local(tmp_path) as run:
+        loaded = set(next(run(functions.modules, [1])))
+    assert "llmkit.datasets.rows" in loaded
+    assert not loaded & {"torch", "transformers", "datasets", "pandas", "huggingface_hub"}
+
+
+@pytest.mark.parametrize("how", ["leaves the block", "is killed"])
+def test_workers_end_with_their_caller_in_the_middle_of_a_task(functions: object, tmp_path: Path, how: str) -> None:
+    code = """
+import sys
+from pathlib import Path
+from llmkit.preparing import engine_local
+engine_local.count_workers = lambda: 2
+import functions_of_a_test
+with engine_local.open_local(Path()) as run:
+    results = run(functions_of_a_test.sleep, [0, 0, 60, 60])
+    next(results), next(results)
+    print("begun", flush=True)
+    if sys.argv[1] == "is killed":
+        next(results)
+    results.close()
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    caller = subprocess.Popen([sys.executable, "-c", code, how], stdout=subprocess.PIPE, env=environment)
+    assert caller.stdout is not None
+    workers = workers_of(caller.pid) if caller.stdout.readline() == b"begun\n" else []
+    if how == "is killed":
+        assert len(workers) == 2
+        caller.kill()
+    assert caller.wait(120) == (-9 if how == "is killed" else 0)
+    caller.stdout.close()
+    assert not psutil.wait_procs(workers, timeout=120)[1]
+
+
+COMMAND = """
+import pathlib, sys, time
+import llmkit.core.files, llmkit.preparing.prepare, llmkit.preparing.prepared_pieces
+from llmkit.__main__ import main
+from llmkit.preparing import engine_local
+llmkit.preparing.prepare.FEWEST_BYTES = 0
+llmkit.preparing.prepared_pieces.BYTES_A_PIECE = 12_000
+llmkit.preparing.prepare.count_workers = engine_local.count_workers = lambda: 2
+
+def reached(point):
+    # It stays where all is cleaned, as long as there is a file of this name.
+    while point == "staged.json: begin" and pathlib.Path("hold").exists():
+        pathlib.Path("held").touch()
+        time.sleep(0.01)
+
+llmkit.core.files.reached = reached
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_command_leaves_no_worker_and_the_next_one_goes_on(
+    tmp_path: Path, books: Path, in_one: Path, number: int
+) -> None:
+    words = [sys.executable, "-c", COMMAND, "prepare", str(books), "--out", str(tmp_path / "many")]
+    words += [word for override in SMALL for word in ("-s", override)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    (tmp_path / "hold").touch()
+    command = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True,
+        cwd=tmp_path,
+    )  # fmt: skip
+    while not (tmp_path / "held").exists() and command.poll() is None:
+        time.sleep(0.005)
+    workers = workers_of(command.pid)
+    os.killpg(command.pid, number)  # as a terminal does
+    (tmp_path / "hold").unlink()
+    said = command.communicate(timeout=300)[0]
+    assert command.returncode == (-number if number == signal.SIGKILL else 128 + number), said
+    assert "Traceback" not in said
+    assert number == signal.SIGKILL or "it goes on from what is finished: cleaned-main" in said
+    assert workers and not psutil.wait_procs(workers, timeout=120)[1]
+    again = subprocess.run(words, check=False, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "going on from what a stopped run has finished: cleaned-main" in again.stderr
+    assert digests(tmp_path / "many") == digests(in_one)
+
+
+def test_pieces_of_workers_are_not_taken_for_what_one_process_makes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, in_one: Path, two_workers: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for stopped, then in ((2, 1), (1, 2)):
+        out = tmp_path / f"stopped-{stopped}"
+        with monkeypatch.context() as patch:
+            patch.setattr(llmkit.preparing.prepare, "count_workers", lambda n=stopped: n)
+
+            def stop(*_: object) -> None:
+                raise WorkersLost("stopped", where="", hint="")
+
+            patch.setattr("llmkit.preparing.prepared_parts.fingerprint_tokenizer", stop)
+            with pytest.raises(WorkersLost):
+                prepare([str(books)], out, settings())
+        assert (tmp_path / f".{out.name}.partial/finished/train.json").exists()
+        capsys.readouterr()
+        monkeypatch.setattr(llmkit.preparing.prepare, "count_workers", lambda n=then: n)
+        prepare([str(books)], out, settings())
+        assert "going on" not in capsys.readouterr().err
+        assert digests(out) == digests(in_one)
+
+
+def test_caller_that_fails_while_workers_are_busy_ends_at_once_with_its_own_error(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(OSError, match="disk full"), open_local(tmp_path) as run:
+        results = run(time.sleep, [0.2] * 3000)
+        next(results)
+        raise OSError(28, "disk full")
+    assert time.monotonic() - started < 60, "ten minutes of tasks were waited for"
+    assert not workers_of(os.getpid())
+
+
+def test_worker_that_cannot_be_replaced_is_an_error_and_nobody_waits(
+    functions: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_local(tmp_path) as run, pytest.raises(WorkersLost, match="no worker could be started"):
+        next(run(time.sleep, [0]))
+        monkeypatch.setattr(subprocess, "Popen", refuse_processes)
+        list(run(functions.die, range(10)))
+
+
+def refuse_processes(*_: Any, **__: Any) -> Any:
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+
+
+def test_nobody_waits_for_a_worker_when_all_were_ended() -> None:
+    crew = engine_local._Crew(1)
+    crew.kill()
+    said: list[str] = []
+
+    def ask_twice() -> None:
+        for number in (1, 2):
+            with suppress(WorkersLost):
+                crew.do(time.sleep, 0, number, 2)
+            said.append("no worker is left")
+
+    asking = threading.Thread(target=ask_twice, daemon=True)
+    asking.start()
+    asking.join(10)
+    crew.close()
+    assert len(said) == 2

@@ -1,0 +1,295 @@
+"""`prepare` that is killed, told to stop, or started twice: no half folder, nothing done twice, the same bytes."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import digests
+
+SERVER = """
+import json, os, shutil, signal, sys, time
+import pandas, pyarrow.compute  # which pyarrow loads late; so it is loaded once
+import llmkit.core.files, llmkit.preparing.unfinished
+import llmkit.preparing.prepared_parts as parts
+from llmkit.cli.app import main
+from llmkit.core.progress import Meter
+
+def arm(points, signals):
+    begun = []
+
+    def reached(name):
+        if name in points:
+            begun.append(name)
+            for number in signals:
+                os.kill(os.getpid(), number)
+                time.sleep(2 if len(signals) > 1 else 0)  # long after what counts as the first one, sent twice
+            time.sleep(60 if len(signals) > 1 else 0)
+
+    def counted(self, documents):
+        for n, document in enumerate(documents):
+            reached(f"{self.what}: document {n}")
+            yield document
+
+    def sampled(documents, share):
+        for n, text in enumerate(sample(documents, share)):
+            reached(f"training: piece {n}")
+            yield text
+
+    def cleared(path):
+        reached("clearing") if begun else None
+        clear(path)
+
+    init, sample, clear = Meter.__init__, parts._sample_texts, llmkit.preparing.unfinished.clear_unfinished
+    Meter.__init__ = lambda self, what: (init(self, what), setattr(self, "what", what))[0]
+    Meter.count_documents, parts._sample_texts, llmkit.core.files.reached = counted, sampled, reached
+    llmkit.preparing.unfinished.clear_unfinished = cleared
+
+for line in sys.stdin:
+    order = json.loads(line)
+    if "pid" in order:
+        print(os.waitstatus_to_exitcode(os.waitpid(order["pid"], 0)[1]), flush=True)
+        continue
+    if pid := os.fork():
+        print(pid, flush=True)
+        continue
+    for handle, path, mode in ((0, order["stdin"], os.O_RDONLY), (1, os.devnull, os.O_WRONLY),
+                               (2, order["stderr"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
+        os.dup2(os.open(path, mode), handle)
+    sys.argv = ["llmkit", *order["arguments"]]
+    arm(order["points"], order["signals"])
+    try:
+        main()
+    except SystemExit as end:
+        sys.stderr.flush()
+        os._exit(end.code)
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+        os._exit(1)
+"""
+"""Imports llmkit once, and runs each command that it is sent in a process of its own. Signals come at named points."""
+
+SMALL = ["-s", "prepare.tokenizer.vocab_size=300", "-s", "prepare.split.validation=0.2", "-s", "prepare.split.test=0.1"]
+
+
+class Commands:
+    """Commands started by the server, and what they said."""
+
+    def __init__(self, folder: Path) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self._folder = folder
+        self.books = folder / "books"
+        self.books.mkdir()
+        for n in range(5):
+            text = "".join(
+                f"It was the {n * 100 + line}th of times.\n却说曹操大喜，遂引兵追之。\n\n" for line in range(30)
+            )
+            (self.books / f"{n}.txt").write_text(text, encoding="utf-8")
+        self.clean_folder = folder / "clean"
+        assert self.run(self.clean_folder, str(self.books))[0] == 0
+        self.clean = digests(self.clean_folder)
+
+    def start(
+        self,
+        out: Path,
+        *inputs: str,
+        points: tuple[str, ...] = (),
+        signals: tuple[int, ...] = (),
+        stdin: str = "/dev/null",
+    ) -> int:
+        arguments = ["prepare", *inputs, "--out", str(out), *SMALL]
+        error = str(self._folder / "stderr")
+        order = {"arguments": arguments, "points": points, "signals": signals, "stdin": stdin, "stderr": error}
+        return self._ask(order)
+
+    def wait(self, pid: int) -> tuple[int, str]:
+        code = self._ask({"pid": pid})
+        return code, (self._folder / "stderr").read_text(encoding="utf-8")
+
+    def run(self, out: Path, *inputs: str, **more: Any) -> tuple[int, str]:
+        return self.wait(self.start(out, *inputs, **more))
+
+    def close(self) -> None:
+        self._server.kill()  # it would take its time to leave torch
+        self._server.communicate()
+
+    def _ask(self, order: dict[str, Any]) -> int:
+        assert self._server.stdin is not None and self._server.stdout is not None
+        self._server.stdin.write(json.dumps(order) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    commands = Commands(tmp_path_factory.mktemp("commands"))
+    yield commands
+    commands.close()
+
+
+def finished(folder: Path) -> list[str]:
+    marks = (folder / ".data.partial/finished").glob("*.json")
+    return sorted(mark.stem for mark in marks)
+
+
+def places(folder: Path, parts: list[str]) -> dict[str, tuple[int, int]]:
+    """Inode and time of writing: what was written anew has others."""
+    files = [path for part in parts for path in (folder / part).rglob("*")]
+    return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+FIRST = {
+    "staged": "reading and cleaning: document 0",
+    "tokenizer": "training: piece 0",
+    "train": "tokenizing train: document 0",
+    "validation": "tokenizing validation: document 0",
+    "test": "tokenizing test: document 0",
+}
+"""What making a part cannot go without."""
+POINTS = [
+    ("reading and cleaning: document 2", []),
+    ("training: piece 1", ["staged"]),
+    ("tokenizing train: document 1", ["staged", "tokenizer"]),
+    ("train.json: before rename", ["staged", "tokenizer"]),
+    ("tokenizing validation: document 0", ["staged", "tokenizer", "train"]),
+    ("manifest.json: before rename", ["overlap", "staged", "test", "tokenizer", "train", "validation"]),
+    ("data: before rename", ["overlap", "staged", "test", "tokenizer", "train", "validation"]),
+]
+
+
+@pytest.mark.parametrize(("point", "parts"), POINTS)
+def test_killed_prepare_goes_on_from_what_is_finished_to_the_same_bytes(
+    commands: Commands, tmp_path: Path, point: str, parts: list[str]
+) -> None:
+    code, _ = commands.run(tmp_path / "data", str(commands.books), points=(point,), signals=(signal.SIGKILL,))
+    assert code == -signal.SIGKILL
+    assert not (tmp_path / "data").exists()
+    assert finished(tmp_path) == parts
+    before = places(tmp_path / ".data.partial/folder", parts)
+    # Whatever is done again that was finished already dies at once.
+    never = tuple(FIRST[part] for part in parts if part in FIRST)
+    code, err = commands.run(tmp_path / "data", str(commands.books), points=never, signals=(signal.SIGKILL,))
+    assert code == 0, err
+    assert ("going on from what a stopped run has finished" in err) == bool(parts)
+    assert digests(tmp_path / "data") == commands.clean
+    assert before.items() <= places(tmp_path / "data", parts).items()
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_prepare_killed_after_the_rename_has_nothing_left_to_do_but_clear_up(
+    commands: Commands, tmp_path: Path
+) -> None:
+    commands.run(tmp_path / "data", str(commands.books), points=("data: after rename",), signals=(signal.SIGKILL,))
+    assert digests(tmp_path / "data") == commands.clean
+    assert "nothing to do" in commands.run(tmp_path / "data", str(commands.books))[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_finished_part_that_was_damaged_meanwhile_is_made_anew(commands: Commands, tmp_path: Path) -> None:
+    point = "tokenizing validation: document 0"
+    commands.run(tmp_path / "data", str(commands.books), points=(point,), signals=(signal.SIGKILL,))
+    path = tmp_path / ".data.partial/folder/train/data-00000.arrow"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    _, err = commands.run(tmp_path / "data", str(commands.books))
+    assert "data-00000.arrow has the SHA-256" in err
+    assert digests(tmp_path / "data") == commands.clean
+
+
+def test_other_request_takes_nothing_over_from_a_killed_one(commands: Commands, tmp_path: Path) -> None:
+    point = "tokenizing validation: document 0"
+    commands.run(tmp_path / "data", str(commands.books), points=(point,), signals=(signal.SIGKILL,))
+    code, err = commands.run(tmp_path / "data", str(commands.books / "0.txt"))
+    assert (code, "going on" in err) == (0, False)
+    manifest = json.loads((tmp_path / "data/manifest.json").read_text(encoding="utf-8"))
+    assert [Path(source["path"]).name for source in manifest["sources"]] == ["0.txt"]
+
+
+def test_input_that_cannot_be_known_again_keeps_nothing(commands: Commands, tmp_path: Path) -> None:
+    more: dict[str, Any] = {"points": ("tokenizing train: document 0",), "stdin": str(commands.books / "0.txt")}
+    code, err = commands.run(tmp_path / "data", "-", signals=(signal.SIGTERM,), **more)
+    assert (code, "run it again" in err) == (143, False)
+    assert list(tmp_path.iterdir()) == []
+    assert commands.run(tmp_path / "data", "-", signals=(signal.SIGKILL,), **more)[0] == -signal.SIGKILL
+    more["stdin"] = str(commands.books / "1.txt")
+    code, err = commands.run(tmp_path / "data", "-", **more | {"points": ()})
+    assert (code, "going on" in err) == (0, False)
+
+
+@pytest.mark.parametrize(("point", "parts"), POINTS)
+def test_signal_in_prepare_ends_it_in_order_and_the_next_run_goes_on(
+    commands: Commands, tmp_path: Path, point: str, parts: list[str]
+) -> None:
+    number = signal.SIGINT if len(point) % 2 else signal.SIGTERM
+    code, err = commands.run(tmp_path / "data", str(commands.books), points=(point,), signals=(number,))
+    assert code == 128 + number, err
+    assert "Traceback" not in err
+    (line,) = (line for line in err.splitlines() if "stopp" in line)
+    assert line.startswith(f"stopped by {number.name}; ")
+    # The Rust trainer comes back first, and what it has trained is not thrown away half saved.
+    assert sorted(line.rpartition(": ")[2].split(", ")) == parts if parts else "nothing half-done was kept" in line
+    assert [path.name for path in tmp_path.iterdir()] == ([".data.partial"] if parts else [])
+    assert finished(tmp_path) == parts
+    if parts:
+        assert commands.run(tmp_path / "data", str(commands.books))[0] == 0
+        assert digests(tmp_path / "data") == commands.clean
+
+
+def test_signal_between_the_renames_leaves_the_former_folder(commands: Commands, tmp_path: Path) -> None:
+    shutil.copytree(commands.clean_folder, tmp_path / "data")
+    more: dict[str, Any] = {"points": ("data: between renames",), "signals": (signal.SIGTERM,)}
+    code, err = commands.run(tmp_path / "data", str(commands.books / "0.txt"), **more)
+    assert (code, "run it again" in err) == (143, True)
+    assert digests(tmp_path / "data") == commands.clean
+
+
+def test_former_folder_comes_back_after_a_kill_between_the_renames(commands: Commands, tmp_path: Path) -> None:
+    shutil.copytree(commands.clean_folder, tmp_path / "data")
+    more: dict[str, Any] = {"points": ("data: between renames",), "signals": (signal.SIGKILL,)}
+    assert commands.run(tmp_path / "data", str(commands.books / "0.txt"), **more)[0] == -signal.SIGKILL
+    assert not (tmp_path / "data").exists()
+    assert "nothing to do" in commands.run(tmp_path / "data", str(commands.books))[1]
+    assert digests(tmp_path / "data") == commands.clean
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("points", [("training: piece 1",), ("reading and cleaning: document 2", "clearing")])
+def test_second_signal_ends_prepare_at_once(commands: Commands, tmp_path: Path, points: tuple[str, ...]) -> None:
+    started = time.perf_counter()
+    signals = (signal.SIGTERM, signal.SIGTERM)
+    code, err = commands.run(tmp_path / "data", str(commands.books), points=points, signals=signals)
+    assert code == 143
+    assert time.perf_counter() - started < 30, "it would have slept for a minute"
+    assert ("once more to leave at once" in err) == (len(points) == 1)
+    assert not (tmp_path / "data").exists()
+
+
+def test_second_prepare_into_the_same_folder_is_refused_and_told_who_is_at_it(
+    commands: Commands, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "slow.txt")
+    first = commands.start(tmp_path / "data", str(tmp_path / "slow.txt"))
+    deadline = time.perf_counter() + 120
+    while not (tmp_path / ".data.partial").exists() and time.perf_counter() < deadline:
+        time.sleep(0.01)
+    code, err = commands.run(tmp_path / "data", str(commands.books))
+    assert code == 4
+    assert f"in use by process {first} on {socket.gethostname()}" in err
+    assert [line.split(":")[0] for line in err.splitlines()] == ["error", "where", "hint"]
+    (tmp_path / "slow.txt").write_text("It was the best of times.\n" * 50)
+    assert commands.wait(first)[0] == 0
+    assert (tmp_path / "data/manifest.json").is_file()
+    assert not (tmp_path / ".data.lock").exists()

@@ -1,0 +1,168 @@
+"""What is decided before the first step: here, what of a step is compiled."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from llmkit.config.loading import load_recipe
+from llmkit.core import ranks
+from llmkit.core.errors import UsageError
+from llmkit.core.files import write_json
+from llmkit.planning.synthetic import MadeUpTask, Vocabulary
+from llmkit.runs import plan as run_plan
+from llmkit.runs import resuming
+from llmkit.runs.hooks import make_hooks
+from llmkit.runs.plan import choose_compiling
+from llmkit.training.batches import BatchPlan
+from llmkit.training.contract import MeasuredSeconds, Plan
+from llmkit.training.folder import create_run
+from llmkit.training.speed import flops_a_token
+from llmkit.training.trial import StepSeconds
+
+GPU = torch.device("cuda")
+LONG = 1e6
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ways that were tried, of which `layers` was the fastest."""
+    ways: list[str] = []
+
+    def measure(*inputs: Any) -> StepSeconds:
+        ways.append(inputs[-1])
+        return StepSeconds(0.5 if inputs[-1] == "layers" else 1.0, 0.0)
+
+    monkeypatch.setattr(run_plan, "measure_step_seconds", measure)
+    return ways
+
+
+def choose(*settings: str, device: torch.device = GPU, minutes: float = LONG, batches: BatchPlan | None = None) -> str:
+    recipe = load_recipe(None, ["model.n_layer=2", "model.n_head=2", "model.n_embd=32", *settings])
+    task: Any = MadeUpTask(recipe, Vocabulary(100))
+    return choose_compiling(
+        recipe, task, task.build_model(), batches or BatchPlan(4, 4, 1), "fp32", device, lambda: minutes
+    )
+
+
+def test_long_run_on_a_gpu_takes_what_a_trial_finds_fastest(tried: list[str]) -> None:
+    assert choose() == "layers"
+    assert tried == ["none", "layers", "whole"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "more"),
+    [
+        ((), {"device": torch.device("cpu")}),
+        ((), {"minutes": 14.9}),
+        (("model.family=gru", "model.n_head=null"), {}),
+    ],
+)
+def test_nothing_is_tried_where_it_cannot_pay(
+    settings: tuple[str, ...], more: dict[str, Any], tried: list[str]
+) -> None:
+    assert choose(*settings, **more) == "none"
+    assert not tried
+
+
+@pytest.mark.parametrize(("minutes", "asked"), [("train.max_minutes=16", 16.0), ("train.max_steps=1000", 0.5)])
+def test_minutes_are_the_recipes_or_those_of_the_work(
+    minutes: str, asked: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand steps are half a minute at the rate that is made up here."""
+    found: list[float] = []
+
+    def note(*inputs: Any) -> str:
+        found.append(inputs[-1]())
+        return "none"
+
+    monkeypatch.setattr(run_plan, "choose_compiling", note)
+    monkeypatch.setattr(run_plan, "measure_step_seconds", lambda *_: StepSeconds(1.0, 0.0))
+    settings = ["model.n_layer=2", "model.n_head=2", "model.n_embd=32", "train.block_size=16"]
+    recipe = load_recipe(None, [*settings, "train.global_batch_size=4", minutes])
+    task: Any = MadeUpTask(recipe, Vocabulary(100))
+    network = task.build_model()
+    work = 1000 * 4 * 16 * flops_a_token(network, 16)
+    monkeypatch.setattr(run_plan, "peak_flops", lambda *_: work / 30)
+    task = SimpleNamespace(
+        objective=task.objective, samples=task.samples, output_share=1.0,
+        data=SimpleNamespace(sequence_length=16, n_held_out=0, n_final=0, fingerprint={}, n_train_tokens=10_000),
+    )  # fmt: skip
+    run_plan.plan_run(recipe, cast(Any, task), network, torch.device("cpu"))
+    assert found == [pytest.approx(asked)]
+
+
+def test_what_the_recipe_says_is_not_tried(tried: list[str]) -> None:
+    assert [choose(f"train.compile={way}") for way in ("none", "whole", "graphs")] == ["none", "whole", "graphs"]
+    assert [choose(f"train.compile={way}") for way in ("false", "true")] == ["none", "layers"]  # of older recipes
+    assert not tried
+
+
+@pytest.mark.parametrize("batches", [BatchPlan(4, 2, 1), BatchPlan(4, 4, 1, tokens_at_once=100)])
+def test_graphs_want_steps_that_are_alike(batches: BatchPlan) -> None:
+    with pytest.raises(UsageError, match="all of one shape"):
+        choose("train.compile=graphs", batches=batches)
+
+
+def test_ranks_go_by_the_first_ones_clock(tried: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a peak is measured, one could see a run of 15 minutes and another of 14, and wait for each other."""
+    monkeypatch.setattr(ranks, "from_first", lambda decide: 14.0)
+    assert choose() == "none"
+    monkeypatch.setattr(ranks, "from_first", lambda decide: 16.0)
+    assert choose(minutes=1) == "layers"
+
+
+@pytest.mark.parametrize(
+    ("compile_", "device", "again"),
+    [("auto", "cuda", "whole"), ("auto", "cpu", "none"), ("layers", "cuda", "layers"), ("none", "cuda", "none")],
+)
+def test_resumed_run_is_compiled_as_before_on_a_machine_of_the_kind(
+    compile_: str, device: str, again: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resuming, "pick_device", lambda: torch.device(device))
+    recipe = load_recipe(None, [f"train.compile={compile_}"])
+    assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
+
+
+def test_shards_are_not_compiled_as_whole_models_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "pick_device", lambda: cast(Any, SimpleNamespace(type="cuda")))
+    monkeypatch.setattr(ranks, "world_size", lambda: 2)
+    for engine, again in (("ddp", "whole"), ("fsdp2", "none")):
+        recipe = load_recipe(None, [f"train.engine={engine}"])
+        assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
+
+
+TIMED = Plan(
+    100, 10, 10, BatchPlan(4, 4, 1), "fp32", max_eval_blocks=100, step_seconds=[0.4, 0.4], calibration_step=50
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("step_seconds", "n_steps"), [(0.4, 91), (0.2, 125), (0.8, 72)])
+def test_at_the_half_only_the_number_of_steps_is_corrected(step_seconds: float, n_steps: int) -> None:
+    """20 s of 60 are left for steps, half a second for each evaluation, and one for the end; 3 % stay in reserve."""
+    recipe = load_recipe(None, ["train.max_minutes=1"])
+    task: Any = SimpleNamespace(data=SimpleNamespace(n_held_out=500, n_final=500))
+    measured = MeasuredSeconds(elapsed=39.0, step=step_seconds, evaluation=0.5, sample=0.0, save=0.0)
+    network: Any = SimpleNamespace(device=torch.device("cpu"))
+    plan = run_plan.replan(recipe, task, network, TIMED, 50, measured, (0.0, 0.0))
+    assert plan.n_steps == pytest.approx(n_steps, abs=1)
+    assert (plan.eval_steps, plan.save_steps, plan.max_eval_blocks) == (10, 10, 100)
+    assert plan.calibration_step is None
+
+
+def test_lengths_that_were_planned_before_a_stop_are_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "is_first", lambda: False)
+    run = create_run(tmp_path / "run", resume=False, overwrite=False)
+    write_json(run.manifest, {"lengths": {"50": {"n_steps": 80, "calibration_step": None}}})
+    task: Any = SimpleNamespace(data=SimpleNamespace(n_held_out=0), cost=None)
+    line: Any = SimpleNamespace(n_steps=100)
+    nothing: Any = None
+    hooks = make_hooks(load_recipe(None), task, nothing, TIMED, run, line, [])
+    assert hooks.replan is not None
+    assert hooks.replan(TIMED, 50, nothing) == replace(TIMED, n_steps=80, calibration_step=None)
+    assert line.n_steps == 80

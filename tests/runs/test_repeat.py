@@ -1,0 +1,179 @@
+"""Series of fine-tunings: every row is held out once, nothing finished is done again, and the summary is right."""
+
+import gc
+import json
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import SUM_ORDER, make_messages, save_bert, write_table
+from transformers import PreTrainedModel
+
+import llmkit.runs.finetune
+from llmkit.cli import app
+from llmkit.config.loading import load_recipe
+from llmkit.config.recipe import Recipe
+from llmkit.core.errors import DataError, Interrupted, UsageError
+from llmkit.evaluating.evaluate import evaluate
+from llmkit.runs import repeat
+from llmkit.runs.finetune import finetune
+from llmkit.runs.repeat import finetune_repeatedly
+from llmkit.tasks.cls.labelled_data import load_labelled
+from llmkit.tokens.tokenizer import load_tokenizer
+
+TINY = (
+    "train.max_steps=2", "train.global_batch_size=8", "train.precision=fp32", "optim.learning_rate=1e-2",
+    "model.dropout=0", "train.seed=3",
+)  # fmt: skip
+
+
+def recipe(*overrides: str) -> Recipe:
+    return load_recipe(None, [*TINY, *overrides], task="cls")
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_bert(tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.fixture(scope="module")
+def messages(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """40 rows, of which each fourth comes twice, the second time in capitals."""
+    rows = make_messages(40)
+    rows += [(text.upper(), label) for text, label in rows[::4]]
+    return write_table(tmp_path_factory.mktemp("data") / "messages.csv", rows)
+
+
+@pytest.fixture(scope="module")
+def series(bert: str, messages: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("series") / "out"
+    return out, finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, folds=3, seeds=2)
+
+
+def test_every_row_is_held_out_by_one_fold_and_copies_by_the_same(bert: str, messages: str) -> None:
+    tokenizer, section = load_tokenizer(bert), recipe()
+    held_out: list[set[int]] = []
+    for number in range(3):
+        data = load_labelled(section.cls, section.prepare.read, {"train": messages}, tokenizer, 64, fold=(number, 3))
+        held_out.append(set(data.splits["validation"].lines.tolist()))
+        assert held_out[-1] | set(data.splits["train"].lines.tolist()) == set(range(2, 52))
+    assert sorted(line for lines in held_out for line in lines) == list(range(2, 52))
+    for first, copy in zip(range(2, 42, 4), range(42, 52), strict=True):
+        assert all((first in lines) == (copy in lines) for lines in held_out)
+
+
+def test_summary_is_what_numpy_says_of_the_runs(series: tuple[Path, dict[str, Any]]) -> None:
+    out, result = series
+    assert list(result["runs"]) == [f"fold-{fold}-seed-{seed}" for fold in range(3) for seed in (3, 4)]
+    for name in ("accuracy", "log_loss", "f1_macro"):
+        values = [run["validation"][name] for run in result["runs"].values()]
+        figures = result["summary"]["validation"][name]
+        assert figures["mean"] == pytest.approx(np.mean(values))
+        assert figures["std"] == pytest.approx(np.std(values, ddof=1))
+        assert (figures["min"], figures["max"]) == (min(values), max(values))
+    assert json.loads((out / "metrics.json").read_text()) == result
+
+
+def test_folds_and_seeds_differ_and_the_rest_does_not(series: tuple[Path, dict[str, Any]]) -> None:
+    out, result = series
+    losses = [run["validation"]["log_loss"] for run in result["runs"].values()]
+    assert len(set(losses)) == 6
+    manifests = [json.loads((out / name / "manifest.json").read_text()) for name in result["runs"]]
+    assert [manifest["origin"]["fold"] for manifest in manifests] == [[f, 3] for f in range(3) for _ in range(2)]
+    seeds = [load_recipe(out / name / "recipe.yaml").train.seed for name in result["runs"]]
+    assert seeds == [3, 4] * 3
+
+
+def test_run_of_a_series_is_scored_again_on_its_own_fold(series: tuple[Path, dict[str, Any]]) -> None:
+    out, result = series
+    again = evaluate(recipe(), model=str(out / "fold-1-seed-3"))
+    written = result["runs"]["fold-1-seed-3"]["validation"]
+    assert again["log_loss"] == pytest.approx(written["log_loss"], **SUM_ORDER)
+
+
+def test_interrupted_series_goes_on_and_redoes_no_finished_run(
+    series: tuple[Path, dict[str, Any]], bert: str, messages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, done = tmp_path / "out", []
+
+    def count(*arguments: Any, **options: Any) -> Any:
+        if len(done) == 3:
+            raise Interrupted(2, "saved at step 1 of 2; go on with: --resume")
+        done.append(options["out"].name)
+        return finetune(*arguments, **options)
+
+    monkeypatch.setattr(repeat, "finetune", count)
+    with pytest.raises(Interrupted, match="fold-1-seed-4 was interrupted") as caught:
+        finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, folds=3, seeds=2)
+    assert caught.value.exit_code == 130
+    assert not (out / "metrics.json").exists()
+    with pytest.raises(UsageError, match="began with"):
+        finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, folds=4, seeds=2, resume=True)
+    done.append("stop no more")
+    result = finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, folds=3, seeds=2,
+                                 resume=True)  # fmt: skip
+    assert done == [f"fold-{f}-seed-{s}" for f, s in ((0, 3), (0, 4), (1, 3))] + ["stop no more"] + [
+        f"fold-{f}-seed-{s}" for f, s in ((1, 4), (2, 3), (2, 4))
+    ]
+    assert result["summary"] == series[1]["summary"]
+
+
+def test_folds_exclude_a_validation_file_and_need_as_many_rows(bert: str, messages: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"out": tmp_path / "out", "model": bert, "seeds": 1}
+    with pytest.raises(UsageError, match="exclude each other"):
+        finetune_repeatedly(recipe(), files={"train": messages, "validation": messages}, folds=2, **options)
+    with pytest.raises(DataError, match="cannot be cut into 99 folds"):
+        finetune_repeatedly(recipe(), files={"train": messages}, folds=99, **options)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["llmkit", *arguments])
+    monkeypatch.setattr(app.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as caught:
+        app.main()
+    return int(caught.value.code or 0)
+
+
+def test_dry_run_of_a_series_trains_nothing_and_resuming_one_needs_no_more_than_its_folder(
+    bert: str, messages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["finetune-cls", "--data", messages, "--model", bert, "--out", str(out), "--folds", "2"]
+    command += [part for override in TINY for part in ("-s", override)]
+    assert call(monkeypatch, *command, "--dry-run") == 0
+    assert "task: cls" in capsys.readouterr().out
+    assert not out.exists()
+
+    def stop(*_: Any, **options: Any) -> Any:
+        raise Interrupted(2, "saved")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(repeat, "finetune", stop)
+        assert call(patched, *command) == 130
+    assert call(monkeypatch, "finetune-cls", "--out", str(out), "--resume") == 0
+    assert "validation rows, 2 runs" in capsys.readouterr().out
+
+
+def test_a_run_finds_no_model_of_the_run_before_in_memory(
+    bert: str, messages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the garbage collector, which would come at any time: nothing holds a model but what trains it."""
+    ended: list[weakref.ref[PreTrainedModel]] = []
+    alive: list[int] = []
+    train_run = llmkit.runs.finetune.train_run
+
+    def watched(recipe: Any, task: Any, network: PreTrainedModel, **more: Any) -> Any:
+        alive.append(sum(model() is not None for model in ended))
+        ended.append(weakref.ref(network))
+        return train_run(recipe, task, network, **more)
+
+    monkeypatch.setattr(llmkit.runs.finetune, "train_run", watched)
+    gc.disable()
+    try:
+        finetune_repeatedly(recipe(), files={"train": messages}, out=tmp_path / "out", model=bert, folds=None, seeds=3)
+    finally:
+        gc.enable()
+    assert alive == [0, 0, 0]

@@ -1,0 +1,359 @@
+"""A run that was stopped and went on ends as one that was not: every byte of every kind of run."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from four_kinds import KINDS, N_STEPS, make_commands, read_log
+from several import Fault, run_command
+
+from llmkit.cli.app import app
+from llmkit.core.errors import EnvironmentFault, Interrupted, LlmkitError, ModelError, UsageError
+from llmkit.core.files import read_json
+from llmkit.core.lock import hold_folder
+from llmkit.runs.resuming import choose_plan
+from llmkit.training.batches import BatchPlan
+from llmkit.training.callbacks import IntervalCallbacks
+from llmkit.training.checkpoints import list_checkpoints
+from llmkit.training.contract import Plan
+from llmkit.training.loop import TrainingLoop
+
+STATE = {"progress.json", "MANIFEST.json"}
+"""Files of a checkpoint that hold seconds, or hashes of such."""
+FILES = (
+    "model.safetensors", "optimizer.pt", "rng_state.pth", "progress.json",
+    "config.json", "generation_config.json", "MANIFEST.json",
+)  # fmt: skip
+CLOCKS = {"seconds": 0, "spent": {}, "last_evaluation": 0, "last_sample": 0}
+"""What of progress.json goes by a clock."""
+MID_EPOCH = 5
+EPOCH_EDGE = {"clm": 11, "mlm": 8, "gru": 11, "cls": 9}
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    return make_commands(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="module")
+def straight(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs without a break."""
+    folder = tmp_path_factory.mktemp("straight")
+    for kind in KINDS:
+        llmkit(*commands[kind], "--out", str(folder / kind))
+    return {kind: folder / kind for kind in KINDS}
+
+
+def llmkit(*arguments: str) -> None:
+    app(list(arguments), standalone_mode=False)
+
+
+@pytest.fixture
+def signal_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Sends a signal to ourselves in the middle of one optimizer step, counted from 1."""
+    step = TrainingLoop.train_step
+
+    def arm(number: int, at: int) -> None:
+        def interrupted(self: TrainingLoop, *args: Any, **kwargs: Any) -> Any:
+            if self.step == at - 1:
+                os.kill(os.getpid(), number)
+            return step(self, *args, **kwargs)
+
+        monkeypatch.setattr(TrainingLoop, "train_step", interrupted)
+
+    yield arm
+
+
+def assert_same_end(run: Path, other: Path) -> None:
+    """Weights, optimizer, schedule, random numbers, data position and log, byte for byte."""
+    left, right = (path / f"checkpoints/step-{N_STEPS}" for path in (run, other))
+    names = {path.name for path in left.iterdir()}
+    assert names == {path.name for path in right.iterdir()}
+    assert {"model.safetensors", "optimizer.pt", "rng_state.pth"} <= names
+    for name in sorted(names - STATE):
+        assert (left / name).read_bytes() == (right / name).read_bytes(), name
+    kept, again = (read_json(path / "progress.json") | CLOCKS for path in (left, right))
+    assert kept == again
+    assert (run / "model/model.safetensors").read_bytes() == (other / "model/model.safetensors").read_bytes()
+    assert read_log(run) == read_log(other)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("where", ["mid-epoch", "edge"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_and_resumed_ends_as_if_it_was_not(
+    commands: dict[str, list[str]], straight: dict[str, Path], signal_at: Any, tmp_path: Path, kind: str, where: str,
+    workers: int,
+) -> None:  # fmt: skip
+    run = tmp_path / "run"
+    step = MID_EPOCH if where == "mid-epoch" else EPOCH_EDGE[kind]
+    signal_at(signal.SIGTERM, step)
+    with pytest.raises(Interrupted) as stopped:
+        llmkit(*commands[kind], "--out", str(run))
+    assert stopped.value.exit_code == 143
+    assert list_checkpoints(run / "checkpoints")[-1].name == f"step-{step}"
+    assert not (run / "model").exists()
+    llmkit(*commands[kind], "--out", str(run), "--resume", "-s", f"train.num_workers={workers}")
+    assert_same_end(run, straight[kind])
+
+
+def test_signal_in_the_first_step_saves_it(
+    commands: dict[str, list[str]], straight: dict[str, Path], signal_at: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    signal_at(signal.SIGINT, 1)
+    with pytest.raises(Interrupted, match="saved at step 1 of 12"):
+        llmkit(*commands["gru"], "--out", str(run))
+    llmkit(*commands["gru"], "--out", str(run), "--resume")
+    assert_same_end(run, straight["gru"])
+
+
+def test_edges_are_edges(straight: dict[str, Path]) -> None:
+    for kind in KINDS:
+        epochs = [record["epoch"] for record in read_log(straight[kind]) if record["kind"] == "train"]
+        assert epochs[EPOCH_EDGE[kind] - 2] < 1 <= epochs[EPOCH_EDGE[kind] - 1]
+
+
+def test_signal_in_an_evaluation_ends_it_and_resuming_does_it_again(
+    commands: dict[str, list[str]], straight: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    evaluate = IntervalCallbacks._evaluate
+
+    def interrupted(self: IntervalCallbacks, *args: Any) -> Any:
+        def scored(model: Any, plan: Any) -> Any:
+            os.kill(os.getpid(), signal.SIGINT)
+            raise AssertionError("the evaluation went on")
+
+        self.hooks = replace(self.hooks, evaluate=scored)
+        return evaluate(self, *args)
+
+    monkeypatch.setattr(IntervalCallbacks, "_evaluate", interrupted)
+    with pytest.raises(Interrupted) as stopped:
+        llmkit(*commands["clm"], "--out", str(run))
+    assert stopped.value.exit_code == 130
+    assert [record["kind"] for record in read_log(run)] == ["train"] * 3
+    monkeypatch.undo()
+    llmkit(*commands["clm"], "--out", str(run), "--resume")
+    assert_same_end(run, straight["clm"])
+
+
+def test_signal_in_a_save_lets_it_finish_and_makes_no_second_one(
+    commands: dict[str, list[str]], straight: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+
+    def reached(point: str) -> None:
+        if point == "step-3: before hashing":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("llmkit.training.checkpoints.reached", reached)
+    with pytest.raises(Interrupted, match="saved at step 3 of 12"):
+        llmkit(*commands["clm"], "--out", str(run))
+    assert [path.name for path in list_checkpoints(run / "checkpoints")] == ["step-3"]
+    llmkit(*commands["clm"], "--out", str(run), "--resume")
+    assert_same_end(run, straight["clm"])
+
+
+def test_auto_starts_goes_on_and_leaves_what_has_ended(
+    commands: dict[str, list[str]], straight: dict[str, Path], signal_at: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = tmp_path / "run"
+    again = [*commands["clm"], "--out", str(run), "--resume", "auto"]
+    signal_at(signal.SIGTERM, 5)
+    with pytest.raises(Interrupted):
+        llmkit(*again)
+    shutil.rmtree(run / "checkpoints")  # as if it had been killed before its first checkpoint
+    with pytest.raises(ModelError, match="there is no checkpoint"):
+        llmkit(*again[:-1])
+    with pytest.raises(Interrupted):
+        llmkit(*again)
+    monkeypatch.undo()
+    llmkit(*again)
+    assert_same_end(run, straight["clm"])
+    written = (run / "model/model.safetensors").stat().st_mtime_ns
+    capsys.readouterr()
+    llmkit(*again)
+    assert "has ended already: nothing to do" in capsys.readouterr().err
+    assert (run / "model/model.safetensors").stat().st_mtime_ns == written
+
+
+@pytest.fixture(scope="module")
+def stopped(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs that ended after their step 6, as a checkpoint leaves them."""
+    folder = tmp_path_factory.mktemp("stopped")
+    found = {}
+    for kind in ("clm", "gru"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(IntervalCallbacks, "_log_train", break_in_step_seven)
+            with pytest.raises(BrokenError):
+                llmkit(*commands[kind], "--out", str(folder / kind))
+        found[kind] = folder / kind
+    return found
+
+
+class BrokenError(Exception):
+    pass
+
+
+LOG_TRAIN = IntervalCallbacks._log_train
+
+
+def break_in_step_seven(self: IntervalCallbacks, step: int, *args: Any) -> None:
+    if step == 7:
+        raise BrokenError
+    LOG_TRAIN(self, step, *args)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_flipped_bit_in_any_file_is_found_and_the_one_before_is_taken(
+    commands: dict[str, list[str]], stopped: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:  # fmt: skip
+    run = shutil.copytree(stopped["clm"], tmp_path / "run")
+    newest = run / "checkpoints/step-6"
+    assert {path.name for path in newest.iterdir()} >= {name}
+    data = bytearray((newest / name).read_bytes())
+    data[len(data) // 2] ^= 4
+    (newest / name).write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(IntervalCallbacks, "_log_train", break_in_step_seven)
+        with pytest.raises(BrokenError):
+            llmkit(*commands["clm"], "--out", str(run), "--resume")
+    said = capsys.readouterr().err
+    assert f"step-6 is damaged: {name}" in said
+    assert "using step-4" in said  # the best so far
+
+
+CHANGES = {
+    "train.global_batch_size=4": "train.global_batch_size: 8 -> 4",
+    "train.micro_batch_size=2": "train.micro_batch_size: 4 -> 2",
+    "optim.learning_rate=1e-4": "optim.learning_rate: 0.001 -> 0.0001",
+    "train.seed=3": "train.seed: 0 -> 3",
+    "model.dropout=0": "model.dropout: 0.1 -> 0.0",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_change_is_refused_with_old_and_new(
+    commands: dict[str, list[str]], stopped: dict[str, Path], change: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        llmkit(*commands["clm"], "--out", str(stopped["clm"]), "--resume", "-s", change)
+    assert CHANGES[change] in str(refused.value)
+    assert ("--allow" in str(refused.value)) == (not change.startswith("model."))
+
+
+def test_other_data_is_refused_unless_it_is_allowed_by_name(
+    commands: dict[str, list[str]], stopped: dict[str, Path], tmp_path: Path
+) -> None:
+    run = shutil.copytree(stopped["clm"], tmp_path / "run")
+    command = [*commands["clm"], "--out", str(run), "--resume"]
+    command[2] = str(Path(command[2]).parent / "wordpiece")
+    with pytest.raises(LlmkitError, match=r"train_documents|tokenizer"):
+        llmkit(*command)
+
+
+def test_larger_batch_goes_on_at_the_next_sample(
+    commands: dict[str, list[str]], stopped: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(stopped["clm"], tmp_path / "run")
+    taken: list[list[int]] = []
+    collate = TrainingLoop._next_step
+
+    def watched(self: TrainingLoop, *args: Any) -> Any:
+        taken.append(self.plan.batches.numbers(self.step, 0))
+        return collate(self, *args)
+
+    monkeypatch.setattr(TrainingLoop, "_next_step", watched)
+    change = ["-s", "train.global_batch_size=12", "--allow", "train.global_batch_size"]
+    llmkit(*commands["clm"], "--out", str(run), "--resume", *change)
+    # Six steps of 8 were done; 48 samples are left, which is 4 steps of 12.
+    assert [number for step in taken for number in step] == list(range(48, 96))
+    manifest = read_json(run / "manifest.json")
+    assert manifest["changes"] == [{"step": 6, "changed": ["train.global_batch_size: 8 -> 12"]}]
+    assert manifest["plan"]["n_steps"] == 10
+    assert read_log(run)[-1]["step"] == 10
+    assert "global_batch_size: 12" in (run / "recipe.yaml").read_text()
+
+
+def test_allowed_change_stays_allowed_until_it_has_a_checkpoint(
+    commands: dict[str, list[str]], stopped: dict[str, Path], tmp_path: Path
+) -> None:
+    run = shutil.copytree(stopped["clm"], tmp_path / "run")
+    again = [*commands["clm"], "--out", str(run), "--resume", "-s", "train.global_batch_size=12"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(IntervalCallbacks, "_log_train", break_in_step_seven)
+        with pytest.raises(BrokenError):
+            llmkit(*again, "--allow", "train.global_batch_size")
+    llmkit(*again)
+    assert read_log(run)[-1]["step"] == 10
+    assert len(read_json(run / "manifest.json")["changes"]) == 1
+
+
+def test_allowed_rate_is_the_one_that_is_used(
+    commands: dict[str, list[str]], stopped: dict[str, Path], tmp_path: Path
+) -> None:
+    run = shutil.copytree(stopped["clm"], tmp_path / "run")
+    options = ["-s", "optim.learning_rate=1e-5", "--allow", "optim.learning_rate"]
+    llmkit(*commands["clm"], "--out", str(run), "--resume", *options)
+    rates = {record["step"]: record["learning_rate"] for record in read_log(run) if record["kind"] == "train"}
+    assert rates[6] > 1e-4
+    assert 0 < rates[7] <= 1e-5
+    group = torch.load(run / f"checkpoints/step-{N_STEPS}/optimizer.pt", weights_only=True)["param_groups"][0]
+    assert 0 < group["lr"] <= 1e-5
+
+
+def test_streams_of_a_carried_state_cannot_become_more(
+    commands: dict[str, list[str]], stopped: dict[str, Path]
+) -> None:
+    change = ["-s", "train.global_batch_size=4", "--allow", "train.global_batch_size"]
+    with pytest.raises(UsageError, match="global_batch_size: 8 -> 4"):
+        llmkit(*commands["gru"], "--out", str(stopped["gru"]), "--resume", *change)
+
+
+def test_name_that_nothing_depends_on_is_refused(commands: dict[str, list[str]], stopped: dict[str, Path]) -> None:
+    with pytest.raises(UsageError, match=r"optim\.learning_rat'"):
+        llmkit(*commands["clm"], "--out", str(stopped["clm"]), "--resume", "--allow", "optim.learning_rat")
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(0.0, []), (3600.0, ["step-2"])])
+def test_second_signal_leaves_at_once_unless_it_is_the_first_one_sent_twice(
+    commands: dict[str, list[str]], tmp_path: Path, seconds: float, saved: list[str]
+) -> None:
+    """Within so many seconds it is the first one; as they are, how fast this machine is would decide."""
+    fault = Fault(rank=0, step=2, signal_number=signal.SIGTERM, twice_within=seconds)
+    code, _, err = run_command([*commands["clm"], "--out", str(tmp_path / "run")], tmp_path / "said", fault)
+    assert code == 143, err
+    assert [path.name for path in list_checkpoints(tmp_path / "run/checkpoints")] == saved
+    assert "Traceback" not in err
+
+
+def test_second_process_in_the_same_run_is_refused(commands: dict[str, list[str]], tmp_path: Path) -> None:
+    with hold_folder(tmp_path / "run"), pytest.raises(EnvironmentFault, match=rf"in use by process {os.getpid()}"):
+        llmkit(*commands["clm"], "--out", str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_keeps_the_lengths_that_were_planned_after_its_checkpoint() -> None:
+    before = Plan(100, 10, 10, BatchPlan(4, 4, 1), "fp32", calibration_step=5)
+    lengths = {"n_steps": 80, "eval_steps": 8, "save_steps": 8, "max_eval_blocks": 9, "final_share": 0.5}
+    lengths |= {"calibration_step": None}
+    fixed = replace(before, **lengths)
+    manifest = {"plan": asdict(fixed), "lengths": {"5": lengths}}
+    assert choose_plan(asdict(before), manifest, 5) == fixed
+    assert choose_plan(asdict(before), manifest, 3) == before, "they come in step 5, by the manifest again"
+    assert choose_plan(asdict(before), {"plan": asdict(before)}, 5) == before
+    later = replace(fixed, n_steps=90)  # a change was allowed since
+    assert choose_plan(asdict(later), manifest, 9) == later
+    assert choose_plan(None, manifest, 9) == fixed
+    old = {name: value for name, value in asdict(before).items() if name in ("n_steps", "eval_steps", "save_steps")}
+    old |= {"batches": asdict(before.batches), "precision": "fp32", "facts": {}}
+    assert choose_plan(old, {"plan": old}, 9) == replace(before, calibration_step=None)

@@ -1,0 +1,118 @@
+"""Which column is what: by the user's word, by name, by shape, and never by a guess that could be wrong."""
+
+import pytest
+
+from llmkit.core.errors import DataError
+from llmkit.tables.label_columns import Columns, choose_columns
+
+
+def choose(
+    rows: list[dict[str, object]],
+    *,
+    text: str | None = None,
+    pair: str | None = None,
+    label: str | None = None,
+    need_label: bool = True,
+) -> Columns:
+    return choose_columns(list(rows[0]), rows, text=text, pair=pair, label=label, need_label=need_label, where="a.csv")
+
+
+def table(**columns: list[object]) -> list[dict[str, object]]:
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def named(*columns: str) -> list[dict[str, object]]:
+    return [dict.fromkeys(columns, "a word")]
+
+
+def test_a_missing_column_lists_the_columns_and_the_nearest_name() -> None:
+    with pytest.raises(DataError, match=r"no column 'lable'; found: 'text', 'label'") as caught:
+        choose(named("text", "label"), label="lable")
+    assert "did you mean 'label'?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (("Label", " Text "), (" Text ", None, "Label")),
+        (("id", "review", "sentiment"), ("review", None, "sentiment")),
+        (("句子", "标签"), ("句子", None, "标签")),
+        (("idx", "sentence1", "sentence2", "label"), ("sentence1", "sentence2", "label")),
+        (("premise", "hypothesis", "label"), ("premise", "hypothesis", "label")),
+        (("question", "sentence", "label"), ("question", "sentence", "label")),
+        (("sentence2", "label", "text"), ("text", None, "label")),  # no partner, no pair
+        (("Class Index", "Title", "Description"), ("Description", None, "Class Index")),
+        (("text", "label", "label_text"), ("text", None, "label")),
+    ],
+)
+def test_well_known_names_are_taken(columns: tuple[str, ...], expected: tuple[str, str | None, str]) -> None:
+    assert choose(named(*columns)) == Columns(*expected)
+
+
+def test_given_names_win_over_well_known_ones() -> None:
+    rows = named("text", "label", "title", "intent")
+    assert choose(rows, text="title", label="intent") == Columns("title", None, "intent")
+    assert choose(rows, label="text").text == "title"
+
+
+def test_a_pair_can_be_given_and_be_declined() -> None:
+    rows = named("premise", "hypothesis", "label")
+    assert choose(rows, pair="") == Columns("premise", None, "label")
+    assert choose(rows, pair="hypothesis") == Columns("premise", "hypothesis", "label")
+    assert choose(named("text", "context", "label"), pair="context") == Columns("text", "context", "label")
+
+
+def test_the_last_column_is_the_label_and_not_a_second_text() -> None:
+    rows = table(question=["Is it?", "Was it?", "Will it be?"] * 5, answer=["yes", "no", "no"] * 5)
+    assert choose(rows) == Columns("question", None, "answer")
+
+
+def test_two_columns_without_names_are_told_by_what_comes_again() -> None:
+    texts: list[object] = [f"text {n}" for n in range(12)]
+    assert choose(table(**{"1": ["ham", "spam"] * 6, "2": texts})) == Columns("2", None, "1")
+    long_labels: list[object] = ["card_payment_not_recognised", "pending_card_payment"] * 6
+    assert choose(table(**{"1": texts, "2": long_labels})) == Columns("1", None, "2")
+    assert choose(table(**{"1": ["0"], "2": ["only one row"]})) == Columns("2", None, "1")
+
+
+def test_numbers_of_rows_and_empty_columns_are_neither_text_nor_label() -> None:
+    rows = table(
+        a=[str(n) for n in range(12)],
+        b=["ham", "spam"] * 6,
+        c=[f"some text {n}" for n in range(12)],
+        d=["", "x"] + [""] * 10,
+    )
+    assert choose(rows) == Columns("c", None, "b")
+
+
+def test_a_column_of_lists_is_the_label() -> None:
+    rows = table(a=[f"some text {n}" for n in range(12)], b=[[f"tag{n}", "x"] for n in range(12)])
+    assert choose(rows) == Columns("a", None, "b")
+
+
+def test_what_the_cells_do_not_tell_is_never_guessed() -> None:
+    texts: list[object] = [f"some text {n}" for n in range(12)]
+    with pytest.raises(DataError, match="which one holds the text; found: 'a', 'b', 'label'") as caught:
+        choose(table(a=texts, b=texts, label=["x", "y"] * 6))
+    assert "--text NAME" in caught.value.problems[0].hint
+    with pytest.raises(DataError, match="which one holds the label") as caught:
+        choose(table(text=texts, a=["x", "y"] * 6, b=["u", "v"] * 6))
+    assert "--label NAME" in caught.value.problems[0].hint
+    with pytest.raises(DataError, match="which one holds the label"):
+        choose(table(a=[str(n) for n in range(12)], b=texts))
+
+
+def test_without_need_a_label_is_taken_by_name_only() -> None:
+    texts: list[object] = [f"some text {n}" for n in range(12)]
+    assert choose(table(text=texts, kind=["x", "y"] * 6), need_label=False) == Columns("text", None, None)
+    assert choose(table(text=texts, label=["x", "y"] * 6), need_label=False).label == "label"
+    assert choose(table(text=texts, label=["x", "y"] * 6), need_label=False, label="").label is None
+    assert choose(table(target=["7", "8"]), need_label=False) == Columns("target", None, None)
+
+
+def test_one_column_for_two_things_is_refused() -> None:
+    with pytest.raises(DataError, match="'text' is named for two things"):
+        choose_columns(
+            ["text", "label"], [{"text": "a", "label": "b"}], text="text", pair=None, label="text", need_label=True,
+            where="t.csv",
+        )  # fmt: skip

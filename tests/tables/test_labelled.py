@@ -1,0 +1,210 @@
+"""Labels: words, complete, mapped once; FAULTS 8 and 10 to 15."""
+
+import random
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from llmkit.config.cls import Cls
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError
+from llmkit.tables.label_columns import choose_columns
+from llmkit.tables.labelled import Kind, LabelledRow, Strangers, decide_kind, number_labels, read_labelled, to_ids
+from llmkit.tables.rows import open_rows
+
+
+def read(
+    tmp_path: Path,
+    text: str,
+    *,
+    name: str = "rows.csv",
+    label: str | None = "label",
+    kind: Kind = "single",
+    separator: str | None = None,
+    need_label: bool = True,
+    skip_bad: bool = False,
+) -> list[LabelledRow]:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    wanted = [label] if label else []
+    with open_rows(str(path), Read(skip_bad=skip_bad), wanted=wanted) as rows:
+        sample = [row.cells for row in rows.sample]
+        columns = choose_columns(
+            rows.columns, sample, text=None, pair=None, label=label, need_label=need_label, where=str(path)
+        )
+        return list(read_labelled(rows, columns, kind, separator))
+
+
+def labels_of(rows: list[LabelledRow]) -> list[object]:
+    return [row.label for row in rows]
+
+
+def test_missing_label_column_lists_the_columns_and_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no column 'label'; found: 'text', 'labell'") as caught:
+        read(tmp_path, "text,labell\na,b\n")
+    assert "did you mean 'labell'?" in str(caught.value)
+
+
+def test_na_and_null_are_texts_and_labels_like_others(tmp_path: Path) -> None:
+    rows = read(tmp_path, "text,label\nNA,null\nnull,NA\nNone,1\n,nan\n")
+    assert [(row.text, row.label) for row in rows] == [("NA", "null"), ("null", "NA"), ("None", "1"), ("", "nan")]
+
+
+@pytest.mark.parametrize("kind", ["single", "regression"])
+def test_missing_labels_are_an_error_with_their_lines_and_never_a_float(tmp_path: Path, kind: Kind) -> None:
+    with pytest.raises(DataError, match="2 of 5 rows have no 'label'") as caught:
+        read(tmp_path, 'text,label\na,0\nb,1\n"two\nlines",\nd,1\ne, \n', kind=kind)
+    assert "lines 4, 7" in str(caught.value)
+    assert caught.value.exit_code == 3
+    kept = read(tmp_path, "text,label\na,0\nb,\nc,1\n", skip_bad=True)
+    assert labels_of(kept) == ["0", "1"]
+
+
+def test_null_and_missing_keys_are_missing_labels_and_the_word_null_is_none(tmp_path: Path) -> None:
+    data = '{"text": "a", "label": "null"}\n{"text": "b", "label": null}\n{"text": "c"}\n'
+    for kind in ("single", "multiple"):
+        with pytest.raises(DataError, match="2 of 3 rows have no 'label'") as caught:
+            read(tmp_path, data, name="a.jsonl", kind=kind)  # type: ignore[arg-type]
+        assert "lines 2, 3" in str(caught.value)
+
+
+def test_many_missing_labels_are_counted_and_the_first_five_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="9 of 10 rows") as caught:
+        read(tmp_path, "text,label\na,x\n" + "b,\n" * 9)
+    assert "lines 3, 4, 5, 6, 7 and 4 more" in str(caught.value)
+
+
+def test_integer_labels_stay_the_words_they_are(tmp_path: Path) -> None:
+    rows = read(tmp_path, "text,label\na,10\nb,9\nc,2\nd,02\n")
+    assert labels_of(rows) == ["10", "9", "2", "02"]
+    assert number_labels(Counter(labels_of(rows)), "rows.csv") == {"02": 0, "2": 1, "9": 2, "10": 3}  # type: ignore[arg-type]
+
+
+def test_json_values_are_labels_as_they_are_written(tmp_path: Path) -> None:
+    values = ["1", "1.0", "true", "false", '" a "']
+    data = "".join(f'{{"text": {n}, "label": {value}}}\n' for n, value in enumerate(values))
+    rows = read(tmp_path, data, name="a.jsonl")
+    assert labels_of(rows) == ["1", "1.0", "true", "false", "a"]
+    assert rows[1].text == "1"
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ('{"txt": "b", "label": "x"}', "no column 'text'; found: 'txt', 'label'"),
+        ('{"text": ["b"], "label": "x"}', "'text' holds a list, not a text"),
+        ('{"text": "b", "label": {}}', "the label is an object"),
+        ('{"text": "b", "label": ["x"]}', "the label is a list"),
+        ('{"text": "b"', "no JSON"),
+    ],
+)
+def test_a_bad_json_row_is_named_by_its_line_and_skipped_only_when_asked(
+    tmp_path: Path, row: str, problem: str
+) -> None:
+    data = f'{{"text": "a", "label": "x"}}\n{row}\n{{"text": "c", "label": "y"}}\n'
+    with pytest.raises(DataError, match=problem) as caught:
+        read(tmp_path, data, name="a.jsonl")
+    assert caught.value.problems[0].where.endswith("a.jsonl:2")
+    assert labels_of(read(tmp_path, data, name="a.jsonl", skip_bad=True)) == ["x", "y"]
+
+
+def test_several_labels_are_cut_sorted_and_taken_once(tmp_path: Path) -> None:
+    rows = read(tmp_path, "text,label\na,y|x\nb, x | |x\nc,\nd,z\n", kind="multiple", separator="|")
+    assert labels_of(rows) == [("x", "y"), ("x",), (), ("z",)]
+    data = '{"text": "a", "label": ["b", 1, "b"]}\n{"text": "b", "label": []}\n{"text": "c", "label": "x|y"}\n'
+    assert labels_of(read(tmp_path, data, name="a.jsonl", kind="multiple")) == [("1", "b"), (), ("x|y",)]
+    with pytest.raises(DataError, match="no flat list"):
+        read(tmp_path, '{"text": "a", "label": ["b", null]}\n', name="a.jsonl", kind="multiple")
+
+
+def test_regression_takes_finite_numbers_only_and_names_the_lines_of_others(tmp_path: Path) -> None:
+    assert labels_of(read(tmp_path, "text,label\na,1\nb, -2.5e1 \n", kind="regression")) == [1.0, -25.0]
+    with pytest.raises(DataError, match="4 of 6 rows have no finite number in 'label', such as 'good'") as caught:
+        read(tmp_path, "text,label\na,1\nb,good\nc,nan\nd,inf\ne,1_0\nf,\n", kind="regression")
+    assert "lines 3, 4, 5, 6" in str(caught.value)
+    assert "1 of 6 rows have no 'label'" in str(caught.value)
+
+
+def test_the_kind_is_told_by_lists_and_the_separator_and_regression_is_never_guessed(tmp_path: Path) -> None:
+    def kind_of(data: str, **options: object) -> Kind:
+        path = tmp_path / "a.jsonl"
+        path.write_text(data)
+        with open_rows(str(path), Read()) as rows:
+            sample = [row.cells for row in rows.sample]
+            columns = choose_columns(
+                rows.columns, sample, text=None, pair=None, label=None, need_label=True, where=str(path)
+            )
+            return decide_kind(Cls(**options), rows.sample, columns)  # type: ignore[arg-type]
+
+    numbers = '{"text": "a", "label": 0.5}\n{"text": "b", "label": 0.25}\n'
+    assert kind_of(numbers) == "single"
+    assert kind_of(numbers, labels="regression") == "regression"
+    assert kind_of(numbers, separator="|") == "multiple"
+    assert kind_of('{"text": "a", "label": "x"}\n{"text": "b", "label": []}\n') == "multiple"
+
+
+def test_unlabelled_rows_are_read_with_empty_texts_and_pairs(tmp_path: Path) -> None:
+    rows = read(tmp_path, "premise,hypothesis\na,b\n,d\n", label=None, need_label=False)
+    assert rows == [LabelledRow("a", "b", None, 2), LabelledRow("", "d", None, 3)]
+
+
+def test_one_label_alone_is_refused_before_any_model() -> None:
+    with pytest.raises(DataError, match="all 2 rows have the label 'spam'"):
+        number_labels({"spam": 2}, "rows.csv")
+    with pytest.raises(DataError, match="1 of 3 rows have the only label 'spam'"):
+        number_labels({"spam": 1}, "rows.csv", n_rows=3)
+    with pytest.raises(DataError, match="no row has a label"):
+        number_labels({}, "rows.csv", n_rows=3)
+
+
+def test_a_column_of_ids_is_refused_as_labels_and_regression_is_named() -> None:
+    with pytest.raises(DataError, match="30 different labels in 30 rows") as caught:
+        number_labels({f"0.{n}": 1 for n in range(30)}, "rows.csv")
+    assert "--label" in caught.value.problems[0].hint
+    assert "cls.labels=regression" in caught.value.problems[0].hint
+    assert len(number_labels({f"intent {n}": 2 for n in range(30)}, "rows.csv")) == 30
+
+
+def test_label_map_does_not_depend_on_the_order_of_rows() -> None:
+    labels = ["ham", "nan", "NaN", "10", "9", "spam", "inf", "eggs", "正面", "1.0", "1"] * 5
+    expected = ["1", "1.0", "9", "10", "NaN", "eggs", "ham", "inf", "nan", "spam", "正面"]
+    for seed in range(5):
+        shuffled = random.Random(seed).sample(labels, len(labels))
+        assert list(number_labels(Counter(shuffled), "")) == expected
+
+
+def test_label_only_in_evaluation_is_named_with_its_lines(tmp_path: Path) -> None:
+    label2id = {"ham": 0, "spam": 1}
+    rows = read(tmp_path, "text,label\na,ham\nb,eggs\nc,eggs\nd,spam\n")
+    with pytest.raises(DataError, match="never saw: 'eggs'") as caught:
+        list(to_ids(rows, label2id, "test.csv", unseen="refuse"))
+    assert "test.csv, lines 3, 4" in str(caught.value)
+    assert "--unseen-labels ignore" in str(caught.value)
+    strangers = Strangers()
+    kept = list(to_ids(rows, label2id, "test.csv", unseen="ignore", strangers=strangers))
+    assert [ids for _, ids in kept] == [(0,), (1,)]
+    assert (strangers.labels, strangers.rows.n) == ({"eggs": 2}, 2)
+
+
+def test_a_row_with_one_unseen_label_of_several_is_left_out_and_counted_once() -> None:
+    rows = [LabelledRow("a", None, ("x", "new", "newer"), 1), LabelledRow("b", None, ("x", "y"), 2)]
+    rows.append(LabelledRow("c", None, (), 3))
+    strangers = Strangers()
+    kept = list(to_ids(rows, {"x": 0, "y": 1}, "", unseen="ignore", strangers=strangers))
+    assert [ids for _, ids in kept] == [(0, 1), ()]
+    assert strangers.rows.n == 1
+
+
+def test_reading_keeps_no_rows_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("label\ttext\n" + "".join(f"{n % 3}\tsome words {n}\n" for n in range(200_000)))
+    tracemalloc.start()
+    with open_rows(str(path), Read()) as rows:
+        columns = choose_columns(rows.columns, [], text=None, pair=None, label=None, need_label=True, where="")
+        n_rows = sum(1 for _ in read_labelled(rows, columns, "single"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n_rows == 200_000
+    assert peak < 24e6, "the rows as a list would be 50 MB and more"

@@ -1,0 +1,253 @@
+"""Rows of any table: every format gives the same ones, bad ones have a place, and memory stays flat."""
+
+import gzip
+import json
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError
+from llmkit.tables.rows import Header, RowStream, open_rows
+
+ROWS = [{"text": "一个很好的句子，说的是从前", "label": "好"}, {"text": 'two\nlines, "quoted"', "label": "bad"}]
+CSV = 'text,label\n"一个很好的句子，说的是从前",好\n"two\nlines, ""quoted""",bad\n'
+
+
+def write(path: Path, data: str | bytes) -> str:
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return str(path)
+
+
+def read(
+    path: str, *, header: Header = "auto", wanted: Sequence[str] = (), skip_bad: bool = False
+) -> tuple[list[dict[str, object]], RowStream]:
+    with open_rows(path, Read(skip_bad=skip_bad), header=header, wanted=wanted) as rows:
+        return [row.cells for row in rows], rows
+
+
+def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
+    jsonl = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("inside.csv", CSV)
+    paths = [
+        write(tmp_path / "a.csv", CSV),
+        write(tmp_path / "a.csv.gz", gzip.compress(CSV.encode())),
+        write(tmp_path / "a.jsonl", jsonl),
+        write(tmp_path / "a.json", json.dumps(ROWS, indent=1)),
+        write(tmp_path / "sniffed_lines", jsonl),
+        write(tmp_path / "sniffed_list.txt", json.dumps(ROWS)),
+        str(tmp_path / "a.parquet"),
+        str(tmp_path / "a.zip"),
+    ]
+    for path in paths:
+        assert read(path)[0] == ROWS, path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_encodings_marks_and_line_ends_change_no_cell(tmp_path: Path, encoding: str, line_end: str) -> None:
+    path = write(tmp_path / "a.csv", CSV.replace("\n", line_end).encode(encoding))
+    rows, stream = read(path)
+    assert rows == ROWS
+    assert (stream.columns, stream.has_header) == (["text", "label"], True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "problem"),
+    [
+        ("1,a\n2,b,c\n3,d\n", 3, "3 cells where the header has 2"),
+        ('1,"a\nb"\n\n2\n3,d\n', 5, "1 cells where the header has 2"),
+        ('1,a\n2,"b\n3,d\n', 3, "never closed"),
+    ],
+)
+def test_a_ragged_row_or_open_quote_is_named_by_its_line_and_skipping_it_loses_no_other(
+    tmp_path: Path, rows: str, line: int, problem: str
+) -> None:
+    path = write(tmp_path / "a.csv", "id,text\n" + rows)
+    with pytest.raises(DataError, match=problem) as caught:
+        read(path)
+    assert caught.value.problems[0].where.endswith(f"a.csv:{line}")
+    kept, stream = read(path, skip_bad=True)
+    assert [row["id"] for row in kept] == ["1", "3"]
+    assert stream.source.skipped.total() == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "has_header"),
+    [
+        ("label\ttext", True),
+        ("words\tkind", True),  # no known name, but nothing like the cells below either
+        ("ham\tHello there", False),  # "ham" comes again
+        ("7\tHello there", False),
+        ("eggs\t" + "a text of more than fifty characters, as no column is called", False),
+        ("query\tHello there", False),  # a known name, but it comes again as a label
+        ("\ttext", True),  # an index without a name
+    ],
+)
+def test_a_header_is_told_from_a_first_row(tmp_path: Path, first: str, has_header: bool) -> None:
+    path = write(tmp_path / "a.tsv", first + "\nham\tfirst text\nspam\tsecond text\nham\tthird\nquery\tfourth\n")
+    rows, stream = read(path)
+    assert (stream.has_header, len(rows)) == (has_header, 5 - has_header)
+    if not has_header:
+        assert stream.columns == ["1", "2"]
+        assert rows[0]["1"] == first.partition("\t")[0]
+
+
+def test_the_user_decides_about_the_header_by_saying_so_or_by_naming_a_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "ham,first\nham,second\n")
+    assert read(path)[1].columns == ["1", "2"]
+    assert read(path, header=True)[1].columns == ["ham", "first"]
+    assert read(path, wanted=["ham"])[0] == [{"ham": "ham", "first": "second"}]
+    assert len(read(write(tmp_path / "b.csv", "text,label\na,b\n"), header=False)[0]) == 2
+
+
+def test_a_ragged_row_without_a_header_is_compared_with_the_first_row(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="1 cells where the first row has 2") as caught:
+        read(write(tmp_path / "a.tsv", "ham\ta\nham\tb\nham\n"))
+    assert caught.value.problems[0].where.endswith("a.tsv:3")
+
+
+def test_semicolons_separate_where_the_header_has_no_comma(tmp_path: Path) -> None:
+    assert read(write(tmp_path / "a.csv", "text;label\na, b;c\n"))[0] == [{"text": "a, b", "label": "c"}]
+
+
+def test_two_columns_of_one_name_are_refused_and_columns_without_a_name_are_numbered(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="more than one column is called 'text'"):
+        read(write(tmp_path / "a.csv", "text,text\na,b\n"))
+    assert read(write(tmp_path / "b.csv", "v1,v2,,\nham,hello,,\n"))[1].columns == ["v1", "v2", "3", "4"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.txt", "a"])
+@pytest.mark.parametrize("data", ["", "\n\n"])
+def test_an_empty_file_is_an_error_that_names_it(tmp_path: Path, name: str, data: str) -> None:
+    with pytest.raises(DataError, match="there are no rows") as caught:
+        read(write(tmp_path / name, data))
+    assert (caught.value.problems[0].where, caught.value.exit_code) == (str(tmp_path / name), 3)
+
+
+def test_a_header_alone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no rows below the header"):
+        read(write(tmp_path / "a.csv", "text,label\n"))
+
+
+@pytest.mark.parametrize("name", ["nothing.csv", "."])
+def test_a_file_that_is_not_there_and_a_folder_are_bad_input(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError):
+        open_rows(str(tmp_path / name), Read())
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("first text, with a comma\n\nsecond\n", [{"text": "first text, with a comma"}, {"text": "second"}]),
+        ("[sic] is a word\n", [{"text": "[sic] is a word"}]),
+        ("ham\thello\nham\tbye\n", [{"1": "ham", "2": "hello"}, {"1": "ham", "2": "bye"}]),
+        ("title,body\nx,y\n", [{"text": "title,body"}, {"text": "x,y"}]),
+        ("text,label\nx,y\n", [{"text": "x", "label": "y"}]),
+        ('["a", "b"]', [{"text": "a"}, {"text": "b"}]),
+        ("\n{}\n", [{}]),
+    ],
+)
+def test_a_name_that_says_nothing_leaves_it_to_the_beginning(
+    tmp_path: Path, text: str, rows: list[dict[str, Any]]
+) -> None:
+    assert read(write(tmp_path / "SMSSpamCollection", text))[0] == rows
+
+
+def test_a_named_column_makes_a_table_of_lines_with_commas(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "kind,words\nx,y\n")
+    assert read(path, wanted=["words"])[0] == [{"kind": "x", "words": "y"}]
+
+
+def test_json_columns_are_those_of_all_first_rows(tmp_path: Path) -> None:
+    rows, stream = read(write(tmp_path / "a.jsonl", '{"text": "a"}\n"b"\n{"text": "c", "label": [1, null]}\n'))
+    assert stream.columns == ["text", "label"]
+    assert rows == [{"text": "a"}, {"text": "b"}, {"text": "c", "label": [1, None]}]
+
+
+@pytest.mark.parametrize(("row", "problem"), [('{"text": "b"', "no JSON"), ("12", "the row is a number")])
+def test_a_row_that_is_no_object_is_named_by_its_line_and_skipped_only_when_asked(
+    tmp_path: Path, row: str, problem: str
+) -> None:
+    path = write(tmp_path / "a.jsonl", f'{{"text": "a"}}\n\n{row}\n{{"text": "c"}}\n')
+    with pytest.raises(DataError, match=problem) as caught:
+        read(path)
+    assert caught.value.problems[0].where.endswith("a.jsonl:3")
+    rows, stream = read(path, skip_bad=True)
+    assert ([row["text"] for row in rows], stream.source.skipped.total()) == (["a", "c"], 1)
+
+
+def test_an_undecodable_byte_costs_its_row_only_when_bad_rows_are_skipped(tmp_path: Path) -> None:
+    data = "一个很好的句子\n第二".encode() + b"\xff" + "个\n最后一个句子\n".encode()
+    path = write(tmp_path / "a.txt", data)
+    with pytest.raises(DataError, match="not utf-8"):
+        read(path)
+    rows, stream = read(path, skip_bad=True)
+    assert ([row["text"] for row in rows], stream.source.skipped.total()) == (["一个很好的句子", "最后一个句子"], 1)
+
+
+def test_parquet_gives_lists_and_nulls_with_numbers_of_rows(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ["a", None, "c"], "tags": [["x", "y"], [], None], "n": [1, 2, None]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with open_rows(str(tmp_path / "a.parquet"), Read()) as rows:
+        got = list(rows)
+    assert (rows.columns, rows.unit, rows.has_header) == (["text", "tags", "n"], "row", None)
+    assert [(row.line, *row.cells.values()) for row in got] == [
+        (1, "a", ["x", "y"], 1),
+        (2, None, [], 2),
+        (3, "c", None, None),
+    ]
+
+
+def test_class_numbers_of_a_saved_data_set_become_their_names(tmp_path: Path) -> None:
+    import datasets
+
+    kinds = datasets.ClassLabel(names=["neg", "pos"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": kinds, "tags": datasets.List(kinds)})
+    data = {"text": ["a", "b", "c"], "label": [1, 0, -1], "tags": [[1, 0], [], [1]]}
+    datasets.Dataset.from_dict(data, features=features).save_to_disk(str(tmp_path / "saved"))
+    rows, stream = read(f"hf:{tmp_path / 'saved'}")
+    assert [row["label"] for row in rows] == ["pos", "neg", None]
+    assert [row["tags"] for row in rows] == [["pos", "neg"], [], ["pos"]]
+    assert stream.unit == "row"
+
+
+@pytest.mark.parametrize(
+    ("data", "first"),
+    [(b"a b\nc d\n", {"text": "a b"}), (b'{"text": "x"}\n', {"text": "x"}), (b"1\tx\n", {"1": "1", "2": "x"})],
+)
+def test_stdin_is_read_without_seeking(data: bytes, first: dict[str, str]) -> None:
+    code = "from llmkit.tables.rows import *\nwith open_rows('-', Read()) as rows: print([row.cells for row in rows])"
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
+    assert done.stdout.decode().startswith(f"[{first}")
+
+
+def test_an_error_in_the_users_block_stays_what_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", CSV)
+    with pytest.raises(OSError, match="disk full"), open_rows(path, Read()) as rows:
+        next(iter(rows))
+        raise OSError(28, "disk full")
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "txt"])
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, ending: str) -> None:
+    line = {"csv": '"some words, for a text",{}\n', "jsonl": '{{"text": "some words", "n": {}}}\n', "txt": "words {}\n"}
+    head = "text,n\n" if ending == "csv" else ""
+    path = write(tmp_path / f"a.{ending}", head + "".join(line[ending].format(n) for n in range(200_000)))
+    tracemalloc.start()
+    with open_rows(path, Read()) as rows:
+        n_rows = sum(1 for _ in rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n_rows == 200_000
+    assert peak < 24e6, "the rows as a list would be twice that and more"

@@ -22,7 +22,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.datasets.pairs import Example
 from llmkit.models.bert import build_bert
 from llmkit.preparing.prepare import prepare
-from llmkit.runs.pretrain import pretrain
+from llmkit.runs.train import pretrain
 from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.tasks.mlm.scoring import pairs_of
 from llmkit.tokens.prepared import Prepared, load_prepared

@@ -120,7 +120,7 @@ def run_peer(options: argparse.Namespace, size: str) -> float:
 def run_ours(options: argparse.Namespace, size: str) -> float:
     """`llmkit pretrain-mlm`, without evaluation before the end; the speeds are those of its log."""
     from llmkit.config.loading import load_recipe
-    from llmkit.runs.pretrain import pretrain
+    from llmkit.runs.train import pretrain
 
     batch, steps = options.batch or SHAPES[size][3], options.steps
     overrides = [

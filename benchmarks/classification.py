@@ -145,7 +145,7 @@ def run_trainer(options: argparse.Namespace) -> dict[str, float]:
 def run_ours(options: argparse.Namespace) -> dict[str, float]:
     """`llmkit finetune-cls`; its speed is that of its log."""
     from llmkit.config.loading import load_recipe
-    from llmkit.runs.finetune import finetune
+    from llmkit.runs.train import finetune
 
     accuracy, (first, last) = options.accuracy, STEPS["ours"]
     length = [f"train.epochs={options.epochs}"] if accuracy else [f"train.max_steps={last + 1}", "train.log_steps=10"]

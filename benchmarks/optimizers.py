@@ -16,8 +16,9 @@ from typing import Any
 from llmkit.config.loading import load_recipe
 from llmkit.models.kernels.choose import choose_kernels
 from llmkit.models.loading import pick_device
-from llmkit.planning.synthetic import MadeUpTask, Vocabulary
 from llmkit.runs.plan import plan_cut
+from llmkit.tasks.synthetic import Vocabulary
+from llmkit.tasks.table import TASKS
 from llmkit.training.speed import choose_precision
 from llmkit.training.trial import measure_step_seconds
 
@@ -46,7 +47,7 @@ def measure(name: str, rounds: int, seconds: float) -> dict[str, Any]:
     recipe = load_recipe(RECIPES / f"{name}.yaml", [])
     device = pick_device()
     precision, _ = choose_precision("auto", device)
-    task: Any = MadeUpTask(recipe, Vocabulary(recipe.prepare.tokenizer.vocab_size))
+    task: Any = TASKS[recipe.task].make_synthetic(recipe, Vocabulary(recipe.prepare.tokenizer.vocab_size))
     network = task.build_model()
     choose_kernels(network, precision, device)
     batches = plan_cut(recipe, task, network, precision, device)

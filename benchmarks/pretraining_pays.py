@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.config.loading import load_recipe
-from llmkit.runs.finetune import finetune
+from llmkit.runs.train import finetune
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ import llmkit.core.files
 import llmkit.training.checkpoints
 from llmkit.config.loading import load_recipe
 from llmkit.preparing.prepare import prepare
-from llmkit.runs.pretrain import pretrain
+from llmkit.runs.train import pretrain
 from llmkit.training.loop import TrainingLoop
 
 SAVES = 4

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from llmkit.config.recipe import Recipe
+from llmkit.config.recipe import ClmRecipe, Recipe
 from llmkit.core.errors import EnvironmentFault, Interrupted, UsageError, say
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.generating.generate import generate
 from llmkit.preparing.prepare import prepare
-from llmkit.runs.pretrain import pretrain
+from llmkit.runs.train import pretrain
 
 FIRST_CHOICE, ALWAYS_THERE = "builtin:shakespeare", "builtin:python-docs"
 
@@ -19,9 +19,9 @@ def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | 
     Raises:
         What the steps raise; a former demo in `out` is replaced.
     """
-    if recipe.objective != "clm":
+    if not isinstance(recipe, ClmRecipe):
         hint = "leave the recipe out, or use prepare and pretrain-mlm"
-        raise UsageError("the demo trains a causal language model", where="objective", hint=hint)
+        raise UsageError("the demo trains a causal language model", where="task", hint=hint)
     data, run = out / "data", out / "run"
     _prepare(recipe, data, corpus)
     try:

@@ -26,8 +26,7 @@ import torch
 from four_kinds import KINDS, SAVE_STEPS, make_commands, read_log
 
 import llmkit.core.files
-import llmkit.runs.finetune
-import llmkit.runs.pretrain
+import llmkit.runs.train
 import llmkit.training.checkpoints
 from llmkit.cli.app import main as run_llmkit
 from llmkit.core.errors import ModelError

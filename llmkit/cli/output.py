@@ -9,38 +9,8 @@ from typing import Any
 
 import typer
 
-from llmkit.cli.class_output import describe_classes, is_of_classifier
 from llmkit.core.errors import clean_line, clean_lines
 from llmkit.core.ranks import is_first
-
-SCORES = (
-    ("bits_per_byte", "bits per byte", "{:.4f}"),
-    ("bits_per_character", "bits per character", "{:.4f}"),
-    ("loss", "loss, nats a token", "{:.4f}"),
-    ("perplexity", "perplexity a token", "{:,.3f}"),
-    ("word_perplexity", "perplexity a word", "{:,.3f}"),
-    ("accuracy", "next-token accuracy", "{:.2%}"),
-    ("n_tokens", "over tokens", "{:,}"),
-    ("n_words", "over words", "{:,}"),
-    ("n_bytes", "over bytes", "{:,}"),
-)
-MASKED_SCORES = (
-    ("mlm_loss", "loss, nats a masked token", "{:.4f}"),
-    ("mlm_perplexity", "perplexity, masked tokens", "{:,.3f}"),
-    ("mlm_accuracy", "masked-token accuracy", "{:.2%}"),
-    ("mlm_baseline_accuracy", "  always the commonest", "{:.2%}"),
-    ("mlm_top5_accuracy", "  among the best five", "{:.2%}"),
-    ("n_masked", "  over masked tokens", "{:,}"),
-    ("nsp_loss", "next sentence, nats", "{:.4f}"),
-    ("nsp_accuracy", "next-sentence accuracy", "{:.2%}"),
-    ("nsp_baseline_accuracy", "  always the commoner", "{:.2%}"),
-    ("sop_loss", "sentence order, nats", "{:.4f}"),
-    ("sop_accuracy", "sentence-order accuracy", "{:.2%}"),
-    ("sop_baseline_accuracy", "  always the commoner", "{:.2%}"),
-    ("n_pairs", "  over pairs", "{:,}"),
-    ("pseudo_perplexity", "pseudo-perplexity", "{:,.3f}"),
-)
-"""Shown in place of SCORES for a masked language model; each accuracy beside its baseline."""
 
 
 def echo(text: str, end: str = "\n") -> None:
@@ -74,32 +44,29 @@ def show_json(result: Any) -> None:
     write_out("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n")
 
 
-def show_metrics(metrics: dict[str, Any]) -> None:
-    """Held-out figures, one a line, and how they were computed."""
-    if is_of_classifier(metrics):
-        for line in describe_classes(metrics):
-            echo(line)
-        return
-    scores = MASKED_SCORES if "mlm_loss" in metrics else SCORES
-    width = 26 if "mlm_loss" in metrics else 22
-    for key, name, form in scores:
-        if metrics.get(key) is not None:
-            echo(f"{name:<{width}} {form.format(metrics[key])}")
-    for key, confusion in metrics.items():
-        if key.endswith("_confusion"):
-            _show_confusion(confusion, width)
-    for record in metrics.get("documents", []):
-        place = clean_line(f"{record['source']} {record['index']}")
-        echo(f"{'':<{width}} {record['pseudo_perplexity']:,.3f} over {record['n_tokens']:,} tokens of {place}")
-    method = metrics.get("method", {})
-    echo(f"{'method':<{width}} " + ", ".join(f"{key} {value}" for key, value in method.items()))
+def show_metrics(figures: dict[str, Any]) -> None:
+    """Held-out figures, as their task shows them, and how they were computed."""
+    from llmkit.tasks.table import TASKS
+
+    for line in TASKS[figures["task"]].describe_figures(figures):
+        echo(line)
 
 
-def _show_confusion(confusion: dict[str, dict[str, int]], width: int) -> None:
-    """True kinds down, guessed kinds across."""
-    echo(f"{'  true, then guessed as':<{width}}" + "".join(f"{name:>10}" for name in confusion))
-    for name, row in confusion.items():
-        echo(f"{'  ' + name:<{width}}" + "".join(f"{count:>10,}" for count in row.values()))
+def show_series(result: dict[str, Any], task: str, out: object) -> None:
+    """Mean and standard deviation of each figure over several runs, split by split."""
+    from llmkit.tasks.table import TASKS
+
+    first = next(iter(result["runs"].values()))
+    for split, figures in result["summary"].items():
+        metrics = TASKS[task].metrics(first[split])
+        echo(f"{split} rows, {len(result['runs'])} runs")
+        echo(f"{'':<{metrics.width}}{'mean':>10}{'std':>10}{'lowest':>10}{'highest':>10}")
+        for metric in metrics.metrics:
+            if metric.in_terminal and (found := figures.get(metric.key)) is not None:
+                shown = "".join(f"{found[what]:>10.4f}" for what in ("mean", "std", "min", "max"))
+                echo(f"{metric.name:<{metrics.width}}{shown}")
+        echo("")
+    echo(f"{'runs':<24} {out}")
 
 
 def show_receipt(manifest: dict[str, Any]) -> None:

@@ -16,7 +16,6 @@ from llmkit.cli.options import (
     SkipBadOption,
     TextOption,
     column_overrides,
-    overrides_for_file,
     own_recipe,
 )
 
@@ -44,9 +43,9 @@ def predict_command(
     from llmkit.cli.output import show_json, show_line, write_out
     from llmkit.config.loading import load_recipe
 
-    overrides = overrides_for_file(recipe, set_, column_overrides(text, pair, None, None, skip_bad))
-    config = load_recipe(own_recipe(model, recipe), overrides)
-    from llmkit.tasks.cls.predict import predict  # torch loads here, so --help stays instant
+    overrides = [*(set_ or []), *column_overrides(text, pair, None, None, skip_bad)]
+    config = load_recipe(own_recipe(model, recipe), overrides, forget_columns=recipe is None)
+    from llmkit.evaluating.predict import predict  # torch loads here, so --help stays instant
 
     def write(line: str) -> None:
         show_line(line) if sys.stdout.isatty() else write_out(line)

@@ -15,10 +15,10 @@ from llmkit.cli.options import (
     RunOption,
     SetOption,
     StartOption,
+    check_command,
     resume_of,
 )
 from llmkit.cli.several import EngineOption, NnodesOption, NprocOption, RdzvOption, Several
-from llmkit.core.errors import UsageError
 
 
 def pretrain_command(
@@ -37,7 +37,7 @@ def pretrain_command(
     nnodes: NnodesOption = 1,
     rdzv_endpoint: RdzvOption = None,
 ) -> None:
-    """Pretrain by the recipe's `objective`."""
+    """Pretrain as the recipe's `task` says."""
     several = Several(nproc, nnodes, rdzv_endpoint, engine)
     _pretrain(None, recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
 
@@ -88,24 +88,18 @@ def pretrain_mlm_command(
 
 
 def _pretrain(
-    objective: str | None, recipe: Path | None, data: Path, out: Path, model: str | None, set_: list[str] | None,
+    task: str | None, recipe: Path | None, data: Path, out: Path, model: str | None, set_: list[str] | None,
     resume: Resume | None, allow: list[str] | None, overwrite: bool, dry_run: bool, json: bool, several: Several,
 ) -> None:  # fmt: skip
     from llmkit.cli.output import echo, show_json, show_metrics
     from llmkit.config.loading import load_recipe
 
     recipe = _own_recipe(recipe, out, resume is not None)
-    config = load_recipe(recipe, [*several.overrides, *(set_ or [])], objective)
-    if objective not in (None, config.objective):
-        hint = f"use llmkit pretrain-{config.objective}, or llmkit pretrain, which goes by the recipe"
-        where = f"{recipe or 'recipe'}, objective"
-        raise UsageError(f"the recipe's objective is {config.objective}, not {objective}", where=where, hint=hint)
-    if config.task is not None:
-        hint = f"use llmkit finetune, or llmkit finetune-{config.task}"
-        raise UsageError("this recipe is for fine-tuning", where=f"{recipe or 'recipe'}, task", hint=hint)
+    config = load_recipe(recipe, [*several.overrides, *(set_ or [])], task)
+    check_command(config, recipe, "pretrain", task)
     if not dry_run:
         several.launch()
-    from llmkit.runs.pretrain import pretrain  # torch loads here, so --help stays instant
+    from llmkit.runs.train import pretrain  # torch loads here, so --help stays instant
 
     result = pretrain(
         config, data=data, out=out, model=model, resume=resume_of(resume), overwrite=overwrite, dry_run=dry_run,

@@ -26,10 +26,10 @@ class Augment(Section):
 class Cls(Section):
     """Columns, labels, losses and what of the model learns."""
 
-    labels: Literal["auto", "single", "multiple", "regression"] = Field(
+    labels: Literal["auto", "single_label", "multi_label", "regression"] = Field(
         default="auto",
-        description="A row has one label, any number of them, or a number to come near; auto: multiple where cells are "
-        "lists or `separator` is set, else single. Regression is never guessed.",
+        description="A row has one label, any number of labels, or a number; auto: multi_label where cells are lists "
+        "or `separator` is set, else single_label. Regression is never guessed.",
     )
     text: str | None = Field(default=None, description="The column with the text; guessed and said unless given.")
     pair: str | None = Field(default=None, description="The column with the second text, where there are two.")

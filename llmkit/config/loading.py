@@ -12,23 +12,27 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from llmkit.config.recipe import Recipe
-from llmkit.core.errors import Problem, UsageError, did_you_mean
+from llmkit.config.recipe import OWNERS, RECIPES, Recipe, make_recipe
+from llmkit.core.errors import Problem, UsageError, did_you_mean, say
 
 Key = tuple[str, ...]
 
 MOST_NODES = 10_000
 """Of the YAML tree with every alias written out: a file of one kilobyte can mean billions."""
 
+COLUMN_FIELDS = ("text", "pair", "label", "header", "separator")
+"""Of the section of a task that reads rows: how its train file is to be read."""
 LENGTHS = {("train", "max_steps"), ("train", "epochs"), ("train", "max_minutes")}
 
 
 def load_recipe(
-    path: Path | None, overrides: Sequence[str] = (), objective: str | None = None, task: str | None = None
+    path: Path | None, overrides: Sequence[str] = (), task: str | None = None, *, forget_columns: bool = False
 ) -> Recipe:
     """The recipe in `path` (defaults where it is None) with `overrides` such as `train.max_steps=10` on top.
 
-    `objective` and `task` are those of the command, for a recipe that names none.
+    `task` is the command's, for a recipe that names none. With `forget_columns`, what the file says of the columns of
+    its train file is left out: it does not hold for another file, and a model's config.json knows the names. Keys and
+    values that had other names in earlier versions are taken, and the new name is said.
 
     Raises:
         UsageError: unreadable file, bad YAML, unknown keys, wrong types or ranges; all of them at once.
@@ -38,20 +42,50 @@ def load_recipe(
     problems: list[Problem] = []
     if path is not None:
         values = _read_yaml(path, places, problems)
+        values = _open_older(values, places)
+    for section in [name for name in OWNERS if forget_columns and isinstance(values.get(name), dict)]:
+        values[section] = {name: value for name, value in values[section].items() if name not in COLUMN_FIELDS}
     for override in overrides:
         _apply_override(values, override, places, problems)
-    if objective is not None:
-        values.setdefault("objective", objective)
-    if task is not None and values.get("task") is None:
+    values = _open_older(values, places)
+    if values.get("task") is None and task is not None:
         values["task"] = task
+    recipe = None
     try:
-        recipe = Recipe.model_validate(values)
+        recipe = make_recipe(values)
     except ValidationError as error:
         problems += [_to_problem(item, places, path) for item in error.errors(include_url=False)]
-    if problems:
+    if recipe is None or problems:
         order = {place: number for number, place in enumerate(places.values())}
         raise UsageError.from_problems(sorted(problems, key=lambda problem: order.get(problem.where, -1)))
     return recipe
+
+
+RENAMED_VALUES = {("cls", "labels"): {"single": "single_label", "multiple": "multi_label"}}
+"""By key: the values of earlier versions, and what they are called now."""
+
+
+def _open_older(values: dict[str, Any], places: dict[Key, str]) -> dict[str, Any]:
+    """The values of a recipe for an earlier version by today's names: `objective` is called `task`, and a recipe has
+    only the sections that its task reads."""
+    values = dict(values)
+    if "objective" in values:
+        objective = values.pop("objective")
+        written_by_run = "task" in values  # which saved all sections
+        values["task"] = values.get("task") or objective
+        if not written_by_run:
+            places[("task",)] = places.get(("objective",), "objective")
+            say(f"{places[('task',)]}: it is called task now; task: {values['task']} says the same")
+        foreign = [name for name in values if OWNERS.get(name, values["task"]) != values["task"]]
+        if written_by_run:
+            values = {name: value for name, value in values.items() if name not in foreign}
+    for (section, name), renamed in RENAMED_VALUES.items():
+        inner = values.get(section)
+        if isinstance(inner, dict) and isinstance(inner.get(name), str) and inner[name] in renamed:
+            new = renamed[inner[name]]
+            say(f"{places.get((section, name), section)}: {inner[name]} is called {new} now")
+            values[section] = inner | {name: new}
+    return values
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -177,13 +211,25 @@ def _parse_value(text: str) -> Any:
 
 def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem:
     """One pydantic error as three lines; the place is the nearest key that the user wrote."""
-    location: Key = tuple(part for part in map(str, item["loc"]) if not _is_union_branch(part))
+    if item["type"].startswith("union_tag"):
+        where = places.get(("task",), f"{path or 'recipe'}, task")
+        return Problem(
+            f"task is {_show(item['input'].get('task'))}",
+            where,
+            did_you_mean(str(item["input"].get("task"))[:100], RECIPES),
+        )
+    task, *inner = map(str, item["loc"])  # pydantic puts the branch of the union first
+    kind = RECIPES[task]
+    location: Key = tuple(part for part in inner if not _is_union_branch(part))
     if item["type"] == "extra_forbidden":  # the last part is the user's own key, which may be called `int`
-        location = (*(part for part in map(str, item["loc"][:-1]) if not _is_union_branch(part)), str(item["loc"][-1]))
+        location = (*(part for part in inner[:-1] if not _is_union_branch(part)), inner[-1])
     name = ".".join(location)
     where = _find_place(location, places) or f"{path or 'recipe'}, {name}"
     if item["type"] == "extra_forbidden":
-        section = _section_at(location[:-1])
+        if name in OWNERS:
+            what = f"task {task} does not read section {name!r}"
+            return Problem(what, where, f"leave it out: it is for task {OWNERS[name]}")
+        section = _section_at(location[:-1], kind)
         return Problem(f"unknown key {name!r}", where, did_you_mean(location[-1], section.model_fields))
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "value_error":
@@ -194,7 +240,7 @@ def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem
         words = re.split(r", | or ", item["ctx"]["expected"])
         known = [word.lower() if word in ("True", "False") else word.strip("'") for word in words]
         return Problem(f"{name} is {_show(item['input'])}", where, did_you_mean(str(item["input"])[:100], known))
-    field = _section_at(location[:-1]).model_fields.get(location[-1]) if location else None
+    field = _section_at(location[:-1], kind).model_fields.get(location[-1]) if location else None
     hint = (field.description if field else None) or message
     return Problem(f"{name} is {_show(item['input'])}: {message[:1].lower()}{message[1:]}", where, hint)
 
@@ -218,8 +264,8 @@ def _is_union_branch(part: str) -> bool:
     return part in {"int", "float", "str", "bool", "none"} or part.startswith(("literal[", "constrained-", "dict["))
 
 
-def _section_at(key: Key) -> type[BaseModel]:
-    section: type[BaseModel] = Recipe
+def _section_at(key: Key, kind: type[Recipe]) -> type[BaseModel]:
+    section: type[BaseModel] = kind
     for part in key:
         field = section.model_fields.get(part)
         if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):

@@ -39,6 +39,10 @@ class Device:
     cores: int | None = None
 
     @property
+    def is_cpu(self) -> bool:
+        return self.kind == "cpu"
+
+    @property
     def precision(self) -> str:
         """What `train.precision: auto` comes to: bf16 where there is any, and no fp16."""
         return "bf16" if "bf16" in self.flops else "fp32"

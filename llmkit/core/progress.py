@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -63,8 +64,10 @@ class RowLine:
 class TrainingLine:
     """The progress line of a training run, made from the same records as log.jsonl."""
 
-    def __init__(self, n_steps: int) -> None:
+    def __init__(self, n_steps: int, describe: Callable[[dict[str, Any]], str]) -> None:
+        """`describe` says an evaluation in a few words."""
         self.n_steps = n_steps
+        self.describe = describe
         self.first: tuple[int, float] | None = None
         self.held_out = ""
         self._live = sys.stderr.isatty()
@@ -72,7 +75,7 @@ class TrainingLine:
     def show(self, record: dict[str, Any]) -> None:
         """Show one log record; evaluations and samples stay on the screen, steps overwrite each other."""
         if record["kind"] == "eval":
-            self.held_out = f" | held-out {_held_out(record)}"
+            self.held_out = f" | held-out {self.describe(record)}"
             self._write(f"step {record['step']:>6}/{self.n_steps}{self.held_out}, loss {record['loss']:.4f}", stay=True)
         elif record["kind"] == "train":
             self._write(self._format(record), stay=False)
@@ -100,20 +103,6 @@ class TrainingLine:
             sys.stderr.flush()
         else:
             say(line)
-
-
-def _held_out(record: dict[str, Any]) -> str:
-    """The figures that say most, of those an evaluation has."""
-    if "bits_per_byte" in record:
-        return f"{record['bits_per_byte']:.3f} bits/byte"
-    shares = ("mlm_accuracy", "nsp_accuracy", "sop_accuracy", "accuracy")
-    figures = ["average_precision_micro", "f1_macro"] if "hamming_loss" in record else ["f1_macro", "mse", "pearson"]
-    figures = [
-        name for name in dict.fromkeys([*figures, record.get("metric", "loss")]) if name not in (*shares, "loss")
-    ]
-    shown = [f"{name.replace('_', ' ')} {record[name]:.1%}" for name in shares if name in record]
-    more = [f"{name.replace('_', ' ')} {record[name]:.4f}" for name in figures if record.get(name) is not None]
-    return ", ".join([*shown, *more])
 
 
 def _clock(seconds: float) -> str:

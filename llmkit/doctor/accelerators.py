@@ -148,11 +148,11 @@ def has_kernels(major: int, minor: int, architectures: list[str]) -> bool:
     """Machine code runs on its own major version from its minor version up, PTX (compute_) on all later ones (CUDA
     programming guide, "Application compatibility"); nothing is known where the list is empty."""
     for architecture in architectures:
-        kind, _, number = architecture.rstrip("af").partition("_")
+        target, _, number = architecture.rstrip("af").partition("_")
         built = (int(number[:-1]), int(number[-1]))
-        if kind == "compute" and built <= (major, minor):
+        if target == "compute" and built <= (major, minor):
             return True
-        if kind == "sm" and built[0] == major and built[1] <= minor:
+        if target == "sm" and built[0] == major and built[1] <= minor:
             return True
     return not architectures
 

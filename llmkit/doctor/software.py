@@ -108,7 +108,7 @@ def _mistake(requirement: Requirement, version_of: Callable[[str], str]) -> str:
 def check_imports(load: Callable[[str], Any] = importlib.import_module) -> Finding:
     """Libraries that are there may still refuse to load, or refuse one another."""
     try:
-        load("llmkit.runs.pretrain")
+        load("llmkit.runs.train")
         load("llmkit.preparing.prepare")
     except Exception as error:  # anything can happen while a broken library loads
         what = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"

@@ -14,21 +14,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.layers import is_head
 from llmkit.models.loading import explain_failure, longest_context, read_config
-from llmkit.tables.labelled import Kind
 
-PROBLEM_TYPES = {
-    "single": "single_label_classification",
-    "multiple": "multi_label_classification",
-    "regression": "regression",
-}
-"""What transformers calls the kinds of labels."""
+REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
 
 
-def kind_of(config: PreTrainedConfig) -> Kind:
-    """What a label is, as the model's configuration has it."""
+def problem_type_of(config: PreTrainedConfig) -> str:
+    """What a label is, in transformers' words, as the model's configuration has it."""
     if config.num_labels == 1:
-        return "regression"
-    return "multiple" if config.problem_type == PROBLEM_TYPES["multiple"] else "single"
+        return REGRESSION
+    return MULTI_LABEL if config.problem_type == MULTI_LABEL else "single_label_classification"
 
 
 def labels_of(config: PreTrainedConfig) -> list[str]:
@@ -69,7 +63,7 @@ def open_classifier(name: str) -> PreTrainedModel:
 
 def start_classifier(
     name: str,
-    kind: str,
+    problem_type: str,
     label2id: Mapping[str, int],
     seed: int,
     *,
@@ -87,11 +81,11 @@ def start_classifier(
     """
     config = read_config(name)
     # Numbers are learned in deviations of the train file, which another file does not share.
-    keeps_head = kind != "regression" and kind_of(config) == kind and _is_classifier(config)
+    keeps_head = problem_type != REGRESSION and problem_type_of(config) == problem_type and _is_classifier(config)
     keeps_head = keeps_head and config.label2id == dict(label2id)
     config.num_labels = len(label2id)
     config.label2id, config.id2label = dict(label2id), {number: label for label, number in label2id.items()}
-    config.problem_type = PROBLEM_TYPES[kind]  # type: ignore[assignment]  # one of transformers' three words
+    config.problem_type = problem_type  # type: ignore[assignment]  # one of transformers' three words
     torch.manual_seed(seed)
     with explain_failure(name):
         fresh = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)

@@ -14,21 +14,21 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from llmkit.config.optim import Optim
-from llmkit.config.recipe import Recipe
+from llmkit.config.recipe import Recipe, make_recipe
 from llmkit.core.devices import pick_device, synchronize
 from llmkit.core.errors import EnvironmentFault, LlmkitError, say
 from llmkit.models.kernels.choose import choose_kernels
 from llmkit.models.layers import checkpoint_layers
-from llmkit.planning.synthetic import MadeUpTask, Vocabulary
 from llmkit.runs.plan import choose_compiling, plan_cut
-from llmkit.runs.pretrain import task_class
-from llmkit.tasks.base import Task
+from llmkit.tasks.base import PlannedTask
+from llmkit.tasks.synthetic import Vocabulary
+from llmkit.tasks.table import TASKS
 from llmkit.tokens.prepared import load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.training.contract import Hooks, Plan
@@ -84,20 +84,22 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None, budget: float
     if device.type == "cpu":
         keep_freed_memory()
     before = peak_bytes()
-    task: Any = MadeUpTask(recipe, Vocabulary(n_tokens))
-    if data is not None:
+    kind = TASKS[recipe.task]
+    if data is None:
+        task = kind.make_synthetic(recipe, Vocabulary(n_tokens))
+    else:
         prepared = load_prepared(data)
-        task = task_class(recipe.objective)(recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
+        task = kind.open_prepared(recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
     network = task.build_model()
     if recipe.train.gradient_checkpointing:
         checkpoint_layers(network)
     precision, _ = choose_precision(recipe.train.precision, device)
     choose_kernels(network, precision, device)
-    batches = plan_cut(recipe, cast(Task, task), network, precision, device)
+    batches = plan_cut(recipe, task, network, precision, device)
     size = batches.micro_batch_size
     n_parts = min(-(-batches.global_batch_size // size), PARTS_TRIED)
     batches = replace(batches, global_batch_size=min(batches.global_batch_size, n_parts * size))
-    compiled = choose_compiling(recipe, cast(Task, task), network, batches, precision, device, lambda: MANY)
+    compiled = choose_compiling(recipe, task, network, batches, precision, device, lambda: MANY)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # of what was only tried
     plan = Plan(MANY, MANY, MANY, batches, precision, compiled=compiled)
@@ -112,7 +114,7 @@ class _Enough(Exception):  # noqa: N818 - no error
     """Ends a training that has been watched long enough, before it saves anything."""
 
 
-def train_briefly(recipe: Recipe, task: Any, network: PreTrainedModel, plan: Plan, budget: float) -> float:
+def train_briefly(recipe: Recipe, task: PlannedTask, network: PreTrainedModel, plan: Plan, budget: float) -> float:
     """Train as a run does for at least `budget` seconds, and give the median seconds of a step."""
     seconds: list[float] = []
     n_tokens = 0
@@ -154,7 +156,7 @@ def main() -> int:
     request = json.load(sys.stdin)
     data = Path(request["data"]) if request["data"] else None
     try:
-        recipe = Recipe.model_validate(request["recipe"])
+        recipe = make_recipe(request["recipe"])
         measured = measure_here(recipe, request["n_tokens"], data, request["seconds"])
     except LlmkitError as error:
         say(str(error))

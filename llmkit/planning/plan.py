@@ -19,9 +19,10 @@ from llmkit.core.hardware import Device, default_mfu, find_device, framework_byt
 from llmkit.core.machine import describe_machine
 from llmkit.planning.estimate import Asked, Text, reckon
 from llmkit.planning.measure import Measured, measure_steps
-from llmkit.planning.synthetic import MadeUpTask, Vocabulary
-from llmkit.runs.pretrain import task_class
 from llmkit.runs.workload import describe_workload
+from llmkit.tasks.base import PlannedTask
+from llmkit.tasks.synthetic import Vocabulary
+from llmkit.tasks.table import TASKS
 from llmkit.tokens.prepared import load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.training.engines import refuse_engine
@@ -54,17 +55,14 @@ def plan(
         network = task.build_model()
     device = _this_device() if gpu is None else get_device(gpu)
     n_gpus = n_gpus or (max(1, torch.cuda.device_count()) if gpu is None else 1)
-    if n_gpus > 1 and device.kind == "cpu":
+    if n_gpus > 1 and device.is_cpu:
         hint = "leave --gpus out, or name a GPU with --gpu"
         raise UsageError(f"{device.title} is a CPU, and only one is planned", where="--gpus", hint=hint)
     if recipe.train.global_batch_size % n_gpus:
         what = f"global_batch_size {recipe.train.global_batch_size} is not a multiple of {n_gpus} GPUs"
         raise UsageError(what, where="--gpus", hint="take a number that divides it, or change train.global_batch_size")
     precision = _choose_precision(recipe, device, here=gpu is None)
-    work = describe_workload(
-        network, recipe, output_share=task.output_share, bf16=precision == "bf16",
-        on_cpu=device.kind == "cpu",
-    )  # fmt: skip
+    work = describe_workload(network, recipe, task, bf16=precision == "bf16", on_cpu=device.is_cpu)
     machine, source = _describe(device, precision, mfu and mfu * work.passes, here=gpu is None)
     result: dict[str, Any] = {"device": _show_device(device, machine, precision, n_gpus)}
     if measure:
@@ -78,9 +76,6 @@ def plan(
 
 
 def _check_request(recipe: Recipe, gpu: str | None, n_gpus: int | None, measure: bool) -> None:
-    if recipe.task is not None:
-        hint = "plan the pretraining; fine-tuning takes minutes, and tries its memory before the first step"
-        raise UsageError("fine-tuning is not planned", where="task", hint=hint)
     if n_gpus is not None and n_gpus < 1:
         raise UsageError(f"{n_gpus} GPUs train nothing", where="--gpus", hint="give 1 or more")
     if measure and gpu is not None:
@@ -88,16 +83,17 @@ def _check_request(recipe: Recipe, gpu: str | None, n_gpus: int | None, measure:
         raise UsageError("--measure is for the machine it runs on", where="--gpu", hint=hint)
 
 
-def _open(recipe: Recipe, data: Path | None) -> tuple[Text, Any]:
+def _open(recipe: Recipe, data: Path | None) -> tuple[Text, PlannedTask]:
     """What is known of the text, and the task on it: the prepared folder's, or one on made-up tokens."""
+    kind = TASKS[recipe.task]
     if data is None:
         section = recipe.prepare.tokenizer
         size = section.vocab_size if section.path is None else len(load_tokenizer(section.path))
-        return Text(size, None, None, None), MadeUpTask(recipe, Vocabulary(size))
+        return Text(size, None, None, None), kind.make_synthetic(recipe, Vocabulary(size))
     prepared = load_prepared(data)
     tokenizer = load_tokenizer(str(prepared.tokenizer_path))
     n_tokens = prepared.manifest["splits"]["train"]["tokens"]
-    task = task_class(recipe.objective)(recipe, prepared, tokenizer)
+    task = kind.open_prepared(recipe, prepared, tokenizer)
     return Text(len(tokenizer), n_tokens, task.samples.samples_per_epoch, measure_folder(data)), task
 
 
@@ -136,7 +132,7 @@ def _describe(device: Device, precision: str, mfu: float | None, *, here: bool) 
     known = default_mfu(device.kind)
     share, source = (known.share, known.source) if mfu is None else (mfu, "as --mfu says")
     return Machine(
-        flops, share, device.kind == "cpu", device.n_bytes, device.link, device.network,
+        flops, share, device.is_cpu, device.n_bytes, device.link, device.network,
         framework_bytes(device.kind), precision == "bf16",
     ), source  # fmt: skip
 

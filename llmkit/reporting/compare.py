@@ -17,14 +17,15 @@ import numpy as np
 
 from llmkit.core.errors import LlmkitError, ModelError, Problem, UsageError, did_you_mean, say
 from llmkit.core.files import check_writable, write_json
+from llmkit.metrics.spec import Metric
 from llmkit.reporting.comparison_notes import write_notes
 from llmkit.reporting.report_compare import PAGE, write_comparison
-from llmkit.reporting.run_record import Record, RunRecord, get_number, get_section, read_run
+from llmkit.tasks.base import Task
+from llmkit.tasks.table import TASKS, facts_of_run, task_of_run
+from llmkit.training.run_record import Record, RunRecord, get_number, get_section, read_run
 
-RANKINGS = {"bits_per_byte": 1, "word_perplexity": 1, "perplexity": 1, "loss": 1, "tokens_per_second": -1}
-"""What runs can be ranked by; 1: the lowest first, -1: the highest."""
-A_TOKEN = ("perplexity", "loss")
-"""Figures that are about a token, whatever a tokenizer takes for one."""
+SPEED = Metric("tokens_per_second", "tokens/s", "{:,.0f}", column="tokens/s")
+"""What every run can be ranked by, beside the figures of its task."""
 SPLITS = ("test", "validation")
 """The first that every run was scored on is compared. Weights are chosen on validation, which flatters its figures."""
 FILE = "compare.json"
@@ -38,10 +39,19 @@ class _Run:
     path: Path
     record: RunRecord
 
+    @property
+    def task(self) -> Task:
+        return task_of_run(self.record)
+
+    @property
+    def headline(self) -> str:
+        """The key of the figure that says most."""
+        return self.task.metrics(facts_of_run(self.record)).headlines[0].key
+
     def scored(self, split: str) -> Record:
         """Its figures on a split; empty if it was not scored there."""
         figures = get_section(self.record.metrics, split)
-        return figures if get_number(figures, "bits_per_byte") is not None else {}
+        return figures if get_number(figures, self.headline) is not None else {}
 
     def prepared(self, split: str) -> Record:
         """What its data's receipt says of a split."""
@@ -59,21 +69,24 @@ def compare(paths: Sequence[Path], *, by: str, out: Path) -> dict[str, Any]:
         ModelError: a folder that is no run, or a run that is unfinished, damaged or not scored.
         EnvironmentFault: `out` cannot be written to.
     """
-    if by not in RANKINGS:
-        raise UsageError(f"runs cannot be ranked by {by!r}", where="--by", hint=did_you_mean(by, RANKINGS))
+    known = {metric.key for task in TASKS.values() for metric in _figures(task)}
+    if by not in known:
+        raise UsageError(f"runs cannot be ranked by {by!r}", where="--by", hint=did_you_mean(by, known))
     runs = _read_runs(_drop_repeats(paths))
+    task = _require_same_task(runs)
     split = _choose_split(runs)
     n_bytes = _require_same_text(runs, split)
     rows = [_measure(run, split) for run in runs]
     same_tokenizer = len({row["tokenizer"]["fingerprint"] or row["run"] for row in rows}) == 1
-    _check_ranking(rows, by, same_tokenizer)
-    rows.sort(key=lambda row: RANKINGS[by] * row[by])
+    ranked_by = _check_ranking(rows, by, task, same_tokenizer)
+    rows.sort(key=lambda row: -row[by] if ranked_by.higher_is_better else row[by])
     notes = _note_unused_test(runs, split) + write_notes(rows, same_tokenizer=same_tokenizer)
     comparison = {
+        "task": task.name,
         "split": split,
         "n_bytes": n_bytes,
         "by": by,
-        "best": "lowest" if RANKINGS[by] > 0 else "highest",
+        "best": "highest" if ranked_by.higher_is_better else "lowest",
         "same_tokenizer": same_tokenizer,
         "runs": rows,
         "notes": notes,
@@ -86,6 +99,20 @@ def compare(paths: Sequence[Path], *, by: str, out: Path) -> dict[str, Any]:
     write_comparison(comparison, out)
     say(f"written: {out / PAGE} and {out / FILE}")
     return comparison
+
+
+def _figures(task: Task) -> tuple[Metric, ...]:
+    """What runs of a task are compared by; nothing where a run alone says all there is."""
+    compared = task.metrics({}).compared
+    return (*compared, SPEED) if compared else ()
+
+
+def _require_same_task(runs: Sequence[_Run]) -> Task:
+    tasks = {run.task.name: run.task for run in runs}
+    if len(tasks) > 1:
+        shown = ", ".join(f"{run.name} is {run.task.model_is}" for run in runs)
+        raise UsageError(f"the runs are of different tasks: {shown}", where="RUN...", hint="compare runs of one task")
+    return next(iter(tasks.values()))
 
 
 def _drop_repeats(paths: Sequence[Path]) -> list[Path]:
@@ -135,9 +162,8 @@ def _require_finished(run: _Run) -> None:
             again = "delete it and train with --resume: a finished run trains nothing and writes it again"
             hint = again if name == "metrics.json" else "take the file from a copy of the run, or train it again"
             raise ModelError(f"{shown!r} is damaged: {reason}", where=str(run.path / name), hint=hint)
-    kinds = {"mlm": "a masked language model", "cls": "a classifier"}
-    if (objective := record.manifest.get("objective", "clm")) != "clm":
-        what = f"{shown!r} is {kinds.get(objective, objective)}: it gives no probability to a text, so no bits per byte"
+    if not _figures(run.task):
+        what = f"{shown!r} is {run.task.model_is}: it gives no probability to a text, so no bits per byte"
         hint = f"compare causal language models (pretrain-clm); `llmkit report {shlex.quote(shown)}` shows this one"
         raise UsageError(what, where=shown, hint=hint)
     if not get_section(record.metrics, "training"):
@@ -195,19 +221,25 @@ def _require_same_text(runs: Sequence[_Run], split: str) -> int:
     )
 
 
-def _check_ranking(rows: Sequence[Record], by: str, same_tokenizer: bool) -> None:
-    if by in A_TOKEN and not same_tokenizer:
+def _check_ranking(rows: Sequence[Record], by: str, task: Task, same_tokenizer: bool) -> Metric:
+    """What the runs are ranked by."""
+    figures = {metric.key: metric for metric in _figures(task)}
+    of_text = [metric.key for metric in task.metrics({}).compared[::-1] if not metric.per_token]
+    if by not in figures:
+        raise UsageError(f"{task.model_is} has no {by}", where="--by", hint=did_you_mean(by, figures))
+    if figures[by].per_token and not same_tokenizer:
         shown = ", ".join(f"{row['run']} {str(row['tokenizer']['fingerprint'])[:12]}" for row in rows)
         raise UsageError(
             f"{by} cannot rank runs with different tokenizers, as a token of one is not a token of another: {shown}",
             where="--by",
-            hint="rank by bits_per_byte or word_perplexity, which are about the text itself",
+            hint=f"rank by {' or '.join(of_text)}, which are about the text itself",
         )
     if without := [row["run"] for row in rows if row[by] is None]:
-        hint = "rank by bits_per_byte, which every run has"
+        hint = f"rank by {of_text[0]}, which every run has"
         if by == "word_perplexity":
             hint += "; words are not counted in old prepared folders and in scripts without spaces, as Chinese"
         raise UsageError(f"no {by} is known of {', '.join(without)}", where="--by", hint=hint)
+    return figures[by]
 
 
 def _measure(run: _Run, split: str) -> dict[str, Any]:
@@ -226,7 +258,7 @@ def _measure(run: _Run, split: str) -> dict[str, Any]:
         "n_parameters": get_number(training, "n_parameters") or get_number(model, "n_parameters"),
         "n_training_tokens": get_number(training, "n_tokens"),
         "seconds": get_number(training, "seconds"),
-        **{key: get_number(scored, key) for key in ("loss", "perplexity", "word_perplexity", "bits_per_byte")},
+        **{metric.key: get_number(scored, metric.key) for metric in run.task.metrics(facts_of_run(record)).compared},
         "tokens_per_second": _measure_speed(trained),
         "n_tokens": get_number(scored, "n_tokens"),
         "n_words": get_number(scored, "n_words"),
@@ -235,7 +267,7 @@ def _measure(run: _Run, split: str) -> dict[str, Any]:
         "tokenizer": {key: tokenizer.get(key) for key in ("kind", "vocab_size", "fingerprint")},
         "train_documents": get_section(get_section(data, "splits"), "train").get("documents_hash"),
         "machine": {key: machine.get(key) for key in ("cpu", "cores", "accelerator")},
-        "curve": _draw_curve(record, training),
+        "curve": _draw_curve(record, training, run.headline),
     }
 
 
@@ -253,7 +285,7 @@ def _measure_speed(trained: Sequence[Record]) -> float | None:
     return n_tokens / seconds if seconds else None
 
 
-def _draw_curve(record: RunRecord, training: Record) -> dict[str, list[float]]:
+def _draw_curve(record: RunRecord, training: Record, headline: str) -> dict[str, list[float]]:
     """Held-out bits per byte while training, over the tokens trained on by then.
 
     Evaluations log their step only; where no step beside them logs its tokens, these lie between those that do, as all
@@ -264,14 +296,14 @@ def _draw_curve(record: RunRecord, training: Record) -> dict[str, list[float]]:
         step, n_tokens = get_number(logged, "step"), get_number(logged, "n_tokens")
         if step is not None and n_tokens is not None:
             known.append((step, n_tokens))
-    evals = [(logged["step"], get_number(logged, "bits_per_byte")) for logged in record.log.get("eval", [])]
+    evals = [(logged["step"], get_number(logged, headline)) for logged in record.log.get("eval", [])]
     steps = [step for step, bits in evals if bits is not None]
     if len(known) == 1 or not steps:
-        return {"n_tokens": [], "bits_per_byte": []}
+        return {"n_tokens": [], headline: []}
     known_steps, known_tokens = np.array(sorted(known)).T
     return {
         "n_tokens": np.interp(steps, known_steps, known_tokens).tolist(),
-        "bits_per_byte": [bits for _, bits in evals if bits is not None],
+        headline: [bits for _, bits in evals if bits is not None],
     }
 
 

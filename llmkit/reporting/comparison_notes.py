@@ -6,7 +6,7 @@ Takes the rows of reporting/compare.py. A note is one sentence; no note means th
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmkit.reporting.run_record import Record
+from llmkit.training.run_record import Record
 
 BUDGET_TOLERANCE = 1.05
 """Training tokens that differ by no more are called equal."""

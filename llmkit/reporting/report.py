@@ -3,8 +3,8 @@
 The result comes first, then what it stands on: curves, samples, data, recipe, metrics, machine. A run
 that is not finished gives a page too, which says what is missing.
 
-Knows nothing of torch; reading is in run_record.py, markup in page.py, the two largest parts in
-report_curves.py and report_data.py.
+Loads no torch. What a run's task adds is behind its contract (tasks/base.py); reading is in training/run_record.py,
+markup in pages/, the two largest parts in report_curves.py and report_data.py.
 """
 
 import json
@@ -14,38 +14,14 @@ from pathlib import Path
 
 from llmkit.core.errors import EnvironmentFault
 from llmkit.core.files import write_text
-from llmkit.reporting.page import Html, join, pairs, render_page, section, show_duration, table, tag
-from llmkit.reporting.report_classes import (
-    choose_headlines,
-    describe_interval,
-    render_classes,
-    render_other_mistakes,
-    shorten_metrics,
-)
+from llmkit.pages.page import Html, join, pairs, render_page, section, show_duration, table, tag
 from llmkit.reporting.report_curves import find_non_finite, render_curves
 from llmkit.reporting.report_data import render_data
-from llmkit.reporting.run_record import Record, RunRecord, get_number, get_section, read_run
+from llmkit.tasks.base import Task
+from llmkit.tasks.table import facts_of_run, task_of_run
+from llmkit.training.run_record import Record, RunRecord, get_number, get_section, read_run
 
-HEADLINES = (
-    ("bits_per_byte", "bits per byte", "compares across tokenizers"),
-    ("perplexity", "perplexity", "per token"),
-    ("loss", "loss", "nats a token"),
-    ("accuracy", "accuracy", "share of right guesses"),
-)
-"""Key in metrics.json, its name, what it is: the first four that the run has make the top of the page.
-
-Those of classifiers are in report_classes.py.
-"""
-
-MASKED_HEADLINES = (
-    ("mlm_accuracy", "masked-token accuracy", "share of right guesses"),
-    ("mlm_perplexity", "perplexity", "per masked token"),
-    ("nsp_accuracy", "next-sentence accuracy", "share of right guesses"),
-    ("sop_accuracy", "sentence-order accuracy", "share of right guesses"),
-    ("mlm_loss", "masked-token loss", "nats a masked token"),
-)
-"""The same for a masked language model, whose `loss` is the sum of two."""
-
+_NOT_SPLITS = ("train", "training")
 _SIZES = (("n_rows", "rows"), ("n_tokens", "tokens"), ("n_bytes", "bytes"))
 _MOST_EARLIER_SAMPLES = 20
 _LONGEST_LIST = 300
@@ -62,18 +38,19 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
     """
     record = read_run(run)
     path = run / "report.html"
-    split, result, _ = _choose_result(record)
+    task = task_of_run(record)
+    metrics = task.metrics(facts_of_run(record))
+    split, result, _ = _choose_result(record, task)
     page = render_page(
         title or record.name,
         _render_header(record, title or record.name),
-        _render_result(record),
-        render_classes(result),
-        render_other_mistakes(record.metrics, split),
-        render_curves(record),
-        _render_samples(record),
+        _render_result(record, task),
+        *task.render_sections(record, split, result, metrics),
+        render_curves(record, metrics),
+        _render_samples(record, task),
         render_data(get_section(record.manifest, "data")),
         _render_recipe(record),
-        _render_metrics(record),
+        _render_metrics(record, task),
         _render_machine(record),
     )
     try:
@@ -105,15 +82,19 @@ def _render_header(record: RunRecord, title: str) -> Html:
     )
 
 
-def _render_result(record: RunRecord) -> Html:
-    split, result, origin = _choose_result(record)
-    headlines = _choose_headlines(result)
-    shown = [(get_number(result, key), key, name, _note(result, key, note)) for key, name, note in headlines]
+def _render_result(record: RunRecord, task: Task) -> Html:
+    split, result, origin = _choose_result(record, task)
     notes = record.log.get("note", [])
     figures = [
-        tag("div", tag("span", name), tag("b", _show_headline(key, value)), tag("span", note), class_="figure")
-        for value, key, name, note in shown
-        if value is not None
+        tag(
+            "div",
+            tag("span", metric.title or metric.name),
+            tag("b", metric.show_on_page(value)),
+            tag("span", task.note_headline(result, metric)),
+            class_="figure",
+        )
+        for metric in task.metrics(facts_of_run(record)).headlines
+        if (value := get_number(result, metric.key)) is not None
     ]
     if not figures:
         return section("Held-out result", tag("p", "Nothing has been measured on held-out text yet.", class_="quiet"))
@@ -126,29 +107,8 @@ def _render_result(record: RunRecord) -> Html:
         tag("div", *figures[:4], class_="figures"),
         tag("p", f"{basis}. {origin}".strip(), class_="quiet"),
         tag("div", _list(str(note.get("text", "")) for note in notes), class_="missing") if notes else None,
-        *(_render_confusion(confusion) for key, confusion in result.items() if key.endswith("_confusion")),
+        *task.render_result(result),
     )
-
-
-def _choose_headlines(result: Record) -> tuple[tuple[str, str, str], ...]:
-    return MASKED_HEADLINES if "mlm_loss" in result else choose_headlines(result) or HEADLINES
-
-
-def _note(result: Record, key: str, note: str) -> str:
-    """How sure a figure is, and what it is; an accuracy stands beside what a constant guess reaches."""
-    baseline = get_number(result, key.replace("accuracy", "baseline_accuracy")) if key.endswith("accuracy") else None
-    meaning = note if baseline is None else f"{100 * baseline:.2f} % by a constant guess"
-    interval = describe_interval(result, key)
-    return f"{interval}; {meaning}" if interval else meaning
-
-
-def _render_confusion(confusion: object) -> Html | None:
-    """True kinds down, guessed kinds across."""
-    if not isinstance(confusion, dict):
-        return None
-    kinds = [kind.replace("_", " ") for kind in confusion]
-    rows = [[kind, *row.values()] for kind, row in zip(kinds, confusion.values(), strict=True)]
-    return table(["true, then guessed as", *kinds], rows)
 
 
 def _describe_method(method: object) -> str:
@@ -159,12 +119,13 @@ def _describe_method(method: object) -> str:
     return ", ".join([str(method.get("windows", "")), *words]).removeprefix(", ")
 
 
-def _choose_result(record: RunRecord) -> tuple[str, Record, str]:
+def _choose_result(record: RunRecord, task: Task) -> tuple[str, Record, str]:
     """The split to judge the run by, its metrics, and a word on where they are from."""
-    measured = [name for name in record.metrics if name not in ("train", "training")]
+    headlines = task.metrics(facts_of_run(record)).headlines
+    measured = [name for name in record.metrics if name not in _NOT_SPLITS]
     for split in sorted(measured, key=lambda name: {"test": 0, "validation": 1}.get(name, 2)):
         result = get_section(record.metrics, split)
-        if any(get_number(result, key) is not None for key, _, _ in _choose_headlines(result)):
+        if any(get_number(result, metric.key) is not None for metric in headlines):
             return split, result, ""
     for logged in reversed(record.log.get("eval", [])):
         return (
@@ -175,10 +136,10 @@ def _choose_result(record: RunRecord) -> tuple[str, Record, str]:
     return "", {}, ""
 
 
-def _render_samples(record: RunRecord) -> Html | None:
+def _render_samples(record: RunRecord, task: Task) -> Html | None:
     samples = record.log.get("sample", [])
-    if not samples and record.manifest.get("objective") == "cls":
-        return None  # a classifier writes no text
+    if not samples and not task.writes_samples:
+        return None
     if not samples:
         return section("Samples", tag("p", "No samples have been logged.", class_="quiet"))
     last = [sample for sample in samples if sample["step"] == samples[-1]["step"]]
@@ -215,10 +176,10 @@ def _render_recipe(record: RunRecord) -> Html:
     )
 
 
-def _render_metrics(record: RunRecord) -> Html | None:
-    above = _choose_result(record)[0]
+def _render_metrics(record: RunRecord, task: Task) -> Html | None:
+    above = _choose_result(record, task)[0]
     splits = {
-        name: _flatten(shorten_metrics(part, is_above=name == above))
+        name: _flatten(task.shorten(part, is_above=name == above) if name not in _NOT_SPLITS else part)
         for name, part in record.metrics.items()
         if isinstance(part, dict)
     }
@@ -247,12 +208,6 @@ def _render_machine(record: RunRecord) -> Html | None:
         pairs((name.replace("_", " "), value) for name, value in machine.items()),
         pairs(versions.items()),
     )
-
-
-def _show_headline(key: str, value: float) -> str:
-    if key.endswith("accuracy"):
-        return f"{100 * value:.2f} %"
-    return f"{value:,.2f}" if key.endswith("perplexity") else f"{value:.4f}"
 
 
 def _flatten(part: Record, prefix: str = "") -> Record:

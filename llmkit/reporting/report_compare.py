@@ -3,13 +3,16 @@
 Takes what reporting/compare.py found; markup is in page.py, the plot in charts.py.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from llmkit.core.files import write_text
-from llmkit.reporting.charts import Curve, draw_chart
+from llmkit.metrics.spec import Metric
+from llmkit.pages.charts import Curve, draw_chart
+from llmkit.pages.page import Html, render_page, section, show_duration, table, tag
 from llmkit.reporting.comparison_notes import describe_context, mark_name
-from llmkit.reporting.page import Html, render_page, section, show_duration, table, tag
+from llmkit.tasks.table import TASKS
 
 PAGE = "compare.html"
 COLUMNS = (
@@ -18,13 +21,8 @@ COLUMNS = (
     ("n_parameters", "parameters"),
     ("n_training_tokens", "trained on"),
     ("seconds", "time"),
-    ("loss", "loss"),
-    ("perplexity", "perplexity a token"),
-    ("word_perplexity", "perplexity a word"),
-    ("bits_per_byte", "bits per byte"),
-    ("tokens_per_second", "tokens/s"),
 )
-"""Key of a row and its name. A column that no run has anything for is left out."""
+"""Key of a row and its name, before the figures. A column that no run has anything for is left out."""
 
 _COLOURS = ("blue", "orange", "green", "violet", "red", "teal", "brown", "pink")
 _LOOKS = (*_COLOURS, *(f"{colour} dashed" for colour in _COLOURS))
@@ -34,7 +32,9 @@ def write_comparison(comparison: dict[str, Any], folder: Path) -> Path:
     """Write the page into `folder`, and return its path."""
     rows = comparison["runs"]
     title = f"{len(rows)} runs compared"
-    names = dict(COLUMNS)
+    metrics = TASKS[comparison["task"]].metrics({})
+    columns = (*COLUMNS, *((each.key, each.name) for each in metrics.compared), ("tokens_per_second", "tokens/s"))
+    names = dict(columns)
     basis = (
         f"Held-out text: the {comparison['split']} split, {comparison['n_bytes']:,} bytes, the same for all. "
         f"Ranked by {names[comparison['by']]}, the {comparison['best']} first. Loss is in nats a token."
@@ -43,8 +43,8 @@ def write_comparison(comparison: dict[str, Any], folder: Path) -> Path:
     page = render_page(
         title,
         tag("header", tag("h1", title), tag("p", basis, class_="quiet"), _render_notes(comparison["notes"])),
-        section("Figures", _render_figures(rows)),
-        section("Held-out text while training", *_render_curves(rows)),
+        section("Figures", _render_figures(rows, columns)),
+        section("Held-out text while training", *_render_curves(rows, metrics.headlines[0])),
         section("How each was measured", _render_methods(rows)),
     )
     write_text(path, page)
@@ -58,15 +58,15 @@ def _render_notes(notes: list[str]) -> Html | None:
     return tag("div", heading, tag("ul", *(tag("li", note) for note in notes)), class_="missing")
 
 
-def _render_figures(rows: list[dict[str, Any]]) -> Html:
-    columns = [(key, name) for key, name in COLUMNS if any(row[key] is not None for row in rows)]
+def _render_figures(rows: list[dict[str, Any]], columns: Sequence[tuple[str, str]]) -> Html:
+    columns = [(key, name) for key, name in columns if any(row[key] is not None for row in rows)]
     shown = [row | {"run": mark_name(row), "seconds": row["seconds"] and show_duration(row["seconds"])} for row in rows]
     return table([name for _, name in columns], [[row[key] for key, _ in columns] for row in shown])
 
 
-def _render_curves(rows: list[dict[str, Any]]) -> list[Html]:
+def _render_curves(rows: list[dict[str, Any]], metric: Metric) -> list[Html]:
     curves = [
-        Curve(row["run"], row["curve"]["n_tokens"], row["curve"]["bits_per_byte"], _LOOKS[number % len(_LOOKS)])
+        Curve(row["run"], row["curve"]["n_tokens"], row["curve"][metric.key], _LOOKS[number % len(_LOOKS)])
         for number, row in enumerate(rows)
         if row["curve"]["n_tokens"]
     ]
@@ -75,7 +75,7 @@ def _render_curves(rows: list[dict[str, Any]]) -> list[Html]:
     basis = "Measured on the validation split, or on a part of it where it is long (train.max_eval_blocks)."
     absent = [row["run"] for row in rows if not row["curve"]["n_tokens"]]
     basis += f" Nothing was logged of {', '.join(absent)}." if absent else ""
-    chart = draw_chart("Held-out bits per byte", "over training tokens", curves, along="token")
+    chart = draw_chart(metric.chart, "over training tokens", curves, along="token")
     return [tag("div", chart, class_="charts single"), tag("p", basis, class_="quiet")]
 
 

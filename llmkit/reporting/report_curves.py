@@ -3,76 +3,46 @@
 import math
 from collections.abc import Sequence
 
-from llmkit.reporting.charts import Curve, draw_chart, smooth
-from llmkit.reporting.page import Html, section, tag
-from llmkit.reporting.run_record import Record, RunRecord, get_number
+from llmkit.metrics.spec import MetricSet
+from llmkit.pages.charts import Curve, draw_chart, smooth
+from llmkit.pages.page import Html, section, tag
+from llmkit.training.run_record import Record, RunRecord, get_number
 
-CHARTS = (
-    # title, unit, key in train records, key in eval records, whether the axis starts at zero
-    ("Loss", "nats a token", "loss", "loss", False),
-    ("Held-out bits per byte", "", None, "bits_per_byte", False),
-    ("Masked-token loss", "nats a masked token", "mlm_loss", "mlm_loss", False),
-    ("Next-sentence loss", "nats a pair", "nsp_loss", "nsp_loss", False),
-    ("Sentence-order loss", "nats a pair", "sop_loss", "sop_loss", False),
-    ("Held-out masked-token accuracy", "", None, "mlm_accuracy", False),
-    ("Held-out next-sentence accuracy", "", None, "nsp_accuracy", False),
-    ("Held-out sentence-order accuracy", "", None, "sop_accuracy", False),
-    ("Held-out accuracy", "", None, "accuracy", False),
-    ("Held-out F1, macro", "mean over labels", None, "f1_macro", False),
-    ("Held-out F1, micro", "all labels together", None, "f1_micro", False),
-    ("Held-out average precision, micro", "all labels together", None, "average_precision_micro", False),
-    ("Held-out squared error", "", None, "mse", False),
-    ("Held-out correlation", "Pearson", None, "pearson", False),
-    ("Learning rate", "", "learning_rate", None, True),
-    ("Gradient norm", "before clipping", "grad_norm", None, True),
-    ("Tokens a second", "", "tokens_per_second", None, True),
-    ("MFU", "share of the machine's peak", "mfu", None, True),
+STEP_CHARTS = (
+    # title, unit, key in train records
+    ("Learning rate", "", "learning_rate"),
+    ("Gradient norm", "before clipping", "grad_norm"),
+    ("Tokens a second", "", "tokens_per_second"),
+    ("MFU", "share of the machine's peak", "mfu"),
 )
-ONLY_IN = {
-    "clm": ("bits_per_byte",),
-    "mlm": ("mlm_", "nsp_", "sop_"),
-    "cls": ("accuracy", "f1_", "average_precision_", "mse", "pearson"),
-}
-"""Beginnings of the keys that are missed, if at all, in runs of one objective only."""
+"""What every run logs of its steps."""
 
 _HELD_OUT_LOOKS = ("orange", "green", "violet")
 _SMOOTHED_FROM = 40
 """Train records from which the loss is smoothed; fewer are read well as they are."""
 
 
-def render_curves(record: RunRecord) -> Html:
+def render_curves(record: RunRecord, metrics: MetricSet) -> Html:
     """The charts of what was logged, and the names of what was not."""
+    charts: list[tuple[str, str, str | None, str | None, bool]] = [("Loss", metrics.loss_unit, "loss", "loss", True)]
+    charts += [
+        (metric.chart, metric.unit, metric.key if metric.logged else None, metric.key, metric.expected)
+        for metric in metrics.metrics
+        if metric.chart and metric.key != "loss"
+    ]
+    charts += [(title, unit, key, None, True) for title, unit, key in STEP_CHARTS]
     figures, absent = [], []
-    # Which pairs a masked model has, and which labels a classifier, is up to the recipe, so none of theirs is ever
-    # said to be missing.
-    objective = record.manifest.get("objective")
-    foreign = (*ONLY_IN["mlm"], *ONLY_IN["cls"], *(ONLY_IN["clm"] if objective in ("mlm", "cls") else ()))
-    for title, unit, train_key, eval_key, from_zero in CHARTS:
-        if train_key == "loss":
-            unit = _name_loss(record) or unit
+    for title, unit, train_key, eval_key, is_expected in charts:
         curves = [*_make_train_curves(record, train_key), *_make_eval_curves(record, eval_key)]
         if curves:
-            figures.append(draw_chart(title, unit, curves, from_zero=from_zero))
-        elif not (eval_key or "").startswith(foreign):
+            figures.append(draw_chart(title, unit, curves, from_zero=eval_key is None))
+        elif is_expected:
             absent.append(title if title.isupper() else title.lower())
     return section(
         "Curves",
         tag("div", *figures, class_="charts") if figures else None,
         tag("p", f"Not in the log: {', '.join(absent)}.", class_="quiet") if absent else None,
     )
-
-
-def _name_loss(record: RunRecord) -> str | None:
-    """What the loss is in, where it is not nats a token; of a classifier, as its other figures tell."""
-    objective = record.manifest.get("objective")
-    if objective == "mlm":
-        return "the losses of tokens and of pairs together"
-    if objective != "cls":
-        return None
-    measured = [*record.log.get("eval", []), *(part for part in record.metrics.values() if isinstance(part, dict))]
-    if any("mse" in figures for figures in measured):
-        return "squared error"
-    return "nats a row and label" if any("average_precision_micro" in figures for figures in measured) else "nats a row"
 
 
 def _make_train_curves(record: RunRecord, key: str | None) -> list[Curve]:

@@ -5,8 +5,8 @@ Reads the manifest of a prepared folder, as the run's own manifest carries it un
 
 from collections.abc import Iterable
 
-from llmkit.reporting.page import Html, join, pairs, section, show_value, table, tag
-from llmkit.reporting.run_record import Record, get_number, get_section
+from llmkit.pages.page import Html, join, pairs, section, show_value, table, tag
+from llmkit.training.run_record import Record, get_number, get_section
 
 SPLIT_COLUMNS = ("rows", "documents", "characters", "bytes", "tokens", "words", "unknown_tokens")
 _MOST_SOURCES = 200

@@ -14,7 +14,7 @@ from llmkit.core.devices import pick_device
 from llmkit.core.files import read_json, write_json
 from llmkit.core.progress import TrainingLine
 from llmkit.runs.plan import LENGTHS, replan, time_final_score
-from llmkit.tasks.base import Task
+from llmkit.tasks.base import TrainingTask
 from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
 from llmkit.training.engines import is_sharded
 from llmkit.training.folder import RunFolder
@@ -23,7 +23,7 @@ from llmkit.training.tracking import track
 
 
 def make_hooks(
-    recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan,
+    recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan,
     run: RunFolder, line: TrainingLine, trackers: Sequence[Any],
 ) -> Hooks:  # fmt: skip
     """Log, evaluation, sample and the second plan, bound to this run. All ranks evaluate; the first alone logs, to
@@ -55,7 +55,9 @@ def make_hooks(
         return plan
 
     if not ranks.is_first():
-        return Hooks(evaluate if task.data.n_held_out else None, sample, lambda record: None, task.cost, fix_lengths)
+        return Hooks(
+            evaluate if task.data.n_held_out else None, sample, lambda record: None, task.selection_key, fix_lengths
+        )
     work = flops_a_token(network, task.data.sequence_length, task.output_share)
     peak = peak_flops(plan.precision, pick_device())
     epochs_a_step = plan.batches.global_batch_size / task.samples.samples_per_epoch
@@ -70,4 +72,4 @@ def make_hooks(
         line.show(record)
         track(trackers, record)
 
-    return Hooks(evaluate if task.data.n_held_out else None, sample, log, task.cost, fix_lengths)
+    return Hooks(evaluate if task.data.n_held_out else None, sample, log, task.selection_key, fix_lengths)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
+from llmkit.config.section import Section
 from llmkit.core import ranks
 from llmkit.core.devices import free_bytes
 from llmkit.core.errors import UsageError, say
@@ -25,7 +26,7 @@ from llmkit.models.families import family_of
 from llmkit.models.kernels.choose import choose_kernels
 from llmkit.models.layers import list_blocks
 from llmkit.runs.workload import describe_workload
-from llmkit.tasks.base import Task
+from llmkit.tasks.base import MeasuredTask, TrainingTask
 from llmkit.training.batches import BatchPlan, activation_budget, plan_batches
 from llmkit.training.compiling import find_fastest
 from llmkit.training.contract import MeasuredSeconds, Plan, Samples
@@ -67,11 +68,15 @@ FREE_TO_CHANGE = (
 bits of weights, and which units are dropped."""
 
 
+NOT_TRAINED = ("prepare", "evaluate", "generate", "report")
+"""Sections that training does not read."""
 LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step", "step_seconds")
 """Fields of a plan that are planned again under `train.max_minutes`; see training/time_budget.py."""
 
 
-def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch.device, elapsed: float = 0.0) -> Plan:
+def plan_run(
+    recipe: Recipe, task: TrainingTask, network: PreTrainedModel, device: torch.device, elapsed: float = 0.0
+) -> Plan:
     """Decide everything that must not change later: precision, cut of the batch, number of steps.
 
     `elapsed` seconds of `train.max_minutes` have passed when it is called.
@@ -125,8 +130,8 @@ def plan_run(recipe: Recipe, task: Task, network: PreTrainedModel, device: torch
 
 
 def _measure_costs(
-    recipe: Recipe, task: Task, network: PreTrainedModel, batches: BatchPlan, precision: str, device: torch.device,
-    compiled: str,
+    recipe: Recipe, task: TrainingTask, network: PreTrainedModel, batches: BatchPlan, precision: str,
+    device: torch.device, compiled: str,
 ) -> Costs:  # fmt: skip
     """Rough costs before the first step. An evaluation is a forward pass: a third of forward and backward."""
     assert recipe.train.max_minutes is not None
@@ -143,7 +148,7 @@ def _measure_costs(
 
 
 def replan(
-    recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan, step: int, measured: MeasuredSeconds,
+    recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan, step: int, measured: MeasuredSeconds,
     final: tuple[float, float] | None,
 ) -> Plan:  # fmt: skip
     """The plan with its lengths measured once more, after `step` steps; fixed unless it has a `calibration_step`.
@@ -184,7 +189,7 @@ def replan(
     return plan
 
 
-def time_final_score(recipe: Recipe, task: Task, network: PreTrainedModel) -> tuple[float, float]:
+def time_final_score(recipe: Recipe, task: TrainingTask, network: PreTrainedModel) -> tuple[float, float]:
     """Seconds that the final score takes for all held-out data, and seconds that do not depend on how much it is."""
     few, more = (min(1.0, n_blocks / task.data.n_final) for n_blocks in FINAL_TRIAL_BLOCKS)
     settings = recipe.evaluate.with_updates(pseudo_perplexity=0)
@@ -200,7 +205,7 @@ def time_final_score(recipe: Recipe, task: Task, network: PreTrainedModel) -> tu
     return whole, max(0.0, short - few * whole)
 
 
-def _length_request(recipe: Recipe, task: Task) -> LengthRequest:
+def _length_request(recipe: Recipe, task: TrainingTask) -> LengthRequest:
     train = recipe.train
     assert train.max_minutes is not None
     return LengthRequest(
@@ -216,7 +221,9 @@ def _final_slowdown(recipe: Recipe, precision: str, device: torch.device) -> flo
     return gain if precision == "bf16" else 1 / gain
 
 
-def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: str, device: torch.device) -> BatchPlan:
+def plan_cut(
+    recipe: Recipe, task: MeasuredTask, network: PreTrainedModel, precision: str, device: torch.device
+) -> BatchPlan:
     """How the global batch is cut, tried on the machine.
 
     Raises:
@@ -224,13 +231,13 @@ def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: st
         EnvironmentFault: not even so does a step fit into memory; says which setting does.
     """
     bf16, on_cpu = precision == "bf16", device.type == "cpu"
-    work = describe_workload(network, recipe, output_share=task.output_share, bf16=bf16, on_cpu=on_cpu)
+    work = describe_workload(network, recipe, task, bf16=bf16, on_cpu=on_cpu)
     free = free_bytes(device)
     n_ranks = ranks.world_size()
     budget = activation_budget(free, measure_parts(work, recipe.train.engine, n_ranks, 1, bf16=bf16).state)
     batches = plan_batches(
         recipe.train, recipe.block_size, work.bytes_a_token, min(ranks.gather(budget)), n_ranks,
-        by_tokens=recipe.task is not None,
+        by_tokens=task.cuts_by_tokens,
     )  # fmt: skip
     if n_ranks > 1 and recipe.train.engine in RESHARDS:  # one device alone need not hold what a trial would take
         return batches
@@ -247,8 +254,8 @@ def plan_cut(recipe: Recipe, task: Task, network: PreTrainedModel, precision: st
 
 
 def choose_compiling(
-    recipe: Recipe, task: Task, network: PreTrainedModel, batches: BatchPlan, precision: str, device: torch.device,
-    minutes: Callable[[], float],
+    recipe: Recipe, task: MeasuredTask, network: PreTrainedModel, batches: BatchPlan, precision: str,
+    device: torch.device, minutes: Callable[[], float],
 ) -> str:  # fmt: skip
     """What of a step is compiled: as the recipe says, or in a run of many minutes what a trial finds fastest.
 
@@ -288,11 +295,13 @@ def choose_compiling(
     return best
 
 
-def gather_facts(recipe: Recipe, task: Task, precision: str) -> dict[str, Any]:
+def gather_facts(recipe: Recipe, task: TrainingTask, precision: str) -> dict[str, Any]:
     """What a resumed run must agree with: precision, fingerprints of the data, and by its dotted name every field of
     the recipe that decides the weights or the plan."""
     sections = {
-        name: getattr(recipe, name).model_dump(mode="json") for name in ("model", "mlm", "cls", "optim", "train")
+        name: section.model_dump(mode="json")
+        for name, section in recipe
+        if isinstance(section, Section) and name not in NOT_TRAINED
     }
     sections["evaluate"] = {"seed": recipe.evaluate.seed}  # which held-out masks the best weights are chosen by
     fields = {
@@ -309,7 +318,7 @@ def _steps_of_epochs(epochs: float | None, samples: Samples, batches: BatchPlan)
 
 
 def _least_minutes(
-    n_steps: int, network: PreTrainedModel, task: Task, batches: BatchPlan, precision: str, device: torch.device
+    n_steps: int, network: PreTrainedModel, task: TrainingTask, batches: BatchPlan, precision: str, device: torch.device
 ) -> float:
     """Those of a run that does nothing but products of matrices."""
     n_tokens = n_steps * batches.global_batch_size * task.data.sequence_length
@@ -317,13 +326,13 @@ def _least_minutes(
     return work / peak_flops(precision, device) / ranks.world_size() / 60
 
 
-def _default_steps(network: PreTrainedModel, task: Task, batches: BatchPlan) -> int:
+def _default_steps(network: PreTrainedModel, task: TrainingTask, batches: BatchPlan) -> int:
     """20 tokens a weight, but at most ten times over the text."""
     tokens = min(TOKENS_A_WEIGHT * count_weights(network.parameters()), MOST_EPOCHS * task.data.n_train_tokens)
     return max(1, tokens // (batches.global_batch_size * task.samples.block_size))
 
 
-def write_start(run: RunFolder, recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan) -> None:
+def write_start(run: RunFolder, recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan) -> None:
     """recipe.yaml and manifest.json: what this run is, before its first step."""
     write_text(run.recipe, dump_recipe(recipe))
     write_json(
@@ -333,7 +342,7 @@ def write_start(run: RunFolder, recipe: Recipe, task: Task, network: PreTrainedM
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": describe_machine(),
             "versions": describe_versions(),
-            "objective": recipe.task or recipe.objective,
+            "task": recipe.task,
             **task.describe(),
             "model": {"family": family_of(network.config), "n_parameters": count_weights(network.parameters())},
             "precision": plan.precision,

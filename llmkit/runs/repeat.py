@@ -13,7 +13,9 @@ from llmkit.config.recipe import Recipe
 from llmkit.core.errors import Interrupted, UsageError, say
 from llmkit.core.files import check_writable, read_json, write_json, write_text
 from llmkit.core.lock import hold_folder
-from llmkit.runs.finetune import describe_origin, finetune, recall
+from llmkit.runs.train import finetune
+from llmkit.tasks.cls.opening import describe_origin, load_origin
+from llmkit.tasks.table import TASKS
 from llmkit.training.checkpoints import list_checkpoints
 from llmkit.training.folder import RunFolder, check_run, create_run, is_finished
 
@@ -57,12 +59,12 @@ def _run_all(
     group = RunFolder(out)
     if resume:
         _check_series(group, series, recipe)
-        model, files = recall(group, model, files)
+        model, files = load_origin(group, model, files)
     else:
         create_run(out, resume=False, overwrite=overwrite)
         write_text(group.recipe, dump_recipe(recipe))
         origin = describe_origin(model, files, out) if model else {}
-        write_json(group.manifest, {"objective": recipe.task, "series": series, "origin": origin})
+        write_json(group.manifest, {"task": recipe.task, "series": series, "origin": origin})
     runs: dict[str, Any] = {}
     for fold in range(folds) if folds else [None]:
         for number in range(seeds):
@@ -71,7 +73,7 @@ def _run_all(
             seeded = recipe.with_updates(train=recipe.train.with_updates(seed=seed))
             part = (fold, folds) if fold is not None and folds else None
             runs[name] = _run_once(seeded, out / name, files, model, part, show_samples, first=not runs)
-            say(f"{name} is done: {_describe(runs[name])}")
+            say(f"{name} is done: {_describe(recipe, runs[name])}")
     result = {"runs": runs, "summary": summarize(list(runs.values()))}
     write_json(group.metrics, result)
     return result
@@ -124,10 +126,7 @@ def _check_series(group: RunFolder, series: Mapping[str, Any], recipe: Recipe) -
         raise UsageError("the series began with another recipe", where=str(group.recipe), hint=hint)
 
 
-def _describe(metrics: Mapping[str, Any]) -> str:
+def _describe(recipe: Recipe, metrics: Mapping[str, Any]) -> str:
     split = "test" if "test" in metrics else "validation"
     shown = metrics.get(split, {})
-    names = ("accuracy", "f1_macro", "mse", "pearson")
-    return f"{split} " + ", ".join(
-        f"{name.replace('_', ' ')} {shown[name]:.4f}" for name in names if shown.get(name) is not None
-    )
+    return f"{split} {TASKS[recipe.task].metrics(shown).describe_progress(shown)}"

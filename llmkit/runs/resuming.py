@@ -19,7 +19,8 @@ from llmkit.core.machine import describe_versions
 from llmkit.core.threads import VARIABLES, thread_count
 from llmkit.models.families import is_recurrent
 from llmkit.runs.plan import gather_facts, plan_cut
-from llmkit.tasks.base import Task
+from llmkit.tasks.base import TrainingTask
+from llmkit.tasks.table import TASKS
 from llmkit.training.batches import BatchPlan
 from llmkit.training.checkpoints import MANIFEST
 from llmkit.training.contract import Plan
@@ -28,15 +29,18 @@ from llmkit.training.folder import RunFolder
 from llmkit.training.speed import choose_precision, set_threads
 from llmkit.training.time_budget import calibration_step
 
-NEVER = (
-    "optim.name", "optim.layer_decay", "train.max_minutes", "train.carry_state", "mlm.nsp", "cls.freeze",
-    "cls.lora_rank",
-)  # fmt: skip
-"""Beside the model's own fields: nothing of the state that was saved would fit, or no length would follow."""
+NEVER = ("optim.name", "optim.layer_decay", "train.max_minutes", "train.carry_state")
+"""Beside the fields of the model and of the task: nothing of the state that was saved would fit, or no length would
+follow."""
 
 
 def restore_plan(
-    run: RunFolder, checkpoint: Path, recipe: Recipe, task: Task, network: PreTrainedModel, allow: Collection[str]
+    run: RunFolder,
+    checkpoint: Path,
+    recipe: Recipe,
+    task: TrainingTask,
+    network: PreTrainedModel,
+    allow: Collection[str],
 ) -> Plan:
     """The plan that the checkpoint was made by; or one that goes on from its next sample with what `allow` names.
 
@@ -53,7 +57,7 @@ def restore_plan(
     changed = {name: value for name, value in facts.items() if name in old.facts and old.facts[name] != value}
     allow = {*allow, *_allowed_before(run, saved["step"])}
     carried = recipe.train.carry_state and is_recurrent(network.config)
-    _check(changed, old, allow, run, carried=carried)
+    _check(changed, old, allow, run, (*NEVER, *TASKS[recipe.task].fixed_fields), carried=carried)
     if old.n_threads is not None and thread_count().source not in VARIABLES:
         set_threads(old.n_threads)  # sums are cut as before
     _mention_machine(saved)
@@ -78,12 +82,15 @@ def choose_plan(of_checkpoint: dict[str, Any] | None, manifest: dict[str, Any], 
     return replace(plan, **manifest.get("lengths", {}).get(str(step), {}))
 
 
-def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunFolder, *, carried: bool) -> None:
+def _check(
+    changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunFolder, fixed: Collection[str], *,
+    carried: bool,
+) -> None:  # fmt: skip
     if unknown := [name for name in allow if name not in old.facts]:
         hint = did_you_mean(unknown[0], old.facts)
         raise UsageError(f"{unknown[0]!r} is nothing that a run depends on", where="--allow", hint=hint)
     refused = [name for name in changed if name not in allow]
-    never = [name for name in changed if name in NEVER or name.startswith("model.")]
+    never = [name for name in changed if name in fixed or name.startswith("model.")]
     if carried:  # the state that is carried belongs to so many streams, cut in this way
         never += [name for name in changed if name in ("train.global_batch_size", "train.block_size")]
     if not refused and not never:
@@ -106,7 +113,9 @@ def _short(fact: Any) -> str:
     return str(fact)[:12] if len(str(fact)) == 64 else str(fact)
 
 
-def _map(plan: Plan, changed: Collection[str], recipe: Recipe, task: Task, network: PreTrainedModel, step: int) -> Plan:
+def _map(
+    plan: Plan, changed: Collection[str], recipe: Recipe, task: TrainingTask, network: PreTrainedModel, step: int
+) -> Plan:
     """The plan from optimizer step `step` on: steps go on counting, samples go on where they were.
 
     Where the length was not changed, as many samples are seen in the end as before, to a whole step.

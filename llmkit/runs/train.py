@@ -1,10 +1,10 @@
-"""The road that all training shares: from a task and a model to a run folder with the best weights and a report.
+"""Training from a recipe to a run folder with the best weights and a report: a new run, or on from a checkpoint.
 
-Start with a new run, or go on from a checkpoint. What differs between objectives is a `Task` (task.py), one file each.
+What differs between tasks is behind their contract (tasks/base.py).
 """
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.core import ranks
 from llmkit.core.devices import pick_device
 from llmkit.core.disk import explain_full_disk, measure_folder, require_space
-from llmkit.core.errors import EnvironmentFault, Interrupted, ModelError, UsageError, say
+from llmkit.core.errors import EnvironmentFault, Interrupted, ModelError, say
 from llmkit.core.files import check_writable, new_folder, read_json, write_text
 from llmkit.core.lock import hold_folder
 from llmkit.core.progress import TrainingLine
@@ -29,7 +29,8 @@ from llmkit.models.loading import put_on_device
 from llmkit.runs.hooks import make_hooks
 from llmkit.runs.plan import plan_run, write_start
 from llmkit.runs.resuming import restore_plan
-from llmkit.tasks.base import Task
+from llmkit.tasks.base import TrainingRequest, TrainingTask
+from llmkit.tasks.table import TASKS
 from llmkit.training.checkpoints import find_checkpoint, list_checkpoints, set_aside, verify_checkpoint
 from llmkit.training.contract import Plan, Progress
 from llmkit.training.engines import is_sharded, refuse_engine
@@ -40,26 +41,96 @@ from llmkit.training.memory import give_back_freed_memory, keep_freed_memory
 from llmkit.training.optimizer import count_weights, forecast_bytes
 from llmkit.training.speed import set_threads
 from llmkit.training.time_budget import Spent
-from llmkit.training.tracking import open_trackers, require_trackers
+from llmkit.training.tracking import open_trackers
 from llmkit.training.trial import is_out_of_memory
 
 CHECKPOINTS_AT_ONCE = 4
 """The newest two, the best, and the one that is being written."""
 
 
-def check_training(recipe: Recipe, *, has_validation: bool) -> None:
-    """What can be refused before any model is loaded.
+def pretrain(
+    recipe: Recipe,
+    *,
+    data: Path,
+    out: Path,
+    model: str | None = None,
+    resume: bool | Literal["auto"] = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    allow: Collection[str] = (),
+    started: float | None = None,
+) -> dict[str, Any]:
+    """Train a language model on the prepared folder `data`: from scratch, from `model`, or on from a checkpoint.
+
+    See `train`.
+    """
+    files = {"train": str(data)}
+    return train(
+        recipe, data=files, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow,
+        started=started,
+    )  # fmt: skip
+
+
+def finetune(
+    recipe: Recipe,
+    *,
+    files: Mapping[str, str],
+    out: Path,
+    model: str | None = None,
+    resume: bool | Literal["auto"] = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    allow: Collection[str] = (),
+    show_samples: bool = False,
+    fold: tuple[int, int] | None = None,
+    quiet: bool = False,
+    started: float | None = None,
+) -> dict[str, Any]:
+    """Train `model` on labelled files: `train`, and `validation` and `test` where they are.
+
+    A resumed run knows its model and files. `fold` (number, folds) holds that part of the train rows out. See `train`.
+    """
+    return train(
+        recipe, data=files, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow,
+        started=started, show_samples=show_samples, fold=fold, quiet=quiet,
+    )  # fmt: skip
+
+
+def train(
+    recipe: Recipe,
+    *,
+    data: Mapping[str, str],
+    out: Path,
+    model: str | None,
+    resume: bool | Literal["auto"],
+    overwrite: bool,
+    dry_run: bool,
+    allow: Collection[str],
+    started: float | None,
+    show_samples: bool = False,
+    fold: tuple[int, int] | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """What the recipe's task says, in the run folder `out`; see `train_run`.
+
+    With `dry_run` everything is checked and nothing is written. `train.max_minutes` count from `started`, a
+    `time.perf_counter()`, or from this call.
 
     Raises:
-        UsageError, EnvironmentFault: what the recipe asks for cannot be had here.
+        UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
+        Interrupted: a signal came; the run was saved and can be resumed.
     """
-    if recipe.train.early_stopping and not has_validation:
-        hint = "hold out a part: prepare.split.validation or cls.validation above 0"
-        raise UsageError("early stopping needs a validation split", where="train.early_stopping", hint=hint)
-    if recipe.optim.schedule == "plateau" and not has_validation:
-        hint = "hold out a part, or set optim.schedule to cosine"
-        raise UsageError("a rate annealed on plateaus needs a validation split", where="optim.schedule", hint=hint)
-    require_trackers(recipe.train.trackers)
+    started = time.perf_counter() if started is None else started
+    with open_for_training(recipe, out, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow) as start:
+        if start.metrics is not None:
+            return start.metrics
+        checkpoint = find_resume_point(RunFolder(out)) if start.resume else None
+        request = TrainingRequest(data, out, model, checkpoint, dry_run, show_samples, fold, quiet)
+        opened = TASKS[recipe.task].open_training(recipe, request)
+        return train_run(
+            opened.recipe, opened.task, opened.network, out=out, checkpoint=checkpoint, overwrite=start.overwrite,
+            dry_run=dry_run, allow=allow, started=started,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +173,7 @@ def open_for_training(
 
 def train_run(
     recipe: Recipe,
-    task: Task,
+    task: TrainingTask,
     network: PreTrainedModel,
     *,
     out: Path,
@@ -162,13 +233,13 @@ def train_run(
     return dict(read_json(run.metrics))
 
 
-def _score(run: RunFolder, trained: TrainingLoop, task: Task, network: PreTrainedModel, recipe: Recipe) -> None:
+def _score(run: RunFolder, trained: TrainingLoop, task: TrainingTask, network: PreTrainedModel, recipe: Recipe) -> None:
     """Score the held-out splits, and say where the result is not worth much."""
     share = trained.plan.final_share
     if share < 1:
         say(f"{share:.0%} of the held-out data is scored, to end in time; `llmkit eval {run.path}` scores all of it")
     for split, metrics in task.score(network, recipe.evaluate, share).items():
-        run.add_metrics(split, metrics)
+        run.add_metrics(split, {"task": recipe.task} | metrics)
         if split == "validation":
             _warn_of_poor_result(run, trained.step, task.describe_failure(metrics))
 
@@ -190,7 +261,9 @@ def _spent(progress: Progress) -> Spent:
     return Spent(**progress.spent, training=training)
 
 
-def _begin(out: Path, recipe: Recipe, task: Task, network: PreTrainedModel, plan: Plan, *, overwrite: bool) -> None:
+def _begin(
+    out: Path, recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan, *, overwrite: bool
+) -> None:
     """The run's folder and what it says of itself."""
     n_saves = -(-plan.n_steps // plan.save_steps)
     needed = min(CHECKPOINTS_AT_ONCE, n_saves) * forecast_bytes(network, recipe.optim)
@@ -220,12 +293,12 @@ def find_resume_point(run: RunFolder) -> Path:
 
 
 def _train(
-    recipe: Recipe, task: Task, network: PreTrainedModel, run: RunFolder, plan: Plan, checkpoint: Path | None,
+    recipe: Recipe, task: TrainingTask, network: PreTrainedModel, run: RunFolder, plan: Plan, checkpoint: Path | None,
     started: float,
 ) -> TrainingLoop:  # fmt: skip
     """Run the trainer to its end and write down what it did."""
     choose_kernels(network, plan.precision, pick_device())
-    line = TrainingLine(plan.n_steps)
+    line = TrainingLine(plan.n_steps, task.metrics.describe_progress)
     config = recipe.model_dump(mode="json")
     trackers = open_trackers(recipe.train.trackers, run.path, config) if ranks.is_first() else []
     hooks = make_hooks(recipe, task, network, plan, run, line, trackers)
@@ -270,7 +343,7 @@ def _train(
     return trainer
 
 
-def _export(run: RunFolder, trainer: TrainingLoop, task: Task, network: PreTrainedModel) -> PreTrainedModel:
+def _export(run: RunFolder, trainer: TrainingLoop, task: TrainingTask, network: PreTrainedModel) -> PreTrainedModel:
     """Write the best weights to `model/` as others load them, and give them back.
 
     Raises:
@@ -295,7 +368,7 @@ def _export(run: RunFolder, trainer: TrainingLoop, task: Task, network: PreTrain
     return network
 
 
-def _model_card(task: Task, network: PreTrainedModel, step: int) -> str:
+def _model_card(task: TrainingTask, network: PreTrainedModel, step: int) -> str:
     tag, kind, loader = task.describe_model()
     ours = family_of(network.config) != network.config.model_type
     needed = "`import llmkit` first, as the architecture is its own" if ours else "llmkit is not needed"

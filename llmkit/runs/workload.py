@@ -7,10 +7,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from llmkit.config.recipe import Recipe
-from llmkit.models.families import family_of, has_plain_output, is_recurrent, trains_in_parts
+from llmkit.models.families import family_of, trains_in_parts
 from llmkit.models.kernels.output_layer import count_loss_bytes
 from llmkit.models.loading import embedding_rows
-from llmkit.tasks.clm.evaluation import PART, count_windows
+from llmkit.tasks.base import MeasuredTask
 from llmkit.training.batches import count_activation_bytes, count_logit_bytes
 from llmkit.training.forecast import FP32, Workload
 from llmkit.training.optimizer import count_weights, forecast_bytes
@@ -21,10 +21,11 @@ SCORED_LOGIT_BYTES = 14
 
 
 def describe_workload(
-    network: PreTrainedModel, recipe: Recipe, *, output_share: float, bf16: bool, on_cpu: bool
+    network: PreTrainedModel, recipe: Recipe, task: MeasuredTask, *, bf16: bool, on_cpu: bool
 ) -> Workload:
-    """`output_share` of the tokens go through the output layer; all sequences are taken as full."""
+    """All sequences are taken as full."""
     config: Any = network.config
+    output_share = task.output_share
     train, optim = recipe.train, recipe.optim
     n_weights = count_weights(network.parameters())
     n_layers, width, rows = config.num_hidden_layers, config.hidden_size, embedding_rows(network)
@@ -48,7 +49,7 @@ def describe_workload(
         passes=4 / 3 if again else 1.0,
         logit_bytes=logit_bytes,
         most_logit_bytes=most,
-        evaluation_bytes=round(SCORED_LOGIT_BYTES * _count_scored_logits(network, recipe, output_share)),
+        evaluation_bytes=round(SCORED_LOGIT_BYTES * task.count_scored_logits(network)),
         block_size=recipe.block_size,
         global_batch_size=train.global_batch_size,
     )
@@ -60,18 +61,6 @@ def _count_multiplied(network: PreTrainedModel) -> int:
     output: Any = network.get_output_embeddings()
     tables -= {id(output.weight)} if output is not None else set()
     return count_weights(weight for weight in network.parameters() if weight.ndim >= 2 and id(weight) not in tables)
-
-
-def _count_scored_logits(network: PreTrainedModel, recipe: Recipe, output_share: float) -> float:
-    """At once, when the held-out text is scored at the end (evaluation/)."""
-    config, rows = network.config, embedding_rows(network)
-    if is_recurrent(config):
-        return 0
-    block_size, n_windows = recipe.evaluate.block_size or recipe.block_size, recipe.evaluate.batch_size
-    if recipe.objective == "clm":
-        n_windows = count_windows(config, rows, block_size, n_windows)
-    n_logits = n_windows * block_size * rows * output_share
-    return min(n_logits, PART) if recipe.objective == "clm" and has_plain_output(config) else n_logits
 
 
 def _has_dropout(network: PreTrainedModel) -> bool:

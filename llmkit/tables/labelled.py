@@ -10,11 +10,10 @@ hear of it. Knows nothing of models and tokens.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmkit.config.cls import Cls
 from llmkit.core.errors import DataError, Problem, clean_line
 from llmkit.tables.label_columns import Columns
 from llmkit.tables.rows import Row, RowStream
@@ -24,9 +23,11 @@ from llmkit.text.json_rows import name_type
 PLACES_SHOWN = 5
 _MANY_LABELS = 20
 
-Kind = Literal["single", "multiple", "regression"]
 Label = str | tuple[str, ...] | float
 """One label, several, or a number."""
+ParseLabel = Callable[[object], Label | None]
+"""Reads the cell of a label: None for a missing label; NaN, which no cell gives, for what is no number where numbers
+are wanted. Raises BadCell for what can be no label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +69,12 @@ class Strangers:
     rows: Places = field(default_factory=Places)
 
 
-class _BadCell(Exception):  # noqa: N818 - it is caught where the line is known
+class BadCell(Exception):  # noqa: N818 - it is caught where the line is known
     """A cell that can be no text or no label."""
 
 
-def decide_kind(section: Cls, sample: Sequence[Row], columns: Columns) -> Kind:
-    """What a label is: as the section says; `auto` is multiple where there is a separator or a list, else single."""
-    if section.labels != "auto":
-        return section.labels
-    lists = columns.label is not None and any(isinstance(row.cells.get(columns.label), list) for row in sample)
-    return "multiple" if section.separator or lists else "single"
-
-
-def read_labelled(rows: RowStream, columns: Columns, kind: Kind, separator: str | None = None) -> Iterator[LabelledRow]:
-    """The rows with the cells of `columns`; labels are None where `columns.label` is.
+def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Iterator[LabelledRow]:
+    """The rows with the cells of `columns`, labels as `parse` reads them; they are None where `columns.label` is.
 
     Empty texts are given as they are. Several labels are sorted and each is there once; none at all is `()`, from
     an empty cell or an empty list. With `rows.skip_bad` what would be an error is left out and counted.
@@ -100,8 +93,8 @@ def read_labelled(rows: RowStream, columns: Columns, kind: Kind, separator: str 
             text = _to_text(row, columns.text, rows)
             pair = None if columns.pair is None else _to_text(row, columns.pair, rows)
             if columns.label is not None:
-                label = _to_label(row.cells.get(columns.label), kind, separator)
-        except _BadCell as error:
+                label = parse(row.cells.get(columns.label))
+        except BadCell as error:
             rows.refuse(str(error), row.line)
             continue
         if columns.label is None or not (label is None or _is_nan(label)):
@@ -129,13 +122,13 @@ def read_labelled(rows: RowStream, columns: Columns, kind: Kind, separator: str 
 def _to_text(row: Row, column: str, rows: RowStream) -> str:
     if column not in row.cells:
         if rows.skip_bad:
-            raise _BadCell(f"no key {column!r}")
+            raise BadCell(f"no key {column!r}")
         raise missing_column(column, list(row.cells), rows.place(row.line))
     cell = row.cells[column]
     if cell is None:
         return ""
     if (word := _to_word(cell)) is None:
-        raise _BadCell(f"{column!r} holds {name_type(cell)}, not a text")
+        raise BadCell(f"{column!r} holds {name_type(cell)}, not a text")
     return word
 
 
@@ -148,24 +141,30 @@ def _to_word(cell: object) -> str | None:
     return str(cell) if isinstance(cell, int | float) else None
 
 
-def _to_label(cell: object, kind: Kind, separator: str | None) -> Label | None:
-    """None for a missing label; NaN, which no cell gives, for what is no number in regression."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+def parse_label(cell: object) -> str | None:
+    """One label. Raises BadCell for a list or an object."""
+    if _is_missing(cell):
         return None
-    if kind == "multiple":
-        return _to_labels(cell, separator)
     if isinstance(cell, list):
-        raise _BadCell("the label is a list; cls.labels=multiple reads several labels")
+        raise BadCell("the label is a list; cls.labels=multi_label reads several labels")
     word = _to_word(cell)
     if word is None:
-        raise _BadCell(f"the label is {name_type(cell)}, not a word")
-    word = word.strip()
-    if kind == "single" or not word:
-        return word or None
+        raise BadCell(f"the label is {name_type(cell)}, not a word")
+    return word.strip() or None
+
+
+def parse_number(cell: object) -> float | None:
+    """A number, or NaN for a word that is none. Raises BadCell as `parse_label`."""
+    word = parse_label(cell)
+    if word is None:
+        return None
     return math.nan if isinstance(cell, bool) else _to_number(word)
 
 
-def _to_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
+def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
+    """Several labels, sorted and each once; none at all is `()`. Raises BadCell for what is no flat list of words."""
+    if _is_missing(cell):
+        return None
     if isinstance(cell, list):
         parts = [_to_word(each) for each in cell]
     elif isinstance(cell, str) and separator:
@@ -173,8 +172,12 @@ def _to_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
     else:
         parts = [_to_word(cell)]
     if None in parts:
-        raise _BadCell("the labels are no words, or no flat list of words")
+        raise BadCell("the labels are no words, or no flat list of words")
     return tuple(sorted({word for part in parts if part and (word := part.strip())}))
+
+
+def _is_missing(cell: object) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def _to_number(word: str) -> float:

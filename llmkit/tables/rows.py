@@ -155,12 +155,12 @@ def _read_file(stream: RowStream, read: Read, header: Header, wanted: Sequence[s
         yield from _read_parquet(stream, entry)
         return
     with open_text(entry, stream.source, read, by_row=entry.ending != ".json") as text:
-        kind, pieces = (entry.ending, iter(text)) if entry.ending in _TEXT_KINDS else _sniff(text, wanted)
-        if kind in (".csv", ".tsv"):
-            yield from _read_table(stream, split_records(pieces, entry.path, tabs=kind == ".tsv"), header, wanted)
-        elif kind == ".jsonl":
+        ending, pieces = (entry.ending, iter(text)) if entry.ending in _TEXT_KINDS else _sniff(text, wanted)
+        if ending in (".csv", ".tsv"):
+            yield from _read_table(stream, split_records(pieces, entry.path, tabs=ending == ".tsv"), header, wanted)
+        elif ending == ".jsonl":
             yield from _read_values(stream, parse_lines(split_lines(pieces, entry.path)))
-        elif kind == ".json":
+        elif ending == ".json":
             yield from _read_values(stream, parse_stream(pieces, entry.path))
         else:
             yield from _read_plain(stream, split_lines(pieces, entry.path))
@@ -288,3 +288,8 @@ def _name_classes(value: object, names: Sequence[str]) -> object:
     if isinstance(value, list):
         return [_name_classes(each, names) for each in value]
     return names[value] if isinstance(value, int) and value >= 0 else None  # -1 is how a data set says "not known"
+
+
+def without_surrogates(text: str) -> str:
+    """The text with question marks for lone surrogates, which JSON can spell and nothing can encode."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,19 +1,39 @@
-"""What an objective must bring to runs/train.py."""
+"""The contract of a task: all that commands, training, reports and plans need to know of it.
 
+A task is a folder, whose `__init__.py` has its `Task`, and one line in `table.py`. Nothing outside of the folder asks
+which task it is. What a recipe, data and a model make of a task is a `TrainingTask`, which runs/train.py trains.
+
+Loads no torch: a `Task` imports what it needs inside its methods.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from llmkit.core.errors import UsageError
+from llmkit.metrics.spec import Metric, MetricSet
+from llmkit.training.run_record import Record, RunRecord, get_number
 
-from llmkit.config.evaluate import Evaluate
-from llmkit.tokens.prepared import Prepared
-from llmkit.training.contract import Objective, Plan, Samples
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from llmkit.config.evaluate import Evaluate
+    from llmkit.config.generate import Generate
+    from llmkit.config.recipe import Recipe
+    from llmkit.pages.page import Html
+    from llmkit.tokens.prepared import Prepared
+    from llmkit.training.contract import Objective, Plan, Samples
+    from llmkit.training.folder import RunFolder
+
+ModelKind = Literal["causal", "masked", "classifier"]
+Emit = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What the road must know of the data, whatever it is made of."""
+    """What training must know of the data, whatever it is made of."""
 
     path: Path | None
     """The prepared folder, where there is one."""
@@ -36,60 +56,242 @@ class TrainingData:
         return f"{self.n_train_tokens:,} tokens ({train.get('bytes', train.get('rows')):,} {unit})"
 
 
-def data_of(prepared: Prepared, block_size: int) -> TrainingData:
-    """A prepared folder, read in blocks."""
-    held_out = len(prepared.split("validation").stream) if prepared.has_split("validation") else 0
-    return TrainingData(
-        prepared.path,
-        {name: value for name, value in prepared.manifest.items() if name != "request"},
-        prepared.fingerprint,
-        len(prepared.split("train").stream),
-        block_size,
-        -(-held_out // block_size),
-        -(-held_out // block_size),
-    )
-
-
-class Task(Protocol):
-    """One objective on one set of data, as a recipe wants it."""
+class MeasuredTask(Protocol):
+    """What measuring steps and estimating their cost need of a task."""
 
     @property
-    def data(self) -> TrainingData: ...
+    def objective(self) -> "Objective": ...
     @property
-    def objective(self) -> Objective: ...
-    @property
-    def samples(self) -> Samples: ...
+    def samples(self) -> "Samples": ...
     @property
     def output_share(self) -> float:
         """The share of tokens that go through the output layer."""
 
-    def open_model(self, path: str) -> PreTrainedModel:
+    @property
+    def cuts_by_tokens(self) -> bool:
+        """Whether sequences differ so much in length that micro-batches are cut by tokens."""
+
+    def count_scored_logits(self, network: "PreTrainedModel") -> float:
+        """Logits in memory at once when held-out data is scored at the end."""
+
+
+class PlannedTask(MeasuredTask, Protocol):
+    """A task that `llmkit plan` plans, on a prepared folder or on made-up tokens."""
+
+    def build_model(self) -> "PreTrainedModel":
+        """A new model, as the recipe has it."""
+
+
+class TrainingTask(MeasuredTask, Protocol):
+    """One task on one set of data, as a recipe wants it."""
+
+    @property
+    def data(self) -> TrainingData: ...
+    @property
+    def metrics(self) -> MetricSet: ...
+
+    def open_model(self, path: str) -> "PreTrainedModel":
         """One that this task saved in a checkpoint."""
 
     def describe(self) -> dict[str, Any]:
         """What else the run's manifest should say."""
 
-    def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
+    def evaluate(self, network: "PreTrainedModel", plan: "Plan") -> dict[str, Any]:
         """Held-out figures while training, on a bounded part of the validation split."""
 
-    def cost(self, metrics: dict[str, Any]) -> tuple[float, ...]:
-        """By what of these figures the best weights are chosen, the lower the better, the first before the next."""
+    def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
+        """By what of these figures the best weights are chosen: the lower the better, the first before the next."""
 
-    def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
+    def sample(self, network: "PreTrainedModel") -> dict[str, Any] | None:
         """What the model writes now; None where the recipe asks for nothing."""
 
-    def finish_model(self, network: PreTrainedModel, share: float) -> None:
-        """The last touch before the best weights are saved; what is chosen on held-out data takes `share` of it."""
+    def finish_model(self, network: "PreTrainedModel", share: float) -> None:
+        """Make the best weights ready to be saved; what is chosen on held-out data takes `share` of it."""
 
-    def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
+    def score(self, network: "PreTrainedModel", settings: "Evaluate", share: float = 1.0) -> dict[str, dict[str, Any]]:
         """Figures over whole held-out splits by their names, or over a share of each, spread evenly."""
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
         """A warning if the model is no better than a constant guess, with both figures, else None. `metrics` are those
         of `score` for one split."""
 
-    def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
+    def finish_tokenizer(self, network: "PreTrainedModel") -> "PreTrainedTokenizerBase":
         """The tokenizer as it is saved with the model."""
 
     def describe_model(self) -> tuple[str, str, str]:
         """For the model card: pipeline tag, what the model is, which class loads it."""
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What a training command was given beside the recipe."""
+
+    data: Mapping[str, str]
+    """By split; a prepared folder is `train`."""
+    out: Path
+    model: str | None
+    """What training starts from; None: new weights."""
+    checkpoint: Path | None
+    """What it resumes."""
+    dry_run: bool = False
+    show_samples: bool = False
+    fold: tuple[int, int] | None = None
+    """Number and folds: the part of the train rows that is held out."""
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A training run that can begin: its recipe with all that follows from data and model, its task and its model."""
+
+    recipe: "Recipe"
+    task: TrainingTask
+    network: "PreTrainedModel"
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What `llmkit eval` was given beside the recipe."""
+
+    model: str
+    """As the user named it."""
+    path: str
+    """Where its files are."""
+    data: Sequence[str]
+    run: "RunFolder | None"
+    """The run that the model is of."""
+    show_samples: bool = False
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What `llmkit generate` was given beside the settings."""
+
+    model: str
+    path: str
+    prompts: Sequence[str]
+    on_text: Callable[[str], None] | None = None
+    """Gets the text while it is written, where the model writes from left to right."""
+
+
+@dataclass(frozen=True)
+class PredictionRequest:
+    """What `llmkit predict` was given beside the recipe."""
+
+    model: str
+    path: str
+    data: str
+    all_probabilities: bool
+    open_writer: Callable[[list[str]], Emit]
+    """Takes the columns that there will be, and gives what writes one row."""
+
+
+class Task(ABC):
+    """What a task is to the rest of llmkit."""
+
+    name: ClassVar[str]
+    """In recipes and manifests."""
+    model_is: ClassVar[str]
+    """With an article: `a causal language model`."""
+    model_kind: ClassVar[ModelKind]
+    """Of models/loading.py: which models are of this task."""
+    writes_samples: ClassVar[bool] = True
+    """Whether a run logs texts that its model wrote."""
+    reads_rows: ClassVar[bool] = False
+    """Whether its data are rows of a table, which can be shown one by one."""
+    takes_stride: ClassVar[bool] = False
+    """Whether `eval --stride` means something to it."""
+    fixed_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields of the recipe that no resumed run may have otherwise, beside those of all tasks."""
+
+    @abstractmethod
+    def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
+        """The figures; `facts` is a run's manifest, or figures that this task gave."""
+
+    @abstractmethod
+    def open_training(self, recipe: "Recipe", request: TrainingRequest) -> Opened:
+        """Read the data, open or build the model.
+
+        Raises:
+            UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
+        """
+
+    @abstractmethod
+    def evaluate(self, recipe: "Recipe", request: EvaluationRequest) -> dict[str, Any]:
+        """Figures of a model on data; without data, on the held-out split of its own run.
+
+        Raises:
+            UsageError, DataError, ModelError: see errors.py.
+        """
+
+    def generate(self, settings: "Generate", request: "GenerationRequest") -> list[dict[str, Any]]:
+        """One record a sample; see generating/generate.py.
+
+        Raises:
+            UsageError: models of this task write no text.
+        """
+        self._refuse(request.model, request.path)
+
+    def predict(self, recipe: "Recipe", request: PredictionRequest) -> dict[str, Any]:
+        """Labels for new rows, written one by one; gives how many rows there were.
+
+        Raises:
+            UsageError: models of this task label no rows.
+        """
+        self._refuse(request.model, request.path)
+
+    def _refuse(self, model: str, path: str) -> NoReturn:
+        from llmkit.models.loading import wrong_kind
+
+        raise wrong_kind(model, self.model_kind, path)
+
+    def open_prepared(self, recipe: "Recipe", prepared: "Prepared", tokenizer: Any) -> PlannedTask:
+        """The task on a prepared folder, to plan it.
+
+        Raises:
+            UsageError: this task is not planned.
+        """
+        self._refuse_plan()
+
+    def make_synthetic(self, recipe: "Recipe", vocabulary: Any) -> PlannedTask:
+        """The task on made-up tokens, to plan it where there is no data.
+
+        Raises:
+            UsageError: this task is not planned.
+        """
+        self._refuse_plan()
+
+    def _refuse_plan(self) -> NoReturn:
+        hint = "plan the pretraining; fine-tuning takes minutes, and tries its memory before the first step"
+        raise UsageError("fine-tuning is not planned", where="task", hint=hint)
+
+    # ---- what is shown ----
+
+    def describe_figures(self, figures: Mapping[str, Any]) -> Iterator[str]:
+        """Figures as lines for the terminal."""
+        metrics = self.metrics(figures)
+        yield from metrics.describe(figures)
+        yield from self.describe_tables(figures, metrics.width)
+        method = figures.get("method", {})
+        yield f"{'method':<{metrics.width}} " + ", ".join(f"{key} {value}" for key, value in method.items())
+
+    def describe_tables(self, figures: Mapping[str, Any], width: int) -> Iterable[str]:
+        """What there is to show beside the metrics, as lines for the terminal."""
+        return ()
+
+    def note_headline(self, result: Record, metric: Metric) -> str:
+        """What stands under a figure at the top of the report: an accuracy beside what a constant guess reaches."""
+        guess = get_number(result, metric.baseline) if metric.is_share and metric.baseline else None
+        return metric.note if guess is None else f"{100 * guess:.2f} % by a constant guess"
+
+    def render_result(self, result: Record) -> "list[Html | None]":
+        """Tables beside the figures at the top of the report."""
+        return []
+
+    def render_sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Html | None]":
+        """Sections of the report that only this task has, on the figures of one split."""
+        return []
+
+    def shorten(self, part: Record, *, is_above: bool) -> Record:
+        """The figures of a split for the report's list of all metrics, without what is shown in tables."""
+        return part

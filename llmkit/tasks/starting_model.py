@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from llmkit.config.evaluate import Evaluate
 from llmkit.config.model import Model
 from llmkit.config.recipe import Recipe
 from llmkit.core.errors import ModelError, UsageError, say
@@ -12,6 +13,7 @@ from llmkit.models.kernels.output_layer import AdaptiveSoftmax
 from llmkit.models.loading import check_vocabulary, embedding_rows, resolve_model
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
+from llmkit.training.tracking import require_trackers
 
 DROPOUTS = (
     *("resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout", "hidden_dropout_prob"),
@@ -20,6 +22,32 @@ DROPOUTS = (
 ATTENTION_DROPOUTS = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
 ATTENTION_MODULES = ("attn_dropout", "self.dropout", "attention.dropout", "attention_dropout")
 """How GPT-2, BERT, DistilBERT and ALBERT end the names of the modules that drop attention."""
+
+
+def check_training(recipe: Recipe, *, has_validation: bool) -> None:
+    """What can be refused before any model is loaded.
+
+    Raises:
+        UsageError, EnvironmentFault: what the recipe asks for cannot be had here.
+    """
+    if recipe.train.early_stopping and not has_validation:
+        hint = "hold out a part: prepare.split.validation or cls.validation above 0"
+        raise UsageError("early stopping needs a validation split", where="train.early_stopping", hint=hint)
+    if recipe.optim.schedule == "plateau" and not has_validation:
+        hint = "hold out a part, or set optim.schedule to cosine"
+        raise UsageError("a rate annealed on plateaus needs a validation split", where="optim.schedule", hint=hint)
+    require_trackers(recipe.train.trackers)
+
+
+def check_no_windows(settings: Evaluate) -> None:
+    """Refuse what only models with windows are scored by.
+
+    Raises:
+        UsageError: a block size or a stride.
+    """
+    if settings.stride is not None or settings.block_size is not None:
+        what, hint = "a recurrent model reads the whole text before each token", "leave block_size and stride out"
+        raise UsageError(what, where="evaluate.block_size, evaluate.stride", hint=hint)
 
 
 def check_positions(recipe: Recipe, positions: int | None, *, resume: bool) -> None:

@@ -31,8 +31,8 @@ class Objective(Protocol):
 class Samples(Protocol):
     """The endless order of what is trained on; sample i is a function of i alone. See tokens/."""
 
-    block_size: int
-
+    @property
+    def block_size(self) -> int: ...
     @property
     def samples_per_epoch(self) -> int: ...
     def __getitem__(self, sample: int, /) -> Any: ...

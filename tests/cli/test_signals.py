@@ -14,8 +14,7 @@ from tiny import make_messages, save_bert, save_gpt2, write_table
 from llmkit.cli import app
 from llmkit.config.loading import load_recipe
 from llmkit.preparing.prepare import prepare
-from llmkit.runs.finetune import finetune
-from llmkit.runs.pretrain import pretrain
+from llmkit.runs.train import finetune, pretrain
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -121,7 +120,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "old.csv").write_text("what was there before\n")
     few = write_table(home / "few.csv", make_messages(40))
     steps = ["train.max_steps=1", "train.block_size=32"]
-    recipe = load_recipe(None, [*steps, "model.n_layer=1", "model.n_embd=32", "model.n_head=2"], objective="clm")
+    recipe = load_recipe(None, [*steps, "model.n_layer=1", "model.n_embd=32", "model.n_head=2"], task="clm")
     finetune(load_recipe(None, steps, task="cls"), files={"train": few}, out=home / "cls", model=str(home / "bert"))
     prepared = prepare([str(home / "text.txt")], home / "data", recipe.prepare)
     pretrain(recipe, data=prepared.path, out=home / "one")

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.model import Model
-from llmkit.config.recipe import Recipe
+from llmkit.config.recipe import ClsRecipe, Recipe
 from llmkit.core.errors import UsageError
 
 RECIPES = sorted(each for each in Path(__file__).parents[2].glob("recipes/**/*.yaml") if each.parent.name != "cluster")
@@ -131,7 +131,7 @@ def test_task_brings_the_defaults_of_fine_tuning_and_what_is_said_beats_them(tmp
     given = load_recipe(None, ["optim.learning_rate=1e-4", "train.block_size=64"], task="cls")
     assert (given.optim.learning_rate, given.train.block_size, given.optim.schedule) == (1e-4, 64, "linear")
     plain = load_recipe(None)
-    assert (plain.task, plain.optim.learning_rate, plain.block_size) == (None, 1e-3, 256)
+    assert (plain.task, plain.optim.learning_rate, plain.block_size) == ("clm", 1e-3, 256)
     assert plain.optim.schedule == "cosine"
 
 
@@ -159,10 +159,54 @@ def test_recipe_of_a_task_is_dumped_with_its_defaults(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
 
 
-def test_recipe_of_a_language_model_can_have_a_task(tmp_path: Path) -> None:
-    path = write(tmp_path, "objective: mlm\n")
-    recipe = load_recipe(path, task="cls")
-    assert (recipe.task, recipe.model.family, recipe.optim.learning_rate) == ("cls", "bert", None)
+def test_recipe_of_an_earlier_version_opens_and_its_new_name_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load_recipe(write(tmp_path, "objective: mlm\nmlm: {nsp: false}\n"))
+    assert (recipe.task, recipe.model.family) == ("mlm", "bert")
+    said = capsys.readouterr().err
+    assert "recipe.yaml:1, objective: it is called task now" in said
+    assert load_recipe(None, ["objective=mlm"]).task == "mlm"
+    labels = load_recipe(write(tmp_path, "task: cls\ncls: {labels: multiple}\n"))
+    assert isinstance(labels, ClsRecipe)
+    assert labels.cls.labels == "multi_label"
+    assert "recipe.yaml:2, cls.labels: multiple is called multi_label now" in capsys.readouterr().err
+
+
+def test_recipe_that_an_earlier_version_saved_with_a_run_opens_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = "objective: clm\ntask: null\nmlm: {nsp: true}\ncls: {text: null}\ntrain: {block_size: 64}\n"
+    recipe = load_recipe(write(tmp_path, saved))
+    assert (recipe.task, recipe.block_size) == ("clm", 64)
+    assert load_recipe(write(tmp_path, "objective: clm\ntask: cls\ncls: {text: a}\n")).task == "cls"
+    assert capsys.readouterr().err == ""
+
+
+def test_section_that_the_task_does_not_read_is_refused_and_names_its_task(tmp_path: Path) -> None:
+    [(what, where, hint)] = errors_of(tmp_path, "task: clm\ncls: {text: a}\n")
+    assert "task clm does not read section 'cls'" in what
+    assert where.endswith("recipe.yaml:2, cls")
+    assert "task cls" in hint
+
+
+def test_a_section_that_one_task_has_says_the_task() -> None:
+    assert load_recipe(None, ["cls.text=a"]).task == "cls"
+    assert load_recipe(None, ["mlm.nsp=false"]).task == "mlm"
+
+
+def test_task_that_there_is_not_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    [(what, where, hint)] = errors_of(tmp_path, "task: mml\n")
+    assert (what, where.split(":")[-1]) == ("task is 'mml'", "1, task")
+    assert "mlm" in hint
+
+
+def test_recipe_of_another_task_keeps_what_both_read_and_refuses_what_is_lost() -> None:
+    recipe = load_recipe(None, ["evaluate.batch_size=3", "prepare.read.skip_bad=true"])
+    other = recipe.for_task("cls")
+    assert (other.task, other.evaluate.batch_size, other.prepare.read.skip_bad) == ("cls", 3, True)
+    with pytest.raises(UsageError, match="section cls is not read"):
+        load_recipe(None, ["cls.text=a"]).for_task("clm")
 
 
 def test_rate_by_the_width_is_for_fine_tuning_alone(tmp_path: Path) -> None:

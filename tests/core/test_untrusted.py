@@ -24,7 +24,7 @@ from llmkit.models.loading import load_causal_lm, read_kind, resolve_model
 from llmkit.preparing.prepare import prepare
 from llmkit.tokens.tokenizer import load_tokenizer
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CANARY = "import pathlib\npathlib.Path({!r}).touch()\n"
 
 

@@ -99,7 +99,7 @@ def test_libraries_that_do_not_fit_one_another_are_a_fault() -> None:
 
     broken = check_imports(refuse)
     assert broken.status == "fault"
-    assert broken.value.endswith("ImportError: cannot import name 'x' while loading llmkit.runs.pretrain")
+    assert broken.value.endswith("ImportError: cannot import name 'x' while loading llmkit.runs.train")
     assert check_imports(lambda name: None).status == "ok"
 
 

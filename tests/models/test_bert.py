@@ -122,14 +122,14 @@ def test_other_architecture_is_refused(tmp_path: Path) -> None:
         open_bert(str(tmp_path))
 
 
-def test_objective_and_family_must_fit() -> None:
-    assert load_recipe(None, ["objective=mlm"]).model.family == "bert"
+def test_task_and_family_must_fit() -> None:
+    assert load_recipe(None, ["task=mlm"]).model.family == "bert"
     assert load_recipe(None, [], "mlm").model.family == "bert"
-    assert load_recipe(None, ["objective=clm"], "mlm").objective == "clm"
-    with pytest.raises(UsageError, match="objective mlm trains bert, not model"):
-        load_recipe(None, ["objective=mlm", "model.family=gpt2"])
+    assert load_recipe(None, ["task=clm"], "mlm").task == "clm"
+    with pytest.raises(UsageError, match="task mlm trains bert, not model"):
+        load_recipe(None, ["task=mlm", "model.family=gpt2"])
     with pytest.raises(UsageError, match="no bert of size xl"):
-        load_recipe(None, ["objective=mlm", "model.size=xl"])
+        load_recipe(None, ["task=mlm", "model.size=xl"])
 
 
 def test_what_the_head_for_pairs_was_trained_for_is_saved_with_it(tokenizer: object, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_bert_that_names_no_architecture_is_a_masked_model(tmp_path: Path) -> No
 
 def test_an_empty_section_is_its_defaults(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("objective: mlm\nmodel:\nmlm:\n")
-    assert load_recipe(tmp_path / "recipe.yaml") == load_recipe(None, ["objective=mlm"])
+    assert load_recipe(tmp_path / "recipe.yaml") == load_recipe(None, ["task=mlm"])
 
 
 def test_an_objective_that_is_no_word_is_a_recipe_error(tmp_path: Path) -> None:
@@ -184,4 +184,4 @@ def test_an_objective_that_is_no_word_is_a_recipe_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="objective"):
         load_recipe(tmp_path / "recipe.yaml")
     with pytest.raises(UsageError, match="stride"):
-        load_recipe(None, ["objective=mlm", "evaluate.stride=4"])
+        load_recipe(None, ["task=mlm", "evaluate.stride=4"])

@@ -19,9 +19,9 @@ from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.classifier import (
     build_classifier,
     check_can_classify,
-    kind_of,
     labels_of,
     open_classifier,
+    problem_type_of,
     read_config,
     start_classifier,
 )
@@ -30,7 +30,9 @@ LABELS = {"ham": 0, "spam": 1, "eggs": 2}
 HEADS = {"bert": "classifier.weight", "gpt2": "score.weight"}
 
 
-def start(path: Path, labels: dict[str, int] = LABELS, kind: str = "single", seed: int = 0) -> PreTrainedModel:
+def start(
+    path: Path, labels: dict[str, int] = LABELS, kind: str = "single_label_classification", seed: int = 0
+) -> PreTrainedModel:
     return start_classifier(str(path), kind, labels, seed)[0]
 
 
@@ -66,7 +68,7 @@ def assert_same_encoder(model: PreTrainedModel, path: Path) -> None:
 
 
 def test_encoder_has_the_weights_of_the_model(family: str, language_model: Path) -> None:
-    model, notes = start_classifier(str(language_model), "single", LABELS, 0)
+    model, notes = start_classifier(str(language_model), "single_label_classification", LABELS, 0)
     assert_same_encoder(model, language_model)
     assert notes == [f"the head is new: {'bert.pooler.dense, classifier' if family == 'bert' else 'score'}"]
     assert model.dtype == torch.float32
@@ -76,7 +78,7 @@ def test_encoder_has_the_weights_of_the_model(family: str, language_model: Path)
 
 def test_pooler_of_a_model_that_has_one_goes_on(tmp_path: Path) -> None:
     make_bert(BertForPreTraining, seed=5).save_pretrained(tmp_path)
-    model, notes = start_classifier(str(tmp_path), "single", LABELS, 0)
+    model, notes = start_classifier(str(tmp_path), "single_label_classification", LABELS, 0)
     assert notes == ["the head is new: classifier"]
     saved = load_file(tmp_path / "model.safetensors")
     assert torch.equal(model.bert.pooler.dense.weight, saved["bert.pooler.dense.weight"])
@@ -96,7 +98,7 @@ def test_seed_alone_decides_what_is_new(family: str, language_model: Path) -> No
 
 def test_head_of_the_same_label_map_goes_on(family: str, classifier: Path) -> None:
     saved = open_classifier(str(classifier))
-    model, notes = start_classifier(str(classifier), "single", LABELS, 0)
+    model, notes = start_classifier(str(classifier), "single_label_classification", LABELS, 0)
     assert notes == ["the model's own head goes on: it has the same labels"]
     for name in saved.state_dict():
         assert is_same(model, saved, name)
@@ -105,11 +107,11 @@ def test_head_of_the_same_label_map_goes_on(family: str, classifier: Path) -> No
 @pytest.mark.parametrize(
     ("labels", "kind"),
     [
-        ({"ham": 0, "spam": 1, "beans": 2}, "single"),
-        ({"eggs": 0, "spam": 1, "ham": 2}, "single"),
-        ({"ham": 0, "spam": 1}, "single"),
-        ({"ham": 0, "spam": 1, "eggs": 2, "beans": 3}, "single"),
-        (LABELS, "multiple"),
+        ({"ham": 0, "spam": 1, "beans": 2}, "single_label_classification"),
+        ({"eggs": 0, "spam": 1, "ham": 2}, "single_label_classification"),
+        ({"ham": 0, "spam": 1}, "single_label_classification"),
+        ({"ham": 0, "spam": 1, "eggs": 2, "beans": 3}, "single_label_classification"),
+        (LABELS, "multi_label_classification"),
         ({"score": 0}, "regression"),
     ],
 )
@@ -122,11 +124,11 @@ def test_head_of_other_labels_is_new_though_it_may_have_the_size(
     assert len(head) == len(labels)
     assert not set(head.flatten().tolist()) & set(old.flatten().tolist())
     assert_same_encoder(model, classifier)
-    assert (kind_of(model.config), labels_of(model.config)) == (kind, list(labels))
+    assert (problem_type_of(model.config), labels_of(model.config)) == (kind, list(labels))
 
 
 def test_random_weights_keep_the_shape_alone(family: str, classifier: Path) -> None:
-    model, notes = start_classifier(str(classifier), "single", LABELS, 0, random_weights=True)
+    model, notes = start_classifier(str(classifier), "single_label_classification", LABELS, 0, random_weights=True)
     assert "all weights are new" in notes[0]
     saved = open_classifier(str(classifier))
     assert [weight.shape for weight in model.parameters()] == [weight.shape for weight in saved.parameters()]
@@ -150,7 +152,7 @@ def test_language_model_is_not_opened_as_a_classifier(language_model: Path) -> N
 def test_saved_classifier_opens_as_it_was(family: str, classifier: Path) -> None:
     model = open_classifier(str(classifier))
     assert not model.training
-    assert (kind_of(model.config), labels_of(model.config)) == ("single", list(LABELS))
+    assert (problem_type_of(model.config), labels_of(model.config)) == ("single_label_classification", list(LABELS))
     assert is_same(model, start(classifier.parent / "lm", seed=3), HEADS[family])
 
 
@@ -160,19 +162,22 @@ def test_built_classifier_takes_a_checkpoints_weights(classifier: Path) -> None:
     assert_same_encoder(model, classifier)
 
 
-@pytest.mark.parametrize("kind", ["single", "multiple", "regression"])
+@pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification", "regression"])
 def test_kind_and_labels_survive_saving(tmp_path: Path, kind: str) -> None:
     make_bert(BertForMaskedLM).save_pretrained(tmp_path / "lm")
     labels = {"length": 0} if kind == "regression" else {str(number): number for number in range(12)}
     start(tmp_path / "lm", labels, kind).save_pretrained(tmp_path / "model")
     config = read_config(str(tmp_path / "model"))
-    assert (kind_of(config), labels_of(config)) == (kind, list(labels))  # 10 behind 9, not behind 1
+    assert (problem_type_of(config), labels_of(config)) == (kind, list(labels))  # 10 behind 9, not behind 1
 
 
 def test_classifier_of_somebody_else_is_of_one_label_a_text() -> None:
     model = make_bert(BertForSequenceClassification, num_labels=2)
     assert model.config.problem_type is None
-    assert (kind_of(model.config), labels_of(model.config)) == ("single", ["LABEL_0", "LABEL_1"])
+    assert (problem_type_of(model.config), labels_of(model.config)) == (
+        "single_label_classification",
+        ["LABEL_0", "LABEL_1"],
+    )
 
 
 def test_architecture_without_a_head_for_labels_is_refused() -> None:

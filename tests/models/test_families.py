@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import make_bert, make_gpt2, make_recurrent, make_transformer
 
-from llmkit.config.recipe import FAMILIES
+from llmkit.config.recipe import ClmRecipe
 from llmkit.models.families import BUILDERS, family_of, is_recurrent, sums_its_loss
 
 OPENING = """
@@ -28,7 +28,7 @@ IMPORTS = (
 
 
 def test_pretrain_clm_has_a_builder_for_each_family_of_the_recipe() -> None:
-    assert set(FAMILIES["clm"]) == set(BUILDERS)
+    assert set(ClmRecipe.FAMILIES) == set(BUILDERS)
 
 
 def test_families_are_called_as_in_a_recipe() -> None:

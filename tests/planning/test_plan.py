@@ -10,9 +10,9 @@ from llmkit.core.errors import UsageError
 from llmkit.core.files import read_json
 from llmkit.planning import measure
 from llmkit.planning.plan import plan
-from llmkit.planning.synthetic import MadeUpTask, Vocabulary
 from llmkit.preparing.prepare import prepare
-from llmkit.runs.pretrain import task_class
+from llmkit.tasks.synthetic import Vocabulary
+from llmkit.tasks.table import TASKS
 from llmkit.tokens.prepared import load_prepared
 from llmkit.training.speed import flops_a_token
 
@@ -21,9 +21,10 @@ SMALL = ["model.n_layer=2", "model.n_embd=32", "prepare.tokenizer.vocab_size=500
 
 def build(family: str) -> tuple[list[str], PreTrainedModel]:
     """Overrides, and the model that training would build from them."""
-    overrides = [*SMALL, f"model.family={family}", *(["objective=mlm"] if family == "bert" else [])]
+    overrides = [*SMALL, f"model.family={family}", *(["task=mlm"] if family == "bert" else [])]
     overrides += [] if family in ("gru", "lstm") else ["model.n_head=2"]
-    return overrides, MadeUpTask(load_recipe(None, overrides), Vocabulary(500)).build_model()
+    recipe = load_recipe(None, overrides)
+    return overrides, TASKS[recipe.task].make_synthetic(recipe, Vocabulary(500)).build_model()
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bert", "gru", "lstm", "transformer"])
@@ -168,7 +169,7 @@ def test_prepared_folder_gives_vocabulary_tokens_and_epochs(tmp_path: Path) -> N
     found = plan(recipe, gpu="l4", data=tmp_path / "data")
     assert found["model"]["vocab_size"] == manifest["tokenizer"]["vocab_size"]
     assert found["tokens"]["epochs"] == pytest.approx(3, abs=0.2)
-    task = task_class(recipe.objective)(recipe, load_prepared(tmp_path / "data"), None)
+    task = TASKS[recipe.task].open_prepared(recipe, load_prepared(tmp_path / "data"), None)
     assert found["steps"] == -(-3 * task.samples.samples_per_epoch // recipe.train.global_batch_size)
     assert found["disk"]["data"] == sum(
         path.stat().st_size for path in (tmp_path / "data").rglob("*") if path.is_file()

@@ -13,7 +13,7 @@ from llmkit.config.prepare import Prepare
 from llmkit.core.errors import DataError, UsageError
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.preparing.prepare import prepare
-from llmkit.runs.pretrain import pretrain
+from llmkit.runs.train import pretrain
 from llmkit.tokens.prepared import load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 

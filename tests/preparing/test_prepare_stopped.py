@@ -34,9 +34,9 @@ def arm(points, signals):
                 time.sleep(2 if len(signals) > 1 else 0)  # long after what counts as the first one, sent twice
             time.sleep(60 if len(signals) > 1 else 0)
 
-    def counted(self, documents):
+    def counted(documents, meter):
         for n, document in enumerate(documents):
-            reached(f"{self.what}: document {n}")
+            reached(f"{meter.what}: document {n}")
             yield document
 
     def sampled(documents, share):
@@ -50,7 +50,7 @@ def arm(points, signals):
 
     init, sample, clear = Meter.__init__, parts._sample_texts, llmkit.preparing.unfinished.clear_unfinished
     Meter.__init__ = lambda self, what: (init(self, what), setattr(self, "what", what))[0]
-    Meter.count_documents, parts._sample_texts, llmkit.core.files.reached = counted, sampled, reached
+    parts._count_bytes, parts._sample_texts, llmkit.core.files.reached = counted, sampled, reached
     llmkit.preparing.unfinished.clear_unfinished = cleared
 
 for line in sys.stdin:

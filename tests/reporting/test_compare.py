@@ -16,10 +16,10 @@ from llmkit.cli.compare_output import describe_comparison
 from llmkit.config.loading import load_recipe
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.evaluating.evaluate import evaluate
+from llmkit.pages.page import show_duration
 from llmkit.preparing.prepare import prepare
 from llmkit.reporting.compare import compare
-from llmkit.reporting.page import show_duration
-from llmkit.runs.pretrain import pretrain
+from llmkit.runs.train import pretrain
 
 HOSTILE = '<script>alert("x")</script>'
 

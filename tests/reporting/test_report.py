@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from llmkit.core.errors import EnvironmentFault, ModelError
-from llmkit.reporting.page_assets import SCRIPT
+from llmkit.pages.page_assets import SCRIPT
 from llmkit.reporting.report import write_report
 
 HOSTILE = "</pre></script></title>\"'><script>alert(1)</script><img src=x onerror=alert(2)>"

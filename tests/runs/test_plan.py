@@ -12,11 +12,12 @@ from llmkit.config.loading import load_recipe
 from llmkit.core import ranks
 from llmkit.core.errors import UsageError
 from llmkit.core.files import write_json
-from llmkit.planning.synthetic import MadeUpTask, Vocabulary
 from llmkit.runs import plan as run_plan
 from llmkit.runs import resuming
 from llmkit.runs.hooks import make_hooks
 from llmkit.runs.plan import choose_compiling
+from llmkit.tasks.synthetic import Vocabulary
+from llmkit.tasks.table import TASKS
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import MeasuredSeconds, Plan
 from llmkit.training.folder import create_run
@@ -42,7 +43,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def choose(*settings: str, device: torch.device = GPU, minutes: float = LONG, batches: BatchPlan | None = None) -> str:
     recipe = load_recipe(None, ["model.n_layer=2", "model.n_head=2", "model.n_embd=32", *settings])
-    task: Any = MadeUpTask(recipe, Vocabulary(100))
+    task: Any = TASKS[recipe.task].make_synthetic(recipe, Vocabulary(100))
     return choose_compiling(
         recipe, task, task.build_model(), batches or BatchPlan(4, 4, 1), "fp32", device, lambda: minutes
     )
@@ -83,11 +84,12 @@ def test_minutes_are_the_recipes_or_those_of_the_work(
     monkeypatch.setattr(run_plan, "measure_step_seconds", lambda *_: StepSeconds(1.0, 0.0))
     settings = ["model.n_layer=2", "model.n_head=2", "model.n_embd=32", "train.block_size=16"]
     recipe = load_recipe(None, [*settings, "train.global_batch_size=4", minutes])
-    task: Any = MadeUpTask(recipe, Vocabulary(100))
+    task: Any = TASKS[recipe.task].make_synthetic(recipe, Vocabulary(100))
     network = task.build_model()
     work = 1000 * 4 * 16 * flops_a_token(network, 16)
     monkeypatch.setattr(run_plan, "peak_flops", lambda *_: work / 30)
     task = SimpleNamespace(
+        cuts_by_tokens=False, count_scored_logits=lambda network: 0.0,
         objective=task.objective, samples=task.samples, output_share=1.0,
         data=SimpleNamespace(sequence_length=16, n_held_out=0, n_final=0, fingerprint={}, n_train_tokens=10_000),
     )  # fmt: skip
@@ -159,7 +161,7 @@ def test_lengths_that_were_planned_before_a_stop_are_taken_again(
     monkeypatch.setattr(ranks, "is_first", lambda: False)
     run = create_run(tmp_path / "run", resume=False, overwrite=False)
     write_json(run.manifest, {"lengths": {"50": {"n_steps": 80, "calibration_step": None}}})
-    task: Any = SimpleNamespace(data=SimpleNamespace(n_held_out=0), cost=None)
+    task: Any = SimpleNamespace(data=SimpleNamespace(n_held_out=0), selection_key=None)
     line: Any = SimpleNamespace(n_steps=100)
     nothing: Any = None
     hooks = make_hooks(load_recipe(None), task, nothing, TIMED, run, line, [])

@@ -12,15 +12,15 @@ import pytest
 from tiny import SUM_ORDER, make_messages, save_bert, write_table
 from transformers import PreTrainedModel
 
-import llmkit.runs.finetune
+import llmkit.runs.train
 from llmkit.cli import app
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.core.errors import DataError, Interrupted, UsageError
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.runs import repeat
-from llmkit.runs.finetune import finetune
 from llmkit.runs.repeat import finetune_repeatedly
+from llmkit.runs.train import finetune
 from llmkit.tasks.cls.labelled_data import load_labelled
 from llmkit.tokens.tokenizer import load_tokenizer
 
@@ -163,14 +163,14 @@ def test_a_run_finds_no_model_of_the_run_before_in_memory(
     """Without the garbage collector, which would come at any time: nothing holds a model but what trains it."""
     ended: list[weakref.ref[PreTrainedModel]] = []
     alive: list[int] = []
-    train_run = llmkit.runs.finetune.train_run
+    train_run = llmkit.runs.train.train_run
 
     def watched(recipe: Any, task: Any, network: PreTrainedModel, **more: Any) -> Any:
         alive.append(sum(model() is not None for model in ended))
         ended.append(weakref.ref(network))
         return train_run(recipe, task, network, **more)
 
-    monkeypatch.setattr(llmkit.runs.finetune, "train_run", watched)
+    monkeypatch.setattr(llmkit.runs.train, "train_run", watched)
     gc.disable()
     try:
         finetune_repeatedly(recipe(), files={"train": messages}, out=tmp_path / "out", model=bert, folds=None, seeds=3)

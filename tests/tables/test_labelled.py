@@ -7,12 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.tables.label_columns import choose_columns
-from llmkit.tables.labelled import Kind, LabelledRow, Strangers, decide_kind, number_labels, read_labelled, to_ids
+from llmkit.tables.labelled import (
+    LabelledRow,
+    ParseLabel,
+    Strangers,
+    number_labels,
+    parse_label,
+    parse_labels,
+    parse_number,
+    read_labelled,
+    to_ids,
+)
 from llmkit.tables.rows import open_rows
+
+
+def parser(kind: str, separator: str | None = None) -> ParseLabel:
+    known = {"single_label": parse_label, "regression": parse_number}
+    return known.get(kind, lambda cell: parse_labels(cell, separator))
 
 
 def read(
@@ -21,7 +35,7 @@ def read(
     *,
     name: str = "rows.csv",
     label: str | None = "label",
-    kind: Kind = "single",
+    kind: str = "single_label",
     separator: str | None = None,
     need_label: bool = True,
     skip_bad: bool = False,
@@ -34,7 +48,7 @@ def read(
         columns = choose_columns(
             rows.columns, sample, text=None, pair=None, label=label, need_label=need_label, where=str(path)
         )
-        return list(read_labelled(rows, columns, kind, separator))
+        return list(read_labelled(rows, columns, parser(kind, separator)))
 
 
 def labels_of(rows: list[LabelledRow]) -> list[object]:
@@ -52,8 +66,8 @@ def test_na_and_null_are_texts_and_labels_like_others(tmp_path: Path) -> None:
     assert [(row.text, row.label) for row in rows] == [("NA", "null"), ("null", "NA"), ("None", "1"), ("", "nan")]
 
 
-@pytest.mark.parametrize("kind", ["single", "regression"])
-def test_missing_labels_are_an_error_with_their_lines_and_never_a_float(tmp_path: Path, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", ["single_label", "regression"])
+def test_missing_labels_are_an_error_with_their_lines_and_never_a_float(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DataError, match="2 of 5 rows have no 'label'") as caught:
         read(tmp_path, 'text,label\na,0\nb,1\n"two\nlines",\nd,1\ne, \n', kind=kind)
     assert "lines 4, 7" in str(caught.value)
@@ -64,9 +78,9 @@ def test_missing_labels_are_an_error_with_their_lines_and_never_a_float(tmp_path
 
 def test_null_and_missing_keys_are_missing_labels_and_the_word_null_is_none(tmp_path: Path) -> None:
     data = '{"text": "a", "label": "null"}\n{"text": "b", "label": null}\n{"text": "c"}\n'
-    for kind in ("single", "multiple"):
+    for kind in ("single_label", "multi_label"):
         with pytest.raises(DataError, match="2 of 3 rows have no 'label'") as caught:
-            read(tmp_path, data, name="a.jsonl", kind=kind)  # type: ignore[arg-type]
+            read(tmp_path, data, name="a.jsonl", kind=kind)
         assert "lines 2, 3" in str(caught.value)
 
 
@@ -111,12 +125,12 @@ def test_a_bad_json_row_is_named_by_its_line_and_skipped_only_when_asked(
 
 
 def test_several_labels_are_cut_sorted_and_taken_once(tmp_path: Path) -> None:
-    rows = read(tmp_path, "text,label\na,y|x\nb, x | |x\nc,\nd,z\n", kind="multiple", separator="|")
+    rows = read(tmp_path, "text,label\na,y|x\nb, x | |x\nc,\nd,z\n", kind="multi_label", separator="|")
     assert labels_of(rows) == [("x", "y"), ("x",), (), ("z",)]
     data = '{"text": "a", "label": ["b", 1, "b"]}\n{"text": "b", "label": []}\n{"text": "c", "label": "x|y"}\n'
-    assert labels_of(read(tmp_path, data, name="a.jsonl", kind="multiple")) == [("1", "b"), (), ("x|y",)]
+    assert labels_of(read(tmp_path, data, name="a.jsonl", kind="multi_label")) == [("1", "b"), (), ("x|y",)]
     with pytest.raises(DataError, match="no flat list"):
-        read(tmp_path, '{"text": "a", "label": ["b", null]}\n', name="a.jsonl", kind="multiple")
+        read(tmp_path, '{"text": "a", "label": ["b", null]}\n', name="a.jsonl", kind="multi_label")
 
 
 def test_regression_takes_finite_numbers_only_and_names_the_lines_of_others(tmp_path: Path) -> None:
@@ -125,24 +139,6 @@ def test_regression_takes_finite_numbers_only_and_names_the_lines_of_others(tmp_
         read(tmp_path, "text,label\na,1\nb,good\nc,nan\nd,inf\ne,1_0\nf,\n", kind="regression")
     assert "lines 3, 4, 5, 6" in str(caught.value)
     assert "1 of 6 rows have no 'label'" in str(caught.value)
-
-
-def test_the_kind_is_told_by_lists_and_the_separator_and_regression_is_never_guessed(tmp_path: Path) -> None:
-    def kind_of(data: str, **options: object) -> Kind:
-        path = tmp_path / "a.jsonl"
-        path.write_text(data)
-        with open_rows(str(path), Read()) as rows:
-            sample = [row.cells for row in rows.sample]
-            columns = choose_columns(
-                rows.columns, sample, text=None, pair=None, label=None, need_label=True, where=str(path)
-            )
-            return decide_kind(Cls(**options), rows.sample, columns)  # type: ignore[arg-type]
-
-    numbers = '{"text": "a", "label": 0.5}\n{"text": "b", "label": 0.25}\n'
-    assert kind_of(numbers) == "single"
-    assert kind_of(numbers, labels="regression") == "regression"
-    assert kind_of(numbers, separator="|") == "multiple"
-    assert kind_of('{"text": "a", "label": "x"}\n{"text": "b", "label": []}\n') == "multiple"
 
 
 def test_unlabelled_rows_are_read_with_empty_texts_and_pairs(tmp_path: Path) -> None:
@@ -203,7 +199,7 @@ def test_reading_keeps_no_rows_in_memory(tmp_path: Path) -> None:
     tracemalloc.start()
     with open_rows(str(path), Read()) as rows:
         columns = choose_columns(rows.columns, [], text=None, pair=None, label=None, need_label=True, where="")
-        n_rows = sum(1 for _ in read_labelled(rows, columns, "single"))
+        n_rows = sum(1 for _ in read_labelled(rows, columns, parse_label))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert n_rows == 200_000

@@ -12,7 +12,9 @@ from llmkit.config.train import Train
 from llmkit.core.errors import UsageError
 from llmkit.models.dropout import choose_dropout
 from llmkit.models.kernels.attention import FP32_ATTENTION
-from llmkit.planning.synthetic import MadeUpTask, Vocabulary
+from llmkit.tasks.base import PlannedTask
+from llmkit.tasks.synthetic import Vocabulary
+from llmkit.tasks.table import TASKS
 from llmkit.training.batches import (
     BatchPlan,
     StepSampler,
@@ -79,9 +81,10 @@ def test_activations_are_what_autograd_keeps(family: str, precision: str, dropou
     overrides = [f"model.family={family}", f"model.n_layer={n_layers}", f"model.n_embd={width}", "train.block_size=128"]
     if family == "llama" and dropout:
         pytest.skip("it has none")
-    overrides += [f"model.dropout={dropout}", *(["objective=mlm"] if family == "bert" else [])]
+    overrides += [f"model.dropout={dropout}", *(["task=mlm"] if family == "bert" else [])]
     overrides += ["train.carry_state=false"] if family in ("gru", "lstm") else ["model.n_head=2"]
-    task = MadeUpTask(load_recipe(None, overrides), Vocabulary(300))
+    recipe = load_recipe(None, overrides)
+    task = TASKS[recipe.task].make_synthetic(recipe, Vocabulary(300))
     network = task.build_model().train()
     choose_dropout(network, torch.device("cpu"))
     if network.config._attn_implementation == "sdpa" and precision == "bf16":
@@ -94,7 +97,7 @@ def test_activations_are_what_autograd_keeps(family: str, precision: str, dropou
     assert expected == pytest.approx(seen, rel=0.07)
 
 
-def count_kept_bytes(network: PreTrainedModel, task: MadeUpTask, n_sequences: int, precision: str) -> int:
+def count_kept_bytes(network: PreTrainedModel, task: PlannedTask, n_sequences: int, precision: str) -> int:
     """Bytes of all tensors that the way back needs, each storage once, weights and their copies aside."""
     batch = task.objective.collate([task.samples[number] for number in range(n_sequences)])
     weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}

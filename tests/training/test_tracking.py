@@ -40,7 +40,7 @@ def test_trackers_get_the_numbers_of_each_record_and_are_closed(
             accelerate.tracking.LOGGER_TYPE_TO_CLASS, name, lambda *given, **more: Tracker(calls, *given, **more)
         )
     monkeypatch.setattr(tracking, "require_trackers", lambda names: None)
-    monkeypatch.setattr("llmkit.runs.train.require_trackers", lambda names: None)
+    monkeypatch.setattr("llmkit.tasks.starting_model.require_trackers", lambda names: None)
     run = tmp_path / "my-run"
     command = make_commands(tmp_path)["clm"]
     app([*command, "--out", str(run), "-s", "train.trackers=[wandb,tensorboard]"], standalone_mode=False)

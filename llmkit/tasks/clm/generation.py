@@ -11,10 +11,11 @@ model only the ids that end a text are used.
 Does not check that the model is a causal one; that is the caller's.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -22,10 +23,12 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from llmkit.config.generate import Generate
 from llmkit.core.errors import ModelError
-from llmkit.models.loading import embedding_rows, longest_context
+from llmkit.models.loading import check_vocabulary, embedding_rows, load_causal_lm, longest_context
+from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.clm.decode import Products, can_decode, decode
 from llmkit.tasks.clm.text_writer import TextWriter
-from llmkit.tokens.tokenizer import encode_texts, end_of_text_id, line_end_id
+from llmkit.tasks.scoring import get_ready
+from llmkit.tokens.tokenizer import encode_texts, end_of_text_id, line_end_id, load_tokenizer
 
 ROWS_AT_ONCE = 32
 FILLER = 0  # an id for where a row has no token; any would do, as it is masked and never read
@@ -46,6 +49,23 @@ class Sample:
     """A stop string, `max_new_tokens`, or the model's own end of text."""
     n_prompt_tokens_dropped: int = 0
     """How many tokens of the prompt's beginning the model never saw, as they did not fit its context."""
+
+
+def generate_samples(settings: Generate, request: GenerationRequest) -> list[dict[str, Any]]:
+    """One record a sample: prompt, text, n_tokens, finish_reason, and tokens_per_second, which is that of all samples
+    together with the reading of their prompts.
+
+    Raises:
+        ModelError: the model cannot be loaded, or its tokenizer does not fit.
+    """
+    network = get_ready(load_causal_lm(request.path))
+    tokenizer = load_tokenizer(request.path)
+    check_vocabulary(network, tokenizer, request.model)
+    started = time.perf_counter()
+    groups = generate_texts(network, tokenizer, list(request.prompts), settings, request.on_text)
+    samples = [sample for group in groups for sample in group]
+    rate = sum(sample.n_tokens for sample in samples) / (time.perf_counter() - started)
+    return [asdict(sample) | {"tokens_per_second": round(rate, 1)} for sample in samples]
 
 
 def generate_texts(

@@ -16,6 +16,7 @@ from llmkit.models.families import is_recurrent
 from llmkit.tasks.clm.evaluation import evaluate_causal_lm, to_metrics
 from llmkit.tasks.clm.recurrent_evaluation import evaluate_recurrent_lm
 from llmkit.tasks.scoring import choose_block_size, read_as_is
+from llmkit.tasks.starting_model import check_no_windows
 from llmkit.text.words import choose_words, count_words
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Ids, TokenStream
@@ -67,17 +68,6 @@ def score_text(
     metrics = _score(network, stream, settings, None, sizes, first)
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files)}
     return _with_unknown(metrics, n_unknown)
-
-
-def check_no_windows(settings: Evaluate) -> None:
-    """Refuse what only models with windows are scored by.
-
-    Raises:
-        UsageError: a block size or a stride.
-    """
-    if settings.stride is not None or settings.block_size is not None:
-        what, hint = "a recurrent model reads the whole text before each token", "leave block_size and stride out"
-        raise UsageError(what, where="evaluate.block_size, evaluate.stride", hint=hint)
 
 
 def _score(

@@ -1,0 +1,71 @@
+"""Classification and regression of texts: one label a row, several, or a number."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from llmkit.config.recipe import ClsRecipe, Recipe
+from llmkit.metrics.spec import Metric, MetricSet
+from llmkit.tasks.base import EvaluationRequest, Opened, PredictionRequest, Task, TrainingRequest
+from llmkit.tasks.cls.metrics import METRICS
+from llmkit.training.run_record import Record, RunRecord
+
+if TYPE_CHECKING:
+    from llmkit.pages.page import Html
+
+
+class ClsTask(Task):
+    """Any encoder or decoder of transformers with a head for labels."""
+
+    name = "cls"
+    model_is = "a classifier"
+    model_kind = "classifier"
+    writes_samples = False
+    reads_rows = True
+    fixed_fields = ("cls.freeze", "cls.lora_rank")
+
+    def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
+        return METRICS[str(facts.get("label_type") or facts.get("kind") or "single_label")]
+
+    def open_training(self, recipe: Recipe, request: TrainingRequest) -> Opened:
+        from llmkit.tasks.cls.opening import open_classifier_training
+
+        return open_classifier_training(_own(recipe), request)
+
+    def evaluate(self, recipe: Recipe, request: EvaluationRequest) -> dict[str, Any]:
+        from llmkit.tasks.cls.scoring import evaluate_classifier
+
+        return evaluate_classifier(_own(recipe), request)
+
+    def predict(self, recipe: Recipe, request: PredictionRequest) -> dict[str, Any]:
+        from llmkit.tasks.cls.predict import predict_rows
+
+        return predict_rows(_own(recipe), request)
+
+    def describe_figures(self, figures: Mapping[str, Any]) -> Iterator[str]:
+        from llmkit.tasks.cls.output import describe_classes
+
+        return describe_classes(figures, self.metrics(figures))
+
+    def note_headline(self, result: Record, metric: Metric) -> str:
+        from llmkit.tasks.cls.report import describe_interval
+
+        note = super().note_headline(result, metric)
+        interval = describe_interval(result, metric)
+        return f"{interval}; {note}" if interval else note
+
+    def render_sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Html | None]":
+        from llmkit.tasks.cls.report import render_classes, render_other_mistakes
+
+        return [render_classes(result, metrics), render_other_mistakes(record.metrics, split)]
+
+    def shorten(self, part: Record, *, is_above: bool) -> Record:
+        from llmkit.tasks.cls.report import shorten_metrics
+
+        return shorten_metrics(part, self.metrics(part), is_above=is_above)
+
+
+def _own(recipe: Recipe) -> ClsRecipe:
+    """The recipe as this task's; its settings of data, evaluation and report, where it is another's."""
+    own = recipe.for_task(ClsTask.name)
+    assert isinstance(own, ClsRecipe)
+    return own

@@ -1,7 +1,6 @@
 """A classifier's scores for many rows: rows alike in length together, and given back in their own order."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +9,6 @@ from transformers import PreTrainedModel
 
 from llmkit.core.ranks import add_up, share_out
 from llmkit.datasets.labelled import Inputs
-from llmkit.tables.labelled import Kind
 from llmkit.tasks.cls.objective import collate_inputs, score_batch
 
 
@@ -28,21 +26,6 @@ def score_rows(
         if counts:
             scores[rows] = found.float().cpu().numpy()
     return add_up({"scores": scores})["scores"]  # a row is zero where another rank scored it
-
-
-def to_outputs(scores: NDArray[np.float32], kind: Kind, extra: dict[str, Any]) -> NDArray[np.float64]:
-    """Probabilities (rows, labels), or for regression numbers (rows,) in the unit of the train file.
-
-    `extra` is what was saved with the model: the mean and deviation by which it was trained on numbers.
-    """
-    wide = scores.astype(np.float64)
-    if kind == "regression":
-        return wide[:, 0] * float(extra.get("target_std", 1.0)) + float(extra.get("target_mean", 0.0))
-    if kind == "multiple":
-        return np.exp(-np.logaddexp(0, -wide))  # 1 / (1 + exp(-x)) without its overflow
-    odds = np.exp(wide - wide.max(-1, keepdims=True))
-    probabilities: NDArray[np.float64] = odds / odds.sum(-1, keepdims=True)
-    return probabilities
 
 
 def _group(lengths: NDArray[np.int64], tokens_at_once: int) -> Iterator[NDArray[np.int64]]:

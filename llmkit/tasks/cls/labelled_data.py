@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,9 @@ from llmkit.core.errors import DataError, clean_line, say
 from llmkit.datasets.labelled import Inputs, join_inputs, take_rows
 from llmkit.tables.label_columns import choose_columns
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
-from llmkit.tables.labelled import Kind, Label, LabelledRow, decide_kind, number_labels, read_labelled
+from llmkit.tables.labelled import Label, LabelledRow, read_labelled
 from llmkit.tables.rows import RowStream, open_rows
+from llmkit.tasks.cls.label_types import LabelType, choose_label_type
 from llmkit.tasks.cls.labelled_file import open_labelled
 from llmkit.tasks.cls.row_reading import RowFormat, describe_left_out, encode_chunk, read_chunks
 from llmkit.text.chinese_words import choose_word_cutter
@@ -60,8 +61,8 @@ class LabelledData:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def kind(self) -> Kind:
-        return self.format.kind
+    def labels(self) -> LabelType:
+        return self.format.labels
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, of every id and label of all splits."""
@@ -76,22 +77,18 @@ class LabelledData:
         """For the run's manifest: rows, tokens and labels of each split, the columns, what was left out."""
         return {
             "splits": {
-                name: {"rows": len(split), "tokens": len(split.inputs.ids), **self._count_labels(split)}
+                name: {
+                    "rows": len(split),
+                    "tokens": len(split.inputs.ids),
+                    **self.labels.summarize(split.labels, self.label2id),
+                }
                 for name, split in self.splits.items()
             },
             "columns": {"text": self.format.text, "pair": self.format.pair, "label": self.format.label},
-            "kind": self.kind,
+            "label_type": self.labels.name,
             "files": self.files,
             "notes": self.notes,
         }
-
-    def _count_labels(self, split: LabelledSplit) -> dict[str, Any]:
-        if self.kind == "regression":
-            return {"mean": float(split.labels.mean()), "std": float(split.labels.std())}
-        counts = (
-            np.bincount(split.labels, minlength=len(self.label2id)) if self.kind == "single" else split.labels.sum(0)
-        )
-        return {"labels": dict(zip(self.label2id, map(int, counts), strict=True))}
 
 
 def load_labelled(
@@ -117,17 +114,18 @@ def load_labelled(
     with open_rows(files["train"], read, header=section.header, wanted=wanted) as rows:
         row_format = decide_format(section, rows, block_size)
         notes = [row_format.describe(rows)]
-        labelled = read_labelled(rows, row_format.columns, row_format.kind, row_format.separator)
+        labelled = read_labelled(rows, row_format.columns, row_format.labels.parser(row_format.separator))
         whole = _collect(labelled, row_format, section, tokenizer, keep_empty=False)
         notes += describe_left_out(whole.n_empty, rows.path, "without a text")
         notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
     notes += row_format.describe_cut(whole.n_cut, len(whole.lines), files["train"], way_out=True)
     whole.require_rows(files["train"])
-    sides = _choose_sides(whole, section, row_format.kind, files, fold)
+    sides = _choose_sides(whole, section, row_format.labels, files, fold)
     train_labels = [label for label, side in zip(whole.labels, sides, strict=True) if side == TRAIN]
     if not train_labels:
         raise DataError("no row is left to train on", where=files["train"], hint="give rows with texts and labels")
-    label2id = _number(train_labels, row_format, f"{files['train']}, rows to train on")
+    where = f"{files['train']}, rows to train on"
+    label2id = row_format.labels.number(train_labels, row_format.label or "", where)
     if known is not None and set(known) == set(label2id):
         label2id = dict(known)
     trained_on = {key for key, side in zip(whole.keys, sides, strict=True) if side == TRAIN}
@@ -137,40 +135,41 @@ def load_labelled(
             splits[name], more = _read_other(files[name], section, read, row_format, tokenizer, label2id, trained_on)
             notes += more
         elif (places := np.flatnonzero(sides == number)).size:
-            splits[name] = _to_split(whole, places, label2id, row_format.kind, files["train"])
+            splits[name] = _to_split(whole, places, label2id, row_format.labels, files["train"])
     if "validation" not in splits and section.validation:
         notes.append("too few rows of each label: none is held out, so nothing is measured on rows not trained on")
-    notes += _describe_splits(splits, label2id, row_format.kind)
+    notes += _describe_splits(splits, label2id, row_format.labels)
     if not quiet:
         for note in notes:
             say(note)
     return LabelledData(splits, row_format, label2id, dict(files), notes)
 
 
-def _describe_splits(splits: Mapping[str, LabelledSplit], label2id: Mapping[str, int], kind: Kind) -> list[str]:
+def _describe_splits(splits: Mapping[str, LabelledSplit], label2id: Mapping[str, int], labels: LabelType) -> list[str]:
     """How many rows there are for what, and which labels the train rows have."""
     rows = ", ".join(f"{name} {len(split):,}" for name, split in splits.items())
-    labels = splits["train"].labels
-    if kind == "regression":
-        return [f"rows: {rows}; numbers from {labels.min():g} to {labels.max():g}"]
-    counts = np.bincount(labels, minlength=len(label2id)) if kind == "single" else labels.sum(0)
+    train = splits["train"].labels
+    if not labels.has_names:
+        return [f"rows: {rows}; numbers from {train.min():g} to {train.max():g}"]
+    counts = labels.count(train, len(label2id))
     shown = ", ".join(f"{name} {count:,}" for name, count in list(zip(label2id, counts, strict=True))[:LABELS_SHOWN])
     more = f" and {len(label2id) - LABELS_SHOWN} more" if len(label2id) > LABELS_SHOWN else ""
     notes = [clean_line(f"rows: {rows}; labels to train on: {shown}{more}")]
     if all(map(_NUMBER.fullmatch, label2id)) and any("." in label for label in label2id):
-        notes.append("the labels are numbers with decimals: -s cls.labels=regression comes near them instead")
+        notes.append("the labels are numbers with decimals: -s cls.labels=regression predicts numbers instead")
     return notes
 
 
 def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
-    """Columns and kind of labels by what the user said and the first rows."""
+    """Columns and type of labels by what the user said and the first rows."""
     sample = [row.cells for row in rows.sample]
     columns = choose_columns(
         rows.columns, sample, text=section.text, pair=section.pair, label=section.label, need_label=True,
         where=rows.path,
     )  # fmt: skip
+    labels = choose_label_type(section, rows.sample, columns)
     return RowFormat(
-        columns.text, columns.pair, columns.label, decide_kind(section, rows.sample, columns), section.separator,
+        columns.text, columns.pair, columns.label, labels.name, section.separator,
         block_size, section.long_texts, section.window_overlap, section.max_windows,
     )  # fmt: skip
 
@@ -235,14 +234,11 @@ def _collect(
 
 
 def _choose_sides(
-    rows: _Collected, section: Cls, kind: Kind, files: Mapping[str, str], fold: tuple[int, int] | None
+    rows: _Collected, section: Cls, labels: LabelType, files: Mapping[str, str], fold: tuple[int, int] | None
 ) -> NDArray[np.int8]:
     keys = np.array(rows.keys, np.uint64)
-    if kind == "regression":
-        strata = np.zeros(len(keys), np.int64)
-    else:
-        sets = [(label,) if isinstance(label, str) else label for label in rows.labels if not isinstance(label, float)]
-        strata = rarest_label_strata(sets, Counter(label for labels in sets for label in labels))
+    sets = [labels.names_in(label) for label in rows.labels]
+    strata = rarest_label_strata(sets, Counter(name for names in sets for name in names))
     test = 0.0 if "test" in files else section.test
     validation = 0.0 if "validation" in files or fold is not None else section.validation
     sides = split_rows(keys, strata, validation=validation, test=test, seed=section.split_seed)
@@ -253,46 +249,18 @@ def _choose_sides(
     return sides
 
 
-def _number(labels: Sequence[Label], row_format: RowFormat, where: str) -> dict[str, int]:
-    if row_format.kind == "regression":
-        if len(set(labels)) == 1:
-            what = f"all {len(labels):,} rows have the number {labels[0]}: there is nothing to learn"
-            raise DataError(what, where=where, hint="give rows of different numbers; is it the right label column?")
-        return {row_format.label or "value": 0}
-    counts: Counter[str] = Counter()
-    for label in labels:
-        counts.update((label,) if isinstance(label, str) else label)  # type: ignore[arg-type]  # regression has left
-    return number_labels(counts, where, n_rows=len(labels))
-
-
 def _to_split(
-    rows: _Collected, places: NDArray[np.int64], label2id: Mapping[str, int], kind: Kind, path: str
+    rows: _Collected, places: NDArray[np.int64], label2id: Mapping[str, int], label_type: LabelType, path: str
 ) -> LabelledSplit:
     """The rows at `places`; those held out whose label no train row has are left out and said."""
     labels = [rows.labels[place] for place in places]
-    known = [
-        isinstance(label, float) or all(each in label2id for each in ((label,) if isinstance(label, str) else label))
-        for label in labels
-    ]
+    known = [all(name in label2id for name in label_type.names_in(label)) for label in labels]
     for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that no train row has"):
         say(note)
     kept = [label for label, is_known in zip(labels, known, strict=True) if is_known]
     places = places[np.array(known)]
     lines = np.array(rows.lines, np.int64)[places]
-    return LabelledSplit(take_rows(rows.inputs, places), to_array(kept, label2id, kind), lines, path)
-
-
-def to_array(labels: Sequence[Label], label2id: Mapping[str, int], kind: Kind) -> NDArray[Any]:
-    """Labels as the objective takes them."""
-    if kind == "regression":
-        return np.array(labels, np.float64)
-    if kind == "single":
-        return np.array([label2id[str(label)] for label in labels], np.int64)
-    marks = np.zeros((len(labels), len(label2id)), np.int8)
-    for row, each in enumerate(labels):
-        assert isinstance(each, tuple)
-        marks[row, [label2id[label] for label in each]] = 1
-    return marks
+    return LabelledSplit(take_rows(rows.inputs, places), label_type.encode(kept, label2id), lines, path)
 
 
 def _read_other(
@@ -307,4 +275,4 @@ def _read_other(
     n_known = sum(key in trained_on for key in found.keys)
     if n_known:
         notes.append(f"{n_known:,} of {len(found.lines):,} rows of {path} have a text that is trained on, too")
-    return _to_split(found, np.arange(len(found.lines)), label2id, row_format.kind, path), notes
+    return _to_split(found, np.arange(len(found.lines)), label2id, row_format.labels, path), notes

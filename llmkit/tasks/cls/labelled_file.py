@@ -23,9 +23,10 @@ class LabelledFile:
     strangers: Strangers = field(default_factory=Strangers)
 
     def __iter__(self) -> Iterator[LabelledRow]:
-        separator = self.section.separator or self.format.separator
-        labelled = read_labelled(self.rows, self.format.columns, self.format.kind, separator)
-        if self.format.kind == "regression":
+        labels = self.format.labels
+        parse = labels.parser(self.section.separator or self.format.separator)
+        labelled = read_labelled(self.rows, self.format.columns, parse)
+        if not labels.has_names:
             return labelled
         known = to_ids(
             labelled, self.label2id, self.rows.path,

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from llmkit.datasets.labelled import Inputs
-from llmkit.metrics.label_metrics import find_mistakes, guess
-from llmkit.tables.labelled import Kind
+from llmkit.tasks.cls.label_types import LabelType
 
 SHOWN = 20
 
@@ -19,7 +18,7 @@ SHOWN = 20
 class Mistakes:
     """The worst rows so far, as the model read them: with its tokenizer's case and what was cut off cut off."""
 
-    kind: Kind
+    label_type: LabelType
     names: Sequence[str]
     thresholds: NDArray[np.float64]
     tokenizer: PreTrainedTokenizerBase
@@ -27,10 +26,11 @@ class Mistakes:
 
     def add(self, labels: NDArray[Any], outputs: NDArray[np.float64], inputs: Inputs, lines: NDArray[np.int64]) -> None:
         """Take the worst of some more rows."""
-        guesses = guess(self.kind, outputs, self.thresholds)
-        for how, row in find_mistakes(self.kind, labels, outputs, self.thresholds, SHOWN):
-            record = {"line": int(lines[row]), "label": self._show(labels[row]), "predicted": self._show(guesses[row])}
-            if self.kind != "regression":
+        guesses = self.label_type.predict(outputs, self.thresholds)
+        for how, row in self.label_type.find_mistakes(labels, outputs, self.thresholds, SHOWN):
+            true, predicted = (self.label_type.show(each[row], self.names) for each in (labels, guesses))
+            record: dict[str, Any] = {"line": int(lines[row]), "label": true, "predicted": predicted}
+            if self.label_type.has_names:
                 record["probability"] = how
             self._found.append((how, record | self._read(inputs, row)))
         self._found = sorted(self._found, key=lambda found: -found[0])[:SHOWN]
@@ -38,13 +38,6 @@ class Mistakes:
     def worst(self) -> list[dict[str, Any]]:
         """The records, the worst first."""
         return [record for _, record in self._found]
-
-    def _show(self, label: Any) -> str:
-        if self.kind == "regression":
-            return f"{float(label):.4g}"
-        if self.kind == "single":
-            return self.names[int(label)]
-        return ", ".join(name for name, marked in zip(self.names, label, strict=True) if marked) or "none"
 
     def _read(self, inputs: Inputs, row: int) -> dict[str, str]:
         first = inputs.read(row)[0]

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmkit.datasets.examples import Example
 from llmkit.datasets.labelled import Input
 from llmkit.models.kernels.padding_free import encoder_inputs, find_places
-from llmkit.tables.labelled import Kind
+from llmkit.tasks.cls.label_types import LabelType
 from llmkit.training.loss_sum import sum_wide
 
 Batch = dict[str, Tensor]
@@ -29,7 +28,7 @@ class Classification:
     """The objective of `finetune-cls`. Its one loss is called `loss`: nats a text, nats a text and label where there
     are several, or squared error in standard deviations of the train split."""
 
-    kind: Kind
+    label_type: LabelType
     n_labels: int
     pad_token_id: int
     token_types: bool
@@ -43,8 +42,8 @@ class Classification:
     def collate(self, examples: Sequence[Example]) -> Batch:
         """As `collate_inputs`, and labels: (rows,) ids, (rows, labels) zeros and ones, or (rows,) numbers."""
         batch = collate_inputs([example.inputs for example in examples], self.pad_token_id, self.token_types)
-        dtype = torch.long if self.kind == "single" else torch.float32
-        return batch | {"labels": torch.as_tensor(np.array([example.label for example in examples]), dtype=dtype)}
+        labels = np.array([example.label for example in examples])
+        return batch | {"labels": torch.as_tensor(labels, dtype=self.label_type.target_dtype)}
 
     def count(self, batch: Batch) -> dict[str, int]:
         """How many labels the loss is summed over."""
@@ -64,23 +63,12 @@ class Classification:
 
     def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """The loss of each row, or of each row and label, from fp32 scores (rows, labels)."""
-        if self.kind == "regression":
-            return F.mse_loss(scores.squeeze(-1), labels, reduction="none")
         weights = None if self.class_weights is None else self.class_weights.to(scores.device)
-        if self.kind == "single":
-            losses = F.cross_entropy(scores, labels, weights, reduction="none", label_smoothing=self.label_smoothing)
-        else:
-            targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
-            losses = F.binary_cross_entropy_with_logits(scores, targets, pos_weight=weights, reduction="none")
-        return losses * self._focus(scores, labels) if self.focal_gamma else losses
-
-    def _focus(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Lin et al. 2017, equation 4: what is known well already counts less."""
-        if self.kind == "single":
-            known = scores.softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
-        else:
-            known = torch.sigmoid(torch.where(labels > 0, scores, -scores))
-        return (1 - known) ** self.focal_gamma
+        losses = self.label_type.losses(scores, labels, weights, self.label_smoothing)
+        if not self.focal_gamma:
+            return losses
+        # Lin et al. 2017, equation 4: what is known well already counts less.
+        return losses * (1 - self.label_type.known(scores, labels)) ** self.focal_gamma
 
 
 def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_types: bool) -> Batch:

@@ -11,9 +11,11 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from llmkit.core.errors import DataError, clean_line
 from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
+from llmkit.models.classifier import problem_type_of
 from llmkit.tables.label_columns import Columns, choose_columns
-from llmkit.tables.labelled import Kind, LabelledRow
-from llmkit.tables.rows import RowStream
+from llmkit.tables.labelled import LabelledRow
+from llmkit.tables.rows import RowStream, without_surrogates
+from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, get_label_type
 
 ROWS_AT_ONCE = 4096
 CHARACTERS_AT_ONCE = 4_000_000
@@ -24,17 +26,22 @@ CONFIG_KEY = "llmkit"
 
 @dataclass(frozen=True)
 class RowFormat:
-    """Columns, kind of labels, and how long texts are read."""
+    """Columns, type of labels, and how long texts are read."""
 
     text: str
     pair: str | None
     label: str | None
-    kind: Kind
+    label_type: str
+    """The name of one of label_types.py."""
     separator: str | None
     block_size: int
     long_texts: Literal["truncate", "windows"]
     window_overlap: int
     max_windows: int
+
+    @property
+    def labels(self) -> LabelType:
+        return get_label_type(self.label_type)
 
     @property
     def columns(self) -> Columns:
@@ -70,9 +77,8 @@ class RowFormat:
     def describe(self, rows: RowStream) -> str:
         """What was taken for what, in one line."""
         parts = [f"text {self.text!r}"] + ([f"pair {self.pair!r}"] if self.pair else []) + [f"label {self.label!r}"]
-        kinds = {"single": "one label a row", "multiple": "several labels a row", "regression": "a number a row"}
         header = " (no header line: columns are numbered)" if rows.has_header is False else ""
-        return clean_line(f"{rows.path}: {', '.join(parts)}, {kinds[self.kind]}{header}")
+        return clean_line(f"{rows.path}: {', '.join(parts)}, {self.labels.describes_rows}{header}")
 
     def describe_cut(self, n_cut: int, n_rows: int, path: str, *, way_out: bool = False) -> list[str]:
         """That texts were too long, if any were; and where that can still be changed, how."""
@@ -104,11 +110,15 @@ def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) ->
     setattr(config, CONFIG_KEY, asdict(row_format) | more)
 
 
-def read_format(config: PreTrainedConfig, kind: Kind, block_size: int) -> tuple[RowFormat, dict[str, Any]]:
+def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, dict[str, Any]]:
     """The format of a model, and what else was saved with it; for one that was not made here, a plain one."""
     kept = dict(getattr(config, CONFIG_KEY, None) or {})
     names = RowFormat.__dataclass_fields__
-    plain = RowFormat("", None, None, kind, None, block_size, "truncate", 0, 1)
+    problem_type = problem_type_of(config)
+    label_type = next(each.name for each in LABEL_TYPES.values() if each.problem_type == problem_type)
+    if "kind" in kept:  # as earlier versions called it
+        kept["label_type"] = get_label_type(kept.pop("kind")).name
+    plain = RowFormat("", None, None, label_type, None, block_size, "truncate", 0, 1)
     own = {name: kept.pop(name) for name in names if name in kept}
     return replace(plain, **own), kept
 
@@ -140,8 +150,3 @@ def encode_chunk(
 
 def _columns_of(chunk: Sequence[LabelledRow]) -> tuple[list[str], list[str]]:
     return [row.text for row in chunk], [row.pair or "" for row in chunk]
-
-
-def without_surrogates(text: str) -> str:
-    """The text with question marks for lone surrogates, which JSON can spell and nothing can encode."""
-    return text.encode("utf-8", "replace").decode()

@@ -10,11 +10,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.datasets.labelled import Inputs
-from llmkit.metrics.label_metrics import guess
-from llmkit.models.classifier import kind_of, labels_of, open_classifier
+from llmkit.models.classifier import labels_of, open_classifier
 from llmkit.models.loading import check_vocabulary, longest_context
-from llmkit.tables.labelled import Kind, LabelledRow
-from llmkit.tasks.cls.label_scores import score_rows, to_outputs
+from llmkit.tables.labelled import LabelledRow
+from llmkit.tasks.cls.label_scores import score_rows
+from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.row_reading import RowFormat, encode_chunk, read_chunks, read_format, reads_token_types
 from llmkit.tasks.scoring import get_ready
 from llmkit.tokens.tokenizer import load_tokenizer
@@ -34,8 +34,8 @@ class RowScorer:
     settings: Evaluate
 
     @property
-    def kind(self) -> Kind:
-        return self.format.kind
+    def labels(self) -> LabelType:
+        return self.format.labels
 
     @property
     def names(self) -> list[str]:
@@ -58,11 +58,11 @@ class RowScorer:
             self.network, inputs, token_types=reads_token_types(self.network.config, self.tokenizer),
             tokens_at_once=self.settings.batch_size * self.format.block_size, precision=self.settings.precision,
         )  # fmt: skip
-        return to_outputs(scores, self.kind, self.extra)
+        return self.labels.to_outputs(scores, self.extra)
 
-    def guess(self, outputs: NDArray[np.float64]) -> NDArray[Any]:
+    def predict(self, outputs: NDArray[np.float64]) -> NDArray[Any]:
         """Ids, marks or numbers."""
-        return guess(self.kind, outputs, self.thresholds)
+        return self.labels.predict(outputs, self.thresholds)
 
 
 def open_scorer(path: str, settings: Evaluate) -> RowScorer:
@@ -79,16 +79,18 @@ def open_scorer(path: str, settings: Evaluate) -> RowScorer:
         network.config.pad_token_id = next(token for token in own if token is not None)
     longest = longest_context(network) or DEFAULT_BLOCK_SIZE
     block_size = min(longest, tokenizer.model_max_length, settings.block_size or DEFAULT_BLOCK_SIZE)
-    row_format, extra = read_format(network.config, kind_of(network.config), block_size)
+    row_format, extra = read_format(network.config, block_size)
     n_labels = network.config.num_labels or 1
     thresholds = np.array(extra.get("thresholds", [0.5] * n_labels), np.float64)
     return RowScorer(network, tokenizer, row_format, thresholds, extra, settings)
 
 
-def describe_method(data: str, settings: Evaluate, chosen_on: bool, metrics: dict[str, Any]) -> dict[str, Any]:
+def describe_method(
+    data: str, settings: Evaluate, labels: LabelType, chosen_on: bool, metrics: dict[str, Any]
+) -> dict[str, Any]:
     """How figures came about. Rows that the weights and thresholds were chosen by flatter them."""
     method: dict[str, Any] = {"data": data, "precision": settings.precision}
     if chosen_on:
         method["weights"] = "the best of the run on these rows"
-        method |= {"thresholds": "tuned on these rows"} if "hamming_loss" in metrics else {}
+        method |= {"thresholds": "tuned on these rows"} if labels.tunes_thresholds else {}
     return {**method, **metrics.get("method", {})}

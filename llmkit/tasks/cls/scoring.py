@@ -1,50 +1,46 @@
 """Score a classifier on labelled rows: a file of any length, in memory only its predictions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llmkit.config.loading import load_recipe
-from llmkit.config.recipe import Recipe
+from llmkit.config.recipe import ClsRecipe
 from llmkit.core.errors import DataError, UsageError, say
 from llmkit.core.files import read_json
 from llmkit.core.progress import RowLine
 from llmkit.datasets.labelled import Inputs
-from llmkit.metrics.label_metrics import measure
 from llmkit.tables.labelled import LabelledRow
-from llmkit.tasks.cls.labelled_data import load_labelled, origin_files, to_array
+from llmkit.tasks.base import EvaluationRequest
+from llmkit.tasks.cls.labelled_data import load_labelled, origin_files
 from llmkit.tasks.cls.labelled_file import open_labelled
 from llmkit.tasks.cls.mistakes import Mistakes
 from llmkit.tasks.cls.row_scoring import RowScorer, describe_method, open_scorer
 from llmkit.training.folder import RunFolder
 
 
-def evaluate_classifier(
-    recipe: Recipe, path: str, data: Sequence[str], run: RunFolder | None, *, show_samples: bool = False
-) -> dict[str, Any]:
-    """The figures over one labelled file; without `data`, over the held-out rows of the run's own.
+def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[str, Any]:
+    """The figures over one labelled file; without data, over the held-out rows of the run's own.
 
     Raises:
         UsageError: nothing to score on, or more than one file.
         DataError: what tables/rows.py and tables/labelled.py raise.
         ModelError: the model cannot be used.
     """
+    data, run = request.data, request.run
     if len(data) > 1:
         hint = "score one after the other, or put them into one file"
         raise UsageError(f"{len(data)} files are given, one is wanted", where="--data", hint=hint)
     if not data and run is None:
         raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
-    scorer = open_scorer(path, recipe.evaluate)
-    scored = _Scored(scorer, show_samples)
+    scored = _Scored(open_scorer(request.path, recipe.evaluate), request.show_samples)
     if data:
         scored.add_file(recipe, data[0])
-        name = Path(data[0]).name
-    else:
-        assert run is not None
-        name = scored.add_own_rows(recipe, run)
-    return scored.measure(name)
+        return scored.measure(Path(data[0]).name)
+    assert run is not None
+    return scored.measure(scored.add_own_rows(recipe, run))
 
 
 class _Scored:
@@ -56,10 +52,10 @@ class _Scored:
         self.outputs: list[Any] = []
         self.n_truncated, self.n_windows = 0, 0
         self.chosen_on = False
-        self.mistakes = Mistakes(scorer.kind, scorer.names, scorer.thresholds, scorer.tokenizer)
+        self.mistakes = Mistakes(scorer.labels, scorer.names, scorer.thresholds, scorer.tokenizer)
         self.show_samples = show_samples
 
-    def add_file(self, recipe: Recipe, path: str) -> None:
+    def add_file(self, recipe: ClsRecipe, path: str) -> None:
         """All rows of a file."""
         scorer = self.scorer
         label2id = {name: number for number, name in enumerate(scorer.names)}
@@ -81,7 +77,7 @@ class _Scored:
     def _add_rows(self, scorer: RowScorer, rows: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:
         with RowLine() as line:
             for chunk, inputs, outputs in scorer.score(rows):
-                labels = to_array([row.label for row in chunk if row.label is not None], label2id, scorer.kind)
+                labels = scorer.labels.encode([row.label for row in chunk if row.label is not None], label2id)
                 self._add(labels, outputs, inputs, np.array([row.line for row in chunk]))
                 line.add(len(chunk))
 
@@ -93,7 +89,7 @@ class _Scored:
         if self.show_samples:
             self.mistakes.add(labels, outputs, inputs, lines)
 
-    def add_own_rows(self, recipe: Recipe, run: RunFolder) -> str:
+    def add_own_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:
         """The rows that the run held out, found again by their hashes; the name of their file."""
         scorer, manifest = self.scorer, read_json(run.manifest)
         origin, split = manifest.get("origin", {}), recipe.evaluate.split
@@ -101,6 +97,7 @@ class _Scored:
         if not files:
             raise UsageError("the run does not say what it was trained on", where=str(run.manifest), hint="give --data")
         fold, own = origin.get("fold"), load_recipe(run.recipe)  # another recipe would hold other rows out
+        assert isinstance(own, ClsRecipe)
         known = {name: number for number, name in enumerate(scorer.names)}
         labelled = load_labelled(
             own.cls, own.prepare.read, files, scorer.tokenizer, scorer.format.block_size,
@@ -122,8 +119,9 @@ class _Scored:
         """All figures."""
         scorer, settings = self.scorer, self.scorer.settings
         labels, outputs = np.concatenate(self.labels), np.concatenate(self.outputs)
-        metrics = measure(scorer.kind, labels, outputs, scorer.names, scorer.thresholds, seed=settings.seed)
+        metrics: dict[str, Any] = {"label_type": scorer.labels.name}
+        metrics |= scorer.labels.measure(labels, outputs, scorer.names, scorer.thresholds, seed=settings.seed)
         if self.show_samples:
             metrics["mistakes"] = self.mistakes.worst()
         metrics |= {"n_truncated": self.n_truncated, "n_windows": self.n_windows}
-        return metrics | {"method": describe_method(name, settings, self.chosen_on, metrics)}
+        return metrics | {"method": describe_method(name, settings, scorer.labels, self.chosen_on, metrics)}

@@ -1,0 +1,98 @@
+"""Masked language modelling as BERT has it: guess masked tokens, and how two segments belong together."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from llmkit.config.recipe import MlmRecipe, Recipe
+from llmkit.core.errors import clean_line
+from llmkit.metrics.spec import MetricSet
+from llmkit.tasks.base import EvaluationRequest, GenerationRequest, Opened, PlannedTask, Task, TrainingRequest
+from llmkit.tasks.mlm.metrics import METRICS
+from llmkit.training.run_record import Record
+
+if TYPE_CHECKING:
+    from llmkit.config.generate import Generate
+    from llmkit.pages.page import Html
+    from llmkit.tokens.prepared import Prepared
+
+
+class MlmTask(Task):
+    """BERT, and any masked language model of transformers."""
+
+    name = "mlm"
+    model_is = "a masked language model"
+    model_kind = "masked"
+    fixed_fields = ("mlm.nsp",)
+
+    def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
+        return METRICS
+
+    def open_training(self, recipe: Recipe, request: TrainingRequest) -> Opened:
+        from llmkit.tasks.mlm.training import MlmTraining
+        from llmkit.tasks.prepared_folder import open_on_prepared
+
+        own = _own(recipe)
+        return open_on_prepared(own, request, MlmTraining)
+
+    def evaluate(self, recipe: Recipe, request: EvaluationRequest) -> dict[str, Any]:
+        from llmkit.models.bert import open_bert
+        from llmkit.tasks.language_models import open_to_score
+        from llmkit.tasks.mlm.scoring import score_prepared, score_text
+
+        own = _own(recipe)
+        opened = open_to_score(own, request, open_bert)
+        settings, network, tokenizer = own.evaluate, opened.network, opened.tokenizer
+        if opened.prepared is not None:
+            return score_prepared(
+                network, tokenizer, opened.prepared, settings.split, settings, own.mlm, opened.block_size
+            )
+        return score_text(network, tokenizer, opened.files, own.prepare, settings, own.mlm)
+
+    def generate(self, settings: "Generate", request: GenerationRequest) -> list[dict[str, Any]]:
+        from llmkit.tasks.mlm.fill_in import fill_prompts
+
+        return fill_prompts(settings, request)
+
+    def open_prepared(self, recipe: Recipe, prepared: "Prepared", tokenizer: Any) -> PlannedTask:
+        from llmkit.tasks.mlm.training import MlmTraining
+
+        own = _own(recipe)
+        return MlmTraining(own, prepared, tokenizer)
+
+    def make_synthetic(self, recipe: Recipe, vocabulary: Any) -> PlannedTask:
+        from llmkit.tasks.mlm.synthetic import SyntheticMlm
+
+        own = _own(recipe)
+        return SyntheticMlm(own, vocabulary)
+
+    def describe_tables(self, figures: Mapping[str, Any], width: int) -> Iterable[str]:
+        """How pairs were confused, true kinds down, guessed kinds across; and the pseudo-perplexity of documents."""
+        for confusion in _confusions(figures):
+            yield f"{'  true, then guessed as':<{width}}" + "".join(f"{name:>10}" for name in confusion)
+            for name, row in confusion.items():
+                yield f"{'  ' + name:<{width}}" + "".join(f"{count:>10,}" for count in row.values())
+        for record in figures.get("documents", []):
+            place = clean_line(f"{record['source']} {record['index']}")
+            yield f"{'':<{width}} {record['pseudo_perplexity']:,.3f} over {record['n_tokens']:,} tokens of {place}"
+
+    def render_result(self, result: Record) -> "list[Html | None]":
+        from llmkit.pages.page import table
+
+        tables: list[Html | None] = []
+        for confusion in _confusions(result):
+            kinds = [kind.replace("_", " ") for kind in confusion]
+            rows = [[kind, *row.values()] for kind, row in zip(kinds, confusion.values(), strict=True)]
+            tables.append(table(["true, then guessed as", *kinds], rows))
+        return tables
+
+
+def _confusions(figures: Mapping[str, Any]) -> list[dict[str, dict[str, int]]]:
+    found = [value for key, value in figures.items() if key.endswith("_confusion")]
+    return [value for value in found if isinstance(value, dict)]
+
+
+def _own(recipe: Recipe) -> MlmRecipe:
+    """The recipe as this task's; its settings of data, evaluation and report, where it is another's."""
+    own = recipe.for_task(MlmTask.name)
+    assert isinstance(own, MlmRecipe)
+    return own

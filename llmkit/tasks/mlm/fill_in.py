@@ -8,19 +8,27 @@ Does not check that the model is a masked one; that is the caller's.
 """
 
 import json
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from llmkit.config.generate import Generate
 from llmkit.core.errors import ModelError, UsageError, clean_line
-from llmkit.models.loading import embedding_rows, longest_context
-from llmkit.tasks.clm.generation import FILLER
+from llmkit.models.loading import check_vocabulary, embedding_rows, load_masked_lm, longest_context
+from llmkit.tasks.base import GenerationRequest
+from llmkit.tasks.scoring import get_ready
+from llmkit.tokens.tokenizer import load_tokenizer
 
 # Logits come for every position, not for the masks alone: 2048 positions are 250 MB with BERT's 30,000 tokens.
 TOKENS_AT_ONCE = 2048
+
+DEFAULT_FILLS = 5
+"""Candidates for each mask where the recipe has no `generate.top_k`."""
+FILLER = 0
+"""An id for padding: it is masked and never read."""
 
 _Best = tuple[list[list[int]], list[list[float]]]  # for each mask its likeliest ids, and their probabilities
 
@@ -47,6 +55,20 @@ class FilledPrompt:
     """For each mask, in the prompt's order, its candidates, the likeliest first."""
     n_prompt_tokens_dropped: int = 0
     """How many tokens at the prompt's two ends the model never saw, as they did not fit its context."""
+
+
+def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[str, Any]]:
+    """One record a prompt: prompt, masks.
+
+    Raises:
+        UsageError: as `fill_masks`.
+        ModelError: the model cannot be loaded, or its tokenizer does not fit.
+    """
+    network = get_ready(load_masked_lm(request.path))
+    tokenizer = load_tokenizer(request.path)
+    check_vocabulary(network, tokenizer, request.model)
+    filled = fill_masks(network, tokenizer, list(request.prompts), settings.top_k or DEFAULT_FILLS)
+    return [asdict(prompt) for prompt in filled]
 
 
 def fill_masks(

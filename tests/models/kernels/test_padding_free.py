@@ -15,7 +15,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from llmkit.models.kernels.choose import choose_kernels, padding_free
+from llmkit.models.kernels import padding_free
+from llmkit.models.kernels.choose import choose_kernels
 from llmkit.models.kernels.padding_free import FAMILIES, PADDING_FREE, encoder_inputs, find_places, leave_out_padding
 from llmkit.models.layers import checkpoint_layers
 

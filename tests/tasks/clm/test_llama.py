@@ -16,7 +16,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.generating.generate import generate
 from llmkit.preparing.prepare import prepare
-from llmkit.runs.pretrain import pretrain
+from llmkit.runs.train import pretrain
 
 TINY = (
     "model.family=llama", "model.n_layer=2", "model.n_embd=32", "model.n_head=4", "model.n_kv_head=2",

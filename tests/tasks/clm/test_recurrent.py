@@ -17,11 +17,10 @@ from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.core.errors import UsageError
 from llmkit.evaluating.evaluate import evaluate
+from llmkit.evaluating.predict import predict
 from llmkit.generating.generate import generate
 from llmkit.preparing.prepare import prepare
-from llmkit.runs.finetune import finetune
-from llmkit.runs.pretrain import pretrain
-from llmkit.tasks.cls.predict import predict
+from llmkit.runs.train import finetune, pretrain
 
 TINY = (
     "prepare.split.validation=0.2", "prepare.split.test=0", "model.n_layer=2", "model.n_embd=32",

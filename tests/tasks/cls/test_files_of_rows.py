@@ -14,9 +14,9 @@ from transformers import AutoTokenizer, BertTokenizer, GPT2Config, GPT2ForSequen
 from llmkit.config.loading import load_recipe
 from llmkit.core.errors import DataError, ModelError
 from llmkit.evaluating.evaluate import evaluate
+from llmkit.evaluating.predict import predict
 from llmkit.models.classifier import count_positions
-from llmkit.runs.finetune import finetune
-from llmkit.tasks.cls.predict import predict
+from llmkit.runs.train import finetune
 from llmkit.tasks.cls.row_reading import reads_token_types
 
 QUICK = (

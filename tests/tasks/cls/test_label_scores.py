@@ -9,7 +9,8 @@ from tiny import make_bert, make_gpt2
 from transformers import BertForSequenceClassification, GPT2ForSequenceClassification, PreTrainedModel
 
 from llmkit.datasets.labelled import Inputs
-from llmkit.tasks.cls.label_scores import score_rows, to_outputs
+from llmkit.tasks.cls.label_scores import score_rows
+from llmkit.tasks.cls.label_types import LABEL_TYPES
 
 
 def make_classifier(family: str) -> PreTrainedModel:
@@ -75,20 +76,23 @@ HUGE = np.array([[1e4, -1e4, 0], [-1e4, -1e4, -1e4], [3e38, 0, -3e38]], np.float
 
 
 def test_probabilities_of_huge_logits_are_probabilities() -> None:
-    single = to_outputs(HUGE, "single", {})
+    single = LABEL_TYPES["single_label"].to_outputs(HUGE, {})
     assert single == pytest.approx(np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [1, 0, 0]]))
-    multiple = to_outputs(HUGE, "multiple", {})
+    multiple = LABEL_TYPES["multi_label"].to_outputs(HUGE, {})
     assert multiple == pytest.approx(np.array([[1, 0, 0.5], [0, 0, 0], [1, 0.5, 0]]))
 
 
 def test_probabilities_are_those_of_torch() -> None:
     scores = np.random.default_rng(0).normal(scale=8, size=(50, 3)).astype(np.float32)
     wide = torch.from_numpy(scores).double()
-    assert to_outputs(scores, "single", {}) == pytest.approx(wide.softmax(-1).numpy(), rel=1e-12)
-    assert to_outputs(scores, "multiple", {}) == pytest.approx(wide.sigmoid().numpy(), rel=1e-12)
+    assert LABEL_TYPES["single_label"].to_outputs(scores, {}) == pytest.approx(wide.softmax(-1).numpy(), rel=1e-12)
+    assert LABEL_TYPES["multi_label"].to_outputs(scores, {}) == pytest.approx(wide.sigmoid().numpy(), rel=1e-12)
 
 
 def test_numbers_come_back_in_the_unit_of_the_train_file() -> None:
     scores = np.array([[-1.0], [0.5]], np.float32)
-    assert to_outputs(scores, "regression", {"target_mean": 10.0, "target_std": 4.0}).tolist() == [6.0, 12.0]
-    assert to_outputs(scores, "regression", {}).tolist() == [-1.0, 0.5]
+    assert LABEL_TYPES["regression"].to_outputs(scores, {"target_mean": 10.0, "target_std": 4.0}).tolist() == [
+        6.0,
+        12.0,
+    ]
+    assert LABEL_TYPES["regression"].to_outputs(scores, {}).tolist() == [-1.0, 0.5]

@@ -14,14 +14,14 @@ from tiny import make_bert, make_gpt2
 from transformers import BertForSequenceClassification, GPT2ForSequenceClassification, PreTrainedModel
 
 from llmkit.config.optim import Optim
-from llmkit.config.recipe import Recipe
+from llmkit.config.recipe import make_recipe
 from llmkit.config.train import Train
 from llmkit.core.errors import UsageError
 from llmkit.datasets.examples import Example
 from llmkit.datasets.labelled import Input
-from llmkit.tables.labelled import Kind
+from llmkit.tasks.cls.label_types import LABEL_TYPES
 from llmkit.tasks.cls.objective import Classification, collate_inputs, score_batch
-from llmkit.tasks.cls.task import ClassifyTask
+from llmkit.tasks.cls.training import ClsTraining
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Hooks, Plan
 from llmkit.training.folder import create_run
@@ -44,12 +44,12 @@ def make_classifier(family: str, n_labels: int = N_LABELS) -> PreTrainedModel:
     return model.eval()
 
 
-def make_examples(n: int, kind: Kind = "single", most_windows: int = 1, seed: int = 0) -> list[Example]:
+def make_examples(n: int, kind: str = "single_label", most_windows: int = 1, seed: int = 0) -> list[Example]:
     """Rows of inputs of 3 to 16 ids between 5 and 49; 0 is the pad token."""
     rng = np.random.default_rng(seed)
     labels: dict[str, Any] = {
-        "single": rng.integers(0, N_LABELS, n),
-        "multiple": rng.integers(0, 2, (n, N_LABELS)).astype(np.int8),
+        "single_label": rng.integers(0, N_LABELS, n),
+        "multi_label": rng.integers(0, 2, (n, N_LABELS)).astype(np.int8),
         "regression": rng.normal(size=n),
     }
     rows = []
@@ -60,20 +60,20 @@ def make_examples(n: int, kind: Kind = "single", most_windows: int = 1, seed: in
     return rows
 
 
-def objective(kind: Kind = "single", family: str = "bert", **more: Any) -> Classification:
-    return Classification(kind, N_LABELS, 0, family == "bert", **more)
+def objective(kind: str = "single_label", family: str = "bert", **more: Any) -> Classification:
+    return Classification(LABEL_TYPES[kind], N_LABELS, 0, family == "bert", **more)
 
 
 # Losses
 
 
-def scores_and_labels(kind: Kind, n: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
+def scores_and_labels(kind: str, n: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
     scores = torch.randn(n, N_LABELS, generator=torch.Generator().manual_seed(0)) * 3
     return scores, objective(kind).collate(make_examples(n, kind))["labels"]
 
 
 def test_one_label_costs_what_torchs_cross_entropy_says() -> None:
-    scores, labels = scores_and_labels("single")
+    scores, labels = scores_and_labels("single_label")
     weights = torch.tensor([0.5, 2.0, 1.0])
     for weight in (None, weights):
         for smoothing in (0.0, 0.1):
@@ -84,7 +84,7 @@ def test_one_label_costs_what_torchs_cross_entropy_says() -> None:
 
 
 def test_smoothing_shares_the_truth_among_all_labels() -> None:
-    scores, labels = scores_and_labels("single")
+    scores, labels = scores_and_labels("single_label")
     logs = scores.double().log_softmax(-1)
     expected = [
         -sum((0.9 * (c == int(label)) + 0.1 / N_LABELS) * logs[row, c].item() for c in range(N_LABELS))
@@ -95,19 +95,19 @@ def test_smoothing_shares_the_truth_among_all_labels() -> None:
 
 
 def test_several_labels_cost_binary_cross_entropy_each() -> None:
-    scores, labels = scores_and_labels("multiple")
+    scores, labels = scores_and_labels("multi_label")
     assert labels.dtype == torch.float32
     probabilities = torch.sigmoid(scores.double())
     expected = F.binary_cross_entropy(probabilities, labels.double(), reduction="none")
-    found = objective("multiple").losses(scores, labels)
+    found = objective("multi_label").losses(scores, labels)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
-    assert objective("multiple").count({"labels": labels}) == {"loss": 20 * N_LABELS}
+    assert objective("multi_label").count({"labels": labels}) == {"loss": 20 * N_LABELS}
     weights = torch.tensor([0.5, 2.0, 4.0])
-    weighted = objective("multiple", class_weights=weights).losses(scores, labels)
+    weighted = objective("multi_label", class_weights=weights).losses(scores, labels)
     torch.testing.assert_close(
         weighted.double(), torch.where(labels > 0, weights, 1.0) * expected, rtol=1e-5, atol=1e-6
     )
-    smoothed = objective("multiple", label_smoothing=0.2).losses(scores, labels)
+    smoothed = objective("multi_label", label_smoothing=0.2).losses(scores, labels)
     other = F.binary_cross_entropy(probabilities, 1 - labels.double(), reduction="none")
     torch.testing.assert_close(smoothed.double(), 0.9 * expected + 0.1 * other, rtol=1e-5, atol=1e-6)
 
@@ -119,7 +119,7 @@ def test_numbers_cost_their_squared_error() -> None:
 
 
 def test_focal_loss_is_the_papers_formula() -> None:
-    scores, labels = scores_and_labels("single")
+    scores, labels = scores_and_labels("single_label")
     weights = torch.tensor([0.5, 2.0, 1.0])
     found = objective(focal_gamma=2.0, class_weights=weights).losses(scores, labels)
     for row, label in enumerate(labels.tolist()):
@@ -127,8 +127,8 @@ def test_focal_loss_is_the_papers_formula() -> None:
         known = odds[label] / sum(odds)
         expected = -weights[label].item() * (1 - known) ** 2 * math.log(known)
         assert found[row].item() == pytest.approx(expected, rel=1e-4, abs=1e-7)
-    scores, labels = scores_and_labels("multiple")
-    found = objective("multiple", focal_gamma=1.5).losses(scores, labels)
+    scores, labels = scores_and_labels("multi_label")
+    found = objective("multi_label", focal_gamma=1.5).losses(scores, labels)
     for place in np.ndindex(20, N_LABELS):
         p = 1 / (1 + math.exp(-scores[place].item()))
         known = p if labels[place] == 1 else 1 - p
@@ -136,7 +136,7 @@ def test_focal_loss_is_the_papers_formula() -> None:
 
 
 def test_loss_and_gradient_are_finite_for_huge_scores() -> None:
-    for kind in ("single", "multiple"):
+    for kind in ("single_label", "multi_label"):
         _, labels = scores_and_labels(kind)
         for gamma in (0.0, 2.0):
             scores = (torch.randn(20, N_LABELS, generator=torch.Generator().manual_seed(1)) * 1e4).requires_grad_()
@@ -149,41 +149,43 @@ def test_loss_and_gradient_are_finite_for_huge_scores() -> None:
 # Class weights
 
 
-def make_task(kind: Kind, labels: np.ndarray, class_weights: Any) -> ClassifyTask:
-    recipe = Recipe.model_validate({"task": "cls", "cls": {"class_weights": class_weights}})
+def make_task(kind: str, labels: np.ndarray, class_weights: Any) -> ClsTraining:
+    recipe = make_recipe({"task": "cls", "cls": {"class_weights": class_weights}})
     names = {"a": 0, "b": 1, "c": 2}
-    data: Any = SimpleNamespace(kind=kind, label2id=names, splits={"train": SimpleNamespace(labels=labels)})
+    data: Any = SimpleNamespace(
+        labels=LABEL_TYPES[kind], label2id=names, splits={"train": SimpleNamespace(labels=labels)}
+    )
     tokenizer: Any = SimpleNamespace(pad_token_id=0)
-    return ClassifyTask(recipe, data, tokenizer, True, False, {})
+    return ClsTraining(recipe, data, tokenizer, True, False, {})
 
 
 LABELS = np.array([0] * 60 + [1] * 30 + [2] * 10)
 
 
 def test_balanced_weights_are_those_of_sklearn() -> None:
-    weights = make_task("single", LABELS, "balanced").objective.class_weights
+    weights = make_task("single_label", LABELS, "balanced").objective.class_weights
     assert weights is not None
     expected = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
     assert weights.tolist() == pytest.approx(expected.tolist(), rel=1e-6)
     assert weights[LABELS].mean().item() == pytest.approx(1)
-    assert make_task("single", LABELS, "none").objective.class_weights is None
+    assert make_task("single_label", LABELS, "none").objective.class_weights is None
 
 
 def test_balanced_weight_of_one_of_several_labels_is_absent_rows_over_present_ones() -> None:
     marks = np.zeros((100, 3), np.int8)
     marks[:60, 0], marks[:30, 1], marks[:10, 2] = 1, 1, 1
-    weights = make_task("multiple", marks, "balanced").objective.class_weights
+    weights = make_task("multi_label", marks, "balanced").objective.class_weights
     assert weights is not None
     assert weights.tolist() == pytest.approx([40 / 60, 70 / 30, 90 / 10])
 
 
 def test_weights_of_the_recipe_keep_their_ratio_and_a_mean_of_one() -> None:
-    weights = make_task("single", LABELS, {"c": 5.0}).objective.class_weights
+    weights = make_task("single_label", LABELS, {"c": 5.0}).objective.class_weights
     assert weights is not None
     assert (weights / weights[0]).tolist() == pytest.approx([1, 1, 5])
     assert weights[LABELS].mean().item() == pytest.approx(1)
     with pytest.raises(UsageError, match="no label is called 'd'"):
-        _ = make_task("single", LABELS, {"d": 5.0}).objective
+        _ = make_task("single_label", LABELS, {"d": 5.0}).objective
 
 
 # Batches
@@ -250,12 +252,12 @@ class KeepsGradients(TrainingLoop):
         return super()._clip()
 
 
-def take_step(run: Path, family: str, kind: Kind, batches: BatchPlan) -> tuple[list[torch.Tensor], float]:
+def take_step(run: Path, family: str, kind: str, batches: BatchPlan) -> tuple[list[torch.Tensor], float]:
     class Rows(list[Example]):
         block_size, samples_per_epoch = 16, 8
 
     log: list[dict[str, Any]] = []
-    weights = torch.tensor([0.5, 2.0, 1.0]) if kind == "single" else None
+    weights = torch.tensor([0.5, 2.0, 1.0]) if kind == "single_label" else None
     trainer = KeepsGradients(
         make_classifier(family, 1 if kind == "regression" else N_LABELS),
         objective(kind, family, class_weights=weights), Rows(make_examples(8, kind, most_windows=2)),
@@ -268,8 +270,10 @@ def take_step(run: Path, family: str, kind: Kind, batches: BatchPlan) -> tuple[l
     return trainer.kept, next(record["loss"] for record in log if record["kind"] == "train")
 
 
-@pytest.mark.parametrize(("family", "kind"), [("bert", "single"), ("gpt2", "single"), ("bert", "multiple")])
-def test_gradient_does_not_depend_on_the_cut(tmp_path: Path, family: str, kind: Kind) -> None:
+@pytest.mark.parametrize(
+    ("family", "kind"), [("bert", "single_label"), ("gpt2", "single_label"), ("bert", "multi_label")]
+)
+def test_gradient_does_not_depend_on_the_cut(tmp_path: Path, family: str, kind: str) -> None:
     whole, loss = take_step(tmp_path / "whole", family, kind, BatchPlan(8, 8, 1))
     cuts = {"4x2": BatchPlan(8, 4, 1), "2x4": BatchPlan(8, 2, 1)}
     for name, batches in (cuts | {"tokens": BatchPlan(8, 8, 1, tokens_at_once=40)}).items():

@@ -15,12 +15,11 @@ from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.core.errors import DataError, UsageError
 from llmkit.evaluating.evaluate import evaluate
+from llmkit.evaluating.predict import Format, predict
 from llmkit.generating.generate import generate
 from llmkit.preparing.prepare import prepare
-from llmkit.runs.finetune import finetune
-from llmkit.runs.pretrain import pretrain
+from llmkit.runs.train import finetune, pretrain
 from llmkit.tasks.cls import row_reading, row_scoring
-from llmkit.tasks.cls.predict import Format, predict
 
 TINY = (
     "train.max_steps=24", "train.global_batch_size=8", "train.precision=fp32", "optim.learning_rate=1e-2",
@@ -213,7 +212,7 @@ def test_classifier_is_no_start_for_a_causal_model_and_an_encoder_without_its_he
     prepare([str(tmp_path / "book.txt")], tmp_path / "data", load_recipe(None, asked, "mlm").prepare)
     options: dict[str, Any] = {"data": tmp_path / "data", "out": tmp_path / "out", "model": run, "dry_run": True}
     with pytest.raises(UsageError, match="is a classifier"):
-        pretrain(load_recipe(None, asked, "clm"), **options)
+        pretrain(load_recipe(None, ["train.block_size=32"], "clm"), **options)
     pretrain(load_recipe(None, asked, "mlm"), **options)
     said = capsys.readouterr().err
     assert "left out of the model: classifier" in said

@@ -16,8 +16,8 @@ from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.core.errors import DataError, EnvironmentFault, UsageError
 from llmkit.evaluating.evaluate import evaluate
-from llmkit.runs.finetune import finetune
-from llmkit.tasks.cls.predict import predict
+from llmkit.evaluating.predict import predict
+from llmkit.runs.train import finetune
 
 TINY = (
     "train.max_steps=24", "train.global_batch_size=8", "train.log_steps=1", "train.precision=fp32",
@@ -458,14 +458,14 @@ TIMED = ("train.max_steps=null", "train.max_minutes=0.04")
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        ("single", ()),
-        ("multiple", ("cls.separator=;",)),
+        ("single_label", ()),
+        ("multi_label", ("cls.separator=;",)),
         ("regression", ("cls.labels=regression",)),
-        ("single", ("cls.lora_rank=2",)),
+        ("single_label", ("cls.lora_rank=2",)),
     ],
 )
 def test_minutes_hold_for_every_kind_of_labels(bert: str, tmp_path: Path, kind: str, settings: tuple[str, ...]) -> None:
-    labels = {"single": ("spam", "ham"), "multiple": ("spam;short", "ham"), "regression": ("1.5", "-2")}[kind]
+    labels = {"single_label": ("spam", "ham"), "multi_label": ("spam;short", "ham"), "regression": ("1.5", "-2")}[kind]
     rows = [(text, labels[label == "ham"]) for text, label in make_messages(120)]
     files = {name: write_table(tmp_path / f"{name}.csv", rows) for name in ("train", "test")}
     metrics = finetune(recipe(*TIMED, *settings), files=files, out=tmp_path / "run", model=bert)

@@ -5,9 +5,9 @@ A bar on the diagonal means what it says; one below it was too sure. Above each 
 
 from collections.abc import Sequence
 
-from llmkit.reporting.charts import BOTTOM, HEIGHT, RIGHT, TOP, WIDTH, Scale, format_ticks, nice_ticks
-from llmkit.reporting.page import Html, tag
-from llmkit.reporting.run_record import Record, get_number
+from llmkit.pages.charts import BOTTOM, HEIGHT, RIGHT, TOP, WIDTH, Scale, format_ticks, nice_ticks
+from llmkit.pages.page import Html, tag
+from llmkit.training.run_record import Record, get_number
 
 _LEFT = 34
 

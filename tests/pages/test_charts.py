@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from llmkit.reporting.charts import Curve, draw_chart, format_ticks, nice_ticks, smooth
-from llmkit.reporting.page_assets import SCRIPT
+from llmkit.pages.charts import Curve, draw_chart, format_ticks, nice_ticks, smooth
+from llmkit.pages.page_assets import SCRIPT
 
 HOSTILE = "</svg></script></title>\"'><script>alert(1)</script>"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-from llmkit.reporting.page import Html, tag
+from llmkit.pages.page import Html, tag
 
 WIDTH, HEIGHT = 400, 200
 TOP, RIGHT, BOTTOM = 8, 388, 164

@@ -1,4 +1,4 @@
-"""What pretraining of BERT brings to runs/pretrain.py."""
+"""Training of BERT on a prepared folder."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,17 +7,21 @@ from typing import Any, cast
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
-from llmkit.config.recipe import Recipe
+from llmkit.config.recipe import MlmRecipe
 from llmkit.core.errors import DataError, ModelError, UsageError, say
 from llmkit.datasets.pairs import Pairs
 from llmkit.datasets.rows import can_mask
+from llmkit.metrics.spec import MetricSet
 from llmkit.models.bert import Bert, build_bert, open_bert, shorten_embeddings, start_from_bert
 from llmkit.models.loading import longest_context
-from llmkit.tasks.base import TrainingData, data_of
+from llmkit.tasks.base import TrainingData
 from llmkit.tasks.mlm.evaluation import evaluate_masked_lm, to_metrics
 from llmkit.tasks.mlm.fill_in import fill_masks
+from llmkit.tasks.mlm.metrics import METRICS
 from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.tasks.mlm.scoring import evaluation_seed, pairs_of, score_prepared, where_from
+from llmkit.tasks.mlm.synthetic import count_scored_logits
+from llmkit.tasks.prepared_folder import data_of
 from llmkit.tasks.starting_model import fit_to_data
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Split
@@ -25,12 +29,14 @@ from llmkit.training.contract import Plan
 
 
 @dataclass(frozen=True)
-class MaskedTask:
+class MlmTraining:
     """Masked tokens, and pairs of segments unless the recipe has none."""
 
-    recipe: Recipe
+    recipe: MlmRecipe
     prepared: Prepared
     tokenizer: PreTrainedTokenizerBase
+    cuts_by_tokens: bool = False
+    metrics: MetricSet = METRICS
 
     def __post_init__(self) -> None:
         """Raises DataError where tokenizer or splits do not do, UsageError for a sample prompt without mask."""
@@ -68,6 +74,9 @@ class MaskedTask:
 
     def _pairs(self, split: Split, seed: int) -> Pairs:
         return pairs_of(split, self.tokenizer, self.recipe.mlm, self.recipe.block_size, seed)
+
+    def count_scored_logits(self, network: PreTrainedModel) -> float:
+        return count_scored_logits(self.recipe, network)
 
     def build_model(self) -> PreTrainedModel:
         train = self.recipe.train
@@ -114,8 +123,8 @@ class MaskedTask:
         )  # fmt: skip
         return to_metrics(sums, self.objective.relation)
 
-    def cost(self, metrics: dict[str, Any]) -> tuple[float, ...]:
-        return (float(metrics["loss"]),)
+    def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
+        return METRICS.selection_key(metrics)
 
     def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
         prompt = self.recipe.train.sample_prompt

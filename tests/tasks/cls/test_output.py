@@ -19,7 +19,8 @@ def make_scores(names: list[str]) -> dict[str, Any]:
 
 
 def shown(metrics: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
-    show_metrics(metrics)
+    label_type = "regression" if "mse" in metrics else "multi_label" if "hamming_loss" in metrics else "single_label"
+    show_metrics({"task": "cls", "label_type": label_type, **metrics})
     return capsys.readouterr().out
 
 

@@ -15,7 +15,7 @@ from hashlib import sha256
 from html import escape
 from typing import Any
 
-from llmkit.reporting.page_assets import SCRIPT, STYLE
+from llmkit.pages.page_assets import SCRIPT, STYLE
 
 # C0 and C1 controls but tab and newline; lone surrogates, which UTF-8 cannot hold; the marks that turn the
 # reading direction round for all that follows; non-characters.

@@ -1,4 +1,4 @@
-"""What fine-tuning of classifiers brings to runs/train.py."""
+"""Training of classifiers on labelled rows."""
 
 import math
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
-from llmkit.config.recipe import Recipe
+from llmkit.config.recipe import ClsRecipe
 from llmkit.core.errors import UsageError, did_you_mean
 from llmkit.datasets.augment import make_changer
 from llmkit.datasets.examples import Examples
 from llmkit.datasets.labelled import take_rows
-from llmkit.metrics.label_metrics import BEST_BY, LOWER_IS_BETTER, measure, measure_quickly
-from llmkit.metrics.multilabel import tune_thresholds
+from llmkit.metrics.spec import MetricSet
 from llmkit.models.classifier import build_classifier
 from llmkit.models.layers import freeze_layers
 from llmkit.models.loading import read_config
 from llmkit.models.lora import add_lora, merge_lora
 from llmkit.tasks.base import TrainingData
-from llmkit.tasks.cls.label_scores import score_rows, to_outputs
+from llmkit.tasks.cls.label_scores import score_rows
+from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.labelled_data import LabelledData, LabelledSplit
 from llmkit.tasks.cls.mistakes import Mistakes
 from llmkit.tasks.cls.objective import Classification
@@ -34,15 +34,12 @@ from llmkit.tasks.cls.row_scoring import describe_method
 from llmkit.tasks.starting_model import set_dropout
 from llmkit.training.contract import Plan
 
-BASELINED = {"single": ("accuracy", True), "multiple": ("f1_micro", True), "regression": ("mse", False)}
-"""The metric that is compared with a constant guess, and whether higher is better."""
-
 
 @dataclass(frozen=True)
-class ClassifyTask:
+class ClsTraining:
     """Labels of texts, over rows of labelled files."""
 
-    recipe: Recipe
+    recipe: ClsRecipe
     labelled: LabelledData
     tokenizer: PreTrainedTokenizerBase
     token_types: bool
@@ -50,6 +47,7 @@ class ClassifyTask:
     origin: dict[str, Any]
     """Where model and files are, for the run's manifest."""
     output_share: float = 0.0
+    cuts_by_tokens: bool = True
 
     @cached_property
     def data(self) -> TrainingData:
@@ -69,17 +67,14 @@ class ClassifyTask:
     def objective(self) -> Classification:
         section = self.recipe.cls
         return Classification(
-            self.labelled.kind, len(self.labelled.label2id), self.tokenizer.pad_token_id, self.token_types,
+            self.labels, len(self.labelled.label2id), self.tokenizer.pad_token_id, self.token_types,
             self._class_weights(), section.focal_gamma, section.label_smoothing,
         )  # fmt: skip
 
     @cached_property
     def target_scale(self) -> tuple[float, float]:
-        """Mean and standard deviation of the train split's numbers, by which the model learns them; else 0 and 1."""
-        if self.labelled.kind != "regression":
-            return 0.0, 1.0
-        targets = self.labelled.splits["train"].labels
-        return float(targets.mean()), float(targets.std()) or 1.0
+        """Mean and standard deviation by which the model learns the labels."""
+        return self.labels.target_scale(self.labelled.splits["train"].labels)
 
     @cached_property
     def samples(self) -> Examples:
@@ -90,19 +85,29 @@ class ClassifyTask:
             global_batch_size=section.global_batch_size, block_size=block_size, change=change,
         )  # fmt: skip
 
+    @property
+    def labels(self) -> LabelType:
+        return self.labelled.labels
+
+    @property
+    def metrics(self) -> MetricSet:
+        return self.labels.metrics
+
+    def count_scored_logits(self, network: PreTrainedModel) -> float:
+        return 0.0  # a few a row
+
     @cached_property
     def metric(self) -> str:
         """The figure that the best weights are chosen by."""
         wanted = self.recipe.cls.metric
-        return BEST_BY[self.labelled.kind] if wanted == "auto" else wanted
+        return self.metrics.best_by if wanted == "auto" else wanted
 
     def check(self) -> None:
         """Raises UsageError where no figure of this kind of labels has the recipe's name, or no label a weight's."""
         _ = self.objective
         split = self.labelled.splits.get("validation", self.labelled.splits["train"])
-        n_labels = len(self.labelled.label2id)
-        outputs = np.zeros(2) if self.labelled.kind == "regression" else np.full((2, n_labels), 1 / n_labels)
-        known = measure_quickly(self.labelled.kind, split.labels[[0, -1]], outputs, list(self.labelled.label2id))
+        names = list(self.labelled.label2id)
+        known = self.labels.measure_quickly(split.labels[[0, -1]], self.labels.constant_outputs(2, len(names)), names)
         if self.metric not in known and self.metric != "loss":
             hint = did_you_mean(self.metric, ["loss", *known])
             raise UsageError(f"no figure is called {self.metric!r}", where="cls.metric", hint=hint)
@@ -124,26 +129,21 @@ class ClassifyTask:
         return network
 
     def describe(self) -> dict[str, Any]:
-        facts = {"labels": list(self.labelled.label2id), "kind": self.labelled.kind, "metric": self.metric}
+        facts = {"labels": list(self.labelled.label2id), "label_type": self.labels.name, "metric": self.metric}
         return facts | {"origin": self.origin}
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
         n_rows = plan.max_eval_blocks or self.recipe.train.max_eval_blocks
         split = _take_rows(self.labelled.splits["validation"], n_rows)
         outputs, scores = self._score(network, split, plan.precision, plan.batches.tokens_at_once)
-        targets = torch.from_numpy(self._to_targets(split.labels))
-        if self.labelled.kind != "single":
-            targets = targets.float()
-        plain = Classification(self.labelled.kind, 0, 0, False)  # the loss as such, without weights and smoothing
+        targets = torch.from_numpy(self._to_targets(split.labels)).to(self.labels.target_dtype)
+        plain = Classification(self.labels, 0, 0, False)  # the loss as such, without weights and smoothing
         loss = plain.losses(torch.from_numpy(scores), targets).double().mean().item()
-        metrics = measure_quickly(self.labelled.kind, split.labels, outputs, list(self.labelled.label2id))
+        metrics = self.labels.measure_quickly(split.labels, outputs, list(self.labelled.label2id))
         return {"loss": loss, "metric": self.metric} | metrics
 
-    def cost(self, metrics: dict[str, Any]) -> tuple[float, ...]:
-        value, loss = metrics[self.metric], float(metrics["loss"])  # few rows tie often
-        if value is None:  # undefined on these rows, such as a correlation with one constant guess
-            return math.inf, loss
-        return (float(value) if self.metric in LOWER_IS_BETTER else -float(value)), loss
+    def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
+        return self.metrics.selection_key(metrics, self.metric)
 
     def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
         return None
@@ -152,13 +152,14 @@ class ClassifyTask:
         if self.recipe.cls.lora_rank:
             merge_lora(network)
         extra: dict[str, Any] = {}
-        if self.labelled.kind == "regression":
+        if not self.labels.has_names:
             extra["target_mean"], extra["target_std"] = self.target_scale
-        if self.labelled.kind == "multiple" and "validation" in self.labelled.splits:
+        if self.labels.tunes_thresholds and "validation" in self.labelled.splits:
             split = self.labelled.splits["validation"]
             split = _take_share(split, share)
             outputs, _ = self._score(network, split, "fp32", None)
-            extra["thresholds"] = tune_thresholds(split.labels.astype(bool), outputs).tolist()
+            best = self.labels.best_thresholds(split.labels, outputs, len(self.labelled.label2id))
+            extra["thresholds"] = best.tolist()
         save_format(network.config, self.labelled.format, **extra)
 
     def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
@@ -170,13 +171,14 @@ class ClassifyTask:
         }
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
-        name, higher_is_better = BASELINED[self.labelled.kind]
-        value, guess = metrics.get(name), metrics.get(f"baseline_{name}")
-        if value is None or guess is None or (value > guess if higher_is_better else value < guess):
+        metric = self.metrics.find(self.labels.must_beat)
+        assert metric is not None
+        value, guess = metrics.get(metric.key), metrics.get(metric.baseline)
+        if value is None or guess is None or (value > guess if metric.higher_is_better else value < guess):
             return None
-        if value == (1.0 if higher_is_better else 0.0):  # perfect, as where all rows have one label
+        if value == (1.0 if metric.higher_is_better else 0.0):  # perfect, as where all rows have one label
             return None
-        return f"{name.replace('_', ' ')} {value:.4f} is no better than a constant guess, {guess:.4f}"
+        return f"{metric.key.replace('_', ' ')} {value:.4f} is no better than a constant guess, {guess:.4f}"
 
     def score_split(
         self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate, *, chosen_on: bool
@@ -184,28 +186,24 @@ class ClassifyTask:
         """All figures over one split."""
         tokens_at_once = settings.batch_size * self.recipe.block_size
         outputs, _ = self._score(network, split, settings.precision, tokens_at_once)
-        names, kind = list(self.labelled.label2id), self.labelled.kind
+        names, labels = list(self.labelled.label2id), self.labels
         kept = (getattr(network.config, CONFIG_KEY, None) or {}).get("thresholds", [])
         thresholds = np.array(kept if len(kept) == len(names) else [0.5] * len(names))
-        metrics = measure(kind, split.labels, outputs, names, thresholds, seed=settings.seed)
+        metrics: dict[str, Any] = {"label_type": labels.name}
+        metrics |= labels.measure(split.labels, outputs, names, thresholds, seed=settings.seed)
         if self.show_samples:
-            shown = Mistakes(kind, names, thresholds, self.tokenizer)
+            shown = Mistakes(labels, names, thresholds, self.tokenizer)
             shown.add(split.labels, outputs, split.inputs, split.lines)
             metrics["mistakes"] = shown.worst()
         metrics |= {"n_truncated": split.inputs.n_cut, "n_windows": len(split.inputs.ends)}
-        return metrics | {"method": describe_method(Path(split.path).name, settings, chosen_on, metrics)}
+        return metrics | {"method": describe_method(Path(split.path).name, settings, labels, chosen_on, metrics)}
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         self.tokenizer.model_max_length = self.recipe.block_size
         return self.tokenizer
 
     def describe_model(self) -> tuple[str, str, str]:
-        labels = len(self.labelled.label2id)
-        what = {
-            "single": f"classifier of {labels} labels",
-            "multiple": f"classifier of {labels} labels, of which a text may have several (thresholds in config.json)",
-            "regression": "regression model (times target_std, plus target_mean, both in config.json)",
-        }[self.labelled.kind]
+        what = self.labels.describe_model(len(self.labelled.label2id))
         return "text-classification", what, "AutoModelForSequenceClassification"
 
     def _score(
@@ -217,11 +215,10 @@ class ClassifyTask:
             network, split.inputs, token_types=self.token_types, tokens_at_once=tokens_at_once, precision=precision
         )
         mean, std = self.target_scale
-        return to_outputs(scores, self.labelled.kind, {"target_mean": mean, "target_std": std}), scores
+        return self.labels.to_outputs(scores, {"target_mean": mean, "target_std": std}), scores
 
     def _to_targets(self, labels: NDArray[Any]) -> NDArray[Any]:
-        mean, std = self.target_scale
-        return (labels - mean) / std if self.labelled.kind == "regression" else labels
+        return self.labels.scale(labels, *self.target_scale)
 
     def _class_weights(self) -> torch.Tensor | None:
         """Raises UsageError for a weight of a label that there is not."""
@@ -229,18 +226,14 @@ class ClassifyTask:
         if wanted == "none":
             return None
         labels = self.labelled.splits["train"].labels
-        single = self.labelled.kind == "single"
-        counts = np.maximum(1, np.bincount(labels, minlength=len(names)) if single else labels.sum(0))
+        counts = np.maximum(1, self.labels.count(labels, len(names)))
         if wanted == "balanced":
-            weights = len(labels) / (len(names) * counts) if single else (len(labels) - counts) / counts
-            return torch.tensor(weights, dtype=torch.float32)
+            return torch.tensor(self.labels.balanced_weights(counts, len(labels)), dtype=torch.float32)
         if unknown := sorted(set(wanted) - set(names)):
             hint = did_you_mean(unknown[0], names)
             raise UsageError(f"no label is called {unknown[0]!r}", where="cls.class_weights", hint=hint)
         weights = np.array([wanted.get(name, 1.0) for name in names])
-        if single:  # of mean 1 over the rows, so that the rate keeps its meaning
-            weights = weights * len(labels) / (weights * counts).sum()
-        return torch.tensor(weights, dtype=torch.float32)
+        return torch.tensor(self.labels.normalize_weights(weights, counts, len(labels)), dtype=torch.float32)
 
 
 def _take_share(split: LabelledSplit, share: float) -> LabelledSplit:

@@ -1,16 +1,15 @@
-"""Fine-tune a classifier on labelled files: from any encoder or decoder, or on from a checkpoint."""
+"""Open what a classifier is trained on and from: labelled files, and any encoder or decoder, or a checkpoint."""
 
 import math
 import os
-import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from llmkit.config.recipe import Recipe
+from llmkit.config.recipe import ClsRecipe
 from llmkit.core import ranks
 from llmkit.core.errors import UsageError, say
 from llmkit.core.files import read_json
@@ -18,11 +17,11 @@ from llmkit.datasets.labelled import set_template
 from llmkit.models.classifier import check_can_classify, count_positions, start_classifier
 from llmkit.models.loading import check_vocabulary, embedding_rows, read_config, resolve_model
 from llmkit.models.lora import require_peft
-from llmkit.runs.train import check_training, find_resume_point, open_for_training, train_run
+from llmkit.tasks.base import Opened, TrainingRequest
 from llmkit.tasks.cls.labelled_data import LabelledData, load_labelled, origin_files, relative_files
 from llmkit.tasks.cls.row_reading import reads_token_types
-from llmkit.tasks.cls.task import ClassifyTask
-from llmkit.tasks.starting_model import check_positions, grow_embeddings, set_dropout
+from llmkit.tasks.cls.training import ClsTraining
+from llmkit.tasks.starting_model import check_positions, check_training, grow_embeddings, set_dropout
 from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
 from llmkit.training.folder import RunFolder
 
@@ -31,47 +30,21 @@ LEAST_STEPS, STEPS_A_LABEL, FEWEST_EPOCHS, MOST_EPOCHS = 300, 20, 3, 20
 LORA_FACTOR = 10.0
 
 
-def finetune(
-    recipe: Recipe,
-    *,
-    files: Mapping[str, str],
-    out: Path,
-    model: str | None = None,
-    resume: bool | Literal["auto"] = False,
-    overwrite: bool = False,
-    dry_run: bool = False,
-    allow: Collection[str] = (),
-    show_samples: bool = False,
-    fold: tuple[int, int] | None = None,
-    quiet: bool = False,
-    started: float | None = None,
-) -> dict[str, Any]:
-    """Train in `out`; see training_run.py. `files` has `train`, and `validation` and `test` where they are.
-
-    A resumed run knows its model and files. `fold` (number, folds) holds that part of the train rows out.
-    `train.max_minutes` count from `started`, a `time.perf_counter()`, or from this call.
+def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Opened:
+    """The rows of labelled files and a model with a head for their labels, or a checkpoint's.
 
     Raises:
-        UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
-        Interrupted: a signal came; the run was saved and can be resumed.
+        UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
     """
-    started = time.perf_counter() if started is None else started
-    with open_for_training(recipe, out, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow) as start:
-        if start.metrics is not None:
-            return start.metrics
-        return _finetune(
-            recipe, files, out, model, start.resume, start.overwrite, dry_run, allow, show_samples, fold, quiet,
-            started,
-        )  # fmt: skip
-
-
-def _finetune(
-    recipe: Recipe, files: Mapping[str, str], out: Path, model: str | None, resume: bool, overwrite: bool,
-    dry_run: bool, allow: Collection[str], show_samples: bool, fold: tuple[int, int] | None, quiet: bool,
-    started: float,
-) -> dict[str, Any]:  # fmt: skip
-    if resume:
-        model, files = recall(RunFolder(out), model, files)
+    resume = request.checkpoint is not None
+    model, files = (
+        load_origin(RunFolder(request.out), request.model, request.data)
+        if resume
+        else (
+            request.model,
+            request.data,
+        )
+    )
     name = _check_request(recipe, model, files)
     path = resolve_model(name)
     config = read_config(path)
@@ -79,26 +52,21 @@ def _finetune(
     tokenizer, n_own, changes = _open_tokenizer(recipe, path)
     recipe = _choose_block_size(recipe, config, tokenizer, resume)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
-    read = partial(load_labelled, fold=fold, known=known, quiet=quiet)
+    read = partial(load_labelled, fold=request.fold, known=known, quiet=request.quiet)
     labelled = ranks.from_first(lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, recipe.block_size))
     check_training(recipe, has_validation="validation" in labelled.splits)
     recipe = resolve(recipe, config, labelled)
-    origin = {**describe_origin(name, files, out), "fold": fold}
-    task = ClassifyTask(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), show_samples, origin)
+    origin = {**describe_origin(name, files, request.out), "fold": request.fold}
+    task = ClsTraining(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), request.show_samples, origin)
     task.check()
-    checkpoint = find_resume_point(RunFolder(out)) if resume else None
-    if checkpoint is not None:
-        network = task.open_model(str(checkpoint))
-    else:
-        network = _start(recipe, labelled, path, tokenizer, n_own, changes)
-        task.prepare_model(network)
-    return train_run(
-        recipe, task, network, out=out, checkpoint=checkpoint, overwrite=overwrite, dry_run=dry_run, allow=allow,
-        started=started,
-    )  # fmt: skip
+    if request.checkpoint is not None:
+        return Opened(recipe, task, task.open_model(str(request.checkpoint)))
+    network = _start(recipe, labelled, path, tokenizer, n_own, changes)
+    task.prepare_model(network)
+    return Opened(recipe, task, network)
 
 
-def _check_request(recipe: Recipe, model: str | None, files: Mapping[str, str]) -> str:
+def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str]) -> str:
     """The model's name, where all that is needed is there."""
     if "train" not in files:
         raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
@@ -116,7 +84,7 @@ def _check_request(recipe: Recipe, model: str | None, files: Mapping[str, str]) 
     return model
 
 
-def _open_tokenizer(recipe: Recipe, path: str) -> tuple[PreTrainedTokenizerBase, int, list[str]]:
+def _open_tokenizer(recipe: ClsRecipe, path: str) -> tuple[PreTrainedTokenizerBase, int, list[str]]:
     """The model's tokenizer with the tokens that training needs, how many it had, and what was changed."""
     tokenizer = load_tokenizer(path)
     n_own = len(tokenizer)
@@ -128,7 +96,7 @@ def _open_tokenizer(recipe: Recipe, path: str) -> tuple[PreTrainedTokenizerBase,
     return tokenizer, n_own, changes
 
 
-def resolve(recipe: Recipe, config: PreTrainedConfig, labelled: LabelledData) -> Recipe:
+def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData) -> ClsRecipe:
     """The recipe with what follows from model and data in place of nothing: rate, length, evaluations.
 
     The rate grows as models get narrower: 5e-5 for BERT-base, as in Devlin et al. 2019, appendix A.3. Small data is
@@ -157,7 +125,7 @@ def describe_origin(model: str, files: Mapping[str, str], out: Path) -> dict[str
     return {"start": start, "files": relative_files(files, out)}
 
 
-def recall(run: RunFolder, model: str | None, files: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
+def load_origin(run: RunFolder, model: str | None, files: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
     """Model and files of the run's first start, unless they are given anew."""
     origin = read_json(run.manifest).get("origin", {}) if run.manifest.is_file() else {}
     start = origin.get("start")
@@ -167,8 +135,8 @@ def recall(run: RunFolder, model: str | None, files: Mapping[str, str]) -> tuple
 
 
 def _choose_block_size(
-    recipe: Recipe, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, resume: bool
-) -> Recipe:
+    recipe: ClsRecipe, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, resume: bool
+) -> ClsRecipe:
     """The recipe with its block size; the default is lowered to what model and tokenizer take.
 
     Raises:
@@ -181,13 +149,12 @@ def _choose_block_size(
 
 
 def _start(
-    recipe: Recipe, labelled: LabelledData, path: str, tokenizer: PreTrainedTokenizerBase, n_own: int,
+    recipe: ClsRecipe, labelled: LabelledData, path: str, tokenizer: PreTrainedTokenizerBase, n_own: int,
     changes: list[str],
 ) -> PreTrainedModel:  # fmt: skip
-    shares = labelled.splits["train"].labels.mean(0).tolist() if labelled.kind == "multiple" else ()
     network, notes = start_classifier(
-        path, labelled.kind, labelled.label2id, recipe.train.seed,
-        shares=shares, random_weights=recipe.cls.random_weights,
+        path, labelled.labels.problem_type, labelled.label2id, recipe.train.seed,
+        shares=labelled.labels.shares(labelled.splits["train"].labels), random_weights=recipe.cls.random_weights,
     )  # fmt: skip
     set_dropout(network, recipe.model)
     if recipe.model.resize_embeddings or n_own <= embedding_rows(network):

@@ -20,7 +20,7 @@ from llmkit.core.errors import DataError, EnvironmentFault, ModelError, Training
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.generating.generate import generate
 from llmkit.preparing.prepare import prepare
-from llmkit.runs.pretrain import pretrain
+from llmkit.runs.train import pretrain
 from llmkit.training.loop import TrainingLoop
 
 TINY = (

@@ -27,7 +27,7 @@ from llmkit.demo import demo
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.generating.generate import generate
 from llmkit.preparing.prepare import prepare
-from llmkit.runs.pretrain import pretrain
+from llmkit.runs.train import pretrain
 
 TINY = (
     "prepare.tokenizer.kind=wordpiece", "prepare.tokenizer.vocab_size=200", "prepare.split.validation=0.2",

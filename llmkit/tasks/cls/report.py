@@ -6,30 +6,12 @@ Reads one split's metrics, as classification.py, multilabel.py and regression.py
 from collections.abc import Sequence
 from typing import TypeGuard
 
-from llmkit.reporting.calibration_chart import draw_calibration
-from llmkit.reporting.page import Html, join, section, show_value, table, tag
-from llmkit.reporting.run_record import Record, get_number, get_section
+from llmkit.metrics.spec import Metric, MetricSet
+from llmkit.pages.page import Html, join, section, show_value, table, tag
+from llmkit.tasks.cls.calibration_chart import draw_calibration
+from llmkit.tasks.cls.metrics import MULTI_LABEL
+from llmkit.training.run_record import Record, get_number, get_section
 
-CLASS_HEADLINES = (
-    ("accuracy", "accuracy", "share of right guesses"),
-    ("f1_macro", "F1, macro", "mean over labels"),
-    ("mcc", "Matthews correlation", "0 is chance, 1 is perfect"),
-    ("log_loss", "log loss", "nats a row"),
-    ("roc_auc", "ROC AUC", "0.5 is chance"),
-)
-MULTIPLE_HEADLINES = (
-    ("f1_micro", "F1, micro", "all labels together"),
-    ("f1_macro", "F1, macro", "mean over labels"),
-    ("average_precision_micro", "average precision, micro", "whatever the thresholds"),
-    ("accuracy", "accuracy of whole rows", "all labels of a row right"),
-)
-REGRESSION_HEADLINES = (
-    ("pearson", "Pearson correlation", "of guesses and truth"),
-    ("spearman", "Spearman correlation", "of their ranks"),
-    ("mae", "mean absolute error", "in the label's unit"),
-    ("r2", "R²", "share of variance explained"),
-    ("mse", "mean squared error", "in the label's unit, squared"),
-)
 IN_TABLES = ("per_class", "confusion", "most_confused", "calibration", "mistakes")
 """What is shown as tables and charts here, and would flood a list of figures."""
 
@@ -50,45 +32,35 @@ _COLUMNS = {
 }
 
 
-def choose_headlines(result: Record) -> tuple[tuple[str, str, str], ...] | None:
-    """The headlines for these metrics; None if they are no classifier's."""
-    if "average_precision_micro" in result or "hamming_loss" in result:
-        return MULTIPLE_HEADLINES
-    if any(key in result for key in ("mse", "mae", "pearson")):
-        return REGRESSION_HEADLINES
-    return CLASS_HEADLINES if any(key in result for key in ("f1_macro", "mcc", "per_class")) else None
-
-
-def describe_interval(result: Record, key: str) -> str | None:
+def describe_interval(result: Record, metric: Metric) -> str | None:
     """`95 %: 0.8121 to 0.8534`, where the figure has an interval."""
-    bounds = get_section(result, "intervals").get(key)
+    bounds = get_section(result, "intervals").get(metric.key)
     if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
         return None
     confidence = get_number(get_section(result, "method"), "confidence") or 0.95
-    factor, unit, decimals = (100, " %", 2) if key.endswith("accuracy") else (1, "", 4)
+    factor, unit, decimals = (100, " %", 2) if metric.is_share else (1, "", 4)
     low, high = (f"{factor * bound:.{decimals}f}" for bound in bounds)
     return f"{100 * confidence:g} % interval {low} to {high}{unit}"
 
 
-def shorten_metrics(part: Record, *, is_above: bool) -> Record:
+def shorten_metrics(part: Record, metrics: MetricSet, *, is_above: bool) -> Record:
     """A split's metrics without what is shown in tables, and with intervals in words."""
-    if not any(key in part for key in ("per_class", "calibration", "pearson")):
-        return part
     where = "in the section above" if is_above else "in metrics.json"
     shown = {key: where if key in IN_TABLES else value for key, value in part.items()}
     intervals = get_section(part, "intervals")
     if intervals:
-        shown["intervals"] = {key: describe_interval(part, key) or bounds for key, bounds in intervals.items()}
+        known = {key: metrics.find(key) or Metric(key, key) for key in intervals}
+        shown["intervals"] = {key: describe_interval(part, known[key]) or bounds for key, bounds in intervals.items()}
     return shown
 
 
-def render_classes(result: Record) -> Html | None:
+def render_classes(result: Record, metrics: MetricSet) -> Html | None:
     """The section for these metrics; None if there is nothing of the kind."""
     parts = [
         _render_lengths(result),
         _render_confusion(result),
         _render_labels(_get_records(result, "per_class")),
-        _render_calibration(result),
+        _render_calibration(result, metrics),
         _render_mistakes(_get_records(result, "mistakes")),
     ]
     shown = [part for part in parts if part is not None]
@@ -169,11 +141,11 @@ def _render_labels(per_class: list[Record]) -> Html | None:
     return tag("details", tag("summary", f"Label by label: {len(rows):,} labels"), shown)
 
 
-def _render_calibration(result: Record) -> Html | None:
+def _render_calibration(result: Record, metrics: MetricSet) -> Html | None:
     bins = _get_records(result, "calibration")
     if not bins:
         return None
-    unit = "every row with every label" if "hamming_loss" in result else "of the guessed label"
+    unit = "every row with every label" if metrics is MULTI_LABEL else "of the guessed label"
     error = get_number(result, "calibration_error")
     said = (
         f"Expected calibration error {error:.4f}: the mean distance from the dashed line." if error is not None else ""

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from llmkit.reporting.page import Html, show_duration, show_value, table, tag
+from llmkit.pages.page import Html, show_duration, show_value, table, tag
 
 
 def test_attribute_value_cannot_leave_its_quotes_even_as_markup() -> None:

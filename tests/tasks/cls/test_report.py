@@ -7,13 +7,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from evaluation.test_report import HOSTILE, Page, make_run, read_report
+from reporting.test_report import HOSTILE, Page, make_run, read_report
 
 from llmkit.metrics.classification import score_single
 from llmkit.metrics.multilabel import score_multiple
 from llmkit.metrics.regression import score_regression
-from llmkit.reporting.calibration_chart import draw_calibration
-from llmkit.reporting.page_assets import SCRIPT
+from llmkit.pages.page_assets import SCRIPT
+from llmkit.tasks.cls.calibration_chart import draw_calibration
 
 
 def make_scores(n_labels: int, n: int = 400, names: list[str] | None = None) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def make_scores(n_labels: int, n: int = 400, names: list[str] | None = None) -> 
     return score_single(labels, odds / odds.sum(1, keepdims=True), names, n_resamples=50)
 
 
-def report(run: Path, scores: dict[str, Any], **splits: Any) -> Page:
-    manifest = {"objective": "cls"}
+def report(run: Path, scores: dict[str, Any], label_type: str = "single_label", **splits: Any) -> Page:
+    manifest = {"task": "cls", "label_type": label_type}
     return read_report(make_run(run, [], metrics={"test": scores, **splits}, manifest=manifest, recipe="a: 1"))
 
 
@@ -87,29 +87,29 @@ def test_several_labels_and_numbers_have_their_own_headlines(tmp_path: Path) -> 
     rng = np.random.default_rng(0)
     marks = rng.random((50, 3)) < 0.4
     multiple = score_multiple(marks, rng.random((50, 3)), np.full(3, 0.25), ["a", "b", "c"], n_resamples=20)
-    page = report(tmp_path / "multiple", multiple)
+    page = report(tmp_path / "multiple", multiple, "multi_label")
     assert page.contents["b"][:2] == [f"{multiple['f1_micro']:.4f}", f"{multiple['f1_macro']:.4f}"]
     assert "0.2500" in page.contents["td"] and "every row with every label" in page.text
     targets = rng.normal(size=50)
     numbers = score_regression(targets, targets + rng.normal(size=50), n_resamples=20)
-    page = report(tmp_path / "numbers", numbers | {"n_truncated": 3})
+    page = report(tmp_path / "numbers", numbers | {"n_truncated": 3}, "regression")
     assert page.contents["b"][:2] == [f"{numbers['pearson']:.4f}", f"{numbers['spearman']:.4f}"]
     assert "3 of 50 rows were too long" in page.text
 
 
 @pytest.mark.parametrize(
-    ("figures", "unit"),
+    ("label_type", "figures", "unit"),
     [
-        ({"f1_macro": 0.5}, "nats a row"),
-        ({"average_precision_micro": 0.5}, "nats a row and label"),
-        ({"mse": 0.5}, "squared error"),
+        ("single_label", {"f1_macro": 0.5}, "nats a row"),
+        ("multi_label", {"average_precision_micro": 0.5}, "nats a row and label"),
+        ("regression", {"mse": 0.5}, "squared error"),
     ],
 )
 def test_curves_of_a_classifier_say_what_its_loss_is_and_miss_nothing_foreign(
-    tmp_path: Path, figures: dict[str, float], unit: str
+    tmp_path: Path, label_type: str, figures: dict[str, float], unit: str
 ) -> None:
     log = [{"kind": "train", "step": 1, "loss": 1.0}, {"kind": "eval", "step": 1, "loss": 1.0, **figures}]
-    page = read_report(make_run(tmp_path / "r", log, manifest={"objective": "cls"}))
+    page = read_report(make_run(tmp_path / "r", log, manifest={"objective": "cls", "kind": label_type}))
     absent = next(text for text in page.contents["p"] if text.startswith("Not in the log"))
     assert absent == "Not in the log: learning rate, gradient norm, tokens a second, MFU."
     assert f"<h3>Loss<span>{unit}</span></h3>" in page.html

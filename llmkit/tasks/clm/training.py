@@ -1,4 +1,4 @@
-"""What pretraining of causal language models brings to runs/pretrain.py."""
+"""Training of causal language models on a prepared folder."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,15 +11,18 @@ from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import Recipe
 from llmkit.datasets.blocks import Blocks
 from llmkit.datasets.streams import Streams
-from llmkit.models.families import BUILDERS, is_recurrent
-from llmkit.models.loading import load_causal_lm
-from llmkit.tasks.base import TrainingData, data_of
-from llmkit.tasks.clm.evaluation import evaluate_causal_lm, to_metrics
+from llmkit.metrics.spec import MetricSet
+from llmkit.models.families import BUILDERS, has_plain_output, is_recurrent
+from llmkit.models.loading import embedding_rows, load_causal_lm
+from llmkit.tasks.base import TrainingData
+from llmkit.tasks.clm.evaluation import PART, count_windows, evaluate_causal_lm, to_metrics
 from llmkit.tasks.clm.generation import generate_texts
+from llmkit.tasks.clm.metrics import METRICS
 from llmkit.tasks.clm.objective import CausalLM
 from llmkit.tasks.clm.recurrent_evaluation import evaluate_recurrent_lm
 from llmkit.tasks.clm.recurrent_objective import RecurrentLM
 from llmkit.tasks.clm.scoring import score_prepared
+from llmkit.tasks.prepared_folder import data_of
 from llmkit.tasks.starting_model import fit_to_data
 from llmkit.tokens.prepared import Prepared
 from llmkit.training.contract import Plan
@@ -32,13 +35,15 @@ HELD_OUT_STREAMS = 16
 
 
 @dataclass(frozen=True)
-class CausalTask:
+class ClmTraining:
     """Next tokens, over blocks of the token stream."""
 
     recipe: Recipe
     prepared: Prepared
     tokenizer: PreTrainedTokenizerBase
     output_share: float = 1.0
+    cuts_by_tokens: bool = False
+    metrics: MetricSet = METRICS
 
     @cached_property
     def data(self) -> TrainingData:
@@ -65,6 +70,14 @@ class CausalTask:
     def build_model(self) -> PreTrainedModel:
         recipe = self.recipe
         return BUILDERS[recipe.model.family](recipe.model, self.tokenizer, recipe.block_size, recipe.train.seed)
+
+    def count_scored_logits(self, network: PreTrainedModel) -> float:
+        config, rows, settings = network.config, embedding_rows(network), self.recipe.evaluate
+        if is_recurrent(config):
+            return 0
+        block_size = settings.block_size or self.recipe.block_size
+        n_logits = count_windows(config, rows, block_size, settings.batch_size) * block_size * rows
+        return min(n_logits, PART) if has_plain_output(config) else n_logits
 
     def open_model(self, path: str) -> PreTrainedModel:
         return load_causal_lm(path)
@@ -94,8 +107,8 @@ class CausalTask:
         sizes = {f"n_{name}": totals[name] * share for name in ("bytes", "characters", "words") if name in totals}
         return to_metrics(sums, **sizes)
 
-    def cost(self, metrics: dict[str, Any]) -> tuple[float, ...]:
-        return (float(metrics["loss"]),)
+    def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
+        return METRICS.selection_key(metrics)
 
     def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
         prompt = self.recipe.train.sample_prompt

@@ -4,61 +4,27 @@ Labels come from data, so they pass through `clean_line`; Chinese ones are two c
 tables allow for.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from unicodedata import east_asian_width
 
 from llmkit.core.errors import clean_line
+from llmkit.metrics.spec import Metric, MetricSet
 
-Metrics = dict[str, Any]
+Figures = Mapping[str, Any]
 
-SINGLE = (
-    ("accuracy", "accuracy", "{:.2%}"),
-    ("baseline_accuracy", "  always the commonest", "{:.2%}"),
-    ("balanced_accuracy", "balanced accuracy", "{:.2%}"),
-    ("f1_macro", "F1, mean over labels", "{:.4f}"),
-    ("mcc", "Matthews correlation", "{:.4f}"),
-    ("roc_auc", "ROC AUC", "{:.4f}"),
-    ("log_loss", "log loss, nats a row", "{:.4f}"),
-    ("calibration_error", "calibration error", "{:.4f}"),
-)
-MULTIPLE = (
-    ("f1_micro", "F1, labels together", "{:.4f}"),
-    ("baseline_f1_micro", "  best constant guess", "{:.4f}"),
-    ("f1_macro", "F1, mean over labels", "{:.4f}"),
-    ("baseline_f1_macro", "  best constant guess", "{:.4f}"),
-    ("accuracy", "whole rows right", "{:.2%}"),
-    ("baseline_accuracy", "  best constant guess", "{:.2%}"),
-    ("average_precision_micro", "average precision", "{:.4f}"),
-    ("roc_auc_macro", "ROC AUC, over labels", "{:.4f}"),
-    ("log_loss", "log loss, nats", "{:.4f}"),
-    ("calibration_error", "calibration error", "{:.4f}"),
-)
-REGRESSION = (
-    ("pearson", "Pearson correlation", "{:.4f}"),
-    ("spearman", "Spearman correlation", "{:.4f}"),
-    ("mae", "mean absolute error", "{:.4g}"),
-    ("mse", "mean squared error", "{:.4g}"),
-    ("baseline_mse", "  always the mean", "{:.4g}"),
-    ("r2", "R², variance explained", "{:.4f}"),
-)
 COUNTS = (("n_rows", "over rows"), ("n_truncated", "  too long, cut off"), ("n_windows", "  read in windows"))
 
 _WIDTH = 24
 _MOST_LABELS, _WORST_LABELS, _MOST_CONFUSED_LABELS, _MOST_CONFUSIONS = 20, 5, 10, 5
 
 
-def is_of_classifier(metrics: Metrics) -> bool:
-    """Whether these figures are for this module to show."""
-    return "per_class" in metrics or "pearson" in metrics
-
-
-def describe_classes(metrics: Metrics) -> Iterator[str]:
+def describe_classes(metrics: Figures, spec: MetricSet) -> Iterator[str]:
     """Figures with their intervals, then label by label, then what is taken for what."""
-    for key, name, form in _choose_scores(metrics):
-        if metrics.get(key) is not None:
-            shown = form.format(metrics[key])
-            yield f"{name:<{_WIDTH}}{shown:>9}{_describe_interval(metrics, key, form)}"
+    for metric in spec.metrics:
+        if metric.in_terminal and metrics.get(metric.key) is not None:
+            shown = metric.format.format(metrics[metric.key])
+            yield f"{metric.name:<{_WIDTH}}{shown:>9}{_describe_interval(metrics, metric)}"
     for key, name in COUNTS[: 2 if metrics.get("n_windows") == metrics.get("n_rows") else 3]:
         if metrics.get(key):
             yield f"{name:<{_WIDTH}}{metrics[key]:>9,}"
@@ -72,15 +38,15 @@ def describe_classes(metrics: Metrics) -> Iterator[str]:
         yield f"{'method':<{_WIDTH}}" + clean_line(", ".join(f"{key} {value}" for key, value in method.items()))
 
 
-def _describe_interval(metrics: Metrics, key: str, form: str) -> str:
-    bounds = metrics.get("intervals", {}).get(key)
+def _describe_interval(metrics: Figures, metric: Metric) -> str:
+    bounds = metrics.get("intervals", {}).get(metric.key)
     if not bounds:
         return ""
-    low, high = map(form.format, bounds)
+    low, high = map(metric.format.format, bounds)
     return f"   {metrics.get('method', {}).get('confidence', 0.95):.0%} of resamples: {low} to {high}"
 
 
-def _describe_labels(per_class: list[Metrics]) -> Iterator[str]:
+def _describe_labels(per_class: list[Figures]) -> Iterator[str]:
     rows = per_class
     if len(rows) > _MOST_LABELS:
         rows = sorted(rows, key=lambda row: (row["f1"], -row["support"]))[:_WORST_LABELS]
@@ -95,7 +61,7 @@ def _describe_labels(per_class: list[Metrics]) -> Iterator[str]:
         yield _pad(row["label"], _WIDTH) + rates + counts + threshold
 
 
-def _describe_confusion(metrics: Metrics) -> Iterator[str]:
+def _describe_confusion(metrics: Figures) -> Iterator[str]:
     """The whole table of few labels, the commonest confusions of many."""
     confusion = metrics.get("confusion") or {"labels": [], "counts": []}
     labels, counts = confusion["labels"], confusion["counts"]
@@ -134,20 +100,3 @@ def _fits(text: Sequence[str], width: int) -> bool:
 
 def _columns(character: str) -> int:
     return 2 if east_asian_width(character) in "WF" else 1
-
-
-def _choose_scores(metrics: Metrics) -> tuple[tuple[str, str, str], ...]:
-    return REGRESSION if "mse" in metrics else MULTIPLE if "hamming_loss" in metrics else SINGLE
-
-
-def describe_series(result: dict[str, Any], out: object) -> Iterator[str]:
-    """Mean and spread of each figure over several runs, split by split."""
-    for split, figures in result["summary"].items():
-        yield f"{split} rows, {len(result['runs'])} runs"
-        yield f"{'':<{_WIDTH}}{'mean':>10}{'std':>10}{'lowest':>10}{'highest':>10}"
-        for key, name, _ in _choose_scores(figures):
-            if (found := figures.get(key)) is not None:
-                shown = "".join(f"{found[what]:>10.4f}" for what in ("mean", "std", "min", "max"))
-                yield f"{name:<{_WIDTH}}{shown}"
-        yield ""
-    yield f"{'runs':<{_WIDTH}} {out}"

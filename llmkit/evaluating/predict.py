@@ -1,0 +1,106 @@
+"""Label the rows of a file: in their order, as a stream, with all the columns they came with."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from llmkit.config.recipe import Recipe
+from llmkit.core.errors import UsageError
+from llmkit.core.files import check_writable, new_file
+from llmkit.models.loading import resolve_model
+from llmkit.tables.rows import without_surrogates
+from llmkit.tasks.base import Emit, PredictionRequest
+from llmkit.tasks.table import task_of_model
+
+Format = Literal["csv", "tsv", "jsonl"]
+Write = Callable[[str], object]
+
+
+def predict(
+    recipe: Recipe,
+    *,
+    model: str,
+    data: str,
+    out: Path | None,
+    write: Write,
+    file_format: Format | None = None,
+    all_probabilities: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write each row with what the model predicts to `out`, whole or not at all, or to `write`.
+
+    A classifier gives its label and the label's probability; `all_probabilities` a column for each label. Returns how
+    many rows there were.
+
+    Raises:
+        UsageError: the model labels no texts, or `out` is there already.
+        DataError: what tables/rows.py and tables/labelled.py raise; a column that is called as a new one.
+        ModelError: the model cannot be used.
+    """
+    chosen = file_format or _format_of(out)
+    if out is not None:
+        _check_out(out, overwrite)
+    path = resolve_model(model)
+    task = task_of_model(path)
+
+    def run(write: Write) -> dict[str, Any]:
+        request = PredictionRequest(
+            model, path, data, all_probabilities, lambda columns: _make_writer(write, chosen, columns)
+        )
+        return task.predict(recipe, request)
+
+    if out is None:
+        return run(write)
+    with new_file(out) as file:
+        return run(file.write)
+
+
+def _make_writer(write: Write, chosen: Format, columns: list[str]) -> Emit:
+    """What writes one row; the header is written at once."""
+    if chosen == "jsonl":
+        return lambda record: _write_line(write, json.dumps(record, ensure_ascii=False, default=str))
+    to_line = _to_tsv if chosen == "tsv" else _to_csv
+    _write_line(write, to_line(columns))
+    return lambda record: _write_line(write, to_line([record.get(name) for name in columns]))
+
+
+def _write_line(write: Write, line: str) -> None:
+    write(without_surrogates(line) + "\n")
+
+
+def _to_csv(cells: Sequence[Any]) -> str:
+    buffer = io.StringIO()
+    # Python before 3.13 quotes a cell with a line end only if the writer's own line end has it.
+    csv.writer(buffer, lineterminator="\r\n").writerow(map(_to_text, cells))
+    return buffer.getvalue().removesuffix("\r\n")
+
+
+def _to_tsv(cells: Sequence[Any]) -> str:
+    """A .tsv has neither quotes nor line ends inside its cells."""
+    return "\t".join(" ".join(_to_text(cell).split()) for cell in cells)
+
+
+def _to_text(cell: Any) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, list) and all(isinstance(each, str) for each in cell):
+        return "|".join(cell)
+    return cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str)
+
+
+def _format_of(out: Path | None) -> Format:
+    if out is None or out.suffix == ".csv":
+        return "csv"
+    if out.suffix in (".tsv", ".jsonl"):
+        return "tsv" if out.suffix == ".tsv" else "jsonl"
+    hint = "end it in .csv, .tsv or .jsonl, or say --format"
+    raise UsageError(f"the name {out.name!r} does not say how to write it", where="--out", hint=hint)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise UsageError(f"{str(out)!r} exists", where="--out", hint="give another name, or --overwrite")
+    check_writable(out)

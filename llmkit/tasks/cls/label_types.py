@@ -1,0 +1,415 @@
+"""What a label is: one of several, any number of them, or a number. All that differs between the three is here.
+
+Labels of rows are arrays: (rows,) ids; (rows, labels) zeros and ones; or (rows,) numbers. Outputs are what users see:
+(rows, labels) probabilities, or (rows,) numbers in the unit of the train file.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmkit.config.cls import Cls
+from llmkit.core.errors import DataError
+from llmkit.metrics.classification import score_single
+from llmkit.metrics.multilabel import score_multiple, tune_thresholds
+from llmkit.metrics.regression import score_regression
+from llmkit.metrics.spec import MetricSet
+from llmkit.tables.label_columns import Columns
+from llmkit.tables.labelled import Label, ParseLabel, number_labels, parse_label, parse_labels, parse_number
+from llmkit.tables.rows import Row
+from llmkit.tasks.cls.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+
+PREDICTION, PROBABILITY = "prediction", "probability"
+"""Columns of a result."""
+Outputs = NDArray[np.float64]
+Thresholds = NDArray[np.float64]
+
+
+class LabelType(ABC):
+    """How labels are read, learned, predicted, measured and shown."""
+
+    name: ClassVar[str]
+    problem_type: ClassVar[str]
+    """What transformers calls it."""
+    describes_rows: ClassVar[str]
+    metrics: ClassVar[MetricSet]
+    must_beat: ClassVar[str]
+    """The metric that must be better than its baseline for a model to have learned anything."""
+    tunes_thresholds: ClassVar[bool] = False
+    has_names: ClassVar[bool] = True
+    """Whether labels are names with ids, each of which has a probability."""
+    target_dtype: ClassVar[torch.dtype] = torch.float32
+
+    # ---- reading ----
+
+    @abstractmethod
+    def parser(self, separator: str | None) -> ParseLabel:
+        """What reads a cell; `separator` stands between several labels of one."""
+
+    @abstractmethod
+    def number(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
+        """label2id of the train rows.
+
+        Raises:
+            DataError: there is nothing to learn.
+        """
+
+    @abstractmethod
+    def names_in(self, label: Label) -> tuple[str, ...]:
+        """The labels of one row; none of a number."""
+
+    @abstractmethod
+    def encode(self, labels: Sequence[Label], label2id: Mapping[str, int]) -> NDArray[Any]:
+        """Labels as an array."""
+
+    @abstractmethod
+    def count(self, labels: NDArray[Any], n_labels: int) -> NDArray[np.int64]:
+        """(labels,): the rows with each label."""
+
+    def summarize(self, labels: NDArray[Any], label2id: Mapping[str, int]) -> dict[str, Any]:
+        """For the run's manifest: the rows with each label."""
+        return {"labels": dict(zip(label2id, map(int, self.count(labels, len(label2id))), strict=True))}
+
+    def shares(self, labels: NDArray[Any]) -> list[float]:
+        """The share of rows with each label, which a new head begins with; empty: it begins with none."""
+        return []
+
+    # ---- learning ----
+
+    def target_scale(self, labels: NDArray[Any]) -> tuple[float, float]:
+        """Mean and standard deviation by which the model learns the train rows' labels."""
+        return 0.0, 1.0
+
+    def scale(self, labels: NDArray[Any], mean: float, std: float) -> NDArray[Any]:
+        """Labels as the model learns them."""
+        return labels
+
+    @abstractmethod
+    def losses(self, scores: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+        """The loss of each row, or of each row and label, from fp32 scores (rows, labels)."""
+
+    def known(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """The probability that the model gives to the truth, shaped as the losses, for the focal loss."""
+        raise TypeError(f"{self.name} has no focal loss")
+
+    def balanced_weights(self, counts: NDArray[np.int64], n_rows: int) -> NDArray[np.float64]:
+        """A weight for each label by which rare ones count as much as common ones."""
+        raise TypeError(f"{self.name} has no weights of labels")
+
+    def normalize_weights(
+        self, weights: NDArray[np.float64], counts: NDArray[np.int64], n_rows: int
+    ) -> NDArray[np.float64]:
+        """The user's weights, so that the learning rate keeps its meaning."""
+        return weights
+
+    # ---- predicting ----
+
+    @abstractmethod
+    def to_outputs(self, scores: NDArray[np.float32], extra: Mapping[str, Any]) -> Outputs:
+        """Outputs of scores (rows, labels); `extra` is what was saved with the model."""
+
+    @abstractmethod
+    def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
+        """Predicted labels, shaped as labels are."""
+
+    @abstractmethod
+    def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
+        """The columns that a result adds to a row."""
+
+    @abstractmethod
+    def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
+        """Their cells for one row, but for the probabilities of all labels."""
+
+    @abstractmethod
+    def show(self, label: Any, names: Sequence[str]) -> str:
+        """The label of one row as text."""
+
+    # ---- measuring ----
+
+    @abstractmethod
+    def measure(
+        self, labels: NDArray[Any], outputs: Outputs, names: Sequence[str], thresholds: Thresholds, *, seed: int = 0,
+        n_resamples: int = 1000,
+    ) -> dict[str, Any]:  # fmt: skip
+        """All figures, tables and intervals of the rows; see metrics/."""
+
+    def best_thresholds(self, labels: NDArray[Any], outputs: Outputs, n_labels: int) -> Thresholds:
+        """The thresholds that are best on these rows."""
+        return np.full(n_labels, 0.5)
+
+    def measure_quickly(self, labels: NDArray[Any], outputs: Outputs, names: Sequence[str]) -> dict[str, float | None]:
+        """The single figures only, while training; several labels by the thresholds that are best here."""
+        thresholds = self.best_thresholds(labels, outputs, len(names))
+        metrics = self.measure(labels, outputs, names, thresholds, n_resamples=1)
+        return {name: value for name, value in metrics.items() if value is None or isinstance(value, float)}
+
+    def constant_outputs(self, n_rows: int, n_labels: int) -> Outputs:
+        """The same outputs for all rows, of the right shape."""
+        return np.full((n_rows, n_labels), 1 / n_labels)
+
+    @abstractmethod
+    def rate_errors(
+        self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """(rows,) which are wrong; and how wrong each is: by the probability of the wrong label, by the probability
+        that was given against the truth, or by the distance."""
+
+    def find_mistakes(
+        self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds, n_most: int
+    ) -> list[tuple[float, int]]:
+        """(how wrong, row) of the worst rows, the worst first."""
+        wrong, how = self.rate_errors(labels, outputs, thresholds)
+        rows = np.flatnonzero(wrong)
+        rows = rows[np.argsort(-how[rows], kind="stable")][:n_most]
+        return [(float(how[row]), int(row)) for row in rows]
+
+    def describe_model(self, n_labels: int) -> str:
+        """For the model card."""
+        return f"classifier of {n_labels} labels"
+
+
+class SingleLabel(LabelType):
+    """One label a row: cross-entropy."""
+
+    name, problem_type, describes_rows = "single_label", "single_label_classification", "one label a row"
+    metrics, must_beat = SINGLE_LABEL, "accuracy"
+    target_dtype = torch.long
+
+    def parser(self, separator: str | None) -> ParseLabel:
+        return parse_label
+
+    def number(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
+        return number_labels(Counter(map(str, labels)), where, n_rows=len(labels))
+
+    def names_in(self, label: Label) -> tuple[str, ...]:
+        return (str(label),)
+
+    def encode(self, labels: Sequence[Label], label2id: Mapping[str, int]) -> NDArray[Any]:
+        return np.array([label2id[str(label)] for label in labels], np.int64)
+
+    def count(self, labels: NDArray[Any], n_labels: int) -> NDArray[np.int64]:
+        return np.bincount(labels, minlength=n_labels)
+
+    def losses(self, scores: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+        return F.cross_entropy(scores, labels, weights, reduction="none", label_smoothing=smoothing)
+
+    def known(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return scores.softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
+
+    def balanced_weights(self, counts: NDArray[np.int64], n_rows: int) -> NDArray[np.float64]:
+        weights: NDArray[np.float64] = n_rows / (len(counts) * counts)
+        return weights
+
+    def normalize_weights(
+        self, weights: NDArray[np.float64], counts: NDArray[np.int64], n_rows: int
+    ) -> NDArray[np.float64]:
+        scaled: NDArray[np.float64] = weights * n_rows / (weights * counts).sum()  # of mean 1 over the rows
+        return scaled
+
+    def to_outputs(self, scores: NDArray[np.float32], extra: Mapping[str, Any]) -> Outputs:
+        wide = scores.astype(np.float64)
+        odds = np.exp(wide - wide.max(-1, keepdims=True))
+        probabilities: Outputs = odds / odds.sum(-1, keepdims=True)
+        return probabilities
+
+    def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
+        predicted: NDArray[np.int64] = outputs.argmax(-1)
+        return predicted
+
+    def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
+        return [PREDICTION, PROBABILITY, *(name_probabilities(names) if all_probabilities else ())]
+
+    def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
+        return {PREDICTION: names[predicted], PROBABILITY: round(float(output[predicted]), 6)}
+
+    def show(self, label: Any, names: Sequence[str]) -> str:
+        return names[int(label)]
+
+    def measure(
+        self, labels: NDArray[Any], outputs: Outputs, names: Sequence[str], thresholds: Thresholds, *, seed: int = 0,
+        n_resamples: int = 1000,
+    ) -> dict[str, Any]:  # fmt: skip
+        return score_single(labels, outputs, list(names), seed=seed, n_resamples=n_resamples)
+
+    def rate_errors(
+        self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        return outputs.argmax(-1) != labels, outputs.max(-1)
+
+
+class MultiLabel(LabelType):
+    """Any number of labels a row: a yes or no for each, by its threshold."""
+
+    name, problem_type, describes_rows = "multi_label", "multi_label_classification", "several labels a row"
+    metrics, must_beat = MULTI_LABEL, "f1_micro"
+    tunes_thresholds = True
+
+    def parser(self, separator: str | None) -> ParseLabel:
+        return lambda cell: parse_labels(cell, separator)
+
+    def number(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
+        counts = Counter(name for label in labels for name in self.names_in(label))
+        return number_labels(counts, where, n_rows=len(labels))
+
+    def names_in(self, label: Label) -> tuple[str, ...]:
+        assert isinstance(label, tuple)
+        return label
+
+    def encode(self, labels: Sequence[Label], label2id: Mapping[str, int]) -> NDArray[Any]:
+        marks = np.zeros((len(labels), len(label2id)), np.int8)
+        for row, label in enumerate(labels):
+            marks[row, [label2id[name] for name in self.names_in(label)]] = 1
+        return marks
+
+    def count(self, labels: NDArray[Any], n_labels: int) -> NDArray[np.int64]:
+        counts: NDArray[np.int64] = labels.sum(0)
+        return counts
+
+    def shares(self, labels: NDArray[Any]) -> list[float]:
+        return [float(share) for share in labels.mean(0)]
+
+    def losses(self, scores: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+        targets = labels * (1 - smoothing) + smoothing / 2
+        return F.binary_cross_entropy_with_logits(scores, targets, pos_weight=weights, reduction="none")
+
+    def known(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return torch.sigmoid(torch.where(labels > 0, scores, -scores))
+
+    def balanced_weights(self, counts: NDArray[np.int64], n_rows: int) -> NDArray[np.float64]:
+        weights: NDArray[np.float64] = (n_rows - counts) / counts
+        return weights
+
+    def to_outputs(self, scores: NDArray[np.float32], extra: Mapping[str, Any]) -> Outputs:
+        return np.exp(-np.logaddexp(0, -scores.astype(np.float64)))  # 1 / (1 + exp(-x)) without its overflow
+
+    def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
+        return outputs >= thresholds
+
+    def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
+        return [PREDICTION, *(name_probabilities(names) if all_probabilities else ())]
+
+    def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
+        return {PREDICTION: [name for name, marked in zip(names, predicted, strict=True) if marked]}
+
+    def show(self, label: Any, names: Sequence[str]) -> str:
+        return ", ".join(name for name, marked in zip(names, label, strict=True) if marked) or "none"
+
+    def measure(
+        self, labels: NDArray[Any], outputs: Outputs, names: Sequence[str], thresholds: Thresholds, *, seed: int = 0,
+        n_resamples: int = 1000,
+    ) -> dict[str, Any]:  # fmt: skip
+        return score_multiple(labels.astype(bool), outputs, thresholds, list(names), seed=seed, n_resamples=n_resamples)
+
+    def best_thresholds(self, labels: NDArray[Any], outputs: Outputs, n_labels: int) -> Thresholds:
+        return tune_thresholds(labels.astype(bool), outputs)
+
+    def rate_errors(
+        self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        wrong = (outputs >= thresholds) != labels.astype(bool)
+        how = np.where(wrong, np.abs(outputs - (1 - labels)), 1.0)
+        return wrong.any(-1), 1 - how.min(-1)
+
+    def describe_model(self, n_labels: int) -> str:
+        return f"classifier of {n_labels} labels, of which a text may have several (thresholds in config.json)"
+
+
+class Regression(LabelType):
+    """A number a row: squared error, in standard deviations of the train rows."""
+
+    name, problem_type, describes_rows = "regression", "regression", "a number a row"
+    metrics, must_beat = REGRESSION, "mse"
+    has_names = False
+
+    def parser(self, separator: str | None) -> ParseLabel:
+        return parse_number
+
+    def number(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
+        if len(set(labels)) == 1:
+            what = f"all {len(labels):,} rows have the number {labels[0]}: there is nothing to learn"
+            raise DataError(what, where=where, hint="give rows of different numbers; is it the right label column?")
+        return {column or "value": 0}
+
+    def names_in(self, label: Label) -> tuple[str, ...]:
+        return ()
+
+    def encode(self, labels: Sequence[Label], label2id: Mapping[str, int]) -> NDArray[Any]:
+        return np.array(labels, np.float64)
+
+    def count(self, labels: NDArray[Any], n_labels: int) -> NDArray[np.int64]:
+        return np.array([len(labels)])
+
+    def summarize(self, labels: NDArray[Any], label2id: Mapping[str, int]) -> dict[str, Any]:
+        return {"mean": float(labels.mean()), "std": float(labels.std())}
+
+    def target_scale(self, labels: NDArray[Any]) -> tuple[float, float]:
+        return float(labels.mean()), float(labels.std()) or 1.0
+
+    def scale(self, labels: NDArray[Any], mean: float, std: float) -> NDArray[Any]:
+        return (labels - mean) / std
+
+    def losses(self, scores: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+        return F.mse_loss(scores.squeeze(-1), labels, reduction="none")
+
+    def to_outputs(self, scores: NDArray[np.float32], extra: Mapping[str, Any]) -> Outputs:
+        wide = scores.astype(np.float64)[:, 0]
+        return wide * float(extra.get("target_std", 1.0)) + float(extra.get("target_mean", 0.0))
+
+    def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
+        return outputs
+
+    def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
+        return [PREDICTION]
+
+    def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
+        return {PREDICTION: round(float(predicted), 6)}
+
+    def show(self, label: Any, names: Sequence[str]) -> str:
+        return f"{float(label):.4g}"
+
+    def measure(
+        self, labels: NDArray[Any], outputs: Outputs, names: Sequence[str], thresholds: Thresholds, *, seed: int = 0,
+        n_resamples: int = 1000,
+    ) -> dict[str, Any]:  # fmt: skip
+        return score_regression(labels, outputs, seed=seed, n_resamples=n_resamples)
+
+    def constant_outputs(self, n_rows: int, n_labels: int) -> Outputs:
+        return np.zeros(n_rows)
+
+    def rate_errors(
+        self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        return np.ones(len(labels), bool), np.abs(outputs - labels)
+
+    def describe_model(self, n_labels: int) -> str:
+        return "regression model (times target_std, plus target_mean, both in config.json)"
+
+
+LABEL_TYPES: dict[str, LabelType] = {each.name: each for each in (SingleLabel(), MultiLabel(), Regression())}
+OLD_NAMES = {"single": "single_label", "multiple": "multi_label"}
+"""As models and runs of earlier versions have them."""
+
+
+def get_label_type(name: str) -> LabelType:
+    """The label type of a recipe, a manifest or a model's configuration."""
+    return LABEL_TYPES[OLD_NAMES.get(name, name)]
+
+
+def choose_label_type(section: Cls, sample: Sequence[Row], columns: Columns) -> LabelType:
+    """As the section says; `auto` is several labels where there is a separator or a list, else one."""
+    if section.labels != "auto":
+        return LABEL_TYPES[section.labels]
+    lists = columns.label is not None and any(isinstance(row.cells.get(columns.label), list) for row in sample)
+    return LABEL_TYPES["multi_label" if section.separator or lists else "single_label"]
+
+
+def name_probabilities(names: Sequence[str]) -> list[str]:
+    """The columns of the probabilities of all labels."""
+    return [f"p({name})" for name in names]

@@ -1,0 +1,98 @@
+"""The figures of a classifier by the type of its labels; a figure's baseline is what a constant guess reaches."""
+
+from llmkit.metrics.spec import Metric, MetricSet
+
+_BEST_CONSTANT = "  best constant guess"
+_TO_CHOOSE_BY = tuple(
+    Metric(key, key, higher_is_better=False, in_terminal=False) for key in ("brier_score", "hamming_loss", "rmse")
+)
+"""Figures that no page shows by themselves; the best weights can be chosen by them."""
+_CALIBRATION = Metric("calibration_error", "calibration error", higher_is_better=False)
+
+SINGLE_LABEL = MetricSet(
+    (
+        Metric(
+            "accuracy", "accuracy", "{:.2%}", note="share of right guesses", headline=1, baseline="baseline_accuracy",
+            chart="Held-out accuracy", progress="accuracy {:.1%}",
+        ),
+        Metric("baseline_accuracy", "  always the commonest", "{:.2%}"),
+        Metric("balanced_accuracy", "balanced accuracy", "{:.2%}"),
+        Metric(
+            "f1_macro", "F1, mean over labels", title="F1, macro", note="mean over labels", headline=2,
+            chart="Held-out F1, macro", unit="mean over labels", progress="f1 macro {:.4f}",
+        ),
+        Metric(
+            "f1_micro", "F1, labels together", in_terminal=False, chart="Held-out F1, micro",
+            unit="all labels together",
+        ),
+        Metric("mcc", "Matthews correlation", note="0 is chance, 1 is perfect", headline=3),
+        Metric("roc_auc", "ROC AUC", note="0.5 is chance", headline=5),
+        Metric(
+            "log_loss", "log loss, nats a row", higher_is_better=False, title="log loss", note="nats a row", headline=4
+        ),
+        _CALIBRATION,
+        *_TO_CHOOSE_BY,
+    ),
+    best_by="f1_macro",
+    loss_unit="nats a row",
+    width=24,
+)  # fmt: skip
+MULTI_LABEL = MetricSet(
+    (
+        Metric(
+            "f1_micro", "F1, labels together", title="F1, micro", note="all labels together", headline=1,
+            baseline="baseline_f1_micro", chart="Held-out F1, micro", unit="all labels together",
+        ),
+        Metric("baseline_f1_micro", _BEST_CONSTANT),
+        Metric(
+            "f1_macro", "F1, mean over labels", title="F1, macro", note="mean over labels", headline=2,
+            chart="Held-out F1, macro", unit="mean over labels",
+        ),
+        Metric("baseline_f1_macro", _BEST_CONSTANT),
+        Metric(
+            "accuracy", "whole rows right", "{:.2%}", title="accuracy of whole rows",
+            note="all labels of a row right", headline=4, baseline="baseline_accuracy", chart="Held-out accuracy",
+            progress="accuracy {:.1%}",
+        ),
+        Metric("baseline_accuracy", _BEST_CONSTANT, "{:.2%}"),
+        Metric(
+            "average_precision_micro", "average precision", title="average precision, micro",
+            note="whatever the thresholds", headline=3, chart="Held-out average precision, micro",
+            unit="all labels together", progress="average precision micro {:.4f}",
+        ),
+        Metric("roc_auc_macro", "ROC AUC, over labels"),
+        Metric("log_loss", "log loss, nats", higher_is_better=False),
+        _CALIBRATION,
+        *_TO_CHOOSE_BY,
+    ),
+    best_by="average_precision_micro",
+    loss_unit="nats a row and label",
+    width=24,
+)  # fmt: skip
+REGRESSION = MetricSet(
+    (
+        Metric(
+            "pearson", "Pearson correlation", note="of guesses and truth", headline=1, chart="Held-out correlation",
+            unit="Pearson", progress="pearson {:.4f}",
+        ),
+        Metric("spearman", "Spearman correlation", note="of their ranks", headline=2),
+        Metric(
+            "mae", "mean absolute error", "{:.4g}", higher_is_better=False, note="in the label's unit", headline=3
+        ),
+        Metric(
+            "mse", "mean squared error", "{:.4g}", higher_is_better=False, note="in the label's unit, squared",
+            headline=5, baseline="baseline_mse", chart="Held-out squared error", progress="mse {:.4f}",
+        ),
+        Metric("baseline_mse", "  always the mean", "{:.4g}"),
+        Metric("r2", "R², variance explained", title="R²", note="share of variance explained", headline=4),
+        *_TO_CHOOSE_BY,
+    ),
+    best_by="mse",
+    loss_unit="squared error",
+    width=24,
+)  # fmt: skip
+METRICS = {
+    "single_label": SINGLE_LABEL, "multi_label": MULTI_LABEL, "regression": REGRESSION,
+    "single": SINGLE_LABEL, "multiple": MULTI_LABEL,  # as runs of earlier versions have them
+}  # fmt: skip
+"""By the type of labels."""

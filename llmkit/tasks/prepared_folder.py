@@ -1,0 +1,105 @@
+"""Training on a prepared folder: what the tasks of pretraining share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.config.model import READ_BY, Model
+from llmkit.config.recipe import Recipe
+from llmkit.core import ranks
+from llmkit.core.errors import ModelError, say
+from llmkit.models.families import family_of, is_recurrent, sums_its_loss
+from llmkit.models.kernels.output_layer import describe_output_layer
+from llmkit.models.loading import embedding_rows, longest_context, read_config, resolve_model
+from llmkit.tasks.base import Opened, TrainingData, TrainingRequest, TrainingTask
+from llmkit.tasks.starting_model import check_no_windows, check_positions, check_training
+from llmkit.tokens.prepared import Prepared, load_prepared
+from llmkit.tokens.tokenizer import load_tokenizer
+
+
+class PretrainingTask(TrainingTask, Protocol):
+    """A task that can build its model, or start from one."""
+
+    def build_model(self) -> PreTrainedModel: ...
+    def start_from(self, name: str) -> PreTrainedModel: ...
+
+
+_Recipe = TypeVar("_Recipe", bound=Recipe)
+
+
+def open_on_prepared(
+    recipe: _Recipe,
+    request: TrainingRequest,
+    make_task: Callable[[_Recipe, Prepared, PreTrainedTokenizerBase], PretrainingTask],
+) -> Opened:
+    """The task on the prepared folder `request.data["train"]`, with a new model, a started one or a checkpoint's.
+
+    Raises:
+        UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
+    """
+    prepared = load_prepared(Path(request.data["train"]))
+    check_training(recipe, has_validation=prepared.has_split("validation"))
+    if not request.dry_run:
+        ranks.from_first(lambda: prepared.verify("tokenizer", "train", "validation"))
+    if (start := str(request.checkpoint) if request.checkpoint else request.model) is not None:
+        recipe = _with_model_of(recipe, start)
+    recipe = recipe.with_block_size()
+    task = make_task(recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
+    if request.checkpoint is not None:
+        network = task.open_model(str(request.checkpoint))  # with its own configuration
+    else:
+        network = task.build_model() if request.model is None else task.start_from(request.model)
+    _check_model(recipe, network, prepared, resume=request.checkpoint is not None)
+    if is_recurrent(network.config):
+        check_no_windows(recipe.evaluate)
+    if recipe.model.adaptive_cutoffs and prepared.manifest["tokenizer"]["kind"] not in ("word", "char"):
+        say("adaptive_cutoffs want ids in the order of frequency, as word and char tokenizers number them")
+    if sums_its_loss(network.config):
+        say(describe_output_layer(network.get_submodule("lm_head")))
+    return Opened(recipe, task, network)
+
+
+def data_of(prepared: Prepared, block_size: int) -> TrainingData:
+    """A prepared folder, read in blocks."""
+    held_out = len(prepared.split("validation").stream) if prepared.has_split("validation") else 0
+    return TrainingData(
+        prepared.path,
+        {name: value for name, value in prepared.manifest.items() if name != "request"},
+        prepared.fingerprint,
+        len(prepared.split("train").stream),
+        block_size,
+        -(-held_out // block_size),
+        -(-held_out // block_size),
+    )
+
+
+def _with_model_of(recipe: _Recipe, start: str) -> _Recipe:
+    """The recipe with the family of the model that training starts from, which decides how the data is read, and with
+    a block size that it has positions for.
+
+    Raises:
+        UsageError: the recipe has a setting that this family does not read.
+    """
+    config = read_config(resolve_model(start))
+    recipe = recipe.with_block_size(getattr(config, "max_position_embeddings", None))
+    family = family_of(config)
+    if family == recipe.model.family or family not in recipe.FAMILIES:  # or one that llmkit does not build
+        return recipe
+    kept = recipe.model.model_dump(include={"dropout", "attention_dropout", "resize_embeddings"})
+    if family not in READ_BY["attention_dropout"]:
+        del kept["attention_dropout"]
+    return recipe.with_updates(model=Model().with_updates(family=family, **kept))  # its weights say the rest
+
+
+def _check_model(recipe: Recipe, network: PreTrainedModel, prepared: Prepared, *, resume: bool) -> None:
+    """The model must have a position for every token of a sequence, and a row for every id.
+
+    An id beyond the embedding crashes on a CPU and reads foreign memory on some GPUs.
+    """
+    check_positions(recipe, longest_context(network), resume=resume)
+    rows, largest = embedding_rows(network), prepared.split("train").stream.max_id()
+    if largest >= rows:
+        what = f"the data holds token id {largest}, the model's embedding has {rows} rows"
+        raise ModelError(what, where=str(prepared.path), hint="prepare the data with this model's tokenizer")

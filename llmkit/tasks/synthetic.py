@@ -1,0 +1,52 @@
+"""Random tokens in place of data, to estimate and measure what a model costs when there is no data yet.
+
+Cost does not depend on what the tokens are, only on how many there are in a sequence.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+N_TOKENS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """As much of a tokenizer as a new model asks for."""
+
+    n_tokens: int
+    bos_token_id: int = 0
+    eos_token_id: int = 0
+    pad_token_id: int = 0
+
+    def __len__(self) -> int:
+        return self.n_tokens
+
+
+@dataclass(frozen=True)
+class RandomStream:
+    """An endless stream of random ids, 0 left out as that is padding; the same place gives the same ids."""
+
+    n_ids: int
+
+    def __len__(self) -> int:
+        return N_TOKENS
+
+    def read(self, start: int, length: int) -> NDArray[np.int64]:
+        return np.random.default_rng(start % N_TOKENS).integers(1, self.n_ids, length)
+
+
+@dataclass(frozen=True)
+class RandomSplit:
+    stream: RandomStream
+
+
+@dataclass(frozen=True)
+class RandomPrepared:
+    """As much of a prepared folder as training reads."""
+
+    n_ids: int
+
+    def split(self, name: str) -> RandomSplit:
+        return RandomSplit(RandomStream(self.n_ids))

@@ -1,0 +1,47 @@
+"""All tasks by their names in recipes and manifests."""
+
+from llmkit.core.errors import ModelError, did_you_mean
+from llmkit.tasks.base import Task
+from llmkit.tasks.clm import ClmTask
+from llmkit.tasks.cls import ClsTask
+from llmkit.tasks.mlm import MlmTask
+from llmkit.training.run_record import Record, RunRecord
+
+TASKS: dict[str, Task] = {task.name: task for task in (ClmTask(), MlmTask(), ClsTask())}
+
+
+def facts_of_run(record: RunRecord) -> Record:
+    """Of which task and type of labels a run is: by its manifest, else by its figures. Earlier versions called the
+    task the objective, and the type of labels the kind; without any of them the task is clm."""
+    figures = [part for part in record.metrics.values() if isinstance(part, dict) and "task" in part]
+    known = {**(figures[0] if figures else {}), **record.manifest}
+    label_type = known.get("label_type") or known.get("kind")
+    return {"task": known.get("task") or known.get("objective") or "clm", "label_type": label_type}
+
+
+def task_of_run(record: RunRecord) -> Task:
+    """The task of a run.
+
+    Raises:
+        ModelError: this llmkit does not know it.
+    """
+    name = str(facts_of_run(record)["task"])
+    if name not in TASKS:
+        hint = did_you_mean(name, TASKS)
+        raise ModelError(
+            f"the run is of task {name!r}, which this llmkit does not know", where="manifest.json", hint=hint
+        )
+    return TASKS[name]
+
+
+def task_of_model(path: str) -> Task:
+    """The task of a model, by its configuration.
+
+    Raises:
+        UsageError: it is of none.
+        ModelError, EnvironmentFault: as models/loading.py.
+    """
+    from llmkit.models.loading import read_kind
+
+    kind = read_kind(path)
+    return next(task for task in TASKS.values() if task.model_kind == kind)

@@ -1,0 +1,120 @@
+"""The types of labels: which decides, what is guessed, and which rows are the worst."""
+
+import numpy as np
+import pytest
+
+from llmkit.config.cls import Cls
+from llmkit.tables.label_columns import Columns
+from llmkit.tables.rows import Row
+from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, choose_label_type, get_label_type
+
+NAMES = ["a", "b", "c"]
+HALF = np.full(3, 0.5)
+
+
+def is_lower_better(kind: str, name: str) -> bool:
+    metric = LABEL_TYPES[kind].metrics.find(name)
+    return metric is not None and not metric.higher_is_better
+
+
+def make_rows(kind: str, skill: float, n: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and outputs that know them better the higher `skill` is."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(n, 3))
+    if kind == "regression":
+        labels = rng.normal(size=n)
+        return labels, labels + noise[:, 0] / skill
+    if kind == "single_label":
+        labels = rng.integers(0, 3, n)
+        odds = np.exp(noise + skill * (labels[:, None] == np.arange(3)))
+        return labels, odds / odds.sum(-1, keepdims=True)
+    labels = rng.integers(0, 2, (n, 3)).astype(np.int8)
+    return labels, 1 / (1 + np.exp(-(noise + skill * (2 * labels - 1))))
+
+
+@pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression"])
+def test_best_weights_are_those_that_know_the_labels_better(kind: str) -> None:
+    name = LABEL_TYPES[kind].metrics.best_by
+    poor, good = (LABEL_TYPES[kind].measure_quickly(*make_rows(kind, skill), NAMES)[name] for skill in (0.3, 3.0))
+    assert poor is not None
+    assert good is not None
+    assert (good < poor) == is_lower_better(kind, name)
+
+
+@pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression"])
+def test_quick_figures_are_the_single_ones_of_all(kind: str) -> None:
+    labels, outputs = make_rows(kind, 1.0)
+    quick = LABEL_TYPES[kind].measure_quickly(labels, outputs, NAMES)
+    everything = LABEL_TYPES[kind].measure(labels, outputs, NAMES, HALF)
+    assert set(quick) <= set(everything)
+    assert all(value is None or isinstance(value, float) for value in quick.values())
+    if kind != "multi_label":  # whose thresholds are tuned
+        assert quick == {name: everything[name] for name in quick}
+
+
+@pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression"])
+def test_a_figure_that_is_better_when_lower_is_lower_for_the_better_model(kind: str) -> None:
+    poor, good = (LABEL_TYPES[kind].measure_quickly(*make_rows(kind, skill), NAMES) for skill in (0.3, 3.0))
+    lower = {name for name in good if is_lower_better(kind, name)}
+    for name in lower - {"calibration_error"}:
+        assert good[name] < poor[name], name  # type: ignore[operator]
+    for name in set(good) - lower:
+        assert good[name] is None or good[name] >= poor[name], name  # type: ignore[operator]
+
+
+def test_guesses_go_by_the_highest_probability_or_the_thresholds() -> None:
+    outputs = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
+    assert LABEL_TYPES["single_label"].predict(outputs, HALF).tolist() == [1, 0]
+    marks = LABEL_TYPES["multi_label"].predict(outputs, np.array([0.2, 0.6, 0.3]))
+    assert marks.tolist() == [[True, False, True], [True, False, True]]
+    assert LABEL_TYPES["regression"].predict(outputs[:, 0], HALF).tolist() == [0.2, 0.6]
+
+
+def test_the_surest_wrong_guess_is_the_worst_mistake() -> None:
+    outputs = np.array([[0.9, 0.1, 0], [0.4, 0.6, 0], [0.05, 0.95, 0], [0.3, 0.7, 0]])
+    assert LABEL_TYPES["single_label"].find_mistakes(np.array([0, 0, 0, 0]), outputs, HALF, 9) == [
+        (0.95, 2),
+        (0.7, 3),
+        (0.6, 1),
+    ]
+    assert LABEL_TYPES["single_label"].find_mistakes(np.array([0, 0, 0, 0]), outputs, HALF, 1) == [(0.95, 2)]
+    assert LABEL_TYPES["regression"].find_mistakes(np.array([1.0, 1.0]), np.array([1.5, -2.0]), HALF, 9) == [
+        (3.0, 1),
+        (0.5, 0),
+    ]
+
+
+def test_mistake_among_several_labels_is_as_bad_as_its_worst_one() -> None:
+    labels = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0]])
+    outputs = np.array([[0.1, 0.6, 0.2], [0.9, 0.1, 0.1], [0.4, 0.2, 0.95]])
+    # Row 0: the given label got 0.1, so 0.9 went against the truth; in row 2 0.95 went to one that is not there.
+    found = LABEL_TYPES["multi_label"].find_mistakes(labels, outputs, HALF, 9)
+    assert [row for _, row in found] == [2, 0]
+    assert [how for how, _ in found] == pytest.approx([0.95, 0.9])
+
+
+def test_label_type_is_chosen_by_lists_and_the_separator_and_regression_is_never_guessed() -> None:
+    def choose(*cells: object, **options: object) -> str:
+        rows = [Row(number, {"text": "a", "label": cell}) for number, cell in enumerate(cells, 2)]
+        return choose_label_type(Cls(**options), rows, Columns("text", None, "label")).name  # type: ignore[arg-type]
+
+    assert choose(0.5, 0.25) == "single_label"
+    assert choose(0.5, 0.25, labels="regression") == "regression"
+    assert choose("a|b", "a", separator="|") == "multi_label"
+    assert choose("x", []) == "multi_label"
+
+
+def test_names_of_earlier_versions_are_known() -> None:
+    assert [get_label_type(name).name for name in ("single", "multiple")] == ["single_label", "multi_label"]
+
+
+@pytest.mark.parametrize("label_type", LABEL_TYPES.values(), ids=LABEL_TYPES)
+def test_every_headline_and_baseline_is_a_figure_that_is_measured(label_type: LabelType) -> None:
+    labels, outputs = make_rows(label_type.name, 1.0)
+    figures = label_type.measure(labels, outputs, NAMES, HALF)
+    for metric in label_type.metrics.metrics:
+        assert not metric.headline or metric.key in figures, metric.key
+        assert not metric.baseline or metric.baseline in figures, metric.key
+    must_beat = label_type.metrics.find(label_type.must_beat)
+    assert must_beat is not None
+    assert must_beat.baseline

@@ -64,7 +64,7 @@ def finetune_command(
     """Fine-tune a classifier on texts with labels.
 
     Columns are guessed from the header or the shape of the file, and said. Several labels a row: a list, or
-    `-s "cls.separator=;"`; numbers to come near: `-s cls.labels=regression`. `finetune` goes by the recipe's `task`,
+    `-s "cls.separator=;"`; a number a row: `-s cls.labels=regression`. `finetune` goes by the recipe's `task`,
     `finetune-cls` names it.
     """
     from llmkit.cli.output import echo, show_json, show_metrics, show_series

@@ -5,7 +5,7 @@ parsed, so the node tree is walked here and every key's line is kept beside its 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,16 @@ RENAMED_VALUES = {("cls", "labels"): {"single": "single_label", "multiple": "mul
 """By key: the values of earlier versions, and what they are called now."""
 
 
+def rename_values(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Of fields by their dotted names, those whose value is called otherwise now."""
+    found = {name: fields.get(".".join(name)) for name in RENAMED_VALUES}
+    return {
+        ".".join(name): RENAMED_VALUES[name][value]
+        for name, value in found.items()
+        if isinstance(value, str) and value in RENAMED_VALUES[name]
+    }
+
+
 def _open_older(values: dict[str, Any], places: dict[Key, str]) -> dict[str, Any]:
     """The values of a recipe for an earlier version by today's names: `objective` is called `task`, and a recipe has
     only the sections that its task reads."""
@@ -73,7 +83,7 @@ def _open_older(values: dict[str, Any], places: dict[Key, str]) -> dict[str, Any
         objective = values.pop("objective")
         written_by_run = "task" in values  # which saved all sections
         values["task"] = values.get("task") or objective
-        if not written_by_run:
+        if not written_by_run and objective is not None:
             places[("task",)] = places.get(("objective",), "objective")
             say(f"{places[('task',)]}: it is called task now; task: {values['task']} says the same")
         foreign = [name for name in values if OWNERS.get(name, values["task"]) != values["task"]]

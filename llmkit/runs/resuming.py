@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from llmkit.config.loading import dump_recipe, load_recipe
+from llmkit.config.loading import dump_recipe, load_recipe, rename_values
 from llmkit.config.recipe import Recipe
 from llmkit.core import ranks
 from llmkit.core.devices import pick_device
@@ -52,6 +52,7 @@ def restore_plan(
     if "train.seed" not in old.facts:
         began = gather_facts(load_recipe(run.recipe), task, old.precision)
         old.facts.update({name: value for name, value in began.items() if "." in name})
+    old.facts.update(rename_values(old.facts))
     old.facts.setdefault("world_size", old.batches.world_size)  # of a run from before there were several
     facts = gather_facts(recipe, task, old.precision)
     changed = {name: value for name, value in facts.items() if name in old.facts and old.facts[name] != value}

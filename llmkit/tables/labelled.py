@@ -212,7 +212,7 @@ def number_labels(counts: Mapping[str, int], where: str, *, n_rows: int | None =
         raise DataError(
             f"{len(counts):,} different labels in {n_rows:,} rows, such as {examples}: too few rows for each",
             where=where,
-            hint="--label names another column; numbers to come near want -s cls.labels=regression",
+            hint="--label names another column; to predict numbers, set -s cls.labels=regression",
         )
     return {label: number for number, label in enumerate(sorted(counts, key=_by_value))}
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmkit.config.cls import Cls
+from llmkit.config.loading import RENAMED_VALUES
 from llmkit.core.errors import DataError
 from llmkit.metrics.classification import score_single
 from llmkit.metrics.multilabel import score_multiple, tune_thresholds
@@ -393,7 +394,7 @@ class Regression(LabelType):
 
 
 LABEL_TYPES: dict[str, LabelType] = {each.name: each for each in (SingleLabel(), MultiLabel(), Regression())}
-OLD_NAMES = {"single": "single_label", "multiple": "multi_label"}
+OLD_NAMES = RENAMED_VALUES["cls", "labels"]
 """As models and runs of earlier versions have them."""
 
 

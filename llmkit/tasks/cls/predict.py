@@ -1,6 +1,7 @@
 """Label the rows of a file with a classifier, in their order."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
     wanted = [name for name in (section.text, section.pair, scorer.format.text) if name]
     n_rows, n_cut = 0, 0
     with open_rows(data, recipe.prepare.read, header=section.header, wanted=wanted) as rows, RowLine() as line:
-        columns = scorer.format.find_columns(rows, need_label=False, text=section.text, pair=section.pair, label="")
+        columns = scorer.format.find_columns(rows, need_label=False, text=section.text, pair=section.pair)
+        columns = replace(columns, label=None)  # labels that are there already are cells like others
         say(f"{data}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
         names = scorer.labels.columns(scorer.names, all_probabilities=request.all_probabilities)
         if taken := [name for name in names if name in rows.columns]:

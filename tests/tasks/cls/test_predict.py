@@ -239,3 +239,10 @@ def test_figures_of_a_run_survive_an_eval_of_other_rows(run: str, tmp_path: Path
         evaluate(recipe(), model=run, data=[data], show_samples=True)
     after = json.loads((Path(run) / "metrics.json").read_text())
     assert {name: after[name] for name in before} == before
+
+
+def test_a_column_of_labels_is_a_cell_like_others_even_where_it_is_empty(run: str, tmp_path: Path) -> None:
+    data = write_table(tmp_path / "new.csv", [("win cash now", ""), ("dinner at home", "no such label")])
+    rows = read_lines(label_rows(run, data))
+    assert [row["label"] for row in rows] == ["", "no such label"]
+    assert {row["prediction"] for row in rows} <= {"ham", "spam"}

@@ -71,7 +71,7 @@ def check_models(options: argparse.Namespace, folder: Path) -> list[dict[str, An
         n_tokens = json.loads((data / "manifest.json").read_text())["tokenizer"]["vocab_size"]
         block_size, batch = SHAPES[family][size]
         settings = [
-            f"objective={'clm' if family == 'gpt2' else 'mlm'}", f"model.size={size}", f"train.block_size={block_size}",
+            f"task={'clm' if family == 'gpt2' else 'mlm'}", f"model.size={size}", f"train.block_size={block_size}",
             f"train.global_batch_size={batch}", f"train.max_steps={options.steps}", f"train.eval_steps={options.steps}",
             f"train.precision={options.precision}", "train.log_steps=1", "train.sample_prompt=null",
             "train.max_eval_blocks=8", f"prepare.tokenizer.vocab_size={n_tokens}",

@@ -112,3 +112,15 @@ def test_nothing_outside_of_their_folders_asks_which_task_family_or_type_of_labe
         if NAMED.search(line)
     ]
     assert not wrong
+
+
+def test_only_the_table_of_tasks_imports_the_folder_of_a_task() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in ROOT.rglob("*.py")
+        for name in imported_names(path)
+        if (found := re.match(r"llmkit\.(tasks\.(?:clm|mlm|cls))\b", name))
+        and path.relative_to(ROOT).as_posix() != "tasks/table.py"
+        and not path.relative_to(ROOT).as_posix().startswith(found[1].replace(".", "/"))
+    ]
+    assert not wrong

@@ -15,7 +15,6 @@ from llmkit.cli.options import (
     SkipBadOption,
     TextOption,
     UnseenOption,
-    column_overrides,
     own_recipe,
 )
 
@@ -46,10 +45,11 @@ def eval_command(
     from llmkit.cli.output import show_json, show_metrics
     from llmkit.config.loading import load_recipe
 
-    overrides = [*(set_ or []), *column_overrides(text, pair, label, unseen_labels, skip_bad)]
+    overrides = [*(set_ or []), *(["prepare.read.skip_bad=true"] if skip_bad else [])]
     overrides += [f"evaluate.split={split}"] if split else []
     overrides += [f"evaluate.stride={stride}"] if stride is not None else []
-    config = load_recipe(own_recipe(model, recipe), overrides, forget_columns=recipe is None)
+    columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
+    config = load_recipe(own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
     from llmkit.evaluating.evaluate import evaluate  # torch loads here, so --help stays instant
 
     (show_json if json else show_metrics)(evaluate(config, model=model, data=data or (), show_samples=show_samples))

@@ -22,7 +22,6 @@ from llmkit.cli.options import (
     TextOption,
     UnseenOption,
     check_command,
-    column_overrides,
     resume_of,
 )
 from llmkit.cli.several import EngineOption, NnodesOption, NprocOption, RdzvOption, Several
@@ -71,15 +70,16 @@ def finetune_command(
     from llmkit.config.loading import load_recipe
     from llmkit.training.folder import read_series
 
-    task = "cls" if context.info_name == "finetune-cls" else None
+    task = (context.info_name or "").partition("-")[2] or None
     several = Several(nproc, nnodes, rdzv_endpoint, engine)
     overrides = [*several.overrides, *(set_ or [])]
-    overrides += column_overrides(text, pair, label, unseen_labels, skip_bad)
+    overrides += ["prepare.read.skip_bad=true"] if skip_bad else []
+    columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     named = {"train": data, "validation": validation, "test": test}
     files = {name: path for name, path in named.items() if path is not None}
     kept = out / "recipe.yaml"
     recipe = kept if resume and recipe is None and kept.is_file() else recipe
-    config = load_recipe(recipe, overrides, task=task)
+    config = load_recipe(recipe, overrides, task=task, columns=columns)
     check_command(config, recipe, "finetune", task)
     if resume and not folds and seeds == 1:
         folds, seeds = read_series(out)

@@ -72,22 +72,12 @@ def check_command(config: "Recipe", path: Path | None, command: str, task: str |
     Raises:
         UsageError: names the command that runs it.
     """
-    if config.command == command and task in (None, config.task):
+    if command in config.COMMANDS and task in (None, config.task):
         return
-    hint = f"use llmkit {config.command}-{config.task}, or llmkit {config.command}, which goes by the recipe"
-    what = f"the recipe's task is {config.task}, which `llmkit {command}{f'-{task}' if task else ''}` does not train"
+    from llmkit.config.recipe import RECIPES
+
+    fitting = [name for name, recipe in RECIPES.items() if command in recipe.COMMANDS]
+    named = f"llmkit {command}{f'-{task}' if task else ''}"
+    what = f"the recipe's task is {config.task}, which `{named}` does not train"
+    hint = f"write `task: {' or '.join(fitting)}` into it, or use llmkit {config.COMMANDS[0]}-{config.task}"
     raise UsageError(what, where=f"{path or 'recipe'}, task", hint=hint)
-
-
-def column_overrides(
-    text: str | None, pair: str | None, label: str | None, unseen_labels: str | None = None, skip_bad: bool = False
-) -> list[str]:
-    """The options on columns and rows, as `--set` would say them."""
-    given = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
-    overrides = [f"cls.{name}={quote(value)}" for name, value in given.items() if value is not None]
-    return [*overrides, "prepare.read.skip_bad=true"] if skip_bad else overrides
-
-
-def quote(text: str) -> str:
-    """Text that YAML reads as text, whatever it looks like: a column may be called 1 or yes."""
-    return "'" + text.replace("'", "''") + "'"

@@ -15,7 +15,6 @@ from llmkit.cli.options import (
     SetOption,
     SkipBadOption,
     TextOption,
-    column_overrides,
     own_recipe,
 )
 
@@ -43,8 +42,9 @@ def predict_command(
     from llmkit.cli.output import show_json, show_line, write_out
     from llmkit.config.loading import load_recipe
 
-    overrides = [*(set_ or []), *column_overrides(text, pair, None, None, skip_bad)]
-    config = load_recipe(own_recipe(model, recipe), overrides, forget_columns=recipe is None)
+    overrides = [*(set_ or []), *(["prepare.read.skip_bad=true"] if skip_bad else [])]
+    columns = {"text": text, "pair": pair}
+    config = load_recipe(own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
     from llmkit.evaluating.predict import predict  # torch loads here, so --help stays instant
 
     def write(line: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from llmkit.config.recipe import OWNERS, RECIPES, Recipe, make_recipe
+from llmkit.config.recipe import OWNERS, RECIPES, ROW_TASK, Recipe, find_task, make_recipe
 from llmkit.core.errors import Problem, UsageError, did_you_mean, say
 
 Key = tuple[str, ...]
@@ -26,13 +26,19 @@ LENGTHS = {("train", "max_steps"), ("train", "epochs"), ("train", "max_minutes")
 
 
 def load_recipe(
-    path: Path | None, overrides: Sequence[str] = (), task: str | None = None, *, forget_columns: bool = False
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    task: str | None = None,
+    *,
+    columns: Mapping[str, str | None] | None = None,
+    forget_columns: bool = False,
 ) -> Recipe:
     """The recipe in `path` (defaults where it is None) with `overrides` such as `train.max_steps=10` on top.
 
-    `task` is the command's, for a recipe that names none. With `forget_columns`, what the file says of the columns of
-    its train file is left out: it does not hold for another file, and a model's config.json knows the names. Keys and
-    values that had other names in earlier versions are taken, and the new name is said.
+    `task` is the command's, for a recipe that names none. `columns` are the options on columns that are not None, for
+    the section of the task that has them. With `forget_columns`, what the file says of the columns of its train file is
+    left out: it does not hold for another file, and a model's config.json knows the names. Keys and values that had
+    other names in earlier versions are taken, and the new name is said.
 
     Raises:
         UsageError: unreadable file, bad YAML, unknown keys, wrong types or ranges; all of them at once.
@@ -41,15 +47,18 @@ def load_recipe(
     places: dict[Key, str] = {}
     problems: list[Problem] = []
     if path is not None:
-        values = _read_yaml(path, places, problems)
-        values = _open_older(values, places)
-    for section in [name for name in OWNERS if forget_columns and isinstance(values.get(name), dict)]:
-        values[section] = {name: value for name, value in values[section].items() if name not in COLUMN_FIELDS}
+        values = _open_older(_read_yaml(path, places, problems), places)
+    sections = {recipe.COLUMNS_SECTION for recipe in RECIPES.values()}
+    for section in sections if forget_columns else ():
+        if section is not None and isinstance(values.get(section), dict):
+            values[section] = {name: value for name, value in values[section].items() if name not in COLUMN_FIELDS}
     for override in overrides:
         _apply_override(values, override, places, problems)
-    values = _open_older(values, places)
-    if values.get("task") is None and task is not None:
-        values["task"] = task
+    values = _rename_values(values, places)
+    given = {name: value for name, value in (columns or {}).items() if value is not None}
+    if values.get("task") is None:
+        values["task"] = task or find_task(values) or (ROW_TASK if given else None)
+    _apply_columns(values, given, places, problems)
     recipe = None
     try:
         recipe = make_recipe(values)
@@ -59,6 +68,21 @@ def load_recipe(
         order = {place: number for number, place in enumerate(places.values())}
         raise UsageError.from_problems(sorted(problems, key=lambda problem: order.get(problem.where, -1)))
     return recipe
+
+
+def _apply_columns(
+    values: dict[str, Any], given: Mapping[str, str], places: dict[Key, str], problems: list[Problem]
+) -> None:
+    recipe = RECIPES.get(str(values.get("task")), Recipe)
+    for name, value in given.items():
+        option = f"--{name.replace('_', '-')}"
+        if recipe.COLUMNS_SECTION is None:
+            hint = "leave it out: it is for models that read rows of a table"
+            problems.append(Problem(f"task {values.get('task') or 'clm'} reads no columns", option, hint))
+            continue
+        section = values.get(recipe.COLUMNS_SECTION)
+        values[recipe.COLUMNS_SECTION] = (section if isinstance(section, dict) else {}) | {name: value}
+        places[recipe.COLUMNS_SECTION, name] = option
 
 
 RENAMED_VALUES = {("cls", "labels"): {"single": "single_label", "multiple": "multi_label"}}
@@ -76,25 +100,29 @@ def rename_values(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _open_older(values: dict[str, Any], places: dict[Key, str]) -> dict[str, Any]:
-    """The values of a recipe for an earlier version by today's names: `objective` is called `task`, and a recipe has
-    only the sections that its task reads."""
+    """The values of a recipe for an earlier version by today's names: `objective` is called `task`. What a run saved
+    then has all sections, of which those stay that its task reads."""
+    if "objective" not in values:
+        return values
+    written_by_run = {"task", "mlm", "cls"} <= set(values)
     values = dict(values)
-    if "objective" in values:
-        objective = values.pop("objective")
-        written_by_run = "task" in values  # which saved all sections
-        values["task"] = values.get("task") or objective
-        if not written_by_run and objective is not None:
-            places[("task",)] = places.get(("objective",), "objective")
-            say(f"{places[('task',)]}: it is called task now; task: {values['task']} says the same")
-        foreign = [name for name in values if OWNERS.get(name, values["task"]) != values["task"]]
-        if written_by_run:
-            values = {name: value for name, value in values.items() if name not in foreign}
+    objective = values.pop("objective")
+    values["task"] = values.get("task") or objective
+    if written_by_run:
+        return {name: value for name, value in values.items() if values["task"] in OWNERS.get(name, (values["task"],))}
+    places[("task",)] = places.get(("objective",), "objective")
+    say(f"{places[('task',)]}: it is called task now")
+    return values
+
+
+def _rename_values(values: dict[str, Any], places: dict[Key, str]) -> dict[str, Any]:
+    """The values by today's names, which are said."""
     for (section, name), renamed in RENAMED_VALUES.items():
         inner = values.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(name), str) and inner[name] in renamed:
             new = renamed[inner[name]]
             say(f"{places.get((section, name), section)}: {inner[name]} is called {new} now")
-            values[section] = inner | {name: new}
+            values = values | {section: inner | {name: new}}
     return values
 
 
@@ -193,6 +221,9 @@ def _apply_override(values: dict[str, Any], override: str, places: dict[Key, str
     name, equals, text = override.partition("=")
     key = tuple(name.strip().split("."))
     where = f"--set {override}"
+    if key == ("objective",):
+        key = ("task",)
+        say(f"{where}: it is called task now")
     if not equals or not all(key):
         problems.append(Problem(f"--set needs section.key=value, not {override!r}", where, "-s train.max_steps=100"))
         return
@@ -238,7 +269,7 @@ def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem
     if item["type"] == "extra_forbidden":
         if name in OWNERS:
             what = f"task {task} does not read section {name!r}"
-            return Problem(what, where, f"leave it out: it is for task {OWNERS[name]}")
+            return Problem(what, where, f"leave it out: it is for task {' or '.join(OWNERS[name])}")
         section = _section_at(location[:-1], kind)
         return Problem(f"unknown key {name!r}", where, did_you_mean(location[-1], section.model_fields))
     message = str(item["msg"]).removeprefix("Value error, ")

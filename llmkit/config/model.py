@@ -69,7 +69,7 @@ class Model(Section):
     """A network by `family` and `size`, or by its own fields, which beat the size's."""
 
     family: Literal["gpt2", "llama", "bert", "gru", "lstm", "transformer"] = Field(
-        default="gpt2", description="The architecture; with objective mlm it is bert unless given."
+        default="gpt2", description="The architecture; with task mlm it is bert unless given."
     )
     size: Literal["tiny", "mini", "small", "medium", "base", "large", "xl"] = Field(
         default="tiny",

@@ -1,6 +1,6 @@
 """A recipe: one YAML file from raw text, or labelled rows, to a model. Its `task` says which sections it has."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import Field, TypeAdapter, model_validator
 
@@ -21,14 +21,16 @@ Values = dict[str, dict[str, Any]]
 class Recipe(Section):
     """What the recipes of all tasks have. Every section has good defaults."""
 
-    command: ClassVar[str]
-    """The command that runs it: pretrain or finetune."""
+    COMMANDS: ClassVar[tuple[str, ...]]
+    """The commands that run it: pretrain, finetune."""
     FAMILIES: ClassVar[tuple[str, ...]] = ()
     """The `model.family` that it can train; the first unless it names one. Empty: those of a model that exists."""
     BLOCK_SIZE: ClassVar[int]
     """Tokens per sequence of a recipe that names none."""
     DEFAULTS: ClassVar[Values] = {}
     """By section, where they differ from the section's own."""
+    COLUMNS_SECTION: ClassVar[str | None] = None
+    """The section with the columns of a table, where the task reads rows."""
 
     task: str
     prepare: Prepare = Prepare()
@@ -57,7 +59,8 @@ class Recipe(Section):
         """
         if task == self.task:
             return self
-        for name in (name for name, owner in OWNERS.items() if owner == self.task):
+        lost = set(type(self).model_fields) - set(RECIPES[task].model_fields)
+        for name in (name for name in type(self).model_fields if name in lost):
             if getattr(self, name) != type(self).model_fields[name].default:
                 hint = f"leave it out: it is for task {self.task}, and the model is of task {task}"
                 raise UsageError(f"section {name} is not read", where=name, hint=hint)
@@ -68,7 +71,8 @@ class Recipe(Section):
     @classmethod
     def _fill_in_defaults(cls, values: Any) -> Any:
         values = {name: value for name, value in values.items() if value is not None}  # an empty section: its defaults
-        for name, defaults in cls.DEFAULTS.items():
+        own = {"model": {"family": cls.FAMILIES[0]}} if cls.FAMILIES else {}
+        for name, defaults in {**own, **cls.DEFAULTS}.items():
             section = values.get(name, {})
             if isinstance(section, dict):
                 classic = SGD if name == "optim" and section.get("name") == "sgd" else {}
@@ -96,7 +100,7 @@ class Recipe(Section):
 class ClmRecipe(Recipe):
     """Causal language modelling: next tokens."""
 
-    command, BLOCK_SIZE = "pretrain", 256
+    COMMANDS, BLOCK_SIZE = ("pretrain",), 256
     FAMILIES = ("gpt2", "llama", "gru", "lstm", "transformer")
 
     task: Literal["clm"] = "clm"
@@ -105,9 +109,8 @@ class ClmRecipe(Recipe):
 class MlmRecipe(Recipe):
     """Masked language modelling: masked tokens, and pairs of segments."""
 
-    command, BLOCK_SIZE = "pretrain", 256
+    COMMANDS, BLOCK_SIZE = ("pretrain",), 256
     FAMILIES = ("bert",)
-    DEFAULTS: ClassVar[Values] = {"model": {"family": "bert"}}
 
     task: Literal["mlm"] = "mlm"
     mlm: Mlm = Mlm()
@@ -122,7 +125,8 @@ class MlmRecipe(Recipe):
 class ClsRecipe(Recipe):
     """Classification and regression of texts."""
 
-    command, BLOCK_SIZE = "finetune", 512
+    COMMANDS, BLOCK_SIZE = ("finetune",), 512
+    COLUMNS_SECTION = "cls"
     # Devlin et al. 2019, appendix A.3.
     DEFAULTS: ClassVar[Values] = {
         "model": {"dropout": 0.1},
@@ -142,14 +146,21 @@ class ClsRecipe(Recipe):
 
 RECIPES: dict[str, type[Recipe]] = {"clm": ClmRecipe, "mlm": MlmRecipe, "cls": ClsRecipe}
 """By task."""
-OWNERS = {
-    name: task for task, recipe in RECIPES.items() for name in recipe.model_fields if name not in Recipe.model_fields
+ROW_TASK = "cls"
+"""Of a command that names columns, where no recipe names a task."""
+OWNERS: dict[str, tuple[str, ...]] = {
+    name: tuple(task for task, other in RECIPES.items() if name in other.model_fields)
+    for recipe in RECIPES.values()
+    for name in recipe.model_fields
+    if name not in Recipe.model_fields
 }
-"""The task of a section that only one task has."""
+"""By section, the tasks that have it, where not all do."""
+_ANY_RECIPE: Any = Annotated[Union[tuple(RECIPES.values())], Field(discriminator="task")]  # noqa: UP007
 
 
-AnyRecipe = Annotated[ClmRecipe | MlmRecipe | ClsRecipe, Field(discriminator="task")]
-_ANY: TypeAdapter[Recipe] = TypeAdapter(AnyRecipe)
+def find_task(values: dict[str, Any]) -> str | None:
+    """The task that a section of the values names, as no other task has that section."""
+    return next((OWNERS[name][0] for name in values if len(OWNERS.get(name, ())) == 1), None)
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:
@@ -158,5 +169,7 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
     Raises:
         pydantic.ValidationError: unknown keys, wrong types or ranges, no such task.
     """
-    owner = next((OWNERS[name] for name in values if name in OWNERS), "clm")
-    return _ANY.validate_python(values | {"task": values.get("task") or owner})
+    recipe: Recipe = TypeAdapter(_ANY_RECIPE).validate_python(
+        values | {"task": values.get("task") or find_task(values) or "clm"}
+    )
+    return recipe

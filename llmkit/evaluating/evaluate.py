@@ -40,7 +40,5 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
     if is_run and (not data or show_samples):
         # The file's whole name: validation.csv is not the run's own `validation`.
         run.add_metrics(f"file {Path(data[0]).name}" if data else recipe.evaluate.split, metrics)
-        report = write_report(run.path)
-        if task.reads_rows:
-            say(f"report: {report}")
+        say(f"report: {write_report(run.path)}")
     return metrics

@@ -24,6 +24,8 @@ class Metric:
     """At the top of the report; the name unless given."""
     note: str = ""
     """What the figure is, under the title."""
+    heading: str = ""
+    """On the page of `compare`; the name unless given."""
     headline: int = 0
     """Its place at the top of the report; 0: it is not there."""
     baseline: str = ""
@@ -64,6 +66,8 @@ class MetricSet:
     loss_unit: str = "nats a token"
     width: int = 22
     """Of the names in the terminal."""
+    calibrated: str = "of the guessed label"
+    """What the probabilities of a calibration are about."""
 
     def find(self, key: str) -> Metric | None:
         """The metric of this key."""

@@ -76,6 +76,9 @@ def plan(
 
 
 def _check_request(recipe: Recipe, gpu: str | None, n_gpus: int | None, measure: bool) -> None:
+    if not TASKS[recipe.task].is_planned:
+        hint = "plan the pretraining; fine-tuning takes minutes, and tries its memory before the first step"
+        raise UsageError("fine-tuning is not planned", where="task", hint=hint)
     if n_gpus is not None and n_gpus < 1:
         raise UsageError(f"{n_gpus} GPUs train nothing", where="--gpus", hint="give 1 or more")
     if measure and gpu is not None:

@@ -33,7 +33,11 @@ def write_comparison(comparison: dict[str, Any], folder: Path) -> Path:
     rows = comparison["runs"]
     title = f"{len(rows)} runs compared"
     metrics = TASKS[comparison["task"]].metrics({})
-    columns = (*COLUMNS, *((each.key, each.name) for each in metrics.compared), ("tokens_per_second", "tokens/s"))
+    columns = (
+        *COLUMNS,
+        *((each.key, each.heading or each.name) for each in metrics.compared),
+        ("tokens_per_second", "tokens/s"),
+    )
     names = dict(columns)
     basis = (
         f"Held-out text: the {comparison['split']} split, {comparison['n_bytes']:,} bytes, the same for all. "

@@ -14,10 +14,10 @@ from llmkit.core.errors import Interrupted, UsageError, say
 from llmkit.core.files import check_writable, read_json, write_json, write_text
 from llmkit.core.lock import hold_folder
 from llmkit.runs.train import finetune
-from llmkit.tasks.cls.opening import describe_origin, load_origin
-from llmkit.tasks.table import TASKS
+from llmkit.tasks.table import TASKS, read_figures
 from llmkit.training.checkpoints import list_checkpoints
 from llmkit.training.folder import RunFolder, check_run, create_run, is_finished
+from llmkit.training.origin import describe_origin, load_origin
 
 
 def finetune_repeatedly(
@@ -103,7 +103,7 @@ def _run_once(
 ) -> dict[str, Any]:  # fmt: skip
     run = RunFolder(out)
     if is_finished(out):
-        return dict(read_json(run.metrics))
+        return read_figures(out)
     started = bool(list_checkpoints(run.checkpoints)) and run.manifest.is_file()
     kept = load_recipe(run.recipe) if started else recipe
     try:

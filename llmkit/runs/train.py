@@ -30,8 +30,8 @@ from llmkit.runs.hooks import make_hooks
 from llmkit.runs.plan import plan_run, write_start
 from llmkit.runs.resuming import restore_plan
 from llmkit.tasks.base import TrainingRequest, TrainingTask
-from llmkit.tasks.table import TASKS
-from llmkit.training.checkpoints import find_checkpoint, list_checkpoints, set_aside, verify_checkpoint
+from llmkit.tasks.table import TASKS, read_figures
+from llmkit.training.checkpoints import list_checkpoints, set_aside, verify_checkpoint
 from llmkit.training.contract import Plan, Progress
 from llmkit.training.engines import is_sharded, refuse_engine
 from llmkit.training.folder import RunFolder, check_run, create_run, is_finished, settle_resume
@@ -124,12 +124,11 @@ def train(
     with open_for_training(recipe, out, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow) as start:
         if start.metrics is not None:
             return start.metrics
-        checkpoint = find_resume_point(RunFolder(out)) if start.resume else None
-        request = TrainingRequest(data, out, model, checkpoint, dry_run, show_samples, fold, quiet)
+        request = TrainingRequest(data, out, model, start.resume, dry_run, show_samples, fold, quiet)
         opened = TASKS[recipe.task].open_training(recipe, request)
         return train_run(
-            opened.recipe, opened.task, opened.network, out=out, checkpoint=checkpoint, overwrite=start.overwrite,
-            dry_run=dry_run, allow=allow, started=started,
+            opened.recipe, opened.task, opened.network, out=out, checkpoint=request.checkpoint,
+            overwrite=start.overwrite, dry_run=dry_run, allow=allow, started=started,
         )  # fmt: skip
 
 
@@ -163,7 +162,7 @@ def open_for_training(
                 held.enter_context(hold_folder(out))
             if resume == "auto" and is_finished(out) and not allow:
                 say(f"{out} has ended already: nothing to do")
-                return Start(False, False, dict(read_json(RunFolder(out).metrics)))
+                return Start(False, False, read_figures(out))
             go_on, replace = settle_resume(out, resume, overwrite)
             check_run(out, resume=go_on, overwrite=replace)
             return Start(go_on, replace)
@@ -278,18 +277,6 @@ def _take_back(run: RunFolder, checkpoint: Path) -> None:
         set_aside(damaged)
     (run.path / "report.html").unlink(missing_ok=True)  # it says that a run has come to its end
     run.truncate_log(int(checkpoint.name.removeprefix("step-")))
-
-
-def find_resume_point(run: RunFolder) -> Path:
-    """The newest sound checkpoint; damaged newer ones are said."""
-
-    def find() -> Path:
-        checkpoint, _, passed_over = find_checkpoint(run.checkpoints)
-        for name, fault in passed_over.items():
-            say(f"{name} is damaged: {fault}; using {checkpoint.name}")
-        return checkpoint
-
-    return ranks.from_first(find)
 
 
 def _train(

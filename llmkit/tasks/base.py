@@ -9,10 +9,10 @@ Loads no torch: a `Task` imports what it needs inside its methods.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol
 
-from llmkit.core.errors import UsageError
 from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.training.run_record import Record, RunRecord, get_number
 
@@ -131,13 +131,20 @@ class TrainingRequest:
     out: Path
     model: str | None
     """What training starts from; None: new weights."""
-    checkpoint: Path | None
-    """What it resumes."""
+    resume: bool = False
     dry_run: bool = False
     show_samples: bool = False
     fold: tuple[int, int] | None = None
     """Number and folds: the part of the train rows that is held out."""
     quiet: bool = False
+
+    @cached_property
+    def checkpoint(self) -> Path | None:
+        """What is resumed: the newest sound checkpoint, whose files are hashed when it is asked for first."""
+        from llmkit.training.checkpoints import find_resume_point
+        from llmkit.training.folder import RunFolder
+
+        return find_resume_point(RunFolder(self.out).checkpoints) if self.resume else None
 
 
 @dataclass(frozen=True)
@@ -199,6 +206,8 @@ class Task(ABC):
     """Whether a run logs texts that its model wrote."""
     reads_rows: ClassVar[bool] = False
     """Whether its data are rows of a table, which can be shown one by one."""
+    is_planned: ClassVar[bool] = False
+    """Whether `llmkit plan` plans it."""
     takes_stride: ClassVar[bool] = False
     """Whether `eval --stride` means something to it."""
     fixed_fields: ClassVar[tuple[str, ...]] = ()
@@ -246,24 +255,12 @@ class Task(ABC):
         raise wrong_kind(model, self.model_kind, path)
 
     def open_prepared(self, recipe: "Recipe", prepared: "Prepared", tokenizer: Any) -> PlannedTask:
-        """The task on a prepared folder, to plan it.
-
-        Raises:
-            UsageError: this task is not planned.
-        """
-        self._refuse_plan()
+        """The task on a prepared folder, to plan it; for tasks that are planned."""
+        raise NotImplementedError
 
     def make_synthetic(self, recipe: "Recipe", vocabulary: Any) -> PlannedTask:
-        """The task on made-up tokens, to plan it where there is no data.
-
-        Raises:
-            UsageError: this task is not planned.
-        """
-        self._refuse_plan()
-
-    def _refuse_plan(self) -> NoReturn:
-        hint = "plan the pretraining; fine-tuning takes minutes, and tries its memory before the first step"
-        raise UsageError("fine-tuning is not planned", where="task", hint=hint)
+        """The task on made-up tokens, to plan it where there is no data; for tasks that are planned."""
+        raise NotImplementedError
 
     # ---- what is shown ----
 

@@ -43,11 +43,12 @@ def open_to_score(
     tokenizer = load_tokenizer(request.path)
     check_vocabulary(network, tokenizer, request.model)
     data, block_size = list(request.data), None
+    own = not data and request.run is not None
     if not data and request.run is not None:
         data, block_size = [str(request.run.data_path)], load_recipe(request.run.recipe).block_size
     if not data:
         raise UsageError("there is nothing to score on", where="--data", hint="give a prepared folder or text files")
-    if len(data) > 1 or not (Path(data[0]) / "manifest.json").is_file():
+    if not own and (len(data) > 1 or not (Path(data[0]) / "manifest.json").is_file()):
         return OpenedToScore(network, tokenizer, None, data, block_size)
     prepared = load_prepared(Path(data[0]))
     prepared.verify(recipe.evaluate.split)

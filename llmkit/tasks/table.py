@@ -1,22 +1,40 @@
 """All tasks by their names in recipes and manifests."""
 
+import re
+from pathlib import Path
+from typing import Any
+
+from llmkit.config.loading import RENAMED_VALUES
 from llmkit.core.errors import ModelError, did_you_mean
 from llmkit.tasks.base import Task
 from llmkit.tasks.clm import ClmTask
 from llmkit.tasks.cls import ClsTask
 from llmkit.tasks.mlm import MlmTask
-from llmkit.training.run_record import Record, RunRecord
+from llmkit.training.run_record import Record, RunRecord, read_run
 
+LABEL_TYPE_NAMES = RENAMED_VALUES["cls", "labels"]
 TASKS: dict[str, Task] = {task.name: task for task in (ClmTask(), MlmTask(), ClsTask())}
 
 
 def facts_of_run(record: RunRecord) -> Record:
-    """Of which task and type of labels a run is: by its manifest, else by its figures. Earlier versions called the
-    task the objective, and the type of labels the kind; without any of them the task is clm."""
+    """Of which task and type of labels a run is: by its manifest, its figures or its recipe, whichever can be read.
+    Earlier versions called the task the objective, and the type of labels the kind."""
     figures = [part for part in record.metrics.values() if isinstance(part, dict) and "task" in part]
     known = {**(figures[0] if figures else {}), **record.manifest}
+    in_recipe = (re.search(rf"^{key}: (\w+)$", record.recipe, re.MULTILINE) for key in ("task", "objective"))
+    written = [found[1] for found in in_recipe if found and found[1] != "null"]
     label_type = known.get("label_type") or known.get("kind")
-    return {"task": known.get("task") or known.get("objective") or "clm", "label_type": label_type}
+    return {
+        "task": known.get("task") or known.get("objective") or (written[0] if written else "clm"),
+        "label_type": LABEL_TYPE_NAMES.get(str(label_type), label_type),
+    }
+
+
+def read_figures(run: Path) -> dict[str, Any]:
+    """metrics.json of a finished run; figures of earlier versions get their task and type of labels."""
+    record = read_run(run)
+    facts = {name: value for name, value in facts_of_run(record).items() if value is not None}
+    return {name: part if name == "training" else facts | part for name, part in record.metrics.items()}
 
 
 def task_of_run(record: RunRecord) -> Task:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llmkit.core import ranks
 from llmkit.core.errors import ModelError, say
 from llmkit.core.files import hash_file, new_folder, reached, read_json, write_json
 
@@ -110,3 +111,15 @@ def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> 
         path.rename(old)
         reached(f"{path.name}: while pruning")
         shutil.rmtree(old)
+
+
+def find_resume_point(checkpoints: Path) -> Path:
+    """The newest sound checkpoint; damaged newer ones are said."""
+
+    def find() -> Path:
+        checkpoint, _, passed_over = find_checkpoint(checkpoints)
+        for name, fault in passed_over.items():
+            say(f"{name} is damaged: {fault}; using {checkpoint.name}")
+        return checkpoint
+
+    return ranks.from_first(find)

@@ -16,8 +16,8 @@ Batch = dict[str, Tensor]
 
 
 class Objective(Protocol):
-    """What is trained for; see objectives/. Counts are those of the labels that each loss sums over. `state` is what
-    goes on from step to step and belongs into a checkpoint: for most, nothing."""
+    """What is trained for; see the objective.py of a task. Counts are those of the labels that each loss sums over.
+    `state` is what goes on from step to step and belongs into a checkpoint: for most, nothing."""
 
     @property
     def state(self) -> dict[str, Tensor]: ...
@@ -84,7 +84,7 @@ class MeasuredSeconds:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the pipeline does at intervals. `evaluate` gives held-out metrics, `loss` among them. `cost` gives what the
+    """What a run does at intervals. `evaluate` gives held-out metrics, `loss` among them. `cost` gives what the
     best weights are chosen by, the lower the better; of equal values the next one decides."""
 
     evaluate: Callable[[nn.Module, Plan], dict[str, Any]] | None

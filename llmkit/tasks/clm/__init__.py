@@ -19,6 +19,7 @@ class ClmTask(Task):
     name = "clm"
     model_is = "a causal language model"
     model_kind = "causal"
+    is_planned = True
     takes_stride = True
 
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:

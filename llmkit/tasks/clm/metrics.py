@@ -10,8 +10,8 @@ METRICS = MetricSet(
         ),
         Metric("bits_per_character", "bits per character", higher_is_better=False),
         Metric(
-            "loss", "loss, nats a token", higher_is_better=False, title="loss", note="nats a token", headline=3,
-            column="loss", per_token=True,
+            "loss", "loss, nats a token", higher_is_better=False, title="loss", heading="loss",
+            note="nats a token", headline=3, column="loss", per_token=True,
         ),
         Metric(
             "perplexity", "perplexity a token", "{:,.3f}", higher_is_better=False, title="perplexity",

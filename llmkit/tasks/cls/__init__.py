@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmkit.config.recipe import ClsRecipe, Recipe
+from llmkit.core.errors import ModelError, did_you_mean
 from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.tasks.base import EvaluationRequest, Opened, PredictionRequest, Task, TrainingRequest
 from llmkit.tasks.cls.metrics import METRICS
@@ -24,7 +25,11 @@ class ClsTask(Task):
     fixed_fields = ("cls.freeze", "cls.lora_rank")
 
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
-        return METRICS[str(facts.get("label_type") or facts.get("kind") or "single_label")]
+        name = str(facts.get("label_type") or "single_label")
+        if name not in METRICS:
+            what = f"the labels are of type {name!r}, which this llmkit does not know"
+            raise ModelError(what, where="manifest.json", hint=did_you_mean(name, METRICS))
+        return METRICS[name]
 
     def open_training(self, recipe: Recipe, request: TrainingRequest) -> Opened:
         from llmkit.tasks.cls.opening import open_classifier_training

@@ -5,13 +5,11 @@ with the model. Texts are encoded while they are read and not kept.
 """
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,20 +170,6 @@ def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
         columns.text, columns.pair, columns.label, labels.name, section.separator,
         block_size, section.long_texts, section.window_overlap, section.max_windows,
     )  # fmt: skip
-
-
-def relative_files(files: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The files as seen from a folder, so that both can be moved together; data sets stay as they are."""
-    return {
-        name: path if path.startswith("hf:") else os.path.relpath(Path(path).expanduser(), folder)
-        for name, path in files.items()
-    }
-
-
-def origin_files(run: Path, origin: Mapping[str, Any]) -> dict[str, str]:
-    """The files that a run was trained on, as seen from here."""
-    files = origin.get("files", {})
-    return {n: path if path.startswith("hf:") else os.path.normpath(run / path) for n, path in files.items()}
 
 
 @dataclass

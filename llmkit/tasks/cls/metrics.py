@@ -46,7 +46,7 @@ MULTI_LABEL = MetricSet(
         Metric("baseline_f1_micro", _BEST_CONSTANT),
         Metric(
             "f1_macro", "F1, mean over labels", title="F1, macro", note="mean over labels", headline=2,
-            chart="Held-out F1, macro", unit="mean over labels",
+            chart="Held-out F1, macro", unit="mean over labels", progress="f1 macro {:.4f}",
         ),
         Metric("baseline_f1_macro", _BEST_CONSTANT),
         Metric(
@@ -67,6 +67,7 @@ MULTI_LABEL = MetricSet(
     ),
     best_by="average_precision_micro",
     loss_unit="nats a row and label",
+    calibrated="every row with every label",
     width=24,
 )  # fmt: skip
 REGRESSION = MetricSet(
@@ -91,8 +92,5 @@ REGRESSION = MetricSet(
     loss_unit="squared error",
     width=24,
 )  # fmt: skip
-METRICS = {
-    "single_label": SINGLE_LABEL, "multi_label": MULTI_LABEL, "regression": REGRESSION,
-    "single": SINGLE_LABEL, "multiple": MULTI_LABEL,  # as runs of earlier versions have them
-}  # fmt: skip
+METRICS = {"single_label": SINGLE_LABEL, "multi_label": MULTI_LABEL, "regression": REGRESSION}
 """By the type of labels."""

@@ -1,7 +1,6 @@
 """Open what a classifier is trained on and from: labelled files, and any encoder or decoder, or a checkpoint."""
 
 import math
-import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,18 +11,18 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core import ranks
 from llmkit.core.errors import UsageError, say
-from llmkit.core.files import read_json
 from llmkit.datasets.labelled import set_template
 from llmkit.models.classifier import check_can_classify, count_positions, start_classifier
 from llmkit.models.loading import check_vocabulary, embedding_rows, read_config, resolve_model
 from llmkit.models.lora import require_peft
 from llmkit.tasks.base import Opened, TrainingRequest
-from llmkit.tasks.cls.labelled_data import LabelledData, load_labelled, origin_files, relative_files
+from llmkit.tasks.cls.labelled_data import LabelledData, load_labelled
 from llmkit.tasks.cls.row_reading import reads_token_types
 from llmkit.tasks.cls.training import ClsTraining
 from llmkit.tasks.starting_model import check_positions, check_training, grow_embeddings, set_dropout
 from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
 from llmkit.training.folder import RunFolder
+from llmkit.training.origin import describe_origin, load_origin
 
 RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
 LEAST_STEPS, STEPS_A_LABEL, FEWEST_EPOCHS, MOST_EPOCHS = 300, 20, 3, 20
@@ -36,7 +35,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Ope
     Raises:
         UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
     """
-    resume = request.checkpoint is not None
+    resume = request.resume
     model, files = (
         load_origin(RunFolder(request.out), request.model, request.data)
         if resume
@@ -117,21 +116,6 @@ def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData)
         rate = RATE_OF_BASE * (WIDTH_OF_BASE / config.hidden_size) ** 1.5 * (LORA_FACTOR if recipe.cls.lora_rank else 1)
         optim = optim.with_updates(learning_rate=float(f"{rate:.2g}"))
     return recipe.with_updates(train=train.with_updates(**chosen), optim=optim)
-
-
-def describe_origin(model: str, files: Mapping[str, str], out: Path) -> dict[str, Any]:
-    """Model and files of a run, for its manifest; as seen from the run, so that all can be moved together."""
-    start = model if not Path(model).exists() else os.path.relpath(Path(model).expanduser(), out)
-    return {"start": start, "files": relative_files(files, out)}
-
-
-def load_origin(run: RunFolder, model: str | None, files: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
-    """Model and files of the run's first start, unless they are given anew."""
-    origin = read_json(run.manifest).get("origin", {}) if run.manifest.is_file() else {}
-    start = origin.get("start")
-    if model is None and start is not None:
-        model = str(run.path / start) if (run.path / start).exists() else start
-    return model, files or origin_files(run.path, origin)
 
 
 def _choose_block_size(

@@ -9,7 +9,6 @@ from typing import TypeGuard
 from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.pages.page import Html, join, section, show_value, table, tag
 from llmkit.tasks.cls.calibration_chart import draw_calibration
-from llmkit.tasks.cls.metrics import MULTI_LABEL
 from llmkit.training.run_record import Record, get_number, get_section
 
 IN_TABLES = ("per_class", "confusion", "most_confused", "calibration", "mistakes")
@@ -145,7 +144,7 @@ def _render_calibration(result: Record, metrics: MetricSet) -> Html | None:
     bins = _get_records(result, "calibration")
     if not bins:
         return None
-    unit = "every row with every label" if metrics is MULTI_LABEL else "of the guessed label"
+    unit = metrics.calibrated
     error = get_number(result, "calibration_error")
     said = (
         f"Expected calibration error {error:.4f}: the mean distance from the dashed line." if error is not None else ""

@@ -14,11 +14,12 @@ from llmkit.core.progress import RowLine
 from llmkit.datasets.labelled import Inputs
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
-from llmkit.tasks.cls.labelled_data import load_labelled, origin_files
+from llmkit.tasks.cls.labelled_data import load_labelled
 from llmkit.tasks.cls.labelled_file import open_labelled
 from llmkit.tasks.cls.mistakes import Mistakes
 from llmkit.tasks.cls.row_scoring import RowScorer, describe_method, open_scorer
 from llmkit.training.folder import RunFolder
+from llmkit.training.origin import origin_files
 
 
 def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class MlmTask(Task):
     name = "mlm"
     model_is = "a masked language model"
     model_kind = "masked"
+    is_planned = True
     fixed_fields = ("mlm.nsp",)
 
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:

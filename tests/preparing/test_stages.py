@@ -12,12 +12,13 @@ from books import NEAR, settings, write_bad_files, write_books
 from tiny import digests
 
 from llmkit.core.errors import DataError
-from llmkit.preparing import shards
+from llmkit.preparing import shards, stages
 from llmkit.preparing.executors import EXECUTORS, LOCAL, Attempt, Executor
 from llmkit.preparing.prepare import prepare
 from llmkit.preparing.shards import cut_files
 from llmkit.preparing.staging_dir import WorkersLost
 from llmkit.text import staging
+from llmkit.tokens.fast_encoding import EncoderCheck, check_encoder
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +147,29 @@ def test_own_tokenizer_is_loaded_by_workers_as_it_was_given(
     for name, engine in (("one", LOCAL), ("shards", "fake")):
         prepare([str(books)], tmp_path / name, given, engine=engine)
     assert digests(tmp_path / "shards") == digests(tmp_path / "one")
+
+
+def test_fast_encoder_is_checked_once_a_run_on_text_of_all_splits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path
+) -> None:
+    use(monkeypatch, "fake", backwards)
+    samples: list[str] = []
+
+    def checked(tokenizer: Any, sample: Sequence[str], characters: set[str], **more: bool) -> EncoderCheck:
+        samples.append("".join(sample))
+        assert {"龘", "玄"} <= characters
+        return check_encoder(tokenizer, sample, characters, **more)
+
+    held_out = tmp_path / "held-out.txt"
+    held_out.write_text("Only here stands 龘.\n" * 20, encoding="utf-8")
+    given = {"validation": str(held_out), "test": str(books / "02.txt")}
+    monkeypatch.setattr(stages, "check_encoder", checked)
+    prepare([str(books)], tmp_path / "data", settings(*FIRST), engine="fake", **given)
+    (sample,) = samples
+    assert all(text in sample for text in ("Only here stands 龘.", "It was the 1100th", "玄德曰"))
+    monkeypatch.setattr(stages, "check_encoder", lambda *_, **__: EncoderCheck())  # tokenizers then does the work
+    prepare([str(books)], tmp_path / "slow", settings(*FIRST), engine="fake", **given)
+    assert digests(tmp_path / "slow") == digests(tmp_path / "data")
 
 
 def test_first_bad_file_is_the_error_whichever_worker_met_which_first(

@@ -35,7 +35,8 @@ from turns import Row, call_peer, finish, make_row, take_turns
 
 from llmkit.config.prepare import Read
 from llmkit.text.readers import read_documents
-from llmkit.tokens.fast_encoding import choose_encoder
+from llmkit.tokens.bare_tokenizer import make_bare
+from llmkit.tokens.fast_encoding import check_encoder, make_encoder, plain_encoder
 
 WATCH_SECONDS = 0.1
 
@@ -198,15 +199,11 @@ def watch_memory(process: subprocess.Popen[bytes], peaks: list[float]) -> None:
 def encode_alone(text: Path, tokenizer: Path, *, slow: bool = False) -> float:
     """Megabytes a second of encoding what is in memory already, checks not counted."""
     files = [str(path) for path in sorted(text.glob("*.txt"))[: 4 if slow else 100]]
-    opened = AutoTokenizer.from_pretrained(tokenizer)
-    documents = list(read_documents(files, Read(), []))
-    texts = [document.text for document in documents]
-    if slow:
-        from llmkit.tokens.tokenizer import encode_texts
-
-        encode = partial(encode_texts, opened)
-    else:
-        encode = choose_encoder(opened, documents)
+    bare = make_bare(AutoTokenizer.from_pretrained(tokenizer))
+    texts = [document.text for document in read_documents(files, Read(), [])]
+    encode = plain_encoder(bare).encode
+    if not slow:
+        encode = make_encoder(bare, check_encoder(bare, texts[:4], set().union(*texts))).encode
     started = time.perf_counter()
     for start in range(0, len(texts), 8):
         encode(texts[start : start + 8])

@@ -23,7 +23,7 @@ from llmkit.config.prepare import Read, TokenizerSection
 from llmkit.text.documents import Document
 from llmkit.text.readers import read_documents
 from llmkit.tokens.bare_tokenizer import make_bare
-from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, check_text, make_encoder, plain_encoder
+from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, check_encoder, make_encoder, plain_encoder
 from llmkit.tokens.tokenizer import batch_texts, load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
@@ -58,9 +58,9 @@ def measure_text(name: str, options: argparse.Namespace) -> list[Row]:
             tokenizer = load_tokenizer(tokenizer_name)
         for with_offsets in (False, True) if tokenizer.mask_token else (False,):
             bare = make_bare(tokenizer)
-            check = check_text(bare, documents, with_offsets=with_offsets)
-            if check.odd is None:
-                raise SystemExit(f"{tokenizer_name}: {check.reason}")
+            check = check_encoder(bare, texts, set().union(*texts), with_offsets=with_offsets)
+            if check.mismatched is None:
+                raise SystemExit(f"{tokenizer_name}: there is no fast encoder for it")
             label = f"{tokenizer_name}, {Path(name).name}{', offsets' if with_offsets else ''}"
             rows += measure_encoders(
                 label, partial(open_encoder, tokenizer, check), texts, with_offsets, options.rounds

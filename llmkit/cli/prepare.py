@@ -45,10 +45,10 @@ def prepare_command(
     config = load_recipe(recipe, overrides)
     if dry_run:
         from llmkit.core.files import check_writable
-        from llmkit.preparing.engines import check_engine
+        from llmkit.preparing.executors import check_executor
         from llmkit.text.sources import find_files
 
-        check_engine(engine, inputs)
+        check_executor(engine, inputs)
         check_writable(out, dry_run=True)
         files = find_files([*inputs, *filter(None, (validation, test))])
         if json:

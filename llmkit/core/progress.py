@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from tqdm import tqdm
 
@@ -14,8 +14,12 @@ from llmkit.core.errors import say
 class Meter:
     """A bar with MB and MB/s for work whose end is unknown; nothing where stderr is no terminal."""
 
+    is_hidden: ClassVar[bool] = False
+    """Set in a process that shares the terminal with others."""
+
     def __init__(self, what: str) -> None:
-        self._bar = tqdm(desc=what, unit="B", unit_scale=True, leave=False, disable=None, file=sys.stderr)
+        disable = self.is_hidden or None  # None: tqdm looks whether there is a terminal
+        self._bar = tqdm(desc=what, unit="B", unit_scale=True, leave=False, disable=disable, file=sys.stderr)
 
     def __enter__(self) -> "Meter":
         return self

@@ -38,17 +38,15 @@ def encode_rows(
     tokenizer: "AnyTokenizer",
     totals: Counter[str],
     word_cutter: str | None = None,
-    encoder: Encoder | None = None,
 ) -> Iterator[Row]:
     """A row for each document or part of one; a document's last part ends in the end-of-text token.
 
-    With a `word_cutter` of text/chinese_words.py sentences and words are stored too. Without an `encoder` (see
-    fast_encoding.choose_encoder) `tokenizers` encodes. `totals` counts documents, characters, bytes, tokens,
-    unknown_tokens, and sentences where they are found; when all rows are through, words too, unless the text is of a
-    script that has none.
+    With a `word_cutter` of text/chinese_words.py sentences and words are stored too. `totals` counts documents,
+    characters, bytes, tokens, unknown_tokens, and sentences where they are found; when all rows are through, words
+    too, unless the text is of a script that has none.
     """
     counted: Counter[str] = Counter()
-    yield from encode_counted(documents, tokenizer, totals, counted, word_cutter, encoder)
+    yield from encode_counted(documents, tokenizer, totals, counted, word_cutter, plain_encoder(tokenizer))
     add_words(totals, counted)
 
 
@@ -64,10 +62,9 @@ def encode_counted(
     totals: Counter[str],
     counted: Counter[str],
     word_cutter: str | None,
-    encoder: Encoder | None = None,
+    encoder: Encoder,
 ) -> Iterator[Row]:
-    """The rows of a piece of a text; what `add_words` needs of each piece is added to `counted`."""
-    encoder = encoder or plain_encoder(tokenizer)
+    """As `encode_rows`, of a shard of a text; what `add_words` needs of each shard is added to `counted`."""
     encode = partial(_encode, encoder) if word_cutter is None else partial(_encode_with_sentences, encoder, word_cutter)
     end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
     for batch in _batch(documents):

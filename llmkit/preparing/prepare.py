@@ -1,6 +1,6 @@
-"""From raw text to a prepared folder: made anew, left as it is, gone on with, or repaired.
+"""From raw text to a prepared folder: built, reused, resumed or repaired.
 
-What it is made of, and the receipt, is in prepared_parts.py.
+What the folder is made of, and the receipt, is in stages.py.
 """
 
 import time
@@ -15,11 +15,11 @@ from llmkit.core.errors import DataError, UsageError, say
 from llmkit.core.files import check_writable, hash_file, hash_small_file, read_json, restore_folder, write_json
 from llmkit.core.lock import hold_folder
 from llmkit.core.machine import describe_versions
-from llmkit.preparing.engine_local import count_workers
-from llmkit.preparing.engines import LOCAL, check_engine, open_engine
-from llmkit.preparing.prepared_parts import Inputs, build_prepared, planned_word_cutter
-from llmkit.preparing.prepared_pieces import BYTES_A_PIECE, cut_files
-from llmkit.preparing.unfinished import FOLDER, Facts, adopt_part, clear_unfinished, unfinished_folder
+from llmkit.preparing.executors import LOCAL, check_executor, open_executor
+from llmkit.preparing.executors.local import count_workers
+from llmkit.preparing.shards import SHARD_BYTES, cut_files
+from llmkit.preparing.stages import Inputs, build_prepared, planned_word_cutter
+from llmkit.preparing.staging_dir import FOLDER, Facts, adopt_stage, clear_staging_dir, staging_dir
 from llmkit.text.sources import file_size, find_files
 from llmkit.text.staging import STAGED_FORMAT
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
@@ -28,11 +28,11 @@ from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FEWEST_BYTES = 16_000_000
+MIN_BYTES = 16_000_000
 """Of input files; less than a second or two of work is done as soon without workers."""
 
-FEWEST_BYTES_OF_ONE_PIECE = 64_000_000
-"""As FEWEST_BYTES, of a text that one worker cleans while the others wait: they gain by what comes after it."""
+MIN_BYTES_ONE_SHARD = 64_000_000
+"""As MIN_BYTES, of a text that one worker cleans while the others wait: they gain by what comes after it."""
 LARGE_FILE = 1_000_000
 """Bytes."""
 
@@ -52,18 +52,18 @@ def prepare(
 
     `validation` and `test` are files of the user's own splits, which then take the place of held-out shares. With
     `repair` every file of `out` is held against its SHA-256, and what is damaged or missing is made anew. The `engine`,
-    one of engines.py, decides where the work is done, and no byte of the result.
+    an executor, decides where the work is done, and no byte of the result.
 
     Raises:
         UsageError: `out` is something else than a prepared folder, or there is no such engine.
         DataError: unreadable input, nothing left after cleaning, or `out` cannot be repaired from this input.
-        EnvironmentFault: `out` cannot be written to, another process is at it, or the engine is not there.
-        WorkersLost: the engine's workers died again and again; the same call goes on from what is finished.
+        EnvironmentFault: `out` cannot be written to, another process is at it, or the executor is not there.
+        WorkersLost: the workers died again and again; the same call goes on from what is finished.
         Interrupted: a signal came; the same call goes on from what is finished.
     """
     if repair and overwrite:
         raise UsageError("--repair keeps what --overwrite replaces", where="--repair", hint="give one of the two")
-    check_engine(engine, [name for name in (*inputs, validation, test) if name])
+    check_executor(engine, [name for name in (*inputs, validation, test) if name])
     check_writable(out)
     with hold_folder(out):
         restore_folder(out)
@@ -72,26 +72,25 @@ def prepare(
             shares = settings.split.with_updates(validation=0.0, test=0.0)
             settings = settings.with_updates(split=shares)
         files = find_files(inputs)
-        in_pieces = _in_pieces(engine, [*files, *(file for given in own.values() for file in find_files([given]))])
+        n_workers = _count_local([*files, *(file for given in own.values() for file in find_files([given]))])
         path = settings.tokenizer.path
         given = None if path is None else load_tokenizer(path)
         request = _describe_request(files, own, settings, given)
         if repair:
-            return _repair(out, request, Inputs(files, own, given), settings, engine, in_pieces)
+            return _repair(out, request, Inputs(files, own, given), settings, engine, n_workers)
         if (found := _find_same(out, request, overwrite)) is not None:
-            clear_unfinished(out)
+            clear_staging_dir(out)
             say(f"{out} was made from the same input with the same settings: nothing to do")
             return found
         started = time.perf_counter()
-        task = _task(request, in_pieces)
-        with unfinished_folder(out, task) as work, open_engine(engine, work, in_pieces=in_pieces) as run:
-            manifest = build_prepared(Inputs(files, own, given), settings, work, run)
+        with staging_dir(out, _task(request)) as work, open_executor(engine, work, n_workers) as map_shards:
+            manifest = build_prepared(Inputs(files, own, given), settings, work, map_shards)
             write_json(work / FOLDER / "manifest.json", {"format": FORMAT, "request": request, **manifest})
         say(f"prepared in {time.perf_counter() - started:.1f} s")
         return load_prepared(out)
 
 
-def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine: str, in_pieces: bool) -> Prepared:
+def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine: str, n_workers: int) -> Prepared:
     """Make the damaged parts of `out` anew and prove by their hashes that they are what they were."""
     damaged = load_prepared(out, check=False)
     known = damaged.manifest.get("files")
@@ -109,12 +108,12 @@ def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine
     for name, fault in faults.items():
         say(f"{name} {fault}")
     broken = {name.split("/")[0] for name in faults}
-    task = _task(request, in_pieces, repair=True)
-    with unfinished_folder(out, task) as work, open_engine(engine, work, in_pieces=in_pieces) as run:
-        for part, facts in {"tokenizer": {}, **damaged.manifest["splits"]}.items():
-            if part not in broken:
-                adopt_part(work, work / FOLDER / part, out / part, facts)
-        made = build_prepared(inputs, settings, work, run)["files"]
+    task = _task(request, repair=True)
+    with staging_dir(out, task) as work, open_executor(engine, work, n_workers) as map_shards:
+        for stage, facts in {"tokenizer": {}, **damaged.manifest["splits"]}.items():
+            if stage not in broken:
+                adopt_stage(work, work / FOLDER / stage, out / stage, facts)
+        made = build_prepared(inputs, settings, work, map_shards)["files"]
         if others := [name for name in {**known, **made} if known.get(name) != made.get(name)]:
             what = f"made anew, {', '.join(others)} would not be what it was"
             hint = f"the input or a library changed (see versions there); {anew}"
@@ -144,30 +143,22 @@ def _is_known(request: Facts) -> bool:
     return None not in (request["inputs"], *request["own_splits"].values())
 
 
-def _in_pieces(engine: str, files: Sequence[str]) -> bool:
-    """Whether workers do the work, in pieces: those of an engine, or processes here where that is worth their start.
+def _count_local(files: Sequence[str]) -> int:
+    """How many workers `local` has: 1, this process, where others are not worth their start.
 
-    Workers have no standard input, and what is no file is one piece.
+    Others have no standard input, and what is no file is one shard.
     """
-    if engine != LOCAL:
-        return True
-    if count_workers() == 1:
-        return False
     sizes = [file_size(file) for file in files]
-    least = FEWEST_BYTES if len(cut_files(files)) > 1 else FEWEST_BYTES_OF_ONE_PIECE
-    return None not in sizes and sum(size or 0 for size in sizes) >= least
+    least = MIN_BYTES if len(cut_files(files)) > 1 else MIN_BYTES_ONE_SHARD
+    return count_workers() if None not in sizes and sum(size or 0 for size in sizes) >= least else 1
 
 
-def _task(request: Facts, in_pieces: bool, *, repair: bool = False) -> Facts | None:
-    """What must be the same for a later run to go on from what this one has finished; None: it never may.
-
-    One engine goes on from another's pieces, but pieces are not what a single process makes on its way.
-    """
+def _task(request: Facts, *, repair: bool = False) -> Facts | None:
+    """What must be the same for a later run to go on from what this one has finished; None: it never may."""
     if not _is_known(request):
         return None
-    size = BYTES_A_PIECE if in_pieces else None
-    of_stage = {"bytes_a_piece": size, "staged_format": STAGED_FORMAT}
-    return {"request": request, "versions": describe_versions(), "repair": repair, **of_stage}
+    of_shards = {"shard_bytes": SHARD_BYTES, "staged_format": STAGED_FORMAT}
+    return {"request": request, "versions": describe_versions(), "repair": repair, **of_shards}
 
 
 def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:

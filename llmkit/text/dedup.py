@@ -53,15 +53,6 @@ def copy_steps(dedup: Dedup) -> list[CopyStep]:
     return steps
 
 
-def deduplicate(documents: Iterable[Document], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[Document]:
-    """First copies only. Adds the steps `exact copies`, `near copies`, `paragraph copies` to `counts`."""
-    for step in copy_steps(dedup):
-        documents = _drop_copies(documents, step, counts.setdefault(step.name, StepCounts()))
-    if dedup.paragraphs:
-        documents = drop_paragraphs(documents, counts.setdefault(PARAGRAPHS, StepCounts()), set())
-    return iter(documents)
-
-
 Keys = tuple[bytes | None, ...]
 """The key of a document for each of the `copy_steps`."""
 
@@ -75,7 +66,7 @@ def find_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
 
 
 def keep_first(keys: Iterable[Keys], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[bool]:
-    """For each document, by its keys and in order, whether it stays; counts as `deduplicate` without paragraphs."""
+    """For each document, by its keys and in order, whether it stays; adds the steps to `counts`."""
     steps = [(step, counts.setdefault(step.name, StepCounts())) for step in copy_steps(dedup)]
     for of_document in keys:
         pairs = zip(steps, of_document, strict=True)
@@ -97,13 +88,6 @@ def fold(text: str) -> bytes:
     for space in look_at(text).others & _WIDE_SPACES:
         folded = folded.replace(space.encode(), b"")
     return folded
-
-
-def _drop_copies(documents: Iterable[Document], step: CopyStep, count: StepCounts) -> Iterator[Document]:
-    for first, texts in group_documents(documents):
-        with replay_texts(texts) as replay:
-            if not _is_copy(step, step.key_of(replay()), count):
-                yield from emit_document(replay(), first)
 
 
 def _exact_key(texts: Iterable[str]) -> bytes:

@@ -53,18 +53,8 @@ Sample = tuple[Any, int]
 """(sorted hashes, n): of the windows of a text, one in n."""
 
 
-def find_overlap(train: Iterable[Document], *held_out: tuple[Iterable[Document], int]) -> list[Overlap]:
-    """For each held-out text, given with its size in bytes, the share of its windows that the train text has too.
-
-    The share is 0 where there is no window to look at.
-    """
-    samples = [sample_windows(documents, n_bytes) for documents, n_bytes in held_out]
-    masks = find_windows(train, samples)
-    return [count_overlap(found, every) for found, (_, every) in zip(masks, samples, strict=True)]
-
-
 def sample_windows(held_out: Iterable[Document], n_bytes: int) -> Sample:
-    """The sample of a held-out text or of a piece of it; `n_bytes` is the size of the whole text."""
+    """The sample of a held-out text or of a shard of it; `n_bytes` is the size of the whole text."""
     every = 1
     while n_bytes > 4 * _MAX_WINDOWS * every:  # so that few are hashed in vain; repeated and folded away are up to 3/4
         every *= 2
@@ -72,15 +62,15 @@ def sample_windows(held_out: Iterable[Document], n_bytes: int) -> Sample:
 
 
 def merge_windows(samples: Iterable[Sample]) -> Sample:
-    """The sample of a text from those of its pieces. Whether a window is in it goes by its hash and by how many there
-    are in all, so it does not depend on the pieces."""
+    """The sample of a text from those of its shards. Whether a window is in it goes by its hash and by how many there
+    are in all, so it does not depend on the shards."""
     import numpy as np
 
     kept = np.empty(0, dtype=np.uint64)
     waiting: list[Any] = []  # merged now and then: sorting millions for each small document would never end
     every, n_waiting = 1, 0
-    for hashes, of_piece in chain(samples, [(None, 1)]):
-        every = max(every, of_piece)
+    for hashes, of_shard in chain(samples, [(None, 1)]):
+        every = max(every, of_shard)
         if hashes is not None:
             waiting.append(_thin_out(hashes, every))
             n_waiting += len(waiting[-1])
@@ -102,7 +92,7 @@ def _unique(hashes: Any) -> Any:
 
 
 def find_windows(train: Iterable[Document], samples: Sequence[Sample]) -> list[Any]:
-    """For each sample a mask of its hashes: whether the train text has them. Of a text in pieces, any piece may."""
+    """For each sample a mask of its hashes: whether the train text has them. Of a text in shards, any shard may."""
     searches = [_Search(*sample) for sample in samples]
     if wanted := [search.wanted for search in searches if len(search.wanted)]:
         for hashes in _hash_windows(train, _one_of(wanted, min(every for _, every in samples))):

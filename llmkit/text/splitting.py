@@ -20,7 +20,7 @@ from typing import Literal
 from llmkit.config.prepare import Split
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document
-from llmkit.text.staging import Piece, Total, read_begun, read_inner_chars, read_piece, read_piece_totals
+from llmkit.text.staging import Shard, Total, read_begun, read_inner_chars, read_shard, read_shard_totals
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -151,21 +151,21 @@ def _pass_parts(lengths: Sequence[int], cuts: list[tuple[SplitName, int]]) -> tu
 
 
 @dataclass(frozen=True, slots=True)
-class SplitPiece:
-    """What a piece of the staged text has of one split. With it any process can read its share."""
+class SplitShard:
+    """What a shard of the staged text has of one split. With it any process can read its share."""
 
     split: str
-    piece: Piece
+    shard: Shard
     plan: SplitPlan | None = None
-    """None: all of the piece is the split's."""
+    """None: all of the shard is the split's."""
 
     def may_have_text(self) -> bool:
         """Whether anything of the split is there; False only for slices inside a document that is cut elsewhere."""
-        if self.plan is None or self.plan.by == "document" or (n_chars := read_inner_chars(self.piece)) is None:
+        if self.plan is None or self.plan.by == "document" or (n_chars := read_inner_chars(self.shard)) is None:
             return True
-        if (total := next(read_piece_totals(self.piece), None)) is None:
+        if (total := next(read_shard_totals(self.shard), None)) is None:
             return False
-        start = sum(read_begun(self.piece))
+        start = sum(read_begun(self.shard))
         begin = 0
         for name, end in self.plan.cut(total.n_chars):
             if name == self.split:
@@ -176,17 +176,17 @@ class SplitPiece:
     def read(self, *, with_part_before: bool = False) -> Iterator[Document]:
         """Its documents, in their order; of a slice that begins inside a document, the part before it where wanted."""
         if with_part_before:
-            yield from replace(self, piece=replace(self.piece, with_part_before=True)).read()
+            yield from replace(self, shard=replace(self.shard, with_part_before=True)).read()
             return
         if self.plan is None:
-            yield from read_piece(self.piece)
+            yield from read_shard(self.shard)
             return
         if self.plan.by == "document":
-            splits = self.plan.splits_of(total.text_hash for total in read_piece_totals(self.piece))
-            yield from read_piece(self.piece, (name == self.split for name in splits))
+            splits = self.plan.splits_of(total.text_hash for total in read_shard_totals(self.shard))
+            yield from read_shard(self.shard, (name == self.split for name in splits))
             return
-        totals, begun = read_piece_totals(self.piece), read_begun(self.piece)
-        pairs = split_documents(read_piece(self.piece), totals, self.plan, begun)
+        totals, begun = read_shard_totals(self.shard), read_begun(self.shard)
+        pairs = split_documents(read_shard(self.shard), totals, self.plan, begun)
         yield from (document for name, document in pairs if name == self.split)
 
 

@@ -4,7 +4,7 @@ Two Arrow files: `documents.arrow`, one row a part with what look.py finds in it
 read back by memory map, and `totals.arrow`, one row a document. Both appear under their names only when they are
 whole, and the same documents always give the same bytes.
 
-Where several workers staged a text in pieces, a folder says with `pieces.json` which folders it is made of, in order,
+Where a text was staged in shards, a folder says with `shards.json` which folders it is made of, in order,
 and with a .npy for each which of their documents stay; it reads like any other.
 
 Knows nothing of splits and tokens.
@@ -27,7 +27,7 @@ STAGED_FORMAT = 2
 """Raised where the columns change, so that no run goes on from what another llmkit has staged."""
 DOCUMENTS_FILE = "documents.arrow"
 TOTALS_FILE = "totals.arrow"
-PIECES_FILE = "pieces.json"
+SHARDS_FILE = "shards.json"
 KEYS_FILE = "keys.arrow"
 _BATCH_CHARS = 4_000_000
 _BATCH_ROWS = 50_000
@@ -99,7 +99,7 @@ def stage_documents(documents: Iterable[Document], folder: Path) -> StageTotals:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Shard:
     """Documents that were staged together."""
 
     folder: Path
@@ -111,63 +111,63 @@ class Piece:
     """Whether a slice that begins inside a document gives the part before it too."""
 
 
-def link_pieces(folder: Path, pieces: Iterable[tuple[Path, list[bool] | None]]) -> None:
+def link_shards(folder: Path, shards: Iterable[tuple[Path, list[bool] | None]]) -> None:
     """Make `folder` the documents of these folders, in order, without those that are not kept."""
     import numpy as np
 
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
-    for number, (piece, kept) in enumerate(pieces):
+    for number, (shard, kept) in enumerate(shards):
         name = None if kept is None or all(kept) else f"{number:05d}.npy"
         if name is not None:
             np.save(folder / name, np.array(kept))
-        entries.append({"folder": os.path.relpath(piece, folder), "kept": name})
-    write_json(folder / PIECES_FILE, entries)
+        entries.append({"folder": os.path.relpath(shard, folder), "kept": name})
+    write_json(folder / SHARDS_FILE, entries)
 
 
-def find_pieces(folder: Path) -> list[Piece]:
+def find_shards(folder: Path) -> list[Shard]:
     """What a staged folder is made of; itself, where it was staged in one."""
-    if not (folder / PIECES_FILE).exists():
-        return [Piece(folder)]
+    if not (folder / SHARDS_FILE).exists():
+        return [Shard(folder)]
     return [
-        Piece((folder / entry["folder"]).resolve(), None if entry["kept"] is None else folder / entry["kept"])
-        for entry in read_json(folder / PIECES_FILE)
+        Shard((folder / entry["folder"]).resolve(), None if entry["kept"] is None else folder / entry["kept"])
+        for entry in read_json(folder / SHARDS_FILE)
     ]
 
 
-def slice_pieces(pieces: Iterable[Piece]) -> list[Piece]:
-    """The same documents in pieces of bounded size: of one large file too, which is staged as one piece."""
-    slices: list[Piece] = []
-    for piece in pieces:
-        with _open_batches(piece.folder / DOCUMENTS_FILE) as reader:
+def slice_shards(shards: Iterable[Shard]) -> list[Shard]:
+    """The same documents in shards of bounded size: of one large file too, which is staged as one shard."""
+    slices: list[Shard] = []
+    for shard in shards:
+        with _open_batches(shard.folder / DOCUMENTS_FILE) as reader:
             n_batches = reader.num_record_batches
         starts = range(0, n_batches, _BATCHES_PER_SLICE)
-        cut = [replace(piece, batches=(start, min(start + _BATCHES_PER_SLICE, n_batches))) for start in starts]
-        slices += cut if len(cut) > 1 else [piece]
+        cut = [replace(shard, batches=(start, min(start + _BATCHES_PER_SLICE, n_batches))) for start in starts]
+        slices += cut if len(cut) > 1 else [shard]
     return slices
 
 
 def read_staged(folder: Path) -> Iterator[Document]:
     """The staged documents, part by part, in the order in which they were written."""
-    for piece in find_pieces(folder):
-        yield from read_piece(piece)
+    for shard in find_shards(folder):
+        yield from read_shard(shard)
 
 
 def read_totals(folder: Path) -> Iterator[Total]:
     """One Total a document, in the same order."""
-    for piece in find_pieces(folder):
-        yield from read_piece_totals(piece)
+    for shard in find_shards(folder):
+        yield from read_shard_totals(shard)
 
 
-def read_piece(piece: Piece, wanted: Iterable[bool] | None = None) -> Iterator[Document]:
-    """As `read_staged`, of one piece; where `wanted` says for each of its documents whether to give it, only those."""
-    stays = _stays(piece)
+def read_shard(shard: Shard, wanted: Iterable[bool] | None = None) -> Iterator[Document]:
+    """As `read_staged`, of one shard; where `wanted` says for each of its documents whether to give it, only those."""
+    stays = _stays(shard)
     if wanted is not None:
         of_kept = iter(wanted)
         stays = (stay and next(of_kept, False) for stay in stays)
     keep = next(stays)
-    before = _last_row_before(piece) if piece.with_part_before else []
-    for batch in chain(before, _read_batches(piece.folder / DOCUMENTS_FILE, piece.batches)):
+    before = _last_row_before(shard) if shard.with_part_before else []
+    for batch in chain(before, _read_batches(shard.folder / DOCUMENTS_FILE, shard.batches)):
         columns = [batch.column(name).to_pylist() for name in ("others", "source", "index", "part", "last")]
         _, offsets, data = batch.column("text").buffers()
         ends = memoryview(offsets).cast("q")
@@ -178,19 +178,52 @@ def read_piece(piece: Piece, wanted: Iterable[bool] | None = None) -> Iterator[D
                 keep = next(stays)
 
 
-def read_others(piece: Piece) -> set[str]:
-    """The different characters of the piece that are neither printable ASCII nor its white space."""
+def read_others(shard: Shard) -> set[str]:
+    """The different characters of the shard that are neither printable ASCII nor its white space."""
     others: set[str] = set()
-    for batch in _read_batches(piece.folder / DOCUMENTS_FILE, piece.batches):
+    for batch in _read_batches(shard.folder / DOCUMENTS_FILE, shard.batches):
         others.update(*batch.column("others").to_pylist())
     return others
 
 
-def read_piece_totals(piece: Piece) -> Iterator[Total]:
-    """As `read_totals`, of one piece."""
-    stays = _stays(piece)
-    n_before = _count_documents_before(piece)
-    for batch in _read_batches(piece.folder / TOTALS_FILE):
+def sample_shards(shards: Sequence[Shard], n_chars: int, stretch: int) -> list[str]:
+    """Texts of at most about `n_chars` in all: stretches spread evenly over the shards, or all of a text that small.
+
+    The beginning of the longest part follows, up to a third of `n_chars`. No more of the text is read; documents that
+    do not stay are sampled like the others.
+    """
+    import numpy as np
+
+    files = [folder / DOCUMENTS_FILE for folder in dict.fromkeys(shard.folder for shard in shards)]  # slices share one
+    sizes = (batch.column("n_chars").to_numpy().sum() for file in files for batch in _read_batches(file))
+    every = max(1, -(-int(sum(sizes)) // n_chars))
+    texts: list[str] = []
+    longest = ""
+    before = 0
+    for batch in (batch for file in files for batch in _read_batches(file)):
+        column, of_rows = batch.column("text"), batch.column("n_chars").to_numpy()
+        ends = np.cumsum(of_rows)
+        after = before + int(ends[-1])
+        for number in range(before // stretch, -(-after // stretch)):
+            if number % every == 0:
+                start, end = max(0, number * stretch - before), min(after, (number + 1) * stretch) - before
+                first, last = np.searchsorted(ends, [start, end - 1], side="right").tolist()
+                rows = column.slice(first, last + 1 - first).to_pylist()
+                begin = int(ends[first] - of_rows[first])
+                rows[-1] = rows[-1][: end - int(ends[last] - of_rows[last])]
+                rows[0] = rows[0][start - begin :]
+                texts += rows
+        if of_rows.max() > len(longest):
+            longest = column[int(of_rows.argmax())].as_py()
+        before = after
+    return [*texts, longest[: n_chars // 3]]
+
+
+def read_shard_totals(shard: Shard) -> Iterator[Total]:
+    """As `read_totals`, of one shard."""
+    stays = _stays(shard)
+    n_before = _count_documents_before(shard)
+    for batch in _read_batches(shard.folder / TOTALS_FILE):
         skipped = min(n_before, batch.num_rows)
         n_before -= skipped
         batch = batch.slice(skipped)
@@ -200,61 +233,61 @@ def read_piece_totals(piece: Piece) -> Iterator[Total]:
                 yield Total(n_chars, n_bytes, digest.hex())
 
 
-def read_begun(piece: Piece) -> list[int]:
+def read_begun(shard: Shard) -> list[int]:
     """Of the document inside which a slice begins, the characters of each part that the slice does not give."""
-    if piece.batches is None or not next(_stays(piece)):
+    if shard.batches is None or not next(_stays(shard)):
         return []
     import numpy as np
 
     lengths: list[int] = []
-    with _open_batches(piece.folder / DOCUMENTS_FILE) as reader:
-        for number in range(piece.batches[0] - 1, -1, -1):
+    with _open_batches(shard.folder / DOCUMENTS_FILE) as reader:
+        for number in range(shard.batches[0] - 1, -1, -1):
             batch = reader.get_batch(number)
             ends = np.flatnonzero(batch.column("last").to_numpy(zero_copy_only=False))
             lengths = batch.column("n_chars").to_pylist()[ends[-1] + 1 if len(ends) else 0 :] + lengths
             if len(ends):
                 break
-    return lengths[:-1] if piece.with_part_before else lengths
+    return lengths[:-1] if shard.with_part_before else lengths
 
 
-def read_inner_chars(piece: Piece) -> int | None:
+def read_inner_chars(shard: Shard) -> int | None:
     """The characters of a slice that has no end of a document; None where it has one."""
-    if piece.batches is None:
+    if shard.batches is None:
         return None
     n_chars = 0
-    for batch in _read_batches(piece.folder / DOCUMENTS_FILE, piece.batches):
+    for batch in _read_batches(shard.folder / DOCUMENTS_FILE, shard.batches):
         if batch.column("last").true_count:
             return None
         n_chars += sum(batch.column("n_chars").to_pylist())
     return n_chars
 
 
-def _last_row_before(piece: Piece) -> list[Any]:
+def _last_row_before(shard: Shard) -> list[Any]:
     """A batch of the part before a slice, where it is of the document with which the slice begins."""
     import pyarrow as pa
 
-    if piece.batches is None or piece.batches[0] == 0:
+    if shard.batches is None or shard.batches[0] == 0:
         return []
-    (batch,) = _read_batches(piece.folder / DOCUMENTS_FILE, (piece.batches[0] - 1, piece.batches[0]))
+    (batch,) = _read_batches(shard.folder / DOCUMENTS_FILE, (shard.batches[0] - 1, shard.batches[0]))
     row = batch.slice(batch.num_rows - 1)
     # Read as other batches are, by its buffers, so its text may not begin inside of one.
     return [] if row.column("last")[0].as_py() else [pa.RecordBatch.from_pylist(row.to_pylist(), row.schema)]
 
 
-def _count_documents_before(piece: Piece) -> int:
+def _count_documents_before(shard: Shard) -> int:
     """How many documents of the folder end before the slice."""
-    if piece.batches is None:
+    if shard.batches is None:
         return 0
-    before = _read_batches(piece.folder / DOCUMENTS_FILE, (0, piece.batches[0]))
+    before = _read_batches(shard.folder / DOCUMENTS_FILE, (0, shard.batches[0]))
     return sum(batch.column("last").true_count for batch in before)
 
 
-def _stays(piece: Piece) -> Iterator[bool]:
+def _stays(shard: Shard) -> Iterator[bool]:
     """Whether a document stays, for each and then for ever."""
-    if piece.kept is not None:
+    if shard.kept is not None:
         import numpy as np
 
-        yield from islice(np.load(piece.kept).tolist(), _count_documents_before(piece), None)
+        yield from islice(np.load(shard.kept).tolist(), _count_documents_before(shard), None)
     yield from repeat(True)
 
 

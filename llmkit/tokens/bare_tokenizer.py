@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,11 +59,19 @@ def save_bare(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Path:
     kept = {field.name: getattr(bare, field.name) for field in fields(bare) if field.name != "backend_tokenizer"}
     path = folder / f"tokenizer-{hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]}.json"
     write_json(path, kept)
+    _loaded.clear()
+    _loaded[path] = bare
     return path
 
 
-@lru_cache(maxsize=1)
 def load_bare(path: Path) -> BareTokenizer:
-    """What `save_bare` wrote; a worker loads it once."""
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    return BareTokenizer(Tokenizer.from_str(kept["state"]), **kept)
+    """What `save_bare` wrote; a process that wrote it itself does not read it, another one reads it once."""
+    if path not in _loaded:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        _loaded.clear()
+        _loaded[path] = BareTokenizer(Tokenizer.from_str(kept["state"]), **kept)
+    return _loaded[path]
+
+
+_loaded: dict[Path, BareTokenizer] = {}
+"""The last one."""

@@ -1,12 +1,13 @@
 """Encode many times as fast as `tokenizers`, wherever that gives the same ids.
 
 Byte-level BPE is left to fastokens; BERT's WordPiece, words and characters to chunk_encoding.py. Either is used for
-one tokenizer and one text only after a comparison: both ways encode a sample spread over that text, every character the
-text has next to letters, digits, punctuation, Chinese and white space, and texts that are hard on purpose. After one
-difference `tokenizers` does the work; where it comes from a rare character, that of the texts that have it. So the fast
-encoder decides how long it takes and no byte of the result (see docs/decisions/0016-fast-tokenizing.md).
+one tokenizer and one text only after a comparison, once a run: both ways encode an even sample of that text, every
+character the text has next to letters, digits, punctuation, Chinese and white space, and texts that are hard on
+purpose. After one difference `tokenizers` does the work; where it comes from a rare character, that of the texts that
+have it. So the fast encoder decides how long it takes and no byte of the result (see
+docs/decisions/0016-fast-tokenizing.md and 0021-one-road-through-prepare.md).
 
-Knows nothing of how rows are stored.
+Knows nothing of how rows are stored, nor how the sample is drawn.
 """
 
 import json
@@ -19,24 +20,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from llmkit.core.errors import say
-from llmkit.text.documents import Document
-from llmkit.text.look import look_at
-from llmkit.tokens.bare_tokenizer import BareTokenizer, make_bare
+from llmkit.tokens.bare_tokenizer import BareTokenizer
 from llmkit.tokens.chunk_encoding import ChunkEncoder, can_encode_chunks
 from llmkit.tokens.tokenizer import AlignedIds, EncodedTexts, encode_texts, encode_with_offsets, id_dtype
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from llmkit.tokens.tokenizer import AnyTokenizer
 
 T = TypeVar("T")
 
-SAMPLE_CHARACTERS = 1_000_000
-"""At most; a text up to this size is compared as a whole, of a longer one between half of it and all of it."""
-STRETCH = 20_000
-MAX_LONGEST = 300_000
-SAMPLES_PER_SPECIAL = 20
 MAX_MISMATCHED = 16
 """Characters on which the two disagree; texts with one of so few are left to `tokenizers`. Of 43,000 characters tried,
 fastokens 0.3.5 had one: U+180E, which older Unicode called a space."""
@@ -82,12 +74,10 @@ class FastEncoder:
 
 @dataclass(frozen=True, slots=True)
 class EncoderCheck:
-    """What a fast encoder may do for a text, or a piece of one."""
+    """What a fast encoder may do for a text."""
 
     mismatched: str | None = None
     """Texts with one of these characters are left to `tokenizers`. None: all are."""
-    reason: str | None = None
-    """Why the fast encoder is not used, to be shown; None where there is nothing to show."""
     encoder: str | None = None
     """The fast encoder that was compared: on another machine may be another release."""
 
@@ -97,61 +87,39 @@ def plain_encoder(tokenizer: "AnyTokenizer") -> Encoder:
     return Encoder(partial(encode_texts, tokenizer), partial(encode_with_offsets, tokenizer))
 
 
-def choose_encoder(
-    tokenizer: "PreTrainedTokenizerBase", documents: Iterable[Document], *, with_offsets: bool = False
-) -> Encoder:
-    """The fastest encoder that agrees with `tokenizers` on these documents; where that is `tokenizers` though there is
-    a fast one for tokenizers of this kind, one line says why."""
-    bare = make_bare(tokenizer)
-    return make_encoder(bare, join_checks([check_text(bare, documents, with_offsets=with_offsets)]))
+def check_encoder(
+    tokenizer: BareTokenizer, sample: Sequence[str], characters: Iterable[str], *, with_offsets: bool = False
+) -> EncoderCheck:
+    """Compare the fast encoder with `tokenizers` on a sample of a text and on all characters that the text has.
 
-
-def check_text(
-    tokenizer: BareTokenizer, documents: Iterable[Document], n_pieces: int = 1, *, with_offsets: bool = False,
-    known: EncoderCheck | None = None,
-) -> EncoderCheck:  # fmt: skip
-    """Compare the fast encoder with `tokenizers` on these documents, which are one of `n_pieces` of a text: each is
-    sampled for its share, but for some 40,000 characters at least.
-
-    `known` is the result of `check_characters` for the whole text, whose characters are then not compared again.
+    One line says so where the fast encoder is refused.
     """
     try:
         fast = _open_fast(tokenizer)
         if fast is None or (with_offsets and fast.encode_with_offsets is None):
             return EncoderCheck()
-        sample, characters = sample_texts(documents, tokenizer, n_pieces)
         differ = partial(find_differences, fast, plain_encoder(tokenizer), with_offsets=with_offsets)
-        compared = [_surround(char) for char in characters] if known is None else []
-        mismatched = {text[1] for text in differ(compared)} | set((known and known.mismatched) or "")
-        wrong = differ([text for text in sample if mismatched.isdisjoint(text)])
+        all_characters = sorted({*map(chr, range(128)), *characters})
+        mismatched = sorted(text[1] for text in differ([_surround(char) for char in all_characters]))
+        specials = tokenizer.all_special_tokens
+        texts = [*HARD_TEXTS, *specials, *map(_surround, specials), *sample]
+        wrong = differ([text for text in texts if not any(char in text for char in mismatched)])
     except ImportError:
-        return EncoderCheck(None, "fastokens, which is faster, is not installed (pip install fastokens)")
+        return _refuse("fastokens, which is faster, is not installed (pip install fastokens)")
     except BaseException as error:
         if not isinstance(error, Exception) and not _is_panic(error):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return EncoderCheck(None, f"the fast encoder cannot take this tokenizer: {reason[:100]}")
-    if wrong:
-        return EncoderCheck(None, _gives_other_ids(fast.name, wrong[0]))
-    return EncoderCheck("".join(sorted(mismatched)), None, fast.name)
+        return _refuse(f"the fast encoder cannot take this tokenizer: {reason[:100]}")
+    if wrong or len(mismatched) > MAX_MISMATCHED:
+        text = wrong[0] if wrong else "".join(mismatched)
+        return _refuse(f"{fast.name} gives other ids for {text[:40]!r}")
+    return EncoderCheck("".join(mismatched), fast.name)
 
 
-def check_characters(tokenizer: BareTokenizer, characters: str, *, with_offsets: bool = False) -> EncoderCheck:
-    """Compare the two on each of these characters, and on ASCII."""
-    return check_text(tokenizer, [Document(characters, "characters")], with_offsets=with_offsets)
-
-
-def join_checks(checks: Sequence[EncoderCheck]) -> EncoderCheck:
-    """The check of a text from those of its pieces; one line says so where the fast encoder is refused."""
-    refused = next((check for check in checks if check.mismatched is None), None)
-    mismatched = "".join(sorted({char for check in checks for char in check.mismatched or ""}))
-    if refused is None and len(mismatched) > MAX_MISMATCHED:
-        refused = EncoderCheck(None, _gives_other_ids(str(checks[0].encoder), mismatched))
-    if refused is None:
-        return EncoderCheck(mismatched, None, checks[0].encoder)
-    if refused.reason:
-        say(f"tokenizing with tokenizers: {refused.reason}")
-    return refused
+def _refuse(reason: str) -> EncoderCheck:
+    say(f"tokenizing with tokenizers: {reason}")
+    return EncoderCheck()
 
 
 def make_encoder(tokenizer: BareTokenizer, check: EncoderCheck) -> Encoder:
@@ -209,45 +177,9 @@ def find_differences(
     return [text for text, one, other in pairs if not np.array_equal(one, other)]
 
 
-def sample_texts(
-    documents: Iterable[Document], tokenizer: BareTokenizer, n_pieces: int = 1
-) -> tuple[list[str], list[str]]:
-    """What the encoders are compared on: texts, and ASCII with every other character of the documents."""
-    wanted = max(SAMPLE_CHARACTERS // n_pieces, min(SAMPLE_CHARACTERS, STRETCH))
-    specials = dict.fromkeys(tokenizer.all_special_tokens, SAMPLES_PER_SPECIAL)
-    characters = {chr(code) for code in range(128)}
-    stretches: list[str] = []
-    near_specials: list[str] = []
-    longest = ""
-    n_sampled = n_seen = 0
-    every = 1  # one stretch in so many is kept
-    for document in documents:
-        text = document.text
-        longest = max(longest, text, key=len)
-        characters |= look_at(text).others
-        for token, left in specials.items():
-            if left and (place := text.find(token)) >= 0:
-                near_specials.append(text[max(0, place - 50) : place + len(token) + 50])
-                specials[token] -= 1
-        for start in range(0, len(text), STRETCH):
-            if n_seen % every == 0:
-                stretches.append(text[start : start + STRETCH])
-                n_sampled += len(stretches[-1])
-            n_seen += 1
-            if n_sampled > wanted:
-                stretches, every = stretches[::2], every * 2
-                n_sampled = sum(map(len, stretches))
-    sample = [*HARD_TEXTS, *specials, *near_specials, longest[: max(MAX_LONGEST // n_pieces, STRETCH)], *stretches]
-    return sample, sorted(characters)
-
-
 def _surround(c: str) -> str:
-    """The character, second, next to letters, digits, punctuation, Chinese and white space."""
+    """The character (or special token), second, next to letters, digits, punctuation, Chinese and white space."""
     return f"x{c}y{c}{c} {c}1{c}2{c}.{c}'s  {c}中{c}\n{c} "
-
-
-def _gives_other_ids(name: str, text: str) -> str:
-    return f"{name} gives other ids for {text[:40]!r}"
 
 
 @lru_cache(maxsize=1)

@@ -5,14 +5,26 @@ import random
 import pytest
 
 from llmkit.config.prepare import Dedup
-from llmkit.text.dedup import EXACT, NEAR, PARAGRAPHS, deduplicate, find_keys, keep_first
+from llmkit.text.dedup import EXACT, NEAR, PARAGRAPHS, drop_paragraphs, find_keys, keep_first
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.parts import make_documents
 
 
 def run(given: list[Document], **settings: object) -> tuple[list[Document], dict[str, StepCounts]]:
+    """As `prepare` does it: what stays goes by the keys alone."""
+    dedup = Dedup(**settings)  # type: ignore[arg-type]
     counts: dict[str, StepCounts] = {}
-    return list(deduplicate(given, Dedup(**settings), counts)), counts  # type: ignore[arg-type]
+    stays = keep_first(list(find_keys(given, dedup)), dedup, counts)
+    kept = []
+    stay = False
+    for n, document in enumerate(given):
+        if not n or given[n - 1].last:
+            stay = next(stays)
+        kept += [document] * stay
+    next(stays, None)  # without any document too, the steps are counted
+    if dedup.paragraphs:
+        kept = list(drop_paragraphs(kept, counts.setdefault(PARAGRAPHS, StepCounts()), set()))
+    return kept, counts
 
 
 def write_words(n_words: int, seed: int, chinese: bool) -> list[str]:
@@ -72,18 +84,15 @@ def test_near_copies_are_dropped_and_different_documents_are_not(chinese: bool) 
 
 
 @pytest.mark.parametrize("near", [False, True])
-def test_keys_alone_decide_and_count_as_the_texts_do(near: bool) -> None:
+def test_document_in_parts_is_one_copy_and_short_ones_have_no_key_of_near_copies(near: bool) -> None:
     pytest.importorskip("rensa")
     words = write_words(300, 0, False)
     texts = [" ".join(words), " ".join([*words[:290], "other"]), " ".join(words).upper(), "short", "short", "too"]
     documents = [part for n, text in enumerate(texts) for part in make_documents([text], str(n), 0, 500)]
-    dedup = Dedup(near=near)
-    counts: dict[str, StepCounts] = {}
-    kept = list(keep_first(list(find_keys(documents, dedup)), dedup, counts))
-    expected, expected_counts = run(documents, near=near)
-    assert {str(n) for n, stays in enumerate(kept) if stays} == {document.source for document in expected}
-    assert counts == expected_counts
-    assert kept == [True, not near, False, True, False, True]
+    kept, counts = run(documents, near=near)
+    assert {document.source for document in kept} == {"0", "3", "5"} | ({"1"} if not near else set())
+    assert counts[EXACT].dropped == {"seen before": 2}
+    assert not near or (counts[NEAR].documents_in, counts[NEAR].dropped) == (4, {"nearly seen before": 1})
 
 
 @pytest.mark.parametrize("chinese", [False, True])

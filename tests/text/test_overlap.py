@@ -18,8 +18,11 @@ def write(n_chars: int, seed: int, chinese: bool) -> str:
 
 
 def find_overlap(train: list[Document], *held_out: list[Document]) -> list[Overlap]:
+    """For each held-out text the share of its windows that the train text has too."""
     sizes = [sum(len(document.text.encode()) for document in documents) for documents in held_out]
-    return overlap.find_overlap(train, *zip(held_out, sizes, strict=True))
+    samples = [sample_windows(documents, size) for documents, size in zip(held_out, sizes, strict=True)]
+    masks = find_windows(train, samples)
+    return [count_overlap(found, every) for found, (_, every) in zip(masks, samples, strict=True)]
 
 
 @pytest.mark.parametrize("chinese", [False, True])

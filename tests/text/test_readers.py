@@ -196,10 +196,12 @@ resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 from llmkit.config.prepare import Clean, Dedup, Read
 from llmkit.text.readers import read_documents
 from llmkit.text.cleaners import clean_documents
-from llmkit.text.dedup import deduplicate
-from llmkit.text.staging import stage_documents
+from llmkit.text.dedup import find_keys
+from llmkit.text.staging import read_staged, stage_documents
 documents = clean_documents(read_documents([{str(tmp_path / "long.txt")!r}], Read(), []), Clean(), False, {{}})
-print(stage_documents(deduplicate(documents, Dedup(), {{}}), Path({str(tmp_path / "stage")!r})))
+stage = Path({str(tmp_path / "stage")!r})
+print(stage_documents(documents, stage))
+assert len(list(find_keys(read_staged(stage), Dedup()))) == 1
 """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)

@@ -11,8 +11,8 @@ from llmkit.core.errors import DataError
 from llmkit.text import staging
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.parts import make_documents
-from llmkit.text.splitting import SplitPiece, SplitPlan, plan_split, split_documents
-from llmkit.text.staging import Piece, Total, find_pieces, link_pieces, read_piece_totals, slice_pieces, stage_documents
+from llmkit.text.splitting import SplitPlan, SplitShard, plan_split, split_documents
+from llmkit.text.staging import Shard, Total, find_shards, link_shards, read_shard_totals, slice_shards, stage_documents
 
 
 def total_of(text: str) -> Total:
@@ -116,22 +116,22 @@ def test_the_tail_is_held_out_below_a_hundred_documents_and_whole_documents_from
 
 
 @pytest.mark.parametrize("by", ["document", "position"])
-def test_a_piece_gives_what_the_split_of_all_its_documents_gives(
+def test_a_shard_gives_what_the_split_of_all_its_documents_gives(
     by: Literal["document", "position"], tmp_path: Path
 ) -> None:
     documents = [part for n, text in enumerate(TEXTS) for part in make_documents([text], str(n), 0, 40)]
     stage_documents(documents, tmp_path)
-    piece = Piece(tmp_path)
-    plan = plan_split(read_piece_totals(piece), Split(by=by, validation=0.1, test=0.1))
+    shard = Shard(tmp_path)
+    plan = plan_split(read_shard_totals(shard), Split(by=by, validation=0.1, test=0.1))
     for name in plan.names:
-        pairs = split_documents(documents, read_piece_totals(piece), plan)
+        pairs = split_documents(documents, read_shard_totals(shard), plan)
         expected = [document for split, document in pairs if split == name]
-        assert list(SplitPiece(name, piece, plan).read()) == expected
+        assert list(SplitShard(name, shard, plan).read()) == expected
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["document", "position"])
-def test_slices_of_a_piece_give_together_what_the_piece_gives(
+def test_slices_of_a_shard_give_together_what_the_shard_gives(
     by: Literal["document", "position"], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(staging, "_BATCH_CHARS", 150)
@@ -141,16 +141,16 @@ def test_slices_of_a_piece_give_together_what_the_piece_gives(
     ]
     stage_documents(documents, tmp_path / "one")
     kept = [n % 3 > 0 for n in range(len(TEXTS))] + [True]
-    link_pieces(tmp_path / "kept", [(tmp_path / "one", kept)])
-    for piece in (Piece(tmp_path / "one"), *find_pieces(tmp_path / "kept")):
-        plan = plan_split(read_piece_totals(piece), Split(by=by, validation=0.1, test=0.1))
-        slices = slice_pieces([piece])
+    link_shards(tmp_path / "kept", [(tmp_path / "one", kept)])
+    for shard in (Shard(tmp_path / "one"), *find_shards(tmp_path / "kept")):
+        plan = plan_split(read_shard_totals(shard), Split(by=by, validation=0.1, test=0.1))
+        slices = slice_shards([shard])
         assert len(slices) > 10
-        of_test = [SplitPiece("test", each, plan) for each in slices]
+        of_test = [SplitShard("test", each, plan) for each in slices]
         assert by == "document" or not all(part.may_have_text() for part in of_test)
         for name in plan.names:
-            expected = list(SplitPiece(name, piece, plan).read())
-            parts = [SplitPiece(name, each, plan) for each in slices]
+            expected = list(SplitShard(name, shard, plan).read())
+            parts = [SplitShard(name, each, plan) for each in slices]
             assert [document for part in parts for document in part.read()] == expected
             for part in parts:
                 assert part.may_have_text() or not list(part.read())

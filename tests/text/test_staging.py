@@ -9,12 +9,13 @@ from llmkit.text.parts import make_documents
 from llmkit.text.staging import (
     DOCUMENTS_FILE,
     TOTALS_FILE,
-    Piece,
-    link_pieces,
+    Shard,
+    link_shards,
     read_keys,
-    read_piece,
+    read_shard,
     read_staged,
     read_totals,
+    sample_shards,
     stage_documents,
     write_keys,
 )
@@ -65,12 +66,12 @@ def test_no_documents_are_staged_and_read_as_none(tmp_path: Path) -> None:
     assert list(read_staged(tmp_path)) == list(read_totals(tmp_path)) == []
 
 
-def test_pieces_read_as_one_text_without_what_is_not_kept(tmp_path: Path) -> None:
+def test_shards_read_as_one_text_without_what_is_not_kept(tmp_path: Path) -> None:
     stage_documents(DOCUMENTS, tmp_path / "one")
     stage_documents([], tmp_path / "two")
     stage_documents(DOCUMENTS[-3:], tmp_path / "three")
-    pieces = [(tmp_path / "one", [True, False, True, False, True]), (tmp_path / "two", []), (tmp_path / "three", None)]
-    link_pieces(tmp_path / "all", pieces)
+    shards = [(tmp_path / "one", [True, False, True, False, True]), (tmp_path / "two", []), (tmp_path / "three", None)]
+    link_shards(tmp_path / "all", shards)
     rows = DOCUMENTS[-3:]
     assert list(read_staged(tmp_path / "all")) == [DOCUMENTS[0], rows[0], rows[2], *rows]
     assert [total.n_chars for total in read_totals(tmp_path / "all")] == [6, 5, 5, 5, 5, 5]
@@ -83,12 +84,40 @@ def test_keys_come_back_with_their_gaps(tmp_path: Path) -> None:
     assert list(read_keys(tmp_path)) == keys
 
 
-def test_only_wanted_documents_of_a_piece_are_read(tmp_path: Path) -> None:
+def test_only_wanted_documents_of_a_shard_are_read(tmp_path: Path) -> None:
     empty = Document("", "d.txt")
     stage_documents([*DOCUMENTS, empty], tmp_path / "one")
     wanted = [False, True, False, True, False, True]
-    found = list(read_piece(Piece(tmp_path / "one"), wanted))
+    found = list(read_shard(Shard(tmp_path / "one"), wanted))
     assert found == [*DOCUMENTS[1:-3], DOCUMENTS[-2], empty]
-    link_pieces(tmp_path / "kept", [(tmp_path / "one", [False, True, False, True, True, True])])
-    kept = Piece(tmp_path / "one", tmp_path / "kept/00000.npy")
-    assert list(read_piece(kept, [False, True, False, True])) == [DOCUMENTS[-2], empty]
+    link_shards(tmp_path / "kept", [(tmp_path / "one", [False, True, False, True, True, True])])
+    kept = Shard(tmp_path / "one", tmp_path / "kept/00000.npy")
+    assert list(read_shard(kept, [False, True, False, True])) == [DOCUMENTS[-2], empty]
+
+
+def sampled(folder: Path, texts: list[str], n_chars: int, stretch: int) -> list[str]:
+    stage_documents((Document(text, "x", n) for n, text in enumerate(texts)), folder)
+    return sample_shards([Shard(folder, batches=(0, 1)), Shard(folder, batches=(1, 2))], n_chars, stretch)
+
+
+def test_a_small_text_is_sampled_as_a_whole_and_no_slice_twice(tmp_path: Path) -> None:
+    texts = ["first", "two" * 20, "x", "天下" * 40]
+    *sample, longest = sampled(tmp_path, texts, 300, 50)
+    assert "".join(sample) == "".join(texts)
+    assert longest == texts[3]
+
+
+@pytest.mark.parametrize("batch_chars", [300, 4_000_000])
+@pytest.mark.parametrize("length", [5, 50, 5_000])
+def test_a_sample_is_spread_evenly_and_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, batch_chars: int
+) -> None:
+    monkeypatch.setattr("llmkit.text.staging._BATCH_CHARS", batch_chars)
+    text = "".join(f"{n:05d}" for n in range(1000))
+    texts = [text[start : start + length] for start in range(0, 5_000, length)]
+    *sample, longest = sampled(tmp_path, texts, 600, 50)
+    joined = "".join(sample)
+    assert 300 <= len(joined) <= 600
+    starts = [int(joined[start : start + 5]) for start in range(0, len(joined), 50)]
+    assert starts == list(range(0, 1000, 90)), "every ninth stretch of ten numbers"
+    assert longest == texts[0][:200]

@@ -18,10 +18,10 @@ from tiny import digests
 SERVER = """
 import json, os, shutil, signal, sys, time
 import pandas, pyarrow.compute  # which pyarrow loads late; so it is loaded once
-import llmkit.core.files, llmkit.preparing.unfinished
-import llmkit.preparing.prepared_parts as parts
+import llmkit.core.files
 from llmkit.cli.app import main
 from llmkit.core.progress import Meter
+from llmkit.preparing import shards, stages, staging_dir
 
 def arm(points, signals):
     begun = []
@@ -41,17 +41,17 @@ def arm(points, signals):
 
     def sampled(documents, share):
         for n, text in enumerate(sample(documents, share)):
-            reached(f"training: piece {n}")
+            reached(f"training: chunk {n}")
             yield text
 
     def cleared(path):
         reached("clearing") if begun else None
         clear(path)
 
-    init, sample, clear = Meter.__init__, parts._sample_texts, llmkit.preparing.unfinished.clear_unfinished
+    init, sample, clear = Meter.__init__, stages._sample_texts, staging_dir.clear_staging_dir
     Meter.__init__ = lambda self, what: (init(self, what), setattr(self, "what", what))[0]
-    parts._count_bytes, parts._sample_texts, llmkit.core.files.reached = counted, sampled, reached
-    llmkit.preparing.unfinished.clear_unfinished = cleared
+    shards.count_bytes, stages._sample_texts, llmkit.core.files.reached = counted, sampled, reached
+    staging_dir.clear_staging_dir = cleared
 
 for line in sys.stdin:
     order = json.loads(line)
@@ -151,21 +151,25 @@ def places(folder: Path, parts: list[str]) -> dict[str, tuple[int, int]]:
 
 
 FIRST = {
-    "staged": "reading and cleaning: document 0",
-    "tokenizer": "training: piece 0",
-    "train": "tokenizing train: document 0",
-    "validation": "tokenizing validation: document 0",
-    "test": "tokenizing test: document 0",
+    "cleaned-main-00000": "reading and cleaning: document 0",
+    "tokenizer": "training: chunk 0",
+    "encoded-train-00000": "tokenizing train: document 0",
+    "encoded-validation-00000": "tokenizing validation: document 0",
+    "encoded-test-00000": "tokenizing test: document 0",
 }
-"""What making a part cannot go without."""
+"""What making a stage or shard cannot go without."""
+CLEANED = ["cleaned-main-00000", "staged"]
+TRAIN = [*CLEANED, "tokenizer", "encoded-train-00000", "train"]
+ALL = [*TRAIN, "encoded-validation-00000", "validation", "encoded-test-00000", "test", "overlap"]
 POINTS = [
     ("reading and cleaning: document 2", []),
-    ("training: piece 1", ["staged"]),
-    ("tokenizing train: document 1", ["staged", "tokenizer"]),
-    ("train.json: before rename", ["staged", "tokenizer"]),
-    ("tokenizing validation: document 0", ["staged", "tokenizer", "train"]),
-    ("manifest.json: before rename", ["overlap", "staged", "test", "tokenizer", "train", "validation"]),
-    ("data: before rename", ["overlap", "staged", "test", "tokenizer", "train", "validation"]),
+    ("staged.json: before rename", CLEANED[:1]),
+    ("training: chunk 1", CLEANED),
+    ("tokenizing train: document 1", TRAIN[:3]),
+    ("train.json: before rename", TRAIN[:4]),
+    ("tokenizing validation: document 0", TRAIN),
+    ("manifest.json: before rename", ALL),
+    ("data: before rename", ALL),
 ]
 
 
@@ -176,7 +180,7 @@ def test_killed_prepare_goes_on_from_what_is_finished_to_the_same_bytes(
     code, _ = commands.run(tmp_path / "data", str(commands.books), points=(point,), signals=(signal.SIGKILL,))
     assert code == -signal.SIGKILL
     assert not (tmp_path / "data").exists()
-    assert finished(tmp_path) == parts
+    assert finished(tmp_path) == sorted(parts)
     before = places(tmp_path / ".data.partial/folder", parts)
     # Whatever is done again that was finished already dies at once.
     never = tuple(FIRST[part] for part in parts if part in FIRST)
@@ -240,9 +244,10 @@ def test_signal_in_prepare_ends_it_in_order_and_the_next_run_goes_on(
     (line,) = (line for line in err.splitlines() if "stopp" in line)
     assert line.startswith(f"stopped by {number.name}; ")
     # The Rust trainer comes back first, and what it has trained is not thrown away half saved.
-    assert sorted(line.rpartition(": ")[2].split(", ")) == parts if parts else "nothing half-done was kept" in line
+    names = [part.replace("-00000", " (1 shards)") for part in parts]
+    assert line.rpartition(": ")[2].split(", ") == names if parts else "nothing half-done was kept" in line
     assert [path.name for path in tmp_path.iterdir()] == ([".data.partial"] if parts else [])
-    assert finished(tmp_path) == parts
+    assert finished(tmp_path) == sorted(parts)
     if parts:
         assert commands.run(tmp_path / "data", str(commands.books))[0] == 0
         assert digests(tmp_path / "data") == commands.clean
@@ -266,7 +271,7 @@ def test_former_folder_comes_back_after_a_kill_between_the_renames(commands: Com
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-@pytest.mark.parametrize("points", [("training: piece 1",), ("reading and cleaning: document 2", "clearing")])
+@pytest.mark.parametrize("points", [("training: chunk 1",), ("reading and cleaning: document 2", "clearing")])
 def test_second_signal_ends_prepare_at_once(commands: Commands, tmp_path: Path, points: tuple[str, ...]) -> None:
     started = time.perf_counter()
     signals = (signal.SIGTERM, signal.SIGTERM)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.core.errors import EnvironmentFault, first_line
-from llmkit.preparing.unfinished import WorkersLost
+from llmkit.preparing.staging_dir import WorkersLost
 
-TRIES = 4
+MAX_TRIES = 4
 SIGNAL_SECONDS = 0.5
 """In a longer wait Ray looks for signals itself, and loses what their handlers raise."""
 OBJECT_STORE_BYTES = 100_000_000
@@ -38,7 +38,7 @@ def open_ray(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[An
     # Read when ray is imported.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     # A task that Ray's own memory monitor kills counts apart from max_retries, and by default is tried without end.
-    os.environ |= {"RAY_task_oom_retries": str(TRIES - 1)}
+    os.environ |= {"RAY_task_oom_retries": str(MAX_TRIES - 1)}
     import ray
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -67,7 +67,7 @@ def _connect(ray: Any) -> None:
 
 
 def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Any, None, None]:
-    remote = ray.remote(num_cpus=1, max_retries=TRIES - 1)(_call)
+    remote = ray.remote(num_cpus=1, max_retries=MAX_TRIES - 1)(_call)
     shared = ray.put(function)
     results = [remote.remote(shared, task) for task in tasks]
     try:
@@ -79,7 +79,7 @@ def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Gene
             except ray.exceptions.RayTaskError:
                 raise  # a bug of ours, with the worker's traceback
             except ray.exceptions.RayError as error:
-                what = f"workers died {TRIES} times at task {number + 1} of {len(tasks)}"
+                what = f"workers died {MAX_TRIES} times at task {number + 1} of {len(tasks)}"
                 hint = "run it again: it goes on from what is finished; were the workers out of memory?"
                 raise WorkersLost(what, where=f"ray: {type(error).__name__}", hint=hint) from None
             results[number] = None  # so that Ray can forget it

@@ -1,8 +1,8 @@
-"""Where the work of `prepare` runs: on this machine's cores, on Ray, or as jobs of Slurm.
+"""Where the shards of `prepare` are worked on: in this process, on this machine's cores, on Ray, or as jobs of Slurm.
 
-An engine maps a function of a module over tasks that can be pickled and gives the results in the tasks' order. What a
-task makes, it writes to a folder that all machines share; a task whose worker dies is done again elsewhere, and a task
-that is done already (see `finish_piece`) costs next to nothing.
+An executor maps a function over tasks that can be pickled and gives the results in the tasks' order. What a task makes
+it writes to a folder that all machines share; a task whose worker dies is done again elsewhere, and a task that is
+done already (see `run_shard`) costs next to nothing.
 
 Knows nothing of text.
 """
@@ -19,9 +19,10 @@ from typing import Any
 
 import llmkit
 from llmkit.core.errors import EnvironmentFault, LlmkitError, UsageError, did_you_mean
-from llmkit.preparing.engine_local import open_local
-from llmkit.preparing.engine_ray import open_ray, require_ray
-from llmkit.preparing.engine_slurm import open_slurm, require_slurm
+from llmkit.core.progress import Meter
+from llmkit.preparing.executors.local import open_local
+from llmkit.preparing.executors.ray import open_ray, require_ray
+from llmkit.preparing.executors.slurm import open_slurm, require_slurm
 
 LOCAL = "local"
 PACKAGES = (
@@ -30,66 +31,68 @@ PACKAGES = (
 )  # fmt: skip
 """What decides bytes, besides llmkit."""
 
-Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
-"""(function, tasks) -> results in the tasks' order, each as soon as it and all before it are there.
+MapShards = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+"""(run, tasks) -> results in the tasks' order, each as soon as it and all before it are there.
 
 Raises what the first task, in their order, raised of LlmkitError and OSError, and WorkersLost where a task was tried
 several times and no worker lived to its end."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class Executor:
+    """One that leaves this machine."""
+
     require: Callable[[], None]
     """Raises EnvironmentFault where it cannot be used here."""
     open: Callable[[Path], AbstractContextManager[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]]
-    """A Map, whose tasks may leave files in the folder. It is closed where nobody wants the rest."""
+    """A MapShards, whose tasks may leave files in the folder. It is closed where nobody wants the rest."""
 
 
-ENGINES = {"ray": _Kind(require_ray, open_ray), "slurm": _Kind(require_slurm, open_slurm)}
+EXECUTORS = {"ray": Executor(require_ray, open_ray), "slurm": Executor(require_slurm, open_slurm)}
 
 
-def check_engine(name: str, inputs: Sequence[str]) -> None:
-    """Whether the engine is known, can be used here, and can read the inputs.
+def check_executor(name: str, inputs: Sequence[str]) -> None:
+    """Whether the executor is known, can be used here, and can read the inputs.
 
     Raises:
-        UsageError: no such engine, or standard input, which no worker has.
+        UsageError: no such executor, or standard input, which no worker has.
         EnvironmentFault: what it needs is not installed.
     """
     if name == LOCAL:
         return
-    if name not in ENGINES:
-        hint = did_you_mean(name, [LOCAL, *ENGINES])
+    if name not in EXECUTORS:
+        hint = did_you_mean(name, [LOCAL, *EXECUTORS])
         raise UsageError(f"there is no engine {name!r}", where="--engine", hint=hint)
     if "-" in inputs:
         hint = "write it to a file that all machines see, or use --engine local"
         raise UsageError(f"workers of {name} cannot read standard input", where="-", hint=hint)
-    ENGINES[name].require()
+    EXECUTORS[name].require()
 
 
 @contextmanager
-def open_engine(name: str, work: Path, *, in_pieces: bool) -> Iterator[Map | None]:
-    """The engine, for as long as the block runs; None where this process does all of the work, not `in_pieces`.
+def open_executor(name: str, work: Path, n_workers: int) -> Iterator[MapShards]:
+    """The executor, for as long as the block runs; `local` with one worker is this process, which starts no other.
 
-    `work` is a folder that all its machines see.
+    `work` is a folder that all its machines see. The number of workers is that of `local`.
     """
-    if not in_pieces:
-        yield None
+    if name == LOCAL and n_workers == 1:
+        yield map
         return
     work = work.resolve()
-    with (open_local if name == LOCAL else ENGINES[name].open)(work) as run:
+    with open_local(n_workers) if name == LOCAL else EXECUTORS[name].open(work) as run_tasks:
 
-        def map_tasks(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
-            attempt = Attempt(function, work, Path.cwd(), describe_packages())
-            with closing(run(attempt, tasks)) as outcomes:  # after an error nobody goes on with the rest
+        def map_shards(run: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+            attempt = Attempt(run, work, Path.cwd(), describe_packages())
+            with closing(run_tasks(attempt, tasks)) as outcomes:  # after an error nobody goes on with the rest
                 for outcome in outcomes:
                     yield outcome.take()
 
-        yield map_tasks
+        yield map_shards
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a task: an error of ours is a result too, so that no engine tries again or wraps it."""
+    """What came of a task: an error of ours is a result too, so that no executor tries again or wraps it."""
 
     value: Any = None
     error: Exception | None = None
@@ -108,20 +111,20 @@ class Outcome:
 class Attempt:
     """A function and the circumstances in which a worker calls it; called with a task."""
 
-    function: Callable[[Any], Any]
+    run: Callable[[Any], Any]
     work: Path
     """Absolute; the folder that both sides must see."""
-    place: Path
+    cwd: Path
     """The caller's working folder: inputs are named as the user wrote them."""
     versions: dict[str, str | None]
 
     def __call__(self, task: Any) -> Outcome:
         warnings: list[str] = []
         try:
-            with _kept_warnings(warnings):
+            with _quiet(warnings):
                 self._check_worker()
-                os.chdir(self.place)
-                return Outcome(self.function(task), None, warnings)
+                os.chdir(self.cwd)
+                return Outcome(self.run(task), None, warnings)
         except (LlmkitError, OSError, MemoryError) as error:
             return Outcome(None, error, warnings)
 
@@ -149,15 +152,15 @@ def describe_packages() -> dict[str, str | None]:
 
 
 @contextmanager
-def _kept_warnings(lines: list[str]) -> Iterator[None]:
-    """Keep what llmkit logs instead of showing it on a worker's terminal, which nobody sees."""
+def _quiet(warnings: list[str]) -> Iterator[None]:
+    """Keep what llmkit logs, and show no meter: several workers may share one terminal, others have none."""
     handler, logger = logging.Handler(), logging.getLogger("llmkit")
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]  # a class for it would be longer
-    propagate = logger.propagate
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]  # a class for it would be longer
+    propagate, is_hidden = logger.propagate, Meter.is_hidden
     logger.addHandler(handler)
-    logger.propagate = False
+    logger.propagate, Meter.is_hidden = False, True
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.propagate = propagate
+        logger.propagate, Meter.is_hidden = propagate, is_hidden

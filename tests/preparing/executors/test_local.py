@@ -14,20 +14,17 @@ from typing import Any
 
 import psutil
 import pytest
+from books import SMALL, settings, write_books
 from tiny import digests
 
 import llmkit.preparing.prepare
-import llmkit.preparing.prepared_pieces
-from llmkit.config.loading import load_recipe
-from llmkit.config.prepare import Prepare
 from llmkit.core.errors import DataError
-from llmkit.preparing import engine_local
-from llmkit.preparing.engine_local import count_workers, open_local
+from llmkit.preparing import shards
+from llmkit.preparing.executors import local
+from llmkit.preparing.executors.local import count_workers, open_local
 from llmkit.preparing.prepare import prepare
-from llmkit.preparing.unfinished import WorkersLost
+from llmkit.preparing.staging_dir import WorkersLost
 
-CHINESE = "却说曹操大喜，遂引兵追之。玄德曰：“此天助我也！”\n　　次日天明，众将皆至……\n\n"
-SMALL = ("prepare.tokenizer.vocab_size=300", "prepare.split.validation=0.2", "prepare.split.test=0.1")
 VARIANTS = {
     "near copies, by document": ("prepare.dedup.near=true", "prepare.split.by=document"),
     "sentences and words of BERT": ("prepare.tokenizer.kind=wordpiece",),
@@ -35,32 +32,17 @@ VARIANTS = {
 }
 
 
-def settings(*overrides: str) -> Prepare:
-    return load_recipe(None, [*SMALL, *overrides]).prepare
-
-
 @pytest.fixture(scope="module")
 def books(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty files of two languages, with copies, near copies and a character that fastokens takes for another."""
-    folder = tmp_path_factory.mktemp("books")
-    for n in range(30):
-        lines = [f"It was the {n * 40 + line}th of times, and number {line * n} of all.\n" for line in range(40)]
-        text = "".join(lines) * (5 if n % 7 == 0 else 1) + CHINESE * (n % 4) + "1\u180e 2" * (n % 11 == 0)
-        (folder / f"{n:02}.txt").write_text(text, encoding="utf-8")
-    for n in (3, 12):
-        shutil.copy(folder / f"{n:02}.txt", folder / f"{n:02}-again.txt")
-        text = (folder / f"{n:02}.txt").read_text(encoding="utf-8")
-        (folder / f"{n:02}-nearly.txt").write_text(text.replace("number 0 of", "number none of"), encoding="utf-8")
-    return folder
+    return write_books(tmp_path_factory.mktemp("books"))
 
 
 @pytest.fixture
 def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two for the smallest text, in many pieces."""
-    monkeypatch.setattr(llmkit.preparing.prepare, "FEWEST_BYTES", 0)
+    """Two for the smallest text, in many shards."""
+    monkeypatch.setattr(llmkit.preparing.prepare, "MIN_BYTES", 0)
     monkeypatch.setattr(llmkit.preparing.prepare, "count_workers", lambda: 2)
-    monkeypatch.setattr(engine_local, "count_workers", lambda: 2)
-    monkeypatch.setattr(llmkit.preparing.prepared_pieces, "BYTES_A_PIECE", 12_000)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 12_000)
 
 
 @pytest.fixture
@@ -98,15 +80,14 @@ def test_workers_are_started_only_where_there_is_enough_for_them(
     monkeypatch: pytest.MonkeyPatch, books: Path, two_workers: None
 ) -> None:
     files = sorted(map(str, books.iterdir()))
-    wanted = llmkit.preparing.prepare._in_pieces
-    assert wanted("local", files)
-    assert not wanted("local", files[:1]), "one small file"
-    monkeypatch.setattr(llmkit.preparing.prepare, "FEWEST_BYTES_OF_ONE_PIECE", 0)
-    assert wanted("local", files[:1]), "one large file"
-    assert not wanted("local", [*files, "-"]), "standard input is this process's alone"
-    monkeypatch.setattr(llmkit.preparing.prepare, "FEWEST_BYTES", 10**6)
-    assert not wanted("local", files)
-    assert wanted("ray", files[:1])
+    count = llmkit.preparing.prepare._count_local
+    assert count(files) == 2
+    assert count(files[:1]) == 1, "one small file"
+    monkeypatch.setattr(llmkit.preparing.prepare, "MIN_BYTES_ONE_SHARD", 0)
+    assert count(files[:1]) == 2, "one large file"
+    assert count([*files, "-"]) == 1, "standard input is this process's alone"
+    monkeypatch.setattr(llmkit.preparing.prepare, "MIN_BYTES", 10**6)
+    assert count(files) == 1
 
 
 def test_repair_with_workers_makes_anew_what_is_damaged(
@@ -132,12 +113,12 @@ def test_first_bad_file_is_the_error_and_no_worker_is_left(tmp_path: Path, books
 def test_workers_are_as_many_as_cores_and_memory_allow(
     monkeypatch: pytest.MonkeyPatch, cores: int, gigabytes: float | None, expected: int
 ) -> None:
-    monkeypatch.setattr(engine_local, "count_cores", lambda: cores)
-    monkeypatch.setattr(engine_local, "read_memory", lambda: gigabytes and int(gigabytes * 1e9))
+    monkeypatch.setattr(local, "count_cores", lambda: cores)
+    monkeypatch.setattr(local, "read_memory", lambda: gigabytes and int(gigabytes * 1e9))
     assert count_workers() == expected
 
 
-# The engine itself, with functions that a worker can import.
+# The executor itself, with functions that a worker can import.
 
 FUNCTIONS = """
 import os, signal, sys, time
@@ -166,7 +147,7 @@ def sleep(seconds):
 def modules(task):
     import pyarrow
     pyarrow.array(["a list, for which pyarrow would load pandas"])
-    import llmkit.preparing.encoded_pieces, llmkit.preparing.prepared_pieces
+    import llmkit.preparing.shards
     return sorted(sys.modules)
 
 def variables(task):
@@ -178,7 +159,6 @@ def variables(task):
 def functions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
     (tmp_path / "functions_of_a_test.py").write_text(FUNCTIONS)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(engine_local, "count_workers", lambda: 2)
     import functions_of_a_test  # type: ignore[import-not-found]  # the test wrote it
 
     yield functions_of_a_test
@@ -190,13 +170,13 @@ def workers_of(pid: int) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if engine_local.__name__ in child.cmdline():
+            if any(local.__name__ in word for word in child.cmdline()):
                 found.append(child)
     return found
 
 
 def test_results_come_in_order_and_what_is_printed_is_no_result(functions: object, tmp_path: Path) -> None:
-    with open_local(tmp_path) as run:
+    with open_local(2) as run:
         assert list(run(functions.talk, range(20))) == list(range(20))
         assert list(run(functions.talk, [])) == []
         assert {each["OMP_NUM_THREADS"] for each in run(functions.variables, [1, 2])} == {"1"}
@@ -206,7 +186,7 @@ def test_results_come_in_order_and_what_is_printed_is_no_result(functions: objec
 
 
 def test_worker_that_is_killed_is_replaced_and_its_task_is_done_again(functions: object, tmp_path: Path) -> None:
-    with open_local(tmp_path) as run:
+    with open_local(2) as run:
         tasks = [str(tmp_path / str(n)) for n in range(5)]
         assert list(run(functions.die_once, tasks)) == ["done"] * 5
         assert len(workers_of(os.getpid())) == 2
@@ -215,7 +195,7 @@ def test_worker_that_is_killed_is_replaced_and_its_task_is_done_again(functions:
 
 def test_task_that_kills_every_worker_is_an_error_that_says_how(functions: object, tmp_path: Path) -> None:
     with (
-        open_local(tmp_path) as run,
+        open_local(2) as run,
         pytest.raises(WorkersLost, match="workers died 4 times at task 1 of 3: SIGKILL"),
     ):
         list(run(functions.die, [1, 2, 3]))
@@ -223,12 +203,12 @@ def test_task_that_kills_every_worker_is_an_error_that_says_how(functions: objec
 
 
 def test_bug_in_a_worker_is_shown_with_its_traceback(functions: object, tmp_path: Path) -> None:
-    with open_local(tmp_path) as run, pytest.raises(RuntimeError, match=r"in fail\n.*\nZeroDivisionError: of ours"):
+    with open_local(2) as run, pytest.raises(RuntimeError, match=r"in fail\n.*\nZeroDivisionError: of ours"):
         list(run(functions.fail, [1, 2, 3]))
 
 
 def test_workers_load_none_of_the_large_packages_that_they_do_not_need(functions: object, tmp_path: Path) -> None:
-    with open_local(tmp_path) as run:
+    with open_local(2) as run:
         loaded = set(next(run(functions.modules, [1])))
     assert "llmkit.datasets.rows" in loaded
     assert not loaded & {"torch", "transformers", "datasets", "pandas", "huggingface_hub"}
@@ -238,11 +218,9 @@ def test_workers_load_none_of_the_large_packages_that_they_do_not_need(functions
 def test_workers_end_with_their_caller_in_the_middle_of_a_task(functions: object, tmp_path: Path, how: str) -> None:
     code = """
 import sys
-from pathlib import Path
-from llmkit.preparing import engine_local
-engine_local.count_workers = lambda: 2
+from llmkit.preparing.executors import local
 import functions_of_a_test
-with engine_local.open_local(Path()) as run:
+with local.open_local(2) as run:
     results = run(functions_of_a_test.sleep, [0, 0, 60, 60])
     next(results), next(results)
     print("begun", flush=True)
@@ -264,12 +242,11 @@ with engine_local.open_local(Path()) as run:
 
 COMMAND = """
 import pathlib, sys, time
-import llmkit.core.files, llmkit.preparing.prepare, llmkit.preparing.prepared_pieces
+import llmkit.core.files, llmkit.preparing.prepare, llmkit.preparing.shards
 from llmkit.__main__ import main
-from llmkit.preparing import engine_local
-llmkit.preparing.prepare.FEWEST_BYTES = 0
-llmkit.preparing.prepared_pieces.BYTES_A_PIECE = 12_000
-llmkit.preparing.prepare.count_workers = engine_local.count_workers = lambda: 2
+llmkit.preparing.prepare.MIN_BYTES = 0
+llmkit.preparing.shards.SHARD_BYTES = 12_000
+llmkit.preparing.prepare.count_workers = lambda: 2
 
 def reached(point):
     # It stays where all is cleaned, as long as there is a file of this name.
@@ -310,32 +287,30 @@ def test_stopped_command_leaves_no_worker_and_the_next_one_goes_on(
     assert digests(tmp_path / "many") == digests(in_one)
 
 
-def test_pieces_of_workers_are_not_taken_for_what_one_process_makes(
+@pytest.mark.parametrize(("stopped", "then"), [(2, 1), (1, 2)])
+def test_any_number_of_workers_goes_on_from_the_shards_of_another(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, in_one: Path, two_workers: None,
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], stopped: int, then: int,
 ) -> None:  # fmt: skip
-    for stopped, then in ((2, 1), (1, 2)):
-        out = tmp_path / f"stopped-{stopped}"
-        with monkeypatch.context() as patch:
-            patch.setattr(llmkit.preparing.prepare, "count_workers", lambda n=stopped: n)
+    def stop(*_: object, **__: object) -> None:
+        raise WorkersLost("stopped", where="", hint="")
 
-            def stop(*_: object) -> None:
-                raise WorkersLost("stopped", where="", hint="")
-
-            patch.setattr("llmkit.preparing.prepared_parts.fingerprint_tokenizer", stop)
-            with pytest.raises(WorkersLost):
-                prepare([str(books)], out, settings())
-        assert (tmp_path / f".{out.name}.partial/finished/train.json").exists()
-        capsys.readouterr()
-        monkeypatch.setattr(llmkit.preparing.prepare, "count_workers", lambda n=then: n)
-        prepare([str(books)], out, settings())
-        assert "going on" not in capsys.readouterr().err
-        assert digests(out) == digests(in_one)
+    with monkeypatch.context() as patch:
+        patch.setattr(llmkit.preparing.prepare, "count_workers", lambda: stopped)
+        patch.setattr("llmkit.preparing.stages._describe_split", stop)
+        with pytest.raises(WorkersLost):
+            prepare([str(books)], tmp_path / "data", settings())
+    finished = [path.name for path in (tmp_path / ".data.partial/finished").glob("encoded-train-*")]
+    capsys.readouterr()
+    monkeypatch.setattr(llmkit.preparing.prepare, "count_workers", lambda: then)
+    prepare([str(books)], tmp_path / "data", settings())
+    assert f"encoded-train ({len(finished)} shards)" in capsys.readouterr().err
+    assert digests(tmp_path / "data") == digests(in_one)
 
 
 def test_caller_that_fails_while_workers_are_busy_ends_at_once_with_its_own_error(tmp_path: Path) -> None:
     started = time.monotonic()
-    with pytest.raises(OSError, match="disk full"), open_local(tmp_path) as run:
+    with pytest.raises(OSError, match="disk full"), open_local(2) as run:
         results = run(time.sleep, [0.2] * 3000)
         next(results)
         raise OSError(28, "disk full")
@@ -346,7 +321,7 @@ def test_caller_that_fails_while_workers_are_busy_ends_at_once_with_its_own_erro
 def test_worker_that_cannot_be_replaced_is_an_error_and_nobody_waits(
     functions: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_local(tmp_path) as run, pytest.raises(WorkersLost, match="no worker could be started"):
+    with open_local(2) as run, pytest.raises(WorkersLost, match="no worker could be started"):
         next(run(time.sleep, [0]))
         monkeypatch.setattr(subprocess, "Popen", refuse_processes)
         list(run(functions.die, range(10)))
@@ -357,18 +332,18 @@ def refuse_processes(*_: Any, **__: Any) -> Any:
 
 
 def test_nobody_waits_for_a_worker_when_all_were_ended() -> None:
-    crew = engine_local._Crew(1)
-    crew.kill()
+    pool = local._Pool(1)
+    pool.kill()
     said: list[str] = []
 
     def ask_twice() -> None:
         for number in (1, 2):
             with suppress(WorkersLost):
-                crew.do(time.sleep, 0, number, 2)
+                pool.run(time.sleep, 0, f"{number} of 2")
             said.append("no worker is left")
 
     asking = threading.Thread(target=ask_twice, daemon=True)
     asking.start()
     asking.join(10)
-    crew.close()
+    pool.end()
     assert len(said) == 2

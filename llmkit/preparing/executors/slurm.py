@@ -23,13 +23,13 @@ from typing import Any
 
 from llmkit.core.errors import EnvironmentFault
 from llmkit.core.files import read_json, write_json
-from llmkit.preparing.unfinished import WorkersLost
+from llmkit.preparing.staging_dir import WorkersLost
 
-TRIES = 4
+MAX_TRIES = 4
 POLL_SECONDS = 10
-MOST_UNANSWERED = 60
+MAX_UNANSWERED = 60
 """So often in a row may squeue fail, which is ten minutes of a controller that is away."""
-LARGEST_ARRAY = 1000
+MAX_ARRAY = 1000
 """Slurm's own default limit is 1001 (MaxArraySize). With more tasks than that, each job does several."""
 
 
@@ -64,16 +64,16 @@ def _run(work: Path, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Ge
 
 def _do_all(folder: Path, name: str, n_tasks: int) -> None:
     """Raises WorkersLost where tasks have no result after as many tries as there may be."""
-    for attempt in range(TRIES):
+    for attempt in range(MAX_TRIES):
         missing = _missing(folder, n_tasks)
         if not missing:
             return
         write_json(folder / f"try-{attempt}.json", missing)
-        _submit(folder, name, attempt, min(len(missing), LARGEST_ARRAY))
+        _submit(folder, name, attempt, min(len(missing), MAX_ARRAY))
         _outlast(folder, name, n_tasks)
     missing = _missing(folder, n_tasks)
     if missing:
-        what = f"{len(missing)} of {n_tasks} tasks have no result after {TRIES} tries: {_last_line(folder)}"
+        what = f"{len(missing)} of {n_tasks} tasks have no result after {MAX_TRIES} tries: {_last_line(folder)}"
         hint = "run it again: it goes on from what is finished; were SBATCH_TIMELIMIT or the memory too small?"
         raise WorkersLost(what, where=str(folder), hint=hint)
 
@@ -81,7 +81,8 @@ def _do_all(folder: Path, name: str, n_tasks: int) -> None:
 def _submit(folder: Path, name: str, attempt: int, n_jobs: int) -> None:
     """Start an array of jobs and wait until all have ended, whatever came of them."""
     script = folder / f"try-{attempt}.sh"
-    command = shlex.join([sys.executable, "-m", __name__, str(folder), str(attempt), str(n_jobs)])
+    code = f"from {__name__} import worker_main; worker_main()"  # not -m, which loads a module of a package twice
+    command = shlex.join([sys.executable, "-c", code, str(folder), str(attempt), str(n_jobs)])
     script.write_text(f"#!/bin/sh\nexport TOKENIZERS_PARALLELISM=false\nexec {command}\n")
     options = [f"--array=0-{n_jobs - 1}", f"--job-name={name}", f"--output={folder}/try-{attempt}-%a.log"]
     arguments = ["sbatch", "--wait", "--parsable", *options, str(script)]
@@ -96,7 +97,7 @@ def _outlast(folder: Path, name: str, n_tasks: int) -> None:
     """Wait until the jobs of that name are out of the queue, where results are missing: `sbatch --wait` comes back
     early when slurmctld is started anew, and its jobs run on."""
     n_unanswered = 0
-    while _missing(folder, n_tasks) and n_unanswered < MOST_UNANSWERED:
+    while _missing(folder, n_tasks) and n_unanswered < MAX_UNANSWERED:
         try:
             asked = subprocess.run(
                 ["squeue", "--noheader", "--format=%i", f"--name={name}"], check=False, capture_output=True, text=True
@@ -124,15 +125,12 @@ def _last_line(folder: Path) -> str:
     return lines[-1] if lines else "no job has left a log"
 
 
-def work_off(folder: Path, attempt: int, n_jobs: int, job: int) -> None:
+def worker_main() -> None:
     """One job of an array: every `n_jobs`-th of the tasks that this try is about."""
+    folder, attempt, n_jobs = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     with (folder / "tasks.pickle").open("rb") as file:
         function, tasks = pickle.load(file)
-    for number in read_json(folder / f"try-{attempt}.json")[job::n_jobs]:
+    for number in read_json(folder / f"try-{attempt}.json")[int(os.environ["SLURM_ARRAY_TASK_ID"]) :: n_jobs]:
         aside = folder / f"{number}.{uuid.uuid4().hex}"
         aside.write_bytes(pickle.dumps(function(tasks[number])))
         aside.rename(_result(folder, number))
-
-
-if __name__ == "__main__":
-    work_off(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(os.environ["SLURM_ARRAY_TASK_ID"]))

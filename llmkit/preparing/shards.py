@@ -1,0 +1,131 @@
+"""The work of `prepare` on one shard of the text, which any process can do: clean it, compare it, turn it into tokens.
+
+A shard is some input files, or a slice of what was staged of them. What is made of one depends on it alone; what
+depends on the order of all documents is done in stages.py. So neither the number of workers nor their order decides a
+byte of the result.
+
+Workers load this module, and neither torch nor transformers.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmkit.config.prepare import Prepare
+from llmkit.core.progress import Meter
+from llmkit.datasets.rows import encode_counted
+from llmkit.preparing.staging_dir import Facts, run_shard
+from llmkit.text.cleaners import clean_documents
+from llmkit.text.dedup import copy_steps, find_keys
+from llmkit.text.documents import Document, StepCounts
+from llmkit.text.look import look_at
+from llmkit.text.overlap import find_windows, sample_windows
+from llmkit.text.readers import read_files
+from llmkit.text.sources import Source, file_size
+from llmkit.text.splitting import SplitShard
+from llmkit.text.staging import read_staged, stage_documents, write_keys
+from llmkit.tokens.bare_tokenizer import load_bare
+from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, make_encoder
+from llmkit.tokens.store import write_split
+from llmkit.tokens.tokenizer import id_dtype
+
+SHARD_BYTES = 8_000_000
+"""Of input files, as they are on the disk. What a dead worker was at is done again, so a shard takes seconds."""
+
+
+def cut_files(files: Sequence[str]) -> list[list[str]]:
+    """The files in their order, in groups of at most SHARD_BYTES or one; what is no file (`-`, `hf:`) stands alone."""
+    groups: list[list[str]] = [[]]
+    n_bytes = 0
+    for file in files:
+        found = file_size(file)
+        size = SHARD_BYTES if found is None else found
+        if groups[-1] and n_bytes + size > SHARD_BYTES:
+            groups.append([])
+            n_bytes = 0
+        groups[-1].append(file)
+        n_bytes += size
+    return groups
+
+
+def clean_shard(settings: Prepare, work: Path, is_only: bool, task: tuple[Path, list[str]]) -> Facts:
+    """Stage the cleaned documents of some files in a folder, and the keys by which copies are found.
+
+    `is_only`: there is no other shard of the text.
+    """
+    folder, files = task
+
+    def make(folder: Path) -> Facts:
+        sources: list[Source] = []
+        steps: dict[str, StepCounts] = {}
+        documents = read_files(files, settings.read, sources)
+        documents = clean_documents(documents, settings.clean, settings.read.strict, steps)
+        with Meter("reading and cleaning") as meter:
+            staged = stage_documents(count_bytes(documents, meter), folder)
+        if is_only and staged.n_documents == 1:  # nothing that it could be a copy of
+            write_keys(folder, [(None,) * len(copy_steps(settings.dedup))])
+        else:
+            write_keys(folder, find_keys(read_staged(folder), settings.dedup))
+        return {
+            "sources": [as_json(source) for source in sources],
+            "steps": {name: as_json(counts) for name, counts in steps.items()},
+        }
+
+    return run_shard(work, folder, make)
+
+
+def sample_shard(n_bytes: int, text: SplitShard) -> tuple[Any, int]:
+    """The sample of windows of a shard of a held-out split, which has `n_bytes` in all."""
+    return sample_windows(text.read(with_part_before=True), n_bytes)
+
+
+def match_shard(windows: Sequence[tuple[Path, int]], text: SplitShard) -> list[Any]:
+    """Which windows of each held-out split a shard of the train split has.
+
+    `windows` has for each held-out split the .npy of its sample, and one in how many windows the sample has.
+    """
+    return find_windows(text.read(with_part_before=True), [(np.load(path), every) for path, every in windows])
+
+
+def encode_shard(
+    tokenizer: Path, check: EncoderCheck, cutter: str | None, work: Path, task: tuple[Path, SplitShard]
+) -> Facts:
+    """Store the rows of a shard of a split in a folder, as a split of its own. The tokenizer is one of `save_bare`."""
+    folder, text = task
+
+    def make(folder: Path) -> Facts:
+        bare = load_bare(tokenizer)
+        totals: Counter[str] = Counter()
+        counted: Counter[str] = Counter()
+        with Meter(f"tokenizing {text.split}") as meter:
+            documents = count_bytes(text.read(), meter)
+            rows = encode_counted(documents, bare, totals, counted, cutter, _open_encoder(tokenizer, check))
+            write_split(folder, rows, id_dtype(bare), sentences=cutter is not None)
+        return {"totals": totals, "counted": counted}
+
+    return run_shard(work, folder, make)
+
+
+@lru_cache(maxsize=1)
+def _open_encoder(tokenizer: Path, check: EncoderCheck) -> Encoder:
+    """Once in a worker's life: an encoder remembers what it has encoded."""
+    return make_encoder(load_bare(tokenizer), check)
+
+
+def count_bytes(documents: Iterable[Document], meter: Meter) -> Iterator[Document]:
+    """Pass documents through and show how much they are."""
+    for document in documents:
+        yield document
+        if meter.is_shown:
+            meter.add(len(look_at(document.text).utf8))
+
+
+def as_json(record: Any) -> dict[str, Any]:
+    """A dataclass as JSON takes it. `asdict` turns a Counter into one of (key, count) pairs."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}

@@ -91,6 +91,16 @@ class TokenizerSection(Section):
         default=200_000_000, ge=1_000, description="Training reads an even sample of at most so many bytes."
     )
 
+    @property
+    def may_mask(self) -> bool:
+        """Whether the tokenizer may have [MASK], [CLS] and [SEP]; one that is taken is asked once it is loaded."""
+        return self.path is not None or self.kind == "wordpiece"
+
+    @property
+    def reads_bytes(self) -> bool:
+        """Whether a character of several bytes has several tokens at first."""
+        return self.kind == "byte-bpe"
+
 
 class Prepare(Section):
     """From raw text to a prepared folder."""

@@ -142,8 +142,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
 
 def planned_word_cutter(settings: Prepare) -> str | None:
     """What `_word_cutter` may be, before there is a tokenizer."""
-    may_mask = settings.tokenizer.path is not None or settings.tokenizer.kind == "wordpiece"
-    wanted = may_mask if settings.sentences == "auto" else settings.sentences
+    wanted = settings.tokenizer.may_mask if settings.sentences == "auto" else settings.sentences
     return choose_word_cutter(settings.chinese_words) if wanted else None
 
 
@@ -271,7 +270,7 @@ def _training_share(stage: Path, settings: Prepare) -> float:
     totals = [(total.n_bytes, total.n_chars) for total in read_totals(stage)]
     n_bytes, n_characters = sum(pair[0] for pair in totals), sum(pair[1] for pair in totals)
     limit = float(settings.tokenizer.max_train_bytes)
-    if settings.tokenizer.kind == "byte-bpe":
+    if settings.tokenizer.reads_bytes:
         three_byte_share = min(1.0, (n_bytes - n_characters) / 2 / max(1, n_characters))
         limit /= 1 + CHINESE_COSTS * three_byte_share
     return min(1.0, limit / max(1.0, n_bytes * (1 - settings.split.validation - settings.split.test)))

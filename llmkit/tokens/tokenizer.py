@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,6 @@ from llmkit.core.untrusted import check_model_files
 
 if TYPE_CHECKING:  # transformers takes a second to load, and its AutoTokenizer loads torch, which takes three more
     from transformers import PreTrainedTokenizerBase
-
-    from llmkit.tokens.bare_tokenizer import BareTokenizer
-
-    AnyTokenizer: TypeAlias = PreTrainedTokenizerBase | BareTokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 HUB_TIMEOUT_SECONDS = 10
@@ -38,6 +34,23 @@ AlignedIds: TypeAlias = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64
 
 PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer", "BertTokenizer")
 """Classes of transformers that AutoTokenizer takes from tokenizer_config.json as they stand there."""
+
+
+class AnyTokenizer(Protocol):
+    """What encoding asks of a tokenizer: transformers' own, or the bare one of a worker (bare_tokenizer.py)."""
+
+    def __len__(self) -> int: ...
+    @property
+    def backend_tokenizer(self) -> Any: ...
+    @property
+    def eos_token_id(self) -> Any: ...
+    @property
+    def unk_token_id(self) -> Any: ...
+    @property
+    def all_special_tokens(self) -> list[str]: ...
+    @property
+    def name_or_path(self) -> str: ...
+
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken", "tekken.json")
 
@@ -186,7 +199,7 @@ def _add_special_token(tokenizer: "PreTrainedTokenizerBase", role: str, token: s
     return f"the tokenizer {reason}: {token} (id {token_id}{', new' if is_new else ''}) is used"
 
 
-def end_of_text_id(tokenizer: "AnyTokenizer") -> int:
+def end_of_text_id(tokenizer: AnyTokenizer) -> int:
     """The id that ends every document. ModelError if there is none; `ensure_special_tokens` gives one."""
     if tokenizer.eos_token_id is None:
         raise ModelError(
@@ -226,12 +239,12 @@ def _without_off_settings(value: Any) -> Any:
     return [_without_off_settings(part) for part in value] if isinstance(value, list) else value
 
 
-def id_dtype(tokenizer: "AnyTokenizer") -> np.dtype[np.unsignedinteger[Any]]:
+def id_dtype(tokenizer: AnyTokenizer) -> np.dtype[np.unsignedinteger[Any]]:
     """The smallest unsigned type that holds every id of the tokenizer."""
     return np.min_scalar_type(max(len(tokenizer) - 1, 0))
 
 
-def encode_texts(tokenizer: "AnyTokenizer", texts: Sequence[str]) -> EncodedTexts:
+def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
     """Ids of all texts one after another (of `id_dtype`), and the number of ids of each text.
 
     No special token is added, and none comes from the text.
@@ -246,7 +259,7 @@ def encode_texts(tokenizer: "AnyTokenizer", texts: Sequence[str]) -> EncodedText
     return np.concatenate(pieces), lengths
 
 
-def encode_with_offsets(tokenizer: "AnyTokenizer", texts: Sequence[str]) -> Iterator[AlignedIds]:
+def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterator[AlignedIds]:
     """For each text its ids, as `encode_texts` gives them, where in the text each begins, and the number of its word.
 
     Words are those of the tokenizer: what its pre-tokenizer cuts a text into. Offsets are in characters.
@@ -292,7 +305,7 @@ def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
             backend.enable_padding(**padding)
 
 
-def backend_of(tokenizer: "AnyTokenizer") -> Tokenizer:
+def backend_of(tokenizer: AnyTokenizer) -> Tokenizer:
     """The fast tokenizer inside. ModelError if there is none."""
     backend: object = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
@@ -300,7 +313,7 @@ def backend_of(tokenizer: "AnyTokenizer") -> Tokenizer:
     return backend
 
 
-def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: "AnyTokenizer") -> int:
+def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: AnyTokenizer) -> int:
     """How many of the ids are the unknown token; 0 for a tokenizer that has none, such as byte-bpe."""
     if tokenizer.unk_token_id is None:
         return 0

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmkit.models.kernels.choose import output_layer
+from llmkit.models.kernels import output_layer
 from llmkit.models.kernels.output_layer import AdaptiveSoftmax, read_logits, sum_cross_entropy
 
 N_TOKENS, WIDTH, VOCAB = 37, 12, 29

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from tiny import make_gpt2
 
 from llmkit.models.families import LARGE_VOCABULARY
-from llmkit.models.kernels.choose import output_layer
+from llmkit.models.kernels import output_layer
 from llmkit.tasks.clm.objective import IGNORE, CausalLM
 
 BLOCKS = [(np.array([0, 5, 6, 7]), np.array([5, 6, 7, 0])), (np.array([3, 0]), np.array([0, 4]))]

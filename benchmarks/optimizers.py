@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.config.loading import load_recipe
-from llmkit.models.kernels.choose import choose_kernels
+from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import pick_device
 from llmkit.runs.plan import plan_cut
 from llmkit.tasks.synthetic import Vocabulary
@@ -49,7 +49,7 @@ def measure(name: str, rounds: int, seconds: float) -> dict[str, Any]:
     precision, _ = choose_precision("auto", device)
     task: Any = TASKS[recipe.task].make_synthetic(recipe, Vocabulary(recipe.prepare.tokenizer.vocab_size))
     network = task.build_model()
-    choose_kernels(network, precision, device)
+    optimized(network, precision, device)
     batches = plan_cut(recipe, task, network, precision, device)
     found: dict[str, list[float]] = {"adamw": [], "muon": []}
     for _ in range(rounds):

@@ -23,7 +23,7 @@ from llmkit.config.optim import Optim
 from llmkit.config.recipe import Recipe, make_recipe
 from llmkit.core.devices import pick_device, synchronize
 from llmkit.core.errors import EnvironmentFault, LlmkitError, say
-from llmkit.models.kernels.choose import choose_kernels
+from llmkit.models.kernels.optimized import optimized
 from llmkit.models.layers import checkpoint_layers
 from llmkit.runs.plan import choose_compiling, plan_cut
 from llmkit.tasks.base import PlannedTask
@@ -94,7 +94,7 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None, budget: float
     if recipe.train.gradient_checkpointing:
         checkpoint_layers(network)
     precision, _ = choose_precision(recipe.train.precision, device)
-    choose_kernels(network, precision, device)
+    optimized(network, precision, device)
     batches = plan_cut(recipe, task, network, precision, device)
     size = batches.micro_batch_size
     n_parts = min(-(-batches.global_batch_size // size), PARTS_TRIED)

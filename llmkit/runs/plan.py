@@ -23,7 +23,7 @@ from llmkit.core.errors import UsageError, say
 from llmkit.core.files import write_json, write_text
 from llmkit.core.machine import describe_command, describe_machine, describe_versions
 from llmkit.models.families import family_of
-from llmkit.models.kernels.choose import choose_kernels
+from llmkit.models.kernels.optimized import optimized
 from llmkit.models.layers import list_blocks
 from llmkit.runs.workload import describe_workload
 from llmkit.tasks.base import MeasuredTask, TrainingTask
@@ -92,7 +92,7 @@ def plan_run(
     fewer = choose_threads(device, torch.get_num_threads()) if ranks.world_size() == 1 else None
     if fewer is not None:
         say(f"{fewer}; set OMP_NUM_THREADS to choose the number yourself")
-    choose_kernels(network, precision, device)  # before any step is timed
+    optimized(network, precision, device)  # before any step is timed
     batches = plan_cut(recipe, task, network, precision, device)
     n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)
     if train.max_minutes is None and train.max_steps is None and train.epochs is None:

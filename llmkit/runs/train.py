@@ -23,7 +23,7 @@ from llmkit.core.files import check_writable, new_folder, read_json, write_text
 from llmkit.core.lock import hold_folder
 from llmkit.core.progress import TrainingLine
 from llmkit.models.families import family_of
-from llmkit.models.kernels.choose import choose_kernels
+from llmkit.models.kernels.optimized import optimized
 from llmkit.models.layers import checkpoint_layers
 from llmkit.models.loading import put_on_device
 from llmkit.runs.hooks import make_hooks
@@ -284,7 +284,7 @@ def _train(
     started: float,
 ) -> TrainingLoop:  # fmt: skip
     """Run the trainer to its end and write down what it did."""
-    choose_kernels(network, plan.precision, pick_device())
+    optimized(network, plan.precision, pick_device())
     line = TrainingLine(plan.n_steps, task.metrics.describe_progress)
     config = recipe.model_dump(mode="json")
     trackers = open_trackers(recipe.train.trackers, run.path, config) if ranks.is_first() else []

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.prepare import Read
 from llmkit.core.errors import UsageError
-from llmkit.models.kernels.choose import choose_kernels
+from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import longest_context, put_on_device
 from llmkit.text.documents import Document
 from llmkit.training.memory import keep_freed_memory
@@ -17,7 +17,7 @@ from llmkit.training.memory import keep_freed_memory
 def get_ready(network: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
     """The same model on the device where it is to be used, not trained, with what makes it quick there."""
     put_on_device(network)
-    choose_kernels(network, precision, network.device)
+    optimized(network, precision, network.device)
     if network.device.type == "cpu":
         keep_freed_memory()
     return network

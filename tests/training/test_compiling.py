@@ -13,7 +13,7 @@ from torch import Tensor
 from llmkit.config.optim import Optim
 from llmkit.core import ranks
 from llmkit.datasets.blocks import Blocks
-from llmkit.models.kernels.choose import choose_kernels
+from llmkit.models.kernels.optimized import optimized
 from llmkit.tasks.clm.objective import CausalLM
 from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.training import trial
@@ -82,7 +82,7 @@ def test_compiled_losses_and_gradients_are_those_of_plain_torch(tmp_path: Path, 
         if way == "whole":  # each layer is compiled anew, and the second takes as long as the first
             layers = model.get_submodule("transformer.h" if kind == "gpt2" else "bert.encoder.layer")
             del layers[1:]
-        choose_kernels(model, "fp32", CPU)
+        optimized(model, "fp32", CPU)
         work = Work(model, objective, each)
         sums: dict[str, Tensor] = work(batch)
         torch.stack(list(sums.values())).sum().backward()

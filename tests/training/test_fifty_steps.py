@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from llmkit.config.optim import Optim
 from llmkit.datasets.blocks import Blocks
 from llmkit.models.families import LARGE_VOCABULARY
-from llmkit.models.kernels.choose import choose_kernels
+from llmkit.models.kernels.optimized import optimized
 from llmkit.tasks.clm.objective import CausalLM
 from llmkit.tasks.mlm.objective import MaskedLM
 
@@ -86,7 +86,7 @@ def test_losses_are_those_of_the_plain_model(tmp_path: Path, kind: str, precisio
             return model
 
     ours = make()
-    choose_kernels(ours, precision, CPU)
+    optimized(ours, precision, CPU)
     trainer, log = make_trainer(
         tmp_path / "run", split, ours, n_steps=N_STEPS, objective=objective, optim=OPTIM, samples=samples,
         precision=precision, micro=4, eval_steps=N_STEPS, save_steps=N_STEPS,

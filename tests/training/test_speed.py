@@ -8,7 +8,7 @@ from tiny import make_gpt2
 
 from llmkit.core.errors import UsageError
 from llmkit.core.threads import ThreadCount
-from llmkit.models.kernels.choose import choose_kernels
+from llmkit.models.kernels.optimized import optimized
 from llmkit.training import speed
 from llmkit.training.speed import choose_precision, choose_threads, flops_a_token
 
@@ -98,7 +98,7 @@ def test_tf32_is_for_gpus_that_have_it(
 
 def test_tf32_ends_with_the_model_that_wants_it() -> None:
     for precision, products in (("tf32", "high"), ("fp32", "highest")):
-        choose_kernels(make_gpt2(), precision, torch.device("cpu"))
+        optimized(make_gpt2(), precision, torch.device("cpu"))
         assert torch.get_float32_matmul_precision() == products
 
 

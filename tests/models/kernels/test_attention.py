@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny import make_bert, make_gpt2
 
-from llmkit.models.kernels.attention import FP32_ATTENTION, choose_attention
+from llmkit.models.kernels.attention import FP32_ATTENTION, attend_in_fp32
+from llmkit.models.kernels.optimized import optimized
 
 CPU = torch.device("cpu")
 
@@ -20,8 +21,8 @@ def without_amx(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_for_bf16_on_cpus_without_amx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for has_amx, precision, chosen in ((False, "bf16", True), (False, "fp32", False), (True, "bf16", False)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has_amx=has_amx: {"amx_bf16": has_amx})
-        model = make_bert()
-        choose_attention(model, precision, CPU)
+        model = make_gpt2()
+        optimized(model, precision, CPU)
         assert (model.config._attn_implementation == FP32_ATTENTION) == chosen
 
 
@@ -33,7 +34,7 @@ def test_in_fp32_nothing_changes_and_in_bf16_little(without_amx: None, padded: b
         mask[1, 12:] = 0
     for make in (make_bert, lambda: make_gpt2(vocab_size=100, n_positions=20)):
         plain, other = make().eval(), make().eval()
-        choose_attention(other, "bf16", CPU)
+        attend_in_fp32(other)
         assert other.config._attn_implementation == FP32_ATTENTION
         real = mask.bool()
         with torch.no_grad():
@@ -46,7 +47,7 @@ def test_in_fp32_nothing_changes_and_in_bf16_little(without_amx: None, padded: b
 
 def test_the_saved_model_knows_nothing_of_it(without_amx: None, tmp_path: Path) -> None:
     model = make_bert()
-    choose_attention(model, "bf16", CPU)
+    attend_in_fp32(model)
     model.save_pretrained(tmp_path)
     assert "llmkit" not in (tmp_path / "config.json").read_text()
     assert type(model).from_pretrained(tmp_path).config._attn_implementation == "sdpa"

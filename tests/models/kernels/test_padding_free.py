@@ -16,13 +16,18 @@ from transformers import (
 )
 
 from llmkit.models.kernels import padding_free
-from llmkit.models.kernels.choose import choose_kernels
-from llmkit.models.kernels.padding_free import FAMILIES, PADDING_FREE, encoder_inputs, find_places, leave_out_padding
-from llmkit.models.layers import checkpoint_layers
+from llmkit.models.kernels.optimized import PADDING, TESTED, optimized
+from llmkit.models.kernels.padding_free import PADDING_FREE, encoder_inputs, find_places
+from llmkit.models.layers import checkpoint_layers, list_blocks
 
 CPU = torch.device("cpu")
 LENGTHS = (7, 20, 3, 20, 7, 1)
 N_TOKENS = sum(LENGTHS)
+MODERNBERT = {
+    "local_attention": 8, "layer_types": ["full_attention", "sliding_attention"], "bos_token_id": 2, "eos_token_id": 3,
+    "cls_token_id": 2, "sep_token_id": 3, "classifier_pooling": "mean",
+}  # fmt: skip
+"""Tokens that are more than four apart do not see each other in its second layer."""
 
 
 def make_batch() -> dict[str, Tensor]:
@@ -36,7 +41,7 @@ def make_classifier(family: str) -> PreTrainedModel:
     config = AutoConfig.for_model(
         family, vocab_size=100, hidden_size=32, embedding_size=32, num_hidden_layers=2, num_attention_heads=4,
         intermediate_size=64, max_position_embeddings=40, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-        num_labels=3, pad_token_id=1, initializer_range=0.2,
+        num_labels=3, pad_token_id=1, initializer_range=0.2, **(MODERNBERT if family == "modernbert" else {}),
     )  # fmt: skip
     torch.manual_seed(0)
     model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
@@ -50,13 +55,13 @@ def read(model: PreTrainedModel, batch: dict[str, Tensor]) -> tuple[Tensor, dict
     return scores, {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [kind for kind, patches in TESTED.items() if PADDING in patches])
 @pytest.mark.parametrize("how", ["plain", "with places", "checkpointed", "kernel", "padded"])
 def test_scores_and_gradients_are_those_of_the_padded_batch(
     family: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual, free = make_classifier(family), make_classifier(family)
-    leave_out_padding(free, CPU)
+    optimized(free, "fp32", CPU)
     shapes = watch_layers(free)
     if how == "checkpointed":
         checkpoint_layers(free)
@@ -79,7 +84,7 @@ def test_scores_and_gradients_are_those_of_the_padded_batch(
 def watch_layers(model: PreTrainedModel) -> list[tuple[int, ...]]:
     """The shapes of what goes into each layer, to be filled."""
     shapes: list[tuple[int, ...]] = []
-    for layer in model.base_model.get_submodule("encoder.layer").children():
+    for layer in list_blocks(model):
         layer.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
     return shapes
 
@@ -99,18 +104,21 @@ def attend_by_formula(
     longest: int,
     __: int,
     scale: float | None = None,
+    window_size: tuple[int, int] = (-1, -1),
 ) -> Tensor:
     assert ends.dtype == torch.int32, "what flash attention takes"
     number = torch.bucketize(torch.arange(len(query)), ends[1:], right=True)
     assert number.bincount().max() <= longest
     scores = torch.einsum("qhd,khd->hqk", query, key) * (scale or query.shape[-1] ** -0.5)
-    scores = scores.masked_fill(number[:, None] != number, float("-inf"))
+    apart = (torch.arange(len(query))[:, None] - torch.arange(len(query))).abs()
+    hidden = (number[:, None] != number) | ((apart > window_size[0]) & (window_size[0] >= 0))
+    scores = scores.masked_fill(hidden, float("-inf"))
     return torch.einsum("hqk,khd->qhd", scores.softmax(-1), value)
 
 
 def test_hidden_states_of_padding_are_zero_and_the_others_in_place() -> None:
     batch, usual, free = make_batch(), make_bert().eval(), make_bert().eval()
-    leave_out_padding(free, CPU)
+    optimized(free, "fp32", CPU)
     real = batch["attention_mask"].bool()
     with torch.no_grad():
         expected, read = (model.base_model(**batch).last_hidden_state for model in (usual, free))
@@ -124,7 +132,7 @@ def test_places_may_come_with_the_batch() -> None:
     assert places[: 1 + 3].tolist() == [100, 40, 41, 42]  # the shortest first
     batch = make_batch() | {"places": places}
     usual, free = make_bert().eval(), make_bert().eval()
-    leave_out_padding(free, CPU)
+    optimized(free, "fp32", CPU)
     assert "places" not in encoder_inputs(usual, batch) and "places" in encoder_inputs(free, batch)
     with torch.no_grad():
         without = free(**make_batch()).prediction_logits
@@ -133,7 +141,7 @@ def test_places_may_come_with_the_batch() -> None:
 
 def test_bf16_differs_by_its_own_rounding_alone() -> None:
     usual, free = make_classifier("bert").eval(), make_classifier("bert").eval()
-    choose_kernels(free, "bf16", CPU)
+    optimized(free, "bf16", CPU)
     assert free.config._attn_implementation == PADDING_FREE
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         near = free(**make_batch()).logits
@@ -151,18 +159,41 @@ def test_dropout_of_attention_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", watch)
     model = make_classifier("bert").train()
-    leave_out_padding(model, CPU)
+    optimized(model, "fp32", CPU)
     for layer in model.base_model.get_submodule("encoder.layer").children():
         layer.get_submodule("attention.self.dropout").p = 0.25
     model(**make_batch())
     assert set(rates) == {0.25}
 
 
+@pytest.mark.parametrize("where", ["right", "left", "between"])
+def test_modernbert_keeps_its_positions_and_windows(where: str) -> None:
+    batch, usual, free = make_batch(), make_classifier("modernbert").eval(), make_classifier("modernbert").eval()
+    if where == "left":
+        batch = {name: tensor.flip(1) for name, tensor in batch.items()}
+    if where == "between":
+        batch["attention_mask"][1, 4:9] = 0
+    optimized(free, "fp32", CPU)
+    shapes = watch_layers(free)
+    real = batch["attention_mask"].bool()
+    with torch.no_grad():
+        for more in ({}, {"position_ids": torch.arange(20)[None] * 2}, {"attention_mask": torch.ones_like(real)}):
+            inputs = {**batch, **more}
+            expected, read = (model.base_model(**inputs).last_hidden_state[real] for model in (usual, free))
+            torch.testing.assert_close(read, expected)
+        inputs = {"input_ids": batch["input_ids"]}
+        expected, read = (model.base_model(**inputs).last_hidden_state for model in (usual, free))
+        torch.testing.assert_close(read, expected)
+        without, expected = (model.base_model(**batch, return_dict=False)[0][real] for model in (free, usual))
+        torch.testing.assert_close(without, expected)
+    assert (shapes[0][0] == 1) == (where != "between"), "where tokens are farther apart than in the row"
+
+
 def test_padding_may_stand_anywhere() -> None:
     batch, usual, free = make_batch(), make_bert().eval(), make_bert().eval()
     batch["attention_mask"][0] = batch["attention_mask"][0].flip(0)
     batch["attention_mask"][1, 4:9] = 0
-    leave_out_padding(free, CPU)
+    optimized(free, "fp32", CPU)
     real = batch["attention_mask"].bool()
     with torch.no_grad():
         expected, read = (model.base_model(**batch).last_hidden_state[real] for model in (usual, free))
@@ -179,16 +210,16 @@ def test_what_attends_otherwise_stays_as_it_is(change: dict[str, Any]) -> None:
     attention = change.get("attn", "sdpa")
     bert = AutoModelForSequenceClassification.from_config(config, attn_implementation=attention)
     for model, expected in ((bert, attention if change else PADDING_FREE), (make_gpt2(), "sdpa")):
-        leave_out_padding(model, CPU)
+        optimized(model, "fp32", CPU)
         assert model.config._attn_implementation == expected
 
 
 def test_model_made_from_the_configuration_of_another_reads_right() -> None:
     first, usual = make_classifier("bert"), make_classifier("bert").eval()
-    leave_out_padding(first, CPU)
+    optimized(first, "fp32", CPU)
     second = type(first)(first.config).eval()
     second.load_state_dict(usual.state_dict())
-    leave_out_padding(second, CPU)
+    optimized(second, "fp32", CPU)
     with torch.no_grad():
         torch.testing.assert_close(second(**make_batch()).logits, usual(**make_batch()).logits)
 
@@ -209,22 +240,22 @@ def test_gpu_packs_in_bf16_where_nothing_is_dropped(
 
 @pytest.mark.parametrize("agrees", [True, False])
 def test_gpu_without_the_kernel_leaves_the_model_as_it_is(agrees: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(padding_free, "kernel_agrees", lambda device, width: agrees and width == 8)
+    monkeypatch.setattr(padding_free, "kernel_agrees", lambda _, width, window: agrees and (width, window) == (8, None))
     model = make_classifier("bert")
-    leave_out_padding(model, torch.device("cuda"))
+    optimized(model, "fp32", torch.device("cuda"))
     assert model.config._attn_implementation == (PADDING_FREE if agrees else "sdpa")
 
 
 def test_twice_is_as_good_as_once() -> None:
     model = make_bert()
-    leave_out_padding(model, CPU)
-    leave_out_padding(model, CPU)
+    optimized(model, "fp32", CPU)
+    optimized(model, "fp32", CPU)
     assert len(model.base_model.get_submodule("encoder")._forward_pre_hooks) == 1
 
 
 def test_the_saved_model_knows_nothing_of_it(tmp_path: Path) -> None:
     model = make_bert()
-    leave_out_padding(model, CPU)
+    optimized(model, "fp32", CPU)
     model.save_pretrained(tmp_path)
     assert "llmkit" not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
 
@@ -242,6 +273,7 @@ def test_kernel_is_tried_before_it_is_used(
     before = torch.random.get_rng_state()
     with torch.no_grad():
         assert padding_free.kernel_agrees(CPU, 16) == (fault == "none")
+        assert padding_free.kernel_agrees(CPU, 16, 64) == (fault == "none")
     assert torch.equal(torch.random.get_rng_state(), before), "what is drawn in training stays what it is"
     padding_free.kernel_agrees.cache_clear()
     said = capsys.readouterr().err

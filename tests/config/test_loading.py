@@ -179,7 +179,7 @@ def test_recipe_that_an_earlier_version_saved_with_a_run_opens_in_silence(
     saved = "objective: clm\ntask: null\nmlm: {nsp: true}\ncls: {text: null}\ntrain: {block_size: 64}\n"
     recipe = load_recipe(write(tmp_path, saved))
     assert (recipe.task, recipe.block_size) == ("clm", 64)
-    assert load_recipe(write(tmp_path, "objective: clm\ntask: cls\ncls: {text: a}\n")).task == "cls"
+    assert load_recipe(write(tmp_path, "objective: clm\ntask: cls\nmlm: {nsp: true}\ncls: {text: a}\n")).task == "cls"
     assert capsys.readouterr().err == ""
 
 

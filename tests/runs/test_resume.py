@@ -183,6 +183,19 @@ def test_auto_starts_goes_on_and_leaves_what_has_ended(
     llmkit(*again)
     assert "has ended already: nothing to do" in capsys.readouterr().err
     assert (run / "model/model.safetensors").stat().st_mtime_ns == written
+    make_older(run)
+    llmkit(*again)
+    assert "bits per byte" in capsys.readouterr().out
+
+
+def make_older(run: Path) -> None:
+    """A finished run as earlier versions wrote it: with an objective, and figures that do not say their task."""
+    metrics, manifest = (json.loads((run / name).read_text()) for name in ("metrics.json", "manifest.json"))
+    for part in metrics.values():
+        part.pop("task", None)
+    manifest["objective"] = manifest.pop("task")
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (run / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.fixture(scope="module")

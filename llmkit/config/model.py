@@ -13,6 +13,14 @@ _RECURRENT = {
     "medium": {"n_layer": 2, "n_embd": 650},
     "large": {"n_layer": 2, "n_embd": 1500},
 }
+_BERT = {
+    "tiny": {"n_layer": 2, "n_head": 2, "n_embd": 128},
+    "mini": {"n_layer": 4, "n_head": 4, "n_embd": 256},
+    "small": {"n_layer": 4, "n_head": 8, "n_embd": 512},
+    "medium": {"n_layer": 8, "n_head": 8, "n_embd": 512},
+    "base": {"n_layer": 12, "n_head": 12, "n_embd": 768},
+    "large": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
+}
 SIZES: dict[str, dict[str, dict[str, int]]] = {
     "gpt2": {
         "tiny": {"n_layer": 4, "n_head": 4, "n_embd": 128},
@@ -32,14 +40,9 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
         "xl": {"n_layer": 48, "n_head": 25, "n_kv_head": 5, "n_embd": 1600},
     },
     # Google's miniatures (Turc et al. 2019, table 1) and the two of Devlin et al. 2018, section 3.
-    "bert": {
-        "tiny": {"n_layer": 2, "n_head": 2, "n_embd": 128},
-        "mini": {"n_layer": 4, "n_head": 4, "n_embd": 256},
-        "small": {"n_layer": 4, "n_head": 8, "n_embd": 512},
-        "medium": {"n_layer": 8, "n_head": 8, "n_embd": 512},
-        "base": {"n_layer": 12, "n_head": 12, "n_embd": 768},
-        "large": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
-    },
+    "bert": _BERT,
+    # As wide and deep as BERT's, with about as many weights.
+    "modernbert": _BERT,
     # Zaremba et al. 2014, section 4.1.
     "gru": _RECURRENT,
     "lstm": _RECURRENT,
@@ -52,28 +55,31 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
     },
 }
 READ_BY: dict[str, tuple[str, ...]] = {
-    "n_head": ("gpt2", "llama", "bert", "transformer"),
+    "n_head": ("gpt2", "llama", "bert", "modernbert", "transformer"),
     "n_kv_head": ("llama",),
-    "n_positions": ("gpt2", "llama", "bert", "transformer"),
-    "dropout": ("gpt2", "bert", "gru", "lstm", "transformer"),
-    "attention_dropout": ("gpt2", "llama", "bert", "transformer"),
+    "n_positions": ("gpt2", "llama", "bert", "modernbert", "transformer"),
+    "dropout": ("gpt2", "bert", "modernbert", "gru", "lstm", "transformer"),
+    "attention_dropout": ("gpt2", "llama", "bert", "modernbert", "transformer"),
     "embedding_size": ("gru", "lstm"),
     "tie_embeddings": ("gpt2", "llama", "gru", "lstm", "transformer"),
     "init": ("gpt2", "llama", "gru", "lstm", "transformer"),
     "adaptive_cutoffs": ("gru", "lstm", "transformer"),
 }
 """The families that read a field which not all of them do."""
+ROTARY = ("llama", "modernbert")
+"""The families whose positions turn pairs of a head's units."""
 
 
 class Model(Section):
     """A network by `family` and `size`, or by its own fields, which beat the size's."""
 
-    family: Literal["gpt2", "llama", "bert", "gru", "lstm", "transformer"] = Field(
+    family: Literal["gpt2", "llama", "bert", "modernbert", "gru", "lstm", "transformer"] = Field(
         default="gpt2", description="The architecture; with objective mlm it is bert unless given."
     )
     size: Literal["tiny", "mini", "small", "medium", "base", "large", "xl"] = Field(
         default="tiny",
-        description="gpt2, llama: tiny 4x128, mini 6x384, small 12x768. bert: Google's. gru, lstm: small 2x200.",
+        description="gpt2, llama: tiny 4x128, mini 6x384, small 12x768. bert, modernbert: Google's BERT's. "
+        "gru, lstm: small 2x200.",
     )
     n_layer: int | None = Field(default=None, ge=1, description="Transformer blocks, or recurrent layers.")
     n_head: int | None = Field(default=None, ge=1, description="Attention heads.")
@@ -124,7 +130,7 @@ class Model(Section):
             raise ValueError(f"n_embd {width} is odd: sines and cosines come in pairs")
         if width % heads:
             raise ValueError(f"n_embd {width} is not a multiple of n_head {heads}")
-        if self.family == "llama" and width // heads % 2:
+        if self.family in ROTARY and width // heads % 2:
             raise ValueError(f"a head is n_embd / n_head = {width // heads} wide: rotary positions turn pairs")
         if heads % (kv_heads := self.shape.get("n_kv_head", 1)):
             raise ValueError(f"n_head {heads} is not a multiple of n_kv_head {kv_heads}")

@@ -14,8 +14,11 @@ from llmkit.config.prepare import Prepare
 from llmkit.config.section import Section
 from llmkit.config.train import Train
 
-FAMILIES = {"clm": ("gpt2", "llama", "gru", "lstm", "transformer"), "mlm": ("bert",)}
+FAMILIES = {"clm": ("gpt2", "llama", "gru", "lstm", "transformer"), "mlm": ("bert", "modernbert")}
 """The `model.family` that each objective can train; the first unless the recipe names one."""
+
+WITHOUT_PAIRS = ("modernbert",)
+"""Families of objective mlm that have no head for pairs: `mlm.nsp` is false with them."""
 
 BLOCK_SIZE = {"clm": 256, "mlm": 256, "cls": 512}
 """Of a recipe that names none, by task or objective."""
@@ -78,6 +81,13 @@ class Recipe(Section):
         model, objective = values.get("model", {}), values.get("objective")
         if isinstance(model, dict) and "family" not in model and isinstance(objective, str) and objective in FAMILIES:
             return values | {"model": model | {"family": FAMILIES[objective][0]}}
+        family = model.get("family") if isinstance(model, dict) else getattr(model, "family", None)
+        mlm = values.get("mlm", {})
+        if objective == "mlm" and family in WITHOUT_PAIRS:  # nsp is false, unless the recipe says something else
+            if isinstance(mlm, dict):
+                return values | {"mlm": {"nsp": False} | mlm}
+            if isinstance(mlm, Mlm) and "nsp" not in mlm.model_fields_set:
+                return values | {"mlm": mlm.with_updates(nsp=False)}
         return values
 
     @model_validator(mode="after")
@@ -85,6 +95,9 @@ class Recipe(Section):
         if self.task is None and self.model.family not in FAMILIES[self.objective]:
             fitting = " or ".join(FAMILIES[self.objective])
             raise ValueError(f"objective {self.objective} trains {fitting}, not model.family {self.model.family}")
+        if self.objective == "mlm" and self.model.family in WITHOUT_PAIRS and self.mlm.nsp is not False:
+            nsp = str(self.mlm.nsp).lower()
+            raise ValueError(f"mlm.nsp {nsp} needs a head for pairs, which {self.model.family} lacks: set it to false")
         if not self.train.carry_state and self.model.family not in ("gru", "lstm"):
             raise ValueError(f"train.carry_state is for gru and lstm, not for {self.model.family}")
         if self.task is None and self.optim.learning_rate is None:

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.core.errors import UsageError, say
-from llmkit.models.bert import open_bert
 from llmkit.models.loading import check_vocabulary, load_causal_lm, read_kind, resolve_model
+from llmkit.models.masked import open_masked
 from llmkit.reporting.report import write_report
 from llmkit.tasks.scoring import get_ready
 from llmkit.tasks.starting_model import other_tokenizer
@@ -36,7 +36,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
     if kind == "classifier":
         return _evaluate_classifier(recipe, path, data, run, show_samples)
     masked = kind == "masked"
-    network = get_ready(open_bert(path) if masked else load_causal_lm(path), recipe.evaluate.precision)
+    network = get_ready(open_masked(path) if masked else load_causal_lm(path), recipe.evaluate.precision)
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, model)
     own = not data and run.manifest.is_file()

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 
 from llmkit.config.recipe import Recipe
 from llmkit.datasets.pairs import IS_NEXT, NO_PAIR, Example
-from llmkit.models.bert import build_bert
 from llmkit.models.families import BUILDERS
+from llmkit.models.masked import build_masked
 from llmkit.tasks.clm.task import CausalTask
 from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.training.contract import Objective
@@ -30,6 +30,8 @@ class Vocabulary:
     bos_token_id: int = 0
     eos_token_id: int = 0
     pad_token_id: int = 0
+    cls_token_id: int = 0
+    sep_token_id: int = 0
 
     def __len__(self) -> int:
         return self.n_tokens
@@ -118,5 +120,5 @@ class MadeUpTask:
         recipe, tokenizer = self.recipe, cast(Any, self.vocabulary)
         block_size, seed = recipe.block_size, recipe.train.seed
         if recipe.objective == "mlm":
-            return build_bert(recipe.model, tokenizer, block_size, seed, nsp=recipe.mlm.nsp)
+            return build_masked(recipe.model, tokenizer, block_size, seed, nsp=recipe.mlm.nsp)
         return BUILDERS[recipe.model.family](recipe.model, tokenizer, block_size, seed)

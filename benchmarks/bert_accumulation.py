@@ -20,7 +20,7 @@ from transformers import BertForPreTraining, Trainer, TrainerCallback, TrainingA
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.datasets.pairs import Example
-from llmkit.models.bert import build_bert
+from llmkit.models.masked import build_masked
 from llmkit.preparing.prepare import prepare
 from llmkit.runs.train import pretrain
 from llmkit.tasks.mlm.objective import MaskedLM
@@ -82,7 +82,7 @@ def run_trainer(
         inputs = {name: ours[name] for name in ("input_ids", "token_type_ids", "attention_mask") if name in ours}
         return inputs | {"labels": labels, "next_sentence_label": ours["relations"]}
 
-    model = build_bert(recipe.model, tokenizer, 64, recipe.train.seed, nsp=True)
+    model = build_masked(recipe.model, tokenizer, 64, recipe.train.seed, nsp=True)
     assert isinstance(model, BertForPreTraining)
 
     class InOrder(Trainer):

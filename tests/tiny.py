@@ -19,6 +19,8 @@ from transformers import (
     BertTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
     PreTrainedTokenizerFast,
 )
 
@@ -119,6 +121,17 @@ def make_bert(kind: type[Bert] = BertForPreTraining, seed: int = 0, dropout: flo
         max_position_embeddings=64, hidden_dropout_prob=dropout, attention_probs_dropout_prob=0.0, **more,
     )  # fmt: skip
     return kind(config)
+
+
+def make_modernbert(seed: int = 0, vocab_size: int = 100, **more: Any) -> ModernBertForMaskedLM:
+    """Two layers, the second of near tokens, 32 wide; [PAD] 0, [CLS] 2, [SEP] 3."""
+    torch.manual_seed(seed)
+    config = ModernBertConfig(
+        vocab_size=vocab_size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, pad_token_id=0, bos_token_id=2, eos_token_id=3, cls_token_id=2, sep_token_id=3,
+        **more,
+    )  # fmt: skip
+    return ModernBertForMaskedLM(config)
 
 
 def make_gpt2(seed: int = 0, vocab_size: int = 50, n_positions: int = 16, dropout: float = 0.0) -> GPT2LMHeadModel:

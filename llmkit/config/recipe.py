@@ -8,7 +8,7 @@ from llmkit.config.cls import Cls
 from llmkit.config.evaluate import Evaluate, Report
 from llmkit.config.generate import Generate
 from llmkit.config.mlm import Mlm
-from llmkit.config.model import Model
+from llmkit.config.model import FAMILIES, Model, families_of
 from llmkit.config.optim import SGD, Optim
 from llmkit.config.prepare import Prepare
 from llmkit.config.section import Section
@@ -81,8 +81,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _carries_state_that_there_is(self) -> "Recipe":
-        if not self.train.carry_state and self.model.family not in ("gru", "lstm"):
-            raise ValueError(f"train.carry_state is for gru and lstm, not for {self.model.family}")
+        if not self.train.carry_state and not FAMILIES[self.model.family].carries_state:
+            carrying = " and ".join(name for name, family in FAMILIES.items() if family.carries_state)
+            raise ValueError(f"train.carry_state is for {carrying}, not for {self.model.family}")
         return self
 
     @model_validator(mode="after")
@@ -101,7 +102,7 @@ class ClmRecipe(Recipe):
     """Causal language modelling: next tokens."""
 
     COMMANDS, BLOCK_SIZE = ("pretrain",), 256
-    FAMILIES = ("gpt2", "llama", "gru", "lstm", "transformer")
+    FAMILIES = families_of("clm")
 
     task: Literal["clm"] = "clm"
 
@@ -110,10 +111,29 @@ class MlmRecipe(Recipe):
     """Masked language modelling: masked tokens, and pairs of segments."""
 
     COMMANDS, BLOCK_SIZE = ("pretrain",), 256
-    FAMILIES = ("bert",)
+    FAMILIES = families_of("mlm")
 
     task: Literal["mlm"] = "mlm"
     mlm: Mlm = Mlm()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asks_for_pairs_where_there_is_a_head_for_them(cls, values: Any) -> Any:
+        model, mlm = values.get("model"), values.get("mlm")
+        family = model.get("family", cls.FAMILIES[0]) if isinstance(model, dict) else getattr(model, "family", None)
+        if family not in FAMILIES or FAMILIES[family].reads_pairs:
+            return values
+        if mlm is None or isinstance(mlm, dict):
+            return values | {"mlm": {"nsp": False} | (mlm or {})}
+        unset = isinstance(mlm, Mlm) and "nsp" not in mlm.model_fields_set
+        return values | {"mlm": mlm.with_updates(nsp=False)} if unset else values
+
+    @model_validator(mode="after")
+    def _pairs_need_a_head(self) -> "MlmRecipe":
+        if self.mlm.nsp is not False and not FAMILIES[self.model.family].reads_pairs:
+            nsp = str(self.mlm.nsp).lower()
+            raise ValueError(f"mlm.nsp {nsp} needs a head for pairs, which {self.model.family} lacks: set it to false")
+        return self
 
     @model_validator(mode="after")
     def _has_no_stride(self) -> "MlmRecipe":

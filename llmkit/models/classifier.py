@@ -105,7 +105,8 @@ def start_classifier(
         raise ModelError(
             f"weights of the encoder are missing from the model, such as {lacking[0]}", where=name, hint=hint
         )
-    new |= set() if keeps_head else head
+    # A head that was trained with the masked tokens (ModernBERT's) knows no labels yet, and goes on.
+    new |= set() if keeps_head or _is_masked(config) else head
     state = fresh.state_dict()
     model.load_state_dict({key: state[key] for key in new}, strict=False)
     notes = [f"the head is new: {', '.join(sorted({key.rpartition('.')[0] for key in new}))}"] if new else []
@@ -125,6 +126,10 @@ def build_classifier(config: PreTrainedConfig) -> PreTrainedModel:
 
 def _is_classifier(config: PreTrainedConfig) -> bool:
     return any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+
+
+def _is_masked(config: PreTrainedConfig) -> bool:
+    return any(name.endswith("ForMaskedLM") for name in config.architectures or ())
 
 
 def _head_names(model: PreTrainedModel) -> list[str]:

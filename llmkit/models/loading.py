@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from llmkit.config.model import families_of
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean, first_line
 from llmkit.core.untrusted import CONVERT, check_model_files
@@ -105,7 +106,7 @@ def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
         return "masked"
     if architecture.endswith("ForSequenceClassification"):
         return "classifier"
-    if not architecture and config.model_type == "bert":
+    if not architecture and config.model_type in families_of("mlm"):
         return "masked"  # Google's own miniatures do not say more
     if not architecture and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "causal"

@@ -14,6 +14,9 @@ from transformers.pytorch_utils import Conv1D
 from llmkit.core.errors import EnvironmentFault, UsageError
 from llmkit.models.layers import is_head
 
+TARGETS = {"modernbert": ["Wqkv"]}
+"""The matrices that are added to, by `model_type`, where peft has none of its own: those of attention's inputs."""
+
 
 def require_peft() -> None:
     """Raises EnvironmentFault where peft is not installed."""
@@ -33,7 +36,10 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: int, seed: int) -> None:
     import peft
 
     torch.manual_seed(seed)
-    config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, fan_in_fan_out=_is_transposed(model))
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=0.0, fan_in_fan_out=_is_transposed(model),
+        target_modules=TARGETS.get(str(model.config.model_type)),
+    )  # fmt: skip
     try:
         peft.inject_adapter_in_model(config, model)
     except ValueError as error:

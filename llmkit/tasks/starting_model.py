@@ -17,11 +17,12 @@ from llmkit.training.tracking import require_trackers
 
 DROPOUTS = (
     *("resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout", "hidden_dropout_prob"),
+    *("embedding_dropout", "mlp_dropout"),
     *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout", "summary_first_dropout"),
 )
 ATTENTION_DROPOUTS = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
-ATTENTION_MODULES = ("attn_dropout", "self.dropout", "attention.dropout", "attention_dropout")
-"""How GPT-2, BERT, DistilBERT and ALBERT end the names of the modules that drop attention."""
+ATTENTION_MODULES = ("attn_dropout", "self.dropout", "attention.dropout", "attention_dropout", "attn.out_drop")
+"""How GPT-2, BERT, DistilBERT, ALBERT and ModernBERT end the names of the modules that drop attention."""
 
 
 def check_training(recipe: Recipe, *, has_validation: bool) -> None:
@@ -99,9 +100,13 @@ def set_dropout(network: PreTrainedModel, section: Model) -> None:
         for key in names:
             if isinstance(getattr(network.config, key, None), float | int):
                 setattr(network.config, key, rate)
-    for path, module in network.named_modules():
+    for path, module in list(network.named_modules()):
         if isinstance(module, nn.Dropout):
             module.p = section.attention_dropout if path.endswith(ATTENTION_MODULES) else section.dropout
+        if isinstance(getattr(module, "attention_dropout", None), float | int):  # Llama's, and what is like it
+            module.attention_dropout = section.attention_dropout
+        if path.endswith("attn.out_drop") and type(module) is nn.Identity and section.attention_dropout:
+            network.set_submodule(path, nn.Dropout(section.attention_dropout))  # as it is when it is opened again
 
 
 def other_tokenizer(prepared: Prepared, fingerprint: str, name: str) -> ModelError:

@@ -19,6 +19,8 @@ class Vocabulary:
     bos_token_id: int = 0
     eos_token_id: int = 0
     pad_token_id: int = 0
+    cls_token_id: int = 0
+    sep_token_id: int = 0
 
     def __len__(self) -> int:
         return self.n_tokens

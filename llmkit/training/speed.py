@@ -22,8 +22,7 @@ from llmkit.core.hardware import find_device
 from llmkit.core.threads import VARIABLES, thread_count
 from llmkit.models.families import is_recurrent
 from llmkit.models.kernels.output_layer import AdaptiveSoftmax
-
-ONCE_A_SEQUENCE = ("bert.pooler", "cls.seq_relationship")
+from llmkit.models.masked import MASKED
 
 FIRST_WITH_TF32 = (8, 0)
 """CUDA's compute capability of Ampere."""
@@ -193,8 +192,13 @@ def flops_a_token(model: PreTrainedModel, sequence_length: float, output_share: 
     config = model.config
     tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     output: Any = model.get_output_embeddings()
-    shares = {id(weight): output_share for name, weight in model.named_parameters() if ".predictions." in name}
-    shares |= {id(weight): 0.0 for name, weight in model.named_parameters() if name.startswith(ONCE_A_SEQUENCE)}
+    shares: dict[int, float] = {}
+    if family := MASKED.get(str(config.model_type)):
+        for name, weight in model.named_parameters():
+            if name.startswith(family.token_head):
+                shares[id(weight)] = output_share
+            elif name.startswith(family.once_per_sequence):
+                shares[id(weight)] = 0.0
     if isinstance(output, AdaptiveSoftmax):  # most words are in its first class
         output_share *= output.bounds[1] / output.bounds[-1]
     if output is not None:
@@ -204,5 +208,14 @@ def flops_a_token(model: PreTrainedModel, sequence_length: float, output_share: 
         for weight in model.parameters()
         if weight.ndim >= 2
     )
-    attention = 0.0 if is_recurrent(config) else 12.0 * config.num_hidden_layers * config.hidden_size * sequence_length
+    attention = 0.0 if is_recurrent(config) else 12.0 * config.hidden_size * _attended_tokens(config, sequence_length)
     return float(6 * n_matmul + attention)
+
+
+def _attended_tokens(config: Any, sequence_length: float) -> float:
+    """How many tokens one token attends to, all layers together; a layer of near tokens (ModernBERT) counts those."""
+    layer_types = getattr(config, "layer_types", None)
+    if config.model_type not in MASKED or layer_types is None:
+        return float(config.num_hidden_layers * sequence_length)
+    near = min(sequence_length, 2 * config.sliding_window + 1)
+    return float(sum(near if layer_type == "sliding_attention" else sequence_length for layer_type in layer_types))

@@ -239,8 +239,11 @@ def test_families_of_causal_models_are_refused_for_masked_ones(tmp_path: Path, f
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ("family: gru, n_head: 4", "n_head is for gpt2, llama, bert, transformer, not for gru"),
-        ("family: lstm, n_positions: 64", "n_positions is for gpt2, llama, bert, transformer, not for lstm"),
+        ("family: gru, n_head: 4", "n_head is for gpt2, llama, bert, modernbert, transformer, not for gru"),
+        (
+            "family: lstm, n_positions: 64",
+            "n_positions is for gpt2, llama, bert, modernbert, transformer, not for lstm",
+        ),
         ("family: gru, attention_dropout: 0.1", "attention_dropout is for"),
         ("family: transformer, embedding_size: 64", "embedding_size is for gru, lstm, not for transformer"),
         ("embedding_size: 64", "embedding_size is for gru, lstm, not for gpt2"),

@@ -13,8 +13,9 @@ from llmkit.config.loading import load_recipe
 from llmkit.config.model import Model
 from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import ModelError, UsageError
-from llmkit.models.bert import bert_config, build_bert, open_bert, pair_kind_of, shorten_embeddings, start_from_bert
+from llmkit.models.bert import bert_config
 from llmkit.models.loading import load_masked_lm, read_kind
+from llmkit.models.masked import build_masked, open_masked, pair_kind_of, shorten_embeddings, start_from_masked
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 # Millions of parameters of Google's checkpoints (Turc et al. 2019, table 1; Devlin et al. 2018), encoder and pooler.
@@ -36,14 +37,14 @@ def test_size_has_the_published_number_of_parameters(tokenizer: object, size: st
 
 
 def test_weights_follow_from_the_seed_alone(tokenizer: object) -> None:
-    first, again, other = (build_bert(Model(family="bert"), tokenizer, 64, seed, nsp=True) for seed in (1, 1, 2))
+    first, again, other = (build_masked(Model(family="bert"), tokenizer, 64, seed, nsp=True) for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert not torch.equal(first.bert.pooler.dense.weight, other.bert.pooler.dense.weight)
     assert first.bert.embeddings.word_embeddings.weight[5:].std().item() == pytest.approx(0.02, rel=0.05)
 
 
 def test_without_pairs_there_is_no_pooler(tokenizer: object) -> None:
-    model = build_bert(Model(family="bert"), tokenizer, 64, 0, nsp=False)
+    model = build_masked(Model(family="bert"), tokenizer, 64, 0, nsp=False)
     assert isinstance(model, BertForMaskedLM)
     assert model.bert.pooler is None
 
@@ -65,7 +66,7 @@ def test_what_is_new_or_left_out_is_said(
     tmp_path: Path, saved: type, pairs: bool, new: list[str], left_out: list[str]
 ) -> None:
     make_bert(saved).save_pretrained(tmp_path)
-    model, said = start_from_bert(str(tmp_path), pairs, 0)
+    model, said = start_from_masked(str(tmp_path), pairs, 0)
     notes = [f"new, not in the model: {head}" for head in new]
     assert said == notes + [f"left out of the model: {head}" for head in left_out]
     assert isinstance(model, BertForPreTraining if pairs else BertForMaskedLM)
@@ -98,7 +99,7 @@ def test_shortened_embeddings_change_no_output_and_end_as_long_as_new_ones(kind:
 
 def test_new_heads_follow_from_the_seed(tmp_path: Path) -> None:
     make_bert(BertForMaskedLM).save_pretrained(tmp_path)
-    heads = [start_from_bert(str(tmp_path), True, seed)[0].cls.seq_relationship.weight for seed in (3, 3, 4)]
+    heads = [start_from_masked(str(tmp_path), True, seed)[0].cls.seq_relationship.weight for seed in (3, 3, 4)]
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
 
@@ -106,7 +107,7 @@ def test_new_heads_follow_from_the_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [BertForPreTraining, BertForMaskedLM])
 def test_opened_as_it_was_saved_unless_asked_otherwise(tmp_path: Path, kind: type) -> None:
     make_bert(kind).save_pretrained(tmp_path)
-    assert type(open_bert(str(tmp_path))) is kind
+    assert type(open_masked(str(tmp_path))) is kind
 
 
 def test_saved_model_opens_with_a_classification_head(tmp_path: Path) -> None:
@@ -119,14 +120,14 @@ def test_saved_model_opens_with_a_classification_head(tmp_path: Path) -> None:
 def test_other_architecture_is_refused(tmp_path: Path) -> None:
     make_gpt2().save_pretrained(tmp_path)
     with pytest.raises(UsageError, match="of type gpt2"):
-        open_bert(str(tmp_path))
+        open_masked(str(tmp_path))
 
 
 def test_task_and_family_must_fit() -> None:
     assert load_recipe(None, ["task=mlm"]).model.family == "bert"
     assert load_recipe(None, [], "mlm").model.family == "bert"
     assert load_recipe(None, ["task=clm"], "mlm").task == "clm"
-    with pytest.raises(UsageError, match="task mlm trains bert, not model"):
+    with pytest.raises(UsageError, match="task mlm trains bert or modernbert, not model"):
         load_recipe(None, ["task=mlm", "model.family=gpt2"])
     with pytest.raises(UsageError, match="no bert of size xl"):
         load_recipe(None, ["task=mlm", "model.size=xl"])
@@ -134,11 +135,11 @@ def test_task_and_family_must_fit() -> None:
 
 def test_what_the_head_for_pairs_was_trained_for_is_saved_with_it(tokenizer: object, tmp_path: Path) -> None:
     for nsp in (True, "order", False):
-        build_bert(Model(family="bert"), tokenizer, 64, 0, nsp=nsp).save_pretrained(tmp_path / str(nsp))
-        assert pair_kind_of(open_bert(str(tmp_path / str(nsp)))) == nsp
+        build_masked(Model(family="bert"), tokenizer, 64, 0, nsp=nsp).save_pretrained(tmp_path / str(nsp))
+        assert pair_kind_of(open_masked(str(tmp_path / str(nsp)))) == nsp
     make_bert().save_pretrained(tmp_path / "google")
-    assert pair_kind_of(open_bert(str(tmp_path / "google"))) is True
-    model, notes = start_from_bert(str(tmp_path / "order"), True, 0)
+    assert pair_kind_of(open_masked(str(tmp_path / "google"))) is True
+    model, notes = start_from_masked(str(tmp_path / "order"), True, 0)
     assert notes == ["the head for pairs was trained for order, and goes on with next"]
     assert pair_kind_of(model) is True
 
@@ -152,16 +153,16 @@ def test_missing_weights_of_the_encoder_are_never_made_up(tmp_path: Path) -> Non
     make_bert().save_pretrained(tmp_path)
     drop_weights(tmp_path, "layer.1.attention")
     with pytest.raises(ModelError, match="encoder"):
-        start_from_bert(str(tmp_path), True, 0)
+        start_from_masked(str(tmp_path), True, 0)
     with pytest.raises(ModelError, match="lacks weights of the encoder"):
-        open_bert(str(tmp_path))
+        open_masked(str(tmp_path))
 
 
 def test_missing_head_is_an_error_where_nothing_is_trained(tmp_path: Path) -> None:
     make_bert(BertForMaskedLM).save_pretrained(tmp_path)
     drop_weights(tmp_path, "cls.predictions.transform")
     with pytest.raises(ModelError, match="lacks the head for masked tokens"):
-        open_bert(str(tmp_path))
+        open_masked(str(tmp_path))
     with pytest.raises(ModelError, match="lacks 4 weights"):
         load_masked_lm(str(tmp_path))
 
@@ -171,7 +172,7 @@ def test_bert_that_names_no_architecture_is_a_masked_model(tmp_path: Path) -> No
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "architectures"}))
     assert read_kind(str(tmp_path)) == "masked"
-    assert isinstance(open_bert(str(tmp_path)), BertForPreTraining)
+    assert isinstance(open_masked(str(tmp_path)), BertForPreTraining)
 
 
 def test_an_empty_section_is_its_defaults(tmp_path: Path) -> None:

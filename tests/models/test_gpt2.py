@@ -8,7 +8,7 @@ import torch
 from tiny import bare_tokenizer as tokenizer
 from transformers import GPT2LMHeadModel
 
-from llmkit.config.model import SIZES, Model
+from llmkit.config.model import FAMILIES, Model
 from llmkit.models.gpt2 import build_gpt2, gpt2_config
 
 
@@ -23,7 +23,7 @@ def test_sizes_are_those_of_gpt2(size: Any, millions: float) -> None:
 
 def test_own_fields_beat_the_size() -> None:
     config = gpt2_config(Model(size="tiny", n_embd=64, n_positions=99), tokenizer(), 32)
-    assert (config.n_embd, config.n_layer, config.n_positions) == (64, SIZES["gpt2"]["tiny"]["n_layer"], 99)
+    assert (config.n_embd, config.n_layer, config.n_positions) == (64, FAMILIES["gpt2"].sizes["tiny"]["n_layer"], 99)
     assert (config.vocab_size, config.bos_token_id, config.eos_token_id, config.pad_token_id) == (97, 5, 5, 6)
     assert gpt2_config(Model(), tokenizer(bos=None), 32).bos_token_id == 5
 

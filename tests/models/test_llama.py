@@ -36,7 +36,7 @@ def test_own_fields_beat_the_size() -> None:
     [
         ({"n_head": 4, "n_kv_head": 3}, "n_head 4 is not a multiple of n_kv_head 3"),
         ({"n_embd": 12, "n_head": 4}, "rotary positions turn pairs"),
-        ({"dropout": 0.1}, "dropout is for gpt2, bert, gru, lstm, transformer, not for llama"),
+        ({"dropout": 0.1}, "dropout is for gpt2, bert, modernbert, gru, lstm, transformer, not for llama"),
     ],
 )
 def test_shape_that_cannot_be_is_refused(fields: dict[str, Any], words: str) -> None:

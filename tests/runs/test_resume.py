@@ -1,5 +1,6 @@
 """A run that was stopped and went on ends as one that was not: every byte of every kind of run."""
 
+import json
 import os
 import shutil
 import signal

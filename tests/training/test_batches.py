@@ -74,14 +74,14 @@ def test_budget_leaves_room_for_what_stays_in_memory() -> None:
     assert activation_budget(80 * 10**9, 90 * 10**9) == 0
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "bert", "transformer", "gru", "lstm"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "bert", "modernbert", "transformer", "gru", "lstm"])
 @pytest.mark.parametrize(("precision", "dropout"), [("bf16", 0.0), ("fp32", 0.0), ("bf16", 0.1), ("fp32", 0.1)])
 def test_activations_are_what_autograd_keeps(family: str, precision: str, dropout: float) -> None:
     n_layers, width = 4, 128
     overrides = [f"model.family={family}", f"model.n_layer={n_layers}", f"model.n_embd={width}", "train.block_size=128"]
     if family == "llama" and dropout:
         pytest.skip("it has none")
-    overrides += [f"model.dropout={dropout}", *(["task=mlm"] if family == "bert" else [])]
+    overrides += [f"model.dropout={dropout}", *(["task=mlm"] if family in ("bert", "modernbert") else [])]
     overrides += ["train.carry_state=false"] if family in ("gru", "lstm") else ["model.n_head=2"]
     recipe = load_recipe(None, overrides)
     task = TASKS[recipe.task].make_synthetic(recipe, Vocabulary(300))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import make_bert, make_documents, make_gpt2, make_pairs, make_sentence_split, make_split
+from tiny import make_bert, make_documents, make_gpt2, make_modernbert, make_pairs, make_sentence_split, make_split
 from torch import Tensor
 from trainers import BLOCK, make_trainer
 from transformers import PreTrainedModel
@@ -59,21 +59,23 @@ def causal_loss(model: PreTrainedModel, blocks: list[Any]) -> Tensor:
 
 def masked_loss(model: PreTrainedModel, examples: list[Any]) -> Tensor:
     batch = MaskedLM(0, True).collate(examples)
+    is_bert = model.config.model_type == "bert"
     labels = torch.full_like(batch["input_ids"], -100)
     labels.view(-1)[batch["masked_places"]] = batch["masked_ids"]
     inputs = {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask") if name in batch}
-    loss: Tensor = model(**inputs, labels=labels, next_sentence_label=batch["relations"]).loss
+    more = {"next_sentence_label": batch["relations"]} if is_bert else {}
+    loss: Tensor = model(**inputs, labels=labels, **more).loss
     return loss
 
 
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-6), ("bf16", 1e-3)])
-@pytest.mark.parametrize("kind", ["gpt2", "gpt2 with a large vocabulary", "bert"])
+@pytest.mark.parametrize("kind", ["gpt2", "gpt2 with a large vocabulary", "bert", "modernbert"])
 def test_losses_are_those_of_the_plain_model(tmp_path: Path, kind: str, precision: str, most: float) -> None:
-    if kind == "bert":
+    if kind in ("bert", "modernbert"):
         split = make_sentence_split(tmp_path / "train", make_documents(8, 1, 20))
-        samples: Any = make_pairs(split, True, block_size=48)
-        objective, loss_of = MaskedLM(0, True), masked_loss
-        make: Callable[[], PreTrainedModel] = make_bert
+        samples: Any = make_pairs(split, kind == "bert", block_size=48)
+        objective, loss_of = MaskedLM(0, kind == "bert"), masked_loss
+        make: Callable[[], PreTrainedModel] = make_bert if kind == "bert" else make_modernbert
     else:
         split = make_split(tmp_path / "train", n_documents=40, length=32)  # whole blocks
         samples, objective, loss_of = Blocks(split, BLOCK, 0), CausalLM(pad_token_id=0), causal_loss

@@ -8,6 +8,7 @@ from tokenizers import processors
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llmkit.config.evaluate import Evaluate
+from llmkit.config.model import FAMILIES
 from llmkit.config.recipe import Recipe
 from llmkit.datasets.blocks import Blocks
 from llmkit.datasets.streams import Streams
@@ -28,8 +29,7 @@ from llmkit.tokens.prepared import Prepared
 from llmkit.training.contract import Plan
 
 SAMPLE_TOKENS = 80
-RECURRENT = ("gru", "lstm")
-OURS = (*RECURRENT, "transformer")
+OURS = ("gru", "lstm", "transformer")
 HELD_OUT_STREAMS = 16
 """Side by side in a look while training; the final figure is of one stream."""
 
@@ -52,7 +52,7 @@ class ClmTraining:
     @property
     def carries_state(self) -> bool:
         """Whether the model remembers the block before; see datasets/streams.py."""
-        return self.recipe.model.family in RECURRENT and self.recipe.train.carry_state
+        return FAMILIES[self.recipe.model.family].carries_state and self.recipe.train.carry_state
 
     @cached_property
     def objective(self) -> CausalLM:

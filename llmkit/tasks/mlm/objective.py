@@ -14,10 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import BertForMaskedLM, BertForPreTraining
+from transformers import PreTrainedModel
 
 from llmkit.datasets.pairs import NO_PAIR, NSP, Example
 from llmkit.models.kernels.padding_free import encoder_inputs, find_places
+from llmkit.models.masked import read_heads
 from llmkit.training.loss_sum import sum_wide
 
 Batch = dict[str, Tensor]
@@ -87,8 +88,6 @@ class MaskedLM:
 
 def predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
     """Logits of the masked tokens, (masked tokens, vocabulary), and of the pairs, (batch, 2), if there is a head."""
-    bert = cast(BertForPreTraining | BertForMaskedLM, model)
-    encoded = bert.bert(**encoder_inputs(bert, batch))
-    hidden = encoded.last_hidden_state.flatten(0, 1)[batch["masked_places"]]
-    pair_logits = bert.cls.seq_relationship(encoded.pooler_output) if isinstance(bert, BertForPreTraining) else None
-    return bert.cls.predictions(hidden), pair_logits
+    network = cast(PreTrainedModel, model)
+    encoded = network.base_model(**encoder_inputs(network, batch))
+    return read_heads(network, encoded, batch["masked_places"])

@@ -17,7 +17,7 @@ from llmkit.datasets.pairs import Pairs, check_pairs, make_pairs
 from llmkit.datasets.randomness import hash_integers
 from llmkit.datasets.rows import encode_rows
 from llmkit.datasets.sentences import Sentences
-from llmkit.models.bert import pair_kind_of
+from llmkit.models.masked import pair_kind_of
 from llmkit.tasks.mlm.evaluation import evaluate_masked_lm, to_metrics
 from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.tasks.mlm.pseudo_perplexity import score_documents

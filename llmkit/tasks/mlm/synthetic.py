@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from llmkit.config.recipe import MlmRecipe
 from llmkit.datasets.pairs import IS_NEXT, NO_PAIR, Example
-from llmkit.models.bert import build_bert
 from llmkit.models.loading import embedding_rows
+from llmkit.models.masked import build_masked
 from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.tasks.synthetic import N_TOKENS, Vocabulary
 
@@ -60,7 +60,7 @@ class SyntheticMlm:
 
     def build_model(self) -> PreTrainedModel:
         recipe, tokenizer = self.recipe, cast(Any, self.vocabulary)
-        return build_bert(recipe.model, tokenizer, recipe.block_size, recipe.train.seed, nsp=recipe.mlm.nsp)
+        return build_masked(recipe.model, tokenizer, recipe.block_size, recipe.train.seed, nsp=recipe.mlm.nsp)
 
     def count_scored_logits(self, network: PreTrainedModel) -> float:
         return count_scored_logits(self.recipe, network)

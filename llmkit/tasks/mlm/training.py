@@ -2,18 +2,19 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
+from llmkit.config.model import FAMILIES
 from llmkit.config.recipe import MlmRecipe
 from llmkit.core.errors import DataError, ModelError, UsageError, say
 from llmkit.datasets.pairs import Pairs
 from llmkit.datasets.rows import can_mask
 from llmkit.metrics.spec import MetricSet
-from llmkit.models.bert import Bert, build_bert, open_bert, shorten_embeddings, start_from_bert
 from llmkit.models.loading import longest_context
+from llmkit.models.masked import build_masked, open_masked, shorten_embeddings, start_from_masked
 from llmkit.tasks.base import TrainingData
 from llmkit.tasks.mlm.evaluation import evaluate_masked_lm, to_metrics
 from llmkit.tasks.mlm.fill_in import fill_masks
@@ -81,21 +82,21 @@ class MlmTraining:
     def build_model(self) -> PreTrainedModel:
         train = self.recipe.train
         nsp = self.recipe.mlm.nsp
-        return build_bert(self.recipe.model, self.tokenizer, self.recipe.block_size, train.seed, nsp=nsp)
+        return build_masked(self.recipe.model, self.tokenizer, self.recipe.block_size, train.seed, nsp=nsp)
 
     def open_model(self, path: str) -> PreTrainedModel:
-        return open_bert(path)
+        return open_masked(path)
 
     def start_from(self, name: str) -> PreTrainedModel:
         notes: list[str] = []
 
-        def open_model(path: str) -> Bert:
-            model, found = start_from_bert(path, self.recipe.mlm.nsp, self.recipe.train.seed)
+        def open_model(path: str) -> PreTrainedModel:
+            model, found = start_from_masked(path, self.recipe.mlm.nsp, self.recipe.train.seed)
             notes.extend(found)
             return model
 
         network = fit_to_data(name, open_model, self.recipe.model, self.prepared, self.tokenizer)
-        if self.recipe.mlm.nsp is not False and network.config.type_vocab_size < 2:
+        if self.recipe.mlm.nsp is not False and getattr(network.config, "type_vocab_size", 0) < 2:
             hint = "set mlm.nsp to false, or take a BERT that tells two segments apart"
             where = f"{name}/config.json, type_vocab_size"
             raise ModelError("the model has one token type only, so it cannot read pairs", where=where, hint=hint)
@@ -104,6 +105,8 @@ class MlmTraining:
         return network
 
     def describe(self) -> dict[str, Any]:
+        if not FAMILIES[self.recipe.model.family].reads_pairs:
+            say(f"{self.recipe.model.family} has no head for pairs: masked tokens alone are trained (mlm.nsp false)")
         said = {"chinese_words": "characters"}
         if self.recipe.mlm.whole_words:
             said = {"chinese_words": self.prepared.manifest["sentences"]["chinese_words"]}
@@ -149,10 +152,13 @@ class MlmTraining:
         )
 
     def finish_model(self, network: PreTrainedModel, share: float) -> None:
-        shorten_embeddings(cast(Bert, network))
+        shorten_embeddings(network)
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         self.tokenizer.model_max_length = longest_context(network) or self.recipe.block_size
+        if not getattr(network.config, "type_vocab_size", 0):
+            names = self.tokenizer.model_input_names
+            self.tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
         return self.tokenizer
 
     def describe_model(self) -> tuple[str, str, str]:

@@ -1,0 +1,139 @@
+"""Encoders that are trained on masked tokens: built by the recipe's `model.family`, opened, or started from.
+
+What differs between families is an `EncoderFamily`, one file each and one line in `MASKED`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.config.model import Model
+from llmkit.core.errors import ModelError, UsageError
+from llmkit.datasets.pairs import NSP
+from llmkit.models.bert import BERT
+from llmkit.models.encoders import ENCODER, PAIR_HEAD, EncoderFamily
+from llmkit.models.loading import explain_failure
+from llmkit.models.modernbert import MODERNBERT
+
+MASKED: dict[str, EncoderFamily] = {"bert": BERT, "modernbert": MODERNBERT}
+"""By `model_type`, which is what a recipe calls them, too."""
+
+PAIR_KINDS: dict[NSP, str | None] = {True: "next", "order": "order", False: None}
+"""The field `sentence_pairs` of a saved config.json: what the head for pairs was trained to tell. Google's have none,
+which means next."""
+
+
+def build_masked(
+    section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int, *, nsp: NSP
+) -> PreTrainedModel:
+    """A new model with weights that depend on `seed` alone, with a head for pairs unless `nsp` is False."""
+    torch.manual_seed(seed)
+    family = MASKED[section.family]
+    config = family.make_config(section, tokenizer, block_size)
+    if family.paired is not None:
+        config.sentence_pairs = PAIR_KINDS[nsp]
+    return _class_of(family, nsp is not False)(config)
+
+
+def open_masked(name: str) -> PreTrainedModel:
+    """A saved model as it is, in fp32 on the CPU, in evaluation mode.
+
+    Raises:
+        UsageError: another architecture.
+        ModelError: weights are missing; otherwise as models/loading.py.
+        EnvironmentFault: as models/loading.py.
+    """
+    model, new, _ = _load(name, None, 0)
+    if new:
+        what = f"the model lacks {', '.join(new)}"
+        hint = "give a whole model"
+        if ENCODER not in new:
+            hint = "train it with pretrain-mlm --model first, which makes a head"
+        raise ModelError(what, where=name, hint=hint)
+    return model
+
+
+def start_from_masked(name: str, nsp: NSP, seed: int) -> tuple[PreTrainedModel, list[str]]:
+    """A saved model with a head for pairs, or without where `nsp` is False; and in words what of it is new, was left
+    out or was trained for something else. What the model lacks is made from `seed`.
+
+    Raises:
+        As `open_masked`; but of missing weights only those of the encoder are an error.
+    """
+    model, new, left_out = _load(name, nsp is not False, seed)
+    if ENCODER in new:
+        hint = "give a whole model"
+        raise ModelError("weights of the encoder are missing from the model", where=name, hint=hint)
+    notes = [f"new, not in the model: {head}" for head in new] + [f"left out of the model: {head}" for head in left_out]
+    kind = pair_kind_of(model)
+    if nsp is not False and PAIR_HEAD not in new and kind != nsp:
+        notes.append(f"the head for pairs was trained for {PAIR_KINDS[kind]}, and goes on with {PAIR_KINDS[nsp]}")
+    if _family_of(model).paired is not None:
+        model.config.sentence_pairs = PAIR_KINDS[nsp]
+    return model, notes
+
+
+def read_heads(model: PreTrainedModel, encoded: Any, places: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Logits of tokens by their `places` in the flattened batch, (places, vocabulary), and of the pairs, (batch, 2), if
+    there is a head; from what the encoder gave."""
+    family = _family_of(model)
+    pair_logits = None
+    if family.paired is not None and family.pair_logits is not None and isinstance(model, family.paired):
+        pair_logits = family.pair_logits(model, encoded)
+    return family.token_logits(model, encoded.last_hidden_state.flatten(0, 1)[places]), pair_logits
+
+
+def shorten_embeddings(model: PreTrainedModel) -> None:
+    """Scale embeddings that training made long, where that changes nothing of what the model computes."""
+    if (shorten := _family_of(model).shorten_embeddings) is not None:
+        shorten(model)
+
+
+def pair_kind_of(model: PreTrainedModel) -> NSP:
+    """What the model's head for pairs tells: True for next sentences, "order" for their order, False without one."""
+    paired = _family_of(model).paired
+    if paired is None or not isinstance(model, paired):
+        return False
+    return "order" if getattr(model.config, "sentence_pairs", None) == "order" else True
+
+
+def _family_of(model: PreTrainedModel) -> EncoderFamily:
+    return MASKED[str(model.config.model_type)]
+
+
+def _class_of(family: EncoderFamily, pairs: bool) -> type[PreTrainedModel]:
+    return family.paired if pairs and family.paired is not None else family.masked
+
+
+def _load(name: str, pairs: bool | None, seed: int) -> tuple[PreTrainedModel, list[str], list[str]]:
+    """The model, the parts of it that are new, and the saved ones that were left out."""
+    with explain_failure(name):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    family = MASKED.get(str(config.model_type))
+    if family is None:
+        hint = f"give a run of pretrain-mlm, or a model of type {' or '.join(MASKED)}"
+        raise UsageError(f"{name!r} is of type {config.model_type}", where=f"{name}/config.json, model_type", hint=hint)
+    if pairs is None:
+        known = config.architectures or [_class_of(family, True).__name__]
+        pairs = family.paired is not None and family.paired.__name__ in known
+    if pairs and family.paired is None:
+        hint = "set mlm.nsp to false"
+        raise UsageError(f"{config.model_type} has no head for pairs", where="mlm.nsp", hint=hint)
+    torch.manual_seed(seed)
+    with explain_failure(name):
+        loaded: Any = _class_of(family, pairs).from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    model: PreTrainedModel = loaded[0]
+    info: dict[str, set[str]] = loaded[1]
+    model.eval()
+    return model, _parts(family, info["missing_keys"]), _parts(family, info["unexpected_keys"])
+
+
+def _parts(family: EncoderFamily, names: set[str]) -> list[str]:
+    """What these weights belong to, in words."""
+    return sorted(
+        {next((part for start, part in family.parts.items() if name.startswith(start)), name) for name in names}
+    )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llmkit.models.kernels.modules import Undo
+from llmkit.models.kernels.modules import Change
 
 USUAL = "sdpa"
 FP32_ATTENTION = "llmkit_sdpa_fp32"
@@ -43,13 +43,13 @@ def has_amx() -> bool:
 
 
 class AttentionSet(NamedTuple):
-    """That a model's attention function was replaced, and by which name it had the old one."""
+    """That a model's attention function was replaced, and by which name it had the old one. It does not hold the model,
+    which keeps it: a model in a cycle of references stays in memory until the garbage collector runs."""
 
-    model: PreTrainedModel
     old: str
 
-    def remove(self) -> None:
-        self.model.set_attn_implementation(self.old)
+    def remove_from(self, model: PreTrainedModel) -> None:
+        model.set_attn_implementation(self.old)
 
 
 def check_attention(model: PreTrainedModel) -> str | None:
@@ -68,7 +68,9 @@ def check_attention(model: PreTrainedModel) -> str | None:
     return None
 
 
-def set_attention(model: PreTrainedModel, name: str, attend: Callable[..., Any], mask: Callable[..., Any]) -> Undo:
+def set_attention(
+    model: PreTrainedModel, name: str, attend: Callable[..., Any], mask: Callable[..., Any]
+) -> AttentionSet:
     """Have the model attend by `attend`, which gets what `mask` makes of a padding mask. Nothing of it is saved."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -77,10 +79,10 @@ def set_attention(model: PreTrainedModel, name: str, attend: Callable[..., Any],
     ALL_MASK_ATTENTION_FUNCTIONS.register(name, mask)
     model.set_attn_implementation(name)
     # A model that was built from the configuration of an optimized one begins with that one's function.
-    return AttentionSet(model, USUAL)
+    return AttentionSet(USUAL)
 
 
-def attend_in_fp32(model: PreTrainedModel) -> Sequence[Undo]:
+def attend_in_fp32(model: PreTrainedModel) -> Sequence[Change]:
     """Let the model attend in fp32 where it runs in bf16."""
     from transformers.masking_utils import sdpa_mask
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from llmkit.core.errors import say
 from llmkit.models.kernels.attention import USUAL, attend_in_fp32, check_attention, has_amx
 from llmkit.models.kernels.modules import (
-    Undo,
+    Change,
     cheapen_dropouts,
     check_gelus,
     find_dropouts,
@@ -34,7 +34,7 @@ class Patch(NamedTuple):
     """Whether it would make this model faster in this precision on this device."""
     check: Callable[[PreTrainedModel], str | None]
     """What it relies on and this model, or this version of transformers, lacks; None where all is there."""
-    apply: Callable[[PreTrainedModel], Sequence[Undo]]
+    apply: Callable[[PreTrainedModel], Sequence[Change]]
 
 
 PADDING, ATTENTION = "padding-free layers", "attention in fp32"
@@ -134,7 +134,7 @@ def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> O
     products of matrices is the process's: TF32 rounds what is multiplied to ten bits.
     """
     _restore(model)
-    undo: list[Undo] = [_MatmulPrecision(torch.get_float32_matmul_precision())]
+    undo: list[Change] = [_MatmulPrecision(torch.get_float32_matmul_precision())]
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     setattr(model, _UNDO, undo)
     kind = str(model.config.model_type)
@@ -158,7 +158,7 @@ def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> O
 
 def _restore(model: PreTrainedModel) -> None:
     for change in reversed(model.__dict__.pop(_UNDO, [])):
-        change.remove()
+        change.remove_from(model) if hasattr(change, "remove_from") else change.remove()
 
 
 @cache

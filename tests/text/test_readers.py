@@ -15,7 +15,6 @@ import pytest
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.core.files import hash_file, hash_small_file
 from llmkit.text import sources
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.readers import read_documents
@@ -105,11 +104,6 @@ def test_size_is_that_of_a_file_and_nothing_else_has_one(tmp_path: Path) -> None
     (tmp_path / "a.txt").write_bytes(b"12345")
     assert file_size(str(tmp_path / "a.txt")) == 5
     assert [file_size(name) for name in (str(tmp_path), str(tmp_path / "b"), "builtin:x", "a\0b")] == [None] * 4
-
-
-def test_hash_of_a_small_file_is_that_of_any_file(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"\r\n\xff" * 999)
-    assert hash_small_file(str(tmp_path / "a.txt")) == hash_file(tmp_path / "a.txt")
 
 
 def test_what_a_folder_has_beside_readable_files_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from llmkit.core.errors import EnvironmentFault, ModelError, UsageError
-from llmkit.core.files import new_folder
 from llmkit.training.checkpoints import (
     find_checkpoint,
     list_checkpoints,
@@ -79,15 +78,6 @@ def test_writer_that_dies_leaves_no_checkpoint_behind(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert list_checkpoints(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
-
-
-def test_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "model") as folder:
-        (folder / "weights").write_text("old")
-    (tmp_path / "model").rename(tmp_path / ".model.old")
-    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "model"):
-        raise KeyboardInterrupt
-    assert (tmp_path / "model/weights").read_text() == "old"
 
 
 def test_pruning_keeps_the_newest_two_the_best_and_what_is_not_ours(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from llmkit.cli import app
 from llmkit.cli.app import main
 from llmkit.cli.plan import read_number
 from llmkit.cli.plan_output import show_count, show_time
-from llmkit.core.disk import show_size
 from llmkit.core.errors import UsageError
 
 
@@ -79,6 +78,5 @@ def test_what_is_no_number_of_tokens_is_refused(text: str) -> None:
 
 
 def test_figures_are_in_the_unit_that_suits_them() -> None:
-    assert [show_size(n) for n in (999, 1.5e3, 2e9, 80e9, 3e12)] == ["999 bytes", "1.5 kB", "2 GB", "80 GB", "3 TB"]
     assert [show_count(n) for n in (999, 124.4e6, 2.5e9, 1e13)] == ["999", "124 M", "2.5 B", "10 T"]
     assert [show_time(s) for s in (0.25, 600, 7200, 864000)] == ["0.25 s", "10.0 minutes", "2.0 hours", "10.0 days"]

@@ -1,6 +1,5 @@
 """Rows: ids that do not depend on sentences, and boundaries that lie where the text has them."""
 
-import sys
 from collections import Counter
 
 import numpy as np
@@ -8,9 +7,8 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.prepare import TokenizerSection
-from llmkit.core.errors import EnvironmentFault
 from llmkit.datasets.rows import can_mask, encode_rows
-from llmkit.text.chinese_words import choose_word_cutter, find_word_interiors
+from llmkit.text.chinese_words import choose_word_cutter
 from llmkit.text.documents import Document
 from llmkit.tokens.store import Row
 from llmkit.tokens.training_tokenizers import train_tokenizer
@@ -89,18 +87,6 @@ def test_chinese_words_are_those_of_the_dictionary(tokenizer: PreTrainedTokenize
 
 def test_without_a_dictionary_each_chinese_character_is_a_word(tokenizer: PreTrainedTokenizerBase) -> None:
     assert words_of(encode(tokenizer, "曹操大怒。", "characters")[0], tokenizer) == list("曹操大怒。")
-
-
-def test_word_interiors_leave_everything_but_chinese_alone() -> None:
-    assert not find_word_interiors("3.14 C++ words, und Wörter かな").any()
-
-
-def test_jieba_that_is_asked_for_and_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jieba", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert choose_word_cutter("auto") == choose_word_cutter("characters") == "characters"
-    with pytest.raises(EnvironmentFault, match="jieba"):
-        choose_word_cutter("jieba")
 
 
 def test_only_a_tokenizer_with_a_mask_is_worth_sentences(tokenizer: PreTrainedTokenizerBase) -> None:

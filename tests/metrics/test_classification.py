@@ -12,7 +12,6 @@ from sklearn.preprocessing import label_binarize
 
 from llmkit.core.errors import ModelError
 from llmkit.metrics import classification
-from llmkit.metrics.calibration import measure_calibration
 from llmkit.metrics.class_scores import scores_of_confusion
 from llmkit.metrics.classification import score_single
 
@@ -139,15 +138,6 @@ def test_more_labels_than_a_table_can_show_still_name_what_is_confused(monkeypat
     assert "confusion" not in scores
     assert scores["most_confused"][0] == {"label": "a", "predicted": "b", "n": 2}
     assert sum(pair["n"] for pair in scores["most_confused"]) == 4
-
-
-def test_calibration_error_is_the_one_reckoned_by_hand() -> None:
-    # Bins of 1/15: 0.61 and 0.65 share the tenth, (0.6, 0.667]; 0.95 and 1 share the last one.
-    measured = measure_calibration(np.array([0.61, 0.65, 0.95, 1.0]), np.array([True, False, True, True]))
-    assert measured["calibration_error"] == pytest.approx(0.5 * (0.63 - 0.5) + 0.5 * (1 - 0.975))
-    assert [one["n"] for one in measured["calibration"]] == [0] * 9 + [2] + [0] * 4 + [2]
-    assert measured["calibration"][0] == {"lower": 0, "upper": 1 / 15, "n": 0, "confidence": None, "accuracy": None}
-    assert measured["calibration"][9]["accuracy"] == 0.5
 
 
 def test_output_that_is_not_finite_is_refused_not_ranked() -> None:

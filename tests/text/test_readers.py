@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import logging
 import os
 import random
 import subprocess
@@ -15,11 +14,9 @@ import pytest
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.core.files import hash_file, hash_small_file
-from llmkit.text import sources
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.readers import read_documents
-from llmkit.text.sources import Source, file_size, find_files, require_documents
+from llmkit.text.sources import Source, require_documents
 
 TEXT = "第一回 宴桃园豪杰三结义 斩黄巾英雄首立功\n\n话说天下大势，分久必合，合久必分。周末七国分争，并入于秦。\n"
 
@@ -67,82 +64,9 @@ def test_packed_files_give_the_text_of_the_plain_one(tmp_path: Path) -> None:
     assert sources[1].sha256 == hashlib.sha256((tmp_path / "b.txt.gz").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
-def test_a_packed_file_that_was_cut_off_is_an_error_and_not_a_shorter_text(tmp_path: Path, name: str) -> None:
-    data = random.Random(0).randbytes(50_000).hex().encode()
-    if name.endswith(".gz"):
-        (tmp_path / name).write_bytes(gzip.compress(data))
-    else:
-        write_zst(tmp_path / name, data)
-    whole = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="damaged or cut off"):
-        read_all(tmp_path / name)
-
-
-def test_a_zip_member_with_a_flipped_bit_is_an_error(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("a.txt", "some text that is stored as it is")
-    data = (tmp_path / "a.zip").read_bytes()
-    (tmp_path / "a.zip").write_bytes(data.replace(b"some text", b"sOme text"))
-    with pytest.raises(DataError, match="CRC"):
-        read_all(tmp_path / "a.zip")
-
-
-def test_folders_are_read_deeply_sorted_and_without_hidden_files(tmp_path: Path) -> None:
-    for name in ["b.txt", "a/z.md", "a/.hidden.txt", ".git/c.txt", "picture.jpg"]:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
-    assert texts_of(tmp_path) == ["a/z.md", "b.txt"]
-
-
-@pytest.mark.parametrize("name", ["a", "a.TXT", "a.b.txt", ".txt", "a.", "x.y/a", "x/.a.gz", "a.tar.gz", "中.md"])
-def test_endings_are_those_of_pathlib(name: str) -> None:
-    assert sources._suffix(name) == Path(name).suffix
-
-
-def test_size_is_that_of_a_file_and_nothing_else_has_one(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"12345")
-    assert file_size(str(tmp_path / "a.txt")) == 5
-    assert [file_size(name) for name in (str(tmp_path), str(tmp_path / "b"), "builtin:x", "a\0b")] == [None] * 4
-
-
-def test_hash_of_a_small_file_is_that_of_any_file(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"\r\n\xff" * 999)
-    assert hash_small_file(str(tmp_path / "a.txt")) == hash_file(tmp_path / "a.txt")
-
-
-def test_what_a_folder_has_beside_readable_files_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "a.txt").write_text("a")
-    (tmp_path / "b.pdf").write_text("b")
-    with caplog.at_level(logging.WARNING):
-        read_all(tmp_path)
-    assert ".pdf 1" in caplog.text
-
-
-def test_a_glob_takes_what_matches_and_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
-    for name in ["a1.txt", "a2.txt", "b.txt"]:
-        (tmp_path / name).write_text(name)
-    assert texts_of(tmp_path / "a*.txt", tmp_path / "a2.txt") == ["a1.txt", "a2.txt"]
-
-
 def test_a_file_named_by_the_user_is_text_whatever_its_ending(tmp_path: Path) -> None:
     (tmp_path / "wiki.train.tokens").write_text("words")
     assert texts_of(tmp_path / "wiki.train.tokens") == ["words"]
-
-
-def test_a_missing_file_is_a_data_error_with_the_nearest_name(tmp_path: Path) -> None:
-    (tmp_path / "emma.txt").write_text("x")
-    with pytest.raises(DataError) as caught:
-        find_files([str(tmp_path / "ema.txt")])
-    assert caught.value.exit_code == 3
-    assert "emma.txt" in caught.value.problems[0].hint
-
-
-def test_a_folder_without_a_readable_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "b.pdf").write_text("b")
-    with pytest.raises(DataError, match=r"\.pdf 1"):
-        find_files([str(tmp_path)])
 
 
 def test_standard_input_is_read(tmp_path: Path) -> None:
@@ -154,12 +78,6 @@ def test_standard_input_is_read(tmp_path: Path) -> None:
         script = code.replace("(False,)", f"({switch},)")
         done = subprocess.run([sys.executable, "-c", script], input=b"caf\xc3\xa9\n", capture_output=True, check=True)
         assert done.stdout.decode() == "['café\\n']\n"
-
-
-def test_lines_and_paragraphs_can_be_documents(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes("一\r\n二\r\n\r\n三\r\n".encode())
-    assert texts_of(tmp_path, documents="line") == ["一", "二", "三"]
-    assert texts_of(tmp_path, documents="paragraph") == ["一\n二", "三"]
 
 
 def test_joining_the_parts_of_a_long_document_gives_it_back(tmp_path: Path) -> None:

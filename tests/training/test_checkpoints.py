@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.core.errors import EnvironmentFault, ModelError, UsageError
-from llmkit.core.files import new_folder
+from llmkit.core.errors import ModelError
 from llmkit.training.checkpoints import (
     find_checkpoint,
     list_checkpoints,
@@ -17,7 +16,6 @@ from llmkit.training.checkpoints import (
     verify_checkpoint,
     write_checkpoint,
 )
-from llmkit.training.folder import create_run
 
 
 def write(folder: Path, *steps: int) -> None:
@@ -81,59 +79,11 @@ def test_writer_that_dies_leaves_no_checkpoint_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "model") as folder:
-        (folder / "weights").write_text("old")
-    (tmp_path / "model").rename(tmp_path / ".model.old")
-    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "model"):
-        raise KeyboardInterrupt
-    assert (tmp_path / "model/weights").read_text() == "old"
-
-
 def test_pruning_keeps_the_newest_two_the_best_and_what_is_not_ours(tmp_path: Path) -> None:
     write(tmp_path, 1, 2, 3, 9, 10)
     shutil.copytree(tmp_path / "step-1", tmp_path / "step-keep")
     prune_checkpoints(tmp_path, keep_steps={2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-2", "step-9", "step-keep"]
-
-
-def test_run_folder_in_use_is_refused_and_never_mixed(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run", resume=False, overwrite=False)
-    run.recipe.write_text("")
-    (run.path / "old").touch()
-    with pytest.raises(UsageError, match="not empty") as caught:
-        create_run(run.path, resume=False, overwrite=False)
-    assert "--resume" in str(caught.value)
-    assert create_run(run.path, resume=False, overwrite=True).path.is_dir()
-    assert not (run.path / "old").exists()
-
-
-def test_overwrite_deletes_nothing_but_runs(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(UsageError, match="not a run"):
-        create_run(tmp_path, resume=False, overwrite=True)
-    assert (tmp_path / "thesis.tex").exists()
-
-
-def test_out_below_a_file_is_exit_code_4(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(EnvironmentFault, match="cannot write") as caught:
-        create_run(tmp_path / "file/run", resume=False, overwrite=False)
-    assert caught.value.exit_code == 4
-
-
-def test_log_of_a_killed_run_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run", resume=False, overwrite=False)
-    run.append_log({"kind": "sample", "step": 1, "text": "a\u2028b"})
-    for step in (1, 2, 3):
-        run.append_log({"kind": "train", "step": step, "loss": float("nan") if step == 1 else 1.0})
-    with run.log.open("a") as file:
-        file.write('{"kind": "tr')
-    run.truncate_log(2)
-    assert run.log.read_text() == (
-        '{"kind": "sample", "step": 1, "text": "a\u2028b"}\n'
-        '{"kind": "train", "step": 1, "loss": null}\n{"kind": "train", "step": 2, "loss": 1.0}\n'
-    )
 
 
 WRITER = """

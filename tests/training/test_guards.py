@@ -1,4 +1,4 @@
-"""What watches over a run: jumps of the loss, gradients that are not finite, memory, and the disk."""
+"""What watches over a run: jumps of the loss, gradients that are not finite, and memory."""
 
 import json
 import random
@@ -11,7 +11,6 @@ from tiny import assert_same_weights, make_gpt2
 from trainers import PoisonedAt, make_trainer, state_of
 
 from llmkit.config.optim import Optim
-from llmkit.core.disk import explain_full_disk, require_space
 from llmkit.core.errors import EnvironmentFault, TrainingFailed
 from llmkit.datasets.blocks import Blocks
 from llmkit.tasks.clm.objective import CausalLM
@@ -200,27 +199,3 @@ def test_other_errors_of_a_trial_step_are_not_taken_for_memory(
     monkeypatch.setattr(trial, "_try_micro_batch", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         fit(tiny_split, SmallMemory(8), 8, may_cut=True)
-
-
-def test_disk_that_is_too_small_is_refused_with_both_sizes(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match=r"this run needs about 1,000 TB, .* are free"):
-        require_space(tmp_path, 10**15, "this run")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(28, "No space left on device"),
-        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
-        RuntimeError("I/O error: No space left on device (os error 28)"),
-    ],
-)
-def test_full_disk_is_told_from_other_failures(tmp_path: Path, error: Exception) -> None:
-    with (
-        pytest.raises(EnvironmentFault, match="disk is full: a checkpoint needs about 5 MB") as full,
-        explain_full_disk(tmp_path, "a checkpoint", 5_000_000),
-    ):
-        raise error
-    assert full.value.exit_code == 4
-    with pytest.raises(ValueError, match="ours"), explain_full_disk(tmp_path, "a checkpoint", 1):
-        raise ValueError("ours")

@@ -1,7 +1,5 @@
 """What stands on the command line and in the environment decides which processes there are."""
 
-import os
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +13,6 @@ from torch.distributed.elastic.rendezvous import (
 
 from llmkit.cli.app import app
 from llmkit.cli.several import strip_options
-from llmkit.core import ranks
 from llmkit.core.errors import EnvironmentFault, LlmkitError
 from llmkit.training.launch import _explain, _find_cause, count_processes, launch
 
@@ -111,67 +108,5 @@ def test_one_machine_is_not_told_of_others(monkeypatch: pytest.MonkeyPatch) -> N
         launch_that_raises(RuntimeError("a bug"), monkeypatch)
 
 
-def test_ranks_that_do_not_meet_are_three_lines_though_torch_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never_meet(**_: object) -> None:
-        raise DistNetworkError
-
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("accelerate.PartialState", never_meet)
-    with pytest.raises(EnvironmentFault, match="the 2 ranks did not meet: DistNetworkError"):
-        ranks.join("cpu", 1)
-
-
 def test_without_a_gpu_auto_is_one_process() -> None:
     assert count_processes(None) == 1 and count_processes(3) == 3
-
-
-def test_what_accelerate_launch_was_asked_for_is_left_out_and_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = {"USE_CPU": "true", "USE_FSDP": "true", "GRADIENT_ACCUMULATION_STEPS": "4", "MIXED_PRECISION": "no"}
-    for name, value in asked.items():
-        monkeypatch.setenv(f"ACCELERATE_{name}", value)
-    ranks.join("cpu", 1.0)
-    said = capsys.readouterr().err
-    assert "use_cpu=true, use_fsdp=true, gradient_accumulation_steps=4: left out" in said
-    assert not [name for name in os.environ if name.removeprefix("ACCELERATE_") in asked]
-    ranks.join("cpu", 1.0)
-    assert capsys.readouterr().err == ""
-
-
-def test_slurm_s_own_names_are_read_where_nothing_else_says_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    monkeypatch.setattr(ranks.os, "environ", environ := {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"})
-    environ |= {"SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "node[1-2]"}
-    listed = subprocess.CompletedProcess([], 0, stdout="node1\nnode2\n")
-    monkeypatch.setattr(ranks.subprocess, "run", lambda *_, **__: listed)
-    ranks.take_place()
-    assert [environ[name] for name in names] == ["3", "1", "4", "node1", str(ranks.PORT)]
-    environ |= {"RANK": "0"}
-    ranks.take_place()
-    assert environ["RANK"] == "0", "a launcher's word beats SLURM's"
-
-
-def test_only_process_of_a_launcher_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks.os, "environ", environ := {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"})
-    ranks.take_place()
-    assert environ == {}
-
-
-def test_shell_of_a_batch_job_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks.os, "environ", environ := {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"})
-    ranks.take_place()
-    assert "RANK" not in environ
-
-
-@pytest.mark.parametrize("n_items", [0, 1, 5, 8])
-def test_items_are_shared_out_once_and_every_rank_works_equally_often(
-    n_items: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ranks, "world_size", lambda: 4)
-    shares = []
-    for own in range(4):
-        monkeypatch.setattr(ranks, "rank", lambda own=own: own)
-        shares.append(list(ranks.share_out(range(n_items))))
-    assert len({len(share) for share in shares}) == 1
-    assert sorted(item for share in shares for item, counts in share if counts) == list(range(n_items))

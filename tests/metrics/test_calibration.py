@@ -1,0 +1,60 @@
+"""Calibration is measured as in Guo et al. 2017, and outputs that cannot be measured are refused."""
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import log_loss
+
+from llmkit.core.errors import ModelError
+from llmkit.metrics.calibration import N_BINS, check_outputs, clip_probabilities, measure_calibration
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bins_are_scikit_learns_and_the_error_is_their_weighted_mean_distance(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    p = rng.random(300)
+    is_right = rng.random(300) < p**1.5
+    measured = measure_calibration(p, is_right)
+    bins = [each for each in measured["calibration"] if each["n"]]
+    accuracy, confidence = calibration_curve(is_right, p, n_bins=N_BINS)
+    assert [each["accuracy"] for each in bins] == pytest.approx(accuracy)
+    assert [each["confidence"] for each in bins] == pytest.approx(confidence)
+    assert sum(each["n"] for each in bins) == 300
+    distances = [each["n"] * abs(each["accuracy"] - each["confidence"]) for each in bins]
+    assert measured["calibration_error"] == pytest.approx(sum(distances) / 300)
+
+
+def test_calibration_error_is_the_one_reckoned_by_hand() -> None:
+    # Bins of 1/15: 0.61 and 0.65 share the tenth, (0.6, 0.667]; 0.95 and 1 share the last one.
+    measured = measure_calibration(np.array([0.61, 0.65, 0.95, 1.0]), np.array([True, False, True, True]))
+    assert measured["calibration_error"] == pytest.approx(0.5 * (0.63 - 0.5) + 0.5 * (1 - 0.975))
+    assert [one["n"] for one in measured["calibration"]] == [0] * 9 + [2] + [0] * 4 + [2]
+    assert measured["calibration"][0] == {"lower": 0, "upper": 1 / 15, "n": 0, "confidence": None, "accuracy": None}
+    assert measured["calibration"][9]["accuracy"] == 0.5
+
+
+def test_probability_on_an_edge_is_in_the_bin_that_it_closes() -> None:
+    edges = np.arange(N_BINS + 1) / N_BINS
+    measured = measure_calibration(edges, np.ones(N_BINS + 1, bool))
+    assert [each["n"] for each in measured["calibration"]] == [2] + [1] * (N_BINS - 1)
+    assert (measured["calibration"][0]["lower"], measured["calibration"][-1]["upper"]) == (0, 1)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_certain_mistake_costs_what_it_costs_in_scikit_learn(kind: type) -> None:
+    p = np.array([0, 1, 0.25], kind)
+    clipped = clip_probabilities(p)
+    assert clipped.dtype == np.float64
+    assert -np.log(clipped).mean() == pytest.approx(log_loss([1, 1, 1], p, labels=[0, 1]), rel=1e-6)
+    assert clipped[2] == 0.25
+
+
+def test_outputs_that_cannot_be_measured_are_refused_with_how_many_rows_are_bad() -> None:
+    check_outputs(np.zeros((3, 2)), 3)
+    bad = np.array([[0, 1], [np.nan, np.nan], [np.inf, 0]])
+    with pytest.raises(ModelError, match="not finite for 2 of 3 rows"):
+        check_outputs(bad, 3)
+    with pytest.raises(ValueError, match="3 labels and 2 outputs"):
+        check_outputs(np.zeros(2), 3)
+    with pytest.raises(ValueError, match="0 labels"):
+        check_outputs(np.zeros(0), 0)

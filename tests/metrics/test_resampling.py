@@ -1,0 +1,50 @@
+"""Bootstrap intervals are those of SciPy, and their work and memory are bounded."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from llmkit.metrics import resampling
+from llmkit.metrics.resampling import FEWEST_RESAMPLES, bound_resamples, chunk_sizes, draw_rows, intervals_of
+
+
+def test_interval_of_a_mean_is_that_of_scipys_percentile_bootstrap() -> None:
+    values = np.random.default_rng(0).exponential(size=80)
+    means = np.concatenate([weights @ values for weights in draw_rows(6000, 80, np.random.default_rng(1))]) / 80
+    found = intervals_of({"mean": means}, 0.9)["mean"]
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=6000, confidence_level=0.9, method="percentile", rng=np.random.default_rng(2)
+    ).confidence_interval
+    assert found == pytest.approx([expected.low, expected.high], abs=0.05 * (expected.high - expected.low))
+
+
+def test_each_resample_has_as_many_rows_and_each_row_is_drawn_equally_often() -> None:
+    counts = np.concatenate(list(draw_rows(2000, 10, np.random.default_rng(0))))
+    assert counts.shape == (2000, 10)
+    assert (counts.sum(1) == 10).all()
+    assert counts.mean(0) == pytest.approx(np.ones(10), abs=0.1)
+    assert (counts == 0).mean() == pytest.approx(0.9**10, abs=0.02), "rows are put back"
+
+
+def test_chunks_hold_bounded_memory_and_change_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = np.concatenate(list(draw_rows(50, 10, np.random.default_rng(0))))
+    monkeypatch.setattr(resampling, "_CHUNK", 70)
+    chunks = list(draw_rows(50, 10, np.random.default_rng(0)))
+    assert [len(chunk) for chunk in chunks] == [7] * 7 + [1]
+    assert (np.concatenate(chunks) == whole).all()
+    assert list(chunk_sizes(3, 10**9)) == [1, 1, 1], "one at a time, however wide"
+
+
+def test_many_rows_get_fewer_resamples_and_never_fewer_than_200() -> None:
+    assert bound_resamples(1000, 100) == 1000
+    assert bound_resamples(100, 100) == 100
+    found = [bound_resamples(10_000, 10**n) for n in range(1, 10)]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] == FEWEST_RESAMPLES
+    assert bound_resamples(50, 10**9) == 50
+    assert bound_resamples(10_000, 100_000, 160) < bound_resamples(10_000, 100_000)
+
+
+def test_draws_without_a_figure_are_left_out_and_a_figure_that_never_is_too() -> None:
+    draws = {"f1": np.array([0.0, np.nan, 1.0, np.inf, 0.5]), "never": np.full(3, np.nan)}
+    assert intervals_of(draws, 0.5) == {"f1": [0.25, 0.75]}

@@ -1,0 +1,77 @@
+"""What a figure is: its direction, its place, how it is shown."""
+
+import math
+
+import pytest
+
+from llmkit.metrics.spec import Metric, MetricSet
+from llmkit.tasks.clm.metrics import METRICS as OF_TOKENS
+from llmkit.tasks.cls.metrics import METRICS as OF_ROWS
+from llmkit.tasks.mlm.metrics import METRICS as OF_MASKS
+
+SETS = [OF_TOKENS, OF_MASKS, *(OF_ROWS[name] for name in ("single_label", "multi_label", "regression"))]
+TINY = MetricSet(
+    (
+        Metric("accuracy", "share right", "{:.1%}", headline=2, progress="accuracy {:.1%}", column="acc"),
+        Metric("mse", "error", "{:.4g}", higher_is_better=False, headline=1, column="mse"),
+        Metric("rows", "rows", "{:,}", in_terminal=False),
+        Metric("loss", "loss", higher_is_better=False, column="loss"),
+    ),
+    best_by="accuracy",
+    width=12,
+)
+
+
+def test_lower_key_is_the_better_model_whichever_way_the_metric_goes() -> None:
+    worse, better = {"accuracy": 0.5, "mse": 2.0, "loss": 1.0}, {"accuracy": 0.6, "mse": 1.0, "loss": 3.0}
+    assert TINY.selection_key(better) < TINY.selection_key(worse)
+    assert TINY.selection_key(better, "mse") < TINY.selection_key(worse, "mse")
+    assert TINY.selection_key(worse, "loss") < TINY.selection_key(better, "loss")
+    equal = worse | {"loss": 0.9}
+    assert TINY.selection_key(equal) < TINY.selection_key(worse), "of equal values, the loss decides"
+
+
+def test_undefined_metric_is_worse_than_any_other_and_better_with_a_lower_loss() -> None:
+    undefined = TINY.selection_key({"accuracy": None, "loss": 1.0})
+    assert undefined > TINY.selection_key({"accuracy": -1e300, "loss": math.inf})
+    assert TINY.selection_key({"accuracy": None, "loss": 0.5}) < undefined
+
+
+def test_places_on_page_and_in_the_table_follow_the_headlines() -> None:
+    assert [metric.key for metric in TINY.headlines] == ["mse", "accuracy"]
+    assert [metric.key for metric in TINY.compared] == ["accuracy", "loss", "mse"], "what is ranked by comes last"
+
+
+def test_terminal_shows_what_is_there_in_columns_of_one_width() -> None:
+    assert TINY.describe({"accuracy": 0.25, "mse": None, "rows": 3, "loss": 0.5}) == [
+        "share right  25.0%", "loss         0.5000"
+    ]  # fmt: skip
+
+
+def test_progress_names_the_metric_that_chooses_where_it_is_not_shown_anyway() -> None:
+    record = {"accuracy": 0.25, "loss": 1.0, "f1_macro": 0.125}
+    assert TINY.describe_progress(record) == "accuracy 25.0%"
+    assert TINY.describe_progress(record | {"metric": "accuracy"}) == "accuracy 25.0%"
+    assert TINY.describe_progress(record | {"metric": "f1_macro"}) == "accuracy 25.0%, f1 macro 0.1250"
+    assert TINY.describe_progress(record | {"metric": "mcc"}) == "accuracy 25.0%"
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "shown"),
+    [("{:.2%}", 0.12345, "12.35 %"), ("{:,.3f}", 1234.5, "1,234.50"), ("{:.4f}", 2, "2.0000")],
+)
+def test_value_at_the_top_of_the_page_has_its_unit(spec: str, value: float, shown: str) -> None:
+    assert Metric("a", "a", spec).show_on_page(value) == shown
+
+
+@pytest.mark.parametrize("metrics", SETS)
+def test_each_task_has_one_metric_a_key_and_every_metric_that_another_names(metrics: MetricSet) -> None:
+    keys = [metric.key for metric in metrics.metrics]
+    assert len(keys) == len(set(keys))
+    assert {metric.baseline for metric in metrics.metrics if metric.baseline} <= set(keys)
+    assert metrics.best_by == "loss" or metrics.find(metrics.best_by)
+    places = [metric.headline for metric in metrics.metrics if metric.headline]
+    assert sorted(places) == list(range(1, len(places) + 1))
+    assert all(len(metric.name) <= metrics.width for metric in metrics.metrics if metric.in_terminal)
+    for metric in metrics.metrics:
+        assert metric.format.format(1) and metric.progress.format(1) is not None

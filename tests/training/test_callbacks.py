@@ -1,0 +1,118 @@
+"""What is due between two optimizer steps: evaluation, sample, log, and a word where the loss jumps."""
+
+import signal
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from llmkit.config.optim import Optim
+from llmkit.config.train import Train
+from llmkit.core.errors import TrainingFailed
+from llmkit.core.signals import Abandoned, StopRequest
+from llmkit.training.batches import BatchPlan
+from llmkit.training.callbacks import IntervalCallbacks
+from llmkit.training.contract import Hooks, Plan
+
+
+class Run:
+    """Callbacks whose held-out figures are given, and what they logged."""
+
+    def __init__(self, losses: list[float | None], optim: Optim | None = None, **train: Any) -> None:
+        self.log: list[dict[str, Any]] = []
+        self.model = nn.Dropout()
+        self.trained: list[bool] = []
+        figures = iter(losses)
+
+        def evaluate(model: nn.Module, plan: Plan) -> dict[str, Any]:
+            self.trained.append(model.training)
+            return {"loss": next(figures)}
+
+        hooks = Hooks(evaluate, lambda model: {"text": "once"}, self.log.append)
+        plan = Plan(100, 2, 2, BatchPlan(8, 8, 1), "fp32")
+        self.callbacks = IntervalCallbacks(plan, Train(log_steps=5, **train), optim or Optim(), hooks)
+
+    def step(self, step: int, loss: float = 1.0, **more: Any) -> bool:
+        self.callbacks.window.add_sums({"lm": torch.tensor(loss)})
+        self.callbacks.window.add_step({"lm": 1}, 16, 0.0)
+        return self.callbacks.on_step_end(self.model, step, StopRequest(), 0.5, 1e-3, **more)
+
+    def of(self, kind: str) -> list[int]:
+        return [record["step"] for record in self.log if record["kind"] == kind]
+
+
+def test_evaluation_sample_and_log_come_when_they_are_due() -> None:
+    run = Run([3.0] * 9)
+    for step in range(1, 11):
+        run.step(step)
+    assert run.of("eval") == run.of("sample") == [2, 4, 6, 8, 10]
+    assert run.of("train") == [5, 10]
+    assert run.trained == [False] * 5, "dropout is off"
+    run.step(100)
+    assert run.of("train") == [5, 10, 100], "the last step is logged"
+    run.step(101, is_due=False)
+    run.step(103, is_due=True)
+    assert run.of("eval")[5:] == [100, 103]
+
+
+def test_better_is_what_is_below_the_best_and_a_figure_that_is_undefined_never_is() -> None:
+    run = Run([3.0, 2.0, 2.0, 2.5, 1.0])
+    assert [run.step(step) for step in (2, 4, 6, 8, 10)] == [True, True, False, False, True]
+    progress = run.callbacks.progress
+    assert (progress.best_cost, progress.best_step, progress.stale_evaluations) == ([1.0], 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("patience", "stopped"),
+    [(2, [False, False, False, False, True]), (1, [False, True, False, True, True]), (None, [False] * 5)],
+)
+def test_patience_runs_out_after_as_many_stale_evaluations_in_a_row(patience: int | None, stopped: list[bool]) -> None:
+    run = Run([2.0, 3.0, 1.0, 1.0, 2.0], early_stopping=patience)
+    found = []
+    for step in (2, 4, 6, 8, 10):
+        run.step(step)
+        found.append(run.callbacks.out_of_patience())
+    assert found == stopped
+
+
+def test_rate_falls_on_a_plateau_and_only_under_that_schedule() -> None:
+    for optim, factor in ((Optim(schedule="plateau", plateau_factor=0.5), 0.25), (Optim(), 1.0)):
+        run = Run([2.0, 2.0, 3.0, 1.0], optim)
+        for step in (2, 4, 6, 8):
+            run.step(step)
+        assert run.callbacks.progress.rate_factor == factor
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_held_out_loss_that_is_not_finite_stops_the_run_with_its_step_and_rate(loss: float) -> None:
+    run = Run([loss])
+    with pytest.raises(TrainingFailed, match="after step 2; this state was not saved") as caught:
+        run.step(2)
+    assert caught.value.problems[0].where == "step 2, learning rate 0.001"
+    assert run.of("eval") == []
+
+
+def test_signal_before_an_evaluation_leaves_no_trace_of_it() -> None:
+    run = Run([1.0])
+    with pytest.raises(Abandoned):
+        run.callbacks.on_step_end(run.model, 2, StopRequest(signal.SIGINT), 0.5, 1e-3)
+    assert run.log == []
+    assert run.callbacks.progress.best_step is None
+
+
+def test_jump_of_the_loss_is_said_with_its_samples_or_stops_where_the_recipe_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for strict in (False, True):
+        run = Run([1.0] * 99, stop_on_spike=strict)
+        for step in range(5, 60, 5):
+            run.step(step, 2.0)
+        assert "warning" not in capsys.readouterr().err
+        if strict:
+            with pytest.raises(TrainingFailed, match="jumped to 9 at step 60, where about 2") as caught:
+                run.step(60, 9.0)
+            assert caught.value.problems[0].where == "samples 440 to 479"
+        else:
+            run.step(60, 9.0)
+            assert "samples 440 to 479" in capsys.readouterr().err

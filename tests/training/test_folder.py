@@ -1,0 +1,156 @@
+"""The run folder: what is refused, what is deleted, and its log."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llmkit.core.errors import EnvironmentFault, ModelError, UsageError
+from llmkit.core.files import write_json
+from llmkit.training.folder import (
+    RunFolder,
+    check_run,
+    create_run,
+    is_finished,
+    open_run,
+    read_series,
+    settle_resume,
+)
+
+
+def start(path: Path) -> RunFolder:
+    """A run that has written what a start writes."""
+    run = create_run(path, resume=False, overwrite=False)
+    run.recipe.touch()
+    run.manifest.write_text("{}")
+    return run
+
+
+def test_run_folder_in_use_is_refused_and_never_mixed(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", resume=False, overwrite=False)
+    run.recipe.write_text("")
+    (run.path / "old").touch()
+    with pytest.raises(UsageError, match="not empty") as caught:
+        create_run(run.path, resume=False, overwrite=False)
+    assert "--resume" in str(caught.value)
+    assert create_run(run.path, resume=False, overwrite=True).path.is_dir()
+    assert not (run.path / "old").exists()
+
+
+def test_out_below_a_file_is_exit_code_4(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentFault, match="cannot write") as caught:
+        create_run(tmp_path / "file/run", resume=False, overwrite=False)
+    assert caught.value.exit_code == 4
+
+
+def test_log_of_a_killed_run_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", resume=False, overwrite=False)
+    run.append_log({"kind": "sample", "step": 1, "text": "a\u2028b"})
+    for step in (1, 2, 3):
+        run.append_log({"kind": "train", "step": step, "loss": float("nan") if step == 1 else 1.0})
+    with run.log.open("a") as file:
+        file.write('{"kind": "tr')
+    run.truncate_log(2)
+    assert run.log.read_text() == (
+        '{"kind": "sample", "step": 1, "text": "a\u2028b"}\n'
+        '{"kind": "train", "step": 1, "loss": null}\n{"kind": "train", "step": 2, "loss": 1.0}\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("resume", "overwrite", "what"),
+    [
+        (True, True, "exclude each other"),
+        (True, False, "no run to resume"),
+        (False, True, "it is not deleted"),
+        (False, False, "is not empty"),
+    ],
+)
+def test_folder_of_something_else_is_refused_and_left_alone(
+    tmp_path: Path, resume: bool, overwrite: bool, what: str
+) -> None:
+    (tmp_path / "thesis.tex").touch()
+    for take in (check_run, create_run):
+        with pytest.raises(UsageError, match=what):
+            take(tmp_path, resume=resume, overwrite=overwrite)
+    assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_a_killed_process_began_to_write_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.recipe.yaml.partial").touch()
+    assert create_run(tmp_path / "run", resume=False, overwrite=False).path.is_dir()
+
+
+def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        check_run(tmp_path / "run", resume=False, overwrite=False)
+
+
+def test_auto_resumes_where_there_is_a_checkpoint_and_else_starts_over_what_a_start_left(tmp_path: Path) -> None:
+    assert settle_resume(tmp_path / "new", "auto", False) == (False, False)
+    run = start(tmp_path / "run")
+    assert settle_resume(run.path, "auto", False) == (False, True)
+    (run.checkpoints / "step-5").mkdir(parents=True)
+    assert settle_resume(run.path, "auto", False) == (True, False)
+    with pytest.raises(UsageError, match="exclude each other"):
+        settle_resume(run.path, "auto", True)
+    for given in ((True, False), (False, True), (False, False)):
+        assert settle_resume(run.path, *given) == given
+
+
+@pytest.mark.parametrize("name", ["model", "metrics.json", "thesis.tex", "seed-0"])
+def test_auto_deletes_nothing_that_more_than_a_start_has_written(tmp_path: Path, name: str) -> None:
+    run = start(tmp_path / "run")
+    (run.path / name).mkdir()
+    assert settle_resume(run.path, "auto", False) == (False, False)
+
+
+def test_auto_deletes_no_series_of_runs(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    assert read_series(run.path) == (None, 1)
+    write_json(run.manifest, {"series": {"folds": 5, "seeds": 2}})
+    assert read_series(run.path) == (5, 2)
+    assert settle_resume(run.path, "auto", False) == (False, False)
+
+
+def test_run_is_finished_when_its_figures_and_its_report_are_there(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    run.add_metrics("validation", {"loss": 1.0})
+    assert not is_finished(run.path)
+    (run.path / "report.html").touch()
+    assert is_finished(run.path)
+    run.metrics.unlink()
+    assert not is_finished(run.path)
+
+
+def test_figures_of_one_split_leave_the_others(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    run.add_metrics("validation", {"loss": 1.0})
+    run.add_metrics("test", {"loss": 2.0})
+    run.add_metrics("validation", {"loss": 3.0})
+    assert json.loads(run.metrics.read_text()) == {"validation": {"loss": 3.0}, "test": {"loss": 2.0}}
+
+
+def test_log_is_read_by_kind_with_the_line_ends_that_a_sample_may_hold(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    records = [{"kind": "sample", "step": 1, "text": "a\u2028b\x85c\n"}, {"kind": "eval", "step": 1, "loss": None}]
+    for record in records:
+        run.append_log(record)
+    assert run.read_log("sample") + run.read_log("eval") == records
+
+
+def test_prepared_folder_is_found_after_both_were_moved(tmp_path: Path) -> None:
+    run = start(tmp_path / "here/run")
+    write_json(run.manifest, {"data_path": "../../data"})
+    assert run.data_path == tmp_path / "data"
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert RunFolder(tmp_path / "there/run").data_path == tmp_path / "data"
+
+
+def test_folder_without_a_recipe_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"it has no recipe\.yaml"):
+        open_run(tmp_path)
+    assert open_run(start(tmp_path / "run").path).path == tmp_path / "run"

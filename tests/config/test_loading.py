@@ -8,7 +8,6 @@ import yaml
 from pydantic import BaseModel
 
 from llmkit.config.loading import dump_recipe, load_recipe
-from llmkit.config.model import Model
 from llmkit.config.recipe import ClsRecipe, Recipe
 from llmkit.core.errors import UsageError
 
@@ -91,11 +90,6 @@ def test_key_given_twice_is_an_error_and_not_silently_the_last(tmp_path: Path) -
     assert ":2" in hint
 
 
-def test_two_lengths_are_refused(tmp_path: Path) -> None:
-    [(what, _, _)] = errors_of(tmp_path, "train: {max_steps: 5, epochs: 1}\n")
-    assert "max_steps and epochs both say how long" in what
-
-
 @pytest.mark.parametrize(
     "override",
     ["train.seed=5000000000", "model.n_embd=130", "train.max_minutes=.inf", "train.epochs=.nan", "model.n_head=3"],
@@ -121,42 +115,6 @@ def test_dumped_recipe_loads_as_the_same_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(None, ["train.max_minutes=0.5", "prepare.tokenizer.kind=char", "generate.stop=['。']"])
     assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
     assert set(yaml.safe_load(dump_recipe(recipe))) >= {"prepare", "model", "optim", "train"}
-
-
-def test_task_brings_the_defaults_of_fine_tuning_and_what_is_said_beats_them(tmp_path: Path) -> None:
-    recipe = load_recipe(write(tmp_path, "task: cls\noptim: {weight_decay: 0.3}\ntrain:\nmodel: {}\n"))
-    assert (recipe.optim.learning_rate, recipe.optim.schedule, recipe.optim.warmup_steps) == (None, "linear", 0.1)
-    assert (recipe.optim.weight_decay, recipe.optim.adam_beta2) == (0.3, 0.999)
-    assert (recipe.model.dropout, recipe.block_size, recipe.train.sample_prompt) == (0.1, 512, None)
-    given = load_recipe(None, ["optim.learning_rate=1e-4", "train.block_size=64"], task="cls")
-    assert (given.optim.learning_rate, given.train.block_size, given.optim.schedule) == (1e-4, 64, "linear")
-    plain = load_recipe(None)
-    assert (plain.task, plain.optim.learning_rate, plain.block_size) == ("clm", 1e-3, 256)
-    assert plain.optim.schedule == "cosine"
-
-
-def test_only_a_block_size_that_is_not_given_follows_the_positions_of_the_model() -> None:
-    assert load_recipe(None, ["model.n_positions=64"]).block_size == 64
-    for task, default in (("cls", 512), (None, 256)):
-        unset, given = load_recipe(None, [], task=task), load_recipe(None, [f"train.block_size={default}"], task=task)
-        assert (unset.with_block_size(None, 128).train.block_size, unset.with_block_size().block_size) == (128, default)
-        assert given.with_block_size(128).train.block_size == default
-        assert unset.with_block_size(10**30).block_size == default, "a tokenizer without a limit"
-
-
-def test_recipe_with_updates_is_checked_as_one_that_is_loaded() -> None:
-    gru = load_recipe(None, ["model.family=gru", "train.carry_state=false"])
-    assert gru.with_updates(train=gru.train.with_updates(seed=3)).train.seed == 3
-    with pytest.raises(UsageError, match="carry_state is for gru and lstm, not for gpt2"):
-        gru.with_updates(model=Model())
-    with pytest.raises(UsageError, match="greater than or equal to 0") as caught:
-        gru.train.with_updates(seed=-1)
-    assert caught.value.problems[0].where == "seed"
-
-
-def test_recipe_of_a_task_is_dumped_with_its_defaults(tmp_path: Path) -> None:
-    recipe = load_recipe(None, ["cls.class_weights={a: 2}", "cls.freeze=2"], task="cls")
-    assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
 
 
 def test_recipe_of_an_earlier_version_opens_and_its_new_name_is_said(
@@ -207,88 +165,6 @@ def test_recipe_of_another_task_keeps_what_both_read_and_refuses_what_is_lost() 
     assert (other.task, other.evaluate.batch_size, other.prepare.read.skip_bad) == ("cls", 3, True)
     with pytest.raises(UsageError, match="section cls is not read"):
         load_recipe(None, ["cls.text=a"]).for_task("clm")
-
-
-def test_rate_by_the_width_is_for_fine_tuning_alone(tmp_path: Path) -> None:
-    [(what, _, _)] = errors_of(tmp_path, "optim: {learning_rate: null}\n")
-    assert "optim.learning_rate must be a number" in what
-    assert load_recipe(None, ["optim.learning_rate=null"], task="cls").optim.learning_rate is None
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["cls.validation=1"], ["cls.validation=0.6", "cls.test=0.4"], ["cls.focal_gamma=-1"], ["cls.augment.mask=1"],
-        ["cls.freeze=all"], ["cls.labels=regression", "cls.class_weights=balanced"],
-    ],
-)  # fmt: skip
-def test_what_a_classifier_cannot_learn_by_is_refused(tmp_path: Path, overrides: list[str]) -> None:
-    assert errors_of(tmp_path, "task: cls\n", *overrides)
-
-
-@pytest.mark.parametrize("family", ["gpt2", "gru", "lstm", "transformer"])
-def test_causal_models_are_of_four_families(family: str) -> None:
-    assert load_recipe(None, [f"model.family={family}"]).model.family == family
-
-
-@pytest.mark.parametrize("family", ["gru", "lstm", "transformer"])
-def test_families_of_causal_models_are_refused_for_masked_ones(tmp_path: Path, family: str) -> None:
-    assert errors_of(tmp_path, f"objective: mlm\nmodel: {{family: {family}}}\n")
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ("family: gru, n_head: 4", "n_head is for gpt2, llama, bert, modernbert, transformer, not for gru"),
-        (
-            "family: lstm, n_positions: 64",
-            "n_positions is for gpt2, llama, bert, modernbert, transformer, not for lstm",
-        ),
-        ("family: gru, attention_dropout: 0.1", "attention_dropout is for"),
-        ("family: transformer, embedding_size: 64", "embedding_size is for gru, lstm, not for transformer"),
-        ("embedding_size: 64", "embedding_size is for gru, lstm, not for gpt2"),
-        ("adaptive_cutoffs: [10]", "adaptive_cutoffs is for gru, lstm, transformer, not for gpt2"),
-        (
-            "family: gru, embedding_size: 64, n_embd: 128",
-            "a tied output layer needs embedding_size 64 to be n_embd 128",
-        ),
-        ("family: gru, tie_embeddings: false, adaptive_cutoffs: [10, 10]", "must ascend"),
-        ("family: gru, tie_embeddings: false, adaptive_cutoffs: [0, 10]", "must ascend from 1"),
-        ("family: gru, size: base", "base"),
-        ("family: transformer, n_embd: 130", "not a multiple of n_head 4"),
-    ],
-)
-def test_field_that_the_family_cannot_use_is_refused(tmp_path: Path, fields: str, words: str) -> None:
-    [(what, where, _)] = errors_of(tmp_path, f"model: {{{fields}}}\n")
-    assert words in what
-    assert "model" in where
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        "family: gru, embedding_size: 64, n_embd: 64",
-        "family: gru, embedding_size: 64, tie_embeddings: false",
-        "family: lstm, adaptive_cutoffs: [2, 9]",
-        "family: transformer, adaptive_cutoffs: [2, 9], tie_embeddings: false, n_head: 2",
-    ],
-)
-def test_field_that_the_family_can_use_is_taken(tmp_path: Path, fields: str) -> None:
-    recipe = load_recipe(write(tmp_path, f"model: {{{fields}}}\n"))
-    assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
-
-
-def test_sgd_brings_its_own_defaults_and_what_is_said_beats_them(tmp_path: Path) -> None:
-    sgd = load_recipe(None, ["optim.name=sgd"]).optim
-    assert (sgd.learning_rate, sgd.max_grad_norm, sgd.weight_decay, sgd.warmup_steps) == (20.0, 0.25, 0.0, 0)
-    assert (sgd.schedule, sgd.momentum, sgd.plateau_factor) == ("plateau", 0.0, 0.25)
-    path = write(tmp_path, "optim: {name: sgd, learning_rate: 3, schedule: cosine}\n")
-    given = load_recipe(path, ["optim.max_grad_norm=1"])
-    assert (given.optim.learning_rate, given.optim.schedule, given.optim.max_grad_norm) == (3.0, "cosine", 1.0)
-    assert given.optim.weight_decay == 0.0
-    assert load_recipe(write(tmp_path, dump_recipe(given))) == given
-    plain = load_recipe(None, ["optim.name=adam"]).optim
-    assert (plain.learning_rate, plain.schedule) == (1e-3, "cosine")
 
 
 def test_names_that_everybody_uses_exist() -> None:

@@ -20,7 +20,7 @@ from llmkit.cli.app import main
 from llmkit.config.loading import load_recipe
 from llmkit.core.errors import ModelError
 from llmkit.core.untrusted import check_model_files
-from llmkit.models.loading import load_causal_lm, read_kind, resolve_model
+from llmkit.models.loading import load_causal_lm, read_kind
 from llmkit.preparing.prepare import prepare
 from llmkit.tokens.tokenizer import load_tokenizer
 
@@ -298,36 +298,3 @@ def test_the_command_that_converts_a_pickle_does_so(
     found = load_causal_lm("NEW").state_dict()
     assert all(torch.equal(found[key], value) for key, value in weights.items())
     assert AutoModelForCausalLM.from_pretrained("NEW", use_safetensors=True) is not None
-
-
-def test_pickle_is_read_where_its_name_allows_it_and_runs_no_code(tmp_path: Path, good: Path) -> None:
-    old = shutil.copytree(good / "model", tmp_path / "old")
-    weights = load_file(old / "model.safetensors")
-    (old / "model.safetensors").unlink()
-    names = sorted(weights)
-    torch.save({name: weights[name] for name in names[::2]}, old / "first.bin")
-    torch.save({name: weights[name] for name in names[1::2]}, old / "second.bin")
-    shards = {name: ("first.bin", "second.bin")[number % 2] for number, name in enumerate(names)}
-    (old / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": shards}))
-    with pytest.raises(ModelError, match="pickle"):
-        load_causal_lm(resolve_model(str(old)))
-    found = load_causal_lm(resolve_model(f"pickle:{old}")).state_dict()
-    assert all(torch.equal(found[name], value) for name, value in weights.items())
-    canary = tmp_path / "canary"
-    (old / "second.bin").write_bytes(pickle.dumps({"x": Touch(str(canary))}, protocol=2))
-    with pytest.raises(ModelError, match="more than tensors"):
-        resolve_model(f"pickle:{old}")
-    assert not canary.exists()
-    (old / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"x": "../first.bin"}}))
-    with pytest.raises(ModelError, match="no file of the folder itself"):
-        resolve_model(f"pickle:{old}")
-
-
-class Touch:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str, str]]:
-        return open, (self.path, "w")

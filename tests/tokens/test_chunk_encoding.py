@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,6 @@ from llmkit.tokens import chunk_encoding
 from llmkit.tokens.bare_tokenizer import make_bare
 from llmkit.tokens.chunk_encoding import ALONE, LETTER, SEPARATOR, ChunkEncoder, can_encode_chunks
 from llmkit.tokens.fast_encoding import HARD_TEXTS
-from llmkit.tokens.key_table import KeyTable
 from llmkit.tokens.tokenizer import encode_texts, encode_with_offsets
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
@@ -196,16 +194,3 @@ def test_a_string_that_hides_a_boundary_from_the_probe_gives_the_same() -> None:
     """Its dot counts as a letter then, so that no chunk ends there."""
     parts = {"pre_tokenizer": pre_tokenizers.BertPreTokenizer()}
     assert_same(*encoder_that_replaces("a.b", parts), ["a.b b.a", "a..b .a.b. aa.bb"])
-
-
-def test_a_key_table_finds_what_was_added_and_nothing_else() -> None:
-    random = np.random.default_rng(0)
-    table = KeyTable(8, 300)
-    lows = random.permutation(np.arange(1, 241, dtype=np.uint64))  # nearly full: long probes
-    highs = random.integers(0, 3, 240).astype(np.uint64)
-    numbers = random.permutation(np.arange(1, 241))
-    for half in (slice(0, 120), slice(120, 240)):
-        table.add(lows[half], highs[half], numbers[half])
-    assert table.find(lows, highs).tolist() == numbers.tolist()
-    assert not table.find(lows, highs + np.uint64(5)).any()
-    assert not table.find(lows + np.uint64(1000), highs).any()

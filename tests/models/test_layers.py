@@ -1,9 +1,13 @@
 """Which layer a weight belongs to, and that freezing keeps exactly the weights it names."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from tiny import make_bert, make_gpt2
+from tiny import make_bert, make_gpt2, make_recurrent, make_transformer
 from transformers import (
+    AlbertConfig,
+    AlbertModel,
     AutoModelForSequenceClassification,
     BertForSequenceClassification,
     DistilBertConfig,
@@ -16,7 +20,14 @@ from transformers import (
 )
 
 from llmkit.core.errors import UsageError
-from llmkit.models.layers import freeze_layers, number_layers
+from llmkit.models.layers import (
+    checkpoint_layers,
+    compile_layers,
+    freeze_layers,
+    is_head,
+    list_blocks,
+    number_layers,
+)
 
 SMALL = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 60}
 OTHERS = [
@@ -93,3 +104,52 @@ def test_nothing_is_frozen_unless_asked_for() -> None:
 def test_more_layers_than_there_are_cannot_be_frozen(what: int) -> None:
     with pytest.raises(UsageError, match="the model has 2"):
         freeze_layers(make_classifier("gpt2"), what)
+
+
+@pytest.mark.parametrize("make", [make_gpt2, make_bert, make_transformer])
+def test_blocks_are_the_layers_with_the_lowest_first_and_hold_their_weights(
+    make: Callable[[], PreTrainedModel],
+) -> None:
+    model = make()
+    layers, n_layers = number_layers(model)
+    blocks = list_blocks(model)
+    assert len(blocks) == n_layers == 2
+    for number, block in enumerate(blocks):
+        own = {id(weight) for weight in block.parameters()}
+        assert own == {id(weight) for name, weight in model.named_parameters() if layers[name] == number}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [make_recurrent(), AlbertModel(AlbertConfig(embedding_size=4, **SMALL))],
+    ids=lambda model: model.config.model_type,
+)
+def test_model_whose_layers_are_not_apart_is_refused_with_the_setting_to_leave_out(model: PreTrainedModel) -> None:
+    assert list_blocks(model) == []
+    for change, setting in ((checkpoint_layers, "train.gradient_checkpointing"), (compile_layers, "train.compile")):
+        with pytest.raises(UsageError, match="no layers that could be taken one by one") as caught:
+            change(model)
+        assert caught.value.problems[0].where == setting
+
+
+def test_checkpointed_layers_keep_less_and_give_the_same_gradient() -> None:
+    ids = torch.arange(16)[None]
+    gradients, n_kept = [], []
+    for is_checkpointed in (False, True):
+        model = make_gpt2()
+        if is_checkpointed:
+            checkpoint_layers(model)
+        kept: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x):
+            loss = model(ids, labels=ids).loss
+            n_kept.append(sum(kept))
+        loss.backward()
+        gradients.append({name: weight.grad for name, weight in model.named_parameters()})
+    assert n_kept[1] < n_kept[0] / 2
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradient, gradients[1][name], atol=1e-7), name
+
+
+def test_pooler_and_what_stands_outside_of_the_base_model_is_the_head() -> None:
+    model = make_classifier("bert")
+    assert {name for name, _ in model.named_parameters() if is_head(model, name)} == BERT_HEAD

@@ -1,0 +1,102 @@
+"""Which fields a family of models reads, and which sizes there are."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from llmkit.config.loading import dump_recipe, load_recipe
+from llmkit.config.model import READ_BY, SIZES, Model
+from llmkit.core.errors import UsageError
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def errors_of(tmp_path: Path, text: str, *overrides: str) -> list[tuple[str, str, str]]:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(write(tmp_path, text), overrides)
+    return [(p.what, p.where, p.hint) for p in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ("family: gru, n_head: 4", "n_head is for gpt2, llama, bert, modernbert, transformer, not for gru"),
+        (
+            "family: lstm, n_positions: 64",
+            "n_positions is for gpt2, llama, bert, modernbert, transformer, not for lstm",
+        ),
+        ("family: gru, attention_dropout: 0.1", "attention_dropout is for"),
+        ("family: transformer, embedding_size: 64", "embedding_size is for gru, lstm, not for transformer"),
+        ("embedding_size: 64", "embedding_size is for gru, lstm, not for gpt2"),
+        ("adaptive_cutoffs: [10]", "adaptive_cutoffs is for gru, lstm, transformer, not for gpt2"),
+        (
+            "family: gru, embedding_size: 64, n_embd: 128",
+            "a tied output layer needs embedding_size 64 to be n_embd 128",
+        ),
+        ("family: gru, tie_embeddings: false, adaptive_cutoffs: [10, 10]", "must ascend"),
+        ("family: gru, tie_embeddings: false, adaptive_cutoffs: [0, 10]", "must ascend from 1"),
+        ("family: gru, size: base", "base"),
+        ("family: transformer, n_embd: 130", "not a multiple of n_head 4"),
+    ],
+)
+def test_field_that_the_family_cannot_use_is_refused(tmp_path: Path, fields: str, words: str) -> None:
+    [(what, where, _)] = errors_of(tmp_path, f"model: {{{fields}}}\n")
+    assert words in what
+    assert "model" in where
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "family: gru, embedding_size: 64, n_embd: 64",
+        "family: gru, embedding_size: 64, tie_embeddings: false",
+        "family: lstm, adaptive_cutoffs: [2, 9]",
+        "family: transformer, adaptive_cutoffs: [2, 9], tie_embeddings: false, n_head: 2",
+    ],
+)
+def test_field_that_the_family_can_use_is_taken(tmp_path: Path, fields: str) -> None:
+    recipe = load_recipe(write(tmp_path, f"model: {{{fields}}}\n"))
+    assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
+
+
+@pytest.mark.parametrize(("family", "size"), [(family, size) for family in SIZES for size in SIZES[family]])
+def test_every_size_fits_itself_and_its_own_fields_beat_it(family: str, size: str) -> None:
+    model = Model(family=family, size=size)
+    assert model.shape == SIZES[family][size]
+    assert Model(family=family, size=size, n_layer=7).shape == SIZES[family][size] | {"n_layer": 7}
+
+
+def test_size_that_the_family_has_not_names_those_it_has() -> None:
+    with pytest.raises(ValidationError, match="no bert of size xl, only tiny, mini, small, medium, base, large"):
+        Model(family="bert", size="xl")
+
+
+def test_heads_of_keys_follow_the_heads_unless_they_are_given() -> None:
+    assert Model(family="llama", n_head=8, n_embd=128).shape["n_kv_head"] == 2
+    assert Model(family="llama", n_head=5, n_embd=320).shape["n_kv_head"] == 5, "2 does not divide 5"
+    with pytest.raises(ValidationError, match="n_head 8 is not a multiple of n_kv_head 3"):
+        Model(family="llama", n_head=8, n_embd=128, n_kv_head=3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"family": "transformer", "n_embd": 33, "n_head": 3}, "sines and cosines come in pairs"),
+        ({"family": "llama", "n_embd": 36, "n_head": 4}, "rotary positions turn pairs"),
+        ({"init": "he", "init_range": 0.2}, "init_range is for init normal and uniform"),
+    ],
+)
+def test_width_and_range_that_the_architecture_cannot_use_are_refused(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Model.model_validate(fields)
+    Model.model_validate({"init": "uniform", "init_range": 0.2})
+
+
+def test_fields_that_only_some_families_read_are_fields_and_families_that_there_are() -> None:
+    assert set(READ_BY) <= set(Model.model_fields)
+    assert {family for families in READ_BY.values() for family in families} <= set(SIZES)

@@ -1,0 +1,36 @@
+"""What is held out leaves something to train on, and a rule of quality is off unless it is set."""
+
+import pytest
+from pydantic import ValidationError
+
+from llmkit.config.prepare import Prepare, Quality, Split
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.5, 0.5), (0.99, 0.02), (0.6, 0.4)])
+def test_shares_that_leave_no_train_split_are_refused(validation: float, test: float) -> None:
+    with pytest.raises(ValidationError, match="leave nothing to train on"):
+        Split(validation=validation, test=test)
+    assert Split(validation=validation, test=0).test == 0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"split": {"validation": 1}},
+        {"tokenizer": {"vocab_size": 15}},
+        {"read": {"max_doc_chars": 999}},
+        {"dedup": {"near_threshold": 0}},
+        {"clean": {"quality": {"max_digit_share": 1.1}}},
+        {"clean": {"unicode": "nfc"}},
+        {"sentences": "maybe"},
+    ],
+)
+def test_value_out_of_its_range_is_refused_wherever_it_stands(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Prepare.model_validate(values)
+
+
+def test_no_rule_of_quality_drops_anything_unless_it_is_set() -> None:
+    shares = {name: value for name, value in Quality().model_dump().items() if name != "min_chars"}
+    assert set(shares.values()) == {1.0}
+    assert Prepare().clean.quality == Quality(min_chars=0)

@@ -1,0 +1,64 @@
+"""A section is closed, frozen, and checked again when it is changed."""
+
+import math
+
+import pytest
+from pydantic import Field, ValidationError, model_validator
+
+from llmkit.config.loading import load_recipe
+from llmkit.config.model import Model
+from llmkit.config.section import Section
+from llmkit.core.errors import UsageError
+
+
+class Pair(Section):
+    """Two numbers in order."""
+
+    low: float = Field(default=0.0, ge=0)
+    high: float = 1.0
+
+    @model_validator(mode="after")
+    def _ascend(self) -> "Pair":
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+
+def test_recipe_with_updates_is_checked_as_one_that_is_loaded() -> None:
+    gru = load_recipe(None, ["model.family=gru", "train.carry_state=false"])
+    assert gru.with_updates(train=gru.train.with_updates(seed=3)).train.seed == 3
+    with pytest.raises(UsageError, match="carry_state is for gru and lstm, not for gpt2"):
+        gru.with_updates(model=Model())
+    with pytest.raises(UsageError, match="greater than or equal to 0") as caught:
+        gru.train.with_updates(seed=-1)
+    assert caught.value.problems[0].where == "seed"
+
+
+@pytest.mark.parametrize(
+    "values", [{"lwo": 1}, {"low": math.nan}, {"high": math.inf}, {"low": -1}, {"low": 2}, {"low": "one"}]
+)
+def test_section_takes_no_unknown_field_and_no_number_that_cannot_be(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Pair.model_validate(values)
+
+
+def test_section_is_never_changed_in_place() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Pair().low = 0.5  # type: ignore[misc]  # what must not be done
+
+
+def test_copy_with_changes_is_checked_as_a_whole_and_leaves_the_original() -> None:
+    pair = Pair(low=0.5)
+    assert pair.with_updates(high=3.0) == Pair(low=0.5, high=3.0)
+    assert pair == Pair(low=0.5)
+    with pytest.raises(UsageError, match="low is above high") as caught:
+        pair.with_updates(high=0.25)
+    assert caught.value.problems[0].where == "high"
+
+
+def test_default_is_checked_too() -> None:
+    class Wrong(Section):
+        share: float = Field(default=2.0, le=1)
+
+    with pytest.raises(ValidationError):
+        Wrong()

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from llmkit.config.loading import dump_recipe, load_recipe
-from llmkit.config.model import READ_BY, SIZES, Model
+from llmkit.config.model import FAMILIES, NOT_READ_BY_ALL, Model, families_of
 from llmkit.core.errors import UsageError
 
 
@@ -64,11 +64,11 @@ def test_field_that_the_family_can_use_is_taken(tmp_path: Path, fields: str) -> 
     assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
 
 
-@pytest.mark.parametrize(("family", "size"), [(family, size) for family in SIZES for size in SIZES[family]])
+@pytest.mark.parametrize(("family", "size"), [(family, size) for family in FAMILIES for size in FAMILIES[family].sizes])
 def test_every_size_fits_itself_and_its_own_fields_beat_it(family: str, size: str) -> None:
     model = Model(family=family, size=size)
-    assert model.shape == SIZES[family][size]
-    assert Model(family=family, size=size, n_layer=7).shape == SIZES[family][size] | {"n_layer": 7}
+    assert model.shape == FAMILIES[family].sizes[size]
+    assert Model(family=family, size=size, n_layer=7).shape == FAMILIES[family].sizes[size] | {"n_layer": 7}
 
 
 def test_size_that_the_family_has_not_names_those_it_has() -> None:
@@ -97,6 +97,9 @@ def test_width_and_range_that_the_architecture_cannot_use_are_refused(fields: di
     Model.model_validate({"init": "uniform", "init_range": 0.2})
 
 
-def test_fields_that_only_some_families_read_are_fields_and_families_that_there_are() -> None:
-    assert set(READ_BY) <= set(Model.model_fields)
-    assert {family for families in READ_BY.values() for family in families} <= set(SIZES)
+def test_fields_that_only_some_families_read_are_fields() -> None:
+    assert set(NOT_READ_BY_ALL) <= set(Model.model_fields)
+
+
+def test_first_family_of_a_task_is_the_one_that_recipes_take_without_one() -> None:
+    assert (families_of("clm")[0], families_of("mlm")[0]) == ("gpt2", "bert")

@@ -97,7 +97,8 @@ TESTED: dict[str, tuple[str, ...]] = {
 """By `model_type`, the changes whose loss and gradients a test holds beside the plain model's."""
 
 _UNDO = "_llmkit_undo"
-"""The attribute of a model that keeps how to undo its changes; data alone, so that it is copied with the model."""
+"""The attribute of a model that keeps how to undo its changes; data alone, so that it is copied with the model, and
+without the model itself."""
 
 
 class Optimized(NamedTuple):

@@ -58,7 +58,7 @@ def can_leave_out_padding(model: PreTrainedModel, device: torch.device) -> bool:
 def leave_out_padding(model: PreTrainedModel) -> Sequence[Undo]:
     """Let the layers read what is not padding, in place; nothing of it is saved. Hidden states of layers in between
     stay in the row."""
-    undo = [set_attention(model, PADDING_FREE, _attend, _keep_mask)]
+    undo = set_attention(model, PADDING_FREE, _attend, _keep_mask)
     body, pack = (model.base_model, _pack_ids) if _is_one_piece(model) else (_encoder_of(model), _pack)
     undo.append(body.register_forward_pre_hook(pack, with_kwargs=True))
     undo.append(body.register_forward_hook(_unpack, with_kwargs=True))

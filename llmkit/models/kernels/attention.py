@@ -7,13 +7,13 @@ bf16. More exact it is, too.
 import importlib
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llmkit.models.kernels.modules import Change
+from llmkit.models.kernels.modules import Replaced, Undo
 
 USUAL = "sdpa"
 FP32_ATTENTION = "llmkit_sdpa_fp32"
@@ -42,16 +42,6 @@ def has_amx() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
-class AttentionSet(NamedTuple):
-    """That a model's attention function was replaced, and by which name it had the old one. It does not hold the model,
-    which keeps it: a model in a cycle of references stays in memory until the garbage collector runs."""
-
-    old: str
-
-    def remove_from(self, model: PreTrainedModel) -> None:
-        model.set_attn_implementation(self.old)
-
-
 def check_attention(model: PreTrainedModel) -> str | None:
     """What attention functions of our own need of transformers and this model lacks, if anything."""
     for module, name in NEEDED:
@@ -70,23 +60,30 @@ def check_attention(model: PreTrainedModel) -> str | None:
 
 def set_attention(
     model: PreTrainedModel, name: str, attend: Callable[..., Any], mask: Callable[..., Any]
-) -> AttentionSet:
+) -> list[Undo]:
     """Have the model attend by `attend`, which gets what `mask` makes of a padding mask. Nothing of it is saved."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     ALL_ATTENTION_FUNCTIONS.register(name, attend)
     ALL_MASK_ATTENTION_FUNCTIONS.register(name, mask)
+    configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}
+    before = [(config, config._attn_implementation) for config in configs.values()]
     model.set_attn_implementation(name)
-    # A model that was built from the configuration of an optimized one begins with that one's function.
-    return AttentionSet(USUAL)
+    # A model that was built from the configuration of an optimized one begins with that one's function. The model
+    # itself is not held: it would hold itself, and its memory would wait for the garbage collector.
+    return [Replaced(config, "_attn_implementation", USUAL if _is_ours(old) else old) for config, old in before]
 
 
-def attend_in_fp32(model: PreTrainedModel) -> Sequence[Change]:
+def attend_in_fp32(model: PreTrainedModel) -> Sequence[Undo]:
     """Let the model attend in fp32 where it runs in bf16."""
     from transformers.masking_utils import sdpa_mask
 
-    return [set_attention(model, FP32_ATTENTION, _fp32_attention(), sdpa_mask)]
+    return set_attention(model, FP32_ATTENTION, _fp32_attention(), sdpa_mask)
+
+
+def _is_ours(attention: str | None) -> bool:
+    return attention is not None and attention.startswith("llmkit_")
 
 
 @cache

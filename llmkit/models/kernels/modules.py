@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 _LEVELS = 1 << 16
 CHAINS = ("NewGELUActivation", "FastGELUActivation")
@@ -22,15 +21,6 @@ class Undo(Protocol):
     """What takes one change back, as torch's handle of a hook does."""
 
     def remove(self) -> None: ...
-
-
-class UndoOnModel(Protocol):
-    """The same for what must be given the model."""
-
-    def remove_from(self, model: PreTrainedModel) -> None: ...
-
-
-Change = Undo | UndoOnModel
 
 
 class Replaced(NamedTuple):
@@ -70,7 +60,7 @@ def find_dropouts(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if type(module) is nn.Dropout and module.p < 1]
 
 
-def cheapen_dropouts(model: nn.Module) -> Sequence[Change]:
+def cheapen_dropouts(model: nn.Module) -> Sequence[Undo]:
     """Let all dropout of the model be cheap, in place; on a CPU it is faster."""
     return [replace(module, "__class__", CheapDropout) for module in find_dropouts(model)]
 
@@ -83,7 +73,7 @@ def find_gelu_chains(model: nn.Module) -> list[tuple[nn.Module, str]]:
     ]
 
 
-def fuse_gelus(model: nn.Module) -> Sequence[Change]:
+def fuse_gelus(model: nn.Module) -> Sequence[Undo]:
     """One kernel in place of each chain: on CPUs a training step of GPT-2 is 1.7 times as fast. The formula is the
     same; the last digit of fp32 may differ."""
     return [replace(module, name, nn.GELU(approximate="tanh")) for module, name in find_gelu_chains(model)]

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from llmkit.core.errors import say
 from llmkit.models.kernels.attention import USUAL, attend_in_fp32, check_attention, has_amx
 from llmkit.models.kernels.modules import (
-    Change,
+    Undo,
     cheapen_dropouts,
     check_gelus,
     find_dropouts,
@@ -34,7 +34,7 @@ class Patch(NamedTuple):
     """Whether it would make this model faster in this precision on this device."""
     check: Callable[[PreTrainedModel], str | None]
     """What it relies on and this model, or this version of transformers, lacks; None where all is there."""
-    apply: Callable[[PreTrainedModel], Sequence[Change]]
+    apply: Callable[[PreTrainedModel], Sequence[Undo]]
 
 
 PADDING, ATTENTION = "padding-free layers", "attention in fp32"
@@ -97,7 +97,8 @@ TESTED: dict[str, tuple[str, ...]] = {
 """By `model_type`, the changes whose loss and gradients a test holds beside the plain model's."""
 
 _UNDO = "_llmkit_undo"
-"""The attribute of a model that keeps how to undo its changes; data alone, so that it is copied with the model."""
+"""The attribute of a model that keeps how to undo its changes; data alone, so that it is copied with the model, and
+without the model itself."""
 
 
 class Optimized(NamedTuple):
@@ -134,7 +135,7 @@ def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> O
     products of matrices is the process's: TF32 rounds what is multiplied to ten bits.
     """
     _restore(model)
-    undo: list[Change] = [_MatmulPrecision(torch.get_float32_matmul_precision())]
+    undo: list[Undo] = [_MatmulPrecision(torch.get_float32_matmul_precision())]
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     setattr(model, _UNDO, undo)
     kind = str(model.config.model_type)
@@ -158,7 +159,7 @@ def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> O
 
 def _restore(model: PreTrainedModel) -> None:
     for change in reversed(model.__dict__.pop(_UNDO, [])):
-        change.remove_from(model) if hasattr(change, "remove_from") else change.remove()
+        change.remove()
 
 
 @cache

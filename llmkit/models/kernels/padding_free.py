@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from llmkit.core.errors import say
 from llmkit.models.kernels.attention import USUAL, attend_exactly, check_attention, set_attention
-from llmkit.models.kernels.modules import Change
+from llmkit.models.kernels.modules import Undo
 
 PADDING_FREE = "llmkit_padding_free"
 LAYER_KINDS = ("full_attention", "sliding_attention")
@@ -55,10 +55,10 @@ def can_leave_out_padding(model: PreTrainedModel, device: torch.device) -> bool:
     return device.type == "cpu" or kernel_agrees(device, width, window)
 
 
-def leave_out_padding(model: PreTrainedModel) -> Sequence[Change]:
+def leave_out_padding(model: PreTrainedModel) -> Sequence[Undo]:
     """Let the layers read what is not padding, in place; nothing of it is saved. Hidden states of layers in between
     stay in the row."""
-    undo: list[Change] = [set_attention(model, PADDING_FREE, _attend, _keep_mask)]
+    undo = set_attention(model, PADDING_FREE, _attend, _keep_mask)
     body, pack = (model.base_model, _pack_ids) if _is_one_piece(model) else (_encoder_of(model), _pack)
     undo.append(body.register_forward_pre_hook(pack, with_kwargs=True))
     undo.append(body.register_forward_hook(_unpack, with_kwargs=True))

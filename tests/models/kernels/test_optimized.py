@@ -1,6 +1,8 @@
 """What makes a model faster changes no result, can be undone, and stays away where it does not fit."""
 
 import copy
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,20 @@ def test_copy_of_an_optimized_model_is_restored_by_itself() -> None:
     assert not any(isinstance(module, CheapDropout) for module in trial.modules())
     assert model.config._attn_implementation == PADDING_FREE and len(model.bert.encoder._forward_pre_hooks) == 1
     assert any(isinstance(module, CheapDropout) for module in model.modules())
+
+
+def test_optimized_model_is_freed_without_the_garbage_collector() -> None:
+    for make in (make_bert, make_gpt2, lambda: make_family("modernbert")):
+        model = make()
+        optimized(model, "bf16", CPU)
+        alive = weakref.ref(model)
+        gc.collect()
+        gc.disable()
+        try:
+            del model
+            assert alive() is None
+        finally:
+            gc.enable()
 
 
 def test_activation_keeps_the_mode_that_the_model_has_when_it_is_restored() -> None:

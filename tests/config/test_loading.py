@@ -141,32 +141,6 @@ def test_recipe_that_an_earlier_version_saved_with_a_run_opens_in_silence(
     assert capsys.readouterr().err == ""
 
 
-def test_section_that_the_task_does_not_read_is_refused_and_names_its_task(tmp_path: Path) -> None:
-    [(what, where, hint)] = errors_of(tmp_path, "task: clm\ncls: {text: a}\n")
-    assert "task clm does not read section 'cls'" in what
-    assert where.endswith("recipe.yaml:2, cls")
-    assert "task cls" in hint
-
-
-def test_a_section_that_one_task_has_says_the_task() -> None:
-    assert load_recipe(None, ["cls.text=a"]).task == "cls"
-    assert load_recipe(None, ["mlm.nsp=false"]).task == "mlm"
-
-
-def test_task_that_there_is_not_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    [(what, where, hint)] = errors_of(tmp_path, "task: mml\n")
-    assert (what, where.split(":")[-1]) == ("task is 'mml'", "1, task")
-    assert "mlm" in hint
-
-
-def test_recipe_of_another_task_keeps_what_both_read_and_refuses_what_is_lost() -> None:
-    recipe = load_recipe(None, ["evaluate.batch_size=3", "prepare.read.skip_bad=true"])
-    other = recipe.for_task("cls")
-    assert (other.task, other.evaluate.batch_size, other.prepare.read.skip_bad) == ("cls", 3, True)
-    with pytest.raises(UsageError, match="section cls is not read"):
-        load_recipe(None, ["cls.text=a"]).for_task("clm")
-
-
 def test_names_that_everybody_uses_exist() -> None:
     names = set(list_fields())
     promised = {"model.family", "model.size", "prepare.tokenizer.kind", "prepare.tokenizer.vocab_size"}

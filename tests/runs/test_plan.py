@@ -1,7 +1,5 @@
 """What is decided before the first step: here, what of a step is compiled."""
 
-from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,16 +9,12 @@ import torch
 from llmkit.config.loading import load_recipe
 from llmkit.core import ranks
 from llmkit.core.errors import UsageError
-from llmkit.core.files import write_json
 from llmkit.runs import plan as run_plan
-from llmkit.runs import resuming
-from llmkit.runs.hooks import make_hooks
 from llmkit.runs.plan import choose_compiling
 from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import MeasuredSeconds, Plan
-from llmkit.training.folder import create_run
 from llmkit.training.speed import flops_a_token
 from llmkit.training.trial import StepSeconds
 
@@ -117,26 +111,6 @@ def test_ranks_go_by_the_first_ones_clock(tried: list[str], monkeypatch: pytest.
     assert choose(minutes=1) == "layers"
 
 
-@pytest.mark.parametrize(
-    ("compile_", "device", "again"),
-    [("auto", "cuda", "whole"), ("auto", "cpu", "none"), ("layers", "cuda", "layers"), ("none", "cuda", "none")],
-)
-def test_resumed_run_is_compiled_as_before_on_a_machine_of_the_kind(
-    compile_: str, device: str, again: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resuming, "pick_device", lambda: torch.device(device))
-    recipe = load_recipe(None, [f"train.compile={compile_}"])
-    assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
-
-
-def test_shards_are_not_compiled_as_whole_models_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resuming, "pick_device", lambda: cast(Any, SimpleNamespace(type="cuda")))
-    monkeypatch.setattr(ranks, "world_size", lambda: 2)
-    for engine, again in (("ddp", "whole"), ("fsdp2", "none")):
-        recipe = load_recipe(None, [f"train.engine={engine}"])
-        assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
-
-
 TIMED = Plan(
     100, 10, 10, BatchPlan(4, 4, 1), "fp32", max_eval_blocks=100, step_seconds=[0.4, 0.4], calibration_step=50
 )  # fmt: skip
@@ -153,18 +127,3 @@ def test_at_the_half_only_the_number_of_steps_is_corrected(step_seconds: float, 
     assert plan.n_steps == pytest.approx(n_steps, abs=1)
     assert (plan.eval_steps, plan.save_steps, plan.max_eval_blocks) == (10, 10, 100)
     assert plan.calibration_step is None
-
-
-def test_lengths_that_were_planned_before_a_stop_are_taken_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ranks, "is_first", lambda: False)
-    run = create_run(tmp_path / "run", resume=False, overwrite=False)
-    write_json(run.manifest, {"lengths": {"50": {"n_steps": 80, "calibration_step": None}}})
-    task: Any = SimpleNamespace(data=SimpleNamespace(n_held_out=0), selection_key=None)
-    line: Any = SimpleNamespace(n_steps=100)
-    nothing: Any = None
-    hooks = make_hooks(load_recipe(None), task, nothing, TIMED, run, line, [])
-    assert hooks.replan is not None
-    assert hooks.replan(TIMED, 50, nothing) == replace(TIMED, n_steps=80, calibration_step=None)
-    assert line.n_steps == 80

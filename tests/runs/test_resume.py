@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,8 @@ from llmkit.cli.app import app
 from llmkit.core.errors import EnvironmentFault, Interrupted, LlmkitError, ModelError, UsageError
 from llmkit.core.files import read_json
 from llmkit.core.lock import hold_folder
-from llmkit.runs.resuming import choose_plan
-from llmkit.training.batches import BatchPlan
 from llmkit.training.callbacks import IntervalCallbacks
 from llmkit.training.checkpoints import list_checkpoints
-from llmkit.training.contract import Plan
 from llmkit.training.loop import TrainingLoop
 
 STATE = {"progress.json", "MANIFEST.json"}
@@ -354,20 +351,3 @@ def test_second_process_in_the_same_run_is_refused(commands: dict[str, list[str]
     with hold_folder(tmp_path / "run"), pytest.raises(EnvironmentFault, match=rf"in use by process {os.getpid()}"):
         llmkit(*commands["clm"], "--out", str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
-
-
-def test_a_resumed_run_keeps_the_lengths_that_were_planned_after_its_checkpoint() -> None:
-    before = Plan(100, 10, 10, BatchPlan(4, 4, 1), "fp32", calibration_step=5)
-    lengths = {"n_steps": 80, "eval_steps": 8, "save_steps": 8, "max_eval_blocks": 9, "final_share": 0.5}
-    lengths |= {"calibration_step": None}
-    fixed = replace(before, **lengths)
-    manifest = {"plan": asdict(fixed), "lengths": {"5": lengths}}
-    assert choose_plan(asdict(before), manifest, 5) == fixed
-    assert choose_plan(asdict(before), manifest, 3) == before, "they come in step 5, by the manifest again"
-    assert choose_plan(asdict(before), {"plan": asdict(before)}, 5) == before
-    later = replace(fixed, n_steps=90)  # a change was allowed since
-    assert choose_plan(asdict(later), manifest, 9) == later
-    assert choose_plan(None, manifest, 9) == fixed
-    old = {name: value for name, value in asdict(before).items() if name in ("n_steps", "eval_steps", "save_steps")}
-    old |= {"batches": asdict(before.batches), "precision": "fp32", "facts": {}}
-    assert choose_plan(old, {"plan": old}, 9) == replace(before, calibration_step=None)

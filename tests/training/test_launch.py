@@ -1,4 +1,4 @@
-"""What stands on the command line and in the environment decides which processes there are."""
+"""What stands on the command line decides which processes there are, and how they end is how the job ends."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,20 +12,8 @@ from torch.distributed.elastic.rendezvous import (
 )
 
 from llmkit.cli.app import app
-from llmkit.cli.several import strip_options
 from llmkit.core.errors import EnvironmentFault, LlmkitError
 from llmkit.training.launch import _explain, _find_cause, count_processes, launch
-
-
-@pytest.mark.parametrize(
-    "typed",
-    [
-        ["pretrain-clm", "--nproc", "2", "--data", "d", "--nnodes=2", "--rdzv-endpoint", "a:1", "--out", "r"],
-        ["pretrain-clm", "--data", "d", "--rdzv-endpoint=a:1", "--out", "r", "--nnodes", "2", "--nproc=auto"],
-    ],
-)
-def test_processes_get_the_command_without_what_is_the_launchers(typed: list[str]) -> None:
-    assert strip_options(typed) == ["pretrain-clm", "--data", "d", "--out", "r"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from four_kinds import read_log
 from several import INTERRUPT, run_command
 from tiny import make_messages, save_bert, save_gpt2, write_table
-from transformers import AutoTokenizer, BertTokenizer, GPT2Config, GPT2ForSequenceClassification, RobertaConfig
+from transformers import AutoTokenizer, GPT2ForSequenceClassification, RobertaConfig
 
 from llmkit.config.loading import load_recipe
 from llmkit.core.errors import DataError, ModelError
@@ -17,7 +17,6 @@ from llmkit.evaluating.evaluate import evaluate
 from llmkit.evaluating.predict import predict
 from llmkit.models.classifier import count_positions
 from llmkit.runs.train import finetune
-from llmkit.tasks.cls.row_reading import reads_token_types
 
 QUICK = (
     "train.max_steps=6",
@@ -129,11 +128,6 @@ def test_number_labels_can_have_weights(tmp_path: Path, bert: Path) -> None:
     recipe = load_recipe(None, [*QUICK, "cls.class_weights={0: 1, 1: 3}"], task="cls")
     files = {"train": str(write_table(tmp_path / "t.csv", rows))}
     assert finetune(recipe, files=files, out=tmp_path / "run", model=str(bert))["training"]["steps"] == 6
-
-
-def test_gpt2_gets_no_token_types_whatever_its_tokenizer() -> None:
-    tokens = {token: number for number, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"])}
-    assert not reads_token_types(GPT2Config(), BertTokenizer(tokens))
 
 
 def test_positions_behind_the_padding_of_roberta_are_not_counted() -> None:

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from llmkit.metrics.classification import score_single
 from llmkit.metrics.multilabel import score_multiple
 from llmkit.metrics.regression import score_regression
 from llmkit.pages.page_assets import SCRIPT
-from llmkit.tasks.cls.calibration_chart import draw_calibration
 
 
 def make_scores(n_labels: int, n: int = 400, names: list[str] | None = None) -> dict[str, Any]:
@@ -124,19 +122,6 @@ def test_odd_value_in_metrics_costs_its_part_only(tmp_path: Path, key: str, spoi
     page = report(tmp_path / "r", make_scores(2) | {key: spoilt})
     assert "95 % interval" in page.text or key == "intervals"
     assert ("Calibration" in page.text) is (key != "calibration")
-
-
-def test_bar_reaches_as_high_as_the_share_that_was_right_and_empty_bins_have_none() -> None:
-    empty = {"lower": 0.0, "upper": 0.5, "n": 0, "confidence": None, "accuracy": None}
-    full = {"lower": 0.5, "upper": 1.0, "n": 12_345, "confidence": 0.75, "accuracy": 1.0}
-    svg = ElementTree.fromstring(draw_calibration([empty, full], HOSTILE)).find("svg")
-    assert svg is not None
-    (bar,) = svg.iter("rect")
-    diagonal = next(line for line in svg.iter("line") if line.get("class") == "diagonal")
-    assert float(bar.attrib["y"]) == float(diagonal.attrib["y2"])
-    assert float(bar.attrib["y"]) + float(bar.attrib["height"]) == float(diagonal.attrib["y1"])
-    assert "12k" in [text.text for text in svg.iter("text")]
-    assert "12,345 with 75.0 % on average, 100.0 % right" in svg.attrib["aria-label"]
 
 
 def test_scores_survive_the_way_through_metrics_json() -> None:

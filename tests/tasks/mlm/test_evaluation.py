@@ -1,4 +1,4 @@
-"""Evaluation of BERT against plain loops over the same fixed examples, and pseudo-perplexity against its formula."""
+"""Evaluation of BERT against plain loops over the same fixed examples."""
 
 import math
 from collections import Counter
@@ -12,7 +12,6 @@ from transformers import BertForMaskedLM
 from llmkit.core.errors import DataError
 from llmkit.tasks.mlm.evaluation import evaluate_masked_lm, to_metrics
 from llmkit.tasks.mlm.objective import MaskedLM
-from llmkit.tasks.mlm.pseudo_perplexity import score_documents
 from llmkit.tokens.store import Split
 
 
@@ -76,31 +75,6 @@ def test_a_model_without_the_head_for_pairs_has_no_figures_of_them(split: Split)
     pairs = make_pairs(split, False, block_size=48)
     sums = evaluate_masked_lm(make_bert(BertForMaskedLM).eval(), pairs, MaskedLM(0, False))
     assert not [name for name in to_metrics(sums, None) if "nsp" in name or "pairs" in name]
-
-
-@torch.no_grad()
-def test_pseudo_perplexity_masks_each_token_once(split: Split) -> None:
-    model, pairs = make_bert().eval(), make_pairs(split, block_size=20)
-    records = score_documents(model, pairs, max_tokens=30, batch_size=4)
-    assert [record["index"] for record in records] == list(range(6))
-    for record in records:
-        start, _ = pairs.sentences.range_of(record["index"])
-        nats = 0.0
-        for begin, length in ((start, 18), (start + 18, 12)):
-            ids = torch.tensor([2, *pairs.sentences.split.stream.read(begin, length).tolist(), 3])
-            for place in range(1, length + 1):
-                masked = ids.clone()
-                masked[place] = 4
-                logits = model(input_ids=masked[None]).prediction_logits[0, place]
-                nats -= logits.double().log_softmax(0)[ids[place]].item()
-        assert record["n_tokens"] == 30
-        assert record["pseudo_perplexity"] == pytest.approx(math.exp(nats / 30), rel=1e-5)
-
-
-def test_end_of_text_is_not_scored(split: Split) -> None:
-    pairs = make_pairs(split, block_size=48)
-    records = score_documents(make_bert().eval(), pairs, max_tokens=10**6, batch_size=32)
-    assert sum(record["n_tokens"] for record in records) == len(split.stream) - 6
 
 
 def test_text_of_which_nothing_can_be_masked_is_no_perfect_score(tmp_path: Path) -> None:

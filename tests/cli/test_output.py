@@ -1,0 +1,99 @@
+"""How results reach the user: harmless lines, or JSON, from one rank, to whoever still reads."""
+
+import json
+import sys
+from typing import Any
+
+import pytest
+import typer
+
+from llmkit.cli.output import echo, show_json, show_line, show_metrics, show_receipt, show_series, write_out
+
+HOSTILE = "\x1b[31m\x9b2J\u202e"
+
+
+def test_only_the_first_rank_writes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        echo(f"from {rank}")
+    assert capsys.readouterr().out == "from 0\n"
+
+
+def test_reader_that_has_enough_ends_the_command_in_peace(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        def write(self, text: str) -> None:
+            raise BrokenPipeError
+
+        def fileno(self) -> int:
+            return 99
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    monkeypatch.setattr("llmkit.cli.output.os.dup2", lambda *_: None)
+    with pytest.raises(typer.Exit) as ended:
+        write_out("text")
+    assert ended.value.exit_code == 0
+
+
+def test_json_of_hostile_texts_is_read_back_and_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    result = {f"{HOSTILE}却说": [HOSTILE, 1.5, None]}
+    show_json(result)
+    out = capsys.readouterr().out
+    assert json.loads(out) == result
+    assert "却说" in out and all(c.isprintable() or c == "\n" for c in out)
+    with pytest.raises(ValueError, match="JSON"):
+        show_json({"loss": float("nan")})
+
+
+def test_line_of_data_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show_line(f"a{HOSTILE}b\nc\n")
+    assert capsys.readouterr().out == "a [31m 2J b⏎c\n"
+
+
+def test_figures_are_shown_as_their_task_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
+    show_metrics({"task": "clm", "loss": 1.0, "accuracy": 0.25, "n_tokens": 1234, "method": {"split": "test"}})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines] == ["1.0000", "25.00%", "1,234", "test"]
+
+
+def test_series_shows_mean_and_deviation_of_each_figure_that_all_runs_have(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"mean": 0.5, "std": 0.1, "min": 0.4, "max": 0.6}
+    runs = {str(n): {"test": {"task": "cls", "label_type": "regression", "mse": 1.0}} for n in range(3)}
+    show_series({"runs": runs, "summary": {"test": {"mse": found}}}, "cls", "out")
+    title, head, line, _, last = capsys.readouterr().out.splitlines()
+    assert title == "test rows, 3 runs"
+    assert head.split() == ["mean", "std", "lowest", "highest"]
+    assert line.split()[-4:] == ["0.5000", "0.1000", "0.4000", "0.6000"]
+    assert line.startswith("mean squared error") and last.endswith(" out")
+
+
+def receipt(**more: Any) -> dict[str, Any]:
+    split = {"documents": 9, "characters": 4000, "bytes": 5000, "tokens": 1250, "unknown_tokens": 0, "sentences": 50}
+    return {
+        "sources": [{"encoding": "utf-8", "skipped": {}}, {"encoding": "", "skipped": {"bad row": 2}}],
+        "steps": {}, "split_by": "document", "splits": {"train": split}, "overlap": {},
+        "tokenizer": {"kind": "char", "vocab_size": 1234}, "bytes_per_token": 4.0, "sentences": None, "notes": [],
+        "samples": [], **more,
+    }  # fmt: skip
+
+
+def test_receipt_accounts_for_every_source_drop_and_token(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = {"changed": 0, "documents_in": 9, "removed": {}, "dropped": {}}
+    steps = {"quality": quiet | {"changed": 3, "dropped": {"too short": 2}}, "whitespace": quiet}
+    overlap = {"test": {"share": 0.0123}}
+    show_receipt(receipt(steps=steps, overlap=overlap, sentences={"chinese_words": "jieba"}, samples=[f"a{HOSTILE}"]))
+    out = capsys.readouterr().out
+    for words in (
+        "2 bad row", "own format", "3 of 9 documents changed; dropped: 2 too short", "whole documents, by hash",
+        "1.23% of test stands in train too", "1,234 entries, 4.00 bytes a token", "50, 25 tokens each",
+    ):  # fmt: skip
+        assert words in out
+    assert "whitespace" not in out and "unknown tokens" not in out
+    assert all(c.isprintable() or c == "\n" for c in out)
+
+
+def test_unknown_tokens_are_shown_with_their_share(capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = receipt(split_by="position")
+    manifest["splits"]["train"]["unknown_tokens"] = 25
+    show_receipt(manifest)
+    out = capsys.readouterr().out
+    assert "25 (2.00%)" in out and "the tail of each document" in out

@@ -1,0 +1,140 @@
+"""Which plan a run goes on by, what is refused, and how an allowed change is mapped."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from llmkit.config.loading import load_recipe
+from llmkit.core import ranks
+from llmkit.core.errors import UsageError
+from llmkit.core.files import read_json, write_json
+from llmkit.runs import resuming
+from llmkit.runs.resuming import choose_plan
+from llmkit.training.batches import BatchPlan
+from llmkit.training.contract import Plan
+from llmkit.training.folder import RunFolder
+
+PLAN = Plan(
+    20, 5, 5, BatchPlan(8, 8, 1), "fp32", facts={"data": "d" * 64, "optim.learning_rate": 0.1, "train.block_size": 16}
+)  # fmt: skip
+RUN = RunFolder(Path("run"))
+
+
+def check(changed: dict[str, Any], *allow: str, fixed: tuple[str, ...] = (), carried: bool = False) -> None:
+    resuming._check(changed, PLAN, allow, RUN, fixed, carried=carried)
+
+
+@pytest.mark.parametrize(
+    ("compile_", "device", "again"),
+    [("auto", "cuda", "whole"), ("auto", "cpu", "none"), ("layers", "cuda", "layers"), ("none", "cuda", "none")],
+)
+def test_resumed_run_is_compiled_as_before_on_a_machine_of_the_kind(
+    compile_: str, device: str, again: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resuming, "pick_device", lambda: torch.device(device))
+    recipe = load_recipe(None, [f"train.compile={compile_}"])
+    assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
+
+
+def test_shards_are_not_compiled_as_whole_models_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "pick_device", lambda: cast(Any, SimpleNamespace(type="cuda")))
+    monkeypatch.setattr(ranks, "world_size", lambda: 2)
+    for engine, again in (("ddp", "whole"), ("fsdp2", "none")):
+        recipe = load_recipe(None, [f"train.engine={engine}"])
+        assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
+
+
+def test_a_resumed_run_keeps_the_lengths_that_were_planned_after_its_checkpoint() -> None:
+    before = Plan(100, 10, 10, BatchPlan(4, 4, 1), "fp32", calibration_step=5)
+    lengths = {"n_steps": 80, "eval_steps": 8, "save_steps": 8, "max_eval_blocks": 9, "final_share": 0.5}
+    lengths |= {"calibration_step": None}
+    fixed = replace(before, **lengths)
+    manifest = {"plan": asdict(fixed), "lengths": {"5": lengths}}
+    assert choose_plan(asdict(before), manifest, 5) == fixed
+    assert choose_plan(asdict(before), manifest, 3) == before, "they come in step 5, by the manifest again"
+    assert choose_plan(asdict(before), {"plan": asdict(before)}, 5) == before
+    later = replace(fixed, n_steps=90)  # a change was allowed since
+    assert choose_plan(asdict(later), manifest, 9) == later
+    assert choose_plan(None, manifest, 9) == fixed
+    old = {name: value for name, value in asdict(before).items() if name in ("n_steps", "eval_steps", "save_steps")}
+    old |= {"batches": asdict(before.batches), "precision": "fp32", "facts": {}}
+    assert choose_plan(old, {"plan": old}, 9) == replace(before, calibration_step=None)
+
+
+def test_change_is_refused_with_both_values_and_the_words_that_allow_all_of_them() -> None:
+    check({})
+    changed = {"data": "e" * 64, "optim.learning_rate": 0.2}
+    with pytest.raises(UsageError) as caught:
+        check(changed, "data")
+    [problem] = caught.value.problems
+    assert "data: dddddddddddd -> eeeeeeeeeeee; optim.learning_rate: 0.1 -> 0.2" in problem.what
+    assert problem.hint.endswith("--allow data --allow optim.learning_rate")
+    check(changed, "data", "optim.learning_rate")
+
+
+def test_what_no_resumed_run_may_change_cannot_be_allowed() -> None:
+    for changed, options in (
+        ({"train.block_size": 32}, {"fixed": ("train.block_size",)}),
+        ({"train.block_size": 32}, {"carried": True}),
+    ):
+        with pytest.raises(UsageError, match=r"train\.block_size: 16 -> 32") as caught:
+            check(changed, "train.block_size", **options)
+        assert "--allow" not in caught.value.problems[0].hint
+    check({"train.block_size": 32}, "train.block_size")
+
+
+def test_allowed_name_that_nothing_depends_on_is_a_slip_of_the_pen() -> None:
+    with pytest.raises(UsageError, match="nothing that a run depends on") as caught:
+        check({}, "optim.lerning_rate")
+    assert caught.value.problems[0].hint == "did you mean 'optim.learning_rate'?"
+
+
+@pytest.mark.parametrize(("size", "n_steps"), [(16, 4 + 8), (4, 4 + 32), (6, 4 + 22)])
+def test_larger_batch_goes_on_at_the_next_sample_and_sees_as_many_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, size: int, n_steps: int
+) -> None:
+    """After 4 steps of 8 samples, 128 of 160 are left."""
+    monkeypatch.setattr(resuming, "plan_cut", lambda *_: BatchPlan(size, size, 1))
+    recipe: Any = load_recipe(None, [f"train.global_batch_size={size}"])
+    plan = resuming._map(PLAN, ["train.global_batch_size"], recipe, cast(Any, None), cast(Any, None), 4)
+    assert plan.batches.numbers(4, 0)[0] == 32, "step 4 begins where it would have begun"
+    seen = plan.batches.numbers(plan.n_steps - 1, 0)[-1] + 1
+    assert 160 <= seen < 160 + size
+    assert plan.n_steps == n_steps
+
+
+def test_other_number_of_epochs_or_steps_is_the_new_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "plan_cut", lambda *_: BatchPlan(8, 8, 1))
+    task: Any = SimpleNamespace(samples=SimpleNamespace(samples_per_epoch=100))
+    for name, value, n_steps in (("train.epochs", 3, 38), ("train.max_steps", 50, 50)):
+        recipe = load_recipe(None, [f"{name}={value}"])
+        assert resuming._map(PLAN, [name], recipe, task, cast(Any, None), 4).n_steps == n_steps
+
+
+def test_change_is_kept_with_the_run_once_and_later_lengths_are_forgotten(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    write_json(run.manifest, {"lengths": {"3": {"n_steps": 9}, "8": {"n_steps": 7}}, "kept": 1})
+    for _ in range(2):
+        resuming._record(run, load_recipe(None), PLAN, ["optim.learning_rate: 0.1 -> 0.2"], 5)
+    manifest = read_json(run.manifest)
+    assert manifest["changes"] == [{"step": 5, "changed": ["optim.learning_rate: 0.1 -> 0.2"]}]
+    assert (manifest["lengths"], manifest["kept"]) == ({"3": {"n_steps": 9}}, 1)
+    assert resuming._allowed_before(run, 5) == {"optim.learning_rate"}
+    assert resuming._allowed_before(run, 6) == set()
+    assert load_recipe(run.recipe) == load_recipe(None)
+
+
+def test_other_machine_is_said_with_what_differs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(resuming, "describe_versions", lambda: {"torch": "2.0"})
+    n_threads = torch.get_num_threads()
+    resuming._mention_machine({"threads": n_threads, "device": "cpu", "versions": {"torch": "2.0"}})
+    resuming._mention_machine({})
+    assert capsys.readouterr().err == ""
+    resuming._mention_machine({"threads": n_threads + 1, "device": "cuda", "versions": {"torch": "1.0"}})
+    assert f"threads {n_threads + 1} -> {n_threads}, device cuda -> cpu, torch 1.0 -> 2.0" in capsys.readouterr().err

@@ -1,0 +1,112 @@
+"""Labelled files become splits: no row twice, none lost unsaid, one label map for all."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import make_messages, save_bert, write_table
+from transformers import PreTrainedTokenizerBase
+
+from llmkit.config.cls import Cls
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError
+from llmkit.tasks.cls.labelled_data import LabelledData, load_labelled, origin_files, relative_files
+from llmkit.tokens.tokenizer import load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+    return load_tokenizer(save_bert(tmp_path_factory.mktemp("bert") / "bert"))
+
+
+def load(
+    tokenizer: PreTrainedTokenizerBase, files: dict[str, str], known: Any = None, fold: Any = None, **section: Any
+) -> LabelledData:
+    return load_labelled(Cls(**section), Read(), files, tokenizer, 32, known=known, fold=fold)
+
+
+def lines_of(data: LabelledData) -> dict[str, set[int]]:
+    return {name: set(split.lines.tolist()) for name, split in data.splits.items()}
+
+
+def test_every_row_is_in_one_split_and_copies_of_a_text_are_in_the_same(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    messages = make_messages(60)
+    path = write_table(tmp_path / "a.csv", [*messages, *messages[:20]])
+    data = load(tokenizer, {"train": path}, validation=0.25, test=0.25)
+    sides = lines_of(data)
+    assert sorted(line for lines in sides.values() for line in lines) == list(range(2, 82))
+    for line in range(2, 22):
+        assert [name for name in sides if line in sides[name]] == [name for name in sides if line + 60 in sides[name]]
+    other = load(tokenizer, {"train": path}, validation=0.25, test=0.25, split_seed=1)
+    assert lines_of(other) != sides
+    assert load(tokenizer, {"train": path}, validation=0.25, test=0.25).fingerprint() == data.fingerprint()
+    assert other.fingerprint() != data.fingerprint()
+
+
+def test_labels_stand_beside_the_rows_that_have_them(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    messages = make_messages(40)
+    data = load(tokenizer, {"train": write_table(tmp_path / "a.csv", messages)}, validation=0.25)
+    assert data.label2id == {"ham": 0, "spam": 1}
+    for split in data.splits.values():
+        for row, line in enumerate(split.lines):
+            text, label = messages[line - 2]
+            assert split.labels[row] == data.label2id[label]
+            ids = split.inputs.read(row)[0].ids
+            assert ids.tolist() == tokenizer(text).input_ids
+    described = data.describe()
+    assert described["splits"]["train"]["rows"] + described["splits"]["validation"]["rows"] == 40
+    assert described["columns"] == {"text": "text", "pair": None, "label": "label"}
+
+
+def test_file_of_its_own_takes_the_place_of_what_is_held_out_and_shared_texts_are_said(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    train = write_table(tmp_path / "a.csv", make_messages(40))
+    test = write_table(tmp_path / "b.csv", [*make_messages(40)[:3], *make_messages(10, seed=5)])
+    data = load(tokenizer, {"train": train, "test": test}, validation=0, test=0.5)
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 40, "test": 13}
+    assert any("3 of 13 rows of" in note and "trained on, too" in note for note in data.notes)
+
+
+def test_rows_without_a_text_are_left_out_of_training_and_scored_like_others(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    rows = [*make_messages(20), ("", "ham"), ("  ", "spam")]
+    path = write_table(tmp_path / "a.csv", rows)
+    data = load(tokenizer, {"train": path, "test": path}, validation=0)
+    assert (len(data.splits["train"]), len(data.splits["test"])) == (20, 22)
+    assert any("2 rows without a text" in note for note in data.notes)
+
+
+def test_folds_hold_out_each_row_once(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    path = write_table(tmp_path / "a.csv", make_messages(30))
+    held_out = [lines_of(load(tokenizer, {"train": path}, fold=(n, 3)))["validation"] for n in range(3)]
+    assert sorted(line for lines in held_out for line in lines) == list(range(2, 32))
+
+
+def test_label_map_of_a_model_goes_on_where_it_is_of_the_same_labels(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    path = write_table(tmp_path / "a.csv", make_messages(20))
+    swapped = {"spam": 0, "ham": 1}
+    data, other = (load(tokenizer, {"train": path}, known=known) for known in (swapped, {"spam": 0, "eggs": 1}))
+    assert (data.label2id, other.label2id) == (swapped, {"ham": 0, "spam": 1})
+    assert (np.sort(data.splits["train"].labels) == np.sort(1 - other.splits["train"].labels)).all()
+
+
+def test_rows_of_which_none_can_be_used_are_an_error(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    path = write_table(tmp_path / "a.csv", [("", "ham"), (" ", "spam"), ("", "ham")])
+    with pytest.raises(DataError):
+        load(tokenizer, {"train": path}, text="text", label="label")
+
+
+def test_files_are_found_again_after_they_were_moved_with_their_run(tmp_path: Path) -> None:
+    files = {"train": str(tmp_path / "data/a.csv"), "test": "hf:imdb@test"}
+    relative = relative_files(files, tmp_path / "runs/one")
+    assert relative == {"train": "../../data/a.csv", "test": "hf:imdb@test"}
+    moved = origin_files(tmp_path / "elsewhere/runs/one", {"files": relative})
+    assert moved == {"train": str(tmp_path / "elsewhere/data/a.csv"), "test": "hf:imdb@test"}
+    assert origin_files(tmp_path, {}) == {}

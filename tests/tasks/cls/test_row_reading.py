@@ -1,0 +1,96 @@
+"""How rows become inputs: decided once, saved with the model, used for every other file."""
+
+from pathlib import Path
+
+import pytest
+from tiny import write_table
+from transformers import BertConfig, BertTokenizer, GPT2Config, PreTrainedConfig
+
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError
+from llmkit.tables.labelled import LabelledRow
+from llmkit.tables.rows import open_rows
+from llmkit.tasks.cls import row_reading
+from llmkit.tasks.cls.row_reading import (
+    RowFormat,
+    describe_left_out,
+    read_chunks,
+    read_format,
+    reads_token_types,
+    save_format,
+)
+
+PLAIN = RowFormat("text", None, "label", "single_label", None, 64, "truncate", 8, 4)
+
+
+def find(path: str, row_format: RowFormat, **given: str) -> tuple[str, str | None, str | None]:
+    with open_rows(path, Read(), header="auto", wanted=()) as rows:
+        columns = row_format.find_columns(rows, need_label=True, **given)
+    return columns.text, columns.pair, columns.label
+
+
+def test_columns_of_another_file_are_those_said_else_those_of_training_else_guessed(tmp_path: Path) -> None:
+    ours = write_table(tmp_path / "a.csv", [["some words", "ham", "x"]] * 3, ("text", "label", "other"))
+    assert find(ours, PLAIN) == ("text", None, "label")
+    assert find(ours, PLAIN, label="other") == ("text", None, "other")
+    foreign = write_table(tmp_path / "b.csv", [["some words here", "ham"]] * 3, ("sentence", "class"))
+    assert find(foreign, PLAIN) == ("sentence", None, "class")
+
+
+def test_model_of_pairs_wants_pairs_and_model_of_texts_wants_none(tmp_path: Path) -> None:
+    names = ("premise", "hypothesis", "label")
+    path = write_table(tmp_path / "a.csv", [["some words", "other words", "yes"]] * 3, names)
+    pairs = RowFormat("premise", "hypothesis", "label", "single_label", None, 64, "truncate", 8, 4)
+    assert find(path, pairs) == names
+    with pytest.raises(DataError, match="trained on single texts") as caught:
+        find(path, PLAIN, text="premise", pair="hypothesis")
+    assert caught.value.problems[0].hint == "leave --pair out"
+    single = write_table(tmp_path / "b.csv", [["some words", "ham"]] * 3)
+    with pytest.raises(DataError, match=r"text|pair"):
+        find(single, pairs)
+
+
+@pytest.mark.parametrize("label_type", ["single_label", "multi_label", "regression"])
+def test_format_survives_the_configuration_of_a_model_with_what_goes_with_it(tmp_path: Path, label_type: str) -> None:
+    kept = RowFormat("a", "b", None, label_type, "|", 99, "windows", 8, 4)
+    config = PreTrainedConfig()
+    save_format(config, kept, thresholds=[0.5, 0.25])
+    config.save_pretrained(tmp_path)
+    assert read_format(PreTrainedConfig.from_pretrained(tmp_path), 7) == (kept, {"thresholds": [0.5, 0.25]})
+
+
+def test_model_of_somebody_else_reads_one_text_and_an_earlier_version_is_understood() -> None:
+    found, more = read_format(BertConfig(num_labels=3), 32)
+    assert (found.text, found.pair, found.block_size, found.windows, more) == ("", None, 32, None, {})
+    config = BertConfig(num_labels=3)
+    config.llmkit = {"kind": "multiple", "text": "a", "block_size": 16}
+    assert read_format(config, 32)[0].label_type == "multi_label"
+
+
+def test_chunks_hold_bounded_rows_and_characters_and_lose_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_reading, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(row_reading, "CHARACTERS_AT_ONCE", 100)
+    rows = [LabelledRow("x" * (90 if n % 7 == 0 else 1), "y" * 9, None, n) for n in range(40)]
+    chunks = list(read_chunks(iter(rows)))
+    assert [row for chunk in chunks for row in chunk] == rows
+    assert max(map(len, chunks)) == 5
+    for chunk in chunks:
+        assert sum(len(row.text) + 9 for row in chunk[:-1]) < 100
+    assert list(read_chunks(iter([]))) == []
+
+
+def test_what_was_cut_or_left_out_is_said_only_where_something_was() -> None:
+    assert PLAIN.describe_cut(0, 5, "a.csv") == []
+    assert PLAIN.describe_cut(2, 1000, "a.csv") == ["2 of 1,000 rows of a.csv are too long for 64 tokens: cut off"]
+    assert "cls.long_texts=windows" in PLAIN.describe_cut(2, 1000, "a.csv", way_out=True)[0]
+    windows = RowFormat("text", None, "label", "single_label", None, 64, "windows", 8, 4)
+    assert "4 windows of 64 tokens" in windows.describe_cut(2, 1000, "a.csv", way_out=True)[0]
+    assert windows.windows is not None and (windows.windows.overlap, windows.windows.most) == (8, 4)
+    assert describe_left_out(0, "a.csv", "without a text") == []
+    assert describe_left_out(1, "a.csv", "without a text") == ["left out of a.csv: 1 row without a text"]
+    assert describe_left_out(2, "a.csv", "without a text") == ["left out of a.csv: 2 rows without a text"]
+
+
+def test_gpt2_gets_no_token_types_whatever_its_tokenizer() -> None:
+    tokens = {token: number for number, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"])}
+    assert not reads_token_types(GPT2Config(), BertTokenizer(tokens))

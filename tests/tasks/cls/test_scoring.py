@@ -1,0 +1,103 @@
+"""A classifier is scored over one file, or over the rows that its own run held out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import make_messages, save_bert, write_table
+from transformers import BertForSequenceClassification
+
+from llmkit.config.loading import dump_recipe, load_recipe
+from llmkit.core.errors import DataError, UsageError
+from llmkit.core.files import write_json, write_text
+from llmkit.tasks.base import EvaluationRequest
+from llmkit.tasks.cls.labelled_data import load_labelled, relative_files
+from llmkit.tasks.cls.scoring import evaluate_classifier
+from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.training.folder import RunFolder
+
+NAMES = {"ham": 0, "spam": 1}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A classifier whose head was never trained."""
+    path = save_bert(tmp_path / "bert")
+    torch.manual_seed(1)
+    network = BertForSequenceClassification.from_pretrained(path, label2id=NAMES, id2label={0: "ham", 1: "spam"})
+    network.save_pretrained(path)
+    return path
+
+
+def evaluate(model: str, *data: str, run: Path | None = None, show: bool = False, **overrides: str) -> dict[str, Any]:
+    recipe: Any = load_recipe(None, [f"evaluate.{name}={value}" for name, value in overrides.items()], task="cls")
+    request = EvaluationRequest(model, model, data, None if run is None else RunFolder(run), show)
+    return evaluate_classifier(recipe, request)
+
+
+def test_figures_are_over_all_rows_of_a_file(model: str, tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", make_messages(40))
+    found = evaluate(model, path)
+    assert found["label_type"] == "single_label"
+    assert sum(sum(row) for row in found["confusion"]["counts"]) == 40
+    assert found["n_windows"] == 40 and found["n_truncated"] == 0
+    assert found["method"]["data"] == "a.csv" and "weights" not in found["method"]
+    assert "mistakes" not in found
+    shown = evaluate(model, path, show=True)
+    wrong = 40 - sum(found["confusion"]["counts"][n][n] for n in range(2))
+    assert len(shown["mistakes"]) == min(20, wrong)
+    assert shown["accuracy"] == found["accuracy"]
+
+
+def test_nothing_or_more_than_one_file_to_score_on_is_refused(model: str) -> None:
+    with pytest.raises(UsageError, match="nothing to score on"):
+        evaluate(model)
+    with pytest.raises(UsageError, match="2 files are given"):
+        evaluate(model, "a.csv", "b.csv")
+
+
+def test_label_that_the_model_has_not_is_found_before_any_row_is_scored(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_table(tmp_path / "a.csv", [*make_messages(40), ("some words", "eggs")])
+    monkeypatch.setattr("llmkit.tasks.cls.row_scoring.score_rows", lambda *_, **__: pytest.fail("it was scored"))
+    with pytest.raises(DataError, match="eggs"):
+        evaluate(model, path)
+
+
+def make_run(tmp_path: Path, model: str) -> tuple[Path, set[int]]:
+    """As much of a run as scoring reads, and how many rows it held out."""
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    recipe: Any = load_recipe(None, ["cls.validation=0.25"], task="cls")
+    files = {"train": write_table(tmp_path / "rows.csv", make_messages(40))}
+    labelled = load_labelled(recipe.cls, recipe.prepare.read, files, load_tokenizer(model), 64, quiet=True)
+    write_text(run.recipe, dump_recipe(recipe))
+    origin = {"files": relative_files(files, run.path)}
+    write_json(run.manifest, {"origin": origin, "plan": {"facts": {"data": labelled.fingerprint()}}})
+    return run.path, set(labelled.splits["validation"].lines.tolist())
+
+
+def test_rows_that_a_run_held_out_are_found_again_and_flatter_it(model: str, tmp_path: Path) -> None:
+    run, lines = make_run(tmp_path, model)
+    found = evaluate(model, run=run, show=True)
+    assert sum(sum(row) for row in found["confusion"]["counts"]) == len(lines) < 40
+    assert {mistake["line"] for mistake in found["mistakes"]} <= lines
+    assert found["method"]["data"] == "rows.csv"
+    assert "the best of the run on these rows" in found["method"]["weights"]
+
+
+def test_rows_that_changed_since_the_run_began_and_a_split_that_it_has_not_are_refused(
+    model: str, tmp_path: Path
+) -> None:
+    run, _ = make_run(tmp_path, model)
+    with pytest.raises(UsageError, match="the run has no test rows") as caught:
+        evaluate(model, run=run, split="test")
+    assert "train, validation" in caught.value.problems[0].hint
+    write_table(tmp_path / "rows.csv", make_messages(41))
+    with pytest.raises(UsageError, match="the rows have changed"):
+        evaluate(model, run=run)
+    write_json(run / "manifest.json", {})
+    with pytest.raises(UsageError, match="does not say what it was trained on"):
+        evaluate(model, run=run)

@@ -1,0 +1,62 @@
+"""What every task answers, and what a task that cannot do something says."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from llmkit.core.errors import UsageError
+from llmkit.metrics.spec import Metric, MetricSet
+from llmkit.tasks.base import EvaluationRequest, Opened, Task, TrainingData, TrainingRequest
+
+ACCURACY = Metric("accuracy", "accuracy", "{:.1%}", note="share right", baseline="baseline")
+
+
+class OwnTask(Task):
+    """As little as a task must have."""
+
+    name, model_is, model_kind = "own", "a model", "classifier"
+
+    def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
+        return MetricSet((ACCURACY, Metric("loss", "loss")), width=10)
+
+    def open_training(self, recipe: Any, request: TrainingRequest) -> Opened:
+        raise NotImplementedError
+
+    def evaluate(self, recipe: Any, request: EvaluationRequest) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+def test_figures_are_lines_of_one_width_with_how_they_were_made_last() -> None:
+    figures = {"accuracy": 0.5, "loss": 1.0, "method": {"split": "test", "precision": "fp32"}}
+    assert list(OwnTask().describe_figures(figures)) == [
+        "accuracy   50.0%", "loss       1.0000", "method     split test, precision fp32"
+    ]  # fmt: skip
+
+
+def test_share_stands_beside_what_a_constant_guess_reaches_and_a_loss_beside_its_note() -> None:
+    task = OwnTask()
+    assert task.note_headline({"baseline": 0.25}, ACCURACY) == "25.00 % by a constant guess"
+    assert task.note_headline({}, ACCURACY) == "share right"
+    assert (
+        task.note_headline({"baseline": 0.25}, Metric("mse", "error", note="squared", baseline="baseline")) == "squared"
+    )
+
+
+def test_what_a_task_cannot_do_is_refused_with_the_command_that_can() -> None:
+    task: Any = OwnTask()
+    request = SimpleNamespace(model="run", path="run/model")
+    for refuse in (task.generate, task.predict):
+        with pytest.raises(UsageError, match="'run' is a classifier") as caught:
+            refuse(None, request)
+        assert caught.value.problems[0].where == "run/model/config.json, architectures"
+    for refuse in (task.make_synthetic, lambda *args: task.open_prepared(*args, None)):
+        with pytest.raises(UsageError, match="not planned"):
+            refuse(None, None)
+
+
+@pytest.mark.parametrize(("train", "words"), [({"bytes": 5000}, "(5,000 bytes of text)"), ({"rows": 40}, "(40 rows)")])
+def test_training_data_is_described_by_what_it_is_made_of(train: dict[str, int], words: str) -> None:
+    data = TrainingData(None, {"splits": {"train": train}}, {}, 1250, 16, 0, 0)
+    assert data.describe() == f"1,250 tokens {words}"

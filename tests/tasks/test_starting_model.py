@@ -1,0 +1,108 @@
+"""A model that training starts from is made fit, or refused with what does not fit."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tiny import make_bert, make_gpt2, make_recurrent, save_gpt2
+from torch import nn
+from transformers import PreTrainedModel
+
+from llmkit.config.evaluate import Evaluate
+from llmkit.config.loading import load_recipe
+from llmkit.config.model import Model
+from llmkit.core.errors import ModelError, UsageError
+from llmkit.models.loading import embedding_rows, load_causal_lm
+from llmkit.tasks.starting_model import (
+    check_no_windows,
+    check_positions,
+    check_training,
+    fit_to_data,
+    grow_embeddings,
+    set_dropout,
+)
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
+
+
+@pytest.mark.parametrize("override", ["train.early_stopping=2", "optim.schedule=plateau"])
+def test_what_goes_by_held_out_text_is_refused_without_any(override: str) -> None:
+    check_training(load_recipe(None, [override]), has_validation=True)
+    with pytest.raises(UsageError, match="needs a validation split") as caught:
+        check_training(load_recipe(None, [override]), has_validation=False)
+    assert caught.value.problems[0].where == override.partition("=")[0]
+
+
+@pytest.mark.parametrize("settings", [Evaluate(stride=4), Evaluate(block_size=8)])
+def test_recurrent_model_is_scored_without_windows(settings: Evaluate) -> None:
+    check_no_windows(Evaluate())
+    with pytest.raises(UsageError, match="reads the whole text"):
+        check_no_windows(settings)
+
+
+def test_block_beyond_the_positions_is_refused_and_other_positions_only_at_the_start() -> None:
+    recipe = load_recipe(None, ["train.block_size=32"])
+    check_positions(recipe, 32, resume=False)
+    check_positions(recipe, None, resume=False)
+    with pytest.raises(UsageError, match="block_size 32 does not fit the model's 16 positions"):
+        check_positions(recipe, 16, resume=True)
+    other = load_recipe(None, ["train.block_size=32", "model.n_positions=64"])
+    check_positions(other, 64, resume=False)
+    check_positions(other, 32, resume=True)
+    for positions, words in ((32, "not what the model has: 32"), (None, "no limit")):
+        with pytest.raises(UsageError, match=words):
+            check_positions(other, positions, resume=False)
+
+
+@pytest.mark.parametrize("model", [make_gpt2(dropout=0.5), make_bert(dropout=0.5)], ids=["gpt2", "bert"])
+def test_dropout_of_the_recipe_takes_the_place_of_the_models_and_is_saved(model: PreTrainedModel) -> None:
+    set_dropout(model, Model(dropout=0.25, attention_dropout=0.125))
+    rates = {path: module.p for path, module in model.named_modules() if isinstance(module, nn.Dropout)}
+    of_attention = {path: rate for path, rate in rates.items() if path.endswith(("attn_dropout", "self.dropout"))}
+    assert list(of_attention.values()) == [0.125] * 2
+    assert {rate for path, rate in rates.items() if path not in of_attention} == {0.25}
+    config = model.config.to_dict()
+    assert {config[name] for name in ("resid_pdrop", "embd_pdrop", "hidden_dropout_prob") if name in config} == {0.25}
+    assert {config[name] for name in ("attn_pdrop", "attention_probs_dropout_prob") if name in config} == {0.125}
+
+
+def test_embedding_grows_and_keeps_its_rows_and_an_adaptive_softmax_cannot(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = make_gpt2(vocab_size=50)
+    before = model.get_input_embeddings().weight.detach().clone()
+    grow_embeddings(model, 50, [])
+    assert capsys.readouterr().err == ""
+    grow_embeddings(model, 53, ["pad is new"])
+    assert "grew from 50 to 53 rows; pad is new" in capsys.readouterr().err
+    assert torch.equal(model.get_input_embeddings().weight[:50], before)
+    with pytest.raises(ModelError, match="cannot grow from 50 to 51"):
+        grow_embeddings(make_recurrent(adaptive_cutoffs=[10, 20]), 51, [])
+
+
+def prepared_with(fingerprint: str) -> Any:
+    return SimpleNamespace(fingerprint={"tokenizer": fingerprint}, path=Path("data"))
+
+
+def test_model_is_taken_with_the_data_of_its_own_tokenizer_alone(tmp_path: Path) -> None:
+    name = save_gpt2(tmp_path / "model")
+    tokenizer = load_tokenizer(name)
+    ensure_special_tokens(tokenizer)
+    model = fit_to_data(name, load_causal_lm, Model(), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer)
+    assert embedding_rows(model) == len(tokenizer), "with a row for the new pad token"
+    with pytest.raises(ModelError, match="another tokenizer") as caught:
+        fit_to_data(name, load_causal_lm, Model(), prepared_with("f" * 64), tokenizer)
+    assert f"prepare.tokenizer.path={name}" in caught.value.problems[0].hint
+
+
+def test_larger_vocabulary_is_taken_where_it_extends_the_models_and_the_recipe_allows_it(tmp_path: Path) -> None:
+    name = save_gpt2(tmp_path / "model")
+    tokenizer = load_tokenizer(name)
+    ensure_special_tokens(tokenizer)
+    tokenizer.add_tokens(["extra-token"])
+    prepared = prepared_with(fingerprint_tokenizer(tokenizer))
+    with pytest.raises(ModelError, match="another tokenizer"):
+        fit_to_data(name, load_causal_lm, Model(), prepared, tokenizer)
+    model = fit_to_data(name, load_causal_lm, Model(resize_embeddings=True), prepared, tokenizer)
+    assert embedding_rows(model) == len(tokenizer)

@@ -1,0 +1,60 @@
+"""Which task a run or a model is of."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmkit.config.recipe import RECIPES
+from llmkit.core.errors import ModelError
+from llmkit.tasks.table import TASKS, facts_of_run, task_of_model, task_of_run
+from llmkit.training.run_record import RunRecord
+
+
+def record(manifest: dict[str, Any], **metrics: Any) -> RunRecord:
+    return RunRecord("run", {}, metrics, manifest, "", ())
+
+
+def test_each_task_has_its_recipe_and_its_own_kind_of_model() -> None:
+    assert TASKS.keys() == RECIPES.keys()
+    assert {task.model_kind for task in TASKS.values()} == {"causal", "masked", "classifier"}
+    for name, task in TASKS.items():
+        assert task.name == name
+        assert set(task.fixed_fields) <= {
+            f"{section}.{field}"
+            for section, of in RECIPES[name].model_fields.items()
+            for field in getattr(of.annotation, "model_fields", {})
+        }
+
+
+@pytest.mark.parametrize(
+    ("manifest", "metrics", "name"),
+    [
+        ({"task": "mlm"}, {}, "mlm"),
+        ({"objective": "cls"}, {}, "cls"),
+        ({}, {"test": {"task": "cls"}}, "cls"),
+        ({"task": "mlm"}, {"test": {"task": "cls"}}, "mlm"),
+        ({}, {"training": {"steps": 3}}, "clm"),
+    ],
+)
+def test_task_of_a_run_is_that_of_its_manifest_else_of_its_figures(
+    manifest: dict[str, Any], metrics: dict[str, Any], name: str
+) -> None:
+    assert task_of_run(record(manifest, **metrics)).name == name
+
+
+def test_type_of_labels_is_found_under_both_its_names() -> None:
+    assert facts_of_run(record({"label_type": "regression"}))["label_type"] == "regression"
+    assert facts_of_run(record({}, test={"task": "cls", "kind": "multiple"}))["label_type"] == "multiple"
+
+
+def test_run_of_a_task_from_the_future_is_refused_by_name() -> None:
+    with pytest.raises(ModelError, match="'t5', which this llmkit does not know"):
+        task_of_run(record({"task": "t5"}))
+
+
+def test_task_of_a_model_follows_from_its_architecture(tmp_path: Path) -> None:
+    for architecture, name in (("GPT2LMHeadModel", "clm"), ("GPT2ForSequenceClassification", "cls")):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "architectures": [architecture]}))
+        assert task_of_model(str(tmp_path)).name == name

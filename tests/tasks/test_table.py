@@ -46,7 +46,7 @@ def test_task_of_a_run_is_that_of_its_manifest_else_of_its_figures(
 
 def test_type_of_labels_is_found_under_both_its_names() -> None:
     assert facts_of_run(record({"label_type": "regression"}))["label_type"] == "regression"
-    assert facts_of_run(record({}, test={"task": "cls", "kind": "multiple"}))["label_type"] == "multiple"
+    assert facts_of_run(record({}, test={"task": "cls", "kind": "multiple"}))["label_type"] == "multi_label"
 
 
 def test_run_of_a_task_from_the_future_is_refused_by_name() -> None:

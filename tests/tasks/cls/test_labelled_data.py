@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.tasks.cls.labelled_data import LabelledData, load_labelled, origin_files, relative_files
+from llmkit.tasks.cls.labelled_data import LabelledData, load_labelled
 from llmkit.tokens.tokenizer import load_tokenizer
 
 
@@ -101,12 +101,3 @@ def test_rows_of_which_none_can_be_used_are_an_error(tmp_path: Path, tokenizer: 
     path = write_table(tmp_path / "a.csv", [("", "ham"), (" ", "spam"), ("", "ham")])
     with pytest.raises(DataError):
         load(tokenizer, {"train": path}, text="text", label="label")
-
-
-def test_files_are_found_again_after_they_were_moved_with_their_run(tmp_path: Path) -> None:
-    files = {"train": str(tmp_path / "data/a.csv"), "test": "hf:imdb@test"}
-    relative = relative_files(files, tmp_path / "runs/one")
-    assert relative == {"train": "../../data/a.csv", "test": "hf:imdb@test"}
-    moved = origin_files(tmp_path / "elsewhere/runs/one", {"files": relative})
-    assert moved == {"train": str(tmp_path / "elsewhere/data/a.csv"), "test": "hf:imdb@test"}
-    assert origin_files(tmp_path, {}) == {}

@@ -12,10 +12,11 @@ from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.core.errors import DataError, UsageError
 from llmkit.core.files import write_json, write_text
 from llmkit.tasks.base import EvaluationRequest
-from llmkit.tasks.cls.labelled_data import load_labelled, relative_files
+from llmkit.tasks.cls.labelled_data import load_labelled
 from llmkit.tasks.cls.scoring import evaluate_classifier
 from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.training.folder import RunFolder
+from llmkit.training.origin import describe_origin
 
 NAMES = {"ham": 0, "spam": 1}
 
@@ -74,7 +75,7 @@ def make_run(tmp_path: Path, model: str) -> tuple[Path, set[int]]:
     files = {"train": write_table(tmp_path / "rows.csv", make_messages(40))}
     labelled = load_labelled(recipe.cls, recipe.prepare.read, files, load_tokenizer(model), 64, quiet=True)
     write_text(run.recipe, dump_recipe(recipe))
-    origin = {"files": relative_files(files, run.path)}
+    origin = describe_origin("bert", files, run.path)
     write_json(run.manifest, {"origin": origin, "plan": {"facts": {"data": labelled.fingerprint()}}})
     return run.path, set(labelled.splits["validation"].lines.tolist())
 

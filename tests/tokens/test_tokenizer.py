@@ -22,12 +22,10 @@ from transformers import (
 from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import EnvironmentFault, ModelError
 from llmkit.tokens import tokenizer as tokenizer_module
-from llmkit.tokens.bare_tokenizer import load_bare, save_bare
 from llmkit.tokens.tokenizer import (
     _plain_class,
     count_unknown,
     encode_texts,
-    encode_with_offsets,
     end_of_text_id,
     ensure_special_tokens,
     fingerprint_tokenizer,
@@ -197,24 +195,6 @@ def test_class_is_left_to_auto_tokenizer_where_more_than_its_name_has_a_say(tmp_
     assert _plain_class(tmp_path) == "TokenizersBackend"
     (tmp_path / "config.json").write_text("{}")
     assert _plain_class(tmp_path) is None
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_bare_tokenizer_gives_the_ids_and_offsets_of_the_one_it_was_made_from(kind: str, tmp_path: Path) -> None:
-    tokenizer = train(kind)
-    bare = load_bare(save_bare(tokenizer, tmp_path))
-    for found, expected in zip(encode_texts(bare, TEXTS), encode_texts(tokenizer, TEXTS), strict=True):
-        assert found.dtype == expected.dtype and found.tolist() == expected.tolist()
-    for pair in zip(encode_with_offsets(bare, TEXTS), encode_with_offsets(tokenizer, TEXTS), strict=True):
-        for found, expected in zip(*pair, strict=True):
-            assert found.tolist() == expected.tolist()
-    ids = encode_texts(bare, TEXTS)[0]
-    assert count_unknown(ids, bare) == count_unknown(ids, tokenizer)
-    assert end_of_text_id(bare) == end_of_text_id(tokenizer)
-    first = save_bare(tokenizer, tmp_path)
-    assert save_bare(train(kind), tmp_path) == first
-    tokenizer.add_tokens(["new"])
-    assert save_bare(tokenizer, tmp_path) != first
 
 
 def test_fingerprint_ignores_truncation_and_padding_but_nothing_that_decides_ids() -> None:

@@ -1,0 +1,43 @@
+"""`eval` refuses what a model's task does not take, and says which task its figures are of."""
+
+from pathlib import Path
+
+import pytest
+from tiny import save_bert, save_gpt2, write_table
+
+from llmkit.config.loading import load_recipe
+from llmkit.core.errors import ModelError, UsageError
+from llmkit.evaluating.evaluate import evaluate
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("models")
+    return {"clm": save_gpt2(folder / "gpt2"), "mlm": save_bert(folder / "bert")}
+
+
+def test_figures_say_the_task_of_the_model_whatever_the_recipe_is_for(models: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("free cash at home. dinner soon.\n" * 30)
+    for task, model in models.items():
+        for recipe in ("clm", "mlm"):
+            found = evaluate(load_recipe(None, [], recipe), model=model, data=[str(tmp_path / "text.txt")])
+            assert found["task"] == task
+            assert found["n_unknown_tokens"] == 0 or task == "mlm"
+
+
+def test_options_that_the_task_does_not_read_are_refused(models: dict[str, str], tmp_path: Path) -> None:
+    data = [write_table(tmp_path / "rows.csv", [("a", "x"), ("b", "y")])]
+    with pytest.raises(UsageError, match="a masked language model is not scored with a stride"):
+        evaluate(load_recipe(None, ["evaluate.stride=4"]), model=models["mlm"], data=data)
+    with pytest.raises(UsageError, match="a causal language model reads no rows") as caught:
+        evaluate(load_recipe(None), model=models["clm"], data=data, show_samples=True)
+    assert caught.value.problems[0].where == "--show-samples"
+    with pytest.raises(UsageError, match="section cls is not read"):
+        evaluate(load_recipe(None, ["cls.text=text"]), model=models["clm"], data=data)
+
+
+def test_nothing_to_score_and_no_model_are_told_apart(models: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing to score on"):
+        evaluate(load_recipe(None), model=models["clm"])
+    with pytest.raises(ModelError, match="there is no model"):
+        evaluate(load_recipe(None), model=str(tmp_path))

@@ -1,0 +1,17 @@
+"""`llmkit predict` says where it writes before it opens a model."""
+
+from pathlib import Path
+
+import pytest
+from cli.test_app import run
+
+
+@pytest.mark.parametrize(("name", "words"), [("x.foo", "does not say how to write it"), ("there.csv", "exists")])
+def test_result_that_cannot_be_written_is_refused_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.csv").touch()
+    code, out, err = run(monkeypatch, capsys, "predict", "./nowhere", "--data", "rows.csv", "--out", name)
+    assert (code, out) == (2, "")
+    assert words in err

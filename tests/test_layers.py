@@ -124,3 +124,9 @@ def test_only_the_table_of_tasks_imports_the_folder_of_a_task() -> None:
         and not path.relative_to(ROOT).as_posix().startswith(found[1].replace(".", "/"))
     ]
     assert not wrong
+
+
+def test_every_module_has_a_test_file_of_its_name() -> None:
+    tests = Path(__file__).parent
+    modules = [path.relative_to(ROOT) for path in ROOT.rglob("*.py") if not path.stem.startswith("__")]
+    assert not [str(path) for path in modules if not (tests / path.parent / f"test_{path.name}").is_file()]

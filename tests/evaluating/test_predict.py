@@ -1,0 +1,103 @@
+"""Results are written whole, in the format that is asked for."""
+
+# ruff: noqa: F811 - fixtures of another file are used under their names
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tasks.cls.test_predict import folder, label_rows, read_lines, recipe, run  # noqa: F401
+from tiny import make_messages, write_table
+
+from llmkit.cli import app
+from llmkit.core.errors import DataError, UsageError
+from llmkit.evaluating.evaluate import evaluate
+from llmkit.evaluating.predict import Format, predict
+from llmkit.tasks.cls import row_reading, row_scoring
+
+
+@pytest.mark.parametrize("file_format", ["csv", "tsv", "jsonl"])
+def test_result_is_read_back_with_all_columns_and_cells(run: str, tmp_path: Path, file_format: Format) -> None:
+    odd = ['say "win", now', "home\r\nor, later", "tab\there", "", "NA", "却说 cash", "=1+1", " padded "]
+    rows = [(n, text, f"x{n}", f'"{n}"') for n, text in enumerate(odd)]
+    data = write_table(tmp_path / "new.csv", rows, ("id", "text", "other, one", "last"))
+    out = tmp_path / f"out.{file_format}"
+    told = predict(recipe(), model=run, data=data, out=out, write=print)
+    assert told == {"n_rows": 8, "n_truncated": 0, "n_skipped": 0}
+    content = out.read_bytes().decode()
+    found: list[dict[str, Any]]
+    if file_format == "jsonl":
+        found = [json.loads(line) for line in content.split("\n")[:-1]]
+    else:
+        quoting = csv.QUOTE_NONE if file_format == "tsv" else csv.QUOTE_MINIMAL
+        dialect: Any = {"delimiter": "\t" if file_format == "tsv" else ",", "quoting": quoting}
+        found = list(csv.DictReader(io.StringIO(content, newline=""), **dialect))
+    assert list(found[0]) == ["id", "text", "other, one", "last", "prediction", "probability"]
+    tabular = file_format == "tsv"
+    expected = [" ".join(text.split()) if tabular else text.replace("\r\n", "\n") for text in odd]
+    assert [row["text"] for row in found] == expected
+    assert [(row["id"], row["other, one"], row["last"]) for row in found] == [(str(n), o, x) for n, _, o, x in rows]
+    assert {row["prediction"] for row in found} <= {"ham", "spam"}
+    again = evaluate(recipe("cls.label=prediction"), model=run, data=[str(out)])
+    assert again["accuracy"] == 1
+
+
+def test_objects_of_a_jsonl_keep_their_types(run: str, tmp_path: Path) -> None:
+    rows = [{"text": "win", "n": 3, "tags": ["a", "b"], "deep": {"x": None}}, {"text": "home", "n": 4.5}]
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_lines(label_rows(run, str(tmp_path / "new.jsonl")))
+    assert [{key: row[key] for key in given} for row, given in zip(found, rows, strict=True)] == rows
+    table = list(csv.DictReader(io.StringIO(label_rows(run, str(tmp_path / "new.jsonl"), "csv"))))
+    assert (table[0]["tags"], table[0]["deep"], table[1]["deep"]) == ("a|b", '{"x": null}', "")
+
+
+def test_result_is_whole_or_absent(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_table(tmp_path / "new.csv", make_messages(20))
+    out = tmp_path / "out.csv"
+    monkeypatch.setattr(row_reading, "ROWS_AT_ONCE", 5)
+    scored = []
+
+    def stop(*arguments: Any) -> Any:
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        scored.append(arguments)
+        return encode(*arguments)
+
+    encode = row_scoring.encode_chunk
+    monkeypatch.setattr(row_scoring, "encode_chunk", stop)
+    with pytest.raises(KeyboardInterrupt):
+        predict(recipe(), model=run, data=data, out=out, write=print)
+    assert [path.name for path in tmp_path.iterdir()] == ["new.csv"]
+
+
+def test_terminal_gets_no_control_characters_and_a_pipe_gets_every_byte(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_table(tmp_path / "new.csv", [("win \x1b[2J cash \x9b1m",)], ("text",))
+    monkeypatch.setattr(sys, "argv", ["llmkit", "predict", run, "--data", data])
+    monkeypatch.setattr(app.signal, "signal", lambda *_: None)
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        with pytest.raises(SystemExit):
+            app.main()
+        out, err = capsys.readouterr()
+        assert ("\x1b" in out) == ("\x9b" in out) == (not terminal)
+        assert "\x1b" not in err
+        assert "cash" in out
+
+
+def test_existing_result_is_kept_unless_it_may_be_overwritten(run: str, tmp_path: Path) -> None:
+    data = write_table(tmp_path / "new.csv", make_messages(4))
+    out = tmp_path / "out.csv"
+    out.write_text("mine")
+    with pytest.raises(UsageError, match="exists"):
+        predict(recipe(), model=run, data=data, out=out, write=print)
+    with pytest.raises(DataError):
+        predict(recipe(), model=run, data=str(tmp_path / "nowhere.csv"), out=out, write=print, overwrite=True)
+    assert out.read_text() == "mine"
+    predict(recipe(), model=run, data=data, out=out, write=print, overwrite=True)
+    assert len(out.read_text().splitlines()) == 5

@@ -21,6 +21,9 @@ class Family:
     sizes: Sizes
     reads: tuple[str, ...]
     """Of the fields that not all families read, those that this one does."""
+    activation_bytes: tuple[int, int, int, int]
+    """For each token, layer and unit of width: in fp32, under autocast, on top where attention alone is in fp32, and
+    outside of all layers. Counted with hooks on what autograd keeps (tests/training/test_batches.py)."""
     even_width: bool = False
     """Whether `n_embd` must be even: sines and cosines come in pairs."""
     even_heads: bool = False
@@ -71,14 +74,28 @@ _ATTENTION = ("n_head", "n_positions", "attention_dropout")
 _OUTPUT = ("tie_embeddings", "init")
 
 FAMILIES: dict[str, Family] = {
-    "gpt2": Family("clm", _GPT2, (*_ATTENTION, *_OUTPUT, "dropout")),
-    "llama": Family("clm", _LLAMA, (*_ATTENTION, *_OUTPUT, "n_kv_head"), even_heads=True),
-    "bert": Family("mlm", _BERT, (*_ATTENTION, "dropout"), reads_pairs=True),
+    "gpt2": Family("clm", _GPT2, (*_ATTENTION, *_OUTPUT, "dropout"), (64, 36, 10, 8)),
+    "llama": Family("clm", _LLAMA, (*_ATTENTION, *_OUTPUT, "n_kv_head"), (84, 56, 0, 8), even_heads=True),
+    "bert": Family("mlm", _BERT, (*_ATTENTION, "dropout"), (64, 40, 10, 8), reads_pairs=True),
     # As wide and deep as BERT's, with about as many weights.
-    "modernbert": Family("mlm", _BERT, (*_ATTENTION, "dropout"), even_heads=True),
-    "gru": Family("clm", _RECURRENT, (*_OUTPUT, "dropout", "embedding_size", "adaptive_cutoffs"), carries_state=True),
-    "lstm": Family("clm", _RECURRENT, (*_OUTPUT, "dropout", "embedding_size", "adaptive_cutoffs"), carries_state=True),
-    "transformer": Family("clm", _TRANSFORMER, (*_ATTENTION, *_OUTPUT, "dropout", "adaptive_cutoffs"), even_width=True),
+    "modernbert": Family("mlm", _BERT, (*_ATTENTION, "dropout"), (85, 42, 10, 8), even_heads=True),
+    "gru": Family(
+        "clm",
+        _RECURRENT,
+        (*_OUTPUT, "dropout", "embedding_size", "adaptive_cutoffs"),
+        (29, 30, 0, 0),
+        carries_state=True,
+    ),
+    "lstm": Family(
+        "clm",
+        _RECURRENT,
+        (*_OUTPUT, "dropout", "embedding_size", "adaptive_cutoffs"),
+        (68, 68, 0, 0),
+        carries_state=True,
+    ),
+    "transformer": Family(
+        "clm", _TRANSFORMER, (*_ATTENTION, *_OUTPUT, "dropout", "adaptive_cutoffs"), (48, 32, 10, 8), even_width=True
+    ),
 }
 """The first of a task is the one of a recipe that names none. models/ has a file for each."""
 NOT_READ_BY_ALL = sorted({name for family in FAMILIES.values() for name in family.reads})

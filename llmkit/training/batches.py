@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from llmkit.config.model import FAMILIES
 from llmkit.config.train import Train
 from llmkit.core.errors import UsageError
 
@@ -21,18 +22,6 @@ GPU_SHARE = 0.5
 """Of the memory that is free before training, for activations and logits; more would gain nothing either."""
 FILL = 0.95
 """Of that memory for all there is; the rest is what its allocator cannot use."""
-
-BYTES_A_UNIT = {
-    "gpt2": (64, 36, 10, 8),
-    "llama": (84, 56, 0, 8),
-    "bert": (64, 40, 10, 8),
-    "modernbert": (85, 42, 10, 8),
-    "transformer": (48, 32, 10, 8),
-    "gru": (29, 30, 0, 0),
-    "lstm": (68, 68, 0, 0),
-}
-"""Of activations for each token, layer and unit of width: in fp32, under autocast, on top where attention alone is in
-fp32, and outside of all layers. Counted with hooks on what autograd keeps (tests/training/test_batches.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +94,7 @@ def count_activation_bytes(
     without the attention matrix, which no kernel here keeps, and of what these models were seen to keep.
 
     On a CPU, attention is taken to be in fp32 (models/kernels/attention.py). The residual stream always is."""
-    wide, mixed, attention, outside = BYTES_A_UNIT.get(family, BYTES_A_UNIT["gpt2"])
+    wide, mixed, attention, outside = FAMILIES.get(family, FAMILIES["gpt2"]).activation_bytes
     a_unit = mixed + attention * on_cpu if bf16 else wide
     a_unit += (5 if bf16 else 9) * dropout
     return width * (n_layers * a_unit + outside)

@@ -8,7 +8,6 @@ import pytest
 from llmkit.cli import app
 from llmkit.cli.app import main
 from llmkit.cli.plan import read_number
-from llmkit.cli.plan_output import show_count, show_time
 from llmkit.core.errors import UsageError
 
 
@@ -75,8 +74,3 @@ def test_numbers_of_tokens_are_read_as_people_write_them(text: str, number: floa
 def test_what_is_no_number_of_tokens_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         read_number(text)
-
-
-def test_figures_are_in_the_unit_that_suits_them() -> None:
-    assert [show_count(n) for n in (999, 124.4e6, 2.5e9, 1e13)] == ["999", "124 M", "2.5 B", "10 T"]
-    assert [show_time(s) for s in (0.25, 600, 7200, 864000)] == ["0.25 s", "10.0 minutes", "2.0 hours", "10.0 days"]

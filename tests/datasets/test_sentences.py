@@ -10,8 +10,14 @@ from tiny import make_documents, make_sentence_split, make_split
 from llmkit.core.errors import DataError
 from llmkit.datasets.sentences import Passage, Sentences, spread
 
-DOCUMENTS = [*make_documents(4, 2, 5), [[[7, 8]], [], [[9, 10, 11], [12]]], [[]], *make_documents(1, 1, 3, seed=1)]
-"""One has a part without a sentence in its middle, and one has none at all."""
+DOCUMENTS = [
+    *make_documents(4, 2, 5),
+    [[[7, 8]], [], [[9, 10, 11], [12]]],
+    [[]],
+    *make_documents(1, 1, 3, seed=1),
+    [[]],
+]
+"""One has a part without a sentence in its middle, and two, of which one is the last, have none at all."""
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ def test_every_place_of_the_stream_has_the_passage_of_its_row_or_of_the_next_tha
         assert [found.end_of(number) for number in range(len(found))] == ends
         assert [found.start_of(number) for number in range(len(found))] == [start, *ends[:-1]]
     assert sentences.row_starts.tolist() == [*starts, n_tokens]
-    assert sentences.n_documents == len(DOCUMENTS) - 1, "one has no sentence"
+    assert sentences.n_documents == len(DOCUMENTS) - 2, "two have no sentence"
 
 
 def test_range_of_a_document_holds_all_of_its_parts_and_nothing_else(sentences: Sentences) -> None:

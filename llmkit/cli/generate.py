@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -30,32 +30,24 @@ def generate_command(
     config = load_recipe(own_recipe(model, recipe), set_ or [])
     texts = _read_prompts(prompt or [], prompts) or [""]
     from llmkit.generating.generate import generate  # torch loads here, so --help stays instant
+    from llmkit.models.loading import resolve_model
+    from llmkit.tasks.table import task_of_model
 
     if json:
         show_json(generate(config.generate, model=model, prompts=texts))
         return
-    live = len(texts) == 1 and config.generate.num_samples == 1
+    task = task_of_model(resolve_model(model))
+    live = task.streams_text and len(texts) == 1 and config.generate.num_samples == 1
     waiting = [texts[0]]  # the prompt is shown with the first piece of text, once nothing can go wrong any more
 
     def write(piece: str) -> None:
         echo(waiting.pop() + piece if waiting else piece, end="")
 
     records = generate(config.generate, model=model, prompts=texts, on_text=write if live else None)
-    if "masks" in records[0]:
-        echo("\n\n".join(_show_fills(record) for record in records))
-        return
-    if live:
-        echo("")
-    else:
-        echo(f"\n{'-' * 40}\n".join(record["prompt"] + record["text"] for record in records))
-    n_tokens = sum(record["n_tokens"] for record in records)
-    say(f"{n_tokens:,} tokens, {records[0]['tokens_per_second']:,.0f} tokens/s")
-
-
-def _show_fills(record: dict[str, Any]) -> str:
-    """The candidates of each mask, one a line: probability, and the prompt with it filled in."""
-    masks = ([f"{fill['probability']:>7.2%}  {fill['text']}" for fill in mask] for mask in record["masks"])
-    return "\n\n".join("\n".join(lines) for lines in masks)
+    echo("" if live else task.describe_samples(records))
+    if task.streams_text:
+        n_tokens = sum(record["n_tokens"] for record in records)
+        say(f"{n_tokens:,} tokens, {records[0]['tokens_per_second']:,.0f} tokens/s")
 
 
 def _read_prompts(given: list[str], file: Path | None) -> list[str]:

@@ -208,6 +208,8 @@ class Task(ABC):
     """Whether its data are rows of a table, which can be shown one by one."""
     is_planned: ClassVar[bool] = False
     """Whether `llmkit plan` plans it."""
+    streams_text: ClassVar[bool] = False
+    """Whether `generate` gives text from left to right, so that it can be shown while it is written."""
     takes_stride: ClassVar[bool] = False
     """Whether `eval --stride` means something to it."""
     fixed_fields: ClassVar[tuple[str, ...]] = ()
@@ -263,6 +265,10 @@ class Task(ABC):
         raise NotImplementedError
 
     # ---- what is shown ----
+
+    def describe_samples(self, records: Sequence[Mapping[str, Any]]) -> str:
+        """What `generate` gave, for the terminal."""
+        return f"\n{'-' * 40}\n".join(record["prompt"] + record["text"] for record in records)
 
     def describe_figures(self, figures: Mapping[str, Any]) -> Iterator[str]:
         """Figures as lines for the terminal."""

@@ -20,6 +20,7 @@ class ClmTask(Task):
     model_is = "a causal language model"
     model_kind = "causal"
     is_planned = True
+    streams_text = True
     takes_stride = True
 
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:

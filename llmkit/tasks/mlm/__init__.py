@@ -1,6 +1,6 @@
 """Masked language modelling as BERT has it: guess masked tokens, and how two segments belong together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmkit.config.recipe import MlmRecipe, Recipe
@@ -65,6 +65,12 @@ class MlmTask(Task):
 
         own = _own(recipe)
         return SyntheticMlm(own, vocabulary)
+
+    def describe_samples(self, records: Sequence[Mapping[str, Any]]) -> str:
+        """The candidates of each mask, one a line: probability, and the prompt with it filled in."""
+        masks = [mask for record in records for mask in record["masks"]]
+        lines = ([f"{fill['probability']:>7.2%}  {fill['text']}" for fill in mask] for mask in masks)
+        return "\n\n".join("\n".join(candidates) for candidates in lines)
 
     def describe_tables(self, figures: Mapping[str, Any], width: int) -> Iterable[str]:
         """How pairs were confused, true kinds down, guessed kinds across; and the pseudo-perplexity of documents."""

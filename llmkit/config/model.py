@@ -20,7 +20,7 @@ class Family:
     """The task of pretraining that trains it."""
     sizes: Sizes
     reads: tuple[str, ...]
-    """Of the fields that not all families read, those that this one does."""
+    """Fields of the section that this family reads and some others do not."""
     activation_bytes: tuple[int, int, int, int]
     """For each token, layer and unit of width: in fp32, under autocast, on top where attention alone is in fp32, and
     outside of all layers. Counted with hooks on what autograd keeps (tests/training/test_batches.py)."""

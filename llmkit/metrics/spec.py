@@ -29,7 +29,7 @@ class Metric:
     headline: int = 0
     """Its place at the top of the report; 0: it is not there."""
     baseline: str = ""
-    """The key of what a constant guess reaches."""
+    """Key of the same figure for a constant guess; empty: there is none."""
     chart: str = ""
     """The title of its chart in the report; empty: it has none."""
     unit: str = ""

@@ -21,7 +21,7 @@ class EncoderFamily:
     masked: type[PreTrainedModel]
     """Encoder and head for masked tokens."""
     make_config: Callable[[Model, PreTrainedTokenizerBase, int], PreTrainedConfig]
-    """From the recipe's section, a tokenizer and the block size."""
+    """Builds the configuration from the recipe's model section, a tokenizer and the block size."""
     token_logits: Callable[[PreTrainedModel, Tensor], Tensor]
     """What the head for masked tokens makes of hidden states: (tokens, width) to (tokens, vocabulary)."""
     parts: dict[str, str]
@@ -35,4 +35,4 @@ class EncoderFamily:
     once_per_sequence: tuple[str, ...] = ()
     """How the names of what reads one token of a sequence begin."""
     shorten_embeddings: Callable[[PreTrainedModel], None] | None = None
-    """Scales embeddings that training made long without changing what the model computes; None where it would."""
+    """Rescales long embeddings without changing the model's outputs; None if the family does not allow it."""

@@ -37,7 +37,7 @@ PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer"
 
 
 class AnyTokenizer(Protocol):
-    """What encoding asks of a tokenizer: transformers' own, or the bare one of a worker (bare_tokenizer.py)."""
+    """The attributes that encoding reads: a tokenizer of transformers, or a worker's (bare_tokenizer.py)."""
 
     def __len__(self) -> int: ...
     @property

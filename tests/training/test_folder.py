@@ -1,4 +1,4 @@
-"""The run folder: what is refused, what is deleted, and its log."""
+"""Run folders: when they are refused, when they are replaced, and how their log is truncated."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run was trained from and on is found again."""
+"""A run finds its starting model and its data files again, also after they were moved together."""
 
 import json
 from pathlib import Path

@@ -66,7 +66,7 @@ def cheapen_dropouts(model: nn.Module) -> Sequence[Undo]:
 
 
 def find_gelu_chains(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Where the model has GPT-2's GELU (Hendrycks and Gimpel 2016, with the tanh) as a chain: modules and names."""
+    """(module, attribute name) of each tanh GELU (Hendrycks and Gimpel 2016) that is a chain of operations."""
     chains = _chain_types()
     return [
         (module, name) for module in model.modules() for name, child in module.named_children() if type(child) in chains

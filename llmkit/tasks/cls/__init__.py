@@ -70,7 +70,7 @@ class ClsTask(Task):
 
 
 def _own(recipe: Recipe) -> ClsRecipe:
-    """The recipe as this task's; its settings of data, evaluation and report, where it is another's."""
+    """The recipe itself, or for a recipe of another task one of this task with its shared sections."""
     own = recipe.for_task(ClsTask.name)
     assert isinstance(own, ClsRecipe)
     return own

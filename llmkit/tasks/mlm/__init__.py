@@ -99,7 +99,7 @@ def _confusions(figures: Mapping[str, Any]) -> list[dict[str, dict[str, int]]]:
 
 
 def _own(recipe: Recipe) -> MlmRecipe:
-    """The recipe as this task's; its settings of data, evaluation and report, where it is another's."""
+    """The recipe itself, or for a recipe of another task one of this task with its shared sections."""
     own = recipe.for_task(MlmTask.name)
     assert isinstance(own, MlmRecipe)
     return own

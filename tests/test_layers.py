@@ -12,7 +12,8 @@ import llmkit
 ROOT = Path(llmkit.__file__).parent
 LAYERS = (
     "core", "config", "text", "tables", "tokens", "datasets", "models", "metrics", "pages", "training", "tasks",
-    "reporting", "runs", "preparing", "evaluating", "generating", "planning", "doctor", "demo", "cli", "__main__",
+    "reporting", "runs", "preparing", "evaluating", "generating", "planning", "doctor", "demo", "api", "cli",
+    "__main__",
 )  # fmt: skip
 """From the lowest to the highest."""
 NO_TORCH = ("core", "config", "text", "tables", "cli")

@@ -26,6 +26,7 @@ from llmkit.cli.predict import predict_command
 from llmkit.cli.prepare import prepare_command
 from llmkit.cli.pretrain import pretrain_clm_command, pretrain_command, pretrain_mlm_command
 from llmkit.cli.report import report_command
+from llmkit.cli.schema import schema_command
 from llmkit.core.errors import (
     SAME_SIGNAL_SECONDS,
     EnvironmentFault,
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": report_command,
     "plan": plan_command,
     "doctor": doctor_command,
+    "schema": schema_command,
     "demo": demo_command,
 }
 
@@ -76,7 +78,6 @@ app = typer.Typer(
     help="Pretrain and fine-tune your own language models: from raw books to a model you can trust.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
 )
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -82,7 +82,7 @@ def run_trainer(
         inputs = {name: ours[name] for name in ("input_ids", "token_type_ids", "attention_mask") if name in ours}
         return inputs | {"labels": labels, "next_sentence_label": ours["relations"]}
 
-    model = build_masked(recipe.model, tokenizer, 64, recipe.train.seed, nsp=True)
+    model = build_masked(recipe.model, tokenizer, 64, recipe.train.seed, sentence_objective="nsp")
     assert isinstance(model, BertForPreTraining)
 
     class InOrder(Trainer):

@@ -125,7 +125,7 @@ def run_ours(options: argparse.Namespace, size: str) -> float:
     batch, steps = options.batch or SHAPES[size][3], options.steps
     overrides = [
         f"model.size={size}", f"train.block_size={options.block_size}", f"train.global_batch_size={batch}",
-        f"train.max_steps={steps}", "train.log_steps=1", f"train.eval_steps={steps}", "train.max_eval_blocks=1",
+        f"train.max_steps={steps}", "train.log_steps=1", f"train.eval_steps={steps}", "train.max_eval_samples=1",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as out:
         run = Path(out) / "run"

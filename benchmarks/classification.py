@@ -82,9 +82,9 @@ def show_accuracies(found: dict[str, list[dict[str, float]]]) -> None:
     """Mean and spread over the seeds."""
     for way, runs in found.items():
         values = [run["accuracy"] for run in runs]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         seconds = statistics.median(run["seconds"] for run in runs)
-        print(f"{way:<6} {statistics.fmean(values):.2%} +- {spread:.2%}  {values}  {seconds:.0f} s")
+        print(f"{way:<6} {statistics.fmean(values):.2%} +- {deviation:.2%}  {values}  {seconds:.0f} s")
 
 
 def run_trainer(options: argparse.Namespace) -> dict[str, float]:

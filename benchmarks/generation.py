@@ -27,7 +27,7 @@ from llmkit.tasks.clm.generation import generate_texts
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 FIRST_CHARACTER = 0x4E00
-LONGEST_PROMPT = 32
+MAX_PROMPT_CHARS = 32
 
 
 def main() -> None:
@@ -72,7 +72,8 @@ def make_model(vocab_size: int, options: argparse.Namespace) -> GPT2LMHeadModel:
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=vocab_size, n_layer=options.layers, n_head=options.width // 64, n_embd=options.width,
-            n_positions=LONGEST_PROMPT + options.tokens, activation_function="gelu_pytorch_tanh", initializer_range=0.1,
+            n_positions=MAX_PROMPT_CHARS + options.tokens, activation_function="gelu_pytorch_tanh",
+            initializer_range=0.1,
             bos_token_id=0, eos_token_id=0, pad_token_id=0, tie_word_embeddings=False,
         )
     ).eval()  # fmt: skip
@@ -90,7 +91,7 @@ def compare(
     """Tokens a second on both sides, by the clock and by the CPU's time, and whether the texts are the same."""
     rng = random.Random(batch)
     letters = tokenizer.convert_ids_to_tokens(list(range(8, len(tokenizer))))
-    prompts = ["".join(rng.choices(letters, k=rng.randint(8, LONGEST_PROMPT))) for _ in range(batch)]
+    prompts = ["".join(rng.choices(letters, k=rng.randint(8, MAX_PROMPT_CHARS))) for _ in range(batch)]
     settings = Generate(temperature=temperature, max_new_tokens=options.tokens)
     tokenizer.padding_side = "left"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token

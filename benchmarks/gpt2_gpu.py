@@ -68,7 +68,7 @@ def run_ours(shape: dict[str, int], *, on_gpu: bool) -> dict[str, Any]:
     seen = plan["measured"]
     tokens = shape["batch"] * ACCUMULATED * shape["block_size"]
     return {
-        "tokens_per_second": tokens / seen["seconds_a_step"],
+        "tokens_per_second": tokens / seen["seconds_per_step"],
         "mfu": plan["mfu"]["share"],
         "peak_bytes": seen["peak_bytes"],
     }
@@ -102,9 +102,9 @@ def run_nanogpt(checkout: Path, shape: dict[str, int], *, on_gpu: bool) -> dict[
         command = [sys.executable, "-W", "ignore", "-c", script, *words]
         said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
     milliseconds = [float(text) for text in re.findall(r"iter \d+: loss [\d.]+, time ([\d.]+)ms", said)][WARMUP:]
-    tokens_a_step = shape["batch"] * ACCUMULATED * shape["block_size"]
+    tokens_per_step = shape["batch"] * ACCUMULATED * shape["block_size"]
     peak = int(re.findall(r"peak (\d+)", said)[-1])
-    return {"tokens_per_second": 1000 * tokens_a_step / statistics.median(milliseconds), "peak_bytes": peak}
+    return {"tokens_per_second": 1000 * tokens_per_step / statistics.median(milliseconds), "peak_bytes": peak}
 
 
 if __name__ == "__main__":

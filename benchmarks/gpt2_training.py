@@ -88,7 +88,7 @@ def train_with_llmkit(shape: Shape, data: Path, run: Path) -> float:
     settings = {
         "model.n_layer": shape.layers, "model.n_head": shape.heads, "model.n_embd": shape.width,
         "train.block_size": shape.block, "train.global_batch_size": shape.batch, "train.max_steps": shape.steps,
-        "train.log_steps": max(1, shape.steps // 40), "train.eval_steps": shape.steps, "train.max_eval_blocks": 1,
+        "train.log_steps": max(1, shape.steps // 40), "train.eval_steps": shape.steps, "train.max_eval_samples": 1,
         "train.sample_prompt": "null",
     }  # fmt: skip
     typed = [word for name, value in settings.items() for word in ("-s", f"{name}={value}")]

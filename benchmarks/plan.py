@@ -74,7 +74,7 @@ def check_models(options: argparse.Namespace, folder: Path) -> list[dict[str, An
             f"task={'clm' if family == 'gpt2' else 'mlm'}", f"model.size={size}", f"train.block_size={block_size}",
             f"train.global_batch_size={batch}", f"train.max_steps={options.steps}", f"train.eval_steps={options.steps}",
             f"train.precision={options.precision}", "train.log_steps=1", "train.sample_prompt=null",
-            "train.max_eval_blocks=8", f"prepare.tokenizer.vocab_size={n_tokens}",
+            "train.max_eval_samples=8", f"prepare.tokenizer.vocab_size={n_tokens}",
         ]  # fmt: skip
         sets = [word for setting in settings for word in ("-s", setting)]
         given = [] if options.made_up else ["--data", str(data)]
@@ -87,9 +87,9 @@ def check_models(options: argparse.Namespace, folder: Path) -> list[dict[str, An
             }
             rounds.append((found["measured"] | more, run(data, folder / model, sets)))
         row = {"model": model, "peak_bytes": take(rounds, "peak_bytes", statistics.median)}
-        row["seconds_a_step"] = take(rounds, "seconds_a_step", min)
+        row["seconds_per_step"] = take(rounds, "seconds_per_step", min)
         rows.append(row | {"rounds": rounds})
-        print(f"{model:<12}{show(row['peak_bytes'], 1e-6, 0)}{show(row['seconds_a_step'], 1, 3)}", flush=True)
+        print(f"{model:<12}{show(row['peak_bytes'], 1e-6, 0)}{show(row['seconds_per_step'], 1, 3)}", flush=True)
     return rows
 
 
@@ -128,7 +128,7 @@ def run(data: Path, out: Path, settings: list[str]) -> dict[str, float]:
     steps = [line for line in lines if line["kind"] == "train"]
     n_tokens = [after["n_tokens"] - before["n_tokens"] for before, after in itertools.pairwise(steps)]
     seconds = [n / line["tokens_per_second"] for n, line in zip(n_tokens, steps[1:], strict=True)]
-    return {"peak_bytes": 1024 * usage.ru_maxrss, "seconds_a_step": statistics.median(seconds[WARMUP_STEPS - 1 :])}
+    return {"peak_bytes": 1024 * usage.ru_maxrss, "seconds_per_step": statistics.median(seconds[WARMUP_STEPS - 1 :])}
 
 
 def check_gpu() -> dict[str, Any]:
@@ -149,7 +149,7 @@ def check_gpu() -> dict[str, Any]:
     print(f"{found['device']['title']}, {seen['precision']}")
     print(f"memory  forecast {seen['forecast']['peak_bytes'] / 1e9:.2f} GB, torch {seen['peak_bytes'] / 1e9:.2f} GB")
     print(f"off     {seen['off']['peak_bytes']:+.1%}")
-    print(f"a step  {seen['seconds_a_step']:.3f} s, which is an MFU of {found['mfu']['share']:.1%}")
+    print(f"a step  {seen['seconds_per_step']:.3f} s, which is an MFU of {found['mfu']['share']:.1%}")
     return found
 
 

@@ -35,7 +35,7 @@ from turns import Row, call_peer, finish, make_row, take_turns
 
 from llmkit.config.prepare import Read
 from llmkit.text.readers import read_documents
-from llmkit.tokens.bare_tokenizer import make_bare
+from llmkit.tokens.encoding_tokenizer import make_encoding_tokenizer
 from llmkit.tokens.fast_encoding import check_encoder, make_encoder, plain_encoder
 
 WATCH_SECONDS = 0.1
@@ -199,7 +199,7 @@ def watch_memory(process: subprocess.Popen[bytes], peaks: list[float]) -> None:
 def encode_alone(text: Path, tokenizer: Path, *, slow: bool = False) -> float:
     """Megabytes a second of encoding what is in memory already, checks not counted."""
     files = [str(path) for path in sorted(text.glob("*.txt"))[: 4 if slow else 100]]
-    bare = make_bare(AutoTokenizer.from_pretrained(tokenizer))
+    bare = make_encoding_tokenizer(AutoTokenizer.from_pretrained(tokenizer))
     texts = [document.text for document in read_documents(files, Read(), [])]
     encode = plain_encoder(bare).encode
     if not slow:

@@ -4,7 +4,7 @@
 
 Train rows are drawn from a .tsv with the columns label and text, other ones for each seed, the same for both models;
 the test file is scored whole. Everything is `llmkit finetune-cls` with its defaults but for `--set`; the same model
-without its weights is `cls.random_weights=true`.
+without its weights is `cls.from_scratch=true`.
 """
 
 import argparse
@@ -33,9 +33,9 @@ def main() -> None:
     for n_rows in options.rows:
         for weights in ("pretrained", "random"):
             values = [run(options, n_rows, weights, seed) for seed in range(options.seeds)]
-            mean, spread = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+            mean, deviation = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
             found.append({"rows_a_class": n_rows, "weights": weights, "accuracies": values})
-            print(f"{n_rows:>4} rows a class, {weights:<10} {mean:.2%} +- {spread:.2%}", flush=True)
+            print(f"{n_rows:>4} rows a class, {weights:<10} {mean:.2%} +- {deviation:.2%}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2))
 
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, n_rows: int, weights: str, seed: int) -> fl
             *options.set,
             f"train.seed={seed}",
             "cls.validation=0",
-            f"cls.random_weights={str(weights == 'random').lower()}",
+            f"cls.from_scratch={str(weights == 'random').lower()}",
         ]
         metrics = finetune(
             load_recipe(None, overrides, task="cls"), out=Path(folder) / "run", model=options.model, quiet=True,

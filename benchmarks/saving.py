@@ -54,7 +54,7 @@ def measure(size: str, folder: Path, hashed: bool) -> tuple[Counter[str], int]:
         None,
         [
             f"model.size={size}", f"train.max_steps={SAVES}", "train.save_steps=1", "train.eval_steps=1000000",
-            "train.global_batch_size=1", "train.block_size=64", "train.max_eval_blocks=1", "train.sample_prompt=null",
+            "train.global_batch_size=1", "train.block_size=64", "train.max_eval_samples=1", "train.sample_prompt=null",
         ],
     )  # fmt: skip
     with (

@@ -38,7 +38,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
         "pretrain-clm", "--data", str(data), "--out", str(folder / "run"), "--overwrite", "-s", "train.log_steps=1",
         "-s", f"model.n_layer={SHAPE['layers']}", "-s", f"model.n_head={SHAPE['heads']}",
         "-s", f"model.n_embd={SHAPE['width']}", "-s", f"train.block_size={SHAPE['block']}",
-        "-s", f"train.global_batch_size={SHAPE['batch']}", "-s", "train.max_steps=2", "-s", "train.max_eval_blocks=1",
+        "-s", f"train.global_batch_size={SHAPE['batch']}", "-s", "train.max_steps=2", "-s", "train.max_eval_samples=1",
     ]  # fmt: skip
     peer = [sys.executable, str(PEERS / "gpt2.py"), "trainer", "--data", str(data), "--first-step"]
     peer += [word for name, value in SHAPE.items() for word in (f"--{name}", str(value))]

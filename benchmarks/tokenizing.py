@@ -22,7 +22,7 @@ from turns import Row, finish, make_row, take_turns
 from llmkit.config.prepare import Read, TokenizerSection
 from llmkit.text.documents import Document
 from llmkit.text.readers import read_documents
-from llmkit.tokens.bare_tokenizer import make_bare
+from llmkit.tokens.encoding_tokenizer import make_encoding_tokenizer
 from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, check_encoder, make_encoder, plain_encoder
 from llmkit.tokens.tokenizer import batch_texts, load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
@@ -57,7 +57,7 @@ def measure_text(name: str, options: argparse.Namespace) -> list[Row]:
         else:
             tokenizer = load_tokenizer(tokenizer_name)
         for with_offsets in (False, True) if tokenizer.mask_token else (False,):
-            bare = make_bare(tokenizer)
+            bare = make_encoding_tokenizer(tokenizer)
             check = check_encoder(bare, texts, set().union(*texts), with_offsets=with_offsets)
             if check.mismatched is None:
                 raise SystemExit(f"{tokenizer_name}: there is no fast encoder for it")
@@ -70,7 +70,7 @@ def measure_text(name: str, options: argparse.Namespace) -> list[Row]:
 
 def open_encoder(tokenizer: Any, check: EncoderCheck) -> tuple[Encoder, Encoder]:
     """A new fast encoder, which remembers nothing yet, and that of `tokenizers`."""
-    bare = make_bare(tokenizer)
+    bare = make_encoding_tokenizer(tokenizer)
     return make_encoder(bare, check), plain_encoder(bare)
 
 

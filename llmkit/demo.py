@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.config.recipe import ClmRecipe, Recipe
-from llmkit.core.errors import EnvironmentFault, Interrupted, UsageError, say
+from llmkit.core import console
+from llmkit.core.errors import EnvironmentFault, Interrupted, UsageError
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.generating.generate import generate
 from llmkit.preparing.prepare import prepare
@@ -47,5 +48,5 @@ def _prepare(recipe: Recipe, data: Path, corpus: str | None) -> None:
     try:
         prepare([FIRST_CHOICE], data, recipe.prepare)
     except EnvironmentFault as error:
-        say(f"{error.problems[0].what}; {error.problems[0].hint}\ntaking {ALWAYS_THERE} instead")
+        console.info(f"{error.problems[0].what}; {error.problems[0].hint}\ntaking {ALWAYS_THERE} instead")
         prepare([ALWAYS_THERE], data, recipe.prepare)

@@ -13,7 +13,9 @@ from tiny import make_messages, save_bert, write_table
 from llmkit.cli import app
 from llmkit.cli.app import main
 from llmkit.cli.output import echo, show_json
-from llmkit.core.errors import DataError, redact, say
+from llmkit.core import console
+from llmkit.core.console import redact
+from llmkit.core.errors import DataError
 from llmkit.core.machine import describe_command
 
 ROOT = Path(__file__).parents[1]
@@ -107,7 +109,7 @@ def test_command_lines_and_messages_are_kept_without_passwords(
     monkeypatch.setattr(sys, "argv", ["/somewhere/llmkit", "eval", *words])
     kept = ["https://[redacted]@host/a", "x.token=[redacted]", "--model=x/[redacted]", "[redacted]", "-s", "a.b=c"]
     assert describe_command() == ["llmkit", "eval", *kept]
-    say(" ".join(words))
+    console.info(" ".join(words))
     assert capsys.readouterr().err == " ".join(kept) + "\n"
 
 

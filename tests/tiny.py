@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from llmkit.datasets.masking import MaskVocabulary
-from llmkit.datasets.pairs import NSP, Pairs
+from llmkit.datasets.pairs import Pairs, SentenceObjective
 from llmkit.datasets.sentences import Sentences
 from llmkit.models.recurrent import RecurrentConfig, RecurrentForCausalLM
 from llmkit.models.transformer import TransformerConfig, TransformerForCausalLM
@@ -107,10 +107,12 @@ def make_documents(n_documents: int, n_parts: int, n_sentences: int, seed: int =
     ]
 
 
-def make_pairs(split: Split, nsp: NSP = True, block_size: int = 64, seed: int = 0, **more: float) -> Pairs:
+def make_pairs(
+    split: Split, sentence_objective: SentenceObjective = "nsp", block_size: int = 64, seed: int = 0, **more: float
+) -> Pairs:
     """Examples with [CLS] 2, [SEP] 3, [MASK] 4 and ordinary ids from 5 to 99."""
     vocabulary = MaskVocabulary(4, np.arange(5, 100), np.arange(100) < 5)
-    return Pairs(Sentences(split), vocabulary, 2, 3, block_size, seed, nsp, **more)
+    return Pairs(Sentences(split), vocabulary, 2, 3, block_size, seed, sentence_objective, **more)
 
 
 def make_bert(kind: type[Bert] = BertForPreTraining, seed: int = 0, dropout: float = 0.0, **more: float) -> Bert:
@@ -282,5 +284,5 @@ class BareIds(SimpleNamespace):
         return int(self.n)
 
 
-def bare_tokenizer(n: int = 97, bos: int | None = 5) -> Any:
+def encoding_tokenizer(n: int = 97, bos: int | None = 5) -> Any:
     return BareIds(n=n, bos_token_id=bos, eos_token_id=5, pad_token_id=6)

@@ -27,6 +27,16 @@ from llmkit.cli.prepare import prepare_command
 from llmkit.cli.pretrain import pretrain_clm_command, pretrain_command, pretrain_mlm_command
 from llmkit.cli.report import report_command
 from llmkit.cli.schema import schema_command
+from llmkit.core import console
+from llmkit.core.console import first_line
+from llmkit.core.distributed import (
+    Parted,
+    die_with_launcher,
+    expected_ranks,
+    init_from_env,
+    is_loss_of_others,
+    is_main_process,
+)
 from llmkit.core.errors import (
     SAME_SIGNAL_SECONDS,
     EnvironmentFault,
@@ -35,10 +45,7 @@ from llmkit.core.errors import (
     Problem,
     TrainingFailed,
     UsageError,
-    first_line,
-    say,
 )
-from llmkit.core.ranks import Parted, die_with_launcher, expected_ranks, is_first, is_loss_of_others, take_place
 from llmkit.core.threads import limit_threads
 
 SECONDS_FOR_FIRST = 3.0
@@ -105,7 +112,7 @@ def main() -> NoReturn:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    take_place()
+    init_from_env()
     die_with_launcher()
     logging.basicConfig(handlers=[_Say()])
     logging.captureWarnings(True)
@@ -116,7 +123,7 @@ def main() -> NoReturn:
         _give_way()  # so that it is rank 0's end that is seen
         _leave(parted.exit_code)
     except BaseException as error:
-        if not is_first():
+        if not is_main_process():
             _wait_for_first(error)
         stop = _find_signal(error)
         code = _report(error if stop is None else stop)
@@ -131,20 +138,20 @@ def main() -> NoReturn:
 def _report(error: BaseException) -> int:
     """Say what ended the command, and give the exit code for it; what nobody foresaw is our bug and goes on."""
     if isinstance(error, LlmkitError | Interrupted):
-        say(str(error))
+        console.info(str(error))
         return error.exit_code
     if isinstance(error, OSError | MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        say(str(_explain(error)))  # the last is torch's, which is not imported here
+        console.info(str(_explain(error)))  # the last is torch's, which is not imported here
         return EnvironmentFault.exit_code
     if isinstance(error, _UsageMistake):
         text = io.StringIO()
         error.show(text)
-        say(text.getvalue().rstrip("\n"))
+        console.info(text.getvalue().rstrip("\n"))
         return error.exit_code
     if isinstance(error, RuntimeError) and is_loss_of_others(error):
         hint = "its own message is above; what was saved is whole: go on with --resume"
         what = f"another rank is gone: {first_line(error).rpartition('] ')[2]}"
-        say(str(TrainingFailed(what, where=f"rank {os.environ.get('RANK', '0')}", hint=hint)))
+        console.info(str(TrainingFailed(what, where=f"rank {os.environ.get('RANK', '0')}", hint=hint)))
         return TrainingFailed.exit_code
     raise error
 
@@ -155,7 +162,7 @@ def _wait_for_first(error: BaseException) -> None:
         return
     _give_way()
     whose = f"rank {os.environ.pop('RANK')}:"  # from here on this process speaks for itself
-    say(whose)
+    console.info(whose)
 
 
 def _give_way() -> None:
@@ -186,7 +193,7 @@ class _Say(logging.Handler):
     """Warnings and log records name files and columns, so they go the way of all lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage().rstrip("\n"))
+        console.info(record.getMessage().rstrip("\n"))
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from unicodedata import east_asian_width
 
-from llmkit.core.errors import clean_line
+from llmkit.core.console import clean_line
 from llmkit.pages.page import show_duration
 from llmkit.reporting.comparison_notes import mark_name
 from llmkit.tasks.table import TASKS

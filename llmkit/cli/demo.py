@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llmkit.cli.options import JsonOption, RecipeOption, SetOption
-from llmkit.core.errors import clean_line
+from llmkit.core.console import clean_line
 
 DEFAULTS = (
     "prepare.tokenizer.vocab_size=2048",

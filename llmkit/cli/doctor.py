@@ -19,7 +19,7 @@ def doctor_command(
     keep llmkit from working.
     """
     from llmkit.cli.output import echo, show_json
-    from llmkit.core.errors import clean_line
+    from llmkit.core.console import clean_line
     from llmkit.doctor.doctor import examine, refuse_faults, summarise
 
     findings = []

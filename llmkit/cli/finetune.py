@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from llmkit.cli.distributed_options import DistributedOptions, EngineOption, NnodesOption, NprocOption, RdzvOption
 from llmkit.cli.options import (
     COMMAND_STARTED,
     AllowOption,
@@ -24,7 +25,6 @@ from llmkit.cli.options import (
     check_command,
     resume_of,
 )
-from llmkit.cli.several import EngineOption, NnodesOption, NprocOption, RdzvOption, Several
 
 FileOption = Annotated[str | None, typer.Option("--data", help="Texts and labels: .csv .tsv .jsonl .parquet, hf:NAME.")]
 ValidationOption = Annotated[str | None, typer.Option("--validation", help="Its own file; else a tenth is held out.")]
@@ -71,7 +71,7 @@ def finetune_command(
     from llmkit.training.folder import read_series
 
     task = (context.info_name or "").partition("-")[2] or None
-    several = Several(nproc, nnodes, rdzv_endpoint, engine)
+    several = DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
     overrides = [*several.overrides, *(set_ or [])]
     overrides += ["prepare.read.skip_bad=true"] if skip_bad else []
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}

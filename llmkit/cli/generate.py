@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from llmkit.cli.options import JsonOption, ModelArgument, RecipeOption, SetOption, own_recipe
-from llmkit.core.errors import DataError, say
+from llmkit.core import console
+from llmkit.core.errors import DataError
 
 
 def generate_command(
@@ -47,7 +48,7 @@ def generate_command(
     echo("" if live else task.describe_samples(records))
     if task.streams_text:
         n_tokens = sum(record["n_tokens"] for record in records)
-        say(f"{n_tokens:,} tokens, {records[0]['tokens_per_second']:,.0f} tokens/s")
+        console.info(f"{n_tokens:,} tokens, {records[0]['tokens_per_second']:,.0f} tokens/s")
 
 
 def _read_prompts(given: list[str], file: Path | None) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import typer
 
-from llmkit.core.errors import clean_line, clean_lines
-from llmkit.core.ranks import is_first
+from llmkit.core.console import clean_line, clean_lines
+from llmkit.core.distributed import is_main_process
 
 
 def echo(text: str, end: str = "\n") -> None:
@@ -23,7 +23,7 @@ def write_out(text: str) -> None:
 
     Of several ranks the first alone writes.
     """
-    if not is_first():
+    if not is_main_process():
         return
     try:
         sys.stdout.write(text)

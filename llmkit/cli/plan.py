@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from llmkit.cli.options import JsonOption, RecipeArgument, SetOption
-from llmkit.core.errors import UsageError, clean_line
+from llmkit.core.console import clean_line
+from llmkit.core.errors import UsageError
 
 PlanDataOption = Annotated[Path | None, typer.Option("--data", help="A prepared folder, whose tokens are counted.")]
 GpuOption = Annotated[str | None, typer.Option("--gpu", help="h100, rtx4090, ...; without it, this machine.")]

@@ -69,7 +69,7 @@ def _describe_work(plan: dict[str, Any]) -> Iterator[str]:
         yield _line("", f"{tokens['epochs']:,.2f} epochs of the prepared text")
     yield _line(
         "tokens a weight",
-        f"{tokens['a_parameter']:,.3g}; Chinchilla: about {tokens['chinchilla_a_parameter']}, "
+        f"{tokens['per_parameter']:,.3g}; Chinchilla: about {tokens['chinchilla_per_parameter']}, "
         f"{show_count(tokens['chinchilla'])} tokens",
     )
     yield _line("FLOPs", f"{flops['total']:.3g}, {flops['a_token']:.3g} a token forward and backward")
@@ -82,14 +82,14 @@ def _describe_memory(plan: dict[str, Any]) -> Iterator[str]:
         yield f"{'engine':<{WIDTH}} {'fits':<6}{'micro batch':>12}{'of at most':>12}{'memory each':>13}{'a step':>15}"
         for one in plan["engines"]:
             size = f"{one['micro_batch_size']:,}"
-            most = "" if one["most_sequences"] is None else f"{one['most_sequences']:,}"
+            most = "" if one["max_sequences"] is None else f"{one['max_sequences']:,}"
             name = f"  {one['engine']}" + (" (taken)" if one["engine"] == plan["engine"] else "")
             yield (
                 f"{name:<{WIDTH}} {'yes' if one['fits'] else 'no':<6}{size:>12}{most:>12}"
-                f"{show_size(one['peak_bytes']):>13}{show_time(one['seconds_a_step']):>15}"
+                f"{show_size(one['peak_bytes']):>13}{show_time(one['seconds_per_step']):>15}"
             )
     else:
-        most = plan["engines"][0]["most_sequences"]
+        most = plan["engines"][0]["max_sequences"]
         fits = "" if most is None else f"; up to {most:,} would fit"
         yield _line("micro batch", f"{plan['micro_batch_size']:,} sequences at once{fits}")
     for key, name in PARTS:
@@ -102,7 +102,7 @@ def _describe_memory(plan: dict[str, Any]) -> Iterator[str]:
 def _describe_measured(plan: dict[str, Any]) -> Iterator[str]:
     seen = plan["measured"]
     yield f"{'measured here':<{WIDTH}} {'forecast':>15}{'measured':>15}{'off':>9}"
-    for key, name, show in (("peak_bytes", "memory", show_size), ("seconds_a_step", "a step", show_time)):
+    for key, name, show in (("peak_bytes", "memory", show_size), ("seconds_per_step", "a step", show_time)):
         forecast, off = seen["forecast"][key], seen["off"][key]
         yield f"{'  ' + name:<{WIDTH}} {show(forecast):>15}{show(seen[key]):>15}{off:>+9.0%}"
     yield "what is above and below is corrected by it"
@@ -116,7 +116,7 @@ def _describe_time(plan: dict[str, Any]) -> Iterator[str]:
         return
     sent = time["exchange_seconds"]
     between = f", {show_time(sent)} of it between GPUs" if sent else ""
-    yield _line("a step", f"{show_time(time['seconds_a_step'])}{between}")
+    yield _line("a step", f"{show_time(time['seconds_per_step'])}{between}")
     yield _line("tokens a second", f"{time['tokens_per_second']:,.0f}")
     yield _line("time", f"{show_time(3600 * time['hours'])}, without evaluations and saving")
     if time["cost"] is not None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from llmkit.cli.distributed_options import DistributedOptions, EngineOption, NnodesOption, NprocOption, RdzvOption
 from llmkit.cli.options import (
     COMMAND_STARTED,
     AllowOption,
@@ -18,7 +19,6 @@ from llmkit.cli.options import (
     check_command,
     resume_of,
 )
-from llmkit.cli.several import EngineOption, NnodesOption, NprocOption, RdzvOption, Several
 
 
 def pretrain_command(
@@ -38,7 +38,7 @@ def pretrain_command(
     rdzv_endpoint: RdzvOption = None,
 ) -> None:
     """Pretrain as the recipe's `task` says."""
-    several = Several(nproc, nnodes, rdzv_endpoint, engine)
+    several = DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
     _pretrain(None, recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
 
 
@@ -59,7 +59,7 @@ def pretrain_clm_command(
     rdzv_endpoint: RdzvOption = None,
 ) -> None:
     """Pretrain a causal language model."""
-    several = Several(nproc, nnodes, rdzv_endpoint, engine)
+    several = DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
     _pretrain("clm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
 
 
@@ -83,13 +83,14 @@ def pretrain_mlm_command(
 
     The data must be prepared with `-s prepare.tokenizer.kind=wordpiece` or with a BERT's own tokenizer.
     """
-    several = Several(nproc, nnodes, rdzv_endpoint, engine)
+    several = DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
     _pretrain("mlm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
 
 
 def _pretrain(
     task: str | None, recipe: Path | None, data: Path, out: Path, model: str | None, set_: list[str] | None,
-    resume: Resume | None, allow: list[str] | None, overwrite: bool, dry_run: bool, json: bool, several: Several,
+    resume: Resume | None, allow: list[str] | None, overwrite: bool, dry_run: bool, json: bool,
+    several: DistributedOptions,
 ) -> None:  # fmt: skip
     from llmkit.cli.output import echo, show_json, show_metrics
     from llmkit.config.loading import load_recipe

@@ -52,7 +52,7 @@ class Cls(Section):
         default="truncate",
         description="Beyond block_size: cut off, or read in windows whose scores are averaged.",
     )
-    window_overlap: int = Field(default=32, ge=0, description="Tokens that two neighbouring windows share.")
+    stride: int = Field(default=32, ge=0, description="Tokens that two neighbouring windows share.")
     max_windows: int = Field(default=16, ge=1, description="Of one text; what lies behind them is cut off.")
 
     class_weights: Literal["none", "balanced"] | dict[LabelName, PositiveFloat] = Field(
@@ -71,7 +71,7 @@ class Cls(Section):
         description="What early stopping and the choice of the best weights go by; auto: f1_macro, "
         "average_precision_micro for several labels, mse for regression.",
     )
-    random_weights: bool = Field(
+    from_scratch: bool = Field(
         default=False, description="Keep the shape and tokenizer of --model only: what was pretraining worth?"
     )
 

@@ -13,11 +13,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from llmkit.config.recipe import OWNERS, RECIPES, ROW_TASK, Recipe, find_task, make_recipe
-from llmkit.core.errors import Problem, UsageError, did_you_mean, say
+from llmkit.config.renamed import Key, rename_sections
+from llmkit.core import console
+from llmkit.core.errors import Problem, UsageError, did_you_mean
 
-Key = tuple[str, ...]
-
-MOST_NODES = 10_000
+MAX_NODES = 10_000
 """Of the YAML tree with every alias written out: a file of one kilobyte can mean billions."""
 
 COLUMN_FIELDS = ("text", "pair", "label", "header", "separator")
@@ -54,7 +54,9 @@ def load_recipe(
             values[section] = {name: value for name, value in values[section].items() if name not in COLUMN_FIELDS}
     for override in overrides:
         _apply_override(values, override, places, problems)
-    values = _rename_values(values, places)
+    values, renamed = rename_sections(values, places)
+    for place, line in renamed.items():
+        console.info(f"{place}: {line}")
     given = {name: value for name, value in (columns or {}).items() if value is not None}
     if values.get("task") is None:
         values["task"] = task or find_task(values) or (ROW_TASK if given else None)
@@ -85,20 +87,6 @@ def _apply_columns(
         places[recipe.COLUMNS_SECTION, name] = option
 
 
-RENAMED_VALUES = {("cls", "labels"): {"single": "single_label", "multiple": "multi_label"}}
-"""By key: the values of earlier versions, and what they are called now."""
-
-
-def rename_values(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Of fields by their dotted names, those whose value is called otherwise now."""
-    found = {name: fields.get(".".join(name)) for name in RENAMED_VALUES}
-    return {
-        ".".join(name): RENAMED_VALUES[name][value]
-        for name, value in found.items()
-        if isinstance(value, str) and value in RENAMED_VALUES[name]
-    }
-
-
 def _open_older(values: dict[str, Any], places: dict[Key, str]) -> dict[str, Any]:
     """The values of a recipe for an earlier version by today's names: `objective` is called `task`. What a run saved
     then has all sections, of which those stay that its task reads."""
@@ -111,18 +99,7 @@ def _open_older(values: dict[str, Any], places: dict[Key, str]) -> dict[str, Any
     if written_by_run:
         return {name: value for name, value in values.items() if values["task"] in OWNERS.get(name, (values["task"],))}
     places[("task",)] = places.get(("objective",), "objective")
-    say(f"{places[('task',)]}: it is called task now")
-    return values
-
-
-def _rename_values(values: dict[str, Any], places: dict[Key, str]) -> dict[str, Any]:
-    """The values by today's names, which are said."""
-    for (section, name), renamed in RENAMED_VALUES.items():
-        inner = values.get(section)
-        if isinstance(inner, dict) and isinstance(inner.get(name), str) and inner[name] in renamed:
-            new = renamed[inner[name]]
-            say(f"{places.get((section, name), section)}: {inner[name]} is called {new} now")
-            values = values | {section: inner | {name: new}}
+    console.info(f"{places[('task',)]}: it is called task now")
     return values
 
 
@@ -169,8 +146,8 @@ def _parse_yaml(text: str) -> tuple[yaml.Node | None, Any]:
         node = loader.get_single_node()
         if node is None:
             return None, None
-        if _count_nodes(node, {}) > MOST_NODES:
-            raise yaml.MarkedYAMLError(problem=f"more than {MOST_NODES:,} values", problem_mark=node.start_mark)
+        if _count_nodes(node, {}) > MAX_NODES:
+            raise yaml.MarkedYAMLError(problem=f"more than {MAX_NODES:,} values", problem_mark=node.start_mark)
         return node, loader.construct_document(node)
     except RecursionError:
         raise yaml.YAMLError("nested too deeply") from None
@@ -194,9 +171,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
-    """Nodes below and with this one, those behind an alias again; MOST_NODES and more where one holds itself."""
+    """Nodes below and with this one, those behind an alias again; MAX_NODES and more where one holds itself."""
     if id(node) not in known:
-        known[id(node)] = MOST_NODES + 1  # what a node that is met inside itself counts
+        known[id(node)] = MAX_NODES + 1  # what a node that is met inside itself counts
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         inner = [each for pair in pairs for each in pair]
         inner += node.value if isinstance(node, yaml.SequenceNode) else []
@@ -223,7 +200,7 @@ def _apply_override(values: dict[str, Any], override: str, places: dict[Key, str
     where = f"--set {override}"
     if key == ("objective",):
         key = ("task",)
-        say(f"{where}: it is called task now")
+        console.info(f"{where}: it is called task now")
     if not equals or not all(key):
         problems.append(Problem(f"--set needs section.key=value, not {override!r}", where, "-s train.max_steps=100"))
         return

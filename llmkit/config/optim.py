@@ -28,9 +28,9 @@ class Optim(Section):
     muon_learning_rate: float = Field(default=0.02, gt=0, description="Muon's peak value, for the hidden matrices.")
     muon_momentum: float = Field(default=0.95, ge=0, lt=1, description="Nesterov momentum of Muon.")
     weight_decay: float = Field(default=0.1, ge=0, description="On matrices only, never on biases and norms.")
-    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
-    adam_beta2: float = Field(default=0.99, ge=0, lt=1)
-    adam_epsilon: float = Field(default=1e-8, gt=0)
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the mean of the gradient.")
+    adam_beta2: float = Field(default=0.99, ge=0, lt=1, description="Decay of the mean of the squared gradient.")
+    adam_epsilon: float = Field(default=1e-8, gt=0, description="Added to the denominator of the update.")
     layer_decay: float = Field(
         default=1.0, gt=0, le=1, description="Each layer's rate is so many times that of the layer above it."
     )
@@ -41,7 +41,7 @@ class Optim(Section):
         description="wsd: warmup, stable, then decay over the last `decay_steps`; plateau: times `plateau_factor` "
         "after each evaluation that is no better than the best.",
     )
-    plateau_factor: float = Field(default=0.25, gt=0, lt=1)
+    plateau_factor: float = Field(default=0.25, gt=0, lt=1, description="plateau only: factor of each decrease.")
     warmup_steps: float = Field(default=0.05, ge=0, description="Optimizer steps; below 1, a share of all steps.")
     decay_steps: float = Field(default=0.2, ge=0, description="wsd only: steps of the decay; below 1, a share.")
     min_learning_rate_ratio: float = Field(default=0.0, ge=0, le=1, description="Where the decay ends.")

@@ -124,15 +124,15 @@ class MlmRecipe(Recipe):
         if family not in FAMILIES or FAMILIES[family].reads_pairs:
             return values
         if mlm is None or isinstance(mlm, dict):
-            return values | {"mlm": {"nsp": False} | (mlm or {})}
-        unset = isinstance(mlm, Mlm) and "nsp" not in mlm.model_fields_set
-        return values | {"mlm": mlm.with_updates(nsp=False)} if unset else values
+            return values | {"mlm": {"sentence_objective": "none"} | (mlm or {})}
+        unset = isinstance(mlm, Mlm) and "sentence_objective" not in mlm.model_fields_set
+        return values | {"mlm": mlm.with_updates(sentence_objective="none")} if unset else values
 
     @model_validator(mode="after")
     def _pairs_need_a_head(self) -> "MlmRecipe":
-        if self.mlm.nsp is not False and not FAMILIES[self.model.family].reads_pairs:
-            nsp = str(self.mlm.nsp).lower()
-            raise ValueError(f"mlm.nsp {nsp} needs a head for pairs, which {self.model.family} lacks: set it to false")
+        if self.mlm.sentence_objective != "none" and not FAMILIES[self.model.family].reads_pairs:
+            what = f"mlm.sentence_objective {self.mlm.sentence_objective} needs a head for pairs"
+            raise ValueError(f"{what}, which {self.model.family} lacks: set it to none")
         return self
 
     @model_validator(mode="after")
@@ -157,7 +157,7 @@ class ClsRecipe(Recipe):
             "schedule": "linear",
             "warmup_steps": 0.1,
         },
-        "train": {"max_eval_blocks": 20_000, "sample_prompt": None},
+        "train": {"max_eval_samples": 20_000, "sample_prompt": None},
     }
 
     task: Literal["cls"] = "cls"

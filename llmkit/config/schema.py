@@ -6,9 +6,9 @@ report an unknown key in it by name, which they cannot in a union of recipes. Ch
 
 from typing import Any
 
-from llmkit.config.loading import RENAMED_VALUES
 from llmkit.config.model import FAMILIES
 from llmkit.config.recipe import OWNERS, RECIPES
+from llmkit.config.renamed import RENAMED_KEYS, RENAMED_VALUES
 
 Schema = dict[str, Any]
 
@@ -34,9 +34,7 @@ def make_schema() -> Schema:
         properties[name] = reference
         section = definitions[reference["$ref"].rpartition("/")[2]]
         section["type"] = ["object", "null"]  # a section without keys is null in YAML
-        for (owner, key), renamed in RENAMED_VALUES.items():
-            if owner == name:
-                section["properties"][key]["enum"] += list(renamed)
+        _add_old_names(name, section["properties"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "llmkit recipe",
@@ -56,6 +54,17 @@ def _others(section: str, owners: tuple[str, ...]) -> Schema:
     """What may stand beside a section that only some tasks read."""
     foreign = {name: False for name, tasks in OWNERS.items() if name != section and not set(tasks) & set(owners)}
     return {"task": {"enum": list(owners)}, **foreign}
+
+
+def _add_old_names(section: str, properties: Schema) -> None:
+    """Values and keys of earlier versions; loading.py takes them and says the new ones."""
+    for (owner, key), renamed in RENAMED_VALUES.items():
+        if owner == section:
+            properties[key]["enum"] += list(renamed)
+    for (owner, old), new in RENAMED_KEYS.items():
+        if owner == section:
+            taken = {name: value for name, value in properties[new].items() if name != "default"}
+            properties[old] = taken | _deprecated(f"{section}.{new}")
 
 
 def _deprecated(new: str) -> Schema:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from llmkit.config.section import Section
-from llmkit.core.errors import say
+from llmkit.core import console
 
 
 class Train(Section):
@@ -34,10 +34,10 @@ class Train(Section):
         description="auto: bf16 where a short trial shows that this machine gains by it; tf32 is on GPUs alone.",
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="Weights, order of the data and dropout follow from it.")
-    log_steps: int = Field(default=10, ge=1)
+    log_steps: int = Field(default=10, ge=1, description="Optimizer steps between two records of the log.")
     eval_steps: int | None = Field(default=None, ge=1, description="Default: ten times in a run.")
     save_steps: int | None = Field(default=None, ge=1, description="Default: at every evaluation.")
-    max_eval_blocks: int = Field(
+    max_eval_samples: int = Field(
         default=512, ge=1, description="Held-out blocks, or rows, scored at each evaluation; the final one scores all."
     )
     early_stopping: int | None = Field(
@@ -76,7 +76,7 @@ class Train(Section):
             return values
         values = dict(values)
         if values.pop("tensorboard"):
-            say("train.tensorboard is called train.trackers=[tensorboard] now")
+            console.info("train.tensorboard is called train.trackers=[tensorboard] now")
             values.setdefault("trackers", ["tensorboard"])
         return values
 

@@ -6,14 +6,14 @@ torch has no exchange of gradients between them. Nobody has run llmkit on one ye
 
 import torch
 
-from llmkit.core import ranks
+from llmkit.core import distributed
 
 
 def pick_device() -> torch.device:
     """The first NVIDIA GPU, else Apple's, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() and ranks.expected_ranks() == 1 else "cpu")
+    return torch.device("mps" if torch.backends.mps.is_available() and distributed.expected_ranks() == 1 else "cpu")
 
 
 def synchronize(device: torch.device) -> None:

@@ -114,7 +114,7 @@ def _read_table() -> tuple[dict[str, Device], dict[str, set[str]]]:
 
 def _to_device(key: str, entry: dict[str, Any]) -> Device:
     if "cores" in entry:
-        flops = {name: entry["cores"] * entry["ghz"] * 1e9 * each for name, each in entry["flop_a_cycle"].items()}
+        flops = {name: entry["cores"] * entry["ghz"] * 1e9 * each for name, each in entry["flops_per_cycle"].items()}
         return Device(key, entry["title"], "cpu", flops, None, entry["gb_s"] * 1e9, cores=entry["cores"])
     return Device(
         key, entry["title"], "gpu", {name: each * 1e12 for name, each in entry["tflops"].items()},

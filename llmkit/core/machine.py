@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import llmkit
-from llmkit.core.errors import redact
+from llmkit.core.console import redact
 from llmkit.core.threads import allowed_cores, read_limits, thread_count
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "pyarrow")

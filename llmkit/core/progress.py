@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
-from llmkit.core.errors import say
+from llmkit.core import console
 
 
 class Meter:
@@ -62,7 +62,7 @@ class RowLine:
         now = time.perf_counter()
         if self._bar.disable and now - self._shown >= self.SECONDS:
             self._shown = now
-            say(f"{self._n:,} rows, {self._n / (now - self._started):,.0f} rows/s")
+            console.info(f"{self._n:,} rows, {self._n / (now - self._started):,.0f} rows/s")
 
 
 class TrainingLine:
@@ -106,7 +106,7 @@ class TrainingLine:
             sys.stderr.write(f"\r\033[K{line}" + ("\n" if stay else ""))
             sys.stderr.flush()
         else:
-            say(line)
+            console.info(line)
 
 
 def _clock(seconds: float) -> str:

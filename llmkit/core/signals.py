@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from llmkit.core.errors import SAME_SIGNAL_SECONDS, say
+from llmkit.core import console
+from llmkit.core.errors import SAME_SIGNAL_SECONDS
 
 
 class Abandoned(BaseException):
@@ -78,7 +79,9 @@ def catch_signals() -> Iterator[StopRequest]:
         if request.number is None:
             request.note(number)
             with suppress(OSError, RuntimeError):  # whoever reads what we say may have got the signal too
-                say(f"{signal.Signals(number).name}: finishing this step and saving; once more to leave at once")
+                console.info(
+                    f"{signal.Signals(number).name}: finishing this step and saving; once more to leave at once"
+                )
             request.leave_what_may_be_left()
         elif not request.is_same():
             for each, handler in old.items():

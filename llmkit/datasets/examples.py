@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from llmkit.datasets.labelled import Input, Inputs
 from llmkit.datasets.randomness import draw_uniforms, hash_integers
 
-MOST_STEPS_A_CHUNK = 50
+MAX_STEPS_PER_CHUNK = 50
 """Rows of so many steps are sorted by length at a time, as transformers' group_by_length does."""
-LEAST_CHUNKS_AN_EPOCH = 4
+MIN_CHUNKS_PER_EPOCH = 4
 """So that a small data set is shuffled, too."""
 _ORDER, _CHUNK = 1, 2
 
@@ -51,8 +51,8 @@ class Examples:
         self.change = change
         self._lengths = inputs.lengths
         self._step = global_batch_size
-        n_steps = len(inputs) // (LEAST_CHUNKS_AN_EPOCH * global_batch_size)
-        self._chunk = global_batch_size * max(1, min(MOST_STEPS_A_CHUNK, n_steps))
+        n_steps = len(inputs) // (MIN_CHUNKS_PER_EPOCH * global_batch_size)
+        self._chunk = global_batch_size * max(1, min(MAX_STEPS_PER_CHUNK, n_steps))
         self._epochs: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
         self._chunks: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
 

@@ -16,7 +16,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
 from llmkit.core.errors import UsageError
-from llmkit.datasets.rows import find_joints
+from llmkit.datasets.rows import word_continuation_mask
 from llmkit.tokens.store import Ids
 from llmkit.tokens.tokenizer import backend_of, encode_texts, encode_with_offsets, id_dtype, plain_encoding
 
@@ -118,7 +118,7 @@ def encode_inputs(
     least = room if pairs is None else room // 2  # of two long texts each has half of the room
     if windows is not None and windows.overlap >= least:
         what = f"windows of {least} tokens cannot overlap by {windows.overlap}"
-        raise UsageError(what, where="cls.window_overlap", hint=f"set it below {least}")
+        raise UsageError(what, where="cls.stride", hint=f"set it below {least}")
     template = _find_template(tokenizer, pairs is not None)
     firsts = _encode(tokenizer, texts, word_cutter)
     seconds = repeat(_NOTHING) if pairs is None else _encode(tokenizer, pairs, word_cutter)
@@ -189,7 +189,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], word_cutte
             yield ids[end - length : end], None
         return
     for text, (ids, starts, words) in zip(texts, encode_with_offsets(tokenizer, texts), strict=True):
-        yield ids, find_joints(text, starts, words, word_cutter)
+        yield ids, word_continuation_mask(text, starts, words, word_cutter)
 
 
 def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) -> tuple[list[Spans], bool]:

@@ -1,9 +1,9 @@
 """BERT's training examples, each computed from (seed, epoch, number) alone.
 
-Three kinds, by `nsp`. True: two segments of whole sentences, the second the true next one or, half of the time, from
-another document (Devlin et al. 2018, appendix A.2, and its create_pretraining_data.py). "order": the second always is
-the next, and half of the time the two change places (ALBERT, Lan et al. 2019, section 3.1). False: one run of full
-sentences, across documents (RoBERTa, Liu et al. 2019, section 4.2).
+Three kinds, by `sentence_objective`. "nsp": two segments of whole sentences; the second is the true next one or, half
+of the time, from another document (Devlin et al. 2018, appendix A.2, and its create_pretraining_data.py). "sop": the
+second always is the next, and half of the time the two change places (ALBERT, Lan et al. 2019, section 3.1). "none":
+one run of full sentences, across documents (RoBERTa, Liu et al. 2019, section 4.2).
 
 The original walks through a document and lets each example begin where the last one ended, which ten fixed copies on
 disk then repeat. Here example k of the n of an epoch begins with the sentence at about the k-th n-th of the split, so
@@ -28,9 +28,9 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.core.errors import DataError
 from llmkit.datasets.masking import MaskVocabulary, TokenIds, choose_masked, corrupt
 from llmkit.datasets.randomness import draw_uniforms, hash_integers, permute
-from llmkit.datasets.sentences import Passage, Sentences, spread
+from llmkit.datasets.sentences import Passage, Sentences, scale_offset
 
-NSP = bool | Literal["order"]
+SentenceObjective = Literal["nsp", "sop", "none"]
 IS_NEXT, IS_NOT_NEXT = 0, 1
 """BERT counts 0 as "is next", the reverse of what the name suggests. ALBERT: 0 is in order, 1 swapped."""
 NO_PAIR = -1
@@ -68,8 +68,8 @@ class Pairs:
     sep_id: int
     block_size: int
     seed: int
-    nsp: NSP = True
-    mask_share: float = 0.15
+    sentence_objective: SentenceObjective = "nsp"
+    mlm_probability: float = 0.15
     whole_words: bool = True
     short_share: float = 0.1
 
@@ -77,7 +77,7 @@ class Pairs:
     def samples_per_epoch(self) -> int:
         """Examples that together hold as many tokens as the split has; where documents are short, they are not full."""
         total, room = len(self.sentences.split.stream), self._room
-        if self.nsp is False:  # what does not fit is half a sentence on average
+        if self.sentence_objective == "none":  # what does not fit is half a sentence on average
             filled = room - min(room, total / int(self.sentences.n_sentences.sum())) / 2
         else:
             filled = self.sentences.mean_window(room)
@@ -86,7 +86,7 @@ class Pairs:
     @property
     def _room(self) -> int:
         """Tokens beside [CLS] and the [SEP] behind each segment."""
-        return self.block_size - (2 if self.nsp is False else 3)
+        return self.block_size - (2 if self.sentence_objective == "none" else 3)
 
     def __getitem__(self, sample: int) -> Example:
         epoch, place = divmod(sample, self.samples_per_epoch)
@@ -97,11 +97,11 @@ class Pairs:
         draws = draw_uniforms(hash_integers(self.seed, epoch, number, 2), 4 + 4 * self.block_size)
         total = len(self.sentences.split.stream)
         place = (hash_integers(self.seed, epoch) + number * total // self.samples_per_epoch) % total
-        if self.nsp is False:
+        if self.sentence_objective == "none":
             return self._assemble((self._full_sentences(place),), NO_PAIR, draws[4:])
         first, second, relation = self._pair(place, draws[:4].tolist(), float(draws[-1]))
         if relation == NO_PAIR:
-            start = first[0] + spread(place - first[0], first[1] - first[0], self._room)
+            start = first[0] + scale_offset(place - first[0], first[1] - first[0], self._room)
             return self._assemble(((start, min(first[1], start + self._room)),), NO_PAIR, draws[4:])
         spans = _truncate(first, second, self._room, draws[4 : 4 + self.block_size])
         return self._assemble(spans, relation, draws[4 + self.block_size :])
@@ -110,11 +110,11 @@ class Pairs:
         """Sentences from about `place` on, as many as fit; the ends of documents among them stay in."""
         sentences, room = self.sentences, self._room
         total, n_rows = int(sentences.row_starts[-1]), len(sentences.documents)
-        begin = spread(place, total, room)
+        begin = scale_offset(place, total, room)
         passage = sentences.passage_at(begin)
         start, end = (of(passage.sentence_at(begin)) for of in (passage.start_of, passage.end_of))
         if end - start > room:  # longer than an example: a part of it
-            start += spread(max(0, begin - start), end - start, room)
+            start += scale_offset(max(0, begin - start), end - start, room)
             return start, start + room
         if start < begin and begin >= total - room:  # the last window takes all sentences up to the end
             rest = sentences.passage_at(end)
@@ -139,7 +139,7 @@ class Pairs:
         last = min(max(passage.last_within(start + target - 1) + 1, first + 1), len(passage) - 1)
         a = start, passage.end_of(first + int(cut * (last - first)))
         b = a[1], passage.end_of(last)
-        if self.nsp == "order":
+        if self.sentence_objective == "sop":
             if last == first:
                 return a, a, NO_PAIR
             return (a, b, IS_NEXT) if coin < 0.5 else (b, a, IS_NOT_NEXT)
@@ -185,33 +185,36 @@ class Pairs:
             if self.whole_words:
                 continues[at : at + end - start] = split.continues_word.read(start, end - start)
             at += end - start + 1
-        masked = choose_masked(~self.vocabulary.is_special[ids], continues, self.mask_share, draws)
+        masked = choose_masked(~self.vocabulary.is_special[ids], continues, self.mlm_probability, draws)
         seen = corrupt(ids, masked, self.vocabulary, draws[self.block_size :])
         return Example(seen, 2 + spans[0][1] - spans[0][0], masked, ids[masked], relation, spans)
 
 
-def check_pairs(sentences: Sentences, block_size: int, nsp: NSP) -> None:
+def check_pairs(sentences: Sentences, block_size: int, sentence_objective: SentenceObjective) -> None:
     """Raises DataError where no segment can follow another, or one document is too short for a distant passage."""
     where = str(sentences.split.folder)
-    if nsp is not False and not sentences.share_with_two():
-        hint = "set mlm.nsp to false, or prepare with prepare.read.documents=file so that documents are longer"
+    if sentence_objective != "none" and not sentences.share_with_two():
+        hint = "set mlm.sentence_objective to none, or prepare with prepare.read.documents=file: longer documents"
         raise DataError("no document has two sentences, so that none can follow another", where=where, hint=hint)
     n_tokens, needed = len(sentences.split.stream), 8 * block_size
-    if nsp is True and sentences.n_documents == 1 and n_tokens < needed:
+    if sentence_objective == "nsp" and sentences.n_documents == 1 and n_tokens < needed:
         name = sentences.split.folder.name
         what = f"the {name} split is one document of {n_tokens} tokens: no passages far enough apart for {block_size}"
-        hint = f"give several documents, or {needed} tokens, or set mlm.nsp to false or train.block_size lower"
+        hint = f"give several documents, or {needed} tokens, a lower train.block_size, or mlm.sentence_objective=none"
         raise DataError(what, where=where, hint=hint)
 
 
 def make_pairs(
     sentences: Sentences, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int, *,
-    nsp: NSP = True, mask_share: float = 0.15, whole_words: bool = True, short_share: float = 0.1,
+    sentence_objective: SentenceObjective = "nsp", mlm_probability: float = 0.15, whole_words: bool = True,
+    short_share: float = 0.1,
 ) -> Pairs:  # fmt: skip
     """Pairs with the ids of a tokenizer that has [CLS], [SEP] and [MASK]."""
     ids = (int(tokenizer.cls_token_id), int(tokenizer.sep_token_id))
     vocabulary = MaskVocabulary.of(tokenizer)
-    return Pairs(sentences, vocabulary, *ids, block_size, seed, nsp, mask_share, whole_words, short_share)
+    return Pairs(
+        sentences, vocabulary, *ids, block_size, seed, sentence_objective, mlm_probability, whole_words, short_share
+    )
 
 
 def _truncate(first: Span, second: Span, room: int, draws: NDArray[np.float64]) -> tuple[Span, Span]:

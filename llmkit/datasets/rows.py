@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # workers do without transformers
 
     from llmkit.tokens.tokenizer import AnyTokenizer
 
-CHARACTERS_A_BATCH = 500_000
+CHARS_PER_BATCH = 500_000
 
 
 def can_mask(tokenizer: "PreTrainedTokenizerBase") -> bool:
@@ -97,10 +97,12 @@ def _encode_with_sentences(encoder: Encoder, word_cutter: str, documents: list[D
     for document, (ids, starts, words) in zip(documents, encoded, strict=True):
         ends = np.searchsorted(starts, find_sentence_ends(document.text), side="left")
         ends = ends[np.diff(ends, prepend=0) > 0]  # a sentence of white space has no tokens
-        yield ids, ends, find_joints(document.text, starts, words, word_cutter)
+        yield ids, ends, word_continuation_mask(document.text, starts, words, word_cutter)
 
 
-def find_joints(text: str, starts: NDArray[np.int64], words: NDArray[np.int64], word_cutter: str) -> NDArray[np.bool_]:
+def word_continuation_mask(
+    text: str, starts: NDArray[np.int64], words: NDArray[np.int64], word_cutter: str
+) -> NDArray[np.bool_]:
     """For each token, whether it goes on with the word before: the tokenizer's words, but in Chinese the cutter's.
 
     Some tokenizers take a whole clause of Chinese for one word.
@@ -122,7 +124,7 @@ def _batch(documents: Iterable[Document]) -> Iterator[list[Document]]:
     for document in documents:
         batch.append(document)
         size += len(document.text)
-        if size >= CHARACTERS_A_BATCH:
+        if size >= CHARS_PER_BATCH:
             yield batch
             batch, size = [], 0
     if batch:

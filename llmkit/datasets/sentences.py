@@ -151,13 +151,13 @@ class Passage:
 
         Over all places the windows are even (see `spread`), and the last one takes all sentences up to the end.
         """
-        begin = self.start + spread(place - self.start, self.end - self.start, room)
+        begin = self.start + scale_offset(place - self.start, self.end - self.start, room)
         sentence = self.sentence_at(begin)
         cut_off = begin > self.start and begin >= self.end - room and self.start_of(sentence) < begin
         return min(sentence + cut_off, len(self._ends) - 1)
 
 
-def spread(offset: int, length: int, room: int) -> int:
+def scale_offset(offset: int, length: int, room: int) -> int:
     """Where in a text of `length` tokens a window of `room` begins for the token at `offset`.
 
     Even over all offsets, with both ends of the text held longer: else its first and last tokens, which few windows

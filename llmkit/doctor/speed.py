@@ -14,13 +14,13 @@ from llmkit.doctor.finding import Finding, ok, warn
 from llmkit.doctor.machine import Cpu
 
 TIMED_SECONDS = 0.4
-LEAST_SHARE = 1 / 3
+MIN_SHARE = 1 / 3
 """Products of a good size reach 60 to 95 % of the limit; below a third something is wrong. Half of that in a virtual
 machine, where what is called a core may be one of the two threads of one."""
 
 CPU_SIDE, GPU_SIDE = 1024, 8192
 """Least side of the square matrices on a CPU, 2 GFLOP; on a GPU 1.1 TFLOP, beside which starting it costs nothing."""
-LEAST_SECONDS = 2e-3
+MIN_SECONDS = 2e-3
 """Of a product on a CPU: a large server with AMX would be through with 2 GFLOP before its threads have begun."""
 
 CPU_COPY_BYTES, GPU_COPY_BYTES = 128 << 20, 1 << 30
@@ -35,7 +35,7 @@ class Limit:
 
     rate: float
     source: str
-    least_share: float = LEAST_SHARE
+    min_share: float = MIN_SHARE
 
 
 def cpu_flops(cpu: Cpu, n_threads: int) -> dict[str, float]:
@@ -78,7 +78,7 @@ def choose_side(limit: float | None) -> int:
     """Of the matrices on a CPU that does at most so many FLOP/s."""
     if limit is None:
         return CPU_SIDE
-    return max(CPU_SIDE, 256 * math.ceil(math.cbrt(LEAST_SECONDS * limit / 2) / 256))
+    return max(CPU_SIDE, 256 * math.ceil(math.cbrt(MIN_SECONDS * limit / 2) / 256))
 
 
 def measure_product(torch: Any, device: Any, precision: str, limit: float | None = None) -> float:
@@ -117,7 +117,7 @@ def judge_speed(name: str, reached: float, unit: str, limit: Limit | None, advic
         return ok(name, f"{value}; what this hardware should reach is not known", **figures)
     share = reached / limit.rate
     value = f"{value}, {share:.0%} of the {limit.rate / scale:.3g} {prefix}{unit} by {limit.source}"
-    if share >= limit.least_share:
+    if share >= limit.min_share:
         return ok(name, value, **figures)
     if busy > 0.5:
         advice = f"other programs are at work (load {busy:.1f} a core): run `llmkit doctor` again when they have ended"
@@ -135,10 +135,10 @@ def check_cpu_speed(torch: Any, cpu: Cpu) -> Iterator[Finding]:
     n_threads = torch.get_num_threads()
     limits = cpu_flops(cpu, n_threads)
     source = f"{n_threads} threads, vector width and {(cpu.megahertz or 0) / 1000:.2g} GHz (which many exceed)"
-    least_share = LEAST_SHARE / (2 if "hypervisor" in cpu.flags else 1)
+    min_share = MIN_SHARE / (2 if "hypervisor" in cpu.flags else 1)
     for precision in ("fp32", "bf16"):
         reached = measure_product(torch, device, precision, limits.get(precision))
-        limit = Limit(limits[precision], source, least_share) if precision in limits else None
+        limit = Limit(limits[precision], source, min_share) if precision in limits else None
         yield judge_speed(f"cpu {precision} product", reached, "FLOP/s", limit, CPU_ADVICE, busy)
     yield judge_speed("memory copy", measure_copy(torch, device), "B/s", None, CPU_ADVICE, busy)
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import disk_usage
 
+from llmkit.core.console import redact
 from llmkit.core.disk import show_size
-from llmkit.core.errors import EnvironmentFault, redact
+from llmkit.core.errors import EnvironmentFault
 from llmkit.core.files import check_writable
 from llmkit.core.lock import hold_folder
 from llmkit.doctor.finding import Finding, fault, ok, warn
@@ -21,7 +22,7 @@ from llmkit.doctor.finding import Finding, fault, ok, warn
 FREE_BYTES = 5e9
 """Three checkpoints of GPT-2 124M with AdamW's moments, 12 bytes a weight, are 4.5 GB."""
 
-LEAST_FREE_BYTES = 200e6
+MIN_FREE_BYTES = 200e6
 """Not even a tiny model's checkpoints fit safely."""
 
 CHUNK = 4 << 20
@@ -48,7 +49,7 @@ def check_space(folder: Path) -> Finding:
     value = f"{show_size(state.free)} of {show_size(state.total)} free in {str(folder)!r}"
     advice = "make space there, or give another --out"
     figures = {"free_bytes": state.free, "total_bytes": state.total}
-    if state.free < LEAST_FREE_BYTES:
+    if state.free < MIN_FREE_BYTES:
         return fault("disk space", value, advice, **figures)
     if entries is not None and entries.f_files and entries.f_favail < 1000:
         value = f"{value}, but room for only {entries.f_favail:,} more files"

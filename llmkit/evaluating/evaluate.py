@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.config.recipe import Recipe
-from llmkit.core.errors import UsageError, say
+from llmkit.core import console
+from llmkit.core.errors import UsageError
 from llmkit.models.loading import resolve_model
 from llmkit.reporting.report import write_report
 from llmkit.tasks.base import EvaluationRequest
@@ -40,5 +41,5 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
     if is_run and (not data or show_samples):
         # The file's whole name: validation.csv is not the run's own `validation`.
         run.add_metrics(f"file {Path(data[0]).name}" if data else recipe.evaluate.split, metrics)
-        say(f"report: {write_report(run.path)}")
+        console.info(f"report: {write_report(run.path)}")
     return metrics

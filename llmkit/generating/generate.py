@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llmkit.config.generate import Generate
-from llmkit.core.errors import say
+from llmkit.core import console
 from llmkit.models.loading import resolve_model
 from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.table import task_of_model
@@ -26,5 +26,5 @@ def generate(
     records = task_of_model(path).generate(settings, GenerationRequest(model, path, prompts, on_text))
     n_dropped = max(record["n_prompt_tokens_dropped"] for record in records)
     if n_dropped:
-        say(f"the prompt is longer than the model's context: {n_dropped} tokens of it were left out")
+        console.info(f"the prompt is longer than the model's context: {n_dropped} tokens of it were left out")
     return records

@@ -76,9 +76,9 @@ def _matthews(hits: Floats, n_true: Floats, n_guessed: Floats) -> Floats:
     """Matthews' correlation for any number of labels (Gorodkin 2004, eq. 8); 0 where either side is constant."""
     n = n_true.sum(-1)
     covariance = hits.sum(-1) * n - (n_true * n_guessed).sum(-1)
-    spread = np.sqrt(n**2 - (n_true**2).sum(-1)) * np.sqrt(n**2 - (n_guessed**2).sum(-1))
-    quotient = np.zeros(np.shape(spread))
-    np.divide(covariance, spread, out=quotient, where=spread > 0)
+    deviation = np.sqrt(n**2 - (n_true**2).sum(-1)) * np.sqrt(n**2 - (n_guessed**2).sum(-1))
+    quotient = np.zeros(np.shape(deviation))
+    np.divide(covariance, deviation, out=quotient, where=deviation > 0)
     # Rounding of the square roots may lead a hair beyond one.
     np.clip(quotient, -1.0, 1.0, out=quotient)
     return quotient

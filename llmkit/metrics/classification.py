@@ -16,10 +16,10 @@ from llmkit.metrics.ranking import mean_of_defined, measure_ranking
 from llmkit.metrics.resampling import bound_resamples, chunk_sizes, draw_rows, intervals_of
 
 INTERVALS = ("accuracy", "balanced_accuracy", "f1_macro", "mcc")
-MOST_LABELS_OF_CONFUSION = 1000
+MAX_LABELS_OF_CONFUSION = 1000
 """Beyond, a table of all pairs would be larger than all else in metrics.json."""
 
-_MOST_CONFUSED = 20
+_MAX_CONFUSED = 20
 
 
 def score_single(
@@ -59,7 +59,7 @@ def score_single(
     scores["n_rows"] = len(labels)
     scores["intervals"] = intervals_of(draws, confidence)
     scores["per_class"] = tabulate_labels(names, hits, n_true, n_guessed)
-    if len(names) <= MOST_LABELS_OF_CONFUSION:
+    if len(names) <= MAX_LABELS_OF_CONFUSION:
         table = np.zeros((len(names), len(names)), np.int64)
         table[true, guessed] = counts
         scores["confusion"] = {"labels": list(names), "counts": table.tolist()}
@@ -130,5 +130,5 @@ def _list_most_confused(
 ) -> list[dict[str, Any]]:
     """The pairs of labels that are taken for each other most often, at most 20."""
     wrong = np.flatnonzero(true != guessed)
-    wrong = wrong[np.argsort(-counts[wrong], kind="stable")][:_MOST_CONFUSED]
+    wrong = wrong[np.argsort(-counts[wrong], kind="stable")][:_MAX_CONFUSED]
     return [{"label": names[true[i]], "predicted": names[guessed[i]], "n": int(counts[i])} for i in wrong]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FEWEST_RESAMPLES = 200
-_MOST_WORK = 100_000_000
+MIN_RESAMPLES = 200
+_MAX_WORK = 100_000_000
 _CHUNK = 4_000_000
 """Numbers in one array of a chunk: 32 MB."""
 
@@ -20,8 +20,8 @@ Weights = NDArray[np.float64]
 
 def bound_resamples(n_resamples: int, n_rows: int, n_columns: int = 1) -> int:
     """As many resamples as asked for, but no more than a few seconds' worth, and then at least 200."""
-    affordable = _MOST_WORK // (n_rows * (1 + n_columns // 16))
-    return min(n_resamples, max(FEWEST_RESAMPLES, affordable))
+    affordable = _MAX_WORK // (n_rows * (1 + n_columns // 16))
+    return min(n_resamples, max(MIN_RESAMPLES, affordable))
 
 
 def chunk_sizes(n_resamples: int, width: int) -> Iterator[int]:

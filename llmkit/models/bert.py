@@ -39,7 +39,7 @@ def _pair_logits(model: PreTrainedModel, encoded: Any) -> Tensor:
 
 
 @torch.no_grad()
-def shorten_embeddings(model: PreTrainedModel) -> None:
+def rescale_embeddings(model: PreTrainedModel) -> None:
     """Scale the embeddings to the length that new ones have; what the model computes stays as it is.
 
     A layer norm follows their sum, so their length decides one thing only: how far a step of Adam turns them. Training
@@ -73,5 +73,5 @@ BERT = EncoderFamily(
     paired=BertForPreTraining,
     pair_logits=_pair_logits,
     once_per_sequence=("bert.pooler", "cls.seq_relationship"),
-    shorten_embeddings=shorten_embeddings,
+    rescale_embeddings=rescale_embeddings,
 )

@@ -68,7 +68,7 @@ def start_classifier(
     seed: int,
     *,
     shares: Sequence[float] = (),
-    random_weights: bool = False,
+    from_scratch: bool = False,
 ) -> tuple[PreTrainedModel, list[str]]:
     """A model with a head for these labels, in fp32 on the CPU; and in words what of it is new. What is new is made
     from `seed`.
@@ -90,7 +90,7 @@ def start_classifier(
     with explain_failure(name):
         fresh = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     _set_prior(fresh, shares)
-    if random_weights:
+    if from_scratch:
         return fresh, [f"all weights are new; of {name} only the shape and the tokenizer are taken"]
     with explain_failure(name):
         loaded: Any = AutoModelForSequenceClassification.from_pretrained(

@@ -34,5 +34,5 @@ class EncoderFamily:
     """What the head for pairs makes of the encoder's output: (sequences, 2)."""
     once_per_sequence: tuple[str, ...] = ()
     """How the names of what reads one token of a sequence begin."""
-    shorten_embeddings: Callable[[PreTrainedModel], None] | None = None
+    rescale_embeddings: Callable[[PreTrainedModel], None] | None = None
     """Rescales long embeddings without changing the model's outputs; None if the family does not allow it."""

@@ -22,8 +22,9 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from llmkit.config.model import families_of
+from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
-from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean, first_line
+from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean
 from llmkit.core.untrusted import CONVERT, check_model_files
 from llmkit.models.pickles import PREFIX, convert_pickle
 from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
@@ -56,10 +57,8 @@ def resolve_model(name: str) -> str:
         hint = f"give one of its runs: {path / runs[0]}" + (f" to {runs[-1]}" if len(runs) > 1 else "")
         raise ModelError(f"{name!r} is a folder of several runs", where=str(path), hint=hint)
     if path.is_dir():
-        unfinished = (path / "recipe.yaml").is_file()
-        hint = (
-            "go on with --resume until it has saved a model" if unfinished else "give a folder that has a config.json"
-        )
+        is_run = (path / "recipe.yaml").is_file()
+        hint = "go on with --resume until it has saved a model" if is_run else "give a folder that has a config.json"
         raise ModelError(f"there is no model in {name!r}", where=str(path), hint=hint)
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or (path.parent.is_dir() and "/" in name):
         near = [str(path.parent / p.name) for p in path.parent.iterdir()] if path.parent.is_dir() else []

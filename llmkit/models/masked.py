@@ -3,7 +3,7 @@
 What differs between families is an `EncoderFamily`, one file each and one line in `MASKED`.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.model import Model
 from llmkit.core.errors import ModelError, UsageError
-from llmkit.datasets.pairs import NSP
+from llmkit.datasets.pairs import SentenceObjective
 from llmkit.models.bert import BERT
 from llmkit.models.encoders import ENCODER, PAIR_HEAD, EncoderFamily
 from llmkit.models.loading import explain_failure
@@ -20,21 +20,22 @@ from llmkit.models.modernbert import MODERNBERT
 MASKED: dict[str, EncoderFamily] = {"bert": BERT, "modernbert": MODERNBERT}
 """By `model_type`, which is what a recipe calls them, too."""
 
-PAIR_KINDS: dict[NSP, str | None] = {True: "next", "order": "order", False: None}
-"""The field `sentence_pairs` of a saved config.json: what the head for pairs was trained to tell. Google's have none,
-which means next."""
-
 
 def build_masked(
-    section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int, *, nsp: NSP
+    section: Model,
+    tokenizer: PreTrainedTokenizerBase,
+    block_size: int,
+    seed: int,
+    *,
+    sentence_objective: SentenceObjective,
 ) -> PreTrainedModel:
-    """A new model with weights that depend on `seed` alone, with a head for pairs unless `nsp` is False."""
+    """A new model with weights that depend on `seed` alone; it has a head for pairs unless the objective is none."""
     torch.manual_seed(seed)
     family = MASKED[section.family]
     config = family.make_config(section, tokenizer, block_size)
     if family.paired is not None:
-        config.sentence_pairs = PAIR_KINDS[nsp]
-    return _class_of(family, nsp is not False)(config)
+        config.sentence_objective = sentence_objective
+    return _class_of(family, sentence_objective != "none")(config)
 
 
 def open_masked(name: str) -> PreTrainedModel:
@@ -55,23 +56,23 @@ def open_masked(name: str) -> PreTrainedModel:
     return model
 
 
-def start_from_masked(name: str, nsp: NSP, seed: int) -> tuple[PreTrainedModel, list[str]]:
-    """A saved model with a head for pairs, or without where `nsp` is False; and in words what of it is new, was left
-    out or was trained for something else. What the model lacks is made from `seed`.
+def start_from_masked(name: str, sentence_objective: SentenceObjective, seed: int) -> tuple[PreTrainedModel, list[str]]:
+    """A saved model with a head for pairs, or without one where the objective is none; and in words what of it is new,
+    was left out or was trained for something else. What the model lacks is made from `seed`.
 
     Raises:
         As `open_masked`; but of missing weights only those of the encoder are an error.
     """
-    model, new, left_out = _load(name, nsp is not False, seed)
+    model, new, left_out = _load(name, sentence_objective != "none", seed)
     if ENCODER in new:
         hint = "give a whole model"
         raise ModelError("weights of the encoder are missing from the model", where=name, hint=hint)
     notes = [f"new, not in the model: {head}" for head in new] + [f"left out of the model: {head}" for head in left_out]
-    kind = pair_kind_of(model)
-    if nsp is not False and PAIR_HEAD not in new and kind != nsp:
-        notes.append(f"the head for pairs was trained for {PAIR_KINDS[kind]}, and goes on with {PAIR_KINDS[nsp]}")
+    kind = sentence_objective_of(model)
+    if sentence_objective != "none" and PAIR_HEAD not in new and kind != sentence_objective:
+        notes.append(f"the head for pairs was trained for {kind}, and goes on with {sentence_objective}")
     if _family_of(model).paired is not None:
-        model.config.sentence_pairs = PAIR_KINDS[nsp]
+        model.config.sentence_objective = sentence_objective
     return model, notes
 
 
@@ -85,18 +86,20 @@ def read_heads(model: PreTrainedModel, encoded: Any, places: Tensor) -> tuple[Te
     return family.token_logits(model, encoded.last_hidden_state.flatten(0, 1)[places]), pair_logits
 
 
-def shorten_embeddings(model: PreTrainedModel) -> None:
+def rescale_embeddings(model: PreTrainedModel) -> None:
     """Scale embeddings that training made long, where that changes nothing of what the model computes."""
-    if (shorten := _family_of(model).shorten_embeddings) is not None:
+    if (shorten := _family_of(model).rescale_embeddings) is not None:
         shorten(model)
 
 
-def pair_kind_of(model: PreTrainedModel) -> NSP:
-    """What the model's head for pairs tells: True for next sentences, "order" for their order, False without one."""
+def sentence_objective_of(model: PreTrainedModel) -> SentenceObjective:
+    """What the model's head for pairs was trained to tell; "none" without one. A head that says nothing tells next
+    sentences, as Google's; `sentence_pairs` is what 0.1.0 wrote."""
     paired = _family_of(model).paired
     if paired is None or not isinstance(model, paired):
-        return False
-    return "order" if getattr(model.config, "sentence_pairs", None) == "order" else True
+        return "none"
+    of_before = "sop" if getattr(model.config, "sentence_pairs", None) == "order" else "nsp"
+    return cast(SentenceObjective, getattr(model.config, "sentence_objective", of_before))
 
 
 def _family_of(model: PreTrainedModel) -> EncoderFamily:
@@ -119,8 +122,8 @@ def _load(name: str, pairs: bool | None, seed: int) -> tuple[PreTrainedModel, li
         known = config.architectures or [_class_of(family, True).__name__]
         pairs = family.paired is not None and family.paired.__name__ in known
     if pairs and family.paired is None:
-        hint = "set mlm.nsp to false"
-        raise UsageError(f"{config.model_type} has no head for pairs", where="mlm.nsp", hint=hint)
+        hint = "set mlm.sentence_objective to none"
+        raise UsageError(f"{config.model_type} has no head for pairs", where="mlm.sentence_objective", hint=hint)
     torch.manual_seed(seed)
     with explain_failure(name):
         loaded: Any = _class_of(family, pairs).from_pretrained(

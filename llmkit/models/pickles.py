@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from llmkit.core.errors import ModelError, first_line
+from llmkit.core.console import first_line
+from llmkit.core.errors import ModelError
 
 PREFIX = "pickle:"
 WEIGHTS, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

@@ -17,7 +17,7 @@ from llmkit.pages.page import Html, tag
 
 WIDTH, HEIGHT = 400, 200
 TOP, RIGHT, BOTTOM = 8, 388, 164
-MOST_POINTS = 400
+MAX_POINTS = 400
 FEW_POINTS = 40
 """Up to so many points each gets a dot, so that one sees where values were measured."""
 
@@ -117,13 +117,13 @@ def format_reading(value: float) -> str:
 
 
 def _thin(curve: Curve) -> Curve:
-    """The same curve with at most about MOST_POINTS points, extremes and both ends kept."""
+    """The same curve with at most about MAX_POINTS points, extremes and both ends kept."""
     n = len(curve.steps)
-    if n <= MOST_POINTS:
+    if n <= MAX_POINTS:
         return curve
     kept = {0, n - 1}
-    size = 2 * n / MOST_POINTS
-    for bucket in range(MOST_POINTS // 2):
+    size = 2 * n / MAX_POINTS
+    for bucket in range(MAX_POINTS // 2):
         indices = range(int(bucket * size), min(n, int((bucket + 1) * size)))
         kept |= {min(indices, key=curve.values.__getitem__), max(indices, key=curve.values.__getitem__)}
     order = sorted(kept)

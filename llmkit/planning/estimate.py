@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmkit.config.recipe import Recipe
-from llmkit.runs.plan import MOST_EPOCHS, TOKENS_A_WEIGHT
+from llmkit.runs.plan import MAX_EPOCHS, TOKENS_PER_WEIGHT
 from llmkit.runs.train import CHECKPOINTS_AT_ONCE
-from llmkit.training.forecast import Forecast, Machine, Workload, choose_engine, forecast
+from llmkit.training.forecast import Forecast, Machine, ModelCost, choose_engine, forecast
 
 TABLE = tuple(2**power for power in range(11))
 """1 to 1,024 devices."""
@@ -46,7 +46,7 @@ class Asked:
         return ["ddp"] if n_gpus == 1 else [engine] if engine != "ddp" else self.engines
 
 
-def reckon(recipe: Recipe, work: Workload, machine: Machine, asked: Asked, text: Text) -> dict[str, Any]:
+def estimate(recipe: Recipe, work: ModelCost, machine: Machine, asked: Asked, text: Text) -> dict[str, Any]:
     """Engine, memory, length, time, disk and cost, and a table over 1 to 1,024 devices; what the user should know is in
     `notes`."""
     given = _given(recipe)
@@ -54,8 +54,8 @@ def reckon(recipe: Recipe, work: Workload, machine: Machine, asked: Asked, text:
     best = choose_engine(each)
     shown = best or each[-1]
     n_steps, why = _choose_length(recipe, work, shown.seconds, asked.tokens, text)
-    n_tokens = n_steps * work.tokens_a_step
-    chinchilla = TOKENS_A_WEIGHT * work.n_weights
+    n_tokens = n_steps * work.tokens_per_step
+    chinchilla = TOKENS_PER_WEIGHT * work.n_weights
     return {
         "engines": [_show_engine(one) for one in each],
         "engine": best.engine if best else None,
@@ -63,15 +63,15 @@ def reckon(recipe: Recipe, work: Workload, machine: Machine, asked: Asked, text:
         "micro_batch_size": shown.micro_batch_size,
         "tokens": {
             "total": n_tokens,
-            "a_step": work.tokens_a_step,
-            "a_parameter": n_tokens / work.n_weights,
+            "a_step": work.tokens_per_step,
+            "per_parameter": n_tokens / work.n_weights,
             "chinchilla": chinchilla,
-            "chinchilla_a_parameter": TOKENS_A_WEIGHT,
+            "chinchilla_per_parameter": TOKENS_PER_WEIGHT,
             "epochs": n_tokens / text.n_tokens if text.n_tokens else None,
         },
         "steps": n_steps,
         "length": why,
-        "flops": {"a_token": work.flops_a_token, "total": n_tokens * work.flops_a_token},
+        "flops": {"a_token": work.flops_per_token, "total": n_tokens * work.flops_per_token},
         "time": _show_time(work, shown, n_steps, asked.price) if best else None,
         "disk": _show_disk(work, n_tokens, text),
         "table": [_show_row(recipe, work, machine, number, asked, n_steps) for number in TABLE if not machine.is_cpu],
@@ -79,9 +79,11 @@ def reckon(recipe: Recipe, work: Workload, machine: Machine, asked: Asked, text:
     }
 
 
-def _choose_length(recipe: Recipe, work: Workload, seconds: float, tokens: float | None, text: Text) -> tuple[int, str]:
+def _choose_length(
+    recipe: Recipe, work: ModelCost, seconds: float, tokens: float | None, text: Text
+) -> tuple[int, str]:
     """Optimizer steps, and what they follow from."""
-    train, a_step = recipe.train, work.tokens_a_step
+    train, a_step = recipe.train, work.tokens_per_step
     if tokens is not None:
         return max(1, math.ceil(tokens / a_step)), "--tokens"
     if train.max_steps is not None:
@@ -91,11 +93,11 @@ def _choose_length(recipe: Recipe, work: Workload, seconds: float, tokens: float
     if train.epochs is not None and text.n_samples:
         n_steps = math.ceil(train.epochs * text.n_samples / work.global_batch_size)
         return max(1, n_steps), f"train.epochs {train.epochs:g}"
-    best = TOKENS_A_WEIGHT * work.n_weights
-    if text.n_tokens and best > MOST_EPOCHS * text.n_tokens:
-        return max(1, MOST_EPOCHS * text.n_tokens // a_step), f"{MOST_EPOCHS} epochs, as the recipe gives no length"
+    best = TOKENS_PER_WEIGHT * work.n_weights
+    if text.n_tokens and best > MAX_EPOCHS * text.n_tokens:
+        return max(1, MAX_EPOCHS * text.n_tokens // a_step), f"{MAX_EPOCHS} epochs, as the recipe gives no length"
     why = "as the recipe gives no length" if train.epochs is None else "as epochs of what is not known without --data"
-    return max(1, best // a_step), f"{TOKENS_A_WEIGHT} tokens a weight, {why}"
+    return max(1, best // a_step), f"{TOKENS_PER_WEIGHT} tokens a weight, {why}"
 
 
 def _show_engine(one: Forecast) -> dict[str, Any]:
@@ -103,19 +105,19 @@ def _show_engine(one: Forecast) -> dict[str, Any]:
         "engine": one.engine,
         "fits": one.fits,
         "micro_batch_size": one.micro_batch_size,
-        "most_sequences": one.most_sequences,
+        "max_sequences": one.max_sequences,
         "peak_bytes": one.memory.peak,
-        "seconds_a_step": one.seconds,
+        "seconds_per_step": one.seconds,
         "exchange_seconds": one.exchange_seconds,
     }
 
 
-def _show_time(work: Workload, one: Forecast, n_steps: int, price: float | None) -> dict[str, Any]:
+def _show_time(work: ModelCost, one: Forecast, n_steps: int, price: float | None) -> dict[str, Any]:
     hours = n_steps * one.seconds / 3600
     return {
-        "seconds_a_step": one.seconds,
+        "seconds_per_step": one.seconds,
         "exchange_seconds": one.exchange_seconds,
-        "tokens_per_second": work.tokens_a_step / one.seconds,
+        "tokens_per_second": work.tokens_per_step / one.seconds,
         "hours": hours,
         "gpu_hours": hours * one.n_devices,
         "cost": None if price is None else hours * one.n_devices * price,
@@ -123,7 +125,7 @@ def _show_time(work: Workload, one: Forecast, n_steps: int, price: float | None)
 
 
 def _show_row(
-    recipe: Recipe, work: Workload, machine: Machine, number: int, asked: Asked, n_steps: int
+    recipe: Recipe, work: ModelCost, machine: Machine, number: int, asked: Asked, n_steps: int
 ) -> dict[str, Any]:
     """A line of the table: the best engine on so many devices."""
     if number > work.global_batch_size or work.global_batch_size % number:
@@ -143,7 +145,7 @@ def _show_row(
     }
 
 
-def _show_disk(work: Workload, n_tokens: int, text: Text) -> dict[str, Any]:
+def _show_disk(work: ModelCost, n_tokens: int, text: Text) -> dict[str, Any]:
     """Token ids as prepare stores them (two bytes, four from 65,537 ids on), checkpoints with their moments, and the
     model without."""
     a_token = 2 if text.vocab_size <= 1 << 16 else 4
@@ -162,7 +164,7 @@ def _given(recipe: Recipe) -> int | None:
 
 
 def _note(
-    recipe: Recipe, work: Workload, machine: Machine, best: Forecast | None, each: list[Forecast], asked: Asked
+    recipe: Recipe, work: ModelCost, machine: Machine, best: Forecast | None, each: list[Forecast], asked: Asked
 ) -> list[str]:
     """What the user should know, and the way out where nothing fits."""
     if best is None:
@@ -179,11 +181,11 @@ def _note(
     return notes
 
 
-def _say_what_would_fit(recipe: Recipe, work: Workload, machine: Machine, each: list[Forecast], asked: Asked) -> str:
+def _say_what_would_fit(recipe: Recipe, work: ModelCost, machine: Machine, each: list[Forecast], asked: Asked) -> str:
     least = min(each, key=lambda one: one.memory.peak)
     given, have = _given(recipe), (machine.n_bytes or 0) / 1e9
     ways = []
-    if given is not None and (most := max(one.most_sequences or 0 for one in each)):
+    if given is not None and (most := max(one.max_sequences or 0 for one in each)):
         ways.append(f"train.micro_batch_size {most} (the global batch stays)")
     others = [name for name in asked.engines if name not in asked.names(recipe, asked.n_gpus)]
     if asked.n_gpus > 1 and others:

@@ -21,8 +21,9 @@ from transformers import PreTrainedModel
 
 from llmkit.config.optim import Optim
 from llmkit.config.recipe import Recipe, make_recipe
+from llmkit.core import console
 from llmkit.core.devices import pick_device, synchronize
-from llmkit.core.errors import EnvironmentFault, LlmkitError, say
+from llmkit.core.errors import EnvironmentFault, LlmkitError
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.layers import checkpoint_layers
 from llmkit.runs.plan import choose_compiling, plan_cut
@@ -39,10 +40,10 @@ from llmkit.training.optimizer import build_optimizer
 from llmkit.training.speed import choose_precision
 
 BUDGET_SECONDS = 10.0
-WARMUP_STEPS, LEAST_STEPS = 2, 3
+WARMUP_STEPS, MIN_STEPS = 2, 3
 PARTS_TRIED = 2
 """Micro-batches of a step; more take no more memory, and each as long."""
-MANY = 1 << 40
+UNLIMITED = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,8 @@ class Measured:
     device: str
     precision: str
     micro_batch_size: int
-    seconds_a_micro_batch: float
-    seconds_an_optimizer_step: float
+    seconds_per_micro_batch: float
+    seconds_per_optimizer_step: float
     peak_bytes: int
     """Of the process while it trained; on a GPU, of what torch took there."""
     framework_bytes: int
@@ -99,10 +100,10 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None, budget: float
     size = batches.micro_batch_size
     n_parts = min(-(-batches.global_batch_size // size), PARTS_TRIED)
     batches = replace(batches, global_batch_size=min(batches.global_batch_size, n_parts * size))
-    compiled = choose_compiling(recipe, task, network, batches, precision, device, lambda: MANY)
+    compiled = choose_compiling(recipe, task, network, batches, precision, device, lambda: UNLIMITED)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # of what was only tried
-    plan = Plan(MANY, MANY, MANY, batches, precision, compiled=compiled)
+    plan = Plan(UNLIMITED, UNLIMITED, UNLIMITED, batches, precision, compiled=compiled)
     seconds = train_briefly(recipe, task, network, plan, budget)
     peak = peak_bytes()
     move = time_optimizer(network, recipe.optim, precision, device)
@@ -123,7 +124,7 @@ def train_briefly(recipe: Recipe, task: PlannedTask, network: PreTrainedModel, p
         nonlocal n_tokens
         seconds.append((record["n_tokens"] - n_tokens) / record["tokens_per_second"])
         n_tokens = record["n_tokens"]
-        if len(seconds) >= WARMUP_STEPS + LEAST_STEPS and sum(seconds[WARMUP_STEPS:]) > budget:
+        if len(seconds) >= WARMUP_STEPS + MIN_STEPS and sum(seconds[WARMUP_STEPS:]) > budget:
             raise _Enough
 
     train = recipe.train.with_updates(log_steps=1, num_workers=0)
@@ -141,7 +142,7 @@ def time_optimizer(network: PreTrainedModel, optim: Optim, precision: str, devic
     """Median seconds of clipping and an optimizer's step; steps may be of more micro-batches than were tried."""
     optimizer = build_optimizer(network, optim, precision)
     seconds = []
-    for _ in range(1 + LEAST_STEPS):
+    for _ in range(1 + MIN_STEPS):
         for weight in network.parameters():
             weight.grad = torch.full_like(weight, 1e-3) if weight.requires_grad else None
         started = time.perf_counter()
@@ -159,7 +160,7 @@ def main() -> int:
         recipe = make_recipe(request["recipe"])
         measured = measure_here(recipe, request["n_tokens"], data, request["seconds"])
     except LlmkitError as error:
-        say(str(error))
+        console.info(str(error))
         return error.exit_code
     print(json.dumps(asdict(measured)))
     return 0

@@ -17,16 +17,16 @@ from llmkit.core.disk import measure_folder
 from llmkit.core.errors import UsageError
 from llmkit.core.hardware import Device, default_mfu, find_device, framework_bytes, get_device
 from llmkit.core.machine import describe_machine
-from llmkit.planning.estimate import Asked, Text, reckon
+from llmkit.planning.estimate import Asked, Text, estimate
 from llmkit.planning.measure import Measured, measure_steps
-from llmkit.runs.workload import describe_workload
+from llmkit.runs.model_cost import measure_model_cost
 from llmkit.tasks.base import PlannedTask
 from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS
 from llmkit.tokens.prepared import load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.training.engines import refuse_engine
-from llmkit.training.forecast import ENGINES, Machine, Workload, forecast, measure_on
+from llmkit.training.forecast import ENGINES, Machine, ModelCost, forecast, measure_on
 from llmkit.training.speed import choose_precision, peak_flops
 
 
@@ -62,7 +62,7 @@ def plan(
         what = f"global_batch_size {recipe.train.global_batch_size} is not a multiple of {n_gpus} GPUs"
         raise UsageError(what, where="--gpus", hint="take a number that divides it, or change train.global_batch_size")
     precision = _choose_precision(recipe, device, here=gpu is None)
-    work = describe_workload(network, recipe, task, bf16=precision == "bf16", on_cpu=device.is_cpu)
+    work = measure_model_cost(network, recipe, task, bf16=precision == "bf16", on_cpu=device.is_cpu)
     machine, source = _describe(device, precision, mfu and mfu * work.passes, here=gpu is None)
     result: dict[str, Any] = {"device": _show_device(device, machine, precision, n_gpus)}
     if measure:
@@ -71,7 +71,7 @@ def plan(
         source = "measured here"
     result["mfu"] = {"share": machine.hfu / work.passes, "source": source}
     engines = [engine for engine in ENGINES if refuse_engine(engine, network, recipe.optim) is None]
-    result |= reckon(recipe, work, machine, Asked(n_gpus, engines, price, tokens), text)
+    result |= estimate(recipe, work, machine, Asked(n_gpus, engines, price, tokens), text)
     return {"model": _show_model(recipe, network, work, text), **result}
 
 
@@ -140,22 +140,22 @@ def _describe(device: Device, precision: str, mfu: float | None, *, here: bool) 
     ), source  # fmt: skip
 
 
-def _compare(work: Workload, machine: Machine, recipe: Recipe, seen: Measured) -> tuple[dict[str, Any], Machine]:
+def _compare(work: ModelCost, machine: Machine, recipe: Recipe, seen: Measured) -> tuple[dict[str, Any], Machine]:
     """How far the forecast was off, and the machine as it was seen."""
     size = seen.micro_batch_size
     before, parts = forecast(work, "ddp", 1, machine, size), measure_on(work, "ddp", 1, size, machine)
     n_parts = -(-work.global_batch_size // size)
-    seconds = n_parts * seen.seconds_a_micro_batch + seen.seconds_an_optimizer_step
-    share = work.tokens_a_step * work.flops_a_token / (machine.flops * seconds)
+    seconds = n_parts * seen.seconds_per_micro_batch + seen.seconds_per_optimizer_step
+    share = work.tokens_per_step * work.flops_per_token / (machine.flops * seconds)
     unseen = parts.evaluation + (0 if machine.is_cpu else machine.framework)  # torch does not count the driver's part
     peak = parts.peak - unseen
     passing = parts.activations + parts.logits
     ratio = min(2.0, max(0.0, 1 + (seen.peak_bytes - peak) / passing))  # the state is known to the byte
     rest = seen.peak_bytes - peak - round((ratio - 1) * passing)  # beyond that it is no matter of the micro-batch
     shown = asdict(seen) | {
-        "seconds_a_step": seconds,
-        "forecast": {"peak_bytes": peak, "seconds_a_step": before.seconds},
-        "off": {"peak_bytes": peak / seen.peak_bytes - 1, "seconds_a_step": before.seconds / seconds - 1},
+        "seconds_per_step": seconds,
+        "forecast": {"peak_bytes": peak, "seconds_per_step": before.seconds},
+        "off": {"peak_bytes": peak / seen.peak_bytes - 1, "seconds_per_step": before.seconds / seconds - 1},
     }
     return shown, replace(
         machine, hfu=share * work.passes, activation_ratio=ratio, framework=max(0, machine.framework + rest)
@@ -165,7 +165,7 @@ def _compare(work: Workload, machine: Machine, recipe: Recipe, seen: Measured) -
 # ---- what is shown ----
 
 
-def _show_model(recipe: Recipe, network: PreTrainedModel, work: Workload, text: Text) -> dict[str, Any]:
+def _show_model(recipe: Recipe, network: PreTrainedModel, work: ModelCost, text: Text) -> dict[str, Any]:
     return {
         "family": recipe.model.family,
         "n_parameters": work.n_weights,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import llmkit
 from llmkit.config.prepare import Prepare
-from llmkit.core.errors import DataError, UsageError, say
+from llmkit.core import console
+from llmkit.core.errors import DataError, UsageError
 from llmkit.core.files import check_writable, hash_file, hash_small_file, read_json, restore_folder, write_json
 from llmkit.core.lock import hold_folder
 from llmkit.core.machine import describe_versions
@@ -80,13 +81,13 @@ def prepare(
             return _repair(out, request, Inputs(files, own, given), settings, engine, n_workers)
         if (found := _find_same(out, request, overwrite)) is not None:
             clear_staging_dir(out)
-            say(f"{out} was made from the same input with the same settings: nothing to do")
+            console.info(f"{out} was made from the same input with the same settings: nothing to do")
             return found
         started = time.perf_counter()
         with staging_dir(out, _task(request)) as work, open_executor(engine, work, n_workers) as map_shards:
             manifest = build_prepared(Inputs(files, own, given), settings, work, map_shards)
             write_json(work / FOLDER / "manifest.json", {"format": FORMAT, "request": request, **manifest})
-        say(f"prepared in {time.perf_counter() - started:.1f} s")
+        console.info(f"prepared in {time.perf_counter() - started:.1f} s")
         return load_prepared(out)
 
 
@@ -103,10 +104,10 @@ def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine
         raise DataError(what, where=f"{place}, request", hint=f"give what stands there; or {anew}")
     faults = damaged.find_faults(hashes=True)
     if not faults:
-        say(f"all {len(known)} files of {out} are sound: nothing to do")
+        console.info(f"all {len(known)} files of {out} are sound: nothing to do")
         return damaged
     for name, fault in faults.items():
-        say(f"{name} {fault}")
+        console.info(f"{name} {fault}")
     broken = {name.split("/")[0] for name in faults}
     task = _task(request, repair=True)
     with staging_dir(out, task) as work, open_executor(engine, work, n_workers) as map_shards:
@@ -119,7 +120,7 @@ def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine
             hint = f"the input or a library changed (see versions there); {anew}"
             raise DataError(what, where=place, hint=hint)
         (work / FOLDER / "manifest.json").write_bytes((out / "manifest.json").read_bytes())
-    say(f"made anew, and equal to what it was: {', '.join(sorted(broken))}")
+    console.info(f"made anew, and equal to what it was: {', '.join(sorted(broken))}")
     return load_prepared(out)
 
 
@@ -195,6 +196,6 @@ def _find_same(out: Path, request: dict[str, Any], overwrite: bool) -> Prepared 
         hint = "give --out a new folder, or one that `llmkit prepare` made"
         raise UsageError(f"{str(out)!r} exists and is not a prepared folder", where="--out", hint=hint)
     if overwrite or not _is_known(request) or manifest.get("request") != request:
-        say(f"{out} was made from other input or with other settings: making it anew")
+        console.info(f"{out} was made from other input or with other settings: making it anew")
         return None
     return load_prepared(out)

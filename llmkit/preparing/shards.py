@@ -23,13 +23,13 @@ from llmkit.preparing.staging_dir import Facts, run_shard
 from llmkit.text.cleaners import clean_documents
 from llmkit.text.dedup import copy_steps, find_keys
 from llmkit.text.documents import Document, StepCounts
-from llmkit.text.look import look_at
 from llmkit.text.overlap import find_windows, sample_windows
 from llmkit.text.readers import read_files
+from llmkit.text.scan import scan_text
 from llmkit.text.sources import Source, file_size
 from llmkit.text.splitting import SplitShard
 from llmkit.text.staging import read_staged, stage_documents, write_keys
-from llmkit.tokens.bare_tokenizer import load_bare
+from llmkit.tokens.encoding_tokenizer import load_encoding_tokenizer
 from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, make_encoder
 from llmkit.tokens.store import write_split
 from llmkit.tokens.tokenizer import id_dtype
@@ -95,11 +95,12 @@ def match_shard(windows: Sequence[tuple[Path, int]], text: SplitShard) -> list[A
 def encode_shard(
     tokenizer: Path, check: EncoderCheck, cutter: str | None, work: Path, task: tuple[Path, SplitShard]
 ) -> Facts:
-    """Store the rows of a shard of a split in a folder, as a split of its own. The tokenizer is one of `save_bare`."""
+    """Store the rows of a shard of a split in a folder, as a split of its own, with a tokenizer that
+    `save_encoding_tokenizer` saved."""
     folder, text = task
 
     def make(folder: Path) -> Facts:
-        bare = load_bare(tokenizer)
+        bare = load_encoding_tokenizer(tokenizer)
         totals: Counter[str] = Counter()
         counted: Counter[str] = Counter()
         with Meter(f"tokenizing {text.split}") as meter:
@@ -114,7 +115,7 @@ def encode_shard(
 @lru_cache(maxsize=1)
 def _open_encoder(tokenizer: Path, check: EncoderCheck) -> Encoder:
     """Once in a worker's life: an encoder remembers what it has encoded."""
-    return make_encoder(load_bare(tokenizer), check)
+    return make_encoder(load_encoding_tokenizer(tokenizer), check)
 
 
 def count_bytes(documents: Iterable[Document], meter: Meter) -> Iterator[Document]:
@@ -122,7 +123,7 @@ def count_bytes(documents: Iterable[Document], meter: Meter) -> Iterator[Documen
     for document in documents:
         yield document
         if meter.is_shown:
-            meter.add(len(look_at(document.text).utf8))
+            meter.add(len(scan_text(document.text).utf8))
 
 
 def as_json(record: Any) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from llmkit.config.prepare import Prepare
-from llmkit.core.errors import DataError, say
+from llmkit.core import console
+from llmkit.core.errors import DataError
 from llmkit.core.machine import describe_versions
 from llmkit.datasets.rows import add_words, can_mask
 from llmkit.preparing.executors import MapShards
@@ -30,7 +31,7 @@ from llmkit.preparing.shards import (
     sample_shard,
 )
 from llmkit.preparing.staging_dir import FOLDER, Facts, finished_files, run_stage
-from llmkit.runs.stopping import watch_signals
+from llmkit.runs.stopping import defer_signals
 from llmkit.text.chinese_words import choose_word_cutter
 from llmkit.text.dedup import PARAGRAPHS, Keys, drop_paragraphs, keep_first
 from llmkit.text.documents import Document, StepCounts, hash_text
@@ -49,7 +50,7 @@ from llmkit.text.staging import (
     slice_shards,
     stage_documents,
 )
-from llmkit.tokens.bare_tokenizer import load_bare, save_bare
+from llmkit.tokens.encoding_tokenizer import load_encoding_tokenizer, save_encoding_tokenizer
 from llmkit.tokens.fast_encoding import check_encoder
 from llmkit.tokens.store import Split, join_splits
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
@@ -100,10 +101,10 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
     @cache
     def encode() -> partial[Facts]:
         """`encode_shard`, as it is for all splits: the fast encoder is checked once a run."""
-        bare, shards = save_bare(tokenizer, work), [shard for name in given for shard in staged[name]]
+        bare, shards = save_encoding_tokenizer(tokenizer, work), [shard for name in given for shard in staged[name]]
         sample = sample_shards(shards, CHECKED_CHARACTERS, CHECKED_STRETCH)
         characters = set().union(*map(read_others, shards))
-        check = check_encoder(load_bare(bare), sample, characters, with_offsets=cutter is not None)
+        check = check_encoder(load_encoding_tokenizer(bare), sample, characters, with_offsets=cutter is not None)
         return partial(encode_shard, bare, check, cutter, work)
 
     def store(folder: Path) -> Facts:
@@ -250,9 +251,9 @@ def _make_tokenizer(
 
         share = _training_share(stage, settings)
         of = f" on {share:.1%} of the text" if share < 1 else ""
-        say(f"training a {settings.tokenizer.kind} tokenizer{of}")
+        console.info(f"training a {settings.tokenizer.kind} tokenizer{of}")
         documents = (document for text in train for document in text.read())
-        with watch_signals("the tokenizer is trained"):
+        with defer_signals("the tokenizer is trained"):
             trained = train_tokenizer(_sample_texts(documents, share), settings.tokenizer)
         return _save(trained, folder)
 

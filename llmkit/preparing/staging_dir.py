@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmkit.core.errors import EnvironmentFault, Interrupted, say
+from llmkit.core import console
+from llmkit.core.errors import EnvironmentFault, Interrupted
 from llmkit.core.files import (
     PARTIAL,
     describe_files,
@@ -54,7 +55,7 @@ def staging_dir(path: Path, request: Facts | None) -> Iterator[Path]:
     if request is None or _read(work / _REQUEST) != request:
         clear_staging_dir(path)
     elif names := _finished_stages(work):
-        say(f"going on from what a stopped run has finished: {', '.join(names)}")
+        console.info(f"going on from what a stopped run has finished: {', '.join(names)}")
     (work / _FINISHED).mkdir(parents=True, exist_ok=True)
     write_json(work / _REQUEST, request, indent=None)
     try:
@@ -89,7 +90,7 @@ def run_stage(work: Path, folder: Path, make: Callable[[Path], Facts]) -> Facts:
         )
         if (first := next(faults, None)) is None:
             return dict(kept["facts"])
-        say(f"{first}: making it anew")
+        console.info(f"{first}: making it anew")
         mark.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     facts = make(folder)

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from llmkit.core.errors import LlmkitError, ModelError, Problem, UsageError, did_you_mean, say
+from llmkit.core import console
+from llmkit.core.errors import LlmkitError, ModelError, Problem, UsageError, did_you_mean
 from llmkit.core.files import check_writable, write_json
 from llmkit.metrics.spec import Metric
 from llmkit.reporting.comparison_notes import write_notes
 from llmkit.reporting.report_compare import PAGE, write_comparison
 from llmkit.tasks.base import Task
-from llmkit.tasks.table import TASKS, facts_of_run, task_of_run
+from llmkit.tasks.table import TASKS, describe_run, task_of_run
 from llmkit.training.run_record import Record, RunRecord, get_number, get_section, read_run
 
 SPEED = Metric("tokens_per_second", "tokens/s", "{:,.0f}", column="tokens/s")
@@ -46,7 +47,7 @@ class _Run:
     @property
     def headline(self) -> str:
         """The key of the figure that says most."""
-        return self.task.metrics(facts_of_run(self.record)).headlines[0].key
+        return self.task.metrics(describe_run(self.record)).headlines[0].key
 
     def scored(self, split: str) -> Record:
         """Its figures on a split; empty if it was not scored there."""
@@ -97,7 +98,7 @@ def compare(paths: Sequence[Path], *, by: str, out: Path) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
     write_json(out / FILE, comparison)
     write_comparison(comparison, out)
-    say(f"written: {out / PAGE} and {out / FILE}")
+    console.info(f"written: {out / PAGE} and {out / FILE}")
     return comparison
 
 
@@ -120,7 +121,7 @@ def _drop_repeats(paths: Sequence[Path]) -> list[Path]:
     kept: dict[Path, Path] = {}
     for path in paths:
         if path.resolve() in kept:
-            say(f"{path} is {kept[path.resolve()]} again: it is shown once")
+            console.info(f"{path} is {kept[path.resolve()]} again: it is shown once")
         kept.setdefault(path.resolve(), path)
     if len(kept) < 2:
         raise UsageError("one run alone compares with nothing", where="RUN...", hint="give two or more run folders")
@@ -258,7 +259,7 @@ def _measure(run: _Run, split: str) -> dict[str, Any]:
         "n_parameters": get_number(training, "n_parameters") or get_number(model, "n_parameters"),
         "n_training_tokens": get_number(training, "n_tokens"),
         "seconds": get_number(training, "seconds"),
-        **{metric.key: get_number(scored, metric.key) for metric in run.task.metrics(facts_of_run(record)).compared},
+        **{metric.key: get_number(scored, metric.key) for metric in run.task.metrics(describe_run(record)).compared},
         "tokens_per_second": _measure_speed(trained),
         "n_tokens": get_number(scored, "n_tokens"),
         "n_words": get_number(scored, "n_words"),

@@ -10,7 +10,7 @@ from llmkit.training.run_record import Record
 
 BUDGET_TOLERANCE = 1.05
 """Training tokens that differ by no more are called equal."""
-LOST = {
+LOSSY_TOKENIZERS = {
     "wordpiece": "white space and, where it folds it, case",
     "word": "how many spaces stand between words and, where it folds it, case",
 }
@@ -31,10 +31,10 @@ def write_notes(rows: Sequence[Record], *, same_tokenizer: bool) -> list[str]:
             )
     if not same_tokenizer:
         notes += [
-            f"{row['run']}: its {row['tokenizer']['kind']} tokens do not hold {LOST[row['tokenizer']['kind']]}; "
+            f"{row['run']}: its {(kind := row['tokenizer']['kind'])} tokens do not hold {LOSSY_TOKENIZERS[kind]}; "
             "bits per byte and perplexity a word flatter it a little"
             for row in rows
-            if row["tokenizer"]["kind"] in LOST
+            if row["tokenizer"]["kind"] in LOSSY_TOKENIZERS
         ]
         notes.append(
             "the tokenizers differ: loss and perplexity a token are about different tokens and do not compare the runs"

@@ -18,13 +18,13 @@ from llmkit.pages.page import Html, join, pairs, render_page, section, show_dura
 from llmkit.reporting.report_curves import find_non_finite, render_curves
 from llmkit.reporting.report_data import render_data
 from llmkit.tasks.base import Task
-from llmkit.tasks.table import facts_of_run, task_of_run
+from llmkit.tasks.table import describe_run, task_of_run
 from llmkit.training.run_record import Record, RunRecord, get_number, get_section, read_run
 
 _NOT_SPLITS = ("train", "training")
 _SIZES = (("n_rows", "rows"), ("n_tokens", "tokens"), ("n_bytes", "bytes"))
-_MOST_EARLIER_SAMPLES = 20
-_LONGEST_LIST = 300
+_MAX_EARLIER_SAMPLES = 20
+_MAX_LIST_ITEMS = 300
 
 
 def write_report(run: Path, *, title: str | None = None) -> Path:
@@ -39,7 +39,7 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
     record = read_run(run)
     path = run / "report.html"
     task = task_of_run(record)
-    metrics = task.metrics(facts_of_run(record))
+    metrics = task.metrics(describe_run(record))
     split, result, _ = _choose_result(record, task)
     page = render_page(
         title or record.name,
@@ -93,7 +93,7 @@ def _render_result(record: RunRecord, task: Task) -> Html:
             tag("span", task.note_headline(result, metric)),
             class_="figure",
         )
-        for metric in task.metrics(facts_of_run(record)).headlines
+        for metric in task.metrics(describe_run(record)).headlines
         if (value := get_number(result, metric.key)) is not None
     ]
     if not figures:
@@ -121,7 +121,7 @@ def _describe_method(method: object) -> str:
 
 def _choose_result(record: RunRecord, task: Task) -> tuple[str, Record, str]:
     """The split to judge the run by, its metrics, and a word on where they are from."""
-    headlines = task.metrics(facts_of_run(record)).headlines
+    headlines = task.metrics(describe_run(record)).headlines
     measured = [name for name in record.metrics if name not in _NOT_SPLITS]
     for split in sorted(measured, key=lambda name: {"test": 0, "validation": 1}.get(name, 2)):
         result = get_section(record.metrics, split)
@@ -144,7 +144,7 @@ def _render_samples(record: RunRecord, task: Task) -> Html | None:
         return section("Samples", tag("p", "No samples have been logged.", class_="quiet"))
     last = [sample for sample in samples if sample["step"] == samples[-1]["step"]]
     earlier = samples[: -len(last)]
-    shown = earlier[:: max(1, len(earlier) // _MOST_EARLIER_SAMPLES + 1)]
+    shown = earlier[:: max(1, len(earlier) // _MAX_EARLIER_SAMPLES + 1)]
     title = f"{len(shown)} of {len(earlier)} earlier samples" if len(shown) < len(earlier) else "Earlier samples"
     return section(
         "Samples",
@@ -224,7 +224,7 @@ def _flatten(part: Record, prefix: str = "") -> Record:
 
 def _show_list(values: list[object]) -> str:
     shown = json.dumps(values, ensure_ascii=False)
-    short = len(shown) <= _LONGEST_LIST and not any(isinstance(value, dict) for value in values)
+    short = len(shown) <= _MAX_LIST_ITEMS and not any(isinstance(value, dict) for value in values)
     return shown if short else f"{len(values):,} entries, in metrics.json"
 
 

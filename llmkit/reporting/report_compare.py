@@ -76,7 +76,7 @@ def _render_curves(rows: list[dict[str, Any]], metric: Metric) -> list[Html]:
     ]
     if not curves:
         return [tag("p", "No evaluation was logged while training.", class_="quiet")]
-    basis = "Measured on the validation split, or on a part of it where it is long (train.max_eval_blocks)."
+    basis = "Measured on the validation split, or on a part of it where it is long (train.max_eval_samples)."
     absent = [row["run"] for row in rows if not row["curve"]["n_tokens"]]
     basis += f" Nothing was logged of {', '.join(absent)}." if absent else ""
     chart = draw_chart(metric.chart, "over training tokens", curves, along="token")

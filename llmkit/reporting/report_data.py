@@ -9,7 +9,7 @@ from llmkit.pages.page import Html, join, pairs, section, show_value, table, tag
 from llmkit.training.run_record import Record, get_number, get_section
 
 SPLIT_COLUMNS = ("rows", "documents", "characters", "bytes", "tokens", "words", "unknown_tokens")
-_MOST_SOURCES = 200
+_MAX_SOURCES = 200
 
 
 def render_data(data: Record) -> Html:
@@ -77,7 +77,7 @@ def _render_sources(data: Record) -> Html | None:
     if not sources:
         return None
     columns = ("encoding", "documents", "characters", "n_bytes")
-    shown = sources[:_MOST_SOURCES]
+    shown = sources[:_MAX_SOURCES]
     rows = []
     for source in shown:
         skipped, digest = _list_counts(get_section(source, "skipped")), _shorten(source.get("sha256"))

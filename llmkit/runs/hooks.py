@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from llmkit.config.recipe import Recipe
-from llmkit.core import ranks
+from llmkit.core import distributed
 from llmkit.core.devices import pick_device
 from llmkit.core.files import read_json, write_json
 from llmkit.core.progress import TrainingLine
@@ -18,7 +18,7 @@ from llmkit.tasks.base import TrainingTask
 from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
 from llmkit.training.engines import is_sharded
 from llmkit.training.folder import RunFolder
-from llmkit.training.speed import flops_a_token, peak_flops
+from llmkit.training.speed import flops_per_token, peak_flops
 from llmkit.training.tracking import track
 
 
@@ -33,7 +33,7 @@ def make_hooks(
         return {"split": "validation"} | task.evaluate(cast(PreTrainedModel, model), plan)
 
     def sample(model: nn.Module) -> dict[str, Any] | None:
-        return task.sample(cast(PreTrainedModel, model)) if ranks.is_first() or is_sharded(model) else None
+        return task.sample(cast(PreTrainedModel, model)) if distributed.is_main_process() or is_sharded(model) else None
 
     final: tuple[float, float] | None = None
 
@@ -44,7 +44,7 @@ def make_hooks(
         if str(step) in known:  # planned before the run was stopped
             line.n_steps = known[str(step)]["n_steps"]
             return replace(plan, **known[str(step)])
-        if final is None and task.data.n_held_out and ranks.world_size() == 1:
+        if final is None and task.data.n_held_out and distributed.world_size() == 1:
             before = time.perf_counter()
             final = time_final_score(recipe, task, network)
             measured = replace(measured, elapsed=measured.elapsed + time.perf_counter() - before)
@@ -54,18 +54,18 @@ def make_hooks(
         line.n_steps = plan.n_steps
         return plan
 
-    if not ranks.is_first():
+    if not distributed.is_main_process():
         return Hooks(
             evaluate if task.data.n_held_out else None, sample, lambda record: None, task.selection_key, fix_lengths
         )
-    work = flops_a_token(network, task.data.sequence_length, task.output_share)
+    work = flops_per_token(network, task.data.sequence_length, task.output_share)
     peak = peak_flops(plan.precision, pick_device())
-    epochs_a_step = plan.batches.global_batch_size / task.samples.samples_per_epoch
+    epochs_per_step = plan.batches.global_batch_size / task.samples.samples_per_epoch
 
     def log(record: dict[str, Any]) -> None:
         if record["kind"] == "train":
             speed = record["tokens_per_second"] / plan.batches.world_size
-            record |= {"mfu": speed * work / peak, "epoch": record["step"] * epochs_a_step}
+            record |= {"mfu": speed * work / peak, "epoch": record["step"] * epochs_per_step}
             if plan.batches.world_size > 1:
                 record["tokens_per_second_per_device"] = speed
         run.append_log(record)

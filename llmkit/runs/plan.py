@@ -17,15 +17,15 @@ from transformers import PreTrainedModel
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.config.section import Section
-from llmkit.core import ranks
+from llmkit.core import console, distributed
 from llmkit.core.devices import free_bytes
-from llmkit.core.errors import UsageError, say
+from llmkit.core.errors import UsageError
 from llmkit.core.files import write_json, write_text
 from llmkit.core.machine import describe_command, describe_machine, describe_versions
 from llmkit.models.families import family_of
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.layers import list_blocks
-from llmkit.runs.workload import describe_workload
+from llmkit.runs.model_cost import measure_model_cost
 from llmkit.tasks.base import MeasuredTask, TrainingTask
 from llmkit.training.batches import BatchPlan, activation_budget, plan_batches
 from llmkit.training.compiling import find_fastest
@@ -34,7 +34,7 @@ from llmkit.training.engines import RESHARDS
 from llmkit.training.folder import RunFolder
 from llmkit.training.forecast import measure_parts
 from llmkit.training.optimizer import as_steps, count_weights
-from llmkit.training.speed import choose_precision, choose_threads, flops_a_token, peak_flops
+from llmkit.training.speed import choose_precision, choose_threads, flops_per_token, peak_flops
 from llmkit.training.time_budget import (
     FINISH_SECONDS,
     MAX_EVALUATIONS,
@@ -48,9 +48,9 @@ from llmkit.training.time_budget import (
 )
 from llmkit.training.trial import fit_in_memory, measure_exchange_seconds, measure_step_seconds
 
-TOKENS_A_WEIGHT = 20
+TOKENS_PER_WEIGHT = 20
 """Hoffmann et al. 2022 (Chinchilla): about the best use of a compute budget."""
-MOST_EPOCHS = 10
+MAX_EPOCHS = 10
 WORTH_A_TRIAL = 15.0
 """Minutes a run must take for ways to compile it to be tried: each takes up to one."""
 COMPILE_TRIAL_SECONDS = 3.0
@@ -83,46 +83,46 @@ def plan_run(
     """
     started = time.perf_counter() - elapsed
     train, samples = recipe.train, task.samples
-    if train.max_minutes is not None and ranks.world_size() > 1 and train.engine in RESHARDS:
+    if train.max_minutes is not None and distributed.world_size() > 1 and train.engine in RESHARDS:
         what, hint = f"steps under {train.engine} cannot be timed beforehand", "set train.max_steps instead"
         raise UsageError(what, where="train.max_minutes", hint=hint)
-    precision, why = ranks.from_first(lambda: choose_precision(train.precision, device))
-    say(f"training in {precision}: {why}")
+    precision, why = distributed.broadcast_from_main(lambda: choose_precision(train.precision, device))
+    console.info(f"training in {precision}: {why}")
     peak_flops(precision, device)  # is kept; once torch's threads are set, one alone can no longer be timed
-    fewer = choose_threads(device, torch.get_num_threads()) if ranks.world_size() == 1 else None
+    fewer = choose_threads(device, torch.get_num_threads()) if distributed.world_size() == 1 else None
     if fewer is not None:
-        say(f"{fewer}; set OMP_NUM_THREADS to choose the number yourself")
+        console.info(f"{fewer}; set OMP_NUM_THREADS to choose the number yourself")
     optimized(network, precision, device)  # before any step is timed
     batches = plan_cut(recipe, task, network, precision, device)
     n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)
     if train.max_minutes is None and train.max_steps is None and train.epochs is None:
         n_steps = _default_steps(network, task, batches)
         epochs = n_steps * batches.global_batch_size / samples.samples_per_epoch
-        say(f"no length was given: {n_steps} steps, {epochs:.1f} epochs")
+        console.info(f"no length was given: {n_steps} steps, {epochs:.1f} epochs")
     compiled = choose_compiling(
         recipe, task, network, batches, precision, device,
-        lambda: train.max_minutes or _least_minutes(n_steps, network, task, batches, precision, device),
+        lambda: train.max_minutes or _min_minutes(n_steps, network, task, batches, precision, device),
     )  # fmt: skip
-    facts = gather_facts(recipe, task, precision)
+    fingerprint = resume_fingerprint(recipe, task, precision)
     if train.max_minutes is None:
         eval_steps = train.eval_steps or max(1, -(-n_steps // MAX_EVALUATIONS))
-        plan = Plan(n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, facts, compiled)
+        plan = Plan(n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, fingerprint, compiled)
     else:
         costs = _measure_costs(recipe, task, network, batches, precision, device, compiled)
         request = _length_request(recipe, task)
-        length = ranks.from_first(lambda: fit_length(request, costs, time.perf_counter() - started))
-        plan = Plan(0, 0, 0, batches, precision, facts, compiled, step_seconds=[costs.step])
+        length = distributed.broadcast_from_main(lambda: fit_length(request, costs, time.perf_counter() - started))
+        plan = Plan(0, 0, 0, batches, precision, fingerprint, compiled, step_seconds=[costs.step])
         plan = replace(plan, **asdict(length), calibration_step=calibration_step(length.n_steps))
         if recipe.evaluate.pseudo_perplexity:
-            say("evaluate.pseudo_perplexity takes its time on top of train.max_minutes")
-        say(
+            console.info("evaluate.pseudo_perplexity takes its time on top of train.max_minutes")
+        console.info(
             f"{train.max_minutes:g} minutes: about {plan.n_steps} steps of {costs.step:.3f} s; planned again after "
             f"step {plan.calibration_step}"
         )
     if fewer is not None:
         plan = replace(plan, n_threads=torch.get_num_threads())
     if as_steps(recipe.optim.warmup_steps, plan.n_steps) >= plan.n_steps:
-        say(
+        console.info(
             f"warmup_steps {recipe.optim.warmup_steps:g} is no less than all {plan.n_steps} steps: the peak is never "
             "reached"
         )
@@ -140,9 +140,9 @@ def _measure_costs(
         network, task.objective, task.samples, recipe.optim, batches, precision, device, budget, compiled
     )
     exchange = measure_exchange_seconds(count_weights(network.parameters()), device, budget)
-    n_ranks = ranks.world_size()
-    block = max(ranks.gather(step.compute)) / 3 / batches.n_a_rank
-    total = max(ranks.gather(step.total)) + exchange
+    n_ranks = distributed.world_size()
+    block = max(distributed.gather(step.compute)) / 3 / batches.per_rank
+    total = max(distributed.gather(step.total)) + exchange
     final = block * task.data.n_final * _final_slowdown(recipe, precision, device)
     return Costs(total, block / n_ranks, final)
 
@@ -160,15 +160,15 @@ def replan(
     request = _length_request(recipe, task)
     is_last = is_last_calibration(plan.n_steps, step, plan.step_seconds)
     if is_last:
-        max_eval_blocks = plan.max_eval_blocks or request.max_eval_blocks
+        max_eval_samples = plan.max_eval_samples or request.max_eval_samples
         request = replace(
-            request, eval_steps=plan.eval_steps, save_steps=plan.save_steps, max_eval_blocks=max_eval_blocks,
+            request, eval_steps=plan.eval_steps, save_steps=plan.save_steps, max_eval_samples=max_eval_samples,
             keeps_blocks=True,
         )  # fmt: skip
-    n_scored = min(request.n_held_out, plan.max_eval_blocks or request.max_eval_blocks)
+    n_scored = min(request.n_held_out, plan.max_eval_samples or request.max_eval_samples)
     block = measured.evaluation / n_scored if n_scored else 0.0
     if final is None:
-        slowdown = ranks.world_size() * _final_slowdown(recipe, plan.precision, network.device)
+        slowdown = distributed.world_size() * _final_slowdown(recipe, plan.precision, network.device)
         final = (block * slowdown * task.data.n_final, 0.0)
     final_score, fixed = final
     finish = FINISH_SECONDS + fixed + 2 * measured.save  # the best weights are read back, and written once more
@@ -181,11 +181,11 @@ def replan(
     evaluations = ""
     if n_scored:
         evaluations = (
-            f"; an evaluation of {plan.max_eval_blocks:,} held-out blocks every {plan.eval_steps} steps, and of "
+            f"; an evaluation of {plan.max_eval_samples:,} held-out blocks every {plan.eval_steps} steps, and of "
             f"{plan.final_share:.0%} of all {request.n_held_out:,} at the end"
         )
     state = "this is fixed" if following is None else f"planned again after step {following}"
-    say(f"{request.seconds / 60:g} minutes: {plan.n_steps} steps of {costs.step:.3f} s{evaluations}; {state}")
+    console.info(f"{request.seconds / 60:g} minutes: {plan.n_steps} steps of {costs.step:.3f} s{evaluations}; {state}")
     return plan
 
 
@@ -209,7 +209,7 @@ def _length_request(recipe: Recipe, task: TrainingTask) -> LengthRequest:
     train = recipe.train
     assert train.max_minutes is not None
     return LengthRequest(
-        60 * train.max_minutes, task.data.n_held_out, train.max_eval_blocks, train.eval_steps, train.save_steps
+        60 * train.max_minutes, task.data.n_held_out, train.max_eval_samples, train.eval_steps, train.save_steps
     )
 
 
@@ -231,26 +231,28 @@ def plan_cut(
         EnvironmentFault: not even so does a step fit into memory; says which setting does.
     """
     bf16, on_cpu = precision == "bf16", device.type == "cpu"
-    work = describe_workload(network, recipe, task, bf16=bf16, on_cpu=on_cpu)
+    work = measure_model_cost(network, recipe, task, bf16=bf16, on_cpu=on_cpu)
     free = free_bytes(device)
-    n_ranks = ranks.world_size()
+    n_ranks = distributed.world_size()
     budget = activation_budget(free, measure_parts(work, recipe.train.engine, n_ranks, 1, bf16=bf16).state)
     batches = plan_batches(
-        recipe.train, recipe.block_size, work.bytes_a_token, min(ranks.gather(budget)), n_ranks,
+        recipe.train, recipe.block_size, work.bytes_per_token, min(distributed.gather(budget)), n_ranks,
         by_tokens=task.cuts_by_tokens,
     )  # fmt: skip
     if n_ranks > 1 and recipe.train.engine in RESHARDS:  # one device alone need not hold what a trial would take
         return batches
     tokens = min(batches.micro_batch_size * recipe.block_size, batches.tokens_at_once or 1 << 60)
-    flops = tokens * work.flops_a_token * work.passes
+    flops = tokens * work.flops_per_token * work.passes
     # One answer for all ranks, each of which would measure a rate of its own.
-    if on_cpu and ranks.from_first(lambda: flops > MAX_FIT_FLOPS_SECONDS * peak_flops(precision, device)):
+    if on_cpu and distributed.broadcast_from_main(
+        lambda: flops > MAX_FIT_FLOPS_SECONDS * peak_flops(precision, device)
+    ):
         return batches
     fitting = fit_in_memory(
         network, task.objective, task.samples, recipe.optim, batches, precision, device,
         may_cut=recipe.train.micro_batch_size == "auto",
     )  # fmt: skip
-    return min(ranks.gather(fitting), key=lambda cut: cut.tokens_at_once or cut.micro_batch_size)
+    return min(distributed.gather(fitting), key=lambda cut: cut.tokens_at_once or cut.micro_batch_size)
 
 
 def choose_compiling(
@@ -265,16 +267,16 @@ def choose_compiling(
         UsageError: CUDA graphs, for steps of which one is not like the other.
     """
     train = recipe.train
-    alike = batches.tokens_at_once is None and batches.micro_batch_size >= batches.n_a_rank
+    alike = batches.tokens_at_once is None and batches.micro_batch_size >= batches.per_rank
     if train.compile == "graphs" and not alike:
         what = "CUDA graphs want steps of one micro-batch, and all of one shape"
         raise UsageError(what, where="train.compile", hint="set it to whole")
     if train.compile != "auto":
         return train.compile
-    in_shards = ranks.world_size() > 1 and train.engine in RESHARDS
+    in_shards = distributed.world_size() > 1 and train.engine in RESHARDS
     if device.type != "cuda" or in_shards or not list_blocks(network):
         return "none"
-    if ranks.from_first(minutes) < WORTH_A_TRIAL:
+    if distributed.broadcast_from_main(minutes) < WORTH_A_TRIAL:
         return "none"
     best, why = find_fastest(
         lambda way: (
@@ -291,11 +293,11 @@ def choose_compiling(
             ).total
         )
     )
-    say(why)
+    console.info(why)
     return best
 
 
-def gather_facts(recipe: Recipe, task: TrainingTask, precision: str) -> dict[str, Any]:
+def resume_fingerprint(recipe: Recipe, task: TrainingTask, precision: str) -> dict[str, Any]:
     """What a resumed run must agree with: precision, fingerprints of the data, and by its dotted name every field of
     the recipe that decides the weights or the plan."""
     sections = {
@@ -310,25 +312,25 @@ def gather_facts(recipe: Recipe, task: TrainingTask, precision: str) -> dict[str
         for field, value in section.items()
         if field not in FREE_TO_CHANGE
     }
-    return {"precision": precision, "world_size": ranks.world_size(), **task.data.fingerprint, **fields}
+    return {"precision": precision, "world_size": distributed.world_size(), **task.data.fingerprint, **fields}
 
 
 def _steps_of_epochs(epochs: float | None, samples: Samples, batches: BatchPlan) -> int:
     return max(1, math.ceil((epochs or 1) * samples.samples_per_epoch / batches.global_batch_size))
 
 
-def _least_minutes(
+def _min_minutes(
     n_steps: int, network: PreTrainedModel, task: TrainingTask, batches: BatchPlan, precision: str, device: torch.device
 ) -> float:
     """Those of a run that does nothing but products of matrices."""
     n_tokens = n_steps * batches.global_batch_size * task.data.sequence_length
-    work = n_tokens * flops_a_token(network, task.data.sequence_length, task.output_share)
-    return work / peak_flops(precision, device) / ranks.world_size() / 60
+    work = n_tokens * flops_per_token(network, task.data.sequence_length, task.output_share)
+    return work / peak_flops(precision, device) / distributed.world_size() / 60
 
 
 def _default_steps(network: PreTrainedModel, task: TrainingTask, batches: BatchPlan) -> int:
     """20 tokens a weight, but at most ten times over the text."""
-    tokens = min(TOKENS_A_WEIGHT * count_weights(network.parameters()), MOST_EPOCHS * task.data.n_train_tokens)
+    tokens = min(TOKENS_PER_WEIGHT * count_weights(network.parameters()), MAX_EPOCHS * task.data.n_train_tokens)
     return max(1, tokens // (batches.global_batch_size * task.samples.block_size))
 
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.recipe import Recipe
-from llmkit.core.errors import Interrupted, UsageError, say
+from llmkit.core import console
+from llmkit.core.errors import Interrupted, UsageError
 from llmkit.core.files import check_writable, read_json, write_json, write_text
 from llmkit.core.lock import hold_folder
 from llmkit.runs.train import finetune
@@ -73,7 +74,7 @@ def _run_all(
             seeded = recipe.with_updates(train=recipe.train.with_updates(seed=seed))
             part = (fold, folds) if fold is not None and folds else None
             runs[name] = _run_once(seeded, out / name, files, model, part, show_samples, first=not runs)
-            say(f"{name} is done: {_describe(recipe, runs[name])}")
+            console.info(f"{name} is done: {_describe(recipe, runs[name])}")
     result = {"runs": runs, "summary": summarize(list(runs.values()))}
     write_json(group.metrics, result)
     return result

@@ -2,28 +2,27 @@
 
 import math
 from collections.abc import Collection
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from llmkit.config.loading import dump_recipe, load_recipe, rename_values
+from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
-from llmkit.core import ranks
+from llmkit.core import console, distributed
 from llmkit.core.devices import pick_device
-from llmkit.core.errors import UsageError, did_you_mean, say
+from llmkit.core.errors import UsageError, did_you_mean
 from llmkit.core.files import read_json, write_json, write_text
 from llmkit.core.machine import describe_versions
 from llmkit.core.threads import VARIABLES, thread_count
 from llmkit.models.families import is_recurrent
-from llmkit.runs.plan import gather_facts, plan_cut
+from llmkit.runs.plan import plan_cut, resume_fingerprint
 from llmkit.tasks.base import TrainingTask
 from llmkit.tasks.table import TASKS
-from llmkit.training.batches import BatchPlan
 from llmkit.training.checkpoints import MANIFEST
-from llmkit.training.contract import Plan
+from llmkit.training.contract import Plan, read_plan
 from llmkit.training.engines import RESHARDS
 from llmkit.training.folder import RunFolder
 from llmkit.training.speed import choose_precision, set_threads
@@ -48,47 +47,39 @@ def restore_plan(
         UsageError: recipe or data are not those of the checkpoint; names each field, old and new.
     """
     saved = read_json(checkpoint / MANIFEST)
-    old = choose_plan(saved.get("plan"), read_json(run.manifest), saved["step"])
-    if "train.seed" not in old.facts:
-        began = gather_facts(load_recipe(run.recipe), task, old.precision)
-        old.facts.update({name: value for name, value in began.items() if "." in name})
-    old.facts.update(rename_values(old.facts))
-    old.facts.setdefault("world_size", old.batches.world_size)  # of a run from before there were several
-    facts = gather_facts(recipe, task, old.precision)
-    changed = {name: value for name, value in facts.items() if name in old.facts and old.facts[name] != value}
+    old = choose_plan(saved["plan"], read_json(run.manifest), saved["step"])
+    began = old.resume_fingerprint
+    fingerprint = resume_fingerprint(recipe, task, old.precision)
+    changed = {name: value for name, value in fingerprint.items() if name in began and began[name] != value}
     allow = {*allow, *_allowed_before(run, saved["step"])}
     carried = recipe.train.carry_state and is_recurrent(network.config)
     _check(changed, old, allow, run, (*NEVER, *TASKS[recipe.task].fixed_fields), carried=carried)
     if old.n_threads is not None and thread_count().source not in VARIABLES:
         set_threads(old.n_threads)  # sums are cut as before
     _mention_machine(saved)
-    plan = replace(old, facts=facts, save_steps=recipe.train.save_steps or old.save_steps)
+    plan = replace(old, resume_fingerprint=fingerprint, save_steps=recipe.train.save_steps or old.save_steps)
     plan = replace(plan, compiled=_compile_again(recipe, saved, old.compiled))
     if not changed:
         return plan
     step = saved["step"]
     plan = _map(plan, changed, recipe, task, network, step)
-    if ranks.is_first():
+    if distributed.is_main_process():
         _record(run, recipe, plan, [_describe(name, old, value) for name, value in changed.items()], step)
     return plan
 
 
-def choose_plan(of_checkpoint: dict[str, Any] | None, manifest: dict[str, Any], step: int) -> Plan:
+def choose_plan(saved: dict[str, Any], manifest: dict[str, Any], step: int) -> Plan:
     """The plan to go on with: that of the checkpoint at `step`, with the lengths that were planned right after it. The
     run's own, where the checkpoint is of an older llmkit that kept none."""
-    kept = of_checkpoint or manifest["plan"]
-    known = {field.name for field in fields(Plan)}
-    plan = Plan(**{name: value for name, value in kept.items() if name in known})
-    plan = replace(plan, batches=BatchPlan(**kept["batches"]))
-    return replace(plan, **manifest.get("lengths", {}).get(str(step), {}))
+    return read_plan(saved | manifest.get("lengths", {}).get(str(step), {}))
 
 
 def _check(
     changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunFolder, fixed: Collection[str], *,
     carried: bool,
 ) -> None:  # fmt: skip
-    if unknown := [name for name in allow if name not in old.facts]:
-        hint = did_you_mean(unknown[0], old.facts)
+    if unknown := [name for name in allow if name not in old.resume_fingerprint]:
+        hint = did_you_mean(unknown[0], old.resume_fingerprint)
         raise UsageError(f"{unknown[0]!r} is nothing that a run depends on", where="--allow", hint=hint)
     refused = [name for name in changed if name not in allow]
     never = [name for name in changed if name in fixed or name.startswith("model.")]
@@ -106,7 +97,7 @@ def _check(
 
 
 def _describe(name: str, old: Plan, new: Any) -> str:
-    return f"{name}: {_short(old.facts[name])} -> {_short(new)}"
+    return f"{name}: {_short(old.resume_fingerprint[name])} -> {_short(new)}"
 
 
 def _short(fact: Any) -> str:
@@ -126,8 +117,10 @@ def _map(
     until = before.first_sample + plan.n_steps * before.global_batch_size
     precision = plan.precision
     if "train.precision" in changed:
-        precision, why = ranks.from_first(lambda: choose_precision(recipe.train.precision, pick_device()))
-        say(f"training in {precision}: {why}")
+        precision, why = distributed.broadcast_from_main(
+            lambda: choose_precision(recipe.train.precision, pick_device())
+        )
+        console.info(f"training in {precision}: {why}")
     cut = plan_cut(recipe, task, network, precision, pick_device())
     size = cut.global_batch_size
     if "train.epochs" in changed and recipe.train.epochs:
@@ -141,9 +134,12 @@ def _map(
         again = step + calibration_step(n_steps - step)
         plan = replace(plan, calibration_step=again, step_seconds=step_seconds)
     eval_steps = recipe.train.eval_steps or plan.eval_steps
-    facts = {**plan.facts, "precision": precision}
-    say(f"going on from sample {done} with {', '.join(changed)} changed: {n_steps} steps in all")
-    return replace(plan, n_steps=n_steps, eval_steps=eval_steps, batches=batches, precision=precision, facts=facts)
+    fingerprint = {**plan.resume_fingerprint, "precision": precision}
+    console.info(f"going on from sample {done} with {', '.join(changed)} changed: {n_steps} steps in all")
+    return replace(
+        plan, n_steps=n_steps, eval_steps=eval_steps, batches=batches, precision=precision,
+        resume_fingerprint=fingerprint,
+    )  # fmt: skip
 
 
 def _allowed_before(run: RunFolder, step: int) -> set[str]:
@@ -167,7 +163,7 @@ def _compile_again(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
     """As the recipe says; where it leaves that open, as before, if the machine and the engine are of the same kind."""
     if recipe.train.compile != "auto":
         return recipe.train.compile
-    in_shards = ranks.world_size() > 1 and recipe.train.engine in RESHARDS
+    in_shards = distributed.world_size() > 1 and recipe.train.engine in RESHARDS
     return "none" if in_shards or saved.get("device") != pick_device().type else before
 
 
@@ -177,4 +173,6 @@ def _mention_machine(saved: dict[str, Any]) -> None:
     before = {"threads": saved.get("threads"), "device": saved.get("device"), **saved.get("versions", {})}
     other = [f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name) not in (None, now[name])]
     if other:
-        say(f"{', '.join(other)}: the weights may differ in their last bits from those of a run without a break")
+        console.info(
+            f"{', '.join(other)}: the weights may differ in their last bits from those of a run without a break"
+        )

@@ -11,11 +11,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from llmkit.core.errors import SAME_SIGNAL_SECONDS, say
+from llmkit.core import console
+from llmkit.core.errors import SAME_SIGNAL_SECONDS
 
 
 @contextmanager
-def watch_signals(until: str) -> Iterator[None]:
+def defer_signals(until: str) -> Iterator[None]:
     """Say at the first signal in the block that it is obeyed `until` then, and leave the process at the second."""
     if os.name == "nt" or threading.current_thread() is not threading.main_thread():
         yield  # where signals cannot be watched in this way
@@ -46,4 +47,4 @@ def _watch(reader: int, until: str) -> None:
         while select.select([reader], [], [], SAME_SIGNAL_SECONDS)[0]:
             if not os.read(reader, 1):
                 return  # Python was there to obey it
-        say(f"{signal.Signals(byte[0]).name}: stopping when {until}; once more to leave at once")
+        console.info(f"{signal.Signals(byte[0]).name}: stopping when {until}; once more to leave at once")

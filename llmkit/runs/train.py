@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
-from llmkit.core import ranks
+from llmkit.core import console, distributed
 from llmkit.core.devices import pick_device
 from llmkit.core.disk import explain_full_disk, measure_folder, require_space
-from llmkit.core.errors import EnvironmentFault, Interrupted, ModelError, say
+from llmkit.core.errors import EnvironmentFault, Interrupted, ModelError
 from llmkit.core.files import check_writable, new_folder, read_json, write_text
 from llmkit.core.lock import hold_folder
 from llmkit.core.progress import TrainingLine
@@ -34,7 +34,7 @@ from llmkit.tasks.table import TASKS, read_figures
 from llmkit.training.checkpoints import list_checkpoints, set_aside, verify_checkpoint
 from llmkit.training.contract import Plan, Progress
 from llmkit.training.engines import is_sharded, refuse_engine
-from llmkit.training.folder import RunFolder, check_run, create_run, is_finished, settle_resume
+from llmkit.training.folder import RunFolder, check_run, create_run, is_finished, resolve_resume
 from llmkit.training.guards import describe_trend
 from llmkit.training.loop import TrainingLoop
 from llmkit.training.memory import give_back_freed_memory, keep_freed_memory
@@ -152,7 +152,7 @@ def open_for_training(
         UsageError, EnvironmentFault: as `check_run`; another process writes it; the ranks did not meet.
     """
     if not dry_run:
-        ranks.join(pick_device().type, recipe.train.ddp_timeout)
+        distributed.init_process_group(pick_device().type, recipe.train.ddp_timeout)
     with ExitStack() as held:
         held.callback(set_threads, torch.get_num_threads())  # a plan may take fewer
 
@@ -161,13 +161,13 @@ def open_for_training(
             if not dry_run:
                 held.enter_context(hold_folder(out))
             if resume == "auto" and is_finished(out) and not allow:
-                say(f"{out} has ended already: nothing to do")
+                console.info(f"{out} has ended already: nothing to do")
                 return Start(False, False, read_figures(out))
-            go_on, replace = settle_resume(out, resume, overwrite)
+            go_on, replace = resolve_resume(out, resume, overwrite)
             check_run(out, resume=go_on, overwrite=replace)
             return Start(go_on, replace)
 
-        yield ranks.from_first(decide)
+        yield distributed.broadcast_from_main(decide)
 
 
 def train_run(
@@ -201,22 +201,22 @@ def train_run(
     started = time.perf_counter() if started is None else started
     if pick_device().type == "cpu":
         keep_freed_memory()
-    if ranks.world_size() > 1 and (refused := refuse_engine(recipe.train.engine, network, recipe.optim)):
+    if distributed.world_size() > 1 and (refused := refuse_engine(recipe.train.engine, network, recipe.optim)):
         raise refused
     run = RunFolder(out)
     if recipe.train.gradient_checkpointing:  # before a trial step looks whether memory will do
         checkpoint_layers(network)
     if checkpoint is not None:
         plan = restore_plan(run, checkpoint, recipe, task, network, allow)
-        ranks.from_first(lambda: _take_back(run, checkpoint))
+        distributed.broadcast_from_main(lambda: _take_back(run, checkpoint))
     else:
         plan = plan_run(recipe, task, network, pick_device(), time.perf_counter() - started)
-        ranks.from_first(lambda: _begin(out, recipe, task, network, plan, overwrite=overwrite))
+        distributed.broadcast_from_main(lambda: _begin(out, recipe, task, network, plan, overwrite=overwrite))
     trained = _train(recipe, task, network, run, plan, checkpoint, started)
     trained_at = time.perf_counter()
     give_back_freed_memory()
-    with ranks.first_alone():
-        if not ranks.is_first():
+    with distributed.main_process_first():
+        if not distributed.is_main_process():
             return {}
         with explain_full_disk(run.path, "the model", 4 * count_weights(network.parameters())):
             exported = _export(run, trained, task, network)
@@ -228,7 +228,7 @@ def train_run(
             write_report(run.path)
     spent = _spent(trained.progress).add(finish=time.perf_counter() - trained_at)
     if recipe.train.max_minutes is not None:
-        say(f"{recipe.train.max_minutes:g} minutes were asked for; {spent.describe()}")
+        console.info(f"{recipe.train.max_minutes:g} minutes were asked for; {spent.describe()}")
     return dict(read_json(run.metrics))
 
 
@@ -236,7 +236,9 @@ def _score(run: RunFolder, trained: TrainingLoop, task: TrainingTask, network: P
     """Score the held-out splits, and say where the result is not worth much."""
     share = trained.plan.final_share
     if share < 1:
-        say(f"{share:.0%} of the held-out data is scored, to end in time; `llmkit eval {run.path}` scores all of it")
+        console.info(
+            f"{share:.0%} of the held-out data is scored, to end in time; `llmkit eval {run.path}` scores all of it"
+        )
     for split, metrics in task.score(network, recipe.evaluate, share).items():
         run.add_metrics(split, {"task": recipe.task} | metrics)
         if split == "validation":
@@ -250,7 +252,7 @@ def _warn_of_poor_result(run: RunFolder, step: int, failure: str | None) -> None
     for text in (failure and f"{failure}; {advice}", trend):
         note = {"kind": "note", "step": step, "text": text}
         if text is not None:
-            say(f"warning: {text}")
+            console.info(f"warning: {text}")
             if note not in run.read_log("note"):  # a run that had ended is scored again by --resume
                 run.append_log(note)
 
@@ -287,7 +289,7 @@ def _train(
     optimized(network, plan.precision, pick_device())
     line = TrainingLine(plan.n_steps, task.metrics.describe_progress)
     config = recipe.model_dump(mode="json")
-    trackers = open_trackers(recipe.train.trackers, run.path, config) if ranks.is_first() else []
+    trackers = open_trackers(recipe.train.trackers, run.path, config) if distributed.is_main_process() else []
     hooks = make_hooks(recipe, task, network, plan, run, line, trackers)
     trainer = TrainingLoop(
         network, task.objective, task.samples, run=run, train=recipe.train, optim=recipe.optim, plan=plan, hooks=hooks
@@ -311,10 +313,10 @@ def _train(
     best = progress.best_step or step
     if trainer.stop_signal is None and (step < plan.n_steps or best != step):
         early = f"stopped at step {step} of {plan.n_steps}, as nothing got better; " if step < plan.n_steps else ""
-        say(f"{early}the weights of step {best} are kept: the best on held-out data")
+        console.info(f"{early}the weights of step {best} are kept: the best on held-out data")
     if trainer.stop_signal is not None:
         raise Interrupted(trainer.stop_signal, f"saved at step {step} of {plan.n_steps}; go on with: --resume")
-    if not ranks.is_first():
+    if not distributed.is_main_process():
         return trainer
     run.add_metrics(
         "training",

@@ -33,8 +33,8 @@ _ID_NAMES = ("id", "idx", "index", "guid", "uid", "uuid", "unnamed: 0", "编号"
 KNOWN_NAMES = frozenset((*TEXT_NAMES, *LABEL_NAMES, *_ID_NAMES, *(name for pair in PAIR_NAMES for name in pair)))
 """Words that name a column wherever they stand in a first row."""
 
-_LONGEST_LABEL = 60
-_FEWEST_ROWS = 10  # with fewer, each may well have a label of its own
+_MAX_LABEL_CHARS = 60
+_MIN_ROWS = 10  # with fewer, each may well have a label of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +171,11 @@ def _look_at(column: str, cells: Sequence[object]) -> _Shape:
     n_distinct = len(set(words))
     mean_length = sum(map(len, words)) / len(words)
     lists = any(isinstance(cell, list) for cell in filled)
-    repeats = len(words) < _FEWEST_ROWS or 2 * n_distinct <= len(words)
+    repeats = len(words) < _MIN_ROWS or 2 * n_distinct <= len(words)
     return _Shape(
         mean_length,
         n_distinct,
         has_text=2 * sum(isinstance(cell, str) and is_text(cell) for cell in filled) > len(filled),
         may_be_label=lists
-        or (repeats and mean_length <= _LONGEST_LABEL and not any(isinstance(c, dict) for c in filled)),
+        or (repeats and mean_length <= _MAX_LABEL_CHARS and not any(isinstance(c, dict) for c in filled)),
     )

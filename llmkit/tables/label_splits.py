@@ -16,7 +16,7 @@ from llmkit.core.errors import DataError
 from llmkit.text.dedup import fold
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
-_FEWEST_TO_HOLD_OUT = 3
+_MIN_TO_HOLD_OUT = 3
 
 
 def hash_row(text: str, pair: str | None = None) -> int:
@@ -38,7 +38,7 @@ def split_rows(
     """
     rows = _Ranked(keys, strata, seed)
     spare = rows.sizes - 1
-    reserved = (rows.sizes >= _FEWEST_TO_HOLD_OUT) & (validation > 0)
+    reserved = (rows.sizes >= _MIN_TO_HOLD_OUT) & (validation > 0)
     n_test = np.minimum(_share(rows.sizes, test), spare - reserved)
     n_validation = np.minimum(_share(rows.sizes, validation), spare - n_test)
     sides = np.full(len(rows.ranks), TRAIN, np.int8)
@@ -98,5 +98,5 @@ def _mix(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 def _share(sizes: NDArray[np.int64], share: float) -> NDArray[np.int64]:
     nearest = np.floor(sizes * share + 0.5).astype(np.int64)
-    shares: NDArray[np.int64] = np.maximum(nearest, (sizes >= _FEWEST_TO_HOLD_OUT) & (share > 0))
+    shares: NDArray[np.int64] = np.maximum(nearest, (sizes >= _MIN_TO_HOLD_OUT) & (share > 0))
     return shares

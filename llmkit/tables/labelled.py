@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmkit.core.errors import DataError, Problem, clean_line
+from llmkit.core.console import clean_line
+from llmkit.core.errors import DataError, Problem
 from llmkit.tables.label_columns import Columns
 from llmkit.tables.rows import Row, RowStream
 from llmkit.text.columns import missing_column
 from llmkit.text.json_rows import name_type
 
-PLACES_SHOWN = 5
+MAX_LINES_SHOWN = 5
 _MANY_LABELS = 20
 
 Label = str | tuple[str, ...] | float
@@ -43,7 +44,7 @@ class LabelledRow:
 
 
 @dataclass(slots=True)
-class Places:
+class LineRefs:
     """Counts places in a file and remembers the first few."""
 
     n: int = 0
@@ -52,7 +53,7 @@ class Places:
     def add(self, line: int) -> None:
         """One more."""
         self.n += 1
-        if len(self.first) < PLACES_SHOWN:
+        if len(self.first) < MAX_LINES_SHOWN:
             self.first.append(line)
 
     def describe(self, unit: str) -> str:
@@ -62,11 +63,11 @@ class Places:
 
 
 @dataclass(slots=True)
-class Strangers:
+class UnseenLabels:
     """Labels that training never saw, and the rows that have them."""
 
     labels: Counter[str] = field(default_factory=Counter)
-    rows: Places = field(default_factory=Places)
+    rows: LineRefs = field(default_factory=LineRefs)
 
 
 class BadCell(Exception):  # noqa: N818 - it is caught where the line is known
@@ -83,7 +84,7 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
         DataError: a text that is none, a missing key, with the line; behind the last row, how many have no label,
             or for regression no finite number, with the first lines.
     """
-    missing, not_numbers = Places(), Places()
+    missing, not_numbers = LineRefs(), LineRefs()
     example = ""
     n_rows = 0
     for row in rows:
@@ -224,7 +225,7 @@ def to_ids(
     *,
     unseen: Literal["refuse", "ignore"],
     unit: str = "line",
-    strangers: Strangers | None = None,
+    strangers: UnseenLabels | None = None,
 ) -> Iterator[tuple[LabelledRow, tuple[int, ...]]]:
     """Each row with the ids of its labels: one for a single label, any number for several.
 
@@ -233,7 +234,7 @@ def to_ids(
     Raises:
         DataError: with `refuse`, behind the last row: the labels without an id, and the lines of their rows.
     """
-    strangers = Strangers() if strangers is None else strangers
+    strangers = UnseenLabels() if strangers is None else strangers
     for row in rows:
         if row.label is None or isinstance(row.label, float):
             raise TypeError(f"line {row.line} has no label that could have an id: {row.label!r}")
@@ -246,10 +247,10 @@ def to_ids(
             yield row, tuple(label2id[label] for label in labels)
     if strangers.labels and unseen == "refuse":
         names = sorted(strangers.labels)
-        more = f" and {len(names) - PLACES_SHOWN} more" if len(names) > PLACES_SHOWN else ""
+        more = f" and {len(names) - MAX_LINES_SHOWN} more" if len(names) > MAX_LINES_SHOWN else ""
         known = ", ".join(clean_line(label) for label in list(label2id)[:10]) + (", ..." if len(label2id) > 10 else "")
         raise DataError(
-            f"labels that training never saw: {', '.join(map(repr, names[:PLACES_SHOWN]))}{more}",
+            f"labels that training never saw: {', '.join(map(repr, names[:MAX_LINES_SHOWN]))}{more}",
             where=f"{where}, {strangers.rows.describe(unit)}",
             hint=f"known are: {known}; --unseen-labels ignore leaves these rows out",
         )

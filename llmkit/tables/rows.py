@@ -41,7 +41,7 @@ from llmkit.text.tables import (
 
 SAMPLE_ROWS = 1000
 _PEEKED_CHARS = 1 << 16
-_LONGEST_NAME = 50
+_MAX_NAME_CHARS = 50
 _JSON_BEGINS = re.compile(r'\s*(\{\s*["}]|\[\s*[\[\]{"])')  # and not "[sic] is a word", which is a plain line
 
 Header = Literal["auto"] | bool
@@ -235,7 +235,7 @@ def _looks_like_header(first: Sequence[str], below: Sequence[Sequence[str]], wan
         return True
     if len(cells) == 1:  # a list of texts: nothing tells a name from the first of them
         return False
-    return not any(again) and all(not cell or (is_text(cell) and len(cell) <= _LONGEST_NAME) for cell in cells)
+    return not any(again) and all(not cell or (is_text(cell) and len(cell) <= _MAX_NAME_CHARS) for cell in cells)
 
 
 def _refuse_twins(stream: RowStream) -> None:

@@ -11,7 +11,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.core.errors import UsageError
 from llmkit.models.loading import check_vocabulary
 from llmkit.tasks.base import EvaluationRequest
-from llmkit.tasks.scoring import get_ready
+from llmkit.tasks.scoring import prepare_for_inference
 from llmkit.tasks.starting_model import other_tokenizer
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
@@ -39,7 +39,7 @@ def open_to_score(
         DataError: a prepared folder that is damaged.
         ModelError: data made with another tokenizer.
     """
-    network = get_ready(open_model(request.path), recipe.evaluate.precision)
+    network = prepare_for_inference(open_model(request.path), recipe.evaluate.precision)
     tokenizer = load_tokenizer(request.path)
     check_vocabulary(network, tokenizer, request.model)
     data, block_size = list(request.data), None

@@ -8,8 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.model import FAMILIES, Model
 from llmkit.config.recipe import Recipe
-from llmkit.core import ranks
-from llmkit.core.errors import ModelError, say
+from llmkit.core import console, distributed
+from llmkit.core.errors import ModelError
 from llmkit.models.families import family_of, is_recurrent, sums_its_loss
 from llmkit.models.kernels.output_layer import describe_output_layer
 from llmkit.models.loading import embedding_rows, longest_context, read_config, resolve_model
@@ -42,7 +42,7 @@ def open_on_prepared(
     prepared = load_prepared(Path(request.data["train"]))
     check_training(recipe, has_validation=prepared.has_split("validation"))
     if not request.dry_run:
-        ranks.from_first(lambda: prepared.verify("tokenizer", "train", "validation"))
+        distributed.broadcast_from_main(lambda: prepared.verify("tokenizer", "train", "validation"))
     if (start := str(request.checkpoint) if request.checkpoint else request.model) is not None:
         recipe = _with_model_of(recipe, start)
     recipe = recipe.with_block_size()
@@ -55,9 +55,9 @@ def open_on_prepared(
     if is_recurrent(network.config):
         check_no_windows(recipe.evaluate)
     if recipe.model.adaptive_cutoffs and prepared.manifest["tokenizer"]["kind"] not in ("word", "char"):
-        say("adaptive_cutoffs want ids in the order of frequency, as word and char tokenizers number them")
+        console.info("adaptive_cutoffs want ids in the order of frequency, as word and char tokenizers number them")
     if sums_its_loss(network.config):
-        say(describe_output_layer(network.get_submodule("lm_head")))
+        console.info(describe_output_layer(network.get_submodule("lm_head")))
     return Opened(recipe, task, network)
 
 

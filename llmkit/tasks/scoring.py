@@ -14,7 +14,7 @@ from llmkit.text.documents import Document
 from llmkit.training.memory import keep_freed_memory
 
 
-def get_ready(network: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
+def prepare_for_inference(network: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
     """The same model on the device where it is to be used, not trained, with what makes it quick there."""
     put_on_device(network)
     optimized(network, precision, network.device)

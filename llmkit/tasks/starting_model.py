@@ -8,7 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.model import Model
 from llmkit.config.recipe import Recipe
-from llmkit.core.errors import ModelError, UsageError, say
+from llmkit.core import console
+from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.kernels.output_layer import AdaptiveSoftmax
 from llmkit.models.loading import check_vocabulary, embedding_rows, resolve_model
 from llmkit.tokens.prepared import Prepared
@@ -127,4 +128,6 @@ def grow_embeddings(network: PreTrainedModel, n_tokens: int, reasons: list[str])
         raise ModelError(what, where="model.resize_embeddings", hint="train a new model with this tokenizer")
     if n_tokens > rows:
         network.resize_token_embeddings(n_tokens)
-        say(f"the model's embedding grew from {rows} to {n_tokens} rows" + "".join(f"; {line}" for line in reasons))
+        console.info(
+            f"the model's embedding grew from {rows} to {n_tokens} rows" + "".join(f"; {line}" for line in reasons)
+        )

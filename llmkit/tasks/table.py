@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from llmkit.config.loading import RENAMED_VALUES
+from llmkit.config.renamed import RENAMED_VALUES
 from llmkit.core.errors import ModelError, did_you_mean
 from llmkit.tasks.base import Task
 from llmkit.tasks.clm import ClmTask
@@ -16,7 +16,7 @@ LABEL_TYPE_NAMES = RENAMED_VALUES["cls", "labels"]
 TASKS: dict[str, Task] = {task.name: task for task in (ClmTask(), MlmTask(), ClsTask())}
 
 
-def facts_of_run(record: RunRecord) -> Record:
+def describe_run(record: RunRecord) -> Record:
     """Of which task and type of labels a run is: by its manifest, its figures or its recipe, whichever can be read.
     Earlier versions called the task the objective, and the type of labels the kind."""
     figures = [part for part in record.metrics.values() if isinstance(part, dict) and "task" in part]
@@ -33,7 +33,7 @@ def facts_of_run(record: RunRecord) -> Record:
 def read_figures(run: Path) -> dict[str, Any]:
     """metrics.json of a finished run; figures of earlier versions get their task and type of labels."""
     record = read_run(run)
-    facts = {name: value for name, value in facts_of_run(record).items() if value is not None}
+    facts = {name: value for name, value in describe_run(record).items() if value is not None}
     return {name: part if name == "training" else facts | part for name, part in record.metrics.items()}
 
 
@@ -43,7 +43,7 @@ def task_of_run(record: RunRecord) -> Task:
     Raises:
         ModelError: this llmkit does not know it.
     """
-    name = str(facts_of_run(record)["task"])
+    name = str(describe_run(record)["task"])
     if name not in TASKS:
         hint = did_you_mean(name, TASKS)
         raise ModelError(

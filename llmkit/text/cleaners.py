@@ -19,10 +19,10 @@ from llmkit.config.prepare import Clean
 from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.gutenberg import strip_gutenberg
-from llmkit.text.look import look_at
 from llmkit.text.mojibake import repair_mojibake
 from llmkit.text.parts import emit_document, group_documents, joins_what_is_before, mark_last, replay_texts
 from llmkit.text.quality import find_fault, has_rules
+from llmkit.text.scan import scan_text
 from llmkit.text.whitespace import tidy_whitespace
 
 Fix = Callable[[str, Counter[str]], str]
@@ -81,8 +81,8 @@ def _drop_empty(texts: Iterable[str], first: Document, count: StepCounts) -> Ite
 
 def fix_line_ends(text: str, removed: Counter[str]) -> str:
     """Every kind of line end is one line feed; a form feed is one too."""
-    look = look_at(text)
-    marks = {mark for mark in "\r\v\f" if mark.encode() in look.odd} | look.others & {"\u2028", "\u2029"}
+    scan = scan_text(text)
+    marks = {mark for mark in "\r\v\f" if mark.encode() in scan.odd} | scan.others & {"\u2028", "\u2029"}
     if "\r" in marks:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return _LINE_ENDS.sub("\n", text) if marks - {"\r"} else text
@@ -147,7 +147,7 @@ def _each_part(fix: Fix) -> Step:
 
 def compose(text: str, removed: Counter[str]) -> str:
     """The text in NFC."""
-    return text if all(map(_is_settled, look_at(text).others)) else unicodedata.normalize("NFC", text)
+    return text if all(map(_is_settled, scan_text(text).others)) else unicodedata.normalize("NFC", text)
 
 
 @cache
@@ -176,7 +176,7 @@ STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
 
 
 def _has_controls(text: str) -> bool:
-    return bool(_CONTROL.search("".join(look_at(text).others)))
+    return bool(_CONTROL.search("".join(scan_text(text).others)))
 
 
 def _name_control(char: str) -> str:

@@ -16,19 +16,19 @@ from typing import Any
 from llmkit.config.prepare import Dedup
 from llmkit.core.errors import EnvironmentFault
 from llmkit.text.documents import Document, StepCounts
-from llmkit.text.look import casefold_utf8, look_at
 from llmkit.text.parts import emit_document, group_documents, mark_last, replay_texts
 from llmkit.text.quality import TOKEN
+from llmkit.text.scan import casefold_utf8, scan_text
 
 EXACT, NEAR, PARAGRAPHS = "exact copies", "near copies", "paragraph copies"
-FEWEST_PARAGRAPH_BYTES = 60
+MIN_PARAGRAPH_BYTES = 60
 """60 letters or 20 Chinese characters; shorter paragraphs are never copies: "Yes." is said in many books."""
 _N_PERMUTATIONS = 128
 _SEED = 42  # the one that rensa's index is made with
 _N = 5
 _WHITE_SPACE = b" \t\n\r\f\v"
 _WIDE_SPACES = frozenset("\u3000\xa0")
-_LONGEST_CARRIED = 1_000_000
+_MAX_CARRIED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _is_copy(step: CopyStep, key: bytes | None, count: StepCounts) -> bool:
 def fold(text: str) -> bytes:
     """The text as UTF-8 without white space and case."""
     folded = casefold_utf8(text, _WHITE_SPACE)
-    for space in look_at(text).others & _WIDE_SPACES:
+    for space in scan_text(text).others & _WIDE_SPACES:
         folded = folded.replace(space.encode(), b"")
     return folded
 
@@ -168,7 +168,7 @@ def _new_paragraphs(texts: Iterable[str], seen: set[bytes], count: StepCounts) -
     for text, last in mark_last(texts):
         mark = mark or ("\n\n" if "\n\n" in text else "\n")
         *paragraphs, carried = (carried + text).split(mark)
-        if len(carried) > _LONGEST_CARRIED:  # an endless paragraph is not waited for
+        if len(carried) > _MAX_CARRIED:  # an endless paragraph is not waited for
             paragraphs.append(carried)
             carried = ""
         kept = [paragraph + mark for paragraph in paragraphs if _is_new(paragraph, seen, count)]
@@ -180,7 +180,7 @@ def _new_paragraphs(texts: Iterable[str], seen: set[bytes], count: StepCounts) -
 
 def _is_new(paragraph: str, seen: set[bytes], count: StepCounts) -> bool:
     folded = fold(paragraph)
-    if len(folded) < FEWEST_PARAGRAPH_BYTES:
+    if len(folded) < MIN_PARAGRAPH_BYTES:
         return True
     key = hashlib.blake2b(folded, digest_size=16).digest()
     if key in seen:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from llmkit.core.errors import DataError, UsageError
-from llmkit.text.look import remember
+from llmkit.text.scan import cache_scan
 
 CHUNK_BYTES = 1 << 20
 WINDOW_BYTES = 1 << 16
@@ -33,7 +33,7 @@ _MARKS = (
 _WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\v\f\r\x1a\x1b"))
 _FIND_CONTROL = re.compile(b"[" + re.escape(_CONTROLS) + b"]")
-_MOST_CONTROLS = 0.02
+_MAX_CONTROLS = 0.02
 _HIGH = bytes(range(128, 256))
 _ASCII_RUN = re.compile(r"[\x00-\x7f]+")
 
@@ -85,7 +85,7 @@ class TextStream:
         offset = head_offset
         if self.encoding == "ascii" and wanted == "auto":
             while head.isascii():
-                yield remember(head.decode("ascii"), head)
+                yield cache_scan(head.decode("ascii"), head)
                 offset += len(head)
                 if not (head := self._file.read(CHUNK_BYTES)):
                     return
@@ -115,7 +115,7 @@ class TextStream:
             if text:
                 # Where no character is cut off at either end, these bytes are the text's UTF-8.
                 is_utf8 = self.encoding == "utf-8" and decoder.getstate()[0] == pending == b""
-                yield remember(text, chunk) if is_utf8 and self._errors == "strict" else text
+                yield cache_scan(text, chunk) if is_utf8 and self._errors == "strict" else text
             pending = decoder.getstate()[0]
             if not chunk:
                 return
@@ -196,7 +196,7 @@ def refuse_binary(chunk: bytes, offset: int, encoding: str, path: str) -> None:
         codec = encoding if len(chunk) >= 4 else "latin-1"
         chunk = chunk[: WINDOW_BYTES - WINDOW_BYTES % 4].decode(codec, "ignore").encode("utf-8", "ignore")
     n_controls = len(chunk) - len(chunk.translate(None, _CONTROLS))
-    if n_controls > _MOST_CONTROLS * len(chunk) and (found := _FIND_CONTROL.search(chunk)):
+    if n_controls > _MAX_CONTROLS * len(chunk) and (found := _FIND_CONTROL.search(chunk)):
         kind = "NUL" if found[0] == b"\0" else f"0x{found[0][0]:02X}"
         place = offset + found.start()
         raise DataError(

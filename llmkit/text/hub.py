@@ -13,7 +13,8 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from llmkit.config.prepare import Read
-from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean, first_line
+from llmkit.core.console import first_line
+from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
 from llmkit.text.columns import choose_column
 from llmkit.text.documents import Document
 from llmkit.text.parts import make_documents

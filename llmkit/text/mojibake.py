@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
-from llmkit.text.look import look_at
+from llmkit.text.scan import scan_text
 
 # A UTF-8 lead byte as Latin-1 or Windows-1252 shows it, then a continuation byte; then UTF-8 punctuation as
 # Windows-1251, MacRoman and code page 437 show it.
@@ -25,9 +25,9 @@ _LEAD_BYTES = re.compile(rb"\xc3[\x82-\xb4][\xc2\xc5\xc6\xcb\xe2]")
 
 def repair_mojibake(text: str, removed: Counter[str]) -> str:
     """The text with broken lines repaired; `removed["broken lines"]` counts them."""
-    look = look_at(text)
-    has_lead = not look.others.isdisjoint(_LEADS) and _LEAD_BYTES.search(look.utf8)
-    if not has_lead and not any(look.others.issuperset(pair) and pair in text for pair in _PAIRS):
+    scan = scan_text(text)
+    has_lead = not scan.others.isdisjoint(_LEADS) and _LEAD_BYTES.search(scan.utf8)
+    if not has_lead and not any(scan.others.issuperset(pair) and pair in text for pair in _PAIRS):
         return text
     found = _SUSPICIOUS.search(text)
     if found is None:

@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Any
 
 from llmkit.text.documents import Document
-from llmkit.text.look import casefold_utf8, look_at
+from llmkit.text.scan import casefold_utf8, scan_text
 
 WINDOW_BYTES = 50
 _MAX_WINDOWS = 200_000  # a share is then right to about 0.1 %
@@ -244,7 +244,7 @@ def _fold(text: str) -> bytes:
     import numpy as np
 
     data = casefold_utf8(text)
-    if not look_at(text).others:
+    if not scan_text(text).others:
         return data.translate(None, _ASCII_MARKS)
     blanked = bytearray(data)  # every mark becomes spaces, which go with the marks of ASCII
     codes = np.frombuffer(blanked, np.uint8)

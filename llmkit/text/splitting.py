@@ -24,7 +24,7 @@ from llmkit.text.staging import Shard, Total, read_begun, read_inner_chars, read
 
 SplitName = Literal["train", "validation", "test"]
 
-FEWEST_DOCUMENTS = 100
+MIN_DOCUMENTS = 100
 """With fewer, `auto` holds out the tail of each: a hash of a few documents cannot hit a share of 5 %."""
 _PLACES = 1 << 64
 
@@ -87,7 +87,7 @@ def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
             lowest[text_hash] = _place(split.seed, text_hash)
             if len(lowest) > 1000:
                 lowest = dict(nsmallest(len(plan.names), lowest.items(), key=lambda item: item[1]))
-    if split.by == "position" or (split.by == "auto" and n_documents < FEWEST_DOCUMENTS):
+    if split.by == "position" or (split.by == "auto" and n_documents < MIN_DOCUMENTS):
         return replace(plan, by="position")
     if all(hits.values()):
         return plan

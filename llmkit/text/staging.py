@@ -1,6 +1,6 @@
 """Keep cleaned documents on disk between the passes over them: split, tokenizer training, encoding.
 
-Two Arrow files: `documents.arrow`, one row a part with what look.py finds in it, in batches of bounded size that are
+Two Arrow files: `documents.arrow`, one row a part with what scan.py finds in it, in batches of bounded size that are
 read back by memory map, and `totals.arrow`, one row a document. Both appear under their names only when they are
 whole, and the same documents always give the same bytes.
 
@@ -21,7 +21,7 @@ from typing import Any
 
 from llmkit.core.files import read_json, write_json
 from llmkit.text.documents import Document
-from llmkit.text.look import decode, look_at
+from llmkit.text.scan import decode, scan_text
 
 STAGED_FORMAT = 2
 """Raised where the columns change, so that no run goes on from what another llmkit has staged."""
@@ -79,15 +79,15 @@ def stage_documents(documents: Iterable[Document], folder: Path) -> StageTotals:
         _BatchWriter(folder / TOTALS_FILE, total_schema) as totals,
     ):
         for document in documents:
-            look = look_at(document.text)
-            if any("\ud800" <= char <= "\udfff" for char in look.others):
+            scan = scan_text(document.text)
+            if any("\ud800" <= char <= "\udfff" for char in scan.others):
                 document.text.encode()  # raises: no file of UTF-8 holds a lone surrogate
-            data = look.utf8
+            data = scan.utf8
             n_chars += len(document.text)
             n_bytes += len(data)
             digest.update(data)
             place = (document.source, document.index, document.part, document.last)
-            parts.write((data, "".join(sorted(look.others)), len(document.text), *place), len(document.text))
+            parts.write((data, "".join(sorted(scan.others)), len(document.text), *place), len(document.text))
             if document.last:
                 totals.write((n_chars, n_bytes, digest.digest()), 0)
                 n_documents += 1

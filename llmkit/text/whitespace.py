@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from llmkit.text.documents import StepCounts
-from llmkit.text.look import Look, known_utf8, look_at, remember
 from llmkit.text.parts import mark_last
+from llmkit.text.scan import TextScan, cache_scan, known_utf8, scan_text
 
 _BLANKS = " \t\xa0\u3000"
 _CHINESE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]")
@@ -53,11 +53,11 @@ def tidy_whitespace(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
 
 
 def _tidy(text: str, starts_line: bool) -> str:
-    look = look_at(text)
-    has_indent = "\u3000" in look.others or _has_chinese_indent(text, starts_line)
-    ends = None if has_indent else _find_blank_ends(look.utf8, len(text) // _FEW_ENDS)
+    scan = scan_text(text)
+    has_indent = "\u3000" in scan.others or _has_chinese_indent(text, starts_line)
+    ends = None if has_indent else _find_blank_ends(scan.utf8, len(text) // _FEW_ENDS)
     if ends is not None:
-        text = _trim_lines(look, ends, starts_line)
+        text = _trim_lines(scan, ends, starts_line)
     else:
         # Line by line is ten times faster than a pattern, which stops at every space. The "x" stands for the
         # part of the first line that is already gone.
@@ -97,20 +97,20 @@ def _find_many_blank_ends(utf8: bytes, most: int) -> list[int] | None:
     return places[is_blank].tolist() if np.count_nonzero(is_blank) <= most else None
 
 
-def _trim_lines(look: Look, ends: list[int], starts_line: bool) -> str:
+def _trim_lines(scan: TextScan, ends: list[int], starts_line: bool) -> str:
     """Trim those lines alone that end there."""
     if not ends:
-        return look.text
+        return scan.text
     pieces: list[bytes] = []
     place = 0
     for end in ends:
-        begin = look.utf8.rfind(b"\n", place, end) + 1 or place
+        begin = scan.utf8.rfind(b"\n", place, end) + 1 or place
         gone = "x" if begin == 0 and not starts_line else ""  # as in `_tidy`
-        line = _trim(gone + look.utf8[begin:end].decode("utf-8", "surrogatepass"))[len(gone) :]
-        pieces += (look.utf8[place:begin], line.encode("utf-8", "surrogatepass"))
+        line = _trim(gone + scan.utf8[begin:end].decode("utf-8", "surrogatepass"))[len(gone) :]
+        pieces += (scan.utf8[place:begin], line.encode("utf-8", "surrogatepass"))
         place = end
-    utf8 = b"".join((*pieces, look.utf8[place:]))
-    return remember(utf8.decode("utf-8", "surrogatepass"), utf8)
+    utf8 = b"".join((*pieces, scan.utf8[place:]))
+    return cache_scan(utf8.decode("utf-8", "surrogatepass"), utf8)
 
 
 def _keep_utf8(whole: str, start: str, end: str | None, text: str) -> str:
@@ -120,7 +120,7 @@ def _keep_utf8(whole: str, start: str, end: str | None, text: str) -> str:
     """
     if end is None or (utf8 := known_utf8(whole)) is None:
         return text
-    return remember(text, utf8[len(start.encode()) : len(utf8) - len(end.encode())])
+    return cache_scan(text, utf8[len(start.encode()) : len(utf8) - len(end.encode())])
 
 
 def _trim(line: str) -> str:
@@ -137,7 +137,7 @@ def _drop_indent(line: str) -> str:
 
 
 def _has_chinese_indent(text: str, starts_line: bool) -> bool:
-    if not _CHINESE.search("".join(look_at(text).others)):
+    if not _CHINESE.search("".join(scan_text(text).others)):
         return False
     return bool(_CHINESE_INDENT.search(text) or (starts_line and _CHINESE_INDENT.match("\n" + text[:100])))
 

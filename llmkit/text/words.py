@@ -10,9 +10,9 @@ there, and a figure over such "words" would only look like one.
 import re
 from collections.abc import Mapping
 
-from llmkit.text.look import Look, look_at
+from llmkit.text.scan import TextScan, scan_text
 
-MOST_UNSPACED = 0.1
+MAX_UNSPACED_SHARE = 0.1
 """The share of a text's characters that may be of scripts without spaces: an English book may quote Chinese."""
 
 # Thai, Lao and Tibetan; Burmese; Khmer; kana; Chinese.
@@ -29,17 +29,17 @@ def count_words(text: str, *, ends_document: bool) -> dict[str, int]:
 
     A text that spells the word tokenizer's own <eos> or <pad> has three tokens there and no more than one word here.
     """
-    look = look_at(text)
-    n_words = _count_spaced(look) + look.utf8.count(b"\n") + ends_document
-    may_be_unspaced = _UNSPACED.search("".join(look.others))
+    scan = scan_text(text)
+    n_words = _count_spaced(scan) + scan.utf8.count(b"\n") + ends_document
+    may_be_unspaced = _UNSPACED.search("".join(scan.others))
     unspaced = sum(map(len, _UNSPACED.findall(text))) if may_be_unspaced else 0
     return {"words": n_words, "unspaced": unspaced}
 
 
-def _count_spaced(look: Look) -> int:
+def _count_spaced(scan: TextScan) -> int:
     """What stands between white space. U+001C to U+001F are that to str.split, but not to Unicode or tokenizers."""
-    data = look.utf8
-    for space in look.others & _SPACES:
+    data = scan.utf8
+    for space in scan.others & _SPACES:
         data = data.replace(space.encode(), b" ")
     if len(data) < _FEW_BYTES:
         return len(data.split())
@@ -52,4 +52,4 @@ def _count_spaced(look: Look) -> int:
 
 def choose_words(totals: Mapping[str, int]) -> int | None:
     """The words of a text from the summed counts of its parts and its `characters`; None where they are no words."""
-    return totals["words"] if totals["unspaced"] <= MOST_UNSPACED * totals["characters"] else None
+    return totals["words"] if totals["unspaced"] <= MAX_UNSPACED_SHARE * totals["characters"] else None

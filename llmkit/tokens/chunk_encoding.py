@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding
 
-from llmkit.tokens.bare_tokenizer import BareTokenizer
+from llmkit.tokens.encoding_tokenizer import EncodingTokenizer
 from llmkit.tokens.key_table import KeyTable
 from llmkit.tokens.tokenizer import AlignedIds, EncodedTexts, batch_texts, id_dtype, plain_encoding
 
@@ -83,7 +83,7 @@ class ChunkEncoder:
     Raises ValueError where the tokenizer replaces a string that could reach over the end of a chunk.
     """
 
-    def __init__(self, tokenizer: BareTokenizer, state: Mapping[str, Any]) -> None:
+    def __init__(self, tokenizer: EncodingTokenizer, state: Mapping[str, Any]) -> None:
         self._backend = tokenizer.backend_tokenizer
         self._dtype = id_dtype(tokenizer)
         self._kinds = np.full(N_CODE_POINTS, UNSEEN, np.uint8)

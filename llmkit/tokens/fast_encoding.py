@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from llmkit.core.errors import say
-from llmkit.tokens.bare_tokenizer import BareTokenizer
+from llmkit.core import console
 from llmkit.tokens.chunk_encoding import ChunkEncoder, can_encode_chunks
+from llmkit.tokens.encoding_tokenizer import EncodingTokenizer
 from llmkit.tokens.tokenizer import AlignedIds, EncodedTexts, encode_texts, encode_with_offsets, id_dtype
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def plain_encoder(tokenizer: "AnyTokenizer") -> Encoder:
 
 
 def check_encoder(
-    tokenizer: BareTokenizer, sample: Sequence[str], characters: Iterable[str], *, with_offsets: bool = False
+    tokenizer: EncodingTokenizer, sample: Sequence[str], characters: Iterable[str], *, with_offsets: bool = False
 ) -> EncoderCheck:
     """Compare the fast encoder with `tokenizers` on a sample of a text and on all characters that the text has.
 
@@ -118,11 +118,11 @@ def check_encoder(
 
 
 def _refuse(reason: str) -> EncoderCheck:
-    say(f"tokenizing with tokenizers: {reason}")
+    console.info(f"tokenizing with tokenizers: {reason}")
     return EncoderCheck()
 
 
-def make_encoder(tokenizer: BareTokenizer, check: EncoderCheck) -> Encoder:
+def make_encoder(tokenizer: EncodingTokenizer, check: EncoderCheck) -> Encoder:
     """What encodes texts for which the check holds."""
     slow = plain_encoder(tokenizer)
     try:
@@ -183,7 +183,7 @@ def _surround(c: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _open_fast(tokenizer: BareTokenizer) -> FastEncoder | None:
+def _open_fast(tokenizer: EncodingTokenizer) -> FastEncoder | None:
     """The fast encoder for this kind of tokenizer, once for the check and all texts: fastokens takes 0.3 s for 50,000
     tokens, and chunks are remembered. None where there is none. ImportError without fastokens."""
     if tokenizer.is_byte_level_bpe:
@@ -198,7 +198,7 @@ def _open_fast(tokenizer: BareTokenizer) -> FastEncoder | None:
     return FastEncoder("chunk encoding", chunks.encode, chunks.encode_with_offsets)
 
 
-def _encode_fastokens(backend: Any, tokenizer: BareTokenizer, texts: Sequence[str]) -> EncodedTexts:
+def _encode_fastokens(backend: Any, tokenizer: EncodingTokenizer, texts: Sequence[str]) -> EncodedTexts:
     """As `encode_texts`: no special token is added, and none comes from the text."""
     ids, offsets = backend.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
     lengths = np.diff(np.frombuffer(offsets, "<u8")).astype(np.int64)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.core.errors import DataError, Problem, say
+from llmkit.core import console
+from llmkit.core.errors import DataError, Problem
 from llmkit.core.files import find_fault, read_json
 from llmkit.tokens.store import Split
 
@@ -67,7 +68,7 @@ class Prepared:
         """
         n_bytes = sum(known["bytes"] for known in self._files(parts).values())
         if n_bytes > SAY_FROM_BYTES:
-            say(f"verifying {n_bytes / 1e9:.1f} GB of {self.path}")
+            console.info(f"verifying {n_bytes / 1e9:.1f} GB of {self.path}")
         self._check(*parts, hashes=True)
 
     def find_faults(self, *parts: str, hashes: bool) -> dict[str, str]:

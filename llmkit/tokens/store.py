@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from llmkit.core.errors import DataError
 
-TOKENS_A_BATCH = 1 << 20
-BYTES_A_FILE = 1 << 29
+TOKENS_PER_BATCH = 1 << 20
+BYTES_PER_FILE = 1 << 29
 
 Ids = np.ndarray[tuple[int], np.dtype[np.unsignedinteger[Any]]]
 
@@ -69,7 +69,7 @@ def _write_batches(folder: Path, batches: Iterator[pa.RecordBatch], schema: pa.S
         name = f"data-{len(names):05d}.arrow"
         names.append(name)
         with pa.OSFile(str(folder / name), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            while batch is not None and file.tell() < BYTES_A_FILE:
+            while batch is not None and file.tell() < BYTES_PER_FILE:
                 writer.write_batch(batch)
                 batch = next(batches, None)
     _write_dataset_files(folder, names, schema)
@@ -219,7 +219,7 @@ def _batches(rows: Iterable[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> It
     for row in rows:
         waiting.append(row)
         n_tokens += len(row.input_ids)
-        if n_tokens >= TOKENS_A_BATCH:
+        if n_tokens >= TOKENS_PER_BATCH:
             yield _to_batch(waiting, schema, dtype)
             waiting, n_tokens = [], 0
     if waiting:
@@ -236,7 +236,7 @@ def _cut_batches(parts: Iterable[Path]) -> Iterator[pa.RecordBatch]:
         offsets = batch.column("input_ids").offsets.to_numpy()
         before, ends, first = offsets[0], offsets[1:], 0
         while first < len(ends):
-            full = int(np.searchsorted(ends, before + TOKENS_A_BATCH - n_tokens))  # the row that fills the batch
+            full = int(np.searchsorted(ends, before + TOKENS_PER_BATCH - n_tokens))  # the row that fills the batch
             waiting.append(batch.slice(first, full + 1 - first))
             if full >= len(ends):
                 n_tokens += int(ends[-1] - before)

@@ -20,7 +20,7 @@ CPU_BUDGET = 2 << 30
 """Bytes of activations and logits on a CPU; more would gain nothing there."""
 GPU_SHARE = 0.5
 """Of the memory that is free before training, for activations and logits; more would gain nothing either."""
-FILL = 0.95
+MAX_MEMORY_SHARE = 0.95
 """Of that memory for all there is; the rest is what its allocator cannot use."""
 
 
@@ -37,14 +37,14 @@ class BatchPlan:
     """Step s begins with sample `first_sample + s * global_batch_size`. Not 0 once a run went on with another batch."""
 
     @property
-    def n_a_rank(self) -> int:
+    def per_rank(self) -> int:
         """Sequences of one optimizer step on one rank."""
         return self.global_batch_size // self.world_size
 
     def numbers(self, step: int, rank: int) -> list[int]:
         """The samples of one optimizer step on one rank."""
-        first = self.first_sample + step * self.global_batch_size + rank * self.n_a_rank
-        return list(range(first, first + self.n_a_rank))
+        first = self.first_sample + step * self.global_batch_size + rank * self.per_rank
+        return list(range(first, first + self.per_rank))
 
     def describe(self, first_step: int, last_step: int) -> str:
         """The samples of some steps, all ranks together, in words."""
@@ -65,7 +65,7 @@ class BatchPlan:
 
 
 def plan_batches(
-    train: Train, block_size: int, bytes_a_token: int, budget: int, world_size: int, *, by_tokens: bool = False
+    train: Train, block_size: int, bytes_per_token: int, budget: int, world_size: int, *, by_tokens: bool = False
 ) -> BatchPlan:
     """The cut of the recipe's global batch.
 
@@ -82,8 +82,8 @@ def plan_batches(
     if train.micro_batch_size != "auto":
         return BatchPlan(train.global_batch_size, min(train.micro_batch_size, share), world_size)
     if by_tokens:
-        return BatchPlan(train.global_batch_size, share, world_size, max(1, budget // bytes_a_token))
-    at_once = count_sequences(budget, bytes_a_token, block_size)
+        return BatchPlan(train.global_batch_size, share, world_size, max(1, budget // bytes_per_token))
+    at_once = count_sequences(budget, bytes_per_token, block_size)
     return BatchPlan(train.global_batch_size, min(share, at_once), world_size)
 
 
@@ -106,16 +106,16 @@ def count_logit_bytes(vocab_size: int, output_share: float) -> int:
     return round(12 * vocab_size * output_share)
 
 
-def count_sequences(budget: int, bytes_a_token: int, block_size: int) -> int:
+def count_sequences(budget: int, bytes_per_token: int, block_size: int) -> int:
     """How many sequences `auto` takes at once; never less than one."""
-    return max(1, budget // bytes_a_token // block_size)
+    return max(1, budget // bytes_per_token // block_size)
 
 
 def activation_budget(free_bytes: int | None, state_bytes: int) -> int:
     """Bytes that activations and logits may take; `free_bytes` are a GPU's before training, None on a CPU."""
     if free_bytes is None:
         return CPU_BUDGET
-    return max(0, min(int(GPU_SHARE * free_bytes), int(FILL * free_bytes) - state_bytes))
+    return max(0, min(int(GPU_SHARE * free_bytes), int(MAX_MEMORY_SHARE * free_bytes) - state_bytes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from torch import nn
 
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
-from llmkit.core.errors import TrainingFailed, say
+from llmkit.core import console
+from llmkit.core.errors import TrainingFailed
 from llmkit.core.signals import StopRequest
 from llmkit.training.contract import Hooks, Plan, Progress
 from llmkit.training.guards import expect_loss
@@ -72,17 +73,17 @@ class IntervalCallbacks:
         progress.spent["evaluation"] += progress.last_evaluation
         progress.spent["samples"] += progress.last_sample
         self.window.pause(ended - paused)
-        return self._judge(step, list(self.hooks.cost(metrics)))
+        return self._judge(step, list(self.hooks.selection_key(metrics)))
 
-    def _judge(self, step: int, cost: list[float]) -> bool:
+    def _judge(self, step: int, selection_key: list[float]) -> bool:
         """Whether this is the best so far; if not, the rate may have to fall."""
         progress, best = self.progress, self.progress.best_cost
-        if not all(map(math.isfinite, cost)) or (best is not None and cost >= best):
+        if not all(map(math.isfinite, selection_key)) or (best is not None and selection_key >= best):
             progress.stale_evaluations += 1
             if self.optim.schedule == "plateau":
                 progress.rate_factor *= self.optim.plateau_factor
             return False
-        progress.best_cost, progress.best_step, progress.stale_evaluations = cost, step, 0
+        progress.best_cost, progress.best_step, progress.stale_evaluations = selection_key, step, 0
         return True
 
     def _log_train(self, step: int, grad_norm: float | None, learning_rate: float | None) -> None:
@@ -111,4 +112,4 @@ class IntervalCallbacks:
         if self.train.stop_on_spike:
             hint = "look at these samples, or lower optim.learning_rate; the last checkpoint is from before"
             raise TrainingFailed(what, where=where, hint=hint)
-        say(f"warning: {what}; {where}")
+        console.info(f"warning: {what}; {where}")

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmkit.core import ranks
-from llmkit.core.errors import ModelError, say
+from llmkit.core import console, distributed
+from llmkit.core.errors import ModelError
 from llmkit.core.files import hash_file, new_folder, reached, read_json, write_json
 
 MANIFEST = "MANIFEST.json"
@@ -103,7 +103,7 @@ def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> 
     known = list_checkpoints(folder)
     doomed = [path for path in known[:-n_newest] if int(path.name.removeprefix("step-")) not in keep_steps]
     if doomed and (fault := verify_checkpoint(known[-1])) is not None:
-        say(f"{known[-1].name} did not get to the disk whole: {fault}; older ones are kept")
+        console.info(f"{known[-1].name} did not get to the disk whole: {fault}; older ones are kept")
         return
     for path in doomed:
         old = path.with_name(f".{path.name}.pruned")
@@ -119,7 +119,7 @@ def find_resume_point(checkpoints: Path) -> Path:
     def find() -> Path:
         checkpoint, _, passed_over = find_checkpoint(checkpoints)
         for name, fault in passed_over.items():
-            say(f"{name} is damaged: {fault}; using {checkpoint.name}")
+            console.info(f"{name} is damaged: {fault}; using {checkpoint.name}")
         return checkpoint
 
-    return ranks.from_first(find)
+    return distributed.broadcast_from_main(find)

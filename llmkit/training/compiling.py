@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llmkit.core import ranks
+from llmkit.core import distributed
 from llmkit.models.layers import compile_layers
 from llmkit.training.contract import Batch, Objective
 
-WAYS = {
+COMPILE_MODES = {
     "none": "nothing compiled",
     "layers": "layers compiled one by one",
     "whole": "all compiled",
@@ -21,9 +21,9 @@ WAYS = {
 """By the name in a recipe."""
 MODES = {"whole": "default", "graphs": "reduce-overhead"}
 """What torch.compile calls them."""
-TRIED = ("none", "layers", "whole")
+AUTO_CANDIDATES = ("none", "layers", "whole")
 """CUDA graphs are for whom asks for them, until they were seen to train on a GPU (docs/decisions/0019)."""
-WORTH = 1.05
+MIN_SPEEDUP = 1.05
 """So many times as fast a way must be to be taken: less is within the trial's noise."""
 
 
@@ -66,22 +66,22 @@ def find_fastest(measure: Callable[[str], float]) -> tuple[str, str]:
         What `measure` raises where nothing is compiled.
     """
     seconds: dict[str, float] = {}
-    for way in TRIED:
+    for way in AUTO_CANDIDATES:
         fault: Exception | None = None
         try:
             own = measure(way)
         except Exception as error:  # a compiler, and what it is called with, may fail in any way
             own, fault = math.inf, error.with_traceback(None)  # which would keep the trial's memory
-        seconds[way] = max(ranks.gather(own))
+        seconds[way] = max(distributed.gather(own))
         if seconds["none"] == math.inf:
             raise fault or RuntimeError("a trial step failed on another rank")
     usual = seconds["none"]
     best = min(seconds, key=lambda way: seconds[way])
-    if usual / seconds[best] < WORTH:
+    if usual / seconds[best] < MIN_SPEEDUP:
         best = "none"
     tried = [
-        f"{WAYS[way]} " + ("failed" if its == math.inf else f"{usual / its:.2f} times as fast")
+        f"{COMPILE_MODES[way]} " + ("failed" if its == math.inf else f"{usual / its:.2f} times as fast")
         for way, its in seconds.items()
         if way != "none"
     ]
-    return best, f"{WAYS[best]}: in a trial {', '.join(tried)}"
+    return best, f"{COMPILE_MODES[best]}: in a trial {', '.join(tried)}"

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from llmkit.config.renamed import rename_fields
 from llmkit.training.batches import BatchPlan
 
 Batch = dict[str, Tensor]
@@ -47,13 +48,13 @@ class Plan:
     save_steps: int
     batches: BatchPlan
     precision: str
-    facts: dict[str, Any] = field(default_factory=dict)
+    resume_fingerprint: dict[str, Any] = field(default_factory=dict)
     """Fingerprints of the data, and the recipe's fields that decide the weights."""
     compiled: str = "none"
     """One of `compiling.WAYS`."""
     n_threads: int | None = None
     """Of torch on a CPU; None: as many as torch takes."""
-    max_eval_blocks: int | None = None
+    max_eval_samples: int | None = None
     """Held-out blocks, pairs or rows scored at each evaluation; None: as the recipe says."""
     final_share: float = 1.0
     """Of the held-out data, what is scored at the end."""
@@ -68,6 +69,14 @@ class Plan:
 
     def saves_at(self, step: int) -> bool:
         return step >= self.n_steps or step % self.save_steps == 0 or step == self.calibration_step
+
+
+def read_plan(saved: dict[str, Any]) -> Plan:
+    """A plan from a checkpoint or a run's manifest, of this version or of 0.1.0."""
+    names = {"facts": "resume_fingerprint", "max_eval_blocks": "max_eval_samples"}
+    values = {names.get(name, name): value for name, value in saved.items()}
+    fingerprint = rename_fields(values.get("resume_fingerprint", {}))
+    return Plan(**values | {"batches": BatchPlan(**values["batches"]), "resume_fingerprint": fingerprint})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,7 @@ class Hooks:
     evaluate: Callable[[nn.Module, Plan], dict[str, Any]] | None
     sample: Callable[[nn.Module], dict[str, Any] | None]
     log: Callable[[dict[str, Any]], None]
-    cost: Callable[[dict[str, Any]], tuple[float, ...]] = lambda metrics: (float(metrics["loss"]),)
+    selection_key: Callable[[dict[str, Any]], tuple[float, ...]] = lambda metrics: (float(metrics["loss"]),)
     replan: Callable[[Plan, int, MeasuredSeconds], Plan] | None = None
     """Gives the plan with other lengths, `step` steps into the run; called on rank 0 at a `calibration_step`."""
 

@@ -3,7 +3,7 @@
 A model and its objective become one module whose forward pass gives the summed losses, since torch's engines hang on
 the forward pass of what they wrap, and llmkit's objectives call parts of a model. Whatever the engine, a checkpoint
 holds whole tensors under the model's own names, so that a run can go on with any other; see
-docs/decisions/0015-several-ranks.md.
+docs/decisions/0015-several-distributed.md.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from llmkit.config.optim import Optim
-from llmkit.core import ranks
+from llmkit.core import distributed
 from llmkit.core.errors import UsageError
 from llmkit.models.families import family_of
 from llmkit.models.layers import list_blocks
@@ -45,14 +45,16 @@ def refuse_engine(engine: str, model: PreTrainedModel, optim: Optim) -> UsageErr
     return None
 
 
-def spread(model: PreTrainedModel, objective: Objective, engine: str, device: torch.device, compiled: str) -> nn.Module:
+def parallelize(
+    model: PreTrainedModel, objective: Objective, engine: str, device: torch.device, compiled: str
+) -> nn.Module:
     """The module that a training step calls with a micro-batch, compiled in one of `compiling.WAYS`.
 
     Gradients are averaged over ranks when the last micro-batch of a step goes backward, or with shards, each one.
     With shards the model's parameters are new ones: an optimizer must be made after this.
     """
     work = Work(model, objective, compiled)
-    if ranks.world_size() == 1:
+    if distributed.world_size() == 1:
         return work
     if engine in RESHARDS:
         for block in list_blocks(model):
@@ -72,7 +74,7 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 @contextmanager
-def whole(module: nn.Module) -> Iterator[None]:
+def gather_full_params(module: nn.Module) -> Iterator[None]:
     """Within the block the weights outside the layers are whole on each rank, so that parts of the model can be called;
     a layer gathers its own."""
     if not isinstance(module, FSDPModule):
@@ -112,8 +114,10 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
 
 def _gather(value: Any) -> Any:
     if isinstance(value, DTensor):
-        whole = value.full_tensor()
-        return whole.cpu() if ranks.rank() == 0 else whole[:0]  # of which there need not be one for each rank
+        gather_full_params = value.full_tensor()
+        return (
+            gather_full_params.cpu() if distributed.rank() == 0 else gather_full_params[:0]
+        )  # of which there need not be one for each rank
     if isinstance(value, Mapping):
         return {name: _gather(each) for name, each in value.items()}
     return [_gather(each) for each in value] if isinstance(value, list) else value

@@ -75,7 +75,7 @@ class RunFolder:
         write_json(self.metrics, known | {name: values})
 
 
-def settle_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) -> tuple[bool, bool]:
+def resolve_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) -> tuple[bool, bool]:
     """What `auto`, for schedulers that start the same command again, means here, as (resume, overwrite): go on where
     there is a checkpoint, else start, over what a start without one left behind."""
     if resume != "auto":

@@ -8,10 +8,10 @@ devices is Rajbhandari et al., ZeRO, 2020, figure 1; what it sends is section 7 
 import math
 from dataclasses import dataclass
 
-from llmkit.training.batches import FILL, activation_budget, count_sequences
+from llmkit.training.batches import MAX_MEMORY_SHARE, activation_budget, count_sequences
 
 FP32, BF16 = 4, 2
-DEVICES_A_MACHINE = 8
+DEVICES_PER_MACHINE = 8
 ENGINES: dict[str, frozenset[str]] = {
     "ddp": frozenset(),
     "fsdp2": frozenset({"weights", "gradients", "optimizer"}),
@@ -22,7 +22,7 @@ ENGINES: dict[str, frozenset[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Workload:
+class ModelCost:
     """What a model asks of any machine."""
 
     n_weights: int
@@ -33,13 +33,13 @@ class Workload:
     """Weights of the embedding, the largest single part."""
     n_layers: int
     moment_bytes: int
-    flops_a_token: float
+    flops_per_token: float
     """Forward and backward."""
     activation_bytes: int
     """Of one token."""
     logit_bytes: int
     """Of one token."""
-    most_logit_bytes: int | None
+    max_logit_bytes: int | None
     """Of all logits there ever are, where the loss is made in parts."""
     evaluation_bytes: int
     """Of the logits of one batch when held-out text is scored at the end."""
@@ -49,13 +49,13 @@ class Workload:
     """How often that many FLOPs are computed: 4/3 where the forward pass is done again in the backward pass."""
 
     @property
-    def tokens_a_step(self) -> int:
+    def tokens_per_step(self) -> int:
         return self.global_batch_size * self.block_size
 
     @property
-    def bytes_a_token(self) -> int:
+    def bytes_per_token(self) -> int:
         """What a micro-batch takes for each of its tokens, however many they are."""
-        return self.activation_bytes + (self.logit_bytes if self.most_logit_bytes is None else 0)
+        return self.activation_bytes + (self.logit_bytes if self.max_logit_bytes is None else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Forecast:
     n_devices: int
     micro_batch_size: int
     """What is reckoned with: the recipe's, or what `auto` takes, one where not even one fits."""
-    most_sequences: int | None
+    max_sequences: int | None
     """At once, that would fit; None where the memory is not known."""
     memory: Memory
     compute_seconds: float
@@ -103,7 +103,7 @@ class Forecast:
 
     @property
     def fits(self) -> bool:
-        return self.most_sequences is None or self.micro_batch_size <= self.most_sequences
+        return self.max_sequences is None or self.micro_batch_size <= self.max_sequences
 
     @property
     def seconds(self) -> float:
@@ -130,7 +130,7 @@ class Machine:
 
 
 def measure_parts(
-    work: Workload, engine: str, n_devices: int, micro_batch_size: int, *, bf16: bool, framework: int = 0,
+    work: ModelCost, engine: str, n_devices: int, micro_batch_size: int, *, bf16: bool, framework: int = 0,
     activation_ratio: float = 1.0,
 ) -> Memory:  # fmt: skip
     """Bytes of each part on one device."""
@@ -143,7 +143,7 @@ def measure_parts(
         multiplied = min(multiplied, gathered)
     tokens = micro_batch_size * work.block_size
     logits = tokens * work.logit_bytes
-    logits = logits if work.most_logit_bytes is None else min(logits, work.most_logit_bytes)
+    logits = logits if work.max_logit_bytes is None else min(logits, work.max_logit_bytes)
     logits, activations = (round(activation_ratio * each) for each in (logits, tokens * work.activation_bytes))
     copies = FP32 * gathered + (BF16 * multiplied if bf16 else 0)
     gradients = FP32 * work.n_trained // share["gradients"]
@@ -160,7 +160,7 @@ def measure_parts(
     )
 
 
-def measure_on(work: Workload, engine: str, n_devices: int, micro_batch_size: int, machine: Machine) -> Memory:
+def measure_on(work: ModelCost, engine: str, n_devices: int, micro_batch_size: int, machine: Machine) -> Memory:
     """As `measure_parts`, on such devices."""
     return measure_parts(
         work, engine, n_devices, micro_batch_size, bf16=machine.bf16, framework=machine.framework,
@@ -168,12 +168,12 @@ def measure_on(work: Workload, engine: str, n_devices: int, micro_batch_size: in
     )  # fmt: skip
 
 
-def fit_sequences(work: Workload, engine: str, n_devices: int, machine: Machine) -> int | None:
+def fit_sequences(work: ModelCost, engine: str, n_devices: int, machine: Machine) -> int | None:
     """How many sequences at once stay in the memory of one device, at most its share of the batch; 0 if none does."""
     if machine.n_bytes is None:
         return None
     most = 0
-    room = int(FILL * machine.n_bytes)
+    room = int(MAX_MEMORY_SHARE * machine.n_bytes)
     low, high = 1, work.global_batch_size // n_devices
     while low <= high:
         middle = (low + high) // 2
@@ -184,7 +184,7 @@ def fit_sequences(work: Workload, engine: str, n_devices: int, machine: Machine)
     return most
 
 
-def count_bytes_sent(work: Workload, engine: str, n_devices: int, n_parts: int) -> float:
+def count_bytes_sent(work: ModelCost, engine: str, n_devices: int, n_parts: int) -> float:
     """Bytes that one device sends in a step of `n_parts` micro-batches, gradients and weights in fp32.
 
     ddp: one all-reduce, twice the gradients. zero2: with each micro-batch weights are gathered and gradients scattered.
@@ -197,7 +197,7 @@ def count_bytes_sent(work: Workload, engine: str, n_devices: int, n_parts: int) 
 
 
 def forecast(
-    work: Workload, engine: str, n_devices: int, machine: Machine, micro_batch_size: int | None = None
+    work: ModelCost, engine: str, n_devices: int, machine: Machine, micro_batch_size: int | None = None
 ) -> Forecast:
     """Memory and time; the micro-batch is the given one, or what `auto` takes."""
     share = work.global_batch_size // n_devices
@@ -207,14 +207,14 @@ def forecast(
     if micro_batch_size is None:
         free = None if machine.is_cpu or machine.n_bytes is None else machine.n_bytes - machine.framework
         budget = activation_budget(free, measure_on(work, engine, n_devices, 1, machine).state)
-        size = min(share, count_sequences(budget, work.bytes_a_token, work.block_size))
+        size = min(share, count_sequences(budget, work.bytes_per_token, work.block_size))
         size = max(1, size if most is None else min(size, most))  # one that is given is refused and not cut
-    compute = share * work.block_size * work.passes * work.flops_a_token / (machine.flops * machine.hfu)
+    compute = share * work.block_size * work.passes * work.flops_per_token / (machine.flops * machine.hfu)
     sent = count_bytes_sent(work, engine, n_devices, -(-share // size))
     path = machine.link
-    if n_devices > DEVICES_A_MACHINE and machine.network:
+    if n_devices > DEVICES_PER_MACHINE and machine.network:
         # Eight rings side by side, each over a network card of its own.
-        path = min(machine.link or math.inf, DEVICES_A_MACHINE * machine.network)
+        path = min(machine.link or math.inf, DEVICES_PER_MACHINE * machine.network)
     exchange = sent / path if sent and path else 0.0
     return Forecast(
         engine, n_devices, size, most, measure_on(work, engine, n_devices, size, machine), compute, exchange

@@ -15,7 +15,7 @@ from llmkit.training.contract import Batch
 
 FIRST_LOOKS = 5
 DEVIATIONS = 8.0
-LEAST_JUMP = 0.2
+MIN_JUMP = 0.2
 MEMORY = 0.9
 
 
@@ -76,7 +76,7 @@ def expect_loss(expected: list[float], loss: float) -> tuple[bool, list[float]]:
     if not expected:
         return False, [loss, 0.0, 1.0]
     mean, deviation, n_seen = expected
-    bound = mean + max(DEVIATIONS * deviation, LEAST_JUMP * abs(mean))
+    bound = mean + max(DEVIATIONS * deviation, MIN_JUMP * abs(mean))
     jumps = n_seen >= FIRST_LOOKS and loss > bound
     seen = min(loss, bound) if jumps else loss
     memory = min(MEMORY, n_seen / (n_seen + 1))

@@ -17,8 +17,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous import RendezvousClosedError, RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from llmkit.core.errors import EnvironmentFault, TrainingFailed, UsageError, first_line, say
-from llmkit.core.ranks import RUN_ID
+from llmkit.core import console
+from llmkit.core.console import first_line
+from llmkit.core.distributed import RUN_ID
+from llmkit.core.errors import EnvironmentFault, TrainingFailed, UsageError
 from llmkit.core.threads import count_cores, thread_count
 
 OWN_WORDS = (1, 2, 3, 4, 5, 6, 130, 143)
@@ -134,5 +136,5 @@ def _explain(rank: int, failure: ProcessFailure) -> int:
             hint = "a system out of memory kills so: look into its log; what was saved is whole: go on with --resume"
     where = f"rank {rank} on {socket.gethostname()}, process {failure.pid}"
     error = TrainingFailed(f"rank {rank} died: {how}", where=where, hint=hint)
-    say(str(error))
+    console.info(str(error))
     return error.exit_code

@@ -29,9 +29,8 @@ from transformers import PreTrainedModel
 
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
-from llmkit.core import ranks
+from llmkit.core import console, distributed
 from llmkit.core.devices import pick_device
-from llmkit.core.errors import say
 from llmkit.core.files import read_json, write_json
 from llmkit.core.machine import describe_versions
 from llmkit.core.signals import Abandoned, StopRequest, agree, catch_signals, leave_signals_to_the_parent
@@ -49,7 +48,7 @@ from llmkit.training.contract import (
     StepCounts,
     collate_step,
 )
-from llmkit.training.engines import is_sharded, spread, whole
+from llmkit.training.engines import gather_full_params, is_sharded, parallelize
 from llmkit.training.folder import RunFolder
 from llmkit.training.guards import refuse_step
 from llmkit.training.memory import align_weights
@@ -74,8 +73,10 @@ class TrainingLoop:
         plan: Plan,
         hooks: Hooks,
     ) -> None:
-        if plan.batches.world_size != ranks.world_size():
-            raise ValueError(f"planned for {plan.batches.world_size} ranks, of which there are {ranks.world_size()}")
+        if plan.batches.world_size != distributed.world_size():
+            raise ValueError(
+                f"planned for {plan.batches.world_size} ranks, of which there are {distributed.world_size()}"
+            )
         self.model, self.objective, self.samples, self.run = model, objective, samples, run
         self.train, self.optim, self.plan = train, optim, plan
         self.callbacks = IntervalCallbacks(plan, train, optim, hooks)
@@ -91,8 +92,8 @@ class TrainingLoop:
         self.accelerator = Accelerator(cpu=pick_device().type == "cpu", mixed_precision="no")
         self.device: torch.device = self.accelerator.device
         set_seed(train.seed)
-        if ranks.rank():  # or each rank would drop the same units
-            torch.manual_seed(train.seed + (ranks.rank() << 32))
+        if distributed.rank():  # or each rank would drop the same units
+            torch.manual_seed(train.seed + (distributed.rank() << 32))
         align_weights(model)
         model.to(self.device)
         model.config.use_cache = True  # a saved model should generate fast
@@ -122,7 +123,7 @@ class TrainingLoop:
             self.plan = self.callbacks.plan = replace(self.plan, calibration_step=again)
         self._timed_from = (self.step, self._training_seconds())
         if checkpoint is not None and self._is_over():  # the command was stopped after its last step
-            say(f"training had ended at step {self.step} already")
+            console.info(f"training had ended at step {self.step} already")
             return self.progress
         with catch_signals() as self._stop:
             self._train(checkpoint)
@@ -130,13 +131,13 @@ class TrainingLoop:
         return self.progress
 
     def _train(self, checkpoint: Path | None) -> None:
-        self.module = spread(self.model, self.objective, self.train.engine, self.device, self.plan.compiled)
+        self.module = parallelize(self.model, self.objective, self.train.engine, self.device, self.plan.compiled)
         self.weights = list(self.module.parameters())
         self.optimizer = build_optimizer(self.model, self.optim, self.plan.precision)  # after sharding: new parameters
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         if checkpoint is not None:
             load_states(checkpoint, self.optimizer)
-            load_random(checkpoint, self.train.seed + (ranks.rank() << 32) + self.first_step)
+            load_random(checkpoint, self.train.seed + (distributed.rank() << 32) + self.first_step)
         steps = iter(self._make_loader())
         while not self._is_over():
             batches, counts = self._next_step(steps)
@@ -155,7 +156,7 @@ class TrainingLoop:
         """One item is the micro-batches of one optimizer step on this rank."""
         return DataLoader(
             cast(Any, self.samples),
-            batch_sampler=StepSampler(self.plan.batches, ranks.rank(), self.first_step),
+            batch_sampler=StepSampler(self.plan.batches, distributed.rank(), self.first_step),
             collate_fn=partial(collate_step, self.objective, self.plan.batches),
             # Its own generator: a loader draws a seed when it starts, which must not move the model's dropout.
             generator=torch.Generator().manual_seed(self.train.seed),
@@ -172,7 +173,7 @@ class TrainingLoop:
         counted = [self.objective.count(batch) for batch in batches]
         labels = {name: sum(count[name] for count in counted) for name in counted[0]}
         n_tokens = sum(self.objective.count_tokens(batch) for batch in batches)
-        if ranks.world_size() > 1:
+        if distributed.world_size() > 1:
             total = torch.tensor([*self._stop.as_votes(), n_tokens, *labels.values()], device=self.device)
             torch.distributed.all_reduce(total)
             *votes, n_tokens = total[:3].tolist()
@@ -189,7 +190,7 @@ class TrainingLoop:
         n_own = len(batches)
         if self.plan.batches.tokens_at_once is not None and is_sharded(self.module):
             # Shards need all ranks in every pass, so ranks with fewer micro-batches repeat one that does not count.
-            batches = batches + [batches[-1]] * (max(ranks.gather(n_own)) - n_own)
+            batches = batches + [batches[-1]] * (max(distributed.gather(n_own)) - n_own)
         for number, batch in enumerate(batches, start=1):
             # Ranks add up their gradients once, with the last micro-batch.
             with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.module):
@@ -213,7 +214,7 @@ class TrainingLoop:
             sums = cast(dict[str, Tensor], self.module(batch))
         parts = [sums[name] / max(1, count) for name, count in labels.items()]
         # DDP averages gradients over ranks; the counts are already those of all ranks together.
-        self.accelerator.backward(torch.stack(parts).sum() * ranks.world_size() * is_own)
+        self.accelerator.backward(torch.stack(parts).sum() * distributed.world_size() * is_own)
         if is_own:
             self.window.add_sums(sums)
 
@@ -231,12 +232,12 @@ class TrainingLoop:
         allowed = self.train.skip_nonfinite
         if self.progress.n_skipped >= allowed:
             refuse_step(
-                self.run.path, self.plan.batches, batches, self.window.sums, step=self.step, rank=ranks.rank(),
+                self.run.path, self.plan.batches, batches, self.window.sums, step=self.step, rank=distributed.rank(),
                 rate=self.optimizer.param_groups[0]["lr"], grad_norm=grad_norm,
             )  # fmt: skip
         self.progress.n_skipped += 1
         skipped = f"left out, {self.progress.n_skipped} of at most {allowed}"
-        say(f"the gradient is {grad_norm} at step {self.step + 1}: {skipped}")
+        console.info(f"the gradient is {grad_norm} at step {self.step + 1}: {skipped}")
 
     def _set_learning_rate(self) -> float:
         """Set every group's rate for this step; returns that of the first group, which is logged."""
@@ -251,8 +252,8 @@ class TrainingLoop:
         """Evaluate, log and save if due, handle a stop signal, and plan the lengths of a timed run again."""
         step, better = self.step, False
         try:
-            stop = self._stop if ranks.world_size() == 1 else self._agree_once_more()
-            with whole(self.module):
+            stop = self._stop if distributed.world_size() == 1 else self._agree_once_more()
+            with gather_full_params(self.module):
                 better = self.callbacks.on_step_end(self.model, step, stop, grad_norm, learning_rate)
         except Abandoned:
             self.progress.left_undone = {"grad_norm": grad_norm, "learning_rate": learning_rate}
@@ -262,19 +263,19 @@ class TrainingLoop:
             self._save()
             self.stop_signal = self._asked_to_stop()  # which may have come while it was saved: that will do
             if self.stop_signal:
-                ranks.meet()  # a launcher ends rank 0 in the middle of its write where the others have left
+                distributed.barrier()  # a launcher ends rank 0 in the middle of its write where the others have left
         if step == self.plan.calibration_step and not self.stop_signal:
             self._fix_lengths()
 
     def _asked_to_stop(self) -> int | None:
         """The signal that came; with several ranks, one that all of them know of."""
-        return self._stop.number if ranks.world_size() == 1 else self._agreed
+        return self._stop.number if distributed.world_size() == 1 else self._agreed
 
     def _agree_once_more(self) -> StopRequest:
         """With several ranks nobody leaves before all know of it, so also before what takes long, and at the end."""
         stop = StopRequest()
         if self.plan.evaluates_at(self.step):
-            votes = ranks.gather(self._stop.as_votes())
+            votes = distributed.gather(self._stop.as_votes())
             self._agreed = self._agreed or agree([sum(each) for each in zip(*votes, strict=True)])
         if self._agreed is not None:
             stop.note(self._agreed)
@@ -300,7 +301,7 @@ class TrainingLoop:
             save=self._last_save,
         )
         plan = self.plan
-        self.plan = self.callbacks.plan = ranks.from_first(lambda: replan(plan, self.step, measured))
+        self.plan = self.callbacks.plan = distributed.broadcast_from_main(lambda: replan(plan, self.step, measured))
         seconds = time.perf_counter() - paused
         self.progress.spent["evaluation"] += seconds  # held-out blocks were scored to time them
         self.window.pause(seconds)
@@ -311,11 +312,11 @@ class TrainingLoop:
     def _save(self) -> None:
         """Weights, optimizer, random numbers and progress, complete or absent. Every rank calls it."""
         paused = time.perf_counter()
-        states = gather_states(self.model, self.optimizer, self.window, self.objective, self.plan.batches.n_a_rank)
+        states = gather_states(self.model, self.optimizer, self.window, self.objective, self.plan.batches.per_rank)
         self.progress.seconds = paused - self.callbacks.started
         self.progress.window_sums = states.window_sums
         self.progress.window_counts = dict(self.window.counts)
-        if ranks.rank() == 0:
+        if distributed.rank() == 0:
             with write_checkpoint(self.run.checkpoints, self.step, self._describe()) as folder:
                 states.write(folder, self.model)
                 progress = {name: getattr(self.progress, name) for name in Progress.__slots__}
@@ -331,7 +332,7 @@ class TrainingLoop:
         return {
             "next_sample": self.plan.batches.numbers(self.step, 0)[0],
             "seed": self.train.seed,
-            "world_size": ranks.world_size(),
+            "world_size": distributed.world_size(),
             "device": self.device.type,
             "threads": torch.get_num_threads(),
             "versions": describe_versions(),
@@ -345,4 +346,4 @@ class TrainingLoop:
         self.callbacks.progress = Progress(**read_json(checkpoint / "progress.json"))
         self.step = self.first_step = self.callbacks.first_step = read_json(checkpoint / MANIFEST)["step"]
         sums = self.progress.window_sums  # which are added up over ranks
-        self.window.restore(sums if ranks.rank() == 0 else dict.fromkeys(sums, 0.0), self.progress.window_counts)
+        self.window.restore(sums if distributed.rank() == 0 else dict.fromkeys(sums, 0.0), self.progress.window_counts)

@@ -5,7 +5,7 @@ import time
 import torch
 from torch import Tensor
 
-from llmkit.core import ranks
+from llmkit.core import distributed
 
 
 class LossWindow:
@@ -56,7 +56,7 @@ class LossWindow:
         """Mean losses with their sum as `loss`, tokens a second, and the share of time that waited for data, since the
         last call."""
         seconds = time.perf_counter() - self.started
-        if ranks.world_size() > 1:
+        if distributed.world_size() > 1:
             for value in self.sums.values():
                 torch.distributed.all_reduce(value)
         # The seventh digit of an fp32 loss is noise, and would differ with the cut of a batch.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from llmkit.core import ranks
+from llmkit.core import distributed
 from llmkit.core.devices import used_bytes
 
 if sys.platform != "win32":
@@ -51,7 +51,7 @@ def align_weights(model: nn.Module) -> None:
 def measure_memory() -> dict[str, int]:
     """The highest use so far in bytes, for the log: `peak_memory`, of the device that used most, and with several
     ranks `peak_memory_total`. On a CPU it is the process's resident memory. Every rank calls it."""
-    peaks = ranks.gather(peak_bytes())
+    peaks = distributed.gather(peak_bytes())
     return {"peak_memory": max(peaks), **({"peak_memory_total": sum(peaks)} if len(peaks) > 1 else {})}
 
 

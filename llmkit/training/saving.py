@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from llmkit.core import ranks
+from llmkit.core import distributed
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import ModelError
 from llmkit.training.contract import Objective
@@ -53,14 +53,14 @@ def gather_states(
     model: PreTrainedModel, optimizer: Optimizer, window: LossWindow, objective: Objective, n_rows: int
 ) -> RankStates:
     """Every rank calls it; `n_rows` are a rank's of the global batch."""
-    sums = ranks.add_up({name: value.item() for name, value in window.sums.items()})
+    sums = distributed.all_reduce_sum({name: value.item() for name, value in window.sums.items()})
     state = dict(objective.state)
-    if ranks.world_size() > 1:
-        first = ranks.rank() * n_rows
-        parts = ranks.gather({name: tensor.narrow(ROWS, first, n_rows).cpu() for name, tensor in state.items()})
+    if distributed.world_size() > 1:
+        first = distributed.rank() * n_rows
+        parts = distributed.gather({name: tensor.narrow(ROWS, first, n_rows).cpu() for name, tensor in state.items()})
         state = {name: torch.cat([part[name] for part in parts], ROWS) for name in state}
     weights = gather_weights(model) if is_sharded(model) else None
-    return RankStates(weights, gather_optimizer(optimizer), sums, ranks.gather(_read_random()), state)
+    return RankStates(weights, gather_optimizer(optimizer), sums, distributed.gather(_read_random()), state)
 
 
 def load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
@@ -94,7 +94,7 @@ def load_states(checkpoint: Path, optimizer: Optimizer) -> None:
 
 def load_random(checkpoint: Path, seed: int) -> None:
     """Go on with the random numbers of this rank, or with new ones where the run had another number of ranks."""
-    path = checkpoint / _name_of_random(ranks.rank(), ranks.world_size())
+    path = checkpoint / _name_of_random(distributed.rank(), distributed.world_size())
     if not path.is_file():
         torch.manual_seed(seed)
         return

@@ -182,7 +182,7 @@ def _time_product(shape: tuple[int, int, int], dtype: torch.dtype, device: torch
     return time.perf_counter() - start
 
 
-def flops_a_token(model: PreTrainedModel, sequence_length: float, output_share: float = 1.0) -> float:
+def flops_per_token(model: PreTrainedModel, sequence_length: float, output_share: float = 1.0) -> float:
     """Forward and backward: 6 N + 12 L d T (Chowdhery et al., PaLM, 2022, appendix B).
 
     N counts every weight that is multiplied, the output layer included even where it is tied; looking an embedding up

@@ -56,11 +56,11 @@ class LengthRequest:
 
     seconds: float
     n_held_out: int
-    max_eval_blocks: int
+    max_eval_samples: int
     eval_steps: int | None
     save_steps: int | None
     keeps_blocks: bool = False
-    """Whether an evaluation must score `max_eval_blocks`, as those before it did: they are compared."""
+    """Whether an evaluation must score `max_eval_samples`, as those before it did: they are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class RunLength:
     n_steps: int
     eval_steps: int
     save_steps: int
-    max_eval_blocks: int
+    max_eval_samples: int
     final_share: float
     """Of the held-out data, what is scored at the end."""
 
@@ -86,8 +86,8 @@ def fit_length(request: LengthRequest, costs: Costs, elapsed: float, n_done: int
         final_share = max(final_share, min(1.0, MIN_BLOCKS / request.n_held_out))
     left -= final_share * costs.final_score
     affordable = int(ONE_EVALUATION_SHARE * left / costs.eval_block) if costs.eval_block else request.n_held_out
-    affordable = request.max_eval_blocks if request.keeps_blocks else max(MIN_BLOCKS, affordable)
-    n_blocks = min(request.n_held_out, request.max_eval_blocks, affordable)
+    affordable = request.max_eval_samples if request.keeps_blocks else max(MIN_BLOCKS, affordable)
+    n_blocks = min(request.n_held_out, request.max_eval_samples, affordable)
     evaluation = n_blocks * costs.eval_block + costs.sample + (costs.save if request.save_steps is None else 0.0)
     step = costs.step + (costs.save / request.save_steps if request.save_steps else 0.0)
     if request.eval_steps is not None:

@@ -15,9 +15,9 @@ import torch
 from transformers import PreTrainedModel
 
 from llmkit.config.optim import Optim
-from llmkit.core import ranks
+from llmkit.core import console, distributed
 from llmkit.core.devices import release_memory, synchronize
-from llmkit.core.errors import EnvironmentFault, say
+from llmkit.core.errors import EnvironmentFault
 from llmkit.training.batches import BatchPlan
 from llmkit.training.compiling import Work
 from llmkit.training.contract import Objective, collate_step
@@ -76,7 +76,7 @@ def fit_in_memory(
         batches = finer
         at_once = batches.tokens_at_once or batches.micro_batch_size
         unit = "sequences" if batches.tokens_at_once is None else "tokens"
-        say(f"memory ran out in a trial step: {at_once} {unit} at once instead; the global batch stays")
+        console.info(f"memory ran out in a trial step: {at_once} {unit} at once instead; the global batch stays")
     return batches
 
 
@@ -161,7 +161,7 @@ def _time_steps(
 def measure_exchange_seconds(n_weights: int, device: torch.device, budget_seconds: float) -> float:
     """Median seconds in which the ranks add up so many gradients in fp32; 0 for one rank. Every rank calls it. An upper
     bound, as torch sends while it computes."""
-    if ranks.world_size() == 1:
+    if distributed.world_size() == 1:
         return 0.0
     gradients = torch.zeros(n_weights, device=device)
 
@@ -171,9 +171,9 @@ def measure_exchange_seconds(n_weights: int, device: torch.device, budget_second
         gradients[0].item()  # waits for a GPU
         return time.perf_counter() - started
 
-    first = max(ranks.gather(exchange()))
+    first = max(distributed.gather(exchange()))
     n_more = max(1, min(WARMUP_STEPS + MIN_STEPS, int(budget_seconds / first)))  # equally often on all ranks
-    return max(ranks.gather(statistics.median(exchange() for _ in range(n_more))))
+    return max(distributed.gather(statistics.median(exchange() for _ in range(n_more))))
 
 
 def _step(

@@ -56,7 +56,7 @@ def test_section_that_the_task_does_not_read_is_refused_and_names_its_task(tmp_p
 
 def test_a_section_that_one_task_has_says_the_task() -> None:
     assert load_recipe(None, ["cls.text=a"]).task == "cls"
-    assert load_recipe(None, ["mlm.nsp=false"]).task == "mlm"
+    assert load_recipe(None, ["mlm.sentence_objective=none"]).task == "mlm"
 
 
 def test_task_that_there_is_not_is_refused_with_those_there_are(tmp_path: Path) -> None:

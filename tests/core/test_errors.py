@@ -1,24 +1,12 @@
-"""What is said when something goes wrong: three lines a problem, a fixed exit code, nothing that a terminal obeys."""
+"""An error is three lines per problem and a fixed exit code, and survives the way from another process."""
 
 import pickle
 import re
-import sys
 
 import pytest
 
 from llmkit.core import errors
-from llmkit.core.errors import (
-    DataError,
-    Interrupted,
-    LlmkitError,
-    Problem,
-    UsageError,
-    clean_line,
-    clean_lines,
-    did_you_mean,
-    first_line,
-    say,
-)
+from llmkit.core.errors import DataError, Interrupted, LlmkitError, Problem, UsageError, did_you_mean
 
 KINDS = LlmkitError.__subclasses__()
 
@@ -44,40 +32,6 @@ def test_error_comes_whole_from_another_process(kind: type[LlmkitError]) -> None
     found = pickle.loads(pickle.dumps(error))
     assert type(found) is kind
     assert (found.problems, found.exit_code, str(found)) == (error.problems, kind.exit_code, str(error))
-
-
-def test_only_the_first_rank_speaks_and_nobody_must_listen(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("RANK", "1")
-    say("from the second")
-    monkeypatch.setenv("RANK", "0")
-    say("from the first")
-    assert capsys.readouterr().err == "from the first\n"
-
-    class Closed:
-        def write(self, text: str) -> None:
-            raise BrokenPipeError
-
-    monkeypatch.setattr(sys, "stderr", Closed())
-    say("a pipe that nobody reads")
-
-
-def test_text_for_a_terminal_keeps_its_lines_and_loses_what_moves_hides_or_turns_it() -> None:
-    hostile = "a\tb\n\u3000却说\x1b[31m\x9b\r\x08\u202e\u2066\u200b\ud800c"
-    assert clean_lines(hostile) == "a\tb\n\u3000却说[31mc"
-    assert clean_lines("plain — é 却说") == "plain — é 却说"
-    line = clean_line(hostile)
-    assert line.isprintable()
-    assert len(line) == len(hostile), "each character has its place, so that columns stay"
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [(ValueError("\n  first\nsecond"), "first"), (ValueError(), "ValueError"), (KeyError("a"), "'a'")],
-)
-def test_error_of_others_is_said_by_its_first_line_or_its_name(error: Exception, line: str) -> None:
-    assert first_line(error) == line
 
 
 def test_nearest_name_is_suggested_and_all_of_them_where_none_is_near() -> None:

@@ -12,7 +12,7 @@ from llmkit.core.errors import UsageError
 from llmkit.core.threads import ThreadCount, count_cores, decide_threads, limit_threads, read_limits, thread_count
 from llmkit.training.launch import _share_cores
 
-MANY = frozenset(range(64))
+CORES = frozenset(range(64))
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -60,7 +60,7 @@ def test_groups_of_version_1_are_read_and_minus_one_is_no_limit(tmp_path: Path) 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.5, 2), (2.0, 2), (100.0, 64)])
 def test_quota_bounds_cores_and_is_rounded_up(tmp_path: Path, version: int, quota: float, expected: int) -> None:
-    assert count_cores(write_quota(tmp_path, quota, version), MANY) == expected
+    assert count_cores(write_quota(tmp_path, quota, version), CORES) == expected
 
 
 def test_cores_are_those_of_the_affinity_mask_where_there_is_no_quota(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_cores_are_those_of_the_affinity_mask_where_there_is_no_quota(tmp_path: 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_quota_of_one_and_a_half_cores_starts_two_threads_of_64(tmp_path: Path, version: int) -> None:
-    assert decide_threads({}, write_quota(tmp_path, 1.5, version), MANY) == ThreadCount(2, "quota", 1.5)
+    assert decide_threads({}, write_quota(tmp_path, 1.5, version), CORES) == ThreadCount(2, "quota", 1.5)
 
 
 def test_quota_above_the_physical_cores_leaves_the_count_to_torch(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_quota_above_the_physical_cores_leaves_the_count_to_torch(tmp_path: Path
     folder = "sys/devices/system/cpu"
     siblings = {f"{folder}/cpu{n}/topology/thread_siblings_list": f"{n % 2},{n % 2 + 2}\n" for n in range(4)}
     assert decide_threads({}, write(root, siblings), frozenset(range(4))) == ThreadCount(None, "cores", 3)
-    assert decide_threads({}, tmp_path / "nowhere", MANY) == ThreadCount(None, "cores")
+    assert decide_threads({}, tmp_path / "nowhere", CORES) == ThreadCount(None, "cores")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_quota_above_the_physical_cores_leaves_the_count_to_torch(tmp_path: Path
 def test_number_of_the_user_beats_the_quota(
     tmp_path: Path, environ: dict[str, str], expected: int, source: str
 ) -> None:
-    count = decide_threads(environ, write_quota(tmp_path, 1.5), MANY)
+    count = decide_threads(environ, write_quota(tmp_path, 1.5), CORES)
     assert (count.n, count.source) == (expected, source)
 
 
@@ -115,7 +115,7 @@ def quota_of_one_and_a_half(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "_decided", None)
     monkeypatch.setattr(threads, "read_limits", lambda *_: (1.5, None))
-    monkeypatch.setattr(threads, "allowed_cores", lambda: MANY)
+    monkeypatch.setattr(threads, "allowed_cores", lambda: CORES)
 
 
 @pytest.mark.usefixtures("quota_of_one_and_a_half")

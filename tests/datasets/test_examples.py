@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from llmkit.datasets.examples import LEAST_CHUNKS_AN_EPOCH, MOST_STEPS_A_CHUNK, Examples
+from llmkit.datasets.examples import MAX_STEPS_PER_CHUNK, MIN_CHUNKS_PER_EPOCH, Examples
 from llmkit.datasets.labelled import Input, Inputs
 
 
@@ -62,7 +62,7 @@ def test_steps_are_alike_in_length(n_rows: int, global_batch_size: int, most: fl
 @pytest.mark.parametrize(("n_rows", "global_batch_size"), [(1000, 32), (300, 7), (97, 5)])
 def test_steps_of_one_chunk_and_epoch_share_no_lengths(n_rows: int, global_batch_size: int) -> None:
     examples = make_examples(n_rows, global_batch_size)
-    chunk = global_batch_size * min(MOST_STEPS_A_CHUNK, n_rows // (LEAST_CHUNKS_AN_EPOCH * global_batch_size))
+    chunk = global_batch_size * min(MAX_STEPS_PER_CHUNK, n_rows // (MIN_CHUNKS_PER_EPOCH * global_batch_size))
     spans: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for first in range(0, 3 * n_rows, global_batch_size):
         last = first + global_batch_size - 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny import make_documents, make_pairs, make_sentence_split
 
 from llmkit.core.errors import DataError
-from llmkit.datasets.pairs import IS_NEXT, IS_NOT_NEXT, NO_PAIR, NSP, Example, _truncate, check_pairs
+from llmkit.datasets.pairs import IS_NEXT, IS_NOT_NEXT, NO_PAIR, Example, SentenceObjective, _truncate, check_pairs
 from llmkit.datasets.randomness import draw_uniforms
 from llmkit.datasets.sentences import Sentences
 from llmkit.tokens.store import Split
@@ -117,7 +117,7 @@ def test_random_pair_never_comes_from_the_same_document_even_of_many_parts(tmp_p
 def test_one_document_takes_what_is_not_next_from_a_quarter_of_it_away(tmp_path: Path) -> None:
     split = make_sentence_split(tmp_path / "train", make_documents(1, 2, 40))
     pairs, total = make_pairs(split), len(split.stream)
-    check_pairs(pairs.sentences, 64, True)
+    check_pairs(pairs.sentences, 64, "nsp")
     assert pairs.sentences.n_documents == 1
     for number in range(500):
         example = pairs[number]
@@ -183,9 +183,9 @@ def test_each_epoch_draws_other_pairs_and_masks(split: Split) -> None:
     assert not epochs[1] & epochs[2]
 
 
-@pytest.mark.parametrize("nsp", [True, False, "order"])
-def test_no_part_of_the_text_is_left_out_over_some_epochs(split: Split, nsp: NSP) -> None:
-    pairs = make_pairs(split, nsp)
+@pytest.mark.parametrize("sentence_objective", ["nsp", "none", "sop"])
+def test_no_part_of_the_text_is_left_out_over_some_epochs(split: Split, sentence_objective: SentenceObjective) -> None:
+    pairs = make_pairs(split, sentence_objective)
     seen = np.zeros(len(split.stream))
     for number in range(20 * pairs.samples_per_epoch):
         for start, end in pairs[number].spans:
@@ -196,7 +196,7 @@ def test_no_part_of_the_text_is_left_out_over_some_epochs(split: Split, nsp: NSP
 
 
 def test_full_sentences_run_over_the_ends_of_documents(split: Split) -> None:
-    plain, pairs = Plain(split), make_pairs(split, False)
+    plain, pairs = Plain(split), make_pairs(split, "none")
     crossed = 0
     for number in range(300):
         example = pairs[number]
@@ -215,19 +215,19 @@ def test_sentence_longer_than_a_sequence_is_seen_everywhere(tmp_path: Path) -> N
     rng = np.random.default_rng(0)
     long = [[[rng.integers(5, 100, 500).tolist()]], [[rng.integers(5, 100, 300).tolist()]]]
     split = make_sentence_split(tmp_path / "train", long)
-    for nsp in (True, False, "order"):
-        pairs = make_pairs(split, nsp)
+    for sentence_objective in ("nsp", "none", "sop"):
+        pairs = make_pairs(split, sentence_objective)
         seen = np.zeros(len(split.stream))
         for number in range(30 * pairs.samples_per_epoch):
             assert len(pairs[number].input_ids) <= 64
             for start, end in pairs[number].spans:
                 seen[start:end] += 1
         # A pair is cut at both ends by chance, as in the original, so that it hardly shows the ends of such a sentence.
-        assert nsp is True or seen[split.stream.read(0, len(seen)) >= 5].min() > 0
+        assert sentence_objective == "nsp" or seen[split.stream.read(0, len(seen)) >= 5].min() > 0
 
 
 def test_order_swaps_half_of_the_neighbours(split: Split) -> None:
-    plain, pairs = Plain(split), make_pairs(split, "order")
+    plain, pairs = Plain(split), make_pairs(split, "sop")
     relations = []
     for number in range(1000):
         example = pairs[number]
@@ -239,7 +239,7 @@ def test_order_swaps_half_of_the_neighbours(split: Split) -> None:
 
 
 def test_order_of_a_single_sentence_is_no_pair(tmp_path: Path) -> None:
-    pairs = make_pairs(make_sentence_split(tmp_path / "train", make_documents(20, 1, 1)), "order")
+    pairs = make_pairs(make_sentence_split(tmp_path / "train", make_documents(20, 1, 1)), "sop")
     for number in range(40):
         assert pairs[number].relation == NO_PAIR
         assert len(pairs[number].spans) == 1
@@ -250,19 +250,19 @@ def test_documents_without_sentences_are_passed_over(tmp_path: Path) -> None:
     documents = [*empty * 3, *make_documents(1, 1, 9), *empty * 3, *make_documents(1, 1, 9, seed=1), *empty]
     split = make_sentence_split(tmp_path / "train", documents)
     plain = Plain(split)
-    for nsp in (True, False, "order"):
-        pairs = make_pairs(split, nsp)
+    for sentence_objective in ("nsp", "none", "sop"):
+        pairs = make_pairs(split, sentence_objective)
         for number in range(100):
             example = pairs[number]
             assert plain.segments(example)[0]
-            if nsp is True and example.relation == IS_NOT_NEXT:
+            if sentence_objective == "nsp" and example.relation == IS_NOT_NEXT:
                 assert plain.document[example.spans[0][0]] != plain.document[example.spans[1][0]]
 
 
 def test_many_chunks_give_the_same_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     documents = make_documents(6, 2, 20)
     whole = make_pairs(make_sentence_split(tmp_path / "whole", documents, CONTINUES))
-    monkeypatch.setattr("llmkit.tokens.store.TOKENS_A_BATCH", 100)
+    monkeypatch.setattr("llmkit.tokens.store.TOKENS_PER_BATCH", 100)
     cut = make_pairs(make_sentence_split(tmp_path / "cut", documents, CONTINUES))
     assert cut.sentences.split.table.column("input_ids").num_chunks > 5
     for number in range(100):
@@ -277,18 +277,18 @@ def test_data_without_sentences_is_refused_with_the_way_out(tiny_split: Split) -
 
 def test_documents_of_one_sentence_are_refused_for_pairs_and_not_without(tmp_path: Path) -> None:
     sentences = Sentences(make_sentence_split(tmp_path / "train", make_documents(40, 1, 1)))
-    check_pairs(sentences, 64, False)
-    for nsp in (True, "order"):
+    check_pairs(sentences, 64, "none")
+    for sentence_objective in ("nsp", "sop"):
         with pytest.raises(DataError, match="no document has two sentences"):
-            check_pairs(sentences, 64, nsp)
+            check_pairs(sentences, 64, sentence_objective)
 
 
 def test_one_document_too_short_for_distant_passages_is_refused(tmp_path: Path) -> None:
     sentences = Sentences(make_sentence_split(tmp_path / "train", make_documents(1, 1, 30)))
-    check_pairs(sentences, 16, True)
-    check_pairs(sentences, 64, "order")
+    check_pairs(sentences, 16, "nsp")
+    check_pairs(sentences, 64, "sop")
     with pytest.raises(DataError, match="is one document of"):
-        check_pairs(sentences, 64, True)
+        check_pairs(sentences, 64, "nsp")
 
 
 @pytest.mark.parametrize("n_sentences", [3, 5, 12])

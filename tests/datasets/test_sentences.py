@@ -8,7 +8,7 @@ import pytest
 from tiny import make_documents, make_sentence_split, make_split
 
 from llmkit.core.errors import DataError
-from llmkit.datasets.sentences import Passage, Sentences, spread
+from llmkit.datasets.sentences import Passage, Sentences, scale_offset
 
 DOCUMENTS = [
     *make_documents(4, 2, 5),
@@ -76,7 +76,7 @@ def test_sentence_of_a_place_is_the_one_that_holds_it(sentences: Sentences) -> N
 
 @pytest.mark.parametrize(("length", "room"), [(100, 20), (37, 36), (10, 50), (300, 7), (1, 1)])
 def test_windows_are_even_over_a_text_and_reach_both_its_ends(length: int, room: int) -> None:
-    begins = [spread(offset, length, room) for offset in range(length)]
+    begins = [scale_offset(offset, length, room) for offset in range(length)]
     last = max(0, length - room)
     assert begins == sorted(begins)
     assert (begins[0], begins[-1]) == (0, last) and set(begins) <= set(range(last + 1))

@@ -132,7 +132,7 @@ def test_resampling_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_more_labels_than_a_table_can_show_still_name_what_is_confused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classification, "MOST_LABELS_OF_CONFUSION", 2)
+    monkeypatch.setattr(classification, "MAX_LABELS_OF_CONFUSION", 2)
     labels, guesses = np.array([0, 0, 0, 2, 1]), np.array([1, 1, 2, 0, 1])
     scores = score_single(labels, np.eye(3)[guesses], ["a", "b", "c"], n_resamples=5)
     assert "confusion" not in scores

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from llmkit.metrics import resampling
-from llmkit.metrics.resampling import FEWEST_RESAMPLES, bound_resamples, chunk_sizes, draw_rows, intervals_of
+from llmkit.metrics.resampling import MIN_RESAMPLES, bound_resamples, chunk_sizes, draw_rows, intervals_of
 
 
 def test_interval_of_a_mean_is_that_of_scipys_percentile_bootstrap() -> None:
@@ -40,7 +40,7 @@ def test_many_rows_get_fewer_resamples_and_never_fewer_than_200() -> None:
     assert bound_resamples(100, 100) == 100
     found = [bound_resamples(10_000, 10**n) for n in range(1, 10)]
     assert found == sorted(found, reverse=True)
-    assert found[-1] == FEWEST_RESAMPLES
+    assert found[-1] == MIN_RESAMPLES
     assert bound_resamples(50, 10**9) == 50
     assert bound_resamples(10_000, 100_000, 160) < bound_resamples(10_000, 100_000)
 

@@ -13,9 +13,10 @@ from llmkit.config.loading import load_recipe
 from llmkit.config.model import Model
 from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import ModelError, UsageError
+from llmkit.datasets.pairs import SentenceObjective
 from llmkit.models.bert import bert_config
 from llmkit.models.loading import load_masked_lm, read_kind
-from llmkit.models.masked import build_masked, open_masked, pair_kind_of, shorten_embeddings, start_from_masked
+from llmkit.models.masked import build_masked, open_masked, rescale_embeddings, sentence_objective_of, start_from_masked
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 # Millions of parameters of Google's checkpoints (Turc et al. 2019, table 1; Devlin et al. 2018), encoder and pooler.
@@ -37,14 +38,16 @@ def test_size_has_the_published_number_of_parameters(tokenizer: object, size: st
 
 
 def test_weights_follow_from_the_seed_alone(tokenizer: object) -> None:
-    first, again, other = (build_masked(Model(family="bert"), tokenizer, 64, seed, nsp=True) for seed in (1, 1, 2))
+    first, again, other = (
+        build_masked(Model(family="bert"), tokenizer, 64, seed, sentence_objective="nsp") for seed in (1, 1, 2)
+    )
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert not torch.equal(first.bert.pooler.dense.weight, other.bert.pooler.dense.weight)
     assert first.bert.embeddings.word_embeddings.weight[5:].std().item() == pytest.approx(0.02, rel=0.05)
 
 
 def test_without_pairs_there_is_no_pooler(tokenizer: object) -> None:
-    model = build_masked(Model(family="bert"), tokenizer, 64, 0, nsp=False)
+    model = build_masked(Model(family="bert"), tokenizer, 64, 0, sentence_objective="none")
     assert isinstance(model, BertForMaskedLM)
     assert model.bert.pooler is None
 
@@ -53,23 +56,23 @@ PAIRS, POOLER, TOKENS = "the head for pairs", "the pooler over [CLS]", "the head
 
 
 @pytest.mark.parametrize(
-    ("saved", "pairs", "new", "left_out"),
+    ("saved", "objective", "new", "left_out"),
     [
-        (BertForPreTraining, True, [], []),
-        (BertForPreTraining, False, [], [PAIRS, POOLER]),
-        (BertForMaskedLM, True, [PAIRS, POOLER], []),
-        (BertForMaskedLM, False, [], []),
-        (BertModel, True, [TOKENS, PAIRS], []),
+        (BertForPreTraining, "nsp", [], []),
+        (BertForPreTraining, "none", [], [PAIRS, POOLER]),
+        (BertForMaskedLM, "nsp", [PAIRS, POOLER], []),
+        (BertForMaskedLM, "none", [], []),
+        (BertModel, "nsp", [TOKENS, PAIRS], []),
     ],
 )
 def test_what_is_new_or_left_out_is_said(
-    tmp_path: Path, saved: type, pairs: bool, new: list[str], left_out: list[str]
+    tmp_path: Path, saved: type, objective: SentenceObjective, new: list[str], left_out: list[str]
 ) -> None:
     make_bert(saved).save_pretrained(tmp_path)
-    model, said = start_from_masked(str(tmp_path), pairs, 0)
+    model, said = start_from_masked(str(tmp_path), objective, 0)
     notes = [f"new, not in the model: {head}" for head in new]
     assert said == notes + [f"left out of the model: {head}" for head in left_out]
-    assert isinstance(model, BertForPreTraining if pairs else BertForMaskedLM)
+    assert isinstance(model, BertForMaskedLM if objective == "none" else BertForPreTraining)
     original = make_bert(saved).state_dict()
     key = "embeddings.word_embeddings.weight"
     assert torch.equal(model.bert.state_dict()[key], original.get(f"bert.{key}", original.get(key)))
@@ -86,20 +89,20 @@ def test_shortened_embeddings_change_no_output_and_end_as_long_as_new_ones(kind:
         model.cls.predictions.decoder.bias.normal_()
     ids = torch.randint(5, model.config.vocab_size, (3, 11))
     before = model(input_ids=ids, token_type_ids=(ids > 20).long())
-    shorten_embeddings(model)
+    rescale_embeddings(model)
     after = model(input_ids=ids, token_type_ids=(ids > 20).long())
     for a, b in zip(before.to_tuple(), after.to_tuple(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     assert embeddings.word_embeddings.weight.std().item() == pytest.approx(0.02, rel=1e-3)
     assert model.get_output_embeddings().weight is embeddings.word_embeddings.weight
     again = embeddings.word_embeddings.weight.clone()
-    shorten_embeddings(model)
+    rescale_embeddings(model)
     torch.testing.assert_close(embeddings.word_embeddings.weight, again)
 
 
 def test_new_heads_follow_from_the_seed(tmp_path: Path) -> None:
     make_bert(BertForMaskedLM).save_pretrained(tmp_path)
-    heads = [start_from_masked(str(tmp_path), True, seed)[0].cls.seq_relationship.weight for seed in (3, 3, 4)]
+    heads = [start_from_masked(str(tmp_path), "nsp", seed)[0].cls.seq_relationship.weight for seed in (3, 3, 4)]
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
 
@@ -134,14 +137,16 @@ def test_task_and_family_must_fit() -> None:
 
 
 def test_what_the_head_for_pairs_was_trained_for_is_saved_with_it(tokenizer: object, tmp_path: Path) -> None:
-    for nsp in (True, "order", False):
-        build_masked(Model(family="bert"), tokenizer, 64, 0, nsp=nsp).save_pretrained(tmp_path / str(nsp))
-        assert pair_kind_of(open_masked(str(tmp_path / str(nsp)))) == nsp
+    for sentence_objective in ("nsp", "sop", "none"):
+        build_masked(Model(family="bert"), tokenizer, 64, 0, sentence_objective=sentence_objective).save_pretrained(
+            tmp_path / str(sentence_objective)
+        )
+        assert sentence_objective_of(open_masked(str(tmp_path / str(sentence_objective)))) == sentence_objective
     make_bert().save_pretrained(tmp_path / "google")
-    assert pair_kind_of(open_masked(str(tmp_path / "google"))) is True
-    model, notes = start_from_masked(str(tmp_path / "order"), True, 0)
-    assert notes == ["the head for pairs was trained for order, and goes on with next"]
-    assert pair_kind_of(model) is True
+    assert sentence_objective_of(open_masked(str(tmp_path / "google"))) == "nsp"
+    model, notes = start_from_masked(str(tmp_path / "sop"), "nsp", 0)
+    assert notes == ["the head for pairs was trained for sop, and goes on with nsp"]
+    assert sentence_objective_of(model) == "nsp"
 
 
 def drop_weights(folder: Path, part: str) -> None:
@@ -153,7 +158,7 @@ def test_missing_weights_of_the_encoder_are_never_made_up(tmp_path: Path) -> Non
     make_bert().save_pretrained(tmp_path)
     drop_weights(tmp_path, "layer.1.attention")
     with pytest.raises(ModelError, match="encoder"):
-        start_from_masked(str(tmp_path), True, 0)
+        start_from_masked(str(tmp_path), "nsp", 0)
     with pytest.raises(ModelError, match="lacks weights of the encoder"):
         open_masked(str(tmp_path))
 

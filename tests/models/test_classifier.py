@@ -128,7 +128,7 @@ def test_head_of_other_labels_is_new_though_it_may_have_the_size(
 
 
 def test_random_weights_keep_the_shape_alone(family: str, classifier: Path) -> None:
-    model, notes = start_classifier(str(classifier), "single_label_classification", LABELS, 0, random_weights=True)
+    model, notes = start_classifier(str(classifier), "single_label_classification", LABELS, 0, from_scratch=True)
     assert "all weights are new" in notes[0]
     saved = open_classifier(str(classifier))
     assert [weight.shape for weight in model.parameters()] == [weight.shape for weight in saved.parameters()]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import bare_tokenizer as tokenizer
+from tiny import encoding_tokenizer as tokenizer
 from transformers import GPT2LMHeadModel
 
 from llmkit.config.model import FAMILIES, Model

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from tiny import bare_tokenizer as tokenizer
+from tiny import encoding_tokenizer as tokenizer
 from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
 from llmkit.config.model import Model

@@ -9,7 +9,7 @@ from transformers import BertForMaskedLM, BertForPreTraining, PreTrainedModel
 
 from llmkit.core.errors import UsageError
 from llmkit.models.kernels.padding_free import encoder_inputs
-from llmkit.models.masked import open_masked, pair_kind_of, read_heads, start_from_masked
+from llmkit.models.masked import open_masked, read_heads, sentence_objective_of, start_from_masked
 
 MODELS = [make_bert(BertForPreTraining), make_bert(BertForMaskedLM), make_modernbert()]
 
@@ -24,7 +24,7 @@ def test_heads_give_what_the_whole_model_gives_at_these_places(model: PreTrained
         tokens, pairs = read_heads(model, encoded, places)
     logits = whole.prediction_logits if hasattr(whole, "prediction_logits") else whole.logits
     torch.testing.assert_close(tokens, logits.flatten(0, 1)[places])
-    assert (pairs is None) == (pair_kind_of(model) is False)
+    assert (pairs is None) == (sentence_objective_of(model) == "none")
     if pairs is not None:
         torch.testing.assert_close(pairs, whole.seq_relationship_logits)
 
@@ -39,4 +39,4 @@ def test_model_that_no_family_of_the_table_has_is_refused_with_those_there_are(t
 def test_pairs_of_a_family_without_a_head_for_them_are_refused(tmp_path: Path) -> None:
     make_modernbert().save_pretrained(tmp_path)
     with pytest.raises(UsageError, match="modernbert has no head for pairs"):
-        start_from_masked(str(tmp_path), True, 0)
+        start_from_masked(str(tmp_path), "nsp", 0)

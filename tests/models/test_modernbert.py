@@ -21,14 +21,14 @@ from llmkit.models.masked import (
     MASKED,
     build_masked,
     open_masked,
-    pair_kind_of,
-    shorten_embeddings,
+    rescale_embeddings,
+    sentence_objective_of,
     start_from_masked,
 )
 from llmkit.models.modernbert import modernbert_config
 from llmkit.tasks.starting_model import set_dropout
 from llmkit.tokens.training_tokenizers import train_tokenizer
-from llmkit.training.speed import flops_a_token
+from llmkit.training.speed import flops_per_token
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def tokenizer() -> Any:
 
 
 def build(tokenizer: Any, seed: int = 0, **fields: Any) -> ModernBertForMaskedLM:
-    model = build_masked(Model(family="modernbert", **fields), tokenizer, 64, seed, nsp=False)
+    model = build_masked(Model(family="modernbert", **fields), tokenizer, 64, seed, sentence_objective="none")
     assert isinstance(model, ModernBertForMaskedLM)
     return model
 
@@ -96,17 +96,19 @@ def test_weights_follow_from_the_seed_alone_and_the_output_layer_is_the_embeddin
 
 
 def test_without_a_head_for_pairs_nsp_is_false(tmp_path: Path) -> None:
-    assert load_recipe(None, ["model.family=modernbert"], "mlm").mlm.nsp is False
-    assert load_recipe(None, ["model.family=modernbert", "mlm.mask_share=0.3"], "mlm").mlm.mask_share == 0.3
-    assert load_recipe(None, ["mlm.mask_share=0.3"], "mlm").mlm.nsp is True
+    assert load_recipe(None, ["model.family=modernbert"], "mlm").mlm.sentence_objective == "none"
+    assert load_recipe(None, ["model.family=modernbert", "mlm.mlm_probability=0.3"], "mlm").mlm.mlm_probability == 0.3
+    assert load_recipe(None, ["mlm.mlm_probability=0.3"], "mlm").mlm.sentence_objective == "nsp"
     bert = load_recipe(None, [], "mlm")
-    assert bert.with_updates(model=Model(family="modernbert")).mlm.nsp is False
-    for nsp in ("true", "order"):
-        chosen = load_recipe(None, [f"mlm.nsp={nsp}"], "mlm")
-        words = f"mlm.nsp {nsp} needs a head for pairs, which modernbert lacks: set it to false"
+    assert bert.with_updates(model=Model(family="modernbert")).mlm.sentence_objective == "none"
+    for sentence_objective in ("nsp", "sop"):
+        chosen = load_recipe(None, [f"mlm.sentence_objective={sentence_objective}"], "mlm")
+        words = f"mlm.sentence_objective {sentence_objective} needs a head for pairs, which modernbert lacks"
         with pytest.raises(UsageError, match=words):
             chosen.with_updates(model=Model(family="modernbert"))
-        (tmp_path / "recipe.yaml").write_text(f"objective: mlm\nmodel:\n  family: modernbert\nmlm:\n  nsp: {nsp}\n")
+        (tmp_path / "recipe.yaml").write_text(
+            f"objective: mlm\nmodel:\n  family: modernbert\nmlm:\n  sentence_objective: {sentence_objective}\n"
+        )
         with pytest.raises(UsageError, match=words) as caught:
             load_recipe(tmp_path / "recipe.yaml")
         assert len(str(caught.value).splitlines()) == 3
@@ -117,12 +119,14 @@ def test_saved_model_is_opened_as_it_was(tokenizer: Any, tmp_path: Path) -> None
     model.save_pretrained(tmp_path)
     assert read_kind(str(tmp_path)) == "masked"
     again = open_masked(str(tmp_path))
-    assert type(again) is ModernBertForMaskedLM and pair_kind_of(again) is False and longest_context(again) == 64
+    assert (
+        type(again) is ModernBertForMaskedLM and sentence_objective_of(again) == "none" and longest_context(again) == 64
+    )
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    started, notes = start_from_masked(str(tmp_path), False, 0)
+    started, notes = start_from_masked(str(tmp_path), "none", 0)
     assert type(started) is ModernBertForMaskedLM and notes == []
     with pytest.raises(UsageError, match="modernbert has no head for pairs"):
-        start_from_masked(str(tmp_path), True, 0)
+        start_from_masked(str(tmp_path), "nsp", 0)
 
 
 def test_what_a_bare_encoder_lacks_is_said(tokenizer: Any, tmp_path: Path) -> None:
@@ -130,7 +134,7 @@ def test_what_a_bare_encoder_lacks_is_said(tokenizer: Any, tmp_path: Path) -> No
     assert isinstance(ModernBertModel.from_pretrained(tmp_path), ModernBertModel)
     with pytest.raises(ModelError, match="lacks the head for masked tokens"):
         open_masked(str(tmp_path))
-    assert start_from_masked(str(tmp_path), False, 0)[1] == ["new, not in the model: the head for masked tokens"]
+    assert start_from_masked(str(tmp_path), "none", 0)[1] == ["new, not in the model: the head for masked tokens"]
 
 
 def test_embeddings_stay_as_long_as_training_made_them(tokenizer: Any) -> None:
@@ -138,7 +142,7 @@ def test_embeddings_stay_as_long_as_training_made_them(tokenizer: Any) -> None:
     with torch.no_grad():
         model.decoder.weight.mul_(10)
     before = model.decoder.weight.clone()
-    shorten_embeddings(model)
+    rescale_embeddings(model)
     assert torch.equal(model.decoder.weight, before)
 
 
@@ -206,8 +210,8 @@ def test_flops_count_near_tokens_and_the_head_by_its_share(tokenizer: Any) -> No
     d, inner, block = config.hidden_size, config.intermediate_size, 1000
     layers = 2 * (4 * d * d + 3 * d * inner)
     attention = 12 * d * (block + 2 * 64 + 1)  # one layer attends to all, one to 64 before and behind
-    assert flops_a_token(model, block, 0.0) == 6 * layers + attention
+    assert flops_per_token(model, block, 0.0) == 6 * layers + attention
     head = d * d + d * config.vocab_size
-    assert flops_a_token(model, block, 0.5) == 6 * (layers + head / 2) + attention
+    assert flops_per_token(model, block, 0.5) == 6 * (layers + head / 2) + attention
     bert = make_bert(BertForMaskedLM)
-    assert flops_a_token(bert, 8, 0.0) == 6 * 2 * (4 * 32 * 32 + 2 * 32 * 64) + 12 * 2 * 32 * 8
+    assert flops_per_token(bert, 8, 0.0) == 6 * 2 * (4 * 32 * 32 + 2 * 32 * 64) + 12 * 2 * 32 * 8

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from llmkit.config.loading import load_recipe
-from llmkit.planning.estimate import TABLE, Asked, Text, reckon
-from llmkit.training.forecast import Machine, Workload
+from llmkit.planning.estimate import TABLE, Asked, Text, estimate
+from llmkit.training.forecast import Machine, ModelCost
 
-WORK = Workload(
+WORK = ModelCost(
     n_weights=1_000_000, n_trained=1_000_000, n_multiplied=900_000, n_embedded=100_000, n_layers=4,
-    moment_bytes=8_000_000, flops_a_token=6e6, activation_bytes=10_000, logit_bytes=1_000, most_logit_bytes=None,
+    moment_bytes=8_000_000, flops_per_token=6e6, activation_bytes=10_000, logit_bytes=1_000, max_logit_bytes=None,
     evaluation_bytes=0, block_size=128, global_batch_size=64,
 )  # fmt: skip
 GPU = Machine(
@@ -25,9 +25,9 @@ A_STEP = 64 * 128
 
 def plan(
     *overrides: str, machine: Machine = GPU, n_gpus: int = 1, price: float | None = None, tokens: float | None = None,
-    text: Text = TEXT, work: Workload = WORK,
+    text: Text = TEXT, work: ModelCost = WORK,
 ) -> dict[str, Any]:  # fmt: skip
-    return reckon(load_recipe(None, overrides), work, machine, Asked(n_gpus, ENGINES, price, tokens), text)
+    return estimate(load_recipe(None, overrides), work, machine, Asked(n_gpus, ENGINES, price, tokens), text)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_length_follows_from_what_is_given_first(
 
 def test_minutes_are_as_many_steps_as_fit_into_them() -> None:
     found = plan("train.max_minutes=3")
-    seconds = found["time"]["seconds_a_step"]
+    seconds = found["time"]["seconds_per_step"]
     assert found["steps"] * seconds <= 180 < (found["steps"] + 1) * seconds
 
 
@@ -65,9 +65,9 @@ def test_time_and_cost_are_the_steps_times_the_devices() -> None:
     found = plan("train.max_steps=1000", n_gpus=4, price=3.0)
     time = found["time"]
     compute = A_STEP / 4 * 6e6 / (1e12 * 0.5)
-    assert time["seconds_a_step"] == pytest.approx(compute + time["exchange_seconds"])
-    assert time["tokens_per_second"] == pytest.approx(A_STEP / time["seconds_a_step"])
-    assert time["hours"] == pytest.approx(1000 * time["seconds_a_step"] / 3600)
+    assert time["seconds_per_step"] == pytest.approx(compute + time["exchange_seconds"])
+    assert time["tokens_per_second"] == pytest.approx(A_STEP / time["seconds_per_step"])
+    assert time["hours"] == pytest.approx(1000 * time["seconds_per_step"] / 3600)
     assert (time["gpu_hours"], time["cost"]) == (pytest.approx(4 * time["hours"]), pytest.approx(12 * time["hours"]))
     assert plan("train.max_steps=1000")["time"]["cost"] is None
 
@@ -104,7 +104,7 @@ def test_model_that_does_not_fit_is_told_each_way_that_would() -> None:
     found = plan("train.micro_batch_size=32", machine=small)
     assert (found["engine"], found["time"]) == (None, None)
     [note] = found["notes"]
-    most = found["engines"][0]["most_sequences"]
+    most = found["engines"][0]["max_sequences"]
     assert 0 < most < 32
     assert f"train.micro_batch_size {most} (the global batch stays)" in note
     assert plan(f"train.micro_batch_size={most}", machine=small)["engine"] == "ddp", "and so it does"

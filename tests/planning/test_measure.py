@@ -29,5 +29,5 @@ def test_what_was_measured_is_of_the_batch_that_training_would_cut() -> None:
     recipe = load_recipe(None, [*SMALL, "train.micro_batch_size=2", "train.precision=fp32"])
     found = measure_here(recipe, 50, None, 0.0)
     assert (found.device, found.precision, found.micro_batch_size) == ("cpu", "fp32", 2)
-    assert found.seconds_a_micro_batch >= 0
+    assert found.seconds_per_micro_batch >= 0
     assert found.peak_bytes >= found.framework_bytes > 0

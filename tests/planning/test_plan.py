@@ -14,7 +14,7 @@ from llmkit.preparing.prepare import prepare
 from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS
 from llmkit.tokens.prepared import load_prepared
-from llmkit.training.speed import flops_a_token
+from llmkit.training.speed import flops_per_token
 
 SMALL = ["model.n_layer=2", "model.n_embd=32", "prepare.tokenizer.vocab_size=500", "train.block_size=16"]
 
@@ -34,7 +34,7 @@ def test_parameters_and_flops_are_those_of_the_model_that_training_builds(family
     n_parameters = sum(weight.numel() for weight in network.parameters())
     share = 0.15 if family == "bert" else 1.0
     assert found["model"]["n_parameters"] == n_parameters
-    assert found["flops"]["a_token"] == flops_a_token(network, 16, share)
+    assert found["flops"]["a_token"] == flops_per_token(network, 16, share)
     assert found["memory"]["weights"] == 4 * n_parameters
     assert found["disk"]["a_checkpoint"] == 12 * n_parameters
 
@@ -82,7 +82,7 @@ def test_micro_batch_that_does_not_fit_is_answered_with_one_that_does() -> None:
     settings = ["model.size=small", "train.block_size=1024", "train.global_batch_size=64", "train.micro_batch_size=64"]
     found = plan(load_recipe(None, [*settings, "prepare.tokenizer.vocab_size=50257"]), gpu="rtx4090")
     assert found["engine"] is None
-    most = found["engines"][0]["most_sequences"]
+    most = found["engines"][0]["max_sequences"]
     assert f"train.micro_batch_size {most} " in found["notes"][0]
     assert "with 64 sequences at a time" in found["notes"][0]
     assert found["micro_batch_size"] == 64
@@ -135,7 +135,7 @@ def test_measured_steps_correct_the_forecast(briefly: None, family: str) -> None
     overrides, _ = build(family)
     found = plan(load_recipe(None, [*overrides, "train.max_steps=50", "train.global_batch_size=4"]), measure=True)
     seen = found["measured"]
-    assert found["time"]["seconds_a_step"] == pytest.approx(seen["seconds_a_step"])
+    assert found["time"]["seconds_per_step"] == pytest.approx(seen["seconds_per_step"])
     assert found["memory"]["peak"] - found["memory"]["evaluation"] == pytest.approx(seen["peak_bytes"], rel=1e-6)
     assert seen["off"]["peak_bytes"] == pytest.approx(seen["forecast"]["peak_bytes"] / seen["peak_bytes"] - 1)
     assert seen["framework_bytes"] < seen["peak_bytes"]
@@ -145,8 +145,8 @@ def test_measured_steps_that_compute_again_are_corrected_to_what_was_measured(br
     overrides, _ = build("gpt2")
     more = ["train.gradient_checkpointing=true", "train.global_batch_size=4"]
     found = plan(load_recipe(None, [*overrides, *more]), measure=True)
-    seen = found["measured"]["seconds_a_step"]
-    assert found["time"]["seconds_a_step"] == pytest.approx(seen)
+    seen = found["measured"]["seconds_per_step"]
+    assert found["time"]["seconds_per_step"] == pytest.approx(seen)
     flops = found["flops"]["a_token"] * found["tokens"]["a_step"]
     assert found["mfu"]["share"] == pytest.approx(flops / seen / found["device"]["flops"])
 
@@ -156,7 +156,7 @@ def test_mfu_that_is_given_is_that_of_the_model_whatever_is_computed_again() -> 
         plan(load_recipe(None, [f"train.gradient_checkpointing={word}"]), gpu="h100", mfu=0.4)
         for word in ("false", "true")
     )
-    assert plain["time"]["seconds_a_step"] == again["time"]["seconds_a_step"]
+    assert plain["time"]["seconds_per_step"] == again["time"]["seconds_per_step"]
     assert again["mfu"]["share"] == pytest.approx(0.4)
 
 

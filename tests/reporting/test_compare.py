@@ -222,20 +222,20 @@ def test_folder_that_is_given_twice_counts_once(runs: Path, capsys: pytest.Captu
 
 
 def test_all_faults_of_all_runs_are_shown_at_once_with_the_way_out(runs: Path) -> None:
-    good, unfinished, torn = (make_run(runs / name) for name in ("good", "unfinished", "torn"))
-    (unfinished / "metrics.json").unlink()
+    good, unscored, torn = (make_run(runs / name) for name in ("good", "unfinished", "torn"))
+    (unscored / "metrics.json").unlink()
     (torn / "metrics.json").write_text('{"training": {"st')
     bare = make_run(runs / "bare")
     (bare / "manifest.json").unlink()
     with pytest.raises(ModelError) as caught:
-        run_compare(runs, good, unfinished, torn, bare, runs / "nowhere")
+        run_compare(runs, good, unscored, torn, bare, runs / "nowhere")
     assert caught.value.exit_code == 6
     whats = [problem.what for problem in caught.value.problems]
     hints = [problem.hint for problem in caught.value.problems]
-    assert [what.split("'")[1] for what in whats] == [str(path) for path in (unfinished, torn, bare, runs / "nowhere")]
+    assert [what.split("'")[1] for what in whats] == [str(path) for path in (unscored, torn, bare, runs / "nowhere")]
     assert "is not finished: step 10 of 10" in whats[0]
-    resume = f"--data {runs / 'data'} --out {unfinished} --resume"
-    assert hints[0] == f"go on with: llmkit pretrain {unfinished / 'recipe.yaml'} {resume}"
+    resume = f"--data {runs / 'data'} --out {unscored} --resume"
+    assert hints[0] == f"go on with: llmkit pretrain {unscored / 'recipe.yaml'} {resume}"
     assert "metrics.json cannot be read" in whats[1]
     assert "no manifest.json" in whats[2]
 
@@ -322,8 +322,8 @@ def test_page_is_one_file_without_network_and_draws_one_curve_a_run(runs: Path) 
     assert curves == [{"steps": [400.0, 1000.0], "values": [5.0, 4.0]}] * 3
     assert json.loads(svg["data-frame"] or "")["along"] == "token"
     assert "over training tokens" in (svg["aria-label"] or "")
-    looks = [attributes["class"] for tag, attributes in elements if tag == "g"]
-    assert len(set(looks)) == 3
+    classes = [attributes["class"] for tag, attributes in elements if tag == "g"]
+    assert len(set(classes)) == 3
     assert HOSTILE in read_page(runs.parent / "out")
 
 
@@ -369,16 +369,16 @@ def test_real_runs_with_different_tokenizers_compare_on_what_their_models_give(t
 def test_perplexity_a_word_is_that_a_token_of_the_word_tokenizer_in_log_metrics_and_raw_text(tmp_path: Path) -> None:
     text = "".join(f"{n} green bottles, hanging on the wall\n" for n in range(200))
     (tmp_path / "book.txt").write_text(text)
-    recipe = load_recipe(None, [*TINY, "prepare.tokenizer.kind=word", "train.max_eval_blocks=3"])
+    recipe = load_recipe(None, [*TINY, "prepare.tokenizer.kind=word", "train.max_eval_samples=3"])
     prepare([str(tmp_path / "book.txt")], tmp_path / "data", recipe.prepare)
     final = pretrain(recipe, data=tmp_path / "data", out=tmp_path / "run")["validation"]
     log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
-    looks = [record for record in log if record["kind"] == "eval"]
+    classes = [record for record in log if record["kind"] == "eval"]
     raw = evaluate(recipe, model=str(tmp_path / "run"), data=[str(tmp_path / "book.txt")])
-    for metrics in (final, raw, *looks):
+    for metrics in (final, raw, *classes):
         assert metrics["word_perplexity"] == pytest.approx(metrics["perplexity"], rel=1e-12)
         assert metrics["n_words"] == metrics["n_tokens"]
-    assert [record["n_words"] for record in looks] == [3 * 16] * 2
+    assert [record["n_words"] for record in classes] == [3 * 16] * 2
     assert raw["n_words"] == len(text.split()) + 200 + 1
 
 

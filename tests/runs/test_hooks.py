@@ -9,7 +9,7 @@ import pytest
 from tiny import make_gpt2
 
 from llmkit.config.loading import load_recipe
-from llmkit.core import ranks
+from llmkit.core import distributed
 from llmkit.core.files import write_json
 from llmkit.runs.hooks import make_hooks
 from llmkit.training.batches import BatchPlan
@@ -17,14 +17,14 @@ from llmkit.training.contract import Plan
 from llmkit.training.folder import create_run
 
 TIMED = Plan(
-    100, 10, 10, BatchPlan(4, 4, 1), "fp32", max_eval_blocks=100, step_seconds=[0.4, 0.4], calibration_step=50
+    100, 10, 10, BatchPlan(4, 4, 1), "fp32", max_eval_samples=100, step_seconds=[0.4, 0.4], calibration_step=50
 )  # fmt: skip
 
 
 def test_lengths_that_were_planned_before_a_stop_are_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranks, "is_first", lambda: False)
+    monkeypatch.setattr(distributed, "is_main_process", lambda: False)
     run = create_run(tmp_path / "run", resume=False, overwrite=False)
     write_json(run.manifest, {"lengths": {"50": {"n_steps": 80, "calibration_step": None}}})
     task: Any = SimpleNamespace(data=SimpleNamespace(n_held_out=0), selection_key=None)
@@ -74,12 +74,12 @@ def test_nothing_is_evaluated_without_held_out_text_and_only_the_first_rank_logs
 ) -> None:
     run = create_run(tmp_path / "run", resume=False, overwrite=False)
     line: Any = Line()
-    for is_first in (True, False):
-        monkeypatch.setattr(ranks, "is_first", lambda is_first=is_first: is_first)
+    for is_main_process in (True, False):
+        monkeypatch.setattr(distributed, "is_main_process", lambda is_main_process=is_main_process: is_main_process)
         assert make_hooks(load_recipe(None), make_task(), make_gpt2(), TIMED, run, line, []).evaluate is None
         hooks = make_hooks(load_recipe(None), make_task(5), make_gpt2(), TIMED, run, line, [])
         assert hooks.evaluate is not None
         assert hooks.evaluate(make_gpt2(), TIMED) == {"split": "validation", "loss": 2.0}
-        assert hooks.sample(make_gpt2()) == ({"text": "written"} if is_first else None)
+        assert hooks.sample(make_gpt2()) == ({"text": "written"} if is_main_process else None)
         hooks.log({"kind": "eval", "step": 1, "loss": 1.0})
     assert len(line.shown) == len(run.read_log("eval")) == 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmkit.config.loading import load_recipe
-from llmkit.core import ranks
+from llmkit.core import distributed
 from llmkit.core.errors import UsageError
 from llmkit.runs import plan as run_plan
 from llmkit.runs.plan import choose_compiling
@@ -15,7 +15,7 @@ from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import MeasuredSeconds, Plan
-from llmkit.training.speed import flops_a_token
+from llmkit.training.speed import flops_per_token
 from llmkit.training.trial import StepSeconds
 
 GPU = torch.device("cuda")
@@ -80,7 +80,7 @@ def test_minutes_are_the_recipes_or_those_of_the_work(
     recipe = load_recipe(None, [*settings, "train.global_batch_size=4", minutes])
     task: Any = TASKS[recipe.task].make_synthetic(recipe, Vocabulary(100))
     network = task.build_model()
-    work = 1000 * 4 * 16 * flops_a_token(network, 16)
+    work = 1000 * 4 * 16 * flops_per_token(network, 16)
     monkeypatch.setattr(run_plan, "peak_flops", lambda *_: work / 30)
     task = SimpleNamespace(
         cuts_by_tokens=False, count_scored_logits=lambda network: 0.0,
@@ -105,14 +105,14 @@ def test_graphs_want_steps_that_are_alike(batches: BatchPlan) -> None:
 
 def test_ranks_go_by_the_first_ones_clock(tried: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a peak is measured, one could see a run of 15 minutes and another of 14, and wait for each other."""
-    monkeypatch.setattr(ranks, "from_first", lambda decide: 14.0)
+    monkeypatch.setattr(distributed, "broadcast_from_main", lambda decide: 14.0)
     assert choose() == "none"
-    monkeypatch.setattr(ranks, "from_first", lambda decide: 16.0)
+    monkeypatch.setattr(distributed, "broadcast_from_main", lambda decide: 16.0)
     assert choose(minutes=1) == "layers"
 
 
 TIMED = Plan(
-    100, 10, 10, BatchPlan(4, 4, 1), "fp32", max_eval_blocks=100, step_seconds=[0.4, 0.4], calibration_step=50
+    100, 10, 10, BatchPlan(4, 4, 1), "fp32", max_eval_samples=100, step_seconds=[0.4, 0.4], calibration_step=50
 )  # fmt: skip
 
 
@@ -125,5 +125,5 @@ def test_at_the_half_only_the_number_of_steps_is_corrected(step_seconds: float, 
     network: Any = SimpleNamespace(device=torch.device("cpu"))
     plan = run_plan.replan(recipe, task, network, TIMED, 50, measured, (0.0, 0.0))
     assert plan.n_steps == pytest.approx(n_steps, abs=1)
-    assert (plan.eval_steps, plan.save_steps, plan.max_eval_blocks) == (10, 10, 100)
+    assert (plan.eval_steps, plan.save_steps, plan.max_eval_samples) == (10, 10, 100)
     assert plan.calibration_step is None

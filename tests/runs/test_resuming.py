@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from llmkit.config.loading import load_recipe
-from llmkit.core import ranks
+from llmkit.core import distributed
 from llmkit.core.errors import UsageError
 from llmkit.core.files import read_json, write_json
 from llmkit.runs import resuming
@@ -19,7 +19,8 @@ from llmkit.training.contract import Plan
 from llmkit.training.folder import RunFolder
 
 PLAN = Plan(
-    20, 5, 5, BatchPlan(8, 8, 1), "fp32", facts={"data": "d" * 64, "optim.learning_rate": 0.1, "train.block_size": 16}
+    20, 5, 5, BatchPlan(8, 8, 1), "fp32",
+    resume_fingerprint={"data": "d" * 64, "optim.learning_rate": 0.1, "train.block_size": 16}
 )  # fmt: skip
 RUN = RunFolder(Path("run"))
 
@@ -42,7 +43,7 @@ def test_resumed_run_is_compiled_as_before_on_a_machine_of_the_kind(
 
 def test_shards_are_not_compiled_as_whole_models_were(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resuming, "pick_device", lambda: cast(Any, SimpleNamespace(type="cuda")))
-    monkeypatch.setattr(ranks, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     for engine, again in (("ddp", "whole"), ("fsdp2", "none")):
         recipe = load_recipe(None, [f"train.engine={engine}"])
         assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
@@ -50,7 +51,7 @@ def test_shards_are_not_compiled_as_whole_models_were(monkeypatch: pytest.Monkey
 
 def test_a_resumed_run_keeps_the_lengths_that_were_planned_after_its_checkpoint() -> None:
     before = Plan(100, 10, 10, BatchPlan(4, 4, 1), "fp32", calibration_step=5)
-    lengths = {"n_steps": 80, "eval_steps": 8, "save_steps": 8, "max_eval_blocks": 9, "final_share": 0.5}
+    lengths = {"n_steps": 80, "eval_steps": 8, "save_steps": 8, "max_eval_samples": 9, "final_share": 0.5}
     lengths |= {"calibration_step": None}
     fixed = replace(before, **lengths)
     manifest = {"plan": asdict(fixed), "lengths": {"5": lengths}}
@@ -59,10 +60,14 @@ def test_a_resumed_run_keeps_the_lengths_that_were_planned_after_its_checkpoint(
     assert choose_plan(asdict(before), {"plan": asdict(before)}, 5) == before
     later = replace(fixed, n_steps=90)  # a change was allowed since
     assert choose_plan(asdict(later), manifest, 9) == later
-    assert choose_plan(None, manifest, 9) == fixed
-    old = {name: value for name, value in asdict(before).items() if name in ("n_steps", "eval_steps", "save_steps")}
-    old |= {"batches": asdict(before.batches), "precision": "fp32", "facts": {}}
-    assert choose_plan(old, {"plan": old}, 9) == replace(before, calibration_step=None)
+
+
+def test_plan_of_0_1_0_is_read_under_todays_names() -> None:
+    plan = Plan(100, 10, 10, BatchPlan(4, 4, 1), "fp32", max_eval_samples=9)
+    plan.resume_fingerprint.update({"data": "d", "mlm.sentence_objective": "sop", "mlm.mlm_probability": 0.2})
+    old = asdict(plan) | {"facts": {"data": "d", "mlm.nsp": "order", "mlm.mask_share": 0.2}, "max_eval_blocks": 9}
+    del old["resume_fingerprint"], old["max_eval_samples"]
+    assert choose_plan(old, {"plan": old}, 9) == plan
 
 
 def test_change_is_refused_with_both_values_and_the_words_that_allow_all_of_them() -> None:

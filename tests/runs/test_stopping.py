@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from llmkit.runs.stopping import watch_signals
+from llmkit.runs.stopping import defer_signals
 
 WORK = """
 import hashlib, os, signal, sys, threading, time
@@ -19,7 +19,7 @@ def send():
     for _ in range(int(sys.argv[1])):
         time.sleep(0.15)
         os.kill(os.getpid(), signal.SIGTERM)
-with stopping.watch_signals("the table is written"):
+with stopping.defer_signals("the table is written"):
     threading.Thread(target=send, daemon=True).start()
     hashlib.pbkdf2_hmac("sha256", b"", b"", int(sys.argv[2]))  # other threads run, Python's handlers do not
 print("done", len(came))
@@ -44,7 +44,7 @@ def test_handlers_are_as_before_and_no_thread_is_left() -> None:
     before = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(before)
     n_threads = threading.active_count()
-    with watch_signals("it is done"):
+    with defer_signals("it is done"):
         assert threading.active_count() == n_threads + 1
     assert threading.active_count() == n_threads
     assert signal.set_wakeup_fd(before) == before
@@ -55,7 +55,7 @@ def test_block_in_another_thread_is_not_watched() -> None:
 
     def work() -> None:
         n_threads = threading.active_count()
-        with watch_signals("it is done"):
+        with defer_signals("it is done"):
             found.append(threading.active_count() - n_threads)
 
     thread = threading.Thread(target=work)
@@ -66,6 +66,6 @@ def test_block_in_another_thread_is_not_watched() -> None:
 
 def test_error_in_the_block_comes_out_and_the_watch_ends() -> None:
     n_threads = threading.active_count()
-    with pytest.raises(ZeroDivisionError), watch_signals("it is done"):
+    with pytest.raises(ZeroDivisionError), defer_signals("it is done"):
         raise ZeroDivisionError
     assert threading.active_count() == n_threads

@@ -13,7 +13,7 @@ from llmkit.tables.label_columns import choose_columns
 from llmkit.tables.labelled import (
     LabelledRow,
     ParseLabel,
-    Strangers,
+    UnseenLabels,
     number_labels,
     parse_label,
     parse_labels,
@@ -178,7 +178,7 @@ def test_label_only_in_evaluation_is_named_with_its_lines(tmp_path: Path) -> Non
         list(to_ids(rows, label2id, "test.csv", unseen="refuse"))
     assert "test.csv, lines 3, 4" in str(caught.value)
     assert "--unseen-labels ignore" in str(caught.value)
-    strangers = Strangers()
+    strangers = UnseenLabels()
     kept = list(to_ids(rows, label2id, "test.csv", unseen="ignore", strangers=strangers))
     assert [ids for _, ids in kept] == [(0,), (1,)]
     assert (strangers.labels, strangers.rows.n) == ({"eggs": 2}, 2)
@@ -187,7 +187,7 @@ def test_label_only_in_evaluation_is_named_with_its_lines(tmp_path: Path) -> Non
 def test_a_row_with_one_unseen_label_of_several_is_left_out_and_counted_once() -> None:
     rows = [LabelledRow("a", None, ("x", "new", "newer"), 1), LabelledRow("b", None, ("x", "y"), 2)]
     rows.append(LabelledRow("c", None, (), 3))
-    strangers = Strangers()
+    strangers = UnseenLabels()
     kept = list(to_ids(rows, {"x": 0, "y": 1}, "", unseen="ignore", strangers=strangers))
     assert [ids for _, ids in kept] == [(0, 1), ()]
     assert strangers.rows.n == 1

@@ -8,7 +8,7 @@ import pytest
 
 from llmkit.config.recipe import RECIPES
 from llmkit.core.errors import ModelError
-from llmkit.tasks.table import TASKS, facts_of_run, task_of_model, task_of_run
+from llmkit.tasks.table import TASKS, describe_run, task_of_model, task_of_run
 from llmkit.training.run_record import RunRecord
 
 
@@ -45,8 +45,8 @@ def test_task_of_a_run_is_that_of_its_manifest_else_of_its_figures(
 
 
 def test_type_of_labels_is_found_under_both_its_names() -> None:
-    assert facts_of_run(record({"label_type": "regression"}))["label_type"] == "regression"
-    assert facts_of_run(record({}, test={"task": "cls", "kind": "multiple"}))["label_type"] == "multi_label"
+    assert describe_run(record({"label_type": "regression"}))["label_type"] == "regression"
+    assert describe_run(record({}, test={"task": "cls", "kind": "multiple"}))["label_type"] == "multi_label"
 
 
 def test_run_of_a_task_from_the_future_is_refused_by_name() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from llmkit.text import whitespace
 from llmkit.text.documents import StepCounts
-from llmkit.text.look import known_utf8
+from llmkit.text.scan import known_utf8
 from llmkit.text.whitespace import tidy_whitespace
 
 PIECES = [

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from llmkit.text import words
-from llmkit.text.words import MOST_UNSPACED, choose_words, count_words
+from llmkit.text.words import MAX_UNSPACED_SHARE, choose_words, count_words
 
 
 def count(text: str, *, ends_document: bool = True) -> dict[str, int]:
@@ -40,7 +40,7 @@ def test_script_with_spaces_has_words(text: str) -> None:
 
 
 def test_a_quotation_in_chinese_takes_no_words_from_an_english_text() -> None:
-    n_english = round(30 / MOST_UNSPACED)
+    n_english = round(30 / MAX_UNSPACED_SHARE)
     assert choose_words(count("e" * (n_english - 29) + "国" * 29)) == 2
     assert choose_words(count("e" * (n_english - 31) + "国" * 31)) is None
 

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from llmkit.config.prepare import TokenizerSection
 from llmkit.tokens import chunk_encoding
-from llmkit.tokens.bare_tokenizer import make_bare
 from llmkit.tokens.chunk_encoding import ALONE, LETTER, SEPARATOR, ChunkEncoder, can_encode_chunks
+from llmkit.tokens.encoding_tokenizer import make_encoding_tokenizer
 from llmkit.tokens.fast_encoding import HARD_TEXTS
 from llmkit.tokens.tokenizer import encode_texts, encode_with_offsets
 from llmkit.tokens.training_tokenizers import train_tokenizer
@@ -56,7 +56,7 @@ def open_encoder(name: str) -> tuple[PreTrainedTokenizerFast, ChunkEncoder]:
     """The encoder keeps its memory from one text to the next."""
     if name not in _ENCODERS:
         tokenizer = make_tokenizer(name)
-        bare = make_bare(tokenizer)
+        bare = make_encoding_tokenizer(tokenizer)
         assert can_encode_chunks(json.loads(bare.state))
         _ENCODERS[name] = tokenizer, ChunkEncoder(bare, json.loads(bare.state))
     return _ENCODERS[name]
@@ -126,7 +126,7 @@ def test_hard_texts_give_the_same(name: str) -> None:
 
 def test_chunks_of_more_letters_than_have_a_number_give_the_same() -> None:
     tokenizer, _ = open_encoder("wordpiece")
-    bare = make_bare(tokenizer)
+    bare = make_encoding_tokenizer(tokenizer)
     encoder = ChunkEncoder(bare, json.loads(bare.state))
     letters = [chr(code) for code in range(0xAC00, 0xAC00 + 600)]
     assert_same(tokenizer, encoder, [" ".join(map("".join, zip(letters, letters[1:], letters[9:], strict=False)))])
@@ -140,7 +140,7 @@ def test_an_emptied_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
             patch.setattr(chunk_encoding, limit, 60)
             for name in ("wordpiece", "char", "word"):
                 tokenizer = make_tokenizer(name)
-                bare = make_bare(tokenizer)
+                bare = make_encoding_tokenizer(tokenizer)
                 encoder = ChunkEncoder(bare, json.loads(bare.state))
                 text = " ".join(f"w{n}é" for n in range(200))
                 assert_same(tokenizer, encoder, [text, text, *TEXTS])
@@ -186,7 +186,7 @@ def encoder_that_replaces(string: str, parts: dict[str, Any]) -> tuple[PreTraine
     model = models.WordPiece({"[UNK]": 0, "a": 1, "b": 2, ".": 3, "z": 4}, unk_token="[UNK]")
     replaces = change(Tokenizer(model), **parts | {"normalizer": normalizers.Replace(string, "z")})
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=replaces, unk_token="[UNK]")
-    bare = make_bare(tokenizer)
+    bare = make_encoding_tokenizer(tokenizer)
     return tokenizer, ChunkEncoder(bare, json.loads(bare.state))
 
 

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.prepare import TokenizerSection
 from llmkit.tokens import fast_encoding
-from llmkit.tokens.bare_tokenizer import make_bare
 from llmkit.tokens.chunk_encoding import ALONE, ChunkEncoder
+from llmkit.tokens.encoding_tokenizer import make_encoding_tokenizer
 from llmkit.tokens.fast_encoding import (
     HARD_TEXTS,
     Encoder,
@@ -40,7 +40,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 def choose_encoder(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, with_offsets: bool = False) -> Encoder:
     """As `prepare` does it, with all of a text as its sample."""
-    bare = make_bare(tokenizer)
+    bare = make_encoding_tokenizer(tokenizer)
     return make_encoder(bare, check_encoder(bare, texts, set("".join(texts)), with_offsets=with_offsets))
 
 
@@ -148,10 +148,16 @@ def test_a_check_of_another_fastokens_or_none_here_gives_the_work_to_tokenizers(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, stand_in(tokenizer, "spoiled"))
-    assert not same_ids(make_encoder(make_bare(tokenizer), EncoderCheck("", "fastokens 9.9")), tokenizer, ["spoiled"])
-    assert same_ids(make_encoder(make_bare(tokenizer), EncoderCheck("", "fastokens 9.8")), tokenizer, ["spoiled"])
+    assert not same_ids(
+        make_encoder(make_encoding_tokenizer(tokenizer), EncoderCheck("", "fastokens 9.9")), tokenizer, ["spoiled"]
+    )
+    assert same_ids(
+        make_encoder(make_encoding_tokenizer(tokenizer), EncoderCheck("", "fastokens 9.8")), tokenizer, ["spoiled"]
+    )
     monkeypatch.setitem(sys.modules, "fastokens", None)
-    assert same_ids(make_encoder(make_bare(tokenizer), EncoderCheck("", "fastokens 9.9")), tokenizer, ["spoiled"])
+    assert same_ids(
+        make_encoder(make_encoding_tokenizer(tokenizer), EncoderCheck("", "fastokens 9.9")), tokenizer, ["spoiled"]
+    )
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "char", "word"])
@@ -168,11 +174,11 @@ def test_characters_outside_the_sample_are_compared_and_a_special_token_in_every
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(monkeypatch, stand_in(tokenizer, _surround("龘")))
-    assert check_encoder(make_bare(tokenizer), ["sound"], "é龘") == EncoderCheck("龘", "fastokens 9.9")
-    assert check_encoder(make_bare(tokenizer), ["sound"], "é") == EncoderCheck("", "fastokens 9.9")
+    assert check_encoder(make_encoding_tokenizer(tokenizer), ["sound"], "é龘") == EncoderCheck("龘", "fastokens 9.9")
+    assert check_encoder(make_encoding_tokenizer(tokenizer), ["sound"], "é") == EncoderCheck("", "fastokens 9.9")
     assert capsys.readouterr().err == ""
     install(monkeypatch, stand_in(tokenizer, _surround("<|endoftext|>")))
-    assert check_encoder(make_bare(tokenizer), ["sound"], "é") == EncoderCheck()
+    assert check_encoder(make_encoding_tokenizer(tokenizer), ["sound"], "é") == EncoderCheck()
     assert "gives other ids for 'x<|endoftext|>y" in capsys.readouterr().err
 
 
@@ -246,7 +252,7 @@ ENCODERS = {
 def corpus_encoders(name: str) -> tuple[Encoder | FastEncoder, Encoder]:
     """The fast encoder and that of tokenizers, for a tokenizer trained on the corpus itself."""
     section = TokenizerSection.model_validate({"vocab_size": 1500, "min_frequency": 1, **ENCODERS[name]})
-    bare = make_bare(train_tokenizer(iter(filter(None, CORPUS.values())), section))
+    bare = make_encoding_tokenizer(train_tokenizer(iter(filter(None, CORPUS.values())), section))
     fast = fast_encoding._open_fast(bare)
     assert fast is not None
     return fast, plain_encoder(bare)

@@ -23,8 +23,8 @@ def test_datasets_opens_the_folder_and_finds_the_same_rows(tiny_split: Split) ->
 
 def test_many_batches_and_files_give_the_same_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_split(tmp_path / "whole", n_documents=20, length=31)
-    monkeypatch.setattr(store, "TOKENS_A_BATCH", 64)
-    monkeypatch.setattr(store, "BYTES_A_FILE", 2000)
+    monkeypatch.setattr(store, "TOKENS_PER_BATCH", 64)
+    monkeypatch.setattr(store, "BYTES_PER_FILE", 2000)
     cut = make_split(tmp_path / "cut", n_documents=20, length=31)
     assert len(list(cut.folder.glob("*.arrow"))) > 2
     assert cut.stream.read(0, 620).tolist() == whole.stream.read(0, 620).tolist()
@@ -44,8 +44,8 @@ def test_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
 def test_joined_parts_have_the_bytes_of_all_rows_written_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sentences: bool
 ) -> None:
-    monkeypatch.setattr(store, "TOKENS_A_BATCH", 50)
-    monkeypatch.setattr(store, "BYTES_A_FILE", 20_000)
+    monkeypatch.setattr(store, "TOKENS_PER_BATCH", 50)
+    monkeypatch.setattr(store, "BYTES_PER_FILE", 20_000)
     rng, rows = np.random.default_rng(3), []
     for n, length in enumerate([7, 0, 50, 49, 1, 0, 170, 3, *rng.integers(0, 30, 300)]):
         of_words = (np.arange(3, length, 5), rng.random(length) < 0.3) if sentences else ()
@@ -84,7 +84,7 @@ def test_truncated_file_is_an_error_with_its_folder(tiny_split: Split) -> None:
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "TOKENS_A_BATCH", 5)
+    monkeypatch.setattr(store, "TOKENS_PER_BATCH", 5)
     rows = [
         Row(
             np.arange(n, dtype=np.uint16), f"{n}.txt", n, n % 2, 3 * n, 4 * n, f"hash {n}",

@@ -53,15 +53,17 @@ def test_sampler_that_starts_later_gives_the_rest_of_the_same_order() -> None:
 
 def test_global_batch_that_ranks_cannot_share_is_refused() -> None:
     with pytest.raises(UsageError, match="not a multiple of 3 ranks"):
-        plan_batches(Train(global_batch_size=8), 256, bytes_a_token=1, budget=1, world_size=3)
+        plan_batches(Train(global_batch_size=8), 256, bytes_per_token=1, budget=1, world_size=3)
 
 
 def test_auto_stays_in_its_budget_and_never_changes_the_global_batch() -> None:
     train = Train(global_batch_size=480)
-    bytes_a_token = count_activation_bytes("gpt2", 12, 768, bf16=True) + count_logit_bytes(50_257, 1.0)
-    large, small = (plan_batches(train, 1024, bytes_a_token, budget << 30, 1) for budget in (40, 2))
+    bytes_per_token = count_activation_bytes("gpt2", 12, 768, bf16=True) + count_logit_bytes(50_257, 1.0)
+    large, small = (plan_batches(train, 1024, bytes_per_token, budget << 30, 1) for budget in (40, 2))
     assert (
-        large.micro_batch_size * 1024 * bytes_a_token <= 40 << 30 < (large.micro_batch_size + 1) * 1024 * bytes_a_token
+        large.micro_batch_size * 1024 * bytes_per_token
+        <= 40 << 30
+        < (large.micro_batch_size + 1) * 1024 * bytes_per_token
     )
     assert (small.micro_batch_size, small.global_batch_size, large.global_batch_size) == (2, 480, 480)
     assert plan_batches(Train(global_batch_size=16), 256, 1000, 1 << 30, 1).micro_batch_size == 16

@@ -11,14 +11,14 @@ from tiny import make_bert, make_documents, make_gpt2, make_pairs, make_sentence
 from torch import Tensor
 
 from llmkit.config.optim import Optim
-from llmkit.core import ranks
+from llmkit.core import distributed
 from llmkit.datasets.blocks import Blocks
 from llmkit.models.kernels.optimized import optimized
 from llmkit.tasks.clm.objective import CausalLM
 from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.training import trial
 from llmkit.training.batches import BatchPlan
-from llmkit.training.compiling import TRIED, Work, find_fastest
+from llmkit.training.compiling import AUTO_CANDIDATES, Work, find_fastest
 from llmkit.training.trial import measure_step_seconds
 
 pytestmark = pytest.mark.slow
@@ -58,10 +58,10 @@ def test_step_that_fails_uncompiled_is_no_matter_of_ways() -> None:
 
 def test_slowest_rank_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     others = iter([1.0, 2.0, math.inf])
-    monkeypatch.setattr(ranks, "gather", lambda value: [value, next(others)])
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, next(others)])
     best, why = find(none=1.0, layers=0.5, whole=0.4)
     assert best == "none" and "0.50 times" in why and "all compiled failed" in why
-    monkeypatch.setattr(ranks, "gather", lambda value: [value, math.inf])
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, math.inf])
     with pytest.raises(RuntimeError, match="on another rank"):
         find(none=1.0, layers=0.5, whole=0.4)
 
@@ -73,7 +73,7 @@ def test_compiled_losses_and_gradients_are_those_of_plain_torch(tmp_path: Path, 
     if kind == "gpt2":
         objective, samples = CausalLM(0), Blocks(make_split(tmp_path / "train", n_documents=9, length=40), 16, 0)
     else:
-        objective = MaskedLM(0, True)
+        objective = MaskedLM(0, "nsp")
         samples = make_pairs(make_sentence_split(tmp_path / "train", make_documents(8, 1, 20)), True, block_size=48)
     batch = objective.collate([samples[number] for number in range(4)])
     found = {}
@@ -104,8 +104,8 @@ def test_trial_compiles_a_copy(tmp_path: Path) -> None:
         return measure_step_seconds(model, objective, samples, Optim(), BatchPlan(4, 4, 1), "fp32", CPU, 0.0, way).total
 
     best, why = find_fastest(measure)
-    assert calls == list(TRIED) and best in TRIED
-    assert why.count("times as fast") == len(TRIED) - 1, why
+    assert calls == list(AUTO_CANDIDATES) and best in AUTO_CANDIDATES
+    assert why.count("times as fast") == len(AUTO_CANDIDATES) - 1, why
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
     assert all(module._compiled_call_impl is None for module in model.modules())
 

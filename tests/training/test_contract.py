@@ -48,4 +48,4 @@ def test_micro_batches_hold_each_token_of_the_step_once(tmp_path: Path, tokens_a
 
 def test_best_weights_are_those_of_the_lowest_loss_unless_a_task_says_otherwise() -> None:
     hooks = Hooks(None, lambda model: None, lambda record: None)
-    assert hooks.cost({"loss": 2}) == (2.0,)
+    assert hooks.selection_key({"loss": 2}) == (2.0,)

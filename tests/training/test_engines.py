@@ -11,13 +11,13 @@ from llmkit.config.optim import Optim
 from llmkit.tasks.clm.objective import CausalLM
 from llmkit.training.engines import (
     RESHARDS,
+    gather_full_params,
     gather_optimizer,
     gather_weights,
     is_sharded,
     load_optimizer,
+    parallelize,
     refuse_engine,
-    spread,
-    whole,
 )
 
 
@@ -42,13 +42,13 @@ def test_one_rank_gets_the_losses_of_the_objective_and_whole_weights() -> None:
     batch = objective.collate([(torch.arange(1, 9).numpy(), torch.arange(2, 10).numpy())])
     expected = objective.sum_losses(model, batch)
     for engine in ("ddp", *RESHARDS):
-        work = spread(model, objective, engine, torch.device("cpu"), "none")
+        work = parallelize(model, objective, engine, torch.device("cpu"), "none")
         found = work(batch)
         assert {name: value.item() for name, value in found.items()} == {
             name: value.item() for name, value in expected.items()
         }
         assert not is_sharded(work)
-        with whole(work):
+        with gather_full_params(work):
             pass
         assert gather_weights(model).keys() == model.state_dict().keys()
 

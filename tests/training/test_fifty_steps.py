@@ -58,7 +58,7 @@ def causal_loss(model: PreTrainedModel, blocks: list[Any]) -> Tensor:
 
 
 def masked_loss(model: PreTrainedModel, examples: list[Any]) -> Tensor:
-    batch = MaskedLM(0, True).collate(examples)
+    batch = MaskedLM(0, "nsp").collate(examples)
     is_bert = model.config.model_type == "bert"
     labels = torch.full_like(batch["input_ids"], -100)
     labels.view(-1)[batch["masked_places"]] = batch["masked_ids"]
@@ -74,7 +74,7 @@ def test_losses_are_those_of_the_plain_model(tmp_path: Path, kind: str, precisio
     if kind in ("bert", "modernbert"):
         split = make_sentence_split(tmp_path / "train", make_documents(8, 1, 20))
         samples: Any = make_pairs(split, kind == "bert", block_size=48)
-        objective, loss_of = MaskedLM(0, kind == "bert"), masked_loss
+        objective, loss_of = MaskedLM(0, "nsp" if kind == "bert" else "none"), masked_loss
         make: Callable[[], PreTrainedModel] = make_bert if kind == "bert" else make_modernbert
     else:
         split = make_split(tmp_path / "train", n_documents=40, length=32)  # whole blocks

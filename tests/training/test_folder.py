@@ -14,7 +14,7 @@ from llmkit.training.folder import (
     is_finished,
     open_run,
     read_series,
-    settle_resume,
+    resolve_resume,
 )
 
 
@@ -90,22 +90,22 @@ def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_auto_resumes_where_there_is_a_checkpoint_and_else_starts_over_what_a_start_left(tmp_path: Path) -> None:
-    assert settle_resume(tmp_path / "new", "auto", False) == (False, False)
+    assert resolve_resume(tmp_path / "new", "auto", False) == (False, False)
     run = start(tmp_path / "run")
-    assert settle_resume(run.path, "auto", False) == (False, True)
+    assert resolve_resume(run.path, "auto", False) == (False, True)
     (run.checkpoints / "step-5").mkdir(parents=True)
-    assert settle_resume(run.path, "auto", False) == (True, False)
+    assert resolve_resume(run.path, "auto", False) == (True, False)
     with pytest.raises(UsageError, match="exclude each other"):
-        settle_resume(run.path, "auto", True)
+        resolve_resume(run.path, "auto", True)
     for given in ((True, False), (False, True), (False, False)):
-        assert settle_resume(run.path, *given) == given
+        assert resolve_resume(run.path, *given) == given
 
 
 @pytest.mark.parametrize("name", ["model", "metrics.json", "thesis.tex", "seed-0"])
 def test_auto_deletes_nothing_that_more_than_a_start_has_written(tmp_path: Path, name: str) -> None:
     run = start(tmp_path / "run")
     (run.path / name).mkdir()
-    assert settle_resume(run.path, "auto", False) == (False, False)
+    assert resolve_resume(run.path, "auto", False) == (False, False)
 
 
 def test_auto_deletes_no_series_of_runs(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_auto_deletes_no_series_of_runs(tmp_path: Path) -> None:
     assert read_series(run.path) == (None, 1)
     write_json(run.manifest, {"series": {"folds": 5, "seeds": 2}})
     assert read_series(run.path) == (5, 2)
-    assert settle_resume(run.path, "auto", False) == (False, False)
+    assert resolve_resume(run.path, "auto", False) == (False, False)
 
 
 def test_run_is_finished_when_its_figures_and_its_report_are_there(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from llmkit.training.forecast import (
     ENGINES,
     Machine,
-    Workload,
+    ModelCost,
     choose_engine,
     count_bytes_sent,
     fit_sequences,
@@ -16,9 +16,9 @@ from llmkit.training.forecast import (
 )
 
 MILLION = 1_000_000
-WORK = Workload(
+WORK = ModelCost(
     n_weights=100 * MILLION, n_trained=100 * MILLION, n_multiplied=90 * MILLION, n_embedded=20 * MILLION, n_layers=8,
-    moment_bytes=800 * MILLION, flops_a_token=6e8, activation_bytes=1000, logit_bytes=500, most_logit_bytes=None,
+    moment_bytes=800 * MILLION, flops_per_token=6e8, activation_bytes=1000, logit_bytes=500, max_logit_bytes=None,
     evaluation_bytes=0, block_size=1000, global_batch_size=64,
 )  # fmt: skip
 GPU = Machine(
@@ -52,7 +52,7 @@ def test_divided_weights_are_gathered_a_layer_at_a_time() -> None:
 
 
 def test_loss_in_parts_never_has_more_logits_than_its_part() -> None:
-    work = replace(WORK, most_logit_bytes=3 * MILLION)
+    work = replace(WORK, max_logit_bytes=3 * MILLION)
     assert [measure_parts(work, "ddp", 1, size, bf16=True).logits for size in (4, 8)] == [2 * MILLION, 3 * MILLION]
 
 

@@ -258,7 +258,7 @@ def test_ranks_wait_for_the_first_after_the_save_of_a_stop_and_of_no_other(
     events: list[str] = []
     save = TrainingLoop._save
     monkeypatch.setattr(TrainingLoop, "_save", lambda *given: [save(*given), events.append("saved")])
-    monkeypatch.setattr("llmkit.training.loop.ranks.meet", lambda: events.append("waited"))
+    monkeypatch.setattr("llmkit.training.loop.distributed.barrier", lambda: events.append("waited"))
     trainer, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES, signalled_at=signalled_at)
     trainer.fit()
     assert ("waited" in events) == (signalled_at is not None)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import assert_same_weights, make_gpt2
 
-from llmkit.core import ranks
+from llmkit.core import distributed
 from llmkit.core.errors import ModelError
 from llmkit.training.loss_window import LossWindow
 from llmkit.training.saving import (
@@ -80,7 +80,7 @@ def test_random_numbers_go_on_and_begin_anew_on_another_number_of_ranks(
     draw()
     load_random(tmp_path, seed=3)
     assert draw() == expected
-    monkeypatch.setattr(ranks, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     load_random(tmp_path, seed=3)
     torch_draw = torch.rand(())
     assert torch_draw == torch.rand((), generator=torch.Generator().manual_seed(3))

@@ -10,13 +10,13 @@ from llmkit.core.errors import UsageError
 from llmkit.core.threads import ThreadCount
 from llmkit.models.kernels.optimized import optimized
 from llmkit.training import speed
-from llmkit.training.speed import choose_precision, choose_threads, flops_a_token
+from llmkit.training.speed import choose_precision, choose_threads, flops_per_token
 
 
 def test_flops_count_the_tied_output_layer_and_attention_but_no_look_ups() -> None:
     d, layers, vocab, block = 32, 2, 50, 16
     matrices = layers * 12 * d * d + vocab * d
-    assert flops_a_token(make_gpt2(), block) == 6 * matrices + 12 * layers * d * block
+    assert flops_per_token(make_gpt2(), block) == 6 * matrices + 12 * layers * d * block
 
 
 CPU = torch.device("cpu")

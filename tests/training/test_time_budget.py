@@ -16,7 +16,7 @@ from llmkit.training.time_budget import (
     next_calibration,
 )
 
-REQUEST = LengthRequest(seconds=100.0, n_held_out=500, max_eval_blocks=512, eval_steps=None, save_steps=None)
+REQUEST = LengthRequest(seconds=100.0, n_held_out=500, max_eval_samples=512, eval_steps=None, save_steps=None)
 COSTS = Costs(step=0.1, eval_block=0.001, final_score=1.0, sample=0.05, save=0.05, finish=1.0)
 
 
@@ -25,7 +25,7 @@ def seconds_of(length: RunLength, request: LengthRequest, costs: Costs, n_done: 
     steps = range(n_done + 1, length.n_steps + 1)
     n_evaluations = sum(step % length.eval_steps == 0 or step == length.n_steps for step in steps)
     saves = sum(step % length.save_steps == 0 or step == length.n_steps for step in steps)
-    evaluation = min(request.n_held_out, length.max_eval_blocks) * costs.eval_block + costs.sample
+    evaluation = min(request.n_held_out, length.max_eval_samples) * costs.eval_block + costs.sample
     others = n_evaluations * evaluation + saves * costs.save + length.final_share * costs.final_score + costs.finish
     return len(steps) * costs.step, others
 
@@ -60,9 +60,9 @@ def test_dear_evaluations_become_smaller_and_fewer() -> None:
     cheap = fit_length(REQUEST, COSTS, 0.0)
     dear = fit_length(REQUEST, replace(COSTS, eval_block=0.1, final_score=50.0), 0.0)
     assert cheap.final_share == 1
-    assert cheap.max_eval_blocks == 500
+    assert cheap.max_eval_samples == 500
     assert cheap.n_steps // cheap.eval_steps >= 10
-    assert dear.max_eval_blocks < 30
+    assert dear.max_eval_samples < 30
     assert 0.05 < dear.final_share < 0.2
     assert dear.n_steps // dear.eval_steps < 10
 

@@ -29,7 +29,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Of queries, keys and values."""
 
 
-def attend_exactly(attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attention_fp32(attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """What `attend` gives, in fp32 where bf16 would take longer; of the query's type."""
     if query.dtype != torch.bfloat16 or query.device.type != "cpu" or has_amx():
         return attend(query, key, value)
@@ -96,6 +96,6 @@ def _fp32_attention() -> Callable[..., tuple[Tensor, None]]:
         def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             return sdpa_attention_forward(module, query, key, value, attention_mask, **more)[0]
 
-        return attend_exactly(attend, query, key, value), None
+        return attention_fp32(attend, query, key, value), None
 
     return attend_in_fp32

@@ -14,7 +14,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from llmkit.core.errors import say
+from llmkit.core import console
 from llmkit.models.kernels.attention import USUAL, attend_in_fp32, check_attention, has_amx
 from llmkit.models.kernels.modules import (
     Undo,
@@ -24,7 +24,7 @@ from llmkit.models.kernels.modules import (
     find_gelu_chains,
     fuse_gelus,
 )
-from llmkit.models.kernels.padding_free import can_leave_out_padding, check_padding_free, leave_out_padding
+from llmkit.models.kernels.padding_free import can_unpad, check_padding_free, unpad
 
 
 class Patch(NamedTuple):
@@ -41,9 +41,7 @@ PADDING, ATTENTION = "padding-free layers", "attention in fp32"
 DROPOUT, GELU = "fast dropout", "fused GELU"
 
 PATCHES: dict[str, Patch] = {
-    PADDING: Patch(
-        lambda model, precision, device: can_leave_out_padding(model, device), check_padding_free, leave_out_padding
-    ),
+    PADDING: Patch(lambda model, precision, device: can_unpad(model, device), check_padding_free, unpad),
     ATTENTION: Patch(
         lambda model, precision, device: (
             precision == "bf16"
@@ -164,4 +162,4 @@ def _restore(model: PreTrainedModel) -> None:
 
 @cache
 def _say_once(line: str) -> None:
-    say(line)
+    console.info(line)

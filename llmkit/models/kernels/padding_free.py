@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llmkit.core.errors import say
-from llmkit.models.kernels.attention import USUAL, attend_exactly, check_attention, set_attention
+from llmkit.core import console
+from llmkit.models.kernels.attention import USUAL, attention_fp32, check_attention, set_attention
 from llmkit.models.kernels.modules import Undo
 
 PADDING_FREE = "llmkit_padding_free"
@@ -43,7 +43,7 @@ class Layout(NamedTuple):
     """How many sequences of which length follow each other; on a CPU, where each run goes through usual attention."""
 
 
-def can_leave_out_padding(model: PreTrainedModel, device: torch.device) -> bool:
+def can_unpad(model: PreTrainedModel, device: torch.device) -> bool:
     """Whether the model's layers could read what is not padding: no decoders, no models that attend in another way than
     torch's, no GPU without the kernel."""
     config: Any = model.config
@@ -55,7 +55,7 @@ def can_leave_out_padding(model: PreTrainedModel, device: torch.device) -> bool:
     return device.type == "cpu" or kernel_agrees(device, width, window)
 
 
-def leave_out_padding(model: PreTrainedModel) -> Sequence[Undo]:
+def unpad(model: PreTrainedModel) -> Sequence[Undo]:
     """Let the layers read what is not padding, in place; nothing of it is saved. Hidden states of layers in between
     stay in the row."""
     undo = set_attention(model, PADDING_FREE, _attend, _keep_mask)
@@ -225,11 +225,11 @@ def kernel_agrees(device: torch.device, width: int, window: int | None = None) -
                 found.append(torch.stack([read, *(cast(Tensor, each.grad) for each in rows)]).detach().float())
     except (RuntimeError, NotImplementedError) as error:
         what = f"{device} has no attention over several lengths for heads {width} wide"
-        say(f"batches stay padded, as {what} ({type(error).__name__})")
+        console.info(f"batches stay padded, as {what} ({type(error).__name__})")
         return False
     agrees = torch.allclose(found[0], found[1], rtol=0.05, atol=0.05)
     if not agrees:
-        say(f"batches stay padded, as {device} gets attention over several lengths wrong")
+        console.info(f"batches stay padded, as {device} gets attention over several lengths wrong")
     return agrees
 
 
@@ -257,7 +257,7 @@ def _attend(
         read = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scaling)
         return read.transpose(1, 2)
 
-    return attend_exactly(attend, query, key, value), None
+    return attention_fp32(attend, query, key, value), None
 
 
 def _band(query: Tensor, near: int) -> Tensor | None:

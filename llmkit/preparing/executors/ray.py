@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from llmkit.core.errors import EnvironmentFault, first_line
+from llmkit.core.console import first_line
+from llmkit.core.errors import EnvironmentFault
 from llmkit.preparing.staging_dir import WorkersLost
 
 MAX_TRIES = 4

@@ -119,12 +119,12 @@ def _chooser(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tensor, Tens
             scores = scores.index_fill(1, never, -torch.inf)
         if not decoding.do_sample:
             return scores.argmax(-1)
-        return draw(torch.softmax(limits(ids, scores / decoding.temperature), -1))
+        return sample_token(torch.softmax(limits(ids, scores / decoding.temperature), -1))
 
     return choose
 
 
-def draw(shares: Tensor) -> Tensor:
+def sample_token(shares: Tensor) -> Tensor:
     """One id a row (rows,) by its share (rows, tokens): the first one at which the sum of shares exceeds a uniform
     number. An id without a share is never drawn.
 

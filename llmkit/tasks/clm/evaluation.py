@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from llmkit.core.ranks import add_up, share_out
+from llmkit.core.distributed import all_reduce_sum, shard
 from llmkit.models.families import has_plain_output
 from llmkit.models.kernels.output_layer import read_logits
 from llmkit.models.loading import embedding_rows
@@ -54,7 +54,7 @@ def evaluate_causal_lm(
     nats, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
     n_tokens = 0
     groups = _group(_cut(len(stream), block_size, stride or block_size, max_windows), rows)
-    for windows, counts in share_out(groups):
+    for windows, counts in shard(groups):
         inputs, labels = _read(stream, windows, first_token)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             read, to_logits = _run(model, inputs.to(device))
@@ -70,7 +70,7 @@ def evaluate_causal_lm(
                 nats = nats + sum_wide(losses)
                 correct += (logits.argmax(-1) == targets).sum()
         n_tokens += len(labels)
-    return add_up({"nats": float(nats), "n_correct": int(correct), "n_tokens": n_tokens})
+    return all_reduce_sum({"nats": float(nats), "n_correct": int(correct), "n_tokens": n_tokens})
 
 
 def to_metrics(

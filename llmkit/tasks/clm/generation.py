@@ -27,7 +27,7 @@ from llmkit.models.loading import check_vocabulary, embedding_rows, load_causal_
 from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.clm.decode import Products, can_decode, decode
 from llmkit.tasks.clm.text_writer import TextWriter
-from llmkit.tasks.scoring import get_ready
+from llmkit.tasks.scoring import prepare_for_inference
 from llmkit.tokens.tokenizer import encode_texts, end_of_text_id, line_end_id, load_tokenizer
 
 ROWS_AT_ONCE = 32
@@ -58,7 +58,7 @@ def generate_samples(settings: Generate, request: GenerationRequest) -> list[dic
     Raises:
         ModelError: the model cannot be loaded, or its tokenizer does not fit.
     """
-    network = get_ready(load_causal_lm(request.path))
+    network = prepare_for_inference(load_causal_lm(request.path))
     tokenizer = load_tokenizer(request.path)
     check_vocabulary(network, tokenizer, request.model)
     started = time.perf_counter()
@@ -227,11 +227,11 @@ def _write(model: PreTrainedModel, texts: list[_Text], settings: Generate, vocab
     # Beam search writes all samples of a prompt in one search; past the first round each goes on for itself.
     n_return = settings.num_samples if settings.num_beams > 1 else 1
     products = Products()
-    while n_left > 0 and (unfinished := [text for text in texts if text.finish_reason is None]):
+    while n_left > 0 and (running := [text for text in texts if text.finish_reason is None]):
         n_tokens = min(n_left, n_round)
         n_window = None if context is None else context - n_tokens + 1
         decoding = _decoding(settings, vocabulary, n_tokens, n_return)
-        _write_round(model, unfinished, n_window, n_return, decoding, products)
+        _write_round(model, running, n_window, n_return, decoding, products)
         n_left, n_return = n_left - n_tokens, 1
     for text in texts:
         text.finish("length")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from llmkit.core import ranks
+from llmkit.core import distributed
 from llmkit.models.caches import read_cache
 from llmkit.models.kernels.output_layer import LOGITS_AT_ONCE, read_logits
 from llmkit.models.loading import embedding_rows
@@ -42,7 +42,7 @@ def evaluate_recurrent_lm(
     lengths = [end - begin for begin, end in pairwise(bounds)]
     if max_tokens is not None:
         lengths = [min(length, max(1, max_tokens // n_streams)) for length in lengths]
-    own = range(ranks.rank(), n_streams, ranks.world_size())
+    own = range(distributed.rank(), n_streams, distributed.world_size())
     begins, lengths = [bounds[row] for row in own or [0]], [lengths[row] for row in own or [0]]
     n_streams = len(begins)
     step = max(1, LOGITS_AT_ONCE // (embedding_rows(model) * n_streams))
@@ -58,7 +58,7 @@ def evaluate_recurrent_lm(
         nats += sum_wide(F.cross_entropy(logits, targets, reduction="none")).item()
         correct += int((logits.argmax(-1) == targets).sum())
     sums = {"nats": nats, "n_correct": correct, "n_tokens": sum(lengths)}
-    return ranks.add_up(sums if own else dict.fromkeys(sums, 0))
+    return distributed.all_reduce_sum(sums if own else dict.fromkeys(sums, 0))
 
 
 def _read(

@@ -36,19 +36,19 @@ class RecurrentLM(CausalLM):
             input_ids=batch["input_ids"],
             shift_labels=batch["labels"],
             num_items_in_batch=1,
-            cache=self._recall(batch),
+            cache=self._load_state(batch),
             use_cache=True,
         )
-        self._remember(batch["rows"], cast(RecurrentState, read_cache(read)).tensor.detach())
+        self._save_state(batch["rows"], cast(RecurrentState, read_cache(read)).tensor.detach())
         return {"loss": read.loss}
 
-    def _recall(self, batch: Batch) -> RecurrentState | None:
+    def _load_state(self, batch: Batch) -> RecurrentState | None:
         if CARRIED not in self.state:
             return None
         carried = self.state[CARRIED].to(batch["rows"].device).index_select(2, batch["rows"])
         return RecurrentState(torch.where(batch["fresh"][:, None], torch.zeros_like(carried), carried))
 
-    def _remember(self, rows: Tensor, after: Tensor) -> None:
+    def _save_state(self, rows: Tensor, after: Tensor) -> None:
         if CARRIED not in self.state:
             shape = (*after.shape[:2], self.n_streams, after.shape[3])
             self.state[CARRIED] = torch.zeros(shape, dtype=after.dtype, device=after.device)

@@ -11,7 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.prepare import Read
-from llmkit.core.errors import DataError, UsageError, say
+from llmkit.core import console
+from llmkit.core.errors import DataError, UsageError
 from llmkit.models.families import is_recurrent
 from llmkit.tasks.clm.evaluation import evaluate_causal_lm, to_metrics
 from llmkit.tasks.clm.recurrent_evaluation import evaluate_recurrent_lm
@@ -114,5 +115,7 @@ def _to_metrics(sums: dict[str, Any], n_tokens: int, sizes: dict[str, Any]) -> d
 def _with_unknown(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
     """Unknown tokens cost few bits and lose the text, so the figure must not pass for a lossless one."""
     if n_unknown:
-        say(f"{n_unknown:,} tokens are unknown to the tokenizer: bits per byte leave out what those words were")
+        console.info(
+            f"{n_unknown:,} tokens are unknown to the tokenizer: bits per byte leave out what those words were"
+        )
     return metrics | {"n_unknown_tokens": n_unknown}

@@ -94,12 +94,12 @@ class ClmTraining:
         if is_recurrent(network.config):
             sums = evaluate_recurrent_lm(
                 network, stream, n_streams=HELD_OUT_STREAMS, precision=plan.precision,
-                max_tokens=(plan.max_eval_blocks or train.max_eval_blocks) * block_size,
+                max_tokens=(plan.max_eval_samples or train.max_eval_samples) * block_size,
             )  # fmt: skip
         else:
             sums = evaluate_causal_lm(
                 network, stream, block_size=block_size, batch_size=plan.batches.micro_batch_size,
-                precision=plan.precision, max_windows=plan.max_eval_blocks or train.max_eval_blocks,
+                precision=plan.precision, max_windows=plan.max_eval_samples or train.max_eval_samples,
             )  # fmt: skip
         # Bytes of a part of the split are its share of the tokens: exact once all blocks are scored.
         share = sums["n_tokens"] / len(stream)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from llmkit.core.ranks import add_up, share_out
+from llmkit.core.distributed import all_reduce_sum, shard
 from llmkit.datasets.labelled import Inputs
 from llmkit.tasks.cls.objective import collate_inputs, score_batch
 
@@ -19,13 +19,13 @@ def score_rows(
     """(rows, labels) of logits, or of the model's numbers for regression. The model must be in evaluation mode."""
     device: torch.device = model.device
     scores = np.zeros((len(inputs), model.config.num_labels or 1), np.float32)
-    for rows, counts in share_out(_group(inputs.lengths, tokens_at_once)):
+    for rows, counts in shard(_group(inputs.lengths, tokens_at_once)):
         batch = collate_inputs([inputs.read(int(row)) for row in rows], model.config.pad_token_id or 0, token_types)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             found = score_batch(model, {name: tensor.to(device) for name, tensor in batch.items()})
         if counts:
             scores[rows] = found.float().cpu().numpy()
-    return add_up({"scores": scores})["scores"]  # a row is zero where another rank scored it
+    return all_reduce_sum({"scores": scores})["scores"]  # a row is zero where another rank scored it
 
 
 def _group(lengths: NDArray[np.int64], tokens_at_once: int) -> Iterator[NDArray[np.int64]]:

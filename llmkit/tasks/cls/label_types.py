@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmkit.config.cls import Cls
-from llmkit.config.loading import RENAMED_VALUES
+from llmkit.config.renamed import RENAMED_VALUES
 from llmkit.core.errors import DataError
 from llmkit.metrics.classification import score_single
 from llmkit.metrics.multilabel import score_multiple, tune_thresholds

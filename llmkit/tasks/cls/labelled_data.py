@@ -18,7 +18,9 @@ from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
-from llmkit.core.errors import DataError, clean_line, say
+from llmkit.core import console
+from llmkit.core.console import clean_line
+from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, join_inputs, take_rows
 from llmkit.tables.label_columns import choose_columns
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
@@ -139,7 +141,7 @@ def load_labelled(
     notes += _describe_splits(splits, label2id, row_format.labels)
     if not quiet:
         for note in notes:
-            say(note)
+            console.info(note)
     return LabelledData(splits, row_format, label2id, dict(files), notes)
 
 
@@ -168,7 +170,7 @@ def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
     labels = choose_label_type(section, rows.sample, columns)
     return RowFormat(
         columns.text, columns.pair, columns.label, labels.name, section.separator,
-        block_size, section.long_texts, section.window_overlap, section.max_windows,
+        block_size, section.long_texts, section.stride, section.max_windows,
     )  # fmt: skip
 
 
@@ -240,7 +242,7 @@ def _to_split(
     labels = [rows.labels[place] for place in places]
     known = [all(name in label2id for name in label_type.names_in(label)) for label in labels]
     for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that no train row has"):
-        say(note)
+        console.info(note)
     kept = [label for label, is_known in zip(labels, known, strict=True) if is_known]
     places = places[np.array(known)]
     lines = np.array(rows.lines, np.int64)[places]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
-from llmkit.tables.labelled import LabelledRow, Strangers, read_labelled, to_ids
+from llmkit.tables.labelled import LabelledRow, UnseenLabels, read_labelled, to_ids
 from llmkit.tables.rows import RowStream, open_rows
 from llmkit.tasks.cls.row_reading import RowFormat, describe_left_out
 
@@ -20,7 +20,7 @@ class LabelledFile:
     """With the columns of this file."""
     label2id: Mapping[str, int]
     section: Cls
-    strangers: Strangers = field(default_factory=Strangers)
+    strangers: UnseenLabels = field(default_factory=UnseenLabels)
 
     def __iter__(self) -> Iterator[LabelledRow]:
         labels = self.format.labels

@@ -9,8 +9,8 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.recipe import ClsRecipe
-from llmkit.core import ranks
-from llmkit.core.errors import UsageError, say
+from llmkit.core import console, distributed
+from llmkit.core.errors import UsageError
 from llmkit.datasets.labelled import set_template
 from llmkit.models.classifier import check_can_classify, count_positions, start_classifier
 from llmkit.models.loading import check_vocabulary, embedding_rows, read_config, resolve_model
@@ -25,7 +25,7 @@ from llmkit.training.folder import RunFolder
 from llmkit.training.origin import describe_origin, load_origin
 
 RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
-LEAST_STEPS, STEPS_A_LABEL, FEWEST_EPOCHS, MOST_EPOCHS = 300, 20, 3, 20
+MIN_STEPS, STEPS_A_LABEL, MIN_EPOCHS, MAX_EPOCHS = 300, 20, 3, 20
 LORA_FACTOR = 10.0
 
 
@@ -52,7 +52,9 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Ope
     recipe = _choose_block_size(recipe, config, tokenizer, resume)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
     read = partial(load_labelled, fold=request.fold, known=known, quiet=request.quiet)
-    labelled = ranks.from_first(lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, recipe.block_size))
+    labelled = distributed.broadcast_from_main(
+        lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, recipe.block_size)
+    )
     check_training(recipe, has_validation="validation" in labelled.splits)
     recipe = resolve(recipe, config, labelled)
     origin = {**describe_origin(name, files, request.out), "fold": request.fold}
@@ -106,9 +108,9 @@ def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData)
     n_rows = len(labelled.splits["train"])
     chosen: dict[str, Any] = {}
     if train.epochs is None and train.max_steps is None and train.max_minutes is None:
-        n_steps = max(LEAST_STEPS, STEPS_A_LABEL * len(labelled.label2id))
+        n_steps = max(MIN_STEPS, STEPS_A_LABEL * len(labelled.label2id))
         epochs = math.ceil(n_steps * train.global_batch_size / n_rows)
-        chosen["epochs"] = float(min(MOST_EPOCHS, max(FEWEST_EPOCHS, epochs)))
+        chosen["epochs"] = float(min(MAX_EPOCHS, max(MIN_EPOCHS, epochs)))
     if train.eval_steps is None and train.max_minutes is None:
         steps_an_epoch = -(-n_rows // train.global_batch_size)
         chosen["eval_steps"] = max(1, min(steps_an_epoch, train.max_steps or steps_an_epoch))
@@ -138,7 +140,7 @@ def _start(
 ) -> PreTrainedModel:  # fmt: skip
     network, notes = start_classifier(
         path, labelled.labels.problem_type, labelled.label2id, recipe.train.seed,
-        shares=labelled.labels.shares(labelled.splits["train"].labels), random_weights=recipe.cls.random_weights,
+        shares=labelled.labels.shares(labelled.splits["train"].labels), from_scratch=recipe.cls.from_scratch,
     )  # fmt: skip
     set_dropout(network, recipe.model)
     if recipe.model.resize_embeddings or n_own <= embedding_rows(network):
@@ -146,5 +148,5 @@ def _start(
     check_vocabulary(network, tokenizer, path)
     network.config.pad_token_id = tokenizer.pad_token_id
     for note in notes:
-        say(note)
+        console.info(note)
     return network

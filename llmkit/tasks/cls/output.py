@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from unicodedata import east_asian_width
 
-from llmkit.core.errors import clean_line
+from llmkit.core.console import clean_line
 from llmkit.metrics.spec import Metric, MetricSet
 
 Figures = Mapping[str, Any]
@@ -16,7 +16,7 @@ Figures = Mapping[str, Any]
 COUNTS = (("n_rows", "over rows"), ("n_truncated", "  too long, cut off"), ("n_windows", "  read in windows"))
 
 _WIDTH = 24
-_MOST_LABELS, _WORST_LABELS, _MOST_CONFUSED_LABELS, _MOST_CONFUSIONS = 20, 5, 10, 5
+_MAX_LABELS, _WORST_LABELS, _MAX_CONFUSED_LABELS, _MAX_CONFUSIONS = 20, 5, 10, 5
 
 
 def describe_classes(metrics: Figures, spec: MetricSet) -> Iterator[str]:
@@ -48,7 +48,7 @@ def _describe_interval(metrics: Figures, metric: Metric) -> str:
 
 def _describe_labels(per_class: list[Figures]) -> Iterator[str]:
     rows = per_class
-    if len(rows) > _MOST_LABELS:
+    if len(rows) > _MAX_LABELS:
         rows = sorted(rows, key=lambda row: (row["f1"], -row["support"]))[:_WORST_LABELS]
         yield f"the {_WORST_LABELS} labels with the lowest F1 of {len(per_class):,}; all are in the JSON output"
     has_threshold = "threshold" in rows[0]
@@ -65,7 +65,7 @@ def _describe_confusion(metrics: Figures) -> Iterator[str]:
     """The whole table of few labels, the commonest confusions of many."""
     confusion = metrics.get("confusion") or {"labels": [], "counts": []}
     labels, counts = confusion["labels"], confusion["counts"]
-    if 0 < len(labels) <= _MOST_CONFUSED_LABELS:
+    if 0 < len(labels) <= _MAX_CONFUSED_LABELS:
         yield ""
         yield _pad("true, then guessed as", _WIDTH) + "".join(_pad(label, 9, right=True) for label in labels)
         for label, row in zip(labels, counts, strict=True):
@@ -73,7 +73,7 @@ def _describe_confusion(metrics: Figures) -> Iterator[str]:
     elif metrics.get("most_confused"):
         yield ""
         yield "most often taken for another"
-        for pair in metrics["most_confused"][:_MOST_CONFUSIONS]:
+        for pair in metrics["most_confused"][:_MAX_CONFUSIONS]:
             yield f"{pair['n']:>8,}  {_cut(pair['label'], _WIDTH)} guessed as {_cut(pair['predicted'], _WIDTH)}"
 
 

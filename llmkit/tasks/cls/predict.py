@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmkit.config.recipe import ClsRecipe
-from llmkit.core.errors import DataError, say
+from llmkit.core import console
+from llmkit.core.errors import DataError
 from llmkit.core.progress import RowLine
 from llmkit.tables.labelled import read_labelled
 from llmkit.tables.rows import open_rows
@@ -33,7 +34,7 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
     with open_rows(data, recipe.prepare.read, header=section.header, wanted=wanted) as rows, RowLine() as line:
         columns = scorer.format.find_columns(rows, need_label=False, text=section.text, pair=section.pair)
         columns = replace(columns, label=None)  # labels that are there already are cells like others
-        say(f"{data}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
+        console.info(f"{data}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
         names = scorer.labels.columns(scorer.names, all_probabilities=request.all_probabilities)
         if taken := [name for name in names if name in rows.columns]:
             hint = "rename it in the file: the result keeps all columns and adds this one"
@@ -49,7 +50,7 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
         n_skipped = sum(rows.source.skipped.values())
     notes = describe_left_out(n_skipped, data, "that cannot be read")
     for note in [*notes, *scorer.format.describe_cut(n_cut, n_rows, data)]:
-        say(note)
+        console.info(note)
     return {"n_rows": n_rows, "n_truncated": n_cut, "n_skipped": n_skipped}
 
 

@@ -14,11 +14,11 @@ from llmkit.training.run_record import Record, get_number, get_section
 IN_TABLES = ("per_class", "confusion", "most_confused", "calibration", "mistakes")
 """What is shown as tables and charts here, and would flood a list of figures."""
 
-_MOST_LABELS = 30
+_MAX_LABELS = 30
 """Up to so many labels the whole confusion matrix is shown."""
-_MOST_CONFUSED = 20
-_LONGEST_TEXT = 300
-_LONGEST_HEAD = 20
+_MAX_CONFUSED = 20
+_MAX_TEXT_CHARS = 300
+_MAX_HEAD_CHARS = 20
 _COLUMNS = {
     "threshold": "threshold",
     "precision": "precision",
@@ -67,7 +67,7 @@ def render_classes(result: Record, metrics: MetricSet) -> Html | None:
 
 
 def render_other_mistakes(metrics: Record, chosen: str) -> Html | None:
-    """Mistakes on files other than the one that the page is about; None if none were asked for."""
+    """ErrorExamples on files other than the one that the page is about; None if none were asked for."""
     parts = [
         _render_mistakes(_get_records(get_section(metrics, split), "mistakes"), f"Most confident mistakes on {split}")
         for split in metrics
@@ -91,9 +91,9 @@ def _render_lengths(result: Record) -> Html | None:
 def _render_confusion(result: Record) -> Html | None:
     confusion = get_section(result, "confusion")
     labels, counts = confusion.get("labels"), confusion.get("counts")
-    if isinstance(labels, list) and len(labels) <= _MOST_LABELS and _is_square(counts, len(labels)):
+    if isinstance(labels, list) and len(labels) <= _MAX_LABELS and _is_square(counts, len(labels)):
         return join((tag("h3", "True label down, guessed label across"), _draw_confusion(labels, counts)))
-    pairs = _get_records(result, "most_confused")[:_MOST_CONFUSED]
+    pairs = _get_records(result, "most_confused")[:_MAX_CONFUSED]
     if not pairs:
         return None
     rows = [[pair.get("label"), pair.get("predicted"), pair.get("n")] for pair in pairs]
@@ -109,7 +109,7 @@ def _is_square(counts: object, size: int) -> TypeGuard[list[list[int]]]:
 
 def _draw_confusion(labels: Sequence[object], counts: list[list[int]]) -> Html:
     """A cell is the darker, the larger its share of its row; right ones in another colour than wrong ones."""
-    heads = [_cut(str(label), _LONGEST_HEAD) for label in labels]
+    heads = [_cut(str(label), _MAX_HEAD_CHARS) for label in labels]
     rows = []
     for i, row in enumerate(counts):
         total = sum(row)
@@ -135,7 +135,7 @@ def _render_labels(per_class: list[Record]) -> Html | None:
     columns = [column for column in _COLUMNS if any(column in row for row in per_class)]
     rows = [[row.get("label"), *(row.get(column) for column in columns)] for row in per_class]
     shown = table(["label", *(_COLUMNS[column] for column in columns)], rows)
-    if len(rows) <= _MOST_LABELS:
+    if len(rows) <= _MAX_LABELS:
         return join((tag("h3", "Label by label"), shown))
     return tag("details", tag("summary", f"Label by label: {len(rows):,} labels"), shown)
 
@@ -181,7 +181,7 @@ def _show_labels(value: object) -> object:
     return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
-def _cut(text: str, longest: int = _LONGEST_TEXT) -> str:
+def _cut(text: str, longest: int = _MAX_TEXT_CHARS) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from llmkit.core.errors import DataError, clean_line
+from llmkit.core.console import clean_line
+from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
 from llmkit.models.classifier import problem_type_of
 from llmkit.tables.label_columns import Columns, choose_columns
@@ -36,7 +37,7 @@ class RowFormat:
     separator: str | None
     block_size: int
     long_texts: Literal["truncate", "windows"]
-    window_overlap: int
+    stride: int
     max_windows: int
 
     @property
@@ -92,7 +93,7 @@ class RowFormat:
 
     @property
     def windows(self) -> Windows | None:
-        return Windows(self.window_overlap, self.max_windows) if self.long_texts == "windows" else None
+        return Windows(self.stride, self.max_windows) if self.long_texts == "windows" else None
 
 
 def describe_left_out(n_rows: int, path: str, why: str) -> list[str]:

@@ -16,7 +16,7 @@ from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.cls.label_scores import score_rows
 from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.row_reading import RowFormat, encode_chunk, read_chunks, read_format, reads_token_types
-from llmkit.tasks.scoring import get_ready
+from llmkit.tasks.scoring import prepare_for_inference
 from llmkit.tokens.tokenizer import load_tokenizer
 
 DEFAULT_BLOCK_SIZE = 512
@@ -71,7 +71,7 @@ def open_scorer(path: str, settings: Evaluate) -> RowScorer:
     Raises:
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
-    network = get_ready(open_classifier(path), settings.precision)
+    network = prepare_for_inference(open_classifier(path), settings.precision)
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, path)
     if network.config.pad_token_id is None:  # any token will do behind the text, but for the text's own last one

@@ -8,16 +8,18 @@ import numpy as np
 
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import ClsRecipe
-from llmkit.core.errors import DataError, UsageError, say
+from llmkit.core import console
+from llmkit.core.errors import DataError, UsageError
 from llmkit.core.files import read_json
 from llmkit.core.progress import RowLine
 from llmkit.datasets.labelled import Inputs
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
+from llmkit.tasks.cls.error_examples import ErrorExamples
 from llmkit.tasks.cls.labelled_data import load_labelled
 from llmkit.tasks.cls.labelled_file import open_labelled
-from llmkit.tasks.cls.mistakes import Mistakes
 from llmkit.tasks.cls.row_scoring import RowScorer, describe_method, open_scorer
+from llmkit.training.contract import read_plan
 from llmkit.training.folder import RunFolder
 from llmkit.training.origin import origin_files
 
@@ -53,7 +55,7 @@ class _Scored:
         self.outputs: list[Any] = []
         self.n_truncated, self.n_windows = 0, 0
         self.chosen_on = False
-        self.mistakes = Mistakes(scorer.labels, scorer.names, scorer.thresholds, scorer.tokenizer)
+        self.mistakes = ErrorExamples(scorer.labels, scorer.names, scorer.thresholds, scorer.tokenizer)
         self.show_samples = show_samples
 
     def add_file(self, recipe: ClsRecipe, path: str) -> None:
@@ -66,14 +68,14 @@ class _Scored:
                 for _ in file:
                     pass
         with open_labelled(*how) as file:
-            say(file.format.describe(file.rows))
+            console.info(file.format.describe(file.rows))
             self._add_rows(scorer.with_format(file.format), file, label2id)
             notes = file.describe_left_out()
         if not self.labels:
             raise DataError("no row can be scored", where=path, hint="its labels must be those of the train file")
         n_rows = sum(map(len, self.labels))
         for note in [*notes, *file.format.describe_cut(self.n_truncated, n_rows, path)]:
-            say(note)
+            console.info(note)
 
     def _add_rows(self, scorer: RowScorer, rows: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:
         with RowLine() as line:
@@ -104,7 +106,7 @@ class _Scored:
             own.cls, own.prepare.read, files, scorer.tokenizer, scorer.format.block_size,
             fold=tuple(fold) if fold else None, known=known, quiet=True,
         )  # fmt: skip
-        if labelled.fingerprint() != manifest["plan"]["facts"]["data"]:
+        if labelled.fingerprint() != read_plan(manifest["plan"]).resume_fingerprint["data"]:
             hint = "give --data: a file of rows that it never saw"
             what = "the rows have changed since the run began, so those that it held out cannot be told"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)

@@ -24,10 +24,10 @@ from llmkit.models.layers import freeze_layers
 from llmkit.models.loading import read_config
 from llmkit.models.lora import add_lora, merge_lora
 from llmkit.tasks.base import TrainingData
+from llmkit.tasks.cls.error_examples import ErrorExamples
 from llmkit.tasks.cls.label_scores import score_rows
 from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.labelled_data import LabelledData, LabelledSplit
-from llmkit.tasks.cls.mistakes import Mistakes
 from llmkit.tasks.cls.objective import Classification
 from llmkit.tasks.cls.row_reading import CONFIG_KEY, save_format
 from llmkit.tasks.cls.row_scoring import describe_method
@@ -133,7 +133,7 @@ class ClsTraining:
         return facts | {"origin": self.origin}
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
-        n_rows = plan.max_eval_blocks or self.recipe.train.max_eval_blocks
+        n_rows = plan.max_eval_samples or self.recipe.train.max_eval_samples
         split = _take_rows(self.labelled.splits["validation"], n_rows)
         outputs, scores = self._score(network, split, plan.precision, plan.batches.tokens_at_once)
         targets = torch.from_numpy(self._to_targets(split.labels)).to(self.labels.target_dtype)
@@ -192,7 +192,7 @@ class ClsTraining:
         metrics: dict[str, Any] = {"label_type": labels.name}
         metrics |= labels.measure(split.labels, outputs, names, thresholds, seed=settings.seed)
         if self.show_samples:
-            shown = Mistakes(labels, names, thresholds, self.tokenizer)
+            shown = ErrorExamples(labels, names, thresholds, self.tokenizer)
             shown.add(split.labels, outputs, split.inputs, split.lines)
             metrics["mistakes"] = shown.worst()
         metrics |= {"n_truncated": split.inputs.n_cut, "n_windows": len(split.inputs.ends)}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmkit.config.recipe import MlmRecipe, Recipe
-from llmkit.core.errors import clean_line
+from llmkit.core.console import clean_line
 from llmkit.metrics.spec import MetricSet
 from llmkit.tasks.base import EvaluationRequest, GenerationRequest, Opened, PlannedTask, Task, TrainingRequest
 from llmkit.tasks.mlm.metrics import METRICS
@@ -23,7 +23,7 @@ class MlmTask(Task):
     model_is = "a masked language model"
     model_kind = "masked"
     is_planned = True
-    fixed_fields = ("mlm.nsp",)
+    fixed_fields = ("mlm.sentence_objective",)
 
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         return METRICS

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from llmkit.core.distributed import all_reduce_sum, shard
 from llmkit.core.errors import DataError
-from llmkit.core.ranks import add_up, share_out
 from llmkit.datasets.pairs import NO_PAIR, Pairs
 from llmkit.models.loading import embedding_rows
 from llmkit.tasks.mlm.objective import MaskedLM, predict
@@ -47,7 +47,7 @@ def evaluate_masked_lm(
     sums = {"mlm_nats": 0.0, "pair_nats": 0.0, "n_masked": 0, "n_correct": 0, "n_top5": 0, "n_tokens": 0}
     labels = torch.zeros(embedding_rows(model), dtype=torch.int64)
     confusion = torch.zeros(2, 2, dtype=torch.int64)
-    for begin, counts in share_out(range(0, n_scored, batch_size)):
+    for begin, counts in shard(range(0, n_scored, batch_size)):
         places = range(begin, min(begin + batch_size, n_scored))
         batch = objective.collate([pairs.read(place * n_examples // n_scored) for place in places])
         masked_ids, n_tokens = batch["masked_ids"], objective.count_tokens(batch)
@@ -65,7 +65,7 @@ def evaluate_masked_lm(
             sums["pair_nats"] += sum_wide(F.cross_entropy(logits, relations, reduction="none")).item()
             cells = (2 * relations + logits.argmax(-1)).cpu()
             confusion += torch.bincount(cells, minlength=4).view(2, 2)
-    sums, labels, confusion = add_up(sums), *add_up({"labels": labels, "confusion": confusion}).values()
+    sums, labels, confusion = all_reduce_sum(sums), *all_reduce_sum({"labels": labels, "confusion": confusion}).values()
     if not sums["n_masked"]:
         where, hint = str(pairs.sentences.split.folder), "is this the tokenizer for this text? prepare it with another"
         raise DataError("no token of the text could be masked: all are unknown or special", where=where, hint=hint)

@@ -16,16 +16,17 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llmkit.config.generate import Generate
-from llmkit.core.errors import ModelError, UsageError, clean_line
+from llmkit.core.console import clean_line
+from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.loading import check_vocabulary, embedding_rows, load_masked_lm, longest_context
 from llmkit.tasks.base import GenerationRequest
-from llmkit.tasks.scoring import get_ready
+from llmkit.tasks.scoring import prepare_for_inference
 from llmkit.tokens.tokenizer import load_tokenizer
 
 # Logits come for every position, not for the masks alone: 2048 positions are 250 MB with BERT's 30,000 tokens.
 TOKENS_AT_ONCE = 2048
 
-DEFAULT_FILLS = 5
+DEFAULT_CANDIDATES = 5
 """Candidates for each mask where the recipe has no `generate.top_k`."""
 FILLER = 0
 """An id for padding: it is masked and never read."""
@@ -34,7 +35,7 @@ _Best = tuple[list[list[int]], list[list[float]]]  # for each mask its likeliest
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class MaskPrediction:
     """One candidate for one mask."""
 
     token: str
@@ -51,7 +52,7 @@ class FilledPrompt:
     """The candidates for each mask of a prompt."""
 
     prompt: str
-    masks: list[list[Fill]]
+    masks: list[list[MaskPrediction]]
     """For each mask, in the prompt's order, its candidates, the likeliest first."""
     n_prompt_tokens_dropped: int = 0
     """How many tokens at the prompt's two ends the model never saw, as they did not fit its context."""
@@ -64,10 +65,10 @@ def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[st
         UsageError: as `fill_masks`.
         ModelError: the model cannot be loaded, or its tokenizer does not fit.
     """
-    network = get_ready(load_masked_lm(request.path))
+    network = prepare_for_inference(load_masked_lm(request.path))
     tokenizer = load_tokenizer(request.path)
     check_vocabulary(network, tokenizer, request.model)
-    filled = fill_masks(network, tokenizer, list(request.prompts), settings.top_k or DEFAULT_FILLS)
+    filled = fill_masks(network, tokenizer, list(request.prompts), settings.top_k or DEFAULT_CANDIDATES)
     return [asdict(prompt) for prompt in filled]
 
 
@@ -170,10 +171,10 @@ class _Reader:
         masks = [mask - at + begin for mask in masks]
         return _Window(prompt, ids[:begin] + ids[at : at + room] + ids[end:], masks, spans, len(ids) - self._longest)
 
-    def fill(self, prompt: str, span: tuple[int, int], token_id: int, probability: float) -> Fill:
+    def fill(self, prompt: str, span: tuple[int, int], token_id: int, probability: float) -> MaskPrediction:
         token = str(self._tokenizer.decode([token_id]))
         text = self._join(prompt[: span[0]], token_id) + prompt[span[1] :]
-        return Fill(token, token_id, probability, text)
+        return MaskPrediction(token, token_id, probability, text)
 
     def _join(self, before: str, token_id: int) -> str:
         """The text before a mask with the token after it; only a space that would stand inside a word is taken out."""

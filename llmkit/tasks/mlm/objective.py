@@ -16,23 +16,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llmkit.datasets.pairs import NO_PAIR, NSP, Example
+from llmkit.datasets.pairs import NO_PAIR, Example, SentenceObjective
 from llmkit.models.kernels.padding_free import encoder_inputs, find_places
 from llmkit.models.masked import read_heads
 from llmkit.training.loss_sum import sum_wide
 
 Batch = dict[str, Tensor]
 
-RELATION_NAMES: dict[NSP, str | None] = {True: "nsp", "order": "sop", False: None}
 """What stands before `_loss` and `_accuracy` for each kind of pair."""
 
 
 class MaskedLM:
     """The objective of `pretrain-mlm`, over the examples of datasets/pairs.py."""
 
-    def __init__(self, pad_token_id: int, nsp: NSP) -> None:
+    def __init__(self, pad_token_id: int, sentence_objective: SentenceObjective) -> None:
         self.pad_token_id = pad_token_id
-        self.relation = RELATION_NAMES[nsp]
+        self.relation = None if sentence_objective == "none" else sentence_objective
         self.state: dict[str, Tensor] = {}
 
     def collate(self, examples: Sequence[Example]) -> Batch:

@@ -12,12 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.mlm import Mlm
 from llmkit.config.prepare import Prepare
-from llmkit.core.errors import DataError, UsageError, say
+from llmkit.core import console
+from llmkit.core.errors import DataError, UsageError
 from llmkit.datasets.pairs import Pairs, check_pairs, make_pairs
 from llmkit.datasets.randomness import hash_integers
 from llmkit.datasets.rows import encode_rows
 from llmkit.datasets.sentences import Sentences
-from llmkit.models.masked import pair_kind_of
+from llmkit.models.masked import sentence_objective_of
 from llmkit.tasks.mlm.evaluation import evaluate_masked_lm, to_metrics
 from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.tasks.mlm.pseudo_perplexity import score_documents
@@ -56,10 +57,11 @@ def pairs_of(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_s
         what = f"block_size {block_size} has no room for two segments and their [CLS] and [SEP]"
         raise UsageError(what, where="block_size", hint=hint)
     sentences = Sentences(split)
-    check_pairs(sentences, block_size, mlm.nsp)
+    check_pairs(sentences, block_size, mlm.sentence_objective)
     return make_pairs(
         sentences, tokenizer, block_size, seed,
-        nsp=mlm.nsp, mask_share=mlm.mask_share, whole_words=mlm.whole_words, short_share=mlm.short_share,
+        sentence_objective=mlm.sentence_objective, mlm_probability=mlm.mlm_probability,
+        whole_words=mlm.whole_words, short_share=mlm.short_share,
     )  # fmt: skip
 
 
@@ -68,7 +70,9 @@ def score_prepared(
     mlm: Mlm, block_size: int | None = None, share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Metrics over a whole split of a prepared folder, or over a share of its examples, spread evenly."""
-    mlm = mlm.with_updates(nsp=pair_kind_of(network))  # what the model can judge, whatever the recipe says
+    mlm = mlm.with_updates(
+        sentence_objective=sentence_objective_of(network)
+    )  # what the model can judge, whatever the recipe says
     metrics = _score(network, tokenizer, prepared.split(split), settings, mlm, block_size, share)
     kept = prepared.manifest["sentences"]["chinese_words"]
     metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": kept}
@@ -94,13 +98,19 @@ def score_text(
         if not totals["sentences"]:
             raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
         split = Split(Path(folder) / "text")
-        nsp = pair_kind_of(network)
+        sentence_objective = sentence_objective_of(network)
         try:
-            check_pairs(Sentences(split), 1 if nsp is False else _block_size(network, settings, None), nsp)
+            check_pairs(
+                Sentences(split),
+                1 if sentence_objective == "none" else _block_size(network, settings, None),
+                sentence_objective,
+            )
         except DataError as error:
-            say(f"{error.problems[0].what}: only masked tokens are scored")
-            nsp = False
-        metrics = _score(network, tokenizer, split, settings, mlm.with_updates(nsp=nsp), None)
+            console.info(f"{error.problems[0].what}: only masked tokens are scored")
+            sentence_objective = "none"
+        metrics = _score(
+            network, tokenizer, split, settings, mlm.with_updates(sentence_objective=sentence_objective), None
+        )
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files), "chinese_words": cutter}
     return _with_unknown(metrics, totals["unknown_tokens"], totals["tokens"])
 
@@ -113,7 +123,7 @@ def _with_unknown(metrics: dict[str, Any], n_unknown: int, n_tokens: int) -> dic
     """Unknown tokens are never guessed, so the figures leave out what is hardest."""
     if n_unknown:
         share = f"{n_unknown:,} tokens ({n_unknown / n_tokens:.1%})"
-        say(f"{share} are unknown to the tokenizer: they are not guessed, and no figure counts them")
+        console.info(f"{share} are unknown to the tokenizer: they are not guessed, and no figure counts them")
     return metrics | {"n_unknown_tokens": n_unknown}
 
 
@@ -123,7 +133,7 @@ def _score(
 ) -> dict[str, Any]:  # fmt: skip
     block = _block_size(network, settings, block_size)
     pairs = pairs_of(split, tokenizer, mlm, block, evaluation_seed(settings))
-    objective = MaskedLM(tokenizer.pad_token_id, mlm.nsp)
+    objective = MaskedLM(tokenizer.pad_token_id, mlm.sentence_objective)
     how: dict[str, Any] = {"batch_size": settings.batch_size, "precision": settings.precision}
     metrics = to_metrics(
         evaluate_masked_lm(network, pairs, objective, max_examples=math.ceil(share * pairs.samples_per_epoch), **how),
@@ -137,8 +147,9 @@ def _score(
         if n_tokens:
             metrics["pseudo_perplexity"] = math.exp(min(700.0, nats / n_tokens))
         metrics["documents"] = records
-    method: dict[str, Any] = {"examples": {True: "pairs", "order": "ordered pairs", False: "full sentences"}[mlm.nsp]}
-    method |= {"block_size": block, "mask_share": mlm.mask_share, "whole_words": mlm.whole_words}
-    if mlm.nsp is True:
+    examples = {"nsp": "pairs", "sop": "ordered pairs", "none": "full sentences"}[mlm.sentence_objective]
+    method: dict[str, Any] = {"examples": examples}
+    method |= {"block_size": block, "mlm_probability": mlm.mlm_probability, "whole_words": mlm.whole_words}
+    if mlm.sentence_objective == "nsp":
         method["not_next"] = where_from(pairs.sentences)
     return metrics | {"method": method | {"seed": settings.seed, "precision": settings.precision}}

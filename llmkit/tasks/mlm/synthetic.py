@@ -21,7 +21,7 @@ class MaskedExamples:
 
     n_ids: int
     block_size: int
-    mask_share: float
+    mlm_probability: float
     pairs: bool
 
     @property
@@ -30,7 +30,7 @@ class MaskedExamples:
 
     def __getitem__(self, sample: int) -> Example:
         rng = np.random.default_rng(sample)
-        n_masked = max(1, rng.binomial(self.block_size - 3, self.mask_share))
+        n_masked = max(1, rng.binomial(self.block_size - 3, self.mlm_probability))
         masked = np.sort(rng.choice(self.block_size, n_masked, replace=False))
         ids = rng.integers(1, self.n_ids, self.block_size)
         n_first = self.block_size // 2 if self.pairs else self.block_size
@@ -47,20 +47,26 @@ class SyntheticMlm:
 
     @property
     def output_share(self) -> float:
-        return self.recipe.mlm.mask_share
+        return self.recipe.mlm.mlm_probability
 
     @cached_property
     def objective(self) -> MaskedLM:
-        return MaskedLM(self.vocabulary.pad_token_id, self.recipe.mlm.nsp)
+        return MaskedLM(self.vocabulary.pad_token_id, self.recipe.mlm.sentence_objective)
 
     @cached_property
     def samples(self) -> MaskedExamples:
-        mlm, pairs = self.recipe.mlm, self.recipe.mlm.nsp is not False
-        return MaskedExamples(len(self.vocabulary), self.recipe.block_size, mlm.mask_share, pairs)
+        mlm, pairs = self.recipe.mlm, self.recipe.mlm.sentence_objective != "none"
+        return MaskedExamples(len(self.vocabulary), self.recipe.block_size, mlm.mlm_probability, pairs)
 
     def build_model(self) -> PreTrainedModel:
         recipe, tokenizer = self.recipe, cast(Any, self.vocabulary)
-        return build_masked(recipe.model, tokenizer, recipe.block_size, recipe.train.seed, nsp=recipe.mlm.nsp)
+        return build_masked(
+            recipe.model,
+            tokenizer,
+            recipe.block_size,
+            recipe.train.seed,
+            sentence_objective=recipe.mlm.sentence_objective,
+        )
 
     def count_scored_logits(self, network: PreTrainedModel) -> float:
         return count_scored_logits(self.recipe, network)
@@ -70,4 +76,4 @@ def count_scored_logits(recipe: MlmRecipe, network: PreTrainedModel) -> float:
     """Logits in memory at once when held-out examples are scored: those of the masked tokens of a batch."""
     settings = recipe.evaluate
     n_tokens = settings.batch_size * (settings.block_size or recipe.block_size)
-    return n_tokens * recipe.mlm.mask_share * embedding_rows(network)
+    return n_tokens * recipe.mlm.mlm_probability * embedding_rows(network)

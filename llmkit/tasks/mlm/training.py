@@ -9,12 +9,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.model import FAMILIES
 from llmkit.config.recipe import MlmRecipe
-from llmkit.core.errors import DataError, ModelError, UsageError, say
+from llmkit.core import console
+from llmkit.core.errors import DataError, ModelError, UsageError
 from llmkit.datasets.pairs import Pairs
 from llmkit.datasets.rows import can_mask
 from llmkit.metrics.spec import MetricSet
 from llmkit.models.loading import longest_context
-from llmkit.models.masked import build_masked, open_masked, shorten_embeddings, start_from_masked
+from llmkit.models.masked import build_masked, open_masked, rescale_embeddings, start_from_masked
 from llmkit.tasks.base import TrainingData
 from llmkit.tasks.mlm.evaluation import evaluate_masked_lm, to_metrics
 from llmkit.tasks.mlm.fill_in import fill_masks
@@ -54,7 +55,7 @@ class MlmTraining:
 
     @property
     def output_share(self) -> float:
-        return self.recipe.mlm.mask_share
+        return self.recipe.mlm.mlm_probability
 
     @cached_property
     def data(self) -> TrainingData:
@@ -62,7 +63,7 @@ class MlmTraining:
 
     @cached_property
     def objective(self) -> MaskedLM:
-        return MaskedLM(self.tokenizer.pad_token_id, self.recipe.mlm.nsp)
+        return MaskedLM(self.tokenizer.pad_token_id, self.recipe.mlm.sentence_objective)
 
     @cached_property
     def samples(self) -> Pairs:
@@ -81,8 +82,10 @@ class MlmTraining:
 
     def build_model(self) -> PreTrainedModel:
         train = self.recipe.train
-        nsp = self.recipe.mlm.nsp
-        return build_masked(self.recipe.model, self.tokenizer, self.recipe.block_size, train.seed, nsp=nsp)
+        sentence_objective = self.recipe.mlm.sentence_objective
+        return build_masked(
+            self.recipe.model, self.tokenizer, self.recipe.block_size, train.seed, sentence_objective=sentence_objective
+        )
 
     def open_model(self, path: str) -> PreTrainedModel:
         return open_masked(path)
@@ -91,38 +94,39 @@ class MlmTraining:
         notes: list[str] = []
 
         def open_model(path: str) -> PreTrainedModel:
-            model, found = start_from_masked(path, self.recipe.mlm.nsp, self.recipe.train.seed)
+            model, found = start_from_masked(path, self.recipe.mlm.sentence_objective, self.recipe.train.seed)
             notes.extend(found)
             return model
 
         network = fit_to_data(name, open_model, self.recipe.model, self.prepared, self.tokenizer)
-        if self.recipe.mlm.nsp is not False and getattr(network.config, "type_vocab_size", 0) < 2:
-            hint = "set mlm.nsp to false, or take a BERT that tells two segments apart"
+        if self.recipe.mlm.sentence_objective != "none" and getattr(network.config, "type_vocab_size", 0) < 2:
+            hint = "set mlm.sentence_objective to none, or take a BERT that tells two segments apart"
             where = f"{name}/config.json, type_vocab_size"
             raise ModelError("the model has one token type only, so it cannot read pairs", where=where, hint=hint)
         for note in notes:
-            say(note)
+            console.info(note)
         return network
 
     def describe(self) -> dict[str, Any]:
         if not FAMILIES[self.recipe.model.family].reads_pairs:
-            say(f"{self.recipe.model.family} has no head for pairs: masked tokens alone are trained (mlm.nsp false)")
+            family = self.recipe.model.family
+            console.info(f"{family} has no head for pairs and trains masked tokens only (mlm.sentence_objective none)")
         said = {"chinese_words": "characters"}
         if self.recipe.mlm.whole_words:
             said = {"chinese_words": self.prepared.manifest["sentences"]["chinese_words"]}
         sentences = self.samples.sentences
-        if self.recipe.mlm.nsp is True:
+        if self.recipe.mlm.sentence_objective == "nsp":
             said["not_next"] = where_from(sentences)
             if sentences.n_documents == 1:
-                say("the text is one document: what is not next comes from a distant passage of it")
-        if self.recipe.mlm.nsp is not False and (share := sentences.share_with_two()) < 0.5:
-            say(f"only {share:.0%} of the text is in documents of two sentences or more, which pairs need")
+                console.info("the text is one document: what is not next comes from a distant passage of it")
+        if self.recipe.mlm.sentence_objective != "none" and (share := sentences.share_with_two()) < 0.5:
+            console.info(f"only {share:.0%} of the text is in documents of two sentences or more, which pairs need")
         return said
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
         sums = evaluate_masked_lm(
             network, self.held_out, self.objective, batch_size=plan.batches.micro_batch_size, precision=plan.precision,
-            max_examples=plan.max_eval_blocks or self.recipe.train.max_eval_blocks,
+            max_examples=plan.max_eval_samples or self.recipe.train.max_eval_samples,
         )  # fmt: skip
         return to_metrics(sums, self.objective.relation)
 
@@ -152,7 +156,7 @@ class MlmTraining:
         )
 
     def finish_model(self, network: PreTrainedModel, share: float) -> None:
-        shorten_embeddings(network)
+        rescale_embeddings(network)
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         self.tokenizer.model_max_length = longest_context(network) or self.recipe.block_size
@@ -162,6 +166,6 @@ class MlmTraining:
         return self.tokenizer
 
     def describe_model(self) -> tuple[str, str, str]:
-        if self.recipe.mlm.nsp is False:
+        if self.recipe.mlm.sentence_objective == "none":
             return "fill-mask", "masked language model", "AutoModelForMaskedLM"
         return "fill-mask", "masked language model with a head for sentence pairs", "BertForPreTraining"

@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from llmkit.core.errors import ModelError
 from llmkit.models.recurrent import RecurrentConfig, RecurrentForCausalLM
-from llmkit.tasks.clm.decode import PAYS_AFTER, Products, can_decode, decode, draw, read_prompts
+from llmkit.tasks.clm.decode import PAYS_AFTER, Products, can_decode, decode, read_prompts, sample_token
 
 VOCABULARY = 50
 LENGTHS = [5, 1, 9, 9]
@@ -130,15 +130,15 @@ def test_samples_have_the_distribution_that_generate_draws_from() -> None:
 
 def test_id_without_a_share_is_never_drawn_and_every_other_is(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = torch.tensor([0.0, 0.25, 0.0, 0.5, 0.25, 0.0])
-    assert draw(shares.expand(2000, -1)).unique().tolist() == [1, 3, 4]
+    assert sample_token(shares.expand(2000, -1)).unique().tolist() == [1, 3, 4]
     for number, expected in ((0.0, 1), (0.25, 3), (0.75, 4), (1 - 2**-53, 4)):
         monkeypatch.setattr(torch, "rand", lambda *size, at=number, **more: torch.full(size, at, **more))
-        assert draw(shares[None]).tolist() == [expected]
+        assert sample_token(shares[None]).tolist() == [expected]
 
 
 def test_shares_that_are_not_finite_are_an_error_and_no_token() -> None:
     with pytest.raises(ModelError, match="not finite"):
-        draw(torch.full((1, 4), torch.nan))
+        sample_token(torch.full((1, 4), torch.nan))
 
 
 def test_same_seed_draws_the_same_tokens() -> None:

@@ -121,7 +121,7 @@ def test_classifier_is_no_start_for_a_causal_model_and_an_encoder_without_its_he
     run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "book.txt").write_text("win cash at home. free dinner soon.\n" * 60)
-    asked = (f"prepare.tokenizer.path={run}/model", "mlm.nsp=false", "train.block_size=32")
+    asked = (f"prepare.tokenizer.path={run}/model", "mlm.sentence_objective=none", "train.block_size=32")
     prepare([str(tmp_path / "book.txt")], tmp_path / "data", load_recipe(None, asked, "mlm").prepare)
     options: dict[str, Any] = {"data": tmp_path / "data", "out": tmp_path / "out", "model": run, "dry_run": True}
     with pytest.raises(UsageError, match="is a classifier"):

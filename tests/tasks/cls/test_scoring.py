@@ -1,5 +1,6 @@
 """A classifier is scored over one file, or over the rows that its own run held out."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.cls.labelled_data import load_labelled
 from llmkit.tasks.cls.scoring import evaluate_classifier
 from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.training.batches import BatchPlan
+from llmkit.training.contract import Plan
 from llmkit.training.folder import RunFolder
 from llmkit.training.origin import describe_origin
 
@@ -76,7 +79,8 @@ def make_run(tmp_path: Path, model: str) -> tuple[Path, set[int]]:
     labelled = load_labelled(recipe.cls, recipe.prepare.read, files, load_tokenizer(model), 64, quiet=True)
     write_text(run.recipe, dump_recipe(recipe))
     origin = describe_origin("bert", files, run.path)
-    write_json(run.manifest, {"origin": origin, "plan": {"facts": {"data": labelled.fingerprint()}}})
+    plan = Plan(1, 1, 1, BatchPlan(8, 8, 1), "fp32", {"data": labelled.fingerprint()})
+    write_json(run.manifest, {"origin": origin, "plan": asdict(plan)})
     return run.path, set(labelled.splits["validation"].lines.tolist())
 
 

@@ -366,7 +366,7 @@ def test_early_stopping_keeps_the_weights_that_are_best_by_the_chosen_figure(
         ("gpt2", ("cls.lora_rank=4", "optim.learning_rate=3e-2", "train.max_steps=40")),
         ("gpt2", ("cls.augment.delete=0.1", "optim.layer_decay=0.8", "cls.freeze=embeddings", "train.max_steps=40")),
         ("bert", ("optim.name=muon",)),
-        ("bert", ("cls.random_weights=true", "train.max_steps=40")),
+        ("bert", ("cls.from_scratch=true", "train.max_steps=40")),
     ],
 )
 def test_every_way_to_train_learns_and_exports_what_plain_transformers_reads_alike(
@@ -404,7 +404,7 @@ def test_long_texts_are_cut_and_said_or_read_in_windows(
     """What tells stands at the end of the text, behind what one block can hold."""
     rows = [("the day is good time " * 6 + text, label) for text, label in make_messages(80)]
     data = write_table(tmp_path / "long.csv", rows)
-    asked = ("train.block_size=24", "train.max_steps=40", "cls.window_overlap=8")
+    asked = ("train.block_size=24", "train.max_steps=40", "cls.stride=8")
     cut = finetune(recipe(*asked), files={"train": data}, out=tmp_path / "cut", model=bert)
     said = capsys.readouterr().err
     assert "80 of 80 rows" in said

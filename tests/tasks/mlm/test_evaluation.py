@@ -23,7 +23,7 @@ def split(tmp_path: Path) -> Split:
 @torch.no_grad()
 def test_figures_agree_with_a_plain_loop_over_the_examples(split: Split) -> None:
     model, pairs = make_bert(initializer_range=1.0).eval(), make_pairs(split, block_size=48)
-    metrics = to_metrics(evaluate_masked_lm(model, pairs, MaskedLM(0, True), batch_size=7), "nsp")
+    metrics = to_metrics(evaluate_masked_lm(model, pairs, MaskedLM(0, "nsp"), batch_size=7), "nsp")
     mlm, nsp, right, top5, labels = [], [], 0, 0, Counter[int]()
     confusion = [[0, 0], [0, 0]]
     for number in range(pairs.samples_per_epoch):
@@ -59,25 +59,25 @@ def test_figures_agree_with_a_plain_loop_over_the_examples(split: Split) -> None
 
 def test_masks_and_pairs_are_the_same_each_time_and_whatever_the_batch(split: Split) -> None:
     model, pairs = make_bert().eval(), make_pairs(split, block_size=48)
-    once, again = (evaluate_masked_lm(model, pairs, MaskedLM(0, True), batch_size=size) for size in (3, 11))
+    once, again = (evaluate_masked_lm(model, pairs, MaskedLM(0, "nsp"), batch_size=size) for size in (3, 11))
     assert once["mlm_nats"] == pytest.approx(again["mlm_nats"], rel=1e-6)
     assert {k: v for k, v in once.items() if "nats" not in k} == {k: v for k, v in again.items() if "nats" not in k}
 
 
 def test_a_look_scores_examples_from_everywhere(split: Split) -> None:
     pairs = make_pairs(split, block_size=48)
-    sums = evaluate_masked_lm(make_bert().eval(), pairs, MaskedLM(0, True), max_examples=5)
+    sums = evaluate_masked_lm(make_bert().eval(), pairs, MaskedLM(0, "nsp"), max_examples=5)
     assert sums["n_examples"] == 5
     assert sums["n_masked"] < 5 * 48
 
 
 def test_a_model_without_the_head_for_pairs_has_no_figures_of_them(split: Split) -> None:
-    pairs = make_pairs(split, False, block_size=48)
-    sums = evaluate_masked_lm(make_bert(BertForMaskedLM).eval(), pairs, MaskedLM(0, False))
+    pairs = make_pairs(split, "none", block_size=48)
+    sums = evaluate_masked_lm(make_bert(BertForMaskedLM).eval(), pairs, MaskedLM(0, "none"))
     assert not [name for name in to_metrics(sums, None) if "nsp" in name or "pairs" in name]
 
 
 def test_text_of_which_nothing_can_be_masked_is_no_perfect_score(tmp_path: Path) -> None:
     unknown = make_sentence_split(tmp_path / "held", [[[[1] * 9, [1] * 5]] for _ in range(4)])
     with pytest.raises(DataError, match="no token of the text could be masked"):
-        evaluate_masked_lm(make_bert().eval(), make_pairs(unknown, block_size=48), MaskedLM(0, True))
+        evaluate_masked_lm(make_bert().eval(), make_pairs(unknown, block_size=48), MaskedLM(0, "nsp"))

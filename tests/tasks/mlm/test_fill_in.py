@@ -19,7 +19,7 @@ from transformers import (
 from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.tasks.mlm import fill_in
-from llmkit.tasks.mlm.fill_in import Fill, FilledPrompt, fill_masks
+from llmkit.tasks.mlm.fill_in import FilledPrompt, MaskPrediction, fill_masks
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 ENGLISH = "The king walks, the queen walked; walking is what kings do. To be, or not to be: that is the question.\n"
@@ -350,7 +350,7 @@ def test_tokenizer_larger_than_the_model_is_refused_when_the_prompt_needs_it(
     known = wordpiece.convert_tokens_to_ids("却")
     model = bert(wordpiece, vocab_size=known + 1)
     (filled,) = fill_masks(model, wordpiece, ["却[MASK]"])
-    assert isinstance(filled.masks[0][0], Fill)
+    assert isinstance(filled.masks[0][0], MaskPrediction)
     beyond = wordpiece.convert_ids_to_tokens(known + 1)
     with pytest.raises(ModelError, match=f"{len(wordpiece)} tokens, the model knows {known + 1}"):
         fill_masks(model, wordpiece, [f"{beyond}[MASK]"])

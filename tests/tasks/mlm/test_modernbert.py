@@ -69,7 +69,7 @@ def test_it_learns_and_eval_gives_what_training_ended_with(run: Path, capsys: py
 
 def test_that_pairs_are_not_trained_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pretrain(recipe("train.max_steps=1"), data=data, out=tmp_path / "run")
-    assert "modernbert has no head for pairs: masked tokens alone are trained" in capsys.readouterr().err
+    assert "modernbert has no head for pairs and trains masked tokens only" in capsys.readouterr().err
 
 
 def test_it_is_a_modernbert_of_plain_transformers(run: Path) -> None:
@@ -99,8 +99,8 @@ def test_logits_are_those_of_the_saved_model_in_plain_transformers(run: Path) ->
 def test_loss_and_gradients_are_those_of_plain_transformers(tmp_path: Path, near: int) -> None:
     """Also where a window is shorter than the sequences."""
     split = make_sentence_split(tmp_path / "train", make_documents(3, 1, 7))
-    pairs = make_pairs(split, False, block_size=48)
-    objective = MaskedLM(0, False)
+    pairs = make_pairs(split, "none", block_size=48)
+    objective = MaskedLM(0, "none")
     ours, plain = make_modernbert(local_attention=near), make_modernbert(local_attention=near)
     optimized(ours, "fp32", torch.device("cpu"))
     batch = objective.collate([pairs.read(number) for number in range(pairs.samples_per_epoch)])
@@ -140,8 +140,8 @@ def test_training_goes_on_from_it_whatever_family_the_recipe_has(run: Path, data
     pretrain(load_recipe(None, plain, "mlm"), data=data, out=tmp_path / "on", model=str(run))
     model = AutoModelForMaskedLM.from_pretrained(tmp_path / "on/model")
     assert type(model) is ModernBertForMaskedLM
-    with pytest.raises(UsageError, match=r"mlm\.nsp true needs a head for pairs"):
-        chosen = load_recipe(None, [*plain, "mlm.nsp=true"], "mlm")
+    with pytest.raises(UsageError, match=r"mlm\.sentence_objective nsp needs a head for pairs"):
+        chosen = load_recipe(None, [*plain, "mlm.sentence_objective=nsp"], "mlm")
         pretrain(chosen, data=data, out=tmp_path / "other", model=str(run))
 
 

@@ -7,7 +7,7 @@ import torch
 from tiny import make_bert, make_documents, make_pairs, make_sentence_split
 from transformers import BertForMaskedLM
 
-from llmkit.datasets.pairs import NO_PAIR, NSP, Example
+from llmkit.datasets.pairs import NO_PAIR, Example, SentenceObjective
 from llmkit.tasks.mlm.objective import MaskedLM, predict
 from llmkit.tokens.store import Split
 
@@ -17,8 +17,8 @@ def split(tmp_path: Path) -> Split:
     return make_sentence_split(tmp_path / "train", make_documents(8, 1, 20))
 
 
-def examples(split: Split, n: int = 8, nsp: NSP = True) -> list[Example]:
-    pairs = make_pairs(split, nsp, block_size=48)
+def examples(split: Split, n: int = 8, sentence_objective: SentenceObjective = "nsp") -> list[Example]:
+    pairs = make_pairs(split, sentence_objective, block_size=48)
     return [pairs[number] for number in range(n)]
 
 
@@ -30,7 +30,7 @@ def to_labels(batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def test_losses_are_those_of_transformers_heads_over_all_positions(split: Split) -> None:
-    objective, model = MaskedLM(0, True), make_bert()
+    objective, model = MaskedLM(0, "nsp"), make_bert()
     batch = objective.collate(examples(split))
     assert "attention_mask" in batch
     sums, counts = objective.sum_losses(model, batch), objective.count(batch)
@@ -46,8 +46,8 @@ def test_losses_are_those_of_transformers_heads_over_all_positions(split: Split)
 
 
 def test_full_sentences_train_the_masked_model_alone(split: Split) -> None:
-    objective, model = MaskedLM(0, False), make_bert(BertForMaskedLM)
-    batch = objective.collate(examples(split, nsp=False))
+    objective, model = MaskedLM(0, "none"), make_bert(BertForMaskedLM)
+    batch = objective.collate(examples(split, sentence_objective="none"))
     sums = objective.sum_losses(model, batch)
     assert set(sums) == set(objective.count(batch)) == {"mlm_loss"}
     inputs = {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")}
@@ -56,7 +56,7 @@ def test_full_sentences_train_the_masked_model_alone(split: Split) -> None:
 
 
 def test_padded_batch_has_the_loss_of_its_examples_alone(split: Split) -> None:
-    objective, model = MaskedLM(0, True), make_bert()
+    objective, model = MaskedLM(0, "nsp"), make_bert()
     together = objective.sum_losses(model, objective.collate(examples(split)))
     alone = [objective.sum_losses(model, objective.collate([example])) for example in examples(split)]
     for name in together:
@@ -65,7 +65,7 @@ def test_padded_batch_has_the_loss_of_its_examples_alone(split: Split) -> None:
 
 def test_second_segment_has_token_type_one_and_nothing_else(split: Split) -> None:
     drawn = examples(split)
-    batch = MaskedLM(0, True).collate(drawn)
+    batch = MaskedLM(0, "nsp").collate(drawn)
     for row, example in enumerate(drawn):
         n_tokens = len(example.input_ids)
         expected = [0] * example.n_first + [1] * (n_tokens - example.n_first)
@@ -78,14 +78,14 @@ def test_second_segment_has_token_type_one_and_nothing_else(split: Split) -> Non
 
 def test_batch_without_padding_has_no_mask(split: Split) -> None:
     full = [example for example in examples(split, 40) if len(example.input_ids) == 48]
-    batch = MaskedLM(0, True).collate(full)
+    batch = MaskedLM(0, "nsp").collate(full)
     assert "attention_mask" not in batch
-    assert MaskedLM(0, True).count_tokens(batch) == 48 * len(full)
+    assert MaskedLM(0, "nsp").count_tokens(batch) == 48 * len(full)
 
 
 def test_an_example_that_is_no_pair_is_not_counted_as_one(split: Split) -> None:
-    objective, model = MaskedLM(0, "order"), make_bert()
-    batch = objective.collate(examples(split, nsp="order"))
+    objective, model = MaskedLM(0, "sop"), make_bert()
+    batch = objective.collate(examples(split, sentence_objective="sop"))
     before = objective.sum_losses(model, batch)["sop_loss"].item()
     batch["relations"][2] = NO_PAIR
     assert objective.count(batch)["sop_loss"] == 7
@@ -93,7 +93,7 @@ def test_an_example_that_is_no_pair_is_not_counted_as_one(split: Split) -> None:
 
 
 def test_only_masked_positions_are_decoded(split: Split) -> None:
-    batch = MaskedLM(0, True).collate(examples(split))
+    batch = MaskedLM(0, "nsp").collate(examples(split))
     token_logits, pair_logits = predict(make_bert(), batch)
     assert token_logits.shape == (len(batch["masked_ids"]), 100)
     assert pair_logits is not None

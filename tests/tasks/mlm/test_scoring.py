@@ -73,7 +73,7 @@ def test_block_without_room_for_two_segments_is_refused(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(save_bert(tmp_path / "bert"))
     with pytest.raises(UsageError, match="block_size 7 has no room"):
         pairs_of(split, tokenizer, Mlm(), 7, 0)
-    assert len(pairs_of(split, tokenizer, Mlm(nsp=False), 8, 0)[0].input_ids) <= 8
+    assert len(pairs_of(split, tokenizer, Mlm(sentence_objective="none"), 8, 0)[0].input_ids) <= 8
     assert where_from(Sentences(split)) == "from another document"
     alone = make_sentence_split(tmp_path / "one", make_documents(1, 1, 5))
     assert where_from(Sentences(alone)) == "from a distant passage"

@@ -17,12 +17,12 @@ def make(*overrides: str) -> SyntheticMlm:
     return SyntheticMlm(recipe, Vocabulary(60))
 
 
-@pytest.mark.parametrize(("nsp", "n_first"), [("true", 32), ("order", 32), ("false", 64)])
-def test_example_is_full_and_has_two_segments_where_there_are_pairs(nsp: str, n_first: int) -> None:
-    samples = make(f"mlm.nsp={nsp}").samples
+@pytest.mark.parametrize(("sentence_objective", "n_first"), [("nsp", 32), ("sop", 32), ("none", 64)])
+def test_example_is_full_and_has_two_segments_where_there_are_pairs(sentence_objective: str, n_first: int) -> None:
+    samples = make(f"mlm.sentence_objective={sentence_objective}").samples
     example, again = samples[7], samples[7]
     assert (len(example.input_ids), example.n_first) == (64, n_first)
-    assert (example.relation == NO_PAIR) is (nsp == "false")
+    assert (example.relation == NO_PAIR) is (sentence_objective == "none")
     assert (example.input_ids == again.input_ids).all() and (example.masked == again.masked).all()
     assert example.input_ids[example.masked].tolist() == example.targets.tolist()
     assert samples.samples_per_epoch == N_TOKENS // 64
@@ -30,7 +30,7 @@ def test_example_is_full_and_has_two_segments_where_there_are_pairs(nsp: str, n_
 
 @pytest.mark.parametrize("share", [0.15, 0.4])
 def test_masked_share_is_the_recipes_of_what_can_be_masked(share: float) -> None:
-    task = make(f"mlm.mask_share={share}")
+    task = make(f"mlm.mlm_probability={share}")
     n_masked = [len(task.samples[number].masked) for number in range(400)]
     assert min(n_masked) >= 1
     assert np.mean(n_masked) == pytest.approx(share * (64 - 3), rel=0.05)

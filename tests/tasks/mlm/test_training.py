@@ -138,12 +138,14 @@ def test_prompt_without_a_mask_is_an_error_that_names_it(run: Path) -> None:
         generate(recipe().generate, model=str(run), prompts=["no gap here"])
 
 
-@pytest.mark.parametrize("nsp", ["false", "order"])
-def test_other_kinds_of_examples_train_and_are_scored(data: Path, tmp_path: Path, nsp: str) -> None:
-    metrics = pretrain(recipe(f"mlm.nsp={nsp}", "train.max_steps=2"), data=data, out=tmp_path / "run")["validation"]
-    assert ("sop_accuracy" in metrics) == (nsp == "order")
+@pytest.mark.parametrize("sentence_objective", ["none", "sop"])
+def test_other_kinds_of_examples_train_and_are_scored(data: Path, tmp_path: Path, sentence_objective: str) -> None:
+    metrics = pretrain(
+        recipe(f"mlm.sentence_objective={sentence_objective}", "train.max_steps=2"), data=data, out=tmp_path / "run"
+    )["validation"]
+    assert ("sop_accuracy" in metrics) == (sentence_objective == "sop")
     assert "nsp_accuracy" not in metrics
-    kind = BertForPreTraining if nsp == "order" else BertForMaskedLM
+    kind = BertForPreTraining if sentence_objective == "sop" else BertForMaskedLM
     _, info = kind.from_pretrained(tmp_path / "run/model", output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
@@ -270,8 +272,8 @@ def test_vocabulary_with_capitals_keeps_case(tmp_path: Path) -> None:
 
 def test_resuming_with_other_masks_is_refused(data: Path, run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    with pytest.raises(UsageError, match=r"mlm.mask_share: 0.15 -> 0.3"):
-        pretrain(recipe("mlm.mask_share=0.3"), data=data, out=tmp_path / "run", resume=True)
+    with pytest.raises(UsageError, match=r"mlm.mlm_probability: 0.15 -> 0.3"):
+        pretrain(recipe("mlm.mlm_probability=0.3"), data=data, out=tmp_path / "run", resume=True)
 
 
 def test_sample_prompt_with_a_mask_is_filled_in_at_each_evaluation(data: Path, tmp_path: Path) -> None:
@@ -311,7 +313,7 @@ def test_sample_prompt_without_a_mask_is_refused_before_training(data: Path, tmp
 
 
 def test_model_of_sentence_order_is_scored_as_one_without_its_recipe(data: Path, tmp_path: Path) -> None:
-    pretrain(recipe("mlm.nsp=order", "train.max_steps=1"), data=data, out=tmp_path / "run")
+    pretrain(recipe("mlm.sentence_objective=sop", "train.max_steps=1"), data=data, out=tmp_path / "run")
     metrics = evaluate(recipe(), model=str(tmp_path / "run/model"), data=[str(data)])
     assert "sop_accuracy" in metrics
     assert "nsp_accuracy" not in metrics
@@ -331,7 +333,7 @@ def test_resume_with_other_words_or_held_out_masks_is_refused(data: Path, run: P
 
 def test_unknown_tokens_are_said_and_counted(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "strange.txt").write_text("One of them fell. Жёлтый дом стоит. Who was to blame?\n" * 30)
-    metrics = evaluate(recipe("mlm.nsp=false"), model=str(run), data=[str(tmp_path / "strange.txt")])
+    metrics = evaluate(recipe("mlm.sentence_objective=none"), model=str(run), data=[str(tmp_path / "strange.txt")])
     assert metrics["n_unknown_tokens"] >= 60
     assert "unknown to the tokenizer" in capsys.readouterr().err
 

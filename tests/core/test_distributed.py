@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributed import DistNetworkError
 
-from llmkit.core import ranks
+from llmkit.core import distributed
 from llmkit.core.errors import EnvironmentFault, UsageError
 
 
@@ -19,7 +19,7 @@ def test_ranks_that_do_not_meet_are_three_lines_though_torch_says_nothing(monkey
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("accelerate.PartialState", never_meet)
     with pytest.raises(EnvironmentFault, match="the 2 ranks did not meet: DistNetworkError"):
-        ranks.join("cpu", 1)
+        distributed.init_process_group("cpu", 1)
 
 
 def test_what_accelerate_launch_was_asked_for_is_left_out_and_said(
@@ -28,36 +28,36 @@ def test_what_accelerate_launch_was_asked_for_is_left_out_and_said(
     asked = {"USE_CPU": "true", "USE_FSDP": "true", "GRADIENT_ACCUMULATION_STEPS": "4", "MIXED_PRECISION": "no"}
     for name, value in asked.items():
         monkeypatch.setenv(f"ACCELERATE_{name}", value)
-    ranks.join("cpu", 1.0)
+    distributed.init_process_group("cpu", 1.0)
     said = capsys.readouterr().err
     assert "use_cpu=true, use_fsdp=true, gradient_accumulation_steps=4: left out" in said
     assert not [name for name in os.environ if name.removeprefix("ACCELERATE_") in asked]
-    ranks.join("cpu", 1.0)
+    distributed.init_process_group("cpu", 1.0)
     assert capsys.readouterr().err == ""
 
 
 def test_slurm_s_own_names_are_read_where_nothing_else_says_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    monkeypatch.setattr(ranks.os, "environ", environ := {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"})
+    monkeypatch.setattr(distributed.os, "environ", environ := {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"})
     environ |= {"SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "node[1-2]"}
     listed = subprocess.CompletedProcess([], 0, stdout="node1\nnode2\n")
-    monkeypatch.setattr(ranks.subprocess, "run", lambda *_, **__: listed)
-    ranks.take_place()
-    assert [environ[name] for name in names] == ["3", "1", "4", "node1", str(ranks.PORT)]
+    monkeypatch.setattr(distributed.subprocess, "run", lambda *_, **__: listed)
+    distributed.init_from_env()
+    assert [environ[name] for name in names] == ["3", "1", "4", "node1", str(distributed.PORT)]
     environ |= {"RANK": "0"}
-    ranks.take_place()
+    distributed.init_from_env()
     assert environ["RANK"] == "0", "a launcher's word beats SLURM's"
 
 
 def test_only_process_of_a_launcher_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks.os, "environ", environ := {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"})
-    ranks.take_place()
+    monkeypatch.setattr(distributed.os, "environ", environ := {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"})
+    distributed.init_from_env()
     assert environ == {}
 
 
 def test_shell_of_a_batch_job_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks.os, "environ", environ := {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"})
-    ranks.take_place()
+    monkeypatch.setattr(distributed.os, "environ", environ := {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"})
+    distributed.init_from_env()
     assert "RANK" not in environ
 
 
@@ -65,11 +65,11 @@ def test_shell_of_a_batch_job_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_items_are_shared_out_once_and_every_rank_works_equally_often(
     n_items: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranks, "world_size", lambda: 4)
+    monkeypatch.setattr(distributed, "world_size", lambda: 4)
     shares = []
     for own in range(4):
-        monkeypatch.setattr(ranks, "rank", lambda own=own: own)
-        shares.append(list(ranks.share_out(range(n_items))))
+        monkeypatch.setattr(distributed, "rank", lambda own=own: own)
+        shares.append(list(distributed.shard(range(n_items))))
     assert len({len(share) for share in shares}) == 1
     assert sorted(item for share in shares for item, counts in share if counts) == list(range(n_items))
 
@@ -80,11 +80,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     kept: list[Any] = []
 
     def broadcast(values: list[Any], src: int) -> None:
-        if ranks.rank() == src:
+        if distributed.rank() == src:
             kept[:] = values
         values[:] = kept
 
-    monkeypatch.setattr(ranks, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setattr("torch.distributed.broadcast_object_list", broadcast)
     return kept
 
@@ -93,9 +93,9 @@ def test_decision_of_the_first_rank_is_made_once_and_reaches_the_others(
     told: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "0")
-    assert ranks.from_first(lambda: {"steps": 7}) == {"steps": 7}
+    assert distributed.broadcast_from_main(lambda: {"steps": 7}) == {"steps": 7}
     monkeypatch.setenv("RANK", "1")
-    assert ranks.from_first(lambda: pytest.fail("rank 1 decided too")) == {"steps": 7}
+    assert distributed.broadcast_from_main(lambda: pytest.fail("rank 1 decided too")) == {"steps": 7}
 
 
 @pytest.mark.parametrize(
@@ -116,19 +116,19 @@ def test_others_end_with_the_exit_code_of_what_the_first_rank_raised(
 
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(type(error)) as own:
-        ranks.from_first(refuse)
+        distributed.broadcast_from_main(refuse)
     assert own.value is error
     monkeypatch.setenv("RANK", "1")
-    with pytest.raises(ranks.Parted) as parted:
-        ranks.from_first(lambda: None)
+    with pytest.raises(distributed.Parted) as parted:
+        distributed.broadcast_from_main(lambda: None)
     assert parted.value.exit_code == exit_code
 
 
 def test_sums_over_ranks_are_exact_and_integers_stay_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     own = {"n": 2**53, "loss": 0.5, "counts": torch.tensor([1, 2])}
     other = {"n": 1, "loss": 0.25, "counts": torch.tensor([10, 20])}
-    monkeypatch.setattr(ranks, "gather", lambda sums: [sums, other])
-    found = ranks.add_up(own)
+    monkeypatch.setattr(distributed, "gather", lambda sums: [sums, other])
+    found = distributed.all_reduce_sum(own)
     assert (found["n"], found["loss"], found["counts"].tolist()) == (2**53 + 1, 0.75, [11, 22])
     assert type(found["n"]) is int
     assert own["counts"].tolist() == [1, 2], "a rank's own sums are left alone"
@@ -139,11 +139,11 @@ def test_process_alone_decides_gathers_and_shares_by_itself_without_torch_distri
 ) -> None:
     monkeypatch.setattr("torch.distributed.all_gather_object", lambda *_: pytest.fail("it asked others"))
     monkeypatch.setenv("RANK", "3")  # of a launcher whose ranks have not joined
-    assert (ranks.world_size(), ranks.rank()) == (1, 0)
-    assert ranks.gather("own") == ["own"]
-    assert list(ranks.share_out("ab")) == [("a", True), ("b", True)]
-    with ranks.first_alone():
-        assert ranks.add_up({"n": 1}) == {"n": 1}
+    assert (distributed.world_size(), distributed.rank()) == (1, 0)
+    assert distributed.gather("own") == ["own"]
+    assert list(distributed.shard("ab")) == [("a", True), ("b", True)]
+    with distributed.main_process_first():
+        assert distributed.all_reduce_sum({"n": 1}) == {"n": 1}
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,6 @@ def test_error_of_a_lost_rank_is_told_from_one_of_our_own(
     monkeypatch: pytest.MonkeyPatch, error: Exception, is_loss: bool
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert ranks.is_loss_of_others(error) is is_loss
+    assert distributed.is_loss_of_others(error) is is_loss
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert not ranks.is_loss_of_others(error), "one process has no others"
+    assert not distributed.is_loss_of_others(error), "one process has no others"

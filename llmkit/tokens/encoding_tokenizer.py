@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class BareTokenizer:
+class EncodingTokenizer:
     """What turning text into ids needs of a tokenizer, which workers load without transformers."""
 
     backend_tokenizer: Tokenizer
@@ -35,13 +35,13 @@ class BareTokenizer:
         return self.n_tokens
 
 
-def make_bare(tokenizer: "PreTrainedTokenizerBase") -> BareTokenizer:
+def make_encoding_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> EncodingTokenizer:
     """The same tokenizer, as it is now. ModelError if it has no fast backend."""
     backend = backend_of(tokenizer)
     state = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
     steps = state["pre_tokenizer"] or {}
     kinds = {step["type"] for step in steps.get("pretokenizers", [steps]) if step}
-    return BareTokenizer(
+    return EncodingTokenizer(
         backend,
         json.dumps(state, ensure_ascii=False),
         bool(state["model"]["type"] == "BPE" and "ByteLevel" in kinds),
@@ -53,9 +53,9 @@ def make_bare(tokenizer: "PreTrainedTokenizerBase") -> BareTokenizer:
     )
 
 
-def save_bare(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Path:
-    """Write a file in `folder` for `load_bare`, under a name that tells it from every other tokenizer's."""
-    bare = make_bare(tokenizer)
+def save_encoding_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Path:
+    """Write a file in `folder` for `load_encoding_tokenizer`; its name is unique to the tokenizer."""
+    bare = make_encoding_tokenizer(tokenizer)
     kept = {field.name: getattr(bare, field.name) for field in fields(bare) if field.name != "backend_tokenizer"}
     path = folder / f"tokenizer-{hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]}.json"
     write_json(path, kept)
@@ -64,14 +64,14 @@ def save_bare(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Path:
     return path
 
 
-def load_bare(path: Path) -> BareTokenizer:
-    """What `save_bare` wrote; a process that wrote it itself does not read it, another one reads it once."""
+def load_encoding_tokenizer(path: Path) -> EncodingTokenizer:
+    """What `save_encoding_tokenizer` wrote; the process that wrote it keeps it, another one reads it once."""
     if path not in _loaded:
         kept = json.loads(path.read_text(encoding="utf-8"))
         _loaded.clear()
-        _loaded[path] = BareTokenizer(Tokenizer.from_str(kept["state"]), **kept)
+        _loaded[path] = EncodingTokenizer(Tokenizer.from_str(kept["state"]), **kept)
     return _loaded[path]
 
 
-_loaded: dict[Path, BareTokenizer] = {}
+_loaded: dict[Path, EncodingTokenizer] = {}
 """The last one."""

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from llmkit.core.distributed import expected_ranks
 from llmkit.core.errors import UsageError, did_you_mean
-from llmkit.core.ranks import expected_ranks
 
 NprocOption = Annotated[
     str | None, typer.Option("--nproc", metavar="N|auto", help="Processes on this machine; auto: one a GPU.")
@@ -29,7 +29,7 @@ LAUNCHING = ("--nproc", "--nnodes", "--rdzv-endpoint")
 
 
 @dataclass(frozen=True, slots=True)
-class Several:
+class DistributedOptions:
     """What was asked for."""
 
     nproc: str | None = None

@@ -12,17 +12,17 @@ from llmkit.models.kernels.output_layer import count_loss_bytes
 from llmkit.models.loading import embedding_rows
 from llmkit.tasks.base import MeasuredTask
 from llmkit.training.batches import count_activation_bytes, count_logit_bytes
-from llmkit.training.forecast import FP32, Workload
+from llmkit.training.forecast import FP32, ModelCost
 from llmkit.training.optimizer import count_weights, forecast_bytes
-from llmkit.training.speed import flops_a_token
+from llmkit.training.speed import flops_per_token
 
 SCORED_LOGIT_BYTES = 14
 """While held-out text is scored, copies and log-softmax included; 13 to 16 were seen (docs/log.md)."""
 
 
-def describe_workload(
+def measure_model_cost(
     network: PreTrainedModel, recipe: Recipe, task: MeasuredTask, *, bf16: bool, on_cpu: bool
-) -> Workload:
+) -> ModelCost:
     """All sequences are taken as full."""
     config: Any = network.config
     output_share = task.output_share
@@ -36,19 +36,19 @@ def describe_workload(
         count_activation_bytes, family_of(config), width=width, bf16=bf16, dropout=_has_dropout(network), on_cpu=on_cpu
     )
     again = train.gradient_checkpointing
-    return Workload(
+    return ModelCost(
         n_weights=n_weights,
         n_trained=count_weights(weight for weight in network.parameters() if weight.requires_grad),
         n_multiplied=_count_multiplied(network),
         n_embedded=count_weights(network.get_input_embeddings().parameters()),
         n_layers=n_layers,
         moment_bytes=forecast_bytes(network, optim) - 4 * n_weights,
-        flops_a_token=flops_a_token(network, recipe.block_size, output_share),
+        flops_per_token=flops_per_token(network, recipe.block_size, output_share),
         # Computed again, all that is kept is what goes into each layer, in fp32, and the layer at work.
         activation_bytes=FP32 * n_layers * width + kept(n_layers=1) if again else kept(n_layers=n_layers),
         passes=4 / 3 if again else 1.0,
         logit_bytes=logit_bytes,
-        most_logit_bytes=most,
+        max_logit_bytes=most,
         evaluation_bytes=round(SCORED_LOGIT_BYTES * task.count_scored_logits(network)),
         block_size=recipe.block_size,
         global_batch_size=train.global_batch_size,

@@ -8,14 +8,14 @@ import torch
 from tiny import make_bert, make_gpt2
 
 from llmkit.config.loading import load_recipe
-from llmkit.runs.workload import SCORED_LOGIT_BYTES, describe_workload
-from llmkit.training.forecast import Workload
+from llmkit.runs.model_cost import SCORED_LOGIT_BYTES, measure_model_cost
+from llmkit.training.forecast import ModelCost
 
 
-def describe(network: Any, *overrides: str, scored: float = 0.0) -> Workload:
+def describe(network: Any, *overrides: str, scored: float = 0.0) -> ModelCost:
     task: Any = SimpleNamespace(output_share=1.0, count_scored_logits=lambda network: scored)
     recipe = load_recipe(None, ["train.block_size=16", "train.global_batch_size=4", *overrides])
-    return describe_workload(network, recipe, task, bf16=False, on_cpu=True)
+    return measure_model_cost(network, recipe, task, bf16=False, on_cpu=True)
 
 
 def test_weights_are_those_of_the_model_and_frozen_ones_are_not_trained() -> None:
@@ -24,7 +24,7 @@ def test_weights_are_those_of_the_model_and_frozen_ones_are_not_trained() -> Non
     work = describe(model)
     n_weights = sum(weight.numel() for weight in model.parameters())
     assert (work.n_weights, work.n_trained) == (n_weights, n_weights - 50 * 32)
-    assert (work.n_embedded, work.n_layers, work.tokens_a_step) == (50 * 32, 2, 64)
+    assert (work.n_embedded, work.n_layers, work.tokens_per_step) == (50 * 32, 2, 64)
 
 
 @pytest.mark.parametrize("make", [make_gpt2, make_bert])
@@ -45,7 +45,7 @@ def test_checkpointed_layers_keep_less_and_compute_a_third_more() -> None:
     plain, again = describe(model), describe(model, "train.gradient_checkpointing=true")
     assert again.activation_bytes < plain.activation_bytes
     assert (plain.passes, again.passes) == (1.0, pytest.approx(4 / 3))
-    assert plain.flops_a_token == again.flops_a_token
+    assert plain.flops_per_token == again.flops_per_token
 
 
 def test_moments_follow_the_optimizer_and_dropout_and_scoring_take_memory() -> None:

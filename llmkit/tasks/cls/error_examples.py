@@ -15,7 +15,7 @@ SHOWN = 20
 
 
 @dataclass
-class Mistakes:
+class ErrorExamples:
     """The worst rows so far, as the model read them: with its tokenizer's case and what was cut off cut off."""
 
     label_type: LabelType

@@ -1,4 +1,4 @@
-"""What a text has in it, found in one look at its UTF-8, so that a step with nothing to do costs next to nothing.
+"""What a text has in it, found in one scan of its UTF-8, so that a step with nothing to do costs next to nothing.
 
 Most of what the steps look for is not ordinary ASCII, and beside that a text has a few dozen different characters.
 UTF-8 is scanned two to ten times as fast as a str with one curly quote in it, and its case is folded without decoding.
@@ -11,11 +11,11 @@ _LINE_MARKS = b"\v\f\r"
 _LOWER = bytes(range(256)).lower()
 _FEW_BYTES = 2_000
 """Of characters that are not ordinary; with more of them a table of all characters is faster than a set."""
-_MOST_REPLACED = 12
+_MAX_REPLACED = 12
 """Different characters that are folded one after the other; Greek and Russian have more, and take casefold's time."""
 
 
-class Look:
+class TextScan:
     """One text, seen once."""
 
     __slots__ = ("_odd", "_others", "_utf8", "text")
@@ -59,22 +59,22 @@ def _distinct(text: str) -> frozenset[str]:
     return frozenset(map(chr, np.flatnonzero(seen).tolist()))
 
 
-_last = Look("")
+_last = TextScan("")
 
 
-def look_at(text: str) -> Look:
-    """A look at the text; the last one is kept, since one step after the other looks at the same text."""
+def scan_text(text: str) -> TextScan:
+    """Scan the text; the last scan is kept, since each step of cleaning scans the same text."""
     global _last
-    look = _last
-    if look.text is not text:
-        look = _last = Look(text)
-    return look
+    scan = _last
+    if scan.text is not text:
+        scan = _last = TextScan(text)
+    return scan
 
 
-def remember(text: str, utf8: bytes, others: str | None = None) -> str:
+def cache_scan(text: str, utf8: bytes, others: str | None = None) -> str:
     """The text; a look at it, if that comes next, has its UTF-8 already, and its `others`."""
     global _last
-    _last = Look(text, utf8)
+    _last = TextScan(text, utf8)
     _last._others = None if others is None else frozenset(others)
     return text
 
@@ -86,17 +86,17 @@ def known_utf8(text: str) -> bytes | None:
 
 def decode(utf8: bytes, others: str | None = None) -> str:
     """The text, remembered with its UTF-8."""
-    return remember(utf8.decode(), utf8, others)
+    return cache_scan(utf8.decode(), utf8, others)
 
 
 def casefold_utf8(text: str, without: bytes = b"") -> bytes:
     """`text.casefold()` in UTF-8, without some characters of ASCII that have no case."""
-    look = look_at(text)
-    cased = [char for char in look.others if char.casefold() != char]
-    is_unspaced = len(look.utf8) > 2 * len(text)  # Chinese, where a search for three bytes stops everywhere
-    if len(cased) > (1 if is_unspaced else _MOST_REPLACED):
+    scan = scan_text(text)
+    cased = [char for char in scan.others if char.casefold() != char]
+    is_unspaced = len(scan.utf8) > 2 * len(text)  # Chinese, where a search for three bytes stops everywhere
+    if len(cased) > (1 if is_unspaced else _MAX_REPLACED):
         return text.casefold().encode("utf-8", "surrogatepass").translate(None, without)
-    folded = look.utf8.translate(_LOWER, without)
+    folded = scan.utf8.translate(_LOWER, without)
     for char in cased:  # what one becomes never folds again, so their order is all one
         folded = folded.replace(char.encode(), char.casefold().encode())
     return folded

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from llmkit.text.look import casefold_utf8, decode, look_at
+from llmkit.text.scan import casefold_utf8, decode, scan_text
 
 CASED = [char for char in map(chr, range(sys.maxunicode + 1)) if char.casefold() != char]
 POOLS = [
@@ -25,12 +25,12 @@ def draw_texts(n: int) -> list[str]:
 def test_others_are_all_characters_but_ordinary_ascii() -> None:
     for text in draw_texts(200):
         ordinary = {char for char in text if char in "\t\n\v\f\r" or " " <= char <= "~"}
-        assert look_at(text).others == set(text) - ordinary
+        assert scan_text(text).others == set(text) - ordinary
 
 
 def test_others_of_a_long_text_with_thousands_of_characters_are_the_same_ones() -> None:
     text = "".join(map(chr, (*range(0x4E00, 0x6000), 0x1F600, 0xD800))) + "\r\vabc" * 10
-    assert look_at(text).others == set(text) - set("\r\vabc")
+    assert scan_text(text).others == set(text) - set("\r\vabc")
 
 
 def test_case_is_folded_as_str_folds_it() -> None:
@@ -49,9 +49,9 @@ def test_a_decoded_text_is_not_encoded_again(text: str) -> None:
     data = text.encode()
     decoded = decode(data)
     assert decoded == text
-    assert look_at(decoded).utf8 is data
+    assert scan_text(decoded).utf8 is data
 
 
 def test_a_look_is_at_the_text_that_was_asked_for() -> None:
     one, two = "é" * 5, "ß" * 5
-    assert [look_at(text).others for text in (one, two, one)] == [{"é"}, {"ß"}, {"é"}]
+    assert [scan_text(text).others for text in (one, two, one)] == [{"é"}, {"ß"}, {"é"}]

@@ -8,8 +8,8 @@ from tiny import save_bert
 from transformers import PreTrainedTokenizerBase
 
 from llmkit.datasets.labelled import encode_inputs
+from llmkit.tasks.cls.error_examples import SHOWN, ErrorExamples
 from llmkit.tasks.cls.label_types import get_label_type
-from llmkit.tasks.cls.mistakes import SHOWN, Mistakes
 from llmkit.tokens.tokenizer import load_tokenizer
 
 NAMES = ["ham", "spam"]
@@ -20,8 +20,8 @@ def tokenizer(tmp_path: Path) -> PreTrainedTokenizerBase:
     return load_tokenizer(save_bert(tmp_path / "bert"))
 
 
-def make(tokenizer: PreTrainedTokenizerBase, label_type: str = "single_label") -> Mistakes:
-    return Mistakes(get_label_type(label_type), NAMES, np.array([0.5, 0.5]), tokenizer)
+def make(tokenizer: PreTrainedTokenizerBase, label_type: str = "single_label") -> ErrorExamples:
+    return ErrorExamples(get_label_type(label_type), NAMES, np.array([0.5, 0.5]), tokenizer)
 
 
 def test_worst_of_all_chunks_are_kept_in_order_and_right_guesses_never_are(

@@ -15,7 +15,9 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from llmkit.core.errors import EnvironmentFault, first_line, say
+from llmkit.core import console
+from llmkit.core.console import first_line
+from llmkit.core.errors import EnvironmentFault
 
 T = TypeVar("T")
 
@@ -38,7 +40,7 @@ _PR_SET_PDEATHSIG = 1
 _is_alone = False
 
 
-def take_place() -> None:
+def init_from_env() -> None:
     """Read SLURM's names where `srun` started one process a rank and nothing else has said what its rank is.
 
     The only process of a launcher is none of several, and libraries need not make it one.
@@ -75,7 +77,7 @@ def expected_ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that prints and writes."""
     return os.environ.get("RANK", "0") == "0"
 
@@ -87,14 +89,16 @@ def _drop_settings_of_accelerate() -> list[str]:
     return [f"{name}={value}" for name, value in found.items() if value.lower() != OF_ACCELERATE[name]]
 
 
-def join(device_type: str, timeout_seconds: float) -> None:
+def init_process_group(device_type: str, timeout_seconds: float) -> None:
     """Meet the other ranks, where there are any. What `accelerate launch` was asked to do itself is left out and said.
 
     Raises:
         EnvironmentFault: they did not come in time, or not as many GPUs are here as ranks.
     """
     if left_out := _drop_settings_of_accelerate():
-        say(f"accelerate was asked for {', '.join(left_out)}: left out, as --engine and the recipe decide that")
+        console.info(
+            f"accelerate was asked for {', '.join(left_out)}: left out, as --engine and the recipe decide that"
+        )
     if expected_ranks() == 1 or world_size() > 1:
         return
     import torch
@@ -117,7 +121,7 @@ def join(device_type: str, timeout_seconds: float) -> None:
 
 
 @contextmanager
-def first_alone() -> Iterator[None]:
+def main_process_first() -> Iterator[None]:
     """Within the block each rank is alone, and at its end the others wait for rank 0, however long: a launcher gives up
     soon on one that goes on when all others have ended."""
     global _is_alone
@@ -157,7 +161,7 @@ class Parted(BaseException):
         self.exit_code = exit_code
 
 
-def from_first(decide: Callable[[], T]) -> T:
+def broadcast_from_main(decide: Callable[[], T]) -> T:
     """What rank 0 decides, on every rank. Where it refuses, it says why, and the others end with it.
 
     Raises:
@@ -196,18 +200,18 @@ def gather(value: T) -> list[T]:
     return values
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait until every rank has come here."""
     gather(None)
 
 
-def add_up(sums: dict[str, T]) -> dict[str, T]:
+def all_reduce_sum(sums: dict[str, T]) -> dict[str, T]:
     """Each number, array or tensor summed over all ranks; an integer stays one."""
     parts: list[dict[str, Any]] = gather(sums)
     return {name: sum((part[name] for part in parts[1:]), parts[0][name]) for name in sums}
 
 
-def share_out(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+def shard(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
     """This rank's items, every `world_size`-th, and whether they count.
 
     All ranks get equally many, if need be one that does not count: a model whose weights are spread over the ranks

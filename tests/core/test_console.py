@@ -1,0 +1,42 @@
+"""Only the main process speaks, and nothing in its lines commands a terminal."""
+
+import sys
+
+import pytest
+
+from llmkit.core import console
+from llmkit.core.console import clean_line, clean_lines, first_line
+
+
+def test_only_the_first_rank_speaks_and_nobody_must_listen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    console.info("from the second")
+    monkeypatch.setenv("RANK", "0")
+    console.info("from the first")
+    assert capsys.readouterr().err == "from the first\n"
+
+    class Closed:
+        def write(self, text: str) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    console.info("a pipe that nobody reads")
+
+
+def test_text_for_a_terminal_keeps_its_lines_and_loses_what_moves_hides_or_turns_it() -> None:
+    hostile = "a\tb\n\u3000却说\x1b[31m\x9b\r\x08\u202e\u2066\u200b\ud800c"
+    assert clean_lines(hostile) == "a\tb\n\u3000却说[31mc"
+    assert clean_lines("plain — é 却说") == "plain — é 却说"
+    line = clean_line(hostile)
+    assert line.isprintable()
+    assert len(line) == len(hostile), "each character has its place, so that columns stay"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [(ValueError("\n  first\nsecond"), "first"), (ValueError(), "ValueError"), (KeyError("a"), "'a'")],
+)
+def test_error_of_others_is_said_by_its_first_line_or_its_name(error: Exception, line: str) -> None:
+    assert first_line(error) == line

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from types import FrameType
 from typing import Any, NoReturn, Protocol, TextIO, runtime_checkable
 
@@ -74,7 +75,7 @@ class _Commands(TyperGroup):
     """`--resume` may stand alone or before `auto`, which is more than Typer's options can do."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        pairs = zip(args, [*args[1:], ""], strict=True)
+        pairs = pairwise([*args, ""])
         spelled = [(word, "now") if word == "--resume" and after != "auto" else (word,) for word, after in pairs]
         return super().parse_args(ctx, [word for words in spelled for word in words])
 

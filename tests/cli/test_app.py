@@ -156,3 +156,28 @@ def test_every_command_that_takes_a_recipe_has_a_smoke_recipe() -> None:
 def test_every_command_is_in_make_smoke() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert all(f"$(SMOKE) {name} " in makefile for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "number", "offered"),
+    [
+        ("llmkit pretrain-", 1, {"pretrain-clm", "pretrain-mlm"}),
+        ("llmkit pretrain --eng", 2, {"--engine"}),
+        ("llmkit predict runs/a --format ", 4, {"csv", "tsv", "jsonl"}),
+    ],
+)
+def test_shell_completes_commands_options_and_values(typed: str, number: int, offered: set[str]) -> None:
+    code = "import sys; sys.argv = ['llmkit']; from llmkit.__main__ import main; main()"
+    environment = {"_LLMKIT_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(number)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(done.stdout.split()) == offered
+
+
+def test_completion_script_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--install-completion" in run(monkeypatch, capsys, "--help")[1]
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    code, out, _ = run(monkeypatch, capsys, "--show-completion", "bash")
+    assert (code, out.splitlines()[-1]) == (0, "complete -o default -F _llmkit_completion llmkit")

@@ -67,7 +67,7 @@ def describe_section(name: str, reference: dict[str, Any], definitions: dict[str
 
 
 def describe_type(value: dict[str, Any], old: Collection[Any] = ()) -> str:
-    """`number, at least 0`, or the words that a key may have, without `old` ones."""
+    """`number ≥ 0`, or the words that a key may have, without `old` ones."""
     if "anyOf" in value:
         return " or ".join(dict.fromkeys(describe_type(each) for each in value["anyOf"]))
     if "const" in value or "enum" in value:
@@ -77,13 +77,13 @@ def describe_type(value: dict[str, Any], old: Collection[Any] = ()) -> str:
     if kind == "list":
         return f"list: {describe_type(value['items'])}"
     bounds = {
-        "minimum": "at least {}",
-        "exclusiveMinimum": "above {}",
-        "maximum": "at most {}",
-        "exclusiveMaximum": "below {}",
+        "minimum": "≥ {}",
+        "exclusiveMinimum": "> {}",
+        "maximum": "≤ {}",
+        "exclusiveMaximum": "< {}",
     }
     limits = [text.format(f"{value[name]:,}") for name, text in bounds.items() if name in value]
-    return ", ".join([kind, *limits])
+    return " ".join([kind, ", ".join(limits)]).strip()
 
 
 def describe_default(section: str, key: str, value: dict[str, Any]) -> str:

@@ -4,11 +4,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import Field, TypeAdapter, model_validator
 
+from llmkit.architectures import ARCHITECTURES, families_of
 from llmkit.config.cls import Cls
 from llmkit.config.evaluate import Evaluate, Report
 from llmkit.config.generate import Generate
 from llmkit.config.mlm import Mlm
-from llmkit.config.model import FAMILIES, Model, families_of
+from llmkit.config.model import Model
 from llmkit.config.optim import SGD, Optim
 from llmkit.config.prepare import Prepare
 from llmkit.config.section import Section
@@ -81,8 +82,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _carries_state_that_there_is(self) -> "Recipe":
-        if not self.train.carry_state and not FAMILIES[self.model.family].carries_state:
-            carrying = " and ".join(name for name, family in FAMILIES.items() if family.carries_state)
+        if not self.train.carry_state and not ARCHITECTURES[self.model.family].carries_state:
+            carrying = " and ".join(name for name, each in ARCHITECTURES.items() if each.carries_state)
             raise ValueError(f"train.carry_state is for {carrying}, not for {self.model.family}")
         return self
 
@@ -121,7 +122,7 @@ class MlmRecipe(Recipe):
     def _asks_for_pairs_where_there_is_a_head_for_them(cls, values: Any) -> Any:
         model, mlm = values.get("model"), values.get("mlm")
         family = model.get("family", cls.FAMILIES[0]) if isinstance(model, dict) else getattr(model, "family", None)
-        if family not in FAMILIES or FAMILIES[family].reads_pairs:
+        if family not in ARCHITECTURES or ARCHITECTURES[family].reads_pairs:
             return values
         if mlm is None or isinstance(mlm, dict):
             return values | {"mlm": {"sentence_objective": "none"} | (mlm or {})}
@@ -130,7 +131,7 @@ class MlmRecipe(Recipe):
 
     @model_validator(mode="after")
     def _pairs_need_a_head(self) -> "MlmRecipe":
-        if self.mlm.sentence_objective != "none" and not FAMILIES[self.model.family].reads_pairs:
+        if self.mlm.sentence_objective != "none" and not ARCHITECTURES[self.model.family].reads_pairs:
             what = f"mlm.sentence_objective {self.mlm.sentence_objective} needs a head for pairs"
             raise ValueError(f"{what}, which {self.model.family} lacks: set it to none")
         return self

@@ -1,4 +1,4 @@
-"""Which network is trained. Nothing about data, optimizer or training length."""
+"""The network."""
 
 from itertools import pairwise
 from typing import Literal
@@ -15,37 +15,43 @@ NOT_READ_BY_ALL = sorted({name for architecture in ARCHITECTURES.values() for na
 class Model(Section):
     """A network by `family` and `size`, or by its own fields, which beat the size's."""
 
-    family: str = Field(default="gpt2", description="The architecture; with task mlm it is bert unless given.")
+    family: str = Field(default="gpt2", description="Architecture; default: gpt2, with task mlm bert.")
     size: Literal["tiny", "mini", "small", "medium", "base", "large", "xl"] = Field(
         default="tiny",
         description="gpt2, llama: tiny 4x128, mini 6x384, small 12x768. bert, modernbert: Google's BERT's. "
         "gru, lstm: small 2x200.",
     )
-    n_layer: int | None = Field(default=None, ge=1, description="Transformer blocks, or recurrent layers.")
-    n_head: int | None = Field(default=None, ge=1, description="Attention heads.")
+    n_layer: int | None = Field(default=None, ge=1, description="Number of layers.")
+    n_head: int | None = Field(default=None, ge=1, description="Number of attention heads.")
     n_kv_head: int | None = Field(
-        default=None, ge=1, description="llama: heads of keys and values, each shared by as many queries' heads."
+        default=None, ge=1, description="llama: number of key and value heads (grouped-query attention)."
     )
-    n_embd: int | None = Field(
-        default=None, ge=1, description="Width of the residual stream, or of the recurrent state."
+    n_embd: int | None = Field(default=None, ge=1, description="Width of the hidden states.")
+    embedding_size: int | None = Field(
+        default=None, ge=1, description="gru, lstm: width of the embeddings; default: n_embd."
     )
-    embedding_size: int | None = Field(default=None, ge=1, description="gru, lstm: default: as n_embd.")
-    tie_embeddings: bool = Field(default=True, description="The output layer is the embedding.")
+    tie_embeddings: bool = Field(
+        default=True, description="Share the weights of the input embeddings and the output layer."
+    )
     adaptive_cutoffs: list[int] = Field(
         default=[],
-        description="An adaptive softmax instead of a full one: its classes end at these ids, as [2000, 10000].",
+        description="Adaptive softmax with clusters that end at these token ids, such as [2000, 10000].",
     )
     init: Literal["auto", "normal", "uniform", "xavier", "he"] = Field(
-        default="auto", description="How matrices begin; auto: as each family's paper has it."
+        default="auto", description="Initialization of the matrices; auto: as in the architecture's paper."
     )
-    init_range: float = Field(default=0.1, gt=0, description="normal: standard deviation; uniform: largest value.")
+    init_range: float = Field(
+        default=0.1, gt=0, description="normal: standard deviation; uniform: maximum absolute value."
+    )
     n_positions: int | None = Field(
-        default=None, ge=1, description="Longest context; default: the block size in training."
+        default=None, ge=1, description="Maximum context length; default: train.block_size."
     )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="On embeddings and residuals; 0 for pretraining.")
-    attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="Above 0, attention on CPU is slow.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of embeddings and residual connections.")
+    attention_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Dropout of attention weights; above 0, attention on a CPU is slow."
+    )
     resize_embeddings: bool = Field(
-        default=False, description="With --model: grow the vocabulary to the tokenizer's instead of refusing."
+        default=False, description="With --model: add embeddings for new tokens instead of refusing a larger tokenizer."
     )
 
     @field_validator("family")

@@ -6,7 +6,7 @@ report an unknown key in it by name, which they cannot in a union of recipes. Ch
 
 from typing import Any
 
-from llmkit.config.model import FAMILIES
+from llmkit.architectures import ARCHITECTURES
 from llmkit.config.recipe import OWNERS, RECIPES
 from llmkit.config.renamed import RENAMED_KEYS, RENAMED_VALUES
 
@@ -22,7 +22,7 @@ def make_schema() -> Schema:
         definitions |= schema["$defs"]
         sections |= {name: {"$ref": value["$ref"]} for name, value in schema["properties"].items() if name != "task"}
     definitions = {name: _tidy(definition) for name, definition in sorted(definitions.items())}
-    definitions["Model"]["properties"]["family"]["enum"] = list(FAMILIES)
+    definitions["Model"]["properties"]["family"]["enum"] = list(ARCHITECTURES)
     tensorboard = {"type": "boolean"} | _deprecated("train.trackers: [tensorboard]")
     definitions["Train"]["properties"]["tensorboard"] = tensorboard
     tasks = {"enum": list(RECIPES)}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from llmkit.config.model import FAMILIES
+from llmkit.architectures import ARCHITECTURES
 from llmkit.config.train import Train
 from llmkit.core.errors import UsageError
 
@@ -94,7 +94,7 @@ def count_activation_bytes(
     without the attention matrix, which no kernel here keeps, and of what these models were seen to keep.
 
     On a CPU, attention is taken to be in fp32 (models/kernels/attention.py). The residual stream always is."""
-    wide, mixed, attention, outside = FAMILIES.get(family, FAMILIES["gpt2"]).activation_bytes
+    wide, mixed, attention, outside = ARCHITECTURES.get(family, ARCHITECTURES["gpt2"]).activation_bytes
     a_unit = mixed + attention * on_cpu if bf16 else wide
     a_unit += (5 if bf16 else 9) * dropout
     return width * (n_layers * a_unit + outside)

@@ -164,7 +164,7 @@ def test_every_field_is_read_somewhere() -> None:
 
 
 def test_two_lengths_that_are_typed_are_a_mistake_and_one_beats_the_recipes(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="both say how long"):
+    with pytest.raises(UsageError, match="both set the length"):
         load_recipe(None, ["train.max_steps=3", "train.max_minutes=1"])
     (tmp_path / "r.yaml").write_text("train: {max_minutes: 1}\n")
     assert load_recipe(tmp_path / "r.yaml", ["train.max_steps=3"]).train.max_minutes is None

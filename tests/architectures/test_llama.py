@@ -5,26 +5,25 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from tiny import encoding_tokenizer as tokenizer
+from tiny import make_token_ids as tokenizer
 from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
 from llmkit.config.model import Model
-from llmkit.models.gpt2 import gpt2_config
-from llmkit.models.llama import build_llama, llama_config
+from llmkit.models.families import build_causal, make_config
 
 
 @pytest.mark.parametrize("size", ["tiny", "mini", "small", "medium", "large", "xl"])
 def test_size_has_about_the_weights_of_the_gpt2_of_its_name(size: Any) -> None:
     with torch.device("meta"):
-        llama = LlamaForCausalLM(llama_config(Model(family="llama", size=size), tokenizer(50257), 1024))
-        gpt2 = GPT2LMHeadModel(gpt2_config(Model(size=size), tokenizer(50257), 1024))
+        llama = LlamaForCausalLM(make_config(Model(family="llama", size=size), tokenizer(50257), 1024))
+        gpt2 = GPT2LMHeadModel(make_config(Model(size=size), tokenizer(50257), 1024))
     n_llama, n_gpt2 = (sum(weight.numel() for weight in model.parameters()) for model in (llama, gpt2))
     assert n_llama == pytest.approx(n_gpt2, rel=0.03)
 
 
 def test_own_fields_beat_the_size() -> None:
     section = Model(family="llama", n_embd=64, n_head=8, n_kv_head=1, n_positions=99, tie_embeddings=False)
-    config = llama_config(section, tokenizer(), 32)
+    config = make_config(section, tokenizer(), 32)
     assert (config.hidden_size, config.num_attention_heads, config.num_key_value_heads) == (64, 8, 1)
     assert (config.max_position_embeddings, config.tie_word_embeddings, config.vocab_size) == (99, False, 97)
     assert config.intermediate_size % 32 == 0
@@ -47,7 +46,7 @@ def test_shape_that_cannot_be_is_refused(fields: dict[str, Any], words: str) -> 
 
 
 def test_weights_start_normal_and_depend_on_the_seed_alone() -> None:
-    one, same, other = (build_llama(Model(family="llama"), tokenizer(), 32, seed) for seed in (1, 1, 2))
+    one, same, other = (build_causal(Model(family="llama"), tokenizer(), 32, seed) for seed in (1, 1, 2))
     for name, weight in one.named_parameters():
         assert torch.equal(weight, same.get_parameter(name))
         if weight.ndim == 2:

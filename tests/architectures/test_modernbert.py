@@ -10,22 +10,20 @@ from tiny import make_bert
 from transformers import BertForMaskedLM, ModernBertForMaskedLM, ModernBertForSequenceClassification, ModernBertModel
 
 from llmkit.config.loading import load_recipe
-from llmkit.config.model import FAMILIES, Model, families_of
+from llmkit.config.model import Model
 from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import ModelError, UsageError
-from llmkit.models.bert import bert_config
 from llmkit.models.classifier import count_positions, start_classifier
+from llmkit.models.families import make_config
 from llmkit.models.layers import freeze_layers, number_layers
 from llmkit.models.loading import longest_context, read_kind
 from llmkit.models.masked import (
-    MASKED,
     build_masked,
     open_masked,
     rescale_embeddings,
     sentence_objective_of,
     start_from_masked,
 )
-from llmkit.models.modernbert import modernbert_config
 from llmkit.tasks.starting_model import set_dropout
 from llmkit.tokens.training_tokenizers import train_tokenizer
 from llmkit.training.speed import flops_per_token
@@ -42,19 +40,9 @@ def build(tokenizer: Any, seed: int = 0, **fields: Any) -> ModernBertForMaskedLM
     return model
 
 
-def test_each_family_of_the_recipe_stands_in_the_table() -> None:
-    assert set(families_of("mlm")) == set(MASKED)
-    assert {name for name, family in MASKED.items() if family.paired is None} == {
-        name for name in families_of("mlm") if not FAMILIES[name].reads_pairs
-    }
-
-
 @pytest.mark.parametrize("size", ["tiny", "mini", "small", "medium", "base", "large"])
 def test_size_has_about_the_weights_of_the_bert_of_its_name(tokenizer: Any, size: Any) -> None:
-    configs = [
-        make(Model(family=family, size=size), tokenizer, 512)
-        for make, family in ((modernbert_config, "modernbert"), (bert_config, "bert"))
-    ]
+    configs = [make_config(Model(family=family, size=size), tokenizer, 512) for family in ("modernbert", "bert")]
     for config in configs:
         config.vocab_size = 30522
     with torch.device("meta"):
@@ -65,7 +53,7 @@ def test_size_has_about_the_weights_of_the_bert_of_its_name(tokenizer: Any, size
 
 def test_own_fields_beat_the_size_and_ids_are_the_tokenizers(tokenizer: Any) -> None:
     section = Model(family="modernbert", n_embd=64, n_head=4, n_positions=99, dropout=0.1, attention_dropout=0.2)
-    config = modernbert_config(section, tokenizer, 32)
+    config = make_config(section, tokenizer, 32)
     assert (config.hidden_size, config.num_attention_heads, config.max_position_embeddings) == (64, 4, 99)
     assert config.intermediate_size % 32 == 0
     assert (config.embedding_dropout, config.mlp_dropout, config.attention_dropout) == (0.1, 0.1, 0.2)

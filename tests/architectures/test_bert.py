@@ -14,7 +14,7 @@ from llmkit.config.model import Model
 from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.datasets.pairs import SentenceObjective
-from llmkit.models.bert import bert_config
+from llmkit.models.families import make_config
 from llmkit.models.loading import load_masked_lm, read_kind
 from llmkit.models.masked import build_masked, open_masked, rescale_embeddings, sentence_objective_of, start_from_masked
 from llmkit.tokens.training_tokenizers import train_tokenizer
@@ -30,7 +30,7 @@ def tokenizer() -> object:
 
 @pytest.mark.parametrize(("size", "millions"), PUBLISHED.items())
 def test_size_has_the_published_number_of_parameters(tokenizer: object, size: str, millions: float) -> None:
-    config = bert_config(Model(family="bert", size=size), tokenizer, 512)
+    config = make_config(Model(family="bert", size=size), tokenizer, 512)
     config.vocab_size = 30522
     with torch.device("meta"):
         n_parameters = sum(weight.numel() for weight in BertModel(config).parameters())

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmkit.architectures import ARCHITECTURES
 from llmkit.config.recipe import OWNERS, RECIPES
-from llmkit.config.renamed import RENAMED_KEYS, RENAMED_VALUES
+from llmkit.config.renamed import RENAMED_KEYS, RENAMED_VALUES, Key
 
 Schema = dict[str, Any]
 
@@ -23,18 +23,13 @@ def make_schema() -> Schema:
         sections |= {name: {"$ref": value["$ref"]} for name, value in schema["properties"].items() if name != "task"}
     definitions = {name: _tidy(definition) for name, definition in sorted(definitions.items())}
     definitions["Model"]["properties"]["family"]["enum"] = list(ARCHITECTURES)
-    tensorboard = {"type": "boolean"} | _deprecated("train.trackers: [tensorboard]")
-    definitions["Train"]["properties"]["tensorboard"] = tensorboard
-    tasks = {"enum": list(RECIPES)}
-    properties: Schema = {
-        "task": tasks | {"description": "What is trained; needed where the command does not say it."},
-        "objective": tasks | _deprecated("task"),
-    }
+    task = {"description": "What is trained; needed where the command does not say it.", "enum": list(RECIPES)}
+    properties: Schema = {"task": task, **sections}
+    _add_old_names((), properties)
     for name, reference in sections.items():
-        properties[name] = reference
         section = definitions[reference["$ref"].rpartition("/")[2]]
         section["type"] = ["object", "null"]  # a section without keys is null in YAML
-        _add_old_names(name, section["properties"])
+        _add_old_names((name,), section["properties"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "llmkit recipe",
@@ -56,19 +51,16 @@ def _others(section: str, owners: tuple[str, ...]) -> Schema:
     return {"task": {"enum": list(owners)}, **foreign}
 
 
-def _add_old_names(section: str, properties: Schema) -> None:
-    """Values and keys of earlier versions; loading.py takes them and says the new ones."""
-    for (owner, key), renamed in RENAMED_VALUES.items():
-        if owner == section:
+def _add_old_names(section: Key, properties: Schema) -> None:
+    """Values and keys of earlier versions, which loading.py takes with a line that names the new ones."""
+    for (*owner, key), renamed in RENAMED_VALUES.items():
+        if tuple(owner) == section:
             properties[key]["enum"] += list(renamed)
-    for (owner, old), new in RENAMED_KEYS.items():
-        if owner == section:
+    for (*owner, old), new in RENAMED_KEYS.items():
+        if tuple(owner) == section:
             taken = {name: value for name, value in properties[new].items() if name != "default"}
-            properties[old] = taken | _deprecated(f"{section}.{new}")
-
-
-def _deprecated(new: str) -> Schema:
-    return {"deprecated": True, "description": f"Old name of {new}."}
+            name = ".".join((*section, new))
+            properties[old] = taken | {"deprecated": True, "description": f"Old name of {name}."}
 
 
 def _tidy(schema: Any) -> Any:

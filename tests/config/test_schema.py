@@ -85,7 +85,6 @@ def test_mistake_is_marked(text: str, words: str) -> None:
     "text",
     [
         "objective: clm",
-        "train: {tensorboard: true}",
         "cls: {labels: multiple}",
         "train:",
         "optim: {learning_rate: 1e-3}",

@@ -180,4 +180,5 @@ def test_completion_script_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "--install-completion" in run(monkeypatch, capsys, "--help")[1]
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     code, out, _ = run(monkeypatch, capsys, "--show-completion", "bash")
-    assert (code, out.splitlines()[-1]) == (0, "complete -o default -F _llmkit_completion llmkit")
+    assert code == 0
+    assert out.splitlines()[-1].startswith("complete -o default -F ")

@@ -48,7 +48,7 @@ def main() -> None:
         take_picture(given.run / "run/report.html", DOCS / "report.png")
         return
     with tempfile.TemporaryDirectory() as folder:
-        command = ["demo", "-s", f"train.max_minutes={given.minutes:g}"]
+        command = ["demo", "-s", f"train.max_minutes={given.minutes:g}", "-s", "generate.max_new_tokens=80"]
         screen = read_screen(run_in_terminal([sys.executable, "-m", "llmkit", *command], Path(folder)))
         draw_terminal(["$ llmkit demo", *screen], DOCS / "terminal.svg")
         take_picture(Path(folder) / "runs/demo/run/report.html", DOCS / "report.png")
@@ -90,7 +90,7 @@ def read_screen(written: str) -> list[str]:
         count = int(argument) if argument and argument.isdecimal() else 1
         if sign == "\n":
             row += 1
-            lines.extend([[]] * 0 if row < len(lines) else [[]])
+            lines += [[]] if row == len(lines) else []
         elif sign == "\r":
             column = 0
         elif sign == "\b":
@@ -101,14 +101,17 @@ def read_screen(written: str) -> list[str]:
             row = max(0, row - count)
         elif letter == "m":
             style = "" if argument in ("", "0") else f"{style}\x1b[{argument}m"
-    return ["".join(line).rstrip() for line in lines]
+    shown = ["".join(line).rstrip() for line in lines]
+    return [line for number, line in enumerate(shown) if line or number and shown[number - 1]]
 
 
 def draw_terminal(lines: list[str], path: Path) -> None:
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: PTH123, SIM115
     for line in lines:
         console.print(Text.from_ansi(line), overflow="ellipsis", no_wrap=True)
-    path.write_text(console.export_svg(title="llmkit", theme=THEME), encoding="utf-8")
+    picture = console.export_svg(title="llmkit", theme=THEME)
+    picture = re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)  # a font from elsewhere; monospace will do
+    path.write_text(picture, encoding="utf-8")
 
 
 def take_picture(page: Path, path: Path) -> None:
@@ -117,7 +120,7 @@ def take_picture(page: Path, path: Path) -> None:
         sys.exit("there is no chromium")
     with tempfile.TemporaryDirectory() as folder:
         options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", "--hide-scrollbars"]
-        size = ["--window-size=1000,1100", f"--screenshot={path.resolve()}"]
+        size = ["--window-size=1000,760", f"--screenshot={path.resolve()}"]
         subprocess.run([chromium, *options, *size, page.resolve().as_uri()], check=True, capture_output=True)
 
 

@@ -155,6 +155,10 @@ def finetune(
     files = {name: str(path) for name, path in named.items() if path is not None}
     start = _to_str(model)
     with _running():
+        from llmkit.training.folder import read_series
+
+        if resume and not folds and seeds == 1:
+            folds, seeds = read_series(Path(out))
         if (folds or seeds > 1) and not dry_run:
             from llmkit.runs.repeat import finetune_repeatedly
 

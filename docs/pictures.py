@@ -102,7 +102,7 @@ def read_screen(written: str) -> list[str]:
         elif letter == "m":
             style = "" if argument in ("", "0") else f"{style}\x1b[{argument}m"
     shown = ["".join(line).rstrip() for line in lines]
-    return [line for number, line in enumerate(shown) if line or number and shown[number - 1]]
+    return [line for number, line in enumerate(shown) if line or (number and shown[number - 1])]
 
 
 def draw_terminal(lines: list[str], path: Path) -> None:

@@ -213,9 +213,7 @@ def _explain(error: BaseException) -> Problem:
         place = str(error.filename or "this machine")
         return Problem(error.strerror or str(error), place, "check disk space and permissions there, then run it again")
     what = first_line(error) if str(error) else "out of memory"
-    return Problem(
-        what, "memory", "halve train.micro_batch_size (the global batch stays), or use a smaller model"
-    )
+    return Problem(what, "memory", "halve train.micro_batch_size (the global batch stays), or use a smaller model")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -50,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = ["demo", "-s", f"train.max_minutes={given.minutes:g}", "-s", "generate.max_new_tokens=80"]
         screen = read_screen(run_in_terminal([sys.executable, "-m", "llmkit", *command], Path(folder)))
-        draw_terminal(["$ llmkit demo", *screen], DOCS / "terminal.svg")
+        draw_terminal([f"$ llmkit {' '.join(command)}", *screen], DOCS / "terminal.svg")
         take_picture(Path(folder) / "runs/demo/run/report.html", DOCS / "report.png")
 
 

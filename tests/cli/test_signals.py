@@ -183,7 +183,7 @@ def test_signal_in_an_import_ends_the_command_like_any_other(home: Path, module:
     command = [sys.executable, "-c", IMPORTING, module, kind, "eval", "gpt2", "--data", "text.txt"]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode == EXIT_CODES[kind], done.stderr
-    assert done.stderr.startswith(f"stopped by {kind}; nothing ")
+    assert done.stderr.startswith(f"stopped by {kind}; no")
     assert (len(done.stderr.splitlines()), done.stdout) == (1, "")
 
 

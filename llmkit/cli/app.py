@@ -125,6 +125,8 @@ def main() -> NoReturn:
         _give_way()  # so that the error of rank 0 is the one that is shown
         _leave(parted.exit_code)
     except BaseException as error:
+        for number in (signal.SIGINT, signal.SIGTERM):  # a signal while an error is reported is no second error
+            signal.signal(number, lambda number, _: os._exit(128 + number))
         if not is_main_process():
             _wait_for_first(error)
         stop = _find_signal(error)

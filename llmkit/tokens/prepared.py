@@ -98,6 +98,8 @@ def load_prepared(path: Path, *, check: bool = True) -> Prepared:
     hint = f"make it with: llmkit prepare INPUT --out {path}"
     if not manifest_path.is_file():
         what = f"{str(path)!r} is not a prepared folder: it has no manifest.json"
+        if not path.exists():
+            what = f"there is no folder {str(path)!r}"
         raise DataError(what, where=str(path), hint=hint)
     try:
         manifest = read_json(manifest_path)

@@ -33,7 +33,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
     [
         (["pretrain-clm", "recipes/no.yaml", "--data", "d", "--out", "r"], 2, "there is no recipe"),
         (["pretrain-clm", "--data", "d", "--out", "r", "-s", "train.max_step=1"], 2, "did you mean 'max_steps'?"),
-        (["pretrain-clm", "--data", "nowhere", "--out", "r"], 3, "not a prepared folder"),
+        (["pretrain-clm", "--data", "nowhere", "--out", "r"], 3, "there is no folder"),
         (["prepare", "nowhere.txt", "--out", "d"], 3, "nowhere.txt"),
         (["prepare", "nowhere.txt", "--out", "d", "--engine", "slrum"], 2, "did you mean 'slurm'?"),
         (["prepare", "nowhere.txt", "--out", "d", "--engine", "rya", "--dry-run"], 2, "did you mean 'ray'?"),

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.text.chinese_words import find_chinese, find_word_interiors
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.sentences import find_sentence_ends
-from llmkit.text.words import choose_words, count_words
+from llmkit.text.words import choose_words, count_words, find_chinese, find_word_interiors
 from llmkit.tokens.fast_encoding import Encoder, plain_encoder
 from llmkit.tokens.store import Ids, Row
 from llmkit.tokens.tokenizer import count_unknown, end_of_text_id, id_dtype
@@ -41,7 +40,7 @@ def encode_rows(
 ) -> Iterator[Row]:
     """A row for each document or part of one; a document's last part ends in the end-of-text token.
 
-    With a `word_cutter` of text/chinese_words.py sentences and words are stored too. `totals` counts documents,
+    With a `word_cutter` of text/words.py sentences and words are stored too. `totals` counts documents,
     characters, bytes, tokens, unknown_tokens, and sentences where they are found; when all rows are through, words
     too, unless the text is of a script that has none.
     """

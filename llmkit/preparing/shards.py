@@ -29,8 +29,7 @@ from llmkit.text.scan import scan_text
 from llmkit.text.sources import Source, file_size
 from llmkit.text.splitting import SplitShard
 from llmkit.text.staging import read_staged, stage_documents, write_keys
-from llmkit.tokens.encoding_tokenizer import load_encoding_tokenizer
-from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, make_encoder
+from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, load_encoding_tokenizer, make_encoder
 from llmkit.tokens.store import write_split
 from llmkit.tokens.tokenizer import id_dtype
 

@@ -32,7 +32,6 @@ from llmkit.preparing.shards import (
 )
 from llmkit.preparing.staging_dir import FOLDER, Facts, finished_files, run_stage
 from llmkit.runs.stopping import defer_signals
-from llmkit.text.chinese_words import choose_word_cutter
 from llmkit.text.dedup import PARAGRAPHS, Keys, drop_paragraphs, keep_first
 from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.overlap import count_overlap, merge_windows
@@ -50,8 +49,8 @@ from llmkit.text.staging import (
     slice_shards,
     stage_documents,
 )
-from llmkit.tokens.encoding_tokenizer import load_encoding_tokenizer, save_encoding_tokenizer
-from llmkit.tokens.fast_encoding import check_encoder
+from llmkit.text.words import choose_word_cutter
+from llmkit.tokens.fast_encoding import check_encoder, load_encoding_tokenizer, save_encoding_tokenizer
 from llmkit.tokens.store import Split, join_splits
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
 

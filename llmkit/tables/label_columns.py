@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmkit.core.errors import DataError
-from llmkit.text.columns import is_text, listed, missing_column
+from llmkit.text.tables import is_text, listed, missing_column
 
 # In each list the first that is there is taken.
 TEXT_NAMES = (

@@ -18,8 +18,8 @@ from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError, Problem
 from llmkit.tables.label_columns import Columns
 from llmkit.tables.rows import Row, RowStream
-from llmkit.text.columns import missing_column
 from llmkit.text.json_rows import name_type
+from llmkit.text.tables import missing_column
 
 MAX_LINES_SHOWN = 5
 _MANY_LABELS = 20

@@ -21,18 +21,17 @@ from typing import Literal
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.tables.label_columns import KNOWN_NAMES, LABEL_NAMES, TEXT_NAMES
-from llmkit.text.columns import is_text
-from llmkit.text.containers import Entry, find_entries
-from llmkit.text.hub import find_class_names, open_dataset
+from llmkit.text.corpora import find_class_names, open_dataset
 from llmkit.text.json_rows import Bad, name_type, parse_lines, parse_stream
 from llmkit.text.plain import split_lines, unify_line_ends
-from llmkit.text.sources import Source, find_files
+from llmkit.text.sources import Entry, Source, find_entries, find_files
 from llmkit.text.tables import (
     UNDECODED,
     Record,
     broken_header,
     find_problem,
     guess_delimiter,
+    is_text,
     open_parquet,
     open_text,
     refuse_row,

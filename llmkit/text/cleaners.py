@@ -17,10 +17,16 @@ from itertools import chain
 
 from llmkit.config.prepare import Clean
 from llmkit.core.errors import DataError, EnvironmentFault
-from llmkit.text.documents import Document, StepCounts
+from llmkit.text.documents import (
+    Document,
+    StepCounts,
+    emit_document,
+    group_documents,
+    joins_what_is_before,
+    mark_last,
+    replay_texts,
+)
 from llmkit.text.gutenberg import strip_gutenberg
-from llmkit.text.mojibake import repair_mojibake
-from llmkit.text.parts import emit_document, group_documents, joins_what_is_before, mark_last, replay_texts
 from llmkit.text.quality import find_fault, has_rules
 from llmkit.text.scan import scan_text
 from llmkit.text.whitespace import tidy_whitespace
@@ -30,6 +36,13 @@ Step = Callable[[Iterable[str], StepCounts], Iterator[str]]
 
 _LINE_ENDS = re.compile("\r\n?|[\v\f\u2028\u2029]")
 _CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ufdd0-\ufdef\ud800-\udfff]")
+# A UTF-8 lead byte as Latin-1 or Windows-1252 shows it, then a continuation byte; then UTF-8 punctuation as
+# Windows-1251, MacRoman and code page 437 show it.
+_PAIRS = ("вЂ", "‚Ä", "ΓÇ")
+_SUSPICIOUS = re.compile("[\xc2-\xf4][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|" + "|".join(_PAIRS))
+_LEADS = frozenset(map(chr, range(0xC2, 0xF5)))
+# The same in UTF-8, a little wider: a search with a fixed beginning runs at memory speed.
+_LEAD_BYTES = re.compile(rb"\xc3[\x82-\xb4][\xc2\xc5\xc6\xcb\xe2]")
 
 
 def clean_documents(
@@ -159,6 +172,50 @@ def _is_settled(char: str) -> bool:
 def fold_width(text: str, removed: Counter[str]) -> str:
     """The text in NFKC."""
     return unicodedata.normalize("NFKC", text)
+
+
+def repair_mojibake(text: str, removed: Counter[str]) -> str:
+    """The text with broken lines repaired; `removed["broken lines"]` counts them."""
+    scan = scan_text(text)
+    has_lead = not scan.others.isdisjoint(_LEADS) and _LEAD_BYTES.search(scan.utf8)
+    if not has_lead and not any(scan.others.issuperset(pair) and pair in text for pair in _PAIRS):
+        return text
+    found = _SUSPICIOUS.search(text)
+    if found is None:
+        return text
+    pieces: list[str] = []
+    place = 0
+    while found is not None:
+        start = text.rfind("\n", place, found.start()) + 1 or place
+        end = text.find("\n", found.end())
+        end = len(text) if end < 0 else end
+        line = text[start:end]
+        repaired = _repairer()(line)
+        removed["broken lines"] += repaired != line
+        pieces += (text[place:start], repaired)
+        place = end
+        found = _SUSPICIOUS.search(text, place)
+    pieces.append(text[place:])
+    return "".join(pieces)
+
+
+@cache
+def _repairer() -> Callable[[str], str]:
+    import ftfy
+
+    config = ftfy.TextFixerConfig(
+        unescape_html=False,
+        remove_terminal_escapes=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        uncurl_quotes=False,
+        fix_line_breaks=False,
+        fix_surrogates=False,
+        remove_control_chars=False,
+        normalization=None,
+        explain=False,
+    )
+    return lambda line: ftfy.fix_encoding(line, config)
 
 
 STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (

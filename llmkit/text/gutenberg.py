@@ -14,8 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 
-from llmkit.text.documents import StepCounts
-from llmkit.text.parts import mark_last
+from llmkit.text.documents import StepCounts, mark_last
 
 _HEADER_CHARS = 40_000
 _CREDIT_CHARS = 3_000

@@ -13,13 +13,10 @@ from dataclasses import dataclass
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.columns import choose_column, missing_column
-from llmkit.text.containers import Entry
-from llmkit.text.documents import Document
-from llmkit.text.parts import make_documents
+from llmkit.text.documents import Document, make_documents
 from llmkit.text.plain import MAX_ROW_CHARS, row_too_long, split_lines
-from llmkit.text.sources import Source
-from llmkit.text.tables import UNDECODED, open_text, refuse_row
+from llmkit.text.sources import Entry, Source
+from llmkit.text.tables import UNDECODED, choose_column, missing_column, open_text, refuse_row
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _GAP = re.compile(r"[ \t\r\n,]*")

@@ -19,11 +19,9 @@ from xml.etree import ElementTree
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.containers import Entry, open_archive, open_member
-from llmkit.text.documents import Document
+from llmkit.text.documents import Document, make_documents
 from llmkit.text.encodings import TextStream, detect_encoding
-from llmkit.text.parts import make_documents
-from llmkit.text.sources import Source
+from llmkit.text.sources import Entry, Source, open_archive, open_member
 
 # Noncharacters stand for line ends and spaces that must survive the folding of white space.
 _LINE, _PARAGRAPH, _SPACE = "\ufdd0", "\ufdd1", "\ufdd2"

@@ -8,11 +8,9 @@ from collections.abc import Iterable, Iterator
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.containers import Entry
-from llmkit.text.documents import Document
+from llmkit.text.documents import Document, make_documents
 from llmkit.text.encodings import TextStream
-from llmkit.text.parts import make_documents
-from llmkit.text.sources import Source
+from llmkit.text.sources import Entry, Source
 
 MAX_ROW_CHARS = 64_000_000
 

@@ -14,13 +14,12 @@ from typing import BinaryIO, cast
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.containers import Entry, find_entries
 from llmkit.text.corpora import read_builtin
 from llmkit.text.documents import Document
 from llmkit.text.json_rows import read_json, read_jsonl
 from llmkit.text.markup import read_epub, read_html
 from llmkit.text.plain import read_plain
-from llmkit.text.sources import Source, find_files, log
+from llmkit.text.sources import Entry, Source, find_entries, find_files, log
 from llmkit.text.tables import read_parquet, read_table
 
 READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
@@ -53,7 +52,7 @@ def read_files(files: Sequence[str], read: Read, sources: list[Source]) -> Itera
     for name in files:
         source = Source(name)
         if name.startswith("hf:"):
-            from llmkit.text.hub import read_dataset  # loads huggingface_hub
+            from llmkit.text.corpora import read_dataset  # loads huggingface_hub
 
             sources.append(source)
             yield from _count(read_dataset(name, source, read), source)

@@ -11,8 +11,7 @@ Across parts the white space at an edge is held back until the next part shows w
 import re
 from collections.abc import Iterable, Iterator
 
-from llmkit.text.documents import StepCounts
-from llmkit.text.parts import mark_last
+from llmkit.text.documents import StepCounts, mark_last
 from llmkit.text.scan import TextScan, cache_scan, known_utf8, scan_text
 
 _BLANKS = " \t\xa0\u3000"

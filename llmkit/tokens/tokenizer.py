@@ -37,7 +37,7 @@ PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer"
 
 
 class AnyTokenizer(Protocol):
-    """The attributes that encoding reads: a tokenizer of transformers, or a worker's (encoding_tokenizer.py)."""
+    """The attributes that encoding reads: a tokenizer of transformers, or a worker's (fast_encoding.py)."""
 
     def __len__(self) -> int: ...
     @property

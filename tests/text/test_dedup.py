@@ -6,8 +6,7 @@ import pytest
 
 from llmkit.config.prepare import Dedup
 from llmkit.text.dedup import EXACT, NEAR, PARAGRAPHS, drop_paragraphs, find_keys, keep_first
-from llmkit.text.documents import Document, StepCounts
-from llmkit.text.parts import make_documents
+from llmkit.text.documents import Document, StepCounts, make_documents
 
 
 def run(given: list[Document], **settings: object) -> tuple[list[Document], dict[str, StepCounts]]:

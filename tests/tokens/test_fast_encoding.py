@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 from odd_text import CORPUS
 from tokenizers import Tokenizer
+from tokens.test_tokenizer import KINDS, train
 from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.prepare import TokenizerSection
 from llmkit.tokens import fast_encoding
 from llmkit.tokens.chunk_encoding import ALONE, ChunkEncoder
-from llmkit.tokens.encoding_tokenizer import make_encoding_tokenizer
 from llmkit.tokens.fast_encoding import (
     HARD_TEXTS,
     Encoder,
@@ -24,11 +25,33 @@ from llmkit.tokens.fast_encoding import (
     _surround,
     check_encoder,
     find_differences,
+    load_encoding_tokenizer,
     make_encoder,
+    make_encoding_tokenizer,
     plain_encoder,
+    save_encoding_tokenizer,
 )
-from llmkit.tokens.tokenizer import backend_of, encode_texts, encode_with_offsets
+from llmkit.tokens.tokenizer import backend_of, count_unknown, encode_texts, encode_with_offsets, end_of_text_id
 from llmkit.tokens.training_tokenizers import train_tokenizer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bare_tokenizer_gives_the_ids_and_offsets_of_the_one_it_was_made_from(kind: str, tmp_path: Path) -> None:
+    tokenizer = train(kind)
+    bare = load_encoding_tokenizer(save_encoding_tokenizer(tokenizer, tmp_path))
+    for found, expected in zip(encode_texts(bare, TEXTS), encode_texts(tokenizer, TEXTS), strict=True):
+        assert found.dtype == expected.dtype and found.tolist() == expected.tolist()
+    for pair in zip(encode_with_offsets(bare, TEXTS), encode_with_offsets(tokenizer, TEXTS), strict=True):
+        for found, expected in zip(*pair, strict=True):
+            assert found.tolist() == expected.tolist()
+    ids = encode_texts(bare, TEXTS)[0]
+    assert count_unknown(ids, bare) == count_unknown(ids, tokenizer)
+    assert end_of_text_id(bare) == end_of_text_id(tokenizer)
+    first = save_encoding_tokenizer(tokenizer, tmp_path)
+    assert save_encoding_tokenizer(train(kind), tmp_path) == first
+    tokenizer.add_tokens(["new"])
+    assert save_encoding_tokenizer(tokenizer, tmp_path) != first
+
 
 TEXTS = ["It's <|endoftext|> 12345\n\n  the  end", "", "却说曹操大怒。“快走！” 中 e\u0301", "the the the 🤖\u3000\x85"]
 

@@ -32,7 +32,7 @@ from llmkit.preparing.shards import (
 )
 from llmkit.preparing.staging_dir import FOLDER, Facts, finished_files, run_stage
 from llmkit.runs.stopping import defer_signals
-from llmkit.text.dedup import PARAGRAPHS, Keys, drop_paragraphs, keep_first
+from llmkit.text.dedup import PARAGRAPHS, Keys, drop_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.overlap import count_overlap, merge_windows
 from llmkit.text.sources import Source, find_files, require_documents
@@ -211,7 +211,7 @@ def _add_counts(count: StepCounts, more: dict[str, Any]) -> None:
 def _drop_copies(shards: list[Path], settings: Prepare, folder: Path, steps: dict[str, StepCounts]) -> int:
     """Make `folder` the shards' documents without copies; how many there are."""
     keys: Iterator[Keys] = (key for shard in shards for key in read_keys(shard))
-    stays = keep_first(keys, settings.dedup, steps)
+    stays = find_unique(keys, settings.dedup, steps)
     kept = [[next(stays) for _ in read_keys(shard)] for shard in shards]
     next(stays, None)  # without any document too, the steps are counted
     if not settings.dedup.paragraphs:

@@ -1,4 +1,11 @@
-"""What a document is, everywhere in llmkit, and how steps count what they do to documents."""
+"""Documents, the counts of the steps that process them, and long documents in parts of bounded length.
+
+A part ends after a line end where the second half of its length has one, otherwise after a space or a punctuation
+mark, otherwise inside a word; never between a carriage return and its line feed, never before a combining
+character. So cleaning part by part gives the same text as cleaning the whole document.
+
+Joining the parts restores the text exactly.
+"""
 
 import hashlib
 import re
@@ -15,8 +22,8 @@ from itertools import chain
 class Document:
     """A text and where it came from.
 
-    A text longer than `read.max_doc_chars` travels as several consecutive parts of one document, so that
-    memory stays flat; joining the parts' texts gives the document back, character for character.
+    A text longer than `read.max_doc_chars` is passed on as several consecutive parts of one document, so that
+    memory stays bounded.
     """
 
     text: str
@@ -31,7 +38,7 @@ class Document:
 
 @dataclass(slots=True)
 class StepCounts:
-    """What one named step did: how many documents came and went, how many changed, and every drop's reason."""
+    """What one step did: documents in and out, documents changed, and what was dropped or removed."""
 
     documents_in: int = 0
     documents_out: int = 0
@@ -39,11 +46,11 @@ class StepCounts:
     dropped: Counter[str] = field(default_factory=Counter)
     """Whole documents, by reason."""
     removed: Counter[str] = field(default_factory=Counter)
-    """What was taken out of documents that stayed: characters by kind, or paragraphs, or repaired lines."""
+    """Removed from documents that stayed: characters by kind, paragraphs, or repaired lines."""
 
 
 def hash_text(text: str) -> str:
-    """SHA-256 of the text as UTF-8, in hex: the identity of a document, whatever file it came from."""
+    """SHA-256 of the text as UTF-8, in hex: identifies a document independently of its file."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -52,13 +59,13 @@ _PAUSE = re.compile(r"[\s,.;:!?，。；：！？、”’」』）]")
 
 
 def cut_parts(pieces: Iterable[str], max_chars: int) -> Iterator[tuple[str, bool]]:
-    """(text, whether it is the last part); at least one part, which is empty for an empty text."""
-    waiting: list[str] = []  # joined only when there is enough, so that many small pieces cost no copying
+    """Yield (text, is_last); an empty text gives one empty part."""
+    waiting: list[str] = []  # joined only when there is enough, so that many small pieces are copied once
     n_waiting = 0
     for piece in pieces:
         waiting.append(piece)
         n_waiting += len(piece)
-        if n_waiting <= max_chars + 1:  # one more, so that a following combining character is seen
+        if n_waiting <= max_chars + 1:  # one more, to see a following combining character
             continue
         buffer, start = "".join(waiting), 0
         while len(buffer) - start > max_chars + 1:
@@ -76,14 +83,14 @@ def cut_parts(pieces: Iterable[str], max_chars: int) -> Iterator[tuple[str, bool
 
 
 def make_documents(pieces: Iterable[str], source: str, index: int, max_chars: int) -> Iterator[Document]:
-    """One document in as many parts as it needs; nothing for an empty text."""
+    """One document, in parts of at most `max_chars`; nothing for an empty text."""
     for part, (text, last) in enumerate(cut_parts(pieces, max_chars)):
         if text:
             yield Document(text, source, index, part, last)
 
 
 def emit_document(texts: Iterable[str], like: Document) -> Iterator[Document]:
-    """One document from its parts' texts, renumbered without the empty ones; nothing if all are empty."""
+    """One document from the texts of its parts, renumbered without empty ones; nothing if all are empty."""
     held: str | None = None
     part = 0
     for text in texts:
@@ -98,28 +105,24 @@ def emit_document(texts: Iterable[str], like: Document) -> Iterator[Document]:
 
 
 def group_documents(documents: Iterable[Document]) -> Iterator[tuple[Document, Iterator[str]]]:
-    """(first part, all the parts' texts) of each document; take the texts before asking for the next one."""
+    """Yield (first part, texts of all parts) of each document; consume the texts before the next document."""
     stream = iter(documents)
     for first in stream:
         texts = _texts_of(first, stream)
         yield first, texts
-        for _ in texts:  # whoever did not take all the texts must not meet them as the next document
+        for _ in texts:  # skip what the caller did not consume
             pass
 
 
 def _texts_of(first: Document, stream: Iterator[Document]) -> Iterator[str]:
-    document = first
-    yield document.text
-    while not document.last:
-        following = next(stream, None)
-        if following is None:
-            return
-        document = following
+    for document in chain([first], stream):
         yield document.text
+        if document.last:
+            return
 
 
 def mark_last(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """Each text, with whether it is the last one."""
+    """Yield (text, is_last) for each text."""
     held: str | None = None
     for text in texts:
         if held is not None:
@@ -131,7 +134,7 @@ def mark_last(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
 
 @contextmanager
 def replay_texts(texts: Iterable[str]) -> Iterator[Callable[[], Iterator[str]]]:
-    """All the texts of a document, to be read again as often as wanted; a long one waits on the disk."""
+    """A function that iterates over a document's texts any number of times; long documents are kept on disk."""
     kept: list[str] = []
     n_chars = 0
     stream = iter(texts)
@@ -156,20 +159,20 @@ def replay_texts(texts: Iterable[str]) -> Iterator[Callable[[], Iterator[str]]]:
 
 
 def _find_cut(text: str, start: int, max_chars: int) -> int:
-    """Where to end the part that begins at `start`, given that text goes on behind start + max_chars."""
+    """Where the part that begins at `start` ends; the text continues after start + max_chars."""
     limit = start + max_chars
     middle = start + max_chars // 2
     if (end := text.rfind("\n", middle, limit)) >= 0 or (end := text.rfind("\r", middle, limit - 1)) >= 0:
-        # A carriage return whose line feed follows ends the line one later; "\n" found first excludes most.
+        # "\r\n" ends one character later.
         return end + 2 if text[end] == "\r" and text[end + 1] == "\n" else end + 1
     window = text[max(middle, limit - 1000) : limit]
     pauses = [match.end() for match in _PAUSE.finditer(window)]
     end = limit - len(window) + pauses[-1] if pauses else limit
-    while end > start + 1 and (joins_what_is_before(text[end]) or text[end - 1 : end + 1] == "\r\n"):
+    while end > start + 1 and (combines_with_previous(text[end]) or text[end - 1 : end + 1] == "\r\n"):
         end -= 1
     return end
 
 
-def joins_what_is_before(char: str) -> bool:
-    """Combining marks, and the Korean letters that Unicode composes with the one before."""
+def combines_with_previous(char: str) -> bool:
+    """Whether the character is a combining mark, or a Korean letter that NFC composes with the previous one."""
     return unicodedata.category(char).startswith("M") or "\u1160" <= char <= "\u11ff"

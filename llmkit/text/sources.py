@@ -1,10 +1,14 @@
-"""Find what the user named, open it, and keep the record of each source for the manifest.
+"""Find the files that the user named, open plain, compressed and archived ones, and record each source.
 
-A folder gives its readable files, sorted, without hidden ones; a file that the user names is read whatever it
-is called, as text where its ending says nothing. A name that does not exist is bad input (exit code 3), not
-bad usage: recipes and scripts name inputs too.
+A folder stands for its readable files, sorted, without hidden ones. A file that the user names is always read, as plain
+text if its suffix is unknown. A name that does not exist is bad input (exit code 3), not bad usage, because recipes and
+scripts name inputs too.
 
-Knows nothing of formats; see readers.py.
+The members of a .zip are separate entries, named `books.zip!a.txt`; nothing is unpacked to a path that the archive
+chooses. A truncated or damaged archive is an error, never a shorter text. Raw bytes are counted and hashed while they
+are read.
+
+Knows nothing of encodings and formats; see readers.py.
 """
 
 import errno
@@ -47,20 +51,20 @@ class Source:
     path: str
     """As the user would write it; inside an archive `books.zip!a.txt`."""
     n_bytes: int = 0
-    """Raw bytes: as on the disk, so compressed where the file is; of a member of a .zip, unpacked."""
+    """Raw bytes: compressed as on disk, but unpacked for a member of a .zip."""
     sha256: str = ""
     """Of the raw bytes, in hex; of the UTF-8 texts for `hf:` and `builtin:` sources."""
     encoding: str = ""
-    """Python codec name; empty where the format has its own (parquet, epub, hf)."""
+    """Python codec name; empty for formats with an encoding of their own (parquet, epub, hf)."""
     documents: int = 0
     characters: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    """Files, rows or members left out, by reason."""
+    """Skipped files, rows or members, by reason."""
 
     def skip(self, reason: str, where: str) -> None:
-        """Count something that is left out, and say so."""
+        """Count a skipped item and log it."""
         self.skipped[reason] += 1
-        if self.skipped[reason] <= 5:  # the count is in the manifest; the log stays readable
+        if self.skipped[reason] <= 5:  # all are counted in the manifest
             log.warning("skipped: %s (%s)", where, reason)
 
 
@@ -87,7 +91,7 @@ def find_files(inputs: Sequence[str]) -> list[str]:
 
 
 def split_endings(name: str) -> tuple[str, str]:
-    """("x.jsonl.gz" -> (".jsonl", ".gz")): what the text is, and how it is packed; each may be empty."""
+    """(format, compression) by the name's suffixes, each may be empty: "x.jsonl.gz" -> (".jsonl", ".gz")."""
     rest = name.lower()
     packing = ""
     if rest.endswith(COMPRESSIONS):
@@ -100,42 +104,42 @@ def split_endings(name: str) -> tuple[str, str]:
 
 
 def _suffix(name: str) -> str:
-    """As `Path(name).suffix`, whose parsing of a path takes longer than reading a small file."""
+    """As `Path(name).suffix`, which takes longer than reading a small file."""
     base = os.path.basename(name)  # noqa: PTH119
     dot = base.rfind(".")
     return base[dot:] if 0 < dot < len(base) - 1 else ""
 
 
 def file_size(name: str) -> int | None:
-    """In bytes; None where there is no file of this name."""
+    """In bytes; None if there is no such file."""
     try:
-        found = os.stat(name)  # noqa: PTH116 - a Path takes longer than the call
+        found = os.stat(name)  # noqa: PTH116 - Path is slower than the call
     except (OSError, ValueError):
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def is_readable(name: str) -> bool:
-    """Whether the name's ending is one that llmkit reads."""
+    """Whether llmkit reads files with this suffix."""
     ending, packing = split_endings(name)
     return bool(ending) or packing == ".zip"
 
 
 def require_documents(sources: Iterable[Source], counts: Mapping[str, StepCounts], n_documents: int) -> None:
-    """Raise DataError with every count where nothing usable is left."""
+    """Raise DataError with all counts if no document is left."""
     if n_documents:
         return
     records = list(sources)
     n_read = sum(source.documents for source in records)
-    reasons = sum((source.skipped for source in records), Counter())
-    lines = [f"{reason}: {n}" for reason, n in sorted(reasons.items())]
+    skipped = sum((source.skipped for source in records), Counter())
+    lines = [f"{reason}: {n}" for reason, n in sorted(skipped.items())]
     for step, count in counts.items():
         lines += [f"{step}: {reason}: {n}" for reason, n in sorted(count.dropped.items())]
     names = ", ".join(source.path for source in records[:5]) + (", ..." if len(records) > 5 else "")
     raise DataError(
         f"no usable document: {n_read} read from {len(records)} sources, 0 left ({'; '.join(lines) or 'all empty'})",
         where=names or "the inputs",
-        hint="look at the counts above: give other files, or loosen the filter that dropped them",
+        hint="give other files, or loosen the filter that dropped the documents",
     )
 
 
@@ -144,7 +148,7 @@ def _find_in_folder(folder: Path) -> list[str]:
         raise EnvironmentFault(
             f"cannot list {error.filename}: {error.strerror}",
             where=str(error.filename),
-            hint="check its rights, or name the files instead of the folder",
+            hint="check its permissions, or name the files instead of the folder",
         ) from None
 
     names: list[str] = []
@@ -160,11 +164,11 @@ def _find_by_glob(pattern: str) -> list[str]:
     for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - Path.glob takes no absolute pattern
         if not Path(name).is_dir():
             names.append(name)
-        elif "**" not in pattern:  # "**" finds the files inside by itself
+        elif "**" not in pattern:  # "**" matches the files inside too
             names += _find_in_folder(Path(name))
     if not names:
         raise DataError(
-            f"nothing matches {pattern}", where=pattern, hint="quote the pattern, and try it with ls; ** goes deeper"
+            f"nothing matches {pattern}", where=pattern, hint="quote the pattern; ** also matches subfolders"
         )
     return _keep_readable(names, pattern)
 
@@ -172,16 +176,16 @@ def _find_by_glob(pattern: str) -> list[str]:
 def _keep_readable(names: list[str], where: str) -> list[str]:
     kept = [name for name in names if is_readable(name)]
     are_kept = set(kept)
-    others = Counter(_suffix(name) or "no ending" for name in names if name not in are_kept)
+    others = Counter(_suffix(name) or "no suffix" for name in names if name not in are_kept)
     listed = ", ".join(f"{ending} {n}" for ending, n in others.most_common(5))
     if not kept:
         raise DataError(
-            f"no file that can be read: {listed or 'the folder is empty'}",
+            f"no readable file: {listed or 'the folder is empty'}",
             where=where,
-            hint=f"llmkit reads {' '.join(FORMATS)}, also in .gz .zst .zip; a file named by itself is read as text",
+            hint=f"llmkit reads {' '.join(FORMATS)}, also in .gz .zst .zip; any file named by itself is read as text",
         )
     if others:
-        log.warning("left out in %s, by ending: %s", where, listed)
+        log.warning("skipped in %s, by suffix: %s", where, listed)
     return kept
 
 
@@ -201,19 +205,19 @@ _COPY_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A byte stream that can be opened, and what its name says about it."""
+    """A byte stream that can be opened, with its format by name."""
 
     path: str
     ending: str
-    """`.txt` and so on, without the packing; empty if the name says nothing."""
+    """`.txt` and so on, without the compression; empty if unknown."""
     packing: str
     open_raw: Callable[[], BinaryIO]
-    """Opens the bytes as they are stored; works again and again."""
+    """Opens the stored bytes; may be called several times."""
 
     @contextmanager
     def open(self, source: Source) -> Iterator[BinaryIO]:
-        """The unpacked bytes; once all are read and the block ends, `source` has size and hash of the raw ones."""
-        with _faults_named(self.path), self.open_raw() as raw:
+        """The unpacked bytes; at the end of the block `source` gets size and hash of the raw bytes that were read."""
+        with _translate_errors(self.path), self.open_raw() as raw:
             counted = _CountedFile(raw)
             with _unpack(io.BufferedReader(counted, _COPY_BYTES), self.packing) as file:
                 yield file
@@ -221,12 +225,12 @@ class Entry:
 
     @contextmanager
     def open_seekable(self, source: Source) -> Iterator[BinaryIO]:
-        """The unpacked bytes in a temporary file, for formats that are read from the end."""
+        """The unpacked bytes in a temporary file, for formats that need seeking."""
         with tempfile.TemporaryFile() as copy:
             with self.open(source) as file:
                 shutil.copyfileobj(file, copy, _COPY_BYTES)
             copy.seek(0)
-            with _faults_named(self.path):
+            with _translate_errors(self.path):
                 yield cast(BinaryIO, copy)
 
 
@@ -242,13 +246,13 @@ def find_entries(path: str, source_of_zip: Source) -> Iterator[Entry]:
 
 
 def _find_members(path: str, source: Source) -> Iterator[Entry]:
-    with _faults_named(path), Path(path).open("rb") as file, open_archive(file) as archive:
+    with _translate_errors(path), Path(path).open("rb") as file, open_archive(file) as archive:
         for info in sorted(archive.infolist(), key=lambda info: info.filename):
             name = info.filename
             if not name or name.endswith("/") or any(piece.startswith((".", "__MACOSX")) for piece in name.split("/")):
                 continue
             if not is_readable(name) or name.lower().endswith(".zip"):
-                log.warning("left out: %s!%s (its ending is none that can be read)", path, name)
+                log.warning("skipped: %s!%s (unknown suffix)", path, name)
                 source.skipped["ending"] += 1
                 continue
             if info.flag_bits & 1:
@@ -260,7 +264,7 @@ def _find_members(path: str, source: Source) -> Iterator[Entry]:
 
 
 def open_archive(file: BinaryIO) -> zipfile.ZipFile:
-    """A .zip; BadZipFile also for names, places and sizes that cannot be, which zipfile meets with any error."""
+    """Open a .zip; the various errors that zipfile raises for invalid names, offsets and sizes become BadZipFile."""
     try:
         return zipfile.ZipFile(file)
     except (ValueError, LookupError, struct.error) as error:
@@ -268,10 +272,10 @@ def open_archive(file: BinaryIO) -> zipfile.ZipFile:
 
 
 def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
-    """A member of it, unpacked; otherwise as `open_archive`."""
+    """Open a member, unpacked; errors as in `open_archive`."""
     try:
         return cast(BinaryIO, archive.open(info))
-    except (ValueError, LookupError, RuntimeError, struct.error) as error:  # RuntimeError: it wants a password
+    except (ValueError, LookupError, RuntimeError, struct.error) as error:  # RuntimeError: encrypted
         raise zipfile.BadZipFile(str(error)) from None
 
 
@@ -302,7 +306,7 @@ def _unpack(file: io.BufferedReader, packing: str) -> Iterator[BinaryIO]:
     elif packing == ".zst":
         import pyarrow
 
-        # pyarrow's stream, unlike zstandard's, says when the file ends before the frame does.
+        # pyarrow's stream, unlike zstandard's, fails if the file ends inside a frame.
         with pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd") as stream:
             yield cast(BinaryIO, stream)
     else:
@@ -310,16 +314,16 @@ def _unpack(file: io.BufferedReader, packing: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _faults_named(path: str) -> Iterator[None]:
-    """Damage becomes a DataError, a refusing machine an EnvironmentFault; both name the file."""
+def _translate_errors(path: str) -> Iterator[None]:
+    """Turn damaged data into DataError and system errors into EnvironmentFault; both name the file."""
     try:
         yield
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError) as error:
         raise _damaged(path, error) from None
     except PermissionError:
-        raise EnvironmentFault(f"may not read {path}", where=path, hint="check the file's rights") from None
+        raise EnvironmentFault(f"may not read {path}", where=path, hint="check the file's permissions") from None
     except OSError as error:
-        # None is pyarrow's way to say that compressed data is bad; EINVAL a place before the file's beginning.
+        # errno is None for pyarrow's errors in compressed data, EINVAL for a seek to a negative offset.
         if error.errno in (None, errno.EINVAL):
             raise _damaged(path, error) from None
         raise EnvironmentFault(f"cannot read {path}: {error.strerror}", where=path, hint="check the disk") from None
@@ -327,5 +331,5 @@ def _faults_named(path: str) -> Iterator[None]:
 
 def _damaged(path: str, error: Exception) -> DataError:
     return DataError(
-        f"damaged or cut off: {error}", where=path, hint="fetch the file again, or leave such files out with --skip-bad"
+        f"damaged or cut off: {error}", where=path, hint="fetch the file again, or skip such files with --skip-bad"
     )

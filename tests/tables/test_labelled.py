@@ -111,7 +111,7 @@ def test_json_values_are_labels_as_they_are_written(tmp_path: Path) -> None:
         ('{"text": ["b"], "label": "x"}', "'text' holds a list, not a text"),
         ('{"text": "b", "label": {}}', "the label is an object"),
         ('{"text": "b", "label": ["x"]}', "the label is a list"),
-        ('{"text": "b"', "no JSON"),
+        ('{"text": "b"', "invalid JSON"),
     ],
 )
 def test_a_bad_json_row_is_named_by_its_line_and_skipped_only_when_asked(
@@ -129,7 +129,7 @@ def test_several_labels_are_cut_sorted_and_taken_once(tmp_path: Path) -> None:
     assert labels_of(rows) == [("x", "y"), ("x",), (), ("z",)]
     data = '{"text": "a", "label": ["b", 1, "b"]}\n{"text": "b", "label": []}\n{"text": "c", "label": "x|y"}\n'
     assert labels_of(read(tmp_path, data, name="a.jsonl", kind="multi_label")) == [("1", "b"), (), ("x|y",)]
-    with pytest.raises(DataError, match="no flat list"):
+    with pytest.raises(DataError, match="not a flat list"):
         read(tmp_path, '{"text": "a", "label": ["b", null]}\n', name="a.jsonl", kind="multi_label")
 
 
@@ -178,19 +178,19 @@ def test_label_only_in_evaluation_is_named_with_its_lines(tmp_path: Path) -> Non
         list(to_ids(rows, label2id, "test.csv", unseen="refuse"))
     assert "test.csv, lines 3, 4" in str(caught.value)
     assert "--unseen-labels ignore" in str(caught.value)
-    strangers = UnseenLabels()
-    kept = list(to_ids(rows, label2id, "test.csv", unseen="ignore", strangers=strangers))
+    unseen = UnseenLabels()
+    kept = list(to_ids(rows, label2id, "test.csv", unseen="ignore", unseen_labels=unseen))
     assert [ids for _, ids in kept] == [(0,), (1,)]
-    assert (strangers.labels, strangers.rows.n) == ({"eggs": 2}, 2)
+    assert (unseen.labels, unseen.rows.n) == ({"eggs": 2}, 2)
 
 
 def test_a_row_with_one_unseen_label_of_several_is_left_out_and_counted_once() -> None:
     rows = [LabelledRow("a", None, ("x", "new", "newer"), 1), LabelledRow("b", None, ("x", "y"), 2)]
     rows.append(LabelledRow("c", None, (), 3))
-    strangers = UnseenLabels()
-    kept = list(to_ids(rows, {"x": 0, "y": 1}, "", unseen="ignore", strangers=strangers))
+    unseen = UnseenLabels()
+    kept = list(to_ids(rows, {"x": 0, "y": 1}, "", unseen="ignore", unseen_labels=unseen))
     assert [ids for _, ids in kept] == [(0, 1), ()]
-    assert strangers.rows.n == 1
+    assert unseen.rows.n == 1
 
 
 def test_reading_keeps_no_rows_in_memory(tmp_path: Path) -> None:

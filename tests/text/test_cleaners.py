@@ -9,7 +9,7 @@ import pytest
 
 from llmkit.config.prepare import Clean, Quality
 from llmkit.core.errors import DataError
-from llmkit.text.cleaners import clean_documents, compose, remove_controls, repair_mojibake
+from llmkit.text.cleaners import clean_documents, normalize_nfc, remove_controls, repair_mojibake
 from llmkit.text.documents import Document, StepCounts, make_documents
 
 NOTHING = Clean(unicode="none", mojibake=False, gutenberg=False, whitespace=False)
@@ -153,7 +153,7 @@ def test_whatever_can_be_composed_is_composed() -> None:
     for char in map(chr, range(sys.maxunicode + 1)):
         if (apart := unicodedata.normalize("NFD", char)) != char:
             for text in (apart, char, f"a{apart}b", apart[1:], "".join(reversed(apart))):
-                assert compose(text, Counter()) == unicodedata.normalize("NFC", text)
+                assert normalize_nfc(text, Counter()) == unicodedata.normalize("NFC", text)
 
 
 def test_every_control_character_is_found_and_nothing_else() -> None:

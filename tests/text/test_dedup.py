@@ -5,7 +5,7 @@ import random
 import pytest
 
 from llmkit.config.prepare import Dedup
-from llmkit.text.dedup import EXACT, NEAR, PARAGRAPHS, drop_paragraphs, find_keys, keep_first
+from llmkit.text.dedup import EXACT, NEAR, PARAGRAPHS, compute_keys, drop_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, make_documents
 
 
@@ -13,7 +13,7 @@ def run(given: list[Document], **settings: object) -> tuple[list[Document], dict
     """As `prepare` does it: what stays goes by the keys alone."""
     dedup = Dedup(**settings)  # type: ignore[arg-type]
     counts: dict[str, StepCounts] = {}
-    stays = keep_first(list(find_keys(given, dedup)), dedup, counts)
+    stays = find_unique(list(compute_keys(given, dedup)), dedup, counts)
     kept = []
     stay = False
     for n, document in enumerate(given):

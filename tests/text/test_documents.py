@@ -13,11 +13,11 @@ from llmkit.text import documents
 from llmkit.text.documents import (
     Document,
     StepCounts,
+    combines_with_previous,
     cut_parts,
     emit_document,
     group_documents,
     hash_text,
-    joins_what_is_before,
     make_documents,
     mark_last,
     replay_texts,
@@ -90,8 +90,8 @@ def test_text_that_just_fits_is_one_part_and_an_empty_one_too() -> None:
 def test_marks_and_korean_letters_join_what_is_before_exactly_where_unicode_composes() -> None:
     for char in map(chr, range(0x3100)):
         composes = any(len(unicodedata.normalize("NFC", base + char)) == 1 for base in "aeAEk\u1100가")
-        assert joins_what_is_before(char) or not composes, hex(ord(char))
-    assert not joins_what_is_before("a")
+        assert combines_with_previous(char) or not composes, hex(ord(char))
+    assert not combines_with_previous("a")
 
 
 def test_document_of_many_parts_is_grouped_and_comes_out_as_it_went_in() -> None:

@@ -11,7 +11,7 @@ from llmkit.core.errors import DataError
 from llmkit.text.documents import Document
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source
-from llmkit.text.tables import TEXT_NAMES, choose_column, is_text, listed
+from llmkit.text.tables import TEXT_NAMES, choose_column, is_text, list_columns
 
 
 def test_wanted_column_beats_a_well_known_name_and_that_beats_the_only_text() -> None:
@@ -53,8 +53,8 @@ def test_column_that_is_missing_names_the_nearest() -> None:
 
 
 def test_list_of_columns_in_an_error_stays_short() -> None:
-    assert len(listed(["x" * 10_000] * 10_000)) < 2_000
-    assert listed(["a"] * 31).endswith("'a', ...")
+    assert len(list_columns(["x" * 10_000] * 10_000)) < 2_000
+    assert list_columns(["a"] * 31).endswith("'a', ...")
 
 
 def read_rows(path: Path, data: str | bytes, **options: object) -> tuple[list[str], Source]:
@@ -80,7 +80,7 @@ def test_line_ends_and_quotes_inside_quotes_belong_to_the_text(tmp_path: Path) -
     [
         ("1,a\n2,b,c\n3,d\n", 3, "3 cells where the header has 2"),
         ("1,a\n2\n3,d\n", 3, "1 cells where the header has 2"),
-        ('1,a\n2,"b\n3,d\n', 3, "never closed"),
+        ('1,a\n2,"b\n3,d\n', 3, "unclosed quote"),
         ('1,a\n2,"b" c\n3,d\n', 3, "bad quoting"),
         ('1,"a\nb"\n2\n3,d\n', 4, "1 cells"),
     ],
@@ -146,5 +146,5 @@ def test_parquet_gives_its_text_column_and_counts_missing_texts(tmp_path: Path) 
 
 
 def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not a sound parquet file"):
+    with pytest.raises(DataError, match="not a valid parquet file"):
         read_rows(tmp_path / "a.parquet", b"PAR1 and then nothing of the kind")

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from llmkit.config.prepare import TokenizerSection
 from llmkit.tokens import chunk_encoding
 from llmkit.tokens.chunk_encoding import ALONE, LETTER, SEPARATOR, ChunkEncoder, KeyTable, can_encode_chunks
-from llmkit.tokens.fast_encoding import HARD_TEXTS, make_encoding_tokenizer
+from llmkit.tokens.fast_encoding import EDGE_CASES, make_encoding_tokenizer
 from llmkit.tokens.tokenizer import encode_texts, encode_with_offsets
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
@@ -157,7 +157,7 @@ def test_every_character_in_every_surrounding_gives_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_hard_texts_give_the_same(name: str) -> None:
-    assert_same(*open_encoder(name), [*HARD_TEXTS, *TEXTS, "", "word" * 100_000, "a b " * 70_000])
+    assert_same(*open_encoder(name), [*EDGE_CASES, *TEXTS, "", "word" * 100_000, "a b " * 70_000])
 
 
 def test_chunks_of_more_letters_than_have_a_number_give_the_same() -> None:

@@ -32,7 +32,7 @@ from llmkit.preparing.shards import (
 )
 from llmkit.preparing.staging_dir import FOLDER, Facts, finished_files, run_stage
 from llmkit.runs.stopping import defer_signals
-from llmkit.text.dedup import PARAGRAPHS, Keys, drop_paragraphs, find_unique
+from llmkit.text.dedup import PARAGRAPHS, Keys, drop_duplicate_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.overlap import count_overlap, merge_windows
 from llmkit.text.sources import Source, find_files, require_documents
@@ -221,7 +221,7 @@ def _drop_copies(shards: list[Path], settings: Prepare, folder: Path, steps: dic
     count, seen = steps.setdefault(PARAGRAPHS, StepCounts()), set[bytes]()
     n_documents = 0
     for number, shard in enumerate(find_shards(folder / "before")):
-        documents = drop_paragraphs(read_shard(shard), count, seen)
+        documents = drop_duplicate_paragraphs(read_shard(shard), count, seen)
         n_documents += stage_documents(documents, folder / f"{number:05d}").n_documents
     link_shards(folder, [(folder / f"{number:05d}", None) for number in range(len(shards))])
     return n_documents

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmkit.core.errors import DataError
-from llmkit.text.tables import is_text, list_columns, missing_column
+from llmkit.text.tables import is_text, list_columns, missing_column_error
 
 # Each list is in order of preference.
 TEXT_NAMES = (
@@ -79,7 +79,7 @@ def choose_columns(
         raise DataError(what, where=where, hint="text, pair and label must be different columns")
     for name in given:
         if name not in columns:
-            raise missing_column(name, columns, where)
+            raise missing_column_error(name, columns, where)
     folded = {column.strip().casefold(): column for column in reversed(columns)}
     if label is None and len(columns) > 1:
         label = next((folded[n] for n in LABEL_NAMES if n in folded and folded[n] not in given), None)

@@ -17,8 +17,8 @@ from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError, Problem
 from llmkit.tables.label_columns import Columns
 from llmkit.tables.rows import Row, RowStream
-from llmkit.text.json_rows import name_type
-from llmkit.text.tables import missing_column
+from llmkit.text.json_rows import describe_type
+from llmkit.text.tables import missing_column_error
 
 MAX_LINES_SHOWN = 5
 _MAX_RARE_LABELS = 20
@@ -94,7 +94,7 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
             if columns.label is not None:
                 label = parse(row.cells.get(columns.label))
         except BadCell as error:
-            rows.refuse(str(error), row.line)
+            rows.reject(str(error), row.line)
             continue
         if columns.label is None or not (label is None or _is_nan(label)):
             yield LabelledRow(text, pair, label, row.line, row.cells)
@@ -122,12 +122,12 @@ def _to_text(row: Row, column: str, rows: RowStream) -> str:
     if column not in row.cells:
         if rows.skip_bad:
             raise BadCell(f"no key {column!r}")
-        raise missing_column(column, list(row.cells), rows.locate(row.line))
+        raise missing_column_error(column, list(row.cells), rows.locate(row.line))
     cell = row.cells[column]
     if cell is None:
         return ""
     if (word := _to_word(cell)) is None:
-        raise BadCell(f"{column!r} holds {name_type(cell)}, not a text")
+        raise BadCell(f"{column!r} holds {describe_type(cell)}, not a text")
     return word
 
 
@@ -148,7 +148,7 @@ def parse_label(cell: object) -> str | None:
         raise BadCell("the label is a list; cls.labels=multi_label reads several labels")
     word = _to_word(cell)
     if word is None:
-        raise BadCell(f"the label is {name_type(cell)}, not a word")
+        raise BadCell(f"the label is {describe_type(cell)}, not a word")
     return word.strip() or None
 
 
@@ -192,7 +192,7 @@ def _is_nan(label: Label) -> bool:
     return isinstance(label, float) and math.isnan(label)
 
 
-def number_labels(counts: Mapping[str, int], where: str, *, n_rows: int | None = None) -> dict[str, int]:
+def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None = None) -> dict[str, int]:
     """label2id of the train rows: sorted, numbers by value, so it does not depend on the order of the rows.
 
     `counts` has the number of rows per label; `n_rows` is needed if a row may have no label or several.

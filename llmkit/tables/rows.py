@@ -21,19 +21,19 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.tables.label_columns import KNOWN_NAMES, LABEL_NAMES, TEXT_NAMES
 from llmkit.text.corpora import find_class_names, open_dataset
-from llmkit.text.json_rows import BadValue, name_type, parse_lines, parse_stream
+from llmkit.text.json_rows import BadValue, describe_type, parse_lines, parse_stream
 from llmkit.text.plain import split_lines, unify_line_ends
 from llmkit.text.sources import Entry, Source, find_entries, find_files
 from llmkit.text.tables import (
     UNDECODED,
     Record,
-    broken_header,
     find_problem,
     guess_delimiter,
+    header_error,
     is_text,
     open_parquet,
     open_text,
-    refuse_row,
+    reject_row,
     split_records,
 )
 
@@ -98,9 +98,9 @@ class RowStream:
         """The path and line of a row, for errors."""
         return f"{self.path}:{line}" if self.unit == "line" else f"{self.path}, row {line}"
 
-    def refuse(self, problem: str, line: int) -> None:
+    def reject(self, problem: str, line: int) -> None:
         """Skip and count a bad row, or raise DataError for it without `skip_bad`."""
-        refuse_row(problem, self.locate(line), self.source, self.skip_bad)
+        reject_row(problem, self.locate(line), self.source, self.skip_bad)
 
 
 def open_rows(path: str, read: Read, *, header: Header = "auto", wanted: Sequence[str] = ()) -> RowStream:
@@ -201,7 +201,7 @@ def _read_table(stream: RowStream, records: Iterator[Record], header: Header, wa
         return
     line, first = head[0]
     if isinstance(first, str):
-        raise broken_header(first, stream.locate(line))
+        raise header_error(first, stream.locate(line))
     below = [cells for _, cells in head[1:] if isinstance(cells, list) and len(cells) == len(first)]
     stream.has_header = _looks_like_header(first, below, wanted) if header == "auto" else header
     # Columns without a name, which spreadsheets may append, are named by their number, as all are without a header.
@@ -211,7 +211,7 @@ def _read_table(stream: RowStream, records: Iterator[Record], header: Header, wa
     model = "header" if stream.has_header else "first row"
     for line, cells in chain(head[stream.has_header :], records):
         if isinstance(cells, str) or (problem := find_problem(cells, len(stream.columns), model)):
-            stream.refuse(cells if isinstance(cells, str) else problem, line)
+            stream.reject(cells if isinstance(cells, str) else problem, line)
         else:
             yield Row(line, dict(zip(stream.columns, cells, strict=True)))
 
@@ -245,15 +245,15 @@ def _read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Row
         elif isinstance(value, str):
             yield Row(line, {"text": value})
         elif isinstance(value, BadValue):
-            stream.refuse(value.problem, line)
+            stream.reject(value.problem, line)
         else:
-            stream.refuse(f"the row is {name_type(value)}, not an object or a text", line)
+            stream.reject(f"the row is {describe_type(value)}, not an object or a text", line)
 
 
 def _read_plain(stream: RowStream, lines: Iterable[str]) -> Rows:
     for number, line in enumerate(lines, start=1):
         if UNDECODED.search(line):
-            stream.refuse("bytes that cannot be decoded", number)
+            stream.reject("bytes that cannot be decoded", number)
         elif line.strip():
             yield Row(number, {"text": line})
 

@@ -27,9 +27,9 @@ from llmkit.text.documents import (
     replay_texts,
 )
 from llmkit.text.gutenberg import strip_gutenberg
-from llmkit.text.quality import find_fault
+from llmkit.text.quality import find_broken_rule
 from llmkit.text.scan import scan_text
-from llmkit.text.whitespace import tidy_whitespace
+from llmkit.text.whitespace import normalize_whitespace
 
 Step = Callable[[Iterable[str], StepCounts], Iterator[str]]
 
@@ -69,8 +69,8 @@ def clean_documents(
                 continue
             quality_count.documents_in += 1
             with replay_texts(cleaned) as replay:
-                if fault := find_fault(replay(), clean.quality):
-                    quality_count.dropped[fault] += 1
+                if broken_rule := find_broken_rule(replay(), clean.quality):
+                    quality_count.dropped[broken_rule] += 1
                 else:
                     quality_count.documents_out += 1
                     yield from _drop_empty(replay(), first, empty_count)
@@ -225,7 +225,7 @@ STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
     ("unicode NFC", lambda clean: clean.unicode == "NFC", _each_part(normalize_nfc)),
     ("unicode NFKC", lambda clean: clean.unicode == "NFKC", _each_part(normalize_nfkc)),
     ("gutenberg", lambda clean: clean.gutenberg, strip_gutenberg),
-    ("whitespace", lambda clean: clean.whitespace, tidy_whitespace),
+    ("whitespace", lambda clean: clean.whitespace, normalize_whitespace),
     ("lowercase", lambda clean: clean.lowercase, _each_part(lambda text, removed: text.lower())),
     ("punctuation", lambda clean: clean.strip_punctuation, strip_punctuation),
     ("simplified", lambda clean: clean.simplify_chinese, _each_part(simplify_chinese)),

@@ -96,20 +96,16 @@ def play_to_text(markdown: str) -> str:
 
 def _read_python_docs() -> Iterator[str]:
     library = Path(sysconfig.get_paths()["stdlib"])
-    yield from _read_topics(library / "pydoc_data" / "topics.py")
+    for node in ast.parse((library / "pydoc_data" / "topics.py").read_bytes()).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            topics: dict[str, str] = ast.literal_eval(node.value)
+            yield from (topics[name] for name in sorted(topics))
     for path in sorted(library.rglob("*.py"), key=lambda path: path.relative_to(library).parts):
         parts = path.relative_to(library).with_suffix("").parts
         if _NOT_DOCS.isdisjoint(parts) and not any(part.startswith("config-") for part in parts):
             module = ".".join(part for part in parts if part != "__init__")
             if text := "\n\n".join(_find_docstrings(path, module)):
                 yield text + "\n"
-
-
-def _read_topics(path: Path) -> Iterator[str]:
-    for node in ast.parse(path.read_bytes()).body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
-            topics: dict[str, str] = ast.literal_eval(node.value)
-            yield from (topics[name] for name in sorted(topics))
 
 
 def _find_docstrings(path: Path, module: str) -> Iterator[str]:

@@ -141,7 +141,7 @@ def _rensa() -> Any:
     return rensa
 
 
-def drop_paragraphs(documents: Iterable[Document], count: StepCounts, seen: set[bytes]) -> Iterator[Document]:
+def drop_duplicate_paragraphs(documents: Iterable[Document], count: StepCounts, seen: set[bytes]) -> Iterator[Document]:
     """Drop long paragraphs that are in `seen` or in an earlier document, and documents of which nothing is left."""
     for first, texts in group_documents(documents):
         count.documents_in += 1

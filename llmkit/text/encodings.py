@@ -79,7 +79,7 @@ class TextStream:
         else:
             self.encoding = marked  # for "utf-16" too, whose codec would expect another mark
         head = head[head_offset:]
-        refuse_binary(head, head_offset, self.encoding, self._path)
+        reject_binary(head, head_offset, self.encoding, self._path)
         offset = head_offset
         if self.encoding == "ascii" and wanted == "auto":
             while head.isascii():
@@ -87,7 +87,7 @@ class TextStream:
                 offset += len(head)
                 if not (head := self._file.read(CHUNK_BYTES)):
                     return
-                refuse_binary(head, offset, "ascii", self._path)
+                reject_binary(head, offset, "ascii", self._path)
             start = _find_high(head)
             if len(head) - start < WINDOW_BYTES:
                 head += _read_at_least(self._file, WINDOW_BYTES)
@@ -118,7 +118,7 @@ class TextStream:
             if not chunk:
                 return
             chunk = self._file.read(CHUNK_BYTES)
-            refuse_binary(chunk, n_fed, self.encoding, self._path)
+            reject_binary(chunk, n_fed, self.encoding, self._path)
 
     def _cannot_decode(self, error: UnicodeDecodeError, offset: int) -> DataError:
         guess = detect_legacy((error.object[error.start :] + self._file.read(WINDOW_BYTES)), complete=False)
@@ -184,7 +184,7 @@ def detect_legacy(window: bytes, *, complete: bool) -> str:
     return "cp1252"
 
 
-def refuse_binary(chunk: bytes, offset: int, encoding: str, path: str) -> None:
+def reject_binary(chunk: bytes, offset: int, encoding: str, path: str) -> None:
     """Raise DataError if more than 2 % of the bytes are control characters that text does not contain."""
     if encoding in _WIDE:
         codec = encoding if len(chunk) >= 4 else "latin-1"

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
-from llmkit.text.plain import MAX_ROW_CHARS, row_too_long, split_lines
+from llmkit.text.plain import MAX_ROW_CHARS, row_too_long_error, split_lines
 from llmkit.text.sources import Entry, Source
-from llmkit.text.tables import UNDECODED, choose_column, missing_column, open_text, refuse_row
+from llmkit.text.tables import UNDECODED, choose_column, missing_column_error, open_text, reject_row
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SEPARATORS = re.compile(r"[ \t\r\n,]*")
@@ -47,14 +47,14 @@ def _read_values(values: Iterable[tuple[int, object]], path: str, source: Source
         where = f"{path}:{line}"
         text: object = value
         if isinstance(value, BadValue):
-            refuse_row(value.problem, where, source, read.skip_bad)
+            reject_row(value.problem, where, source, read.skip_bad)
             continue
         if isinstance(value, dict):
             if key is None:
                 key = choose_column(list(value), read.text_column, [value], where)
             if key not in value:
                 if not read.skip_bad:
-                    raise missing_column(key, list(value), where)
+                    raise missing_column_error(key, list(value), where)
                 source.skip(f"no key {key!r}", where)
                 continue
             text = value[key]
@@ -64,10 +64,10 @@ def _read_values(values: Iterable[tuple[int, object]], path: str, source: Source
             yield from make_documents([text], path, index, read.max_doc_chars)
         else:
             what = f"{key!r} holds" if isinstance(value, dict) else "the row is"
-            refuse_row(f"{what} {name_type(text)}, not a text", where, source, read.skip_bad)
+            reject_row(f"{what} {describe_type(text)}, not a text", where, source, read.skip_bad)
 
 
-def name_type(value: object) -> str:
+def describe_type(value: object) -> str:
     """The type of a JSON value for an error message."""
     names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), type(value).__name__)
@@ -132,7 +132,7 @@ def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object
             raise _bad_json(error.msg if error else "unclosed list", path, error_line)
         buffer, position = buffer[position:] + more, 0
         if len(buffer) > MAX_ROW_CHARS:
-            raise row_too_long(f"{path}:{line}")
+            raise row_too_long_error(f"{path}:{line}")
 
 
 def _take_chars(pieces: Iterator[str], n_chars: int) -> str:

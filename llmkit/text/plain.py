@@ -40,7 +40,7 @@ def _split_documents(
                 yield from make_documents([piece], path, index, max_chars)
                 index += 1
         if len(rest) > MAX_ROW_CHARS:
-            raise row_too_long(f"{path}, {unit} {index + 1}")
+            raise row_too_long_error(f"{path}, {unit} {index + 1}")
     if rest := rest.strip("\n"):
         yield from make_documents([rest], path, index, max_chars)
 
@@ -63,7 +63,7 @@ def split_lines(stream: Iterable[str], path: str) -> Iterator[str]:
         waiting.append(first)
         n_waiting += len(first)
         if n_waiting > MAX_ROW_CHARS:
-            raise row_too_long(f"{path}, line {n_lines + 1}")
+            raise row_too_long_error(f"{path}, line {n_lines + 1}")
         if lines:
             yield "".join(waiting)
             yield from lines[:-1]
@@ -73,7 +73,7 @@ def split_lines(stream: Iterable[str], path: str) -> Iterator[str]:
         yield "".join(waiting)
 
 
-def row_too_long(where: str) -> DataError:
+def row_too_long_error(where: str) -> DataError:
     """The error for a row that might not fit in memory."""
     return DataError(
         f"a single row is longer than {MAX_ROW_CHARS:,} characters",

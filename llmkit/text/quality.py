@@ -23,7 +23,7 @@ TOKEN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3040-\u30
 _N = 5
 
 
-def find_fault(texts: Iterable[str], rules: Quality) -> str:
+def find_broken_rule(texts: Iterable[str], rules: Quality) -> str:
     """The first rule that the document breaks, as the manifest names it; empty if none."""
     kinds = np.zeros(4, np.int64)
     n_chars = n_in_repeated_lines = n_in_grams = n_in_repeated_grams = 0

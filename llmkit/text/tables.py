@@ -23,18 +23,8 @@ from llmkit.text.sources import Entry, Source
 
 # In order of preference.
 TEXT_NAMES = (
-    "text",
-    "content",
-    "body",
-    "document",
-    "article",
-    "story",
-    "sentence",
-    "正文",
-    "内容",
-    "內容",
-    "文本",
-    "文章",
+    *("text", "content", "body", "document", "article", "story", "sentence"),
+    *("正文", "内容", "內容", "文本", "文章"),
 )
 
 
@@ -46,7 +36,7 @@ def choose_column(columns: Sequence[str], wanted: str | None, rows: Iterable[Map
     if wanted is not None:
         if wanted in columns:
             return wanted
-        raise missing_column(wanted, columns, where)
+        raise missing_column_error(wanted, columns, where)
     folded = {column.strip().casefold(): column for column in reversed(columns)}
     for name in TEXT_NAMES:
         if name in folded:
@@ -61,7 +51,7 @@ def choose_column(columns: Sequence[str], wanted: str | None, rows: Iterable[Map
     )
 
 
-def missing_column(wanted: str, columns: Sequence[str], where: str) -> DataError:
+def missing_column_error(wanted: str, columns: Sequence[str], where: str) -> DataError:
     """The error for a column that the user named and that does not exist."""
     return DataError(
         f"no column {wanted!r}; found: {list_columns(columns)}",
@@ -127,20 +117,20 @@ def read_table(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 def _read_rows(header: Record, records: Iterator[Record], path: str, source: Source, read: Read) -> Iterator[Document]:
     line, columns = header
     if isinstance(columns, str):
-        raise broken_header(columns, f"{path}:{line}")
+        raise header_error(columns, f"{path}:{line}")
     sample = list(islice(records, _SAMPLE_ROWS))
     rows = [dict(zip(columns, cells, strict=False)) for _, cells in sample if isinstance(cells, list)]
     column = columns.index(choose_column(columns, read.text_column, rows, f"{path}:{line}"))
     for index, (line, cells) in enumerate(chain(sample, records)):
         if isinstance(cells, str) or (problem := find_problem(cells, len(columns), "header")):
-            refuse_row(cells if isinstance(cells, str) else problem, f"{path}:{line}", source, read.skip_bad)
+            reject_row(cells if isinstance(cells, str) else problem, f"{path}:{line}", source, read.skip_bad)
         elif text := cells[column]:
             yield from make_documents([text], path, index, read.max_doc_chars)
         else:
             source.skipped["empty"] += 1
 
 
-def broken_header(problem: str, where: str) -> DataError:
+def header_error(problem: str, where: str) -> DataError:
     """The error for a first line that is no valid record."""
     return DataError(problem, where=where, hint="the header line must be valid, with every quote closed")
 
@@ -154,7 +144,7 @@ def find_problem(cells: list[str], n_columns: int, model: str) -> str:
     return ""
 
 
-def refuse_row(problem: str, where: str, source: Source, skip_bad: bool) -> None:
+def reject_row(problem: str, where: str, source: Source, skip_bad: bool) -> None:
     """Skip and count a bad row, or raise DataError for it."""
     if not skip_bad:
         raise DataError(problem, where=where, hint="fix the row, or skip bad rows with --skip-bad")

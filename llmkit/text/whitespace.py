@@ -27,31 +27,31 @@ _FEW_ENDS = 500
 _MANY_LINES = re.compile(r"\n{4,}")
 
 
-def tidy_whitespace(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
+def normalize_whitespace(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
     """Normalize the parts of one document as if they were one text."""
     held = ""  # normalized white space at the end of the parts so far
     n_in = n_out = 0
     begun = False
     for text, last in mark_last(texts):
         n_in += len(text)
-        untidy = held + text
-        tidied = _tidy(untidy, starts_line=not begun)
-        blank_start = "" if begun else _find_blank_start(tidied)
-        body = tidied[len(blank_start) :].rstrip(_BLANKS + "\n")
-        held = tidied[len(blank_start) + len(body) :]
+        joined = held + text
+        normalized = _normalize(joined, starts_line=not begun)
+        blank_start = "" if begun else _find_blank_start(normalized)
+        body = normalized[len(blank_start) :].rstrip(_BLANKS + "\n")
+        held = normalized[len(blank_start) + len(body) :]
         begun = begun or bool(body)
         end: str | None = held
         if last and begun and "\n" in held:
             body += "\n"
             end = held[1:] if held[0] == "\n" else None
         # Characters are only removed, so equal lengths mean equal texts; the same object has its scan cached.
-        body = untidy if len(body) == len(untidy) else _cache_utf8(tidied, blank_start, end, body)
+        body = joined if len(body) == len(joined) else _cache_utf8(normalized, blank_start, end, body)
         n_out += len(body)
         yield body
     count.changed += n_in != n_out
 
 
-def _tidy(text: str, starts_line: bool) -> str:
+def _normalize(text: str, starts_line: bool) -> str:
     scan = scan_text(text)
     has_indent = "\u3000" in scan.others or _has_chinese_indent(text, starts_line)
     ends = None if has_indent else _find_blank_ends(scan.utf8, len(text) // _FEW_ENDS)
@@ -98,7 +98,7 @@ def _trim_lines(scan: TextScan, ends: list[int], starts_line: bool) -> str:
     position = 0
     for end in ends:
         begin = scan.utf8.rfind(b"\n", position, end) + 1 or position
-        prefix = "x" if begin == 0 and not starts_line else ""  # as in `_tidy`
+        prefix = "x" if begin == 0 and not starts_line else ""  # as in `_normalize`
         line = _trim(prefix + scan.utf8[begin:end].decode("utf-8", "surrogatepass"))[len(prefix) :]
         pieces += (scan.utf8[position:begin], line.encode("utf-8", "surrogatepass"))
         position = end

@@ -56,7 +56,7 @@ def _count_separated(scan: TextScan) -> int:
     return int(np.count_nonzero(is_space[:-1] > is_space[1:])) + (not is_space[0])
 
 
-def choose_words(totals: Mapping[str, int]) -> int | None:
+def valid_word_count(totals: Mapping[str, int]) -> int | None:
     """The word count of a text from the summed counts of its parts and its `characters`; None for unspaced scripts."""
     return totals["words"] if totals["unspaced"] <= MAX_UNSPACED_SHARE * totals["characters"] else None
 
@@ -77,7 +77,7 @@ def choose_word_cutter(wanted: Literal["auto", "jieba", "characters"]) -> str:
     return f"jieba {version('jieba')}" if installed and wanted != "characters" else "characters"
 
 
-def find_chinese(text: str) -> NDArray[np.bool_]:
+def chinese_mask(text: str) -> NDArray[np.bool_]:
     """For each character, whether it is Chinese."""
     found = np.zeros(len(text), bool)
     for run in _CHINESE.finditer(text):
@@ -85,7 +85,7 @@ def find_chinese(text: str) -> NDArray[np.bool_]:
     return found
 
 
-def find_word_interiors(text: str) -> NDArray[np.bool_]:
+def chinese_continuation_mask(text: str) -> NDArray[np.bool_]:
     """For each character, whether it is Chinese and continues the word of the previous character."""
     inside = np.zeros(len(text), bool)
     runs = list(_CHINESE.finditer(text))

@@ -57,7 +57,9 @@ def _train_byte_bpe(texts: Iterable[str], section: TokenizerSection) -> PreTrain
     """Byte-level BPE as GPT-2's: there are no unknown tokens, and decoding restores the text."""
     special = [END_OF_TEXT, PAD]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    _require_room(section, len(alphabet) + len(special), f"the {len(alphabet)} bytes and {len(special)} special tokens")
+    _require_vocab_size(
+        section, len(alphabet) + len(special), f"the {len(alphabet)} bytes and {len(special)} special tokens"
+    )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -74,7 +76,7 @@ def _train_byte_bpe(texts: Iterable[str], section: TokenizerSection) -> PreTrain
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return _wrap(tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=PAD)
+    return _to_transformers(tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=PAD)
 
 
 def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
@@ -84,12 +86,14 @@ def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrai
     """
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     texts = texts if isinstance(texts, list) else list(texts)
-    words = _different_words(texts)
+    words = _unique_words(texts)
     letters, inner = _wordpiece_alphabet(words, section)
     excess = len(special) + len(letters) + len(inner) - section.vocab_size
     if excess > 0:
         needed = len(special) + len(inner) + 1
-        _require_room(section, needed, f"the {len(special)} special tokens and {len(inner)} inner letters of this text")
+        _require_vocab_size(
+            section, needed, f"the {len(special)} special tokens and {len(inner)} inner letters of this text"
+        )
         letters = _most_frequent(letters, texts, section, len(letters) - excess)
         letters, inner = _wordpiece_alphabet(words, section, letters)
     trained = _bert_pipeline(models.WordPiece(unk_token="[UNK]"), section)
@@ -115,7 +119,7 @@ def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrai
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, vocab[token]) for token in ("[CLS]", "[SEP]")],
     )
-    return _wrap(
+    return _to_transformers(
         tokenizer,
         unk_token="[UNK]",
         cls_token="[CLS]",
@@ -137,7 +141,7 @@ def _bert_pipeline(model: models.WordPiece, section: TokenizerSection) -> Tokeni
     return tokenizer
 
 
-def _different_words(texts: list[str]) -> list[str]:
+def _unique_words(texts: list[str]) -> list[str]:
     """The different words between white space, which are enough to compute an alphabet."""
     words: set[str] = set()
     for text in texts:
@@ -182,12 +186,12 @@ def _train_char(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTo
         codes, found = np.unique_counts(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4"))
         counts.update({chr(code): n for code, n in zip(codes.tolist(), found.tolist(), strict=True)})
     ordered = sorted(counts, key=lambda letter: (-counts[letter], letter))
-    vocab = _number_tokens(special, ordered, section.vocab_size)
+    vocab = _build_vocab(special, ordered, section.vocab_size)
     # BPE without merges splits text into characters, five times as fast as a WordLevel model after a Split.
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token=UNKNOWN))
     tokenizer.add_special_tokens(special)
     tokenizer.decoder = decoders.Fuse()
-    return _wrap(tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=PAD, unk_token=UNKNOWN)
+    return _to_transformers(tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=PAD, unk_token=UNKNOWN)
 
 
 def _train_word(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
@@ -215,20 +219,20 @@ def _train_word(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTo
     )
     ranks = counted.get_vocab(with_added_tokens=False)
     words = [word for word in sorted(ranks, key=ranks.__getitem__) if word not in special]
-    vocab = _number_tokens(special, words, section.vocab_size)
+    vocab = _build_vocab(special, words, section.vocab_size)
 
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens(special)
-    return _wrap(tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token=UNKNOWN)
+    return _to_transformers(tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token=UNKNOWN)
 
 
-def _number_tokens(special: list[str], ordered: list[str], vocab_size: int) -> dict[str, int]:
+def _build_vocab(special: list[str], ordered: list[str], vocab_size: int) -> dict[str, int]:
     return {token: i for i, token in enumerate([*special, *ordered][:vocab_size])}
 
 
-def _require_room(section: TokenizerSection, needed: int, for_what: str) -> None:
+def _require_vocab_size(section: TokenizerSection, needed: int, for_what: str) -> None:
     if section.vocab_size < needed:
         raise UsageError(
             f"vocab_size {section.vocab_size} cannot hold {for_what}, from which {section.kind} starts",
@@ -237,7 +241,7 @@ def _require_room(section: TokenizerSection, needed: int, for_what: str) -> None
         )
 
 
-def _wrap(tokenizer: Tokenizer, **settings: str | list[str]) -> PreTrainedTokenizerFast:
+def _to_transformers(tokenizer: Tokenizer, **settings: str | list[str]) -> PreTrainedTokenizerFast:
     """A transformers tokenizer that decodes without cleaning up spaces."""
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **settings)
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from llmkit.config.prepare import Dedup
-from llmkit.text.dedup import EXACT, NEAR, PARAGRAPHS, compute_keys, drop_paragraphs, find_unique
+from llmkit.text.dedup import EXACT, NEAR, PARAGRAPHS, compute_keys, drop_duplicate_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, make_documents
 
 
@@ -22,7 +22,7 @@ def run(given: list[Document], **settings: object) -> tuple[list[Document], dict
         kept += [document] * stay
     next(stays, None)  # without any document too, the steps are counted
     if dedup.paragraphs:
-        kept = list(drop_paragraphs(kept, counts.setdefault(PARAGRAPHS, StepCounts()), set()))
+        kept = list(drop_duplicate_paragraphs(kept, counts.setdefault(PARAGRAPHS, StepCounts()), set()))
     return kept, counts
 
 

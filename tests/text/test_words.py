@@ -10,11 +10,11 @@ from llmkit.core.errors import EnvironmentFault
 from llmkit.text import words
 from llmkit.text.words import (
     MAX_UNSPACED_SHARE,
+    chinese_continuation_mask,
+    chinese_mask,
     choose_word_cutter,
-    choose_words,
     count_words,
-    find_chinese,
-    find_word_interiors,
+    valid_word_count,
 )
 
 
@@ -40,18 +40,18 @@ def test_words_line_ends_and_the_documents_end_are_counted(text: str, n_words: i
 
 @pytest.mark.parametrize("text", ["却说曹操引兵追至。", "むかしむかし", "กาลครั้งหนึ่ง", "曹操 said: " + "却说" * 20])
 def test_script_without_spaces_has_no_words(text: str) -> None:
-    assert choose_words(count(text * 10)) is None
+    assert valid_word_count(count(text * 10)) is None
 
 
 @pytest.mark.parametrize("text", ["Er war spät dran.", "Было поздно.", "늦은 시간이었다.", "कल रात देर हो गई थी।"])
 def test_script_with_spaces_has_words(text: str) -> None:
-    assert choose_words(count(text)) == len(text.split(" ")) + 1
+    assert valid_word_count(count(text)) == len(text.split(" ")) + 1
 
 
 def test_a_quotation_in_chinese_takes_no_words_from_an_english_text() -> None:
     n_english = round(30 / MAX_UNSPACED_SHARE)
-    assert choose_words(count("e" * (n_english - 29) + "国" * 29)) == 2
-    assert choose_words(count("e" * (n_english - 31) + "国" * 31)) is None
+    assert valid_word_count(count("e" * (n_english - 29) + "国" * 29)) == 2
+    assert valid_word_count(count("e" * (n_english - 31) + "国" * 31)) is None
 
 
 @pytest.mark.parametrize("few_bytes", [0, 10**9])
@@ -70,7 +70,7 @@ MIXED = "曹操said大怒，将军何往？\U00020000\U00020001 3.14 かな却�
 
 
 def test_word_interiors_leave_everything_but_chinese_alone() -> None:
-    assert not find_word_interiors("3.14 C++ words, und Wörter かな").any()
+    assert not chinese_continuation_mask("3.14 C++ words, und Wörter かな").any()
 
 
 def test_jieba_that_is_asked_for_and_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_jieba_that_is_asked_for_and_missing_is_an_error(monkeypatch: pytest.Mon
 
 def test_words_begin_where_jieba_cuts_each_run_of_chinese() -> None:
     jieba = pytest.importorskip("jieba")
-    inside = find_word_interiors(MIXED)
+    inside = chinese_continuation_mask(MIXED)
     runs = ["曹操", "大怒", "将军何往", "\U00020000\U00020001", "却说"]
     for run in runs:
         start = MIXED.index(run)
@@ -95,5 +95,5 @@ def test_words_begin_where_jieba_cuts_each_run_of_chinese() -> None:
 
 
 def test_only_chinese_characters_are_chinese() -> None:
-    chinese = "".join(char for char, is_chinese in zip(MIXED, find_chinese(MIXED), strict=True) if is_chinese)
+    chinese = "".join(char for char, is_chinese in zip(MIXED, chinese_mask(MIXED), strict=True) if is_chinese)
     assert chinese == "曹操大怒将军何往\U00020000\U00020001却说"

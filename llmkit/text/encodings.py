@@ -74,10 +74,13 @@ class TextStream:
         wanted = self.encoding
         if wanted == "auto":
             self.encoding = marked or _detect_wide(head) or "ascii"
-        elif not _same_family(wanted, marked):
-            head_offset = 0
         else:
-            self.encoding = marked  # for "utf-16" too, whose codec would expect another mark
+            _find_codec(wanted)  # raises UsageError for an unknown name
+            family = codecs.lookup(wanted).name.replace("utf-8-sig", "utf-8")
+            if marked.startswith(family):
+                self.encoding = marked  # for "utf-16" too, whose codec would expect another mark
+            else:
+                head_offset = 0
         head = head[head_offset:]
         reject_binary(head, head_offset, self.encoding, self._path)
         offset = head_offset
@@ -234,13 +237,6 @@ def _share_of_common(window: bytes, encoding: str) -> float:
     high = _ASCII_RUN.sub("", text)
     counts = Counter(high)
     return sum(n for char, n in counts.items() if char in _COMMON_CHINESE) / max(1, len(high))
-
-
-def _same_family(wanted: str, marked: str) -> bool:
-    """Whether a byte order mark belongs to the encoding that the user named."""
-    _find_codec(wanted)  # raises UsageError for an unknown name
-    family = codecs.lookup(wanted).name.replace("utf-8-sig", "utf-8")
-    return bool(marked) and marked.startswith(family)
 
 
 def _find_codec(encoding: str) -> Callable[[str], codecs.IncrementalDecoder]:

@@ -111,7 +111,7 @@ def _below(every: int) -> Choose:
 
 
 def _one_of(wanted: Sequence[Hashes], every: int) -> Choose:
-    """Choose the windows whose hashes may be wanted; each wanted hash is of a sample of one in `every` or fewer."""
+    """Choose the windows that may have a wanted hash; `every` is the smallest of the wanted samples."""
     if every > 1:
         return _below(every)
     known = np.zeros(1 << _FILTER_BITS, bool)

@@ -144,7 +144,7 @@ class ChunkEncoder:
                 raise ValueError(f"it replaces {replaced!r}")
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
-        """Ids of all texts one after another, and the number of ids of each."""
+        """The ids of all texts, concatenated, and the number of ids of each."""
         ids, lengths = [np.zeros(0, self._dtype)], [np.zeros(0, np.int64)]
         for batch in batch_texts(texts, STRETCH):
             joined, text_starts = self._join(batch)

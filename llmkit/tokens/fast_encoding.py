@@ -276,7 +276,7 @@ def _open_fast(tokenizer: EncodingTokenizer) -> FastEncoder | None:
 
 
 def _encode_fastokens(backend: Any, tokenizer: EncodingTokenizer, texts: Sequence[str]) -> EncodedTexts:
-    """As `encode_texts`: no special token is added, and none comes from the text."""
+    """As `encode_texts`."""
     ids, offsets = backend.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
     lengths = np.diff(np.frombuffer(offsets, "<u8")).astype(np.int64)
     return np.frombuffer(ids, "<u4").astype(id_dtype(tokenizer)), lengths

@@ -246,13 +246,13 @@ def _to_batch(rows: list[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> pa.Re
     columns = []
     for field in schema:
         values = [getattr(row, field.name) for row in rows]
-        columns.append(_to_lists(values, field.type) if pa.types.is_list(field.type) else pa.array(values, field.type))
+        if pa.types.is_list(field.type):
+            offsets = pa.array(np.cumsum([0, *map(len, values)], dtype=np.int32))
+            flat = pa.array(np.concatenate(values), field.type.value_type)
+            columns.append(pa.ListArray.from_arrays(offsets, flat))
+        else:
+            columns.append(pa.array(values, field.type))
     return pa.record_batch(columns, schema=schema)
-
-
-def _to_lists(values: list[NDArray[Any]], kind: pa.ListType) -> pa.ListArray:
-    offsets = np.cumsum([0, *map(len, values)], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(values), kind.value_type))
 
 
 def _from_column(column: pa.Array) -> list[Any]:

@@ -28,7 +28,7 @@ def test_plan_is_shown_in_lines_and_a_table(
     for words in (
         "124,439,808 weights",
         "8 x NVIDIA H100 SXM, bf16",
-        "ddp (taken)",
+        "ddp (chosen)",
         "gradients, fp32",
         "an assumption",
     ):

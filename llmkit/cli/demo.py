@@ -1,11 +1,15 @@
 """`llmkit demo`."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from llmkit.cli.options import JsonOption, RecipeOption, SetOption
+from llmkit.cli.options import (
+    CorpusOption,
+    DemoOutOption,
+    DemoPromptOption,
+    JsonOption,
+    RecipeOption,
+    SetOption,
+)
 from llmkit.core.console import clean_line
 
 DEFAULTS = (
@@ -20,23 +24,18 @@ DEFAULTS = (
     "optim.learning_rate=0.01",
     "generate.max_new_tokens=200",
 )
-"""A GPT-2 that writes readable lines after two CPU minutes; a recipe takes the place of all of them."""
+"""A GPT-2 that writes readable lines after two CPU minutes; --recipe replaces all of them."""
 
 
 def demo_command(
-    corpus: Annotated[str | None, typer.Option(help="Your own book or folder instead of the built-in text.")] = None,
-    out: Annotated[Path, typer.Option(help="Where data and run go; a former demo there is replaced.")] = Path(
-        "runs/demo"
-    ),
-    prompt: Annotated[str | None, typer.Option(help="What the sample goes on from.")] = None,
+    corpus: CorpusOption = None,
+    out: DemoOutOption = Path("runs/demo"),
+    prompt: DemoPromptOption = None,
     recipe: RecipeOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """The whole road on built-in text.
-
-    Prepare, pretrain, eval, generate and report, in minutes on a CPU.
-    """
+    """Prepare, pretrain, eval, generate and report on built-in text, in minutes on a CPU."""
     from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
 

@@ -1,26 +1,27 @@
 """`llmkit doctor`."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from llmkit.cli.options import JsonOption
+from llmkit.cli.options import (
+    DoctorOutOption,
+    JsonOption,
+    OfflineOption,
+)
 
 
 def doctor_command(
-    out: Annotated[Path, typer.Option(help="Where runs will be written: its disk is looked at.")] = Path(),
-    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub; also with HF_HUB_OFFLINE=1.")] = False,
+    out: DoctorOutOption = Path(),
+    offline: OfflineOption = False,
     json: JsonOption = False,
 ) -> None:
-    """This machine: what is slow, missing or wrong, and what to do.
+    """Check this machine: what is slow, missing or wrong, and what to do.
 
-    Versions, accelerator, precision, threads, memory, disk, hub, and products timed. Exit code 4 when something would
-    keep llmkit from working.
+    Checks Python, libraries, GPUs, precision, threads, memory, disk, the hub and the speed of the CPU. Exit code 4 if
+    llmkit cannot work.
     """
     from llmkit.cli.output import echo, show_json
     from llmkit.core.console import clean_line
-    from llmkit.doctor.doctor import examine, refuse_faults, summarise
+    from llmkit.doctor.doctor import examine, raise_faults, summarize
 
     findings = []
     for finding in examine(out, offline=offline):
@@ -30,5 +31,5 @@ def doctor_command(
             if finding.advice:
                 echo(f"{'':<25} -> {clean_line(finding.advice)}")
     if json:
-        show_json(summarise(findings))
-    refuse_faults(findings)
+        show_json(summarize(findings))
+    raise_faults(findings)

@@ -1,10 +1,7 @@
 """`llmkit eval`."""
 
-from typing import Annotated
-
-import typer
-
 from llmkit.cli.options import (
+    EvalDataOption,
     JsonOption,
     LabelOption,
     ModelArgument,
@@ -13,6 +10,8 @@ from llmkit.cli.options import (
     SetOption,
     ShowSamplesOption,
     SkipBadOption,
+    SplitOption,
+    StrideOption,
     TextOption,
     UnseenOption,
     own_recipe,
@@ -21,12 +20,9 @@ from llmkit.cli.options import (
 
 def eval_command(
     model: ModelArgument,
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", help="A prepared folder, text, or labelled rows; default: what it was trained on."),
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Of a prepared folder: validation, test, train.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Tokens scored a window; the rest of it is context.")] = None,
+    data: EvalDataOption = None,
+    split: SplitOption = None,
+    stride: StrideOption = None,
     text: TextOption = None,
     pair: PairOption = None,
     label: LabelOption = None,
@@ -37,10 +33,10 @@ def eval_command(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Score a language model on a whole text, or a classifier on rows with labels.
+    """Evaluate a language model on text, or a classifier on labelled rows.
 
-    Perplexity, bits per byte and accuracy, exactly, weighted by tokens; for labels accuracy, F1 and more, with
-    intervals.
+    Language models: perplexity, bits per byte and accuracy, weighted by tokens. Classifiers: accuracy, F1 and more,
+    with confidence intervals.
     """
     from llmkit.cli.output import show_json, show_metrics
     from llmkit.config.loading import load_recipe

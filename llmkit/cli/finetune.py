@@ -1,46 +1,48 @@
 """`llmkit finetune` and `llmkit finetune-cls`."""
 
-from typing import Annotated
-
 import typer
 
-from llmkit.cli.distributed_options import DistributedOptions, EngineOption, NnodesOption, NprocOption, RdzvOption
 from llmkit.cli.options import (
     COMMAND_STARTED,
     AllowOption,
+    DistributedOptions,
     DryRunOption,
+    EngineOption,
+    FoldsOption,
     JsonOption,
     LabelOption,
+    NnodesOption,
+    NprocOption,
     OverwriteOption,
     PairOption,
+    RdzvOption,
     RecipeArgument,
     ResumeOption,
+    RowsOption,
     RunOption,
+    SeedsOption,
     SetOption,
     ShowSamplesOption,
     SkipBadOption,
     StartOption,
+    TestRowsOption,
     TextOption,
     UnseenOption,
+    ValidationRowsOption,
     check_command,
+    own_recipe,
     resume_of,
 )
-
-FileOption = Annotated[str | None, typer.Option("--data", help="Texts and labels: .csv .tsv .jsonl .parquet, hf:NAME.")]
-ValidationOption = Annotated[str | None, typer.Option("--validation", help="Its own file; else a tenth is held out.")]
-TestOption = Annotated[str | None, typer.Option("--test", help="A file to score once training has ended.")]
-FoldsOption = Annotated[int | None, typer.Option(min=2, help="Cross-validate: so many runs, each on the other folds.")]
-SeedsOption = Annotated[int, typer.Option(min=1, help="Number of seeds; reports mean and standard deviation.")]
 
 
 def finetune_command(
     context: typer.Context,
     out: RunOption,
     recipe: RecipeArgument = None,
-    data: FileOption = None,
+    data: RowsOption = None,
     model: StartOption = None,
-    validation: ValidationOption = None,
-    test: TestOption = None,
+    validation: ValidationRowsOption = None,
+    test: TestRowsOption = None,
     text: TextOption = None,
     pair: PairOption = None,
     label: LabelOption = None,
@@ -60,31 +62,30 @@ def finetune_command(
     nnodes: NnodesOption = 1,
     rdzv_endpoint: RdzvOption = None,
 ) -> None:
-    """Fine-tune a classifier on texts with labels.
+    """Fine-tune a classifier on labelled texts.
 
-    Columns are guessed from the header or the shape of the file, and said. Several labels a row: a list, or
-    `-s "cls.separator=;"`; a number a row: `-s cls.labels=regression`. `finetune` goes by the recipe's `task`,
-    `finetune-cls` names it.
+    Columns are detected from the header or the content, and printed. Several labels per row: a list, or
+    `-s "cls.separator=;"`; a number per row: `-s cls.labels=regression`. `finetune` runs the recipe's `task`;
+    `finetune-cls` always trains a classifier.
     """
     from llmkit.cli.output import echo, show_json, show_metrics, show_series
     from llmkit.config.loading import load_recipe
     from llmkit.training.folder import read_series
 
     task = (context.info_name or "").partition("-")[2] or None
-    several = DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
-    overrides = [*several.overrides, *(set_ or [])]
+    distributed = DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
+    overrides = [*distributed.overrides, *(set_ or [])]
     overrides += ["prepare.read.skip_bad=true"] if skip_bad else []
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     named = {"train": data, "validation": validation, "test": test}
     files = {name: path for name, path in named.items() if path is not None}
-    kept = out / "recipe.yaml"
-    recipe = kept if resume and recipe is None and kept.is_file() else recipe
+    recipe = own_recipe(out, recipe) if resume else recipe
     config = load_recipe(recipe, overrides, task=task, columns=columns)
     check_command(config, recipe, "finetune", task)
     if resume and not folds and seeds == 1:
         folds, seeds = read_series(out)
     if (folds or seeds > 1) and not dry_run:
-        several.refuse("a series of runs is done one after the other, each on one process", "--folds, --seeds")
+        distributed.refuse("several folds or seeds run one after the other, on one process", "--folds, --seeds")
         from llmkit.runs.repeat import finetune_repeatedly
 
         summary = finetune_repeatedly(
@@ -94,7 +95,7 @@ def finetune_command(
         show_json(summary) if json else show_series(summary, config.task, out)
         return
     if not dry_run:
-        several.launch()
+        distributed.launch()
     from llmkit.runs.train import finetune  # torch loads here, so --help stays instant
 
     result = finetune(
@@ -104,7 +105,7 @@ def finetune_command(
     if json:
         show_json(result)
     elif dry_run:
-        rows = f"{result['samples_per_epoch']:,} rows an epoch"
+        rows = f"{result['samples_per_epoch']:,} rows per epoch"
         echo(f"{result['recipe']}\n# {result['n_parameters']:,} weights, {rows}")
     else:
         split = "test" if "test" in result else "validation"

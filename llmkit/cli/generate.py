@@ -2,28 +2,31 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from llmkit.cli.options import JsonOption, ModelArgument, RecipeOption, SetOption, own_recipe
+from llmkit.cli.options import (
+    JsonOption,
+    ModelArgument,
+    PromptOption,
+    PromptsOption,
+    RecipeOption,
+    SetOption,
+    own_recipe,
+)
 from llmkit.core import console
 from llmkit.core.errors import DataError
 
 
 def generate_command(
     model: ModelArgument,
-    prompt: Annotated[
-        list[str] | None, typer.Option("--prompt", help="Text to go on from; repeatable; - is stdin.")
-    ] = None,
-    prompts: Annotated[Path | None, typer.Option("--prompts", help="A file with one prompt a line.")] = None,
+    prompt: PromptOption = None,
+    prompts: PromptsOption = None,
     recipe: RecipeOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write text with a language model, or fill in a masked one's [MASK].
+    """Generate text with a causal language model, or fill in [MASK] with a masked one.
 
-    Temperature, length and the like are `-s generate.key=value`.
+    Set temperature, length and so on with `-s generate.key=value`.
     """
     from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
@@ -39,7 +42,7 @@ def generate_command(
         return
     task = task_of_model(resolve_model(model))
     live = task.streams_text and len(texts) == 1 and config.generate.num_samples == 1
-    waiting = [texts[0]]  # the prompt is shown with the first piece of text, once nothing can go wrong any more
+    waiting = [texts[0]]  # shown with the first piece of text, so that an error comes before any output
 
     def write(piece: str) -> None:
         echo(waiting.pop() + piece if waiting else piece, end="")
@@ -58,7 +61,7 @@ def _read_prompts(given: list[str], file: Path | None) -> list[str]:
         DataError: the file cannot be read as UTF-8.
     """
     texts = [sys.stdin.read().rstrip("\n") if text == "-" else text for text in given]
-    texts = [text.encode("utf-8", "replace").decode() for text in texts]  # bytes of another encoding in the shell
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]  # the shell may use another encoding
     if file is None:
         return texts
     try:

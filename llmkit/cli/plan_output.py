@@ -1,4 +1,4 @@
-"""A plan as people read it: aligned lines and a table."""
+"""Text output of `llmkit plan`: aligned lines and a table."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,12 +8,12 @@ from llmkit.core.disk import show_size
 PARTS = (
     ("weights", "weights, fp32"),
     ("gradients", "gradients, fp32"),
-    ("optimizer", "optimizer's moments"),
+    ("optimizer", "optimizer states"),
     ("copies", "bf16 copies, gathered layers"),
     ("activations", "activations"),
     ("logits", "logits"),
     ("framework", "libraries and driver"),
-    ("evaluation", "more for scoring at the end"),
+    ("evaluation", "extra for evaluation"),
 )
 WIDTH = 30
 
@@ -63,49 +63,53 @@ def _describe_work(plan: dict[str, Any]) -> Iterator[str]:
     shape = f"{model['family']}, {model['n_layers']} layers of {model['width']}, {model['vocab_size']:,} tokens"
     yield _line("model", f"{model['n_parameters']:,} weights ({shape})")
     batch = f"{model['global_batch_size']:,} x {model['block_size']:,} = {tokens['a_step']:,} tokens"
-    yield _line("a step", batch)
+    yield _line("step", batch)
     yield _line("length", f"{plan['steps']:,} steps, {show_count(tokens['total'])} tokens ({plan['length']})")
     if tokens["epochs"] is not None:
         yield _line("", f"{tokens['epochs']:,.2f} epochs of the prepared text")
     yield _line(
-        "tokens a weight",
+        "tokens per weight",
         f"{tokens['per_parameter']:,.3g}; Chinchilla: about {tokens['chinchilla_per_parameter']}, "
         f"{show_count(tokens['chinchilla'])} tokens",
     )
-    yield _line("FLOPs", f"{flops['total']:.3g}, {flops['a_token']:.3g} a token forward and backward")
+    yield _line("FLOPs", f"{flops['total']:.3g}, {flops['a_token']:.3g} per token, forward and backward")
 
 
 def _describe_memory(plan: dict[str, Any]) -> Iterator[str]:
     memory, device = plan["memory"], plan["device"]
     yield _line("device", f"{device['n']:,} x {device['title']}, {device['precision']}")
     if device["n"] > 1:
-        yield f"{'engine':<{WIDTH}} {'fits':<6}{'micro batch':>12}{'of at most':>12}{'memory each':>13}{'a step':>15}"
+        yield f"{'engine':<{WIDTH}} {'fits':<6}{'micro batch':>12}{'maximum':>12}{'memory':>13}{'time per step':>15}"
         for one in plan["engines"]:
             size = f"{one['micro_batch_size']:,}"
             most = "" if one["max_sequences"] is None else f"{one['max_sequences']:,}"
-            name = f"  {one['engine']}" + (" (taken)" if one["engine"] == plan["engine"] else "")
+            name = f"  {one['engine']}" + (" (chosen)" if one["engine"] == plan["engine"] else "")
             yield (
                 f"{name:<{WIDTH}} {'yes' if one['fits'] else 'no':<6}{size:>12}{most:>12}"
                 f"{show_size(one['peak_bytes']):>13}{show_time(one['seconds_per_step']):>15}"
             )
     else:
         most = plan["engines"][0]["max_sequences"]
-        fits = "" if most is None else f"; up to {most:,} would fit"
-        yield _line("micro batch", f"{plan['micro_batch_size']:,} sequences at once{fits}")
+        fits = "" if most is None else f"; at most {most:,} fit"
+        yield _line("micro batch", f"{plan['micro_batch_size']:,} sequences{fits}")
     for key, name in PARTS:
         if memory[key]:
             yield _line(f"  {name}", f"{show_size(memory[key]):>9}")
     have = "" if device["n_bytes"] is None else f" of {show_size(device['n_bytes'])}"
-    yield _line("memory of one, at most", f"{show_size(memory['peak']):>9}{have}")
+    yield _line("peak memory per device", f"{show_size(memory['peak']):>9}{have}")
 
 
 def _describe_measured(plan: dict[str, Any]) -> Iterator[str]:
     seen = plan["measured"]
-    yield f"{'measured here':<{WIDTH}} {'forecast':>15}{'measured':>15}{'off':>9}"
-    for key, name, show in (("peak_bytes", "memory", show_size), ("seconds_per_step", "a step", show_time)):
+    yield f"{'measured here':<{WIDTH}} {'forecast':>15}{'measured':>15}{'error':>9}"
+    rows = (("peak_bytes", "warm_peak_bytes", "memory", show_size), ("seconds_per_step",) * 2 + ("step", show_time))
+    for key, measured, name, show in rows:
         forecast, off = seen["forecast"][key], seen["off"][key]
-        yield f"{'  ' + name:<{WIDTH}} {show(forecast):>15}{show(seen[key]):>15}{off:>+9.0%}"
-    yield "what is above and below is corrected by it"
+        yield f"{'  ' + name:<{WIDTH}} {show(forecast):>15}{show(seen[measured]):>15}{off:>+9.0%}"
+    grown = seen["peak_bytes"] - seen["warm_peak_bytes"]
+    if grown:
+        yield _line("  more memory in later steps", f"{show_size(grown)} (freed memory that they cannot reuse)")
+    yield "all other figures are corrected by the measurement"
 
 
 def _describe_time(plan: dict[str, Any]) -> Iterator[str]:
@@ -116,11 +120,11 @@ def _describe_time(plan: dict[str, Any]) -> Iterator[str]:
         return
     sent = time["exchange_seconds"]
     between = f", {show_time(sent)} of it between GPUs" if sent else ""
-    yield _line("a step", f"{show_time(time['seconds_per_step'])}{between}")
-    yield _line("tokens a second", f"{time['tokens_per_second']:,.0f}")
-    yield _line("time", f"{show_time(3600 * time['hours'])}, without evaluations and saving")
+    yield _line("time per step", f"{show_time(time['seconds_per_step'])}{between}")
+    yield _line("tokens per second", f"{time['tokens_per_second']:,.0f}")
+    yield _line("time", f"{show_time(3600 * time['hours'])}, without evaluation and saving")
     if time["cost"] is not None:
-        yield _line("cost", f"{time['cost']:,.2f} for {time['gpu_hours']:,.1f} hours of a GPU")
+        yield _line("cost", f"{time['cost']:,.2f} for {time['gpu_hours']:,.1f} GPU hours")
 
 
 def _describe_disk(plan: dict[str, Any]) -> Iterator[str]:
@@ -146,4 +150,4 @@ def _describe_table(plan: dict[str, Any]) -> Iterator[str]:
             f"{row['tokens_per_second']:>14,.0f}{show_time(3600 * row['hours']):>15}{row['gpu_hours']:>12,.1f}"
         )
         yield line + (f"{row['cost']:>12,.2f}" if priced else "") + f"{row['efficiency']:>12.0%}"
-    yield "exchange between GPUs is reckoned as if nothing were computed meanwhile, machines as of eight"
+    yield "assumes 8 GPUs per machine, and no overlap of communication and computation"

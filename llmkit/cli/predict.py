@@ -1,16 +1,16 @@
 """`llmkit predict`."""
 
 import sys
-from pathlib import Path
-from typing import Annotated, Literal
-
-import typer
 
 from llmkit.cli.options import (
+    FormatOption,
     JsonOption,
     ModelArgument,
     OverwriteOption,
     PairOption,
+    PredictDataOption,
+    PredictOutOption,
+    ProbabilitiesOption,
     RecipeOption,
     SetOption,
     SkipBadOption,
@@ -21,23 +21,21 @@ from llmkit.cli.options import (
 
 def predict_command(
     model: ModelArgument,
-    data: Annotated[str, typer.Option("--data", help="Texts: .csv .tsv .jsonl .parquet .txt hf:NAME; - stdin.")] = "-",
-    out: Annotated[Path | None, typer.Option("--out", help="A .csv, .tsv or .jsonl; else stdout.")] = None,
+    data: PredictDataOption = "-",
+    out: PredictOutOption = None,
     text: TextOption = None,
     pair: PairOption = None,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="A column for each label.")] = False,
-    format_: Annotated[
-        Literal["csv", "tsv", "jsonl"] | None, typer.Option("--format", help="Of the result; csv on stdout.")
-    ] = None,
+    probabilities: ProbabilitiesOption = False,
+    format_: FormatOption = None,
     skip_bad: SkipBadOption = False,
     overwrite: OverwriteOption = False,
     recipe: RecipeOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Label new rows with a classifier.
+    """Predict labels for new rows with a classifier.
 
-    Each row comes back in its place with all its columns, its label and the label's probability.
+    Writes every row in its order, with all its columns, its label and the label's probability.
     """
     from llmkit.cli.output import show_json, show_line, write_out
     from llmkit.config.loading import load_recipe

@@ -1,39 +1,43 @@
 """`llmkit prepare`."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from llmkit.cli.options import DryRunOption, JsonOption, OverwriteOption, RecipeOption, SetOption
+from llmkit.cli.options import (
+    DryRunOption,
+    EncodingOption,
+    ExecutorOption,
+    InputsArgument,
+    JsonOption,
+    OverwriteOption,
+    PreparedOutOption,
+    RecipeOption,
+    RepairOption,
+    SetOption,
+    SkipBadFilesOption,
+    StrictOption,
+    TestTextOption,
+    ValidationTextOption,
+)
 
 
 def prepare_command(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, - (stdin), hf:NAME, builtin:NAME.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The prepared folder to write.")],
+    inputs: InputsArgument,
+    out: PreparedOutOption,
     recipe: RecipeOption = None,
-    validation: Annotated[str | None, typer.Option(help="Your own validation text; nothing is held out then.")] = None,
-    test: Annotated[str | None, typer.Option(help="Your own test text.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Read every file as this, such as gb18030.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and count what cannot be read.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Control characters are an error.")] = False,
+    validation: ValidationTextOption = None,
+    test: TestTextOption = None,
+    encoding: EncodingOption = None,
+    skip_bad: SkipBadFilesOption = False,
+    strict: StrictOption = False,
     set_: SetOption = None,
     overwrite: OverwriteOption = False,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Check every file of --out and make anew what is damaged or missing.")
-    ] = False,
-    engine: Annotated[
-        str, typer.Option(help="Where the work is done: local, ray (at RAY_ADDRESS, or on all cores), slurm.")
-    ] = "local",
+    repair: RepairOption = False,
+    engine: ExecutorOption = "local",
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Turn text into a folder to train on.
+    """Prepare text for training.
 
-    Reads, cleans, de-duplicates, splits and tokenizes it, and shows a receipt. Stopped or killed, the same command goes
-    on from what is finished.
+    Reads, cleans, de-duplicates, splits and tokenizes text, and prints a receipt. After an interruption, the same
+    command continues where it stopped.
     """
     from llmkit.cli.output import echo, show_json, show_receipt
     from llmkit.config.loading import dump_recipe, load_recipe

@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
-from llmkit.cli.distributed_options import DistributedOptions, EngineOption, NnodesOption, NprocOption, RdzvOption
 from llmkit.cli.options import (
     COMMAND_STARTED,
     AllowOption,
     DataOption,
+    DistributedOptions,
     DryRunOption,
+    EngineOption,
     JsonOption,
+    NnodesOption,
+    NprocOption,
     OverwriteOption,
+    RdzvOption,
     RecipeArgument,
     Resume,
     ResumeOption,
@@ -17,6 +21,7 @@ from llmkit.cli.options import (
     SetOption,
     StartOption,
     check_command,
+    own_recipe,
     resume_of,
 )
 
@@ -37,9 +42,9 @@ def pretrain_command(
     nnodes: NnodesOption = 1,
     rdzv_endpoint: RdzvOption = None,
 ) -> None:
-    """Pretrain as the recipe's `task` says."""
-    several = DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
-    _pretrain(None, recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
+    """Pretrain a model for the recipe's `task`."""
+    distributed = DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
+    _pretrain(None, recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, distributed)
 
 
 def pretrain_clm_command(
@@ -59,8 +64,8 @@ def pretrain_clm_command(
     rdzv_endpoint: RdzvOption = None,
 ) -> None:
     """Pretrain a causal language model."""
-    several = DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
-    _pretrain("clm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
+    distributed = DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
+    _pretrain("clm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, distributed)
 
 
 def pretrain_mlm_command(
@@ -79,27 +84,27 @@ def pretrain_mlm_command(
     nnodes: NnodesOption = 1,
     rdzv_endpoint: RdzvOption = None,
 ) -> None:
-    """Pretrain a BERT: masked tokens and next sentences.
+    """Pretrain a masked language model: BERT (masked tokens and next sentence), ModernBERT.
 
-    The data must be prepared with `-s prepare.tokenizer.kind=wordpiece` or with a BERT's own tokenizer.
+    Prepare the data with `-s prepare.tokenizer.kind=wordpiece` or with the tokenizer of a BERT.
     """
-    several = DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
-    _pretrain("mlm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, several)
+    distributed = DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
+    _pretrain("mlm", recipe, data, out, model, set_, resume, allow, overwrite, dry_run, json, distributed)
 
 
 def _pretrain(
     task: str | None, recipe: Path | None, data: Path, out: Path, model: str | None, set_: list[str] | None,
     resume: Resume | None, allow: list[str] | None, overwrite: bool, dry_run: bool, json: bool,
-    several: DistributedOptions,
+    distributed: DistributedOptions,
 ) -> None:  # fmt: skip
     from llmkit.cli.output import echo, show_json, show_metrics
     from llmkit.config.loading import load_recipe
 
-    recipe = _own_recipe(recipe, out, resume is not None)
-    config = load_recipe(recipe, [*several.overrides, *(set_ or [])], task)
+    recipe = own_recipe(out, recipe) if resume else recipe
+    config = load_recipe(recipe, [*distributed.overrides, *(set_ or [])], task)
     check_command(config, recipe, "pretrain", task)
     if not dry_run:
-        several.launch()
+        distributed.launch()
     from llmkit.runs.train import pretrain  # torch loads here, so --help stays instant
 
     result = pretrain(
@@ -109,15 +114,9 @@ def _pretrain(
     if json:
         show_json(result)
     elif dry_run:
-        n_samples = f"{result['samples_per_epoch']:,} sequences an epoch"
+        n_samples = f"{result['samples_per_epoch']:,} sequences per epoch"
         echo(f"{result['recipe']}\n# {result['n_parameters']:,} weights, {n_samples}")
     else:
         if "validation" in result:
             show_metrics(result["validation"])
         echo(f"{'model':<22} {out / 'model'}\n{'report':<22} {out / 'report.html'}")
-
-
-def _own_recipe(recipe: Path | None, out: Path, resume: bool) -> Path | None:
-    """A resumed run has its recipe in its folder; none need be given."""
-    kept = out / "recipe.yaml"
-    return kept if resume and recipe is None and kept.is_file() else recipe

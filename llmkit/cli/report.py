@@ -1,15 +1,15 @@
 """`llmkit report`."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from llmkit.cli.options import JsonOption, RecipeOption, SetOption
+from llmkit.cli.options import (
+    JsonOption,
+    RecipeOption,
+    RunArgument,
+    SetOption,
+)
 
 
 def report_command(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: RunArgument,
     recipe: RecipeOption = None,
     set_: SetOption = None,
     json: JsonOption = False,

@@ -1,9 +1,6 @@
-"""One thing that `llmkit doctor` looked at: plain data.
+"""One result of `llmkit doctor`, as plain data. `warn` and `fault` require advice."""
 
-`ok`, `warn` and `fault` are the ways to make one; the last two cannot be made without advice.
-"""
-
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Status = Literal["ok", "warn", "fault"]
@@ -11,8 +8,8 @@ Status = Literal["ok", "warn", "fault"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`value` is what was found, in words; `advice` what to type or change, empty where nothing is wrong; `figures` the
-    same for programs, with units in their names."""
+    """`value` says what was found; `advice` says what to do and is empty if nothing is wrong; `figures` holds the same
+    for programs, with units in the names."""
 
     name: str
     value: str
@@ -20,13 +17,9 @@ class Finding:
     advice: str
     figures: dict[str, Any]
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def ok(name: str, value: str, **figures: Any) -> Finding:
-    """As it should be."""
+    """Nothing is wrong."""
     return Finding(name, value, "ok", "", figures)
 
 
@@ -36,5 +29,5 @@ def warn(name: str, value: str, advice: str, **figures: Any) -> Finding:
 
 
 def fault(name: str, value: str, advice: str, **figures: Any) -> Finding:
-    """Something that llmkit needs is not there."""
+    """Something that llmkit needs is missing or broken."""
     return Finding(name, value, "fault", advice, figures)

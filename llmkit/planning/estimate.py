@@ -1,4 +1,4 @@
-"""From what a model asks and what a machine does to the figures of a plan. Arithmetic alone (training/forecast.py)."""
+"""Compute the figures of a plan from the cost of a model and the speed of a machine (training/forecast.py)."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -96,8 +96,8 @@ def _choose_length(
     best = TOKENS_PER_WEIGHT * work.n_weights
     if text.n_tokens and best > MAX_EPOCHS * text.n_tokens:
         return max(1, MAX_EPOCHS * text.n_tokens // a_step), f"{MAX_EPOCHS} epochs, as the recipe gives no length"
-    why = "as the recipe gives no length" if train.epochs is None else "as epochs of what is not known without --data"
-    return max(1, best // a_step), f"{TOKENS_PER_WEIGHT} tokens a weight, {why}"
+    why = "as the recipe gives no length" if train.epochs is None else "as the number of epochs needs --data"
+    return max(1, best // a_step), f"{TOKENS_PER_WEIGHT} tokens per weight, {why}"
 
 
 def _show_engine(one: Forecast) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _show_row(
 ) -> dict[str, Any]:
     """A line of the table: the best engine on so many devices."""
     if number > work.global_batch_size or work.global_batch_size % number:
-        why = f"and more: the global batch of {work.global_batch_size} sequences cannot be shared by so many"
+        why = f"and more: the global batch of {work.global_batch_size} sequences cannot be divided by this number"
         return {"n_gpus": number, "engine": None, "why": why, "final": True}
     given = _given(recipe)
     best = choose_engine([forecast(work, name, number, machine, given) for name in asked.names(recipe, number)])
@@ -173,11 +173,9 @@ def _note(
     n_parts = -(-work.global_batch_size // asked.n_gpus // best.micro_batch_size)
     if not machine.is_cpu and best.compute_seconds / n_parts < SHORT_SECONDS:
         short = f"{1000 * best.compute_seconds / n_parts:.2g} ms"
-        notes.append(
-            f"a micro-batch of {short} is shorter than starting its kernels takes: it will be slower than this"
-        )
+        notes.append(f"a micro-batch of {short} is shorter than the time to launch its kernels: expect slower training")
     if best.engine != recipe.train.engine and asked.n_gpus > 1:
-        notes.append(f"train.engine is {recipe.train.engine}: start it with --engine {best.engine}")
+        notes.append(f"train.engine is {recipe.train.engine}: use --engine {best.engine}")
     return notes
 
 
@@ -203,4 +201,4 @@ def _say_what_would_fit(recipe: Recipe, work: ModelCost, machine: Machine, each:
     ways.append("a GPU with more memory, or a smaller model")
     many = f"{least.micro_batch_size:,} sequences" if least.micro_batch_size > 1 else "one sequence"
     need = least.memory.peak / 1e9
-    return f"it does not fit: {need:,.1f} GB of {have:,.1f} GB with {many} at a time. What would: {'; '.join(ways)}"
+    return f"it does not fit: {need:,.1f} GB of {have:,.1f} GB with {many} per micro-batch. Options: {'; '.join(ways)}"

@@ -1,8 +1,8 @@
-"""A few real training steps in a process of their own, so that its peak of memory is training's and nothing else's.
+"""Measure a few real training steps, in a separate process, so that its peak memory is that of training alone.
 
     python -m llmkit.planning.measure < request.json
 
-Says what a micro-batch and the optimizer take on this machine. `measure_steps` is what starts it.
+Measures the time of a micro-batch and of the optimizer, and the memory. `measure_steps` starts the process.
 """
 
 import json
@@ -42,23 +42,26 @@ from llmkit.training.speed import choose_precision
 BUDGET_SECONDS = 10.0
 WARMUP_STEPS, MIN_STEPS = 2, 3
 PARTS_TRIED = 2
-"""Micro-batches of a step; more take no more memory, and each as long."""
+"""Micro-batches per step; more of them take as much memory, and as much time each."""
 UNLIMITED = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was seen on this machine."""
+    """Time and memory on this machine."""
 
     device: str
     precision: str
     micro_batch_size: int
     seconds_per_micro_batch: float
     seconds_per_optimizer_step: float
+    warm_peak_bytes: int
+    """Peak memory after the warm-up steps: of the process, or on a GPU of torch."""
     peak_bytes: int
-    """Of the process while it trained; on a GPU, of what torch took there."""
+    """Peak memory after all steps. On a CPU it grows if tensors vary in size, as the logits of masked tokens do: a
+    larger one does not fit where a smaller one was freed, and freed memory is kept (training/memory.py)."""
     framework_bytes: int
-    """Before there was a model; 0 on a GPU."""
+    """Memory before the model was built; 0 on a GPU."""
 
 
 def measure_steps(recipe: Recipe, precision: str, n_tokens: int, data: Path | None) -> Measured:
@@ -68,14 +71,14 @@ def measure_steps(recipe: Recipe, precision: str, n_tokens: int, data: Path | No
         EnvironmentFault: the process ended without a result, as when memory ran out.
     """
     values = recipe.model_dump(mode="json")
-    values["train"]["precision"] = precision  # `auto` is a matter of time, and could come out otherwise there
+    values["train"]["precision"] = precision  # `auto` depends on timing and could differ there
     request = {"recipe": values, "n_tokens": n_tokens, "data": str(data) if data else None, "seconds": BUDGET_SECONDS}
     command = [sys.executable, "-m", "llmkit.planning.measure"]
     done = subprocess.run(command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        killed = "; the system ended it, probably for memory" if done.returncode < 0 else ""
-        hint = "see above; a smaller train.micro_batch_size takes less memory"
-        raise EnvironmentFault(f"the measured steps came to no end{killed}", where="--measure", hint=hint)
+        killed = "; the system killed them, probably out of memory" if done.returncode < 0 else ""
+        hint = "see the message above; a smaller train.micro_batch_size needs less memory"
+        raise EnvironmentFault(f"the measured steps did not finish{killed}", where="--measure", hint=hint)
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -104,26 +107,30 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None, budget: float
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # of what was only tried
     plan = Plan(UNLIMITED, UNLIMITED, UNLIMITED, batches, precision, compiled=compiled)
-    seconds = train_briefly(recipe, task, network, plan, budget)
+    seconds, warm_peak = train_briefly(recipe, task, network, plan, budget)
     peak = peak_bytes()
     move = time_optimizer(network, recipe.optim, precision, device)
     micro = max(0.0, seconds - move) / (batches.global_batch_size / size)
-    return Measured(device.type, precision, size, micro, move, peak, before)
+    return Measured(device.type, precision, size, micro, move, warm_peak, peak, before)
 
 
 class _Enough(Exception):  # noqa: N818 - no error
-    """Ends a training that has been watched long enough, before it saves anything."""
+    """Stops the training after the budget, before it saves anything."""
 
 
-def train_briefly(recipe: Recipe, task: PlannedTask, network: PreTrainedModel, plan: Plan, budget: float) -> float:
-    """Train as a run does for at least `budget` seconds, and give the median seconds of a step."""
+def train_briefly(
+    recipe: Recipe, task: PlannedTask, network: PreTrainedModel, plan: Plan, budget: float
+) -> tuple[float, int]:
+    """Train for at least `budget` seconds; returns the median seconds per step and the peak after the warm-up steps."""
     seconds: list[float] = []
-    n_tokens = 0
+    n_tokens = warm_peak = 0
 
     def log(record: dict[str, Any]) -> None:
-        nonlocal n_tokens
+        nonlocal n_tokens, warm_peak
         seconds.append((record["n_tokens"] - n_tokens) / record["tokens_per_second"])
         n_tokens = record["n_tokens"]
+        if len(seconds) == WARMUP_STEPS:
+            warm_peak = peak_bytes()
         if len(seconds) >= WARMUP_STEPS + MIN_STEPS and sum(seconds[WARMUP_STEPS:]) > budget:
             raise _Enough
 
@@ -135,7 +142,7 @@ def train_briefly(recipe: Recipe, task: PlannedTask, network: PreTrainedModel, p
         )  # fmt: skip
         with suppress(_Enough):
             trainer.fit()
-    return statistics.median(seconds[WARMUP_STEPS:])
+    return statistics.median(seconds[WARMUP_STEPS:]), warm_peak
 
 
 def time_optimizer(network: PreTrainedModel, optim: Optim, precision: str, device: torch.device) -> float:

@@ -1,7 +1,7 @@
-"""What a run will take, before anything runs: memory, time, disk and money, on one device or a thousand.
+"""Forecast a run before it starts: memory, time, disk and cost, on one device or many.
 
-The model is built as a shadow, without weights; everything else is arithmetic (training/forecast.py). `measure` tries
-real steps on this machine and puts what it saw in place of what was assumed.
+The model is built on the meta device, without weights; everything else is arithmetic (training/forecast.py).
+`--measure` trains a few steps on this machine and corrects the forecast by them.
 """
 
 from dataclasses import asdict, replace
@@ -47,7 +47,7 @@ def plan(
     Raises:
         UsageError: a device, number or recipe that cannot be planned.
         DataError: `data` is not a prepared folder.
-        EnvironmentFault: the measured steps came to no end.
+        EnvironmentFault: the measured steps did not finish.
     """
     _check_request(recipe, gpu, n_gpus, measure)
     text, task = _open(recipe, data)
@@ -87,7 +87,7 @@ def _check_request(recipe: Recipe, gpu: str | None, n_gpus: int | None, measure:
 
 
 def _open(recipe: Recipe, data: Path | None) -> tuple[Text, PlannedTask]:
-    """What is known of the text, and the task on it: the prepared folder's, or one on made-up tokens."""
+    """What is known about the text, and the task: on the prepared folder, or on synthetic tokens."""
     kind = TASKS[recipe.task]
     if data is None:
         section = recipe.prepare.tokenizer
@@ -141,7 +141,10 @@ def _describe(device: Device, precision: str, mfu: float | None, *, here: bool) 
 
 
 def _compare(work: ModelCost, machine: Machine, recipe: Recipe, seen: Measured) -> tuple[dict[str, Any], Machine]:
-    """How far the forecast was off, and the machine as it was seen."""
+    """The error of the forecast, and the machine corrected by the measurement.
+
+    Memory is compared after the warm-up steps; what later steps add counts as memory of the libraries.
+    """
     size = seen.micro_batch_size
     before, parts = forecast(work, "ddp", 1, machine, size), measure_on(work, "ddp", 1, size, machine)
     n_parts = -(-work.global_batch_size // size)
@@ -150,12 +153,12 @@ def _compare(work: ModelCost, machine: Machine, recipe: Recipe, seen: Measured) 
     unseen = parts.evaluation + (0 if machine.is_cpu else machine.framework)  # torch does not count the driver's part
     peak = parts.peak - unseen
     passing = parts.activations + parts.logits
-    ratio = min(2.0, max(0.0, 1 + (seen.peak_bytes - peak) / passing))  # the state is known to the byte
-    rest = seen.peak_bytes - peak - round((ratio - 1) * passing)  # beyond that it is no matter of the micro-batch
+    ratio = min(2.0, max(0.0, 1 + (seen.warm_peak_bytes - peak) / passing))  # the state is known to the byte
+    rest = seen.peak_bytes - peak - round((ratio - 1) * passing)  # does not depend on the micro-batch
     shown = asdict(seen) | {
         "seconds_per_step": seconds,
         "forecast": {"peak_bytes": peak, "seconds_per_step": before.seconds},
-        "off": {"peak_bytes": peak / seen.peak_bytes - 1, "seconds_per_step": before.seconds / seconds - 1},
+        "off": {"peak_bytes": peak / seen.warm_peak_bytes - 1, "seconds_per_step": before.seconds / seconds - 1},
     }
     return shown, replace(
         machine, hfu=share * work.passes, activation_ratio=ratio, framework=max(0, machine.framework + rest)

@@ -1,8 +1,8 @@
-"""What training takes before it runs: memory by part, seconds a step, on one device or a thousand. Arithmetic alone.
+"""Forecast the memory of training by part, and the time per step, on any number of devices. Arithmetic alone.
 
-Memory is that of mixed precision as torch's autocast does it: weights, gradients and moments in fp32, 16 bytes a weight
-under AdamW, and copies of the matrices in bf16 while a micro-batch is on its way. What each engine divides among the
-devices is Rajbhandari et al., ZeRO, 2020, figure 1; what it sends is section 7 there.
+Memory is that of mixed precision as torch's autocast does it: weights, gradients and moments in fp32, 16 bytes per
+weight under AdamW, plus bf16 copies of the matrices during a micro-batch. What each engine shards is in Rajbhandari et
+al., ZeRO, 2020, figure 1; what it sends is in section 7 there.
 """
 
 import math
@@ -18,17 +18,17 @@ ENGINES: dict[str, frozenset[str]] = {
     "zero2": frozenset({"gradients", "optimizer"}),
     "zero3": frozenset({"weights", "gradients", "optimizer"}),
 }
-"""What each engine divides among the devices. Of two that are as fast, the first is taken: it needs less."""
+"""What each engine shards. Of two that are equally fast, the first is chosen: it is simpler."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCost:
-    """What a model asks of any machine."""
+    """Cost of a model, on any machine."""
 
     n_weights: int
     n_trained: int
     n_multiplied: int
-    """Weights of matrix products, of which autocast makes copies."""
+    """Weights of matrix products, which autocast copies."""
     n_embedded: int
     """Weights of the embedding, the largest single part."""
     n_layers: int
@@ -36,17 +36,17 @@ class ModelCost:
     flops_per_token: float
     """Forward and backward."""
     activation_bytes: int
-    """Of one token."""
+    """Per token."""
     logit_bytes: int
-    """Of one token."""
+    """Per token."""
     max_logit_bytes: int | None
-    """Of all logits there ever are, where the loss is made in parts."""
+    """Limit for all logits, if the loss is computed in parts."""
     evaluation_bytes: int
-    """Of the logits of one batch when held-out text is scored at the end."""
+    """Of the logits of one evaluation batch."""
     block_size: int
     global_batch_size: int
     passes: float = 1.0
-    """How often that many FLOPs are computed: 4/3 where the forward pass is done again in the backward pass."""
+    """Computed FLOPs over model FLOPs: 4/3 with gradient checkpointing."""
 
     @property
     def tokens_per_step(self) -> int:
@@ -54,7 +54,7 @@ class ModelCost:
 
     @property
     def bytes_per_token(self) -> int:
-        """What a micro-batch takes for each of its tokens, however many they are."""
+        """Memory of a micro-batch per token."""
         return self.activation_bytes + (self.logit_bytes if self.max_logit_bytes is None else 0)
 
 
@@ -66,40 +66,40 @@ class Memory:
     gradients: int
     optimizer: int
     copies: int
-    """Of matrices in bf16; of layers that are gathered from all devices."""
+    """bf16 copies of matrices, and gathered layers."""
     activations: int
     logits: int
     framework: int
-    """What the libraries take before there is any model."""
+    """Memory of the libraries before the model is built."""
     evaluation: int
-    """What scoring at the end takes more than training."""
+    """What evaluation needs in addition to training."""
 
     @property
     def state(self) -> int:
-        """What stays from micro-batch to micro-batch."""
+        """What stays in memory between micro-batches."""
         return self.weights + self.gradients + self.optimizer + self.copies
 
     @property
     def peak(self) -> int:
-        """All parts at once, as in each micro-batch of a step but its first, whose gradients are still to come."""
+        """All parts at once, as in every micro-batch of a step after the first."""
         return self.framework + self.state + self.activations + self.logits + self.evaluation
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """One engine on so many devices."""
+    """One engine on `n_devices` devices."""
 
     engine: str
     n_devices: int
     micro_batch_size: int
-    """What is reckoned with: the recipe's, or what `auto` takes, one where not even one fits."""
+    """The recipe's, or what `auto` chooses; 1 if not even one sequence fits."""
     max_sequences: int | None
-    """At once, that would fit; None where the memory is not known."""
+    """Largest micro-batch that fits; None if the memory is unknown."""
     memory: Memory
     compute_seconds: float
-    """Of one step."""
+    """Per step."""
     exchange_seconds: float
-    """Of one step; nothing of it is taken to happen while the device computes."""
+    """Per step, without overlap with computation."""
 
     @property
     def fits(self) -> bool:
@@ -107,18 +107,18 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        """Of one step."""
+        """Per step."""
         return self.compute_seconds + self.exchange_seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Devices as a forecast sees them."""
+    """Speed and memory of one device."""
 
     flops: float
     """Dense FLOP/s of one device, in the precision of training."""
     hfu: float
-    """Of those FLOP/s, what training reaches; forward passes that are done again count (PaLM, appendix B)."""
+    """Share of `flops` that training reaches, recomputation included (PaLM, appendix B)."""
     is_cpu: bool
     n_bytes: int | None
     link: float | None
@@ -126,7 +126,7 @@ class Machine:
     framework: int
     bf16: bool
     activation_ratio: float = 1.0
-    """What activations and logits were seen to take, over what they were reckoned to."""
+    """Measured over forecast memory of activations and logits."""
 
 
 def measure_parts(
@@ -161,7 +161,7 @@ def measure_parts(
 
 
 def measure_on(work: ModelCost, engine: str, n_devices: int, micro_batch_size: int, machine: Machine) -> Memory:
-    """As `measure_parts`, on such devices."""
+    """`measure_parts` on `machine`."""
     return measure_parts(
         work, engine, n_devices, micro_batch_size, bf16=machine.bf16, framework=machine.framework,
         activation_ratio=machine.activation_ratio,
@@ -169,7 +169,7 @@ def measure_on(work: ModelCost, engine: str, n_devices: int, micro_batch_size: i
 
 
 def fit_sequences(work: ModelCost, engine: str, n_devices: int, machine: Machine) -> int | None:
-    """How many sequences at once stay in the memory of one device, at most its share of the batch; 0 if none does."""
+    """Largest micro-batch that fits on one device, at most its share of the batch; 0 if none fits."""
     if machine.n_bytes is None:
         return None
     most = 0
@@ -199,7 +199,7 @@ def count_bytes_sent(work: ModelCost, engine: str, n_devices: int, n_parts: int)
 def forecast(
     work: ModelCost, engine: str, n_devices: int, machine: Machine, micro_batch_size: int | None = None
 ) -> Forecast:
-    """Memory and time; the micro-batch is the given one, or what `auto` takes."""
+    """Memory and time; the micro-batch is the given one, or what `auto` chooses."""
     share = work.global_batch_size // n_devices
     most = fit_sequences(work, engine, n_devices, machine)
 
@@ -213,7 +213,7 @@ def forecast(
     sent = count_bytes_sent(work, engine, n_devices, -(-share // size))
     path = machine.link
     if n_devices > DEVICES_PER_MACHINE and machine.network:
-        # Eight rings side by side, each over a network card of its own.
+        # Eight parallel rings, each with its own network card.
         path = min(machine.link or math.inf, DEVICES_PER_MACHINE * machine.network)
     exchange = sent / path if sent and path else 0.0
     return Forecast(
@@ -222,5 +222,5 @@ def forecast(
 
 
 def choose_engine(forecasts: list[Forecast]) -> Forecast | None:
-    """The fastest that fits, of equals the first; None where none does."""
+    """The fastest that fits, the first of equals; None if none fits."""
     return min((each for each in forecasts if each.fits), key=lambda each: each.seconds, default=None)

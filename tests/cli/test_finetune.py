@@ -30,7 +30,7 @@ def test_options_on_columns_beat_the_recipe_and_a_dry_run_writes_nothing(
     )  # fmt: skip
     assert code == 0
     assert "  text: b\n" in out
-    assert "rows an epoch" in out
+    assert "rows per epoch" in out
     assert not (tmp_path / "out").exists()
 
 

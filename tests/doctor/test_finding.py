@@ -1,6 +1,7 @@
 """What `doctor` found is plain data, and nothing is wrong without advice."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -9,7 +10,7 @@ from llmkit.doctor.finding import fault, ok, warn
 
 def test_a_finding_is_json_with_its_figures() -> None:
     found = warn("memory", "1 GB free", "end other programs", free_bytes=10**9)
-    assert json.loads(json.dumps(found.as_dict())) == {
+    assert json.loads(json.dumps(asdict(found))) == {
         "name": "memory",
         "value": "1 GB free",
         "status": "warn",

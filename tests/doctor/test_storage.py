@@ -47,14 +47,9 @@ def test_disk_is_measured_and_left_as_it_was(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("rate", ["write", "read"])
-def test_slow_disk_is_said_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: str) -> None:
+def test_slow_disk_is_a_warning_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
-    if rate == "write":
-        monkeypatch.setattr(doctor_storage.time, "perf_counter", lambda: float(next(clock)))
-    else:
-        monkeypatch.setattr(doctor_storage, "_read_back", lambda file: 1e6)
-        monkeypatch.setattr(doctor_storage, "SLOW_DISK", 2e6)
+    monkeypatch.setattr(doctor_storage.time, "perf_counter", lambda: float(next(clock)))
     found = check_disk_speed(tmp_path)
     assert (found.status, "--out" in found.advice) == ("warn", True)
 

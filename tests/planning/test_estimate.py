@@ -36,8 +36,8 @@ def plan(
         (["train.max_steps=7"], None, TEXT, 7, "train.max_steps"),
         (["train.max_steps=7"], 10 * A_STEP - 1, TEXT, 10, "--tokens"),
         (["train.epochs=2"], None, TEXT, 250, "train.epochs 2"),
-        (["train.epochs=2"], None, NO_TEXT, 20_000_000 // A_STEP, "without --data"),
-        ([], None, NO_TEXT, 20_000_000 // A_STEP, "20 tokens a weight"),
+        (["train.epochs=2"], None, NO_TEXT, 20_000_000 // A_STEP, "needs --data"),
+        ([], None, NO_TEXT, 20_000_000 // A_STEP, "20 tokens per weight"),
     ],
 )
 def test_length_follows_from_what_is_given_first(
@@ -112,9 +112,9 @@ def test_model_that_does_not_fit_is_told_each_way_that_would() -> None:
 
 def test_short_micro_batch_and_an_engine_that_must_be_named_are_noted() -> None:
     fast = replace(GPU, flops=1e15)
-    assert "shorter than starting its kernels" in plan(machine=fast)["notes"][0]
+    assert "shorter than the time to launch its kernels" in plan(machine=fast)["notes"][0]
     assert plan(machine=replace(fast, is_cpu=True))["notes"] == []
     tight = replace(GPU, n_bytes=10**8 + 19_000_000, flops=1e9)
     found = plan(machine=tight, n_gpus=8)
     assert found["engine"] not in (None, "ddp")
-    assert f"start it with --engine {found['engine']}" in found["notes"][-1]
+    assert f"use --engine {found['engine']}" in found["notes"][-1]

@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.metrics.calibration import check_outputs, clip_probabilities, measure_calibration
+from llmkit.metrics.bootstrap import bound_resamples, draw_rows, intervals_of
 from llmkit.metrics.class_scores import Floats, average_rates, divide, rates_of_labels, tabulate_labels
-from llmkit.metrics.ranking import mean_of_defined, measure_ranking
-from llmkit.metrics.resampling import bound_resamples, draw_rows, intervals_of
+from llmkit.metrics.probabilities import (
+    check_outputs,
+    clip_probabilities,
+    mean_of_defined,
+    measure_calibration,
+    measure_ranking,
+)
 
 Marks = NDArray[np.bool_]
 
 
-def score_multiple(
+def score_multi_label(
     labels: Marks,
     probabilities: NDArray[Any],
     thresholds: NDArray[np.float64],
@@ -29,7 +34,7 @@ def score_multiple(
 ) -> dict[str, Any]:
     """Figures, tables and intervals of (n, C) truths and probabilities; JSON-able, without NaN.
 
-    A label is guessed where its probability reaches its threshold. `log_loss` is the mean binary cross-entropy, in
+    A label is predicted where its probability reaches its threshold. `log_loss` is the mean binary cross-entropy, in
     nats, and calibration counts every pair of row and label. `roc_auc_macro` and `average_precision_macro` are over
     the labels for which they are defined. The baselines are what the best guess reaches that is the same for all rows.
 
@@ -37,14 +42,14 @@ def score_multiple(
         ModelError: a probability is not finite.
     """
     check_outputs(probabilities, len(labels))
-    guesses = probabilities >= thresholds
-    hits, n_true, n_guessed = (marks.sum(0) for marks in (labels & guesses, labels, guesses))
-    rates = average_rates(hits, n_true, n_guessed, np.ones(len(names), bool))
+    predictions = probabilities >= thresholds
+    hits, n_true, n_predicted = (marks.sum(0) for marks in (labels & predictions, labels, predictions))
+    rates = average_rates(hits, n_true, n_predicted, np.ones(len(names), bool))
     scores: dict[str, Any] = {
-        "accuracy": float((labels == guesses).all(1).mean()),
-        "hamming_loss": float((labels != guesses).mean()),
+        "accuracy": float((labels == predictions).all(1).mean()),
+        "hamming_loss": float((labels != predictions).mean()),
     }
-    scores |= {name: float(value) for name, value in rates.items()} | _average_over_rows(labels, guesses)
+    scores |= {name: float(value) for name, value in rates.items()} | _average_over_rows(labels, predictions)
     scores |= _score_constant_guesses(labels)
     clipped = clip_probabilities(probabilities)
     scores["log_loss"] = float(-np.log(np.where(labels, clipped, 1 - clipped)).mean())
@@ -54,9 +59,9 @@ def score_multiple(
     scores["n_rows"] = len(labels)
 
     n_resamples = bound_resamples(n_resamples, len(labels), len(names))
-    draws = _resample(labels, guesses, n_resamples, np.random.default_rng(seed))
+    draws = _resample(labels, predictions, n_resamples, np.random.default_rng(seed))
     scores["intervals"] = intervals_of(draws, confidence)
-    per_class = tabulate_labels(names, hits, n_true, n_guessed)
+    per_class = tabulate_labels(names, hits, n_true, n_predicted)
     for row, threshold, (area, precision) in zip(per_class, thresholds.tolist(), ranked, strict=True):
         row |= {"threshold": threshold, "roc_auc": area, "average_precision": precision}
     scores["per_class"] = per_class
@@ -88,14 +93,14 @@ def _tune(is_true: Marks, scores: NDArray[Any]) -> float:
     return float(best[np.abs(best - 0.5).argmin()])
 
 
-def _average_over_rows(labels: Marks, guesses: Marks) -> dict[str, float]:
-    sums: list[Floats] = [marks.sum(1, dtype=np.float64) for marks in (labels & guesses, labels, guesses)]
+def _average_over_rows(labels: Marks, predictions: Marks) -> dict[str, float]:
+    sums: list[Floats] = [marks.sum(1, dtype=np.float64) for marks in (labels & predictions, labels, predictions)]
     rates = zip(("precision", "recall", "f1"), rates_of_labels(*sums), strict=True)
     return {f"{name}_samples": float(rate.mean()) for name, rate in rates}
 
 
 def _score_constant_guesses(labels: Marks) -> dict[str, float]:
-    """The best of the guesses that are the same for all rows: each figure has its own best one."""
+    """The best of the predictions that are the same for all rows: each figure has its own best one."""
     n = len(labels)
     packed = np.packbits(labels, axis=1)
     _, counts = np.unique(packed, axis=0, return_counts=True)
@@ -122,15 +127,15 @@ def _average_rankings(
     }
 
 
-def _resample(labels: Marks, guesses: Marks, n_resamples: int, rng: np.random.Generator) -> dict[str, Floats]:
+def _resample(labels: Marks, predictions: Marks, n_resamples: int, rng: np.random.Generator) -> dict[str, Floats]:
     n, n_labels = labels.shape
     # Sums of whole numbers below 2 ** 24, so single precision is exact, and twice as fast.
-    counted = np.hstack([labels & guesses, labels, guesses]).astype(np.float32)
-    right = (labels == guesses).all(1).astype(np.float64)
+    counted = np.hstack([labels & predictions, labels, predictions]).astype(np.float32)
+    right = (labels == predictions).all(1).astype(np.float64)
     parts: list[dict[str, Floats]] = []
     for weights in draw_rows(n_resamples, n, rng):
         sums = (weights.astype(np.float32) @ counted).astype(np.float64)
-        hits, n_true, n_guessed = (sums[:, i * n_labels : (i + 1) * n_labels] for i in range(3))
-        rates = average_rates(hits, n_true, n_guessed, np.ones(n_labels, bool))
+        hits, n_true, n_predicted = (sums[:, i * n_labels : (i + 1) * n_labels] for i in range(3))
+        rates = average_rates(hits, n_true, n_predicted, np.ones(n_labels, bool))
         parts.append({"accuracy": weights @ right / n, "f1_micro": rates["f1_micro"], "f1_macro": rates["f1_macro"]})
     return {name: np.concatenate([part[name] for part in parts]) for name in ("accuracy", "f1_micro", "f1_macro")}

@@ -1,4 +1,4 @@
-"""Score guessed numbers against true ones.
+"""Score predicted numbers against true ones.
 
 Correlations are None where one side is constant or has a single row: there is nothing to correlate.
 """
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.metrics.calibration import check_outputs
-from llmkit.metrics.resampling import bound_resamples, draw_rows, intervals_of
+from llmkit.metrics.bootstrap import bound_resamples, draw_rows, intervals_of
+from llmkit.metrics.probabilities import check_outputs
 
 Numbers = NDArray[np.float64]
 _INTERVALS = ("mse", "mae", "pearson", "spearman")

@@ -66,7 +66,7 @@ class MetricSet:
     loss_unit: str = "nats a token"
     width: int = 22
     """Of the names in the terminal."""
-    calibrated: str = "of the guessed label"
+    calibrated: str = "of the predicted label"
     """What the probabilities of a calibration are about."""
 
     def find(self, key: str) -> Metric | None:

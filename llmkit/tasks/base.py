@@ -148,7 +148,7 @@ class TrainingRequest:
 
 
 @dataclass(frozen=True)
-class Opened:
+class TrainingSetup:
     """A training run that can begin: its recipe with all that follows from data and model, its task and its model."""
 
     recipe: "Recipe"
@@ -220,7 +220,7 @@ class Task(ABC):
         """The figures; `facts` is a run's manifest, or figures that this task gave."""
 
     @abstractmethod
-    def open_training(self, recipe: "Recipe", request: TrainingRequest) -> Opened:
+    def open_training(self, recipe: "Recipe", request: TrainingRequest) -> TrainingSetup:
         """Read the data, open or build the model.
 
         Raises:

@@ -88,9 +88,9 @@ def fit_to_data(
     same = prepared.fingerprint["tokenizer"] in (before, fingerprint_tokenizer(own))
     extends = own.get_vocab().items() <= tokenizer.get_vocab().items()
     if not same and not (section.resize_embeddings and extends):
-        raise other_tokenizer(prepared, before, name)
+        raise tokenizer_mismatch(prepared, before, name)
     if section.resize_embeddings or (added and n_own <= embedding_rows(network)):
-        grow_embeddings(network, len(tokenizer), added)
+        resize_embeddings(network, len(tokenizer), added)
     check_vocabulary(network, tokenizer, name)
     return network
 
@@ -110,7 +110,7 @@ def set_dropout(network: PreTrainedModel, section: Model) -> None:
             network.set_submodule(path, nn.Dropout(section.attention_dropout))  # as it is when it is opened again
 
 
-def other_tokenizer(prepared: Prepared, fingerprint: str, name: str) -> ModelError:
+def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str) -> ModelError:
     """The error for data and a model whose tokenizers differ."""
     ours = prepared.fingerprint["tokenizer"]
     return ModelError(
@@ -120,7 +120,7 @@ def other_tokenizer(prepared: Prepared, fingerprint: str, name: str) -> ModelErr
     )
 
 
-def grow_embeddings(network: PreTrainedModel, n_tokens: int, reasons: list[str]) -> None:
+def resize_embeddings(network: PreTrainedModel, n_tokens: int, reasons: list[str]) -> None:
     """Make rows for tokens that the model's own tokenizer lacked, such as a pad token that is not the end of text."""
     rows = embedding_rows(network)
     if n_tokens > rows and isinstance(network.get_output_embeddings(), AdaptiveSoftmax):

@@ -8,7 +8,7 @@ import pytest
 
 from llmkit.core.errors import UsageError
 from llmkit.metrics.spec import Metric, MetricSet
-from llmkit.tasks.base import EvaluationRequest, Opened, Task, TrainingData, TrainingRequest
+from llmkit.tasks.base import EvaluationRequest, Task, TrainingData, TrainingRequest, TrainingSetup
 
 ACCURACY = Metric("accuracy", "accuracy", "{:.1%}", note="share right", baseline="baseline")
 
@@ -21,7 +21,7 @@ class OwnTask(Task):
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         return MetricSet((ACCURACY, Metric("loss", "loss")), width=10)
 
-    def open_training(self, recipe: Any, request: TrainingRequest) -> Opened:
+    def open_training(self, recipe: Any, request: TrainingRequest) -> TrainingSetup:
         raise NotImplementedError
 
     def evaluate(self, recipe: Any, request: EvaluationRequest) -> dict[str, Any]:

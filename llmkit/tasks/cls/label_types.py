@@ -18,8 +18,8 @@ from torch import Tensor
 from llmkit.config.cls import Cls
 from llmkit.config.renamed import RENAMED_VALUES
 from llmkit.core.errors import DataError
-from llmkit.metrics.classification import score_single
-from llmkit.metrics.multilabel import score_multiple, tune_thresholds
+from llmkit.metrics.classification import score_single_label
+from llmkit.metrics.multilabel import score_multi_label, tune_thresholds
 from llmkit.metrics.regression import score_regression
 from llmkit.metrics.spec import MetricSet
 from llmkit.tables.label_columns import Columns
@@ -237,7 +237,7 @@ class SingleLabel(LabelType):
         self, labels: NDArray[Any], outputs: Outputs, names: Sequence[str], thresholds: Thresholds, *, seed: int = 0,
         n_resamples: int = 1000,
     ) -> dict[str, Any]:  # fmt: skip
-        return score_single(labels, outputs, list(names), seed=seed, n_resamples=n_resamples)
+        return score_single_label(labels, outputs, list(names), seed=seed, n_resamples=n_resamples)
 
     def rate_errors(
         self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds
@@ -306,7 +306,9 @@ class MultiLabel(LabelType):
         self, labels: NDArray[Any], outputs: Outputs, names: Sequence[str], thresholds: Thresholds, *, seed: int = 0,
         n_resamples: int = 1000,
     ) -> dict[str, Any]:  # fmt: skip
-        return score_multiple(labels.astype(bool), outputs, thresholds, list(names), seed=seed, n_resamples=n_resamples)
+        return score_multi_label(
+            labels.astype(bool), outputs, thresholds, list(names), seed=seed, n_resamples=n_resamples
+        )
 
     def best_thresholds(self, labels: NDArray[Any], outputs: Outputs, n_labels: int) -> Thresholds:
         return tune_thresholds(labels.astype(bool), outputs)

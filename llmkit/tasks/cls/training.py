@@ -15,8 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core.errors import UsageError, did_you_mean
-from llmkit.datasets.augment import make_changer
-from llmkit.datasets.examples import Examples
+from llmkit.datasets.examples import Examples, make_augmenter
 from llmkit.datasets.labelled import take_rows
 from llmkit.metrics.spec import MetricSet
 from llmkit.models.classifier import build_classifier
@@ -24,13 +23,12 @@ from llmkit.models.layers import freeze_layers
 from llmkit.models.loading import read_config
 from llmkit.models.lora import add_lora, merge_lora
 from llmkit.tasks.base import TrainingData
-from llmkit.tasks.cls.error_examples import ErrorExamples
-from llmkit.tasks.cls.label_scores import score_rows
+from llmkit.tasks.cls.data import LabelledData, LabelledSplit
+from llmkit.tasks.cls.evaluation import ErrorExamples
 from llmkit.tasks.cls.label_types import LabelType
-from llmkit.tasks.cls.labelled_data import LabelledData, LabelledSplit
 from llmkit.tasks.cls.objective import Classification
-from llmkit.tasks.cls.row_reading import CONFIG_KEY, save_format
-from llmkit.tasks.cls.row_scoring import describe_method
+from llmkit.tasks.cls.prediction import describe_method, score_rows
+from llmkit.tasks.cls.row_format import CONFIG_KEY, save_format
 from llmkit.tasks.starting_model import set_dropout
 from llmkit.training.contract import Plan
 
@@ -79,7 +77,7 @@ class ClsTraining:
     @cached_property
     def samples(self) -> Examples:
         train, section, block_size = self.labelled.splits["train"], self.recipe.train, self.recipe.block_size
-        change = make_changer(self.recipe.cls.augment, self.tokenizer.mask_token_id)
+        change = make_augmenter(self.recipe.cls.augment, self.tokenizer.mask_token_id)
         return Examples(
             train.inputs, self._to_targets(train.labels), seed=section.seed,
             global_batch_size=section.global_batch_size, block_size=block_size, change=change,

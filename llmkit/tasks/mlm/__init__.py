@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from llmkit.config.recipe import MlmRecipe, Recipe
 from llmkit.core.console import clean_line
 from llmkit.metrics.spec import MetricSet
-from llmkit.tasks.base import EvaluationRequest, GenerationRequest, Opened, PlannedTask, Task, TrainingRequest
+from llmkit.tasks.base import EvaluationRequest, GenerationRequest, PlannedTask, Task, TrainingRequest, TrainingSetup
 from llmkit.tasks.mlm.metrics import METRICS
 from llmkit.training.run_record import Record
 
@@ -28,20 +28,20 @@ class MlmTask(Task):
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         return METRICS
 
-    def open_training(self, recipe: Recipe, request: TrainingRequest) -> Opened:
+    def open_training(self, recipe: Recipe, request: TrainingRequest) -> TrainingSetup:
         from llmkit.tasks.mlm.training import MlmTraining
-        from llmkit.tasks.prepared_folder import open_on_prepared
+        from llmkit.tasks.prepared_folder import open_pretraining
 
         own = _own(recipe)
-        return open_on_prepared(own, request, MlmTraining)
+        return open_pretraining(own, request, MlmTraining)
 
     def evaluate(self, recipe: Recipe, request: EvaluationRequest) -> dict[str, Any]:
         from llmkit.models.masked import open_masked
-        from llmkit.tasks.language_models import open_to_score
-        from llmkit.tasks.mlm.scoring import score_prepared, score_text
+        from llmkit.tasks.evaluation import open_for_evaluation
+        from llmkit.tasks.mlm.evaluation import score_prepared, score_text
 
         own = _own(recipe)
-        opened = open_to_score(own, request, open_masked)
+        opened = open_for_evaluation(own, request, open_masked)
         settings, network, tokenizer = own.evaluate, opened.network, opened.tokenizer
         if opened.prepared is not None:
             return score_prepared(
@@ -61,7 +61,7 @@ class MlmTask(Task):
         return MlmTraining(own, prepared, tokenizer)
 
     def make_synthetic(self, recipe: Recipe, vocabulary: Any) -> PlannedTask:
-        from llmkit.tasks.mlm.synthetic import SyntheticMlm
+        from llmkit.tasks.mlm.training import SyntheticMlm
 
         own = _own(recipe)
         return SyntheticMlm(own, vocabulary)

@@ -1,7 +1,7 @@
-"""Labelled files as train, validation and test splits of encoded rows, with the one label map.
+"""Labelled files as train, validation and test splits of encoded rows with one label map.
 
-What is decided from the train file - columns, kind of labels, label map - holds for every other file, and is saved
-with the model. Texts are encoded while they are read and not kept.
+Columns, label type and label map are decided on the train file, hold for every other file, and are saved with the
+model. Texts are encoded while they are read and are not kept.
 """
 
 import hashlib
@@ -27,8 +27,7 @@ from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, ha
 from llmkit.tables.labelled import Label, LabelledRow, read_labelled
 from llmkit.tables.rows import RowStream, open_rows
 from llmkit.tasks.cls.label_types import LabelType, choose_label_type
-from llmkit.tasks.cls.labelled_file import open_labelled
-from llmkit.tasks.cls.row_reading import RowFormat, describe_left_out, encode_chunk, read_chunks
+from llmkit.tasks.cls.row_format import RowFormat, describe_left_out, encode_chunk, open_labelled, read_chunks
 from llmkit.text.chinese_words import choose_word_cutter
 
 SPLITS = ("train", "validation", "test")
@@ -118,7 +117,7 @@ def load_labelled(
         whole = _collect(labelled, row_format, section, tokenizer, keep_empty=False)
         notes += describe_left_out(whole.n_empty, rows.path, "without a text")
         notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
-    notes += row_format.describe_cut(whole.n_cut, len(whole.lines), files["train"], way_out=True)
+    notes += row_format.describe_cut(whole.n_cut, len(whole.lines), files["train"], suggest_windows=True)
     whole.require_rows(files["train"])
     sides = _choose_sides(whole, section, row_format.labels, files, fold)
     train_labels = [label for label, side in zip(whole.labels, sides, strict=True) if side == TRAIN]

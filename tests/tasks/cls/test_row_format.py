@@ -1,19 +1,23 @@
 """How rows become inputs: decided once, saved with the model, used for every other file."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import write_table
 from transformers import BertConfig, BertTokenizer, GPT2Config, PreTrainedConfig
 
+from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tables.rows import open_rows
-from llmkit.tasks.cls import row_reading
-from llmkit.tasks.cls.row_reading import (
+from llmkit.tasks.cls import row_format
+from llmkit.tasks.cls.row_format import (
     RowFormat,
     describe_left_out,
+    open_labelled,
     read_chunks,
     read_format,
     reads_token_types,
@@ -68,8 +72,8 @@ def test_model_of_somebody_else_reads_one_text_and_an_earlier_version_is_underst
 
 
 def test_chunks_hold_bounded_rows_and_characters_and_lose_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_reading, "ROWS_AT_ONCE", 5)
-    monkeypatch.setattr(row_reading, "CHARACTERS_AT_ONCE", 100)
+    monkeypatch.setattr(row_format, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(row_format, "CHARACTERS_AT_ONCE", 100)
     rows = [LabelledRow("x" * (90 if n % 7 == 0 else 1), "y" * 9, None, n) for n in range(40)]
     chunks = list(read_chunks(iter(rows)))
     assert [row for chunk in chunks for row in chunk] == rows
@@ -82,9 +86,9 @@ def test_chunks_hold_bounded_rows_and_characters_and_lose_no_row(monkeypatch: py
 def test_what_was_cut_or_left_out_is_said_only_where_something_was() -> None:
     assert PLAIN.describe_cut(0, 5, "a.csv") == []
     assert PLAIN.describe_cut(2, 1000, "a.csv") == ["2 of 1,000 rows of a.csv are too long for 64 tokens: cut off"]
-    assert "cls.long_texts=windows" in PLAIN.describe_cut(2, 1000, "a.csv", way_out=True)[0]
+    assert "cls.long_texts=windows" in PLAIN.describe_cut(2, 1000, "a.csv", suggest_windows=True)[0]
     windows = RowFormat("text", None, "label", "single_label", None, 64, "windows", 8, 4)
-    assert "4 windows of 64 tokens" in windows.describe_cut(2, 1000, "a.csv", way_out=True)[0]
+    assert "4 windows of 64 tokens" in windows.describe_cut(2, 1000, "a.csv", suggest_windows=True)[0]
     assert windows.windows is not None and (windows.windows.overlap, windows.windows.most) == (8, 4)
     assert describe_left_out(0, "a.csv", "without a text") == []
     assert describe_left_out(1, "a.csv", "without a text") == ["left out of a.csv: 1 row without a text"]
@@ -94,3 +98,44 @@ def test_what_was_cut_or_left_out_is_said_only_where_something_was() -> None:
 def test_gpt2_gets_no_token_types_whatever_its_tokenizer() -> None:
     tokens = {token: number for number, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"])}
     assert not reads_token_types(GPT2Config(), BertTokenizer(tokens))
+
+
+TEXTS = ["some words", "more words", "other words", "last words"]
+
+
+def read(
+    path: str, label_type: str = "single_label", label2id: Mapping[str, int] | None = None, **section: Any
+) -> tuple[list[object], list[str]]:
+    row_format = RowFormat("text", None, "label", label_type, "|", 64, "truncate", 8, 4)
+    with open_labelled(path, Cls(**section), Read(), row_format, label2id or {"ham": 0, "spam": 1}) as file:
+        return [row.label for row in file], file.describe_left_out()
+
+
+def test_label_that_training_never_saw_is_an_error_or_left_out_and_counted(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", zip(TEXTS, ["ham", "spam", "egg", "ham"], strict=True))
+    with pytest.raises(DataError, match="egg"):
+        read(path)
+    labels, notes = read(path, unseen_labels="ignore")
+    assert labels == ["ham", "spam", "ham"]
+    assert notes == [f"left out of {path}: 1 row with labels that training never saw"]
+
+
+def test_numbers_have_no_label_that_could_be_unknown(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", zip(TEXTS, ["1.5", "-2", "3e2", "0"], strict=True))
+    assert read(path, "regression", {"label": 0}) == ([1.5, -2.0, 300.0, 0.0], [])
+
+
+def test_separator_is_the_models_unless_the_recipe_names_another(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", zip(TEXTS, ["ham|spam", "ham", "spam", ""], strict=True))
+    labels, _ = read(path, "multi_label")
+    assert list(map(set, labels)) == [{"ham", "spam"}, {"ham"}, {"spam"}, set()]  # type: ignore[arg-type]
+    path = write_table(tmp_path / "b.csv", zip(TEXTS, ["ham;spam", "ham", "spam", ""], strict=True))
+    labels, _ = read(path, "multi_label", separator=";")
+    assert set(labels[0]) == {"ham", "spam"}  # type: ignore[call-overload]
+
+
+def test_column_that_the_recipe_names_beats_that_of_training(tmp_path: Path) -> None:
+    rows = [(text, "ham", "spam") for text in TEXTS]
+    path = write_table(tmp_path / "a.csv", rows, ("text", "label", "truth"))
+    assert read(path)[0] == ["ham"] * 4
+    assert read(path, label="truth")[0] == ["spam"] * 4

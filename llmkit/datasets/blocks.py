@@ -4,8 +4,8 @@ Nothing is stored or shuffled in memory: sample i of an endless run is computed 
 point with any number of workers, and costs the same for a thousand blocks as for a billion.
 
 Every token is a label exactly once per epoch. Block k of an epoch has the labels `shift + k*T ... shift + k*T + T - 1`
-on the ring; its inputs are the tokens one before each. The last block is shorter where the block size does not divide the
-number of tokens. From the second epoch on, a random `shift` moves the cuts.
+on the ring; its inputs are the tokens one before each. The last block is shorter where the block size does not divide
+the number of tokens. From the second epoch on, a random `shift` moves the cuts.
 
 `Streams` is the classic `batchify` without its loss of tokens, for models that carry their state: row r of the batch
 reads its own contiguous part of the ring, at most `block_size` tokens per optimizer step.

@@ -64,7 +64,7 @@ class Examples:
         return len(self.inputs)
 
     def __getitem__(self, sample: int) -> Example:
-        """The example that is learned `sample`-th."""
+        """Sample number `sample` of training."""
         row = self.row(sample)
         inputs = self.inputs.read(row)
         if self.change is not None:
@@ -75,7 +75,7 @@ class Examples:
     def row(self, sample: int) -> int:
         """Which row that is."""
         chunk, place = divmod(sample, self._chunk)
-        rows = _remember(self._chunks, chunk, self._order_chunk)
+        rows = _cached(self._chunks, chunk, self._order_chunk)
         return int(rows[place])
 
     def _order_chunk(self, chunk: int) -> NDArray[np.int64]:
@@ -84,7 +84,7 @@ class Examples:
         last, pieces = first + self._chunk, []
         for epoch in range(first // n_rows, -(-last // n_rows)):
             begin, end = max(first, epoch * n_rows), min(last, (epoch + 1) * n_rows)
-            rows = _remember(self._epochs, epoch, self._order_epoch)[begin - epoch * n_rows : end - epoch * n_rows]
+            rows = _cached(self._epochs, epoch, self._order_epoch)[begin - epoch * n_rows : end - epoch * n_rows]
             rows = rows[np.argsort(self._lengths[rows], kind="stable")]
             sizes = np.diff([begin, *range((begin // self._step + 1) * self._step, end, self._step), end])
             uniforms = draw_uniforms(hash_integers(self.seed, _CHUNK, chunk, epoch), len(sizes))
@@ -98,10 +98,10 @@ class Examples:
         return np.argsort(uniforms, kind="stable")
 
 
-def _remember(
+def _cached(
     cache: OrderedDict[int, NDArray[np.int64]], key: int, make: Callable[[int], NDArray[np.int64]]
 ) -> NDArray[np.int64]:
-    """The last two that were asked for are kept: a step may lie over the edge of two."""
+    """The value for `key`, from a cache of the last two: a step may span both."""
     if key not in cache:
         cache[key] = make(key)
         if len(cache) > 2:

@@ -1,9 +1,8 @@
-"""All that follows from counts of (true label, predicted label), for many sets of counts at once.
+"""Metrics of confusion counts (true label, predicted label), for many sets of counts at once.
 
 Leading dimensions are kept, so the bootstrap scores a thousand resamples in one call. Each figure equals the one of
-the same name in scikit-learn with its defaults and `zero_division=0`. In particular a macro average is over the labels
-that are true or predicted at least once: a label that the rows do not hold and the model does not guess counts neither
-way. Balanced accuracy is over the labels that are true at least once.
+the same name in scikit-learn with its defaults and `zero_division=0`. In particular, a macro average is over the
+labels that are true or predicted at least once. Balanced accuracy is over the labels that are true at least once.
 
 Knows nothing of probabilities; see classification.py.
 """

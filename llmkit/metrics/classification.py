@@ -1,8 +1,8 @@
-"""Score rows that have one label each, from the true labels and the model's probabilities.
+"""Metrics of rows with one label each, from the true labels and the predicted probabilities.
 
-A figure never stands alone: accuracy beside what a constant guess reaches, and the main figures with a bootstrap
-interval. Those that need no order of rows equal scikit-learn's of the same name; see class_scores.py for what a macro
-average is over. Rows with several labels are in multilabel.py, numbers in regression.py.
+Accuracy has a baseline, that of a constant prediction, and the main metrics have bootstrap intervals. Metrics equal
+those of scikit-learn of the same name; see class_scores.py for what a macro average is over. Rows with several labels
+are in multilabel.py, numbers in regression.py.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ def score_single_label(
 ) -> dict[str, Any]:
     """Figures, tables and intervals of (n,) true labels and (n, C) probabilities; JSON-able, without NaN.
 
-    The guess is the label of the highest probability, the first of equal ones. With two labels, `roc_auc`,
+    The prediction is the label of the highest probability, the first of ties. With two labels, `roc_auc`,
     `average_precision` and `brier_score` are those of the second; with more, the mean over the labels for which they
     are defined, one against the rest, and Brier's sum over labels. What no label defines is None.
 

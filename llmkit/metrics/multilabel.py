@@ -1,7 +1,7 @@
-"""Score rows that have any number of labels, and choose from which probability on a label is given.
+"""Metrics of rows with any number of labels, and the choice of the thresholds from which a label is predicted.
 
 Figures equal scikit-learn's for an indicator matrix with `zero_division=0`: macro averages are over all labels of the
-model, and one that no row has and no guess gives counts 0. Accuracy is strict: all labels of a row, and no other.
+model, and one that is neither true nor predicted counts 0. Accuracy is subset accuracy: exactly the labels of a row.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ def score_multi_label(
 
     A label is predicted where its probability reaches its threshold. `log_loss` is the mean binary cross-entropy, in
     nats, and calibration counts every pair of row and label. `roc_auc_macro` and `average_precision_macro` are over
-    the labels for which they are defined. The baselines are what the best guess reaches that is the same for all rows.
+    the labels for which they are defined. The baselines are those of the best prediction that is the same for all rows.
 
     Raises:
         ModelError: a probability is not finite.
@@ -50,7 +50,7 @@ def score_multi_label(
         "hamming_loss": float((labels != predictions).mean()),
     }
     scores |= {name: float(value) for name, value in rates.items()} | _average_over_rows(labels, predictions)
-    scores |= _score_constant_guesses(labels)
+    scores |= _score_constant_predictions(labels)
     clipped = clip_probabilities(probabilities)
     scores["log_loss"] = float(-np.log(np.where(labels, clipped, 1 - clipped)).mean())
     ranked = [measure_ranking(labels[:, c], probabilities[:, c]) for c in range(len(names))]
@@ -99,13 +99,13 @@ def _average_over_rows(labels: Marks, predictions: Marks) -> dict[str, float]:
     return {f"{name}_samples": float(rate.mean()) for name, rate in rates}
 
 
-def _score_constant_guesses(labels: Marks) -> dict[str, float]:
+def _score_constant_predictions(labels: Marks) -> dict[str, float]:
     """The best of the predictions that are the same for all rows: each figure has its own best one."""
     n = len(labels)
     packed = np.packbits(labels, axis=1)
     _, counts = np.unique(packed, axis=0, return_counts=True)
     n_true = labels.sum(0)
-    # To guess the k commonest labels is the best guess of k labels.
+    # The k most frequent labels are the best constant prediction of k labels.
     sizes = np.arange(1, labels.shape[1] + 1)
     pooled = divide(2 * np.cumsum(np.sort(n_true)[::-1]), n_true.sum() + n * sizes)
     return {

@@ -42,7 +42,7 @@ def clip_probabilities(probabilities: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def check_outputs(outputs: NDArray[Any], n_rows: int) -> None:
-    """Nothing can be measured on no rows, and a NaN would be sorted in somewhere and go unseen.
+    """Refuse outputs that are missing or not finite: sorting would hide a NaN.
 
     Raises:
         ModelError: the model gave a number that is not finite.
@@ -53,7 +53,7 @@ def check_outputs(outputs: NDArray[Any], n_rows: int) -> None:
     n_bad = n_rows - int(np.isfinite(outputs.reshape(n_rows, -1)).all(1).sum())
     if n_bad:
         what = f"the model's output is not finite for {n_bad:,} of {n_rows:,} rows"
-        hint = "its weights are spoilt: take an earlier checkpoint, or train with a lower learning rate"
+        hint = "the weights are not usable: take an earlier checkpoint, or train with a lower learning rate"
         raise ModelError(what, where="the scored rows", hint=hint)
 
 

@@ -26,11 +26,11 @@ def score_regression(
 ) -> dict[str, Any]:
     """Errors and correlations of (n,) numbers, with bootstrap intervals; JSON-able, without NaN.
 
-    `baseline_mse` is that of guessing the mean of these targets, the best constant guess. `r2` of constant targets is
+    `baseline_mse` is that of predicting the mean of these targets, the best constant. `r2` of constant targets is
     1 if all are met, else 0, as scikit-learn has it; of one row it is None. Ties have their mean rank in `spearman`.
 
     Raises:
-        ModelError: a guess is not finite.
+        ModelError: a prediction is not finite.
     """
     check_outputs(predictions, len(targets))
     t, p = targets.astype(np.float64), predictions.astype(np.float64)

@@ -69,6 +69,7 @@ def describe_data(prepared: Prepared, block_size: int) -> TrainingData:
         {name: value for name, value in prepared.manifest.items() if name != "request"},
         prepared.fingerprint,
         len(prepared.split("train").stream),
+        f"{prepared.manifest['splits']['train']['bytes']:,} bytes of text",
         block_size,
         -(-held_out // block_size),
         -(-held_out // block_size),

@@ -1,4 +1,4 @@
-"""Open the model that `--model` names, make it fit for training here, and hold its tokenizer against the data's."""
+"""Open the model that `--model` names, adapt it to the recipe, and compare its tokenizer with that of the data."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def check_training(recipe: Recipe, *, has_validation: bool) -> None:
         UsageError, EnvironmentFault: what the recipe asks for cannot be had here.
     """
     if recipe.train.early_stopping and not has_validation:
-        hint = "hold out a part: prepare.split.validation or cls.validation above 0"
+        hint = "hold out a part: set the validation share above 0, in prepare.split or the section of the task"
         raise UsageError("early stopping needs a validation split", where="train.early_stopping", hint=hint)
     if recipe.optim.schedule == "plateau" and not has_validation:
         hint = "hold out a part, or set optim.schedule to cosine"

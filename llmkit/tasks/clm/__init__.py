@@ -1,4 +1,4 @@
-"""Causal language modelling: guess each token from those before it."""
+"""Causal language modelling: predict each token from those before it."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,15 @@ class ClmTask(Task):
 
     name = "clm"
     model_is = "a causal language model"
-    model_kind = "causal"
+    commands = "pretrain-clm, eval, generate, finetune-cls"
     is_planned = True
     streams_text = True
     takes_stride = True
+
+    def claims(self, architecture: str, model_type: str) -> bool:
+        from llmkit.models.loading import is_causal
+
+        return is_causal(architecture, model_type)
 
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         return METRICS

@@ -1,8 +1,8 @@
-"""Greedy decoding and sampling, one token a step, for the architectures that pretrain-clm builds.
+"""Greedy decoding and sampling, one token per step, for the architectures that pretrain-clm builds.
 
-transformers' `generate` spends most of a small model's step on itself: it builds masks anew, copies all keys and values
-to append one, and goes through a dozen layers of Python. Here the prompt is read by the model's own forward; then keys
-and values stand in memory that is taken once, and a step is nothing but the layers' matrix products.
+For a small model, most of a step of transformers' `generate` is overhead: it rebuilds masks, copies all keys and values
+to append one, and runs much Python. Here the model's own forward reads the prompt; after that, keys and values are in
+preallocated memory and a step is only the layers' matrix products.
 
 Greedy tokens are those of `generate` but for ties within rounding. Samples have its distribution, from other random
 numbers: one a row where torch.multinomial draws one for each token of the vocabulary, which costs as much as the step.
@@ -39,7 +39,7 @@ Step = Callable[[Tensor], Tensor]
 """The ids (rows,) that were chosen last, to the logits (rows, tokens) for the next ones."""
 
 MIN_STEPS_TO_PACK = 16
-"""Steps from which on it pays to lay out the weights for them, which takes as long as some ten steps."""
+"""Packing the weights takes as long as about ten steps."""
 
 
 def can_decode(model: PreTrainedModel, decoding: GenerationConfig) -> bool:
@@ -224,8 +224,8 @@ def _recurrent_stepper(model: RecurrentForCausalLM, state: Any) -> Step:
 
 
 class PackedLinears:
-    """What layers make of (rows, inputs): in fp32 on a CPU with weights laid out for so many rows once, where BLAS does
-    it in each step. It costs the memory of the weights again, so one object is for one piece of work."""
+    """Linear layers for (rows, inputs): in fp32 on a CPU, with weights packed once for that number of rows, where BLAS
+    packs them in each step. It holds a copy of the weights, so each generation has its own object."""
 
     def __init__(self) -> None:
         self._kept: dict[nn.Module, tuple[int, Callable[[Tensor], Tensor]]] = {}

@@ -128,10 +128,12 @@ class ClmTraining:
         return {"validation": metrics}
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
-        guess = self.prepared.split("validation").stream.unigram_nats()
-        if metrics["loss"] < guess:
+        baseline = self.prepared.split("validation").stream.unigram_nats()
+        if metrics["loss"] < baseline:
             return None
-        return f"the held-out loss {metrics['loss']:.3f} is no better than that of token frequencies alone, {guess:.3f}"
+        return (
+            f"the held-out loss {metrics['loss']:.3f} is no better than that of token frequencies alone, {baseline:.3f}"
+        )
 
     def finish_model(self, network: PreTrainedModel, share: float) -> None:
         pass

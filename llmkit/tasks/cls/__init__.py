@@ -19,10 +19,13 @@ class ClsTask(Task):
 
     name = "cls"
     model_is = "a classifier"
-    model_kind = "classifier"
+    commands = "finetune-cls, eval, predict"
     writes_samples = False
     reads_rows = True
     fixed_fields = ("cls.freeze", "cls.lora_rank")
+
+    def claims(self, architecture: str, model_type: str) -> bool:
+        return architecture.endswith("ForSequenceClassification")
 
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         name = str(facts.get("label_type") or "single_label")

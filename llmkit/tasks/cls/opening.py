@@ -139,8 +139,8 @@ def _start(
     changes: list[str],
 ) -> PreTrainedModel:  # fmt: skip
     network, notes = start_classifier(
-        path, labelled.labels.problem_type, labelled.label2id, recipe.train.seed,
-        shares=labelled.labels.shares(labelled.splits["train"].labels), from_scratch=recipe.cls.from_scratch,
+        path, labelled.label_type.problem_type, labelled.label2id, recipe.train.seed,
+        shares=labelled.label_type.shares(labelled.splits["train"].labels), from_scratch=recipe.cls.from_scratch,
     )  # fmt: skip
     set_dropout(network, recipe.model)
     if recipe.model.resize_embeddings or n_own <= embedding_rows(network):

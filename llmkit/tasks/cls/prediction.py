@@ -21,7 +21,8 @@ from llmkit.models.loading import check_vocabulary, longest_context
 from llmkit.tables.labelled import LabelledRow, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.base import PredictionRequest
-from llmkit.tasks.cls.label_types import LabelType, name_probabilities
+from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.label_types import name_probabilities
 from llmkit.tasks.cls.objective import collate_inputs, score_batch
 from llmkit.tasks.cls.row_format import (
     RowFormat,
@@ -76,8 +77,8 @@ class RowScorer:
     settings: Evaluate
 
     @property
-    def labels(self) -> LabelType:
-        return self.format.labels
+    def label_type(self) -> LabelType:
+        return self.format.label_type
 
     @property
     def names(self) -> list[str]:
@@ -100,11 +101,11 @@ class RowScorer:
             self.network, inputs, token_types=reads_token_types(self.network.config, self.tokenizer),
             tokens_at_once=self.settings.batch_size * self.format.block_size, precision=self.settings.precision,
         )  # fmt: skip
-        return self.labels.to_outputs(scores, self.extra)
+        return self.label_type.to_outputs(scores, self.extra)
 
     def predict(self, outputs: NDArray[np.float64]) -> NDArray[Any]:
         """Ids, marks or numbers."""
-        return self.labels.predict(outputs, self.thresholds)
+        return self.label_type.predict(outputs, self.thresholds)
 
 
 def open_scorer(path: str, settings: Evaluate) -> RowScorer:
@@ -128,13 +129,13 @@ def open_scorer(path: str, settings: Evaluate) -> RowScorer:
 
 
 def describe_method(
-    data: str, settings: Evaluate, labels: LabelType, chosen_on: bool, metrics: dict[str, Any]
+    data: str, settings: Evaluate, label_type: LabelType, chosen_on: bool, metrics: dict[str, Any]
 ) -> dict[str, Any]:
     """How figures came about. Rows that the weights and thresholds were chosen by flatter them."""
     method: dict[str, Any] = {"data": data, "precision": settings.precision}
     if chosen_on:
         method["weights"] = "the best of the run on these rows"
-        method |= {"thresholds": "tuned on these rows"} if labels.tunes_thresholds else {}
+        method |= {"thresholds": "tuned on these rows"} if label_type.tunes_thresholds else {}
     return {**method, **metrics.get("method", {})}
 
 
@@ -154,13 +155,13 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
         columns = scorer.format.find_columns(rows, need_label=False, text=section.text, pair=section.pair)
         columns = replace(columns, label=None)  # labels that are there already are cells like others
         console.info(f"{data}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
-        names = scorer.labels.columns(scorer.names, all_probabilities=request.all_probabilities)
+        names = scorer.label_type.columns(scorer.names, all_probabilities=request.all_probabilities)
         if taken := [name for name in names if name in rows.columns]:
             hint = "rename it in the file: the result keeps all columns and adds this one"
             raise DataError(f"there is a column {taken[0]!r} already", where=data, hint=hint)
         emit = request.open_writer([*rows.columns, *names])
         scorer = scorer.with_format(scorer.format.with_columns(columns))
-        for chunk, inputs, outputs in scorer.score(read_labelled(rows, columns, scorer.labels.parser(None))):
+        for chunk, inputs, outputs in scorer.score(read_labelled(rows, columns, scorer.label_type.parser(None))):
             for row, cells in zip(chunk, _to_cells(scorer, outputs, request.all_probabilities), strict=True):
                 emit({**row.cells, **cells})
             n_rows += len(chunk)
@@ -175,10 +176,10 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
 
 def _to_cells(scorer: RowScorer, outputs: NDArray[np.float64], all_probabilities: bool) -> Iterator[dict[str, Any]]:
     """The new cells of each row."""
-    labels, names = scorer.labels, scorer.names
+    label_type, names = scorer.label_type, scorer.names
     for predicted, output in zip(scorer.predict(outputs), outputs, strict=True):
-        cells = labels.to_cells(predicted, output, names)
-        if all_probabilities and labels.has_names:
+        cells = label_type.to_cells(predicted, output, names)
+        if all_probabilities and label_type.has_names:
             values = (round(float(value), 6) for value in output)
             cells |= dict(zip(name_probabilities(names), values, strict=True))
         yield cells

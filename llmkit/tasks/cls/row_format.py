@@ -19,7 +19,8 @@ from llmkit.models.classifier import problem_type_of
 from llmkit.tables.label_columns import Columns, choose_columns
 from llmkit.tables.labelled import LabelledRow, UnseenLabels, read_labelled, to_ids
 from llmkit.tables.rows import RowStream, open_rows, without_surrogates
-from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, get_label_type
+from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.label_types import LABEL_TYPES, get_label_type
 
 ROWS_AT_ONCE = 4096
 CHARACTERS_AT_ONCE = 4_000_000
@@ -35,17 +36,12 @@ class RowFormat:
     text: str
     pair: str | None
     label: str | None
-    label_type: str
-    """The name of one of label_types.py."""
+    label_type: LabelType
     separator: str | None
     block_size: int
     long_texts: Literal["truncate", "windows"]
     stride: int
     max_windows: int
-
-    @property
-    def labels(self) -> LabelType:
-        return get_label_type(self.label_type)
 
     @property
     def columns(self) -> Columns:
@@ -59,7 +55,7 @@ class RowFormat:
         self, rows: RowStream, *, need_label: bool, text: str | None = None, pair: str | None = None,
         label: str | None = None,
     ) -> Columns:  # fmt: skip
-        """This format's columns in another file: what the user says, else the names that training had, else a guess.
+        """The columns of another file: as the user names them, else as in the training file, else detected.
 
         Raises:
             DataError: the file has no such columns; or a second text is missing, or is there and was not in training.
@@ -82,7 +78,7 @@ class RowFormat:
         """What was taken for what, in one line."""
         parts = [f"text {self.text!r}"] + ([f"pair {self.pair!r}"] if self.pair else []) + [f"label {self.label!r}"]
         header = " (no header line: columns are numbered)" if rows.has_header is False else ""
-        return clean_line(f"{rows.path}: {', '.join(parts)}, {self.labels.describes_rows}{header}")
+        return clean_line(f"{rows.path}: {', '.join(parts)}, {self.label_type.describes_rows}{header}")
 
     def describe_cut(self, n_cut: int, n_rows: int, path: str, *, suggest_windows: bool = False) -> list[str]:
         """That texts were too long, if any were; and where that can still be changed, how."""
@@ -111,7 +107,7 @@ def reads_token_types(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBa
 
 def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) -> None:
     """Into the model's configuration, with what else goes with the labels."""
-    setattr(config, CONFIG_KEY, asdict(row_format) | more)
+    setattr(config, CONFIG_KEY, asdict(row_format) | {"label_type": row_format.label_type.name} | more)
 
 
 def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, dict[str, Any]]:
@@ -119,9 +115,9 @@ def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, d
     kept = dict(getattr(config, CONFIG_KEY, None) or {})
     names = RowFormat.__dataclass_fields__
     problem_type = problem_type_of(config)
-    label_type = next(each.name for each in LABEL_TYPES.values() if each.problem_type == problem_type)
-    if "kind" in kept:  # as earlier versions called it
-        kept["label_type"] = get_label_type(kept.pop("kind")).name
+    label_type = next(each for each in LABEL_TYPES.values() if each.problem_type == problem_type)
+    if "label_type" in kept:
+        kept["label_type"] = get_label_type(kept["label_type"])
     plain = RowFormat("", None, None, label_type, None, block_size, "truncate", 0, 1)
     own = {name: kept.pop(name) for name in names if name in kept}
     return replace(plain, **own), kept
@@ -165,17 +161,17 @@ class LabelledFile:
     """With the columns of this file."""
     label2id: Mapping[str, int]
     section: Cls
-    strangers: UnseenLabels = field(default_factory=UnseenLabels)
+    unseen: UnseenLabels = field(default_factory=UnseenLabels)
 
     def __iter__(self) -> Iterator[LabelledRow]:
-        labels = self.format.labels
-        parse = labels.parser(self.section.separator or self.format.separator)
+        label_type = self.format.label_type
+        parse = label_type.parser(self.section.separator or self.format.separator)
         labelled = read_labelled(self.rows, self.format.columns, parse)
-        if not labels.has_names:
+        if not label_type.has_names:
             return labelled
         known = to_ids(
             labelled, self.label2id, self.rows.path,
-            unseen=self.section.unseen_labels, unit=self.rows.unit, strangers=self.strangers,
+            unseen=self.section.unseen_labels, unit=self.rows.unit, strangers=self.unseen,
         )  # fmt: skip
         return (row for row, _ in known)
 
@@ -183,14 +179,14 @@ class LabelledFile:
         """What the user should know once all rows are read."""
         skipped = sum(self.rows.source.skipped.values())
         notes = describe_left_out(skipped, self.rows.path, "that cannot be read")
-        return notes + describe_left_out(self.strangers.rows.n, self.rows.path, "with labels that training never saw")
+        return notes + describe_left_out(self.unseen.rows.n, self.rows.path, "with labels that training never saw")
 
 
 @contextmanager
 def open_labelled(
     path: str, section: Cls, read: Read, row_format: RowFormat, label2id: Mapping[str, int]
 ) -> Iterator[LabelledFile]:
-    """The file by the format of a model, with the columns that the section names, or those of training, or a guess.
+    """A file in the format of a model; its columns are those of the section, else of training, else detected.
 
     Raises:
         DataError: what tables/rows.py raises; while the rows are read, what tables/labelled.py raises.

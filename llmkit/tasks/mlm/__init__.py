@@ -1,4 +1,4 @@
-"""Masked language modelling as BERT has it: guess masked tokens, and how two segments belong together."""
+"""Masked language modelling as in BERT: predict masked tokens, and the relation of two segments."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,14 @@ class MlmTask(Task):
 
     name = "mlm"
     model_is = "a masked language model"
-    model_kind = "masked"
+    commands = "pretrain-mlm, eval, generate (fill-in), finetune-cls"
     is_planned = True
     fixed_fields = ("mlm.sentence_objective",)
+
+    def claims(self, architecture: str, model_type: str) -> bool:
+        from llmkit.models.loading import is_masked
+
+        return is_masked(architecture, model_type)
 
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         return METRICS
@@ -73,9 +78,9 @@ class MlmTask(Task):
         return "\n\n".join("\n".join(candidates) for candidates in lines)
 
     def describe_tables(self, figures: Mapping[str, Any], width: int) -> Iterable[str]:
-        """How pairs were confused, true kinds down, guessed kinds across; and the pseudo-perplexity of documents."""
+        """Confusion matrix of pairs, true relation in rows, predicted in columns; pseudo-perplexity of documents."""
         for confusion in _confusions(figures):
-            yield f"{'  true, then guessed as':<{width}}" + "".join(f"{name:>10}" for name in confusion)
+            yield f"{'  true, predicted as':<{width}}" + "".join(f"{name:>10}" for name in confusion)
             for name, row in confusion.items():
                 yield f"{'  ' + name:<{width}}" + "".join(f"{count:>10,}" for count in row.values())
         for record in figures.get("documents", []):
@@ -89,7 +94,7 @@ class MlmTask(Task):
         for confusion in _confusions(result):
             kinds = [kind.replace("_", " ") for kind in confusion]
             rows = [[kind, *row.values()] for kind, row in zip(kinds, confusion.values(), strict=True)]
-            tables.append(table(["true, then guessed as", *kinds], rows))
+            tables.append(table(["true, predicted as", *kinds], rows))
         return tables
 
 

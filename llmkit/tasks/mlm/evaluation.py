@@ -56,7 +56,7 @@ def evaluate_masked_lm(
     precision: str = "fp32",
     max_examples: int | None = None,
 ) -> dict[str, Any]:
-    """Sums over the examples of one pass: nats, hits, counts of labels, and the confusion of pairs (true, guessed).
+    """Sums over the examples of one pass: nats, hits, counts of labels, and the confusion of pairs (true, predicted).
 
     One pass holds as many tokens as the split, most of them once. `max_examples` scores that many examples, spread
     evenly, for a look while training. The model must be in evaluation mode.
@@ -284,10 +284,10 @@ def _block_size(network: PreTrainedModel, settings: Evaluate, own: int | None) -
 
 
 def _with_unknown(metrics: dict[str, Any], n_unknown: int, n_tokens: int) -> dict[str, Any]:
-    """Unknown tokens are never guessed, so the figures leave out what is hardest."""
+    """Unknown tokens are never masked, so the metrics leave out the hardest tokens."""
     if n_unknown:
         share = f"{n_unknown:,} tokens ({n_unknown / n_tokens:.1%})"
-        console.info(f"{share} are unknown to the tokenizer: they are not guessed, and no figure counts them")
+        console.info(f"{share} are unknown to the tokenizer: they are not predicted and count in no metric")
     return metrics | {"n_unknown_tokens": n_unknown}
 
 

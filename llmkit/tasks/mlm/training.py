@@ -219,12 +219,11 @@ class MlmTraining:
         return {"validation": metrics}
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
-        accuracy, guess = metrics["mlm_accuracy"], metrics["mlm_baseline_accuracy"]
-        if accuracy > guess:
+        accuracy, baseline = metrics["mlm_accuracy"], metrics["mlm_baseline_accuracy"]
+        if accuracy > baseline:
             return None
-        return (
-            f"masked-token accuracy {accuracy:.1%} is no better than always guessing the commonest token, {guess:.1%}"
-        )
+        what = f"masked-token accuracy {accuracy:.1%} is no better than always predicting the most frequent token"
+        return f"{what}, {baseline:.1%}"
 
     def finish_model(self, network: PreTrainedModel, share: float) -> None:
         rescale_embeddings(network)

@@ -120,7 +120,7 @@ def test_label_that_the_model_has_not_is_found_before_any_row_is_scored(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_table(tmp_path / "a.csv", [*make_messages(40), ("some words", "eggs")])
-    monkeypatch.setattr("llmkit.tasks.cls.row_scoring.score_rows", lambda *_, **__: pytest.fail("it was scored"))
+    monkeypatch.setattr("llmkit.tasks.cls.prediction.score_rows", lambda *_, **__: pytest.fail("it was scored"))
     with pytest.raises(DataError, match="eggs"):
         evaluate(model, path)
 

@@ -67,9 +67,9 @@ def test_several_labels_and_numbers_show_their_own_figures(capsys: pytest.Captur
     rng = np.random.default_rng(0)
     multiple = score_multi_label(rng.random((40, 2)) < 0.5, rng.random((40, 2)), np.array([0.25, 0.5]), ["a", "b"])
     out = shown(multiple, capsys)
-    assert f"{multiple['f1_micro']:.4f}" in out and "0.250" in out and "best constant guess" in out
+    assert f"{multiple['f1_micro']:.4f}" in out and "0.250" in out and "constant baseline" in out
     numbers = score_regression(np.arange(9.0), np.arange(9.0) ** 2)
     out = shown(numbers, capsys)
-    assert f"{numbers['pearson']:.4f}" in out and "always the mean" in out
+    assert f"{numbers['pearson']:.4f}" in out and "predicting the mean" in out
     constant = shown(score_regression(np.ones(3), np.arange(3.0)), capsys)
     assert "mean squared error" in constant and "Pearson" not in constant

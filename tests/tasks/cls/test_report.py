@@ -98,8 +98,8 @@ def test_several_labels_and_numbers_have_their_own_headlines(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("label_type", "figures", "unit"),
     [
-        ("single_label", {"f1_macro": 0.5}, "nats a row"),
-        ("multi_label", {"average_precision_micro": 0.5}, "nats a row and label"),
+        ("single_label", {"f1_macro": 0.5}, "nats per row"),
+        ("multi_label", {"average_precision_micro": 0.5}, "nats per row and label"),
         ("regression", {"mse": 0.5}, "squared error"),
     ],
 )
@@ -107,7 +107,7 @@ def test_curves_of_a_classifier_say_what_its_loss_is_and_miss_nothing_foreign(
     tmp_path: Path, label_type: str, figures: dict[str, float], unit: str
 ) -> None:
     log = [{"kind": "train", "step": 1, "loss": 1.0}, {"kind": "eval", "step": 1, "loss": 1.0, **figures}]
-    page = read_report(make_run(tmp_path / "r", log, manifest={"objective": "cls", "kind": label_type}))
+    page = read_report(make_run(tmp_path / "r", log, manifest={"task": "cls", "label_type": label_type}))
     absent = next(text for text in page.contents["p"] if text.startswith("Not in the log"))
     assert absent == "Not in the log: learning rate, gradient norm, tokens a second, MFU."
     assert f"<h3>Loss<span>{unit}</span></h3>" in page.html

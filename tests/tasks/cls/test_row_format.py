@@ -14,6 +14,7 @@ from llmkit.core.errors import DataError
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.cls import row_format
+from llmkit.tasks.cls.label_types import get_label_type
 from llmkit.tasks.cls.row_format import (
     RowFormat,
     describe_left_out,
@@ -24,7 +25,7 @@ from llmkit.tasks.cls.row_format import (
     save_format,
 )
 
-PLAIN = RowFormat("text", None, "label", "single_label", None, 64, "truncate", 8, 4)
+PLAIN = RowFormat("text", None, "label", get_label_type("single_label"), None, 64, "truncate", 8, 4)
 
 
 def find(path: str, row_format: RowFormat, **given: str) -> tuple[str, str | None, str | None]:
@@ -44,7 +45,7 @@ def test_columns_of_another_file_are_those_said_else_those_of_training_else_gues
 def test_model_of_pairs_wants_pairs_and_model_of_texts_wants_none(tmp_path: Path) -> None:
     names = ("premise", "hypothesis", "label")
     path = write_table(tmp_path / "a.csv", [["some words", "other words", "yes"]] * 3, names)
-    pairs = RowFormat("premise", "hypothesis", "label", "single_label", None, 64, "truncate", 8, 4)
+    pairs = RowFormat("premise", "hypothesis", "label", get_label_type("single_label"), None, 64, "truncate", 8, 4)
     assert find(path, pairs) == names
     with pytest.raises(DataError, match="trained on single texts") as caught:
         find(path, PLAIN, text="premise", pair="hypothesis")
@@ -56,7 +57,7 @@ def test_model_of_pairs_wants_pairs_and_model_of_texts_wants_none(tmp_path: Path
 
 @pytest.mark.parametrize("label_type", ["single_label", "multi_label", "regression"])
 def test_format_survives_the_configuration_of_a_model_with_what_goes_with_it(tmp_path: Path, label_type: str) -> None:
-    kept = RowFormat("a", "b", None, label_type, "|", 99, "windows", 8, 4)
+    kept = RowFormat("a", "b", None, get_label_type(label_type), "|", 99, "windows", 8, 4)
     config = PreTrainedConfig()
     save_format(config, kept, thresholds=[0.5, 0.25])
     config.save_pretrained(tmp_path)
@@ -67,8 +68,8 @@ def test_model_of_somebody_else_reads_one_text_and_an_earlier_version_is_underst
     found, more = read_format(BertConfig(num_labels=3), 32)
     assert (found.text, found.pair, found.block_size, found.windows, more) == ("", None, 32, None, {})
     config = BertConfig(num_labels=3)
-    config.llmkit = {"kind": "multiple", "text": "a", "block_size": 16}
-    assert read_format(config, 32)[0].label_type == "multi_label"
+    config.llmkit = {"label_type": "multiple", "text": "a", "block_size": 16}
+    assert read_format(config, 32)[0].label_type is get_label_type("multi_label")
 
 
 def test_chunks_hold_bounded_rows_and_characters_and_lose_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,9 +88,9 @@ def test_what_was_cut_or_left_out_is_said_only_where_something_was() -> None:
     assert PLAIN.describe_cut(0, 5, "a.csv") == []
     assert PLAIN.describe_cut(2, 1000, "a.csv") == ["2 of 1,000 rows of a.csv are too long for 64 tokens: cut off"]
     assert "cls.long_texts=windows" in PLAIN.describe_cut(2, 1000, "a.csv", suggest_windows=True)[0]
-    windows = RowFormat("text", None, "label", "single_label", None, 64, "windows", 8, 4)
+    windows = RowFormat("text", None, "label", get_label_type("single_label"), None, 64, "windows", 8, 4)
     assert "4 windows of 64 tokens" in windows.describe_cut(2, 1000, "a.csv", suggest_windows=True)[0]
-    assert windows.windows is not None and (windows.windows.overlap, windows.windows.most) == (8, 4)
+    assert windows.windows is not None and (windows.windows.stride, windows.windows.max_windows) == (8, 4)
     assert describe_left_out(0, "a.csv", "without a text") == []
     assert describe_left_out(1, "a.csv", "without a text") == ["left out of a.csv: 1 row without a text"]
     assert describe_left_out(2, "a.csv", "without a text") == ["left out of a.csv: 2 rows without a text"]
@@ -106,7 +107,7 @@ TEXTS = ["some words", "more words", "other words", "last words"]
 def read(
     path: str, label_type: str = "single_label", label2id: Mapping[str, int] | None = None, **section: Any
 ) -> tuple[list[object], list[str]]:
-    row_format = RowFormat("text", None, "label", label_type, "|", 64, "truncate", 8, 4)
+    row_format = RowFormat("text", None, "label", get_label_type(label_type), "|", 64, "truncate", 8, 4)
     with open_labelled(path, Cls(**section), Read(), row_format, label2id or {"ham": 0, "spam": 1}) as file:
         return [row.label for row in file], file.describe_left_out()
 

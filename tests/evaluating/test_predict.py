@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks.cls.test_predict import folder, label_rows, read_lines, recipe, run  # noqa: F401
+from tasks.cls.test_prediction import folder, label_rows, read_lines, recipe, run  # noqa: F401
 from tiny import make_messages, write_table
 
 from llmkit.cli import app

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import HAM, PAD_ID, SPAM, make_messages
+from tiny import FILLER, HAM, SPAM, make_messages
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from llmkit.config.loading import load_recipe
@@ -34,7 +34,7 @@ def recipe(*overrides: str) -> Recipe:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
     texts = [text for text, _ in make_messages(150)]
-    (folder / "book.txt").write_text("\n".join([*SPAM, *HAM, *PAD_ID, *texts]), encoding="utf-8")
+    (folder / "book.txt").write_text("\n".join([*SPAM, *HAM, *FILLER, *texts]), encoding="utf-8")
     prepare([str(folder / "book.txt")], folder / "data", recipe().prepare)
     return folder / "data"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from four_kinds import read_log
 from several import INTERRUPT, run_command
-from tiny import HAM, PAD_ID, SPAM, assert_same_figures, make_messages, write_table
+from tiny import FILLER, HAM, SPAM, assert_same_figures, make_messages, write_table
 from transformers import AutoModelForCausalLM
 
 from llmkit.cli import app
@@ -36,7 +36,7 @@ def recipe(family: str | None, *overrides: str) -> Recipe:
 
 def prepare_messages(folder: Path, kind: str) -> Path:
     texts = [text for text, _ in make_messages(150)]
-    (folder / "book.txt").write_text("\n".join([*SPAM, *HAM, *PAD_ID, *texts]), encoding="utf-8")
+    (folder / "book.txt").write_text("\n".join([*SPAM, *HAM, *FILLER, *texts]), encoding="utf-8")
     prepare([str(folder / "book.txt")], folder / "data", recipe(None, f"prepare.tokenizer.kind={kind}").prepare)
     return folder / "data"
 

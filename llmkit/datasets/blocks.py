@@ -1,20 +1,23 @@
-"""Cut a split's token ring into equal blocks, in an order that is a pure function of (seed, index).
+"""Cut the token ring of a split into blocks or streams, each a pure function of (seed, index).
 
-Nothing is stored and nothing is shuffled in memory: sample number i of an endless run is computed from
-i alone. That makes resume exact at any point with any number of workers, and costs the same for a
-thousand blocks as for a thousand million.
+Nothing is stored or shuffled in memory: sample i of an endless run is computed from i alone. Resuming is exact at any
+point with any number of workers, and costs the same for a thousand blocks as for a billion.
 
-Every token is a label exactly once an epoch. Block k of an epoch has the labels
-`shift + k*T ... shift + k*T + T - 1` on the ring and as inputs the tokens one before each; the last
-block is shorter where the block size does not divide the tokens. From the second epoch on the cuts
-move by a random `shift`, so a model does not see the same beginnings again.
+Every token is a label exactly once per epoch. Block k of an epoch has the labels `shift + k*T ... shift + k*T + T - 1`
+on the ring; its inputs are the tokens one before each. The last block is shorter where the block size does not divide
+the number of tokens. From the second epoch on, a random `shift` moves the cuts.
 
-Knows nothing of models or tensors; batches are made in tasks/clm/objective.py.
+`Streams` is the classic `batchify` without its loss of tokens, for models that carry their state: row r of the batch
+reads its own contiguous part of the ring, at most `block_size` tokens per optimizer step.
+
+Knows nothing of models or tensors; tasks/clm/objective.py makes the batches.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmkit.datasets.randomness import hash_integers, permute
 from llmkit.tokens.store import Split
@@ -48,3 +51,44 @@ class Blocks:
         length = min(self.block_size, len(stream) - number * self.block_size)
         tokens = stream.read(shift + number * self.block_size - 1, length + 1)
         return tokens[:-1], tokens[1:]
+
+
+class StreamBlock(NamedTuple):
+    """The next block of one stream: inputs and labels, both int64 of the same length, maybe none at the very end."""
+
+    inputs: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    row: int
+    fresh: bool
+    """Whether the stream begins here, so that nothing is to be remembered."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The endless sequence of training samples of one split: sample i is row `i % n_streams` of an optimizer step."""
+
+    split: Split
+    block_size: int
+    n_streams: int
+    seed: int
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """How many samples make one pass over all tokens."""
+        longest = -(-len(self.split.stream) // self.n_streams)
+        return -(-longest // self.block_size) * self.n_streams
+
+    def __getitem__(self, sample: int) -> StreamBlock:
+        epoch, place = divmod(sample, self.samples_per_epoch)
+        step, row = divmod(place, self.n_streams)
+        n_tokens = len(self.split.stream)
+        turn = hash_integers(self.seed, epoch) % n_tokens if epoch else 0
+        begin, end = (number * n_tokens // self.n_streams for number in (row, row + 1))
+        # Steps of one length or one less: a short last one would be a step of a few tokens at the full rate. In a step
+        # all rows are equal, as padding would be read into what is carried on; only the last is as long as its row.
+        n_steps = self.samples_per_epoch // self.n_streams
+        shortest = n_tokens // self.n_streams
+        start, stop = (begin - (-number * shortest // n_steps) for number in (step, step + 1))
+        stop = end if step + 1 == n_steps else stop
+        tokens = self.split.stream.read(turn + start - 1, stop - start + 1)
+        return StreamBlock(tokens[:-1], tokens[1:], row, step == 0)

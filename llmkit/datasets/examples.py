@@ -1,18 +1,21 @@
-"""Labelled inputs in the order in which a classifier learns them: alike in length within a step, else at random.
+"""Labelled inputs in training order: of similar length within a step, random otherwise; and their augmentation.
 
-Which rows make an optimizer step is a pure function of (seed, step): nothing depends on how the step is cut into
-micro-batches, and resuming costs nothing.
+Which rows make an optimizer step is a pure function of (seed, step): it does not depend on micro-batches, and resuming
+costs nothing. Augmentation deletes, swaps and masks words, after Wei and Zou, "EDA", 2019, section 2, without synonyms;
+special tokens never move, and a text keeps at least one word.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.datasets.labelled import Input, Inputs
+from llmkit.config.cls import Augment
+from llmkit.datasets.labelled import NO_WORD, Input, Inputs
 from llmkit.datasets.randomness import draw_uniforms, hash_integers
 
 MAX_STEPS_PER_CHUNK = 50
@@ -21,7 +24,7 @@ MIN_CHUNKS_PER_EPOCH = 4
 """So that a small data set is shuffled, too."""
 _ORDER, _CHUNK = 1, 2
 
-Changer = Callable[[Input, int], Input]
+Augmenter = Callable[[Input, int], Input]
 """An input and a key of randomness: the same with some words changed."""
 
 
@@ -45,7 +48,7 @@ class Examples:
         seed: int,
         global_batch_size: int,
         block_size: int,
-        change: Changer | None = None,
+        change: Augmenter | None = None,
     ) -> None:
         self.inputs, self.labels, self.seed, self.block_size = inputs, labels, seed, block_size
         self.change = change
@@ -61,7 +64,7 @@ class Examples:
         return len(self.inputs)
 
     def __getitem__(self, sample: int) -> Example:
-        """The example that is learned `sample`-th."""
+        """Sample number `sample` of training."""
         row = self.row(sample)
         inputs = self.inputs.read(row)
         if self.change is not None:
@@ -72,7 +75,7 @@ class Examples:
     def row(self, sample: int) -> int:
         """Which row that is."""
         chunk, place = divmod(sample, self._chunk)
-        rows = _remember(self._chunks, chunk, self._order_chunk)
+        rows = _cached(self._chunks, chunk, self._order_chunk)
         return int(rows[place])
 
     def _order_chunk(self, chunk: int) -> NDArray[np.int64]:
@@ -81,7 +84,7 @@ class Examples:
         last, pieces = first + self._chunk, []
         for epoch in range(first // n_rows, -(-last // n_rows)):
             begin, end = max(first, epoch * n_rows), min(last, (epoch + 1) * n_rows)
-            rows = _remember(self._epochs, epoch, self._order_epoch)[begin - epoch * n_rows : end - epoch * n_rows]
+            rows = _cached(self._epochs, epoch, self._order_epoch)[begin - epoch * n_rows : end - epoch * n_rows]
             rows = rows[np.argsort(self._lengths[rows], kind="stable")]
             sizes = np.diff([begin, *range((begin // self._step + 1) * self._step, end, self._step), end])
             uniforms = draw_uniforms(hash_integers(self.seed, _CHUNK, chunk, epoch), len(sizes))
@@ -95,12 +98,56 @@ class Examples:
         return np.argsort(uniforms, kind="stable")
 
 
-def _remember(
+def _cached(
     cache: OrderedDict[int, NDArray[np.int64]], key: int, make: Callable[[int], NDArray[np.int64]]
 ) -> NDArray[np.int64]:
-    """The last two that were asked for are kept: a step may lie over the edge of two."""
+    """The value for `key`, from a cache of the last two: a step may span both."""
     if key not in cache:
         cache[key] = make(key)
         if len(cache) > 2:
             cache.popitem(last=False)
     return cache[key]
+
+
+def make_augmenter(section: Augment, mask_id: int | None) -> Augmenter | None:
+    """What changes an input; None where nothing is to be changed."""
+    if not (section.delete or section.swap or section.mask):
+        return None
+    return partial(augment_words, section, mask_id)
+
+
+def augment_words(section: Augment, mask_id: int | None, source: Input, key: int) -> Input:
+    """The input with some words changed, as `key` has it."""
+    assert source.words is not None
+    ids = source.ids.copy()
+    # Runs of one number are words; each of the template's tokens stands for itself.
+    begins = np.flatnonzero((np.diff(source.words, prepend=NO_WORD - 1) != 0) | (source.words == NO_WORD))
+    ends = np.append(begins[1:], len(ids))
+    is_word = source.words[begins] != NO_WORD
+    is_second = begins >= source.n_first
+    # Texts are apart where the template has a token, or where the type changes; RoBERTa has one type for both.
+    texts = np.cumsum(~is_word | np.diff(is_second, prepend=is_second[:1]))
+    chances = draw_uniforms(key, 3 * len(begins)).reshape(3, -1)
+    if mask_id is not None:
+        for number in np.flatnonzero(is_word & (chances[0] < section.mask)):
+            ids[begins[number] : ends[number]] = mask_id
+    order = list(range(len(begins)))
+    for place in range(len(order) - 1):
+        here, there = order[place], order[place + 1]
+        # A word moves at most one place on; it neither leaves its text nor passes a token of the template.
+        together = is_word[here] and is_word[there] and texts[here] == texts[there]
+        if together and here == place and chances[1][place] < section.swap:
+            order[place], order[place + 1] = there, here
+    left_out = is_word & (chances[2] < section.delete)
+    for text in np.unique(texts[is_word]):
+        own = is_word & (texts == text)
+        if left_out[own].all():
+            left_out[np.flatnonzero(own)[int(np.argmax(chances[2][own]))]] = False
+    kept = [number for number in order if not left_out[number]]
+    pieces = [slice(begins[number], ends[number]) for number in kept]
+    n_first = sum(piece.stop - piece.start for piece, number in zip(pieces, kept, strict=True) if not is_second[number])
+    return Input(
+        np.concatenate([ids[piece] for piece in pieces]),
+        int(n_first),
+        np.concatenate([source.words[piece] for piece in pieces]),
+    )

@@ -26,10 +26,10 @@ NO_WORD = -1
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """How a long text is read: `overlap` tokens are shared by neighbours, at most `most` windows are read."""
+    """How a long text is read: neighbours share `stride` tokens, at most `max_windows` windows are read."""
 
-    overlap: int
-    most: int
+    stride: int
+    max_windows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,8 @@ def encode_inputs(
         what = f"block_size {block_size} leaves no room beside {n_added} special tokens"
         raise UsageError(what, where="train.block_size", hint="raise it")
     least = room if pairs is None else room // 2  # of two long texts each has half of the room
-    if windows is not None and windows.overlap >= least:
-        what = f"windows of {least} tokens cannot overlap by {windows.overlap}"
+    if windows is not None and windows.stride >= least:
+        what = f"windows of {least} tokens cannot overlap by {windows.stride}"
         raise UsageError(what, where="cls.stride", hint=f"set it below {least}")
     template = _find_template(tokenizer, pairs is not None)
     firsts = _encode(tokenizer, texts, word_cutter)
@@ -203,9 +203,9 @@ def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) 
     longer = 0 if first > second else 1
     kept = min(lengths[1 - longer], room // 2)  # of the shorter one
     size = room - kept
-    step = size - windows.overlap if windows else size
+    step = size - windows.stride if windows else size
     n_windows = -(-(lengths[longer] - size) // step) + 1
-    n_read = min(n_windows, windows.most if windows else 1)
+    n_read = min(n_windows, windows.max_windows if windows else 1)
     starts = range(0, n_read * step, step)
     spans = [(slice(start, start + size), slice(0, kept)) for start in starts]
     is_cut = n_read < n_windows or kept < lengths[1 - longer]

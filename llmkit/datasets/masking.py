@@ -1,8 +1,8 @@
-"""Choose which tokens a masked language model must guess, and what stands in their place.
+"""Choose which tokens a masked language model predicts, and what replaces them.
 
 As in Devlin et al. 2018, section 3.1, and its create_pretraining_data.py: a fixed share of the tokens of each sequence,
-taken word by word in a random order; of these 80 % become the mask token, 10 % any token, 10 % stay. A word that is
-longer than what is left of the share is passed over.
+chosen word by word in random order; 80 % of them become the mask token, 10 % a random token, 10 % stay. A word that is
+longer than the rest of the share is skipped.
 
 Knows nothing of where sequences come from.
 """
@@ -26,7 +26,7 @@ class MaskVocabulary:
 
     mask_id: int
     ordinary: TokenIds
-    """TokenIds that are no special tokens: only these are guessed, and only these are put in at random."""
+    """Ids of ordinary tokens: only these are predicted, and only these replace others at random."""
     is_special: NDArray[np.bool_]
     """By id."""
 
@@ -40,7 +40,7 @@ class MaskVocabulary:
 def choose_masked(
     maskable: NDArray[np.bool_], continues_word: NDArray[np.bool_], share: float, draws: NDArray[np.floating[Any]]
 ) -> NDArray[np.int64]:
-    """Places of the tokens to guess, rising: `share` of the maskable ones, rounded but not to 0, whole words only.
+    """Sorted positions of the tokens to predict: `share` of the maskable ones, rounded but not to 0, whole words only.
 
     A word is a maskable token and the maskable ones behind it that continue it. `draws` in [0, 1), as many as
     tokens, put the words in order.

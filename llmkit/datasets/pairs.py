@@ -49,9 +49,9 @@ class Example:
     n_first: int
     """Tokens of the first segment, its [CLS] and [SEP] included; the rest have token type 1."""
     masked: NDArray[np.int64]
-    """Places of the tokens to guess, rising."""
+    """Positions of the tokens to predict, ascending."""
     targets: TokenIds
-    """What stood there."""
+    """The original tokens there."""
     relation: int
     """IS_NEXT or IS_NOT_NEXT; in order or swapped; NO_PAIR."""
     spans: tuple[Span, ...]

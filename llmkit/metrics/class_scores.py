@@ -1,9 +1,8 @@
-"""All that follows from counts of (true label, guessed label), for many sets of counts at once.
+"""Metrics of confusion counts (true label, predicted label), for many sets of counts at once.
 
 Leading dimensions are kept, so the bootstrap scores a thousand resamples in one call. Each figure equals the one of
-the same name in scikit-learn with its defaults and `zero_division=0`. In particular a macro average is over the labels
-that are true or guessed at least once: a label that the rows do not hold and the model does not guess counts neither
-way. Balanced accuracy is over the labels that are true at least once.
+the same name in scikit-learn with its defaults and `zero_division=0`. In particular, a macro average is over the
+labels that are true or predicted at least once. Balanced accuracy is over the labels that are true at least once.
 
 Knows nothing of probabilities; see classification.py.
 """
@@ -16,33 +15,35 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def scores_of_confusion(confusion: NDArray[Any]) -> dict[str, Floats]:
-    """Figures of counts (..., C, C), true label down, guessed label across; each comes back as (...).
+def scores_from_confusion(confusion: NDArray[Any]) -> dict[str, Floats]:
+    """Figures of counts (..., C, C), true label down, predicted label across; each comes back as (...).
 
     Every set of counts must hold at least one row.
     """
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return scores_of_margins(hits, confusion.sum(-1), confusion.sum(-2))
+    return scores_from_margins(hits, confusion.sum(-1), confusion.sum(-2))
 
 
-def scores_of_margins(hits: NDArray[Any], n_true: NDArray[Any], n_guessed: NDArray[Any]) -> dict[str, Floats]:
-    """The same from, for each label (..., C), its rows guessed right, its true rows and its guessed rows."""
-    hits, n_true, n_guessed = (np.asarray(counts, np.float64) for counts in (hits, n_true, n_guessed))
+def scores_from_margins(hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArray[Any]) -> dict[str, Floats]:
+    """The same from, for each label (..., C), its rows predicted right, its true rows and its predicted rows."""
+    hits, n_true, n_predicted = (np.asarray(counts, np.float64) for counts in (hits, n_true, n_predicted))
     accuracy = hits.sum(-1) / n_true.sum(-1)
     scores = {"accuracy": accuracy, "balanced_accuracy": _mean_where(divide(hits, n_true), n_true > 0)}
-    scores |= average_rates(hits, n_true, n_guessed, (n_true > 0) | (n_guessed > 0))
-    return scores | {"mcc": _matthews(hits, n_true, n_guessed)}
+    scores |= average_rates(hits, n_true, n_predicted, (n_true > 0) | (n_predicted > 0))
+    return scores | {"mcc": _matthews(hits, n_true, n_predicted)}
 
 
-def rates_of_labels(hits: NDArray[Any], n_true: NDArray[Any], n_guessed: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
+def rates_of_labels(
+    hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArray[Any]
+) -> tuple[Floats, Floats, Floats]:
     """Precision, recall and F1 of each label; 0 where a rate has nothing to divide by."""
-    return divide(hits, n_guessed), divide(hits, n_true), divide(2 * hits, n_true + n_guessed)
+    return divide(hits, n_predicted), divide(hits, n_true), divide(2 * hits, n_true + n_predicted)
 
 
-def average_rates(hits: Floats, n_true: Floats, n_guessed: Floats, counted: NDArray[np.bool_]) -> dict[str, Floats]:
+def average_rates(hits: Floats, n_true: Floats, n_predicted: Floats, counted: NDArray[np.bool_]) -> dict[str, Floats]:
     """`precision_macro` and its like. `counted` (..., C) are the labels of a macro average."""
-    rates = rates_of_labels(hits, n_true, n_guessed)
-    pooled = rates_of_labels(hits.sum(-1), n_true.sum(-1), n_guessed.sum(-1))
+    rates = rates_of_labels(hits, n_true, n_predicted)
+    pooled = rates_of_labels(hits.sum(-1), n_true.sum(-1), n_predicted.sum(-1))
     averages = {}
     for name, rate, micro in zip(("precision", "recall", "f1"), rates, pooled, strict=True):
         averages[f"{name}_macro"] = _mean_where(rate, counted)
@@ -59,11 +60,11 @@ def divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
 
 
 def tabulate_labels(
-    names: list[str], hits: NDArray[Any], n_true: NDArray[Any], n_guessed: NDArray[Any]
+    names: list[str], hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArray[Any]
 ) -> list[dict[str, Any]]:
-    """For each label its precision, recall, F1, true rows (`support`) and guessed rows (`n_predicted`)."""
-    precision, recall, f1 = rates_of_labels(hits, n_true, n_guessed)
-    columns = {"precision": precision, "recall": recall, "f1": f1, "support": n_true, "n_predicted": n_guessed}
+    """For each label its precision, recall, F1, true rows (`support`) and predicted rows (`n_predicted`)."""
+    precision, recall, f1 = rates_of_labels(hits, n_true, n_predicted)
+    columns = {"precision": precision, "recall": recall, "f1": f1, "support": n_true, "n_predicted": n_predicted}
     values = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [{"label": name} | dict(zip(columns, row, strict=True)) for name, row in zip(names, values, strict=True)]
 
@@ -72,11 +73,11 @@ def _mean_where(values: Floats, counted: NDArray[np.bool_]) -> Floats:
     return divide(np.where(counted, values, 0.0).sum(-1), counted.sum(-1))
 
 
-def _matthews(hits: Floats, n_true: Floats, n_guessed: Floats) -> Floats:
+def _matthews(hits: Floats, n_true: Floats, n_predicted: Floats) -> Floats:
     """Matthews' correlation for any number of labels (Gorodkin 2004, eq. 8); 0 where either side is constant."""
     n = n_true.sum(-1)
-    covariance = hits.sum(-1) * n - (n_true * n_guessed).sum(-1)
-    deviation = np.sqrt(n**2 - (n_true**2).sum(-1)) * np.sqrt(n**2 - (n_guessed**2).sum(-1))
+    covariance = hits.sum(-1) * n - (n_true * n_predicted).sum(-1)
+    deviation = np.sqrt(n**2 - (n_true**2).sum(-1)) * np.sqrt(n**2 - (n_predicted**2).sum(-1))
     quotient = np.zeros(np.shape(deviation))
     np.divide(covariance, deviation, out=quotient, where=deviation > 0)
     # Rounding of the square roots may lead a hair beyond one.

@@ -1,8 +1,8 @@
-"""Score rows that have one label each, from the true labels and the model's probabilities.
+"""Metrics of rows with one label each, from the true labels and the predicted probabilities.
 
-A figure never stands alone: accuracy beside what a constant guess reaches, and the main figures with a bootstrap
-interval. Those that need no order of rows equal scikit-learn's of the same name; see class_scores.py for what a macro
-average is over. Rows with several labels are in multilabel.py, numbers in regression.py.
+Accuracy has a baseline, that of a constant prediction, and the main metrics have bootstrap intervals. Metrics equal
+those of scikit-learn of the same name; see class_scores.py for what a macro average is over. Rows with several labels
+are in multilabel.py, numbers in regression.py.
 """
 
 from typing import Any
@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.metrics.calibration import check_outputs, clip_probabilities, measure_calibration
-from llmkit.metrics.class_scores import scores_of_margins, tabulate_labels
-from llmkit.metrics.ranking import mean_of_defined, measure_ranking
-from llmkit.metrics.resampling import bound_resamples, chunk_sizes, draw_rows, intervals_of
+from llmkit.metrics.bootstrap import bound_resamples, chunk_sizes, draw_rows, intervals_of
+from llmkit.metrics.class_scores import scores_from_margins, tabulate_labels
+from llmkit.metrics.probabilities import (
+    check_outputs,
+    clip_probabilities,
+    mean_of_defined,
+    measure_calibration,
+    measure_ranking,
+)
 
 INTERVALS = ("accuracy", "balanced_accuracy", "f1_macro", "mcc")
 MAX_LABELS_OF_CONFUSION = 1000
@@ -22,7 +27,7 @@ MAX_LABELS_OF_CONFUSION = 1000
 _MAX_CONFUSED = 20
 
 
-def score_single(
+def score_single_label(
     labels: NDArray[np.int64],
     probabilities: NDArray[Any],
     names: list[str],
@@ -33,7 +38,7 @@ def score_single(
 ) -> dict[str, Any]:
     """Figures, tables and intervals of (n,) true labels and (n, C) probabilities; JSON-able, without NaN.
 
-    The guess is the label of the highest probability, the first of equal ones. With two labels, `roc_auc`,
+    The prediction is the label of the highest probability, the first of ties. With two labels, `roc_auc`,
     `average_precision` and `brier_score` are those of the second; with more, the mean over the labels for which they
     are defined, one against the rest, and Brier's sum over labels. What no label defines is None.
 
@@ -41,40 +46,42 @@ def score_single(
         ModelError: a probability is not finite.
     """
     check_outputs(probabilities, len(labels))
-    guesses = probabilities.argmax(1)
-    hits, n_true, n_guessed = _count_margins(labels, guesses, len(names))
-    scores: dict[str, Any] = {name: float(value) for name, value in scores_of_margins(hits, n_true, n_guessed).items()}
+    predictions = probabilities.argmax(1)
+    hits, n_true, n_predicted = _count_margins(labels, predictions, len(names))
+    scores: dict[str, Any] = {
+        name: float(value) for name, value in scores_from_margins(hits, n_true, n_predicted).items()
+    }
     scores["baseline_accuracy"] = int(n_true.max()) / len(labels)
     losses = -np.log(clip_probabilities(probabilities[np.arange(len(labels)), labels]))
     scores |= {"log_loss": float(losses.mean()), "brier_score": _score_brier(labels, probabilities)}
     scores |= _rank_labels(labels, probabilities)
-    scores |= measure_calibration(probabilities.max(1), guesses == labels)
+    scores |= measure_calibration(probabilities.max(1), predictions == labels)
 
-    cells, counts = np.unique(labels * len(names) + guesses, return_counts=True)
-    true, guessed = np.divmod(cells, len(names))
+    cells, counts = np.unique(labels * len(names) + predictions, return_counts=True)
+    true, predicted = np.divmod(cells, len(names))
     rng = np.random.default_rng(seed)
     n_resamples = bound_resamples(n_resamples, len(labels))
-    draws = _resample_confusion(true, guessed, counts, len(names), n_resamples, rng)
+    draws = _resample_confusion(true, predicted, counts, len(names), n_resamples, rng)
     draws["log_loss"] = np.concatenate([w @ losses for w in draw_rows(n_resamples, len(losses), rng)]) / len(losses)
     scores["n_rows"] = len(labels)
     scores["intervals"] = intervals_of(draws, confidence)
-    scores["per_class"] = tabulate_labels(names, hits, n_true, n_guessed)
+    scores["per_class"] = tabulate_labels(names, hits, n_true, n_predicted)
     if len(names) <= MAX_LABELS_OF_CONFUSION:
         table = np.zeros((len(names), len(names)), np.int64)
-        table[true, guessed] = counts
+        table[true, predicted] = counts
         scores["confusion"] = {"labels": list(names), "counts": table.tolist()}
-    scores["most_confused"] = _list_most_confused(true, guessed, counts, names)
+    scores["most_confused"] = _list_most_confused(true, predicted, counts, names)
     area = "of the second label" if len(names) == 2 else "each label against the rest, macro"
     scores["method"] = {"roc_auc": area, "confidence": confidence, "n_resamples": n_resamples, "seed": seed}
     return scores
 
 
 def _count_margins(
-    labels: NDArray[np.int64], guesses: NDArray[np.int64], n_labels: int
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], n_labels: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """For each label its rows guessed right, its true rows, its guessed rows."""
-    hits = np.bincount(labels[labels == guesses], minlength=n_labels)
-    return hits, np.bincount(labels, minlength=n_labels), np.bincount(guesses, minlength=n_labels)
+    """For each label its rows predicted right, its true rows, its predicted rows."""
+    hits = np.bincount(labels[labels == predictions], minlength=n_labels)
+    return hits, np.bincount(labels, minlength=n_labels), np.bincount(predictions, minlength=n_labels)
 
 
 def _score_brier(labels: NDArray[np.int64], probabilities: NDArray[Any]) -> float:
@@ -97,7 +104,7 @@ def _rank_labels(labels: NDArray[np.int64], probabilities: NDArray[Any]) -> dict
 
 def _resample_confusion(
     true: NDArray[np.int64],
-    guessed: NDArray[np.int64],
+    predicted: NDArray[np.int64],
     counts: NDArray[np.int64],
     n_labels: int,
     n_resamples: int,
@@ -111,24 +118,24 @@ def _resample_confusion(
     """
     parts: list[dict[str, NDArray[np.float64]]] = []
     n = int(counts.sum())
-    right = true == guessed
-    by_guess = np.argsort(guessed, kind="stable")
+    right = true == predicted
+    by_predicted = np.argsort(predicted, kind="stable")
     true_labels, true_starts = np.unique(true, return_index=True)
-    guessed_labels, guessed_starts = np.unique(guessed[by_guess], return_index=True)
+    predicted_labels, predicted_starts = np.unique(predicted[by_predicted], return_index=True)
     for size in chunk_sizes(n_resamples, max(n_labels, len(counts))):
         drawn = rng.multinomial(n, counts / n, size=size)
-        hits, n_true, n_guessed = (np.zeros((size, n_labels), np.int64) for _ in range(3))
+        hits, n_true, n_predicted = (np.zeros((size, n_labels), np.int64) for _ in range(3))
         hits[:, true[right]] = drawn[:, right]
         n_true[:, true_labels] = np.add.reduceat(drawn, true_starts, axis=1)
-        n_guessed[:, guessed_labels] = np.add.reduceat(drawn[:, by_guess], guessed_starts, axis=1)
-        parts.append(scores_of_margins(hits, n_true, n_guessed))
+        n_predicted[:, predicted_labels] = np.add.reduceat(drawn[:, by_predicted], predicted_starts, axis=1)
+        parts.append(scores_from_margins(hits, n_true, n_predicted))
     return {name: np.concatenate([part[name] for part in parts]) for name in INTERVALS}
 
 
 def _list_most_confused(
-    true: NDArray[np.int64], guessed: NDArray[np.int64], counts: NDArray[np.int64], names: list[str]
+    true: NDArray[np.int64], predicted: NDArray[np.int64], counts: NDArray[np.int64], names: list[str]
 ) -> list[dict[str, Any]]:
     """The pairs of labels that are taken for each other most often, at most 20."""
-    wrong = np.flatnonzero(true != guessed)
+    wrong = np.flatnonzero(true != predicted)
     wrong = wrong[np.argsort(-counts[wrong], kind="stable")][:_MAX_CONFUSED]
-    return [{"label": names[true[i]], "predicted": names[guessed[i]], "n": int(counts[i])} for i in wrong]
+    return [{"label": names[true[i]], "predicted": names[predicted[i]], "n": int(counts[i])} for i in wrong]

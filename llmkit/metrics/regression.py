@@ -1,4 +1,4 @@
-"""Score guessed numbers against true ones.
+"""Score predicted numbers against true ones.
 
 Correlations are None where one side is constant or has a single row: there is nothing to correlate.
 """
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.metrics.calibration import check_outputs
-from llmkit.metrics.resampling import bound_resamples, draw_rows, intervals_of
+from llmkit.metrics.bootstrap import bound_resamples, draw_rows, intervals_of
+from llmkit.metrics.probabilities import check_outputs
 
 Numbers = NDArray[np.float64]
 _INTERVALS = ("mse", "mae", "pearson", "spearman")
@@ -26,11 +26,11 @@ def score_regression(
 ) -> dict[str, Any]:
     """Errors and correlations of (n,) numbers, with bootstrap intervals; JSON-able, without NaN.
 
-    `baseline_mse` is that of guessing the mean of these targets, the best constant guess. `r2` of constant targets is
+    `baseline_mse` is that of predicting the mean of these targets, the best constant. `r2` of constant targets is
     1 if all are met, else 0, as scikit-learn has it; of one row it is None. Ties have their mean rank in `spearman`.
 
     Raises:
-        ModelError: a guess is not finite.
+        ModelError: a prediction is not finite.
     """
     check_outputs(predictions, len(targets))
     t, p = targets.astype(np.float64), predictions.astype(np.float64)

@@ -1,7 +1,7 @@
-"""What a figure is: its name, its direction, how it is shown, where. Terminal, progress line, report, `compare` and the
-choice of the best weights read it here, so none of them knows a task by the names of its metrics.
+"""A metric: its name, its direction, and where and how it is shown. Terminal, progress line, report, `compare` and the
+choice of the best weights read it here, so none of them depends on the metrics of a task.
 
-Plain data; the figures themselves are computed elsewhere.
+Plain data; the values are computed elsewhere.
 """
 
 import math
@@ -27,9 +27,9 @@ class Metric:
     heading: str = ""
     """On the page of `compare`; the name unless given."""
     headline: int = 0
-    """Its place at the top of the report; 0: it is not there."""
+    """Its rank at the top of the report; 0: it is not shown there."""
     baseline: str = ""
-    """Key of the same figure for a constant guess; empty: there is none."""
+    """Key of the same metric for a constant prediction; empty: there is none."""
     chart: str = ""
     """The title of its chart in the report; empty: it has none."""
     unit: str = ""
@@ -43,7 +43,7 @@ class Metric:
     column: str = ""
     """Its heading in the table of `compare`, which can rank by it; empty: it is not compared."""
     per_token: bool = False
-    """Whether it is about a token, so that it compares only runs with the same tokenizer."""
+    """Whether it is per token, so that it compares only runs with the same tokenizer."""
 
     @property
     def is_share(self) -> bool:
@@ -63,10 +63,10 @@ class MetricSet:
     metrics: tuple[Metric, ...]
     best_by: str = "loss"
     """The model-selection metric, unless the recipe names another one."""
-    loss_unit: str = "nats a token"
+    loss_unit: str = "nats per token"
     width: int = 22
     """Of the names in the terminal."""
-    calibrated: str = "of the guessed label"
+    calibrated: str = "of the predicted label"
     """What the probabilities of a calibration are about."""
 
     def find(self, key: str) -> Metric | None:
@@ -79,14 +79,14 @@ class MetricSet:
         value, loss = metrics[key], float(metrics["loss"])
         if key == "loss":
             return (loss,)
-        if value is None:  # undefined on these rows, such as a correlation with one constant guess
+        if value is None:  # undefined on these rows, such as the correlation of constant predictions
             return math.inf, loss
         metric = self.find(key)
         return (-float(value) if metric is None or metric.higher_is_better else float(value)), loss
 
     @property
     def headlines(self) -> tuple[Metric, ...]:
-        """For the top of the report, the most telling first."""
+        """For the top of the report, by rank."""
         return tuple(sorted((metric for metric in self.metrics if metric.headline), key=lambda each: each.headline))
 
     @property

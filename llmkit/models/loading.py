@@ -90,6 +90,37 @@ def read_config(name: str) -> PreTrainedConfig:
         return cast(PreTrainedConfig, AutoConfig.from_pretrained(name, trust_remote_code=False))
 
 
+def read_architecture(name: str) -> tuple[str, str]:
+    """The first of the `architectures` of config.json, empty if there is none, and the `model_type`.
+
+    Raises:
+        ModelError, EnvironmentFault: as `load_causal_lm`.
+    """
+    config = read_config(name)
+    return next(iter(config.architectures or ()), ""), config.model_type
+
+
+def is_causal(architecture: str, model_type: str) -> bool:
+    """Whether a model writes from left to right."""
+    if not architecture:
+        return model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not is_masked(architecture, model_type)
+    return architecture.endswith(("ForCausalLM", "LMHeadModel")) and not architecture.startswith("Bert")
+
+
+def is_masked(architecture: str, model_type: str) -> bool:
+    """Whether a model fills in masks. Google's miniature BERTs name no architecture."""
+    if not architecture:
+        return model_type in families_of("mlm")
+    return architecture.endswith("ForMaskedLM") or architecture == "BertForPreTraining"
+
+
+def no_head(name: str, what: str) -> UsageError:
+    """The error for a model without a head for a task."""
+    hint = "give a language model, such as a run of pretrain-clm, or train it with finetune-cls"
+    what = f"{name!r} is a {what}, which predicts neither tokens nor labels"
+    return UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
+
+
 def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
     """Whether a model writes from left to right, fills in masks, or labels texts.
 
@@ -97,21 +128,14 @@ def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
         UsageError: it does none of them.
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
-    config = read_config(name)
-    architecture = next(iter(config.architectures or ()), "")
-    if architecture.endswith(("ForCausalLM", "LMHeadModel")) and not architecture.startswith("Bert"):
+    architecture, model_type = read_architecture(name)
+    if is_causal(architecture, model_type):
         return "causal"
-    if architecture.endswith("ForMaskedLM") or architecture == "BertForPreTraining":
+    if is_masked(architecture, model_type):
         return "masked"
     if architecture.endswith("ForSequenceClassification"):
         return "classifier"
-    if not architecture and config.model_type in families_of("mlm"):
-        return "masked"  # Google's own miniatures do not say more
-    if not architecture and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return "causal"
-    what = f"{name!r} is a {architecture or config.model_type}, which predicts neither tokens nor labels"
-    hint = "give a language model, such as a run of pretrain-clm, or train it with finetune-cls"
-    raise UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
+    raise no_head(name, architecture or model_type)
 
 
 def wrong_kind(name: str, kind: str, path: str) -> UsageError:

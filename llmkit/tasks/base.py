@@ -1,4 +1,4 @@
-"""The contract of a task: all that commands, training, reports and plans need to know of it.
+"""The contract of a task: everything that commands, training, reports and plans need of it.
 
 A task is a folder, whose `__init__.py` has its `Task`, and one line in `table.py`. Nothing outside of the folder asks
 which task it is. What a recipe, data and a model make of a task is a `TrainingTask`, which runs/train.py trains.
@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
+from llmkit.core.errors import UsageError
 from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.training.run_record import Record, RunRecord, get_number
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from llmkit.training.contract import Objective, Plan, Samples
     from llmkit.training.folder import RunFolder
 
-ModelKind = Literal["causal", "masked", "classifier"]
 Emit = Callable[[Mapping[str, Any]], None]
 
 
@@ -42,6 +42,8 @@ class TrainingData:
     fingerprint: dict[str, str]
     """What must be the same on resume."""
     n_train_tokens: int
+    train_size: str
+    """Size of the train split in the units of its source: bytes of text, rows."""
     sequence_length: float
     """Tokens of a sequence, on average."""
     n_held_out: int
@@ -51,9 +53,7 @@ class TrainingData:
 
     def describe(self) -> str:
         """For the model card."""
-        train = self.manifest["splits"]["train"]
-        unit = "bytes of text" if "bytes" in train else "rows"
-        return f"{self.n_train_tokens:,} tokens ({train.get('bytes', train.get('rows')):,} {unit})"
+        return f"{self.n_train_tokens:,} tokens ({self.train_size})"
 
 
 class MeasuredTask(Protocol):
@@ -112,8 +112,8 @@ class TrainingTask(MeasuredTask, Protocol):
         """Figures over whole held-out splits by their names, or over a share of each, spread evenly."""
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
-        """A warning if the model is no better than a constant guess, with both figures, else None. `metrics` are those
-        of `score` for one split."""
+        """A warning, with both values, if the model is no better than a constant prediction, else None. `metrics` are
+        those of `score` for one split."""
 
     def finish_tokenizer(self, network: "PreTrainedModel") -> "PreTrainedTokenizerBase":
         """The tokenizer as it is saved with the model."""
@@ -148,8 +148,8 @@ class TrainingRequest:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A training run that can begin: its recipe with all that follows from data and model, its task and its model."""
+class TrainingSetup:
+    """What a training run starts with: the recipe with its defaults resolved, the task and the model."""
 
     recipe: "Recipe"
     task: TrainingTask
@@ -200,8 +200,8 @@ class Task(ABC):
     """In recipes and manifests."""
     model_is: ClassVar[str]
     """With an article: `a causal language model`."""
-    model_kind: ClassVar[ModelKind]
-    """Of models/loading.py: which models are of this task."""
+    commands: ClassVar[str]
+    """The commands that take its models, for hints."""
     writes_samples: ClassVar[bool] = True
     """Whether a run logs texts that its model wrote."""
     reads_rows: ClassVar[bool] = False
@@ -216,11 +216,15 @@ class Task(ABC):
     """Fields of the recipe that no resumed run may have otherwise, beside those of all tasks."""
 
     @abstractmethod
+    def claims(self, architecture: str, model_type: str) -> bool:
+        """Whether a model is of this task, by the `architectures` (empty if absent) and `model_type` of config.json."""
+
+    @abstractmethod
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         """The figures; `facts` is a run's manifest, or figures that this task gave."""
 
     @abstractmethod
-    def open_training(self, recipe: "Recipe", request: TrainingRequest) -> Opened:
+    def open_training(self, recipe: "Recipe", request: TrainingRequest) -> TrainingSetup:
         """Read the data, open or build the model.
 
         Raises:
@@ -252,9 +256,8 @@ class Task(ABC):
         self._refuse(request.model, request.path)
 
     def _refuse(self, model: str, path: str) -> NoReturn:
-        from llmkit.models.loading import wrong_kind
-
-        raise wrong_kind(model, self.model_kind, path)
+        where, hint = f"{path}/config.json, architectures", f"use it with: {self.commands}"
+        raise UsageError(f"{model!r} is {self.model_is}", where=where, hint=hint)
 
     def open_prepared(self, recipe: "Recipe", prepared: "Prepared", tokenizer: Any) -> PlannedTask:
         """The task on a prepared folder, to plan it; for tasks that are planned."""
@@ -283,9 +286,9 @@ class Task(ABC):
         return ()
 
     def note_headline(self, result: Record, metric: Metric) -> str:
-        """What stands under a figure at the top of the report: an accuracy beside what a constant guess reaches."""
-        guess = get_number(result, metric.baseline) if metric.is_share and metric.baseline else None
-        return metric.note if guess is None else f"{100 * guess:.2f} % by a constant guess"
+        """What stands under a figure at the top of the report: an accuracy beside that of a constant prediction."""
+        baseline = get_number(result, metric.baseline) if metric.is_share and metric.baseline else None
+        return metric.note if baseline is None else f"{100 * baseline:.2f} % by a constant prediction"
 
     def render_result(self, result: Record) -> "list[Html | None]":
         """Tables beside the figures at the top of the report."""

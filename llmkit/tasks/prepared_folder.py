@@ -14,7 +14,7 @@ from llmkit.core.errors import ModelError
 from llmkit.models.families import family_of, is_recurrent, sums_its_loss
 from llmkit.models.kernels.output_layer import describe_output_layer
 from llmkit.models.loading import embedding_rows, longest_context, read_config, resolve_model
-from llmkit.tasks.base import Opened, TrainingData, TrainingRequest, TrainingTask
+from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.starting_model import check_no_windows, check_positions, check_training
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
@@ -30,11 +30,11 @@ class PretrainingTask(TrainingTask, Protocol):
 _Recipe = TypeVar("_Recipe", bound=Recipe)
 
 
-def open_on_prepared(
+def open_pretraining(
     recipe: _Recipe,
     request: TrainingRequest,
     make_task: Callable[[_Recipe, Prepared, PreTrainedTokenizerBase], PretrainingTask],
-) -> Opened:
+) -> TrainingSetup:
     """The task on the prepared folder `request.data["train"]`, with a new model, a started one or a checkpoint's.
 
     Raises:
@@ -59,10 +59,10 @@ def open_on_prepared(
         console.info("adaptive_cutoffs want ids in the order of frequency, as word and char tokenizers number them")
     if sums_its_loss(network.config):
         console.info(describe_output_layer(network.get_submodule("lm_head")))
-    return Opened(recipe, task, network)
+    return TrainingSetup(recipe, task, network)
 
 
-def data_of(prepared: Prepared, block_size: int) -> TrainingData:
+def describe_data(prepared: Prepared, block_size: int) -> TrainingData:
     """A prepared folder, read in blocks."""
     held_out = len(prepared.split("validation").stream) if prepared.has_split("validation") else 0
     return TrainingData(
@@ -70,6 +70,7 @@ def data_of(prepared: Prepared, block_size: int) -> TrainingData:
         {name: value for name, value in prepared.manifest.items() if name != "request"},
         prepared.fingerprint,
         len(prepared.split("train").stream),
+        f"{prepared.manifest['splits']['train']['bytes']:,} bytes of text",
         block_size,
         -(-held_out // block_size),
         -(-held_out // block_size),

@@ -1,4 +1,4 @@
-"""Open the model that `--model` names, make it fit for training here, and hold its tokenizer against the data's."""
+"""Open the model that `--model` names, adapt it to the recipe, and compare its tokenizer with that of the data."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def check_training(recipe: Recipe, *, has_validation: bool) -> None:
         UsageError, EnvironmentFault: what the recipe asks for cannot be had here.
     """
     if recipe.train.early_stopping and not has_validation:
-        hint = "hold out a part: prepare.split.validation or cls.validation above 0"
+        hint = "hold out a part: set the validation share above 0, in prepare.split or the section of the task"
         raise UsageError("early stopping needs a validation split", where="train.early_stopping", hint=hint)
     if recipe.optim.schedule == "plateau" and not has_validation:
         hint = "hold out a part, or set optim.schedule to cosine"
@@ -88,9 +88,9 @@ def fit_to_data(
     same = prepared.fingerprint["tokenizer"] in (before, fingerprint_tokenizer(own))
     extends = own.get_vocab().items() <= tokenizer.get_vocab().items()
     if not same and not (section.resize_embeddings and extends):
-        raise other_tokenizer(prepared, before, name)
+        raise tokenizer_mismatch(prepared, before, name)
     if section.resize_embeddings or (added and n_own <= embedding_rows(network)):
-        grow_embeddings(network, len(tokenizer), added)
+        resize_embeddings(network, len(tokenizer), added)
     check_vocabulary(network, tokenizer, name)
     return network
 
@@ -110,7 +110,7 @@ def set_dropout(network: PreTrainedModel, section: Model) -> None:
             network.set_submodule(path, nn.Dropout(section.attention_dropout))  # as it is when it is opened again
 
 
-def other_tokenizer(prepared: Prepared, fingerprint: str, name: str) -> ModelError:
+def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str) -> ModelError:
     """The error for data and a model whose tokenizers differ."""
     ours = prepared.fingerprint["tokenizer"]
     return ModelError(
@@ -120,7 +120,7 @@ def other_tokenizer(prepared: Prepared, fingerprint: str, name: str) -> ModelErr
     )
 
 
-def grow_embeddings(network: PreTrainedModel, n_tokens: int, reasons: list[str]) -> None:
+def resize_embeddings(network: PreTrainedModel, n_tokens: int, reasons: list[str]) -> None:
     """Make rows for tokens that the model's own tokenizer lacked, such as a pad token that is not the end of text."""
     rows = embedding_rows(network)
     if n_tokens > rows and isinstance(network.get_output_embeddings(), AdaptiveSoftmax):

@@ -17,21 +17,19 @@ TASKS: dict[str, Task] = {task.name: task for task in (ClmTask(), MlmTask(), Cls
 
 
 def describe_run(record: RunRecord) -> Record:
-    """Of which task and type of labels a run is: by its manifest, its figures or its recipe, whichever can be read.
-    Earlier versions called the task the objective, and the type of labels the kind."""
-    figures = [part for part in record.metrics.values() if isinstance(part, dict) and "task" in part]
-    known = {**(figures[0] if figures else {}), **record.manifest}
-    in_recipe = (re.search(rf"^{key}: (\w+)$", record.recipe, re.MULTILINE) for key in ("task", "objective"))
-    written = [found[1] for found in in_recipe if found and found[1] != "null"]
-    label_type = known.get("label_type") or known.get("kind")
+    """Task and label type of a run: from its manifest, its metrics or its recipe, whichever can be read."""
+    metrics = [part for part in record.metrics.values() if isinstance(part, dict) and "task" in part]
+    known = {**(metrics[0] if metrics else {}), **record.manifest}
+    in_recipe = re.search(r"^task: (?!null)(\w+)$", record.recipe, re.MULTILINE)
+    label_type = known.get("label_type")
     return {
-        "task": known.get("task") or known.get("objective") or (written[0] if written else "clm"),
+        "task": known.get("task") or (in_recipe[1] if in_recipe else "clm"),
         "label_type": LABEL_TYPE_NAMES.get(str(label_type), label_type),
     }
 
 
 def read_figures(run: Path) -> dict[str, Any]:
-    """metrics.json of a finished run; figures of earlier versions get their task and type of labels."""
+    """metrics.json of a finished run, where each part also has its task and label type."""
     record = read_run(run)
     facts = {name: value for name, value in describe_run(record).items() if value is not None}
     return {name: part if name == "training" else facts | part for name, part in record.metrics.items()}
@@ -59,7 +57,10 @@ def task_of_model(path: str) -> Task:
         UsageError: it is of none.
         ModelError, EnvironmentFault: as models/loading.py.
     """
-    from llmkit.models.loading import read_kind
+    from llmkit.models.loading import no_head, read_architecture
 
-    kind = read_kind(path)
-    return next(task for task in TASKS.values() if task.model_kind == kind)
+    architecture, model_type = read_architecture(path)
+    for task in TASKS.values():
+        if task.claims(architecture, model_type):
+            return task
+    raise no_head(path, architecture or model_type)

@@ -22,7 +22,7 @@ EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 FORKING = """
 import json, os, signal, sys, time
 from pathlib import Path
-import torch, transformers, llmkit.cli.app, llmkit.core.files, llmkit.evaluating.evaluate, llmkit.tasks.cls.predict
+import torch, transformers, llmkit.cli.app, llmkit.core.files, llmkit.evaluating.evaluate, llmkit.tasks.cls.prediction
 import llmkit.generating.generate, llmkit.reporting.compare, llmkit.reporting.rewrite
 torch.set_num_threads(1)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks.cls.test_predict import folder, label_rows, read_lines, recipe, run  # noqa: F401
+from tasks.cls.test_prediction import folder, label_rows, read_lines, recipe, run  # noqa: F401
 from tiny import make_messages, write_table
 
 from llmkit.cli import app
 from llmkit.core.errors import DataError, UsageError
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.evaluating.predict import Format, predict
-from llmkit.tasks.cls import row_reading, row_scoring
+from llmkit.tasks.cls import prediction, row_format
 
 
 @pytest.mark.parametrize("file_format", ["csv", "tsv", "jsonl"])
@@ -58,7 +58,7 @@ def test_objects_of_a_jsonl_keep_their_types(run: str, tmp_path: Path) -> None:
 def test_result_is_whole_or_absent(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_table(tmp_path / "new.csv", make_messages(20))
     out = tmp_path / "out.csv"
-    monkeypatch.setattr(row_reading, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(row_format, "ROWS_AT_ONCE", 5)
     scored = []
 
     def stop(*arguments: Any) -> Any:
@@ -67,8 +67,8 @@ def test_result_is_whole_or_absent(run: str, tmp_path: Path, monkeypatch: pytest
         scored.append(arguments)
         return encode(*arguments)
 
-    encode = row_scoring.encode_chunk
-    monkeypatch.setattr(row_scoring, "encode_chunk", stop)
+    encode = prediction.encode_chunk
+    monkeypatch.setattr(prediction, "encode_chunk", stop)
     with pytest.raises(KeyboardInterrupt):
         predict(recipe(), model=run, data=data, out=out, write=print)
     assert [path.name for path in tmp_path.iterdir()] == ["new.csv"]

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from llmkit.metrics.class_scores import scores_of_confusion
+from llmkit.metrics.class_scores import scores_from_confusion
 
 DEGENERATE = {
     "one row, right": ([1], [1], 3),
     "one row, wrong": ([0], [2], 3),
-    "label never guessed": ([0, 1, 2, 2], [0, 1, 1, 0], 3),
+    "label never predicted": ([0, 1, 2, 2], [0, 1, 1, 0], 3),
     "label never true": ([0, 1, 0, 1], [0, 2, 0, 1], 3),
-    "label neither true nor guessed": ([0, 1, 1, 0], [0, 1, 0, 0], 4),
+    "label neither true nor predicted": ([0, 1, 1, 0], [0, 1, 0, 0], 4),
     "all rows the same label, all right": ([1, 1, 1], [1, 1, 1], 2),
     "all rows the same label, all wrong": ([1, 1, 1], [0, 0, 0], 2),
     "constant guess": ([0, 1, 2, 1], [1, 1, 1, 1], 3),
@@ -19,37 +19,40 @@ DEGENERATE = {
 }
 
 
-def count(truth: np.ndarray, guesses: np.ndarray, n_labels: int) -> np.ndarray:
+def count(truth: np.ndarray, predictions: np.ndarray, n_labels: int) -> np.ndarray:
     confusion = np.zeros((n_labels, n_labels), np.int64)
-    np.add.at(confusion, (truth, guesses), 1)
+    np.add.at(confusion, (truth, predictions), 1)
     return confusion
 
 
-def score_with_sklearn(truth: np.ndarray, guesses: np.ndarray) -> dict[str, float]:
-    scores = {"accuracy": metrics.accuracy_score(truth, guesses), "mcc": metrics.matthews_corrcoef(truth, guesses)}
+def score_with_sklearn(truth: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    scores = {
+        "accuracy": metrics.accuracy_score(truth, predictions),
+        "mcc": metrics.matthews_corrcoef(truth, predictions),
+    }
     true_labels = np.unique(truth)
     scores["balanced_accuracy"] = metrics.recall_score(
-        truth, guesses, average="macro", labels=true_labels, zero_division=0
+        truth, predictions, average="macro", labels=true_labels, zero_division=0
     )
     for name in ("precision", "recall", "f1"):
         for average in ("macro", "micro", "weighted"):
             measure = getattr(metrics, f"{name}_score")
-            scores[f"{name}_{average}"] = measure(truth, guesses, average=average, zero_division=0)
+            scores[f"{name}_{average}"] = measure(truth, predictions, average=average, zero_division=0)
     return scores
 
 
-def assert_same(truth: np.ndarray, guesses: np.ndarray, n_labels: int) -> None:
-    scores = scores_of_confusion(count(truth, guesses, n_labels))
+def assert_same(truth: np.ndarray, predictions: np.ndarray, n_labels: int) -> None:
+    scores = scores_from_confusion(count(truth, predictions, n_labels))
     assert {name: float(value) for name, value in scores.items()} == pytest.approx(
-        score_with_sklearn(truth, guesses), abs=1e-12
+        score_with_sklearn(truth, predictions), abs=1e-12
     )
 
 
 @pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")  # scikit-learn's, on one label only
 @pytest.mark.parametrize("case", DEGENERATE)
 def test_figures_of_degenerate_rows_are_those_of_scikit_learn(case: str) -> None:
-    truth, guesses, n_labels = DEGENERATE[case]
-    assert_same(np.array(truth), np.array(guesses), n_labels)
+    truth, predictions, n_labels = DEGENERATE[case]
+    assert_same(np.array(truth), np.array(predictions), n_labels)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -62,20 +65,20 @@ def test_figures_of_random_rows_are_those_of_scikit_learn(seed: int) -> None:
 
 def test_balanced_accuracy_is_scikit_learns_own_where_that_gives_no_warning() -> None:
     rng = np.random.default_rng(1)
-    truth, guesses = rng.integers(4, size=(2, 200))
-    ours = scores_of_confusion(count(truth, guesses, 4))["balanced_accuracy"]
-    assert float(ours) == pytest.approx(metrics.balanced_accuracy_score(truth, guesses))
+    truth, predictions = rng.integers(4, size=(2, 200))
+    ours = scores_from_confusion(count(truth, predictions, 4))["balanced_accuracy"]
+    assert float(ours) == pytest.approx(metrics.balanced_accuracy_score(truth, predictions))
 
 
 def test_many_confusions_at_once_give_what_each_gives_alone() -> None:
     confusions = np.random.default_rng(0).integers(0, 5, size=(2, 3, 4, 4))
-    together = scores_of_confusion(confusions)
+    together = scores_from_confusion(confusions)
     for place in np.ndindex(2, 3):
-        alone = scores_of_confusion(confusions[place])
+        alone = scores_from_confusion(confusions[place])
         assert {name: values[place] for name, values in together.items()} == pytest.approx(
             {name: float(value) for name, value in alone.items()}
         )
 
 
 def test_correlation_of_a_million_perfect_rows_is_exactly_one() -> None:
-    assert float(scores_of_confusion(np.diag([333_333, 333_334, 333_337]))["mcc"]) == pytest.approx(1, abs=1e-12)
+    assert float(scores_from_confusion(np.diag([333_333, 333_334, 333_337]))["mcc"]) == pytest.approx(1, abs=1e-12)

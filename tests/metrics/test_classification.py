@@ -12,8 +12,8 @@ from sklearn.preprocessing import label_binarize
 
 from llmkit.core.errors import ModelError
 from llmkit.metrics import classification
-from llmkit.metrics.class_scores import scores_of_confusion
-from llmkit.metrics.classification import score_single
+from llmkit.metrics.class_scores import scores_from_confusion
+from llmkit.metrics.classification import score_single_label
 
 APPROX: dict[str, float] = {"rel": 2e-6, "abs": 1e-9}
 
@@ -41,18 +41,18 @@ def assert_plain(scores: dict[str, Any]) -> None:
 @pytest.mark.parametrize("n_labels", [2, 3, 7])
 def test_figures_of_one_label_a_row_are_those_of_scikit_learn(n_labels: int, coarse: bool) -> None:
     labels, p = make_rows(n_labels, 200, n_labels, coarse=coarse)
-    scores = score_single(labels, p, names_of(n_labels), n_resamples=20)
-    guesses = p.argmax(1)
+    scores = score_single_label(labels, p, names_of(n_labels), n_resamples=20)
+    predictions = p.argmax(1)
     every = range(n_labels)
     binary = n_labels == 2
     area = metrics.roc_auc_score(labels, p[:, 1]) if binary else metrics.roc_auc_score(labels, p, multi_class="ovr")
     marks = label_binarize(labels, classes=list(every))
     precision = metrics.average_precision_score(*((labels, p[:, 1]) if binary else (marks, p)))
     expected = {
-        "accuracy": metrics.accuracy_score(labels, guesses),
-        "balanced_accuracy": metrics.balanced_accuracy_score(labels, guesses),
-        "f1_macro": metrics.f1_score(labels, guesses, average="macro"),
-        "mcc": metrics.matthews_corrcoef(labels, guesses),
+        "accuracy": metrics.accuracy_score(labels, predictions),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, predictions),
+        "f1_macro": metrics.f1_score(labels, predictions, average="macro"),
+        "mcc": metrics.matthews_corrcoef(labels, predictions),
         "log_loss": metrics.log_loss(labels, p, labels=every),
         "brier_score": metrics.brier_score_loss(labels, p, labels=every),
         "roc_auc": area,
@@ -60,17 +60,17 @@ def test_figures_of_one_label_a_row_are_those_of_scikit_learn(n_labels: int, coa
         "baseline_accuracy": np.bincount(labels).max() / 200,
     }
     assert {name: scores[name] for name in expected} == pytest.approx(expected, **APPROX)
-    assert scores["confusion"]["counts"] == metrics.confusion_matrix(labels, guesses).tolist()
-    table = metrics.precision_recall_fscore_support(labels, guesses)
+    assert scores["confusion"]["counts"] == metrics.confusion_matrix(labels, predictions).tolist()
+    table = metrics.precision_recall_fscore_support(labels, predictions)
     for i, row in enumerate(scores["per_class"]):
         assert [row[key] for key in ("precision", "recall", "f1", "support")] == pytest.approx([c[i] for c in table])
-        assert row["n_predicted"] == (guesses == i).sum() and row["label"] == f"label {i}"
+        assert row["n_predicted"] == (predictions == i).sum() and row["label"] == f"label {i}"
     assert_plain(scores)
 
 
 def test_loss_of_a_certain_mistake_is_scikit_learns_and_finite() -> None:
     p = np.array([[0, 1], [0, 1]], np.float32)
-    scores = score_single(np.array([0, 1]), p, ["a", "b"], n_resamples=10)
+    scores = score_single_label(np.array([0, 1]), p, ["a", "b"], n_resamples=10)
     assert scores["log_loss"] == pytest.approx(metrics.log_loss([0, 1], p), rel=1e-6)
 
 
@@ -79,7 +79,7 @@ def test_loss_of_a_certain_mistake_is_scikit_learns_and_finite() -> None:
 def test_whatever_few_rows_there_are_the_figures_are_numbers_or_none(truth: list[int], seed: int, coarse: bool) -> None:
     labels = np.array(truth)
     p = make_rows(seed, len(truth), 4, coarse=coarse)[1]
-    scores = score_single(labels, p, names_of(4), n_resamples=30)
+    scores = score_single_label(labels, p, names_of(4), n_resamples=30)
     assert_plain(scores)
     both = [c for c in range(4) if 0 < (labels == c).sum() < len(labels)]
     areas = [metrics.roc_auc_score(labels == c, p[:, c]) for c in both]
@@ -93,23 +93,23 @@ def test_whatever_few_rows_there_are_the_figures_are_numbers_or_none(truth: list
 
 def test_rows_of_one_label_only_have_no_area_under_the_curve() -> None:
     p = np.array([[0.2, 0.8], [0.6, 0.4]])
-    assert score_single(np.array([1, 1]), p, ["a", "b"], n_resamples=5)["roc_auc"] is None
-    never = score_single(np.array([0, 0]), p, ["a", "b"], n_resamples=5)
+    assert score_single_label(np.array([1, 1]), p, ["a", "b"], n_resamples=5)["roc_auc"] is None
+    never = score_single_label(np.array([0, 0]), p, ["a", "b"], n_resamples=5)
     assert never["roc_auc"] is None and never["average_precision"] is None
 
 
 @pytest.mark.parametrize("n_labels", [2, 5])
 def test_intervals_are_those_of_resampled_rows(n_labels: int) -> None:
     labels, p = make_rows(3, 150, n_labels)
-    p[:, 0] *= 3  # guessed far more often than true, so that the two margins differ
+    p[:, 0] *= 3  # predicted far more often than true, so that the two margins differ
     p /= p.sum(1, keepdims=True)
-    scores = score_single(labels, p, names_of(n_labels), n_resamples=4000)
-    guesses, rng = p.argmax(1), np.random.default_rng(7)
+    scores = score_single_label(labels, p, names_of(n_labels), n_resamples=4000)
+    predictions, rng = p.argmax(1), np.random.default_rng(7)
     losses = -np.log(p[np.arange(150), labels])
     draws = rng.integers(150, size=(4000, 150))
     confusions = np.zeros((4000, n_labels, n_labels), np.int64)
-    np.add.at(confusions, (np.arange(4000)[:, None], labels[draws], guesses[draws]), 1)
-    naive = scores_of_confusion(confusions) | {"log_loss": losses[draws].mean(1)}
+    np.add.at(confusions, (np.arange(4000)[:, None], labels[draws], predictions[draws]), 1)
+    naive = scores_from_confusion(confusions) | {"log_loss": losses[draws].mean(1)}
     assert set(scores["intervals"]) == {"accuracy", "balanced_accuracy", "f1_macro", "mcc", "log_loss"}
     for name, interval in scores["intervals"].items():
         expected = np.quantile(naive[name], [0.025, 0.975])
@@ -119,22 +119,22 @@ def test_intervals_are_those_of_resampled_rows(n_labels: int) -> None:
 
 def test_same_seed_gives_the_same_intervals_and_another_seed_others() -> None:
     labels, p = make_rows(1, 80, 3)
-    first, again, other = (score_single(labels, p, names_of(3), n_resamples=50, seed=s) for s in (4, 4, 5))
+    first, again, other = (score_single_label(labels, p, names_of(3), n_resamples=50, seed=s) for s in (4, 4, 5))
     assert first == again
     assert first["intervals"] != other["intervals"]
 
 
 def test_resampling_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, p = make_rows(1, 80, 3)
-    whole = score_single(labels, p, names_of(3), n_resamples=50)
-    monkeypatch.setattr("llmkit.metrics.resampling._CHUNK", 7 * 80)
-    assert score_single(labels, p, names_of(3), n_resamples=50) == whole
+    whole = score_single_label(labels, p, names_of(3), n_resamples=50)
+    monkeypatch.setattr("llmkit.metrics.bootstrap._CHUNK", 7 * 80)
+    assert score_single_label(labels, p, names_of(3), n_resamples=50) == whole
 
 
 def test_more_labels_than_a_table_can_show_still_name_what_is_confused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classification, "MAX_LABELS_OF_CONFUSION", 2)
-    labels, guesses = np.array([0, 0, 0, 2, 1]), np.array([1, 1, 2, 0, 1])
-    scores = score_single(labels, np.eye(3)[guesses], ["a", "b", "c"], n_resamples=5)
+    labels, predictions = np.array([0, 0, 0, 2, 1]), np.array([1, 1, 2, 0, 1])
+    scores = score_single_label(labels, np.eye(3)[predictions], ["a", "b", "c"], n_resamples=5)
     assert "confusion" not in scores
     assert scores["most_confused"][0] == {"label": "a", "predicted": "b", "n": 2}
     assert sum(pair["n"] for pair in scores["most_confused"]) == 4
@@ -143,9 +143,9 @@ def test_more_labels_than_a_table_can_show_still_name_what_is_confused(monkeypat
 def test_output_that_is_not_finite_is_refused_not_ranked() -> None:
     p = np.array([[0.5, 0.5], [np.nan, np.nan]])
     with pytest.raises(ModelError, match="not finite for 1 of 2 rows"):
-        score_single(np.array([0, 1]), p, ["a", "b"])
+        score_single_label(np.array([0, 1]), p, ["a", "b"])
 
 
 def test_many_rows_are_scored_in_bounded_time_and_fewer_resamples() -> None:
     labels, p = make_rows(0, 1_000_000, 3)
-    assert score_single(labels, p, names_of(3))["method"]["n_resamples"] == 200
+    assert score_single_label(labels, p, names_of(3))["method"]["n_resamples"] == 200

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from llmkit.metrics.multilabel import score_multiple, tune_thresholds
+from llmkit.metrics.multilabel import score_multi_label, tune_thresholds
 
 
 def make_marks(seed: int, n: int, n_labels: int, *, coarse: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -32,14 +32,14 @@ def assert_plain(scores: dict[str, Any]) -> None:
 def test_figures_of_several_labels_a_row_are_those_of_scikit_learn(coarse: bool) -> None:
     labels, p = make_marks(2, 150, 6, coarse=coarse)
     thresholds = np.array([0.5, 0.3, 0.9, 0.5, 0.2, 0.7])
-    scores = score_multiple(labels, p, thresholds, names_of(6), n_resamples=20)
-    guesses = p >= thresholds
-    expected = {"accuracy": metrics.accuracy_score(labels, guesses)}
-    expected["hamming_loss"] = metrics.hamming_loss(labels, guesses)
+    scores = score_multi_label(labels, p, thresholds, names_of(6), n_resamples=20)
+    predictions = p >= thresholds
+    expected = {"accuracy": metrics.accuracy_score(labels, predictions)}
+    expected["hamming_loss"] = metrics.hamming_loss(labels, predictions)
     for name in ("precision", "recall", "f1"):
         for average in ("macro", "micro", "weighted", "samples"):
             measure = getattr(metrics, f"{name}_score")
-            expected[f"{name}_{average}"] = measure(labels, guesses, average=average, zero_division=0)
+            expected[f"{name}_{average}"] = measure(labels, predictions, average=average, zero_division=0)
     for average in ("macro", "micro"):
         expected[f"roc_auc_{average}"] = metrics.roc_auc_score(labels, p, average=average)
         expected[f"average_precision_{average}"] = metrics.average_precision_score(labels, p, average=average)
@@ -47,7 +47,7 @@ def test_figures_of_several_labels_a_row_are_those_of_scikit_learn(coarse: bool)
     assert {name: scores[name] for name in expected} == pytest.approx(expected, rel=2e-6)
     for c, row in enumerate(scores["per_class"]):
         assert row["roc_auc"] == pytest.approx(metrics.roc_auc_score(labels[:, c], p[:, c]))
-        assert (row["support"], row["n_predicted"]) == (labels[:, c].sum(), guesses[:, c].sum())
+        assert (row["support"], row["n_predicted"]) == (labels[:, c].sum(), predictions[:, c].sum())
         assert row["threshold"] == thresholds[c]
     assert_plain(scores)
 
@@ -56,25 +56,25 @@ def test_figures_of_several_labels_a_row_are_those_of_scikit_learn(coarse: bool)
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 9999), st.booleans())
 def test_few_rows_of_several_labels_give_numbers_or_none(n: int, n_labels: int, seed: int, coarse: bool) -> None:
     labels, p = make_marks(seed, n, n_labels, coarse=coarse)
-    scores = score_multiple(labels, p, np.full(n_labels, 0.5), names_of(n_labels), n_resamples=20)
+    scores = score_multi_label(labels, p, np.full(n_labels, 0.5), names_of(n_labels), n_resamples=20)
     assert_plain(scores)
     for average in ("macro", "micro", "weighted"):
         # A second, empty column in front keeps scikit-learn from taking one label for a binary task.
-        marks, guesses = (np.hstack([a, np.zeros((n, 1), bool)]) for a in (labels, p >= 0.5))
-        expected = metrics.f1_score(marks, guesses, average=average, zero_division=0, labels=range(n_labels))
+        marks, predictions = (np.hstack([a, np.zeros((n, 1), bool)]) for a in (labels, p >= 0.5))
+        expected = metrics.f1_score(marks, predictions, average=average, zero_division=0, labels=range(n_labels))
         assert scores[f"f1_{average}"] == pytest.approx(expected)
 
 
 def test_intervals_of_several_labels_are_those_of_resampled_rows() -> None:
     labels, p = make_marks(5, 120, 4)
-    scores = score_multiple(labels, p, np.full(4, 0.5), names_of(4), n_resamples=3000)
-    guesses, rng = p >= 0.5, np.random.default_rng(1)
+    scores = score_multi_label(labels, p, np.full(4, 0.5), names_of(4), n_resamples=3000)
+    predictions, rng = p >= 0.5, np.random.default_rng(1)
     naive: dict[str, list[float]] = {"accuracy": [], "f1_micro": [], "f1_macro": []}
     for _ in range(1500):
         rows = rng.integers(120, size=120)
-        hits = (labels & guesses)[rows].sum(0)
-        sizes = labels[rows].sum(0) + guesses[rows].sum(0)
-        naive["accuracy"].append((labels == guesses)[rows].all(1).mean())
+        hits = (labels & predictions)[rows].sum(0)
+        sizes = labels[rows].sum(0) + predictions[rows].sum(0)
+        naive["accuracy"].append((labels == predictions)[rows].all(1).mean())
         naive["f1_micro"].append(2 * hits.sum() / sizes.sum())
         naive["f1_macro"].append((2 * hits / sizes).mean())
     for name, draws in naive.items():
@@ -84,7 +84,7 @@ def test_intervals_of_several_labels_are_those_of_resampled_rows() -> None:
 
 def test_baselines_are_the_best_of_all_constant_guesses() -> None:
     labels = make_marks(8, 40, 4)[0]
-    scores = score_multiple(labels, labels.astype(float), np.full(4, 0.5), names_of(4), n_resamples=5)
+    scores = score_multi_label(labels, labels.astype(float), np.full(4, 0.5), names_of(4), n_resamples=5)
     constants = [np.tile([bool(i >> c & 1) for c in range(4)], (40, 1)) for i in range(16)]
     for name, measure in (
         ("accuracy", lambda guess: metrics.accuracy_score(labels, guess)),
@@ -112,7 +112,7 @@ def test_tuned_threshold_is_the_best_of_all(seed: int, coarse: bool) -> None:
 
 
 def test_of_equally_good_thresholds_the_nearest_to_the_middle_is_taken() -> None:
-    # F1 is 2/3 from 0.97 (one guess, right) and from 0.2 (four guesses, two right).
+    # F1 is 2/3 from 0.97 (one guess, right) and from 0.2 (four predictions, two right).
     labels, p = np.array([[True], [False], [False], [True]]), np.array([[0.99], [0.95], [0.5], [0.4]])
     assert tune_thresholds(labels, p).tolist() == [pytest.approx(0.2)]
 

@@ -21,16 +21,16 @@ def assert_plain(scores: dict[str, Any]) -> None:
 def test_figures_of_numbers_are_those_of_scikit_learn_and_scipy(ties: bool) -> None:
     rng = np.random.default_rng(0)
     targets = rng.normal(size=90) * 3
-    guesses = targets + rng.normal(size=90)
-    targets, guesses = (np.round(a) if ties else a for a in (targets, guesses))
-    scores = score_regression(targets, guesses, n_resamples=20)
+    predictions = targets + rng.normal(size=90)
+    targets, predictions = (np.round(a) if ties else a for a in (targets, predictions))
+    scores = score_regression(targets, predictions, n_resamples=20)
     expected = {
-        "mse": metrics.mean_squared_error(targets, guesses),
-        "rmse": metrics.root_mean_squared_error(targets, guesses),
-        "mae": metrics.mean_absolute_error(targets, guesses),
-        "r2": metrics.r2_score(targets, guesses),
-        "pearson": stats.pearsonr(targets, guesses)[0],
-        "spearman": stats.spearmanr(targets, guesses)[0],
+        "mse": metrics.mean_squared_error(targets, predictions),
+        "rmse": metrics.root_mean_squared_error(targets, predictions),
+        "mae": metrics.mean_absolute_error(targets, predictions),
+        "r2": metrics.r2_score(targets, predictions),
+        "pearson": stats.pearsonr(targets, predictions)[0],
+        "spearman": stats.spearmanr(targets, predictions)[0],
         "baseline_mse": targets.var(),
     }
     assert {name: scores[name] for name in expected} == pytest.approx(expected)
@@ -38,7 +38,7 @@ def test_figures_of_numbers_are_those_of_scikit_learn_and_scipy(ties: bool) -> N
 
 
 @pytest.mark.parametrize(
-    ("targets", "guesses"),
+    ("targets", "predictions"),
     [
         ([2.0, 2, 2], [1.0, 2, 3]),
         ([0.1] * 3, [0.1] * 3),
@@ -47,25 +47,25 @@ def test_figures_of_numbers_are_those_of_scikit_learn_and_scipy(ties: bool) -> N
         ([1e200, 0], [0.0, 0]),
     ],
 )
-def test_numbers_that_cannot_correlate_have_no_correlation(targets: list[float], guesses: list[float]) -> None:
-    scores = score_regression(np.array(targets), np.array(guesses), n_resamples=50)
+def test_numbers_that_cannot_correlate_have_no_correlation(targets: list[float], predictions: list[float]) -> None:
+    scores = score_regression(np.array(targets), np.array(predictions), n_resamples=50)
     assert scores["pearson"] is None and scores["spearman"] is None
     assert_plain(scores)
     if len(targets) > 1 and max(targets) < 1e100:
-        assert scores["r2"] == pytest.approx(metrics.r2_score(targets, guesses))
+        assert scores["r2"] == pytest.approx(metrics.r2_score(targets, predictions))
 
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_intervals_of_numbers_are_those_of_resampled_rows(ties: bool) -> None:
     rng = np.random.default_rng(0)
     targets = rng.normal(size=60)
-    guesses = targets + rng.normal(size=60)
-    targets, guesses = (np.round(a) if ties else a for a in (targets, guesses))
-    scores = score_regression(targets, guesses, n_resamples=3000)
+    predictions = targets + rng.normal(size=60)
+    targets, predictions = (np.round(a) if ties else a for a in (targets, predictions))
+    scores = score_regression(targets, predictions, n_resamples=3000)
     naive: dict[str, list[float]] = {"mse": [], "mae": [], "pearson": [], "spearman": []}
     for _ in range(1500):
         rows = rng.integers(60, size=60)
-        t, g = targets[rows], guesses[rows]
+        t, g = targets[rows], predictions[rows]
         naive["mse"].append(np.square(t - g).mean())
         naive["mae"].append(np.abs(t - g).mean())
         naive["pearson"].append(np.corrcoef(t, g)[0, 1])

@@ -66,12 +66,12 @@ def make_run(
     (path / "metrics.json").write_text(json.dumps({"training": training} | dict.fromkeys(splits, figures)))
     (path / "manifest.json").write_text(
         json.dumps(
-            {"objective": "clm", "model": {"family": "gpt2"}, "plan": {"n_steps": 10}, "data_path": "../data"}
+            {"task": "clm", "model": {"family": "gpt2"}, "plan": {"n_steps": 10}, "data_path": "../data"}
             | {"data": data, "machine": {"cpu": "one", "cores": 2, "accelerator": None}}
             | manifest
         )
     )
-    (path / "recipe.yaml").write_text("objective: clm\n")
+    (path / "recipe.yaml").write_text("task: clm\n")
     return path
 
 
@@ -254,10 +254,10 @@ def test_run_without_held_out_figures_is_told_how_to_get_them(runs: Path) -> Non
     assert "prepare.split.validation above 0" in str(caught.value)
 
 
-@pytest.mark.parametrize(("objective", "kind"), [("mlm", "a masked language model"), ("cls", "a classifier")])
-def test_masked_models_and_classifiers_are_refused(runs: Path, objective: str, kind: str) -> None:
+@pytest.mark.parametrize(("task", "kind"), [("mlm", "a masked language model"), ("cls", "a classifier")])
+def test_masked_models_and_classifiers_are_refused(runs: Path, task: str, kind: str) -> None:
     make_run(runs / "a")
-    make_run(runs / "b", objective=objective)
+    make_run(runs / "b", task=task)
     with pytest.raises(UsageError, match=f"is {kind}"):
         run_compare(runs)
 

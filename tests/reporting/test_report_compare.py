@@ -29,7 +29,7 @@ def test_page_has_every_run_its_basis_and_no_column_that_no_run_has(tmp_path: Pa
     page = write(tmp_path, row("first", [500, 1000]), row("second", [500, 1000], n_unknown_tokens=3))
     assert "2 runs compared" in page and "the test split, 1,000 bytes" in page
     assert "second *" in page and "first *" not in page
-    assert "perplexity a token" in page and "perplexity a word" not in page and ">time<" not in page
+    assert "perplexity per token" in page and "perplexity per word" not in page and ">time<" not in page
     assert "block-wise, block size 32" in page and "f" * 12 in page and "f" * 13 not in page
 
 

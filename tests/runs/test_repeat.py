@@ -21,7 +21,7 @@ from llmkit.evaluating.evaluate import evaluate
 from llmkit.runs import repeat
 from llmkit.runs.repeat import finetune_repeatedly
 from llmkit.runs.train import finetune
-from llmkit.tasks.cls.labelled_data import load_labelled
+from llmkit.tasks.cls.data import load_labelled
 from llmkit.tokens.tokenizer import load_tokenizer
 
 TINY = (

@@ -8,7 +8,7 @@ import pytest
 
 from llmkit.core.errors import UsageError
 from llmkit.metrics.spec import Metric, MetricSet
-from llmkit.tasks.base import EvaluationRequest, Opened, Task, TrainingData, TrainingRequest
+from llmkit.tasks.base import EvaluationRequest, Task, TrainingData, TrainingRequest, TrainingSetup
 
 ACCURACY = Metric("accuracy", "accuracy", "{:.1%}", note="share right", baseline="baseline")
 
@@ -16,12 +16,15 @@ ACCURACY = Metric("accuracy", "accuracy", "{:.1%}", note="share right", baseline
 class OwnTask(Task):
     """As little as a task must have."""
 
-    name, model_is, model_kind = "own", "a model", "classifier"
+    name, model_is, commands = "own", "a classifier", "predict"
+
+    def claims(self, architecture: str, model_type: str) -> bool:
+        return False
 
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         return MetricSet((ACCURACY, Metric("loss", "loss")), width=10)
 
-    def open_training(self, recipe: Any, request: TrainingRequest) -> Opened:
+    def open_training(self, recipe: Any, request: TrainingRequest) -> TrainingSetup:
         raise NotImplementedError
 
     def evaluate(self, recipe: Any, request: EvaluationRequest) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def test_figures_are_lines_of_one_width_with_how_they_were_made_last() -> None:
 
 def test_share_stands_beside_what_a_constant_guess_reaches_and_a_loss_beside_its_note() -> None:
     task = OwnTask()
-    assert task.note_headline({"baseline": 0.25}, ACCURACY) == "25.00 % by a constant guess"
+    assert task.note_headline({"baseline": 0.25}, ACCURACY) == "25.00 % by a constant prediction"
     assert task.note_headline({}, ACCURACY) == "share right"
     assert (
         task.note_headline({"baseline": 0.25}, Metric("mse", "error", note="squared", baseline="baseline")) == "squared"
@@ -54,7 +57,6 @@ def test_what_a_task_cannot_do_is_refused_with_the_command_that_can() -> None:
     assert not task.is_planned, "so that plan refuses it before it reads any data"
 
 
-@pytest.mark.parametrize(("train", "words"), [({"bytes": 5000}, "(5,000 bytes of text)"), ({"rows": 40}, "(40 rows)")])
-def test_training_data_is_described_by_what_it_is_made_of(train: dict[str, int], words: str) -> None:
-    data = TrainingData(None, {"splits": {"train": train}}, {}, 1250, 16, 0, 0)
-    assert data.describe() == f"1,250 tokens {words}"
+def test_training_data_is_described_by_its_tokens_and_the_size_of_its_source() -> None:
+    data = TrainingData(None, {}, {}, 1250, "40 rows", 16, 0, 0)
+    assert data.describe() == "1,250 tokens (40 rows)"

@@ -20,7 +20,7 @@ from llmkit.tasks.starting_model import (
     check_positions,
     check_training,
     fit_to_data,
-    grow_embeddings,
+    resize_embeddings,
     set_dropout,
 )
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
@@ -72,13 +72,13 @@ def test_embedding_grows_and_keeps_its_rows_and_an_adaptive_softmax_cannot(
 ) -> None:
     model = make_gpt2(vocab_size=50)
     before = model.get_input_embeddings().weight.detach().clone()
-    grow_embeddings(model, 50, [])
+    resize_embeddings(model, 50, [])
     assert capsys.readouterr().err == ""
-    grow_embeddings(model, 53, ["pad is new"])
+    resize_embeddings(model, 53, ["pad is new"])
     assert "grew from 50 to 53 rows; pad is new" in capsys.readouterr().err
     assert torch.equal(model.get_input_embeddings().weight[:50], before)
     with pytest.raises(ModelError, match="cannot grow from 50 to 51"):
-        grow_embeddings(make_recurrent(adaptive_cutoffs=[10, 20]), 51, [])
+        resize_embeddings(make_recurrent(adaptive_cutoffs=[10, 20]), 51, [])
 
 
 def prepared_with(fingerprint: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmkit.config.recipe import RECIPES
-from llmkit.core.errors import ModelError
+from llmkit.core.errors import ModelError, UsageError
 from llmkit.tasks.table import TASKS, describe_run, task_of_model, task_of_run
 from llmkit.training.run_record import RunRecord
 
@@ -16,9 +16,8 @@ def record(manifest: dict[str, Any], **metrics: Any) -> RunRecord:
     return RunRecord("run", {}, metrics, manifest, "", ())
 
 
-def test_each_task_has_its_recipe_and_its_own_kind_of_model() -> None:
+def test_each_task_has_its_recipe_and_fixes_fields_that_it_has() -> None:
     assert TASKS.keys() == RECIPES.keys()
-    assert {task.model_kind for task in TASKS.values()} == {"causal", "masked", "classifier"}
     for name, task in TASKS.items():
         assert task.name == name
         assert set(task.fixed_fields) <= {
@@ -32,7 +31,6 @@ def test_each_task_has_its_recipe_and_its_own_kind_of_model() -> None:
     ("manifest", "metrics", "name"),
     [
         ({"task": "mlm"}, {}, "mlm"),
-        ({"objective": "cls"}, {}, "cls"),
         ({}, {"test": {"task": "cls"}}, "cls"),
         ({"task": "mlm"}, {"test": {"task": "cls"}}, "mlm"),
         ({}, {"training": {"steps": 3}}, "clm"),
@@ -44,9 +42,9 @@ def test_task_of_a_run_is_that_of_its_manifest_else_of_its_figures(
     assert task_of_run(record(manifest, **metrics)).name == name
 
 
-def test_type_of_labels_is_found_under_both_its_names() -> None:
+def test_label_type_is_known_by_its_earlier_name_too() -> None:
     assert describe_run(record({"label_type": "regression"}))["label_type"] == "regression"
-    assert describe_run(record({}, test={"task": "cls", "kind": "multiple"}))["label_type"] == "multi_label"
+    assert describe_run(record({}, test={"task": "cls", "label_type": "multiple"}))["label_type"] == "multi_label"
 
 
 def test_run_of_a_task_from_the_future_is_refused_by_name() -> None:
@@ -55,6 +53,16 @@ def test_run_of_a_task_from_the_future_is_refused_by_name() -> None:
 
 
 def test_task_of_a_model_follows_from_its_architecture(tmp_path: Path) -> None:
-    for architecture, name in (("GPT2LMHeadModel", "clm"), ("GPT2ForSequenceClassification", "cls")):
+    for architecture, name in (
+        ("GPT2LMHeadModel", "clm"),
+        ("GPT2ForSequenceClassification", "cls"),
+        ("BertForMaskedLM", "mlm"),
+    ):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "architectures": [architecture]}))
         assert task_of_model(str(tmp_path)).name == name
+
+
+def test_model_that_no_task_claims_is_refused_by_its_architecture(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "architectures": ["GPT2Model"]}))
+    with pytest.raises(UsageError, match="is a GPT2Model, which predicts neither tokens nor labels"):
+        task_of_model(str(tmp_path))

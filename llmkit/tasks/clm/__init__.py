@@ -1,10 +1,10 @@
-"""Causal language modelling: guess each token from those before it."""
+"""Causal language modelling: predict each token from those before it."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmkit.metrics.spec import MetricSet
-from llmkit.tasks.base import EvaluationRequest, GenerationRequest, Opened, PlannedTask, Task, TrainingRequest
+from llmkit.tasks.base import EvaluationRequest, GenerationRequest, PlannedTask, Task, TrainingRequest, TrainingSetup
 from llmkit.tasks.clm.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -18,27 +18,32 @@ class ClmTask(Task):
 
     name = "clm"
     model_is = "a causal language model"
-    model_kind = "causal"
+    commands = "pretrain-clm, eval, generate, finetune-cls"
     is_planned = True
     streams_text = True
     takes_stride = True
 
+    def claims(self, architecture: str, model_type: str) -> bool:
+        from llmkit.models.loading import is_causal
+
+        return is_causal(architecture, model_type)
+
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         return METRICS
 
-    def open_training(self, recipe: "Recipe", request: TrainingRequest) -> Opened:
+    def open_training(self, recipe: "Recipe", request: TrainingRequest) -> TrainingSetup:
         from llmkit.tasks.clm.training import ClmTraining
-        from llmkit.tasks.prepared_folder import open_on_prepared
+        from llmkit.tasks.prepared_folder import open_pretraining
 
-        return open_on_prepared(recipe, request, ClmTraining)
+        return open_pretraining(recipe, request, ClmTraining)
 
     def evaluate(self, recipe: "Recipe", request: EvaluationRequest) -> dict[str, Any]:
         from llmkit.models.loading import load_causal_lm
-        from llmkit.tasks.clm.scoring import score_prepared, score_text
-        from llmkit.tasks.language_models import open_to_score
+        from llmkit.tasks.clm.evaluation import score_prepared, score_text
+        from llmkit.tasks.evaluation import open_for_evaluation
 
         recipe = recipe.for_task(self.name)
-        opened = open_to_score(recipe, request, load_causal_lm)
+        opened = open_for_evaluation(recipe, request, load_causal_lm)
         settings = recipe.evaluate
         if opened.prepared is not None:
             return score_prepared(opened.network, opened.prepared, settings.split, settings, opened.block_size)

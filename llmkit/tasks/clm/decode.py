@@ -1,8 +1,8 @@
-"""Greedy decoding and sampling, one token a step, for the architectures that pretrain-clm builds.
+"""Greedy decoding and sampling, one token per step, for the architectures that pretrain-clm builds.
 
-transformers' `generate` spends most of a small model's step on itself: it builds masks anew, copies all keys and values
-to append one, and goes through a dozen layers of Python. Here the prompt is read by the model's own forward; then keys
-and values stand in memory that is taken once, and a step is nothing but the layers' products.
+For a small model, most of a step of transformers' `generate` is overhead: it rebuilds masks, copies all keys and values
+to append one, and runs much Python. Here the model's own forward reads the prompt; after that, keys and values are in
+preallocated memory and a step is only the layers' matrix products.
 
 Greedy tokens are those of `generate` but for ties within rounding. Samples have its distribution, from other random
 numbers: one a row where torch.multinomial draws one for each token of the vocabulary, which costs as much as the step.
@@ -38,8 +38,8 @@ from llmkit.models.transformer import TransformerForCausalLM, embed
 Step = Callable[[Tensor], Tensor]
 """The ids (rows,) that were chosen last, to the logits (rows, tokens) for the next ones."""
 
-PAYS_AFTER = 16
-"""Steps from which on it pays to lay out the weights for them, which takes as long as some ten steps."""
+MIN_STEPS_TO_PACK = 16
+"""Packing the weights takes as long as about ten steps."""
 
 
 def can_decode(model: PreTrainedModel, decoding: GenerationConfig) -> bool:
@@ -60,19 +60,19 @@ def decode(
     mask: Tensor,
     decoding: GenerationConfig,
     take: Callable[[list[int]], bool],
-    products: "Products",
+    packed: "PackedLinears",
 ) -> None:
     """Write up to `decoding.max_new_tokens` tokens behind each row of `ids` (rows, width); `take` gets the next one of
     every row, and says whether all rows have ended.
 
     `mask` is 0 where a row has padding, which stands on the left. Random numbers are those of torch's own generator.
-    `products` keeps layouts of the weights from call to call.
+    `packed` keeps layouts of the weights from call to call.
     """
     rows, width = ids.shape
     n_new = decoding.max_new_tokens or 1
-    choose = _chooser(decoding, mask)
+    choose = _token_selector(decoding, mask)
     written = torch.cat([ids, ids.new_zeros(rows, n_new)], dim=1)
-    logits, step = read_prompts(model, ids, mask, n_new - 1, products)
+    logits, step = read_prompts(model, ids, mask, n_new - 1, packed)
     for n in range(width, width + n_new):
         chosen = choose(written[:, :n], logits.float())
         written[:, n] = chosen
@@ -82,7 +82,7 @@ def decode(
 
 
 def read_prompts(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor, n_steps: int, products: "Products"
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, n_steps: int, packed: "PackedLinears"
 ) -> tuple[Tensor, Step]:
     """The logits (rows, tokens) behind `ids`, and what reads on from there, at most `n_steps` times."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -92,14 +92,14 @@ def read_prompts(
     logits = read.logits[:, -1]
     if isinstance(model, RecurrentForCausalLM):
         return logits, _recurrent_stepper(model, read_cache(read))
-    memory = _Memory(read_cache(read), mask, n_steps)
+    memory = _KeyValueCache(read_cache(read), mask, n_steps)
     if isinstance(model, GPT2LMHeadModel):
-        pays = n_steps >= PAYS_AFTER
-        return logits, _gpt2_stepper(model, memory, lambda layer: products.of(layer, len(ids)) if pays else layer)
+        pays = n_steps >= MIN_STEPS_TO_PACK
+        return logits, _gpt2_stepper(model, memory, lambda layer: packed.of(layer, len(ids)) if pays else layer)
     return logits, _transformer_stepper(cast(TransformerForCausalLM, model), memory)
 
 
-def _chooser(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def _token_selector(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """The next ids (rows,), given all ids so far (rows, n) and logits (rows, tokens); in the order of `generate`."""
     first, limits = LogitsProcessorList(), LogitsProcessorList()
     if decoding.repetition_penalty != 1.0:
@@ -140,7 +140,7 @@ def sample_token(shares: Tensor) -> Tensor:
     return torch.searchsorted(sums, at, right=True)[:, 0].clamp(max=shares.shape[1] - 1)
 
 
-class _Memory:
+class _KeyValueCache:
     """Keys and values of all layers, with room for the tokens to come."""
 
     def __init__(self, cache: Any, mask: Tensor, n_new: int) -> None:
@@ -176,7 +176,7 @@ class _Memory:
         self.positions = self.positions + 1
 
 
-def _gpt2_stepper(model: Any, memory: _Memory, product: Callable[[Any], Callable[[Tensor], Tensor]]) -> Step:
+def _gpt2_stepper(model: Any, memory: _KeyValueCache, product: Callable[[Any], Callable[[Tensor], Tensor]]) -> Step:
     body = model.transformer
     blocks = [
         (
@@ -198,7 +198,7 @@ def _gpt2_stepper(model: Any, memory: _Memory, product: Callable[[Any], Callable
     return step
 
 
-def _transformer_stepper(model: TransformerForCausalLM, memory: _Memory) -> Step:
+def _transformer_stepper(model: TransformerForCausalLM, memory: _KeyValueCache) -> Step:
     def step(ids: Tensor) -> Tensor:
         hidden = embed(model.model.embed_tokens(ids), memory.positions)
         for number, block in enumerate(model.model.layers):
@@ -223,9 +223,9 @@ def _recurrent_stepper(model: RecurrentForCausalLM, state: Any) -> Step:
     return step
 
 
-class Products:
-    """What layers make of (rows, inputs): in fp32 on a CPU with weights laid out for so many rows once, where BLAS does
-    it in each step. It costs the memory of the weights again, so one object is for one piece of work."""
+class PackedLinears:
+    """Linear layers for (rows, inputs): in fp32 on a CPU, with weights packed once for that number of rows, where BLAS
+    packs them in each step. It holds a copy of the weights, so each generation has its own object."""
 
     def __init__(self) -> None:
         self._kept: dict[nn.Module, tuple[int, Callable[[Tensor], Tensor]]] = {}
@@ -237,11 +237,11 @@ class Products:
         if hooked or not plain or layer.weight.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return cast(Callable[[Tensor], Tensor], layer)
         if self._kept.get(layer, (0,))[0] != rows:
-            self._kept[layer] = (rows, _lay_out(layer, rows))
+            self._kept[layer] = (rows, _pack_weight(layer, rows))
         return self._kept[layer][1]
 
 
-def _lay_out(layer: Any, rows: int) -> Callable[[Tensor], Tensor]:
+def _pack_weight(layer: Any, rows: int) -> Callable[[Tensor], Tensor]:
     across: Tensor = layer.weight if type(layer) is Conv1D else layer.weight.t()  # (inputs, outputs)
     bias: Any = layer.bias
     if rows == 1 or not torch.backends.mkldnn.is_available():

@@ -1,33 +1,48 @@
-"""Score a causal language model over a whole token stream, each token counted exactly once.
+"""Evaluate a causal language model on a prepared split or on raw text; each token is scored exactly once.
 
-Block-wise, windows lie side by side and a token near a window's start has little context. With a stride
-below the block size, windows overlap and only the last `stride` tokens of each are scored, so every
-token has at least `block_size - stride` tokens of context; slower, and always a better figure.
+Block-wise windows do not overlap, so a token near the beginning of a window has little context. With a stride below the
+block size, windows overlap and only the last `stride` tokens of each are scored: every token has at least
+`block_size - stride` tokens of context, which is slower and gives a lower loss. A recurrent model carries its state
+through the whole stream, so its loss depends on no block size.
 
-Everything is summed and divided once at the end. A mean of batch means would favour the short last batch.
+Losses are summed and divided once at the end. A mean of batch means would overweight the short last batch.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from llmkit.config.evaluate import Evaluate
+from llmkit.config.prepare import Read
+from llmkit.core import console, distributed
 from llmkit.core.distributed import all_reduce_sum, shard
-from llmkit.models.families import has_plain_output
-from llmkit.models.kernels.output_layer import read_logits
+from llmkit.core.errors import DataError, UsageError
+from llmkit.models.caches import read_cache
+from llmkit.models.families import has_plain_output, is_recurrent
+from llmkit.models.kernels.output_layer import LOGITS_AT_ONCE, read_logits
 from llmkit.models.loading import embedding_rows
 from llmkit.tasks.clm.objective import IGNORE
-from llmkit.tokens.store import TokenStream
+from llmkit.tasks.evaluation import choose_block_size, read_raw_documents
+from llmkit.tasks.starting_model import check_no_windows
+from llmkit.text.words import count_words, valid_word_count
+from llmkit.tokens.prepared import Prepared
+from llmkit.tokens.store import Ids, TokenStream
+from llmkit.tokens.tokenizer import count_unknown, encode_texts, end_of_text_id
 from llmkit.training.loss_sum import sum_wide
 
-LOGITS_AT_ONCE = 128_000_000
+MAX_WINDOW_LOGITS = 128_000_000
 """Half a gigabyte of them in fp32, where a model gives them only all together."""
-PART = 1 << 22
+LOGITS_PER_CHUNK = 1 << 22
 """Logits that are scored at once: 16 MB in fp32, which a processor's cache holds."""
 
 
@@ -55,7 +70,7 @@ def evaluate_causal_lm(
     n_tokens = 0
     groups = _group(_cut(len(stream), block_size, stride or block_size, max_windows), rows)
     for windows, counts in shard(groups):
-        inputs, labels = _read(stream, windows, first_token)
+        inputs, labels = _read_windows(stream, windows, first_token)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             read, to_logits = _run(model, inputs.to(device))
             if not counts:
@@ -63,7 +78,7 @@ def evaluate_causal_lm(
             labels = labels.flatten().to(device)
             scored = labels != IGNORE
             read, labels = read.flatten(0, 1)[scored], labels[scored]
-            n_at_once = max(1, PART // vocab_size)
+            n_at_once = max(1, LOGITS_PER_CHUNK // vocab_size)
             for some, targets in zip(read.split(n_at_once), labels.split(n_at_once), strict=True):
                 logits = to_logits(some).float()
                 losses = F.cross_entropy(logits, targets, reduction="none")
@@ -102,7 +117,7 @@ def count_windows(config: PreTrainedConfig, vocab_size: int, block_size: int, ba
     """How many windows are scored at once."""
     if has_plain_output(config):
         return batch_size
-    return max(1, min(batch_size, LOGITS_AT_ONCE // (vocab_size * block_size)))
+    return max(1, min(batch_size, MAX_WINDOW_LOGITS // (vocab_size * block_size)))
 
 
 def _run(model: PreTrainedModel, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -137,7 +152,9 @@ def _group(windows: Iterator[Window], size: int) -> Iterator[list[Window]]:
         yield group
 
 
-def _read(stream: TokenStream, windows: list[Window], first_token: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _read_windows(
+    stream: TokenStream, windows: list[Window], first_token: int | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and labels of some windows, short ones padded on the right."""
     longest = max(end - begin for begin, _, end in windows)
     inputs = torch.zeros(len(windows), longest, dtype=torch.long)
@@ -149,3 +166,157 @@ def _read(stream: TokenStream, windows: list[Window], first_token: int | None) -
         inputs[row, : end - begin] = tokens[:-1]
         labels[row, first - begin : end - begin] = tokens[1 + first - begin :]
     return inputs, labels
+
+
+@torch.inference_mode()
+def evaluate_recurrent_lm(
+    model: PreTrainedModel,
+    stream: TokenStream,
+    *,
+    n_streams: int = 1,
+    precision: str = "fp32",
+    first_token: int | None = None,
+    max_tokens: int | None = None,
+) -> dict[str, Any]:
+    """Summed nats and hits over `stream`: {"nats", "n_correct", "n_tokens"}, as `evaluate_causal_lm`.
+
+    `max_tokens` scores only so many, the beginnings of all streams. Several ranks share the streams, and one without
+    any scores the first in vain.
+    """
+    device: torch.device = model.device
+    n_streams = min(n_streams, len(stream))
+    bounds = [row * len(stream) // n_streams for row in range(n_streams + 1)]
+    lengths = [end - begin for begin, end in pairwise(bounds)]
+    if max_tokens is not None:
+        lengths = [min(length, max(1, max_tokens // n_streams)) for length in lengths]
+    own = range(distributed.rank(), n_streams, distributed.world_size())
+    begins, lengths = [bounds[row] for row in own or [0]], [lengths[row] for row in own or [0]]
+    n_streams = len(begins)
+    step = max(1, LOGITS_AT_ONCE // (embedding_rows(model) * n_streams))
+    state, nats, correct = None, 0.0, 0
+    for place in range(0, max(lengths), step):
+        inputs, labels = _read_streams(stream, begins, lengths, place, step, first_token)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            read = model.base_model(input_ids=inputs.to(device), cache=state, use_cache=True)
+            state = read_cache(read)
+            real = labels >= 0
+            logits = read_logits(model.get_submodule("lm_head"), read.last_hidden_state[real.to(device)]).float()
+        targets = labels[real].to(device)
+        nats += sum_wide(F.cross_entropy(logits, targets, reduction="none")).item()
+        correct += int((logits.argmax(-1) == targets).sum())
+    sums = {"nats": nats, "n_correct": correct, "n_tokens": sum(lengths)}
+    return distributed.all_reduce_sum(sums if own else dict.fromkeys(sums, 0))
+
+
+def _read_streams(
+    stream: TokenStream, begins: list[int], lengths: list[int], place: int, step: int, first_token: int | None
+) -> tuple[Tensor, Tensor]:
+    """The next inputs and labels of all streams; one that has ended has labels of -1."""
+    width = min(step, max(lengths) - place)
+    inputs = torch.zeros(len(lengths), width, dtype=torch.long)
+    labels = torch.full((len(lengths), width), -1)
+    for row, (begin, length) in enumerate(zip(begins, lengths, strict=False)):
+        n_tokens = max(0, min(width, length - place))
+        tokens = torch.from_numpy(stream.read(begin + place - 1, n_tokens + 1))
+        if begin + place == 0 and first_token is not None:
+            tokens[0] = first_token
+        inputs[row, :n_tokens], labels[row, :n_tokens] = tokens[:-1], tokens[1:]
+    return inputs, labels
+
+
+DEFAULT_BLOCK_SIZE = 1024
+"""For models without a longest context, such as recurrent ones."""
+
+
+def score_prepared(
+    network: PreTrainedModel, prepared: Prepared, split: str, settings: Evaluate, block_size: int | None = None,
+    share: float = 1.0,
+) -> dict[str, Any]:  # fmt: skip
+    """Metrics over a whole split of a prepared folder, or over a share of its windows, spread evenly.
+
+    Bytes and characters of a part are its share of the split's, by tokens.
+    """
+    totals = prepared.manifest["splits"][split] if prepared.has_split(split) else {}
+    stream = prepared.split(split).stream
+    sizes = {"n_bytes": totals["bytes"], "n_characters": totals["characters"], "n_words": totals.get("words")}
+    metrics = _score(network, stream, settings, block_size, sizes, None, share)
+    metrics["method"] |= {"data": prepared.path.name, "split": split}
+    return _with_unknown(metrics, totals["unknown_tokens"])
+
+
+def score_text(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, files: Sequence[str], read: Read, settings: Evaluate
+) -> dict[str, Any]:
+    """Metrics over text files as they are, uncleaned; each document is followed by an end-of-text token.
+
+    Raises:
+        DataError: no text.
+    """
+    end = end_of_text_id(tokenizer)
+    chunks: list[Ids] = []
+    n_bytes, n_unknown = 0, 0
+    counted = Counter(characters=0, words=0, unspaced=0)
+    for document in read_raw_documents(files, read):
+        ids, _ = encode_texts(tokenizer, [document.text])
+        n_unknown += count_unknown(ids, tokenizer)
+        n_bytes += len(document.text.encode())
+        counted.update(count_words(document.text, ends_document=document.last), characters=len(document.text))
+        chunks += [ids, np.array([end], ids.dtype)] if document.last else [ids]
+    if not n_bytes:
+        raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
+    first = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    stream = TokenStream([chunk for chunk in chunks if len(chunk)])
+    sizes = {"n_bytes": n_bytes, "n_characters": counted["characters"], "n_words": valid_word_count(counted)}
+    metrics = _score(network, stream, settings, None, sizes, first)
+    metrics["method"] |= {"data": ", ".join(Path(file).name for file in files)}
+    return _with_unknown(metrics, n_unknown)
+
+
+def _score(
+    network: PreTrainedModel, stream: TokenStream, settings: Evaluate, block_size: int | None,
+    sizes: dict[str, Any], first_token: int | None, share: float = 1.0,
+) -> dict[str, Any]:  # fmt: skip
+    if is_recurrent(network.config):
+        check_no_windows(settings)
+        max_tokens = None if share >= 1 else math.ceil(share * len(stream))
+        sums = evaluate_recurrent_lm(
+            network, stream, precision=settings.precision, first_token=first_token, max_tokens=max_tokens
+        )
+        return _to_metrics(sums, len(stream), sizes) | {
+            "method": {"windows": "carried state", "precision": settings.precision}
+        }
+    block = choose_block_size(network, settings, block_size, DEFAULT_BLOCK_SIZE)
+    stride = settings.stride or block
+    if stride > block:
+        what = f"stride {stride} is longer than the block of {block}: tokens in between would not be scored"
+        raise UsageError(what, where="evaluate.stride", hint=f"set it to {block} or less")
+    max_windows = None if share >= 1 else math.ceil(share * len(stream) / stride)
+    sums = evaluate_causal_lm(
+        network, stream, block_size=block, stride=stride, batch_size=settings.batch_size,
+        precision=settings.precision, first_token=first_token, max_windows=max_windows,
+    )  # fmt: skip
+    method = {
+        "windows": "block-wise" if stride == block else "sliding",
+        "block_size": block,
+        "stride": stride,
+        "precision": settings.precision,
+    }
+    return _to_metrics(sums, len(stream), sizes) | {"method": method}
+
+
+def _to_metrics(sums: dict[str, Any], n_tokens: int, sizes: dict[str, Any]) -> dict[str, Any]:
+    """The metrics; of a part of the stream, with its share of the stream's bytes, characters and words."""
+    share = sums["n_tokens"] / n_tokens
+    if share == 1:
+        return to_metrics(sums, **sizes)
+    part: dict[str, Any] = {name: None if size is None else size * share for name, size in sizes.items()}
+    return to_metrics(sums, **part) | {"n_held_out_tokens": n_tokens}
+
+
+def _with_unknown(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
+    """Unknown tokens cost few bits and lose the text, so the figure must not pass for a lossless one."""
+    if n_unknown:
+        console.info(
+            f"{n_unknown:,} tokens are unknown to the tokenizer: bits per byte leave out what those words were"
+        )
+    return metrics | {"n_unknown_tokens": n_unknown}

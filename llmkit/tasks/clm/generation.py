@@ -25,13 +25,13 @@ from llmkit.config.generate import Generate
 from llmkit.core.errors import ModelError
 from llmkit.models.loading import check_vocabulary, embedding_rows, load_causal_lm, longest_context
 from llmkit.tasks.base import GenerationRequest
-from llmkit.tasks.clm.decode import Products, can_decode, decode
+from llmkit.tasks.clm.decode import PackedLinears, can_decode, decode
 from llmkit.tasks.clm.text_writer import TextWriter
-from llmkit.tasks.scoring import prepare_for_inference
+from llmkit.tasks.evaluation import prepare_for_inference
 from llmkit.tokens.tokenizer import encode_texts, end_of_text_id, line_end_id, load_tokenizer
 
 ROWS_AT_ONCE = 32
-FILLER = 0  # an id for where a row has no token; any would do, as it is masked and never read
+PAD_ID = 0  # an id for where a row has no token; any would do, as it is masked and never read
 
 FinishReason = Literal["stop", "length", "eos"]
 
@@ -92,7 +92,7 @@ def generate_texts(
         for prompt in prompts
         for _ in range(settings.num_samples)
     ]
-    with _ready_to_write(model, settings.seed):
+    with _generation_mode(model, settings.seed):
         for texts in _batches(writers, settings):
             _write(model, texts, settings, vocabulary)
     samples = [text.sample() for text in writers]
@@ -226,12 +226,12 @@ def _write(model: PreTrainedModel, texts: list[_Text], settings: Generate, vocab
     n_round = n_left if context is None or fits else max(1, context // 8)
     # Beam search writes all samples of a prompt in one search; past the first round each goes on for itself.
     n_return = settings.num_samples if settings.num_beams > 1 else 1
-    products = Products()
+    packed = PackedLinears()
     while n_left > 0 and (running := [text for text in texts if text.finish_reason is None]):
         n_tokens = min(n_left, n_round)
         n_window = None if context is None else context - n_tokens + 1
         decoding = _decoding(settings, vocabulary, n_tokens, n_return)
-        _write_round(model, running, n_window, n_return, decoding, products)
+        _write_round(model, running, n_window, n_return, decoding, packed)
         n_left, n_return = n_left - n_tokens, 1
     for text in texts:
         text.finish("length")
@@ -243,18 +243,18 @@ def _write_round(
     n_window: int | None,
     n_return: int,
     decoding: GenerationConfig,
-    products: Products,
+    packed: PackedLinears,
 ) -> None:
     """Write at most `decoding.max_new_tokens` tokens of each text."""
     windows = [text.window(n_window) for text in texts][::n_return]
     width = max(map(len, windows))
-    ids = torch.tensor([[FILLER] * (width - len(window)) + window for window in windows], device=model.device)
+    ids = torch.tensor([[PAD_ID] * (width - len(window)) + window for window in windows], device=model.device)
     mask = torch.tensor([[0] * (width - len(window)) + [1] * len(window) for window in windows], device=model.device)
     if can_decode(model, decoding):
-        decode(model, ids, mask, decoding, lambda token_ids: all(_take(texts, token_ids)), products)
+        decode(model, ids, mask, decoding, lambda token_ids: all(_append_tokens(texts, token_ids)), packed)
         return
     # Beams change places while they are searched, so their texts are known at the end only.
-    criteria = [_TakeTokens(texts)] if decoding.num_beams == 1 else []
+    criteria = [_AppendTokens(texts)] if decoding.num_beams == 1 else []
     written = cast(_CanGenerate, model).generate(
         input_ids=ids, attention_mask=mask, generation_config=decoding, stopping_criteria=criteria
     )
@@ -264,7 +264,7 @@ def _write_round(
                 text.add(token_id)
 
 
-def _take(texts: list[_Text], token_ids: list[int]) -> list[bool]:
+def _append_tokens(texts: list[_Text], token_ids: list[int]) -> list[bool]:
     """Hand each text its next token, as soon as it is written; which texts have ended."""
     for text, token_id in zip(texts, token_ids, strict=True):
         text.add(token_id)
@@ -282,14 +282,14 @@ class _CanGenerate(Protocol):
     ) -> Tensor: ...
 
 
-class _TakeTokens(StoppingCriteria):
-    """`_take` as transformers calls it."""
+class _AppendTokens(StoppingCriteria):
+    """`_append_tokens` as transformers calls it."""
 
     def __init__(self, texts: list[_Text]) -> None:
         self._texts = texts
 
     def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Tensor:
-        return torch.tensor(_take(self._texts, input_ids[:, -1].tolist()), device=input_ids.device)
+        return torch.tensor(_append_tokens(self._texts, input_ids[:, -1].tolist()), device=input_ids.device)
 
 
 def _decoding(settings: Generate, vocabulary: _Vocabulary, n_tokens: int, n_return: int) -> GenerationConfig:
@@ -309,12 +309,12 @@ def _decoding(settings: Generate, vocabulary: _Vocabulary, n_tokens: int, n_retu
         repetition_penalty=settings.repetition_penalty,
         suppress_tokens=vocabulary.never or None,
         eos_token_id=vocabulary.ends or None,
-        pad_token_id=FILLER,
+        pad_token_id=PAD_ID,
     )
 
 
 @contextmanager
-def _ready_to_write(model: PreTrainedModel, seed: int) -> Iterator[None]:
+def _generation_mode(model: PreTrainedModel, seed: int) -> Iterator[None]:
     """Evaluation mode, defaults that come from no file, and randomness that begins at `seed`; all undone after."""
     saved = (model.training, model.generation_config, model.config.pad_token_id)
     device = model.device

@@ -10,17 +10,17 @@ METRICS = MetricSet(
         ),
         Metric("bits_per_character", "bits per character", higher_is_better=False),
         Metric(
-            "loss", "loss, nats a token", higher_is_better=False, title="loss", heading="loss",
-            note="nats a token", headline=3, column="loss", per_token=True,
+            "loss", "loss, nats per token", higher_is_better=False, title="loss", heading="loss",
+            note="nats per token", headline=3, column="loss", per_token=True,
         ),
         Metric(
-            "perplexity", "perplexity a token", "{:,.3f}", higher_is_better=False, title="perplexity",
+            "perplexity", "perplexity per token", "{:,.3f}", higher_is_better=False, title="perplexity",
             note="per token", headline=2, column="ppl/token", per_token=True,
         ),
-        Metric("word_perplexity", "perplexity a word", "{:,.3f}", higher_is_better=False, column="ppl/word"),
+        Metric("word_perplexity", "perplexity per word", "{:,.3f}", higher_is_better=False, column="ppl/word"),
         Metric(
-            "accuracy", "next-token accuracy", "{:.2%}", title="accuracy", note="share of right guesses", headline=4,
-            chart="Held-out accuracy",
+            "accuracy", "next-token accuracy", "{:.2%}", title="accuracy",
+            note="share of correct predictions", headline=4, chart="Held-out accuracy",
         ),
         Metric("n_tokens", "over tokens", "{:,}"),
         Metric("n_words", "over words", "{:,}"),

@@ -1,20 +1,24 @@
-"""Next-token prediction: blocks to a batch, a batch to summed losses and their counts.
+"""Next-token prediction: collate blocks into a batch, sum its losses and count its labels.
 
-Sums, never means: the trainer divides by the count of the whole optimizer step over all ranks, so the
-way a batch was cut cannot change a result.
+Losses are sums, never means: the trainer divides by the count of the whole optimizer step over all ranks, so results do
+not depend on the micro-batch size. `RecurrentLM` carries the state from block to block: truncated back-propagation
+through time (Williams and Peng 1990), where the gradient stops at the beginning of a block and the state does not.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llmkit.datasets.blocks import Block
+from llmkit.datasets.blocks import Block, StreamBlock
+from llmkit.models.caches import read_cache
 from llmkit.models.families import trains_in_parts
 from llmkit.models.kernels.output_layer import sum_cross_entropy
 from llmkit.models.loading import embedding_rows
+from llmkit.models.recurrent import RecurrentState
 from llmkit.training.loss_sum import sum_wide
 
 IGNORE = -100
@@ -75,3 +79,46 @@ class CausalLM:
             logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORE, reduction="none"
         )
         return {"loss": sum_wide(losses)}
+
+
+CARRIED = "carried"
+
+
+class RecurrentLM(CausalLM):
+    """As `CausalLM`, over the blocks of datasets/blocks.py. `state` holds what each row of the global batch has read:
+    (layers, 1 or 2, rows, width); it is part of every checkpoint."""
+
+    def __init__(self, pad_token_id: int, n_streams: int) -> None:
+        super().__init__(pad_token_id, loss_by_model=True)
+        self.n_streams = n_streams
+
+    def collate(self, blocks: Sequence[StreamBlock]) -> Batch:  # type: ignore[override]  # blocks of its own kind
+        """As `CausalLM`, with `rows` and `fresh`, both (batch,): which stream each one is, and whether it begins."""
+        batch = super().collate([(block.inputs, block.labels) for block in blocks])
+        batch["rows"] = torch.tensor([block.row for block in blocks])
+        batch["fresh"] = torch.tensor([block.fresh for block in blocks])
+        return batch
+
+    def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The summed cross-entropy in nats of all labels, with its gradient; the state moves on."""
+        read = model(
+            input_ids=batch["input_ids"],
+            shift_labels=batch["labels"],
+            num_items_in_batch=1,
+            cache=self._load_state(batch),
+            use_cache=True,
+        )
+        self._save_state(batch["rows"], cast(RecurrentState, read_cache(read)).tensor.detach())
+        return {"loss": read.loss}
+
+    def _load_state(self, batch: Batch) -> RecurrentState | None:
+        if CARRIED not in self.state:
+            return None
+        carried = self.state[CARRIED].to(batch["rows"].device).index_select(2, batch["rows"])
+        return RecurrentState(torch.where(batch["fresh"][:, None], torch.zeros_like(carried), carried))
+
+    def _save_state(self, rows: Tensor, after: Tensor) -> None:
+        if CARRIED not in self.state:
+            shape = (*after.shape[:2], self.n_streams, after.shape[3])
+            self.state[CARRIED] = torch.zeros(shape, dtype=after.dtype, device=after.device)
+        self.state[CARRIED] = self.state[CARRIED].to(after.device).index_copy(2, rows, after)

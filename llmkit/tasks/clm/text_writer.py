@@ -15,7 +15,7 @@ from llmkit.tokens.tokenizer import line_end_id
 # Enough tokens before the text for a decoder to see whether a space stands between prompt and text.
 PROMPT_TOKENS_SEEN = 8
 
-_HALF_A_CHARACTER = "\ufffd"
+_REPLACEMENT_CHARACTER = "\ufffd"
 
 
 class TextWriter:
@@ -42,7 +42,7 @@ class TextWriter:
         """Take the next tokens; give the text that is certain now, which may be empty."""
         self._window += token_ids
         whole = self._decode(self._window)
-        if whole.endswith(_HALF_A_CHARACTER) or len(whole) <= len(self._read):
+        if whole.endswith(_REPLACEMENT_CHARACTER) or len(whole) <= len(self._read):
             return ""
         new = whole[len(self._read) :]
         del self._window[: self._n_read]

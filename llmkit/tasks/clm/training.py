@@ -10,27 +10,30 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from llmkit.architectures import ARCHITECTURES
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import Recipe
-from llmkit.datasets.blocks import Blocks
-from llmkit.datasets.streams import Streams
+from llmkit.datasets.blocks import Blocks, Streams
 from llmkit.metrics.spec import MetricSet
 from llmkit.models.families import build_causal, has_plain_output, is_recurrent
 from llmkit.models.loading import embedding_rows, load_causal_lm
 from llmkit.tasks.base import TrainingData
-from llmkit.tasks.clm.evaluation import PART, count_windows, evaluate_causal_lm, to_metrics
+from llmkit.tasks.clm.evaluation import (
+    LOGITS_PER_CHUNK,
+    count_windows,
+    evaluate_causal_lm,
+    evaluate_recurrent_lm,
+    score_prepared,
+    to_metrics,
+)
 from llmkit.tasks.clm.generation import generate_texts
 from llmkit.tasks.clm.metrics import METRICS
-from llmkit.tasks.clm.objective import CausalLM
-from llmkit.tasks.clm.recurrent_evaluation import evaluate_recurrent_lm
-from llmkit.tasks.clm.recurrent_objective import RecurrentLM
-from llmkit.tasks.clm.scoring import score_prepared
-from llmkit.tasks.prepared_folder import data_of
+from llmkit.tasks.clm.objective import CausalLM, RecurrentLM
+from llmkit.tasks.prepared_folder import describe_data
 from llmkit.tasks.starting_model import fit_to_data
 from llmkit.tokens.prepared import Prepared
 from llmkit.training.contract import Plan
 
 SAMPLE_TOKENS = 80
-OURS = ("gru", "lstm", "transformer")
-HELD_OUT_STREAMS = 16
+OWN_LOSS_FAMILIES = ("gru", "lstm", "transformer")
+EVAL_STREAMS = 16
 """Side by side in a look while training; the final figure is of one stream."""
 
 
@@ -47,18 +50,18 @@ class ClmTraining:
 
     @cached_property
     def data(self) -> TrainingData:
-        return data_of(self.prepared, self.recipe.block_size)
+        return describe_data(self.prepared, self.recipe.block_size)
 
     @property
     def carries_state(self) -> bool:
-        """Whether the model remembers the block before; see datasets/streams.py."""
+        """Whether the model remembers the block before; see datasets/blocks.py."""
         return ARCHITECTURES[self.recipe.model.family].carries_state and self.recipe.train.carry_state
 
     @cached_property
     def objective(self) -> CausalLM:
         if self.carries_state:
             return RecurrentLM(self.tokenizer.pad_token_id, self.recipe.train.global_batch_size)
-        return CausalLM(self.tokenizer.pad_token_id, loss_by_model=self.recipe.model.family in OURS)
+        return CausalLM(self.tokenizer.pad_token_id, loss_by_model=self.recipe.model.family in OWN_LOSS_FAMILIES)
 
     @cached_property
     def samples(self) -> Blocks | Streams:
@@ -77,7 +80,7 @@ class ClmTraining:
             return 0
         block_size = settings.block_size or self.recipe.block_size
         n_logits = count_windows(config, rows, block_size, settings.batch_size) * block_size * rows
-        return min(n_logits, PART) if has_plain_output(config) else n_logits
+        return min(n_logits, LOGITS_PER_CHUNK) if has_plain_output(config) else n_logits
 
     def open_model(self, path: str) -> PreTrainedModel:
         return load_causal_lm(path)
@@ -93,7 +96,7 @@ class ClmTraining:
         stream = self.prepared.split("validation").stream
         if is_recurrent(network.config):
             sums = evaluate_recurrent_lm(
-                network, stream, n_streams=HELD_OUT_STREAMS, precision=plan.precision,
+                network, stream, n_streams=EVAL_STREAMS, precision=plan.precision,
                 max_tokens=(plan.max_eval_samples or train.max_eval_samples) * block_size,
             )  # fmt: skip
         else:
@@ -125,10 +128,12 @@ class ClmTraining:
         return {"validation": metrics}
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
-        guess = self.prepared.split("validation").stream.unigram_nats()
-        if metrics["loss"] < guess:
+        baseline = self.prepared.split("validation").stream.unigram_nats()
+        if metrics["loss"] < baseline:
             return None
-        return f"the held-out loss {metrics['loss']:.3f} is no better than that of token frequencies alone, {guess:.3f}"
+        return (
+            f"the held-out loss {metrics['loss']:.3f} is no better than that of token frequencies alone, {baseline:.3f}"
+        )
 
     def finish_model(self, network: PreTrainedModel, share: float) -> None:
         pass

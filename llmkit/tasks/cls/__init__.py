@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from llmkit.config.recipe import ClsRecipe, Recipe
 from llmkit.core.errors import ModelError, did_you_mean
 from llmkit.metrics.spec import Metric, MetricSet
-from llmkit.tasks.base import EvaluationRequest, Opened, PredictionRequest, Task, TrainingRequest
+from llmkit.tasks.base import EvaluationRequest, PredictionRequest, Task, TrainingRequest, TrainingSetup
 from llmkit.tasks.cls.metrics import METRICS
 from llmkit.training.run_record import Record, RunRecord
 
@@ -19,10 +19,13 @@ class ClsTask(Task):
 
     name = "cls"
     model_is = "a classifier"
-    model_kind = "classifier"
+    commands = "finetune-cls, eval, predict"
     writes_samples = False
     reads_rows = True
     fixed_fields = ("cls.freeze", "cls.lora_rank")
+
+    def claims(self, architecture: str, model_type: str) -> bool:
+        return architecture.endswith("ForSequenceClassification")
 
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         name = str(facts.get("label_type") or "single_label")
@@ -31,18 +34,18 @@ class ClsTask(Task):
             raise ModelError(what, where="manifest.json", hint=did_you_mean(name, METRICS))
         return METRICS[name]
 
-    def open_training(self, recipe: Recipe, request: TrainingRequest) -> Opened:
+    def open_training(self, recipe: Recipe, request: TrainingRequest) -> TrainingSetup:
         from llmkit.tasks.cls.opening import open_classifier_training
 
         return open_classifier_training(_own(recipe), request)
 
     def evaluate(self, recipe: Recipe, request: EvaluationRequest) -> dict[str, Any]:
-        from llmkit.tasks.cls.scoring import evaluate_classifier
+        from llmkit.tasks.cls.evaluation import evaluate_classifier
 
         return evaluate_classifier(_own(recipe), request)
 
     def predict(self, recipe: Recipe, request: PredictionRequest) -> dict[str, Any]:
-        from llmkit.tasks.cls.predict import predict_rows
+        from llmkit.tasks.cls.prediction import predict_rows
 
         return predict_rows(_own(recipe), request)
 

@@ -1,8 +1,8 @@
-"""The figures of a classifier by the type of its labels; a figure's baseline is what a constant guess reaches."""
+"""The figures of a classifier by the type of its labels; a baseline is that of a constant prediction."""
 
 from llmkit.metrics.spec import Metric, MetricSet
 
-_BEST_CONSTANT = "  best constant guess"
+_BEST_CONSTANT = "  constant baseline"
 _TO_CHOOSE_BY = tuple(
     Metric(key, key, higher_is_better=False, in_terminal=False) for key in ("brier_score", "hamming_loss", "rmse")
 )
@@ -12,10 +12,10 @@ _CALIBRATION = Metric("calibration_error", "calibration error", higher_is_better
 SINGLE_LABEL = MetricSet(
     (
         Metric(
-            "accuracy", "accuracy", "{:.2%}", note="share of right guesses", headline=1, baseline="baseline_accuracy",
-            chart="Held-out accuracy", progress="accuracy {:.1%}",
+            "accuracy", "accuracy", "{:.2%}", note="share of correct predictions", headline=1,
+            baseline="baseline_accuracy", chart="Held-out accuracy", progress="accuracy {:.1%}",
         ),
-        Metric("baseline_accuracy", "  always the commonest", "{:.2%}"),
+        Metric("baseline_accuracy", "  most frequent label", "{:.2%}"),
         Metric("balanced_accuracy", "balanced accuracy", "{:.2%}"),
         Metric(
             "f1_macro", "F1, mean over labels", title="F1, macro", note="mean over labels", headline=2,
@@ -28,13 +28,14 @@ SINGLE_LABEL = MetricSet(
         Metric("mcc", "Matthews correlation", note="0 is chance, 1 is perfect", headline=3),
         Metric("roc_auc", "ROC AUC", note="0.5 is chance", headline=5),
         Metric(
-            "log_loss", "log loss, nats a row", higher_is_better=False, title="log loss", note="nats a row", headline=4
+            "log_loss", "log loss, nats per row", higher_is_better=False, title="log loss", note="nats per row",
+            headline=4,
         ),
         _CALIBRATION,
         *_TO_CHOOSE_BY,
     ),
     best_by="f1_macro",
-    loss_unit="nats a row",
+    loss_unit="nats per row",
     width=24,
 )  # fmt: skip
 MULTI_LABEL = MetricSet(
@@ -66,15 +67,15 @@ MULTI_LABEL = MetricSet(
         *_TO_CHOOSE_BY,
     ),
     best_by="average_precision_micro",
-    loss_unit="nats a row and label",
+    loss_unit="nats per row and label",
     calibrated="every row with every label",
     width=24,
 )  # fmt: skip
 REGRESSION = MetricSet(
     (
         Metric(
-            "pearson", "Pearson correlation", note="of guesses and truth", headline=1, chart="Held-out correlation",
-            unit="Pearson", progress="pearson {:.4f}",
+            "pearson", "Pearson correlation", note="of predictions and labels", headline=1,
+            chart="Held-out correlation", unit="Pearson", progress="pearson {:.4f}",
         ),
         Metric("spearman", "Spearman correlation", note="of their ranks", headline=2),
         Metric(
@@ -84,7 +85,7 @@ REGRESSION = MetricSet(
             "mse", "mean squared error", "{:.4g}", higher_is_better=False, note="in the label's unit, squared",
             headline=5, baseline="baseline_mse", chart="Held-out squared error", progress="mse {:.4f}",
         ),
-        Metric("baseline_mse", "  always the mean", "{:.4g}"),
+        Metric("baseline_mse", "  predicting the mean", "{:.4g}"),
         Metric("r2", "R², variance explained", title="R²", note="share of variance explained", headline=4),
         *_TO_CHOOSE_BY,
     ),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from llmkit.datasets.examples import Example
 from llmkit.datasets.labelled import Input
 from llmkit.models.kernels.padding_free import encoder_inputs, find_places
-from llmkit.tasks.cls.label_types import LabelType
+from llmkit.tasks.cls.label_type import LabelType
 from llmkit.training.loss_sum import sum_wide
 
 Batch = dict[str, Tensor]
@@ -25,7 +25,7 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Classification:
-    """The objective of `finetune-cls`. Its one loss is called `loss`: nats a text, nats a text and label where there
+    """The objective of `finetune-cls`. Its one loss is called `loss`: nats per text, or per text and label where there
     are several, or squared error in standard deviations of the train split."""
 
     label_type: LabelType

@@ -15,11 +15,11 @@ from llmkit.datasets.labelled import set_template
 from llmkit.models.classifier import check_can_classify, count_positions, start_classifier
 from llmkit.models.loading import check_vocabulary, embedding_rows, read_config, resolve_model
 from llmkit.models.lora import require_peft
-from llmkit.tasks.base import Opened, TrainingRequest
-from llmkit.tasks.cls.labelled_data import LabelledData, load_labelled
-from llmkit.tasks.cls.row_reading import reads_token_types
+from llmkit.tasks.base import TrainingRequest, TrainingSetup
+from llmkit.tasks.cls.data import LabelledData, load_labelled
+from llmkit.tasks.cls.row_format import reads_token_types
 from llmkit.tasks.cls.training import ClsTraining
-from llmkit.tasks.starting_model import check_positions, check_training, grow_embeddings, set_dropout
+from llmkit.tasks.starting_model import check_positions, check_training, resize_embeddings, set_dropout
 from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
 from llmkit.training.folder import RunFolder
 from llmkit.training.origin import describe_origin, load_origin
@@ -29,7 +29,7 @@ MIN_STEPS, STEPS_A_LABEL, MIN_EPOCHS, MAX_EPOCHS = 300, 20, 3, 20
 LORA_FACTOR = 10.0
 
 
-def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Opened:
+def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> TrainingSetup:
     """The rows of labelled files and a model with a head for their labels, or a checkpoint's.
 
     Raises:
@@ -61,10 +61,10 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Ope
     task = ClsTraining(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), request.show_samples, origin)
     task.check()
     if request.checkpoint is not None:
-        return Opened(recipe, task, task.open_model(str(request.checkpoint)))
+        return TrainingSetup(recipe, task, task.open_model(str(request.checkpoint)))
     network = _start(recipe, labelled, path, tokenizer, n_own, changes)
     task.prepare_model(network)
-    return Opened(recipe, task, network)
+    return TrainingSetup(recipe, task, network)
 
 
 def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str]) -> str:
@@ -139,12 +139,12 @@ def _start(
     changes: list[str],
 ) -> PreTrainedModel:  # fmt: skip
     network, notes = start_classifier(
-        path, labelled.labels.problem_type, labelled.label2id, recipe.train.seed,
-        shares=labelled.labels.shares(labelled.splits["train"].labels), from_scratch=recipe.cls.from_scratch,
+        path, labelled.label_type.problem_type, labelled.label2id, recipe.train.seed,
+        shares=labelled.label_type.shares(labelled.splits["train"].labels), from_scratch=recipe.cls.from_scratch,
     )  # fmt: skip
     set_dropout(network, recipe.model)
     if recipe.model.resize_embeddings or n_own <= embedding_rows(network):
-        grow_embeddings(network, len(tokenizer), changes)
+        resize_embeddings(network, len(tokenizer), changes)
     check_vocabulary(network, tokenizer, path)
     network.config.pad_token_id = tokenizer.pad_token_id
     for note in notes:

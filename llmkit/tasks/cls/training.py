@@ -15,8 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core.errors import UsageError, did_you_mean
-from llmkit.datasets.augment import make_changer
-from llmkit.datasets.examples import Examples
+from llmkit.datasets.examples import Examples, make_augmenter
 from llmkit.datasets.labelled import take_rows
 from llmkit.metrics.spec import MetricSet
 from llmkit.models.classifier import build_classifier
@@ -24,13 +23,12 @@ from llmkit.models.layers import freeze_layers
 from llmkit.models.loading import read_config
 from llmkit.models.lora import add_lora, merge_lora
 from llmkit.tasks.base import TrainingData
-from llmkit.tasks.cls.error_examples import ErrorExamples
-from llmkit.tasks.cls.label_scores import score_rows
-from llmkit.tasks.cls.label_types import LabelType
-from llmkit.tasks.cls.labelled_data import LabelledData, LabelledSplit
+from llmkit.tasks.cls.data import LabelledData, LabelledSplit
+from llmkit.tasks.cls.evaluation import ErrorExamples
+from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.objective import Classification
-from llmkit.tasks.cls.row_reading import CONFIG_KEY, save_format
-from llmkit.tasks.cls.row_scoring import describe_method
+from llmkit.tasks.cls.prediction import describe_method, score_rows
+from llmkit.tasks.cls.row_format import CONFIG_KEY, save_format
 from llmkit.tasks.starting_model import set_dropout
 from llmkit.training.contract import Plan
 
@@ -58,6 +56,7 @@ class ClsTraining:
             manifest=described,
             fingerprint={"data": self.labelled.fingerprint()},
             n_train_tokens=described["splits"]["train"]["tokens"],
+            train_size=f"{described['splits']['train']['rows']:,} rows",
             sequence_length=described["splits"]["train"]["tokens"] / len(self.labelled.splits["train"]),
             n_held_out=0 if validation is None else len(validation),
             n_final=sum(len(split) for name, split in self.labelled.splits.items() if name != "train"),
@@ -67,31 +66,31 @@ class ClsTraining:
     def objective(self) -> Classification:
         section = self.recipe.cls
         return Classification(
-            self.labels, len(self.labelled.label2id), self.tokenizer.pad_token_id, self.token_types,
+            self.label_type, len(self.labelled.label2id), self.tokenizer.pad_token_id, self.token_types,
             self._class_weights(), section.focal_gamma, section.label_smoothing,
         )  # fmt: skip
 
     @cached_property
     def target_scale(self) -> tuple[float, float]:
         """Mean and standard deviation by which the model learns the labels."""
-        return self.labels.target_scale(self.labelled.splits["train"].labels)
+        return self.label_type.target_scale(self.labelled.splits["train"].labels)
 
     @cached_property
     def samples(self) -> Examples:
         train, section, block_size = self.labelled.splits["train"], self.recipe.train, self.recipe.block_size
-        change = make_changer(self.recipe.cls.augment, self.tokenizer.mask_token_id)
+        change = make_augmenter(self.recipe.cls.augment, self.tokenizer.mask_token_id)
         return Examples(
             train.inputs, self._to_targets(train.labels), seed=section.seed,
             global_batch_size=section.global_batch_size, block_size=block_size, change=change,
         )  # fmt: skip
 
     @property
-    def labels(self) -> LabelType:
-        return self.labelled.labels
+    def label_type(self) -> LabelType:
+        return self.labelled.label_type
 
     @property
     def metrics(self) -> MetricSet:
-        return self.labels.metrics
+        return self.label_type.metrics
 
     def count_scored_logits(self, network: PreTrainedModel) -> float:
         return 0.0  # a few a row
@@ -107,7 +106,9 @@ class ClsTraining:
         _ = self.objective
         split = self.labelled.splits.get("validation", self.labelled.splits["train"])
         names = list(self.labelled.label2id)
-        known = self.labels.measure_quickly(split.labels[[0, -1]], self.labels.constant_outputs(2, len(names)), names)
+        known = self.label_type.measure_quickly(
+            split.labels[[0, -1]], self.label_type.constant_outputs(2, len(names)), names
+        )
         if self.metric not in known and self.metric != "loss":
             hint = did_you_mean(self.metric, ["loss", *known])
             raise UsageError(f"no figure is called {self.metric!r}", where="cls.metric", hint=hint)
@@ -129,17 +130,17 @@ class ClsTraining:
         return network
 
     def describe(self) -> dict[str, Any]:
-        facts = {"labels": list(self.labelled.label2id), "label_type": self.labels.name, "metric": self.metric}
+        facts = {"labels": list(self.labelled.label2id), "label_type": self.label_type.name, "metric": self.metric}
         return facts | {"origin": self.origin}
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
         n_rows = plan.max_eval_samples or self.recipe.train.max_eval_samples
         split = _take_rows(self.labelled.splits["validation"], n_rows)
         outputs, scores = self._score(network, split, plan.precision, plan.batches.tokens_at_once)
-        targets = torch.from_numpy(self._to_targets(split.labels)).to(self.labels.target_dtype)
-        plain = Classification(self.labels, 0, 0, False)  # the loss as such, without weights and smoothing
+        targets = torch.from_numpy(self._to_targets(split.labels)).to(self.label_type.target_dtype)
+        plain = Classification(self.label_type, 0, 0, False)  # the loss as such, without weights and smoothing
         loss = plain.losses(torch.from_numpy(scores), targets).double().mean().item()
-        metrics = self.labels.measure_quickly(split.labels, outputs, list(self.labelled.label2id))
+        metrics = self.label_type.measure_quickly(split.labels, outputs, list(self.labelled.label2id))
         return {"loss": loss, "metric": self.metric} | metrics
 
     def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
@@ -152,13 +153,13 @@ class ClsTraining:
         if self.recipe.cls.lora_rank:
             merge_lora(network)
         extra: dict[str, Any] = {}
-        if not self.labels.has_names:
+        if not self.label_type.has_names:
             extra["target_mean"], extra["target_std"] = self.target_scale
-        if self.labels.tunes_thresholds and "validation" in self.labelled.splits:
+        if self.label_type.tunes_thresholds and "validation" in self.labelled.splits:
             split = self.labelled.splits["validation"]
             split = _take_share(split, share)
             outputs, _ = self._score(network, split, "fp32", None)
-            best = self.labels.best_thresholds(split.labels, outputs, len(self.labelled.label2id))
+            best = self.label_type.best_thresholds(split.labels, outputs, len(self.labelled.label2id))
             extra["thresholds"] = best.tolist()
         save_format(network.config, self.labelled.format, **extra)
 
@@ -171,14 +172,14 @@ class ClsTraining:
         }
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
-        metric = self.metrics.find(self.labels.must_beat)
+        metric = self.metrics.find(self.label_type.must_beat)
         assert metric is not None
-        value, guess = metrics.get(metric.key), metrics.get(metric.baseline)
-        if value is None or guess is None or (value > guess if metric.higher_is_better else value < guess):
+        value, baseline = metrics.get(metric.key), metrics.get(metric.baseline)
+        if value is None or baseline is None or (value > baseline if metric.higher_is_better else value < baseline):
             return None
         if value == (1.0 if metric.higher_is_better else 0.0):  # perfect, as where all rows have one label
             return None
-        return f"{metric.key.replace('_', ' ')} {value:.4f} is no better than a constant guess, {guess:.4f}"
+        return f"{metric.key.replace('_', ' ')} {value:.4f} is no better than a constant prediction, {baseline:.4f}"
 
     def score_split(
         self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate, *, chosen_on: bool
@@ -186,24 +187,24 @@ class ClsTraining:
         """All figures over one split."""
         tokens_at_once = settings.batch_size * self.recipe.block_size
         outputs, _ = self._score(network, split, settings.precision, tokens_at_once)
-        names, labels = list(self.labelled.label2id), self.labels
+        names, label_type = list(self.labelled.label2id), self.label_type
         kept = (getattr(network.config, CONFIG_KEY, None) or {}).get("thresholds", [])
         thresholds = np.array(kept if len(kept) == len(names) else [0.5] * len(names))
-        metrics: dict[str, Any] = {"label_type": labels.name}
-        metrics |= labels.measure(split.labels, outputs, names, thresholds, seed=settings.seed)
+        metrics: dict[str, Any] = {"label_type": label_type.name}
+        metrics |= label_type.measure(split.labels, outputs, names, thresholds, seed=settings.seed)
         if self.show_samples:
-            shown = ErrorExamples(labels, names, thresholds, self.tokenizer)
+            shown = ErrorExamples(label_type, names, thresholds, self.tokenizer)
             shown.add(split.labels, outputs, split.inputs, split.lines)
             metrics["mistakes"] = shown.worst()
         metrics |= {"n_truncated": split.inputs.n_cut, "n_windows": len(split.inputs.ends)}
-        return metrics | {"method": describe_method(Path(split.path).name, settings, labels, chosen_on, metrics)}
+        return metrics | {"method": describe_method(Path(split.path).name, settings, label_type, chosen_on, metrics)}
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         self.tokenizer.model_max_length = self.recipe.block_size
         return self.tokenizer
 
     def describe_model(self) -> tuple[str, str, str]:
-        what = self.labels.describe_model(len(self.labelled.label2id))
+        what = self.label_type.describe_model(len(self.labelled.label2id))
         return "text-classification", what, "AutoModelForSequenceClassification"
 
     def _score(
@@ -215,10 +216,10 @@ class ClsTraining:
             network, split.inputs, token_types=self.token_types, tokens_at_once=tokens_at_once, precision=precision
         )
         mean, std = self.target_scale
-        return self.labels.to_outputs(scores, {"target_mean": mean, "target_std": std}), scores
+        return self.label_type.to_outputs(scores, {"target_mean": mean, "target_std": std}), scores
 
     def _to_targets(self, labels: NDArray[Any]) -> NDArray[Any]:
-        return self.labels.scale(labels, *self.target_scale)
+        return self.label_type.scale(labels, *self.target_scale)
 
     def _class_weights(self) -> torch.Tensor | None:
         """Raises UsageError for a weight of a label that there is not."""
@@ -226,14 +227,14 @@ class ClsTraining:
         if wanted == "none":
             return None
         labels = self.labelled.splits["train"].labels
-        counts = np.maximum(1, self.labels.count(labels, len(names)))
+        counts = np.maximum(1, self.label_type.count(labels, len(names)))
         if wanted == "balanced":
-            return torch.tensor(self.labels.balanced_weights(counts, len(labels)), dtype=torch.float32)
+            return torch.tensor(self.label_type.balanced_weights(counts, len(labels)), dtype=torch.float32)
         if unknown := sorted(set(wanted) - set(names)):
             hint = did_you_mean(unknown[0], names)
             raise UsageError(f"no label is called {unknown[0]!r}", where="cls.class_weights", hint=hint)
         weights = np.array([wanted.get(name, 1.0) for name in names])
-        return torch.tensor(self.labels.normalize_weights(weights, counts, len(labels)), dtype=torch.float32)
+        return torch.tensor(self.label_type.normalize_weights(weights, counts, len(labels)), dtype=torch.float32)
 
 
 def _take_share(split: LabelledSplit, share: float) -> LabelledSplit:

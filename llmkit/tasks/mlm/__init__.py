@@ -1,4 +1,4 @@
-"""Masked language modelling as BERT has it: guess masked tokens, and how two segments belong together."""
+"""Masked language modelling as in BERT: predict masked tokens, and the relation of two segments."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from llmkit.config.recipe import MlmRecipe, Recipe
 from llmkit.core.console import clean_line
 from llmkit.metrics.spec import MetricSet
-from llmkit.tasks.base import EvaluationRequest, GenerationRequest, Opened, PlannedTask, Task, TrainingRequest
+from llmkit.tasks.base import EvaluationRequest, GenerationRequest, PlannedTask, Task, TrainingRequest, TrainingSetup
 from llmkit.tasks.mlm.metrics import METRICS
 from llmkit.training.run_record import Record
 
@@ -21,27 +21,32 @@ class MlmTask(Task):
 
     name = "mlm"
     model_is = "a masked language model"
-    model_kind = "masked"
+    commands = "pretrain-mlm, eval, generate (fill-in), finetune-cls"
     is_planned = True
     fixed_fields = ("mlm.sentence_objective",)
+
+    def claims(self, architecture: str, model_type: str) -> bool:
+        from llmkit.models.loading import is_masked
+
+        return is_masked(architecture, model_type)
 
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         return METRICS
 
-    def open_training(self, recipe: Recipe, request: TrainingRequest) -> Opened:
+    def open_training(self, recipe: Recipe, request: TrainingRequest) -> TrainingSetup:
         from llmkit.tasks.mlm.training import MlmTraining
-        from llmkit.tasks.prepared_folder import open_on_prepared
+        from llmkit.tasks.prepared_folder import open_pretraining
 
         own = _own(recipe)
-        return open_on_prepared(own, request, MlmTraining)
+        return open_pretraining(own, request, MlmTraining)
 
     def evaluate(self, recipe: Recipe, request: EvaluationRequest) -> dict[str, Any]:
         from llmkit.models.masked import open_masked
-        from llmkit.tasks.language_models import open_to_score
-        from llmkit.tasks.mlm.scoring import score_prepared, score_text
+        from llmkit.tasks.evaluation import open_for_evaluation
+        from llmkit.tasks.mlm.evaluation import score_prepared, score_text
 
         own = _own(recipe)
-        opened = open_to_score(own, request, open_masked)
+        opened = open_for_evaluation(own, request, open_masked)
         settings, network, tokenizer = own.evaluate, opened.network, opened.tokenizer
         if opened.prepared is not None:
             return score_prepared(
@@ -61,7 +66,7 @@ class MlmTask(Task):
         return MlmTraining(own, prepared, tokenizer)
 
     def make_synthetic(self, recipe: Recipe, vocabulary: Any) -> PlannedTask:
-        from llmkit.tasks.mlm.synthetic import SyntheticMlm
+        from llmkit.tasks.mlm.training import SyntheticMlm
 
         own = _own(recipe)
         return SyntheticMlm(own, vocabulary)
@@ -73,9 +78,9 @@ class MlmTask(Task):
         return "\n\n".join("\n".join(candidates) for candidates in lines)
 
     def describe_tables(self, figures: Mapping[str, Any], width: int) -> Iterable[str]:
-        """How pairs were confused, true kinds down, guessed kinds across; and the pseudo-perplexity of documents."""
+        """Confusion matrix of pairs, true relation in rows, predicted in columns; pseudo-perplexity of documents."""
         for confusion in _confusions(figures):
-            yield f"{'  true, then guessed as':<{width}}" + "".join(f"{name:>10}" for name in confusion)
+            yield f"{'  true, predicted as':<{width}}" + "".join(f"{name:>10}" for name in confusion)
             for name, row in confusion.items():
                 yield f"{'  ' + name:<{width}}" + "".join(f"{count:>10,}" for count in row.values())
         for record in figures.get("documents", []):
@@ -89,7 +94,7 @@ class MlmTask(Task):
         for confusion in _confusions(result):
             kinds = [kind.replace("_", " ") for kind in confusion]
             rows = [[kind, *row.values()] for kind, row in zip(kinds, confusion.values(), strict=True)]
-            tables.append(table(["true, then guessed as", *kinds], rows))
+            tables.append(table(["true, predicted as", *kinds], rows))
         return tables
 
 

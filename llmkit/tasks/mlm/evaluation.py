@@ -1,22 +1,45 @@
-"""Score a BERT over fixed examples: the same masks and pairs whatever the model, given a seed, a split and a tokenizer.
+"""Evaluate a masked language model on the fixed masks and pairs of a prepared split or of raw text.
 
-Everything is summed and divided once at the end, and each accuracy stands beside the best that a constant guess would
-reach on the same labels: the most frequent of the masked tokens, the more frequent kind of pair.
+Masks and pairs depend only on the seed, the split and the tokenizer, not on the model. Losses are summed and divided
+once at the end. Each accuracy has a baseline: that of the best constant prediction on the same labels.
+
+Pseudo-perplexity (Salazar et al. 2020, equations 1 and 4) masks one token at a time and predicts it from all others of
+its window: exp of the mean negative log-probability. It ranks texts under one model. It is not the perplexity of a
+distribution over texts, and it is too low for words of several tokens, whose other pieces stay visible.
 """
 
 import math
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from llmkit.config.evaluate import Evaluate
+from llmkit.config.mlm import Mlm
+from llmkit.config.prepare import Prepare
+from llmkit.core import console
 from llmkit.core.distributed import all_reduce_sum, shard
-from llmkit.core.errors import DataError
-from llmkit.datasets.pairs import NO_PAIR, Pairs
+from llmkit.core.errors import DataError, UsageError
+from llmkit.datasets.masking import TokenIds
+from llmkit.datasets.pairs import NO_PAIR, Pairs, check_pairs, make_pairs
+from llmkit.datasets.randomness import hash_integers
+from llmkit.datasets.rows import encode_rows
+from llmkit.datasets.sentences import Sentences
 from llmkit.models.loading import embedding_rows
+from llmkit.models.masked import sentence_objective_of
+from llmkit.tasks.evaluation import choose_block_size, read_raw_documents
 from llmkit.tasks.mlm.objective import MaskedLM, predict
+from llmkit.text.words import choose_word_cutter
+from llmkit.tokens.prepared import Prepared
+from llmkit.tokens.store import Split, write_split
+from llmkit.tokens.tokenizer import ensure_special_tokens, id_dtype
 from llmkit.training.loss_sum import sum_wide
 
 KINDS = {"nsp": ("next", "not_next"), "sop": ("in_order", "swapped")}
@@ -33,7 +56,7 @@ def evaluate_masked_lm(
     precision: str = "fp32",
     max_examples: int | None = None,
 ) -> dict[str, Any]:
-    """Sums over the examples of one pass: nats, hits, counts of labels, and the confusion of pairs (true, guessed).
+    """Sums over the examples of one pass: nats, hits, counts of labels, and the confusion of pairs (true, predicted).
 
     One pass holds as many tokens as the split, most of them once. `max_examples` scores that many examples, spread
     evenly, for a look while training. The model must be in evaluation mode.
@@ -113,3 +136,184 @@ def to_metrics(sums: dict[str, Any], relation: str | None) -> dict[str, Any]:
             "n_pairs": n_pairs,
         }
     return metrics | {"n_masked": sums["n_masked"], "n_tokens": sums["n_tokens"], "n_examples": sums["n_examples"]}
+
+
+@torch.inference_mode()
+def score_documents(
+    model: PreTrainedModel, pairs: Pairs, *, max_tokens: int, batch_size: int = 16, precision: str = "fp32"
+) -> list[dict[str, Any]]:
+    """One record a document, over its first `max_tokens` tokens: source, index, n_tokens, nats, pseudo_perplexity.
+
+    The model must be in evaluation mode. Windows are `pairs.block_size` long with their [CLS] and [SEP] and lie side by
+    side. Special tokens are not scored.
+    """
+    table = pairs.sentences.split.table
+    sources, indexes = table.column("source"), table.column("index")
+    records = []
+    for document in range(int(pairs.sentences.documents[-1]) + 1):
+        row = int(np.searchsorted(pairs.sentences.documents, document))
+        start, end = pairs.sentences.range_of(document)
+        nats, n_tokens = 0.0, 0
+        for window in _windows(pairs, start, min(end, start + max_tokens)):
+            scored, found = _score_window(model, pairs, window, batch_size, precision)
+            nats, n_tokens = nats + found, n_tokens + scored
+        if n_tokens:
+            value = math.exp(min(700.0, nats / n_tokens))
+            place = {"source": sources[row].as_py(), "index": indexes[row].as_py()}
+            records.append(place | {"n_tokens": n_tokens, "nats": nats, "pseudo_perplexity": value})
+    return records
+
+
+def _windows(pairs: Pairs, start: int, end: int) -> Iterator[TokenIds]:
+    room = pairs.block_size - 2
+    for begin in range(start, end, room):
+        tokens = pairs.sentences.split.stream.read(begin, min(room, end - begin))
+        if begin + len(tokens) == end and tokens[-1] == pairs.sep_id:
+            tokens = tokens[:-1]  # the document's own end of text
+        yield np.concatenate([[pairs.cls_id], tokens, [pairs.sep_id]])
+
+
+def _score_window(
+    model: PreTrainedModel, pairs: Pairs, window: TokenIds, batch_size: int, precision: str
+) -> tuple[int, float]:
+    """How many tokens of the window were scored, and their nats."""
+    places = np.flatnonzero(~pairs.vocabulary.is_special[window])
+    nats = 0.0
+    for begin in range(0, len(places), batch_size):
+        masked = torch.from_numpy(places[begin : begin + batch_size])
+        input_ids = torch.from_numpy(window).repeat(len(masked), 1)
+        rows = torch.arange(len(masked))
+        targets = input_ids[rows, masked].to(model.device)
+        input_ids[rows, masked] = pairs.vocabulary.mask_id
+        batch = {"input_ids": input_ids, "masked_places": rows * len(window) + masked}
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits, _ = predict(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
+        nats += torch.nn.functional.cross_entropy(logits.cpu().double(), targets.cpu(), reduction="sum").item()
+    return len(places), nats
+
+
+MIN_BLOCK_SIZE = 8
+DEFAULT_BLOCK_SIZE = 512
+"""For models without a longest context."""
+EVALUATION_KEY = 0x6576616C
+"""So that held-out masks are never those of a training epoch with the same seed."""
+
+
+def evaluation_seed(settings: Evaluate) -> int:
+    """The seed of the fixed masks and pairs."""
+    return hash_integers(EVALUATION_KEY, settings.seed)
+
+
+def describe_not_next(sentences: Sentences) -> str:
+    """Where what is not next is taken from."""
+    return "from another document" if sentences.n_documents > 1 else "from a distant passage"
+
+
+def pairs_of(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_size: int, seed: int) -> Pairs:
+    """The examples of a split, as the recipe wants them.
+
+    Raises:
+        UsageError: no room for two segments.
+        DataError: the split has no sentences.
+    """
+    if block_size < MIN_BLOCK_SIZE:
+        hint = f"take {MIN_BLOCK_SIZE} or more; 128 is usual"
+        what = f"block_size {block_size} has no room for two segments and their [CLS] and [SEP]"
+        raise UsageError(what, where="block_size", hint=hint)
+    sentences = Sentences(split)
+    check_pairs(sentences, block_size, mlm.sentence_objective)
+    return make_pairs(
+        sentences, tokenizer, block_size, seed,
+        sentence_objective=mlm.sentence_objective, mlm_probability=mlm.mlm_probability,
+        whole_words=mlm.whole_words, short_share=mlm.short_share,
+    )  # fmt: skip
+
+
+def score_prepared(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prepared: Prepared, split: str, settings: Evaluate,
+    mlm: Mlm, block_size: int | None = None, share: float = 1.0,
+) -> dict[str, Any]:  # fmt: skip
+    """Metrics over a whole split of a prepared folder, or over a share of its examples, spread evenly."""
+    mlm = mlm.with_updates(
+        sentence_objective=sentence_objective_of(network)
+    )  # what the model can judge, whatever the recipe says
+    metrics = _score(network, tokenizer, prepared.split(split), settings, mlm, block_size, share)
+    kept = prepared.manifest["sentences"]["chinese_words"]
+    metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": kept}
+    totals = prepared.manifest["splits"][split]
+    return _with_unknown(metrics, totals["unknown_tokens"], totals["tokens"])
+
+
+def score_text(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, files: Sequence[str], prepare: Prepare,
+    settings: Evaluate, mlm: Mlm,
+) -> dict[str, Any]:  # fmt: skip
+    """Metrics over text files as they are, uncleaned.
+
+    Raises:
+        DataError: no text.
+    """
+    ensure_special_tokens(tokenizer)  # as `prepare` does: a BERT's own has no end of text
+    with tempfile.TemporaryDirectory() as folder:
+        totals: Counter[str] = Counter()
+        cutter = choose_word_cutter(prepare.chinese_words)
+        rows = encode_rows(read_raw_documents(files, prepare.read), tokenizer, totals, cutter)
+        write_split(Path(folder) / "text", rows, id_dtype(tokenizer), sentences=True)
+        if not totals["sentences"]:
+            raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
+        split = Split(Path(folder) / "text")
+        sentence_objective = sentence_objective_of(network)
+        try:
+            check_pairs(
+                Sentences(split),
+                1 if sentence_objective == "none" else _block_size(network, settings, None),
+                sentence_objective,
+            )
+        except DataError as error:
+            console.info(f"{error.problems[0].what}: only masked tokens are scored")
+            sentence_objective = "none"
+        metrics = _score(
+            network, tokenizer, split, settings, mlm.with_updates(sentence_objective=sentence_objective), None
+        )
+    metrics["method"] |= {"data": ", ".join(Path(file).name for file in files), "chinese_words": cutter}
+    return _with_unknown(metrics, totals["unknown_tokens"], totals["tokens"])
+
+
+def _block_size(network: PreTrainedModel, settings: Evaluate, own: int | None) -> int:
+    return choose_block_size(network, settings, own, DEFAULT_BLOCK_SIZE)
+
+
+def _with_unknown(metrics: dict[str, Any], n_unknown: int, n_tokens: int) -> dict[str, Any]:
+    """Unknown tokens are never masked, so the metrics leave out the hardest tokens."""
+    if n_unknown:
+        share = f"{n_unknown:,} tokens ({n_unknown / n_tokens:.1%})"
+        console.info(f"{share} are unknown to the tokenizer: they are not predicted and count in no metric")
+    return metrics | {"n_unknown_tokens": n_unknown}
+
+
+def _score(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: Split, settings: Evaluate, mlm: Mlm,
+    block_size: int | None, share: float = 1.0,
+) -> dict[str, Any]:  # fmt: skip
+    block = _block_size(network, settings, block_size)
+    pairs = pairs_of(split, tokenizer, mlm, block, evaluation_seed(settings))
+    objective = MaskedLM(tokenizer.pad_token_id, mlm.sentence_objective)
+    how: dict[str, Any] = {"batch_size": settings.batch_size, "precision": settings.precision}
+    metrics = to_metrics(
+        evaluate_masked_lm(network, pairs, objective, max_examples=math.ceil(share * pairs.samples_per_epoch), **how),
+        objective.relation,
+    )
+    if metrics["n_examples"] < pairs.samples_per_epoch:
+        metrics["n_held_out_examples"] = pairs.samples_per_epoch
+    if settings.pseudo_perplexity:
+        records = score_documents(network, pairs, max_tokens=settings.pseudo_perplexity, **how)
+        nats, n_tokens = (sum(record[key] for record in records) for key in ("nats", "n_tokens"))
+        if n_tokens:
+            metrics["pseudo_perplexity"] = math.exp(min(700.0, nats / n_tokens))
+        metrics["documents"] = records
+    examples = {"nsp": "pairs", "sop": "ordered pairs", "none": "full sentences"}[mlm.sentence_objective]
+    method: dict[str, Any] = {"examples": examples}
+    method |= {"block_size": block, "mlm_probability": mlm.mlm_probability, "whole_words": mlm.whole_words}
+    if mlm.sentence_objective == "nsp":
+        method["not_next"] = describe_not_next(pairs.sentences)
+    return metrics | {"method": method | {"seed": settings.seed, "precision": settings.precision}}

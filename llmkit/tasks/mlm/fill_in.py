@@ -20,7 +20,7 @@ from llmkit.core.console import clean_line
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.loading import check_vocabulary, embedding_rows, load_masked_lm, longest_context
 from llmkit.tasks.base import GenerationRequest
-from llmkit.tasks.scoring import prepare_for_inference
+from llmkit.tasks.evaluation import prepare_for_inference
 from llmkit.tokens.tokenizer import load_tokenizer
 
 # Logits come for every position, not for the masks alone: 2048 positions are 250 MB with BERT's 30,000 tokens.
@@ -28,7 +28,7 @@ TOKENS_AT_ONCE = 2048
 
 DEFAULT_CANDIDATES = 5
 """Candidates for each mask where the recipe has no `generate.top_k`."""
-FILLER = 0
+PAD_ID = 0
 """An id for padding: it is masked and never read."""
 
 _Best = tuple[list[list[int]], list[list[float]]]  # for each mask its likeliest ids, and their probabilities
@@ -195,7 +195,7 @@ class _Reader:
 @torch.no_grad()
 def _predict(model: PreTrainedModel, windows: list[_Window], n_best: int) -> list[_Best]:
     width = max(len(window.ids) for window in windows)
-    ids = [window.ids + [FILLER] * (width - len(window.ids)) for window in windows]
+    ids = [window.ids + [PAD_ID] * (width - len(window.ids)) for window in windows]
     seen = [[1] * len(window.ids) + [0] * (width - len(window.ids)) for window in windows]
     device = model.device
     output = model(

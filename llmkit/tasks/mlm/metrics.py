@@ -1,8 +1,8 @@
-"""The figures of a masked language model: each accuracy beside what a constant guess reaches."""
+"""The figures of a masked language model: each accuracy beside that of a constant prediction."""
 
 from llmkit.metrics.spec import Metric, MetricSet
 
-RIGHT = "share of right guesses"
+RIGHT = "share of correct predictions"
 
 
 def _pair_metrics(prefix: str, name: str, place: int) -> tuple[Metric, ...]:
@@ -11,22 +11,23 @@ def _pair_metrics(prefix: str, name: str, place: int) -> tuple[Metric, ...]:
     return (
         Metric(
             f"{prefix}_loss", f"{name}, nats", higher_is_better=False,
-            chart=f"{accuracy.removesuffix(' accuracy').capitalize()} loss", unit="nats a pair", logged=True,
+            chart=f"{accuracy.removesuffix(' accuracy').capitalize()} loss", unit="nats per pair", logged=True,
         ),
         Metric(
             f"{prefix}_accuracy", accuracy, "{:.2%}", note=RIGHT, headline=place,
             baseline=f"{prefix}_baseline_accuracy", chart=f"Held-out {accuracy}",
             progress=f"{prefix} accuracy {{:.1%}}",
         ),
-        Metric(f"{prefix}_baseline_accuracy", "  always the commoner", "{:.2%}"),
+        Metric(f"{prefix}_baseline_accuracy", "  most frequent relation", "{:.2%}"),
     )  # fmt: skip
 
 
 METRICS = MetricSet(
     (
         Metric(
-            "mlm_loss", "loss, nats a masked token", higher_is_better=False, title="masked-token loss",
-            note="nats a masked token", headline=5, chart="Masked-token loss", unit="nats a masked token", logged=True,
+            "mlm_loss", "masked-token loss, nats", higher_is_better=False, title="masked-token loss",
+            note="nats per masked token", headline=5, chart="Masked-token loss", unit="nats per masked token",
+            logged=True,
         ),
         Metric(
             "mlm_perplexity", "perplexity, masked tokens", "{:,.3f}", higher_is_better=False, title="perplexity",
@@ -37,8 +38,8 @@ METRICS = MetricSet(
             baseline="mlm_baseline_accuracy", chart="Held-out masked-token accuracy",
             progress="mlm accuracy {:.1%}",
         ),
-        Metric("mlm_baseline_accuracy", "  always the commonest", "{:.2%}"),
-        Metric("mlm_top5_accuracy", "  among the best five", "{:.2%}"),
+        Metric("mlm_baseline_accuracy", "  most frequent token", "{:.2%}"),
+        Metric("mlm_top5_accuracy", "  top-5 accuracy", "{:.2%}"),
         Metric("n_masked", "  over masked tokens", "{:,}"),
         *_pair_metrics("nsp", "next sentence", 3),
         *_pair_metrics("sop", "sentence order", 4),

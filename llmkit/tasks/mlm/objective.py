@@ -1,4 +1,4 @@
-"""BERT's objective: guess the masked tokens and, for pairs, how the second segment belongs to the first.
+"""BERT's objective: predict the masked tokens and, for pairs, the relation of the two segments.
 
 Two losses, in nats: `mlm_loss` summed over masked tokens, and `nsp_loss` (or `sop_loss`) over pairs. The trainer
 divides each by its count over the whole optimizer step and all ranks and adds the two, as Devlin et al. 2018 do; so
@@ -22,8 +22,6 @@ from llmkit.models.masked import read_heads
 from llmkit.training.loss_sum import sum_wide
 
 Batch = dict[str, Tensor]
-
-"""What stands before `_loss` and `_accuracy` for each kind of pair."""
 
 
 class MaskedLM:

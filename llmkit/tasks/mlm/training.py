@@ -1,9 +1,10 @@
-"""Training of BERT on a prepared folder."""
+"""Masked language model pretraining on a prepared folder, or on random tokens to estimate what a model costs."""
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.architectures import ARCHITECTURES
@@ -11,23 +12,93 @@ from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import MlmRecipe
 from llmkit.core import console
 from llmkit.core.errors import DataError, ModelError, UsageError
-from llmkit.datasets.pairs import Pairs
+from llmkit.datasets.pairs import IS_NEXT, NO_PAIR, Example, Pairs
 from llmkit.datasets.rows import can_mask
 from llmkit.metrics.spec import MetricSet
-from llmkit.models.loading import longest_context
+from llmkit.models.loading import embedding_rows, longest_context
 from llmkit.models.masked import build_masked, open_masked, rescale_embeddings, start_from_masked
 from llmkit.tasks.base import TrainingData
-from llmkit.tasks.mlm.evaluation import evaluate_masked_lm, to_metrics
+from llmkit.tasks.mlm.evaluation import (
+    describe_not_next,
+    evaluate_masked_lm,
+    evaluation_seed,
+    pairs_of,
+    score_prepared,
+    to_metrics,
+)
 from llmkit.tasks.mlm.fill_in import fill_masks
 from llmkit.tasks.mlm.metrics import METRICS
 from llmkit.tasks.mlm.objective import MaskedLM
-from llmkit.tasks.mlm.scoring import evaluation_seed, pairs_of, score_prepared, where_from
-from llmkit.tasks.mlm.synthetic import count_scored_logits
-from llmkit.tasks.prepared_folder import data_of
+from llmkit.tasks.prepared_folder import describe_data
 from llmkit.tasks.starting_model import fit_to_data
+from llmkit.tasks.synthetic import N_TOKENS, Vocabulary
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Split
 from llmkit.training.contract import Plan
+
+
+@dataclass(frozen=True)
+class MaskedExamples:
+    """Full sequences of random ids, of which the recipe's share is masked; two equal segments where there are pairs."""
+
+    n_ids: int
+    block_size: int
+    mlm_probability: float
+    pairs: bool
+
+    @property
+    def samples_per_epoch(self) -> int:
+        return N_TOKENS // self.block_size
+
+    def __getitem__(self, sample: int) -> Example:
+        rng = np.random.default_rng(sample)
+        n_masked = max(1, rng.binomial(self.block_size - 3, self.mlm_probability))
+        masked = np.sort(rng.choice(self.block_size, n_masked, replace=False))
+        ids = rng.integers(1, self.n_ids, self.block_size)
+        n_first = self.block_size // 2 if self.pairs else self.block_size
+        return Example(ids, n_first, masked, ids[masked], IS_NEXT if self.pairs else NO_PAIR, ())
+
+
+@dataclass(frozen=True)
+class SyntheticMlm:
+    """What a plan needs of a task (tasks/base.py)."""
+
+    recipe: MlmRecipe
+    vocabulary: Vocabulary
+    cuts_by_tokens: bool = False
+
+    @property
+    def output_share(self) -> float:
+        return self.recipe.mlm.mlm_probability
+
+    @cached_property
+    def objective(self) -> MaskedLM:
+        return MaskedLM(self.vocabulary.pad_token_id, self.recipe.mlm.sentence_objective)
+
+    @cached_property
+    def samples(self) -> MaskedExamples:
+        mlm, pairs = self.recipe.mlm, self.recipe.mlm.sentence_objective != "none"
+        return MaskedExamples(len(self.vocabulary), self.recipe.block_size, mlm.mlm_probability, pairs)
+
+    def build_model(self) -> PreTrainedModel:
+        recipe, tokenizer = self.recipe, cast(Any, self.vocabulary)
+        return build_masked(
+            recipe.model,
+            tokenizer,
+            recipe.block_size,
+            recipe.train.seed,
+            sentence_objective=recipe.mlm.sentence_objective,
+        )
+
+    def count_scored_logits(self, network: PreTrainedModel) -> float:
+        return count_scored_logits(self.recipe, network)
+
+
+def count_scored_logits(recipe: MlmRecipe, network: PreTrainedModel) -> float:
+    """Logits in memory at once when held-out examples are scored: those of the masked tokens of a batch."""
+    settings = recipe.evaluate
+    n_tokens = settings.batch_size * (settings.block_size or recipe.block_size)
+    return n_tokens * recipe.mlm.mlm_probability * embedding_rows(network)
 
 
 @dataclass(frozen=True)
@@ -59,7 +130,7 @@ class MlmTraining:
 
     @cached_property
     def data(self) -> TrainingData:
-        return data_of(self.prepared, self.recipe.block_size)
+        return describe_data(self.prepared, self.recipe.block_size)
 
     @cached_property
     def objective(self) -> MaskedLM:
@@ -116,7 +187,7 @@ class MlmTraining:
             said = {"chinese_words": self.prepared.manifest["sentences"]["chinese_words"]}
         sentences = self.samples.sentences
         if self.recipe.mlm.sentence_objective == "nsp":
-            said["not_next"] = where_from(sentences)
+            said["not_next"] = describe_not_next(sentences)
             if sentences.n_documents == 1:
                 console.info("the text is one document: what is not next comes from a distant passage of it")
         if self.recipe.mlm.sentence_objective != "none" and (share := sentences.share_with_two()) < 0.5:
@@ -148,12 +219,11 @@ class MlmTraining:
         return {"validation": metrics}
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
-        accuracy, guess = metrics["mlm_accuracy"], metrics["mlm_baseline_accuracy"]
-        if accuracy > guess:
+        accuracy, baseline = metrics["mlm_accuracy"], metrics["mlm_baseline_accuracy"]
+        if accuracy > baseline:
             return None
-        return (
-            f"masked-token accuracy {accuracy:.1%} is no better than always guessing the commonest token, {guess:.1%}"
-        )
+        what = f"masked-token accuracy {accuracy:.1%} is no better than always predicting the most frequent token"
+        return f"{what}, {baseline:.1%}"
 
     def finish_model(self, network: PreTrainedModel, share: float) -> None:
         rescale_embeddings(network)

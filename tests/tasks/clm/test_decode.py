@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from llmkit.core.errors import ModelError
 from llmkit.models.recurrent import RecurrentConfig, RecurrentForCausalLM
-from llmkit.tasks.clm.decode import PAYS_AFTER, Products, can_decode, decode, read_prompts, sample_token
+from llmkit.tasks.clm.decode import MIN_STEPS_TO_PACK, PackedLinears, can_decode, decode, read_prompts, sample_token
 
 VOCABULARY = 50
 LENGTHS = [5, 1, 9, 9]
@@ -54,7 +54,7 @@ def settings(**more: Any) -> GenerationConfig:
 def write(model: Any, ids: Tensor, mask: Tensor, decoding: GenerationConfig) -> Tensor:
     """(rows, new tokens)."""
     steps: list[list[int]] = []
-    decode(model, ids, mask, decoding, lambda chosen: bool(steps.append(chosen)), Products())
+    decode(model, ids, mask, decoding, lambda chosen: bool(steps.append(chosen)), PackedLinears())
     return torch.tensor(steps).T
 
 
@@ -82,7 +82,7 @@ def test_greedy_tokens_are_those_of_generate(kind: str, lengths: list[int], more
         {"attn_implementation": "eager"},
     ],
 )
-@pytest.mark.parametrize("n_steps", [3, PAYS_AFTER])
+@pytest.mark.parametrize("n_steps", [3, MIN_STEPS_TO_PACK])
 @pytest.mark.parametrize("lengths", [LENGTHS, [6]])
 def test_logits_of_each_step_are_those_of_reading_all_again(
     lengths: list[int], n_steps: int, more: dict[str, Any]
@@ -91,7 +91,7 @@ def test_logits_of_each_step_are_those_of_reading_all_again(
     with torch.no_grad():
         for weight in model.parameters():  # attention less sharp, as it would magnify rounding
             weight.mul_(0.3 if weight.dim() > 1 else 1.0)
-        logits, step = read_prompts(model, ids, mask, n_steps, Products())
+        logits, step = read_prompts(model, ids, mask, n_steps, PackedLinears())
         for number in range(n_steps + 1):
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             again = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits[:, -1]
@@ -162,7 +162,7 @@ def test_nothing_is_read_once_all_rows_have_ended() -> None:
         steps.append(chosen)
         return len(steps) == 3
 
-    decode(model, ids, mask, settings(), take, Products())
+    decode(model, ids, mask, settings(), take, PackedLinears())
     assert len(steps) == 3
     assert read == [ids.numel(), 4, 4]
 
@@ -183,14 +183,14 @@ def test_other_models_and_beams_are_left_to_generate() -> None:
 @pytest.mark.parametrize("rows", [1, 2, 16])
 def test_product_is_that_of_the_layer_and_what_is_added_to_a_layer_counts(rows: int) -> None:
     torch.manual_seed(0)
-    products, hidden = Products(), torch.randn(rows, 24)
+    packed, hidden = PackedLinears(), torch.randn(rows, 24)
     for layer in (Conv1D(40, 24), nn.Linear(24, 40), nn.Linear(24, 40, bias=False)):
         with torch.no_grad():
             nn.init.normal_(layer.weight)
             expected = layer(hidden)
-            torch.testing.assert_close(products.of(layer, rows)(hidden), expected, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(packed.of(layer, rows)(hidden), expected, rtol=1e-5, atol=1e-5)
             more = torch.randn(5, 24)
-            torch.testing.assert_close(products.of(layer, 5)(more), layer(more), rtol=1e-5, atol=1e-5)
-            assert products.of(layer, 5) is products.of(layer, 5)
+            torch.testing.assert_close(packed.of(layer, 5)(more), layer(more), rtol=1e-5, atol=1e-5)
+            assert packed.of(layer, 5) is packed.of(layer, 5)
             layer.register_forward_hook(lambda *given: given[2] + 1)
-            assert torch.equal(products.of(layer, rows)(hidden), expected + 1)
+            assert torch.equal(packed.of(layer, rows)(hidden), expected + 1)

@@ -1,15 +1,30 @@
 """Evaluation against a computation that shares nothing with it: one token at a time, in plain torch."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from tiny import make_gpt2, make_split
+from tiny import PlainRecurrent, make_gpt2, make_recurrent, make_split, save_gpt2
 
+from llmkit.config.evaluate import Evaluate
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError, UsageError
+from llmkit.models.loading import load_causal_lm
+from llmkit.models.recurrent import RecurrentForCausalLM
 from llmkit.tasks.clm import evaluation as causal_lm
-from llmkit.tasks.clm.evaluation import evaluate_causal_lm, to_metrics
-from llmkit.tokens.store import Split
+from llmkit.tasks.clm.evaluation import (
+    evaluate_causal_lm,
+    evaluate_recurrent_lm,
+    score_prepared,
+    score_text,
+    to_metrics,
+)
+from llmkit.tokens.store import Split, TokenStream
+from llmkit.tokens.tokenizer import load_tokenizer
 
 
 def score_one_by_one(split: Split, block_size: int, stride: int) -> tuple[float, int]:
@@ -49,7 +64,7 @@ def test_sums_do_not_depend_on_how_many_logits_there_are_at_once(
     whole = evaluate_causal_lm(model, split.stream, block_size=16, stride=5)
     sizes = []
     model.lm_head.register_forward_hook(lambda module, inputs, logits: sizes.append(logits.numel()))
-    monkeypatch.setattr(causal_lm, "PART", 3 * 50)
+    monkeypatch.setattr(causal_lm, "LOGITS_PER_CHUNK", 3 * 50)
     monkeypatch.setattr(causal_lm, "has_plain_output", lambda config: plain)
     parts = evaluate_causal_lm(model, split.stream, block_size=16, stride=5)
     assert parts == whole | {"nats": pytest.approx(whole["nats"], rel=1e-6)}
@@ -94,3 +109,179 @@ def test_without_words_there_is_no_figure_of_them() -> None:
 def test_perplexity_that_no_float_holds_is_null_and_not_infinity() -> None:
     metrics = to_metrics({"nats": 2000.0, "n_correct": 0, "n_tokens": 1}, n_bytes=1, n_characters=1)
     assert metrics["perplexity"] is None
+
+
+CELLS = pytest.mark.parametrize("cell", ["gru", "lstm"])
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Split:
+    """203 tokens."""
+    return make_split(tmp_path / "held", n_documents=7, length=29)
+
+
+@torch.no_grad()
+def score_slowly(
+    model: RecurrentForCausalLM, stream: TokenStream, begin: int, end: int, first: int | None = None
+) -> tuple[float, int]:
+    """Nats and hits of the tokens from `begin` to `end`, read one by one from an empty state."""
+    plain, state, nats, hits = PlainRecurrent(model).double(), None, 0.0, 0
+    for place in range(begin, end):
+        before, token = stream.read(place - 1, 2)
+        if place == 0 and first is not None:
+            before = first
+        logits, state = plain(torch.tensor([[before]]), state)
+        nats -= logits[0, 0].log_softmax(-1)[token].item()
+        hits += int(logits[0, 0].argmax() == token)
+    return nats, hits
+
+
+def assert_equals(found: dict[str, Any], expected: list[tuple[float, int]], n_tokens: int) -> None:
+    assert found["nats"] == pytest.approx(sum(nats for nats, _ in expected), rel=1e-6)
+    assert (found["n_correct"], found["n_tokens"]) == (sum(hits for _, hits in expected), n_tokens)
+
+
+@CELLS
+def test_whole_stream_equals_reading_token_by_token(cell: str, split: Split) -> None:
+    model = make_recurrent(cell, scale=3.0).eval()
+    found = evaluate_recurrent_lm(model, split.stream)
+    assert_equals(found, [score_slowly(model, split.stream, 0, 203)], 203)
+    assert found["n_correct"] > 0
+
+
+@CELLS
+@pytest.mark.parametrize("n_streams", [2, 7, 16, 203, 500])
+def test_streams_side_by_side_score_every_token_once(cell: str, split: Split, n_streams: int) -> None:
+    model, n_rows = make_recurrent(cell, scale=3.0).eval(), min(n_streams, 203)
+    edges = [203 * row // n_rows for row in range(n_rows + 1)]
+    expected = [score_slowly(model, split.stream, *pair) for pair in pairwise(edges)]
+    assert_equals(evaluate_recurrent_lm(model, split.stream, n_streams=n_streams), expected, 203)
+
+
+@CELLS
+@pytest.mark.parametrize("logits_at_once", [1, 50, 50 * 7, 50 * 3 * 13])
+@pytest.mark.parametrize("n_streams", [1, 3])
+def test_result_does_not_depend_on_how_much_is_read_at_once(
+    monkeypatch: pytest.MonkeyPatch, cell: str, split: Split, logits_at_once: int, n_streams: int
+) -> None:
+    model = make_recurrent(cell, scale=3.0).eval()
+    whole = evaluate_recurrent_lm(model, split.stream, n_streams=n_streams)
+    monkeypatch.setattr(causal_lm, "LOGITS_AT_ONCE", logits_at_once)
+    parts = evaluate_recurrent_lm(model, split.stream, n_streams=n_streams)
+    assert parts.pop("nats") == pytest.approx(whole.pop("nats"), rel=1e-6)
+    assert parts == whole
+
+
+@pytest.mark.parametrize(("max_tokens", "n_streams", "each"), [(40, 1, 40), (40, 4, 10), (43, 4, 10), (2, 4, 1)])
+def test_limit_scores_the_beginnings_of_all_streams(split: Split, max_tokens: int, n_streams: int, each: int) -> None:
+    model = make_recurrent(scale=3.0).eval()
+    begins = [203 * row // n_streams for row in range(n_streams)]
+    expected = [score_slowly(model, split.stream, begin, begin + each) for begin in begins]
+    found = evaluate_recurrent_lm(model, split.stream, n_streams=n_streams, max_tokens=max_tokens)
+    assert_equals(found, expected, each * n_streams)
+
+
+@pytest.mark.parametrize("n_streams", [1, 4])
+def test_limit_beyond_the_text_is_no_limit(split: Split, n_streams: int) -> None:
+    model = make_recurrent(scale=3.0).eval()
+    limited = evaluate_recurrent_lm(model, split.stream, n_streams=n_streams, max_tokens=10_000)
+    assert limited == evaluate_recurrent_lm(model, split.stream, n_streams=n_streams)
+
+
+def test_first_token_is_what_the_text_begins_behind(monkeypatch: pytest.MonkeyPatch, split: Split) -> None:
+    monkeypatch.setattr(causal_lm, "LOGITS_AT_ONCE", 50 * 20)  # read in parts, of which only one is the first
+    model = make_recurrent(scale=3.0).eval()
+    found = evaluate_recurrent_lm(model, split.stream, first_token=33)
+    assert_equals(found, [score_slowly(model, split.stream, 0, 203, first=33)], 203)
+    assert found["nats"] != evaluate_recurrent_lm(model, split.stream)["nats"]
+
+
+def test_adaptive_softmax_is_scored_by_its_own_probabilities(split: Split) -> None:
+    model = make_recurrent(scale=3.0, tie_word_embeddings=False, adaptive_cutoffs=[10, 30]).eval()
+    ids = torch.from_numpy(split.stream.read(-1, 204))
+    logits = model(input_ids=ids[None, :-1]).logits[0]
+    expected = -logits.gather(1, ids[1:, None]).double().sum().item()
+    assert evaluate_recurrent_lm(model, split.stream)["nats"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_bf16_is_near(split: Split) -> None:
+    model = make_recurrent(scale=3.0).eval()
+    exact, near = (evaluate_recurrent_lm(model, split.stream, precision=kind)["nats"] for kind in ("fp32", "bf16"))
+    assert near == pytest.approx(exact, rel=1e-2)
+
+
+TOTALS = {"bytes": 1000, "characters": 800, "words": 150, "unknown_tokens": 0}
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Any:
+    """As much of a prepared folder as scoring reads."""
+    split = make_split(tmp_path / "data/test", n_documents=8, length=25)
+    return SimpleNamespace(
+        path=tmp_path / "data", manifest={"splits": {"test": dict(TOTALS)}}, has_split=lambda name: name == "test",
+        split=lambda name: split,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def test_bits_and_perplexities_are_those_of_a_plain_loop_over_blocks(prepared: Any) -> None:
+    model = make_gpt2().eval()
+    found = score_prepared(model, prepared, "test", Evaluate())
+    text = prepared.split("test").stream.read(0, 200).astype("int64")
+    ids = torch.cat([torch.zeros(1, dtype=torch.int64), torch.from_numpy(text)])  # an end of text stands before it
+    nats = 0.0
+    for begin in range(0, 200, 16):
+        inputs, targets = ids[begin : begin + 16], ids[begin + 1 : begin + 17]
+        logits = model(inputs[None]).logits[0][: len(targets)]
+        nats += torch.nn.functional.cross_entropy(logits.double(), targets, reduction="sum").item()
+    assert found["n_tokens"] == 200
+    assert found["loss"] == pytest.approx(nats / 200, rel=1e-5)
+    assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / 1000, rel=1e-5)
+    assert found["word_perplexity"] == pytest.approx(math.exp(nats / 150), rel=1e-4)
+    assert found["method"]["windows"] == "block-wise"
+
+
+def test_part_of_a_split_has_its_share_of_the_bytes_and_about_the_figures_of_all(prepared: Any) -> None:
+    model = make_gpt2().eval()
+    whole, part = (score_prepared(model, prepared, "test", Evaluate(), share=share) for share in (1.0, 0.5))
+    assert part["n_tokens"] < whole["n_tokens"] == 200
+    assert part["n_held_out_tokens"] == 200
+    assert part["n_bytes"] == round(1000 * part["n_tokens"] / 200)
+    assert part["bits_per_byte"] == pytest.approx(whole["bits_per_byte"], rel=0.1)
+
+
+def test_stride_beyond_the_block_would_leave_tokens_out_and_is_refused(prepared: Any) -> None:
+    with pytest.raises(UsageError, match="stride 17 is longer than the block of 16"):
+        score_prepared(make_gpt2().eval(), prepared, "test", Evaluate(stride=17))
+    sliding = score_prepared(make_gpt2().eval(), prepared, "test", Evaluate(stride=4))
+    assert (sliding["method"]["windows"], sliding["n_tokens"]) == ("sliding", 200)
+
+
+def test_recurrent_model_carries_its_state_and_takes_no_windows(prepared: Any) -> None:
+    model = make_recurrent().eval()
+    assert score_prepared(model, prepared, "test", Evaluate())["method"]["windows"] == "carried state"
+    with pytest.raises(UsageError, match="reads the whole text"):
+        score_prepared(model, prepared, "test", Evaluate(stride=4))
+
+
+def test_tokens_that_are_unknown_are_counted_and_said(prepared: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    prepared.manifest["splits"]["test"]["unknown_tokens"] = 1234
+    found = score_prepared(make_gpt2().eval(), prepared, "test", Evaluate())
+    assert found["n_unknown_tokens"] == 1234
+    assert "1,234 tokens are unknown to the tokenizer" in capsys.readouterr().err
+
+
+def test_raw_text_is_scored_to_its_last_byte_whatever_files_it_comes_in(tmp_path: Path) -> None:
+    path = save_gpt2(tmp_path / "model")
+    model, tokenizer = load_causal_lm(path), load_tokenizer(path)
+    text = "win the prize now, 却说 you call\n" * 20
+    (tmp_path / "a.txt").write_text(text)
+    found = score_text(model, tokenizer, [str(tmp_path / "a.txt")], Read(), Evaluate())
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    assert (found["n_bytes"], found["n_characters"]) == (len(text.encode()), len(text))
+    assert found["n_tokens"] == len(ids) + 1, "with its first token and the end of text"
+    in_parts = score_text(model, tokenizer, [str(tmp_path / "a.txt")], Read(max_doc_chars=1000), Evaluate())
+    assert in_parts["n_bytes"] == found["n_bytes"]
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(DataError, match="no text to score"):
+        score_text(model, tokenizer, [str(tmp_path / "empty.txt")], Read(), Evaluate())

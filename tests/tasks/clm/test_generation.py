@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from llmkit.config.generate import Generate
 from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import ModelError
-from llmkit.tasks.clm.generation import FILLER, Sample, generate_texts
+from llmkit.tasks.clm.generation import PAD_ID, Sample, generate_texts
 from llmkit.tokens.tokenizer import encode_texts
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
@@ -144,7 +144,7 @@ def test_prompts_of_unequal_length_write_together_what_they_write_alone(
 def test_repetition_penalty_does_not_take_padding_for_something_said(letters: PreTrainedTokenizerFast) -> None:
     model = gpt2(letters)
     # The text ends (id 0, which also fills) once no other token is likelier, unless the penalty has struck its end.
-    model.lm_head.register_forward_hook(lambda *given: given[2].index_fill(-1, torch.tensor(FILLER), 3.0))
+    model.lm_head.register_forward_hook(lambda *given: given[2].index_fill(-1, torch.tensor(PAD_ID), 3.0))
     settings: dict[str, Any] = {"temperature": 0, "repetition_penalty": 1.3, "max_new_tokens": 12}
     together = write(model, letters, "aaaaaaaaab", "b", "cab", **settings)
     assert together == [write(model, letters, prompt, **settings)[0] for prompt in ("aaaaaaaaab", "b", "cab")]

@@ -6,7 +6,8 @@ import pytest
 from llmkit.config.cls import Cls
 from llmkit.tables.label_columns import Columns
 from llmkit.tables.rows import Row
-from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, choose_label_type, get_label_type
+from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.label_types import LABEL_TYPES, choose_label_type, get_label_type
 
 NAMES = ["a", "b", "c"]
 HALF = np.full(3, 0.5)
@@ -68,20 +69,6 @@ def test_guesses_go_by_the_highest_probability_or_the_thresholds() -> None:
     marks = LABEL_TYPES["multi_label"].predict(outputs, np.array([0.2, 0.6, 0.3]))
     assert marks.tolist() == [[True, False, True], [True, False, True]]
     assert LABEL_TYPES["regression"].predict(outputs[:, 0], HALF).tolist() == [0.2, 0.6]
-
-
-def test_the_surest_wrong_guess_is_the_worst_mistake() -> None:
-    outputs = np.array([[0.9, 0.1, 0], [0.4, 0.6, 0], [0.05, 0.95, 0], [0.3, 0.7, 0]])
-    assert LABEL_TYPES["single_label"].find_mistakes(np.array([0, 0, 0, 0]), outputs, HALF, 9) == [
-        (0.95, 2),
-        (0.7, 3),
-        (0.6, 1),
-    ]
-    assert LABEL_TYPES["single_label"].find_mistakes(np.array([0, 0, 0, 0]), outputs, HALF, 1) == [(0.95, 2)]
-    assert LABEL_TYPES["regression"].find_mistakes(np.array([1.0, 1.0]), np.array([1.5, -2.0]), HALF, 9) == [
-        (3.0, 1),
-        (0.5, 0),
-    ]
 
 
 def test_mistake_among_several_labels_is_as_bad_as_its_worst_one() -> None:

@@ -153,7 +153,7 @@ def make_task(kind: str, labels: np.ndarray, class_weights: Any) -> ClsTraining:
     recipe = make_recipe({"task": "cls", "cls": {"class_weights": class_weights}})
     names = {"a": 0, "b": 1, "c": 2}
     data: Any = SimpleNamespace(
-        labels=LABEL_TYPES[kind], label2id=names, splits={"train": SimpleNamespace(labels=labels)}
+        label_type=LABEL_TYPES[kind], label2id=names, splits={"train": SimpleNamespace(labels=labels)}
     )
     tokenizer: Any = SimpleNamespace(pad_token_id=0)
     return ClsTraining(recipe, data, tokenizer, True, False, {})

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from llmkit.cli.output import show_metrics
-from llmkit.metrics.classification import score_single
-from llmkit.metrics.multilabel import score_multiple
+from llmkit.metrics.classification import score_single_label
+from llmkit.metrics.multilabel import score_multi_label
 from llmkit.metrics.regression import score_regression
 
 
@@ -15,7 +15,7 @@ def make_scores(names: list[str]) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     labels = rng.integers(len(names), size=300)
     odds = np.exp(rng.normal(size=(300, len(names))) + 2 * np.eye(len(names))[labels])
-    return score_single(labels, odds / odds.sum(1, keepdims=True), names, n_resamples=20)
+    return score_single_label(labels, odds / odds.sum(1, keepdims=True), names, n_resamples=20)
 
 
 def shown(metrics: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
@@ -65,11 +65,11 @@ def test_columns_stand_under_each_other_for_chinese_and_for_long_labels(capsys: 
 
 def test_several_labels_and_numbers_show_their_own_figures(capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
-    multiple = score_multiple(rng.random((40, 2)) < 0.5, rng.random((40, 2)), np.array([0.25, 0.5]), ["a", "b"])
+    multiple = score_multi_label(rng.random((40, 2)) < 0.5, rng.random((40, 2)), np.array([0.25, 0.5]), ["a", "b"])
     out = shown(multiple, capsys)
-    assert f"{multiple['f1_micro']:.4f}" in out and "0.250" in out and "best constant guess" in out
+    assert f"{multiple['f1_micro']:.4f}" in out and "0.250" in out and "constant baseline" in out
     numbers = score_regression(np.arange(9.0), np.arange(9.0) ** 2)
     out = shown(numbers, capsys)
-    assert f"{numbers['pearson']:.4f}" in out and "always the mean" in out
+    assert f"{numbers['pearson']:.4f}" in out and "predicting the mean" in out
     constant = shown(score_regression(np.ones(3), np.arange(3.0)), capsys)
     assert "mean squared error" in constant and "Pearson" not in constant

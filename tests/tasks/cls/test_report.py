@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from reporting.test_report import HOSTILE, Page, make_run, read_report
 
-from llmkit.metrics.classification import score_single
-from llmkit.metrics.multilabel import score_multiple
+from llmkit.metrics.classification import score_single_label
+from llmkit.metrics.multilabel import score_multi_label
 from llmkit.metrics.regression import score_regression
 from llmkit.pages.page_assets import SCRIPT
 
@@ -20,7 +20,7 @@ def make_scores(n_labels: int, n: int = 400, names: list[str] | None = None) -> 
     logits = rng.normal(size=(n, n_labels)) + 2 * np.eye(n_labels)[labels]
     odds = np.exp(logits)
     names = names or [f"label {i:03}" for i in range(n_labels)]
-    return score_single(labels, odds / odds.sum(1, keepdims=True), names, n_resamples=50)
+    return score_single_label(labels, odds / odds.sum(1, keepdims=True), names, n_resamples=50)
 
 
 def report(run: Path, scores: dict[str, Any], label_type: str = "single_label", **splits: Any) -> Page:
@@ -84,7 +84,7 @@ def test_markup_in_labels_and_mistakes_never_becomes_markup_or_style(tmp_path: P
 def test_several_labels_and_numbers_have_their_own_headlines(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     marks = rng.random((50, 3)) < 0.4
-    multiple = score_multiple(marks, rng.random((50, 3)), np.full(3, 0.25), ["a", "b", "c"], n_resamples=20)
+    multiple = score_multi_label(marks, rng.random((50, 3)), np.full(3, 0.25), ["a", "b", "c"], n_resamples=20)
     page = report(tmp_path / "multiple", multiple, "multi_label")
     assert page.contents["b"][:2] == [f"{multiple['f1_micro']:.4f}", f"{multiple['f1_macro']:.4f}"]
     assert "0.2500" in page.contents["td"] and "every row with every label" in page.text
@@ -98,8 +98,8 @@ def test_several_labels_and_numbers_have_their_own_headlines(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("label_type", "figures", "unit"),
     [
-        ("single_label", {"f1_macro": 0.5}, "nats a row"),
-        ("multi_label", {"average_precision_micro": 0.5}, "nats a row and label"),
+        ("single_label", {"f1_macro": 0.5}, "nats per row"),
+        ("multi_label", {"average_precision_micro": 0.5}, "nats per row and label"),
         ("regression", {"mse": 0.5}, "squared error"),
     ],
 )
@@ -107,7 +107,7 @@ def test_curves_of_a_classifier_say_what_its_loss_is_and_miss_nothing_foreign(
     tmp_path: Path, label_type: str, figures: dict[str, float], unit: str
 ) -> None:
     log = [{"kind": "train", "step": 1, "loss": 1.0}, {"kind": "eval", "step": 1, "loss": 1.0, **figures}]
-    page = read_report(make_run(tmp_path / "r", log, manifest={"objective": "cls", "kind": label_type}))
+    page = read_report(make_run(tmp_path / "r", log, manifest={"task": "cls", "label_type": label_type}))
     absent = next(text for text in page.contents["p"] if text.startswith("Not in the log"))
     assert absent == "Not in the log: learning rate, gradient norm, tokens a second, MFU."
     assert f"<h3>Loss<span>{unit}</span></h3>" in page.html

@@ -1,4 +1,4 @@
-"""BERT's whole road on tiny texts, through the same functions that the commands call."""
+"""Made-up masked sequences are full, masked as often as the recipe says, and cost what real ones do."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from several import INTERRUPT, run_command
-from tiny import SUM_ORDER
+from tiny import SUM_ORDER, make_bert
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -21,13 +21,50 @@ from transformers import (
 )
 
 from llmkit.config.loading import load_recipe
-from llmkit.config.recipe import Recipe
+from llmkit.config.recipe import MlmRecipe, Recipe
 from llmkit.core.errors import DataError, ModelError, UsageError
+from llmkit.datasets.pairs import NO_PAIR
 from llmkit.demo import demo
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.generating.generate import generate
 from llmkit.preparing.prepare import prepare
 from llmkit.runs.train import pretrain
+from llmkit.tasks.mlm.training import SyntheticMlm, count_scored_logits
+from llmkit.tasks.synthetic import N_TOKENS, Vocabulary
+
+
+def make(*overrides: str) -> SyntheticMlm:
+    recipe = load_recipe(None, ["task=mlm", "train.block_size=64", *overrides])
+    assert isinstance(recipe, MlmRecipe)
+    return SyntheticMlm(recipe, Vocabulary(60))
+
+
+@pytest.mark.parametrize(("sentence_objective", "n_first"), [("nsp", 32), ("sop", 32), ("none", 64)])
+def test_example_is_full_and_has_two_segments_where_there_are_pairs(sentence_objective: str, n_first: int) -> None:
+    samples = make(f"mlm.sentence_objective={sentence_objective}").samples
+    example, again = samples[7], samples[7]
+    assert (len(example.input_ids), example.n_first) == (64, n_first)
+    assert (example.relation == NO_PAIR) is (sentence_objective == "none")
+    assert (example.input_ids == again.input_ids).all() and (example.masked == again.masked).all()
+    assert example.input_ids[example.masked].tolist() == example.targets.tolist()
+    assert samples.samples_per_epoch == N_TOKENS // 64
+
+
+@pytest.mark.parametrize("share", [0.15, 0.4])
+def test_masked_share_is_the_recipes_of_what_can_be_masked(share: float) -> None:
+    task = make(f"mlm.mlm_probability={share}")
+    n_masked = [len(task.samples[number].masked) for number in range(400)]
+    assert min(n_masked) >= 1
+    assert np.mean(n_masked) == pytest.approx(share * (64 - 3), rel=0.05)
+    assert task.output_share == share
+
+
+def test_scored_logits_are_those_of_the_masked_tokens_of_a_batch() -> None:
+    recipe = make("evaluate.batch_size=4").recipe
+    assert count_scored_logits(recipe, make_bert()) == pytest.approx(4 * 64 * 0.15 * 100)
+    shorter = make("evaluate.batch_size=4", "evaluate.block_size=32").recipe
+    assert count_scored_logits(shorter, make_bert()) == pytest.approx(4 * 32 * 0.15 * 100)
+
 
 TINY = (
     "prepare.tokenizer.kind=wordpiece", "prepare.tokenizer.vocab_size=200", "prepare.split.validation=0.2",
@@ -82,7 +119,7 @@ def test_log_and_metrics_have_both_losses_and_their_baselines(run: Path) -> None
     assert promised <= set(metrics)
     page = (run / "report.html").read_text()
     assert "Held-out next-sentence accuracy" in page
-    assert "by a constant guess" in page
+    assert "by a constant prediction" in page
     assert "not next" in page
 
 

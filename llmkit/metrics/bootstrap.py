@@ -1,7 +1,7 @@
-"""Percentile bootstrap intervals (Efron 1979): draw as many rows again, with replacement, and look at the spread.
+"""Percentile bootstrap intervals (Efron 1979).
 
-A resample is not rows but how often each row was drawn; sums over it are then products. Work and memory are bounded:
-resamples come in chunks, and very many rows get fewer resamples.
+A resample is stored as the number of times each row was drawn, so sums over it are matrix products. Work and memory are
+bounded: resamples come in chunks, and large data gets fewer resamples.
 """
 
 from collections.abc import Iterator, Mapping

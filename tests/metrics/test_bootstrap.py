@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from llmkit.metrics import resampling
-from llmkit.metrics.resampling import MIN_RESAMPLES, bound_resamples, chunk_sizes, draw_rows, intervals_of
+from llmkit.metrics import bootstrap
+from llmkit.metrics.bootstrap import MIN_RESAMPLES, bound_resamples, chunk_sizes, draw_rows, intervals_of
 
 
 def test_interval_of_a_mean_is_that_of_scipys_percentile_bootstrap() -> None:
@@ -28,7 +28,7 @@ def test_each_resample_has_as_many_rows_and_each_row_is_drawn_equally_often() ->
 
 def test_chunks_hold_bounded_memory_and_change_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.concatenate(list(draw_rows(50, 10, np.random.default_rng(0))))
-    monkeypatch.setattr(resampling, "_CHUNK", 70)
+    monkeypatch.setattr(bootstrap, "_CHUNK", 70)
     chunks = list(draw_rows(50, 10, np.random.default_rng(0)))
     assert [len(chunk) for chunk in chunks] == [7] * 7 + [1]
     assert (np.concatenate(chunks) == whole).all()

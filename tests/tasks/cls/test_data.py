@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.tasks.cls.labelled_data import LabelledData, load_labelled
+from llmkit.tasks.cls.data import LabelledData, load_labelled
 from llmkit.tokens.tokenizer import load_tokenizer
 
 

@@ -1,22 +1,26 @@
-"""How rows of a file become inputs of a classifier: decided once, saved in the model's configuration, used everywhere.
+"""How rows of a file become inputs of a classifier: decided once, saved in config.json, used everywhere.
 
-Training, `eval` and `predict` all read through here, so they cannot differ.
+Training, `eval` and `predict` all read through this module, so they cannot differ.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from llmkit.config.cls import Cls
+from llmkit.config.prepare import Read
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
 from llmkit.models.classifier import problem_type_of
 from llmkit.tables.label_columns import Columns, choose_columns
-from llmkit.tables.labelled import LabelledRow
-from llmkit.tables.rows import RowStream, without_surrogates
-from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, get_label_type
+from llmkit.tables.labelled import LabelledRow, UnseenLabels, read_labelled, to_ids
+from llmkit.tables.rows import RowStream, open_rows, without_surrogates
+from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.label_types import LABEL_TYPES, get_label_type
 
 ROWS_AT_ONCE = 4096
 CHARACTERS_AT_ONCE = 4_000_000
@@ -32,17 +36,12 @@ class RowFormat:
     text: str
     pair: str | None
     label: str | None
-    label_type: str
-    """The name of one of label_types.py."""
+    label_type: LabelType
     separator: str | None
     block_size: int
     long_texts: Literal["truncate", "windows"]
     stride: int
     max_windows: int
-
-    @property
-    def labels(self) -> LabelType:
-        return get_label_type(self.label_type)
 
     @property
     def columns(self) -> Columns:
@@ -56,7 +55,7 @@ class RowFormat:
         self, rows: RowStream, *, need_label: bool, text: str | None = None, pair: str | None = None,
         label: str | None = None,
     ) -> Columns:  # fmt: skip
-        """This format's columns in another file: what the user says, else the names that training had, else a guess.
+        """The columns of another file: as the user names them, else as in the training file, else detected.
 
         Raises:
             DataError: the file has no such columns; or a second text is missing, or is there and was not in training.
@@ -79,16 +78,16 @@ class RowFormat:
         """What was taken for what, in one line."""
         parts = [f"text {self.text!r}"] + ([f"pair {self.pair!r}"] if self.pair else []) + [f"label {self.label!r}"]
         header = " (no header line: columns are numbered)" if rows.has_header is False else ""
-        return clean_line(f"{rows.path}: {', '.join(parts)}, {self.labels.describes_rows}{header}")
+        return clean_line(f"{rows.path}: {', '.join(parts)}, {self.label_type.describes_rows}{header}")
 
-    def describe_cut(self, n_cut: int, n_rows: int, path: str, *, way_out: bool = False) -> list[str]:
+    def describe_cut(self, n_cut: int, n_rows: int, path: str, *, suggest_windows: bool = False) -> list[str]:
         """That texts were too long, if any were; and where that can still be changed, how."""
         if not n_cut:
             return []
         what = f"{n_cut:,} of {n_rows:,} rows of {path} are too long"
         if self.long_texts == "windows":
             return [f"{what} for {self.max_windows} windows of {self.block_size} tokens: the rest is cut off"]
-        hint = "; -s cls.long_texts=windows reads all of it" if way_out else ""
+        hint = "; -s cls.long_texts=windows reads all of it" if suggest_windows else ""
         return [f"{what} for {self.block_size} tokens: cut off{hint}"]
 
     @property
@@ -108,7 +107,7 @@ def reads_token_types(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBa
 
 def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) -> None:
     """Into the model's configuration, with what else goes with the labels."""
-    setattr(config, CONFIG_KEY, asdict(row_format) | more)
+    setattr(config, CONFIG_KEY, asdict(row_format) | {"label_type": row_format.label_type.name} | more)
 
 
 def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, dict[str, Any]]:
@@ -116,9 +115,9 @@ def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, d
     kept = dict(getattr(config, CONFIG_KEY, None) or {})
     names = RowFormat.__dataclass_fields__
     problem_type = problem_type_of(config)
-    label_type = next(each.name for each in LABEL_TYPES.values() if each.problem_type == problem_type)
-    if "kind" in kept:  # as earlier versions called it
-        kept["label_type"] = get_label_type(kept.pop("kind")).name
+    label_type = next(each for each in LABEL_TYPES.values() if each.problem_type == problem_type)
+    if "label_type" in kept:
+        kept["label_type"] = get_label_type(kept["label_type"])
     plain = RowFormat("", None, None, label_type, None, block_size, "truncate", 0, 1)
     own = {name: kept.pop(name) for name in names if name in kept}
     return replace(plain, **own), kept
@@ -151,3 +150,50 @@ def encode_chunk(
 
 def _columns_of(chunk: Sequence[LabelledRow]) -> tuple[list[str], list[str]]:
     return [row.text for row in chunk], [row.pair or "" for row in chunk]
+
+
+@dataclass
+class LabelledFile:
+    """Iterate over it once for the rows whose labels are known."""
+
+    rows: RowStream
+    format: RowFormat
+    """With the columns of this file."""
+    label2id: Mapping[str, int]
+    section: Cls
+    unseen: UnseenLabels = field(default_factory=UnseenLabels)
+
+    def __iter__(self) -> Iterator[LabelledRow]:
+        label_type = self.format.label_type
+        parse = label_type.parser(self.section.separator or self.format.separator)
+        labelled = read_labelled(self.rows, self.format.columns, parse)
+        if not label_type.has_names:
+            return labelled
+        known = to_ids(
+            labelled, self.label2id, self.rows.path,
+            unseen=self.section.unseen_labels, unit=self.rows.unit, unseen_labels=self.unseen,
+        )  # fmt: skip
+        return (row for row, _ in known)
+
+    def describe_left_out(self) -> list[str]:
+        """What the user should know once all rows are read."""
+        skipped = sum(self.rows.source.skipped.values())
+        notes = describe_left_out(skipped, self.rows.path, "that cannot be read")
+        return notes + describe_left_out(self.unseen.rows.n, self.rows.path, "with labels that training never saw")
+
+
+@contextmanager
+def open_labelled(
+    path: str, section: Cls, read: Read, row_format: RowFormat, label2id: Mapping[str, int]
+) -> Iterator[LabelledFile]:
+    """A file in the format of a model; its columns are those of the section, else of training, else detected.
+
+    Raises:
+        DataError: what tables/rows.py raises; while the rows are read, what tables/labelled.py raises.
+    """
+    names = (section.text, section.pair, section.label, row_format.text, row_format.label)
+    with open_rows(path, read, header=section.header, wanted=[name for name in names if name]) as rows:
+        columns = row_format.find_columns(
+            rows, need_label=True, text=section.text, pair=section.pair, label=section.label
+        )
+        yield LabelledFile(rows, row_format.with_columns(columns), label2id, section)

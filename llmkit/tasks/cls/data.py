@@ -1,7 +1,7 @@
-"""Labelled files as train, validation and test splits of encoded rows, with the one label map.
+"""Labelled files as train, validation and test splits of encoded rows with one label map.
 
-What is decided from the train file - columns, kind of labels, label map - holds for every other file, and is saved
-with the model. Texts are encoded while they are read and not kept.
+Columns, label type and label map are decided on the train file, hold for every other file, and are saved with the
+model. Texts are encoded while they are read and are not kept.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ from llmkit.tables.label_columns import choose_columns
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
 from llmkit.tables.labelled import Label, LabelledRow, read_labelled
 from llmkit.tables.rows import RowStream, open_rows
-from llmkit.tasks.cls.label_types import LabelType, choose_label_type
-from llmkit.tasks.cls.labelled_file import open_labelled
-from llmkit.tasks.cls.row_reading import RowFormat, describe_left_out, encode_chunk, read_chunks
+from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.label_types import choose_label_type
+from llmkit.tasks.cls.row_format import RowFormat, describe_left_out, encode_chunk, open_labelled, read_chunks
 from llmkit.text.words import choose_word_cutter
 
 SPLITS = ("train", "validation", "test")
@@ -61,8 +61,8 @@ class LabelledData:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def labels(self) -> LabelType:
-        return self.format.labels
+    def label_type(self) -> LabelType:
+        return self.format.label_type
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, of every id and label of all splits."""
@@ -80,12 +80,12 @@ class LabelledData:
                 name: {
                     "rows": len(split),
                     "tokens": len(split.inputs.ids),
-                    **self.labels.summarize(split.labels, self.label2id),
+                    **self.label_type.summarize(split.labels, self.label2id),
                 }
                 for name, split in self.splits.items()
             },
             "columns": {"text": self.format.text, "pair": self.format.pair, "label": self.format.label},
-            "label_type": self.labels.name,
+            "label_type": self.label_type.name,
             "files": self.files,
             "notes": self.notes,
         }
@@ -114,18 +114,18 @@ def load_labelled(
     with open_rows(files["train"], read, header=section.header, wanted=wanted) as rows:
         row_format = decide_format(section, rows, block_size)
         notes = [row_format.describe(rows)]
-        labelled = read_labelled(rows, row_format.columns, row_format.labels.parser(row_format.separator))
+        labelled = read_labelled(rows, row_format.columns, row_format.label_type.parser(row_format.separator))
         whole = _collect(labelled, row_format, section, tokenizer, keep_empty=False)
         notes += describe_left_out(whole.n_empty, rows.path, "without a text")
         notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
-    notes += row_format.describe_cut(whole.n_cut, len(whole.lines), files["train"], way_out=True)
+    notes += row_format.describe_cut(whole.n_cut, len(whole.lines), files["train"], suggest_windows=True)
     whole.require_rows(files["train"])
-    sides = _choose_sides(whole, section, row_format.labels, files, fold)
+    sides = _choose_sides(whole, section, row_format.label_type, files, fold)
     train_labels = [label for label, side in zip(whole.labels, sides, strict=True) if side == TRAIN]
     if not train_labels:
         raise DataError("no row is left to train on", where=files["train"], hint="give rows with texts and labels")
     where = f"{files['train']}, rows to train on"
-    label2id = row_format.labels.number(train_labels, row_format.label or "", where)
+    label2id = row_format.label_type.number(train_labels, row_format.label or "", where)
     if known is not None and set(known) == set(label2id):
         label2id = dict(known)
     trained_on = {key for key, side in zip(whole.keys, sides, strict=True) if side == TRAIN}
@@ -135,23 +135,25 @@ def load_labelled(
             splits[name], more = _read_other(files[name], section, read, row_format, tokenizer, label2id, trained_on)
             notes += more
         elif (places := np.flatnonzero(sides == number)).size:
-            splits[name] = _to_split(whole, places, label2id, row_format.labels, files["train"])
+            splits[name] = _to_split(whole, places, label2id, row_format.label_type, files["train"])
     if "validation" not in splits and section.validation:
         notes.append("too few rows of each label: none is held out, so nothing is measured on rows not trained on")
-    notes += _describe_splits(splits, label2id, row_format.labels)
+    notes += _describe_splits(splits, label2id, row_format.label_type)
     if not quiet:
         for note in notes:
             console.info(note)
     return LabelledData(splits, row_format, label2id, dict(files), notes)
 
 
-def _describe_splits(splits: Mapping[str, LabelledSplit], label2id: Mapping[str, int], labels: LabelType) -> list[str]:
+def _describe_splits(
+    splits: Mapping[str, LabelledSplit], label2id: Mapping[str, int], label_type: LabelType
+) -> list[str]:
     """How many rows there are for what, and which labels the train rows have."""
     rows = ", ".join(f"{name} {len(split):,}" for name, split in splits.items())
     train = splits["train"].labels
-    if not labels.has_names:
+    if not label_type.has_names:
         return [f"rows: {rows}; numbers from {train.min():g} to {train.max():g}"]
-    counts = labels.count(train, len(label2id))
+    counts = label_type.count(train, len(label2id))
     shown = ", ".join(f"{name} {count:,}" for name, count in list(zip(label2id, counts, strict=True))[:LABELS_SHOWN])
     more = f" and {len(label2id) - LABELS_SHOWN} more" if len(label2id) > LABELS_SHOWN else ""
     notes = [clean_line(f"rows: {rows}; labels to train on: {shown}{more}")]
@@ -167,9 +169,9 @@ def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
         rows.columns, sample, text=section.text, pair=section.pair, label=section.label, need_label=True,
         where=rows.path,
     )  # fmt: skip
-    labels = choose_label_type(section, rows.sample, columns)
+    label_type = choose_label_type(section, rows.sample, columns)
     return RowFormat(
-        columns.text, columns.pair, columns.label, labels.name, section.separator,
+        columns.text, columns.pair, columns.label, label_type, section.separator,
         block_size, section.long_texts, section.stride, section.max_windows,
     )  # fmt: skip
 
@@ -220,10 +222,10 @@ def _collect(
 
 
 def _choose_sides(
-    rows: _Collected, section: Cls, labels: LabelType, files: Mapping[str, str], fold: tuple[int, int] | None
+    rows: _Collected, section: Cls, label_type: LabelType, files: Mapping[str, str], fold: tuple[int, int] | None
 ) -> NDArray[np.int8]:
     keys = np.array(rows.keys, np.uint64)
-    sets = [labels.names_in(label) for label in rows.labels]
+    sets = [label_type.names_in(label) for label in rows.labels]
     strata = rarest_label_strata(sets, Counter(name for names in sets for name in names))
     test = 0.0 if "test" in files else section.test
     validation = 0.0 if "validation" in files or fold is not None else section.validation
@@ -261,4 +263,4 @@ def _read_other(
     n_known = sum(key in trained_on for key in found.keys)
     if n_known:
         notes.append(f"{n_known:,} of {len(found.lines):,} rows of {path} have a text that is trained on, too")
-    return _to_split(found, np.arange(len(found.lines)), label2id, row_format.labels, path), notes
+    return _to_split(found, np.arange(len(found.lines)), label2id, row_format.label_type, path), notes

@@ -1,10 +1,13 @@
-"""Score a classifier on labelled rows: a file of any length, in memory only its predictions."""
+"""Evaluate a classifier on labelled rows of any number; only its predictions are held in memory."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import ClsRecipe
@@ -15,13 +18,47 @@ from llmkit.core.progress import RowLine
 from llmkit.datasets.labelled import Inputs
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
-from llmkit.tasks.cls.error_examples import ErrorExamples
-from llmkit.tasks.cls.labelled_data import load_labelled
-from llmkit.tasks.cls.labelled_file import open_labelled
-from llmkit.tasks.cls.row_scoring import RowScorer, describe_method, open_scorer
+from llmkit.tasks.cls.data import load_labelled
+from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
+from llmkit.tasks.cls.row_format import open_labelled
 from llmkit.training.contract import read_plan
 from llmkit.training.folder import RunFolder
 from llmkit.training.origin import origin_files
+
+SHOWN = 20
+
+
+@dataclass
+class ErrorExamples:
+    """The worst rows so far, as the model read them: with its tokenizer's case and what was cut off cut off."""
+
+    label_type: LabelType
+    names: Sequence[str]
+    thresholds: NDArray[np.float64]
+    tokenizer: PreTrainedTokenizerBase
+    _found: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+
+    def add(self, labels: NDArray[Any], outputs: NDArray[np.float64], inputs: Inputs, lines: NDArray[np.int64]) -> None:
+        """Take the worst of some more rows."""
+        predictions = self.label_type.predict(outputs, self.thresholds)
+        for how, row in self.label_type.find_mistakes(labels, outputs, self.thresholds, SHOWN):
+            true, predicted = (self.label_type.show(each[row], self.names) for each in (labels, predictions))
+            record: dict[str, Any] = {"line": int(lines[row]), "label": true, "predicted": predicted}
+            if self.label_type.has_names:
+                record["probability"] = how
+            self._found.append((how, record | self._read(inputs, row)))
+        self._found = sorted(self._found, key=lambda found: -found[0])[:SHOWN]
+
+    def worst(self) -> list[dict[str, Any]]:
+        """The records, the worst first."""
+        return [record for _, record in self._found]
+
+    def _read(self, inputs: Inputs, row: int) -> dict[str, str]:
+        first = inputs.read(row)[0]
+        texts = (first.ids[: first.n_first], first.ids[first.n_first :])
+        text, pair = (self.tokenizer.decode(ids.tolist(), skip_special_tokens=True) for ids in texts)
+        return {"text": str(text)} | ({"pair": str(pair)} if pair else {})
 
 
 def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[str, Any]:
@@ -55,7 +92,7 @@ class _Scored:
         self.outputs: list[Any] = []
         self.n_truncated, self.n_windows = 0, 0
         self.chosen_on = False
-        self.mistakes = ErrorExamples(scorer.labels, scorer.names, scorer.thresholds, scorer.tokenizer)
+        self.mistakes = ErrorExamples(scorer.label_type, scorer.names, scorer.thresholds, scorer.tokenizer)
         self.show_samples = show_samples
 
     def add_file(self, recipe: ClsRecipe, path: str) -> None:
@@ -80,7 +117,7 @@ class _Scored:
     def _add_rows(self, scorer: RowScorer, rows: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:
         with RowLine() as line:
             for chunk, inputs, outputs in scorer.score(rows):
-                labels = scorer.labels.encode([row.label for row in chunk if row.label is not None], label2id)
+                labels = scorer.label_type.encode([row.label for row in chunk if row.label is not None], label2id)
                 self._add(labels, outputs, inputs, np.array([row.line for row in chunk]))
                 line.add(len(chunk))
 
@@ -122,9 +159,9 @@ class _Scored:
         """All figures."""
         scorer, settings = self.scorer, self.scorer.settings
         labels, outputs = np.concatenate(self.labels), np.concatenate(self.outputs)
-        metrics: dict[str, Any] = {"label_type": scorer.labels.name}
-        metrics |= scorer.labels.measure(labels, outputs, scorer.names, scorer.thresholds, seed=settings.seed)
+        metrics: dict[str, Any] = {"label_type": scorer.label_type.name}
+        metrics |= scorer.label_type.measure(labels, outputs, scorer.names, scorer.thresholds, seed=settings.seed)
         if self.show_samples:
             metrics["mistakes"] = self.mistakes.worst()
         metrics |= {"n_truncated": self.n_truncated, "n_windows": self.n_windows}
-        return metrics | {"method": describe_method(name, settings, scorer.labels, self.chosen_on, metrics)}
+        return metrics | {"method": describe_method(name, settings, scorer.label_type, self.chosen_on, metrics)}

@@ -1,4 +1,7 @@
-"""Whether probabilities mean what they say: of all guesses made with 80 %, are 80 % right?"""
+"""Quality of predicted probabilities: calibration, ROC AUC and average precision.
+
+Tied scores form one step of a ranking, so their order in the file has no effect.
+"""
 
 from typing import Any
 
@@ -39,7 +42,7 @@ def clip_probabilities(probabilities: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def check_outputs(outputs: NDArray[Any], n_rows: int) -> None:
-    """Nothing can be measured on no rows, and a NaN would be sorted in somewhere and go unseen.
+    """Refuse outputs that are missing or not finite: sorting would hide a NaN.
 
     Raises:
         ModelError: the model gave a number that is not finite.
@@ -50,5 +53,31 @@ def check_outputs(outputs: NDArray[Any], n_rows: int) -> None:
     n_bad = n_rows - int(np.isfinite(outputs.reshape(n_rows, -1)).all(1).sum())
     if n_bad:
         what = f"the model's output is not finite for {n_bad:,} of {n_rows:,} rows"
-        hint = "its weights are spoilt: take an earlier checkpoint, or train with a lower learning rate"
+        hint = "the weights are not usable: take an earlier checkpoint, or train with a lower learning rate"
         raise ModelError(what, where="the scored rows", hint=hint)
+
+
+def measure_ranking(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[float | None, float | None]:
+    """Area under the ROC curve and average precision of (n,) scores; None where there is nothing to tell apart.
+
+    Average precision is the sum of precisions weighted by the gain in recall, not interpolated, as scikit-learn's.
+    """
+    order = np.argsort(scores, kind="stable")[::-1]
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    hits = np.cumsum(is_true[order], dtype=np.float64)[ends]
+    misses = ends + 1 - hits
+    n_true, n_false = hits[-1], misses[-1]
+    if not n_true:
+        return None, None
+    gains = np.diff(hits, prepend=0.0)
+    precision = float((gains * hits / (hits + misses)).sum() / n_true)
+    if not n_false:
+        return None, precision
+    area = (np.diff(misses, prepend=0.0) * (hits - gains / 2)).sum() / (n_true * n_false)
+    return float(area), precision
+
+
+def mean_of_defined(values: list[float | None]) -> float | None:
+    """The mean of those that are defined; None if none is."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+from tasks.clm.test_training import data, recipe, run  # noqa: F401
 from tiny import make_gpt2, make_recurrent
+from transformers import AutoTokenizer
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.prepare import Read
 from llmkit.core.errors import UsageError
-from llmkit.tasks.scoring import choose_block_size, read_as_is
+from llmkit.evaluating.evaluate import evaluate
+from llmkit.tasks.evaluation import choose_block_size, read_raw_documents
 
 
 def test_context_is_the_one_asked_for_else_that_of_training_else_the_models_else_the_default() -> None:
@@ -31,5 +34,22 @@ def test_text_is_scored_uncleaned_but_for_what_nothing_can_encode(tmp_path: Path
     text = "  clichÃ© \u3000 e\u0301\n\n\n\n"
     (tmp_path / "a.txt").write_text(text)
     (tmp_path / "b.jsonl").write_text(json.dumps({"text": "lone \ud800 half"}) + "\n")
-    found = [document.text for document in read_as_is([str(tmp_path)], Read())]
+    found = [document.text for document in read_raw_documents([str(tmp_path)], Read())]
     assert found == [text, "lone ? half"]
+
+
+def test_raw_text_scores_as_the_prepared_split_of_it(run: Path, data: Path, tmp_path: Path) -> None:  # noqa: F811
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    import datasets
+
+    rows = datasets.load_from_disk(str(data / "validation"))["input_ids"]
+    (tmp_path / "held.txt").write_text(tokenizer.decode(rows[0][:-1]), encoding="utf-8")
+    from_text = evaluate(recipe("evaluate.block_size=16"), model=str(run), data=[str(tmp_path / "held.txt")])
+    from_store = evaluate(recipe(), model=str(run))
+    assert from_text["n_tokens"] == from_store["n_tokens"]
+    assert from_text["bits_per_byte"] == pytest.approx(from_store["bits_per_byte"], rel=1e-6)
+
+
+def test_lone_surrogate_in_a_text_to_score_is_no_crash(run: Path, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "rows.jsonl").write_text('{"text": "a\\ud800b"}\n')
+    assert evaluate(recipe(), model=str(run), data=[str(tmp_path / "rows.jsonl")])["n_characters"] == 3

@@ -1,0 +1,185 @@
+"""Apply a saved classifier to the rows of a file, chunk by chunk: what `eval` and `predict` share, and `predict`."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.config.evaluate import Evaluate
+from llmkit.config.recipe import ClsRecipe
+from llmkit.core import console
+from llmkit.core.distributed import all_reduce_sum, shard
+from llmkit.core.errors import DataError
+from llmkit.core.progress import RowLine
+from llmkit.datasets.labelled import Inputs
+from llmkit.models.classifier import labels_of, open_classifier
+from llmkit.models.loading import check_vocabulary, longest_context
+from llmkit.tables.labelled import LabelledRow, read_labelled
+from llmkit.tables.rows import open_rows
+from llmkit.tasks.base import PredictionRequest
+from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.label_types import name_probabilities
+from llmkit.tasks.cls.objective import collate_inputs, score_batch
+from llmkit.tasks.cls.row_format import (
+    RowFormat,
+    describe_left_out,
+    encode_chunk,
+    read_chunks,
+    read_format,
+    reads_token_types,
+)
+from llmkit.tasks.evaluation import prepare_for_inference
+from llmkit.tokens.tokenizer import load_tokenizer
+
+
+@torch.inference_mode()
+def score_rows(
+    model: PreTrainedModel, inputs: Inputs, *, token_types: bool, tokens_at_once: int, precision: str = "fp32"
+) -> NDArray[np.float32]:
+    """(rows, labels) of logits, or of the model's numbers for regression. The model must be in evaluation mode."""
+    device: torch.device = model.device
+    scores = np.zeros((len(inputs), model.config.num_labels or 1), np.float32)
+    for rows, counts in shard(_group(inputs.lengths, tokens_at_once)):
+        batch = collate_inputs([inputs.read(int(row)) for row in rows], model.config.pad_token_id or 0, token_types)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            found = score_batch(model, {name: tensor.to(device) for name, tensor in batch.items()})
+        if counts:
+            scores[rows] = found.float().cpu().numpy()
+    return all_reduce_sum({"scores": scores})["scores"]  # a row is zero where another rank scored it
+
+
+def _group(lengths: NDArray[np.int64], tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
+    """Rows of similar length, at most so many tokens with their padding."""
+    order = np.argsort(lengths, kind="stable")
+    begin = 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end + 1 - begin) * lengths[order[end]] > tokens_at_once:
+            yield order[begin:end]
+            begin = end
+
+
+DEFAULT_BLOCK_SIZE = 512
+
+
+@dataclass(frozen=True)
+class RowScorer:
+    """A classifier with all that was saved with it."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    format: RowFormat
+    thresholds: NDArray[np.float64]
+    extra: dict[str, Any]
+    settings: Evaluate
+
+    @property
+    def label_type(self) -> LabelType:
+        return self.format.label_type
+
+    @property
+    def names(self) -> list[str]:
+        """The labels in the order of their ids."""
+        return labels_of(self.network.config)
+
+    def with_format(self, row_format: RowFormat) -> "RowScorer":
+        """The same for a file whose columns have other names."""
+        return replace(self, format=row_format)
+
+    def score(self, rows: Iterable[LabelledRow]) -> Iterator[tuple[list[LabelledRow], Inputs, NDArray[np.float64]]]:
+        """Runs of rows in their order, their inputs, and probabilities (rows, labels) or numbers (rows,)."""
+        for chunk in read_chunks(rows):
+            inputs = encode_chunk(chunk, self.format, self.tokenizer)
+            yield chunk, inputs, self.score_inputs(inputs)
+
+    def score_inputs(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Probabilities (rows, labels) or numbers (rows,)."""
+        scores = score_rows(
+            self.network, inputs, token_types=reads_token_types(self.network.config, self.tokenizer),
+            tokens_at_once=self.settings.batch_size * self.format.block_size, precision=self.settings.precision,
+        )  # fmt: skip
+        return self.label_type.to_outputs(scores, self.extra)
+
+    def predict(self, outputs: NDArray[np.float64]) -> NDArray[Any]:
+        """Ids, marks or numbers."""
+        return self.label_type.predict(outputs, self.thresholds)
+
+
+def open_scorer(path: str, settings: Evaluate) -> RowScorer:
+    """A classifier of ours, or anybody's, which reads one text of the length that it has positions for.
+
+    Raises:
+        ModelError: it cannot be loaded, or its tokenizer does not fit.
+    """
+    network = prepare_for_inference(open_classifier(path), settings.precision)
+    tokenizer = load_tokenizer(path)
+    check_vocabulary(network, tokenizer, path)
+    if network.config.pad_token_id is None:  # any token will do behind the text, but for the text's own last one
+        own = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        network.config.pad_token_id = next(token for token in own if token is not None)
+    longest = longest_context(network) or DEFAULT_BLOCK_SIZE
+    block_size = min(longest, tokenizer.model_max_length, settings.block_size or DEFAULT_BLOCK_SIZE)
+    row_format, extra = read_format(network.config, block_size)
+    n_labels = network.config.num_labels or 1
+    thresholds = np.array(extra.get("thresholds", [0.5] * n_labels), np.float64)
+    return RowScorer(network, tokenizer, row_format, thresholds, extra, settings)
+
+
+def describe_method(
+    data: str, settings: Evaluate, label_type: LabelType, chosen_on: bool, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """How figures came about. Rows that the weights and thresholds were chosen by flatter them."""
+    method: dict[str, Any] = {"data": data, "precision": settings.precision}
+    if chosen_on:
+        method["weights"] = "the best of the run on these rows"
+        method |= {"thresholds": "tuned on these rows"} if label_type.tunes_thresholds else {}
+    return {**method, **metrics.get("method", {})}
+
+
+def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any]:
+    """Each row with its label and the label's probability; several labels are all whose probability reaches their
+    threshold; for regression it is a number.
+
+    Raises:
+        DataError: what tables/rows.py and tables/labelled.py raise; a column that is called as a new one.
+        ModelError: the model cannot be used.
+    """
+    section, data = recipe.cls, request.data
+    scorer = open_scorer(request.path, recipe.evaluate)
+    wanted = [name for name in (section.text, section.pair, scorer.format.text) if name]
+    n_rows, n_cut = 0, 0
+    with open_rows(data, recipe.prepare.read, header=section.header, wanted=wanted) as rows, RowLine() as line:
+        columns = scorer.format.find_columns(rows, need_label=False, text=section.text, pair=section.pair)
+        columns = replace(columns, label=None)  # labels that are there already are cells like others
+        console.info(f"{data}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
+        names = scorer.label_type.columns(scorer.names, all_probabilities=request.all_probabilities)
+        if taken := [name for name in names if name in rows.columns]:
+            hint = "rename it in the file: the result keeps all columns and adds this one"
+            raise DataError(f"there is a column {taken[0]!r} already", where=data, hint=hint)
+        emit = request.open_writer([*rows.columns, *names])
+        scorer = scorer.with_format(scorer.format.with_columns(columns))
+        for chunk, inputs, outputs in scorer.score(read_labelled(rows, columns, scorer.label_type.parser(None))):
+            for row, cells in zip(chunk, _to_cells(scorer, outputs, request.all_probabilities), strict=True):
+                emit({**row.cells, **cells})
+            n_rows += len(chunk)
+            n_cut += inputs.n_cut
+            line.add(len(chunk))
+        n_skipped = sum(rows.source.skipped.values())
+    notes = describe_left_out(n_skipped, data, "that cannot be read")
+    for note in [*notes, *scorer.format.describe_cut(n_cut, n_rows, data)]:
+        console.info(note)
+    return {"n_rows": n_rows, "n_truncated": n_cut, "n_skipped": n_skipped}
+
+
+def _to_cells(scorer: RowScorer, outputs: NDArray[np.float64], all_probabilities: bool) -> Iterator[dict[str, Any]]:
+    """The new cells of each row."""
+    label_type, names = scorer.label_type, scorer.names
+    for predicted, output in zip(scorer.predict(outputs), outputs, strict=True):
+        cells = label_type.to_cells(predicted, output, names)
+        if all_probabilities and label_type.has_names:
+            values = (round(float(value), 6) for value in output)
+            cells |= dict(zip(name_probabilities(names), values, strict=True))
+        yield cells

@@ -29,7 +29,7 @@ from llmkit.cli.report import report_command
 from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.distributed import (
-    Parted,
+    MainProcessFailed,
     die_with_launcher,
     expected_ranks,
     init_from_env,
@@ -45,7 +45,7 @@ from llmkit.core.errors import (
     TrainingFailed,
     UsageError,
 )
-from llmkit.core.threads import limit_threads
+from llmkit.core.machine import limit_threads
 
 SECONDS_FOR_FIRST = 3.0
 ON_RANKS = ("pretrain", "pretrain-clm", "pretrain-mlm", "finetune", "finetune-cls")
@@ -118,7 +118,7 @@ def main() -> NoReturn:
     try:
         limit_threads()
         code = app(standalone_mode=False)
-    except Parted as parted:
+    except MainProcessFailed as parted:
         _give_way()  # so that it is rank 0's end that is seen
         _leave(parted.exit_code)
     except BaseException as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.core.disk import show_size
+from llmkit.core.files import show_size
 from llmkit.core.hardware import find_device
 from llmkit.doctor.finding import Finding, fault, ok, warn
 from llmkit.doctor.speed import (

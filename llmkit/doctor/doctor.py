@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.core.errors import EnvironmentFault, Problem
-from llmkit.core.threads import thread_count
+from llmkit.core.machine import thread_count
 from llmkit.doctor.accelerators import ask_driver, check_accelerators, check_gpu_speed
 from llmkit.doctor.finding import Finding, fault, warn
 from llmkit.doctor.machine import (

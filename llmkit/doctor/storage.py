@@ -13,10 +13,9 @@ from pathlib import Path
 from shutil import disk_usage
 
 from llmkit.core.console import redact
-from llmkit.core.disk import show_size
 from llmkit.core.errors import EnvironmentFault
-from llmkit.core.files import check_writable
-from llmkit.core.lock import hold_folder
+from llmkit.core.files import check_writable, show_size
+from llmkit.core.lock import lock_folder
 from llmkit.doctor.finding import Finding, fault, ok, warn
 
 FREE_BYTES = 5e9
@@ -109,9 +108,9 @@ def _read_back(file: int) -> float | None:
 def check_locks(folder: Path) -> Finding:
     """Would a second run in the same folder be noticed? Some network file systems have no locks."""
     probe = folder / f".llmkit-doctor-{os.getpid()}"
-    with hold_folder(probe):
+    with lock_folder(probe):
         try:
-            with hold_folder(probe):
+            with lock_folder(probe):
                 pass
         except EnvironmentFault:
             return ok("file locks", "a second run in one folder would be noticed", work=True)

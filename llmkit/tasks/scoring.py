@@ -7,11 +7,11 @@ from transformers import PreTrainedModel
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.prepare import Read
+from llmkit.core.devices import tune_malloc
 from llmkit.core.errors import UsageError
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import longest_context, put_on_device
 from llmkit.text.documents import Document
-from llmkit.training.memory import keep_freed_memory
 
 
 def prepare_for_inference(network: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
@@ -19,7 +19,7 @@ def prepare_for_inference(network: PreTrainedModel, precision: str = "fp32") -> 
     put_on_device(network)
     optimized(network, precision, network.device)
     if network.device.type == "cpu":
-        keep_freed_memory()
+        tune_malloc()
     return network
 
 

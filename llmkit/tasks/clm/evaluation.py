@@ -23,7 +23,7 @@ from llmkit.models.kernels.output_layer import read_logits
 from llmkit.models.loading import embedding_rows
 from llmkit.tasks.clm.objective import IGNORE
 from llmkit.tokens.store import TokenStream
-from llmkit.training.loss_sum import sum_wide
+from llmkit.training.losses import sum_fp64
 
 LOGITS_AT_ONCE = 128_000_000
 """Half a gigabyte of them in fp32, where a model gives them only all together."""
@@ -67,7 +67,7 @@ def evaluate_causal_lm(
             for some, targets in zip(read.split(n_at_once), labels.split(n_at_once), strict=True):
                 logits = to_logits(some).float()
                 losses = F.cross_entropy(logits, targets, reduction="none")
-                nats = nats + sum_wide(losses)
+                nats = nats + sum_fp64(losses)
                 correct += (logits.argmax(-1) == targets).sum()
         n_tokens += len(labels)
     return all_reduce_sum({"nats": float(nats), "n_correct": int(correct), "n_tokens": n_tokens})

@@ -18,7 +18,7 @@ from llmkit.models.caches import read_cache
 from llmkit.models.kernels.output_layer import LOGITS_AT_ONCE, read_logits
 from llmkit.models.loading import embedding_rows
 from llmkit.tokens.store import TokenStream
-from llmkit.training.loss_sum import sum_wide
+from llmkit.training.losses import sum_fp64
 
 
 @torch.inference_mode()
@@ -55,7 +55,7 @@ def evaluate_recurrent_lm(
             real = labels >= 0
             logits = read_logits(model.get_submodule("lm_head"), read.last_hidden_state[real.to(device)]).float()
         targets = labels[real].to(device)
-        nats += sum_wide(F.cross_entropy(logits, targets, reduction="none")).item()
+        nats += sum_fp64(F.cross_entropy(logits, targets, reduction="none")).item()
         correct += int((logits.argmax(-1) == targets).sum())
     sums = {"nats": nats, "n_correct": correct, "n_tokens": sum(lengths)}
     return distributed.all_reduce_sum(sums if own else dict.fromkeys(sums, 0))

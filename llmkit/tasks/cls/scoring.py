@@ -20,8 +20,7 @@ from llmkit.tasks.cls.labelled_data import load_labelled
 from llmkit.tasks.cls.labelled_file import open_labelled
 from llmkit.tasks.cls.row_scoring import RowScorer, describe_method, open_scorer
 from llmkit.training.contract import read_plan
-from llmkit.training.folder import RunFolder
-from llmkit.training.origin import origin_files
+from llmkit.training.folder import RunFolder, origin_files
 
 
 def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[str, Any]:

@@ -18,8 +18,7 @@ from llmkit.tasks.cls.scoring import evaluate_classifier
 from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Plan
-from llmkit.training.folder import RunFolder
-from llmkit.training.origin import describe_origin
+from llmkit.training.folder import RunFolder, describe_origin
 
 NAMES = {"ham": 0, "spam": 1}
 

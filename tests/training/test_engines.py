@@ -38,8 +38,6 @@ from llmkit.training.engines import (
 )
 from llmkit.training.trial import Trial
 
-pytestmark = pytest.mark.slow
-
 CPU = torch.device("cpu")
 
 
@@ -83,6 +81,7 @@ def test_slowest_rank_decides(monkeypatch: pytest.MonkeyPatch) -> None:
         find(none=1.0, layers=0.5, whole=0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # each of the compiler's own would be an error
 @pytest.mark.parametrize(("kind", "way"), [("gpt2", "layers"), ("gpt2", "whole"), ("bert", "whole")])
 def test_compiled_losses_and_gradients_are_those_of_plain_torch(tmp_path: Path, kind: str, way: str) -> None:
@@ -109,6 +108,7 @@ def test_compiled_losses_and_gradients_are_those_of_plain_torch(tmp_path: Path, 
     torch.testing.assert_close(found[way][1], found["none"][1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_trial_compiles_a_copy(tmp_path: Path) -> None:
     model, objective = make_gpt2(), CausalLM(0)
@@ -127,6 +127,7 @@ def test_trial_compiles_a_copy(tmp_path: Path) -> None:
     assert all(module._compiled_call_impl is None for module in model.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_nothing_of_a_trial_stays_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copies: list[weakref.ref[torch.nn.Module]] = []
@@ -141,6 +142,7 @@ def test_nothing_of_a_trial_stays_in_memory(tmp_path: Path, monkeypatch: pytest.
     assert len(copies) == 1 and copies[0]() is None
 
 
+@pytest.mark.slow
 def test_losses_outlive_the_next_step() -> None:
     """As CUDA graphs write each step's losses where they wrote the last one's."""
     place = torch.zeros(())

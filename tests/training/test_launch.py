@@ -47,7 +47,7 @@ def test_series_of_runs_is_not_put_on_several_processes(tmp_path: Path) -> None:
         ({3: (143, 10)}, 143, ""),
     ],
 )
-def test_job_ends_with_the_rank_that_died_without_a_message_or_else_with_the_first(
+def test_end_of_a_rank_is_the_end_of_the_job(
     ends: dict[int, tuple[int, int]], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failures = {rank: SimpleNamespace(exitcode=code, timestamp=time, pid=7) for rank, (code, time) in ends.items()}

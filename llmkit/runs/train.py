@@ -70,14 +70,13 @@ def pretrain(
 
     See `train`.
     """
-    files = {"train": str(data)}
     return train(
-        recipe, data=files, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow,
-        started=started,
+        recipe, files={"train": str(data)}, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run,
+        allow=allow, started=started,
     )  # fmt: skip
 
 
-def finetune(
+def train(
     recipe: Recipe,
     *,
     files: Mapping[str, str],
@@ -92,37 +91,12 @@ def finetune(
     quiet: bool = False,
     started: float | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune `model` on labelled files: `train`, and `validation` and `test` if there are any.
+    """Train on `files` by split in the run folder `out`; returns the contents of metrics.json.
 
-    A resumed run takes model and files from its manifest. `fold` (number, folds) holds out that part of the train rows.
-    See `train`.
-    """
-    return train(
-        recipe, data=files, out=out, model=model, resume=resume, overwrite=overwrite, dry_run=dry_run, allow=allow,
-        started=started, show_samples=show_samples, fold=fold, quiet=quiet,
-    )  # fmt: skip
-
-
-def train(
-    recipe: Recipe,
-    *,
-    data: Mapping[str, str],
-    out: Path,
-    model: str | None,
-    resume: bool | Literal["auto"],
-    overwrite: bool,
-    dry_run: bool,
-    allow: Collection[str],
-    started: float | None,
-    show_samples: bool = False,
-    fold: tuple[int, int] | None = None,
-    quiet: bool = False,
-) -> dict[str, Any]:
-    """Run the recipe's task in the run folder `out`; returns the contents of metrics.json.
-
-    `allow` names fields of the recipe that may differ from the checkpoint's. `train.max_minutes` counts from `started`,
-    a `time.perf_counter()`, or from this call. With `dry_run` everything is checked and nothing is written; returns
-    the resolved recipe.
+    A resumed run takes model and files from its manifest. `allow` names fields of the recipe that may differ from the
+    checkpoint's. `fold` (number, folds) holds out that part of the train rows. `train.max_minutes` counts from
+    `started`, a `time.perf_counter()`, or from this call. With `dry_run` everything is checked and nothing is written;
+    returns the resolved recipe.
 
     Raises:
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
@@ -150,7 +124,7 @@ def train(
         is_resumed, is_overwritten, metrics = distributed.broadcast_from_main(check_folder)
         if metrics is not None:
             return metrics
-        request = TrainingRequest(data, out, model, is_resumed, dry_run, show_samples, fold, quiet)
+        request = TrainingRequest(files, out, model, is_resumed, dry_run, show_samples, fold, quiet)
         opened = TASKS[recipe.task].open_training(recipe, request)
         if dry_run:
             return {
@@ -162,6 +136,10 @@ def train(
             opened.recipe, opened.task, opened.network, out=out, checkpoint=request.checkpoint,
             overwrite=is_overwritten, allow=allow, started=started,
         )  # fmt: skip
+
+
+finetune = train
+"""Fine-tunes `model` on labelled files: `train`, and `validation` and `test` if there are any."""
 
 
 def train_run(

@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,35 +17,17 @@ from llmkit.core.errors import ModelError, UsageError
 from llmkit.core.files import PARTIAL, check_writable, read_json, write_json, write_text
 
 
-@dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths and small files of one run."""
+    """Paths and small files of a run."""
 
-    path: Path
-
-    @property
-    def recipe(self) -> Path:
-        return self.path / "recipe.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.yaml"
+        self.manifest = path / "manifest.json"
+        self.log = path / "log.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+        self.metrics = path / "metrics.json"
 
     @property
     def data_path(self) -> Path:

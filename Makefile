@@ -98,6 +98,7 @@ smoke: .venv/.installed  ## every command on a tiny recipe, offline, in under 3 
 		--out $(OUT)/smoke/labelled.csv
 	$(SMOKE) plan recipes/smoke/plan.yaml --measure
 	$(SMOKE) doctor --out $(OUT)/smoke
+	$(SMOKE) schema > $(OUT)/smoke/recipe.schema.json
 	$(SMOKE) demo --corpus README.md --recipe recipes/smoke/demo.yaml --out $(OUT)/smoke/demo
 
 clean:  ## remove .venv and what was built; data/ and runs/ stay

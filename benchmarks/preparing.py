@@ -35,8 +35,7 @@ from turns import Row, call_peer, finish, make_row, take_turns
 
 from llmkit.config.prepare import Read
 from llmkit.text.readers import read_documents
-from llmkit.tokens.encoding_tokenizer import make_encoding_tokenizer
-from llmkit.tokens.fast_encoding import check_encoder, make_encoder, plain_encoder
+from llmkit.tokens.fast_encoding import check_encoder, make_encoder, make_encoding_tokenizer, plain_encoder
 
 WATCH_SECONDS = 0.1
 

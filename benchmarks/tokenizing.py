@@ -22,8 +22,14 @@ from turns import Row, finish, make_row, take_turns
 from llmkit.config.prepare import Read, TokenizerSection
 from llmkit.text.documents import Document
 from llmkit.text.readers import read_documents
-from llmkit.tokens.encoding_tokenizer import make_encoding_tokenizer
-from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, check_encoder, make_encoder, plain_encoder
+from llmkit.tokens.fast_encoding import (
+    Encoder,
+    EncoderCheck,
+    check_encoder,
+    make_encoder,
+    make_encoding_tokenizer,
+    plain_encoder,
+)
 from llmkit.tokens.tokenizer import batch_texts, load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 

@@ -1,4 +1,8 @@
-"""llmkit: pretrain and fine-tune your own language models, from raw books to a model you can trust."""
+"""llmkit: pretrain and fine-tune your own language models, from raw books to a model you can trust.
+
+The public Python API is `__all__`; docs/python.md shows it. Importing llmkit also registers its own architectures with
+transformers' Auto classes, without loading transformers or torch.
+"""
 
 import sys
 from importlib import import_module
@@ -7,7 +11,28 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-__version__ = "0.1.0"
+from llmkit.api import Loaded, evaluate, finetune, generate, load, predict, prepare, pretrain
+from llmkit.core.errors import DataError, EnvironmentFault, LlmkitError, ModelError, TrainingFailed, UsageError
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "DataError",
+    "EnvironmentFault",
+    "LlmkitError",
+    "Loaded",
+    "ModelError",
+    "TrainingFailed",
+    "UsageError",
+    "__version__",
+    "evaluate",
+    "finetune",
+    "generate",
+    "load",
+    "predict",
+    "prepare",
+    "pretrain",
+]
 
 _AUTO = "transformers.models.auto"
 _LAYERS = "transformers.modeling_layers"
@@ -17,14 +42,14 @@ _OURS = {
     f"{_AUTO}.modeling_auto": _MODELS,
     _LAYERS: _MODELS,
 }
-"""What to import behind which of transformers' modules, so that its Auto classes know our architectures."""
+"""Our modules to import after each of these transformers modules, so that its Auto classes know our architectures."""
 
 
 class _ImportBehind(MetaPathFinder):
-    """Imports ours as soon as transformers has loaded its own.
+    """Imports our modules as soon as transformers has loaded its own.
 
-    Importing them here would load torch, and `llmkit --help` would take seconds; leaving it to our commands, a user's
-    own `AutoModelForCausalLM.from_pretrained` would not know a model that llmkit trained.
+    Importing them here would load torch, and `llmkit --help` would take seconds. If only our commands imported them, a
+    user's `AutoModelForCausalLM.from_pretrained` would not know a model that llmkit trained.
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:

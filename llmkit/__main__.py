@@ -1,4 +1,4 @@
-"""The `llmkit` command and `python -m llmkit`: signals are answered before anything slow is imported."""
+"""The `llmkit` command and `python -m llmkit`: signal handlers are installed before slow imports."""
 
 import gc
 import os
@@ -11,7 +11,7 @@ def main() -> NoReturn:
     """Run the command line; exit codes are those of errors.py."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    # Imports make a million objects that stay: looking through them for garbage took an eighth of the start of a run.
+    # Imports create a million permanent objects; collecting among them took an eighth of the start of a run.
     gc.set_threshold(50_000, 50)
     from llmkit.cli.app import main  # takes a third of a second
 
@@ -19,8 +19,8 @@ def main() -> NoReturn:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Nothing has been begun yet, and an exception in the middle of an import may go anywhere."""
-    os.write(2, f"stopped by {signal.Signals(number).name}; nothing was begun\n".encode())
+    """Exit at once: nothing has started yet, and an exception in the middle of an import may be swallowed."""
+    os.write(2, f"stopped by {signal.Signals(number).name}; nothing had started\n".encode())
     os._exit(128 + number)
 
 

@@ -137,10 +137,10 @@ NO_UTF8 = pyarrow.StringArray.from_buffers(
 )
 SMALL_ZIP = make_zip("<a/>", "META-INF/container.xml")
 FOUND = {
-    "a number of 5,000 digits": (".json", b'[{"text": ' + b"9" * 5000 + b"}]", "a number without end"),
-    "one of a line": (".jsonl", b'{"text": ' + b"9" * 5000 + b"}", "a number without end"),
-    "text that is no UTF-8": (".parquet", write_parquet(NO_UTF8), "not a sound parquet file"),
-    "a column's name": (".parquet", write_parquet(["a"]).replace(b"text", b"te\xff\xfe"), "not a sound parquet file"),
+    "a number of 5,000 digits": (".json", b'[{"text": ' + b"9" * 5000 + b"}]", "a number with too many digits"),
+    "one of a line": (".jsonl", b'{"text": ' + b"9" * 5000 + b"}", "a number with too many digits"),
+    "text that is no UTF-8": (".parquet", write_parquet(NO_UTF8), "not a valid parquet file"),
+    "a column's name": (".parquet", write_parquet(["a"]).replace(b"text", b"te\xff\xfe"), "not a valid parquet file"),
     "a name that is no UTF-8": (
         ".csv.zip",
         make_zip("text\na\n", "é.csv").replace("é".encode(), b"\xad\xad"),

@@ -11,11 +11,12 @@ import llmkit
 
 ROOT = Path(llmkit.__file__).parent
 LAYERS = (
-    "core", "config", "text", "tables", "tokens", "datasets", "models", "metrics", "pages", "training", "tasks",
-    "reporting", "runs", "preparing", "evaluating", "generating", "planning", "doctor", "demo", "cli", "__main__",
+    "core", "architectures", "config", "text", "tables", "tokens", "datasets", "models", "metrics", "pages", "training",
+    "tasks", "reporting", "runs", "preparing", "evaluating", "generating", "planning", "doctor", "demo", "api", "cli",
+    "__main__",
 )  # fmt: skip
 """From the lowest to the highest."""
-NO_TORCH = ("core", "config", "text", "tables", "cli")
+NO_TORCH = ("core", "architectures", "config", "text", "tables", "cli")
 
 
 def imported_names(path: Path, *, top_level_only: bool = False) -> list[str]:

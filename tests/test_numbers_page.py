@@ -11,7 +11,7 @@ import torch
 from transformers import TemperatureLogitsWarper
 
 from llmkit.tasks.clm.evaluation import to_metrics
-from llmkit.text.words import choose_words, count_words
+from llmkit.text.words import count_words, valid_word_count
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/numbers.md").read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def test_commands_compute_the_figures_as_the_page_says() -> None:
 def test_words_are_counted_as_the_page_says() -> None:
     assert count_words("the cat\nsat", ends_document=True)["words"] == 3 + 1 + 1
     chinese = "学而时习之"
-    assert choose_words(count_words(chinese, ends_document=True) | {"characters": len(chinese)}) is None
+    assert valid_word_count(count_words(chinese, ends_document=True) | {"characters": len(chinese)}) is None
 
 
 def test_temperature_is_what_generate_does_with_it() -> None:

@@ -277,12 +277,12 @@ def save_gpt2(folder: Path, seed: int = 0) -> str:
     return str(folder)
 
 
-class BareIds(SimpleNamespace):
+class TokenIds(SimpleNamespace):
     """What a model's configuration takes from a tokenizer."""
 
     def __len__(self) -> int:
         return int(self.n)
 
 
-def encoding_tokenizer(n: int = 97, bos: int | None = 5) -> Any:
-    return BareIds(n=n, bos_token_id=bos, eos_token_id=5, pad_token_id=6)
+def make_token_ids(n: int = 97, bos: int | None = 5) -> Any:
+    return TokenIds(n=n, bos_token_id=bos, eos_token_id=5, pad_token_id=6, cls_token_id=None, sep_token_id=None)

@@ -1,4 +1,4 @@
-"""What a classifier learns from labelled rows, and how. Nothing about the network's shape or the optimizer."""
+"""Labelled rows, and the loss of a classifier."""
 
 from typing import Annotated, Literal
 
@@ -12,79 +12,92 @@ def _as_word(key: object) -> object:
 
 
 LabelName = Annotated[str, BeforeValidator(_as_word)]
-"""YAML reads the label 0 as a number."""
+"""A label; YAML reads 0 as a number."""
 
 
 class Augment(Section):
-    """Small changes to the words of a training text, drawn anew each epoch; Wei and Zou 2019 call it EDA."""
+    """Random changes of the words of training texts, new in each epoch (EDA, Wei and Zou 2019)."""
 
-    delete: float = Field(default=0.0, ge=0, lt=1, description="Share of the words that are left out.")
-    swap: float = Field(default=0.0, ge=0, lt=1, description="Share of the words that change place with the next one.")
-    mask: float = Field(default=0.0, ge=0, lt=1, description="Share of the words behind the model's own mask token.")
+    delete: float = Field(default=0.0, ge=0, lt=1, description="Fraction of the words to delete.")
+    swap: float = Field(default=0.0, ge=0, lt=1, description="Fraction of the words to swap with the next one.")
+    mask: float = Field(default=0.0, ge=0, lt=1, description="Fraction of the words to replace by the mask token.")
 
 
 class Cls(Section):
-    """Columns, labels, losses and what of the model learns."""
+    """Columns, labels, loss, and which weights are trained."""
 
     labels: Literal["auto", "single_label", "multi_label", "regression"] = Field(
         default="auto",
-        description="A row has one label, any number of labels, or a number; auto: multi_label where cells are lists "
-        "or `separator` is set, else single_label. Regression is never guessed.",
+        description="Labels of a row: one, several, or a number; auto: multi_label if cells are lists or `separator` "
+        "is set, else single_label, never regression.",
     )
-    text: str | None = Field(default=None, description="The column with the text; guessed and said unless given.")
-    pair: str | None = Field(default=None, description="The column with the second text, where there are two.")
-    label: str | None = Field(default=None, description="The column with the label.")
+    text: str | None = Field(default=None, description="Column of the text; default: detected and reported.")
+    pair: str | None = Field(default=None, description="Column of the second text, for pairs of texts.")
+    label: str | None = Field(default=None, description="Column of the label; default: detected and reported.")
     header: Literal["auto"] | bool = Field(
         default="auto",
-        description="Whether a .csv or .tsv begins with the names of its columns; else 1, 2, ...",
+        description="Whether the first line of a .csv or .tsv names the columns; without names they are 1, 2, ...",
     )
     separator: str | None = Field(
-        default=None, min_length=1, description="What stands between the labels of one cell, such as |."
+        default=None, min_length=1, description="Separator between the labels of a cell, such as |."
     )
     unseen_labels: Literal["refuse", "ignore"] = Field(
-        default="refuse", description="Rows with labels that training never saw: an error, or left out and counted."
+        default="refuse",
+        description="Held-out rows whose label is not in the train split: an error, or skipped and counted.",
     )
-    validation: float = Field(default=0.1, ge=0, lt=1, description="Share of each label held out, unless a file is.")
-    test: float = Field(default=0.0, ge=0, lt=1, description="Share of each label for a test after training.")
-    split_seed: int = Field(default=0, ge=0, description="Another seed holds other rows out.")
+    validation: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Fraction of the rows held out for validation, by label; not used with a validation file.",
+    )
+    test: float = Field(
+        default=0.0, ge=0, lt=1, description="Fraction of the rows held out for the test after training, by label."
+    )
+    split_seed: int = Field(default=0, ge=0, description="Random seed of the held-out rows.")
 
     long_texts: Literal["truncate", "windows"] = Field(
         default="truncate",
-        description="Beyond block_size: cut off, or read in windows whose scores are averaged.",
+        description="Texts longer than block_size: truncate, or average the scores of overlapping windows.",
     )
-    stride: int = Field(default=32, ge=0, description="Tokens that two neighbouring windows share.")
-    max_windows: int = Field(default=16, ge=1, description="Of one text; what lies behind them is cut off.")
+    stride: int = Field(default=32, ge=0, description="Tokens that neighbouring windows have in common.")
+    max_windows: int = Field(default=16, ge=1, description="Maximum number of windows per text; the rest is truncated.")
 
     class_weights: Literal["none", "balanced"] | dict[LabelName, PositiveFloat] = Field(
-        default="none", description="balanced: rows / (labels * rows with this label); or a weight for each label."
+        default="none",
+        description="Weight of each label in the loss; balanced: n_rows / (n_labels * rows of the label).",
     )
-    focal_gamma: float = Field(default=0.0, ge=0, description="Focal loss (Lin et al. 2017): less of what is easy.")
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Share of the truth given to all labels alike.")
+    focal_gamma: float = Field(
+        default=0.0, ge=0, description="Gamma of the focal loss (Lin et al. 2017); 0: cross-entropy."
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Fraction of the target distributed over all labels."
+    )
     freeze: Literal["none", "embeddings", "encoder"] | int = Field(
-        default="none", description="What keeps its weights: a number means the embeddings and so many lowest layers."
+        default="none", description="Frozen weights; a number: the embeddings and this many of the lowest layers."
     )
-    lora_rank: int = Field(default=0, ge=0, description="Above 0, train low-rank additions only (extra: lora).")
-    lora_alpha: int = Field(default=16, gt=0, description="The additions are scaled by lora_alpha / lora_rank.")
+    lora_rank: int = Field(default=0, ge=0, description="Rank of LoRA; 0: train all weights (extra: lora).")
+    lora_alpha: int = Field(default=16, gt=0, description="LoRA's update is scaled by lora_alpha / lora_rank.")
     augment: Augment = Augment()
     metric: str = Field(
         default="auto",
-        description="What early stopping and the choice of the best weights go by; auto: f1_macro, "
-        "average_precision_micro for several labels, mse for regression.",
+        description="Metric of early stopping and of the best checkpoint; auto: f1_macro, average_precision_micro for "
+        "multi_label, mse for regression.",
     )
     from_scratch: bool = Field(
-        default=False, description="Keep the shape and tokenizer of --model only: what was pretraining worth?"
+        default=False, description="Random weights in the architecture of --model: a baseline without pretraining."
     )
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> "Cls":
         if self.validation + self.test >= 1:
-            raise ValueError("validation and test together leave nothing to train on")
+            raise ValueError("validation and test leave nothing for training")
         return self
 
     @model_validator(mode="after")
     def _one_way_to_learn_less(self) -> "Cls":
         if self.lora_rank and self.freeze != "none":
-            raise ValueError("lora_rank freezes all but the head and its additions; leave freeze out")
+            raise ValueError("lora_rank trains only LoRA's weights and the head; leave freeze out")
         return self
 
     @model_validator(mode="after")

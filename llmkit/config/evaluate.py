@@ -1,4 +1,4 @@
-"""How a finished model is scored, and how its report is written."""
+"""Evaluation of a model, and the report."""
 
 from typing import Literal
 
@@ -8,22 +8,28 @@ from llmkit.config.section import Section
 
 
 class Evaluate(Section):
-    """Over the whole split, weighted by tokens."""
+    """Evaluation over a whole split, weighted by tokens."""
 
-    split: Literal["train", "validation", "test"] = Field(default="validation", description="Of a prepared folder.")
-    block_size: int | None = Field(default=None, ge=2, description="Context in tokens; default: the model's longest.")
+    split: Literal["train", "validation", "test"] = Field(
+        default="validation", description="Split of the prepared folder."
+    )
+    block_size: int | None = Field(
+        default=None, ge=2, description="Tokens per window; default: the model's longest context."
+    )
     stride: int | None = Field(
-        default=None, ge=1, description="Tokens scored a window, the rest is context; default: the block size."
+        default=None, ge=1, description="Tokens scored per window, the rest is context; default: block_size."
     )
-    batch_size: int = Field(default=16, ge=1, description="Windows at once; does not change a result.")
-    seed: int = Field(default=0, ge=0, description="Masks and pairs of a BERT follow from it: keep it, to compare.")
+    batch_size: int = Field(default=16, ge=1, description="Windows per forward pass; does not change the result.")
+    seed: int = Field(
+        default=0, ge=0, description="Random seed of masks and pairs (mlm); figures compare only under the same seed."
+    )
     pseudo_perplexity: int = Field(
-        default=0, ge=0, description="BERT: guess so many tokens of each document one at a time (slow); 0: none."
+        default=0, ge=0, description="mlm: maximum number of tokens per document to mask one at a time (slow); 0: off."
     )
-    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="fp32 is exact; bf16 is faster.")
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16 is faster and less exact.")
 
 
 class Report(Section):
-    """What report.html shows."""
+    """The report."""
 
-    title: str | None = Field(default=None, description="Default: the run folder's name.")
+    title: str | None = Field(default=None, description="Title; default: the name of the run folder.")

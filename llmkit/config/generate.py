@@ -1,7 +1,4 @@
-"""How `generate` chooses the next token, how much it writes, and where it stops.
-
-The names are those of transformers' `generate` where it has one. Nothing about the model or the prompts.
-"""
+"""Decoding settings of `generate`, with the names of transformers' `generate`."""
 
 from pydantic import Field, field_validator, model_validator
 
@@ -9,24 +6,37 @@ from llmkit.config.section import Section
 
 
 class Generate(Section):
-    """Decoding. With the same seed, prompts and settings the same text is written again."""
+    """Decoding. The same seed, prompts and settings give the same text."""
 
-    max_new_tokens: int = Field(default=200, ge=1, description="Most tokens a sample gets; it may end sooner.")
-    temperature: float = Field(default=0.8, ge=0, le=100, description="0 always takes the likeliest token (greedy).")
-    top_k: int | None = Field(default=None, ge=1, description="Sample among the k likeliest tokens only.")
-    top_p: float | None = Field(default=None, gt=0, le=1, description="Among the likeliest that add up to p only.")
-    min_p: float | None = Field(default=None, ge=0, le=1, description="Among tokens above this share of the best's.")
-    repetition_penalty: float = Field(default=1.0, gt=0, description="Above 1 makes what stands already less likely.")
-    num_beams: int = Field(default=1, ge=1, description="Above 1 is beam search: with temperature 0, or sampled beams.")
-    num_samples: int = Field(default=1, ge=1, description="Texts for each prompt; with beams, the best so many.")
-    seed: int = Field(default=0, ge=0, lt=2**63, description="Another seed writes another text.")
-    stop: list[str] = Field(default=[], description="The text ends before the first of these strings.")
+    max_new_tokens: int = Field(default=200, ge=1, description="Maximum number of new tokens per sample.")
+    temperature: float = Field(default=0.8, ge=0, le=100, description="Divides the logits; 0: greedy decoding.")
+    top_k: int | None = Field(default=None, ge=1, description="Sample from the k most likely tokens.")
+    top_p: float | None = Field(
+        default=None, gt=0, le=1, description="Sample from the most likely tokens whose probabilities sum to p."
+    )
+    min_p: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Sample from tokens at least this fraction as likely as the most likely one.",
+    )
+    repetition_penalty: float = Field(
+        default=1.0, gt=0, description="Values above 1 penalize tokens that already occurred."
+    )
+    num_beams: int = Field(
+        default=1,
+        ge=1,
+        description="Number of beams; above 1: beam search, or beam sampling with a temperature above 0.",
+    )
+    num_samples: int = Field(default=1, ge=1, description="Number of texts per prompt.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed.")
+    stop: list[str] = Field(default=[], description="Strings that end the text; they are left out.")
 
     @field_validator("temperature")
     @classmethod
     def _temperature_does_not_overflow(cls, temperature: float) -> float:
         if 0 < temperature < 0.01:
-            raise ValueError("logits are divided by it, so take 0 (greedy) or at least 0.01")
+            raise ValueError("set it to 0 (greedy decoding) or at least 0.01")
         return temperature
 
     @field_validator("stop")

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from llmkit.config.recipe import OWNERS, RECIPES, ROW_TASK, Recipe, find_task, make_recipe
-from llmkit.config.renamed import Key, rename_sections
+from llmkit.config.renamed import RENAMED_KEYS, Key, describe_key, rename_sections
 from llmkit.core import console
 from llmkit.core.errors import Problem, UsageError, did_you_mean
 
@@ -46,15 +46,16 @@ def load_recipe(
     values: dict[str, Any] = {}
     places: dict[Key, str] = {}
     problems: list[Problem] = []
+    renamed: dict[str, str] = {}
     if path is not None:
-        values = _open_older(_read_yaml(path, places, problems), places)
+        values = rename_sections(_read_yaml(path, places, problems), places, renamed)
     sections = {recipe.COLUMNS_SECTION for recipe in RECIPES.values()}
     for section in sections if forget_columns else ():
         if section is not None and isinstance(values.get(section), dict):
             values[section] = {name: value for name, value in values[section].items() if name not in COLUMN_FIELDS}
     for override in overrides:
-        _apply_override(values, override, places, problems)
-    values, renamed = rename_sections(values, places)
+        _apply_override(values, override, places, problems, renamed)
+    values = rename_sections(values, places, renamed)
     for place, line in renamed.items():
         console.info(f"{place}: {line}")
     given = {name: value for name, value in (columns or {}).items() if value is not None}
@@ -85,22 +86,6 @@ def _apply_columns(
         section = values.get(recipe.COLUMNS_SECTION)
         values[recipe.COLUMNS_SECTION] = (section if isinstance(section, dict) else {}) | {name: value}
         places[recipe.COLUMNS_SECTION, name] = option
-
-
-def _open_older(values: dict[str, Any], places: dict[Key, str]) -> dict[str, Any]:
-    """The values of a recipe for an earlier version by today's names: `objective` is called `task`. What a run saved
-    then has all sections, of which those stay that its task reads."""
-    if "objective" not in values:
-        return values
-    written_by_run = {"task", "mlm", "cls"} <= set(values)
-    values = dict(values)
-    objective = values.pop("objective")
-    values["task"] = values.get("task") or objective
-    if written_by_run:
-        return {name: value for name, value in values.items() if values["task"] in OWNERS.get(name, (values["task"],))}
-    places[("task",)] = places.get(("objective",), "objective")
-    console.info(f"{places[('task',)]}: it is called task now")
-    return values
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -194,13 +179,15 @@ def _note_places(node: yaml.Node, prefix: Key, file: str, places: dict[Key, str]
         _note_places(value_node, key, file, places, problems)
 
 
-def _apply_override(values: dict[str, Any], override: str, places: dict[Key, str], problems: list[Problem]) -> None:
+def _apply_override(
+    values: dict[str, Any], override: str, places: dict[Key, str], problems: list[Problem], renamed: dict[str, str]
+) -> None:
     name, equals, text = override.partition("=")
     key = tuple(name.strip().split("."))
     where = f"--set {override}"
-    if key == ("objective",):
-        key = ("task",)
-        console.info(f"{where}: it is called task now")
+    if key in RENAMED_KEYS:
+        renamed[where] = describe_key(key)
+        key = (*key[:-1], RENAMED_KEYS[key])
     if not equals or not all(key):
         problems.append(Problem(f"--set needs section.key=value, not {override!r}", where, "-s train.max_steps=100"))
         return

@@ -1,4 +1,4 @@
-"""What BERT's objective asks of a model. Nothing about the network or the optimizer."""
+"""Masked language modelling."""
 
 from typing import Literal
 
@@ -8,13 +8,15 @@ from llmkit.config.section import Section
 
 
 class Mlm(Section):
-    """Masked tokens, and how two segments belong together."""
+    """Masked tokens, and the objective over pairs of segments."""
 
     mlm_probability: float = Field(default=0.15, gt=0, lt=1, description="Share of the tokens to mask.")
-    whole_words: bool = Field(default=True, description="Mask all tokens of a word or none; false: single tokens.")
+    whole_words: bool = Field(default=True, description="Mask whole words; false: single tokens.")
     sentence_objective: Literal["nsp", "sop", "none"] = Field(
         default="nsp",
         description="nsp: is the second segment the next one (BERT); sop: which of two neighbours comes first "
         "(ALBERT); none: no pairs, full sentences (RoBERTa).",
     )
-    short_share: float = Field(default=0.1, ge=0, le=1, description="Pairs of a random shorter length.")
+    short_share: float = Field(
+        default=0.1, ge=0, le=1, description="Fraction of the examples with a random shorter length."
+    )

@@ -1,158 +1,70 @@
-"""Which network is trained. Nothing about data, optimizer or training length."""
+"""The network."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from llmkit.architectures import ARCHITECTURES
 from llmkit.config.section import Section
 
-Sizes = dict[str, dict[str, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What a recipe can say of an architecture."""
-
-    task: str
-    """The task of pretraining that trains it."""
-    sizes: Sizes
-    reads: tuple[str, ...]
-    """Fields of the section that this family reads and some others do not."""
-    activation_bytes: tuple[int, int, int, int]
-    """For each token, layer and unit of width: in fp32, under autocast, on top where attention alone is in fp32, and
-    outside of all layers. Counted with hooks on what autograd keeps (tests/training/test_batches.py)."""
-    even_width: bool = False
-    """Whether `n_embd` must be even: sines and cosines come in pairs."""
-    even_heads: bool = False
-    """Whether a head must have an even width: rotary positions turn pairs."""
-    reads_pairs: bool = False
-    """Whether it has token types and a head for pairs of segments."""
-    carries_state: bool = False
-    """Whether it remembers the block before."""
-
-
-_GPT2: Sizes = {
-    "tiny": {"n_layer": 4, "n_head": 4, "n_embd": 128},
-    "mini": {"n_layer": 6, "n_head": 6, "n_embd": 384},
-    "small": {"n_layer": 12, "n_head": 12, "n_embd": 768},
-    "medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
-    "large": {"n_layer": 36, "n_head": 20, "n_embd": 1280},
-    "xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
-}
-# As wide and deep as GPT-2's, with about as many weights.
-_LLAMA: Sizes = {
-    size: shape | {"n_kv_head": n_kv_head}
-    for (size, shape), n_kv_head in zip(_GPT2.items(), (2, 2, 4, 4, 5, 5), strict=True)
-}
-# Google's miniatures (Turc et al. 2019, table 1) and the two of Devlin et al. 2018, section 3.
-_BERT: Sizes = {
-    "tiny": {"n_layer": 2, "n_head": 2, "n_embd": 128},
-    "mini": {"n_layer": 4, "n_head": 4, "n_embd": 256},
-    "small": {"n_layer": 4, "n_head": 8, "n_embd": 512},
-    "medium": {"n_layer": 8, "n_head": 8, "n_embd": 512},
-    "base": {"n_layer": 12, "n_head": 12, "n_embd": 768},
-    "large": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
-}
-# Zaremba et al. 2014, section 4.1.
-_RECURRENT: Sizes = {
-    "tiny": {"n_layer": 1, "n_embd": 128},
-    "small": {"n_layer": 2, "n_embd": 200},
-    "medium": {"n_layer": 2, "n_embd": 650},
-    "large": {"n_layer": 2, "n_embd": 1500},
-}
-# base and large are the two of Vaswani et al. 2017, table 3.
-_TRANSFORMER: Sizes = {
-    "tiny": {"n_layer": 2, "n_head": 4, "n_embd": 128},
-    "small": {"n_layer": 4, "n_head": 4, "n_embd": 256},
-    "base": {"n_layer": 6, "n_head": 8, "n_embd": 512},
-    "large": {"n_layer": 6, "n_head": 16, "n_embd": 1024},
-}
-_ATTENTION = ("n_head", "n_positions", "attention_dropout")
-_OUTPUT = ("tie_embeddings", "init")
-
-FAMILIES: dict[str, Family] = {
-    "gpt2": Family("clm", _GPT2, (*_ATTENTION, *_OUTPUT, "dropout"), (64, 36, 10, 8)),
-    "llama": Family("clm", _LLAMA, (*_ATTENTION, *_OUTPUT, "n_kv_head"), (84, 56, 0, 8), even_heads=True),
-    "bert": Family("mlm", _BERT, (*_ATTENTION, "dropout"), (64, 40, 10, 8), reads_pairs=True),
-    # As wide and deep as BERT's, with about as many weights.
-    "modernbert": Family("mlm", _BERT, (*_ATTENTION, "dropout"), (85, 42, 10, 8), even_heads=True),
-    "gru": Family(
-        "clm",
-        _RECURRENT,
-        (*_OUTPUT, "dropout", "embedding_size", "adaptive_cutoffs"),
-        (29, 30, 0, 0),
-        carries_state=True,
-    ),
-    "lstm": Family(
-        "clm",
-        _RECURRENT,
-        (*_OUTPUT, "dropout", "embedding_size", "adaptive_cutoffs"),
-        (68, 68, 0, 0),
-        carries_state=True,
-    ),
-    "transformer": Family(
-        "clm", _TRANSFORMER, (*_ATTENTION, *_OUTPUT, "dropout", "adaptive_cutoffs"), (48, 32, 10, 8), even_width=True
-    ),
-}
-"""The first of a task is the one of a recipe that names none. models/ has a file for each."""
-NOT_READ_BY_ALL = sorted({name for family in FAMILIES.values() for name in family.reads})
-
-
-def families_of(task: str) -> tuple[str, ...]:
-    """The families that a task trains."""
-    return tuple(name for name, family in FAMILIES.items() if family.task == task)
+NOT_READ_BY_ALL = sorted({name for architecture in ARCHITECTURES.values() for name in architecture.reads})
 
 
 class Model(Section):
     """A network by `family` and `size`, or by its own fields, which beat the size's."""
 
-    family: str = Field(default="gpt2", description="The architecture; with task mlm it is bert unless given.")
+    family: str = Field(default="gpt2", description="Architecture; default: gpt2, with task mlm bert.")
     size: Literal["tiny", "mini", "small", "medium", "base", "large", "xl"] = Field(
         default="tiny",
         description="gpt2, llama: tiny 4x128, mini 6x384, small 12x768. bert, modernbert: Google's BERT's. "
         "gru, lstm: small 2x200.",
     )
-    n_layer: int | None = Field(default=None, ge=1, description="Transformer blocks, or recurrent layers.")
-    n_head: int | None = Field(default=None, ge=1, description="Attention heads.")
+    n_layer: int | None = Field(default=None, ge=1, description="Number of layers.")
+    n_head: int | None = Field(default=None, ge=1, description="Number of attention heads.")
     n_kv_head: int | None = Field(
-        default=None, ge=1, description="llama: heads of keys and values, each shared by as many queries' heads."
+        default=None, ge=1, description="llama: number of key and value heads (grouped-query attention)."
     )
-    n_embd: int | None = Field(
-        default=None, ge=1, description="Width of the residual stream, or of the recurrent state."
+    n_embd: int | None = Field(default=None, ge=1, description="Width of the hidden states.")
+    embedding_size: int | None = Field(
+        default=None, ge=1, description="gru, lstm: width of the embeddings; default: n_embd."
     )
-    embedding_size: int | None = Field(default=None, ge=1, description="gru, lstm: default: as n_embd.")
-    tie_embeddings: bool = Field(default=True, description="The output layer is the embedding.")
+    tie_embeddings: bool = Field(
+        default=True, description="Share the weights of the input embeddings and the output layer."
+    )
     adaptive_cutoffs: list[int] = Field(
         default=[],
-        description="An adaptive softmax instead of a full one: its classes end at these ids, as [2000, 10000].",
+        description="Adaptive softmax with clusters that end at these token ids, such as [2000, 10000].",
     )
     init: Literal["auto", "normal", "uniform", "xavier", "he"] = Field(
-        default="auto", description="How matrices begin; auto: as each family's paper has it."
+        default="auto", description="Initialization of the matrices; auto: as in the architecture's paper."
     )
-    init_range: float = Field(default=0.1, gt=0, description="normal: standard deviation; uniform: largest value.")
+    init_range: float = Field(
+        default=0.1, gt=0, description="normal: standard deviation; uniform: maximum absolute value."
+    )
     n_positions: int | None = Field(
-        default=None, ge=1, description="Longest context; default: the block size in training."
+        default=None, ge=1, description="Maximum context length; default: train.block_size."
     )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="On embeddings and residuals; 0 for pretraining.")
-    attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="Above 0, attention on CPU is slow.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of embeddings and residual connections.")
+    attention_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Dropout of attention weights; above 0, attention on a CPU is slow."
+    )
     resize_embeddings: bool = Field(
-        default=False, description="With --model: grow the vocabulary to the tokenizer's instead of refusing."
+        default=False, description="With --model: add embeddings for new tokens instead of refusing a larger tokenizer."
     )
 
     @field_validator("family")
     @classmethod
     def _family_is_known(cls, value: str) -> str:
-        if value not in FAMILIES:
-            known = ", ".join(map(repr, FAMILIES))
+        if value not in ARCHITECTURES:
+            known = ", ".join(map(repr, ARCHITECTURES))
             raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": known})
         return value
 
     @model_validator(mode="after")
     def _family_has_the_size(self) -> "Model":
-        sizes = FAMILIES[self.family].sizes
+        sizes = ARCHITECTURES[self.family].sizes
         if self.size not in sizes:
             raise ValueError(f"there is no {self.family} of size {self.size}, only {', '.join(sizes)}")
         return self
@@ -161,19 +73,19 @@ class Model(Section):
     def _family_reads_the_fields(self) -> "Model":
         for name in NOT_READ_BY_ALL:
             changed = getattr(self, name) != type(self).model_fields[name].get_default()
-            if changed and name not in FAMILIES[self.family].reads:
-                readers = [family for family, each in FAMILIES.items() if name in each.reads]
+            if changed and name not in ARCHITECTURES[self.family].reads:
+                readers = [family for family, each in ARCHITECTURES.items() if name in each.reads]
                 raise ValueError(f"{name} is for {', '.join(readers)}, not for {self.family}")
         return self
 
     @model_validator(mode="after")
     def _widths_fit(self) -> "Model":
         width, heads = self.shape["n_embd"], self.shape.get("n_head", 1)
-        if FAMILIES[self.family].even_width and width % 2:
+        if ARCHITECTURES[self.family].even_width and width % 2:
             raise ValueError(f"n_embd {width} is odd: sines and cosines come in pairs")
         if width % heads:
             raise ValueError(f"n_embd {width} is not a multiple of n_head {heads}")
-        if FAMILIES[self.family].even_heads and width // heads % 2:
+        if ARCHITECTURES[self.family].even_heads and width // heads % 2:
             raise ValueError(f"a head is n_embd / n_head = {width // heads} wide: rotary positions turn pairs")
         if heads % (kv_heads := self.shape.get("n_kv_head", 1)):
             raise ValueError(f"n_head {heads} is not a multiple of n_kv_head {kv_heads}")
@@ -200,7 +112,7 @@ class Model(Section):
     def shape(self) -> dict[str, int]:
         """The size's n_layer, n_embd and head counts, overridden by the section's own fields. If the size's n_kv_head
         does not divide n_head, n_kv_head is n_head."""
-        size = FAMILIES[self.family].sizes[self.size]
+        size = ARCHITECTURES[self.family].sizes[self.size]
         own = {"n_layer": self.n_layer, "n_head": self.n_head, "n_kv_head": self.n_kv_head, "n_embd": self.n_embd}
         shape = size | {name: value for name, value in own.items() if value is not None}
         if self.n_kv_head is None and "n_kv_head" in size and shape["n_head"] % size["n_kv_head"]:

@@ -1,4 +1,4 @@
-"""How the optimizer moves. Nothing about the model or the data."""
+"""Optimizer and learning-rate schedule."""
 
 from typing import Any, Literal
 
@@ -13,48 +13,58 @@ SGD: dict[str, Any] = {
     "schedule": "plateau",
     "warmup_steps": 0,
 }
-"""Where plain SGD has other defaults: those of the word-level example that PyTorch ships."""
+"""Defaults of plain SGD: those of the word-level language model among PyTorch's examples."""
 
 
 class Optim(Section):
     """AdamW for everything, Muon for the hidden matrices and AdamW for the rest, or the classic Adam and SGD."""
 
     name: Literal["adamw", "muon", "adam", "sgd"] = Field(
-        default="adamw", description="muon: hidden matrices only, AdamW elsewhere; sgd: rate 20, annealed on plateaus."
+        default="adamw", description="muon: for hidden matrices, AdamW for the rest; sgd: rate 20, reduced on plateaus."
     )
     learning_rate: float | None = Field(
-        default=1e-3, gt=0, description="AdamW's peak value, reached after warmup; null: by the width (fine-tuning)."
+        default=1e-3,
+        gt=0,
+        description="Peak learning rate, reached after warmup; null: from the model's width (fine-tuning only).",
     )
-    muon_learning_rate: float = Field(default=0.02, gt=0, description="Muon's peak value, for the hidden matrices.")
+    muon_learning_rate: float = Field(
+        default=0.02, gt=0, description="Peak learning rate of Muon, for the hidden matrices."
+    )
     muon_momentum: float = Field(default=0.95, ge=0, lt=1, description="Nesterov momentum of Muon.")
-    weight_decay: float = Field(default=0.1, ge=0, description="On matrices only, never on biases and norms.")
-    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
-    adam_beta2: float = Field(default=0.99, ge=0, lt=1)
-    adam_epsilon: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0, description="Of matrices; biases and norms have none.")
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay rate of the first moment.")
+    adam_beta2: float = Field(default=0.99, ge=0, lt=1, description="Decay rate of the second moment.")
+    adam_epsilon: float = Field(default=1e-8, gt=0, description="Added to the denominator.")
     layer_decay: float = Field(
-        default=1.0, gt=0, le=1, description="Each layer's rate is so many times that of the layer above it."
+        default=1.0, gt=0, le=1, description="Ratio of each layer's learning rate to that of the layer above it."
     )
-    max_grad_norm: float = Field(default=1.0, ge=0, description="Clip the gradient's global norm; 0 never clips.")
-    momentum: float = Field(default=0.0, ge=0, lt=1, description="sgd only.")
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Maximum global norm of the gradient; 0: no clipping.")
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of sgd.")
     schedule: Literal["cosine", "linear", "constant", "wsd", "plateau"] = Field(
         default="cosine",
-        description="wsd: warmup, stable, then decay over the last `decay_steps`; plateau: times `plateau_factor` "
-        "after each evaluation that is no better than the best.",
+        description="wsd: warmup, stable, decay over the last `decay_steps`; plateau: multiply by `plateau_factor` "
+        "after each evaluation without improvement.",
     )
-    plateau_factor: float = Field(default=0.25, gt=0, lt=1)
-    warmup_steps: float = Field(default=0.05, ge=0, description="Optimizer steps; below 1, a share of all steps.")
-    decay_steps: float = Field(default=0.2, ge=0, description="wsd only: steps of the decay; below 1, a share.")
-    min_learning_rate_ratio: float = Field(default=0.0, ge=0, le=1, description="Where the decay ends.")
+    plateau_factor: float = Field(default=0.25, gt=0, lt=1, description="Factor of schedule plateau.")
+    warmup_steps: float = Field(
+        default=0.05, ge=0, description="Optimizer steps of warmup; below 1: a fraction of all steps."
+    )
+    decay_steps: float = Field(
+        default=0.2, ge=0, description="Optimizer steps of wsd's decay; below 1: a fraction of all steps."
+    )
+    min_learning_rate_ratio: float = Field(
+        default=0.0, ge=0, le=1, description="Final learning rate as a fraction of the peak."
+    )
 
     @model_validator(mode="after")
-    def _says_nothing_in_vain(self) -> "Optim":
+    def _every_setting_is_read(self) -> "Optim":
         fields = type(self).model_fields
         if self.momentum and self.name != "sgd":
             raise ValueError("momentum is for sgd; the others have adam_beta1 and muon_momentum")
         if self.plateau_factor != fields["plateau_factor"].default and self.schedule != "plateau":
             raise ValueError("plateau_factor is for schedule plateau")
         if self.min_learning_rate_ratio and self.schedule in ("plateau", "constant"):
-            raise ValueError(f"min_learning_rate_ratio is where a decay ends; schedule {self.schedule} has none")
+            raise ValueError(f"min_learning_rate_ratio is the end of a decay; schedule {self.schedule} has no decay")
         return self
 
     @model_validator(mode="before")

@@ -1,6 +1,6 @@
 """What `prepare` does to raw text: reading, cleaning, de-duplication, splitting, tokenizing.
 
-Nothing about models or training: block size, masks and pairs are decided while training.
+Block size, masks and pairs are decided in training.
 """
 
 from typing import Literal
@@ -13,29 +13,36 @@ from llmkit.config.section import Section
 class Read(Section):
     """How files become documents."""
 
-    encoding: str = Field(default="auto", description="`auto` detects; otherwise a Python codec name, such as gb18030.")
+    encoding: str = Field(
+        default="auto", description="auto: detect it; else the name of a Python codec, such as gb18030."
+    )
     text_column: str | None = Field(default=None, description="Column or key that holds the text in tables and JSON.")
     documents: Literal["file", "line", "paragraph"] = Field(
-        default="file", description="What one document is in .txt and .md: the file, a line, a paragraph."
+        default="file", description="What a document is in .txt and .md files."
     )
     skip_bad: bool = Field(default=False, description="Skip and count files and rows that cannot be read.")
-    strict: bool = Field(default=False, description="Control characters are an error instead of being removed.")
+    strict: bool = Field(default=False, description="Refuse control characters instead of removing them.")
     max_doc_chars: int = Field(
-        default=1_000_000, ge=1_000, description="Longer documents are stored in parts, cut at a line end."
+        default=1_000_000, ge=1_000, description="Longer documents are stored in parts, split at a line end."
     )
 
 
 class Quality(Section):
-    """Rules that drop a whole document; 0 or 1 switches a rule off. They hold for Chinese as for English."""
+    """Rules that drop a document. By default all are off: 0 for a minimum, 1 for a maximum."""
 
-    min_chars: int = Field(default=0, ge=0, description="Fewest characters that are not white space.")
+    min_chars: int = Field(default=0, ge=0, description="Minimum number of characters other than white space.")
     max_symbol_share: float = Field(
-        default=1.0, ge=0, le=1, description="Neither letters, digits, space nor punctuation."
+        default=1.0, ge=0, le=1, description="Maximum fraction of symbols: no letters, digits, spaces or punctuation."
     )
-    max_digit_share: float = Field(default=1.0, ge=0, le=1, description="Share of digits among the characters.")
-    max_repeated_line_share: float = Field(default=1.0, ge=0, le=1, description="Characters in lines seen before.")
+    max_digit_share: float = Field(default=1.0, ge=0, le=1, description="Maximum fraction of digits.")
+    max_repeated_line_share: float = Field(
+        default=1.0, ge=0, le=1, description="Maximum fraction of characters in repeated lines."
+    )
     max_repeated_ngram_share: float = Field(
-        default=1.0, ge=0, le=1, description="Characters in repeated 5-grams: of words, or of characters in Chinese."
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Maximum fraction of characters in repeated 5-grams of words (Chinese: of characters).",
     )
 
 
@@ -44,51 +51,63 @@ class Clean(Section):
 
     mojibake: bool = Field(default=True, description="Repair text decoded with a wrong encoding (ftfy).")
     unicode: Literal["NFC", "NFKC", "none"] = Field(default="NFC", description="Unicode normalization form.")
-    gutenberg: bool = Field(default=True, description="Cut off Project Gutenberg's header, footer and licence.")
-    whitespace: bool = Field(default=True, description="Trailing spaces, full-width indents, runs of blank lines.")
-    lowercase: bool = Field(default=False, description="Lower case, as the classic word-level models want.")
-    strip_punctuation: bool = Field(default=False, description="Punctuation becomes a space, Chinese too.")
-    simplify_chinese: bool = Field(default=False, description="Traditional to simplified (extra: chinese).")
+    gutenberg: bool = Field(default=True, description="Remove Project Gutenberg's header, footer and licence.")
+    whitespace: bool = Field(
+        default=True, description="Remove trailing spaces, full-width indents and repeated blank lines."
+    )
+    lowercase: bool = Field(default=False, description="Convert to lower case, as for classic word-level models.")
+    strip_punctuation: bool = Field(
+        default=False, description="Replace punctuation by a space, Chinese punctuation too."
+    )
+    simplify_chinese: bool = Field(
+        default=False, description="Convert traditional to simplified characters (extra: chinese)."
+    )
     quality: Quality = Quality()
 
 
 class Dedup(Section):
-    """Which copies are dropped. Exact means: equal after white space and case are folded away."""
+    """De-duplication. Exact copies are equal apart from white space and case."""
 
-    documents: bool = Field(default=True, description="Drop documents seen before, exactly.")
-    paragraphs: bool = Field(default=False, description="Drop long paragraphs seen before, exactly.")
-    near: bool = Field(default=False, description="Drop near copies of documents (MinHash; extra: dedup).")
-    near_threshold: float = Field(default=0.8, gt=0, le=1, description="Jaccard similarity of 5-grams that is a copy.")
+    documents: bool = Field(default=True, description="Drop exact copies of documents.")
+    paragraphs: bool = Field(default=False, description="Drop exact copies of long paragraphs.")
+    near: bool = Field(default=False, description="Drop near-duplicates of documents (MinHash; extra: dedup).")
+    near_threshold: float = Field(
+        default=0.8, gt=0, le=1, description="Minimum Jaccard similarity of 5-grams of a near-duplicate."
+    )
 
 
 class Split(Section):
-    """Which documents are held out. Decided by a hash of the text, before anything is joined."""
+    """Held-out documents, chosen by a hash of their text."""
 
     by: Literal["auto", "document", "position"] = Field(
         default="auto",
-        description="Whole documents by hash, or a contiguous tail of each; auto: the tail below 100 documents.",
+        description="document: whole documents; position: the end of each; auto: position below 100 documents.",
     )
-    validation: float = Field(default=0.05, ge=0, lt=1, description="Share of the text for validation.")
-    test: float = Field(default=0.05, ge=0, lt=1, description="Share of the text for the final test.")
-    seed: int = Field(default=0, ge=0, description="Another seed holds other documents out.")
+    validation: float = Field(default=0.05, ge=0, lt=1, description="Fraction of the text for validation.")
+    test: float = Field(default=0.05, ge=0, lt=1, description="Fraction of the text for the test split.")
+    seed: int = Field(default=0, ge=0, description="Random seed of the choice.")
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> "Split":
         if self.validation + self.test >= 1:
-            raise ValueError("validation and test together leave nothing to train on")
+            raise ValueError("validation and test leave nothing for training")
         return self
 
 
 class TokenizerSection(Section):
-    """The vocabulary: trained on the train split only, or taken from an existing folder or hub model."""
+    """The tokenizer: trained on the train split, or loaded from a folder or the hub."""
 
-    kind: Literal["byte-bpe", "wordpiece", "char", "word"] = Field(default="byte-bpe", description="What a token is.")
-    vocab_size: int = Field(default=8192, ge=16, le=2**31, description="Upper limit; a small text may reach less.")
-    path: str | None = Field(default=None, description="Take this tokenizer (folder or hub name) and train none.")
-    min_frequency: int = Field(default=2, ge=1, description="Rarer pairs and words get no token of their own.")
-    lowercase: bool = Field(default=False, description="wordpiece and word: fold case inside the tokenizer.")
+    kind: Literal["byte-bpe", "wordpiece", "char", "word"] = Field(default="byte-bpe", description="Type of tokenizer.")
+    vocab_size: int = Field(
+        default=8192, ge=16, le=2**31, description="Maximum size; a small text may give fewer tokens."
+    )
+    path: str | None = Field(
+        default=None, description="Use this tokenizer (folder or hub name) instead of training one."
+    )
+    min_frequency: int = Field(default=2, ge=1, description="Minimum frequency of a merged pair or a word.")
+    lowercase: bool = Field(default=False, description="wordpiece, word: lower-case the text in the tokenizer.")
     max_train_bytes: int = Field(
-        default=200_000_000, ge=1_000, description="Training reads an even sample of at most so many bytes."
+        default=200_000_000, ge=1_000, description="Maximum size of the sample that the tokenizer is trained on."
     )
 
     @property

@@ -1,14 +1,15 @@
-"""A recipe: one YAML file from raw text, or labelled rows, to a model. Its `task` says which sections it has."""
+"""Recipes: one YAML file for a model, from raw text or labelled rows. `task` decides which sections it has."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import Field, TypeAdapter, model_validator
 
+from llmkit.architectures import ARCHITECTURES, families_of
 from llmkit.config.cls import Cls
 from llmkit.config.evaluate import Evaluate, Report
 from llmkit.config.generate import Generate
 from llmkit.config.mlm import Mlm
-from llmkit.config.model import FAMILIES, Model, families_of
+from llmkit.config.model import Model
 from llmkit.config.optim import SGD, Optim
 from llmkit.config.prepare import Prepare
 from llmkit.config.section import Section
@@ -19,18 +20,18 @@ Values = dict[str, dict[str, Any]]
 
 
 class Recipe(Section):
-    """What the recipes of all tasks have. Every section has good defaults."""
+    """The sections that recipes of all tasks have."""
 
     COMMANDS: ClassVar[tuple[str, ...]]
-    """The commands that run it: pretrain, finetune."""
+    """Commands that run it: pretrain, finetune."""
     FAMILIES: ClassVar[tuple[str, ...]] = ()
-    """The `model.family` that it can train; the first unless it names one. Empty: those of a model that exists."""
+    """Values of `model.family` that it trains; the first is the default. Empty: an existing model is trained."""
     BLOCK_SIZE: ClassVar[int]
-    """Tokens per sequence of a recipe that names none."""
+    """Default of `train.block_size`."""
     DEFAULTS: ClassVar[Values] = {}
-    """By section, where they differ from the section's own."""
+    """Defaults by section, where they differ from the section's own."""
     COLUMNS_SECTION: ClassVar[str | None] = None
-    """The section with the columns of a table, where the task reads rows."""
+    """Section with the columns of a table, if the task reads rows."""
 
     task: str
     prepare: Prepare = Prepare()
@@ -43,16 +44,16 @@ class Recipe(Section):
 
     @property
     def block_size(self) -> int:
-        """Tokens per sequence: as given, or the default, as far as the positions that are given for a new model."""
+        """Tokens per sequence: the recipe's, or the default, at most `model.n_positions`."""
         return self.train.block_size or min(self.BLOCK_SIZE, self.model.n_positions or self.BLOCK_SIZE)
 
     def with_block_size(self, *limits: int | None) -> Self:
-        """With `train.block_size` as a number: as given, or the default, as far as the limits that are no None."""
+        """A copy with `train.block_size` set: the recipe's, or the default within the limits other than None."""
         size = self.train.block_size or min([self.block_size, *(limit for limit in limits if limit is not None)])
         return self.with_updates(train=self.train.with_updates(block_size=size))
 
     def for_task(self, task: str) -> "Recipe":
-        """The recipe of another task with what this one says of data, evaluation, generation and the report.
+        """A recipe of another task with this one's sections on data, evaluation, generation and the report.
 
         Raises:
             UsageError: this one sets what the other task does not read.
@@ -81,8 +82,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _carries_state_that_there_is(self) -> "Recipe":
-        if not self.train.carry_state and not FAMILIES[self.model.family].carries_state:
-            carrying = " and ".join(name for name, family in FAMILIES.items() if family.carries_state)
+        if not self.train.carry_state and not ARCHITECTURES[self.model.family].carries_state:
+            carrying = " and ".join(name for name, each in ARCHITECTURES.items() if each.carries_state)
             raise ValueError(f"train.carry_state is for {carrying}, not for {self.model.family}")
         return self
 
@@ -121,7 +122,7 @@ class MlmRecipe(Recipe):
     def _asks_for_pairs_where_there_is_a_head_for_them(cls, values: Any) -> Any:
         model, mlm = values.get("model"), values.get("mlm")
         family = model.get("family", cls.FAMILIES[0]) if isinstance(model, dict) else getattr(model, "family", None)
-        if family not in FAMILIES or FAMILIES[family].reads_pairs:
+        if family not in ARCHITECTURES or ARCHITECTURES[family].reads_pairs:
             return values
         if mlm is None or isinstance(mlm, dict):
             return values | {"mlm": {"sentence_objective": "none"} | (mlm or {})}
@@ -130,7 +131,7 @@ class MlmRecipe(Recipe):
 
     @model_validator(mode="after")
     def _pairs_need_a_head(self) -> "MlmRecipe":
-        if self.mlm.sentence_objective != "none" and not FAMILIES[self.model.family].reads_pairs:
+        if self.mlm.sentence_objective != "none" and not ARCHITECTURES[self.model.family].reads_pairs:
             what = f"mlm.sentence_objective {self.mlm.sentence_objective} needs a head for pairs"
             raise ValueError(f"{what}, which {self.model.family} lacks: set it to none")
         return self

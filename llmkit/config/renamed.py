@@ -9,58 +9,73 @@ from typing import Any
 Key = tuple[str, ...]
 
 RENAMED_KEYS: dict[Key, str] = {
+    ("objective",): "task",
     ("mlm", "mask_share"): "mlm_probability",
     ("mlm", "nsp"): "sentence_objective",
     ("cls", "window_overlap"): "stride",
     ("cls", "random_weights"): "from_scratch",
     ("train", "max_eval_blocks"): "max_eval_samples",
 }
-"""Section and old key: the new key."""
+"""The last part of a key's new name."""
 RENAMED_VALUES: dict[Key, dict[Any, str]] = {
     ("cls", "labels"): {"single": "single_label", "multiple": "multi_label"},
     ("mlm", "sentence_objective"): {True: "nsp", False: "none", "order": "sop"},
 }
-"""Section and today's key: old values and their new names."""
+"""By today's key: old values and their new names."""
 
 
 def rename_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Recorded fields by dotted name, such as `mlm.nsp`, under today's names and with today's values."""
     renamed: dict[str, Any] = {}
     for name, value in fields.items():
-        section, _, key = name.partition(".")
-        key = RENAMED_KEYS.get((section, key), key)
-        renamed[f"{section}.{key}" if key else section] = _rename_value((section, key), value)
+        key = _rename_key(tuple(name.split(".")))
+        renamed[".".join(key)] = _rename_value(key, value)
     return renamed
 
 
-def rename_sections(values: dict[str, Any], places: dict[Key, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """A recipe's values under today's names, and what was renamed: by its place, a line for the user.
+def rename_sections(values: dict[str, Any], places: dict[Key, str], renamed: dict[str, str]) -> dict[str, Any]:
+    """A recipe's values under today's names. `renamed` gets a line for the user on each renamed key, by its place.
 
     `places` says where each key stands; the new key gets the place of the old one. A key that is given under both names
     keeps both, so that the old one is refused as unknown.
     """
-    renamed: dict[str, str] = {}
-    for (section, old), new in RENAMED_KEYS.items():
-        inner = values.get(section)
-        if isinstance(inner, dict) and old in inner and new not in inner:
-            place = places.get((section, old), f"{section}.{old}")
-            values = values | {section: {new if key == old else key: value for key, value in inner.items()}}
-            places[section, new] = place
-            renamed[place] = f"{section}.{old} is now called {section}.{new}"
-    for section, key in RENAMED_VALUES:
-        inner = values.get(section)
-        if isinstance(inner, dict) and (new := _rename_value((section, key), inner.get(key))) != inner.get(key):
-            place = places.get((section, key), f"{section}.{key}")
-            line = f"{section}.{key} {_show(inner[key])} is now called {new}"
-            renamed[place] = f"{renamed[place]}, and {_show(inner[key])} {new}" if place in renamed else line
-            values = values | {section: inner | {key: new}}
-    return values, renamed
+    return _rename_mapping(values, (), places, renamed)
+
+
+def describe_key(key: Key) -> str:
+    """A line on a renamed key."""
+    return f"{'.'.join(key)} is now called {'.'.join(_rename_key(key))}"
+
+
+def _rename_mapping(
+    values: dict[str, Any], prefix: Key, places: dict[Key, str], renamed: dict[str, str]
+) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        key = (*prefix, name)
+        new_key = _rename_key(key)
+        if new_key != key and new_key[-1] not in values:
+            places[new_key] = places.get(key, ".".join(key))
+            renamed[places[new_key]] = describe_key(key)
+            key = new_key
+        new_value = _rename_value(key, value)
+        if new_value != value:
+            place = places.get(key, ".".join(key))
+            shown = str(value).lower() if isinstance(value, bool) else value
+            line = f"{'.'.join(key)} {shown} is now called {new_value}"
+            renamed[place] = f"{renamed[place]}, and {shown} {new_value}" if place in renamed else line
+        result[key[-1]] = new_value
+    if not prefix:
+        for name, value in result.items():
+            if isinstance(value, dict):
+                result[name] = _rename_mapping(value, (name,), places, renamed)
+    return result
+
+
+def _rename_key(key: Key) -> Key:
+    return (*key[:-1], RENAMED_KEYS.get(key, key[-1]))
 
 
 def _rename_value(key: Key, value: Any) -> Any:
     known = RENAMED_VALUES.get(key, {})
     return known[value] if isinstance(value, bool | str) and value in known else value
-
-
-def _show(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

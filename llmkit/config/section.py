@@ -1,6 +1,6 @@
 """The base of every recipe section: typed, frozen and closed, with each default beside its check.
 
-Closed means that an unknown key is an error, never ignored. Knows nothing of YAML; see loading.py.
+An unknown key is an error. loading.py reads the YAML.
 """
 
 from typing import Any, Self
@@ -18,7 +18,7 @@ class Section(BaseModel):
     )
 
     def with_updates(self, **changes: Any) -> Self:
-        """A copy with these fields changed, checked as a whole; pydantic's `model_copy` checks nothing.
+        """A validated copy with these fields changed; pydantic's `model_copy` does not validate.
 
         Raises:
             UsageError: the changed fields do not go together with the others.

@@ -105,7 +105,7 @@ def encode_inputs(
 ) -> Inputs:
     """Inputs of at most `block_size` tokens, the template's included. Of a pair the longer text is cut first.
 
-    `word_cutter` is one of text/chinese_words.py, where `words` are wanted.
+    `word_cutter` is one of text/words.py, where `words` are wanted.
 
     Raises:
         UsageError: the block has no room for a text, or the windows overlap too much.

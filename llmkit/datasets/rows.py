@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.text.chinese_words import find_chinese, find_word_interiors
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.sentences import find_sentence_ends
-from llmkit.text.words import choose_words, count_words
+from llmkit.text.words import chinese_continuation_mask, chinese_mask, count_words, valid_word_count
 from llmkit.tokens.fast_encoding import Encoder, plain_encoder
 from llmkit.tokens.store import Ids, Row
 from llmkit.tokens.tokenizer import count_unknown, end_of_text_id, id_dtype
@@ -41,7 +40,7 @@ def encode_rows(
 ) -> Iterator[Row]:
     """A row for each document or part of one; a document's last part ends in the end-of-text token.
 
-    With a `word_cutter` of text/chinese_words.py sentences and words are stored too. `totals` counts documents,
+    With a `word_cutter` of text/words.py sentences and words are stored too. `totals` counts documents,
     characters, bytes, tokens, unknown_tokens, and sentences where they are found; when all rows are through, words
     too, unless the text is of a script that has none.
     """
@@ -52,7 +51,7 @@ def encode_rows(
 
 def add_words(totals: Counter[str], counted: Counter[str]) -> None:
     """Put the words of a whole text into its totals, unless it is of a script that has none."""
-    if (n_words := choose_words(counted)) is not None:
+    if (n_words := valid_word_count(counted)) is not None:
         totals["words"] += n_words
 
 
@@ -108,12 +107,12 @@ def word_continuation_mask(
     Some tokenizers take a whole clause of Chinese for one word.
     """
     continues: NDArray[np.bool_] = np.diff(words, prepend=-1) == 0
-    if not len(starts) or not (chinese := find_chinese(text)).any():
+    if not len(starts) or not (chinese := chinese_mask(text)).any():
         return continues
     is_chinese = chinese[starts]
     at_chinese = is_chinese | np.append(False, is_chinese[:-1])
     same_character = np.diff(starts, prepend=-1) == 0
-    inside = find_word_interiors(text)[starts] if word_cutter != "characters" else np.zeros(len(starts), bool)
+    inside = chinese_continuation_mask(text)[starts] if word_cutter != "characters" else np.zeros(len(starts), bool)
     joints: NDArray[np.bool_] = np.where(at_chinese, same_character | inside, continues)
     return joints
 

@@ -19,16 +19,13 @@ from transformers import (
     AutoModelForSequenceClassification,
     GenerationMixin,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
-from llmkit.config.model import Model
 from llmkit.models.caches import CACHE
 from llmkit.models.configurations import RecurrentConfig
-from llmkit.models.initialise import initialise
 from llmkit.models.kernels.output_layer import AdaptiveSoftmax, build_output_layer, next_token_output
 from llmkit.models.recurrence import run_gru
 
@@ -163,30 +160,6 @@ class RecurrentForSequenceClassification(GenericForSequenceClassification, Recur
     def forward(self, *args: Any, use_cache: bool = False, **more: Any) -> Any:
         """Nobody reads on from a label, and without the state padding behind a text costs nothing."""
         return super().forward(*args, use_cache=use_cache, **more)
-
-
-def build_recurrent(
-    section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int
-) -> RecurrentForCausalLM:
-    """A new GRU or LSTM with weights that depend on `seed` alone; it has no use for a block size."""
-    torch.manual_seed(seed)
-    shape = section.shape
-    config = RecurrentConfig(
-        cell=section.family,
-        vocab_size=len(tokenizer),
-        embedding_size=section.embedding_size or shape["n_embd"],
-        hidden_size=shape["n_embd"],
-        num_hidden_layers=shape["n_layer"],
-        dropout=section.dropout,
-        tie_word_embeddings=section.tie_embeddings,
-        adaptive_cutoffs=section.adaptive_cutoffs or None,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = RecurrentForCausalLM(config)
-    initialise(model, section, seed)
-    return model
 
 
 @dataclass(frozen=True)

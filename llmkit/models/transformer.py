@@ -17,7 +17,6 @@ from transformers import (
     DynamicCache,
     GenerationMixin,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import create_causal_mask
@@ -26,10 +25,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import can_return_tuple
 
-from llmkit.config.model import Model
 from llmkit.models.caches import CACHE
 from llmkit.models.configurations import TransformerConfig
-from llmkit.models.initialise import initialise
 from llmkit.models.kernels.output_layer import AdaptiveSoftmax, build_output_layer, next_token_output
 
 
@@ -192,31 +189,6 @@ class TransformerForSequenceClassification(GenericForSequenceClassification, Tra
     """Labels from what stands behind a text's last token."""
 
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012 - a language model's, of no use here
-
-
-def build_transformer(
-    section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int
-) -> TransformerForCausalLM:
-    """A new plain Transformer with weights that depend on `seed` alone."""
-    torch.manual_seed(seed)
-    shape = section.shape
-    config = TransformerConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=shape["n_embd"],
-        num_hidden_layers=shape["n_layer"],
-        num_attention_heads=shape["n_head"],
-        max_position_embeddings=section.n_positions or block_size,
-        dropout=section.dropout,
-        attention_dropout=section.attention_dropout,
-        tie_word_embeddings=section.tie_embeddings,
-        adaptive_cutoffs=section.adaptive_cutoffs or None,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = TransformerForCausalLM(config)
-    initialise(model, section, seed)
-    return model
 
 
 AutoModel.register(TransformerConfig, TransformerModel)

@@ -20,7 +20,7 @@ from llmkit.core.progress import Meter
 from llmkit.datasets.rows import encode_counted
 from llmkit.preparing.staging_dir import Facts, run_shard
 from llmkit.text.cleaners import clean_documents
-from llmkit.text.dedup import copy_steps, find_keys
+from llmkit.text.dedup import compute_keys, dedup_steps
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.overlap import find_windows, sample_windows
 from llmkit.text.readers import read_files
@@ -28,8 +28,7 @@ from llmkit.text.scan import scan_text
 from llmkit.text.sources import Source, file_size
 from llmkit.text.splitting import SplitShard
 from llmkit.text.staging import read_staged, stage_documents, write_keys
-from llmkit.tokens.encoding_tokenizer import load_encoding_tokenizer
-from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, make_encoder
+from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, load_encoding_tokenizer, make_encoder
 from llmkit.tokens.store import write_split
 from llmkit.tokens.tokenizer import id_dtype
 
@@ -68,9 +67,9 @@ def clean_shard(settings: Prepare, work: Path, is_only: bool, task: tuple[Path, 
         with Meter("reading and cleaning") as meter:
             staged = stage_documents(count_bytes(documents, meter), folder)
         if is_only and staged.n_documents == 1:  # a single document has no copies
-            write_keys(folder, [(None,) * len(copy_steps(settings.dedup))])
+            write_keys(folder, [(None,) * len(dedup_steps(settings.dedup))])
         else:
-            write_keys(folder, find_keys(read_staged(folder), settings.dedup))
+            write_keys(folder, compute_keys(read_staged(folder), settings.dedup))
         return {
             "sources": [as_json(source) for source in sources],
             "steps": {name: as_json(counts) for name, counts in steps.items()},

@@ -32,8 +32,7 @@ from llmkit.preparing.shards import (
     sample_shard,
 )
 from llmkit.preparing.staging_dir import FOLDER, Facts, finished_files, run_stage
-from llmkit.text.chinese_words import choose_word_cutter
-from llmkit.text.dedup import PARAGRAPHS, Keys, drop_paragraphs, keep_first
+from llmkit.text.dedup import PARAGRAPHS, Keys, drop_duplicate_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.overlap import count_overlap, merge_windows
 from llmkit.text.sources import Source, find_files, require_documents
@@ -50,8 +49,8 @@ from llmkit.text.staging import (
     slice_shards,
     stage_documents,
 )
-from llmkit.tokens.encoding_tokenizer import load_encoding_tokenizer, save_encoding_tokenizer
-from llmkit.tokens.fast_encoding import check_encoder
+from llmkit.text.words import choose_word_cutter
+from llmkit.tokens.fast_encoding import check_encoder, load_encoding_tokenizer, save_encoding_tokenizer
 from llmkit.tokens.store import Split, join_splits
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
 
@@ -208,7 +207,7 @@ def _join_shards(
 def _drop_copies(shards: list[Path], settings: Prepare, folder: Path, steps: dict[str, StepCounts]) -> int:
     """Write the shards' documents without copies to `folder`; returns their number."""
     keys: Iterator[Keys] = (key for shard in shards for key in read_keys(shard))
-    stays = keep_first(keys, settings.dedup, steps)
+    stays = find_unique(keys, settings.dedup, steps)
     kept = [[next(stays) for _ in read_keys(shard)] for shard in shards]
     next(stays, None)  # counts the steps even without documents
     if not settings.dedup.paragraphs:
@@ -218,7 +217,7 @@ def _drop_copies(shards: list[Path], settings: Prepare, folder: Path, steps: dic
     count, seen = steps.setdefault(PARAGRAPHS, StepCounts()), set[bytes]()
     n_documents = 0
     for number, shard in enumerate(find_shards(folder / "before")):
-        documents = drop_paragraphs(read_shard(shard), count, seen)
+        documents = drop_duplicate_paragraphs(read_shard(shard), count, seen)
         n_documents += stage_documents(documents, folder / f"{number:05d}").n_documents
     link_shards(folder, [(folder / f"{number:05d}", None) for number in range(len(shards))])
     return n_documents

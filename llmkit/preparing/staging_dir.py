@@ -147,7 +147,9 @@ def _finished_stages(work: Path) -> list[str]:
     marks = sorted((work / _FINISHED).glob("*.json"), key=lambda mark: mark.stat().st_mtime_ns)
     n_marks = Counter(_SHARD.sub("", mark.stem) for mark in marks)
     in_shards = {_SHARD.sub("", mark.stem) for mark in marks if _SHARD.search(mark.stem)}
-    return [f"{stage} ({n} shards)" if stage in in_shards else stage for stage, n in n_marks.items()]
+    return [
+        f"{stage} ({n} shard{'s' if n > 1 else ''})" if stage in in_shards else stage for stage, n in n_marks.items()
+    ]
 
 
 def _read(path: Path) -> Any:

@@ -1,11 +1,10 @@
-"""Labelled rows of a table, and the one map from labels to ids that training, scoring and serving share.
+"""Labelled rows of a table, and label2id, the map from labels to ids that training, scoring and serving share.
 
-A label is a word, whatever it looks like: `0` and `NA` are words too, and nothing ever turns into a number unless
-regression is asked for. So one missing cell cannot make a regression of a classification; it is an error that
-names its line.
+A label is a string, even `0` or `NA`; only regression converts labels to numbers. So one missing cell cannot turn a
+classification into a regression; it is an error that names its line.
 
-Rows stream: what is wrong with several of them is raised behind the last one, so whoever stops early does not
-hear of it. Knows nothing of models and tokens.
+Rows are streamed: missing and invalid labels are raised together after the last row, so a caller that stops early does
+not get the error. Knows nothing of models and tokens.
 """
 
 import math
@@ -18,40 +17,40 @@ from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError, Problem
 from llmkit.tables.label_columns import Columns
 from llmkit.tables.rows import Row, RowStream
-from llmkit.text.columns import missing_column
-from llmkit.text.json_rows import name_type
+from llmkit.text.json_rows import describe_type
+from llmkit.text.tables import missing_column_error
 
 MAX_LINES_SHOWN = 5
-_MANY_LABELS = 20
+_MAX_RARE_LABELS = 20
 
 Label = str | tuple[str, ...] | float
 """One label, several, or a number."""
 ParseLabel = Callable[[object], Label | None]
-"""Reads the cell of a label: None for a missing label; NaN, which no cell gives, for what is no number where numbers
-are wanted. Raises BadCell for what can be no label."""
+"""Parses the cell of a label: None for a missing label, NaN for a cell that should be a number and is not. Raises
+BadCell for a cell that cannot be a label."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledRow:
-    """A text, perhaps a second one, its label if it is known, and the line or row where it stands."""
+    """A text, optionally a second one, its label if known, and its line or row number."""
 
     text: str
     pair: str | None
     label: Label | None
     line: int
     cells: Mapping[str, object] = field(default_factory=dict, compare=False)
-    """All of the row, as it was read."""
+    """All cells of the row as read."""
 
 
 @dataclass(slots=True)
 class LineRefs:
-    """Counts places in a file and remembers the first few."""
+    """Counts lines of a file and keeps the numbers of the first ones."""
 
     n: int = 0
     first: list[int] = field(default_factory=list)
 
     def add(self, line: int) -> None:
-        """One more."""
+        """Count a line."""
         self.n += 1
         if len(self.first) < MAX_LINES_SHOWN:
             self.first.append(line)
@@ -64,25 +63,24 @@ class LineRefs:
 
 @dataclass(slots=True)
 class UnseenLabels:
-    """Labels that training never saw, and the rows that have them."""
+    """Labels that training did not see, and the rows that have them."""
 
     labels: Counter[str] = field(default_factory=Counter)
     rows: LineRefs = field(default_factory=LineRefs)
 
 
-class BadCell(Exception):  # noqa: N818 - it is caught where the line is known
-    """A cell that can be no text or no label."""
+class BadCell(Exception):  # noqa: N818 - internal: caught where the line is known
+    """A cell that cannot be a text or a label."""
 
 
 def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Iterator[LabelledRow]:
-    """The rows with the cells of `columns`, labels as `parse` reads them; they are None where `columns.label` is.
+    """The rows with the cells of `columns` and labels parsed by `parse`, or None without `columns.label`.
 
-    Empty texts are given as they are. Several labels are sorted and each is there once; none at all is `()`, from
-    an empty cell or an empty list. With `rows.skip_bad` what would be an error is left out and counted.
+    Empty texts are kept. With `rows.skip_bad`, rows with errors are skipped and counted.
 
     Raises:
-        DataError: a text that is none, a missing key, with the line; behind the last row, how many have no label,
-            or for regression no finite number, with the first lines.
+        DataError: a cell that is not a text, or a missing key, with the line; after the last row, the number of rows
+            without a label, or without a finite number for regression, with the first lines.
     """
     missing, not_numbers = LineRefs(), LineRefs()
     example = ""
@@ -96,12 +94,12 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
             if columns.label is not None:
                 label = parse(row.cells.get(columns.label))
         except BadCell as error:
-            rows.refuse(str(error), row.line)
+            rows.reject(str(error), row.line)
             continue
         if columns.label is None or not (label is None or _is_nan(label)):
             yield LabelledRow(text, pair, label, row.line, row.cells)
         elif rows.skip_bad:
-            rows.source.skip("no label" if label is None else "the label is no number", rows.place(row.line))
+            rows.source.skip("no label" if label is None else "the label is no number", rows.locate(row.line))
         elif label is None:
             missing.add(row.line)
         else:
@@ -110,11 +108,11 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
     problems = []
     if missing.n:
         what = f"{missing.n:,} of {n_rows:,} rows have no {columns.label!r}"
-        hint = "fill the labels in, or leave these rows out with --skip-bad"
+        hint = "add the labels, or skip these rows with --skip-bad"
         problems.append(Problem(what, f"{rows.path}, {missing.describe(rows.unit)}", hint))
     if not_numbers.n:
         what = f"{not_numbers.n:,} of {n_rows:,} rows have no finite number in {columns.label!r}, such as {example!r}"
-        hint = "regression needs numbers; for words leave cls.labels=regression out"
+        hint = "regression needs numbers; for labels that are words, remove cls.labels=regression"
         problems.append(Problem(what, f"{rows.path}, {not_numbers.describe(rows.unit)}", hint))
     if problems:
         raise DataError.from_problems(problems)
@@ -124,17 +122,17 @@ def _to_text(row: Row, column: str, rows: RowStream) -> str:
     if column not in row.cells:
         if rows.skip_bad:
             raise BadCell(f"no key {column!r}")
-        raise missing_column(column, list(row.cells), rows.place(row.line))
+        raise missing_column_error(column, list(row.cells), rows.locate(row.line))
     cell = row.cells[column]
     if cell is None:
         return ""
     if (word := _to_word(cell)) is None:
-        raise BadCell(f"{column!r} holds {name_type(cell)}, not a text")
+        raise BadCell(f"{column!r} holds {describe_type(cell)}, not a text")
     return word
 
 
 def _to_word(cell: object) -> str | None:
-    """A JSON value as the text that it is written with; None for lists, objects and what JSON does not know."""
+    """A JSON string, boolean or number as text; None for anything else."""
     if isinstance(cell, str):
         return cell
     if isinstance(cell, bool):
@@ -150,12 +148,12 @@ def parse_label(cell: object) -> str | None:
         raise BadCell("the label is a list; cls.labels=multi_label reads several labels")
     word = _to_word(cell)
     if word is None:
-        raise BadCell(f"the label is {name_type(cell)}, not a word")
+        raise BadCell(f"the label is {describe_type(cell)}, not a word")
     return word.strip() or None
 
 
 def parse_number(cell: object) -> float | None:
-    """A number, or NaN for a word that is none. Raises BadCell as `parse_label`."""
+    """A number, or NaN for a word that is not a number. Raises BadCell as `parse_label`."""
     word = parse_label(cell)
     if word is None:
         return None
@@ -163,7 +161,7 @@ def parse_number(cell: object) -> float | None:
 
 
 def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
-    """Several labels, sorted and each once; none at all is `()`. Raises BadCell for what is no flat list of words."""
+    """A set of labels as a sorted tuple, `()` for an empty cell or list. Raises BadCell unless it is a flat list."""
     if _is_missing(cell):
         return None
     if isinstance(cell, list):
@@ -173,7 +171,7 @@ def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
     else:
         parts = [_to_word(cell)]
     if None in parts:
-        raise BadCell("the labels are no words, or no flat list of words")
+        raise BadCell("the labels are not words, or not a flat list of words")
     return tuple(sorted({word for part in parts if part and (word := part.strip())}))
 
 
@@ -182,7 +180,7 @@ def _is_missing(cell: object) -> bool:
 
 
 def _to_number(word: str) -> float:
-    """The number, or NaN where the word is no finite one. Python's 1_000 is none."""
+    """The number, or NaN if the word is not a finite number; Python's 1_000 is not one."""
     try:
         number = math.nan if "_" in word else float(word)
     except ValueError:
@@ -194,21 +192,21 @@ def _is_nan(label: Label) -> bool:
     return isinstance(label, float) and math.isnan(label)
 
 
-def number_labels(counts: Mapping[str, int], where: str, *, n_rows: int | None = None) -> dict[str, int]:
-    """label2id, from the train rows alone: sorted, numbers by value, so the order of the rows does not matter.
+def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None = None) -> dict[str, int]:
+    """label2id of the train rows: sorted, numbers by value, so it does not depend on the order of the rows.
 
-    `counts` says how many rows have each label; `n_rows` is needed where a row may have none or several.
+    `counts` has the number of rows per label; `n_rows` is needed if a row may have no label or several.
 
     Raises:
-        DataError: fewer than two different labels, or so many that the column holds something else.
+        DataError: fewer than two different labels, or too many for labels.
     """
     n_rows = sum(counts.values()) if n_rows is None else n_rows
     if len(counts) < 2:
         label, n = next(iter(counts.items()), ("", 0))
         some = f"{n:,} of {n_rows:,} rows have the only label" if n < n_rows else f"all {n:,} rows have the label"
         what = f"{some} {label!r}: there is nothing to learn" if n else "no row has a label"
-        raise DataError(what, where=where, hint="give rows of at least two labels; is it the right label column?")
-    if len(counts) > _MANY_LABELS and 2 * len(counts) > n_rows:
+        raise DataError(what, where=where, hint="rows of at least two labels are needed; is this the label column?")
+    if len(counts) > _MAX_RARE_LABELS and 2 * len(counts) > n_rows:
         examples = ", ".join(repr(label[:40]) for label in list(counts)[:3])
         raise DataError(
             f"{len(counts):,} different labels in {n_rows:,} rows, such as {examples}: too few rows for each",
@@ -225,34 +223,34 @@ def to_ids(
     *,
     unseen: Literal["refuse", "ignore"],
     unit: str = "line",
-    strangers: UnseenLabels | None = None,
+    unseen_labels: UnseenLabels | None = None,
 ) -> Iterator[tuple[LabelledRow, tuple[int, ...]]]:
-    """Each row with the ids of its labels: one for a single label, any number for several.
+    """Each row with the ids of its labels: one for a single label, any number for a set of labels.
 
-    Rows with a label that `label2id` lacks are left out, and collected in `strangers`.
+    Rows with a label that is not in `label2id` are skipped and collected in `unseen_labels`.
 
     Raises:
-        DataError: with `refuse`, behind the last row: the labels without an id, and the lines of their rows.
+        DataError: with `refuse`, after the last row: the labels without an id, and the lines of their rows.
     """
-    strangers = UnseenLabels() if strangers is None else strangers
+    unseen_labels = UnseenLabels() if unseen_labels is None else unseen_labels
     for row in rows:
         if row.label is None or isinstance(row.label, float):
             raise TypeError(f"line {row.line} has no label that could have an id: {row.label!r}")
         labels = (row.label,) if isinstance(row.label, str) else row.label
         unknown = [label for label in labels if label not in label2id]
         if unknown:
-            strangers.labels.update(unknown)
-            strangers.rows.add(row.line)
+            unseen_labels.labels.update(unknown)
+            unseen_labels.rows.add(row.line)
         else:
             yield row, tuple(label2id[label] for label in labels)
-    if strangers.labels and unseen == "refuse":
-        names = sorted(strangers.labels)
+    if unseen_labels.labels and unseen == "refuse":
+        names = sorted(unseen_labels.labels)
         more = f" and {len(names) - MAX_LINES_SHOWN} more" if len(names) > MAX_LINES_SHOWN else ""
         known = ", ".join(clean_line(label) for label in list(label2id)[:10]) + (", ..." if len(label2id) > 10 else "")
         raise DataError(
             f"labels that training never saw: {', '.join(map(repr, names[:MAX_LINES_SHOWN]))}{more}",
-            where=f"{where}, {strangers.rows.describe(unit)}",
-            hint=f"known are: {known}; --unseen-labels ignore leaves these rows out",
+            where=f"{where}, {unseen_labels.rows.describe(unit)}",
+            hint=f"known labels: {known}; --unseen-labels ignore skips these rows",
         )
 
 

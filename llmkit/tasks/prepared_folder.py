@@ -6,7 +6,8 @@ from typing import Protocol, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llmkit.config.model import FAMILIES, Model
+from llmkit.architectures import ARCHITECTURES
+from llmkit.config.model import Model
 from llmkit.config.recipe import Recipe
 from llmkit.core import console, distributed
 from llmkit.core.errors import ModelError
@@ -88,7 +89,7 @@ def _with_model_of(recipe: _Recipe, start: str) -> _Recipe:
     if family == recipe.model.family or family not in recipe.FAMILIES:  # or one that llmkit does not build
         return recipe
     kept = recipe.model.model_dump(include={"dropout", "attention_dropout", "resize_embeddings"})
-    if "attention_dropout" not in FAMILIES[family].reads:
+    if "attention_dropout" not in ARCHITECTURES[family].reads:
         del kept["attention_dropout"]
     return recipe.with_updates(model=Model().with_updates(family=family, **kept))  # its weights say the rest
 

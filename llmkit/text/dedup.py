@@ -1,13 +1,15 @@
-"""Drop documents and paragraphs that were seen before; of equal ones the first stays.
+"""Drop duplicate documents and paragraphs; the first of several duplicates stays.
 
-Equal means: equal when all white space is taken out and case is folded, so that the same text wrapped in another
-width is a copy. A document in several parts is judged as a whole; while it is judged, a long one waits on the
-disk. Near copies are found by MinHash over 5-grams of words or Chinese characters (Broder 1997).
+Texts are duplicates if they are equal without white space and case, so a text wrapped at another width is one. A
+document in several parts is compared as a whole. Near duplicates are found by MinHash over 5-grams of words or
+Chinese characters (Broder 1997).
 
-Memory: about 120 bytes a document for exact copies, the same a paragraph, about 2 KB a document for near ones.
+Memory: about 120 bytes per document for exact duplicates, the same per paragraph, about 2 KB per document for near
+duplicates.
 """
 
 import hashlib
+import itertools
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,16 +17,15 @@ from typing import Any
 
 from llmkit.config.prepare import Dedup
 from llmkit.core.errors import EnvironmentFault
-from llmkit.text.documents import Document, StepCounts
-from llmkit.text.parts import emit_document, group_documents, mark_last, replay_texts
+from llmkit.text.documents import Document, StepCounts, emit_document, group_documents, mark_last, replay_texts
 from llmkit.text.quality import TOKEN
 from llmkit.text.scan import casefold_utf8, scan_text
 
 EXACT, NEAR, PARAGRAPHS = "exact copies", "near copies", "paragraph copies"
 MIN_PARAGRAPH_BYTES = 60
-"""60 letters or 20 Chinese characters; shorter paragraphs are never copies: "Yes." is said in many books."""
+"""60 letters or 20 Chinese characters; shorter paragraphs, such as "Yes.", are never duplicates."""
 _N_PERMUTATIONS = 128
-_SEED = 42  # the one that rensa's index is made with
+_SEED = 42  # that of rensa's index
 _N = 5
 _WHITE_SPACE = b" \t\n\r\f\v"
 _WIDE_SPACES = frozenset("\u3000\xa0")
@@ -32,50 +33,50 @@ _MAX_CARRIED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class CopyStep:
-    """How copies of whole documents are found, in two halves: the key is the text's alone, the judge goes by order."""
+class DedupStep:
+    """How duplicate documents are found: by keys that depend on one text alone, and a check that depends on order."""
 
     name: str
     reason: str
     key_of: Callable[[Iterable[str]], bytes | None]
-    """The key of a document, given as the texts of its parts; None if it is too short to be compared."""
-    judge: Callable[[bytes], bool]
-    """Whether the document with this key was seen before; if not, it is remembered."""
+    """The key of a document from the texts of its parts; None if it is too short to compare."""
+    is_seen: Callable[[bytes], bool]
+    """Whether this key was seen before; adds it if not."""
 
 
-def copy_steps(dedup: Dedup) -> list[CopyStep]:
-    """The steps that `dedup` asks for, each with nothing seen yet."""
+def dedup_steps(dedup: Dedup) -> list[DedupStep]:
+    """The steps that `dedup` enables, with nothing seen yet."""
     steps = []
     if dedup.documents:
-        steps.append(CopyStep(EXACT, "seen before", _exact_key, _exact_judge()))
+        steps.append(DedupStep(EXACT, "seen before", _exact_key, _exact_index()))
     if dedup.near:
-        steps.append(CopyStep(NEAR, "nearly seen before", _near_key, _near_judge(dedup.near_threshold)))
+        steps.append(DedupStep(NEAR, "nearly seen before", _near_key, _near_index(dedup.near_threshold)))
     return steps
 
 
 Keys = tuple[bytes | None, ...]
-"""The key of a document for each of the `copy_steps`."""
+"""The key of a document for each of the `dedup_steps`."""
 
 
-def find_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
-    """The keys of each document, for `keep_first`: the half of the work that can be done anywhere, in any order."""
-    steps = copy_steps(dedup)
+def compute_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
+    """The keys of each document, for `find_unique`; documents may be processed in any order and process."""
+    steps = dedup_steps(dedup)
     for _, texts in group_documents(documents):
         with replay_texts(texts) as replay:
             yield tuple(step.key_of(replay()) for step in steps)
 
 
-def keep_first(keys: Iterable[Keys], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[bool]:
-    """For each document, by its keys and in order, whether it stays; adds the steps to `counts`."""
-    steps = [(step, counts.setdefault(step.name, StepCounts())) for step in copy_steps(dedup)]
-    for of_document in keys:
-        pairs = zip(steps, of_document, strict=True)
-        yield not any(_is_copy(step, key, count) for (step, count), key in pairs)
+def find_unique(keys: Iterable[Keys], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[bool]:
+    """For each document, by its keys and in order, whether it is the first of its kind; adds the steps to `counts`."""
+    steps = [(step, counts.setdefault(step.name, StepCounts())) for step in dedup_steps(dedup)]
+    for document_keys in keys:
+        pairs = zip(steps, document_keys, strict=True)
+        yield not any(_is_duplicate(step, key, count) for (step, count), key in pairs)
 
 
-def _is_copy(step: CopyStep, key: bytes | None, count: StepCounts) -> bool:
+def _is_duplicate(step: DedupStep, key: bytes | None, count: StepCounts) -> bool:
     count.documents_in += 1
-    if key is not None and step.judge(key):
+    if key is not None and step.is_seen(key):
         count.dropped[step.reason] += 1
         return True
     count.documents_out += 1
@@ -83,7 +84,7 @@ def _is_copy(step: CopyStep, key: bytes | None, count: StepCounts) -> bool:
 
 
 def fold(text: str) -> bytes:
-    """The text as UTF-8 without white space and case."""
+    """The casefolded text as UTF-8, without white space."""
     folded = casefold_utf8(text, _WHITE_SPACE)
     for space in scan_text(text).others & _WIDE_SPACES:
         folded = folded.replace(space.encode(), b"")
@@ -97,19 +98,19 @@ def _exact_key(texts: Iterable[str]) -> bytes:
     return digest.digest()
 
 
-def _exact_judge() -> Callable[[bytes], bool]:
+def _exact_index() -> Callable[[bytes], bool]:
     seen: set[bytes] = set()
 
-    def was_seen(key: bytes) -> bool:
+    def is_seen(key: bytes) -> bool:
         n_seen = len(seen)
         seen.add(key)
         return len(seen) == n_seen
 
-    return was_seen
+    return is_seen
 
 
 def _near_key(texts: Iterable[str]) -> bytes | None:
-    """The document's MinHash sketch, 128 slots."""
+    """The document's MinHash, pickled; None for a document of fewer than 5 tokens."""
     sketch: Any = _rensa().RMinHash(_N_PERMUTATIONS, _SEED)
     n_grams = 0
     carried: list[str] = []
@@ -122,16 +123,10 @@ def _near_key(texts: Iterable[str]) -> bytes | None:
     return pickle.dumps(sketch) if n_grams else None
 
 
-def _near_judge(threshold: float) -> Callable[[bytes], bool]:
+def _near_index(threshold: float) -> Callable[[bytes], bool]:
     index = _rensa().RMinHashDeduplicator(threshold, _N_PERMUTATIONS, True)
-    n_seen = 0
-
-    def was_nearly_seen(key: bytes) -> bool:
-        nonlocal n_seen
-        n_seen += 1
-        return not index.add(str(n_seen), pickle.loads(key))
-
-    return was_nearly_seen
+    numbers = itertools.count(1)
+    return lambda key: not index.add(str(next(numbers)), pickle.loads(key))
 
 
 def _rensa() -> Any:
@@ -139,15 +134,15 @@ def _rensa() -> Any:
         import rensa
     except ImportError:
         raise EnvironmentFault(
-            "near copies need the MinHash library rensa",
+            "finding near duplicates needs the MinHash library rensa",
             where="prepare.dedup.near",
             hint="pip install 'llmkit[dedup]', or set it to false",
         ) from None
     return rensa
 
 
-def drop_paragraphs(documents: Iterable[Document], count: StepCounts, seen: set[bytes]) -> Iterator[Document]:
-    """Without long paragraphs that are `seen` or that any document had before; one left with nothing is dropped."""
+def drop_duplicate_paragraphs(documents: Iterable[Document], count: StepCounts, seen: set[bytes]) -> Iterator[Document]:
+    """Drop long paragraphs that are in `seen` or in an earlier document, and documents of which nothing is left."""
     for first, texts in group_documents(documents):
         count.documents_in += 1
         before = count.removed.total()
@@ -162,17 +157,16 @@ def drop_paragraphs(documents: Iterable[Document], count: StepCounts, seen: set[
 
 
 def _new_paragraphs(texts: Iterable[str], seen: set[bytes], count: StepCounts) -> Iterator[str]:
-    """Paragraphs end at blank lines; in a document whose first part has none, at line ends."""
-    mark = ""
+    """Paragraphs end at blank lines, or at line ends in a document whose first part has no blank line."""
+    separator = ""
     carried = ""
     for text, last in mark_last(texts):
-        mark = mark or ("\n\n" if "\n\n" in text else "\n")
-        *paragraphs, carried = (carried + text).split(mark)
-        if len(carried) > _MAX_CARRIED:  # an endless paragraph is not waited for
+        separator = separator or ("\n\n" if "\n\n" in text else "\n")
+        *paragraphs, carried = (carried + text).split(separator)
+        if len(carried) > _MAX_CARRIED:  # do not collect an endless paragraph
             paragraphs.append(carried)
             carried = ""
-        kept = [paragraph + mark for paragraph in paragraphs if _is_new(paragraph, seen, count)]
-        # The last paragraph goes on in the next part.
+        kept = [paragraph + separator for paragraph in paragraphs if _is_new(paragraph, seen, count)]
         if last and _is_new(carried, seen, count):
             kept.append(carried)
         yield "".join(kept)

@@ -1,16 +1,29 @@
-"""What a document is, everywhere in llmkit, and how steps count what they do to documents."""
+"""Documents, the counts of the steps that process them, and long documents in parts of bounded length.
+
+A part ends after a line end where the second half of its length has one, otherwise after a space or a punctuation
+mark, otherwise inside a word; never between a carriage return and its line feed, never before a combining
+character. So cleaning part by part gives the same text as cleaning the whole document.
+
+Joining the parts restores the text exactly.
+"""
 
 import hashlib
+import re
+import tempfile
+import unicodedata
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """A text and where it came from.
 
-    A text longer than `read.max_doc_chars` travels as several consecutive parts of one document, so that
-    memory stays flat; joining the parts' texts gives the document back, character for character.
+    A text longer than `read.max_doc_chars` is passed on as several consecutive parts of one document, so that
+    memory stays bounded.
     """
 
     text: str
@@ -25,7 +38,7 @@ class Document:
 
 @dataclass(slots=True)
 class StepCounts:
-    """What one named step did: how many documents came and went, how many changed, and every drop's reason."""
+    """What one step did: documents in and out, documents changed, and what was dropped or removed."""
 
     documents_in: int = 0
     documents_out: int = 0
@@ -33,9 +46,133 @@ class StepCounts:
     dropped: Counter[str] = field(default_factory=Counter)
     """Whole documents, by reason."""
     removed: Counter[str] = field(default_factory=Counter)
-    """What was taken out of documents that stayed: characters by kind, or paragraphs, or repaired lines."""
+    """Removed from documents that stayed: characters by kind, paragraphs, or repaired lines."""
 
 
 def hash_text(text: str) -> str:
-    """SHA-256 of the text as UTF-8, in hex: the identity of a document, whatever file it came from."""
+    """SHA-256 of the text as UTF-8, in hex: identifies a document independently of its file."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_IN_MEMORY_CHARS = 8_000_000
+_PAUSE = re.compile(r"[\s,.;:!?，。；：！？、”’」』）]")
+
+
+def cut_parts(pieces: Iterable[str], max_chars: int) -> Iterator[tuple[str, bool]]:
+    """Yield (text, is_last); an empty text gives one empty part."""
+    waiting: list[str] = []  # joined only when there is enough, so that many small pieces are copied once
+    n_waiting = 0
+    for piece in pieces:
+        waiting.append(piece)
+        n_waiting += len(piece)
+        if n_waiting <= max_chars + 1:  # one more, to see a following combining character
+            continue
+        buffer, start = "".join(waiting), 0
+        while len(buffer) - start > max_chars + 1:
+            end = _find_cut(buffer, start, max_chars)
+            yield buffer[start:end], False
+            start = end
+        waiting = [buffer[start:]]
+        n_waiting = len(buffer) - start
+    rest = "".join(waiting)
+    if len(rest) > max_chars:
+        end = _find_cut(rest, 0, max_chars)
+        yield rest[:end], False
+        rest = rest[end:]
+    yield rest, True
+
+
+def make_documents(pieces: Iterable[str], source: str, index: int, max_chars: int) -> Iterator[Document]:
+    """One document, in parts of at most `max_chars`; nothing for an empty text."""
+    for part, (text, last) in enumerate(cut_parts(pieces, max_chars)):
+        if text:
+            yield Document(text, source, index, part, last)
+
+
+def emit_document(texts: Iterable[str], like: Document) -> Iterator[Document]:
+    """One document from the texts of its parts, renumbered without empty ones; nothing if all are empty."""
+    held: str | None = None
+    part = 0
+    for text in texts:
+        if not text:
+            continue
+        if held is not None:
+            yield replace(like, text=held, part=part, last=False)
+            part += 1
+        held = text
+    if held is not None:
+        yield replace(like, text=held, part=part, last=True)
+
+
+def group_documents(documents: Iterable[Document]) -> Iterator[tuple[Document, Iterator[str]]]:
+    """Yield (first part, texts of all parts) of each document; consume the texts before the next document."""
+    stream = iter(documents)
+    for first in stream:
+        texts = _texts_of(first, stream)
+        yield first, texts
+        for _ in texts:  # skip what the caller did not consume
+            pass
+
+
+def _texts_of(first: Document, stream: Iterator[Document]) -> Iterator[str]:
+    for document in chain([first], stream):
+        yield document.text
+        if document.last:
+            return
+
+
+def mark_last(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Yield (text, is_last) for each text."""
+    held: str | None = None
+    for text in texts:
+        if held is not None:
+            yield held, False
+        held = text
+    if held is not None:
+        yield held, True
+
+
+@contextmanager
+def replay_texts(texts: Iterable[str]) -> Iterator[Callable[[], Iterator[str]]]:
+    """A function that iterates over a document's texts any number of times; long documents are kept on disk."""
+    kept: list[str] = []
+    n_chars = 0
+    stream = iter(texts)
+    for text in stream:
+        kept.append(text)
+        n_chars += len(text)
+        if n_chars > _IN_MEMORY_CHARS:
+            break
+    else:
+        yield lambda: iter(kept)
+        return
+    with tempfile.TemporaryFile() as file:
+        lengths = [file.write(text.encode("utf-8", "surrogatepass")) for text in chain(kept, stream)]
+        kept.clear()
+
+        def read() -> Iterator[str]:
+            file.seek(0)
+            for length in lengths:
+                yield file.read(length).decode("utf-8", "surrogatepass")
+
+        yield read
+
+
+def _find_cut(text: str, start: int, max_chars: int) -> int:
+    """Where the part that begins at `start` ends; the text continues after start + max_chars."""
+    limit = start + max_chars
+    middle = start + max_chars // 2
+    if (end := text.rfind("\n", middle, limit)) >= 0 or (end := text.rfind("\r", middle, limit - 1)) >= 0:
+        # "\r\n" ends one character later.
+        return end + 2 if text[end] == "\r" and text[end + 1] == "\n" else end + 1
+    window = text[max(middle, limit - 1000) : limit]
+    pauses = [match.end() for match in _PAUSE.finditer(window)]
+    end = limit - len(window) + pauses[-1] if pauses else limit
+    while end > start + 1 and (combines_with_previous(text[end]) or text[end - 1 : end + 1] == "\r\n"):
+        end -= 1
+    return end
+
+
+def combines_with_previous(char: str) -> bool:
+    """Whether the character is a combining mark, or a Korean letter that NFC composes with the previous one."""
+    return unicodedata.category(char).startswith("M") or "\u1160" <= char <= "\u11ff"

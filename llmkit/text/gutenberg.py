@@ -1,21 +1,20 @@
-"""Cut off what Project Gutenberg puts around a book: header, footer, licence, and the makers' credit.
+"""Remove what Project Gutenberg adds to a book: header, footer, licence, and the producers' credit.
 
 The header ends with the line `*** START OF THIS PROJECT GUTENBERG EBOOK ... ***` (older books: the "small print"
 line), the footer begins with `*** END OF ...` or the line `End of the Project Gutenberg EBook of ...` before it.
-Behind the header the credit paragraph (`Produced by ...`) goes too, and a transcriber's note in brackets; a note
-without brackets has no certain end and stays, since nothing of the book may be lost. A text without these lines
-is left as it is.
+After the header the credit paragraph (`Produced by ...`) is removed too, and a transcriber's note in brackets. A note
+without brackets has no definite end and stays, since no text of the book may be lost. A text without these lines is
+left unchanged.
 
-A file into which several such books were put one after another gives all of them. Works part by part: a part
-ends at a line end, so a marker line is never cut.
+A file may hold several books one after another. Works part by part: a part ends at a line end, so a marker line is
+never cut.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 
-from llmkit.text.documents import StepCounts
-from llmkit.text.parts import mark_last
+from llmkit.text.documents import StepCounts, mark_last
 
 _HEADER_CHARS = 40_000
 _CREDIT_CHARS = 3_000
@@ -25,7 +24,7 @@ _START = re.compile(
     r"|[^\n]{0,20}\*END\*? ?THE SMALL PRINT![^\n]*\n",
     re.I,
 )
-_STARS = re.compile(r"\*(?:\*\*|[Ee][Nn][Dd])")  # without re.I, which makes the search for a star slow
+_STARS = re.compile(r"\*(?:\*\*|[Ee][Nn][Dd])")  # case-sensitive: re.I makes this search slow
 _END, _END_BELOW = (
     re.compile(
         rf"{before}[ \t]*(?:\*{{3}} ?END OF (?:THE|THIS) PROJECT GUTENBERG"
@@ -45,60 +44,58 @@ _NOTE = re.compile(
 
 
 def strip_gutenberg(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
-    """The books' own text. `count.removed` has the characters of `header`, `credit` and `footer`."""
-    place = _Place.BEGIN
+    """Yield the text of the books; `count.removed` counts the characters of `header`, `credit` and `footer`."""
+    state = _State.HEADER
     carried = ""
     changed = begun = False
     for text, last in mark_last(texts):
         text, carried = carried + text, ""
         kept: list[str] = []
         while text:
-            if place is _Place.BEGIN:
+            if state is _State.HEADER:
                 start = _find_start(text)
                 if start:
                     count.removed["header"] += start
-                    changed, place, text = True, _Place.CREDIT, text[start:]
+                    changed, state, text = True, _State.CREDIT, text[start:]
                 elif last or len(text) > _HEADER_CHARS or "gutenberg" not in text[:5000].casefold():
-                    place = _Place.BOOK
+                    state = _State.BOOK
                 else:
                     carried, text = text, ""
-            elif place is _Place.CREDIT:
+            elif state is _State.CREDIT:
                 if not last and len(text) < _CREDIT_CHARS:
                     carried, text = text, ""
                 else:
                     book = _cut_credit(text)
                     count.removed["credit"] += len(text) - len(book)
-                    place, text = _Place.BOOK, book
-            elif place is _Place.BOOK:
+                    state, text = _State.BOOK, book
+            elif state is _State.BOOK:
                 end = _find_end(text)
                 if end is None:
                     kept.append(text)
                     text = ""
                 else:
                     kept.append(text[:end].rstrip() + "\n")
-                    changed, place, text = True, _Place.FOOTER, text[end:]
+                    changed, state, text = True, _State.FOOTER, text[end:]
             else:
                 start = _find_start(text)
                 count.removed["footer"] += start or len(text)
-                place, text = (_Place.CREDIT, text[start:]) if start else (place, "")
+                state, text = (_State.CREDIT, text[start:]) if start else (state, "")
                 if start and (begun or kept):
-                    kept.append("\n\n")  # another book follows in the same file
+                    kept.append("\n\n")  # between two books of one file
         begun = begun or bool(kept)
         yield "".join(kept)
     count.changed += changed
 
 
-class _Place(Enum):
-    """Where in the file the reading is."""
-
-    BEGIN = auto()
+class _State(Enum):
+    HEADER = auto()
     CREDIT = auto()
     BOOK = auto()
     FOOTER = auto()
 
 
 def _find_start(text: str) -> int:
-    """Where the line that ends the header ends; 0 if there is none."""
+    """The end of the line that ends the header; 0 if there is none."""
     if "*" not in text:
         return 0
     for stars in _STARS.finditer(text):
@@ -108,8 +105,8 @@ def _find_start(text: str) -> int:
 
 
 def _find_end(text: str) -> int | None:
-    # A look for the name is a hundred times faster than a pattern, and one that begins with a line feed ten times
-    # faster than one with ^ and re.M, which tries every character.
+    # Searching the name first is a hundred times as fast as the pattern, and a pattern that begins with a line feed is
+    # ten times as fast as one with ^ and re.M, which is tried at every character.
     if "utenberg" not in text and "UTENBERG" not in text:
         return None
     if _END.match(text):
@@ -119,7 +116,7 @@ def _find_end(text: str) -> int | None:
 
 
 def _cut_credit(text: str) -> str:
-    """The text behind the header without the makers' paragraph and a transcriber's note in brackets."""
+    """The text after the header, without the credit paragraph and a transcriber's note in brackets."""
     if credit := _CREDIT.match(text, 0, _CREDIT_CHARS):
         text = text[credit.end() :]
     if note := _NOTE.search(text, 0, _CREDIT_CHARS):

@@ -1,9 +1,9 @@
-"""Read .jsonl and .json: one document a row.
+"""Read .jsonl and .json: one document per row.
 
-A .jsonl file has one value a line. A .json file has a list of values, or values one after another (which is
-how many JSONL files are named), and is read value by value, never as a whole. A value is a text or an object
-with a key for the text; that key is chosen once a file. A line that is no JSON, a row without the key, a text
-that is no string: an error with the line number, or skipped and counted.
+A .jsonl file has one value per line. A .json file has a list of values, or values one after another (many JSONL files
+are named .json), and is parsed value by value, never as a whole. A value is a text or an object with a key for the
+text, which is chosen once per file. Invalid JSON, a row without the key and a text that is no string are errors with
+the line number, or are skipped and counted.
 """
 
 import json
@@ -13,21 +13,18 @@ from dataclasses import dataclass
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.columns import choose_column, missing_column
-from llmkit.text.containers import Entry
-from llmkit.text.documents import Document
-from llmkit.text.parts import make_documents
-from llmkit.text.plain import MAX_ROW_CHARS, row_too_long, split_lines
-from llmkit.text.sources import Source
-from llmkit.text.tables import UNDECODED, open_text, refuse_row
+from llmkit.text.documents import Document, make_documents
+from llmkit.text.plain import MAX_ROW_CHARS, row_too_long_error, split_lines
+from llmkit.text.sources import Entry, Source
+from llmkit.text.tables import UNDECODED, choose_column, missing_column_error, open_text, reject_row
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_GAP = re.compile(r"[ \t\r\n,]*")
+_SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Bad:
-    """Stands where a value should be."""
+class BadValue:
+    """Takes the position of a value that cannot be parsed."""
 
     problem: str
 
@@ -49,15 +46,15 @@ def _read_values(values: Iterable[tuple[int, object]], path: str, source: Source
     for index, (line, value) in enumerate(values):
         where = f"{path}:{line}"
         text: object = value
-        if isinstance(value, Bad):
-            refuse_row(value.problem, where, source, read.skip_bad)
+        if isinstance(value, BadValue):
+            reject_row(value.problem, where, source, read.skip_bad)
             continue
         if isinstance(value, dict):
             if key is None:
                 key = choose_column(list(value), read.text_column, [value], where)
             if key not in value:
                 if not read.skip_bad:
-                    raise missing_column(key, list(value), where)
+                    raise missing_column_error(key, list(value), where)
                 source.skip(f"no key {key!r}", where)
                 continue
             text = value[key]
@@ -67,75 +64,75 @@ def _read_values(values: Iterable[tuple[int, object]], path: str, source: Source
             yield from make_documents([text], path, index, read.max_doc_chars)
         else:
             what = f"{key!r} holds" if isinstance(value, dict) else "the row is"
-            refuse_row(f"{what} {name_type(text)}, not a text", where, source, read.skip_bad)
+            reject_row(f"{what} {describe_type(text)}, not a text", where, source, read.skip_bad)
 
 
-def name_type(value: object) -> str:
-    """What a JSON value is, in words for an error."""
+def describe_type(value: object) -> str:
+    """The type of a JSON value for an error message."""
     names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), type(value).__name__)
 
 
 def parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
-    """(line, value) of each line that is not blank; Bad where the line is no JSON."""
+    """(line, value) of each non-blank line; BadValue if the line is not JSON."""
     decoder = json.JSONDecoder()
     for number, line in enumerate(lines, start=1):
         if not (text := line.strip()):
             continue
         if UNDECODED.search(text):
-            yield number, Bad("bytes that cannot be decoded")
+            yield number, BadValue("bytes that cannot be decoded")
             continue
         try:
             yield number, decoder.decode(text)
         except json.JSONDecodeError as error:
-            yield number, Bad(f"no JSON: {error.msg} at column {error.colno}")
+            yield number, BadValue(f"invalid JSON: {error.msg} at column {error.colno}")
         except RecursionError:
-            yield number, Bad("nested too deeply")
-        except ValueError:  # Python reads no number of more than 4,300 digits
-            yield number, Bad("a number without end")
+            yield number, BadValue("nested too deeply")
+        except ValueError:  # Python's limit is 4,300 digits
+            yield number, BadValue("a number with too many digits")
 
 
 def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object]]:
     """(line, value) of each value in a list, or of each value where there is no list around them."""
     decoder = json.JSONDecoder()
     pieces = iter(stream)
-    buffer, place, line = "", 0, 1
+    buffer, position, line = "", 0, 1
     is_list: bool | None = None
     while True:
-        start = (_SPACE if is_list is None else _GAP).match(buffer, place).end()  # type: ignore[union-attr]  # both match nothing
-        line += buffer.count("\n", place, start)
-        place = start
-        if is_list is None and place < len(buffer):
-            is_list = buffer[place] == "["
-            place += is_list
+        start = (_SPACE if is_list is None else _SEPARATORS).match(buffer, position).end()  # type: ignore[union-attr]  # both match nothing
+        line += buffer.count("\n", position, start)
+        position = start
+        if is_list is None and position < len(buffer):
+            is_list = buffer[position] == "["
+            position += is_list
             continue
-        if is_list and buffer[place : place + 1] == "]":
-            is_list, place = None, place + 1  # another list may follow; nothing behind this one is dropped
+        if is_list and buffer[position : position + 1] == "]":
+            is_list, position = None, position + 1  # more values may follow the list
             continue
         error: json.JSONDecodeError | None = None
-        if place < len(buffer):
+        if position < len(buffer):
             try:
-                value, end = decoder.raw_decode(buffer, place)
+                value, end = decoder.raw_decode(buffer, position)
                 yield line, value
-                line += buffer.count("\n", place, end)
-                place = end
+                line += buffer.count("\n", position, end)
+                position = end
                 continue
             except json.JSONDecodeError as caught:
                 error = caught
             except RecursionError:
                 raise _bad_json("nested too deeply", path, line) from None
-            except ValueError:  # Python reads no number of more than 4,300 digits
-                raise _bad_json("a number without end", path, line) from None
-        # Twice as much each time, so that a long value is not parsed once for each small piece.
-        more = _take_chars(pieces, max(1, len(buffer) - place))
+            except ValueError:  # Python's limit is 4,300 digits
+                raise _bad_json("a number with too many digits", path, line) from None
+        # The buffer doubles, so that a long value is not parsed again for each small piece.
+        more = _take_chars(pieces, max(1, len(buffer) - position))
         if not more:
-            if place >= len(buffer) and not is_list:
+            if position >= len(buffer) and not is_list:
                 return
-            where = line + (buffer.count("\n", place, error.pos) if error else 0)
-            raise _bad_json(error.msg if error else "the list is never closed", path, where)
-        buffer, place = buffer[place:] + more, 0
+            error_line = line + (buffer.count("\n", position, error.pos) if error else 0)
+            raise _bad_json(error.msg if error else "unclosed list", path, error_line)
+        buffer, position = buffer[position:] + more, 0
         if len(buffer) > MAX_ROW_CHARS:
-            raise row_too_long(f"{path}:{line}")
+            raise row_too_long_error(f"{path}:{line}")
 
 
 def _take_chars(pieces: Iterator[str], n_chars: int) -> str:
@@ -149,7 +146,7 @@ def _take_chars(pieces: Iterator[str], n_chars: int) -> str:
 
 def _bad_json(problem: str, path: str, line: int) -> DataError:
     return DataError(
-        f"no JSON: {problem}",
+        f"invalid JSON: {problem}",
         where=f"{path}:{line}",
-        hint="mend the file, or write one row a line to a .jsonl file, of which --skip-bad leaves out bad lines",
+        hint="fix the file, or write one row per line to a .jsonl file, where --skip-bad skips bad lines",
     )

@@ -1,14 +1,14 @@
-"""Read .html and .epub: what a reader of the page sees, as plain lines.
+"""Read .html and .epub as plain text.
 
-Scripts, styles and the head are left out, entities are decoded, block elements become lines with a blank line
-between paragraphs, `pre` keeps its lines. An EPUB is one document: its chapters in the order of the spine, the
-table of contents left out. Its XML is parsed without any entity declarations, and names inside the archive are
-only ever looked up in it.
+Scripts, styles and the head are dropped, entities are decoded, block elements become lines with a blank line between
+paragraphs, `pre` keeps its lines. An EPUB is one document: its chapters in the order of the spine, without the table of
+contents. XML with entity declarations is refused, and names inside the archive are only looked up in it.
 
-Does not tell the article from the navigation around it: that needs a boilerplate remover. A page is parsed as
-a whole, so memory grows with the single page (not with their number).
+Navigation is not removed: that needs a boilerplate remover. A page is parsed as a whole, so memory grows with the size
+of a page, not with the number of pages.
 """
 
+import io
 import posixpath
 import re
 import zipfile
@@ -19,13 +19,11 @@ from xml.etree import ElementTree
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.containers import Entry, open_archive, open_member
-from llmkit.text.documents import Document
+from llmkit.text.documents import Document, make_documents
 from llmkit.text.encodings import TextStream, detect_encoding
-from llmkit.text.parts import make_documents
-from llmkit.text.sources import Source
+from llmkit.text.sources import Entry, Source, open_archive, open_member
 
-# Noncharacters stand for line ends and spaces that must survive the folding of white space.
+# Noncharacters mark line ends and spaces that must survive while white space is collapsed.
 _LINE, _PARAGRAPH, _SPACE = "\ufdd0", "\ufdd1", "\ufdd2"
 _MARKERS = re.compile("[\ufdd0-\ufdd2]")
 _PARAGRAPH_TAGS = "p h1 h2 h3 h4 h5 h6 blockquote ul ol dl table pre section article figure hr"
@@ -33,22 +31,22 @@ _LINE_TAGS = "div br li tr dt dd header footer main aside nav address figcaption
 _CELL_TAGS = "td th"
 _UNSEEN_TAGS = ["head", "script", "style", "noscript", "template", "iframe", "object", "svg", "math", "textarea"]
 _VOID_TAGS = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
-# *+ never goes back: otherwise a run of spaces that no /> ends takes exponential time.
+# *+ is possessive: with backtracking, a run of spaces without /> would take exponential time.
 _SELF_CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*+)((?:[^<>"'/]|/(?!>)|"[^"<]*"|'[^'<]*')*+)/>""")
 _DECLARED = re.compile(
     rb"""<meta[^>]{1,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{1,80}encoding=["']([\w.:-]+)""", re.I
 )
 _MAX_MEMBER_BYTES = 256_000_000
-_MAX_DEPTH = 20_000  # parsing takes the square of it, as HTML has it: half a second here, hours for a hostile page
+_MAX_DEPTH = 20_000  # parsing time is quadratic in the depth: half a second at the limit, hours for a hostile page
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:-]*)")
-_NEED_NO_END = {*["p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody", "tfoot", "option", "a"], *_VOID_TAGS}
+_OPTIONAL_END_TAGS = {*["p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody", "tfoot", "option", "a"], *_VOID_TAGS}
 
 
 def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """One document of a .html file."""
     with entry.open(source) as file:
         page, source.encoding = _decode_page(file, read.encoding, entry.path)
-    _refuse_endless_nesting(page, entry.path)
+    _check_depth(page, entry.path)
     yield from make_documents([html_to_text(page)], entry.path, 0, read.max_doc_chars)
 
 
@@ -65,7 +63,7 @@ def html_to_text(page: str) -> str:
 
     page = _MARKERS.sub("", page)
     if "<?xml" in page[:200] or "XHTML" in page[:500] or "/1999/xhtml" in page[:2000]:
-        # An HTML parser takes <title/> for an opening tag and the whole book for its title.
+        # To an HTML parser, <title/> is an opening tag and the whole book its title.
         page = _SELF_CLOSED.sub(_close_tag, page)
     tree = LexborHTMLParser(page)
     tree.strip_tags(_UNSEEN_TAGS, recursive=True)
@@ -81,25 +79,22 @@ def html_to_text(page: str) -> str:
             node.insert_after(marker)
     text = body.text(separator="")
     text = re.sub(r"[ \t\n\r\f]+", " ", text)
-    text = re.sub(f" *[{_LINE}{_PARAGRAPH}][ {_LINE}{_PARAGRAPH}]*", _fold_markers, text)
+    breaks = f" *[{_LINE}{_PARAGRAPH}][ {_LINE}{_PARAGRAPH}]*"
+    text = re.sub(breaks, lambda match: "\n\n" if _PARAGRAPH in match[0] else "\n", text)
     text = text.strip("\n ").replace(_SPACE, " ")
     return text + "\n" if text else ""
 
 
-def _refuse_endless_nesting(page: str, path: str) -> None:
+def _check_depth(page: str, path: str) -> None:
     if page.count("<") <= _MAX_DEPTH:
         return
     depth = 0
     for end, name in _TAG.findall(page):
-        if name.lower() not in _NEED_NO_END:
+        if name.lower() not in _OPTIONAL_END_TAGS:
             depth = max(0, depth - 1) if end else depth + 1
             if depth > _MAX_DEPTH:
                 what = f"elements are nested more than {_MAX_DEPTH:,} deep"
-                raise DataError(what, where=path, hint="mend the page, or leave it out with --skip-bad")
-
-
-def _fold_markers(match: re.Match[str]) -> str:
-    return "\n\n" if _PARAGRAPH in match[0] else "\n"
+                raise DataError(what, where=path, hint="fix the page, or skip it with --skip-bad")
 
 
 def _close_tag(match: re.Match[str]) -> str:
@@ -107,9 +102,7 @@ def _close_tag(match: re.Match[str]) -> str:
 
 
 def _decode_page(file: BinaryIO, encoding: str, path: str) -> tuple[str, str]:
-    """The page's text and encoding: a byte order mark, else UTF-8 if it is that, else what the page declares."""
-    import io
-
+    """The page's text and encoding: that of a byte order mark, else UTF-8 if valid, else what the page declares."""
     raw = file.read()
     if encoding == "auto" and detect_encoding(raw[: 1 << 16], complete=len(raw) < 1 << 16) not in _UNICODE:
         declared = _DECLARED.search(raw[:2048])
@@ -118,7 +111,7 @@ def _decode_page(file: BinaryIO, encoding: str, path: str) -> tuple[str, str]:
         try:
             return raw.decode(name), name
         except (LookupError, ValueError):
-            pass  # a wrong declaration is common; the bytes themselves are asked
+            pass  # a wrong declaration is common; detect the encoding from the bytes
     stream = TextStream(io.BytesIO(raw), encoding, path)
     return "".join(stream), stream.encoding
 
@@ -143,10 +136,10 @@ def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
             if item is None or "nav" in (item.get("properties") or "").split():
                 continue
             if "html" not in (item.get("media-type") or "html"):
-                continue  # a picture as a page of its own
+                continue  # an image
             name = posixpath.normpath(posixpath.join(posixpath.dirname(root_file), unquote(item.get("href") or "")))
             page, _ = _decode_page(_open_member(archive, name, path), "auto", f"{path}!{name}")
-            _refuse_endless_nesting(page, f"{path}!{name}")
+            _check_depth(page, f"{path}!{name}")
             if text := html_to_text(page):
                 yield text + "\n"
 
@@ -156,8 +149,6 @@ def _tag(node: ElementTree.Element) -> str:
 
 
 def _open_member(archive: zipfile.ZipFile, name: str, path: str) -> BinaryIO:
-    import io
-
     try:
         info = archive.getinfo(name)
     except KeyError:
@@ -175,11 +166,11 @@ def _parse_xml(archive: zipfile.ZipFile, name: str, path: str) -> ElementTree.El
         raise _bad_epub(f"{name} declares XML entities", path)
     try:
         return ElementTree.fromstring(data)
-    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two for strange encodings
-        raise _bad_epub(f"{name} is no XML: {error}", path) from None
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two: unknown encodings
+        raise _bad_epub(f"{name} is not XML: {error}", path) from None
 
 
 def _bad_epub(problem: str, path: str) -> DataError:
     return DataError(
-        f"not a sound EPUB: {problem}", where=path, hint="make it anew with Calibre, or leave it out with --skip-bad"
+        f"not a valid EPUB: {problem}", where=path, hint="convert it again with Calibre, or skip it with --skip-bad"
     )

@@ -1,11 +1,10 @@
-"""Look for held-out text that is also in the train split.
+"""Measure how much of the held-out text is also in the train split.
 
-A text is folded to the UTF-8 bytes of its letters and digits, without case, space and punctuation, and windows of 50
-bytes (50 letters, 16 Chinese characters) are hashed. The sample is the windows with the smallest hashes. The upper
-bits of a hash come from the window's first 8 bytes alone, so one multiplication tells which windows are in the sample
-and only those are hashed. The choice depends on the text alone, so the same passage is sampled alike on both sides
-wherever it stands (Manber 1994; Schleimer et al. 2003), and a copied passage is found though it is wrapped or
-punctuated differently.
+A text is reduced to the UTF-8 bytes of its casefolded letters and digits, without space and punctuation, and windows of
+50 bytes (50 letters, 16 Chinese characters) are hashed. The sample is the windows with the smallest hashes. The upper
+bits of a hash depend on the window's first 8 bytes only, so one multiplication decides whether a window is sampled, and
+only sampled windows are hashed in full. The choice depends on the window alone, so a copied passage is sampled alike in
+both texts (Manber 1994; Schleimer et al. 2003), even if it is wrapped or punctuated differently.
 
 Does not find paraphrases or translations. At most 200,000 windows of the held-out text are kept.
 """
@@ -15,108 +14,104 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llmkit.text.documents import Document
 from llmkit.text.scan import casefold_utf8, scan_text
 
 WINDOW_BYTES = 50
-_MAX_WINDOWS = 200_000  # a share is then right to about 0.1 %
+_MAX_WINDOWS = 200_000  # the share is then accurate to about 0.1 %
 _BYTES_AT_ONCE = 1 << 19
 _ANCHOR = 0x9E3779B97F4A7C15
 _ANCHOR_BITS = 24
 _WORDS = (0, 8, 16, 24, 32, 40, WINDOW_BYTES - 8)
-"""Where the words of 8 bytes begin that cover a window."""
+"""Offsets of the 8-byte words that cover a window."""
 _FILTER_BITS = 20
-# The Latin-1 signs, general and Chinese punctuation, full-width forms of the ASCII marks.
+# Latin-1 signs, general and Chinese punctuation, full-width forms of ASCII punctuation.
 _MARKS = "\x80-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\u2000-\u206f\u3000-\u303f\ufe30-\ufe4f\uff01-\uff0f\uff1a-\uff20"
 _LEADS = (0xE2, 0xE3, 0xEF)
-"""The first of the three bytes of a mark beyond Latin-1, in UTF-8."""
+"""First UTF-8 bytes of the _MARKS beyond Latin-1, which have three bytes."""
 _ASCII_MARKS = bytes(code for code in range(128) if not chr(code).isalnum())
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How much of the held-out text is in train too."""
+    """How much of the held-out text is also in train."""
 
     share: float
-    """Of the held-out windows, those that are in train; a passage twice in the held-out text counts once."""
+    """Share of the sampled held-out windows that are in train; a repeated passage counts once."""
     n_windows: int
-    """Different held-out windows looked at."""
+    """Different held-out windows in the sample."""
     n_found: int
     every: int
-    """One window in so many was looked at."""
+    """One window in `every` was sampled."""
     window_bytes: int = WINDOW_BYTES
 
 
-Sample = tuple[Any, int]
-"""(sorted hashes, n): of the windows of a text, one in n."""
+Hashes = NDArray[np.uint64]
+Offsets = NDArray[np.int64]
+Sample = tuple[Hashes, int]
+"""(sorted hashes, every): one in `every` of the windows of a text."""
 
 
 def sample_windows(held_out: Iterable[Document], n_bytes: int) -> Sample:
     """The sample of a held-out text or of a shard of it; `n_bytes` is the size of the whole text."""
     every = 1
-    while n_bytes > 4 * _MAX_WINDOWS * every:  # so that few are hashed in vain; repeated and folded away are up to 3/4
+    while n_bytes > 4 * _MAX_WINDOWS * every:  # folding and repetition remove up to 3/4 of the windows
         every *= 2
     return merge_windows((hashes, every) for hashes in _hash_windows(held_out, _below(every)))
 
 
 def merge_windows(samples: Iterable[Sample]) -> Sample:
-    """The sample of a text from those of its shards. Whether a window is in it goes by its hash and by how many there
-    are in all, so it does not depend on the shards."""
-    import numpy as np
-
+    """The sample of a text from the samples of its shards; it does not depend on how the text is cut into shards."""
     kept = np.empty(0, dtype=np.uint64)
-    waiting: list[Any] = []  # merged now and then: sorting millions for each small document would never end
+    waiting: list[Hashes] = []  # merged only when there are many, because merging sorts
     every, n_waiting = 1, 0
-    for hashes, of_shard in chain(samples, [(None, 1)]):
-        every = max(every, of_shard)
+    for hashes, shard_every in chain(samples, [(None, 1)]):
+        every = max(every, shard_every)
         if hashes is not None:
-            waiting.append(_thin_out(hashes, every))
+            waiting.append(_downsample(hashes, every))
             n_waiting += len(waiting[-1])
         if hashes is None or n_waiting > 2 * _MAX_WINDOWS:
-            kept = _unique(_thin_out(np.concatenate([kept, *waiting]), every))
+            kept = _unique(_downsample(np.concatenate([kept, *waiting]), every))
             waiting, n_waiting = [], 0
             while len(kept) > _MAX_WINDOWS:
                 every *= 2
-                kept = _thin_out(kept, every)
+                kept = _downsample(kept, every)
     return kept, every
 
 
-def _unique(hashes: Any) -> Any:
-    """As np.unique, which goes by a table of hashes (numpy 2.4): 2.05 s for 2 million where this takes 0.11."""
-    import numpy as np
-
+def _unique(hashes: Hashes) -> Hashes:
+    """As np.unique, which takes 2.05 s for 2 million values in numpy 2.4 (a hash table); this takes 0.11 s."""
     hashes.sort()
-    return hashes[np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]]
+    is_first = np.append(True, hashes[1:] != hashes[:-1])
+    return hashes.compress(is_first[: len(hashes)])
 
 
-def find_windows(train: Iterable[Document], samples: Sequence[Sample]) -> list[Any]:
-    """For each sample a mask of its hashes: whether the train text has them. Of a text in shards, any shard may."""
+def find_windows(train: Iterable[Document], samples: Sequence[Sample]) -> list[NDArray[np.bool_]]:
+    """For each sample a mask over its hashes: whether the train text, or this shard of it, contains them."""
     searches = [_Search(*sample) for sample in samples]
     if wanted := [search.wanted for search in searches if len(search.wanted)]:
         for hashes in _hash_windows(train, _one_of(wanted, min(every for _, every in samples))):
             for search in searches:
-                search.look_in(hashes)
+                search.mark_found(hashes)
     return [search.found for search in searches]
 
 
-Choose = Callable[[Any], Any]
-"""From the products of the first words of windows, a mask of the windows to be hashed."""
+Choose = Callable[[Hashes], NDArray[np.bool_]]
+"""A mask of the windows to hash, from the products of their first words."""
 
 
 def _below(every: int) -> Choose:
-    """Those that may be in a sample of one in `every`."""
-    import numpy as np
-
+    """Choose the windows that may be in a sample of one in `every`."""
     limit = np.uint64(-(-(1 << 64) // min(every, 1 << _ANCHOR_BITS)) - 1)
     return lambda products: products <= limit
 
 
-def _one_of(wanted: Sequence[Any], every: int) -> Choose:
-    """Those whose upper bits one of the wanted hashes has; none of these is above one in `every`."""
-    import numpy as np
-
+def _one_of(wanted: Sequence[Hashes], every: int) -> Choose:
+    """Choose the windows that may have a wanted hash; `every` is the smallest of the wanted samples."""
     if every > 1:
         return _below(every)
     known = np.zeros(1 << _FILTER_BITS, bool)
@@ -125,68 +120,56 @@ def _one_of(wanted: Sequence[Any], every: int) -> Choose:
     return lambda products: known.take(_upper_bits(products))
 
 
-def _upper_bits(hashes: Any) -> Any:
-    import numpy as np
-
+def _upper_bits(hashes: Hashes) -> Offsets:
     return (hashes >> np.uint64(64 - _FILTER_BITS)).view(np.int64)
 
 
 class _Search:
-    """One sample, and which of it was found. A short table says of nearly all other hashes that they are not in it."""
+    """A sample and a mask of its hashes that were found; a bit table rejects nearly all other hashes."""
 
-    def __init__(self, wanted: Any, every: int) -> None:
-        import numpy as np
-
+    def __init__(self, wanted: Hashes, every: int) -> None:
         self.wanted, self._every = wanted, every
         self.found = np.zeros(len(wanted), dtype=bool)
-        self._fill()
+        self._build_filter()
 
-    def _fill(self) -> None:
-        import numpy as np
-
+    def _build_filter(self) -> None:
         self._may_be_wanted = np.zeros(1 << _FILTER_BITS, dtype=bool)
-        self._may_be_wanted[_shorten(self.wanted[~self.found])] = True
+        self._may_be_wanted[_lower_bits(self.wanted[~self.found])] = True
         self._n_hits = 0
 
-    def look_in(self, hashes: Any) -> None:
-        import numpy as np
-
-        hashes = _thin_out(hashes, self._every)
-        hashes = hashes.compress(self._may_be_wanted.take(_shorten(hashes)))
-        hashes.sort()  # each search then begins where the one before ended
-        places = np.searchsorted(self.wanted, hashes)
-        places[places == len(self.wanted)] = 0
-        places = places[self.wanted[places] == hashes]
-        self.found[places] = True
-        self._n_hits += len(places)
-        if self._n_hits > len(self.wanted) // 8:  # what was found need not be looked up again
-            self._fill()
+    def mark_found(self, hashes: Hashes) -> None:
+        hashes = _downsample(hashes, self._every)
+        hashes = hashes.compress(self._may_be_wanted.take(_lower_bits(hashes)))
+        hashes.sort()  # searchsorted is faster for sorted values
+        indices = np.searchsorted(self.wanted, hashes)
+        indices[indices == len(self.wanted)] = 0
+        indices = indices[self.wanted[indices] == hashes]
+        self.found[indices] = True
+        self._n_hits += len(indices)
+        if self._n_hits > len(self.wanted) // 8:  # rebuild without the hashes that were found
+            self._build_filter()
 
 
-def _thin_out(hashes: Any, every: int) -> Any:
-    """One in `every` of the hashes: the smallest of all possible ones."""
-    import numpy as np
-
-    # compress and take do what brackets do, in half the time.
+def _downsample(hashes: Hashes, every: int) -> Hashes:
+    """One in `every` of the hashes: those below a threshold."""
+    # compress and take are indexing by a mask and by offsets, in half the time.
     return hashes.compress(hashes < np.uint64((1 << 64) // every)) if every > 1 else hashes
 
 
-def _shorten(hashes: Any) -> Any:
-    """Table positions from the lower bits of the hashes; the upper bits are similar within a sample."""
-    import numpy as np
-
+def _lower_bits(hashes: Hashes) -> Offsets:
+    """Indices into the filter table; the upper bits of the hashes of a sample are similar."""
     return (hashes & np.uint64((1 << _FILTER_BITS) - 1)).view(np.int64)
 
 
-def count_overlap(found: Any, every: int) -> Overlap:
-    """What `find_windows` found, as a share."""
+def count_overlap(found: NDArray[np.bool_], every: int) -> Overlap:
+    """The overlap from a mask of `find_windows`."""
     n_found = int(found.sum())
     return Overlap(n_found / max(1, len(found)), len(found), n_found, every)
 
 
-def _hash_windows(documents: Iterable[Document], choose: Choose) -> Iterator[Any]:
+def _hash_windows(documents: Iterable[Document], choose: Choose) -> Iterator[Hashes]:
     """Hashes of the chosen windows, many bytes at a time; no window spans two documents."""
-    waiting: list[bytes] = []  # short documents go together: a call of numpy takes as long as a thousand bytes
+    waiting: list[bytes] = []  # short documents are joined: a call of numpy takes as long as a thousand bytes
     ends: list[int] = []
     n_waiting = 0
     for document in documents:
@@ -197,28 +180,24 @@ def _hash_windows(documents: Iterable[Document], choose: Choose) -> Iterator[Any
         if n_waiting >= _BYTES_AT_ONCE:
             data = b"".join(waiting)
             yield from _hash_joined(data, ends, choose)
-            begun = data[ends[-1] if ends else 0 :]
-            waiting, ends = [begun[max(0, len(begun) - WINDOW_BYTES + 1) :]], []
+            unfinished = data[ends[-1] if ends else 0 :]
+            waiting, ends = [unfinished[max(0, len(unfinished) - WINDOW_BYTES + 1) :]], []
             n_waiting = len(waiting[0])
     yield from _hash_joined(b"".join(waiting), ends, choose)
 
 
-def _hash_joined(data: bytes, ends: list[int], choose: Choose) -> Iterator[Any]:
-    """Hashes of the chosen windows of documents that stand one after another and end at `ends`; the last may go on."""
-    import numpy as np
-
+def _hash_joined(data: bytes, ends: list[int], choose: Choose) -> Iterator[Hashes]:
+    """Hashes of the chosen windows of joined documents that end at `ends`; the last one may be unfinished."""
     n_windows = max(0, len(data) - WINDOW_BYTES + 1)
     all_ends = np.array([*ends, len(data)])
     for start in range(0, n_windows, _BYTES_AT_ONCE):
-        places = _choose_places(data, start, min(_BYTES_AT_ONCE, n_windows - start), choose)
-        ends_after = all_ends.take(np.searchsorted(all_ends, places, side="right"))
-        yield _hash_at(data, places.compress(places + WINDOW_BYTES <= ends_after))
+        offsets = _choose_offsets(data, start, min(_BYTES_AT_ONCE, n_windows - start), choose)
+        ends_after = all_ends.take(np.searchsorted(all_ends, offsets, side="right"))
+        yield _hash_at(data, offsets.compress(offsets + WINDOW_BYTES <= ends_after))
 
 
-def _choose_places(data: bytes, start: int, n_windows: int, choose: Choose) -> Any:
-    """Where the chosen ones of `n_windows` windows from `start` begin; not in order."""
-    import numpy as np
-
+def _choose_offsets(data: bytes, start: int, n_windows: int, choose: Choose) -> Offsets:
+    """Offsets of the chosen ones of `n_windows` windows from `start`; not in order."""
     found = []
     for shift in range(min(8, n_windows)):
         words = np.frombuffer(data, "<u8", (n_windows - shift + 7) // 8, start + shift)
@@ -226,45 +205,40 @@ def _choose_places(data: bytes, start: int, n_windows: int, choose: Choose) -> A
     return np.concatenate(found)
 
 
-def _hash_at(data: bytes, places: Any) -> Any:
-    """Hashes of 64 bits of the windows that begin at `places`; the upper bits are those of the anchor's product."""
-    import numpy as np
-
-    words = np.ndarray((max(0, len(data) - 7),), "<u8", data, strides=(1,))  # one that begins at each byte
-    hashes = np.zeros(len(places), np.uint64)
+def _hash_at(data: bytes, offsets: Offsets) -> Hashes:
+    """64-bit hashes of the windows at `offsets`; the upper bits are those of the product of the first word."""
+    words = np.ndarray((max(0, len(data) - 7),), "<u8", data, strides=(1,))  # the word at each byte
+    hashes = np.zeros(len(offsets), np.uint64)
     for shift in _WORDS:
-        hashes ^= words[places + shift]
+        hashes ^= words[offsets + shift]
         hashes *= np.uint64(0xBF58476D1CE4E5B9)
         hashes ^= hashes >> np.uint64(29)
     upper = np.uint64((1 << 64) - (1 << (64 - _ANCHOR_BITS)))
-    return (words[places] * np.uint64(_ANCHOR) & upper) | hashes >> np.uint64(_ANCHOR_BITS)
+    return (words[offsets] * np.uint64(_ANCHOR) & upper) | hashes >> np.uint64(_ANCHOR_BITS)
 
 
 def _fold(text: str) -> bytes:
-    import numpy as np
-
+    """The casefolded letters and digits of the text as UTF-8."""
     data = casefold_utf8(text)
     if not scan_text(text).others:
         return data.translate(None, _ASCII_MARKS)
-    blanked = bytearray(data)  # every mark becomes spaces, which go with the marks of ASCII
+    blanked = bytearray(data)  # each mark is replaced by spaces, which are deleted with the ASCII marks
     codes = np.frombuffer(blanked, np.uint8)
-    marks = _find_marks()
-    places = np.flatnonzero(codes == 0xC2)
-    places = places[marks[codes[places + 1]]]  # behind this byte the next one is the character's number
-    codes[places] = codes[places + 1] = ord(" ")
+    marks = _mark_table()
+    offsets = np.flatnonzero(codes == 0xC2)
+    offsets = offsets[marks[codes[offsets + 1]]]  # after this byte the next one equals the code point
+    codes[offsets] = codes[offsets + 1] = ord(" ")
     for lead in _LEADS:
-        places = np.flatnonzero(codes == lead)
-        middle, end = (codes[places + shift] & np.uint16(63) for shift in (1, 2))
-        places = places[marks[(lead & 15) << 12 | middle << 6 | end]]
-        codes[places] = codes[places + 1] = codes[places + 2] = ord(" ")
+        offsets = np.flatnonzero(codes == lead)
+        middle, end = (codes[offsets + shift] & np.uint16(63) for shift in (1, 2))
+        offsets = offsets[marks[(lead & 15) << 12 | middle << 6 | end]]
+        codes[offsets] = codes[offsets + 1] = codes[offsets + 2] = ord(" ")
     return bytes(blanked.translate(None, _ASCII_MARKS))
 
 
 @cache
-def _find_marks() -> Any:
-    """For each character number of 16 bits, whether it is one of the _MARKS."""
-    import numpy as np
-
+def _mark_table() -> NDArray[np.bool_]:
+    """For each 16-bit code point, whether it is one of the _MARKS."""
     is_mark = np.zeros(1 << 16, bool)
     for first, last in re.findall("(.)-(.)", _MARKS):
         is_mark[ord(first) : ord(last) + 1] = True

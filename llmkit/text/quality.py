@@ -1,15 +1,18 @@
-"""Judge whole documents by rules that hold for Chinese as for English; a document that fails one is dropped.
+"""Quality rules for whole documents, for Chinese as well as English; a document that breaks one is dropped.
 
-The rules are those of Rae et al. 2021 (Gopher, appendix A1.1), told in characters instead of words, with words
-and Chinese characters both as tokens of the 5-grams. A long document is judged as a whole, except for its
-5-grams, which are compared within each part.
+The rules are those of Rae et al. 2021 (Gopher, appendix A1.1), in characters instead of words; the tokens of the
+5-grams are words and Chinese characters. A long document is judged as a whole, except for its 5-grams, which are
+compared within each part.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llmkit.config.prepare import Quality
 
@@ -20,33 +23,30 @@ TOKEN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3040-\u30
 _N = 5
 
 
-def has_rules(rules: Quality) -> bool:
-    """Whether any rule is switched on."""
-    return rules != Quality()
-
-
-def find_fault(texts: Iterable[str], rules: Quality) -> str:
-    """The first rule that the document breaks, in words for the receipt; empty if none."""
-    kinds = [0, 0, 0, 0]
-    n_chars = n_in_old_lines = n_in_grams = n_in_repeated_grams = 0
+def find_broken_rule(texts: Iterable[str], rules: Quality) -> str:
+    """The first rule that the document breaks, as the manifest names it; empty if none."""
+    kinds = np.zeros(4, np.int64)
+    n_chars = n_in_repeated_lines = n_in_grams = n_in_repeated_grams = 0
     lines_seen: set[int] = set()
     for text in texts:
         n_chars += len(text)
-        kinds = [old + new for old, new in zip(kinds, _count_kinds(text), strict=True)]
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        kinds += np.bincount(_kind_table()[codes], minlength=4)
         if rules.max_repeated_line_share < 1:
-            n_in_old_lines += _count_in_seen_lines(text, lines_seen)
+            n_in_repeated_lines += _count_in_seen_lines(text, lines_seen)
         if rules.max_repeated_ngram_share < 1:
             repeated, all_chars = _count_in_repeated_ngrams(text)
             n_in_repeated_grams += repeated
             n_in_grams += all_chars
-    visible = max(1, n_chars - kinds[_BLANK])
-    if n_chars - kinds[_BLANK] < rules.min_chars:
+    n_visible = n_chars - int(kinds[_BLANK])
+    visible = max(1, n_visible)
+    if n_visible < rules.min_chars:
         return "too short"
     if kinds[_SYMBOL] / visible > rules.max_symbol_share:
         return "too many symbols"
     if kinds[_DIGIT] / visible > rules.max_digit_share:
         return "too many digits"
-    if n_in_old_lines / visible > rules.max_repeated_line_share:
+    if n_in_repeated_lines / visible > rules.max_repeated_line_share:
         return "repeated lines"
     if n_in_repeated_grams / max(1, n_in_grams) > rules.max_repeated_ngram_share:
         return "repeated 5-grams"
@@ -54,7 +54,7 @@ def find_fault(texts: Iterable[str], rules: Quality) -> str:
 
 
 def _count_in_seen_lines(text: str, seen: set[int]) -> int:
-    """Visible characters in lines that equal an earlier one."""
+    """Visible characters in lines that equal an earlier line; adds the lines of `text` to `seen`."""
     n_chars = 0
     for line in text.split("\n"):
         folded = "".join(line.split())
@@ -69,7 +69,7 @@ def _count_in_seen_lines(text: str, seen: set[int]) -> int:
 
 
 def _count_in_repeated_ngrams(text: str) -> tuple[int, int]:
-    """(characters in 5-grams that came before in this text, characters in all tokens)."""
+    """(characters in repeated 5-grams, characters in all tokens) of one text."""
     tokens = TOKEN.findall(text.casefold())
     n_chars = sum(map(len, tokens))
     grams = list(zip(*(tokens[shift:] for shift in range(_N)), strict=False))
@@ -85,22 +85,11 @@ def _count_in_repeated_ngrams(text: str) -> tuple[int, int]:
     return n_repeated, n_chars
 
 
-def _count_kinds(text: str) -> list[int]:
-    """How many characters are letters and ordinary punctuation, blank, digits, symbols."""
-    import numpy as np
-
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    return [int(n) for n in np.bincount(_kind_table()[codes], minlength=4)]
-
-
 @cache
-def _kind_table() -> Any:
-    import unicodedata
-
-    import numpy as np
-
+def _kind_table() -> NDArray[np.uint8]:
+    """The kind of each code point: _OTHER for letters and ordinary punctuation, _BLANK, _DIGIT or _SYMBOL."""
     table = np.zeros(0x110000, dtype=np.uint8)
-    for code in range(0x30000):  # beyond are private use and unassigned planes
+    for code in range(0x30000):  # private use and unassigned planes follow
         char = chr(code)
         category = unicodedata.category(char)
         if char.isspace():

@@ -1,9 +1,7 @@
-"""Turn what the user named into documents.
+"""Read the documents of the inputs that the user named.
 
-One line in the table for each ending. With `read.skip_bad` each file is read twice, once to see that it can be
-read to its end: a file that breaks in the middle must not be half taken.
-
-Nothing is cleaned here: the text is what the file says.
+READERS has one line per suffix. With `read.skip_bad` each file is read twice, first to check that it can be read to its
+end, so that a damaged file is skipped as a whole. Nothing is cleaned here.
 """
 
 import io
@@ -14,13 +12,12 @@ from typing import BinaryIO, cast
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.containers import Entry, find_entries
-from llmkit.text.corpora import read_builtin
+from llmkit.text.corpora import read_builtin, read_dataset
 from llmkit.text.documents import Document
 from llmkit.text.json_rows import read_json, read_jsonl
 from llmkit.text.markup import read_epub, read_html
 from llmkit.text.plain import read_plain
-from llmkit.text.sources import Source, find_files, log
+from llmkit.text.sources import Entry, Source, find_entries, find_files, log
 from llmkit.text.tables import read_parquet, read_table
 
 READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
@@ -40,21 +37,19 @@ READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
 
 
 def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:
-    """The documents of all inputs, in a fixed order, while `sources` fills with one record a source.
+    """The documents of all inputs, in a fixed order; `sources` gets one record per source.
 
-    A record is appended when the reading of its source starts, and is complete when the next one starts.
-    DataError names the file, and line or byte, that cannot be read.
+    A record is appended when its source is opened, and is complete when the next one is opened. DataError names the
+    file, and the line or byte, that cannot be read.
     """
     yield from read_files(find_files(inputs), read, sources)
 
 
 def read_files(files: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:
-    """As `read_documents`, of what `find_files` has found."""
+    """As `read_documents`, of the result of `find_files`."""
     for name in files:
         source = Source(name)
         if name.startswith("hf:"):
-            from llmkit.text.hub import read_dataset  # loads huggingface_hub
-
             sources.append(source)
             yield from _count(read_dataset(name, source, read), source)
         elif name.startswith("builtin:"):
@@ -68,7 +63,7 @@ def _read_file(name: str, read: Read, sources: list[Source]) -> Iterator[Documen
     archive = Source(name)
     for entry in _skip_damaged(find_entries(name, archive), archive, read):
         if entry.path == "-" and read.skip_bad:
-            entry = _keep_stdin(entry)
+            entry = _copy_stdin(entry)
         source = Source(entry.path)
         sources.append(source)
         reader = READERS[entry.ending]
@@ -93,7 +88,7 @@ def _skip_damaged(entries: Iterator[Entry], archive: Source, read: Read) -> Iter
 
 def _find_problem(documents: Iterator[Document]) -> DataError | None:
     level = log.level
-    log.setLevel("ERROR")  # what is skipped is said once, in the pass that counts
+    log.setLevel("ERROR")  # skipped items are logged in the second pass
     try:
         for _ in documents:
             pass
@@ -104,9 +99,9 @@ def _find_problem(documents: Iterator[Document]) -> DataError | None:
     return None
 
 
-def _keep_stdin(entry: Entry) -> Entry:
-    """Standard input can be read once; a copy on the disk can be read again."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the entry is read
+def _copy_stdin(entry: Entry) -> Entry:
+    """Copy standard input to disk, so that it can be read twice."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - stays open while the entry is in use
     with entry.open_raw() as raw:
         while chunk := raw.read(1 << 20):
             copy.write(chunk)

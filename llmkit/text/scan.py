@@ -1,22 +1,24 @@
-"""What a text has in it, found in one scan of its UTF-8, so that a step with nothing to do costs next to nothing.
+"""The different non-ASCII characters of a text, found in one scan of its UTF-8, for steps to skip texts quickly.
 
-Most of what the steps look for is not ordinary ASCII, and beside that a text has a few dozen different characters.
-UTF-8 is scanned two to ten times as fast as a str with one curly quote in it, and its case is folded without decoding.
+Cleaning steps mostly look for characters outside of printable ASCII, and a text has only a few dozen different ones.
+Scanning UTF-8 is two to ten times as fast as scanning a str with one curly quote, and case is folded without decoding.
 
 Knows nothing of what the steps do.
 """
+
+import numpy as np
 
 _ORDINARY = bytes([*b"\t\n", *range(32, 127)])
 _LINE_MARKS = b"\v\f\r"
 _LOWER = bytes(range(256)).lower()
 _FEW_BYTES = 2_000
-"""Of characters that are not ordinary; with more of them a table of all characters is faster than a set."""
+"""From this many non-ASCII characters on, a table of all code points is faster than a set."""
 _MAX_REPLACED = 12
-"""Different characters that are folded one after the other; Greek and Russian have more, and take casefold's time."""
+"""Up to this many different cased characters are folded by bytes.replace; Greek and Russian have more: str.casefold."""
 
 
 class TextScan:
-    """One text, seen once."""
+    """One text with its UTF-8 and its non-ASCII characters, each computed once."""
 
     __slots__ = ("_odd", "_others", "_utf8", "text")
 
@@ -28,21 +30,21 @@ class TextScan:
 
     @property
     def utf8(self) -> bytes:
-        """A lone surrogate as UTF-8 would have it."""
+        """UTF-8 of the text, with lone surrogates encoded too."""
         if self._utf8 is None:
             self._utf8 = self.text.encode("utf-8", "surrogatepass")
         return self._utf8
 
     @property
     def odd(self) -> bytes:
-        """The bytes of the UTF-8 that are not printable ASCII, tab or line feed."""
+        """The UTF-8 without printable ASCII, tabs and line feeds."""
         if self._odd is None:
             self._odd = self.utf8.translate(None, _ORDINARY)
         return self._odd
 
     @property
     def others(self) -> frozenset[str]:
-        """The different characters that are neither printable ASCII nor its white space."""
+        """The different characters that are neither printable ASCII nor ASCII white space."""
         if self._others is None:
             self._others = _distinct(self.odd.translate(None, _LINE_MARKS).decode("utf-8", "surrogatepass"))
         return self._others
@@ -51,8 +53,6 @@ class TextScan:
 def _distinct(text: str) -> frozenset[str]:
     if len(text) < _FEW_BYTES:
         return frozenset(text)
-    import numpy as np
-
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
     seen = np.zeros(int(codes.max()) + 1, bool)
     seen[codes] = True
@@ -63,7 +63,7 @@ _last = TextScan("")
 
 
 def scan_text(text: str) -> TextScan:
-    """Scan the text; the last scan is kept, since each step of cleaning scans the same text."""
+    """Scan the text; the last scan is cached, since the steps of cleaning scan the same text in turn."""
     global _last
     scan = _last
     if scan.text is not text:
@@ -72,7 +72,7 @@ def scan_text(text: str) -> TextScan:
 
 
 def cache_scan(text: str, utf8: bytes, others: str | None = None) -> str:
-    """The text; a look at it, if that comes next, has its UTF-8 already, and its `others`."""
+    """Return the text, and cache its UTF-8 and `others` for a `scan_text` that follows."""
     global _last
     _last = TextScan(text, utf8)
     _last._others = None if others is None else frozenset(others)
@@ -80,23 +80,23 @@ def cache_scan(text: str, utf8: bytes, others: str | None = None) -> str:
 
 
 def known_utf8(text: str) -> bytes | None:
-    """The UTF-8 of the text that was looked at last, if it is this one."""
+    """The cached UTF-8 of the text, if it was scanned last."""
     return _last._utf8 if _last.text is text else None
 
 
 def decode(utf8: bytes, others: str | None = None) -> str:
-    """The text, remembered with its UTF-8."""
+    """Decode UTF-8, and cache it with the text."""
     return cache_scan(utf8.decode(), utf8, others)
 
 
 def casefold_utf8(text: str, without: bytes = b"") -> bytes:
-    """`text.casefold()` in UTF-8, without some characters of ASCII that have no case."""
+    """`text.casefold()` as UTF-8, without the ASCII characters `without`, which must be uncased."""
     scan = scan_text(text)
     cased = [char for char in scan.others if char.casefold() != char]
-    is_unspaced = len(scan.utf8) > 2 * len(text)  # Chinese, where a search for three bytes stops everywhere
+    is_unspaced = len(scan.utf8) > 2 * len(text)  # Chinese: bytes.replace stops at every character
     if len(cased) > (1 if is_unspaced else _MAX_REPLACED):
         return text.casefold().encode("utf-8", "surrogatepass").translate(None, without)
     folded = scan.utf8.translate(_LOWER, without)
-    for char in cased:  # what one becomes never folds again, so their order is all one
+    for char in cased:  # folding is idempotent, so the order does not matter
         folded = folded.replace(char.encode(), char.casefold().encode())
     return folded

@@ -1,12 +1,12 @@
-"""Find where sentences end, in English and other spaced scripts, Chinese and Japanese.
+"""Find sentence boundaries in English and other spaced scripts, Chinese and Japanese.
 
-The white space between two sentences belongs to the second, so a cut stands right behind the closing mark and
-its closing quotes. A blank line always cuts, a single line end never does: English books are hard-wrapped. A
-Latin mark cuts only before white space and something that can begin a sentence; a Chinese one needs neither.
-After Chinese speech, 。” cuts whoever goes on speaking, as Chinese splitters do; ； is the end of a sentence.
+The white space between two sentences belongs to the second, so a sentence ends right after its final mark and closing
+quotes. A blank line always ends a sentence, a single line end never does, because English books are hard-wrapped. A
+Latin mark ends a sentence only before white space and something that can begin a sentence; a Chinese mark always does.
+As in other Chinese splitters, 。” ends a sentence even if the speaker goes on, and so does ；.
 
-Does not know that a speaker may follow: “Stop!” Holmes said. is two sentences. An abbreviation that can also end
-a sentence does so only before a usual first word, so "in the U.S. Congress" stays whole: in doubt it joins.
+Limits: “Stop!” Holmes said. is two sentences. An abbreviation that may also end a sentence does so only before a
+common first word, so "in the U.S. Congress" is not split: in doubt, sentences are joined.
 """
 
 import re
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 MAX_SENTENCE_CHARS = 1000
 
-# Groups: marks; what closes behind them; white space; the first character behind opening quotes. Every repeat is
-# possessive and nothing need follow, so a run is looked at once and a million dots take linear time. [1] is a
-# reference, ` "` the closing quote of tokenized text (he went . " She).
+# Groups: marks; closing quotes; white space; the first character after opening quotes. Every repeat is possessive and
+# the rest is optional, so a million dots take linear time. [1] is a reference, ` "` the closing quote of tokenized
+# text (he went . " She).
 _MARK = re.compile(
     r"""([.!?…。！？；｡．;]++)((?:[”’"')\]}»›_*」』）》】〉〕］｝]|\[\d{1,3}\])*+(?: "(?=\s))?+)(\s*+)"""
     r"""(?=["'“‘’«‹(\[{_*—–\s-]*+(.?))"""
@@ -46,7 +46,7 @@ _NUMBER = re.compile(r"\d|(?:[IVXLCDM]{2,}|[VXLCDM])\b")
 _SELDOM_LAST = re.compile(  # with initials: "J", "U.S", "a.m"
     r"Inc|Ltd|Co|Corp|Bros|Jr|Sr|Esq|Ph|Ph\.D|Litt|al|ft|Ave|(?:[^\W\d_\u2e80-\ud7af]\.)*[^\W\d_\u2e80-\ud7af]"
 )
-# What follows U.S., a.m., Jr. or an initial if a sentence has ended there, and hardly ever otherwise.
+# Words that follow U.S., a.m., Jr. or an initial almost only at the beginning of a sentence.
 _FIRST_WORD = re.compile(
     r"(?:After|All|Also|And|Another|Any|As|At|An?|Because|Before|Both|But|By|Did|Do|During|Each|Even|Every|For|From|Has|"
     r"Have|Her|Here|His|How|However|He|If|In|Is|Its?|I|Later|Many|More|Most|My|No|Not|Now|Of|Once|One|Only|On|Or|Other|"
@@ -54,25 +54,25 @@ _FIRST_WORD = re.compile(
     r"Upon|Was|We|Well|Were|What|When|Where|Whether|Which|While|Who|Why|With|Yes|Yet|Your?)"
     r"(?![\w.])"
 )
-# In order of preference. Each must see one more character, so that no cut is beyond the window.
+# In order of preference. Each needs one character of lookahead, so that no cut is beyond the window.
 _PAUSES = [
     re.compile(r"(?s:.*)" + pause)
     for pause in (r"\S(?=[^\S\n]{0,2}\n)", r"(?:[;:,](?=\s)|[；：，、](?=(?s:.)))", r"\S(?=\s)")
 ]
 
 
-_ENOUGH_TO_TELL = 1000
+_MIN_CHARS_TO_DETECT_CASE = 1000
 _WORD_START = re.compile(r"""(?<!\S)["'“‘(\[]*+[a-z]""")
 
 
 def find_sentence_ends(text: str) -> NDArray[np.int64]:
-    """Offsets in characters where the sentences of `text` end: rising, the last is len(text), none for "".
+    """Offsets in characters where the sentences of `text` end: ascending, the last is len(text); empty for "".
 
-    None is longer than MAX_SENTENCE_CHARS. Without letter or digit are only paragraphs of marks ("* * *") and
-    what is cut for its length.
+    No sentence is longer than MAX_SENTENCE_CHARS. Every sentence has a letter or digit, except paragraphs without any
+    ("* * *") and pieces of sentences that were too long.
     """
-    if len(text) >= _ENOUGH_TO_TELL and text == text.lower():
-        # Lower-cased: with capitals put back at every word, of equal length, the marks alone decide.
+    if len(text) >= _MIN_CHARS_TO_DETECT_CASE and text == text.lower():
+        # Lower-cased text: capitalize every word, so that only the marks decide. Lengths stay the same.
         text = _WORD_START.sub(lambda match: match[0].upper(), text)
     ends: list[int] = []
     start = 0
@@ -88,7 +88,7 @@ def find_sentence_ends(text: str) -> NDArray[np.int64]:
 
 
 def _find_paragraph_ends(text: str) -> Iterator[int]:
-    """The end of what stands before each blank line, white space left out; then len(text)."""
+    """The end of the text before each blank line, without white space; then len(text)."""
     start = 0
     for blank in _BLANK_LINE.finditer(text):
         stop = start + len(text[start : blank.start()].rstrip())
@@ -101,14 +101,14 @@ def _find_paragraph_ends(text: str) -> Iterator[int]:
 
 def _cut_paragraph(text: str, start: int, stop: int) -> list[int]:
     ends: list[int] = []
-    seen = start  # from the last end to here there is no letter
+    seen = start  # there is no letter between the last end and here
     counted, quote_is_open = start, False
     for mark in _MARK.finditer(text, start, stop):
         cut, begin = mark.end(2), mark.end()
         if begin == stop:
             break
         if '"' in mark[2] and (cut == begin or ' "' in mark[2]):
-            # In Chinese or tokenized text a straight quote may as well open the next sentence: count those of the line.
+            # In Chinese or tokenized text a straight quote may also open the next sentence: count those of the line.
             line = text.rfind("\n", counted, mark.end(1))
             quote_is_open = (quote_is_open and line < 0) ^ (text.count('"', max(counted, line), mark.end(1)) % 2 == 1)
             counted = mark.end(1)
@@ -126,11 +126,11 @@ def _cut_paragraph(text: str, start: int, stop: int) -> list[int]:
 
 
 def _can_end(text: str, mark: re.Match[str], cut: int, begin: int) -> bool:
-    """Whether the text can be cut at `cut` and go on at `begin`, abbreviations aside."""
+    """Whether a sentence can end at `cut` and the next begin at `begin`, apart from abbreviations."""
     marks, closing, following = mark[1], text[mark.end(1) : cut], text[begin]
     before = text[max(0, mark.start() - 1) : mark.start()]
     if before in "“‘「『（(" and marks[0] in ".…":
-        return False  # “...and so on: it begins here, as at the start of the text
+        return False  # “...and so on: a sentence begins here
     wide = not _WIDE_MARKS.isdisjoint(marks)
     if not wide and _CJK.match(before):
         if marks == "．":  # a full stop in 好．他, not in 一．总则 or ３．５
@@ -138,7 +138,7 @@ def _can_end(text: str, mark: re.Match[str], cut: int, begin: int) -> bool:
         else:
             wide = not marks.strip("!?;") or marks.startswith(("……", "..."))
     if wide:
-        # A mark in a title, 《谁？》里, ends nothing; nor does Japanese speech before its と.
+        # A mark in a title, 《谁？》里, ends no sentence, nor does Japanese speech before と.
         within = closing and (following == "と" or (closing[-1] in "》〉" and _CJK.match(following) and cut == begin))
         return not within and following not in _NEVER_FIRST
     if cut == begin or marks == ";":
@@ -147,7 +147,7 @@ def _can_end(text: str, mark: re.Match[str], cut: int, begin: int) -> bool:
 
 
 def _abbreviates(text: str, mark: re.Match[str], start: int) -> bool:
-    """Whether the full stop is that of an abbreviation, an initial, or a label at the sentence's `start`."""
+    """Whether the full stop ends an abbreviation, an initial, or a label at the sentence's `start`."""
     dot = mark.start()
     found = _LAST_WORD.search(text, max(start, dot - 12), dot)
     if not found:
@@ -161,7 +161,7 @@ def _abbreviates(text: str, mark: re.Match[str], start: int) -> bool:
 
 
 def _cut_long(text: str, start: int, end: int) -> Iterator[int]:
-    """Ends of the pieces of one sentence: itself, or cut at its last pauses, in mid-word if it has none."""
+    """Ends of the pieces of one sentence, cut at pauses if it is too long, or inside a word if it has none."""
     while end - start > MAX_SENTENCE_CHARS:
         stop = start + MAX_SENTENCE_CHARS
         found = next((cut for pause in _PAUSES if (cut := pause.match(text, start, stop + 1))), None)

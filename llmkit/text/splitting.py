@@ -1,11 +1,11 @@
-"""Decide what is held out, before anything is joined.
+"""Split documents into train, validation and test, before anything is joined.
 
-By document: a hash of (seed, text) puts each whole document, so a document stays where it is whatever else is
-added, and two equal ones never part. By position: of each document the first 1 - validation - test of its
-characters is train, what follows is validation, then test; cut at exactly that character, so that validation
-0.1 and test 0 give the usual split of tinyshakespeare. A share of 0 gives no such split.
+By document: a hash of (seed, text) assigns each whole document, so its split does not depend on other documents, and
+equal documents are in the same split. By position: the first 1 - validation - test of the characters of each document
+are train, then follow validation and test, cut at exactly that character, so that validation 0.1 and test 0 give the
+usual split of tinyshakespeare. A share of 0 means no such split.
 
-Does not look at sources: a series of volumes may end up on both sides. See overlap.py for what can be seen.
+Sources are not considered: volumes of a series may be in different splits; overlap.py measures shared text.
 """
 
 import hashlib
@@ -20,25 +20,25 @@ from typing import Literal
 from llmkit.config.prepare import Split
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document
-from llmkit.text.staging import Shard, Total, read_begun, read_inner_chars, read_shard, read_shard_totals
+from llmkit.text.staging import Shard, Total, count_inner_chars, read_shard, read_shard_totals, read_skipped_lengths
 
 SplitName = Literal["train", "validation", "test"]
 
 MIN_DOCUMENTS = 100
-"""With fewer, `auto` holds out the tail of each: a hash of a few documents cannot hit a share of 5 %."""
-_PLACES = 1 << 64
+"""With fewer, `auto` splits by position: hashes of a few documents do not give a share of 5 %."""
+_HASH_RANGE = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
-    """How each document is split; made by plan_split, followed by split_documents."""
+    """How each document is split; made by plan_split, used by split_documents."""
 
     by: Literal["document", "position"]
     seed: int
     validation: Fraction
     test: Fraction
     forced: dict[str, SplitName]
-    """Text hashes of documents that are put by hand, because their split would have got none."""
+    """Splits of documents by text hash that override the hash, because the split would be empty."""
 
     @property
     def names(self) -> tuple[SplitName, ...]:
@@ -50,16 +50,12 @@ class SplitPlan:
             held_out.append("test")
         return ("train", *held_out)
 
-    def split_of(self, text_hash: str) -> SplitName:
-        """The split of a whole document."""
-        return next(self.splits_of([text_hash]))
-
     def splits_of(self, text_hashes: Iterable[str]) -> Iterator[SplitName]:
-        """The split of each."""
-        validation_end, test_end = (ceil(end * _PLACES) for end in (self.validation, self.validation + self.test))
+        """The split of each whole document."""
+        validation_end, test_end = (ceil(end * _HASH_RANGE) for end in (self.validation, self.validation + self.test))
         for text_hash in text_hashes:
-            place = _place(self.seed, text_hash)
-            hashed: SplitName = "train" if place >= test_end else "test" if place >= validation_end else "validation"
+            value = _hash(self.seed, text_hash)
+            hashed: SplitName = "train" if value >= test_end else "test" if value >= validation_end else "validation"
             yield self.forced.get(text_hash, hashed)
 
     def cut(self, n_chars: int) -> list[tuple[SplitName, int]]:
@@ -72,8 +68,8 @@ class SplitPlan:
 
 
 def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
-    """Choose the way, and see to it that each wanted split gets a document; one pass over the totals."""
-    # A decimal share means that decimal: 1 - 0.05 - 0.05 as floats is less than 0.9.
+    """Choose how to split, such that no split is empty, in one pass over the totals."""
+    # Exact decimals: 1 - 0.05 - 0.05 as floats is less than 0.9.
     shares = Fraction(str(split.validation)), Fraction(str(split.test))
     plan = SplitPlan("document", split.seed, *shares, forced={})
     n_documents = 0
@@ -84,7 +80,7 @@ def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
         n_documents += 1
         if split.by != "position":
             hits[name] += 1
-            lowest[text_hash] = _place(split.seed, text_hash)
+            lowest[text_hash] = _hash(split.seed, text_hash)
             if len(lowest) > 1000:
                 lowest = dict(nsmallest(len(plan.names), lowest.items(), key=lambda item: item[1]))
     if split.by == "position" or (split.by == "auto" and n_documents < MIN_DOCUMENTS):
@@ -95,9 +91,9 @@ def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
         raise DataError(
             f"{len(lowest)} different documents cannot be split into {', '.join(plan.names)}",
             where="prepare.split",
-            hint="hold out the tail of each document instead: -s prepare.split.by=position",
+            hint="split each document by position instead: -s prepare.split.by=position",
         )
-    # The lowest places are nearest to being held out; all others stay where their hash puts them.
+    # Reassign the documents with the lowest hashes, which are nearest to being held out.
     order = nsmallest(len(plan.names), lowest, key=lambda text_hash: lowest[text_hash])
     forced = dict(zip(order, plan.names[1:], strict=False))
     if not hits["train"]:
@@ -106,66 +102,68 @@ def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
 
 
 def split_documents(
-    documents: Iterable[Document], totals: Iterable[Total], plan: SplitPlan, begun: Sequence[int] = ()
+    documents: Iterable[Document], totals: Iterable[Total], plan: SplitPlan, skipped: Sequence[int] = ()
 ) -> Iterator[tuple[SplitName, Document]]:
-    """Each part with the name of its split; `totals` in the documents' order (read_totals).
+    """Yield each part with the name of its split; `totals` are in the documents' order (read_shard_totals).
 
-    By position a document comes in up to three pieces, one after another, each a document of its split. `begun` has
-    the characters of each part of the first document that is not given.
+    By position, a document becomes one document per split, in up to three consecutive pieces. `skipped` has the lengths
+    in characters of the parts of the first document that precede `documents`.
     """
-    of_documents = iter(totals)
+    document_totals = iter(totals)
     cuts: list[tuple[SplitName, int]] = []
-    place = part = 0  # characters of the document that are behind us; pieces of the present split
-    begins = True
+    position = part = 0  # characters of the document so far; parts so far of the current split
+    is_first_part = True
     for document in documents:
-        if begins:
-            total = next(of_documents)
-            by_document = plan.by == "document"
-            cuts = [(plan.split_of(total.text_hash), total.n_chars)] if by_document else plan.cut(total.n_chars)
-            place, part = _pass_parts(begun, cuts)
-            begun = ()
-        begins = document.last
-        start = place
-        while place < start + len(document.text):
-            while place >= cuts[0][1]:
+        if is_first_part:
+            total = next(document_totals)
+            if plan.by == "document":
+                cuts = [(next(plan.splits_of([total.text_hash])), total.n_chars)]
+            else:
+                cuts = plan.cut(total.n_chars)
+            position, part = _skip_parts(skipped, cuts)
+            skipped = ()
+        is_first_part = document.last
+        start = position
+        while position < start + len(document.text):
+            while position >= cuts[0][1]:
                 del cuts[0]
                 part = 0
             name, end = cuts[0]
-            text = document.text[place - start : end - start]
-            place += len(text)
-            yield name, replace(document, text=text, part=part, last=place == end)
+            text = document.text[position - start : end - start]
+            position += len(text)
+            yield name, replace(document, text=text, part=part, last=position == end)
             part += 1
 
 
-def _pass_parts(lengths: Sequence[int], cuts: list[tuple[SplitName, int]]) -> tuple[int, int]:
-    """Characters behind parts of these lengths, and pieces there of the present split; drops the cuts behind them."""
-    place = part = 0
+def _skip_parts(lengths: Sequence[int], cuts: list[tuple[SplitName, int]]) -> tuple[int, int]:
+    """(position, part number in the current split) after parts of these lengths; drops the cuts before it."""
+    position = part = 0
     for end in accumulate(lengths):
-        while place < end:
-            while place >= cuts[0][1]:
+        while position < end:
+            while position >= cuts[0][1]:
                 del cuts[0]
                 part = 0
-            place = min(end, cuts[0][1])
+            position = min(end, cuts[0][1])
             part += 1
-    return place, part
+    return position, part
 
 
 @dataclass(frozen=True, slots=True)
 class SplitShard:
-    """What a shard of the staged text has of one split. With it any process can read its share."""
+    """The part of a shard of the staged text that is in one split; any process can read it."""
 
     split: str
     shard: Shard
     plan: SplitPlan | None = None
-    """None: all of the shard is the split's."""
+    """None: all of the shard is in the split."""
 
     def may_have_text(self) -> bool:
-        """Whether anything of the split is there; False only for slices inside a document that is cut elsewhere."""
-        if self.plan is None or self.plan.by == "document" or (n_chars := read_inner_chars(self.shard)) is None:
+        """Whether there may be text of the split; False only for a slice inside a document that is cut elsewhere."""
+        if self.plan is None or self.plan.by == "document" or (n_chars := count_inner_chars(self.shard)) is None:
             return True
         if (total := next(read_shard_totals(self.shard), None)) is None:
             return False
-        start = sum(read_begun(self.shard))
+        start = sum(read_skipped_lengths(self.shard))
         begin = 0
         for name, end in self.plan.cut(total.n_chars):
             if name == self.split:
@@ -174,7 +172,7 @@ class SplitShard:
         return False
 
     def read(self, *, with_part_before: bool = False) -> Iterator[Document]:
-        """Its documents, in their order; of a slice that begins inside a document, the part before it where wanted."""
+        """The documents in order; `with_part_before` adds the previous part if a slice begins inside a document."""
         if with_part_before:
             yield from replace(self, shard=replace(self.shard, with_part_before=True)).read()
             return
@@ -185,11 +183,11 @@ class SplitShard:
             splits = self.plan.splits_of(total.text_hash for total in read_shard_totals(self.shard))
             yield from read_shard(self.shard, (name == self.split for name in splits))
             return
-        totals, begun = read_shard_totals(self.shard), read_begun(self.shard)
-        pairs = split_documents(read_shard(self.shard), totals, self.plan, begun)
+        totals, skipped = read_shard_totals(self.shard), read_skipped_lengths(self.shard)
+        pairs = split_documents(read_shard(self.shard), totals, self.plan, skipped)
         yield from (document for name, document in pairs if name == self.split)
 
 
-def _place(seed: int, text_hash: str) -> int:
-    """A document's place between 0 and _PLACES."""
+def _hash(seed: int, text_hash: str) -> int:
+    """A document's hash, between 0 and _HASH_RANGE."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{text_hash}".encode()).digest()[:8], "big")

@@ -1,11 +1,11 @@
-"""Keep cleaned documents on disk between the passes over them: split, tokenizer training, encoding.
+"""Store cleaned documents on disk between the passes over them: split, tokenizer training, encoding.
 
-Two Arrow files: `documents.arrow`, one row a part with what scan.py finds in it, in batches of bounded size that are
-read back by memory map, and `totals.arrow`, one row a document. Both appear under their names only when they are
-whole, and the same documents always give the same bytes.
+Two Arrow files: `documents.arrow` with one row per part and its non-ASCII characters (scan.py), in batches of bounded
+size that are memory-mapped for reading, and `totals.arrow` with one row per document. Both get their names only when
+they are complete, and the same documents always give the same bytes.
 
-Where a text was staged in shards, a folder says with `shards.json` which folders it is made of, in order,
-and with a .npy for each which of their documents stay; it reads like any other.
+A text may be staged in several folders: `shards.json` in a folder of its own lists them in order, with a .npy for each
+that says which of its documents stay. Such a folder is read like any other.
 
 Knows nothing of splits and tokens.
 """
@@ -19,12 +19,15 @@ from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from llmkit.core.files import read_json, write_json
 from llmkit.text.documents import Document
 from llmkit.text.scan import decode, scan_text
 
 STAGED_FORMAT = 2
-"""Raised where the columns change, so that no run goes on from what another llmkit has staged."""
+"""Increased when the columns change, so that no run resumes from what another llmkit has staged."""
 DOCUMENTS_FILE = "documents.arrow"
 TOTALS_FILE = "totals.arrow"
 SHARDS_FILE = "shards.json"
@@ -36,18 +39,18 @@ _BATCHES_PER_SLICE = 4
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """One whole document, over all its parts."""
+    """Totals over all parts of one document."""
 
     n_chars: int
     n_bytes: int
     """UTF-8."""
     text_hash: str
-    """As documents.hash_text gives for the whole text."""
+    """As documents.hash_text of the whole text."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageTotals:
-    """Everything that was staged."""
+    """Totals over all staged documents."""
 
     n_documents: int
     n_chars: int
@@ -55,9 +58,7 @@ class StageTotals:
 
 
 def stage_documents(documents: Iterable[Document], folder: Path) -> StageTotals:
-    """Write documents to `folder`, which is made if missing. No text may hold a lone surrogate (see cleaners)."""
-    import pyarrow as pa
-
+    """Write documents to `folder`, which is created if missing. Lone surrogates raise UnicodeEncodeError."""
     document_schema = pa.schema(
         {
             "text": pa.large_string(),
@@ -81,13 +82,13 @@ def stage_documents(documents: Iterable[Document], folder: Path) -> StageTotals:
         for document in documents:
             scan = scan_text(document.text)
             if any("\ud800" <= char <= "\udfff" for char in scan.others):
-                document.text.encode()  # raises: no file of UTF-8 holds a lone surrogate
+                document.text.encode()  # raises
             data = scan.utf8
             n_chars += len(document.text)
             n_bytes += len(data)
             digest.update(data)
-            place = (document.source, document.index, document.part, document.last)
-            parts.write((data, "".join(sorted(scan.others)), len(document.text), *place), len(document.text))
+            origin = (document.source, document.index, document.part, document.last)
+            parts.write((data, "".join(sorted(scan.others)), len(document.text), *origin), len(document.text))
             if document.last:
                 totals.write((n_chars, n_bytes, digest.digest()), 0)
                 n_documents += 1
@@ -104,17 +105,15 @@ class Shard:
 
     folder: Path
     kept: Path | None = None
-    """A .npy with a truth value a document: whether it stays. None: all do."""
+    """A .npy with a mask of the documents that stay. None: all do."""
     batches: tuple[int, int] | None = None
-    """The first batch of a slice, and the one behind its last. A slice may begin and end inside a document."""
+    """Range of the batches of a slice, which may begin and end inside a document. None: all batches."""
     with_part_before: bool = False
-    """Whether a slice that begins inside a document gives the part before it too."""
+    """Whether to read also the previous part if a slice begins inside a document."""
 
 
 def link_shards(folder: Path, shards: Iterable[tuple[Path, list[bool] | None]]) -> None:
-    """Make `folder` the documents of these folders, in order, without those that are not kept."""
-    import numpy as np
-
+    """Make `folder` stand for the documents of these folders, in order, without those that are not kept."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for number, (shard, kept) in enumerate(shards):
@@ -126,7 +125,7 @@ def link_shards(folder: Path, shards: Iterable[tuple[Path, list[bool] | None]]) 
 
 
 def find_shards(folder: Path) -> list[Shard]:
-    """What a staged folder is made of; itself, where it was staged in one."""
+    """The shards of a staged folder."""
     if not (folder / SHARDS_FILE).exists():
         return [Shard(folder)]
     return [
@@ -136,7 +135,7 @@ def find_shards(folder: Path) -> list[Shard]:
 
 
 def slice_shards(shards: Iterable[Shard]) -> list[Shard]:
-    """The same documents in shards of bounded size: of one large file too, which is staged as one shard."""
+    """The same documents in shards of bounded size; a large file is staged as one shard."""
     slices: list[Shard] = []
     for shard in shards:
         with _open_batches(shard.folder / DOCUMENTS_FILE) as reader:
@@ -148,38 +147,38 @@ def slice_shards(shards: Iterable[Shard]) -> list[Shard]:
 
 
 def read_staged(folder: Path) -> Iterator[Document]:
-    """The staged documents, part by part, in the order in which they were written."""
+    """The staged documents, part by part, in the order of writing."""
     for shard in find_shards(folder):
         yield from read_shard(shard)
 
 
 def read_totals(folder: Path) -> Iterator[Total]:
-    """One Total a document, in the same order."""
+    """One Total per document, in the same order."""
     for shard in find_shards(folder):
         yield from read_shard_totals(shard)
 
 
 def read_shard(shard: Shard, wanted: Iterable[bool] | None = None) -> Iterator[Document]:
-    """As `read_staged`, of one shard; where `wanted` says for each of its documents whether to give it, only those."""
-    stays = _stays(shard)
+    """As `read_staged`, of one shard; `wanted` selects among its kept documents."""
+    mask = _read_kept(shard)
     if wanted is not None:
-        of_kept = iter(wanted)
-        stays = (stay and next(of_kept, False) for stay in stays)
-    keep = next(stays)
-    before = _last_row_before(shard) if shard.with_part_before else []
+        is_wanted = iter(wanted)
+        mask = (kept and next(is_wanted, False) for kept in mask)
+    keep = next(mask)
+    before = _read_part_before(shard) if shard.with_part_before else []
     for batch in chain(before, _read_batches(shard.folder / DOCUMENTS_FILE, shard.batches)):
         columns = [batch.column(name).to_pylist() for name in ("others", "source", "index", "part", "last")]
         _, offsets, data = batch.column("text").buffers()
         ends = memoryview(offsets).cast("q")
-        for row, (others, *place) in enumerate(zip(*columns, strict=True)):
+        for row, (others, *origin) in enumerate(zip(*columns, strict=True)):
             if keep:
-                yield Document(decode(data[ends[row] : ends[row + 1]].to_pybytes(), others), *place)
-            if place[-1]:
-                keep = next(stays)
+                yield Document(decode(data[ends[row] : ends[row + 1]].to_pybytes(), others), *origin)
+            if origin[-1]:
+                keep = next(mask)
 
 
 def read_others(shard: Shard) -> set[str]:
-    """The different characters of the shard that are neither printable ASCII nor its white space."""
+    """The different characters of the shard that are neither printable ASCII nor ASCII white space."""
     others: set[str] = set()
     for batch in _read_batches(shard.folder / DOCUMENTS_FILE, shard.batches):
         others.update(*batch.column("others").to_pylist())
@@ -187,13 +186,11 @@ def read_others(shard: Shard) -> set[str]:
 
 
 def sample_shards(shards: Sequence[Shard], n_chars: int, stretch: int) -> list[str]:
-    """Texts of at most about `n_chars` in all: stretches spread evenly over the shards, or all of a text that small.
+    """Texts of at most about `n_chars` in total: stretches spread evenly over the shards, or all of a small text.
 
-    The beginning of the longest part follows, up to a third of `n_chars`. No more of the text is read; documents that
-    do not stay are sampled like the others.
+    The beginning of the longest part follows, up to a third of `n_chars`. Only the sampled text is read; documents that
+    do not stay are sampled too.
     """
-    import numpy as np
-
     files = [folder / DOCUMENTS_FILE for folder in dict.fromkeys(shard.folder for shard in shards)]  # slices share one
     sizes = (batch.column("n_chars").to_numpy().sum() for file in files for batch in _read_batches(file))
     every = max(1, -(-int(sum(sizes)) // n_chars))
@@ -221,7 +218,7 @@ def sample_shards(shards: Sequence[Shard], n_chars: int, stretch: int) -> list[s
 
 def read_shard_totals(shard: Shard) -> Iterator[Total]:
     """As `read_totals`, of one shard."""
-    stays = _stays(shard)
+    mask = _read_kept(shard)
     n_before = _count_documents_before(shard)
     for batch in _read_batches(shard.folder / TOTALS_FILE):
         skipped = min(n_before, batch.num_rows)
@@ -229,16 +226,14 @@ def read_shard_totals(shard: Shard) -> Iterator[Total]:
         batch = batch.slice(skipped)
         columns = [batch.column(name).to_pylist() for name in ("n_chars", "n_bytes", "text_hash")]
         for n_chars, n_bytes, digest in zip(*columns, strict=True):
-            if next(stays):
+            if next(mask):
                 yield Total(n_chars, n_bytes, digest.hex())
 
 
-def read_begun(shard: Shard) -> list[int]:
-    """Of the document inside which a slice begins, the characters of each part that the slice does not give."""
-    if shard.batches is None or not next(_stays(shard)):
+def read_skipped_lengths(shard: Shard) -> list[int]:
+    """The lengths in characters of the parts before a slice, of the document inside which it begins."""
+    if shard.batches is None or not next(_read_kept(shard)):
         return []
-    import numpy as np
-
     lengths: list[int] = []
     with _open_batches(shard.folder / DOCUMENTS_FILE) as reader:
         for number in range(shard.batches[0] - 1, -1, -1):
@@ -250,8 +245,8 @@ def read_begun(shard: Shard) -> list[int]:
     return lengths[:-1] if shard.with_part_before else lengths
 
 
-def read_inner_chars(shard: Shard) -> int | None:
-    """The characters of a slice that has no end of a document; None where it has one."""
+def count_inner_chars(shard: Shard) -> int | None:
+    """The characters of a slice in which no document ends; None for any other shard."""
     if shard.batches is None:
         return None
     n_chars = 0
@@ -262,15 +257,13 @@ def read_inner_chars(shard: Shard) -> int | None:
     return n_chars
 
 
-def _last_row_before(shard: Shard) -> list[Any]:
-    """A batch of the part before a slice, where it is of the document with which the slice begins."""
-    import pyarrow as pa
-
+def _read_part_before(shard: Shard) -> list[pa.RecordBatch]:
+    """A batch with the part before a slice, if it belongs to the document inside which the slice begins."""
     if shard.batches is None or shard.batches[0] == 0:
         return []
     (batch,) = _read_batches(shard.folder / DOCUMENTS_FILE, (shard.batches[0] - 1, shard.batches[0]))
     row = batch.slice(batch.num_rows - 1)
-    # Read as other batches are, by its buffers, so its text may not begin inside of one.
+    # A copy, because `read_shard` reads from the beginning of the text buffer.
     return [] if row.column("last")[0].as_py() else [pa.RecordBatch.from_pylist(row.to_pylist(), row.schema)]
 
 
@@ -282,31 +275,27 @@ def _count_documents_before(shard: Shard) -> int:
     return sum(batch.column("last").true_count for batch in before)
 
 
-def _stays(shard: Shard) -> Iterator[bool]:
-    """Whether a document stays, for each and then for ever."""
+def _read_kept(shard: Shard) -> Iterator[bool]:
+    """Whether each document of the shard stays, followed by endless True."""
     if shard.kept is not None:
-        import numpy as np
-
         yield from islice(np.load(shard.kept).tolist(), _count_documents_before(shard), None)
     yield from repeat(True)
 
 
 def write_keys(folder: Path, keys: Iterable[tuple[bytes | None, ...]]) -> None:
-    """Keep the keys of the staged documents (see dedup.find_keys) beside them."""
-    import pyarrow as pa
-
+    """Store the keys of the staged documents (see dedup.compute_keys) beside them."""
     with _BatchWriter(folder / KEYS_FILE, pa.schema({"keys": pa.list_(pa.binary())})) as writer:
         for each in keys:
             writer.write((each,), sum(len(key) for key in each if key is not None))
 
 
 def read_keys(folder: Path) -> Iterator[tuple[bytes | None, ...]]:
-    """What `write_keys` kept."""
+    """The keys that `write_keys` stored."""
     for batch in _read_batches(folder / KEYS_FILE):
         yield from map(tuple, batch.column("keys").to_pylist())
 
 
-def _read_batches(path: Path, batches: tuple[int, int] | None = None) -> Iterator[Any]:
+def _read_batches(path: Path, batches: tuple[int, int] | None = None) -> Iterator[pa.RecordBatch]:
     with _open_batches(path) as reader:
         for number in range(*(batches or (0, reader.num_record_batches))):
             yield reader.get_batch(number)
@@ -314,28 +303,21 @@ def _read_batches(path: Path, batches: tuple[int, int] | None = None) -> Iterato
 
 @contextmanager
 def _open_batches(path: Path) -> Iterator[Any]:
-    import pyarrow as pa
-
     with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
         yield reader
 
 
 def _to_array(cells: Sequence[Any], kind: Any) -> Any:
-    import numpy as np
-    import pyarrow as pa
-
     if kind != pa.large_string():
         return pa.array(cells, kind)
-    offsets = np.cumsum([0, *map(len, cells)], dtype=np.int64)  # texts come as UTF-8 already
+    offsets = np.cumsum([0, *map(len, cells)], dtype=np.int64)  # the cells are UTF-8
     return pa.Array.from_buffers(kind, len(cells), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(cells))])
 
 
 class _BatchWriter:
-    """Rows into an Arrow file, in batches of at most 4 M characters (or one row)."""
+    """Writes rows to an Arrow file, in batches of at most 4 M characters (or one row)."""
 
     def __init__(self, path: Path, schema: Any) -> None:
-        import pyarrow as pa
-
         self._path = path
         self._unfinished = path.with_name(path.name + ".unfinished")
         self._schema = schema
@@ -353,8 +335,6 @@ class _BatchWriter:
         self._n_chars += n_chars
 
     def _flush(self) -> None:
-        import pyarrow as pa
-
         if self._rows:
             columns = zip(*self._rows, strict=True)
             arrays = [_to_array(cells, field.type) for cells, field in zip(columns, self._schema, strict=True)]

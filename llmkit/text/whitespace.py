@@ -1,18 +1,19 @@
-"""Tidy the white space of a document: line ends, paragraph indents, blank lines.
+"""Normalize the white space of a document: trailing blanks, paragraph indents, blank lines.
 
-Spaces at line ends go, except just two, which are Markdown's line break; indents of full-width spaces (U+3000)
-or before Chinese go, since they are typography; more than two blank lines become two; blank lines at the start
-and the end go, and a line feed that ends the text stays. Spaces inside a line and the indents of other verse and
-code stay. tinyshakespeare comes through unchanged.
+Removed are blanks at line ends, except exactly two spaces, Markdown's line break; indents of full-width spaces (U+3000)
+or before Chinese, which are typography; blank lines beyond two in a row; and blank lines at the start and the end. A
+line feed that ends the text stays, and so do spaces inside a line and all other indents (verse, code).
+tinyshakespeare stays unchanged.
 
-Across parts the white space at an edge is held back until the next part shows what it is.
+White space at the end of a part is held back until the next part arrives.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 
-from llmkit.text.documents import StepCounts
-from llmkit.text.parts import mark_last
+import numpy as np
+
+from llmkit.text.documents import StepCounts, mark_last
 from llmkit.text.scan import TextScan, cache_scan, known_utf8, scan_text
 
 _BLANKS = " \t\xa0\u3000"
@@ -20,47 +21,45 @@ _CHINESE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]")
 _CHINESE_INDENT = re.compile(rf"\n[ \t\xa0]+[“‘（《「『【〔—…]*{_CHINESE.pattern}")
 _BLANK_ENDS = tuple(f"{blank}\n".encode() for blank in _BLANKS)
 _FEW_BYTES = 5_000
-"""Below this looking for one blank after the other is faster, above it numpy."""
+"""Below this bytes.find is faster, above it numpy."""
 _FEW_ENDS = 500
-"""With fewer trailing blanks than one in so many characters, only their lines are looked at."""
+"""With fewer trailing blanks than one in this many characters, only their lines are processed."""
 _MANY_LINES = re.compile(r"\n{4,}")
 
 
-def tidy_whitespace(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
-    """The parts of one document, tidied as if they were one text."""
-    held = ""  # white space at the end of what has come, as tidy as it can be yet
+def normalize_whitespace(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
+    """Normalize the parts of one document as if they were one text."""
+    held = ""  # normalized white space at the end of the parts so far
     n_in = n_out = 0
     begun = False
     for text, last in mark_last(texts):
         n_in += len(text)
-        untidy = held + text
-        tidied = _tidy(untidy, starts_line=not begun)
-        blank_start = "" if begun else _find_blank_start(tidied)
-        body = tidied[len(blank_start) :].rstrip(_BLANKS + "\n")
-        held = tidied[len(blank_start) + len(body) :]
+        joined = held + text
+        normalized = _normalize(joined, starts_line=not begun)
+        blank_start = "" if begun else _find_blank_start(normalized)
+        body = normalized[len(blank_start) :].rstrip(_BLANKS + "\n")
+        held = normalized[len(blank_start) + len(body) :]
         begun = begun or bool(body)
         end: str | None = held
         if last and begun and "\n" in held:
             body += "\n"
             end = held[1:] if held[0] == "\n" else None
-        # Nothing is ever added or replaced, so equal lengths mean an equal text.
-        body = (
-            untidy if len(body) == len(untidy) else _keep_utf8(tidied, blank_start, end, body)
-        )  # the very object, already looked at
+        # Characters are only removed, so equal lengths mean equal texts; the same object has its scan cached.
+        body = joined if len(body) == len(joined) else _cache_utf8(normalized, blank_start, end, body)
         n_out += len(body)
         yield body
     count.changed += n_in != n_out
 
 
-def _tidy(text: str, starts_line: bool) -> str:
+def _normalize(text: str, starts_line: bool) -> str:
     scan = scan_text(text)
     has_indent = "\u3000" in scan.others or _has_chinese_indent(text, starts_line)
     ends = None if has_indent else _find_blank_ends(scan.utf8, len(text) // _FEW_ENDS)
     if ends is not None:
         text = _trim_lines(scan, ends, starts_line)
     else:
-        # Line by line is ten times faster than a pattern, which stops at every space. The "x" stands for the
-        # part of the first line that is already gone.
+        # Ten times as fast as a regular expression, which stops at every space. The "x" replaces the beginning of the
+        # first line, which an earlier part had.
         *lines, rest = (text if starts_line else "x" + text).split("\n")
         lines = [_trim(line) if line and line[-1] in _BLANKS else line for line in lines]
         lines.append(rest)
@@ -72,51 +71,45 @@ def _tidy(text: str, starts_line: bool) -> str:
     return text
 
 
-def _find_blank_ends(utf8: bytes, most: int) -> list[int] | None:
-    """Where line feeds stand behind blanks, in bytes; None if there are more than `most`."""
+def _find_blank_ends(utf8: bytes, max_ends: int) -> list[int] | None:
+    """Byte offsets of the line feeds that follow a blank; None for more than `max_ends`."""
     if len(utf8) >= _FEW_BYTES:
-        return _find_many_blank_ends(utf8, most)
+        codes = np.frombuffer(utf8, np.uint8)
+        offsets = np.flatnonzero(codes[1:] == ord("\n")) + 1
+        before = codes[offsets - 1]
+        is_blank = (before == ord(" ")) | (before == ord("\t"))
+        for i in np.flatnonzero((before == 0xA0) | (before == 0x80)):  # the last byte of other characters too
+            is_blank[i] = utf8.endswith(_BLANK_ENDS, 0, int(offsets[i]) + 1)
+        return offsets[is_blank].tolist() if np.count_nonzero(is_blank) <= max_ends else None
     ends: list[int] = []
     for blank_end in _BLANK_ENDS:
-        place = utf8.find(blank_end)
-        while place >= 0 and len(ends) <= most:
-            ends.append(place + len(blank_end) - 1)
-            place = utf8.find(blank_end, place + len(blank_end))
-    return sorted(ends) if len(ends) <= most else None
-
-
-def _find_many_blank_ends(utf8: bytes, most: int) -> list[int] | None:
-    import numpy as np
-
-    codes = np.frombuffer(utf8, np.uint8)
-    places = np.flatnonzero(codes[1:] == ord("\n")) + 1
-    before = codes[places - 1]
-    is_blank = (before == ord(" ")) | (before == ord("\t"))
-    for place in np.flatnonzero((before == 0xA0) | (before == 0x80)):  # the last byte of other characters too
-        is_blank[place] = utf8.endswith(_BLANK_ENDS, 0, int(places[place]) + 1)
-    return places[is_blank].tolist() if np.count_nonzero(is_blank) <= most else None
+        offset = utf8.find(blank_end)
+        while offset >= 0 and len(ends) <= max_ends:
+            ends.append(offset + len(blank_end) - 1)
+            offset = utf8.find(blank_end, offset + len(blank_end))
+    return sorted(ends) if len(ends) <= max_ends else None
 
 
 def _trim_lines(scan: TextScan, ends: list[int], starts_line: bool) -> str:
-    """Trim those lines alone that end there."""
+    """The scanned text with the lines that end at the byte offsets `ends` trimmed."""
     if not ends:
         return scan.text
     pieces: list[bytes] = []
-    place = 0
+    position = 0
     for end in ends:
-        begin = scan.utf8.rfind(b"\n", place, end) + 1 or place
-        gone = "x" if begin == 0 and not starts_line else ""  # as in `_tidy`
-        line = _trim(gone + scan.utf8[begin:end].decode("utf-8", "surrogatepass"))[len(gone) :]
-        pieces += (scan.utf8[place:begin], line.encode("utf-8", "surrogatepass"))
-        place = end
-    utf8 = b"".join((*pieces, scan.utf8[place:]))
+        begin = scan.utf8.rfind(b"\n", position, end) + 1 or position
+        prefix = "x" if begin == 0 and not starts_line else ""  # as in `_normalize`
+        line = _trim(prefix + scan.utf8[begin:end].decode("utf-8", "surrogatepass"))[len(prefix) :]
+        pieces += (scan.utf8[position:begin], line.encode("utf-8", "surrogatepass"))
+        position = end
+    utf8 = b"".join((*pieces, scan.utf8[position:]))
     return cache_scan(utf8.decode("utf-8", "surrogatepass"), utf8)
 
 
-def _keep_utf8(whole: str, start: str, end: str | None, text: str) -> str:
-    """`text`, which is `whole` without `start` and `end`, remembered with its UTF-8 where that of `whole` is.
+def _cache_utf8(whole: str, start: str, end: str | None, text: str) -> str:
+    """Return `text`, which is `whole` without `start` and `end`; its UTF-8 is cached if that of `whole` was.
 
-    Without `end` the text does not stand in `whole`.
+    `end` is None where `text` is no slice of `whole`.
     """
     if end is None or (utf8 := known_utf8(whole)) is None:
         return text
@@ -143,6 +136,6 @@ def _has_chinese_indent(text: str, starts_line: bool) -> bool:
 
 
 def _find_blank_start(text: str) -> str:
-    """Blank lines at the start; the indent of the first line that is not blank is not among them."""
+    """The blank lines at the start, without the indent of the first line that is not blank."""
     before = text[: len(text) - len(text.lstrip(_BLANKS + "\n"))]
     return before[: before.rfind("\n") + 1]

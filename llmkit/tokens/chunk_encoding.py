@@ -1,8 +1,8 @@
-"""Encode with a cache: a text is cut into chunks, and `tokenizers` encodes each different chunk once.
+"""Encode with a cache: a text is split into chunks, and `tokenizers` encodes each different chunk once.
 
-A chunk is a character that every tokenizer of these kinds cuts off (punctuation, Chinese, a line end), or a run of
-other characters between such and white space. Its ids depend on no other chunk. `tokenizers` itself says which
-character is of which kind, so no rule of Unicode is written down here.
+A chunk is a character that the pre-tokenizer isolates (punctuation, Chinese, a line end), or a run of other characters
+between these and white space. Its ids depend on no other chunk. Characters are classified by calling `tokenizers`, so
+there are no Unicode rules here.
 
 Does not check its ids: fast_encoding.py does.
 """
@@ -15,36 +15,81 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding
 
-from llmkit.tokens.encoding_tokenizer import EncodingTokenizer
-from llmkit.tokens.key_table import KeyTable
-from llmkit.tokens.tokenizer import AlignedIds, EncodedTexts, batch_texts, id_dtype, plain_encoding
+from llmkit.tokens.tokenizer import AlignedIds, AnyTokenizer, EncodedTexts, batch_texts, id_dtype, plain_encoding
+
+Keys = NDArray[np.uint64]
+
+_MIX_LOW, _MIX_HIGH = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+
+
+class KeyTable:
+    """A hash table from 128-bit keys to numbers, vectorized with numpy: open addressing with linear probing.
+
+    Keys are pairs (low, high) of 64 bits, low is never 0; numbers are between 1 and `n_numbers` - 1. Keys are compared
+    in full, so results are exact. The table does not grow. Keys are stored by number, not in the hash slots: frequent
+    keys, which come first, are then close together, which is twice as fast.
+    """
+
+    def __init__(self, n_bits: int, n_numbers: int) -> None:
+        self._shift = np.uint64(64 - n_bits)
+        self._last = (1 << n_bits) - 1
+        self._slots = np.zeros(1 << n_bits, np.int32)
+        self._lows = np.zeros(n_numbers, np.uint64)
+        self._highs = np.zeros(n_numbers, np.uint64)
+
+    def find(self, lows: Keys, highs: Keys) -> NDArray[np.int64]:
+        """The number of each key; 0 if it is not in the table."""
+        slots = self._first_slots(lows, highs)
+        numbers = self._slots.take(slots).astype(np.int64)
+        rest = np.flatnonzero((self._lows.take(numbers) != lows) | (self._highs.take(numbers) != highs))
+        rest = rest[numbers[rest] > 0]  # an empty slot ends the search
+        while len(rest):
+            slots[rest] = (slots[rest] + 1) & self._last
+            numbers[rest] = found = self._slots[slots[rest]]
+            rest = rest[((self._lows[found] != lows[rest]) | (self._highs[found] != highs[rest])) & (found > 0)]
+        return numbers
+
+    def add(self, lows: Keys, highs: Keys, numbers: NDArray[np.int64]) -> None:
+        """Add distinct keys that are not in the table."""
+        self._lows[numbers], self._highs[numbers] = lows, highs
+        slots = self._first_slots(lows, highs)
+        rest = np.arange(len(lows))
+        while len(rest):
+            free = rest[self._slots[slots[rest]] == 0]
+            self._slots[slots[free]] = numbers[free]  # of several keys for one slot, one gets it
+            rest = rest[self._slots[slots[rest]] != numbers[rest]]
+            slots[rest] = (slots[rest] + 1) & self._last
+
+    def _first_slots(self, lows: Keys, highs: Keys) -> NDArray[np.int64]:
+        return (((highs * _MIX_HIGH) ^ lows) * _MIX_LOW >> self._shift).astype(np.int64)
+
 
 SEPARATOR, ALONE, LETTER, UNSEEN = 0, 1, 2, 255
-"""What a character is: it stands between chunks and has no token, is a chunk, is part of one, or is not known yet. The
-first 252 letters seen get codes above LETTER; runs of up to 16 of them are looked up by those codes."""
+"""Kinds of characters: between chunks and without a token, a chunk, part of a chunk, not classified yet. The first 252
+letters get codes above LETTER; runs of up to 16 of them are looked up by these codes."""
 
 N_CODE_POINTS = 0x110000
 STRETCH = 100_000
-"""Characters that are encoded at a time, so that the arrays fit into the processor's cache."""
+"""Characters that are encoded at a time, such that the arrays fit into the CPU cache."""
 CHUNKS_PER_CALL = 500
 KEY_LETTERS = 16
 TABLE_BITS = 19
 MAX_CHUNKS = 200_000
 MAX_CHARACTERS = 4_000_000
-"""Limits of all cached chunks. Above either of them the cache is emptied; it takes some 60 MB."""
+"""Limits of the cache, which is cleared above either; it takes about 60 MB."""
 
 _MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
-"""The bytes of so many letters."""
+"""Masks of the first n bytes."""
 
 
 def can_encode_chunks(state: Mapping[str, Any]) -> bool:
     """Whether the ids of a chunk depend on no other chunk, for the tokenizer of this tokenizer.json.
 
-    True for BERT's pipeline and for words between white space, whose normalizers look at one character or replace a
-    string; and for a BPE without merges, whose tokens are characters.
+    True for BERT's pipeline and for words between white space, if the normalizers work on single characters or replace
+    strings; and for BPE without merges, whose tokens are characters.
     """
     if any(not token["special"] for token in state["added_tokens"]):
-        return False  # such a token is found in the text before it is cut
+        return False  # such a token is matched before the text is split
     model, pre_tokenizer = state["model"], (state["pre_tokenizer"] or {}).get("type")
     if model["type"] == "BPE":
         settings = ("merges", "ignore_merges", "dropout", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk")
@@ -65,7 +110,7 @@ def _normalizer_steps(state: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Part of some joined texts, encoded."""
+    """An encoded stretch of joined texts."""
 
     chunk_starts: NDArray[np.int64]
     """In characters."""
@@ -73,25 +118,25 @@ class _Stretch:
     """Tokens of each chunk."""
     ids: NDArray[np.unsignedinteger[Any]]
     starts: NDArray[np.int64]
-    """Of each token, in characters; empty where nobody asked, as `words`."""
+    """Of each token, in characters; empty without offsets, as are `words`."""
     words: NDArray[np.int64]
 
 
 class ChunkEncoder:
-    """Encodes as `encode_texts` and `encode_with_offsets` of its tokenizer do; for one thread.
+    """Encodes as `encode_texts` and `encode_with_offsets` do; not thread-safe.
 
-    Raises ValueError where the tokenizer replaces a string that could reach over the end of a chunk.
+    Raises ValueError if the tokenizer replaces a string that may span two chunks.
     """
 
-    def __init__(self, tokenizer: EncodingTokenizer, state: Mapping[str, Any]) -> None:
+    def __init__(self, tokenizer: AnyTokenizer, state: Mapping[str, Any]) -> None:
         self._backend = tokenizer.backend_tokenizer
         self._dtype = id_dtype(tokenizer)
         self._kinds = np.full(N_CODE_POINTS, UNSEEN, np.uint8)
         self._n_letters = 0
-        self._cuts_words = state["pre_tokenizer"] is not None
-        self._joiner = " " if self._cuts_words else ""
+        self._splits_words = state["pre_tokenizer"] is not None
+        self._joiner = " " if self._splits_words else ""
         self._clear()
-        if self._cuts_words and self._classify(" ") != SEPARATOR:
+        if self._splits_words and self._classify(" ") != SEPARATOR:
             raise ValueError("a space does not separate words")
         for step in _normalizer_steps(state):
             replaced = step.get("pattern", {}).get("String", "")
@@ -99,7 +144,7 @@ class ChunkEncoder:
                 raise ValueError(f"it replaces {replaced!r}")
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
-        """Ids of all texts one after another, and the number of ids of each."""
+        """The ids of all texts, concatenated, and the number of ids of each."""
         ids, lengths = [np.zeros(0, self._dtype)], [np.zeros(0, np.int64)]
         for batch in batch_texts(texts, STRETCH):
             joined, text_starts = self._join(batch)
@@ -109,7 +154,7 @@ class ChunkEncoder:
         return np.concatenate(ids), np.concatenate(lengths)
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[AlignedIds]:
-        """For each text its ids, where in the text each begins, in characters, and the number of its word."""
+        """For each text the ids, the start of each token in characters, and the number of its word."""
         aligned = []
         for batch in batch_texts(texts, STRETCH):
             joined, text_starts = self._join(batch)
@@ -124,7 +169,7 @@ class ChunkEncoder:
         return aligned
 
     def _join(self, texts: Sequence[str]) -> tuple[str, NDArray[np.int64]]:
-        """The texts as one, which no chunk reaches from one text into the next; where each begins, and the end."""
+        """The joined texts, such that no chunk spans two, with the start of each and the end of the last."""
         lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + len(self._joiner)
         return self._joiner.join(texts), np.append(0, lengths.cumsum())
 
@@ -134,39 +179,39 @@ class ChunkEncoder:
             stop = self._find_boundary(text, begin + STRETCH)
             if len(self._counts) > MAX_CHUNKS or self._n_characters > MAX_CHARACTERS:
                 self._clear()
-            chunk_starts, numbers = self._cut(text[begin:stop])
+            chunk_starts, numbers = self._split(text[begin:stop])
             chunk_starts += begin
             counts = self._counts.take(numbers)
-            places = self._firsts.take(numbers)
+            indices = self._firsts.take(numbers)
             if not (counts == 1).all():
-                places = np.repeat(places - (counts.cumsum() - counts), counts)
-                places += np.arange(len(places))
+                indices = np.repeat(indices - (counts.cumsum() - counts), counts)
+                indices += np.arange(len(indices))
             starts = words = np.zeros(0, np.int64)
             if with_offsets:
-                words_of = self._n_words.take(numbers)
-                words_before = words_of.cumsum() - words_of + n_words
-                n_words += int(words_of.sum())
-                starts = np.repeat(chunk_starts, counts) + self._starts.take(places)
-                words = np.repeat(words_before, counts) + self._words.take(places)
-            yield _Stretch(chunk_starts, counts, self._ids.take(places), starts, words)
+                chunk_words = self._n_words.take(numbers)
+                words_before = chunk_words.cumsum() - chunk_words + n_words
+                n_words += int(chunk_words.sum())
+                starts = np.repeat(chunk_starts, counts) + self._starts.take(indices)
+                words = np.repeat(words_before, counts) + self._words.take(indices)
+            yield _Stretch(chunk_starts, counts, self._ids.take(indices), starts, words)
             begin = stop
 
-    def _find_boundary(self, text: str, place: int) -> int:
-        """The first place from `place` on that lies within no chunk."""
-        while place < len(text) and self._cuts_words:
-            kinds = self._find_kinds(_code_points(text[place : place + 1000]))
+    def _find_boundary(self, text: str, start: int) -> int:
+        """The first offset from `start` on that is not inside a chunk."""
+        while start < len(text) and self._splits_words:
+            kinds = self._find_kinds(_code_points(text[start : start + 1000]))
             boundaries = np.flatnonzero(kinds < LETTER)
             if len(boundaries):
-                return place + int(boundaries[0])
-            place += 1000
-        return min(place, len(text))
+                return start + int(boundaries[0])
+            start += 1000
+        return min(start, len(text))
 
-    def _cut(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where each chunk of the text begins, and its number in the memory."""
+    def _split(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The start of each chunk of the text, and its number in the cache."""
         codes = _code_points(text)
-        if not self._cuts_words:
+        if not self._splits_words:
             return np.arange(len(codes)), self._number_characters(codes)
-        kinds = np.zeros(1 + len(codes) + KEY_LETTERS, np.uint8)  # a separator before the first and behind the last
+        kinds = np.zeros(1 + len(codes) + KEY_LETTERS, np.uint8)  # with a separator at both ends
         kinds[1 : len(codes) + 1] = self._find_kinds(codes)
         is_letter = kinds >= LETTER
         edges = np.flatnonzero(is_letter[1:] != is_letter[:-1])
@@ -182,7 +227,7 @@ class ChunkEncoder:
         return chunk_starts, numbers
 
     def _find_kinds(self, codes: NDArray[np.int64]) -> NDArray[np.uint8]:
-        kinds = self._kinds.take(codes, mode="clip")  # no code is too large, but this mode is the quickest
+        kinds = self._kinds.take(codes, mode="clip")  # no code is out of range; this mode is the fastest
         if (kinds == UNSEEN).any():
             for code in np.unique(codes[kinds == UNSEEN]).tolist():
                 kind = self._classify(chr(code))
@@ -206,8 +251,8 @@ class ChunkEncoder:
     def _number_runs(
         self, text: str, kinds: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """The numbers of runs of letters: of short ones by the table, of others one by one."""
-        eights = np.ndarray((len(kinds) - 7,), "<u8", kinds, strides=(1,))  # the kinds of 8 characters from each on
+        """The numbers of runs of letters: short ones by the table, others by a dict."""
+        eights = np.ndarray((len(kinds) - 7,), "<u8", kinds, strides=(1,))  # 8 kinds from each character on
         lows = eights[starts] & _MASKS.take(lengths, mode="clip")
         highs = np.zeros(len(starts), np.uint64)
         over = np.flatnonzero(lengths > 8)
@@ -216,32 +261,30 @@ class ChunkEncoder:
         has_no_key = (lengths > KEY_LETTERS) | _has_byte(lows, LETTER)
         has_no_key[over] |= _has_byte(highs[over], LETTER)
         if len(others := np.flatnonzero(has_no_key)):
-            numbers[others] = self._number_strings(_slice(text, starts[others], lengths[others]))
+            runs = _slice(text, starts[others], lengths[others])
+            if unknown := [run for run in dict.fromkeys(runs) if run not in self._numbers]:
+                self._numbers.update(zip(unknown, self._add_chunks(unknown).tolist(), strict=True))
+            numbers[others] = [self._numbers[run] for run in runs]
         if len(missing := np.flatnonzero(numbers == 0)):
             runs = _slice(text, starts[missing], lengths[missing])
-            places = dict(zip(reversed(runs), reversed(range(len(runs))), strict=True))  # of each the first
-            new = missing[list(places.values())]
-            learnt = self._learn(list(places))
-            self._table.add(lows[new], highs[new], learnt)
-            known = dict(zip(places, learnt.tolist(), strict=True))
+            firsts = dict(zip(reversed(runs), reversed(range(len(runs))), strict=True))  # first index of each run
+            new = missing[list(firsts.values())]
+            added = self._add_chunks(list(firsts))
+            self._table.add(lows[new], highs[new], added)
+            known = dict(zip(firsts, added.tolist(), strict=True))
             numbers[missing] = [known[run] for run in runs]
         return numbers
-
-    def _number_strings(self, runs: Sequence[str]) -> list[int]:
-        if unknown := [run for run in dict.fromkeys(runs) if run not in self._numbers]:
-            self._numbers.update(zip(unknown, self._learn(unknown).tolist(), strict=True))
-        return [self._numbers[run] for run in runs]
 
     def _number_characters(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
         numbers = self._character_numbers.take(codes, mode="clip")
         if not numbers.all():
             unknown = np.unique(codes[numbers == 0])
-            self._character_numbers[unknown] = self._learn([chr(code) for code in unknown.tolist()])
+            self._character_numbers[unknown] = self._add_chunks([chr(code) for code in unknown.tolist()])
             numbers = self._character_numbers.take(codes, mode="clip")
         return numbers
 
     def _clear(self) -> None:
-        """Forget all chunks, but not the kinds of characters. Chunk 0 is none."""
+        """Clear the cache of chunks, but not the kinds of characters. Number 0 is no chunk."""
         self._table = KeyTable(TABLE_BITS, MAX_CHUNKS + STRETCH)
         self._numbers: dict[str, int] = {}
         self._character_numbers = np.zeros(N_CODE_POINTS, np.int64)
@@ -250,12 +293,12 @@ class ChunkEncoder:
         self._ids = np.zeros(0, self._dtype)
         self._starts = self._words = np.zeros(0, np.int64)
 
-    def _learn(self, chunks: Sequence[str]) -> NDArray[np.int64]:
-        """Let `tokenizers` encode these and remember it; their numbers."""
+    def _add_chunks(self, chunks: Sequence[str]) -> NDArray[np.int64]:
+        """Encode the chunks with `tokenizers` and cache the result; returns their numbers."""
         groups = [chunks[first : first + CHUNKS_PER_CALL] for first in range(0, len(chunks), CHUNKS_PER_CALL)]
         with plain_encoding(self._backend) as backend:
             encodings = backend.encode_batch([self._joiner.join(group) for group in groups], add_special_tokens=False)
-        parts = [self._take_apart(group, encoding) for group, encoding in zip(groups, encodings, strict=True)]
+        parts = [self._split_encoding(group, encoding) for group, encoding in zip(groups, encodings, strict=True)]
         ids, starts, words, counts, n_words = (np.concatenate(part) for part in zip(*parts, strict=True))
         self._ids = np.concatenate([self._ids, ids])
         self._starts = np.concatenate([self._starts, starts])
@@ -266,9 +309,9 @@ class ChunkEncoder:
         self._n_characters += sum(map(len, chunks))
         return np.arange(len(self._counts) - len(chunks), len(self._counts))
 
-    def _take_apart(self, chunks: Sequence[str], encoding: Encoding) -> tuple[NDArray[Any], ...]:
-        """Of an encoding of these chunks, joined as texts are: ids, where in its chunk each begins, the number of
-        its word there; and of each chunk the number of tokens and of words."""
+    def _split_encoding(self, chunks: Sequence[str], encoding: Encoding) -> tuple[NDArray[Any], ...]:
+        """Split the encoding of joined chunks: for each token the id, its start and the number of its word within the
+        chunk; for each chunk the number of tokens and of words."""
         n_tokens = len(encoding.ids)
         lengths = np.fromiter(map(len, chunks), np.int64, len(chunks)) + len(self._joiner)
         begins = lengths.cumsum() - lengths
@@ -277,7 +320,7 @@ class ChunkEncoder:
         owners = np.searchsorted(begins, starts, side="right") - 1
         counts = np.bincount(owners, minlength=len(chunks))
         n_words = np.zeros(len(chunks), np.int64)
-        if self._cuts_words:
+        if self._splits_words:
             stops = counts.cumsum()
             has_token = counts > 0
             first_words = np.zeros(len(chunks), np.int64)
@@ -288,7 +331,7 @@ class ChunkEncoder:
 
 
 def _code_points(text: str) -> NDArray[np.int64]:
-    return np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.int64)  # numpy takes by int64 alone
+    return np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.int64)  # `take` is fastest with int64
 
 
 def _slice(text: str, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[str]:
@@ -296,7 +339,7 @@ def _slice(text: str, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> 
 
 
 def _has_byte(words: NDArray[np.uint64], byte: int) -> NDArray[np.bool_]:
-    """Whether one of the eight bytes of each word is this one: it becomes 0, and 1 less sets its top bit."""
+    """Whether one of the eight bytes of each word equals `byte`: XOR makes it 0, and subtracting 1 sets its top bit."""
     ones, tops = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
     zeroed = words ^ (ones * np.uint64(byte))
     found: NDArray[np.bool_] = ((zeroed - ones) & ~zeroed & tops) != 0
@@ -304,7 +347,7 @@ def _has_byte(words: NDArray[np.uint64], byte: int) -> NDArray[np.bool_]:
 
 
 def _token_bounds(stretches: Sequence[_Stretch], text_starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The number of tokens before each of these places."""
+    """The number of tokens before each text and in total."""
     chunk_starts = np.concatenate([np.zeros(0, np.int64), *(stretch.chunk_starts for stretch in stretches)])
     counts = np.concatenate([np.zeros(0, np.int64), *(stretch.counts for stretch in stretches)])
     return np.append(0, counts.cumsum())[np.searchsorted(chunk_starts, text_starts)]

@@ -1,39 +1,114 @@
 """Encode many times as fast as `tokenizers`, wherever that gives the same ids.
 
-Byte-level BPE is left to fastokens; BERT's WordPiece, words and characters to chunk_encoding.py. Either is used for
-one tokenizer and one text only after a comparison, once a run: both ways encode an even sample of that text, every
-character the text has next to letters, digits, punctuation, Chinese and white space, and texts that are hard on
-purpose. After one difference `tokenizers` does the work; where it comes from a rare character, that of the texts that
-have it. So the fast encoder decides how long it takes and no byte of the result (see
-docs/decisions/0016-fast-tokenizing.md and 0021-one-road-through-prepare.md).
+Byte-level BPE is encoded by fastokens; WordPiece, words and characters by chunk_encoding.py. An encoder is used for a
+tokenizer and a text only after a comparison, once per run: it and `tokenizers` encode an even sample of the text, every
+character of the text in several contexts, and a list of edge cases. If there is any difference, `tokenizers` encodes
+all texts, or, if only a few characters cause it, the texts that contain them. So the fast encoder affects the speed and
+never the result (see docs/decisions/0016-fast-tokenizing.md and 0021-one-road-through-prepare.md).
 
-Knows nothing of how rows are stored, nor how the sample is drawn.
+An EncodingTokenizer is the part of a tokenizer that encoding needs, which workers load without transformers.
+
+Does not know how rows are stored, nor how the sample is drawn.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache, partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from llmkit.core import console
+from llmkit.core.files import write_json
 from llmkit.tokens.chunk_encoding import ChunkEncoder, can_encode_chunks
-from llmkit.tokens.encoding_tokenizer import EncodingTokenizer
-from llmkit.tokens.tokenizer import AlignedIds, EncodedTexts, encode_texts, encode_with_offsets, id_dtype
+from llmkit.tokens.tokenizer import (
+    AlignedIds,
+    AnyTokenizer,
+    EncodedTexts,
+    backend_of,
+    encode_texts,
+    encode_with_offsets,
+    id_dtype,
+)
 
 if TYPE_CHECKING:
-    from llmkit.tokens.tokenizer import AnyTokenizer
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, eq=False)
+class EncodingTokenizer:
+    """The part of a tokenizer that encoding needs; loading it does not import transformers."""
+
+    backend_tokenizer: Tokenizer
+    state: str
+    """tokenizer.json, without truncation and padding."""
+    is_byte_level_bpe: bool
+    """Whether the tokenizer is a byte-level BPE, as GPT-2's."""
+    n_tokens: int
+    """Including added tokens."""
+    eos_token_id: int | None
+    unk_token_id: int | None
+    all_special_tokens: list[str]
+    name_or_path: str
+
+    def __len__(self) -> int:
+        return self.n_tokens
+
+
+def make_encoding_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> EncodingTokenizer:
+    """A snapshot of the tokenizer. ModelError if it has no fast backend."""
+    backend = backend_of(tokenizer)
+    state = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+    steps = state["pre_tokenizer"] or {}
+    kinds = {step["type"] for step in steps.get("pretokenizers", [steps]) if step}
+    return EncodingTokenizer(
+        backend,
+        json.dumps(state, ensure_ascii=False),
+        bool(state["model"]["type"] == "BPE" and "ByteLevel" in kinds),
+        len(tokenizer),
+        tokenizer.eos_token_id,
+        tokenizer.unk_token_id,
+        list(tokenizer.all_special_tokens),
+        str(tokenizer.name_or_path),
+    )
+
+
+def save_encoding_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Path:
+    """Write a JSON file for `load_encoding_tokenizer` to `folder`, named by its hash."""
+    snapshot = make_encoding_tokenizer(tokenizer)
+    names = [field.name for field in fields(snapshot) if field.name != "backend_tokenizer"]
+    state = {name: getattr(snapshot, name) for name in names}
+    path = folder / f"tokenizer-{hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]}.json"
+    write_json(path, state)
+    _cache.clear()
+    _cache[path] = snapshot
+    return path
+
+
+def load_encoding_tokenizer(path: Path) -> EncodingTokenizer:
+    """The tokenizer that `save_encoding_tokenizer` wrote; the last one saved or loaded is cached."""
+    if path not in _cache:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        _cache.clear()
+        _cache[path] = EncodingTokenizer(Tokenizer.from_str(state["state"]), **state)
+    return _cache[path]
+
+
+_cache: dict[Path, EncodingTokenizer] = {}
+
 
 T = TypeVar("T")
 
 MAX_MISMATCHED = 16
-"""Characters on which the two disagree; texts with one of so few are left to `tokenizers`. Of 43,000 characters tried,
-fastokens 0.3.5 had one: U+180E, which older Unicode called a space."""
+"""Up to this many characters may be encoded differently; texts with one of them are left to `tokenizers`. Of 43,000
+characters, fastokens 0.3.5 differs in one: U+180E, a space in older versions of Unicode."""
 
-HARD_TEXTS = (
+EDGE_CASES = (
     "",
     " ",
     "\n",
@@ -54,45 +129,45 @@ HARD_TEXTS = (
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """What turns texts into ids."""
+    """Encodes texts into ids."""
 
     encode: Callable[[Sequence[str]], EncodedTexts]
-    """As `encode_texts` with its tokenizer given."""
+    """As `encode_texts`, for one tokenizer."""
     encode_with_offsets: Callable[[Sequence[str]], Iterable[AlignedIds]]
 
 
 @dataclass(frozen=True, slots=True)
 class FastEncoder:
-    """An encoder that takes the place of `tokenizers` where it agrees with it."""
+    """An encoder that replaces `tokenizers` where it gives the same ids."""
 
     name: str
-    """With its release."""
+    """With the version."""
     encode: Callable[[Sequence[str]], EncodedTexts]
     encode_with_offsets: Callable[[Sequence[str]], Iterable[AlignedIds]] | None
-    """None: it has no offsets."""
+    """None if it does not compute offsets."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderCheck:
-    """What a fast encoder may do for a text."""
+    """For which texts a fast encoder may be used."""
 
     mismatched: str | None = None
-    """Texts with one of these characters are left to `tokenizers`. None: all are."""
+    """Texts with one of these characters are left to `tokenizers`. None: all texts are."""
     encoder: str | None = None
-    """The fast encoder that was compared: on another machine may be another release."""
+    """Name of the fast encoder that was compared; another machine may have another version."""
 
 
-def plain_encoder(tokenizer: "AnyTokenizer") -> Encoder:
-    """That of `tokenizers`."""
+def plain_encoder(tokenizer: AnyTokenizer) -> Encoder:
+    """The encoder of `tokenizers`."""
     return Encoder(partial(encode_texts, tokenizer), partial(encode_with_offsets, tokenizer))
 
 
 def check_encoder(
     tokenizer: EncodingTokenizer, sample: Sequence[str], characters: Iterable[str], *, with_offsets: bool = False
 ) -> EncoderCheck:
-    """Compare the fast encoder with `tokenizers` on a sample of a text and on all characters that the text has.
+    """Compare the fast encoder with `tokenizers` on a sample of a text and on all of its characters.
 
-    One line says so where the fast encoder is refused.
+    A rejected encoder is reported in one line.
     """
     try:
         fast = _open_fast(tokenizer)
@@ -102,32 +177,32 @@ def check_encoder(
         all_characters = sorted({*map(chr, range(128)), *characters})
         mismatched = sorted(text[1] for text in differ([_surround(char) for char in all_characters]))
         specials = tokenizer.all_special_tokens
-        texts = [*HARD_TEXTS, *specials, *map(_surround, specials), *sample]
+        texts = [*EDGE_CASES, *specials, *map(_surround, specials), *sample]
         wrong = differ([text for text in texts if not any(char in text for char in mismatched)])
     except ImportError:
-        return _refuse("fastokens, which is faster, is not installed (pip install fastokens)")
+        return _reject("fastokens, which is faster, is not installed (pip install fastokens)")
     except BaseException as error:
         if not isinstance(error, Exception) and not _is_panic(error):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return _refuse(f"the fast encoder cannot take this tokenizer: {reason[:100]}")
+        return _reject(f"the fast encoder does not support this tokenizer: {reason[:100]}")
     if wrong or len(mismatched) > MAX_MISMATCHED:
         text = wrong[0] if wrong else "".join(mismatched)
-        return _refuse(f"{fast.name} gives other ids for {text[:40]!r}")
+        return _reject(f"{fast.name} gives different ids for {text[:40]!r}")
     return EncoderCheck("".join(mismatched), fast.name)
 
 
-def _refuse(reason: str) -> EncoderCheck:
+def _reject(reason: str) -> EncoderCheck:
     console.info(f"tokenizing with tokenizers: {reason}")
     return EncoderCheck()
 
 
 def make_encoder(tokenizer: EncodingTokenizer, check: EncoderCheck) -> Encoder:
-    """What encodes texts for which the check holds."""
+    """The encoder for the texts that were checked."""
     slow = plain_encoder(tokenizer)
     try:
         fast = None if check.mismatched is None else _open_fast(tokenizer)
-    except ImportError:  # fastokens is not on this machine
+    except ImportError:  # fastokens is not installed on this machine
         return slow
     if fast is None or fast.name != check.encoder:
         return slow
@@ -148,7 +223,7 @@ def _with_fallback(
             return slow(texts)
         try:
             return fast(texts)
-        except BaseException as error:  # fastokens' regular expressions have limits; the ids are the same either way
+        except BaseException as error:  # fastokens' regular expressions have limits
             if not isinstance(error, RuntimeError) and not _is_panic(error):
                 raise
             return slow(texts)
@@ -157,14 +232,14 @@ def _with_fallback(
 
 
 def _is_panic(error: BaseException) -> bool:
-    """Rust's, which is no Exception and has no public name."""
+    """Whether it is a Rust panic, which is no Exception and has no public class."""
     return type(error).__name__ == "PanicException"
 
 
 def find_differences(
     fast: "Encoder | FastEncoder", slow: Encoder, texts: Sequence[str], *, with_offsets: bool
 ) -> list[str]:
-    """Those of the texts that the two encode differently."""
+    """The texts that the two encode differently."""
     if with_offsets and fast.encode_with_offsets is not None:
         aligned = zip(texts, fast.encode_with_offsets(texts), slow.encode_with_offsets(texts), strict=True)
         return [text for text, one, other in aligned if not all(map(np.array_equal, one, other))]
@@ -173,19 +248,21 @@ def find_differences(
     if np.array_equal(ids, expected) and np.array_equal(lengths, expected_lengths):
         return []
     found, expected_found = np.split(ids, np.cumsum(lengths)), np.split(expected, np.cumsum(expected_lengths))
-    pairs = zip(texts, found, expected_found, strict=False)  # behind the last text stands an empty piece
+    pairs = zip(texts, found, expected_found, strict=False)  # np.split adds an empty piece at the end
     return [text for text, one, other in pairs if not np.array_equal(one, other)]
 
 
 def _surround(c: str) -> str:
-    """The character (or special token), second, next to letters, digits, punctuation, Chinese and white space."""
+    """The character (or special token) next to letters, digits, punctuation, Chinese and white space; at index 1."""
     return f"x{c}y{c}{c} {c}1{c}2{c}.{c}'s  {c}中{c}\n{c} "
 
 
 @lru_cache(maxsize=1)
 def _open_fast(tokenizer: EncodingTokenizer) -> FastEncoder | None:
-    """The fast encoder for this kind of tokenizer, once for the check and all texts: fastokens takes 0.3 s for 50,000
-    tokens, and chunks are remembered. None where there is none. ImportError without fastokens."""
+    """The fast encoder for this kind of tokenizer, or None. ImportError without fastokens.
+
+    The last one is cached: fastokens takes 0.3 s to load 50,000 tokens, and chunk encoding has a cache of its own.
+    """
     if tokenizer.is_byte_level_bpe:
         import fastokens
 
@@ -199,7 +276,7 @@ def _open_fast(tokenizer: EncodingTokenizer) -> FastEncoder | None:
 
 
 def _encode_fastokens(backend: Any, tokenizer: EncodingTokenizer, texts: Sequence[str]) -> EncodedTexts:
-    """As `encode_texts`: no special token is added, and none comes from the text."""
+    """As `encode_texts`."""
     ids, offsets = backend.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
     lengths = np.diff(np.frombuffer(offsets, "<u8")).astype(np.int64)
     return np.frombuffer(ids, "<u4").astype(id_dtype(tokenizer)), lengths

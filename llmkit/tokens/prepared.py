@@ -1,4 +1,4 @@
-"""A prepared folder as the commands after `prepare` see it: manifest, tokenizer, splits."""
+"""Open the folder that `prepare` wrote: manifest, tokenizer, splits."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,26 +10,26 @@ from llmkit.core.files import read_json, verify_file
 from llmkit.tokens.store import Split
 
 FORMAT = "llmkit-prepared-1"
-SAY_FROM_BYTES = 2_000_000_000
-"""Of more, hashing takes seconds that the user should know of."""
-PROBLEMS_SHOWN = 5
+MIN_BYTES_TO_REPORT = 2_000_000_000
+"""Hashing more takes several seconds, so it is reported."""
+MAX_PROBLEMS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What `llmkit prepare` wrote."""
+    """A folder that `llmkit prepare` wrote."""
 
     path: Path
     manifest: dict[str, Any]
 
     @property
     def tokenizer_path(self) -> Path:
-        """A plain `AutoTokenizer` folder."""
+        """A folder for `AutoTokenizer`."""
         return self.path / "tokenizer"
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What a resumed run must find again: the tokenizer, and of the train split documents, sentences and words."""
+        """What must not change for a resumed run: the tokenizer, and the documents and sentences of the train split."""
         return {
             "tokenizer": self.manifest["tokenizer"]["fingerprint"],
             "train_documents": self.manifest["splits"]["train"]["documents_hash"],
@@ -38,17 +38,17 @@ class Prepared:
         }
 
     def has_split(self, name: str) -> bool:
-        """Whether the split was set aside."""
+        """Whether the folder has the split."""
         return name in self.manifest["splits"]
 
     def split(self, name: str) -> Split:
-        """One split.
+        """Open a split.
 
         Raises:
-            DataError: the folder has no such split, or it does not hold the tokens that the manifest says.
+            DataError: there is no such split, or its number of tokens differs from the manifest's.
         """
         if not self.has_split(name):
-            hint = f"it has: {', '.join(self.manifest['splits'])}; prepare.split.{name} sets a share aside"
+            hint = f"it has: {', '.join(self.manifest['splits'])}; prepare.split.{name} sets its share"
             raise DataError(f"the prepared folder has no {name} split", where=str(self.path), hint=hint)
         self._check(name, hashes=False)
         split = Split(self.path / name)
@@ -59,20 +59,18 @@ class Prepared:
         return split
 
     def verify(self, *parts: str) -> None:
-        """Hold every file of `parts` (`tokenizer`, or splits) against the SHA-256 that it was written with.
-
-        A part that the folder does not have passes, and so does a folder of before hashes were kept.
+        """Check every file of `parts` (`tokenizer`, or splits that the folder has) against its SHA-256.
 
         Raises:
-            DataError: what is damaged or missing.
+            DataError: lists the damaged and missing files.
         """
         n_bytes = sum(known["bytes"] for known in self._files(parts).values())
-        if n_bytes > SAY_FROM_BYTES:
+        if n_bytes > MIN_BYTES_TO_REPORT:
             console.info(f"verifying {n_bytes / 1e9:.1f} GB of {self.path}")
         self._check(*parts, hashes=True)
 
     def find_faults(self, *parts: str, hashes: bool) -> dict[str, str]:
-        """What is wrong with the files of `parts`, or of all, by name; without `hashes` only missing or cut ones."""
+        """The faults of the files of `parts`, or of all, by name; without `hashes` only missing or truncated files."""
         found = {
             name: verify_file(self.path / name, known, hashes=hashes) for name, known in self._files(parts).items()
         }
@@ -84,30 +82,32 @@ class Prepared:
 
     def _check(self, *parts: str, hashes: bool) -> None:
         faults = self.find_faults(*parts, hashes=hashes)
-        hint = f"the command that made it repairs it: llmkit prepare INPUT... --out {self.path} --repair"
+        hint = f"repair it with the command that made it: llmkit prepare INPUT... --out {self.path} --repair"
         problems = [Problem(f"{name} {fault}", str(self.path / name), hint) for name, fault in faults.items()]
         if problems:
-            raise DataError.from_problems(problems[:PROBLEMS_SHOWN])
+            raise DataError.from_problems(problems[:MAX_PROBLEMS_SHOWN])
 
 
 def load_prepared(path: Path, *, check: bool = True) -> Prepared:
-    """Open what `prepare` wrote; `check` looks whether all files are there with their sizes.
+    """Open a prepared folder; `check` checks that all files exist and have the right sizes.
 
     Raises:
-        DataError: not a prepared folder, one of another format, or one with files missing or cut.
+        DataError: not a prepared folder, one of another format, or one with missing or truncated files.
     """
     manifest_path = path / "manifest.json"
     hint = f"make it with: llmkit prepare INPUT --out {path}"
     if not manifest_path.is_file():
         what = f"{str(path)!r} is not a prepared folder: it has no manifest.json"
+        if not path.exists():
+            what = f"there is no folder {str(path)!r}"
         raise DataError(what, where=str(path), hint=hint)
     try:
         manifest = read_json(manifest_path)
     except ValueError as error:
         raise DataError(f"the manifest is damaged: {error}", where=str(manifest_path), hint=hint) from None
     if "format" not in manifest and (path / "recipe.yaml").is_file():
-        hint = "give the folder that `llmkit prepare` made for it"
-        raise DataError(f"{str(path)!r} is a run folder and no prepared one", where=str(path), hint=hint)
+        hint = "give the folder that `llmkit prepare` made for the run"
+        raise DataError(f"{str(path)!r} is a run folder, not a prepared one", where=str(path), hint=hint)
     if manifest.get("format") != FORMAT:
         what = f"the folder's format is {manifest.get('format')!r}, this llmkit reads {FORMAT!r}"
         raise DataError(what, where=str(manifest_path), hint=hint)

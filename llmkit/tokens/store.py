@@ -1,7 +1,7 @@
-"""Token ids on disk: Arrow files that `datasets.load_from_disk` opens, one row a document.
+"""Token ids on disk: Arrow files that `datasets.load_from_disk` opens, one row per document.
 
-Written from flat numpy arrays and read as memory maps; no id ever becomes a Python integer. The bytes
-depend on the rows alone, so the same input gives the same files.
+Written from numpy arrays and memory-mapped for reading; ids never become Python integers. The same rows always give the
+same bytes.
 
 Knows nothing of blocks (blocks.py) nor of text.
 """
@@ -28,7 +28,7 @@ Ids = np.ndarray[tuple[int], np.dtype[np.unsignedinteger[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One document, or one part of a long one, as it is stored."""
+    """One stored document, or part of a long one."""
 
     input_ids: Ids
     source: str
@@ -36,29 +36,23 @@ class Row:
     part: int
     n_characters: int
     n_bytes: int
-    """Of the text in UTF-8; the end-of-text token has none."""
+    """Of the text in UTF-8; the end-of-text token counts none."""
     hash: str
     sentence_ends: NDArray[np.integer[Any]] | None = None
-    """Number of the row's tokens up to the end of each sentence, rising; end-of-text belongs to none."""
+    """Number of tokens up to the end of each sentence, ascending; end-of-text is in no sentence."""
     continues_word: NDArray[np.bool_] | None = None
-    """For each token, whether it goes on with the word of the token before it."""
+    """For each token, whether it continues the word of the previous token."""
 
 
 def write_split(folder: Path, rows: Iterable[Row], dtype: np.dtype[Any], *, sentences: bool = False) -> None:
-    """Write `rows` as a `datasets` folder, with `sentences` the two columns of sentences and words too.
-
-    The caller makes it atomic.
-    """
+    """Write `rows` as a `datasets` folder; `sentences` adds the columns of sentences and words. Not atomic."""
     schema = _schema(dtype, sentences)
     _write_batches(folder, _batches(rows, schema, dtype), schema)
 
 
 def join_splits(folder: Path, parts: Iterable[Path], dtype: np.dtype[Any], *, sentences: bool = False) -> None:
-    """As `write_split` with the rows of all `parts`, which it wrote, to the byte; no row is made for it.
-
-    A part is opened when it is its turn.
-    """
-    _write_batches(folder, _cut_batches(parts), _schema(dtype, sentences))
+    """Concatenate splits: gives the same bytes as `write_split` of all their rows. Parts are opened one at a time."""
+    _write_batches(folder, _rebatch(parts), _schema(dtype, sentences))
 
 
 def _write_batches(folder: Path, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
@@ -77,7 +71,7 @@ def _write_batches(folder: Path, batches: Iterator[pa.RecordBatch], schema: pa.S
 
 @dataclass(frozen=True)
 class Split:
-    """A split that was opened: its folder and its rows, memory-mapped."""
+    """A stored split, memory-mapped."""
 
     folder: Path
 
@@ -95,24 +89,24 @@ class Split:
 
     @cached_property
     def stream(self) -> "TokenStream":
-        """All rows' ids, one after the other."""
+        """The ids of all rows, concatenated."""
         chunks = [chunk.flatten().to_numpy() for chunk in self.table.column("input_ids").chunks]
         return TokenStream([chunk for chunk in chunks if len(chunk)])
 
     @cached_property
     def continues_word(self) -> "BitStream":
-        """For all rows' ids, one after the other, whether each goes on with the word before it."""
+        """For the ids of all rows, concatenated, whether each continues the previous word."""
         chunks = [chunk.flatten() for chunk in self.table.column("continues_word").chunks]
         return BitStream([chunk for chunk in chunks if len(chunk)])
 
     def rows(self) -> Iterator[Row]:
-        """What was written, row by row."""
+        """The rows in order."""
         for batch in self.table.to_batches():
             columns = [_from_column(batch.column(field.name)) for field in batch.schema]
             yield from map(Row, *columns)
 
     def hash_sentences(self) -> str:
-        """SHA-256 of the columns of sentences and words, which texts and tokenizer alone do not decide."""
+        """SHA-256 of the columns of sentences and words, which do not depend on texts and tokenizer alone."""
         digest = hashlib.sha256()
         for chunk in self.table.column("sentence_ends").chunks:
             digest.update(chunk.offsets.to_numpy().tobytes() + chunk.values.to_numpy().tobytes())
@@ -121,14 +115,14 @@ class Split:
         return digest.hexdigest()
 
     def __reduce__(self) -> tuple[type["Split"], tuple[Path]]:
-        return Split, (self.folder,)  # data workers map the files again instead of copying them
+        return Split, (self.folder,)  # data loader workers map the files again instead of copying them
 
 
 class TokenStream:
-    """Ids of a whole split as one ring: after the last token comes the first.
+    """The ids of a split as a ring: the first token follows the last.
 
-    The last token is an end-of-text, and that is just what a model should see before the first document.
-    So on the ring every token has a context and is predicted exactly once.
+    The last token is an end-of-text, which is the right context for the first document. So every token has a context
+    and is predicted exactly once.
     """
 
     def __init__(self, chunks: list[Ids]) -> None:
@@ -140,7 +134,7 @@ class TokenStream:
         return self._length
 
     def read(self, start: int, length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """`length` ids from `start`, going round the ring; any integer is a start."""
+        """`length` ids from `start`, which may be any integer, around the ring."""
         position = start % len(self)
         chunk = int(self._ends.searchsorted(position, side="right"))
         if position + length <= self._ends[chunk]:
@@ -157,7 +151,7 @@ class TokenStream:
         return out
 
     def unigram_nats(self) -> float:
-        """Nats a token of the best guess that is the same everywhere: the entropy of the token frequencies."""
+        """Entropy of the token frequencies in nats per token: the loss of the best constant prediction."""
         counts = np.zeros(self.max_id() + 1, np.int64)
         for chunk in self._chunks:
             counts += np.bincount(chunk, minlength=len(counts))
@@ -165,12 +159,12 @@ class TokenStream:
         return float(-(shares * np.log(shares)).sum())
 
     def max_id(self) -> int:
-        """The largest id, to be held against a model's vocabulary."""
+        """The largest id, for a check against the vocabulary of a model."""
         return max((int(chunk.max()) for chunk in self._chunks), default=0)
 
 
 class BitStream:
-    """Truth values of a whole split, eight a byte, never all unpacked."""
+    """Booleans of a whole split, eight per byte, unpacked only where they are read."""
 
     def __init__(self, chunks: list[pa.BooleanArray]) -> None:
         self._bytes = [np.frombuffer(chunk.buffers()[1], np.uint8) for chunk in chunks]
@@ -178,7 +172,7 @@ class BitStream:
         self._starts = np.cumsum([0, *map(len, chunks)], dtype=np.int64)
 
     def read(self, start: int, length: int) -> NDArray[np.bool_]:
-        """`length` values from `start`, which is not negative; none stand behind the last."""
+        """`length` values from `start`, not beyond the end."""
         chunk = int(self._starts.searchsorted(start, side="right")) - 1
         begin = start - int(self._starts[chunk])
         end = min(begin + length, int(self._starts[chunk + 1]) - int(self._starts[chunk]))
@@ -226,8 +220,8 @@ def _batches(rows: Iterable[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> It
         yield _to_batch(waiting, schema, dtype)
 
 
-def _cut_batches(parts: Iterable[Path]) -> Iterator[pa.RecordBatch]:
-    """The batches that `_batches` makes of the same rows."""
+def _rebatch(parts: Iterable[Path]) -> Iterator[pa.RecordBatch]:
+    """The rows of the parts in the same batches as `_batches` makes."""
     waiting: list[pa.RecordBatch] = []
     n_tokens = 0
     for batch in (batch for part in parts for batch in Split(part).table.to_batches()):
@@ -252,17 +246,17 @@ def _to_batch(rows: list[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> pa.Re
     columns = []
     for field in schema:
         values = [getattr(row, field.name) for row in rows]
-        columns.append(_to_lists(values, field.type) if pa.types.is_list(field.type) else pa.array(values, field.type))
+        if pa.types.is_list(field.type):
+            offsets = pa.array(np.cumsum([0, *map(len, values)], dtype=np.int32))
+            flat = pa.array(np.concatenate(values), field.type.value_type)
+            columns.append(pa.ListArray.from_arrays(offsets, flat))
+        else:
+            columns.append(pa.array(values, field.type))
     return pa.record_batch(columns, schema=schema)
 
 
-def _to_lists(values: list[NDArray[Any]], kind: pa.ListType) -> pa.ListArray:
-    offsets = np.cumsum([0, *map(len, values)], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(values), kind.value_type))
-
-
 def _from_column(column: pa.Array) -> list[Any]:
-    """One value a row; lists as views of the column, truth values unpacked."""
+    """One value per row; lists are views of the column, booleans are unpacked."""
     if not pa.types.is_list(column.type):
         return list(column.to_pylist())
     values = column.values.to_numpy(zero_copy_only=False)
@@ -270,10 +264,10 @@ def _from_column(column: pa.Array) -> list[Any]:
 
 
 def _write_dataset_files(folder: Path, names: list[str], schema: pa.Schema) -> None:
-    """The two JSON files that `datasets.load_from_disk` reads beside the Arrow files."""
+    """Write the two JSON files that `datasets.load_from_disk` needs."""
     state: dict[str, Any] = {
         "_data_files": [{"filename": name} for name in names],
-        "_fingerprint": "0" * 16,  # datasets' cache key; prepared folders are known by manifest.json
+        "_fingerprint": "0" * 16,  # datasets' cache key, unused
         "_format_columns": None,
         "_format_kwargs": {},
         "_format_type": None,

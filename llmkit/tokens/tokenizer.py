@@ -1,8 +1,8 @@
-"""Load a tokenizer, make it fit for training, and turn texts into token ids.
+"""Load a tokenizer, prepare it for training, and encode texts.
 
-Text is never an instruction: a text that spells a special token, such as `<|endoftext|>`, is encoded as the text it is.
+A special token that is spelled out in a text, such as `<|endoftext|>`, is encoded as ordinary text.
 
-Knows nothing of files of text, of blocks or of models; training_tokenizers.py makes new tokenizers.
+Knows nothing of text files, blocks or models; training_tokenizers.py trains new tokenizers.
 """
 
 import hashlib
@@ -25,19 +25,19 @@ if TYPE_CHECKING:  # transformers takes a second to load, and its AutoTokenizer 
 END_OF_TEXT = "<|endoftext|>"
 HUB_TIMEOUT_SECONDS = 10
 CHARACTERS_AT_ONCE = 4_000_000
-"""Of texts: an encoding takes far more memory than its ids."""
+"""Texts are encoded in batches of this size: an encoding takes far more memory than its ids."""
 
 EncodedTexts: TypeAlias = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]
-"""Ids of all texts one after another, and the number of ids of each text."""
+"""The ids of all texts, concatenated, and the number of ids of each text."""
 AlignedIds: TypeAlias = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64], NDArray[np.int64]]
-"""Of one text its ids, where in the text each begins, in characters, and the number of its word."""
+"""For one text the ids, the start of each token in characters, and the number of its word."""
 
 PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer", "BertTokenizer")
-"""Classes of transformers that AutoTokenizer takes from tokenizer_config.json as they stand there."""
+"""Classes in transformers that AutoTokenizer takes from tokenizer_config.json without looking further."""
 
 
 class AnyTokenizer(Protocol):
-    """The attributes that encoding reads: a tokenizer of transformers, or a worker's (encoding_tokenizer.py)."""
+    """What encoding needs: a tokenizer of transformers, or an EncodingTokenizer (fast_encoding.py)."""
 
     def __len__(self) -> int: ...
     @property
@@ -56,21 +56,24 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.t
 
 
 def load_tokenizer(path_or_name: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer saved in a folder, or a hub model's; no code that comes with it is run.
+    """Load the tokenizer of a folder or of a hub model, without running code that comes with it.
 
-    A local folder never touches the network, and neither does a hub tokenizer that is in the cache.
-    Raises ModelError (nothing there, broken, or without a fast backend) and EnvironmentFault (hub out of reach).
+    A local folder and a cached hub tokenizer need no network.
+
+    Raises:
+        ModelError: there is none, it is damaged, or it has no fast backend.
+        EnvironmentFault: the hub cannot be reached.
     """
     folder = Path(path_or_name).expanduser()
     check_model_files(path_or_name, fetch_from_hub(path_or_name, local_files_only=True), weights=False)
-    if (vocabulary := _lone_vocabulary(folder)) is not None:
+    if (vocabulary := _find_bare_vocabulary(folder)) is not None:
         return _load_wordpiece(path_or_name, vocabulary)
     if folder.is_dir():
         if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZER_FILES):
-            raise _unusable(path_or_name, "there is no tokenizer in this folder")
+            raise _cannot_load(path_or_name, "there is no tokenizer in this folder")
         return _load(path_or_name, str(folder), local_files_only=True)
     if folder.exists() or folder.is_absolute() or path_or_name.startswith((".", "~")):
-        raise _unusable(path_or_name, "there is no such folder")
+        raise _cannot_load(path_or_name, "there is no such folder")
     try:
         return _load(path_or_name, path_or_name, local_files_only=True)
     except ModelError:
@@ -87,27 +90,30 @@ def _load(shown: str, source: str, *, local_files_only: bool) -> "PreTrainedToke
         tokenizer: object = loader.from_pretrained(source, local_files_only=local_files_only, trust_remote_code=False)
     except Exception as error:  # tokenizers raises a bare Exception for a damaged file, transformers nearly any type
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise _unusable(shown, lines[0]) from error
+        raise _cannot_load(shown, lines[0]) from error
     if not isinstance(tokenizer, transformers.PreTrainedTokenizerFast):
-        raise _unusable(shown, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
+        raise _cannot_load(shown, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
     return tokenizer
 
 
 def _plain_class(folder: Path) -> str | None:
-    """The class that AutoTokenizer would come to, where a folder has a tokenizer and no model that could have a say."""
+    """The class that AutoTokenizer would choose, if the folder has a tokenizer and no model config.
+
+    AutoTokenizer imports torch, which takes three seconds.
+    """
     if not (folder / "tokenizer.json").is_file() or (folder / "config.json").exists():
         return None
     try:
         config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # AutoTokenizer will say what is wrong
+    except (OSError, ValueError):  # AutoTokenizer raises the error
         return None
     if not isinstance(config, dict) or "auto_map" in config or config.get("tokenizer_class") not in PLAIN_CLASSES:
         return None
     return str(config["tokenizer_class"])
 
 
-def _lone_vocabulary(path: Path) -> Path | None:
-    """A `vocab.txt`, as BERT's first releases have it, given itself or as all that a folder has of a tokenizer."""
+def _find_bare_vocabulary(path: Path) -> Path | None:
+    """A `vocab.txt` without other tokenizer files, as in BERT's first releases: the path itself, or in the folder."""
     if path.is_file() and path.name.endswith("vocab.txt"):
         return path
     others = ("tokenizer.json", "tokenizer_config.json", "config.json")
@@ -117,22 +123,21 @@ def _lone_vocabulary(path: Path) -> Path | None:
 
 
 def _load_wordpiece(shown: str, vocabulary: Path) -> "PreTrainedTokenizerBase":
-    """BERT's tokenizer over a vocabulary. The file does not say whether case is folded: it is, where no entry of it
-    has a capital letter."""
+    """BERT's tokenizer with a vocabulary; it lowercases if no entry has a capital letter."""
     try:
         tokens = vocabulary.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise _unusable(shown, f"vocab.txt cannot be read: {error}") from None
+        raise _cannot_load(shown, f"vocab.txt cannot be read: {error}") from None
     missing = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token not in tokens]
     if missing:
-        raise _unusable(shown, f"its vocab.txt has no {', '.join(missing)}")
+        raise _cannot_load(shown, f"its vocab.txt has no {', '.join(missing)}")
     from transformers import BertTokenizer
 
     has_capitals = any(token != token.lower() for token in tokens if not token.startswith("["))
     return BertTokenizer({token: number for number, token in enumerate(tokens)}, do_lower_case=not has_capitals)
 
 
-def _unusable(path_or_name: str, reason: str) -> ModelError:
+def _cannot_load(path_or_name: str, reason: str) -> ModelError:
     return ModelError(
         f"cannot load a tokenizer from {path_or_name!r}: {reason}",
         where=path_or_name,
@@ -141,7 +146,7 @@ def _unusable(path_or_name: str, reason: str) -> ModelError:
 
 
 def fetch_from_hub(name: str, *, local_files_only: bool = False) -> Callable[[str], Path | None]:
-    """What gets one file of a hub model, from the cache or the network; None for what it lacks or cannot be had."""
+    """A function that gets one file of a hub model from the cache or the network; None if it is not available."""
     from transformers.utils.hub import cached_file
 
     def fetch(file: str) -> Path | None:
@@ -150,7 +155,7 @@ def fetch_from_hub(name: str, *, local_files_only: bool = False) -> Callable[[st
                 name, file, local_files_only=local_files_only, _raise_exceptions_for_missing_entries=False,
                 _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
             )  # fmt: skip
-        except (OSError, ValueError):  # from_pretrained will say what is wrong
+        except (OSError, ValueError):  # from_pretrained raises the error
             return None
         return None if found is None else Path(found)
 
@@ -158,14 +163,14 @@ def fetch_from_hub(name: str, *, local_files_only: bool = False) -> Callable[[st
 
 
 def require_on_hub(name: str) -> None:
-    """Ask the hub once, with a short wait: from_pretrained would try for 45 seconds and not say which it was."""
+    """Raise if the hub has no such model or does not answer soon; from_pretrained would retry for 45 seconds."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
         HfApi().model_info(name, timeout=HUB_TIMEOUT_SECONDS)
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise _unusable(name, "it is neither a folder here nor a model on the hub") from error
+        raise _cannot_load(name, "it is neither a folder here nor a model on the hub") from error
     except Exception as error:  # the HTTP library's own types, which differ between versions of huggingface_hub
         raise EnvironmentFault(
             f"{name!r} is no folder here, is not in the cache, and the hub cannot be reached: {error}",
@@ -175,10 +180,10 @@ def require_on_hub(name: str) -> None:
 
 
 def ensure_special_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
-    """Give the tokenizer an end-of-text token and a pad token of its own; one sentence for each change, to be shown.
+    """Add an end-of-text token and a separate pad token if they are missing; returns one sentence per change.
 
-    A new token grows the vocabulary by one, beyond the embeddings of a model that came with the tokenizer. Where pad
-    is eos, or is missing, pad becomes a token that is not eos, so that nobody masks the end of a text as padding.
+    A new token grows the vocabulary beyond the embeddings of the tokenizer's model. Pad must differ from eos, so that
+    the end of a text is not masked as padding.
     """
     changes = []
     if tokenizer.eos_token is None and tokenizer.sep_token is not None:
@@ -200,7 +205,7 @@ def _add_special_token(tokenizer: "PreTrainedTokenizerBase", role: str, token: s
 
 
 def end_of_text_id(tokenizer: AnyTokenizer) -> int:
-    """The id that ends every document. ModelError if there is none; `ensure_special_tokens` gives one."""
+    """The id that ends every document. ModelError if there is none; `ensure_special_tokens` adds one."""
     if tokenizer.eos_token_id is None:
         raise ModelError(
             "the tokenizer has no end-of-text token",
@@ -211,16 +216,16 @@ def end_of_text_id(tokenizer: AnyTokenizer) -> int:
 
 
 def line_end_id(tokenizer: "PreTrainedTokenizerBase") -> int | None:
-    """What a line end becomes where that is the end-of-text token too, as in word-level text; else None."""
+    """The id of a line end if it is the end-of-text token, as in word-level text; else None."""
     ids = encode_texts(tokenizer, ["\n"])[0].tolist()
     return ids[0] if ids == [tokenizer.eos_token_id] else None
 
 
 def fingerprint_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """SHA-256, in hex, over everything that decides ids: vocabulary, merges, pipeline, added and special tokens.
+    """SHA-256, in hex, of everything that affects ids: vocabulary, merges, pipeline, added and special tokens.
 
-    Truncation, padding, the decoder and the template around a text are left out. So is every setting that is off: a
-    newer `tokenizers` that knows one more setting gives the same fingerprint while it is off.
+    Truncation, padding, decoder and post-processor are not included, and neither are settings that are off, so that a
+    new setting in a newer `tokenizers` does not change the fingerprint.
     """
     state = json.loads(backend_of(tokenizer).to_str())
     parts = {key: state.get(key) for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
@@ -232,7 +237,7 @@ def fingerprint_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
 def _without_off_settings(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: part if key in ("vocab", "merges") else _without_off_settings(part)  # long, and without settings
+            key: part if key in ("vocab", "merges") else _without_off_settings(part)  # long, and no settings in them
             for key, part in value.items()
             if part is not None and part is not False
         }
@@ -240,15 +245,12 @@ def _without_off_settings(value: Any) -> Any:
 
 
 def id_dtype(tokenizer: AnyTokenizer) -> np.dtype[np.unsignedinteger[Any]]:
-    """The smallest unsigned type that holds every id of the tokenizer."""
+    """The smallest unsigned dtype for the ids of the tokenizer."""
     return np.min_scalar_type(max(len(tokenizer) - 1, 0))
 
 
 def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
-    """Ids of all texts one after another (of `id_dtype`), and the number of ids of each text.
-
-    No special token is added, and none comes from the text.
-    """
+    """The ids of all texts, concatenated (in `id_dtype`), and the number of ids of each, without special tokens."""
     dtype = id_dtype(tokenizer)
     pieces = [np.zeros(0, dtype)]
     with plain_encoding(backend_of(tokenizer)) as backend:
@@ -260,9 +262,9 @@ def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
 
 
 def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterator[AlignedIds]:
-    """For each text its ids, as `encode_texts` gives them, where in the text each begins, and the number of its word.
+    """For each text the ids as in `encode_texts`, the start of each token in characters, and the number of its word.
 
-    Words are those of the tokenizer: what its pre-tokenizer cuts a text into. Offsets are in characters.
+    Words are the pieces of the pre-tokenizer.
     """
     dtype = id_dtype(tokenizer)
     with plain_encoding(backend_of(tokenizer)) as backend:
@@ -274,7 +276,7 @@ def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterat
 
 
 def batch_texts(texts: Sequence[str], min_characters: int) -> Iterator[list[str]]:
-    """Runs of texts of `min_characters` and up to one text more; the last may have less."""
+    """Batches of consecutive texts of at least `min_characters`, except the last."""
     batch: list[str] = []
     n_characters = 0
     for text in texts:
@@ -289,7 +291,7 @@ def batch_texts(texts: Sequence[str], min_characters: int) -> Iterator[list[str]
 
 @contextmanager
 def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
-    """The backend without truncation, padding and special tokens found in text; as it was afterwards."""
+    """The backend without truncation, padding and recognition of special tokens; restored at the end."""
     truncation, padding, as_text = backend.truncation, backend.padding, backend.encode_special_tokens
     backend.no_truncation()
     backend.no_padding()
@@ -306,15 +308,17 @@ def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
 
 
 def backend_of(tokenizer: AnyTokenizer) -> Tokenizer:
-    """The fast tokenizer inside. ModelError if there is none."""
+    """The tokenizer of the tokenizers library. ModelError if there is none."""
     backend: object = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
-        raise _unusable(tokenizer.name_or_path, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
+        raise _cannot_load(
+            tokenizer.name_or_path, f"{type(tokenizer).__name__} is not backed by the tokenizers library"
+        )
     return backend
 
 
 def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: AnyTokenizer) -> int:
-    """How many of the ids are the unknown token; 0 for a tokenizer that has none, such as byte-bpe."""
+    """Number of unknown tokens in the ids; 0 for a tokenizer without one, such as byte-bpe."""
     if tokenizer.unk_token_id is None:
         return 0
     return int(np.count_nonzero(ids == tokenizer.unk_token_id))

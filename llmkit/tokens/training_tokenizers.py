@@ -1,10 +1,10 @@
 """Train a tokenizer on text: `byte-bpe`, `wordpiece`, `char` or `word`.
 
-Every kind becomes a plain `AutoTokenizer` folder when saved, pad is a token of its own, and the same texts and
-settings give the same tokenizer.json, byte for byte, in any process and with any number of threads.
+All kinds are saved as folders for `AutoTokenizer` and have a separate pad token. The same texts and settings give the
+same bytes of tokenizer.json in any process and with any number of threads.
 
-Knows nothing of files, splits or sampling: the caller hands in the text of the train split, and no more of it than
-`tokenizer.max_train_bytes`.
+Knows nothing of files, splits or sampling: the caller passes text of the train split, at most
+`tokenizer.max_train_bytes` of it.
 """
 
 import re
@@ -23,13 +23,14 @@ from llmkit.tokens.tokenizer import END_OF_TEXT
 PAD = "<|pad|>"
 UNKNOWN = "<unk>"
 
-# Chinese characters by code point, not as \p{Han}: regex libraries disagree on what that is (in PCRE2 、。「」 are Han
-# too), and a faster encoder must cut where this one does.
+# Chinese characters by code point: regex libraries disagree on \p{Han} (in PCRE2 it includes 、。「」), and a faster
+# encoder must split where this one does.
 HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 
-# GPT-2's pattern (https://github.com/openai/gpt-2, encoder.py) with four changes. Every run is capped, so that a text
-# without spaces or punctuation costs no more than any other. Chinese is cut from other letters and from a space before
-# it. Combining marks stay with their letter (Hindi, Arabic, Thai). Numbers are cut into at most 3 digits, as in GPT-4.
+# GPT-2's pattern (https://github.com/openai/gpt-2, encoder.py) with four changes. The length of every run is limited,
+# so that text without spaces or punctuation is not slower. Chinese is separated from other letters and from a space
+# before it. Combining marks stay with their letter (Hindi, Arabic, Thai). As in GPT-4, numbers are split into at most
+# 3 digits.
 BYTE_BPE_PATTERN = (
     r"'(?:[sdmt]|ll|ve|re)"
     rf"|[{HAN}]{{1,16}}"
@@ -44,19 +45,21 @@ _ASCII_WORDS = re.compile(r"[^ \t\n\r]+")
 
 
 def train_tokenizer(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
-    """Train a tokenizer of `section.kind` whose vocabulary, special tokens included, has at most `vocab_size` tokens.
+    """Train a tokenizer of `section.kind` with at most `vocab_size` tokens, special tokens included.
 
-    wordpiece reads the texts twice and holds them in memory if they are an iterator. UsageError when `vocab_size` is
-    too small for the kind's alphabet.
+    wordpiece reads the texts twice, so it keeps those of an iterator in memory. UsageError if `vocab_size` is too small
+    for the alphabet.
     """
     return _TRAINERS[section.kind](texts, section)
 
 
 def _train_byte_bpe(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
-    """GPT-2's kind: every text is a sequence of bytes, so nothing is unknown and decoding gives the text back."""
+    """Byte-level BPE as GPT-2's: there are no unknown tokens, and decoding restores the text."""
     special = [END_OF_TEXT, PAD]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    _require_room(section, len(alphabet) + len(special), f"the {len(alphabet)} bytes and {len(special)} special tokens")
+    _require_vocab_size(
+        section, len(alphabet) + len(special), f"the {len(alphabet)} bytes and {len(special)} special tokens"
+    )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -73,22 +76,24 @@ def _train_byte_bpe(texts: Iterable[str], section: TokenizerSection) -> PreTrain
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return _wrap(tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=PAD)
+    return _to_transformers(tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=PAD)
 
 
 def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
-    """BERT's kind: Chinese characters stand alone, other words are cut into pieces, `##` marks a piece inside a word.
+    """BERT's WordPiece: Chinese characters are words, other words are split, and `##` marks pieces inside a word.
 
-    [SEP] ends a document (eos) where a causal model uses this tokenizer.
+    [SEP] is the end of a document (eos) for causal models.
     """
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     texts = texts if isinstance(texts, list) else list(texts)
-    words = _different_words(texts)
+    words = _unique_words(texts)
     letters, inner = _wordpiece_alphabet(words, section)
     excess = len(special) + len(letters) + len(inner) - section.vocab_size
     if excess > 0:
         needed = len(special) + len(inner) + 1
-        _require_room(section, needed, f"the {len(special)} special tokens and {len(inner)} inner letters of this text")
+        _require_vocab_size(
+            section, needed, f"the {len(special)} special tokens and {len(inner)} inner letters of this text"
+        )
         letters = _most_frequent(letters, texts, section, len(letters) - excess)
         letters, inner = _wordpiece_alphabet(words, section, letters)
     trained = _bert_pipeline(models.WordPiece(unk_token="[UNK]"), section)
@@ -99,8 +104,8 @@ def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrai
             min_frequency=section.min_frequency,
             initial_alphabet=letters,
             limit_alphabet=len(letters),
-            # Training numbers `##x` as a hash map yields them, which differs from run to run, and breaks ties between
-            # merges by these numbers. Special tokens are numbered first and in order, so that each run is the same.
+            # The trainer numbers `##x` in the order of a hash map, which differs between runs, and breaks ties between
+            # merges by these numbers. Special tokens are numbered first and in order, so `##x` are passed as such.
             special_tokens=[*special, *inner],
             show_progress=False,
         ),
@@ -114,7 +119,7 @@ def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrai
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, vocab[token]) for token in ("[CLS]", "[SEP]")],
     )
-    return _wrap(
+    return _to_transformers(
         tokenizer,
         unk_token="[UNK]",
         cls_token="[CLS]",
@@ -127,7 +132,7 @@ def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrai
 
 
 def _bert_pipeline(model: models.WordPiece, section: TokenizerSection) -> Tokenizer:
-    """BERT's way from text to words: Chinese characters and punctuation stand alone."""
+    """A tokenizer with BERT's normalizer and pre-tokenizer: Chinese characters and punctuation are words."""
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=section.lowercase
@@ -136,19 +141,19 @@ def _bert_pipeline(model: models.WordPiece, section: TokenizerSection) -> Tokeni
     return tokenizer
 
 
-def _different_words(texts: list[str]) -> list[str]:
-    """What stands between white space that the tokenizer cuts at too, each once: all that an alphabet depends on."""
+def _unique_words(texts: list[str]) -> list[str]:
+    """The different words between white space, which are enough to compute an alphabet."""
     words: set[str] = set()
     for text in texts:
         words.update(_ASCII_WORDS.findall(text))
-    ordered = list(words)  # a set's order, which no alphabet depends on
+    ordered = list(words)  # the alphabet does not depend on the order of the set
     return [" ".join(ordered[first : first + 1000]) for first in range(0, len(ordered), 1000)]
 
 
 def _wordpiece_alphabet(
     texts: list[str], section: TokenizerSection, letters: list[str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """The letters of the texts (or those of them given), and the `##x` of those that stand inside words; sorted."""
+    """(letters of the texts or the given ones, `##x` of those that are inside words), both sorted."""
     tokenizer = _bert_pipeline(models.WordPiece(unk_token="[UNK]"), section)
     trainer = trainers.WordPieceTrainer(
         vocab_size=0,  # no room for merges: training ends after the alphabet
@@ -162,7 +167,7 @@ def _wordpiece_alphabet(
 
 
 def _most_frequent(letters: list[str], texts: list[str], section: TokenizerSection, n_letters: int) -> list[str]:
-    """The `n_letters` that stand most often in the texts; equal counts go by code point."""
+    """The `n_letters` most frequent letters in the texts, ties by code point."""
     normalizer = _bert_pipeline(models.WordPiece(unk_token="[UNK]"), section).normalizer
     counts: Counter[str] = Counter()
     for text in texts:
@@ -171,9 +176,9 @@ def _most_frequent(letters: list[str], texts: list[str], section: TokenizerSecti
 
 
 def _train_char(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
-    """One token a character, spaces and line ends too, the most frequent first; `<unk>` for characters never seen.
+    """One token per character, including white space, the most frequent first; `<unk>` for unseen characters.
 
-    Without `<unk>` decoding gives the text back.
+    Decoding restores a text without `<unk>`.
     """
     special = [END_OF_TEXT, PAD, UNKNOWN]
     counts: Counter[str] = Counter()
@@ -181,22 +186,22 @@ def _train_char(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTo
         codes, found = np.unique_counts(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4"))
         counts.update({chr(code): n for code, n in zip(codes.tolist(), found.tolist(), strict=True)})
     ordered = sorted(counts, key=lambda letter: (-counts[letter], letter))
-    vocab = _number_tokens(special, ordered, section.vocab_size)
-    # BPE without merges cuts text into characters, five times as fast as a WordLevel model behind a Split.
+    vocab = _build_vocab(special, ordered, section.vocab_size)
+    # BPE without merges splits text into characters, five times as fast as a WordLevel model after a Split.
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token=UNKNOWN))
     tokenizer.add_special_tokens(special)
     tokenizer.decoder = decoders.Fuse()
-    return _wrap(tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=PAD, unk_token=UNKNOWN)
+    return _to_transformers(tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=PAD, unk_token=UNKNOWN)
 
 
 def _train_word(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
-    """The classic word-level kind: words between white space, each line end an `<eos>`, rare words `<unk>`.
+    """Word-level: words between white space, `<eos>` for each line end, `<unk>` for rare words.
 
-    `<unk>` written in the text is the unknown word, as in WikiText and PTB. Decoding joins words by one space.
+    A literal `<unk>` in the text is the unknown word, as in WikiText and PTB. Decoding joins words by one space.
     """
     special = ["<eos>", "<pad>", UNKNOWN]
     steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if section.lowercase else []
-    # A text that spells a special token must not become one, so it is taken apart before line ends become <eos>.
+    # Literal special tokens in the text are broken up before line ends become <eos>.
     steps += [normalizers.Replace("<eos>", "< eos >"), normalizers.Replace("<pad>", "< pad >")]
     steps += [normalizers.Replace("\n", " <eos> ")]
     normalizer = normalizers.Sequence(steps)
@@ -207,27 +212,27 @@ def _train_word(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTo
     counted.train_from_iterator(
         texts,
         trainers.WordLevelTrainer(
-            vocab_size=section.vocab_size,  # <eos> and <unk> are counted as words here, so this is never too few
+            vocab_size=section.vocab_size,  # <eos> and <unk> count as words here, so this is enough
             min_frequency=section.min_frequency,
             show_progress=False,
         ),
     )
     ranks = counted.get_vocab(with_added_tokens=False)
     words = [word for word in sorted(ranks, key=ranks.__getitem__) if word not in special]
-    vocab = _number_tokens(special, words, section.vocab_size)
+    vocab = _build_vocab(special, words, section.vocab_size)
 
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens(special)
-    return _wrap(tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token=UNKNOWN)
+    return _to_transformers(tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token=UNKNOWN)
 
 
-def _number_tokens(special: list[str], ordered: list[str], vocab_size: int) -> dict[str, int]:
+def _build_vocab(special: list[str], ordered: list[str], vocab_size: int) -> dict[str, int]:
     return {token: i for i, token in enumerate([*special, *ordered][:vocab_size])}
 
 
-def _require_room(section: TokenizerSection, needed: int, for_what: str) -> None:
+def _require_vocab_size(section: TokenizerSection, needed: int, for_what: str) -> None:
     if section.vocab_size < needed:
         raise UsageError(
             f"vocab_size {section.vocab_size} cannot hold {for_what}, from which {section.kind} starts",
@@ -236,8 +241,8 @@ def _require_room(section: TokenizerSection, needed: int, for_what: str) -> None
         )
 
 
-def _wrap(tokenizer: Tokenizer, **settings: str | list[str]) -> PreTrainedTokenizerFast:
-    """The transformers tokenizer around a trained one. Text is decoded as it was, no spaces are cleaned away."""
+def _to_transformers(tokenizer: Tokenizer, **settings: str | list[str]) -> PreTrainedTokenizerFast:
+    """A transformers tokenizer that decodes without cleaning up spaces."""
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **settings)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from llmkit.config.model import FAMILIES
+from llmkit.architectures import ARCHITECTURES
 from llmkit.config.train import Train
 from llmkit.core.errors import UsageError
 
@@ -96,7 +96,7 @@ def count_activation_bytes(
     without the attention matrix, which no kernel here keeps, and with coefficients measured for each family.
 
     The residual stream is in fp32, and on a CPU also attention (models/kernels/attention.py)."""
-    fp32, mixed, attention, outside = FAMILIES.get(family, FAMILIES["gpt2"]).activation_bytes
+    fp32, mixed, attention, outside = ARCHITECTURES.get(family, ARCHITECTURES["gpt2"]).activation_bytes
     per_layer = mixed + attention * on_cpu if bf16 else fp32
     per_layer += (5 if bf16 else 9) * dropout
     return width * (n_layers * per_layer + outside)

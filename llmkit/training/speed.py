@@ -20,9 +20,8 @@ from llmkit.core.devices import synchronize
 from llmkit.core.errors import UsageError
 from llmkit.core.hardware import find_device
 from llmkit.core.machine import VARIABLES, thread_count
-from llmkit.models.families import is_recurrent
+from llmkit.models.families import encoder_heads, is_recurrent
 from llmkit.models.kernels.output_layer import AdaptiveSoftmax
-from llmkit.models.masked import MASKED
 
 FIRST_WITH_TF32 = (8, 0)
 """CUDA's compute capability of Ampere."""
@@ -190,11 +189,11 @@ def flops_per_token(model: PreTrainedModel, sequence_length: float, output_share
     tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     output: Any = model.get_output_embeddings()
     shares: dict[int, float] = {}
-    if family := MASKED.get(str(config.model_type)):
+    if heads := encoder_heads(config):
         for name, weight in model.named_parameters():
-            if name.startswith(family.token_head):
+            if name.startswith(heads.token_head):
                 shares[id(weight)] = output_share
-            elif name.startswith(family.once_per_sequence):
+            elif name.startswith(heads.once_per_sequence):
                 shares[id(weight)] = 0.0
     if isinstance(output, AdaptiveSoftmax):  # most words are in its first class
         output_share *= output.bounds[1] / output.bounds[-1]
@@ -212,7 +211,7 @@ def flops_per_token(model: PreTrainedModel, sequence_length: float, output_share
 def _attended_tokens(config: Any, sequence_length: float) -> float:
     """Tokens that one token attends to, summed over layers; local layers (ModernBERT) count their window."""
     layer_types = getattr(config, "layer_types", None)
-    if config.model_type not in MASKED or layer_types is None:
+    if encoder_heads(config) is None or layer_types is None:
         return float(config.num_hidden_layers * sequence_length)
     near = min(sequence_length, 2 * config.sliding_window + 1)
     return float(sum(near if layer_type == "sliding_attention" else sequence_length for layer_type in layer_types))

@@ -33,7 +33,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
     [
         (["pretrain-clm", "recipes/no.yaml", "--data", "d", "--out", "r"], 2, "there is no recipe"),
         (["pretrain-clm", "--data", "d", "--out", "r", "-s", "train.max_step=1"], 2, "did you mean 'max_steps'?"),
-        (["pretrain-clm", "--data", "nowhere", "--out", "r"], 3, "not a prepared folder"),
+        (["pretrain-clm", "--data", "nowhere", "--out", "r"], 3, "there is no folder"),
         (["prepare", "nowhere.txt", "--out", "d"], 3, "nowhere.txt"),
         (["prepare", "nowhere.txt", "--out", "d", "--engine", "slrum"], 2, "did you mean 'slurm'?"),
         (["prepare", "nowhere.txt", "--out", "d", "--engine", "rya", "--dry-run"], 2, "did you mean 'ray'?"),
@@ -149,10 +149,36 @@ def test_machine_that_refuses_is_exit_code_4(
 
 
 def test_every_command_that_takes_a_recipe_has_a_smoke_recipe() -> None:
-    takes_none = {"compare", "doctor"}
+    takes_none = {"compare", "doctor", "schema"}
     assert {path.stem for path in (ROOT / "recipes/smoke").glob("*.yaml")} == set(COMMANDS) - takes_none
 
 
 def test_every_command_is_in_make_smoke() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert all(f"$(SMOKE) {name} " in makefile for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "number", "offered"),
+    [
+        ("llmkit pretrain-", 1, {"pretrain-clm", "pretrain-mlm"}),
+        ("llmkit pretrain --eng", 2, {"--engine"}),
+        ("llmkit predict runs/a --format ", 4, {"csv", "tsv", "jsonl"}),
+    ],
+)
+def test_shell_completes_commands_options_and_values(typed: str, number: int, offered: set[str]) -> None:
+    code = "import sys; sys.argv = ['llmkit']; from llmkit.__main__ import main; main()"
+    environment = {"_LLMKIT_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(number)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(done.stdout.split()) == offered
+
+
+def test_completion_script_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--install-completion" in run(monkeypatch, capsys, "--help")[1]
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    code, out, _ = run(monkeypatch, capsys, "--show-completion", "bash")
+    assert code == 0
+    assert out.splitlines()[-1].startswith("complete -o default -F ")

@@ -147,7 +147,7 @@ def test_signal_outside_of_training_ends_the_command_and_leaves_no_half_file(
     assert result["code"] == EXIT_CODES[kind], result["err"]
     assert result["seconds"] < 20, "a few hundredths on a quiet machine; what hangs here sleeps for a minute"
     if "hangs" not in CASES[name]:
-        assert result["err"].splitlines()[-1] == f"stopped by {kind}; nothing half-done was kept"
+        assert result["err"].splitlines()[-1] == f"stopped by {kind}; no partial result was kept"
         # compare.json is written, as a whole, before compare.html.
         assert set(result["left"]) <= {"compare", "compare/compare.json"}
     assert "Traceback" not in result["err"]
@@ -183,7 +183,7 @@ def test_signal_in_an_import_ends_the_command_like_any_other(home: Path, module:
     command = [sys.executable, "-c", IMPORTING, module, kind, "eval", "gpt2", "--data", "text.txt"]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode == EXIT_CODES[kind], done.stderr
-    assert done.stderr.startswith(f"stopped by {kind}; nothing ")
+    assert done.stderr.startswith(f"stopped by {kind}; no")
     assert (len(done.stderr.splitlines()), done.stdout) == (1, "")
 
 
@@ -202,4 +202,4 @@ def test_error_that_a_library_makes_of_a_signal_is_still_the_signal(
     with pytest.raises(SystemExit) as caught:
         app.main()
     assert caught.value.code == 143
-    assert capsys.readouterr().err == "stopped by SIGTERM; nothing half-done was kept\n"
+    assert capsys.readouterr().err == "stopped by SIGTERM; no partial result was kept\n"

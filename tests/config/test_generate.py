@@ -9,7 +9,7 @@ from llmkit.config.generate import Generate
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"temperature": 0.001}, "take 0 .greedy. or at least 0.01"),
+        ({"temperature": 0.001}, "or at least 0.01"),
         ({"stop": ["a", ""]}, "an empty stop string"),
         ({"temperature": 0, "num_samples": 2}, "the same text each time"),
         ({"num_beams": 2, "num_samples": 3}, "beam search keeps num_beams texts"),

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from llmkit.architectures import ARCHITECTURES, families_of
 from llmkit.config.loading import dump_recipe, load_recipe
-from llmkit.config.model import FAMILIES, NOT_READ_BY_ALL, Model, families_of
+from llmkit.config.model import NOT_READ_BY_ALL, Model
 from llmkit.core.errors import UsageError
 
 
@@ -64,11 +65,13 @@ def test_field_that_the_family_can_use_is_taken(tmp_path: Path, fields: str) -> 
     assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
 
 
-@pytest.mark.parametrize(("family", "size"), [(family, size) for family in FAMILIES for size in FAMILIES[family].sizes])
+@pytest.mark.parametrize(
+    ("family", "size"), [(family, size) for family in ARCHITECTURES for size in ARCHITECTURES[family].sizes]
+)
 def test_every_size_fits_itself_and_its_own_fields_beat_it(family: str, size: str) -> None:
     model = Model(family=family, size=size)
-    assert model.shape == FAMILIES[family].sizes[size]
-    assert Model(family=family, size=size, n_layer=7).shape == FAMILIES[family].sizes[size] | {"n_layer": 7}
+    assert model.shape == ARCHITECTURES[family].sizes[size]
+    assert Model(family=family, size=size, n_layer=7).shape == ARCHITECTURES[family].sizes[size] | {"n_layer": 7}
 
 
 def test_size_that_the_family_has_not_names_those_it_has() -> None:

@@ -34,8 +34,8 @@ def test_sgd_brings_its_own_defaults_and_what_is_said_beats_them(tmp_path: Path)
         ({"momentum": 0.9}, "momentum is for sgd"),
         ({"name": "muon", "momentum": 0.9}, "momentum is for sgd"),
         ({"plateau_factor": 0.5}, "plateau_factor is for schedule plateau"),
-        ({"schedule": "constant", "min_learning_rate_ratio": 0.1}, "schedule constant has none"),
-        ({"name": "sgd", "min_learning_rate_ratio": 0.1}, "schedule plateau has none"),
+        ({"schedule": "constant", "min_learning_rate_ratio": 0.1}, "schedule constant has no decay"),
+        ({"name": "sgd", "min_learning_rate_ratio": 0.1}, "schedule plateau has no decay"),
     ],
 )
 def test_setting_that_nothing_would_read_is_refused(fields: dict[str, object], words: str) -> None:

@@ -8,7 +8,7 @@ from llmkit.config.prepare import Prepare, Quality, Split
 
 @pytest.mark.parametrize(("validation", "test"), [(0.5, 0.5), (0.99, 0.02), (0.6, 0.4)])
 def test_shares_that_leave_no_train_split_are_refused(validation: float, test: float) -> None:
-    with pytest.raises(ValidationError, match="leave nothing to train on"):
+    with pytest.raises(ValidationError, match="leave nothing for training"):
         Split(validation=validation, test=test)
     assert Split(validation=validation, test=0).test == 0
 

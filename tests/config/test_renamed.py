@@ -29,9 +29,15 @@ def test_wrong_value_under_an_old_key_is_an_error_at_its_line(tmp_path: Path) ->
     assert str(path) + ":3" in caught.value.problems[0].where
 
 
-def test_key_under_both_names_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"unknown key 'mlm\.mask_share'"):
-        load_recipe(None, ["mlm.mask_share=0.3", "mlm.mlm_probability=0.2"])
+def test_key_under_both_names_is_refused_in_a_file_and_typed_ones_beat_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("train: {max_eval_blocks: 7}\n", encoding="utf-8")
+    for typed in ("max_eval_samples", "max_eval_blocks"):
+        assert load_recipe(path, [f"train.{typed}=9"]).train.max_eval_samples == 9
+    path.write_text("train: {max_eval_blocks: 7, max_eval_samples: 8}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"unknown key 'train\.max_eval_blocks'"):
+        load_recipe(path)
+    assert load_recipe(None, ["train.max_eval_samples=9", "train.max_eval_blocks=7"]).train.max_eval_samples == 7
 
 
 def test_recorded_fields_get_todays_names_and_values() -> None:
@@ -43,3 +49,15 @@ def test_recorded_fields_get_todays_names_and_values() -> None:
         "cls.stride": 3,
         "train.seed": 1,
     }
+
+
+def test_objective_is_taken_for_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("objective: mlm\nmlm: {nsp: false}\n", encoding="utf-8")
+    recipe = load_recipe(path)
+    assert (recipe.task, recipe.model.family) == ("mlm", "bert")
+    assert f"{path}:1, objective: objective is now called task" in capsys.readouterr().err
+    assert load_recipe(None, ["objective=mlm"]).task == "mlm"
+    labels = load_recipe(None, ["task=cls", "cls.labels=multiple"])
+    assert labels.cls.labels == "multi_label"  # type: ignore[attr-defined]
+    assert "cls.labels multiple is now called multi_label" in capsys.readouterr().err

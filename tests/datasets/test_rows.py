@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.prepare import TokenizerSection
 from llmkit.datasets.rows import can_mask, encode_rows
-from llmkit.text.chinese_words import choose_word_cutter
 from llmkit.text.documents import Document
+from llmkit.text.words import choose_word_cutter
 from llmkit.tokens.store import Row
 from llmkit.tokens.training_tokenizers import train_tokenizer
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import make_bert, make_gpt2, make_recurrent, make_transformer
+from tiny import make_bert, make_gpt2, make_recurrent, make_token_ids, make_transformer
 
-from llmkit.config.recipe import ClmRecipe
-from llmkit.models.families import BUILDERS, family_of, is_recurrent, sums_its_loss
+from llmkit.architectures import families_of
+from llmkit.config.model import Model
+from llmkit.models.families import build_causal, encoder_heads, family_of, is_recurrent, sums_its_loss
 
 OPENING = """
 import torch
@@ -27,8 +28,10 @@ IMPORTS = (
 )
 
 
-def test_pretrain_clm_has_a_builder_for_each_family_of_the_recipe() -> None:
-    assert set(ClmRecipe.FAMILIES) == set(BUILDERS)
+@pytest.mark.parametrize("family", families_of("clm"))
+def test_each_causal_family_is_built_and_called_as_in_a_recipe(family: str) -> None:
+    config = build_causal(Model(family=family), make_token_ids(), 16, 0).config
+    assert family_of(config) == family and encoder_heads(config) is None
 
 
 def test_families_are_called_as_in_a_recipe() -> None:

@@ -1,33 +1,25 @@
 """How matrices begin: each scheme's range or standard deviation, matrix by matrix, and nothing else touched."""
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from tiny import make_token_ids
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmkit.config.model import Model
-from llmkit.models.families import BUILDERS
+from llmkit.models.families import build_causal
 
 WIDTH, VOCAB = 48, 97
 FAMILIES = pytest.mark.parametrize("family", ["gpt2", "gru", "lstm", "transformer"])
 
 
-class Tokenizer(SimpleNamespace):
-    """What a configuration takes from a tokenizer."""
-
-    def __len__(self) -> int:
-        return VOCAB
-
-
 def build(family: str, init: str, seed: int = 0, **more: Any) -> PreTrainedModel:
     shape = {"n_layer": 2, "n_embd": WIDTH, **({} if family in ("gru", "lstm") else {"n_head": 4})}
     section = Model.model_validate({"family": family, "init": init, **shape, **more})
-    tokenizer: Any = Tokenizer(bos_token_id=5, eos_token_id=5, pad_token_id=6)
-    return BUILDERS[family](section, tokenizer, 16, seed)
+    return build_causal(section, make_token_ids(VOCAB), 16, seed)
 
 
 def list_matrices(model: PreTrainedModel) -> list[tuple[str, Tensor, int, int]]:

@@ -244,8 +244,8 @@ def test_signal_in_prepare_ends_it_in_order_and_the_next_run_goes_on(
     (line,) = (line for line in err.splitlines() if "stopp" in line)
     assert line.startswith(f"stopped by {number.name}; ")
     # The Rust trainer comes back first, and what it has trained is not thrown away half saved.
-    names = [part.replace("-00000", " (1 shards)") for part in parts]
-    assert line.rpartition(": ")[2].split(", ") == names if parts else "nothing half-done was kept" in line
+    names = [part.replace("-00000", " (1 shard)") for part in parts]
+    assert line.rpartition(": ")[2].split(", ") == names if parts else "no partial result was kept" in line
     assert [path.name for path in tmp_path.iterdir()] == ([".data.partial"] if parts else [])
     assert finished(tmp_path) == sorted(parts)
     if parts:

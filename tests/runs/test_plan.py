@@ -92,7 +92,6 @@ def test_minutes_are_the_recipes_or_those_of_the_work(
 
 def test_what_the_recipe_says_is_not_tried(tried: list[str]) -> None:
     assert [choose(f"train.compile={way}") for way in ("none", "whole", "graphs")] == ["none", "whole", "graphs"]
-    assert [choose(f"train.compile={way}") for way in ("false", "true")] == ["none", "layers"]  # of older recipes
     assert not tried
 
 

@@ -121,7 +121,7 @@ def test_mistake_of_one_rank_is_shown_whole_with_its_number(commands: dict[str, 
     fault = Fault(rank=1, step=3, exit_code=None, signal_number=signal.SIGUSR1)  # which ends it without a word
     ended = run_ranks(2, [*commands["clm"], "--out", str(tmp_path / "run")], tmp_path / "said", fault)
     assert ended.codes == [5, -signal.SIGUSR1]
-    assert "error: another rank is gone" in ended.err[0] and "Traceback" not in ended.err[0]
+    assert "error: another rank is lost" in ended.err[0] and "Traceback" not in ended.err[0]
 
 
 def test_batch_that_ranks_cannot_share_is_refused(commands: dict[str, list[str]], tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_batch_that_ranks_cannot_share_is_refused(commands: dict[str, list[str]]
 
 def test_only_training_is_done_on_several_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(LlmkitError, match="one process's work"):
+    with pytest.raises(LlmkitError, match="runs in one process"):
         app(["prepare", "book.txt", "--out", str(tmp_path / "data")], standalone_mode=False)
 
 

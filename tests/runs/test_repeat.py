@@ -125,7 +125,7 @@ def test_folds_exclude_a_validation_file_and_need_as_many_rows(bert: str, messag
     options: dict[str, Any] = {"out": tmp_path / "out", "model": bert, "seeds": 1}
     with pytest.raises(UsageError, match="exclude each other"):
         finetune_repeatedly(recipe(), files={"train": messages, "validation": messages}, folds=2, **options)
-    with pytest.raises(DataError, match="cannot be cut into 99 folds"):
+    with pytest.raises(DataError, match="cannot be split into 99 folds"):
         finetune_repeatedly(recipe(), files={"train": messages}, folds=99, **options)
 
 

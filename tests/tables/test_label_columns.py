@@ -111,7 +111,7 @@ def test_without_need_a_label_is_taken_by_name_only() -> None:
 
 
 def test_one_column_for_two_things_is_refused() -> None:
-    with pytest.raises(DataError, match="'text' is named for two things"):
+    with pytest.raises(DataError, match="'text' is given twice"):
         choose_columns(
             ["text", "label"], [{"text": "a", "label": "b"}], text="text", pair=None, label="text", need_label=True,
             where="t.csv",

@@ -84,7 +84,7 @@ def test_folds_are_of_one_size_in_each_stratum_and_as_a_whole() -> None:
     folds = assign_folds(keys, strata, 5, 0)
     assert np.ptp(np.bincount(folds, minlength=5)) <= 1
     assert all(np.ptp(np.bincount(folds[strata == stratum], minlength=5)) <= 1 for stratum in range(20))
-    with pytest.raises(DataError, match="2 different rows cannot be cut into 3 folds"):
+    with pytest.raises(DataError, match="2 different rows cannot be split into 3 folds"):
         assign_folds(np.array([1, 1, 2], np.uint64), np.zeros(3, np.int64), 3, 0)
 
 

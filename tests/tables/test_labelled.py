@@ -14,7 +14,7 @@ from llmkit.tables.labelled import (
     LabelledRow,
     ParseLabel,
     UnseenLabels,
-    number_labels,
+    build_label2id,
     parse_label,
     parse_labels,
     parse_number,
@@ -93,7 +93,7 @@ def test_many_missing_labels_are_counted_and_the_first_five_named(tmp_path: Path
 def test_integer_labels_stay_the_words_they_are(tmp_path: Path) -> None:
     rows = read(tmp_path, "text,label\na,10\nb,9\nc,2\nd,02\n")
     assert labels_of(rows) == ["10", "9", "2", "02"]
-    assert number_labels(Counter(labels_of(rows)), "rows.csv") == {"02": 0, "2": 1, "9": 2, "10": 3}  # type: ignore[arg-type]
+    assert build_label2id(Counter(labels_of(rows)), "rows.csv") == {"02": 0, "2": 1, "9": 2, "10": 3}  # type: ignore[arg-type]
 
 
 def test_json_values_are_labels_as_they_are_written(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_json_values_are_labels_as_they_are_written(tmp_path: Path) -> None:
         ('{"text": ["b"], "label": "x"}', "'text' holds a list, not a text"),
         ('{"text": "b", "label": {}}', "the label is an object"),
         ('{"text": "b", "label": ["x"]}', "the label is a list"),
-        ('{"text": "b"', "no JSON"),
+        ('{"text": "b"', "invalid JSON"),
     ],
 )
 def test_a_bad_json_row_is_named_by_its_line_and_skipped_only_when_asked(
@@ -129,7 +129,7 @@ def test_several_labels_are_cut_sorted_and_taken_once(tmp_path: Path) -> None:
     assert labels_of(rows) == [("x", "y"), ("x",), (), ("z",)]
     data = '{"text": "a", "label": ["b", 1, "b"]}\n{"text": "b", "label": []}\n{"text": "c", "label": "x|y"}\n'
     assert labels_of(read(tmp_path, data, name="a.jsonl", kind="multi_label")) == [("1", "b"), (), ("x|y",)]
-    with pytest.raises(DataError, match="no flat list"):
+    with pytest.raises(DataError, match="not a flat list"):
         read(tmp_path, '{"text": "a", "label": ["b", null]}\n', name="a.jsonl", kind="multi_label")
 
 
@@ -148,19 +148,19 @@ def test_unlabelled_rows_are_read_with_empty_texts_and_pairs(tmp_path: Path) -> 
 
 def test_one_label_alone_is_refused_before_any_model() -> None:
     with pytest.raises(DataError, match="all 2 rows have the label 'spam'"):
-        number_labels({"spam": 2}, "rows.csv")
+        build_label2id({"spam": 2}, "rows.csv")
     with pytest.raises(DataError, match="1 of 3 rows have the only label 'spam'"):
-        number_labels({"spam": 1}, "rows.csv", n_rows=3)
+        build_label2id({"spam": 1}, "rows.csv", n_rows=3)
     with pytest.raises(DataError, match="no row has a label"):
-        number_labels({}, "rows.csv", n_rows=3)
+        build_label2id({}, "rows.csv", n_rows=3)
 
 
 def test_a_column_of_ids_is_refused_as_labels_and_regression_is_named() -> None:
     with pytest.raises(DataError, match="30 different labels in 30 rows") as caught:
-        number_labels({f"0.{n}": 1 for n in range(30)}, "rows.csv")
+        build_label2id({f"0.{n}": 1 for n in range(30)}, "rows.csv")
     assert "--label" in caught.value.problems[0].hint
     assert "cls.labels=regression" in caught.value.problems[0].hint
-    assert len(number_labels({f"intent {n}": 2 for n in range(30)}, "rows.csv")) == 30
+    assert len(build_label2id({f"intent {n}": 2 for n in range(30)}, "rows.csv")) == 30
 
 
 def test_label_map_does_not_depend_on_the_order_of_rows() -> None:
@@ -168,7 +168,7 @@ def test_label_map_does_not_depend_on_the_order_of_rows() -> None:
     expected = ["1", "1.0", "9", "10", "NaN", "eggs", "ham", "inf", "nan", "spam", "正面"]
     for seed in range(5):
         shuffled = random.Random(seed).sample(labels, len(labels))
-        assert list(number_labels(Counter(shuffled), "")) == expected
+        assert list(build_label2id(Counter(shuffled), "")) == expected
 
 
 def test_label_only_in_evaluation_is_named_with_its_lines(tmp_path: Path) -> None:
@@ -178,19 +178,19 @@ def test_label_only_in_evaluation_is_named_with_its_lines(tmp_path: Path) -> Non
         list(to_ids(rows, label2id, "test.csv", unseen="refuse"))
     assert "test.csv, lines 3, 4" in str(caught.value)
     assert "--unseen-labels ignore" in str(caught.value)
-    strangers = UnseenLabels()
-    kept = list(to_ids(rows, label2id, "test.csv", unseen="ignore", strangers=strangers))
+    unseen = UnseenLabels()
+    kept = list(to_ids(rows, label2id, "test.csv", unseen="ignore", unseen_labels=unseen))
     assert [ids for _, ids in kept] == [(0,), (1,)]
-    assert (strangers.labels, strangers.rows.n) == ({"eggs": 2}, 2)
+    assert (unseen.labels, unseen.rows.n) == ({"eggs": 2}, 2)
 
 
 def test_a_row_with_one_unseen_label_of_several_is_left_out_and_counted_once() -> None:
     rows = [LabelledRow("a", None, ("x", "new", "newer"), 1), LabelledRow("b", None, ("x", "y"), 2)]
     rows.append(LabelledRow("c", None, (), 3))
-    strangers = UnseenLabels()
-    kept = list(to_ids(rows, {"x": 0, "y": 1}, "", unseen="ignore", strangers=strangers))
+    unseen = UnseenLabels()
+    kept = list(to_ids(rows, {"x": 0, "y": 1}, "", unseen="ignore", unseen_labels=unseen))
     assert [ids for _, ids in kept] == [(0, 1), ()]
-    assert strangers.rows.n == 1
+    assert unseen.rows.n == 1
 
 
 def test_reading_keeps_no_rows_in_memory(tmp_path: Path) -> None:

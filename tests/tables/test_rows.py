@@ -67,7 +67,7 @@ def test_encodings_marks_and_line_ends_change_no_cell(tmp_path: Path, encoding: 
     [
         ("1,a\n2,b,c\n3,d\n", 3, "3 cells where the header has 2"),
         ('1,"a\nb"\n\n2\n3,d\n', 5, "1 cells where the header has 2"),
-        ('1,a\n2,"b\n3,d\n', 3, "never closed"),
+        ('1,a\n2,"b\n3,d\n', 3, "unclosed quote"),
     ],
 )
 def test_a_ragged_row_or_open_quote_is_named_by_its_line_and_skipping_it_loses_no_other(
@@ -175,7 +175,7 @@ def test_json_columns_are_those_of_all_first_rows(tmp_path: Path) -> None:
     assert rows == [{"text": "a"}, {"text": "b"}, {"text": "c", "label": [1, None]}]
 
 
-@pytest.mark.parametrize(("row", "problem"), [('{"text": "b"', "no JSON"), ("12", "the row is a number")])
+@pytest.mark.parametrize(("row", "problem"), [('{"text": "b"', "invalid JSON"), ("12", "the row is a number")])
 def test_a_row_that_is_no_object_is_named_by_its_line_and_skipped_only_when_asked(
     tmp_path: Path, row: str, problem: str
 ) -> None:

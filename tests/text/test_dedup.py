@@ -5,16 +5,15 @@ import random
 import pytest
 
 from llmkit.config.prepare import Dedup
-from llmkit.text.dedup import EXACT, NEAR, PARAGRAPHS, drop_paragraphs, find_keys, keep_first
-from llmkit.text.documents import Document, StepCounts
-from llmkit.text.parts import make_documents
+from llmkit.text.dedup import EXACT, NEAR, PARAGRAPHS, compute_keys, drop_duplicate_paragraphs, find_unique
+from llmkit.text.documents import Document, StepCounts, make_documents
 
 
 def run(given: list[Document], **settings: object) -> tuple[list[Document], dict[str, StepCounts]]:
     """As `prepare` does it: what stays goes by the keys alone."""
     dedup = Dedup(**settings)  # type: ignore[arg-type]
     counts: dict[str, StepCounts] = {}
-    stays = keep_first(list(find_keys(given, dedup)), dedup, counts)
+    stays = find_unique(list(compute_keys(given, dedup)), dedup, counts)
     kept = []
     stay = False
     for n, document in enumerate(given):
@@ -23,7 +22,7 @@ def run(given: list[Document], **settings: object) -> tuple[list[Document], dict
         kept += [document] * stay
     next(stays, None)  # without any document too, the steps are counted
     if dedup.paragraphs:
-        kept = list(drop_paragraphs(kept, counts.setdefault(PARAGRAPHS, StepCounts()), set()))
+        kept = list(drop_duplicate_paragraphs(kept, counts.setdefault(PARAGRAPHS, StepCounts()), set()))
     return kept, counts
 
 

@@ -4,8 +4,7 @@ import pytest
 
 from llmkit.config.prepare import Clean
 from llmkit.text.cleaners import clean_documents
-from llmkit.text.documents import Document, StepCounts
-from llmkit.text.parts import make_documents
+from llmkit.text.documents import Document, StepCounts, make_documents
 
 HEADER = """The Project Gutenberg EBook of A Book, by An Author
 

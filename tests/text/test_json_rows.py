@@ -22,7 +22,7 @@ def read_rows(path: Path, data: str | bytes, **options: object) -> tuple[list[st
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ('{"text": "b"', "no JSON"),
+        ('{"text": "b"', "invalid JSON"),
         ('{"txt": "b"}', "no column 'text'"),
         ('{"text": 7}', "a number, not a text"),
         ('{"text": ["b"]}', "a list, not a text"),
@@ -73,7 +73,7 @@ def test_a_json_file_may_hold_rows_one_after_another(tmp_path: Path) -> None:
 
 def test_what_stands_behind_a_list_is_not_dropped(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "a.json", '["a"]\n["b", "c"] "d"')[0] == ["a", "b", "c", "d"]
-    with pytest.raises(DataError, match="no JSON"):
+    with pytest.raises(DataError, match="invalid JSON"):
         read_rows(tmp_path / "b.json", '["a"] and more')
 
 

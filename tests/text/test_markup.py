@@ -92,7 +92,7 @@ def test_a_book_is_one_document_in_the_order_of_its_spine(tmp_path: Path) -> Non
         ({"META-INF/container.xml": "<container/>"}, "names no package file"),
         ({"META-INF/container.xml": CONTAINER.replace("OPS/book.opf", "../../etc/passwd")}, "missing in the archive"),
         ({"OPS/book.opf": PACKAGE.replace("two.xhtml", "../../../two.xhtml")}, "missing in the archive"),
-        ({"OPS/book.opf": "<package>"}, "is no XML"),
+        ({"OPS/book.opf": "<package>"}, "is not XML"),
     ],
 )
 def test_a_book_that_is_broken_or_hostile_is_an_error(tmp_path: Path, changed: dict[str, str], problem: str) -> None:
@@ -103,5 +103,5 @@ def test_a_book_that_is_broken_or_hostile_is_an_error(tmp_path: Path, changed: d
 
 def test_what_is_no_zip_archive_is_no_book(tmp_path: Path) -> None:
     (tmp_path / "a.epub").write_bytes(b"nothing of the kind")
-    with pytest.raises(DataError, match="not a sound EPUB"):
+    with pytest.raises(DataError, match="not a valid EPUB"):
         read_one(tmp_path / "a.epub")

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from llmkit.text import overlap
-from llmkit.text.documents import Document
+from llmkit.text.documents import Document, make_documents
 from llmkit.text.overlap import Overlap, count_overlap, find_windows, merge_windows, sample_windows
-from llmkit.text.parts import make_documents
 
 
 def write(n_chars: int, seed: int, chinese: bool) -> str:

@@ -8,10 +8,9 @@ import pytest
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text import plain
-from llmkit.text.containers import find_entries
 from llmkit.text.documents import Document
 from llmkit.text.plain import read_plain, split_lines, unify_line_ends
-from llmkit.text.sources import Source
+from llmkit.text.sources import Source, find_entries
 
 
 def read(path: Path, text: str, **options: object) -> list[Document]:

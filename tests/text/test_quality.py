@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from llmkit.config.prepare import Quality
-from llmkit.text.quality import TOKEN, find_fault, has_rules
+from llmkit.text.quality import TOKEN, find_broken_rule
 
 
 def count_digits(text: str) -> tuple[int, int]:
@@ -48,8 +48,8 @@ def test_share_of_a_text_is_the_largest_that_its_rule_refuses(
     bad, of_all = count(text)
     share = bad / of_all
     assert share > 0
-    assert find_fault([text], Quality(**{rule: share})) == ""
-    assert find_fault([text], Quality(**{rule: share * (1 - 1e-9)})) == reason
+    assert find_broken_rule([text], Quality(**{rule: share})) == ""
+    assert find_broken_rule([text], Quality(**{rule: share * (1 - 1e-9)})) == reason
 
 
 @pytest.mark.parametrize(
@@ -76,23 +76,21 @@ def test_share_of_a_text_is_the_largest_that_its_rule_refuses(
 def test_each_rule_finds_what_breaks_it_and_passes_what_does_not(
     rule: dict[str, float], bad: str, good: str, reason: str
 ) -> None:
-    assert find_fault([good], Quality(**rule)) == ""  # type: ignore[arg-type]
-    assert find_fault([bad], Quality(**rule)) == reason  # type: ignore[arg-type]
+    assert find_broken_rule([good], Quality(**rule)) == ""  # type: ignore[arg-type]
+    assert find_broken_rule([bad], Quality(**rule)) == reason  # type: ignore[arg-type]
 
 
 def test_document_in_parts_is_judged_as_a_whole() -> None:
     parts = ["one line of words\n", "1234567890\n", "one line of words\n"]
     for rule in ({"min_chars": 30}, {"max_digit_share": 0.3}, {"max_repeated_line_share": 0.3}):
         rules = Quality(**rule)  # type: ignore[arg-type]
-        assert find_fault(parts, rules) == find_fault(["".join(parts)], rules)
-    assert find_fault(parts, Quality(max_repeated_line_share=0.3)) == "repeated lines"
-    assert find_fault(parts, Quality(max_digit_share=0.3)) == ""
-    assert find_fault(parts[1:2], Quality(max_digit_share=0.3)) == "too many digits"
+        assert find_broken_rule(parts, rules) == find_broken_rule(["".join(parts)], rules)
+    assert find_broken_rule(parts, Quality(max_repeated_line_share=0.3)) == "repeated lines"
+    assert find_broken_rule(parts, Quality(max_digit_share=0.3)) == ""
+    assert find_broken_rule(parts[1:2], Quality(max_digit_share=0.3)) == "too many digits"
 
 
 def test_rules_that_are_off_refuse_nothing() -> None:
-    assert not has_rules(Quality())
-    assert has_rules(Quality(min_chars=1))
     for text in ("", "#" * 50, "1" * 50, "a\n" * 50, "\ud800\U0010ffff"):
-        assert find_fault([text], Quality()) == ""
-    assert find_fault([""], Quality(min_chars=1)) == "too short"
+        assert find_broken_rule([text], Quality()) == ""
+    assert find_broken_rule([""], Quality(min_chars=1)) == "too short"

@@ -114,12 +114,12 @@ resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 from llmkit.config.prepare import Clean, Dedup, Read
 from llmkit.text.readers import read_documents
 from llmkit.text.cleaners import clean_documents
-from llmkit.text.dedup import find_keys
+from llmkit.text.dedup import compute_keys
 from llmkit.text.staging import read_staged, stage_documents
 documents = clean_documents(read_documents([{str(tmp_path / "long.txt")!r}], Read(), []), Clean(), False, {{}})
 stage = Path({str(tmp_path / "stage")!r})
 print(stage_documents(documents, stage))
-assert len(list(find_keys(read_staged(stage), Dedup()))) == 1
+assert len(list(compute_keys(read_staged(stage), Dedup()))) == 1
 """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)

@@ -1,15 +1,28 @@
 """Which files a user's words name, in which order, and what is said where there are none."""
 
+import gzip
+import hashlib
 import logging
+import random
+import zipfile
 from collections import Counter
 from pathlib import Path
 
+import pyarrow
 import pytest
 
-from llmkit.core.errors import DataError
+from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text import sources
 from llmkit.text.documents import StepCounts
-from llmkit.text.sources import Source, file_size, find_files, is_readable, require_documents, split_endings
+from llmkit.text.sources import (
+    Source,
+    file_size,
+    find_entries,
+    find_files,
+    is_readable,
+    require_documents,
+    split_endings,
+)
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -123,3 +136,114 @@ def test_error_where_nothing_is_left_adds_up_all_sources_and_steps() -> None:
     assert "14 read from 7 sources, 0 left (bad row: 21; quality: too short: 14)" in problem.what
     assert problem.where == "0.txt, 1.txt, 2.txt, 3.txt, 4.txt, ..."
     require_documents(records, counts, 1)
+
+
+DATA = random.Random(0).randbytes(50_000).hex().encode()
+
+
+def read_entries(path: Path) -> dict[str, bytes]:
+    found = {}
+    for entry in find_entries(str(path), Source(str(path))):
+        with entry.open(Source(entry.path)) as file:
+            found[entry.path] = file.read()
+    return found
+
+
+def write_packed(path: Path, data: bytes) -> Path:
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(data))
+    else:
+        with pyarrow.CompressedOutputStream(str(path), "zstd") as file:
+            file.write(data)
+    return path
+
+
+def write_zip(path: Path, members: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
+def test_packed_file_gives_its_bytes_again_and_again_and_the_hash_of_the_raw_ones(tmp_path: Path, name: str) -> None:
+    path = write_packed(tmp_path / name, DATA)
+    [entry] = find_entries(str(path), Source(str(path)))
+    assert (entry.ending, entry.packing) == (".txt", path.suffix)
+    for _ in range(2):
+        source = Source(entry.path)
+        with entry.open(source) as file:
+            assert file.read() == DATA
+        raw = path.read_bytes()
+        assert (source.n_bytes, source.sha256) == (len(raw), hashlib.sha256(raw).hexdigest())
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
+@pytest.mark.parametrize("share", [0.0001, 0.5, 0.9999])
+def test_packed_file_that_was_cut_off_is_an_error_and_not_a_shorter_text(
+    tmp_path: Path, name: str, share: float
+) -> None:
+    path = write_packed(tmp_path / name, DATA)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(DataError, match="damaged or cut off") as caught:
+        read_entries(path)
+    assert caught.value.problems[0].where == str(path)
+
+
+def test_zip_member_with_a_flipped_bit_is_an_error(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"a.txt": "some text that is stored as it is"})
+    path.write_bytes(path.read_bytes().replace(b"some text", b"sOme text"))
+    with pytest.raises(DataError, match="CRC"):
+        read_entries(path)
+
+
+@pytest.mark.parametrize("cut", [10, 60, -10])
+def test_zip_that_was_cut_off_is_an_error(tmp_path: Path, cut: int) -> None:
+    path = write_zip(tmp_path / "a.zip", {"a.txt": "text", "b.txt": "text"})
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(DataError, match="damaged or cut off"):
+        read_entries(path)
+
+
+def test_members_are_read_sorted_and_what_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    names = ["z.txt", "a/b.md", "__MACOSX/a.txt", ".hidden/a.txt", "a/", "a.jpg", "inner.zip", "c.txt"]
+    path = write_zip(tmp_path / "a.zip", {name: name for name in names})
+    source = Source(str(path))
+    found = [entry.path.removeprefix(f"{path}!") for entry in find_entries(str(path), source)]
+    assert found == ["a/b.md", "c.txt", "z.txt"]
+    assert source.skipped == {"ending": 2}
+
+
+def test_member_whose_name_leads_out_of_the_archive_is_read_and_written_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    path = write_zip(tmp_path / "in/a.zip", {"x/../../evil.txt": "text"})
+    assert read_entries(path) in ({f"{path}!x/../../evil.txt": b"text"}, {})
+    assert sorted(each.name for each in tmp_path.rglob("*")) == ["a.zip", "in"]
+
+
+def test_encrypted_member_is_an_error_that_says_so(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"a.txt": "text"})
+    data = bytearray(path.read_bytes())
+    data[6] |= 1  # the flags of the member
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # and those of the archive's list
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.txt is encrypted"):
+        read_entries(path)
+
+
+def test_stream_of_a_format_that_is_read_from_its_end_can_seek(tmp_path: Path) -> None:
+    path = write_packed(tmp_path / "a.parquet.gz", DATA)
+    [entry] = find_entries(str(path), Source(str(path)))
+    source = Source(entry.path)
+    with entry.open_seekable(source) as file:
+        file.seek(-10, 2)
+        assert file.read() == DATA[-10:]
+        file.seek(0)
+        assert file.read() == DATA
+    assert source.n_bytes == path.stat().st_size
+
+
+def test_file_that_is_gone_is_no_damage(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="No such file"):
+        read_entries(tmp_path / "a.txt")

@@ -9,8 +9,7 @@ import pytest
 from llmkit.config.prepare import Split
 from llmkit.core.errors import DataError
 from llmkit.text import staging
-from llmkit.text.documents import Document, hash_text
-from llmkit.text.parts import make_documents
+from llmkit.text.documents import Document, hash_text, make_documents
 from llmkit.text.splitting import SplitPlan, SplitShard, plan_split, split_documents
 from llmkit.text.staging import Shard, Total, find_shards, link_shards, read_shard_totals, slice_shards, stage_documents
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.text.documents import Document, hash_text
-from llmkit.text.parts import make_documents
+from llmkit.text.documents import Document, hash_text, make_documents
 from llmkit.text.staging import (
     DOCUMENTS_FILE,
     TOTALS_FILE,

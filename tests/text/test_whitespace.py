@@ -8,7 +8,7 @@ import pytest
 from llmkit.text import whitespace
 from llmkit.text.documents import StepCounts
 from llmkit.text.scan import known_utf8
-from llmkit.text.whitespace import tidy_whitespace
+from llmkit.text.whitespace import normalize_whitespace
 
 PIECES = [
     "word",
@@ -55,15 +55,15 @@ def test_tidying_is_the_same_line_by_line_and_where_lines_end_in_blanks(
     for _ in range(300):
         text = "".join(draw.choices(PIECES, k=draw.randrange(60)))
         counts = StepCounts()
-        (tidied,) = tidy_whitespace([text], counts)
+        (tidied,) = normalize_whitespace([text], counts)
         assert known_utf8(tidied) in (None, tidied.encode())
         assert tidied == tidy_by_pattern(text)
         assert counts.changed == (tidied != text)
         cut = draw.randrange(len(text) + 1)
         if text[cut - 1 : cut] == "\n":  # where parts are cut
-            assert "".join(tidy_whitespace([text[:cut], text[cut:]], StepCounts())) == tidied
+            assert "".join(normalize_whitespace([text[:cut], text[cut:]], StepCounts())) == tidied
 
 
 def test_a_tidy_text_comes_through_as_the_very_object() -> None:
     text = "tidy  \nthrough and through\n"
-    assert next(tidy_whitespace([text], StepCounts())) is text
+    assert next(normalize_whitespace([text], StepCounts())) is text

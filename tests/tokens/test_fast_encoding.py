@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,25 +11,47 @@ import numpy as np
 import pytest
 from odd_text import CORPUS
 from tokenizers import Tokenizer
+from tokens.test_tokenizer import KINDS, train
 from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.prepare import TokenizerSection
 from llmkit.tokens import fast_encoding
 from llmkit.tokens.chunk_encoding import ALONE, ChunkEncoder
-from llmkit.tokens.encoding_tokenizer import make_encoding_tokenizer
 from llmkit.tokens.fast_encoding import (
-    HARD_TEXTS,
+    EDGE_CASES,
     Encoder,
     EncoderCheck,
     FastEncoder,
     _surround,
     check_encoder,
     find_differences,
+    load_encoding_tokenizer,
     make_encoder,
+    make_encoding_tokenizer,
     plain_encoder,
+    save_encoding_tokenizer,
 )
-from llmkit.tokens.tokenizer import backend_of, encode_texts, encode_with_offsets
+from llmkit.tokens.tokenizer import backend_of, count_unknown, encode_texts, encode_with_offsets, end_of_text_id
 from llmkit.tokens.training_tokenizers import train_tokenizer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bare_tokenizer_gives_the_ids_and_offsets_of_the_one_it_was_made_from(kind: str, tmp_path: Path) -> None:
+    tokenizer = train(kind)
+    bare = load_encoding_tokenizer(save_encoding_tokenizer(tokenizer, tmp_path))
+    for found, expected in zip(encode_texts(bare, TEXTS), encode_texts(tokenizer, TEXTS), strict=True):
+        assert found.dtype == expected.dtype and found.tolist() == expected.tolist()
+    for pair in zip(encode_with_offsets(bare, TEXTS), encode_with_offsets(tokenizer, TEXTS), strict=True):
+        for found, expected in zip(*pair, strict=True):
+            assert found.tolist() == expected.tolist()
+    ids = encode_texts(bare, TEXTS)[0]
+    assert count_unknown(ids, bare) == count_unknown(ids, tokenizer)
+    assert end_of_text_id(bare) == end_of_text_id(tokenizer)
+    first = save_encoding_tokenizer(tokenizer, tmp_path)
+    assert save_encoding_tokenizer(train(kind), tmp_path) == first
+    tokenizer.add_tokens(["new"])
+    assert save_encoding_tokenizer(tokenizer, tmp_path) != first
+
 
 TEXTS = ["It's <|endoftext|> 12345\n\n  the  end", "", "却说曹操大怒。“快走！” 中 e\u0301", "the the the 🤖\u3000\x85"]
 
@@ -74,7 +97,7 @@ def same_ids(encoder: Encoder, tokenizer: PreTrainedTokenizerBase, texts: Sequen
     return all(map(np.array_equal, encoder.encode(texts), encode_texts(tokenizer, texts)))
 
 
-@pytest.mark.parametrize("given", [TEXTS, HARD_TEXTS, [], [""], ["a" * 60_000], ["1\u180e 2", "sound"]])
+@pytest.mark.parametrize("given", [TEXTS, EDGE_CASES, [], [""], ["a" * 60_000], ["1\u180e 2", "sound"]])
 def test_ids_of_fastokens_are_those_of_tokenizers(
     tokenizer: PreTrainedTokenizerBase, given: Sequence[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,7 +111,7 @@ def test_ids_of_fastokens_are_those_of_tokenizers(
     assert lengths.tolist() == expected_lengths.tolist()
 
 
-@pytest.mark.parametrize("spoiled", [TEXTS[0], HARD_TEXTS[3], "<|endoftext|>", "late"])
+@pytest.mark.parametrize("spoiled", [TEXTS[0], EDGE_CASES[3], "<|endoftext|>", "late"])
 def test_one_wrong_id_gives_the_work_to_tokenizers(
     tokenizer: PreTrainedTokenizerBase,
     spoiled: str,
@@ -98,7 +121,8 @@ def test_one_wrong_id_gives_the_work_to_tokenizers(
     install(monkeypatch, stand_in(tokenizer, spoiled))
     encoder = choose_encoder(tokenizer, [*TEXTS, "late"])
     assert (
-        capsys.readouterr().err == f"tokenizing with tokenizers: fastokens 9.9 gives other ids for {spoiled[:40]!r}\n"
+        capsys.readouterr().err
+        == f"tokenizing with tokenizers: fastokens 9.9 gives different ids for {spoiled[:40]!r}\n"
     )
     assert same_ids(encoder, tokenizer, [spoiled])
 
@@ -112,7 +136,7 @@ def test_only_texts_with_a_character_that_differs_are_left_to_tokenizers(
     assert same_ids(encoder, tokenizer, [_surround("龘")])
     monkeypatch.setattr(fast_encoding, "MAX_MISMATCHED", 0)
     choose_encoder(tokenizer, [*TEXTS, "龘"])
-    assert "gives other ids for '龘'" in capsys.readouterr().err
+    assert "gives different ids for '龘'" in capsys.readouterr().err
 
 
 def test_a_text_that_breaks_fastokens_later_is_encoded_by_tokenizers(
@@ -132,7 +156,7 @@ def test_a_tokenizer_that_fastokens_refuses_stays_with_tokenizers(
 
     install(monkeypatch, SimpleNamespace(Tokenizer=SimpleNamespace(from_json_str=refuse)))
     assert same_ids(choose_encoder(tokenizer, []), tokenizer, TEXTS)
-    said = "tokenizing with tokenizers: the fast encoder cannot take this tokenizer: unknown variant `Odd`\n"
+    said = "tokenizing with tokenizers: the fast encoder does not support this tokenizer: unknown variant `Odd`\n"
     assert capsys.readouterr().err == said
 
 
@@ -179,7 +203,7 @@ def test_characters_outside_the_sample_are_compared_and_a_special_token_in_every
     assert capsys.readouterr().err == ""
     install(monkeypatch, stand_in(tokenizer, _surround("<|endoftext|>")))
     assert check_encoder(make_encoding_tokenizer(tokenizer), ["sound"], "é") == EncoderCheck()
-    assert "gives other ids for 'x<|endoftext|>y" in capsys.readouterr().err
+    assert "gives different ids for 'x<|endoftext|>y" in capsys.readouterr().err
 
 
 def test_no_id_comes_from_a_special_token_in_the_text(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -219,7 +243,7 @@ def test_a_wrong_chunk_encoder_is_found_and_replaced(
     monkeypatch.setattr(fast_encoding, "ChunkEncoder", Wrong)
     monkeypatch.setattr(fast_encoding, "MAX_MISMATCHED", 0)
     encoder = choose_encoder(tokenizer, [*TEXTS, "x"], with_offsets=with_offsets)
-    assert "tokenizing with tokenizers: chunk encoding gives other ids for" in capsys.readouterr().err
+    assert "tokenizing with tokenizers: chunk encoding gives different ids for" in capsys.readouterr().err
     assert same_ids(encoder, tokenizer, ["x", "axb xx"])
     pairs = zip(encoder.encode_with_offsets(["axb"]), encode_with_offsets(tokenizer, ["axb"]), strict=True)
     assert all(np.array_equal(*parts) for pair in pairs for parts in zip(*pair, strict=True))
@@ -235,7 +259,7 @@ def test_a_wrong_offset_alone_is_found(monkeypatch: pytest.MonkeyPatch, capsys: 
     choose_encoder(tokenizer, TEXTS)
     assert capsys.readouterr().err == ""
     choose_encoder(tokenizer, TEXTS, with_offsets=True)
-    assert "gives other ids" in capsys.readouterr().err
+    assert "gives different ids" in capsys.readouterr().err
 
 
 ENCODERS = {

@@ -130,7 +130,7 @@ def test_verifying_what_takes_long_is_said(
 ) -> None:
     load_prepared(data).verify("train")
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(llmkit.tokens.prepared, "SAY_FROM_BYTES", 100)
+    monkeypatch.setattr(llmkit.tokens.prepared, "MIN_BYTES_TO_REPORT", 100)
     load_prepared(data).verify("train")
     assert capsys.readouterr().err.startswith("verifying 0.0 GB of ")
 

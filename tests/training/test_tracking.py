@@ -10,7 +10,6 @@ import pytest
 from four_kinds import make_commands
 
 from llmkit.cli.app import app
-from llmkit.config.loading import load_recipe
 from llmkit.core.errors import EnvironmentFault
 from llmkit.training import tracking
 
@@ -68,11 +67,3 @@ def test_missing_tracker_is_named_with_the_extra_that_brings_it(monkeypatch: pyt
             tracking.require_trackers(["mlflow"])
         assert "llmkit[mlflow]" in str(caught.value)
     assert tracking.open_trackers([], Path(), {}) == []
-
-
-@pytest.mark.parametrize(("old", "new"), [("true", ["tensorboard"]), ("false", [])])
-def test_recipe_with_the_old_key_opens_and_is_told_the_new_one(
-    old: str, new: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert load_recipe(None, [f"train.tensorboard={old}"]).train.trackers == new
-    assert ("train.trackers" in capsys.readouterr().err) == (old == "true")

@@ -14,6 +14,8 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from llmkit.architectures import ARCHITECTURES
+from llmkit.architectures.base import ATTENTION, DROPOUT, GELU, PADDING
 from llmkit.core import console
 from llmkit.models.kernels.attention import USUAL, attend_in_fp32, check_attention, has_amx
 from llmkit.models.kernels.modules import (
@@ -36,9 +38,6 @@ class Patch(NamedTuple):
     """What it relies on and this model, or this version of transformers, lacks; None where all is there."""
     apply: Callable[[PreTrainedModel], Sequence[Undo]]
 
-
-PADDING, ATTENTION = "padding-free layers", "attention in fp32"
-DROPOUT, GELU = "fast dropout", "fused GELU"
 
 PATCHES: dict[str, Patch] = {
     PADDING: Patch(lambda model, precision, device: can_unpad(model, device), check_padding_free, unpad),
@@ -63,19 +62,13 @@ PATCHES: dict[str, Patch] = {
 }
 """In the order in which they are made."""
 
-_BERT = (PADDING, ATTENTION, DROPOUT, GELU)
+_WITH_PADDING = (PADDING, ATTENTION, DROPOUT, GELU)
 _USUAL = (ATTENTION, DROPOUT, GELU)
-TESTED: dict[str, tuple[str, ...]] = {
-    "bert": _BERT,
-    "roberta": _BERT,
-    "xlm-roberta": _BERT,
-    "camembert": _BERT,
-    "electra": _BERT,
-    "modernbert": _BERT,
-    "gpt2": _USUAL,
-    "llama": _USUAL,
-    "llmkit_transformer": _USUAL,
-    "llmkit_recurrent": _USUAL,
+TESTED: dict[str, tuple[str, ...]] = {each.model_type: each.kernels for each in ARCHITECTURES.values()} | {
+    "roberta": _WITH_PADDING,
+    "xlm-roberta": _WITH_PADDING,
+    "camembert": _WITH_PADDING,
+    "electra": _WITH_PADDING,
     "albert": _USUAL,
     "bart": _USUAL,
     "bloom": _USUAL,
@@ -92,7 +85,8 @@ TESTED: dict[str, tuple[str, ...]] = {
     "t5": (DROPOUT, GELU),  # its attention gets a bias in bf16
     "xlnet": _USUAL,
 }
-"""By `model_type`, the changes whose loss and gradients a test holds beside the plain model's."""
+"""By `model_type`, the changes whose loss and gradients a test compares with the plain model's: those of our
+architectures, and of others that users bring."""
 
 _UNDO = "_llmkit_undo"
 """The attribute of a model that keeps how to undo its changes; data alone, so that it is copied with the model, and

@@ -18,7 +18,7 @@ from llmkit.tasks.clm.evaluation import evaluate_causal_lm, to_metrics
 from llmkit.tasks.clm.recurrent_evaluation import evaluate_recurrent_lm
 from llmkit.tasks.scoring import choose_block_size, read_as_is
 from llmkit.tasks.starting_model import check_no_windows
-from llmkit.text.words import choose_words, count_words
+from llmkit.text.words import count_words, valid_word_count
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Ids, TokenStream
 from llmkit.tokens.tokenizer import count_unknown, encode_texts, end_of_text_id
@@ -65,7 +65,7 @@ def score_text(
         raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
     first = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     stream = TokenStream([chunk for chunk in chunks if len(chunk)])
-    sizes = {"n_bytes": n_bytes, "n_characters": counted["characters"], "n_words": choose_words(counted)}
+    sizes = {"n_bytes": n_bytes, "n_characters": counted["characters"], "n_words": valid_word_count(counted)}
     metrics = _score(network, stream, settings, None, sizes, first)
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files)}
     return _with_unknown(metrics, n_unknown)

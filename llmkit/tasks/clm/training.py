@@ -7,13 +7,13 @@ from typing import Any
 from tokenizers import processors
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from llmkit.architectures import ARCHITECTURES
 from llmkit.config.evaluate import Evaluate
-from llmkit.config.model import FAMILIES
 from llmkit.config.recipe import Recipe
 from llmkit.datasets.blocks import Blocks
 from llmkit.datasets.streams import Streams
 from llmkit.metrics.spec import MetricSet
-from llmkit.models.families import BUILDERS, has_plain_output, is_recurrent
+from llmkit.models.families import build_causal, has_plain_output, is_recurrent
 from llmkit.models.loading import embedding_rows, load_causal_lm
 from llmkit.tasks.base import TrainingData
 from llmkit.tasks.clm.evaluation import PART, count_windows, evaluate_causal_lm, to_metrics
@@ -52,7 +52,7 @@ class ClmTraining:
     @property
     def carries_state(self) -> bool:
         """Whether the model remembers the block before; see datasets/streams.py."""
-        return FAMILIES[self.recipe.model.family].carries_state and self.recipe.train.carry_state
+        return ARCHITECTURES[self.recipe.model.family].carries_state and self.recipe.train.carry_state
 
     @cached_property
     def objective(self) -> CausalLM:
@@ -69,7 +69,7 @@ class ClmTraining:
 
     def build_model(self) -> PreTrainedModel:
         recipe = self.recipe
-        return BUILDERS[recipe.model.family](recipe.model, self.tokenizer, recipe.block_size, recipe.train.seed)
+        return build_causal(recipe.model, self.tokenizer, recipe.block_size, recipe.train.seed)
 
     def count_scored_logits(self, network: PreTrainedModel) -> float:
         config, rows, settings = network.config, embedding_rows(network), self.recipe.evaluate

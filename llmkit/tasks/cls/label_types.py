@@ -23,7 +23,7 @@ from llmkit.metrics.multilabel import score_multiple, tune_thresholds
 from llmkit.metrics.regression import score_regression
 from llmkit.metrics.spec import MetricSet
 from llmkit.tables.label_columns import Columns
-from llmkit.tables.labelled import Label, ParseLabel, number_labels, parse_label, parse_labels, parse_number
+from llmkit.tables.labelled import Label, ParseLabel, build_label2id, parse_label, parse_labels, parse_number
 from llmkit.tables.rows import Row
 from llmkit.tasks.cls.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
@@ -187,7 +187,7 @@ class SingleLabel(LabelType):
         return parse_label
 
     def number(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
-        return number_labels(Counter(map(str, labels)), where, n_rows=len(labels))
+        return build_label2id(Counter(map(str, labels)), where, n_rows=len(labels))
 
     def names_in(self, label: Label) -> tuple[str, ...]:
         return (str(label),)
@@ -257,7 +257,7 @@ class MultiLabel(LabelType):
 
     def number(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
         counts = Counter(name for label in labels for name in self.names_in(label))
-        return number_labels(counts, where, n_rows=len(labels))
+        return build_label2id(counts, where, n_rows=len(labels))
 
     def names_in(self, label: Label) -> tuple[str, ...]:
         assert isinstance(label, tuple)

@@ -29,7 +29,7 @@ from llmkit.tables.rows import RowStream, open_rows
 from llmkit.tasks.cls.label_types import LabelType, choose_label_type
 from llmkit.tasks.cls.labelled_file import open_labelled
 from llmkit.tasks.cls.row_reading import RowFormat, describe_left_out, encode_chunk, read_chunks
-from llmkit.text.chinese_words import choose_word_cutter
+from llmkit.text.words import choose_word_cutter
 
 SPLITS = ("train", "validation", "test")
 LABELS_SHOWN = 10

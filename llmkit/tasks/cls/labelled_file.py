@@ -30,7 +30,7 @@ class LabelledFile:
             return labelled
         known = to_ids(
             labelled, self.label2id, self.rows.path,
-            unseen=self.section.unseen_labels, unit=self.rows.unit, strangers=self.strangers,
+            unseen=self.section.unseen_labels, unit=self.rows.unit, unseen_labels=self.strangers,
         )  # fmt: skip
         return (row for row, _ in known)
 

@@ -23,7 +23,7 @@ from llmkit.tasks.mlm.evaluation import evaluate_masked_lm, to_metrics
 from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.tasks.mlm.pseudo_perplexity import score_documents
 from llmkit.tasks.scoring import choose_block_size, read_as_is
-from llmkit.text.chinese_words import choose_word_cutter
+from llmkit.text.words import choose_word_cutter
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Split, write_split
 from llmkit.tokens.tokenizer import ensure_special_tokens, id_dtype

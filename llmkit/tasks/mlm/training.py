@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from llmkit.architectures import ARCHITECTURES
 from llmkit.config.evaluate import Evaluate
-from llmkit.config.model import FAMILIES
 from llmkit.config.recipe import MlmRecipe
 from llmkit.core import console
 from llmkit.core.errors import DataError, ModelError, UsageError
@@ -108,7 +108,7 @@ class MlmTraining:
         return network
 
     def describe(self) -> dict[str, Any]:
-        if not FAMILIES[self.recipe.model.family].reads_pairs:
+        if not ARCHITECTURES[self.recipe.model.family].reads_pairs:
             family = self.recipe.model.family
             console.info(f"{family} has no head for pairs and trains masked tokens only (mlm.sentence_objective none)")
         said = {"chinese_words": "characters"}

@@ -1,0 +1,28 @@
+"""The architectures that recipes can name in `model.family`: one file and one line each."""
+
+from llmkit.architectures.base import Architecture
+from llmkit.architectures.bert import BERT
+from llmkit.architectures.gpt2 import GPT2
+from llmkit.architectures.llama import LLAMA
+from llmkit.architectures.modernbert import MODERNBERT
+from llmkit.architectures.recurrent import GRU, LSTM
+from llmkit.architectures.transformer import TRANSFORMER
+
+ARCHITECTURES: dict[str, Architecture] = {
+    each.family: each
+    for each in (
+        GPT2,
+        LLAMA,
+        BERT,
+        MODERNBERT,
+        GRU,
+        LSTM,
+        TRANSFORMER,
+    )
+}
+"""By family. The first of a task is the default of its recipes."""
+
+
+def families_of(task: str) -> tuple[str, ...]:
+    """The families that a task trains."""
+    return tuple(family for family, architecture in ARCHITECTURES.items() if architecture.task == task)

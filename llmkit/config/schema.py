@@ -1,0 +1,75 @@
+"""The JSON Schema of recipes, by which editors complete keys and mark mistakes; `llmkit schema` prints it.
+
+One closed object with the sections of all tasks, and a condition for each section that only some tasks read: editors
+report an unknown key in it by name, which they cannot in a union of recipes. Checks across keys stay with the sections.
+"""
+
+from typing import Any
+
+from llmkit.architectures import ARCHITECTURES
+from llmkit.config.recipe import OWNERS, RECIPES
+from llmkit.config.renamed import RENAMED_KEYS, RENAMED_VALUES, Key
+
+Schema = dict[str, Any]
+
+
+def make_schema() -> Schema:
+    """The schema of draft 2020-12; names of earlier versions are in it as deprecated."""
+    definitions: Schema = {}
+    sections: Schema = {}
+    for recipe in RECIPES.values():
+        schema = recipe.model_json_schema()
+        definitions |= schema["$defs"]
+        sections |= {name: {"$ref": value["$ref"]} for name, value in schema["properties"].items() if name != "task"}
+    definitions = {name: _tidy(definition) for name, definition in sorted(definitions.items())}
+    definitions["Model"]["properties"]["family"]["enum"] = list(ARCHITECTURES)
+    task = {"description": "What is trained; needed where the command does not say it.", "enum": list(RECIPES)}
+    properties: Schema = {"task": task, **sections}
+    _add_old_names((), properties)
+    for name, reference in sections.items():
+        section = definitions[reference["$ref"].rpartition("/")[2]]
+        section["type"] = ["object", "null"]  # a section without keys is null in YAML
+        _add_old_names((name,), section["properties"])
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "llmkit recipe",
+        "description": "From raw text or labelled rows to a model; every key has a default.",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "allOf": [
+            {"if": {"required": [name]}, "then": {"properties": _others(name, owners)}}
+            for name, owners in OWNERS.items()
+        ],
+        "$defs": definitions,
+    }
+
+
+def _others(section: str, owners: tuple[str, ...]) -> Schema:
+    """What may stand beside a section that only some tasks read."""
+    foreign = {name: False for name, tasks in OWNERS.items() if name != section and not set(tasks) & set(owners)}
+    return {"task": {"enum": list(owners)}, **foreign}
+
+
+def _add_old_names(section: Key, properties: Schema) -> None:
+    """Values and keys of earlier versions, which loading.py takes with a line that names the new ones."""
+    for (*owner, key), renamed in RENAMED_VALUES.items():
+        if tuple(owner) == section:
+            properties[key]["enum"] += list(renamed)
+    for (*owner, old), new in RENAMED_KEYS.items():
+        if tuple(owner) == section:
+            taken = {name: value for name, value in properties[new].items() if name != "default"}
+            name = ".".join((*section, new))
+            properties[old] = taken | {"deprecated": True, "description": f"Old name of {name}."}
+
+
+def _tidy(schema: Any) -> Any:
+    """Without titles made from names, and without the defaults of whole sections, whose keys have their own."""
+    if isinstance(schema, list):
+        return [_tidy(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {name: value for name, value in schema.items() if name != "title" or not isinstance(value, str)}
+    if "$ref" in kept:
+        kept.pop("default", None)
+    return {name: value if name == "default" else _tidy(value) for name, value in kept.items()}

@@ -10,17 +10,17 @@ has no bf16, like most laptops.
 import argparse
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmkit.config.loading import load_recipe
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import pick_device
-from llmkit.runs.plan import plan_cut
+from llmkit.runs.plan import make_trial, plan_micro_batches
 from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS
 from llmkit.training.speed import choose_precision
-from llmkit.training.trial import measure_step_seconds
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
@@ -50,15 +50,13 @@ def measure(name: str, rounds: int, seconds: float) -> dict[str, Any]:
     task: Any = TASKS[recipe.task].make_synthetic(recipe, Vocabulary(recipe.prepare.tokenizer.vocab_size))
     network = task.build_model()
     optimized(network, precision, device)
-    batches = plan_cut(recipe, task, network, precision, device)
+    trial = make_trial(recipe, task, network, precision, device)
+    batches = plan_micro_batches(recipe, task, trial)
     found: dict[str, list[float]] = {"adamw": [], "muon": []}
     for _ in range(rounds):
         for optimizer, steps in found.items():
             optim = recipe.optim.model_copy(update={"name": optimizer})
-            timed = measure_step_seconds(
-                network, task.objective, task.samples, optim, batches, precision, device, seconds
-            )
-            steps.append(timed.total)
+            steps.append(replace(trial, optim=optim).measure(batches, seconds).total)
     ratios = [muon / adamw for muon, adamw in zip(found["muon"], found["adamw"], strict=True)]
     medians = {optimizer: statistics.median(steps) for optimizer, steps in found.items()}
     return {"recipe": name, "precision": precision, **medians, "ratio": statistics.median(ratios), "ratios": ratios}

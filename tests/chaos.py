@@ -2,7 +2,7 @@
 
     python tests/chaos.py --kills 200
 
-Half of the kills come at a random time, half at a named moment of writing (llmkit.core.files.reached), most inside a
+Half of the kills come at a random time, half at a named moment of writing (llmkit.core.files.failpoint), most inside a
 save. Every attempt is the command line itself with `--resume auto`, in a fork of this process, which has the libraries
 loaded already; SIGKILL is real. Ends with exit code 1 if a run was lost, if a byte of model.safetensors differs, or if
 more than `save_steps` steps were done again.
@@ -120,14 +120,14 @@ def fork_llmkit(arguments: list[str], out: Path, moment: int | None) -> int:
 def arm(moment: int) -> None:
     passed = 0
 
-    def reached(point: str) -> None:
+    def failpoint(point: str) -> None:
         nonlocal passed
         passed += 1
         if passed > moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
     for module in (llmkit.core.files, llmkit.training.checkpoints):
-        module.reached = reached
+        module.failpoint = failpoint
 
 
 def wait_for(process: int, kill_after: float | None = None) -> int:

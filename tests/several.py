@@ -107,11 +107,11 @@ def _work(
 
 
 def _arm(fault: Fault) -> None:
-    from llmkit.core import signals
+    from llmkit.core import process
     from llmkit.training.loop import TrainingLoop
 
     if fault.twice_within is not None:
-        signals.SAME_SIGNAL_SECONDS = fault.twice_within
+        process.SAME_SIGNAL_SECONDS = fault.twice_within
     step = TrainingLoop.train_step
 
     def faulty(self: TrainingLoop, *args: Any, **kwargs: Any) -> Any:

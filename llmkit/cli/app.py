@@ -31,7 +31,7 @@ from llmkit.cli.schema import schema_command
 from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.distributed import (
-    Parted,
+    MainProcessFailed,
     die_with_launcher,
     expected_ranks,
     init_from_env,
@@ -47,7 +47,7 @@ from llmkit.core.errors import (
     TrainingFailed,
     UsageError,
 )
-from llmkit.core.threads import limit_threads
+from llmkit.core.machine import limit_threads
 
 SECONDS_FOR_MAIN_PROCESS = 3.0
 """How long the other ranks wait for rank 0 to report an error that all ranks have."""
@@ -121,7 +121,7 @@ def main() -> NoReturn:
     try:
         limit_threads()
         code = app(standalone_mode=False)
-    except Parted as parted:
+    except MainProcessFailed as parted:
         _give_way()  # so that the error of rank 0 is the one that is shown
         _leave(parted.exit_code)
     except BaseException as error:

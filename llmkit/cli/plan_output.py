@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from llmkit.core.disk import show_size
+from llmkit.core.files import show_size
 
 PARTS = (
     ("weights", "weights, fp32"),

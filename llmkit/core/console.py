@@ -1,4 +1,4 @@
-"""Lines for people on stderr, and texts that are safe to show there."""
+"""Messages to the user on stderr, without control characters and without secrets."""
 
 import os
 import re
@@ -7,28 +7,25 @@ from contextlib import suppress
 
 
 def info(message: str) -> None:
-    """One line to the user on stderr; stdout is for results. An error's three lines stay three.
-
-    Of several ranks the first speaks for all; see distributed.py.
-    """
+    """Print a message to stderr; stdout is for results. With several ranks only rank 0 prints."""
     if os.environ.get("RANK", "0") != "0":
         return
-    with suppress(BrokenPipeError):  # a pipe that nobody reads any more must not end a training
+    with suppress(BrokenPipeError):  # a closed pipe must not end a training run
         print(redact(clean_lines(message)), file=sys.stderr, flush=True)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first; its type, where it says nothing: torch raises several so."""
+    """The first line of an error's message, or its type if it has none, as several of torch's."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def clean_lines(text: str) -> str:
-    """Text for a terminal: nothing in it can move the cursor, colour, hide or turn around what is shown."""
+    """Text without characters that could move the cursor, colour, hide or reverse what a terminal shows."""
     return text if text.isprintable() else "".join(c for c in text if c.isprintable() or c in "\n\t\u3000")
 
 
 def clean_line(text: str) -> str:
-    """Text from data as one harmless line: control characters could command the terminal."""
+    """Text as one line without control characters."""
     return "".join(c if c.isprintable() else "\u23ce" if c == "\n" else " " for c in text)
 
 
@@ -41,10 +38,10 @@ _SECRET_NAME = re.compile(r"(?i)(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KE
 
 
 def redact(text: str) -> str:
-    """Text without passwords: those in URLs, tokens of the hub, what stands behind `token=`, and what the environment
-    holds under a name like `HF_TOKEN`. For what is said, and for command lines that are kept."""
+    """Text without secrets: passwords in URLs, hub tokens, values of `token=` and the like, and values of environment
+    variables with names such as `HF_TOKEN`. For messages and recorded command lines."""
     for name, value in os.environ.items():
-        if len(value) >= 8 and _SECRET_NAME.search(name):  # a short one would cut up ordinary words
+        if len(value) >= 8 and _SECRET_NAME.search(name):  # a short value may be part of ordinary words
             text = text.replace(value, "[redacted]")
     for pattern in _SECRETS:
         text = pattern.sub("[redacted]", text)

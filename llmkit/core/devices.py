@@ -1,10 +1,16 @@
-"""The device that models run on here, and what differs between NVIDIA's GPUs, Apple's and the CPU.
+"""The device that models run on and its memory: NVIDIA GPUs, Apple GPUs and CPUs.
 
-Every choice of a device is made here. Apple GPUs (`mps`) are taken where torch has them, by a process alone:
-torch has no exchange of gradients between them. Nobody has run llmkit on one yet; tests mock the list of devices.
+Every choice of a device is made here. Apple GPUs (`mps`) are used by single processes only, as torch cannot exchange
+gradients between them. llmkit has not run on one yet; tests mock the list of devices.
 """
 
+import ctypes
+import sys
+from contextlib import suppress
+from pathlib import Path
+
 import torch
+from torch import nn
 
 from llmkit.core import distributed
 
@@ -17,7 +23,7 @@ def pick_device() -> torch.device:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was given, so that a clock can be read."""
+    """Wait for the device to finish its work, so that a clock can be read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -25,7 +31,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory of a GPU that models may take; Apple's is a share of the machine's. None on a CPU."""
+    """Free GPU memory; on Apple GPUs a share of the machine's. None on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
@@ -51,8 +57,66 @@ def used_bytes() -> int | None:
 
 
 def describe_gpu() -> str | None:
-    """Its name; None where there is none."""
+    """The GPU's name; None without a GPU."""
     device = pick_device()
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     return "Apple GPU (MPS)" if device.type == "mps" else None
+
+
+if sys.platform != "win32":
+    import resource
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_ALIGNMENT = 64
+"""In bytes, of torch's allocations on a CPU (c10/core/alignment.h)."""
+
+
+def tune_malloc() -> None:
+    """Let glibc keep freed tensors for the next step. Does nothing without glibc.
+
+    By default it returns each tensor above 32 MB to the kernel, which zeroes its pages again at the next allocation:
+    a fifth of a step with a large vocabulary on a CPU (docs/log.md).
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None and mallopt(_M_MMAP_THRESHOLD, 1 << 30):
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def trim_malloc() -> None:
+    """Return memory that training has freed to the kernel. Larger tensors of the final evaluation would not fit into
+    it and would raise the peak (docs/log.md)."""
+    if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+
+
+def align_weights(model: nn.Module) -> None:
+    """Copy weights on the CPU that are not aligned as torch allocates them, such as those mapped from a file.
+
+    The order of sums in a matrix product may depend on the alignment of its operands, so a resumed run would differ
+    in the last bits from an uninterrupted one. Tied weights stay tied if they are one parameter.
+    """
+    for weight in (*model.parameters(), *model.buffers()):
+        if weight.device.type == "cpu" and weight.data_ptr() % _ALIGNMENT:
+            weight.data = weight.data.clone()
+
+
+def measure_memory() -> dict[str, int]:
+    """Peak memory in bytes for the log: `peak_memory` of the rank that used most, and with several ranks
+    `peak_memory_total`. On a CPU it is the process's resident memory. Every rank calls it."""
+    peaks = distributed.gather(peak_bytes())
+    return {"peak_memory": max(peaks), **({"peak_memory_total": sum(peaks)} if len(peaks) > 1 else {})}
+
+
+def peak_bytes() -> int:
+    """Peak memory in bytes, of torch on a GPU or of this process; 0 if unknown."""
+    if (of_gpu := used_bytes()) is not None:
+        return of_gpu
+    with suppress(OSError, IndexError):  # getrusage would include the parent process's peak
+        return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+    if sys.platform == "win32":
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

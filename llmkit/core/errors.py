@@ -1,4 +1,4 @@
-"""What can go wrong that is not our bug, and the exit code each kind ends with.
+"""Errors that are not bugs of llmkit, and their exit codes.
 
     LlmkitError
     +-- UsageError         2   the command line or the recipe
@@ -7,8 +7,8 @@
     +-- TrainingFailed     5   a non-finite loss, a dead rank
     +-- ModelError         6   a checkpoint or model that cannot be used
 
-A user's mistake never shows a traceback. It shows three lines for each problem: what is wrong with
-which value, where, and the way out. Anything else that escapes is our bug: traceback, exit code 1.
+A user's mistake never shows a traceback. It shows three lines per problem: what is wrong with which value, where it
+is, and how to fix it. Any other exception is a bug: traceback, exit code 1.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from llmkit.core.console import clean_line
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: `what` names the value, `where` the place, `hint` the way out."""
+    """One problem: `what` names the value, `where` the place, `hint` the fix."""
 
     what: str
     where: str
@@ -33,7 +33,7 @@ class Problem:
 
 
 class LlmkitError(Exception):
-    """Base of all errors that are shown to the user as three lines a problem."""
+    """Base of all errors that are shown to the user as three lines per problem."""
 
     exit_code: ClassVar[int] = 1
 
@@ -43,7 +43,7 @@ class LlmkitError(Exception):
 
     @classmethod
     def from_problems(cls, problems: Iterable[Problem]) -> "LlmkitError":
-        """One error that carries several problems, so that a user can mend them all at once."""
+        """One error with several problems, so that a user can fix them all at once."""
         first, *rest = problems
         error = cls(first.what, where=first.where, hint=first.hint)
         error.problems = (first, *rest)
@@ -53,7 +53,7 @@ class LlmkitError(Exception):
         return "\n\n".join(map(str, self.problems))
 
     def __reduce__(self) -> "tuple[object, tuple[tuple[Problem, ...]]]":
-        return type(self).from_problems, (self.problems,)  # an error of another process comes over whole
+        return type(self).from_problems, (self.problems,)  # pickle would drop `where` and `hint`
 
 
 class UsageError(LlmkitError):
@@ -69,13 +69,13 @@ class DataError(LlmkitError):
 
 
 class EnvironmentFault(LlmkitError):  # noqa: N818 - the contract's name
-    """The machine refuses: disk, rights, lock, memory, network, or an extra that is not installed."""
+    """A problem of the machine: disk, permissions, lock, memory, network, or a missing package."""
 
     exit_code = 4
 
 
 class TrainingFailed(LlmkitError):  # noqa: N818 - the contract's name
-    """Training stopped because going on would have spoilt the model."""
+    """Training stopped because continuing would have damaged the model."""
 
     exit_code = 5
 
@@ -87,13 +87,13 @@ class ModelError(LlmkitError):
 
 
 SAME_SIGNAL_SECONDS = 0.5
-"""Signals that come closer are one wish: `timeout` sends its signal to the process and then to its group."""
+"""Signals closer together count as one: `timeout` signals the process and then its group."""
 
 
 class Interrupted(BaseException):
     """SIGINT or SIGTERM ended the work; the exit code is 128 plus the signal's number.
 
-    No Exception, as KeyboardInterrupt is none: nobody who handles errors should swallow it.
+    Not an Exception, like KeyboardInterrupt, so that no error handler catches it.
     """
 
     def __init__(self, signal_number: int, message: str) -> None:
@@ -103,7 +103,7 @@ class Interrupted(BaseException):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped name: the nearest known one, or all of them."""
+    """A hint for an unknown name: the closest known one, or all of them."""
     names = sorted(known)
     near = get_close_matches(word, names, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else clean_line(f"known: {', '.join(names)}")

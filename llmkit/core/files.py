@@ -1,7 +1,7 @@
-"""Write files and folders so that they are whole or absent, whatever happens in between.
+"""Write files and folders so that they are complete or absent after a crash; check for disk space.
 
-Everything goes to a sibling with a telling name on the same file system, is flushed to the disk, and
-is renamed last. Whoever finds such a sibling later knows that it is rubbish.
+Everything is written to a sibling (`.NAME.partial`) on the same file system, flushed to the disk and renamed last, so
+a sibling that is found later can be deleted.
 """
 
 import errno
@@ -17,71 +17,72 @@ from typing import Any, TextIO
 from llmkit.core.errors import EnvironmentFault
 
 PARTIAL = ".partial"
+FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_DISK_MESSAGES = ("No space left", "File too large", "Disk quota", "file write failed", "unexpected pos")
+"""Of safetensors and torch, which raise no OSError on a full disk."""
 
 
-def reached(point: str) -> None:
-    """A named moment in writing. Does nothing; tests put in its place what dies or fails just there."""
+def failpoint(name: str) -> None:
+    """A named moment during a write. Does nothing; tests replace it to kill the process or fail at that moment."""
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text`, atomically."""
-    partial = path.with_name(f".{path.name}{PARTIAL}")
-    reached(f"{path.name}: begin")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        reached(f"{path.name}: before rename")
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
-    """Replace `path` by `value` as readable JSON, atomically. NaN is refused: it is not JSON.
-
-    Without `indent` it is one line, written ten times as fast.
-    """
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """What `write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+# ---- files ----
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[TextIO]:
-    """A text file to fill that becomes `path` when the block ends well, and is removed when it does not."""
+    """A text file that replaces `path` when the block succeeds, and is removed when it raises."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
+    failpoint(f"{path.name}: begin")
     try:
         with partial.open("w", encoding="utf-8", newline="\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        failpoint(f"{path.name}: before rename")
+        partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    partial.replace(path)
     sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text`, atomically."""
+    with new_file(path) as file:
+        file.write(text)
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
+    """Replace `path` by `value` as JSON, atomically. NaN is refused, as JSON has none.
+
+    `indent=None` writes one line, ten times as fast.
+    """
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value that `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+# ---- folders ----
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `path` when the block ends well, and is removed when it does not.
+    """A folder that replaces `path` when the block succeeds, and is removed when it raises.
 
-    A former `path` is replaced in one rename. What a killed process left behind is cleared away.
+    What a killed process left behind is deleted first.
     """
     partial = path.with_name(f".{path.name}{PARTIAL}")
     restore_folder(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    reached(f"{path.name}: begin")
+    failpoint(f"{path.name}: begin")
     try:
         yield partial
-        reached(f"{path.name}: before sync")
+        failpoint(f"{path.name}: before sync")
         sync_tree(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -90,30 +91,30 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(partial: Path, path: Path) -> None:
-    """Give `partial`, which is on the disk, the name `path`; a former `path` is replaced, or stays if that fails."""
+    """Rename `partial`, which is flushed, to `path`; an existing `path` is replaced, or kept if that fails."""
     old = path.with_name(f".{path.name}.old")
-    reached(f"{path.name}: before rename")
+    failpoint(f"{path.name}: before rename")
     try:
         if path.exists():
             path.rename(old)
-            reached(f"{path.name}: between renames")
+            failpoint(f"{path.name}: between renames")
         partial.rename(path)
     except BaseException:  # a signal too
-        _take_back(path, old)
+        _restore_old(path, old)
         raise
-    reached(f"{path.name}: after rename")
+    failpoint(f"{path.name}: after rename")
     sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def restore_folder(path: Path) -> None:
-    """Bring back the former `path` where a process was killed between the two renames, and clear it away elsewhere."""
+    """Restore the old `path` if a process was killed between the two renames, and delete what is left of it if not."""
     old = path.with_name(f".{path.name}.old")
-    _take_back(path, old)
+    _restore_old(path, old)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _take_back(path: Path, old: Path) -> None:
+def _restore_old(path: Path, old: Path) -> None:
     if old.exists() and not path.exists():
         old.rename(path)
 
@@ -130,7 +131,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the folder's own entries, so that a rename in it survives a power cut."""
+    """Flush the folder's own entries, so that a rename in it survives a power failure."""
     if os.name == "nt":  # Windows cannot open a folder, and does not need it
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -141,7 +142,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_writable(folder: Path, *, dry_run: bool = False) -> None:
-    """Make `folder`'s parents and write a probe file, before any long work; a dry run only asks for the rights.
+    """Create `folder`'s parents and write a probe file, before any long work; a dry run only checks permissions.
 
     Raises:
         EnvironmentFault: with the system's own reason.
@@ -160,10 +161,13 @@ def check_writable(folder: Path, *, dry_run: bool = False) -> None:
         probe.write_bytes(b"llmkit")
         probe.unlink()
     except OSError as error:
-        hint = "choose another --out, or change the folder's rights"
+        hint = "choose another --out, or change the folder's permissions"
         raise EnvironmentFault(
             f"cannot write to {str(folder)!r}: {error.strerror}", where=str(parent), hint=hint
         ) from None
+
+
+# ---- hashes ----
 
 
 def hash_file(path: Path) -> str:
@@ -187,10 +191,10 @@ def describe_files(folder: Path, root: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def find_fault(path: Path, expected: dict[str, Any], *, hashes: bool = True) -> str | None:
-    """What is wrong with a file, held against what `describe_files` said of it; None if nothing is.
+def verify_file(path: Path, expected: dict[str, Any], *, hashes: bool = True) -> str | None:
+    """How a file differs from what `describe_files` recorded; None if it does not.
 
-    Without `hashes` only existence and size are looked at, which costs nothing.
+    Without `hashes` only existence and size are checked, which is fast.
     """
     if not path.is_file():
         return "is missing"
@@ -199,3 +203,60 @@ def find_fault(path: Path, expected: dict[str, Any], *, hashes: bool = True) -> 
     if hashes and (found := hash_file(path)) != expected["sha256"]:
         return f"has the SHA-256 {found[:12]}... instead of {expected['sha256'][:12]}..."
     return None
+
+
+# ---- disk space ----
+
+
+def require_space(folder: Path, n_bytes: int, what: str) -> None:
+    """Refuse what cannot fit.
+
+    Raises:
+        EnvironmentFault: gives both sizes.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        hint = "make space there, or choose another --out"
+        raise EnvironmentFault(
+            f"{what} needs about {show_size(n_bytes)}, {show_size(free)} are free", where=str(folder), hint=hint
+        )
+
+
+def measure_folder(folder: Path) -> int:
+    """Bytes of all files below `folder`."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@contextmanager
+def explain_full_disk(folder: Path, what: str, n_bytes: int) -> Iterator[None]:
+    """Turn the different errors of a full disk into one.
+
+    Raises:
+        EnvironmentFault: the disk, or the user's quota, is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error):
+            raise
+        free = shutil.disk_usage(folder).free
+        what = f"the disk is full: {what} needs about {show_size(n_bytes)}, {show_size(free)} are free"
+        hint = "what was saved before is complete; make space and continue with: --resume"
+        raise EnvironmentFault(what, where=str(folder), hint=hint) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in FULL_DISK_ERRNOS:
+        return True
+    return any(words in str(error) for words in FULL_DISK_MESSAGES) or _is_full(error.__cause__ or error.__context__)
+
+
+def show_size(n_bytes: float) -> str:
+    """Bytes in powers of 1000: 64 MB, 1.5 GB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB" if n_bytes < 1000 else f"{n_bytes:,.0f} TB"

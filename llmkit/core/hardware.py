@@ -1,7 +1,6 @@
-"""GPUs and CPUs by name, from hardware.yaml: what they multiply, hold and move in a second.
+"""Peak FLOP/s, memory and bandwidths of GPUs and CPUs by name, from hardware.yaml.
 
-Knows nothing of models. What this machine has is asked by those who have torch; a name that is not in the table is no
-error here, as anything can be measured.
+Knows neither models nor this machine (devices.py, machine.py). A device that is missing in the table can be measured.
 """
 
 import re
@@ -15,7 +14,7 @@ import yaml
 from llmkit.core.errors import UsageError, did_you_mean
 
 SLOWER_KINDS = {"laptop", "max", "mig", "d"}
-"""Words that make another device of a name: a laptop's, Max-Q, a part of a GPU, the cut-down 4090 D."""
+"""Words in a driver's name that mark a slower device: laptop, Max-Q, a MIG slice, the reduced 4090 D."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +22,19 @@ class Device:
     """One GPU, or one CPU with all its cores."""
 
     name: str
-    """How a user calls it."""
+    """As users write it."""
     title: str
     kind: Literal["gpu", "cpu"]
     flops: dict[str, float]
-    """Dense FLOP/s by precision; a precision that is missing is one that the device lacks."""
+    """Dense FLOP/s by precision, without those that the device lacks."""
     n_bytes: int | None
-    """Memory; None for a CPU, which has what it was given."""
+    """Memory; None for a CPU."""
     bandwidth: float | None
-    """Bytes a second from and to its memory."""
+    """Bytes per second to and from memory."""
     link: float | None = None
-    """Bytes a second and way to the other devices of the machine."""
+    """Bytes per second and direction to the other devices of the machine."""
     network: float | None = None
-    """Bytes a second and way to other machines, for each device."""
+    """Bytes per second and direction to other machines, per device."""
     cores: int | None = None
 
     @property
@@ -44,20 +43,20 @@ class Device:
 
     @property
     def precision(self) -> str:
-        """What `train.precision: auto` comes to: bf16 where there is any, and no fp16."""
+        """What `train.precision: auto` chooses: bf16 if the device has it, else fp32."""
         return "bf16" if "bf16" in self.flops else "fp32"
 
 
 @dataclass(frozen=True, slots=True)
 class Mfu:
-    """Model FLOPs over peak FLOPs, and where the figure is from."""
+    """Model FLOPs utilization, and the source of the figure."""
 
     share: float
     source: str
 
 
 def find_device(name: str) -> Device | None:
-    """The entry that a user's word (`h100`, `RTX 4090`) or a driver's name ("NVIDIA H100 80GB HBM3") means."""
+    """The entry for a user's name (`h100`, `RTX 4090`) or a driver's ("NVIDIA H100 80GB HBM3"); None if unknown."""
     devices, matches = _read_table()
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     for key, device in devices.items():
@@ -73,7 +72,7 @@ def get_device(name: str) -> Device:
     """As `find_device`.
 
     Raises:
-        UsageError: no entry is meant; names the nearest.
+        UsageError: there is no such entry; suggests similar ones.
     """
     device = find_device(name)
     if device is None:
@@ -84,17 +83,17 @@ def get_device(name: str) -> Device:
 
 
 def list_names() -> list[str]:
-    """What `get_device` takes, in the order of the table."""
+    """Names that `get_device` accepts, in the order of the table."""
     return list(_read_table()[0])
 
 
 def default_mfu(kind: str) -> Mfu:
-    """What is reckoned with for a kind of device where nothing was measured."""
+    """The MFU to assume for a kind of device without a measurement."""
     return Mfu(**_read_file()["mfu"][kind])
 
 
 def framework_bytes(kind: str) -> int:
-    """Memory that libraries and driver take before there is any model."""
+    """Memory of libraries and driver without a model."""
     return int(_read_file()["framework_gb"][kind] * 1e9)
 
 
@@ -106,7 +105,7 @@ def _read_file() -> dict[str, Any]:
 
 @cache
 def _read_table() -> tuple[dict[str, Device], dict[str, set[str]]]:
-    """Devices, and the words of their names, by their keys."""
+    """Devices and the words of their driver names, by key."""
     entries: dict[str, dict[str, Any]] = _read_file()["devices"]
     devices = {key: _to_device(key, entry) for key, entry in entries.items()}
     return devices, {key: {word.lower() for word in entry["match"]} for key, entry in entries.items()}

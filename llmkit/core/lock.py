@@ -1,6 +1,6 @@
-"""One process at a time may write a folder; death of any kind gives the lock back.
+"""A lock for a folder that only one process may write; the kernel releases it however the process ends.
 
-The lock is the kernel's on a file beside the folder, so that the folder itself may be renamed or deleted.
+The lock is on a file beside the folder, so that the folder itself may be renamed or deleted.
 """
 
 import os
@@ -17,20 +17,20 @@ if os.name != "nt":
 
 
 @contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
-    """Keep other llmkit processes from writing `folder` until the block ends; its parent must exist.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock `folder` against other llmkit processes within the block; its parent must exist.
 
     Raises:
-        EnvironmentFault: another process holds it; names process, machine and since when.
+        EnvironmentFault: another process holds the lock; names it, its machine and the time.
     """
-    if os.name == "nt":  # which has no such lock
+    if os.name == "nt":  # has no flock
         yield
         return
-    folder = folder.resolve()  # two names of one folder have one lock
+    folder = folder.resolve()  # the lock must not depend on how the path is written
     path = folder.with_name(f".{folder.name}.lock")
     try:
         file = _open_locked(path, folder)
-    except OSError:  # only the folder itself can be written, as with a volume of a container
+    except OSError:  # the parent is not writable, such as for a volume of a container
         yield
         return
     _held.add(file)
@@ -48,7 +48,7 @@ _held: set[int] = set()
 
 
 def _close_in_child() -> None:
-    """A data worker that outlives a killed trainer by seconds must not keep its lock."""
+    """A data worker may outlive a killed trainer by seconds and must not keep its lock."""
     for file in _held:
         os.close(file)
     _held.clear()
@@ -68,9 +68,9 @@ def _open_locked(path: Path, folder: Path) -> int:
             os.close(file)
             hint = "wait until it has ended, or give another --out"
             raise EnvironmentFault(f"{str(folder)!r} is in use by {holder}", where=str(path), hint=hint) from None
-        except OSError:  # a file system without locks, as some network ones are: work without, as all other tools do
+        except OSError:  # a file system without locks, such as some network ones: continue without
             return file
-        # The former holder deletes the file: what was opened may no longer be the one that others will open.
+        # The previous holder deletes the file, so others may open a new one: use only the file that has the name now.
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(file).st_ino:
                 return file

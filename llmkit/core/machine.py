@@ -1,22 +1,33 @@
-"""What a result was made on: machine, versions, command. The names of host and user are not asked for."""
+"""This machine: cores, memory and threads that the process may use, and what a run records about it.
+
+torch counts the physical cores of the affinity mask (`taskset`) but does not read quotas: with a quota of 1.5 CPUs on
+64 cores it would start 64 threads. `limit_threads` therefore sets OMP_NUM_THREADS to a smaller quota before torch
+loads. A value that the user has set is checked and never changed.
+
+Names of host and user are never recorded. Limits are read below `root`, so that a test can describe another machine.
+"""
 
 import os
 import platform
+import re
 import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import llmkit
 from llmkit.core.console import redact
-from llmkit.core.threads import allowed_cores, read_limits, thread_count
+from llmkit.core.errors import UsageError
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "pyarrow")
 
 
 def describe_machine() -> dict[str, Any]:
     """CPU, cores, torch's threads and what decided their number, memory, accelerator, platform."""
-    import torch  # `prepare` asks for versions only, and does without
+    import torch  # `prepare` needs only the versions
 
     from llmkit.core.devices import describe_gpu
 
@@ -25,14 +36,14 @@ def describe_machine() -> dict[str, Any]:
         "cores": len(allowed_cores()),
         "threads": torch.get_num_threads(),
         "threads_source": thread_count().source,
-        "memory_gb": _memory_gb(),
+        "memory_gb": None if (n_bytes := total_memory()) is None else round(n_bytes / 2**30, 1),
         "accelerator": describe_gpu(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
 
 
 def describe_versions() -> dict[str, str]:
-    """llmkit, Python and the libraries that a result can depend on."""
+    """Versions of llmkit, Python and the libraries that a result can depend on."""
     versions = {"llmkit": llmkit.__version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -43,7 +54,7 @@ def describe_versions() -> dict[str, str]:
 
 
 def describe_command() -> list[str]:
-    """The command line as it was typed, without the path of the program and without passwords."""
+    """The command line without the path of the program and without passwords."""
     return [Path(sys.argv[0]).name, *map(redact, sys.argv[1:])]
 
 
@@ -55,21 +66,139 @@ def _cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _memory_gb() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (ValueError, OSError, AttributeError):
-        return None
-
-
 def read_memory() -> int | None:
-    """Bytes of the machine, or what the control groups of this process allow of them; None if no one says."""
+    """Bytes of memory that this process may use: the machine's, limited by its control groups; None if unknown."""
     return min((size for size in (total_memory(), read_limits()[1]) if size is not None), default=None)
 
 
 def total_memory() -> int | None:
-    """Bytes that the system says it has."""
+    """Bytes of memory of the machine; None if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
+
+
+VARIABLES = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")
+"""Variables that torch's kernels read, the strongest first."""
+MAX_THREADS = 65_536
+"""A larger number is a mistake, and starting that many threads would end the process."""
+
+Source = Literal["MKL_NUM_THREADS", "OMP_NUM_THREADS", "quota", "cores"]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadCount:
+    """Number of threads of torch's kernels, and what decided it; `n` is None if torch decides."""
+
+    n: int | None
+    source: Source
+    quota: float | None = None
+    """Cores that a control group allows."""
+
+
+def count_cores(root: Path = Path("/"), allowed: frozenset[int] | None = None) -> int:
+    """Logical cores of the affinity mask, at most the quota rounded up; at least 1."""
+    n_allowed = len(allowed_cores() if allowed is None else allowed)
+    quota = read_limits(root)[0]
+    return n_allowed if quota is None else max(1, min(n_allowed, ceil(quota)))
+
+
+def decide_threads(
+    environ: Mapping[str, str], root: Path = Path("/"), allowed: frozenset[int] | None = None
+) -> ThreadCount:
+    """The user's number, else a quota below the number of physical cores, else torch's own count.
+
+    Raises:
+        UsageError: a variable is not a number of threads.
+    """
+    given = {name: parse_threads(environ[name], name) for name in VARIABLES if environ.get(name, "").strip()}
+    quota = read_limits(root)[0]
+    for name, n in given.items():
+        return ThreadCount(n, "MKL_NUM_THREADS" if name == "MKL_NUM_THREADS" else "OMP_NUM_THREADS", quota)
+    if quota is not None:
+        cores = _count_physical(root, allowed_cores() if allowed is None else allowed)
+        if ceil(quota) < cores:
+            return ThreadCount(max(1, ceil(quota)), "quota", quota)
+    return ThreadCount(None, "cores", quota)
+
+
+_decided: ThreadCount | None = None
+"""What `limit_threads` found before it changed the environment."""
+
+
+def limit_threads() -> None:
+    """Set OMP_NUM_THREADS if a quota allows fewer threads than torch would start. Call it before torch loads.
+
+    Raises:
+        UsageError: OMP_NUM_THREADS or MKL_NUM_THREADS is not a number of threads.
+    """
+    global _decided
+    _decided = decide_threads(os.environ)
+    for name in VARIABLES:  # libgomp rejects an empty one
+        if not os.environ.get(name, "-").strip():
+            del os.environ[name]
+    if _decided.source == "quota":
+        os.environ["OMP_NUM_THREADS"] = str(_decided.n)
+
+
+def thread_count() -> ThreadCount:
+    """What `limit_threads` decided; if it was not called (llmkit as a library), what applies now."""
+    return _decided or decide_threads(os.environ)
+
+
+def parse_threads(text: str, name: str) -> int:
+    """The number of threads in a variable's value; the first one of nested levels ("4,2").
+
+    Raises:
+        UsageError: it is neither a positive number nor, for OMP_NUM_THREADS, a list of them.
+    """
+    levels = text.split(",") if name == "OMP_NUM_THREADS" else [text]
+    if all(re.fullmatch(r"\s*\+?[0-9]+\s*", level) and 0 < int(level) <= MAX_THREADS for level in levels):
+        return int(levels[0])
+    hint = f"export {name}=4, with the number of threads that you want, or unset {name}"
+    raise UsageError(f"{name}={text!r} is not a number of threads", where=f"environment, {name}", hint=hint)
+
+
+def allowed_cores() -> frozenset[int]:
+    """The logical cores of this process's affinity mask."""
+    return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
+def read_limits(root: Path = Path("/")) -> tuple[float | None, int | None]:
+    """Cores and bytes of memory that the control groups of this process allow; None without a limit.
+
+    The strictest limit of a group and its parents applies. Versions 1 and 2 name their files differently.
+    """
+    cores: list[float] = []
+    n_bytes: list[int] = []
+    for line in read_text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            base = root / "sys/fs/cgroup" / controller
+            group = base / path.lstrip("/")
+            for folder in (group, *(each for each in group.parents if each.is_relative_to(base))):
+                quota = read_text(folder / "cpu.max").split() or [
+                    *read_text(folder / "cpu.cfs_quota_us").split(),
+                    *read_text(folder / "cpu.cfs_period_us").split(),
+                ]
+                if len(quota) == 2 and quota[0].isdigit():  # "max" and "-1" mean none
+                    cores.append(int(quota[0]) / int(quota[1]))
+                limit = (read_text(folder / "memory.max") or read_text(folder / "memory.limit_in_bytes")).strip()
+                if limit.isdigit() and int(limit) < 2**60:  # version 1 writes none as nearly 2**63
+                    n_bytes.append(int(limit))
+    return min(cores, default=None), min(n_bytes, default=None)
+
+
+def read_text(path: Path) -> str:
+    """A file of /proc or /sys; an empty string if the system has none."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _count_physical(root: Path, allowed: Iterable[int]) -> int:
+    """Physical cores among the allowed logical ones; without topology files each logical core counts."""
+    folder = root / "sys/devices/system/cpu"
+    return len({read_text(folder / f"cpu{n}/topology/thread_siblings_list") or n for n in allowed})

@@ -1,11 +1,10 @@
-"""Model folders from strangers: refused before a library opens them, where they name what is not theirs.
+"""Checks of untrusted model folders before a library opens them.
 
-`from_pretrained` follows the names that a folder's JSON files hold: shards of weights, a base model, a kernel, a class.
-And a link in the folder is read like a file. So all names and links are looked at first, in this one place, which
-`models/loading.py` and `tokens/tokenizer.py` go through. Pickles are refused unless the model's name allows them
-(models/pickles.py).
+`from_pretrained` follows names in a folder's JSON files (weight shards, a base model, a kernel, a class) and symbolic
+links. All of them are checked here first; `models/loading.py` and `tokens/tokenizer.py` call it. Pickles are refused
+unless the model's name allows them (models/pickles.py).
 
-Does not know architectures, and does not look into safetensors files, whose library checks them itself.
+Knows no architectures, and leaves safetensors files to their library.
 """
 
 import json
@@ -19,7 +18,7 @@ from llmkit.core.errors import ModelError
 CONFIG, INDEX, TOKENIZER = "config.json", "model.safetensors.index.json", "tokenizer_config.json"
 ADAPTER = "adapter_config.json"
 CHECKED = (CONFIG, INDEX, TOKENIZER, ADAPTER)
-"""The files with names in them that are followed."""
+"""Files whose names libraries follow."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
 CONVERT = "convert it to safetensors (docs/faults.md, row 41), or if you trust it, give pickle:FOLDER as its name"
@@ -29,9 +28,9 @@ _TOKENIZER_CLASSES = ("Tokenizer", "TokenizerFast", "Backend")
 
 
 def check_model_files(name: str, fetch: Callable[[str], Path | None] | None = None, *, weights: bool = True) -> None:
-    """Refuse a folder, or a hub model whose files `fetch` gets by their names, that reaches beyond itself.
+    """Refuse a folder, or a hub model whose files `fetch` gets by name, that refers to anything outside of itself.
 
-    With `weights` also one whose weights are pickles alone.
+    With `weights`, also refuse a folder whose weights are only pickles.
 
     Raises:
         ModelError: names the file, and the key in it.
@@ -47,7 +46,7 @@ def check_model_files(name: str, fetch: Callable[[str], Path | None] | None = No
 
 
 def _check_links(folder: Path) -> None:
-    """The hub's own cache is full of links, from a snapshot to blobs beside it; they stay allowed."""
+    """Links from a snapshot in the hub's cache to its blobs are allowed."""
     home = folder.resolve()
     allowed = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
     for path in [*folder.iterdir(), *folder.glob("additional_chat_templates/*")]:
@@ -86,7 +85,7 @@ def _check_names(name: str, fetch: Callable[[str], Path | None]) -> None:
 
 
 def _flatten(config: dict[str, Any]) -> Iterator[tuple[str, object]]:
-    """All keys with their values, those of configurations inside the configuration too."""
+    """All keys with their values, those of nested configurations too."""
     for key, value in config.items():
         yield key, value
         if isinstance(value, dict):
@@ -107,7 +106,7 @@ def _refuse_pickles(name: str, folder: Path) -> None:
 
 
 def _read_object(path: Path | None) -> dict[str, Any] | None:
-    """A JSON object; None where there is no such file. What cannot be read is left to the library's own error."""
+    """A JSON object; None without such a file. The library reports a file that cannot be read."""
     if path is None or not path.is_file():
         return None
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.core.console import first_line
-from llmkit.core.disk import show_size
+from llmkit.core.files import show_size
 from llmkit.doctor.finding import Finding, fault, ok, warn
 
 MIN_FREE_SHARE = 0.85

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmkit.core.console import first_line
 from llmkit.core.errors import EnvironmentFault, Problem
-from llmkit.core.threads import thread_count
+from llmkit.core.machine import thread_count
 from llmkit.doctor.accelerators import check_accelerators, read_driver
 from llmkit.doctor.finding import Finding, fault, warn
 from llmkit.doctor.machine import (

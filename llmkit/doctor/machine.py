@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-from llmkit.core.disk import show_size
-from llmkit.core.machine import total_memory
-from llmkit.core.threads import ThreadCount, allowed_cores, read_limits, read_text
+from llmkit.core.files import show_size
+from llmkit.core.machine import ThreadCount, allowed_cores, read_limits, read_text, total_memory
 from llmkit.doctor.finding import Finding, fault, ok, warn
 
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16", "i8mm")

@@ -12,10 +12,9 @@ from pathlib import Path
 from shutil import disk_usage
 
 from llmkit.core.console import redact
-from llmkit.core.disk import show_size
 from llmkit.core.errors import EnvironmentFault
-from llmkit.core.files import check_writable
-from llmkit.core.lock import hold_folder
+from llmkit.core.files import check_writable, show_size
+from llmkit.core.lock import lock_folder
 from llmkit.doctor.finding import Finding, fault, ok, warn
 
 MIN_FREE_BYTES, LOW_FREE_BYTES = 200e6, 5e9
@@ -78,9 +77,9 @@ def check_disk_speed(folder: Path) -> Finding:
 def check_locks(folder: Path) -> Finding:
     """Whether a second run in the same folder is detected; some network file systems have no locks."""
     probe = folder / f".llmkit-doctor-{os.getpid()}"
-    with hold_folder(probe):
+    with lock_folder(probe):
         try:
-            with hold_folder(probe):
+            with lock_folder(probe):
                 pass
         except EnvironmentFault:
             return ok("file locks", "a second run in the same folder is detected", work=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from llmkit.config.recipe import Recipe
 from llmkit.runs.plan import MAX_EPOCHS, TOKENS_PER_WEIGHT
-from llmkit.runs.train import CHECKPOINTS_AT_ONCE
+from llmkit.runs.train import MAX_CHECKPOINTS
 from llmkit.training.forecast import Forecast, Machine, ModelCost, choose_engine, forecast
 
 TABLE = tuple(2**power for power in range(11))
@@ -152,10 +152,10 @@ def _show_disk(work: ModelCost, n_tokens: int, text: Text) -> dict[str, Any]:
     a_checkpoint = 4 * work.n_weights + work.moment_bytes
     sizes = {
         "data": n_tokens * a_token if text.n_bytes is None else text.n_bytes,
-        "checkpoints": CHECKPOINTS_AT_ONCE * a_checkpoint,
+        "checkpoints": MAX_CHECKPOINTS * a_checkpoint,
         "model": 4 * work.n_weights,
     }
-    return sizes | {"a_checkpoint": a_checkpoint, "n_checkpoints": CHECKPOINTS_AT_ONCE, "total": sum(sizes.values())}
+    return sizes | {"a_checkpoint": a_checkpoint, "n_checkpoints": MAX_CHECKPOINTS, "total": sum(sizes.values())}
 
 
 def _given(recipe: Recipe) -> int | None:

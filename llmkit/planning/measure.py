@@ -22,11 +22,11 @@ from transformers import PreTrainedModel
 from llmkit.config.optim import Optim
 from llmkit.config.recipe import Recipe, make_recipe
 from llmkit.core import console
-from llmkit.core.devices import pick_device, synchronize
+from llmkit.core.devices import peak_bytes, pick_device, synchronize, tune_malloc
 from llmkit.core.errors import EnvironmentFault, LlmkitError
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.layers import checkpoint_layers
-from llmkit.runs.plan import choose_compiling, plan_cut
+from llmkit.runs.plan import choose_compile_mode, make_trial, plan_micro_batches
 from llmkit.tasks.base import PlannedTask
 from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS
@@ -35,7 +35,6 @@ from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.training.contract import Hooks, Plan
 from llmkit.training.folder import RunFolder
 from llmkit.training.loop import TrainingLoop
-from llmkit.training.memory import keep_freed_memory, peak_bytes
 from llmkit.training.optimizer import build_optimizer
 from llmkit.training.speed import choose_precision
 
@@ -86,7 +85,7 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None, budget: float
     """Measure in this process, which should end afterwards, for at least `budget` seconds."""
     device = pick_device()
     if device.type == "cpu":
-        keep_freed_memory()
+        tune_malloc()
     before = peak_bytes()
     kind = TASKS[recipe.task]
     if data is None:
@@ -99,11 +98,12 @@ def measure_here(recipe: Recipe, n_tokens: int, data: Path | None, budget: float
         checkpoint_layers(network)
     precision, _ = choose_precision(recipe.train.precision, device)
     optimized(network, precision, device)
-    batches = plan_cut(recipe, task, network, precision, device)
+    trial = make_trial(recipe, task, network, precision, device)
+    batches = plan_micro_batches(recipe, task, trial)
     size = batches.micro_batch_size
     n_parts = min(-(-batches.global_batch_size // size), PARTS_TRIED)
     batches = replace(batches, global_batch_size=min(batches.global_batch_size, n_parts * size))
-    compiled = choose_compiling(recipe, task, network, batches, precision, device, lambda: UNLIMITED)
+    compiled = choose_compile_mode(recipe.train, trial, batches, lambda: UNLIMITED)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # of what was only tried
     plan = Plan(UNLIMITED, UNLIMITED, UNLIMITED, batches, precision, compiled=compiled)

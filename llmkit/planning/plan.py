@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 
 from llmkit.config.recipe import Recipe
 from llmkit.core.devices import free_bytes, pick_device
-from llmkit.core.disk import measure_folder
 from llmkit.core.errors import UsageError
+from llmkit.core.files import measure_folder
 from llmkit.core.hardware import Device, default_mfu, find_device, framework_bytes, get_device
 from llmkit.core.machine import describe_machine
 from llmkit.planning.estimate import Asked, Text, estimate

@@ -1,10 +1,9 @@
-"""The work of `prepare` on one shard of the text, which any process can do: clean it, compare it, turn it into tokens.
+"""The work of `prepare` on one shard of the text, in any process: cleaning, comparison of splits, tokenization.
 
-A shard is some input files, or a slice of what was staged of them. What is made of one depends on it alone; what
-depends on the order of all documents is done in stages.py. So neither the number of workers nor their order decides a
-byte of the result.
+A shard is some input files, or a slice of their staged text. Results depend on the shard alone; stages.py does what
+depends on the order of all documents. So the result does not depend on the number of workers or their order.
 
-Workers load this module, and neither torch nor transformers.
+Workers load this module without torch and transformers.
 """
 
 from collections import Counter
@@ -34,11 +33,12 @@ from llmkit.tokens.store import write_split
 from llmkit.tokens.tokenizer import id_dtype
 
 SHARD_BYTES = 8_000_000
-"""Of input files, as they are on the disk. What a dead worker was at is done again, so a shard takes seconds."""
+"""Of input files on the disk. A shard takes seconds, as the shard of a dead worker is repeated."""
 
 
 def cut_files(files: Sequence[str]) -> list[list[str]]:
-    """The files in their order, in groups of at most SHARD_BYTES or one; what is no file (`-`, `hf:`) stands alone."""
+    """Groups of consecutive files of at most SHARD_BYTES, or of one larger file; what is not a file (`-`, `hf:`) is a
+    group of its own."""
     groups: list[list[str]] = [[]]
     n_bytes = 0
     for file in files:
@@ -53,9 +53,9 @@ def cut_files(files: Sequence[str]) -> list[list[str]]:
 
 
 def clean_shard(settings: Prepare, work: Path, is_only: bool, task: tuple[Path, list[str]]) -> Facts:
-    """Stage the cleaned documents of some files in a folder, and the keys by which copies are found.
+    """Stage the cleaned documents of some files in a folder, and the keys that find copies.
 
-    `is_only`: there is no other shard of the text.
+    `is_only`: the text has no other shard.
     """
     folder, files = task
 
@@ -66,7 +66,7 @@ def clean_shard(settings: Prepare, work: Path, is_only: bool, task: tuple[Path, 
         documents = clean_documents(documents, settings.clean, settings.read.strict, steps)
         with Meter("reading and cleaning") as meter:
             staged = stage_documents(count_bytes(documents, meter), folder)
-        if is_only and staged.n_documents == 1:  # nothing that it could be a copy of
+        if is_only and staged.n_documents == 1:  # a single document has no copies
             write_keys(folder, [(None,) * len(dedup_steps(settings.dedup))])
         else:
             write_keys(folder, compute_keys(read_staged(folder), settings.dedup))
@@ -79,14 +79,14 @@ def clean_shard(settings: Prepare, work: Path, is_only: bool, task: tuple[Path, 
 
 
 def sample_shard(n_bytes: int, text: SplitShard) -> tuple[Any, int]:
-    """The sample of windows of a shard of a held-out split, which has `n_bytes` in all."""
+    """Sample windows of a shard of a held-out split, which has `n_bytes` in all."""
     return sample_windows(text.read(with_part_before=True), n_bytes)
 
 
 def match_shard(windows: Sequence[tuple[Path, int]], text: SplitShard) -> list[Any]:
-    """Which windows of each held-out split a shard of the train split has.
+    """Which sampled windows of each held-out split are in a shard of the train split.
 
-    `windows` has for each held-out split the .npy of its sample, and one in how many windows the sample has.
+    `windows` gives for each held-out split the .npy file of its sample and the sampling interval.
     """
     return find_windows(text.read(with_part_before=True), [(np.load(path), every) for path, every in windows])
 
@@ -94,18 +94,19 @@ def match_shard(windows: Sequence[tuple[Path, int]], text: SplitShard) -> list[A
 def encode_shard(
     tokenizer: Path, check: EncoderCheck, cutter: str | None, work: Path, task: tuple[Path, SplitShard]
 ) -> Facts:
-    """Store the rows of a shard of a split in a folder, as a split of its own, with a tokenizer that
-    `save_encoding_tokenizer` saved."""
+    """Tokenize a shard of a split and store its rows in a folder as a split, with a tokenizer saved by
+    `save_encoding_tokenizer`."""
     folder, text = task
 
     def make(folder: Path) -> Facts:
-        bare = load_encoding_tokenizer(tokenizer)
+        encoding_tokenizer = load_encoding_tokenizer(tokenizer)
         totals: Counter[str] = Counter()
         counted: Counter[str] = Counter()
         with Meter(f"tokenizing {text.split}") as meter:
             documents = count_bytes(text.read(), meter)
-            rows = encode_counted(documents, bare, totals, counted, cutter, _open_encoder(tokenizer, check))
-            write_split(folder, rows, id_dtype(bare), sentences=cutter is not None)
+            encoder = _open_encoder(tokenizer, check)
+            rows = encode_counted(documents, encoding_tokenizer, totals, counted, cutter, encoder)
+            write_split(folder, rows, id_dtype(encoding_tokenizer), sentences=cutter is not None)
         return {"totals": totals, "counted": counted}
 
     return run_shard(work, folder, make)
@@ -113,12 +114,12 @@ def encode_shard(
 
 @lru_cache(maxsize=1)
 def _open_encoder(tokenizer: Path, check: EncoderCheck) -> Encoder:
-    """Once in a worker's life: an encoder remembers what it has encoded."""
+    """One encoder per worker, as it caches what it has encoded."""
     return make_encoder(load_encoding_tokenizer(tokenizer), check)
 
 
 def count_bytes(documents: Iterable[Document], meter: Meter) -> Iterator[Document]:
-    """Pass documents through and show how much they are."""
+    """Pass documents through and show their size."""
     for document in documents:
         yield document
         if meter.is_shown:
@@ -126,6 +127,6 @@ def count_bytes(documents: Iterable[Document], meter: Meter) -> Iterator[Documen
 
 
 def as_json(record: Any) -> dict[str, Any]:
-    """A dataclass as JSON takes it. `asdict` turns a Counter into one of (key, count) pairs."""
+    """A dataclass for JSON. `asdict` would turn a Counter into one of (key, count) pairs."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}

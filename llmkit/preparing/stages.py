@@ -1,9 +1,9 @@
-"""The stages of a prepared folder, one after the other: staged text, tokenizer, splits, overlap, and the receipt.
+"""The stages of a prepared folder: staged text, tokenizer, splits, overlap between splits, and the manifest.
 
-Every pass over the text is mapped over its shards (shards.py), by whichever executor; with one worker, in this
-process. What depends on the order of all documents is done here: which copy is the first, the split, training the
-tokenizer, joining the rows. Cleaned text is staged on disk once, because three passes need it, so memory stays flat.
-Each stage is finished for itself, so that a run that is stopped need not begin at the beginning; see staging_dir.py.
+Every pass over the text is mapped over its shards (shards.py) by an executor. What depends on the order of all
+documents is done here: removing copies, splitting, training the tokenizer, joining rows. Cleaned text is staged on
+disk, as three passes read it, so memory use does not grow with the text. An interrupted run resumes after its last
+finished stage; see staging_dir.py.
 """
 
 from collections import Counter
@@ -20,6 +20,7 @@ from llmkit.config.prepare import Prepare
 from llmkit.core import console
 from llmkit.core.errors import DataError
 from llmkit.core.machine import describe_versions
+from llmkit.core.process import defer_signals
 from llmkit.datasets.rows import add_words, can_mask
 from llmkit.preparing.executors import MapShards
 from llmkit.preparing.shards import (
@@ -31,7 +32,6 @@ from llmkit.preparing.shards import (
     sample_shard,
 )
 from llmkit.preparing.staging_dir import FOLDER, Facts, finished_files, run_stage
-from llmkit.runs.stopping import defer_signals
 from llmkit.text.dedup import PARAGRAPHS, Keys, drop_duplicate_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.overlap import count_overlap, merge_windows
@@ -59,52 +59,51 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 CHECKED_CHARACTERS, CHECKED_STRETCH = 500_000, 20_000
-"""Of the sample on which the fast encoder is checked: at most so many, from stretches of this length."""
+"""Size of the sample on which the fast encoder is checked, and of each of its passages."""
 TRAINING_CHUNK = 25_000
-CHINESE_COSTS = 15
-"""BPE training holds every different run between spaces or punctuation; in Chinese nearly all differ. Measured:
-88 bytes of memory a byte of Chinese, 4 a byte of English."""
+CHINESE_MEMORY_FACTOR = 15
+"""BPE training keeps every distinct sequence between spaces or punctuation, and in Chinese nearly all are distinct.
+Measured: 88 bytes of memory per byte of Chinese, 4 per byte of English."""
 N_SAMPLES = 3
 SAMPLE_TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the user gave."""
+    """The user's input files, files of the user's own splits by name, and tokenizer; None: train one."""
 
     files: Sequence[str]
-    own: dict[str, str]
-    """Files by split."""
+    user_splits: dict[str, str]
     tokenizer: "PreTrainedTokenizerBase | None" = None
-    """None where one is to be trained."""
 
 
 def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: MapShards) -> Facts:
-    """Fill `folder/` of the place that `staging_dir` gives; the manifest's contents.
+    """Fill `folder/` of the staging directory `work`; returns the contents of the manifest.
 
-    Two runs on the same input write the same bytes, stopped in between or not, on whatever executor.
+    The same input gives the same bytes, whether interrupted or not, with any executor.
 
     Raises:
-        DataError: unreadable input, or nothing left after cleaning.
+        DataError: unreadable input, or no text left after cleaning.
     """
     folder, stage = work / FOLDER, work / "staged"
-    given = {"main": inputs.files} | {split: find_files([path]) for split, path in inputs.own.items()}
+    given = {"main": inputs.files} | {split: find_files([path]) for split, path in inputs.user_splits.items()}
     read = _stage_texts(map_shards, given, settings, work)
     staged = {name: slice_shards(find_shards(stage / name)) for name in given}
     plan = plan_split(read_totals(stage / "main"), settings.split)
-    names = [name for name in SPLITS if name in plan.names or name in inputs.own]
+    names = [name for name in SPLITS if name in plan.names or name in inputs.user_splits]
     texts = {name: _shards_of(name, staged, plan) for name in names}
     tokenizer, notes = _make_tokenizer(inputs.tokenizer, texts["train"], stage / "main", settings, work)
-    cutter = _word_cutter(settings, tokenizer)
+    stores_words = can_mask(tokenizer) if settings.sentences == "auto" else settings.sentences
+    cutter = choose_word_cutter(settings.chinese_words) if stores_words else None
 
     @cache
     def encode() -> partial[Facts]:
-        """`encode_shard`, as it is for all splits: the fast encoder is checked once a run."""
-        bare, shards = save_encoding_tokenizer(tokenizer, work), [shard for name in given for shard in staged[name]]
+        """`encode_shard` for all splits; the fast encoder is checked once per run."""
+        saved, shards = save_encoding_tokenizer(tokenizer, work), [shard for name in given for shard in staged[name]]
         sample = sample_shards(shards, CHECKED_CHARACTERS, CHECKED_STRETCH)
         characters = set().union(*map(read_others, shards))
-        check = check_encoder(load_encoding_tokenizer(bare), sample, characters, with_offsets=cutter is not None)
-        return partial(encode_shard, bare, check, cutter, work)
+        check = check_encoder(load_encoding_tokenizer(saved), sample, characters, with_offsets=cutter is not None)
+        return partial(encode_shard, saved, check, cutter, work)
 
     def store(folder: Path) -> Facts:
         totals: Counter[str] = Counter(documents=0, characters=0, bytes=0, tokens=0, unknown_tokens=0)
@@ -141,27 +140,28 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
 
 
 def planned_word_cutter(settings: Prepare) -> str | None:
-    """What `_word_cutter` may be, before there is a tokenizer."""
-    wanted = settings.tokenizer.may_mask if settings.sentences == "auto" else settings.sentences
-    return choose_word_cutter(settings.chinese_words) if wanted else None
+    """What splits Chinese words for the columns of sentences and words, if there will be any; needs no tokenizer."""
+    stores_words = settings.tokenizer.may_mask if settings.sentences == "auto" else settings.sentences
+    return choose_word_cutter(settings.chinese_words) if stores_words else None
 
 
-def _watch(what: str, results: Iterable[Any], n_tasks: int) -> Iterator[Any]:
-    """Pass results through and show how many of them are there, on a terminal."""
+def _progress_bar(what: str, results: Iterable[Any], n_tasks: int) -> Iterator[Any]:
+    """Pass results through with a progress bar on a terminal."""
     with tqdm(results, desc=what, total=n_tasks, unit=" shards", leave=False, disable=None) as bar:
         yield from bar
 
 
 def _stage_texts(map_shards: MapShards, given: Mapping[str, Sequence[str]], settings: Prepare, work: Path) -> Facts:
-    """Stage the inputs in `main` and each split of the user's own under its name; the receipt's part on reading."""
+    """Stage the inputs as `main` and each of the user's own splits under its name; returns sources and cleaning steps
+    for the manifest."""
 
     @cache
     def clean(name: str) -> list[tuple[Path, Facts]]:
-        """Where each shard is staged, and what was read and cleaned."""
+        """Folder and facts of each cleaned shard."""
         groups = cut_files(given[name])
         tasks = [(work / "cleaned" / f"cleaned-{name}-{n:05d}", group) for n, group in enumerate(groups)]
         run = partial(clean_shard, settings, work, len(groups) == 1)
-        facts = _watch(f"reading and cleaning {name}", map_shards(run, tasks), len(tasks))
+        facts = _progress_bar(f"reading and cleaning {name}", map_shards(run, tasks), len(tasks))
         return [(folder, each) for (folder, _), each in zip(tasks, facts, strict=True)]
 
     def make(stage: Path) -> Facts:
@@ -176,7 +176,7 @@ def _stage_texts(map_shards: MapShards, given: Mapping[str, Sequence[str]], sett
 
     read = run_stage(work, work / "staged", make)
     for name in given:
-        clean(name)  # a former run's shards are checked, for it is them that the stage refers to
+        clean(name)  # verifies an earlier run's shards, to which the stage links
     return read
 
 
@@ -187,7 +187,7 @@ def _join_shards(
     sources: list[Source],
     steps: dict[str, StepCounts],
 ) -> None:
-    """Make `folder` the cleaned shards without copies; adds to `sources`, and to `steps` what each step did.
+    """Join the cleaned shards without copies in `folder`; adds to `sources` and `steps`.
 
     Raises:
         DataError: no document is left.
@@ -195,25 +195,21 @@ def _join_shards(
     for _, facts in shards:
         sources += [Source(**source | {"skipped": Counter(source["skipped"])}) for source in facts["sources"]]
         for step, counts in facts["steps"].items():
-            _add_counts(steps.setdefault(step, StepCounts()), counts)
+            total = steps.setdefault(step, StepCounts())
+            total.documents_in += counts["documents_in"]
+            total.documents_out += counts["documents_out"]
+            total.changed += counts["changed"]
+            total.dropped.update(counts["dropped"])
+            total.removed.update(counts["removed"])
     require_documents(sources, steps, _drop_copies([shard for shard, _ in shards], settings, folder, steps))
 
 
-def _add_counts(count: StepCounts, more: dict[str, Any]) -> None:
-    """A Counter keeps the order in which its names first came, in shards as in one."""
-    count.documents_in += more["documents_in"]
-    count.documents_out += more["documents_out"]
-    count.changed += more["changed"]
-    count.dropped.update(more["dropped"])
-    count.removed.update(more["removed"])
-
-
 def _drop_copies(shards: list[Path], settings: Prepare, folder: Path, steps: dict[str, StepCounts]) -> int:
-    """Make `folder` the shards' documents without copies; how many there are."""
+    """Write the shards' documents without copies to `folder`; returns their number."""
     keys: Iterator[Keys] = (key for shard in shards for key in read_keys(shard))
     stays = find_unique(keys, settings.dedup, steps)
     kept = [[next(stays) for _ in read_keys(shard)] for shard in shards]
-    next(stays, None)  # without any document too, the steps are counted
+    next(stays, None)  # counts the steps even without documents
     if not settings.dedup.paragraphs:
         link_shards(folder, zip(shards, kept, strict=True))
         return sum(map(sum, kept))
@@ -228,7 +224,7 @@ def _drop_copies(shards: list[Path], settings: Prepare, folder: Path, steps: dic
 
 
 def _shards_of(split: str, staged: Mapping[str, list[Shard]], plan: SplitPlan) -> list[SplitShard]:
-    """Those of all staged shards that may have text of the split; at least one."""
+    """Staged shards that may have text of the split; at least one."""
     if split in staged:
         return [SplitShard(split, shard) for shard in staged[split]]
     shards = [SplitShard(split, shard, plan) for shard in staged["main"]]
@@ -238,46 +234,41 @@ def _shards_of(split: str, staged: Mapping[str, list[Shard]], plan: SplitPlan) -
 def _make_tokenizer(
     given: "PreTrainedTokenizerBase | None", train: Sequence[SplitShard], stage: Path, settings: Prepare, work: Path
 ) -> tuple["PreTrainedTokenizerBase", list[str]]:
-    """The tokenizer, trained on an even sample of the train split or taken as it is, and what was added to it."""
-    folder = work / FOLDER / "tokenizer"
-    if given is not None:
-        notes = ensure_special_tokens(given)
-        run_stage(work, folder, lambda folder: _save(given, folder))
-        return given, notes
+    """The given tokenizer, or one trained on an even sample of the train split; and notes on added tokens."""
+    notes = [] if given is None else ensure_special_tokens(given)
 
     def make(folder: Path) -> Facts:
-        from llmkit.tokens.training_tokenizers import train_tokenizer  # loads transformers
+        tokenizer = given
+        if tokenizer is None:
+            from llmkit.tokens.training_tokenizers import train_tokenizer  # loads transformers
 
-        share = _training_share(stage, settings)
-        of = f" on {share:.1%} of the text" if share < 1 else ""
-        console.info(f"training a {settings.tokenizer.kind} tokenizer{of}")
-        documents = (document for text in train for document in text.read())
-        with defer_signals("the tokenizer is trained"):
-            trained = train_tokenizer(_sample_texts(documents, share), settings.tokenizer)
-        return _save(trained, folder)
+            share = _training_share(stage, settings)
+            of = f" on {share:.1%} of the text" if share < 1 else ""
+            console.info(f"training a {settings.tokenizer.kind} tokenizer{of}")
+            documents = (document for text in train for document in text.read())
+            with defer_signals("the tokenizer is trained"):
+                tokenizer = train_tokenizer(_sample_texts(documents, share), settings.tokenizer)
+        tokenizer.save_pretrained(folder)
+        return {}
 
+    folder = work / FOLDER / "tokenizer"
     run_stage(work, folder, make)
-    return load_tokenizer(str(folder)), []  # as a run finds it that goes on from here
-
-
-def _save(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Facts:
-    tokenizer.save_pretrained(folder)
-    return {}
+    return load_tokenizer(str(folder)) if given is None else given, notes  # loaded, as in a resumed run
 
 
 def _training_share(stage: Path, settings: Prepare) -> float:
-    """How much of the train split the tokenizer is trained on, so that memory stays in bounds."""
+    """Share of the train split that the tokenizer is trained on, which limits memory."""
     totals = [(total.n_bytes, total.n_chars) for total in read_totals(stage)]
     n_bytes, n_characters = sum(pair[0] for pair in totals), sum(pair[1] for pair in totals)
     limit = float(settings.tokenizer.max_train_bytes)
     if settings.tokenizer.reads_bytes:
         three_byte_share = min(1.0, (n_bytes - n_characters) / 2 / max(1, n_characters))
-        limit /= 1 + CHINESE_COSTS * three_byte_share
+        limit /= 1 + CHINESE_MEMORY_FACTOR * three_byte_share
     return min(1.0, limit / max(1.0, n_bytes * (1 - settings.split.validation - settings.split.test)))
 
 
 def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
-    """The first `share` of every chunk: an even sample. Chunks are short, as training doubles each in memory."""
+    """The first `share` of every chunk, for an even sample. Chunks are short, as training doubles each in memory."""
     for document in documents:
         start = 0
         while start < len(document.text):
@@ -288,20 +279,14 @@ def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
             start = end
 
 
-def _word_cutter(settings: Prepare, tokenizer: "PreTrainedTokenizerBase") -> str | None:
-    """What cuts Chinese words for the columns of sentences and words; None where these are not stored."""
-    wanted = can_mask(tokenizer) if settings.sentences == "auto" else settings.sentences
-    return choose_word_cutter(settings.chinese_words) if wanted else None
-
-
 def _encode(
     map_shards: MapShards, encode: partial[Facts], texts: Sequence[SplitShard], work: Path, totals: Counter[str]
 ) -> Iterator[Path]:
-    """Where the rows of a split are stored, shard by shard; it fills `totals` as `encode_rows` does."""
+    """Tokenize the shards of a split; yields their folders and adds to `totals` as `encode_rows` does."""
     split = texts[0].split
     tasks = [(work / "encoded" / f"encoded-{split}-{n:05d}", text) for n, text in enumerate(texts)]
     counted: Counter[str] = Counter()
-    facts = _watch(f"tokenizing {split}", map_shards(encode, tasks), len(tasks))
+    facts = _progress_bar(f"tokenizing {split}", map_shards(encode, tasks), len(tasks))
     for (folder, _), found in zip(tasks, facts, strict=True):
         totals.update(found["totals"])
         counted.update(found["counted"])
@@ -310,7 +295,7 @@ def _encode(
 
 
 def _describe_split(folder: Path, totals: Counter[str], *, sentences: bool) -> Facts:
-    """The totals of a split that was written, for the receipt. Tokens in = tokens out."""
+    """The totals of a written split, for the manifest; checks that tokens in = tokens out."""
     if not totals["tokens"]:
         hint = f"give more text, or set prepare.split.{folder.name}=0, or prepare.split.by=document"
         raise DataError(f"no text is left for the {folder.name} split", where="prepare.split", hint=hint)
@@ -325,24 +310,24 @@ def _describe_split(folder: Path, totals: Counter[str], *, sentences: bool) -> F
 def _compare_splits(
     map_shards: MapShards, texts: Mapping[str, Sequence[SplitShard]], n_bytes: Mapping[str, int], folder: Path
 ) -> Facts:
-    """How much of each held-out split, given with its size, the train split has too; `folder` takes the samples."""
+    """Overlap of each held-out split with the train split. `n_bytes` has their sizes, `folder` receives the samples."""
     folder.mkdir(parents=True, exist_ok=True)
     windows: list[tuple[Path, int]] = []
     for name, size in n_bytes.items():
         sampled = map_shards(partial(sample_shard, size), texts[name])
-        hashes, every = merge_windows(_watch(f"sampling {name}", sampled, len(texts[name])))
+        hashes, every = merge_windows(_progress_bar(f"sampling {name}", sampled, len(texts[name])))
         windows.append((folder / f"{name}.npy", every))
         np.save(windows[-1][0], hashes)
     masks: list[Any] = [np.zeros(len(np.load(path)), bool) for path, _ in windows]
     train = texts["train"] if windows else []
-    for found in _watch("comparing splits", map_shards(partial(match_shard, windows), train), len(train)):
+    for found in _progress_bar("comparing splits", map_shards(partial(match_shard, windows), train), len(train)):
         masks = [mask | more for mask, more in zip(masks, found, strict=True)]
     pairs = zip(n_bytes, masks, windows, strict=True)
     return {name: as_json(count_overlap(mask, every)) for name, mask, (_, every) in pairs}
 
 
 def _samples(train: Path, tokenizer: "PreTrainedTokenizerBase") -> list[str]:
-    """Decoded beginnings from three places of the train split: what the model will really see."""
+    """Decoded passages from three places of the train split, as the model sees them."""
     stream = Split(train).stream
     starts = [len(stream) * n // N_SAMPLES for n in range(N_SAMPLES)]
     length = min(SAMPLE_TOKENS, len(stream))

@@ -1,10 +1,8 @@
-"""A folder made in stages, so that a run that was killed or stopped loses no more than the stage it was at.
+"""Build a folder in stages, so that a run that was killed loses no more than its current stage.
 
-Beside the folder to be, NAME, stands `.NAME.partial`: `request.json` says what is being made, `folder/` becomes NAME,
-`finished/` has a mark for each finished stage, with its facts and the size and SHA-256 of its files; other folders only
-help on the way. A stage is believed if its mark and its files agree, so that even a power cut can do no harm.
-
-Knows nothing of what the stages are.
+The staging directory of NAME is `.NAME.partial`. `request.json` says what is being built, `folder/` becomes NAME, and
+`finished/` has a file per finished stage with its facts and the size and SHA-256 of its files; other folders are
+temporary. A stage is reused only if its files verify, so a power failure does no harm.
 """
 
 import os
@@ -23,10 +21,10 @@ from llmkit.core.errors import EnvironmentFault, Interrupted
 from llmkit.core.files import (
     PARTIAL,
     describe_files,
-    find_fault,
     read_json,
     replace_folder,
     sync_tree,
+    verify_file,
     write_json,
 )
 
@@ -35,27 +33,27 @@ _FINISHED, _REQUEST = "finished", "request.json"
 _SHARD = re.compile(r"-\d{5,}$")
 
 Facts = dict[str, Any]
-"""What a stage says of itself; JSON must give it back as it is."""
+"""The result of a stage, as JSON."""
 
 
 class WorkersLost(EnvironmentFault):
-    """The machines that did the work failed it for good; what they have finished is kept for the next run."""
+    """Workers failed repeatedly; finished stages are kept for the next run."""
 
 
 @contextmanager
 def staging_dir(path: Path, request: Facts | None) -> Iterator[Path]:
-    """A place to work in, whose `folder/` becomes `path` when the block ends well; the caller holds its lock.
+    """A staging directory, whose `folder/` becomes `path` when the block succeeds; the caller holds the lock of `path`.
 
-    What a killed or stopped process finished for the same request is there again; without a request nothing is kept.
+    Stages that an earlier process finished for the same request are reused; without a request nothing is kept.
 
     Raises:
-        Interrupted: as it came, but it says what the next run takes over.
+        Interrupted: the same signal, with a message that names the finished stages.
     """
     work = path.with_name(f".{path.name}{PARTIAL}")
     if request is None or _read(work / _REQUEST) != request:
         clear_staging_dir(path)
     elif names := _finished_stages(work):
-        console.info(f"going on from what a stopped run has finished: {', '.join(names)}")
+        console.info(f"resuming from the finished stages of an earlier run: {', '.join(names)}")
     (work / _FINISHED).mkdir(parents=True, exist_ok=True)
     write_json(work / _REQUEST, request, indent=None)
     try:
@@ -63,34 +61,35 @@ def staging_dir(path: Path, request: Facts | None) -> Iterator[Path]:
         sync_tree(work / FOLDER)
         replace_folder(work / FOLDER, path)
     except BaseException as error:
-        # A signal and lost workers keep the stages: after another error, such as a full disk, they would be in the way.
-        in_the_way = isinstance(error, Exception) and not isinstance(error, WorkersLost)
-        names = [] if request is None or in_the_way else _finished_stages(work)
+        # Stages are kept after a signal or lost workers, but not after other errors, such as a full disk.
+        keeps_stages = not isinstance(error, Exception) or isinstance(error, WorkersLost)
+        names = [] if request is None or not keeps_stages else _finished_stages(work)
         if not names:
             clear_staging_dir(path)
         elif isinstance(error, Interrupted):
             stopped = f"stopped by {signal.Signals(error.signal_number).name}"
-            what = f"{stopped}; run it again: it goes on from what is finished: {', '.join(names)}"
+            what = f"{stopped}; run it again to resume from the finished stages: {', '.join(names)}"
             raise Interrupted(error.signal_number, what) from None
         raise
     clear_staging_dir(path)
 
 
 def clear_staging_dir(path: Path) -> None:
-    """Delete what a killed or stopped process left of `path`."""
+    """Delete the staging directory of `path`."""
     shutil.rmtree(path.with_name(f".{path.name}{PARTIAL}"), ignore_errors=True)
 
 
 def run_stage(work: Path, folder: Path, make: Callable[[Path], Facts]) -> Facts:
-    """The facts of a stage: of a former run if it finished that, else what `make` says after writing the folder."""
+    """The facts of a stage: an earlier run's if its files verify, else those that `make` returns after writing the
+    folder."""
     mark = work / _FINISHED / f"{folder.name}.json"
     if (kept := _read(mark)) is not None:
         faults = (
-            f"{name} {fault}" for name, known in kept["files"].items() if (fault := find_fault(work / name, known))
+            f"{name} {fault}" for name, known in kept["files"].items() if (fault := verify_file(work / name, known))
         )
         if (first := next(faults, None)) is None:
             return dict(kept["facts"])
-        console.info(f"{first}: making it anew")
+        console.info(f"{first}: rebuilding it")
         mark.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     facts = make(folder)
@@ -99,38 +98,39 @@ def run_stage(work: Path, folder: Path, make: Callable[[Path], Facts]) -> Facts:
 
 
 def run_shard(work: Path, folder: Path, make: Callable[[Path], Facts]) -> Facts:
-    """As `run_stage`, for one shard of many, `STAGE-00000`, that workers make: two may be at the same one.
+    """As `run_stage`, for one shard `STAGE-00000` in a worker.
 
-    An executor that takes a worker for dead starts its task elsewhere, so each writes aside and renames.
+    An executor may take a living worker for dead and start its task again elsewhere, so each worker writes to a folder
+    of its own and renames it.
     """
 
-    def make_aside(folder: Path) -> Facts:
-        aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    def make_and_rename(folder: Path) -> Facts:
+        own = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
         try:
-            facts = make(aside)
+            facts = make(own)
             try:
-                aside.rename(folder)
-            except OSError:  # the other worker was quicker, and wrote the same bytes
+                own.rename(folder)
+            except OSError:  # the other worker was faster and wrote the same bytes
                 if not folder.exists():
                     raise
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(own, ignore_errors=True)
         return facts
 
-    return run_stage(work, folder, make_aside)
+    return run_stage(work, folder, make_and_rename)
 
 
-def adopt_stage(work: Path, folder: Path, sound: Path, facts: Facts) -> None:
-    """Take the files of `sound` over as a finished stage, without copying where the file system can."""
+def adopt_stage(work: Path, folder: Path, source: Path, facts: Facts) -> None:
+    """Use the files of `source` as a finished stage, by hard links if the file system has them."""
     if (work / _FINISHED / f"{folder.name}.json").exists():
         return
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(sound, folder, copy_function=_link_or_copy)
+    shutil.copytree(source, folder, copy_function=_link_or_copy)
     _mark_finished(work, folder, facts)
 
 
 def finished_files(work: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of the files of all finished stages in `folder/`, by their path there, sorted."""
+    """Size and SHA-256 of the files of all finished stages in `folder/`, by relative path, sorted."""
     files: dict[str, dict[str, Any]] = {}
     for mark in (work / _FINISHED).glob("*.json"):
         files |= read_json(mark)["files"]
@@ -143,7 +143,7 @@ def _mark_finished(work: Path, folder: Path, facts: Facts) -> None:
 
 
 def _finished_stages(work: Path) -> list[str]:
-    """Their names in the order of finishing; of shards the stage and how many."""
+    """Names of finished stages in their order; for shards the stage and their number."""
     marks = sorted((work / _FINISHED).glob("*.json"), key=lambda mark: mark.stat().st_mtime_ns)
     n_marks = Counter(_SHARD.sub("", mark.stem) for mark in marks)
     in_shards = {_SHARD.sub("", mark.stem) for mark in marks if _SHARD.search(mark.stem)}
@@ -153,7 +153,7 @@ def _finished_stages(work: Path) -> list[str]:
 
 
 def _read(path: Path) -> Any:
-    """A file of ours; None where there is none, or none that is whole."""
+    """A JSON file; None if it is missing or damaged."""
     try:
         return read_json(path)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a model asks of any machine, read off the model itself: real, or a shadow on torch's meta device."""
+"""Memory and compute that training a model takes on any machine; the model may be on torch's meta device."""
 
 from functools import partial
 from typing import Any
@@ -13,42 +13,44 @@ from llmkit.models.loading import embedding_rows
 from llmkit.tasks.base import MeasuredTask
 from llmkit.training.batches import count_activation_bytes, count_logit_bytes
 from llmkit.training.forecast import FP32, ModelCost
-from llmkit.training.optimizer import count_weights, forecast_bytes
+from llmkit.training.optimizer import checkpoint_bytes, count_weights
 from llmkit.training.speed import flops_per_token
 
 SCORED_LOGIT_BYTES = 14
-"""While held-out text is scored, copies and log-softmax included; 13 to 16 were seen (docs/log.md)."""
+"""Per logit of scored held-out text, including copies and log-softmax; 13 to 16 were measured (docs/log.md)."""
 
 
 def measure_model_cost(
     network: PreTrainedModel, recipe: Recipe, task: MeasuredTask, *, bf16: bool, on_cpu: bool
 ) -> ModelCost:
-    """All sequences are taken as full."""
+    """Memory and FLOPs of the model and its training; all sequences are assumed to be full."""
     config: Any = network.config
     output_share = task.output_share
     train, optim = recipe.train, recipe.optim
     n_weights = count_weights(network.parameters())
     n_layers, width, rows = config.num_hidden_layers, config.hidden_size, embedding_rows(network)
-    logit_bytes, most = count_logit_bytes(rows, output_share), None
+    logit_bytes, max_logit_bytes = count_logit_bytes(rows, output_share), None
     if trains_in_parts(config, rows, on_cpu=on_cpu):
-        logit_bytes, most = count_loss_bytes(rows, bf16=bf16)
-    kept = partial(
+        logit_bytes, max_logit_bytes = count_loss_bytes(rows, bf16=bf16)
+    count_kept = partial(
         count_activation_bytes, family_of(config), width=width, bf16=bf16, dropout=_has_dropout(network), on_cpu=on_cpu
     )
-    again = train.gradient_checkpointing
+    recomputes = train.gradient_checkpointing
     return ModelCost(
         n_weights=n_weights,
         n_trained=count_weights(weight for weight in network.parameters() if weight.requires_grad),
         n_multiplied=_count_multiplied(network),
         n_embedded=count_weights(network.get_input_embeddings().parameters()),
         n_layers=n_layers,
-        moment_bytes=forecast_bytes(network, optim) - 4 * n_weights,
+        moment_bytes=checkpoint_bytes(network, optim) - 4 * n_weights,
         flops_per_token=flops_per_token(network, recipe.block_size, output_share),
-        # Computed again, all that is kept is what goes into each layer, in fp32, and the layer at work.
-        activation_bytes=FP32 * n_layers * width + kept(n_layers=1) if again else kept(n_layers=n_layers),
-        passes=4 / 3 if again else 1.0,
+        # Gradient checkpointing keeps the fp32 inputs of all layers, and the activations of one.
+        activation_bytes=FP32 * n_layers * width + count_kept(n_layers=1)
+        if recomputes
+        else count_kept(n_layers=n_layers),
+        passes=4 / 3 if recomputes else 1.0,
         logit_bytes=logit_bytes,
-        max_logit_bytes=most,
+        max_logit_bytes=max_logit_bytes,
         evaluation_bytes=round(SCORED_LOGIT_BYTES * task.count_scored_logits(network)),
         block_size=recipe.block_size,
         global_batch_size=train.global_batch_size,
@@ -56,7 +58,7 @@ def measure_model_cost(
 
 
 def _count_multiplied(network: PreTrainedModel) -> int:
-    """Weights of matrix products, the output layer included even where it is an embedding as well."""
+    """Weights of matrix products; an output layer counts even if it is tied to an embedding."""
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     output: Any = network.get_output_embeddings()
     tables -= {id(output.weight)} if output is not None else set()

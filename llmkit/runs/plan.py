@@ -1,4 +1,4 @@
-"""Decide how long a run is and how it is cut, before its first step; resuming.py finds those decisions again."""
+"""Plan a run before its first step: precision, micro-batches, compilation, length. resuming.py restores the plan."""
 
 import contextlib
 import io
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.config.section import Section
+from llmkit.config.train import Train
 from llmkit.core import console, distributed
 from llmkit.core.devices import free_bytes
 from llmkit.core.errors import UsageError
@@ -28,9 +29,8 @@ from llmkit.models.layers import list_blocks
 from llmkit.runs.model_cost import measure_model_cost
 from llmkit.tasks.base import MeasuredTask, TrainingTask
 from llmkit.training.batches import BatchPlan, activation_budget, plan_batches
-from llmkit.training.compiling import find_fastest
-from llmkit.training.contract import MeasuredSeconds, Plan, Samples
-from llmkit.training.engines import RESHARDS
+from llmkit.training.contract import MeasuredSeconds, Plan
+from llmkit.training.engines import RESHARDS, choose_fastest_mode
 from llmkit.training.folder import RunFolder
 from llmkit.training.forecast import measure_parts
 from llmkit.training.optimizer import as_steps, count_weights
@@ -46,29 +46,27 @@ from llmkit.training.time_budget import (
     is_last_calibration,
     next_calibration,
 )
-from llmkit.training.trial import fit_in_memory, measure_exchange_seconds, measure_step_seconds
+from llmkit.training.trial import Trial, measure_all_reduce_seconds
 
 TOKENS_PER_WEIGHT = 20
 """Hoffmann et al. 2022 (Chinchilla): about the best use of a compute budget."""
 MAX_EPOCHS = 10
-WORTH_A_TRIAL = 15.0
-"""Minutes a run must take for ways to compile it to be tried: each takes up to one."""
+MIN_TRIAL_MINUTES = 15.0
+"""Length of a run from which on compile modes are tried: each trial takes up to a minute."""
 COMPILE_TRIAL_SECONDS = 3.0
 STEP_TRIAL_SHARE, MAX_STEP_TRIAL_SECONDS = 0.02, 3.0
-"""Of `train.max_minutes`, for steps that are timed before the first one."""
+"""Of `train.max_minutes`, for timing steps before the first one."""
 FINAL_TRIAL_BLOCKS = (8, 32)
 """Held-out blocks that are scored as at the end, to time them."""
 MAX_FIT_FLOPS_SECONDS = 10.0
-"""A micro-batch whose products take longer than this is not tried on a CPU; the estimate of its memory is trusted."""
-FREE_TO_CHANGE = (
+"""A micro-batch whose matrix products take longer than this is not tried on a CPU; its memory is only estimated."""
+CHANGEABLE_FIELDS = (
     "num_workers", "log_steps", "save_steps", "trackers", "sample_prompt", "skip_nonfinite", "stop_on_spike",
     "ddp_timeout", "engine", "gradient_checkpointing", "compile",
 )  # fmt: skip
-"""Fields that a resumed run may have otherwise: they change what is shown or kept. `compile` may also change the last
-bits of weights, and which units are dropped."""
-
-
-NOT_TRAINED = ("prepare", "evaluate", "generate", "report")
+"""Fields that a resumed run may change freely, as they do not decide the weights. `compile` may change their last bits
+and which units are dropped."""
+UNUSED_SECTIONS = ("prepare", "evaluate", "generate", "report")
 """Sections that training does not read."""
 LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step", "step_seconds")
 """Fields of a plan that are planned again under `train.max_minutes`; see training/time_budget.py."""
@@ -77,38 +75,49 @@ LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step", "st
 def plan_run(
     recipe: Recipe, task: TrainingTask, network: PreTrainedModel, device: torch.device, elapsed: float = 0.0
 ) -> Plan:
-    """Decide everything that must not change later: precision, cut of the batch, number of steps.
+    """Decide everything that must not change during the run.
 
-    `elapsed` seconds of `train.max_minutes` have passed when it is called.
+    `elapsed` seconds of `train.max_minutes` have passed already.
     """
     started = time.perf_counter() - elapsed
-    train, samples = recipe.train, task.samples
-    if train.max_minutes is not None and distributed.world_size() > 1 and train.engine in RESHARDS:
+    train, n_ranks = recipe.train, distributed.world_size()
+    if train.max_minutes is not None and n_ranks > 1 and train.engine in RESHARDS:
         what, hint = f"steps under {train.engine} cannot be timed beforehand", "set train.max_steps instead"
         raise UsageError(what, where="train.max_minutes", hint=hint)
-    precision, why = distributed.broadcast_from_main(lambda: choose_precision(train.precision, device))
-    console.info(f"training in {precision}: {why}")
-    peak_flops(precision, device)  # is kept; once torch's threads are set, one alone can no longer be timed
-    fewer = choose_threads(device, torch.get_num_threads()) if distributed.world_size() == 1 else None
+
+    precision, reason = distributed.broadcast_from_main(lambda: choose_precision(train.precision, device))
+    console.info(f"training in {precision}: {reason}")
+    peak_flops(precision, device)  # cached; with fewer threads a single one could no longer be timed
+    fewer = choose_threads(device, torch.get_num_threads()) if n_ranks == 1 else None
     if fewer is not None:
         console.info(f"{fewer}; set OMP_NUM_THREADS to choose the number yourself")
+
     optimized(network, precision, device)  # before any step is timed
-    batches = plan_cut(recipe, task, network, precision, device)
-    n_steps = train.max_steps or _steps_of_epochs(train.epochs, samples, batches)
-    if train.max_minutes is None and train.max_steps is None and train.epochs is None:
-        n_steps = _default_steps(network, task, batches)
-        epochs = n_steps * batches.global_batch_size / samples.samples_per_epoch
+    trial = make_trial(recipe, task, network, precision, device)
+    batches = plan_micro_batches(recipe, task, trial)
+    n_steps = train.max_steps or 0
+    if not n_steps and train.epochs is None and train.max_minutes is None:
+        n_tokens = min(TOKENS_PER_WEIGHT * count_weights(network.parameters()), MAX_EPOCHS * task.data.n_train_tokens)
+        n_steps = max(1, n_tokens // (batches.global_batch_size * task.samples.block_size))
+        epochs = n_steps * batches.global_batch_size / task.samples.samples_per_epoch
         console.info(f"no length was given: {n_steps} steps, {epochs:.1f} epochs")
-    compiled = choose_compiling(
-        recipe, task, network, batches, precision, device,
-        lambda: train.max_minutes or _min_minutes(n_steps, network, task, batches, precision, device),
-    )  # fmt: skip
+    elif not n_steps:
+        n_steps = max(1, math.ceil((train.epochs or 1) * task.samples.samples_per_epoch / batches.global_batch_size))
+
+    def estimate_minutes() -> float:
+        if train.max_minutes is not None:
+            return train.max_minutes
+        n_tokens = n_steps * batches.global_batch_size * task.data.sequence_length
+        flops = n_tokens * flops_per_token(network, task.data.sequence_length, task.output_share)
+        return flops / peak_flops(precision, device) / n_ranks / 60
+
+    compiled = choose_compile_mode(train, trial, batches, estimate_minutes)
     fingerprint = resume_fingerprint(recipe, task, precision)
     if train.max_minutes is None:
         eval_steps = train.eval_steps or max(1, -(-n_steps // MAX_EVALUATIONS))
         plan = Plan(n_steps, eval_steps, train.save_steps or eval_steps, batches, precision, fingerprint, compiled)
     else:
-        costs = _measure_costs(recipe, task, network, batches, precision, device, compiled)
+        costs = _measure_costs(recipe, task, trial, batches, compiled)
         request = _length_request(recipe, task)
         length = distributed.broadcast_from_main(lambda: fit_length(request, costs, time.perf_counter() - started))
         plan = Plan(0, 0, 0, batches, precision, fingerprint, compiled, step_seconds=[costs.step])
@@ -123,38 +132,92 @@ def plan_run(
         plan = replace(plan, n_threads=torch.get_num_threads())
     if as_steps(recipe.optim.warmup_steps, plan.n_steps) >= plan.n_steps:
         console.info(
-            f"warmup_steps {recipe.optim.warmup_steps:g} is no less than all {plan.n_steps} steps: the peak is never "
-            "reached"
+            f"warmup_steps {recipe.optim.warmup_steps:g} is not less than all {plan.n_steps} steps: the peak learning "
+            "rate is never reached"
         )
     return plan
 
 
-def _measure_costs(
-    recipe: Recipe, task: TrainingTask, network: PreTrainedModel, batches: BatchPlan, precision: str,
-    device: torch.device, compiled: str,
-) -> Costs:  # fmt: skip
-    """Rough costs before the first step. An evaluation is a forward pass: a third of forward and backward."""
+def make_trial(
+    recipe: Recipe, task: MeasuredTask, network: PreTrainedModel, precision: str, device: torch.device
+) -> Trial:
+    """Trial steps of this run."""
+    return Trial(network, task.objective, task.samples, recipe.optim, precision, device)
+
+
+def plan_micro_batches(recipe: Recipe, task: MeasuredTask, trial: Trial) -> BatchPlan:
+    """How the global batch is divided into micro-batches that fit into memory, by an estimate and a trial step.
+
+    Raises:
+        UsageError: the recipe's batch cannot be divided.
+        EnvironmentFault: it does not fit into memory; names a setting that does.
+    """
+    network, precision, device = trial.model, trial.precision, trial.device
+    bf16, on_cpu = precision == "bf16", device.type == "cpu"
+    cost = measure_model_cost(network, recipe, task, bf16=bf16, on_cpu=on_cpu)
+    n_ranks = distributed.world_size()
+    state_bytes = measure_parts(cost, recipe.train.engine, n_ranks, 1, bf16=bf16).state
+    budget = min(distributed.gather(activation_budget(free_bytes(device), state_bytes)))
+    batches = plan_batches(
+        recipe.train, recipe.block_size, cost.bytes_per_token, budget, n_ranks, by_tokens=task.cuts_by_tokens
+    )
+    if n_ranks > 1 and recipe.train.engine in RESHARDS:  # a single device may not hold the unsharded model
+        return batches
+    n_tokens = min(batches.micro_batch_size * recipe.block_size, batches.tokens_at_once or 1 << 60)
+    flops = n_tokens * cost.flops_per_token * cost.passes
+    # Rank 0 decides for all, as measured rates differ.
+    if on_cpu and distributed.broadcast_from_main(
+        lambda: flops > MAX_FIT_FLOPS_SECONDS * peak_flops(precision, device)
+    ):
+        return batches
+    fitting = trial.fit(batches, may_cut=recipe.train.micro_batch_size == "auto")
+    return min(distributed.gather(fitting), key=lambda plan: plan.tokens_at_once or plan.micro_batch_size)
+
+
+def choose_compile_mode(train: Train, trial: Trial, batches: BatchPlan, minutes: Callable[[], float]) -> str:
+    """The recipe's compile mode, or for a long run on a GPU the one that is fastest in a trial.
+
+    On CPUs compilation gained nothing (docs/log.md), and a sharded model cannot be tried on one rank.
+
+    Raises:
+        UsageError: CUDA graphs for steps of different shapes.
+    """
+    same_shapes = batches.tokens_at_once is None and batches.micro_batch_size >= batches.per_rank
+    if train.compile == "graphs" and not same_shapes:
+        what = "CUDA graphs want steps of one micro-batch, and all of one shape"
+        raise UsageError(what, where="train.compile", hint="set it to whole")
+    if train.compile != "auto":
+        return train.compile
+    in_shards = distributed.world_size() > 1 and train.engine in RESHARDS
+    if trial.device.type != "cuda" or in_shards or not list_blocks(trial.model):
+        return "none"
+    if distributed.broadcast_from_main(minutes) < MIN_TRIAL_MINUTES:
+        return "none"
+    best, reason = choose_fastest_mode(lambda mode: trial.measure(batches, COMPILE_TRIAL_SECONDS, mode).total)
+    console.info(reason)
+    return best
+
+
+def _measure_costs(recipe: Recipe, task: TrainingTask, trial: Trial, batches: BatchPlan, compiled: str) -> Costs:
+    """Rough costs before the first step; an evaluation is taken as a third of a training step's compute."""
     assert recipe.train.max_minutes is not None
     budget = min(MAX_STEP_TRIAL_SECONDS, STEP_TRIAL_SHARE * 60 * recipe.train.max_minutes)
-    step = measure_step_seconds(
-        network, task.objective, task.samples, recipe.optim, batches, precision, device, budget, compiled
-    )
-    exchange = measure_exchange_seconds(count_weights(network.parameters()), device, budget)
-    n_ranks = distributed.world_size()
+    step = trial.measure(batches, budget, compiled)
+    all_reduce = measure_all_reduce_seconds(count_weights(trial.model.parameters()), trial.device, budget)
     block = max(distributed.gather(step.compute)) / 3 / batches.per_rank
-    total = max(distributed.gather(step.total)) + exchange
-    final = block * task.data.n_final * _final_slowdown(recipe, precision, device)
-    return Costs(total, block / n_ranks, final)
+    total = max(distributed.gather(step.total)) + all_reduce
+    final = block * task.data.n_final * _final_precision_factor(recipe, trial.precision, trial.device)
+    return Costs(total, block / distributed.world_size(), final)
 
 
 def replan(
     recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan, step: int, measured: MeasuredSeconds,
     final: tuple[float, float] | None,
 ) -> Plan:  # fmt: skip
-    """The plan with its lengths measured once more, after `step` steps; fixed unless it has a `calibration_step`.
+    """The plan with new lengths from costs measured until `step`; they are fixed unless it has a `calibration_step`.
 
-    At the half of a run only the number of steps changes, and the share of held-out data that is scored at the end.
-    `final` is what `time_final_score` measured; without it the final score is estimated by an evaluation.
+    In the second half of a run only the number of steps changes, and the share of held-out data scored at the end.
+    `final` is the result of `time_final_evaluation`; without it the last evaluation gives an estimate.
     """
     started = time.perf_counter() - measured.elapsed
     request = _length_request(recipe, task)
@@ -168,13 +231,14 @@ def replan(
     n_scored = min(request.n_held_out, plan.max_eval_samples or request.max_eval_samples)
     block = measured.evaluation / n_scored if n_scored else 0.0
     if final is None:
-        slowdown = distributed.world_size() * _final_slowdown(recipe, plan.precision, network.device)
+        slowdown = distributed.world_size() * _final_precision_factor(recipe, plan.precision, network.device)
         final = (block * slowdown * task.data.n_final, 0.0)
     final_score, fixed = final
-    finish = FINISH_SECONDS + fixed + 2 * measured.save  # the best weights are read back, and written once more
-    step_seconds = [*plan.step_seconds, measured.step]  # of which one may be a moment that something else disturbed
-    of_step = measured.step if is_last else statistics.median(step_seconds)
-    costs = Costs(of_step, block, final_score, measured.sample, measured.save, finish)
+    finish = FINISH_SECONDS + fixed + 2 * measured.save  # the best weights are read and written once more
+    step_seconds = [*plan.step_seconds, measured.step]
+    # The median, as another process may have disturbed one measurement.
+    step_cost = measured.step if is_last else statistics.median(step_seconds)
+    costs = Costs(step_cost, block, final_score, measured.sample, measured.save, finish)
     length = fit_length(request, costs, time.perf_counter() - started, step)
     following = None if is_last else next_calibration(length.n_steps, step, step_seconds)
     plan = replace(plan, **asdict(length), step_seconds=step_seconds, calibration_step=following)
@@ -189,15 +253,15 @@ def replan(
     return plan
 
 
-def time_final_score(recipe: Recipe, task: TrainingTask, network: PreTrainedModel) -> tuple[float, float]:
-    """Seconds that the final score takes for all held-out data, and seconds that do not depend on how much it is."""
+def time_final_evaluation(recipe: Recipe, task: TrainingTask, network: PreTrainedModel) -> tuple[float, float]:
+    """Seconds of the final evaluation for all held-out data, and its seconds that do not depend on the amount."""
     few, more = (min(1.0, n_blocks / task.data.n_final) for n_blocks in FINAL_TRIAL_BLOCKS)
     settings = recipe.evaluate.with_updates(pseudo_perplexity=0)
     network.eval()
     seconds = []
-    for share in (more, few, more):  # the first is slower, as all first calls are
+    for share in (more, few, more):  # the first is a warmup
         started = time.perf_counter()
-        with contextlib.redirect_stderr(io.StringIO()):  # its notes belong to the final score
+        with contextlib.redirect_stderr(io.StringIO()):  # its messages belong to the final evaluation
             task.score(network, settings, share)
         seconds.append(time.perf_counter() - started)
     _, short, long = seconds
@@ -213,129 +277,34 @@ def _length_request(recipe: Recipe, task: TrainingTask) -> LengthRequest:
     )
 
 
-def _final_slowdown(recipe: Recipe, precision: str, device: torch.device) -> float:
-    """How many times as long a held-out block takes at the end, where it is scored in `evaluate.precision`."""
+def _final_precision_factor(recipe: Recipe, precision: str, device: torch.device) -> float:
+    """Relative time of a held-out block at the end, where it is scored in `evaluate.precision`."""
     if precision == recipe.evaluate.precision or "bf16" not in (precision, recipe.evaluate.precision):
         return 1.0
     gain = peak_flops("bf16", device) / peak_flops("fp32", device)
     return gain if precision == "bf16" else 1 / gain
 
 
-def plan_cut(
-    recipe: Recipe, task: MeasuredTask, network: PreTrainedModel, precision: str, device: torch.device
-) -> BatchPlan:
-    """How the global batch is cut, tried on the machine.
-
-    Raises:
-        UsageError: the recipe's batch cannot be cut.
-        EnvironmentFault: not even so does a step fit into memory; says which setting does.
-    """
-    bf16, on_cpu = precision == "bf16", device.type == "cpu"
-    work = measure_model_cost(network, recipe, task, bf16=bf16, on_cpu=on_cpu)
-    free = free_bytes(device)
-    n_ranks = distributed.world_size()
-    budget = activation_budget(free, measure_parts(work, recipe.train.engine, n_ranks, 1, bf16=bf16).state)
-    batches = plan_batches(
-        recipe.train, recipe.block_size, work.bytes_per_token, min(distributed.gather(budget)), n_ranks,
-        by_tokens=task.cuts_by_tokens,
-    )  # fmt: skip
-    if n_ranks > 1 and recipe.train.engine in RESHARDS:  # one device alone need not hold what a trial would take
-        return batches
-    tokens = min(batches.micro_batch_size * recipe.block_size, batches.tokens_at_once or 1 << 60)
-    flops = tokens * work.flops_per_token * work.passes
-    # One answer for all ranks, each of which would measure a rate of its own.
-    if on_cpu and distributed.broadcast_from_main(
-        lambda: flops > MAX_FIT_FLOPS_SECONDS * peak_flops(precision, device)
-    ):
-        return batches
-    fitting = fit_in_memory(
-        network, task.objective, task.samples, recipe.optim, batches, precision, device,
-        may_cut=recipe.train.micro_batch_size == "auto",
-    )  # fmt: skip
-    return min(distributed.gather(fitting), key=lambda cut: cut.tokens_at_once or cut.micro_batch_size)
-
-
-def choose_compiling(
-    recipe: Recipe, task: MeasuredTask, network: PreTrainedModel, batches: BatchPlan, precision: str,
-    device: torch.device, minutes: Callable[[], float],
-) -> str:  # fmt: skip
-    """What of a step is compiled: as the recipe says, or in a run of many minutes what a trial finds fastest.
-
-    On CPUs it gained nothing (docs/log.md), and what is spread in shards cannot be tried alone.
-
-    Raises:
-        UsageError: CUDA graphs, for steps of which one is not like the other.
-    """
-    train = recipe.train
-    alike = batches.tokens_at_once is None and batches.micro_batch_size >= batches.per_rank
-    if train.compile == "graphs" and not alike:
-        what = "CUDA graphs want steps of one micro-batch, and all of one shape"
-        raise UsageError(what, where="train.compile", hint="set it to whole")
-    if train.compile != "auto":
-        return train.compile
-    in_shards = distributed.world_size() > 1 and train.engine in RESHARDS
-    if device.type != "cuda" or in_shards or not list_blocks(network):
-        return "none"
-    if distributed.broadcast_from_main(minutes) < WORTH_A_TRIAL:
-        return "none"
-    best, why = find_fastest(
-        lambda way: (
-            measure_step_seconds(
-                network,
-                task.objective,
-                task.samples,
-                recipe.optim,
-                batches,
-                precision,
-                device,
-                COMPILE_TRIAL_SECONDS,
-                way,
-            ).total
-        )
-    )
-    console.info(why)
-    return best
-
-
 def resume_fingerprint(recipe: Recipe, task: TrainingTask, precision: str) -> dict[str, Any]:
-    """What a resumed run must agree with: precision, fingerprints of the data, and by its dotted name every field of
-    the recipe that decides the weights or the plan."""
+    """What a resumed run is compared with: precision, world size, fingerprints of the data, and the fields of
+    the recipe, by dotted name, that decide the weights or the plan."""
     sections = {
         name: section.model_dump(mode="json")
         for name, section in recipe
-        if isinstance(section, Section) and name not in NOT_TRAINED
+        if isinstance(section, Section) and name not in UNUSED_SECTIONS
     }
-    sections["evaluate"] = {"seed": recipe.evaluate.seed}  # which held-out masks the best weights are chosen by
+    sections["evaluate"] = {"seed": recipe.evaluate.seed}  # decides the held-out masks of model selection
     fields = {
         f"{name}.{field}": value
         for name, section in sections.items()
         for field, value in section.items()
-        if field not in FREE_TO_CHANGE
+        if field not in CHANGEABLE_FIELDS
     }
     return {"precision": precision, "world_size": distributed.world_size(), **task.data.fingerprint, **fields}
 
 
-def _steps_of_epochs(epochs: float | None, samples: Samples, batches: BatchPlan) -> int:
-    return max(1, math.ceil((epochs or 1) * samples.samples_per_epoch / batches.global_batch_size))
-
-
-def _min_minutes(
-    n_steps: int, network: PreTrainedModel, task: TrainingTask, batches: BatchPlan, precision: str, device: torch.device
-) -> float:
-    """Those of a run that does nothing but products of matrices."""
-    n_tokens = n_steps * batches.global_batch_size * task.data.sequence_length
-    work = n_tokens * flops_per_token(network, task.data.sequence_length, task.output_share)
-    return work / peak_flops(precision, device) / distributed.world_size() / 60
-
-
-def _default_steps(network: PreTrainedModel, task: TrainingTask, batches: BatchPlan) -> int:
-    """20 tokens a weight, but at most ten times over the text."""
-    tokens = min(TOKENS_PER_WEIGHT * count_weights(network.parameters()), MAX_EPOCHS * task.data.n_train_tokens)
-    return max(1, tokens // (batches.global_batch_size * task.samples.block_size))
-
-
-def write_start(run: RunFolder, recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan) -> None:
-    """recipe.yaml and manifest.json: what this run is, before its first step."""
+def write_run_files(run: RunFolder, recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan) -> None:
+    """Write recipe.yaml and manifest.json before the first step."""
     write_text(run.recipe, dump_recipe(recipe))
     write_json(
         run.manifest,

@@ -1,6 +1,6 @@
-"""The same fine-tuning again and again: other folds, other seeds; and what the figures are on average.
+"""Cross-validation and repeated seeds: a series of fine-tuning runs and statistics of their metrics.
 
-Each run has a folder of its own in `out`; a finished one is never done again, so an interrupted series goes on.
+Each run has its own folder in `out`. Finished runs are not repeated, so an interrupted series can be resumed.
 """
 
 import statistics
@@ -13,12 +13,11 @@ from llmkit.config.recipe import Recipe
 from llmkit.core import console
 from llmkit.core.errors import Interrupted, UsageError
 from llmkit.core.files import check_writable, read_json, write_json, write_text
-from llmkit.core.lock import hold_folder
+from llmkit.core.lock import lock_folder
 from llmkit.runs.train import finetune
 from llmkit.tasks.table import TASKS, read_figures
 from llmkit.training.checkpoints import list_checkpoints
-from llmkit.training.folder import RunFolder, check_run, create_run, is_finished
-from llmkit.training.origin import describe_origin, load_origin
+from llmkit.training.folder import RunFolder, check_run, create_run, describe_origin, is_finished, load_origin
 
 
 def finetune_repeatedly(
@@ -33,23 +32,24 @@ def finetune_repeatedly(
     overwrite: bool = False,
     show_samples: bool = False,
 ) -> dict[str, Any]:
-    """Run `folds` times `seeds` fine-tunings; `runs`, and `summary`: mean, standard deviation, lowest and highest of
-    each figure by split.
+    """Fine-tune `folds` times `seeds` models; returns `runs`, and `summary` with mean, standard deviation, minimum and
+    maximum of each metric by split, which are also written to `out/metrics.json`.
 
-    Folds take turns as validation rows, copies of a text together; a test file is scored by each run. Seeds count up
-    from the recipe's `train.seed`. Both are written to `out/metrics.json`.
+    Each fold serves as validation rows once; copies of a text are in the same fold. Each run scores the test file.
+    Seeds count up from the recipe's `train.seed`.
 
     Raises:
-        As `finetune`; UsageError where a validation file is given beside folds, or --resume asks for another series.
+        As `finetune`; UsageError for folds with a validation file, or --resume with another series.
     """
     if folds and "validation" in files:
         hint = "leave one of them out: a fold is the validation rows of its run"
         raise UsageError("--folds and --validation exclude each other", where="--folds", hint=hint)
     check_writable(out)
-    with hold_folder(out):
-        go_on = RunFolder(out).manifest.is_file() if resume == "auto" else resume
-        check_run(out, resume=go_on, overwrite=overwrite)
-        return _run_all(recipe, files, out, model, {"folds": folds, "seeds": seeds}, go_on, overwrite, show_samples)
+    with lock_folder(out):
+        is_resumed = RunFolder(out).manifest.is_file() if resume == "auto" else resume
+        check_run(out, resume=is_resumed, overwrite=overwrite)
+        series = {"folds": folds, "seeds": seeds}
+        return _run_all(recipe, files, out, model, series, is_resumed, overwrite, show_samples)
 
 
 def _run_all(
@@ -81,7 +81,7 @@ def _run_all(
 
 
 def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, float]]]:
-    """By split and figure: mean, sample standard deviation, lowest and highest; of figures that all runs have."""
+    """Mean, sample standard deviation, minimum and maximum by split and metric, of metrics that all runs have."""
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for split in (name for name in ("validation", "test") if all(name in run for run in runs)):
         names = [name for name in runs[0][split] if all(isinstance(run[split].get(name), float) for run in runs)]
@@ -113,7 +113,7 @@ def _run_once(
             show_samples=show_samples, fold=fold, quiet=not first,
         )  # fmt: skip
     except Interrupted as stop:
-        what = f"{out.name} was interrupted; go on with the series with: --resume"
+        what = f"{out.name} was interrupted; continue the series with: --resume"
         raise Interrupted(stop.signal_number, what) from None
 
 
@@ -121,10 +121,12 @@ def _check_series(group: RunFolder, series: Mapping[str, Any], recipe: Recipe) -
     kept = read_json(group.manifest).get("series")
     if kept != series:
         hint = "resume with the same --folds and --seeds, or give another --out"
-        raise UsageError(f"the series began with {kept}, not {dict(series)}", where=str(group.manifest), hint=hint)
+        raise UsageError(
+            f"the series was started with {kept}, not {dict(series)}", where=str(group.manifest), hint=hint
+        )
     if load_recipe(group.recipe) != recipe:
         hint = "resume without a recipe and --set, or give another --out"
-        raise UsageError("the series began with another recipe", where=str(group.recipe), hint=hint)
+        raise UsageError("the series was started with another recipe", where=str(group.recipe), hint=hint)
 
 
 def _describe(recipe: Recipe, metrics: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Go on with a run: find its plan in the checkpoint, refuse what has changed since, or map it where that is allowed."""
+"""Restore a run's plan from a checkpoint; refuse changes of recipe or data, or apply those that --allow names."""
 
 import math
 from collections.abc import Collection
@@ -15,10 +15,9 @@ from llmkit.core import console, distributed
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import UsageError, did_you_mean
 from llmkit.core.files import read_json, write_json, write_text
-from llmkit.core.machine import describe_versions
-from llmkit.core.threads import VARIABLES, thread_count
+from llmkit.core.machine import VARIABLES, describe_versions, thread_count
 from llmkit.models.families import is_recurrent
-from llmkit.runs.plan import plan_cut, resume_fingerprint
+from llmkit.runs.plan import make_trial, plan_micro_batches, resume_fingerprint
 from llmkit.tasks.base import TrainingTask
 from llmkit.tasks.table import TASKS
 from llmkit.training.checkpoints import MANIFEST
@@ -28,9 +27,8 @@ from llmkit.training.folder import RunFolder
 from llmkit.training.speed import choose_precision, set_threads
 from llmkit.training.time_budget import calibration_step
 
-NEVER = ("optim.name", "optim.layer_decay", "train.max_minutes", "train.carry_state")
-"""Beside the fields of the model and of the task: nothing of the state that was saved would fit, or no length would
-follow."""
+FIXED_FIELDS = ("optim.name", "optim.layer_decay", "train.max_minutes", "train.carry_state")
+"""Besides the fields of the model and of the task: the saved state would not fit, or the length would be undefined."""
 
 
 def restore_plan(
@@ -41,36 +39,35 @@ def restore_plan(
     network: PreTrainedModel,
     allow: Collection[str],
 ) -> Plan:
-    """The plan that the checkpoint was made by; or one that goes on from its next sample with what `allow` names.
+    """The checkpoint's plan, or one that continues from its next sample with the changes that `allow` names.
 
     Raises:
-        UsageError: recipe or data are not those of the checkpoint; names each field, old and new.
+        UsageError: recipe or data differ from the checkpoint's; names each field with old and new value.
     """
     saved = read_json(checkpoint / MANIFEST)
     old = choose_plan(saved["plan"], read_json(run.manifest), saved["step"])
-    began = old.resume_fingerprint
+    before = old.resume_fingerprint
     fingerprint = resume_fingerprint(recipe, task, old.precision)
-    changed = {name: value for name, value in fingerprint.items() if name in began and began[name] != value}
+    changed = {name: value for name, value in fingerprint.items() if name in before and before[name] != value}
     allow = {*allow, *_allowed_before(run, saved["step"])}
     carried = recipe.train.carry_state and is_recurrent(network.config)
-    _check(changed, old, allow, run, (*NEVER, *TASKS[recipe.task].fixed_fields), carried=carried)
+    _check(changed, old, allow, run, (*FIXED_FIELDS, *TASKS[recipe.task].fixed_fields), carried=carried)
     if old.n_threads is not None and thread_count().source not in VARIABLES:
-        set_threads(old.n_threads)  # sums are cut as before
-    _mention_machine(saved)
+        set_threads(old.n_threads)  # the order of sums depends on it
+    _report_machine(saved)
     plan = replace(old, resume_fingerprint=fingerprint, save_steps=recipe.train.save_steps or old.save_steps)
     plan = replace(plan, compiled=_compile_again(recipe, saved, old.compiled))
     if not changed:
         return plan
     step = saved["step"]
-    plan = _map(plan, changed, recipe, task, network, step)
+    plan = _change_plan(plan, changed, recipe, task, network, step)
     if distributed.is_main_process():
         _record(run, recipe, plan, [_describe(name, old, value) for name, value in changed.items()], step)
     return plan
 
 
 def choose_plan(saved: dict[str, Any], manifest: dict[str, Any], step: int) -> Plan:
-    """The plan to go on with: that of the checkpoint at `step`, with the lengths that were planned right after it. The
-    run's own, where the checkpoint is of an older llmkit that kept none."""
+    """The plan of the checkpoint at `step`, with lengths that were planned right after it was saved."""
     return read_plan(saved | manifest.get("lengths", {}).get(str(step), {}))
 
 
@@ -80,62 +77,56 @@ def _check(
 ) -> None:  # fmt: skip
     if unknown := [name for name in allow if name not in old.resume_fingerprint]:
         hint = did_you_mean(unknown[0], old.resume_fingerprint)
-        raise UsageError(f"{unknown[0]!r} is nothing that a run depends on", where="--allow", hint=hint)
+        raise UsageError(f"{unknown[0]!r} is not a field that a run depends on", where="--allow", hint=hint)
     refused = [name for name in changed if name not in allow]
     never = [name for name in changed if name in fixed or name.startswith("model.")]
-    if carried:  # the state that is carried belongs to so many streams, cut in this way
+    if carried:  # the carried state belongs to streams of this number and length
         never += [name for name in changed if name in ("train.global_batch_size", "train.block_size")]
     if not refused and not never:
         return
-    hint = "resume with the recipe and data it began with, or start a new run with another --out"
+    hint = "resume with the recipe and data that the run was started with, or start a new run with another --out"
     if not never:
-        hint += "; or go on all the same, from the next sample, with: " + " ".join(
-            f"--allow {name}" for name in changed
-        )
+        hint += "; or continue anyway, from the next sample, with: " + " ".join(f"--allow {name}" for name in changed)
     what = "; ".join(_describe(name, old, changed[name]) for name in never or changed)
-    raise UsageError(f"the run began with something else: {what}", where=str(run.manifest), hint=hint)
+    raise UsageError(f"the run was started with other values: {what}", where=str(run.manifest), hint=hint)
 
 
 def _describe(name: str, old: Plan, new: Any) -> str:
-    return f"{name}: {_short(old.resume_fingerprint[name])} -> {_short(new)}"
+    values = [str(value) for value in (old.resume_fingerprint[name], new)]
+    return f"{name}: " + " -> ".join(value[:12] if len(value) == 64 else value for value in values)  # 64: a SHA-256
 
 
-def _short(fact: Any) -> str:
-    """A fingerprint's beginning; anything else whole."""
-    return str(fact)[:12] if len(str(fact)) == 64 else str(fact)
-
-
-def _map(
+def _change_plan(
     plan: Plan, changed: Collection[str], recipe: Recipe, task: TrainingTask, network: PreTrainedModel, step: int
 ) -> Plan:
-    """The plan from optimizer step `step` on: steps go on counting, samples go on where they were.
+    """The changed plan from optimizer step `step` on; the numbers of steps and samples continue.
 
-    Where the length was not changed, as many samples are seen in the end as before, to a whole step.
+    Unless the length was changed, the run sees as many samples in all as before, rounded up to a whole step.
     """
     before = plan.batches
     done = before.first_sample + step * before.global_batch_size
     until = before.first_sample + plan.n_steps * before.global_batch_size
     precision = plan.precision
     if "train.precision" in changed:
-        precision, why = distributed.broadcast_from_main(
+        precision, reason = distributed.broadcast_from_main(
             lambda: choose_precision(recipe.train.precision, pick_device())
         )
-        console.info(f"training in {precision}: {why}")
-    cut = plan_cut(recipe, task, network, precision, pick_device())
-    size = cut.global_batch_size
+        console.info(f"training in {precision}: {reason}")
+    batches = plan_micro_batches(recipe, task, make_trial(recipe, task, network, precision, pick_device()))
+    size = batches.global_batch_size
     if "train.epochs" in changed and recipe.train.epochs:
         until = math.ceil(recipe.train.epochs * task.samples.samples_per_epoch)
     n_steps = step + max(0, math.ceil((until - done) / size))
     if "train.max_steps" in changed and recipe.train.max_steps:
         n_steps = recipe.train.max_steps
-    batches = replace(cut, first_sample=done - step * size)
+    batches = replace(batches, first_sample=done - step * size)
     if plan.calibration_step is not None:
         step_seconds = [seconds * size / before.global_batch_size for seconds in plan.step_seconds[-1:]]
         again = step + calibration_step(n_steps - step)
         plan = replace(plan, calibration_step=again, step_seconds=step_seconds)
     eval_steps = recipe.train.eval_steps or plan.eval_steps
     fingerprint = {**plan.resume_fingerprint, "precision": precision}
-    console.info(f"going on from sample {done} with {', '.join(changed)} changed: {n_steps} steps in all")
+    console.info(f"continuing from sample {done} with {', '.join(changed)} changed: {n_steps} steps in all")
     return replace(
         plan, n_steps=n_steps, eval_steps=eval_steps, batches=batches, precision=precision,
         resume_fingerprint=fingerprint,
@@ -143,36 +134,36 @@ def _map(
 
 
 def _allowed_before(run: RunFolder, step: int) -> set[str]:
-    """What a start from this checkpoint was allowed, which ended before it had one of its own."""
+    """Fields whose change was allowed when this checkpoint was resumed before."""
     changes = read_json(run.manifest).get("changes", [])
     return {text.partition(":")[0] for change in changes if change["step"] == step for text in change["changed"]}
 
 
 def _record(run: RunFolder, recipe: Recipe, plan: Plan, changed: list[str], step: int) -> None:
-    """What was allowed stands in the run's manifest; its recipe is the new one."""
+    """Write the changes to the run's manifest, and the new recipe."""
     manifest = read_json(run.manifest)
     lengths = {name: known for name, known in manifest.get("lengths", {}).items() if int(name) <= step}
     change = {"step": step, "changed": changed}
     changes = [*(known for known in manifest.get("changes", []) if known != change), change]
-    news = {"plan": asdict(plan), "precision": plan.precision, "changes": changes, "lengths": lengths}
-    write_json(run.manifest, manifest | news)
+    updates = {"plan": asdict(plan), "precision": plan.precision, "changes": changes, "lengths": lengths}
+    write_json(run.manifest, manifest | updates)
     write_text(run.recipe, dump_recipe(recipe))
 
 
 def _compile_again(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
-    """As the recipe says; where it leaves that open, as before, if the machine and the engine are of the same kind."""
+    """The recipe's compile mode; for `auto` the one before, unless the device differs or the model is sharded."""
     if recipe.train.compile != "auto":
         return recipe.train.compile
     in_shards = distributed.world_size() > 1 and recipe.train.engine in RESHARDS
     return "none" if in_shards or saved.get("device") != pick_device().type else before
 
 
-def _mention_machine(saved: dict[str, Any]) -> None:
-    """Another machine is allowed, but sums in another order differ in their last bits."""
+def _report_machine(saved: dict[str, Any]) -> None:
+    """Report another device, number of threads or version: the order of sums may differ."""
     now = {"threads": torch.get_num_threads(), "device": pick_device().type, **describe_versions()}
     before = {"threads": saved.get("threads"), "device": saved.get("device"), **saved.get("versions", {})}
     other = [f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name) not in (None, now[name])]
     if other:
         console.info(
-            f"{', '.join(other)}: the weights may differ in their last bits from those of a run without a break"
+            f"{', '.join(other)}: the weights may differ in their last bits from those of an uninterrupted run"
         )

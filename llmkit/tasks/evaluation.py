@@ -10,6 +10,7 @@ from llmkit.config.evaluate import Evaluate
 from llmkit.config.loading import load_recipe
 from llmkit.config.prepare import Read
 from llmkit.config.recipe import Recipe
+from llmkit.core.devices import tune_malloc
 from llmkit.core.errors import UsageError
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import check_vocabulary, longest_context, put_on_device
@@ -18,7 +19,6 @@ from llmkit.tasks.starting_model import tokenizer_mismatch
 from llmkit.text.documents import Document
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
-from llmkit.training.memory import keep_freed_memory
 
 
 def prepare_for_inference(network: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
@@ -26,7 +26,7 @@ def prepare_for_inference(network: PreTrainedModel, precision: str = "fp32") -> 
     put_on_device(network)
     optimized(network, precision, network.device)
     if network.device.type == "cpu":
-        keep_freed_memory()
+        tune_malloc()
     return network
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from llmkit.core import console
 from llmkit.core.errors import DataError, Problem
-from llmkit.core.files import find_fault, read_json
+from llmkit.core.files import read_json, verify_file
 from llmkit.tokens.store import Split
 
 FORMAT = "llmkit-prepared-1"
@@ -71,7 +71,9 @@ class Prepared:
 
     def find_faults(self, *parts: str, hashes: bool) -> dict[str, str]:
         """The faults of the files of `parts`, or of all, by name; without `hashes` only missing or truncated files."""
-        found = {name: find_fault(self.path / name, known, hashes=hashes) for name, known in self._files(parts).items()}
+        found = {
+            name: verify_file(self.path / name, known, hashes=hashes) for name, known in self._files(parts).items()
+        }
         return {name: fault for name, fault in found.items() if fault is not None}
 
     def _files(self, parts: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -1,8 +1,8 @@
-"""Which samples make which micro-batch: plain arithmetic on (step, rank), the same for any cut.
+"""Which samples are in which micro-batch, by arithmetic on (step, rank), and how large a micro-batch may be.
 
-Optimizer step s takes the samples s*G ... s*G + G-1 of the endless order, G being the global batch;
-each rank takes an equal contiguous share and cuts it into micro-batches: so many sequences at once, or, where
-sequences differ in length, so many tokens.
+Optimizer step s takes samples s*G ... s*G + G-1 of the endless order, where G is the global batch size. Each rank takes
+an equal contiguous part and divides it into micro-batches of a number of sequences, or, if sequences differ in length,
+of a number of tokens.
 """
 
 import itertools
@@ -17,24 +17,24 @@ from llmkit.core.errors import UsageError
 Sample = TypeVar("Sample")
 
 CPU_BUDGET = 2 << 30
-"""Bytes of activations and logits on a CPU; more would gain nothing there."""
+"""Bytes of activations and logits on a CPU; larger micro-batches are not faster there."""
 GPU_SHARE = 0.5
-"""Of the memory that is free before training, for activations and logits; more would gain nothing either."""
+"""Share of the memory that is free before training, for activations and logits; more is not faster."""
 MAX_MEMORY_SHARE = 0.95
-"""Of that memory for all there is; the rest is what its allocator cannot use."""
+"""Share of that memory for everything; the rest is lost to fragmentation."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """How one global batch is cut over ranks and accumulation steps."""
+    """How a global batch is divided over ranks and micro-batches."""
 
     global_batch_size: int
     micro_batch_size: int
     world_size: int
     tokens_at_once: int | None = None
-    """Where given, a micro-batch is cut by this and not by its sequences; padding counts, as it takes memory too."""
+    """Size of a micro-batch in tokens, including padding, instead of sequences; None: by sequences."""
     first_sample: int = 0
-    """Step s begins with sample `first_sample + s * global_batch_size`. Not 0 once a run went on with another batch."""
+    """Step s starts at sample `first_sample + s * global_batch_size`. Not 0 after a resume with another batch size."""
 
     @property
     def per_rank(self) -> int:
@@ -47,7 +47,7 @@ class BatchPlan:
         return list(range(first, first + self.per_rank))
 
     def describe(self, first_step: int, last_step: int) -> str:
-        """The samples of some steps, all ranks together, in words."""
+        """The samples of some steps over all ranks, in words."""
         start, end = (self.first_sample + step * self.global_batch_size for step in (first_step, last_step + 1))
         return f"samples {start} to {end - 1}"
 
@@ -57,7 +57,7 @@ class BatchPlan:
         if self.tokens_at_once is None:
             return [list(samples[begin : begin + size]) for begin in range(0, len(samples), size)]
         parts: list[list[Sample]] = [[]]
-        for sample in sorted(samples, key=length):  # alike in length, so that little is padded
+        for sample in sorted(samples, key=length):  # similar lengths, for little padding
             if parts[-1] and (len(parts[-1]) + 1) * length(sample) > self.tokens_at_once:
                 parts.append([])
             parts[-1].append(sample)
@@ -67,17 +67,19 @@ class BatchPlan:
 def plan_batches(
     train: Train, block_size: int, bytes_per_token: int, budget: int, world_size: int, *, by_tokens: bool = False
 ) -> BatchPlan:
-    """The cut of the recipe's global batch.
+    """Divide the recipe's global batch.
 
-    `auto` takes as many sequences at once (or, `by_tokens`, tokens) as stay in `budget` bytes; since sums are divided
-    by the whole step's count, that changes speed and memory but no result.
+    `auto` takes as many sequences (or `by_tokens`, tokens) at once as fit into `budget` bytes. Since sums are divided
+    by the whole step's count, that changes speed and memory but not the result.
 
     Raises:
-        UsageError: the global batch is no multiple of the ranks.
+        UsageError: the global batch size is not a multiple of the number of ranks.
     """
     if train.global_batch_size % world_size:
         what = f"global_batch_size {train.global_batch_size} is not a multiple of {world_size} ranks"
-        raise UsageError(what, where="train.global_batch_size", hint="take a multiple, so every rank has equal work")
+        raise UsageError(
+            what, where="train.global_batch_size", hint="set it to a multiple, so that all ranks have equal work"
+        )
     share = train.global_batch_size // world_size
     if train.micro_batch_size != "auto":
         return BatchPlan(train.global_batch_size, min(train.micro_batch_size, share), world_size)
@@ -90,29 +92,28 @@ def plan_batches(
 def count_activation_bytes(
     family: str, n_layers: int, width: int, *, bf16: bool, dropout: bool = False, on_cpu: bool = False
 ) -> int:
-    """Memory of what one token leaves behind for the way back: a sum like Korthikanti et al. 2022, equation 2, but
-    without the attention matrix, which no kernel here keeps, and of what these models were seen to keep.
+    """Memory of one token's activations that are kept for the backward pass, as in Korthikanti et al. 2022, equation 2,
+    without the attention matrix, which no kernel here keeps, and with coefficients measured for each family.
 
-    On a CPU, attention is taken to be in fp32 (models/kernels/attention.py). The residual stream always is."""
-    wide, mixed, attention, outside = ARCHITECTURES.get(family, ARCHITECTURES["gpt2"]).activation_bytes
-    a_unit = mixed + attention * on_cpu if bf16 else wide
-    a_unit += (5 if bf16 else 9) * dropout
-    return width * (n_layers * a_unit + outside)
+    The residual stream is in fp32, and on a CPU also attention (models/kernels/attention.py)."""
+    fp32, mixed, attention, outside = ARCHITECTURES.get(family, ARCHITECTURES["gpt2"]).activation_bytes
+    per_layer = mixed + attention * on_cpu if bf16 else fp32
+    per_layer += (5 if bf16 else 9) * dropout
+    return width * (n_layers * per_layer + outside)
 
 
 def count_logit_bytes(vocab_size: int, output_share: float) -> int:
-    """Memory of one token's logits on the way back, all in fp32: their log-softmax, the gradient behind it, and that
-    before it."""
+    """Memory of one token's logits in the backward pass, in fp32: log-softmax, its gradient, and that of its input."""
     return round(12 * vocab_size * output_share)
 
 
 def count_sequences(budget: int, bytes_per_token: int, block_size: int) -> int:
-    """How many sequences `auto` takes at once; never less than one."""
+    """Sequences that `auto` takes at once; at least one."""
     return max(1, budget // bytes_per_token // block_size)
 
 
 def activation_budget(free_bytes: int | None, state_bytes: int) -> int:
-    """Bytes that activations and logits may take; `free_bytes` are a GPU's before training, None on a CPU."""
+    """Bytes for activations and logits; `free_bytes` is a GPU's free memory before training, None on a CPU."""
     if free_bytes is None:
         return CPU_BUDGET
     return max(0, min(int(GPU_SHARE * free_bytes), int(MAX_MEMORY_SHARE * free_bytes) - state_bytes))
@@ -120,7 +121,7 @@ def activation_budget(free_bytes: int | None, state_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StepSampler:
-    """The samples of each step from `first_step` on, without end, on one rank, as torch's DataLoader wants them."""
+    """A batch sampler for torch's DataLoader: the samples of each step from `first_step` on, endless, on one rank."""
 
     plan: BatchPlan
     rank: int

@@ -1,4 +1,4 @@
-"""What is due between optimizer steps: held-out figures and a sample, the log, and a word where the loss jumps."""
+"""What happens after an optimizer step when it is due: evaluation, a text sample, the log, spike detection."""
 
 import math
 import time
@@ -8,16 +8,15 @@ from torch import nn
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
 from llmkit.core import console
+from llmkit.core.devices import measure_memory
 from llmkit.core.errors import TrainingFailed
-from llmkit.core.signals import StopRequest
+from llmkit.core.process import StopRequest
 from llmkit.training.contract import Hooks, Plan, Progress
-from llmkit.training.guards import expect_loss
-from llmkit.training.loss_window import LossWindow
-from llmkit.training.memory import measure_memory
+from llmkit.training.losses import LossWindow, detect_spike
 
 
 class IntervalCallbacks:
-    """Calls the hooks when the plan says so, and keeps what they teach: the best figures, the window of the log."""
+    """Calls the hooks at the plan's intervals; keeps the best evaluation and the losses since the last log line."""
 
     def __init__(self, plan: Plan, train: Train, optim: Optim, hooks: Hooks) -> None:
         self.plan, self.train, self.optim, self.hooks = plan, train, optim, hooks
@@ -30,67 +29,20 @@ class IntervalCallbacks:
         self, model: nn.Module, step: int, stop: StopRequest, grad_norm: float | None, learning_rate: float | None,
         *, is_due: bool | None = None,
     ) -> bool:  # fmt: skip
-        """Evaluation and log, where they are due after `step`, by the plan or as given. Whether its weights are the
-        best so far.
+        """Evaluate and log if due after `step`; `is_due` overrides the plan for the evaluation. Returns whether the
+        weights are the best so far.
 
         Raises:
-            TrainingFailed: a held-out loss that is not finite, or a loss that jumps where the recipe forbids it.
-            Abandoned: a signal came while it was evaluated; nothing was kept of it.
+            TrainingFailed: a held-out loss that is not finite, or a loss spike where the recipe forbids it.
+            EvaluationAborted: a signal came during the evaluation; its result is discarded.
         """
-        last = step >= self.plan.n_steps
-        better = False
+        is_best = False
         if self.hooks.evaluate is not None and (self.plan.evaluates_at(step) if is_due is None else is_due):
-            better = self._evaluate(model, step, stop, learning_rate)
-        if last or step % self.train.log_steps == 0:
-            self._log_train(step, grad_norm, learning_rate)
-        return better
-
-    def out_of_patience(self) -> bool:
-        """Whether there were as many evaluations without anything better as the recipe bears."""
-        patience = self.train.early_stopping
-        return patience is not None and self.progress.stale_evaluations >= patience
-
-    def _evaluate(self, model: nn.Module, step: int, stop: StopRequest, learning_rate: float | None) -> bool:
-        model.eval()
-        assert self.hooks.evaluate is not None
-        paused = time.perf_counter()
-        with stop.may_abandon():
-            metrics = self.hooks.evaluate(model, self.plan)
-        if not math.isfinite(metrics["loss"]):
-            raise TrainingFailed(
-                f"the held-out loss is {metrics['loss']} after step {step}; this state was not saved",
-                where=f"step {step}, learning rate {learning_rate or 0:.3g}",
-                hint="lower optim.learning_rate or raise optim.warmup_steps",
-            )
-        self.hooks.log({"kind": "eval", "step": step, **metrics})
-        evaluated = time.perf_counter()
-        written = self.hooks.sample(model)
-        if written is not None:
-            self.hooks.log({"kind": "sample", "step": step, **written})
-        ended = time.perf_counter()
-        progress = self.progress
-        progress.last_evaluation, progress.last_sample = evaluated - paused, ended - evaluated
-        progress.spent["evaluation"] += progress.last_evaluation
-        progress.spent["samples"] += progress.last_sample
-        self.window.pause(ended - paused)
-        return self._judge(step, list(self.hooks.selection_key(metrics)))
-
-    def _judge(self, step: int, selection_key: list[float]) -> bool:
-        """Whether this is the best so far; if not, the rate may have to fall."""
-        progress, best = self.progress, self.progress.best_cost
-        if not all(map(math.isfinite, selection_key)) or (best is not None and selection_key >= best):
-            progress.stale_evaluations += 1
-            if self.optim.schedule == "plateau":
-                progress.rate_factor *= self.optim.plateau_factor
-            return False
-        progress.best_cost, progress.best_step, progress.stale_evaluations = selection_key, step, 0
-        return True
-
-    def _log_train(self, step: int, grad_norm: float | None, learning_rate: float | None) -> None:
-        losses = self.window.drain()
-        self._watch_for_spikes(step, losses["loss"])
-        self.hooks.log(
-            {
+            is_best = self._evaluate(model, step, stop, learning_rate)
+        if step >= self.plan.n_steps or step % self.train.log_steps == 0:
+            losses = self.window.drain()
+            self._check_spike(step, losses["loss"])
+            record = {
                 "kind": "train",
                 "step": step,
                 **losses,
@@ -100,16 +52,58 @@ class IntervalCallbacks:
                 "n_tokens": self.progress.n_tokens,
                 **measure_memory(),
             }
-        )
+            self.hooks.log(record)
+        return is_best
 
-    def _watch_for_spikes(self, step: int, loss: float) -> None:
+    def out_of_patience(self) -> bool:
+        """Whether early stopping's patience has run out."""
+        patience = self.train.early_stopping
+        return patience is not None and self.progress.stale_evaluations >= patience
+
+    def _evaluate(self, model: nn.Module, step: int, stop: StopRequest, learning_rate: float | None) -> bool:
+        model.eval()
+        assert self.hooks.evaluate is not None
+        started = time.perf_counter()
+        with stop.abortable():
+            metrics = self.hooks.evaluate(model, self.plan)
+        if not math.isfinite(metrics["loss"]):
+            raise TrainingFailed(
+                f"the held-out loss is {metrics['loss']} after step {step}; this state was not saved",
+                where=f"step {step}, learning rate {learning_rate or 0:.3g}",
+                hint="lower optim.learning_rate or raise optim.warmup_steps",
+            )
+        self.hooks.log({"kind": "eval", "step": step, **metrics})
+        evaluated = time.perf_counter()
+        sample = self.hooks.sample(model)
+        if sample is not None:
+            self.hooks.log({"kind": "sample", "step": step, **sample})
+        ended = time.perf_counter()
+        progress = self.progress
+        progress.last_evaluation, progress.last_sample = evaluated - started, ended - evaluated
+        progress.spent["evaluation"] += progress.last_evaluation
+        progress.spent["samples"] += progress.last_sample
+        self.window.pause(ended - started)
+        return self._update_best(step, list(self.hooks.selection_key(metrics)))
+
+    def _update_best(self, step: int, selection_key: list[float]) -> bool:
+        """Whether this evaluation is the best so far; if it is not, a plateau schedule lowers the learning rate."""
+        progress, best = self.progress, self.progress.best_selection_key
+        if not all(map(math.isfinite, selection_key)) or (best is not None and selection_key >= best):
+            progress.stale_evaluations += 1
+            if self.optim.schedule == "plateau":
+                progress.rate_factor *= self.optim.plateau_factor
+            return False
+        progress.best_selection_key, progress.best_step, progress.stale_evaluations = selection_key, step, 0
+        return True
+
+    def _check_spike(self, step: int, loss: float) -> None:
         expected = self.progress.expected_loss
-        jumps, self.progress.expected_loss = expect_loss(expected, loss)
-        if not jumps:
+        is_spike, self.progress.expected_loss = detect_spike(expected, loss)
+        if not is_spike:
             return
         what = f"the loss jumped to {loss:.4g} at step {step}, where about {expected[0]:.4g} was expected"
         where = self.plan.batches.describe(max(self.first_step, step - self.train.log_steps), step - 1)
         if self.train.stop_on_spike:
-            hint = "look at these samples, or lower optim.learning_rate; the last checkpoint is from before"
+            hint = "look at these samples, or lower optim.learning_rate; the last checkpoint was saved before the spike"
             raise TrainingFailed(what, where=where, hint=hint)
         console.info(f"warning: {what}; {where}")

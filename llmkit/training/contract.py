@@ -1,6 +1,6 @@
-"""What a training run is given, what was decided before its first step, and what a checkpoint remembers of it.
+"""The types of a training run: objective, samples, plan, hooks, and the progress that a checkpoint holds.
 
-Knows nothing of transformers; loop.py does the work.
+loop.py does the work.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ Batch = dict[str, Tensor]
 
 
 class Objective(Protocol):
-    """What is trained for; see the objective.py of a task. Counts are those of the labels that each loss sums over.
-    `state` is what goes on from step to step and belongs into a checkpoint: for most, nothing."""
+    """A training objective; see the objective.py of a task. `count` gives the labels that each loss of `sum_losses` is
+    summed over. `state` is what is carried from step to step and saved in checkpoints, usually empty."""
 
     @property
     def state(self) -> dict[str, Tensor]: ...
@@ -30,7 +30,7 @@ class Objective(Protocol):
 
 
 class Samples(Protocol):
-    """The endless order of what is trained on; sample i is a function of i alone. See tokens/."""
+    """An endless sequence of training samples; sample i is a function of i alone. See datasets/."""
 
     @property
     def block_size(self) -> int: ...
@@ -41,7 +41,7 @@ class Samples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything about a run that was decided before its first step; kept in every checkpoint."""
+    """All decisions made before the first step; saved in every checkpoint."""
 
     n_steps: int
     eval_steps: int
@@ -51,20 +51,20 @@ class Plan:
     resume_fingerprint: dict[str, Any] = field(default_factory=dict)
     """Fingerprints of the data, and the recipe's fields that decide the weights."""
     compiled: str = "none"
-    """One of `compiling.WAYS`."""
+    """One of `engines.COMPILE_MODES`."""
     n_threads: int | None = None
-    """Of torch on a CPU; None: as many as torch takes."""
+    """Of torch on a CPU; None: torch's default."""
     max_eval_samples: int | None = None
-    """Held-out blocks, pairs or rows scored at each evaluation; None: as the recipe says."""
+    """Held-out blocks, pairs or rows scored per evaluation; None: the recipe's."""
     final_share: float = 1.0
-    """Of the held-out data, what is scored at the end."""
+    """Share of the held-out data that is scored at the end."""
     step_seconds: list[float] = field(default_factory=list)
-    """Under `train.max_minutes`: what a step took in the trial and in each stretch of the run that was measured."""
+    """Under `train.max_minutes`: seconds per step in the trial and in each measured part of the run."""
     calibration_step: int | None = None
-    """The step after which the lengths above are planned again, with costs that were measured; None: they are fixed."""
+    """The step after which the lengths are planned again with measured costs; None: they are fixed."""
 
     def evaluates_at(self, step: int) -> bool:
-        first = self.calibration_step if len(self.step_seconds) <= 1 else None  # to know what an evaluation takes
+        first = self.calibration_step if len(self.step_seconds) <= 1 else None  # to time an evaluation
         return step >= self.n_steps or step % self.eval_steps == 0 or step == first
 
     def saves_at(self, step: int) -> bool:
@@ -81,8 +81,8 @@ def read_plan(saved: dict[str, Any]) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSeconds:
-    """What the first steps of a run took, each on average, one evaluation, sample and checkpoint, and all since the
-    command began."""
+    """Measured costs: of a step on average, of one evaluation, sample and checkpoint, and `elapsed` since the command
+    started."""
 
     elapsed: float
     step: float
@@ -93,50 +93,56 @@ class MeasuredSeconds:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What a run does at intervals. `evaluate` gives held-out metrics, `loss` among them. `cost` gives what the
-    best weights are chosen by, the lower the better; of equal values the next one decides."""
+    """Functions that the loop calls at intervals. `evaluate` returns held-out metrics with a `loss`. `selection_key`
+    orders evaluations for model selection: the lowest is best, and later elements break ties."""
 
     evaluate: Callable[[nn.Module, Plan], dict[str, Any]] | None
     sample: Callable[[nn.Module], dict[str, Any] | None]
     log: Callable[[dict[str, Any]], None]
     selection_key: Callable[[dict[str, Any]], tuple[float, ...]] = lambda metrics: (float(metrics["loss"]),)
     replan: Callable[[Plan, int, MeasuredSeconds], Plan] | None = None
-    """Gives the plan with other lengths, `step` steps into the run; called on rank 0 at a `calibration_step`."""
+    """Returns the plan with new lengths after `step` steps; called on rank 0 at a `calibration_step`."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """What a checkpoint must remember beside weights, optimizer and random numbers."""
+    """What a checkpoint holds besides weights, optimizer and random number generators."""
 
-    best_cost: list[float] | None = None
+    best_selection_key: list[float] | None = None
     best_step: int | None = None
     stale_evaluations: int = 0
     rate_factor: float = 1.0
-    """What plateaus have left of the learning rate."""
+    """Factor of the learning rate after plateaus."""
     seconds: float = 0.0
-    """Since the first step, with evaluations and checkpoints."""
+    """Since the first step, including evaluations and checkpoints."""
     spent: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("start", "evaluation", "samples", "saving"), 0.0)
     )
-    """Seconds, as in time_budget.Spent; what is left of `seconds` is training."""
+    """Seconds by phase as in time_budget.PhaseSeconds; the rest of `seconds` is training."""
     last_evaluation: float = 0.0
     last_sample: float = 0.0
     """Seconds."""
     n_tokens: int = 0
     window_sums: dict[str, float] = field(default_factory=dict)
     window_counts: dict[str, int] = field(default_factory=dict)
-    """Losses since the last log line, so that a resumed run logs what an uninterrupted one would."""
+    """Losses since the last log line, so that a resumed run logs the same values as an uninterrupted one."""
     expected_loss: list[float] = field(default_factory=list)
-    """See guards.expect_loss."""
+    """See losses.detect_spike."""
     n_skipped: int = 0
-    """Steps whose gradient was not finite and that changed nothing."""
-    left_undone: dict[str, Any] | None = None
-    """Gradient norm and rate of a step that was saved on a signal before it was evaluated and logged."""
+    """Steps that were skipped because their gradient was not finite."""
+    unlogged_step: dict[str, Any] | None = None
+    """Gradient norm and learning rate of a step that was saved on a signal before it was evaluated and logged."""
+
+
+def read_progress(saved: dict[str, Any]) -> Progress:
+    """The progress in a checkpoint of this version or of 0.1.0."""
+    names = {"best_cost": "best_selection_key", "left_undone": "unlogged_step"}
+    return Progress(**{names.get(name, name): value for name, value in saved.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class StepCounts:
-    """Labels of one optimizer step by loss, and its tokens, over all ranks; and the seconds that this rank waited."""
+    """Labels of one optimizer step by loss, and its tokens, over all ranks; and the seconds this rank waited for it."""
 
     labels: dict[str, int]
     n_tokens: int

@@ -1,13 +1,14 @@
-"""How a model lies on the ranks that train it: whole on each of them, or in shards.
+"""How a training step runs: compiled or not, and with the model replicated or sharded over the ranks.
 
-A model and its objective become one module whose forward pass gives the summed losses, since torch's engines hang on
-the forward pass of what they wrap, and llmkit's objectives call parts of a model. Whatever the engine, a checkpoint
-holds whole tensors under the model's own names, so that a run can go on with any other; see
-docs/decisions/0015-several-distributed.md.
+Model and objective become one module whose forward pass returns the summed losses, since DDP and FSDP wrap a forward
+pass and objectives call parts of a model. Under any engine, checkpoints hold unsharded tensors under the model's own
+names, so that a run can resume with another engine; see docs/decisions/0015-several-ranks.md.
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -22,22 +23,92 @@ from llmkit.config.optim import Optim
 from llmkit.core import distributed
 from llmkit.core.errors import UsageError
 from llmkit.models.families import family_of
-from llmkit.models.layers import list_blocks
-from llmkit.training.compiling import Work
-from llmkit.training.contract import Objective
+from llmkit.models.layers import compile_layers, list_blocks
+from llmkit.training.contract import Batch, Objective
 
+COMPILE_MODES = {
+    "none": "nothing compiled",
+    "layers": "layers compiled one by one",
+    "whole": "all compiled",
+    "graphs": "all compiled into CUDA graphs",
+}
+"""Values of `train.compile` besides `auto`, and their descriptions."""
+TORCH_COMPILE_MODES = {"whole": "default", "graphs": "reduce-overhead"}
+"""The `mode` argument of torch.compile."""
+AUTO_CANDIDATES = ("none", "layers", "whole")
+"""Without CUDA graphs, which have not been tested in training on a GPU (docs/decisions/0019)."""
+MIN_SPEEDUP = 1.05
+"""Minimum speedup for `auto` to pick a mode; less is within the trial's noise."""
 RESHARDS = {"fsdp2": True, "zero3": True, "zero2": False}
-"""Whether a block's weights are given up between its forward and its backward pass; where they are not, gradients and
-optimizer state alone are spread (Rajbhandari et al. 2020, stages 3 and 2)."""
+"""Whether a layer's weights are freed between its forward and its backward pass; without that only gradients and
+optimizer state are sharded (Rajbhandari et al. 2020, stages 3 and 2)."""
+
+
+class LossModule(nn.Module):
+    """Model and objective: the forward pass of a micro-batch returns its summed losses. Compiled at the first call.
+
+    Raises:
+        UsageError: `layers` for a model without a list of layers.
+    """
+
+    def __init__(self, model: PreTrainedModel, objective: Objective, compiled: str = "none") -> None:
+        super().__init__()
+        self.model = model
+        self.sum_losses: Callable[[PreTrainedModel, Batch], dict[str, Tensor]] = objective.sum_losses
+        if compiled == "layers":
+            compile_layers(model)
+        elif compiled in TORCH_COMPILE_MODES:
+            self.sum_losses = torch.compile(objective.sum_losses, mode=TORCH_COMPILE_MODES[compiled])
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        sums = self.sum_losses(self.model, batch)
+        return {name: value.clone() for name, value in sums.items()}  # the next CUDA graph reuses the memory
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As nn.Module's, but with a cached list of weights, which is faster for small models."""
+        for weight in self._weights:
+            weight.grad = None
+
+    @cached_property
+    def _weights(self) -> list[nn.Parameter]:
+        return list(self.parameters())  # first read after sharding, which replaces parameters
+
+
+def choose_fastest_mode(measure: Callable[[str], float]) -> tuple[str, str]:
+    """The compile mode with the fastest step on the slowest rank, and the measured speedups in words. Every rank calls
+    it. A mode for which `measure` fails is skipped.
+
+    Raises:
+        What `measure` raises without compilation.
+    """
+    seconds: dict[str, float] = {}
+    for mode in AUTO_CANDIDATES:
+        error: Exception | None = None
+        try:
+            measured = measure(mode)
+        except Exception as raised:  # compilers fail with any exception
+            measured, error = math.inf, raised.with_traceback(None)  # the traceback would keep the trial's memory
+        seconds[mode] = max(distributed.gather(measured))
+        if seconds["none"] == math.inf:
+            raise error or RuntimeError("a trial step failed on another rank")
+    best = min(seconds, key=lambda mode: seconds[mode])
+    if seconds["none"] / seconds[best] < MIN_SPEEDUP:
+        best = "none"
+    tried = [
+        f"{COMPILE_MODES[mode]} " + ("failed" if n == math.inf else f"{seconds['none'] / n:.2f} times as fast")
+        for mode, n in seconds.items()
+        if mode != "none"
+    ]
+    return best, f"{COMPILE_MODES[best]}: in a trial {', '.join(tried)}"
 
 
 def refuse_engine(engine: str, model: PreTrainedModel, optim: Optim) -> UsageError | None:
-    """Why an engine cannot train this model on several ranks, as shards of a model without a list of layers or of a
-    matrix that Muon needs whole; None where it can."""
+    """Why an engine cannot train this model on several ranks; None if it can. Sharding needs a list of layers, and
+    Muon needs unsharded matrices."""
     if engine not in RESHARDS:
         return None
     if not list_blocks(model):
-        what = f"{engine} spreads a model layer by layer, which {family_of(model.config)} has not"
+        what = f"{engine} shards a model layer by layer, but {family_of(model.config)} has no list of layers"
         return UsageError(what, where="--engine", hint="--engine ddp")
     if optim.name == "muon":
         hint = "--engine ddp, or -s optim.name=adamw"
@@ -48,35 +119,35 @@ def refuse_engine(engine: str, model: PreTrainedModel, optim: Optim) -> UsageErr
 def parallelize(
     model: PreTrainedModel, objective: Objective, engine: str, device: torch.device, compiled: str
 ) -> nn.Module:
-    """The module that a training step calls with a micro-batch, compiled in one of `compiling.WAYS`.
+    """The module that a training step calls with a micro-batch, compiled in one of `COMPILE_MODES`.
 
-    Gradients are averaged over ranks when the last micro-batch of a step goes backward, or with shards, each one.
-    With shards the model's parameters are new ones: an optimizer must be made after this.
+    Gradients are averaged over ranks in the backward pass of the last micro-batch, or with shards, of each one.
+    Sharding replaces the model's parameters, so the optimizer must be built afterwards.
     """
-    work = Work(model, objective, compiled)
+    module = LossModule(model, objective, compiled)
     if distributed.world_size() == 1:
-        return work
+        return module
     if engine in RESHARDS:
         for block in list_blocks(model):
             fully_shard(block, reshard_after_forward=RESHARDS[engine])
-        return cast(nn.Module, fully_shard(work, reshard_after_forward=RESHARDS[engine]))
+        return cast(nn.Module, fully_shard(module, reshard_after_forward=RESHARDS[engine]))
     return DistributedDataParallel(
-        work,
+        module,
         device_ids=[device.index] if device.type == "cuda" else None,
-        forward_sync_buffers=False,  # none of ours learns
+        forward_sync_buffers=False,  # no buffer changes in training
         gradient_as_bucket_view=True,
     )
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether no rank has all of its weights; then all ranks must go through it equally often."""
+    """Whether weights are sharded; then all ranks must run the same number of forward passes."""
     return any(isinstance(part, FSDPModule) for part in module.modules())
 
 
 @contextmanager
 def gather_full_params(module: nn.Module) -> Iterator[None]:
-    """Within the block the weights outside the layers are whole on each rank, so that parts of the model can be called;
-    a layer gathers its own."""
+    """Within the block the weights outside of the layers are unsharded, so that parts of the model can be called; each
+    layer gathers its own."""
     if not isinstance(module, FSDPModule):
         yield
         return
@@ -84,23 +155,32 @@ def gather_full_params(module: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for part in module.modules():  # under zero2 layers would stay whole until the next backward pass
+        for part in module.modules():  # under zero2 layers would stay unsharded until the next backward pass
             if isinstance(part, FSDPModule):
                 part.reshard()
 
 
 def gather_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The model's state with whole tensors. Every rank calls it."""
+    """The model's state with unsharded tensors. Every rank calls it."""
     return cast(dict[str, Tensor], _gather(model.state_dict()))
 
 
 def gather_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """The optimizer's state with whole tensors. Every rank calls it."""
+    """The optimizer's state with unsharded tensors. Every rank calls it."""
     return cast(dict[str, Any], _gather(optimizer.state_dict()))
 
 
+def _gather(value: Any) -> Any:
+    if isinstance(value, DTensor):
+        full = value.full_tensor()
+        return full.cpu() if distributed.rank() == 0 else full[:0]  # only rank 0 keeps it
+    if isinstance(value, Mapping):
+        return {name: _gather(each) for name, each in value.items()}
+    return [_gather(each) for each in value] if isinstance(value, list) else value
+
+
 def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Give each rank its shards of what `gather_optimizer` gathered, under any engine."""
+    """Load what `gather_optimizer` returned, under any engine: each rank takes its shards."""
     optimizers = getattr(optimizer, "pair", (optimizer,))
     states = state.get("pair", [state])
     for each, its in zip(optimizers, states, strict=True):
@@ -108,22 +188,11 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
         numbers = [number for group in its["param_groups"] for number in group["params"]]
         for number, weight in zip(numbers, weights, strict=True):
             moments = its["state"].get(number, {})
-            moments |= {name: _like(weight, value) for name, value in moments.items()}
+            moments |= {name: _shard_like(weight, value) for name, value in moments.items()}
     optimizer.load_state_dict(state)
 
 
-def _gather(value: Any) -> Any:
-    if isinstance(value, DTensor):
-        gather_full_params = value.full_tensor()
-        return (
-            gather_full_params.cpu() if distributed.rank() == 0 else gather_full_params[:0]
-        )  # of which there need not be one for each rank
-    if isinstance(value, Mapping):
-        return {name: _gather(each) for name, each in value.items()}
-    return [_gather(each) for each in value] if isinstance(value, list) else value
-
-
-def _like(weight: Tensor, moment: Any) -> Any:
+def _shard_like(weight: Tensor, moment: Any) -> Any:
     if isinstance(weight, DTensor) and isinstance(moment, Tensor) and moment.shape == weight.shape:
         return distribute_tensor(moment.to(weight.device), weight.device_mesh, weight.placements)
     return moment

@@ -1,12 +1,15 @@
-"""The run folder: what lies in it, and who may write to it.
+"""The run folder: its files, when it may be created, resumed or replaced, and what it was trained from.
 
 recipe.yaml  manifest.json  log.jsonl  checkpoints/step-N/  model/  metrics.json  report.html
+
+Paths in the manifest are relative to the run, so that run, model and data can be moved together.
 """
 
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,43 +17,25 @@ from llmkit.core.errors import ModelError, UsageError
 from llmkit.core.files import PARTIAL, check_writable, read_json, write_json, write_text
 
 
-@dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths and small files of one run."""
+    """Paths and small files of a run."""
 
-    path: Path
-
-    @property
-    def recipe(self) -> Path:
-        return self.path / "recipe.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.yaml"
+        self.manifest = path / "manifest.json"
+        self.log = path / "log.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+        self.metrics = path / "metrics.json"
 
     @property
     def data_path(self) -> Path:
-        """The prepared folder; written relative to the run, so that both can be moved together."""
+        """The prepared folder that the run was trained on."""
         return Path(os.path.normpath(self.path / read_json(self.manifest)["data_path"]))
 
     def append_log(self, record: dict[str, Any]) -> None:
-        """One more line of log.jsonl. A number that is not finite becomes null: NaN is not JSON."""
+        """Append a line to log.jsonl. A number that is not finite becomes null, as JSON has no NaN."""
         clean = {key: None if isinstance(v, float) and v - v != 0 else v for key, v in record.items()}
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(clean, ensure_ascii=False, allow_nan=False) + "\n")
@@ -62,12 +47,16 @@ class RunFolder:
         return [record for record in records if record["kind"] == kind]
 
     def truncate_log(self, last_step: int) -> None:
-        """Drop what was logged after `last_step`, so that a resumed run logs each step once."""
-        if not self.log.exists():
-            return
-        lines = self.log.read_text(encoding="utf-8").split("\n")  # a sample may hold other line ends
-        kept = [line for line in lines if (record := _parse(line)) and record.get("step", 0) <= last_step]
-        write_text(self.log, "".join(line + "\n" for line in kept))
+        """Delete records after `last_step`, so that a resumed run logs each step once, and the last line of a killed
+        run if it is incomplete."""
+        kept = []
+        for line in self.log.read_text(encoding="utf-8").split("\n") if self.log.exists() else ():
+            with suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict) and record.get("step", 0) <= last_step:
+                    kept.append(line)
+        if self.log.exists():
+            write_text(self.log, "".join(line + "\n" for line in kept))
 
     def add_metrics(self, name: str, values: dict[str, Any]) -> None:
         """Set one entry of metrics.json, such as `validation` or `training`."""
@@ -76,8 +65,8 @@ class RunFolder:
 
 
 def resolve_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) -> tuple[bool, bool]:
-    """What `auto`, for schedulers that start the same command again, means here, as (resume, overwrite): go on where
-    there is a checkpoint, else start, over what a start without one left behind."""
+    """(resume, overwrite) with `auto` decided, which is for schedulers that repeat a command: resume if there is a
+    checkpoint, else start, and overwrite what a start that was killed before its first checkpoint left behind."""
     if resume != "auto":
         return resume, overwrite
     if overwrite:
@@ -86,30 +75,27 @@ def resolve_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) 
     run = RunFolder(path)
     if any(run.checkpoints.glob("step-*")):
         return True, False
-    return False, run.recipe.is_file() and _holds_nothing(run)
-
-
-def _holds_nothing(run: RunFolder) -> bool:
-    """Whether only what a start writes is there: no checkpoint, no model, no figures, no series of runs."""
-    first = ("recipe.yaml", "manifest.json", "log.jsonl", "checkpoints", "tensorboard", "wandb", "swanlab")
-    strange = [each for each in run.path.iterdir() if each.name not in first and not each.name.endswith(PARTIAL)]
-    return not strange and not run.checkpoints.is_symlink() and read_series(run.path) == (None, 1)
+    if not run.recipe.is_file():
+        return False, False
+    known = ("recipe.yaml", "manifest.json", "log.jsonl", "checkpoints", "tensorboard", "wandb", "swanlab")
+    others = [each for each in run.path.iterdir() if each.name not in known and not each.name.endswith(PARTIAL)]
+    return False, not others and not run.checkpoints.is_symlink() and read_series(run.path) == (None, 1)
 
 
 def is_finished(path: Path) -> bool:
-    """Whether the run in `path` has come to its end: the report is what it writes last."""
+    """Whether the run in `path` has ended; it writes its report last."""
     return (path / "report.html").is_file() and RunFolder(path).metrics.is_file()
 
 
 def check_run(path: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse early what `create_run` would refuse, and change nothing.
+    """Check whether a run may be created or resumed here, without changing anything.
 
     Raises:
-        UsageError: the folder has something in it and neither --resume nor --overwrite was given, or both
-            were, or --overwrite would delete what is not a run; --resume where there is nothing to resume.
+        UsageError: the folder is not empty and neither --resume nor --overwrite was given, or both were;
+            --overwrite would delete something that is not a run; --resume without a run.
     """
     is_run = RunFolder(path).recipe.is_file()
-    # What a killed process had begun to write is nothing.
+    # Partial files of a killed process do not count.
     taken = any(not each.name.endswith(PARTIAL) for each in path.iterdir()) if path.is_dir() else path.exists()
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other", where="--overwrite", hint="keep one of them")
@@ -117,21 +103,21 @@ def check_run(path: Path, *, resume: bool, overwrite: bool) -> None:
         hint = "start it without --resume"
         raise UsageError(f"there is no run to resume in {str(path)!r}", where="--resume", hint=hint)
     if path.is_file():
-        raise UsageError(f"{str(path)!r} is a file", where="--out", hint="give the name of a folder to make")
+        raise UsageError(f"{str(path)!r} is a file", where="--out", hint="give the name of a new folder")
     if taken and overwrite and not is_run:
         hint = "give the folder of a run, or an empty one"
         raise UsageError(f"{str(path)!r} is not a run of llmkit; it is not deleted", where="--overwrite", hint=hint)
     if taken and not resume and not overwrite:
-        hint = "--resume goes on with it, --overwrite deletes it first; or give another --out"
+        hint = "--resume continues the run, --overwrite deletes it first; or give another --out"
         raise UsageError(f"{str(path)!r} is not empty", where="--out", hint=hint)
 
 
 def create_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
-    """Make the run folder, or take up an existing one; call it last, as `overwrite` deletes.
+    """Create the run folder, or open an existing one. Call it after all checks, as `overwrite` deletes.
 
     Raises:
-        UsageError: as `check_run`.
-        EnvironmentFault: it cannot be written to.
+        UsageError: see `check_run`.
+        EnvironmentFault: it is not writable.
     """
     check_writable(path)
     check_run(path, resume=resume, overwrite=overwrite)
@@ -155,16 +141,32 @@ def open_run(path: Path) -> RunFolder:
 
 
 def read_series(path: Path) -> tuple[int | None, int]:
-    """Folds and seeds of a series of runs; (None, 1) for a single run."""
+    """Numbers of folds and seeds of a series of runs; (None, 1) for a single run."""
     manifest = RunFolder(path).manifest
     series = read_json(manifest).get("series", {}) if manifest.is_file() else {}
     return series.get("folds"), series.get("seeds", 1)
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    """A log record; None for the torn last line of a killed run."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
+def describe_origin(model: str, files: Mapping[str, str], out: Path) -> dict[str, Any]:
+    """Model and files that a run in `out` is trained from, for its manifest."""
+    start = model if not Path(model).exists() else os.path.relpath(Path(model).expanduser(), out)
+    relative = {
+        name: path if path.startswith("hf:") else os.path.relpath(Path(path).expanduser(), out)
+        for name, path in files.items()
+    }
+    return {"start": start, "files": relative}
+
+
+def load_origin(run: RunFolder, model: str | None, files: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
+    """Model and files from the run's manifest, unless they are given."""
+    origin = read_json(run.manifest).get("origin", {}) if run.manifest.is_file() else {}
+    start = origin.get("start")
+    if model is None and start is not None:
+        model = str(run.path / start) if (run.path / start).exists() else start
+    return model, files or origin_files(run.path, origin)
+
+
+def origin_files(run: Path, origin: Mapping[str, Any]) -> dict[str, str]:
+    """Paths of the files that a run was trained on, from the current folder."""
+    files = origin.get("files", {})
+    return {n: path if path.startswith("hf:") else os.path.normpath(run / path) for n, path in files.items()}

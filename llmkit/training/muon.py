@@ -1,10 +1,8 @@
-"""Muon (Jordan et al., 2024): momentum whose updates are orthogonalized, for the hidden matrices of a model.
+"""Muon (Jordan et al., 2024): momentum with orthogonalized updates, for the hidden matrices of a model.
 
-The update is that of torch.optim.Muon, which multiplies in bf16 on every machine. Here the caller chooses the precision
-of the products, because a CPU without bf16 instructions runs them at a hundredth of the rate of fp32. Matrices of one
-shape are multiplied together, in batches.
-
-Knows nothing of which weights are hidden matrices; see optimizer.py.
+The update is that of torch.optim.Muon, which always multiplies in bf16. Here the caller chooses the precision, because
+a CPU without bf16 instructions multiplies bf16 a hundred times more slowly than fp32. Matrices of the same shape are
+multiplied in batches. optimizer.py selects the hidden matrices.
 """
 
 import math
@@ -20,17 +18,17 @@ A, B, C = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
 EPSILON = 1e-7
 MAX_BATCH_BYTES = 64 << 20
-"""Maximum size in fp32 of the matrices in one batched product; more gains nothing and takes memory."""
+"""Maximum size in fp32 of the matrices in one batched product; more takes memory and is not faster."""
 
 
 class Muon(Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay over 2-D weights.
 
     The learning rate is multiplied by sqrt(max(1, rows / columns)), as in torch. `dtype` is the precision of the
-    products: torch.bfloat16 gives torch.optim.Muon's update to rounding, torch.float32 the same with fewer errors.
+    products: torch.bfloat16 gives torch.optim.Muon's update up to rounding, torch.float32 is more precise.
 
     Raises:
-        ValueError: a weight that is no matrix.
+        ValueError: a weight is not a matrix.
     """
 
     def __init__(
@@ -51,7 +49,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # torch's gives the closure's loss
-        """Move all weights that have a gradient. There is no closure."""
+        """Update all weights that have a gradient. A closure is not supported."""
         by_shape: dict[tuple[int, int], list[tuple[Tensor, dict[str, Any]]]] = {}
         for group in self.param_groups:
             for weight in group["params"]:
@@ -108,10 +106,10 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 def _orthogonalize_wide(x: Tensor) -> Tensor:
-    """The same iterations on the small Gram matrix G = XX^T alone: with P = aI + bG + cG^2 each one is X <- PX and
-    G <- PGP, so only the first and the last product have X's columns. Half the work where there are four columns a row.
+    """The same iterations on the small Gram matrix G = XX^T: with P = aI + bG + cG^2 each one is X <- PX and
+    G <- PGP, so only the first and the last product involve X. Half the work if there are four columns per row.
 
-    For fp32 alone: in bf16 the rounding of G would grow from one iteration to the next.
+    Only for fp32: in bf16 the rounding errors of G would grow from one iteration to the next.
     """
     gram = x @ x.mT
     total = torch.empty(0)

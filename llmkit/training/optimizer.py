@@ -1,8 +1,7 @@
-"""AdamW, or Muon for hidden matrices with AdamW for the rest, or the classic Adam and SGD; and the learning rate over
-the steps.
+"""Optimizers (AdamW, Adam, SGD, or Muon for hidden matrices with AdamW for the rest) and learning rate schedules.
 
-Weight decay falls on matrices only, never on biases and norms; under Muon not on embeddings either. Adam's and SGD's
-is the older kind, a part of the gradient (Loshchilov and Hutter, AdamW, 2019).
+Only matrices have weight decay, not biases and norms, and with Muon not embeddings either. That of Adam and SGD is
+added to the gradient; AdamW's and Muon's is decoupled (Loshchilov and Hutter, AdamW, 2019).
 """
 
 import math
@@ -19,13 +18,13 @@ from llmkit.models.layers import number_layers
 from llmkit.training.muon import Muon
 
 OUTPUT_HEADS = ("seq_relationship", "classifier", "score")
-"""How transformers ends the names of output layers that are not the one over the vocabulary."""
+"""Endings of transformers' names for output layers other than that over the vocabulary."""
 
 
 def build_optimizer(model: nn.Module, section: Optim, precision: str) -> Optimizer:
-    """The section's optimizer over all trainable weights; `precision` (bf16, tf32, fp32) is that of Muon's products."""
+    """The section's optimizer for all trainable weights; Muon's products are in `precision` (bf16, tf32 or fp32)."""
     hidden, embeddings, vectors = group_weights(model)
-    factors = find_rate_factors(model, section.layer_decay)
+    factors = layerwise_lr_factors(model, section.layer_decay)
     adam: dict[str, Any] = {
         "lr": section.learning_rate,
         "betas": (section.adam_beta1, section.adam_beta2),
@@ -39,7 +38,7 @@ def build_optimizer(model: nn.Module, section: Optim, precision: str) -> Optimiz
         if section.name == "sgd":
             return torch.optim.SGD(groups, lr=cast(float, section.learning_rate), momentum=section.momentum, fused=True)
         return (torch.optim.AdamW if section.name == "adamw" else torch.optim.Adam)(groups, **adam)
-    # AdamW first: its rate is the one that logs show as `learning_rate`.
+    # AdamW first, as logs show the first group's `learning_rate`.
     rest = torch.optim.AdamW(_by_rate(embeddings + vectors, factors, section.learning_rate, weight_decay=0.0), **adam)
     if not hidden:  # all of them are frozen
         return rest
@@ -57,9 +56,9 @@ def build_optimizer(model: nn.Module, section: Optim, precision: str) -> Optimiz
     return OptimizerPair(rest, muon)
 
 
-def find_rate_factors(model: nn.Module, layer_decay: float) -> dict[int, float]:
-    """What each weight's rate is multiplied by, by the weight's id: 1 above the layers, `layer_decay` in the uppermost,
-    its square below that, and so on down to the embeddings (Howard and Ruder, ULMFiT, 2018; Sun et al. 2019)."""
+def layerwise_lr_factors(model: nn.Module, layer_decay: float) -> dict[int, float]:
+    """Learning rate factors by the weight's id: 1 above the layers, `layer_decay` in the last layer, its square in the
+    one before, and so on down to the embeddings (Howard and Ruder, ULMFiT, 2018; Sun et al. 2019)."""
     layers, n_layers = number_layers(model)
     return {id(weight): layer_decay ** (n_layers - layers[name]) for name, weight in model.named_parameters()}
 
@@ -67,7 +66,7 @@ def find_rate_factors(model: nn.Module, layer_decay: float) -> dict[int, float]:
 def _by_rate(
     weights: list[Tensor], factors: dict[int, float], rate: float | None, **more: float
 ) -> list[dict[str, Any]]:
-    """A group of parameters for each rate, the highest first."""
+    """One parameter group per learning rate, the highest first."""
     groups: dict[float, list[Tensor]] = {}
     for weight in weights:
         groups.setdefault(factors[id(weight)], []).append(weight)
@@ -76,28 +75,28 @@ def _by_rate(
 
 
 def group_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Hidden matrices, embeddings (an output layer is one too), and vectors."""
-    looked_up = {
+    """Trainable hidden matrices, embeddings with output layers, and vectors."""
+    embeddings = {
         id(weight) for module in model.modules() if isinstance(module, nn.Embedding) for weight in module.parameters()
     }
     output = getattr(model, "get_output_embeddings", lambda: None)()
     if output is not None:
-        looked_up |= {id(weight) for weight in output.parameters()}
+        embeddings |= {id(weight) for weight in output.parameters()}
     for path, module in model.named_modules():
         if path.endswith(OUTPUT_HEADS):
-            looked_up |= {id(weight) for weight in module.parameters()}
+            embeddings |= {id(weight) for weight in module.parameters()}
     groups: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
     for weight in model.parameters():
         if weight.requires_grad:
-            groups[2 if weight.ndim < 2 else 1 if id(weight) in looked_up else 0].append(weight)
+            groups[2 if weight.ndim < 2 else 1 if id(weight) in embeddings else 0].append(weight)
     return groups
 
 
 def _by_shape_factor(model: nn.Module, hidden: list[Tensor]) -> dict[float, list[Tensor]]:
-    """Hidden matrices by what their rate must be multiplied with, so that Muon treats GPT-2 as any other model.
+    """Hidden matrices by the learning rate factor that makes Muon treat GPT-2 like any other model.
 
-    Muon's rate grows with sqrt(max(1, outputs / inputs)) (Jordan et al., 2024), which muon.py takes from the rows
-    and columns of an `nn.Linear`. GPT-2's Conv1D stores the transpose.
+    Muon's rate is multiplied by sqrt(max(1, outputs / inputs)) (Jordan et al., 2024); muon.py takes both from the rows
+    and columns of an `nn.Linear`, but GPT-2's Conv1D stores the transpose.
     """
     transposed = {id(module.weight) for module in model.modules() if isinstance(module, Conv1D)}
     groups: dict[float, list[Tensor]] = {}
@@ -108,9 +107,9 @@ def _by_shape_factor(model: nn.Module, hidden: list[Tensor]) -> dict[float, list
     return groups
 
 
-def forecast_bytes(model: nn.Module, section: Optim) -> int:
-    """About what a checkpoint takes: the weights, and two moments of each; one under Muon for hidden matrices, and
-    under SGD with momentum; none under SGD without."""
+def checkpoint_bytes(model: nn.Module, section: Optim) -> int:
+    """Approximate size of a checkpoint: weights, and two moments per weight; one for Muon's hidden matrices and for SGD
+    with momentum; none for SGD without."""
     hidden, embeddings, vectors = group_weights(model)
     rest = count_weights(embeddings) + count_weights(vectors)
     moments = {
@@ -121,16 +120,16 @@ def forecast_bytes(model: nn.Module, section: Optim) -> int:
 
 
 class OptimizerPair(Optimizer):
-    """Two optimizers over different weights that step, schedule and save as one."""
+    """Two optimizers for different weights that behave as one."""
 
     def __init__(self, first: Optimizer, second: Optimizer) -> None:
         self.pair = (first, second)
         groups = [*first.param_groups, *second.param_groups]
         super().__init__([dict(group) for group in groups], {})
-        self.param_groups = groups  # the same dictionaries, so a scheduler's new rate reaches both
+        self.param_groups = groups  # the same objects, so that a new learning rate reaches both
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # torch's gives the closure's loss
-        """Step both. There is no closure: neither of the two needs one."""
+        """Step both. A closure is not supported."""
         for optimizer in self.pair:
             optimizer.step()
 
@@ -139,17 +138,17 @@ class OptimizerPair(Optimizer):
         return {"pair": [optimizer.state_dict() for optimizer in self.pair]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore both, and take their groups up again, which loading makes anew."""
+        """Restore both, and their parameter groups, which loading replaces."""
         for optimizer, state in zip(self.pair, state_dict["pair"], strict=True):
             optimizer.load_state_dict(state)
         self.param_groups = [group for optimizer in self.pair for group in optimizer.param_groups]
 
 
 def learning_rate_factor(section: Optim, step: int, n_steps: int) -> float:
-    """What the peak rate is multiplied by at optimizer step `step` (from 0) of `n_steps`.
+    """Factor of the peak learning rate at optimizer step `step` (from 0) of `n_steps`.
 
     Linear warmup, then: cosine (Loshchilov and Hutter, 2017), linear, constant, or wsd: stable, then
-    linear over the last `decay_steps` (Hu et al., MiniCPM, 2024). What plateaus do comes on top, in the trainer.
+    linear over the last `decay_steps` (Hu et al., MiniCPM, 2024). Plateaus apply on top, in the loop.
     """
     warmup = as_steps(section.warmup_steps, n_steps)
     if step < warmup:
@@ -164,10 +163,10 @@ def learning_rate_factor(section: Optim, step: int, n_steps: int) -> float:
 
 
 def as_steps(value: float, n_steps: int) -> int:
-    """A number of steps as recipes give it: below 1 it is a share of all steps."""
+    """A recipe's number of steps; a value below 1 is a share of all steps."""
     return round(value * n_steps) if value < 1 else round(value)
 
 
 def count_weights(weights: Iterable[Tensor]) -> int:
-    """How many numbers there are in some tensors."""
+    """Number of elements of some tensors."""
     return sum(weight.numel() for weight in weights)

@@ -1,9 +1,7 @@
-"""Read what a run left in its folder, whatever state it is in.
+"""Read the files of a run folder for reports, whatever state they are in.
 
-A report must come out of a run that was killed, too, so nothing here fails because a file is missing
-or torn: what could not be read is said in `missing`, for the reader of the report.
-
-Reads only; what the files mean to a reader is in report.py.
+A run that was killed has a report too, so no missing or truncated file is an error: `missing` lists what could not be
+read, for the reader of the report.
 """
 
 import json
@@ -19,7 +17,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """The files of a run folder. `log` goes by kind; of a step logged twice, the later record stands."""
+    """The contents of a run folder. `log` is by kind; the later record of a step that was logged twice is kept."""
 
     name: str
     log: dict[str, list[Record]]
@@ -30,7 +28,7 @@ class RunRecord:
 
 
 def read_run(run: Path) -> RunRecord:
-    """Everything in the run folder that can be read. ModelError if it is no run folder at all."""
+    """Read everything in the run folder that can be read. Raises ModelError if it is not a run folder."""
     names = ("log.jsonl", "metrics.json", "manifest.json", "recipe.yaml")
     if not any((run / name).is_file() for name in names):
         raise ModelError(
@@ -59,7 +57,7 @@ def get_section(record: Record, key: str) -> Record:
 
 
 def _read_log(path: Path, missing: list[str]) -> dict[str, list[Record]]:
-    # Not splitlines: JSON may hold U+2028 and its like as they are.
+    # Not splitlines: JSON may contain U+2028 and the like.
     lines = (_read_text(path, missing, "there is nothing to draw") or "").split("\n")
     lines = lines if lines[-1] else lines[:-1]
     kept: dict[tuple[object, ...], Record] = {}
@@ -102,7 +100,7 @@ def _read_json(path: Path, missing: list[str], consequence: str) -> Record:
 
 
 def _read_text(path: Path, missing: list[str], consequence: str) -> str | None:
-    """The file's text, with a replacement character for what is not UTF-8; None if there is none."""
+    """The file's text, with replacement characters for invalid UTF-8; None if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

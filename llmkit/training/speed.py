@@ -1,7 +1,7 @@
-"""What this machine can do: which precision gains, how fast it multiplies, how much work a token is.
+"""The speed of this machine: precision, number of threads, peak FLOP/s; and a model's FLOPs per token.
 
-MFU is model FLOPs over what the machine's matrix products reach: the data sheet's for GPUs that core/hardware.yaml
-knows, otherwise measured here by one product of a usual shape.
+MFU is model FLOPs over peak FLOPs: the data sheet's for GPUs in core/hardware.yaml, otherwise measured here with matrix
+products of usual shapes.
 """
 
 import math
@@ -19,29 +19,29 @@ from transformers import PreTrainedModel
 from llmkit.core.devices import synchronize
 from llmkit.core.errors import UsageError
 from llmkit.core.hardware import find_device
-from llmkit.core.threads import VARIABLES, thread_count
+from llmkit.core.machine import VARIABLES, thread_count
 from llmkit.models.families import encoder_heads, is_recurrent
 from llmkit.models.kernels.output_layer import AdaptiveSoftmax
 
 FIRST_WITH_TF32 = (8, 0)
 """CUDA's compute capability of Ampere."""
 MIN_BF16_GAIN = 1.3
-"""Below this, casting weights and activations costs what the products gain."""
+"""Minimum speedup of matrix products; below it, casts cost more than the products gain."""
 TRIAL_SECONDS = 0.15
-"""Of one precision's products; two of them are compared before the first step."""
+"""Per precision; two are compared before the first step."""
 TRIAL_SHAPES = ((64, 128, 256), (256, 256, 512), (1024, 512, 2048))
-"""Rows, inner size and columns of the products that are timed, the next only where it fits the time that is left."""
+"""Rows, inner size and columns of the timed products; a larger one is skipped if the time left is too short."""
 PRODUCTS_PER_SHAPE = 4
 MIN_THREADS_GAIN = 1.2
 THREADS_TRIALS, THREADS_TRIAL_PAUSE = 3, 0.5
 THREADS_TRIAL_SECONDS = 0.1
-"""For each of up to four numbers of threads."""
+"""Per number of threads, of up to four."""
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
     """`bf16`, `tf32` or `fp32`, and the reason in words.
 
-    On a CPU the instruction set is asked first; only a CPU with bf16 instructions is timed, for 0.3 s at most.
+    Only a CPU with bf16 instructions is timed, for at most 0.3 s.
 
     Raises:
         UsageError: the device has no TF32.
@@ -65,9 +65,9 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
 
 
 def has_bf16_instructions() -> bool:
-    """Whether torch multiplies bf16 matrices by instructions made for it on this CPU.
+    """Whether torch multiplies bf16 matrices with bf16 instructions on this CPU.
 
-    On x86 these belong to AVX-512 and AMX. A process that is held to AVX2 (ATEN_CPU_CAPABILITY) does not use them.
+    On x86 they are part of AVX-512 and AMX; a process limited to AVX2 (ATEN_CPU_CAPABILITY) does not use them.
     """
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
     if is_x86 and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2"):
@@ -78,9 +78,9 @@ def has_bf16_instructions() -> bool:
 def choose_threads(device: torch.device, n_threads: int) -> str | None:
     """Reduce torch's `n_threads` for training on a CPU if fewer are faster; returns the reason, or None if unchanged.
 
-    A step has hundreds of short parallel regions, and each waits for its slowest thread. Where another process keeps a
-    core busy, all threads together can be slower than one. All stay unless three trials within two seconds agree, so
-    that a process that only starts up beside this one decides nothing. A number that the user has set is kept.
+    A step has hundreds of short parallel regions, each of which waits for its slowest thread. If another process keeps
+    a core busy, all threads together can be slower than one. The number is only reduced if three trials within two
+    seconds agree, so that a short burst of load does not count. A number that the user has set is kept.
     """
     if device.type != "cpu" or n_threads == 1 or thread_count().source in VARIABLES:
         return None
@@ -98,7 +98,7 @@ def choose_threads(device: torch.device, n_threads: int) -> str | None:
 
 
 def _measure_regions(n_threads: int) -> float:
-    """Short parallel regions a second, like those of a small model's step."""
+    """Short parallel regions per second, like those of a small model's step."""
     a, b = torch.ones(768, 128), torch.ones(128, 512)
     with _limit_threads(n_threads):
         torch.nn.functional.gelu(a @ b)
@@ -115,7 +115,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 
 def peak_flops(precision: str, device: torch.device) -> float:
-    """FLOP/s that matrix products reach in this precision."""
+    """Peak FLOP/s of matrix products in this precision."""
     if device.type == "cuda":
         known = find_device(torch.cuda.get_device_name(device))
         if known is not None and precision in known.flops:
@@ -125,11 +125,11 @@ def peak_flops(precision: str, device: torch.device) -> float:
 
 @cache
 def measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
-    """FLOP/s of matrix products of a usual shape, the best of all; measured once a process.
+    """Best FLOP/s of matrix products of usual shapes; measured once per process.
 
-    Small products come first. A larger one is left out where it would take longer than what is left of
-    `TRIAL_SECONDS`, so a precision that the machine emulates costs no minute. On a CPU one thread is timed and counted
-    for all: beside another busy process, threads that wait for each other would time the waiting.
+    Small products come first. A larger one is skipped if it would exceed `TRIAL_SECONDS`, so a precision that the
+    machine emulates does not take minutes. On a CPU one thread is timed and multiplied by their number: with another
+    process running, several threads would mostly wait for each other.
     """
     if device.type != "cpu":
         return _measure_matmul(dtype, device)
@@ -145,19 +145,17 @@ def set_threads(n_threads: int) -> None:
 
 
 def _limit_threads(n_threads: int) -> AbstractContextManager[object]:
-    """Fewer threads for a trial. Not by torch.set_num_threads, which makes all later steps of a small model 4 to 8 %
-    slower, even where it sets the number that is set already (docs/log.md)."""
-    limited: AbstractContextManager[object] = _find_thread_pools().limit(limits=n_threads, user_api="openmp")
+    """Fewer threads within a block. torch.set_num_threads would make all later steps of a small model 4 to 8 % slower,
+    even without changing the number (docs/log.md)."""
+    limited: AbstractContextManager[object] = _thread_pools().limit(limits=n_threads, user_api="openmp")
     return limited
 
 
-@cache
-def _find_thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
+_thread_pools = cache(ThreadpoolController)
 
 
 def _measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
-    _time_product(TRIAL_SHAPES[0], dtype, device)  # starts threads and libraries, which the first step would pay for
+    _time_product(TRIAL_SHAPES[0], dtype, device)  # a warmup, which starts threads and libraries
     deadline = time.perf_counter() + TRIAL_SECONDS
     rate = 0.0
     for shape in TRIAL_SHAPES:
@@ -182,11 +180,10 @@ def _time_product(shape: tuple[int, int, int], dtype: torch.dtype, device: torch
 
 
 def flops_per_token(model: PreTrainedModel, sequence_length: float, output_share: float = 1.0) -> float:
-    """Forward and backward: 6 N + 12 L d T (Chowdhery et al., PaLM, 2022, appendix B).
+    """FLOPs of forward and backward pass: 6 N + 12 L d T (Chowdhery et al., PaLM, 2022, appendix B).
 
-    N counts every weight that is multiplied, the output layer included even where it is tied; looking an embedding up
-    costs nothing. `output_share` of the tokens go through the head over the vocabulary; what reads one token of each
-    sequence, a pooler or a head for pairs, is left out.
+    N counts all weights of matrix products, including a tied output layer but not embedding lookups. `output_share` of
+    the tokens go through the vocabulary head; heads that read one token per sequence are not counted.
     """
     config = model.config
     tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
@@ -212,7 +209,7 @@ def flops_per_token(model: PreTrainedModel, sequence_length: float, output_share
 
 
 def _attended_tokens(config: Any, sequence_length: float) -> float:
-    """How many tokens one token attends to, all layers together; a layer of near tokens (ModernBERT) counts those."""
+    """Tokens that one token attends to, summed over layers; local layers (ModernBERT) count their window."""
     layer_types = getattr(config, "layer_types", None)
     if encoder_heads(config) is None or layer_types is None:
         return float(config.num_hidden_layers * sequence_length)

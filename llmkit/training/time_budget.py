@@ -1,47 +1,47 @@
-"""Fit a run into `train.max_minutes`: how many steps, how many evaluations, and how many held-out blocks each scores.
+"""Fit a run into `train.max_minutes`: the number of steps and evaluations, and the held-out blocks per evaluation.
 
-The minutes are those of the whole command, from its start to its report. They are planned before the first step with
-rough costs, and again after a twentieth of the steps with costs that were measured in the run itself. Where a step took
-another time than expected, as beside a process that came or went, another twentieth is measured, up to a fifth of the
-run. At its half the number of steps is corrected once more, as machines that others share change their speed. Each
-plan is recorded with its step, so a resumed run ends with the same weights.
+The minutes include the whole command, from its start to its report. They are planned before the first step with rough
+costs, and again after a twentieth of the steps with costs measured in the run. If a step took longer or shorter than
+expected, as when another process starts or ends, another twentieth is measured, up to a fifth of the run. Halfway the
+number of steps is corrected once more, as shared machines change their speed. Each plan is recorded with its step, so a
+resumed run ends with the same weights.
 
-Arithmetic alone: it knows no model and looks at no clock.
+Pure arithmetic, without a model or a clock.
 """
 
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 MAX_EVALUATIONS = 10
 """Evaluations of a run whose recipe does not set `train.eval_steps`."""
 EVALUATION_SHARE = 0.08
-"""Of the time, for all evaluations with their samples and checkpoints."""
+"""Share of the time for all evaluations with their samples and checkpoints."""
 ONE_EVALUATION_SHARE = 0.02
 FINAL_SHARE = 0.06
-"""Of the time, for scoring held-out data at the end."""
+"""Share of the time for scoring held-out data at the end."""
 MIN_BLOCKS = 8
-"""Held-out blocks of an evaluation, however short the run."""
+"""Minimum number of held-out blocks per evaluation."""
 CALIBRATION_SHARE, MAX_CALIBRATION_SHARE = 0.05, 0.2
-"""Of the steps, after which costs are measured and the plan is made again; after the latter evaluations stay."""
+"""Shares of the steps after which the run is planned again; after the second one evaluations stay."""
 LAST_SHARE = 0.5
-"""Of the steps, after which their number is fixed."""
+"""Share of the steps after which their number is fixed."""
 STEP_TOLERANCE = 0.07
-"""How far a measured step may differ from those before it for their median to be trusted."""
+"""Maximum relative difference between a measured step and the median of those before it."""
 RESERVE = 0.03
-"""Of the time that is left: the first steps of a run were 2 to 5 % faster than those after them (docs/log.md)."""
+"""Share of the remaining time: the first steps of a run were 2 to 5 % faster than later ones (docs/log.md)."""
 FINISH_SECONDS = 1.0
-"""For writing the model and the report, before checkpoints were timed."""
+"""For writing the model and the report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds that the parts of a run take on this machine."""
+    """Seconds of the parts of a run on this machine."""
 
     step: float
     eval_block: float
-    """One held-out block at an evaluation."""
+    """One held-out block in an evaluation."""
     final_score: float
     """All held-out data at the end, in the precision of the final score."""
     sample: float = 0.0
@@ -52,7 +52,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class LengthRequest:
-    """What the recipe and the data say about the length of a run."""
+    """What recipe and data require of the length of a run."""
 
     seconds: float
     n_held_out: int
@@ -60,25 +60,25 @@ class LengthRequest:
     eval_steps: int | None
     save_steps: int | None
     keeps_blocks: bool = False
-    """Whether an evaluation must score `max_eval_samples`, as those before it did: they are compared."""
+    """Whether evaluations must score `max_eval_samples`, so that they are comparable with those before."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunLength:
-    """What fits."""
+    """The length that fits."""
 
     n_steps: int
     eval_steps: int
     save_steps: int
     max_eval_samples: int
     final_share: float
-    """Of the held-out data, what is scored at the end."""
+    """Share of the held-out data that is scored at the end."""
 
 
 def fit_length(request: LengthRequest, costs: Costs, elapsed: float, n_done: int = 0) -> RunLength:
-    """The longest run that ends in time, `elapsed` seconds after the command began and `n_done` steps into it.
+    """The longest run that ends in time, when `n_done` steps are done `elapsed` seconds after the command started.
 
-    Held-out blocks are cut first, then the number of evaluations. What the recipe sets itself stays.
+    Held-out blocks are reduced first, then the number of evaluations. What the recipe sets is kept.
     """
     left = (1 - RESERVE) * max(0.0, request.seconds - elapsed - costs.finish)
     final_share = min(1.0, FINAL_SHARE * left / costs.final_score) if costs.final_score else 1.0
@@ -102,13 +102,13 @@ def fit_length(request: LengthRequest, costs: Costs, elapsed: float, n_done: int
 
 
 def calibration_step(n_steps: int) -> int:
-    """The step after which the plan is made again."""
+    """The step after which the run is planned again."""
     return max(1, round(CALIBRATION_SHARE * n_steps))
 
 
 def next_calibration(n_steps: int, step: int, step_seconds: Sequence[float]) -> int | None:
-    """The step after which to plan once more: soon, where the last of `step_seconds` is not what the others let expect
-    and less than a fifth of the run would be over, else at the half; None from there on."""
+    """The next step after which to plan again: soon if the last of `step_seconds` differs from the others and less than
+    a fifth of the run would be over, else halfway; None in the second half."""
     following = step + calibration_step(n_steps)
     *before, last = step_seconds
     agrees = abs(last / statistics.median(before) - 1) <= STEP_TOLERANCE
@@ -119,13 +119,13 @@ def next_calibration(n_steps: int, step: int, step_seconds: Sequence[float]) -> 
 
 
 def is_last_calibration(n_steps: int, step: int, step_seconds: Sequence[float]) -> bool:
-    """Whether the costs of the run were measured before `step`, and its first fifth is over."""
+    """Whether costs were measured before `step` and the first fifth of the run is over."""
     return len(step_seconds) > 1 and step > MAX_CALIBRATION_SHARE * n_steps
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """Seconds of a run by what they were spent on."""
+class PhaseSeconds:
+    """Seconds of a run by phase."""
 
     start: float = 0.0
     """Imports, reading data, building the model, trials."""
@@ -134,17 +134,14 @@ class Spent:
     samples: float = 0.0
     saving: float = 0.0
     finish: float = 0.0
-    """The last scoring, the saved model and the report."""
+    """The final evaluation, the saved model and the report."""
 
     @property
     def total(self) -> float:
         return self.start + self.training + self.evaluation + self.samples + self.saving + self.finish
 
-    def add(self, **seconds: float) -> "Spent":
-        return replace(self, **{name: getattr(self, name) + more for name, more in seconds.items()})
-
     def describe(self) -> str:
-        """`61.2 s: training 52.1 (85 %), start 4.9, ...`, the parts that took a tenth of a second."""
+        """`61.2 s: training 52.1 (85 %), start 4.9, ...`, without parts of less than 0.05 s."""
         parts = {name: getattr(self, name) for name in ("start", "evaluation", "samples", "saving", "finish")}
         shown = [f"{name} {seconds:.1f}" for name, seconds in parts.items() if seconds >= 0.05]
         share = self.training / self.total if self.total else 0.0

@@ -1,7 +1,7 @@
-"""Try real steps before the first one: does a micro-batch fit into memory, and how long does a step take?
+"""Trial steps before the first step: whether a micro-batch fits into memory, and how long a step takes.
 
-What was found is then recorded, so the run itself never looks at a clock and can be repeated; and memory never runs out
-on weights that were already trained. Every trial has a limit in seconds, and ends with the step that passes it.
+The result is recorded in the plan, so that the run itself never reads a clock and can be repeated, and memory never
+runs out after weights were trained. Every trial has a limit in seconds and ends with the step that exceeds it.
 """
 
 import copy
@@ -9,9 +9,9 @@ import gc
 import statistics
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmkit.config.optim import Optim
@@ -19,20 +19,20 @@ from llmkit.core import console, distributed
 from llmkit.core.devices import release_memory, synchronize
 from llmkit.core.errors import EnvironmentFault
 from llmkit.training.batches import BatchPlan
-from llmkit.training.compiling import Work
-from llmkit.training.contract import Objective, collate_step
-from llmkit.training.optimizer import build_optimizer, count_weights, forecast_bytes
+from llmkit.training.contract import Batch, Objective, Samples, collate_step
+from llmkit.training.engines import LossModule
+from llmkit.training.optimizer import build_optimizer, checkpoint_bytes, count_weights
 from llmkit.training.speed import autocast
 
 WARMUP_STEPS = 5
 MIN_STEPS = 4
 MAX_FIT_SECONDS = 20.0
-"""Of tries whether a micro-batch fits; after these, half of the last one is taken untried."""
+"""For testing whether a micro-batch fits; then half of the last size is taken without a test."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepSeconds:
-    """Seconds of an optimizer step: its forward and backward passes, and the optimizer with clipping."""
+    """Seconds of an optimizer step: forward and backward passes, and the optimizer with clipping."""
 
     compute: float
     optimizer: float
@@ -42,46 +42,124 @@ class StepSeconds:
         return self.compute + self.optimizer
 
 
-def fit_in_memory(
-    model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
-    device: torch.device, *, may_cut: bool,
-) -> BatchPlan:  # fmt: skip
-    """A cut of the batch that was seen to fit: the given one, or where `may_cut` a finer one for the same model.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Runs trial steps. Model, random number generators and the objective's state stay unchanged."""
 
-    Model, random numbers and the objective's state stay as they are. After `MAX_FIT_SECONDS` no more cuts are tried.
+    model: PreTrainedModel
+    objective: Objective
+    samples: Samples
+    optim: Optim
+    precision: str
+    device: torch.device
 
-    Raises:
-        EnvironmentFault: it does not fit; names the setting that keeps the global batch.
-    """
-    deadline = time.perf_counter() + MAX_FIT_SECONDS
-    while time.perf_counter() < deadline:
+    def fit(self, batches: BatchPlan, *, may_cut: bool) -> BatchPlan:
+        """The given plan if its micro-batch fits into memory, or if `may_cut` one with the same global batch and the
+        largest micro-batch that fits. No more sizes are tried after `MAX_FIT_SECONDS`.
+
+        Raises:
+            EnvironmentFault: it does not fit; names the setting that keeps the global batch.
+        """
+        deadline = time.perf_counter() + MAX_FIT_SECONDS
+        while time.perf_counter() < deadline:
+            try:
+                self._try_micro_batch(batches)
+                return batches
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            smaller = _halve(batches)
+            if smaller is None:
+                hint = "lower train.block_size, or choose a smaller model"
+                what = "not even one sequence at a time fits into memory"
+                raise EnvironmentFault(what, where=str(self.device), hint=hint)
+            if not may_cut:
+                n_parts = -(-smaller.per_rank // smaller.micro_batch_size)
+                what = f"{batches.micro_batch_size} sequences at once do not fit into memory"
+                hint = (
+                    f"-s train.micro_batch_size={smaller.micro_batch_size}: the global batch of "
+                    f"{smaller.global_batch_size} stays, in {n_parts} parts, and so does the model; or auto, which "
+                    "finds what fits"
+                )
+                raise EnvironmentFault(what, where="train.micro_batch_size", hint=hint)
+            batches = smaller
+            at_once = batches.tokens_at_once or batches.micro_batch_size
+            unit = "sequences" if batches.tokens_at_once is None else "tokens"
+            console.info(f"memory ran out in a trial step: {at_once} {unit} at once instead; the global batch stays")
+        return batches
+
+    def _try_micro_batch(self, batches: BatchPlan) -> None:
+        """Forward and backward pass of the first step's largest micro-batch, with memory reserved for the optimizer."""
+        was_training, state = self.model.training, dict(self.objective.state)
+        model = self.model if self.device.type == "cpu" else self._copy_model()
+        n_bytes = checkpoint_bytes(model, self.optim) - 4 * count_weights(model.parameters())
+        moments = torch.empty(n_bytes, dtype=torch.uint8, device=self.device)
+        largest = max(self._micro_batches(batches, 0), key=lambda batch: batch["input_ids"].numel())
+        with torch.random.fork_rng():
+            try:
+                model.train()
+                self._backward(LossModule(model, self.objective), largest)
+            finally:
+                del moments
+                model.zero_grad(set_to_none=True)
+                self.model.train(was_training)
+                self.objective.state.clear()
+                self.objective.state.update(state)
+
+    def measure(self, batches: BatchPlan, budget_seconds: float, compiled: str = "none") -> StepSeconds:
+        """Median seconds of an optimizer step on this machine, compiled in one of `engines.COMPILE_MODES`.
+
+        Runs steps until the budget is spent, at least two. The first ones are slower and do not count. The median,
+        because another process may delay single steps.
+        """
         try:
-            _try_micro_batch(model, objective, samples, optim, batches, precision, device)
-            return batches
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-        finer = _halve(batches)
-        if finer is None:
-            hint = "lower train.block_size, or take a smaller model"
-            raise EnvironmentFault("not even one sequence at a time fits into memory", where=str(device), hint=hint)
-        if not may_cut:
-            n_parts = -(-finer.global_batch_size // finer.world_size // finer.micro_batch_size)
-            what = f"{batches.micro_batch_size} sequences at once do not fit into memory"
-            hint = (
-                f"-s train.micro_batch_size={finer.micro_batch_size}: the global batch of {finer.global_batch_size} "
-                f"stays, in {n_parts} parts, and so does the model; or auto, which finds what fits"
-            )
-            raise EnvironmentFault(what, where="train.micro_batch_size", hint=hint)
-        batches = finer
-        at_once = batches.tokens_at_once or batches.micro_batch_size
-        unit = "sequences" if batches.tokens_at_once is None else "tokens"
-        console.info(f"memory ran out in a trial step: {at_once} {unit} at once instead; the global batch stays")
-    return batches
+            steps = self._time_steps(batches, budget_seconds, compiled)
+        finally:
+            if compiled != "none":  # compiled code holds a reference to the copy of the model
+                torch.compiler.reset()
+                gc.collect()
+                release_memory(self.device)
+        timed = steps[min(WARMUP_STEPS, len(steps) // 2) :]
+        return StepSeconds(
+            statistics.median(step.compute for step in timed), statistics.median(step.optimizer for step in timed)
+        )
+
+    def _time_steps(self, batches: BatchPlan, budget_seconds: float, compiled: str) -> list[StepSeconds]:
+        steps: list[StepSeconds] = []
+        with torch.random.fork_rng():
+            module = LossModule(self._copy_model().train(), self.objective, compiled)
+            optimizer = build_optimizer(module.model, self.optim, self.precision)
+            for group in optimizer.param_groups:
+                group["lr"] = 0.0
+            deadline = time.perf_counter() + budget_seconds
+            while len(steps) < 2 or time.perf_counter() < deadline:
+                started = time.perf_counter()
+                for batch in self._micro_batches(batches, len(steps)):
+                    self._backward(module, batch)
+                synchronize(self.device)
+                computed = time.perf_counter()
+                torch.nn.utils.clip_grad_norm_(module.parameters(), self.optim.max_grad_norm or float("inf")).item()
+                optimizer.step()
+                optimizer.zero_grad()
+                synchronize(self.device)
+                steps.append(StepSeconds(computed - started, time.perf_counter() - computed))
+        return steps
+
+    def _copy_model(self) -> PreTrainedModel:
+        model: PreTrainedModel = copy.deepcopy(self.model).to(self.device)  # type: ignore[arg-type]  # transformers' decorator hides the signature
+        return model
+
+    def _micro_batches(self, batches: BatchPlan, step: int) -> list[Batch]:
+        return collate_step(self.objective, batches, [self.samples[number] for number in batches.numbers(step, 0)])
+
+    def _backward(self, module: LossModule, batch: Batch) -> None:
+        with autocast(self.precision, self.device):
+            sums: dict[str, Tensor] = module({name: tensor.to(self.device) for name, tensor in batch.items()})
+        torch.stack(list(sums.values())).sum().mul(1e-3).backward()
 
 
 def _halve(batches: BatchPlan) -> BatchPlan | None:
-    """The next finer cut; None where there is none."""
+    """The plan with half the micro-batch; None if it cannot be smaller."""
     if batches.tokens_at_once is not None:
         return replace(batches, tokens_at_once=batches.tokens_at_once // 2) if batches.tokens_at_once > 1 else None
     half = batches.micro_batch_size // 2
@@ -94,101 +172,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
-def _try_micro_batch(
-    model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
-    device: torch.device,
-) -> None:  # fmt: skip
-    """Forward and backward of the largest micro-batch of the first step, with the optimizer's state beside it."""
-    was_training, state = model.training, dict(objective.state)
-    trial = model if device.type == "cpu" else copy.deepcopy(model).to(device)  # type: ignore[arg-type]  # transformers' decorator hides the method's own signature
-    n_bytes = forecast_bytes(model, optim) - 4 * count_weights(model.parameters())
-    moments = torch.empty(n_bytes, dtype=torch.uint8, device=device)
-    parts = collate_step(objective, batches, [samples[number] for number in batches.numbers(0, 0)])
-    largest = max(parts, key=lambda batch: batch["input_ids"].numel())
-    with torch.random.fork_rng():
-        try:
-            trial.train()
-            with autocast(precision, device):
-                sums = objective.sum_losses(trial, {name: tensor.to(device) for name, tensor in largest.items()})
-            torch.stack(list(sums.values())).sum().mul(1e-3).backward()
-        finally:
-            del moments
-            trial.zero_grad(set_to_none=True)
-            model.train(was_training)
-            objective.state.clear()
-            objective.state.update(state)
-
-
-def measure_step_seconds(
-    model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
-    device: torch.device, budget_seconds: float, compiled: str = "none",
-) -> StepSeconds:  # fmt: skip
-    """Median seconds of an optimizer step here, compiled in one of `compiling.WAYS`. The model and all random numbers
-    stay as they are.
-
-    Nine steps or more where the budget allows it, else as many as it allows, and two at least: the first is slower
-    than the others and does not count. The median, because something else on the machine may hold up a single step.
-    """
-    try:
-        return _time_steps(model, objective, samples, optim, batches, precision, device, budget_seconds, compiled)
-    finally:
-        if compiled != "none":  # what was compiled holds on to the copy that was tried
-            torch.compiler.reset()
-            gc.collect()
-            release_memory(device)
-
-
-def _time_steps(
-    model: PreTrainedModel, objective: Objective, samples: Any, optim: Optim, batches: BatchPlan, precision: str,
-    device: torch.device, budget_seconds: float, compiled: str,
-) -> StepSeconds:  # fmt: skip
-    with torch.random.fork_rng():
-        trial = copy.deepcopy(model).to(device).train()  # type: ignore[arg-type]  # as above
-        work = Work(trial, objective, compiled)
-        optimizer = build_optimizer(trial, optim, precision)
-        for group in optimizer.param_groups:
-            group["lr"] = 0.0
-        steps: list[StepSeconds] = []
-        started = time.perf_counter()
-        while len(steps) < 2 or time.perf_counter() - started < budget_seconds:
-            steps.append(_step(work, objective, samples, optimizer, batches, precision, device, len(steps), optim))
-    timed = steps[min(WARMUP_STEPS, len(steps) // 2) :]
-    return StepSeconds(
-        statistics.median(step.compute for step in timed), statistics.median(step.optimizer for step in timed)
-    )
-
-
-def measure_exchange_seconds(n_weights: int, device: torch.device, budget_seconds: float) -> float:
-    """Median seconds in which the ranks add up so many gradients in fp32; 0 for one rank. Every rank calls it. An upper
-    bound, as torch sends while it computes."""
+def measure_all_reduce_seconds(n_weights: int, device: torch.device, budget_seconds: float) -> float:
+    """Median seconds of an all-reduce of fp32 gradients; 0 for one rank. Every rank calls it. An upper bound, as torch
+    overlaps it with computation."""
     if distributed.world_size() == 1:
         return 0.0
     gradients = torch.zeros(n_weights, device=device)
 
-    def exchange() -> float:
+    def measure() -> float:
         started = time.perf_counter()
         torch.distributed.all_reduce(gradients)
         gradients[0].item()  # waits for a GPU
         return time.perf_counter() - started
 
-    first = max(distributed.gather(exchange()))
-    n_more = max(1, min(WARMUP_STEPS + MIN_STEPS, int(budget_seconds / first)))  # equally often on all ranks
-    return max(distributed.gather(statistics.median(exchange() for _ in range(n_more))))
-
-
-def _step(
-    work: Work, objective: Objective, samples: Any, optimizer: torch.optim.Optimizer,
-    batches: BatchPlan, precision: str, device: torch.device, step: int, optim: Optim,
-) -> StepSeconds:  # fmt: skip
-    started = time.perf_counter()
-    for batch in collate_step(objective, batches, [samples[number] for number in batches.numbers(step, 0)]):
-        with autocast(precision, device):
-            sums = work({name: tensor.to(device) for name, tensor in batch.items()})
-        torch.stack(list(sums.values())).sum().mul(1e-3).backward()
-    synchronize(device)
-    computed = time.perf_counter()
-    torch.nn.utils.clip_grad_norm_(work.parameters(), optim.max_grad_norm or float("inf")).item()
-    optimizer.step()
-    optimizer.zero_grad()
-    synchronize(device)
-    return StepSeconds(computed - started, time.perf_counter() - computed)
+    first = max(distributed.gather(measure()))
+    n_more = max(1, min(WARMUP_STEPS + MIN_STEPS, int(budget_seconds / first)))  # the same number on all ranks
+    return max(distributed.gather(statistics.median(measure() for _ in range(n_more))))

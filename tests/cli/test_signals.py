@@ -40,7 +40,7 @@ def signal_at_call(number, count):
     torch.nn.functional.embedding = counted
 
 def signal_at_point(number, point):
-    llmkit.core.files.reached = lambda now: stop(number) if now == point else None
+    llmkit.core.files.failpoint = lambda now: stop(number) if now == point else None
 
 def hang_in_tidying():
     def hang(path, missing_ok=False):

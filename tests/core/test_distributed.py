@@ -30,7 +30,7 @@ def test_what_accelerate_launch_was_asked_for_is_left_out_and_said(
         monkeypatch.setenv(f"ACCELERATE_{name}", value)
     distributed.init_process_group("cpu", 1.0)
     said = capsys.readouterr().err
-    assert "use_cpu=true, use_fsdp=true, gradient_accumulation_steps=4: left out" in said
+    assert "ignoring accelerate's use_cpu=true, use_fsdp=true, gradient_accumulation_steps=4" in said
     assert not [name for name in os.environ if name.removeprefix("ACCELERATE_") in asked]
     distributed.init_process_group("cpu", 1.0)
     assert capsys.readouterr().err == ""
@@ -119,7 +119,7 @@ def test_others_end_with_the_exit_code_of_what_the_first_rank_raised(
         distributed.broadcast_from_main(refuse)
     assert own.value is error
     monkeypatch.setenv("RANK", "1")
-    with pytest.raises(distributed.Parted) as parted:
+    with pytest.raises(distributed.MainProcessFailed) as parted:
         distributed.broadcast_from_main(lambda: None)
     assert parted.value.exit_code == exit_code
 

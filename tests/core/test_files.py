@@ -1,5 +1,9 @@
-"""Files and folders are whole or absent, wherever writing them fails."""
+"""Files and folders are whole or absent, wherever writing them fails.
 
+Space on the disk, before a run and when it has run out.
+"""
+
+import errno
 import hashlib
 import json
 from collections.abc import Callable
@@ -12,12 +16,16 @@ from llmkit.core.errors import EnvironmentFault
 from llmkit.core.files import (
     check_writable,
     describe_files,
-    find_fault,
+    explain_full_disk,
     hash_file,
     hash_small_file,
+    measure_folder,
     new_file,
     new_folder,
     read_json,
+    require_space,
+    show_size,
+    verify_file,
     write_json,
     write_text,
 )
@@ -49,7 +57,7 @@ def list_points(write: Callable[[Path, str], None], path: Path, monkeypatch: pyt
     """The named moments of replacing `path`."""
     points: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(files, "reached", points.append)
+        patch.setattr(files, "failpoint", points.append)
         write(path, "old")
     return points
 
@@ -70,7 +78,7 @@ def test_failure_at_any_moment_leaves_the_old_or_the_new_and_the_next_write_clea
                 raise FailureError(point)
 
         with monkeypatch.context() as patch, pytest.raises(FailureError):
-            patch.setattr(files, "reached", fail)
+            patch.setattr(files, "failpoint", fail)
             write(path, "new")
         [text] = read_whole(path)
         left.append(text)
@@ -89,7 +97,7 @@ def test_failure_before_there_was_anything_leaves_nothing(
         if point == "out: before rename":
             raise FailureError
 
-    monkeypatch.setattr(files, "reached", fail)
+    monkeypatch.setattr(files, "failpoint", fail)
     with pytest.raises(FailureError):
         write(tmp_path / "out", "new")
     assert not (tmp_path / "out").exists()
@@ -144,14 +152,14 @@ def test_each_kind_of_damage_is_found_and_said(tmp_path: Path) -> None:
     expected = described["part/a.bin"]
     assert expected == {"bytes": 10_240, "sha256": hashlib.sha256(data).hexdigest()}
     assert json.loads(json.dumps(described)) == described
-    assert find_fault(path, expected) is None
+    assert verify_file(path, expected) is None
     path.write_bytes(data[:-1] + b"\x00")
-    assert "SHA-256" in str(find_fault(path, expected))
-    assert find_fault(path, expected, hashes=False) is None
+    assert "SHA-256" in str(verify_file(path, expected))
+    assert verify_file(path, expected, hashes=False) is None
     path.write_bytes(data[:-1])
-    assert find_fault(path, expected, hashes=False) == "has 10,239 bytes instead of 10,240"
+    assert verify_file(path, expected, hashes=False) == "has 10,239 bytes instead of 10,240"
     path.unlink()
-    assert find_fault(path, expected) == "is missing"
+    assert verify_file(path, expected) == "is missing"
 
 
 def test_hash_of_a_small_file_is_that_of_any_file(tmp_path: Path) -> None:
@@ -166,3 +174,50 @@ def test_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "model"):
         raise KeyboardInterrupt
     assert (tmp_path / "model/weights").read_text() == "old"
+
+
+def test_disk_that_is_too_small_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match=r"this run needs about 1,000 TB, .* are free"):
+        require_space(tmp_path, 10**15, "this run")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_full_disk_is_told_from_other_failures(tmp_path: Path, error: Exception) -> None:
+    with (
+        pytest.raises(EnvironmentFault, match="disk is full: a checkpoint needs about 5 MB") as full,
+        explain_full_disk(tmp_path, "a checkpoint", 5_000_000),
+    ):
+        raise error
+    assert full.value.exit_code == 4
+    with pytest.raises(ValueError, match="ours"), explain_full_disk(tmp_path, "a checkpoint", 1):
+        raise ValueError("ours")
+
+
+def test_full_disk_is_found_behind_the_error_that_hides_it(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="disk is full"), explain_full_disk(tmp_path, "the model", 1):
+        try:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        except OSError as error:
+            raise RuntimeError("the file could not be serialized") from error
+
+
+def test_folder_that_fits_is_not_refused_and_is_measured_to_the_byte(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/one").write_bytes(b"x" * 1000)
+    (tmp_path / "a/b/two").write_bytes(b"x" * 234)
+    assert measure_folder(tmp_path / "a") == 1234
+    require_space(tmp_path, 1, "this run")
+
+
+def test_sizes_are_in_the_unit_that_suits_them() -> None:
+    sizes = (0, 999, 1.5e3, 64e6, 2e9, 80e9, 3e12, 2e15)
+    assert [show_size(n) for n in sizes] == [
+        "0 bytes", "999 bytes", "1.5 kB", "64 MB", "2 GB", "80 GB", "3 TB", "2,000 TB"
+    ]  # fmt: skip

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from llmkit.core.errors import EnvironmentFault
-from llmkit.core.lock import hold_folder
+from llmkit.core.lock import lock_folder
 
 HOLD = """
 import sys, pathlib, llmkit.core.lock
-with llmkit.core.lock.hold_folder(pathlib.Path(sys.argv[1])):
+with llmkit.core.lock.lock_folder(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     input()
 """
@@ -32,7 +32,7 @@ def test_second_process_is_refused_and_told_who_holds_the_folder(tmp_path: Path)
     try:
         with (
             pytest.raises(EnvironmentFault, match=rf"process {holder.pid} on .*since 20") as caught,
-            hold_folder(tmp_path / "run"),
+            lock_folder(tmp_path / "run"),
         ):
             pass
         assert caught.value.exit_code == 4
@@ -45,14 +45,14 @@ def test_killed_holder_frees_the_folder(tmp_path: Path) -> None:
     holder = start_holder(tmp_path / "run")
     holder.kill()
     holder.communicate()
-    with hold_folder(tmp_path / "run"):
+    with lock_folder(tmp_path / "run"):
         assert (tmp_path / ".run.lock").exists()
     assert list(tmp_path.iterdir()) == []
 
 
 FORK = """
 import sys, os, pathlib, llmkit.core.lock, time
-with llmkit.core.lock.hold_folder(pathlib.Path(sys.argv[1])):
+with llmkit.core.lock.lock_folder(pathlib.Path(sys.argv[1])):
     if os.fork() == 0:
         print("held", flush=True)  # by the child: only now has it run what comes after a fork
         time.sleep(60)
@@ -65,7 +65,7 @@ def test_child_that_outlives_the_killed_holder_does_not_keep_the_lock(tmp_path: 
         try:
             holder.kill()
             holder.wait()
-            with hold_folder(tmp_path / "run"):
+            with lock_folder(tmp_path / "run"):
                 pass
         finally:
             os.killpg(holder.pid, signal.SIGKILL)
@@ -74,7 +74,7 @@ def test_child_that_outlives_the_killed_holder_does_not_keep_the_lock(tmp_path: 
 def test_folder_may_be_deleted_and_renamed_while_it_is_held(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    with hold_folder(folder):
+    with lock_folder(folder):
         folder.rename(tmp_path / "old")
-        with pytest.raises(EnvironmentFault), hold_folder(folder):
+        with pytest.raises(EnvironmentFault), lock_folder(folder):
             pass

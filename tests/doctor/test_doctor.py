@@ -10,8 +10,8 @@ import pytest
 from huggingface_hub import constants
 
 from llmkit.cli import app
-from llmkit.core.disk import show_size
 from llmkit.core.errors import EnvironmentFault
+from llmkit.core.files import show_size
 from llmkit.doctor import doctor
 from llmkit.doctor import storage as doctor_storage
 from llmkit.doctor.doctor import examine, raise_faults, summarize

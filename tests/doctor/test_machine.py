@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmkit.core.threads import Source, ThreadCount
+from llmkit.core.machine import Source, ThreadCount
 from llmkit.doctor.machine import (
     Cpu,
     check_cpu,

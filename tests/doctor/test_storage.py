@@ -93,7 +93,7 @@ def test_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.M
         yield
 
     assert check_locks(tmp_path).status == "ok"
-    monkeypatch.setattr(doctor_storage, "hold_folder", hold)
+    monkeypatch.setattr(doctor_storage, "lock_folder", hold)
     found = check_locks(tmp_path)
     assert (found.status, found.figures) == ("warn", {"work": False})
 

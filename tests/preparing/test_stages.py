@@ -244,7 +244,7 @@ def test_shards_that_were_finished_are_not_done_again(
     use(monkeypatch, "other", watched)
     capsys.readouterr()
     prepare([str(books)], tmp_path / "data", wanted, engine="other")
-    assert "going on from what a stopped run has finished: cleaned-main (" in capsys.readouterr().err
+    assert "resuming from the finished stages of an earlier run: cleaned-main (" in capsys.readouterr().err
     assert not again
     assert digests(tmp_path / "data") == digests(tmp_path / "one")
 
@@ -279,6 +279,7 @@ def test_run_that_lost_its_workers_is_gone_on_with_in_this_process(
     prepare([str(books)], tmp_path / "data", settings(*FIRST))
     said = capsys.readouterr().err
     assert (
-        "going on from what a stopped run has finished: cleaned-main (" in said and "encoded-train (3 shards)" in said
+        "resuming from the finished stages of an earlier run: cleaned-main (" in said
+        and "encoded-train (3 shards)" in said
     )
     assert digests(tmp_path / "data") == digests(tmp_path / "one")

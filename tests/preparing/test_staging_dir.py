@@ -26,7 +26,7 @@ from llmkit.preparing import shards, stages, staging_dir
 def arm(points, signals):
     begun = []
 
-    def reached(name):
+    def failpoint(name):
         if name in points:
             begun.append(name)
             for number in signals:
@@ -36,21 +36,21 @@ def arm(points, signals):
 
     def counted(documents, meter):
         for n, document in enumerate(documents):
-            reached(f"{meter.what}: document {n}")
+            failpoint(f"{meter.what}: document {n}")
             yield document
 
     def sampled(documents, share):
         for n, text in enumerate(sample(documents, share)):
-            reached(f"training: chunk {n}")
+            failpoint(f"training: chunk {n}")
             yield text
 
     def cleared(path):
-        reached("clearing") if begun else None
+        failpoint("clearing") if begun else None
         clear(path)
 
     init, sample, clear = Meter.__init__, stages._sample_texts, staging_dir.clear_staging_dir
     Meter.__init__ = lambda self, what: (init(self, what), setattr(self, "what", what))[0]
-    shards.count_bytes, stages._sample_texts, llmkit.core.files.reached = counted, sampled, reached
+    shards.count_bytes, stages._sample_texts, llmkit.core.files.failpoint = counted, sampled, failpoint
     staging_dir.clear_staging_dir = cleared
 
 for line in sys.stdin:
@@ -186,7 +186,7 @@ def test_killed_prepare_goes_on_from_what_is_finished_to_the_same_bytes(
     never = tuple(FIRST[part] for part in parts if part in FIRST)
     code, err = commands.run(tmp_path / "data", str(commands.books), points=never, signals=(signal.SIGKILL,))
     assert code == 0, err
-    assert ("going on from what a stopped run has finished" in err) == bool(parts)
+    assert ("resuming from the finished stages of an earlier run" in err) == bool(parts)
     assert digests(tmp_path / "data") == commands.clean
     assert before.items() <= places(tmp_path / "data", parts).items()
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
@@ -278,7 +278,7 @@ def test_second_signal_ends_prepare_at_once(commands: Commands, tmp_path: Path, 
     code, err = commands.run(tmp_path / "data", str(commands.books), points=points, signals=signals)
     assert code == 143
     assert time.perf_counter() - started < 30, "it would have slept for a minute"
-    assert ("once more to leave at once" in err) == (len(points) == 1)
+    assert ("repeat it to stop immediately" in err) == (len(points) == 1)
     assert not (tmp_path / "data").exists()
 
 

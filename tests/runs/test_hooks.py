@@ -27,7 +27,7 @@ def test_lengths_that_were_planned_before_a_stop_are_taken_again(
     monkeypatch.setattr(distributed, "is_main_process", lambda: False)
     run = create_run(tmp_path / "run", resume=False, overwrite=False)
     write_json(run.manifest, {"lengths": {"50": {"n_steps": 80, "calibration_step": None}}})
-    task: Any = SimpleNamespace(data=SimpleNamespace(n_held_out=0), selection_key=None)
+    task = make_task()
     line: Any = SimpleNamespace(n_steps=100)
     nothing: Any = None
     hooks = make_hooks(load_recipe(None), task, nothing, TIMED, run, line, [])

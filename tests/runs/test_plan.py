@@ -10,13 +10,13 @@ from llmkit.config.loading import load_recipe
 from llmkit.core import distributed
 from llmkit.core.errors import UsageError
 from llmkit.runs import plan as run_plan
-from llmkit.runs.plan import choose_compiling
+from llmkit.runs.plan import choose_compile_mode
 from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import MeasuredSeconds, Plan
 from llmkit.training.speed import flops_per_token
-from llmkit.training.trial import StepSeconds
+from llmkit.training.trial import StepSeconds, Trial
 
 GPU = torch.device("cuda")
 LONG = 1e6
@@ -27,20 +27,19 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ways that were tried, of which `layers` was the fastest."""
     ways: list[str] = []
 
-    def measure(*inputs: Any) -> StepSeconds:
-        ways.append(inputs[-1])
-        return StepSeconds(0.5 if inputs[-1] == "layers" else 1.0, 0.0)
+    def measure(trial: Trial, batches: BatchPlan, budget: float, compiled: str) -> StepSeconds:
+        ways.append(compiled)
+        return StepSeconds(0.5 if compiled == "layers" else 1.0, 0.0)
 
-    monkeypatch.setattr(run_plan, "measure_step_seconds", measure)
+    monkeypatch.setattr(Trial, "measure", measure)
     return ways
 
 
 def choose(*settings: str, device: torch.device = GPU, minutes: float = LONG, batches: BatchPlan | None = None) -> str:
     recipe = load_recipe(None, ["model.n_layer=2", "model.n_head=2", "model.n_embd=32", *settings])
     task: Any = TASKS[recipe.task].make_synthetic(recipe, Vocabulary(100))
-    return choose_compiling(
-        recipe, task, task.build_model(), batches or BatchPlan(4, 4, 1), "fp32", device, lambda: minutes
-    )
+    trial = run_plan.make_trial(recipe, task, task.build_model(), "fp32", device)
+    return choose_compile_mode(recipe.train, trial, batches or BatchPlan(4, 4, 1), lambda: minutes)
 
 
 def test_long_run_on_a_gpu_takes_what_a_trial_finds_fastest(tried: list[str]) -> None:
@@ -74,8 +73,8 @@ def test_minutes_are_the_recipes_or_those_of_the_work(
         found.append(inputs[-1]())
         return "none"
 
-    monkeypatch.setattr(run_plan, "choose_compiling", note)
-    monkeypatch.setattr(run_plan, "measure_step_seconds", lambda *_: StepSeconds(1.0, 0.0))
+    monkeypatch.setattr(run_plan, "choose_compile_mode", note)
+    monkeypatch.setattr(Trial, "measure", lambda *_: StepSeconds(1.0, 0.0))
     settings = ["model.n_layer=2", "model.n_head=2", "model.n_embd=32", "train.block_size=16"]
     recipe = load_recipe(None, [*settings, "train.global_batch_size=4", minutes])
     task: Any = TASKS[recipe.task].make_synthetic(recipe, Vocabulary(100))

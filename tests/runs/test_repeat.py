@@ -101,7 +101,7 @@ def test_interrupted_series_goes_on_and_redoes_no_finished_run(
 
     def count(*arguments: Any, **options: Any) -> Any:
         if len(done) == 3:
-            raise Interrupted(2, "saved at step 1 of 2; go on with: --resume")
+            raise Interrupted(2, "saved at step 1 of 2; continue with: --resume")
         done.append(options["out"].name)
         return finetune(*arguments, **options)
 
@@ -110,7 +110,7 @@ def test_interrupted_series_goes_on_and_redoes_no_finished_run(
         finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, folds=3, seeds=2)
     assert caught.value.exit_code == 130
     assert not (out / "metrics.json").exists()
-    with pytest.raises(UsageError, match="began with"):
+    with pytest.raises(UsageError, match="was started with"):
         finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, folds=4, seeds=2, resume=True)
     done.append("stop no more")
     result = finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, folds=3, seeds=2,

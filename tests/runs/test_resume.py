@@ -17,7 +17,7 @@ from several import Fault, run_command
 from llmkit.cli.app import app
 from llmkit.core.errors import EnvironmentFault, Interrupted, LlmkitError, ModelError, UsageError
 from llmkit.core.files import read_json
-from llmkit.core.lock import hold_folder
+from llmkit.core.lock import lock_folder
 from llmkit.training.callbacks import IntervalCallbacks
 from llmkit.training.checkpoints import list_checkpoints
 from llmkit.training.loop import TrainingLoop
@@ -147,11 +147,11 @@ def test_signal_in_a_save_lets_it_finish_and_makes_no_second_one(
 ) -> None:
     run = tmp_path / "run"
 
-    def reached(point: str) -> None:
+    def failpoint(point: str) -> None:
         if point == "step-3: before hashing":
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("llmkit.training.checkpoints.reached", reached)
+    monkeypatch.setattr("llmkit.training.checkpoints.failpoint", failpoint)
     with pytest.raises(Interrupted, match="saved at step 3 of 12"):
         llmkit(*commands["clm"], "--out", str(run))
     assert [path.name for path in list_checkpoints(run / "checkpoints")] == ["step-3"]
@@ -203,7 +203,7 @@ def stopped(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFac
     found = {}
     for kind in ("clm", "gru"):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(IntervalCallbacks, "_log_train", break_in_step_seven)
+            patch.setattr(IntervalCallbacks, "_check_spike", break_in_step_seven)
             with pytest.raises(BrokenError):
                 llmkit(*commands[kind], "--out", str(folder / kind))
         found[kind] = folder / kind
@@ -214,13 +214,13 @@ class BrokenError(Exception):
     pass
 
 
-LOG_TRAIN = IntervalCallbacks._log_train
+CHECK_SPIKE = IntervalCallbacks._check_spike
 
 
 def break_in_step_seven(self: IntervalCallbacks, step: int, *args: Any) -> None:
     if step == 7:
         raise BrokenError
-    LOG_TRAIN(self, step, *args)
+    CHECK_SPIKE(self, step, *args)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -235,7 +235,7 @@ def test_flipped_bit_in_any_file_is_found_and_the_one_before_is_taken(
     data[len(data) // 2] ^= 4
     (newest / name).write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(IntervalCallbacks, "_log_train", break_in_step_seven)
+        patch.setattr(IntervalCallbacks, "_check_spike", break_in_step_seven)
         with pytest.raises(BrokenError):
             llmkit(*commands["clm"], "--out", str(run), "--resume")
     said = capsys.readouterr().err
@@ -277,13 +277,13 @@ def test_larger_batch_goes_on_at_the_next_sample(
 ) -> None:
     run = shutil.copytree(stopped["clm"], tmp_path / "run")
     taken: list[list[int]] = []
-    collate = TrainingLoop._next_step
+    collate = TrainingLoop._count
 
     def watched(self: TrainingLoop, *args: Any) -> Any:
         taken.append(self.plan.batches.numbers(self.step, 0))
         return collate(self, *args)
 
-    monkeypatch.setattr(TrainingLoop, "_next_step", watched)
+    monkeypatch.setattr(TrainingLoop, "_count", watched)
     change = ["-s", "train.global_batch_size=12", "--allow", "train.global_batch_size"]
     llmkit(*commands["clm"], "--out", str(run), "--resume", *change)
     # Six steps of 8 were done; 48 samples are left, which is 4 steps of 12.
@@ -301,7 +301,7 @@ def test_allowed_change_stays_allowed_until_it_has_a_checkpoint(
     run = shutil.copytree(stopped["clm"], tmp_path / "run")
     again = [*commands["clm"], "--out", str(run), "--resume", "-s", "train.global_batch_size=12"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(IntervalCallbacks, "_log_train", break_in_step_seven)
+        patch.setattr(IntervalCallbacks, "_check_spike", break_in_step_seven)
         with pytest.raises(BrokenError):
             llmkit(*again, "--allow", "train.global_batch_size")
     llmkit(*again)
@@ -348,6 +348,6 @@ def test_second_signal_leaves_at_once_unless_it_is_the_first_one_sent_twice(
 
 
 def test_second_process_in_the_same_run_is_refused(commands: dict[str, list[str]], tmp_path: Path) -> None:
-    with hold_folder(tmp_path / "run"), pytest.raises(EnvironmentFault, match=rf"in use by process {os.getpid()}"):
+    with lock_folder(tmp_path / "run"), pytest.raises(EnvironmentFault, match=rf"in use by process {os.getpid()}"):
         llmkit(*commands["clm"], "--out", str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -93,7 +93,7 @@ def test_what_no_resumed_run_may_change_cannot_be_allowed() -> None:
 
 
 def test_allowed_name_that_nothing_depends_on_is_a_slip_of_the_pen() -> None:
-    with pytest.raises(UsageError, match="nothing that a run depends on") as caught:
+    with pytest.raises(UsageError, match="not a field that a run depends on") as caught:
         check({}, "optim.lerning_rate")
     assert caught.value.problems[0].hint == "did you mean 'optim.learning_rate'?"
 
@@ -103,9 +103,10 @@ def test_larger_batch_goes_on_at_the_next_sample_and_sees_as_many_in_the_end(
     monkeypatch: pytest.MonkeyPatch, size: int, n_steps: int
 ) -> None:
     """After 4 steps of 8 samples, 128 of 160 are left."""
-    monkeypatch.setattr(resuming, "plan_cut", lambda *_: BatchPlan(size, size, 1))
+    monkeypatch.setattr(resuming, "plan_micro_batches", lambda *_: BatchPlan(size, size, 1))
+    monkeypatch.setattr(resuming, "make_trial", lambda *_: None)
     recipe: Any = load_recipe(None, [f"train.global_batch_size={size}"])
-    plan = resuming._map(PLAN, ["train.global_batch_size"], recipe, cast(Any, None), cast(Any, None), 4)
+    plan = resuming._change_plan(PLAN, ["train.global_batch_size"], recipe, cast(Any, None), cast(Any, None), 4)
     assert plan.batches.numbers(4, 0)[0] == 32, "step 4 begins where it would have begun"
     seen = plan.batches.numbers(plan.n_steps - 1, 0)[-1] + 1
     assert 160 <= seen < 160 + size
@@ -113,11 +114,12 @@ def test_larger_batch_goes_on_at_the_next_sample_and_sees_as_many_in_the_end(
 
 
 def test_other_number_of_epochs_or_steps_is_the_new_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resuming, "plan_cut", lambda *_: BatchPlan(8, 8, 1))
+    monkeypatch.setattr(resuming, "plan_micro_batches", lambda *_: BatchPlan(8, 8, 1))
+    monkeypatch.setattr(resuming, "make_trial", lambda *_: None)
     task: Any = SimpleNamespace(samples=SimpleNamespace(samples_per_epoch=100))
     for name, value, n_steps in (("train.epochs", 3, 38), ("train.max_steps", 50, 50)):
         recipe = load_recipe(None, [f"{name}={value}"])
-        assert resuming._map(PLAN, [name], recipe, task, cast(Any, None), 4).n_steps == n_steps
+        assert resuming._change_plan(PLAN, [name], recipe, task, cast(Any, None), 4).n_steps == n_steps
 
 
 def test_change_is_kept_with_the_run_once_and_later_lengths_are_forgotten(tmp_path: Path) -> None:
@@ -138,8 +140,8 @@ def test_other_machine_is_said_with_what_differs(
 ) -> None:
     monkeypatch.setattr(resuming, "describe_versions", lambda: {"torch": "2.0"})
     n_threads = torch.get_num_threads()
-    resuming._mention_machine({"threads": n_threads, "device": "cpu", "versions": {"torch": "2.0"}})
-    resuming._mention_machine({})
+    resuming._report_machine({"threads": n_threads, "device": "cpu", "versions": {"torch": "2.0"}})
+    resuming._report_machine({})
     assert capsys.readouterr().err == ""
-    resuming._mention_machine({"threads": n_threads + 1, "device": "cuda", "versions": {"torch": "1.0"}})
+    resuming._report_machine({"threads": n_threads + 1, "device": "cuda", "versions": {"torch": "1.0"}})
     assert f"threads {n_threads + 1} -> {n_threads}, device cuda -> cpu, torch 1.0 -> 2.0" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from torch import nn
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
 from llmkit.core.errors import TrainingFailed
-from llmkit.core.signals import Abandoned, StopRequest
+from llmkit.core.process import EvaluationAborted, StopRequest
 from llmkit.training.batches import BatchPlan
 from llmkit.training.callbacks import IntervalCallbacks
 from llmkit.training.contract import Hooks, Plan
@@ -60,7 +60,7 @@ def test_better_is_what_is_below_the_best_and_a_figure_that_is_undefined_never_i
     run = Run([3.0, 2.0, 2.0, 2.5, 1.0])
     assert [run.step(step) for step in (2, 4, 6, 8, 10)] == [True, True, False, False, True]
     progress = run.callbacks.progress
-    assert (progress.best_cost, progress.best_step, progress.stale_evaluations) == ([1.0], 10, 0)
+    assert (progress.best_selection_key, progress.best_step, progress.stale_evaluations) == ([1.0], 10, 0)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_held_out_loss_that_is_not_finite_stops_the_run_with_its_step_and_rate(l
 
 def test_signal_before_an_evaluation_leaves_no_trace_of_it() -> None:
     run = Run([1.0])
-    with pytest.raises(Abandoned):
+    with pytest.raises(EvaluationAborted):
         run.callbacks.on_step_end(run.model, 2, StopRequest(signal.SIGINT), 0.5, 1e-3)
     assert run.log == []
     assert run.callbacks.progress.best_step is None

@@ -13,7 +13,7 @@ from torch.distributed.elastic.rendezvous import (
 
 from llmkit.cli.app import app
 from llmkit.core.errors import EnvironmentFault, LlmkitError
-from llmkit.training.launch import _explain, _find_cause, count_processes, launch
+from llmkit.training.launch import _report_failure, count_processes, launch
 
 
 @pytest.mark.parametrize(
@@ -38,28 +38,22 @@ def test_series_of_runs_is_not_put_on_several_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ends", "cause"),
+    ("ends", "code", "message"),
     [
-        ({0: (5, 10), 1: (9, 10)}, 1),  # 0 lost 1, and both had ended when the launcher looked
-        ({0: (5, 10), 1: (9, 11)}, 1),
-        ({0: (-9, 11), 1: (-9, 10)}, 1),
-        ({0: (2, 11), 1: (2, 10)}, 1),
+        ({0: (5, 10), 1: (9, 10)}, 5, "rank 1 died: exit code 9"),  # 0 lost 1; both had ended when the launcher looked
+        ({0: (5, 10), 1: (9, 11)}, 5, "rank 1 died: exit code 9"),
+        ({0: (-9, 11), 1: (-9, 10)}, 5, "rank 1 died: SIGKILL"),
+        ({0: (2, 11), 1: (3, 10)}, 3, ""),
+        ({3: (143, 10)}, 143, ""),
     ],
 )
-def test_cause_is_who_died_without_a_word_and_else_who_was_first(ends: dict[int, tuple[int, int]], cause: int) -> None:
-    failures = {rank: SimpleNamespace(exitcode=code, timestamp=time) for rank, (code, time) in ends.items()}
-    assert _find_cause(SimpleNamespace(failures=failures))[0] == cause  # type: ignore[arg-type]  # all that is read
-
-
-@pytest.mark.parametrize(
-    ("exit_code", "code", "said"),
-    [(-9, 5, "rank 3 died: SIGKILL"), (9, 5, "rank 3 died: exit code 9"), (2, 2, ""), (143, 143, "")],
-)
 def test_end_of_a_rank_is_the_end_of_the_job(
-    exit_code: int, code: int, said: str, capsys: pytest.CaptureFixture[str]
+    ends: dict[int, tuple[int, int]], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _explain(3, SimpleNamespace(exitcode=exit_code, pid=7)) == code  # type: ignore[arg-type]  # all that is read
-    assert said in capsys.readouterr().err
+    failures = {rank: SimpleNamespace(exitcode=code, timestamp=time, pid=7) for rank, (code, time) in ends.items()}
+    assert _report_failure(SimpleNamespace(failures=failures)) == code  # type: ignore[arg-type]  # all that is read
+    err = capsys.readouterr().err
+    assert message in err if message else not err
 
 
 def launch_that_raises(error: Exception, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -7,7 +7,7 @@ from transformers import BertForSequenceClassification, GPT2ForSequenceClassific
 
 from llmkit.config.optim import Optim
 from llmkit.models.layers import freeze_layers
-from llmkit.training.optimizer import build_optimizer, find_rate_factors, group_weights, learning_rate_factor
+from llmkit.training.optimizer import build_optimizer, group_weights, layerwise_lr_factors, learning_rate_factor
 
 
 def test_muon_gets_the_hidden_matrices_and_nothing_else() -> None:
@@ -104,7 +104,7 @@ EXPONENTS = {
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_each_layer_learns_slower_than_the_one_above_it(family: str, name: str) -> None:
     model = make_classifier(family)
-    factors = find_rate_factors(model, 0.5)
+    factors = layerwise_lr_factors(model, 0.5)
     section = Optim.model_validate({"name": name, "learning_rate": 1e-3, "muon_learning_rate": 1.0, "layer_decay": 0.5})
     groups = build_optimizer(model, section, "fp32").param_groups
     rates = {id(weight): group["lr"] for group in groups for weight in group["params"]}

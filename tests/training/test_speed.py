@@ -7,7 +7,7 @@ import torch
 from tiny import make_gpt2
 
 from llmkit.core.errors import UsageError
-from llmkit.core.threads import ThreadCount
+from llmkit.core.machine import ThreadCount
 from llmkit.models.kernels.optimized import optimized
 from llmkit.training import speed
 from llmkit.training.speed import choose_precision, choose_threads, flops_per_token

@@ -8,8 +8,8 @@ from llmkit.training.time_budget import (
     RESERVE,
     Costs,
     LengthRequest,
+    PhaseSeconds,
     RunLength,
-    Spent,
     calibration_step,
     fit_length,
     is_last_calibration,
@@ -76,7 +76,7 @@ def test_the_second_plan_comes_after_a_twentieth() -> None:
 
 
 def test_time_is_told_by_what_it_was_spent_on() -> None:
-    spent = Spent(start=4.0, training=30.0, evaluation=4.0, saving=0.01).add(finish=2.0)
+    spent = PhaseSeconds(start=4.0, training=30.0, evaluation=4.0, saving=0.01, finish=2.0)
     assert spent.total == pytest.approx(40.01)
     assert spent.describe() == "40.0 s: training 30.0 (75%), start 4.0, evaluation 4.0, finish 2.0"
 

@@ -11,9 +11,8 @@ from llmkit.config.optim import Optim
 from llmkit.datasets.blocks import Blocks
 from llmkit.tasks.clm.objective import CausalLM
 from llmkit.tokens.store import Split
-from llmkit.training import trial
 from llmkit.training.batches import BatchPlan
-from llmkit.training.trial import fit_in_memory, measure_step_seconds
+from llmkit.training.trial import Trial
 
 CPU = torch.device("cpu")
 
@@ -38,9 +37,8 @@ class Slow:
 @pytest.mark.parametrize(("budget", "at_most"), [(0.0, 2), (0.5, 4)])
 def test_slow_steps_are_timed_within_the_budget_and_one_step(tiny_split: Split, budget: float, at_most: int) -> None:
     slow = Slow(0.2)
-    measured = measure_step_seconds(
-        make_gpt2(), slow, Blocks(tiny_split, 16, 0), Optim(), BatchPlan(4, 4, 1), "fp32", CPU, budget
-    )
+    trial = Trial(make_gpt2(), slow, Blocks(tiny_split, 16, 0), Optim(), "fp32", CPU)
+    measured = trial.measure(BatchPlan(4, 4, 1), budget)
     assert 2 <= slow.n_called <= at_most
     assert measured.compute >= 0.2
     assert 0 < measured.optimizer < measured.compute
@@ -48,9 +46,9 @@ def test_slow_steps_are_timed_within_the_budget_and_one_step(tiny_split: Split, 
 
 def test_looking_for_a_micro_batch_that_fits_ends_in_time(tiny_split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of what was tried last is taken, untried, and the batch of the step stays."""
-    monkeypatch.setattr(trial, "MAX_FIT_SECONDS", 0.5)
+    monkeypatch.setattr("llmkit.training.trial.MAX_FIT_SECONDS", 0.5)
     slow = Slow(0.3, fits=False)
-    samples = Blocks(tiny_split, 16, 0)
-    fitting = fit_in_memory(make_gpt2(), slow, samples, Optim(), BatchPlan(64, 64, 1), "fp32", CPU, may_cut=True)
+    trial = Trial(make_gpt2(), slow, Blocks(tiny_split, 16, 0), Optim(), "fp32", CPU)
+    fitting = trial.fit(BatchPlan(64, 64, 1), may_cut=True)
     assert slow.n_called == 2
     assert fitting == BatchPlan(64, 16, 1)

@@ -1,10 +1,8 @@
-"""Where the shards of `prepare` are worked on: in this process, on this machine's cores, on Ray, or as jobs of Slurm.
+"""Executors for the shards of `prepare`: this process, this machine's cores, Ray, or Slurm jobs.
 
-An executor maps a function over tasks that can be pickled and gives the results in the tasks' order. What a task makes
-it writes to a folder that all machines share; a task whose worker dies is done again elsewhere, and a task that is
-done already (see `run_shard`) costs next to nothing.
-
-Knows nothing of text.
+An executor maps a function over picklable tasks and returns the results in the order of tasks. Tasks write their output
+to a folder that all machines share. A task whose worker dies is repeated elsewhere; a finished one (see `run_shard`)
+costs almost nothing.
 """
 
 import logging
@@ -29,34 +27,33 @@ PACKAGES = (
     "tokenizers", "transformers", "pyarrow", "numpy", "ftfy", "charset-normalizer", "selectolax", "datasets", "jieba",
     "opencc", "rensa",
 )  # fmt: skip
-"""What decides bytes, besides llmkit."""
+"""Packages that decide the output's bytes, besides llmkit."""
 
 MapShards = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
-"""(run, tasks) -> results in the tasks' order, each as soon as it and all before it are there.
+"""(run, tasks) -> results in the order of tasks, each as soon as it and all before it are finished.
 
-Raises what the first task, in their order, raised of LlmkitError and OSError, and WorkersLost where a task was tried
-several times and no worker lived to its end."""
+Raises the LlmkitError or OSError of the first failed task, and WorkersLost if all workers that tried a task died."""
 
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """One that leaves this machine."""
+    """An executor on other machines."""
 
     require: Callable[[], None]
-    """Raises EnvironmentFault where it cannot be used here."""
+    """Raises EnvironmentFault if it cannot be used here."""
     open: Callable[[Path], AbstractContextManager[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]]
-    """A MapShards, whose tasks may leave files in the folder. It is closed where nobody wants the rest."""
+    """A MapShards whose tasks may leave files in the folder; the generator is closed to cancel the rest."""
 
 
 EXECUTORS = {"ray": Executor(require_ray, open_ray), "slurm": Executor(require_slurm, open_slurm)}
 
 
 def check_executor(name: str, inputs: Sequence[str]) -> None:
-    """Whether the executor is known, can be used here, and can read the inputs.
+    """Check that the executor exists, can be used here, and can read the inputs.
 
     Raises:
-        UsageError: no such executor, or standard input, which no worker has.
-        EnvironmentFault: what it needs is not installed.
+        UsageError: no such executor, or standard input, which workers cannot read.
+        EnvironmentFault: a required package or program is missing.
     """
     if name == LOCAL:
         return
@@ -71,9 +68,9 @@ def check_executor(name: str, inputs: Sequence[str]) -> None:
 
 @contextmanager
 def open_executor(name: str, work: Path, n_workers: int) -> Iterator[MapShards]:
-    """The executor, for as long as the block runs; `local` with one worker is this process, which starts no other.
+    """The executor within the block; `local` with one worker is this process.
 
-    `work` is a folder that all its machines see. The number of workers is that of `local`.
+    `work` is a folder that all machines share. `n_workers` is for `local`.
     """
     if name == LOCAL and n_workers == 1:
         yield map
@@ -83,7 +80,7 @@ def open_executor(name: str, work: Path, n_workers: int) -> Iterator[MapShards]:
 
         def map_shards(run: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
             attempt = Attempt(run, work, Path.cwd(), describe_packages())
-            with closing(run_tasks(attempt, tasks)) as outcomes:  # after an error nobody goes on with the rest
+            with closing(run_tasks(attempt, tasks)) as outcomes:  # after an error the rest is cancelled
                 for outcome in outcomes:
                     yield outcome.take()
 
@@ -92,14 +89,14 @@ def open_executor(name: str, work: Path, n_workers: int) -> Iterator[MapShards]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a task: an error of ours is a result too, so that no executor tries again or wraps it."""
+    """The outcome of a task. Errors for the user are results too, so that executors neither retry nor wrap them."""
 
     value: Any = None
     error: Exception | None = None
     warnings: list[str] = field(default_factory=list)
 
     def take(self) -> Any:
-        """The value; warnings are said here, where somebody reads them, and the error is raised here."""
+        """The value. Logs the warnings and raises the error in the calling process."""
         for line in self.warnings:
             logging.getLogger(__name__).warning("%s", line)
         if self.error is not None:
@@ -109,13 +106,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A function and the circumstances in which a worker calls it; called with a task."""
+    """A function with the environment in which a worker calls it with a task."""
 
     run: Callable[[Any], Any]
     work: Path
-    """Absolute; the folder that both sides must see."""
+    """Absolute path of the folder that all machines must share."""
     cwd: Path
-    """The caller's working folder: inputs are named as the user wrote them."""
+    """The caller's working directory, to which input paths are relative."""
     versions: dict[str, str | None]
 
     def __call__(self, task: Any) -> Outcome:
@@ -141,7 +138,7 @@ class Attempt:
 
 @cache
 def describe_packages() -> dict[str, str | None]:
-    """Versions of llmkit and of all that decides bytes; None for what is not installed."""
+    """Versions of llmkit and of the packages that decide bytes; None if not installed."""
     versions: dict[str, str | None] = {"llmkit": llmkit.__version__}
     for name in PACKAGES:
         try:
@@ -153,7 +150,7 @@ def describe_packages() -> dict[str, str | None]:
 
 @contextmanager
 def _quiet(warnings: list[str]) -> Iterator[None]:
-    """Keep what llmkit logs, and show no meter: several workers may share one terminal, others have none."""
+    """Collect llmkit's log messages and hide progress bars, as workers may share a terminal or have none."""
     handler, logger = logging.Handler(), logging.getLogger("llmkit")
     handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]  # a class for it would be longer
     propagate, is_hidden = logger.propagate, Meter.is_hidden

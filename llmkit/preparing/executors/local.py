@@ -1,11 +1,8 @@
 """Tasks on the cores of this machine: worker processes that read tasks from one pipe and write results to another.
 
-Not of `multiprocessing`, whose children import the caller's script again, which need not be fit for that: a worker
-imports what its tasks name and no more, so it is there in half a second. It ends when its pipe does, however the
-caller ended; a worker that dies is replaced and its task is done again. On POSIX, signals of the terminal are the
-caller's alone.
-
-Knows nothing of what the tasks do.
+`multiprocessing` would import the caller's script again, which may not support that. A worker imports only what its
+tasks need, so it starts in half a second. It ends when its pipe is closed, however the caller ended. A worker that dies
+is replaced and its task repeated. On POSIX, signals of the terminal reach only the caller.
 """
 
 import os
@@ -24,26 +21,25 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NoReturn
 
-from llmkit.core.machine import read_memory
-from llmkit.core.threads import count_cores
+from llmkit.core.machine import count_cores, read_memory
 from llmkit.preparing.staging_dir import WorkersLost
 
 MAX_TRIES = 4
 BYTES_PER_WORKER = 1_000_000_000
-"""Of memory; 0.4 GB is what one takes, and others want some too."""
+"""Memory per worker; one takes about 0.4 GB."""
 WORKER_VARIABLES = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-"""Of the libraries in a worker, which has one core."""
+"""Environment of a worker, which has one core."""
 
 
 def count_workers() -> int:
-    """One worker per core that this process may use (threads.py), as far as memory allows."""
+    """One worker per core that this process may use, as far as memory allows."""
     cores, memory = count_cores(), read_memory()
     return cores if memory is None else max(1, min(cores, memory // BYTES_PER_WORKER))
 
 
 @contextmanager
 def open_local(n_workers: int) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
-    """Workers, which end with the block, however it ends."""
+    """Workers that are ended with the block."""
     pool = _Pool(n_workers)
     try:
         yield pool.map
@@ -52,7 +48,7 @@ def open_local(n_workers: int) -> Iterator[Callable[[Any, Sequence[Any]], Genera
 
 
 class _Pool:
-    """A thread for each worker, which starts it with its first task, waits for it, and replaces it if it dies."""
+    """One thread per worker, which starts it with the first task, waits for it, and replaces it if it dies."""
 
     def __init__(self, n_workers: int) -> None:
         self._threads = ThreadPoolExecutor(n_workers)
@@ -60,7 +56,7 @@ class _Pool:
         self._workers: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._ended: str | None = None
-        """Why no more workers are started."""
+        """The reason why no more workers are started."""
 
     def map(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Any, None, None]:
         results = deque(
@@ -69,17 +65,17 @@ class _Pool:
         )
         try:
             while results:
-                yield results.popleft().result()  # nothing is kept of it
+                yield results.popleft().result()  # keeps no reference
         finally:
             for result in results:
                 result.cancel()
 
     def run(self, function: Callable[[Any], Any], task: Any, number: str) -> Any:
-        """The function's result for the task, of this thread's worker.
+        """The function's result for the task, from this thread's worker.
 
         Raises:
-            WorkersLost: one worker after the other died at it.
-            RuntimeError: with the worker's traceback; a bug of ours.
+            WorkersLost: several workers died at it.
+            RuntimeError: a bug; has the worker's traceback.
         """
         how = ""
         for _ in range(MAX_TRIES):
@@ -95,7 +91,7 @@ class _Pool:
             if trace is not None:
                 raise RuntimeError(f"in a worker:\n{trace}")
             return value
-        hint = "run it again: it goes on from what is finished; a system out of memory kills with SIGKILL"
+        hint = "run it again: it resumes from the finished stages; SIGKILL often means that memory ran out"
         raise WorkersLost(f"workers died {MAX_TRIES} times at task {number}: {how}", where="--engine local", hint=hint)
 
     def kill(self, why: str = "the workers were ended") -> None:
@@ -113,7 +109,7 @@ class _Pool:
             self._reap(worker)
 
     def _find_worker(self) -> subprocess.Popen[bytes]:
-        """This thread's worker, which is started where there is none."""
+        """This thread's worker; starts one if there is none."""
         worker: subprocess.Popen[bytes] | None = getattr(self._of_thread, "worker", None)
         if worker is not None and worker in self._workers:
             return worker
@@ -127,13 +123,13 @@ class _Pool:
             except OSError as error:
                 why = f"no worker could be started: {error}"
         self.kill(why)
-        raise WorkersLost(why, where="--engine local", hint="run it again: it goes on from what is finished")
+        raise WorkersLost(why, where="--engine local", hint="run it again: it resumes from the finished stages")
 
     def _reap(self, worker: subprocess.Popen[bytes]) -> str:
-        """End a worker that is dead or of no more use; how it ended."""
+        """End a worker and return how it ended."""
         worker.kill()
         assert worker.stdin is not None and worker.stdout is not None
-        with suppress(OSError):  # of what it was not there to read any more
+        with suppress(OSError):  # unread requests
             worker.stdin.close()
         worker.stdout.close()
         code = worker.wait()
@@ -161,8 +157,8 @@ def _ask(worker: subprocess.Popen[bytes], request: Any) -> tuple[Any, str | None
     return answer
 
 
-class _NoPandas(MetaPathFinder):
-    """pyarrow loads pandas (0.35 s) to ask whether a list is one of its objects; a worker has none."""
+class _BlockPandas(MetaPathFinder):
+    """Hide pandas from pyarrow, which would import it (0.35 s) to check whether a list is one of its objects."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name == "pandas":
@@ -170,17 +166,17 @@ class _NoPandas(MetaPathFinder):
 
 
 def worker_main() -> NoReturn:
-    """A worker's life: tasks from standard input, results to standard output, to which nothing else may write."""
+    """The loop of a worker: tasks from standard input, results to standard output, to which nothing else may write."""
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    sys.meta_path.insert(0, _NoPandas())
+    sys.meta_path.insert(0, _BlockPandas())
     tasks: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_read_tasks, args=(sys.stdin.buffer, tasks), daemon=True).start()
     while True:
         function, task = tasks.get()
         try:
             answer = pickle.dumps((function(task), None))
-        except BaseException:  # a panic of Rust's is no Exception
+        except BaseException:  # a Rust panic is not an Exception
             answer = pickle.dumps((None, traceback.format_exc()))
         with suppress(BrokenPipeError):  # the caller is gone
             results.write(answer)
@@ -188,12 +184,12 @@ def worker_main() -> NoReturn:
 
 
 def _read_tasks(source: BinaryIO, tasks: SimpleQueue[Any]) -> NoReturn:
-    """Read ahead, so that the end of the caller is seen in the middle of a task too."""
+    """Read ahead, so that a worker ends with its caller even during a task."""
     try:
         while True:
             tasks.put(pickle.load(source))
     except (EOFError, pickle.UnpicklingError):
         os._exit(0)
-    except BaseException:  # nobody would take any task
+    except BaseException:  # the worker would wait forever
         traceback.print_exc()
         os._exit(1)

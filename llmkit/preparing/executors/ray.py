@@ -1,8 +1,6 @@
 """Tasks on Ray: on the cluster at RAY_ADDRESS, otherwise on the cores of this machine.
 
-A task is a plain Ray task: results come in order, and Ray itself starts another worker where one dies.
-
-Knows nothing of what the tasks do.
+Ray replaces workers that die.
 """
 
 import os
@@ -21,13 +19,13 @@ from llmkit.preparing.staging_dir import WorkersLost
 
 MAX_TRIES = 4
 SIGNAL_SECONDS = 0.5
-"""In a longer wait Ray looks for signals itself, and loses what their handlers raise."""
+"""In a longer wait Ray handles signals itself and loses the exceptions of their handlers."""
 OBJECT_STORE_BYTES = 100_000_000
-"""Tasks and results are small, the text stays in files; by default Ray takes a third of the machine's memory."""
+"""Tasks and results are small, as the text stays in files. Ray's default is a third of the machine's memory."""
 
 
 def require_ray() -> None:
-    """Raises EnvironmentFault where Ray is not installed."""
+    """Raise EnvironmentFault if Ray is not installed."""
     if find_spec("ray") is None:
         hint = "pip install 'llmkit[ray]', or use --engine local"
         raise EnvironmentFault("Ray is not installed", where="--engine ray", hint=hint)
@@ -35,18 +33,18 @@ def require_ray() -> None:
 
 @contextmanager
 def open_ray(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
-    """Ray, connected to or started; what was started ends with the block."""
+    """A connection to Ray; a Ray that was started here ends with the block."""
     # Read when ray is imported.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    # A task that Ray's own memory monitor kills counts apart from max_retries, and by default is tried without end.
+    # Ray counts tasks that its memory monitor kills apart from max_retries, and retries them forever by default.
     os.environ |= {"RAY_task_oom_retries": str(MAX_TRIES - 1)}
     import ray
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with redirect_stdout(sys.stderr):  # where Ray would say that a worker has died; results are for stdout
+    with redirect_stdout(sys.stderr):  # Ray reports dead workers on stdout, which is for results
         try:
             _connect(ray)
-            for number, handler in handlers.items():  # Ray puts its own in their place
+            for number, handler in handlers.items():  # Ray replaces them
                 signal.signal(number, handler)
             yield partial(_run, ray)
         finally:
@@ -58,7 +56,7 @@ def _connect(ray: Any) -> None:
     more = {} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **more)
-    except Exception as error:  # Ray raises nearly any type, a bare Exception too
+    except Exception as error:  # Ray raises many types, even a bare Exception
         reason = first_line(error)
         if address:
             hint = "start the cluster (`ray start --head`), or unset RAY_ADDRESS to use this machine's cores"
@@ -78,10 +76,10 @@ def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Gene
                     pass
                 value = ray.get(result)
             except ray.exceptions.RayTaskError:
-                raise  # a bug of ours, with the worker's traceback
+                raise  # a bug, with the worker's traceback
             except ray.exceptions.RayError as error:
                 what = f"workers died {MAX_TRIES} times at task {number + 1} of {len(tasks)}"
-                hint = "run it again: it goes on from what is finished; were the workers out of memory?"
+                hint = "run it again: it resumes from the finished stages; were the workers out of memory?"
                 raise WorkersLost(what, where=f"ray: {type(error).__name__}", hint=hint) from None
             results[number] = None  # so that Ray can forget it
             yield value

@@ -1,10 +1,8 @@
-"""Tasks as an array of Slurm jobs: `sbatch --wait` starts them and comes back when all have ended.
+"""Tasks as an array of Slurm jobs: `sbatch --wait` starts them and returns when all have ended.
 
-Tasks, results and logs are files in a shared folder; what has no result then is submitted again, once `squeue` knows
-no more of the jobs. Partition, account,
-time and memory are sbatch's own business: it reads SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT and the like.
-
-Knows nothing of what the tasks do.
+Tasks, results and logs are files in a shared folder. Tasks without a result are submitted again when `squeue` no longer
+lists the jobs. Partition, account, time and memory are set by SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT and
+the like.
 """
 
 import os
@@ -28,13 +26,13 @@ from llmkit.preparing.staging_dir import WorkersLost
 MAX_TRIES = 4
 POLL_SECONDS = 10
 MAX_UNANSWERED = 60
-"""So often in a row may squeue fail, which is ten minutes of a controller that is away."""
+"""Consecutive failures of squeue until its jobs count as ended: ten minutes."""
 MAX_ARRAY = 1000
-"""Slurm's own default limit is 1001 (MaxArraySize). With more tasks than that, each job does several."""
+"""Slurm's default limit is 1001 (MaxArraySize). With more tasks, each job does several."""
 
 
 def require_slurm() -> None:
-    """Raises EnvironmentFault where there is no sbatch."""
+    """Raise EnvironmentFault without sbatch."""
     if shutil.which("sbatch") is None:
         hint = "run it on a login node of the cluster, or use --engine local"
         raise EnvironmentFault("sbatch is not on the PATH", where="--engine slurm", hint=hint)
@@ -42,18 +40,18 @@ def require_slurm() -> None:
 
 @contextmanager
 def open_slurm(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
-    """Slurm as it is; each call is an array of jobs."""
+    """Slurm; each call submits an array of jobs."""
     yield partial(_run, work)
 
 
 def _run(work: Path, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Any, None, None]:
-    folder = work / "slurm" / uuid.uuid4().hex  # jobs that outlived a killed caller must not be taken for ours
+    folder = work / "slurm" / uuid.uuid4().hex  # jobs of an earlier caller may still run
     folder.mkdir(parents=True)
     with (folder / "tasks.pickle").open("wb") as file:
         pickle.dump((function, list(tasks)), file)
-    name = f"llmkit-{uuid.uuid4().hex[:12]}"  # of all jobs: they can be cancelled before sbatch has said their number
+    name = f"llmkit-{uuid.uuid4().hex[:12]}"  # so that jobs can be cancelled before sbatch prints their id
     try:
-        _do_all(folder, name, len(tasks))
+        _run_jobs(folder, name, len(tasks))
     except BaseException:
         with suppress(OSError):
             subprocess.run(["scancel", f"--name={name}"], check=False, capture_output=True)
@@ -62,24 +60,24 @@ def _run(work: Path, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Ge
         yield pickle.loads(_result(folder, number).read_bytes())
 
 
-def _do_all(folder: Path, name: str, n_tasks: int) -> None:
-    """Raises WorkersLost where tasks have no result after as many tries as there may be."""
+def _run_jobs(folder: Path, name: str, n_tasks: int) -> None:
+    """Run jobs until all tasks have a result; raises WorkersLost after `MAX_TRIES`."""
     for attempt in range(MAX_TRIES):
         missing = _missing(folder, n_tasks)
         if not missing:
             return
         write_json(folder / f"try-{attempt}.json", missing)
         _submit(folder, name, attempt, min(len(missing), MAX_ARRAY))
-        _outlast(folder, name, n_tasks)
+        _wait_for_jobs(folder, name, n_tasks)
     missing = _missing(folder, n_tasks)
     if missing:
         what = f"{len(missing)} of {n_tasks} tasks have no result after {MAX_TRIES} tries: {_last_line(folder)}"
-        hint = "run it again: it goes on from what is finished; were SBATCH_TIMELIMIT or the memory too small?"
+        hint = "run it again: it resumes from the finished stages; were SBATCH_TIMELIMIT or the memory too small?"
         raise WorkersLost(what, where=str(folder), hint=hint)
 
 
 def _submit(folder: Path, name: str, attempt: int, n_jobs: int) -> None:
-    """Start an array of jobs and wait until all have ended, whatever came of them."""
+    """Start an array of jobs and wait until all have ended, successfully or not."""
     script = folder / f"try-{attempt}.sh"
     code = f"from {__name__} import worker_main; worker_main()"  # not -m, which loads a module of a package twice
     command = shlex.join([sys.executable, "-c", code, str(folder), str(attempt), str(n_jobs)])
@@ -87,15 +85,15 @@ def _submit(folder: Path, name: str, attempt: int, n_jobs: int) -> None:
     options = [f"--array=0-{n_jobs - 1}", f"--job-name={name}", f"--output={folder}/try-{attempt}-%a.log"]
     arguments = ["sbatch", "--wait", "--parsable", *options, str(script)]
     done = subprocess.run(arguments, check=False, capture_output=True, text=True)
-    if not done.stdout.strip():  # else it is the jobs' number: their exit codes are not sbatch's
+    if not done.stdout.strip():  # otherwise it is the job id, and the jobs started
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         hint = "sbatch reads SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT and the like from the environment"
         raise WorkersLost(f"sbatch refused the jobs: {said[-1]}", where="sbatch", hint=hint)
 
 
-def _outlast(folder: Path, name: str, n_tasks: int) -> None:
-    """Wait until the jobs of that name are out of the queue, where results are missing: `sbatch --wait` comes back
-    early when slurmctld is started anew, and its jobs run on."""
+def _wait_for_jobs(folder: Path, name: str, n_tasks: int) -> None:
+    """Wait until the jobs have left the queue, if results are missing: when slurmctld is restarted, `sbatch --wait`
+    returns early while its jobs run on."""
     n_unanswered = 0
     while _missing(folder, n_tasks) and n_unanswered < MAX_UNANSWERED:
         try:
@@ -111,7 +109,7 @@ def _outlast(folder: Path, name: str, n_tasks: int) -> None:
 
 
 def _missing(folder: Path, n_tasks: int) -> list[int]:
-    """The tasks that have no result yet."""
+    """Tasks without a result."""
     return [number for number in range(n_tasks) if not _result(folder, number).exists()]
 
 
@@ -120,13 +118,13 @@ def _result(folder: Path, number: int) -> Path:
 
 
 def _last_line(folder: Path) -> str:
-    """What a job said last."""
+    """The last line of the jobs' logs."""
     lines = [line for log in sorted(folder.glob("*.log")) for line in log.read_text(errors="replace").splitlines()]
     return lines[-1] if lines else "no job has left a log"
 
 
 def worker_main() -> None:
-    """One job of an array: every `n_jobs`-th of the tasks that this try is about."""
+    """One job of an array: every `n_jobs`-th of the tasks of this try."""
     folder, attempt, n_jobs = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     with (folder / "tasks.pickle").open("rb") as file:
         function, tasks = pickle.load(file)

@@ -38,7 +38,7 @@ from llmkit.text.words import count_words, valid_word_count
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Ids, TokenStream
 from llmkit.tokens.tokenizer import count_unknown, encode_texts, end_of_text_id
-from llmkit.training.loss_sum import sum_wide
+from llmkit.training.losses import sum_fp64
 
 MAX_WINDOW_LOGITS = 128_000_000
 """Half a gigabyte of them in fp32, where a model gives them only all together."""
@@ -82,7 +82,7 @@ def evaluate_causal_lm(
             for some, targets in zip(read.split(n_at_once), labels.split(n_at_once), strict=True):
                 logits = to_logits(some).float()
                 losses = F.cross_entropy(logits, targets, reduction="none")
-                nats = nats + sum_wide(losses)
+                nats = nats + sum_fp64(losses)
                 correct += (logits.argmax(-1) == targets).sum()
         n_tokens += len(labels)
     return all_reduce_sum({"nats": float(nats), "n_correct": int(correct), "n_tokens": n_tokens})
@@ -202,7 +202,7 @@ def evaluate_recurrent_lm(
             real = labels >= 0
             logits = read_logits(model.get_submodule("lm_head"), read.last_hidden_state[real.to(device)]).float()
         targets = labels[real].to(device)
-        nats += sum_wide(F.cross_entropy(logits, targets, reduction="none")).item()
+        nats += sum_fp64(F.cross_entropy(logits, targets, reduction="none")).item()
         correct += int((logits.argmax(-1) == targets).sum())
     sums = {"nats": nats, "n_correct": correct, "n_tokens": sum(lengths)}
     return distributed.all_reduce_sum(sums if own else dict.fromkeys(sums, 0))

@@ -19,7 +19,7 @@ from llmkit.models.families import trains_in_parts
 from llmkit.models.kernels.output_layer import sum_cross_entropy
 from llmkit.models.loading import embedding_rows
 from llmkit.models.recurrent import RecurrentState
-from llmkit.training.loss_sum import sum_wide
+from llmkit.training.losses import sum_fp64
 
 IGNORE = -100
 """The label of padding, as everywhere in transformers."""
@@ -78,7 +78,7 @@ class CausalLM:
         losses = F.cross_entropy(
             logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORE, reduction="none"
         )
-        return {"loss": sum_wide(losses)}
+        return {"loss": sum_fp64(losses)}
 
 
 CARRIED = "carried"

@@ -23,8 +23,7 @@ from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled
 from llmkit.training.contract import read_plan
-from llmkit.training.folder import RunFolder
-from llmkit.training.origin import origin_files
+from llmkit.training.folder import RunFolder, origin_files
 
 SHOWN = 20
 

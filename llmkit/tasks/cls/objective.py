@@ -18,7 +18,7 @@ from llmkit.datasets.examples import Example
 from llmkit.datasets.labelled import Input
 from llmkit.models.kernels.padding_free import encoder_inputs, find_places
 from llmkit.tasks.cls.label_type import LabelType
-from llmkit.training.loss_sum import sum_wide
+from llmkit.training.losses import sum_fp64
 
 Batch = dict[str, Tensor]
 
@@ -59,7 +59,7 @@ class Classification:
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The summed loss, with its gradient."""
-        return {"loss": sum_wide(self.losses(score_batch(model, batch), batch["labels"]))}
+        return {"loss": sum_fp64(self.losses(score_batch(model, batch), batch["labels"]))}
 
     def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """The loss of each row, or of each row and label, from fp32 scores (rows, labels)."""

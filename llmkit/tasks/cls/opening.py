@@ -21,8 +21,7 @@ from llmkit.tasks.cls.row_format import reads_token_types
 from llmkit.tasks.cls.training import ClsTraining
 from llmkit.tasks.starting_model import check_positions, check_training, resize_embeddings, set_dropout
 from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
-from llmkit.training.folder import RunFolder
-from llmkit.training.origin import describe_origin, load_origin
+from llmkit.training.folder import RunFolder, describe_origin, load_origin
 
 RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
 MIN_STEPS, STEPS_A_LABEL, MIN_EPOCHS, MAX_EPOCHS = 300, 20, 3, 20

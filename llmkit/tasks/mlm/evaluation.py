@@ -40,7 +40,7 @@ from llmkit.text.words import choose_word_cutter
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Split, write_split
 from llmkit.tokens.tokenizer import ensure_special_tokens, id_dtype
-from llmkit.training.loss_sum import sum_wide
+from llmkit.training.losses import sum_fp64
 
 KINDS = {"nsp": ("next", "not_next"), "sop": ("in_order", "swapped")}
 """What the two relations of pairs are called, by the name of their loss."""
@@ -85,7 +85,7 @@ def evaluate_masked_lm(
         if objective.relation is not None and pair_logits is not None:
             known = batch["relations"] != NO_PAIR
             logits, relations = pair_logits.float()[known], batch["relations"][known]
-            sums["pair_nats"] += sum_wide(F.cross_entropy(logits, relations, reduction="none")).item()
+            sums["pair_nats"] += sum_fp64(F.cross_entropy(logits, relations, reduction="none")).item()
             cells = (2 * relations + logits.argmax(-1)).cpu()
             confusion += torch.bincount(cells, minlength=4).view(2, 2)
     sums, labels, confusion = all_reduce_sum(sums), *all_reduce_sum({"labels": labels, "confusion": confusion}).values()
@@ -98,7 +98,7 @@ def evaluate_masked_lm(
 def _add_tokens(sums: dict[str, Any], logits: Tensor, labels: Tensor) -> None:
     best = logits.topk(min(5, logits.shape[-1])).indices
     hits = best == labels[:, None]
-    sums["mlm_nats"] += sum_wide(F.cross_entropy(logits, labels, reduction="none")).item()
+    sums["mlm_nats"] += sum_fp64(F.cross_entropy(logits, labels, reduction="none")).item()
     sums["n_masked"] += len(labels)
     sums["n_correct"] += int(hits[:, 0].sum())
     sums["n_top5"] += int(hits.sum())

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from llmkit.datasets.pairs import NO_PAIR, Example, SentenceObjective
 from llmkit.models.kernels.padding_free import encoder_inputs, find_places
 from llmkit.models.masked import read_heads
-from llmkit.training.loss_sum import sum_wide
+from llmkit.training.losses import sum_fp64
 
 Batch = dict[str, Tensor]
 
@@ -76,10 +76,10 @@ class MaskedLM:
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The summed cross-entropies in nats, with their gradients."""
         token_logits, pair_logits = predict(model, batch)
-        sums = {"mlm_loss": sum_wide(F.cross_entropy(token_logits.float(), batch["masked_ids"], reduction="none"))}
+        sums = {"mlm_loss": sum_fp64(F.cross_entropy(token_logits.float(), batch["masked_ids"], reduction="none"))}
         if self.relation is not None and pair_logits is not None:
             losses = F.cross_entropy(pair_logits.float(), batch["relations"], ignore_index=NO_PAIR, reduction="none")
-            sums[f"{self.relation}_loss"] = sum_wide(losses)
+            sums[f"{self.relation}_loss"] = sum_fp64(losses)
         return sums
 
 

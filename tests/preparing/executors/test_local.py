@@ -248,13 +248,13 @@ llmkit.preparing.prepare.MIN_BYTES = 0
 llmkit.preparing.shards.SHARD_BYTES = 12_000
 llmkit.preparing.prepare.count_workers = lambda: 2
 
-def reached(point):
+def failpoint(point):
     # It stays where all is cleaned, as long as there is a file of this name.
     while point == "staged.json: begin" and pathlib.Path("hold").exists():
         pathlib.Path("held").touch()
         time.sleep(0.01)
 
-llmkit.core.files.reached = reached
+llmkit.core.files.failpoint = failpoint
 main()
 """
 
@@ -279,11 +279,11 @@ def test_stopped_command_leaves_no_worker_and_the_next_one_goes_on(
     said = command.communicate(timeout=300)[0]
     assert command.returncode == (-number if number == signal.SIGKILL else 128 + number), said
     assert "Traceback" not in said
-    assert number == signal.SIGKILL or "it goes on from what is finished: cleaned-main" in said
+    assert number == signal.SIGKILL or "to resume from the finished stages: cleaned-main" in said
     assert workers and not psutil.wait_procs(workers, timeout=120)[1]
     again = subprocess.run(words, check=False, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "going on from what a stopped run has finished: cleaned-main" in again.stderr
+    assert "resuming from the finished stages of an earlier run: cleaned-main" in again.stderr
     assert digests(tmp_path / "many") == digests(in_one)
 
 

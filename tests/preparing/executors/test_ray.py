@@ -202,9 +202,9 @@ def test_real_ray_ends_with_the_command_and_the_next_one_goes_on(tmp_path: Path,
     command.send_signal(number)
     said = command.communicate()[0]
     assert command.returncode == (128 + number if number == signal.SIGTERM else -number), said
-    assert number == signal.SIGKILL or "it goes on from what is finished: cleaned-main" in said
+    assert number == signal.SIGKILL or "to resume from the finished stages: cleaned-main" in said
     assert not psutil.wait_procs(children, timeout=30)[1], "what was started has ended"
     done = subprocess.run(arguments, check=False, capture_output=True, text=True)
-    assert "going on from what a stopped run has finished: cleaned-main" in done.stderr
+    assert "resuming from the finished stages of an earlier run: cleaned-main" in done.stderr
     prepare([str(books)], tmp_path / "one", settings(*NEAR))
     assert digests(tmp_path / "ray") == digests(tmp_path / "one")

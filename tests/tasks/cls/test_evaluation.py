@@ -21,8 +21,7 @@ from llmkit.tasks.cls.label_types import get_label_type
 from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Plan
-from llmkit.training.folder import RunFolder
-from llmkit.training.origin import describe_origin
+from llmkit.training.folder import RunFolder, describe_origin
 
 NAMES = ["ham", "spam"]
 

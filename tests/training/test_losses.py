@@ -1,8 +1,14 @@
-"""What watches over a run: jumps of the loss, gradients that are not finite, and memory."""
+"""The sum of losses does not show how a batch was cut.
+
+The window of a log line: means of sums over counts, to be copied, put back and restored.
+
+What watches over a run: jumps of the loss, gradients that are not finite, and memory.
+"""
 
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +21,98 @@ from llmkit.core.errors import EnvironmentFault, TrainingFailed
 from llmkit.datasets.blocks import Blocks
 from llmkit.tasks.clm.objective import CausalLM
 from llmkit.tokens.store import Split
-from llmkit.training import trial
+from llmkit.training import losses as losses_module
 from llmkit.training.batches import BatchPlan
 from llmkit.training.checkpoints import find_checkpoint
-from llmkit.training.guards import describe_trend, expect_loss
-from llmkit.training.trial import fit_in_memory
+from llmkit.training.losses import LossWindow, describe_trend, detect_spike, sum_fp64
+from llmkit.training.trial import Trial
+
+
+def test_sum_of_the_parts_is_the_sum_of_the_whole_to_the_last_digit_of_fp32() -> None:
+    losses = torch.rand(10_000, generator=torch.Generator().manual_seed(0)) * 10
+    whole = sum_fp64(losses)
+    assert whole.dtype == torch.float64
+    for size in (1, 7, 1000):
+        parts = torch.stack([sum_fp64(part) for part in losses.split(size)]).sum()
+        assert parts.float() == whole.float()
+
+
+def test_gradient_goes_through_in_the_precision_of_the_losses() -> None:
+    losses = torch.rand(5, requires_grad=True)
+    sum_fp64(losses).backward()
+    assert losses.grad is not None
+    assert losses.grad.dtype == torch.float32 and losses.grad.tolist() == [1.0] * 5
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """`now` seconds."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(losses_module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    return clock
+
+
+def add(window: LossWindow, loss: float, count: int, n_tokens: int = 0, waited: float = 0.0, name: str = "lm") -> None:
+    window.add_sums({name: torch.tensor(loss)})
+    window.add_step({name: count}, n_tokens, waited)
+
+
+def test_mean_is_over_all_labels_and_not_over_batches() -> None:
+    window = LossWindow()
+    add(window, 8.0, 8)
+    add(window, 4.0, 2)
+    add(window, 3.0, 1, name="nsp")
+    logged = window.drain()
+    assert (logged["lm"], logged["nsp"], logged["loss"]) == (1.2, 3.0, 4.2)
+
+
+def test_speed_and_waiting_leave_out_pauses(clock: SimpleNamespace) -> None:
+    window = LossWindow()
+    add(window, 1.0, 1, n_tokens=1000, waited=0.5)
+    clock.now += 5
+    window.pause(3.0)
+    logged = window.drain()
+    assert (logged["tokens_per_second"], logged["data_wait"]) == (500.0, 0.25)
+    clock.now += 1
+    assert window.drain()["tokens_per_second"] == 0, "the next window begins where this one ended"
+
+
+def test_steps_that_are_put_back_were_never_there_and_a_copy_does_not_change() -> None:
+    window = LossWindow()
+    add(window, 2.0, 2, n_tokens=10)
+    before = window.copy()
+    add(window, float("nan"), 5, n_tokens=99)
+    window.rollback(before)
+    assert window.n_tokens == 10
+    assert window.drain()["loss"] == 1.0
+
+
+def test_window_goes_on_from_a_checkpoint_as_if_it_had_not_stopped() -> None:
+    straight, first, second = LossWindow(), LossWindow(), LossWindow()
+    for window in (straight, first):
+        add(window, 0.1, 3)
+    second.restore({name: value.item() for name, value in first.sums.items()}, first.counts)
+    for window in (straight, second):
+        add(window, 0.2, 4)
+    assert straight.drain()["lm"] == second.drain()["lm"]
+    assert first.counts == {"lm": 3}, "its counts are its own"
+
+
+def test_long_window_loses_no_digits() -> None:
+    window = LossWindow()
+    for _ in range(1000):
+        add(window, 16_777_217.0, 1)  # 2**24 + 1 is no fp32
+        window.add_sums({"lm": sum_fp64(torch.tensor([1.0]))})
+    assert window.sums["lm"].dtype == torch.float64
+    assert window.sums["lm"].item() == 1000 * (2**24 + 1)
+
+
+def test_window_holds_no_graph_and_a_loss_without_labels_is_zero() -> None:
+    window = LossWindow()
+    window.add_sums({"nsp": torch.zeros((), requires_grad=True) * 2})
+    window.add_step({"nsp": 0}, 0, 0.0)
+    assert not window.sums["nsp"].requires_grad
+    assert window.drain()["nsp"] == 0.0
 
 
 def watch(losses: list[float]) -> list[int]:
@@ -27,7 +120,7 @@ def watch(losses: list[float]) -> list[int]:
     expected: list[float] = []
     jumps = []
     for number, loss in enumerate(losses):
-        jumped, expected = expect_loss(expected, loss)
+        jumped, expected = detect_spike(expected, loss)
         if jumped:
             jumps.append(number)
     return jumps
@@ -112,7 +205,7 @@ def test_step_that_is_left_out_changes_nothing_and_there_are_only_so_many(
         tmp_path / "run", tiny_split, make_gpt2(), n_steps=3, objective=PoisonedAt(3), optim=constant, skip_nonfinite=1
     )
     trainer.fit()
-    assert "left out, 1 of at most 1" in capsys.readouterr().err
+    assert "skipped, 1 of at most 1" in capsys.readouterr().err
     assert_same_weights(state_of(trainer.model), state_of(before.model))
     assert log.of("train", "step") == [1, 2, 3]
     capped, _ = make_trainer(
@@ -167,10 +260,9 @@ class SmallMemory:
 
 
 def fit(split: Split, objective: SmallMemory, micro: int, *, may_cut: bool) -> BatchPlan:
-    return fit_in_memory(
-        make_gpt2(dropout=0.1), objective, Blocks(split, 16, 0), Optim(), BatchPlan(8, micro, 1), "fp32",
-        torch.device("cpu"), may_cut=may_cut,
-    )  # fmt: skip
+    model, samples = make_gpt2(dropout=0.1), Blocks(split, 16, 0)
+    trial = Trial(model, objective, samples, Optim(), "fp32", torch.device("cpu"))
+    return trial.fit(BatchPlan(8, micro, 1), may_cut=may_cut)
 
 
 def test_micro_batch_that_does_not_fit_is_refused_with_the_setting_that_does(tiny_split: Split) -> None:
@@ -196,6 +288,6 @@ def test_other_errors_of_a_trial_step_are_not_taken_for_memory(
     def broken(*_: Any) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(trial, "_try_micro_batch", broken)
+    monkeypatch.setattr(Trial, "_try_micro_batch", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         fit(tiny_split, SmallMemory(8), 8, may_cut=True)

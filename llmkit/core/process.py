@@ -1,0 +1,142 @@
+"""SIGINT and SIGTERM: `catch_signals` for a training loop, `defer_signals` for a long call into a library.
+
+In both, the first signal lets the work reach a safe end, and the second ends the process at once.
+"""
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+
+from llmkit.core import console
+from llmkit.core.errors import SAME_SIGNAL_SECONDS
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class EvaluationAborted(BaseException):
+    """A signal came during work that can be repeated, such as an evaluation."""
+
+
+@dataclass(slots=True)
+class StopRequest:
+    """The first SIGINT or SIGTERM that was received."""
+
+    number: int | None = None
+    _received_at: float = 0.0
+    _is_abortable: bool = False
+
+    @contextmanager
+    def abortable(self) -> Iterator[None]:
+        """Raise EvaluationAborted as soon as a signal comes within the block, or at once if one came before it."""
+        if self.number is not None:
+            raise EvaluationAborted
+        self._is_abortable = True
+        try:
+            yield
+        finally:
+            self._is_abortable = False
+
+    def set(self, number: int) -> None:
+        """Record the first signal."""
+        self.number, self._received_at = number, time.monotonic()
+
+    def abort_if_allowed(self) -> None:
+        """Raise EvaluationAborted inside an `abortable` block."""
+        if self._is_abortable:
+            raise EvaluationAborted
+
+    def as_votes(self) -> list[int]:
+        """Whether SIGINT came, and whether SIGTERM came: summed over ranks, they are read by `combine_votes`."""
+        return [int(self.number == number) for number in SIGNALS]
+
+    def is_same(self) -> bool:
+        """Whether a signal that comes now repeats the first: `timeout` signals the process and then its group."""
+        return time.monotonic() - self._received_at < SAME_SIGNAL_SECONDS
+
+
+def combine_votes(votes: list[int]) -> int | None:
+    """The signal that any rank received. Ranks receive it at different times and must stop at the same step."""
+    n_interrupts, n_terminations = votes
+    return signal.SIGTERM if n_terminations else signal.SIGINT if n_interrupts else None
+
+
+def ignore_signals(worker_id: int) -> None:
+    """For data workers: Ctrl-C reaches them too, but only the trainer decides when to stop."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def catch_signals() -> Iterator[StopRequest]:
+    """Record the first SIGINT or SIGTERM within the block; the second one goes to the previous handlers."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request  # Python allows handlers in the main thread only
+        return
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if request.number is None:
+            request.set(number)
+            with suppress(OSError, RuntimeError):  # the reader of stderr may have received the signal too
+                console.info(
+                    f"{signal.Signals(number).name}: finishing this step and saving; repeat it to stop immediately"
+                )
+            request.abort_if_allowed()
+        elif not request.is_same():
+            for each, handler in previous.items():
+                signal.signal(each, handler)
+            os.kill(os.getpid(), number)
+
+    for number in SIGNALS:
+        signal.signal(number, handle)
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def defer_signals(until: str) -> Iterator[None]:
+    """Report the first signal in the block, which is handled when the block ends, and exit at the second.
+
+    Python runs signal handlers between its own instructions, so a long call into a library delays them. A thread
+    reports the signal meanwhile. `until` completes "stopping when ...".
+    """
+    if os.name == "nt" or threading.current_thread() is not threading.main_thread():
+        yield  # signals cannot be watched in this way
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_watch_signals, args=(reader, until), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)  # the thread reads the end of the pipe
+        thread.join()
+        os.close(reader)
+
+
+def _watch_signals(reader: int, until: str) -> None:
+    """Python writes the number of each signal to the pipe, as one byte."""
+    n_received = 0
+    while byte := os.read(reader, 1):
+        if byte[0] not in SIGNALS:
+            continue
+        n_received += 1
+        if n_received == 2:
+            os._exit(128 + byte[0])
+        while select.select([reader], [], [], SAME_SIGNAL_SECONDS)[0]:
+            if not os.read(reader, 1):
+                return  # Python has handled the signal
+        console.info(f"{signal.Signals(byte[0]).name}: stopping when {until}; repeat it to stop immediately")

@@ -1,0 +1,166 @@
+"""The first Ctrl-C or SIGTERM is noted, the second obeyed; signals here are real ones, to this process.
+
+A signal while a library works outside of Python is seen by a thread, which ends the process at the second one.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from llmkit.core import process
+from llmkit.core.process import EvaluationAborted, StopRequest, catch_signals, combine_votes, defer_signals
+
+
+@pytest.fixture
+def outer() -> Iterator[list[int]]:
+    """Signals that reach the handlers from outside of the block."""
+    came: list[int] = []
+    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in old:
+        signal.signal(number, lambda number, _: came.append(number))
+    yield came
+    for number, handler in old.items():
+        signal.signal(number, handler)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_is_noted_and_the_work_goes_on(
+    outer: list[int], capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    with catch_signals() as request:
+        assert request.number is None
+        send(number)
+        assert request.number == number
+    assert outer == []
+    assert f"{signal.Signals(number).name}: finishing this step" in capsys.readouterr().err
+
+
+def test_second_signal_goes_to_the_handlers_from_before_and_an_echo_of_the_first_does_not(
+    outer: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with catch_signals() as request:
+        send(signal.SIGTERM)
+        send(signal.SIGTERM)
+        assert outer == [], "timeout sends one signal to the process and to its group"
+        monkeypatch.setattr(process, "SAME_SIGNAL_SECONDS", 0.0)
+        send(signal.SIGINT)
+        assert outer == [signal.SIGINT]
+        assert request.number == signal.SIGTERM
+
+
+def test_handlers_are_back_after_the_block_even_after_an_error(outer: list[int]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ZeroDivisionError), catch_signals():
+        assert signal.getsignal(signal.SIGTERM) is not before
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGTERM) is before
+    send(signal.SIGTERM)
+    assert outer == [signal.SIGTERM]
+
+
+def test_work_that_can_be_done_again_is_left_at_once_and_other_work_is_not(outer: list[int]) -> None:
+    done = []
+    with catch_signals() as request:
+        with request.abortable():
+            done.append("an evaluation before")
+        with pytest.raises(EvaluationAborted), request.abortable():
+            send(signal.SIGINT)
+            done.append("never")
+        done.append("the step's end")
+        with pytest.raises(EvaluationAborted), request.abortable():
+            done.append("never begun")
+    assert done == ["an evaluation before", "the step's end"]
+    assert not issubclass(EvaluationAborted, Exception)
+
+
+def test_ranks_stop_for_one_signal_whichever_of_them_got_it() -> None:
+    votes = {None: [0, 0], signal.SIGINT: [1, 0], signal.SIGTERM: [0, 1]}
+    assert {number: StopRequest(number).as_votes() for number in votes} == votes
+    assert combine_votes([0, 0]) is None
+    assert combine_votes([3, 0]) == signal.SIGINT
+    assert combine_votes([0, 1]) == signal.SIGTERM
+    assert combine_votes([2, 1]) == signal.SIGTERM, "the scheduler's word beats the user's"
+
+
+def test_thread_that_may_set_no_handler_gets_a_request_that_never_comes() -> None:
+    found: list[int | None] = []
+
+    def work() -> None:
+        with catch_signals() as request:
+            found.append(request.number)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [None]
+
+
+WORK = """
+import hashlib, os, signal, sys, threading, time
+from llmkit.core import process
+process.SAME_SIGNAL_SECONDS = 0.05
+came = []
+signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+def send():
+    for _ in range(int(sys.argv[1])):
+        time.sleep(0.15)
+        os.kill(os.getpid(), signal.SIGTERM)
+with process.defer_signals("the table is written"):
+    threading.Thread(target=send, daemon=True).start()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", int(sys.argv[2]))  # other threads run, Python's handlers do not
+print("done", len(came))
+"""
+
+
+def run_work(n_signals: int) -> tuple[int, str, str]:
+    command = [sys.executable, "-c", WORK, str(n_signals), "2000000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_first_signal_is_said_and_obeyed_when_the_library_is_done_and_the_second_leaves_at_once() -> None:
+    code, out, err = run_work(1)
+    assert (code, out) == (0, "done 1\n")
+    assert err == "SIGTERM: stopping when the table is written; repeat it to stop immediately\n"
+    code, out, err = run_work(2)
+    assert (code, out) == (128 + signal.SIGTERM, "")
+
+
+def test_handlers_are_as_before_and_no_thread_is_left() -> None:
+    before = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(before)
+    n_threads = threading.active_count()
+    with defer_signals("it is done"):
+        assert threading.active_count() == n_threads + 1
+    assert threading.active_count() == n_threads
+    assert signal.set_wakeup_fd(before) == before
+
+
+def test_block_in_another_thread_is_not_watched() -> None:
+    found: list[int] = []
+
+    def work() -> None:
+        n_threads = threading.active_count()
+        with defer_signals("it is done"):
+            found.append(threading.active_count() - n_threads)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [0]
+
+
+def test_error_in_the_block_comes_out_and_the_watch_ends() -> None:
+    n_threads = threading.active_count()
+    with pytest.raises(ZeroDivisionError), defer_signals("it is done"):
+        raise ZeroDivisionError
+    assert threading.active_count() == n_threads

@@ -9,7 +9,7 @@ from llmkit.config.evaluate import Evaluate
 from llmkit.config.prepare import Read
 from llmkit.core.errors import UsageError
 from llmkit.models.kernels.optimized import optimized
-from llmkit.models.loading import longest_context, put_on_device
+from llmkit.models.loading import max_context_length, put_on_device
 from llmkit.text.documents import Document
 from llmkit.training.memory import keep_freed_memory
 
@@ -29,7 +29,7 @@ def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | N
     Raises:
         UsageError: the model has fewer positions.
     """
-    positions = longest_context(network)
+    positions = max_context_length(network)
     block = settings.block_size or own or positions or default
     if positions is not None and block > positions:
         what = f"block_size {block} does not fit the model's {positions} positions"

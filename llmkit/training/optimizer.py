@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 
 from llmkit.config.optim import Optim
-from llmkit.models.layers import number_layers
+from llmkit.models.layers import get_layer_ids
 from llmkit.training.muon import Muon
 
 OUTPUT_HEADS = ("seq_relationship", "classifier", "score")
@@ -60,7 +60,7 @@ def build_optimizer(model: nn.Module, section: Optim, precision: str) -> Optimiz
 def find_rate_factors(model: nn.Module, layer_decay: float) -> dict[int, float]:
     """What each weight's rate is multiplied by, by the weight's id: 1 above the layers, `layer_decay` in the uppermost,
     its square below that, and so on down to the embeddings (Howard and Ruder, ULMFiT, 2018; Sun et al. 2019)."""
-    layers, n_layers = number_layers(model)
+    layers, n_layers = get_layer_ids(model)
     return {id(weight): layer_decay ** (n_layers - layers[name]) for name, weight in model.named_parameters()}
 
 

@@ -120,30 +120,10 @@ def test_dumped_recipe_loads_as_the_same_recipe(tmp_path: Path) -> None:
 def test_recipe_of_an_earlier_version_opens_and_its_new_name_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = load_recipe(write(tmp_path, "objective: mlm\nmlm: {sentence_objective: false}\n"))
-    assert (recipe.task, recipe.model.family) == ("mlm", "bert")
-    said = capsys.readouterr().err
-    assert "recipe.yaml:1, objective: it is called task now" in said
-    assert load_recipe(None, ["objective=mlm"]).task == "mlm"
     labels = load_recipe(write(tmp_path, "task: cls\ncls: {labels: multiple}\n"))
     assert isinstance(labels, ClsRecipe)
     assert labels.cls.labels == "multi_label"
     assert "recipe.yaml:2, cls.labels: cls.labels multiple is now called multi_label" in capsys.readouterr().err
-
-
-def test_recipe_that_an_earlier_version_saved_with_a_run_opens_in_silence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    saved = "objective: clm\ntask: null\nmlm: {sentence_objective: true}\ncls: {text: null}\ntrain: {block_size: 64}\n"
-    recipe = load_recipe(write(tmp_path, saved))
-    assert (recipe.task, recipe.block_size) == ("clm", 64)
-    assert (
-        load_recipe(
-            write(tmp_path, "objective: clm\ntask: cls\nmlm: {sentence_objective: true}\ncls: {text: a}\n")
-        ).task
-        == "cls"
-    )
-    assert capsys.readouterr().err == ""
 
 
 def test_names_that_everybody_uses_exist() -> None:

@@ -18,14 +18,14 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmkit.core.distributed import all_reduce_sum, shard
-from llmkit.models.families import has_plain_output
+from llmkit.models.families import has_plain_lm_head
 from llmkit.models.kernels.output_layer import read_logits
 from llmkit.models.loading import embedding_rows
 from llmkit.tasks.clm.objective import IGNORE
 from llmkit.tokens.store import TokenStream
 from llmkit.training.loss_sum import sum_wide
 
-LOGITS_AT_ONCE = 128_000_000
+LOGITS_PER_CHUNK = 128_000_000
 """Half a gigabyte of them in fp32, where a model gives them only all together."""
 PART = 1 << 22
 """Logits that are scored at once: 16 MB in fp32, which a processor's cache holds."""
@@ -100,15 +100,15 @@ def _exp(nats: float) -> float | None:
 
 def count_windows(config: PreTrainedConfig, vocab_size: int, block_size: int, batch_size: int) -> int:
     """How many windows are scored at once."""
-    if has_plain_output(config):
+    if has_plain_lm_head(config):
         return batch_size
-    return max(1, min(batch_size, LOGITS_AT_ONCE // (vocab_size * block_size)))
+    return max(1, min(batch_size, LOGITS_PER_CHUNK // (vocab_size * block_size)))
 
 
 def _run(model: PreTrainedModel, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """What the model makes of each token, and what makes logits of that: of a large vocabulary there need not be all
     logits at once."""
-    if has_plain_output(model.config):
+    if has_plain_lm_head(model.config):
         hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
         return hidden, partial(read_logits, model.get_submodule("lm_head"))
     return model(input_ids=inputs, use_cache=False).logits, lambda logits: logits

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmkit.datasets.blocks import Block
-from llmkit.models.families import trains_in_parts
+from llmkit.models.families import trains_with_chunked_loss
 from llmkit.models.kernels.output_layer import sum_cross_entropy
 from llmkit.models.loading import embedding_rows
 from llmkit.training.loss_sum import sum_wide
@@ -66,7 +66,7 @@ class CausalLM:
                 input_ids=batch["input_ids"], shift_labels=batch["labels"], num_items_in_batch=1, use_cache=False
             )
             return {"loss": read.loss}
-        if trains_in_parts(model.config, embedding_rows(model), on_cpu=batch["labels"].device.type == "cpu"):
+        if trains_with_chunked_loss(model.config, embedding_rows(model), on_cpu=batch["labels"].device.type == "cpu"):
             read = model.base_model(input_ids=batch["input_ids"], use_cache=False)
             hidden, labels = read.last_hidden_state.flatten(0, 1), batch["labels"].flatten()
             return {"loss": sum_cross_entropy(model.get_submodule("lm_head"), hidden, labels)}

@@ -14,8 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmkit.core import distributed
-from llmkit.models.caches import read_cache
-from llmkit.models.kernels.output_layer import LOGITS_AT_ONCE, read_logits
+from llmkit.models.kernels.output_layer import LOGITS_PER_CHUNK, read_cache, read_logits
 from llmkit.models.loading import embedding_rows
 from llmkit.tokens.store import TokenStream
 from llmkit.training.loss_sum import sum_wide
@@ -45,7 +44,7 @@ def evaluate_recurrent_lm(
     own = range(distributed.rank(), n_streams, distributed.world_size())
     begins, lengths = [bounds[row] for row in own or [0]], [lengths[row] for row in own or [0]]
     n_streams = len(begins)
-    step = max(1, LOGITS_AT_ONCE // (embedding_rows(model) * n_streams))
+    step = max(1, LOGITS_PER_CHUNK // (embedding_rows(model) * n_streams))
     state, nats, correct = None, 0.0, 0
     for place in range(0, max(lengths), step):
         inputs, labels = _read(stream, begins, lengths, place, step, first_token)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from llmkit.datasets.streams import StreamBlock
-from llmkit.models.caches import read_cache
-from llmkit.models.recurrent import RecurrentState
+from llmkit.models.kernels.output_layer import read_cache
+from llmkit.models.recurrent import RecurrentCache
 from llmkit.tasks.clm.objective import Batch, CausalLM
 
 CARRIED = "carried"
@@ -39,14 +39,14 @@ class RecurrentLM(CausalLM):
             cache=self._load_state(batch),
             use_cache=True,
         )
-        self._save_state(batch["rows"], cast(RecurrentState, read_cache(read)).tensor.detach())
+        self._save_state(batch["rows"], cast(RecurrentCache, read_cache(read)).tensor.detach())
         return {"loss": read.loss}
 
-    def _load_state(self, batch: Batch) -> RecurrentState | None:
+    def _load_state(self, batch: Batch) -> RecurrentCache | None:
         if CARRIED not in self.state:
             return None
         carried = self.state[CARRIED].to(batch["rows"].device).index_select(2, batch["rows"])
-        return RecurrentState(torch.where(batch["fresh"][:, None], torch.zeros_like(carried), carried))
+        return RecurrentCache(torch.where(batch["fresh"][:, None], torch.zeros_like(carried), carried))
 
     def _save_state(self, rows: Tensor, after: Tensor) -> None:
         if CARRIED not in self.state:

@@ -13,7 +13,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.datasets.blocks import Blocks
 from llmkit.datasets.streams import Streams
 from llmkit.metrics.spec import MetricSet
-from llmkit.models.families import build_causal, has_plain_output, is_recurrent
+from llmkit.models.families import build_causal, has_plain_lm_head, is_recurrent
 from llmkit.models.loading import embedding_rows, load_causal_lm
 from llmkit.tasks.base import TrainingData
 from llmkit.tasks.clm.evaluation import PART, count_windows, evaluate_causal_lm, to_metrics
@@ -77,7 +77,7 @@ class ClmTraining:
             return 0
         block_size = settings.block_size or self.recipe.block_size
         n_logits = count_windows(config, rows, block_size, settings.batch_size) * block_size * rows
-        return min(n_logits, PART) if has_plain_output(config) else n_logits
+        return min(n_logits, PART) if has_plain_lm_head(config) else n_logits
 
     def open_model(self, path: str) -> PreTrainedModel:
         return load_causal_lm(path)

@@ -36,12 +36,12 @@ class MlmTask(Task):
         return open_on_prepared(own, request, MlmTraining)
 
     def evaluate(self, recipe: Recipe, request: EvaluationRequest) -> dict[str, Any]:
-        from llmkit.models.masked import open_masked
+        from llmkit.models.masked import load_masked
         from llmkit.tasks.language_models import open_to_score
         from llmkit.tasks.mlm.scoring import score_prepared, score_text
 
         own = _own(recipe)
-        opened = open_to_score(own, request, open_masked)
+        opened = open_to_score(own, request, load_masked)
         settings, network, tokenizer = own.evaluate, opened.network, opened.tokenizer
         if opened.prepared is not None:
             return score_prepared(

@@ -50,7 +50,7 @@ def test_sums_do_not_depend_on_how_many_logits_there_are_at_once(
     sizes = []
     model.lm_head.register_forward_hook(lambda module, inputs, logits: sizes.append(logits.numel()))
     monkeypatch.setattr(causal_lm, "PART", 3 * 50)
-    monkeypatch.setattr(causal_lm, "has_plain_output", lambda config: plain)
+    monkeypatch.setattr(causal_lm, "has_plain_lm_head", lambda config: plain)
     parts = evaluate_causal_lm(model, split.stream, block_size=16, stride=5)
     assert parts == whole | {"nats": pytest.approx(whole["nats"], rel=1e-6)}
     assert (max(sizes) <= 3 * 50) is plain

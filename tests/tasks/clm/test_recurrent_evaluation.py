@@ -68,7 +68,7 @@ def test_result_does_not_depend_on_how_much_is_read_at_once(
 ) -> None:
     model = make_recurrent(cell, scale=3.0).eval()
     whole = evaluate_recurrent_lm(model, split.stream, n_streams=n_streams)
-    monkeypatch.setattr(recurrent_lm, "LOGITS_AT_ONCE", logits_at_once)
+    monkeypatch.setattr(recurrent_lm, "LOGITS_PER_CHUNK", logits_at_once)
     parts = evaluate_recurrent_lm(model, split.stream, n_streams=n_streams)
     assert parts.pop("nats") == pytest.approx(whole.pop("nats"), rel=1e-6)
     assert parts == whole
@@ -91,7 +91,7 @@ def test_limit_beyond_the_text_is_no_limit(split: Split, n_streams: int) -> None
 
 
 def test_first_token_is_what_the_text_begins_behind(monkeypatch: pytest.MonkeyPatch, split: Split) -> None:
-    monkeypatch.setattr(recurrent_lm, "LOGITS_AT_ONCE", 50 * 20)  # read in parts, of which only one is the first
+    monkeypatch.setattr(recurrent_lm, "LOGITS_PER_CHUNK", 50 * 20)  # read in parts, of which only one is the first
     model = make_recurrent(scale=3.0).eval()
     found = evaluate_recurrent_lm(model, split.stream, first_token=33)
     assert_equals(found, [score_slowly(model, split.stream, 0, 203, first=33)], 203)

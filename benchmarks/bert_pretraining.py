@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="the peer, too")
     parser.add_argument("--steps", type=int, default=13, help="optimizer steps a run")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--only", choices=["peer", "ours"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:

@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--accuracy", action="store_true", help="train to the end and score the test file")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=2)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--only", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     print(
         f"{'vocabulary':>10}{'batch':>7}  {'decoding':<10}{'llmkit':>10}{'generate':>10}{'ratio':>7}{'CPU':>7}  tokens"

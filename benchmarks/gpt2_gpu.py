@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--nanogpt", type=Path, required=True, help="a checkout of nanoGPT")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tiny", action="store_true", help="a small model on the CPU, to try the script")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     shape = TINY if options.tiny else SHAPE
     found: dict[str, list[dict[str, Any]]] = {"nanoGPT": [], "ours": []}

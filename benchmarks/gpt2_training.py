@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=["llmkit", "Trainer", "loop", "nanoGPT"])
     parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         finish([measure(SHAPES[name], options, Path(folder)) for name in options.shapes], options)

@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=57, help="training time of nanoGPT; ours is in the recipe")
     parser.add_argument("--recipe", type=Path, default=REPOSITORY / "recipes/shakespeare-cpu.yaml", help="ours")
     parser.add_argument("--only", choices=("nanogpt", "llmkit"), help="run only one of the two")
-    parser.add_argument("--json", type=Path, help="write the outcomes into this file, too")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     if arguments.only != "llmkit" and not (arguments.nanogpt / "train.py").is_file():
         parser.error(f"{arguments.nanogpt} has no train.py: --nanogpt wants a checkout of nanoGPT")

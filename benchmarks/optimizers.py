@@ -1,9 +1,9 @@
-"""A training step with Muon beside the same step with AdamW, for the recipes that use Muon.
+"""Time of a training step with Muon and with AdamW, for the recipes that use Muon.
 
     python benchmarks/optimizers.py --recipes gpt2-tiny gpt2-mini bert-tiny --json optimizers.json
 
-Steps of the two are timed in turn on made-up tokens, with the recipe's model, block and batch, in the precision that
-`train.precision: auto` takes here. Run it with ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 too: such a process
+Alternates steps of the two on synthetic tokens, with the recipe's model, block size and batch size, in the precision
+that `train.precision: auto` selects. Run it with ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 too: such a process
 has no bf16, like most laptops.
 """
 

@@ -1,15 +1,15 @@
-"""A plan against reality: `llmkit plan --measure`, then the run itself, and how far the two are apart.
+"""Accuracy of `llmkit plan --measure`: its forecasts compared with actual runs.
 
     python benchmarks/plan.py --text books/ --models gpt2-tiny gpt2-mini gpt2-small bert-mini bert-base
     python benchmarks/plan.py --gpu
 
-The plan is given the prepared text, or with `--made-up` only the size of its vocabulary. The run is a real one in a
-process of its own: its peak is what the kernel saw of the whole command, and a step is the median of its log after the
-first two. Plan and run take turns; of all rounds the median peak and the quickest step count, as other work on the
-machine only slows down.
+The plan gets the prepared text, or with `--made-up` only its vocabulary size. Each run is a separate process: its
+memory is the peak resident size of the whole command, its step time the median of its log without the first two
+records. Plans and runs alternate; the table has the median peak and the fastest step of all rounds, as other load
+only slows steps.
 
-`--gpu` holds the closed form for GPT-2 124M in micro-batches of 8 x 1,024 against what torch counts on the GPU here. It
-was written without one at hand and HAS NOT RUN.
+`--gpu` compares the formula's memory of GPT-2 124M in micro-batches of 8 x 1,024 with torch's peak on the GPU. It was
+written without a GPU and HAS NOT RUN.
 """
 
 import argparse
@@ -39,10 +39,10 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["gpt2-tiny", "gpt2-mini", "bert-mini"], help="FAMILY-SIZE")
     parser.add_argument("--steps", type=int, default=12, help="optimizer steps of the run")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--made-up", action="store_true", help="let the plan not see the text")
+    parser.add_argument("--made-up", action="store_true", help="plan without the text")
     parser.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="bf16")
     parser.add_argument("--gpu", action="store_true", help="GPT-2 124M on the GPU of this machine")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     if options.gpu:
         results = [check_gpu()]
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def check_models(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """One row a model: forecast, measured by the plan, seen in the run; memory in MB, steps in seconds."""
+    """One row per model: forecast, measured by the plan, seen in the run; memory in MB, steps in seconds."""
     heads = "".join(f"{what:>18}{'measured':>10}{'run':>8}{'off':>7}" for what in ("MB: forecast", "seconds: forecast"))
     print(f"{'':<12}{heads}")
     rows = []
@@ -111,13 +111,13 @@ def show(row: dict[str, float], unit: float, digits: int) -> str:
 
 
 def plan(settings: list[str]) -> dict[str, Any]:
-    """What `llmkit plan --measure` says."""
+    """The output of `llmkit plan --measure`."""
     done = subprocess.run([*LLMKIT, "plan", "--measure", "--json", *settings], check=True, stdout=subprocess.PIPE)
     return dict(json.loads(done.stdout))
 
 
 def run(data: Path, out: Path, settings: list[str]) -> dict[str, float]:
-    """A real run: the command's peak of memory, and the median seconds of a step."""
+    """Run the training: the command's peak memory, and the median seconds per step."""
     with (out.parent / "output").open("w") as output:
         command = [*LLMKIT, "pretrain", os.devnull, "--data", str(data), "--out", str(out), "--overwrite", *settings]
         process = subprocess.Popen(command, stdout=output, stderr=output)

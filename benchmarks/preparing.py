@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=100_000, help="of --text small-files")
     parser.add_argument("--peer-megabytes", type=int, default=25)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         finish((measure if options.text == "files" else measure_alone)(options, Path(place)), options)

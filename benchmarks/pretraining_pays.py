@@ -1,10 +1,10 @@
-"""What pretraining was worth: a model fine-tuned on few rows a class, against the same shape with random weights.
+"""Benefit of pretraining: a model fine-tuned on few rows per class, and the same architecture with random weights.
 
     python benchmarks/pretraining_pays.py --model runs/bert --train train.tsv --test test.tsv --json result.json
 
-Train rows are drawn from a .tsv with the columns label and text, other ones for each seed, the same for both models;
-the test file is scored whole. Everything is `llmkit finetune-cls` with its defaults but for `--set`; the same model
-without its weights is `cls.from_scratch=true`.
+The train rows are sampled from a .tsv with the columns label and text; each seed has its own sample, which both
+models use. All rows of the test file are scored. Both models are trained by `llmkit finetune-cls` with its defaults
+and `--set`; the one with random weights has `cls.from_scratch=true`.
 """
 
 import argparse
@@ -24,10 +24,10 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True)
-    parser.add_argument("--rows", type=int, nargs="+", default=[20, 100], help="rows a class")
+    parser.add_argument("--rows", type=int, nargs="+", default=[20, 100], help="rows per class")
     parser.add_argument("--set", "-s", action="append", default=[], help="section.key=value, for both; repeatable")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     found: list[dict[str, Any]] = []
     for n_rows in options.rows:
@@ -35,7 +35,7 @@ def main() -> None:
             values = [run(options, n_rows, weights, seed) for seed in range(options.seeds)]
             mean, deviation = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
             found.append({"rows_a_class": n_rows, "weights": weights, "accuracies": values})
-            print(f"{n_rows:>4} rows a class, {weights:<10} {mean:.2%} +- {deviation:.2%}", flush=True)
+            print(f"{n_rows:>4} rows per class, {weights:<10} {mean:.2%} +- {deviation:.2%}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2))
 
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, n_rows: int, weights: str, seed: int) -> fl
 
 
 def draw_rows(source: Path, n_rows: int, seed: int, target: Path) -> None:
-    """So many rows of each label, by seed."""
+    """Sample this many rows per label with the seed."""
     header, *lines = source.read_text(encoding="utf-8").splitlines()
     by_label: dict[str, list[str]] = {}
     for line in random.Random(seed).sample(lines, len(lines)):

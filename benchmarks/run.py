@@ -1,16 +1,15 @@
-"""All comparisons with all peers at hand: a table, the figures as JSON, and a plot of the ratios.
+"""All comparisons with all available peers: a table, the figures as JSON, and a plot of the ratios.
 
     pip install -e '.[bench]'
     python benchmarks/run.py --out build/benchmarks --nanogpt ~/nanoGPT --word-lm ~/examples/word_language_model \\
         --minilm MINILM --sentences sentence-polarity
 
-Peers in plain transformers are here (peers/); the others are taken from the paths, and what has none is left out and
-said. `--only` takes some of the works. What was measured is kept in --out work by work; `--again` measures all of it
-once more. Run it on an idle machine: each side uses all cores, in turn, each in a process of its own; figures are
-medians.
+Peers in plain transformers are in peers/; other peers need their paths, and comparisons without one are skipped with a
+message. `--only` selects comparisons. --out keeps the figures of each comparison; `--again` measures all of them again.
+Run it on an idle machine: the programs alternate, each in its own process on all cores; figures are medians.
 
-`--cpu native avx2` measures each work twice: with all that the CPU has, and with AVX2 and no bf16, as most laptops
-and desktops are. Each has a column in the table.
+`--cpu native avx2` measures everything twice: with all CPU features, and with AVX2 and no bf16, as on most laptops
+and desktops. Each has a column in the table.
 """
 
 import argparse
@@ -45,7 +44,7 @@ class Work:
 
 
 def list_works(options: argparse.Namespace) -> dict[str, Work]:
-    """By name; and what could not be compared is said."""
+    """Comparisons by name; reports those that are skipped."""
     nanogpt = ["--nanogpt", str(options.nanogpt)] if options.nanogpt else []
     works = {
         "start": Work("starting.py", [], 5),
@@ -112,7 +111,7 @@ def kept_path(out: Path, name: str, cpu: str) -> Path:
 
 
 def run(name: str, work: Work, cpu: str, options: argparse.Namespace) -> None:
-    """Measure, unless just this is there already."""
+    """Measure, unless --out already has the figures of this comparison."""
     kept = kept_path(options.out, name, cpu)
     rounds = str(options.rounds or work.rounds)
     asked, how = kept.with_suffix(".txt"), " ".join([work.script, *work.arguments, rounds])

@@ -1,9 +1,9 @@
-"""What a checkpoint costs: seconds of a save by part, and the share of training time at the default interval.
+"""Cost of checkpoints: seconds per save by part, and fraction of the training time at the default interval.
 
     python benchmarks/saving.py --size mini --size small
 
-Trains GPT-2 of each size on built-in text for a few steps, once as it is and once without SHA-256 (so without the check
-before pruning too). The default interval is a tenth of a run, so the share is that of a run of `--minutes`.
+Trains GPT-2 of each size on built-in text for a few steps, once normally and once without SHA-256, and so without the
+check before pruning. The default interval is a tenth of a run, so the fraction is that of a run of `--minutes`.
 """
 
 import argparse

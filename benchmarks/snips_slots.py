@@ -1,12 +1,12 @@
-"""Two more tasks from the slots of Snips, for trying several labels a row and regression.
+"""Two data sets from the slots of Snips: multi-label classification and regression.
 
     python benchmarks/snips_slots.py --slots train.slots.conll --out build/snips/train
     llmkit finetune-cls --model MODEL --data build/snips/train-slots.csv --out runs/slots -s "cls.separator=|"
     llmkit finetune-cls --model MODEL --data build/snips/train-ratings.csv --out runs/ratings -s cls.labels=regression
 
-`-slots.csv`: which kinds of slots a sentence has (artist, city, timeRange ...), of 39. `-ratings.csv`: the rating that
-somebody gives a book, read from the slot rating_value, which the model has to find among other numbers, such as the
-best rating there is; sentences without a number there are left out.
+`-slots.csv`: the types of slots in a sentence (artist, city, timeRange ...), 39 in all. `-ratings.csv`: the rating of
+a book, from the slot rating_value, which the model must tell from other numbers, such as the best possible rating;
+sentences without such a number are skipped.
 """
 
 import argparse
@@ -18,7 +18,7 @@ WORDS = {"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six":
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--slots", type=Path, required=True, help="one word and its BIO tag a line")
+    parser.add_argument("--slots", type=Path, required=True, help="one word and its BIO tag per line")
     parser.add_argument("--out", type=Path, required=True, help="where the two files begin")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""How long one waits: for `llmkit --help`, for the first step of a tiny run, and for `eval`, `generate`, `predict`.
+"""Start-up time of `llmkit --help`, of the first step of a tiny run, and of `eval`, `generate` and `predict`.
 
     python benchmarks/starting.py --json starting.json
 
-The peer of the first step is a script that does nothing but train the same GPT-2 with transformers' Trainer
-(peers/gpt2.py); that of the other commands is the import of the class of transformers that each of them needs. The disk
-is warm: each is run once before it is timed. Run it on an idle machine.
+The first step is compared with a script that only trains the same GPT-2 with transformers' Trainer (peers/gpt2.py), the
+other commands with the import of the transformers class that each needs. Every command runs once before it is timed, so
+that files are cached. Run it on an idle machine.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SHAPE = {"layers": 2, "heads": 2, "width": 64, "block": 64, "batch": 4, "steps":
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         finish(measure(options, Path(folder)), options)
@@ -83,7 +83,7 @@ def prepare_uses(folder: Path, data: Path) -> dict[str, tuple[list[str], str, st
 
 
 def seconds_until(command: list[str], words: str) -> float:
-    """From the start of the command until it says the words."""
+    """From the start of the command until it prints the words."""
     started = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **QUIET}

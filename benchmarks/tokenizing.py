@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--vocab-size", type=int, default=16_384)
     parser.add_argument("--megabytes", type=float, default=8)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
     finish([row for name in options.texts for row in measure_text(name, options)], options)

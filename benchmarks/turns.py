@@ -1,4 +1,4 @@
-"""Contenders in turn, each in a process of its own: figures, medians, and how they are written down.
+"""Alternating measurements of several programs, each in its own process: figures, medians, tables and JSON.
 
 Every benchmark that run.py calls writes a list of these rows as JSON: `work`, `unit`, `lower_is_better`, and `figures`,
 which holds the figure of every round by contender, llmkit's first.
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 
 def take_turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """The figure of every round: in turn, so that a slower hour of the machine meets all of them."""
+    """The figures of all rounds; the programs alternate, so that changing load affects all of them."""
     figures: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name, measure in contenders.items():
@@ -37,7 +37,7 @@ def make_row(
 
 
 def find_ratio(row: Row, peer: str) -> float:
-    """How many times as fast as the peer llmkit is, by the medians."""
+    """llmkit's speedup over the peer, by the medians."""
     ours, theirs = (statistics.median(row["figures"][name]) for name in ("llmkit", peer))
     return theirs / ours if row["lower_is_better"] else ours / theirs
 

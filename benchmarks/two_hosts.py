@@ -1,11 +1,11 @@
-"""Two hosts on one machine: a run over a network of their own, equal to that of one host, and one that loses a host.
+"""Two simulated hosts on one machine: a run over their network compared with one on a single host, and a lost host.
 
     sudo python benchmarks/two_hosts.py
 
-Needs root and `ip` (Linux): makes two network namespaces with an address each and a cable between them, and removes
-them at the end. Neither can reach anything else. Shown are: the greatest relative difference of any logged loss or
-gradient norm between one process and two hosts, under torchrun (c10d rendezvous) and under llmkit's own launcher; what
-the other host says and does when all processes of one are killed; and the same difference after --resume on both.
+Needs root and `ip` (Linux): makes two network namespaces with one address each, connected by a virtual cable, and
+removes them at the end. They reach only each other. Prints the maximum relative difference of logged losses and
+gradient norms between one process and two hosts, with torchrun (c10d rendezvous) and with llmkit's launcher; what one
+host does when all processes of the other are killed; and the same difference after --resume on both.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python benchmarks/word_language_model.py --peer examples/word_language_model --text wikitext-2 --epochs 1
 
-`--peer` is that folder of a checkout, `--text` holds wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens; without
-it the text is made up of as many words as WikiText-2 has, which is enough for the speed. The two run in turn, nothing
-else should. Milliseconds a batch of 20 streams and 35 words are from the medians of what both log while they train; the
-peer's perplexity is its own, of ten streams, and llmkit's is of one stream over every token.
+`--peer` is that folder of a checkout, `--text` has wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens; without
+it the text is synthetic, with WikiText-2's number of words, which is enough to measure speed. The two run
+alternately, on an idle machine. Milliseconds per batch of 20 streams and 35 words are the medians of both training
+logs. The peer reports the perplexity of ten streams, llmkit that of one stream over every token.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     perplexities: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -73,7 +73,7 @@ def write_made_up_words(folder: Path) -> Path:
 
 
 def run_llmkit(options: argparse.Namespace, folder: Path) -> tuple[float, float]:
-    """Tokens a second and test perplexity."""
+    """Tokens per second and test perplexity."""
     files = {split: str(options.text / f"wiki.{split}.tokens") for split in NAMES}
     recipe = Path(__file__).parents[1] / "recipes" / f"{options.cell}-wikitext2.yaml"
     llmkit = [sys.executable, "-m", "llmkit"]
@@ -110,7 +110,7 @@ def run_llmkit(options: argparse.Namespace, folder: Path) -> tuple[float, float]
 
 
 def run_peer(options: argparse.Namespace, folder: Path) -> tuple[float, float]:
-    """The same of the peer's own script, read from what it prints."""
+    """The same figures, parsed from the output of the peer's script."""
     data = folder / "peer"
     data.mkdir()
     for split, name in NAMES.items():

@@ -312,11 +312,11 @@ def load(model: StrPath) -> Loaded:
     Raises:
         UsageError, EnvironmentFault, ModelError: see llmkit.core.errors.
     """
-    from llmkit.models.classifier import open_classifier
+    from llmkit.models.classifier import load_classifier
     from llmkit.models.loading import load_causal_lm, load_masked_lm, read_kind, resolve_model
     from llmkit.tokens.tokenizer import load_tokenizer
 
-    openers = {"causal": load_causal_lm, "masked": load_masked_lm, "classifier": open_classifier}
+    openers = {"causal": load_causal_lm, "masked": load_masked_lm, "classifier": load_classifier}
     with _running():
         path = resolve_model(str(model))
         return Loaded(openers[read_kind(path)](path), load_tokenizer(path))

@@ -1,4 +1,4 @@
-"""The architectures that recipes can name in `model.family`: one file and one line each."""
+"""The architectures of `model.family`: one file and one entry each."""
 
 from llmkit.architectures.base import Architecture
 from llmkit.architectures.bert import BERT
@@ -20,7 +20,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         TRANSFORMER,
     )
 }
-"""By family. The first of a task is the default of its recipes."""
+"""By family. The first one of a task is the default of its recipes."""
 
 
 def families_of(task: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""What llmkit must know of an architecture to build, train, plan and speed it up; one file in this folder each.
+"""What llmkit needs to know of an architecture to build, train, plan and optimize it; one file per architecture.
 
-These files import no torch: recipes are checked against them before torch loads. The networks are transformers' own, or
+These files do not import torch, so that recipes are checked before torch is loaded. The networks are transformers' or
 those of models/recurrent.py and models/transformer.py.
 """
 
@@ -18,17 +18,17 @@ PADDING, ATTENTION, DROPOUT, GELU = "padding-free layers", "attention in fp32", 
 """Names of the changes in models/kernels/optimized.py."""
 
 INNER_MULTIPLE = 32
-"""Inner widths are multiples of it, which suits matrix products."""
+"""Feed-forward widths are multiples of it, which makes matrix products faster."""
 
 ATTENTION_FIELDS = ("n_head", "n_positions", "attention_dropout")
-"""Fields of the recipe's model section that every architecture with attention reads."""
+"""Fields of the recipe's model section that every architecture with attention uses."""
 OUTPUT_FIELDS = ("tie_embeddings", "init")
-"""Those that every causal language model reads."""
+"""Fields that every causal language model uses."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkShape:
-    """What a recipe and its tokenizer ask of a network. Token ids are None where the tokenizer lacks the token."""
+    """What a recipe and its tokenizer set of a network. Token ids are None if the tokenizer lacks the token."""
 
     n_layer: int
     n_head: int
@@ -50,18 +50,18 @@ class NetworkShape:
 
 @dataclass(frozen=True, slots=True)
 class EncoderHeads:
-    """How an encoder for masked tokens is put together."""
+    """The heads of an encoder for masked language modelling."""
 
-    parts: dict[str, str]
-    """Beginnings of parameter names, and what they belong to in words; the more special first."""
+    prefixes: dict[str, str]
+    """Prefixes of parameter names and descriptions of these parts; more specific prefixes come first."""
     token_head: str
-    """How the names begin of what only masked tokens go through, beside the output layer."""
+    """Prefix of the parameters, without the output layer, that only masked tokens go through."""
     token_logits: "Callable[[PreTrainedModel, Tensor], Tensor]"
-    """What the head for masked tokens makes of hidden states: (tokens, width) to (tokens, vocabulary)."""
+    """Logits (tokens, vocabulary) of hidden states (tokens, width)."""
     pair_logits: "Callable[[PreTrainedModel, Any], Tensor] | None" = None
-    """What the head for pairs makes of the encoder's output: (sequences, 2). None without such a head."""
+    """Logits (sequences, 2) of the encoder's output; None without a head for pairs."""
     once_per_sequence: tuple[str, ...] = ()
-    """How the names begin of what reads one token of a sequence."""
+    """Prefixes of the parameters that only one token per sequence goes through."""
     rescale_embeddings: "Callable[[PreTrainedModel], None] | None" = None
     """Rescales long embeddings without changing the model's outputs; None if the architecture does not allow it."""
 
@@ -73,39 +73,40 @@ PAIR_HEAD = "the head for pairs"
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """One line of `ARCHITECTURES`."""
+    """An entry of `ARCHITECTURES`."""
 
     family: str
-    """What a recipe calls it."""
+    """Its name in recipes."""
     task: str
-    """The task of pretraining that trains it."""
+    """The pretraining task that trains it."""
     model_type: str
-    """What transformers calls it."""
+    """Its name in transformers."""
     config_fields: Callable[[NetworkShape], dict[str, Any]]
-    """The fields of its configuration in transformers."""
+    """Fields of its transformers configuration."""
     sizes: Sizes
-    """By `model.size`: n_layer, n_embd, n_head, n_kv_head."""
+    """n_layer, n_embd, n_head and n_kv_head by `model.size`."""
     reads: tuple[str, ...]
-    """Fields of the recipe's model section that it reads and some others do not."""
+    """Fields of the recipe's model section that it uses and other architectures do not."""
     activation_bytes: tuple[int, int, int, int]
-    """Per token, layer and unit of width: in fp32, under autocast, on top where attention alone is in fp32, and outside
-    of all layers. Counted with hooks on what autograd keeps (tests/training/test_batches.py)."""
+    """Bytes per token and unit of width: per layer in fp32, per layer under autocast, more per layer if attention alone
+    is in fp32, and outside of the layers. Counted from the tensors that autograd saves
+    (tests/training/test_batches.py)."""
     kernels: tuple[str, ...] = (ATTENTION, DROPOUT, GELU)
     """The changes of models/kernels/optimized.py that it is tested with."""
     heads: EncoderHeads | None = None
-    """Of an encoder for masked tokens."""
+    """Only of encoders for masked language modelling."""
     even_width: bool = False
-    """Whether `n_embd` must be even: sines and cosines come in pairs."""
+    """Whether `n_embd` must be even, as sinusoidal positions need."""
     even_heads: bool = False
-    """Whether a head must have an even width: rotary positions turn pairs."""
+    """Whether the width of a head must be even, as rotary positions need."""
     carries_state: bool = False
-    """Whether it remembers the block before."""
-    plain_output: bool = False
-    """Whether its logits are what `lm_head` makes of the last hidden state, and nothing else."""
+    """Whether it can carry its state from block to block."""
+    plain_lm_head: bool = False
+    """Whether its logits are `lm_head(last_hidden_state)`."""
 
     @property
     def reads_pairs(self) -> bool:
-        """Whether it has a head for pairs of segments, and token types for them."""
+        """Whether it has a head for pairs of segments, and token types."""
         return self.heads is not None and self.heads.pair_logits is not None
 
 

@@ -1,7 +1,8 @@
-"""BERT as transformers has it (Devlin et al. 2018), by size.
+"""BERT (Devlin et al. 2018) from transformers, in Google's sizes.
 
-With pairs it is a `BertForPreTraining`, without a `BertForMaskedLM`, which has no pooler. Weights start as in its code,
-normal with standard deviation 0.02; the original cuts that normal at two deviations.
+With a head for pairs it is a `BertForPreTraining`, without one a `BertForMaskedLM`, which has no pooler. Weights are
+initialized from a normal distribution with standard deviation 0.02, which the original truncates at two standard
+deviations.
 """
 
 from typing import TYPE_CHECKING, Any, cast
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import BertForMaskedLM, BertForPreTraining, PreTrainedModel
 
-# Google's miniatures (Turc et al. 2019, table 1) and the two of Devlin et al. 2018, section 3.
+# Google's small models (Turc et al. 2019, table 1) and the two of Devlin et al. 2018, section 3.
 SIZES: Sizes = {
     "tiny": {"n_layer": 2, "n_head": 2, "n_embd": 128},
     "mini": {"n_layer": 4, "n_head": 4, "n_embd": 256},
@@ -60,11 +61,12 @@ def _pair_logits(model: "PreTrainedModel", encoded: Any) -> "Tensor":
 
 
 def rescale_embeddings(model: "PreTrainedModel") -> None:
-    """Scale the embeddings to the length that new ones have; the model's outputs stay the same.
+    """Scale the embeddings down to the standard deviation of new ones; the model's outputs stay the same.
 
-    A layer norm follows their sum, so their length decides one thing only: how far a step of Adam turns them. Training
-    at rates for new weights makes them ten times as long, and fine-tuning could then hardly move them (docs/log.md).
-    The output layer is tied to them: the norm before it takes up the factor. Embeddings that are short stay so.
+    A layer norm follows the sum of the embeddings, so their scale only matters for training: it decides how much one
+    step of Adam changes their direction. Pretraining makes them about ten times as large, and fine-tuning would then
+    hardly change them (docs/log.md). The output layer is tied to them, so the layer norm before it is scaled up.
+    Embeddings that are small already stay unchanged.
     """
     bert = cast("BertForMaskedLM", model)
     embeddings = bert.bert.embeddings
@@ -89,7 +91,7 @@ BERT = Architecture(
     activation_bytes=(64, 40, 10, 8),
     kernels=KERNELS,
     heads=EncoderHeads(
-        parts={
+        prefixes={
             "bert.pooler": "the pooler over [CLS]",
             "cls.seq_relationship": PAIR_HEAD,
             "cls.predictions": TOKEN_HEAD,

@@ -1,8 +1,8 @@
-"""GPT-2 as transformers has it (Radford et al. 2019), with llmkit's sizes.
+"""GPT-2 (Radford et al. 2019) from transformers.
 
-Weights start as in section 2.3 and its code: normal with standard deviation 0.02 for every matrix and both embeddings,
-the two projections into the residual stream of each block scaled by 1/sqrt(2 * n_layer), biases 0, layer norms 1.
-transformers does that; a test holds it.
+transformers initializes it as section 2.3 and the original code do, and a test checks it: matrices and embeddings from
+a normal distribution with standard deviation 0.02, the two projections into the residual stream of each block scaled by
+1/sqrt(2 * n_layer), biases 0, layer norms 1.
 """
 
 from typing import Any
@@ -46,5 +46,5 @@ GPT2 = Architecture(
     sizes=SIZES,
     reads=(*ATTENTION_FIELDS, *OUTPUT_FIELDS, "dropout"),
     activation_bytes=(64, 36, 10, 8),
-    plain_output=True,
+    plain_lm_head=True,
 )

@@ -1,7 +1,8 @@
-"""Llama as transformers has it (Touvron et al. 2023): rotary positions, RMSNorm, SwiGLU, shared keys and values.
+"""Llama (Touvron et al. 2023) from transformers: rotary positions, RMSNorm, SwiGLU, grouped-query attention.
 
-A size has about the weights of the GPT-2 of that name: the inner width is chosen so that a layer has GPT-2's 12 d^2.
-Matrices start normal with standard deviation 0.02, norms at 1; there are no biases.
+Each size has about as many weights as GPT-2's: the feed-forward width is chosen so that a layer has 12 n_embd^2, as in
+GPT-2. Matrices are initialized from a normal distribution with standard deviation 0.02, norms with 1; there are no
+biases.
 """
 
 from typing import Any
@@ -42,5 +43,5 @@ LLAMA = Architecture(
     reads=(*ATTENTION_FIELDS, *OUTPUT_FIELDS, "n_kv_head"),
     activation_bytes=(84, 56, 0, 8),
     even_heads=True,
-    plain_output=True,
+    plain_lm_head=True,
 )

@@ -1,12 +1,13 @@
-"""ModernBERT as transformers has it (Warner et al. 2024), by size: rotary positions, gated feed-forward layers without
-biases, and attention to near tokens alone in two of three layers.
+"""ModernBERT (Warner et al. 2024) from transformers: rotary positions, gated feed-forward layers without biases, and
+sliding-window attention in two of three layers.
 
-A size has about the weights of the BERT of that name: the inner width is chosen so that a layer has BERT's 12 d^2.
-There are no token types, and there is no head for pairs. Weights start normal with standard deviation 0.02, cut at two
-deviations, and smaller where they lead into the residual stream, as transformers has it.
+Each size has about as many weights as BERT's: the feed-forward width is chosen so that a layer has 12 n_embd^2, as in
+BERT. There are no token types and no head for pairs. transformers initializes the weights from a normal distribution
+with standard deviation 0.02, truncated at two standard deviations, and smaller for projections into the residual
+stream.
 
-Its embeddings are not rescaled after training, as BERT's are: they go through a norm whose epsilon of 1e-5 is not small
-beside the variance of short ones, so the outputs would change.
+The embeddings are not rescaled after training as BERT's are: their layer norm has an epsilon of 1e-5, which is not
+negligible compared with the variance of small embeddings, so the outputs would change.
 """
 
 from typing import TYPE_CHECKING, Any, cast
@@ -62,7 +63,7 @@ MODERNBERT = Architecture(
     activation_bytes=(85, 42, 10, 8),
     kernels=bert.KERNELS,
     heads=EncoderHeads(
-        parts={"head.": TOKEN_HEAD, "decoder.": TOKEN_HEAD, "model.": ENCODER},
+        prefixes={"head.": TOKEN_HEAD, "decoder.": TOKEN_HEAD, "model.": ENCODER},
         token_head="head.",
         token_logits=_token_logits,
     ),

@@ -1,4 +1,4 @@
-"""GRU and LSTM language models by size; the network is that of models/recurrent.py."""
+"""GRU and LSTM language models; the networks are in models/recurrent.py."""
 
 from dataclasses import replace
 from functools import partial

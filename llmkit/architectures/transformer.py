@@ -1,4 +1,4 @@
-"""The Transformer of Vaswani et al. 2017 as a causal language model; the network is that of models/transformer.py."""
+"""The Transformer of Vaswani et al. 2017 as a causal language model; the network is in models/transformer.py."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ TRANSFORMER = Architecture(
     task="clm",
     model_type="llmkit_transformer",
     config_fields=_config_fields,
-    # base and large are the two of table 3.
+    # base and large as in table 3 of the paper.
     sizes={
         "tiny": {"n_layer": 2, "n_head": 4, "n_embd": 128},
         "small": {"n_layer": 4, "n_head": 4, "n_embd": 256},

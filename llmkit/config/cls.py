@@ -1,4 +1,4 @@
-"""Labelled rows, and the loss of a classifier."""
+"""The section cls: columns, labels and loss of a classifier."""
 
 from typing import Annotated, Literal
 
@@ -7,12 +7,12 @@ from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 from llmkit.config.section import Section
 
 
-def _as_word(key: object) -> object:
+def _number_to_text(key: object) -> object:
     return str(key) if type(key) in (int, float) else key
 
 
-LabelName = Annotated[str, BeforeValidator(_as_word)]
-"""A label; YAML reads 0 as a number."""
+LabelName = Annotated[str, BeforeValidator(_number_to_text)]
+"""A label as text; YAML reads 0 as a number."""
 
 
 class Augment(Section):
@@ -89,21 +89,21 @@ class Cls(Section):
     )
 
     @model_validator(mode="after")
-    def _leaves_something_to_train_on(self) -> "Cls":
+    def _train_split_is_not_empty(self) -> "Cls":
         if self.validation + self.test >= 1:
             raise ValueError("validation and test leave nothing for training")
         return self
 
     @model_validator(mode="after")
-    def _one_way_to_learn_less(self) -> "Cls":
+    def _lora_excludes_freeze(self) -> "Cls":
         if self.lora_rank and self.freeze != "none":
-            raise ValueError("lora_rank trains only LoRA's weights and the head; leave freeze out")
+            raise ValueError("lora_rank trains only LoRA's weights and the head: remove freeze")
         return self
 
     @model_validator(mode="after")
-    def _loss_is_one_that_regression_has(self) -> "Cls":
+    def _regression_has_no_label_loss(self) -> "Cls":
         given = [name for name in ("focal_gamma", "label_smoothing") if getattr(self, name)]
         given += ["class_weights"] if self.class_weights != "none" else []
         if self.labels == "regression" and given:
-            raise ValueError(f"{given[0]} is for labels, and regression has none")
+            raise ValueError(f"{given[0]} is for classification, not for regression")
         return self

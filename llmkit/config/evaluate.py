@@ -1,4 +1,4 @@
-"""Evaluation of a model, and the report."""
+"""The sections evaluate and report."""
 
 from typing import Literal
 

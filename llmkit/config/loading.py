@@ -1,7 +1,7 @@
-"""Read a recipe: YAML file, then `--set section.key=value`, then the types.
+"""Load a recipe: YAML file, then `--set section.key=value`, then validation.
 
-All mistakes are shown at once, each with its file and line. YAML says nothing of lines once it is
-parsed, so the node tree is walked here and every key's line is kept beside its value.
+All errors are reported at once, each with its file and line. PyYAML drops line numbers when it constructs values, so
+the line of every key is read from the node tree.
 """
 
 import re
@@ -18,11 +18,11 @@ from llmkit.core import console
 from llmkit.core.errors import Problem, UsageError, did_you_mean
 
 MAX_NODES = 10_000
-"""Of the YAML tree with every alias written out: a file of one kilobyte can mean billions."""
+"""Limit of YAML nodes with all aliases expanded: a file of one kilobyte can expand to billions."""
 
 COLUMN_FIELDS = ("text", "pair", "label", "header", "separator")
-"""Of the section of a task that reads rows: how its train file is to be read."""
-LENGTHS = {("train", "max_steps"), ("train", "epochs"), ("train", "max_minutes")}
+"""Fields of a section with columns that describe how its train file is read."""
+LENGTH_KEYS = {("train", "max_steps"), ("train", "epochs"), ("train", "max_minutes")}
 
 
 def load_recipe(
@@ -33,72 +33,76 @@ def load_recipe(
     columns: Mapping[str, str | None] | None = None,
     forget_columns: bool = False,
 ) -> Recipe:
-    """The recipe in `path` (defaults where it is None) with `overrides` such as `train.max_steps=10` on top.
+    """The recipe in `path` (defaults if None) with `overrides` such as `train.max_steps=10`.
 
-    `task` is the command's, for a recipe that names none. `columns` are the options on columns that are not None, for
-    the section of the task that has them. With `forget_columns`, what the file says of the columns of its train file is
-    left out: it does not hold for another file, and a model's config.json knows the names. Keys and values that had
-    other names in earlier versions are taken, and the new name is said.
+    `task` is the command's, for a recipe that names none. `columns` are the command's options for columns, of which
+    those other than None are set in the section of the task that has them. `forget_columns` drops the file's column
+    settings, which hold for its train file only; a classifier's config.json has the names too. Keys and values that
+    were renamed since earlier versions are accepted, and their new names are logged.
 
     Raises:
-        UsageError: unreadable file, bad YAML, unknown keys, wrong types or ranges; all of them at once.
+        UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all of them.
     """
     values: dict[str, Any] = {}
-    places: dict[Key, str] = {}
+    sources: dict[Key, str] = {}
     problems: list[Problem] = []
     renamed: dict[str, str] = {}
     if path is not None:
-        values = rename_sections(_read_yaml(path, places, problems), places, renamed)
+        values = rename_sections(_read_yaml(path, sources, problems), sources, renamed)
     sections = {recipe.COLUMNS_SECTION for recipe in RECIPES.values()}
     for section in sections if forget_columns else ():
         if section is not None and isinstance(values.get(section), dict):
             values[section] = {name: value for name, value in values[section].items() if name not in COLUMN_FIELDS}
     for override in overrides:
-        _apply_override(values, override, places, problems, renamed)
-    values = rename_sections(values, places, renamed)
+        _apply_override(values, override, sources, problems, renamed)
+    values = rename_sections(values, sources, renamed)
     for place, line in renamed.items():
         console.info(f"{place}: {line}")
     given = {name: value for name, value in (columns or {}).items() if value is not None}
     if values.get("task") is None:
         values["task"] = task or find_task(values) or (ROW_TASK if given else None)
-    _apply_columns(values, given, places, problems)
+    _apply_columns(values, given, sources, problems)
     recipe = None
     try:
         recipe = make_recipe(values)
     except ValidationError as error:
-        problems += [_to_problem(item, places, path) for item in error.errors(include_url=False)]
+        problems += [_to_problem(item, sources, path) for item in error.errors(include_url=False)]
     if recipe is None or problems:
-        order = {place: number for number, place in enumerate(places.values())}
+        order = {place: number for number, place in enumerate(sources.values())}
         raise UsageError.from_problems(sorted(problems, key=lambda problem: order.get(problem.where, -1)))
     return recipe
 
 
 def _apply_columns(
-    values: dict[str, Any], given: Mapping[str, str], places: dict[Key, str], problems: list[Problem]
+    values: dict[str, Any], given: Mapping[str, str], sources: dict[Key, str], problems: list[Problem]
 ) -> None:
     recipe = RECIPES.get(str(values.get("task")), Recipe)
     for name, value in given.items():
         option = f"--{name.replace('_', '-')}"
         if recipe.COLUMNS_SECTION is None:
-            hint = "leave it out: it is for models that read rows of a table"
+            hint = "leave it out: it is for tasks that read rows of a table"
             problems.append(Problem(f"task {values.get('task') or 'clm'} reads no columns", option, hint))
             continue
         section = values.get(recipe.COLUMNS_SECTION)
         values[recipe.COLUMNS_SECTION] = (section if isinstance(section, dict) else {}) | {name: value}
-        places[recipe.COLUMNS_SECTION, name] = option
+        sources[recipe.COLUMNS_SECTION, name] = option
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as YAML: every field, defaults included, in the order of the sections."""
+    """The resolved recipe as YAML: all fields, including defaults, in the order of the sections."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_yaml(path: Path, places: dict[Key, str], problems: list[Problem]) -> dict[str, Any]:
+def _read_yaml(path: Path, sources: dict[Key, str], problems: list[Problem]) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, near) if near else "give the path of a recipe, such as recipes/gpt2-tiny.yaml"
+        candidates = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = (
+            did_you_mean(path.name, candidates)
+            if candidates
+            else "give the path of a recipe, such as recipes/gpt2-tiny.yaml"
+        )
         raise UsageError(f"there is no recipe {str(path)!r}", where=str(path.parent), hint=hint) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
@@ -114,17 +118,17 @@ def _read_yaml(path: Path, places: dict[Key, str], problems: list[Problem]) -> d
     if node is None:
         return {}
     if not isinstance(node, yaml.MappingNode):
-        hint = "it starts with sections, such as `train:`; files of texts are given with --data"
+        hint = "a recipe has sections, such as `train:`; give text files with --data"
         raise UsageError("the recipe is not a mapping", where=f"{path}:1", hint=hint)
-    _note_places(node, (), str(path), places, problems)
+    _record_sources(node, (), str(path), sources, problems)
     return {str(key): value for key, value in values.items()}
 
 
 def _parse_yaml(text: str) -> tuple[yaml.Node | None, Any]:
-    """The tree of nodes, which know their lines, and the value.
+    """The tree of nodes, which have line numbers, and the constructed value.
 
     Raises:
-        yaml.YAMLError: also for values that cannot be, and for too many of them.
+        yaml.YAMLError: invalid YAML, a value that cannot be constructed, or too many nodes.
     """
     loader = _Loader(text)
     try:
@@ -141,10 +145,10 @@ def _parse_yaml(text: str) -> tuple[yaml.Node | None, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Names the place of a value that cannot be, such as 2024-13-45 or `!!bool maybe`, where PyYAML just fails."""
+    """Reports the position of invalid values, such as 2024-13-45 or `!!bool maybe`; PyYAML raises bare errors."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        problem = "a value that cannot be"
+        problem = "an invalid value"
         try:
             value = super().construct_object(node, deep)
             if not isinstance(value, int) or abs(value) < 2**64:
@@ -156,9 +160,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
-    """Nodes below and with this one, those behind an alias again; MAX_NODES and more where one holds itself."""
+    """Number of nodes of a tree with aliases expanded; more than MAX_NODES if a node contains itself."""
     if id(node) not in known:
-        known[id(node)] = MAX_NODES + 1  # what a node that is met inside itself counts
+        known[id(node)] = MAX_NODES + 1  # counted if the node contains itself
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         inner = [each for pair in pairs for each in pair]
         inner += node.value if isinstance(node, yaml.SequenceNode) else []
@@ -166,21 +170,21 @@ def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def _note_places(node: yaml.Node, prefix: Key, file: str, places: dict[Key, str], problems: list[Problem]) -> None:
+def _record_sources(node: yaml.Node, prefix: Key, file: str, sources: dict[Key, str], problems: list[Problem]) -> None:
     if not isinstance(node, yaml.MappingNode):
         return
     for key_node, value_node in node.value:
         key = (*prefix, str(key_node.value))
         where = f"{file}:{key_node.start_mark.line + 1}, {'.'.join(key)}"
-        if key in places:
-            hint = f"it already stands at {places[key].split(',')[0]}; YAML would silently keep the last"
+        if key in sources:
+            hint = f"the first is at {sources[key].split(',')[0]}; remove one, as YAML would silently keep the last"
             problems.append(Problem(f"{'.'.join(key)} is given twice", where, hint))
-        places[key] = where
-        _note_places(value_node, key, file, places, problems)
+        sources[key] = where
+        _record_sources(value_node, key, file, sources, problems)
 
 
 def _apply_override(
-    values: dict[str, Any], override: str, places: dict[Key, str], problems: list[Problem], renamed: dict[str, str]
+    values: dict[str, Any], override: str, sources: dict[Key, str], problems: list[Problem], renamed: dict[str, str]
 ) -> None:
     name, equals, text = override.partition("=")
     key = tuple(name.strip().split("."))
@@ -195,17 +199,17 @@ def _apply_override(
     for part in key[:-1]:
         inner = target.get(part)
         target[part] = target = dict(inner) if isinstance(inner, dict) else {}
-    if key in LENGTHS:  # one way to say how long; the one that is typed beats the recipe's
-        for other in LENGTHS - {key}:
-            if not places.get(other, "").startswith("--set"):  # two that are typed are a mistake
+    if key in LENGTH_KEYS:  # only one length can be set; --set overrides the recipe's
+        for other in LENGTH_KEYS - {key}:
+            if not sources.get(other, "").startswith("--set"):  # two on the command line are an error
                 target.pop(other[-1], None)
     target[key[-1]] = _parse_value(text)
-    places[key] = where
+    sources[key] = where
 
 
 def _parse_value(text: str) -> Any:
-    """A value as YAML; but `ROMEO:` on a command line is text and no mapping, and a sign such as | is itself."""
-    if text.strip() in ("", "|", ">", "#", "-", "!", "~"):  # to YAML they begin something that never comes
+    """A value as YAML; but text such as `ROMEO:` or `|`, which YAML reads as a mapping or a block, stays text."""
+    if text.strip() in ("", "|", ">", "#", "-", "!", "~"):  # incomplete as YAML
         return text
     try:
         value = _parse_yaml(text)[1]
@@ -214,22 +218,22 @@ def _parse_value(text: str) -> Any:
     return text if isinstance(value, dict) and not text.lstrip().startswith("{") else value
 
 
-def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem:
-    """One pydantic error as three lines; the place is the nearest key that the user wrote."""
+def _to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem:
+    """One pydantic error as a problem, located at the nearest key that the user wrote."""
     if item["type"].startswith("union_tag"):
-        where = places.get(("task",), f"{path or 'recipe'}, task")
+        where = sources.get(("task",), f"{path or 'recipe'}, task")
         return Problem(
             f"task is {_show(item['input'].get('task'))}",
             where,
             did_you_mean(str(item["input"].get("task"))[:100], RECIPES),
         )
-    task, *inner = map(str, item["loc"])  # pydantic puts the branch of the union first
+    task, *inner = map(str, item["loc"])  # pydantic's location starts with the union's branch
     kind = RECIPES[task]
     location: Key = tuple(part for part in inner if not _is_union_branch(part))
     if item["type"] == "extra_forbidden":  # the last part is the user's own key, which may be called `int`
         location = (*(part for part in inner[:-1] if not _is_union_branch(part)), inner[-1])
     name = ".".join(location)
-    where = _find_place(location, places) or f"{path or 'recipe'}, {name}"
+    where = _find_source(location, sources) or f"{path or 'recipe'}, {name}"
     if item["type"] == "extra_forbidden":
         if name in OWNERS:
             what = f"task {task} does not read section {name!r}"
@@ -239,7 +243,7 @@ def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "value_error":
         return Problem(
-            f"{name or 'recipe'}: {message}", where, "see `llmkit --help` and the recipes/ folder for what fits"
+            f"{name or 'recipe'}: {message}", where, "see `llmkit --help` and the recipes/ folder for valid settings"
         )
     if item["type"] == "literal_error":
         words = re.split(r", | or ", item["ctx"]["expected"])
@@ -251,21 +255,21 @@ def _to_problem(item: Any, places: dict[Key, str], path: Path | None) -> Problem
 
 
 def _show(value: object) -> str:
-    """A value as the user wrote it, cut to a bearable length."""
+    """A value as the user wrote it, cut to 200 characters."""
     shown = repr(value)
     return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
-def _find_place(location: Key, places: dict[Key, str]) -> str | None:
+def _find_source(location: Key, sources: dict[Key, str]) -> str | None:
     """The last `--set` at or below the location, else the nearest key of the file at or above it."""
-    below = [place for key, place in places.items() if key[: len(location)] == location]
+    below = [place for key, place in sources.items() if key[: len(location)] == location]
     typed = [place for place in below if place.startswith("--set")]
-    above = [places[location[:n]] for n in range(len(location), 0, -1) if location[:n] in places]
+    above = [sources[location[:n]] for n in range(len(location), 0, -1) if location[:n] in sources]
     return next(iter([*typed[::-1], *above, *below]), None)
 
 
 def _is_union_branch(part: str) -> bool:
-    """pydantic names the branch of `int | Literal[...]` in the location; the user never wrote that."""
+    """Whether a part of a location is pydantic's name of a union's branch, such as `int`, and not a key."""
     return part in {"int", "float", "str", "bool", "none"} or part.startswith(("literal[", "constrained-", "dict["))
 
 

@@ -1,4 +1,4 @@
-"""Masked language modelling."""
+"""The section mlm: masked language modelling."""
 
 from typing import Literal
 
@@ -8,9 +8,9 @@ from llmkit.config.section import Section
 
 
 class Mlm(Section):
-    """Masked tokens, and the objective over pairs of segments."""
+    """Masking, and the objective over pairs of segments."""
 
-    mlm_probability: float = Field(default=0.15, gt=0, lt=1, description="Share of the tokens to mask.")
+    mlm_probability: float = Field(default=0.15, gt=0, lt=1, description="Fraction of the tokens to mask.")
     whole_words: bool = Field(default=True, description="Mask whole words; false: single tokens.")
     sentence_objective: Literal["nsp", "sop", "none"] = Field(
         default="nsp",

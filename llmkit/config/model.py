@@ -1,4 +1,4 @@
-"""The network."""
+"""The section model: a new network."""
 
 from itertools import pairwise
 from typing import Literal
@@ -13,7 +13,7 @@ NOT_READ_BY_ALL = sorted({name for architecture in ARCHITECTURES.values() for na
 
 
 class Model(Section):
-    """A network by `family` and `size`, or by its own fields, which beat the size's."""
+    """A network by `family` and `size`; fields that are set override those of the size."""
 
     family: str = Field(default="gpt2", description="Architecture; default: gpt2, with task mlm bert.")
     size: Literal["tiny", "mini", "small", "medium", "base", "large", "xl"] = Field(
@@ -82,11 +82,11 @@ class Model(Section):
     def _widths_fit(self) -> "Model":
         width, heads = self.shape["n_embd"], self.shape.get("n_head", 1)
         if ARCHITECTURES[self.family].even_width and width % 2:
-            raise ValueError(f"n_embd {width} is odd: sines and cosines come in pairs")
+            raise ValueError(f"n_embd {width} is odd; sinusoidal positions need an even width")
         if width % heads:
             raise ValueError(f"n_embd {width} is not a multiple of n_head {heads}")
         if ARCHITECTURES[self.family].even_heads and width // heads % 2:
-            raise ValueError(f"a head is n_embd / n_head = {width // heads} wide: rotary positions turn pairs")
+            raise ValueError(f"a head is n_embd / n_head = {width // heads} wide; rotary positions need an even width")
         if heads % (kv_heads := self.shape.get("n_kv_head", 1)):
             raise ValueError(f"n_head {heads} is not a multiple of n_kv_head {kv_heads}")
         if self.tie_embeddings and self.embedding_size not in (None, width):

@@ -13,7 +13,7 @@ SGD: dict[str, Any] = {
     "schedule": "plateau",
     "warmup_steps": 0,
 }
-"""Defaults of plain SGD: those of the word-level language model among PyTorch's examples."""
+"""Defaults of SGD, from PyTorch's word_language_model example."""
 
 
 class Optim(Section):

@@ -1,6 +1,6 @@
-"""What `prepare` does to raw text: reading, cleaning, de-duplication, splitting, tokenizing.
+"""The section prepare: reading, cleaning, de-duplicating, splitting and tokenizing raw text.
 
-Block size, masks and pairs are decided in training.
+Block size, masks and pairs are settings of training.
 """
 
 from typing import Literal
@@ -88,7 +88,7 @@ class Split(Section):
     seed: int = Field(default=0, ge=0, description="Random seed of the choice.")
 
     @model_validator(mode="after")
-    def _leaves_something_to_train_on(self) -> "Split":
+    def _train_split_is_not_empty(self) -> "Split":
         if self.validation + self.test >= 1:
             raise ValueError("validation and test leave nothing for training")
         return self
@@ -112,12 +112,12 @@ class TokenizerSection(Section):
 
     @property
     def may_mask(self) -> bool:
-        """Whether the tokenizer may have [MASK], [CLS] and [SEP]; one that is taken is asked once it is loaded."""
+        """Whether the tokenizer may have [MASK], [CLS] and [SEP]; with `path` that is known once it is loaded."""
         return self.path is not None or self.kind == "wordpiece"
 
     @property
     def reads_bytes(self) -> bool:
-        """Whether a character of several bytes has several tokens at first."""
+        """Whether the tokenizer splits characters into bytes."""
         return self.kind == "byte-bpe"
 
 

@@ -1,4 +1,4 @@
-"""Recipes: one YAML file for a model, from raw text or labelled rows. `task` decides which sections it has."""
+"""Recipes: one YAML file per model, from raw text or labelled rows. `task` decides which sections it has."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
@@ -20,7 +20,7 @@ Values = dict[str, dict[str, Any]]
 
 
 class Recipe(Section):
-    """The sections that recipes of all tasks have."""
+    """The sections that all tasks have."""
 
     COMMANDS: ClassVar[tuple[str, ...]]
     """Commands that run it: pretrain, finetune."""
@@ -53,10 +53,10 @@ class Recipe(Section):
         return self.with_updates(train=self.train.with_updates(block_size=size))
 
     def for_task(self, task: str) -> "Recipe":
-        """A recipe of another task with this one's sections on data, evaluation, generation and the report.
+        """A recipe of another task with this one's sections prepare, evaluate, generate and report.
 
         Raises:
-            UsageError: this one sets what the other task does not read.
+            UsageError: this recipe sets a section that the other task does not have.
         """
         if task == self.task:
             return self
@@ -81,7 +81,7 @@ class Recipe(Section):
         return values
 
     @model_validator(mode="after")
-    def _carries_state_that_there_is(self) -> "Recipe":
+    def _family_carries_state(self) -> "Recipe":
         if not self.train.carry_state and not ARCHITECTURES[self.model.family].carries_state:
             carrying = " and ".join(name for name, each in ARCHITECTURES.items() if each.carries_state)
             raise ValueError(f"train.carry_state is for {carrying}, not for {self.model.family}")
@@ -95,7 +95,9 @@ class Recipe(Section):
             fitting = " or ".join(self.FAMILIES)
             raise ValueError(f"task {self.task} trains {fitting}, not model.family {self.model.family}")
         if self.optim.learning_rate is None:
-            raise ValueError("optim.learning_rate must be a number: only fine-tuning has one by the model's width")
+            raise ValueError(
+                "optim.learning_rate must be a number: only fine-tuning can derive it from the model's width"
+            )
         return self
 
 
@@ -119,7 +121,7 @@ class MlmRecipe(Recipe):
 
     @model_validator(mode="before")
     @classmethod
-    def _asks_for_pairs_where_there_is_a_head_for_them(cls, values: Any) -> Any:
+    def _pairs_default_to_none_without_a_head(cls, values: Any) -> Any:
         model, mlm = values.get("model"), values.get("mlm")
         family = model.get("family", cls.FAMILIES[0]) if isinstance(model, dict) else getattr(model, "family", None)
         if family not in ARCHITECTURES or ARCHITECTURES[family].reads_pairs:
@@ -162,33 +164,33 @@ class ClsRecipe(Recipe):
     }
 
     task: Literal["cls"] = "cls"
-    cls: Cls = Field(default=Cls(), description="Columns, labels, losses and what of the model learns.")
+    cls: Cls = Field(default=Cls(), description="Columns, labels, loss, and which weights are trained.")
 
 
 RECIPES: dict[str, type[Recipe]] = {"clm": ClmRecipe, "mlm": MlmRecipe, "cls": ClsRecipe}
 """By task."""
 ROW_TASK = "cls"
-"""Of a command that names columns, where no recipe names a task."""
+"""Task of a command that names columns, if no recipe names a task."""
 OWNERS: dict[str, tuple[str, ...]] = {
     name: tuple(task for task, other in RECIPES.items() if name in other.model_fields)
     for recipe in RECIPES.values()
     for name in recipe.model_fields
     if name not in Recipe.model_fields
 }
-"""By section, the tasks that have it, where not all do."""
+"""By section, the tasks that have it; without sections that all tasks have."""
 _ANY_RECIPE: Any = Annotated[Union[tuple(RECIPES.values())], Field(discriminator="task")]  # noqa: UP007
 
 
 def find_task(values: dict[str, Any]) -> str | None:
-    """The task that a section of the values names, as no other task has that section."""
+    """The task of the first section that only one task has."""
     return next((OWNERS[name][0] for name in values if len(OWNERS.get(name, ())) == 1), None)
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:
-    """The recipe of `values["task"]`; of the task that has one of the sections; or of clm.
+    """The recipe of `values["task"]`, else of the only task with one of the sections, else of clm.
 
     Raises:
-        pydantic.ValidationError: unknown keys, wrong types or ranges, no such task.
+        pydantic.ValidationError: unknown keys, wrong types or ranges, or an unknown task.
     """
     recipe: Recipe = TypeAdapter(_ANY_RECIPE).validate_python(
         values | {"task": values.get("task") or find_task(values) or "clm"}

@@ -1,6 +1,6 @@
-"""Keys and values of recipes that had another name in an earlier version.
+"""Keys and values of recipes that were renamed since an earlier version.
 
-Both a recipe and what a run recorded of its recipe are read through here.
+Used for recipes and for what runs recorded of their recipes.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ RENAMED_VALUES: dict[Key, dict[Any, str]] = {
 
 
 def rename_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded fields by dotted name, such as `mlm.nsp`, under today's names and with today's values."""
+    """Recorded fields by dotted name, such as `mlm.nsp`, with new names and values."""
     renamed: dict[str, Any] = {}
     for name, value in fields.items():
         key = _rename_key(tuple(name.split(".")))
@@ -33,13 +33,13 @@ def rename_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def rename_sections(values: dict[str, Any], places: dict[Key, str], renamed: dict[str, str]) -> dict[str, Any]:
+def rename_sections(values: dict[str, Any], sources: dict[Key, str], renamed: dict[str, str]) -> dict[str, Any]:
     """A recipe's values under today's names. `renamed` gets a line for the user on each renamed key, by its place.
 
-    `places` says where each key stands; the new key gets the place of the old one. A key that is given under both names
-    keeps both, so that the old one is refused as unknown.
+    `sources` says where each key was set; a new key gets the source of the old one. If both the old and the new key are
+    set, both stay, and the old one is then refused as unknown.
     """
-    return _rename_mapping(values, (), places, renamed)
+    return _rename_mapping(values, (), sources, renamed)
 
 
 def describe_key(key: Key) -> str:
@@ -48,19 +48,19 @@ def describe_key(key: Key) -> str:
 
 
 def _rename_mapping(
-    values: dict[str, Any], prefix: Key, places: dict[Key, str], renamed: dict[str, str]
+    values: dict[str, Any], prefix: Key, sources: dict[Key, str], renamed: dict[str, str]
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in values.items():
         key = (*prefix, name)
         new_key = _rename_key(key)
         if new_key != key and new_key[-1] not in values:
-            places[new_key] = places.get(key, ".".join(key))
-            renamed[places[new_key]] = describe_key(key)
+            sources[new_key] = sources.get(key, ".".join(key))
+            renamed[sources[new_key]] = describe_key(key)
             key = new_key
         new_value = _rename_value(key, value)
         if new_value != value:
-            place = places.get(key, ".".join(key))
+            place = sources.get(key, ".".join(key))
             shown = str(value).lower() if isinstance(value, bool) else value
             line = f"{'.'.join(key)} {shown} is now called {new_value}"
             renamed[place] = f"{renamed[place]}, and {shown} {new_value}" if place in renamed else line
@@ -68,7 +68,7 @@ def _rename_mapping(
     if not prefix:
         for name, value in result.items():
             if isinstance(value, dict):
-                result[name] = _rename_mapping(value, (name,), places, renamed)
+                result[name] = _rename_mapping(value, (name,), sources, renamed)
     return result
 
 

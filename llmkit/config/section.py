@@ -1,6 +1,6 @@
-"""The base of every recipe section: typed, frozen and closed, with each default beside its check.
+"""Base class of all recipe sections: typed, frozen, without unknown keys; checks stand beside the fields.
 
-An unknown key is an error. loading.py reads the YAML.
+loading.py reads the YAML.
 """
 
 from typing import Any, Self
@@ -21,12 +21,12 @@ class Section(BaseModel):
         """A validated copy with these fields changed; pydantic's `model_copy` does not validate.
 
         Raises:
-            UsageError: the changed fields do not go together with the others.
+            UsageError: the changed fields do not fit the others.
         """
         try:
             return type(self).model_validate(dict(self) | changes)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or ", ".join(changes)
-            hint = "change or leave out what does not fit in the recipe"
+            hint = "change or remove the settings of the recipe that conflict"
             raise UsageError(str(first["msg"]).removeprefix("Value error, "), where=where, hint=hint) from None

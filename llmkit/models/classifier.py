@@ -1,7 +1,7 @@
-"""Any encoder or decoder of transformers with a head for labels: opened whole, or started from a language model.
+"""Sequence classifiers on any encoder or decoder of transformers: load a saved one, or start from a language model.
 
-The head belongs to the label map in the model's configuration. Where the map is the same, a head that exists goes on;
-otherwise it is new, even if it has the right size, since its rows would stand for other labels.
+An existing head is kept only if its label map is the same. Otherwise the head is new, even if its size is right, since
+its rows stand for other labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.layers import is_head
-from llmkit.models.loading import explain_failure, longest_context, read_config
+from llmkit.models.loading import max_context_length, read_config, translate_loading_errors
 
 REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
 
 
 def problem_type_of(config: PreTrainedConfig) -> str:
-    """What a label is, in transformers' words, as the model's configuration has it."""
+    """transformers' problem type of a classifier's configuration."""
     if config.num_labels == 1:
         return REGRESSION
     return MULTI_LABEL if config.problem_type == MULTI_LABEL else "single_label_classification"
@@ -32,10 +32,10 @@ def labels_of(config: PreTrainedConfig) -> list[str]:
 
 
 def check_can_classify(config: PreTrainedConfig, name: str) -> None:
-    """Refuse an architecture that has no head for labels.
+    """Refuse a model type for which transformers has no sequence classifier.
 
     Raises:
-        UsageError: with its type.
+        UsageError: names the model type.
     """
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         hint = "give an encoder or decoder of text, such as a BERT or a GPT-2"
@@ -43,13 +43,14 @@ def check_can_classify(config: PreTrainedConfig, name: str) -> None:
         raise UsageError(f"transformers has no classifier of type {config.model_type}", where=where, hint=hint)
 
 
-def open_classifier(name: str) -> PreTrainedModel:
-    """A saved classifier in fp32 on the CPU, in evaluation mode.
+def load_classifier(name: str) -> PreTrainedModel:
+    """Load a saved classifier in fp32 on the CPU, in evaluation mode.
 
     Raises:
-        ModelError: weights are missing; otherwise as models/loading.py.
+        ModelError: weights are missing, or loading fails (see models/loading.py).
+        EnvironmentFault: see models/loading.py.
     """
-    with explain_failure(name):
+    with translate_loading_errors(name):
         loaded: Any = AutoModelForSequenceClassification.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
@@ -61,38 +62,39 @@ def open_classifier(name: str) -> PreTrainedModel:
     return model
 
 
-def start_classifier(
+def load_classifier_for_training(
     name: str,
     problem_type: str,
     label2id: Mapping[str, int],
     seed: int,
     *,
-    shares: Sequence[float] = (),
+    label_frequencies: Sequence[float] = (),
     from_scratch: bool = False,
 ) -> tuple[PreTrainedModel, list[str]]:
-    """A model with a head for these labels, in fp32 on the CPU; and in words what of it is new. What is new is made
-    from `seed`.
+    """Load a model with a head for these labels, in fp32 on the CPU; returns it with notes on its new parts.
 
-    `shares` of rows with each of several labels are what a new head begins with, so that the first steps are not spent
-    on learning that most labels are absent (Lin et al. 2017, section 4.1).
+    New weights are initialized from `seed`. The bias of a new head starts at the logits of `label_frequencies`, the
+    fraction of rows with each label, so that the first steps are not spent on learning that most labels are rare (Lin
+    et al. 2017, section 4.1). With `from_scratch` all weights are new.
 
     Raises:
-        ModelError: weights of the encoder are missing; otherwise as models/loading.py.
+        ModelError: encoder weights are missing, or loading fails (see models/loading.py).
+        EnvironmentFault: see models/loading.py.
     """
     config = read_config(name)
-    # Numbers are learned in deviations of the train file, which another file does not share.
+    # Regression targets are standardized by the train file, so another file needs a new head.
     keeps_head = problem_type != REGRESSION and problem_type_of(config) == problem_type and _is_classifier(config)
     keeps_head = keeps_head and config.label2id == dict(label2id)
     config.num_labels = len(label2id)
     config.label2id, config.id2label = dict(label2id), {number: label for label, number in label2id.items()}
-    config.problem_type = problem_type  # type: ignore[assignment]  # one of transformers' three words
+    config.problem_type = problem_type  # type: ignore[assignment]  # one of transformers' three values
     torch.manual_seed(seed)
-    with explain_failure(name):
+    with translate_loading_errors(name):
         fresh = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    _set_prior(fresh, shares)
+    _init_head_bias(fresh, label_frequencies)
     if from_scratch:
-        return fresh, [f"all weights are new; of {name} only the shape and the tokenizer are taken"]
-    with explain_failure(name):
+        return fresh, [f"all weights are new; only the architecture and the tokenizer of {name} are used"]
+    with translate_loading_errors(name):
         loaded: Any = AutoModelForSequenceClassification.from_pretrained(
             name, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
             output_loading_info=True, ignore_mismatched_sizes=True,
@@ -101,26 +103,26 @@ def start_classifier(
     head = set(_head_names(model))
     new = set(info["missing_keys"]) | {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
     if lacking := sorted(key for key in new if not is_head(model, key)):
-        hint = "give a whole model"
+        hint = "give a complete model"
         raise ModelError(
             f"weights of the encoder are missing from the model, such as {lacking[0]}", where=name, hint=hint
         )
-    # A head that was trained with the masked tokens (ModernBERT's) knows no labels yet, and goes on.
+    # ModernBERT's classifier starts with layers of its head for masked tokens; these are kept.
     new |= set() if keeps_head or _is_masked(config) else head
     state = fresh.state_dict()
     model.load_state_dict({key: state[key] for key in new}, strict=False)
     notes = [f"the head is new: {', '.join(sorted({key.rpartition('.')[0] for key in new}))}"] if new else []
-    return model, notes or ["the model's own head goes on: it has the same labels"]
+    return model, notes or ["the model's head is kept: it has the same labels"]
 
 
 def count_positions(config: PreTrainedConfig) -> int | None:
-    """How many tokens a model of this configuration can read at once; None where it has no limit."""
-    with torch.device("meta"):  # its shape, without its weights
-        return longest_context(build_classifier(config))
+    """The maximum number of input tokens of a model of this configuration; None if unlimited."""
+    with torch.device("meta"):  # no memory for weights
+        return max_context_length(build_classifier(config))
 
 
 def build_classifier(config: PreTrainedConfig) -> PreTrainedModel:
-    """A classifier of this configuration, to load a checkpoint's weights into."""
+    """A new classifier of this configuration in fp32, such as for the weights of a checkpoint."""
     return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
 
 
@@ -137,11 +139,11 @@ def _head_names(model: PreTrainedModel) -> list[str]:
     return [name for name in model.state_dict() if not name.startswith(prefix)]
 
 
-def _set_prior(model: PreTrainedModel, shares: Sequence[float]) -> None:
-    """A head without biases, as GPT-2's, stays as it is."""
+def _init_head_bias(model: PreTrainedModel, label_frequencies: Sequence[float]) -> None:
+    """Heads without a bias, such as GPT-2's, stay unchanged."""
     encoder = model.base_model_prefix + "."
     for name, weight in model.named_parameters():
-        if not name.startswith(encoder) and name.endswith("bias") and weight.shape == (len(shares),):
-            odds = torch.tensor(shares, dtype=torch.float64).clamp(1e-4, 1 - 1e-4).logit()
+        if not name.startswith(encoder) and name.endswith("bias") and weight.shape == (len(label_frequencies),):
+            odds = torch.tensor(label_frequencies, dtype=torch.float64).clamp(1e-4, 1 - 1e-4).logit()
             with torch.no_grad():
                 weight.copy_(odds)

@@ -1,4 +1,4 @@
-"""The configurations of our own architectures, apart from the models, as transformers' AutoConfig is asked first."""
+"""Configurations of llmkit's own architectures, without torch modules: AutoConfig needs them before the models."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 
 class RecurrentConfig(PreTrainedConfig):
-    """The shape of a recurrent model. `cell` is gru or lstm; `adaptive_cutoffs` are those of an adaptive softmax."""
+    """Configuration of a recurrent model. `cell`: gru or lstm; `adaptive_cutoffs`: those of an adaptive softmax."""
 
     model_type = "llmkit_recurrent"
     keys_to_ignore_at_inference: ClassVar = ["past_key_values", "cache"]
@@ -26,7 +26,7 @@ class RecurrentConfig(PreTrainedConfig):
 
 
 class TransformerConfig(PreTrainedConfig):
-    """The shape of a plain Transformer; a feed-forward layer is four times as wide as the model unless given."""
+    """Configuration of a Transformer; `intermediate_size` defaults to four times `hidden_size`."""
 
     model_type = "llmkit_transformer"
     keys_to_ignore_at_inference: ClassVar = ["past_key_values", "cache"]

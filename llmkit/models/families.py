@@ -1,8 +1,9 @@
-"""Build the network that a recipe names, and tell from a configuration what it can do."""
+"""Build the network of a recipe's model section, and properties of a network by its configuration."""
 
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -10,19 +11,19 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.pytorch_utils import Conv1D
 
 from llmkit.architectures import ARCHITECTURES
 from llmkit.architectures.base import EncoderHeads, NetworkShape
 from llmkit.config.model import Model
 from llmkit.models.configurations import RecurrentConfig, TransformerConfig
-from llmkit.models.initialise import initialise
 
 LARGE_VOCABULARY = 4096
-"""Tokens; the logits of fewer are small beside what the layers keep."""
+"""Tokens. Below it, logits take little memory compared with the layers' activations."""
 
 
 def make_config(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedConfig:
-    """The configuration of a new network: the size's shape, the section's own fields on top, ids from the tokenizer."""
+    """Configuration of a new network: the section's shape, with token ids and vocabulary size of the tokenizer."""
     architecture, shape = ARCHITECTURES[section.family], section.shape
     names = [f"{name}_token_id" for name in ("bos", "eos", "pad", "cls", "sep")]
     n_head = shape.get("n_head", 1)
@@ -47,45 +48,76 @@ def make_config(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: 
 
 
 def build_causal(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int) -> PreTrainedModel:
-    """A new causal language model with weights that depend on `seed` alone."""
+    """A new causal language model; its weights depend only on the section, the vocabulary size and `seed`."""
     config = make_config(section, tokenizer, block_size)
     torch.manual_seed(seed)
     network_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     model: PreTrainedModel = network_class(config)
-    initialise(model, section, seed)
+    _init_weights(model, section, seed)
     return model
 
 
 def family_of(config: PreTrainedConfig) -> str:
-    """What a recipe calls the architecture; the model type where it is none of ours."""
+    """The `model.family` of a configuration, or its model type if it is not one of llmkit's families."""
     if isinstance(config, RecurrentConfig):
         return config.cell
     return "transformer" if isinstance(config, TransformerConfig) else str(config.model_type)
 
 
 def encoder_heads(config: PreTrainedConfig) -> EncoderHeads | None:
-    """How an encoder that llmkit trains on masked tokens is put together; None for all others."""
+    """The heads of an encoder that llmkit trains on masked tokens; None for other models."""
     architecture = ARCHITECTURES.get(family_of(config))
     return architecture.heads if architecture else None
 
 
 def is_recurrent(config: PreTrainedConfig) -> bool:
-    """Whether the model reads with a state that it can be given again."""
+    """Whether the model is a recurrent network of llmkit's, which carries a state."""
     return isinstance(config, RecurrentConfig)
 
 
-def sums_its_loss(config: PreTrainedConfig) -> bool:
-    """Whether the model gives the loss without ever having all logits; see output_layer.py."""
+def has_chunked_loss(config: PreTrainedConfig) -> bool:
+    """Whether the model's forward computes the loss in chunks of logits; see output_layer.py."""
     return isinstance(config, RecurrentConfig | TransformerConfig)
 
 
-def has_plain_output(config: PreTrainedConfig) -> bool:
-    """Whether the logits are what `lm_head` makes of the body's last hidden state, so that they can be had in parts."""
+def has_plain_lm_head(config: PreTrainedConfig) -> bool:
+    """Whether the logits are `lm_head(last_hidden_state)`, so that they can be computed in chunks."""
     architecture = ARCHITECTURES.get(family_of(config))
-    return sums_its_loss(config) or (architecture is not None and architecture.plain_output)
+    return has_chunked_loss(config) or (architecture is not None and architecture.plain_lm_head)
 
 
-def trains_in_parts(config: PreTrainedConfig, n_tokens: int, *, on_cpu: bool) -> bool:
-    """Whether training never has all logits: on CPUs, where GPT-2's loss takes a quarter less time so with a large
-    vocabulary (docs/log.md), and little memory; on GPUs that is not measured."""
-    return sums_its_loss(config) or (has_plain_output(config) and on_cpu and n_tokens >= LARGE_VOCABULARY)
+def trains_with_chunked_loss(config: PreTrainedConfig, n_tokens: int, *, on_cpu: bool) -> bool:
+    """Whether training computes the loss in chunks of logits.
+
+    On a CPU with a large vocabulary that makes GPT-2's loss a quarter faster (docs/log.md) and saves memory; it was not
+    measured on GPUs.
+    """
+    return has_chunked_loss(config) or (has_plain_lm_head(config) and on_cpu and n_tokens >= LARGE_VOCABULARY)
+
+
+@torch.no_grad()
+def _init_weights(model: PreTrainedModel, section: Model, seed: int) -> None:
+    """Initialize all matrices in place: normal, or uniform in a fixed range or by Xavier (Glorot and Bengio 2010) or He
+    (He et al. 2015).
+
+    Each gate of a recurrent cell counts as one matrix. Vectors keep the initialization of their architecture.
+    """
+    if section.init == "auto":
+        return
+    torch.manual_seed(seed)
+    recurrent = {
+        id(weight) for module in model.modules() if isinstance(module, nn.RNNBase) for weight in module.parameters()
+    }
+    transposed = {id(module.weight) for module in model.modules() if isinstance(module, Conv1D)}  # GPT-2's layers
+    for weight in model.parameters():
+        if weight.ndim < 2:
+            continue
+        for part in weight.split(model.config.hidden_size) if id(weight) in recurrent else [weight]:
+            if section.init == "normal":
+                nn.init.normal_(part, std=section.init_range)
+            elif section.init == "uniform":
+                nn.init.uniform_(part, -section.init_range, section.init_range)
+            elif section.init == "xavier":
+                nn.init.xavier_uniform_(part)
+            else:
+                nn.init.kaiming_uniform_(part.t() if id(weight) in transposed else part, nonlinearity="relu")

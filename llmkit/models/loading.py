@@ -1,7 +1,7 @@
-"""Find and open what a user calls a model: a run folder, a saved model folder, or a hub name.
+"""Find and load models: run folders, saved model folders and hub names.
 
-Only safetensors, never remote code, and a local path never touches the network. Knows which kind of
-model fits which task, and says so before anything is loaded.
+Only safetensors are loaded, remote code is never run, and local paths never use the network. Whether a model fits a
+task is checked before its weights are loaded.
 """
 
 from pathlib import Path
@@ -37,11 +37,11 @@ COMMANDS_BY_KIND = {
 
 
 def resolve_model(name: str) -> str:
-    """The folder or hub name to give to `from_pretrained`: a run folder stands for its `model/`, and `pickle:FOLDER`
-    for a copy in safetensors.
+    """The folder or hub name for `from_pretrained`: a run folder means its `model/`, and `pickle:FOLDER` a safetensors
+    copy of FOLDER.
 
     Raises:
-        ModelError: an unfinished run, a folder without a model, a path that does not exist.
+        ModelError: an unfinished run, a folder without a model, or a path that does not exist.
     """
     if name.startswith(PREFIX):
         return convert_pickle(Path(name.removeprefix(PREFIX)).expanduser())
@@ -58,7 +58,9 @@ def resolve_model(name: str) -> str:
         raise ModelError(f"{name!r} is a folder of several runs", where=str(path), hint=hint)
     if path.is_dir():
         is_run = (path / "recipe.yaml").is_file()
-        hint = "go on with --resume until it has saved a model" if is_run else "give a folder that has a config.json"
+        hint = (
+            "continue it with --resume until it has saved a model" if is_run else "give a folder that has a config.json"
+        )
         raise ModelError(f"there is no model in {name!r}", where=str(path), hint=hint)
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or (path.parent.is_dir() and "/" in name):
         near = [str(path.parent / p.name) for p in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -67,26 +69,26 @@ def resolve_model(name: str) -> str:
     return name
 
 
-def ask_hub_once(name: str) -> None:
-    """For a hub name that is not in the cache: ask briefly, where transformers would try for most of a minute."""
+def check_hub(name: str) -> None:
+    """Check a hub name that is not in the cache with a short timeout; transformers would retry for most of a minute."""
     if Path(name).exists():
         return
     try:
         cached = try_to_load_from_cache(name, "config.json")
-    except HFValidationError:  # no name that a model of the hub can have
+    except HFValidationError:  # not a valid repository name
         cached = None
     if cached is None:
         require_on_hub(name)
 
 
 def read_config(name: str) -> PreTrainedConfig:
-    """The configuration of a model, without its weights.
+    """Load a model's configuration without its weights.
 
     Raises:
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
-    ask_hub_once(name)
-    with explain_failure(name):
+    check_hub(name)
+    with translate_loading_errors(name):
         return cast(PreTrainedConfig, AutoConfig.from_pretrained(name, trust_remote_code=False))
 
 
@@ -146,10 +148,10 @@ def wrong_kind(name: str, kind: str, path: str) -> UsageError:
 
 
 def check_causal(name: str) -> None:
-    """Refuse a model that does not write text from left to right.
+    """Refuse a model that is not a causal language model.
 
     Raises:
-        UsageError: another kind of model; names the tasks it is for.
+        UsageError: another type of model; names the commands that take it.
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
     if (kind := read_kind(name)) != "causal":
@@ -157,32 +159,33 @@ def check_causal(name: str) -> None:
 
 
 def load_masked_lm(name: str) -> PreTrainedModel:
-    """A masked language model of any architecture, with its head for tokens; otherwise as `load_causal_lm`.
+    """Load a masked language model of any architecture in fp32 on the CPU, in evaluation mode.
 
     Raises:
-        ModelError: also where weights are missing, which transformers would make up.
+        ModelError: weights are missing, which transformers would initialize at random; or as `load_causal_lm`.
+        EnvironmentFault: as `load_causal_lm`.
     """
-    with explain_failure(name):
+    with translate_loading_errors(name):
         model, info = AutoModelForMaskedLM.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     if info["missing_keys"]:
         what = f"the model lacks {len(info['missing_keys'])} weights, such as {min(info['missing_keys'])}"
-        raise ModelError(what, where=name, hint="give a whole masked language model")
+        raise ModelError(what, where=name, hint="give a complete masked language model")
     model.eval()
     return cast(PreTrainedModel, model)
 
 
 def load_causal_lm(name: str) -> PreTrainedModel:
-    """A causal model in fp32 on the CPU, in evaluation mode.
+    """Load a causal language model in fp32 on the CPU, in evaluation mode.
 
     Raises:
-        UsageError: the model is of another kind.
-        ModelError: missing, damaged, pickled, or needing remote code.
-        EnvironmentFault: a hub name and no network.
+        UsageError: another type of model.
+        ModelError: missing or damaged files, pickled weights, or remote code.
+        EnvironmentFault: a hub name without network access.
     """
     check_causal(name)
-    with explain_failure(name):
+    with translate_loading_errors(name):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
@@ -191,30 +194,30 @@ def load_causal_lm(name: str) -> PreTrainedModel:
 
 
 def embedding_rows(model: PreTrainedModel) -> int:
-    """How many token ids the model knows; what its logits are wide."""
+    """Number of token embeddings, which is also the width of the logits."""
     return cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
 
 
-def longest_context(model: PreTrainedModel) -> int | None:
-    """How many positions the model has for tokens; None where it has no limit."""
+def max_context_length(model: PreTrainedModel) -> int | None:
+    """The maximum number of input tokens; None if unlimited."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            return module.num_embeddings - module.padding_idx - 1  # RoBERTa counts from behind the padding's
+            return module.num_embeddings - module.padding_idx - 1  # RoBERTa's positions start after padding_idx
     positions = getattr(model.config, "max_position_embeddings", None)
     return None if positions is None else int(positions)
 
 
 def put_on_device(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model, on `pick_device()`."""
+    """Move the model to `pick_device()`."""
     model.to(pick_device())  # type: ignore[arg-type]  # transformers' decorator hides the method's own signature
     return model
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Refuse a tokenizer with ids beyond the model's embedding, which would crash or, worse, not crash.
+    """Refuse a tokenizer with ids beyond the model's embeddings, which would crash or give wrong results.
 
     Raises:
-        ModelError: with both sizes.
+        ModelError: states both sizes.
     """
     rows = embedding_rows(model)
     if len(tokenizer) > rows:
@@ -223,12 +226,12 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         raise ModelError(what, where=name, hint=hint)
 
 
-class explain_failure:  # noqa: N801 - reads as a statement: with explain_failure(name)
-    """What every `from_pretrained` stands in: the model's files are checked, and failures get a way out.
+class translate_loading_errors:  # noqa: N801 - used like a function: with translate_loading_errors(name)
+    """Context of every `from_pretrained`: checks the model's files first, and turns failures into llmkit's errors.
 
     Raises:
-        ModelError: the files reach beyond the model (untrusted.py); the library cannot load them.
-        EnvironmentFault: a hub name, and the hub does not give it.
+        ModelError: a file refers outside of the model (untrusted.py), or the model cannot be loaded.
+        EnvironmentFault: a hub name that cannot be downloaded.
     """
 
     def __init__(self, name: str) -> None:
@@ -241,20 +244,18 @@ class explain_failure:  # noqa: N801 - reads as a statement: with explain_failur
         if error is None or not isinstance(error, Exception) or isinstance(error, LlmkitError):
             return
         message = first_line(error)
-        if "trust_remote_code" in str(error):  # transformers' advice is to run it
+        if "trust_remote_code" in str(error):  # transformers' message advises running it
             hint = "give a model of an architecture that transformers or llmkit has"
-            raise ModelError(
-                "the model needs code of its own, which is never run", where=self.name, hint=hint
-            ) from error
+            raise ModelError("the model needs remote code, which is never run", where=self.name, hint=hint) from error
         if Path(self.name).exists():
             what = f"the model cannot be loaded: {message}"
             raise ModelError(
-                what, where=self.name, hint="only whole safetensors models without code are taken"
+                what, where=self.name, hint="give a complete model in safetensors without remote code"
             ) from error
         if "safetensors" in message:
             raise ModelError(
-                f"the weights of {self.name!r} are no safetensors", where=self.name, hint=CONVERT
+                f"the weights of {self.name!r} are not safetensors", where=self.name, hint=CONVERT
             ) from error
-        what = f"{self.name!r} is neither a folder here nor could it be had from the hub: {message}"
+        what = f"{self.name!r} is not a local folder and could not be downloaded from the hub: {message}"
         hint = "check the name and the network; HF_HUB_OFFLINE=1 uses only what is in the cache"
         raise EnvironmentFault(what, where="Hugging Face hub", hint=hint) from error

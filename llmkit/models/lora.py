@@ -1,7 +1,7 @@
-"""Low-rank additions to a model's matrices (Hu et al., LoRA, 2021), through peft, and their merging in the end.
+"""LoRA: low-rank updates of a model's matrices (Hu et al. 2021), added with peft and merged after training.
 
-While training, the model is itself with adapters inside, so checkpoints and resuming need nothing special. What is
-exported is merged: a plain model that needs neither peft nor llmkit.
+peft's adapters are injected into the model itself, so checkpoints and resuming need no special handling. The exported
+model is merged: it needs neither peft nor llmkit.
 """
 
 import importlib.util
@@ -15,22 +15,26 @@ from llmkit.core.errors import EnvironmentFault, UsageError
 from llmkit.models.layers import is_head
 
 TARGETS = {"modernbert": ["Wqkv"]}
-"""The matrices that are added to, by `model_type`, where peft has none of its own: those of attention's inputs."""
+"""By `model_type`, the matrices to adapt where peft has no default: the input projections of attention."""
 
 
 def require_peft() -> None:
-    """Raises EnvironmentFault where peft is not installed."""
+    """Check that peft is installed.
+
+    Raises:
+        EnvironmentFault: it is not.
+    """
     if importlib.util.find_spec("peft") is None:
         hint = "pip install 'llmkit[lora]', or set cls.lora_rank to 0"
         raise EnvironmentFault("peft is not installed", where="cls.lora_rank", hint=hint)
 
 
 def add_lora(model: PreTrainedModel, rank: int, alpha: int, seed: int) -> None:
-    """Freeze the model but for its head, and give its attention trainable additions of `rank`.
+    """Freeze all weights except the head, and add trainable updates of `rank` to attention, scaled by `alpha` / `rank`.
 
     Raises:
         EnvironmentFault: peft is not installed.
-        UsageError: peft does not know which matrices of this architecture to add to.
+        UsageError: peft has no default matrices for this architecture.
     """
     require_peft()
     import peft
@@ -50,7 +54,7 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: int, seed: int) -> None:
 
 
 def merge_lora(model: PreTrainedModel) -> None:
-    """Put the additions into the matrices they belong to, in place."""
+    """Add the updates to their matrices and remove the adapters, in place."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):
@@ -63,5 +67,5 @@ def merge_lora(model: PreTrainedModel) -> None:
 
 
 def _is_transposed(model: PreTrainedModel) -> bool:
-    """GPT-2 keeps its matrices in Conv1D, inputs first."""
+    """GPT-2's Conv1D stores its matrices as (inputs, outputs)."""
     return any(isinstance(module, Conv1D) for module in model.modules())

@@ -1,7 +1,7 @@
-"""Weights that are pickles, where the user allows it by name: `pickle:FOLDER` in place of FOLDER.
+"""Pickled weights, which the user allows by writing `pickle:FOLDER` instead of FOLDER.
 
-PyTorch reads them without running what they name (`weights_only`), which has had holes; so it is said for each model
-each time, and no recipe can say it. What is loaded afterwards is a copy in safetensors.
+`torch.load(weights_only=True)` refuses arbitrary code but has had vulnerabilities, so recipes cannot allow it and each
+use must be explicit. The model is then loaded from a copy in safetensors.
 """
 
 import atexit
@@ -23,10 +23,10 @@ WEIGHTS, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
 def convert_pickle(folder: Path) -> str:
-    """A copy of the model in `folder` whose weights are safetensors; it is deleted when the process ends.
+    """A temporary copy of the model in `folder` with weights in safetensors; it is deleted when the process ends.
 
     Raises:
-        ModelError: there are no such weights, they are not only tensors, or a shard is named outside of the folder.
+        ModelError: there are no pickled weights, they hold more than tensors, or a shard is outside of the folder.
     """
     weights: dict[str, Tensor] = {}
     for name in _list_shards(folder):
@@ -40,7 +40,7 @@ def convert_pickle(folder: Path) -> str:
     for path in folder.glob("*"):
         if path.suffix in (".json", ".txt", ".model", ".jinja") and path.is_file() and not path.is_symlink():
             shutil.copy(path, copy)
-    # Tied weights share memory, which safetensors refuses; each gets its own, and the model ties them again.
+    # safetensors refuses tied weights, which share memory; they are copied, and the model ties them when it is loaded.
     tensors = {name: tensor.clone().contiguous() for name, tensor in weights.items() if isinstance(tensor, Tensor)}
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
     return str(copy)
@@ -57,5 +57,5 @@ def _list_shards(folder: Path) -> list[str]:
     shards = sorted({str(name) for name in named})
     for name in shards:
         if Path(name).name != name or not (folder / name).is_file() or (folder / name).is_symlink():
-            raise ModelError(f"{name!r} is no file of the folder itself", where=str(folder / INDEX), hint=hint)
+            raise ModelError(f"{name!r} is not a file in the folder", where=str(folder / INDEX), hint=hint)
     return shards

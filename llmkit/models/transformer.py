@@ -1,7 +1,7 @@
-"""The plain Transformer of Vaswani et al. 2017 as a language model: encoder blocks under a causal mask.
+"""The Transformer of Vaswani et al. 2017 as a causal language model: encoder blocks with a causal mask.
 
-Post-norm (each sum with the residual is normalised, nothing stands before the sublayers), sinusoidal positions,
-embeddings scaled by sqrt(width), ReLU, dropout after each sublayer and on the embeddings; section 3 of the paper.
+As in section 3 of the paper: post-norm (layer norm after each residual sum, none before the sublayers), sinusoidal
+positions, embeddings scaled by sqrt(width), ReLU, and dropout after each sublayer and on the embeddings.
 """
 
 import math
@@ -25,13 +25,12 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import can_return_tuple
 
-from llmkit.models.caches import CACHE
 from llmkit.models.configurations import TransformerConfig
-from llmkit.models.kernels.output_layer import AdaptiveSoftmax, build_output_layer, next_token_output
+from llmkit.models.kernels.output_layer import CACHE, AdaptiveSoftmax, build_output_layer, next_token_output
 
 
 class TransformerPreTrainedModel(PreTrainedModel):
-    """What the three models share."""
+    """Base of the three models."""
 
     config_class = TransformerConfig
     config: TransformerConfig
@@ -40,8 +39,8 @@ class TransformerPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Glorot and Bengio 2010 for matrices, as in the paper's own code; embeddings in N(0, 1/width), so that after
-        scaling they are as large as the positions."""
+        """Matrices as Glorot and Bengio 2010, as in the paper's code; embeddings from N(0, 1/width), so that scaled
+        embeddings have the magnitude of the positions."""
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
         elif isinstance(module, nn.Linear):
@@ -59,10 +58,10 @@ class TransformerPreTrainedModel(PreTrainedModel):
 class Attention(nn.Module):
     """Multi-head self-attention, section 3.2."""
 
-    def __init__(self, config: TransformerConfig, number: int) -> None:
+    def __init__(self, config: TransformerConfig, layer_idx: int) -> None:
         super().__init__()
         width = config.hidden_size
-        self.config, self.number = config, number
+        self.config, self.layer_idx = config, layer_idx
         self.head_dim = width // config.num_attention_heads
         self.is_causal = True
         self.q_proj, self.k_proj = nn.Linear(width, width), nn.Linear(width, width)
@@ -74,7 +73,7 @@ class Attention(nn.Module):
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         if cache is not None:
-            key, value = cache.update(key, value, self.number)
+            key, value = cache.update(key, value, self.layer_idx)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, sdpa_attention_forward)
         attended, _ = attend(
             self, query, key, value, mask, scaling=self.head_dim**-0.5,
@@ -84,13 +83,13 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each with dropout, residual and norm behind it."""
+    """Attention and feed-forward, each followed by dropout, residual sum and layer norm."""
 
-    def __init__(self, config: TransformerConfig, number: int) -> None:
+    def __init__(self, config: TransformerConfig, layer_idx: int) -> None:
         super().__init__()
         width = config.hidden_size
         inner = config.intermediate_size or 4 * width
-        self.self_attn = Attention(config, number)
+        self.self_attn = Attention(config, layer_idx)
         self.self_attn_norm = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, width))
         self.feed_forward_norm = nn.LayerNorm(width)
@@ -107,11 +106,11 @@ class TransformerModel(TransformerPreTrainedModel):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config, number) for number in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Block(config, layer_idx) for layer_idx in range(config.num_hidden_layers))
         self.dropout = nn.Dropout(config.dropout)
-        self.post_init()  # type: ignore[no-untyped-call]  # nor has this
+        self.post_init()  # type: ignore[no-untyped-call]  # untyped in transformers
 
-    @can_return_tuple  # type: ignore[untyped-decorator]  # transformers' own has no types
+    @can_return_tuple  # type: ignore[untyped-decorator]  # untyped in transformers
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -123,7 +122,7 @@ class TransformerModel(TransformerPreTrainedModel):
         cache: Cache | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPast:
-        """Read on from `cache` (before transformers 5.24 `past_key_values`), or from nothing."""
+        """Continue from `cache` (`past_key_values` before transformers 5.24) or from an empty one."""
         cache = past_key_values if cache is None else cache
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         use_cache = self.config.use_cache if use_cache is None else use_cache
@@ -143,31 +142,31 @@ class TransformerModel(TransformerPreTrainedModel):
 
 
 def embed(words: Tensor, positions: Tensor) -> Tensor:
-    """(..., width) for the embeddings of words (..., width) at positions (...), section 3.4 and 3.5."""
+    """Scaled word embeddings (..., width) plus the encoding of their positions (...), sections 3.4 and 3.5."""
     width = words.shape[-1]
     return words * math.sqrt(width) + sinusoids(positions, width).to(words.dtype)
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:
-    """(..., width) for positions (...): sines in the even columns, cosines in the odd ones, section 3.5."""
+    """Encoding (..., width) of positions (...): sines in even columns, cosines in odd ones, section 3.5."""
     pairs = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
     angles = positions[..., None].float() * torch.exp(pairs * (-math.log(10_000.0) / width))
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
 class TransformerForCausalLM(TransformerPreTrainedModel, GenerationMixin):
-    """The language model. `shift_labels` stand beside the token that predicts them, -100 is left out; `labels` are the
-    tokens themselves, as transformers has it."""
+    """Causal language model. `labels` are the input ids, as in transformers; `shift_labels` are already shifted. -100
+    is ignored."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 - transformers has it on instances too
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 - transformers sets it on instances
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
         self.model = TransformerModel(config)
         self.lm_head = build_output_layer(config.hidden_size, config.vocab_size, config.adaptive_cutoffs)
-        self.post_init()  # type: ignore[no-untyped-call]  # nor has this
+        self.post_init()  # type: ignore[no-untyped-call]  # untyped in transformers
 
-    @can_return_tuple  # type: ignore[untyped-decorator]  # transformers' own has no types
+    @can_return_tuple  # type: ignore[untyped-decorator]  # untyped in transformers
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -178,17 +177,17 @@ class TransformerForCausalLM(TransformerPreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         cache: Cache | None = None,
-        **more: Any,
+        **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """With labels there are no logits; see `next_token_output`."""
-        read = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, position_ids, use_cache, cache)
-        return next_token_output(self.lm_head, read, labels, **more)
+        """With labels the output has no logits; see `next_token_output`."""
+        outputs = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, position_ids, use_cache, cache)
+        return next_token_output(self.lm_head, outputs, labels, **kwargs)
 
 
 class TransformerForSequenceClassification(GenericForSequenceClassification, TransformerPreTrainedModel):
-    """Labels from what stands behind a text's last token."""
+    """Classifier on the hidden state of the last token."""
 
-    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012 - a language model's, of no use here
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012 - the language model's head
 
 
 AutoModel.register(TransformerConfig, TransformerModel)

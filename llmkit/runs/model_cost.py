@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from llmkit.config.recipe import Recipe
-from llmkit.models.families import family_of, trains_in_parts
+from llmkit.models.families import family_of, trains_with_chunked_loss
 from llmkit.models.kernels.output_layer import count_loss_bytes
 from llmkit.models.loading import embedding_rows
 from llmkit.tasks.base import MeasuredTask
@@ -30,7 +30,7 @@ def measure_model_cost(
     n_weights = count_weights(network.parameters())
     n_layers, width, rows = config.num_hidden_layers, config.hidden_size, embedding_rows(network)
     logit_bytes, max_logit_bytes = count_logit_bytes(rows, output_share), None
-    if trains_in_parts(config, rows, on_cpu=on_cpu):
+    if trains_with_chunked_loss(config, rows, on_cpu=on_cpu):
         logit_bytes, max_logit_bytes = count_loss_bytes(rows, bf16=bf16)
     count_kept = partial(
         count_activation_bytes, family_of(config), width=width, bf16=bf16, dropout=_has_dropout(network), on_cpu=on_cpu

@@ -13,7 +13,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.core.devices import tune_malloc
 from llmkit.core.errors import UsageError
 from llmkit.models.kernels.optimized import optimized
-from llmkit.models.loading import check_vocabulary, longest_context, put_on_device
+from llmkit.models.loading import check_vocabulary, max_context_length, put_on_device
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.starting_model import tokenizer_mismatch
 from llmkit.text.documents import Document
@@ -36,7 +36,7 @@ def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | N
     Raises:
         UsageError: the model has fewer positions.
     """
-    positions = longest_context(network)
+    positions = max_context_length(network)
     block = settings.block_size or own or positions or default
     if positions is not None and block > positions:
         what = f"block_size {block} does not fit the model's {positions} positions"

@@ -11,9 +11,9 @@ from llmkit.config.model import Model
 from llmkit.config.recipe import Recipe
 from llmkit.core import console, distributed
 from llmkit.core.errors import ModelError
-from llmkit.models.families import family_of, is_recurrent, sums_its_loss
+from llmkit.models.families import family_of, has_chunked_loss, is_recurrent
 from llmkit.models.kernels.output_layer import describe_output_layer
-from llmkit.models.loading import embedding_rows, longest_context, read_config, resolve_model
+from llmkit.models.loading import embedding_rows, max_context_length, read_config, resolve_model
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.starting_model import check_no_windows, check_positions, check_training
 from llmkit.tokens.prepared import Prepared, load_prepared
@@ -57,7 +57,7 @@ def open_pretraining(
         check_no_windows(recipe.evaluate)
     if recipe.model.adaptive_cutoffs and prepared.manifest["tokenizer"]["kind"] not in ("word", "char"):
         console.info("adaptive_cutoffs want ids in the order of frequency, as word and char tokenizers number them")
-    if sums_its_loss(network.config):
+    if has_chunked_loss(network.config):
         console.info(describe_output_layer(network.get_submodule("lm_head")))
     return TrainingSetup(recipe, task, network)
 
@@ -100,7 +100,7 @@ def _check_model(recipe: Recipe, network: PreTrainedModel, prepared: Prepared, *
 
     An id beyond the embedding crashes on a CPU and reads foreign memory on some GPUs.
     """
-    check_positions(recipe, longest_context(network), resume=resume)
+    check_positions(recipe, max_context_length(network), resume=resume)
     rows, largest = embedding_rows(network), prepared.split("train").stream.max_id()
     if largest >= rows:
         what = f"the data holds token id {largest}, the model's embedding has {rows} rows"

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 
 from llmkit.config.optim import Optim
-from llmkit.models.layers import number_layers
+from llmkit.models.layers import get_layer_ids
 from llmkit.training.muon import Muon
 
 OUTPUT_HEADS = ("seq_relationship", "classifier", "score")
@@ -59,7 +59,7 @@ def build_optimizer(model: nn.Module, section: Optim, precision: str) -> Optimiz
 def layerwise_lr_factors(model: nn.Module, layer_decay: float) -> dict[int, float]:
     """Learning rate factors by the weight's id: 1 above the layers, `layer_decay` in the last layer, its square in the
     one before, and so on down to the embeddings (Howard and Ruder, ULMFiT, 2018; Sun et al. 2019)."""
-    layers, n_layers = number_layers(model)
+    layers, n_layers = get_layer_ids(model)
     return {id(weight): layer_decay ** (n_layers - layers[name]) for name, weight in model.named_parameters()}
 
 

@@ -19,9 +19,9 @@ def test_every_weight_belongs_to_a_part_and_every_part_has_weights(family: str) 
     heads = ARCHITECTURES[family].heads
     assert heads is not None
     weights = list(ENCODERS[family].state_dict())
-    parts = [next((part for start, part in heads.parts.items() if key.startswith(start)), None) for key in weights]
+    parts = [next((part for start, part in heads.prefixes.items() if key.startswith(start)), None) for key in weights]
     assert None not in parts
-    assert set(parts) == set(heads.parts.values()) >= {ENCODER, TOKEN_HEAD}
+    assert set(parts) == set(heads.prefixes.values()) >= {ENCODER, TOKEN_HEAD}
     for start in (heads.token_head, *heads.once_per_sequence):
         assert any(key.startswith(start) for key in weights), start
 

@@ -16,7 +16,13 @@ from llmkit.core.errors import ModelError, UsageError
 from llmkit.datasets.pairs import SentenceObjective
 from llmkit.models.families import make_config
 from llmkit.models.loading import load_masked_lm, read_kind
-from llmkit.models.masked import build_masked, open_masked, rescale_embeddings, sentence_objective_of, start_from_masked
+from llmkit.models.masked import (
+    build_masked,
+    load_masked,
+    load_masked_for_training,
+    rescale_embeddings,
+    sentence_objective_of,
+)
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 # Millions of parameters of Google's checkpoints (Turc et al. 2019, table 1; Devlin et al. 2018), encoder and pooler.
@@ -69,9 +75,9 @@ def test_what_is_new_or_left_out_is_said(
     tmp_path: Path, saved: type, objective: SentenceObjective, new: list[str], left_out: list[str]
 ) -> None:
     make_bert(saved).save_pretrained(tmp_path)
-    model, said = start_from_masked(str(tmp_path), objective, 0)
+    model, said = load_masked_for_training(str(tmp_path), objective, 0)
     notes = [f"new, not in the model: {head}" for head in new]
-    assert said == notes + [f"left out of the model: {head}" for head in left_out]
+    assert said == notes + [f"not used from the model: {head}" for head in left_out]
     assert isinstance(model, BertForMaskedLM if objective == "none" else BertForPreTraining)
     original = make_bert(saved).state_dict()
     key = "embeddings.word_embeddings.weight"
@@ -102,7 +108,7 @@ def test_shortened_embeddings_change_no_output_and_end_as_long_as_new_ones(kind:
 
 def test_new_heads_follow_from_the_seed(tmp_path: Path) -> None:
     make_bert(BertForMaskedLM).save_pretrained(tmp_path)
-    heads = [start_from_masked(str(tmp_path), "nsp", seed)[0].cls.seq_relationship.weight for seed in (3, 3, 4)]
+    heads = [load_masked_for_training(str(tmp_path), "nsp", seed)[0].cls.seq_relationship.weight for seed in (3, 3, 4)]
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
 
@@ -110,7 +116,7 @@ def test_new_heads_follow_from_the_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [BertForPreTraining, BertForMaskedLM])
 def test_opened_as_it_was_saved_unless_asked_otherwise(tmp_path: Path, kind: type) -> None:
     make_bert(kind).save_pretrained(tmp_path)
-    assert type(open_masked(str(tmp_path))) is kind
+    assert type(load_masked(str(tmp_path))) is kind
 
 
 def test_saved_model_opens_with_a_classification_head(tmp_path: Path) -> None:
@@ -123,7 +129,7 @@ def test_saved_model_opens_with_a_classification_head(tmp_path: Path) -> None:
 def test_other_architecture_is_refused(tmp_path: Path) -> None:
     make_gpt2().save_pretrained(tmp_path)
     with pytest.raises(UsageError, match="of type gpt2"):
-        open_masked(str(tmp_path))
+        load_masked(str(tmp_path))
 
 
 def test_task_and_family_must_fit() -> None:
@@ -141,11 +147,11 @@ def test_what_the_head_for_pairs_was_trained_for_is_saved_with_it(tokenizer: obj
         build_masked(Model(family="bert"), tokenizer, 64, 0, sentence_objective=sentence_objective).save_pretrained(
             tmp_path / str(sentence_objective)
         )
-        assert sentence_objective_of(open_masked(str(tmp_path / str(sentence_objective)))) == sentence_objective
+        assert sentence_objective_of(load_masked(str(tmp_path / str(sentence_objective)))) == sentence_objective
     make_bert().save_pretrained(tmp_path / "google")
-    assert sentence_objective_of(open_masked(str(tmp_path / "google"))) == "nsp"
-    model, notes = start_from_masked(str(tmp_path / "sop"), "nsp", 0)
-    assert notes == ["the head for pairs was trained for sop, and goes on with nsp"]
+    assert sentence_objective_of(load_masked(str(tmp_path / "google"))) == "nsp"
+    model, notes = load_masked_for_training(str(tmp_path / "sop"), "nsp", 0)
+    assert notes == ["the head for pairs was trained for sop, and is now trained for nsp"]
     assert sentence_objective_of(model) == "nsp"
 
 
@@ -158,16 +164,16 @@ def test_missing_weights_of_the_encoder_are_never_made_up(tmp_path: Path) -> Non
     make_bert().save_pretrained(tmp_path)
     drop_weights(tmp_path, "layer.1.attention")
     with pytest.raises(ModelError, match="encoder"):
-        start_from_masked(str(tmp_path), "nsp", 0)
+        load_masked_for_training(str(tmp_path), "nsp", 0)
     with pytest.raises(ModelError, match="lacks weights of the encoder"):
-        open_masked(str(tmp_path))
+        load_masked(str(tmp_path))
 
 
 def test_missing_head_is_an_error_where_nothing_is_trained(tmp_path: Path) -> None:
     make_bert(BertForMaskedLM).save_pretrained(tmp_path)
     drop_weights(tmp_path, "cls.predictions.transform")
     with pytest.raises(ModelError, match="lacks the head for masked tokens"):
-        open_masked(str(tmp_path))
+        load_masked(str(tmp_path))
     with pytest.raises(ModelError, match="lacks 4 weights"):
         load_masked_lm(str(tmp_path))
 
@@ -177,17 +183,17 @@ def test_bert_that_names_no_architecture_is_a_masked_model(tmp_path: Path) -> No
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "architectures"}))
     assert read_kind(str(tmp_path)) == "masked"
-    assert isinstance(open_masked(str(tmp_path)), BertForPreTraining)
+    assert isinstance(load_masked(str(tmp_path)), BertForPreTraining)
 
 
 def test_an_empty_section_is_its_defaults(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text("objective: mlm\nmodel:\nmlm:\n")
+    (tmp_path / "recipe.yaml").write_text("task: mlm\nmodel:\nmlm:\n")
     assert load_recipe(tmp_path / "recipe.yaml") == load_recipe(None, ["task=mlm"])
 
 
-def test_an_objective_that_is_no_word_is_a_recipe_error(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text("objective: [mlm]\n")
-    with pytest.raises(UsageError, match="objective"):
+def test_a_task_that_is_not_a_string_is_a_recipe_error(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("task: [mlm]\n")
+    with pytest.raises(UsageError, match="task"):
         load_recipe(tmp_path / "recipe.yaml")
     with pytest.raises(UsageError, match="stride"):
         load_recipe(None, ["task=mlm", "evaluate.stride=4"])

@@ -34,7 +34,7 @@ def test_own_fields_beat_the_size() -> None:
     ("fields", "words"),
     [
         ({"n_head": 4, "n_kv_head": 3}, "n_head 4 is not a multiple of n_kv_head 3"),
-        ({"n_embd": 12, "n_head": 4}, "rotary positions turn pairs"),
+        ({"n_embd": 12, "n_head": 4}, "rotary positions need an even width"),
         ({"dropout": 0.1}, "dropout is for gpt2, bert, modernbert, gru, lstm, transformer, not for llama"),
     ],
 )

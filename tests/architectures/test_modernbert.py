@@ -13,16 +13,16 @@ from llmkit.config.loading import load_recipe
 from llmkit.config.model import Model
 from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import ModelError, UsageError
-from llmkit.models.classifier import count_positions, start_classifier
+from llmkit.models.classifier import count_positions, load_classifier_for_training
 from llmkit.models.families import make_config
-from llmkit.models.layers import freeze_layers, number_layers
-from llmkit.models.loading import longest_context, read_kind
+from llmkit.models.layers import freeze_layers, get_layer_ids
+from llmkit.models.loading import max_context_length, read_kind
 from llmkit.models.masked import (
     build_masked,
-    open_masked,
+    load_masked,
+    load_masked_for_training,
     rescale_embeddings,
     sentence_objective_of,
-    start_from_masked,
 )
 from llmkit.tasks.starting_model import set_dropout
 from llmkit.tokens.training_tokenizers import train_tokenizer
@@ -65,7 +65,7 @@ def test_own_fields_beat_the_size_and_ids_are_the_tokenizers(tokenizer: Any) -> 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"n_embd": 12, "n_head": 4}, "rotary positions turn pairs"),
+        ({"n_embd": 12, "n_head": 4}, "rotary positions need an even width"),
         ({"size": "xl"}, "no modernbert of size xl"),
         ({"tie_embeddings": False}, "tie_embeddings is for"),
     ],
@@ -95,7 +95,7 @@ def test_without_a_head_for_pairs_nsp_is_false(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=words):
             chosen.with_updates(model=Model(family="modernbert"))
         (tmp_path / "recipe.yaml").write_text(
-            f"objective: mlm\nmodel:\n  family: modernbert\nmlm:\n  sentence_objective: {sentence_objective}\n"
+            f"task: mlm\nmodel:\n  family: modernbert\nmlm:\n  sentence_objective: {sentence_objective}\n"
         )
         with pytest.raises(UsageError, match=words) as caught:
             load_recipe(tmp_path / "recipe.yaml")
@@ -106,23 +106,27 @@ def test_saved_model_is_opened_as_it_was(tokenizer: Any, tmp_path: Path) -> None
     model = build(tokenizer)
     model.save_pretrained(tmp_path)
     assert read_kind(str(tmp_path)) == "masked"
-    again = open_masked(str(tmp_path))
+    again = load_masked(str(tmp_path))
     assert (
-        type(again) is ModernBertForMaskedLM and sentence_objective_of(again) == "none" and longest_context(again) == 64
+        type(again) is ModernBertForMaskedLM
+        and sentence_objective_of(again) == "none"
+        and max_context_length(again) == 64
     )
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    started, notes = start_from_masked(str(tmp_path), "none", 0)
+    started, notes = load_masked_for_training(str(tmp_path), "none", 0)
     assert type(started) is ModernBertForMaskedLM and notes == []
     with pytest.raises(UsageError, match="modernbert has no head for pairs"):
-        start_from_masked(str(tmp_path), "nsp", 0)
+        load_masked_for_training(str(tmp_path), "nsp", 0)
 
 
 def test_what_a_bare_encoder_lacks_is_said(tokenizer: Any, tmp_path: Path) -> None:
     build(tokenizer).model.save_pretrained(tmp_path)
     assert isinstance(ModernBertModel.from_pretrained(tmp_path), ModernBertModel)
     with pytest.raises(ModelError, match="lacks the head for masked tokens"):
-        open_masked(str(tmp_path))
-    assert start_from_masked(str(tmp_path), "none", 0)[1] == ["new, not in the model: the head for masked tokens"]
+        load_masked(str(tmp_path))
+    assert load_masked_for_training(str(tmp_path), "none", 0)[1] == [
+        "new, not in the model: the head for masked tokens"
+    ]
 
 
 def test_embeddings_stay_as_long_as_training_made_them(tokenizer: Any) -> None:
@@ -140,12 +144,12 @@ LABELS = {"ham": 0, "spam": 1}
 def test_classifier_goes_on_with_the_head_that_masked_tokens_trained(tokenizer: Any, tmp_path: Path) -> None:
     masked = build(tokenizer, seed=5)
     masked.save_pretrained(tmp_path / "masked")
-    model, notes = start_classifier(str(tmp_path / "masked"), "single", LABELS, 0)
+    model, notes = load_classifier_for_training(str(tmp_path / "masked"), "single", LABELS, 0)
     assert isinstance(model, ModernBertForSequenceClassification)
     assert notes == ["the head is new: classifier"]
     assert torch.equal(model.head.dense.weight, masked.head.dense.weight)
     model.save_pretrained(tmp_path / "classifier")
-    other, notes = start_classifier(str(tmp_path / "classifier"), "single", {"yes": 0, "no": 1}, 0)
+    other, notes = load_classifier_for_training(str(tmp_path / "classifier"), "single", {"yes": 0, "no": 1}, 0)
     assert notes == ["the head is new: classifier, head.dense, head.norm"], "it was trained for other labels"
     assert not torch.equal(other.head.dense.weight, masked.head.dense.weight)
     assert count_positions(model.config) == 64
@@ -153,8 +157,8 @@ def test_classifier_goes_on_with_the_head_that_masked_tokens_trained(tokenizer: 
 
 def test_head_of_a_classifier_trains_where_the_encoder_is_frozen(tokenizer: Any, tmp_path: Path) -> None:
     build(tokenizer).save_pretrained(tmp_path)
-    model, _ = start_classifier(str(tmp_path), "single", LABELS, 0)
-    assert number_layers(model)[1] == 2
+    model, _ = load_classifier_for_training(str(tmp_path), "single", LABELS, 0)
+    assert get_layer_ids(model)[1] == 2
     freeze_layers(model, "encoder")
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert trained == {"head.dense.weight", "head.norm.weight", "classifier.weight", "classifier.bias"}
@@ -162,7 +166,7 @@ def test_head_of_a_classifier_trains_where_the_encoder_is_frozen(tokenizer: Any,
 
 def test_dropout_of_the_recipe_holds_now_and_after_a_resume(tokenizer: Any, tmp_path: Path) -> None:
     build(tokenizer).save_pretrained(tmp_path)
-    model, _ = start_classifier(str(tmp_path), "single", LABELS, 0)
+    model, _ = load_classifier_for_training(str(tmp_path), "single", LABELS, 0)
     set_dropout(model, Model(dropout=0.1, attention_dropout=0.25))
     config = model.config
     assert (config.embedding_dropout, config.mlp_dropout, config.classifier_dropout) == (0.1, 0.1, 0.1)
@@ -180,7 +184,7 @@ def test_low_rank_additions_belong_to_attention(tokenizer: Any, tmp_path: Path) 
     from llmkit.models.lora import add_lora, merge_lora
 
     build(tokenizer).save_pretrained(tmp_path)
-    model, _ = start_classifier(str(tmp_path), "single", LABELS, 0)
+    model, _ = load_classifier_for_training(str(tmp_path), "single", LABELS, 0)
     names = list(model.state_dict())
     add_lora(model, 4, 8, 0)
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}

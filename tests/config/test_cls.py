@@ -35,13 +35,13 @@ def test_what_a_classifier_cannot_learn_by_is_refused(tmp_path: Path, overrides:
 
 @pytest.mark.parametrize("field", ["focal_gamma", "label_smoothing"])
 def test_losses_of_labels_are_refused_for_numbers_and_taken_for_labels(field: str) -> None:
-    with pytest.raises(ValidationError, match=f"{field} is for labels"):
+    with pytest.raises(ValidationError, match=f"{field} is for classification"):
         Cls.model_validate({"labels": "regression", field: 0.5})
     assert getattr(Cls.model_validate({field: 0.5}), field) == 0.5
 
 
 def test_lora_and_freezing_exclude_each_other() -> None:
-    with pytest.raises(ValidationError, match="leave freeze out"):
+    with pytest.raises(ValidationError, match="remove freeze"):
         Cls(lora_rank=4, freeze="encoder")
     assert Cls(lora_rank=4).lora_alpha == 16
 

@@ -89,8 +89,8 @@ def test_heads_of_keys_follow_the_heads_unless_they_are_given() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"family": "transformer", "n_embd": 33, "n_head": 3}, "sines and cosines come in pairs"),
-        ({"family": "llama", "n_embd": 36, "n_head": 4}, "rotary positions turn pairs"),
+        ({"family": "transformer", "n_embd": 33, "n_head": 3}, "sinusoidal positions need an even width"),
+        ({"family": "llama", "n_embd": 36, "n_head": 4}, "rotary positions need an even width"),
         ({"init": "he", "init_range": 0.2}, "init_range is for init normal and uniform"),
     ],
 )

@@ -86,7 +86,7 @@ def test_causal_models_are_of_five_families(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["gru", "lstm", "transformer"])
 def test_families_of_causal_models_are_refused_for_masked_ones(tmp_path: Path, family: str) -> None:
-    assert errors_of(tmp_path, f"objective: mlm\nmodel: {{family: {family}}}\n")
+    assert errors_of(tmp_path, f"task: mlm\nmodel: {{family: {family}}}\n")
 
 
 def test_each_section_of_one_task_has_one_owner_and_each_recipe_its_defaults() -> None:

@@ -20,10 +20,10 @@ from llmkit.models.classifier import (
     build_classifier,
     check_can_classify,
     labels_of,
-    open_classifier,
+    load_classifier,
+    load_classifier_for_training,
     problem_type_of,
     read_config,
-    start_classifier,
 )
 
 LABELS = {"ham": 0, "spam": 1, "eggs": 2}
@@ -33,7 +33,7 @@ HEADS = {"bert": "classifier.weight", "gpt2": "score.weight"}
 def start(
     path: Path, labels: dict[str, int] = LABELS, kind: str = "single_label_classification", seed: int = 0
 ) -> PreTrainedModel:
-    return start_classifier(str(path), kind, labels, seed)[0]
+    return load_classifier_for_training(str(path), kind, labels, seed)[0]
 
 
 @pytest.fixture(params=["bert", "gpt2"])
@@ -68,7 +68,7 @@ def assert_same_encoder(model: PreTrainedModel, path: Path) -> None:
 
 
 def test_encoder_has_the_weights_of_the_model(family: str, language_model: Path) -> None:
-    model, notes = start_classifier(str(language_model), "single_label_classification", LABELS, 0)
+    model, notes = load_classifier_for_training(str(language_model), "single_label_classification", LABELS, 0)
     assert_same_encoder(model, language_model)
     assert notes == [f"the head is new: {'bert.pooler.dense, classifier' if family == 'bert' else 'score'}"]
     assert model.dtype == torch.float32
@@ -78,7 +78,7 @@ def test_encoder_has_the_weights_of_the_model(family: str, language_model: Path)
 
 def test_pooler_of_a_model_that_has_one_goes_on(tmp_path: Path) -> None:
     make_bert(BertForPreTraining, seed=5).save_pretrained(tmp_path)
-    model, notes = start_classifier(str(tmp_path), "single_label_classification", LABELS, 0)
+    model, notes = load_classifier_for_training(str(tmp_path), "single_label_classification", LABELS, 0)
     assert notes == ["the head is new: classifier"]
     saved = load_file(tmp_path / "model.safetensors")
     assert torch.equal(model.bert.pooler.dense.weight, saved["bert.pooler.dense.weight"])
@@ -97,9 +97,9 @@ def test_seed_alone_decides_what_is_new(family: str, language_model: Path) -> No
 
 
 def test_head_of_the_same_label_map_goes_on(family: str, classifier: Path) -> None:
-    saved = open_classifier(str(classifier))
-    model, notes = start_classifier(str(classifier), "single_label_classification", LABELS, 0)
-    assert notes == ["the model's own head goes on: it has the same labels"]
+    saved = load_classifier(str(classifier))
+    model, notes = load_classifier_for_training(str(classifier), "single_label_classification", LABELS, 0)
+    assert notes == ["the model's head is kept: it has the same labels"]
     for name in saved.state_dict():
         assert is_same(model, saved, name)
 
@@ -118,7 +118,7 @@ def test_head_of_the_same_label_map_goes_on(family: str, classifier: Path) -> No
 def test_head_of_other_labels_is_new_though_it_may_have_the_size(
     family: str, classifier: Path, labels: dict[str, int], kind: str
 ) -> None:
-    model, notes = start_classifier(str(classifier), kind, labels, 0)
+    model, notes = load_classifier_for_training(str(classifier), kind, labels, 0)
     assert notes == [f"the head is new: {HEADS[family].split('.')[0]}"]
     head, old = model.state_dict()[HEADS[family]], load_file(classifier / "model.safetensors")[HEADS[family]]
     assert len(head) == len(labels)
@@ -128,9 +128,11 @@ def test_head_of_other_labels_is_new_though_it_may_have_the_size(
 
 
 def test_random_weights_keep_the_shape_alone(family: str, classifier: Path) -> None:
-    model, notes = start_classifier(str(classifier), "single_label_classification", LABELS, 0, from_scratch=True)
+    model, notes = load_classifier_for_training(
+        str(classifier), "single_label_classification", LABELS, 0, from_scratch=True
+    )
     assert "all weights are new" in notes[0]
-    saved = open_classifier(str(classifier))
+    saved = load_classifier(str(classifier))
     assert [weight.shape for weight in model.parameters()] == [weight.shape for weight in saved.parameters()]
     assert not any(is_same(model, saved, name) for name, weight in model.named_parameters() if weight.ndim > 1)
 
@@ -146,11 +148,11 @@ def test_missing_weights_of_the_encoder_are_an_error(family: str, language_model
 
 def test_language_model_is_not_opened_as_a_classifier(language_model: Path) -> None:
     with pytest.raises(ModelError, match="finetune-cls"):
-        open_classifier(str(language_model))
+        load_classifier(str(language_model))
 
 
 def test_saved_classifier_opens_as_it_was(family: str, classifier: Path) -> None:
-    model = open_classifier(str(classifier))
+    model = load_classifier(str(classifier))
     assert not model.training
     assert (problem_type_of(model.config), labels_of(model.config)) == ("single_label_classification", list(LABELS))
     assert is_same(model, start(classifier.parent / "lm", seed=3), HEADS[family])

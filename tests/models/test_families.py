@@ -1,16 +1,20 @@
-"""The architectures by name, and that transformers' Auto classes know ours in any program that imports llmkit."""
+"""Families by name, initialization schemes, and that transformers' Auto classes load llmkit's models."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny import make_bert, make_gpt2, make_recurrent, make_token_ids, make_transformer
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from llmkit.architectures import families_of
 from llmkit.config.model import Model
-from llmkit.models.families import build_causal, encoder_heads, family_of, is_recurrent, sums_its_loss
+from llmkit.models.families import build_causal, encoder_heads, family_of, has_chunked_loss, is_recurrent
 
 OPENING = """
 import torch
@@ -38,7 +42,7 @@ def test_families_are_called_as_in_a_recipe() -> None:
     models = [make_recurrent("gru"), make_recurrent("lstm"), make_transformer(), make_gpt2(), make_bert()]
     assert [family_of(model.config) for model in models] == ["gru", "lstm", "transformer", "gpt2", "bert"]
     assert [is_recurrent(model.config) for model in models] == [True, True, False, False, False]
-    assert [sums_its_loss(model.config) for model in models] == [True, True, True, False, False]
+    assert [has_chunked_loss(model.config) for model in models] == [True, True, True, False, False]
 
 
 def test_auto_classes_open_our_models_whichever_of_the_libraries_is_imported_first(tmp_path: Path) -> None:
@@ -63,3 +67,111 @@ def test_importing_llmkit_loads_neither_torch_nor_transformers(program: str) -> 
     check = f"{program}; import sys; print({{'torch', 'transformers'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+WIDTH, VOCAB = 48, 97
+FAMILIES = pytest.mark.parametrize("family", ["gpt2", "gru", "lstm", "transformer"])
+
+
+def build(family: str, init: str, seed: int = 0, **more: Any) -> PreTrainedModel:
+    shape = {"n_layer": 2, "n_embd": WIDTH, **({} if family in ("gru", "lstm") else {"n_head": 4})}
+    section = Model.model_validate({"family": family, "init": init, **shape, **more})
+    return build_causal(section, make_token_ids(VOCAB), 16, seed)
+
+
+def list_matrices(model: PreTrainedModel) -> list[tuple[str, Tensor, int, int]]:
+    """Name, weights, inputs and outputs of each matrix; of a cell each gate is one, of GPT-2 each is transposed."""
+    found = []
+    for name, weight in model.named_parameters():
+        gates = weight.split(WIDTH) if "weight_ih" in name or "weight_hh" in name else [weight]
+        for gate in gates if weight.ndim == 2 else []:
+            is_conv1d = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
+            n_inputs, n_outputs = gate.shape if is_conv1d else gate.shape[::-1]
+            found.append((name, gate, n_inputs, n_outputs))
+    return found
+
+
+def assert_uniform(weight: Tensor, largest: float, name: str) -> None:
+    assert weight.abs().max().item() <= largest * (1 + 1e-6), name
+    assert weight.abs().max().item() > 0.95 * largest, name
+    assert weight.std().item() == pytest.approx(largest / math.sqrt(3), rel=0.1), name
+    assert abs(weight.mean().item()) < 0.1 * largest, name
+
+
+@FAMILIES
+def test_normal_has_the_standard_deviation_that_was_asked_for(family: str) -> None:
+    for name, weight, _, _ in list_matrices(build(family, "normal", init_range=0.3)):
+        assert weight.std().item() == pytest.approx(0.3, rel=0.1), name
+        assert abs(weight.mean().item()) < 0.03, name
+
+
+@FAMILIES
+def test_uniform_goes_to_the_largest_value_that_was_asked_for(family: str) -> None:
+    for name, weight, _, _ in list_matrices(build(family, "uniform", init_range=0.3)):
+        assert_uniform(weight, 0.3, name)
+
+
+@FAMILIES
+def test_xavier_counts_the_inputs_and_outputs_of_each_matrix(family: str) -> None:
+    for name, weight, n_inputs, n_outputs in list_matrices(build(family, "xavier")):
+        assert_uniform(weight, math.sqrt(6 / (n_inputs + n_outputs)), name)
+
+
+@FAMILIES
+def test_he_counts_the_inputs_of_each_matrix(family: str) -> None:
+    for name, weight, n_inputs, _ in list_matrices(build(family, "he")):
+        assert_uniform(weight, math.sqrt(6 / n_inputs), name)
+
+
+@pytest.mark.parametrize("family", ["gru", "lstm"])
+def test_gates_of_a_wide_embedding_are_matrices_of_their_own(family: str) -> None:
+    model = build(family, "xavier", embedding_size=96, tie_embeddings=False)
+    gates = model.model.layers[0].weight_ih_l0.split(WIDTH)
+    assert len(gates) == {"gru": 3, "lstm": 4}[family]
+    for number, gate in enumerate(gates):
+        assert_uniform(gate, math.sqrt(6 / (96 + WIDTH)), str(number))
+
+
+@FAMILIES
+@pytest.mark.parametrize("init", ["normal", "uniform", "xavier", "he"])
+def test_vectors_stay_as_the_family_has_them(family: str, init: str) -> None:
+    auto, other = build(family, "auto"), build(family, init)
+    vectors = [name for name, weight in auto.named_parameters() if weight.ndim == 1]
+    assert vectors
+    assert all(torch.equal(auto.get_parameter(name), other.get_parameter(name)) for name in vectors)
+
+
+@FAMILIES
+@pytest.mark.parametrize("init", ["auto", "normal"])
+def test_weights_depend_on_the_seed_alone(family: str, init: str) -> None:
+    one = build(family, init, 1).state_dict()
+    torch.rand(7)
+    same, other = build(family, init, 1).state_dict(), build(family, init, 2).state_dict()
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@FAMILIES
+def test_tied_layers_are_one_matrix_whatever_they_begin_with(family: str) -> None:
+    model = build(family, "xavier")
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize("family", ["gru", "lstm"])
+def test_recurrent_models_begin_as_pytorchs_word_level_example(family: str) -> None:
+    for name, weight in build(family, "auto").named_parameters():
+        if name == "lm_head.bias":
+            assert (weight == 0).all()
+        elif "embed" in name:
+            assert_uniform(weight, 0.1, name)
+        else:
+            assert weight.abs().max().item() <= 1 / math.sqrt(WIDTH), name
+            assert weight.abs().max().item() > 0.9 / math.sqrt(WIDTH), name
+
+
+def test_transformer_begins_with_embeddings_as_large_as_its_positions() -> None:
+    model = build("transformer", "auto")
+    assert model.model.embed_tokens.weight.std().item() == pytest.approx(WIDTH**-0.5, rel=0.05)
+    for name, weight, n_inputs, n_outputs in list_matrices(model):
+        if "embed" not in name:
+            assert_uniform(weight, math.sqrt(6 / (n_inputs + n_outputs)), name)

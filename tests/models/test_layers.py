@@ -24,9 +24,9 @@ from llmkit.models.layers import (
     checkpoint_layers,
     compile_layers,
     freeze_layers,
+    get_layer_ids,
     is_head,
     list_blocks,
-    number_layers,
 )
 
 SMALL = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 60}
@@ -58,7 +58,7 @@ def place_of(family: str, name: str) -> int:
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_layers_are_counted_from_the_embeddings_to_the_head(family: str) -> None:
     model = make_classifier(family)
-    layers, n_layers = number_layers(model)
+    layers, n_layers = get_layer_ids(model)
     assert n_layers == 2
     assert layers == {name: place_of(family, name) for name, _ in model.named_parameters()}
 
@@ -66,7 +66,7 @@ def test_layers_are_counted_from_the_embeddings_to_the_head(family: str) -> None
 @pytest.mark.parametrize("config", OTHERS, ids=lambda config: config.model_type)
 def test_layers_of_other_architectures_are_found(config: object) -> None:
     model = AutoModelForSequenceClassification.from_config(config)
-    layers, n_layers = number_layers(model)
+    layers, n_layers = get_layer_ids(model)
     assert n_layers == 3
     assert {layers[name] for name in layers} == {-1, 0, 1, 2, 3}
     below = {id(w) for module in model.modules() if isinstance(module, torch.nn.Embedding) for w in module.parameters()}
@@ -111,7 +111,7 @@ def test_blocks_are_the_layers_with_the_lowest_first_and_hold_their_weights(
     make: Callable[[], PreTrainedModel],
 ) -> None:
     model = make()
-    layers, n_layers = number_layers(model)
+    layers, n_layers = get_layer_ids(model)
     blocks = list_blocks(model)
     assert len(blocks) == n_layers == 2
     for number, block in enumerate(blocks):
@@ -127,7 +127,7 @@ def test_blocks_are_the_layers_with_the_lowest_first_and_hold_their_weights(
 def test_model_whose_layers_are_not_apart_is_refused_with_the_setting_to_leave_out(model: PreTrainedModel) -> None:
     assert list_blocks(model) == []
     for change, setting in ((checkpoint_layers, "train.gradient_checkpointing"), (compile_layers, "train.compile")):
-        with pytest.raises(UsageError, match="no layers that could be taken one by one") as caught:
+        with pytest.raises(UsageError, match="no list of separate layers") as caught:
             change(model)
         assert caught.value.problems[0].where == setting
 

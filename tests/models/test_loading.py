@@ -12,11 +12,11 @@ from llmkit.models.loading import (
     check_causal,
     check_vocabulary,
     embedding_rows,
-    explain_failure,
     load_causal_lm,
-    longest_context,
+    max_context_length,
     read_kind,
     resolve_model,
+    translate_loading_errors,
     wrong_kind,
 )
 
@@ -45,7 +45,7 @@ def test_each_thing_that_is_no_model_has_its_own_way_out(tmp_path: Path) -> None
     cases = {
         "file": ("is a file, not a model", "give the folder"),
         "empty": ("there is no model in", "has a config.json"),
-        "unfinished": ("there is no model in", "go on with --resume"),
+        "unfinished": ("there is no model in", "continue it with --resume"),
         "series": ("a folder of several runs", "seed-1 to seed-2"),
         "unfinishd": ("there is no folder", "did you mean"),
     }
@@ -88,15 +88,15 @@ def test_model_of_another_kind_names_the_commands_that_it_is_for(tmp_path: Path)
 
 
 def test_longest_context_is_what_the_model_has_positions_for() -> None:
-    assert longest_context(make_gpt2(n_positions=16)) == 16
-    assert longest_context(make_bert()) == 64
-    assert longest_context(make_transformer()) == 64
-    assert longest_context(make_recurrent()) is None
+    assert max_context_length(make_gpt2(n_positions=16)) == 16
+    assert max_context_length(make_bert()) == 64
+    assert max_context_length(make_transformer()) == 64
+    assert max_context_length(make_recurrent()) is None
     config = RobertaConfig(
         vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
         max_position_embeddings=34, pad_token_id=1,
     )  # fmt: skip
-    assert longest_context(RobertaForMaskedLM(config)) == 32, "two rows are before the first position"
+    assert max_context_length(RobertaForMaskedLM(config)) == 32, "two rows are before the first position"
 
 
 def test_tokenizer_larger_than_the_embedding_is_refused_with_both_sizes() -> None:
@@ -118,12 +118,12 @@ def test_failure_of_the_library_gets_a_way_out_and_an_error_of_ours_stays(tmp_pa
     path = write_config(tmp_path / "model", model_type="gpt2")
     errors = {"cannot be loaded: bad": ValueError("bad\nmore"), "never run": OSError("use trust_remote_code")}
     for what, error in errors.items():
-        with pytest.raises(ModelError, match=what) as caught, explain_failure(path):
+        with pytest.raises(ModelError, match=what) as caught, translate_loading_errors(path):
             raise error
         assert caught.value.problems[0].where == path
     ours = UsageError("a", where="b", hint="c")
-    with pytest.raises(UsageError) as kept, explain_failure(path):
+    with pytest.raises(UsageError) as kept, translate_loading_errors(path):
         raise ours
     assert kept.value is ours
-    with pytest.raises(KeyboardInterrupt), explain_failure(path):
+    with pytest.raises(KeyboardInterrupt), translate_loading_errors(path):
         raise KeyboardInterrupt

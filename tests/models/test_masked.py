@@ -9,7 +9,7 @@ from transformers import BertForMaskedLM, BertForPreTraining, PreTrainedModel
 
 from llmkit.core.errors import UsageError
 from llmkit.models.kernels.padding_free import encoder_inputs
-from llmkit.models.masked import open_masked, read_heads, sentence_objective_of, start_from_masked
+from llmkit.models.masked import compute_head_logits, load_masked, load_masked_for_training, sentence_objective_of
 
 MODELS = [make_bert(BertForPreTraining), make_bert(BertForMaskedLM), make_modernbert()]
 
@@ -21,7 +21,7 @@ def test_heads_give_what_the_whole_model_gives_at_these_places(model: PreTrained
     with torch.no_grad():
         whole = model(input_ids=ids)
         encoded = model.base_model(**encoder_inputs(model, {"input_ids": ids}))
-        tokens, pairs = read_heads(model, encoded, places)
+        tokens, pairs = compute_head_logits(model, encoded, places)
     logits = whole.prediction_logits if hasattr(whole, "prediction_logits") else whole.logits
     torch.testing.assert_close(tokens, logits.flatten(0, 1)[places])
     assert (pairs is None) == (sentence_objective_of(model) == "none")
@@ -32,11 +32,11 @@ def test_heads_give_what_the_whole_model_gives_at_these_places(model: PreTrained
 def test_model_that_no_family_of_the_table_has_is_refused_with_those_there_are(tmp_path: Path) -> None:
     make_gpt2().save_pretrained(tmp_path)
     with pytest.raises(UsageError, match="of type gpt2") as caught:
-        open_masked(str(tmp_path))
+        load_masked(str(tmp_path))
     assert "bert or modernbert" in str(caught.value)
 
 
 def test_pairs_of_a_family_without_a_head_for_them_are_refused(tmp_path: Path) -> None:
     make_modernbert().save_pretrained(tmp_path)
     with pytest.raises(UsageError, match="modernbert has no head for pairs"):
-        start_from_masked(str(tmp_path), "nsp", 0)
+        load_masked_for_training(str(tmp_path), "nsp", 0)

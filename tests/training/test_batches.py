@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 from llmkit.config.loading import load_recipe
 from llmkit.config.train import Train
 from llmkit.core.errors import UsageError
-from llmkit.models.kernels.attention import attend_in_fp32
-from llmkit.models.kernels.modules import cheapen_dropouts
+from llmkit.models.kernels.attention import use_fp32_attention
+from llmkit.models.kernels.modules import use_fast_dropout
 from llmkit.tasks.base import PlannedTask
 from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS
@@ -88,9 +88,9 @@ def test_activations_are_what_autograd_keeps(family: str, precision: str, dropou
     recipe = load_recipe(None, overrides)
     task = TASKS[recipe.task].make_synthetic(recipe, Vocabulary(300))
     network = task.build_model().train()
-    cheapen_dropouts(network)
+    use_fast_dropout(network)
     if network.config._attn_implementation == "sdpa" and precision == "bf16":
-        attend_in_fp32(network)
+        use_fp32_attention(network)
     kept = [count_kept_bytes(network, task, n_sequences, precision) for n_sequences in (2, 4)]
     seen = (kept[1] - kept[0]) / (2 * 128)
     expected = count_activation_bytes(

@@ -1,7 +1,7 @@
-"""Attention functions of our own inside transformers' models, and the one for CPUs without AMX.
+"""Custom attention functions for transformers' models, and attention in fp32 for CPUs without AMX.
 
-There torch's bf16 attention takes longer than its fp32 one (docs/log.md), while everything else of a layer gains by
-bf16. More exact it is, too.
+On such CPUs, torch's attention is slower in bf16 than in fp32 (docs/log.md), while all other operations are faster in
+bf16. fp32 is also more accurate.
 """
 
 import importlib
@@ -13,24 +13,24 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from llmkit.models.kernels.modules import Replaced, Undo
+from llmkit.models.kernels.modules import ReplacedAttribute, Undo
 
-USUAL = "sdpa"
+SDPA = "sdpa"
 FP32_ATTENTION = "llmkit_sdpa_fp32"
-NEEDED = (
+REQUIRED_NAMES = (
     ("transformers.modeling_utils", "ALL_ATTENTION_FUNCTIONS"),
     ("transformers.masking_utils", "ALL_MASK_ATTENTION_FUNCTIONS"),
     ("transformers.masking_utils", "sdpa_mask"),
     ("transformers.integrations.sdpa_attention", "sdpa_attention_forward"),
 )
-"""Modules and names of transformers that its models look attention functions up by."""
+"""Modules and names of transformers that registering an attention function needs."""
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Of queries, keys and values."""
+AttentionFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Takes queries, keys and values."""
 
 
-def attention_fp32(attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """What `attend` gives, in fp32 where bf16 would take longer; of the query's type."""
+def attention_fp32(attend: AttentionFunction, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Call `attend` in fp32 if bf16 would be slower; the result has the query's type."""
     if query.dtype != torch.bfloat16 or query.device.type != "cpu" or has_amx():
         return attend(query, key, value)
     with torch.autocast("cpu", enabled=False):
@@ -38,13 +38,13 @@ def attention_fp32(attend: Attend, query: Tensor, key: Tensor, value: Tensor) ->
 
 
 def has_amx() -> bool:
-    """Whether this CPU multiplies matrices of bf16 in tiles."""
+    """Whether this CPU has AMX tiles for bf16 matrix products."""
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def check_attention(model: PreTrainedModel) -> str | None:
-    """What attention functions of our own need of transformers and this model lacks, if anything."""
-    for module, name in NEEDED:
+    """What registering an attention function needs and this model or this transformers lacks, or None."""
+    for module, name in REQUIRED_NAMES:
         try:
             found = getattr(importlib.import_module(module), name, None)
         except ImportError:
@@ -61,7 +61,7 @@ def check_attention(model: PreTrainedModel) -> str | None:
 def set_attention(
     model: PreTrainedModel, name: str, attend: Callable[..., Any], mask: Callable[..., Any]
 ) -> list[Undo]:
-    """Have the model attend by `attend`, which gets what `mask` makes of a padding mask. Nothing of it is saved."""
+    """Let the model use the attention function `attend` and the mask function `mask`; returns how to undo it."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -70,13 +70,13 @@ def set_attention(
     configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}
     before = [(config, config._attn_implementation) for config in configs.values()]
     model.set_attn_implementation(name)
-    # A model that was built from the configuration of an optimized one begins with that one's function. The model
-    # itself is not held: it would hold itself, and its memory would wait for the garbage collector.
-    return [Replaced(config, "_attn_implementation", USUAL if _is_ours(old) else old) for config, old in before]
+    # A model built from the configuration of an optimized one starts with the custom function. Only configurations are
+    # kept: a reference to the model would be a cycle, which delays freeing its memory.
+    return [ReplacedAttribute(config, "_attn_implementation", SDPA if _is_ours(old) else old) for config, old in before]
 
 
-def attend_in_fp32(model: PreTrainedModel) -> Sequence[Undo]:
-    """Let the model attend in fp32 where it runs in bf16."""
+def use_fp32_attention(model: PreTrainedModel) -> Sequence[Undo]:
+    """Run the model's attention in fp32 where the model runs in bf16; returns how to undo it."""
     from transformers.masking_utils import sdpa_mask
 
     return set_attention(model, FP32_ATTENTION, _fp32_attention(), sdpa_mask)
@@ -90,12 +90,12 @@ def _is_ours(attention: str | None) -> bool:
 def _fp32_attention() -> Callable[..., tuple[Tensor, None]]:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    def attend_in_fp32(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **more: Any
+    def forward(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
     ) -> tuple[Tensor, None]:
         def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            return sdpa_attention_forward(module, query, key, value, attention_mask, **more)[0]
+            return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)[0]
 
         return attention_fp32(attend, query, key, value), None
 
-    return attend_in_fp32
+    return forward

@@ -1,8 +1,8 @@
-"""What llmkit changes inside a model of transformers to make it faster, all in one place, and how it is undone.
+"""All changes that make transformers' models faster, and how they are undone.
 
-A change is made only in families it was tested with (`TESTED`), and only while the installed transformers has the parts
-it relies on. Otherwise the plain path runs, with the same results, and one line says so. Nothing of it is saved with
-the model.
+A change is made only in model types it was tested with (`TESTED`), and only if the installed transformers has what it
+needs. Otherwise the unchanged model runs, with the same results, and one line is logged. Changes are not saved with the
+model.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,14 +17,14 @@ from transformers import PreTrainedModel
 from llmkit.architectures import ARCHITECTURES
 from llmkit.architectures.base import ATTENTION, DROPOUT, GELU, PADDING
 from llmkit.core import console
-from llmkit.models.kernels.attention import USUAL, attend_in_fp32, check_attention, has_amx
+from llmkit.models.kernels.attention import SDPA, check_attention, has_amx, use_fp32_attention
 from llmkit.models.kernels.modules import (
     Undo,
-    cheapen_dropouts,
     check_gelus,
     find_dropouts,
-    find_gelu_chains,
+    find_unfused_gelus,
     fuse_gelus,
+    use_fast_dropout,
 )
 from llmkit.models.kernels.padding_free import can_unpad, check_padding_free, unpad
 
@@ -33,9 +33,9 @@ class Patch(NamedTuple):
     """One change."""
 
     helps: Callable[[PreTrainedModel, str, torch.device], bool]
-    """Whether it would make this model faster in this precision on this device."""
+    """Whether it makes this model faster in this precision on this device."""
     check: Callable[[PreTrainedModel], str | None]
-    """What it relies on and this model, or this version of transformers, lacks; None where all is there."""
+    """What it needs and this model or this version of transformers lacks; None if nothing."""
     apply: Callable[[PreTrainedModel], Sequence[Undo]]
 
 
@@ -46,62 +46,60 @@ PATCHES: dict[str, Patch] = {
             precision == "bf16"
             and device.type == "cpu"
             and not has_amx()
-            and model.config._attn_implementation == USUAL  # not where layers read no padding, which are as exact
+            and model.config._attn_implementation == SDPA  # unpadded layers do this themselves
         ),
         check_attention,
-        attend_in_fp32,
+        use_fp32_attention,
     ),
     DROPOUT: Patch(
         lambda model, precision, device: device.type == "cpu" and bool(find_dropouts(model)),
         lambda model: None,
-        cheapen_dropouts,
+        use_fast_dropout,
     ),
     GELU: Patch(
-        lambda model, precision, device: bool(find_gelu_chains(model)), lambda model: check_gelus(), fuse_gelus
+        lambda model, precision, device: bool(find_unfused_gelus(model)), lambda model: check_gelus(), fuse_gelus
     ),
 }
-"""In the order in which they are made."""
+"""In the order in which they are applied."""
 
-_WITH_PADDING = (PADDING, ATTENTION, DROPOUT, GELU)
-_USUAL = (ATTENTION, DROPOUT, GELU)
+_ALL_PATCHES = (PADDING, ATTENTION, DROPOUT, GELU)
+_DEFAULT_PATCHES = (ATTENTION, DROPOUT, GELU)
 TESTED: dict[str, tuple[str, ...]] = {each.model_type: each.kernels for each in ARCHITECTURES.values()} | {
-    "roberta": _WITH_PADDING,
-    "xlm-roberta": _WITH_PADDING,
-    "camembert": _WITH_PADDING,
-    "electra": _WITH_PADDING,
-    "albert": _USUAL,
-    "bart": _USUAL,
-    "bloom": _USUAL,
-    "deberta": _USUAL,
-    "deberta-v2": _USUAL,
-    "distilbert": _USUAL,
-    "ernie": _USUAL,
-    "gpt_neox": _USUAL,
-    "mistral": _USUAL,
-    "mpnet": _USUAL,
-    "opt": _USUAL,
-    "qwen2": _USUAL,
-    "qwen3": _USUAL,
-    "t5": (DROPOUT, GELU),  # its attention gets a bias in bf16
-    "xlnet": _USUAL,
+    "roberta": _ALL_PATCHES,
+    "xlm-roberta": _ALL_PATCHES,
+    "camembert": _ALL_PATCHES,
+    "electra": _ALL_PATCHES,
+    "albert": _DEFAULT_PATCHES,
+    "bart": _DEFAULT_PATCHES,
+    "bloom": _DEFAULT_PATCHES,
+    "deberta": _DEFAULT_PATCHES,
+    "deberta-v2": _DEFAULT_PATCHES,
+    "distilbert": _DEFAULT_PATCHES,
+    "ernie": _DEFAULT_PATCHES,
+    "gpt_neox": _DEFAULT_PATCHES,
+    "mistral": _DEFAULT_PATCHES,
+    "mpnet": _DEFAULT_PATCHES,
+    "opt": _DEFAULT_PATCHES,
+    "qwen2": _DEFAULT_PATCHES,
+    "qwen3": _DEFAULT_PATCHES,
+    "t5": (DROPOUT, GELU),  # its attention adds a bias in bf16
+    "xlnet": _DEFAULT_PATCHES,
 }
-"""By `model_type`, the changes whose loss and gradients a test compares with the plain model's: those of our
-architectures, and of others that users bring."""
+"""By `model_type`, the changes whose loss and gradients a test compares with the unchanged model's."""
 
 _UNDO = "_llmkit_undo"
-"""The attribute of a model that keeps how to undo its changes; data alone, so that it is copied with the model, and
-without the model itself."""
+"""Attribute of a model that holds how to undo its changes: only data, copied with the model, without a cycle."""
 
 
 class Optimized(NamedTuple):
-    """A model that was made faster; `restore`, or the end of a `with` block, makes it what it was before."""
+    """An optimized model; `restore`, or leaving a `with` block, undoes the changes."""
 
     model: PreTrainedModel
     applied: tuple[str, ...]
-    """Names of the changes that were made."""
+    """Names of the applied changes."""
 
     def restore(self) -> None:
-        """Undo all that `optimized` did to the model, however often it was called."""
+        """Undo all changes of `optimized`, even after several calls."""
         _restore(self.model)
 
     def __enter__(self) -> PreTrainedModel:
@@ -123,8 +121,8 @@ class _MatmulPrecision(NamedTuple):
 def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> Optimized:
     """Make a model that runs in `precision` on `device` faster there, in place.
 
-    What an earlier call did is undone first; so calling it again, with another precision, is safe. What fp32 means to
-    products of matrices is the process's: TF32 rounds what is multiplied to ten bits.
+    Changes of an earlier call are undone first, so a call with another precision is safe. The precision of fp32 matrix
+    products is set for the whole process; TF32 rounds their inputs to ten bits of mantissa.
     """
     _restore(model)
     undo: list[Undo] = [_MatmulPrecision(torch.get_float32_matmul_precision())]
@@ -133,7 +131,7 @@ def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> O
     kind = str(model.config.model_type)
     applied, left_out = [], []
     for name, patch in PATCHES.items():
-        if name not in TESTED.get(kind, _USUAL) or not patch.helps(model, precision, device):
+        if name not in TESTED.get(kind, _DEFAULT_PATCHES) or not patch.helps(model, precision, device):
             continue
         fault = patch.check(model) if kind in TESTED else "not tested with this type of model"
         if fault is None:
@@ -142,7 +140,7 @@ def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> O
         else:
             left_out.append(f"{name} ({fault})")
     if left_out:
-        _say_once(
+        _log_once(
             f"{kind} of transformers {transformers.__version__} runs without {', '.join(left_out)}: "
             "the results are the same, only slower"
         )
@@ -155,5 +153,5 @@ def _restore(model: PreTrainedModel) -> None:
 
 
 @cache
-def _say_once(line: str) -> None:
+def _log_once(line: str) -> None:
     console.info(line)

@@ -30,8 +30,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from llmkit.core.errors import ModelError
-from llmkit.models.caches import read_cache
-from llmkit.models.kernels.output_layer import read_logits
+from llmkit.models.kernels.output_layer import read_cache, read_logits
 from llmkit.models.recurrent import RecurrentForCausalLM
 from llmkit.models.transformer import TransformerForCausalLM, embed
 

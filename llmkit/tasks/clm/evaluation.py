@@ -27,9 +27,9 @@ from llmkit.config.prepare import Read
 from llmkit.core import console, distributed
 from llmkit.core.distributed import all_reduce_sum, shard
 from llmkit.core.errors import DataError, UsageError
-from llmkit.models.caches import read_cache
-from llmkit.models.families import has_plain_output, is_recurrent
-from llmkit.models.kernels.output_layer import LOGITS_AT_ONCE, read_logits
+from llmkit.models.families import has_plain_lm_head, is_recurrent
+from llmkit.models.kernels.output_layer import LOGITS_PER_CHUNK as STREAM_LOGITS_PER_CHUNK
+from llmkit.models.kernels.output_layer import read_cache, read_logits
 from llmkit.models.loading import embedding_rows
 from llmkit.tasks.clm.objective import IGNORE
 from llmkit.tasks.evaluation import choose_block_size, read_raw_documents
@@ -115,7 +115,7 @@ def _exp(nats: float) -> float | None:
 
 def count_windows(config: PreTrainedConfig, vocab_size: int, block_size: int, batch_size: int) -> int:
     """How many windows are scored at once."""
-    if has_plain_output(config):
+    if has_plain_lm_head(config):
         return batch_size
     return max(1, min(batch_size, MAX_WINDOW_LOGITS // (vocab_size * block_size)))
 
@@ -123,7 +123,7 @@ def count_windows(config: PreTrainedConfig, vocab_size: int, block_size: int, ba
 def _run(model: PreTrainedModel, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """What the model makes of each token, and what makes logits of that: of a large vocabulary there need not be all
     logits at once."""
-    if has_plain_output(model.config):
+    if has_plain_lm_head(model.config):
         hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
         return hidden, partial(read_logits, model.get_submodule("lm_head"))
     return model(input_ids=inputs, use_cache=False).logits, lambda logits: logits
@@ -192,7 +192,7 @@ def evaluate_recurrent_lm(
     own = range(distributed.rank(), n_streams, distributed.world_size())
     begins, lengths = [bounds[row] for row in own or [0]], [lengths[row] for row in own or [0]]
     n_streams = len(begins)
-    step = max(1, LOGITS_AT_ONCE // (embedding_rows(model) * n_streams))
+    step = max(1, STREAM_LOGITS_PER_CHUNK // (embedding_rows(model) * n_streams))
     state, nats, correct = None, 0.0, 0
     for place in range(0, max(lengths), step):
         inputs, labels = _read_streams(stream, begins, lengths, place, step, first_token)

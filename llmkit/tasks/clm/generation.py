@@ -23,7 +23,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from llmkit.config.generate import Generate
 from llmkit.core.errors import ModelError
-from llmkit.models.loading import check_vocabulary, embedding_rows, load_causal_lm, longest_context
+from llmkit.models.loading import check_vocabulary, embedding_rows, load_causal_lm, max_context_length
 from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.clm.decode import PackedLinears, can_decode, decode
 from llmkit.tasks.clm.text_writer import TextWriter
@@ -218,7 +218,7 @@ def _batches(texts: list[_Text], settings: Generate) -> Iterator[list[_Text]]:
 
 def _write(model: PreTrainedModel, texts: list[_Text], settings: Generate, vocabulary: _Vocabulary) -> None:
     """Write all texts to their end."""
-    context = longest_context(model)
+    context = max_context_length(model)
     n_left = settings.max_new_tokens
     longest = max(len(text.ids) for text in texts)
     # The last token that is written is never read, so it needs no position.

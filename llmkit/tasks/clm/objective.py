@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from llmkit.datasets.blocks import Block, StreamBlock
-from llmkit.models.caches import read_cache
-from llmkit.models.families import trains_in_parts
-from llmkit.models.kernels.output_layer import sum_cross_entropy
+from llmkit.models.families import trains_with_chunked_loss
+from llmkit.models.kernels.output_layer import read_cache, sum_cross_entropy
 from llmkit.models.loading import embedding_rows
-from llmkit.models.recurrent import RecurrentState
+from llmkit.models.recurrent import RecurrentCache
 from llmkit.training.losses import sum_fp64
 
 IGNORE = -100
@@ -70,7 +69,7 @@ class CausalLM:
                 input_ids=batch["input_ids"], shift_labels=batch["labels"], num_items_in_batch=1, use_cache=False
             )
             return {"loss": read.loss}
-        if trains_in_parts(model.config, embedding_rows(model), on_cpu=batch["labels"].device.type == "cpu"):
+        if trains_with_chunked_loss(model.config, embedding_rows(model), on_cpu=batch["labels"].device.type == "cpu"):
             read = model.base_model(input_ids=batch["input_ids"], use_cache=False)
             hidden, labels = read.last_hidden_state.flatten(0, 1), batch["labels"].flatten()
             return {"loss": sum_cross_entropy(model.get_submodule("lm_head"), hidden, labels)}
@@ -108,14 +107,14 @@ class RecurrentLM(CausalLM):
             cache=self._load_state(batch),
             use_cache=True,
         )
-        self._save_state(batch["rows"], cast(RecurrentState, read_cache(read)).tensor.detach())
+        self._save_state(batch["rows"], cast(RecurrentCache, read_cache(read)).tensor.detach())
         return {"loss": read.loss}
 
-    def _load_state(self, batch: Batch) -> RecurrentState | None:
+    def _load_state(self, batch: Batch) -> RecurrentCache | None:
         if CARRIED not in self.state:
             return None
         carried = self.state[CARRIED].to(batch["rows"].device).index_select(2, batch["rows"])
-        return RecurrentState(torch.where(batch["fresh"][:, None], torch.zeros_like(carried), carried))
+        return RecurrentCache(torch.where(batch["fresh"][:, None], torch.zeros_like(carried), carried))
 
     def _save_state(self, rows: Tensor, after: Tensor) -> None:
         if CARRIED not in self.state:

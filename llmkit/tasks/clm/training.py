@@ -12,7 +12,7 @@ from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import Recipe
 from llmkit.datasets.blocks import Blocks, Streams
 from llmkit.metrics.spec import MetricSet
-from llmkit.models.families import build_causal, has_plain_output, is_recurrent
+from llmkit.models.families import build_causal, has_plain_lm_head, is_recurrent
 from llmkit.models.loading import embedding_rows, load_causal_lm
 from llmkit.tasks.base import TrainingData
 from llmkit.tasks.clm.evaluation import (
@@ -80,7 +80,7 @@ class ClmTraining:
             return 0
         block_size = settings.block_size or self.recipe.block_size
         n_logits = count_windows(config, rows, block_size, settings.batch_size) * block_size * rows
-        return min(n_logits, LOGITS_PER_CHUNK) if has_plain_output(config) else n_logits
+        return min(n_logits, LOGITS_PER_CHUNK) if has_plain_lm_head(config) else n_logits
 
     def open_model(self, path: str) -> PreTrainedModel:
         return load_causal_lm(path)

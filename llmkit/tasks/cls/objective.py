@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from llmkit.datasets.examples import Example
 from llmkit.datasets.labelled import Input
-from llmkit.models.kernels.padding_free import encoder_inputs, find_places
+from llmkit.models.kernels.padding_free import encoder_inputs, find_token_indices
 from llmkit.tasks.cls.label_type import LabelType
 from llmkit.training.losses import sum_fp64
 
@@ -85,7 +85,7 @@ def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_typ
     columns, ends = torch.arange(longest), torch.tensor(lengths)[:, None]
     if min(lengths) < longest:
         batch["attention_mask"] = (columns < ends).long()
-        batch["places"] = find_places(batch["attention_mask"])
+        batch["token_indices"] = find_token_indices(batch["attention_mask"])
     if token_types:
         firsts = torch.tensor([each.n_first for each in inputs])[:, None]
         batch["token_type_ids"] = ((columns >= firsts) & (columns < ends)).long()

@@ -12,7 +12,7 @@ from llmkit.config.recipe import ClsRecipe
 from llmkit.core import console, distributed
 from llmkit.core.errors import UsageError
 from llmkit.datasets.labelled import set_template
-from llmkit.models.classifier import check_can_classify, count_positions, start_classifier
+from llmkit.models.classifier import check_can_classify, count_positions, load_classifier_for_training
 from llmkit.models.loading import check_vocabulary, embedding_rows, read_config, resolve_model
 from llmkit.models.lora import require_peft
 from llmkit.tasks.base import TrainingRequest, TrainingSetup
@@ -137,9 +137,10 @@ def _start(
     recipe: ClsRecipe, labelled: LabelledData, path: str, tokenizer: PreTrainedTokenizerBase, n_own: int,
     changes: list[str],
 ) -> PreTrainedModel:  # fmt: skip
-    network, notes = start_classifier(
+    network, notes = load_classifier_for_training(
         path, labelled.label_type.problem_type, labelled.label2id, recipe.train.seed,
-        shares=labelled.label_type.shares(labelled.splits["train"].labels), from_scratch=recipe.cls.from_scratch,
+        label_frequencies=labelled.label_type.shares(labelled.splits["train"].labels),
+        from_scratch=recipe.cls.from_scratch,
     )  # fmt: skip
     set_dropout(network, recipe.model)
     if recipe.model.resize_embeddings or n_own <= embedding_rows(network):

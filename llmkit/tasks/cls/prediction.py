@@ -16,8 +16,8 @@ from llmkit.core.distributed import all_reduce_sum, shard
 from llmkit.core.errors import DataError
 from llmkit.core.progress import RowLine
 from llmkit.datasets.labelled import Inputs
-from llmkit.models.classifier import labels_of, open_classifier
-from llmkit.models.loading import check_vocabulary, longest_context
+from llmkit.models.classifier import labels_of, load_classifier
+from llmkit.models.loading import check_vocabulary, max_context_length
 from llmkit.tables.labelled import LabelledRow, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.base import PredictionRequest
@@ -114,13 +114,13 @@ def open_scorer(path: str, settings: Evaluate) -> RowScorer:
     Raises:
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
-    network = prepare_for_inference(open_classifier(path), settings.precision)
+    network = prepare_for_inference(load_classifier(path), settings.precision)
     tokenizer = load_tokenizer(path)
     check_vocabulary(network, tokenizer, path)
     if network.config.pad_token_id is None:  # any token will do behind the text, but for the text's own last one
         own = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         network.config.pad_token_id = next(token for token in own if token is not None)
-    longest = longest_context(network) or DEFAULT_BLOCK_SIZE
+    longest = max_context_length(network) or DEFAULT_BLOCK_SIZE
     block_size = min(longest, tokenizer.model_max_length, settings.block_size or DEFAULT_BLOCK_SIZE)
     row_format, extra = read_format(network.config, block_size)
     n_labels = network.config.num_labels or 1

@@ -41,12 +41,12 @@ class MlmTask(Task):
         return open_pretraining(own, request, MlmTraining)
 
     def evaluate(self, recipe: Recipe, request: EvaluationRequest) -> dict[str, Any]:
-        from llmkit.models.masked import open_masked
+        from llmkit.models.masked import load_masked
         from llmkit.tasks.evaluation import open_for_evaluation
         from llmkit.tasks.mlm.evaluation import score_prepared, score_text
 
         own = _own(recipe)
-        opened = open_for_evaluation(own, request, open_masked)
+        opened = open_for_evaluation(own, request, load_masked)
         settings, network, tokenizer = own.evaluate, opened.network, opened.tokenizer
         if opened.prepared is not None:
             return score_prepared(

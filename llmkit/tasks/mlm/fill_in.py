@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from llmkit.config.generate import Generate
 from llmkit.core.console import clean_line
 from llmkit.core.errors import ModelError, UsageError
-from llmkit.models.loading import check_vocabulary, embedding_rows, load_masked_lm, longest_context
+from llmkit.models.loading import check_vocabulary, embedding_rows, load_masked_lm, max_context_length
 from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.evaluation import prepare_for_inference
 from llmkit.tokens.tokenizer import load_tokenizer
@@ -83,7 +83,7 @@ def fill_masks(
         UsageError: the tokenizer has no mask token, a prompt has no mask, or its masks do not fit one context.
         ModelError: the tokenizer has ids that the model does not know.
     """
-    reader = _Reader(tokenizer, longest_context(model))
+    reader = _Reader(tokenizer, max_context_length(model))
     windows = [reader.read(prompt, f"prompt {n}: {clean_line(prompt)[:60]}") for n, prompt in enumerate(prompts, 1)]
     if any(max(window.ids) >= embedding_rows(model) for window in windows):
         raise ModelError(

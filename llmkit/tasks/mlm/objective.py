@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from llmkit.datasets.pairs import NO_PAIR, Example, SentenceObjective
-from llmkit.models.kernels.padding_free import encoder_inputs, find_places
-from llmkit.models.masked import read_heads
+from llmkit.models.kernels.padding_free import encoder_inputs, find_token_indices
+from llmkit.models.masked import compute_head_logits
 from llmkit.training.losses import sum_fp64
 
 Batch = dict[str, Tensor]
@@ -55,7 +55,7 @@ class MaskedLM:
         }
         if min(lengths) < longest:
             batch["attention_mask"] = (torch.arange(longest) < torch.tensor(lengths)[:, None]).long()
-            batch["places"] = find_places(batch["attention_mask"])
+            batch["token_indices"] = find_token_indices(batch["attention_mask"])
         return batch
 
     def count(self, batch: Batch) -> dict[str, int]:
@@ -87,4 +87,4 @@ def predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
     """Logits of the masked tokens, (masked tokens, vocabulary), and of the pairs, (batch, 2), if there is a head."""
     network = cast(PreTrainedModel, model)
     encoded = network.base_model(**encoder_inputs(network, batch))
-    return read_heads(network, encoded, batch["masked_places"])
+    return compute_head_logits(network, encoded, batch["masked_places"])

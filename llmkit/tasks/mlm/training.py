@@ -15,8 +15,8 @@ from llmkit.core.errors import DataError, ModelError, UsageError
 from llmkit.datasets.pairs import IS_NEXT, NO_PAIR, Example, Pairs
 from llmkit.datasets.rows import can_mask
 from llmkit.metrics.spec import MetricSet
-from llmkit.models.loading import embedding_rows, longest_context
-from llmkit.models.masked import build_masked, open_masked, rescale_embeddings, start_from_masked
+from llmkit.models.loading import embedding_rows, max_context_length
+from llmkit.models.masked import build_masked, load_masked, load_masked_for_training, rescale_embeddings
 from llmkit.tasks.base import TrainingData
 from llmkit.tasks.mlm.evaluation import (
     describe_not_next,
@@ -159,13 +159,13 @@ class MlmTraining:
         )
 
     def open_model(self, path: str) -> PreTrainedModel:
-        return open_masked(path)
+        return load_masked(path)
 
     def start_from(self, name: str) -> PreTrainedModel:
         notes: list[str] = []
 
         def open_model(path: str) -> PreTrainedModel:
-            model, found = start_from_masked(path, self.recipe.mlm.sentence_objective, self.recipe.train.seed)
+            model, found = load_masked_for_training(path, self.recipe.mlm.sentence_objective, self.recipe.train.seed)
             notes.extend(found)
             return model
 
@@ -229,7 +229,7 @@ class MlmTraining:
         rescale_embeddings(network)
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
-        self.tokenizer.model_max_length = longest_context(network) or self.recipe.block_size
+        self.tokenizer.model_max_length = max_context_length(network) or self.recipe.block_size
         if not getattr(network.config, "type_vocab_size", 0):
             names = self.tokenizer.model_input_names
             self.tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]

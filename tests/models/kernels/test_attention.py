@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import make_bert, make_gpt2
 
-from llmkit.models.kernels.attention import FP32_ATTENTION, attend_in_fp32
+from llmkit.models.kernels.attention import FP32_ATTENTION, use_fp32_attention
 from llmkit.models.kernels.optimized import optimized
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def test_in_fp32_nothing_changes_and_in_bf16_little(without_amx: None, padded: b
         mask[1, 12:] = 0
     for make in (make_bert, lambda: make_gpt2(vocab_size=100, n_positions=20)):
         plain, other = make().eval(), make().eval()
-        attend_in_fp32(other)
+        use_fp32_attention(other)
         assert other.config._attn_implementation == FP32_ATTENTION
         real = mask.bool()
         with torch.no_grad():
@@ -47,7 +47,7 @@ def test_in_fp32_nothing_changes_and_in_bf16_little(without_amx: None, padded: b
 
 def test_the_saved_model_knows_nothing_of_it(without_amx: None, tmp_path: Path) -> None:
     model = make_bert()
-    attend_in_fp32(model)
+    use_fp32_attention(model)
     model.save_pretrained(tmp_path)
     assert "llmkit" not in (tmp_path / "config.json").read_text()
     assert type(model).from_pretrained(tmp_path).config._attn_implementation == "sdpa"

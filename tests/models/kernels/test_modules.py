@@ -5,7 +5,7 @@ import torch
 from tiny import make_bert
 from torch import nn
 
-from llmkit.models.kernels.modules import CheapDropout, cheapen_dropouts
+from llmkit.models.kernels.modules import FastDropout, use_fast_dropout
 
 
 @pytest.mark.parametrize("rate", [0.03, 0.1, 0.5, 0.9])
@@ -13,7 +13,7 @@ from llmkit.models.kernels.modules import CheapDropout, cheapen_dropouts
 def test_as_many_are_dropped_as_said_and_the_rest_makes_up_for_them(rate: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     values = torch.ones(999, 1003, dtype=dtype, requires_grad=True)
-    result = CheapDropout(rate)(values)
+    result = FastDropout(rate)(values)
     assert result.dtype == dtype
     assert (result == 0).double().mean().item() == pytest.approx(rate, abs=2e-3)
     assert result.double().mean().item() == pytest.approx(1, rel=1e-2)
@@ -25,7 +25,7 @@ def test_as_many_are_dropped_as_said_and_the_rest_makes_up_for_them(rate: float,
 
 def test_neighbours_are_dropped_independently() -> None:
     torch.manual_seed(0)
-    dropped = (CheapDropout(0.1)(torch.ones(4_000_000)) == 0).double()
+    dropped = (FastDropout(0.1)(torch.ones(4_000_000)) == 0).double()
     for distance in (1, 2, 3, 4, 1000):
         both = (dropped[:-distance] * dropped[distance:]).mean().item()
         assert both == pytest.approx(0.01, abs=5e-4)
@@ -33,7 +33,7 @@ def test_neighbours_are_dropped_independently() -> None:
 
 
 def test_same_seed_drops_the_same_and_evaluation_nothing() -> None:
-    dropout = CheapDropout(0.3)
+    dropout = FastDropout(0.3)
     values = torch.randn(10, 10)
     results = []
     for _ in range(2):
@@ -50,8 +50,8 @@ def test_model_keeps_its_rates_and_its_weights() -> None:
         name: (type(module), module.p) for name, module in model.named_modules() if isinstance(module, nn.Dropout)
     }
     keys = list(model.state_dict())
-    cheapen_dropouts(model)
+    use_fast_dropout(model)
     after = {name: module for name, module in model.named_modules() if isinstance(module, nn.Dropout)}
     assert {name: module.p for name, module in after.items()} == {name: rate for name, (_, rate) in before.items()}
-    assert {type(module) for module in after.values()} == {CheapDropout}
+    assert {type(module) for module in after.values()} == {FastDropout}
     assert list(model.state_dict()) == keys

@@ -23,7 +23,7 @@ from transformers.activations import ACT2FN
 from llmkit.models.kernels import modules
 from llmkit.models.kernels import optimized as room
 from llmkit.models.kernels.attention import FP32_ATTENTION
-from llmkit.models.kernels.modules import CheapDropout
+from llmkit.models.kernels.modules import FastDropout
 from llmkit.models.kernels.optimized import ATTENTION, DROPOUT, GELU, PADDING, TESTED, optimized
 from llmkit.models.kernels.padding_free import PADDING_FREE
 
@@ -48,7 +48,7 @@ TINY = {
 @pytest.fixture(autouse=True)
 def _says_again_and_has_no_amx(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": False})
-    room._say_once.cache_clear()
+    room._log_once.cache_clear()
     modules.check_gelus.cache_clear()
 
 
@@ -149,9 +149,9 @@ def test_copy_of_an_optimized_model_is_restored_by_itself() -> None:
     trial = copy.deepcopy(model)
     optimized(trial, "fp32", CPU).restore()
     assert trial.config._attn_implementation == "sdpa" and not trial.bert.encoder._forward_pre_hooks
-    assert not any(isinstance(module, CheapDropout) for module in trial.modules())
+    assert not any(isinstance(module, FastDropout) for module in trial.modules())
     assert model.config._attn_implementation == PADDING_FREE and len(model.bert.encoder._forward_pre_hooks) == 1
-    assert any(isinstance(module, CheapDropout) for module in model.modules())
+    assert any(isinstance(module, FastDropout) for module in model.modules())
 
 
 def test_optimized_model_is_freed_without_the_garbage_collector() -> None:
@@ -222,7 +222,7 @@ def test_modernbert_with_other_kinds_of_layers_runs_plainly(capsys: pytest.Captu
     model = make_family("modernbert")
     model.config.layer_types = ["full_attention", "chunked_attention"]
     assert PADDING not in optimized(model, "fp32", CPU).applied
-    assert "layers of another kind" in capsys.readouterr().err
+    assert "layers of other types" in capsys.readouterr().err
 
 
 def test_gelu_that_is_another_formula_stays(

@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import make_gpt2
 from torch import Tensor, nn
 
 from llmkit.models.kernels import output_layer
-from llmkit.models.kernels.output_layer import AdaptiveSoftmax, read_logits, sum_cross_entropy
+from llmkit.models.kernels.output_layer import CACHE, AdaptiveSoftmax, read_cache, read_logits, sum_cross_entropy
 
 N_TOKENS, WIDTH, VOCAB = 37, 12, 29
 
@@ -38,14 +39,14 @@ def compute(layer: nn.Linear, hidden: Tensor, labels: Tensor, factor: float = 1.
 def test_loss_and_gradients_are_those_of_all_logits_at_once(
     monkeypatch: pytest.MonkeyPatch, n_ignored: int, tokens_at_once: int
 ) -> None:
-    monkeypatch.setattr(output_layer, "LOGITS_AT_ONCE", tokens_at_once * VOCAB)
+    monkeypatch.setattr(output_layer, "LOGITS_PER_CHUNK", tokens_at_once * VOCAB)
     case = make_case(n_ignored)
     for found, expected in zip(compute(*case), compute_in_fp64(*case), strict=True):
         torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_logits_at_once_below_one_token_are_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output_layer, "LOGITS_AT_ONCE", 3)
+    monkeypatch.setattr(output_layer, "LOGITS_PER_CHUNK", 3)
     case = make_case(4)
     assert compute(*case)[0].item() == pytest.approx(compute_in_fp64(*case)[0].item(), rel=1e-6)
 
@@ -157,3 +158,14 @@ def test_weights_gradient_can_be_asked_for_twice() -> None:
     loss = sum_cross_entropy(layer, hidden, labels) * 0.5
     one, other = (torch.autograd.grad(loss, layer.weight, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(one, other)
+
+
+def test_cache_of_a_model_of_transformers_is_read_and_taken_under_its_name() -> None:
+    model = make_gpt2().eval()
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        whole = model(ids).logits
+        cache = read_cache(model(ids[:, :5], use_cache=True))
+        rest = model(ids[:, 5:], use_cache=True, **{CACHE: cache}).logits
+    assert cache.get_seq_length() == 8
+    assert torch.allclose(rest, whole[:, 5:], atol=1e-5)

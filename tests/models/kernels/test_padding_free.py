@@ -17,7 +17,7 @@ from transformers import (
 
 from llmkit.models.kernels import padding_free
 from llmkit.models.kernels.optimized import PADDING, TESTED, optimized
-from llmkit.models.kernels.padding_free import PADDING_FREE, encoder_inputs, find_places
+from llmkit.models.kernels.padding_free import PADDING_FREE, encoder_inputs, find_token_indices
 from llmkit.models.layers import checkpoint_layers, list_blocks
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def read(model: PreTrainedModel, batch: dict[str, Tensor]) -> tuple[Tensor, dict
 
 
 @pytest.mark.parametrize("family", [kind for kind, patches in TESTED.items() if PADDING in patches])
-@pytest.mark.parametrize("how", ["plain", "with places", "checkpointed", "kernel", "padded"])
+@pytest.mark.parametrize("how", ["plain", "with indices", "checkpointed", "kernel", "padded"])
 def test_scores_and_gradients_are_those_of_the_padded_batch(
     family: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,7 +72,7 @@ def test_scores_and_gradients_are_those_of_the_padded_batch(
     expected, gradients = read(usual, make_batch())
     batch = make_batch()
     scores, own = read(
-        free, batch | {"places": find_places(batch["attention_mask"])} if how == "with places" else batch
+        free, batch | {"token_indices": find_token_indices(batch["attention_mask"])} if how == "with indices" else batch
     )
     torch.testing.assert_close(scores, expected)
     assert own.keys() == gradients.keys()
@@ -91,7 +91,7 @@ def watch_layers(model: PreTrainedModel) -> list[tuple[int, ...]]:
 
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention by the ends of sequences, by the formula."""
-    monkeypatch.setattr(padding_free, "_count_runs", lambda _: [])
+    monkeypatch.setattr(padding_free, "_group_by_length", lambda _: [])
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", attend_by_formula)
 
 
@@ -126,14 +126,14 @@ def test_hidden_states_of_padding_are_zero_and_the_others_in_place() -> None:
     assert not read[~real].any()
 
 
-def test_places_may_come_with_the_batch() -> None:
-    places = find_places(make_batch()["attention_mask"])
-    assert sorted(places.tolist()) == make_batch()["attention_mask"].flatten().nonzero()[:, 0].tolist()
-    assert places[: 1 + 3].tolist() == [100, 40, 41, 42]  # the shortest first
-    batch = make_batch() | {"places": places}
+def test_token_indices_may_come_with_the_batch() -> None:
+    indices = find_token_indices(make_batch()["attention_mask"])
+    assert sorted(indices.tolist()) == make_batch()["attention_mask"].flatten().nonzero()[:, 0].tolist()
+    assert indices[: 1 + 3].tolist() == [100, 40, 41, 42]  # the shortest first
+    batch = make_batch() | {"token_indices": indices}
     usual, free = make_bert().eval(), make_bert().eval()
     optimized(free, "fp32", CPU)
-    assert "places" not in encoder_inputs(usual, batch) and "places" in encoder_inputs(free, batch)
+    assert "token_indices" not in encoder_inputs(usual, batch) and "token_indices" in encoder_inputs(free, batch)
     with torch.no_grad():
         without = free(**make_batch()).prediction_logits
         torch.testing.assert_close(free(**encoder_inputs(free, batch)).prediction_logits, without, rtol=0, atol=0)
@@ -240,7 +240,9 @@ def test_gpu_packs_in_bf16_where_nothing_is_dropped(
 
 @pytest.mark.parametrize("agrees", [True, False])
 def test_gpu_without_the_kernel_leaves_the_model_as_it_is(agrees: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(padding_free, "kernel_agrees", lambda _, width, window: agrees and (width, window) == (8, None))
+    monkeypatch.setattr(
+        padding_free, "varlen_attention_works", lambda _, width, window: agrees and (width, window) == (8, None)
+    )
     model = make_classifier("bert")
     optimized(model, "fp32", torch.device("cuda"))
     assert model.config._attn_implementation == (PADDING_FREE if agrees else "sdpa")
@@ -269,12 +271,12 @@ def test_kernel_is_tried_before_it_is_used(
 
     if fault != "missing":  # torch has none for CPUs
         monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", attend)
-    padding_free.kernel_agrees.cache_clear()
+    padding_free.varlen_attention_works.cache_clear()
     before = torch.random.get_rng_state()
     with torch.no_grad():
-        assert padding_free.kernel_agrees(CPU, 16) == (fault == "none")
-        assert padding_free.kernel_agrees(CPU, 16, 64) == (fault == "none")
+        assert padding_free.varlen_attention_works(CPU, 16) == (fault == "none")
+        assert padding_free.varlen_attention_works(CPU, 16, 64) == (fault == "none")
     assert torch.equal(torch.random.get_rng_state(), before), "what is drawn in training stays what it is"
-    padding_free.kernel_agrees.cache_clear()
+    padding_free.varlen_attention_works.cache_clear()
     said = capsys.readouterr().err
     assert ("stay padded" in said) == (fault != "none")

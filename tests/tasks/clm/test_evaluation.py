@@ -65,7 +65,7 @@ def test_sums_do_not_depend_on_how_many_logits_there_are_at_once(
     sizes = []
     model.lm_head.register_forward_hook(lambda module, inputs, logits: sizes.append(logits.numel()))
     monkeypatch.setattr(causal_lm, "LOGITS_PER_CHUNK", 3 * 50)
-    monkeypatch.setattr(causal_lm, "has_plain_output", lambda config: plain)
+    monkeypatch.setattr(causal_lm, "has_plain_lm_head", lambda config: plain)
     parts = evaluate_causal_lm(model, split.stream, block_size=16, stride=5)
     assert parts == whole | {"nats": pytest.approx(whole["nats"], rel=1e-6)}
     assert (max(sizes) <= 3 * 50) is plain
@@ -166,7 +166,7 @@ def test_result_does_not_depend_on_how_much_is_read_at_once(
 ) -> None:
     model = make_recurrent(cell, scale=3.0).eval()
     whole = evaluate_recurrent_lm(model, split.stream, n_streams=n_streams)
-    monkeypatch.setattr(causal_lm, "LOGITS_AT_ONCE", logits_at_once)
+    monkeypatch.setattr(causal_lm, "STREAM_LOGITS_PER_CHUNK", logits_at_once)
     parts = evaluate_recurrent_lm(model, split.stream, n_streams=n_streams)
     assert parts.pop("nats") == pytest.approx(whole.pop("nats"), rel=1e-6)
     assert parts == whole
@@ -189,7 +189,7 @@ def test_limit_beyond_the_text_is_no_limit(split: Split, n_streams: int) -> None
 
 
 def test_first_token_is_what_the_text_begins_behind(monkeypatch: pytest.MonkeyPatch, split: Split) -> None:
-    monkeypatch.setattr(causal_lm, "LOGITS_AT_ONCE", 50 * 20)  # read in parts, of which only one is the first
+    monkeypatch.setattr(causal_lm, "STREAM_LOGITS_PER_CHUNK", 50 * 20)  # read in parts, of which only one is the first
     model = make_recurrent(scale=3.0).eval()
     found = evaluate_recurrent_lm(model, split.stream, first_token=33)
     assert_equals(found, [score_slowly(model, split.stream, 0, 203, first=33)], 203)

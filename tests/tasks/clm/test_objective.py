@@ -47,7 +47,7 @@ def test_padded_batch_has_the_loss_and_gradient_of_its_blocks_alone(pad: int) ->
 def test_loss_of_a_large_vocabulary_is_made_in_parts_and_is_that_of_all_logits(
     monkeypatch: pytest.MonkeyPatch, precision: str, most: float
 ) -> None:
-    monkeypatch.setattr(output_layer, "LOGITS_AT_ONCE", 3 * LARGE_VOCABULARY)
+    monkeypatch.setattr(output_layer, "LOGITS_PER_CHUNK", 3 * LARGE_VOCABULARY)
     ours, plain = make_gpt2(vocab_size=LARGE_VOCABULARY), make_gpt2(vocab_size=LARGE_VOCABULARY)
     ours.lm_head.register_forward_hook(lambda *_: pytest.fail("all logits were made"))
     batch = CausalLM(pad_token_id=0).collate(BLOCKS)

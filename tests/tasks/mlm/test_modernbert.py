@@ -24,7 +24,7 @@ from llmkit.core.errors import UsageError
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.generating.generate import generate
 from llmkit.models.kernels.optimized import PADDING, optimized
-from llmkit.models.masked import read_heads
+from llmkit.models.masked import compute_head_logits
 from llmkit.preparing.prepare import prepare
 from llmkit.runs.train import finetune, pretrain
 from llmkit.tasks.mlm.objective import MaskedLM
@@ -90,7 +90,7 @@ def test_logits_are_those_of_the_saved_model_in_plain_transformers(run: Path) ->
     places = mask.flatten().nonzero()[:, 0]
     with torch.no_grad():
         expected = plain(input_ids=ids, attention_mask=mask).logits.flatten(0, 1)[places]
-        logits, pairs = read_heads(ours, ours.base_model(input_ids=ids, attention_mask=mask), places)
+        logits, pairs = compute_head_logits(ours, ours.base_model(input_ids=ids, attention_mask=mask), places)
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     assert pairs is None
 

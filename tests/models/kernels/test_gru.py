@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from llmkit.models.recurrence import run_gru
+from llmkit.models.kernels.gru import run_gru
 
 
 def make(kind: torch.dtype, batch: int = 3, steps: int = 7, width: int = 4, hidden: int = 5) -> tuple[nn.GRU, Tensor]:

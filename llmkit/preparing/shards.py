@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from llmkit.config.prepare import Prepare
-from llmkit.core.progress import Meter
+from llmkit.core.progress import ProgressBar
 from llmkit.datasets.rows import encode_counted
 from llmkit.preparing.staging_dir import Facts, run_shard
 from llmkit.text.cleaners import clean_documents
@@ -65,7 +65,7 @@ def clean_shard(settings: Prepare, work: Path, is_only: bool, task: tuple[Path, 
         steps: dict[str, StepCounts] = {}
         documents = read_files(files, settings.read, sources)
         documents = clean_documents(documents, settings.clean, settings.read.strict, steps)
-        with Meter("reading and cleaning") as meter:
+        with ProgressBar("reading and cleaning", "bytes") as meter:
             staged = stage_documents(count_bytes(documents, meter), folder)
         if is_only and staged.n_documents == 1:  # nothing that it could be a copy of
             write_keys(folder, [(None,) * len(copy_steps(settings.dedup))])
@@ -103,7 +103,7 @@ def encode_shard(
         bare = load_encoding_tokenizer(tokenizer)
         totals: Counter[str] = Counter()
         counted: Counter[str] = Counter()
-        with Meter(f"tokenizing {text.split}") as meter:
+        with ProgressBar(f"tokenizing {text.split}", "bytes") as meter:
             documents = count_bytes(text.read(), meter)
             rows = encode_counted(documents, bare, totals, counted, cutter, _open_encoder(tokenizer, check))
             write_split(folder, rows, id_dtype(bare), sentences=cutter is not None)
@@ -118,7 +118,7 @@ def _open_encoder(tokenizer: Path, check: EncoderCheck) -> Encoder:
     return make_encoder(load_encoding_tokenizer(tokenizer), check)
 
 
-def count_bytes(documents: Iterable[Document], meter: Meter) -> Iterator[Document]:
+def count_bytes(documents: Iterable[Document], meter: ProgressBar) -> Iterator[Document]:
     """Pass documents through and show how much they are."""
     for document in documents:
         yield document

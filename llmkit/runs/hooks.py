@@ -12,7 +12,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.core import distributed
 from llmkit.core.devices import pick_device
 from llmkit.core.files import read_json, write_json
-from llmkit.core.progress import TrainingLine
+from llmkit.core.progress import TrainingProgress
 from llmkit.runs.plan import LENGTHS, replan, time_final_score
 from llmkit.tasks.base import TrainingTask
 from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
@@ -24,7 +24,7 @@ from llmkit.training.tracking import track
 
 def make_hooks(
     recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan,
-    run: RunFolder, line: TrainingLine, trackers: Sequence[Any],
+    run: RunFolder, line: TrainingProgress, trackers: Sequence[Any],
 ) -> Hooks:  # fmt: skip
     """Log, evaluation, sample and the second plan, bound to this run. All ranks evaluate; the first alone logs, to
     `trackers` too, and, unless the weights are in shards, writes samples."""

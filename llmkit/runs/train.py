@@ -21,7 +21,7 @@ from llmkit.core.disk import explain_full_disk, measure_folder, require_space
 from llmkit.core.errors import EnvironmentFault, Interrupted, ModelError
 from llmkit.core.files import check_writable, new_folder, read_json, write_text
 from llmkit.core.lock import hold_folder
-from llmkit.core.progress import TrainingLine
+from llmkit.core.progress import TrainingProgress
 from llmkit.models.families import family_of
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.layers import checkpoint_layers
@@ -287,7 +287,7 @@ def _train(
 ) -> TrainingLoop:  # fmt: skip
     """Run the trainer to its end and write down what it did."""
     optimized(network, plan.precision, pick_device())
-    line = TrainingLine(plan.n_steps, task.metrics.describe_progress)
+    line = TrainingProgress(plan.n_steps, task.metrics.describe_progress)
     config = recipe.model_dump(mode="json")
     trackers = open_trackers(recipe.train.trackers, run.path, config) if distributed.is_main_process() else []
     hooks = make_hooks(recipe, task, network, plan, run, line, trackers)

@@ -35,7 +35,6 @@ SINGLE_LABEL = MetricSet(
     ),
     best_by="f1_macro",
     loss_unit="nats a row",
-    width=24,
 )  # fmt: skip
 MULTI_LABEL = MetricSet(
     (
@@ -68,7 +67,6 @@ MULTI_LABEL = MetricSet(
     best_by="average_precision_micro",
     loss_unit="nats a row and label",
     calibrated="every row with every label",
-    width=24,
 )  # fmt: skip
 REGRESSION = MetricSet(
     (
@@ -90,7 +88,6 @@ REGRESSION = MetricSet(
     ),
     best_by="mse",
     loss_unit="squared error",
-    width=24,
 )  # fmt: skip
 METRICS = {"single_label": SINGLE_LABEL, "multi_label": MULTI_LABEL, "regression": REGRESSION}
 """By the type of labels."""

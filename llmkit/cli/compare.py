@@ -1,11 +1,16 @@
 """`llmkit compare`."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmkit.cli.options import JsonOption
+from llmkit.core.console import clean_line
+
+if TYPE_CHECKING:
+    from llmkit.pages.blocks import Table
 
 
 def compare_command(
@@ -14,17 +19,57 @@ def compare_command(
         str,
         typer.Option(help="Rank by bits_per_byte, word_perplexity, perplexity, loss or tokens_per_second."),
     ] = "bits_per_byte",
-    out: Annotated[Path, typer.Option(help="The folder for compare.html and compare.json.")] = Path("compare"),
+    out: Annotated[Path, typer.Option(help="Folder for compare.html and compare.json.")] = Path("compare"),
     json: JsonOption = False,
 ) -> None:
-    """Compare finished runs on the same held-out text: one table, and one plot in compare.html."""
-    from llmkit.cli.compare_output import describe_comparison
-    from llmkit.cli.output import echo, show_json
+    """Compare finished runs on the same held-out text, in a table and in compare.html."""
+    from llmkit.cli.output import echo, show_json, show_table
     from llmkit.reporting.compare import compare
 
     result = compare(runs, by=by, out=out)
     if json:
         show_json(result)
         return
-    for line in describe_comparison(result):
-        echo(line)
+    echo(f"{result['split']} split, {result['n_bytes']:,} bytes; ranked by {result['by']}, {result['best']} first\n")
+    show_table(make_table(result))
+    if result["notes"]:
+        echo("")
+    for note in result["notes"]:
+        echo(f"note: {clean_line(note)}")
+
+
+def make_table(comparison: dict[str, Any]) -> "Table":
+    """The runs in rows with few digits; compare.json has all of them. A column without any value is left out."""
+    from llmkit.pages.blocks import Table, show_duration
+    from llmkit.reporting.comparison_notes import mark_name
+    from llmkit.tasks.table import TASKS
+
+    rows = [row | {"run": mark_name(row)} for row in comparison["runs"]]
+    metrics = TASKS[comparison["task"]].metrics({}).compared
+    known: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("run", "run", str),
+        ("family", "family", str),
+        ("n_parameters", "params", show_count),
+        ("n_training_tokens", "tokens", show_count),
+        ("seconds", "time", show_duration),
+        *((each.key, each.column, show_large if "," in each.format else each.format.format) for each in metrics),
+        ("tokens_per_second", "tokens/s", "{:,.0f}".format),
+    ]
+    columns = [column for column in known if any(row[column[0]] is not None for row in rows)]
+    cells = [["–" if row[key] is None else show(row[key]) for key, _, show in columns] for row in rows]
+    header = [name for _, name, _ in columns]
+    return Table(header, cells, numeric=[name for name in header if name not in ("run", "family")])
+
+
+def show_count(number: float) -> str:
+    """Three digits: `512`, `24.0k`, `1.23M`."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= 0.9995 * size:
+            scaled = number / size
+            return f"{scaled:.{2 if scaled < 9.995 else 1 if scaled < 99.95 else 0}f}{letter}"
+    return f"{number:.0f}"
+
+
+def show_large(value: float) -> str:
+    """A perplexity, in scientific notation from a million on."""
+    return f"{value:,.2f}" if value < 1e6 else f"{value:.2e}"

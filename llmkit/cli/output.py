@@ -1,16 +1,26 @@
 """How results reach the user: readable lines, or JSON on stdout for programs."""
 
+import io
 import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from llmkit.core.console import clean_line, clean_lines
 from llmkit.core.distributed import is_main_process
+
+if TYPE_CHECKING:
+    from llmkit.pages.blocks import Table
+
+NAME_WIDTH = 22
+"""Columns of the names at the left of results."""
+MAX_CELL = 32
+PIPE_COLUMNS = 10_000
+"""Where there is no terminal, no line is wrapped or cut."""
 
 
 def echo(text: str, end: str = "\n") -> None:
@@ -45,28 +55,71 @@ def show_json(result: Any) -> None:
 
 
 def show_metrics(figures: dict[str, Any]) -> None:
-    """Held-out figures, as their task shows them, and how they were computed."""
+    """Held-out figures, the tables of their task, and how they were computed."""
+    from llmkit.pages.blocks import Confusion, Table
     from llmkit.tasks.table import TASKS
 
-    for line in TASKS[figures["task"]].describe_figures(figures):
-        echo(line)
+    task = TASKS[figures["task"]]
+    show_table(Table(("", "", ""), task.describe_figures(figures)))
+    tables = task.tables(figures, brief=True)
+    for block in tables:
+        echo("")
+        if isinstance(block, Table | Confusion):
+            show_table(block.table if isinstance(block, Confusion) else block)
+    method = ", ".join(f"{key} {value}" for key, value in (figures.get("method") or {}).items())
+    echo("\n" * bool(tables) + f"{'method':<{NAME_WIDTH}} {clean_line(method)}")
 
 
 def show_series(result: dict[str, Any], task: str, out: object) -> None:
     """Mean and standard deviation of each figure over several runs, split by split."""
+    from llmkit.pages.blocks import Table
     from llmkit.tasks.table import TASKS
 
     first = next(iter(result["runs"].values()))
     for split, figures in result["summary"].items():
-        metrics = TASKS[task].metrics(first[split])
-        echo(f"{split} rows, {len(result['runs'])} runs")
-        echo(f"{'':<{metrics.width}}{'mean':>10}{'std':>10}{'lowest':>10}{'highest':>10}")
-        for metric in metrics.metrics:
-            if metric.in_terminal and (found := figures.get(metric.key)) is not None:
-                shown = "".join(f"{found[what]:>10.4f}" for what in ("mean", "std", "min", "max"))
-                echo(f"{metric.name:<{metrics.width}}{shown}")
+        rows = [
+            [metric.name, *(f"{found[what]:.4f}" for what in ("mean", "std", "min", "max"))]
+            for metric in TASKS[task].metrics(first[split]).metrics
+            if metric.in_terminal and (found := figures.get(metric.key)) is not None
+        ]
+        header = ("metric", "mean", "std", "min", "max")
+        show_table(Table(header, rows, f"{split} rows, {len(result['runs'])} runs", numeric=header[1:]))
         echo("")
-    echo(f"{'runs':<24} {out}")
+    echo(f"{'runs':<{NAME_WIDTH}} {out}")
+
+
+def show_table(table: "Table") -> None:
+    """A table in columns: on a terminal styled and as wide as it, in a pipe plain lines of any width.
+
+    Cells may come from data, so they lose their control characters.
+    """
+    # Imported here, as `--help` needs none of it.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    from llmkit.pages.blocks import show_value
+
+    is_terminal = sys.stdout.isatty()
+    columns = None if is_terminal else PIPE_COLUMNS
+    text = io.StringIO()
+    out = Console(file=text, force_terminal=is_terminal, width=columns, legacy_windows=False)
+    has_header = any(table.header)
+    shown = RichTable(box=box.SIMPLE_HEAD if is_terminal and has_header else None, show_header=has_header)
+    shown.pad_edge, shown.padding = False, (0, 2, 0, 0)
+    for n, (name, is_numeric) in enumerate(zip(table.header, table.is_numeric, strict=True)):
+        shown.add_column(
+            Text(clean_line(name)), justify="right" if is_numeric else "left", no_wrap=True, overflow="ellipsis",
+            min_width=None if n or has_header else NAME_WIDTH, max_width=MAX_CELL if has_header else None,
+            style="bold" if n == 1 and not has_header else "", header_style="bold",
+        )  # fmt: skip
+    for row in table.rows:
+        shown.add_row(*(Text(clean_line("" if cell == "" else show_value(cell))) for cell in row))
+    if table.title:
+        out.print(Text(clean_line(table.title), style="dim"), soft_wrap=True)
+    out.print(shown)
+    write_out("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
 
 
 def show_receipt(manifest: dict[str, Any]) -> None:

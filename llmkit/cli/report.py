@@ -17,7 +17,9 @@ def report_command(
     """Write the run's report.html again."""
     from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
-    from llmkit.reporting.rewrite import report
+    from llmkit.reporting.report import write_report
+    from llmkit.training.folder import open_run
 
-    result = report(load_recipe(recipe, set_ or []).report, run=run)
-    show_json(result) if json else echo(result["report"])
+    title = load_recipe(recipe, set_ or []).report.title
+    path = str(write_report(open_run(run).path, title=title))
+    show_json({"report": path}) if json else echo(path)

@@ -1,72 +1,73 @@
-"""What a long command shows while it works: one line on a terminal, few lines in a file."""
+"""What a long command shows while it works: bars on a terminal, a plain line every ten seconds in a file.
+
+Bars are drawn by rich, which is imported only where there is a terminal. All bars of the process share one display:
+a bar within another one is a line below it, and what `console.info` says appears above them.
+"""
 
 import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ClassVar
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmkit.core import console
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
-class Meter:
-    """A bar with MB and MB/s for work whose end is unknown; nothing where stderr is no terminal."""
+REFRESH_SECONDS = 0.1
+LINE_SECONDS = 10.0
+"""Between two lines in a file."""
+_SIZES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+class ProgressBar:
+    """Work that is counted in bytes, rows or shards: a bar on a terminal.
+
+    In a file it is nothing, or with `log` a line every ten seconds.
+    """
 
     is_hidden: ClassVar[bool] = False
     """Set in a process that shares the terminal with others."""
 
-    def __init__(self, what: str) -> None:
-        disable = self.is_hidden or None  # None: tqdm looks whether there is a terminal
-        self._bar = tqdm(desc=what, unit="B", unit_scale=True, leave=False, disable=disable, file=sys.stderr)
+    def __init__(self, what: str, unit: str, total: int | None = None, *, log: bool = False) -> None:
+        self.what, self.unit, self.total, self.log = what, unit, total, log
+        self.n = 0
+        self._started = time.perf_counter()
+        self._next = self._started + LINE_SECONDS
+        self.is_shown = not self.is_hidden and sys.stderr.isatty()
+        if self.is_shown:
+            self._next = self._started + REFRESH_SECONDS
+            self._task = _display.add(what, total)
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        if self.is_shown:
+            _display.remove(self._task)
 
-    @property
-    def is_shown(self) -> bool:
-        return not self._bar.disable
-
-    def add(self, n_bytes: int) -> None:
-        self._bar.update(n_bytes)
-
-
-class RowLine:
-    """How many rows are done and how fast: one line on a terminal, in a file a line every ten seconds."""
-
-    SECONDS = 10.0
-
-    def __init__(self, n_rows: int | None = None) -> None:
-        self._bar = tqdm(total=n_rows, unit=" rows", unit_scale=True, leave=False, disable=None, file=sys.stderr)
-        self._n = 0
-        self._started = self._shown = time.perf_counter()
-
-    def __enter__(self) -> "RowLine":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.close()
-
-    def add(self, n_rows: int) -> None:
-        """So many rows more are done."""
-        self._n += n_rows
-        self._bar.update(n_rows)
+    def add(self, n: int) -> None:
+        """Count `n` more. Cheap enough to be called once per document."""
+        self.n += n
         now = time.perf_counter()
-        if self._bar.disable and now - self._shown >= self.SECONDS:
-            self._shown = now
-            console.info(f"{self._n:,} rows, {self._n / (now - self._started):,.0f} rows/s")
+        if now < self._next:
+            return
+        rate = self.n / max(now - self._started, 1e-9)
+        if self.is_shown:
+            self._next = now + REFRESH_SECONDS
+            of = "" if self.total is None else f"/{_shorten(self.total)}"
+            _display.update(self._task, self.n, f"{_shorten(self.n)}{of} {self.unit}, {_shorten(rate)} {self.unit}/s")
+        elif self.log:
+            self._next = now + LINE_SECONDS
+            console.info(f"{self.n:,} {self.unit}, {rate:,.0f} {self.unit}/s")
 
 
-class TrainingLine:
-    """The progress line of a training run, made from the same records as log.jsonl."""
+class TrainingProgress:
+    """The progress of a training run, from the same records as log.jsonl: a bar on a terminal, a line per record in a
+    file."""
 
     def __init__(self, n_steps: int, describe: Callable[[dict[str, Any]], str]) -> None:
         """`describe` says an evaluation in a few words."""
@@ -74,39 +75,95 @@ class TrainingLine:
         self.describe = describe
         self.first: tuple[int, float] | None = None
         self.held_out = ""
-        self._live = sys.stderr.isatty()
+        self._is_terminal = sys.stderr.isatty()
+        self._task: TaskID | None = None
 
     def show(self, record: dict[str, Any]) -> None:
-        """Show one log record; evaluations and samples stay on the screen, steps overwrite each other."""
+        """Show one log record. On a terminal evaluations stay on the screen, and steps move the bar."""
         if record["kind"] == "eval":
             self.held_out = f" | held-out {self.describe(record)}"
-            self._write(f"step {record['step']:>6}/{self.n_steps}{self.held_out}, loss {record['loss']:.4f}", stay=True)
+            console.info(f"step {record['step']:>6}/{self.n_steps}{self.held_out}, loss {record['loss']:.4f}")
+        elif record["kind"] == "train" and self._is_terminal:
+            if self._task is None:
+                self._task = _display.add("training", self.n_steps)
+            parts = [f"step {record['step']:,}/{self.n_steps:,}", f"loss {record['loss']:.4f}", *self._rates(record)]
+            _display.update(self._task, record["step"], " | ".join(parts), total=self.n_steps)
         elif record["kind"] == "train":
-            self._write(self._format(record), stay=False)
+            rates = [f"lr {record['learning_rate']:.2e}", *self._rates(record)]
+            start = f"step {record['step']:>6}/{self.n_steps} | loss {record['loss']:.4f}{self.held_out}"
+            console.info(" | ".join([start, *rates]))
 
     def close(self) -> None:
-        """Leave the terminal on a fresh line."""
-        if self._live:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
+        """Remove the bar, so that the shell's prompt begins on an empty line."""
+        if self._task is not None:
+            _display.remove(self._task)
+            self._task = None
 
-    def _format(self, record: dict[str, Any]) -> str:
+    def _rates(self, record: dict[str, Any]) -> list[str]:
+        """Speed, MFU and the time left, by the speed since the first record."""
         step, seconds = record["step"], record["seconds"]
         self.first = self.first or (step, seconds)
         done, spent = step - self.first[0], seconds - self.first[1]
-        eta = f" | eta {_clock((self.n_steps - step) * spent / done)}" if done else ""
-        return (
-            f"step {step:>6}/{self.n_steps} | loss {record['loss']:.4f}{self.held_out}"
-            f" | lr {record['learning_rate']:.2e} | {record['tokens_per_second']:,.0f} tokens/s"
-            f" | mfu {record['mfu']:.0%}{eta}"
-        )
+        eta = [f"eta {_clock((self.n_steps - step) * spent / done)}"] if done else []
+        return [f"{record['tokens_per_second']:,.0f} tokens/s", f"mfu {record['mfu']:.0%}", *eta]
 
-    def _write(self, line: str, *, stay: bool) -> None:
-        if self._live:
-            sys.stderr.write(f"\r\033[K{line}" + ("\n" if stay else ""))
-            sys.stderr.flush()
-        else:
-            console.info(line)
+
+class _Display:
+    """The bars on this process's terminal: started with the first one, stopped with the last."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def add(self, what: str, total: int | None) -> "TaskID":
+        if self._progress is None:
+            self._progress = _start_progress()
+        return self._progress.add_task(console.clean_line(what), total=total, status="")
+
+    def update(self, task: "TaskID", completed: float, status: str, *, total: float | None = None) -> None:
+        if self._progress is not None:
+            self._progress.update(task, completed=completed, status=status, total=total, refresh=True)
+
+    def remove(self, task: "TaskID") -> None:
+        if self._progress is None:
+            return
+        self._progress.remove_task(task)
+        if not self._progress.tasks:
+            self._progress.stop()
+            self._progress = None
+
+
+_display = _Display()
+
+
+def _start_progress() -> "Progress":
+    """Bars without a thread of their own, which a fork would not survive, and with the cursor left visible, so that a
+    process that is killed leaves a sane terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    class VisibleCursor(Console):
+        def show_cursor(self, show: bool = True) -> bool:
+            return False
+
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[status]}", markup=False),
+        console=VisibleCursor(file=sys.stderr, force_terminal=True, highlight=False),
+        auto_refresh=False,
+        redirect_stdout=False,  # rows that a pipe reads
+        transient=True,
+    )
+    progress.start()
+    return progress
+
+
+def _shorten(number: float) -> str:
+    """`512`, `24.0k`, `1.23M`."""
+    for size, letter in _SIZES:
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.0f}"
 
 
 def _clock(seconds: float) -> str:

@@ -52,7 +52,7 @@ class Metric:
     def show_on_page(self, value: float) -> str:
         """The value at the top of the report."""
         if self.is_share:
-            return f"{100 * value:.2f} %"
+            return f"{value:.2%}"
         return f"{value:,.2f}" if "," in self.format else f"{value:.4f}"
 
 
@@ -64,8 +64,6 @@ class MetricSet:
     best_by: str = "loss"
     """The model-selection metric, unless the recipe names another one."""
     loss_unit: str = "nats per token"
-    width: int = 22
-    """Of the names in the terminal."""
     calibrated: str = "of the predicted label"
     """What the probabilities of a calibration are about."""
 
@@ -102,11 +100,3 @@ class MetricSet:
         if chosen not in ("loss", *(metric.key for metric in shown)) and record.get(chosen) is not None:
             words.append(f"{chosen.replace('_', ' ')} {record[chosen]:.4f}")
         return ", ".join(words)
-
-    def describe(self, figures: Mapping[str, Any]) -> list[str]:
-        """The figures as lines of the terminal, one a metric."""
-        return [
-            f"{metric.name:<{self.width}} {metric.format.format(figures[metric.key])}"
-            for metric in self.metrics
-            if metric.in_terminal and figures.get(metric.key) is not None
-        ]

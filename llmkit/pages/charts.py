@@ -1,35 +1,22 @@
-"""Draw curves over training steps, or over tokens trained on, as inline SVG.
+"""Lay charts out: the position of each curve, bar, tick and label. `templates/charts.html.jinja` writes the SVG.
 
-No plotting library: a report must open anywhere and be small. A long curve is thinned to the lowest
-and highest value of each stretch, so that a spike is never smoothed out of sight.
-
-Knows nothing of logs or runs; the colours are in page_assets.py.
+No plotting library: a report must open anywhere and be small. A long curve is thinned to the lowest and highest value
+of each stretch, so every spike stays visible.
 """
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Literal
 
-from llmkit.pages.page import Html, tag
+from llmkit.pages.blocks import Curve, LineChart, ReliabilityDiagram
 
-WIDTH, HEIGHT = 400, 200
+WIDTH = 400
 TOP, RIGHT, BOTTOM = 8, 388, 164
 MAX_POINTS = 400
-FEW_POINTS = 40
-"""Up to so many points each gets a dot, so that one sees where values were measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """Values over ascending steps, all finite and at least one. `look` is one or two classes of the style sheet."""
-
-    name: str
-    steps: Sequence[float]
-    values: Sequence[float]
-    look: str = "blue"
+MAX_DOTS = 40
+"""Curves of up to this many points get a dot per point, to show where values were measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,41 +27,111 @@ class Scale:
     high: float
     start: float
     end: float
-    ticks: tuple[float, ...]
+    ticks: Sequence[float]
 
     def place(self, value: float) -> float:
-        """Where the value lies, in the drawing's pixels."""
+        """Position of the value, in the drawing's pixels."""
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
 
+    @property
+    def labels(self) -> list[tuple[float, str]]:
+        """Position and text of each tick."""
+        return [(self.place(tick), text) for tick, text in zip(self.ticks, format_ticks(self.ticks), strict=True)]
 
-def draw_chart(
-    title: str, unit: str, curves: Sequence[Curve], *, from_zero: bool = False, along: Literal["step", "token"] = "step"
-) -> Html:
-    """A figure: title, a key with the last value of each curve, and the curves on common axes.
 
-    `along` says what the curves' `steps` count.
-    """
-    thinned = [_thin(curve) for curve in curves]
-    values = [value for curve in curves for value in curve.values]
-    last = max(curve.steps[-1] for curve in curves) or 1
-    ticks = nice_ticks(min(0.0, *values) if from_zero else min(values), max(values))
-    labels = format_ticks(ticks)
-    left = 14 + 6.6 * max(map(len, labels))
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A drawn curve."""
+
+    look: str
+    name: str
+    reading: str
+    """The last value."""
+    path: str
+    dots: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A drawn bin; `mark` is where its mean probability lies."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    mark: float
+    count: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A chart with every position computed."""
+
+    title: str
+    unit: str
+    key: str
+    along: str
+    x: Scale
+    y: Scale
+    description: str
+    lines: Sequence[Line] = ()
+    bars: Sequence[Bar] = ()
+    data: dict[str, str] = field(default_factory=dict)
+    """JSON for the page's script, which reads values off the curves; empty: there is nothing to read off."""
+
+
+def draw(chart: LineChart | ReliabilityDiagram) -> Drawing:
+    """The positions of all that the chart shows."""
+    return _draw_lines(chart) if isinstance(chart, LineChart) else _draw_reliability(chart)
+
+
+def _draw_lines(chart: LineChart) -> Drawing:
+    values = [value for curve in chart.curves for value in curve.values]
+    last = max(curve.steps[-1] for curve in chart.curves) or 1
+    ticks = nice_ticks(min(0.0, *values) if chart.from_zero else min(values), max(values))
+    left = 14 + 6.6 * max(map(len, format_ticks(ticks)))
     y = Scale(ticks[0], ticks[-1], BOTTOM, TOP, ticks)
-    x = Scale(0, last, left, RIGHT, tuple(tick for tick in nice_ticks(0, last, whole=True) if tick <= last))
-    svg = tag(
-        "svg",
-        *_draw_axes(x, y, labels, along),
-        tag("line", class_="cross", x1=left, x2=left, y1=TOP, y2=BOTTOM),
-        *(_draw_curve(curve, x, y) for curve in thinned),
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        role="img",
-        aria_label=_describe(title, curves, along),
-        data_frame=json.dumps({"width": WIDTH, "left": left, "right": RIGHT, "last": last, "along": along}),
-        data_curves=json.dumps([{"steps": curve.steps, "values": curve.values} for curve in thinned]),
+    x = Scale(0, last, left, RIGHT, [tick for tick in nice_ticks(0, last, whole=True) if tick <= last])
+    thinned = [_thin(curve) for curve in chart.curves]
+    spans = (
+        f"{c.name} from {format_reading(c.values[0])} at {chart.along} {c.steps[0]:,.0f}"
+        f" to {format_reading(c.values[-1])} at {chart.along} {c.steps[-1]:,.0f}"
+        for c in chart.curves
     )
-    heading = tag("h3", title, tag("span", unit) if unit else None)
-    return tag("figure", tag("figcaption", heading, _draw_keys(curves, along)), svg, class_="chart")
+    frame = {"width": WIDTH, "left": left, "right": RIGHT, "last": last, "along": chart.along}
+    curves = [{"steps": list(curve.steps), "values": list(curve.values)} for curve in thinned]
+    return Drawing(
+        chart.title, chart.unit, f"{chart.along} {last:,.0f}", chart.along, x, y,
+        f"{chart.title} over training {chart.along}s: {'; '.join(spans)}",
+        lines=[_draw_line(curve, x, y) for curve in thinned],
+        data={"frame": json.dumps(frame), "curves": json.dumps(curves)},
+    )  # fmt: skip
+
+
+def _draw_line(curve: Curve, x: Scale, y: Scale) -> Line:
+    points = [(x.place(step), y.place(value)) for step, value in zip(curve.steps, curve.values, strict=True)]
+    path = "M" + "L".join(f"{a:g} {b:g}" for a, b in points) if len(points) > 1 else ""
+    dots = points if len(points) <= MAX_DOTS and curve.look != "faint" else []
+    return Line(curve.look, curve.name, format_reading(curve.values[-1]), path, dots)
+
+
+def _draw_reliability(chart: ReliabilityDiagram) -> Drawing:
+    """A bar per bin that has rows; a bar below the diagonal is overconfident."""
+    ticks = nice_ticks(0, 1)
+    x, y = Scale(0, 1, 34, RIGHT, ticks), Scale(0, 1, BOTTOM, TOP + 10, ticks)
+    bars = []
+    for each in chart.bins:
+        if not each["n"]:
+            continue
+        left, right, top = x.place(each["lower"]) + 1, x.place(each["upper"]) - 1, y.place(each["accuracy"])
+        percent = f"{each['confidence']:.1%} mean probability, {each['accuracy']:.1%} correct"
+        size = round(right - left, 2), round(BOTTOM - top, 2)
+        mark, count = x.place(each["confidence"]), shorten_count(each["n"])
+        bars.append(Bar(round(left, 2), top, *size, mark, count, f"{each['n']:,}: {percent}"))
+    description = "Accuracy by predicted probability: " + "; ".join(bar.description for bar in bars)
+    key = "dashed: perfectly calibrated"
+    return Drawing("Calibration", chart.unit, key, "predicted probability", x, y, description, bars=bars)
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
@@ -85,7 +142,7 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
     return [(sums[end] - sums[start]) / (end - start) for start, end in bounds]
 
 
-def nice_ticks(low: float, high: float, *, whole: bool = False) -> tuple[float, ...]:
+def nice_ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     """Four to seven round numbers that enclose low and high; at least one apart if `whole`."""
     if high <= low:
         margin = abs(low) * 0.1 or 1.0
@@ -95,7 +152,7 @@ def nice_ticks(low: float, high: float, *, whole: bool = False) -> tuple[float, 
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     step = max(1.0, math.ceil(step)) if whole else step
     first, final = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return tuple(float(f"{i * step:.12g}") for i in range(first, final + 1))
+    return [float(f"{i * step:.12g}") for i in range(first, final + 1)]
 
 
 def format_ticks(ticks: Sequence[float]) -> list[str]:
@@ -113,7 +170,17 @@ def format_reading(value: float) -> str:
     """Four significant digits, as the page's script shows them too."""
     if value == 0:
         return "0"
-    return f"{value:,.{min(8, max(0, 3 - math.floor(math.log10(abs(value)))))}f}"
+    if abs(value) < 1e-4:
+        return f"{value:.2e}".replace("e-0", "e-")
+    return f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+
+
+def shorten_count(n: float) -> str:
+    """At most four characters, as wide as a bar."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.1f}{letter}" if n < 10 * size else f"{n / size:.0f}{letter}"
+    return f"{n:,.0f}"
 
 
 def _thin(curve: Curve) -> Curve:
@@ -128,43 +195,3 @@ def _thin(curve: Curve) -> Curve:
         kept |= {min(indices, key=curve.values.__getitem__), max(indices, key=curve.values.__getitem__)}
     order = sorted(kept)
     return Curve(curve.name, [curve.steps[i] for i in order], [curve.values[i] for i in order], curve.look)
-
-
-def _draw_axes(x: Scale, y: Scale, labels: Sequence[str], along: str) -> list[Html]:
-    parts = []
-    for tick, label in zip(y.ticks, labels, strict=True):
-        place = y.place(tick)
-        parts.append(tag("line", class_="grid", x1=x.start, x2=x.end, y1=place, y2=place))
-        parts.append(tag("text", label, x=x.start - 6, y=place + 3.2, text_anchor="end"))
-    parts.append(tag("line", class_="axis", x1=x.start, x2=x.end, y1=BOTTOM, y2=BOTTOM))
-    for tick, label in zip(x.ticks, format_ticks(x.ticks), strict=True):
-        place = x.place(tick)
-        parts.append(tag("line", class_="axis", x1=place, x2=place, y1=BOTTOM, y2=BOTTOM + 3))
-        parts.append(tag("text", label, x=place, y=BOTTOM + 14, text_anchor="middle"))
-    parts.append(tag("text", along, x=(x.start + x.end) / 2, y=BOTTOM + 29, text_anchor="middle"))
-    return parts
-
-
-def _draw_curve(curve: Curve, x: Scale, y: Scale) -> Html:
-    points = [(x.place(step), y.place(value)) for step, value in zip(curve.steps, curve.values, strict=True)]
-    path = tag("path", d="M" + "L".join(f"{a:g} {b:g}" for a, b in points)) if len(points) > 1 else None
-    dots = points if len(points) <= FEW_POINTS and curve.look != "faint" else []
-    return tag("g", path, *(tag("circle", cx=a, cy=b, r=2) for a, b in dots), class_=curve.look)
-
-
-def _draw_keys(curves: Sequence[Curve], along: str) -> Html:
-    last = max(curve.steps[-1] for curve in curves)
-    keys = (
-        tag("span", tag("i", class_=curve.look), curve.name, " ", tag("b", format_reading(curve.values[-1])))
-        for curve in curves
-    )
-    return tag("div", tag("span", f"{along} {last:,.0f}", class_="at"), *keys, class_="keys")
-
-
-def _describe(title: str, curves: Sequence[Curve], along: str) -> str:
-    spans = (
-        f"{c.name} from {format_reading(c.values[0])} at {along} {c.steps[0]:,.0f}"
-        f" to {format_reading(c.values[-1])} at {along} {c.steps[-1]:,.0f}"
-        for c in curves
-    )
-    return f"{title} over training {along}s: {'; '.join(spans)}"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from llmkit.config.prepare import Prepare
-from llmkit.core.progress import Meter
+from llmkit.core.progress import ProgressBar
 from llmkit.datasets.rows import encode_counted
 from llmkit.preparing.staging_dir import Facts, run_shard
 from llmkit.text.cleaners import clean_documents
@@ -64,7 +64,7 @@ def clean_shard(settings: Prepare, work: Path, is_only: bool, task: tuple[Path, 
         steps: dict[str, StepCounts] = {}
         documents = read_files(files, settings.read, sources)
         documents = clean_documents(documents, settings.clean, settings.read.strict, steps)
-        with Meter("reading and cleaning") as meter:
+        with ProgressBar("reading and cleaning", "bytes") as meter:
             staged = stage_documents(count_bytes(documents, meter), folder)
         if is_only and staged.n_documents == 1:  # a single document has no copies
             write_keys(folder, [(None,) * len(dedup_steps(settings.dedup))])
@@ -102,7 +102,7 @@ def encode_shard(
         encoding_tokenizer = load_encoding_tokenizer(tokenizer)
         totals: Counter[str] = Counter()
         counted: Counter[str] = Counter()
-        with Meter(f"tokenizing {text.split}") as meter:
+        with ProgressBar(f"tokenizing {text.split}", "bytes") as meter:
             documents = count_bytes(text.read(), meter)
             encoder = _open_encoder(tokenizer, check)
             rows = encode_counted(documents, encoding_tokenizer, totals, counted, cutter, encoder)
@@ -118,7 +118,7 @@ def _open_encoder(tokenizer: Path, check: EncoderCheck) -> Encoder:
     return make_encoder(load_encoding_tokenizer(tokenizer), check)
 
 
-def count_bytes(documents: Iterable[Document], meter: Meter) -> Iterator[Document]:
+def count_bytes(documents: Iterable[Document], meter: ProgressBar) -> Iterator[Document]:
     """Pass documents through and show their size."""
     for document in documents:
         yield document

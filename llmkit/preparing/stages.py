@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from llmkit.config.prepare import Prepare
 from llmkit.core import console
 from llmkit.core.errors import DataError
 from llmkit.core.machine import describe_versions
 from llmkit.core.process import defer_signals
+from llmkit.core.progress import ProgressBar
 from llmkit.datasets.rows import add_words, can_mask
 from llmkit.preparing.executors import MapShards
 from llmkit.preparing.shards import (
@@ -147,8 +147,10 @@ def planned_word_cutter(settings: Prepare) -> str | None:
 
 def _progress_bar(what: str, results: Iterable[Any], n_tasks: int) -> Iterator[Any]:
     """Pass results through with a progress bar on a terminal."""
-    with tqdm(results, desc=what, total=n_tasks, unit=" shards", leave=False, disable=None) as bar:
-        yield from bar
+    with ProgressBar(what, "shards", n_tasks) as bar:
+        for result in results:
+            yield result
+            bar.add(1)
 
 
 def _stage_texts(map_shards: MapShards, given: Mapping[str, Sequence[str]], settings: Prepare, work: Path) -> Facts:

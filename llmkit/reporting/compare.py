@@ -19,8 +19,8 @@ from llmkit.core import console
 from llmkit.core.errors import LlmkitError, ModelError, Problem, UsageError, did_you_mean
 from llmkit.core.files import check_writable, write_json
 from llmkit.metrics.spec import Metric
+from llmkit.reporting.compare_page import PAGE, write_comparison
 from llmkit.reporting.comparison_notes import write_notes
-from llmkit.reporting.report_compare import PAGE, write_comparison
 from llmkit.tasks.base import Task
 from llmkit.tasks.table import TASKS, describe_run, task_of_run
 from llmkit.training.run_record import Record, RunRecord, get_number, get_section, read_run

@@ -1,34 +1,46 @@
 """Write a run's report.html: one file that opens anywhere, without network, and says what the run is worth.
 
-The result comes first, then what it stands on: curves, samples, data, recipe, metrics, machine. A run
-that is not finished gives a page too, which says what is missing.
+The result comes first, then what it stands on: curves, samples, data, recipe, metrics, machine. An unfinished run
+gives a page too, which says what is missing.
 
-Loads no torch. What a run's task adds is behind its contract (tasks/base.py); reading is in training/run_record.py,
-markup in pages/, the two largest parts in report_curves.py and report_data.py.
+Loads no torch. A task adds its own tables and sections through its contract (tasks/base.py).
 """
 
 import json
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
 from llmkit.core.errors import EnvironmentFault
 from llmkit.core.files import write_text
-from llmkit.pages.page import Html, join, pairs, render_page, section, show_duration, table, tag
-from llmkit.reporting.report_curves import find_non_finite, render_curves
-from llmkit.reporting.report_data import render_data
+from llmkit.pages.blocks import (
+    Block,
+    Facts,
+    Fold,
+    Headlines,
+    Notice,
+    Paragraph,
+    Preformatted,
+    Section,
+    Table,
+    show_duration,
+)
+from llmkit.pages.page import render_page
+from llmkit.reporting.report_curves import find_non_finite, make_curves
+from llmkit.reporting.report_data import make_data
 from llmkit.tasks.base import Task
 from llmkit.tasks.table import describe_run, task_of_run
 from llmkit.training.run_record import Record, RunRecord, get_number, get_section, read_run
 
 _NOT_SPLITS = ("train", "training")
 _SIZES = (("n_rows", "rows"), ("n_tokens", "tokens"), ("n_bytes", "bytes"))
+_MAX_HEADLINES = 4
 _MAX_EARLIER_SAMPLES = 20
-_MAX_LIST_ITEMS = 300
+_MAX_LIST_CHARS = 300
+_MAX_OPEN_METRICS = 20
 
 
 def write_report(run: Path, *, title: str | None = None) -> Path:
-    """Write `run/report.html` from what lies in the run folder, and return its path.
+    """Write `run/report.html` from the files in the run folder, and return its path.
 
     The title is the run folder's name unless given.
 
@@ -40,19 +52,20 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
     path = run / "report.html"
     task = task_of_run(record)
     metrics = task.metrics(describe_run(record))
-    split, result, _ = _choose_result(record, task)
-    page = render_page(
-        title or record.name,
-        _render_header(record, title or record.name),
-        _render_result(record, task),
-        *task.render_sections(record, split, result, metrics),
-        render_curves(record, metrics),
-        _render_samples(record, task),
-        render_data(get_section(record.manifest, "data")),
-        _render_recipe(record),
-        _render_metrics(record, task),
-        _render_machine(record),
-    )
+    split, result, origin = _choose_result(record, task)
+    sections = [
+        _make_result(record, task, split, result, origin),
+        *task.sections(record, split, result, metrics),
+        make_curves(record, metrics),
+        _make_samples(record, task),
+        make_data(get_section(record.manifest, "data")),
+        _make_recipe(record),
+        _make_metrics(record, task, split),
+        _make_machine(record),
+    ]
+    missing = [*record.missing, *find_non_finite(record)]
+    notice = [Notice("This report is incomplete", missing)] if missing else []
+    page = render_page(title or record.name, _describe_run(record), notice, [each for each in sections if each.blocks])
     try:
         write_text(path, page)
     except OSError as error:
@@ -62,7 +75,7 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
     return path
 
 
-def _render_header(record: RunRecord, title: str) -> Html:
+def _describe_run(record: RunRecord) -> str:
     model = get_section(record.manifest, "model")
     n_parameters = get_number(model, "n_parameters")
     seconds = get_number(get_section(record.metrics, "training"), "seconds")
@@ -71,43 +84,47 @@ def _render_header(record: RunRecord, title: str) -> Html:
         f"{n_parameters:,.0f} parameters" if n_parameters is not None else None,
         record.manifest.get("precision"),
         f"trained for {show_duration(seconds)}" if seconds is not None else None,
-        record.manifest.get("created"),
+        str(record.manifest.get("created") or "")[:10],
     )
-    missing = [*record.missing, *find_non_finite(record)]
-    return tag(
-        "header",
-        tag("h1", title),
-        tag("p", " · ".join(str(fact) for fact in facts if fact), class_="quiet"),
-        tag("div", tag("p", "Not all is there"), _list(missing), class_="missing") if missing else None,
-    )
+    return " · ".join(str(fact) for fact in facts if fact)
 
 
-def _render_result(record: RunRecord, task: Task) -> Html:
-    split, result, origin = _choose_result(record, task)
-    notes = record.log.get("note", [])
+def _choose_result(record: RunRecord, task: Task) -> tuple[str, Record, str]:
+    """The split to judge the run by, its metrics, and a sentence where they are not the final ones."""
+    headlines = task.metrics(describe_run(record)).headlines
+    measured = [name for name in record.metrics if name not in _NOT_SPLITS]
+    for split in sorted(measured, key=lambda name: {"test": 0, "validation": 1}.get(name, 2)):
+        result = get_section(record.metrics, split)
+        if any(get_number(result, metric.key) is not None for metric in headlines):
+            return split, result, ""
+    for logged in reversed(record.log.get("eval", [])):
+        origin = f"From the last evaluation in the log, at step {logged['step']:,}; there is no final evaluation yet."
+        return str(logged.get("split", "held-out")), logged, origin
+    return "", {}, ""
+
+
+def _make_result(record: RunRecord, task: Task, split: str, result: Record, origin: str) -> Section:
+    title = "Held-out result"
     figures = [
-        tag(
-            "div",
-            tag("span", metric.title or metric.name),
-            tag("b", metric.show_on_page(value)),
-            tag("span", task.note_headline(result, metric)),
-            class_="figure",
-        )
+        (metric.title or metric.name, metric.show_on_page(value), task.note_headline(result, metric))
         for metric in task.metrics(describe_run(record)).headlines
         if (value := get_number(result, metric.key)) is not None
     ]
     if not figures:
-        return section("Held-out result", tag("p", "Nothing has been measured on held-out text yet.", class_="quiet"))
+        return Section(title, [Paragraph("There is no evaluation on held-out text yet.")])
     sizes = ((get_number(result, key), noun) for key, noun in _SIZES)
     over = " and ".join(f"{n:,.0f} {noun}" for n, noun in sizes if n is not None)
     method = _describe_method(result.get("method"))
     basis = f"On the {split} split" + (f", over {over}" if over else "") + (f"; {method}" if method else "")
-    return section(
-        "Held-out result",
-        tag("div", *figures[:4], class_="figures"),
-        tag("p", f"{basis}. {origin}".strip(), class_="quiet"),
-        tag("div", _list(str(note.get("text", "")) for note in notes), class_="missing") if notes else None,
-        *task.render_result(result),
+    notes = [str(note.get("text", "")) for note in record.log.get("note", [])]
+    return Section(
+        title,
+        [
+            Headlines(figures[:_MAX_HEADLINES]),
+            Paragraph(f"{basis}. {origin}".strip()),
+            *([Notice("Notes from training", notes)] if notes else []),
+            *task.tables(result),
+        ],
     )
 
 
@@ -119,65 +136,36 @@ def _describe_method(method: object) -> str:
     return ", ".join([str(method.get("windows", "")), *words]).removeprefix(", ")
 
 
-def _choose_result(record: RunRecord, task: Task) -> tuple[str, Record, str]:
-    """The split to judge the run by, its metrics, and a word on where they are from."""
-    headlines = task.metrics(describe_run(record)).headlines
-    measured = [name for name in record.metrics if name not in _NOT_SPLITS]
-    for split in sorted(measured, key=lambda name: {"test": 0, "validation": 1}.get(name, 2)):
-        result = get_section(record.metrics, split)
-        if any(get_number(result, metric.key) is not None for metric in headlines):
-            return split, result, ""
-    for logged in reversed(record.log.get("eval", [])):
-        return (
-            str(logged.get("split", "held-out")),
-            logged,
-            f"This is the last evaluation in the log, at step {logged['step']:,}, not a final one.",
-        )
-    return "", {}, ""
-
-
-def _render_samples(record: RunRecord, task: Task) -> Html | None:
+def _make_samples(record: RunRecord, task: Task) -> Section:
     samples = record.log.get("sample", [])
-    if not samples and not task.writes_samples:
-        return None
     if not samples:
-        return section("Samples", tag("p", "No samples have been logged.", class_="quiet"))
+        return Section("Samples", [Paragraph("The log has no samples.")] if task.writes_samples else [])
     last = [sample for sample in samples if sample["step"] == samples[-1]["step"]]
     earlier = samples[: -len(last)]
     shown = earlier[:: max(1, len(earlier) // _MAX_EARLIER_SAMPLES + 1)]
     title = f"{len(shown)} of {len(earlier)} earlier samples" if len(shown) < len(earlier) else "Earlier samples"
-    return section(
-        "Samples",
-        *map(_render_sample, last),
-        tag("details", tag("summary", title), *map(_render_sample, shown)) if shown else None,
-    )
+    folded = [Fold(title, [_make_sample(sample) for sample in shown])] if shown else []
+    return Section("Samples", [*(_make_sample(sample) for sample in last), *folded])
 
 
-def _render_sample(sample: Record) -> Html:
+def _make_sample(sample: Record) -> Preformatted:
     prompt, text = str(sample.get("prompt") or ""), str(sample.get("text") or "")
-    continuation = text.removeprefix(prompt)
-    return join(
-        (
-            tag("h3", f"Step {sample['step']:,}"),
-            tag("pre", tag("mark", prompt) if prompt else None, continuation, class_="sample", dir="auto"),
-        )
-    )
+    return Preformatted(text.removeprefix(prompt), f"Step {sample['step']:,}", prompt)
 
 
-def _render_recipe(record: RunRecord) -> Html:
+def _make_recipe(record: RunRecord) -> Section:
     command = record.manifest.get("command")
     given = shlex.join(map(str, command)) if isinstance(command, list) else command
-    return section(
-        "Recipe",
-        tag("pre", given) if given else None,
-        tag("details", tag("summary", "recipe.yaml"), tag("pre", record.recipe), open=True)
-        if record.recipe
-        else tag("p", "No recipe was found.", class_="quiet"),
-    )
+    blocks: list[Block] = [Preformatted(str(given), is_code=True)] if given else []
+    if record.recipe:
+        blocks.append(Fold("recipe.yaml", [Preformatted(record.recipe, is_code=True)]))
+    else:
+        blocks.append(Paragraph("The run folder has no recipe."))
+    return Section("Recipe", blocks)
 
 
-def _render_metrics(record: RunRecord, task: Task) -> Html | None:
-    above = _choose_result(record, task)[0]
+def _make_metrics(record: RunRecord, task: Task, above: str) -> Section:
+    """All figures of all splits; the `above` one has its tables at the top of the page."""
     splits = {
         name: _flatten(task.shorten(part, is_above=name == above) if name not in _NOT_SPLITS else part)
         for name, part in record.metrics.items()
@@ -186,28 +174,21 @@ def _render_metrics(record: RunRecord, task: Task) -> Html | None:
     training = splits.pop("training", {})
     training |= {name: value for name, value in record.metrics.items() if not isinstance(value, dict)}
     names = list(dict.fromkeys(key for part in splits.values() for key in part))
-    if not splits and not training:
-        return None
-    return section(
-        "Metrics",
-        table(["metric", *splits], [[name, *(part.get(name) for part in splits.values())] for name in names])
-        if names
-        else None,
-        tag("h3", "Training") if training else None,
-        pairs(_flatten(training).items()) if training else None,
-    )
+    blocks: list[Block] = []
+    if names:
+        rows = [[name, *(part.get(name) for part in splits.values())] for name in names]
+        table = Table(["metric", *splits], rows)
+        blocks.append(Fold("All metrics", [table], is_open=len(rows) <= _MAX_OPEN_METRICS))
+    if training:
+        blocks.append(Facts(list(_flatten(training).items()), "Training"))
+    return Section("Metrics", blocks)
 
 
-def _render_machine(record: RunRecord) -> Html | None:
+def _make_machine(record: RunRecord) -> Section:
     machine = get_section(record.manifest, "machine")
     versions = get_section(record.manifest, "versions")
-    if not machine and not versions:
-        return None
-    return section(
-        "Machine and versions",
-        pairs((name.replace("_", " "), value) for name, value in machine.items()),
-        pairs(versions.items()),
-    )
+    facts = [(name.replace("_", " "), value) for name, value in machine.items()]
+    return Section("Machine and versions", [Facts(part) for part in (facts, list(versions.items())) if part])
 
 
 def _flatten(part: Record, prefix: str = "") -> Record:
@@ -217,16 +198,10 @@ def _flatten(part: Record, prefix: str = "") -> Record:
         name = f"{prefix}{key}"
         if isinstance(value, dict):
             flat |= _flatten(value, f"{name}.")
+        elif isinstance(value, list):
+            shown = json.dumps(value, ensure_ascii=False)
+            is_short = len(shown) <= _MAX_LIST_CHARS and not any(isinstance(each, dict) for each in value)
+            flat[name] = shown if is_short else f"{len(value):,} entries, in metrics.json"
         else:
-            flat[name] = _show_list(value) if isinstance(value, list) else value
+            flat[name] = value
     return flat
-
-
-def _show_list(values: list[object]) -> str:
-    shown = json.dumps(values, ensure_ascii=False)
-    short = len(shown) <= _MAX_LIST_ITEMS and not any(isinstance(value, dict) for value in values)
-    return shown if short else f"{len(values):,} entries, in metrics.json"
-
-
-def _list(items: Iterable[object]) -> Html:
-    return tag("ul", *(tag("li", item) for item in items))

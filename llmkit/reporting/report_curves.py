@@ -1,28 +1,27 @@
-"""The report's curves: which logged quantity is drawn in which chart, and what was not fit to draw."""
+"""The report's curves: which logged quantity is drawn in which chart, and which values are not finite."""
 
 import math
 from collections.abc import Sequence
 
 from llmkit.metrics.spec import MetricSet
-from llmkit.pages.charts import Curve, draw_chart, smooth
-from llmkit.pages.page import Html, section, tag
+from llmkit.pages.blocks import Charts, Curve, LineChart, Paragraph, Section
+from llmkit.pages.charts import smooth
 from llmkit.training.run_record import Record, RunRecord, get_number
 
 STEP_CHARTS = (
     # title, unit, key in train records
     ("Learning rate", "", "learning_rate"),
     ("Gradient norm", "before clipping", "grad_norm"),
-    ("Tokens a second", "", "tokens_per_second"),
+    ("Tokens per second", "", "tokens_per_second"),
     ("MFU", "share of the machine's peak", "mfu"),
 )
 """What every run logs of its steps."""
-
+MIN_SMOOTHED = 40
+"""Train records from which on the loss is smoothed; fewer are readable as they are."""
 _HELD_OUT_LOOKS = ("orange", "green", "violet")
-_SMOOTHED_FROM = 40
-"""Train records from which the loss is smoothed; fewer are read well as they are."""
 
 
-def render_curves(record: RunRecord, metrics: MetricSet) -> Html:
+def make_curves(record: RunRecord, metrics: MetricSet) -> Section:
     """The charts of what was logged, and the names of what was not."""
     charts: list[tuple[str, str, str | None, str | None, bool]] = [("Loss", metrics.loss_unit, "loss", "loss", True)]
     charts += [
@@ -31,25 +30,22 @@ def render_curves(record: RunRecord, metrics: MetricSet) -> Html:
         if metric.chart and metric.key != "loss"
     ]
     charts += [(title, unit, key, None, True) for title, unit, key in STEP_CHARTS]
-    figures, absent = [], []
+    drawn, absent = [], []
     for title, unit, train_key, eval_key, is_expected in charts:
         curves = [*_make_train_curves(record, train_key), *_make_eval_curves(record, eval_key)]
         if curves:
-            figures.append(draw_chart(title, unit, curves, from_zero=eval_key is None))
+            drawn.append(LineChart(title, unit, curves, from_zero=eval_key is None))
         elif is_expected:
             absent.append(title if title.isupper() else title.lower())
-    return section(
-        "Curves",
-        tag("div", *figures, class_="charts") if figures else None,
-        tag("p", f"Not in the log: {', '.join(absent)}.", class_="quiet") if absent else None,
-    )
+    note = [Paragraph(f"Not in the log: {', '.join(absent)}.")] if absent else []
+    return Section("Curves", [*([Charts(drawn)] if drawn else []), *note])
 
 
 def _make_train_curves(record: RunRecord, key: str | None) -> list[Curve]:
     steps, values = _pick(record.log.get("train", []), key)
     if not values:
         return []
-    if not (key or "").endswith("loss") or len(values) < _SMOOTHED_FROM:
+    if not (key or "").endswith("loss") or len(values) < MIN_SMOOTHED:
         return [Curve("training", steps, values)]
     window = max(5, len(values) // 25) | 1
     mean = Curve(f"mean of {window}", steps, smooth(values, window))
@@ -57,11 +53,12 @@ def _make_train_curves(record: RunRecord, key: str | None) -> list[Curve]:
 
 
 def _make_eval_curves(record: RunRecord, key: str | None) -> list[Curve]:
-    records = record.log.get("eval", [])
+    by_split: dict[str, list[Record]] = {}
+    for evaluation in record.log.get("eval", []):
+        by_split.setdefault(str(evaluation.get("split", "held-out")), []).append(evaluation)
     curves = []
-    splits = list(dict.fromkeys(str(evaluation.get("split", "held-out")) for evaluation in records))
-    for split, look in zip(splits, _HELD_OUT_LOOKS, strict=False):
-        steps, values = _pick([r for r in records if str(r.get("split", "held-out")) == split], key)
+    for (split, records), look in zip(by_split.items(), _HELD_OUT_LOOKS, strict=False):
+        steps, values = _pick(records, key)
         if values:
             curves.append(Curve(split, steps, values, look))
     return curves
@@ -76,7 +73,7 @@ def _pick(records: Sequence[Record], key: str | None) -> tuple[list[float], list
 
 
 def find_non_finite(record: RunRecord) -> list[str]:
-    """One line for each logged quantity that was infinite or not a number at some step.
+    """One line per logged quantity that was infinite or not a number at some step.
 
     The log has null for such a number. A quantity that never had a number was just not measured.
     """

@@ -12,7 +12,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.core import distributed
 from llmkit.core.devices import pick_device
 from llmkit.core.files import read_json, write_json
-from llmkit.core.progress import TrainingLine
+from llmkit.core.progress import TrainingProgress
 from llmkit.runs.plan import LENGTHS, replan, time_final_evaluation
 from llmkit.tasks.base import TrainingTask
 from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
@@ -24,7 +24,7 @@ from llmkit.training.tracking import track
 
 def make_hooks(
     recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan,
-    run: RunFolder, line: TrainingLine, trackers: Sequence[Any],
+    run: RunFolder, line: TrainingProgress, trackers: Sequence[Any],
 ) -> Hooks:  # fmt: skip
     """The hooks of this run. All ranks evaluate; only rank 0 logs, to `trackers` too, and writes samples, for which
     sharded weights need all ranks."""

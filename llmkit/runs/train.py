@@ -28,7 +28,7 @@ from llmkit.core.files import (
     write_text,
 )
 from llmkit.core.lock import lock_folder
-from llmkit.core.progress import TrainingLine
+from llmkit.core.progress import TrainingProgress
 from llmkit.models.families import family_of
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.layers import checkpoint_layers
@@ -215,7 +215,7 @@ def _train(
 ) -> TrainingLoop:  # fmt: skip
     """Run the training loop to its end and write its figures to metrics.json."""
     optimized(network, plan.precision, pick_device())
-    line = TrainingLine(plan.n_steps, task.metrics.describe_progress)
+    line = TrainingProgress(plan.n_steps, task.metrics.describe_progress)
     config = recipe.model_dump(mode="json")
     trackers = open_trackers(recipe.train.trackers, run.path, config) if distributed.is_main_process() else []
     hooks = make_hooks(recipe, task, network, plan, run, line, trackers)

@@ -7,7 +7,7 @@ Loads no torch: a `Task` imports what it needs inside its methods.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmkit.config.evaluate import Evaluate
     from llmkit.config.generate import Generate
     from llmkit.config.recipe import Recipe
-    from llmkit.pages.page import Html
+    from llmkit.pages.blocks import Block, Section
     from llmkit.tokens.prepared import Prepared
     from llmkit.training.contract import Objective, Plan, Samples
     from llmkit.training.folder import RunFolder
@@ -273,29 +273,27 @@ class Task(ABC):
         """What `generate` gave, for the terminal."""
         return f"\n{'-' * 40}\n".join(record["prompt"] + record["text"] for record in records)
 
-    def describe_figures(self, figures: Mapping[str, Any]) -> Iterator[str]:
-        """Figures as lines for the terminal."""
-        metrics = self.metrics(figures)
-        yield from metrics.describe(figures)
-        yield from self.describe_tables(figures, metrics.width)
-        method = figures.get("method", {})
-        yield f"{'method':<{metrics.width}} " + ", ".join(f"{key} {value}" for key, value in method.items())
+    def describe_figures(self, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+        """Name and value of each figure for the terminal, and what follows them on the line, such as an interval."""
+        shown = [metric for metric in self.metrics(figures).metrics if metric.in_terminal]
+        return [
+            (metric.name, metric.format.format(figures[metric.key]), "")
+            for metric in shown
+            if figures.get(metric.key) is not None
+        ]
 
-    def describe_tables(self, figures: Mapping[str, Any], width: int) -> Iterable[str]:
-        """What there is to show beside the metrics, as lines for the terminal."""
-        return ()
-
-    def note_headline(self, result: Record, metric: Metric) -> str:
-        """What stands under a figure at the top of the report: an accuracy beside that of a constant prediction."""
-        baseline = get_number(result, metric.baseline) if metric.is_share and metric.baseline else None
-        return metric.note if baseline is None else f"{100 * baseline:.2f} % by a constant prediction"
-
-    def render_result(self, result: Record) -> "list[Html | None]":
-        """Tables beside the figures at the top of the report."""
+    def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
+        """What there is to show below the figures, such as a confusion matrix: in the report, and `brief` on the
+        terminal, which shows the tables among these blocks."""
         return []
 
-    def render_sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Html | None]":
-        """Sections of the report that only this task has, on the figures of one split."""
+    def note_headline(self, result: Record, metric: Metric) -> str:
+        """The line below a figure at the top of the report: for an accuracy, its baseline."""
+        baseline = get_number(result, metric.baseline) if metric.is_share and metric.baseline else None
+        return metric.note if baseline is None else f"constant prediction: {baseline:.2%}"
+
+    def sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Section]":
+        """Sections of the report that only this task has, from the figures of one split. Empty ones are left out."""
         return []
 
     def shorten(self, part: Record, *, is_above: bool) -> Record:

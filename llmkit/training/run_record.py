@@ -6,6 +6,7 @@ read, for the reader of the report.
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,13 @@ def read_run(run: Path) -> RunRecord:
     return RunRecord(run.resolve().name, log, metrics, manifest, recipe, tuple(missing))
 
 
-def get_number(record: Record, key: str) -> float | None:
+def get_number(record: Mapping[str, Any], key: str) -> float | None:
     """The value if it is a finite number."""
     value = record.get(key)
     return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
 
 
-def get_section(record: Record, key: str) -> Record:
+def get_section(record: Mapping[str, Any], key: str) -> Record:
     """The value if it is an object, else an empty one."""
     value = record.get(key)
     return value if isinstance(value, dict) else {}

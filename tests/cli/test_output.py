@@ -1,13 +1,26 @@
 """How results reach the user: harmless lines, or JSON, from one rank, to whoever still reads."""
 
+import io
 import json
+import re
 import sys
 from typing import Any
 
 import pytest
 import typer
+from rich.cells import cell_len
 
-from llmkit.cli.output import echo, show_json, show_line, show_metrics, show_receipt, show_series, write_out
+from llmkit.cli.output import (
+    echo,
+    show_json,
+    show_line,
+    show_metrics,
+    show_receipt,
+    show_series,
+    show_table,
+    write_out,
+)
+from llmkit.pages.blocks import Table
 
 HOSTILE = "\x1b[31m\x9b2J\u202e"
 
@@ -61,7 +74,7 @@ def test_series_shows_mean_and_deviation_of_each_figure_that_all_runs_have(capsy
     show_series({"runs": runs, "summary": {"test": {"mse": found}}}, "cls", "out")
     title, head, line, _, last = capsys.readouterr().out.splitlines()
     assert title == "test rows, 3 runs"
-    assert head.split() == ["mean", "std", "lowest", "highest"]
+    assert head.split() == ["metric", "mean", "std", "min", "max"]
     assert line.split()[-4:] == ["0.5000", "0.1000", "0.4000", "0.6000"]
     assert line.startswith("mean squared error") and last.endswith(" out")
 
@@ -97,3 +110,30 @@ def test_unknown_tokens_are_shown_with_their_share(capsys: pytest.CaptureFixture
     show_receipt(manifest)
     out = capsys.readouterr().out
     assert "25 (2.00%)" in out and "the tail of each document" in out
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_table_on_a_terminal_has_its_width_and_its_colours_and_in_a_pipe_neither(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Table(["label", "n"], [["财经新闻" * 3 + HOSTILE, 1], ["x" * 500, 22]], "a [bold]title")
+    show_table(table)
+    title, head, first, second = capsys.readouterr().out.splitlines()
+    assert title == "a [bold]title" and head.split() == ["label", "n"]
+    assert cell_len(first) == cell_len(second) == len(head), "Chinese characters are two columns wide"
+    assert first.isprintable() and second.endswith("…  22")
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    show_table(table)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    assert "\x1b[1m" in terminal.getvalue() and all(line.isprintable() for line in plain.splitlines())
+    assert max(map(cell_len, plain.splitlines())) <= 30
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    show_table(table)
+    assert not re.search(r"\x1b\[[0-9;]*(3|9)[0-9]m", terminal.getvalue())

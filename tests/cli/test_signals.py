@@ -23,7 +23,7 @@ FORKING = """
 import json, os, signal, sys, time
 from pathlib import Path
 import torch, transformers, llmkit.cli.app, llmkit.core.files, llmkit.evaluating.evaluate, llmkit.tasks.cls.prediction
-import llmkit.generating.generate, llmkit.reporting.compare, llmkit.reporting.rewrite
+import llmkit.generating.generate, llmkit.reporting.compare, llmkit.reporting.report
 torch.set_num_threads(1)
 
 def stop(number):

@@ -1,19 +1,38 @@
 """What a long command shows while it works, on a terminal and in a file."""
 
 import io
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from llmkit.core import progress
-from llmkit.core.progress import Meter, RowLine, TrainingLine
+from llmkit.core import console, progress
+from llmkit.core.progress import ProgressBar, TrainingProgress
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+    @property
+    def lines(self) -> list[str]:
+        """What was written, without colours, one entry per drawing of the bars."""
+        return re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", self.getvalue()))
+
+
+@contextmanager
+def use_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    """A terminal as stderr; afterwards the display must be stopped, with stderr given back by rich."""
+    with monkeypatch.context() as patched:
+        patched.setenv("COLUMNS", "100")
+        patched.setattr(sys, "stderr", terminal := Terminal())
+        yield terminal
+        assert progress._display._progress is None
+        assert sys.stderr is terminal
 
 
 def step(number: int, seconds: float) -> dict[str, Any]:
@@ -21,8 +40,8 @@ def step(number: int, seconds: float) -> dict[str, Any]:
     return {"kind": "train", "step": number, "loss": 2.5, "seconds": seconds, **rates}
 
 
-def make_line(n_steps: int = 100) -> TrainingLine:
-    return TrainingLine(n_steps, lambda record: f"{record['bits']} bits")
+def make_line(n_steps: int = 100) -> TrainingProgress:
+    return TrainingProgress(n_steps, lambda record: f"{record['bits']} bits")
 
 
 def test_time_that_is_left_follows_the_speed_since_the_first_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,17 +66,37 @@ def test_last_held_out_figure_stays_in_every_line_after_it(capsys: pytest.Captur
     assert "loss 2.5000 | held-out 1.5 bits | lr" in trained
 
 
-def test_terminal_keeps_evaluations_and_overwrites_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    line = make_line()
-    line.show(step(1, 1.0))
-    line.show({"kind": "eval", "step": 1, "loss": 3.0, "bits": 1.5})
-    line.show(step(2, 2.0))
-    line.close()
-    kept, last = terminal.getvalue().split("\n")
-    assert [part.split("|")[0].strip() for part in kept.split("\r\033[K")] == ["", "step      1/100", "step      1/100"]
-    assert kept.endswith("loss 3.0000")
-    assert last.endswith("\r\033[K"), "the prompt of the shell begins on an empty line"
+def test_terminal_keeps_evaluations_above_the_bar_and_removes_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    with use_terminal(monkeypatch) as terminal:
+        line = make_line()
+        line.show(step(1, 1.0))
+        line.show({"kind": "eval", "step": 1, "loss": 3.0, "bits": 1.5})
+        console.info("said in between [red]红楼梦")
+        line.show(step(2, 2.0))
+        line.close()
+        line.close()  # an error on the way may close it before
+        lines = terminal.lines
+        assert "step      1/100 | held-out 1.5 bits, loss 3.0000" in lines and "said in between [red]红楼梦" in lines
+        assert any("step 2/100 | loss 2.5000 | 12,346 tokens/s | mfu 31% | eta 01:38" in each for each in lines)
+        assert terminal.getvalue().rstrip("\r").endswith("\x1b[2K"), "the shell's prompt begins on an empty line"
+
+
+def test_terminal_is_sane_even_where_the_process_is_killed_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    with use_terminal(monkeypatch) as terminal:
+        line = make_line()
+        line.show(step(1, 1.0))
+        assert "\x1b[?25l" not in terminal.getvalue(), "the cursor is never hidden"
+        line.close()
+
+
+def test_no_color_draws_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    with use_terminal(monkeypatch) as terminal:
+        monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm-256color")
+        line = make_line()
+        line.show(step(1, 1.0))
+        line.close()
+        assert not re.search(r"\x1b\[[0-9;]*(3|9)[0-9]m", terminal.getvalue())
 
 
 def test_rows_are_counted_aloud_every_ten_seconds_in_a_file_and_never_on_a_terminal(
@@ -65,26 +104,35 @@ def test_rows_are_counted_aloud_every_ten_seconds_in_a_file_and_never_on_a_termi
 ) -> None:
     now = 0.0
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now))
-    with RowLine(1000) as line:
+    with ProgressBar("scoring", "rows", log=True) as bar:
         for now in (4.0, 9.9, 10.0, 15.0, 20.5):  # noqa: B007 - the clock
-            line.add(100)
+            bar.add(100)
     assert capsys.readouterr().err.splitlines() == ["300 rows, 30 rows/s", "500 rows, 24 rows/s"]
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     now = 0.0
-    with RowLine(1000) as line:
+    with ProgressBar("scoring", "rows", 1000, log=True) as bar:
         now = 60.0
-        line.add(100)
+        bar.add(100)
+    assert any(line.rstrip().endswith("100/1k rows, 2 rows/s") for line in terminal.lines)
     assert "rows/s\n" not in terminal.getvalue()
 
 
-def test_bar_of_bytes_is_shown_on_a_terminal_alone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with Meter("reading") as meter:
-        meter.add(10**9)
-        assert not meter.is_shown
+def test_bar_without_log_is_shown_on_a_terminal_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressBar("reading", "bytes") as bar:
+        bar.add(10**9)
+        assert not bar.is_shown
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    with Meter("reading") as meter:
-        assert meter.is_shown
-    assert "reading" in terminal.getvalue()
+
+
+def test_bar_within_a_bar_is_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with use_terminal(monkeypatch) as terminal:
+        with ProgressBar("reading", "shards", 2), ProgressBar("\x1b[2Jtokenizing", "bytes") as bar:
+            assert bar.is_shown
+            monkeypatch.setattr(progress, "REFRESH_SECONDS", 0)
+            bar._next = 0
+            bar.add(1_230_000)
+        assert any(line.startswith("reading") for line in terminal.lines)
+        assert any("tokenizing" in line and "1.23M bytes" in line for line in terminal.lines)
+        monkeypatch.setattr(ProgressBar, "is_hidden", True)
+        with ProgressBar("reading", "shards", 2) as bar:
+            assert not bar.is_shown

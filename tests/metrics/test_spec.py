@@ -18,7 +18,6 @@ TINY = MetricSet(
         Metric("loss", "loss", higher_is_better=False, column="loss"),
     ),
     best_by="accuracy",
-    width=12,
 )
 
 
@@ -42,12 +41,6 @@ def test_places_on_page_and_in_the_table_follow_the_headlines() -> None:
     assert [metric.key for metric in TINY.compared] == ["accuracy", "loss", "mse"], "what is ranked by comes last"
 
 
-def test_terminal_shows_what_is_there_in_columns_of_one_width() -> None:
-    assert TINY.describe({"accuracy": 0.25, "mse": None, "rows": 3, "loss": 0.5}) == [
-        "share right  25.0%", "loss         0.5000"
-    ]  # fmt: skip
-
-
 def test_progress_names_the_metric_that_chooses_where_it_is_not_shown_anyway() -> None:
     record = {"accuracy": 0.25, "loss": 1.0, "f1_macro": 0.125}
     assert TINY.describe_progress(record) == "accuracy 25.0%"
@@ -58,7 +51,7 @@ def test_progress_names_the_metric_that_chooses_where_it_is_not_shown_anyway() -
 
 @pytest.mark.parametrize(
     ("spec", "value", "shown"),
-    [("{:.2%}", 0.12345, "12.35 %"), ("{:,.3f}", 1234.5, "1,234.50"), ("{:.4f}", 2, "2.0000")],
+    [("{:.2%}", 0.12345, "12.35%"), ("{:,.3f}", 1234.5, "1,234.50"), ("{:.4f}", 2, "2.0000")],
 )
 def test_value_at_the_top_of_the_page_has_its_unit(spec: str, value: float, shown: str) -> None:
     assert Metric("a", "a", spec).show_on_page(value) == shown
@@ -72,6 +65,5 @@ def test_each_task_has_one_metric_a_key_and_every_metric_that_another_names(metr
     assert metrics.best_by == "loss" or metrics.find(metrics.best_by)
     places = [metric.headline for metric in metrics.metrics if metric.headline]
     assert sorted(places) == list(range(1, len(places) + 1))
-    assert all(len(metric.name) <= metrics.width for metric in metrics.metrics if metric.in_terminal)
     for metric in metrics.metrics:
         assert metric.format.format(1) and metric.progress.format(1) is not None

@@ -20,7 +20,6 @@ import json, os, shutil, signal, sys, time
 import pandas, pyarrow.compute  # which pyarrow loads late; so it is loaded once
 import llmkit.core.files
 from llmkit.cli.app import main
-from llmkit.core.progress import Meter
 from llmkit.preparing import shards, stages, staging_dir
 
 def arm(points, signals):
@@ -48,8 +47,7 @@ def arm(points, signals):
         failpoint("clearing") if begun else None
         clear(path)
 
-    init, sample, clear = Meter.__init__, stages._sample_texts, staging_dir.clear_staging_dir
-    Meter.__init__ = lambda self, what: (init(self, what), setattr(self, "what", what))[0]
+    sample, clear = stages._sample_texts, staging_dir.clear_staging_dir
     shards.count_bytes, stages._sample_texts, llmkit.core.files.failpoint = counted, sampled, failpoint
     staging_dir.clear_staging_dir = cleared
 

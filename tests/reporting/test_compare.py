@@ -12,11 +12,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llmkit.cli.compare_output import describe_comparison
+from llmkit.cli.compare import make_table
+from llmkit.cli.output import show_table
 from llmkit.config.loading import load_recipe
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.evaluating.evaluate import evaluate
-from llmkit.pages.page import show_duration
+from llmkit.pages.blocks import show_duration
 from llmkit.preparing.prepare import prepare
 from llmkit.reporting.compare import compare
 from llmkit.runs.train import pretrain
@@ -196,7 +197,6 @@ def test_what_is_not_quite_equal_is_noted_everywhere(runs: Path, other: dict[str
     make_run(runs / "b", **other)
     result = run_compare(runs)
     assert [words in note for note in result["notes"]].count(True) == 1
-    assert words in " ".join(describe_comparison(result))
     assert words in read_page(runs.parent / "out")
     assert json.loads((runs.parent / "out/compare.json").read_text()) == result
 
@@ -275,12 +275,11 @@ def test_out_that_is_a_file_is_refused_and_what_else_lies_there_stays(runs: Path
     assert {path.name for path in (runs / "own").iterdir()} == {"notes.txt", "compare.html", "compare.json"}
 
 
-def test_terminal_table_is_aligned_and_has_no_empty_column(runs: Path) -> None:
+def test_terminal_table_is_aligned_and_has_no_empty_column(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(runs / "三国演义", n_words=None, model={"family": "gru"})
     make_run(runs / "a", n_words=None)
-    lines = describe_comparison(run_compare(runs))
-    assert lines[0] == "validation split, 1,000 bytes; the lowest bits/byte first"
-    assert lines[2:] == [
+    show_table(make_table(run_compare(runs)))
+    assert capsys.readouterr().out.splitlines() == [
         "run       family  params  tokens        time    loss  ppl/token  bits/byte  tokens/s",
         "a         gpt2     24.0k   1.00k  1 min 15 s  2.0000       7.39     1.1542        16",
         "三国演义  gru      24.0k   1.00k  1 min 15 s  2.0000       7.39     1.1542        16",
@@ -301,7 +300,7 @@ def test_run_that_unknown_tokens_flatter_has_a_star_beside_its_rank(runs: Path) 
     make_run(runs / "words", loss=1.0, unknown=80)
     result = run_compare(runs)
     assert result["runs"][0]["run"] == "words"
-    assert [line.split("gpt2")[0].strip() for line in describe_comparison(result)[3:5]] == ["words *", "a"]
+    assert [row[0] for row in make_table(result).rows] == ["words *", "a"]
     assert read_page(runs.parent / "out").count("words *") == 2  # the note and the table
 
 

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from llmkit.core.errors import EnvironmentFault, ModelError
-from llmkit.pages.page_assets import SCRIPT
+from llmkit.pages import page as pages
 from llmkit.reporting.report import write_report
 
 HOSTILE = "</pre></script></title>\"'><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+SCRIPT = (pages._TEMPLATES / "script.js").read_text()
 
 METRICS = {
     "train": {"loss": 1.1111, "bits_per_byte": 1.6029, "n_tokens": 1_003_854, "n_bytes": 1_003_854},
@@ -113,7 +115,7 @@ def test_everything_a_run_left_is_on_the_page(tmp_path: Path) -> None:
         *(
             "2.4526",
             "5.47",
-            "50.75 %",
+            "50.75%",
             "111,540 tokens and 123,456 bytes",
             "; sliding, block size 256, stride 64.",
         ),  # result
@@ -128,14 +130,14 @@ def test_everything_a_run_left_is_on_the_page(tmp_path: Path) -> None:
             "4,190",
             "by document",
         ),  # data
-        *("1.25 % of the validation split", "曹操引兵追至"),
+        *("1.25% of the validation split", "曹操引兵追至"),
         *("Xeon", "2.13.0", "809,984 parameters", "3 min 5 s"),  # machine
     ):
         assert expected in page.text
-    for title in ("Loss", "Held-out bits per byte", "Learning rate", "Gradient norm", "Tokens a second", "MFU"):
+    for title in ("Loss", "Held-out bits per byte", "Learning rate", "Gradient norm", "Tokens per second", "MFU"):
         assert page.get_curves(title)
     assert len(page.get_curves("Loss")) == 3  # as logged, smoothed, held out
-    assert "Not all is there" not in page.text
+    assert "This report is incomplete" not in page.text
 
 
 def test_markup_in_data_recipe_and_names_never_becomes_markup(tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_unfinished_run_gives_a_page_that_says_what_is_missing(tmp_path: Path) -
         "log.jsonl is empty",
         "no metrics.json",
         "no manifest.json",
-        "Nothing has been measured",
+        "There is no evaluation on held-out text yet",
         "# mine",
     ):
         assert expected in page.text
@@ -237,7 +239,7 @@ def test_damaged_json_file_is_named_and_the_rest_is_shown(tmp_path: Path, name: 
     run = make_run(tmp_path / "r", make_log(), metrics=METRICS, manifest=MANIFEST)
     (run / name).write_text(content, encoding="utf-8")
     page = read_report(run)
-    assert f"{name} " in page.text and "Not all is there" in page.text and page.get_curves("Loss")
+    assert f"{name} " in page.text and "This report is incomplete" in page.text and page.get_curves("Loss")
 
 
 def test_folder_that_is_no_run_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -255,13 +257,13 @@ def test_result_is_of_the_test_split_and_never_of_the_training_text(
 ) -> None:
     page = read_report(make_run(tmp_path / "r", make_log(), metrics={split: METRICS[split] for split in splits}))
     assert page.contents["b"][0] == headline
-    assert ("the last evaluation in the log, at step 60, not a final one" in page.text) is not is_final
+    assert ("the last evaluation in the log, at step 60; there is no final" in page.text) is not is_final
 
 
 def test_metrics_of_any_task_are_shown(tmp_path: Path) -> None:
     metrics = {"test": {"accuracy": 0.9, "f1_macro": 0.875, "per_label": {"spam": {"f1": 0.8125}}, "confusion": [[1]]}}
     page = read_report(make_run(tmp_path / "r", [], metrics=metrics))
-    for expected in ("90.00 %", "0.8750", "per_label.spam.f1", "0.8125", "[[1]]"):
+    for expected in ("90.00%", "0.8750", "per_label.spam.f1", "0.8125", "[[1]]"):
         assert expected in page.text
 
 
@@ -280,7 +282,7 @@ def test_loss_that_is_not_finite_or_null_is_said_and_does_not_spoil_the_curve(tm
 
 def test_quantity_that_was_not_logged_is_named_instead_of_drawn_empty(tmp_path: Path) -> None:
     page = read_report(make_run(tmp_path / "r", [{"kind": "train", "step": 1, "loss": 1.0, "mfu": None}]))
-    assert "Not in the log: held-out bits per byte, learning rate, gradient norm, tokens a second, MFU." in page.text
+    assert "Not in the log: held-out bits per byte, learning rate, gradient norm, tokens per second, MFU." in page.text
 
 
 def test_full_disk_leaves_the_old_report_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ class OwnTask(Task):
         return False
 
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
-        return MetricSet((ACCURACY, Metric("loss", "loss")), width=10)
+        return MetricSet((ACCURACY, Metric("loss", "loss")))
 
     def open_training(self, recipe: Any, request: TrainingRequest) -> TrainingSetup:
         raise NotImplementedError
@@ -31,16 +31,17 @@ class OwnTask(Task):
         raise NotImplementedError
 
 
-def test_figures_are_lines_of_one_width_with_how_they_were_made_last() -> None:
-    figures = {"accuracy": 0.5, "loss": 1.0, "method": {"split": "test", "precision": "fp32"}}
-    assert list(OwnTask().describe_figures(figures)) == [
-        "accuracy   50.0%", "loss       1.0000", "method     split test, precision fp32"
+def test_figures_have_a_name_and_a_value_and_what_was_not_measured_is_left_out() -> None:
+    assert OwnTask().describe_figures({"accuracy": 0.5, "loss": 1.0}) == [
+        ("accuracy", "50.0%", ""), ("loss", "1.0000", "")
     ]  # fmt: skip
+    assert OwnTask().describe_figures({"accuracy": None, "loss": 1.0}) == [("loss", "1.0000", "")]
+    assert OwnTask().tables({}, brief=True) == []
 
 
 def test_share_stands_beside_what_a_constant_guess_reaches_and_a_loss_beside_its_note() -> None:
     task = OwnTask()
-    assert task.note_headline({"baseline": 0.25}, ACCURACY) == "25.00 % by a constant prediction"
+    assert task.note_headline({"baseline": 0.25}, ACCURACY) == "constant prediction: 25.00%"
     assert task.note_headline({}, ACCURACY) == "share right"
     assert (
         task.note_headline({"baseline": 0.25}, Metric("mse", "error", note="squared", baseline="baseline")) == "squared"

@@ -17,7 +17,7 @@ from typing import Any
 
 import llmkit
 from llmkit.core.errors import EnvironmentFault, LlmkitError, UsageError, did_you_mean
-from llmkit.core.progress import Meter
+from llmkit.core.progress import ProgressBar
 from llmkit.preparing.executors.local import open_local
 from llmkit.preparing.executors.ray import open_ray, require_ray
 from llmkit.preparing.executors.slurm import open_slurm, require_slurm
@@ -153,11 +153,11 @@ def _quiet(warnings: list[str]) -> Iterator[None]:
     """Collect llmkit's log messages and hide progress bars, as workers may share a terminal or have none."""
     handler, logger = logging.Handler(), logging.getLogger("llmkit")
     handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]  # a class for it would be longer
-    propagate, is_hidden = logger.propagate, Meter.is_hidden
+    propagate, is_hidden = logger.propagate, ProgressBar.is_hidden
     logger.addHandler(handler)
-    logger.propagate, Meter.is_hidden = False, True
+    logger.propagate, ProgressBar.is_hidden = False, True
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.propagate, Meter.is_hidden = propagate, is_hidden
+        logger.propagate, ProgressBar.is_hidden = propagate, is_hidden

@@ -1,6 +1,6 @@
 """Classification and regression of texts: one label a row, several, or a number."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmkit.config.recipe import ClsRecipe, Recipe
@@ -11,7 +11,7 @@ from llmkit.tasks.cls.metrics import METRICS
 from llmkit.training.run_record import Record, RunRecord
 
 if TYPE_CHECKING:
-    from llmkit.pages.page import Html
+    from llmkit.pages.blocks import Block, Section
 
 
 class ClsTask(Task):
@@ -49,10 +49,15 @@ class ClsTask(Task):
 
         return predict_rows(_own(recipe), request)
 
-    def describe_figures(self, figures: Mapping[str, Any]) -> Iterator[str]:
-        from llmkit.tasks.cls.output import describe_classes
+    def describe_figures(self, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+        from llmkit.tasks.cls.report import describe_figures
 
-        return describe_classes(figures, self.metrics(figures))
+        return describe_figures(figures, self.metrics(figures))
+
+    def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
+        from llmkit.tasks.cls.report import make_tables
+
+        return make_tables(figures, brief=brief)
 
     def note_headline(self, result: Record, metric: Metric) -> str:
         from llmkit.tasks.cls.report import describe_interval
@@ -61,10 +66,10 @@ class ClsTask(Task):
         interval = describe_interval(result, metric)
         return f"{interval}; {note}" if interval else note
 
-    def render_sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Html | None]":
-        from llmkit.tasks.cls.report import render_classes, render_other_mistakes
+    def sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Section]":
+        from llmkit.tasks.cls.report import make_sections
 
-        return [render_classes(result, metrics), render_other_mistakes(record.metrics, split)]
+        return make_sections(result, metrics, split, record.metrics)
 
     def shorten(self, part: Record, *, is_above: bool) -> Record:
         from llmkit.tasks.cls.report import shorten_metrics

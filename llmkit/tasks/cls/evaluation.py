@@ -14,7 +14,7 @@ from llmkit.config.recipe import ClsRecipe
 from llmkit.core import console
 from llmkit.core.errors import DataError, UsageError
 from llmkit.core.files import read_json
-from llmkit.core.progress import RowLine
+from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
@@ -114,7 +114,7 @@ class _Scored:
             console.info(note)
 
     def _add_rows(self, scorer: RowScorer, rows: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:
-        with RowLine() as line:
+        with ProgressBar("scoring", "rows", log=True) as line:
             for chunk, inputs, outputs in scorer.score(rows):
                 labels = scorer.label_type.encode([row.label for row in chunk if row.label is not None], label2id)
                 self._add(labels, outputs, inputs, np.array([row.line for row in chunk]))

@@ -36,7 +36,6 @@ SINGLE_LABEL = MetricSet(
     ),
     best_by="f1_macro",
     loss_unit="nats per row",
-    width=24,
 )  # fmt: skip
 MULTI_LABEL = MetricSet(
     (
@@ -69,7 +68,6 @@ MULTI_LABEL = MetricSet(
     best_by="average_precision_micro",
     loss_unit="nats per row and label",
     calibrated="every row with every label",
-    width=24,
 )  # fmt: skip
 REGRESSION = MetricSet(
     (
@@ -91,7 +89,6 @@ REGRESSION = MetricSet(
     ),
     best_by="mse",
     loss_unit="squared error",
-    width=24,
 )  # fmt: skip
 METRICS = {"single_label": SINGLE_LABEL, "multi_label": MULTI_LABEL, "regression": REGRESSION}
 """By the type of labels."""

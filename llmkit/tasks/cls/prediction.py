@@ -14,7 +14,7 @@ from llmkit.config.recipe import ClsRecipe
 from llmkit.core import console
 from llmkit.core.distributed import all_reduce_sum, shard
 from llmkit.core.errors import DataError
-from llmkit.core.progress import RowLine
+from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
 from llmkit.models.classifier import labels_of, load_classifier
 from llmkit.models.loading import check_vocabulary, max_context_length
@@ -151,7 +151,8 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
     scorer = open_scorer(request.path, recipe.evaluate)
     wanted = [name for name in (section.text, section.pair, scorer.format.text) if name]
     n_rows, n_cut = 0, 0
-    with open_rows(data, recipe.prepare.read, header=section.header, wanted=wanted) as rows, RowLine() as line:
+    opened = open_rows(data, recipe.prepare.read, header=section.header, wanted=wanted)
+    with opened as rows, ProgressBar("predicting", "rows", log=True) as line:
         columns = scorer.format.find_columns(rows, need_label=False, text=section.text, pair=section.pair)
         columns = replace(columns, label=None)  # labels that are there already are cells like others
         console.info(f"{data}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))

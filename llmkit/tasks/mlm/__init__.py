@@ -1,18 +1,16 @@
 """Masked language modelling as in BERT: predict masked tokens, and the relation of two segments."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmkit.config.recipe import MlmRecipe, Recipe
-from llmkit.core.console import clean_line
 from llmkit.metrics.spec import MetricSet
 from llmkit.tasks.base import EvaluationRequest, GenerationRequest, PlannedTask, Task, TrainingRequest, TrainingSetup
 from llmkit.tasks.mlm.metrics import METRICS
-from llmkit.training.run_record import Record
 
 if TYPE_CHECKING:
     from llmkit.config.generate import Generate
-    from llmkit.pages.page import Html
+    from llmkit.pages.blocks import Block
     from llmkit.tokens.prepared import Prepared
 
 
@@ -77,30 +75,25 @@ class MlmTask(Task):
         lines = ([f"{fill['probability']:>7.2%}  {fill['text']}" for fill in mask] for mask in masks)
         return "\n\n".join("\n".join(candidates) for candidates in lines)
 
-    def describe_tables(self, figures: Mapping[str, Any], width: int) -> Iterable[str]:
-        """Confusion matrix of pairs, true relation in rows, predicted in columns; pseudo-perplexity of documents."""
-        for confusion in _confusions(figures):
-            yield f"{'  true, predicted as':<{width}}" + "".join(f"{name:>10}" for name in confusion)
-            for name, row in confusion.items():
-                yield f"{'  ' + name:<{width}}" + "".join(f"{count:>10,}" for count in row.values())
-        for record in figures.get("documents", []):
-            place = clean_line(f"{record['source']} {record['index']}")
-            yield f"{'':<{width}} {record['pseudo_perplexity']:,.3f} over {record['n_tokens']:,} tokens of {place}"
+    def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
+        """The confusion matrix of sentence pairs, and the pseudo-perplexity of each document."""
+        from llmkit.pages.blocks import Fold, Table, make_confusion
 
-    def render_result(self, result: Record) -> "list[Html | None]":
-        from llmkit.pages.page import table
-
-        tables: list[Html | None] = []
-        for confusion in _confusions(result):
-            kinds = [kind.replace("_", " ") for kind in confusion]
-            rows = [[kind, *row.values()] for kind, row in zip(kinds, confusion.values(), strict=True)]
-            tables.append(table(["true, predicted as", *kinds], rows))
-        return tables
-
-
-def _confusions(figures: Mapping[str, Any]) -> list[dict[str, dict[str, int]]]:
-    found = [value for key, value in figures.items() if key.endswith("_confusion")]
-    return [value for value in found if isinstance(value, dict)]
+        blocks: list[Block] = []
+        for key, value in figures.items():
+            if key.endswith("_confusion") and isinstance(value, dict):
+                counts = [list(row.values()) for row in value.values() if isinstance(row, dict)]
+                kinds = [kind.replace("_", " ") for kind in value]
+                matrix = make_confusion(kinds, counts, f"{key.removesuffix('_confusion').upper()} confusion matrix")
+                blocks += [matrix] if matrix else []
+        documents = figures.get("documents", [])
+        rows = [
+            [f"{each['source']} {each['index']}", each["n_tokens"], each["pseudo_perplexity"]] for each in documents
+        ]
+        if rows:
+            table = Table(["document", "tokens", "pseudo-perplexity"], rows)
+            blocks.append(table if brief else Fold("Pseudo-perplexity per document", [table]))
+        return blocks
 
 
 def _own(recipe: Recipe) -> MlmRecipe:

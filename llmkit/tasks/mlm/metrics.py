@@ -47,5 +47,4 @@ METRICS = MetricSet(
         Metric("pseudo_perplexity", "pseudo-perplexity", "{:,.3f}", higher_is_better=False),
     ),
     loss_unit="the losses of tokens and of pairs together",
-    width=26,
 )  # fmt: skip

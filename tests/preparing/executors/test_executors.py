@@ -7,7 +7,7 @@ import pytest
 from books import settings
 
 from llmkit.core.errors import EnvironmentFault, UsageError
-from llmkit.core.progress import Meter
+from llmkit.core.progress import ProgressBar
 from llmkit.preparing.executors import LOCAL, Attempt, describe_packages, open_executor
 from llmkit.preparing.prepare import prepare
 
@@ -22,8 +22,8 @@ def test_one_worker_is_this_process_which_starts_no_other(tmp_path: Path, monkey
 
 
 def test_meter_of_a_worker_is_hidden_and_that_of_this_process_is_not(tmp_path: Path) -> None:
-    assert Attempt(lambda _: Meter.is_hidden, tmp_path, Path.cwd(), describe_packages())(0).value is True
-    assert not Meter.is_hidden
+    assert Attempt(lambda _: ProgressBar.is_hidden, tmp_path, Path.cwd(), describe_packages())(0).value is True
+    assert not ProgressBar.is_hidden
 
 
 def test_worker_with_another_version_or_without_the_folder_is_refused(tmp_path: Path) -> None:

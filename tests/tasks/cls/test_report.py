@@ -1,4 +1,4 @@
-"""A classifier's report shows what is taken for what, safely, and without a flood of numbers."""
+"""A classifier's report and terminal show confusions and labels, safely, and without a flood of numbers."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reporting.test_report import HOSTILE, Page, make_run, read_report
+from reporting.test_report import HOSTILE, SCRIPT, Page, make_run, read_report
 
+from llmkit.cli.output import show_metrics
 from llmkit.metrics.classification import score_single_label
 from llmkit.metrics.multilabel import score_multi_label
 from llmkit.metrics.regression import score_regression
-from llmkit.pages.page_assets import SCRIPT
 
 
 def make_scores(n_labels: int, n: int = 400, names: list[str] | None = None) -> dict[str, Any]:
@@ -32,8 +32,8 @@ def test_headlines_stand_beside_their_interval_and_a_constant_guess(tmp_path: Pa
     scores = make_scores(3)
     page = report(tmp_path / "r", scores)
     low, high = scores["intervals"]["accuracy"]
-    assert page.contents["b"][:2] == [f"{100 * scores['accuracy']:.2f} %", f"{scores['f1_macro']:.4f}"]
-    expected = f"95 % interval {100 * low:.2f} to {100 * high:.2f} %; {100 * scores['baseline_accuracy']:.2f} % by a"
+    assert page.contents["b"][:2] == [f"{scores['accuracy']:.2%}", f"{scores['f1_macro']:.4f}"]
+    expected = f"95% interval {low:.2%} to {high:.2%}; constant prediction: {scores['baseline_accuracy']:.2%}"
     assert expected in page.text and "over 400 rows" in page.text
 
 
@@ -53,7 +53,7 @@ def test_confusion_of_many_labels_is_listed_by_frequency_instead(tmp_path: Path,
     scores = make_scores(n_labels)
     page = report(tmp_path / "r", scores)
     assert ("Most frequent confusions" in page.text) is (n_labels > 30)
-    assert ("True label down" in page.text) is (n_labels <= 30)
+    assert ("Confusion matrix" in page.text) is (n_labels <= 30)
     for pair in scores["most_confused"] if n_labels > 30 else []:
         assert pair["label"] in page.contents["td"] and pair["predicted"] in page.contents["td"]
 
@@ -63,7 +63,7 @@ def test_tables_do_not_flood_the_list_of_metrics(tmp_path: Path) -> None:
     page = report(tmp_path / "r", scores, validation=scores)
     metrics = page.html[page.html.index("<h2>Metrics") :]
     assert len(metrics) < 12_000
-    assert metrics.count("in the section above") == metrics.count("in metrics.json") == 4
+    assert metrics.count("in a table above") == metrics.count("in metrics.json") == 4
     assert "intervals.mcc" in metrics and "calibration_error" in metrics
 
 
@@ -109,7 +109,7 @@ def test_curves_of_a_classifier_say_what_its_loss_is_and_miss_nothing_foreign(
     log = [{"kind": "train", "step": 1, "loss": 1.0}, {"kind": "eval", "step": 1, "loss": 1.0, **figures}]
     page = read_report(make_run(tmp_path / "r", log, manifest={"task": "cls", "label_type": label_type}))
     absent = next(text for text in page.contents["p"] if text.startswith("Not in the log"))
-    assert absent == "Not in the log: learning rate, gradient norm, tokens a second, MFU."
+    assert absent == "Not in the log: learning rate, gradient norm, tokens per second, MFU."
     assert f"<h3>Loss<span>{unit}</span></h3>" in page.html
     assert sum(name == "svg" for name, _ in page.elements) == 2
 
@@ -120,10 +120,71 @@ def test_curves_of_a_classifier_say_what_its_loss_is_and_miss_nothing_foreign(
 @pytest.mark.parametrize("key", ["per_class", "confusion", "calibration", "most_confused", "intervals", "mistakes"])
 def test_odd_value_in_metrics_costs_its_part_only(tmp_path: Path, key: str, spoilt: Any) -> None:
     page = report(tmp_path / "r", make_scores(2) | {key: spoilt})
-    assert "95 % interval" in page.text or key == "intervals"
+    assert "95% interval" in page.text or key == "intervals"
     assert ("Calibration" in page.text) is (key != "calibration")
 
 
 def test_scores_survive_the_way_through_metrics_json() -> None:
     scores = make_scores(4)
     assert json.loads(json.dumps(scores)) == scores
+
+
+def score_labels(names: list[str]) -> dict[str, Any]:
+    return make_scores(len(names), n=300, names=names)
+
+
+def shown(metrics: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
+    label_type = "regression" if "mse" in metrics else "multi_label" if "hamming_loss" in metrics else "single_label"
+    show_metrics({"task": "cls", "label_type": label_type, **metrics})
+    return capsys.readouterr().out
+
+
+def test_accuracy_stands_with_its_interval_and_beside_a_constant_guess(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = score_labels(["ham", "spam"])
+    out = shown(scores, capsys)
+    low, high = scores["intervals"]["accuracy"]
+    first, second, *_ = out.splitlines()
+    assert first.split()[:2] == ["accuracy", f"{scores['accuracy']:.2%}"]
+    assert first.endswith(f"95% interval {low:.2%} to {high:.2%}")
+    assert second.split()[-1] == f"{scores['baseline_accuracy']:.2%}"
+    for count in np.ravel(scores["confusion"]["counts"]):
+        assert f" {count:,}\n" in out or f" {count:,} " in out
+
+
+def test_control_characters_of_labels_never_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    out = shown(score_labels(["\x1b[2Jham", "sp\ram\x9b", "a\nb"]), capsys)
+    assert all(character.isprintable() or character == "\n" for character in out)
+    many = shown(score_labels([f"\x1b]0;{i}" for i in range(25)]), capsys)
+    assert all(character.isprintable() or character == "\n" for character in many)
+
+
+def test_of_many_labels_the_worst_are_shown_and_the_rest_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = score_labels([f"label {i}" for i in range(77)])
+    lines = shown(scores, capsys).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("the 5 labels with the lowest F1 of 77"))
+    worst = sorted(row["f1"] for row in scores["per_class"])[:5]
+    assert [f"{f1:.4f}" for f1 in worst] == [line.split()[4] for line in lines[at + 2 : at + 7]]
+    assert "Most frequent confusions" in lines and len(lines) < 35
+
+
+def test_columns_stand_under_each_other_for_chinese_and_for_long_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    out = shown(score_labels(["体育", "财经新闻" * 9, "x" * 99]), capsys)
+    rows = [line for line in out.splitlines() if line.startswith(("体育", "财经", "xxx"))]
+
+    def columns(text: str) -> int:
+        return sum(2 if "\u4e00" <= character <= "\u9fff" else 1 for character in text)
+
+    assert len({columns(row) for row in rows[:3]}) == 1 and len({columns(row) for row in rows[3:]}) == 1
+    assert len(rows) == 6
+
+
+def test_several_labels_and_numbers_show_their_own_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    multiple = score_multi_label(rng.random((40, 2)) < 0.5, rng.random((40, 2)), np.array([0.25, 0.5]), ["a", "b"])
+    out = shown(multiple, capsys)
+    assert f"{multiple['f1_micro']:.4f}" in out and "0.250" in out and "best constant guess" in out
+    numbers = score_regression(np.arange(9.0), np.arange(9.0) ** 2)
+    out = shown(numbers, capsys)
+    assert f"{numbers['pearson']:.4f}" in out and "always the mean" in out
+    constant = shown(score_regression(np.ones(3), np.arange(3.0)), capsys)
+    assert "mean squared error" in constant and "Pearson" not in constant

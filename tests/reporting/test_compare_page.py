@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from llmkit.reporting.report_compare import PAGE, write_comparison
+from llmkit.reporting.compare_page import PAGE, write_comparison
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -35,12 +35,12 @@ def test_page_has_every_run_its_basis_and_no_column_that_no_run_has(tmp_path: Pa
 
 def test_run_without_a_curve_is_named_under_the_others(tmp_path: Path) -> None:
     page = write(tmp_path, row("first", [500]), row("second", []))
-    assert "Nothing was logged of second." in page
-    assert "No evaluation was logged" in write(tmp_path, row("first", []))
+    assert "Without a logged evaluation: second." in page
+    assert "No run logged an evaluation" in write(tmp_path, row("first", []))
 
 
 def test_names_and_notes_are_text_and_more_runs_than_colours_look_different(tmp_path: Path) -> None:
     page = write(tmp_path, *(row(f"{HOSTILE}{n}", [500, 1000]) for n in range(16)), notes=(HOSTILE,))
     assert HOSTILE not in page
-    assert "What the figures do not say" in page and "What the figures" not in write(tmp_path, row("a", []))
+    assert "Before you compare" in page and "Before you compare" not in write(tmp_path, row("a", []))
     assert page.count('class="blue dashed') >= 1

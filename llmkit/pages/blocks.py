@@ -1,0 +1,200 @@
+"""What a page or a terminal shows, as plain data: text, facts, tables, charts. Tasks and reports build these.
+
+`templates/blocks.html.jinja` renders each kind as HTML, `cli/output.py` renders tables for the terminal. Text in a
+block may come from anywhere; rendering escapes it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A line of small print."""
+
+    kind: ClassVar[str] = "paragraph"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A framed list of what a reader must not miss."""
+
+    kind: ClassVar[str] = "notice"
+    title: str
+    items: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Headlines:
+    """The figures that say most, in large type: name, value, what it is."""
+
+    kind: ClassVar[str] = "headlines"
+    figures: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names with their values."""
+
+    kind: ClassVar[str] = "facts"
+    facts: Sequence[tuple[str, object]]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under a header, with an optional last row of totals.
+
+    Columns with a number in them are aligned to the right; so are the columns that `numeric` names.
+    """
+
+    kind: ClassVar[str] = "table"
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    title: str = ""
+    total: Sequence[object] | None = None
+    numeric: Sequence[str] = ()
+
+    @property
+    def is_numeric(self) -> list[bool]:
+        """By column.
+
+        Raises:
+            ValueError: a row is not as long as the header.
+        """
+        columns = list(zip(self.header, *self.rows, strict=True))
+        return [column[0] in self.numeric or any(map(_is_number, column[1:])) for column in columns]
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """A confusion matrix: `counts[i][j]` rows of the true label i got the predicted label j."""
+
+    kind: ClassVar[str] = "confusion"
+    labels: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    title: str = "Confusion matrix"
+
+    @property
+    def table(self) -> Table:
+        """The same as a plain table."""
+        rows = [[label, *row] for label, row in zip(self.labels, self.counts, strict=True)]
+        return Table(["true \\ predicted", *self.labels], rows, numeric=self.labels)
+
+    def shade(self, i: int, j: int) -> int:
+        """The share of a count in its row, in tenths from 0 to 9; -1 for no rows."""
+        count = self.counts[i][j]
+        return min(9, 10 * count // sum(self.counts[i])) if count else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Preformatted:
+    """Text as it is, such as a recipe, or what a model wrote after its `prompt`."""
+
+    kind: ClassVar[str] = "preformatted"
+    text: str
+    title: str = ""
+    prompt: str = ""
+    is_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Values over ascending steps, all finite and at least one. `look` is one or two classes of the style sheet."""
+
+    name: str
+    steps: Sequence[float]
+    values: Sequence[float]
+    look: str = "blue"
+
+
+@dataclass(frozen=True, slots=True)
+class LineChart:
+    """Curves on common axes; `along` says what their `steps` count."""
+
+    kind: ClassVar[str] = "lines"
+    title: str
+    unit: str
+    curves: Sequence[Curve]
+    from_zero: bool = False
+    along: Literal["step", "token"] = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityDiagram:
+    """Accuracy over predicted probability: a record per bin with `lower`, `upper`, `n`, `confidence`, `accuracy`."""
+
+    kind: ClassVar[str] = "reliability"
+    unit: str
+    bins: Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Charts:
+    """Charts beside each other where the page is wide enough."""
+
+    kind: ClassVar[str] = "charts"
+    charts: Sequence[LineChart | ReliabilityDiagram]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Blocks that open with a click."""
+
+    kind: ClassVar[str] = "fold"
+    title: str
+    blocks: Sequence["Block"]
+    is_open: bool = False
+
+
+Block: TypeAlias = Paragraph | Notice | Headlines | Facts | Table | Confusion | Preformatted | Charts | Fold
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Blocks under a heading."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+def make_confusion(labels: object, counts: object, title: str = "Confusion matrix") -> Confusion | None:
+    """The matrix, if these are labels and a square of counts; metrics.json may have been written by hand."""
+    if not isinstance(labels, list) or not labels or not isinstance(counts, list) or len(counts) != len(labels):
+        return None
+    rows = [row for row in counts if isinstance(row, list) and len(row) == len(labels)]
+    if len(rows) < len(labels) or not all(isinstance(n, int) and n >= 0 for row in rows for n in row):
+        return None
+    return Confusion([str(label) for label in labels], rows, title)
+
+
+def show_value(value: object) -> str:
+    """A value as a reader wants it: separated thousands, four decimals, a dash for nothing."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return f"{value:g}"
+        if abs(value) >= 1000:
+            return f"{value:,.0f}" if abs(value) >= 100_000 else f"{value:,.1f}"
+        return f"{value:.4f}" if abs(value) >= 0.01 or value == 0 else f"{value:.3g}"
+    return str(value)
+
+
+def show_duration(seconds: float) -> str:
+    """`57 s`, `3 min 5 s`, `2 h 10 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -290,7 +290,7 @@ class Task(ABC):
     def note_headline(self, result: Record, metric: Metric) -> str:
         """The line below a figure at the top of the report: for an accuracy, its baseline."""
         baseline = get_number(result, metric.baseline) if metric.is_share and metric.baseline else None
-        return metric.note if baseline is None else f"constant prediction: {baseline:.2%}"
+        return metric.note if baseline is None else f"constant baseline: {baseline:.2%}"
 
     def sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Section]":
         """Sections of the report that only this task has, from the figures of one split. Empty ones are left out."""

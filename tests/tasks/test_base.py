@@ -41,7 +41,7 @@ def test_figures_have_a_name_and_a_value_and_what_was_not_measured_is_left_out()
 
 def test_share_stands_beside_what_a_constant_guess_reaches_and_a_loss_beside_its_note() -> None:
     task = OwnTask()
-    assert task.note_headline({"baseline": 0.25}, ACCURACY) == "constant prediction: 25.00%"
+    assert task.note_headline({"baseline": 0.25}, ACCURACY) == "constant baseline: 25.00%"
     assert task.note_headline({}, ACCURACY) == "share right"
     assert (
         task.note_headline({"baseline": 0.25}, Metric("mse", "error", note="squared", baseline="baseline")) == "squared"

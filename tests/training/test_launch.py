@@ -21,7 +21,7 @@ from llmkit.training.launch import _report_failure, count_processes, launch
     [
         (["--nproc", "0"], "--nproc is '0'"),
         (["--nproc", "aut"], "--nproc is 'aut'"),
-        (["--nnodes", "2"], "how many processes"),
+        (["--nnodes", "2"], "need --nproc"),
         (["--nproc", "2", "--nnodes", "2"], "must know where to meet"),
     ],
 )

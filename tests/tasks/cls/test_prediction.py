@@ -289,7 +289,7 @@ def test_classifier_is_no_start_for_a_causal_model_and_an_encoder_without_its_he
         pretrain(load_recipe(None, ["train.block_size=32"], "clm"), **options)
     pretrain(load_recipe(None, asked, "mlm"), **options)
     said = capsys.readouterr().err
-    assert "left out of the model: classifier" in said
+    assert "not used from the model: classifier" in said
     assert "new, not in the model" in said
 
 

@@ -33,7 +33,7 @@ def test_headlines_stand_beside_their_interval_and_a_constant_guess(tmp_path: Pa
     page = report(tmp_path / "r", scores)
     low, high = scores["intervals"]["accuracy"]
     assert page.contents["b"][:2] == [f"{scores['accuracy']:.2%}", f"{scores['f1_macro']:.4f}"]
-    expected = f"95% interval {low:.2%} to {high:.2%}; constant prediction: {scores['baseline_accuracy']:.2%}"
+    expected = f"95% interval {low:.2%} to {high:.2%}; constant baseline: {scores['baseline_accuracy']:.2%}"
     assert expected in page.text and "over 400 rows" in page.text
 
 
@@ -182,7 +182,7 @@ def test_several_labels_and_numbers_show_their_own_figures(capsys: pytest.Captur
     rng = np.random.default_rng(0)
     multiple = score_multi_label(rng.random((40, 2)) < 0.5, rng.random((40, 2)), np.array([0.25, 0.5]), ["a", "b"])
     out = shown(multiple, capsys)
-    assert f"{multiple['f1_micro']:.4f}" in out and "0.250" in out and "best constant guess" in out
+    assert f"{multiple['f1_micro']:.4f}" in out and "0.250" in out and "constant baseline" in out
     numbers = score_regression(np.arange(9.0), np.arange(9.0) ** 2)
     out = shown(numbers, capsys)
     assert f"{numbers['pearson']:.4f}" in out and "always the mean" in out

@@ -119,7 +119,7 @@ def test_log_and_metrics_have_both_losses_and_their_baselines(run: Path) -> None
     assert promised <= set(metrics)
     page = (run / "report.html").read_text()
     assert "Held-out next-sentence accuracy" in page
-    assert "by a constant prediction" in page
+    assert "constant baseline: " in page
     assert "not next" in page
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from llmkit.config.recipe import Recipe
 from llmkit.core import distributed
 from llmkit.core.devices import pick_device
-from llmkit.core.files import read_json, write_json
+from llmkit.core.files import write_json
 from llmkit.core.progress import TrainingProgress
 from llmkit.runs.plan import LENGTHS, replan, time_final_evaluation
 from llmkit.tasks.base import TrainingTask
@@ -56,7 +56,7 @@ def make_hooks(
 
     def replan_run(plan: Plan, step: int, measured: MeasuredSeconds) -> Plan:
         nonlocal final
-        manifest = read_json(run.manifest)
+        manifest = run.read_manifest()
         known = manifest.get("lengths", {})
         if str(step) in known:  # planned before the run was stopped
             line.n_steps = known[str(step)]["n_steps"]

@@ -12,7 +12,7 @@ from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.core import console
 from llmkit.core.errors import Interrupted, UsageError
-from llmkit.core.files import check_writable, read_json, write_json, write_text
+from llmkit.core.files import check_writable, write_json, write_text
 from llmkit.core.lock import lock_folder
 from llmkit.runs.train import finetune
 from llmkit.tasks.table import TASKS, read_figures
@@ -118,7 +118,7 @@ def _run_once(
 
 
 def _check_series(group: RunFolder, series: Mapping[str, Any], recipe: Recipe) -> None:
-    kept = read_json(group.manifest).get("series")
+    kept = group.read_manifest().get("series")
     if kept != series:
         hint = "resume with the same --folds and --seeds, or give another --out"
         raise UsageError(

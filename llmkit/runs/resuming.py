@@ -45,7 +45,7 @@ def restore_plan(
         UsageError: recipe or data differ from the checkpoint's; names each field with old and new value.
     """
     saved = read_json(checkpoint / MANIFEST)
-    old = choose_plan(saved["plan"], read_json(run.manifest), saved["step"])
+    old = choose_plan(saved["plan"], run.read_manifest(), saved["step"])
     before = old.resume_fingerprint
     fingerprint = resume_fingerprint(recipe, task, old.precision)
     changed = {name: value for name, value in fingerprint.items() if name in before and before[name] != value}
@@ -135,13 +135,13 @@ def _change_plan(
 
 def _allowed_before(run: RunFolder, step: int) -> set[str]:
     """Fields whose change was allowed when this checkpoint was resumed before."""
-    changes = read_json(run.manifest).get("changes", [])
+    changes = run.read_manifest().get("changes", [])
     return {text.partition(":")[0] for change in changes if change["step"] == step for text in change["changed"]}
 
 
 def _record(run: RunFolder, recipe: Recipe, plan: Plan, changed: list[str], step: int) -> None:
     """Write the changes to the run's manifest, and the new recipe."""
-    manifest = read_json(run.manifest)
+    manifest = run.read_manifest()
     lengths = {name: known for name, known in manifest.get("lengths", {}).items() if int(name) <= step}
     change = {"step": step, "changed": changed}
     changes = [*(known for known in manifest.get("changes", []) if known != change), change]

@@ -32,7 +32,24 @@ class RunFolder:
     @property
     def data_path(self) -> Path:
         """The prepared folder that the run was trained on."""
-        return Path(os.path.normpath(self.path / read_json(self.manifest)["data_path"]))
+        return Path(os.path.normpath(self.path / self.read_manifest()["data_path"]))
+
+    def read_manifest(self) -> dict[str, Any]:
+        """manifest.json.
+
+        Raises:
+            ModelError: the file is damaged.
+        """
+        try:
+            manifest = read_json(self.manifest)
+        except ValueError as error:
+            manifest, problem = None, str(error)
+        else:
+            problem = "it is not an object"
+        if not isinstance(manifest, dict):
+            hint = "restore the file from a backup, or start a new run from this one's weights with --model"
+            raise ModelError(f"the run's manifest is damaged: {problem}", where=str(self.manifest), hint=hint)
+        return manifest
 
     def append_log(self, record: dict[str, Any]) -> None:
         """Append a line to log.jsonl. A number that is not finite becomes null, as JSON has no NaN."""
@@ -142,8 +159,8 @@ def open_run(path: Path) -> RunFolder:
 
 def read_series(path: Path) -> tuple[int | None, int]:
     """Numbers of folds and seeds of a series of runs; (None, 1) for a single run."""
-    manifest = RunFolder(path).manifest
-    series = read_json(manifest).get("series", {}) if manifest.is_file() else {}
+    run = RunFolder(path)
+    series = run.read_manifest().get("series", {}) if run.manifest.is_file() else {}
     return series.get("folds"), series.get("seeds", 1)
 
 
@@ -159,7 +176,7 @@ def describe_origin(model: str, files: Mapping[str, str], out: Path) -> dict[str
 
 def load_origin(run: RunFolder, model: str | None, files: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
     """Model and files from the run's manifest, unless they are given."""
-    origin = read_json(run.manifest).get("origin", {}) if run.manifest.is_file() else {}
+    origin = run.read_manifest().get("origin", {}) if run.manifest.is_file() else {}
     start = origin.get("start")
     if model is None and start is not None:
         model = str(run.path / start) if (run.path / start).exists() else start

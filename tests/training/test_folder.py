@@ -182,3 +182,12 @@ def test_model_and_files_that_are_given_anew_beat_those_of_the_first_start(tmp_p
     assert model is not None
     assert (Path(model).resolve(), files) == (tmp_path / "bert", {"train": str(tmp_path / "a.csv")})
     assert load_origin(run, "other", {"train": "b.csv"}) == ("other", {"train": "b.csv"})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"data_path": '])
+def test_damaged_manifest_is_an_error_of_three_lines(text: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.manifest.write_text(text)
+    with pytest.raises(ModelError, match="manifest is damaged") as caught:
+        _ = run.data_path
+    assert caught.value.problems[0].where == str(run.manifest)

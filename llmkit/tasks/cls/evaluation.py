@@ -13,7 +13,6 @@ from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core import console
 from llmkit.core.errors import DataError, UsageError
-from llmkit.core.files import read_json
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
 from llmkit.tables.labelled import LabelledRow
@@ -130,7 +129,7 @@ class _Scored:
 
     def add_own_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:
         """The rows that the run held out, found again by their hashes; the name of their file."""
-        scorer, manifest = self.scorer, read_json(run.manifest)
+        scorer, manifest = self.scorer, run.read_manifest()
         origin, split = manifest.get("origin", {}), recipe.evaluate.split
         files = origin_files(run.path, origin)
         if not files:

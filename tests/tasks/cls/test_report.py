@@ -185,6 +185,6 @@ def test_several_labels_and_numbers_show_their_own_figures(capsys: pytest.Captur
     assert f"{multiple['f1_micro']:.4f}" in out and "0.250" in out and "constant baseline" in out
     numbers = score_regression(np.arange(9.0), np.arange(9.0) ** 2)
     out = shown(numbers, capsys)
-    assert f"{numbers['pearson']:.4f}" in out and "always the mean" in out
+    assert f"{numbers['pearson']:.4f}" in out and "predicting the mean" in out
     constant = shown(score_regression(np.ones(3), np.arange(3.0)), capsys)
     assert "mean squared error" in constant and "Pearson" not in constant

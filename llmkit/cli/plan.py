@@ -20,16 +20,6 @@ from llmkit.core.console import clean_line
 from llmkit.core.errors import UsageError
 from llmkit.core.files import show_size
 
-PARTS = {
-    "weights": "weights, fp32",
-    "gradients": "gradients, fp32",
-    "optimizer": "optimizer states",
-    "copies": "bf16 copies, gathered layers",
-    "activations": "activations",
-    "logits": "logits",
-    "evaluation": "extra for evaluation",
-    "framework": "libraries and driver",
-}
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
@@ -49,10 +39,6 @@ def plan_command(
 
     Needs no data, no weights and no GPU.
     """
-    if mfu is not None and not 0 < mfu <= 1:
-        raise UsageError(
-            f"an MFU of {mfu:g} is not possible", where="--mfu", hint="give a number above 0 and at most 1, such as 0.4"
-        )
     n_tokens = None if tokens is None else read_number(tokens)
     from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
@@ -91,9 +77,9 @@ def describe_plan(plan: dict[str, Any]) -> Iterator[str]:
     if len(plan["options"]) > 1:
         yield ""
         yield from _describe_options(plan)
-    if plan["notes"]:
+    if plan["note"]:
         yield ""
-        yield from plan["notes"]
+        yield plan["note"]
 
 
 def _describe_length(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -113,12 +99,12 @@ def _describe_memory(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
     machine, most, device = plan["machine"], plan["max_sequences"], plan["machine"]["device"]
     yield "device", f"{machine['n_gpus']:,} x {device['title']}, {machine['precision']}"
     if machine["n_gpus"] > 1:
-        yield "engine", plan["engine"]
-    fits = "" if most is None else f"; at most {most:,} fit"
-    yield "micro-batch", f"{plan['micro_batch_size']:,} sequences per device{fits}"
-    for part, name in PARTS.items():
-        if plan["memory"][part]:
-            yield f"  {name}", f"{show_size(plan['memory'][part]):>9}"
+        yield "engine", f"--engine {plan['engine']}"
+    fits = "" if most is None else f"; largest that fits: {most:,}"
+    yield "micro-batch per device", f"{plan['micro_batch_size']:,}{fits}"
+    for part, n_bytes in plan["memory"].items():
+        if n_bytes:
+            yield f"  {part.replace('_', ' ')}", f"{show_size(n_bytes):>9}"
     have = "" if device["n_bytes"] is None else f" of {show_size(device['n_bytes'])}"
     yield "peak memory per device", f"{show_size(plan['peak_bytes']):>9}{have}"
     if seen := plan.get("measured"):

@@ -16,7 +16,7 @@ import torch
 from llmkit.config.recipe import Recipe
 from llmkit.core.devices import describe_gpu, free_bytes, pick_device
 from llmkit.core.errors import UsageError
-from llmkit.core.files import measure_folder
+from llmkit.core.files import measure_folder, show_size
 from llmkit.core.hardware import Device, default_mfu, find_device, framework_bytes, get_device
 from llmkit.core.machine import describe_machine
 from llmkit.planning.measure import measure_steps
@@ -89,7 +89,7 @@ def plan(
     Raises:
         UsageError: a device, number or recipe that cannot be planned.
         DataError: `data` is not a prepared folder.
-        EnvironmentFault: the measured steps did not finish.
+        EnvironmentFault: the measured steps do not fit into memory.
     """
     here = gpu is None
     device = _this_device() if gpu is None else get_device(gpu)
@@ -129,8 +129,6 @@ def _check_request(recipe: Recipe, device: Device, n_gpus: int) -> None:
     if not TASKS[recipe.task].is_planned:
         hint = "plan the pretraining; fine-tuning takes minutes, and tries its memory before the first step"
         raise UsageError("fine-tuning is not planned", where="task", hint=hint)
-    if n_gpus < 1:
-        raise UsageError(f"{n_gpus} GPUs train nothing", where="--gpus", hint="give 1 or more")
     if n_gpus > 1 and device.is_cpu:
         hint = "leave --gpus out, or name a GPU with --gpu"
         raise UsageError(f"{device.title} is a CPU, and only one is planned", where="--gpus", hint=hint)
@@ -188,7 +186,6 @@ def estimate(
     shown = best or min(asked, key=lambda option: option.memory.peak)
     n_steps, length = choose_length(recipe, cost, shown.seconds_per_step, tokens, text)
     n_tokens = n_steps * cost.tokens_per_step
-    notes = make_notes(recipe, cost, machine, best) if best else [suggest(cost, machine, engines, asked)]
     return {
         "machine": asdict(machine),
         "steps": n_steps,
@@ -204,7 +201,7 @@ def estimate(
         **_show(cost, machine, shown, n_steps),
         "disk": estimate_disk(cost, n_tokens, text),
         "options": [_show(cost, machine, option, n_steps) for option in options],
-        "notes": notes,
+        "note": warn_if_short(cost, machine, best) if best else suggest(cost, machine, engines, asked),
     }
 
 
@@ -266,6 +263,15 @@ def _estimate_exchange(cost: ModelCost, machine: Machine, engine: str, n_parts: 
     return times * FP32 * cost.n_trained * (n_gpus - 1) / n_gpus / path
 
 
+def forecast_engines(
+    cost: ModelCost, machine: Machine, engines: list[str], n_gpus: int, micro_batch_size: int | None
+) -> list[Forecast]:
+    """One forecast per engine; on one device they are all the same."""
+    machine = replace(machine, n_gpus=n_gpus)
+    engines = engines if n_gpus > 1 else ["ddp"]
+    return [forecast(cost, machine, engine, micro_batch_size) for engine in engines]
+
+
 def choose_fastest(forecasts: list[Forecast]) -> Forecast | None:
     """The fastest that fits, the first of equals; None if none fits."""
     return min((each for each in forecasts if each.fits), key=lambda each: each.seconds_per_step, default=None)
@@ -274,54 +280,43 @@ def choose_fastest(forecasts: list[Forecast]) -> Forecast | None:
 def list_options(recipe: Recipe, cost: ModelCost, machine: Machine, engines: list[str]) -> list[Forecast]:
     """Each engine on the number of GPUs asked for, and the best one on 1, 2, 4 and 8.
 
-    The recipe's engine is the only one if it is not the default; one device needs none.
+    If the recipe's engine is not the default, it is the only one.
     """
     given = None if recipe.train.micro_batch_size == "auto" else recipe.train.micro_batch_size
     engines = engines if recipe.train.engine == "ddp" else [recipe.train.engine]
     options: list[Forecast] = []
     for number in sorted({machine.n_gpus} if machine.device.is_cpu else {*TABLE, machine.n_gpus}):
-        if cost.global_batch_size % number:
-            continue
-        names = engines if number > 1 else ["ddp"]
-        each = [forecast(cost, replace(machine, n_gpus=number), name, given) for name in names]
-        options += each if number == machine.n_gpus else [choose_fastest(each) or each[-1]]
+        if cost.global_batch_size % number == 0:
+            each = forecast_engines(cost, machine, engines, number, given)
+            options += each if number == machine.n_gpus else [choose_fastest(each) or each[-1]]
     return options
 
 
-def make_notes(recipe: Recipe, cost: ModelCost, machine: Machine, best: Forecast) -> list[str]:
-    """What to know about an option that fits."""
-    notes = []
-    seconds = (
-        (best.seconds_per_step - best.exchange_seconds) * best.micro_batch_size * best.n_gpus / cost.global_batch_size
-    )
-    if not machine.device.is_cpu and seconds < MIN_GPU_SECONDS:
-        notes.append(f"a micro-batch of {1000 * seconds:.2g} ms cannot keep the GPU busy: expect slower training")
-    if best.engine != recipe.train.engine and best.n_gpus > 1:
-        notes.append(f"train.engine is {recipe.train.engine}: use --engine {best.engine}")
-    return notes
+def warn_if_short(cost: ModelCost, machine: Machine, best: Forecast) -> str | None:
+    """A warning if micro-batches are too short for a GPU."""
+    n_parts = cost.global_batch_size / best.n_gpus / best.micro_batch_size
+    seconds = (best.seconds_per_step - best.exchange_seconds) / n_parts
+    if machine.device.is_cpu or seconds >= MIN_GPU_SECONDS:
+        return None
+    return f"a micro-batch of {1000 * seconds:.2g} ms cannot keep the GPU busy: expect slower training"
 
 
 def suggest(cost: ModelCost, machine: Machine, engines: list[str], asked: list[Forecast]) -> str:
     """What would fit, where no option that was asked for does."""
     ways = []
-    largest = max(option.max_sequences or 0 for option in asked)
-    if largest:
+    if largest := max(option.max_sequences or 0 for option in asked):
         ways.append(f"train.micro_batch_size {largest} (the global batch stays)")
-    number = machine.n_gpus
-    while number <= MAX_GPUS and cost.global_batch_size % number == 0:
-        tried = engines if number > 1 else ["ddp"]
-        found = choose_fastest([forecast(cost, replace(machine, n_gpus=number), name, None) for name in tried])
-        if found and (number > machine.n_gpus or found.engine not in [option.engine for option in asked]):
-            ways.append(f"--gpus {number} --engine {found.engine}")
-            break
+    found, number = None, machine.n_gpus
+    while found is None and number <= MAX_GPUS and cost.global_batch_size % number == 0:
+        found = choose_fastest(forecast_engines(cost, machine, engines, number, None))
         number *= 2
+    if found and (found.n_gpus, found.engine) not in [(option.n_gpus, option.engine) for option in asked]:
+        ways.append(f"--gpus {found.n_gpus} with --engine {found.engine}")
+    ways.append("a smaller train.block_size, a smaller model or a GPU with more memory")
     least = min(asked, key=lambda option: option.memory.peak)
-    if least.memory.activations + least.memory.logits > least.memory.state / 2:
-        ways.append("a smaller train.block_size")
-    ways.append("a GPU with more memory, or a smaller model")
-    need, have = least.memory.peak / 1e9, (machine.device.n_bytes or 0) / 1e9
-    many = f"{least.micro_batch_size:,} sequences" if least.micro_batch_size > 1 else "one sequence"
-    return f"it does not fit: {need:,.1f} GB of {have:,.1f} GB with {many} per micro-batch. Options: {'; '.join(ways)}"
+    need, have = show_size(least.memory.peak), show_size(machine.device.n_bytes or 0)
+    size = f"a micro-batch of {least.micro_batch_size:,}"
+    return f"it does not fit: {size} needs {need} per device, of {have}. Options: {'; '.join(ways)}"
 
 
 def choose_length(recipe: Recipe, cost: ModelCost, seconds: float, tokens: float | None, text: Text) -> tuple[int, str]:
@@ -340,8 +335,8 @@ def choose_length(recipe: Recipe, cost: ModelCost, seconds: float, tokens: float
     best = TOKENS_PER_WEIGHT * cost.n_weights
     if text.n_tokens and best > MAX_EPOCHS * text.n_tokens:
         return max(1, MAX_EPOCHS * text.n_tokens // per_step), f"{MAX_EPOCHS} epochs, as the recipe gives no length"
-    why = "as the recipe gives no length" if train.epochs is None else "as the number of epochs needs --data"
-    return max(1, best // per_step), f"{TOKENS_PER_WEIGHT} tokens per weight, {why}"
+    why = "the recipe gives no length" if train.epochs is None else "the number of epochs needs --data"
+    return max(1, best // per_step), f"{TOKENS_PER_WEIGHT} tokens per weight, as {why}"
 
 
 def _show(cost: ModelCost, machine: Machine, option: Forecast, n_steps: int) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Memory:
     weights: int
     gradients: int
     optimizer: int
-    copies: int
+    working_copies: int
     """bf16 copies of matrices, and gathered layers."""
     activations: int
     logits: int
@@ -83,7 +83,7 @@ class Memory:
     @property
     def state(self) -> int:
         """What stays in memory between micro-batches."""
-        return self.weights + self.gradients + self.optimizer + self.copies
+        return self.weights + self.gradients + self.optimizer + self.working_copies
 
     @property
     def peak(self) -> int:
@@ -149,7 +149,7 @@ def estimate_memory(
         weights=FP32 * cost.n_weights // (n_shards if shards_weights else 1),
         gradients=gradients,
         optimizer=cost.moment_bytes // n_shards,
-        copies=copies,
+        working_copies=copies,
         activations=activations,
         logits=logits,
         evaluation=max(0, cost.evaluation_bytes - (gradients + copies + activations + logits)),  # these are free then

@@ -87,11 +87,10 @@ def _describe_length(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
     shape = f"{model['family']}, {model['n_layers']} layers of {model['width']}, {model['vocab_size']:,} tokens"
     yield "model", f"{model['n_weights']:,} weights ({shape})"
     yield "step", f"{model['global_batch_size']:,} x {model['block_size']:,} = {tokens['per_step']:,} tokens"
-    yield "length", f"{plan['steps']:,} steps, {show_count(tokens['total'])} tokens ({plan['length']})"
+    yield "length", f"{plan['steps']:,} steps, {tokens['total']:,} tokens ({plan['length']})"
     if tokens["epochs"] is not None:
         yield "", f"{tokens['epochs']:,.2f} epochs of the prepared text"
-    chinchilla = f"{show_count(tokens['chinchilla'])} tokens"
-    yield "tokens per weight", f"{tokens['per_weight']:,.3g}; Chinchilla: about 20, {chinchilla}"
+    yield "tokens per weight", f"{tokens['per_weight']:,.3g}; Chinchilla: about 20, {tokens['chinchilla']:,} tokens"
     yield "FLOPs", f"{plan['flops']:.3g}, {model['flops_per_token']:.3g} per token, forward and backward"
 
 
@@ -141,15 +140,6 @@ def _describe_options(plan: dict[str, Any]) -> Iterator[str]:
             line += f"{show_time(3600 * row['hours']):>15}{row['gpu_hours']:>12,.1f}"
             line += f"{row['cost']:>12,.2f}" if priced else ""
         yield line
-
-
-def show_count(number: float) -> str:
-    """A number of tokens or weights in short."""
-    for unit in ("", " k", " M", " B"):
-        if number < 999.5:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:,.3g} T"
 
 
 def show_time(seconds: float) -> str:

@@ -179,8 +179,13 @@ def compare(cost: ModelCost, machine: Machine, seen: dict[str, Any]) -> dict[str
 def estimate(
     recipe: Recipe, cost: ModelCost, machine: Machine, engines: list[str], text: Text, tokens: float | None
 ) -> dict[str, Any]:
-    """Engine, memory, length, time, disk and cost. `engines` can train the model."""
-    options = list_options(recipe, cost, machine, engines)
+    """Engine, memory, length, time, disk and cost.
+
+    `engines` can train the model. The recipe's is the only one that is used if it is not the default.
+    """
+    given = None if recipe.train.micro_batch_size == "auto" else recipe.train.micro_batch_size
+    allowed = engines if recipe.train.engine == "ddp" else [recipe.train.engine]
+    options = list_options(cost, machine, allowed, given)
     asked = [option for option in options if option.n_gpus == machine.n_gpus]
     best = choose_fastest(asked)
     shown = best or min(asked, key=lambda option: option.memory.peak)
@@ -201,7 +206,7 @@ def estimate(
         **_show(cost, machine, shown, n_steps),
         "disk": estimate_disk(cost, n_tokens, text),
         "options": [_show(cost, machine, option, n_steps) for option in options],
-        "note": warn_if_short(cost, machine, best) if best else suggest(cost, machine, engines, asked),
+        "note": warn_if_short(cost, machine, best) if best else suggest(cost, machine, engines, asked, given),
     }
 
 
@@ -277,13 +282,8 @@ def choose_fastest(forecasts: list[Forecast]) -> Forecast | None:
     return min((each for each in forecasts if each.fits), key=lambda each: each.seconds_per_step, default=None)
 
 
-def list_options(recipe: Recipe, cost: ModelCost, machine: Machine, engines: list[str]) -> list[Forecast]:
-    """Each engine on the number of GPUs asked for, and the best one on 1, 2, 4 and 8.
-
-    If the recipe's engine is not the default, it is the only one.
-    """
-    given = None if recipe.train.micro_batch_size == "auto" else recipe.train.micro_batch_size
-    engines = engines if recipe.train.engine == "ddp" else [recipe.train.engine]
+def list_options(cost: ModelCost, machine: Machine, engines: list[str], given: int | None) -> list[Forecast]:
+    """Each engine on the number of GPUs asked for, and the best one on 1, 2, 4 and 8; `given` is the micro-batch."""
     options: list[Forecast] = []
     for number in sorted({machine.n_gpus} if machine.device.is_cpu else {*TABLE, machine.n_gpus}):
         if cost.global_batch_size % number == 0:
@@ -301,14 +301,14 @@ def warn_if_short(cost: ModelCost, machine: Machine, best: Forecast) -> str | No
     return f"a micro-batch of {1000 * seconds:.2g} ms cannot keep the GPU busy: expect slower training"
 
 
-def suggest(cost: ModelCost, machine: Machine, engines: list[str], asked: list[Forecast]) -> str:
+def suggest(cost: ModelCost, machine: Machine, engines: list[str], asked: list[Forecast], given: int | None) -> str:
     """What would fit, where no option that was asked for does."""
     ways = []
     if largest := max(option.max_sequences or 0 for option in asked):
         ways.append(f"train.micro_batch_size {largest} (the global batch stays)")
     found, number = None, machine.n_gpus
     while found is None and number <= MAX_GPUS and cost.global_batch_size % number == 0:
-        found = choose_fastest(forecast_engines(cost, machine, engines, number, None))
+        found = choose_fastest(forecast_engines(cost, machine, engines, number, given))
         number *= 2
     if found and (found.n_gpus, found.engine) not in [(option.n_gpus, option.engine) for option in asked]:
         ways.append(f"--gpus {found.n_gpus} with --engine {found.engine}")
@@ -321,22 +321,24 @@ def suggest(cost: ModelCost, machine: Machine, engines: list[str], asked: list[F
 
 def choose_length(recipe: Recipe, cost: ModelCost, seconds: float, tokens: float | None, text: Text) -> tuple[int, str]:
     """Optimizer steps, and the setting that they follow from; `seconds` is the time per step."""
-    train, per_step = recipe.train, cost.tokens_per_step
+    train = recipe.train
+    n_steps: float
     if tokens is not None:
-        return max(1, math.ceil(tokens / per_step)), "--tokens"
-    if train.max_steps is not None:
-        return train.max_steps, "train.max_steps"
-    if train.max_minutes is not None:
-        return max(1, int(60 * train.max_minutes / seconds)), f"train.max_minutes {train.max_minutes:g} at this speed"
-    if train.epochs is not None and text.n_samples:
-        return max(
-            1, math.ceil(train.epochs * text.n_samples / cost.global_batch_size)
-        ), f"train.epochs {train.epochs:g}"
-    best = TOKENS_PER_WEIGHT * cost.n_weights
-    if text.n_tokens and best > MAX_EPOCHS * text.n_tokens:
-        return max(1, MAX_EPOCHS * text.n_tokens // per_step), f"{MAX_EPOCHS} epochs, as the recipe gives no length"
-    why = "the recipe gives no length" if train.epochs is None else "the number of epochs needs --data"
-    return max(1, best // per_step), f"{TOKENS_PER_WEIGHT} tokens per weight, as {why}"
+        n_steps, why = math.ceil(tokens / cost.tokens_per_step), "--tokens"
+    elif train.max_steps is not None:
+        n_steps, why = train.max_steps, "train.max_steps"
+    elif train.max_minutes is not None:
+        n_steps, why = 60 * train.max_minutes / seconds, f"train.max_minutes {train.max_minutes:g} at this speed"
+    elif train.epochs is not None and text.n_samples:
+        n_steps = math.ceil(train.epochs * text.n_samples / cost.global_batch_size)
+        why = f"train.epochs {train.epochs:g}"
+    else:
+        why = "the recipe gives no length" if train.epochs is None else "the number of epochs needs --data"
+        n_tokens, why = TOKENS_PER_WEIGHT * cost.n_weights, f"{TOKENS_PER_WEIGHT} tokens per weight, as {why}"
+        if text.n_tokens and n_tokens > MAX_EPOCHS * text.n_tokens:
+            n_tokens, why = MAX_EPOCHS * text.n_tokens, f"{MAX_EPOCHS} epochs, as the recipe gives no length"
+        n_steps = n_tokens // cost.tokens_per_step
+    return max(1, int(n_steps)), why
 
 
 def _show(cost: ModelCost, machine: Machine, option: Forecast, n_steps: int) -> dict[str, Any]:

@@ -31,7 +31,7 @@ UNLIMITED = 1 << 40
 
 
 def measure_steps(recipe: Recipe, task: PlannedTask, precision: str) -> dict[str, Any]:
-    """Device, micro-batch, seconds per step and peak bytes of training in this process."""
+    """Micro-batch, seconds per step and peak bytes of training in this process."""
     device = pick_device()
     if device.type == "cpu":
         tune_malloc()
@@ -49,7 +49,6 @@ def measure_steps(recipe: Recipe, task: PlannedTask, precision: str) -> dict[str
     plan = Plan(UNLIMITED, UNLIMITED, UNLIMITED, tried, precision, compiled=compiled)
     seconds = train_briefly(recipe, task, network, plan) * batches.global_batch_size / n_sequences
     return {
-        "device": device.type,
         "micro_batch_size": batches.micro_batch_size,
         "seconds_per_step": seconds,
         "peak_bytes": peak_bytes(),

@@ -7,7 +7,7 @@ import pytest
 
 from llmkit.cli import app
 from llmkit.cli.app import main
-from llmkit.cli.plan import read_number, show_count, show_time
+from llmkit.cli.plan import read_number, show_time
 from llmkit.core.errors import UsageError
 
 
@@ -82,14 +82,6 @@ def test_numbers_of_tokens_are_read_as_people_write_them(text: str, number: floa
 def test_what_is_no_number_of_tokens_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         read_number(text)
-
-
-@pytest.mark.parametrize(
-    ("number", "shown"),
-    [(0, "0"), (999, "999"), (999.6, "1 k"), (124.4e6, "124 M"), (2.5e9, "2.5 B"), (1e13, "10 T"), (1e16, "1e+04 T")],
-)
-def test_count_has_three_digits_and_its_unit(number: float, shown: str) -> None:
-    assert show_count(number) == shown
 
 
 @pytest.mark.parametrize(

@@ -36,5 +36,5 @@ def test_step_of_more_micro_batches_than_were_tried_takes_as_much_longer(monkeyp
     synthetic: Any = TASKS["clm"].make_synthetic(recipe, Vocabulary(50))
     seen = measure_steps(recipe, synthetic, "fp32")
     assert (tried[0].batches.global_batch_size, tried[0].batches.micro_batch_size) == (4, 2)
-    assert (seen["device"], seen["micro_batch_size"], seen["seconds_per_step"]) == ("cpu", 2, 6.0)
+    assert (seen["micro_batch_size"], seen["seconds_per_step"]) == (2, 6.0)
     assert seen["peak_bytes"] > 0

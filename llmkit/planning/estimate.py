@@ -18,7 +18,7 @@ from llmkit.core.devices import describe_gpu, free_bytes, pick_device
 from llmkit.core.errors import UsageError
 from llmkit.core.files import measure_folder, show_size
 from llmkit.core.hardware import Device, default_mfu, find_device, framework_bytes, get_device
-from llmkit.core.machine import describe_machine
+from llmkit.core.machine import describe_machine, total_memory
 from llmkit.planning.measure import measure_steps
 from llmkit.runs.model_cost import FP32, Memory, ModelCost, estimate_memory, measure_model_cost
 from llmkit.runs.plan import MAX_EPOCHS, TOKENS_PER_WEIGHT
@@ -34,8 +34,6 @@ from llmkit.training.speed import choose_precision, peak_flops
 
 TABLE = (1, 2, 4, 8)
 """Numbers of GPUs that are shown next to the number asked for."""
-MAX_GPUS = 1024
-"""Up to here a number of GPUs is searched that a model fits on."""
 GPUS_PER_MACHINE = 8
 MIN_GPU_SECONDS = 0.01
 """A shorter micro-batch cannot keep a GPU busy: a step is hundreds of kernels, each started from Python."""
@@ -59,15 +57,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What there is to train on; only the size of the vocabulary is known before `prepare`."""
+    """Tokens of the train split, samples per epoch and bytes on disk; None if nothing is prepared yet."""
 
     vocab_size: int
     n_tokens: int | None = None
-    """Of the train split."""
     n_samples: int | None = None
-    """Per epoch."""
     n_bytes: int | None = None
-    """On disk."""
 
 
 def plan(
@@ -83,8 +78,7 @@ def plan(
 ) -> dict[str, Any]:
     """All figures in one record.
 
-    `gpu` is a name of core/hardware.yaml, by default the device of this machine; `price` is per GPU and hour; `tokens`
-    overrides the recipe's length.
+    `gpu` is a name of core/hardware.yaml, by default this machine's; `price` is per GPU and hour.
 
     Raises:
         UsageError: a device, number or recipe that cannot be planned.
@@ -93,8 +87,7 @@ def plan(
     """
     here = gpu is None
     device = _this_device() if gpu is None else get_device(gpu)
-    if n_gpus is None:
-        n_gpus = max(1, torch.cuda.device_count()) if here else 1
+    n_gpus = n_gpus or (max(1, torch.cuda.device_count()) if here else 1)
     _check_request(recipe, device, n_gpus)
     if measure and not here:
         hint = "leave --gpu out, on the machine that you want to know of"
@@ -102,12 +95,11 @@ def plan(
     text, task = _open_text(recipe, data)
     with torch.device("meta"):
         network = task.build_model()
-    wanted = recipe.train.precision
     if here:
-        precision = choose_precision(wanted, pick_device())[0]
+        precision = choose_precision(recipe.train.precision, pick_device())[0]
         flops = peak_flops(precision, pick_device())
     else:
-        precision = device.precision if wanted == "auto" else wanted
+        precision = device.precision if recipe.train.precision == "auto" else recipe.train.precision
         flops = device.flops[precision]
     cost = measure_model_cost(network, recipe, task, bf16=precision == "bf16", on_cpu=device.is_cpu)
     known = default_mfu(device.kind)
@@ -144,8 +136,7 @@ def _check_request(recipe: Recipe, device: Device, n_gpus: int) -> None:
 def _this_device() -> Device:
     device, facts = pick_device(), describe_machine()
     if device.type == "cpu":
-        memory = int(facts["memory_gb"] * 2**30) if facts["memory_gb"] else None
-        return Device("this machine", f"{facts['cpu']}, {torch.get_num_threads()} threads", "cpu", {}, memory, None)
+        return Device("this machine", f"{facts['cpu']}, {facts['threads']} threads", "cpu", {}, total_memory(), None)
     title = str(describe_gpu())
     is_cuda = device.type == "cuda"
     n_bytes = torch.cuda.get_device_properties(device).total_memory if is_cuda else free_bytes(device)
@@ -162,16 +153,16 @@ def _open_text(recipe: Recipe, data: Path | None) -> tuple[Text, PlannedTask]:
     prepared = load_prepared(data)
     tokenizer = load_tokenizer(str(prepared.tokenizer_path))
     task = kind.open_prepared(recipe, prepared, tokenizer)
-    n_tokens = prepared.manifest["splits"]["train"]["tokens"]
-    return Text(len(tokenizer), n_tokens, task.samples.samples_per_epoch, measure_folder(data)), task
+    n_tokens, n_samples = prepared.manifest["splits"]["train"]["tokens"], task.samples.samples_per_epoch
+    return Text(len(tokenizer), n_tokens, n_samples, measure_folder(data)), task
 
 
 def compare(cost: ModelCost, machine: Machine, seen: dict[str, Any]) -> dict[str, Any]:
     """What was measured, the forecast of it, and the forecast's relative error."""
     before = forecast(cost, replace(machine, n_gpus=1), "ddp", seen["micro_batch_size"])
-    unseen = before.memory.evaluation
-    unseen += 0 if machine.device.is_cpu else before.memory.framework  # torch does not count the driver's memory
-    expected = {"peak_bytes": before.memory.peak - unseen, "seconds_per_step": before.seconds_per_step}
+    peak = before.memory.peak - before.memory.evaluation
+    peak -= 0 if machine.device.is_cpu else before.memory.framework  # torch does not count the driver's memory
+    expected = {"peak_bytes": peak, "seconds_per_step": before.seconds_per_step}
     error = {name: value / seen[name] - 1 for name, value in expected.items()}
     return {**seen, "forecast": expected, "error": error}
 
@@ -179,12 +170,9 @@ def compare(cost: ModelCost, machine: Machine, seen: dict[str, Any]) -> dict[str
 def estimate(
     recipe: Recipe, cost: ModelCost, machine: Machine, engines: list[str], text: Text, tokens: float | None
 ) -> dict[str, Any]:
-    """Engine, memory, length, time, disk and cost.
-
-    `engines` can train the model. The recipe's is the only one that is used if it is not the default.
-    """
+    """Engine, memory, length, time, disk and cost; `engines` are those that can train the model."""
     given = None if recipe.train.micro_batch_size == "auto" else recipe.train.micro_batch_size
-    allowed = engines if recipe.train.engine == "ddp" else [recipe.train.engine]
+    allowed: list[str] = engines if recipe.train.engine == "ddp" else [recipe.train.engine]
     options = list_options(cost, machine, allowed, given)
     asked = [option for option in options if option.n_gpus == machine.n_gpus]
     best = choose_fastest(asked)
@@ -257,13 +245,12 @@ def forecast(cost: ModelCost, machine: Machine, engine: str, micro_batch_size: i
 def _estimate_exchange(cost: ModelCost, machine: Machine, engine: str, n_parts: int) -> float:
     """Seconds per step in which devices send gradients and weights, in fp32 (ZeRO, section 7).
 
-    ddp: one all-reduce, twice the gradients. zero2: weights are gathered and gradients scattered with each micro-batch.
-    fsdp2, zero3: weights are gathered twice, and gradients scattered.
+    ddp: an all-reduce, twice the gradients. zero2: per micro-batch weights are gathered and gradients scattered. fsdp2,
+    zero3: weights are gathered twice.
     """
-    device, n_gpus = machine.device, machine.n_gpus
-    path = device.link or math.inf
-    if n_gpus > GPUS_PER_MACHINE and device.network:  # eight parallel rings, each with its own network card
-        path = min(path, GPUS_PER_MACHINE * device.network)
+    n_gpus, path, network = machine.n_gpus, machine.device.link or math.inf, machine.device.network
+    if n_gpus > GPUS_PER_MACHINE and network:  # eight parallel rings, each with its own network card
+        path = min(path, GPUS_PER_MACHINE * network)
     times = {"ddp": 2, "zero2": 2 * n_parts}.get(engine, 3 * n_parts)
     return times * FP32 * cost.n_trained * (n_gpus - 1) / n_gpus / path
 
@@ -294,7 +281,7 @@ def list_options(cost: ModelCost, machine: Machine, engines: list[str], given: i
 
 def warn_if_short(cost: ModelCost, machine: Machine, best: Forecast) -> str | None:
     """A warning if micro-batches are too short for a GPU."""
-    n_parts = cost.global_batch_size / best.n_gpus / best.micro_batch_size
+    n_parts = cost.global_batch_size / (best.n_gpus * best.micro_batch_size)
     seconds = (best.seconds_per_step - best.exchange_seconds) / n_parts
     if machine.device.is_cpu or seconds >= MIN_GPU_SECONDS:
         return None
@@ -307,16 +294,15 @@ def suggest(cost: ModelCost, machine: Machine, engines: list[str], asked: list[F
     if largest := max(option.max_sequences or 0 for option in asked):
         ways.append(f"train.micro_batch_size {largest} (the global batch stays)")
     found, number = None, machine.n_gpus
-    while found is None and number <= MAX_GPUS and cost.global_batch_size % number == 0:
+    while found is None and cost.global_batch_size % number == 0:
         found = choose_fastest(forecast_engines(cost, machine, engines, number, given))
         number *= 2
     if found and (found.n_gpus, found.engine) not in [(option.n_gpus, option.engine) for option in asked]:
         ways.append(f"--gpus {found.n_gpus} with --engine {found.engine}")
     ways.append("a smaller train.block_size, a smaller model or a GPU with more memory")
-    least = min(asked, key=lambda option: option.memory.peak)
-    need, have = show_size(least.memory.peak), show_size(machine.device.n_bytes or 0)
-    size = f"a micro-batch of {least.micro_batch_size:,}"
-    return f"it does not fit: {size} needs {need} per device, of {have}. Options: {'; '.join(ways)}"
+    least, have = min(asked, key=lambda option: option.memory.peak), show_size(machine.device.n_bytes or 0)
+    need = f"a micro-batch of {least.micro_batch_size:,} needs {show_size(least.memory.peak)} per device, of {have}"
+    return f"it does not fit: {need}. Options: {'; '.join(ways)}"
 
 
 def choose_length(recipe: Recipe, cost: ModelCost, seconds: float, tokens: float | None, text: Text) -> tuple[int, str]:

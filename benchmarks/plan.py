@@ -81,11 +81,10 @@ def check_models(options: argparse.Namespace, folder: Path) -> list[dict[str, An
         rounds = []
         for _ in range(options.rounds):
             found = plan([*sets, *given])
-            more = {"peak_bytes": found["memory"]["peak"]}  # with what scoring takes at the end
-            more["forecast"] = found["measured"]["forecast"] | {
-                "peak_bytes": found["measured"]["forecast"]["peak_bytes"] + found["memory"]["evaluation"]
-            }
-            rounds.append((found["measured"] | more, run(data, folder / model, sets)))
+            seen = found["measured"]
+            for figures in (seen, seen["forecast"]):
+                figures["peak_bytes"] += found["memory"]["evaluation"]  # the run evaluates, too
+            rounds.append((seen, run(data, folder / model, sets)))
         row = {"model": model, "peak_bytes": take(rounds, "peak_bytes", statistics.median)}
         row["seconds_per_step"] = take(rounds, "seconds_per_step", min)
         rows.append(row | {"rounds": rounds})
@@ -94,7 +93,7 @@ def check_models(options: argparse.Namespace, folder: Path) -> list[dict[str, An
 
 
 def take(rounds: list[Any], name: str, choose: Any) -> dict[str, float]:
-    """One figure of all rounds: forecast, corrected by what the plan measured, seen in the run."""
+    """One figure of all rounds: forecast, measured by the plan, seen in the run."""
     return {
         "forecast": choose([seen["forecast"][name] for seen, _ in rounds]),
         "measured": choose([seen[name] for seen, _ in rounds]),
@@ -146,10 +145,11 @@ def check_gpu() -> dict[str, Any]:
     settings += ["train.global_batch_size=16", "train.micro_batch_size=8"]
     found = plan([word for setting in settings for word in ("-s", setting)])
     seen = found["measured"]
-    print(f"{found['device']['title']}, {seen['precision']}")
-    print(f"memory  forecast {seen['forecast']['peak_bytes'] / 1e9:.2f} GB, torch {seen['peak_bytes'] / 1e9:.2f} GB")
-    print(f"off     {seen['off']['peak_bytes']:+.1%}")
-    print(f"a step  {seen['seconds_per_step']:.3f} s, which is an MFU of {found['mfu']['share']:.1%}")
+    machine, forecast = found["machine"], seen["forecast"]
+    print(f"{machine['device']['title']}, {machine['precision']}")
+    print(f"memory    forecast {forecast['peak_bytes'] / 1e9:.2f} GB, torch {seen['peak_bytes'] / 1e9:.2f} GB")
+    print(f"error     {seen['error']['peak_bytes']:+.1%}")
+    print(f"per step  {seen['seconds_per_step']:.3f} s, which is an MFU of {machine['mfu']:.1%}")
     return found
 
 

@@ -81,3 +81,7 @@ for _theirs, _modules in _OURS.items():
     if _theirs in sys.modules:
         for _module in _modules:
             import_module(_module)
+
+
+def __dir__() -> list[str]:
+    return __all__

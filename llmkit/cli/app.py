@@ -1,7 +1,6 @@
 """The `llmkit` command: a table of subcommands, and the one place where errors become exit codes."""
 
 import atexit
-import io
 import logging
 import os
 import signal
@@ -10,7 +9,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from types import FrameType
-from typing import Any, NoReturn, Protocol, TextIO, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import typer
 from typer.core import TyperGroup
@@ -148,9 +147,10 @@ def _report(error: BaseException) -> int:
         console.info(str(_explain(error)))  # OutOfMemoryError is torch's, which is not imported here
         return EnvironmentFault.exit_code
     if isinstance(error, _TyperError):
-        text = io.StringIO()
-        error.show(text)
-        console.info(text.getvalue().rstrip("\n"))
+        command = error.ctx.command_path if error.ctx else "llmkit"
+        console.info(
+            str(Problem(_lower_first(error.format_message()), command, f"{command} --help lists what it takes"))
+        )
         return error.exit_code
     if isinstance(error, RuntimeError) and is_loss_of_others(error):
         hint = "its own message is above; the saved checkpoint is intact: continue with --resume"
@@ -205,8 +205,13 @@ class _TyperError(Protocol):
     """What Typer raises for a wrong command line; its own class is not public."""
 
     exit_code: int
+    ctx: typer.Context | None
 
-    def show(self, file: TextIO) -> None: ...
+    def format_message(self) -> str: ...
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:].rstrip(".")
 
 
 def _explain(error: BaseException) -> Problem:

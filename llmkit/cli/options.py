@@ -152,7 +152,7 @@ PlanDataOption = Annotated[
     Path | None, typer.Option("--data", help="Prepared folder, for its vocabulary and number of tokens.")
 ]
 GpuOption = Annotated[str | None, typer.Option("--gpu", help="GPU name: h100, rtx4090, ...; default: this machine.")]
-GpusOption = Annotated[int | None, typer.Option("--gpus", help="Number of GPUs.")]
+GpusOption = Annotated[int | None, typer.Option("--gpus", min=1, help="Number of GPUs.")]
 PriceOption = Annotated[
     float | None, typer.Option("--price", min=0, help="Price of one GPU per hour, in any currency.")
 ]
@@ -160,7 +160,8 @@ TokensOption = Annotated[
     str | None, typer.Option("--tokens", help="Number of training tokens, such as 10B; overrides the recipe's length.")
 ]
 MfuOption = Annotated[
-    float | None, typer.Option("--mfu", help="Model FLOPs utilization: share of the peak that training reaches.")
+    float | None,
+    typer.Option("--mfu", min=0.001, max=1, help="Model FLOPs utilization: share of the peak that training reaches."),
 ]
 MeasureOption = Annotated[
     bool, typer.Option("--measure", help="Train a few steps on this machine and report the error of the forecast.")

@@ -1,6 +1,7 @@
-"""`llmkit plan`."""
+"""`llmkit plan`: the command and its text output."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from llmkit.cli.options import (
@@ -17,6 +18,7 @@ from llmkit.cli.options import (
 )
 from llmkit.core.console import clean_line
 from llmkit.core.errors import UsageError
+from llmkit.core.files import show_size
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
@@ -37,17 +39,12 @@ def plan_command(
 
     Needs no data, no weights and no GPU.
     """
-    if mfu is not None and not 0 < mfu <= 1:
-        raise UsageError(
-            f"an MFU of {mfu:g} is not possible", where="--mfu", hint="give a number above 0 and at most 1, such as 0.4"
-        )
     n_tokens = None if tokens is None else read_number(tokens)
     from llmkit.cli.output import echo, show_json
-    from llmkit.cli.plan_output import describe_plan
     from llmkit.config.loading import load_recipe
 
     config = load_recipe(recipe, set_ or [])
-    from llmkit.planning.plan import plan  # torch loads here, so --help stays instant
+    from llmkit.planning.estimate import plan  # torch loads here, so --help stays instant
 
     result: dict[str, Any] = plan(
         config, data=data, gpu=gpu, n_gpus=gpus, price=price, mfu=mfu, tokens=n_tokens, measure=measure
@@ -71,3 +68,83 @@ def read_number(text: str) -> float:
     if not 1 <= value <= 1e18:
         raise UsageError(f"{text!r} is not a number of tokens", where="--tokens", hint="such as 10B, 300M or 2500000")
     return value
+
+
+def describe_plan(plan: dict[str, Any]) -> Iterator[str]:
+    """The lines of `llmkit plan`."""
+    rows = [*_describe_length(plan), ("", ""), *_describe_memory(plan), ("", ""), *_describe_time(plan)]
+    yield from (f"{name:<30} {value}".rstrip() for name, value in rows)
+    if len(plan["options"]) > 1:
+        yield ""
+        yield from _describe_options(plan)
+    if plan["note"]:
+        yield ""
+        yield plan["note"]
+
+
+def _describe_length(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    model, tokens = plan["model"], plan["tokens"]
+    shape = f"{model['family']}, {model['n_layers']} layers of {model['width']}, {model['vocab_size']:,} tokens"
+    yield "model", f"{model['n_weights']:,} weights ({shape})"
+    yield "step", f"{model['global_batch_size']:,} x {model['block_size']:,} = {tokens['per_step']:,} tokens"
+    yield "length", f"{plan['steps']:,} steps, {tokens['total']:,} tokens ({plan['length']})"
+    if tokens["epochs"] is not None:
+        yield "", f"{tokens['epochs']:,.2f} epochs of the prepared text"
+    yield "tokens per weight", f"{tokens['per_weight']:,.3g}; Chinchilla: about 20, {tokens['chinchilla']:,} tokens"
+    yield "FLOPs", f"{plan['flops']:.3g}, {model['flops_per_token']:.3g} per token, forward and backward"
+
+
+def _describe_memory(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    machine, most, device = plan["machine"], plan["max_sequences"], plan["machine"]["device"]
+    yield "device", f"{machine['n_gpus']:,} x {device['title']}, {machine['precision']}"
+    if machine["n_gpus"] > 1:
+        yield "engine", f"--engine {plan['engine']}"
+    fits = "" if most is None else f"; largest that fits: {most:,}"
+    yield "micro-batch per device", f"{plan['micro_batch_size']:,}{fits}"
+    for part, n_bytes in plan["memory"].items():
+        if n_bytes:
+            yield f"  {part.replace('_', ' ')}", f"{show_size(n_bytes):>9}"
+    have = "" if device["n_bytes"] is None else f" of {show_size(device['n_bytes'])}"
+    yield "peak memory per device", f"{show_size(plan['peak_bytes']):>9}{have}"
+    if seen := plan.get("measured"):
+        for key, name, show in (("peak_bytes", "memory", show_size), ("seconds_per_step", "time per step", show_time)):
+            value = f"{show(seen[key])}; forecast {show(seen['forecast'][key])}, error {seen['error'][key]:+.0%}"
+            yield f"measured {name}", value
+
+
+def _describe_time(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    machine, disk = plan["machine"], plan["disk"]
+    yield "MFU", f"{machine['mfu']:.1%} of {machine['flops'] / 1e12:,.4g} TFLOP/s, {machine['mfu_source']}"
+    if plan["fits"]:
+        exchange = f", {show_time(plan['exchange_seconds'])} of it between GPUs" if plan["exchange_seconds"] else ""
+        yield "time per step", f"{show_time(plan['seconds_per_step'])}{exchange}"
+        yield "tokens per second", f"{plan['tokens_per_second']:,.0f}"
+        yield "time", f"{show_time(3600 * plan['hours'])}, without evaluation and saving"
+        if plan["cost"] is not None:
+            yield "cost", f"{plan['cost']:,.2f} for {plan['gpu_hours']:,.1f} GPU hours"
+    checkpoints = f"{disk['n_checkpoints']} checkpoints of {show_size(disk['checkpoint'])}"
+    parts = f"data {show_size(disk['data'])}, {checkpoints}, model {show_size(disk['model'])}"
+    yield "disk", f"{show_size(disk['total'])}: {parts}"
+
+
+def _describe_options(plan: dict[str, Any]) -> Iterator[str]:
+    priced = plan["cost"] is not None
+    head = f"{'GPUs':>5}  {'engine':<8}{'fits':<5}{'micro-batch':>12}{'memory':>10}{'time per step':>15}"
+    yield f"{head}{'tokens/s':>12}{'time':>15}{'GPU hours':>12}" + (f"{'cost':>12}" if priced else "")
+    for row in plan["options"]:
+        engine = row["engine"] if row["n_gpus"] > 1 else "-"
+        line = f"{row['n_gpus']:>5,}  {engine:<8}{'yes' if row['fits'] else 'no':<5}{row['micro_batch_size']:>12,}"
+        line += f"{show_size(row['peak_bytes']):>10}"
+        if row["fits"]:
+            line += f"{show_time(row['seconds_per_step']):>15}{row['tokens_per_second']:>12,.0f}"
+            line += f"{show_time(3600 * row['hours']):>15}{row['gpu_hours']:>12,.1f}"
+            line += f"{row['cost']:>12,.2f}" if priced else ""
+        yield line
+
+
+def show_time(seconds: float) -> str:
+    """Seconds in the largest unit of which there are at least two."""
+    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.3g} s"

@@ -239,6 +239,9 @@ def _to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Proble
             what = f"task {task} does not read section {name!r}"
             return Problem(what, where, f"leave it out: it is for task {' or '.join(OWNERS[name])}")
         section = _section_at(location[:-1], kind)
+        homes = [f"{home}.{name}" for home in kind.model_fields if name in _section_at((home,), kind).model_fields]
+        if len(location) == 1 and homes:
+            return Problem(f"unknown key {name!r}", where, f"did you mean {' or '.join(map(repr, homes))}?")
         return Problem(f"unknown key {name!r}", where, did_you_mean(location[-1], section.model_fields))
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "value_error":

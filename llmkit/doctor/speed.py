@@ -34,7 +34,7 @@ def check_cpu_speed(torch: Any, cpu: Cpu) -> Finding:
     figures = {"flops": measured, "limit": limit}
     if limit is None:
         return ok("cpu speed", value, **figures)
-    value = f"{value}, {measured / limit:.0%} of the limit at {(cpu.megahertz or 0) / 1000:.2g} GHz"
+    value = f"{value}, {measured / limit:.0%} of the estimate for {(cpu.megahertz or 0) / 1000:.2g} GHz"
     if measured / limit >= MIN_SHARE / (2 if "hypervisor" in cpu.flags else 1):
         return ok("cpu speed", value, **figures)
     load = os.getloadavg()[0] / cpu.n_logical if hasattr(os, "getloadavg") else 0.0

@@ -1,204 +1,350 @@
-"""Compute the figures of a plan from the cost of a model and the speed of a machine (training/forecast.py)."""
+"""Estimate a training run before it starts: memory, time, disk and cost, on one device or several.
+
+The model is built on the meta device, without weights. Its cost (runs/model_cost.py) and a machine give the memory and
+the time per step of each engine, the length of the run and its disk space; measure.py measures the speed of this
+machine with real steps. Knows no overlap of communication and computation, so times are on the slow side.
+"""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from bisect import bisect_right
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
 
 from llmkit.config.recipe import Recipe
+from llmkit.core.devices import describe_gpu, free_bytes, pick_device
+from llmkit.core.errors import UsageError
+from llmkit.core.files import measure_folder, show_size
+from llmkit.core.hardware import Device, default_mfu, find_device, framework_bytes, get_device
+from llmkit.core.machine import describe_machine, total_memory
+from llmkit.planning.measure import measure_steps
+from llmkit.runs.model_cost import FP32, Memory, ModelCost, estimate_memory, measure_model_cost
 from llmkit.runs.plan import MAX_EPOCHS, TOKENS_PER_WEIGHT
 from llmkit.runs.train import MAX_CHECKPOINTS
-from llmkit.training.forecast import Forecast, Machine, ModelCost, choose_engine, forecast
+from llmkit.tasks.base import PlannedTask
+from llmkit.tasks.synthetic import Vocabulary
+from llmkit.tasks.table import TASKS
+from llmkit.tokens.prepared import load_prepared
+from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.training.batches import MAX_MEMORY_SHARE, activation_budget, count_sequences
+from llmkit.training.engines import RESHARDS, refuse_engine
+from llmkit.training.speed import choose_precision, peak_flops
 
-TABLE = tuple(2**power for power in range(11))
-"""1 to 1,024 devices."""
-SHORT_SECONDS = 0.01
-"""A micro-batch below this cannot keep a GPU busy: a step is hundreds of kernels, each started from Python."""
+TABLE = (1, 2, 4, 8)
+"""Numbers of GPUs that are shown next to the number asked for."""
+GPUS_PER_MACHINE = 8
+MIN_GPU_SECONDS = 0.01
+"""A shorter micro-batch cannot keep a GPU busy: a step is hundreds of kernels, each started from Python."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What to train on."""
+
+    device: Device
+    n_gpus: int
+    precision: str
+    flops: float
+    """Peak FLOP/s of one device in this precision."""
+    mfu: float
+    """Share of `flops` that training reaches (PaLM, appendix B)."""
+    mfu_source: str
+    price: float | None = None
+    """Per device and hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What there is to train on."""
+    """Tokens of the train split, samples per epoch and bytes on disk; None if nothing is prepared yet."""
 
     vocab_size: int
-    n_tokens: int | None
-    """Of the train split; None where nothing is prepared yet."""
-    n_samples: int | None
-    """Of an epoch."""
-    n_bytes: int | None
-    """On the disk."""
+    n_tokens: int | None = None
+    n_samples: int | None = None
+    n_bytes: int | None = None
+
+
+def plan(
+    recipe: Recipe,
+    *,
+    data: Path | None = None,
+    gpu: str | None = None,
+    n_gpus: int | None = None,
+    price: float | None = None,
+    mfu: float | None = None,
+    tokens: float | None = None,
+    measure: bool = False,
+) -> dict[str, Any]:
+    """All figures in one record.
+
+    `gpu` is a name of core/hardware.yaml, by default this machine's; `price` is per GPU and hour.
+
+    Raises:
+        UsageError: a device, number or recipe that cannot be planned.
+        DataError: `data` is not a prepared folder.
+        EnvironmentFault: the measured steps do not fit into memory.
+    """
+    here = gpu is None
+    device = _this_device() if gpu is None else get_device(gpu)
+    n_gpus = n_gpus or (max(1, torch.cuda.device_count()) if here else 1)
+    _check_request(recipe, device, n_gpus)
+    if measure and not here:
+        hint = "leave --gpu out, on the machine that you want to know of"
+        raise UsageError("--measure is for the machine it runs on", where="--gpu", hint=hint)
+    text, task = _open_text(recipe, data)
+    with torch.device("meta"):
+        network = task.build_model()
+    if here:
+        precision = choose_precision(recipe.train.precision, pick_device())[0]
+        flops = peak_flops(precision, pick_device())
+    else:
+        precision = device.precision if recipe.train.precision == "auto" else recipe.train.precision
+        flops = device.flops[precision]
+    cost = measure_model_cost(network, recipe, task, bf16=precision == "bf16", on_cpu=device.is_cpu)
+    known = default_mfu(device.kind)
+    share, source = (known.share / cost.passes, known.source) if mfu is None else (mfu, "as --mfu says")
+    machine = Machine(device, n_gpus, precision, flops, share, source, price)
+    measured = {}
+    if measure:
+        seen = measure_steps(recipe, task, precision)
+        measured = {"measured": compare(cost, machine, seen)}
+        share = cost.tokens_per_step * cost.flops_per_token / flops / seen["seconds_per_step"]
+        machine = replace(machine, mfu=share, mfu_source="measured here")
+    engines = [engine for engine in ("ddp", *RESHARDS) if refuse_engine(engine, network, recipe.optim) is None]
+    width = cast(Any, network.config).hidden_size
+    model = {"family": recipe.model.family, "width": width, "vocab_size": text.vocab_size, **asdict(cost)}
+    return {"model": model, **measured, **estimate(recipe, cost, machine, engines, text, tokens)}
+
+
+def _check_request(recipe: Recipe, device: Device, n_gpus: int) -> None:
+    if not TASKS[recipe.task].is_planned:
+        hint = "plan the pretraining; fine-tuning takes minutes, and tries its memory before the first step"
+        raise UsageError("fine-tuning is not planned", where="task", hint=hint)
+    if n_gpus > 1 and device.is_cpu:
+        hint = "leave --gpus out, or name a GPU with --gpu"
+        raise UsageError(f"{device.title} is a CPU, and only one is planned", where="--gpus", hint=hint)
+    batch, precision = recipe.train.global_batch_size, recipe.train.precision
+    if batch % n_gpus:
+        hint = "take a number that divides it, or change train.global_batch_size"
+        raise UsageError(f"global_batch_size {batch} is not a multiple of {n_gpus} GPUs", where="--gpus", hint=hint)
+    if device.flops and precision not in ("auto", *device.flops):
+        hint = "set train.precision to auto or fp32"
+        raise UsageError(f"{device.title} has no {precision}", where="train.precision", hint=hint)
+
+
+def _this_device() -> Device:
+    device, facts = pick_device(), describe_machine()
+    if device.type == "cpu":
+        return Device("this machine", f"{facts['cpu']}, {facts['threads']} threads", "cpu", {}, total_memory(), None)
+    title = str(describe_gpu())
+    is_cuda = device.type == "cuda"
+    n_bytes = torch.cuda.get_device_properties(device).total_memory if is_cuda else free_bytes(device)
+    return replace(find_device(title) or Device("this machine", title, "gpu", {}, None, None), n_bytes=n_bytes)
+
+
+def _open_text(recipe: Recipe, data: Path | None) -> tuple[Text, PlannedTask]:
+    """What is known about the text, and the task: on the prepared folder, or on synthetic tokens."""
+    kind = TASKS[recipe.task]
+    if data is None:
+        section = recipe.prepare.tokenizer
+        size = section.vocab_size if section.path is None else len(load_tokenizer(section.path))
+        return Text(size), kind.make_synthetic(recipe, Vocabulary(size))
+    prepared = load_prepared(data)
+    tokenizer = load_tokenizer(str(prepared.tokenizer_path))
+    task = kind.open_prepared(recipe, prepared, tokenizer)
+    n_tokens, n_samples = prepared.manifest["splits"]["train"]["tokens"], task.samples.samples_per_epoch
+    return Text(len(tokenizer), n_tokens, n_samples, measure_folder(data)), task
+
+
+def compare(cost: ModelCost, machine: Machine, seen: dict[str, Any]) -> dict[str, Any]:
+    """What was measured, the forecast of it, and the forecast's relative error."""
+    before = forecast(cost, replace(machine, n_gpus=1), "ddp", seen["micro_batch_size"])
+    peak = before.memory.peak - before.memory.evaluation
+    peak -= 0 if machine.device.is_cpu else before.memory.framework  # torch does not count the driver's memory
+    expected = {"peak_bytes": peak, "seconds_per_step": before.seconds_per_step}
+    error = {name: value / seen[name] - 1 for name, value in expected.items()}
+    return {**seen, "forecast": expected, "error": error}
+
+
+def estimate(
+    recipe: Recipe, cost: ModelCost, machine: Machine, engines: list[str], text: Text, tokens: float | None
+) -> dict[str, Any]:
+    """Engine, memory, length, time, disk and cost; `engines` are those that can train the model."""
+    given = None if recipe.train.micro_batch_size == "auto" else recipe.train.micro_batch_size
+    allowed: list[str] = engines if recipe.train.engine == "ddp" else [recipe.train.engine]
+    options = list_options(cost, machine, allowed, given)
+    asked = [option for option in options if option.n_gpus == machine.n_gpus]
+    best = choose_fastest(asked)
+    shown = best or min(asked, key=lambda option: option.memory.peak)
+    n_steps, length = choose_length(recipe, cost, shown.seconds_per_step, tokens, text)
+    n_tokens = n_steps * cost.tokens_per_step
+    return {
+        "machine": asdict(machine),
+        "steps": n_steps,
+        "length": length,
+        "tokens": {
+            "total": n_tokens,
+            "per_step": cost.tokens_per_step,
+            "per_weight": n_tokens / cost.n_weights,
+            "chinchilla": TOKENS_PER_WEIGHT * cost.n_weights,
+            "epochs": n_tokens / text.n_tokens if text.n_tokens else None,
+        },
+        "flops": n_tokens * cost.flops_per_token,
+        **_show(cost, machine, shown, n_steps),
+        "disk": estimate_disk(cost, n_tokens, text),
+        "options": [_show(cost, machine, option, n_steps) for option in options],
+        "note": warn_if_short(cost, machine, best) if best else suggest(cost, machine, engines, asked, given),
+    }
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the user wants to know."""
+class Forecast:
+    """Memory and time per step under one engine on `n_gpus` devices."""
 
     n_gpus: int
-    engines: list[str]
-    """That can train the model."""
-    price: float | None
-    """Of a device, for an hour."""
-    tokens: float | None
-    """To train on, where not as the recipe says."""
+    engine: str
+    micro_batch_size: int
+    """The recipe's, or what `auto` chooses; 1 if not even one sequence fits."""
+    max_sequences: int | None
+    """Largest micro-batch that fits; None if the memory is unknown."""
+    memory: Memory
+    seconds_per_step: float
+    exchange_seconds: float
+    """The part of them in which devices wait for each other's gradients and weights."""
 
-    def names(self, recipe: Recipe, n_gpus: int) -> list[str]:
-        """The engines to choose from: the one that the recipe asks for, else all; one device needs none."""
-        engine = recipe.train.engine
-        return ["ddp"] if n_gpus == 1 else [engine] if engine != "ddp" else self.engines
-
-
-def estimate(recipe: Recipe, work: ModelCost, machine: Machine, asked: Asked, text: Text) -> dict[str, Any]:
-    """Engine, memory, length, time, disk and cost, and a table over 1 to 1,024 devices; what the user should know is in
-    `notes`."""
-    given = _given(recipe)
-    each = [forecast(work, name, asked.n_gpus, machine, given) for name in asked.names(recipe, asked.n_gpus)]
-    best = choose_engine(each)
-    shown = best or each[-1]
-    n_steps, why = _choose_length(recipe, work, shown.seconds, asked.tokens, text)
-    n_tokens = n_steps * work.tokens_per_step
-    chinchilla = TOKENS_PER_WEIGHT * work.n_weights
-    return {
-        "engines": [_show_engine(one) for one in each],
-        "engine": best.engine if best else None,
-        "memory": asdict(shown.memory) | {"peak": shown.memory.peak},
-        "micro_batch_size": shown.micro_batch_size,
-        "tokens": {
-            "total": n_tokens,
-            "a_step": work.tokens_per_step,
-            "per_parameter": n_tokens / work.n_weights,
-            "chinchilla": chinchilla,
-            "chinchilla_per_parameter": TOKENS_PER_WEIGHT,
-            "epochs": n_tokens / text.n_tokens if text.n_tokens else None,
-        },
-        "steps": n_steps,
-        "length": why,
-        "flops": {"a_token": work.flops_per_token, "total": n_tokens * work.flops_per_token},
-        "time": _show_time(work, shown, n_steps, asked.price) if best else None,
-        "disk": _show_disk(work, n_tokens, text),
-        "table": [_show_row(recipe, work, machine, number, asked, n_steps) for number in TABLE if not machine.is_cpu],
-        "notes": _note(recipe, work, machine, best, each, asked),
-    }
+    @property
+    def fits(self) -> bool:
+        return self.max_sequences is None or self.micro_batch_size <= self.max_sequences
 
 
-def _choose_length(
-    recipe: Recipe, work: ModelCost, seconds: float, tokens: float | None, text: Text
-) -> tuple[int, str]:
-    """Optimizer steps, and what they follow from."""
-    train, a_step = recipe.train, work.tokens_per_step
-    if tokens is not None:
-        return max(1, math.ceil(tokens / a_step)), "--tokens"
-    if train.max_steps is not None:
-        return train.max_steps, "train.max_steps"
-    if train.max_minutes is not None:
-        return max(1, int(60 * train.max_minutes / seconds)), f"train.max_minutes {train.max_minutes:g} at this speed"
-    if train.epochs is not None and text.n_samples:
-        n_steps = math.ceil(train.epochs * text.n_samples / work.global_batch_size)
-        return max(1, n_steps), f"train.epochs {train.epochs:g}"
-    best = TOKENS_PER_WEIGHT * work.n_weights
-    if text.n_tokens and best > MAX_EPOCHS * text.n_tokens:
-        return max(1, MAX_EPOCHS * text.n_tokens // a_step), f"{MAX_EPOCHS} epochs, as the recipe gives no length"
-    why = "as the recipe gives no length" if train.epochs is None else "as the number of epochs needs --data"
-    return max(1, best // a_step), f"{TOKENS_PER_WEIGHT} tokens per weight, {why}"
+def forecast(cost: ModelCost, machine: Machine, engine: str, micro_batch_size: int | None) -> Forecast:
+    """Memory and time; the micro-batch is the given one, or what `auto` chooses."""
+    device, n_gpus = machine.device, machine.n_gpus
+    bf16, framework = machine.precision == "bf16", framework_bytes(device.kind)
+
+    def memory(size: int) -> Memory:
+        return estimate_memory(cost, engine, n_gpus, size, bf16=bf16, framework=framework)
+
+    share = cost.global_batch_size // n_gpus
+    most = None
+    if device.n_bytes is not None:
+        room = MAX_MEMORY_SHARE * device.n_bytes
+        most = bisect_right(range(1, share + 1), room, key=lambda size: memory(size).peak)
+    size = min(micro_batch_size or share, share)
+    if micro_batch_size is None:
+        free = None if device.is_cpu or device.n_bytes is None else device.n_bytes - framework
+        budget = activation_budget(free, memory(1).state)
+        size = min(share, count_sequences(budget, cost.bytes_per_token, cost.block_size))
+        size = max(1, size if most is None else min(size, most))
+    compute = share * cost.block_size * cost.flops_per_token / (machine.flops * machine.mfu)
+    exchange = _estimate_exchange(cost, machine, engine, n_parts=-(-share // size))
+    return Forecast(n_gpus, engine, size, most, memory(size), compute + exchange, exchange)
 
 
-def _show_engine(one: Forecast) -> dict[str, Any]:
-    return {
-        "engine": one.engine,
-        "fits": one.fits,
-        "micro_batch_size": one.micro_batch_size,
-        "max_sequences": one.max_sequences,
-        "peak_bytes": one.memory.peak,
-        "seconds_per_step": one.seconds,
-        "exchange_seconds": one.exchange_seconds,
-    }
+def _estimate_exchange(cost: ModelCost, machine: Machine, engine: str, n_parts: int) -> float:
+    """Seconds per step in which devices send gradients and weights, in fp32 (ZeRO, section 7).
+
+    ddp: an all-reduce, twice the gradients. zero2: per micro-batch weights are gathered and gradients scattered. fsdp2,
+    zero3: weights are gathered twice.
+    """
+    n_gpus, path, network = machine.n_gpus, machine.device.link or math.inf, machine.device.network
+    if n_gpus > GPUS_PER_MACHINE and network:  # eight parallel rings, each with its own network card
+        path = min(path, GPUS_PER_MACHINE * network)
+    times = {"ddp": 2, "zero2": 2 * n_parts}.get(engine, 3 * n_parts)
+    return times * FP32 * cost.n_trained * (n_gpus - 1) / n_gpus / path
 
 
-def _show_time(work: ModelCost, one: Forecast, n_steps: int, price: float | None) -> dict[str, Any]:
-    hours = n_steps * one.seconds / 3600
-    return {
-        "seconds_per_step": one.seconds,
-        "exchange_seconds": one.exchange_seconds,
-        "tokens_per_second": work.tokens_per_step / one.seconds,
-        "hours": hours,
-        "gpu_hours": hours * one.n_devices,
-        "cost": None if price is None else hours * one.n_devices * price,
-    }
+def forecast_engines(
+    cost: ModelCost, machine: Machine, engines: list[str], n_gpus: int, micro_batch_size: int | None
+) -> list[Forecast]:
+    """One forecast per engine; on one device they are all the same."""
+    machine = replace(machine, n_gpus=n_gpus)
+    engines = engines if n_gpus > 1 else ["ddp"]
+    return [forecast(cost, machine, engine, micro_batch_size) for engine in engines]
 
 
-def _show_row(
-    recipe: Recipe, work: ModelCost, machine: Machine, number: int, asked: Asked, n_steps: int
-) -> dict[str, Any]:
-    """A line of the table: the best engine on so many devices."""
-    if number > work.global_batch_size or work.global_batch_size % number:
-        why = f"and more: the global batch of {work.global_batch_size} sequences cannot be divided by this number"
-        return {"n_gpus": number, "engine": None, "why": why, "final": True}
-    given = _given(recipe)
-    best = choose_engine([forecast(work, name, number, machine, given) for name in asked.names(recipe, number)])
-    if best is None:
-        return {"n_gpus": number, "engine": None, "why": "does not fit into memory", "final": False}
-    return {
-        "n_gpus": number,
-        "engine": best.engine,
-        "micro_batch_size": best.micro_batch_size,
-        "peak_bytes": best.memory.peak,
-        "efficiency": best.compute_seconds / best.seconds,
-        **_show_time(work, best, n_steps, asked.price),
-    }
+def choose_fastest(forecasts: list[Forecast]) -> Forecast | None:
+    """The fastest that fits, the first of equals; None if none fits."""
+    return min((each for each in forecasts if each.fits), key=lambda each: each.seconds_per_step, default=None)
 
 
-def _show_disk(work: ModelCost, n_tokens: int, text: Text) -> dict[str, Any]:
-    """Token ids as prepare stores them (two bytes, four from 65,537 ids on), checkpoints with their moments, and the
-    model without."""
-    a_token = 2 if text.vocab_size <= 1 << 16 else 4
-    a_checkpoint = 4 * work.n_weights + work.moment_bytes
-    sizes = {
-        "data": n_tokens * a_token if text.n_bytes is None else text.n_bytes,
-        "checkpoints": MAX_CHECKPOINTS * a_checkpoint,
-        "model": 4 * work.n_weights,
-    }
-    return sizes | {"a_checkpoint": a_checkpoint, "n_checkpoints": MAX_CHECKPOINTS, "total": sum(sizes.values())}
+def list_options(cost: ModelCost, machine: Machine, engines: list[str], given: int | None) -> list[Forecast]:
+    """Each engine on the number of GPUs asked for, and the best one on 1, 2, 4 and 8; `given` is the micro-batch."""
+    options: list[Forecast] = []
+    for number in sorted({machine.n_gpus} if machine.device.is_cpu else {*TABLE, machine.n_gpus}):
+        if cost.global_batch_size % number == 0:
+            each = forecast_engines(cost, machine, engines, number, given)
+            options += each if number == machine.n_gpus else [choose_fastest(each) or each[-1]]
+    return options
 
 
-def _given(recipe: Recipe) -> int | None:
-    """The recipe's micro-batch; None where it is `auto`."""
-    return None if recipe.train.micro_batch_size == "auto" else recipe.train.micro_batch_size
+def warn_if_short(cost: ModelCost, machine: Machine, best: Forecast) -> str | None:
+    """A warning if micro-batches are too short for a GPU."""
+    n_parts = cost.global_batch_size / (best.n_gpus * best.micro_batch_size)
+    seconds = (best.seconds_per_step - best.exchange_seconds) / n_parts
+    if machine.device.is_cpu or seconds >= MIN_GPU_SECONDS:
+        return None
+    return f"a micro-batch of {1000 * seconds:.2g} ms cannot keep the GPU busy: expect slower training"
 
 
-def _note(
-    recipe: Recipe, work: ModelCost, machine: Machine, best: Forecast | None, each: list[Forecast], asked: Asked
-) -> list[str]:
-    """What the user should know, and the way out where nothing fits."""
-    if best is None:
-        return [_say_what_would_fit(recipe, work, machine, each, asked)]
-    notes = []
-    n_parts = -(-work.global_batch_size // asked.n_gpus // best.micro_batch_size)
-    if not machine.is_cpu and best.compute_seconds / n_parts < SHORT_SECONDS:
-        short = f"{1000 * best.compute_seconds / n_parts:.2g} ms"
-        notes.append(f"a micro-batch of {short} is shorter than the time to launch its kernels: expect slower training")
-    if best.engine != recipe.train.engine and asked.n_gpus > 1:
-        notes.append(f"train.engine is {recipe.train.engine}: use --engine {best.engine}")
-    return notes
-
-
-def _say_what_would_fit(recipe: Recipe, work: ModelCost, machine: Machine, each: list[Forecast], asked: Asked) -> str:
-    least = min(each, key=lambda one: one.memory.peak)
-    given, have = _given(recipe), (machine.n_bytes or 0) / 1e9
+def suggest(cost: ModelCost, machine: Machine, engines: list[str], asked: list[Forecast], given: int | None) -> str:
+    """What would fit, where no option that was asked for does."""
     ways = []
-    if given is not None and (most := max(one.max_sequences or 0 for one in each)):
-        ways.append(f"train.micro_batch_size {most} (the global batch stays)")
-    others = [name for name in asked.engines if name not in asked.names(recipe, asked.n_gpus)]
-    if asked.n_gpus > 1 and others:
-        found = choose_engine([forecast(work, name, asked.n_gpus, machine, given) for name in others])
-        ways += [f"--engine {found.engine}"] if found else []
-    for number in TABLE:
-        if number > asked.n_gpus and number <= work.global_batch_size and work.global_batch_size % number == 0:
-            names = asked.names(recipe, number)
-            found = choose_engine([forecast(work, name, number, machine, given) for name in names])
-            if found is not None:
-                ways.append(f"{number:,} GPUs with {found.engine}")
-                break
-    if (least.memory.activations + least.memory.logits) > least.memory.state / 2:
-        ways.append("a smaller train.block_size")
-    ways.append("a GPU with more memory, or a smaller model")
-    many = f"{least.micro_batch_size:,} sequences" if least.micro_batch_size > 1 else "one sequence"
-    need = least.memory.peak / 1e9
-    return f"it does not fit: {need:,.1f} GB of {have:,.1f} GB with {many} per micro-batch. Options: {'; '.join(ways)}"
+    if largest := max(option.max_sequences or 0 for option in asked):
+        ways.append(f"train.micro_batch_size {largest} (the global batch stays)")
+    found, number = None, machine.n_gpus
+    while found is None and cost.global_batch_size % number == 0:
+        found = choose_fastest(forecast_engines(cost, machine, engines, number, given))
+        number *= 2
+    if found and (found.n_gpus, found.engine) not in [(option.n_gpus, option.engine) for option in asked]:
+        ways.append(f"--gpus {found.n_gpus} with --engine {found.engine}")
+    ways.append("a smaller train.block_size, a smaller model or a GPU with more memory")
+    least, have = min(asked, key=lambda option: option.memory.peak), show_size(machine.device.n_bytes or 0)
+    need = f"a micro-batch of {least.micro_batch_size:,} needs {show_size(least.memory.peak)} per device, of {have}"
+    return f"it does not fit: {need}. Options: {'; '.join(ways)}"
+
+
+def choose_length(recipe: Recipe, cost: ModelCost, seconds: float, tokens: float | None, text: Text) -> tuple[int, str]:
+    """Optimizer steps, and the setting that they follow from; `seconds` is the time per step."""
+    train = recipe.train
+    n_steps: float
+    if tokens is not None:
+        n_steps, why = math.ceil(tokens / cost.tokens_per_step), "--tokens"
+    elif train.max_steps is not None:
+        n_steps, why = train.max_steps, "train.max_steps"
+    elif train.max_minutes is not None:
+        n_steps, why = 60 * train.max_minutes / seconds, f"train.max_minutes {train.max_minutes:g} at this speed"
+    elif train.epochs is not None and text.n_samples:
+        n_steps = math.ceil(train.epochs * text.n_samples / cost.global_batch_size)
+        why = f"train.epochs {train.epochs:g}"
+    else:
+        why = "the recipe gives no length" if train.epochs is None else "the number of epochs needs --data"
+        n_tokens, why = TOKENS_PER_WEIGHT * cost.n_weights, f"{TOKENS_PER_WEIGHT} tokens per weight, as {why}"
+        if text.n_tokens and n_tokens > MAX_EPOCHS * text.n_tokens:
+            n_tokens, why = MAX_EPOCHS * text.n_tokens, f"{MAX_EPOCHS} epochs, as the recipe gives no length"
+        n_steps = n_tokens // cost.tokens_per_step
+    return max(1, int(n_steps)), why
+
+
+def _show(cost: ModelCost, machine: Machine, option: Forecast, n_steps: int) -> dict[str, Any]:
+    """One option with its time and price; hours are without evaluation and saving."""
+    hours = n_steps * option.seconds_per_step / 3600
+    gpu_hours = hours * option.n_gpus
+    return asdict(option) | {
+        "fits": option.fits,
+        "peak_bytes": option.memory.peak,
+        "tokens_per_second": cost.tokens_per_step / option.seconds_per_step,
+        "hours": hours,
+        "gpu_hours": gpu_hours,
+        "cost": None if machine.price is None else gpu_hours * machine.price,
+    }
+
+
+def estimate_disk(cost: ModelCost, n_tokens: int, text: Text) -> dict[str, int]:
+    """Bytes of token ids as `prepare` stores them, of checkpoints with their moments, and of the model without."""
+    data = n_tokens * (2 if text.vocab_size <= 1 << 16 else 4) if text.n_bytes is None else text.n_bytes
+    model = FP32 * cost.n_weights
+    checkpoint = model + cost.moment_bytes
+    total = data + MAX_CHECKPOINTS * checkpoint + model
+    return {"total": total, "data": data, "checkpoint": checkpoint, "n_checkpoints": MAX_CHECKPOINTS, "model": model}

@@ -1,5 +1,11 @@
-"""Memory and compute that training a model takes on any machine; the model may be on torch's meta device."""
+"""Cost of training a model: its FLOPs, and its memory by part. The model may be on torch's meta device.
 
+Memory is that of mixed precision as torch's autocast does it: weights, gradients and moments in fp32, 16 bytes per
+weight under AdamW, plus bf16 copies of the matrices during a micro-batch. What each engine shards is in Rajbhandari et
+al., ZeRO, 2020, figure 1.
+"""
+
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,12 +18,77 @@ from llmkit.models.kernels.output_layer import count_loss_bytes
 from llmkit.models.loading import embedding_rows
 from llmkit.tasks.base import MeasuredTask
 from llmkit.training.batches import count_activation_bytes, count_logit_bytes
-from llmkit.training.forecast import FP32, ModelCost
+from llmkit.training.engines import RESHARDS
 from llmkit.training.optimizer import checkpoint_bytes, count_weights
 from llmkit.training.speed import flops_per_token
 
+FP32, BF16 = 4, 2
 SCORED_LOGIT_BYTES = 14
 """Per logit of scored held-out text, including copies and log-softmax; 13 to 16 were measured (docs/log.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCost:
+    """Cost of training a model, on any machine."""
+
+    n_weights: int
+    n_trained: int
+    n_multiplied: int
+    """Weights of matrix products, which autocast copies."""
+    n_embedded: int
+    """Weights of the embedding, the largest single part."""
+    n_layers: int
+    moment_bytes: int
+    flops_per_token: float
+    """Forward and backward."""
+    activation_bytes: int
+    """Per token."""
+    logit_bytes: int
+    """Per token."""
+    max_logit_bytes: int | None
+    """Limit for all logits, if the loss is computed in parts."""
+    evaluation_bytes: int
+    """Of the logits of one evaluation batch."""
+    block_size: int
+    global_batch_size: int
+    passes: float = 1.0
+    """Computed FLOPs over model FLOPs: 4/3 with gradient checkpointing."""
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.global_batch_size * self.block_size
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Memory of a micro-batch per token."""
+        return self.activation_bytes + (self.logit_bytes if self.max_logit_bytes is None else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes on one device."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    working_copies: int
+    """bf16 copies of matrices, and gathered layers."""
+    activations: int
+    logits: int
+    evaluation: int
+    """What evaluation needs in addition to training."""
+    framework: int
+    """Memory of the libraries before the model is built."""
+
+    @property
+    def state(self) -> int:
+        """What stays in memory between micro-batches."""
+        return self.weights + self.gradients + self.optimizer + self.working_copies
+
+    @property
+    def peak(self) -> int:
+        """All parts at once, as in every micro-batch of a step after the first."""
+        return self.state + self.activations + self.logits + self.evaluation + self.framework
 
 
 def measure_model_cost(
@@ -54,6 +125,35 @@ def measure_model_cost(
         evaluation_bytes=round(SCORED_LOGIT_BYTES * task.count_scored_logits(network)),
         block_size=recipe.block_size,
         global_batch_size=train.global_batch_size,
+    )
+
+
+def estimate_memory(
+    cost: ModelCost, engine: str, n_gpus: int, micro_batch_size: int, *, bf16: bool, framework: int = 0
+) -> Memory:
+    """Bytes of each part on one of `n_gpus` devices."""
+    n_shards = n_gpus if engine in RESHARDS else 1
+    gathered, multiplied = 0, cost.n_multiplied
+    shards_weights = n_shards > 1 and RESHARDS[engine]
+    if shards_weights:  # the embedding, the current layer and the next one
+        gathered = min(cost.n_weights, cost.n_embedded + 2 * (cost.n_weights - cost.n_embedded) // cost.n_layers)
+        multiplied = min(multiplied, gathered)
+    tokens = micro_batch_size * cost.block_size
+    logits = tokens * cost.logit_bytes
+    if cost.max_logit_bytes is not None:
+        logits = min(logits, cost.max_logit_bytes)
+    activations = tokens * cost.activation_bytes
+    copies = FP32 * gathered + (BF16 * multiplied if bf16 else 0)
+    gradients = FP32 * cost.n_trained // n_shards
+    return Memory(
+        weights=FP32 * cost.n_weights // (n_shards if shards_weights else 1),
+        gradients=gradients,
+        optimizer=cost.moment_bytes // n_shards,
+        working_copies=copies,
+        activations=activations,
+        logits=logits,
+        evaluation=max(0, cost.evaluation_bytes - (gradients + copies + activations + logits)),  # these are free then
+        framework=framework,
     )
 
 

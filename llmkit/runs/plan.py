@@ -26,13 +26,12 @@ from llmkit.core.machine import describe_command, describe_machine, describe_ver
 from llmkit.models.families import family_of
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.layers import list_blocks
-from llmkit.runs.model_cost import measure_model_cost
+from llmkit.runs.model_cost import estimate_memory, measure_model_cost
 from llmkit.tasks.base import MeasuredTask, TrainingTask
 from llmkit.training.batches import BatchPlan, activation_budget, plan_batches
 from llmkit.training.contract import MeasuredSeconds, Plan
 from llmkit.training.engines import RESHARDS, choose_fastest_mode
 from llmkit.training.folder import RunFolder
-from llmkit.training.forecast import measure_parts
 from llmkit.training.optimizer import as_steps, count_weights
 from llmkit.training.speed import choose_precision, choose_threads, flops_per_token, peak_flops
 from llmkit.training.time_budget import (
@@ -156,7 +155,7 @@ def plan_micro_batches(recipe: Recipe, task: MeasuredTask, trial: Trial) -> Batc
     bf16, on_cpu = precision == "bf16", device.type == "cpu"
     cost = measure_model_cost(network, recipe, task, bf16=bf16, on_cpu=on_cpu)
     n_ranks = distributed.world_size()
-    state_bytes = measure_parts(cost, recipe.train.engine, n_ranks, 1, bf16=bf16).state
+    state_bytes = estimate_memory(cost, recipe.train.engine, n_ranks, 1, bf16=bf16).state
     budget = min(distributed.gather(activation_budget(free_bytes(device), state_bytes)))
     batches = plan_batches(
         recipe.train, recipe.block_size, cost.bytes_per_token, budget, n_ranks, by_tokens=task.cuts_by_tokens

@@ -7,7 +7,7 @@ import pytest
 
 from llmkit.cli import app
 from llmkit.cli.app import main
-from llmkit.cli.plan import read_number
+from llmkit.cli.plan import read_number, show_time
 from llmkit.core.errors import UsageError
 
 
@@ -28,19 +28,20 @@ def test_plan_is_shown_in_lines_and_a_table(
     for words in (
         "124,439,808 weights",
         "8 x NVIDIA H100 SXM, bf16",
-        "ddp (chosen)",
-        "gradients, fp32",
+        "--engine ddp",
+        "  gradients  ",
         "an assumption",
     ):
         assert words in out
     assert "cost" in out
-    assert sum(line.split()[1:2] == ["ddp"] for line in out.splitlines()) >= 5
+    rows = [line.split()[:2] for line in out.splitlines() if line.split()[2:3] == ["yes"]]
+    assert [" ".join(row) for row in rows] == ["1 -", "2 ddp", "4 ddp", "8 ddp", "8 fsdp2", "8 zero3", "8 zero2"]
     assert all(len(line) <= 130 for line in out.splitlines())
 
 
 def test_plan_in_json_is_one_object(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(monkeypatch, capsys, "--gpu", "l4", "--tokens", "1B", "--json")
-    assert (code, json.loads(out)["device"]["name"]) == (0, "l4")
+    assert (code, json.loads(out)["machine"]["device"]["name"]) == (0, "l4")
 
 
 @pytest.mark.parametrize(
@@ -48,8 +49,6 @@ def test_plan_in_json_is_one_object(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     [
         (["--gpu", "h1000"], "did you mean 'h100'?"),
         (["--gpu", "a100"], "known: a100-40-pcie, a100-80-pcie, a100-40, a100-80"),
-        (["--gpu", "h100", "--gpus", "0"], "0 GPUs"),
-        (["--gpu", "h100", "--mfu", "35"], "not possible"),
         (["--tokens", "many"], "not a number of tokens"),
     ],
 )
@@ -60,6 +59,15 @@ def test_mistake_is_three_lines(
     assert (code, out) == (2, "")
     assert [line.split(":")[0] for line in err.splitlines()] == ["error", "where", "hint"]
     assert words in err
+
+
+@pytest.mark.parametrize("arguments", [["--gpus", "0"], ["--mfu", "35"], ["--mfu", "0"], ["--price", "-1"]])
+def test_number_out_of_range_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    code, out, err = run(monkeypatch, capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert f"Invalid value for '{arguments[0]}'" in err
 
 
 @pytest.mark.parametrize(
@@ -74,3 +82,11 @@ def test_numbers_of_tokens_are_read_as_people_write_them(text: str, number: floa
 def test_what_is_no_number_of_tokens_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         read_number(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.25, "0.25 s"), (119, "119 s"), (600, "10.0 minutes"), (7200, "2.0 hours"), (864_000, "10.0 days")],
+)
+def test_time_is_in_the_largest_unit_of_which_there_are_two(seconds: float, shown: str) -> None:
+    assert show_time(seconds) == shown

@@ -3,33 +3,38 @@
 from typing import Any
 
 import pytest
-import torch
 
 from llmkit.config.loading import load_recipe
-from llmkit.planning.measure import measure_here, time_optimizer, train_briefly
+from llmkit.planning import measure
+from llmkit.planning.measure import measure_steps, train_briefly
 from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Plan
 
-SMALL = ["model.n_layer=1", "model.n_embd=16", "model.n_head=2", "train.block_size=8", "train.global_batch_size=4"]
+SMALL = ["model.n_layer=1", "model.n_embd=16", "model.n_head=2", "train.block_size=8", "train.global_batch_size=8"]
+
+
+@pytest.fixture(autouse=True)
+def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the minimum number of steps is measured."""
+    monkeypatch.setattr(measure, "BUDGET_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("task", ["clm", "mlm"])
-def test_a_step_of_made_up_tokens_has_a_time_and_leaves_nothing_behind(task: str) -> None:
+def test_step_of_synthetic_tokens_has_a_time(task: str) -> None:
     recipe = load_recipe(None, SMALL, task)
-    made: Any = TASKS[task].make_synthetic(recipe, Vocabulary(50))
-    network = made.build_model()
+    synthetic: Any = TASKS[task].make_synthetic(recipe, Vocabulary(50))
     plan = Plan(1 << 40, 1 << 40, 1 << 40, BatchPlan(4, 2, 1), "fp32")
-    seconds, peak = train_briefly(recipe, made, network, plan, 0.0)
-    assert 0 < seconds < 60
-    assert peak > 0
-    assert 0 < time_optimizer(network, recipe.optim, "fp32", torch.device("cpu")) < 60
+    assert 0 < train_briefly(recipe, synthetic, synthetic.build_model(), plan) < 60
 
 
-def test_what_was_measured_is_of_the_batch_that_training_would_cut() -> None:
-    recipe = load_recipe(None, [*SMALL, "train.micro_batch_size=2", "train.precision=fp32"])
-    found = measure_here(recipe, 50, None, 0.0)
-    assert (found.device, found.precision, found.micro_batch_size) == ("cpu", "fp32", 2)
-    assert found.seconds_per_micro_batch >= 0
-    assert found.peak_bytes >= found.warm_peak_bytes >= found.framework_bytes > 0
+def test_step_of_more_micro_batches_than_were_tried_takes_as_much_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Plan] = []
+    monkeypatch.setattr(measure, "train_briefly", lambda *arguments: tried.append(arguments[-1]) or 3.0)
+    recipe = load_recipe(None, [*SMALL, "train.micro_batch_size=2"])
+    synthetic: Any = TASKS["clm"].make_synthetic(recipe, Vocabulary(50))
+    seen = measure_steps(recipe, synthetic, "fp32")
+    assert (tried[0].batches.global_batch_size, tried[0].batches.micro_batch_size) == (4, 2)
+    assert (seen["micro_batch_size"], seen["seconds_per_step"]) == (2, 6.0)
+    assert seen["peak_bytes"] > 0

@@ -1,5 +1,6 @@
-"""What a model asks of a machine is counted off the model itself."""
+"""The cost of training is counted on the model itself; its memory is checked against figures worked out by hand."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,8 +9,14 @@ import torch
 from tiny import make_bert, make_gpt2
 
 from llmkit.config.loading import load_recipe
-from llmkit.runs.model_cost import SCORED_LOGIT_BYTES, measure_model_cost
-from llmkit.training.forecast import ModelCost
+from llmkit.runs.model_cost import SCORED_LOGIT_BYTES, ModelCost, estimate_memory, measure_model_cost
+
+MILLION = 1_000_000
+COST = ModelCost(
+    n_weights=100 * MILLION, n_trained=100 * MILLION, n_multiplied=90 * MILLION, n_embedded=20 * MILLION, n_layers=8,
+    moment_bytes=800 * MILLION, flops_per_token=6e8, activation_bytes=1000, logit_bytes=500, max_logit_bytes=None,
+    evaluation_bytes=0, block_size=1000, global_batch_size=64,
+)  # fmt: skip
 
 
 def describe(network: Any, *overrides: str, scored: float = 0.0) -> ModelCost:
@@ -54,3 +61,40 @@ def test_moments_follow_the_optimizer_and_dropout_and_scoring_take_memory() -> N
     assert describe(make_gpt2(), "optim.name=sgd").moment_bytes == 0
     assert describe(make_gpt2(dropout=0.1)).activation_bytes > describe(make_gpt2()).activation_bytes
     assert describe(make_gpt2(), scored=100.0).evaluation_bytes == 100 * SCORED_LOGIT_BYTES
+
+
+def test_adam_in_mixed_precision_is_16_bytes_per_weight_and_2_for_the_copies() -> None:
+    parts = estimate_memory(COST, "ddp", 1, 4, bf16=True)
+    assert parts.weights + parts.gradients + parts.optimizer == 1600 * MILLION
+    assert (parts.working_copies, parts.activations, parts.logits) == (180 * MILLION, 4 * MILLION, 2 * MILLION)
+    assert parts.peak == 1786 * MILLION
+    assert estimate_memory(COST, "ddp", 1, 4, bf16=False).working_copies == 0
+
+
+@pytest.mark.parametrize(
+    ("engine", "weights", "gradients", "optimizer"),
+    [("ddp", 400, 400, 800), ("zero2", 400, 50, 100), ("zero3", 50, 50, 100), ("fsdp2", 50, 50, 100)],
+)
+def test_engines_shard_what_the_paper_says(engine: str, weights: int, gradients: int, optimizer: int) -> None:
+    parts = estimate_memory(COST, engine, 8, 4, bf16=True)
+    assert (parts.weights, parts.gradients, parts.optimizer) == tuple(
+        each * MILLION for each in (weights, gradients, optimizer)
+    )
+
+
+def test_sharded_weights_are_gathered_layer_by_layer() -> None:
+    gathered = 20 + 2 * 80 // 8
+    assert estimate_memory(COST, "zero3", 8, 4, bf16=False).working_copies == 4 * gathered * MILLION
+    assert estimate_memory(COST, "zero3", 1, 4, bf16=False).working_copies == 0
+
+
+def test_loss_in_parts_never_has_more_logits_than_its_part() -> None:
+    cost = replace(COST, max_logit_bytes=3 * MILLION)
+    assert [estimate_memory(cost, "ddp", 1, size, bf16=True).logits for size in (4, 8)] == [2 * MILLION, 3 * MILLION]
+
+
+def test_evaluation_counts_where_it_takes_more_than_training_releases() -> None:
+    passing = 400 + 180 + 4 + 2
+    more, less = (replace(COST, evaluation_bytes=(passing + each) * MILLION) for each in (7, -7))
+    assert estimate_memory(more, "ddp", 1, 4, bf16=True).evaluation == 7 * MILLION
+    assert estimate_memory(less, "ddp", 1, 4, bf16=True).evaluation == 0

@@ -119,7 +119,7 @@ def main() -> NoReturn:
     logging.captureWarnings(True)
     try:
         limit_threads()
-        code = app(standalone_mode=False)
+        code = app(prog_name="llmkit", standalone_mode=False)
     except MainProcessFailed as parted:
         _give_way()  # so that the error of rank 0 is the one that is shown
         _leave(parted.exit_code)
@@ -148,9 +148,8 @@ def _report(error: BaseException) -> int:
         return EnvironmentFault.exit_code
     if isinstance(error, _TyperError):
         command = error.ctx.command_path if error.ctx else "llmkit"
-        console.info(
-            str(Problem(_lower_first(error.format_message()), command, f"{command} --help lists what it takes"))
-        )
+        hint = f"{command} --help lists arguments and options"
+        console.info(str(Problem(_lower_first(error.format_message()), command, hint)))
         return error.exit_code
     if isinstance(error, RuntimeError) and is_loss_of_others(error):
         hint = "its own message is above; the saved checkpoint is intact: continue with --resume"

@@ -67,7 +67,7 @@ def test_number_out_of_range_is_refused(
 ) -> None:
     code, out, err = run(monkeypatch, capsys, *arguments)
     assert (code, out) == (2, "")
-    assert f"Invalid value for '{arguments[0]}'" in err
+    assert f"invalid value for '{arguments[0]}'" in err
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def open_pretraining(
         UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
     """
     prepared = load_prepared(Path(request.data["train"]))
-    check_training(recipe, has_validation=prepared.has_split("validation"))
+    check_training(recipe, has_validation=prepared.has_split("validation"), split_key="prepare.split.validation")
     if not request.dry_run:
         distributed.broadcast_from_main(lambda: prepared.verify("tokenizer", "train", "validation"))
     if (start := str(request.checkpoint) if request.checkpoint else request.model) is not None:

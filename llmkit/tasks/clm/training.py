@@ -86,7 +86,7 @@ class ClmTraining:
         return load_causal_lm(path)
 
     def start_from(self, name: str) -> PreTrainedModel:
-        return fit_to_data(name, load_causal_lm, self.recipe.model, self.prepared, self.tokenizer)
+        return fit_to_data(name, load_causal_lm, self.recipe, self.prepared, self.tokenizer)
 
     def describe(self) -> dict[str, Any]:
         return {}

@@ -54,7 +54,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     labelled = distributed.broadcast_from_main(
         lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, recipe.block_size)
     )
-    check_training(recipe, has_validation="validation" in labelled.splits)
+    check_training(recipe, has_validation="validation" in labelled.splits, split_key="cls.validation")
     recipe = resolve(recipe, config, labelled)
     origin = {**describe_origin(name, files, request.out), "fold": request.fold}
     task = ClsTraining(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), request.show_samples, origin)
@@ -144,7 +144,7 @@ def _start(
     )  # fmt: skip
     set_dropout(network, recipe.model)
     if recipe.model.resize_embeddings or n_own <= embedding_rows(network):
-        resize_embeddings(network, len(tokenizer), changes)
+        resize_embeddings(network, len(tokenizer), recipe.train.seed, changes)
     check_vocabulary(network, tokenizer, path)
     network.config.pad_token_id = tokenizer.pad_token_id
     for note in notes:

@@ -169,7 +169,7 @@ class MlmTraining:
             notes.extend(found)
             return model
 
-        network = fit_to_data(name, open_model, self.recipe.model, self.prepared, self.tokenizer)
+        network = fit_to_data(name, open_model, self.recipe, self.prepared, self.tokenizer)
         if self.recipe.mlm.sentence_objective != "none" and getattr(network.config, "type_vocab_size", 0) < 2:
             hint = "set mlm.sentence_objective to none, or take a BERT that tells two segments apart"
             where = f"{name}/config.json, type_vocab_size"

@@ -109,9 +109,7 @@ def set_dropout(network: PreTrainedModel, section: Model) -> None:
         if isinstance(getattr(module, "attention_dropout", None), float | int):  # Llama and models like it
             module.attention_dropout = section.attention_dropout
         if path.endswith("attn.out_drop") and type(module) is nn.Identity and section.attention_dropout:
-            network.set_submodule(
-                path, nn.Dropout(section.attention_dropout)
-            )  # the module that the changed configuration builds
+            network.set_submodule(path, nn.Dropout(section.attention_dropout))
 
 
 def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str) -> ModelError:

@@ -123,20 +123,20 @@ def _token_selector(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tenso
     return choose
 
 
-def sample_token(shares: Tensor) -> Tensor:
-    """One id a row (rows,) by its share (rows, tokens): the first one at which the sum of shares exceeds a uniform
-    number. An id without a share is never drawn.
+def sample_token(probabilities: Tensor) -> Tensor:
+    """One id per row, (rows,), sampled from `probabilities` (rows, tokens): the first id whose cumulative probability
+    exceeds a uniform number. An id of probability 0 is never sampled.
 
     Raises:
-        ModelError: the shares are not finite.
+        ModelError: the probabilities are not finite.
     """
-    wide = torch.float32 if shares.device.type == "mps" else torch.float64  # MPS has no float64
-    sums = shares.cumsum(-1, dtype=wide)
+    dtype = torch.float32 if probabilities.device.type == "mps" else torch.float64  # MPS has no float64
+    sums = probabilities.cumsum(-1, dtype=dtype)
     if not bool(sums[:, -1].isfinite().all()):
         hint = "was its training ended by a loss that is not finite? evaluate it, or take an earlier checkpoint"
         raise ModelError("the model's probabilities are not finite", where="its logits", hint=hint)
-    at = torch.rand(len(shares), 1, dtype=wide, device=shares.device) * sums[:, -1:]
-    return torch.searchsorted(sums, at, right=True)[:, 0].clamp(max=shares.shape[1] - 1)
+    threshold = torch.rand(len(probabilities), 1, dtype=dtype, device=probabilities.device) * sums[:, -1:]
+    return torch.searchsorted(sums, threshold, right=True)[:, 0].clamp(max=probabilities.shape[1] - 1)
 
 
 class _KeyValueCache:

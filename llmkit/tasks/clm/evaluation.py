@@ -241,7 +241,7 @@ def score_prepared(
     sizes = {"n_bytes": totals["bytes"], "n_characters": totals["characters"], "n_words": totals.get("words")}
     metrics = _score(network, stream, settings, block_size, sizes, None, share)
     metrics["method"] |= {"data": prepared.path.name, "split": split}
-    return _with_unknown(metrics, totals["unknown_tokens"])
+    return _add_unknown_tokens(metrics, totals["unknown_tokens"])
 
 
 def score_text(
@@ -269,7 +269,7 @@ def score_text(
     sizes = {"n_bytes": n_bytes, "n_characters": counted["characters"], "n_words": valid_word_count(counted)}
     metrics = _score(network, stream, settings, None, sizes, first)
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files)}
-    return _with_unknown(metrics, n_unknown)
+    return _add_unknown_tokens(metrics, n_unknown)
 
 
 def _score(
@@ -313,7 +313,7 @@ def _to_metrics(sums: dict[str, Any], n_tokens: int, sizes: dict[str, Any]) -> d
     return to_metrics(sums, **part) | {"n_held_out_tokens": n_tokens}
 
 
-def _with_unknown(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
+def _add_unknown_tokens(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
     """Unknown tokens cost few bits and lose the text, so the figure must not pass for a lossless one."""
     if n_unknown:
         console.info(

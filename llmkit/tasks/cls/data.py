@@ -125,7 +125,7 @@ def load_labelled(
     if not train_labels:
         raise DataError("no row is left to train on", where=files["train"], hint="give rows with texts and labels")
     where = f"{files['train']}, rows to train on"
-    label2id = row_format.label_type.number(train_labels, row_format.label or "", where)
+    label2id = row_format.label_type.build_label2id(train_labels, row_format.label or "", where)
     if known is not None and set(known) == set(label2id):
         label2id = dict(known)
     trained_on = {key for key, side in zip(whole.keys, sides, strict=True) if side == TRAIN}

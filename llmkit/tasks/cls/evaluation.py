@@ -40,8 +40,8 @@ class ErrorExamples:
     def add(self, labels: NDArray[Any], outputs: NDArray[np.float64], inputs: Inputs, lines: NDArray[np.int64]) -> None:
         """Take the worst of some more rows."""
         predictions = self.label_type.predict(outputs, self.thresholds)
-        for how, row in self.label_type.find_mistakes(labels, outputs, self.thresholds, SHOWN):
-            true, predicted = (self.label_type.show(each[row], self.names) for each in (labels, predictions))
+        for how, row in self.label_type.find_errors(labels, outputs, self.thresholds, SHOWN):
+            true, predicted = (self.label_type.format_label(each[row], self.names) for each in (labels, predictions))
             record: dict[str, Any] = {"line": int(lines[row]), "label": true, "predicted": predicted}
             if self.label_type.has_names:
                 record["probability"] = how
@@ -73,15 +73,15 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         raise UsageError(f"{len(data)} files are given, one is wanted", where="--data", hint=hint)
     if not data and run is None:
         raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
-    scored = _Scored(open_scorer(request.path, recipe.evaluate), request.show_samples)
+    scored = _RowEvaluation(open_scorer(request.path, recipe.evaluate), request.show_samples)
     if data:
         scored.add_file(recipe, data[0])
         return scored.measure(Path(data[0]).name)
     assert run is not None
-    return scored.measure(scored.add_own_rows(recipe, run))
+    return scored.measure(scored.add_held_out_rows(recipe, run))
 
 
-class _Scored:
+class _RowEvaluation:
     """Labels and outputs so far."""
 
     def __init__(self, scorer: RowScorer, show_samples: bool) -> None:
@@ -127,7 +127,7 @@ class _Scored:
         if self.show_samples:
             self.mistakes.add(labels, outputs, inputs, lines)
 
-    def add_own_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:
+    def add_held_out_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:
         """The rows that the run held out, found again by their hashes; the name of their file."""
         scorer, manifest = self.scorer, run.read_manifest()
         origin, split = manifest.get("origin", {}), recipe.evaluate.split

@@ -35,7 +35,7 @@ class MlmTask(Task):
         from llmkit.tasks.mlm.training import MlmTraining
         from llmkit.tasks.prepared_folder import open_pretraining
 
-        own = _own(recipe)
+        own = _to_mlm_recipe(recipe)
         return open_pretraining(own, request, MlmTraining)
 
     def evaluate(self, recipe: Recipe, request: EvaluationRequest) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class MlmTask(Task):
         from llmkit.tasks.evaluation import open_for_evaluation
         from llmkit.tasks.mlm.evaluation import score_prepared, score_text
 
-        own = _own(recipe)
+        own = _to_mlm_recipe(recipe)
         opened = open_for_evaluation(own, request, load_masked)
         settings, network, tokenizer = own.evaluate, opened.network, opened.tokenizer
         if opened.prepared is not None:
@@ -60,13 +60,13 @@ class MlmTask(Task):
     def open_prepared(self, recipe: Recipe, prepared: "Prepared", tokenizer: Any) -> PlannedTask:
         from llmkit.tasks.mlm.training import MlmTraining
 
-        own = _own(recipe)
+        own = _to_mlm_recipe(recipe)
         return MlmTraining(own, prepared, tokenizer)
 
     def make_synthetic(self, recipe: Recipe, vocabulary: Any) -> PlannedTask:
         from llmkit.tasks.mlm.training import SyntheticMlm
 
-        own = _own(recipe)
+        own = _to_mlm_recipe(recipe)
         return SyntheticMlm(own, vocabulary)
 
     def describe_samples(self, records: Sequence[Mapping[str, Any]]) -> str:
@@ -96,7 +96,7 @@ class MlmTask(Task):
         return blocks
 
 
-def _own(recipe: Recipe) -> MlmRecipe:
+def _to_mlm_recipe(recipe: Recipe) -> MlmRecipe:
     """The recipe itself, or for a recipe of another task one of this task with its shared sections."""
     own = recipe.for_task(MlmTask.name)
     assert isinstance(own, MlmRecipe)

@@ -185,7 +185,7 @@ def _score_window(
         rows = torch.arange(len(masked))
         targets = input_ids[rows, masked].to(model.device)
         input_ids[rows, masked] = pairs.vocabulary.mask_id
-        batch = {"input_ids": input_ids, "masked_places": rows * len(window) + masked}
+        batch = {"input_ids": input_ids, "masked_indices": rows * len(window) + masked}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits, _ = predict(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
         nats += torch.nn.functional.cross_entropy(logits.cpu().double(), targets.cpu(), reduction="sum").item()
@@ -209,7 +209,7 @@ def describe_not_next(sentences: Sentences) -> str:
     return "from another document" if sentences.n_documents > 1 else "from a distant passage"
 
 
-def pairs_of(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_size: int, seed: int) -> Pairs:
+def make_split_pairs(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_size: int, seed: int) -> Pairs:
     """The examples of a split, as the recipe wants them.
 
     Raises:
@@ -241,7 +241,7 @@ def score_prepared(
     kept = prepared.manifest["sentences"]["chinese_words"]
     metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": kept}
     totals = prepared.manifest["splits"][split]
-    return _with_unknown(metrics, totals["unknown_tokens"], totals["tokens"])
+    return _add_unknown_tokens(metrics, totals["unknown_tokens"], totals["tokens"])
 
 
 def score_text(
@@ -276,14 +276,14 @@ def score_text(
             network, tokenizer, split, settings, mlm.with_updates(sentence_objective=sentence_objective), None
         )
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files), "chinese_words": cutter}
-    return _with_unknown(metrics, totals["unknown_tokens"], totals["tokens"])
+    return _add_unknown_tokens(metrics, totals["unknown_tokens"], totals["tokens"])
 
 
 def _block_size(network: PreTrainedModel, settings: Evaluate, own: int | None) -> int:
     return choose_block_size(network, settings, own, DEFAULT_BLOCK_SIZE)
 
 
-def _with_unknown(metrics: dict[str, Any], n_unknown: int, n_tokens: int) -> dict[str, Any]:
+def _add_unknown_tokens(metrics: dict[str, Any], n_unknown: int, n_tokens: int) -> dict[str, Any]:
     """Unknown tokens are never masked, so the metrics leave out the hardest tokens."""
     if n_unknown:
         share = f"{n_unknown:,} tokens ({n_unknown / n_tokens:.1%})"
@@ -296,7 +296,7 @@ def _score(
     block_size: int | None, share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
     block = _block_size(network, settings, block_size)
-    pairs = pairs_of(split, tokenizer, mlm, block, evaluation_seed(settings))
+    pairs = make_split_pairs(split, tokenizer, mlm, block, evaluation_seed(settings))
     objective = MaskedLM(tokenizer.pad_token_id, mlm.sentence_objective)
     how: dict[str, Any] = {"batch_size": settings.batch_size, "precision": settings.precision}
     metrics = to_metrics(

@@ -49,7 +49,7 @@ class MaskedLM:
         batch = {
             "input_ids": torch.from_numpy(input_ids),
             "token_type_ids": torch.from_numpy(token_types),
-            "masked_places": torch.from_numpy(np.concatenate(places)),
+            "masked_indices": torch.from_numpy(np.concatenate(places)),
             "masked_ids": torch.from_numpy(np.concatenate([example.targets for example in examples])),
             "relations": torch.tensor([example.relation for example in examples]),
         }
@@ -87,4 +87,4 @@ def predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
     """Logits of the masked tokens, (masked tokens, vocabulary), and of the pairs, (batch, 2), if there is a head."""
     network = cast(PreTrainedModel, model)
     encoded = network.base_model(**encoder_inputs(network, batch))
-    return compute_head_logits(network, encoded, batch["masked_places"])
+    return compute_head_logits(network, encoded, batch["masked_indices"])

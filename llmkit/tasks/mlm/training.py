@@ -22,7 +22,7 @@ from llmkit.tasks.mlm.evaluation import (
     describe_not_next,
     evaluate_masked_lm,
     evaluation_seed,
-    pairs_of,
+    make_split_pairs,
     score_prepared,
     to_metrics,
 )
@@ -146,7 +146,7 @@ class MlmTraining:
         return self._pairs(self.prepared.split("validation"), evaluation_seed(self.recipe.evaluate))
 
     def _pairs(self, split: Split, seed: int) -> Pairs:
-        return pairs_of(split, self.tokenizer, self.recipe.mlm, self.recipe.block_size, seed)
+        return make_split_pairs(split, self.tokenizer, self.recipe.mlm, self.recipe.block_size, seed)
 
     def count_scored_logits(self, network: PreTrainedModel) -> float:
         return count_scored_logits(self.recipe, network)

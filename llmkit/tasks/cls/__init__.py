@@ -1,4 +1,4 @@
-"""Classification and regression of texts: one label a row, several, or a number."""
+"""Text classification with one or several labels per row, and regression."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ClsTask(Task):
-    """Any encoder or decoder of transformers with a head for labels."""
+    """Any encoder or decoder of transformers with a sequence classification head."""
 
     name = "cls"
     model_is = "a classifier"
@@ -78,7 +78,7 @@ class ClsTask(Task):
 
 
 def _to_cls_recipe(recipe: Recipe) -> ClsRecipe:
-    """The recipe itself, or for a recipe of another task one of this task with its shared sections."""
+    """The recipe itself, or a cls recipe with the shared sections of another task's recipe."""
     own = recipe.for_task(ClsTask.name)
     assert isinstance(own, ClsRecipe)
     return own

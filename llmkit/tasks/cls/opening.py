@@ -43,7 +43,9 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     config = read_config(path)
     check_can_classify(config, path)
     tokenizer, n_own, changes = _open_tokenizer(recipe, path)
-    recipe = _choose_block_size(recipe, config, tokenizer, resume)
+    positions = count_positions(config)
+    recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
+    check_positions(recipe, positions, resume=resume)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
     read = partial(load_labelled, fold=request.fold, known=known, quiet=request.quiet)
     labelled = distributed.broadcast_from_main(
@@ -111,20 +113,6 @@ def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData)
         rate = RATE_OF_BASE * (WIDTH_OF_BASE / config.hidden_size) ** 1.5 * (LORA_FACTOR if recipe.cls.lora_rank else 1)
         optim = optim.with_updates(learning_rate=float(f"{rate:.2g}"))
     return recipe.with_updates(train=train.with_updates(**chosen), optim=optim)
-
-
-def _choose_block_size(
-    recipe: ClsRecipe, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, resume: bool
-) -> ClsRecipe:
-    """The recipe with its block size; the default is lowered to what model and tokenizer take.
-
-    Raises:
-        UsageError: more was asked for than the model has positions.
-    """
-    positions = count_positions(config)
-    recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
-    check_positions(recipe, positions, resume=resume)
-    return recipe
 
 
 def _start(

@@ -111,20 +111,20 @@ def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) ->
 
 
 def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, dict[str, Any]]:
-    """The format of a model, and what else was saved with it; for one that was not made here, a plain one."""
-    kept = dict(getattr(config, CONFIG_KEY, None) or {})
+    """The saved format of a model and what else was saved with it; a default format for models of other tools."""
+    saved = dict(getattr(config, CONFIG_KEY, None) or {})
     names = RowFormat.__dataclass_fields__
     problem_type = problem_type_of(config)
     label_type = next(each for each in LABEL_TYPES.values() if each.problem_type == problem_type)
-    if "label_type" in kept:
-        kept["label_type"] = get_label_type(kept["label_type"])
-    plain = RowFormat("", None, None, label_type, None, block_size, "truncate", 0, 1)
-    own = {name: kept.pop(name) for name in names if name in kept}
-    return replace(plain, **own), kept
+    if "label_type" in saved:
+        saved["label_type"] = get_label_type(saved["label_type"])
+    default = RowFormat("", None, None, label_type, None, block_size, "truncate", 0, 1)
+    fields = {name: saved.pop(name) for name in names if name in saved}
+    return replace(default, **fields), saved
 
 
 def read_chunks(rows: Iterable[LabelledRow]) -> Iterator[list[LabelledRow]]:
-    """Runs of rows that are encoded and scored at once, so that memory stays flat."""
+    """Chunks of rows that are encoded and scored together; bounds memory."""
     chunk: list[LabelledRow] = []
     n_characters = 0
     for row in rows:
@@ -141,15 +141,12 @@ def encode_chunk(
     chunk: Sequence[LabelledRow], row_format: RowFormat, tokenizer: PreTrainedTokenizerBase, cutter: str | None = None
 ) -> Inputs:
     """Encode some rows."""
-    texts, pairs = ([without_surrogates(text) for text in column] for column in _columns_of(chunk))
+    texts = [without_surrogates(row.text) for row in chunk]
+    pairs = [without_surrogates(row.pair or "") for row in chunk]
     return encode_inputs(
         tokenizer, texts, pairs if row_format.pair else None,
         block_size=row_format.block_size, windows=row_format.windows, word_cutter=cutter,
     )  # fmt: skip
-
-
-def _columns_of(chunk: Sequence[LabelledRow]) -> tuple[list[str], list[str]]:
-    return [row.text for row in chunk], [row.pair or "" for row in chunk]
 
 
 @dataclass

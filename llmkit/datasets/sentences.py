@@ -160,8 +160,8 @@ class Passage:
 def scale_offset(offset: int, length: int, room: int) -> int:
     """The start of a window of `room` tokens in a text of `length` tokens, for the token at `offset`.
 
-    Starts are even over all offsets, but more offsets map to the two ends of the text. Otherwise few windows would cover
-    its first and last tokens, and windows at its end would be short.
+    Starts are even over all offsets, but more offsets map to the two ends of the text. Otherwise few windows would
+    cover its first and last tokens, and windows at its end would be short.
     """
     held, last = min(room, length // 3), max(0, length - room)
     return min(last, max(0, (offset - held) * last // max(1, length - 2 * held)))

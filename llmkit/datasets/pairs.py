@@ -11,9 +11,9 @@ stored. An epoch has about as many tokens as the split, each about once, with ne
 
 Segments are made as in BERT: sentences up to the target length, which is short in 10 % of the examples; a cut after a
 random sentence; a pair that is too long loses tokens of its longer segment, at the front or the back at random. The
-segments that are not next are sampled evenly over the tokens of other documents; BERT samples documents first, which favours
-short ones. Neither their length nor the beginning of a document gives them away. In a split of one document they come
-from a passage at least a quarter of the document away.
+segments that are not next are sampled evenly over the tokens of other documents; BERT samples documents first, which
+favours short ones. Neither their length nor the beginning of a document gives them away. In a split of one document
+they come from a passage at least a quarter of the document away.
 """
 
 from dataclasses import dataclass

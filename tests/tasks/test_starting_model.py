@@ -108,6 +108,10 @@ def test_model_is_taken_with_the_data_of_its_own_tokenizer_alone(tmp_path: Path)
         name, load_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
     )
     assert embedding_rows(model) == len(tokenizer), "with a row for the new pad token"
+    again = fit_to_data(
+        name, load_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
+    )
+    assert torch.equal(again.get_input_embeddings().weight, model.get_input_embeddings().weight)
     with pytest.raises(ModelError, match="another tokenizer") as caught:
         fit_to_data(name, load_causal_lm, load_recipe(None), prepared_with("f" * 64), tokenizer)
     assert f"prepare.tokenizer.path={name}" in caught.value.problems[0].hint

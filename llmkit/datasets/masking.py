@@ -22,7 +22,7 @@ RANDOM_SHARE_OF_CHOSEN = 0.1
 
 @dataclass(frozen=True, slots=True)
 class MaskVocabulary:
-    """What masking must know of a tokenizer."""
+    """The ids of a tokenizer that masking needs."""
 
     mask_id: int
     ordinary: TokenIds

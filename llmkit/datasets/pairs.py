@@ -1,20 +1,19 @@
-"""BERT's training examples, each computed from (seed, epoch, number) alone.
+"""BERT's training examples, each a pure function of (seed, epoch, number).
 
-Three kinds, by `sentence_objective`. "nsp": two segments of whole sentences; the second is the true next one or, half
-of the time, from another document (Devlin et al. 2018, appendix A.2, and its create_pretraining_data.py). "sop": the
-second always is the next, and half of the time the two change places (ALBERT, Lan et al. 2019, section 3.1). "none":
-one run of full sentences, across documents (RoBERTa, Liu et al. 2019, section 4.2).
+`sentence_objective` selects one of three kinds. "nsp": two segments of whole sentences; the second one is the next or,
+half of the time, from another document (Devlin et al. 2018, appendix A.2, and its create_pretraining_data.py). "sop":
+the second one is always the next, and half of the time the two are swapped (ALBERT, Lan et al. 2019, section 3.1).
+"none": one segment of full sentences, across documents (RoBERTa, Liu et al. 2019, section 4.2).
 
-The original walks through a document and lets each example begin where the last one ended, which ten fixed copies on
-disk then repeat. Here example k of the n of an epoch begins with the sentence at about the k-th n-th of the split, so
-any example can be had at once and none is stored. An epoch so holds about as many tokens as the split, each of them
-about once, and each epoch draws other cuts, pairs and masks.
+BERT's script walks through a document, starts each example where the last one ended, and writes ten fixed copies to
+disk. Here example k of n begins with the sentence at about k/n of the split, so examples have random access and none is
+stored. An epoch has about as many tokens as the split, each about once, with new cuts, pairs and masks.
 
-Segments are the original's: sentences up to the target length, which is short in 10 % of the examples; cut after a
-random sentence; too long a pair loses tokens of its longer segment, at the front or the back by chance. What is not
-next holds any token of other documents as likely, where the original draws documents first and so favours short ones;
-and it is told from what is next neither by its length nor by beginning a document. In a split of one document it comes
-from a passage a quarter of the document or more away.
+Segments are made as in BERT: sentences up to the target length, which is short in 10 % of the examples; a cut after a
+random sentence; a pair that is too long loses tokens of its longer segment, at the front or the back at random. The
+segments that are not next are sampled evenly over the tokens of other documents; BERT samples documents first, which
+favours short ones. Neither their length nor the beginning of a document gives them away. In a split of one document
+they come from a passage at least a quarter of the document away.
 """
 
 from dataclasses import dataclass
@@ -34,28 +33,28 @@ SentenceObjective = Literal["nsp", "sop", "none"]
 IS_NEXT, IS_NOT_NEXT = 0, 1
 """BERT counts 0 as "is next", the reverse of what the name suggests. ALBERT: 0 is in order, 1 swapped."""
 NO_PAIR = -1
-"""The relation of an example that has one segment only."""
+"""The relation of an example of one segment."""
 
 Span = tuple[int, int]
-"""First place and end on the split's token stream."""
+"""Start and end on the token stream of the split."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What one sequence is made of; all arrays int64."""
+    """One training sequence; all arrays are int64."""
 
     input_ids: TokenIds
-    """With [CLS] and [SEP], corrupted at the masked places."""
+    """With [CLS] and [SEP], corrupted at the masked positions."""
     n_first: int
-    """Tokens of the first segment, its [CLS] and [SEP] included; the rest have token type 1."""
+    """Length of the first segment with [CLS] and [SEP]; later tokens have token type 1."""
     masked: NDArray[np.int64]
     """Positions of the tokens to predict, ascending."""
     targets: TokenIds
-    """The original tokens there."""
+    """The original tokens at these positions."""
     relation: int
-    """IS_NEXT or IS_NOT_NEXT; in order or swapped; NO_PAIR."""
+    """IS_NEXT or IS_NOT_NEXT (for sop: in order or swapped), or NO_PAIR."""
     spans: tuple[Span, ...]
-    """Where the segments stand on the token stream."""
+    """The segments on the token stream."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,9 @@ class Pairs:
 
     @cached_property
     def samples_per_epoch(self) -> int:
-        """Examples that together hold as many tokens as the split has; where documents are short, they are not full."""
+        """Examples that together have about as many tokens as the split; short documents do not fill theirs."""
         total, room = len(self.sentences.split.stream), self._room
-        if self.sentence_objective == "none":  # what does not fit is half a sentence on average
+        if self.sentence_objective == "none":  # half a sentence, on average, does not fit
             filled = room - min(room, total / int(self.sentences.n_sentences.sum())) / 2
         else:
             filled = self.sentences.mean_window(room)
@@ -85,7 +84,7 @@ class Pairs:
 
     @property
     def _room(self) -> int:
-        """Tokens beside [CLS] and the [SEP] behind each segment."""
+        """Tokens of an example without [CLS] and [SEP]."""
         return self.block_size - (2 if self.sentence_objective == "none" else 3)
 
     def __getitem__(self, sample: int) -> Example:
@@ -107,13 +106,13 @@ class Pairs:
         return self._assemble(spans, relation, draws[4 + self.block_size :])
 
     def _full_sentences(self, place: int) -> Span:
-        """Sentences from about `place` on, as many as fit; the ends of documents among them stay in."""
+        """Sentences from about `place` on, as many as fit, with the ends of documents between them."""
         sentences, room = self.sentences, self._room
         total, n_rows = int(sentences.row_starts[-1]), len(sentences.documents)
         begin = scale_offset(place, total, room)
         passage = sentences.passage_at(begin)
         start, end = (of(passage.sentence_at(begin)) for of in (passage.start_of, passage.end_of))
-        if end - start > room:  # longer than an example: a part of it
+        if end - start > room:  # a sentence longer than an example: a part of it
             start += scale_offset(max(0, begin - start), end - start, room)
             return start, start + room
         if start < begin and begin >= total - room:  # the last window takes all sentences up to the end
@@ -134,7 +133,7 @@ class Pairs:
         short, length, cut, coin = draws
         target = 2 + int(length * (self._room - 1)) if short < self.short_share else self._room
         passage = self.sentences.passage_at(place)
-        first = min(passage.window_from(place, self._room), max(0, len(passage) - 2))  # a pair takes two sentences
+        first = min(passage.window_from(place, self._room), max(0, len(passage) - 2))  # a pair needs two sentences
         start = passage.start_of(first)
         last = min(max(passage.last_within(start + target - 1) + 1, first + 1), len(passage) - 1)
         a = start, passage.end_of(first + int(cut * (last - first)))
@@ -145,13 +144,13 @@ class Pairs:
             return (a, b, IS_NEXT) if coin < 0.5 else (b, a, IS_NOT_NEXT)
         if coin < 0.5 and last > first:
             return a, b, IS_NEXT
-        return a, self._elsewhere(passage, a, b, target, elsewhere), IS_NOT_NEXT
+        return a, self._sample_not_next(passage, a, b, target, elsewhere), IS_NOT_NEXT
 
-    def _elsewhere(self, passage: Passage, a: Span, b: Span, target: int, draw: float) -> Span:
-        """Sentences of another document, or of a distant passage where there is no other, in the place of `b`.
+    def _sample_not_next(self, passage: Passage, a: Span, b: Span, target: int, draw: float) -> Span:
+        """Sentences of another document, or of a distant passage if there is only one, in place of `b`.
 
-        Nothing but their sense must give them away, so they never begin a document, which a next segment never does,
-        and are about as long as `b` where the end of its document cut that short.
+        Only their meaning must tell them from `b`: like a next segment they never begin a document, and they are about
+        as long as `b` if the end of its document cut it short.
         """
         sentences, total = self.sentences, len(self.sentences.split.stream)
         if sentences.n_documents > 1:
@@ -159,7 +158,7 @@ class Pairs:
             place = int(draw * (total - (end - begin)))
             place += (end - begin) if place >= begin else 0
             other = sentences.passage_at(place)
-            if other.document == passage.document:  # rows without sentences were passed over, up to this document
+            if other.document == passage.document:  # rows without sentences were skipped, up to this document
                 other = sentences.passage_at(end % total)
         else:
             place = (a[0] + total // 4 + int(draw * (total // 2))) % total
@@ -173,7 +172,7 @@ class Pairs:
         return start, other.end_of(min(other.last_within(start + wanted - 1) + 1, len(other) - 1))
 
     def _assemble(self, spans: tuple[Span, ...], relation: int, draws: NDArray[np.float64]) -> Example:
-        """[CLS] first [SEP], and second [SEP] if there is one; masked."""
+        """[CLS] first [SEP], then second [SEP] if there is one, with masks."""
         split = self.sentences.split
         n_tokens = 1 + sum(end - start + 1 for start, end in spans)
         ids = np.full(n_tokens, self.sep_id, np.int64)
@@ -191,11 +190,11 @@ class Pairs:
 
 
 def check_pairs(sentences: Sentences, block_size: int, sentence_objective: SentenceObjective) -> None:
-    """Raises DataError where no segment can follow another, or one document is too short for a distant passage."""
+    """Raises DataError if no segment follows another, or if a single document is too short for distant passages."""
     where = str(sentences.split.folder)
     if sentence_objective != "none" and not sentences.share_with_two():
         hint = "set mlm.sentence_objective to none, or prepare with prepare.read.documents=file: longer documents"
-        raise DataError("no document has two sentences, so that none can follow another", where=where, hint=hint)
+        raise DataError("no document has two sentences, which pairs need", where=where, hint=hint)
     n_tokens, needed = len(sentences.split.stream), 8 * block_size
     if sentence_objective == "nsp" and sentences.n_documents == 1 and n_tokens < needed:
         name = sentences.split.folder.name
@@ -209,7 +208,7 @@ def make_pairs(
     sentence_objective: SentenceObjective = "nsp", mlm_probability: float = 0.15, whole_words: bool = True,
     short_share: float = 0.1,
 ) -> Pairs:  # fmt: skip
-    """Pairs with the ids of a tokenizer that has [CLS], [SEP] and [MASK]."""
+    """The examples for a tokenizer that has [CLS], [SEP] and [MASK]."""
     ids = (int(tokenizer.cls_token_id), int(tokenizer.sep_token_id))
     vocabulary = MaskVocabulary.of(tokenizer)
     return Pairs(
@@ -218,22 +217,22 @@ def make_pairs(
 
 
 def _truncate(first: Span, second: Span, room: int, draws: NDArray[np.float64]) -> tuple[Span, Span]:
-    """Both, together no longer than `room`: token by token the longer one loses its first or its last."""
+    """Truncate the longer segment token by token, at its start or its end, until both fit into `room`."""
     n_first, n_second = first[1] - first[0], second[1] - second[0]
     excess = n_first + n_second - room
     if excess <= 0:
         return first, second
     uneven = min(excess, abs(n_first - n_second))
-    rest = excess - uneven  # once both are as long, the second loses first
+    rest = excess - uneven  # once both have the same length, the second one is truncated first
     lost_first = (uneven if n_first > n_second else 0) + rest // 2
     half = len(draws) // 2
     return _shorten(first, lost_first, draws[:half]), _shorten(second, excess - lost_first, draws[half:])
 
 
 def _shorten(span: Span, n_lost: int, draws: NDArray[np.float64]) -> Span:
-    """Without `n_lost` tokens, each of them from the front or the back with equal chance."""
+    """Remove `n_lost` tokens, each from the front or the back with equal probability."""
     if not n_lost:
         return span
     coins = draws[:n_lost] < 0.5
-    front = round(n_lost * float(coins.mean()))  # more tokens than draws: the same share of them
+    front = round(n_lost * float(coins.mean()))  # the same share if there are more tokens than draws
     return span[0] + front, span[1] - (n_lost - front)

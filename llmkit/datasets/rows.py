@@ -28,7 +28,7 @@ CHARS_PER_BATCH = 500_000
 
 
 def can_mask(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    """Whether BERT can be trained with this tokenizer, so that sentences are worth their place."""
+    """Whether a masked language model can be trained with this tokenizer."""
     return None not in (tokenizer.mask_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
 
 

@@ -33,23 +33,23 @@ Emit = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What training must know of the data, whatever it is made of."""
+    """What training needs to know of the data of any task."""
 
     path: Path | None
     """The prepared folder, where there is one."""
     manifest: dict[str, Any]
     """For the run's own manifest and its report."""
     fingerprint: dict[str, str]
-    """What must be the same on resume."""
+    """Must not change on resume."""
     n_train_tokens: int
     train_size: str
     """Size of the train split in the units of its source: bytes of text, rows."""
     sequence_length: float
     """Tokens of a sequence, on average."""
     n_held_out: int
-    """Sequences that an evaluation while training goes through, at most; 0: there is no validation split."""
+    """Sequences of the validation split; 0 if there is none."""
     n_final: int
-    """Sequences that the score at the end goes through, of all held-out splits."""
+    """Sequences of all held-out splits, which the final evaluation scores."""
 
     def describe(self) -> str:
         """For the model card."""
@@ -57,7 +57,7 @@ class TrainingData:
 
 
 class MeasuredTask(Protocol):
-    """What measuring steps and estimating their cost need of a task."""
+    """What a task provides for measuring steps and estimating their cost."""
 
     @property
     def objective(self) -> "Objective": ...
@@ -69,21 +69,21 @@ class MeasuredTask(Protocol):
 
     @property
     def cuts_by_tokens(self) -> bool:
-        """Whether sequences differ so much in length that micro-batches are cut by tokens."""
+        """Whether micro-batches are limited by tokens, as sequences differ in length."""
 
     def count_scored_logits(self, network: "PreTrainedModel") -> float:
-        """Logits in memory at once when held-out data is scored at the end."""
+        """Logits in memory at once in the final evaluation."""
 
 
 class PlannedTask(MeasuredTask, Protocol):
-    """A task that `llmkit plan` plans, on a prepared folder or on made-up tokens."""
+    """A task that `llmkit plan` supports, on a prepared folder or on random tokens."""
 
     def build_model(self) -> "PreTrainedModel":
-        """A new model, as the recipe has it."""
+        """A new model of the recipe."""
 
 
 class TrainingTask(MeasuredTask, Protocol):
-    """One task on one set of data, as a recipe wants it."""
+    """A task with its data and its recipe."""
 
     @property
     def data(self) -> TrainingData: ...
@@ -91,25 +91,25 @@ class TrainingTask(MeasuredTask, Protocol):
     def metrics(self) -> MetricSet: ...
 
     def open_model(self, path: str) -> "PreTrainedModel":
-        """One that this task saved in a checkpoint."""
+        """The model of a checkpoint of this task."""
 
     def describe(self) -> dict[str, Any]:
-        """What else the run's manifest should say."""
+        """More entries of the run's manifest."""
 
     def evaluate(self, network: "PreTrainedModel", plan: "Plan") -> dict[str, Any]:
-        """Held-out figures while training, on a bounded part of the validation split."""
+        """Held-out metrics during training, on at most `max_eval_samples` of the validation split."""
 
     def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
-        """By what of these figures the best weights are chosen: the lower the better, the first before the next."""
+        """The key by which the best weights are selected; the lowest is the best."""
 
     def sample(self, network: "PreTrainedModel") -> dict[str, Any] | None:
-        """What the model writes now; None where the recipe asks for nothing."""
+        """A sample of the model's output; None if the recipe has no prompt."""
 
     def finish_model(self, network: "PreTrainedModel", share: float) -> None:
-        """Make the best weights ready to be saved; what is chosen on held-out data takes `share` of it."""
+        """Prepare the best weights for saving; thresholds are tuned on a `share` of the held-out data."""
 
     def score(self, network: "PreTrainedModel", settings: "Evaluate", share: float = 1.0) -> dict[str, dict[str, Any]]:
-        """Figures over whole held-out splits by their names, or over a share of each, spread evenly."""
+        """Metrics of the held-out splits by name, or of a share of each, evenly spaced."""
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
         """A warning, with both values, if the model is no better than a constant prediction, else None. `metrics` are
@@ -124,23 +124,23 @@ class TrainingTask(MeasuredTask, Protocol):
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What a training command was given beside the recipe."""
+    """The arguments of a training command, without the recipe."""
 
     data: Mapping[str, str]
     """By split; a prepared folder is `train`."""
     out: Path
     model: str | None
-    """What training starts from; None: new weights."""
+    """The model that training starts from; None for new weights."""
     resume: bool = False
     dry_run: bool = False
     show_samples: bool = False
     fold: tuple[int, int] | None = None
-    """Number and folds: the part of the train rows that is held out."""
+    """Index and number of folds; this fold of the train rows is held out."""
     quiet: bool = False
 
     @cached_property
     def checkpoint(self) -> Path | None:
-        """What is resumed: the newest sound checkpoint, whose files are hashed when it is asked for first."""
+        """The newest valid checkpoint if `resume`; its files are hashed on first access."""
         from llmkit.training.checkpoints import find_resume_point
         from llmkit.training.folder import RunFolder
 
@@ -158,70 +158,70 @@ class TrainingSetup:
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What `llmkit eval` was given beside the recipe."""
+    """The arguments of `llmkit eval`, without the recipe."""
 
     model: str
-    """As the user named it."""
+    """The user's name of the model, for messages."""
     path: str
     """Where its files are."""
     data: Sequence[str]
     run: "RunFolder | None"
-    """The run that the model is of."""
+    """The run of the model."""
     show_samples: bool = False
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What `llmkit generate` was given beside the settings."""
+    """The arguments of `llmkit generate`, without the settings."""
 
     model: str
     path: str
     prompts: Sequence[str]
     on_text: Callable[[str], None] | None = None
-    """Gets the text while it is written, where the model writes from left to right."""
+    """Gets the text while it is generated, if the model generates left to right."""
 
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What `llmkit predict` was given beside the recipe."""
+    """The arguments of `llmkit predict`, without the recipe."""
 
     model: str
     path: str
     data: str
     all_probabilities: bool
     open_writer: Callable[[list[str]], Emit]
-    """Takes the columns that there will be, and gives what writes one row."""
+    """From the output columns to a function that writes one row."""
 
 
 class Task(ABC):
-    """What a task is to the rest of llmkit."""
+    """The interface of a task to the rest of llmkit."""
 
     name: ClassVar[str]
     """In recipes and manifests."""
     model_is: ClassVar[str]
-    """With an article: `a causal language model`."""
+    """With an article, such as `a causal language model`."""
     commands: ClassVar[str]
-    """The commands that take its models, for hints."""
+    """The commands that accept its models, for hints."""
     writes_samples: ClassVar[bool] = True
-    """Whether a run logs texts that its model wrote."""
+    """Whether a run logs samples of its model."""
     reads_rows: ClassVar[bool] = False
-    """Whether its data are rows of a table, which can be shown one by one."""
+    """Whether its data are rows of a table."""
     is_planned: ClassVar[bool] = False
-    """Whether `llmkit plan` plans it."""
+    """Whether `llmkit plan` supports it."""
     streams_text: ClassVar[bool] = False
-    """Whether `generate` gives text from left to right, so that it can be shown while it is written."""
+    """Whether `generate` can stream text."""
     takes_stride: ClassVar[bool] = False
-    """Whether `eval --stride` means something to it."""
+    """Whether it supports `eval --stride`."""
     fixed_fields: ClassVar[tuple[str, ...]] = ()
-    """Fields of the recipe that no resumed run may have otherwise, beside those of all tasks."""
+    """Recipe fields that must not change on resume, in addition to those of all tasks."""
 
     @abstractmethod
     def claims(self, architecture: str, model_type: str) -> bool:
-        """Whether a model is of this task, by the `architectures` (empty if absent) and `model_type` of config.json."""
+        """Whether a model is of this task, by `architectures` (empty if absent) and `model_type` in config.json."""
 
     @abstractmethod
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
-        """The figures; `facts` is a run's manifest, or figures that this task gave."""
+        """The metrics; `facts` is a run's manifest or the metrics of an evaluation."""
 
     @abstractmethod
     def open_training(self, recipe: "Recipe", request: TrainingRequest) -> TrainingSetup:
@@ -233,25 +233,25 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, recipe: "Recipe", request: EvaluationRequest) -> dict[str, Any]:
-        """Figures of a model on data; without data, on the held-out split of its own run.
+        """Metrics of a model on the data; without data, on the held-out split of its run.
 
         Raises:
             UsageError, DataError, ModelError: see errors.py.
         """
 
     def generate(self, settings: "Generate", request: "GenerationRequest") -> list[dict[str, Any]]:
-        """One record a sample; see generating/generate.py.
+        """One record per sample; see generating/generate.py.
 
         Raises:
-            UsageError: models of this task write no text.
+            UsageError: models of this task do not generate text.
         """
         self._refuse(request.model, request.path)
 
     def predict(self, recipe: "Recipe", request: PredictionRequest) -> dict[str, Any]:
-        """Labels for new rows, written one by one; gives how many rows there were.
+        """Predict labels of new rows and write them one by one; returns row counts.
 
         Raises:
-            UsageError: models of this task label no rows.
+            UsageError: models of this task do not predict labels.
         """
         self._refuse(request.model, request.path)
 
@@ -260,11 +260,11 @@ class Task(ABC):
         raise UsageError(f"{model!r} is {self.model_is}", where=where, hint=hint)
 
     def open_prepared(self, recipe: "Recipe", prepared: "Prepared", tokenizer: Any) -> PlannedTask:
-        """The task on a prepared folder, to plan it; for tasks that are planned."""
+        """The task on a prepared folder, for `llmkit plan`; only if `is_planned`."""
         raise NotImplementedError
 
     def make_synthetic(self, recipe: "Recipe", vocabulary: Any) -> PlannedTask:
-        """The task on made-up tokens, to plan it where there is no data; for tasks that are planned."""
+        """The task on random tokens, for `llmkit plan` without data; only if `is_planned`."""
         raise NotImplementedError
 
     # ---- what is shown ----

@@ -1,4 +1,4 @@
-"""What evaluation has in common across tasks: device, context, data and tokenizer of the model that is evaluated."""
+"""Load a model for evaluation or prediction, with its tokenizer and the data that it is evaluated on."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,17 +21,26 @@ from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
 
 
-def prepare_for_inference(network: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
-    """The same model on the device where it is to be used, not trained, with what makes it quick there."""
+def load_for_inference(
+    open_model: Callable[[str], PreTrainedModel], path: str, name: str, precision: str = "fp32"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model on its device, optimized for inference, and its tokenizer; errors call the model `name`.
+
+    Raises:
+        ModelError: the model cannot be loaded, or its tokenizer does not fit.
+    """
+    network = open_model(path)
     put_on_device(network)
     optimized(network, precision, network.device)
     if network.device.type == "cpu":
         tune_malloc()
-    return network
+    tokenizer = load_tokenizer(path)
+    check_vocabulary(network, tokenizer, name)
+    return network, tokenizer
 
 
 def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | None, default: int) -> int:
-    """The context in tokens: as asked for, as in the model's own training, its longest, or the default.
+    """The context in tokens: of the settings, of the model's training (`own`), its maximum, or the default.
 
     Raises:
         UsageError: the model has fewer positions.
@@ -45,8 +54,8 @@ def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | N
 
 
 def read_raw_documents(files: Sequence[str], read: Read) -> Iterator[Document]:
-    """Documents uncleaned, but for lone surrogates, which JSON can spell and nothing can encode."""
-    from llmkit.text.readers import read_documents  # with what reads web pages and archives
+    """Documents without cleaning; lone surrogates, which JSON allows and UTF-8 does not, are replaced."""
+    from llmkit.text.readers import read_documents  # loads the readers of web pages and archives
     from llmkit.text.sources import find_files
 
     for document in read_documents(find_files(files), read, []):
@@ -55,29 +64,27 @@ def read_raw_documents(files: Sequence[str], read: Read) -> Iterator[Document]:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSetup:
-    """A model and what it is scored on: a prepared folder, or else files."""
+    """A model and its evaluation data: a prepared folder, or files."""
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     prepared: Prepared | None
     files: list[str]
     block_size: int | None
-    """Of the model's own run, where that is what it is scored on."""
+    """That of the model's run, if it is evaluated on the data of its run."""
 
 
 def open_for_evaluation(
     recipe: Recipe, request: EvaluationRequest, open_model: Callable[[str], PreTrainedModel]
 ) -> EvaluationSetup:
-    """The model and the data; without data, what the model's run was trained on.
+    """The model and the data; without `request.data`, the data of the model's run.
 
     Raises:
-        UsageError: nothing to score on.
-        DataError: a prepared folder that is damaged.
-        ModelError: data made with another tokenizer.
+        UsageError: there is no data.
+        DataError: the prepared folder is damaged.
+        ModelError: the data was prepared with another tokenizer.
     """
-    network = prepare_for_inference(open_model(request.path), recipe.evaluate.precision)
-    tokenizer = load_tokenizer(request.path)
-    check_vocabulary(network, tokenizer, request.model)
+    network, tokenizer = load_for_inference(open_model, request.path, request.model, recipe.evaluate.precision)
     data, block_size = list(request.data), None
     own = not data and request.run is not None
     if not data and request.run is not None:
@@ -88,12 +95,8 @@ def open_for_evaluation(
         return EvaluationSetup(network, tokenizer, None, data, block_size)
     prepared = load_prepared(Path(data[0]))
     prepared.verify(recipe.evaluate.split)
-    _check_tokenizer(prepared, tokenizer, request.model)
-    return EvaluationSetup(network, tokenizer, prepared, [], block_size)
-
-
-def _check_tokenizer(prepared: Prepared, tokenizer: PreTrainedTokenizerBase, model: str) -> None:
     before = fingerprint_tokenizer(tokenizer)
-    ensure_special_tokens(tokenizer)  # as `prepare` did with it
+    ensure_special_tokens(tokenizer)  # as `prepare` does
     if prepared.fingerprint["tokenizer"] not in (before, fingerprint_tokenizer(tokenizer)):
-        raise tokenizer_mismatch(prepared, before, model)
+        raise tokenizer_mismatch(prepared, before, request.model)
+    return EvaluationSetup(network, tokenizer, prepared, [], block_size)

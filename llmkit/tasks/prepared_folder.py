@@ -1,4 +1,4 @@
-"""Training on a prepared folder: what the tasks of pretraining share."""
+"""Set up pretraining on a prepared folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ from llmkit.tokens.tokenizer import load_tokenizer
 
 
 class PretrainingTask(TrainingTask, Protocol):
-    """A task that can build its model, or start from one."""
+    """A task that can build a new model or start from an existing one."""
 
     def build_model(self) -> PreTrainedModel: ...
     def start_from(self, name: str) -> PreTrainedModel: ...
@@ -35,13 +35,13 @@ def open_pretraining(
     request: TrainingRequest,
     make_task: Callable[[_Recipe, Prepared, PreTrainedTokenizerBase], PretrainingTask],
 ) -> TrainingSetup:
-    """The task on the prepared folder `request.data["train"]`, with a new model, a started one or a checkpoint's.
+    """The task on the prepared folder `request.data["train"]`, with a new model, that of `--model`, or a checkpoint's.
 
     Raises:
         UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
     """
     prepared = load_prepared(Path(request.data["train"]))
-    check_training(recipe, has_validation=prepared.has_split("validation"))
+    check_training(recipe, has_validation=prepared.has_split("validation"), split_key="prepare.split.validation")
     if not request.dry_run:
         distributed.broadcast_from_main(lambda: prepared.verify("tokenizer", "train", "validation"))
     if (start := str(request.checkpoint) if request.checkpoint else request.model) is not None:
@@ -63,7 +63,7 @@ def open_pretraining(
 
 
 def describe_data(prepared: Prepared, block_size: int) -> TrainingData:
-    """A prepared folder, read in blocks."""
+    """Describe a prepared folder that is read in blocks."""
     held_out = len(prepared.split("validation").stream) if prepared.has_split("validation") else 0
     return TrainingData(
         prepared.path,
@@ -78,27 +78,26 @@ def describe_data(prepared: Prepared, block_size: int) -> TrainingData:
 
 
 def _with_model_of(recipe: _Recipe, start: str) -> _Recipe:
-    """The recipe with the family of the model that training starts from, which decides how the data is read, and with
-    a block size that it has positions for.
+    """The recipe with the family of the model that training starts from, and with a default block size that fits it.
 
     Raises:
-        UsageError: the recipe has a setting that this family does not read.
+        UsageError: the recipe has a setting that this family does not support.
     """
     config = read_config(resolve_model(start))
     recipe = recipe.with_block_size(getattr(config, "max_position_embeddings", None))
     family = family_of(config)
-    if family == recipe.model.family or family not in recipe.FAMILIES:  # or one that llmkit does not build
+    if family == recipe.model.family or family not in recipe.FAMILIES:  # or a family that llmkit does not build
         return recipe
     kept = recipe.model.model_dump(include={"dropout", "attention_dropout", "resize_embeddings"})
     if "attention_dropout" not in ARCHITECTURES[family].reads:
         del kept["attention_dropout"]
-    return recipe.with_updates(model=Model().with_updates(family=family, **kept))  # its weights say the rest
+    return recipe.with_updates(model=Model().with_updates(family=family, **kept))  # the rest is in its configuration
 
 
 def _check_model(recipe: Recipe, network: PreTrainedModel, prepared: Prepared, *, resume: bool) -> None:
-    """The model must have a position for every token of a sequence, and a row for every id.
+    """Raises UsageError if a block exceeds the positions, ModelError if an id exceeds the embedding.
 
-    An id beyond the embedding crashes on a CPU and reads foreign memory on some GPUs.
+    An id beyond the embedding crashes on a CPU and reads other memory on some GPUs.
     """
     check_positions(recipe, max_context_length(network), resume=resume)
     rows, largest = embedding_rows(network), prepared.split("train").stream.max_id()

@@ -1,7 +1,8 @@
-"""Open the model that `--model` names, adapt it to the recipe, and compare its tokenizer with that of the data."""
+"""Load the model of `--model`, adapt it to the recipe, and compare its tokenizer with the data's."""
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -23,29 +24,30 @@ DROPOUTS = (
 )
 ATTENTION_DROPOUTS = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
 ATTENTION_MODULES = ("attn_dropout", "self.dropout", "attention.dropout", "attention_dropout", "attn.out_drop")
-"""How GPT-2, BERT, DistilBERT, ALBERT and ModernBERT end the names of the modules that drop attention."""
+"""Suffixes of the attention dropout modules of GPT-2, BERT, DistilBERT, ALBERT and ModernBERT."""
 
 
-def check_training(recipe: Recipe, *, has_validation: bool) -> None:
-    """What can be refused before any model is loaded.
+def check_training(recipe: Recipe, *, has_validation: bool, split_key: str) -> None:
+    """Check the recipe before any model is loaded; `split_key` is the recipe key of the validation share.
 
     Raises:
-        UsageError, EnvironmentFault: what the recipe asks for cannot be had here.
+        UsageError: the recipe needs a validation split and there is none.
+        EnvironmentFault: a tracker of the recipe is not installed.
     """
     if recipe.train.early_stopping and not has_validation:
-        hint = "hold out a part: set the validation share above 0, in prepare.split or the section of the task"
+        hint = f"set {split_key} above 0"
         raise UsageError("early stopping needs a validation split", where="train.early_stopping", hint=hint)
     if recipe.optim.schedule == "plateau" and not has_validation:
-        hint = "hold out a part, or set optim.schedule to cosine"
-        raise UsageError("a rate annealed on plateaus needs a validation split", where="optim.schedule", hint=hint)
+        hint = f"set {split_key} above 0, or optim.schedule to cosine"
+        raise UsageError("the plateau schedule needs a validation split", where="optim.schedule", hint=hint)
     require_trackers(recipe.train.trackers)
 
 
 def check_no_windows(settings: Evaluate) -> None:
-    """Refuse what only models with windows are scored by.
+    """Check that no windows are set, for a recurrent model.
 
     Raises:
-        UsageError: a block size or a stride.
+        UsageError: evaluate.block_size or evaluate.stride is set.
     """
     if settings.stride is not None or settings.block_size is not None:
         what, hint = "a recurrent model reads the whole text before each token", "leave block_size and stride out"
@@ -53,10 +55,10 @@ def check_no_windows(settings: Evaluate) -> None:
 
 
 def check_positions(recipe: Recipe, positions: int | None, *, resume: bool) -> None:
-    """Refuse what does not fit the model's positions, None where it has no limit. A run that goes on keeps its recipe.
+    """Check the recipe against the model's `positions`, None if unlimited. On resume, n_positions is not checked.
 
     Raises:
-        UsageError: for `train.block_size` or `model.n_positions`.
+        UsageError: train.block_size or model.n_positions does not fit.
     """
     if not resume and recipe.model.n_positions not in (None, positions):
         what = f"n_positions {recipe.model.n_positions} is not what the model has: {positions or 'no limit'}"
@@ -70,33 +72,33 @@ def check_positions(recipe: Recipe, positions: int | None, *, resume: bool) -> N
 def fit_to_data(
     name: str,
     open_model: Callable[[str], PreTrainedModel],
-    section: Model,
+    recipe: Recipe,
     prepared: Prepared,
     tokenizer: PreTrainedTokenizerBase,
 ) -> PreTrainedModel:
-    """An existing model with room for every token of the data, and with the recipe's dropout in place of its own.
+    """Load a model, set the recipe's dropout, and add embedding rows for tokens of the data that it lacks.
 
     Raises:
-        ModelError: the data was made with another tokenizer than the model's, or does not fit its embedding.
+        ModelError: the data was prepared with another tokenizer, or has more tokens than the embedding has rows.
     """
     path = resolve_model(name)
     network = open_model(path)
-    set_dropout(network, section)
+    set_dropout(network, recipe.model)
     own = load_tokenizer(path)
     n_own, before = len(own), fingerprint_tokenizer(own)
-    added = ensure_special_tokens(own)  # as `prepare` did with it
+    added = ensure_special_tokens(own)  # as `prepare` does
     same = prepared.fingerprint["tokenizer"] in (before, fingerprint_tokenizer(own))
     extends = own.get_vocab().items() <= tokenizer.get_vocab().items()
-    if not same and not (section.resize_embeddings and extends):
+    if not same and not (recipe.model.resize_embeddings and extends):
         raise tokenizer_mismatch(prepared, before, name)
-    if section.resize_embeddings or (added and n_own <= embedding_rows(network)):
-        resize_embeddings(network, len(tokenizer), added)
+    if recipe.model.resize_embeddings or (added and n_own <= embedding_rows(network)):
+        resize_embeddings(network, len(tokenizer), recipe.train.seed, added)
     check_vocabulary(network, tokenizer, name)
     return network
 
 
 def set_dropout(network: PreTrainedModel, section: Model) -> None:
-    """Hub models carry the dropout of their first training; the recipe's holds here, and is saved with the model."""
+    """Replace a model's dropout rates by the recipe's, in its modules and in its configuration."""
     for names, rate in ((DROPOUTS, section.dropout), (ATTENTION_DROPOUTS, section.attention_dropout)):
         for key in names:
             if isinstance(getattr(network.config, key, None), float | int):
@@ -104,14 +106,14 @@ def set_dropout(network: PreTrainedModel, section: Model) -> None:
     for path, module in list(network.named_modules()):
         if isinstance(module, nn.Dropout):
             module.p = section.attention_dropout if path.endswith(ATTENTION_MODULES) else section.dropout
-        if isinstance(getattr(module, "attention_dropout", None), float | int):  # Llama's, and what is like it
+        if isinstance(getattr(module, "attention_dropout", None), float | int):  # Llama and models like it
             module.attention_dropout = section.attention_dropout
         if path.endswith("attn.out_drop") and type(module) is nn.Identity and section.attention_dropout:
-            network.set_submodule(path, nn.Dropout(section.attention_dropout))  # as it is when it is opened again
+            network.set_submodule(path, nn.Dropout(section.attention_dropout))
 
 
 def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str) -> ModelError:
-    """The error for data and a model whose tokenizers differ."""
+    """The error for data that was prepared with another tokenizer than the model's."""
     ours = prepared.fingerprint["tokenizer"]
     return ModelError(
         f"the data was made with another tokenizer ({ours[:12]}) than the model's ({fingerprint[:12]})",
@@ -120,13 +122,17 @@ def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str) -> Model
     )
 
 
-def resize_embeddings(network: PreTrainedModel, n_tokens: int, reasons: list[str]) -> None:
-    """Make rows for tokens that the model's own tokenizer lacked, such as a pad token that is not the end of text."""
+def resize_embeddings(network: PreTrainedModel, n_tokens: int, seed: int, reasons: list[str]) -> None:
+    """Grow the embedding to `n_tokens` rows, initialized from `seed`; `reasons` are shown to the user.
+
+    A model's own tokenizer may lack tokens, such as a pad token that is not the end-of-text token.
+    """
     rows = embedding_rows(network)
     if n_tokens > rows and isinstance(network.get_output_embeddings(), AdaptiveSoftmax):
         what = f"a model with an adaptive softmax cannot grow from {rows} to {n_tokens} tokens"
         raise ModelError(what, where="model.resize_embeddings", hint="train a new model with this tokenizer")
     if n_tokens > rows:
+        torch.manual_seed(seed)
         network.resize_token_embeddings(n_tokens)
         console.info(
             f"the model's embedding grew from {rows} to {n_tokens} rows" + "".join(f"; {line}" for line in reasons)

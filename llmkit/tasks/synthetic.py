@@ -1,6 +1,6 @@
-"""Random tokens in place of data, to estimate and measure what a model costs when there is no data yet.
+"""Random tokens in place of data, to estimate and measure the cost of a model without data.
 
-Cost does not depend on what the tokens are, only on how many there are in a sequence.
+The cost depends on the length of sequences, not on the tokens.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ N_TOKENS = 1 << 20
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """As much of a tokenizer as a new model asks for."""
+    """The part of a tokenizer that a new model needs."""
 
     n_tokens: int
     bos_token_id: int = 0
@@ -28,7 +28,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class RandomStream:
-    """An endless stream of random ids, 0 left out as that is padding; the same place gives the same ids."""
+    """An endless stream of random ids without 0, which is padding; a position always has the same ids."""
 
     n_ids: int
 
@@ -46,7 +46,7 @@ class RandomSplit:
 
 @dataclass(frozen=True)
 class RandomPrepared:
-    """As much of a prepared folder as training reads."""
+    """The part of a prepared folder that training reads."""
 
     n_ids: int
 

@@ -54,7 +54,7 @@ def task_of_model(path: str) -> Task:
     """The task of a model, by its configuration.
 
     Raises:
-        UsageError: it is of none.
+        UsageError: no task supports it.
         ModelError, EnvironmentFault: as models/loading.py.
     """
     from llmkit.models.loading import no_head, read_architecture

@@ -1,8 +1,9 @@
 """A model that training starts from is made fit, or refused with what does not fit."""
 
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -28,10 +29,11 @@ from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer
 
 @pytest.mark.parametrize("override", ["train.early_stopping=2", "optim.schedule=plateau"])
 def test_what_goes_by_held_out_text_is_refused_without_any(override: str) -> None:
-    check_training(load_recipe(None, [override]), has_validation=True)
+    check_training(load_recipe(None, [override]), has_validation=True, split_key="cls.validation")
     with pytest.raises(UsageError, match="needs a validation split") as caught:
-        check_training(load_recipe(None, [override]), has_validation=False)
+        check_training(load_recipe(None, [override]), has_validation=False, split_key="cls.validation")
     assert caught.value.problems[0].where == override.partition("=")[0]
+    assert "set cls.validation above 0" in caught.value.problems[0].hint
 
 
 @pytest.mark.parametrize("settings", [Evaluate(stride=4), Evaluate(block_size=8)])
@@ -72,13 +74,26 @@ def test_embedding_grows_and_keeps_its_rows_and_an_adaptive_softmax_cannot(
 ) -> None:
     model = make_gpt2(vocab_size=50)
     before = model.get_input_embeddings().weight.detach().clone()
-    resize_embeddings(model, 50, [])
+    resize_embeddings(model, 50, 0, [])
     assert capsys.readouterr().err == ""
-    resize_embeddings(model, 53, ["pad is new"])
+    resize_embeddings(model, 53, 0, ["pad is new"])
     assert "grew from 50 to 53 rows; pad is new" in capsys.readouterr().err
     assert torch.equal(model.get_input_embeddings().weight[:50], before)
     with pytest.raises(ModelError, match="cannot grow from 50 to 51"):
-        resize_embeddings(make_recurrent(adaptive_cutoffs=[10, 20]), 51, [])
+        resize_embeddings(make_recurrent(adaptive_cutoffs=[10, 20]), 51, 0, [])
+
+
+def test_new_embedding_rows_depend_on_the_seed_alone() -> None:
+    model = make_gpt2(vocab_size=50)
+
+    def grow(seed: int) -> torch.Tensor:
+        torch.rand(7)  # what was drawn before must not matter
+        grown = deepcopy(model)
+        resize_embeddings(grown, 53, seed, [])
+        return cast(torch.Tensor, grown.get_input_embeddings().weight).detach()
+
+    assert torch.equal(grow(1), grow(1))
+    assert not torch.equal(grow(1), grow(2))
 
 
 def prepared_with(fingerprint: str) -> Any:
@@ -89,10 +104,16 @@ def test_model_is_taken_with_the_data_of_its_own_tokenizer_alone(tmp_path: Path)
     name = save_gpt2(tmp_path / "model")
     tokenizer = load_tokenizer(name)
     ensure_special_tokens(tokenizer)
-    model = fit_to_data(name, load_causal_lm, Model(), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer)
+    model = fit_to_data(
+        name, load_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
+    )
     assert embedding_rows(model) == len(tokenizer), "with a row for the new pad token"
+    again = fit_to_data(
+        name, load_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
+    )
+    assert torch.equal(again.get_input_embeddings().weight, model.get_input_embeddings().weight)
     with pytest.raises(ModelError, match="another tokenizer") as caught:
-        fit_to_data(name, load_causal_lm, Model(), prepared_with("f" * 64), tokenizer)
+        fit_to_data(name, load_causal_lm, load_recipe(None), prepared_with("f" * 64), tokenizer)
     assert f"prepare.tokenizer.path={name}" in caught.value.problems[0].hint
 
 
@@ -103,6 +124,6 @@ def test_larger_vocabulary_is_taken_where_it_extends_the_models_and_the_recipe_a
     tokenizer.add_tokens(["extra-token"])
     prepared = prepared_with(fingerprint_tokenizer(tokenizer))
     with pytest.raises(ModelError, match="another tokenizer"):
-        fit_to_data(name, load_causal_lm, Model(), prepared, tokenizer)
-    model = fit_to_data(name, load_causal_lm, Model(resize_embeddings=True), prepared, tokenizer)
+        fit_to_data(name, load_causal_lm, load_recipe(None), prepared, tokenizer)
+    model = fit_to_data(name, load_causal_lm, load_recipe(None, ["model.resize_embeddings=true"]), prepared, tokenizer)
     assert embedding_rows(model) == len(tokenizer)

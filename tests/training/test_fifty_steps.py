@@ -61,7 +61,7 @@ def masked_loss(model: PreTrainedModel, examples: list[Any]) -> Tensor:
     batch = MaskedLM(0, "nsp").collate(examples)
     is_bert = model.config.model_type == "bert"
     labels = torch.full_like(batch["input_ids"], -100)
-    labels.view(-1)[batch["masked_places"]] = batch["masked_ids"]
+    labels.view(-1)[batch["masked_indices"]] = batch["masked_ids"]
     inputs = {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask") if name in batch}
     more = {"next_sentence_label": batch["relations"]} if is_bert else {}
     loss: Tensor = model(**inputs, labels=labels, **more).loss

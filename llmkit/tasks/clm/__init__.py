@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ClmTask(Task):
-    """GPT-2, Llama, GRU, LSTM, Transformer, and any model of transformers that writes from left to right."""
+    """GPT-2, Llama, GRU, LSTM, Transformer, and any causal language model of transformers."""
 
     name = "clm"
     model_is = "a causal language model"

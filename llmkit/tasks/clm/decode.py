@@ -4,10 +4,10 @@ For a small model, most of a step of transformers' `generate` is overhead: it re
 to append one, and runs much Python. Here the model's own forward reads the prompt; after that, keys and values are in
 preallocated memory and a step is only the layers' matrix products.
 
-Greedy tokens are those of `generate` but for ties within rounding. Samples have its distribution, from other random
-numbers: one a row where torch.multinomial draws one for each token of the vocabulary, which costs as much as the step.
+Greedy tokens are those of `generate` except for ties within rounding. Samples have the same distribution from other
+random numbers: one per row, while torch.multinomial draws one per token of the vocabulary, as slow as the step itself.
 
-Knows neither texts nor prompts; generate.py hands over windows of ids and takes the tokens.
+Works on ids only; generation.py passes windows of ids and takes the tokens.
 """
 
 from collections.abc import Callable
@@ -35,15 +35,15 @@ from llmkit.models.recurrent import RecurrentForCausalLM
 from llmkit.models.transformer import TransformerForCausalLM, embed
 
 Step = Callable[[Tensor], Tensor]
-"""The ids (rows,) that were chosen last, to the logits (rows, tokens) for the next ones."""
+"""From the last ids, (rows,), to the logits of the next ones, (rows, tokens)."""
 
 MIN_STEPS_TO_PACK = 16
-"""Packing the weights takes as long as about ten steps."""
+"""Packing the weights takes about as long as ten steps."""
 
 
 def can_decode(model: PreTrainedModel, decoding: GenerationConfig) -> bool:
-    """Whether `decode` does it: no beams, and one of our architectures, whole. A class derived from one is another; of
-    shards only a layer's own forward gathers the weights."""
+    """Whether `decode` supports the model: exactly one of these classes, unsharded (only a layer's own forward gathers
+    sharded weights), and no beam search."""
     if type(model) is GPT2LMHeadModel:
         known = not (model.config.add_cross_attention or model.config.reorder_and_upcast_attn)
     else:
@@ -61,11 +61,11 @@ def decode(
     take: Callable[[list[int]], bool],
     packed: "PackedLinears",
 ) -> None:
-    """Write up to `decoding.max_new_tokens` tokens behind each row of `ids` (rows, width); `take` gets the next one of
-    every row, and says whether all rows have ended.
+    """Generate up to `decoding.max_new_tokens` tokens per row of `ids` (rows, width); `take` gets the next token of
+    each row and returns whether all rows have ended.
 
-    `mask` is 0 where a row has padding, which stands on the left. Random numbers are those of torch's own generator.
-    `packed` keeps layouts of the weights from call to call.
+    `mask` is 0 for padding, which is on the left. Random numbers come from torch's global generator. `packed` caches
+    packed weights between calls.
     """
     rows, width = ids.shape
     n_new = decoding.max_new_tokens or 1
@@ -75,7 +75,7 @@ def decode(
     for n in range(width, width + n_new):
         chosen = choose(written[:, :n], logits.float())
         written[:, n] = chosen
-        if take(chosen.tolist()) or n + 1 == width + n_new:  # the last token is never read
+        if take(chosen.tolist()) or n + 1 == width + n_new:  # the last token is not fed back
             return
         logits = step(chosen)
 
@@ -83,7 +83,7 @@ def decode(
 def read_prompts(
     model: PreTrainedModel, ids: Tensor, mask: Tensor, n_steps: int, packed: "PackedLinears"
 ) -> tuple[Tensor, Step]:
-    """The logits (rows, tokens) behind `ids`, and what reads on from there, at most `n_steps` times."""
+    """The logits (rows, tokens) after `ids`, and the step function for up to `n_steps` more tokens."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     read = model(
         input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1, return_dict=True
@@ -99,7 +99,7 @@ def read_prompts(
 
 
 def _token_selector(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """The next ids (rows,), given all ids so far (rows, n) and logits (rows, tokens); in the order of `generate`."""
+    """A function of all ids (rows, n) and logits (rows, tokens) to the next ids (rows,), in the order of `generate`."""
     first, limits = LogitsProcessorList(), LogitsProcessorList()
     if decoding.repetition_penalty != 1.0:
         padding = (mask == 0).sum(1)
@@ -123,24 +123,24 @@ def _token_selector(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tenso
     return choose
 
 
-def sample_token(shares: Tensor) -> Tensor:
-    """One id a row (rows,) by its share (rows, tokens): the first one at which the sum of shares exceeds a uniform
-    number. An id without a share is never drawn.
+def sample_token(probabilities: Tensor) -> Tensor:
+    """One id per row, (rows,), sampled from `probabilities` (rows, tokens): the first id whose cumulative probability
+    exceeds a uniform number. An id of probability 0 is never sampled.
 
     Raises:
-        ModelError: the shares are not finite.
+        ModelError: the probabilities are not finite.
     """
-    wide = torch.float32 if shares.device.type == "mps" else torch.float64  # MPS has no float64
-    sums = shares.cumsum(-1, dtype=wide)
+    dtype = torch.float32 if probabilities.device.type == "mps" else torch.float64  # MPS has no float64
+    sums = probabilities.cumsum(-1, dtype=dtype)
     if not bool(sums[:, -1].isfinite().all()):
         hint = "was its training ended by a loss that is not finite? evaluate it, or take an earlier checkpoint"
         raise ModelError("the model's probabilities are not finite", where="its logits", hint=hint)
-    at = torch.rand(len(shares), 1, dtype=wide, device=shares.device) * sums[:, -1:]
-    return torch.searchsorted(sums, at, right=True)[:, 0].clamp(max=shares.shape[1] - 1)
+    threshold = torch.rand(len(probabilities), 1, dtype=dtype, device=probabilities.device) * sums[:, -1:]
+    return torch.searchsorted(sums, threshold, right=True)[:, 0].clamp(max=probabilities.shape[1] - 1)
 
 
 class _KeyValueCache:
-    """Keys and values of all layers, with room for the tokens to come."""
+    """Preallocated keys and values of all layers."""
 
     def __init__(self, cache: Any, mask: Tensor, n_new: int) -> None:
         rows, width = mask.shape
@@ -152,15 +152,15 @@ class _KeyValueCache:
         self._shape = (rows, 3, n_heads, head_dim)
         self._n_read = width
         self.positions = mask.sum(1)
-        """Of each row's next token."""
+        """Position of each row's next token."""
         self._bias: Tensor | None = None
         if bool((mask == 0).any()):
             hidden = F.pad(mask == 0, (0, n_new))[:, None, None]
             self._bias = torch.zeros_like(hidden, dtype=self._layers[0].dtype).masked_fill(hidden, -torch.inf)
 
     def attend(self, number: int, projected: Tensor, scale: float) -> Tensor:
-        """Attention of one new token a row: `projected` (rows, 3 * width) is its query, key and value, of which the
-        latter two are kept. Gives (rows, width)."""
+        """Attention of one new token per row, (rows, width); `projected` (rows, 3 * width) is its query, key and value.
+        Stores key and value."""
         layer, n = self._layers[number], self._n_read + 1
         projected = projected.view(self._shape)
         layer.select(3, n - 1).copy_(projected.narrow(1, 1, 2))
@@ -170,7 +170,7 @@ class _KeyValueCache:
         return F.scaled_dot_product_attention(query, keys, values, bias, scale=scale).flatten(1)
 
     def advance(self) -> None:
-        """The token was read in all layers."""
+        """Move on to the next token."""
         self._n_read += 1
         self.positions = self.positions + 1
 
@@ -223,21 +223,21 @@ def _recurrent_stepper(model: RecurrentForCausalLM, state: Any) -> Step:
 
 
 class PackedLinears:
-    """Linear layers for (rows, inputs): in fp32 on a CPU, with weights packed once for that number of rows, where BLAS
-    packs them in each step. It holds a copy of the weights, so each generation has its own object."""
+    """Linear layers with weights packed once for a number of rows, in fp32 on a CPU; BLAS packs them in each call.
+    Holds a copy of the weights, so each generation has its own object."""
 
     def __init__(self) -> None:
-        self._kept: dict[nn.Module, tuple[int, Callable[[Tensor], Tensor]]] = {}
+        self._packed: dict[nn.Module, tuple[int, Callable[[Tensor], Tensor]]] = {}
 
     def of(self, layer: Any, rows: int) -> Callable[[Tensor], Tensor]:
-        """A layer that is not a plain one, or that somebody has hooks on, is called as it is."""
+        """The packed layer, or the layer itself if it has hooks or is not a plain linear layer."""
         hooked = layer._forward_hooks or layer._forward_pre_hooks
         plain = type(layer) in (Conv1D, nn.Linear) and layer.weight.dtype == torch.float32
         if hooked or not plain or layer.weight.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return cast(Callable[[Tensor], Tensor], layer)
-        if self._kept.get(layer, (0,))[0] != rows:
-            self._kept[layer] = (rows, _pack_weight(layer, rows))
-        return self._kept[layer][1]
+        if self._packed.get(layer, (0,))[0] != rows:
+            self._packed[layer] = (rows, _pack_weight(layer, rows))
+        return self._packed[layer][1]
 
 
 def _pack_weight(layer: Any, rows: int) -> Callable[[Tensor], Tensor]:

@@ -41,9 +41,9 @@ from llmkit.tokens.tokenizer import count_unknown, encode_texts, end_of_text_id
 from llmkit.training.losses import sum_fp64
 
 MAX_WINDOW_LOGITS = 128_000_000
-"""Half a gigabyte of them in fp32, where a model gives them only all together."""
+"""Half a gigabyte in fp32, for models that compute all logits at once."""
 LOGITS_PER_CHUNK = 1 << 22
-"""Logits that are scored at once: 16 MB in fp32, which a processor's cache holds."""
+"""Logits that are scored at once: 16 MB in fp32, which fits the cache of a CPU."""
 
 
 @torch.inference_mode()
@@ -58,10 +58,10 @@ def evaluate_causal_lm(
     first_token: int | None = None,
     max_windows: int | None = None,
 ) -> dict[str, Any]:
-    """Summed nats and hits over `stream`: {"nats", "n_correct", "n_tokens"}.
+    """Sums over `stream`: {"nats", "n_correct", "n_tokens"}.
 
-    The first token is predicted from `first_token`; by default from the stream's last, an end-of-text.
-    `max_windows` scores that many windows spread evenly over the stream, for a look while training.
+    The first token is predicted from `first_token`, by default the last token of the stream, an end-of-text token.
+    `max_windows` scores that many evenly spaced windows.
     """
     device: torch.device = model.device
     vocab_size = embedding_rows(model)
@@ -91,7 +91,7 @@ def evaluate_causal_lm(
 def to_metrics(
     sums: dict[str, Any], *, n_bytes: float, n_characters: float, n_words: float | None = None
 ) -> dict[str, Any]:
-    """Sums as the figures that are reported; bytes, characters and words (see text/words.py) are the scored text's."""
+    """The metrics of the sums; bytes, characters and words (text/words.py) are those of the scored text."""
     nats, n_tokens = sums["nats"], sums["n_tokens"]
     loss = nats / n_tokens
     by_word = {"word_perplexity": _exp(nats / n_words), "n_words": round(n_words)} if n_words else {}
@@ -109,20 +109,20 @@ def to_metrics(
 
 
 def _exp(nats: float) -> float | None:
-    """None where it is beyond a double."""
+    """None on overflow."""
     return math.exp(nats) if nats < 700 else None
 
 
 def count_windows(config: PreTrainedConfig, vocab_size: int, block_size: int, batch_size: int) -> int:
-    """How many windows are scored at once."""
+    """Number of windows that are scored at once."""
     if has_plain_lm_head(config):
         return batch_size
     return max(1, min(batch_size, MAX_WINDOW_LOGITS // (vocab_size * block_size)))
 
 
 def _run(model: PreTrainedModel, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """What the model makes of each token, and what makes logits of that: of a large vocabulary there need not be all
-    logits at once."""
+    """Hidden states or logits of each token, and the function from these to logits: with a large vocabulary, not all
+    logits are in memory at once."""
     if has_plain_lm_head(model.config):
         hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
         return hidden, partial(read_logits, model.get_submodule("lm_head"))
@@ -155,7 +155,7 @@ def _group(windows: Iterator[Window], size: int) -> Iterator[list[Window]]:
 def _read_windows(
     stream: TokenStream, windows: list[Window], first_token: int | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and labels of some windows, short ones padded on the right."""
+    """Inputs and labels of windows, padded on the right."""
     longest = max(end - begin for begin, _, end in windows)
     inputs = torch.zeros(len(windows), longest, dtype=torch.long)
     labels = torch.full((len(windows), longest), IGNORE)
@@ -178,10 +178,10 @@ def evaluate_recurrent_lm(
     first_token: int | None = None,
     max_tokens: int | None = None,
 ) -> dict[str, Any]:
-    """Summed nats and hits over `stream`: {"nats", "n_correct", "n_tokens"}, as `evaluate_causal_lm`.
+    """Sums over `stream` as in `evaluate_causal_lm`.
 
-    `max_tokens` scores only so many, the beginnings of all streams. Several ranks share the streams, and one without
-    any scores the first in vain.
+    `max_tokens` scores that many tokens, the beginnings of all streams. Streams are divided over the ranks; a rank
+    without one scores the first, and its sums are not counted.
     """
     device: torch.device = model.device
     n_streams = min(n_streams, len(stream))
@@ -211,7 +211,7 @@ def evaluate_recurrent_lm(
 def _read_streams(
     stream: TokenStream, begins: list[int], lengths: list[int], place: int, step: int, first_token: int | None
 ) -> tuple[Tensor, Tensor]:
-    """The next inputs and labels of all streams; one that has ended has labels of -1."""
+    """The next inputs and labels of all streams; labels are -1 after the end of a stream."""
     width = min(step, max(lengths) - place)
     inputs = torch.zeros(len(lengths), width, dtype=torch.long)
     labels = torch.full((len(lengths), width), -1)
@@ -225,29 +225,29 @@ def _read_streams(
 
 
 DEFAULT_BLOCK_SIZE = 1024
-"""For models without a longest context, such as recurrent ones."""
+"""For models without a maximum context length."""
 
 
 def score_prepared(
     network: PreTrainedModel, prepared: Prepared, split: str, settings: Evaluate, block_size: int | None = None,
     share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Metrics over a whole split of a prepared folder, or over a share of its windows, spread evenly.
+    """Metrics of a split of a prepared folder, or of a share of its windows, evenly spaced.
 
-    Bytes and characters of a part are its share of the split's, by tokens.
+    Bytes, characters and words of a part are estimated by its share of the tokens.
     """
     totals = prepared.manifest["splits"][split] if prepared.has_split(split) else {}
     stream = prepared.split(split).stream
     sizes = {"n_bytes": totals["bytes"], "n_characters": totals["characters"], "n_words": totals.get("words")}
     metrics = _score(network, stream, settings, block_size, sizes, None, share)
     metrics["method"] |= {"data": prepared.path.name, "split": split}
-    return _with_unknown(metrics, totals["unknown_tokens"])
+    return _add_unknown_tokens(metrics, totals["unknown_tokens"])
 
 
 def score_text(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, files: Sequence[str], read: Read, settings: Evaluate
 ) -> dict[str, Any]:
-    """Metrics over text files as they are, uncleaned; each document is followed by an end-of-text token.
+    """Metrics of text files, without cleaning; an end-of-text token follows each document.
 
     Raises:
         DataError: no text.
@@ -269,7 +269,7 @@ def score_text(
     sizes = {"n_bytes": n_bytes, "n_characters": counted["characters"], "n_words": valid_word_count(counted)}
     metrics = _score(network, stream, settings, None, sizes, first)
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files)}
-    return _with_unknown(metrics, n_unknown)
+    return _add_unknown_tokens(metrics, n_unknown)
 
 
 def _score(
@@ -305,7 +305,7 @@ def _score(
 
 
 def _to_metrics(sums: dict[str, Any], n_tokens: int, sizes: dict[str, Any]) -> dict[str, Any]:
-    """The metrics; of a part of the stream, with its share of the stream's bytes, characters and words."""
+    """The metrics; for a part of the stream, bytes, characters and words are its share by tokens."""
     share = sums["n_tokens"] / n_tokens
     if share == 1:
         return to_metrics(sums, **sizes)
@@ -313,8 +313,8 @@ def _to_metrics(sums: dict[str, Any], n_tokens: int, sizes: dict[str, Any]) -> d
     return to_metrics(sums, **part) | {"n_held_out_tokens": n_tokens}
 
 
-def _with_unknown(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
-    """Unknown tokens cost few bits and lose the text, so the figure must not pass for a lossless one."""
+def _add_unknown_tokens(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
+    """Add the number of unknown tokens; shows a note, as bits per byte are too low if there are any."""
     if n_unknown:
         console.info(
             f"{n_unknown:,} tokens are unknown to the tokenizer: bits per byte leave out what those words were"

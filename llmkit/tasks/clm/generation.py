@@ -1,14 +1,14 @@
-"""Write text with any causal language model: through decode.py where it can, else through transformers' `generate`.
+"""Generate text with any causal language model: with decode.py if it supports the model, else with `generate`.
 
-A text may grow beyond the model's context. It is then written in rounds of an eighth of the context, each of which
-reads the last tokens that leave room for the round (a leading bos token stays in front). So at least seven eighths of
-the context are in view, and no position runs past the last one that a model with learned positions has.
+A text may grow beyond the context. It is then generated in rounds of an eighth of the context; each round reads as many
+of the last tokens as leave room for it, after a leading bos token. So at least seven eighths of the context are used,
+and no position exceeds those of a model with learned positions.
 
-With greedy decoding a text does not depend on the prompts beside it: each row has a window of its own, and padding
-stands on the left behind an attention mask. All settings come from `Generate`; of the generation_config saved with a
-model only the ids that end a text are used.
+With greedy decoding a text does not depend on the other prompts of its batch: each row has its own window, and padding
+is on the left and masked. All settings come from `Generate`; only the end-of-text ids are read from the model's
+generation_config.
 
-Does not check that the model is a causal one; that is the caller's.
+The caller checks that the model is a causal one.
 """
 
 import time
@@ -23,22 +23,22 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from llmkit.config.generate import Generate
 from llmkit.core.errors import ModelError
-from llmkit.models.loading import check_vocabulary, embedding_rows, load_causal_lm, max_context_length
+from llmkit.models.loading import embedding_rows, load_causal_lm, max_context_length
 from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.clm.decode import PackedLinears, can_decode, decode
 from llmkit.tasks.clm.text_writer import TextWriter
-from llmkit.tasks.evaluation import prepare_for_inference
-from llmkit.tokens.tokenizer import encode_texts, end_of_text_id, line_end_id, load_tokenizer
+from llmkit.tasks.evaluation import load_for_inference
+from llmkit.tokens.tokenizer import encode_texts, end_of_text_id, line_end_id
 
 ROWS_AT_ONCE = 32
-PAD_ID = 0  # an id for where a row has no token; any would do, as it is masked and never read
+PAD_ID = 0  # any id: padding is masked
 
 FinishReason = Literal["stop", "length", "eos"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One text a model wrote."""
+    """One generated text."""
 
     prompt: str
     text: str
@@ -46,21 +46,19 @@ class Sample:
     n_tokens: int
     """New tokens, the end of text not counted."""
     finish_reason: FinishReason
-    """A stop string, `max_new_tokens`, or the model's own end of text."""
+    """Ended by a stop string, `max_new_tokens`, or the model's end-of-text token."""
     n_prompt_tokens_dropped: int = 0
-    """How many tokens of the prompt's beginning the model never saw, as they did not fit its context."""
+    """Tokens cut from the beginning of a prompt that is longer than the context."""
 
 
 def generate_samples(settings: Generate, request: GenerationRequest) -> list[dict[str, Any]]:
-    """One record a sample: prompt, text, n_tokens, finish_reason, and tokens_per_second, which is that of all samples
-    together with the reading of their prompts.
+    """One record per sample: prompt, text, n_tokens, finish_reason, and tokens_per_second over all samples, prompts
+    included.
 
     Raises:
         ModelError: the model cannot be loaded, or its tokenizer does not fit.
     """
-    network = prepare_for_inference(load_causal_lm(request.path))
-    tokenizer = load_tokenizer(request.path)
-    check_vocabulary(network, tokenizer, request.model)
+    network, tokenizer = load_for_inference(load_causal_lm, request.path, request.model)
     started = time.perf_counter()
     groups = generate_texts(network, tokenizer, list(request.prompts), settings, request.on_text)
     samples = [sample for group in groups for sample in group]
@@ -77,9 +75,9 @@ def generate_texts(
 ) -> list[list[Sample]]:
     """`settings.num_samples` texts for each prompt, in the prompts' order. An empty prompt starts a new text.
 
-    `on_text` gets the text while it is written: whole characters only, each once, together `Sample.text` (with beams
-    in one piece at the end). It is for one text alone: ValueError with more, as they are written side by side.
-    The global random state, the model's mode and its generation_config are left as they were.
+    `on_text` gets the text while it is generated, in whole characters (with beams in one piece at the end). It is for a
+    single text: ValueError with more. The global random state, the model's mode and its generation_config do not
+    change.
 
     Raises:
         ModelError: the tokenizer has ids that the model does not know, or no token an empty prompt could start from.
@@ -101,23 +99,23 @@ def generate_texts(
 
 @dataclass(frozen=True, slots=True)
 class _Vocabulary:
-    """What the ids of a model and its tokenizer mean for writing."""
+    """The ids of a model and its tokenizer by their role in generation."""
 
     size: int
-    """Ids the model knows."""
+    """Rows of the model's embedding."""
     bos: list[int]
-    """What the tokenizer puts before every text: a bos token, or nothing."""
+    """The bos token if the tokenizer starts every text with it, else empty."""
     ends: list[int]
     """Ids that end a text."""
     never: list[int]
-    """Ids that are no text (padding, unknown, beyond the tokenizer) and must not be written."""
+    """Ids that are not text (padding, unknown, beyond the tokenizer); never generated."""
 
     @classmethod
     def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "_Vocabulary":
         size = embedding_rows(model)
         saved = getattr(model.generation_config, "eos_token_id", None)
         ends = {*([saved] if isinstance(saved, int) else saved or []), tokenizer.eos_token_id} - {None}
-        ends.discard(line_end_id(tokenizer))  # a word-level text goes on behind it
+        ends.discard(line_end_id(tokenizer))  # word-level texts continue after a line end
         bos = tokenizer.bos_token_id
         roles = (bos, tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.cls_token_id, tokenizer.mask_token_id)
         never = {role for role in roles if role is not None} | set(range(len(tokenizer), size))
@@ -131,7 +129,7 @@ class _Vocabulary:
 
 
 class _Text:
-    """A text being written."""
+    """A text that is being generated."""
 
     def __init__(
         self,
@@ -157,12 +155,12 @@ class _Text:
         self._n_prompt = len(self.ids)
         self._writer = TextWriter(tokenizer, self.ids, stop)
         self._on_text = on_text or (lambda _: None)
-        # Where nobody reads along and no string ends the text, its tokens are decoded together at its end.
+        # Without on_text and stop strings, all tokens are decoded together at the end.
         self._at_once = bool(stop) or on_text is not None
         self._unwritten: list[int] = []
 
     def window(self, n_tokens: int | None) -> list[int]:
-        """The last tokens, with the bos token in front, at most `n_tokens` in all."""
+        """The bos token and the last tokens, at most `n_tokens` in all."""
         if n_tokens is None or len(self.ids) <= n_tokens:
             return self.ids
         if len(self.ids) == self._n_prompt:
@@ -171,7 +169,7 @@ class _Text:
         return self.ids[:n_bos] + self.ids[len(self.ids) - n_tokens + n_bos :]
 
     def add(self, token_id: int) -> None:
-        """Take the next token; nothing happens once the text has ended."""
+        """Add the next token; ignored once the text has ended."""
         if self.finish_reason is not None:
             return
         if token_id in self._ends:
@@ -185,7 +183,7 @@ class _Text:
             self.finish_reason = "stop"
 
     def finish(self, reason: FinishReason) -> None:
-        """End the text, unless it has ended."""
+        """End the text, unless it has ended already."""
         if self.finish_reason is None:
             self._write()
             self._show(self._writer.finish())
@@ -206,25 +204,25 @@ class _Text:
 
 
 def _start_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """What an empty prompt starts from: a new text begins where another has ended."""
+    """The token of an empty prompt: bos, else end-of-text."""
     return end_of_text_id(tokenizer) if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
 
 
 def _batches(texts: list[_Text], settings: Generate) -> Iterator[list[_Text]]:
-    """At most ROWS_AT_ONCE texts, beams counted; all samples of a prompt are together."""
+    """Batches of at most ROWS_AT_ONCE beams; the samples of a prompt stay together."""
     at_once = max(1, ROWS_AT_ONCE // settings.num_beams // settings.num_samples) * settings.num_samples
     return (texts[i : i + at_once] for i in range(0, len(texts), at_once))
 
 
 def _write(model: PreTrainedModel, texts: list[_Text], settings: Generate, vocabulary: _Vocabulary) -> None:
-    """Write all texts to their end."""
+    """Generate all texts to their end."""
     context = max_context_length(model)
     n_left = settings.max_new_tokens
     longest = max(len(text.ids) for text in texts)
-    # The last token that is written is never read, so it needs no position.
+    # The last token is not fed back, so it needs no position.
     fits = context is None or longest + n_left - 1 <= context
     n_round = n_left if context is None or fits else max(1, context // 8)
-    # Beam search writes all samples of a prompt in one search; past the first round each goes on for itself.
+    # Beam search returns all samples of a prompt in one search; after the first round each continues alone.
     n_return = settings.num_samples if settings.num_beams > 1 else 1
     packed = PackedLinears()
     while n_left > 0 and (running := [text for text in texts if text.finish_reason is None]):
@@ -245,7 +243,7 @@ def _write_round(
     decoding: GenerationConfig,
     packed: PackedLinears,
 ) -> None:
-    """Write at most `decoding.max_new_tokens` tokens of each text."""
+    """Generate at most `decoding.max_new_tokens` tokens of each text."""
     windows = [text.window(n_window) for text in texts][::n_return]
     width = max(map(len, windows))
     ids = torch.tensor([[PAD_ID] * (width - len(window)) + window for window in windows], device=model.device)
@@ -253,7 +251,7 @@ def _write_round(
     if can_decode(model, decoding):
         decode(model, ids, mask, decoding, lambda token_ids: all(_append_tokens(texts, token_ids)), packed)
         return
-    # Beams change places while they are searched, so their texts are known at the end only.
+    # Beams are reordered during the search, so their texts are known only at the end.
     criteria = [_AppendTokens(texts)] if decoding.num_beams == 1 else []
     written = cast(_CanGenerate, model).generate(
         input_ids=ids, attention_mask=mask, generation_config=decoding, stopping_criteria=criteria
@@ -265,7 +263,7 @@ def _write_round(
 
 
 def _append_tokens(texts: list[_Text], token_ids: list[int]) -> list[bool]:
-    """Hand each text its next token, as soon as it is written; which texts have ended."""
+    """Add the next token of each text; returns which texts have ended."""
     for text, token_id in zip(texts, token_ids, strict=True):
         text.add(token_id)
     return [text.finish_reason is not None for text in texts]
@@ -283,7 +281,7 @@ class _CanGenerate(Protocol):
 
 
 class _AppendTokens(StoppingCriteria):
-    """`_append_tokens` as transformers calls it."""
+    """Calls `_append_tokens` from transformers' generation loop."""
 
     def __init__(self, texts: list[_Text]) -> None:
         self._texts = texts
@@ -293,7 +291,7 @@ class _AppendTokens(StoppingCriteria):
 
 
 def _decoding(settings: Generate, vocabulary: _Vocabulary, n_tokens: int, n_return: int) -> GenerationConfig:
-    """transformers' words for the settings. It warns of options that have no effect, so these are left unset."""
+    """The settings as a GenerationConfig, without options that have no effect, of which transformers warns."""
     sampling = {
         "temperature": settings.temperature,
         "top_k": settings.top_k or 0,  # unset, it would be 50
@@ -315,7 +313,7 @@ def _decoding(settings: Generate, vocabulary: _Vocabulary, n_tokens: int, n_retu
 
 @contextmanager
 def _generation_mode(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Evaluation mode, defaults that come from no file, and randomness that begins at `seed`; all undone after."""
+    """Evaluation mode, a default generation_config, and random numbers from `seed`; restores all afterwards."""
     saved = (model.training, model.generation_config, model.config.pad_token_id)
     device = model.device
     on_accelerator = device.type != "cpu"
@@ -324,7 +322,7 @@ def _generation_mode(model: PreTrainedModel, seed: int) -> Iterator[None]:
         torch.manual_seed(seed)
         model.eval()
         model.generation_config = GenerationConfig()
-        # generate drops a mask without padding, and the model then warns of each pad id it sees as if it were padding.
+        # `generate` drops a mask without padding, and the model then warns of every pad id in the input.
         model.config.pad_token_id = None
         try:
             yield

@@ -1,4 +1,4 @@
-"""The figures of a causal language model."""
+"""The metrics of a causal language model."""
 
 from llmkit.metrics.spec import Metric, MetricSet
 

@@ -21,26 +21,24 @@ from llmkit.models.recurrent import RecurrentCache
 from llmkit.training.losses import sum_fp64
 
 IGNORE = -100
-"""The label of padding, as everywhere in transformers."""
+"""The label of padding, as in transformers."""
 
 Batch = dict[str, Tensor]
 
 
 class CausalLM:
-    """The objective of `pretrain-clm`. Its one loss is called `loss`, in nats."""
+    """The objective of `pretrain-clm`, with one loss, `loss`, in nats."""
 
     def __init__(self, pad_token_id: int, *, loss_by_model: bool = False) -> None:
         self.pad_token_id = pad_token_id
         self.loss_by_model = loss_by_model
-        """Ours sum the loss themselves, in parts (models/kernels/output_layer.py); transformers' give logits, or
-        what `lm_head` makes them of."""
+        """Whether the model sums the loss itself, in chunks (models/kernels/output_layer.py), as llmkit's models do."""
         self.state: dict[str, Tensor] = {}
 
     def collate(self, blocks: Sequence[Block]) -> Batch:
         """input_ids and labels, both (batch, longest block); short blocks are padded on the right.
 
-        Labels stand beside the token that predicts them: no model needs to shift. Right padding needs no
-        attention mask, since under a causal mask nothing real ever looks at it.
+        Labels are already shifted. Right padding needs no attention mask, as no token attends to later ones.
         """
         longest = max(len(inputs) for inputs, _ in blocks)
         input_ids = torch.full((len(blocks), longest), self.pad_token_id)
@@ -51,11 +49,11 @@ class CausalLM:
         return {"input_ids": input_ids, "labels": labels}
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """How many labels each loss is summed over."""
+        """The number of labels that the loss is summed over."""
         return {"loss": int((batch["labels"] != IGNORE).sum())}
 
     def count_tokens(self, batch: Batch) -> int:
-        """Tokens that are learned from, each once."""
+        """Tokens that are labels."""
         return self.count(batch)["loss"]
 
     def length(self, block: Block) -> int:
@@ -63,7 +61,7 @@ class CausalLM:
         return len(block[0])
 
     def sum_losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
-        """The summed cross-entropy in nats of all labels, with its gradient."""
+        """The summed cross-entropy in nats, with gradient."""
         if self.loss_by_model:
             read = model(
                 input_ids=batch["input_ids"], shift_labels=batch["labels"], num_items_in_batch=1, use_cache=False
@@ -84,22 +82,22 @@ CARRIED = "carried"
 
 
 class RecurrentLM(CausalLM):
-    """As `CausalLM`, over the blocks of datasets/blocks.py. `state` holds what each row of the global batch has read:
-    (layers, 1 or 2, rows, width); it is part of every checkpoint."""
+    """`CausalLM` over the streams of datasets/blocks.py. `state` has the recurrent state of each row of the global
+    batch, (layers, 1 or 2, rows, width); checkpoints save it."""
 
     def __init__(self, pad_token_id: int, n_streams: int) -> None:
         super().__init__(pad_token_id, loss_by_model=True)
         self.n_streams = n_streams
 
     def collate(self, blocks: Sequence[StreamBlock]) -> Batch:  # type: ignore[override]  # blocks of its own kind
-        """As `CausalLM`, with `rows` and `fresh`, both (batch,): which stream each one is, and whether it begins."""
+        """The batch of `CausalLM` with `rows` and `fresh`, (batch,): the stream of a block, and whether it begins."""
         batch = super().collate([(block.inputs, block.labels) for block in blocks])
         batch["rows"] = torch.tensor([block.row for block in blocks])
         batch["fresh"] = torch.tensor([block.fresh for block in blocks])
         return batch
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The summed cross-entropy in nats of all labels, with its gradient; the state moves on."""
+        """The summed cross-entropy in nats, with gradient; updates the state."""
         read = model(
             input_ids=batch["input_ids"],
             shift_labels=batch["labels"],

@@ -1,9 +1,9 @@
-"""Turn a growing row of token ids into text that never has to be taken back.
+"""Decode a growing sequence of token ids into text incrementally.
 
-A token may end inside a character (three bytes make one of 却说) and inside a stop string. Both are held back until it
-is known what they become, so what was given out, once put together, is the whole text.
+A token may end inside a character (每 has three bytes) or inside a stop string. Such text is held back until it is
+certain, so that the emitted pieces, joined, are the whole text.
 
-Knows nothing of models; generate.py feeds it.
+Knows nothing of models; generation.py feeds it.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from llmkit.tokens.tokenizer import line_end_id
 
-# Enough tokens before the text for a decoder to see whether a space stands between prompt and text.
+# Enough context for a decoder to see whether there is a space between prompt and text.
 PROMPT_TOKENS_SEEN = 8
 
 _REPLACEMENT_CHARACTER = "\ufffd"
@@ -26,20 +26,20 @@ class TextWriter:
         self._line_end = line_end_id(tokenizer)
         self._stop = tuple(stop)
         self._window = list(prompt_ids[-PROMPT_TOKENS_SEEN:])
-        self._n_read = len(self._window)  # of the window's ids, those whose text was given out
+        self._n_read = len(self._window)  # ids of the window whose text was emitted
         self._read = self._decode(self._window)
         self._held = ""
-        self._given: list[str] = []
+        self._emitted: list[str] = []
         self.stopped = False
-        """Whether a stop string was found; the text ends before it and takes no more tokens."""
+        """Whether a stop string occurred; the text ends before it."""
 
     @property
     def text(self) -> str:
-        """All that was given out so far."""
-        return "".join(self._given)
+        """The text emitted so far."""
+        return "".join(self._emitted)
 
     def write(self, *token_ids: int) -> str:
-        """Take the next tokens; give the text that is certain now, which may be empty."""
+        """Add tokens; returns the text that is certain now, which may be empty."""
         self._window += token_ids
         whole = self._decode(self._window)
         if whole.endswith(_REPLACEMENT_CHARACTER) or len(whole) <= len(self._read):
@@ -48,36 +48,36 @@ class TextWriter:
         del self._window[: self._n_read]
         self._n_read = len(self._window)
         self._read = self._decode(self._window)
-        return self._give(new, is_last=False)
+        return self._emit(new, is_last=False)
 
     def finish(self) -> str:
-        """Give what was held back: no more tokens follow."""
+        """Return the text that was held back, as no more tokens follow."""
         new = self._decode(self._window)[len(self._read) :]
-        return self._give(new, is_last=True)
+        return self._emit(new, is_last=True)
 
-    def _give(self, new: str, *, is_last: bool) -> str:
+    def _emit(self, new: str, *, is_last: bool) -> str:
         if self.stopped:
             return ""
         text = self._held + new
-        found = [at for at in map(text.find, self._stop) if at >= 0]
-        if found:
+        stops = [at for at in map(text.find, self._stop) if at >= 0]
+        if stops:
             self.stopped = True
-            text, self._held = text[: min(found)], ""
+            text, self._held = text[: min(stops)], ""
         else:
-            n_held = 0 if is_last else self._start_of_a_stop(text)
+            n_held = 0 if is_last else self._stop_prefix_length(text)
             text, self._held = text[: len(text) - n_held], text[len(text) - n_held :]
-        self._given.append(text)
+        self._emitted.append(text)
         return text
 
-    def _start_of_a_stop(self, text: str) -> int:
-        """How many characters at the end of the text may be the beginning of a stop string."""
+    def _stop_prefix_length(self, text: str) -> int:
+        """Number of characters at the end of the text that may begin a stop string."""
         longest = min(len(text), max(map(len, self._stop), default=1) - 1)
         return next((n for n in range(longest, 0, -1) if any(s.startswith(text[-n:]) for s in self._stop)), 0)
 
     def _decode(self, ids: list[int]) -> str:
         lines: list[list[int]] = [[]]
         for token_id in ids:
-            if token_id == self._line_end:  # word-level tokenizers decode it to nothing
+            if token_id == self._line_end:  # word-level tokenizers decode it to an empty string
                 lines.append([])
             else:
                 lines[-1].append(token_id)

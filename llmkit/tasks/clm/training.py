@@ -34,12 +34,12 @@ from llmkit.training.contract import Plan
 SAMPLE_TOKENS = 80
 OWN_LOSS_FAMILIES = ("gru", "lstm", "transformer")
 EVAL_STREAMS = 16
-"""Side by side in a look while training; the final figure is of one stream."""
+"""Parallel streams in evaluations during training; the final evaluation reads one stream."""
 
 
 @dataclass(frozen=True)
 class ClmTraining:
-    """Next tokens, over blocks of the token stream."""
+    """Training on next tokens over blocks of the token stream."""
 
     recipe: Recipe
     prepared: Prepared
@@ -54,7 +54,7 @@ class ClmTraining:
 
     @property
     def carries_state(self) -> bool:
-        """Whether the model remembers the block before; see datasets/blocks.py."""
+        """Whether the state of a recurrent model is carried from block to block; see datasets/blocks.py."""
         return ARCHITECTURES[self.recipe.model.family].carries_state and self.recipe.train.carry_state
 
     @cached_property
@@ -86,7 +86,7 @@ class ClmTraining:
         return load_causal_lm(path)
 
     def start_from(self, name: str) -> PreTrainedModel:
-        return fit_to_data(name, load_causal_lm, self.recipe.model, self.prepared, self.tokenizer)
+        return fit_to_data(name, load_causal_lm, self.recipe, self.prepared, self.tokenizer)
 
     def describe(self) -> dict[str, Any]:
         return {}
@@ -104,7 +104,7 @@ class ClmTraining:
                 network, stream, block_size=block_size, batch_size=plan.batches.micro_batch_size,
                 precision=plan.precision, max_windows=plan.max_eval_samples or train.max_eval_samples,
             )  # fmt: skip
-        # Bytes of a part of the split are its share of the tokens: exact once all blocks are scored.
+        # A part of the split has its share of the bytes, by tokens.
         share = sums["n_tokens"] / len(stream)
         totals = self.prepared.manifest["splits"]["validation"]
         sizes = {f"n_{name}": totals[name] * share for name in ("bytes", "characters", "words") if name in totals}
@@ -140,7 +140,7 @@ class ClmTraining:
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         if self.tokenizer.cls_token is not None and isinstance(self.tokenizer, PreTrainedTokenizerFast):
-            # A causal model has never seen [CLS], and [SEP] ends a text: prompts must not get BERT's template.
+            # The model was not trained on [CLS], and [SEP] ends a text: prompts must not get BERT's template.
             self.tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
             self.tokenizer.model_input_names = ["input_ids", "attention_mask"]
         return self.tokenizer

@@ -1,4 +1,4 @@
-"""Classification and regression of texts: one label a row, several, or a number."""
+"""Text classification with one or several labels per row, and regression."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ClsTask(Task):
-    """Any encoder or decoder of transformers with a head for labels."""
+    """Any encoder or decoder of transformers with a sequence classification head."""
 
     name = "cls"
     model_is = "a classifier"
@@ -37,17 +37,17 @@ class ClsTask(Task):
     def open_training(self, recipe: Recipe, request: TrainingRequest) -> TrainingSetup:
         from llmkit.tasks.cls.opening import open_classifier_training
 
-        return open_classifier_training(_own(recipe), request)
+        return open_classifier_training(_to_cls_recipe(recipe), request)
 
     def evaluate(self, recipe: Recipe, request: EvaluationRequest) -> dict[str, Any]:
         from llmkit.tasks.cls.evaluation import evaluate_classifier
 
-        return evaluate_classifier(_own(recipe), request)
+        return evaluate_classifier(_to_cls_recipe(recipe), request)
 
     def predict(self, recipe: Recipe, request: PredictionRequest) -> dict[str, Any]:
         from llmkit.tasks.cls.prediction import predict_rows
 
-        return predict_rows(_own(recipe), request)
+        return predict_rows(_to_cls_recipe(recipe), request)
 
     def describe_figures(self, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         from llmkit.tasks.cls.report import describe_figures
@@ -77,8 +77,8 @@ class ClsTask(Task):
         return shorten_metrics(part, self.metrics(part), is_above=is_above)
 
 
-def _own(recipe: Recipe) -> ClsRecipe:
-    """The recipe itself, or for a recipe of another task one of this task with its shared sections."""
+def _to_cls_recipe(recipe: Recipe) -> ClsRecipe:
+    """The recipe itself, or a cls recipe with the shared sections of another task's recipe."""
     own = recipe.for_task(ClsTask.name)
     assert isinstance(own, ClsRecipe)
     return own

@@ -1,7 +1,7 @@
-"""Labelled files as train, validation and test splits of encoded rows with one label map.
+"""Read labelled files into encoded train, validation and test splits with one label map.
 
-Columns, label type and label map are decided on the train file, hold for every other file, and are saved with the
-model. Texts are encoded while they are read and are not kept.
+Columns, label type and label map come from the train file, apply to the other files, and are saved with the model.
+Texts are encoded while they are read and are not kept in memory.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 @dataclass(frozen=True)
 class LabelledSplit:
-    """Encoded rows with labels: (n,) ids, (n, labels) zeros and ones, or (n,) numbers; and where each row stands."""
+    """Encoded rows with labels: (n,) ids, (n, labels) zeros and ones, or (n,) numbers; and the line of each row."""
 
     inputs: Inputs
     labels: NDArray[Any]
@@ -51,7 +51,7 @@ class LabelledSplit:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """All splits, what was decided from the train rows, and what was said of the files."""
+    """All splits, the format and label map of the train file, and notes on the files."""
 
     splits: dict[str, LabelledSplit]
     format: RowFormat
@@ -74,7 +74,7 @@ class LabelledData:
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """For the run's manifest: rows, tokens and labels of each split, the columns, what was left out."""
+        """For the run's manifest: rows, tokens and labels of each split, the columns, the notes."""
         return {
             "splits": {
                 name: {
@@ -102,10 +102,10 @@ def load_labelled(
     known: Mapping[str, int] | None = None,
     quiet: bool = False,
 ) -> LabelledData:
-    """The splits of `files` (`train`, and `validation` and `test` where given), else held out of train.
+    """Read `files` (`train`, and `validation` and `test` if given); splits without a file are held out of train.
 
-    `fold` (number, folds) takes that part of the train rows for validation. `known` is the label map of a model that
-    goes on, taken as it is where its labels are those of the train rows.
+    `fold` (number, folds) uses that fold of the train rows for validation. `known` is the label map of the model; it is
+    kept if the train rows have the same labels.
 
     Raises:
         DataError: what tables/rows.py and tables/labelled.py raise; no rows to train on.
@@ -125,7 +125,7 @@ def load_labelled(
     if not train_labels:
         raise DataError("no row is left to train on", where=files["train"], hint="give rows with texts and labels")
     where = f"{files['train']}, rows to train on"
-    label2id = row_format.label_type.number(train_labels, row_format.label or "", where)
+    label2id = row_format.label_type.build_label2id(train_labels, row_format.label or "", where)
     if known is not None and set(known) == set(label2id):
         label2id = dict(known)
     trained_on = {key for key, side in zip(whole.keys, sides, strict=True) if side == TRAIN}
@@ -134,8 +134,8 @@ def load_labelled(
         if name in files and name != "train":
             splits[name], more = _read_other(files[name], section, read, row_format, tokenizer, label2id, trained_on)
             notes += more
-        elif (places := np.flatnonzero(sides == number)).size:
-            splits[name] = _to_split(whole, places, label2id, row_format.label_type, files["train"])
+        elif (indices := np.flatnonzero(sides == number)).size:
+            splits[name] = _to_split(whole, indices, label2id, row_format.label_type, files["train"])
     if "validation" not in splits and section.validation:
         notes.append("too few rows of each label: none is held out, so nothing is measured on rows not trained on")
     notes += _describe_splits(splits, label2id, row_format.label_type)
@@ -148,7 +148,7 @@ def load_labelled(
 def _describe_splits(
     splits: Mapping[str, LabelledSplit], label2id: Mapping[str, int], label_type: LabelType
 ) -> list[str]:
-    """How many rows there are for what, and which labels the train rows have."""
+    """Notes on the rows per split and the labels of the train rows."""
     rows = ", ".join(f"{name} {len(split):,}" for name, split in splits.items())
     train = splits["train"].labels
     if not label_type.has_names:
@@ -163,7 +163,7 @@ def _describe_splits(
 
 
 def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
-    """Columns and type of labels by what the user said and the first rows."""
+    """Choose columns and label type from the section and the first rows."""
     sample = [row.cells for row in rows.sample]
     columns = choose_columns(
         rows.columns, sample, text=section.text, pair=section.pair, label=section.label, need_label=True,
@@ -178,7 +178,7 @@ def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
 
 @dataclass
 class _Collected:
-    """Rows as they come: encoded texts, keys of their texts, labels, lines."""
+    """Rows of a file: encoded texts, hashes of the texts, labels, lines."""
 
     parts: list[Inputs] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
@@ -187,7 +187,7 @@ class _Collected:
     n_empty: int = 0
 
     def require_rows(self, path: str) -> None:
-        """Raises DataError where nothing was left."""
+        """Raises DataError if there are no rows."""
         if not self.lines:
             raise DataError("no row can be used", where=path, hint="see above; --text and --label name other columns")
 
@@ -204,21 +204,21 @@ def _collect(
     labelled: Iterable[LabelledRow], row_format: RowFormat, section: Cls, tokenizer: PreTrainedTokenizerBase, *,
     keep_empty: bool,
 ) -> _Collected:  # fmt: skip
-    """All rows, or all with a text: nothing can be learned from the others, but they can be scored."""
-    changing = section.augment.delete or section.augment.swap or section.augment.mask
-    cutter = choose_word_cutter("auto") if changing else None
-    found = _Collected()
+    """Collect rows; without `keep_empty`, rows without a text are left out, as nothing can be learned from them."""
+    augments = section.augment.delete or section.augment.swap or section.augment.mask
+    cutter = choose_word_cutter("auto") if augments else None
+    collected = _Collected()
     for chunk in read_chunks(labelled):
         kept = chunk if keep_empty else [row for row in chunk if row.text.strip() or (row.pair or "").strip()]
-        found.n_empty += len(chunk) - len(kept)
+        collected.n_empty += len(chunk) - len(kept)
         if kept:
-            found.parts.append(encode_chunk(kept, row_format, tokenizer, cutter))
+            collected.parts.append(encode_chunk(kept, row_format, tokenizer, cutter))
         for row in kept:
             assert row.label is not None
-            found.keys.append(hash_row(row.text, row.pair))
-            found.labels.append(row.label)
-            found.lines.append(row.line)
-    return found
+            collected.keys.append(hash_row(row.text, row.pair))
+            collected.labels.append(row.label)
+            collected.lines.append(row.line)
+    return collected
 
 
 def _choose_sides(
@@ -238,29 +238,28 @@ def _choose_sides(
 
 
 def _to_split(
-    rows: _Collected, places: NDArray[np.int64], label2id: Mapping[str, int], label_type: LabelType, path: str
+    rows: _Collected, indices: NDArray[np.int64], label2id: Mapping[str, int], label_type: LabelType, path: str
 ) -> LabelledSplit:
-    """The rows at `places`; those held out whose label no train row has are left out and said."""
-    labels = [rows.labels[place] for place in places]
+    """The rows at `indices`, without rows whose label no train row has; shows a note on these."""
+    labels = [rows.labels[index] for index in indices]
     known = [all(name in label2id for name in label_type.names_in(label)) for label in labels]
     for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that no train row has"):
         console.info(note)
-    kept = [label for label, is_known in zip(labels, known, strict=True) if is_known]
-    places = places[np.array(known)]
-    lines = np.array(rows.lines, np.int64)[places]
-    return LabelledSplit(take_rows(rows.inputs, places), label_type.encode(kept, label2id), lines, path)
+    labels = [label for label, is_known in zip(labels, known, strict=True) if is_known]
+    indices = indices[np.array(known)]
+    lines = np.array(rows.lines, np.int64)[indices]
+    return LabelledSplit(take_rows(rows.inputs, indices), label_type.encode(labels, label2id), lines, path)
 
 
 def _read_other(
     path: str, section: Cls, read: Read, row_format: RowFormat, tokenizer: PreTrainedTokenizerBase,
     label2id: Mapping[str, int], trained_on: set[int],
 ) -> tuple[LabelledSplit, list[str]]:  # fmt: skip
-    """A validation or test file, read as the train file was. Rows without a text are scored like others."""
+    """Read a validation or test file in the format of the train file; rows without a text are kept."""
     with open_labelled(path, section, read, row_format, label2id) as file:
-        found = _collect(file, file.format, section, tokenizer, keep_empty=True)
-        notes = [*file.describe_left_out(), *file.format.describe_cut(found.n_cut, len(found.lines), path)]
-    found.require_rows(path)
-    n_known = sum(key in trained_on for key in found.keys)
-    if n_known:
-        notes.append(f"{n_known:,} of {len(found.lines):,} rows of {path} have a text that is trained on, too")
-    return _to_split(found, np.arange(len(found.lines)), label2id, row_format.label_type, path), notes
+        rows = _collect(file, file.format, section, tokenizer, keep_empty=True)
+        notes = [*file.describe_left_out(), *file.format.describe_cut(rows.n_cut, len(rows.lines), path)]
+    rows.require_rows(path)
+    if n_known := sum(key in trained_on for key in rows.keys):
+        notes.append(f"{n_known:,} of {len(rows.lines):,} rows of {path} have a text that is trained on, too")
+    return _to_split(rows, np.arange(len(rows.lines)), label2id, row_format.label_type, path), notes

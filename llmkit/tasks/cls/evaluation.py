@@ -1,4 +1,4 @@
-"""Evaluate a classifier on labelled rows of any number; only its predictions are held in memory."""
+"""Evaluate a classifier on a labelled file or on the held-out rows of its run; only predictions stay in memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,33 +24,33 @@ from llmkit.tasks.cls.row_format import open_labelled
 from llmkit.training.contract import read_plan
 from llmkit.training.folder import RunFolder, origin_files
 
-SHOWN = 20
+MAX_ERRORS = 20
 
 
 @dataclass
 class ErrorExamples:
-    """The worst rows so far, as the model read them: with its tokenizer's case and what was cut off cut off."""
+    """The worst errors so far, with texts decoded from the model's input, so lower-cased or truncated as that is."""
 
     label_type: LabelType
     names: Sequence[str]
     thresholds: NDArray[np.float64]
     tokenizer: PreTrainedTokenizerBase
-    _found: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+    _errors: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
 
     def add(self, labels: NDArray[Any], outputs: NDArray[np.float64], inputs: Inputs, lines: NDArray[np.int64]) -> None:
-        """Take the worst of some more rows."""
+        """Add the errors of some rows."""
         predictions = self.label_type.predict(outputs, self.thresholds)
-        for how, row in self.label_type.find_mistakes(labels, outputs, self.thresholds, SHOWN):
-            true, predicted = (self.label_type.show(each[row], self.names) for each in (labels, predictions))
+        for severity, row in self.label_type.find_errors(labels, outputs, self.thresholds, MAX_ERRORS):
+            true, predicted = (self.label_type.format_label(each[row], self.names) for each in (labels, predictions))
             record: dict[str, Any] = {"line": int(lines[row]), "label": true, "predicted": predicted}
             if self.label_type.has_names:
-                record["probability"] = how
-            self._found.append((how, record | self._read(inputs, row)))
-        self._found = sorted(self._found, key=lambda found: -found[0])[:SHOWN]
+                record["probability"] = severity
+            self._errors.append((severity, record | self._read(inputs, row)))
+        self._errors = sorted(self._errors, key=lambda error: -error[0])[:MAX_ERRORS]
 
     def worst(self) -> list[dict[str, Any]]:
-        """The records, the worst first."""
-        return [record for _, record in self._found]
+        """The errors as records, the worst first."""
+        return [record for _, record in self._errors]
 
     def _read(self, inputs: Inputs, row: int) -> dict[str, str]:
         first = inputs.read(row)[0]
@@ -60,7 +60,7 @@ class ErrorExamples:
 
 
 def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[str, Any]:
-    """The figures over one labelled file; without data, over the held-out rows of the run's own.
+    """Metrics of a labelled file; without one, of the held-out rows of the model's run.
 
     Raises:
         UsageError: nothing to score on, or more than one file.
@@ -73,16 +73,16 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         raise UsageError(f"{len(data)} files are given, one is wanted", where="--data", hint=hint)
     if not data and run is None:
         raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
-    scored = _Scored(open_scorer(request.path, recipe.evaluate), request.show_samples)
+    scored = RowEvaluation(open_scorer(request.path, recipe.evaluate), request.show_samples)
     if data:
         scored.add_file(recipe, data[0])
         return scored.measure(Path(data[0]).name)
     assert run is not None
-    return scored.measure(scored.add_own_rows(recipe, run))
+    return scored.measure(scored.add_held_out_rows(recipe, run))
 
 
-class _Scored:
-    """Labels and outputs so far."""
+class RowEvaluation:
+    """Collects labels and outputs of rows and measures them."""
 
     def __init__(self, scorer: RowScorer, show_samples: bool) -> None:
         self.scorer = scorer
@@ -94,15 +94,15 @@ class _Scored:
         self.show_samples = show_samples
 
     def add_file(self, recipe: ClsRecipe, path: str) -> None:
-        """All rows of a file."""
+        """Score all rows of a file."""
         scorer = self.scorer
         label2id = {name: number for number, name in enumerate(scorer.names)}
-        how: tuple[Any, ...] = (path, recipe.cls, recipe.prepare.read, scorer.format, label2id)
+        arguments: tuple[Any, ...] = (path, recipe.cls, recipe.prepare.read, scorer.format, label2id)
         if path != "-" and not path.startswith("hf:"):
-            with open_labelled(*how) as file:  # what is wrong with its labels is said before hours of scoring
+            with open_labelled(*arguments) as file:  # bad labels are reported before hours of scoring
                 for _ in file:
                     pass
-        with open_labelled(*how) as file:
+        with open_labelled(*arguments) as file:
             console.info(file.format.describe(file.rows))
             self._add_rows(scorer.with_format(file.format), file, label2id)
             notes = file.describe_left_out()
@@ -116,10 +116,11 @@ class _Scored:
         with ProgressBar("scoring", "rows", log=True) as line:
             for chunk, inputs, outputs in scorer.score(rows):
                 labels = scorer.label_type.encode([row.label for row in chunk if row.label is not None], label2id)
-                self._add(labels, outputs, inputs, np.array([row.line for row in chunk]))
+                self.add(labels, outputs, inputs, np.array([row.line for row in chunk]))
                 line.add(len(chunk))
 
-    def _add(self, labels: Any, outputs: Any, inputs: Inputs, lines: Any) -> None:
+    def add(self, labels: Any, outputs: Any, inputs: Inputs, lines: Any) -> None:
+        """Add scored rows."""
         self.labels.append(labels)
         self.outputs.append(outputs)
         self.n_truncated += inputs.n_cut
@@ -127,34 +128,34 @@ class _Scored:
         if self.show_samples:
             self.mistakes.add(labels, outputs, inputs, lines)
 
-    def add_own_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:
-        """The rows that the run held out, found again by their hashes; the name of their file."""
+    def add_held_out_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:
+        """Score the rows that the run held out, after splitting its files again; returns the name of the file."""
         scorer, manifest = self.scorer, run.read_manifest()
         origin, split = manifest.get("origin", {}), recipe.evaluate.split
         files = origin_files(run.path, origin)
         if not files:
             raise UsageError("the run does not say what it was trained on", where=str(run.manifest), hint="give --data")
-        fold, own = origin.get("fold"), load_recipe(run.recipe)  # another recipe would hold other rows out
-        assert isinstance(own, ClsRecipe)
+        fold, run_recipe = origin.get("fold"), load_recipe(run.recipe)  # another recipe would split differently
+        assert isinstance(run_recipe, ClsRecipe)
         known = {name: number for number, name in enumerate(scorer.names)}
         labelled = load_labelled(
-            own.cls, own.prepare.read, files, scorer.tokenizer, scorer.format.block_size,
+            run_recipe.cls, run_recipe.prepare.read, files, scorer.tokenizer, scorer.format.block_size,
             fold=tuple(fold) if fold else None, known=known, quiet=True,
         )  # fmt: skip
         if labelled.fingerprint() != read_plan(manifest["plan"]).resume_fingerprint["data"]:
             hint = "give --data: a file of rows that it never saw"
-            what = "the rows have changed since the run began, so those that it held out cannot be told"
+            what = "the rows have changed since the run began, so its held-out rows are unknown"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)
         if split not in labelled.splits:
             hint = f"it has {', '.join(labelled.splits)}; --split names one, --data another file"
             raise UsageError(f"the run has no {split} rows", where="evaluate.split", hint=hint)
         part = labelled.splits[split]
-        self._add(part.labels, scorer.score_inputs(part.inputs), part.inputs, part.lines)
+        self.add(part.labels, scorer.score_inputs(part.inputs), part.inputs, part.lines)
         self.chosen_on = split == "validation"
         return Path(part.path).name
 
     def measure(self, name: str) -> dict[str, Any]:
-        """All figures."""
+        """All metrics."""
         scorer, settings = self.scorer, self.scorer.settings
         labels, outputs = np.concatenate(self.labels), np.concatenate(self.outputs)
         metrics: dict[str, Any] = {"label_type": scorer.label_type.name}

@@ -1,4 +1,4 @@
-"""The label types: one of several labels, any number of them, or a number. All differences between them are here."""
+"""The label types: single-label and multi-label classification, and regression."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from llmkit.tasks.cls.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 
 class SingleLabel(LabelType):
-    """One label a row: cross-entropy."""
+    """One label per row; cross-entropy."""
 
     name, problem_type, describes_rows = "single_label", "single_label_classification", "one label a row"
     metrics, must_beat = SINGLE_LABEL, "accuracy"
@@ -33,7 +33,7 @@ class SingleLabel(LabelType):
     def parser(self, separator: str | None) -> ParseLabel:
         return parse_label
 
-    def number(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
+    def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
         return build_label2id(Counter(map(str, labels)), where, n_rows=len(labels))
 
     def names_in(self, label: Label) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class SingleLabel(LabelType):
     def losses(self, scores: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
         return F.cross_entropy(scores, labels, weights, reduction="none", label_smoothing=smoothing)
 
-    def known(self, scores: Tensor, labels: Tensor) -> Tensor:
+    def true_probability(self, scores: Tensor, labels: Tensor) -> Tensor:
         return scores.softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
 
     def balanced_weights(self, counts: NDArray[np.int64], n_rows: int) -> NDArray[np.float64]:
@@ -58,12 +58,12 @@ class SingleLabel(LabelType):
     def normalize_weights(
         self, weights: NDArray[np.float64], counts: NDArray[np.int64], n_rows: int
     ) -> NDArray[np.float64]:
-        scaled: NDArray[np.float64] = weights * n_rows / (weights * counts).sum()  # of mean 1 over the rows
+        scaled: NDArray[np.float64] = weights * n_rows / (weights * counts).sum()  # mean 1 over the rows
         return scaled
 
     def to_outputs(self, scores: NDArray[np.float32], extra: Mapping[str, Any]) -> Outputs:
-        wide = scores.astype(np.float64)
-        odds = np.exp(wide - wide.max(-1, keepdims=True))
+        scores64 = scores.astype(np.float64)
+        odds = np.exp(scores64 - scores64.max(-1, keepdims=True))
         probabilities: Outputs = odds / odds.sum(-1, keepdims=True)
         return probabilities
 
@@ -77,7 +77,7 @@ class SingleLabel(LabelType):
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
         return {PREDICTION: names[predicted], PROBABILITY: round(float(output[predicted]), 6)}
 
-    def show(self, label: Any, names: Sequence[str]) -> str:
+    def format_label(self, label: Any, names: Sequence[str]) -> str:
         return names[int(label)]
 
     def measure(
@@ -93,7 +93,7 @@ class SingleLabel(LabelType):
 
 
 class MultiLabel(LabelType):
-    """Any number of labels a row: a yes or no for each, by its threshold."""
+    """Any number of labels per row; binary cross-entropy, and one threshold per label."""
 
     name, problem_type, describes_rows = "multi_label", "multi_label_classification", "several labels a row"
     metrics, must_beat = MULTI_LABEL, "f1_micro"
@@ -102,7 +102,7 @@ class MultiLabel(LabelType):
     def parser(self, separator: str | None) -> ParseLabel:
         return lambda cell: parse_labels(cell, separator)
 
-    def number(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
+    def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
         counts = Counter(name for label in labels for name in self.names_in(label))
         return build_label2id(counts, where, n_rows=len(labels))
 
@@ -120,14 +120,14 @@ class MultiLabel(LabelType):
         counts: NDArray[np.int64] = labels.sum(0)
         return counts
 
-    def shares(self, labels: NDArray[Any]) -> list[float]:
+    def label_frequencies(self, labels: NDArray[Any]) -> list[float]:
         return [float(share) for share in labels.mean(0)]
 
     def losses(self, scores: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
         targets = labels * (1 - smoothing) + smoothing / 2
         return F.binary_cross_entropy_with_logits(scores, targets, pos_weight=weights, reduction="none")
 
-    def known(self, scores: Tensor, labels: Tensor) -> Tensor:
+    def true_probability(self, scores: Tensor, labels: Tensor) -> Tensor:
         return torch.sigmoid(torch.where(labels > 0, scores, -scores))
 
     def balanced_weights(self, counts: NDArray[np.int64], n_rows: int) -> NDArray[np.float64]:
@@ -135,7 +135,7 @@ class MultiLabel(LabelType):
         return weights
 
     def to_outputs(self, scores: NDArray[np.float32], extra: Mapping[str, Any]) -> Outputs:
-        return np.exp(-np.logaddexp(0, -scores.astype(np.float64)))  # 1 / (1 + exp(-x)) without its overflow
+        return np.exp(-np.logaddexp(0, -scores.astype(np.float64)))  # sigmoid without overflow
 
     def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
         return outputs >= thresholds
@@ -146,7 +146,7 @@ class MultiLabel(LabelType):
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
         return {PREDICTION: [name for name, marked in zip(names, predicted, strict=True) if marked]}
 
-    def show(self, label: Any, names: Sequence[str]) -> str:
+    def format_label(self, label: Any, names: Sequence[str]) -> str:
         return ", ".join(name for name, marked in zip(names, label, strict=True) if marked) or "none"
 
     def measure(
@@ -163,16 +163,16 @@ class MultiLabel(LabelType):
     def rate_errors(
         self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        wrong = (outputs >= thresholds) != labels.astype(bool)
-        how = np.where(wrong, np.abs(outputs - (1 - labels)), 1.0)
-        return wrong.any(-1), 1 - how.min(-1)
+        is_wrong = (outputs >= thresholds) != labels.astype(bool)
+        true_probability = np.where(is_wrong, np.abs(outputs - (1 - labels)), 1.0)
+        return is_wrong.any(-1), 1 - true_probability.min(-1)
 
     def describe_model(self, n_labels: int) -> str:
         return f"classifier of {n_labels} labels, of which a text may have several (thresholds in config.json)"
 
 
 class Regression(LabelType):
-    """A number a row: squared error, in standard deviations of the train rows."""
+    """One number per row; squared error on standardized labels."""
 
     name, problem_type, describes_rows = "regression", "regression", "a number a row"
     metrics, must_beat = REGRESSION, "mse"
@@ -181,7 +181,7 @@ class Regression(LabelType):
     def parser(self, separator: str | None) -> ParseLabel:
         return parse_number
 
-    def number(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
+    def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
         if len(set(labels)) == 1:
             what = f"all {len(labels):,} rows have the number {labels[0]}: there is nothing to learn"
             raise DataError(what, where=where, hint="give rows of different numbers; is it the right label column?")
@@ -209,8 +209,8 @@ class Regression(LabelType):
         return F.mse_loss(scores.squeeze(-1), labels, reduction="none")
 
     def to_outputs(self, scores: NDArray[np.float32], extra: Mapping[str, Any]) -> Outputs:
-        wide = scores.astype(np.float64)[:, 0]
-        return wide * float(extra.get("target_std", 1.0)) + float(extra.get("target_mean", 0.0))
+        scores64 = scores.astype(np.float64)[:, 0]
+        return scores64 * float(extra.get("target_std", 1.0)) + float(extra.get("target_mean", 0.0))
 
     def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
         return outputs
@@ -221,7 +221,7 @@ class Regression(LabelType):
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
         return {PREDICTION: round(float(predicted), 6)}
 
-    def show(self, label: Any, names: Sequence[str]) -> str:
+    def format_label(self, label: Any, names: Sequence[str]) -> str:
         return f"{float(label):.4g}"
 
     def measure(
@@ -244,7 +244,7 @@ class Regression(LabelType):
 
 LABEL_TYPES: dict[str, LabelType] = {each.name: each for each in (SingleLabel(), MultiLabel(), Regression())}
 OLD_NAMES = RENAMED_VALUES["cls", "labels"]
-"""As models and runs of earlier versions have them."""
+"""Names in models and runs of 0.1.0."""
 
 
 def get_label_type(name: str) -> LabelType:
@@ -253,7 +253,7 @@ def get_label_type(name: str) -> LabelType:
 
 
 def choose_label_type(section: Cls, sample: Sequence[Row], columns: Columns) -> LabelType:
-    """As the section says; `auto` is several labels where there is a separator or a list, else one."""
+    """The section's label type; `auto` is multi-label if there is a separator or a list, else single-label."""
     if section.labels != "auto":
         return LABEL_TYPES[section.labels]
     lists = columns.label is not None and any(isinstance(row.cells.get(columns.label), list) for row in sample)
@@ -261,5 +261,5 @@ def choose_label_type(section: Cls, sample: Sequence[Row], columns: Columns) -> 
 
 
 def name_probabilities(names: Sequence[str]) -> list[str]:
-    """The columns of the probabilities of all labels."""
+    """Column names of the probabilities of all labels."""
     return [f"p({name})" for name in names]

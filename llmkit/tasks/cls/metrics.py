@@ -1,12 +1,12 @@
-"""The figures of a classifier by the type of its labels; a baseline is that of a constant prediction."""
+"""The metrics of classifiers per label type; baselines are those of a constant prediction."""
 
 from llmkit.metrics.spec import Metric, MetricSet
 
 _BEST_CONSTANT = "  constant baseline"
-_TO_CHOOSE_BY = tuple(
+_SELECTION_METRICS = tuple(
     Metric(key, key, higher_is_better=False, in_terminal=False) for key in ("brier_score", "hamming_loss", "rmse")
 )
-"""Figures that no page shows by themselves; the best weights can be chosen by them."""
+"""Not shown; `cls.metric` can select weights by them."""
 _CALIBRATION = Metric("calibration_error", "calibration error", higher_is_better=False)
 
 SINGLE_LABEL = MetricSet(
@@ -32,7 +32,7 @@ SINGLE_LABEL = MetricSet(
             headline=4,
         ),
         _CALIBRATION,
-        *_TO_CHOOSE_BY,
+        *_SELECTION_METRICS,
     ),
     best_by="f1_macro",
     loss_unit="nats per row",
@@ -63,7 +63,7 @@ MULTI_LABEL = MetricSet(
         Metric("roc_auc_macro", "ROC AUC, over labels"),
         Metric("log_loss", "log loss, nats", higher_is_better=False),
         _CALIBRATION,
-        *_TO_CHOOSE_BY,
+        *_SELECTION_METRICS,
     ),
     best_by="average_precision_micro",
     loss_unit="nats per row and label",
@@ -85,10 +85,10 @@ REGRESSION = MetricSet(
         ),
         Metric("baseline_mse", "  predicting the mean", "{:.4g}"),
         Metric("r2", "R², variance explained", title="R²", note="share of variance explained", headline=4),
-        *_TO_CHOOSE_BY,
+        *_SELECTION_METRICS,
     ),
     best_by="mse",
     loss_unit="squared error",
 )  # fmt: skip
 METRICS = {"single_label": SINGLE_LABEL, "multi_label": MULTI_LABEL, "regression": REGRESSION}
-"""By the type of labels."""
+"""Per label type."""

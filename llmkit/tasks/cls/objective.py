@@ -1,10 +1,9 @@
-"""Labels of whole texts: examples to a batch, a batch to summed losses and their counts.
+"""The objective of `finetune-cls`: collate rows, sum the loss of a batch, count its labels.
 
-One label a text (cross-entropy), several (a yes or no for each), or a number (squared error). The scores of a long
-text's windows are averaged before the loss, as they are when the finished model is asked.
+The logits of a long text's windows are averaged before the loss, in training as in prediction.
 
-Sums, never means: the trainer divides by the count of the whole optimizer step over all ranks, so the way a batch was
-cut cannot change a result. transformers' own classifiers do not (huggingface/transformers issue 47688).
+Losses are sums: the trainer divides by the count of the whole optimizer step over all ranks, so results do not depend
+on the micro-batch size. transformers' own classifiers do (huggingface/transformers issue 47688).
 """
 
 from collections.abc import Sequence
@@ -25,32 +24,32 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Classification:
-    """The objective of `finetune-cls`. Its one loss is called `loss`: nats per text, or per text and label where there
-    are several, or squared error in standard deviations of the train split."""
+    """One loss, named `loss`: nats per text; nats per text and label if multi-label; squared error of standardized
+    labels for regression."""
 
     label_type: LabelType
     n_labels: int
     pad_token_id: int
     token_types: bool
-    """Whether the model reads them."""
+    """Whether the model reads token_type_ids."""
     class_weights: Tensor | None = None
-    """(labels,): of each label's rows, of mean 1 over the train split; or, with several labels, of their presence."""
+    """(labels,): weights of the rows per label, with mean 1 over the train split; positive weights if multi-label."""
     focal_gamma: float = 0.0
     label_smoothing: float = 0.0
     state: dict[str, Tensor] = field(default_factory=dict)
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        """As `collate_inputs`, and labels: (rows,) ids, (rows, labels) zeros and ones, or (rows,) numbers."""
+        """The batch of `collate_inputs` with labels: (rows,) ids, (rows, labels) zeros and ones, or (rows,) numbers."""
         batch = collate_inputs([example.inputs for example in examples], self.pad_token_id, self.token_types)
         labels = np.array([example.label for example in examples])
         return batch | {"labels": torch.as_tensor(labels, dtype=self.label_type.target_dtype)}
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """How many labels the loss is summed over."""
+        """The number of labels that the loss is summed over."""
         return {"loss": batch["labels"].numel()}
 
     def count_tokens(self, batch: Batch) -> int:
-        """Tokens read, the template's included, padding not."""
+        """Tokens of the batch without padding."""
         return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
 
     def length(self, example: Example) -> int:
@@ -58,23 +57,22 @@ class Classification:
         return sum(len(each.ids) for each in example.inputs)
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The summed loss, with its gradient."""
+        """The summed loss, with gradient."""
         return {"loss": sum_fp64(self.losses(score_batch(model, batch), batch["labels"]))}
 
     def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The loss of each row, or of each row and label, from fp32 scores (rows, labels)."""
+        """The loss per row, or per row and label, of fp32 logits (rows, labels)."""
         weights = None if self.class_weights is None else self.class_weights.to(scores.device)
         losses = self.label_type.losses(scores, labels, weights, self.label_smoothing)
         if not self.focal_gamma:
             return losses
-        # Lin et al. 2017, equation 4: what is known well already counts less.
-        return losses * (1 - self.label_type.known(scores, labels)) ** self.focal_gamma
+        # Focal loss, Lin et al. 2017, equation 4.
+        return losses * (1 - self.label_type.true_probability(scores, labels)) ** self.focal_gamma
 
 
 def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_types: bool) -> Batch:
-    """input_ids, (inputs, longest), padded on the right; attention_mask, and places (kernels/padding_free.py), where
-    anything is padded; token_type_ids where the model reads them; row_of_input, (inputs,), where a row has more than
-    one."""
+    """input_ids, (inputs, longest), padded on the right; attention_mask and token_indices (kernels/padding_free.py) if
+    there is padding; token_type_ids if `token_types`; row_of_input, (inputs,), if a row has several inputs."""
     inputs = [each for row in rows for each in row]
     lengths = [len(each.ids) for each in inputs]
     longest = max(lengths)
@@ -95,7 +93,7 @@ def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_typ
 
 
 def score_batch(model: nn.Module, batch: Batch) -> Tensor:
-    """(rows, labels) in fp32: the model's scores, averaged over the windows of each row."""
+    """Logits (rows, labels) in fp32, averaged over the windows of each row."""
     scores: Tensor = model(**encoder_inputs(model, batch)).logits.float()
     if "row_of_input" not in batch:
         return scores

@@ -1,4 +1,4 @@
-"""Open what a classifier is trained on and from: labelled files, and any encoder or decoder, or a checkpoint."""
+"""Set up the training of a classifier: read the labelled files, load the model or a checkpoint."""
 
 import math
 from collections.abc import Mapping
@@ -24,37 +24,34 @@ from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
 from llmkit.training.folder import RunFolder, describe_origin, load_origin
 
 RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
-MIN_STEPS, STEPS_A_LABEL, MIN_EPOCHS, MAX_EPOCHS = 300, 20, 3, 20
+MIN_STEPS, STEPS_PER_LABEL, MIN_EPOCHS, MAX_EPOCHS = 300, 20, 3, 20
 LORA_FACTOR = 10.0
 
 
 def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> TrainingSetup:
-    """The rows of labelled files and a model with a head for their labels, or a checkpoint's.
+    """Read the rows; load the model with a head for their labels, or the checkpoint that is resumed.
 
     Raises:
         UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
     """
     resume = request.resume
-    model, files = (
-        load_origin(RunFolder(request.out), request.model, request.data)
-        if resume
-        else (
-            request.model,
-            request.data,
-        )
-    )
+    model, files = request.model, request.data
+    if resume:
+        model, files = load_origin(RunFolder(request.out), model, files)
     name = _check_request(recipe, model, files)
     path = resolve_model(name)
     config = read_config(path)
     check_can_classify(config, path)
     tokenizer, n_own, changes = _open_tokenizer(recipe, path)
-    recipe = _choose_block_size(recipe, config, tokenizer, resume)
+    positions = count_positions(config)
+    recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
+    check_positions(recipe, positions, resume=resume)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
     read = partial(load_labelled, fold=request.fold, known=known, quiet=request.quiet)
     labelled = distributed.broadcast_from_main(
         lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, recipe.block_size)
     )
-    check_training(recipe, has_validation="validation" in labelled.splits)
+    check_training(recipe, has_validation="validation" in labelled.splits, split_key="cls.validation")
     recipe = resolve(recipe, config, labelled)
     origin = {**describe_origin(name, files, request.out), "fold": request.fold}
     task = ClsTraining(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), request.show_samples, origin)
@@ -67,7 +64,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
 
 
 def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str]) -> str:
-    """The model's name, where all that is needed is there."""
+    """The model's name; raises UsageError if the data or the model cannot be trained on."""
     if "train" not in files:
         raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
     if files["train"] == "-":
@@ -85,7 +82,7 @@ def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str
 
 
 def _open_tokenizer(recipe: ClsRecipe, path: str) -> tuple[PreTrainedTokenizerBase, int, list[str]]:
-    """The model's tokenizer with the tokens that training needs, how many it had, and what was changed."""
+    """The tokenizer with the special tokens that training needs, its size before, and notes on what was added."""
     tokenizer = load_tokenizer(path)
     n_own = len(tokenizer)
     changes = ensure_special_tokens(tokenizer)
@@ -97,40 +94,25 @@ def _open_tokenizer(recipe: ClsRecipe, path: str) -> tuple[PreTrainedTokenizerBa
 
 
 def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData) -> ClsRecipe:
-    """The recipe with what follows from model and data in place of nothing: rate, length, evaluations.
+    """The recipe with defaults that depend on model and data: learning rate, epochs, eval_steps.
 
-    The rate grows as models get narrower: 5e-5 for BERT-base, as in Devlin et al. 2019, appendix A.3. Small data is
-    gone through more often, so that there are at least 300 steps and 20 a label, but at most 20 times (Mosbach et al.
-    2021; docs/log.md).
+    The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models. Small
+    data sets get more epochs, up to 20, for at least 300 steps and 20 per label (Mosbach et al. 2021; docs/log.md).
     """
     train, optim = recipe.train, recipe.optim
     n_rows = len(labelled.splits["train"])
     chosen: dict[str, Any] = {}
     if train.epochs is None and train.max_steps is None and train.max_minutes is None:
-        n_steps = max(MIN_STEPS, STEPS_A_LABEL * len(labelled.label2id))
+        n_steps = max(MIN_STEPS, STEPS_PER_LABEL * len(labelled.label2id))
         epochs = math.ceil(n_steps * train.global_batch_size / n_rows)
         chosen["epochs"] = float(min(MAX_EPOCHS, max(MIN_EPOCHS, epochs)))
     if train.eval_steps is None and train.max_minutes is None:
-        steps_an_epoch = -(-n_rows // train.global_batch_size)
-        chosen["eval_steps"] = max(1, min(steps_an_epoch, train.max_steps or steps_an_epoch))
+        steps_per_epoch = -(-n_rows // train.global_batch_size)
+        chosen["eval_steps"] = max(1, min(steps_per_epoch, train.max_steps or steps_per_epoch))
     if optim.learning_rate is None:
         rate = RATE_OF_BASE * (WIDTH_OF_BASE / config.hidden_size) ** 1.5 * (LORA_FACTOR if recipe.cls.lora_rank else 1)
         optim = optim.with_updates(learning_rate=float(f"{rate:.2g}"))
     return recipe.with_updates(train=train.with_updates(**chosen), optim=optim)
-
-
-def _choose_block_size(
-    recipe: ClsRecipe, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, resume: bool
-) -> ClsRecipe:
-    """The recipe with its block size; the default is lowered to what model and tokenizer take.
-
-    Raises:
-        UsageError: more was asked for than the model has positions.
-    """
-    positions = count_positions(config)
-    recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
-    check_positions(recipe, positions, resume=resume)
-    return recipe
 
 
 def _start(
@@ -139,12 +121,12 @@ def _start(
 ) -> PreTrainedModel:  # fmt: skip
     network, notes = load_classifier_for_training(
         path, labelled.label_type.problem_type, labelled.label2id, recipe.train.seed,
-        label_frequencies=labelled.label_type.shares(labelled.splits["train"].labels),
+        label_frequencies=labelled.label_type.label_frequencies(labelled.splits["train"].labels),
         from_scratch=recipe.cls.from_scratch,
     )  # fmt: skip
     set_dropout(network, recipe.model)
     if recipe.model.resize_embeddings or n_own <= embedding_rows(network):
-        resize_embeddings(network, len(tokenizer), changes)
+        resize_embeddings(network, len(tokenizer), recipe.train.seed, changes)
     check_vocabulary(network, tokenizer, path)
     network.config.pad_token_id = tokenizer.pad_token_id
     for note in notes:

@@ -1,4 +1,4 @@
-"""Apply a saved classifier to the rows of a file, chunk by chunk: what `eval` and `predict` share, and `predict`."""
+"""Apply a saved classifier to rows: what `eval` and `predict` share, and `predict` itself."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from llmkit.core.errors import DataError
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
 from llmkit.models.classifier import labels_of, load_classifier
-from llmkit.models.loading import check_vocabulary, max_context_length
+from llmkit.models.loading import max_context_length
 from llmkit.tables.labelled import LabelledRow, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.base import PredictionRequest
@@ -32,28 +32,27 @@ from llmkit.tasks.cls.row_format import (
     read_format,
     reads_token_types,
 )
-from llmkit.tasks.evaluation import prepare_for_inference
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tasks.evaluation import load_for_inference
 
 
 @torch.inference_mode()
 def score_rows(
     model: PreTrainedModel, inputs: Inputs, *, token_types: bool, tokens_at_once: int, precision: str = "fp32"
 ) -> NDArray[np.float32]:
-    """(rows, labels) of logits, or of the model's numbers for regression. The model must be in evaluation mode."""
+    """Logits (rows, labels); one column for regression. The model must be in evaluation mode."""
     device: torch.device = model.device
     scores = np.zeros((len(inputs), model.config.num_labels or 1), np.float32)
     for rows, counts in shard(_group(inputs.lengths, tokens_at_once)):
         batch = collate_inputs([inputs.read(int(row)) for row in rows], model.config.pad_token_id or 0, token_types)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            found = score_batch(model, {name: tensor.to(device) for name, tensor in batch.items()})
+            logits = score_batch(model, {name: tensor.to(device) for name, tensor in batch.items()})
         if counts:
-            scores[rows] = found.float().cpu().numpy()
+            scores[rows] = logits.float().cpu().numpy()
     return all_reduce_sum({"scores": scores})["scores"]  # a row is zero where another rank scored it
 
 
 def _group(lengths: NDArray[np.int64], tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
-    """Rows of similar length, at most so many tokens with their padding."""
+    """Batches of rows of similar length, of at most `tokens_at_once` tokens with padding."""
     order = np.argsort(lengths, kind="stable")
     begin = 0
     for end in range(1, len(order) + 1):
@@ -67,7 +66,7 @@ DEFAULT_BLOCK_SIZE = 512
 
 @dataclass(frozen=True)
 class RowScorer:
-    """A classifier with all that was saved with it."""
+    """A classifier with its tokenizer, row format and thresholds."""
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -82,15 +81,15 @@ class RowScorer:
 
     @property
     def names(self) -> list[str]:
-        """The labels in the order of their ids."""
+        """Label names in the order of their ids."""
         return labels_of(self.network.config)
 
     def with_format(self, row_format: RowFormat) -> "RowScorer":
-        """The same for a file whose columns have other names."""
+        """A copy for a file with other column names."""
         return replace(self, format=row_format)
 
     def score(self, rows: Iterable[LabelledRow]) -> Iterator[tuple[list[LabelledRow], Inputs, NDArray[np.float64]]]:
-        """Runs of rows in their order, their inputs, and probabilities (rows, labels) or numbers (rows,)."""
+        """Chunks of rows in order, with their inputs and outputs: probabilities (rows, labels) or numbers (rows,)."""
         for chunk in read_chunks(rows):
             inputs = encode_chunk(chunk, self.format, self.tokenizer)
             yield chunk, inputs, self.score_inputs(inputs)
@@ -103,23 +102,17 @@ class RowScorer:
         )  # fmt: skip
         return self.label_type.to_outputs(scores, self.extra)
 
-    def predict(self, outputs: NDArray[np.float64]) -> NDArray[Any]:
-        """Ids, marks or numbers."""
-        return self.label_type.predict(outputs, self.thresholds)
-
 
 def open_scorer(path: str, settings: Evaluate) -> RowScorer:
-    """A classifier of ours, or anybody's, which reads one text of the length that it has positions for.
+    """Load a classifier; one that llmkit did not train reads a single text of up to its number of positions.
 
     Raises:
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
-    network = prepare_for_inference(load_classifier(path), settings.precision)
-    tokenizer = load_tokenizer(path)
-    check_vocabulary(network, tokenizer, path)
-    if network.config.pad_token_id is None:  # any token will do behind the text, but for the text's own last one
-        own = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-        network.config.pad_token_id = next(token for token in own if token is not None)
+    network, tokenizer = load_for_inference(load_classifier, path, path, settings.precision)
+    if network.config.pad_token_id is None:  # any token but the text's last one
+        candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        network.config.pad_token_id = next(token for token in candidates if token is not None)
     longest = max_context_length(network) or DEFAULT_BLOCK_SIZE
     block_size = min(longest, tokenizer.model_max_length, settings.block_size or DEFAULT_BLOCK_SIZE)
     row_format, extra = read_format(network.config, block_size)
@@ -131,7 +124,7 @@ def open_scorer(path: str, settings: Evaluate) -> RowScorer:
 def describe_method(
     data: str, settings: Evaluate, label_type: LabelType, chosen_on: bool, metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """How figures came about. Rows that the weights and thresholds were chosen by flatter them."""
+    """How metrics were computed. They are optimistic on the rows that weights and thresholds were selected on."""
     method: dict[str, Any] = {"data": data, "precision": settings.precision}
     if chosen_on:
         method["weights"] = "the best of the run on these rows"
@@ -140,11 +133,10 @@ def describe_method(
 
 
 def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any]:
-    """Each row with its label and the label's probability; several labels are all whose probability reaches their
-    threshold; for regression it is a number.
+    """Write each row with its prediction and, for single labels, the probability; returns row counts.
 
     Raises:
-        DataError: what tables/rows.py and tables/labelled.py raise; a column that is called as a new one.
+        DataError: what tables/rows.py and tables/labelled.py raise; the file has a column of the same name.
         ModelError: the model cannot be used.
     """
     section, data = recipe.cls, request.data
@@ -154,7 +146,7 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
     opened = open_rows(data, recipe.prepare.read, header=section.header, wanted=wanted)
     with opened as rows, ProgressBar("predicting", "rows", log=True) as line:
         columns = scorer.format.find_columns(rows, need_label=False, text=section.text, pair=section.pair)
-        columns = replace(columns, label=None)  # labels that are there already are cells like others
+        columns = replace(columns, label=None)  # a label column is copied like any other
         console.info(f"{data}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
         names = scorer.label_type.columns(scorer.names, all_probabilities=request.all_probabilities)
         if taken := [name for name in names if name in rows.columns]:
@@ -176,9 +168,9 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
 
 
 def _to_cells(scorer: RowScorer, outputs: NDArray[np.float64], all_probabilities: bool) -> Iterator[dict[str, Any]]:
-    """The new cells of each row."""
+    """The added cells of each row."""
     label_type, names = scorer.label_type, scorer.names
-    for predicted, output in zip(scorer.predict(outputs), outputs, strict=True):
+    for predicted, output in zip(label_type.predict(outputs, scorer.thresholds), outputs, strict=True):
         cells = label_type.to_cells(predicted, output, names)
         if all_probabilities and label_type.has_names:
             values = (round(float(value), 6) for value in output)

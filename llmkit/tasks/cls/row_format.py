@@ -1,6 +1,6 @@
-"""How rows of a file become inputs of a classifier: decided once, saved in config.json, used everywhere.
+"""How rows of a file become inputs of a classifier; saved in config.json.
 
-Training, `eval` and `predict` all read through this module, so they cannot differ.
+Training, `eval` and `predict` share this module, so that all encode rows in the same way.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,12 +26,12 @@ ROWS_AT_ONCE = 4096
 CHARACTERS_AT_ONCE = 4_000_000
 
 CONFIG_KEY = "llmkit"
-"""Under which the format is kept in config.json."""
+"""The key of the format in config.json."""
 
 
 @dataclass(frozen=True)
 class RowFormat:
-    """Columns, type of labels, and how long texts are read."""
+    """Columns, label type, and how texts longer than a block are encoded."""
 
     text: str
     pair: str | None
@@ -48,17 +48,17 @@ class RowFormat:
         return Columns(self.text, self.pair, self.label)
 
     def with_columns(self, columns: Columns) -> "RowFormat":
-        """The same for a file whose columns have other names."""
+        """A copy with other column names."""
         return replace(self, text=columns.text, pair=columns.pair, label=columns.label)
 
     def find_columns(
         self, rows: RowStream, *, need_label: bool, text: str | None = None, pair: str | None = None,
         label: str | None = None,
     ) -> Columns:  # fmt: skip
-        """The columns of another file: as the user names them, else as in the training file, else detected.
+        """The columns of another file: named by the user, else those of the train file, else detected.
 
         Raises:
-            DataError: the file has no such columns; or a second text is missing, or is there and was not in training.
+            DataError: the file has no such columns, or has pairs while the train file had none, or the reverse.
         """
         here, is_ours = set(rows.columns), bool(self.text)
         columns = choose_columns(
@@ -75,13 +75,13 @@ class RowFormat:
         return columns
 
     def describe(self, rows: RowStream) -> str:
-        """What was taken for what, in one line."""
+        """Columns and label type in one line."""
         parts = [f"text {self.text!r}"] + ([f"pair {self.pair!r}"] if self.pair else []) + [f"label {self.label!r}"]
         header = " (no header line: columns are numbered)" if rows.has_header is False else ""
         return clean_line(f"{rows.path}: {', '.join(parts)}, {self.label_type.describes_rows}{header}")
 
     def describe_cut(self, n_cut: int, n_rows: int, path: str, *, suggest_windows: bool = False) -> list[str]:
-        """That texts were too long, if any were; and where that can still be changed, how."""
+        """A note on truncated texts, if there are any; may suggest windows."""
         if not n_cut:
             return []
         what = f"{n_cut:,} of {n_rows:,} rows of {path} are too long"
@@ -96,35 +96,35 @@ class RowFormat:
 
 
 def describe_left_out(n_rows: int, path: str, why: str) -> list[str]:
-    """That rows were left out, if any were."""
+    """A note on rows left out, if there are any."""
     return [f"left out of {path}: {n_rows:,} row{'s' if n_rows > 1 else ''} {why}"] if n_rows else []
 
 
 def reads_token_types(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the model tells two texts apart by token types; GPT-2 would take them for words."""
+    """Whether the model has token types; GPT-2 would add word embeddings for them."""
     return "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 0) > 1
 
 
 def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) -> None:
-    """Into the model's configuration, with what else goes with the labels."""
+    """Save the format in the model's configuration, together with `more`."""
     setattr(config, CONFIG_KEY, asdict(row_format) | {"label_type": row_format.label_type.name} | more)
 
 
 def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, dict[str, Any]]:
-    """The format of a model, and what else was saved with it; for one that was not made here, a plain one."""
-    kept = dict(getattr(config, CONFIG_KEY, None) or {})
+    """The saved format of a model and what else was saved with it; a default format for models of other tools."""
+    saved = dict(getattr(config, CONFIG_KEY, None) or {})
     names = RowFormat.__dataclass_fields__
     problem_type = problem_type_of(config)
     label_type = next(each for each in LABEL_TYPES.values() if each.problem_type == problem_type)
-    if "label_type" in kept:
-        kept["label_type"] = get_label_type(kept["label_type"])
-    plain = RowFormat("", None, None, label_type, None, block_size, "truncate", 0, 1)
-    own = {name: kept.pop(name) for name in names if name in kept}
-    return replace(plain, **own), kept
+    if "label_type" in saved:
+        saved["label_type"] = get_label_type(saved["label_type"])
+    default = RowFormat("", None, None, label_type, None, block_size, "truncate", 0, 1)
+    fields = {name: saved.pop(name) for name in names if name in saved}
+    return replace(default, **fields), saved
 
 
 def read_chunks(rows: Iterable[LabelledRow]) -> Iterator[list[LabelledRow]]:
-    """Runs of rows that are encoded and scored at once, so that memory stays flat."""
+    """Chunks of rows that are encoded and scored together; bounds memory."""
     chunk: list[LabelledRow] = []
     n_characters = 0
     for row in rows:
@@ -140,21 +140,18 @@ def read_chunks(rows: Iterable[LabelledRow]) -> Iterator[list[LabelledRow]]:
 def encode_chunk(
     chunk: Sequence[LabelledRow], row_format: RowFormat, tokenizer: PreTrainedTokenizerBase, cutter: str | None = None
 ) -> Inputs:
-    """The inputs of some rows."""
-    texts, pairs = ([without_surrogates(text) for text in column] for column in _columns_of(chunk))
+    """Encode some rows."""
+    texts = [without_surrogates(row.text) for row in chunk]
+    pairs = [without_surrogates(row.pair or "") for row in chunk]
     return encode_inputs(
         tokenizer, texts, pairs if row_format.pair else None,
         block_size=row_format.block_size, windows=row_format.windows, word_cutter=cutter,
     )  # fmt: skip
 
 
-def _columns_of(chunk: Sequence[LabelledRow]) -> tuple[list[str], list[str]]:
-    return [row.text for row in chunk], [row.pair or "" for row in chunk]
-
-
 @dataclass
 class LabelledFile:
-    """Iterate over it once for the rows whose labels are known."""
+    """A labelled file; iterate once over its rows with known labels."""
 
     rows: RowStream
     format: RowFormat
@@ -176,7 +173,7 @@ class LabelledFile:
         return (row for row, _ in known)
 
     def describe_left_out(self) -> list[str]:
-        """What the user should know once all rows are read."""
+        """Notes on rows left out, once all rows are read."""
         skipped = sum(self.rows.source.skipped.values())
         notes = describe_left_out(skipped, self.rows.path, "that cannot be read")
         return notes + describe_left_out(self.unseen.rows.n, self.rows.path, "with labels that training never saw")
@@ -186,7 +183,7 @@ class LabelledFile:
 def open_labelled(
     path: str, section: Cls, read: Read, row_format: RowFormat, label2id: Mapping[str, int]
 ) -> Iterator[LabelledFile]:
-    """A file in the format of a model; its columns are those of the section, else of training, else detected.
+    """Open a file in the format of a model; its columns are the section's, else the train file's, else detected.
 
     Raises:
         DataError: what tables/rows.py raises; while the rows are read, what tables/labelled.py raises.

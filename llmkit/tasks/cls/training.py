@@ -24,10 +24,10 @@ from llmkit.models.loading import read_config
 from llmkit.models.lora import add_lora, merge_lora
 from llmkit.tasks.base import TrainingData
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit
-from llmkit.tasks.cls.evaluation import ErrorExamples
+from llmkit.tasks.cls.evaluation import RowEvaluation
 from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.objective import Classification
-from llmkit.tasks.cls.prediction import describe_method, score_rows
+from llmkit.tasks.cls.prediction import RowScorer, score_rows
 from llmkit.tasks.cls.row_format import CONFIG_KEY, save_format
 from llmkit.tasks.starting_model import set_dropout
 from llmkit.training.contract import Plan
@@ -35,7 +35,7 @@ from llmkit.training.contract import Plan
 
 @dataclass(frozen=True)
 class ClsTraining:
-    """Labels of texts, over rows of labelled files."""
+    """Training of a classifier on the rows of labelled files."""
 
     recipe: ClsRecipe
     labelled: LabelledData
@@ -43,7 +43,7 @@ class ClsTraining:
     token_types: bool
     show_samples: bool
     origin: dict[str, Any]
-    """Where model and files are, for the run's manifest."""
+    """Model and files, for the run's manifest."""
     output_share: float = 0.0
     cuts_by_tokens: bool = True
 
@@ -72,7 +72,7 @@ class ClsTraining:
 
     @cached_property
     def target_scale(self) -> tuple[float, float]:
-        """Mean and standard deviation by which the model learns the labels."""
+        """Mean and standard deviation of the train labels, for regression."""
         return self.label_type.target_scale(self.labelled.splits["train"].labels)
 
     @cached_property
@@ -93,16 +93,16 @@ class ClsTraining:
         return self.label_type.metrics
 
     def count_scored_logits(self, network: PreTrainedModel) -> float:
-        return 0.0  # a few a row
+        return 0.0  # a few per row
 
     @cached_property
     def metric(self) -> str:
-        """The figure that the best weights are chosen by."""
-        wanted = self.recipe.cls.metric
-        return self.metrics.best_by if wanted == "auto" else wanted
+        """The model-selection metric."""
+        metric = self.recipe.cls.metric
+        return self.metrics.best_by if metric == "auto" else metric
 
     def check(self) -> None:
-        """Raises UsageError where no figure of this kind of labels has the recipe's name, or no label a weight's."""
+        """Raises UsageError if cls.metric or a label of cls.class_weights does not exist."""
         _ = self.objective
         split = self.labelled.splits.get("validation", self.labelled.splits["train"])
         names = list(self.labelled.label2id)
@@ -111,10 +111,10 @@ class ClsTraining:
         )
         if self.metric not in known and self.metric != "loss":
             hint = did_you_mean(self.metric, ["loss", *known])
-            raise UsageError(f"no figure is called {self.metric!r}", where="cls.metric", hint=hint)
+            raise UsageError(f"no metric is called {self.metric!r}", where="cls.metric", hint=hint)
 
     def prepare_model(self, network: PreTrainedModel) -> None:
-        """Freeze what the recipe wants frozen, or add what alone shall learn."""
+        """Freeze layers, or add LoRA adapters."""
         section = self.recipe.cls
         if section.lora_rank:
             add_lora(network, section.lora_rank, section.lora_alpha, self.recipe.train.seed)
@@ -138,8 +138,8 @@ class ClsTraining:
         split = _take_rows(self.labelled.splits["validation"], n_rows)
         outputs, scores = self._score(network, split, plan.precision, plan.batches.tokens_at_once)
         targets = torch.from_numpy(self._to_targets(split.labels)).to(self.label_type.target_dtype)
-        plain = Classification(self.label_type, 0, 0, False)  # the loss as such, without weights and smoothing
-        loss = plain.losses(torch.from_numpy(scores), targets).double().mean().item()
+        objective = Classification(self.label_type, 0, 0, False)  # without class weights and smoothing
+        loss = objective.losses(torch.from_numpy(scores), targets).double().mean().item()
         metrics = self.label_type.measure_quickly(split.labels, outputs, list(self.labelled.label2id))
         return {"loss": loss, "metric": self.metric} | metrics
 
@@ -156,8 +156,7 @@ class ClsTraining:
         if not self.label_type.has_names:
             extra["target_mean"], extra["target_std"] = self.target_scale
         if self.label_type.tunes_thresholds and "validation" in self.labelled.splits:
-            split = self.labelled.splits["validation"]
-            split = _take_share(split, share)
+            split = _take_share(self.labelled.splits["validation"], share)
             outputs, _ = self._score(network, split, "fp32", None)
             best = self.label_type.best_thresholds(split.labels, outputs, len(self.labelled.label2id))
             extra["thresholds"] = best.tolist()
@@ -177,27 +176,24 @@ class ClsTraining:
         value, baseline = metrics.get(metric.key), metrics.get(metric.baseline)
         if value is None or baseline is None or (value > baseline if metric.higher_is_better else value < baseline):
             return None
-        if value == (1.0 if metric.higher_is_better else 0.0):  # perfect, as where all rows have one label
+        if value == (1.0 if metric.higher_is_better else 0.0):  # perfect, for example if all rows have one label
             return None
         return f"{metric.key.replace('_', ' ')} {value:.4f} is no better than a constant prediction, {baseline:.4f}"
 
     def score_split(
         self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate, *, chosen_on: bool
     ) -> dict[str, Any]:
-        """All figures over one split."""
-        tokens_at_once = settings.batch_size * self.recipe.block_size
-        outputs, _ = self._score(network, split, settings.precision, tokens_at_once)
-        names, label_type = list(self.labelled.label2id), self.label_type
-        kept = (getattr(network.config, CONFIG_KEY, None) or {}).get("thresholds", [])
-        thresholds = np.array(kept if len(kept) == len(names) else [0.5] * len(names))
-        metrics: dict[str, Any] = {"label_type": label_type.name}
-        metrics |= label_type.measure(split.labels, outputs, names, thresholds, seed=settings.seed)
-        if self.show_samples:
-            shown = ErrorExamples(label_type, names, thresholds, self.tokenizer)
-            shown.add(split.labels, outputs, split.inputs, split.lines)
-            metrics["mistakes"] = shown.worst()
-        metrics |= {"n_truncated": split.inputs.n_cut, "n_windows": len(split.inputs.ends)}
-        return metrics | {"method": describe_method(Path(split.path).name, settings, label_type, chosen_on, metrics)}
+        """All metrics of one split."""
+        n_labels = len(self.labelled.label2id)
+        saved = (getattr(network.config, CONFIG_KEY, None) or {}).get("thresholds", [])
+        thresholds = np.array(saved if len(saved) == n_labels else [0.5] * n_labels)
+        mean, std = self.target_scale
+        extra = {"target_mean": mean, "target_std": std}
+        scorer = RowScorer(network, self.tokenizer, self.labelled.format, thresholds, extra, settings)
+        evaluation = RowEvaluation(scorer, self.show_samples)
+        evaluation.chosen_on = chosen_on
+        evaluation.add(split.labels, scorer.score_inputs(split.inputs), split.inputs, split.lines)
+        return evaluation.measure(Path(split.path).name)
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         self.tokenizer.model_max_length = self.recipe.block_size
@@ -210,7 +206,7 @@ class ClsTraining:
     def _score(
         self, network: PreTrainedModel, split: LabelledSplit, precision: str, tokens_at_once: int | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Outputs as users see them, and the model's bare scores."""
+        """Outputs of the label type, and logits."""
         tokens_at_once = tokens_at_once or 16 * self.recipe.block_size
         scores = score_rows(
             network, split.inputs, token_types=self.token_types, tokens_at_once=tokens_at_once, precision=precision
@@ -222,7 +218,7 @@ class ClsTraining:
         return self.label_type.scale(labels, *self.target_scale)
 
     def _class_weights(self) -> torch.Tensor | None:
-        """Raises UsageError for a weight of a label that there is not."""
+        """Raises UsageError for a label that does not exist."""
         wanted, names = self.recipe.cls.class_weights, list(self.labelled.label2id)
         if wanted == "none":
             return None
@@ -242,7 +238,7 @@ def _take_share(split: LabelledSplit, share: float) -> LabelledSplit:
 
 
 def _take_rows(split: LabelledSplit, n_rows: int) -> LabelledSplit:
-    """At most so many rows of a split, spread evenly over it."""
+    """At most `n_rows` rows of a split, evenly spaced."""
     if len(split) <= n_rows:
         return split
     rows = np.arange(n_rows) * len(split) // n_rows

@@ -35,15 +35,14 @@ class MlmTask(Task):
         from llmkit.tasks.mlm.training import MlmTraining
         from llmkit.tasks.prepared_folder import open_pretraining
 
-        own = _own(recipe)
-        return open_pretraining(own, request, MlmTraining)
+        return open_pretraining(_to_mlm_recipe(recipe), request, MlmTraining)
 
     def evaluate(self, recipe: Recipe, request: EvaluationRequest) -> dict[str, Any]:
         from llmkit.models.masked import load_masked
         from llmkit.tasks.evaluation import open_for_evaluation
         from llmkit.tasks.mlm.evaluation import score_prepared, score_text
 
-        own = _own(recipe)
+        own = _to_mlm_recipe(recipe)
         opened = open_for_evaluation(own, request, load_masked)
         settings, network, tokenizer = own.evaluate, opened.network, opened.tokenizer
         if opened.prepared is not None:
@@ -60,14 +59,12 @@ class MlmTask(Task):
     def open_prepared(self, recipe: Recipe, prepared: "Prepared", tokenizer: Any) -> PlannedTask:
         from llmkit.tasks.mlm.training import MlmTraining
 
-        own = _own(recipe)
-        return MlmTraining(own, prepared, tokenizer)
+        return MlmTraining(_to_mlm_recipe(recipe), prepared, tokenizer)
 
     def make_synthetic(self, recipe: Recipe, vocabulary: Any) -> PlannedTask:
         from llmkit.tasks.mlm.training import SyntheticMlm
 
-        own = _own(recipe)
-        return SyntheticMlm(own, vocabulary)
+        return SyntheticMlm(_to_mlm_recipe(recipe), vocabulary)
 
     def describe_samples(self, records: Sequence[Mapping[str, Any]]) -> str:
         """The candidates of each mask, one a line: probability, and the prompt with it filled in."""
@@ -96,8 +93,8 @@ class MlmTask(Task):
         return blocks
 
 
-def _own(recipe: Recipe) -> MlmRecipe:
-    """The recipe itself, or for a recipe of another task one of this task with its shared sections."""
+def _to_mlm_recipe(recipe: Recipe) -> MlmRecipe:
+    """The recipe itself, or an mlm recipe with the shared sections of another task's recipe."""
     own = recipe.for_task(MlmTask.name)
     assert isinstance(own, MlmRecipe)
     return own

@@ -1,11 +1,11 @@
-"""Evaluate a masked language model on the fixed masks and pairs of a prepared split or of raw text.
+"""Evaluate a masked language model on fixed masks and pairs of a prepared split or of raw text.
 
-Masks and pairs depend only on the seed, the split and the tokenizer, not on the model. Losses are summed and divided
-once at the end. Each accuracy has a baseline: that of the best constant prediction on the same labels.
+Masks and pairs depend only on the seed, the split and the tokenizer. Losses are summed and divided once at the end.
+The baseline of an accuracy is that of the best constant prediction on the same labels.
 
 Pseudo-perplexity (Salazar et al. 2020, equations 1 and 4) masks one token at a time and predicts it from all others of
 its window: exp of the mean negative log-probability. It ranks texts under one model. It is not the perplexity of a
-distribution over texts, and it is too low for words of several tokens, whose other pieces stay visible.
+distribution over texts, and it is too low for words of several tokens, as the other tokens stay visible.
 """
 
 import math
@@ -43,7 +43,7 @@ from llmkit.tokens.tokenizer import ensure_special_tokens, id_dtype
 from llmkit.training.losses import sum_fp64
 
 KINDS = {"nsp": ("next", "not_next"), "sop": ("in_order", "swapped")}
-"""What the two relations of pairs are called, by the name of their loss."""
+"""Names of the relations 0 and 1 per objective."""
 
 
 @torch.inference_mode()
@@ -56,13 +56,12 @@ def evaluate_masked_lm(
     precision: str = "fp32",
     max_examples: int | None = None,
 ) -> dict[str, Any]:
-    """Sums over the examples of one pass: nats, hits, counts of labels, and the confusion of pairs (true, predicted).
+    """Sums over the examples of one epoch: nats, correct predictions, labels, confusion of pairs (true, predicted).
 
-    One pass holds as many tokens as the split, most of them once. `max_examples` scores that many examples, spread
-    evenly, for a look while training. The model must be in evaluation mode.
+    `max_examples` scores that many evenly spaced examples. The model must be in evaluation mode.
 
     Raises:
-        DataError: nothing could be masked, as when all tokens are unknown.
+        DataError: no token could be masked, for example because all are unknown.
     """
     device: torch.device = model.device
     n_examples = pairs.samples_per_epoch
@@ -71,8 +70,8 @@ def evaluate_masked_lm(
     labels = torch.zeros(embedding_rows(model), dtype=torch.int64)
     confusion = torch.zeros(2, 2, dtype=torch.int64)
     for begin, counts in shard(range(0, n_scored, batch_size)):
-        places = range(begin, min(begin + batch_size, n_scored))
-        batch = objective.collate([pairs.read(place * n_examples // n_scored) for place in places])
+        numbers = range(begin, min(begin + batch_size, n_scored))
+        batch = objective.collate([pairs.read(number * n_examples // n_scored) for number in numbers])
         masked_ids, n_tokens = batch["masked_ids"], objective.count_tokens(batch)
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -105,10 +104,9 @@ def _add_tokens(sums: dict[str, Any], logits: Tensor, labels: Tensor) -> None:
 
 
 def to_metrics(sums: dict[str, Any], relation: str | None) -> dict[str, Any]:
-    """Sums as the figures that are reported; `loss` is what was trained: both losses together.
+    """The metrics of the sums; `loss` is the training loss, the sum of both losses.
 
-    `mlm_perplexity` is exp of the mean loss over masked tokens. It is no language model's perplexity: the rest of the
-    text was there to be read.
+    `mlm_perplexity` is exp of the mean loss over masked tokens. It is not comparable with a causal language model's.
     """
     n_masked = sums["n_masked"]
     mlm_loss = sums["mlm_nats"] / n_masked
@@ -142,10 +140,10 @@ def to_metrics(sums: dict[str, Any], relation: str | None) -> dict[str, Any]:
 def score_documents(
     model: PreTrainedModel, pairs: Pairs, *, max_tokens: int, batch_size: int = 16, precision: str = "fp32"
 ) -> list[dict[str, Any]]:
-    """One record a document, over its first `max_tokens` tokens: source, index, n_tokens, nats, pseudo_perplexity.
+    """One record per document, over its first `max_tokens` tokens: source, index, n_tokens, nats, pseudo_perplexity.
 
-    The model must be in evaluation mode. Windows are `pairs.block_size` long with their [CLS] and [SEP] and lie side by
-    side. Special tokens are not scored.
+    The model must be in evaluation mode. Windows of `pairs.block_size` tokens, with [CLS] and [SEP], do not overlap.
+    Special tokens are not scored.
     """
     table = pairs.sentences.split.table
     sources, indexes = table.column("source"), table.column("index")
@@ -155,8 +153,8 @@ def score_documents(
         start, end = pairs.sentences.range_of(document)
         nats, n_tokens = 0.0, 0
         for window in _windows(pairs, start, min(end, start + max_tokens)):
-            scored, found = _score_window(model, pairs, window, batch_size, precision)
-            nats, n_tokens = nats + found, n_tokens + scored
+            n_scored, window_nats = _score_window(model, pairs, window, batch_size, precision)
+            nats, n_tokens = nats + window_nats, n_tokens + n_scored
         if n_tokens:
             value = math.exp(min(700.0, nats / n_tokens))
             place = {"source": sources[row].as_py(), "index": indexes[row].as_py()}
@@ -176,7 +174,7 @@ def _windows(pairs: Pairs, start: int, end: int) -> Iterator[TokenIds]:
 def _score_window(
     model: PreTrainedModel, pairs: Pairs, window: TokenIds, batch_size: int, precision: str
 ) -> tuple[int, float]:
-    """How many tokens of the window were scored, and their nats."""
+    """Number of scored tokens of the window, and their nats."""
     places = np.flatnonzero(~pairs.vocabulary.is_special[window])
     nats = 0.0
     for begin in range(0, len(places), batch_size):
@@ -185,7 +183,7 @@ def _score_window(
         rows = torch.arange(len(masked))
         targets = input_ids[rows, masked].to(model.device)
         input_ids[rows, masked] = pairs.vocabulary.mask_id
-        batch = {"input_ids": input_ids, "masked_places": rows * len(window) + masked}
+        batch = {"input_ids": input_ids, "masked_indices": rows * len(window) + masked}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits, _ = predict(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
         nats += torch.nn.functional.cross_entropy(logits.cpu().double(), targets.cpu(), reduction="sum").item()
@@ -194,9 +192,9 @@ def _score_window(
 
 MIN_BLOCK_SIZE = 8
 DEFAULT_BLOCK_SIZE = 512
-"""For models without a longest context."""
+"""For models without a maximum context length."""
 EVALUATION_KEY = 0x6576616C
-"""So that held-out masks are never those of a training epoch with the same seed."""
+"""Keeps held-out masks different from those of a training epoch with the same seed."""
 
 
 def evaluation_seed(settings: Evaluate) -> int:
@@ -205,15 +203,15 @@ def evaluation_seed(settings: Evaluate) -> int:
 
 
 def describe_not_next(sentences: Sentences) -> str:
-    """Where what is not next is taken from."""
+    """Where segments that are not next come from."""
     return "from another document" if sentences.n_documents > 1 else "from a distant passage"
 
 
-def pairs_of(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_size: int, seed: int) -> Pairs:
-    """The examples of a split, as the recipe wants them.
+def make_split_pairs(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_size: int, seed: int) -> Pairs:
+    """The examples of a split with the settings of the recipe.
 
     Raises:
-        UsageError: no room for two segments.
+        UsageError: block_size is too small for two segments.
         DataError: the split has no sentences.
     """
     if block_size < MIN_BLOCK_SIZE:
@@ -233,27 +231,25 @@ def score_prepared(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prepared: Prepared, split: str, settings: Evaluate,
     mlm: Mlm, block_size: int | None = None, share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Metrics over a whole split of a prepared folder, or over a share of its examples, spread evenly."""
-    mlm = mlm.with_updates(
-        sentence_objective=sentence_objective_of(network)
-    )  # what the model can judge, whatever the recipe says
+    """Metrics of a split of a prepared folder, or of a share of its examples, evenly spaced."""
+    mlm = mlm.with_updates(sentence_objective=sentence_objective_of(network))  # the model's, not the recipe's
     metrics = _score(network, tokenizer, prepared.split(split), settings, mlm, block_size, share)
-    kept = prepared.manifest["sentences"]["chinese_words"]
-    metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": kept}
+    cutter = prepared.manifest["sentences"]["chinese_words"]
+    metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": cutter}
     totals = prepared.manifest["splits"][split]
-    return _with_unknown(metrics, totals["unknown_tokens"], totals["tokens"])
+    return _add_unknown_tokens(metrics, totals["unknown_tokens"], totals["tokens"])
 
 
 def score_text(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, files: Sequence[str], prepare: Prepare,
     settings: Evaluate, mlm: Mlm,
 ) -> dict[str, Any]:  # fmt: skip
-    """Metrics over text files as they are, uncleaned.
+    """Metrics of text files, without cleaning.
 
     Raises:
         DataError: no text.
     """
-    ensure_special_tokens(tokenizer)  # as `prepare` does: a BERT's own has no end of text
+    ensure_special_tokens(tokenizer)  # as `prepare` does; BERT's tokenizer has no end-of-text token
     with tempfile.TemporaryDirectory() as folder:
         totals: Counter[str] = Counter()
         cutter = choose_word_cutter(prepare.chinese_words)
@@ -263,28 +259,24 @@ def score_text(
             raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
         split = Split(Path(folder) / "text")
         sentence_objective = sentence_objective_of(network)
+        block_size = 1 if sentence_objective == "none" else _block_size(network, settings, None)
         try:
-            check_pairs(
-                Sentences(split),
-                1 if sentence_objective == "none" else _block_size(network, settings, None),
-                sentence_objective,
-            )
+            check_pairs(Sentences(split), block_size, sentence_objective)
         except DataError as error:
             console.info(f"{error.problems[0].what}: only masked tokens are scored")
             sentence_objective = "none"
-        metrics = _score(
-            network, tokenizer, split, settings, mlm.with_updates(sentence_objective=sentence_objective), None
-        )
+        mlm = mlm.with_updates(sentence_objective=sentence_objective)
+        metrics = _score(network, tokenizer, split, settings, mlm, None)
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files), "chinese_words": cutter}
-    return _with_unknown(metrics, totals["unknown_tokens"], totals["tokens"])
+    return _add_unknown_tokens(metrics, totals["unknown_tokens"], totals["tokens"])
 
 
 def _block_size(network: PreTrainedModel, settings: Evaluate, own: int | None) -> int:
     return choose_block_size(network, settings, own, DEFAULT_BLOCK_SIZE)
 
 
-def _with_unknown(metrics: dict[str, Any], n_unknown: int, n_tokens: int) -> dict[str, Any]:
-    """Unknown tokens are never masked, so the metrics leave out the hardest tokens."""
+def _add_unknown_tokens(metrics: dict[str, Any], n_unknown: int, n_tokens: int) -> dict[str, Any]:
+    """Add the number of unknown tokens, which are never masked and count in no metric; shows a note."""
     if n_unknown:
         share = f"{n_unknown:,} tokens ({n_unknown / n_tokens:.1%})"
         console.info(f"{share} are unknown to the tokenizer: they are not predicted and count in no metric")
@@ -296,17 +288,19 @@ def _score(
     block_size: int | None, share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
     block = _block_size(network, settings, block_size)
-    pairs = pairs_of(split, tokenizer, mlm, block, evaluation_seed(settings))
+    pairs = make_split_pairs(split, tokenizer, mlm, block, evaluation_seed(settings))
     objective = MaskedLM(tokenizer.pad_token_id, mlm.sentence_objective)
-    how: dict[str, Any] = {"batch_size": settings.batch_size, "precision": settings.precision}
+    options: dict[str, Any] = {"batch_size": settings.batch_size, "precision": settings.precision}
     metrics = to_metrics(
-        evaluate_masked_lm(network, pairs, objective, max_examples=math.ceil(share * pairs.samples_per_epoch), **how),
+        evaluate_masked_lm(
+            network, pairs, objective, max_examples=math.ceil(share * pairs.samples_per_epoch), **options
+        ),
         objective.relation,
     )
     if metrics["n_examples"] < pairs.samples_per_epoch:
         metrics["n_held_out_examples"] = pairs.samples_per_epoch
     if settings.pseudo_perplexity:
-        records = score_documents(network, pairs, max_tokens=settings.pseudo_perplexity, **how)
+        records = score_documents(network, pairs, max_tokens=settings.pseudo_perplexity, **options)
         nats, n_tokens = (sum(record[key] for record in records) for key in ("nats", "n_tokens"))
         if n_tokens:
             metrics["pseudo_perplexity"] = math.exp(min(700.0, nats / n_tokens))

@@ -1,10 +1,10 @@
-"""Say which tokens a masked language model expects where a prompt has a mask.
+"""Predict the masked tokens of prompts.
 
-Each mask is judged for itself while the others stay masks. Ids, order and probabilities are those of transformers'
-pipeline("fill-mask"), but for two things. Only the mask is special in a prompt: one that spells `[SEP]` is read as the
-text it is. And a prompt longer than the model's context is read through one window around its masks.
+Each mask is predicted alone while the others stay masks. Ids, order and probabilities are those of transformers'
+pipeline("fill-mask"), with two differences: `[SEP]` and other special tokens in a prompt are ordinary text, except the
+mask; and a prompt longer than the context is read through one window around its masks.
 
-Does not check that the model is a masked one; that is the caller's.
+The caller checks that the model is a masked one.
 """
 
 import json
@@ -18,20 +18,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from llmkit.config.generate import Generate
 from llmkit.core.console import clean_line
 from llmkit.core.errors import ModelError, UsageError
-from llmkit.models.loading import check_vocabulary, embedding_rows, load_masked_lm, max_context_length
+from llmkit.models.loading import embedding_rows, load_masked_lm, max_context_length
 from llmkit.tasks.base import GenerationRequest
-from llmkit.tasks.evaluation import prepare_for_inference
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tasks.evaluation import load_for_inference
 
 # Logits come for every position, not for the masks alone: 2048 positions are 250 MB with BERT's 30,000 tokens.
 TOKENS_AT_ONCE = 2048
 
 DEFAULT_CANDIDATES = 5
-"""Candidates for each mask where the recipe has no `generate.top_k`."""
+"""Candidates per mask if `generate.top_k` is not set."""
 PAD_ID = 0
-"""An id for padding: it is masked and never read."""
+"""Any id: padding is masked."""
 
-_Best = tuple[list[list[int]], list[list[float]]]  # for each mask its likeliest ids, and their probabilities
+_Best = tuple[list[list[int]], list[list[float]]]  # per mask: the most probable ids, and their probabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +38,12 @@ class MaskPrediction:
     """One candidate for one mask."""
 
     token: str
-    """The token decoded alone: `##ing` goes on with a word, and so does `ing` where another would be ` ing`."""
+    """The token decoded alone. `##ing` continues a word, as does `ing` in vocabularies that also have ` ing`."""
     token_id: int
     probability: float
-    """Among all tokens that the model knows, special ones too."""
+    """Over the whole vocabulary, special tokens included."""
     text: str
-    """The whole prompt with this mask filled in and the others left as they are."""
+    """The prompt with this mask filled in; other masks stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +52,19 @@ class FilledPrompt:
 
     prompt: str
     masks: list[list[MaskPrediction]]
-    """For each mask, in the prompt's order, its candidates, the likeliest first."""
+    """Candidates per mask, in the order of the prompt, the most probable first."""
     n_prompt_tokens_dropped: int = 0
-    """How many tokens at the prompt's two ends the model never saw, as they did not fit its context."""
+    """Tokens cut from both ends of a prompt that is longer than the context."""
 
 
 def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[str, Any]]:
-    """One record a prompt: prompt, masks.
+    """One record per prompt: prompt, masks.
 
     Raises:
         UsageError: as `fill_masks`.
         ModelError: the model cannot be loaded, or its tokenizer does not fit.
     """
-    network = prepare_for_inference(load_masked_lm(request.path))
-    tokenizer = load_tokenizer(request.path)
-    check_vocabulary(network, tokenizer, request.model)
+    network, tokenizer = load_for_inference(load_masked_lm, request.path, request.model)
     filled = fill_masks(network, tokenizer, list(request.prompts), settings.top_k or DEFAULT_CANDIDATES)
     return [asdict(prompt) for prompt in filled]
 
@@ -75,7 +72,7 @@ def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[st
 def fill_masks(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], n_best: int = 5
 ) -> list[FilledPrompt]:
-    """The `n_best` candidates for each mask of each prompt, in the prompts' order; at most as many as there are tokens.
+    """The `n_best` candidates per mask of each prompt, at most the size of the vocabulary.
 
     Model and tokenizer are left as they were.
 
@@ -113,15 +110,15 @@ def fill_masks(
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What the model reads of a prompt."""
+    """The part of a prompt that the model reads."""
 
     prompt: str
     ids: list[int]
-    """The tokenizer's template ([CLS] ... [SEP]) included."""
+    """With the template's tokens ([CLS] ... [SEP])."""
     masks: list[int]
-    """Where in `ids` the masks are."""
+    """Indices of the masks in `ids`."""
     spans: list[tuple[int, int]]
-    """Where in `prompt` they are: first character, and the one after the last."""
+    """Character ranges of the masks in `prompt`."""
     n_dropped: int = 0
 
 
@@ -136,8 +133,8 @@ class _Reader:
         if mask is None:
             where, hint = tokenizer.name_or_path or "tokenizer", "give a masked model, such as a run of pretrain-mlm"
             raise UsageError("the tokenizer has no mask token", where=where, hint=hint)
-        # A copy whose mask is an added token like any other, so that it is still found, and swallows white space as it
-        # always does, where special tokens are read as text.
+        # In this copy the mask is no special token, so it is still recognized (and strips white space) while special
+        # tokens are encoded as text.
         mask["special"] = False
         self._backend = Tokenizer.from_str(json.dumps(state))
         self._backend.no_truncation()
@@ -154,9 +151,9 @@ class _Reader:
         if not masks:
             mask = self._tokenizer.mask_token
             raise UsageError(f"the prompt has no {mask}", where=where, hint=f"put {mask} where a word is missing")
-        # Less the white space that some masks (RoBERTa's) swallow: it is the user's.
-        found = [(start, end, prompt[start:end]) for start, end in (encoding.offsets[i] for i in masks)]
-        spans = [(end - len(text.lstrip()), start + len(text.rstrip())) for start, end, text in found]
+        # Without the white space that some masks (RoBERTa's) strip: it stays in the text.
+        stripped = [(start, end, prompt[start:end]) for start, end in (encoding.offsets[i] for i in masks)]
+        spans = [(end - len(text.lstrip()), start + len(text.rstrip())) for start, end, text in stripped]
         if self._longest is None or len(ids) <= self._longest:
             return _Window(prompt, ids, masks, spans)
 
@@ -177,7 +174,7 @@ class _Reader:
         return MaskPrediction(token, token_id, probability, text)
 
     def _join(self, before: str, token_id: int) -> str:
-        """The text before a mask with the token after it; only a space that would stand inside a word is taken out."""
+        """The text before a mask, joined with the token; removes a space that would be inside a word."""
         until_space = before.rstrip() or before
         if self._inner_prefix is not None:  # WordPiece: its tokens hold no spaces
             token = str(self._tokenizer.convert_ids_to_tokens(token_id) or "")

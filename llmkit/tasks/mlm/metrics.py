@@ -1,12 +1,12 @@
-"""The figures of a masked language model: each accuracy beside that of a constant prediction."""
+"""The metrics of a masked language model; baselines are those of a constant prediction."""
 
 from llmkit.metrics.spec import Metric, MetricSet
 
-RIGHT = "share of correct predictions"
+CORRECT = "share of correct predictions"
 
 
 def _pair_metrics(prefix: str, name: str, place: int) -> tuple[Metric, ...]:
-    """Of next-sentence prediction or sentence order."""
+    """The metrics of next-sentence prediction or sentence order."""
     accuracy = f"{name.replace(' ', '-')} accuracy"
     return (
         Metric(
@@ -14,7 +14,7 @@ def _pair_metrics(prefix: str, name: str, place: int) -> tuple[Metric, ...]:
             chart=f"{accuracy.removesuffix(' accuracy').capitalize()} loss", unit="nats per pair", logged=True,
         ),
         Metric(
-            f"{prefix}_accuracy", accuracy, "{:.2%}", note=RIGHT, headline=place,
+            f"{prefix}_accuracy", accuracy, "{:.2%}", note=CORRECT, headline=place,
             baseline=f"{prefix}_baseline_accuracy", chart=f"Held-out {accuracy}",
             progress=f"{prefix} accuracy {{:.1%}}",
         ),
@@ -34,7 +34,7 @@ METRICS = MetricSet(
             note="per masked token", headline=2,
         ),
         Metric(
-            "mlm_accuracy", "masked-token accuracy", "{:.2%}", note=RIGHT, headline=1,
+            "mlm_accuracy", "masked-token accuracy", "{:.2%}", note=CORRECT, headline=1,
             baseline="mlm_baseline_accuracy", chart="Held-out masked-token accuracy",
             progress="mlm accuracy {:.1%}",
         ),

@@ -1,10 +1,10 @@
-"""BERT's objective: predict the masked tokens and, for pairs, the relation of the two segments.
+"""The objective of `pretrain-mlm`: predict masked tokens and, for pairs, the relation of the two segments.
 
-Two losses, in nats: `mlm_loss` summed over masked tokens, and `nsp_loss` (or `sop_loss`) over pairs. The trainer
-divides each by its count over the whole optimizer step and all ranks and adds the two, as Devlin et al. 2018 do; so
-the way a batch was cut cannot change a result.
+Two losses in nats: `mlm_loss` summed over masked tokens, and `nsp_loss` or `sop_loss` over pairs. The trainer divides
+each by its count over the whole optimizer step and all ranks and adds them (Devlin et al. 2018), so results do not
+depend on the micro-batch size.
 
-Only masked positions go through the output layer, a seventh of them all.
+Only masked positions, 15 % by default, go through the output layer.
 """
 
 from collections.abc import Sequence
@@ -33,10 +33,10 @@ class MaskedLM:
         self.state: dict[str, Tensor] = {}
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        """input_ids, token_type_ids and attention_mask, (batch, longest); masked_places into the flattened batch and
+        """input_ids, token_type_ids and attention_mask, (batch, longest); masked_indices into the flattened batch and
         masked_ids, (masked tokens); relations, (batch).
 
-        attention_mask and places (models/kernels/padding_free.py) are left out where nothing is padded.
+        attention_mask and token_indices (models/kernels/padding_free.py) are left out if there is no padding.
         """
         lengths = [len(example.input_ids) for example in examples]
         longest = max(lengths)
@@ -45,11 +45,11 @@ class MaskedLM:
         for row, example in enumerate(examples):
             input_ids[row, : lengths[row]] = example.input_ids
             token_types[row, example.n_first : lengths[row]] = 1
-        places = [row * longest + example.masked for row, example in enumerate(examples)]
+        indices = [row * longest + example.masked for row, example in enumerate(examples)]
         batch = {
             "input_ids": torch.from_numpy(input_ids),
             "token_type_ids": torch.from_numpy(token_types),
-            "masked_places": torch.from_numpy(np.concatenate(places)),
+            "masked_indices": torch.from_numpy(np.concatenate(indices)),
             "masked_ids": torch.from_numpy(np.concatenate([example.targets for example in examples])),
             "relations": torch.tensor([example.relation for example in examples]),
         }
@@ -59,14 +59,14 @@ class MaskedLM:
         return batch
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """How many labels each loss is summed over."""
+        """The number of labels that each loss is summed over."""
         counts = {"mlm_loss": len(batch["masked_ids"])}
         if self.relation is not None:
             counts[f"{self.relation}_loss"] = int((batch["relations"] != NO_PAIR).sum())
         return counts
 
     def count_tokens(self, batch: Batch) -> int:
-        """Tokens read, [CLS] and [SEP] included, padding not."""
+        """Tokens of the batch without padding."""
         return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
 
     def length(self, example: Example) -> int:
@@ -74,7 +74,7 @@ class MaskedLM:
         return len(example.input_ids)
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The summed cross-entropies in nats, with their gradients."""
+        """The summed cross-entropies in nats, with gradient."""
         token_logits, pair_logits = predict(model, batch)
         sums = {"mlm_loss": sum_fp64(F.cross_entropy(token_logits.float(), batch["masked_ids"], reduction="none"))}
         if self.relation is not None and pair_logits is not None:
@@ -84,7 +84,7 @@ class MaskedLM:
 
 
 def predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
-    """Logits of the masked tokens, (masked tokens, vocabulary), and of the pairs, (batch, 2), if there is a head."""
+    """Logits of masked tokens, (masked tokens, vocabulary), and of pairs, (batch, 2), or None without such a head."""
     network = cast(PreTrainedModel, model)
     encoded = network.base_model(**encoder_inputs(network, batch))
-    return compute_head_logits(network, encoded, batch["masked_places"])
+    return compute_head_logits(network, encoded, batch["masked_indices"])

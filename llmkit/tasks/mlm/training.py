@@ -1,4 +1,4 @@
-"""Masked language model pretraining on a prepared folder, or on random tokens to estimate what a model costs."""
+"""Masked language model pretraining on a prepared folder, or on random tokens to estimate its cost."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ from llmkit.tasks.mlm.evaluation import (
     describe_not_next,
     evaluate_masked_lm,
     evaluation_seed,
-    pairs_of,
+    make_split_pairs,
     score_prepared,
     to_metrics,
 )
@@ -39,7 +39,7 @@ from llmkit.training.contract import Plan
 
 @dataclass(frozen=True)
 class MaskedExamples:
-    """Full sequences of random ids, of which the recipe's share is masked; two equal segments where there are pairs."""
+    """Full sequences of random ids with masks; two equal segments if there are pairs."""
 
     n_ids: int
     block_size: int
@@ -61,7 +61,7 @@ class MaskedExamples:
 
 @dataclass(frozen=True)
 class SyntheticMlm:
-    """What a plan needs of a task (tasks/base.py)."""
+    """A `PlannedTask` on random tokens."""
 
     recipe: MlmRecipe
     vocabulary: Vocabulary
@@ -81,21 +81,20 @@ class SyntheticMlm:
         return MaskedExamples(len(self.vocabulary), self.recipe.block_size, mlm.mlm_probability, pairs)
 
     def build_model(self) -> PreTrainedModel:
-        recipe, tokenizer = self.recipe, cast(Any, self.vocabulary)
-        return build_masked(
-            recipe.model,
-            tokenizer,
-            recipe.block_size,
-            recipe.train.seed,
-            sentence_objective=recipe.mlm.sentence_objective,
-        )
+        return build_model(self.recipe, cast(Any, self.vocabulary))
 
     def count_scored_logits(self, network: PreTrainedModel) -> float:
         return count_scored_logits(self.recipe, network)
 
 
+def build_model(recipe: MlmRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """A new model of the recipe."""
+    objective = recipe.mlm.sentence_objective
+    return build_masked(recipe.model, tokenizer, recipe.block_size, recipe.train.seed, sentence_objective=objective)
+
+
 def count_scored_logits(recipe: MlmRecipe, network: PreTrainedModel) -> float:
-    """Logits in memory at once when held-out examples are scored: those of the masked tokens of a batch."""
+    """Logits in memory at once in the final evaluation: those of the masked tokens of a batch."""
     settings = recipe.evaluate
     n_tokens = settings.batch_size * (settings.block_size or recipe.block_size)
     return n_tokens * recipe.mlm.mlm_probability * embedding_rows(network)
@@ -103,7 +102,7 @@ def count_scored_logits(recipe: MlmRecipe, network: PreTrainedModel) -> float:
 
 @dataclass(frozen=True)
 class MlmTraining:
-    """Masked tokens, and pairs of segments unless the recipe has none."""
+    """Training on masked tokens and, unless sentence_objective is none, on pairs of segments."""
 
     recipe: MlmRecipe
     prepared: Prepared
@@ -112,7 +111,7 @@ class MlmTraining:
     metrics: MetricSet = METRICS
 
     def __post_init__(self) -> None:
-        """Raises DataError where tokenizer or splits do not do, UsageError for a sample prompt without mask."""
+        """Raises DataError for an unfit tokenizer or split, UsageError for a sample prompt without a mask."""
         if not can_mask(self.tokenizer):
             hint = "prepare it again with -s prepare.tokenizer.kind=wordpiece, or with a BERT's own tokenizer"
             what = "the data's tokenizer has no [MASK], [CLS] and [SEP]"
@@ -122,7 +121,7 @@ class MlmTraining:
             hint = f"put {mask} where a word is missing, or leave it empty"
             raise UsageError(f"the sample prompt {prompt!r} has no {mask}", where="train.sample_prompt", hint=hint)
         if self.prepared.has_split("validation"):
-            _ = self.held_out  # so that it is refused now, and not at the first evaluation
+            _ = self.held_out  # so that errors come now and not at the first evaluation
 
     @property
     def output_share(self) -> float:
@@ -146,17 +145,13 @@ class MlmTraining:
         return self._pairs(self.prepared.split("validation"), evaluation_seed(self.recipe.evaluate))
 
     def _pairs(self, split: Split, seed: int) -> Pairs:
-        return pairs_of(split, self.tokenizer, self.recipe.mlm, self.recipe.block_size, seed)
+        return make_split_pairs(split, self.tokenizer, self.recipe.mlm, self.recipe.block_size, seed)
 
     def count_scored_logits(self, network: PreTrainedModel) -> float:
         return count_scored_logits(self.recipe, network)
 
     def build_model(self) -> PreTrainedModel:
-        train = self.recipe.train
-        sentence_objective = self.recipe.mlm.sentence_objective
-        return build_masked(
-            self.recipe.model, self.tokenizer, self.recipe.block_size, train.seed, sentence_objective=sentence_objective
-        )
+        return build_model(self.recipe, self.tokenizer)
 
     def open_model(self, path: str) -> PreTrainedModel:
         return load_masked(path)
@@ -165,13 +160,15 @@ class MlmTraining:
         notes: list[str] = []
 
         def open_model(path: str) -> PreTrainedModel:
-            model, found = load_masked_for_training(path, self.recipe.mlm.sentence_objective, self.recipe.train.seed)
-            notes.extend(found)
+            model, new_notes = load_masked_for_training(
+                path, self.recipe.mlm.sentence_objective, self.recipe.train.seed
+            )
+            notes.extend(new_notes)
             return model
 
-        network = fit_to_data(name, open_model, self.recipe.model, self.prepared, self.tokenizer)
+        network = fit_to_data(name, open_model, self.recipe, self.prepared, self.tokenizer)
         if self.recipe.mlm.sentence_objective != "none" and getattr(network.config, "type_vocab_size", 0) < 2:
-            hint = "set mlm.sentence_objective to none, or take a BERT that tells two segments apart"
+            hint = "set mlm.sentence_objective to none, or use a model with two token types"
             where = f"{name}/config.json, type_vocab_size"
             raise ModelError("the model has one token type only, so it cannot read pairs", where=where, hint=hint)
         for note in notes:
@@ -182,17 +179,17 @@ class MlmTraining:
         if not ARCHITECTURES[self.recipe.model.family].reads_pairs:
             family = self.recipe.model.family
             console.info(f"{family} has no head for pairs and trains masked tokens only (mlm.sentence_objective none)")
-        said = {"chinese_words": "characters"}
+        facts = {"chinese_words": "characters"}
         if self.recipe.mlm.whole_words:
-            said = {"chinese_words": self.prepared.manifest["sentences"]["chinese_words"]}
+            facts = {"chinese_words": self.prepared.manifest["sentences"]["chinese_words"]}
         sentences = self.samples.sentences
         if self.recipe.mlm.sentence_objective == "nsp":
-            said["not_next"] = describe_not_next(sentences)
+            facts["not_next"] = describe_not_next(sentences)
             if sentences.n_documents == 1:
-                console.info("the text is one document: what is not next comes from a distant passage of it")
+                console.info("the text is one document: segments that are not next come from a distant passage of it")
         if self.recipe.mlm.sentence_objective != "none" and (share := sentences.share_with_two()) < 0.5:
             console.info(f"only {share:.0%} of the text is in documents of two sentences or more, which pairs need")
-        return said
+        return facts
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
         sums = evaluate_masked_lm(

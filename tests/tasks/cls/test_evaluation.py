@@ -16,7 +16,7 @@ from llmkit.core.files import write_json, write_text
 from llmkit.datasets.labelled import encode_inputs
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.cls.data import load_labelled
-from llmkit.tasks.cls.evaluation import SHOWN, ErrorExamples, evaluate_classifier
+from llmkit.tasks.cls.evaluation import MAX_ERRORS, ErrorExamples, evaluate_classifier
 from llmkit.tasks.cls.label_types import get_label_type
 from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.training.batches import BatchPlan
@@ -50,7 +50,7 @@ def test_worst_of_all_chunks_are_kept_in_order_and_right_guesses_never_are(
         parts.add(labels[rows], outputs[rows], part, np.arange(90)[rows])
     assert whole.worst() == parts.worst()
     wrong = outputs.argmax(1) != labels
-    worst = np.argsort(-outputs.max(1) * wrong, kind="stable")[:SHOWN]
+    worst = np.argsort(-outputs.max(1) * wrong, kind="stable")[:MAX_ERRORS]
     assert [record["line"] for record in whole.worst()] == worst.tolist()
     for record in whole.worst():
         assert (record["label"], record["predicted"]) in (("ham", "spam"), ("spam", "ham"))

@@ -10,13 +10,13 @@ HALF = np.full(3, 0.5)
 
 def test_the_surest_wrong_guess_is_the_worst_mistake() -> None:
     outputs = np.array([[0.9, 0.1, 0], [0.4, 0.6, 0], [0.05, 0.95, 0], [0.3, 0.7, 0]])
-    assert LABEL_TYPES["single_label"].find_mistakes(np.array([0, 0, 0, 0]), outputs, HALF, 9) == [
+    assert LABEL_TYPES["single_label"].find_errors(np.array([0, 0, 0, 0]), outputs, HALF, 9) == [
         (0.95, 2),
         (0.7, 3),
         (0.6, 1),
     ]
-    assert LABEL_TYPES["single_label"].find_mistakes(np.array([0, 0, 0, 0]), outputs, HALF, 1) == [(0.95, 2)]
-    assert LABEL_TYPES["regression"].find_mistakes(np.array([1.0, 1.0]), np.array([1.5, -2.0]), HALF, 9) == [
+    assert LABEL_TYPES["single_label"].find_errors(np.array([0, 0, 0, 0]), outputs, HALF, 1) == [(0.95, 2)]
+    assert LABEL_TYPES["regression"].find_errors(np.array([1.0, 1.0]), np.array([1.5, -2.0]), HALF, 9) == [
         (3.0, 1),
         (0.5, 0),
     ]

@@ -75,7 +75,7 @@ def test_mistake_among_several_labels_is_as_bad_as_its_worst_one() -> None:
     labels = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0]])
     outputs = np.array([[0.1, 0.6, 0.2], [0.9, 0.1, 0.1], [0.4, 0.2, 0.95]])
     # Row 0: the given label got 0.1, so 0.9 went against the truth; in row 2 0.95 went to one that is not there.
-    found = LABEL_TYPES["multi_label"].find_mistakes(labels, outputs, HALF, 9)
+    found = LABEL_TYPES["multi_label"].find_errors(labels, outputs, HALF, 9)
     assert [row for _, row in found] == [2, 0]
     assert [how for how, _ in found] == pytest.approx([0.95, 0.9])
 

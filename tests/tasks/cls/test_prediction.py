@@ -167,7 +167,7 @@ def test_context_is_bounded_by_the_model_the_settings_and_the_tokenizer(bert: st
     scorer = open_scorer(bert, Evaluate())
     assert scorer.thresholds.tolist() == [0.5] * 3
     assert scorer.names == ["LABEL_0", "LABEL_1", "LABEL_2"]
-    assert scorer.predict(np.array([[0.1, 0.7, 0.2]])).tolist() == [1]
+    assert scorer.label_type.predict(np.array([[0.1, 0.7, 0.2]]), scorer.thresholds).tolist() == [1]
 
 
 def test_figures_on_rows_that_the_weights_were_chosen_by_say_so() -> None:

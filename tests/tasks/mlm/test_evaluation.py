@@ -19,7 +19,7 @@ from llmkit.tasks.mlm.evaluation import (
     describe_not_next,
     evaluate_masked_lm,
     evaluation_seed,
-    pairs_of,
+    make_split_pairs,
     score_documents,
     score_text,
     to_metrics,
@@ -185,8 +185,8 @@ def test_block_without_room_for_two_segments_is_refused(tmp_path: Path) -> None:
     split = make_sentence_split(tmp_path / "held", make_documents(3, 1, 5))
     tokenizer = load_tokenizer(save_bert(tmp_path / "bert"))
     with pytest.raises(UsageError, match="block_size 7 has no room"):
-        pairs_of(split, tokenizer, Mlm(), 7, 0)
-    assert len(pairs_of(split, tokenizer, Mlm(sentence_objective="none"), 8, 0)[0].input_ids) <= 8
+        make_split_pairs(split, tokenizer, Mlm(), 7, 0)
+    assert len(make_split_pairs(split, tokenizer, Mlm(sentence_objective="none"), 8, 0)[0].input_ids) <= 8
     assert describe_not_next(Sentences(split)) == "from another document"
     alone = make_sentence_split(tmp_path / "one", make_documents(1, 1, 5))
     assert describe_not_next(Sentences(alone)) == "from a distant passage"

@@ -107,7 +107,7 @@ def test_loss_and_gradients_are_those_of_plain_transformers(tmp_path: Path, near
     assert "attention_mask" in batch
     loss = objective.sum_losses(ours, batch)["mlm_loss"] / len(batch["masked_ids"])
     labels = torch.full_like(batch["input_ids"], -100)
-    labels.view(-1)[batch["masked_places"]] = batch["masked_ids"]
+    labels.view(-1)[batch["masked_indices"]] = batch["masked_ids"]
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     expected = plain(**inputs, labels=labels).loss
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)

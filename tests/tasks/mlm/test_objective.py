@@ -25,7 +25,7 @@ def examples(split: Split, n: int = 8, sentence_objective: SentenceObjective = "
 def to_labels(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """What transformers wants: -100 wherever nothing is to be guessed."""
     labels = torch.full_like(batch["input_ids"], -100)
-    labels.view(-1)[batch["masked_places"]] = batch["masked_ids"]
+    labels.view(-1)[batch["masked_indices"]] = batch["masked_ids"]
     return labels
 
 

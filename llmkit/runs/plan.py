@@ -124,7 +124,7 @@ def plan_run(
         if recipe.evaluate.pseudo_perplexity:
             console.info("evaluate.pseudo_perplexity takes its time on top of train.max_minutes")
         console.info(
-            f"{train.max_minutes:g} minutes: about {plan.n_steps} steps of {costs.step:.3f} s; planned again after "
+            f"budget {train.max_minutes:g} min: about {plan.n_steps} steps of {costs.step:.3f} s; planned again after "
             f"step {plan.calibration_step}"
         )
     if fewer is not None:
@@ -248,7 +248,9 @@ def replan(
             f"{plan.final_share:.0%} of all {request.n_held_out:,} at the end"
         )
     state = "this is fixed" if following is None else f"planned again after step {following}"
-    console.info(f"{request.seconds / 60:g} minutes: {plan.n_steps} steps of {costs.step:.3f} s{evaluations}; {state}")
+    console.info(
+        f"budget {request.seconds / 60:g} min: {plan.n_steps} steps of {costs.step:.3f} s{evaluations}; {state}"
+    )
     return plan
 
 

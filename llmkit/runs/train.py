@@ -186,7 +186,7 @@ def train_run(
             write_report(run.path)
     if recipe.train.max_minutes is not None:
         seconds = _phase_seconds(trained.progress, time.perf_counter() - trained_at)
-        console.info(f"{recipe.train.max_minutes:g} minutes were requested; {seconds.describe()}")
+        console.info(f"budget {recipe.train.max_minutes:g} min; {seconds.describe()}")
     return dict(read_json(run.metrics))
 
 

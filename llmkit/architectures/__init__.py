@@ -20,7 +20,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         TRANSFORMER,
     )
 }
-"""By family. The first one of a task is the default of its recipes."""
+"""Architectures by family; the first one of a task is its default."""
 
 
 def families_of(task: str) -> tuple[str, ...]:

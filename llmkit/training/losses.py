@@ -1,4 +1,4 @@
-"""Losses of a run: their sums since the last log line, spikes, and steps whose gradient is not finite."""
+"""Losses of a run: sums since the last log line, detection of spikes, and steps with a non-finite gradient."""
 
 import time
 from pathlib import Path

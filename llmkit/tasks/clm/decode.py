@@ -35,7 +35,7 @@ from llmkit.models.recurrent import RecurrentForCausalLM
 from llmkit.models.transformer import TransformerForCausalLM, embed
 
 Step = Callable[[Tensor], Tensor]
-"""From the last ids, (rows,), to the logits of the next ones, (rows, tokens)."""
+"""Maps the last token ids (rows,) to the logits of the next ones (rows, vocabulary)."""
 
 MIN_STEPS_TO_PACK = 16
 """Packing the weights takes about as long as ten steps."""

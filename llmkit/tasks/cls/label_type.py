@@ -86,7 +86,7 @@ class LabelType(ABC):
         """The loss of each row, or of each row and label, from fp32 scores (rows, labels)."""
 
     def true_probability(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Predicted probability of the true label, of the shape of the losses; for the focal loss."""
+        """Probability of the true label, in the shape of the losses; the focal loss needs it."""
         raise TypeError(f"{self.name} has no focal loss")
 
     def balanced_weights(self, counts: NDArray[np.int64], n_rows: int) -> NDArray[np.float64]:

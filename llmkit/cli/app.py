@@ -24,7 +24,7 @@ from llmkit.cli.generate import generate_command
 from llmkit.cli.plan import plan_command
 from llmkit.cli.predict import predict_command
 from llmkit.cli.prepare import prepare_command
-from llmkit.cli.pretrain import pretrain_clm_command, pretrain_command, pretrain_mlm_command
+from llmkit.cli.pretrain import pretrain_command
 from llmkit.cli.report import report_command
 from llmkit.cli.schema import schema_command
 from llmkit.core import console
@@ -55,8 +55,8 @@ ON_RANKS = ("pretrain", "pretrain-clm", "pretrain-mlm", "finetune", "finetune-cl
 COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare_command,
     "pretrain": pretrain_command,
-    "pretrain-clm": pretrain_clm_command,
-    "pretrain-mlm": pretrain_mlm_command,
+    "pretrain-clm": pretrain_command,
+    "pretrain-mlm": pretrain_command,
     "finetune": finetune_command,
     "finetune-cls": finetune_command,
     "eval": eval_command,
@@ -69,6 +69,16 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "schema": schema_command,
     "demo": demo_command,
 }
+HELP = {
+    "pretrain": "Pretrain a model for the task of the recipe.",
+    "pretrain-clm": "Pretrain a causal language model.",
+    "pretrain-mlm": (
+        "Pretrain a masked language model: BERT (masked tokens and next sentence) or ModernBERT.\n\n"
+        "Prepare the data with `-s prepare.tokenizer.kind=wordpiece` or with the tokenizer of a BERT."
+    ),
+    "finetune": "Fine-tune for the task of the recipe; without a recipe, as finetune-cls.",
+}
+"""Help of the names that share a command."""
 
 
 class _Commands(TyperGroup):
@@ -88,7 +98,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name, help=HELP.get(name))(command)
 
 
 @app.callback(invoke_without_command=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmkit.cli.options import JsonOption
+from llmkit.cli import options
 from llmkit.core.console import clean_line
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def compare_command(
         typer.Option(help="Rank by bits_per_byte, word_perplexity, perplexity, loss or tokens_per_second."),
     ] = "bits_per_byte",
     out: Annotated[Path, typer.Option(help="Folder for compare.html and compare.json.")] = Path("compare"),
-    json: JsonOption = False,
+    json: options.Json = False,
 ) -> None:
     """Compare finished runs on the same held-out text, in a table and in compare.html."""
     from llmkit.cli.output import echo, show_json, show_table

@@ -2,14 +2,7 @@
 
 from pathlib import Path
 
-from llmkit.cli.options import (
-    CorpusOption,
-    DemoOutOption,
-    DemoPromptOption,
-    JsonOption,
-    RecipeOption,
-    SetOption,
-)
+from llmkit.cli import options
 from llmkit.core.console import clean_line
 
 DEFAULTS = (
@@ -28,12 +21,12 @@ DEFAULTS = (
 
 
 def demo_command(
-    corpus: CorpusOption = None,
-    out: DemoOutOption = Path("runs/demo"),
-    prompt: DemoPromptOption = None,
-    recipe: RecipeOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
+    corpus: options.Corpus = None,
+    out: options.DemoOut = Path("runs/demo"),
+    prompt: options.DemoPrompt = None,
+    recipe: options.RecipeOption = None,
+    set_: options.Set = None,
+    json: options.Json = False,
 ) -> None:
     """Prepare, pretrain, eval, generate and report on built-in text, in minutes on a CPU."""
     from llmkit.cli.output import echo, show_json

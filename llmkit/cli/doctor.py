@@ -2,17 +2,13 @@
 
 from pathlib import Path
 
-from llmkit.cli.options import (
-    DoctorOutOption,
-    JsonOption,
-    OfflineOption,
-)
+from llmkit.cli import options
 
 
 def doctor_command(
-    out: DoctorOutOption = Path(),
-    offline: OfflineOption = False,
-    json: JsonOption = False,
+    out: options.DoctorOut = Path(),
+    offline: options.Offline = False,
+    json: options.Json = False,
 ) -> None:
     """Check this machine: what is slow, missing or wrong, and what to do.
 

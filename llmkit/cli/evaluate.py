@@ -1,37 +1,22 @@
 """`llmkit eval`."""
 
-from llmkit.cli.options import (
-    EvalDataOption,
-    JsonOption,
-    LabelOption,
-    ModelArgument,
-    PairOption,
-    RecipeOption,
-    SetOption,
-    ShowSamplesOption,
-    SkipBadOption,
-    SplitOption,
-    StrideOption,
-    TextOption,
-    UnseenOption,
-    own_recipe,
-)
+from llmkit.cli import options
 
 
 def eval_command(
-    model: ModelArgument,
-    data: EvalDataOption = None,
-    split: SplitOption = None,
-    stride: StrideOption = None,
-    text: TextOption = None,
-    pair: PairOption = None,
-    label: LabelOption = None,
-    unseen_labels: UnseenOption = None,
-    skip_bad: SkipBadOption = False,
-    show_samples: ShowSamplesOption = False,
-    recipe: RecipeOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
+    model: options.Model,
+    data: options.EvalData = None,
+    split: options.Split = None,
+    stride: options.Stride = None,
+    text: options.Text = None,
+    pair: options.Pair = None,
+    label: options.Label = None,
+    unseen_labels: options.UnseenLabels = None,
+    skip_bad: options.SkipBad = False,
+    show_samples: options.ShowSamples = False,
+    recipe: options.RecipeOption = None,
+    set_: options.Set = None,
+    json: options.Json = False,
 ) -> None:
     """Evaluate a language model on text, or a classifier on labelled rows.
 
@@ -45,7 +30,7 @@ def eval_command(
     overrides += [f"evaluate.split={split}"] if split else []
     overrides += [f"evaluate.stride={stride}"] if stride is not None else []
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
-    config = load_recipe(own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
+    config = load_recipe(options.own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
     from llmkit.evaluating.evaluate import evaluate  # torch loads here, so --help stays instant
 
     (show_json if json else show_metrics)(evaluate(config, model=model, data=data or (), show_samples=show_samples))

@@ -3,26 +3,18 @@
 import sys
 from pathlib import Path
 
-from llmkit.cli.options import (
-    JsonOption,
-    ModelArgument,
-    PromptOption,
-    PromptsOption,
-    RecipeOption,
-    SetOption,
-    own_recipe,
-)
+from llmkit.cli import options
 from llmkit.core import console
 from llmkit.core.errors import DataError
 
 
 def generate_command(
-    model: ModelArgument,
-    prompt: PromptOption = None,
-    prompts: PromptsOption = None,
-    recipe: RecipeOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
+    model: options.Model,
+    prompt: options.Prompt = None,
+    prompts: options.Prompts = None,
+    recipe: options.RecipeOption = None,
+    set_: options.Set = None,
+    json: options.Json = False,
 ) -> None:
     """Generate text with a causal language model, or fill in [MASK] with a masked one.
 
@@ -31,7 +23,7 @@ def generate_command(
     from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
 
-    config = load_recipe(own_recipe(model, recipe), set_ or [])
+    config = load_recipe(options.own_recipe(model, recipe), set_ or [])
     texts = _read_prompts(prompt or [], prompts) or [""]
     from llmkit.generating.generate import generate  # torch loads here, so --help stays instant
     from llmkit.models.loading import resolve_model

@@ -21,7 +21,7 @@ COMMAND_STARTED = time.perf_counter()
 LAUNCHER_OPTIONS = ("--nproc", "--nnodes", "--rdzv-endpoint")
 
 
-class Resume(StrEnum):
+class ResumeMode(StrEnum):
     """What may follow `--resume`; nothing is `now`, see cli/app.py."""
 
     now = "now"
@@ -32,54 +32,54 @@ class Resume(StrEnum):
 
 RecipeArgument = Annotated[Path | None, typer.Argument(help="Recipe (YAML); without it, the defaults.")]
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="Recipe (YAML).")]
-ModelArgument = Annotated[str, typer.Argument(help="Run folder, saved model folder, or hub name.")]
-SetOption = Annotated[
+Model = Annotated[str, typer.Argument(help="Run folder, saved model folder, or hub name.")]
+Set = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="section.key=value; overrides the recipe; repeatable.")
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe, check it, and stop.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe, check it, and stop.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 # ---- prepare ----
 
-InputsArgument = Annotated[
+Inputs = Annotated[
     list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, - (stdin), hf:NAME, builtin:NAME.")
 ]
-PreparedOutOption = Annotated[Path, typer.Option("--out", help="Prepared folder to write.")]
-ValidationTextOption = Annotated[
+PreparedOut = Annotated[Path, typer.Option("--out", help="Prepared folder to write.")]
+ValidationText = Annotated[
     str | None, typer.Option("--validation", help="Validation text; without it, a part of the input is held out.")
 ]
-TestTextOption = Annotated[str | None, typer.Option("--test", help="Test text.")]
-EncodingOption = Annotated[str | None, typer.Option("--encoding", help="Encoding of all files, such as gb18030.")]
-SkipBadFilesOption = Annotated[
+TestText = Annotated[str | None, typer.Option("--test", help="Test text.")]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="Encoding of all files, such as gb18030.")]
+SkipBadFiles = Annotated[
     bool, typer.Option("--skip-bad", help="Skip and count what cannot be read, instead of an error.")
 ]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Treat control characters as an error.")]
-RepairOption = Annotated[
+Strict = Annotated[bool, typer.Option("--strict", help="Treat control characters as an error.")]
+Repair = Annotated[
     bool, typer.Option("--repair", help="Check every file of --out; rebuild those that are damaged or missing.")
 ]
-ExecutorOption = Annotated[
+Executor = Annotated[
     str, typer.Option("--engine", help="Where to run: local, ray (at RAY_ADDRESS, or on all cores), slurm.")
 ]
 
 # ---- training ----
 
-DataOption = Annotated[Path, typer.Option("--data", help="Prepared folder, from `llmkit prepare`.")]
-RunOption = Annotated[Path, typer.Option("--out", help="Run folder to write.")]
-StartOption = Annotated[str | None, typer.Option("--model", help="Start from this model's weights and tokenizer.")]
-ResumeOption = Annotated[
-    Resume | None,
-    typer.Option("--resume", metavar="[auto]", help="Resume the run in --out; auto: start it if there is none."),
+Data = Annotated[Path, typer.Option("--data", help="Prepared folder, from `llmkit prepare`.")]
+RunFolder = Annotated[Path, typer.Option("--out", help="Run folder to write.")]
+StartModel = Annotated[str | None, typer.Option("--model", help="Start from this model's weights and tokenizer.")]
+Resume = Annotated[
+    ResumeMode | None,
+    typer.Option("--resume", metavar="[auto]", help="ResumeMode the run in --out; auto: start it if there is none."),
 ]
-AllowOption = Annotated[
+Allow = Annotated[
     list[str] | None,
     typer.Option("--allow", help="With --resume: recipe field or fingerprint that may differ; repeatable."),
 ]
-NprocOption = Annotated[
+Nproc = Annotated[
     str | None,
     typer.Option("--nproc", metavar="N|auto", help="Number of processes per machine; auto: one per GPU."),
 ]
-EngineOption = Annotated[
+Engine = Annotated[
     str | None,
     typer.Option(
         "--engine",
@@ -87,103 +87,92 @@ EngineOption = Annotated[
         help="How to parallelize: ddp replicates the model, the others shard it; same as train.engine.",
     ),
 ]
-NnodesOption = Annotated[int, typer.Option("--nnodes", min=1, help="Number of machines; run the same command on each.")]
-RdzvOption = Annotated[
+Nnodes = Annotated[int, typer.Option("--nnodes", min=1, help="Number of machines; run the same command on each.")]
+RdzvEndpoint = Annotated[
     str | None, typer.Option("--rdzv-endpoint", metavar="HOST:PORT", help="Where the machines connect.")
 ]
 
 # ---- labelled rows ----
 
-RowsOption = Annotated[str | None, typer.Option("--data", help="Texts and labels: .csv .tsv .jsonl .parquet, hf:NAME.")]
-ValidationRowsOption = Annotated[
+Rows = Annotated[str | None, typer.Option("--data", help="Texts and labels: .csv .tsv .jsonl .parquet, hf:NAME.")]
+ValidationRows = Annotated[
     str | None, typer.Option("--validation", help="Validation rows; without it, a tenth of --data is held out.")
 ]
-TestRowsOption = Annotated[str | None, typer.Option("--test", help="Test rows, scored after training.")]
-FoldsOption = Annotated[
+TestRows = Annotated[str | None, typer.Option("--test", help="Test rows, scored after training.")]
+Folds = Annotated[
     int | None, typer.Option("--folds", min=2, help="Number of folds for cross-validation; one run per fold.")
 ]
-SeedsOption = Annotated[
-    int, typer.Option("--seeds", min=1, help="Number of seeds; reports mean and standard deviation.")
-]
-TextOption = Annotated[str | None, typer.Option("--text", help="Text column; detected by default.")]
-PairOption = Annotated[str | None, typer.Option("--pair", help="Column of the second text.")]
-LabelOption = Annotated[str | None, typer.Option("--label", help="Label column; detected by default.")]
-UnseenOption = Annotated[
+Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds; reports mean and standard deviation.")]
+Text = Annotated[str | None, typer.Option("--text", help="Text column; detected by default.")]
+Pair = Annotated[str | None, typer.Option("--pair", help="Column of the second text.")]
+Label = Annotated[str | None, typer.Option("--label", help="Label column; detected by default.")]
+UnseenLabels = Annotated[
     str | None,
     typer.Option("--unseen-labels", help="Rows with a label that training has not seen: refuse (default) or ignore."),
 ]
-SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Skip and count rows that cannot be used.")]
-ShowSamplesOption = Annotated[
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip and count rows that cannot be used.")]
+ShowSamples = Annotated[
     bool, typer.Option("--show-samples", help="Add the most confident errors, with their texts, to the report.")
 ]
 
 # ---- using a model ----
 
-EvalDataOption = Annotated[
+EvalData = Annotated[
     list[str] | None,
     typer.Option("--data", help="Prepared folder, text, or labelled rows; default: the data of the run."),
 ]
-SplitOption = Annotated[
-    str | None, typer.Option("--split", help="Split of a prepared folder: validation, test, train.")
-]
-StrideOption = Annotated[
+Split = Annotated[str | None, typer.Option("--split", help="Split of a prepared folder: validation, test, train.")]
+Stride = Annotated[
     int | None, typer.Option("--stride", help="Number of tokens scored per window; the rest of it is context.")
 ]
-PromptOption = Annotated[
-    list[str] | None, typer.Option("--prompt", help="Text to continue; repeatable; - reads stdin.")
-]
-PromptsOption = Annotated[Path | None, typer.Option("--prompts", help="File with one prompt per line.")]
-PredictDataOption = Annotated[
+Prompt = Annotated[list[str] | None, typer.Option("--prompt", help="Text to continue; repeatable; - reads stdin.")]
+Prompts = Annotated[Path | None, typer.Option("--prompts", help="File with one prompt per line.")]
+PredictData = Annotated[
     str, typer.Option("--data", help="Texts: .csv .tsv .jsonl .parquet .txt hf:NAME; - reads stdin.")
 ]
-PredictOutOption = Annotated[
-    Path | None, typer.Option("--out", help="File to write: .csv, .tsv or .jsonl; default: stdout.")
-]
-ProbabilitiesOption = Annotated[
-    bool, typer.Option("--probabilities", help="Add one column of probabilities per label.")
-]
-FormatOption = Annotated[
+PredictOut = Annotated[Path | None, typer.Option("--out", help="File to write: .csv, .tsv or .jsonl; default: stdout.")]
+Probabilities = Annotated[bool, typer.Option("--probabilities", help="Add one column of probabilities per label.")]
+Format = Annotated[
     Literal["csv", "tsv", "jsonl"] | None, typer.Option("--format", help="Output format; csv on stdout.")
 ]
 
 # ---- plan, doctor, report, demo ----
 
-PlanDataOption = Annotated[
+PlanData = Annotated[
     Path | None, typer.Option("--data", help="Prepared folder, for its vocabulary and number of tokens.")
 ]
-GpuOption = Annotated[str | None, typer.Option("--gpu", help="GPU name: h100, rtx4090, ...; default: this machine.")]
-GpusOption = Annotated[int | None, typer.Option("--gpus", min=1, help="Number of GPUs.")]
-PriceOption = Annotated[
-    float | None, typer.Option("--price", min=0, help="Price of one GPU per hour, in any currency.")
-]
-TokensOption = Annotated[
+Gpu = Annotated[str | None, typer.Option("--gpu", help="GPU name: h100, rtx4090, ...; default: this machine.")]
+Gpus = Annotated[int | None, typer.Option("--gpus", min=1, help="Number of GPUs.")]
+Price = Annotated[float | None, typer.Option("--price", min=0, help="Price of one GPU per hour, in any currency.")]
+Tokens = Annotated[
     str | None, typer.Option("--tokens", help="Number of training tokens, such as 10B; overrides the recipe's length.")
 ]
-MfuOption = Annotated[
+Mfu = Annotated[
     float | None,
     typer.Option("--mfu", min=0.001, max=1, help="Model FLOPs utilization: share of the peak that training reaches."),
 ]
-MeasureOption = Annotated[
+Measure = Annotated[
     bool, typer.Option("--measure", help="Train a few steps on this machine and report the error of the forecast.")
 ]
-DoctorOutOption = Annotated[Path, typer.Option("--out", help="Folder for runs; its disk is checked.")]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Do not contact the hub; same as HF_HUB_OFFLINE=1.")]
-RunArgument = Annotated[Path, typer.Argument(help="Run folder.")]
-CorpusOption = Annotated[
-    str | None, typer.Option("--corpus", help="Your own file or folder instead of the built-in text.")
-]
-DemoOutOption = Annotated[
-    Path, typer.Option("--out", help="Folder for data and run; an earlier demo there is replaced.")
-]
-DemoPromptOption = Annotated[str | None, typer.Option("--prompt", help="Text that the sample continues.")]
+DoctorOut = Annotated[Path, typer.Option("--out", help="Folder for runs; its disk is checked.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Do not contact the hub; same as HF_HUB_OFFLINE=1.")]
+Run = Annotated[Path, typer.Argument(help="Run folder.")]
+Corpus = Annotated[str | None, typer.Option("--corpus", help="Your own file or folder instead of the built-in text.")]
+DemoOut = Annotated[Path, typer.Option("--out", help="Folder for data and run; an earlier demo there is replaced.")]
+DemoPrompt = Annotated[str | None, typer.Option("--prompt", help="Text that the sample continues.")]
 
 
 # ---- what becomes of them ----
 
 
-def resume_of(option: Resume | None) -> bool | Literal["auto"]:
+def resume_of(option: ResumeMode | None) -> bool | Literal["auto"]:
     """`--resume` as training takes it."""
-    return "auto" if option == Resume.auto else option is not None
+    return "auto" if option == ResumeMode.auto else option is not None
+
+
+def task_in_name(context: typer.Context) -> str | None:
+    """The task that a command's name ends with: `clm` of `pretrain-clm`."""
+    return (context.info_name or "").partition("-")[2] or None
 
 
 def own_recipe(model: str | Path, recipe: Path | None) -> Path | None:

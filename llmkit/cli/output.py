@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -68,6 +69,22 @@ def show_metrics(figures: dict[str, Any]) -> None:
             show_table(block.table if isinstance(block, Confusion) else block)
     method = ", ".join(f"{key} {value}" for key, value in (figures.get("method") or {}).items())
     echo("\n" * bool(tables) + f"{'method':<{NAME_WIDTH}} {clean_line(method)}")
+
+
+def show_run(result: dict[str, Any], out: Path, splits: tuple[str, ...]) -> None:
+    """What a training run ended with: the metrics of the first of `splits` that was scored, the model, the report."""
+    split = next((name for name in splits if name in result), None)
+    if split is not None:
+        if len(splits) > 1:
+            echo(f"on the {split} rows")
+        show_metrics(result[split])
+    echo(f"{'model':<{NAME_WIDTH}} {out / 'model'}\n{'report':<{NAME_WIDTH}} {out / 'report.html'}")
+
+
+def show_dry_run(result: dict[str, Any], samples: str) -> None:
+    """The recipe that a run would use, its number of parameters and of samples."""
+    counts = f"{result['n_parameters']:,} parameters, {result['samples_per_epoch']:,} {samples} per epoch"
+    echo(f"{result['recipe']}\n# {counts}")
 
 
 def show_series(result: dict[str, Any], task: str, out: object) -> None:

@@ -4,18 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from llmkit.cli.options import (
-    GpuOption,
-    GpusOption,
-    JsonOption,
-    MeasureOption,
-    MfuOption,
-    PlanDataOption,
-    PriceOption,
-    RecipeArgument,
-    SetOption,
-    TokensOption,
-)
+from llmkit.cli import options
 from llmkit.core.console import clean_line
 from llmkit.core.errors import UsageError
 from llmkit.core.files import show_size
@@ -24,16 +13,16 @@ UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
 def plan_command(
-    recipe: RecipeArgument = None,
-    gpu: GpuOption = None,
-    gpus: GpusOption = None,
-    price: PriceOption = None,
-    tokens: TokensOption = None,
-    mfu: MfuOption = None,
-    data: PlanDataOption = None,
-    measure: MeasureOption = False,
-    set_: SetOption = None,
-    json: JsonOption = False,
+    recipe: options.RecipeArgument = None,
+    gpu: options.Gpu = None,
+    gpus: options.Gpus = None,
+    price: options.Price = None,
+    tokens: options.Tokens = None,
+    mfu: options.Mfu = None,
+    data: options.PlanData = None,
+    measure: options.Measure = False,
+    set_: options.Set = None,
+    json: options.Json = False,
 ) -> None:
     """Forecast memory, time, disk and cost of a training run before it starts.
 

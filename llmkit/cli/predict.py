@@ -2,36 +2,22 @@
 
 import sys
 
-from llmkit.cli.options import (
-    FormatOption,
-    JsonOption,
-    ModelArgument,
-    OverwriteOption,
-    PairOption,
-    PredictDataOption,
-    PredictOutOption,
-    ProbabilitiesOption,
-    RecipeOption,
-    SetOption,
-    SkipBadOption,
-    TextOption,
-    own_recipe,
-)
+from llmkit.cli import options
 
 
 def predict_command(
-    model: ModelArgument,
-    data: PredictDataOption = "-",
-    out: PredictOutOption = None,
-    text: TextOption = None,
-    pair: PairOption = None,
-    probabilities: ProbabilitiesOption = False,
-    format_: FormatOption = None,
-    skip_bad: SkipBadOption = False,
-    overwrite: OverwriteOption = False,
-    recipe: RecipeOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
+    model: options.Model,
+    data: options.PredictData = "-",
+    out: options.PredictOut = None,
+    text: options.Text = None,
+    pair: options.Pair = None,
+    probabilities: options.Probabilities = False,
+    format_: options.Format = None,
+    skip_bad: options.SkipBad = False,
+    overwrite: options.Overwrite = False,
+    recipe: options.RecipeOption = None,
+    set_: options.Set = None,
+    json: options.Json = False,
 ) -> None:
     """Predict labels for new rows with a classifier.
 
@@ -42,7 +28,7 @@ def predict_command(
 
     overrides = [*(set_ or []), *(["prepare.read.skip_bad=true"] if skip_bad else [])]
     columns = {"text": text, "pair": pair}
-    config = load_recipe(own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
+    config = load_recipe(options.own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
     from llmkit.evaluating.predict import predict  # torch loads here, so --help stays instant
 
     def write(line: str) -> None:

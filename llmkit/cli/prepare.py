@@ -1,38 +1,23 @@
 """`llmkit prepare`."""
 
-from llmkit.cli.options import (
-    DryRunOption,
-    EncodingOption,
-    ExecutorOption,
-    InputsArgument,
-    JsonOption,
-    OverwriteOption,
-    PreparedOutOption,
-    RecipeOption,
-    RepairOption,
-    SetOption,
-    SkipBadFilesOption,
-    StrictOption,
-    TestTextOption,
-    ValidationTextOption,
-)
+from llmkit.cli import options
 
 
 def prepare_command(
-    inputs: InputsArgument,
-    out: PreparedOutOption,
-    recipe: RecipeOption = None,
-    validation: ValidationTextOption = None,
-    test: TestTextOption = None,
-    encoding: EncodingOption = None,
-    skip_bad: SkipBadFilesOption = False,
-    strict: StrictOption = False,
-    set_: SetOption = None,
-    overwrite: OverwriteOption = False,
-    repair: RepairOption = False,
-    engine: ExecutorOption = "local",
-    dry_run: DryRunOption = False,
-    json: JsonOption = False,
+    inputs: options.Inputs,
+    out: options.PreparedOut,
+    recipe: options.RecipeOption = None,
+    validation: options.ValidationText = None,
+    test: options.TestText = None,
+    encoding: options.Encoding = None,
+    skip_bad: options.SkipBadFiles = False,
+    strict: options.Strict = False,
+    set_: options.Set = None,
+    overwrite: options.Overwrite = False,
+    repair: options.Repair = False,
+    engine: options.Executor = "local",
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
 ) -> None:
     """Prepare text for training.
 

@@ -1,18 +1,13 @@
 """`llmkit report`."""
 
-from llmkit.cli.options import (
-    JsonOption,
-    RecipeOption,
-    RunArgument,
-    SetOption,
-)
+from llmkit.cli import options
 
 
 def report_command(
-    run: RunArgument,
-    recipe: RecipeOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
+    run: options.Run,
+    recipe: options.RecipeOption = None,
+    set_: options.Set = None,
+    json: options.Json = False,
 ) -> None:
     """Write the run's report.html again."""
     from llmkit.cli.output import echo, show_json

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from llmkit.cli.options import DistributedOptions, Resume, check_command, own_recipe, resume_of, strip_options
+from llmkit.cli.options import DistributedOptions, ResumeMode, check_command, own_recipe, resume_of, strip_options
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core.errors import UsageError
@@ -27,7 +27,7 @@ def test_only_options_that_were_given_are_said() -> None:
 
 
 def test_resume_alone_is_true_with_auto_is_auto_and_without_is_false() -> None:
-    assert [resume_of(option) for option in (None, Resume.now, Resume.auto)] == [False, True, "auto"]
+    assert [resume_of(option) for option in (None, ResumeMode.now, ResumeMode.auto)] == [False, True, "auto"]
 
 
 def test_run_is_read_by_its_own_recipe_unless_one_is_given(tmp_path: Path) -> None:

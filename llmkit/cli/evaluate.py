@@ -26,11 +26,19 @@ def eval_command(
     from llmkit.cli.output import show_json, show_metrics
     from llmkit.config.loading import load_recipe
 
-    overrides = [*(set_ or []), *(["prepare.read.skip_bad=true"] if skip_bad else [])]
-    overrides += [f"evaluate.split={split}"] if split else []
-    overrides += [f"evaluate.stride={stride}"] if stride is not None else []
+    overrides = options.overrides_of(
+        set_, skip_bad=("prepare.read.skip_bad", skip_bad), split=("evaluate.split", split),
+        stride=("evaluate.stride", stride), text=("prepare.read.text_column", text),
+    )  # fmt: skip
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
-    config = load_recipe(options.own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
+    recipe_file = options.own_recipe(model, recipe)
+    task = None
+    if recipe_file is None:
+        from llmkit.models.loading import resolve_model
+        from llmkit.tasks.table import task_of_model
+
+        task = task_of_model(resolve_model(model)).name
+    config = load_recipe(recipe_file, overrides, task, columns=columns, forget_columns=recipe is None)
     from llmkit.evaluating.evaluate import evaluate  # torch loads here, so --help stays instant
 
     (show_json if json else show_metrics)(evaluate(config, model=model, data=data or (), show_samples=show_samples))

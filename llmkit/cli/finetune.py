@@ -42,9 +42,10 @@ def finetune_command(
     from llmkit.training.folder import read_series
 
     task = options.task_in_name(context)
-    distributed = options.DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
-    overrides = [*distributed.overrides, *(set_ or [])]
-    overrides += ["prepare.read.skip_bad=true"] if skip_bad else []
+    distributed = options.DistributedOptions(nproc, nnodes, rdzv_endpoint)
+    overrides = options.overrides_of(
+        set_, engine=("train.engine", engine), skip_bad=("prepare.read.skip_bad", skip_bad)
+    )
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     named = {"train": data, "validation": validation, "test": test}
     files = {name: path for name, path in named.items() if path is not None}

@@ -103,9 +103,9 @@ Folds = Annotated[
     int | None, typer.Option("--folds", min=2, help="Number of folds for cross-validation; one run per fold.")
 ]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds; reports mean and standard deviation.")]
-Text = Annotated[str | None, typer.Option("--text", help="Text column; detected by default.")]
-Pair = Annotated[str | None, typer.Option("--pair", help="Column of the second text.")]
-Label = Annotated[str | None, typer.Option("--label", help="Label column; detected by default.")]
+Text = Annotated[str | None, typer.Option("--text", help="Column with the text; detected by default.")]
+Pair = Annotated[str | None, typer.Option("--pair", help="Column with the second text of a pair.")]
+Label = Annotated[str | None, typer.Option("--label", help="Column with the label; detected by default.")]
 UnseenLabels = Annotated[
     str | None,
     typer.Option("--unseen-labels", help="Rows with a label that training has not seen: refuse (default) or ignore."),
@@ -121,7 +121,9 @@ EvalData = Annotated[
     list[str] | None,
     typer.Option("--data", help="Prepared folder, text, or labelled rows; default: the data of the run."),
 ]
-Split = Annotated[str | None, typer.Option("--split", help="Split of a prepared folder: validation, test, train.")]
+Split = Annotated[
+    str | None, typer.Option("--split", help="Split of a prepared folder: validation (default), test or train.")
+]
 Stride = Annotated[
     int | None, typer.Option("--stride", help="Number of tokens scored per window; the rest of it is context.")
 ]
@@ -175,6 +177,18 @@ def task_in_name(context: typer.Context) -> str | None:
     return (context.info_name or "").partition("-")[2] or None
 
 
+def overrides_of(given: list[str] | None, **settings: tuple[str, object]) -> list[str | tuple[str, str]]:
+    """`--set`, then each option that stands for one key: `split=("evaluate.split", "test")`.
+
+    An option that was not given, with the value None or False, sets nothing.
+    """
+    overrides: list[str | tuple[str, str]] = [*(given or [])]
+    for name, (key, value) in settings.items():
+        if value is not None and value is not False:
+            overrides.append((f"--{name.replace('_', '-')}", f"{key}={'true' if value is True else value}"))
+    return overrides
+
+
 def own_recipe(model: str | Path, recipe: Path | None) -> Path | None:
     """The recipe of the command line, else the one that a run folder keeps."""
     kept = Path(model) / "recipe.yaml"
@@ -205,12 +219,6 @@ class DistributedOptions:
     nproc: str | None = None
     nnodes: int = 1
     rdzv_endpoint: str | None = None
-    engine: str | None = None
-
-    @property
-    def overrides(self) -> list[str]:
-        """The engine, as `--set` takes it."""
-        return [] if self.engine is None else [f"train.engine={self.engine}"]
 
     def launch(self) -> None:
         """Start the processes, wait for them and exit with their code; does nothing without `--nproc`.

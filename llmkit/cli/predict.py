@@ -3,6 +3,7 @@
 import sys
 
 from llmkit.cli import options
+from llmkit.core import console
 
 
 def predict_command(
@@ -26,7 +27,7 @@ def predict_command(
     from llmkit.cli.output import show_json, show_line, write_out
     from llmkit.config.loading import load_recipe
 
-    overrides = [*(set_ or []), *(["prepare.read.skip_bad=true"] if skip_bad else [])]
+    overrides = options.overrides_of(set_, skip_bad=("prepare.read.skip_bad", skip_bad))
     columns = {"text": text, "pair": pair}
     config = load_recipe(options.own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
     from llmkit.evaluating.predict import predict  # torch loads here, so --help stays instant
@@ -41,3 +42,5 @@ def predict_command(
     )  # fmt: skip
     if json and out is not None:
         show_json(result)
+    elif out is not None:
+        console.info(f"{result['n_rows']:,} rows written to {out}")

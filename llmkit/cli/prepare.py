@@ -27,10 +27,10 @@ def prepare_command(
     from llmkit.cli.output import echo, show_json, show_receipt
     from llmkit.config.loading import dump_recipe, load_recipe
 
-    overrides = [*(set_ or [])]
-    overrides += [f"prepare.read.encoding={encoding}"] if encoding else []
-    overrides += ["prepare.read.skip_bad=true"] if skip_bad else []
-    overrides += ["prepare.read.strict=true"] if strict else []
+    overrides = options.overrides_of(
+        set_, encoding=("prepare.read.encoding", encoding), skip_bad=("prepare.read.skip_bad", skip_bad),
+        strict=("prepare.read.strict", strict),
+    )  # fmt: skip
     config = load_recipe(recipe, overrides)
     if dry_run:
         from llmkit.core.files import check_writable

@@ -28,12 +28,12 @@ def pretrain_command(
     from llmkit.config.loading import load_recipe
 
     task = options.task_in_name(context)
-    distributed = options.DistributedOptions(nproc, nnodes, rdzv_endpoint, engine)
+    distributed = options.DistributedOptions(nproc, nnodes, rdzv_endpoint)
     recipe = options.own_recipe(out, recipe) if resume else recipe
     if task is None and recipe is None:
         hint = "name a recipe, or use pretrain-clm or pretrain-mlm, which need none"
         raise UsageError("pretrain takes its task from a recipe", where="llmkit pretrain", hint=hint)
-    config = load_recipe(recipe, [*distributed.overrides, *(set_ or [])], task)
+    config = load_recipe(recipe, options.overrides_of(set_, engine=("train.engine", engine)), task)
     options.check_command(config, recipe, "pretrain", task)
     if not dry_run:
         distributed.launch()

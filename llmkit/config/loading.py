@@ -27,7 +27,7 @@ LENGTH_KEYS = {("train", "max_steps"), ("train", "epochs"), ("train", "max_minut
 
 def load_recipe(
     path: Path | None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str | tuple[str, str]] = (),
     task: str | None = None,
     *,
     columns: Mapping[str, str | None] | None = None,
@@ -35,6 +35,7 @@ def load_recipe(
 ) -> Recipe:
     """The recipe in `path` (defaults if None) with `overrides` such as `train.max_steps=10`.
 
+    An override that an option of its own stands for is a pair with the option: `("--split", "evaluate.split=test")`.
     `task` is the command's, for a recipe that names none. `columns` are the command's options for columns, of which
     those other than None are set in the section of the task that has them. `forget_columns` drops the file's column
     settings, which hold for its train file only; a classifier's config.json has the names too. Keys and values that
@@ -54,7 +55,9 @@ def load_recipe(
         if section is not None and isinstance(values.get(section), dict):
             values[section] = {name: value for name, value in values[section].items() if name not in COLUMN_FIELDS}
     for override in overrides:
-        _apply_override(values, override, sources, problems, renamed)
+        option, setting = ("", override) if isinstance(override, str) else override
+        place = f"{option} {setting.partition('=')[2]}" if option else f"--set {setting}"
+        _apply_override(values, setting, place, sources, problems, renamed)
     values = rename_sections(values, sources, renamed)
     for place, line in renamed.items():
         console.info(f"{place}: {line}")
@@ -79,6 +82,8 @@ def _apply_columns(
     recipe = RECIPES.get(str(values.get("task")), Recipe)
     for name, value in given.items():
         option = f"--{name.replace('_', '-')}"
+        if recipe.COLUMNS_SECTION is None and name == "text":
+            continue  # `eval` sets prepare.read.text_column, which language models read
         if recipe.COLUMNS_SECTION is None:
             hint = "leave it out: it is for tasks that read rows of a table"
             problems.append(Problem(f"task {values.get('task') or 'clm'} reads no columns", option, hint))
@@ -184,11 +189,11 @@ def _record_sources(node: yaml.Node, prefix: Key, file: str, sources: dict[Key, 
 
 
 def _apply_override(
-    values: dict[str, Any], override: str, sources: dict[Key, str], problems: list[Problem], renamed: dict[str, str]
-) -> None:
+    values: dict[str, Any], override: str, where: str, sources: dict[Key, str], problems: list[Problem],
+    renamed: dict[str, str],
+) -> None:  # fmt: skip
     name, equals, text = override.partition("=")
     key = tuple(name.strip().split("."))
-    where = f"--set {override}"
     if key in RENAMED_KEYS:
         renamed[where] = describe_key(key)
         key = (*key[:-1], RENAMED_KEYS[key])
@@ -201,7 +206,7 @@ def _apply_override(
         target[part] = target = dict(inner) if isinstance(inner, dict) else {}
     if key in LENGTH_KEYS:  # only one length can be set; --set overrides the recipe's
         for other in LENGTH_KEYS - {key}:
-            if not sources.get(other, "").startswith("--set"):  # two on the command line are an error
+            if not sources.get(other, "").startswith("--"):  # two on the command line are an error
                 target.pop(other[-1], None)
     target[key[-1]] = _parse_value(text)
     sources[key] = where
@@ -264,9 +269,9 @@ def _show(value: object) -> str:
 
 
 def _find_source(location: Key, sources: dict[Key, str]) -> str | None:
-    """The last `--set` at or below the location, else the nearest key of the file at or above it."""
+    """The last option at or below the location, else the nearest key of the file at or above it."""
     below = [place for key, place in sources.items() if key[: len(location)] == location]
-    typed = [place for place in below if place.startswith("--set")]
+    typed = [place for place in below if place.startswith("--")]
     above = [sources[location[:n]] for n in range(len(location), 0, -1) if location[:n] in sources]
     return next(iter([*typed[::-1], *above, *below]), None)
 

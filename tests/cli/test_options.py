@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 import typer
 
-from llmkit.cli.options import DistributedOptions, ResumeMode, check_command, own_recipe, resume_of, strip_options
+from llmkit.cli.options import (
+    DistributedOptions,
+    ResumeMode,
+    check_command,
+    overrides_of,
+    own_recipe,
+    resume_of,
+    strip_options,
+)
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core.errors import UsageError
@@ -70,8 +78,9 @@ def test_values_of_other_options_are_kept_though_they_look_like_the_launchers() 
 
 
 def test_engine_is_said_as_set_would_say_it() -> None:
-    assert DistributedOptions(engine="zero3").overrides == ["train.engine=zero3"]
-    assert DistributedOptions().overrides == []
+    assert overrides_of(["a.b=1"], engine=("train.engine", "zero3")) == ["a.b=1", ("--engine", "train.engine=zero3")]
+    assert overrides_of(None, engine=("train.engine", None), skip_bad=("prepare.read.skip_bad", False)) == []
+    assert overrides_of(None, stride=("evaluate.stride", 0)) == [("--stride", "evaluate.stride=0")]
 
 
 @pytest.mark.parametrize("nproc", ["0", "-1", "aut", "2.5", "", "٣x"])

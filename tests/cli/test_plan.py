@@ -26,7 +26,7 @@ def test_plan_is_shown_in_lines_and_a_table(
     code, out, _ = run(monkeypatch, capsys, "recipes/gpt2-small.yaml", "--gpu", "h100", "--gpus", "8", "--price", "2.5")
     assert code == 0
     for words in (
-        "124,439,808 weights",
+        "124,439,808 parameters",
         "8 x NVIDIA H100 SXM, bf16",
         "--engine ddp",
         "  gradients  ",

@@ -15,3 +15,11 @@ def test_result_that_cannot_be_written_is_refused_first(
     code, out, err = run(monkeypatch, capsys, "predict", "./nowhere", "--data", "rows.csv", "--out", name)
     assert (code, out) == (2, "")
     assert words in err
+
+
+def test_rows_written_to_a_file_are_counted_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("llmkit.evaluating.predict.predict", lambda *_, **__: {"n_rows": 1234})
+    code, out, err = run(monkeypatch, capsys, "predict", "m", "--data", "rows.csv", "--out", "new.csv")
+    assert (code, out, err) == (0, "", "1,234 rows written to new.csv\n")

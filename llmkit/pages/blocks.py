@@ -1,7 +1,7 @@
-"""What a page or a terminal shows, as plain data: text, facts, tables, charts. Tasks and reports build these.
+"""Content of pages and of terminal output as plain data: text, facts, tables, charts.
 
-`templates/blocks.html.jinja` renders each kind as HTML, `cli/output.py` renders tables for the terminal. Text in a
-block may come from anywhere; rendering escapes it.
+Tasks and reports build these blocks. `templates/blocks.html.jinja` renders each kind as HTML and escapes its text;
+`cli/output.py` renders tables for the terminal.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """A line of small print."""
+    """A line of text."""
 
     kind: ClassVar[str] = "paragraph"
     text: str
@@ -20,7 +20,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A framed list of what a reader must not miss."""
+    """A framed list of warnings."""
 
     kind: ClassVar[str] = "notice"
     title: str
@@ -29,7 +29,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Headlines:
-    """The figures that say most, in large type: name, value, what it is."""
+    """The main metrics in large type: name, value, note."""
 
     kind: ClassVar[str] = "headlines"
     figures: Sequence[tuple[str, str, str]]
@@ -92,7 +92,7 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Preformatted:
-    """Text as it is, such as a recipe, or what a model wrote after its `prompt`."""
+    """Text shown unchanged, such as a recipe, or generated text after its `prompt`."""
 
     kind: ClassVar[str] = "preformatted"
     text: str
@@ -103,12 +103,12 @@ class Preformatted:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Values over ascending steps, all finite and at least one. `look` is one or two classes of the style sheet."""
+    """Values over ascending steps, all finite and at least one. `style` is one or two classes of the style sheet."""
 
     name: str
     steps: Sequence[float]
     values: Sequence[float]
-    look: str = "blue"
+    style: str = "blue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Charts:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Blocks that open with a click."""
+    """Blocks that can be folded."""
 
     kind: ClassVar[str] = "fold"
     title: str
@@ -162,7 +162,7 @@ class Section:
 
 
 def make_confusion(labels: object, counts: object, title: str = "Confusion matrix") -> Confusion | None:
-    """The matrix, if these are labels and a square of counts; metrics.json may have been written by hand."""
+    """The matrix, or None if `counts` does not fit `labels`: metrics.json may have been edited by hand."""
     if not isinstance(labels, list) or not labels or not isinstance(counts, list) or len(counts) != len(labels):
         return None
     rows = [row for row in counts if isinstance(row, list) and len(row) == len(labels)]
@@ -172,7 +172,7 @@ def make_confusion(labels: object, counts: object, title: str = "Confusion matri
 
 
 def show_value(value: object) -> str:
-    """A value as a reader wants it: separated thousands, four decimals, a dash for nothing."""
+    """A value for readers: thousands separators, four decimals, a dash for None and for an empty string."""
     if value is None or value == "":
         return "–"
     if isinstance(value, bool):

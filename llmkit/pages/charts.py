@@ -43,7 +43,7 @@ class Scale:
 class Line:
     """A drawn curve."""
 
-    look: str
+    style: str
     name: str
     reading: str
     """The last value."""
@@ -112,8 +112,8 @@ def _draw_lines(chart: LineChart) -> Drawing:
 def _draw_line(curve: Curve, x: Scale, y: Scale) -> Line:
     points = [(x.place(step), y.place(value)) for step, value in zip(curve.steps, curve.values, strict=True)]
     path = "M" + "L".join(f"{a:g} {b:g}" for a, b in points) if len(points) > 1 else ""
-    dots = points if len(points) <= MAX_DOTS and curve.look != "faint" else []
-    return Line(curve.look, curve.name, format_reading(curve.values[-1]), path, dots)
+    dots = points if len(points) <= MAX_DOTS and curve.style != "faint" else []
+    return Line(curve.style, curve.name, format_reading(curve.values[-1]), path, dots)
 
 
 def _draw_reliability(chart: ReliabilityDiagram) -> Drawing:
@@ -194,4 +194,4 @@ def _thin(curve: Curve) -> Curve:
         indices = range(int(bucket * size), min(n, int((bucket + 1) * size)))
         kept |= {min(indices, key=curve.values.__getitem__), max(indices, key=curve.values.__getitem__)}
     order = sorted(kept)
-    return Curve(curve.name, [curve.steps[i] for i in order], [curve.values[i] for i in order], curve.look)
+    return Curve(curve.name, [curve.steps[i] for i in order], [curve.values[i] for i in order], curve.style)

@@ -1,9 +1,9 @@
-"""Compare finished causal language models: one table, one plot, and what its figures do not say.
+"""Compare finished causal language models on the same held-out text: a table, a chart, and notes on what differs.
 
-Nothing is ranked that is about different things: every run must have been scored on the same text, and a figure a token
-ranks only runs with the same tokenizer. What can be compared and yet is not quite equal is said in `notes`.
+Runs are ranked only by metrics that mean the same for all of them: every run must have been scored on the same text,
+and metrics per token rank only runs with the same tokenizer.
 
-Reads small files of the run folders; opens no model and loads no torch.
+Reads small files of the run folders; opens no model and does not import torch.
 """
 
 import os
@@ -26,15 +26,15 @@ from llmkit.tasks.table import TASKS, describe_run, task_of_run
 from llmkit.training.run_record import Record, RunRecord, get_number, get_section, read_run
 
 SPEED = Metric("tokens_per_second", "tokens/s", "{:,.0f}", column="tokens/s")
-"""What every run can be ranked by, beside the figures of its task."""
+"""Every run can be ranked by it, besides the metrics of its task."""
 SPLITS = ("test", "validation")
-"""The first that every run was scored on is compared. Weights are chosen on validation, which flatters its figures."""
+"""In order of preference. Checkpoints are selected on validation, so validation metrics are optimistic."""
 FILE = "compare.json"
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A run by a name that no other one has; `path` is as the user wrote it."""
+    """A run under a unique name; `path` is as the user typed it."""
 
     name: str
     path: Path
@@ -46,31 +46,31 @@ class _Run:
 
     @property
     def headline(self) -> str:
-        """The key of the figure that says most."""
+        """Key of the task's main metric."""
         return self.task.metrics(describe_run(self.record)).headlines[0].key
 
     def scored(self, split: str) -> Record:
-        """Its figures on a split; empty if it was not scored there."""
+        """Its metrics on a split; empty if it was not scored there."""
         figures = get_section(self.record.metrics, split)
         return figures if get_number(figures, self.headline) is not None else {}
 
     def prepared(self, split: str) -> Record:
-        """What its data's receipt says of a split."""
+        """What the manifest of its data says about a split."""
         return get_section(get_section(get_section(self.record.manifest, "data"), "splits"), split)
 
 
 def compare(paths: Sequence[Path], *, by: str, out: Path) -> dict[str, Any]:
-    """The runs, best first, with `notes`; written to `out` as compare.json and as a page.
+    """Compare runs and write compare.json and compare.html to `out`; returns what compare.json holds, best run first.
 
     A folder that is given twice counts once.
 
     Raises:
-        UsageError: fewer than two runs, runs that are no causal language models or were scored on different text, or a
-            figure to rank by that does not mean the same for all of them.
-        ModelError: a folder that is no run, or a run that is unfinished, damaged or not scored.
-        EnvironmentFault: `out` cannot be written to.
+        UsageError: fewer than two runs, runs of tasks that are not compared, runs scored on different text, or a metric
+            that cannot rank them.
+        ModelError: a folder that is not a run, or a run that is unfinished, damaged or not scored.
+        EnvironmentFault: `out` cannot be written.
     """
-    known = {metric.key for task in TASKS.values() for metric in _figures(task)}
+    known = {metric.key for task in TASKS.values() for metric in _ranking_metrics(task)}
     if by not in known:
         raise UsageError(f"runs cannot be ranked by {by!r}", where="--by", hint=did_you_mean(by, known))
     runs = _read_runs(_drop_repeats(paths))
@@ -93,7 +93,7 @@ def compare(paths: Sequence[Path], *, by: str, out: Path) -> dict[str, Any]:
         "notes": notes,
     }
     if out.is_file():
-        raise UsageError(f"{str(out)!r} is a file", where="--out", hint="give the name of a folder to make")
+        raise UsageError(f"{str(out)!r} is a file", where="--out", hint="give the name of a new folder")
     check_writable(out)
     out.mkdir(exist_ok=True)
     write_json(out / FILE, comparison)
@@ -102,8 +102,8 @@ def compare(paths: Sequence[Path], *, by: str, out: Path) -> dict[str, Any]:
     return comparison
 
 
-def _figures(task: Task) -> tuple[Metric, ...]:
-    """What runs of a task are compared by; nothing where a run alone says all there is."""
+def _ranking_metrics(task: Task) -> tuple[Metric, ...]:
+    """Metrics that rank runs of a task; empty for tasks that are not compared."""
     compared = task.metrics({}).compared
     return (*compared, SPEED) if compared else ()
 
@@ -117,25 +117,25 @@ def _require_same_task(runs: Sequence[_Run]) -> Task:
 
 
 def _drop_repeats(paths: Sequence[Path]) -> list[Path]:
-    """Each folder once: a name beside a glob that holds it, too, is no mistake."""
+    """Each folder once, as a glob may contain a folder that is named as well."""
     kept: dict[Path, Path] = {}
     for path in paths:
         if path.resolve() in kept:
-            console.info(f"{path} is {kept[path.resolve()]} again: it is shown once")
+            console.info(f"{path} and {kept[path.resolve()]} are the same folder; it is shown once")
         kept.setdefault(path.resolve(), path)
     if len(kept) < 2:
-        raise UsageError("one run alone compares with nothing", where="RUN...", hint="give two or more run folders")
+        raise UsageError("there is only one run to compare", where="RUN...", hint="give two or more run folders")
     return list(kept.values())
 
 
 def _read_runs(paths: Sequence[Path]) -> list[_Run]:
-    """Every run, or all that is wrong with any of them at once."""
+    """Read all runs; the problems of all of them are raised together."""
     folders = [path.resolve() for path in paths]
     runs: list[_Run] = []
     faults: list[LlmkitError] = []
     for path, folder in zip(paths, folders, strict=True):
         try:
-            run = _Run(_name_apart(folder, folders), path, read_run(path))
+            run = _Run(_unique_name(folder, folders), path, read_run(path))
             _require_finished(run)
             runs.append(run)
         except LlmkitError as fault:
@@ -145,8 +145,8 @@ def _read_runs(paths: Sequence[Path]) -> list[_Run]:
     return runs
 
 
-def _name_apart(folder: Path, folders: Sequence[Path]) -> str:
-    """The folder's name, with as many of its parents as tell it from the others."""
+def _unique_name(folder: Path, folders: Sequence[Path]) -> str:
+    """The folder's name, preceded by as many parent folders as make it unique."""
     for length in range(1, len(folder.parts)):
         name = folder.parts[-length:]
         if sum(other.parts[-length:] == name for other in folders) == 1:
@@ -155,23 +155,24 @@ def _name_apart(folder: Path, folders: Sequence[Path]) -> str:
 
 
 def _require_finished(run: _Run) -> None:
-    """A causal language model that was trained to its end, with the receipt of its data."""
+    """Raise ModelError or UsageError unless the run is finished and its task can be compared."""
     record, shown = run.record, str(run.path)
     for name, known in (("manifest.json", record.manifest), ("metrics.json", record.metrics)):
         reason = next((line for line in record.missing if line.startswith(f"{name} ")), f"no {name}")
         if not known and ((run.path / name).exists() or name == "manifest.json"):
-            again = "delete it and train with --resume: a finished run trains nothing and writes it again"
-            hint = again if name == "metrics.json" else "take the file from a copy of the run, or train it again"
+            again = "delete it and run the training command with --resume, which writes it again"
+            hint = again if name == "metrics.json" else "restore the file from a backup, or train again"
             raise ModelError(f"{shown!r} is damaged: {reason}", where=str(run.path / name), hint=hint)
-    if not _figures(run.task):
-        what = f"{shown!r} is {run.task.model_is}: it gives no probability to a text, so no bits per byte"
-        hint = f"compare causal language models (pretrain-clm); `llmkit report {shlex.quote(shown)}` shows this one"
+    if not _ranking_metrics(run.task):
+        fitting = " or ".join(task.model_is for task in TASKS.values() if _ranking_metrics(task))
+        what = f"{shown!r} is {run.task.model_is}; compare takes runs of {fitting}"
+        hint = f"llmkit report {shlex.quote(shown)} shows this run"
         raise UsageError(what, where=shown, hint=hint)
     if not get_section(record.metrics, "training"):
         last = max((logged[-1]["step"] for logged in record.log.values()), default=0)
         planned = get_section(record.manifest, "plan").get("n_steps")
         what = f"{shown!r} is not finished: step {last}" + (f" of {planned}" if planned else "")
-        raise ModelError(what, where=str(run.path / "metrics.json"), hint=f"go on with: {_resume_command(run)}")
+        raise ModelError(what, where=str(run.path / "metrics.json"), hint=f"continue it with: {_resume_command(run)}")
 
 
 def _resume_command(run: _Run) -> str:
@@ -182,7 +183,7 @@ def _resume_command(run: _Run) -> str:
 
 
 def _choose_split(runs: Sequence[_Run]) -> str:
-    """The held-out split that all are compared on."""
+    """The held-out split that all runs were scored on."""
     scored = {split: [run for run in runs if run.scored(split)] for split in SPLITS}
     for split in SPLITS:
         if len(scored[split]) == len(runs):
@@ -215,36 +216,36 @@ def _require_same_text(runs: Sequence[_Run], split: str) -> int:
         for run, (size, digest) in zip(runs, texts, strict=True)
     )
     raise UsageError(
-        f"the runs were scored on different text, so no figure ranks them: {', '.join(shown)}",
+        f"the runs were scored on different text, so they cannot be ranked: {', '.join(shown)}",
         where=f"their {split} splits",
-        hint="score each on one file with `llmkit eval RUN --data FILE`; or prepare all from the same files with the "
-        "same prepare.clean and prepare.split, whatever the tokenizer, and train again",
+        hint="score each run on one file with `llmkit eval RUN --data FILE`; or prepare the data of all runs from the "
+        "same files with the same prepare.clean and prepare.split, and train again",
     )
 
 
 def _check_ranking(rows: Sequence[Record], by: str, task: Task, same_tokenizer: bool) -> Metric:
-    """What the runs are ranked by."""
-    figures = {metric.key: metric for metric in _figures(task)}
+    """The metric that ranks the runs."""
+    figures = {metric.key: metric for metric in _ranking_metrics(task)}
     of_text = [metric.key for metric in task.metrics({}).compared[::-1] if not metric.per_token]
     if by not in figures:
         raise UsageError(f"{task.model_is} has no {by}", where="--by", hint=did_you_mean(by, figures))
     if figures[by].per_token and not same_tokenizer:
         shown = ", ".join(f"{row['run']} {str(row['tokenizer']['fingerprint'])[:12]}" for row in rows)
         raise UsageError(
-            f"{by} cannot rank runs with different tokenizers, as a token of one is not a token of another: {shown}",
+            f"{by} cannot rank runs with different tokenizers, because it is per token: {shown}",
             where="--by",
-            hint=f"rank by {' or '.join(of_text)}, which are about the text itself",
+            hint=f"rank by {' or '.join(of_text)}, which do not depend on the tokenizer",
         )
     if without := [row["run"] for row in rows if row[by] is None]:
         hint = f"rank by {of_text[0]}, which every run has"
         if by == "word_perplexity":
-            hint += "; words are not counted in old prepared folders and in scripts without spaces, as Chinese"
-        raise UsageError(f"no {by} is known of {', '.join(without)}", where="--by", hint=hint)
+            hint += "; words are not counted in old prepared folders, nor in scripts without spaces such as Chinese"
+        raise UsageError(f"there is no {by} for {', '.join(without)}", where="--by", hint=hint)
     return figures[by]
 
 
 def _measure(run: _Run, split: str) -> dict[str, Any]:
-    """A line of the table, unrounded, with what the notes and the plot need."""
+    """A row of the table, unrounded, with what the notes and the chart need."""
     record, scored = run.record, run.scored(split)
     training, manifest = get_section(record.metrics, "training"), record.manifest
     model, data = get_section(manifest, "model"), get_section(manifest, "data")
@@ -254,7 +255,7 @@ def _measure(run: _Run, split: str) -> dict[str, Any]:
     return {
         "run": run.name,
         "path": str(run.path),
-        # Not the recipe's, which says nothing where training started from a model.
+        # Not from the recipe, which does not name it when training starts from a model.
         "family": str(model.get("family", "")) or None,
         "n_parameters": get_number(training, "n_parameters") or get_number(model, "n_parameters"),
         "n_training_tokens": get_number(training, "n_tokens"),
@@ -268,12 +269,12 @@ def _measure(run: _Run, split: str) -> dict[str, Any]:
         "tokenizer": {key: tokenizer.get(key) for key in ("kind", "vocab_size", "fingerprint")},
         "train_documents": get_section(get_section(data, "splits"), "train").get("documents_hash"),
         "machine": {key: machine.get(key) for key in ("cpu", "cores", "accelerator")},
-        "curve": _draw_curve(record, training, run.headline),
+        "curve": _make_curve(record, training, run.headline),
     }
 
 
 def _measure_speed(trained: Sequence[Record]) -> float | None:
-    """Tokens a second of all training steps together; evaluation and saving are not in the log's speeds."""
+    """Tokens per second over all training steps, without evaluation and saving."""
     seconds = n_tokens = before = 0.0
     for record in trained:
         total, speed = get_number(record, "n_tokens"), get_number(record, "tokens_per_second")
@@ -286,11 +287,10 @@ def _measure_speed(trained: Sequence[Record]) -> float | None:
     return n_tokens / seconds if seconds else None
 
 
-def _draw_curve(record: RunRecord, training: Record, headline: str) -> dict[str, list[float]]:
-    """Held-out bits per byte while training, over the tokens trained on by then.
+def _make_curve(record: RunRecord, training: Record, headline: str) -> dict[str, list[float]]:
+    """The main metric on held-out text over the number of training tokens.
 
-    Evaluations log their step only; where no step beside them logs its tokens, these lie between those that do, as all
-    steps have about as many.
+    Evaluations log only their step; their number of tokens is interpolated between the steps that log it.
     """
     known = [(0.0, 0.0)]
     for logged in [*record.log.get("train", []), {"step": training.get("steps"), "n_tokens": training.get("n_tokens")}]:
@@ -309,7 +309,7 @@ def _draw_curve(record: RunRecord, training: Record, headline: str) -> dict[str,
 
 
 def _note_unused_test(runs: Sequence[_Run], split: str) -> list[str]:
-    """The cleaner split stood ready for some, so say what it takes to compare on it."""
+    """If only some runs were scored on the test split, say how to score the others there."""
     without = [run for run in runs if not run.scored("test")]
     if split == "test" or len(without) == len(runs):
         return []

@@ -1,4 +1,4 @@
-"""Write compare.html: several runs in one table and one chart, in a file that opens anywhere, without network."""
+"""Write compare.html: several runs in one table and one chart, in one file that needs no network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +19,14 @@ COLUMNS = (
     ("n_training_tokens", "trained on"),
     ("seconds", "time"),
 )
-"""Key of a row and its heading, before the figures. A column without any value is left out."""
+"""Keys of a row and their headings, before the metrics. A column without any value is left out."""
 
 _COLOURS = ("blue", "orange", "green", "violet", "red", "teal", "brown", "pink")
-_LOOKS = (*_COLOURS, *(f"{colour} dashed" for colour in _COLOURS))
+_STYLES = (*_COLOURS, *(f"{colour} dashed" for colour in _COLOURS))
 
 
 def write_comparison(comparison: dict[str, Any], folder: Path) -> Path:
-    """Write the page of what compare.py found into `folder`, and return its path."""
+    """Write the result of compare.py to `folder` as a page, and return its path."""
     rows = comparison["runs"]
     metrics = TASKS[comparison["task"]].metrics({})
     figures = [(metric.key, metric.heading or metric.name) for metric in metrics.compared]
@@ -38,7 +38,7 @@ def write_comparison(comparison: dict[str, Any], folder: Path) -> Path:
     notes = comparison["notes"]
     notice = [Notice("Before you compare", notes)] if notes else []
     sections = [
-        Section("Figures", [_make_figures(rows, columns)]),
+        Section("Metrics", [_make_metrics(rows, columns)]),
         Section("Held-out text during training", _make_curves(rows, metrics.headlines[0])),
         Section("How each run was measured", [_make_methods(rows)]),
     ]
@@ -47,7 +47,7 @@ def write_comparison(comparison: dict[str, Any], folder: Path) -> Path:
     return path
 
 
-def _make_figures(rows: list[dict[str, Any]], columns: Sequence[tuple[str, str]]) -> Table:
+def _make_metrics(rows: list[dict[str, Any]], columns: Sequence[tuple[str, str]]) -> Table:
     columns = [(key, name) for key, name in columns if any(row[key] is not None for row in rows)]
     shown = [row | {"run": mark_name(row), "seconds": row["seconds"] and show_duration(row["seconds"])} for row in rows]
     return Table([name for _, name in columns], [[row[key] for key, _ in columns] for row in shown], numeric=["time"])
@@ -55,15 +55,15 @@ def _make_figures(rows: list[dict[str, Any]], columns: Sequence[tuple[str, str]]
 
 def _make_curves(rows: list[dict[str, Any]], metric: Metric) -> list[Block]:
     curves = [
-        Curve(row["run"], row["curve"]["n_tokens"], row["curve"][metric.key], _LOOKS[number % len(_LOOKS)])
+        Curve(row["run"], row["curve"]["n_tokens"], row["curve"][metric.key], _STYLES[number % len(_STYLES)])
         for number, row in enumerate(rows)
         if row["curve"]["n_tokens"]
     ]
     if not curves:
         return [Paragraph("No run logged an evaluation during training.")]
-    basis = "Measured on the validation split, or on a part of it if it is long (train.max_eval_samples)."
-    absent = [row["run"] for row in rows if not row["curve"]["n_tokens"]]
-    basis += f" Without a logged evaluation: {', '.join(absent)}." if absent else ""
+    basis = "Measured on the validation split, or on part of it if it is long (train.max_eval_samples)."
+    without = [row["run"] for row in rows if not row["curve"]["n_tokens"]]
+    basis += f" Without a logged evaluation: {', '.join(without)}." if without else ""
     return [Charts([LineChart(metric.chart, "over training tokens", curves, along="token")]), Paragraph(basis)]
 
 

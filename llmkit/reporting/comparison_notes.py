@@ -1,6 +1,6 @@
-"""What a table of several runs does not say by itself: where its figures are not quite about the same thing.
+"""Notes on a comparison of runs: differences between them that the table of metrics does not show.
 
-Takes the rows of reporting/compare.py. A note is one sentence; no note means that nothing was found.
+Takes the rows of reporting/compare.py. A note is one sentence.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,36 +9,34 @@ from typing import Any
 from llmkit.training.run_record import Record
 
 BUDGET_TOLERANCE = 1.05
-"""Training tokens that differ by no more are called equal."""
+"""Numbers of training tokens within this ratio count as equal."""
 LOSSY_TOKENIZERS = {
-    "wordpiece": "white space and, where it folds it, case",
-    "word": "how many spaces stand between words and, where it folds it, case",
+    "wordpiece": "white space and, if it lowercases, case",
+    "word": "the number of spaces between words and, if it lowercases, case",
 }
-"""What the tokens of a tokenizer's kind do not hold of a text, beside what is unknown to it."""
-_NO_CONTEXT = ("precision", "data", "split")
-"""What else `method` says of an evaluation."""
+"""What the tokens of a kind of tokenizer do not keep of a text, besides unknown tokens."""
+_NOT_CONTEXT = ("precision", "data", "split")
+"""Keys of `method` that do not describe the context."""
 
 
 def write_notes(rows: Sequence[Record], *, same_tokenizer: bool) -> list[str]:
-    """Notes on all runs, the gravest first."""
+    """Notes on all runs, most serious first."""
     notes = []
     for row in rows:
         if row["n_unknown_tokens"]:
             share = f" ({row['n_unknown_tokens'] / row['n_tokens']:.2%} of all)" if row["n_tokens"] else ""
             notes.append(
                 f"{mark_name(row)}: {row['n_unknown_tokens']:,} held-out tokens{share} are unknown to its tokenizer; "
-                "what they stood for is not paid for, so bits per byte and perplexity a word flatter it"
+                "the text behind them costs nothing, so its bits per byte and word perplexity are too low"
             )
     if not same_tokenizer:
         notes += [
-            f"{row['run']}: its {(kind := row['tokenizer']['kind'])} tokens do not hold {LOSSY_TOKENIZERS[kind]}; "
-            "bits per byte and perplexity a word flatter it a little"
+            f"{row['run']}: its {(kind := row['tokenizer']['kind'])} tokens do not keep {LOSSY_TOKENIZERS[kind]}; "
+            "its bits per byte and word perplexity are a little too low"
             for row in rows
             if row["tokenizer"]["kind"] in LOSSY_TOKENIZERS
         ]
-        notes.append(
-            "the tokenizers differ: loss and perplexity a token are about different tokens and do not compare the runs"
-        )
+        notes.append("the tokenizers differ, so loss and perplexity per token cannot be compared")
     budgets = [row["n_training_tokens"] for row in rows if row["n_training_tokens"]]
     if budgets and max(budgets) > BUDGET_TOLERANCE * min(budgets):
         shown = ", ".join(f"{row['run']} {_budget(row)}" for row in rows)
@@ -47,14 +45,14 @@ def write_notes(rows: Sequence[Record], *, same_tokenizer: bool) -> list[str]:
         notes.append("trained on different text")
     if _differ(rows, describe_context):
         shown = "; ".join(f"{row['run']} {describe_context(row)}" for row in rows)
-        notes.append(f"scored with different context, and more of it gives a better figure: {shown}")
+        notes.append(f"scored with different amounts of context, and more context lowers the loss: {shown}")
     if _differ(rows, lambda row: row["machine"]):
-        notes.append("trained on different machines: time and tokens a second do not compare the models")
+        notes.append("trained on different machines, so time and tokens per second cannot be compared")
     return notes
 
 
 def mark_name(row: Record) -> str:
-    """The run's name, with a star where unknown tokens make its figures, and perhaps its rank, better than it is."""
+    """The run's name, with a star if unknown tokens make its metrics look better than they are."""
     return f"{row['run']} *" if row["n_unknown_tokens"] else str(row["run"])
 
 
@@ -63,8 +61,8 @@ def _budget(row: Record) -> str:
 
 
 def describe_context(row: Record) -> str:
-    """`block-wise, block size 256, stride 256`: how much of the text before a token the model saw."""
-    method = {key: value for key, value in row["method"].items() if key not in _NO_CONTEXT}
+    """`block-wise, block size 256, stride 256`: the context of each scored token."""
+    method = {key: value for key, value in row["method"].items() if key not in _NOT_CONTEXT}
     words = (f"{key.replace('_', ' ')} {value}" for key, value in method.items() if key != "windows")
     return ", ".join([str(method["windows"]), *words] if "windows" in method else words)
 

@@ -1,9 +1,9 @@
-"""Write a run's report.html: one file that opens anywhere, without network, and says what the run is worth.
+"""Write a run's report.html: the held-out result, then curves, samples, data, recipe, metrics and machine.
 
-The result comes first, then what it stands on: curves, samples, data, recipe, metrics, machine. An unfinished run
-gives a page too, which says what is missing.
+The page is one file that needs no network. For an unfinished run it says what is missing. A task adds its own tables
+and sections through its contract (tasks/base.py).
 
-Loads no torch. A task adds its own tables and sections through its contract (tasks/base.py).
+Does not import torch.
 """
 
 import json
@@ -70,7 +70,9 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
         write_text(path, page)
     except OSError as error:
         raise EnvironmentFault(
-            f"the report cannot be written: {error.strerror}", where=str(path), hint="check rights and free space there"
+            f"the report cannot be written: {error.strerror}",
+            where=str(path),
+            hint="check permissions and free space there",
         ) from error
     return path
 
@@ -90,7 +92,7 @@ def _describe_run(record: RunRecord) -> str:
 
 
 def _choose_result(record: RunRecord, task: Task) -> tuple[str, Record, str]:
-    """The split to judge the run by, its metrics, and a sentence where they are not the final ones."""
+    """The split that the result is shown for, its metrics, and a sentence if they are not final."""
     headlines = task.metrics(describe_run(record)).headlines
     measured = [name for name in record.metrics if name not in _NOT_SPLITS]
     for split in sorted(measured, key=lambda name: {"test": 0, "validation": 1}.get(name, 2)):
@@ -165,7 +167,7 @@ def _make_recipe(record: RunRecord) -> Section:
 
 
 def _make_metrics(record: RunRecord, task: Task, above: str) -> Section:
-    """All figures of all splits; the `above` one has its tables at the top of the page."""
+    """All metrics of all splits; the tables of split `above` are at the top of the page already."""
     splits = {
         name: _flatten(task.shorten(part, is_above=name == above) if name not in _NOT_SPLITS else part)
         for name, part in record.metrics.items()
@@ -192,7 +194,7 @@ def _make_machine(record: RunRecord) -> Section:
 
 
 def _flatten(part: Record, prefix: str = "") -> Record:
-    """One level of names, joined by dots; short lists as JSON, of long ones and of records their length."""
+    """Nested names joined by dots. Short lists become JSON, long lists and lists of records their length."""
     flat: Record = {}
     for key, value in part.items():
         name = f"{prefix}{key}"

@@ -1,4 +1,4 @@
-"""The report's curves: which logged quantity is drawn in which chart, and which values are not finite."""
+"""The report's charts of logged values over steps, and the list of values that are not finite."""
 
 import math
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ STEP_CHARTS = (
     ("Tokens per second", "", "tokens_per_second"),
     ("MFU", "share of the machine's peak", "mfu"),
 )
-"""What every run logs of its steps."""
+"""Logged per step by every run."""
 MIN_SMOOTHED = 40
-"""Train records from which on the loss is smoothed; fewer are readable as they are."""
-_HELD_OUT_LOOKS = ("orange", "green", "violet")
+"""Minimum number of train records for a smoothed loss curve."""
+_HELD_OUT_STYLES = ("orange", "green", "violet")
 
 
 def make_curves(record: RunRecord, metrics: MetricSet) -> Section:
-    """The charts of what was logged, and the names of what was not."""
+    """The charts of logged values, and the names of those that were not logged."""
     charts: list[tuple[str, str, str | None, str | None, bool]] = [("Loss", metrics.loss_unit, "loss", "loss", True)]
     charts += [
         (metric.chart, metric.unit, metric.key if metric.logged else None, metric.key, metric.expected)
@@ -57,10 +57,10 @@ def _make_eval_curves(record: RunRecord, key: str | None) -> list[Curve]:
     for evaluation in record.log.get("eval", []):
         by_split.setdefault(str(evaluation.get("split", "held-out")), []).append(evaluation)
     curves = []
-    for (split, records), look in zip(by_split.items(), _HELD_OUT_LOOKS, strict=False):
+    for (split, records), style in zip(by_split.items(), _HELD_OUT_STYLES, strict=False):
         steps, values = _pick(records, key)
         if values:
-            curves.append(Curve(split, steps, values, look))
+            curves.append(Curve(split, steps, values, style))
     return curves
 
 
@@ -73,9 +73,9 @@ def _pick(records: Sequence[Record], key: str | None) -> tuple[list[float], list
 
 
 def find_non_finite(record: RunRecord) -> list[str]:
-    """One line per logged quantity that was infinite or not a number at some step.
+    """One line per logged value that was infinite or NaN at some step.
 
-    The log has null for such a number. A quantity that never had a number was just not measured.
+    The log has null for such a value. A value that is null at every step was not measured.
     """
     lines = []
     for kind in ("train", "eval"):

@@ -1,7 +1,6 @@
-"""The report's section on data: what went in, what was dropped and why, and what each split holds.
+"""The report's section on data: sources, what was dropped and why, and the sizes of the splits.
 
-Reads the manifest of a prepared folder, which the run's own manifest carries under `data`. What a manifest
-lacks is left out.
+Reads the manifest of the prepared folder, which the run's manifest has under `data`. Missing entries are left out.
 """
 
 from collections.abc import Iterable
@@ -15,9 +14,9 @@ _MAX_OPEN_SOURCES = 12
 
 
 def make_data(data: Record) -> Section:
-    """The section of the page."""
+    """The section Data of the report."""
     if not data:
-        return Section("Data", [Paragraph("The run's manifest has nothing on its data.")])
+        return Section("Data", [Paragraph("The run's manifest does not describe its data.")])
     parts = (_make_totals, _make_splits, _make_overlap, _make_steps, _make_sources, _make_samples)
     return Section("Data", [block for make in parts for block in make(data)])
 
@@ -46,7 +45,7 @@ def _make_splits(data: Record) -> list[Block]:
 
 
 def _make_overlap(data: Record) -> list[Block]:
-    """How much of the held-out text is in the train split too, which flatters every figure on it."""
+    """How much held-out text is in the train split too, which makes held-out metrics optimistic."""
     lines: list[Block] = []
     for split, found in get_section(data, "overlap").items():
         share = get_number(found, "share") if isinstance(found, dict) else None

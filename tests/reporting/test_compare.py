@@ -133,7 +133,7 @@ def test_figure_a_token_does_not_rank_runs_with_different_tokenizers(runs: Path)
     for by in ("bits_per_byte", "word_perplexity"):
         result = run_compare(runs, by=by)
         assert [row["run"] for row in result["runs"]] == ["fine", "coarse"]
-    assert ["do not compare" in note for note in result["notes"]] == [True]
+    assert ["cannot be compared" in note for note in result["notes"]] == [True]
 
 
 def test_with_one_tokenizer_every_figure_ranks(runs: Path) -> None:
@@ -167,7 +167,7 @@ def test_words_that_one_run_does_not_have_do_not_rank(runs: Path) -> None:
         "a": False,
         "old": True,
     }
-    with pytest.raises(UsageError, match="no word_perplexity is known of old"):
+    with pytest.raises(UsageError, match="there is no word_perplexity for old"):
         run_compare(runs, by="word_perplexity")
 
 
@@ -186,7 +186,7 @@ def test_runs_on_different_text_are_refused(runs: Path, other: dict[str, Any]) -
     ("other", "words"),
     [
         ({"unknown": 40}, "b *: 40 held-out tokens (10.00% of all) are unknown"),
-        ({"kind": "wordpiece", "tokenizer": "u"}, "b: its wordpiece tokens do not hold white space"),
+        ({"kind": "wordpiece", "tokenizer": "u"}, "b: its wordpiece tokens do not keep white space"),
         ({"n_trained": 1051}, "different numbers of tokens: a 1,000, b 1,051"),
         ({"stride": 8}, "a block-wise, block size 32, stride 32; b block-wise, block size 32, stride 8"),
         ({"machine": {"cpu": "another"}}, "different machines"),
@@ -217,7 +217,7 @@ def test_folder_that_is_given_twice_counts_once(runs: Path, capsys: pytest.Captu
     a, b = make_run(runs / "a"), make_run(runs / "b")
     assert [row["run"] for row in run_compare(runs, a, b, runs / "../runs/a")["runs"]] == ["a", "b"]
     assert "is shown once" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="one run alone"):
+    with pytest.raises(UsageError, match="only one run"):
         run_compare(runs, a, a)
 
 
@@ -235,7 +235,7 @@ def test_all_faults_of_all_runs_are_shown_at_once_with_the_way_out(runs: Path) -
     assert [what.split("'")[1] for what in whats] == [str(path) for path in (unscored, torn, bare, runs / "nowhere")]
     assert "is not finished: step 10 of 10" in whats[0]
     resume = f"--data {runs / 'data'} --out {unscored} --resume"
-    assert hints[0] == f"go on with: llmkit pretrain {unscored / 'recipe.yaml'} {resume}"
+    assert hints[0] == f"continue it with: llmkit pretrain {unscored / 'recipe.yaml'} {resume}"
     assert "metrics.json cannot be read" in whats[1]
     assert "no manifest.json" in whats[2]
 

@@ -52,7 +52,7 @@ def test_budgets_that_differ_by_the_tolerance_are_equal() -> None:
 @pytest.mark.parametrize("kind", LOSSY_TOKENIZERS)
 def test_tokens_that_lose_text_are_named_where_tokenizers_differ(kind: str) -> None:
     lossy, tokenizers = notes_on(kind=kind, same_tokenizer=False)
-    assert lossy.startswith(f"two: its {kind} tokens do not hold {LOSSY_TOKENIZERS[kind]}")
+    assert lossy.startswith(f"two: its {kind} tokens do not keep {LOSSY_TOKENIZERS[kind]}")
     assert "the tokenizers differ" in tokenizers
     assert notes_on(kind=kind) == [], "one tokenizer flatters all alike"
 

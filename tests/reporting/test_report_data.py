@@ -28,7 +28,7 @@ def test_totals_are_the_sums_of_the_splits() -> None:
 
 
 def test_manifest_that_says_nothing_or_nonsense_is_no_crash() -> None:
-    assert "has nothing on its data" in render_data({})
+    assert "does not describe its data" in render_data({})
     nonsense: dict[str, Any] = {
         "splits": {"train": 7, "test": {"tokens": "many"}}, "steps": {"a": None}, "sources": ["x", None, {}],
         "overlap": {"test": 3}, "samples": "text", "tokenizer": [],

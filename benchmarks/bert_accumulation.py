@@ -1,11 +1,10 @@
-"""The same eight pairs as 8x1, 4x2 and 2x4 (micro batch x accumulation), through llmkit and through plain Trainer.
+"""Gradient accumulation for BERT: the same eight pairs as 8x1, 4x2 and 2x4 (micro-batch x accumulation steps).
 
     python benchmarks/bert_accumulation.py
 
-Prints the logged loss and gradient norm of three steps for each. transformers 5.23's BertForPreTraining ignores
-`num_items_in_batch`, so that Trainer's loss and gradient grow with accumulation. Both train a small random BERT in fp32
-on made-up text; the losses of the two differ in their definition only where padding and counts differ between
-micro-batches: transformers takes means of means.
+Trains a small random BERT in fp32 on synthetic text with llmkit and with plain Trainer, and prints the loss and
+gradient norm of three steps. transformers 5.23's BertForPreTraining ignores `num_items_in_batch`, so Trainer's loss and
+gradient grow with accumulation. Trainer averages the means of micro-batches; llmkit averages over all tokens.
 """
 
 import json
@@ -63,7 +62,7 @@ def run_ours(recipe: Recipe, data: Path, out: Path) -> list[tuple[float, float]]
 def run_trainer(
     recipe: Recipe, prepared: Prepared, micro: int, accumulation: int, out: Path
 ) -> list[tuple[float, float]]:
-    """The same model, examples and order through Trainer as it is."""
+    """Train the same model on the same examples in the same order with an unmodified Trainer."""
     tokenizer = load_tokenizer(str(prepared.tokenizer_path))
     pairs = pairs_of(prepared.split("train"), tokenizer, recipe.mlm, 64, recipe.train.seed)
     examples = [pairs[number] for number in range(8 * STEPS)]

@@ -1,13 +1,13 @@
-"""BERT pretraining: the way of run_mlm.py and ours, in turn, on this machine and on the same prepared text.
+"""BERT pretraining: llmkit compared with run_mlm.py on the same prepared text.
 
     python benchmarks/bert_pretraining.py --json result.json
     python benchmarks/bert_pretraining.py --sizes base --block-size 512 --batch 32 --bf16 --steps 60  # on a GPU
 
-The peer is what transformers' run_mlm.py does: `Trainer` with its defaults, `BertForMaskedLM`, blocks of the joined
-text, `DataCollatorForLanguageModeling`; masked tokens alone. Ours is `llmkit pretrain-mlm`: masked words and sentence
-pairs. Vocabulary, shape, block and batch are the same. Tokens a second are those that are read, padding not counted;
-each is the median over the steps of a run after the first three, and each figure the median over the rounds. `--bf16`
-is for the peer, which has it off unless asked; ours finds out itself. Run it on an idle machine: both use all cores.
+The peer does what transformers' run_mlm.py does: `Trainer` with its defaults, `BertForMaskedLM`, blocks of concatenated
+text, `DataCollatorForLanguageModeling`, and no sentence pairs. llmkit is `pretrain-mlm` with whole-word masking and
+sentence pairs. Vocabulary, model size, block size and batch size are the same. Tokens per second exclude padding: the
+median over the steps of a run after the first three, then the median over rounds. `--bf16` applies to the peer; llmkit
+chooses its precision. The two alternate. Run it on an idle machine: both use all cores.
 """
 
 import argparse
@@ -34,9 +34,9 @@ def main() -> None:
     )
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--block-size", type=int, default=128)
-    parser.add_argument("--batch", type=int, help="sequences a step; default: 32 for mini, 8 for base")
-    parser.add_argument("--bf16", action="store_true", help="the peer, too")
-    parser.add_argument("--steps", type=int, default=13, help="optimizer steps a run")
+    parser.add_argument("--batch", type=int, help="sequences per step; default: 32 for mini, 8 for base")
+    parser.add_argument("--bf16", action="store_true", help="for the peer")
+    parser.add_argument("--steps", type=int, default=13, help="optimizer steps per run")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--only", choices=["peer", "ours"], help=argparse.SUPPRESS)
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def prepare_documentation(folder: Path) -> Path:
-    """Python's own documentation, in 8,192 pieces of words."""
+    """Prepare Python's own documentation with a WordPiece vocabulary of 8,192."""
     data = folder / "data"
     kind = ["-s", "prepare.tokenizer.kind=wordpiece", "-s", "prepare.tokenizer.vocab_size=8192"]
     call_llmkit("prepare", "builtin:python-docs", "--out", data, *kind)
@@ -66,7 +66,7 @@ def prepare_documentation(folder: Path) -> Path:
 
 
 def measure(name: str, data: Path, size: str, options: argparse.Namespace) -> float:
-    """Tokens a second of one run in a new process."""
+    """Tokens per second of one run in a new process."""
     given = ["--steps", options.steps, "--block-size", options.block_size, *(["--bf16"] if options.bf16 else [])]
     given += ["--batch", options.batch] if options.batch else []
     said = call(sys.executable, __file__, "--only", name, "--data", data, "--sizes", size, *given)
@@ -118,7 +118,7 @@ def run_peer(options: argparse.Namespace, size: str) -> float:
 
 
 def run_ours(options: argparse.Namespace, size: str) -> float:
-    """`llmkit pretrain-mlm`, without evaluation before the end; the speeds are those of its log."""
+    """`llmkit pretrain-mlm` without evaluation until the end; speeds are read from its log."""
     from llmkit.config.loading import load_recipe
     from llmkit.runs.train import pretrain
 

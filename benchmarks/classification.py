@@ -1,15 +1,15 @@
-"""Fine-tuning an encoder on sentences: run_glue.py's way, the best that Trainer's flags give, and ours, in turn.
+"""Fine-tuning an encoder on sentences: llmkit compared with run_glue.py and with Trainer's fastest settings.
 
     python benchmarks/classification.py --model MINILM --train train.tsv --test test.tsv --json speed.json
     python benchmarks/classification.py --model MINILM --train train.tsv --test test.tsv --accuracy --seeds 3
 
-`glue` is what transformers' run_glue.py does: `Trainer` in fp32, every text padded to 128 tokens. `flags-fp32` and
-`flags-bf16` are Trainer with dynamic padding and length groups; which of the two is better depends on the machine.
-`ours` is `llmkit finetune-cls`. Model, rows, batch, rate, schedule, decay and epochs are the same; Trainer keeps the
-model's own dropout, ours has llmkit's. Rows a second are those of the steps 50 to 100, which for all that group are one
-whole chunk of rows sorted by length; of `glue`, whose steps are all alike, steps 3 to 13. Medians over the rounds.
-`--accuracy` trains to the end instead, on `--epochs` epochs, and scores the test file. Files are .tsv with a header and
-the columns label and text. Run it on an idle machine.
+`glue` does what transformers' run_glue.py does: `Trainer` in fp32, every text padded to 128 tokens. `flags-fp32` and
+`flags-bf16` are Trainer with dynamic padding and length grouping; which is faster depends on the machine. `ours` is
+`llmkit finetune-cls`. Model, rows, batch size, learning rate, schedule, weight decay and epochs are the same; Trainer
+keeps the model's dropout, llmkit uses its own default. Rows per second are those of steps 50 to 100, one whole chunk of
+rows sorted by length; `glue` has steps of equal length and is measured over steps 3 to 13. Figures are medians over
+rounds. `--accuracy` trains for `--epochs` epochs instead and scores the test file. Files are .tsv with a header and the
+columns label and text. Run it on an idle machine.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def measure_speed(way: str) -> float:
 
 
 def show_accuracies(found: dict[str, list[dict[str, float]]]) -> None:
-    """Mean and spread over the seeds."""
+    """Mean and standard deviation over seeds."""
     for way, runs in found.items():
         values = [run["accuracy"] for run in runs]
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
@@ -88,7 +88,7 @@ def show_accuracies(found: dict[str, list[dict[str, float]]]) -> None:
 
 
 def run_trainer(options: argparse.Namespace) -> dict[str, float]:
-    """Plain Trainer, with or without what its flags offer."""
+    """Plain Trainer, with or without its faster settings."""
     import datasets
     from transformers import (
         AutoModelForSequenceClassification,
@@ -143,7 +143,7 @@ def run_trainer(options: argparse.Namespace) -> dict[str, float]:
 
 
 def run_ours(options: argparse.Namespace) -> dict[str, float]:
-    """`llmkit finetune-cls`; its speed is that of its log."""
+    """`llmkit finetune-cls`; its speed is read from its log."""
     from llmkit.config.loading import load_recipe
     from llmkit.runs.train import finetune
 
@@ -167,7 +167,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
 
 
 def read_rows(path: Path, names: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows with the ids of their labels, and the labels' names: those given, or all in order."""
+    """Rows as texts and label ids, and the label names: those given, or all found, sorted."""
     _, *lines = path.read_text(encoding="utf-8").splitlines()
     cells = [line.split("\t") for line in lines]
     names = names or sorted({label for label, _ in cells})

@@ -1,11 +1,11 @@
-"""Feed the readers of files and recipes with bytes that grow towards new paths in the code, until the time is over.
+"""Coverage-guided fuzzing of the readers of files and recipes.
 
     pip install atheris
     python benchmarks/fuzz.py --minutes 10
 
-Atheris (https://github.com/google/atheris) is no dependency of llmkit. The targets are those of tests/fuzz_targets.py.
-Of each kind of failure one input is kept below --out; `--target file --replay INPUT` shows its traceback. A hang of 20
-seconds and a memory of 2 GB are failures too, and end the run.
+Atheris (https://github.com/google/atheris) is not a dependency of llmkit. The targets are in tests/fuzz_targets.py. One
+input per kind of failure is kept under --out; `--target file --replay INPUT` shows its traceback. A hang of 20 seconds
+and more than 2 GB of memory are failures too, and end the run.
 """
 
 import argparse
@@ -26,7 +26,7 @@ INSTRUMENTED = ["fuzz_targets", "llmkit", "yaml", "csv", "json", "zipfile", "gzi
 
 
 def main() -> None:
-    """Run each target in a process of its own, one after another, for its share of the time."""
+    """Run each target in its own process, one after another, for an equal share of the time."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--target", choices=TARGETS, help="default: all")
@@ -81,7 +81,7 @@ def fuzz(name: str, folder: Path, seconds: int) -> None:
 
 
 def _keep_failures(target: Callable[[bytes], None], folder: Path) -> Callable[[bytes], None]:
-    """The target, which goes on after a failure and keeps the first input of each kind."""
+    """The target, which continues after a failure and keeps the first input of each kind."""
 
     def run(data: bytes) -> None:
         try:

@@ -1,11 +1,12 @@
-"""Writing text: llmkit's `generate_texts` beside transformers' `generate` with `batch_decode`, on the same GPT-2.
+"""Text generation: llmkit's `generate_texts` compared with transformers' `generate` and `batch_decode` on the same
+GPT-2.
 
     OMP_NUM_THREADS=1 python benchmarks/generation.py --vocabulary 65 16384 --batch 1 16
 
-The model is 4 layers of width 256 with random weights and a tokenizer of one character a token; ids that end a text or
-are none are made unlikely in the model itself, so that both write all their tokens under the same settings. Prompts are
-random and of unequal length. Both sides go from text to text, in turns; medians of tokens a second, and the least time
-of the CPU, which other work on the machine disturbs less. Greedy texts must be the same.
+The model has 4 layers of width 256, random weights, and a tokenizer with one character per token. End-of-text and
+unused ids are made unlikely in the model itself, so both sides generate all tokens under the same settings. Prompts are
+random and of different lengths. Both sides go from text to text and alternate. Figures are the median of tokens per
+second and the minimum CPU time, which is less affected by other load. Greedy texts must be equal.
 """
 
 import argparse
@@ -33,8 +34,8 @@ MAX_PROMPT_CHARS = 32
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocabulary", type=int, nargs="+", default=[65, 16384])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="prompts at once")
-    parser.add_argument("--tokens", type=int, default=200, help="new ones of each prompt")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="prompts per batch")
+    parser.add_argument("--tokens", type=int, default=200, help="new tokens per prompt")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def make_tokenizer(size: int) -> PreTrainedTokenizerFast:
-    """One token a character, with the special ones `size` in all."""
+    """One token per character; `size` tokens including the special ones."""
     n_special = len(train_tokenizer(["a"], TokenizerSection(kind="char"))) - 1
     text = "".join(chr(FIRST_CHARACTER + n) for n in range(size - n_special))
     tokenizer = train_tokenizer([text], TokenizerSection(kind="char", vocab_size=size))
@@ -88,7 +89,7 @@ def make_model(vocab_size: int, options: argparse.Namespace) -> GPT2LMHeadModel:
 def compare(
     model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, batch: int, temperature: float, options: Any
 ) -> dict[str, Any]:
-    """Tokens a second on both sides, by the clock and by the CPU's time, and whether the texts are the same."""
+    """Tokens per second of both sides by wall clock and by CPU time, and whether the texts are equal."""
     rng = random.Random(batch)
     letters = tokenizer.convert_ids_to_tokens(list(range(8, len(tokenizer))))
     prompts = ["".join(rng.choices(letters, k=rng.randint(8, MAX_PROMPT_CHARS))) for _ in range(batch)]
@@ -130,7 +131,7 @@ def compare(
 
 
 def to_row(row: dict[str, Any], options: argparse.Namespace) -> Row:
-    """As run.py reads it."""
+    """The row that run.py reads."""
     if not row["temperature"] and not row["same"]:
         raise SystemExit(f"greedy texts differ: {row}")
     how = "sampled" if row["temperature"] else "greedy"

@@ -1,10 +1,10 @@
-"""Scoring held-out text with GPT-2: llmkit's evaluation beside Trainer.evaluate, same model, same blocks, in turn.
+"""Scoring held-out text with GPT-2: llmkit's evaluation compared with Trainer.evaluate on the same model and blocks.
 
     python benchmarks/gpt2_evaluation.py --json evaluation.json
 
-`Trainer` is as run_clm.py has it: fp32, batches of 8, and accuracy by way of `preprocess_logits_for_metrics`. llmkit
-scores loss and accuracy too; in fp32, which is what `llmkit eval` does, and in bf16 (`-s evaluate.precision=bf16`). The
-losses must be the same, to 1e-6 in fp32 and 1e-3 in bf16. One pass is not counted. Run it on an idle machine.
+`Trainer` is set up as in run_clm.py: fp32, batches of 8, accuracy by `preprocess_logits_for_metrics`. llmkit computes
+loss and accuracy too, in fp32, the default of `llmkit eval`, and in bf16 (`-s evaluate.precision=bf16`). Losses must be
+equal within 1e-6 in fp32 and 1e-3 in bf16. One warm-up pass is not counted. Run it on an idle machine.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def measure(vocab_size: int, options: argparse.Namespace, folder: Path) -> list[
 
 
 class Blocks(Dataset[dict[str, Any]]):
-    """Consecutive blocks, all tokens of which but the first are guessed, on both sides."""
+    """Consecutive blocks; every token but the first of a block is scored, on both sides."""
 
     def __init__(self, data: Path, n_blocks: int) -> None:
         self.stream, self.n_blocks = load_prepared(data).split("train").stream, n_blocks
@@ -89,7 +89,7 @@ class Blocks(Dataset[dict[str, Any]]):
 
 
 class Beginning:
-    """The stream of llmkit's side: the tokens of the blocks, which overlap by the one that is given and not guessed."""
+    """The tokens of the blocks as one stream for llmkit: blocks overlap by the one token that is not scored."""
 
     def __init__(self, blocks: Blocks) -> None:
         self.blocks = blocks
@@ -102,7 +102,7 @@ class Beginning:
 
 
 def run(options: argparse.Namespace) -> dict[str, float]:
-    """Tokens a second, and the loss."""
+    """Tokens per second, and the loss."""
     torch.manual_seed(0)
     (vocab_size,) = options.vocabulary
     shape = {"n_layer": options.layers, "n_head": options.width // 64, "n_embd": options.width}

@@ -1,14 +1,14 @@
-"""GPT-2 124M on one GPU, ours and nanoGPT's (compiled) in turn on the same card: tokens/s, MFU and peak memory.
+"""GPT-2 124M on one GPU: llmkit compared with nanoGPT (compiled): tokens per second, MFU and peak memory.
 
     python benchmarks/gpt2_gpu.py --nanogpt ~/nanoGPT --rounds 3 --json gpu.json
-    python benchmarks/gpt2_gpu.py --nanogpt ~/nanoGPT --tiny          # a CPU will do: only to see that it runs
+    python benchmarks/gpt2_gpu.py --nanogpt ~/nanoGPT --tiny          # on a CPU, only to try the script
 
-bf16, blocks of 1,024, 12 sequences at once, four micro-batches a step, no dropout, made-up tokens of GPT-2's
-vocabulary; ours compiled as a trial finds fastest. A step is the median of those after the first ten. MFU is by
-6 N + 12 L d T over the dense bf16 rate in llmkit/core/hardware.yaml, for both. What two GPUs do is in the log of
-`pretrain-clm --nproc 2`.
+bf16, blocks of 1,024, micro-batches of 12 sequences, four micro-batches per step, no dropout, synthetic tokens of
+GPT-2's vocabulary; llmkit compiles if its trial finds that faster. A step is the median after the first ten. MFU of
+both is 6 N + 12 L d T over the dense bf16 rate in llmkit/core/hardware.yaml. For two GPUs, see the log of `pretrain-clm
+--nproc 2`.
 
-Written without a GPU at hand: on one it HAS NOT RUN. Needs a checkout of github.com/karpathy/nanoGPT, which is run in a
+Written without a GPU: it HAS NOT RUN on one. Needs a checkout of github.com/karpathy/nanoGPT, which is run in a
 temporary copy.
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def run_ours(shape: dict[str, int], *, on_gpu: bool) -> dict[str, Any]:
-    """As `llmkit plan --measure` trains: the trainer itself, in a process of its own."""
+    """Train as `llmkit plan --measure` does: the trainer alone, in its own process."""
     settings = {
         "model.n_layer": shape["n_layer"], "model.n_head": shape["n_head"], "model.n_embd": shape["n_embd"],
         "prepare.tokenizer.vocab_size": shape["vocab_size"], "train.block_size": shape["block_size"],
@@ -75,7 +75,7 @@ def run_ours(shape: dict[str, int], *, on_gpu: bool) -> dict[str, Any]:
 
 
 def run_nanogpt(checkout: Path, shape: dict[str, int], *, on_gpu: bool) -> dict[str, Any]:
-    """Its train.py on random tokens; time and memory by what it prints and torch says."""
+    """Run nanoGPT's train.py on random tokens; time is read from its output, memory from torch."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "nanoGPT"
         shutil.copytree(checkout, folder, ignore=shutil.ignore_patterns(".git"))

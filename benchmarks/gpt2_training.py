@@ -1,11 +1,11 @@
-"""Training GPT-2: llmkit beside transformers' Trainer, a bare loop and nanoGPT, same shape, in turn.
+"""Training GPT-2: llmkit compared with transformers' Trainer, a plain loop and nanoGPT, at the same model size.
 
     python benchmarks/gpt2_training.py --shapes 6x384 4x128 124m --nanogpt ~/nanoGPT --json training.json
 
-llmkit is `pretrain-clm` with nothing set but the shape; its figures are those of its log. `Trainer` has its defaults,
-as run_clm.py has. `loop` is what one writes by hand, in fp32 and in bf16 (peers/gpt2.py). `nanoGPT` is a checkout that
-stays untouched, and `nanoGPT, bf16` the same with autocast switched on for CPUs in a copy. Tokens a second are the
-median of the steps after the first ones. Run it on an idle machine: all use all cores.
+llmkit is `pretrain-clm` with only the model size set; its figures are read from its log. `Trainer` has its defaults, as
+in run_clm.py. `loop` is a hand-written loop in fp32 and in bf16 (peers/gpt2.py). `nanoGPT` is an unmodified checkout,
+and `nanoGPT, bf16` a copy with autocast enabled for CPUs. Tokens per second are the median over steps after the first
+ones. The programs alternate. Run it on an idle machine: all use all cores.
 """
 
 import argparse
@@ -32,7 +32,7 @@ WARMUP_STEPS = 3
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is trained, and for how many steps."""
+    """The model size, and the number of steps."""
 
     layers: int
     heads: int
@@ -108,7 +108,7 @@ def train_with_peer(shape: Shape, data: Path, way: str, *more: str) -> float:
 
 
 def train_with_nanogpt(shape: Shape, data: Path, checkout: Path, copy: Path, *, bf16: bool) -> float:
-    """Its train.py in a copy, on the same tokens."""
+    """Run a copy of nanoGPT's train.py on the same tokens."""
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(checkout, copy, ignore=shutil.ignore_patterns(".git", "data", "assets", "out*"))
     if bf16:

@@ -1,9 +1,9 @@
-"""How cost grows: tokens a second of training against model size, block, vocabulary, batch and corpus; one plot.
+"""How cost grows: training tokens per second against model size, block size, vocabulary, batch size and corpus size.
 
     python benchmarks/growth.py --out build/growth
 
-Around one shape (GPT-2 4x256, block 128, batch 16, 4,096 tokens of vocabulary) one thing grows at a time; the sixth
-panel is `prepare` against the size of the text. Each point is a run of llmkit of its own, a median over its steps.
+One quantity at a time varies around one configuration (GPT-2 4x256, block size 128, batch size 16, vocabulary 4,096).
+The sixth panel is `prepare` against the size of the text. Each point is a separate run, the median over its steps.
 """
 
 import argparse

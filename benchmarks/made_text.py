@@ -1,4 +1,4 @@
-"""Text of made-up words over a vocabulary of any size, prepared: what a step costs does not depend on what it says."""
+"""Synthetic text over a vocabulary of any size, prepared: the cost of a step does not depend on the content."""
 
 import random
 from itertools import accumulate
@@ -12,7 +12,7 @@ KOREAN = 0xAC00
 
 
 def prepare_made_text(folder: Path, vocab_size: int, n_characters: int) -> Path:
-    """A prepared folder under `folder`: one token a character, `vocab_size` of them with the special ones."""
+    """A prepared folder under `folder`: one token per character, `vocab_size` tokens including the special ones."""
     data = folder / f"made-{vocab_size}-{n_characters}"
     if not data.exists():
         source = folder / f"{data.name}.txt"
@@ -26,7 +26,7 @@ def prepare_made_text(folder: Path, vocab_size: int, n_characters: int) -> Path:
 
 
 def write_text(path: Path, vocab_size: int, n_characters: int) -> None:
-    """Lines of 60 characters, drawn by Zipf's law after each has come once."""
+    """Lines of 60 characters, sampled by Zipf's law after each has occurred once."""
     letters = [chr(code) for code in (*range(FIRST_CHARACTER, 0x9FA6), *range(KOREAN, 0xD7A4), *range(0x3400, 0x4DB6))]
     letters = letters[:vocab_size]
     draw = random.Random(0)

@@ -1,13 +1,13 @@
-"""nanoGPT's CPU recipe and ours on tinyshakespeare, in turn, on this machine, for the same training time.
+"""nanoGPT's CPU recipe compared with llmkit's on tinyshakespeare, with the same training time on this machine.
 
     python benchmarks/nanogpt_shakespeare.py --nanogpt ~/nanoGPT --text input.txt --seconds 57 --json result.json
 
-Both learn on the first 90 % of the characters and are judged on all of the last 10 %, block by block, each
-character guessed once. Seconds are of training alone: no start, no data preparation, no evaluation. The
-number of nanoGPT's iterations is chosen by a short trial so that training takes `--seconds`; its learning
-rate decays over just these. Run it on an idle machine: both use all cores.
+Both train on the first 90 % of the characters and are scored on all of the last 10 %, block by block, every character
+once. Seconds are of training alone, without start-up, data preparation and evaluation. A short trial chooses nanoGPT's
+number of iterations so that training takes `--seconds`; its learning rate decays over these iterations. The two
+alternate. Run it on an idle machine: both use all cores.
 
-Needs a checkout of github.com/karpathy/nanoGPT, which stays untouched: it is run in a temporary copy.
+Needs a checkout of github.com/karpathy/nanoGPT, which is run in a temporary copy.
 """
 
 import argparse
@@ -41,7 +41,7 @@ TRIAL_ITERATIONS = 150
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one of the two reached. `n_bytes` is the held-out text that was guessed, as UTF-8."""
+    """The result of one of the two. `n_bytes` is the size of the scored text in UTF-8."""
 
     name: str
     bits_per_byte: float
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def run_nanogpt(checkout: Path, text: Path, seconds: float, folder: Path) -> Outcome:
-    """Train nanoGPT for so many seconds in a copy of the checkout, and measure it on the held-out text."""
+    """Train nanoGPT for `seconds` in a copy of the checkout, and score it on the held-out text."""
     shutil.copytree(checkout, folder, ignore=shutil.ignore_patterns(".git", "data", "assets", "out*"))
     held_out = write_characters(text, folder / "data" / "shakespeare_char")
     trial = train_nanogpt(folder, TRIAL_ITERATIONS)[TRIAL_ITERATIONS // 3 :]
@@ -101,7 +101,7 @@ def run_nanogpt(checkout: Path, text: Path, seconds: float, folder: Path) -> Out
 
 
 def write_characters(text: Path, folder: Path) -> dict[str, Any]:
-    """Number the characters and write both splits as nanoGPT reads them. Returns the held-out one."""
+    """Number the characters and write both splits in the format of nanoGPT. Returns the held-out split."""
     characters = text.read_text(encoding="utf-8")
     vocabulary = sorted(set(characters))
     number = {character: i for i, character in enumerate(vocabulary)}
@@ -116,9 +116,9 @@ def write_characters(text: Path, folder: Path) -> dict[str, Any]:
 
 
 def train_nanogpt(folder: Path, n_iterations: int) -> list[float]:
-    """Train for so many iterations and return the seconds of each, without the evaluations.
+    """Train for a number of iterations and return the seconds of each, without evaluations.
 
-    One evaluation at the start, which nanoGPT always makes, and one at the end, which writes the checkpoint.
+    nanoGPT always evaluates at the start; one evaluation at the end writes the checkpoint.
     """
     n = n_iterations
     limits = [f"--max_iters={n}", f"--lr_decay_iters={n}", f"--eval_interval={n}", "--always_save_checkpoint=True"]
@@ -131,7 +131,7 @@ def train_nanogpt(folder: Path, n_iterations: int) -> list[float]:
 
 
 def measure_nanogpt(folder: Path, held_out: dict[str, Any]) -> float:
-    """Nats of the whole held-out text but its first character, in consecutive blocks."""
+    """Sum of the loss in nats over the held-out text but its first character, in consecutive blocks."""
     spec = importlib.util.spec_from_file_location("nanogpt_model", folder / "model.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -154,7 +154,7 @@ def measure_nanogpt(folder: Path, held_out: dict[str, Any]) -> float:
 
 
 def run_llmkit(recipe: Path, text: Path, folder: Path) -> Outcome:
-    """Our three commands, as a user would give them."""
+    """llmkit's three commands, as a user would type them."""
     llmkit = [sys.executable, "-m", "llmkit"]
     data, run = str(folder / "data"), str(folder / "run")
     call([*llmkit, "prepare", str(text), "--recipe", str(recipe), "--out", data], REPOSITORY)
@@ -173,7 +173,7 @@ def run_llmkit(recipe: Path, text: Path, folder: Path) -> Outcome:
 
 
 def call(command: list[str], folder: Path) -> str:
-    """Run a command and return what it wrote to stdout; end with what it said if it fails."""
+    """Run a command and return its stdout; exit with its output if it fails."""
     say("$ " + " ".join(command))
     finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
     if finished.returncode:
@@ -183,7 +183,7 @@ def call(command: list[str], folder: Path) -> str:
 
 
 def format_table(outcomes: list[Outcome]) -> str:
-    """One line for each outcome, and of two their ratio: ours to nanoGPT's."""
+    """One line per outcome, and for two outcomes the ratio of llmkit to nanoGPT."""
     names = ("bits per byte", "nats a token", "held-out bytes", "training s", "tokens/s", "steps")
     lines = [f"{'':<10}" + "".join(f"{name:>16}" for name in names)]
     lines += [

@@ -1,4 +1,4 @@
-"""The plots of run.py and growth.py, as SVG."""
+"""Draw the plots of run.py and growth.py as SVG."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ mpl.rcParams |= {
 
 
 def draw_ratios(rows: Sequence[Row], path: Path) -> None:
-    """A bar for each work and peer: how many times as fast llmkit is, on a logarithmic axis; the line is the peer."""
+    """One bar per task and peer: llmkit's speedup, on a logarithmic axis; the line marks the peer's speed."""
     pairs = [
         (f"{row['work']}\n{peer}", find_ratio(row, peer)) for row in rows for peer in row["figures"] if peer != "llmkit"
     ]
@@ -37,7 +37,7 @@ def draw_ratios(rows: Sequence[Row], path: Path) -> None:
 
 
 def draw_growth(panels: Mapping[str, Sequence[tuple[float, float]]], units: Mapping[str, str], path: Path) -> None:
-    """A panel for each thing that grows: (its size, the rate there), both axes logarithmic. `units` name the rates."""
+    """One panel per varied quantity: speed over its size, both axes logarithmic. `units` name the speeds."""
     figure = Figure(figsize=(10, 6), layout="constrained")
     for axes, (name, points) in zip(figure.subplots(2, 3).flat, panels.items(), strict=False):
         sizes, rates = zip(*points, strict=True)
@@ -58,7 +58,7 @@ def draw_growth(panels: Mapping[str, Sequence[tuple[float, float]]], units: Mapp
 
 
 def _short(value: float) -> str:
-    """12,345,678 as 12.3M."""
+    """`12.3M` for 12,345,678."""
     for letter, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:.3g}{letter}"

@@ -1,11 +1,11 @@
-"""`prepare` on this machine's engines: seconds, CPU seconds, memory, equal bytes, and workers killed in the middle.
+"""`prepare` with each of this machine's engines: seconds, CPU seconds, memory, equal bytes, and killed workers.
 
     python benchmarks/prepare_engines.py text BOOKS... --out TEXT --megabytes 1000
     python benchmarks/prepare_engines.py run TEXT --work FOLDER --engine local --engine ray --kill-at 60 --kill-at 120
 
-`text` makes files of half a megabyte from paragraphs of the given books in another order each, every paragraph with a
-number of its own, one file in twenty a near copy of the one before. `run` prepares the text on each engine; on Ray,
-a worker that is at work gets SIGKILL after each of --kill-at seconds.
+`text` writes files of half a megabyte from the paragraphs of the given books, shuffled and numbered; one file in twenty
+is a near copy of the one before. `run` prepares the text with each engine; on Ray, a busy worker gets SIGKILL after
+each of the --kill-at seconds.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def write_text(books: list[Path], out: Path, n_bytes: int) -> None:
-    """Files of about FILE_BYTES."""
+    """Write files of about FILE_BYTES."""
     out.mkdir(parents=True)
     paragraphs = [part for part in read_paragraphs(books) if 40 < len(part) < 5000]
     draw = random.Random(0)
@@ -68,14 +68,14 @@ def write_text(books: list[Path], out: Path, n_bytes: int) -> None:
 
 
 def read_paragraphs(books: list[Path]) -> list[str]:
-    """Those of all books, without what names Project Gutenberg: behind the end of a book cleaning drops all."""
+    """Paragraphs of all books, without those that name Project Gutenberg: cleaning would remove text after them."""
     cut = re.compile("\n *\n *")  # WikiText has spaces in its empty lines
     paragraphs = [part for book in books for part in cut.split(book.read_text(encoding="utf-8"))]
     return [part for part in paragraphs if "gutenberg" not in part.casefold()]
 
 
 def measure(text: Path, out: Path, engine: str, overrides: list[str], kills: list[float]) -> dict[str, object]:
-    """Run `llmkit prepare` in a process of its own."""
+    """Run `llmkit prepare` in its own process."""
     command = [sys.executable, "-m", "llmkit", "prepare", str(text), "--out", str(out), "--engine", engine, "--json"]
     command += [word for override in overrides for word in ("-s", override)]
     started = time.perf_counter()
@@ -106,7 +106,7 @@ def children_of(tree: psutil.Process) -> list[psutil.Process]:
 
 
 def private_bytes(process: psutil.Process) -> int:
-    """Memory of a process that it shares with no other, nor with the files that it maps."""
+    """Memory of a process that it shares neither with other processes nor with mapped files."""
     try:
         return int(process.memory_full_info().uss)
     except psutil.Error:
@@ -114,7 +114,7 @@ def private_bytes(process: psutil.Process) -> int:
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """What it has used until now; 0 if it is gone."""
+    """CPU time used so far; 0 if the process has ended."""
     try:
         times = process.cpu_times()
         return float(times.user + times.system)
@@ -123,7 +123,7 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 
 def find_worker(processes: list[psutil.Process]) -> psutil.Process | None:
-    """One that does a task of Ray's at this moment."""
+    """A Ray worker that is running a task."""
     for process in processes:
         try:
             if process.cmdline()[:1] == ["ray::_call"]:

@@ -1,19 +1,19 @@
-"""Plain text to packed tokens: llmkit's `prepare` beside run_clm.py's way, with a GPT-2 tokenizer, in turn.
+"""Plain text to packed tokens: `llmkit prepare` compared with run_clm.py's preprocessing, with a GPT-2 tokenizer.
 
     python benchmarks/preparing.py --megabytes 500 --json preparing.json
     python benchmarks/preparing.py --text one-file --megabytes 300
     python benchmarks/preparing.py --text chinese --books BOOKS... --megabytes 200
     python benchmarks/preparing.py --text small-files --files 100000
 
-The text is Python's own documentation (or --books), paragraphs in another order in each file of half a megabyte, each
-with a number of its own. With `--text one-file` these are joined to one file; `chinese` makes files of half a megabyte
-from lines of --books in which two characters are changed at random; `small-files` are of about a kilobyte, in nested
-folders. Of these three only `prepare` is measured, in MB (or files) a second, with CPU seconds of all its processes.
-The tokenizer has GPT-2's pattern and 50,257 entries, trained on that text, or is
---tokenizer. llmkit's time is that of the whole command: start, reading, cleaning, exact de-duplication, splitting,
-comparing the splits, tokenizing, storing, hashing. The peer's is without its start, on --peer-megabytes of the same
-files, as its rate does not change. `memory` is the most that llmkit and its workers held for themselves together;
-`tokenizing alone` is the encoder that prepare chose, on text in memory. Run it on an idle machine.
+The text is Python's own documentation (or --books): shuffled, numbered paragraphs in files of half a megabyte.
+`one-file` concatenates them; `chinese` writes files of half a megabyte from lines of --books with two random characters
+replaced; `small-files` are of about a kilobyte, in nested folders. For these three only `prepare` is measured, in MB
+(or files) per second, with the CPU seconds of all its processes. The tokenizer is trained on the text with GPT-2's
+pattern and a vocabulary of 50,257, or is --tokenizer. llmkit's time is that of the whole command: start-up, reading,
+cleaning, exact de-duplication, splitting, comparing the splits, tokenizing, storing and hashing. The peer's time
+excludes start-up, on --peer-megabytes of the same files, as its rate is constant. `memory` is the peak private memory
+of llmkit and its workers together; `tokenizing alone` is the encoder that prepare chose, on text in memory. Run it on
+an idle machine.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def measure_alone(options: argparse.Namespace, folder: Path) -> list[Row]:
-    """`prepare` of a text of another shape."""
+    """Measure `prepare` alone, on another kind of text."""
     books = options.books or [write_documentation(folder / "python.txt")]
     text, n_bytes = folder / "text", options.megabytes * 1_000_000
     sample = folder / "sample"  # to train a tokenizer on
@@ -90,7 +90,7 @@ def measure_alone(options: argparse.Namespace, folder: Path) -> list[Row]:
 
 
 def write_chinese(books: list[Path], out: Path, n_bytes: int) -> None:
-    """Files of about FILE_BYTES from lines in which two neighbouring characters are others."""
+    """Write files of about FILE_BYTES from lines in which two adjacent characters are replaced."""
     out.mkdir(parents=True)
     lines = [line for book in books for line in book.read_text(encoding="utf-8").split("\n") if len(line) > 10]
     characters = sorted({char for line in lines for char in line if "\u4e00" <= char <= "\u9fff"})
@@ -108,7 +108,7 @@ def write_chinese(books: list[Path], out: Path, n_bytes: int) -> None:
 
 
 def write_small_files(books: list[Path], out: Path, n_files: int) -> None:
-    """A hundred files to a folder, each of a kilobyte or more, of paragraphs that have a number of their own."""
+    """Write 100 files per folder, each of at least a kilobyte, from numbered paragraphs."""
     paragraphs = [part for part in read_paragraphs(books) if 200 < len(part) < 3000]
     draw = random.Random(0)
     for number in range(n_files):
@@ -155,7 +155,7 @@ def write_documentation(path: Path) -> Path:
 
 
 def train_tokenizer(text: Path, folder: Path) -> Path:
-    """Byte-level BPE with GPT-2's own pattern."""
+    """Train byte-level BPE with GPT-2's pattern."""
     trained = ByteLevelBPETokenizer()
     trained.train([str(path) for path in sorted(text.glob("*.txt"))[:20]], vocab_size=50_257, show_progress=False)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="<|endoftext|>")
@@ -164,7 +164,7 @@ def train_tokenizer(text: Path, folder: Path) -> Path:
 
 
 def run_prepare(text: Path, tokenizer: Path, out: Path) -> tuple[float, float]:
-    """Megabytes a second of the whole command, and the most memory of its processes together, in MB."""
+    """Megabytes per second of the whole command, and the peak memory of its processes together in MB."""
     words = ["prepare", str(text), "--out", str(out), "--overwrite", "-s", f"prepare.tokenizer.path={tokenizer}"]
     n_bytes = sum(path.stat().st_size for path in text.rglob("*.txt"))
     started = time.perf_counter()
@@ -182,7 +182,7 @@ def run_prepare(text: Path, tokenizer: Path, out: Path) -> tuple[float, float]:
 
 
 def watch_memory(process: subprocess.Popen[bytes], peaks: list[float]) -> None:
-    """Append what the process and its children hold for themselves, until it ends."""
+    """Append the private memory of the process and its children until it ends."""
     while process.poll() is None:
         total = 0
         try:
@@ -196,7 +196,7 @@ def watch_memory(process: subprocess.Popen[bytes], peaks: list[float]) -> None:
 
 
 def encode_alone(text: Path, tokenizer: Path, *, slow: bool = False) -> float:
-    """Megabytes a second of encoding what is in memory already, checks not counted."""
+    """Megabytes per second of encoding text that is in memory, without checks."""
     files = [str(path) for path in sorted(text.glob("*.txt"))[: 4 if slow else 100]]
     bare = make_encoding_tokenizer(AutoTokenizer.from_pretrained(tokenizer))
     texts = [document.text for document in read_documents(files, Read(), [])]

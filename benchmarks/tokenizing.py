@@ -1,11 +1,11 @@
-"""Text to ids: what `prepare` encodes with beside `tokenizers`, for each kind of tokenizer, in turn, on one core.
+"""Text to ids: the encoder of `prepare` compared with `tokenizers`, per kind of tokenizer, on one core.
 
     taskset -c 0 python benchmarks/tokenizing.py --texts books/ novels/ --json tokenizing.json
 
-Each of --texts is a file or folder and gives a row for each kind; the default is Python's own documentation. --vocab
-adds BERT's tokenizer over each vocab.txt. `first` begins without remembered chunks, `later` encodes the same text
-again. `offsets` gives starts and words too, as sentences for BERT need them. Ids, starts and words are compared, all of
-them, and a difference ends the run. The check that `prepare` makes beforehand is not timed here.
+Each of --texts is a file or folder and gives one row per kind; the default is Python's own documentation. --vocab adds
+BERT's tokenizer for each vocab.txt. `first` starts with an empty cache of chunks, `later` encodes the same text again.
+`offsets` computes starts and words too, which BERT's sentences need. All ids, starts and words are compared; a
+difference ends the run. The check that `prepare` makes beforehand is not timed here. The two alternate.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def measure_text(name: str, options: argparse.Namespace) -> list[Row]:
 
 
 def open_encoder(tokenizer: Any, check: EncoderCheck) -> tuple[Encoder, Encoder]:
-    """A new fast encoder, which remembers nothing yet, and that of `tokenizers`."""
+    """A new fast encoder with an empty cache, and the encoder of `tokenizers`."""
     bare = make_encoding_tokenizer(tokenizer)
     return make_encoder(bare, check), plain_encoder(bare)
 
@@ -126,7 +126,7 @@ def encode(encoder: Encoder, texts: Sequence[str], with_offsets: bool) -> list[A
 
 
 def cut_documents(documents: Any, megabytes: float) -> list[Document]:
-    """Up to so many megabytes of them, the last cut."""
+    """Documents up to a number of megabytes; the last is cut."""
     kept, left = [], int(megabytes * 1e6)
     for document in documents:
         data = document.text.encode()[:left]

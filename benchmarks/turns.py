@@ -1,7 +1,7 @@
 """Alternating measurements of several programs, each in its own process: figures, medians, tables and JSON.
 
-Every benchmark that run.py calls writes a list of these rows as JSON: `work`, `unit`, `lower_is_better`, and `figures`,
-which holds the figure of every round by contender, llmkit's first.
+Every benchmark that run.py calls writes a list of these rows as JSON: `work`, `unit`, `lower_is_better`, and `figures`
+with the figure of every round by program, llmkit first.
 """
 
 import argparse
@@ -43,8 +43,9 @@ def find_ratio(row: Row, peer: str) -> float:
 
 
 def format_table(rows: list[Row]) -> str:
-    """Markdown: a line for each work and a column for each `cpu` of the rows; behind each peer how many times as fast
-    llmkit is."""
+    """A Markdown table: one line per task, one column per `cpu` of the rows; each peer with llmkit's speedup over
+    it.
+    """
     cpus = list(dict.fromkeys(row.get("cpu", "native") for row in rows))
     cells: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -69,14 +70,14 @@ def format_figure(value: float) -> str:
 
 
 def finish(rows: list[Row], options: argparse.Namespace) -> None:
-    """Print the rows, and write them where --json says."""
+    """Print the rows, and write them to the file of --json."""
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     print(format_table(rows))
 
 
 def call(*command: object, folder: Path | None = None) -> str:
-    """What a command writes to stdout; ends with the last lines that it said if it fails."""
+    """The stdout of a command; exits with its last lines of output if it fails."""
     words = [str(word) for word in command]
     environment = {**os.environ, **QUIET}
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, encoding="utf-8", env=environment)
@@ -91,5 +92,5 @@ def call_llmkit(*arguments: object) -> str:
 
 
 def call_peer(script: str, *arguments: object) -> Any:
-    """The JSON that ends what a script in peers/ prints."""
+    """The JSON at the end of the output of a script in peers/."""
     return json.loads(call(sys.executable, PEERS / script, *arguments).splitlines()[-1])

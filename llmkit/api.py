@@ -83,13 +83,15 @@ def pretrain(
     """Pretrain a language model on a prepared folder; the run folder `out` gets model, log, metrics and report.
 
     Args:
+        recipe: Path of a YAML file, mapping or recipe object; None: the defaults of `task`.
+        out: Run folder to write.
         data: A folder that `prepare` made.
         model: Start from these weights (a run, a model folder or a hub name); None: from scratch.
         task: For a recipe that names none: `clm`, a causal language model, or `mlm`, BERT.
         resume: Continue the run in `out`; `auto`: or start it.
         allow: With `resume`, the names of fields or fingerprints that may have changed.
-        overwrite: Replace a former run in `out`.
-        dry_run: Check everything and write nothing; returns the resolved recipe and the number of weights.
+        overwrite: Replace an earlier run in `out`.
+        dry_run: Check everything and write nothing; returns the resolved recipe and the number of parameters.
         keys: Recipe keys, such as `train__max_steps=100, model__size="mini"`.
 
     Returns:

@@ -182,15 +182,21 @@ def _make_metrics(record: RunRecord, task: Task, above: str) -> Section:
         table = Table(["metric", *splits], rows)
         blocks.append(Fold("All metrics", [table], is_open=len(rows) <= _MAX_OPEN_METRICS))
     if training:
-        blocks.append(Facts(list(_flatten(training).items()), "Training"))
+        facts = [(_to_words(name), value) for name, value in _flatten(training).items()]
+        blocks.append(Facts(facts, "Training"))
     return Section("Metrics", blocks)
 
 
 def _make_machine(record: RunRecord) -> Section:
     machine = get_section(record.manifest, "machine")
     versions = get_section(record.manifest, "versions")
-    facts = [(name.replace("_", " "), value) for name, value in machine.items()]
+    facts = [(_to_words(name), value) for name, value in machine.items()]
     return Section("Machine and versions", [Facts(part) for part in (facts, list(versions.items())) if part])
+
+
+def _to_words(key: str) -> str:
+    """`seconds spent: training` for `seconds_spent.training`, `tokens` for `n_tokens`."""
+    return key.removeprefix("n_").replace("_", " ").replace(".", ": ")
 
 
 def _flatten(part: Record, prefix: str = "") -> Record:

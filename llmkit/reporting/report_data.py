@@ -57,16 +57,21 @@ def _make_overlap(data: Record) -> list[Block]:
 
 
 def _make_steps(data: Record) -> list[Block]:
+    """Steps that changed or dropped something in a table, and the names of the others."""
     rows: list[list[object]] = []
+    idle: list[str] = []
     for name, step in get_section(data, "steps").items():
         if not isinstance(step, dict):
             continue
-        dropped = get_section(step, "dropped")
+        dropped, removed = get_section(step, "dropped"), get_section(step, "removed")
+        if not (step.get("changed") or dropped or removed):
+            idle.append(name)
+            continue
         counts = (step.get("documents_in"), step.get("documents_out"), step.get("changed"))
-        reasons = (_list_counts(dropped), _list_counts(get_section(step, "removed")))
-        rows.append([name, *counts, _sum([dropped], *dropped) or 0, *reasons])
+        rows.append([name, *counts, _sum([dropped], *dropped) or 0, _list_counts(dropped), _list_counts(removed)])
     header = ["step", "documents in", "out", "changed", "dropped", "reasons", "characters and marks removed"]
-    return [Table(header, rows, "Cleaning and de-duplication")] if rows else []
+    blocks: list[Block] = [Table(header, rows, "Cleaning and de-duplication")] if rows else []
+    return [*blocks, Paragraph(f"Steps that changed nothing: {', '.join(idle)}.")] if idle else blocks
 
 
 def _make_sources(data: Record) -> list[Block]:

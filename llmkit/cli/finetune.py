@@ -76,6 +76,6 @@ def finetune_command(
     if json:
         show_json(result)
     elif dry_run:
-        show_dry_run(result, "rows")
+        show_dry_run(result, "row")
     else:
         show_run(result, out, splits=("test", "validation"))

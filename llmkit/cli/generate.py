@@ -43,7 +43,7 @@ def generate_command(
     echo("" if live else task.describe_samples(records))
     if task.streams_text:
         n_tokens = sum(record["n_tokens"] for record in records)
-        console.info(f"{n_tokens:,} tokens, {records[0]['tokens_per_second']:,.0f} tokens/s")
+        console.info(f"{console.count(n_tokens, 'token')}, {records[0]['tokens_per_second']:,.0f} tokens/s")
 
 
 def _read_prompts(given: list[str], file: Path | None) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llmkit.core.console import clean_line, clean_lines
+from llmkit.core.console import clean_line, clean_lines, count
 from llmkit.core.distributed import is_main_process
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ def show_run(result: dict[str, Any], out: Path, splits: tuple[str, ...]) -> None
     echo(f"{'model':<{NAME_WIDTH}} {out / 'model'}\n{'report':<{NAME_WIDTH}} {out / 'report.html'}")
 
 
-def show_dry_run(result: dict[str, Any], samples: str) -> None:
+def show_dry_run(result: dict[str, Any], sample: str) -> None:
     """The recipe that a run would use, its number of parameters and of samples."""
-    counts = f"{result['n_parameters']:,} parameters, {result['samples_per_epoch']:,} {samples} per epoch"
+    counts = f"{result['n_parameters']:,} parameters, {count(result['samples_per_epoch'], sample)} per epoch"
     echo(f"{result['recipe']}\n# {counts}")
 
 
@@ -180,4 +180,4 @@ def show_receipt(manifest: dict[str, Any]) -> None:
 
 
 def _list(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {clean_line(reason)}" for reason, count in counts.items())
+    return ", ".join(f"{n:,} {clean_line(reason)}" for reason, n in counts.items())

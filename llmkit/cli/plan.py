@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmkit.cli import options
-from llmkit.core.console import clean_line
+from llmkit.core.console import clean_line, count
 from llmkit.core.errors import UsageError
 from llmkit.core.files import show_size
 
@@ -73,10 +73,12 @@ def describe_plan(plan: dict[str, Any]) -> Iterator[str]:
 
 def _describe_length(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
     model, tokens = plan["model"], plan["tokens"]
-    shape = f"{model['family']}, {model['n_layers']} layers of {model['width']}, {model['vocab_size']:,} tokens"
+    shape = (
+        f"{model['family']}, {count(model['n_layers'], 'layer')} of {model['width']}, {model['vocab_size']:,} tokens"
+    )
     yield "model", f"{model['n_weights']:,} parameters ({shape})"
     yield "step", f"{model['global_batch_size']:,} x {model['block_size']:,} = {tokens['per_step']:,} tokens"
-    yield "length", f"{plan['steps']:,} steps, {tokens['total']:,} tokens ({plan['length']})"
+    yield "length", f"{count(plan['steps'], 'step')}, {tokens['total']:,} tokens ({plan['length']})"
     if tokens["epochs"] is not None:
         yield "", f"{tokens['epochs']:,.2f} epochs of the prepared text"
     yield "tokens per parameter", f"{tokens['per_weight']:,.3g}; Chinchilla: about 20, {tokens['chinchilla']:,} tokens"

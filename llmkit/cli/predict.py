@@ -43,4 +43,4 @@ def predict_command(
     if json and out is not None:
         show_json(result)
     elif out is not None:
-        console.info(f"{result['n_rows']:,} rows written to {out}")
+        console.info(f"{console.count(result['n_rows'], 'row')} written to {out}")

@@ -46,6 +46,6 @@ def pretrain_command(
     if json:
         show_json(result)
     elif dry_run:
-        show_dry_run(result, "sequences")
+        show_dry_run(result, "sequence")
     else:
         show_run(result, out, splits=("validation",))

@@ -19,6 +19,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def count(n: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def clean_lines(text: str) -> str:
     """Text without characters that could move the cursor, colour, hide or reverse what a terminal shows."""
     return text if text.isprintable() else "".join(c for c in text if c.isprintable() or c in "\n\t\u3000")

@@ -55,7 +55,8 @@ def describe_versions() -> dict[str, str]:
 
 def describe_command() -> list[str]:
     """The command line without the path of the program and without passwords."""
-    return [Path(sys.argv[0]).name, *map(redact, sys.argv[1:])]
+    program = Path(sys.argv[0]).name
+    return ["llmkit" if program == "__main__.py" else program, *map(redact, sys.argv[1:])]
 
 
 def _cpu_name() -> str:

@@ -39,7 +39,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
         (["prepare", "nowhere.txt", "--out", "d", "--engine", "rya", "--dry-run"], 2, "did you mean 'ray'?"),
         (["eval", "./nowhere", "--data", "x.txt"], 6, "there is no folder"),
         (["report", "."], 6, "not a run folder"),
-        (["compare", "."], 2, "one run alone"),
+        (["compare", "."], 2, "only one run"),
         (["compare", ".", "..", "--by", "los"], 2, "did you mean 'loss'?"),
         (["generate", "./nowhere", "--prompts", "nowhere.txt"], 3, "prompts cannot be read"),
     ],

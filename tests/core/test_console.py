@@ -40,3 +40,7 @@ def test_text_for_a_terminal_keeps_its_lines_and_loses_what_moves_hides_or_turns
 )
 def test_error_of_others_is_said_by_its_first_line_or_its_name(error: Exception, line: str) -> None:
     assert first_line(error) == line
+
+
+def test_one_of_a_thing_is_singular() -> None:
+    assert [console.count(n, "row") for n in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]

@@ -24,16 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from llmkit.core.errors import DataError
+from llmkit.config.mlm import Mlm
+from llmkit.core.errors import DataError, UsageError
 from llmkit.datasets.masking import MaskVocabulary, TokenIds, choose_masked, corrupt
 from llmkit.datasets.randomness import draw_uniforms, hash_integers, permute
 from llmkit.datasets.sentences import Passage, Sentences, scale_offset
+from llmkit.tokens.store import Split
 
 SentenceObjective = Literal["nsp", "sop", "none"]
 IS_NEXT, IS_NOT_NEXT = 0, 1
 """BERT counts 0 as "is next", the reverse of what the name suggests. ALBERT: 0 is in order, 1 swapped."""
 NO_PAIR = -1
 """The relation of an example of one segment."""
+
+MIN_BLOCK_SIZE = 8
 
 Span = tuple[int, int]
 """Start and end on the token stream of the split."""
@@ -203,17 +207,23 @@ def check_pairs(sentences: Sentences, block_size: int, sentence_objective: Sente
         raise DataError(what, where=where, hint=hint)
 
 
-def make_pairs(
-    sentences: Sentences, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int, *,
-    sentence_objective: SentenceObjective = "nsp", mlm_probability: float = 0.15, whole_words: bool = True,
-    short_share: float = 0.1,
-) -> Pairs:  # fmt: skip
-    """The examples for a tokenizer that has [CLS], [SEP] and [MASK]."""
-    ids = (int(tokenizer.cls_token_id), int(tokenizer.sep_token_id))
-    vocabulary = MaskVocabulary.of(tokenizer)
+def make_pairs(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_size: int, seed: int) -> Pairs:
+    """The examples of a split for a tokenizer that has [CLS], [SEP] and [MASK].
+
+    Raises:
+        UsageError: block_size is too small for two segments.
+        DataError: the split has no sentences, or no pairs; see `check_pairs`.
+    """
+    if block_size < MIN_BLOCK_SIZE:
+        hint = f"take {MIN_BLOCK_SIZE} or more; 128 is usual"
+        what = f"block_size {block_size} has no room for two segments and their [CLS] and [SEP]"
+        raise UsageError(what, where="block_size", hint=hint)
+    sentences = Sentences(split)
+    check_pairs(sentences, block_size, mlm.sentence_objective)
     return Pairs(
-        sentences, vocabulary, *ids, block_size, seed, sentence_objective, mlm_probability, whole_words, short_share
-    )
+        sentences, MaskVocabulary.of(tokenizer), int(tokenizer.cls_token_id), int(tokenizer.sep_token_id), block_size,
+        seed, mlm.sentence_objective, mlm.mlm_probability, mlm.whole_words, mlm.short_share,
+    )  # fmt: skip
 
 
 def _truncate(first: Span, second: Span, room: int, draws: NDArray[np.float64]) -> tuple[Span, Span]:

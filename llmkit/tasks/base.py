@@ -83,7 +83,7 @@ class PlannedTask(MeasuredTask, Protocol):
 
 
 class TrainingTask(MeasuredTask, Protocol):
-    """A task with its data and its recipe."""
+    """A task with its data and its recipe; methods with a body are defaults."""
 
     @property
     def data(self) -> TrainingData: ...
@@ -95,18 +95,22 @@ class TrainingTask(MeasuredTask, Protocol):
 
     def describe(self) -> dict[str, Any]:
         """More entries of the run's manifest."""
+        return {}
 
     def evaluate(self, network: "PreTrainedModel", plan: "Plan") -> dict[str, Any]:
         """Held-out metrics during training, on at most `max_eval_samples` of the validation split."""
 
     def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
         """The key by which the best weights are selected; the lowest is the best."""
+        return self.metrics.selection_key(metrics)
 
     def sample(self, network: "PreTrainedModel") -> dict[str, Any] | None:
         """A sample of the model's output; None if the recipe has no prompt."""
+        return None
 
     def finish_model(self, network: "PreTrainedModel", share: float) -> None:
         """Prepare the best weights for saving; thresholds are tuned on a `share` of the held-out data."""
+        return
 
     def score(self, network: "PreTrainedModel", settings: "Evaluate", share: float = 1.0) -> dict[str, dict[str, Any]]:
         """Metrics of the held-out splits by name, or of a share of each, evenly spaced."""
@@ -260,12 +264,15 @@ class Task(ABC):
         raise UsageError(f"{model!r} is {self.model_is}", where=where, hint=hint)
 
     def open_prepared(self, recipe: "Recipe", prepared: "Prepared", tokenizer: Any) -> PlannedTask:
-        """The task on a prepared folder, for `llmkit plan`; only if `is_planned`."""
+        """The task on a prepared folder; only if `is_planned`."""
         raise NotImplementedError
 
     def make_synthetic(self, recipe: "Recipe", vocabulary: Any) -> PlannedTask:
         """The task on random tokens, for `llmkit plan` without data; only if `is_planned`."""
-        raise NotImplementedError
+        from llmkit.tasks.synthetic import RandomPrepared
+
+        random: Any = RandomPrepared(len(vocabulary))
+        return self.open_prepared(recipe, random, vocabulary)
 
     # ---- what is shown ----
 

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import make_documents, make_pairs, make_sentence_split
+from tiny import make_documents, make_pairs, make_sentence_split, save_bert
 
-from llmkit.core.errors import DataError
+from llmkit.config.mlm import Mlm
+from llmkit.core.errors import DataError, UsageError
+from llmkit.datasets import pairs as pairs_module
 from llmkit.datasets.pairs import IS_NEXT, IS_NOT_NEXT, NO_PAIR, Example, SentenceObjective, _truncate, check_pairs
 from llmkit.datasets.randomness import draw_uniforms
 from llmkit.datasets.sentences import Sentences
 from llmkit.tokens.store import Split
+from llmkit.tokens.tokenizer import load_tokenizer
 
 CLS, SEP, MASK = 2, 3, 4
 CONTINUES = set(range(70, 100))
@@ -336,3 +339,12 @@ def test_what_is_not_next_comes_from_all_other_documents_alike(split: Split) -> 
             counts[plain.document[example.spans[1][0]] - plain.document[example.spans[0][0]]] += 1
     assert set(counts) == {*range(-11, 0), *range(1, 12)}
     assert counts[1] < 2 * counts[2]
+
+
+def test_block_without_room_for_two_segments_is_refused(tmp_path: Path) -> None:
+    split = make_sentence_split(tmp_path / "held", make_documents(3, 1, 5))
+    tokenizer = load_tokenizer(save_bert(tmp_path / "bert"))
+    with pytest.raises(UsageError, match="block_size 7 has no room"):
+        pairs_module.make_pairs(split, tokenizer, Mlm(), 7, 0)
+    shortest = pairs_module.make_pairs(split, tokenizer, Mlm(sentence_objective="none"), 8, 0)
+    assert len(shortest[0].input_ids) <= 8

@@ -5,11 +5,11 @@ import math
 import pytest
 
 from llmkit.metrics.spec import Metric, MetricSet
-from llmkit.tasks.clm.metrics import METRICS as OF_TOKENS
-from llmkit.tasks.cls.metrics import METRICS as OF_ROWS
-from llmkit.tasks.mlm.metrics import METRICS as OF_MASKS
+from llmkit.tasks.clm import METRICS as CLM
+from llmkit.tasks.cls.metrics import METRICS as CLS
+from llmkit.tasks.mlm import METRICS as MLM
 
-SETS = [OF_TOKENS, OF_MASKS, *(OF_ROWS[name] for name in ("single_label", "multi_label", "regression"))]
+SETS = [CLM, MLM, *CLS.values()]
 TINY = MetricSet(
     (
         Metric("accuracy", "share right", "{:.1%}", headline=2, progress="accuracy {:.1%}", column="acc"),
@@ -67,3 +67,17 @@ def test_each_task_has_one_metric_a_key_and_every_metric_that_another_names(metr
     assert sorted(places) == list(range(1, len(places) + 1))
     for metric in metrics.metrics:
         assert metric.format.format(1) and metric.progress.format(1) is not None
+
+
+def test_compare_shows_the_clm_metrics_that_need_no_common_tokenizer_and_bits_per_byte_last() -> None:
+    assert [metric.key for metric in CLM.compared] == ["loss", "perplexity", "word_perplexity", "bits_per_byte"]
+    assert [metric.key for metric in CLM.compared if metric.per_token] == ["loss", "perplexity"]
+    assert not any(metric.higher_is_better for metric in CLM.compared)
+
+
+def test_nsp_and_sop_have_the_same_metrics() -> None:
+    for key in ("loss", "accuracy", "baseline_accuracy"):
+        assert MLM.find(f"nsp_{key}") is not None
+        assert MLM.find(f"sop_{key}") is not None
+    found = {"mlm_accuracy": 0.25, "sop_accuracy": 0.5, "loss": 1.0}
+    assert MLM.describe_progress(found) == "mlm accuracy 25.0%, sop accuracy 50.0%"

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 from tasks.clm.test_training import data, recipe, run  # noqa: F401
-from tiny import make_gpt2, make_recurrent
+from tiny import make_gpt2, make_recurrent, save_bert
 from transformers import AutoTokenizer
 
 from llmkit.config.evaluate import Evaluate
-from llmkit.config.prepare import Read
-from llmkit.core.errors import UsageError
+from llmkit.config.prepare import Prepare, Read
+from llmkit.core.errors import DataError, UsageError
 from llmkit.evaluating.evaluate import evaluate
-from llmkit.tasks.evaluation import choose_block_size, read_raw_documents
+from llmkit.tasks.evaluation import choose_block_size, encode_files, read_raw_documents
+from llmkit.tokens.tokenizer import ensure_special_tokens
 
 
 def test_context_is_the_one_asked_for_else_that_of_training_else_the_models_else_the_default() -> None:
@@ -36,6 +37,18 @@ def test_text_is_scored_uncleaned_but_for_what_nothing_can_encode(tmp_path: Path
     (tmp_path / "b.jsonl").write_text(json.dumps({"text": "lone \ud800 half"}) + "\n")
     found = [document.text for document in read_raw_documents([str(tmp_path)], Read())]
     assert found == [text, "lone ? half"]
+
+
+@pytest.mark.parametrize(("text", "sentences"), [("", False), (" \n\n", True)])
+def test_files_without_text_are_refused(text: str, sentences: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    tokenizer = AutoTokenizer.from_pretrained(save_bert(tmp_path / "model"))
+    ensure_special_tokens(tokenizer)
+    with (
+        pytest.raises(DataError, match="no text to score"),
+        encode_files([str(tmp_path / "a.txt")], Prepare(), tokenizer, sentences=sentences),
+    ):
+        pytest.fail("there is nothing to score")
 
 
 def test_raw_text_scores_as_the_prepared_split_of_it(run: Path, data: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -11,18 +11,18 @@ import torch
 from tiny import PlainRecurrent, make_gpt2, make_recurrent, make_split, save_gpt2
 
 from llmkit.config.evaluate import Evaluate
-from llmkit.config.prepare import Read
-from llmkit.core.errors import DataError, UsageError
+from llmkit.config.prepare import Prepare, Read
+from llmkit.core.errors import UsageError
 from llmkit.models.loading import load_causal_lm
 from llmkit.models.recurrent import RecurrentForCausalLM
 from llmkit.tasks.clm import evaluation as causal_lm
 from llmkit.tasks.clm.evaluation import (
     evaluate_causal_lm,
     evaluate_recurrent_lm,
-    score_prepared,
-    score_text,
+    score_split,
     to_metrics,
 )
+from llmkit.tasks.evaluation import encode_files, open_split
 from llmkit.tokens.store import Split, TokenStream
 from llmkit.tokens.tokenizer import load_tokenizer
 
@@ -85,7 +85,7 @@ def test_a_capped_look_takes_windows_from_the_whole_text(tmp_path: Path) -> None
 
 
 def test_figures_follow_their_formulas() -> None:
-    metrics = to_metrics({"nats": 70.0, "n_correct": 3, "n_tokens": 20}, n_bytes=50, n_characters=40)
+    metrics = to_metrics({"nats": 70.0, "n_correct": 3, "n_tokens": 20}, {"tokens": 20, "bytes": 50, "characters": 40})
     assert metrics["loss"] == 3.5
     assert metrics["perplexity"] == pytest.approx(math.exp(3.5))
     assert metrics["bits_per_byte"] == pytest.approx(70 / math.log(2) / 50)
@@ -94,20 +94,20 @@ def test_figures_follow_their_formulas() -> None:
 
 
 def test_perplexity_a_word_is_that_a_token_where_each_word_is_one_token() -> None:
-    sums = {"nats": 70.0, "n_correct": 3, "n_tokens": 20}
-    same = to_metrics(sums, n_bytes=50, n_characters=40, n_words=20)
+    sums, totals = {"nats": 70.0, "n_correct": 3, "n_tokens": 20}, {"tokens": 20, "bytes": 50, "characters": 40}
+    same = to_metrics(sums, totals | {"words": 20})
     assert same["word_perplexity"] == same["perplexity"]
-    assert to_metrics(sums, n_bytes=50, n_characters=40, n_words=10)["word_perplexity"] == pytest.approx(math.exp(7))
-    assert to_metrics(sums, n_bytes=50, n_characters=40, n_words=0.05)["word_perplexity"] is None  # beyond a double
+    assert to_metrics(sums, totals | {"words": 10})["word_perplexity"] == pytest.approx(math.exp(7))
+    assert to_metrics(sums, totals | {"words": 0.05})["word_perplexity"] is None  # beyond a double
 
 
 def test_without_words_there_is_no_figure_of_them() -> None:
-    metrics = to_metrics({"nats": 70.0, "n_correct": 3, "n_tokens": 20}, n_bytes=50, n_characters=40, n_words=None)
+    metrics = to_metrics({"nats": 70.0, "n_correct": 3, "n_tokens": 20}, {"tokens": 20, "bytes": 50, "characters": 40})
     assert not [name for name in metrics if "word" in name]
 
 
 def test_perplexity_that_no_float_holds_is_null_and_not_infinity() -> None:
-    metrics = to_metrics({"nats": 2000.0, "n_correct": 0, "n_tokens": 1}, n_bytes=1, n_characters=1)
+    metrics = to_metrics({"nats": 2000.0, "n_correct": 0, "n_tokens": 1}, {"tokens": 1, "bytes": 1, "characters": 1})
     assert metrics["perplexity"] is None
 
 
@@ -210,7 +210,7 @@ def test_bf16_is_near(split: Split) -> None:
     assert near == pytest.approx(exact, rel=1e-2)
 
 
-TOTALS = {"bytes": 1000, "characters": 800, "words": 150, "unknown_tokens": 0}
+TOTALS = {"tokens": 200, "bytes": 1000, "characters": 800, "words": 150, "unknown_tokens": 0}
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def prepared(tmp_path: Path) -> Any:
 @torch.no_grad()
 def test_bits_and_perplexities_are_those_of_a_plain_loop_over_blocks(prepared: Any) -> None:
     model = make_gpt2().eval()
-    found = score_prepared(model, prepared, "test", Evaluate())
+    found = score_split(model, open_split(prepared, "test"), Evaluate())
     text = prepared.split("test").stream.read(0, 200).astype("int64")
     ids = torch.cat([torch.zeros(1, dtype=torch.int64), torch.from_numpy(text)])  # an end of text stands before it
     nats = 0.0
@@ -243,7 +243,7 @@ def test_bits_and_perplexities_are_those_of_a_plain_loop_over_blocks(prepared: A
 
 def test_part_of_a_split_has_its_share_of_the_bytes_and_about_the_figures_of_all(prepared: Any) -> None:
     model = make_gpt2().eval()
-    whole, part = (score_prepared(model, prepared, "test", Evaluate(), share=share) for share in (1.0, 0.5))
+    whole, part = (score_split(model, open_split(prepared, "test"), Evaluate(), share=share) for share in (1.0, 0.5))
     assert part["n_tokens"] < whole["n_tokens"] == 200
     assert part["n_held_out_tokens"] == 200
     assert part["n_bytes"] == round(1000 * part["n_tokens"] / 200)
@@ -252,23 +252,23 @@ def test_part_of_a_split_has_its_share_of_the_bytes_and_about_the_figures_of_all
 
 def test_stride_beyond_the_block_would_leave_tokens_out_and_is_refused(prepared: Any) -> None:
     with pytest.raises(UsageError, match="stride 17 is longer than the block of 16"):
-        score_prepared(make_gpt2().eval(), prepared, "test", Evaluate(stride=17))
-    sliding = score_prepared(make_gpt2().eval(), prepared, "test", Evaluate(stride=4))
+        score_split(make_gpt2().eval(), open_split(prepared, "test"), Evaluate(stride=17))
+    sliding = score_split(make_gpt2().eval(), open_split(prepared, "test"), Evaluate(stride=4))
     assert (sliding["method"]["windows"], sliding["n_tokens"]) == ("sliding", 200)
 
 
 def test_recurrent_model_carries_its_state_and_takes_no_windows(prepared: Any) -> None:
     model = make_recurrent().eval()
-    assert score_prepared(model, prepared, "test", Evaluate())["method"]["windows"] == "carried state"
+    assert score_split(model, open_split(prepared, "test"), Evaluate())["method"]["windows"] == "carried state"
     with pytest.raises(UsageError, match="reads the whole text"):
-        score_prepared(model, prepared, "test", Evaluate(stride=4))
+        score_split(model, open_split(prepared, "test"), Evaluate(stride=4))
 
 
 def test_tokens_that_are_unknown_are_counted_and_said(prepared: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    prepared.manifest["splits"]["test"]["unknown_tokens"] = 1234
-    found = score_prepared(make_gpt2().eval(), prepared, "test", Evaluate())
-    assert found["n_unknown_tokens"] == 1234
-    assert "1,234 tokens are unknown to the tokenizer" in capsys.readouterr().err
+    prepared.manifest["splits"]["test"]["unknown_tokens"] = 50
+    found = score_split(make_gpt2().eval(), open_split(prepared, "test"), Evaluate())
+    assert found["n_unknown_tokens"] == 50
+    assert "50 tokens (25.0%) are unknown to the tokenizer" in capsys.readouterr().err
 
 
 def test_raw_text_is_scored_to_its_last_byte_whatever_files_it_comes_in(tmp_path: Path) -> None:
@@ -276,12 +276,11 @@ def test_raw_text_is_scored_to_its_last_byte_whatever_files_it_comes_in(tmp_path
     model, tokenizer = load_causal_lm(path), load_tokenizer(path)
     text = "win the prize now, 却说 you call\n" * 20
     (tmp_path / "a.txt").write_text(text)
-    found = score_text(model, tokenizer, [str(tmp_path / "a.txt")], Read(), Evaluate())
+    files = [str(tmp_path / "a.txt")]
+    with encode_files(files, Prepare(), tokenizer) as data:
+        found = score_split(model, data, Evaluate())
     ids = tokenizer(text, add_special_tokens=False).input_ids
     assert (found["n_bytes"], found["n_characters"]) == (len(text.encode()), len(text))
     assert found["n_tokens"] == len(ids) + 1, "with its first token and the end of text"
-    in_parts = score_text(model, tokenizer, [str(tmp_path / "a.txt")], Read(max_doc_chars=1000), Evaluate())
-    assert in_parts["n_bytes"] == found["n_bytes"]
-    (tmp_path / "empty.txt").write_text("")
-    with pytest.raises(DataError, match="no text to score"):
-        score_text(model, tokenizer, [str(tmp_path / "empty.txt")], Read(), Evaluate())
+    with encode_files(files, Prepare(read=Read(max_doc_chars=1000)), tokenizer) as data:
+        assert score_split(model, data, Evaluate())["n_bytes"] == found["n_bytes"]

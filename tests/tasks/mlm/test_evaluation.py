@@ -12,21 +12,21 @@ from transformers import BertForMaskedLM
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.mlm import Mlm
 from llmkit.config.prepare import Prepare
-from llmkit.core.errors import DataError, UsageError
+from llmkit.core.errors import DataError
 from llmkit.datasets.sentences import Sentences
 from llmkit.models.loading import load_masked_lm
+from llmkit.tasks.evaluation import encode_files
 from llmkit.tasks.mlm.evaluation import (
     describe_not_next,
     evaluate_masked_lm,
     evaluation_seed,
-    make_split_pairs,
     score_documents,
-    score_text,
+    score_split,
     to_metrics,
 )
 from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.tokens.store import Split
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
 
 
 @pytest.fixture
@@ -135,9 +135,10 @@ def score(tmp_path: Path, text: str = TEXT, **settings: object) -> dict[str, obj
     (tmp_path / "a.txt").write_text(text)
     evaluate = Evaluate(block_size=32, **settings)  # type: ignore[arg-type]
     network, tokenizer = load_masked_lm(path), load_tokenizer(path)
-    return score_text(
-        network, tokenizer, [str(tmp_path / "a.txt")], Prepare(chinese_words="characters"), evaluate, Mlm()
-    )
+    ensure_special_tokens(tokenizer)
+    prepare = Prepare(chinese_words="characters")
+    with encode_files([str(tmp_path / "a.txt")], prepare, tokenizer, sentences=True) as data:
+        return score_split(network, tokenizer, data, evaluate, Mlm())
 
 
 def test_masks_follow_from_the_seed_alone_and_not_from_how_many_go_at_once(tmp_path: Path) -> None:
@@ -176,17 +177,8 @@ def test_unknown_words_are_said_as_no_figure_counts_them(tmp_path: Path, capsys:
     assert "5 tokens" in capsys.readouterr().err
 
 
-def test_text_without_a_sentence_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no text to score"):
-        score(tmp_path, " \n\n")
-
-
-def test_block_without_room_for_two_segments_is_refused(tmp_path: Path) -> None:
+def test_split_of_one_document_says_where_the_other_segments_come_from(tmp_path: Path) -> None:
     split = make_sentence_split(tmp_path / "held", make_documents(3, 1, 5))
-    tokenizer = load_tokenizer(save_bert(tmp_path / "bert"))
-    with pytest.raises(UsageError, match="block_size 7 has no room"):
-        make_split_pairs(split, tokenizer, Mlm(), 7, 0)
-    assert len(make_split_pairs(split, tokenizer, Mlm(sentence_objective="none"), 8, 0)[0].input_ids) <= 8
     assert describe_not_next(Sentences(split)) == "from another document"
     alone = make_sentence_split(tmp_path / "one", make_documents(1, 1, 5))
     assert describe_not_next(Sentences(alone)) == "from a distant passage"

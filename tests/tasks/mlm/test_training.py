@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from llmkit.config.loading import load_recipe
-from llmkit.config.recipe import MlmRecipe, Recipe
+from llmkit.config.recipe import Recipe
 from llmkit.core.errors import DataError, ModelError, UsageError
 from llmkit.datasets.pairs import NO_PAIR
 from llmkit.demo import demo
@@ -29,14 +29,13 @@ from llmkit.evaluating.evaluate import evaluate
 from llmkit.generating.generate import generate
 from llmkit.preparing.prepare import prepare
 from llmkit.runs.train import pretrain
-from llmkit.tasks.mlm.training import SyntheticMlm, count_scored_logits
+from llmkit.tasks.mlm import MlmTask
 from llmkit.tasks.synthetic import N_TOKENS, Vocabulary
 
 
-def make(*overrides: str) -> SyntheticMlm:
+def make(*overrides: str) -> Any:
     recipe = load_recipe(None, ["task=mlm", "train.block_size=64", *overrides])
-    assert isinstance(recipe, MlmRecipe)
-    return SyntheticMlm(recipe, Vocabulary(60))
+    return MlmTask().make_synthetic(recipe, Vocabulary(60))
 
 
 @pytest.mark.parametrize(("sentence_objective", "n_first"), [("nsp", 32), ("sop", 32), ("none", 64)])
@@ -60,10 +59,10 @@ def test_masked_share_is_the_recipes_of_what_can_be_masked(share: float) -> None
 
 
 def test_scored_logits_are_those_of_the_masked_tokens_of_a_batch() -> None:
-    recipe = make("evaluate.batch_size=4").recipe
-    assert count_scored_logits(recipe, make_bert()) == pytest.approx(4 * 64 * 0.15 * 100)
-    shorter = make("evaluate.batch_size=4", "evaluate.block_size=32").recipe
-    assert count_scored_logits(shorter, make_bert()) == pytest.approx(4 * 32 * 0.15 * 100)
+    task = make("evaluate.batch_size=4")
+    assert task.count_scored_logits(make_bert()) == pytest.approx(4 * 64 * 0.15 * 100)
+    shorter = make("evaluate.batch_size=4", "evaluate.block_size=32")
+    assert shorter.count_scored_logits(make_bert()) == pytest.approx(4 * 32 * 0.15 * 100)
 
 
 TINY = (

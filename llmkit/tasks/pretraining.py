@@ -1,39 +1,85 @@
-"""Set up pretraining on a prepared folder."""
+"""What the pretraining tasks share, and how pretraining on a prepared folder is set up."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.architectures import ARCHITECTURES
+from llmkit.config.evaluate import Evaluate
 from llmkit.config.model import Model
 from llmkit.config.recipe import Recipe
 from llmkit.core import console, distributed
 from llmkit.core.errors import ModelError
+from llmkit.metrics.spec import MetricSet
 from llmkit.models.families import family_of, has_chunked_loss, is_recurrent
 from llmkit.models.kernels.output_layer import describe_output_layer
 from llmkit.models.loading import embedding_rows, max_context_length, read_config, resolve_model
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
+from llmkit.tasks.evaluation import EvaluationData, open_split
 from llmkit.tasks.starting_model import check_no_windows, check_positions, check_training
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 
-
-class PretrainingTask(TrainingTask, Protocol):
-    """A task that can build a new model or start from an existing one."""
-
-    def build_model(self) -> PreTrainedModel: ...
-    def start_from(self, name: str) -> PreTrainedModel: ...
+NO_METRICS = MetricSet(())
 
 
-_Recipe = TypeVar("_Recipe", bound=Recipe)
+@dataclass(frozen=True)
+class PretrainingTask(TrainingTask, ABC):
+    """What the pretraining tasks share: the token stream of a prepared folder, or random tokens, and a new model."""
+
+    recipe: Any
+    """Of the task."""
+    prepared: Any
+    """A `Prepared`, or `RandomPrepared` for `llmkit plan` without data."""
+    tokenizer: PreTrainedTokenizerBase
+    metrics: MetricSet = NO_METRICS
+    cuts_by_tokens: bool = False
+
+    @cached_property
+    def data(self) -> TrainingData:
+        prepared, block_size = self.prepared, self.recipe.block_size
+        held_out = len(prepared.split("validation").stream) if prepared.has_split("validation") else 0
+        return TrainingData(
+            prepared.path,
+            {name: value for name, value in prepared.manifest.items() if name != "request"},
+            prepared.fingerprint,
+            len(prepared.split("train").stream),
+            f"{prepared.manifest['splits']['train']['bytes']:,} bytes of text",
+            block_size,
+            -(-held_out // block_size),
+            -(-held_out // block_size),
+        )
+
+    @abstractmethod
+    def build_model(self) -> PreTrainedModel:
+        """A new model of the recipe."""
+
+    @abstractmethod
+    def start_from(self, name: str) -> PreTrainedModel:
+        """The model of `--model`, adapted to the recipe and to the data."""
+
+    @abstractmethod
+    def score_split(
+        self, network: PreTrainedModel, data: EvaluationData, settings: Evaluate, share: float
+    ) -> dict[str, Any]:
+        """Metrics of a held-out split, or of a share of it, evenly spaced."""
+
+    def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
+        if not self.data.n_held_out:
+            return {}
+        held_out = open_split(self.prepared, "validation", self.recipe.block_size)
+        return {"validation": self.score_split(network, held_out, settings, share)}
 
 
 def open_pretraining(
-    recipe: _Recipe,
+    recipe: Recipe,
     request: TrainingRequest,
-    make_task: Callable[[_Recipe, Prepared, PreTrainedTokenizerBase], PretrainingTask],
+    make_task: Callable[[Recipe, Prepared, PreTrainedTokenizerBase], PretrainingTask],
 ) -> TrainingSetup:
     """The task on the prepared folder `request.data["train"]`, with a new model, that of `--model`, or a checkpoint's.
 
@@ -52,7 +98,11 @@ def open_pretraining(
         network = task.open_model(str(request.checkpoint))  # with its own configuration
     else:
         network = task.build_model() if request.model is None else task.start_from(request.model)
-    _check_model(recipe, network, prepared, resume=request.checkpoint is not None)
+    check_positions(recipe, max_context_length(network), resume=request.checkpoint is not None)
+    rows, largest = embedding_rows(network), prepared.split("train").stream.max_id()
+    if largest >= rows:  # it would crash on a CPU, and read other memory on some GPUs
+        what = f"the data holds token id {largest}, the model's embedding has {rows} rows"
+        raise ModelError(what, where=str(prepared.path), hint="prepare the data with this model's tokenizer")
     if is_recurrent(network.config):
         check_no_windows(recipe.evaluate)
     if recipe.model.adaptive_cutoffs and prepared.manifest["tokenizer"]["kind"] not in ("word", "char"):
@@ -62,22 +112,7 @@ def open_pretraining(
     return TrainingSetup(recipe, task, network)
 
 
-def describe_data(prepared: Prepared, block_size: int) -> TrainingData:
-    """Describe a prepared folder that is read in blocks."""
-    held_out = len(prepared.split("validation").stream) if prepared.has_split("validation") else 0
-    return TrainingData(
-        prepared.path,
-        {name: value for name, value in prepared.manifest.items() if name != "request"},
-        prepared.fingerprint,
-        len(prepared.split("train").stream),
-        f"{prepared.manifest['splits']['train']['bytes']:,} bytes of text",
-        block_size,
-        -(-held_out // block_size),
-        -(-held_out // block_size),
-    )
-
-
-def _with_model_of(recipe: _Recipe, start: str) -> _Recipe:
+def _with_model_of(recipe: Recipe, start: str) -> Recipe:
     """The recipe with the family of the model that training starts from, and with a default block size that fits it.
 
     Raises:
@@ -92,15 +127,3 @@ def _with_model_of(recipe: _Recipe, start: str) -> _Recipe:
     if "attention_dropout" not in ARCHITECTURES[family].reads:
         del kept["attention_dropout"]
     return recipe.with_updates(model=Model().with_updates(family=family, **kept))  # the rest is in its configuration
-
-
-def _check_model(recipe: Recipe, network: PreTrainedModel, prepared: Prepared, *, resume: bool) -> None:
-    """Raises UsageError if a block exceeds the positions, ModelError if an id exceeds the embedding.
-
-    An id beyond the embedding crashes on a CPU and reads other memory on some GPUs.
-    """
-    check_positions(recipe, max_context_length(network), resume=resume)
-    rows, largest = embedding_rows(network), prepared.split("train").stream.max_id()
-    if largest >= rows:
-        what = f"the data holds token id {largest}, the model's embedding has {rows} rows"
-        raise ModelError(what, where=str(prepared.path), hint="prepare the data with this model's tokenizer")

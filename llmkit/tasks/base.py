@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
 from llmkit.core.errors import UsageError
 from llmkit.metrics.spec import Metric, MetricSet
-from llmkit.training.run_record import Record, RunRecord, get_number
+from llmkit.training.run_record import Record, RunRecord, get_number, get_section
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from llmkit.training.folder import RunFolder
 
 Emit = Callable[[Mapping[str, Any]], None]
+
+
+def describe_interval(figures: Mapping[str, Any], metric: Metric) -> str:
+    """`95% interval 81.21% to 85.34%`; empty if the figure has no interval."""
+    bounds = get_section(figures, "intervals").get(metric.key)
+    if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
+        return ""
+    confidence = get_number(get_section(figures, "method"), "confidence") or 0.95
+    low, high = (f"{bound:.2%}" if metric.is_share else f"{bound:.4f}" for bound in bounds)
+    return f"{100 * confidence:g}% interval {low} to {high}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class MeasuredTask(Protocol):
 
     def count_scored_logits(self, network: "PreTrainedModel") -> float:
         """Logits in memory at once in the final evaluation."""
+        return 0.0
 
 
 class PlannedTask(MeasuredTask, Protocol):
@@ -282,11 +293,10 @@ class Task(ABC):
 
     def describe_figures(self, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         """Name and value of each figure for the terminal, and what follows them on the line, such as an interval."""
-        shown = [metric for metric in self.metrics(figures).metrics if metric.in_terminal]
         return [
-            (metric.name, metric.format.format(figures[metric.key]), "")
-            for metric in shown
-            if figures.get(metric.key) is not None
+            (metric.name, metric.format.format(figures[metric.key]), describe_interval(figures, metric))
+            for metric in self.metrics(figures).metrics
+            if metric.in_terminal and figures.get(metric.key) is not None
         ]
 
     def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
@@ -295,9 +305,11 @@ class Task(ABC):
         return []
 
     def note_headline(self, result: Record, metric: Metric) -> str:
-        """The line below a figure at the top of the report: for an accuracy, its baseline."""
+        """The line below a figure at the top of the report: its interval, and for an accuracy its baseline."""
         baseline = get_number(result, metric.baseline) if metric.is_share and metric.baseline else None
-        return metric.note if baseline is None else f"constant baseline: {baseline:.2%}"
+        note = metric.note if baseline is None else f"constant baseline: {baseline:.2%}"
+        interval = describe_interval(result, metric)
+        return f"{interval}; {note}" if interval else note
 
     def sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Section]":
         """Sections of the report that only this task has, from the figures of one split. Empty ones are left out."""

@@ -5,13 +5,13 @@ import pytest
 from scipy import stats
 
 from llmkit.metrics import bootstrap
-from llmkit.metrics.bootstrap import MIN_RESAMPLES, bound_resamples, chunk_sizes, draw_rows, intervals_of
+from llmkit.metrics.bootstrap import MIN_RESAMPLES, Bootstrap, chunk_sizes, draw_rows
 
 
 def test_interval_of_a_mean_is_that_of_scipys_percentile_bootstrap() -> None:
     values = np.random.default_rng(0).exponential(size=80)
-    means = np.concatenate([weights @ values for weights in draw_rows(6000, 80, np.random.default_rng(1))]) / 80
-    found = intervals_of({"mean": means}, 0.9)["mean"]
+    weights = draw_rows(6000, 80, np.random.default_rng(1))
+    found = Bootstrap(0.9).intervals({"mean": each @ values / 80} for each in weights)["mean"]
     expected = stats.bootstrap(
         (values,), np.mean, n_resamples=6000, confidence_level=0.9, method="percentile", rng=np.random.default_rng(2)
     ).confidence_interval
@@ -36,15 +36,19 @@ def test_chunks_hold_bounded_memory_and_change_no_draw(monkeypatch: pytest.Monke
 
 
 def test_many_rows_get_fewer_resamples_and_never_fewer_than_200() -> None:
-    assert bound_resamples(1000, 100) == 1000
-    assert bound_resamples(100, 100) == 100
-    found = [bound_resamples(10_000, 10**n) for n in range(1, 10)]
+    def bound(n_resamples: int, n_rows: int, n_columns: int = 1) -> int:
+        return Bootstrap(n_resamples=n_resamples).bound(n_rows, n_columns).n_resamples
+
+    assert bound(1000, 100) == 1000
+    assert bound(100, 100) == 100
+    found = [bound(10_000, 10**n) for n in range(1, 10)]
     assert found == sorted(found, reverse=True)
     assert found[-1] == MIN_RESAMPLES
-    assert bound_resamples(50, 10**9) == 50
-    assert bound_resamples(10_000, 100_000, 160) < bound_resamples(10_000, 100_000)
+    assert bound(50, 10**9) == 50
+    assert bound(10_000, 100_000, 160) < bound(10_000, 100_000)
 
 
 def test_draws_without_a_figure_are_left_out_and_a_figure_that_never_is_too() -> None:
-    draws = {"f1": np.array([0.0, np.nan, 1.0, np.inf, 0.5]), "never": np.full(3, np.nan)}
-    assert intervals_of(draws, 0.5) == {"f1": [0.25, 0.75]}
+    draws = [{"f1": np.array([0.0, np.nan]), "never": np.full(2, np.nan)}]
+    draws += [{"f1": np.array([1.0, np.inf, 0.5]), "never": np.full(3, np.nan)}]
+    assert Bootstrap(0.5).intervals(draws) == {"f1": [0.25, 0.75]}

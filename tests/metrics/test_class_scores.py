@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from llmkit.metrics.class_scores import scores_from_confusion
+from llmkit.metrics.class_scores import Floats, scores_from_margins
 
 DEGENERATE = {
     "one row, right": ([1], [1], 3),
@@ -17,6 +17,12 @@ DEGENERATE = {
     "constant guess": ([0, 1, 2, 1], [1, 1, 1, 1], 3),
     "all wrong": ([0, 1, 0, 1], [1, 0, 1, 0], 2),
 }
+
+
+def scores_from_confusion(confusion: np.ndarray) -> dict[str, Floats]:
+    """Metrics of counts (..., C, C), one row per true label."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return scores_from_margins(hits, confusion.sum(-1), confusion.sum(-2))
 
 
 def count(truth: np.ndarray, predictions: np.ndarray, n_labels: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.metrics.multilabel import score_multi_label, tune_thresholds
 
 
@@ -32,7 +33,7 @@ def assert_plain(scores: dict[str, Any]) -> None:
 def test_figures_of_several_labels_a_row_are_those_of_scikit_learn(coarse: bool) -> None:
     labels, p = make_marks(2, 150, 6, coarse=coarse)
     thresholds = np.array([0.5, 0.3, 0.9, 0.5, 0.2, 0.7])
-    scores = score_multi_label(labels, p, thresholds, names_of(6), n_resamples=20)
+    scores = score_multi_label(labels, p, thresholds, names_of(6), Bootstrap(n_resamples=20))
     predictions = p >= thresholds
     expected = {"accuracy": metrics.accuracy_score(labels, predictions)}
     expected["hamming_loss"] = metrics.hamming_loss(labels, predictions)
@@ -56,7 +57,7 @@ def test_figures_of_several_labels_a_row_are_those_of_scikit_learn(coarse: bool)
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 9999), st.booleans())
 def test_few_rows_of_several_labels_give_numbers_or_none(n: int, n_labels: int, seed: int, coarse: bool) -> None:
     labels, p = make_marks(seed, n, n_labels, coarse=coarse)
-    scores = score_multi_label(labels, p, np.full(n_labels, 0.5), names_of(n_labels), n_resamples=20)
+    scores = score_multi_label(labels, p, np.full(n_labels, 0.5), names_of(n_labels), Bootstrap(n_resamples=20))
     assert_plain(scores)
     for average in ("macro", "micro", "weighted"):
         # A second, empty column in front keeps scikit-learn from taking one label for a binary task.
@@ -67,7 +68,7 @@ def test_few_rows_of_several_labels_give_numbers_or_none(n: int, n_labels: int, 
 
 def test_intervals_of_several_labels_are_those_of_resampled_rows() -> None:
     labels, p = make_marks(5, 120, 4)
-    scores = score_multi_label(labels, p, np.full(4, 0.5), names_of(4), n_resamples=3000)
+    scores = score_multi_label(labels, p, np.full(4, 0.5), names_of(4), Bootstrap(n_resamples=3000))
     predictions, rng = p >= 0.5, np.random.default_rng(1)
     naive: dict[str, list[float]] = {"accuracy": [], "f1_micro": [], "f1_macro": []}
     for _ in range(1500):
@@ -84,7 +85,7 @@ def test_intervals_of_several_labels_are_those_of_resampled_rows() -> None:
 
 def test_baselines_are_the_best_of_all_constant_guesses() -> None:
     labels = make_marks(8, 40, 4)[0]
-    scores = score_multi_label(labels, labels.astype(float), np.full(4, 0.5), names_of(4), n_resamples=5)
+    scores = score_multi_label(labels, labels.astype(float), np.full(4, 0.5), names_of(4), Bootstrap(n_resamples=5))
     constants = [np.tile([bool(i >> c & 1) for c in range(4)], (40, 1)) for i in range(16)]
     for name, measure in (
         ("accuracy", lambda guess: metrics.accuracy_score(labels, guess)),

@@ -11,9 +11,9 @@ from sklearn.metrics import log_loss
 from llmkit.core.errors import ModelError
 from llmkit.metrics.probabilities import (
     N_BINS,
+    average_rankings,
     check_outputs,
     clip_probabilities,
-    mean_of_defined,
     measure_calibration,
     measure_ranking,
 )
@@ -92,7 +92,6 @@ def test_order_of_equal_scores_in_the_file_is_not_rewarded() -> None:
         assert measure_ranking(is_true[order], np.zeros(4)) == (0.5, 0.5)
 
 
-def test_mean_leaves_out_what_is_not_defined() -> None:
-    assert mean_of_defined([None, 1.0, 0.0, None]) == 0.5
-    assert mean_of_defined([None]) is None
-    assert mean_of_defined([]) is None
+def test_average_ranking_skips_labels_for_which_it_is_undefined() -> None:
+    assert average_rankings([(None, 1.0), (1.0, 0.0), (0.0, None)]) == (0.5, 0.5)
+    assert average_rankings([(None, None)]) == (None, None)

@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn import metrics
 
 from llmkit.core.errors import ModelError
+from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.metrics.regression import score_regression
 
 
@@ -23,7 +24,7 @@ def test_figures_of_numbers_are_those_of_scikit_learn_and_scipy(ties: bool) -> N
     targets = rng.normal(size=90) * 3
     predictions = targets + rng.normal(size=90)
     targets, predictions = (np.round(a) if ties else a for a in (targets, predictions))
-    scores = score_regression(targets, predictions, n_resamples=20)
+    scores = score_regression(targets, predictions, Bootstrap(n_resamples=20))
     expected = {
         "mse": metrics.mean_squared_error(targets, predictions),
         "rmse": metrics.root_mean_squared_error(targets, predictions),
@@ -48,7 +49,7 @@ def test_figures_of_numbers_are_those_of_scikit_learn_and_scipy(ties: bool) -> N
     ],
 )
 def test_numbers_that_cannot_correlate_have_no_correlation(targets: list[float], predictions: list[float]) -> None:
-    scores = score_regression(np.array(targets), np.array(predictions), n_resamples=50)
+    scores = score_regression(np.array(targets), np.array(predictions), Bootstrap(n_resamples=50))
     assert scores["pearson"] is None and scores["spearman"] is None
     assert_plain(scores)
     if len(targets) > 1 and max(targets) < 1e100:
@@ -61,7 +62,7 @@ def test_intervals_of_numbers_are_those_of_resampled_rows(ties: bool) -> None:
     targets = rng.normal(size=60)
     predictions = targets + rng.normal(size=60)
     targets, predictions = (np.round(a) if ties else a for a in (targets, predictions))
-    scores = score_regression(targets, predictions, n_resamples=3000)
+    scores = score_regression(targets, predictions, Bootstrap(n_resamples=3000))
     naive: dict[str, list[float]] = {"mse": [], "mae": [], "pearson": [], "spearman": []}
     for _ in range(1500):
         rows = rng.integers(60, size=60)

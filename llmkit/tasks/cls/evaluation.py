@@ -15,10 +15,11 @@ from llmkit.core import console
 from llmkit.core.errors import DataError, UsageError
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
+from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.cls.data import load_labelled
-from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled
 from llmkit.training.contract import read_plan
@@ -159,7 +160,9 @@ class RowEvaluation:
         scorer, settings = self.scorer, self.scorer.settings
         labels, outputs = np.concatenate(self.labels), np.concatenate(self.outputs)
         metrics: dict[str, Any] = {"label_type": scorer.label_type.name}
-        metrics |= scorer.label_type.measure(labels, outputs, scorer.names, scorer.thresholds, seed=settings.seed)
+        metrics |= scorer.label_type.measure(
+            labels, outputs, scorer.names, scorer.thresholds, Bootstrap(seed=settings.seed)
+        )
         if self.show_samples:
             metrics["mistakes"] = self.mistakes.worst()
         metrics |= {"n_truncated": self.n_truncated, "n_windows": self.n_windows}

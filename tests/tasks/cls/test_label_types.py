@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from llmkit.config.cls import Cls
+from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.label_columns import Columns
 from llmkit.tables.rows import Row
-from llmkit.tasks.cls.label_type import LabelType
-from llmkit.tasks.cls.label_types import LABEL_TYPES, choose_label_type, get_label_type
+from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, choose_label_type, get_label_type
 
 NAMES = ["a", "b", "c"]
 HALF = np.full(3, 0.5)
@@ -46,7 +46,7 @@ def test_best_weights_are_those_that_know_the_labels_better(kind: str) -> None:
 def test_quick_figures_are_the_single_ones_of_all(kind: str) -> None:
     labels, outputs = make_rows(kind, 1.0)
     quick = LABEL_TYPES[kind].measure_quickly(labels, outputs, NAMES)
-    everything = LABEL_TYPES[kind].measure(labels, outputs, NAMES, HALF)
+    everything = LABEL_TYPES[kind].measure(labels, outputs, NAMES, HALF, Bootstrap())
     assert set(quick) <= set(everything)
     assert all(value is None or isinstance(value, float) for value in quick.values())
     if kind != "multi_label":  # whose thresholds are tuned
@@ -98,10 +98,24 @@ def test_names_of_earlier_versions_are_known() -> None:
 @pytest.mark.parametrize("label_type", LABEL_TYPES.values(), ids=LABEL_TYPES)
 def test_every_headline_and_baseline_is_a_figure_that_is_measured(label_type: LabelType) -> None:
     labels, outputs = make_rows(label_type.name, 1.0)
-    figures = label_type.measure(labels, outputs, NAMES, HALF)
+    figures = label_type.measure(labels, outputs, NAMES, HALF, Bootstrap())
     for metric in label_type.metrics.metrics:
         assert not metric.headline or metric.key in figures, metric.key
         assert not metric.baseline or metric.baseline in figures, metric.key
     must_beat = label_type.metrics.find(label_type.must_beat)
     assert must_beat is not None
     assert must_beat.baseline
+
+
+def test_the_surest_wrong_guess_is_the_worst_mistake() -> None:
+    outputs = np.array([[0.9, 0.1, 0], [0.4, 0.6, 0], [0.05, 0.95, 0], [0.3, 0.7, 0]])
+    assert LABEL_TYPES["single_label"].find_errors(np.array([0, 0, 0, 0]), outputs, HALF, 9) == [
+        (0.95, 2),
+        (0.7, 3),
+        (0.6, 1),
+    ]
+    assert LABEL_TYPES["single_label"].find_errors(np.array([0, 0, 0, 0]), outputs, HALF, 1) == [(0.95, 2)]
+    assert LABEL_TYPES["regression"].find_errors(np.array([1.0, 1.0]), np.array([1.5, -2.0]), HALF, 9) == [
+        (3.0, 1),
+        (0.5, 0),
+    ]

@@ -9,6 +9,7 @@ import pytest
 from reporting.test_report import HOSTILE, SCRIPT, Page, make_run, read_report
 
 from llmkit.cli.output import show_metrics
+from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.metrics.classification import score_single_label
 from llmkit.metrics.multilabel import score_multi_label
 from llmkit.metrics.regression import score_regression
@@ -20,7 +21,7 @@ def make_scores(n_labels: int, n: int = 400, names: list[str] | None = None) -> 
     logits = rng.normal(size=(n, n_labels)) + 2 * np.eye(n_labels)[labels]
     odds = np.exp(logits)
     names = names or [f"label {i:03}" for i in range(n_labels)]
-    return score_single_label(labels, odds / odds.sum(1, keepdims=True), names, n_resamples=50)
+    return score_single_label(labels, odds / odds.sum(1, keepdims=True), names, Bootstrap(n_resamples=50))
 
 
 def report(run: Path, scores: dict[str, Any], label_type: str = "single_label", **splits: Any) -> Page:
@@ -84,12 +85,14 @@ def test_markup_in_labels_and_mistakes_never_becomes_markup_or_style(tmp_path: P
 def test_several_labels_and_numbers_have_their_own_headlines(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     marks = rng.random((50, 3)) < 0.4
-    multiple = score_multi_label(marks, rng.random((50, 3)), np.full(3, 0.25), ["a", "b", "c"], n_resamples=20)
+    multiple = score_multi_label(
+        marks, rng.random((50, 3)), np.full(3, 0.25), ["a", "b", "c"], Bootstrap(n_resamples=20)
+    )
     page = report(tmp_path / "multiple", multiple, "multi_label")
     assert page.contents["b"][:2] == [f"{multiple['f1_micro']:.4f}", f"{multiple['f1_macro']:.4f}"]
     assert "0.2500" in page.contents["td"] and "every row with every label" in page.text
     targets = rng.normal(size=50)
-    numbers = score_regression(targets, targets + rng.normal(size=50), n_resamples=20)
+    numbers = score_regression(targets, targets + rng.normal(size=50), Bootstrap(n_resamples=20))
     page = report(tmp_path / "numbers", numbers | {"n_truncated": 3}, "regression")
     assert page.contents["b"][:2] == [f"{numbers['pearson']:.4f}", f"{numbers['spearman']:.4f}"]
     assert "3 of 50 rows were too long" in page.text

@@ -172,13 +172,19 @@ class TrainingSetup:
 
 
 @dataclass(frozen=True)
-class EvaluationRequest:
-    """The arguments of `llmkit eval`, without the recipe."""
+class ModelRequest:
+    """The arguments of a command that uses a model, without the recipe."""
 
     model: str
     """The user's name of the model, for messages."""
     path: str
     """Where its files are."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest(ModelRequest):
+    """For `llmkit eval`."""
+
     data: Sequence[str]
     run: "RunFolder | None"
     """The run of the model."""
@@ -186,22 +192,18 @@ class EvaluationRequest:
 
 
 @dataclass(frozen=True)
-class GenerationRequest:
-    """The arguments of `llmkit generate`, without the settings."""
+class GenerationRequest(ModelRequest):
+    """For `llmkit generate`."""
 
-    model: str
-    path: str
     prompts: Sequence[str]
     on_text: Callable[[str], None] | None = None
     """Gets the text while it is generated, if the model generates left to right."""
 
 
 @dataclass(frozen=True)
-class PredictionRequest:
-    """The arguments of `llmkit predict`, without the recipe."""
+class PredictionRequest(ModelRequest):
+    """For `llmkit predict`."""
 
-    model: str
-    path: str
     data: str
     all_probabilities: bool
     open_writer: Callable[[list[str]], Emit]
@@ -260,7 +262,7 @@ class Task(ABC):
         Raises:
             UsageError: models of this task do not generate text.
         """
-        self._refuse(request.model, request.path)
+        self._refuse(request)
 
     def predict(self, recipe: "Recipe", request: PredictionRequest) -> dict[str, Any]:
         """Predict labels of new rows and write them one by one; returns row counts.
@@ -268,11 +270,11 @@ class Task(ABC):
         Raises:
             UsageError: models of this task do not predict labels.
         """
-        self._refuse(request.model, request.path)
+        self._refuse(request)
 
-    def _refuse(self, model: str, path: str) -> NoReturn:
-        where, hint = f"{path}/config.json, architectures", f"use it with: {self.commands}"
-        raise UsageError(f"{model!r} is {self.model_is}", where=where, hint=hint)
+    def _refuse(self, request: ModelRequest) -> NoReturn:
+        where, hint = f"{request.path}/config.json, architectures", f"use it with: {self.commands}"
+        raise UsageError(f"{request.model!r} is {self.model_is}", where=where, hint=hint)
 
     def open_prepared(self, recipe: "Recipe", prepared: "Prepared", tokenizer: Any) -> PlannedTask:
         """The task on a prepared folder; only if `is_planned`."""

@@ -21,7 +21,7 @@ from llmkit.models.kernels.output_layer import describe_output_layer
 from llmkit.models.loading import embedding_rows, max_context_length, read_config, resolve_model
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.evaluation import EvaluationData, open_split
-from llmkit.tasks.starting_model import check_no_windows, check_positions, check_training
+from llmkit.tasks.starting_model import check_no_windows, check_positions, check_training, fit_to_data
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 
@@ -60,8 +60,8 @@ class PretrainingTask(TrainingTask, ABC):
         """A new model of the recipe."""
 
     @abstractmethod
-    def start_from(self, name: str) -> PreTrainedModel:
-        """The model of `--model`, adapted to the recipe and to the data."""
+    def open_start(self, path: str) -> tuple[PreTrainedModel, list[str]]:
+        """A model that training starts from, and notes on what its training changes."""
 
     @abstractmethod
     def score_split(
@@ -96,8 +96,10 @@ def open_pretraining(
     task = make_task(recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
     if request.checkpoint is not None:
         network = task.open_model(str(request.checkpoint))  # with its own configuration
+    elif request.model is not None:
+        network = fit_to_data(request.model, task.open_start, recipe, prepared, task.tokenizer)
     else:
-        network = task.build_model() if request.model is None else task.start_from(request.model)
+        network = task.build_model()
     check_positions(recipe, max_context_length(network), resume=request.checkpoint is not None)
     rows, largest = embedding_rows(network), prepared.split("train").stream.max_id()
     if largest >= rows:  # it would crash on a CPU, and read other memory on some GPUs

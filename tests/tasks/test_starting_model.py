@@ -96,6 +96,10 @@ def test_new_embedding_rows_depend_on_the_seed_alone() -> None:
     assert not torch.equal(grow(1), grow(2))
 
 
+def open_causal_lm(path: str) -> Any:
+    return load_causal_lm(path), ["a note"]
+
+
 def prepared_with(fingerprint: str) -> Any:
     return SimpleNamespace(fingerprint={"tokenizer": fingerprint}, path=Path("data"))
 
@@ -105,15 +109,15 @@ def test_model_is_taken_with_the_data_of_its_own_tokenizer_alone(tmp_path: Path)
     tokenizer = load_tokenizer(name)
     ensure_special_tokens(tokenizer)
     model = fit_to_data(
-        name, load_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
+        name, open_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
     )
     assert embedding_rows(model) == len(tokenizer), "with a row for the new pad token"
     again = fit_to_data(
-        name, load_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
+        name, open_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
     )
     assert torch.equal(again.get_input_embeddings().weight, model.get_input_embeddings().weight)
     with pytest.raises(ModelError, match="another tokenizer") as caught:
-        fit_to_data(name, load_causal_lm, load_recipe(None), prepared_with("f" * 64), tokenizer)
+        fit_to_data(name, open_causal_lm, load_recipe(None), prepared_with("f" * 64), tokenizer)
     assert f"prepare.tokenizer.path={name}" in caught.value.problems[0].hint
 
 
@@ -124,6 +128,6 @@ def test_larger_vocabulary_is_taken_where_it_extends_the_models_and_the_recipe_a
     tokenizer.add_tokens(["extra-token"])
     prepared = prepared_with(fingerprint_tokenizer(tokenizer))
     with pytest.raises(ModelError, match="another tokenizer"):
-        fit_to_data(name, load_causal_lm, load_recipe(None), prepared, tokenizer)
-    model = fit_to_data(name, load_causal_lm, load_recipe(None, ["model.resize_embeddings=true"]), prepared, tokenizer)
+        fit_to_data(name, open_causal_lm, load_recipe(None), prepared, tokenizer)
+    model = fit_to_data(name, open_causal_lm, load_recipe(None, ["model.resize_embeddings=true"]), prepared, tokenizer)
     assert embedding_rows(model) == len(tokenizer)

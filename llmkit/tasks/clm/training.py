@@ -24,7 +24,6 @@ from llmkit.tasks.clm.generation import generate_texts
 from llmkit.tasks.clm.objective import CausalLM, RecurrentLM
 from llmkit.tasks.evaluation import EvaluationData
 from llmkit.tasks.pretraining import PretrainingTask
-from llmkit.tasks.starting_model import fit_to_data
 from llmkit.training.contract import Plan
 
 SAMPLE_TOKENS = 80
@@ -72,8 +71,8 @@ class ClmTraining(PretrainingTask):
     def open_model(self, path: str) -> PreTrainedModel:
         return load_causal_lm(path)
 
-    def start_from(self, name: str) -> PreTrainedModel:
-        return fit_to_data(name, load_causal_lm, self.recipe, self.prepared, self.tokenizer)
+    def open_start(self, path: str) -> tuple[PreTrainedModel, list[str]]:
+        return load_causal_lm(path), []
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
         block_size, stream = self.recipe.block_size, self.prepared.split("validation").stream

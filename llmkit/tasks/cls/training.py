@@ -27,7 +27,7 @@ from llmkit.models.classifier import (
     load_classifier_for_training,
 )
 from llmkit.models.layers import freeze_layers
-from llmkit.models.loading import check_vocabulary, embedding_rows, read_config, resolve_model
+from llmkit.models.loading import read_config, resolve_model
 from llmkit.models.lora import add_lora, merge_lora, require_peft
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
@@ -36,7 +36,7 @@ from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.objective import Classification
 from llmkit.tasks.cls.prediction import RowScorer, score_rows
 from llmkit.tasks.cls.row_format import CONFIG_KEY, reads_token_types, save_format
-from llmkit.tasks.starting_model import check_positions, check_training, resize_embeddings, set_dropout
+from llmkit.tasks.starting_model import adapt_model, check_positions, check_training, set_dropout
 from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
 from llmkit.training.contract import Plan
 from llmkit.training.folder import RunFolder, describe_origin, load_origin
@@ -348,10 +348,7 @@ def _start(
         label_frequencies=labelled.label_type.label_frequencies(labelled.splits["train"].labels),
         from_scratch=recipe.cls.from_scratch,
     )  # fmt: skip
-    set_dropout(network, recipe.model)
-    if recipe.model.resize_embeddings or n_own <= embedding_rows(network):
-        resize_embeddings(network, len(tokenizer), recipe.train.seed, changes)
-    check_vocabulary(network, tokenizer, path)
+    adapt_model(network, recipe, tokenizer, path, n_own, changes)
     network.config.pad_token_id = tokenizer.pad_token_id
     for note in notes:
         console.info(note)

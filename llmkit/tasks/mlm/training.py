@@ -26,7 +26,6 @@ from llmkit.tasks.mlm.evaluation import (
 from llmkit.tasks.mlm.fill_in import fill_masks
 from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.tasks.pretraining import PretrainingTask
-from llmkit.tasks.starting_model import fit_to_data
 from llmkit.tasks.synthetic import N_TOKENS, RandomPrepared
 from llmkit.training.contract import Plan
 
@@ -110,24 +109,14 @@ class MlmTraining(PretrainingTask):
     def open_model(self, path: str) -> PreTrainedModel:
         return load_masked(path)
 
-    def start_from(self, name: str) -> PreTrainedModel:
-        notes: list[str] = []
-
-        def open_model(path: str) -> PreTrainedModel:
-            model, new_notes = load_masked_for_training(
-                path, self.recipe.mlm.sentence_objective, self.recipe.train.seed
-            )
-            notes.extend(new_notes)
-            return model
-
-        network = fit_to_data(name, open_model, self.recipe, self.prepared, self.tokenizer)
-        if self.recipe.mlm.sentence_objective != "none" and getattr(network.config, "type_vocab_size", 0) < 2:
+    def open_start(self, path: str) -> tuple[PreTrainedModel, list[str]]:
+        objective = self.recipe.mlm.sentence_objective
+        network, notes = load_masked_for_training(path, objective, self.recipe.train.seed)
+        if objective != "none" and getattr(network.config, "type_vocab_size", 0) < 2:
+            where = f"{path}/config.json, type_vocab_size"
             hint = "set mlm.sentence_objective to none, or use a model with two token types"
-            where = f"{name}/config.json, type_vocab_size"
             raise ModelError("the model has one token type only, so it cannot read pairs", where=where, hint=hint)
-        for note in notes:
-            console.info(note)
-        return network
+        return network, notes
 
     def describe(self) -> dict[str, Any]:
         if not ARCHITECTURES[self.recipe.model.family].reads_pairs:

@@ -164,7 +164,7 @@ def _require_finished(run: _Run) -> None:
             hint = again if name == "metrics.json" else "take the file from a copy of the run, or train it again"
             raise ModelError(f"{shown!r} is damaged: {reason}", where=str(run.path / name), hint=hint)
     if not _figures(run.task):
-        what = f"{shown!r} is {run.task.model_is}: it gives no probability to a text, so no bits per byte"
+        what = f"{shown!r} is {run.task.model_is}, which has no metric to compare"
         hint = f"compare causal language models (pretrain-clm); `llmkit report {shlex.quote(shown)}` shows this one"
         raise UsageError(what, where=shown, hint=hint)
     if not get_section(record.metrics, "training"):

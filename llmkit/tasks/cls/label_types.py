@@ -46,6 +46,8 @@ class LabelType(ABC):
     metrics: ClassVar[MetricSet]
     must_beat: ClassVar[str]
     """The metric that tells whether a model is better than a constant prediction."""
+    added_columns: ClassVar[tuple[str, ...]] = (PREDICTION,)
+    """By `predict`, without those of `all_probabilities`."""
     tunes_thresholds: ClassVar[bool] = False
     has_names: ClassVar[bool] = True
     """Whether labels are classes with names and probabilities."""
@@ -57,17 +59,18 @@ class LabelType(ABC):
     def parser(self, separator: str | None) -> ParseLabel:
         """A function that parses a cell; `separator` divides several labels of one cell."""
 
-    @abstractmethod
     def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
         """The label2id of the train rows.
 
         Raises:
             DataError: all rows have the same label.
         """
+        counts = Counter(name for label in labels for name in self.names_in(label))
+        return build_label2id(counts, where, n_rows=len(labels))
 
-    @abstractmethod
     def names_in(self, label: Label) -> tuple[str, ...]:
         """The label names of one row; empty for a number."""
+        return label if isinstance(label, tuple) else (str(label),)
 
     @abstractmethod
     def encode(self, labels: Sequence[Label], label2id: Mapping[str, int]) -> NDArray[Any]:
@@ -123,9 +126,9 @@ class LabelType(ABC):
     def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
         """Predicted labels, of the shape of labels."""
 
-    @abstractmethod
     def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
         """The columns that `predict` adds."""
+        return [*self.added_columns, *(name_probabilities(names) if all_probabilities and self.has_names else ())]
 
     @abstractmethod
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -179,16 +182,10 @@ class SingleLabel(LabelType):
 
     name, problem_type, describes_rows = "single_label", "single_label_classification", "one label a row"
     metrics, must_beat = SINGLE_LABEL, "accuracy"
-    target_dtype = torch.long
+    target_dtype, added_columns = torch.long, (PREDICTION, PROBABILITY)
 
     def parser(self, separator: str | None) -> ParseLabel:
         return parse_label
-
-    def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
-        return build_label2id(Counter(map(str, labels)), where, n_rows=len(labels))
-
-    def names_in(self, label: Label) -> tuple[str, ...]:
-        return (str(label),)
 
     def encode(self, labels: Sequence[Label], label2id: Mapping[str, int]) -> NDArray[Any]:
         return np.array([label2id[str(label)] for label in labels], np.int64)
@@ -222,9 +219,6 @@ class SingleLabel(LabelType):
         predicted: NDArray[np.int64] = outputs.argmax(-1)
         return predicted
 
-    def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
-        return [PREDICTION, PROBABILITY, *(name_probabilities(names) if all_probabilities else ())]
-
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
         return {PREDICTION: names[predicted], PROBABILITY: round(float(output[predicted]), 6)}
 
@@ -252,14 +246,6 @@ class MultiLabel(LabelType):
 
     def parser(self, separator: str | None) -> ParseLabel:
         return lambda cell: parse_labels(cell, separator)
-
-    def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
-        counts = Counter(name for label in labels for name in self.names_in(label))
-        return build_label2id(counts, where, n_rows=len(labels))
-
-    def names_in(self, label: Label) -> tuple[str, ...]:
-        assert isinstance(label, tuple)
-        return label
 
     def encode(self, labels: Sequence[Label], label2id: Mapping[str, int]) -> NDArray[Any]:
         marks = np.zeros((len(labels), len(label2id)), np.int8)
@@ -290,9 +276,6 @@ class MultiLabel(LabelType):
 
     def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
         return outputs >= thresholds
-
-    def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
-        return [PREDICTION, *(name_probabilities(names) if all_probabilities else ())]
 
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
         return {PREDICTION: [name for name, marked in zip(names, predicted, strict=True) if marked]}
@@ -360,9 +343,6 @@ class Regression(LabelType):
 
     def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
         return outputs
-
-    def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
-        return [PREDICTION]
 
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
         return {PREDICTION: round(float(predicted), 6)}

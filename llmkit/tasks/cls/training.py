@@ -266,7 +266,13 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     path = resolve_model(name)
     config = read_config(path)
     check_can_classify(config, path)
-    tokenizer, n_own, changes = _open_tokenizer(recipe, path)
+    tokenizer = load_tokenizer(path)
+    n_own = len(tokenizer)
+    changes = ensure_special_tokens(tokenizer)
+    set_template(tokenizer)
+    if recipe.cls.augment.mask and tokenizer.mask_token_id is None:
+        hint = "set it to 0; delete and swap need no mask token"
+        raise UsageError("the model's tokenizer has no mask token", where="cls.augment.mask", hint=hint)
     positions = count_positions(config)
     recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
     check_positions(recipe, positions, resume=resume)
@@ -282,7 +288,15 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     task.check()
     if request.checkpoint is not None:
         return TrainingSetup(recipe, task, task.open_model(str(request.checkpoint)))
-    network = _start(recipe, labelled, path, tokenizer, n_own, changes)
+    network, notes = load_classifier_for_training(
+        path, labelled.label_type.problem_type, labelled.label2id, recipe.train.seed,
+        label_frequencies=labelled.label_type.label_frequencies(labelled.splits["train"].labels),
+        from_scratch=recipe.cls.from_scratch,
+    )  # fmt: skip
+    adapt_model(network, recipe, tokenizer, path, n_own, changes)
+    network.config.pad_token_id = tokenizer.pad_token_id
+    for note in notes:
+        console.info(note)
     task.prepare_model(network)
     return TrainingSetup(recipe, task, network)
 
@@ -305,18 +319,6 @@ def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str
     return model
 
 
-def _open_tokenizer(recipe: ClsRecipe, path: str) -> tuple[PreTrainedTokenizerBase, int, list[str]]:
-    """The tokenizer with the special tokens that training needs, its size before, and notes on what was added."""
-    tokenizer = load_tokenizer(path)
-    n_own = len(tokenizer)
-    changes = ensure_special_tokens(tokenizer)
-    set_template(tokenizer)
-    if recipe.cls.augment.mask and tokenizer.mask_token_id is None:
-        hint = "set it to 0; delete and swap need no mask token"
-        raise UsageError("the model's tokenizer has no mask token", where="cls.augment.mask", hint=hint)
-    return tokenizer, n_own, changes
-
-
 def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData) -> ClsRecipe:
     """The recipe with defaults that depend on model and data: learning rate, epochs, eval_steps.
 
@@ -337,19 +339,3 @@ def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData)
         rate = RATE_OF_BASE * (WIDTH_OF_BASE / config.hidden_size) ** 1.5 * (LORA_FACTOR if recipe.cls.lora_rank else 1)
         optim = optim.with_updates(learning_rate=float(f"{rate:.2g}"))
     return recipe.with_updates(train=train.with_updates(**chosen), optim=optim)
-
-
-def _start(
-    recipe: ClsRecipe, labelled: LabelledData, path: str, tokenizer: PreTrainedTokenizerBase, n_own: int,
-    changes: list[str],
-) -> PreTrainedModel:  # fmt: skip
-    network, notes = load_classifier_for_training(
-        path, labelled.label_type.problem_type, labelled.label2id, recipe.train.seed,
-        label_frequencies=labelled.label_type.label_frequencies(labelled.splits["train"].labels),
-        from_scratch=recipe.cls.from_scratch,
-    )  # fmt: skip
-    adapt_model(network, recipe, tokenizer, path, n_own, changes)
-    network.config.pad_token_id = tokenizer.pad_token_id
-    for note in notes:
-        console.info(note)
-    return network

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
@@ -71,7 +70,12 @@ def evaluate_masked_lm(
             continue
         sums["n_tokens"] += n_tokens
         labels += torch.bincount(masked_ids, minlength=len(labels))
-        _add_tokens(sums, token_logits.float(), batch["masked_ids"])
+        logits, targets = token_logits.float(), batch["masked_ids"]
+        hits = logits.topk(min(5, logits.shape[-1])).indices == targets[:, None]
+        sums["mlm_nats"] += sum_fp64(F.cross_entropy(logits, targets, reduction="none")).item()
+        sums["n_masked"] += len(targets)
+        sums["n_correct"] += int(hits[:, 0].sum())
+        sums["n_top5"] += int(hits.sum())
         if objective.relation is not None and pair_logits is not None:
             known = batch["relations"] != NO_PAIR
             logits, relations = pair_logits.float()[known], batch["relations"][known]
@@ -83,15 +87,6 @@ def evaluate_masked_lm(
         where, hint = str(pairs.sentences.split.folder), "is this the tokenizer for this text? prepare it with another"
         raise DataError("no token of the text could be masked: all are unknown or special", where=where, hint=hint)
     return sums | {"n_examples": n_scored, "n_most_frequent": int(labels.max()), "confusion": confusion.tolist()}
-
-
-def _add_tokens(sums: dict[str, Any], logits: Tensor, labels: Tensor) -> None:
-    best = logits.topk(min(5, logits.shape[-1])).indices
-    hits = best == labels[:, None]
-    sums["mlm_nats"] += sum_fp64(F.cross_entropy(logits, labels, reduction="none")).item()
-    sums["n_masked"] += len(labels)
-    sums["n_correct"] += int(hits[:, 0].sum())
-    sums["n_top5"] += int(hits.sum())
 
 
 def to_metrics(sums: dict[str, Any], relation: str | None) -> dict[str, Any]:

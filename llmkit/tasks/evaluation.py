@@ -80,11 +80,11 @@ class EvaluationData:
     def is_prepared(self) -> bool:
         return "split" in self.method
 
-    def describe(self, metrics: dict[str, Any], method: Mapping[str, Any], unknown_tokens: str) -> dict[str, Any]:
-        """The metrics with their method and the number of unknown tokens; says what `unknown_tokens` do to them."""
+    def describe(self, metrics: dict[str, Any], method: Mapping[str, Any], effect: str) -> dict[str, Any]:
+        """The metrics with their method and the number of unknown tokens; a note explains the effect of these."""
         if n_unknown := self.totals["unknown_tokens"]:
             share = n_unknown / self.totals["tokens"]
-            console.info(f"{n_unknown:,} tokens ({share:.1%}) are unknown to the tokenizer: {unknown_tokens}")
+            console.info(f"{n_unknown:,} tokens ({share:.1%}) are unknown to the tokenizer: {effect}")
         return metrics | {"method": {**method, **self.method}, "n_unknown_tokens": n_unknown}
 
 

@@ -126,12 +126,12 @@ def _make_calibration(figures: Record, metrics: MetricSet) -> list[Block]:
     if not bins:
         return []
     error = get_number(figures, "calibration_error")
-    said = f"Expected calibration error {error:.4f}: the mean distance from the dashed line."
+    summary = f"Expected calibration error {error:.4f}: the mean distance from the dashed line."
     whole = [each for each in bins if all(get_number(each, key) is not None for key in _BINS)]
     rows = [[f"{each['lower']:.3f} to {each['upper']:.3f}", each["n"], *map(each.get, _BINS[3:])] for each in whole]
     return [
         Charts([ReliabilityDiagram(metrics.calibrated, whole)]),
-        *([Paragraph(said)] if error is not None else []),
+        *([Paragraph(summary)] if error is not None else []),
         Fold("The bins as numbers", [Table(["probability", "n", "mean probability", "accuracy"], rows)]),
     ]
 

@@ -90,7 +90,7 @@ def test_page_stays_short() -> None:
 
 def test_commands_compute_the_figures_as_the_page_says() -> None:
     sums = {"nats": NAMES["letters"], "n_correct": 2, "n_tokens": 3}
-    metrics = to_metrics(sums, n_bytes=NAMES["n_bytes"], n_characters=3, n_words=1)
+    metrics = to_metrics(sums, {"tokens": 3, "bytes": NAMES["n_bytes"], "characters": 3, "words": 1})
     bits = NAMES["word"] / math.log(2)
     expected = {
         "loss": NAMES["letters"] / 3,

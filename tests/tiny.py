@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from llmkit.config.mlm import Mlm
 from llmkit.datasets.masking import MaskVocabulary
 from llmkit.datasets.pairs import Pairs, SentenceObjective
 from llmkit.datasets.sentences import Sentences
@@ -112,7 +113,8 @@ def make_pairs(
 ) -> Pairs:
     """Examples with [CLS] 2, [SEP] 3, [MASK] 4 and ordinary ids from 5 to 99."""
     vocabulary = MaskVocabulary(4, np.arange(5, 100), np.arange(100) < 5)
-    return Pairs(Sentences(split), vocabulary, 2, 3, block_size, seed, sentence_objective, **more)
+    mlm = Mlm(sentence_objective=sentence_objective, **more)
+    return Pairs(Sentences(split), vocabulary, 2, 3, block_size, seed, mlm)
 
 
 def make_bert(kind: type[Bert] = BertForPreTraining, seed: int = 0, dropout: float = 0.0, **more: float) -> Bert:

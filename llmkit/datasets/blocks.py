@@ -1,14 +1,14 @@
-"""Cut the token ring of a split into blocks or streams, each a pure function of (seed, index).
+"""Cut the token stream of a split into blocks or parallel streams; each sample is a pure function of (seed, index).
 
 Nothing is stored or shuffled in memory: sample i of an endless run is computed from i alone. Resuming is exact at any
-point with any number of workers, and costs the same for a thousand blocks as for a billion.
+step with any number of workers, and its cost does not depend on the number of blocks.
 
-Every token is a label exactly once per epoch. Block k of an epoch has the labels `shift + k*T ... shift + k*T + T - 1`
-on the ring; its inputs are the tokens one before each. The last block is shorter where the block size does not divide
-the number of tokens. From the second epoch on, a random `shift` moves the cuts.
+The stream is a ring: its last token precedes its first. Every token is a label exactly once per epoch. Block k of an
+epoch has the labels `shift + k*T ... shift + k*T + T - 1`; its inputs are the tokens one position before. The last
+block is shorter if the block size does not divide the number of tokens. From the second epoch on, `shift` is random.
 
-`Streams` is the classic `batchify` without its loss of tokens, for models that carry their state: row r of the batch
-reads its own contiguous part of the ring, at most `block_size` tokens per optimizer step.
+`Streams` is the usual `batchify`, without dropping tokens, for models that carry their state: row r of the batch reads
+its own contiguous part of the ring, at most `block_size` tokens per optimizer step.
 
 Knows nothing of models or tensors; tasks/clm/objective.py makes the batches.
 """
@@ -36,7 +36,7 @@ class Blocks:
 
     @property
     def samples_per_epoch(self) -> int:
-        """How many samples make one pass over all tokens."""
+        """The number of samples in one pass over all tokens."""
         return -(-len(self.split.stream) // self.block_size)
 
     def __getitem__(self, sample: int) -> Block:
@@ -54,13 +54,13 @@ class Blocks:
 
 
 class StreamBlock(NamedTuple):
-    """The next block of one stream: inputs and labels, both int64 of the same length, maybe none at the very end."""
+    """The next block of one stream: inputs and labels, both int64 of the same length, possibly empty at the end."""
 
     inputs: NDArray[np.int64]
     labels: NDArray[np.int64]
     row: int
     fresh: bool
-    """Whether the stream begins here, so that nothing is to be remembered."""
+    """Whether the stream begins here, so the state starts from zero."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Streams:
 
     @property
     def samples_per_epoch(self) -> int:
-        """How many samples make one pass over all tokens."""
+        """The number of samples in one pass over all tokens."""
         longest = -(-len(self.split.stream) // self.n_streams)
         return -(-longest // self.block_size) * self.n_streams
 
@@ -84,8 +84,9 @@ class Streams:
         n_tokens = len(self.split.stream)
         turn = hash_integers(self.seed, epoch) % n_tokens if epoch else 0
         begin, end = (number * n_tokens // self.n_streams for number in (row, row + 1))
-        # Steps of one length or one less: a short last one would be a step of a few tokens at the full rate. In a step
-        # all rows are equal, as padding would be read into what is carried on; only the last is as long as its row.
+        # Steps differ in length by at most one token: a short last step would train a few tokens at the full learning
+        # rate. All rows of a step are equally long, as padding would change the carried state; only the last step
+        # reads each row to its end.
         n_steps = self.samples_per_epoch // self.n_streams
         shortest = n_tokens // self.n_streams
         start, stop = (begin - (-number * shortest // n_steps) for number in (step, step + 1))

@@ -1,8 +1,9 @@
-"""Labelled inputs in training order: of similar length within a step, random otherwise; and their augmentation.
+"""Labelled inputs in training order, and their augmentation.
 
-Which rows make an optimizer step is a pure function of (seed, step): it does not depend on micro-batches, and resuming
-costs nothing. Augmentation deletes, swaps and masks words, after Wei and Zou, "EDA", 2019, section 2, without synonyms;
-special tokens never move, and a text keeps at least one word.
+The order is random, but the rows of an optimizer step have similar lengths. The rows of a step are a pure function of
+(seed, step): they do not depend on micro-batches, and resuming costs nothing. Augmentation deletes, swaps and masks
+words, as in Wei and Zou, "EDA", 2019, section 2, without synonyms. Special tokens never move, and a text keeps at least
+one word.
 """
 
 from collections import OrderedDict
@@ -19,26 +20,26 @@ from llmkit.datasets.labelled import NO_WORD, Input, Inputs
 from llmkit.datasets.randomness import draw_uniforms, hash_integers
 
 MAX_STEPS_PER_CHUNK = 50
-"""Rows of so many steps are sorted by length at a time, as transformers' group_by_length does."""
+"""Steps whose rows are sorted by length together, as in group_by_length of transformers."""
 MIN_CHUNKS_PER_EPOCH = 4
-"""So that a small data set is shuffled, too."""
+"""Keeps small data sets shuffled."""
 _ORDER, _CHUNK = 1, 2
 
 Augmenter = Callable[[Input, int], Input]
-"""An input and a key of randomness: the same with some words changed."""
+"""Changes some words of an input; the second argument is the random key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row as the objective takes it: its inputs, more than one for a long text in windows, and its label."""
+    """A row for the objective: its inputs (several for a long text in windows) and its label."""
 
     inputs: list[Input]
     label: Any
-    """An id; for several labels a row of zeros and ones; for regression a number."""
+    """An id; for multi-label a row of zeros and ones; for regression a number."""
 
 
 class Examples:
-    """The endless order of labelled rows. `block_size` is the longest input there is."""
+    """The endless sequence of training samples. `block_size` is the maximum length of an input."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class Examples:
         return len(self.inputs)
 
     def __getitem__(self, sample: int) -> Example:
-        """Sample number `sample` of training."""
+        """Training sample number `sample`."""
         row = self.row(sample)
         inputs = self.inputs.read(row)
         if self.change is not None:
@@ -73,13 +74,13 @@ class Examples:
         return Example(inputs, self.labels[row])
 
     def row(self, sample: int) -> int:
-        """Which row that is."""
+        """The row of a training sample."""
         chunk, place = divmod(sample, self._chunk)
         rows = _cached(self._chunks, chunk, self._order_chunk)
         return int(rows[place])
 
     def _order_chunk(self, chunk: int) -> NDArray[np.int64]:
-        """The rows of some steps: those of one epoch sorted by length, cut where steps end, and the pieces shuffled."""
+        """The rows of a chunk of steps: sorted by length within an epoch, split into steps, the steps shuffled."""
         n_rows, first = len(self.inputs), chunk * self._chunk
         last, pieces = first + self._chunk, []
         for epoch in range(first // n_rows, -(-last // n_rows)):
@@ -88,7 +89,7 @@ class Examples:
             rows = rows[np.argsort(self._lengths[rows], kind="stable")]
             sizes = np.diff([begin, *range((begin // self._step + 1) * self._step, end, self._step), end])
             uniforms = draw_uniforms(hash_integers(self.seed, _CHUNK, chunk, epoch), len(sizes))
-            order = np.argsort(uniforms, kind="stable")  # which piece is the shortest, and so on
+            order = np.argsort(uniforms, kind="stable")  # the position of the shortest piece first
             cut = np.split(rows, np.cumsum(sizes[order])[:-1])
             pieces += [cut[number] for number in np.argsort(order)]
         return np.concatenate(pieces)
@@ -101,7 +102,7 @@ class Examples:
 def _cached(
     cache: OrderedDict[int, NDArray[np.int64]], key: int, make: Callable[[int], NDArray[np.int64]]
 ) -> NDArray[np.int64]:
-    """The value for `key`, from a cache of the last two: a step may span both."""
+    """The value for `key`, from a cache of two values, as a step may span two chunks or epochs."""
     if key not in cache:
         cache[key] = make(key)
         if len(cache) > 2:
@@ -110,22 +111,22 @@ def _cached(
 
 
 def make_augmenter(section: Augment, mask_id: int | None) -> Augmenter | None:
-    """What changes an input; None where nothing is to be changed."""
+    """The augmentation of the recipe; None if it changes nothing."""
     if not (section.delete or section.swap or section.mask):
         return None
     return partial(augment_words, section, mask_id)
 
 
 def augment_words(section: Augment, mask_id: int | None, source: Input, key: int) -> Input:
-    """The input with some words changed, as `key` has it."""
+    """A copy of the input with some words changed at random; `key` decides which."""
     assert source.words is not None
     ids = source.ids.copy()
-    # Runs of one number are words; each of the template's tokens stands for itself.
+    # A word is a run of equal numbers; each special token is a unit of its own.
     begins = np.flatnonzero((np.diff(source.words, prepend=NO_WORD - 1) != 0) | (source.words == NO_WORD))
     ends = np.append(begins[1:], len(ids))
     is_word = source.words[begins] != NO_WORD
     is_second = begins >= source.n_first
-    # Texts are apart where the template has a token, or where the type changes; RoBERTa has one type for both.
+    # Texts are separated by special tokens, or by a change of the token type; RoBERTa has one type for both texts.
     texts = np.cumsum(~is_word | np.diff(is_second, prepend=is_second[:1]))
     chances = draw_uniforms(key, 3 * len(begins)).reshape(3, -1)
     if mask_id is not None:
@@ -134,7 +135,7 @@ def augment_words(section: Augment, mask_id: int | None, source: Input, key: int
     order = list(range(len(begins)))
     for place in range(len(order) - 1):
         here, there = order[place], order[place + 1]
-        # A word moves at most one place on; it neither leaves its text nor passes a token of the template.
+        # A word moves at most one place; it neither leaves its text nor passes a special token.
         together = is_word[here] and is_word[there] and texts[here] == texts[there]
         if together and here == place and chances[1][place] < section.swap:
             order[place], order[place + 1] = there, here

@@ -1,7 +1,7 @@
-"""Texts and pairs as the inputs of a classifier, with the template of their own tokenizer around them.
+"""Encode texts and pairs of texts as the inputs of a classifier, with the special tokens of their tokenizer.
 
-A text that is longer than the block is cut off, or read in windows that overlap; how many were is counted. Where
-words are to be changed at random, each token also knows which word it belongs to.
+A text longer than the block is truncated, or read in overlapping windows; truncated rows are counted. If words are
+augmented, the inputs also number the word of each token.
 
 Knows nothing of labels and models.
 """
@@ -21,12 +21,12 @@ from llmkit.tokens.store import Ids
 from llmkit.tokens.tokenizer import backend_of, encode_texts, encode_with_offsets, id_dtype, plain_encoding
 
 NO_WORD = -1
-"""The word of a token that the template put there."""
+"""The word number of a special token of the template."""
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """How a long text is read: neighbours share `stride` tokens, at most `max_windows` windows are read."""
+    """How a long text is read: adjacent windows share `stride` tokens; at most `max_windows` windows are read."""
 
     stride: int
     max_windows: int
@@ -34,27 +34,27 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One sequence that the model reads. `words` numbers the words, for each token, where that was asked for."""
+    """One sequence that the model reads. `words` has the word number of each token, if a word cutter was given."""
 
     ids: Ids
     n_first: int
-    """Tokens of type 0; what follows is the second text."""
+    """Number of tokens of type 0; the rest is the second text."""
     words: NDArray[np.int32] | None = None
 
 
 @dataclass(slots=True)
 class Inputs:
-    """The inputs of many rows in flat arrays; those of one row, its windows, stand side by side."""
+    """The inputs of many rows in flat arrays; the inputs of one row, its windows, are adjacent."""
 
     ids: Ids
     ends: NDArray[np.int64]
-    """Where each input ends in `ids`."""
+    """End of each input in `ids`."""
     n_first: NDArray[np.int32]
     row_ends: NDArray[np.int64]
-    """How many inputs there are up to the end of each row."""
+    """Number of inputs up to the end of each row."""
     words: NDArray[np.int32] | None
     is_cut: NDArray[np.bool_]
-    """Rows of which something was left out."""
+    """Rows that were truncated."""
 
     @property
     def n_cut(self) -> int:
@@ -65,7 +65,7 @@ class Inputs:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row, over all of its inputs."""
+        """Number of tokens of each row, over all of its inputs."""
         starts: NDArray[np.int64] = np.append(0, self.ends)[np.append(0, self.row_ends)]
         return np.diff(starts)
 
@@ -80,10 +80,10 @@ class Inputs:
 
 
 def set_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let a tokenizer that adds nothing to a text, as GPT-2's, end each text with its end-of-text token.
+    """Make a tokenizer without special tokens, such as GPT-2's, end each text with its end-of-text token.
 
-    So a classifier reads from a token that always says the same, an empty text has one token, and a pair is told
-    apart. It is saved with the tokenizer, so whoever loads it makes the same inputs.
+    A classifier then reads its logits at the same token of every text, an empty text has one token, and the two texts
+    of a pair are separated. The template is saved with the tokenizer, so every user of the model encodes alike.
     """
     backend = backend_of(tokenizer)
     if backend.num_special_tokens_to_add(False) or tokenizer.eos_token is None:
@@ -103,9 +103,9 @@ def encode_inputs(
     windows: Windows | None = None,
     word_cutter: str | None = None,
 ) -> Inputs:
-    """Inputs of at most `block_size` tokens, the template's included. Of a pair the longer text is cut first.
+    """Inputs of at most `block_size` tokens, special tokens included. The longer text of a pair is truncated first.
 
-    `word_cutter` is one of text/words.py, where `words` are wanted.
+    `word_cutter` is one of text/words.py; it numbers the words.
 
     Raises:
         UsageError: the block has no room for a text, or the windows overlap too much.
@@ -115,70 +115,59 @@ def encode_inputs(
     if room < (2 if pairs is not None else 1):
         what = f"block_size {block_size} leaves no room beside {n_added} special tokens"
         raise UsageError(what, where="train.block_size", hint="raise it")
-    least = room if pairs is None else room // 2  # of two long texts each has half of the room
-    if windows is not None and windows.stride >= least:
-        what = f"windows of {least} tokens cannot overlap by {windows.stride}"
-        raise UsageError(what, where="cls.stride", hint=f"set it below {least}")
+    min_width = room if pairs is None else room // 2  # two long texts get half of the room each
+    if windows is not None and windows.stride >= min_width:
+        what = f"windows of {min_width} tokens cannot overlap by {windows.stride}"
+        raise UsageError(what, where="cls.stride", hint=f"set it below {min_width}")
     template = _find_template(tokenizer, pairs is not None)
     firsts = _encode(tokenizer, texts, word_cutter)
     seconds = repeat(_NOTHING) if pairs is None else _encode(tokenizer, pairs, word_cutter)
-    inputs: list[Input] = []
-    n_inputs: list[int] = []
+    rows: list[list[Input]] = []
     is_cut: list[bool] = []
     for row in zip(firsts, seconds, strict=False):
         spans, cut = _choose_spans((len(row[0][0]), len(row[1][0])), room, windows)
-        inputs += [template.fill(row, span, word_cutter is not None) for span in spans]
-        n_inputs.append(len(spans))
+        rows.append([template.fill(row, span, word_cutter is not None) for span in spans])
         is_cut.append(cut)
+    return _pack(rows, np.array(is_cut, bool), np.zeros(0, id_dtype(tokenizer)), word_cutter is not None)
+
+
+def _pack(rows: Sequence[Sequence[Input]], is_cut: NDArray[np.bool_], no_ids: Ids, has_words: bool) -> Inputs:
+    """The inputs of rows in flat arrays; `no_ids` is an empty array of the ids' type."""
+    flat = [each for row in rows for each in row]
+    words = [each.words for each in flat if each.words is not None]
     return Inputs(
-        np.concatenate([np.zeros(0, id_dtype(tokenizer)), *(each.ids for each in inputs)]),
-        np.cumsum([len(each.ids) for each in inputs], dtype=np.int64),
-        np.array([each.n_first for each in inputs], np.int32),
-        np.cumsum(n_inputs, dtype=np.int64),
-        np.concatenate([np.zeros(0, np.int32), *(each.words for each in inputs if each.words is not None)])
-        if word_cutter is not None
-        else None,
-        np.array(is_cut, bool),
+        np.concatenate([no_ids, *(each.ids for each in flat)]),
+        np.cumsum([len(each.ids) for each in flat], dtype=np.int64),
+        np.array([each.n_first for each in flat], np.int32),
+        np.cumsum([len(row) for row in rows], dtype=np.int64),
+        np.concatenate([np.zeros(0, np.int32), *words]) if has_words else None,
+        is_cut,
     )
 
 
 def join_inputs(parts: Sequence[Inputs]) -> Inputs:
-    """The rows of several batches as one."""
-    ends, row_ends, n_tokens, n_inputs = [], [], 0, 0
-    for part in parts:
-        ends.append(part.ends + n_tokens)
-        row_ends.append(part.row_ends + n_inputs)
-        n_tokens += len(part.ids)
-        n_inputs += len(part.ends)
-    has_words = all(part.words is not None for part in parts)
+    """Concatenate the rows of several batches."""
+    words = [part.words for part in parts if part.words is not None]
     return Inputs(
         np.concatenate([part.ids for part in parts]),
-        np.concatenate(ends),
+        np.cumsum(np.concatenate([np.diff(part.ends, prepend=0) for part in parts])),
         np.concatenate([part.n_first for part in parts]),
-        np.concatenate(row_ends),
-        np.concatenate([part.words for part in parts if part.words is not None]) if has_words else None,
+        np.cumsum(np.concatenate([np.diff(part.row_ends, prepend=0) for part in parts])),
+        np.concatenate(words) if len(words) == len(parts) else None,
         np.concatenate([part.is_cut for part in parts]),
     )
 
 
 def take_rows(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
-    """Some of the rows, in the order given."""
+    """The rows at these indices, in this order."""
     taken = [inputs.read(int(row)) for row in rows]
-    flat = [each for row in taken for each in row]
-    return Inputs(
-        np.concatenate([inputs.ids[:0], *(each.ids for each in flat)]),
-        np.cumsum([len(each.ids) for each in flat], dtype=np.int64),
-        np.array([each.n_first for each in flat], np.int32),
-        np.cumsum([len(row) for row in taken], dtype=np.int64),
-        None if inputs.words is None else np.concatenate([inputs.words[:0], *(each.words for each in flat)]),
-        inputs.is_cut[rows],
-    )
+    return _pack(taken, inputs.is_cut[rows], inputs.ids[:0], inputs.words is not None)
 
 
 Text = tuple[Ids, NDArray[np.bool_] | None]
-"""The ids of one text, and for each whether it goes on with the word before it."""
+"""The ids of one text, and for each id whether it continues the previous word."""
 Spans = tuple[slice, slice]
-"""What of the first and of the second text one input has."""
+"""The parts of the first and of the second text that are in one input."""
 _NOTHING: Text = (np.zeros(0, np.uint16), None)
 
 
@@ -193,15 +182,15 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], word_cutte
 
 
 def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) -> tuple[list[Spans], bool]:
-    """What of a row's two texts its inputs have, and whether something is left out.
+    """The parts of a row's texts in each of its inputs, and whether the row is truncated.
 
-    Of two long texts each has half of the room, as tokenizers' `longest_first` has it. Windows go over the longer one.
+    Two long texts get half of the room each, as with `longest_first` of tokenizers. Windows move over the longer text.
     """
     first, second = lengths
     if first + second <= room:
         return [(slice(0, first), slice(0, second))], False
     longer = 0 if first > second else 1
-    kept = min(lengths[1 - longer], room // 2)  # of the shorter one
+    kept = min(lengths[1 - longer], room // 2)  # of the shorter text
     size = room - kept
     step = size - windows.stride if windows else size
     n_windows = -(-(lengths[longer] - size) // step) + 1
@@ -214,11 +203,11 @@ def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) 
 
 @dataclass(frozen=True)
 class _Template:
-    """What a tokenizer puts before, between and behind one or two texts, and how many types of tokens are 0."""
+    """The special tokens of a tokenizer before, between and after one or two texts, and the token types."""
 
     parts: tuple[Ids, Ids, Ids]
     types: tuple[int, int, int, int, int]
-    """Of the part before, the first text, the part between, the second text, the part behind."""
+    """Of the tokens before, the first text, the tokens between, the second text, the tokens after."""
 
     def fill(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:
         """One input."""
@@ -236,7 +225,7 @@ class _Template:
 
 
 def _find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> _Template:
-    """By asking for a text, or two, and looking at what stands around them."""
+    """Find the template by encoding one or two texts of one letter."""
     with plain_encoding(backend_of(tokenizer)) as backend:
         encoding = backend.encode("a", "a") if pair else backend.encode("a")
     sides = [encoding.sequence_ids.index(number) for number in range(1 + pair)]

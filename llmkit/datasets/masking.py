@@ -1,8 +1,8 @@
 """Choose which tokens a masked language model predicts, and what replaces them.
 
-As in Devlin et al. 2018, section 3.1, and its create_pretraining_data.py: a fixed share of the tokens of each sequence,
-chosen word by word in random order; 80 % of them become the mask token, 10 % a random token, 10 % stay. A word that is
-longer than the rest of the share is skipped.
+As in Devlin et al. 2018, section 3.1, and its create_pretraining_data.py: a fixed share of the tokens of each sequence
+is chosen word by word in random order; 80 % of them become the mask token, 10 % a random token, 10 % stay. A word with
+more tokens than are still to be chosen is skipped.
 
 Knows nothing of where sequences come from.
 """
@@ -40,10 +40,10 @@ class MaskVocabulary:
 def choose_masked(
     maskable: NDArray[np.bool_], continues_word: NDArray[np.bool_], share: float, draws: NDArray[np.floating[Any]]
 ) -> NDArray[np.int64]:
-    """Sorted positions of the tokens to predict: `share` of the maskable ones, rounded but not to 0, whole words only.
+    """Sorted positions of the tokens to predict: whole words, `share` of the maskable tokens, at least one token.
 
-    A word is a maskable token and the maskable ones behind it that continue it. `draws` in [0, 1), as many as
-    tokens, put the words in order.
+    A word is a maskable token and the maskable tokens after it that continue it. `draws` in [0, 1), one per token,
+    decide the order of the words.
     """
     places = maskable.nonzero()[0]
     if not len(places):
@@ -68,7 +68,7 @@ def choose_masked(
 def corrupt(
     ids: TokenIds, masked: NDArray[np.int64], vocabulary: MaskVocabulary, draws: NDArray[np.floating[Any]]
 ) -> TokenIds:
-    """The ids with what the model gets to see at the masked places. `draws`: two for each of these."""
+    """The ids with the masked positions replaced; `draws` has two numbers in [0, 1) per masked position."""
     kind, which = draws[: len(masked)], draws[len(masked) : 2 * len(masked)]
     random_ids = vocabulary.ordinary[(which * len(vocabulary.ordinary)).astype(np.int64)]
     seen = np.where(kind < MASK_SHARE_OF_CHOSEN + RANDOM_SHARE_OF_CHOSEN, random_ids, ids[masked])

@@ -24,16 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from llmkit.core.errors import DataError
+from llmkit.config.mlm import Mlm
+from llmkit.core.errors import DataError, UsageError
 from llmkit.datasets.masking import MaskVocabulary, TokenIds, choose_masked, corrupt
 from llmkit.datasets.randomness import draw_uniforms, hash_integers, permute
 from llmkit.datasets.sentences import Passage, Sentences, scale_offset
+from llmkit.tokens.store import Split
 
 SentenceObjective = Literal["nsp", "sop", "none"]
 IS_NEXT, IS_NOT_NEXT = 0, 1
 """BERT counts 0 as "is next", the reverse of what the name suggests. ALBERT: 0 is in order, 1 swapped."""
 NO_PAIR = -1
 """The relation of an example of one segment."""
+
+MIN_BLOCK_SIZE = 8
 
 Span = tuple[int, int]
 """Start and end on the token stream of the split."""
@@ -67,16 +71,13 @@ class Pairs:
     sep_id: int
     block_size: int
     seed: int
-    sentence_objective: SentenceObjective = "nsp"
-    mlm_probability: float = 0.15
-    whole_words: bool = True
-    short_share: float = 0.1
+    mlm: Mlm
 
     @cached_property
     def samples_per_epoch(self) -> int:
         """Examples that together have about as many tokens as the split; short documents do not fill theirs."""
         total, room = len(self.sentences.split.stream), self._room
-        if self.sentence_objective == "none":  # half a sentence, on average, does not fit
+        if self.mlm.sentence_objective == "none":  # half a sentence, on average, does not fit
             filled = room - min(room, total / int(self.sentences.n_sentences.sum())) / 2
         else:
             filled = self.sentences.mean_window(room)
@@ -85,7 +86,7 @@ class Pairs:
     @property
     def _room(self) -> int:
         """Tokens of an example without [CLS] and [SEP]."""
-        return self.block_size - (2 if self.sentence_objective == "none" else 3)
+        return self.block_size - (2 if self.mlm.sentence_objective == "none" else 3)
 
     def __getitem__(self, sample: int) -> Example:
         epoch, place = divmod(sample, self.samples_per_epoch)
@@ -96,7 +97,7 @@ class Pairs:
         draws = draw_uniforms(hash_integers(self.seed, epoch, number, 2), 4 + 4 * self.block_size)
         total = len(self.sentences.split.stream)
         place = (hash_integers(self.seed, epoch) + number * total // self.samples_per_epoch) % total
-        if self.sentence_objective == "none":
+        if self.mlm.sentence_objective == "none":
             return self._assemble((self._full_sentences(place),), NO_PAIR, draws[4:])
         first, second, relation = self._pair(place, draws[:4].tolist(), float(draws[-1]))
         if relation == NO_PAIR:
@@ -131,14 +132,14 @@ class Pairs:
     def _pair(self, place: int, draws: list[float], elsewhere: float) -> tuple[Span, Span, int]:
         """Both segments before truncation, and their relation."""
         short, length, cut, coin = draws
-        target = 2 + int(length * (self._room - 1)) if short < self.short_share else self._room
+        target = 2 + int(length * (self._room - 1)) if short < self.mlm.short_share else self._room
         passage = self.sentences.passage_at(place)
         first = min(passage.window_from(place, self._room), max(0, len(passage) - 2))  # a pair needs two sentences
         start = passage.start_of(first)
         last = min(max(passage.last_within(start + target - 1) + 1, first + 1), len(passage) - 1)
         a = start, passage.end_of(first + int(cut * (last - first)))
         b = a[1], passage.end_of(last)
-        if self.sentence_objective == "sop":
+        if self.mlm.sentence_objective == "sop":
             if last == first:
                 return a, a, NO_PAIR
             return (a, b, IS_NEXT) if coin < 0.5 else (b, a, IS_NOT_NEXT)
@@ -181,10 +182,10 @@ class Pairs:
         at = 1
         for start, end in spans:
             ids[at : at + end - start] = split.stream.read(start, end - start)
-            if self.whole_words:
+            if self.mlm.whole_words:
                 continues[at : at + end - start] = split.continues_word.read(start, end - start)
             at += end - start + 1
-        masked = choose_masked(~self.vocabulary.is_special[ids], continues, self.mlm_probability, draws)
+        masked = choose_masked(~self.vocabulary.is_special[ids], continues, self.mlm.mlm_probability, draws)
         seen = corrupt(ids, masked, self.vocabulary, draws[self.block_size :])
         return Example(seen, 2 + spans[0][1] - spans[0][0], masked, ids[masked], relation, spans)
 
@@ -203,17 +204,21 @@ def check_pairs(sentences: Sentences, block_size: int, sentence_objective: Sente
         raise DataError(what, where=where, hint=hint)
 
 
-def make_pairs(
-    sentences: Sentences, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int, *,
-    sentence_objective: SentenceObjective = "nsp", mlm_probability: float = 0.15, whole_words: bool = True,
-    short_share: float = 0.1,
-) -> Pairs:  # fmt: skip
-    """The examples for a tokenizer that has [CLS], [SEP] and [MASK]."""
-    ids = (int(tokenizer.cls_token_id), int(tokenizer.sep_token_id))
-    vocabulary = MaskVocabulary.of(tokenizer)
-    return Pairs(
-        sentences, vocabulary, *ids, block_size, seed, sentence_objective, mlm_probability, whole_words, short_share
-    )
+def make_pairs(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_size: int, seed: int) -> Pairs:
+    """The examples of a split for a tokenizer that has [CLS], [SEP] and [MASK].
+
+    Raises:
+        UsageError: block_size is too small for two segments.
+        DataError: the split has no sentences, or no pairs; see `check_pairs`.
+    """
+    if block_size < MIN_BLOCK_SIZE:
+        hint = f"take {MIN_BLOCK_SIZE} or more; 128 is usual"
+        what = f"block_size {block_size} has no room for two segments and their [CLS] and [SEP]"
+        raise UsageError(what, where="block_size", hint=hint)
+    sentences = Sentences(split)
+    check_pairs(sentences, block_size, mlm.sentence_objective)
+    cls_id, sep_id = int(tokenizer.cls_token_id), int(tokenizer.sep_token_id)
+    return Pairs(sentences, MaskVocabulary.of(tokenizer), cls_id, sep_id, block_size, seed, mlm)
 
 
 def _truncate(first: Span, second: Span, room: int, draws: NDArray[np.float64]) -> tuple[Span, Span]:

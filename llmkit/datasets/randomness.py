@@ -1,7 +1,7 @@
-"""Everything random in the data, computed from integers and from no generator's state.
+"""Random numbers of the data, computed from integers without the state of a generator.
 
-That is what makes a run exact to resume at any point, with any number of workers and ranks. The numbers are the
-same on every machine and with every version of numpy.
+So a run resumes exactly at any step, with any number of workers and ranks. The numbers are the same on every machine
+and with every version of numpy.
 """
 
 from functools import lru_cache
@@ -48,10 +48,10 @@ def _steps(size: int) -> NDArray[np.uint64]:
 
 
 def permute(index: int, size: int, key: int) -> int:
-    """Where `index` goes in a random order of 0 ... size-1 that is fixed by `key`.
+    """The position of `index` in a random permutation of 0 ... size-1 that `key` selects.
 
-    A four-round Feistel network over the next even number of bits, walked until it lands inside
-    (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002): a bijection without any table.
+    A four-round Feistel network over the next even number of bits, repeated until the result is below `size` (cycle
+    walking; Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002): a bijection without a table.
     """
     if size == 1:
         return 0
@@ -68,5 +68,5 @@ def permute(index: int, size: int, key: int) -> int:
 
 @lru_cache(maxsize=8)
 def _rounds(key: int) -> tuple[int, ...]:
-    """Of each round, what `hash_integers(key, round, right)` has come to before it takes `right`."""
+    """The state of `hash_integers(key, round, right)` before `right`, for each round."""
     return tuple(hash_integers(key, number) for number in range(4))

@@ -1,7 +1,7 @@
-"""Turn documents into rows of the store: ids, and where wanted the ends of sentences and the joints of words.
+"""Encode documents as rows of the store: ids, and optionally the ends of sentences and word continuations.
 
-Sentences and words are found in the text and carried over to tokens by their offsets, so the ids are the same with
-and without them.
+Sentences and words are found in the text and mapped to tokens by character offsets, so the ids are the same with and
+without them.
 """
 
 from collections import Counter
@@ -38,11 +38,11 @@ def encode_rows(
     totals: Counter[str],
     word_cutter: str | None = None,
 ) -> Iterator[Row]:
-    """A row for each document or part of one; a document's last part ends in the end-of-text token.
+    """One row per document or part of a document; the last part of a document ends with the end-of-text token.
 
-    With a `word_cutter` of text/words.py sentences and words are stored too. `totals` counts documents,
-    characters, bytes, tokens, unknown_tokens, and sentences where they are found; when all rows are through, words
-    too, unless the text is of a script that has none.
+    With a `word_cutter` of text/words.py, rows also have sentences and words. `totals` counts documents, characters,
+    bytes, tokens, unknown_tokens and, with a word cutter, sentences; after the last row also words, unless the script
+    of the text has no spaces between words.
     """
     counted: Counter[str] = Counter()
     yield from encode_counted(documents, tokenizer, totals, counted, word_cutter, plain_encoder(tokenizer))
@@ -50,7 +50,7 @@ def encode_rows(
 
 
 def add_words(totals: Counter[str], counted: Counter[str]) -> None:
-    """Put the words of a whole text into its totals, unless it is of a script that has none."""
+    """Add the number of words of a text to its totals, unless its script has no spaces between words."""
     if (n_words := valid_word_count(counted)) is not None:
         totals["words"] += n_words
 
@@ -63,7 +63,7 @@ def encode_counted(
     word_cutter: str | None,
     encoder: Encoder,
 ) -> Iterator[Row]:
-    """As `encode_rows`, of a shard of a text; what `add_words` needs of each shard is added to `counted`."""
+    """`encode_rows` for one shard of a text; adds to `counted` the counts that `add_words` needs."""
     encode = partial(_encode, encoder) if word_cutter is None else partial(_encode_with_sentences, encoder, word_cutter)
     end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
     for batch in _batch(documents):
@@ -82,7 +82,7 @@ def encode_counted(
 
 
 Encoded = tuple[Ids, NDArray[np.int64] | None, NDArray[np.bool_] | None]
-"""Ids, ends of sentences and joints of words of one document."""
+"""Ids, ends of sentences and word continuations of one document."""
 
 
 def _encode(encoder: Encoder, documents: list[Document]) -> Iterator[Encoded]:
@@ -102,9 +102,9 @@ def _encode_with_sentences(encoder: Encoder, word_cutter: str, documents: list[D
 def word_continuation_mask(
     text: str, starts: NDArray[np.int64], words: NDArray[np.int64], word_cutter: str
 ) -> NDArray[np.bool_]:
-    """For each token, whether it goes on with the word before: the tokenizer's words, but in Chinese the cutter's.
+    """For each token, whether it continues the previous word: words of the tokenizer, in Chinese those of the cutter.
 
-    Some tokenizers take a whole clause of Chinese for one word.
+    Some tokenizers treat a whole Chinese clause as one word.
     """
     continues: NDArray[np.bool_] = np.diff(words, prepend=-1) == 0
     if not len(starts) or not (chinese := chinese_mask(text)).any():

@@ -1,10 +1,11 @@
 """Percentile bootstrap intervals (Efron 1979).
 
 A resample is stored as the number of times each row was drawn, so sums over it are matrix products. Work and memory are
-bounded: resamples come in chunks, and large data gets fewer resamples.
+bounded: resamples are drawn in chunks, and large data gets fewer resamples.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,31 +19,42 @@ _CHUNK = 4_000_000
 Weights = NDArray[np.float64]
 
 
-def bound_resamples(n_resamples: int, n_rows: int, n_columns: int = 1) -> int:
-    """As many resamples as asked for, but no more than a few seconds' worth, and then at least 200."""
-    affordable = _MAX_WORK // (n_rows * (1 + n_columns // 16))
-    return min(n_resamples, max(MIN_RESAMPLES, affordable))
+@dataclass(frozen=True)
+class Bootstrap:
+    """The settings of intervals, as metrics.json records them."""
+
+    confidence: float = 0.95
+    n_resamples: int = 1000
+    seed: int = 0
+
+    def bound(self, n_rows: int, n_columns: int = 1) -> "Bootstrap":
+        """With no more resamples than a few seconds allow, but at least 200 if that many are set."""
+        affordable = _MAX_WORK // (n_rows * (1 + n_columns // 16))
+        return replace(self, n_resamples=min(self.n_resamples, max(MIN_RESAMPLES, affordable)))
+
+    def intervals(self, parts: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, list[float]]:
+        """The central interval of each metric as [low, high]; each part has the values of one chunk of resamples.
+
+        Resamples in which a metric is undefined (NaN) are left out; a metric that is never defined gets no interval.
+        """
+        tails, chunks = [(1 - self.confidence) / 2, (1 + self.confidence) / 2], list(parts)
+        draws = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        defined = {name: values[np.isfinite(values)] for name, values in draws.items()}
+        return {name: np.quantile(values, tails).tolist() for name, values in defined.items() if len(values)}
+
+
+DEFAULT_BOOTSTRAP = Bootstrap()
 
 
 def chunk_sizes(n_resamples: int, width: int) -> Iterator[int]:
-    """How many resamples to draw at a time if each takes `width` numbers."""
+    """The number of resamples of each chunk if one resample takes `width` numbers."""
     size = max(1, _CHUNK // max(1, width))
     for begin in range(0, n_resamples, size):
         yield min(size, n_resamples - begin)
 
 
 def draw_rows(n_resamples: int, n_rows: int, rng: np.random.Generator) -> Iterator[Weights]:
-    """Chunks (b, n_rows): how often each resample holds each row."""
+    """Chunks (b, n_rows): the number of times that each resample holds each row."""
     for size in chunk_sizes(n_resamples, n_rows):
         draws = (rng.integers(n_rows, size=n_rows) for _ in range(size))
         yield np.stack([np.bincount(drawn, minlength=n_rows) for drawn in draws]).astype(np.float64)
-
-
-def intervals_of(draws: Mapping[str, NDArray[Any]], confidence: float) -> dict[str, list[float]]:
-    """The central share of each figure's draws as [low, high].
-
-    Draws in which a figure is not defined (NaN) are left out, and the figure if it never is.
-    """
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    defined = {name: values[np.isfinite(values)] for name, values in draws.items()}
-    return {name: np.quantile(values, tails).tolist() for name, values in defined.items() if len(values)}

@@ -1,6 +1,6 @@
 """Quality of predicted probabilities: calibration, ROC AUC and average precision.
 
-Tied scores form one step of a ranking, so their order in the file has no effect.
+Tied scores form one step of a ranking, so results do not depend on their order in the file.
 """
 
 from typing import Any
@@ -17,9 +17,9 @@ N_BINS = 15
 def measure_calibration(probabilities: NDArray[Any], is_right: NDArray[np.bool_]) -> dict[str, Any]:
     """`calibration_error` and, for a plot, `calibration`: 15 bins of equal width, some of which may be empty.
 
-    The error is the mean distance between a bin's mean probability (`confidence`) and its share of right ones
-    (`accuracy`), weighted by its size: the expected calibration error of Guo et al. 2017, eq. 3. A bin holds its upper
-    bound, not its lower one, but for the first, which holds 0.
+    The error is the expected calibration error of Guo et al. 2017, eq. 3: the mean distance between the mean
+    probability (`confidence`) and the accuracy of a bin, weighted by its size. A bin includes its upper bound and
+    excludes its lower bound, except that the first bin includes 0.
     """
     probabilities, is_right = probabilities.ravel(), is_right.ravel()
     places = np.clip(np.ceil(probabilities.astype(np.float64) * N_BINS).astype(np.int64) - 1, 0, N_BINS - 1)
@@ -36,17 +36,17 @@ def measure_calibration(probabilities: NDArray[Any], is_right: NDArray[np.bool_]
 
 
 def clip_probabilities(probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """Neither 0 nor 1, whose logarithms would be infinite: away by the precision they came in, as scikit-learn does."""
+    """Clip to [eps, 1 - eps], as the logarithm of 0 is infinite; eps is that of the input type, as in scikit-learn."""
     eps = np.finfo(probabilities.dtype).eps
     return probabilities.clip(eps, 1 - eps).astype(np.float64)
 
 
 def check_outputs(outputs: NDArray[Any], n_rows: int) -> None:
-    """Refuse outputs that are missing or not finite: sorting would hide a NaN.
+    """Check that there is one finite output per row; sorting would hide a NaN.
 
     Raises:
-        ModelError: the model gave a number that is not finite.
-        ValueError: no rows, or not one output for each.
+        ModelError: an output is not finite.
+        ValueError: there are no rows, or the number of outputs is another one.
     """
     if not n_rows or len(outputs) != n_rows:
         raise ValueError(f"{n_rows} labels and {len(outputs)} outputs of the model")
@@ -58,9 +58,10 @@ def check_outputs(outputs: NDArray[Any], n_rows: int) -> None:
 
 
 def measure_ranking(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[float | None, float | None]:
-    """Area under the ROC curve and average precision of (n,) scores; None where there is nothing to tell apart.
+    """Area under the ROC curve and average precision of (n,) scores; None if undefined.
 
-    Average precision is the sum of precisions weighted by the gain in recall, not interpolated, as scikit-learn's.
+    The area is undefined if all rows have the same label, average precision if no row is true. Average precision is
+    the sum of precisions weighted by the increase in recall, without interpolation, as in scikit-learn.
     """
     order = np.argsort(scores, kind="stable")[::-1]
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
@@ -77,7 +78,7 @@ def measure_ranking(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[f
     return float(area), precision
 
 
-def mean_of_defined(values: list[float | None]) -> float | None:
-    """The mean of those that are defined; None if none is."""
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None
+def average_rankings(rankings: list[tuple[float | None, float | None]]) -> tuple[float | None, float | None]:
+    """The means of both values of `measure_ranking`, each over the labels for which it is defined; None for none."""
+    areas, precisions = ([value for value in column if value is not None] for column in zip(*rankings, strict=True))
+    return (sum(areas) / len(areas) if areas else None, sum(precisions) / len(precisions) if precisions else None)

@@ -1,7 +1,7 @@
-"""A metric: its name, its direction, and where and how it is shown. Terminal, progress line, report, `compare` and the
-choice of the best weights read it here, so none of them depends on the metrics of a task.
+"""Descriptions of metrics: name, direction, and where and how each is shown.
 
-Plain data; the values are computed elsewhere.
+The terminal, the progress line, the report, `compare` and model selection read them, so none of them depends on the
+metrics of a task. Plain data; the values are computed elsewhere.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One figure of metrics.json."""
+    """One value of metrics.json."""
 
     key: str
     name: str
@@ -21,29 +21,29 @@ class Metric:
     higher_is_better: bool = True
     in_terminal: bool = True
     title: str = ""
-    """At the top of the report; the name unless given."""
+    """At the top of the report; default: the name."""
     note: str = ""
-    """What the figure is, under the title."""
+    """Explains the value, under the title."""
     heading: str = ""
-    """On the page of `compare`; the name unless given."""
+    """On the page of `compare`; default: the name."""
     headline: int = 0
-    """Its rank at the top of the report; 0: it is not shown there."""
+    """Rank at the top of the report; 0: not shown there."""
     baseline: str = ""
-    """Key of the same metric for a constant prediction; empty: there is none."""
+    """Key of the same metric for a constant prediction; empty: none."""
     chart: str = ""
-    """The title of its chart in the report; empty: it has none."""
+    """Title of its chart in the report; empty: no chart."""
     unit: str = ""
-    """Of the chart."""
+    """Of the chart's values."""
     logged: bool = False
     """Whether it is also logged for training batches."""
     expected: bool = False
-    """Whether the report says when it was never logged."""
+    """Whether the report shows a notice if it was never logged."""
     progress: str = ""
-    """How the progress line shows it after an evaluation; empty: it does not."""
+    """Format in the progress line after an evaluation; empty: not shown."""
     column: str = ""
-    """Its heading in the table of `compare`, which can rank by it; empty: it is not compared."""
+    """Heading in the table of `compare`, which can rank by it; empty: not compared."""
     per_token: bool = False
-    """Whether it is per token, so that it compares only runs with the same tokenizer."""
+    """Whether it is per token, so only runs with the same tokenizer can be compared by it."""
 
     @property
     def is_share(self) -> bool:
@@ -58,21 +58,21 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class MetricSet:
-    """The figures of one task, in the order of the terminal."""
+    """The metrics of one task, in the order of the terminal."""
 
     metrics: tuple[Metric, ...]
     best_by: str = "loss"
-    """The model-selection metric, unless the recipe names another one."""
+    """The default model-selection metric."""
     loss_unit: str = "nats per token"
     calibrated: str = "of the predicted label"
-    """What the probabilities of a calibration are about."""
+    """The events whose probabilities the calibration measures."""
 
     def find(self, key: str) -> Metric | None:
         """The metric of this key."""
         return next((metric for metric in self.metrics if metric.key == key), None)
 
     def selection_key(self, metrics: Mapping[str, Any], best_by: str | None = None) -> tuple[float, ...]:
-        """What the best weights are chosen by: the lower the better; of equal values, the loss decides."""
+        """The key of model selection: the lowest is best; ties are broken by the loss."""
         key = best_by or self.best_by
         value, loss = metrics[key], float(metrics["loss"])
         if key == "loss":
@@ -89,11 +89,11 @@ class MetricSet:
 
     @property
     def compared(self) -> tuple[Metric, ...]:
-        """For the table of `compare`; the first headline comes last, as what the runs are ranked by."""
+        """For the table of `compare`; the first headline, by which runs are ranked, is the last column."""
         return tuple(sorted((metric for metric in self.metrics if metric.column), key=lambda each: each.headline == 1))
 
     def describe_progress(self, record: Mapping[str, Any]) -> str:
-        """An evaluation in a few words, with the model-selection metric that the record names."""
+        """The values of an evaluation in one line, with the model-selection metric that the record names."""
         shown = [metric for metric in self.metrics if metric.progress and record.get(metric.key) is not None]
         words = [metric.progress.format(record[metric.key]) for metric in shown]
         chosen = record.get("metric", "loss")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
 from llmkit.core.errors import UsageError
 from llmkit.metrics.spec import Metric, MetricSet
-from llmkit.training.run_record import Record, RunRecord, get_number
+from llmkit.training.run_record import Record, RunRecord, get_number, get_section
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from llmkit.training.folder import RunFolder
 
 Emit = Callable[[Mapping[str, Any]], None]
+
+
+def describe_interval(figures: Mapping[str, Any], metric: Metric) -> str:
+    """`95% interval 81.21% to 85.34%`; empty if the figure has no interval."""
+    bounds = get_section(figures, "intervals").get(metric.key)
+    if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
+        return ""
+    confidence = get_number(get_section(figures, "method"), "confidence") or 0.95
+    low, high = (f"{bound:.2%}" if metric.is_share else f"{bound:.4f}" for bound in bounds)
+    return f"{100 * confidence:g}% interval {low} to {high}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class MeasuredTask(Protocol):
 
     def count_scored_logits(self, network: "PreTrainedModel") -> float:
         """Logits in memory at once in the final evaluation."""
+        return 0.0
 
 
 class PlannedTask(MeasuredTask, Protocol):
@@ -83,7 +94,7 @@ class PlannedTask(MeasuredTask, Protocol):
 
 
 class TrainingTask(MeasuredTask, Protocol):
-    """A task with its data and its recipe."""
+    """A task with its data and its recipe; methods with a body are defaults."""
 
     @property
     def data(self) -> TrainingData: ...
@@ -95,18 +106,22 @@ class TrainingTask(MeasuredTask, Protocol):
 
     def describe(self) -> dict[str, Any]:
         """More entries of the run's manifest."""
+        return {}
 
     def evaluate(self, network: "PreTrainedModel", plan: "Plan") -> dict[str, Any]:
         """Held-out metrics during training, on at most `max_eval_samples` of the validation split."""
 
     def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
         """The key by which the best weights are selected; the lowest is the best."""
+        return self.metrics.selection_key(metrics)
 
     def sample(self, network: "PreTrainedModel") -> dict[str, Any] | None:
         """A sample of the model's output; None if the recipe has no prompt."""
+        return None
 
     def finish_model(self, network: "PreTrainedModel", share: float) -> None:
         """Prepare the best weights for saving; thresholds are tuned on a `share` of the held-out data."""
+        return
 
     def score(self, network: "PreTrainedModel", settings: "Evaluate", share: float = 1.0) -> dict[str, dict[str, Any]]:
         """Metrics of the held-out splits by name, or of a share of each, evenly spaced."""
@@ -157,13 +172,19 @@ class TrainingSetup:
 
 
 @dataclass(frozen=True)
-class EvaluationRequest:
-    """The arguments of `llmkit eval`, without the recipe."""
+class ModelRequest:
+    """The arguments of a command that uses a model, without the recipe."""
 
     model: str
     """The user's name of the model, for messages."""
     path: str
     """Where its files are."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest(ModelRequest):
+    """For `llmkit eval`."""
+
     data: Sequence[str]
     run: "RunFolder | None"
     """The run of the model."""
@@ -171,22 +192,18 @@ class EvaluationRequest:
 
 
 @dataclass(frozen=True)
-class GenerationRequest:
-    """The arguments of `llmkit generate`, without the settings."""
+class GenerationRequest(ModelRequest):
+    """For `llmkit generate`."""
 
-    model: str
-    path: str
     prompts: Sequence[str]
     on_text: Callable[[str], None] | None = None
     """Gets the text while it is generated, if the model generates left to right."""
 
 
 @dataclass(frozen=True)
-class PredictionRequest:
-    """The arguments of `llmkit predict`, without the recipe."""
+class PredictionRequest(ModelRequest):
+    """For `llmkit predict`."""
 
-    model: str
-    path: str
     data: str
     all_probabilities: bool
     open_writer: Callable[[list[str]], Emit]
@@ -245,7 +262,7 @@ class Task(ABC):
         Raises:
             UsageError: models of this task do not generate text.
         """
-        self._refuse(request.model, request.path)
+        self._refuse(request)
 
     def predict(self, recipe: "Recipe", request: PredictionRequest) -> dict[str, Any]:
         """Predict labels of new rows and write them one by one; returns row counts.
@@ -253,19 +270,22 @@ class Task(ABC):
         Raises:
             UsageError: models of this task do not predict labels.
         """
-        self._refuse(request.model, request.path)
+        self._refuse(request)
 
-    def _refuse(self, model: str, path: str) -> NoReturn:
-        where, hint = f"{path}/config.json, architectures", f"use it with: {self.commands}"
-        raise UsageError(f"{model!r} is {self.model_is}", where=where, hint=hint)
+    def _refuse(self, request: ModelRequest) -> NoReturn:
+        where, hint = f"{request.path}/config.json, architectures", f"use it with: {self.commands}"
+        raise UsageError(f"{request.model!r} is {self.model_is}", where=where, hint=hint)
 
     def open_prepared(self, recipe: "Recipe", prepared: "Prepared", tokenizer: Any) -> PlannedTask:
-        """The task on a prepared folder, for `llmkit plan`; only if `is_planned`."""
+        """The task on a prepared folder; only if `is_planned`."""
         raise NotImplementedError
 
     def make_synthetic(self, recipe: "Recipe", vocabulary: Any) -> PlannedTask:
         """The task on random tokens, for `llmkit plan` without data; only if `is_planned`."""
-        raise NotImplementedError
+        from llmkit.tasks.synthetic import RandomPrepared
+
+        random: Any = RandomPrepared(len(vocabulary))
+        return self.open_prepared(recipe, random, vocabulary)
 
     # ---- what is shown ----
 
@@ -275,11 +295,10 @@ class Task(ABC):
 
     def describe_figures(self, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         """Name and value of each figure for the terminal, and what follows them on the line, such as an interval."""
-        shown = [metric for metric in self.metrics(figures).metrics if metric.in_terminal]
         return [
-            (metric.name, metric.format.format(figures[metric.key]), "")
-            for metric in shown
-            if figures.get(metric.key) is not None
+            (metric.name, metric.format.format(figures[metric.key]), describe_interval(figures, metric))
+            for metric in self.metrics(figures).metrics
+            if metric.in_terminal and figures.get(metric.key) is not None
         ]
 
     def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
@@ -288,9 +307,11 @@ class Task(ABC):
         return []
 
     def note_headline(self, result: Record, metric: Metric) -> str:
-        """The line below a figure at the top of the report: for an accuracy, its baseline."""
+        """The line below a figure at the top of the report: its interval, and for an accuracy its baseline."""
         baseline = get_number(result, metric.baseline) if metric.is_share and metric.baseline else None
-        return metric.note if baseline is None else f"constant baseline: {baseline:.2%}"
+        note = metric.note if baseline is None else f"constant baseline: {baseline:.2%}"
+        interval = describe_interval(result, metric)
+        return f"{interval}; {note}" if interval else note
 
     def sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Section]":
         """Sections of the report that only this task has, from the figures of one split. Empty ones are left out."""

@@ -1,24 +1,32 @@
 """Load a model for evaluation or prediction, with its tokenizer and the data that it is evaluated on."""
 
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.loading import load_recipe
-from llmkit.config.prepare import Read
+from llmkit.config.prepare import Prepare, Read
 from llmkit.config.recipe import Recipe
+from llmkit.core import console
 from llmkit.core.devices import tune_malloc
-from llmkit.core.errors import UsageError
+from llmkit.core.errors import DataError, UsageError
+from llmkit.datasets.rows import encode_rows
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import check_vocabulary, max_context_length, put_on_device
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.starting_model import tokenizer_mismatch
 from llmkit.text.documents import Document
+from llmkit.text.words import choose_word_cutter
 from llmkit.tokens.prepared import Prepared, load_prepared
-from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
+from llmkit.tokens.store import Split, write_split
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
 
 
 def load_for_inference(
@@ -53,6 +61,62 @@ def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | N
     return block
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluationData:
+    """The split that a language model is evaluated on: of a prepared folder, or of text files."""
+
+    split: Split
+    totals: Mapping[str, Any]
+    """Counts of the split, as in the manifest of a prepared folder."""
+    method: dict[str, Any]
+    """Names of the data and of the split, for the metrics."""
+    word_cutter: str | None = None
+    block_size: int | None = None
+    """That of the model's run, if it is evaluated on the data of its run."""
+    first_token: int | None = None
+    """What the first token is predicted from; None: the last token of the split, an end-of-text token."""
+
+    @property
+    def is_prepared(self) -> bool:
+        return "split" in self.method
+
+    def describe(self, metrics: dict[str, Any], method: Mapping[str, Any], effect: str) -> dict[str, Any]:
+        """The metrics with their method and the number of unknown tokens; a note explains the effect of these."""
+        if n_unknown := self.totals["unknown_tokens"]:
+            share = n_unknown / self.totals["tokens"]
+            console.info(f"{n_unknown:,} tokens ({share:.1%}) are unknown to the tokenizer: {effect}")
+        return metrics | {"method": {**method, **self.method}, "n_unknown_tokens": n_unknown}
+
+
+def open_split(prepared: Prepared, name: str, block_size: int | None = None) -> EvaluationData:
+    """A split of a prepared folder."""
+    split = prepared.split(name)
+    totals, sentences = prepared.manifest["splits"][name], prepared.manifest.get("sentences") or {}
+    method = {"data": prepared.path.name, "split": name}
+    return EvaluationData(split, totals, method, sentences.get("chinese_words"), block_size)
+
+
+@contextmanager
+def encode_files(
+    files: Sequence[str], prepare: Prepare, tokenizer: PreTrainedTokenizerBase, *, sentences: bool = False
+) -> Iterator[EvaluationData]:
+    """A temporary split of text files, which are not cleaned; an end-of-text token follows each document.
+
+    Raises:
+        DataError: there is no text; with `sentences`, no sentence.
+    """
+    cutter = choose_word_cutter(prepare.chinese_words) if sentences else None
+    totals: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = encode_rows(read_raw_documents(files, prepare.read), tokenizer, totals, cutter)
+        write_split(Path(folder) / "text", rows, id_dtype(tokenizer), sentences=sentences)
+        if not totals["sentences" if sentences else "bytes"]:
+            raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
+        method = {"data": ", ".join(Path(file).name for file in files)}
+        split = Split(Path(folder) / "text")
+        yield EvaluationData(split, totals, method, cutter, first_token=tokenizer.bos_token_id)
+
+
 def read_raw_documents(files: Sequence[str], read: Read) -> Iterator[Document]:
     """Documents without cleaning; lone surrogates, which JSON allows and UTF-8 does not, are replaced."""
     from llmkit.text.readers import read_documents  # loads the readers of web pages and archives
@@ -62,41 +126,34 @@ def read_raw_documents(files: Sequence[str], read: Read) -> Iterator[Document]:
         yield replace(document, text=document.text.encode("utf-8", "replace").decode())
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationSetup:
-    """A model and its evaluation data: a prepared folder, or files."""
-
-    network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    prepared: Prepared | None
-    files: list[str]
-    block_size: int | None
-    """That of the model's run, if it is evaluated on the data of its run."""
-
-
+@contextmanager
 def open_for_evaluation(
-    recipe: Recipe, request: EvaluationRequest, open_model: Callable[[str], PreTrainedModel]
-) -> EvaluationSetup:
-    """The model and the data; without `request.data`, the data of the model's run.
+    recipe: Recipe, request: EvaluationRequest, open_model: Callable[[str], PreTrainedModel], *, sentences: bool = False
+) -> Iterator[tuple[PreTrainedModel, PreTrainedTokenizerBase, EvaluationData]]:
+    """A language model and its data: a prepared folder, text files, or without `request.data` that of the model's run.
 
     Raises:
         UsageError: there is no data.
-        DataError: the prepared folder is damaged.
+        DataError: the prepared folder is damaged, or the files have no text.
         ModelError: the data was prepared with another tokenizer.
     """
     network, tokenizer = load_for_inference(open_model, request.path, request.model, recipe.evaluate.precision)
     data, block_size = list(request.data), None
-    own = not data and request.run is not None
+    is_own = not data and request.run is not None
     if not data and request.run is not None:
         data, block_size = [str(request.run.data_path)], load_recipe(request.run.recipe).block_size
     if not data:
         raise UsageError("there is nothing to score on", where="--data", hint="give a prepared folder or text files")
-    if not own and (len(data) > 1 or not (Path(data[0]) / "manifest.json").is_file()):
-        return EvaluationSetup(network, tokenizer, None, data, block_size)
+    if not is_own and (len(data) > 1 or not (Path(data[0]) / "manifest.json").is_file()):
+        if sentences:
+            ensure_special_tokens(tokenizer)  # as `prepare` does; BERT's tokenizer has no end-of-text token
+        with encode_files(data, recipe.prepare, tokenizer, sentences=sentences) as encoded:
+            yield network, tokenizer, encoded
+        return
     prepared = load_prepared(Path(data[0]))
     prepared.verify(recipe.evaluate.split)
     before = fingerprint_tokenizer(tokenizer)
     ensure_special_tokens(tokenizer)  # as `prepare` does
     if prepared.fingerprint["tokenizer"] not in (before, fingerprint_tokenizer(tokenizer)):
         raise tokenizer_mismatch(prepared, before, request.model)
-    return EvaluationSetup(network, tokenizer, prepared, [], block_size)
+    yield network, tokenizer, open_split(prepared, recipe.evaluate.split, block_size)

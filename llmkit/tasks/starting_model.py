@@ -71,19 +71,20 @@ def check_positions(recipe: Recipe, positions: int | None, *, resume: bool) -> N
 
 def fit_to_data(
     name: str,
-    open_model: Callable[[str], PreTrainedModel],
+    open_model: Callable[[str], tuple[PreTrainedModel, list[str]]],
     recipe: Recipe,
     prepared: Prepared,
     tokenizer: PreTrainedTokenizerBase,
 ) -> PreTrainedModel:
     """Load a model, set the recipe's dropout, and add embedding rows for tokens of the data that it lacks.
 
+    `open_model` also returns notes for the user.
+
     Raises:
         ModelError: the data was prepared with another tokenizer, or has more tokens than the embedding has rows.
     """
     path = resolve_model(name)
-    network = open_model(path)
-    set_dropout(network, recipe.model)
+    network, notes = open_model(path)
     own = load_tokenizer(path)
     n_own, before = len(own), fingerprint_tokenizer(own)
     added = ensure_special_tokens(own)  # as `prepare` does
@@ -91,10 +92,26 @@ def fit_to_data(
     extends = own.get_vocab().items() <= tokenizer.get_vocab().items()
     if not same and not (recipe.model.resize_embeddings and extends):
         raise tokenizer_mismatch(prepared, before, name)
-    if recipe.model.resize_embeddings or (added and n_own <= embedding_rows(network)):
-        resize_embeddings(network, len(tokenizer), recipe.train.seed, added)
-    check_vocabulary(network, tokenizer, name)
+    adapt_model(network, recipe, tokenizer, name, n_own, added)
+    for note in notes:
+        console.info(note)
     return network
+
+
+def adapt_model(
+    network: PreTrainedModel, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, name: str, n_own: int,
+    reasons: list[str],
+) -> None:  # fmt: skip
+    """Set the recipe's dropout; grow the embedding to the tokenizer's size if its own `n_own` tokens fit or the recipe
+    allows it.
+
+    Raises:
+        ModelError: the tokenizer has more tokens than the embedding has rows.
+    """
+    set_dropout(network, recipe.model)
+    if recipe.model.resize_embeddings or n_own <= embedding_rows(network):
+        resize_embeddings(network, len(tokenizer), recipe.train.seed, reasons)
+    check_vocabulary(network, tokenizer, name)
 
 
 def set_dropout(network: PreTrainedModel, section: Model) -> None:

@@ -1,4 +1,4 @@
-"""Blocks: every token once an epoch, and an order that needs no memory."""
+"""Blocks: every token once per epoch, in a random order that needs no memory."""
 
 import pickle
 from itertools import pairwise
@@ -13,7 +13,7 @@ from llmkit.tokens.store import Split, TokenStream
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 5])
-def test_every_token_is_a_label_exactly_once_an_epoch(tiny_split: Split, epoch: int) -> None:
+def test_every_token_is_a_label_exactly_once_per_epoch(tiny_split: Split, epoch: int) -> None:
     blocks = Blocks(tiny_split, block_size=16, seed=3)
     n = blocks.samples_per_epoch
     labels = np.concatenate([blocks[epoch * n + i][1] for i in range(n)])
@@ -39,7 +39,7 @@ def test_first_token_is_predicted_from_the_end_of_text(tiny_split: Split) -> Non
     assert labels[0] == tiny_split.stream.read(0, 1)[0]
 
 
-def test_later_epochs_cut_elsewhere_and_in_another_order(tiny_split: Split) -> None:
+def test_later_epochs_have_other_cuts_and_another_order(tiny_split: Split) -> None:
     blocks = Blocks(tiny_split, block_size=16, seed=3)
     n = blocks.samples_per_epoch
     epochs = [{tuple(blocks[e * n + i][1]) for i in range(n)} for e in range(3)]
@@ -47,7 +47,7 @@ def test_later_epochs_cut_elsewhere_and_in_another_order(tiny_split: Split) -> N
     assert not epochs[1] & epochs[2]
 
 
-def test_sample_is_a_function_of_its_number_alone(tiny_split: Split) -> None:
+def test_sample_depends_on_its_number_alone(tiny_split: Split) -> None:
     one, other = Blocks(tiny_split, 16, seed=3), pickle.loads(pickle.dumps(Blocks(tiny_split, 16, seed=3)))
     backwards = {number: other[number][1].tolist() for number in reversed(range(40))}
     assert all(one[number][1].tolist() == backwards[number] for number in range(40))
@@ -87,7 +87,7 @@ def make_streams(n_tokens: int, n_streams: int, block_size: int, seed: int = 3) 
 
 @pytest.mark.parametrize(("n_tokens", "n_streams", "block_size"), SHAPES)
 @pytest.mark.parametrize("epoch", [0, 1, 4])
-def test_every_token_is_a_label_exactly_once_an_epoch_of_streams(
+def test_every_token_of_the_streams_is_a_label_exactly_once_per_epoch(
     n_tokens: int, n_streams: int, block_size: int, epoch: int
 ) -> None:
     streams = make_streams(n_tokens, n_streams, block_size)
@@ -107,9 +107,7 @@ def test_stream_inputs_precede_labels(n_tokens: int, n_streams: int, block_size:
 
 
 @pytest.mark.parametrize(("n_tokens", "n_streams", "block_size"), SHAPES)
-def test_block_goes_on_exactly_where_its_row_ended_and_is_fresh_at_the_first_step_alone(
-    n_tokens: int, n_streams: int, block_size: int
-) -> None:
+def test_block_continues_its_row_and_only_the_first_is_fresh(n_tokens: int, n_streams: int, block_size: int) -> None:
     streams = make_streams(n_tokens, n_streams, block_size)
     n_steps = streams.samples_per_epoch // n_streams
     for epoch in range(3):
@@ -123,7 +121,7 @@ def test_block_goes_on_exactly_where_its_row_ended_and_is_fresh_at_the_first_ste
 
 
 @pytest.mark.parametrize("n_tokens", [64, 65, 203, 640])
-def test_no_step_is_much_shorter_than_another(n_tokens: int) -> None:
+def test_steps_differ_in_length_by_at_most_one_token(n_tokens: int) -> None:
     streams = make_streams(n_tokens, 4, 16)
     lengths = {len(streams[number].labels) for number in range(streams.samples_per_epoch)}
     assert max(lengths) <= 16
@@ -136,20 +134,20 @@ def test_streams_of_one_length_never_have_an_empty_block() -> None:
     assert all(len(streams[number].labels) == 16 for number in range(12))
 
 
-def test_text_begins_behind_the_end_of_text(tiny_split: Split) -> None:
+def test_first_input_of_a_stream_is_the_end_of_text(tiny_split: Split) -> None:
     first = Streams(tiny_split, 16, 4, seed=0)[0]
     assert first.inputs[0] == 0
     assert first.labels.tolist() == tiny_split.stream.read(0, len(first.labels)).tolist()
 
 
-def test_later_epochs_begin_elsewhere() -> None:
+def test_later_epochs_start_at_other_positions() -> None:
     streams = make_streams(203, 4, 16)
     firsts = [int(streams[epoch * streams.samples_per_epoch].labels[0]) for epoch in range(4)]
     assert firsts[0] == 0
     assert len(set(firsts)) == 4
 
 
-def test_sample_is_a_function_of_its_number_alone_of_streams(tmp_path: Path) -> None:
+def test_stream_sample_depends_on_its_number_alone(tmp_path: Path) -> None:
     split = make_split(tmp_path / "train", n_documents=7, length=29)
     one, other = Streams(split, 16, 4, seed=3), pickle.loads(pickle.dumps(Streams(split, 16, 4, seed=3)))
     backwards = {number: other[number].labels.tolist() for number in reversed(range(60))}

@@ -1,4 +1,4 @@
-"""The order of labelled rows: each once an epoch, alike in length within a step, and decided by the seed alone."""
+"""The order of labelled rows: each once per epoch, similar lengths within a step; and augmentation."""
 
 from itertools import pairwise
 
@@ -37,7 +37,7 @@ def make_examples(n_rows: int, global_batch_size: int, seed: int = 0, **more: ob
 
 @settings(deadline=None, max_examples=80)
 @given(n_rows=st.integers(1, 400), global_batch_size=st.integers(1, 64), seed=st.integers(0, 2**32 - 1))
-def test_every_row_comes_once_an_epoch_whatever_the_batch(n_rows: int, global_batch_size: int, seed: int) -> None:
+def test_every_row_is_sampled_once_per_epoch_for_any_batch_size(n_rows: int, global_batch_size: int, seed: int) -> None:
     examples = make_examples(n_rows, global_batch_size, seed)
     for epoch in range(3):
         rows = [examples.row(sample) for sample in range(epoch * n_rows, (epoch + 1) * n_rows)]
@@ -45,7 +45,7 @@ def test_every_row_comes_once_an_epoch_whatever_the_batch(n_rows: int, global_ba
 
 
 @pytest.mark.parametrize(("n_rows", "global_batch_size"), [(1000, 32), (20_000, 32), (300, 7), (64, 16)])
-def test_no_row_comes_twice_in_a_step_that_lies_in_one_epoch(n_rows: int, global_batch_size: int) -> None:
+def test_no_row_is_repeated_in_a_step_within_one_epoch(n_rows: int, global_batch_size: int) -> None:
     examples = make_examples(n_rows, global_batch_size)
     for step in range(2 * n_rows // global_batch_size):
         first = step * global_batch_size
@@ -54,7 +54,7 @@ def test_no_row_comes_twice_in_a_step_that_lies_in_one_epoch(n_rows: int, global
 
 
 @pytest.mark.parametrize(("n_rows", "global_batch_size", "most"), [(20_000, 32, 0.1), (1000, 32, 0.4), (300, 7, 0.4)])
-def test_steps_are_alike_in_length(n_rows: int, global_batch_size: int, most: float) -> None:
+def test_rows_of_a_step_have_similar_lengths(n_rows: int, global_batch_size: int, most: float) -> None:
     """The share of padding, against that in a random order."""
     examples = make_examples(n_rows, global_batch_size)
     lengths = examples.inputs.lengths
@@ -68,7 +68,7 @@ def test_steps_are_alike_in_length(n_rows: int, global_batch_size: int, most: fl
 
 
 @pytest.mark.parametrize(("n_rows", "global_batch_size"), [(1000, 32), (300, 7), (97, 5)])
-def test_steps_of_one_chunk_and_epoch_share_no_lengths(n_rows: int, global_batch_size: int) -> None:
+def test_steps_of_one_chunk_have_disjoint_length_ranges(n_rows: int, global_batch_size: int) -> None:
     examples = make_examples(n_rows, global_batch_size)
     chunk = global_batch_size * min(MAX_STEPS_PER_CHUNK, n_rows // (MIN_CHUNKS_PER_EPOCH * global_batch_size))
     spans: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -89,7 +89,7 @@ def test_steps_do_not_get_longer_over_an_epoch() -> None:
     assert np.std(means) > 30  # steps differ as rows do
 
 
-def test_order_depends_on_the_seed_and_the_place_alone() -> None:
+def test_order_depends_on_the_seed_and_the_sample_alone() -> None:
     samples = list(range(700))
     straight = make_examples(200, 16)
     expected = [straight.row(sample) for sample in samples]
@@ -111,7 +111,7 @@ def test_example_has_the_inputs_and_the_label_of_its_row() -> None:
         assert example.inputs[0].ids.tolist() == [row] * examples.inputs.lengths[row]
 
 
-def test_change_is_drawn_anew_each_epoch_and_for_each_window() -> None:
+def test_augmentation_differs_by_epoch_and_by_window() -> None:
     keys: list[int] = []
 
     def remember(source: Input, key: int) -> Input:
@@ -169,7 +169,7 @@ shares = st.floats(0, 0.95)
     delete=shares, swap=shares, mask=shares, key=st.integers(0, 2**64 - 1), n_first=st.integers(0, 9),
     n_second=st.none() | st.integers(0, 9), types=st.booleans(),
 )  # fmt: skip
-def test_template_stays_and_no_text_loses_all_its_words_or_one_to_the_other(
+def test_augmentation_keeps_special_tokens_and_a_word_of_each_text(
     delete: float, swap: float, mask: float, key: int, n_first: int, n_second: int | None, types: bool
 ) -> None:
     source = make_input(n_first, n_second, types)
@@ -200,7 +200,7 @@ def test_template_stays_and_no_text_loses_all_its_words_or_one_to_the_other(
         assert changed.ids[places].tolist() in (source.ids[source.words == word].tolist(), [MASK] * len(places))
 
 
-def test_texts_that_only_the_type_tells_apart_stay_apart() -> None:
+def test_augmentation_keeps_texts_separated_by_token_type() -> None:
     source = Input(np.arange(6, dtype=np.uint8), 3, np.arange(6, dtype=np.int32))
     for key in range(100):
         changed = changer(swap=0.9, delete=0.5)(source, key)
@@ -209,7 +209,7 @@ def test_texts_that_only_the_type_tells_apart_stay_apart() -> None:
         assert second and set(second) <= {3, 4, 5}
 
 
-def test_a_key_decides_the_change() -> None:
+def test_augmentation_depends_on_the_key_alone() -> None:
     source, change = make_input(30), changer(delete=0.2, swap=0.2, mask=0.2)
     first = change(source, 7)
     assert change(source, 7).ids.tolist() == first.ids.tolist()
@@ -231,7 +231,7 @@ def test_a_swapped_word_moves_one_place_and_swaps_with_its_neighbour() -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
-def test_shares_are_those_of_the_words(share: float) -> None:
+def test_augmented_fraction_of_words_is_that_of_the_recipe(share: float) -> None:
     source = make_input(40)
     n_kept = [len(words_in_order(changer(delete=share)(source, key))) for key in range(200)]
     assert np.mean(n_kept) / 40 == pytest.approx(1 - share, rel=0.05)
@@ -248,5 +248,5 @@ def test_nothing_is_masked_without_a_mask_token() -> None:
     assert all(change(source, key).ids.tolist() == source.ids.tolist() for key in range(20))
 
 
-def test_nothing_is_changed_unless_asked_for() -> None:
+def test_default_recipe_has_no_augmentation() -> None:
     assert make_augmenter(Augment(), MASK) is None

@@ -1,4 +1,4 @@
-"""Inputs of a classifier: those of the tokenizer's own call, windows that overlap, and words that are numbered."""
+"""Inputs of a classifier: equal to the tokenizer's own, overlapping windows, numbered words."""
 
 import json
 from itertools import pairwise
@@ -74,7 +74,7 @@ PAIRS = ["a", ENGLISH * 3, CHINESE, "", "", ENGLISH, "b", CHINESE]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("block_size", [512, 40, 7])
 @pytest.mark.parametrize("with_words", [False, True])
-def test_inputs_are_those_of_the_tokenizers_own_call(
+def test_inputs_equal_those_of_the_tokenizers_call(
     tokenizers: Tokenizers, kind: str, block_size: int, with_words: bool
 ) -> None:
     tokenizer = tokenizers[kind]
@@ -91,7 +91,7 @@ def test_inputs_are_those_of_the_tokenizers_own_call(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_text_has_its_template_and_an_empty_one_nothing_else(tokenizers: Tokenizers, kind: str) -> None:
+def test_empty_text_has_only_special_tokens(tokenizers: Tokenizers, kind: str) -> None:
     tokenizer = tokenizers[kind]
     start = [] if tokenizer.cls_token_id is None else [tokenizer.cls_token_id]
     end = [tokenizer.eos_token_id]
@@ -102,14 +102,14 @@ def test_every_text_has_its_template_and_an_empty_one_nothing_else(tokenizers: T
     assert pair == start + end + end
 
 
-def test_template_of_a_tokenizer_that_has_one_stays(tokenizers: Tokenizers) -> None:
+def test_template_of_a_tokenizer_is_not_replaced(tokenizers: Tokenizers) -> None:
     before = _state(tokenizers["wordpiece"].backend_tokenizer)
     set_template(tokenizers["wordpiece"])
     assert _state(tokenizers["wordpiece"].backend_tokenizer) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_text_that_spells_a_special_token_is_no_instruction(tokenizers: Tokenizers, kind: str) -> None:
+def test_special_tokens_in_a_text_are_ordinary_text(tokenizers: Tokenizers, kind: str) -> None:
     tokenizer = tokenizers[kind]
     text = "hear [SEP] me [CLS] <|endoftext|> speak <|pad|> [MASK]"
     unknown = {tokenizer.unk_token_id} - {tokenizer.eos_token_id}  # GPT-2's one token is both
@@ -132,7 +132,7 @@ def test_text_that_spells_a_special_token_is_no_instruction(tokenizers: Tokenize
     block_size=st.integers(6, 40),
     share=st.floats(0, 0.99),
 )
-def test_windows_overlap_as_said_and_cover_the_whole_text(
+def test_windows_share_stride_tokens_and_cover_the_whole_text(
     tokenizers: Tokenizers, kind: str, n_words: int, block_size: int, share: float
 ) -> None:
     tokenizer = tokenizers[kind]
@@ -151,7 +151,7 @@ def test_windows_overlap_as_said_and_cover_the_whole_text(
     assert len(inputs.read(0)) == len(inputs.read(2)) == 1
 
 
-def test_what_lies_behind_the_last_window_is_counted_once_a_row(tokenizers: Tokenizers) -> None:
+def test_row_truncated_after_its_last_window_is_counted_once(tokenizers: Tokenizers) -> None:
     texts = [ENGLISH * 4, "a", ENGLISH * 4, ENGLISH]
     whole = encode_inputs(tokenizers["wordpiece"], texts, None, block_size=40, windows=Windows(4, 999))
     n_windows = [len(whole.read(row)) for row in range(4)]
@@ -163,7 +163,7 @@ def test_what_lies_behind_the_last_window_is_counted_once_a_row(tokenizers: Toke
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte-bpe"])
-def test_first_window_of_a_pair_is_the_pair_cut_off(tokenizers: Tokenizers, kind: str) -> None:
+def test_first_window_of_a_pair_equals_the_truncated_pair(tokenizers: Tokenizers, kind: str) -> None:
     arguments = (tokenizers[kind], [ENGLISH * 2, "a"], [ENGLISH, ENGLISH * 3])
     windows = encode_inputs(*arguments, block_size=30, windows=Windows(5, 4))
     cut = encode_inputs(*arguments, block_size=30)
@@ -172,7 +172,7 @@ def test_first_window_of_a_pair_is_the_pair_cut_off(tokenizers: Tokenizers, kind
         assert windows.read(row)[0].ids.tolist() == cut.read(row)[0].ids.tolist()
 
 
-def test_block_without_room_and_windows_without_an_end_are_refused(tokenizers: Tokenizers) -> None:
+def test_too_small_blocks_and_too_large_strides_are_refused(tokenizers: Tokenizers) -> None:
     wordpiece = tokenizers["wordpiece"]
     with pytest.raises(UsageError, match="block_size 4 leaves no room"):
         encode_inputs(wordpiece, ["a"], ["b"], block_size=4)
@@ -223,7 +223,7 @@ def test_tokens_of_one_word_have_one_number(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_words_are_counted_through_both_texts_and_never_across_the_template(tokenizers: Tokenizers, kind: str) -> None:
+def test_word_numbers_continue_in_the_second_text_and_skip_special_tokens(tokenizers: Tokenizers, kind: str) -> None:
     tokenizer = tokenizers[kind]
     [each] = encode_inputs(tokenizer, ["曹操 said"], ["said曹"], block_size=99, word_cutter="characters").read(0)
     assert words_of(tokenizer, each) == ["曹", "操", "said", "said", "曹"]
@@ -257,7 +257,7 @@ def test_each_window_numbers_its_own_words_from_zero(tokenizers: Tokenizers, kin
 
 
 @pytest.mark.parametrize("cutter", [None, "characters"])
-def test_joined_and_taken_rows_read_as_they_did_alone(tokenizers: Tokenizers, cutter: str | None) -> None:
+def test_joined_and_taken_rows_equal_the_original_rows(tokenizers: Tokenizers, cutter: str | None) -> None:
     def encode(texts: list[str]) -> Inputs:
         return encode_inputs(
             tokenizers["byte-bpe"], texts, None, block_size=20, windows=Windows(3, 4), word_cutter=cutter
@@ -281,6 +281,6 @@ def test_joined_and_taken_rows_read_as_they_did_alone(tokenizers: Tokenizers, cu
     assert len(take_rows(whole, rows[:0])) == 0
 
 
-def test_loaded_tokenizer_of_a_saved_model_keeps_its_template(tokenizers: Tokenizers, tmp_path: Path) -> None:
+def test_template_is_saved_with_the_tokenizer(tokenizers: Tokenizers, tmp_path: Path) -> None:
     tokenizers["byte-bpe"].save_pretrained(tmp_path)
     assert load_tokenizer(str(tmp_path))("a").input_ids == tokenizers["byte-bpe"]("a").input_ids

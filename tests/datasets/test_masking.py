@@ -1,4 +1,4 @@
-"""Masking: the published shares, whole words, never a special token."""
+"""Masking: the published shares, whole words, no special tokens."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -19,14 +19,14 @@ def make_vocabulary(size: int = 100, mask_id: int = 4) -> MaskVocabulary:
     key=st.integers(0, 2**64 - 1),
 )
 @settings(max_examples=200, deadline=None)
-def test_words_are_masked_whole_within_the_share_and_only_where_allowed(
+def test_whole_maskable_words_are_masked_within_the_share(
     bits: list[tuple[bool, bool]], share: float, key: int
 ) -> None:
     maskable, continues = (np.array(column) for column in zip(*bits, strict=True))
     masked = set(choose_masked(maskable, continues, share, draw_uniforms(key, len(bits))).tolist())
     assert all(maskable[place] for place in masked)
     assert len(masked) <= max(1, round(share * maskable.sum()))
-    for place in range(1, len(bits)):  # a plain second look: neighbours of one word are masked together or not at all
+    for place in range(1, len(bits)):  # adjacent tokens of one word are masked together
         if maskable[place - 1] and maskable[place] and continues[place]:
             assert (place in masked) == (place - 1 in masked)
 
@@ -46,7 +46,7 @@ def test_every_word_is_as_likely_to_be_masked() -> None:
     assert abs(counts / 4000 - 0.15).max() < 0.03
 
 
-def test_word_longer_than_the_share_is_passed_over_for_a_shorter_one() -> None:
+def test_word_longer_than_the_share_is_skipped_for_a_shorter_one() -> None:
     continues = np.array([False, *[True] * 18, False])
     for key in range(20):
         assert choose_masked(np.ones(20, bool), continues, 0.1, draw_uniforms(key, 20)).tolist() == [19]

@@ -1,4 +1,4 @@
-"""Pairs: held against a plain second implementation of what the papers say, over `datasets`' own view of the rows."""
+"""Pairs against a plain second implementation of the papers, on the rows as `datasets` reads them."""
 
 import pickle
 import tracemalloc
@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import make_documents, make_pairs, make_sentence_split
+from tiny import make_documents, make_pairs, make_sentence_split, save_bert
 
-from llmkit.core.errors import DataError
+from llmkit.config.mlm import Mlm
+from llmkit.core.errors import DataError, UsageError
+from llmkit.datasets import pairs as pairs_module
 from llmkit.datasets.pairs import IS_NEXT, IS_NOT_NEXT, NO_PAIR, Example, SentenceObjective, _truncate, check_pairs
 from llmkit.datasets.randomness import draw_uniforms
 from llmkit.datasets.sentences import Sentences
 from llmkit.tokens.store import Split
+from llmkit.tokens.tokenizer import load_tokenizer
 
 CLS, SEP, MASK = 2, 3, 4
 CONTINUES = set(range(70, 100))
@@ -55,7 +58,7 @@ class Plain:
         return [first, second] if second else [first]
 
 
-def test_two_hundred_examples_agree_with_a_plain_reading_of_the_paper(split: Split) -> None:
+def test_two_hundred_examples_equal_a_plain_implementation_of_the_paper(split: Split) -> None:
     plain, pairs = Plain(split), make_pairs(split)
     masked, kinds, n_tokens = 0, Counter[str](), 0
     for number in range(200):
@@ -96,7 +99,7 @@ def test_two_hundred_examples_agree_with_a_plain_reading_of_the_paper(split: Spl
     assert abs(kinds["kept"] / masked - 0.1) < 0.03
 
 
-def test_half_of_the_pairs_are_next_ones(split: Split) -> None:
+def test_half_of_the_pairs_are_next_segments(split: Split) -> None:
     pairs = make_pairs(split)
     relations = [pairs[number].relation for number in range(2000)]
     assert abs(np.mean(relations) - 0.5) < 0.03
@@ -114,7 +117,7 @@ def test_random_pair_never_comes_from_the_same_document_even_of_many_parts(tmp_p
             assert plain.document[a] != plain.document[b]
 
 
-def test_one_document_takes_what_is_not_next_from_a_quarter_of_it_away(tmp_path: Path) -> None:
+def test_not_next_segments_of_one_document_are_a_quarter_of_it_away(tmp_path: Path) -> None:
     split = make_sentence_split(tmp_path / "train", make_documents(1, 2, 40))
     pairs, total = make_pairs(split), len(split.stream)
     check_pairs(pairs.sentences, 64, "nsp")
@@ -127,7 +130,7 @@ def test_one_document_takes_what_is_not_next_from_a_quarter_of_it_away(tmp_path:
             assert not set(range(*example.spans[0])) & set(range(*example.spans[1]))
 
 
-def test_document_of_one_sentence_never_claims_a_next_one(tmp_path: Path) -> None:
+def test_document_of_one_sentence_has_no_next_segment(tmp_path: Path) -> None:
     split = make_sentence_split(tmp_path / "train", make_documents(40, 1, 1))
     pairs = make_pairs(split)
     assert {pairs[number].relation for number in range(200)} == {IS_NOT_NEXT}
@@ -146,9 +149,7 @@ def test_about_a_tenth_of_the_pairs_is_short(split: Split) -> None:
     key=st.integers(0, 2**64 - 1),
 )
 @settings(max_examples=200, deadline=None)
-def test_truncation_takes_from_the_longer_segment_as_the_original_loop_does(
-    first: int, second: int, room: int, key: int
-) -> None:
+def test_truncation_equals_the_loop_of_berts_script(first: int, second: int, room: int, key: int) -> None:
     lengths = [first, second]
     while sum(lengths) > room:  # truncate_seq_pair of create_pretraining_data.py
         lengths[0 if lengths[0] > lengths[1] else 1] -= 1
@@ -158,13 +159,13 @@ def test_truncation_takes_from_the_longer_segment_as_the_original_loop_does(
     assert spans[0][1] <= 1000 + first
 
 
-def test_truncation_takes_from_front_and_back_alike() -> None:
+def test_truncation_removes_tokens_from_both_ends_equally() -> None:
     fronts = [_truncate((0, 60), (100, 140), 64, draw_uniforms(key, 128))[0][0] for key in range(2000)]
     assert abs(np.mean(fronts) - 14) < 0.3  # of the 28 that the first one loses
     assert np.std(fronts) > 2
 
 
-def test_example_is_a_function_of_its_number_alone(split: Split) -> None:
+def test_example_depends_on_its_number_alone(split: Split) -> None:
     def flat(example: Example) -> tuple[object, ...]:
         return (example.input_ids.tolist(), example.masked.tolist(), example.targets.tolist(), example.relation)
 
@@ -184,7 +185,7 @@ def test_each_epoch_draws_other_pairs_and_masks(split: Split) -> None:
 
 
 @pytest.mark.parametrize("sentence_objective", ["nsp", "none", "sop"])
-def test_no_part_of_the_text_is_left_out_over_some_epochs(split: Split, sentence_objective: SentenceObjective) -> None:
+def test_several_epochs_cover_the_whole_text(split: Split, sentence_objective: SentenceObjective) -> None:
     pairs = make_pairs(split, sentence_objective)
     seen = np.zeros(len(split.stream))
     for number in range(20 * pairs.samples_per_epoch):
@@ -195,7 +196,7 @@ def test_no_part_of_the_text_is_left_out_over_some_epochs(split: Split, sentence
     assert 0.9 < seen[ordinary].mean() / 20 < 1.1
 
 
-def test_full_sentences_run_over_the_ends_of_documents(split: Split) -> None:
+def test_full_sentences_cross_the_ends_of_documents(split: Split) -> None:
     plain, pairs = Plain(split), make_pairs(split, "none")
     crossed = 0
     for number in range(300):
@@ -211,7 +212,7 @@ def test_full_sentences_run_over_the_ends_of_documents(split: Split) -> None:
     assert crossed > 5
 
 
-def test_sentence_longer_than_a_sequence_is_seen_everywhere(tmp_path: Path) -> None:
+def test_all_parts_of_a_sentence_longer_than_a_block_are_sampled(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     long = [[[rng.integers(5, 100, 500).tolist()]], [[rng.integers(5, 100, 300).tolist()]]]
     split = make_sentence_split(tmp_path / "train", long)
@@ -226,7 +227,7 @@ def test_sentence_longer_than_a_sequence_is_seen_everywhere(tmp_path: Path) -> N
         assert sentence_objective == "nsp" or seen[split.stream.read(0, len(seen)) >= 5].min() > 0
 
 
-def test_order_swaps_half_of_the_neighbours(split: Split) -> None:
+def test_sop_swaps_half_of_the_pairs(split: Split) -> None:
     plain, pairs = Plain(split), make_pairs(split, "sop")
     relations = []
     for number in range(1000):
@@ -238,14 +239,14 @@ def test_order_swaps_half_of_the_neighbours(split: Split) -> None:
     assert abs(np.mean(relations) - 0.5) < 0.05
 
 
-def test_order_of_a_single_sentence_is_no_pair(tmp_path: Path) -> None:
+def test_sop_makes_no_pair_of_a_single_sentence(tmp_path: Path) -> None:
     pairs = make_pairs(make_sentence_split(tmp_path / "train", make_documents(20, 1, 1)), "sop")
     for number in range(40):
         assert pairs[number].relation == NO_PAIR
         assert len(pairs[number].spans) == 1
 
 
-def test_documents_without_sentences_are_passed_over(tmp_path: Path) -> None:
+def test_documents_without_sentences_are_skipped(tmp_path: Path) -> None:
     empty: list[list[list[list[int]]]] = [[[]]]
     documents = [*empty * 3, *make_documents(1, 1, 9), *empty * 3, *make_documents(1, 1, 9, seed=1), *empty]
     split = make_sentence_split(tmp_path / "train", documents)
@@ -269,13 +270,13 @@ def test_many_chunks_give_the_same_examples(tmp_path: Path, monkeypatch: pytest.
         assert whole[number].input_ids.tolist() == cut[number].input_ids.tolist()
 
 
-def test_data_without_sentences_is_refused_with_the_way_out(tiny_split: Split) -> None:
+def test_data_without_sentences_is_refused_with_a_hint(tiny_split: Split) -> None:
     with pytest.raises(DataError, match="without sentences") as caught:
         Sentences(tiny_split)
     assert "prepare.sentences=true" in str(caught.value)
 
 
-def test_documents_of_one_sentence_are_refused_for_pairs_and_not_without(tmp_path: Path) -> None:
+def test_documents_of_one_sentence_are_refused_only_if_there_are_pairs(tmp_path: Path) -> None:
     sentences = Sentences(make_sentence_split(tmp_path / "train", make_documents(40, 1, 1)))
     check_pairs(sentences, 64, "none")
     for sentence_objective in ("nsp", "sop"):
@@ -292,7 +293,7 @@ def test_one_document_too_short_for_distant_passages_is_refused(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("n_sentences", [3, 5, 12])
-def test_in_short_documents_neither_place_nor_length_gives_the_relation_away(tmp_path: Path, n_sentences: int) -> None:
+def test_relation_cannot_be_predicted_from_position_or_length(tmp_path: Path, n_sentences: int) -> None:
     split = make_sentence_split(tmp_path / "train", make_documents(200, 1, n_sentences))
     pairs = make_pairs(split, block_size=128)
     begins = set(pairs.sentences.row_starts.tolist())
@@ -304,11 +305,11 @@ def test_in_short_documents_neither_place_nor_length_gives_the_relation_away(tmp
         relations.append(example.relation)
     order = np.argsort(lengths, kind="stable")
     sign = np.where(np.array(relations)[order] == IS_NEXT, 1, -1)
-    gained = max(abs(2 * np.cumsum(sign) - sign.sum())) / 2  # right guesses of the best cut by length, above half
+    gained = max(abs(2 * np.cumsum(sign) - sign.sum())) / 2  # correct predictions of the best cut by length, above half
     assert gained / len(relations) < 0.05
 
 
-def test_looking_a_document_up_does_not_copy_the_index(tmp_path: Path) -> None:
+def test_range_of_a_document_does_not_copy_the_index(tmp_path: Path) -> None:
     sentences = Sentences(make_sentence_split(tmp_path / "train", make_documents(4, 1, 3)))
     sentences.documents = np.arange(20_000_000, dtype=np.int32)
     sentences.row_starts = np.arange(20_000_001)
@@ -327,7 +328,7 @@ def test_label_zero_means_that_the_second_segment_is_the_next(split: Split) -> N
         assert example.relation == int(pairs.sentences.documents[rows[0]] != pairs.sentences.documents[rows[1]])
 
 
-def test_what_is_not_next_comes_from_all_other_documents_alike(split: Split) -> None:
+def test_not_next_segments_come_from_all_other_documents_equally(split: Split) -> None:
     plain, pairs = Plain(split), make_pairs(split)
     counts = Counter[int]()
     for number in range(6000):
@@ -336,3 +337,12 @@ def test_what_is_not_next_comes_from_all_other_documents_alike(split: Split) -> 
             counts[plain.document[example.spans[1][0]] - plain.document[example.spans[0][0]]] += 1
     assert set(counts) == {*range(-11, 0), *range(1, 12)}
     assert counts[1] < 2 * counts[2]
+
+
+def test_block_without_room_for_two_segments_is_refused(tmp_path: Path) -> None:
+    split = make_sentence_split(tmp_path / "held", make_documents(3, 1, 5))
+    tokenizer = load_tokenizer(save_bert(tmp_path / "bert"))
+    with pytest.raises(UsageError, match="block_size 7 has no room"):
+        pairs_module.make_pairs(split, tokenizer, Mlm(), 7, 0)
+    shortest = pairs_module.make_pairs(split, tokenizer, Mlm(sentence_objective="none"), 8, 0)
+    assert len(shortest[0].input_ids) <= 8

@@ -13,14 +13,14 @@ def test_permute_is_a_bijection(size: int, key: int) -> None:
     assert sorted(permute(index, size, key) for index in range(size)) == list(range(size))
 
 
-def test_permute_moves_most_and_differs_by_key() -> None:
+def test_permute_moves_most_indices_and_depends_on_the_key() -> None:
     first = [permute(index, 1000, 1) for index in range(1000)]
     second = [permute(index, 1000, 2) for index in range(1000)]
     assert sum(a == b for a, b in zip(first, range(1000), strict=True)) < 20
     assert sum(a == b for a, b in zip(first, second, strict=True)) < 20
 
 
-def test_uniforms_are_those_of_the_published_splitmix64() -> None:
+def test_uniforms_equal_the_published_splitmix64() -> None:
     # The first outputs of Vigna's splitmix64.c for the seed 1234567.
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     assert draw_uniforms(1234567, 4).tolist() == [(value >> 11) * 2.0**-53 for value in published]

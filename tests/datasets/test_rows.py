@@ -1,4 +1,4 @@
-"""Rows: ids that do not depend on sentences, and boundaries that lie where the text has them."""
+"""Rows: ids that do not depend on sentences, and the ends of sentences and words of the text."""
 
 from collections import Counter
 
@@ -70,14 +70,14 @@ def test_chinese_sentences_end_where_the_text_has_them(tokenizer: PreTrainedToke
     ]
 
 
-def test_pieces_of_an_english_word_belong_together(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_tokens_of_an_english_word_continue_it(tokenizer: PreTrainedTokenizerBase) -> None:
     row = encode(tokenizer, "Unbelievable morning.", "characters")[0]
     assert len(row.input_ids) > 5
     assert words_of(row, tokenizer) == ["Unbelievable", "morning", "."]
 
 
 @pytest.mark.skipif(not JIEBA.startswith("jieba"), reason="jieba is an extra")
-def test_chinese_words_are_those_of_the_dictionary(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_chinese_words_equal_those_of_the_dictionary(tokenizer: PreTrainedTokenizerBase) -> None:
     row = encode(tokenizer, CHINESE, JIEBA)[0]
     words = words_of(row, tokenizer)
     assert {"曹操", "大怒", "将军"} <= set(words)
@@ -89,12 +89,12 @@ def test_without_a_dictionary_each_chinese_character_is_a_word(tokenizer: PreTra
     assert words_of(encode(tokenizer, "曹操大怒。", "characters")[0], tokenizer) == list("曹操大怒。")
 
 
-def test_only_a_tokenizer_with_a_mask_is_worth_sentences(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_only_a_tokenizer_with_a_mask_token_can_mask(tokenizer: PreTrainedTokenizerBase) -> None:
     assert can_mask(tokenizer)
     assert not can_mask(train_tokenizer(iter([ENGLISH]), TokenizerSection(kind="byte-bpe", vocab_size=300)))
 
 
-def test_words_of_a_text_are_exactly_the_tokens_of_the_word_tokenizer() -> None:
+def test_number_of_words_equals_the_tokens_of_the_word_tokenizer() -> None:
     rng = np.random.default_rng(0)
     pieces = [
         "late",
@@ -127,7 +127,7 @@ def test_words_of_a_text_are_exactly_the_tokens_of_the_word_tokenizer() -> None:
         assert totals["unknown_tokens"] > 100
 
 
-def test_words_do_not_depend_on_the_tokenizer_and_are_left_out_in_chinese() -> None:
+def test_number_of_words_is_independent_of_the_tokenizer_and_absent_in_chinese() -> None:
     words = set()
     for kind in ("byte-bpe", "char", "word", "wordpiece"):
         tokenizer = train_tokenizer([ENGLISH, CHINESE], TokenizerSection(kind=kind, vocab_size=300))
@@ -140,7 +140,7 @@ def test_words_do_not_depend_on_the_tokenizer_and_are_left_out_in_chinese() -> N
     assert words == {2 * (17 + 4 + 1)}  # words, line ends, the document's end
 
 
-def test_clause_that_a_tokenizer_takes_for_one_word_is_cut_into_chinese_words() -> None:
+def test_chinese_clause_of_one_tokenizer_word_is_cut_into_words() -> None:
     tokenizer = train_tokenizer(iter([ENGLISH, CHINESE]), TokenizerSection(kind="byte-bpe", vocab_size=300))
     tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"})
     row = encode(tokenizer, "曹操大怒 sat down。", "characters")[0]

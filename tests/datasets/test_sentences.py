@@ -1,4 +1,4 @@
-"""The index over the sentences of a split, held against a plain reading of its rows."""
+"""The index of the sentences of a split against a plain pass over its rows."""
 
 import pickle
 from pathlib import Path
@@ -36,7 +36,7 @@ def list_rows() -> list[tuple[int, int, list[int]]]:
     return rows
 
 
-def test_every_place_of_the_stream_has_the_passage_of_its_row_or_of_the_next_that_has_one(
+def test_passage_at_a_position_is_its_row_or_the_next_with_sentences(
     sentences: Sentences,
 ) -> None:
     rows = list_rows()
@@ -55,14 +55,14 @@ def test_every_place_of_the_stream_has_the_passage_of_its_row_or_of_the_next_tha
     assert sentences.n_documents == len(DOCUMENTS) - 2, "two have no sentence"
 
 
-def test_range_of_a_document_holds_all_of_its_parts_and_nothing_else(sentences: Sentences) -> None:
+def test_range_of_a_document_covers_all_its_parts_and_no_others(sentences: Sentences) -> None:
     for document in range(len(DOCUMENTS)):
         start, end = sentences.range_of(document)
         ids = [token for part in DOCUMENTS[document] for text in part for token in text] + [3]
         assert sentences.split.stream.read(start, end - start).tolist() == ids
 
 
-def test_sentence_of_a_place_is_the_one_that_holds_it(sentences: Sentences) -> None:
+def test_sentence_at_a_position_contains_it(sentences: Sentences) -> None:
     passage = sentences.passage_from(0)
     for place in range(passage.start - 2, passage.end + 3):
         holding = [n for n in range(len(passage)) if passage.start_of(n) <= place < passage.end_of(n)]
@@ -75,7 +75,7 @@ def test_sentence_of_a_place_is_the_one_that_holds_it(sentences: Sentences) -> N
 
 
 @pytest.mark.parametrize(("length", "room"), [(100, 20), (37, 36), (10, 50), (300, 7), (1, 1)])
-def test_windows_are_even_over_a_text_and_reach_both_its_ends(length: int, room: int) -> None:
+def test_windows_cover_a_text_evenly_up_to_both_ends(length: int, room: int) -> None:
     begins = [scale_offset(offset, length, room) for offset in range(length)]
     last = max(0, length - room)
     assert begins == sorted(begins)
@@ -85,7 +85,7 @@ def test_windows_are_even_over_a_text_and_reach_both_its_ends(length: int, room:
         assert not len(inner) or inner.max() - inner.min() <= 1, "no place in the middle is favoured"
 
 
-def test_window_begins_at_a_sentence_and_none_is_beyond_the_last(sentences: Sentences) -> None:
+def test_window_begins_at_a_sentence_of_the_row(sentences: Sentences) -> None:
     passage = sentences.passage_from(0)
     found = {passage.window_from(place, 20) for place in range(passage.start, passage.end)}
     assert found <= set(range(len(passage)))
@@ -93,7 +93,7 @@ def test_window_begins_at_a_sentence_and_none_is_beyond_the_last(sentences: Sent
     assert passage.end - passage.start_of(max(found)) <= 20, "the last window takes all up to the end"
 
 
-def test_shares_and_means_are_those_of_the_rows(sentences: Sentences) -> None:
+def test_shares_and_means_equal_those_of_the_rows(sentences: Sentences) -> None:
     rows = list_rows()
     lengths = np.diff(sentences.row_starts)
     many = sum(n for n, (_, _, ends) in zip(lengths, rows, strict=True) if len(ends) >= 2)
@@ -101,7 +101,7 @@ def test_shares_and_means_are_those_of_the_rows(sentences: Sentences) -> None:
     assert sentences.mean_window(30) == pytest.approx(sum(n * min(n, 30) for n in lengths) / lengths.sum())
 
 
-def test_split_without_sentences_is_refused_with_the_way_to_make_them(tmp_path: Path) -> None:
+def test_split_without_sentences_is_refused_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="prepared without sentences") as caught:
         Sentences(make_split(tmp_path / "plain", n_documents=2, length=5))
     assert "prepare.sentences=true" in caught.value.problems[0].hint
@@ -109,7 +109,7 @@ def test_split_without_sentences_is_refused_with_the_way_to_make_them(tmp_path: 
         Sentences(make_sentence_split(tmp_path / "empty", [[[]], [[]]]))
 
 
-def test_index_travels_to_a_data_worker_as_its_folder(sentences: Sentences) -> None:
+def test_index_is_pickled_as_its_folder(sentences: Sentences) -> None:
     _ = sentences.documents
     data = pickle.dumps(sentences)
     assert len(data) < 1000

@@ -1,24 +1,24 @@
-"""Bootstrap intervals are those of SciPy, and their work and memory are bounded."""
+"""Bootstrap intervals equal those of SciPy; their work and memory are bounded."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from llmkit.metrics import bootstrap
-from llmkit.metrics.bootstrap import MIN_RESAMPLES, bound_resamples, chunk_sizes, draw_rows, intervals_of
+from llmkit.metrics.bootstrap import MIN_RESAMPLES, Bootstrap, chunk_sizes, draw_rows
 
 
-def test_interval_of_a_mean_is_that_of_scipys_percentile_bootstrap() -> None:
+def test_interval_of_a_mean_equals_the_percentile_bootstrap_of_scipy() -> None:
     values = np.random.default_rng(0).exponential(size=80)
-    means = np.concatenate([weights @ values for weights in draw_rows(6000, 80, np.random.default_rng(1))]) / 80
-    found = intervals_of({"mean": means}, 0.9)["mean"]
+    weights = draw_rows(6000, 80, np.random.default_rng(1))
+    found = Bootstrap(0.9).intervals({"mean": each @ values / 80} for each in weights)["mean"]
     expected = stats.bootstrap(
         (values,), np.mean, n_resamples=6000, confidence_level=0.9, method="percentile", rng=np.random.default_rng(2)
     ).confidence_interval
     assert found == pytest.approx([expected.low, expected.high], abs=0.05 * (expected.high - expected.low))
 
 
-def test_each_resample_has_as_many_rows_and_each_row_is_drawn_equally_often() -> None:
+def test_resamples_have_all_rows_with_equal_frequency() -> None:
     counts = np.concatenate(list(draw_rows(2000, 10, np.random.default_rng(0))))
     assert counts.shape == (2000, 10)
     assert (counts.sum(1) == 10).all()
@@ -26,7 +26,7 @@ def test_each_resample_has_as_many_rows_and_each_row_is_drawn_equally_often() ->
     assert (counts == 0).mean() == pytest.approx(0.9**10, abs=0.02), "rows are put back"
 
 
-def test_chunks_hold_bounded_memory_and_change_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_have_bounded_size_and_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.concatenate(list(draw_rows(50, 10, np.random.default_rng(0))))
     monkeypatch.setattr(bootstrap, "_CHUNK", 70)
     chunks = list(draw_rows(50, 10, np.random.default_rng(0)))
@@ -35,16 +35,20 @@ def test_chunks_hold_bounded_memory_and_change_no_draw(monkeypatch: pytest.Monke
     assert list(chunk_sizes(3, 10**9)) == [1, 1, 1], "one at a time, however wide"
 
 
-def test_many_rows_get_fewer_resamples_and_never_fewer_than_200() -> None:
-    assert bound_resamples(1000, 100) == 1000
-    assert bound_resamples(100, 100) == 100
-    found = [bound_resamples(10_000, 10**n) for n in range(1, 10)]
+def test_many_rows_get_fewer_resamples_but_at_least_200() -> None:
+    def bound(n_resamples: int, n_rows: int, n_columns: int = 1) -> int:
+        return Bootstrap(n_resamples=n_resamples).bound(n_rows, n_columns).n_resamples
+
+    assert bound(1000, 100) == 1000
+    assert bound(100, 100) == 100
+    found = [bound(10_000, 10**n) for n in range(1, 10)]
     assert found == sorted(found, reverse=True)
     assert found[-1] == MIN_RESAMPLES
-    assert bound_resamples(50, 10**9) == 50
-    assert bound_resamples(10_000, 100_000, 160) < bound_resamples(10_000, 100_000)
+    assert bound(50, 10**9) == 50
+    assert bound(10_000, 100_000, 160) < bound(10_000, 100_000)
 
 
-def test_draws_without_a_figure_are_left_out_and_a_figure_that_never_is_too() -> None:
-    draws = {"f1": np.array([0.0, np.nan, 1.0, np.inf, 0.5]), "never": np.full(3, np.nan)}
-    assert intervals_of(draws, 0.5) == {"f1": [0.25, 0.75]}
+def test_undefined_draws_are_skipped_and_undefined_metrics_have_no_interval() -> None:
+    draws = [{"f1": np.array([0.0, np.nan]), "never": np.full(2, np.nan)}]
+    draws += [{"f1": np.array([1.0, np.inf, 0.5]), "never": np.full(3, np.nan)}]
+    assert Bootstrap(0.5).intervals(draws) == {"f1": [0.25, 0.75]}

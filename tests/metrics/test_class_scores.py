@@ -1,10 +1,10 @@
-"""Figures of a confusion matrix are scikit-learn's, for one matrix and for many at once."""
+"""Metrics of confusion counts equal scikit-learn, alone and in batches."""
 
 import numpy as np
 import pytest
 from sklearn import metrics
 
-from llmkit.metrics.class_scores import scores_from_confusion
+from llmkit.metrics.class_scores import Floats, scores_from_margins
 
 DEGENERATE = {
     "one row, right": ([1], [1], 3),
@@ -14,9 +14,15 @@ DEGENERATE = {
     "label neither true nor predicted": ([0, 1, 1, 0], [0, 1, 0, 0], 4),
     "all rows the same label, all right": ([1, 1, 1], [1, 1, 1], 2),
     "all rows the same label, all wrong": ([1, 1, 1], [0, 0, 0], 2),
-    "constant guess": ([0, 1, 2, 1], [1, 1, 1, 1], 3),
+    "constant prediction": ([0, 1, 2, 1], [1, 1, 1, 1], 3),
     "all wrong": ([0, 1, 0, 1], [1, 0, 1, 0], 2),
 }
+
+
+def scores_from_confusion(confusion: np.ndarray) -> dict[str, Floats]:
+    """Metrics of counts (..., C, C), one row per true label."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return scores_from_margins(hits, confusion.sum(-1), confusion.sum(-2))
 
 
 def count(truth: np.ndarray, predictions: np.ndarray, n_labels: int) -> np.ndarray:
@@ -50,27 +56,27 @@ def assert_same(truth: np.ndarray, predictions: np.ndarray, n_labels: int) -> No
 
 @pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")  # scikit-learn's, on one label only
 @pytest.mark.parametrize("case", DEGENERATE)
-def test_figures_of_degenerate_rows_are_those_of_scikit_learn(case: str) -> None:
+def test_metrics_of_degenerate_rows_equal_scikit_learn(case: str) -> None:
     truth, predictions, n_labels = DEGENERATE[case]
     assert_same(np.array(truth), np.array(predictions), n_labels)
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_figures_of_random_rows_are_those_of_scikit_learn(seed: int) -> None:
+def test_metrics_of_random_rows_equal_scikit_learn(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n_labels, n = int(rng.integers(2, 9)), int(rng.integers(2, 60))
     truth, noise = rng.integers(n_labels, size=n), rng.integers(n_labels, size=n)
     assert_same(truth, np.where(rng.random(n) < 0.6, truth, noise), n_labels)
 
 
-def test_balanced_accuracy_is_scikit_learns_own_where_that_gives_no_warning() -> None:
+def test_balanced_accuracy_equals_scikit_learn() -> None:
     rng = np.random.default_rng(1)
     truth, predictions = rng.integers(4, size=(2, 200))
     ours = scores_from_confusion(count(truth, predictions, 4))["balanced_accuracy"]
     assert float(ours) == pytest.approx(metrics.balanced_accuracy_score(truth, predictions))
 
 
-def test_many_confusions_at_once_give_what_each_gives_alone() -> None:
+def test_batched_confusions_give_the_same_metrics_as_single_ones() -> None:
     confusions = np.random.default_rng(0).integers(0, 5, size=(2, 3, 4, 4))
     together = scores_from_confusion(confusions)
     for place in np.ndindex(2, 3):
@@ -80,5 +86,5 @@ def test_many_confusions_at_once_give_what_each_gives_alone() -> None:
         )
 
 
-def test_correlation_of_a_million_perfect_rows_is_exactly_one() -> None:
+def test_matthews_correlation_of_a_million_correct_rows_is_one() -> None:
     assert float(scores_from_confusion(np.diag([333_333, 333_334, 333_337]))["mcc"]) == pytest.approx(1, abs=1e-12)

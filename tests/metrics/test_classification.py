@@ -1,4 +1,4 @@
-"""Classifiers are scored as scikit-learn scores them, with intervals that resampling rows would give."""
+"""Single-label metrics equal scikit-learn; intervals equal those of resampled rows."""
 
 import json
 from typing import Any
@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metrics.test_class_scores import scores_from_confusion
 from sklearn import metrics
 from sklearn.preprocessing import label_binarize
 
 from llmkit.core.errors import ModelError
 from llmkit.metrics import classification
-from llmkit.metrics.class_scores import scores_from_confusion
+from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.metrics.classification import score_single_label
 
 APPROX: dict[str, float] = {"rel": 2e-6, "abs": 1e-9}
@@ -39,9 +40,9 @@ def assert_plain(scores: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("coarse", [False, True])
 @pytest.mark.parametrize("n_labels", [2, 3, 7])
-def test_figures_of_one_label_a_row_are_those_of_scikit_learn(n_labels: int, coarse: bool) -> None:
+def test_single_label_metrics_equal_scikit_learn(n_labels: int, coarse: bool) -> None:
     labels, p = make_rows(n_labels, 200, n_labels, coarse=coarse)
-    scores = score_single_label(labels, p, names_of(n_labels), n_resamples=20)
+    scores = score_single_label(labels, p, names_of(n_labels), Bootstrap(n_resamples=20))
     predictions = p.argmax(1)
     every = range(n_labels)
     binary = n_labels == 2
@@ -68,18 +69,18 @@ def test_figures_of_one_label_a_row_are_those_of_scikit_learn(n_labels: int, coa
     assert_plain(scores)
 
 
-def test_loss_of_a_certain_mistake_is_scikit_learns_and_finite() -> None:
+def test_log_loss_of_a_certain_error_is_finite_and_equals_scikit_learn() -> None:
     p = np.array([[0, 1], [0, 1]], np.float32)
-    scores = score_single_label(np.array([0, 1]), p, ["a", "b"], n_resamples=10)
+    scores = score_single_label(np.array([0, 1]), p, ["a", "b"], Bootstrap(n_resamples=10))
     assert scores["log_loss"] == pytest.approx(metrics.log_loss([0, 1], p), rel=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(0, 999), st.booleans())
-def test_whatever_few_rows_there_are_the_figures_are_numbers_or_none(truth: list[int], seed: int, coarse: bool) -> None:
+def test_metrics_of_few_rows_are_numbers_or_none(truth: list[int], seed: int, coarse: bool) -> None:
     labels = np.array(truth)
     p = make_rows(seed, len(truth), 4, coarse=coarse)[1]
-    scores = score_single_label(labels, p, names_of(4), n_resamples=30)
+    scores = score_single_label(labels, p, names_of(4), Bootstrap(n_resamples=30))
     assert_plain(scores)
     both = [c for c in range(4) if 0 < (labels == c).sum() < len(labels)]
     areas = [metrics.roc_auc_score(labels == c, p[:, c]) for c in both]
@@ -91,19 +92,19 @@ def test_whatever_few_rows_there_are_the_figures_are_numbers_or_none(truth: list
         assert low <= high
 
 
-def test_rows_of_one_label_only_have_no_area_under_the_curve() -> None:
+def test_roc_auc_is_none_if_all_rows_have_the_same_label() -> None:
     p = np.array([[0.2, 0.8], [0.6, 0.4]])
-    assert score_single_label(np.array([1, 1]), p, ["a", "b"], n_resamples=5)["roc_auc"] is None
-    never = score_single_label(np.array([0, 0]), p, ["a", "b"], n_resamples=5)
+    assert score_single_label(np.array([1, 1]), p, ["a", "b"], Bootstrap(n_resamples=5))["roc_auc"] is None
+    never = score_single_label(np.array([0, 0]), p, ["a", "b"], Bootstrap(n_resamples=5))
     assert never["roc_auc"] is None and never["average_precision"] is None
 
 
 @pytest.mark.parametrize("n_labels", [2, 5])
-def test_intervals_are_those_of_resampled_rows(n_labels: int) -> None:
+def test_single_label_intervals_equal_those_of_resampled_rows(n_labels: int) -> None:
     labels, p = make_rows(3, 150, n_labels)
     p[:, 0] *= 3  # predicted far more often than true, so that the two margins differ
     p /= p.sum(1, keepdims=True)
-    scores = score_single_label(labels, p, names_of(n_labels), n_resamples=4000)
+    scores = score_single_label(labels, p, names_of(n_labels), Bootstrap(n_resamples=4000))
     predictions, rng = p.argmax(1), np.random.default_rng(7)
     losses = -np.log(p[np.arange(150), labels])
     draws = rng.integers(150, size=(4000, 150))
@@ -117,35 +118,37 @@ def test_intervals_are_those_of_resampled_rows(n_labels: int) -> None:
         assert interval[0] < scores[name] < interval[1]
 
 
-def test_same_seed_gives_the_same_intervals_and_another_seed_others() -> None:
+def test_intervals_depend_on_the_seed_alone() -> None:
     labels, p = make_rows(1, 80, 3)
-    first, again, other = (score_single_label(labels, p, names_of(3), n_resamples=50, seed=s) for s in (4, 4, 5))
+    first, again, other = (
+        score_single_label(labels, p, names_of(3), Bootstrap(n_resamples=50, seed=s)) for s in (4, 4, 5)
+    )
     assert first == again
     assert first["intervals"] != other["intervals"]
 
 
-def test_resampling_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_size_does_not_change_the_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, p = make_rows(1, 80, 3)
-    whole = score_single_label(labels, p, names_of(3), n_resamples=50)
+    whole = score_single_label(labels, p, names_of(3), Bootstrap(n_resamples=50))
     monkeypatch.setattr("llmkit.metrics.bootstrap._CHUNK", 7 * 80)
-    assert score_single_label(labels, p, names_of(3), n_resamples=50) == whole
+    assert score_single_label(labels, p, names_of(3), Bootstrap(n_resamples=50)) == whole
 
 
-def test_more_labels_than_a_table_can_show_still_name_what_is_confused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classification, "MAX_LABELS_OF_CONFUSION", 2)
+def test_most_confused_pairs_are_listed_without_a_confusion_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classification, "MAX_CONFUSION_LABELS", 2)
     labels, predictions = np.array([0, 0, 0, 2, 1]), np.array([1, 1, 2, 0, 1])
-    scores = score_single_label(labels, np.eye(3)[predictions], ["a", "b", "c"], n_resamples=5)
+    scores = score_single_label(labels, np.eye(3)[predictions], ["a", "b", "c"], Bootstrap(n_resamples=5))
     assert "confusion" not in scores
     assert scores["most_confused"][0] == {"label": "a", "predicted": "b", "n": 2}
     assert sum(pair["n"] for pair in scores["most_confused"]) == 4
 
 
-def test_output_that_is_not_finite_is_refused_not_ranked() -> None:
+def test_output_that_is_not_finite_is_refused() -> None:
     p = np.array([[0.5, 0.5], [np.nan, np.nan]])
     with pytest.raises(ModelError, match="not finite for 1 of 2 rows"):
         score_single_label(np.array([0, 1]), p, ["a", "b"])
 
 
-def test_many_rows_are_scored_in_bounded_time_and_fewer_resamples() -> None:
+def test_a_million_rows_get_200_resamples() -> None:
     labels, p = make_rows(0, 1_000_000, 3)
     assert score_single_label(labels, p, names_of(3))["method"]["n_resamples"] == 200

@@ -1,4 +1,4 @@
-"""Rows with several labels are scored as scikit-learn scores them, and thresholds are the best there are."""
+"""Multi-label metrics equal scikit-learn; tuned thresholds are the best ones."""
 
 import json
 from typing import Any
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.metrics.multilabel import score_multi_label, tune_thresholds
 
 
@@ -29,10 +30,10 @@ def assert_plain(scores: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("coarse", [False, True])
-def test_figures_of_several_labels_a_row_are_those_of_scikit_learn(coarse: bool) -> None:
+def test_multi_label_metrics_equal_scikit_learn(coarse: bool) -> None:
     labels, p = make_marks(2, 150, 6, coarse=coarse)
     thresholds = np.array([0.5, 0.3, 0.9, 0.5, 0.2, 0.7])
-    scores = score_multi_label(labels, p, thresholds, names_of(6), n_resamples=20)
+    scores = score_multi_label(labels, p, thresholds, names_of(6), Bootstrap(n_resamples=20))
     predictions = p >= thresholds
     expected = {"accuracy": metrics.accuracy_score(labels, predictions)}
     expected["hamming_loss"] = metrics.hamming_loss(labels, predictions)
@@ -54,9 +55,9 @@ def test_figures_of_several_labels_a_row_are_those_of_scikit_learn(coarse: bool)
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 9999), st.booleans())
-def test_few_rows_of_several_labels_give_numbers_or_none(n: int, n_labels: int, seed: int, coarse: bool) -> None:
+def test_multi_label_metrics_of_few_rows_are_numbers_or_none(n: int, n_labels: int, seed: int, coarse: bool) -> None:
     labels, p = make_marks(seed, n, n_labels, coarse=coarse)
-    scores = score_multi_label(labels, p, np.full(n_labels, 0.5), names_of(n_labels), n_resamples=20)
+    scores = score_multi_label(labels, p, np.full(n_labels, 0.5), names_of(n_labels), Bootstrap(n_resamples=20))
     assert_plain(scores)
     for average in ("macro", "micro", "weighted"):
         # A second, empty column in front keeps scikit-learn from taking one label for a binary task.
@@ -65,9 +66,9 @@ def test_few_rows_of_several_labels_give_numbers_or_none(n: int, n_labels: int, 
         assert scores[f"f1_{average}"] == pytest.approx(expected)
 
 
-def test_intervals_of_several_labels_are_those_of_resampled_rows() -> None:
+def test_multi_label_intervals_equal_those_of_resampled_rows() -> None:
     labels, p = make_marks(5, 120, 4)
-    scores = score_multi_label(labels, p, np.full(4, 0.5), names_of(4), n_resamples=3000)
+    scores = score_multi_label(labels, p, np.full(4, 0.5), names_of(4), Bootstrap(n_resamples=3000))
     predictions, rng = p >= 0.5, np.random.default_rng(1)
     naive: dict[str, list[float]] = {"accuracy": [], "f1_micro": [], "f1_macro": []}
     for _ in range(1500):
@@ -82,21 +83,21 @@ def test_intervals_of_several_labels_are_those_of_resampled_rows() -> None:
         assert scores["intervals"][name] == pytest.approx(expected, abs=0.12 * (expected[1] - expected[0]))
 
 
-def test_baselines_are_the_best_of_all_constant_guesses() -> None:
+def test_baselines_are_the_best_of_all_constant_predictions() -> None:
     labels = make_marks(8, 40, 4)[0]
-    scores = score_multi_label(labels, labels.astype(float), np.full(4, 0.5), names_of(4), n_resamples=5)
+    scores = score_multi_label(labels, labels.astype(float), np.full(4, 0.5), names_of(4), Bootstrap(n_resamples=5))
     constants = [np.tile([bool(i >> c & 1) for c in range(4)], (40, 1)) for i in range(16)]
     for name, measure in (
-        ("accuracy", lambda guess: metrics.accuracy_score(labels, guess)),
-        ("f1_micro", lambda guess: metrics.f1_score(labels, guess, average="micro", zero_division=0)),
-        ("f1_macro", lambda guess: metrics.f1_score(labels, guess, average="macro", zero_division=0)),
+        ("accuracy", lambda predicted: metrics.accuracy_score(labels, predicted)),
+        ("f1_micro", lambda predicted: metrics.f1_score(labels, predicted, average="micro", zero_division=0)),
+        ("f1_macro", lambda predicted: metrics.f1_score(labels, predicted, average="macro", zero_division=0)),
     ):
         assert scores[f"baseline_{name}"] == pytest.approx(max(map(measure, constants)))
 
 
 @pytest.mark.parametrize("coarse", [False, True])
 @pytest.mark.parametrize("seed", range(8))
-def test_tuned_threshold_is_the_best_of_all(seed: int, coarse: bool) -> None:
+def test_tuned_threshold_has_the_highest_f1(seed: int, coarse: bool) -> None:
     labels, p = make_marks(seed, 30, 3, coarse=coarse)
     for c, threshold in enumerate(tune_thresholds(labels, p)):
         edges = np.unique(np.append(p[:, c].astype(float), 0.0))
@@ -111,11 +112,11 @@ def test_tuned_threshold_is_the_best_of_all(seed: int, coarse: bool) -> None:
         assert abs(threshold - 0.5) == pytest.approx(min(abs(at - 0.5) for at in equal))
 
 
-def test_of_equally_good_thresholds_the_nearest_to_the_middle_is_taken() -> None:
-    # F1 is 2/3 from 0.97 (one guess, right) and from 0.2 (four predictions, two right).
+def test_of_equal_thresholds_the_nearest_to_one_half_is_chosen() -> None:
+    # F1 is 2/3 from 0.97 (one prediction, right) and from 0.2 (four predictions, two right).
     labels, p = np.array([[True], [False], [False], [True]]), np.array([[0.99], [0.95], [0.5], [0.4]])
     assert tune_thresholds(labels, p).tolist() == [pytest.approx(0.2)]
 
 
-def test_threshold_of_a_label_that_no_row_has_stays_in_the_middle() -> None:
+def test_threshold_of_a_label_without_rows_is_one_half() -> None:
     assert tune_thresholds(np.zeros((3, 1), bool), np.array([[0.1], [0.2], [0.9]])).tolist() == [0.5]

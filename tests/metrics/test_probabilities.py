@@ -1,4 +1,4 @@
-"""Calibration is measured as in Guo et al. 2017, and outputs that cannot be measured are refused."""
+"""Calibration equals Guo et al. 2017, rankings equal scikit-learn, and bad outputs are refused."""
 
 import numpy as np
 import pytest
@@ -11,16 +11,16 @@ from sklearn.metrics import log_loss
 from llmkit.core.errors import ModelError
 from llmkit.metrics.probabilities import (
     N_BINS,
+    average_rankings,
     check_outputs,
     clip_probabilities,
-    mean_of_defined,
     measure_calibration,
     measure_ranking,
 )
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_bins_are_scikit_learns_and_the_error_is_their_weighted_mean_distance(seed: int) -> None:
+def test_calibration_bins_equal_scikit_learn_and_give_the_error(seed: int) -> None:
     rng = np.random.default_rng(seed)
     p = rng.random(300)
     is_right = rng.random(300) < p**1.5
@@ -34,7 +34,7 @@ def test_bins_are_scikit_learns_and_the_error_is_their_weighted_mean_distance(se
     assert measured["calibration_error"] == pytest.approx(sum(distances) / 300)
 
 
-def test_calibration_error_is_the_one_reckoned_by_hand() -> None:
+def test_calibration_error_equals_a_value_computed_by_hand() -> None:
     # Bins of 1/15: 0.61 and 0.65 share the tenth, (0.6, 0.667]; 0.95 and 1 share the last one.
     measured = measure_calibration(np.array([0.61, 0.65, 0.95, 1.0]), np.array([True, False, True, True]))
     assert measured["calibration_error"] == pytest.approx(0.5 * (0.63 - 0.5) + 0.5 * (1 - 0.975))
@@ -43,7 +43,7 @@ def test_calibration_error_is_the_one_reckoned_by_hand() -> None:
     assert measured["calibration"][9]["accuracy"] == 0.5
 
 
-def test_probability_on_an_edge_is_in_the_bin_that_it_closes() -> None:
+def test_probability_on_a_bound_is_in_the_bin_below() -> None:
     edges = np.arange(N_BINS + 1) / N_BINS
     measured = measure_calibration(edges, np.ones(N_BINS + 1, bool))
     assert [each["n"] for each in measured["calibration"]] == [2] + [1] * (N_BINS - 1)
@@ -51,7 +51,7 @@ def test_probability_on_an_edge_is_in_the_bin_that_it_closes() -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_certain_mistake_costs_what_it_costs_in_scikit_learn(kind: type) -> None:
+def test_clipped_log_loss_equals_scikit_learn(kind: type) -> None:
     p = np.array([0, 1, 0.25], kind)
     clipped = clip_probabilities(p)
     assert clipped.dtype == np.float64
@@ -59,7 +59,7 @@ def test_certain_mistake_costs_what_it_costs_in_scikit_learn(kind: type) -> None
     assert clipped[2] == 0.25
 
 
-def test_outputs_that_cannot_be_measured_are_refused_with_how_many_rows_are_bad() -> None:
+def test_bad_outputs_are_refused_with_their_number_of_rows() -> None:
     check_outputs(np.zeros((3, 2)), 3)
     bad = np.array([[0, 1], [np.nan, np.nan], [np.inf, 0]])
     with pytest.raises(ModelError, match="not finite for 2 of 3 rows"):
@@ -72,7 +72,7 @@ def test_outputs_that_cannot_be_measured_are_refused_with_how_many_rows_are_bad(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=1, max_size=40))
-def test_area_and_precision_are_scikit_learns_with_all_ties(rows: list[tuple[bool, int]]) -> None:
+def test_roc_auc_and_average_precision_equal_scikit_learn_with_ties(rows: list[tuple[bool, int]]) -> None:
     is_true = np.array([true for true, _ in rows])
     scores = np.array([score for _, score in rows], np.float32)
     area, precision = measure_ranking(is_true, scores)
@@ -86,13 +86,12 @@ def test_area_and_precision_are_scikit_learns_with_all_ties(rows: list[tuple[boo
         assert area is None
 
 
-def test_order_of_equal_scores_in_the_file_is_not_rewarded() -> None:
+def test_order_of_equal_scores_has_no_effect() -> None:
     is_true = np.array([True, True, False, False])
     for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]):
         assert measure_ranking(is_true[order], np.zeros(4)) == (0.5, 0.5)
 
 
-def test_mean_leaves_out_what_is_not_defined() -> None:
-    assert mean_of_defined([None, 1.0, 0.0, None]) == 0.5
-    assert mean_of_defined([None]) is None
-    assert mean_of_defined([]) is None
+def test_average_ranking_skips_labels_for_which_it_is_undefined() -> None:
+    assert average_rankings([(None, 1.0), (1.0, 0.0), (0.0, None)]) == (0.5, 0.5)
+    assert average_rankings([(None, None)]) == (None, None)

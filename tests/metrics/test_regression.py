@@ -1,4 +1,4 @@
-"""Guessed numbers are scored as scikit-learn and SciPy score them."""
+"""Regression metrics equal scikit-learn and SciPy."""
 
 import json
 from typing import Any
@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn import metrics
 
 from llmkit.core.errors import ModelError
+from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.metrics.regression import score_regression
 
 
@@ -18,12 +19,12 @@ def assert_plain(scores: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_figures_of_numbers_are_those_of_scikit_learn_and_scipy(ties: bool) -> None:
+def test_regression_metrics_equal_scikit_learn_and_scipy(ties: bool) -> None:
     rng = np.random.default_rng(0)
     targets = rng.normal(size=90) * 3
     predictions = targets + rng.normal(size=90)
     targets, predictions = (np.round(a) if ties else a for a in (targets, predictions))
-    scores = score_regression(targets, predictions, n_resamples=20)
+    scores = score_regression(targets, predictions, Bootstrap(n_resamples=20))
     expected = {
         "mse": metrics.mean_squared_error(targets, predictions),
         "rmse": metrics.root_mean_squared_error(targets, predictions),
@@ -47,8 +48,8 @@ def test_figures_of_numbers_are_those_of_scikit_learn_and_scipy(ties: bool) -> N
         ([1e200, 0], [0.0, 0]),
     ],
 )
-def test_numbers_that_cannot_correlate_have_no_correlation(targets: list[float], predictions: list[float]) -> None:
-    scores = score_regression(np.array(targets), np.array(predictions), n_resamples=50)
+def test_undefined_correlations_are_none(targets: list[float], predictions: list[float]) -> None:
+    scores = score_regression(np.array(targets), np.array(predictions), Bootstrap(n_resamples=50))
     assert scores["pearson"] is None and scores["spearman"] is None
     assert_plain(scores)
     if len(targets) > 1 and max(targets) < 1e100:
@@ -56,12 +57,12 @@ def test_numbers_that_cannot_correlate_have_no_correlation(targets: list[float],
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_intervals_of_numbers_are_those_of_resampled_rows(ties: bool) -> None:
+def test_regression_intervals_equal_those_of_resampled_rows(ties: bool) -> None:
     rng = np.random.default_rng(0)
     targets = rng.normal(size=60)
     predictions = targets + rng.normal(size=60)
     targets, predictions = (np.round(a) if ties else a for a in (targets, predictions))
-    scores = score_regression(targets, predictions, n_resamples=3000)
+    scores = score_regression(targets, predictions, Bootstrap(n_resamples=3000))
     naive: dict[str, list[float]] = {"mse": [], "mae": [], "pearson": [], "spearman": []}
     for _ in range(1500):
         rows = rng.integers(60, size=60)
@@ -75,6 +76,6 @@ def test_intervals_of_numbers_are_those_of_resampled_rows(ties: bool) -> None:
         assert scores["intervals"][name] == pytest.approx(expected, abs=0.12 * (expected[1] - expected[0]))
 
 
-def test_guess_that_is_not_finite_is_refused() -> None:
+def test_prediction_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ModelError, match="not finite for 1 of 2 rows"):
         score_regression(np.array([0.0, 1.0]), np.array([np.inf, 1.0]))

@@ -5,7 +5,7 @@ from typing import Any
 
 from llmkit.pages.page import render_page
 from llmkit.reporting.report_curves import find_non_finite, make_curves
-from llmkit.tasks.clm.metrics import METRICS
+from llmkit.tasks.clm import METRICS
 from llmkit.training.run_record import RunRecord
 
 

@@ -1,4 +1,4 @@
-"""What every task answers, and what a task that cannot do something says."""
+"""The contract of a task, and the errors of commands that a task does not support."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ class OwnTask(Task):
         raise NotImplementedError
 
 
-def test_figures_have_a_name_and_a_value_and_what_was_not_measured_is_left_out() -> None:
+def test_terminal_shows_name_and_value_of_measured_metrics() -> None:
     assert OwnTask().describe_figures({"accuracy": 0.5, "loss": 1.0}) == [
         ("accuracy", "50.0%", ""), ("loss", "1.0000", "")
     ]  # fmt: skip
@@ -39,7 +39,7 @@ def test_figures_have_a_name_and_a_value_and_what_was_not_measured_is_left_out()
     assert OwnTask().tables({}, brief=True) == []
 
 
-def test_share_stands_beside_what_a_constant_guess_reaches_and_a_loss_beside_its_note() -> None:
+def test_headline_of_a_share_has_its_baseline_and_that_of_a_loss_its_note() -> None:
     task = OwnTask()
     assert task.note_headline({"baseline": 0.25}, ACCURACY) == "constant baseline: 25.00%"
     assert task.note_headline({}, ACCURACY) == "share right"
@@ -48,7 +48,7 @@ def test_share_stands_beside_what_a_constant_guess_reaches_and_a_loss_beside_its
     )
 
 
-def test_what_a_task_cannot_do_is_refused_with_the_command_that_can() -> None:
+def test_unsupported_commands_are_refused_with_the_supported_ones() -> None:
     task: Any = OwnTask()
     request = SimpleNamespace(model="run", path="run/model")
     for refuse in (task.generate, task.predict):

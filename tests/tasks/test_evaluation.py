@@ -1,21 +1,22 @@
-"""What scoring has in common: the context, and text as it is."""
+"""What evaluations share: the block size, raw text and prepared data."""
 
 import json
 from pathlib import Path
 
 import pytest
 from tasks.clm.test_training import data, recipe, run  # noqa: F401
-from tiny import make_gpt2, make_recurrent
+from tiny import make_gpt2, make_recurrent, save_bert
 from transformers import AutoTokenizer
 
 from llmkit.config.evaluate import Evaluate
-from llmkit.config.prepare import Read
-from llmkit.core.errors import UsageError
+from llmkit.config.prepare import Prepare, Read
+from llmkit.core.errors import DataError, UsageError
 from llmkit.evaluating.evaluate import evaluate
-from llmkit.tasks.evaluation import choose_block_size, read_raw_documents
+from llmkit.tasks.evaluation import choose_block_size, encode_files, read_raw_documents
+from llmkit.tokens.tokenizer import ensure_special_tokens
 
 
-def test_context_is_the_one_asked_for_else_that_of_training_else_the_models_else_the_default() -> None:
+def test_block_size_comes_from_settings_then_run_then_model_then_default() -> None:
     model = make_gpt2(n_positions=16)
     assert choose_block_size(model, Evaluate(block_size=4), 8, 99) == 4
     assert choose_block_size(model, Evaluate(), 8, 99) == 8
@@ -24,13 +25,13 @@ def test_context_is_the_one_asked_for_else_that_of_training_else_the_models_else
 
 
 @pytest.mark.parametrize(("asked", "own"), [(17, None), (None, 17)])
-def test_context_beyond_the_models_positions_is_refused(asked: int | None, own: int | None) -> None:
+def test_block_size_beyond_the_positions_is_refused(asked: int | None, own: int | None) -> None:
     with pytest.raises(UsageError, match="block_size 17 does not fit the model's 16 positions") as caught:
         choose_block_size(make_gpt2(n_positions=16), Evaluate(block_size=asked), own, 99)
     assert "16 or less" in caught.value.problems[0].hint
 
 
-def test_text_is_scored_uncleaned_but_for_what_nothing_can_encode(tmp_path: Path) -> None:
+def test_raw_documents_are_uncleaned_except_for_lone_surrogates(tmp_path: Path) -> None:
     text = "  clichÃ© \u3000 e\u0301\n\n\n\n"
     (tmp_path / "a.txt").write_text(text)
     (tmp_path / "b.jsonl").write_text(json.dumps({"text": "lone \ud800 half"}) + "\n")
@@ -38,7 +39,19 @@ def test_text_is_scored_uncleaned_but_for_what_nothing_can_encode(tmp_path: Path
     assert found == [text, "lone ? half"]
 
 
-def test_raw_text_scores_as_the_prepared_split_of_it(run: Path, data: Path, tmp_path: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize(("text", "sentences"), [("", False), (" \n\n", True)])
+def test_files_without_text_are_refused(text: str, sentences: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    tokenizer = AutoTokenizer.from_pretrained(save_bert(tmp_path / "model"))
+    ensure_special_tokens(tokenizer)
+    with (
+        pytest.raises(DataError, match="no text to score"),
+        encode_files([str(tmp_path / "a.txt")], Prepare(), tokenizer, sentences=sentences),
+    ):
+        pytest.fail("there is nothing to score")
+
+
+def test_raw_text_has_the_same_metrics_as_its_prepared_split(run: Path, data: Path, tmp_path: Path) -> None:  # noqa: F811
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     import datasets
 
@@ -50,6 +63,6 @@ def test_raw_text_scores_as_the_prepared_split_of_it(run: Path, data: Path, tmp_
     assert from_text["bits_per_byte"] == pytest.approx(from_store["bits_per_byte"], rel=1e-6)
 
 
-def test_lone_surrogate_in_a_text_to_score_is_no_crash(run: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_text_with_a_lone_surrogate_is_scored(run: Path, tmp_path: Path) -> None:  # noqa: F811
     (tmp_path / "rows.jsonl").write_text('{"text": "a\\ud800b"}\n')
     assert evaluate(recipe(), model=str(run), data=[str(tmp_path / "rows.jsonl")])["n_characters"] == 3

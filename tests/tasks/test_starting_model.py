@@ -1,4 +1,4 @@
-"""A model that training starts from is made fit, or refused with what does not fit."""
+"""A starting model is adapted to the recipe and the data, or refused."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -28,7 +28,7 @@ from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer
 
 
 @pytest.mark.parametrize("override", ["train.early_stopping=2", "optim.schedule=plateau"])
-def test_what_goes_by_held_out_text_is_refused_without_any(override: str) -> None:
+def test_early_stopping_and_plateau_need_a_validation_split(override: str) -> None:
     check_training(load_recipe(None, [override]), has_validation=True, split_key="cls.validation")
     with pytest.raises(UsageError, match="needs a validation split") as caught:
         check_training(load_recipe(None, [override]), has_validation=False, split_key="cls.validation")
@@ -37,13 +37,13 @@ def test_what_goes_by_held_out_text_is_refused_without_any(override: str) -> Non
 
 
 @pytest.mark.parametrize("settings", [Evaluate(stride=4), Evaluate(block_size=8)])
-def test_recurrent_model_is_scored_without_windows(settings: Evaluate) -> None:
+def test_windows_are_refused_for_recurrent_models(settings: Evaluate) -> None:
     check_no_windows(Evaluate())
     with pytest.raises(UsageError, match="reads the whole text"):
         check_no_windows(settings)
 
 
-def test_block_beyond_the_positions_is_refused_and_other_positions_only_at_the_start() -> None:
+def test_positions_are_checked_and_n_positions_only_without_resume() -> None:
     recipe = load_recipe(None, ["train.block_size=32"])
     check_positions(recipe, 32, resume=False)
     check_positions(recipe, None, resume=False)
@@ -58,7 +58,7 @@ def test_block_beyond_the_positions_is_refused_and_other_positions_only_at_the_s
 
 
 @pytest.mark.parametrize("model", [make_gpt2(dropout=0.5), make_bert(dropout=0.5)], ids=["gpt2", "bert"])
-def test_dropout_of_the_recipe_takes_the_place_of_the_models_and_is_saved(model: PreTrainedModel) -> None:
+def test_dropout_of_the_recipe_replaces_that_of_the_model_and_is_saved(model: PreTrainedModel) -> None:
     set_dropout(model, Model(dropout=0.25, attention_dropout=0.125))
     rates = {path: module.p for path, module in model.named_modules() if isinstance(module, nn.Dropout)}
     of_attention = {path: rate for path, rate in rates.items() if path.endswith(("attn_dropout", "self.dropout"))}
@@ -69,7 +69,7 @@ def test_dropout_of_the_recipe_takes_the_place_of_the_models_and_is_saved(model:
     assert {config[name] for name in ("attn_pdrop", "attention_probs_dropout_prob") if name in config} == {0.125}
 
 
-def test_embedding_grows_and_keeps_its_rows_and_an_adaptive_softmax_cannot(
+def test_grown_embedding_keeps_its_rows_and_adaptive_softmax_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     model = make_gpt2(vocab_size=50)
@@ -96,34 +96,38 @@ def test_new_embedding_rows_depend_on_the_seed_alone() -> None:
     assert not torch.equal(grow(1), grow(2))
 
 
+def open_causal_lm(path: str) -> Any:
+    return load_causal_lm(path), ["a note"]
+
+
 def prepared_with(fingerprint: str) -> Any:
     return SimpleNamespace(fingerprint={"tokenizer": fingerprint}, path=Path("data"))
 
 
-def test_model_is_taken_with_the_data_of_its_own_tokenizer_alone(tmp_path: Path) -> None:
+def test_data_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
     name = save_gpt2(tmp_path / "model")
     tokenizer = load_tokenizer(name)
     ensure_special_tokens(tokenizer)
     model = fit_to_data(
-        name, load_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
+        name, open_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
     )
     assert embedding_rows(model) == len(tokenizer), "with a row for the new pad token"
     again = fit_to_data(
-        name, load_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
+        name, open_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
     )
     assert torch.equal(again.get_input_embeddings().weight, model.get_input_embeddings().weight)
     with pytest.raises(ModelError, match="another tokenizer") as caught:
-        fit_to_data(name, load_causal_lm, load_recipe(None), prepared_with("f" * 64), tokenizer)
+        fit_to_data(name, open_causal_lm, load_recipe(None), prepared_with("f" * 64), tokenizer)
     assert f"prepare.tokenizer.path={name}" in caught.value.problems[0].hint
 
 
-def test_larger_vocabulary_is_taken_where_it_extends_the_models_and_the_recipe_allows_it(tmp_path: Path) -> None:
+def test_extended_vocabulary_is_accepted_if_the_recipe_allows_it(tmp_path: Path) -> None:
     name = save_gpt2(tmp_path / "model")
     tokenizer = load_tokenizer(name)
     ensure_special_tokens(tokenizer)
     tokenizer.add_tokens(["extra-token"])
     prepared = prepared_with(fingerprint_tokenizer(tokenizer))
     with pytest.raises(ModelError, match="another tokenizer"):
-        fit_to_data(name, load_causal_lm, load_recipe(None), prepared, tokenizer)
-    model = fit_to_data(name, load_causal_lm, load_recipe(None, ["model.resize_embeddings=true"]), prepared, tokenizer)
+        fit_to_data(name, open_causal_lm, load_recipe(None), prepared, tokenizer)
+    model = fit_to_data(name, open_causal_lm, load_recipe(None, ["model.resize_embeddings=true"]), prepared, tokenizer)
     assert embedding_rows(model) == len(tokenizer)

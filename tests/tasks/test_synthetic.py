@@ -1,4 +1,4 @@
-"""Made-up tokens for plans: a function of their place, with no padding among them."""
+"""Random tokens for plans: a function of their position, without padding."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from llmkit.tasks.synthetic import N_TOKENS, RandomPrepared, RandomStream, Vocab
 from llmkit.tasks.table import TASKS
 
 
-def test_ids_are_those_of_their_place_and_never_padding() -> None:
+def test_random_ids_depend_on_the_position_and_are_never_padding() -> None:
     stream = RandomStream(20)
     ids = stream.read(5, 5000)
     assert (ids == stream.read(5, 5000)).all() and (ids == stream.read(5 + N_TOKENS, 5000)).all()
@@ -18,7 +18,7 @@ def test_ids_are_those_of_their_place_and_never_padding() -> None:
 
 
 @pytest.mark.parametrize("task", ["clm", "mlm"])
-def test_planned_task_trains_on_full_sequences_of_its_own_model(task: str) -> None:
+def test_synthetic_task_trains_a_new_model_on_full_sequences(task: str) -> None:
     small = ["model.n_layer=1", "model.n_embd=16", "model.n_head=2", "train.block_size=16"]
     planned = TASKS[task].make_synthetic(load_recipe(None, [f"task={task}", *small]), Vocabulary(60))
     batch = planned.objective.collate([planned.samples[number] for number in range(3)])

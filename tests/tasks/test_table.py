@@ -1,4 +1,4 @@
-"""Which task a run or a model is of."""
+"""The task of a run and of a model."""
 
 import json
 from pathlib import Path
@@ -36,18 +36,18 @@ def test_each_task_has_its_recipe_and_fixes_fields_that_it_has() -> None:
         ({}, {"training": {"steps": 3}}, "clm"),
     ],
 )
-def test_task_of_a_run_is_that_of_its_manifest_else_of_its_figures(
+def test_task_of_a_run_comes_from_its_manifest_or_its_metrics(
     manifest: dict[str, Any], metrics: dict[str, Any], name: str
 ) -> None:
     assert task_of_run(record(manifest, **metrics)).name == name
 
 
-def test_label_type_is_known_by_its_earlier_name_too() -> None:
+def test_label_type_of_an_earlier_version_is_read() -> None:
     assert describe_run(record({"label_type": "regression"}))["label_type"] == "regression"
     assert describe_run(record({}, test={"task": "cls", "label_type": "multiple"}))["label_type"] == "multi_label"
 
 
-def test_run_of_a_task_from_the_future_is_refused_by_name() -> None:
+def test_run_of_an_unknown_task_is_refused() -> None:
     with pytest.raises(ModelError, match="'t5', which this llmkit does not know"):
         task_of_run(record({"task": "t5"}))
 
@@ -62,7 +62,7 @@ def test_task_of_a_model_follows_from_its_architecture(tmp_path: Path) -> None:
         assert task_of_model(str(tmp_path)).name == name
 
 
-def test_model_that_no_task_claims_is_refused_by_its_architecture(tmp_path: Path) -> None:
+def test_model_of_no_task_is_refused_with_its_architecture(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "architectures": ["GPT2Model"]}))
     with pytest.raises(UsageError, match="is a GPT2Model, which predicts neither tokens nor labels"):
         task_of_model(str(tmp_path))

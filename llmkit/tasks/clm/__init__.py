@@ -3,14 +3,40 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmkit.metrics.spec import MetricSet
-from llmkit.tasks.base import EvaluationRequest, GenerationRequest, PlannedTask, Task, TrainingRequest, TrainingSetup
-from llmkit.tasks.clm.metrics import METRICS
+from llmkit.metrics.spec import Metric, MetricSet
+from llmkit.tasks.base import EvaluationRequest, GenerationRequest, Task, TrainingRequest, TrainingSetup
 
 if TYPE_CHECKING:
     from llmkit.config.generate import Generate
     from llmkit.config.recipe import Recipe
+    from llmkit.tasks.clm.training import ClmTraining
     from llmkit.tokens.prepared import Prepared
+
+METRICS = MetricSet(
+    (
+        Metric(
+            "bits_per_byte", "bits per byte", higher_is_better=False, note="compares across tokenizers", headline=1,
+            chart="Held-out bits per byte", expected=True, progress="{:.3f} bits/byte", column="bits/byte",
+        ),
+        Metric("bits_per_character", "bits per character", higher_is_better=False),
+        Metric(
+            "loss", "loss, nats per token", higher_is_better=False, title="loss", heading="loss",
+            note="nats per token", headline=3, column="loss", per_token=True,
+        ),
+        Metric(
+            "perplexity", "perplexity per token", "{:,.3f}", higher_is_better=False, title="perplexity",
+            note="per token", headline=2, column="ppl/token", per_token=True,
+        ),
+        Metric("word_perplexity", "perplexity per word", "{:,.3f}", higher_is_better=False, column="ppl/word"),
+        Metric(
+            "accuracy", "next-token accuracy", "{:.2%}", title="accuracy",
+            note="share of correct predictions", headline=4, chart="Held-out accuracy",
+        ),
+        Metric("n_tokens", "over tokens", "{:,}"),
+        Metric("n_words", "over words", "{:,}"),
+        Metric("n_bytes", "over bytes", "{:,}"),
+    )
+)  # fmt: skip
 
 
 class ClmTask(Task):
@@ -32,36 +58,25 @@ class ClmTask(Task):
         return METRICS
 
     def open_training(self, recipe: "Recipe", request: TrainingRequest) -> TrainingSetup:
-        from llmkit.tasks.clm.training import ClmTraining
-        from llmkit.tasks.prepared_folder import open_pretraining
+        from llmkit.tasks.pretraining import open_pretraining
 
-        return open_pretraining(recipe, request, ClmTraining)
+        return open_pretraining(recipe, request, self.open_prepared)
 
     def evaluate(self, recipe: "Recipe", request: EvaluationRequest) -> dict[str, Any]:
         from llmkit.models.loading import load_causal_lm
-        from llmkit.tasks.clm.evaluation import score_prepared, score_text
+        from llmkit.tasks.clm.evaluation import score_split
         from llmkit.tasks.evaluation import open_for_evaluation
 
         recipe = recipe.for_task(self.name)
-        opened = open_for_evaluation(recipe, request, load_causal_lm)
-        settings = recipe.evaluate
-        if opened.prepared is not None:
-            return score_prepared(opened.network, opened.prepared, settings.split, settings, opened.block_size)
-        return score_text(opened.network, opened.tokenizer, opened.files, recipe.prepare.read, settings)
+        with open_for_evaluation(recipe, request, load_causal_lm) as (network, _, data):
+            return score_split(network, data, recipe.evaluate)
 
     def generate(self, settings: "Generate", request: GenerationRequest) -> list[dict[str, Any]]:
         from llmkit.tasks.clm.generation import generate_samples
 
         return generate_samples(settings, request)
 
-    def open_prepared(self, recipe: "Recipe", prepared: "Prepared", tokenizer: Any) -> PlannedTask:
+    def open_prepared(self, recipe: "Recipe", prepared: "Prepared", tokenizer: Any) -> "ClmTraining":
         from llmkit.tasks.clm.training import ClmTraining
 
-        return ClmTraining(recipe, prepared, tokenizer)
-
-    def make_synthetic(self, recipe: "Recipe", vocabulary: Any) -> PlannedTask:
-        from llmkit.tasks.clm.training import ClmTraining
-        from llmkit.tasks.synthetic import RandomPrepared
-
-        random: Any = RandomPrepared(len(vocabulary))
-        return ClmTraining(recipe, random, vocabulary)
+        return ClmTraining(recipe, prepared, tokenizer, METRICS)

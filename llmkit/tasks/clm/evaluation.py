@@ -9,35 +9,28 @@ Losses are summed and divided once at the end. A mean of batch means would overw
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import pairwise
-from pathlib import Path
+from itertools import islice, pairwise
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmkit.config.evaluate import Evaluate
-from llmkit.config.prepare import Read
-from llmkit.core import console, distributed
+from llmkit.core import distributed
 from llmkit.core.distributed import all_reduce_sum, shard
-from llmkit.core.errors import DataError, UsageError
+from llmkit.core.errors import UsageError
 from llmkit.models.families import has_plain_lm_head, is_recurrent
 from llmkit.models.kernels.output_layer import LOGITS_PER_CHUNK as STREAM_LOGITS_PER_CHUNK
 from llmkit.models.kernels.output_layer import read_cache, read_logits
 from llmkit.models.loading import embedding_rows
 from llmkit.tasks.clm.objective import IGNORE
-from llmkit.tasks.evaluation import choose_block_size, read_raw_documents
+from llmkit.tasks.evaluation import EvaluationData, choose_block_size
 from llmkit.tasks.starting_model import check_no_windows
-from llmkit.text.words import count_words, valid_word_count
-from llmkit.tokens.prepared import Prepared
-from llmkit.tokens.store import Ids, TokenStream
-from llmkit.tokens.tokenizer import count_unknown, encode_texts, end_of_text_id
+from llmkit.tokens.store import TokenStream
 from llmkit.training.losses import sum_fp64
 
 MAX_WINDOW_LOGITS = 128_000_000
@@ -68,7 +61,8 @@ def evaluate_causal_lm(
     rows = count_windows(model.config, vocab_size, block_size, batch_size)
     nats, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
     n_tokens = 0
-    groups = _group(_cut(len(stream), block_size, stride or block_size, max_windows), rows)
+    cut = _cut(len(stream), block_size, stride or block_size, max_windows)
+    groups = iter(lambda: list(islice(cut, rows)), [])
     for windows, counts in shard(groups):
         inputs, labels = _read_windows(stream, windows, first_token)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -88,23 +82,24 @@ def evaluate_causal_lm(
     return all_reduce_sum({"nats": float(nats), "n_correct": int(correct), "n_tokens": n_tokens})
 
 
-def to_metrics(
-    sums: dict[str, Any], *, n_bytes: float, n_characters: float, n_words: float | None = None
-) -> dict[str, Any]:
-    """The metrics of the sums; bytes, characters and words (text/words.py) are those of the scored text."""
+def to_metrics(sums: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of the sums; `totals` counts the tokens, bytes, characters and words (text/words.py) of the text.
+
+    The bytes, characters and words of a part of the text are estimated by its share of the tokens.
+    """
     nats, n_tokens = sums["nats"], sums["n_tokens"]
-    loss = nats / n_tokens
-    by_word = {"word_perplexity": _exp(nats / n_words), "n_words": round(n_words)} if n_words else {}
+    share = n_tokens / totals["tokens"]
+    n_bytes, n_characters, n_words = (totals.get(name, 0) * share for name in ("bytes", "characters", "words"))
     return {
-        "loss": loss,
-        "perplexity": _exp(loss),
+        "loss": nats / n_tokens,
+        "perplexity": _exp(nats / n_tokens),
         "bits_per_byte": nats / math.log(2) / n_bytes,
         "bits_per_character": nats / math.log(2) / n_characters,
         "accuracy": sums["n_correct"] / n_tokens,
         "n_tokens": n_tokens,
         "n_bytes": round(n_bytes),
         "n_characters": round(n_characters),
-        **by_word,
+        **({"word_perplexity": _exp(nats / n_words), "n_words": round(n_words)} if n_words else {}),
     }
 
 
@@ -139,17 +134,6 @@ def _cut(n_tokens: int, block_size: int, stride: int, max_windows: int | None) -
     for number in range(min(n_windows, max_windows or n_windows)):
         begin = int(number * step) * stride
         yield begin, begin + (block_size - stride if begin else 0), min(begin + block_size, n_tokens)
-
-
-def _group(windows: Iterator[Window], size: int) -> Iterator[list[Window]]:
-    group: list[Window] = []
-    for window in windows:
-        group.append(window)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _read_windows(
@@ -228,95 +212,35 @@ DEFAULT_BLOCK_SIZE = 1024
 """For models without a maximum context length."""
 
 
-def score_prepared(
-    network: PreTrainedModel, prepared: Prepared, split: str, settings: Evaluate, block_size: int | None = None,
-    share: float = 1.0,
-) -> dict[str, Any]:  # fmt: skip
-    """Metrics of a split of a prepared folder, or of a share of its windows, evenly spaced.
-
-    Bytes, characters and words of a part are estimated by its share of the tokens.
-    """
-    totals = prepared.manifest["splits"][split] if prepared.has_split(split) else {}
-    stream = prepared.split(split).stream
-    sizes = {"n_bytes": totals["bytes"], "n_characters": totals["characters"], "n_words": totals.get("words")}
-    metrics = _score(network, stream, settings, block_size, sizes, None, share)
-    metrics["method"] |= {"data": prepared.path.name, "split": split}
-    return _add_unknown_tokens(metrics, totals["unknown_tokens"])
-
-
-def score_text(
-    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, files: Sequence[str], read: Read, settings: Evaluate
+def score_split(
+    network: PreTrainedModel, data: EvaluationData, settings: Evaluate, share: float = 1.0
 ) -> dict[str, Any]:
-    """Metrics of text files, without cleaning; an end-of-text token follows each document.
+    """Metrics of a split, or of a share of its windows, evenly spaced.
 
     Raises:
-        DataError: no text.
+        UsageError: the windows do not fit the model.
     """
-    end = end_of_text_id(tokenizer)
-    chunks: list[Ids] = []
-    n_bytes, n_unknown = 0, 0
-    counted = Counter(characters=0, words=0, unspaced=0)
-    for document in read_raw_documents(files, read):
-        ids, _ = encode_texts(tokenizer, [document.text])
-        n_unknown += count_unknown(ids, tokenizer)
-        n_bytes += len(document.text.encode())
-        counted.update(count_words(document.text, ends_document=document.last), characters=len(document.text))
-        chunks += [ids, np.array([end], ids.dtype)] if document.last else [ids]
-    if not n_bytes:
-        raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
-    first = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    stream = TokenStream([chunk for chunk in chunks if len(chunk)])
-    sizes = {"n_bytes": n_bytes, "n_characters": counted["characters"], "n_words": valid_word_count(counted)}
-    metrics = _score(network, stream, settings, None, sizes, first)
-    metrics["method"] |= {"data": ", ".join(Path(file).name for file in files)}
-    return _add_unknown_tokens(metrics, n_unknown)
-
-
-def _score(
-    network: PreTrainedModel, stream: TokenStream, settings: Evaluate, block_size: int | None,
-    sizes: dict[str, Any], first_token: int | None, share: float = 1.0,
-) -> dict[str, Any]:  # fmt: skip
+    stream, precision = data.split.stream, settings.precision
     if is_recurrent(network.config):
         check_no_windows(settings)
+        method: dict[str, Any] = {"windows": "carried state", "precision": precision}
         max_tokens = None if share >= 1 else math.ceil(share * len(stream))
         sums = evaluate_recurrent_lm(
-            network, stream, precision=settings.precision, first_token=first_token, max_tokens=max_tokens
+            network, stream, precision=precision, first_token=data.first_token, max_tokens=max_tokens
         )
-        return _to_metrics(sums, len(stream), sizes) | {
-            "method": {"windows": "carried state", "precision": settings.precision}
-        }
-    block = choose_block_size(network, settings, block_size, DEFAULT_BLOCK_SIZE)
-    stride = settings.stride or block
-    if stride > block:
-        what = f"stride {stride} is longer than the block of {block}: tokens in between would not be scored"
-        raise UsageError(what, where="evaluate.stride", hint=f"set it to {block} or less")
-    max_windows = None if share >= 1 else math.ceil(share * len(stream) / stride)
-    sums = evaluate_causal_lm(
-        network, stream, block_size=block, stride=stride, batch_size=settings.batch_size,
-        precision=settings.precision, first_token=first_token, max_windows=max_windows,
-    )  # fmt: skip
-    method = {
-        "windows": "block-wise" if stride == block else "sliding",
-        "block_size": block,
-        "stride": stride,
-        "precision": settings.precision,
-    }
-    return _to_metrics(sums, len(stream), sizes) | {"method": method}
-
-
-def _to_metrics(sums: dict[str, Any], n_tokens: int, sizes: dict[str, Any]) -> dict[str, Any]:
-    """The metrics; for a part of the stream, bytes, characters and words are its share by tokens."""
-    share = sums["n_tokens"] / n_tokens
-    if share == 1:
-        return to_metrics(sums, **sizes)
-    part: dict[str, Any] = {name: None if size is None else size * share for name, size in sizes.items()}
-    return to_metrics(sums, **part) | {"n_held_out_tokens": n_tokens}
-
-
-def _add_unknown_tokens(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
-    """Add the number of unknown tokens; shows a note, as bits per byte are too low if there are any."""
-    if n_unknown:
-        console.info(
-            f"{n_unknown:,} tokens are unknown to the tokenizer: bits per byte leave out what those words were"
-        )
-    return metrics | {"n_unknown_tokens": n_unknown}
+    else:
+        block = choose_block_size(network, settings, data.block_size, DEFAULT_BLOCK_SIZE)
+        stride = settings.stride or block
+        if stride > block:
+            what = f"stride {stride} is longer than the block of {block}: tokens in between would not be scored"
+            raise UsageError(what, where="evaluate.stride", hint=f"set it to {block} or less")
+        windows = "block-wise" if stride == block else "sliding"
+        method = {"windows": windows, "block_size": block, "stride": stride, "precision": precision}
+        sums = evaluate_causal_lm(
+            network, stream, block_size=block, stride=stride, batch_size=settings.batch_size, precision=precision,
+            first_token=data.first_token, max_windows=None if share >= 1 else math.ceil(share * len(stream) / stride),
+        )  # fmt: skip
+    metrics = to_metrics(sums, data.totals)
+    if sums["n_tokens"] < len(stream):
+        metrics["n_held_out_tokens"] = len(stream)
+    return data.describe(metrics, method, "bits per byte leave out what those words were")

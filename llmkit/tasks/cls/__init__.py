@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.config.recipe import ClsRecipe, Recipe
 from llmkit.core.errors import ModelError, did_you_mean
-from llmkit.metrics.spec import Metric, MetricSet
+from llmkit.metrics.spec import MetricSet
 from llmkit.tasks.base import EvaluationRequest, PredictionRequest, Task, TrainingRequest, TrainingSetup
 from llmkit.tasks.cls.metrics import METRICS
 from llmkit.training.run_record import Record, RunRecord
@@ -35,7 +35,7 @@ class ClsTask(Task):
         return METRICS[name]
 
     def open_training(self, recipe: Recipe, request: TrainingRequest) -> TrainingSetup:
-        from llmkit.tasks.cls.opening import open_classifier_training
+        from llmkit.tasks.cls.training import open_classifier_training
 
         return open_classifier_training(_to_cls_recipe(recipe), request)
 
@@ -50,21 +50,14 @@ class ClsTask(Task):
         return predict_rows(_to_cls_recipe(recipe), request)
 
     def describe_figures(self, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-        from llmkit.tasks.cls.report import describe_figures
+        from llmkit.tasks.cls.report import describe_counts
 
-        return describe_figures(figures, self.metrics(figures))
+        return super().describe_figures(figures) + describe_counts(figures)
 
     def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
         from llmkit.tasks.cls.report import make_tables
 
         return make_tables(figures, brief=brief)
-
-    def note_headline(self, result: Record, metric: Metric) -> str:
-        from llmkit.tasks.cls.report import describe_interval
-
-        note = super().note_headline(result, metric)
-        interval = describe_interval(result, metric)
-        return f"{interval}; {note}" if interval else note
 
     def sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Section]":
         from llmkit.tasks.cls.report import make_sections

@@ -15,10 +15,11 @@ from llmkit.core import console
 from llmkit.core.errors import DataError, UsageError
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
+from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.cls.data import load_labelled
-from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled
 from llmkit.training.contract import read_plan
@@ -90,7 +91,7 @@ class RowEvaluation:
         self.outputs: list[Any] = []
         self.n_truncated, self.n_windows = 0, 0
         self.chosen_on = False
-        self.mistakes = ErrorExamples(scorer.label_type, scorer.names, scorer.thresholds, scorer.tokenizer)
+        self.errors = ErrorExamples(scorer.label_type, scorer.names, scorer.thresholds, scorer.tokenizer)
         self.show_samples = show_samples
 
     def add_file(self, recipe: ClsRecipe, path: str) -> None:
@@ -113,11 +114,11 @@ class RowEvaluation:
             console.info(note)
 
     def _add_rows(self, scorer: RowScorer, rows: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:
-        with ProgressBar("scoring", "rows", log=True) as line:
+        with ProgressBar("scoring", "rows", log=True) as progress:
             for chunk, inputs, outputs in scorer.score(rows):
                 labels = scorer.label_type.encode([row.label for row in chunk if row.label is not None], label2id)
                 self.add(labels, outputs, inputs, np.array([row.line for row in chunk]))
-                line.add(len(chunk))
+                progress.add(len(chunk))
 
     def add(self, labels: Any, outputs: Any, inputs: Inputs, lines: Any) -> None:
         """Add scored rows."""
@@ -126,7 +127,7 @@ class RowEvaluation:
         self.n_truncated += inputs.n_cut
         self.n_windows += len(inputs.ends)
         if self.show_samples:
-            self.mistakes.add(labels, outputs, inputs, lines)
+            self.errors.add(labels, outputs, inputs, lines)
 
     def add_held_out_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:
         """Score the rows that the run held out, after splitting its files again; returns the name of the file."""
@@ -159,8 +160,10 @@ class RowEvaluation:
         scorer, settings = self.scorer, self.scorer.settings
         labels, outputs = np.concatenate(self.labels), np.concatenate(self.outputs)
         metrics: dict[str, Any] = {"label_type": scorer.label_type.name}
-        metrics |= scorer.label_type.measure(labels, outputs, scorer.names, scorer.thresholds, seed=settings.seed)
+        metrics |= scorer.label_type.measure(
+            labels, outputs, scorer.names, scorer.thresholds, Bootstrap(seed=settings.seed)
+        )
         if self.show_samples:
-            metrics["mistakes"] = self.mistakes.worst()
+            metrics["mistakes"] = self.errors.worst()
         metrics |= {"n_truncated": self.n_truncated, "n_windows": self.n_windows}
         return metrics | {"method": describe_method(name, settings, scorer.label_type, self.chosen_on, metrics)}

@@ -1,8 +1,13 @@
-"""The label types: single-label and multi-label classification, and regression."""
+"""The label types: how labels are read, learned, predicted, measured and shown.
 
+Labels are arrays: (rows,) ids, (rows, labels) zeros and ones, or (rows,) numbers. Outputs are (rows, labels)
+probabilities, or (rows,) numbers in the unit of the train file.
+"""
+
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,14 +18,163 @@ from torch import Tensor
 from llmkit.config.cls import Cls
 from llmkit.config.renamed import RENAMED_VALUES
 from llmkit.core.errors import DataError
+from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.metrics.classification import score_single_label
 from llmkit.metrics.multilabel import score_multi_label, tune_thresholds
 from llmkit.metrics.regression import score_regression
+from llmkit.metrics.spec import MetricSet
 from llmkit.tables.label_columns import Columns
 from llmkit.tables.labelled import Label, ParseLabel, build_label2id, parse_label, parse_labels, parse_number
 from llmkit.tables.rows import Row
-from llmkit.tasks.cls.label_type import PREDICTION, PROBABILITY, LabelType, Outputs, Thresholds
 from llmkit.tasks.cls.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+
+PREDICTION, PROBABILITY = "prediction", "probability"
+"""Columns of the output of `predict`."""
+Outputs = NDArray[np.float64]
+Thresholds = NDArray[np.float64]
+
+
+class LabelType(ABC):
+    """One type of labels; methods with a body are those of labels with names."""
+
+    name: ClassVar[str]
+    problem_type: ClassVar[str]
+    """transformers' name for it."""
+    describes_rows: ClassVar[str]
+    describes_model: ClassVar[str] = "classifier of {n_labels} labels"
+    """For the model card."""
+    metrics: ClassVar[MetricSet]
+    must_beat: ClassVar[str]
+    """The metric that tells whether a model is better than a constant prediction."""
+    added_columns: ClassVar[tuple[str, ...]] = (PREDICTION,)
+    """By `predict`, without those of `all_probabilities`."""
+    tunes_thresholds: ClassVar[bool] = False
+    has_names: ClassVar[bool] = True
+    """Whether labels are classes with names and probabilities."""
+    target_dtype: ClassVar[torch.dtype] = torch.float32
+
+    # ---- reading ----
+
+    @abstractmethod
+    def parser(self, separator: str | None) -> ParseLabel:
+        """A function that parses a cell; `separator` divides several labels of one cell."""
+
+    def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
+        """The label2id of the train rows.
+
+        Raises:
+            DataError: all rows have the same label.
+        """
+        counts = Counter(name for label in labels for name in self.names_in(label))
+        return build_label2id(counts, where, n_rows=len(labels))
+
+    def names_in(self, label: Label) -> tuple[str, ...]:
+        """The label names of one row; empty for a number."""
+        return label if isinstance(label, tuple) else (str(label),)
+
+    @abstractmethod
+    def encode(self, labels: Sequence[Label], label2id: Mapping[str, int]) -> NDArray[Any]:
+        """Labels as an array."""
+
+    @abstractmethod
+    def count(self, labels: NDArray[Any], n_labels: int) -> NDArray[np.int64]:
+        """The number of rows with each label, (labels,)."""
+
+    def summarize(self, labels: NDArray[Any], label2id: Mapping[str, int]) -> dict[str, Any]:
+        """For the run's manifest: the number of rows with each label."""
+        return {"labels": dict(zip(label2id, map(int, self.count(labels, len(label2id))), strict=True))}
+
+    def label_frequencies(self, labels: NDArray[Any]) -> list[float]:
+        """The fraction of rows with each label, for the bias of a new head; empty if it has no such bias."""
+        return []
+
+    # ---- learning ----
+
+    def target_scale(self, labels: NDArray[Any]) -> tuple[float, float]:
+        """Mean and standard deviation that standardize the labels."""
+        return 0.0, 1.0
+
+    def scale(self, labels: NDArray[Any], mean: float, std: float) -> NDArray[Any]:
+        """Standardized labels."""
+        return labels
+
+    @abstractmethod
+    def losses(self, scores: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+        """The loss of each row, or of each row and label, from fp32 scores (rows, labels)."""
+
+    def true_probability(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Probability of the true label, in the shape of the losses; the focal loss needs it."""
+        raise TypeError(f"{self.name} has no focal loss")
+
+    def balanced_weights(self, counts: NDArray[np.int64], n_rows: int) -> NDArray[np.float64]:
+        """Weights that balance rare and common labels, (labels,)."""
+        raise TypeError(f"{self.name} has no weights of labels")
+
+    def normalize_weights(
+        self, weights: NDArray[np.float64], counts: NDArray[np.int64], n_rows: int
+    ) -> NDArray[np.float64]:
+        """The user's weights, normalized so that the loss keeps its scale."""
+        return weights
+
+    # ---- predicting ----
+
+    @abstractmethod
+    def to_outputs(self, scores: NDArray[np.float32], extra: Mapping[str, Any]) -> Outputs:
+        """Logits (rows, labels) as outputs; `extra` is what was saved with the model."""
+
+    @abstractmethod
+    def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
+        """Predicted labels, of the shape of labels."""
+
+    def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
+        """The columns that `predict` adds."""
+        return [*self.added_columns, *(name_probabilities(names) if all_probabilities and self.has_names else ())]
+
+    @abstractmethod
+    def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
+        """The cells of one row, without those of `all_probabilities`."""
+
+    @abstractmethod
+    def format_label(self, label: Any, names: Sequence[str]) -> str:
+        """The label of one row as text."""
+
+    # ---- measuring ----
+
+    @abstractmethod
+    def measure(
+        self, labels: NDArray[Any], outputs: Outputs, names: list[str], thresholds: Thresholds, bootstrap: Bootstrap
+    ) -> dict[str, Any]:
+        """All metrics with tables and intervals; see metrics/."""
+
+    def best_thresholds(self, labels: NDArray[Any], outputs: Outputs, n_labels: int) -> Thresholds:
+        """The thresholds that maximize F1 on these rows."""
+        return np.full(n_labels, 0.5)
+
+    def measure_quickly(self, labels: NDArray[Any], outputs: Outputs, names: list[str]) -> dict[str, float | None]:
+        """The metrics that are single numbers, for evaluations during training; thresholds are tuned on the rows."""
+        thresholds = self.best_thresholds(labels, outputs, len(names))
+        metrics = self.measure(labels, outputs, names, thresholds, Bootstrap(n_resamples=1))
+        return {name: value for name, value in metrics.items() if value is None or isinstance(value, float)}
+
+    def constant_outputs(self, n_rows: int, n_labels: int) -> Outputs:
+        """Outputs of a constant prediction."""
+        return np.full((n_rows, n_labels), 1 / n_labels)
+
+    @abstractmethod
+    def rate_errors(
+        self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Which rows are wrong, and a severity for each, both (rows,): the probability of the predicted label, the
+        largest probability against a true label, or the absolute error."""
+
+    def find_errors(
+        self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds, max_errors: int
+    ) -> list[tuple[float, int]]:
+        """(severity, row) of up to `max_errors` errors, the worst first."""
+        is_wrong, severity = self.rate_errors(labels, outputs, thresholds)
+        rows = np.flatnonzero(is_wrong)
+        rows = rows[np.argsort(-severity[rows], kind="stable")][:max_errors]
+        return [(float(severity[row]), int(row)) for row in rows]
 
 
 class SingleLabel(LabelType):
@@ -28,16 +182,10 @@ class SingleLabel(LabelType):
 
     name, problem_type, describes_rows = "single_label", "single_label_classification", "one label a row"
     metrics, must_beat = SINGLE_LABEL, "accuracy"
-    target_dtype = torch.long
+    target_dtype, added_columns = torch.long, (PREDICTION, PROBABILITY)
 
     def parser(self, separator: str | None) -> ParseLabel:
         return parse_label
-
-    def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
-        return build_label2id(Counter(map(str, labels)), where, n_rows=len(labels))
-
-    def names_in(self, label: Label) -> tuple[str, ...]:
-        return (str(label),)
 
     def encode(self, labels: Sequence[Label], label2id: Mapping[str, int]) -> NDArray[Any]:
         return np.array([label2id[str(label)] for label in labels], np.int64)
@@ -71,9 +219,6 @@ class SingleLabel(LabelType):
         predicted: NDArray[np.int64] = outputs.argmax(-1)
         return predicted
 
-    def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
-        return [PREDICTION, PROBABILITY, *(name_probabilities(names) if all_probabilities else ())]
-
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
         return {PREDICTION: names[predicted], PROBABILITY: round(float(output[predicted]), 6)}
 
@@ -81,10 +226,9 @@ class SingleLabel(LabelType):
         return names[int(label)]
 
     def measure(
-        self, labels: NDArray[Any], outputs: Outputs, names: Sequence[str], thresholds: Thresholds, *, seed: int = 0,
-        n_resamples: int = 1000,
-    ) -> dict[str, Any]:  # fmt: skip
-        return score_single_label(labels, outputs, list(names), seed=seed, n_resamples=n_resamples)
+        self, labels: NDArray[Any], outputs: Outputs, names: list[str], thresholds: Thresholds, bootstrap: Bootstrap
+    ) -> dict[str, Any]:
+        return score_single_label(labels, outputs, names, bootstrap)
 
     def rate_errors(
         self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds
@@ -96,19 +240,12 @@ class MultiLabel(LabelType):
     """Any number of labels per row; binary cross-entropy, and one threshold per label."""
 
     name, problem_type, describes_rows = "multi_label", "multi_label_classification", "several labels a row"
+    describes_model = "classifier of {n_labels} labels, of which a text may have several (thresholds in config.json)"
     metrics, must_beat = MULTI_LABEL, "f1_micro"
     tunes_thresholds = True
 
     def parser(self, separator: str | None) -> ParseLabel:
         return lambda cell: parse_labels(cell, separator)
-
-    def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
-        counts = Counter(name for label in labels for name in self.names_in(label))
-        return build_label2id(counts, where, n_rows=len(labels))
-
-    def names_in(self, label: Label) -> tuple[str, ...]:
-        assert isinstance(label, tuple)
-        return label
 
     def encode(self, labels: Sequence[Label], label2id: Mapping[str, int]) -> NDArray[Any]:
         marks = np.zeros((len(labels), len(label2id)), np.int8)
@@ -140,9 +277,6 @@ class MultiLabel(LabelType):
     def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
         return outputs >= thresholds
 
-    def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
-        return [PREDICTION, *(name_probabilities(names) if all_probabilities else ())]
-
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
         return {PREDICTION: [name for name, marked in zip(names, predicted, strict=True) if marked]}
 
@@ -150,12 +284,9 @@ class MultiLabel(LabelType):
         return ", ".join(name for name, marked in zip(names, label, strict=True) if marked) or "none"
 
     def measure(
-        self, labels: NDArray[Any], outputs: Outputs, names: Sequence[str], thresholds: Thresholds, *, seed: int = 0,
-        n_resamples: int = 1000,
-    ) -> dict[str, Any]:  # fmt: skip
-        return score_multi_label(
-            labels.astype(bool), outputs, thresholds, list(names), seed=seed, n_resamples=n_resamples
-        )
+        self, labels: NDArray[Any], outputs: Outputs, names: list[str], thresholds: Thresholds, bootstrap: Bootstrap
+    ) -> dict[str, Any]:
+        return score_multi_label(labels.astype(bool), outputs, thresholds, names, bootstrap)
 
     def best_thresholds(self, labels: NDArray[Any], outputs: Outputs, n_labels: int) -> Thresholds:
         return tune_thresholds(labels.astype(bool), outputs)
@@ -167,14 +298,12 @@ class MultiLabel(LabelType):
         true_probability = np.where(is_wrong, np.abs(outputs - (1 - labels)), 1.0)
         return is_wrong.any(-1), 1 - true_probability.min(-1)
 
-    def describe_model(self, n_labels: int) -> str:
-        return f"classifier of {n_labels} labels, of which a text may have several (thresholds in config.json)"
-
 
 class Regression(LabelType):
     """One number per row; squared error on standardized labels."""
 
     name, problem_type, describes_rows = "regression", "regression", "a number a row"
+    describes_model = "regression model (times target_std, plus target_mean, both in config.json)"
     metrics, must_beat = REGRESSION, "mse"
     has_names = False
 
@@ -215,9 +344,6 @@ class Regression(LabelType):
     def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
         return outputs
 
-    def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
-        return [PREDICTION]
-
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
         return {PREDICTION: round(float(predicted), 6)}
 
@@ -225,10 +351,9 @@ class Regression(LabelType):
         return f"{float(label):.4g}"
 
     def measure(
-        self, labels: NDArray[Any], outputs: Outputs, names: Sequence[str], thresholds: Thresholds, *, seed: int = 0,
-        n_resamples: int = 1000,
-    ) -> dict[str, Any]:  # fmt: skip
-        return score_regression(labels, outputs, seed=seed, n_resamples=n_resamples)
+        self, labels: NDArray[Any], outputs: Outputs, names: list[str], thresholds: Thresholds, bootstrap: Bootstrap
+    ) -> dict[str, Any]:
+        return score_regression(labels, outputs, bootstrap)
 
     def constant_outputs(self, n_rows: int, n_labels: int) -> Outputs:
         return np.zeros(n_rows)
@@ -237,9 +362,6 @@ class Regression(LabelType):
         self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         return np.ones(len(labels), bool), np.abs(outputs - labels)
-
-    def describe_model(self, n_labels: int) -> str:
-        return "regression model (times target_std, plus target_mean, both in config.json)"
 
 
 LABEL_TYPES: dict[str, LabelType] = {each.name: each for each in (SingleLabel(), MultiLabel(), Regression())}

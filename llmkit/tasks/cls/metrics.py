@@ -7,6 +7,10 @@ _SELECTION_METRICS = tuple(
     Metric(key, key, higher_is_better=False, in_terminal=False) for key in ("brier_score", "hamming_loss", "rmse")
 )
 """Not shown; `cls.metric` can select weights by them."""
+_F1_MACRO = Metric(
+    "f1_macro", "F1, mean over labels", title="F1, macro", note="mean over labels", headline=2,
+    chart="Held-out F1, macro", unit="mean over labels", progress="f1 macro {:.4f}",
+)  # fmt: skip
 _CALIBRATION = Metric("calibration_error", "calibration error", higher_is_better=False)
 
 SINGLE_LABEL = MetricSet(
@@ -17,10 +21,7 @@ SINGLE_LABEL = MetricSet(
         ),
         Metric("baseline_accuracy", "  most frequent label", "{:.2%}"),
         Metric("balanced_accuracy", "balanced accuracy", "{:.2%}"),
-        Metric(
-            "f1_macro", "F1, mean over labels", title="F1, macro", note="mean over labels", headline=2,
-            chart="Held-out F1, macro", unit="mean over labels", progress="f1 macro {:.4f}",
-        ),
+        _F1_MACRO,
         Metric(
             "f1_micro", "F1, labels together", in_terminal=False, chart="Held-out F1, micro",
             unit="all labels together",
@@ -44,10 +45,7 @@ MULTI_LABEL = MetricSet(
             baseline="baseline_f1_micro", chart="Held-out F1, micro", unit="all labels together",
         ),
         Metric("baseline_f1_micro", _BEST_CONSTANT),
-        Metric(
-            "f1_macro", "F1, mean over labels", title="F1, macro", note="mean over labels", headline=2,
-            chart="Held-out F1, macro", unit="mean over labels", progress="f1 macro {:.4f}",
-        ),
+        _F1_MACRO,
         Metric("baseline_f1_macro", _BEST_CONSTANT),
         Metric(
             "accuracy", "whole rows right", "{:.2%}", title="accuracy of whole rows",

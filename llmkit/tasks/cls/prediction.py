@@ -21,8 +21,7 @@ from llmkit.models.loading import max_context_length
 from llmkit.tables.labelled import LabelledRow, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.base import PredictionRequest
-from llmkit.tasks.cls.label_type import LabelType
-from llmkit.tasks.cls.label_types import name_probabilities
+from llmkit.tasks.cls.label_types import LabelType, name_probabilities
 from llmkit.tasks.cls.objective import collate_inputs, score_batch
 from llmkit.tasks.cls.row_format import (
     RowFormat,

@@ -20,6 +20,7 @@ from llmkit.pages.blocks import (
     Table,
     make_confusion,
 )
+from llmkit.tasks.base import describe_interval
 from llmkit.training.run_record import Record, get_number, get_section
 
 IN_TABLES = ("per_class", "confusion", "most_confused", "calibration", "mistakes")
@@ -45,26 +46,11 @@ _BRIEF_COLUMNS = tuple(_COLUMNS)[:6]
 _BINS = ("lower", "upper", "n", "confidence", "accuracy")
 
 
-def describe_figures(figures: Mapping[str, Any], metrics: MetricSet) -> list[tuple[str, str, str]]:
-    """Name, value and interval of each figure of the terminal, and the counts of rows."""
-    lines = []
-    for metric in metrics.metrics:
-        if metric.in_terminal and figures.get(metric.key) is not None:
-            interval = describe_interval(figures, metric) or ""
-            lines.append((metric.name, metric.format.format(figures[metric.key]), interval))
+def describe_counts(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The counts of rows for the terminal, in the form of `Task.describe_figures`."""
     has_windows = figures.get("n_windows") != figures.get("n_rows")
     counts = [(key, name) for key, name in COUNTS if figures.get(key) and (key != "n_windows" or has_windows)]
-    return lines + [(name, f"{figures[key]:,}", "") for key, name in counts]
-
-
-def describe_interval(figures: Mapping[str, Any], metric: Metric) -> str | None:
-    """`95% interval 81.21% to 85.34%`, where the figure has an interval."""
-    bounds = get_section(figures, "intervals").get(metric.key)
-    if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
-        return None
-    confidence = get_number(get_section(figures, "method"), "confidence") or 0.95
-    low, high = (f"{bound:.2%}" if metric.is_share else f"{bound:.4f}" for bound in bounds)
-    return f"{100 * confidence:g}% interval {low} to {high}"
+    return [(name, f"{figures[key]:,}", "") for key, name in counts]
 
 
 def shorten_metrics(part: Record, metrics: MetricSet, *, is_above: bool) -> Record:
@@ -140,12 +126,12 @@ def _make_calibration(figures: Record, metrics: MetricSet) -> list[Block]:
     if not bins:
         return []
     error = get_number(figures, "calibration_error")
-    said = f"Expected calibration error {error:.4f}: the mean distance from the dashed line."
+    summary = f"Expected calibration error {error:.4f}: the mean distance from the dashed line."
     whole = [each for each in bins if all(get_number(each, key) is not None for key in _BINS)]
     rows = [[f"{each['lower']:.3f} to {each['upper']:.3f}", each["n"], *map(each.get, _BINS[3:])] for each in whole]
     return [
         Charts([ReliabilityDiagram(metrics.calibrated, whole)]),
-        *([Paragraph(said)] if error is not None else []),
+        *([Paragraph(summary)] if error is not None else []),
         Fold("The bins as numbers", [Table(["probability", "n", "mean probability", "accuracy"], rows)]),
     ]
 

@@ -1,8 +1,9 @@
-"""Training of classifiers on labelled rows."""
+"""Training of classifiers on labelled rows, and how it is set up."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +11,43 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import ClsRecipe
+from llmkit.core import console, distributed
 from llmkit.core.errors import UsageError, did_you_mean
 from llmkit.datasets.examples import Examples, make_augmenter
-from llmkit.datasets.labelled import take_rows
+from llmkit.datasets.labelled import set_template, take_rows
 from llmkit.metrics.spec import MetricSet
-from llmkit.models.classifier import build_classifier
+from llmkit.models.classifier import (
+    build_classifier,
+    check_can_classify,
+    count_positions,
+    load_classifier_for_training,
+)
 from llmkit.models.layers import freeze_layers
-from llmkit.models.loading import read_config
-from llmkit.models.lora import add_lora, merge_lora
-from llmkit.tasks.base import TrainingData
-from llmkit.tasks.cls.data import LabelledData, LabelledSplit
+from llmkit.models.loading import read_config, resolve_model
+from llmkit.models.lora import add_lora, merge_lora, require_peft
+from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
+from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
 from llmkit.tasks.cls.evaluation import RowEvaluation
-from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.objective import Classification
 from llmkit.tasks.cls.prediction import RowScorer, score_rows
-from llmkit.tasks.cls.row_format import CONFIG_KEY, save_format
-from llmkit.tasks.starting_model import set_dropout
+from llmkit.tasks.cls.row_format import CONFIG_KEY, reads_token_types, save_format
+from llmkit.tasks.starting_model import adapt_model, check_positions, check_training, set_dropout
+from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
 from llmkit.training.contract import Plan
+from llmkit.training.folder import RunFolder, describe_origin, load_origin
+
+RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
+MIN_STEPS, STEPS_PER_LABEL, MIN_EPOCHS, MAX_EPOCHS = 300, 20, 3, 20
+LORA_FACTOR = 10.0
 
 
 @dataclass(frozen=True)
-class ClsTraining:
+class ClsTraining(TrainingTask):
     """Training of a classifier on the rows of labelled files."""
 
     recipe: ClsRecipe
@@ -92,9 +105,6 @@ class ClsTraining:
     def metrics(self) -> MetricSet:
         return self.label_type.metrics
 
-    def count_scored_logits(self, network: PreTrainedModel) -> float:
-        return 0.0  # a few per row
-
     @cached_property
     def metric(self) -> str:
         """The model-selection metric."""
@@ -145,9 +155,6 @@ class ClsTraining:
 
     def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
         return self.metrics.selection_key(metrics, self.metric)
-
-    def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
-        return None
 
     def finish_model(self, network: PreTrainedModel, share: float) -> None:
         if self.recipe.cls.lora_rank:
@@ -200,7 +207,7 @@ class ClsTraining:
         return self.tokenizer
 
     def describe_model(self) -> tuple[str, str, str]:
-        what = self.label_type.describe_model(len(self.labelled.label2id))
+        what = self.label_type.describes_model.format(n_labels=len(self.labelled.label2id))
         return "text-classification", what, "AutoModelForSequenceClassification"
 
     def _score(
@@ -243,3 +250,92 @@ def _take_rows(split: LabelledSplit, n_rows: int) -> LabelledSplit:
         return split
     rows = np.arange(n_rows) * len(split) // n_rows
     return LabelledSplit(take_rows(split.inputs, rows), split.labels[rows], split.lines[rows], split.path)
+
+
+def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> TrainingSetup:
+    """Read the rows; load the model with a head for their labels, or the checkpoint that is resumed.
+
+    Raises:
+        UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
+    """
+    resume = request.resume
+    model, files = request.model, request.data
+    if resume:
+        model, files = load_origin(RunFolder(request.out), model, files)
+    name = _check_request(recipe, model, files)
+    path = resolve_model(name)
+    config = read_config(path)
+    check_can_classify(config, path)
+    tokenizer = load_tokenizer(path)
+    n_own = len(tokenizer)
+    changes = ensure_special_tokens(tokenizer)
+    set_template(tokenizer)
+    if recipe.cls.augment.mask and tokenizer.mask_token_id is None:
+        hint = "set it to 0; delete and swap need no mask token"
+        raise UsageError("the model's tokenizer has no mask token", where="cls.augment.mask", hint=hint)
+    positions = count_positions(config)
+    recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
+    check_positions(recipe, positions, resume=resume)
+    known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
+    read = partial(load_labelled, fold=request.fold, known=known, quiet=request.quiet)
+    labelled = distributed.broadcast_from_main(
+        lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, recipe.block_size)
+    )
+    check_training(recipe, has_validation="validation" in labelled.splits, split_key="cls.validation")
+    recipe = resolve(recipe, config, labelled)
+    origin = {**describe_origin(name, files, request.out), "fold": request.fold}
+    task = ClsTraining(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), request.show_samples, origin)
+    task.check()
+    if request.checkpoint is not None:
+        return TrainingSetup(recipe, task, task.open_model(str(request.checkpoint)))
+    network, notes = load_classifier_for_training(
+        path, labelled.label_type.problem_type, labelled.label2id, recipe.train.seed,
+        label_frequencies=labelled.label_type.label_frequencies(labelled.splits["train"].labels),
+        from_scratch=recipe.cls.from_scratch,
+    )  # fmt: skip
+    adapt_model(network, recipe, tokenizer, path, n_own, changes)
+    network.config.pad_token_id = tokenizer.pad_token_id
+    for note in notes:
+        console.info(note)
+    task.prepare_model(network)
+    return TrainingSetup(recipe, task, network)
+
+
+def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str]) -> str:
+    """The model's name; raises UsageError if the data or the model cannot be trained on."""
+    if "train" not in files:
+        raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
+    if files["train"] == "-":
+        hint = "write it to a file first: the rows are read again by --resume and eval"
+        raise UsageError("training cannot read from stdin", where="--data", hint=hint)
+    if (Path(files["train"]) / "manifest.json").is_file():
+        hint = "give a table of texts and labels; llmkit pretrain takes prepared folders"
+        raise UsageError(f"{files['train']!r} is a prepared folder", where="--data", hint=hint)
+    if model is None:
+        hint = "give a run of pretrain-mlm or pretrain-clm, a model folder, or a hub name"
+        raise UsageError("there is no model to fine-tune", where="--model", hint=hint)
+    if recipe.cls.lora_rank:
+        require_peft()
+    return model
+
+
+def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData) -> ClsRecipe:
+    """The recipe with defaults that depend on model and data: learning rate, epochs, eval_steps.
+
+    The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models. Small
+    data sets get more epochs, up to 20, for at least 300 steps and 20 per label (Mosbach et al. 2021; docs/log.md).
+    """
+    train, optim = recipe.train, recipe.optim
+    n_rows = len(labelled.splits["train"])
+    chosen: dict[str, Any] = {}
+    if train.epochs is None and train.max_steps is None and train.max_minutes is None:
+        n_steps = max(MIN_STEPS, STEPS_PER_LABEL * len(labelled.label2id))
+        epochs = math.ceil(n_steps * train.global_batch_size / n_rows)
+        chosen["epochs"] = float(min(MAX_EPOCHS, max(MIN_EPOCHS, epochs)))
+    if train.eval_steps is None and train.max_minutes is None:
+        steps_per_epoch = -(-n_rows // train.global_batch_size)
+        chosen["eval_steps"] = max(1, min(steps_per_epoch, train.max_steps or steps_per_epoch))
+    if optim.learning_rate is None:
+        rate = RATE_OF_BASE * (WIDTH_OF_BASE / config.hidden_size) ** 1.5 * (LORA_FACTOR if recipe.cls.lora_rank else 1)
+        optim = optim.with_updates(learning_rate=float(f"{rate:.2g}"))
+    return recipe.with_updates(train=train.with_updates(**chosen), optim=optim)

@@ -4,14 +4,61 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmkit.config.recipe import MlmRecipe, Recipe
-from llmkit.metrics.spec import MetricSet
-from llmkit.tasks.base import EvaluationRequest, GenerationRequest, PlannedTask, Task, TrainingRequest, TrainingSetup
-from llmkit.tasks.mlm.metrics import METRICS
+from llmkit.metrics.spec import Metric, MetricSet
+from llmkit.tasks.base import EvaluationRequest, GenerationRequest, Task, TrainingRequest, TrainingSetup
 
 if TYPE_CHECKING:
     from llmkit.config.generate import Generate
     from llmkit.pages.blocks import Block
+    from llmkit.tasks.mlm.training import MlmTraining
     from llmkit.tokens.prepared import Prepared
+
+CORRECT = "share of correct predictions"
+
+
+def _pair_metrics(prefix: str, name: str, place: int) -> tuple[Metric, ...]:
+    """The metrics of next-sentence prediction or sentence order."""
+    accuracy = f"{name.replace(' ', '-')} accuracy"
+    return (
+        Metric(
+            f"{prefix}_loss", f"{name}, nats", higher_is_better=False,
+            chart=f"{accuracy.removesuffix(' accuracy').capitalize()} loss", unit="nats per pair", logged=True,
+        ),
+        Metric(
+            f"{prefix}_accuracy", accuracy, "{:.2%}", note=CORRECT, headline=place,
+            baseline=f"{prefix}_baseline_accuracy", chart=f"Held-out {accuracy}",
+            progress=f"{prefix} accuracy {{:.1%}}",
+        ),
+        Metric(f"{prefix}_baseline_accuracy", "  most frequent relation", "{:.2%}"),
+    )  # fmt: skip
+
+
+METRICS = MetricSet(
+    (
+        Metric(
+            "mlm_loss", "masked-token loss, nats", higher_is_better=False, title="masked-token loss",
+            note="nats per masked token", headline=5, chart="Masked-token loss", unit="nats per masked token",
+            logged=True,
+        ),
+        Metric(
+            "mlm_perplexity", "perplexity, masked tokens", "{:,.3f}", higher_is_better=False, title="perplexity",
+            note="per masked token", headline=2,
+        ),
+        Metric(
+            "mlm_accuracy", "masked-token accuracy", "{:.2%}", note=CORRECT, headline=1,
+            baseline="mlm_baseline_accuracy", chart="Held-out masked-token accuracy",
+            progress="mlm accuracy {:.1%}",
+        ),
+        Metric("mlm_baseline_accuracy", "  most frequent token", "{:.2%}"),
+        Metric("mlm_top5_accuracy", "  top-5 accuracy", "{:.2%}"),
+        Metric("n_masked", "  over masked tokens", "{:,}"),
+        *_pair_metrics("nsp", "next sentence", 3),
+        *_pair_metrics("sop", "sentence order", 4),
+        Metric("n_pairs", "  over pairs", "{:,}"),
+        Metric("pseudo_perplexity", "pseudo-perplexity", "{:,.3f}", higher_is_better=False),
+    ),
+    loss_unit="the losses of tokens and of pairs together",
+)  # fmt: skip
 
 
 class MlmTask(Task):
@@ -32,39 +79,28 @@ class MlmTask(Task):
         return METRICS
 
     def open_training(self, recipe: Recipe, request: TrainingRequest) -> TrainingSetup:
-        from llmkit.tasks.mlm.training import MlmTraining
-        from llmkit.tasks.prepared_folder import open_pretraining
+        from llmkit.tasks.pretraining import open_pretraining
 
-        return open_pretraining(_to_mlm_recipe(recipe), request, MlmTraining)
+        return open_pretraining(_to_mlm_recipe(recipe), request, self.open_prepared)
 
     def evaluate(self, recipe: Recipe, request: EvaluationRequest) -> dict[str, Any]:
         from llmkit.models.masked import load_masked
         from llmkit.tasks.evaluation import open_for_evaluation
-        from llmkit.tasks.mlm.evaluation import score_prepared, score_text
+        from llmkit.tasks.mlm.evaluation import score_split
 
         own = _to_mlm_recipe(recipe)
-        opened = open_for_evaluation(own, request, load_masked)
-        settings, network, tokenizer = own.evaluate, opened.network, opened.tokenizer
-        if opened.prepared is not None:
-            return score_prepared(
-                network, tokenizer, opened.prepared, settings.split, settings, own.mlm, opened.block_size
-            )
-        return score_text(network, tokenizer, opened.files, own.prepare, settings, own.mlm)
+        with open_for_evaluation(own, request, load_masked, sentences=True) as (network, tokenizer, data):
+            return score_split(network, tokenizer, data, own.evaluate, own.mlm)
 
     def generate(self, settings: "Generate", request: GenerationRequest) -> list[dict[str, Any]]:
         from llmkit.tasks.mlm.fill_in import fill_prompts
 
         return fill_prompts(settings, request)
 
-    def open_prepared(self, recipe: Recipe, prepared: "Prepared", tokenizer: Any) -> PlannedTask:
+    def open_prepared(self, recipe: Recipe, prepared: "Prepared", tokenizer: Any) -> "MlmTraining":
         from llmkit.tasks.mlm.training import MlmTraining
 
-        return MlmTraining(_to_mlm_recipe(recipe), prepared, tokenizer)
-
-    def make_synthetic(self, recipe: Recipe, vocabulary: Any) -> PlannedTask:
-        from llmkit.tasks.mlm.training import SyntheticMlm
-
-        return SyntheticMlm(_to_mlm_recipe(recipe), vocabulary)
+        return MlmTraining(_to_mlm_recipe(recipe), prepared, tokenizer, METRICS)
 
     def describe_samples(self, records: Sequence[Mapping[str, Any]]) -> str:
         """The candidates of each mask, one a line: probability, and the prompt with it filled in."""

@@ -9,37 +9,27 @@ distribution over texts, and it is too low for words of several tokens, as the o
 """
 
 import math
-import tempfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.mlm import Mlm
-from llmkit.config.prepare import Prepare
 from llmkit.core import console
 from llmkit.core.distributed import all_reduce_sum, shard
-from llmkit.core.errors import DataError, UsageError
+from llmkit.core.errors import DataError
 from llmkit.datasets.masking import TokenIds
-from llmkit.datasets.pairs import NO_PAIR, Pairs, check_pairs, make_pairs
+from llmkit.datasets.pairs import NO_PAIR, Pairs, make_pairs
 from llmkit.datasets.randomness import hash_integers
-from llmkit.datasets.rows import encode_rows
 from llmkit.datasets.sentences import Sentences
 from llmkit.models.loading import embedding_rows
 from llmkit.models.masked import sentence_objective_of
-from llmkit.tasks.evaluation import choose_block_size, read_raw_documents
+from llmkit.tasks.evaluation import EvaluationData, choose_block_size
 from llmkit.tasks.mlm.objective import MaskedLM, predict
-from llmkit.text.words import choose_word_cutter
-from llmkit.tokens.prepared import Prepared
-from llmkit.tokens.store import Split, write_split
-from llmkit.tokens.tokenizer import ensure_special_tokens, id_dtype
 from llmkit.training.losses import sum_fp64
 
 KINDS = {"nsp": ("next", "not_next"), "sop": ("in_order", "swapped")}
@@ -80,7 +70,12 @@ def evaluate_masked_lm(
             continue
         sums["n_tokens"] += n_tokens
         labels += torch.bincount(masked_ids, minlength=len(labels))
-        _add_tokens(sums, token_logits.float(), batch["masked_ids"])
+        logits, targets = token_logits.float(), batch["masked_ids"]
+        hits = logits.topk(min(5, logits.shape[-1])).indices == targets[:, None]
+        sums["mlm_nats"] += sum_fp64(F.cross_entropy(logits, targets, reduction="none")).item()
+        sums["n_masked"] += len(targets)
+        sums["n_correct"] += int(hits[:, 0].sum())
+        sums["n_top5"] += int(hits.sum())
         if objective.relation is not None and pair_logits is not None:
             known = batch["relations"] != NO_PAIR
             logits, relations = pair_logits.float()[known], batch["relations"][known]
@@ -92,15 +87,6 @@ def evaluate_masked_lm(
         where, hint = str(pairs.sentences.split.folder), "is this the tokenizer for this text? prepare it with another"
         raise DataError("no token of the text could be masked: all are unknown or special", where=where, hint=hint)
     return sums | {"n_examples": n_scored, "n_most_frequent": int(labels.max()), "confusion": confusion.tolist()}
-
-
-def _add_tokens(sums: dict[str, Any], logits: Tensor, labels: Tensor) -> None:
-    best = logits.topk(min(5, logits.shape[-1])).indices
-    hits = best == labels[:, None]
-    sums["mlm_nats"] += sum_fp64(F.cross_entropy(logits, labels, reduction="none")).item()
-    sums["n_masked"] += len(labels)
-    sums["n_correct"] += int(hits[:, 0].sum())
-    sums["n_top5"] += int(hits.sum())
 
 
 def to_metrics(sums: dict[str, Any], relation: str | None) -> dict[str, Any]:
@@ -190,7 +176,6 @@ def _score_window(
     return len(places), nats
 
 
-MIN_BLOCK_SIZE = 8
 DEFAULT_BLOCK_SIZE = 512
 """For models without a maximum context length."""
 EVALUATION_KEY = 0x6576616C
@@ -207,97 +192,31 @@ def describe_not_next(sentences: Sentences) -> str:
     return "from another document" if sentences.n_documents > 1 else "from a distant passage"
 
 
-def make_split_pairs(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_size: int, seed: int) -> Pairs:
-    """The examples of a split with the settings of the recipe.
+def score_split(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: EvaluationData, settings: Evaluate, mlm: Mlm,
+    share: float = 1.0,
+) -> dict[str, Any]:  # fmt: skip
+    """Metrics of a split, or of a share of its examples, evenly spaced; the kind of pairs is the model's.
 
     Raises:
-        UsageError: block_size is too small for two segments.
-        DataError: the split has no sentences.
+        UsageError, DataError: as `make_pairs`; text files without pairs are scored on masked tokens only.
     """
-    if block_size < MIN_BLOCK_SIZE:
-        hint = f"take {MIN_BLOCK_SIZE} or more; 128 is usual"
-        what = f"block_size {block_size} has no room for two segments and their [CLS] and [SEP]"
-        raise UsageError(what, where="block_size", hint=hint)
-    sentences = Sentences(split)
-    check_pairs(sentences, block_size, mlm.sentence_objective)
-    return make_pairs(
-        sentences, tokenizer, block_size, seed,
-        sentence_objective=mlm.sentence_objective, mlm_probability=mlm.mlm_probability,
-        whole_words=mlm.whole_words, short_share=mlm.short_share,
-    )  # fmt: skip
-
-
-def score_prepared(
-    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prepared: Prepared, split: str, settings: Evaluate,
-    mlm: Mlm, block_size: int | None = None, share: float = 1.0,
-) -> dict[str, Any]:  # fmt: skip
-    """Metrics of a split of a prepared folder, or of a share of its examples, evenly spaced."""
-    mlm = mlm.with_updates(sentence_objective=sentence_objective_of(network))  # the model's, not the recipe's
-    metrics = _score(network, tokenizer, prepared.split(split), settings, mlm, block_size, share)
-    cutter = prepared.manifest["sentences"]["chinese_words"]
-    metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": cutter}
-    totals = prepared.manifest["splits"][split]
-    return _add_unknown_tokens(metrics, totals["unknown_tokens"], totals["tokens"])
-
-
-def score_text(
-    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, files: Sequence[str], prepare: Prepare,
-    settings: Evaluate, mlm: Mlm,
-) -> dict[str, Any]:  # fmt: skip
-    """Metrics of text files, without cleaning.
-
-    Raises:
-        DataError: no text.
-    """
-    ensure_special_tokens(tokenizer)  # as `prepare` does; BERT's tokenizer has no end-of-text token
-    with tempfile.TemporaryDirectory() as folder:
-        totals: Counter[str] = Counter()
-        cutter = choose_word_cutter(prepare.chinese_words)
-        rows = encode_rows(read_raw_documents(files, prepare.read), tokenizer, totals, cutter)
-        write_split(Path(folder) / "text", rows, id_dtype(tokenizer), sentences=True)
-        if not totals["sentences"]:
-            raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
-        split = Split(Path(folder) / "text")
-        sentence_objective = sentence_objective_of(network)
-        block_size = 1 if sentence_objective == "none" else _block_size(network, settings, None)
-        try:
-            check_pairs(Sentences(split), block_size, sentence_objective)
-        except DataError as error:
-            console.info(f"{error.problems[0].what}: only masked tokens are scored")
-            sentence_objective = "none"
-        mlm = mlm.with_updates(sentence_objective=sentence_objective)
-        metrics = _score(network, tokenizer, split, settings, mlm, None)
-    metrics["method"] |= {"data": ", ".join(Path(file).name for file in files), "chinese_words": cutter}
-    return _add_unknown_tokens(metrics, totals["unknown_tokens"], totals["tokens"])
-
-
-def _block_size(network: PreTrainedModel, settings: Evaluate, own: int | None) -> int:
-    return choose_block_size(network, settings, own, DEFAULT_BLOCK_SIZE)
-
-
-def _add_unknown_tokens(metrics: dict[str, Any], n_unknown: int, n_tokens: int) -> dict[str, Any]:
-    """Add the number of unknown tokens, which are never masked and count in no metric; shows a note."""
-    if n_unknown:
-        share = f"{n_unknown:,} tokens ({n_unknown / n_tokens:.1%})"
-        console.info(f"{share} are unknown to the tokenizer: they are not predicted and count in no metric")
-    return metrics | {"n_unknown_tokens": n_unknown}
-
-
-def _score(
-    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: Split, settings: Evaluate, mlm: Mlm,
-    block_size: int | None, share: float = 1.0,
-) -> dict[str, Any]:  # fmt: skip
-    block = _block_size(network, settings, block_size)
-    pairs = make_split_pairs(split, tokenizer, mlm, block, evaluation_seed(settings))
+    block = choose_block_size(network, settings, data.block_size, DEFAULT_BLOCK_SIZE)
+    mlm, seed = mlm.with_updates(sentence_objective=sentence_objective_of(network)), evaluation_seed(settings)
+    try:
+        pairs = make_pairs(data.split, tokenizer, mlm, block, seed)
+    except DataError as error:
+        if data.is_prepared or mlm.sentence_objective == "none":
+            raise
+        console.info(f"{error.problems[0].what}: only masked tokens are scored")
+        mlm = mlm.with_updates(sentence_objective="none")
+        pairs = make_pairs(data.split, tokenizer, mlm, block, seed)
     objective = MaskedLM(tokenizer.pad_token_id, mlm.sentence_objective)
     options: dict[str, Any] = {"batch_size": settings.batch_size, "precision": settings.precision}
-    metrics = to_metrics(
-        evaluate_masked_lm(
-            network, pairs, objective, max_examples=math.ceil(share * pairs.samples_per_epoch), **options
-        ),
-        objective.relation,
-    )
-    if metrics["n_examples"] < pairs.samples_per_epoch:
+    n_examples = math.ceil(share * pairs.samples_per_epoch)
+    sums = evaluate_masked_lm(network, pairs, objective, max_examples=n_examples, **options)
+    metrics = to_metrics(sums, objective.relation)
+    if n_examples < pairs.samples_per_epoch:
         metrics["n_held_out_examples"] = pairs.samples_per_epoch
     if settings.pseudo_perplexity:
         records = score_documents(network, pairs, max_tokens=settings.pseudo_perplexity, **options)
@@ -305,9 +224,15 @@ def _score(
         if n_tokens:
             metrics["pseudo_perplexity"] = math.exp(min(700.0, nats / n_tokens))
         metrics["documents"] = records
-    examples = {"nsp": "pairs", "sop": "ordered pairs", "none": "full sentences"}[mlm.sentence_objective]
-    method: dict[str, Any] = {"examples": examples}
-    method |= {"block_size": block, "mlm_probability": mlm.mlm_probability, "whole_words": mlm.whole_words}
+    method: dict[str, Any] = {
+        "examples": {"nsp": "pairs", "sop": "ordered pairs", "none": "full sentences"}[mlm.sentence_objective],
+        "block_size": block,
+        "mlm_probability": mlm.mlm_probability,
+        "whole_words": mlm.whole_words,
+        "chinese_words": data.word_cutter,
+        "seed": settings.seed,
+        "precision": settings.precision,
+    }
     if mlm.sentence_objective == "nsp":
         method["not_next"] = describe_not_next(pairs.sentences)
-    return metrics | {"method": method | {"seed": settings.seed, "precision": settings.precision}}
+    return data.describe(metrics, method, "they are not predicted and count in no metric")

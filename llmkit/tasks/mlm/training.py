@@ -2,38 +2,31 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.architectures import ARCHITECTURES
 from llmkit.config.evaluate import Evaluate
-from llmkit.config.recipe import MlmRecipe
 from llmkit.core import console
 from llmkit.core.errors import DataError, ModelError, UsageError
-from llmkit.datasets.pairs import IS_NEXT, NO_PAIR, Example, Pairs
+from llmkit.datasets.pairs import IS_NEXT, NO_PAIR, Example, Pairs, make_pairs
 from llmkit.datasets.rows import can_mask
-from llmkit.metrics.spec import MetricSet
 from llmkit.models.loading import embedding_rows, max_context_length
 from llmkit.models.masked import build_masked, load_masked, load_masked_for_training, rescale_embeddings
-from llmkit.tasks.base import TrainingData
+from llmkit.tasks.evaluation import EvaluationData
 from llmkit.tasks.mlm.evaluation import (
     describe_not_next,
     evaluate_masked_lm,
     evaluation_seed,
-    make_split_pairs,
-    score_prepared,
+    score_split,
     to_metrics,
 )
 from llmkit.tasks.mlm.fill_in import fill_masks
-from llmkit.tasks.mlm.metrics import METRICS
 from llmkit.tasks.mlm.objective import MaskedLM
-from llmkit.tasks.prepared_folder import describe_data
-from llmkit.tasks.starting_model import fit_to_data
-from llmkit.tasks.synthetic import N_TOKENS, Vocabulary
-from llmkit.tokens.prepared import Prepared
-from llmkit.tokens.store import Split
+from llmkit.tasks.pretraining import PretrainingTask
+from llmkit.tasks.synthetic import N_TOKENS, RandomPrepared
 from llmkit.training.contract import Plan
 
 
@@ -60,58 +53,13 @@ class MaskedExamples:
 
 
 @dataclass(frozen=True)
-class SyntheticMlm:
-    """A `PlannedTask` on random tokens."""
-
-    recipe: MlmRecipe
-    vocabulary: Vocabulary
-    cuts_by_tokens: bool = False
-
-    @property
-    def output_share(self) -> float:
-        return self.recipe.mlm.mlm_probability
-
-    @cached_property
-    def objective(self) -> MaskedLM:
-        return MaskedLM(self.vocabulary.pad_token_id, self.recipe.mlm.sentence_objective)
-
-    @cached_property
-    def samples(self) -> MaskedExamples:
-        mlm, pairs = self.recipe.mlm, self.recipe.mlm.sentence_objective != "none"
-        return MaskedExamples(len(self.vocabulary), self.recipe.block_size, mlm.mlm_probability, pairs)
-
-    def build_model(self) -> PreTrainedModel:
-        return build_model(self.recipe, cast(Any, self.vocabulary))
-
-    def count_scored_logits(self, network: PreTrainedModel) -> float:
-        return count_scored_logits(self.recipe, network)
-
-
-def build_model(recipe: MlmRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A new model of the recipe."""
-    objective = recipe.mlm.sentence_objective
-    return build_masked(recipe.model, tokenizer, recipe.block_size, recipe.train.seed, sentence_objective=objective)
-
-
-def count_scored_logits(recipe: MlmRecipe, network: PreTrainedModel) -> float:
-    """Logits in memory at once in the final evaluation: those of the masked tokens of a batch."""
-    settings = recipe.evaluate
-    n_tokens = settings.batch_size * (settings.block_size or recipe.block_size)
-    return n_tokens * recipe.mlm.mlm_probability * embedding_rows(network)
-
-
-@dataclass(frozen=True)
-class MlmTraining:
+class MlmTraining(PretrainingTask):
     """Training on masked tokens and, unless sentence_objective is none, on pairs of segments."""
-
-    recipe: MlmRecipe
-    prepared: Prepared
-    tokenizer: PreTrainedTokenizerBase
-    cuts_by_tokens: bool = False
-    metrics: MetricSet = METRICS
 
     def __post_init__(self) -> None:
         """Raises DataError for an unfit tokenizer or split, UsageError for a sample prompt without a mask."""
+        if isinstance(self.prepared, RandomPrepared):
+            return
         if not can_mask(self.tokenizer):
             hint = "prepare it again with -s prepare.tokenizer.kind=wordpiece, or with a BERT's own tokenizer"
             what = "the data's tokenizer has no [MASK], [CLS] and [SEP]"
@@ -125,55 +73,50 @@ class MlmTraining:
 
     @property
     def output_share(self) -> float:
-        return self.recipe.mlm.mlm_probability
-
-    @cached_property
-    def data(self) -> TrainingData:
-        return describe_data(self.prepared, self.recipe.block_size)
+        return float(self.recipe.mlm.mlm_probability)
 
     @cached_property
     def objective(self) -> MaskedLM:
         return MaskedLM(self.tokenizer.pad_token_id, self.recipe.mlm.sentence_objective)
 
     @cached_property
-    def samples(self) -> Pairs:
-        return self._pairs(self.prepared.split("train"), self.recipe.train.seed)
+    def samples(self) -> Pairs | MaskedExamples:
+        if isinstance(self.prepared, RandomPrepared):
+            mlm = self.recipe.mlm
+            is_pair = mlm.sentence_objective != "none"
+            return MaskedExamples(self.prepared.n_ids, self.recipe.block_size, mlm.mlm_probability, is_pair)
+        return self._pairs("train", self.recipe.train.seed)
 
     @cached_property
     def held_out(self) -> Pairs:
         """Fixed examples of the validation split."""
-        return self._pairs(self.prepared.split("validation"), evaluation_seed(self.recipe.evaluate))
+        return self._pairs("validation", evaluation_seed(self.recipe.evaluate))
 
-    def _pairs(self, split: Split, seed: int) -> Pairs:
-        return make_split_pairs(split, self.tokenizer, self.recipe.mlm, self.recipe.block_size, seed)
+    def _pairs(self, split: str, seed: int) -> Pairs:
+        return make_pairs(self.prepared.split(split), self.tokenizer, self.recipe.mlm, self.recipe.block_size, seed)
 
     def count_scored_logits(self, network: PreTrainedModel) -> float:
-        return count_scored_logits(self.recipe, network)
+        settings = self.recipe.evaluate
+        n_tokens = settings.batch_size * (settings.block_size or self.recipe.block_size)
+        return float(n_tokens * self.recipe.mlm.mlm_probability * embedding_rows(network))
 
     def build_model(self) -> PreTrainedModel:
-        return build_model(self.recipe, self.tokenizer)
+        recipe, objective = self.recipe, self.recipe.mlm.sentence_objective
+        return build_masked(
+            recipe.model, self.tokenizer, recipe.block_size, recipe.train.seed, sentence_objective=objective
+        )
 
     def open_model(self, path: str) -> PreTrainedModel:
         return load_masked(path)
 
-    def start_from(self, name: str) -> PreTrainedModel:
-        notes: list[str] = []
-
-        def open_model(path: str) -> PreTrainedModel:
-            model, new_notes = load_masked_for_training(
-                path, self.recipe.mlm.sentence_objective, self.recipe.train.seed
-            )
-            notes.extend(new_notes)
-            return model
-
-        network = fit_to_data(name, open_model, self.recipe, self.prepared, self.tokenizer)
-        if self.recipe.mlm.sentence_objective != "none" and getattr(network.config, "type_vocab_size", 0) < 2:
+    def open_start(self, path: str) -> tuple[PreTrainedModel, list[str]]:
+        objective = self.recipe.mlm.sentence_objective
+        network, notes = load_masked_for_training(path, objective, self.recipe.train.seed)
+        if objective != "none" and getattr(network.config, "type_vocab_size", 0) < 2:
+            where = f"{path}/config.json, type_vocab_size"
             hint = "set mlm.sentence_objective to none, or use a model with two token types"
-            where = f"{name}/config.json, type_vocab_size"
             raise ModelError("the model has one token type only, so it cannot read pairs", where=where, hint=hint)
-        for note in notes:
-            console.info(note)
-        return network
+        return network, notes
 
     def describe(self) -> dict[str, Any]:
         if not ARCHITECTURES[self.recipe.model.family].reads_pairs:
@@ -182,6 +125,7 @@ class MlmTraining:
         facts = {"chinese_words": "characters"}
         if self.recipe.mlm.whole_words:
             facts = {"chinese_words": self.prepared.manifest["sentences"]["chinese_words"]}
+        assert isinstance(self.samples, Pairs)
         sentences = self.samples.sentences
         if self.recipe.mlm.sentence_objective == "nsp":
             facts["not_next"] = describe_not_next(sentences)
@@ -198,9 +142,6 @@ class MlmTraining:
         )  # fmt: skip
         return to_metrics(sums, self.objective.relation)
 
-    def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
-        return METRICS.selection_key(metrics)
-
     def sample(self, network: PreTrainedModel) -> dict[str, Any] | None:
         prompt = self.recipe.train.sample_prompt
         if not prompt:
@@ -208,12 +149,10 @@ class MlmTraining:
         best = [fills[0] for fills in fill_masks(network, self.tokenizer, [prompt], 1)[0].masks]
         return {"prompt": prompt, "text": ", ".join(f"{fill.token} {fill.probability:.1%}" for fill in best)}
 
-    def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
-        if not self.data.n_held_out:
-            return {}
-        mlm, block_size = self.recipe.mlm, self.recipe.block_size
-        metrics = score_prepared(network, self.tokenizer, self.prepared, "validation", settings, mlm, block_size, share)
-        return {"validation": metrics}
+    def score_split(
+        self, network: PreTrainedModel, data: EvaluationData, settings: Evaluate, share: float
+    ) -> dict[str, Any]:
+        return score_split(network, self.tokenizer, data, settings, self.recipe.mlm, share)
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
         accuracy, baseline = metrics["mlm_accuracy"], metrics["mlm_baseline_accuracy"]

@@ -1,4 +1,4 @@
-"""Evaluation against a computation that shares nothing with it: one token at a time, in plain torch."""
+"""Evaluation of causal language models against plain torch, one token at a time."""
 
 import math
 from itertools import pairwise
@@ -11,18 +11,18 @@ import torch
 from tiny import PlainRecurrent, make_gpt2, make_recurrent, make_split, save_gpt2
 
 from llmkit.config.evaluate import Evaluate
-from llmkit.config.prepare import Read
-from llmkit.core.errors import DataError, UsageError
+from llmkit.config.prepare import Prepare, Read
+from llmkit.core.errors import UsageError
 from llmkit.models.loading import load_causal_lm
 from llmkit.models.recurrent import RecurrentForCausalLM
 from llmkit.tasks.clm import evaluation as causal_lm
 from llmkit.tasks.clm.evaluation import (
     evaluate_causal_lm,
     evaluate_recurrent_lm,
-    score_prepared,
-    score_text,
+    score_split,
     to_metrics,
 )
+from llmkit.tasks.evaluation import encode_files, open_split
 from llmkit.tokens.store import Split, TokenStream
 from llmkit.tokens.tokenizer import load_tokenizer
 
@@ -57,7 +57,7 @@ def test_sums_equal_a_token_by_token_computation(tmp_path: Path, block_size: int
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_sums_do_not_depend_on_how_many_logits_there_are_at_once(
+def test_sums_do_not_depend_on_the_logits_per_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: bool
 ) -> None:
     split, model = make_split(tmp_path / "held", n_documents=3, length=23), make_gpt2().eval()
@@ -71,12 +71,12 @@ def test_sums_do_not_depend_on_how_many_logits_there_are_at_once(
     assert (max(sizes) <= 3 * 50) is plain
 
 
-def test_text_shorter_than_a_block_counts_whole(tmp_path: Path) -> None:
+def test_text_shorter_than_a_block_is_scored_whole(tmp_path: Path) -> None:
     split = make_split(tmp_path / "held", n_documents=1, length=5)
     assert evaluate_causal_lm(make_gpt2().eval(), split.stream, block_size=16)["n_tokens"] == 5
 
 
-def test_a_capped_look_takes_windows_from_the_whole_text(tmp_path: Path) -> None:
+def test_limited_evaluation_scores_evenly_spaced_windows(tmp_path: Path) -> None:
     split = make_split(tmp_path / "held", n_documents=10, length=64)
     sums = evaluate_causal_lm(make_gpt2().eval(), split.stream, block_size=16, max_windows=7)
     assert sums["n_tokens"] == 7 * 16
@@ -84,8 +84,8 @@ def test_a_capped_look_takes_windows_from_the_whole_text(tmp_path: Path) -> None
     assert sums["nats"] != pytest.approx(first["nats"] * 7)
 
 
-def test_figures_follow_their_formulas() -> None:
-    metrics = to_metrics({"nats": 70.0, "n_correct": 3, "n_tokens": 20}, n_bytes=50, n_characters=40)
+def test_clm_metrics_equal_their_formulas() -> None:
+    metrics = to_metrics({"nats": 70.0, "n_correct": 3, "n_tokens": 20}, {"tokens": 20, "bytes": 50, "characters": 40})
     assert metrics["loss"] == 3.5
     assert metrics["perplexity"] == pytest.approx(math.exp(3.5))
     assert metrics["bits_per_byte"] == pytest.approx(70 / math.log(2) / 50)
@@ -93,21 +93,21 @@ def test_figures_follow_their_formulas() -> None:
     assert metrics["accuracy"] == 0.15
 
 
-def test_perplexity_a_word_is_that_a_token_where_each_word_is_one_token() -> None:
-    sums = {"nats": 70.0, "n_correct": 3, "n_tokens": 20}
-    same = to_metrics(sums, n_bytes=50, n_characters=40, n_words=20)
+def test_word_perplexity_equals_perplexity_if_each_word_is_one_token() -> None:
+    sums, totals = {"nats": 70.0, "n_correct": 3, "n_tokens": 20}, {"tokens": 20, "bytes": 50, "characters": 40}
+    same = to_metrics(sums, totals | {"words": 20})
     assert same["word_perplexity"] == same["perplexity"]
-    assert to_metrics(sums, n_bytes=50, n_characters=40, n_words=10)["word_perplexity"] == pytest.approx(math.exp(7))
-    assert to_metrics(sums, n_bytes=50, n_characters=40, n_words=0.05)["word_perplexity"] is None  # beyond a double
+    assert to_metrics(sums, totals | {"words": 10})["word_perplexity"] == pytest.approx(math.exp(7))
+    assert to_metrics(sums, totals | {"words": 0.05})["word_perplexity"] is None  # beyond a double
 
 
-def test_without_words_there_is_no_figure_of_them() -> None:
-    metrics = to_metrics({"nats": 70.0, "n_correct": 3, "n_tokens": 20}, n_bytes=50, n_characters=40, n_words=None)
+def test_text_without_words_has_no_word_perplexity() -> None:
+    metrics = to_metrics({"nats": 70.0, "n_correct": 3, "n_tokens": 20}, {"tokens": 20, "bytes": 50, "characters": 40})
     assert not [name for name in metrics if "word" in name]
 
 
-def test_perplexity_that_no_float_holds_is_null_and_not_infinity() -> None:
-    metrics = to_metrics({"nats": 2000.0, "n_correct": 0, "n_tokens": 1}, n_bytes=1, n_characters=1)
+def test_perplexity_beyond_the_range_of_floats_is_none() -> None:
+    metrics = to_metrics({"nats": 2000.0, "n_correct": 0, "n_tokens": 1}, {"tokens": 1, "bytes": 1, "characters": 1})
     assert metrics["perplexity"] is None
 
 
@@ -151,7 +151,7 @@ def test_whole_stream_equals_reading_token_by_token(cell: str, split: Split) -> 
 
 @CELLS
 @pytest.mark.parametrize("n_streams", [2, 7, 16, 203, 500])
-def test_streams_side_by_side_score_every_token_once(cell: str, split: Split, n_streams: int) -> None:
+def test_parallel_streams_score_every_token_once(cell: str, split: Split, n_streams: int) -> None:
     model, n_rows = make_recurrent(cell, scale=3.0).eval(), min(n_streams, 203)
     edges = [203 * row // n_rows for row in range(n_rows + 1)]
     expected = [score_slowly(model, split.stream, *pair) for pair in pairwise(edges)]
@@ -161,7 +161,7 @@ def test_streams_side_by_side_score_every_token_once(cell: str, split: Split, n_
 @CELLS
 @pytest.mark.parametrize("logits_at_once", [1, 50, 50 * 7, 50 * 3 * 13])
 @pytest.mark.parametrize("n_streams", [1, 3])
-def test_result_does_not_depend_on_how_much_is_read_at_once(
+def test_recurrent_sums_do_not_depend_on_the_chunk_size(
     monkeypatch: pytest.MonkeyPatch, cell: str, split: Split, logits_at_once: int, n_streams: int
 ) -> None:
     model = make_recurrent(cell, scale=3.0).eval()
@@ -182,13 +182,13 @@ def test_limit_scores_the_beginnings_of_all_streams(split: Split, max_tokens: in
 
 
 @pytest.mark.parametrize("n_streams", [1, 4])
-def test_limit_beyond_the_text_is_no_limit(split: Split, n_streams: int) -> None:
+def test_limit_beyond_the_text_has_no_effect(split: Split, n_streams: int) -> None:
     model = make_recurrent(scale=3.0).eval()
     limited = evaluate_recurrent_lm(model, split.stream, n_streams=n_streams, max_tokens=10_000)
     assert limited == evaluate_recurrent_lm(model, split.stream, n_streams=n_streams)
 
 
-def test_first_token_is_what_the_text_begins_behind(monkeypatch: pytest.MonkeyPatch, split: Split) -> None:
+def test_first_token_precedes_the_text(monkeypatch: pytest.MonkeyPatch, split: Split) -> None:
     monkeypatch.setattr(causal_lm, "STREAM_LOGITS_PER_CHUNK", 50 * 20)  # read in parts, of which only one is the first
     model = make_recurrent(scale=3.0).eval()
     found = evaluate_recurrent_lm(model, split.stream, first_token=33)
@@ -204,13 +204,13 @@ def test_adaptive_softmax_is_scored_by_its_own_probabilities(split: Split) -> No
     assert evaluate_recurrent_lm(model, split.stream)["nats"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_bf16_is_near(split: Split) -> None:
+def test_bf16_sums_are_close_to_fp32(split: Split) -> None:
     model = make_recurrent(scale=3.0).eval()
     exact, near = (evaluate_recurrent_lm(model, split.stream, precision=kind)["nats"] for kind in ("fp32", "bf16"))
     assert near == pytest.approx(exact, rel=1e-2)
 
 
-TOTALS = {"bytes": 1000, "characters": 800, "words": 150, "unknown_tokens": 0}
+TOTALS = {"tokens": 200, "bytes": 1000, "characters": 800, "words": 150, "unknown_tokens": 0}
 
 
 @pytest.fixture
@@ -224,9 +224,9 @@ def prepared(tmp_path: Path) -> Any:
 
 
 @torch.no_grad()
-def test_bits_and_perplexities_are_those_of_a_plain_loop_over_blocks(prepared: Any) -> None:
+def test_prepared_split_metrics_equal_a_plain_loop_over_blocks(prepared: Any) -> None:
     model = make_gpt2().eval()
-    found = score_prepared(model, prepared, "test", Evaluate())
+    found = score_split(model, open_split(prepared, "test"), Evaluate())
     text = prepared.split("test").stream.read(0, 200).astype("int64")
     ids = torch.cat([torch.zeros(1, dtype=torch.int64), torch.from_numpy(text)])  # an end of text stands before it
     nats = 0.0
@@ -241,47 +241,48 @@ def test_bits_and_perplexities_are_those_of_a_plain_loop_over_blocks(prepared: A
     assert found["method"]["windows"] == "block-wise"
 
 
-def test_part_of_a_split_has_its_share_of_the_bytes_and_about_the_figures_of_all(prepared: Any) -> None:
+def test_part_of_a_split_has_its_share_of_the_bytes_and_similar_metrics(prepared: Any) -> None:
     model = make_gpt2().eval()
-    whole, part = (score_prepared(model, prepared, "test", Evaluate(), share=share) for share in (1.0, 0.5))
+    whole, part = (score_split(model, open_split(prepared, "test"), Evaluate(), share=share) for share in (1.0, 0.5))
     assert part["n_tokens"] < whole["n_tokens"] == 200
     assert part["n_held_out_tokens"] == 200
     assert part["n_bytes"] == round(1000 * part["n_tokens"] / 200)
     assert part["bits_per_byte"] == pytest.approx(whole["bits_per_byte"], rel=0.1)
 
 
-def test_stride_beyond_the_block_would_leave_tokens_out_and_is_refused(prepared: Any) -> None:
+def test_stride_beyond_the_block_is_refused(prepared: Any) -> None:
     with pytest.raises(UsageError, match="stride 17 is longer than the block of 16"):
-        score_prepared(make_gpt2().eval(), prepared, "test", Evaluate(stride=17))
-    sliding = score_prepared(make_gpt2().eval(), prepared, "test", Evaluate(stride=4))
+        score_split(make_gpt2().eval(), open_split(prepared, "test"), Evaluate(stride=17))
+    sliding = score_split(make_gpt2().eval(), open_split(prepared, "test"), Evaluate(stride=4))
     assert (sliding["method"]["windows"], sliding["n_tokens"]) == ("sliding", 200)
 
 
-def test_recurrent_model_carries_its_state_and_takes_no_windows(prepared: Any) -> None:
+def test_recurrent_model_carries_its_state_and_refuses_windows(prepared: Any) -> None:
     model = make_recurrent().eval()
-    assert score_prepared(model, prepared, "test", Evaluate())["method"]["windows"] == "carried state"
+    assert score_split(model, open_split(prepared, "test"), Evaluate())["method"]["windows"] == "carried state"
     with pytest.raises(UsageError, match="reads the whole text"):
-        score_prepared(model, prepared, "test", Evaluate(stride=4))
+        score_split(model, open_split(prepared, "test"), Evaluate(stride=4))
 
 
-def test_tokens_that_are_unknown_are_counted_and_said(prepared: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    prepared.manifest["splits"]["test"]["unknown_tokens"] = 1234
-    found = score_prepared(make_gpt2().eval(), prepared, "test", Evaluate())
-    assert found["n_unknown_tokens"] == 1234
-    assert "1,234 tokens are unknown to the tokenizer" in capsys.readouterr().err
+def test_unknown_tokens_of_a_causal_model_are_counted_with_a_note(
+    prepared: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared.manifest["splits"]["test"]["unknown_tokens"] = 50
+    found = score_split(make_gpt2().eval(), open_split(prepared, "test"), Evaluate())
+    assert found["n_unknown_tokens"] == 50
+    assert "50 tokens (25.0%) are unknown to the tokenizer" in capsys.readouterr().err
 
 
-def test_raw_text_is_scored_to_its_last_byte_whatever_files_it_comes_in(tmp_path: Path) -> None:
+def test_raw_text_is_scored_completely(tmp_path: Path) -> None:
     path = save_gpt2(tmp_path / "model")
     model, tokenizer = load_causal_lm(path), load_tokenizer(path)
     text = "win the prize now, 却说 you call\n" * 20
     (tmp_path / "a.txt").write_text(text)
-    found = score_text(model, tokenizer, [str(tmp_path / "a.txt")], Read(), Evaluate())
+    files = [str(tmp_path / "a.txt")]
+    with encode_files(files, Prepare(), tokenizer) as data:
+        found = score_split(model, data, Evaluate())
     ids = tokenizer(text, add_special_tokens=False).input_ids
     assert (found["n_bytes"], found["n_characters"]) == (len(text.encode()), len(text))
     assert found["n_tokens"] == len(ids) + 1, "with its first token and the end of text"
-    in_parts = score_text(model, tokenizer, [str(tmp_path / "a.txt")], Read(max_doc_chars=1000), Evaluate())
-    assert in_parts["n_bytes"] == found["n_bytes"]
-    (tmp_path / "empty.txt").write_text("")
-    with pytest.raises(DataError, match="no text to score"):
-        score_text(model, tokenizer, [str(tmp_path / "empty.txt")], Read(), Evaluate())
+    with encode_files(files, Prepare(read=Read(max_doc_chars=1000)), tokenizer) as data:
+        assert score_split(model, data, Evaluate())["n_bytes"] == found["n_bytes"]

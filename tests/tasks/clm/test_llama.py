@@ -1,4 +1,4 @@
-"""Pretraining, scoring, generation and resume of a Llama, which plain transformers opens."""
+"""Pretraining, evaluation, generation and resume of a Llama, which transformers loads."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_it_learns_and_eval_gives_what_training_ended_with(run: Path) -> None:
+def test_training_learns_and_eval_gives_the_same_metrics(run: Path) -> None:
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     losses = [record["loss"] for record in log if record["kind"] == "train"]
     assert losses[-1] < losses[0] - 0.05
@@ -56,7 +56,7 @@ def test_it_learns_and_eval_gives_what_training_ended_with(run: Path) -> None:
     assert evaluate(recipe(), model=str(run))["loss"] == pytest.approx(written["loss"], rel=1e-6)
 
 
-def test_it_is_a_llama_of_plain_transformers_with_the_same_loss(run: Path, data: Path) -> None:
+def test_llama_loads_in_transformers_with_the_same_loss(run: Path, data: Path) -> None:
     import datasets
 
     model = AutoModelForCausalLM.from_pretrained(run / "model").eval()
@@ -73,7 +73,7 @@ def test_it_is_a_llama_of_plain_transformers_with_the_same_loss(run: Path, data:
     assert evaluate(recipe(), model=str(run))["loss"] == pytest.approx(nats / len(ids), rel=1e-5)
 
 
-def test_greedy_text_is_that_of_generate_of_transformers(run: Path) -> None:
+def test_greedy_llama_text_equals_generate_of_transformers(run: Path) -> None:
     model, tokenizer = (kind.from_pretrained(run / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
     for prompt in ("win cash", "dinner at home", "a"):
         (written,) = generate(recipe().generate, model=str(run), prompts=[prompt])
@@ -90,7 +90,7 @@ def test_stopped_run_resumes_to_the_same_weights(run: Path, data: Path, tmp_path
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
 
 
-def test_gradients_in_parts_are_those_of_all_logits_at_once(
+def test_chunked_llama_gradients_equal_those_of_all_logits(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = []

@@ -1,4 +1,4 @@
-"""The next-token objective: what is a label, and that padding cannot matter."""
+"""The next-token objective: its labels, and that padding has no effect."""
 
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ from llmkit.tasks.clm.objective import IGNORE, CausalLM, RecurrentLM
 BLOCKS = [(np.array([0, 5, 6, 7]), np.array([5, 6, 7, 0])), (np.array([3, 0]), np.array([0, 4]))]
 
 
-def test_end_of_text_is_a_label_even_where_it_is_also_the_padding() -> None:
+def test_end_of_text_is_a_label_even_if_it_is_the_pad_token() -> None:
     batch = CausalLM(pad_token_id=0).collate(BLOCKS)
     assert batch["labels"].tolist() == [[5, 6, 7, 0], [0, 4, -100, -100]]
     assert batch["input_ids"].tolist() == [[0, 5, 6, 7], [3, 0, 0, 0]]
 
 
-def test_counts_are_those_of_labels_and_not_of_padding() -> None:
+def test_padding_is_not_counted_as_labels() -> None:
     objective = CausalLM(pad_token_id=0)
     assert objective.count(objective.collate(BLOCKS)) == {"loss": 6}
 
 
 @pytest.mark.parametrize("pad", [0, 49])
-def test_padded_batch_has_the_loss_and_gradient_of_its_blocks_alone(pad: int) -> None:
+def test_padding_does_not_change_loss_and_gradient(pad: int) -> None:
     def run(groups: list[list[tuple[np.ndarray, np.ndarray]]]) -> tuple[float, torch.Tensor]:
         model, objective = make_gpt2(), CausalLM(pad_token_id=pad)
         sums = [objective.sum_losses(model, objective.collate(group))["loss"] for group in groups]
@@ -44,7 +44,7 @@ def test_padded_batch_has_the_loss_and_gradient_of_its_blocks_alone(pad: int) ->
 
 
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-6), ("bf16", 2e-3)])
-def test_loss_of_a_large_vocabulary_is_made_in_parts_and_is_that_of_all_logits(
+def test_chunked_loss_equals_the_loss_of_all_logits(
     monkeypatch: pytest.MonkeyPatch, precision: str, most: float
 ) -> None:
     monkeypatch.setattr(output_layer, "LOGITS_PER_CHUNK", 3 * LARGE_VOCABULARY)
@@ -86,7 +86,7 @@ def sum_plainly(plain: PlainRecurrent, begin: int, end: int, state: Any = None) 
 
 
 @CELLS
-def test_stream_in_two_blocks_has_the_loss_of_the_whole(cell: str) -> None:
+def test_stream_in_two_blocks_has_the_loss_of_one_block(cell: str) -> None:
     model, objective = make_recurrent(cell, scale=3.0), RecurrentLM(0, 1)
     parts = [add_gradient(model, objective, [cut_block(*place)]) for place in ((0, 16), (16, 24))]
     whole, _ = sum_plainly(PlainRecurrent(model), 0, 24)
@@ -96,7 +96,7 @@ def test_stream_in_two_blocks_has_the_loss_of_the_whole(cell: str) -> None:
 
 
 @CELLS
-def test_gradient_ends_where_a_block_begins(cell: str) -> None:
+def test_gradient_does_not_cross_the_beginning_of_a_block(cell: str) -> None:
     model, objective = make_recurrent(cell, scale=3.0), RecurrentLM(0, 1)
     plain = PlainRecurrent(model)
     for place in ((0, 16), (16, 24)):
@@ -111,7 +111,7 @@ def test_gradient_ends_where_a_block_begins(cell: str) -> None:
 
 @CELLS
 @pytest.mark.parametrize("micro", [4, 2, 1, 3])
-def test_losses_and_gradients_do_not_depend_on_how_a_step_is_cut(tmp_path: Path, cell: str, micro: int) -> None:
+def test_recurrent_gradients_do_not_depend_on_the_micro_batch_size(tmp_path: Path, cell: str, micro: int) -> None:
     split = make_split(tmp_path / "train", n_documents=9, length=29)
     streams = Streams(split, 10, 8, seed=0)
     assert streams.samples_per_epoch == 4 * 8  # the last of its steps is short
@@ -134,7 +134,7 @@ def test_losses_and_gradients_do_not_depend_on_how_a_step_is_cut(tmp_path: Path,
 
 
 @CELLS
-def test_micro_batch_whose_streams_have_all_ended_adds_nothing(cell: str) -> None:
+def test_micro_batch_of_ended_streams_has_no_loss(cell: str) -> None:
     model, objective = make_recurrent(cell), RecurrentLM(0, 2)
     for row in (0, 1):
         add_gradient(model, objective, [cut_block(0, 16, row)])
@@ -145,7 +145,7 @@ def test_micro_batch_whose_streams_have_all_ended_adds_nothing(cell: str) -> Non
 
 
 @CELLS
-def test_fresh_row_forgets_and_the_row_beside_it_does_not(cell: str) -> None:
+def test_only_fresh_rows_reset_their_state(cell: str) -> None:
     model, objective = make_recurrent(cell, scale=3.0), RecurrentLM(0, 2)
     add_gradient(model, objective, [cut_block(0, 8, row) for row in (0, 1)])
     blocks = [cut_block(8, 16, 0), cut_block(8, 16, 1)._replace(fresh=True)]
@@ -158,7 +158,7 @@ def test_fresh_row_forgets_and_the_row_beside_it_does_not(cell: str) -> None:
 
 
 @CELLS
-def test_state_belongs_to_the_row_and_not_to_the_place_in_the_batch(cell: str) -> None:
+def test_state_follows_the_row_and_not_the_batch_position(cell: str) -> None:
     model, objective = make_recurrent(cell, scale=3.0), RecurrentLM(0, 3)
     begun = [StreamBlock(IDS[n : n + 8], IDS[n + 1 : n + 9], row, True) for row, n in ((2, 0), (0, 5), (1, 10))]
     add_gradient(model, objective, begun)
@@ -178,7 +178,7 @@ def test_nan_in_an_old_state_does_not_reach_a_fresh_row(cell: str) -> None:
     assert torch.isfinite(objective.state["carried"]).all()
 
 
-def test_models_that_sum_their_loss_give_what_their_logits_give() -> None:
+def test_loss_summed_by_the_model_equals_that_of_its_logits() -> None:
     blocks = [(IDS[:16], IDS[1:17]), (IDS[:3], IDS[1:4])]
     ours, theirs = make_recurrent(scale=3.0), make_recurrent(scale=3.0)
     one = add_gradient(ours, CausalLM(0, loss_by_model=True), blocks)  # type: ignore[arg-type]

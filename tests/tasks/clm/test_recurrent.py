@@ -1,4 +1,4 @@
-"""The whole road of GRU, LSTM and plain Transformer on a tiny text: pretraining, resume, scores, text and labels."""
+"""GRU, LSTM and Transformer on a tiny text: pretraining, resume, evaluation, generation and fine-tuning."""
 
 import json
 import shutil
@@ -58,7 +58,7 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
 
 
 @FAMILIES
-def test_training_learns_and_says_what_it_trained(runs: dict[str, Path], family: str) -> None:
+def test_recurrent_training_learns_and_describes_its_model(runs: dict[str, Path], family: str) -> None:
     losses = [record["loss"] for record in read_log(runs[family], "eval")]
     assert losses[-1] < losses[0] - 0.05
     train = read_log(runs[family], "train")
@@ -70,16 +70,14 @@ def test_training_learns_and_says_what_it_trained(runs: dict[str, Path], family:
 
 
 @FAMILIES
-def test_eval_gives_the_figures_that_training_ended_with(runs: dict[str, Path], family: str) -> None:
+def test_eval_of_a_recurrent_run_gives_the_metrics_of_training(runs: dict[str, Path], family: str) -> None:
     written = json.loads((runs[family] / "metrics.json").read_text())["validation"]
     found = evaluate(recipe(None), model=str(runs[family]))
     assert_same_figures(found, written)
 
 
 @pytest.mark.parametrize("family", ["gru", "lstm"])
-def test_score_is_that_of_reading_the_held_out_text_in_one_piece(
-    runs: dict[str, Path], data: Path, family: str
-) -> None:
+def test_recurrent_score_equals_one_pass_over_the_held_out_text(runs: dict[str, Path], data: Path, family: str) -> None:
     import datasets
 
     model = AutoModelForCausalLM.from_pretrained(runs[family] / "model").eval()
@@ -95,7 +93,7 @@ def test_score_is_that_of_reading_the_held_out_text_in_one_piece(
 
 
 @FAMILIES
-def test_same_prompt_writes_the_same_text(runs: dict[str, Path], family: str) -> None:
+def test_recurrent_model_generates_the_same_text_for_the_same_seed(runs: dict[str, Path], family: str) -> None:
     prompts = ["win cash", "", "dinner at home"]
     one, other = (generate(recipe(None).generate, model=str(runs[family]), prompts=prompts) for _ in range(2))
     assert [record["text"] for record in one] == [record["text"] for record in other]
@@ -129,7 +127,7 @@ def test_interrupted_run_with_carried_state_resumes_to_the_same_weights_and_log(
 
 
 @pytest.mark.parametrize("family", ["lstm", "transformer"])
-def test_run_that_lost_its_last_steps_ends_with_the_same_weights(
+def test_resume_from_an_earlier_checkpoint_gives_the_same_weights(
     runs: dict[str, Path], data: Path, tmp_path: Path, family: str
 ) -> None:
     out, tiny = tmp_path / "run", recipe(family, "model.dropout=0.2", "train.save_steps=3", "train.eval_steps=6")
@@ -155,14 +153,14 @@ def test_cutoffs_beyond_the_vocabulary_are_a_usage_error(data: Path, tmp_path: P
         pretrain(recipe("gru", *settings), data=data, out=tmp_path / "run")
 
 
-def test_without_carried_state_each_block_begins_from_nothing(data: Path, tmp_path: Path) -> None:
+def test_blocks_start_from_a_zero_state_without_carry_state(data: Path, tmp_path: Path) -> None:
     tiny = recipe("gru", "train.carry_state=false", "train.save_steps=3")
     pretrain(tiny, data=data, out=tmp_path / "run")
     assert not list(tmp_path.rglob("objective.safetensors"))
     assert evaluate(recipe(None), model=str(tmp_path / "run"))["n_tokens"] > 0
 
 
-def test_weights_do_not_depend_on_the_cut_of_a_step_over_whole_epochs(data: Path, tmp_path: Path) -> None:
+def test_recurrent_weights_do_not_depend_on_the_micro_batch_size(data: Path, tmp_path: Path) -> None:
     weights = []
     for size in (4, 1):
         length = ("train.max_steps=null", "train.epochs=2", "train.block_size=128")
@@ -174,9 +172,7 @@ def test_weights_do_not_depend_on_the_cut_of_a_step_over_whole_epochs(data: Path
         torch.testing.assert_close(weights[1][name], weight, rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_training_goes_on_from_a_run_though_the_recipe_does_not_name_its_family(
-    runs: dict[str, Path], data: Path, tmp_path: Path
-) -> None:
+def test_training_from_a_run_uses_its_family(runs: dict[str, Path], data: Path, tmp_path: Path) -> None:
     out = tmp_path / "on"
     pretrain(recipe(None, "train.max_steps=1", "optim.learning_rate=1e-9"), data=data, out=out, model=str(runs["gru"]))
     assert json.loads((out / "manifest.json").read_text())["model"]["family"] == "gru"
@@ -186,7 +182,7 @@ def test_training_goes_on_from_a_run_though_the_recipe_does_not_name_its_family(
     assert evaluate(recipe(None), model=str(out))["n_tokens"] > 0
 
 
-def test_run_that_goes_on_from_a_run_resumes_and_is_scored_whatever_the_recipe_says_of_the_model(
+def test_run_started_from_a_run_resumes_and_is_scored_for_any_model_section(
     runs: dict[str, Path], data: Path, tmp_path: Path
 ) -> None:
     out, of_gpt2 = tmp_path / "on", recipe(None, "train.max_steps=1", "model.n_head=2", "model.n_positions=16")
@@ -197,7 +193,7 @@ def test_run_that_goes_on_from_a_run_resumes_and_is_scored_whatever_the_recipe_s
 
 
 @pytest.mark.parametrize(("family", "kind"), [("gru", "word"), ("gru", "char"), ("transformer", "char")])
-def test_run_becomes_a_classifier_that_is_scored_and_labels_new_rows(
+def test_recurrent_run_is_fine_tuned_scored_and_predicts_rows(
     runs: dict[str, Path], tmp_path: Path, family: str, kind: str
 ) -> None:
     run = runs[family]
@@ -219,7 +215,7 @@ def test_run_becomes_a_classifier_that_is_scored_and_labels_new_rows(
 
 
 @pytest.mark.parametrize("setting", ["evaluate.stride=4", "evaluate.block_size=8"])
-def test_window_for_a_model_that_has_none_is_three_lines(
+def test_windows_of_a_recurrent_run_are_refused_in_three_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runs: dict[str, Path], setting: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["llmkit", "eval", str(runs["gru"]), "-s", setting])
@@ -234,7 +230,7 @@ def test_window_for_a_model_that_has_none_is_three_lines(
     assert "reads the whole text" in lines[0]
 
 
-def test_strided_evaluation_serves_the_transformer(runs: dict[str, Path]) -> None:
+def test_strided_evaluation_supports_the_transformer(runs: dict[str, Path]) -> None:
     blockwise, strided = (
         evaluate(recipe(None, f"evaluate.stride={stride}"), model=str(runs["transformer"])) for stride in (16, 4)
     )

@@ -1,4 +1,4 @@
-"""The whole road on a tiny text, through the same functions that the commands call."""
+"""Causal language models from training to generation on a tiny text, through the functions of the commands."""
 
 import json
 import subprocess
@@ -79,7 +79,7 @@ print(loss / (len(ids) - 1))
     assert_same_figures(metrics, json.loads((run / "metrics.json").read_text())["validation"])
 
 
-def test_strided_evaluation_is_never_worse_here_and_says_what_it_is(run: Path) -> None:
+def test_strided_evaluation_has_a_lower_loss_and_names_its_method(run: Path) -> None:
     blockwise, strided = (evaluate(recipe(f"evaluate.stride={stride}"), model=str(run)) for stride in (16, 4))
     assert strided["n_tokens"] == blockwise["n_tokens"]
     assert strided["method"]["windows"] == "sliding"
@@ -99,7 +99,7 @@ def test_interrupted_run_resumes_to_the_same_weights(data: Path, run: Path, tmp_
     assert [r["step"] for r in read_log(out) if r["kind"] == "train"] == [2, 4, 6]
 
 
-def test_wordpiece_model_reads_a_prompt_without_cls_and_sep(tmp_path: Path) -> None:
+def test_wordpiece_model_encodes_prompts_without_cls_and_sep(tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text("却说曹操大喜。\n" * 80, encoding="utf-8")
     word = recipe("prepare.tokenizer.kind=wordpiece", "train.max_steps=1", "train.sample_prompt=null")
     prepare([str(tmp_path / "book.txt")], tmp_path / "data", word.prepare)
@@ -110,7 +110,7 @@ def test_wordpiece_model_reads_a_prompt_without_cls_and_sep(tmp_path: Path) -> N
     assert evaluate(word, model=str(tmp_path / "run"))["n_tokens"] > 0
 
 
-def test_dropout_of_a_hub_model_gives_way_to_the_recipes(run: Path, data: Path, tmp_path: Path) -> None:
+def test_dropout_of_a_hub_model_is_replaced_by_the_recipe(run: Path, data: Path, tmp_path: Path) -> None:
     pretrain(recipe("train.max_steps=1", "model.dropout=0.25"), data=data, out=tmp_path / "wet", model=str(run))
     pretrain(recipe("train.max_steps=1"), data=data, out=tmp_path / "dry", model=str(tmp_path / "wet"))
     rates = [AutoModelForCausalLM.from_pretrained(tmp_path / n / "model").config.resid_pdrop for n in ("wet", "dry")]
@@ -126,7 +126,7 @@ def test_resume_with_another_recipe_names_what_changed(run: Path, data: Path) ->
         pretrain(recipe("optim.learning_rate=0.5"), data=data, out=run, resume=True)
 
 
-def test_model_that_predicts_no_tokens_is_refused_where_text_is_written(data: Path, tmp_path: Path) -> None:
+def test_generate_refuses_a_model_without_a_language_model_head(data: Path, tmp_path: Path) -> None:
     config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     BertForSequenceClassification(config).save_pretrained(tmp_path / "bert")
     for call in (
@@ -144,12 +144,12 @@ def test_model_that_does_not_exist_is_exit_code_6(name: str) -> None:
         evaluate(recipe(), model=name, data=["x.txt"])
 
 
-def test_same_prompt_and_seed_write_the_same_text(run: Path) -> None:
+def test_same_prompt_and_seed_generate_the_same_text(run: Path) -> None:
     texts = {generate(recipe().generate, model=str(run), prompts=["却说"])[0]["text"] for _ in range(2)}
     assert len(texts) == 1
 
 
-def test_loss_of_the_first_step_is_that_of_a_uniform_guess(data: Path, tmp_path: Path) -> None:
+def test_loss_of_the_first_step_is_that_of_uniform_probabilities(data: Path, tmp_path: Path) -> None:
     pretrain(recipe("train.max_steps=1", "train.log_steps=1"), data=data, out=tmp_path / "run")
     first = next(record for record in read_log(tmp_path / "run") if record["kind"] == "train")
     vocab = len(AutoTokenizer.from_pretrained(data / "tokenizer"))

@@ -1,4 +1,4 @@
-"""The worst rows are kept, few while many are scored, as the model read them."""
+"""The worst errors are kept as the model read them, and files and held-out rows are scored."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -35,7 +35,7 @@ def make(tokenizer: PreTrainedTokenizerBase, label_type: str = "single_label") -
     return ErrorExamples(get_label_type(label_type), NAMES, np.array([0.5, 0.5]), tokenizer)
 
 
-def test_worst_of_all_chunks_are_kept_in_order_and_right_guesses_never_are(
+def test_worst_errors_of_all_chunks_are_kept_in_order(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     rng = np.random.default_rng(0)
@@ -57,7 +57,7 @@ def test_worst_of_all_chunks_are_kept_in_order_and_right_guesses_never_are(
         assert record["probability"] == pytest.approx(outputs[record["line"]].max())
 
 
-def test_text_is_what_the_model_read_with_its_case_and_its_end_cut_off(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_text_of_an_error_is_the_input_of_the_model(tokenizer: PreTrainedTokenizerBase) -> None:
     inputs = encode_inputs(tokenizer, ["WIN Free cash prize"], ["home now"], block_size=8)
     mistakes = make(tokenizer)
     mistakes.add(np.array([0]), np.array([[0.1, 0.9]]), inputs, np.array([7]))
@@ -67,7 +67,7 @@ def test_text_is_what_the_model_read_with_its_case_and_its_end_cut_off(tokenizer
     assert record["pair"].startswith("home")
 
 
-def test_number_that_is_far_off_has_no_probability(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_error_of_a_regression_has_no_probability(tokenizer: PreTrainedTokenizerBase) -> None:
     mistakes = make(tokenizer, "regression")
     inputs = encode_inputs(tokenizer, ["win", "home"], None, block_size=8)
     mistakes.add(np.array([1.0, 1.0]), np.array([1.5, 9.0]), inputs, np.array([1, 2]))
@@ -94,7 +94,7 @@ def evaluate(model: str, *data: str, run: Path | None = None, show: bool = False
     return evaluate_classifier(recipe, request)
 
 
-def test_figures_are_over_all_rows_of_a_file(model: str, tmp_path: Path) -> None:
+def test_metrics_are_over_all_rows_of_a_file(model: str, tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.csv", make_messages(40))
     found = evaluate(model, path)
     assert found["label_type"] == "single_label"
@@ -108,14 +108,14 @@ def test_figures_are_over_all_rows_of_a_file(model: str, tmp_path: Path) -> None
     assert shown["accuracy"] == found["accuracy"]
 
 
-def test_nothing_or_more_than_one_file_to_score_on_is_refused(model: str) -> None:
+def test_no_file_and_several_files_are_refused(model: str) -> None:
     with pytest.raises(UsageError, match="nothing to score on"):
         evaluate(model)
     with pytest.raises(UsageError, match="2 files are given"):
         evaluate(model, "a.csv", "b.csv")
 
 
-def test_label_that_the_model_has_not_is_found_before_any_row_is_scored(
+def test_unknown_label_is_reported_before_any_row_is_scored(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_table(tmp_path / "a.csv", [*make_messages(40), ("some words", "eggs")])
@@ -138,7 +138,7 @@ def make_run(tmp_path: Path, model: str) -> tuple[Path, set[int]]:
     return run.path, set(labelled.splits["validation"].lines.tolist())
 
 
-def test_rows_that_a_run_held_out_are_found_again_and_flatter_it(model: str, tmp_path: Path) -> None:
+def test_held_out_rows_of_a_run_are_scored_again(model: str, tmp_path: Path) -> None:
     run, lines = make_run(tmp_path, model)
     found = evaluate(model, run=run, show=True)
     assert sum(sum(row) for row in found["confusion"]["counts"]) == len(lines) < 40
@@ -147,9 +147,7 @@ def test_rows_that_a_run_held_out_are_found_again_and_flatter_it(model: str, tmp
     assert "the best of the run on these rows" in found["method"]["weights"]
 
 
-def test_rows_that_changed_since_the_run_began_and_a_split_that_it_has_not_are_refused(
-    model: str, tmp_path: Path
-) -> None:
+def test_changed_rows_and_missing_splits_of_a_run_are_refused(model: str, tmp_path: Path) -> None:
     run, _ = make_run(tmp_path, model)
     with pytest.raises(UsageError, match="the run has no test rows") as caught:
         evaluate(model, run=run, split="test")

@@ -1,4 +1,4 @@
-"""What a first reader of the classifier commands stumbled over: files and models that are not quite as expected."""
+"""Classifier commands on unusual files and models."""
 
 import csv
 import json

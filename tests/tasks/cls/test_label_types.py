@@ -1,13 +1,13 @@
-"""The types of labels: which decides, what is guessed, and which rows are the worst."""
+"""Label types: how one is chosen, what it predicts and measures, and its worst errors."""
 
 import numpy as np
 import pytest
 
 from llmkit.config.cls import Cls
+from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.label_columns import Columns
 from llmkit.tables.rows import Row
-from llmkit.tasks.cls.label_type import LabelType
-from llmkit.tasks.cls.label_types import LABEL_TYPES, choose_label_type, get_label_type
+from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, choose_label_type, get_label_type
 
 NAMES = ["a", "b", "c"]
 HALF = np.full(3, 0.5)
@@ -34,7 +34,7 @@ def make_rows(kind: str, skill: float, n: int = 200) -> tuple[np.ndarray, np.nda
 
 
 @pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression"])
-def test_best_weights_are_those_that_know_the_labels_better(kind: str) -> None:
+def test_selection_metric_prefers_the_better_model(kind: str) -> None:
     name = LABEL_TYPES[kind].metrics.best_by
     poor, good = (LABEL_TYPES[kind].measure_quickly(*make_rows(kind, skill), NAMES)[name] for skill in (0.3, 3.0))
     assert poor is not None
@@ -43,10 +43,10 @@ def test_best_weights_are_those_that_know_the_labels_better(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression"])
-def test_quick_figures_are_the_single_ones_of_all(kind: str) -> None:
+def test_quick_metrics_are_the_scalars_of_all_metrics(kind: str) -> None:
     labels, outputs = make_rows(kind, 1.0)
     quick = LABEL_TYPES[kind].measure_quickly(labels, outputs, NAMES)
-    everything = LABEL_TYPES[kind].measure(labels, outputs, NAMES, HALF)
+    everything = LABEL_TYPES[kind].measure(labels, outputs, NAMES, HALF, Bootstrap())
     assert set(quick) <= set(everything)
     assert all(value is None or isinstance(value, float) for value in quick.values())
     if kind != "multi_label":  # whose thresholds are tuned
@@ -54,7 +54,7 @@ def test_quick_figures_are_the_single_ones_of_all(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression"])
-def test_a_figure_that_is_better_when_lower_is_lower_for_the_better_model(kind: str) -> None:
+def test_direction_of_each_metric_prefers_the_better_model(kind: str) -> None:
     poor, good = (LABEL_TYPES[kind].measure_quickly(*make_rows(kind, skill), NAMES) for skill in (0.3, 3.0))
     lower = {name for name in good if is_lower_better(kind, name)}
     for name in lower - {"calibration_error"}:
@@ -63,7 +63,7 @@ def test_a_figure_that_is_better_when_lower_is_lower_for_the_better_model(kind: 
         assert good[name] is None or good[name] >= poor[name], name  # type: ignore[operator]
 
 
-def test_guesses_go_by_the_highest_probability_or_the_thresholds() -> None:
+def test_predictions_use_the_highest_probability_or_the_thresholds() -> None:
     outputs = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
     assert LABEL_TYPES["single_label"].predict(outputs, HALF).tolist() == [1, 0]
     marks = LABEL_TYPES["multi_label"].predict(outputs, np.array([0.2, 0.6, 0.3]))
@@ -71,7 +71,7 @@ def test_guesses_go_by_the_highest_probability_or_the_thresholds() -> None:
     assert LABEL_TYPES["regression"].predict(outputs[:, 0], HALF).tolist() == [0.2, 0.6]
 
 
-def test_mistake_among_several_labels_is_as_bad_as_its_worst_one() -> None:
+def test_severity_of_a_multi_label_error_is_that_of_its_worst_label() -> None:
     labels = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0]])
     outputs = np.array([[0.1, 0.6, 0.2], [0.9, 0.1, 0.1], [0.4, 0.2, 0.95]])
     # Row 0: the given label got 0.1, so 0.9 went against the truth; in row 2 0.95 went to one that is not there.
@@ -80,7 +80,7 @@ def test_mistake_among_several_labels_is_as_bad_as_its_worst_one() -> None:
     assert [how for how, _ in found] == pytest.approx([0.95, 0.9])
 
 
-def test_label_type_is_chosen_by_lists_and_the_separator_and_regression_is_never_guessed() -> None:
+def test_auto_label_type_uses_lists_and_the_separator_and_is_never_regression() -> None:
     def choose(*cells: object, **options: object) -> str:
         rows = [Row(number, {"text": "a", "label": cell}) for number, cell in enumerate(cells, 2)]
         return choose_label_type(Cls(**options), rows, Columns("text", None, "label")).name  # type: ignore[arg-type]
@@ -91,17 +91,31 @@ def test_label_type_is_chosen_by_lists_and_the_separator_and_regression_is_never
     assert choose("x", []) == "multi_label"
 
 
-def test_names_of_earlier_versions_are_known() -> None:
+def test_label_types_of_earlier_versions_are_read() -> None:
     assert [get_label_type(name).name for name in ("single", "multiple")] == ["single_label", "multi_label"]
 
 
 @pytest.mark.parametrize("label_type", LABEL_TYPES.values(), ids=LABEL_TYPES)
-def test_every_headline_and_baseline_is_a_figure_that_is_measured(label_type: LabelType) -> None:
+def test_every_headline_and_baseline_is_measured(label_type: LabelType) -> None:
     labels, outputs = make_rows(label_type.name, 1.0)
-    figures = label_type.measure(labels, outputs, NAMES, HALF)
+    figures = label_type.measure(labels, outputs, NAMES, HALF, Bootstrap())
     for metric in label_type.metrics.metrics:
         assert not metric.headline or metric.key in figures, metric.key
         assert not metric.baseline or metric.baseline in figures, metric.key
     must_beat = label_type.metrics.find(label_type.must_beat)
     assert must_beat is not None
     assert must_beat.baseline
+
+
+def test_most_confident_wrong_prediction_is_the_worst_error() -> None:
+    outputs = np.array([[0.9, 0.1, 0], [0.4, 0.6, 0], [0.05, 0.95, 0], [0.3, 0.7, 0]])
+    assert LABEL_TYPES["single_label"].find_errors(np.array([0, 0, 0, 0]), outputs, HALF, 9) == [
+        (0.95, 2),
+        (0.7, 3),
+        (0.6, 1),
+    ]
+    assert LABEL_TYPES["single_label"].find_errors(np.array([0, 0, 0, 0]), outputs, HALF, 1) == [(0.95, 2)]
+    assert LABEL_TYPES["regression"].find_errors(np.array([1.0, 1.0]), np.array([1.5, -2.0]), HALF, 9) == [
+        (3.0, 1),
+        (0.5, 0),
+    ]

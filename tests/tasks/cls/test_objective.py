@@ -1,4 +1,4 @@
-"""Losses of labels against plain torch and the papers' formulas, and that neither padding nor a cut matters."""
+"""Losses of labels against torch and published formulas; padding and batch sizes have no effect."""
 
 import math
 from pathlib import Path
@@ -72,7 +72,7 @@ def scores_and_labels(kind: str, n: int = 20) -> tuple[torch.Tensor, torch.Tenso
     return scores, objective(kind).collate(make_examples(n, kind))["labels"]
 
 
-def test_one_label_costs_what_torchs_cross_entropy_says() -> None:
+def test_single_label_loss_equals_cross_entropy_of_torch() -> None:
     scores, labels = scores_and_labels("single_label")
     weights = torch.tensor([0.5, 2.0, 1.0])
     for weight in (None, weights):
@@ -83,7 +83,7 @@ def test_one_label_costs_what_torchs_cross_entropy_says() -> None:
             assert found.sum().item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_smoothing_shares_the_truth_among_all_labels() -> None:
+def test_label_smoothing_equals_that_of_torch() -> None:
     scores, labels = scores_and_labels("single_label")
     logs = scores.double().log_softmax(-1)
     expected = [
@@ -94,7 +94,7 @@ def test_smoothing_shares_the_truth_among_all_labels() -> None:
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_several_labels_cost_binary_cross_entropy_each() -> None:
+def test_multi_label_loss_is_binary_cross_entropy() -> None:
     scores, labels = scores_and_labels("multi_label")
     assert labels.dtype == torch.float32
     probabilities = torch.sigmoid(scores.double())
@@ -112,13 +112,13 @@ def test_several_labels_cost_binary_cross_entropy_each() -> None:
     torch.testing.assert_close(smoothed.double(), 0.9 * expected + 0.1 * other, rtol=1e-5, atol=1e-6)
 
 
-def test_numbers_cost_their_squared_error() -> None:
+def test_regression_loss_is_the_squared_error() -> None:
     scores, labels = scores_and_labels("regression")
     found = objective("regression").losses(scores[:, :1], labels)
     assert found.sum().item() == pytest.approx(F.mse_loss(scores[:, 0], labels, reduction="sum").item(), rel=1e-6)
 
 
-def test_focal_loss_is_the_papers_formula() -> None:
+def test_focal_loss_equals_the_formula_of_the_paper() -> None:
     scores, labels = scores_and_labels("single_label")
     weights = torch.tensor([0.5, 2.0, 1.0])
     found = objective(focal_gamma=2.0, class_weights=weights).losses(scores, labels)
@@ -162,7 +162,7 @@ def make_task(kind: str, labels: np.ndarray, class_weights: Any) -> ClsTraining:
 LABELS = np.array([0] * 60 + [1] * 30 + [2] * 10)
 
 
-def test_balanced_weights_are_those_of_sklearn() -> None:
+def test_balanced_weights_equal_scikit_learn() -> None:
     weights = make_task("single_label", LABELS, "balanced").objective.class_weights
     assert weights is not None
     expected = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
@@ -171,7 +171,7 @@ def test_balanced_weights_are_those_of_sklearn() -> None:
     assert make_task("single_label", LABELS, "none").objective.class_weights is None
 
 
-def test_balanced_weight_of_one_of_several_labels_is_absent_rows_over_present_ones() -> None:
+def test_balanced_multi_label_weight_is_negative_over_positive_rows() -> None:
     marks = np.zeros((100, 3), np.int8)
     marks[:60, 0], marks[:30, 1], marks[:10, 2] = 1, 1, 1
     weights = make_task("multi_label", marks, "balanced").objective.class_weights
@@ -179,7 +179,7 @@ def test_balanced_weight_of_one_of_several_labels_is_absent_rows_over_present_on
     assert weights.tolist() == pytest.approx([40 / 60, 70 / 30, 90 / 10])
 
 
-def test_weights_of_the_recipe_keep_their_ratio_and_a_mean_of_one() -> None:
+def test_weights_of_the_recipe_keep_their_ratio_and_have_mean_one() -> None:
     weights = make_task("single_label", LABELS, {"c": 5.0}).objective.class_weights
     assert weights is not None
     assert (weights / weights[0]).tolist() == pytest.approx([1, 1, 5])
@@ -191,7 +191,7 @@ def test_weights_of_the_recipe_keep_their_ratio_and_a_mean_of_one() -> None:
 # Batches
 
 
-def test_batch_has_what_its_rows_have_and_padding_is_masked() -> None:
+def test_batch_holds_its_rows_and_masks_padding() -> None:
     examples = make_examples(6, most_windows=3)
     batch = objective().collate(examples)
     inputs = [each for example in examples for each in example.inputs]
@@ -208,7 +208,7 @@ def test_batch_has_what_its_rows_have_and_padding_is_masked() -> None:
     assert objective().count(batch) == {"loss": 6}
 
 
-def test_batch_has_no_mask_types_or_rows_that_would_say_nothing() -> None:
+def test_batch_omits_mask_types_and_rows_that_are_not_needed() -> None:
     rows = [[Input(np.arange(5, 9), 4)], [Input(np.arange(6, 10), 4)]]
     assert set(collate_inputs(rows, 0, False)) == {"input_ids"}
 
@@ -273,7 +273,7 @@ def take_step(run: Path, family: str, kind: str, batches: BatchPlan) -> tuple[li
 @pytest.mark.parametrize(
     ("family", "kind"), [("bert", "single_label"), ("gpt2", "single_label"), ("bert", "multi_label")]
 )
-def test_gradient_does_not_depend_on_the_cut(tmp_path: Path, family: str, kind: str) -> None:
+def test_gradient_does_not_depend_on_the_micro_batch_size(tmp_path: Path, family: str, kind: str) -> None:
     whole, loss = take_step(tmp_path / "whole", family, kind, BatchPlan(8, 8, 1))
     cuts = {"4x2": BatchPlan(8, 4, 1), "2x4": BatchPlan(8, 2, 1)}
     for name, batches in (cuts | {"tokens": BatchPlan(8, 8, 1, tokens_at_once=40)}).items():

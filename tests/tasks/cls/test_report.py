@@ -1,4 +1,4 @@
-"""A classifier's report and terminal show confusions and labels, safely, and without a flood of numbers."""
+"""The report and the terminal of a classifier: confusion matrices, labels and errors, escaped and bounded."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 from reporting.test_report import HOSTILE, SCRIPT, Page, make_run, read_report
 
 from llmkit.cli.output import show_metrics
+from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.metrics.classification import score_single_label
 from llmkit.metrics.multilabel import score_multi_label
 from llmkit.metrics.regression import score_regression
@@ -20,7 +21,7 @@ def make_scores(n_labels: int, n: int = 400, names: list[str] | None = None) -> 
     logits = rng.normal(size=(n, n_labels)) + 2 * np.eye(n_labels)[labels]
     odds = np.exp(logits)
     names = names or [f"label {i:03}" for i in range(n_labels)]
-    return score_single_label(labels, odds / odds.sum(1, keepdims=True), names, n_resamples=50)
+    return score_single_label(labels, odds / odds.sum(1, keepdims=True), names, Bootstrap(n_resamples=50))
 
 
 def report(run: Path, scores: dict[str, Any], label_type: str = "single_label", **splits: Any) -> Page:
@@ -28,7 +29,7 @@ def report(run: Path, scores: dict[str, Any], label_type: str = "single_label", 
     return read_report(make_run(run, [], metrics={"test": scores, **splits}, manifest=manifest, recipe="a: 1"))
 
 
-def test_headlines_stand_beside_their_interval_and_a_constant_guess(tmp_path: Path) -> None:
+def test_headlines_have_interval_and_baseline(tmp_path: Path) -> None:
     scores = make_scores(3)
     page = report(tmp_path / "r", scores)
     low, high = scores["intervals"]["accuracy"]
@@ -37,7 +38,7 @@ def test_headlines_stand_beside_their_interval_and_a_constant_guess(tmp_path: Pa
     assert expected in page.text and "over 400 rows" in page.text
 
 
-def test_every_count_of_the_confusion_is_on_the_page_and_shaded_by_its_share(tmp_path: Path) -> None:
+def test_report_shows_every_count_of_the_confusion_matrix_shaded(tmp_path: Path) -> None:
     scores = make_scores(3)
     scores["confusion"]["counts"] = [[901, 0, 101], [7, 1203, 5], [0, 0, 0]]
     page = report(tmp_path / "r", scores)
@@ -49,7 +50,7 @@ def test_every_count_of_the_confusion_is_on_the_page_and_shaded_by_its_share(tmp
 
 
 @pytest.mark.parametrize("n_labels", [30, 31, 77])
-def test_confusion_of_many_labels_is_listed_by_frequency_instead(tmp_path: Path, n_labels: int) -> None:
+def test_confusions_of_many_labels_are_listed_by_frequency(tmp_path: Path, n_labels: int) -> None:
     scores = make_scores(n_labels)
     page = report(tmp_path / "r", scores)
     assert ("Most frequent confusions" in page.text) is (n_labels > 30)
@@ -58,7 +59,7 @@ def test_confusion_of_many_labels_is_listed_by_frequency_instead(tmp_path: Path,
         assert pair["label"] in page.contents["td"] and pair["predicted"] in page.contents["td"]
 
 
-def test_tables_do_not_flood_the_list_of_metrics(tmp_path: Path) -> None:
+def test_list_of_metrics_omits_tables(tmp_path: Path) -> None:
     scores = make_scores(77)
     page = report(tmp_path / "r", scores, validation=scores)
     metrics = page.html[page.html.index("<h2>Metrics") :]
@@ -67,7 +68,7 @@ def test_tables_do_not_flood_the_list_of_metrics(tmp_path: Path) -> None:
     assert "intervals.mcc" in metrics and "calibration_error" in metrics
 
 
-def test_markup_in_labels_and_mistakes_never_becomes_markup_or_style(tmp_path: Path) -> None:
+def test_markup_in_labels_and_errors_is_escaped(tmp_path: Path) -> None:
     scores = make_scores(2, names=[HOSTILE, "\x1b[31m" + HOSTILE])
     mistake = {"text": HOSTILE + "\x00", "pair": HOSTILE, "label": HOSTILE, "predicted": [HOSTILE], "line": HOSTILE}
     scores["mistakes"] = [mistake, {"text": "x" * 5000, "probability": 0.99, "line": 12}]
@@ -81,15 +82,17 @@ def test_markup_in_labels_and_mistakes_never_becomes_markup_or_style(tmp_path: P
     assert page.text.count("<script>alert(1)</script>") == 7
 
 
-def test_several_labels_and_numbers_have_their_own_headlines(tmp_path: Path) -> None:
+def test_multi_label_and_regression_have_their_own_headlines(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     marks = rng.random((50, 3)) < 0.4
-    multiple = score_multi_label(marks, rng.random((50, 3)), np.full(3, 0.25), ["a", "b", "c"], n_resamples=20)
-    page = report(tmp_path / "multiple", multiple, "multi_label")
-    assert page.contents["b"][:2] == [f"{multiple['f1_micro']:.4f}", f"{multiple['f1_macro']:.4f}"]
+    multi_label = score_multi_label(
+        marks, rng.random((50, 3)), np.full(3, 0.25), ["a", "b", "c"], Bootstrap(n_resamples=20)
+    )
+    page = report(tmp_path / "multi_label", multi_label, "multi_label")
+    assert page.contents["b"][:2] == [f"{multi_label['f1_micro']:.4f}", f"{multi_label['f1_macro']:.4f}"]
     assert "0.2500" in page.contents["td"] and "every row with every label" in page.text
     targets = rng.normal(size=50)
-    numbers = score_regression(targets, targets + rng.normal(size=50), n_resamples=20)
+    numbers = score_regression(targets, targets + rng.normal(size=50), Bootstrap(n_resamples=20))
     page = report(tmp_path / "numbers", numbers | {"n_truncated": 3}, "regression")
     assert page.contents["b"][:2] == [f"{numbers['pearson']:.4f}", f"{numbers['spearman']:.4f}"]
     assert "3 of 50 rows were too long" in page.text
@@ -103,7 +106,7 @@ def test_several_labels_and_numbers_have_their_own_headlines(tmp_path: Path) -> 
         ("regression", {"mse": 0.5}, "squared error"),
     ],
 )
-def test_curves_of_a_classifier_say_what_its_loss_is_and_miss_nothing_foreign(
+def test_curves_of_a_classifier_have_the_unit_of_its_loss(
     tmp_path: Path, label_type: str, figures: dict[str, float], unit: str
 ) -> None:
     log = [{"kind": "train", "step": 1, "loss": 1.0}, {"kind": "eval", "step": 1, "loss": 1.0, **figures}]
@@ -118,13 +121,13 @@ def test_curves_of_a_classifier_say_what_its_loss_is_and_miss_nothing_foreign(
     "spoilt", [None, 3, "x", [], [1], [None], {}, {"labels": 3}, {"labels": ["a"], "counts": [[None]]}]
 )
 @pytest.mark.parametrize("key", ["per_class", "confusion", "calibration", "most_confused", "intervals", "mistakes"])
-def test_odd_value_in_metrics_costs_its_part_only(tmp_path: Path, key: str, spoilt: Any) -> None:
+def test_malformed_metric_is_left_out_of_the_report(tmp_path: Path, key: str, spoilt: Any) -> None:
     page = report(tmp_path / "r", make_scores(2) | {key: spoilt})
     assert "95% interval" in page.text or key == "intervals"
     assert ("Calibration" in page.text) is (key != "calibration")
 
 
-def test_scores_survive_the_way_through_metrics_json() -> None:
+def test_report_of_saved_metrics_equals_that_of_computed_ones() -> None:
     scores = make_scores(4)
     assert json.loads(json.dumps(scores)) == scores
 
@@ -139,7 +142,7 @@ def shown(metrics: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_accuracy_stands_with_its_interval_and_beside_a_constant_guess(capsys: pytest.CaptureFixture[str]) -> None:
+def test_terminal_shows_accuracy_with_interval_and_baseline(capsys: pytest.CaptureFixture[str]) -> None:
     scores = score_labels(["ham", "spam"])
     out = shown(scores, capsys)
     low, high = scores["intervals"]["accuracy"]
@@ -158,7 +161,7 @@ def test_control_characters_of_labels_never_reach_the_terminal(capsys: pytest.Ca
     assert all(character.isprintable() or character == "\n" for character in many)
 
 
-def test_of_many_labels_the_worst_are_shown_and_the_rest_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_terminal_shows_the_worst_of_many_labels(capsys: pytest.CaptureFixture[str]) -> None:
     scores = score_labels([f"label {i}" for i in range(77)])
     lines = shown(scores, capsys).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("the 5 labels with the lowest F1 of 77"))
@@ -167,7 +170,7 @@ def test_of_many_labels_the_worst_are_shown_and_the_rest_is_counted(capsys: pyte
     assert "Most frequent confusions" in lines and len(lines) < 35
 
 
-def test_columns_stand_under_each_other_for_chinese_and_for_long_labels(capsys: pytest.CaptureFixture[str]) -> None:
+def test_terminal_columns_are_aligned_for_chinese_and_long_labels(capsys: pytest.CaptureFixture[str]) -> None:
     out = shown(score_labels(["体育", "财经新闻" * 9, "x" * 99]), capsys)
     rows = [line for line in out.splitlines() if line.startswith(("体育", "财经", "xxx"))]
 
@@ -178,11 +181,11 @@ def test_columns_stand_under_each_other_for_chinese_and_for_long_labels(capsys: 
     assert len(rows) == 6
 
 
-def test_several_labels_and_numbers_show_their_own_figures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_terminal_shows_metrics_of_multi_label_and_regression(capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
-    multiple = score_multi_label(rng.random((40, 2)) < 0.5, rng.random((40, 2)), np.array([0.25, 0.5]), ["a", "b"])
-    out = shown(multiple, capsys)
-    assert f"{multiple['f1_micro']:.4f}" in out and "0.250" in out and "constant baseline" in out
+    multi_label = score_multi_label(rng.random((40, 2)) < 0.5, rng.random((40, 2)), np.array([0.25, 0.5]), ["a", "b"])
+    out = shown(multi_label, capsys)
+    assert f"{multi_label['f1_micro']:.4f}" in out and "0.250" in out and "constant baseline" in out
     numbers = score_regression(np.arange(9.0), np.arange(9.0) ** 2)
     out = shown(numbers, capsys)
     assert f"{numbers['pearson']:.4f}" in out and "predicting the mean" in out

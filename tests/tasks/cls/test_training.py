@@ -1,8 +1,9 @@
-"""Fine-tuning a classifier's whole road on tiny files, through the same functions that the commands call."""
+"""Fine-tuning on tiny files through the functions of the commands, and the defaults of its recipe."""
 
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,15 @@ from tiny import SUM_ORDER, make_messages, save_bert, save_gpt2, write_table
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from llmkit.config.loading import load_recipe
-from llmkit.config.recipe import Recipe
+from llmkit.config.recipe import ClsRecipe, Recipe
 from llmkit.core.errors import DataError, EnvironmentFault, UsageError
+from llmkit.core.files import write_json
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.evaluating.predict import predict
 from llmkit.runs.train import finetune
+from llmkit.tasks.base import TrainingRequest
+from llmkit.tasks.cls.training import open_classifier_training, resolve
+from llmkit.training.folder import RunFolder, describe_origin, load_origin
 
 TINY = (
     "train.max_steps=24", "train.global_batch_size=8", "train.log_steps=1", "train.precision=fp32",
@@ -82,7 +87,7 @@ def label_rows(run: Path, data: str) -> list[dict[str, Any]]:
 # ---- what is learned ----
 
 
-def test_bert_learns_to_tell_two_labels_and_scores_itself_beside_a_constant_guess(run: Path) -> None:
+def test_bert_learns_two_labels_and_reports_a_baseline(run: Path) -> None:
     metrics = read_metrics(run)
     assert metrics["accuracy"] > 0.9
     assert metrics["n_rows"] == 30
@@ -91,7 +96,7 @@ def test_bert_learns_to_tell_two_labels_and_scores_itself_beside_a_constant_gues
     assert "spam" in page
 
 
-def test_gpt2_learns_with_a_pad_row_that_is_not_its_end_of_text(gpt2_run: Path) -> None:
+def test_gpt2_learns_with_a_pad_token_that_is_not_eos(gpt2_run: Path) -> None:
     assert read_metrics(gpt2_run)["accuracy"] > 0.9
     config, tokenizer = read_config(gpt2_run), AutoTokenizer.from_pretrained(gpt2_run / "model")
     assert config["pad_token_id"] == tokenizer.pad_token_id == config["vocab_size"] - 1
@@ -100,7 +105,7 @@ def test_gpt2_learns_with_a_pad_row_that_is_not_its_end_of_text(gpt2_run: Path) 
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
-def test_pairs_are_learned_where_only_both_texts_together_tell(
+def test_labels_that_depend_on_both_texts_are_learned(
     request: pytest.FixtureRequest, tmp_path: Path, family: str
 ) -> None:
     rows = [(a[0], b[0], a[1]) for a, b in zip(make_messages(120), make_messages(120, 1), strict=True)]
@@ -116,7 +121,7 @@ def test_pairs_are_learned_where_only_both_texts_together_tell(
 
 
 @pytest.mark.parametrize("form", ["separator", "list"])
-def test_several_labels_a_row_are_learned_and_their_thresholds_are_used(bert: str, tmp_path: Path, form: str) -> None:
+def test_multi_label_rows_are_learned_and_use_tuned_thresholds(bert: str, tmp_path: Path, form: str) -> None:
     rows = []
     for number, (text, _) in enumerate(make_messages(120)):
         labels = (["money"] if number % 2 else []) + (["long"] if "please" in text else [])
@@ -146,7 +151,7 @@ def test_several_labels_a_row_are_learned_and_their_thresholds_are_used(bert: st
                 assert (name in row["prediction"]) == (row[f"p({name})"] > threshold)
 
 
-def test_regression_speaks_in_the_unit_of_its_file(bert: str, tmp_path: Path) -> None:
+def test_regression_predicts_in_the_unit_of_its_file(bert: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = [(text, 1000 + 20 * (label == "spam") + rng.normal()) for text, label in make_messages(120)]
     data = write_table(tmp_path / "prices.csv", rows, ("text", "score"))
@@ -154,15 +159,15 @@ def test_regression_speaks_in_the_unit_of_its_file(bert: str, tmp_path: Path) ->
     metrics = finetune(asked, files={"train": data}, out=tmp_path / "run", model=bert)["validation"]
     assert metrics["pearson"] > 0.95
     assert metrics["mse"] < 40
-    guesses = [row["prediction"] for row in label_rows(tmp_path / "run", data)]
-    assert 990 < min(guesses) < 1005
-    assert 1015 < max(guesses) < 1030
+    predictions = [row["prediction"] for row in label_rows(tmp_path / "run", data)]
+    assert 990 < min(predictions) < 1005
+    assert 1015 < max(predictions) < 1030
     again = evaluate(asked, model=str(tmp_path / "run"), data=[data])
     truth = [value for _, value in rows]
-    assert again["mse"] == pytest.approx(np.square(np.subtract(guesses, truth)).mean(), rel=1e-4)
+    assert again["mse"] == pytest.approx(np.square(np.subtract(predictions, truth)).mean(), rel=1e-4)
 
 
-def test_numbers_and_na_are_labels_and_texts_like_any_word(bert: str, tmp_path: Path) -> None:
+def test_numbers_and_na_are_ordinary_labels_and_texts(bert: str, tmp_path: Path) -> None:
     rows = [(text if n % 10 else ("NA", "null", "None")[n % 3], ("NA", "10", "9")[n % 3]) for n, (text, _) in
             enumerate(make_messages(60))]  # fmt: skip
     out = tmp_path / "run"
@@ -172,7 +177,7 @@ def test_numbers_and_na_are_labels_and_texts_like_any_word(bert: str, tmp_path: 
     assert manifest["data"]["splits"]["train"]["rows"] == 60
 
 
-def test_label_map_does_not_depend_on_the_order_of_rows_and_is_what_eval_and_predict_use(
+def test_label_map_is_independent_of_row_order_and_used_by_eval_and_predict(
     run: Path, bert: str, tmp_path: Path
 ) -> None:
     rows = make_messages(120)
@@ -186,9 +191,7 @@ def test_label_map_does_not_depend_on_the_order_of_rows_and_is_what_eval_and_pre
     assert {row["prediction"] for row in label_rows(run, only_spam)} <= {"ham", "spam"}
 
 
-def test_classifier_goes_on_with_its_own_map_even_where_that_is_not_sorted(
-    run: Path, messages: str, tmp_path: Path
-) -> None:
+def test_training_from_a_classifier_keeps_its_label_map(run: Path, messages: str, tmp_path: Path) -> None:
     shutil.copytree(run / "model", tmp_path / "model")
     config = read_config(run)
     config |= {"label2id": {"spam": 0, "ham": 1}, "id2label": {"0": "spam", "1": "ham"}}
@@ -197,7 +200,7 @@ def test_classifier_goes_on_with_its_own_map_even_where_that_is_not_sorted(
     assert read_config(tmp_path / "run")["label2id"] == {"spam": 0, "ham": 1}
 
 
-def test_headerless_file_without_an_ending_is_read(bert: str, tmp_path: Path) -> None:
+def test_file_without_header_and_suffix_is_read(bert: str, tmp_path: Path) -> None:
     lines = [f'{label}\tA "{text}, said' for text, label in make_messages(60)]
     (tmp_path / "SMSSpamCollection").write_text("\n".join(lines) + "\n")
     files = {"train": str(tmp_path / "SMSSpamCollection")}
@@ -234,7 +237,7 @@ def no_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         (make_messages(20), ("train.early_stopping=1", "cls.validation=0"), "needs a validation", "early_stopping"),
     ],
 )  # fmt: skip
-def test_unusable_rows_and_wishes_are_named_with_their_place(
+def test_unusable_rows_and_settings_are_refused_with_their_location(
     bert: str, tmp_path: Path, rows: list[tuple[str, ...]], overrides: tuple[str, ...], words: str, place: str
 ) -> None:
     data = write_table(tmp_path / "t.csv", rows)
@@ -245,13 +248,13 @@ def test_unusable_rows_and_wishes_are_named_with_their_place(
 
 
 @pytest.mark.usefixtures("no_model_is_loaded")
-def test_words_are_not_put_behind_a_mask_token_that_the_model_lacks(gpt2: str, messages: str, tmp_path: Path) -> None:
+def test_mask_augmentation_needs_a_mask_token(gpt2: str, messages: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no mask token"):
         finetune(recipe("cls.augment.mask=0.1"), files={"train": messages}, out=tmp_path / "run", model=gpt2)
 
 
 @pytest.mark.usefixtures("no_model_is_loaded")
-def test_out_is_probed_before_the_data_is_read(bert: str, messages: str, tmp_path: Path) -> None:
+def test_output_folder_is_checked_before_the_data_is_read(bert: str, messages: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentFault, match="cannot write"):
         finetune(recipe(), files={"train": "nowhere.csv"}, out=tmp_path / "file/run", model=bert)
@@ -262,7 +265,7 @@ def test_out_is_probed_before_the_data_is_read(bert: str, messages: str, tmp_pat
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_bad_rows_are_left_out_and_counted_when_asked_for(
+def test_bad_rows_are_skipped_and_counted_if_the_recipe_says_so(
     bert: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [*make_messages(40), ("a", "b", "c"), ("no label", ""), ("", "ham")]
@@ -278,7 +281,7 @@ def test_bad_rows_are_left_out_and_counted_when_asked_for(
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_label_that_only_a_held_out_file_has_is_refused_or_left_out(
+def test_label_only_in_a_held_out_file_is_refused_or_skipped(
     bert: str, messages: str, tmp_path: Path, split: str
 ) -> None:
     other = write_table(tmp_path / "other.csv", [*make_messages(10), ("new", "eggs"), ("newer", "eggs")])
@@ -341,9 +344,7 @@ def test_resuming_with_changed_data_is_refused(run: Path, bert: str, tmp_path: P
         finetune(load_recipe(run / "recipe.yaml"), files=files, out=tmp_path / "run", model=bert, resume=True)
 
 
-def test_early_stopping_keeps_the_weights_that_are_best_by_the_chosen_figure(
-    bert: str, messages: str, tmp_path: Path
-) -> None:
+def test_early_stopping_keeps_the_best_weights_by_the_chosen_metric(bert: str, messages: str, tmp_path: Path) -> None:
     asked = recipe("train.early_stopping=2", "train.eval_steps=2", "train.max_steps=200", "cls.metric=log_loss")
     metrics = finetune(asked, files={"train": messages}, out=tmp_path / "run", model=bert)
     evals = read_log(tmp_path / "run", "eval")
@@ -369,7 +370,7 @@ def test_early_stopping_keeps_the_weights_that_are_best_by_the_chosen_figure(
         ("bert", ("cls.from_scratch=true", "train.max_steps=40")),
     ],
 )
-def test_every_way_to_train_learns_and_exports_what_plain_transformers_reads_alike(
+def test_every_training_mode_exports_a_model_that_transformers_reads(
     request: pytest.FixtureRequest, messages: str, tmp_path: Path, family: str, overrides: tuple[str, ...]
 ) -> None:
     model, out = request.getfixturevalue(family), tmp_path / "run"
@@ -398,7 +399,7 @@ def test_frozen_weights_stay_as_they_were(bert: str, messages: str, tmp_path: Pa
     assert bool(changed) == ("bert" in moved)
 
 
-def test_long_texts_are_cut_and_said_or_read_in_windows(
+def test_long_texts_are_truncated_with_a_note_or_read_in_windows(
     bert: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What tells stands at the end of the text, behind what one block can hold."""
@@ -416,7 +417,7 @@ def test_long_texts_are_cut_and_said_or_read_in_windows(
     assert result["n_truncated"] == 80
 
 
-def test_texts_are_in_the_report_only_when_asked_for_and_markup_is_escaped(bert: str, tmp_path: Path) -> None:
+def test_texts_are_in_the_report_only_with_show_samples_and_escaped(bert: str, tmp_path: Path) -> None:
     rows = [(f"{text} <script>alert(1)</script>", f"<script>{label}") for text, label in make_messages(40)]
     data = write_table(tmp_path / "t.csv", rows)
     for shown in (False, True):
@@ -464,7 +465,9 @@ TIMED = ("train.max_steps=null", "train.max_minutes=0.04")
         ("single_label", ("cls.lora_rank=2",)),
     ],
 )
-def test_minutes_hold_for_every_kind_of_labels(bert: str, tmp_path: Path, kind: str, settings: tuple[str, ...]) -> None:
+def test_max_minutes_holds_for_every_label_type(
+    bert: str, tmp_path: Path, kind: str, settings: tuple[str, ...]
+) -> None:
     labels = {"single_label": ("spam", "ham"), "multi_label": ("spam;short", "ham"), "regression": ("1.5", "-2")}[kind]
     rows = [(text, labels[label == "ham"]) for text, label in make_messages(120)]
     files = {name: write_table(tmp_path / f"{name}.csv", rows) for name in ("train", "test")}
@@ -474,3 +477,76 @@ def test_minutes_hold_for_every_kind_of_labels(bert: str, tmp_path: Path, kind: 
     assert metrics["training"]["steps"] == plan["n_steps"] > 1
     assert metrics["test"]["n_rows"] <= 120
     assert set(metrics) >= {"training", "validation", "test"}
+
+
+def resolved(*overrides: str, n_rows: int = 1000, n_labels: int = 2, width: int = 768) -> ClsRecipe:
+    recipe: Any = load_recipe(None, ["train.global_batch_size=10", *overrides], task="cls")
+    labelled: Any = SimpleNamespace(splits={"train": range(n_rows)}, label2id=dict.fromkeys(range(n_labels)))
+    config: Any = SimpleNamespace(hidden_size=width)
+    return resolve(recipe, config, labelled)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_labels", "epochs"),
+    [(1000, 2, 3), (500, 2, 6), (100, 2, 20), (10, 2, 20), (1000, 50, 10), (10**6, 2, 3)],
+)
+def test_small_data_gets_more_epochs_but_at_most_twenty(n_rows: int, n_labels: int, epochs: float) -> None:
+    """At least 300 steps of 10 rows, and 20 a label."""
+    train = resolved(n_rows=n_rows, n_labels=n_labels).train
+    assert train.epochs == epochs
+    assert train.eval_steps == max(1, -(-n_rows // 10)), "once an epoch"
+
+
+@pytest.mark.parametrize("override", ["train.max_steps=7", "train.epochs=2", "train.max_minutes=1"])
+def test_given_training_length_is_not_changed(override: str) -> None:
+    train = resolved(override).train
+    name, value = override.removeprefix("train.").split("=")
+    given = {name: getattr(train, name) for name in ("max_steps", "epochs", "max_minutes")}
+    assert given == {"max_steps": None, "epochs": None, "max_minutes": None} | {name: float(value)}
+    if name == "max_steps":
+        assert train.eval_steps == 7, "at least once"
+    if name == "max_minutes":
+        assert train.eval_steps is None
+
+
+def test_default_learning_rate_depends_on_width_and_lora() -> None:
+    assert resolved().optim.learning_rate == 5e-5
+    assert resolved(width=192).optim.learning_rate == pytest.approx(8 * 5e-5)
+    assert resolved("cls.lora_rank=4").optim.learning_rate == pytest.approx(5e-4)
+    assert resolved("optim.learning_rate=0.5").optim.learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("files", "model", "where", "words"),
+    [
+        ({}, "m", "--data", "nothing to train on"),
+        ({"train": "-"}, "m", "--data", "cannot read from stdin"),
+        ({"train": "PREPARED"}, "m", "--data", "is a prepared folder"),
+        ({"train": "a.csv"}, None, "--model", "no model to fine-tune"),
+    ],
+)
+def test_incomplete_request_is_refused_before_anything_is_opened(
+    tmp_path: Path, files: dict[str, str], model: str | None, where: str, words: str
+) -> None:
+    (tmp_path / "manifest.json").touch()
+    files = {name: path.replace("PREPARED", str(tmp_path)) for name, path in files.items()}
+    recipe: Any = load_recipe(None, task="cls")
+    with pytest.raises(UsageError, match=words) as caught:
+        open_classifier_training(recipe, TrainingRequest(files, tmp_path / "run", model, None))
+    assert caught.value.problems[0].where == where
+
+
+def test_moved_run_finds_its_model_and_files(tmp_path: Path) -> None:
+    (tmp_path / "here/bert").mkdir(parents=True)
+    run = RunFolder(tmp_path / "here/run")
+    run.path.mkdir()
+    assert load_origin(run, None, {}) == (None, {})
+    files = {"train": str(tmp_path / "here/a.csv")}
+    write_json(run.manifest, {"origin": describe_origin(str(tmp_path / "here/bert"), files, run.path)})
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = RunFolder(tmp_path / "there/run")
+    model, found = load_origin(moved, None, {})
+    assert Path(str(model)).resolve() == tmp_path / "there/bert"
+    assert found == {"train": str(tmp_path / "there/a.csv")}
+    assert load_origin(moved, "other", {"train": "b.csv"}) == ("other", {"train": "b.csv"})
+    assert describe_origin("who/what", {}, run.path)["start"] == "who/what"

@@ -12,21 +12,21 @@ from transformers import BertForMaskedLM
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.mlm import Mlm
 from llmkit.config.prepare import Prepare
-from llmkit.core.errors import DataError, UsageError
+from llmkit.core.errors import DataError
 from llmkit.datasets.sentences import Sentences
 from llmkit.models.loading import load_masked_lm
+from llmkit.tasks.evaluation import encode_files
 from llmkit.tasks.mlm.evaluation import (
     describe_not_next,
     evaluate_masked_lm,
     evaluation_seed,
-    make_split_pairs,
     score_documents,
-    score_text,
+    score_split,
     to_metrics,
 )
 from llmkit.tasks.mlm.objective import MaskedLM
 from llmkit.tokens.store import Split
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def split(tmp_path: Path) -> Split:
 
 
 @torch.no_grad()
-def test_figures_agree_with_a_plain_loop_over_the_examples(split: Split) -> None:
+def test_metrics_equal_a_plain_loop_over_the_examples(split: Split) -> None:
     model, pairs = make_bert(initializer_range=1.0).eval(), make_pairs(split, block_size=48)
     metrics = to_metrics(evaluate_masked_lm(model, pairs, MaskedLM(0, "nsp"), batch_size=7), "nsp")
     mlm, nsp, right, top5, labels = [], [], 0, 0, Counter[int]()
@@ -71,27 +71,27 @@ def test_figures_agree_with_a_plain_loop_over_the_examples(split: Split) -> None
     assert (metrics["n_masked"], metrics["n_pairs"]) == (len(mlm), len(nsp))
 
 
-def test_masks_and_pairs_are_the_same_each_time_and_whatever_the_batch(split: Split) -> None:
+def test_masks_and_pairs_are_independent_of_the_batch_size(split: Split) -> None:
     model, pairs = make_bert().eval(), make_pairs(split, block_size=48)
     once, again = (evaluate_masked_lm(model, pairs, MaskedLM(0, "nsp"), batch_size=size) for size in (3, 11))
     assert once["mlm_nats"] == pytest.approx(again["mlm_nats"], rel=1e-6)
     assert {k: v for k, v in once.items() if "nats" not in k} == {k: v for k, v in again.items() if "nats" not in k}
 
 
-def test_a_look_scores_examples_from_everywhere(split: Split) -> None:
+def test_limited_evaluation_scores_evenly_spaced_examples(split: Split) -> None:
     pairs = make_pairs(split, block_size=48)
     sums = evaluate_masked_lm(make_bert().eval(), pairs, MaskedLM(0, "nsp"), max_examples=5)
     assert sums["n_examples"] == 5
     assert sums["n_masked"] < 5 * 48
 
 
-def test_a_model_without_the_head_for_pairs_has_no_figures_of_them(split: Split) -> None:
+def test_model_without_a_pair_head_has_no_pair_metrics(split: Split) -> None:
     pairs = make_pairs(split, "none", block_size=48)
     sums = evaluate_masked_lm(make_bert(BertForMaskedLM).eval(), pairs, MaskedLM(0, "none"))
     assert not [name for name in to_metrics(sums, None) if "nsp" in name or "pairs" in name]
 
 
-def test_text_of_which_nothing_can_be_masked_is_no_perfect_score(tmp_path: Path) -> None:
+def test_text_without_maskable_tokens_is_refused(tmp_path: Path) -> None:
     unknown = make_sentence_split(tmp_path / "held", [[[[1] * 9, [1] * 5]] for _ in range(4)])
     with pytest.raises(DataError, match="no token of the text could be masked"):
         evaluate_masked_lm(make_bert().eval(), make_pairs(unknown, block_size=48), MaskedLM(0, "nsp"))
@@ -135,25 +135,26 @@ def score(tmp_path: Path, text: str = TEXT, **settings: object) -> dict[str, obj
     (tmp_path / "a.txt").write_text(text)
     evaluate = Evaluate(block_size=32, **settings)  # type: ignore[arg-type]
     network, tokenizer = load_masked_lm(path), load_tokenizer(path)
-    return score_text(
-        network, tokenizer, [str(tmp_path / "a.txt")], Prepare(chinese_words="characters"), evaluate, Mlm()
-    )
+    ensure_special_tokens(tokenizer)
+    prepare = Prepare(chinese_words="characters")
+    with encode_files([str(tmp_path / "a.txt")], prepare, tokenizer, sentences=True) as data:
+        return score_split(network, tokenizer, data, evaluate, Mlm())
 
 
-def test_masks_follow_from_the_seed_alone_and_not_from_how_many_go_at_once(tmp_path: Path) -> None:
+def test_held_out_masks_depend_on_the_seed_and_not_on_the_batch_size(tmp_path: Path) -> None:
     first, again, other = (score(tmp_path, seed=seed, batch_size=size) for seed, size in ((0, 16), (0, 3), (1, 16)))
     assert first["n_masked"] == again["n_masked"]
     assert first["mlm_loss"] == pytest.approx(again["mlm_loss"], rel=1e-5)
     assert first["mlm_loss"] != pytest.approx(other["mlm_loss"], rel=1e-5)
 
 
-def test_held_out_masks_are_not_those_of_a_training_with_the_same_seed() -> None:
+def test_held_out_masks_differ_from_training_masks_of_the_same_seed() -> None:
     seeds = {evaluation_seed(Evaluate(seed=seed)) for seed in range(100)}
     assert len(seeds) == 100
     assert seeds.isdisjoint(range(100))
 
 
-def test_model_without_a_head_for_pairs_is_scored_on_full_sentences(tmp_path: Path) -> None:
+def test_model_without_a_pair_head_is_scored_on_full_sentences(tmp_path: Path) -> None:
     found = score(tmp_path)
     method = found["method"]
     assert isinstance(method, dict)
@@ -162,7 +163,7 @@ def test_model_without_a_head_for_pairs_is_scored_on_full_sentences(tmp_path: Pa
     assert "documents" not in found and "pseudo_perplexity" not in found
 
 
-def test_pseudo_perplexity_is_added_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_pseudo_perplexity_is_added_if_the_settings_ask_for_it(tmp_path: Path) -> None:
     found = score(tmp_path, pseudo_perplexity=6)
     records = found["documents"]
     assert isinstance(records, list)
@@ -170,23 +171,16 @@ def test_pseudo_perplexity_is_added_where_it_is_asked_for(tmp_path: Path) -> Non
     assert found["pseudo_perplexity"] == pytest.approx(records[0]["pseudo_perplexity"])
 
 
-def test_unknown_words_are_said_as_no_figure_counts_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_tokens_of_a_masked_model_are_counted_with_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = score(tmp_path, TEXT + "却说曹操。")
     assert found["n_unknown_tokens"] == 5
     assert "5 tokens" in capsys.readouterr().err
 
 
-def test_text_without_a_sentence_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no text to score"):
-        score(tmp_path, " \n\n")
-
-
-def test_block_without_room_for_two_segments_is_refused(tmp_path: Path) -> None:
+def test_method_names_the_source_of_not_next_segments(tmp_path: Path) -> None:
     split = make_sentence_split(tmp_path / "held", make_documents(3, 1, 5))
-    tokenizer = load_tokenizer(save_bert(tmp_path / "bert"))
-    with pytest.raises(UsageError, match="block_size 7 has no room"):
-        make_split_pairs(split, tokenizer, Mlm(), 7, 0)
-    assert len(make_split_pairs(split, tokenizer, Mlm(sentence_objective="none"), 8, 0)[0].input_ids) <= 8
     assert describe_not_next(Sentences(split)) == "from another document"
     alone = make_sentence_split(tmp_path / "one", make_documents(1, 1, 5))
     assert describe_not_next(Sentences(alone)) == "from a distant passage"

@@ -1,4 +1,4 @@
-"""Pretraining, scoring, filling in, resuming and fine-tuning of a ModernBERT, which plain transformers opens."""
+"""Pretraining, evaluation, fill-in, resume and fine-tuning of a ModernBERT, which transformers loads."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_it_learns_and_eval_gives_what_training_ended_with(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_learns_and_eval_gives_the_same_metrics(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     losses = [record["loss"] for record in log if record["kind"] == "train"]
     assert losses[-1] < losses[0] - 0.3

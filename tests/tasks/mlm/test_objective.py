@@ -1,4 +1,4 @@
-"""BERT's objective against transformers' own losses, and that neither padding nor the cut of a batch matters."""
+"""The objective of BERT against the losses of transformers; padding and batch sizes have no effect."""
 
 from pathlib import Path
 
@@ -23,13 +23,13 @@ def examples(split: Split, n: int = 8, sentence_objective: SentenceObjective = "
 
 
 def to_labels(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """What transformers wants: -100 wherever nothing is to be guessed."""
+    """Labels for transformers: -100 at positions that are not predicted."""
     labels = torch.full_like(batch["input_ids"], -100)
     labels.view(-1)[batch["masked_indices"]] = batch["masked_ids"]
     return labels
 
 
-def test_losses_are_those_of_transformers_heads_over_all_positions(split: Split) -> None:
+def test_losses_equal_those_of_transformers(split: Split) -> None:
     objective, model = MaskedLM(0, "nsp"), make_bert()
     batch = objective.collate(examples(split))
     assert "attention_mask" in batch
@@ -45,7 +45,7 @@ def test_losses_are_those_of_transformers_heads_over_all_positions(split: Split)
         torch.testing.assert_close(mine, theirs.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_full_sentences_train_the_masked_model_alone(split: Split) -> None:
+def test_full_sentences_have_no_pair_loss(split: Split) -> None:
     objective, model = MaskedLM(0, "none"), make_bert(BertForMaskedLM)
     batch = objective.collate(examples(split, sentence_objective="none"))
     sums = objective.sum_losses(model, batch)
@@ -55,7 +55,7 @@ def test_full_sentences_train_the_masked_model_alone(split: Split) -> None:
     assert sums["mlm_loss"].item() / len(batch["masked_ids"]) == pytest.approx(reference, rel=1e-6)
 
 
-def test_padded_batch_has_the_loss_of_its_examples_alone(split: Split) -> None:
+def test_padding_does_not_change_the_masked_loss(split: Split) -> None:
     objective, model = MaskedLM(0, "nsp"), make_bert()
     together = objective.sum_losses(model, objective.collate(examples(split)))
     alone = [objective.sum_losses(model, objective.collate([example])) for example in examples(split)]
@@ -63,7 +63,7 @@ def test_padded_batch_has_the_loss_of_its_examples_alone(split: Split) -> None:
         assert together[name].item() == pytest.approx(sum(sums[name].item() for sums in alone), rel=1e-6)
 
 
-def test_second_segment_has_token_type_one_and_nothing_else(split: Split) -> None:
+def test_only_the_second_segment_has_token_type_one(split: Split) -> None:
     drawn = examples(split)
     batch = MaskedLM(0, "nsp").collate(drawn)
     for row, example in enumerate(drawn):
@@ -83,7 +83,7 @@ def test_batch_without_padding_has_no_mask(split: Split) -> None:
     assert MaskedLM(0, "nsp").count_tokens(batch) == 48 * len(full)
 
 
-def test_an_example_that_is_no_pair_is_not_counted_as_one(split: Split) -> None:
+def test_example_without_a_pair_is_not_counted_as_a_pair(split: Split) -> None:
     objective, model = MaskedLM(0, "sop"), make_bert()
     batch = objective.collate(examples(split, sentence_objective="sop"))
     before = objective.sum_losses(model, batch)["sop_loss"].item()

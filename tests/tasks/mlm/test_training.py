@@ -1,4 +1,4 @@
-"""Made-up masked sequences are full, masked as often as the recipe says, and cost what real ones do."""
+"""Masked language models from training to evaluation on a tiny text, and synthetic examples for plans."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from llmkit.config.loading import load_recipe
-from llmkit.config.recipe import MlmRecipe, Recipe
+from llmkit.config.recipe import Recipe
 from llmkit.core.errors import DataError, ModelError, UsageError
 from llmkit.datasets.pairs import NO_PAIR
 from llmkit.demo import demo
@@ -29,18 +29,17 @@ from llmkit.evaluating.evaluate import evaluate
 from llmkit.generating.generate import generate
 from llmkit.preparing.prepare import prepare
 from llmkit.runs.train import pretrain
-from llmkit.tasks.mlm.training import SyntheticMlm, count_scored_logits
+from llmkit.tasks.mlm import MlmTask
 from llmkit.tasks.synthetic import N_TOKENS, Vocabulary
 
 
-def make(*overrides: str) -> SyntheticMlm:
+def make(*overrides: str) -> Any:
     recipe = load_recipe(None, ["task=mlm", "train.block_size=64", *overrides])
-    assert isinstance(recipe, MlmRecipe)
-    return SyntheticMlm(recipe, Vocabulary(60))
+    return MlmTask().make_synthetic(recipe, Vocabulary(60))
 
 
 @pytest.mark.parametrize(("sentence_objective", "n_first"), [("nsp", 32), ("sop", 32), ("none", 64)])
-def test_example_is_full_and_has_two_segments_where_there_are_pairs(sentence_objective: str, n_first: int) -> None:
+def test_synthetic_example_is_full_and_has_two_segments_for_pairs(sentence_objective: str, n_first: int) -> None:
     samples = make(f"mlm.sentence_objective={sentence_objective}").samples
     example, again = samples[7], samples[7]
     assert (len(example.input_ids), example.n_first) == (64, n_first)
@@ -51,7 +50,7 @@ def test_example_is_full_and_has_two_segments_where_there_are_pairs(sentence_obj
 
 
 @pytest.mark.parametrize("share", [0.15, 0.4])
-def test_masked_share_is_the_recipes_of_what_can_be_masked(share: float) -> None:
+def test_masked_share_is_that_of_the_recipe(share: float) -> None:
     task = make(f"mlm.mlm_probability={share}")
     n_masked = [len(task.samples[number].masked) for number in range(400)]
     assert min(n_masked) >= 1
@@ -59,11 +58,11 @@ def test_masked_share_is_the_recipes_of_what_can_be_masked(share: float) -> None
     assert task.output_share == share
 
 
-def test_scored_logits_are_those_of_the_masked_tokens_of_a_batch() -> None:
-    recipe = make("evaluate.batch_size=4").recipe
-    assert count_scored_logits(recipe, make_bert()) == pytest.approx(4 * 64 * 0.15 * 100)
-    shorter = make("evaluate.batch_size=4", "evaluate.block_size=32").recipe
-    assert count_scored_logits(shorter, make_bert()) == pytest.approx(4 * 32 * 0.15 * 100)
+def test_scored_logits_are_counted_for_the_masked_tokens_of_a_batch() -> None:
+    task = make("evaluate.batch_size=4")
+    assert task.count_scored_logits(make_bert()) == pytest.approx(4 * 64 * 0.15 * 100)
+    shorter = make("evaluate.batch_size=4", "evaluate.block_size=32")
+    assert shorter.count_scored_logits(make_bert()) == pytest.approx(4 * 32 * 0.15 * 100)
 
 
 TINY = (
@@ -176,7 +175,7 @@ def test_prompt_without_a_mask_is_an_error_that_names_it(run: Path) -> None:
 
 
 @pytest.mark.parametrize("sentence_objective", ["none", "sop"])
-def test_other_kinds_of_examples_train_and_are_scored(data: Path, tmp_path: Path, sentence_objective: str) -> None:
+def test_sop_and_full_sentences_train_and_are_scored(data: Path, tmp_path: Path, sentence_objective: str) -> None:
     metrics = pretrain(
         recipe(f"mlm.sentence_objective={sentence_objective}", "train.max_steps=2"), data=data, out=tmp_path / "run"
     )["validation"]
@@ -188,7 +187,7 @@ def test_other_kinds_of_examples_train_and_are_scored(data: Path, tmp_path: Path
     assert not info["unexpected_keys"]
 
 
-def test_run_is_scored_again_with_the_same_figures(run: Path) -> None:
+def test_eval_of_a_masked_run_gives_the_metrics_of_training(run: Path) -> None:
     before = json.loads((run / "metrics.json").read_text())["validation"]
     assert evaluate(load_recipe(run / "recipe.yaml"), model=str(run)) == before
 
@@ -201,7 +200,7 @@ def test_raw_text_is_scored_with_pseudo_perplexity_of_each_document(run: Path, t
     assert metrics["method"]["data"] == "books"
 
 
-def test_short_text_is_scored_without_pairs_and_says_so(
+def test_short_text_is_scored_without_pairs_with_a_note(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "short.txt").write_text("One of them fell! Who was to blame?\n")
@@ -212,7 +211,7 @@ def test_short_text_is_scored_without_pairs_and_says_so(
     assert "nsp_accuracy" not in metrics
 
 
-def test_one_document_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_of_one_document_gets_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_books(tmp_path / "books")
     prepare([str(tmp_path / "books/english.txt")], tmp_path / "data", recipe().prepare)
     with pytest.raises(DataError, match="no passages far enough apart") as caught:
@@ -223,7 +222,7 @@ def test_one_document_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFi
     assert json.loads((tmp_path / "run/manifest.json").read_text())["not_next"] == "from a distant passage"
 
 
-def test_data_without_a_mask_token_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_data_without_a_mask_token_is_refused_with_a_hint(tmp_path: Path) -> None:
     write_books(tmp_path / "books")
     plain = recipe("prepare.tokenizer.kind=byte-bpe", "prepare.tokenizer.vocab_size=300")
     prepare([str(tmp_path / "books")], tmp_path / "data", plain.prepare)
@@ -246,7 +245,7 @@ def make_vocabulary(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", [BertForPreTraining, BertForMaskedLM])
-def test_existing_bert_goes_on_with_its_own_vocabulary(
+def test_existing_bert_trains_on_with_its_own_vocabulary(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: type[BertForMaskedLM]
 ) -> None:
     write_books(tmp_path / "books")
@@ -368,14 +367,14 @@ def test_resume_with_other_words_or_held_out_masks_is_refused(data: Path, run: P
             pretrain(recipe(), data=tmp_path / "data", out=tmp_path / "run", resume=True)
 
 
-def test_unknown_tokens_are_said_and_counted(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_tokens_are_counted_with_a_note(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "strange.txt").write_text("One of them fell. Жёлтый дом стоит. Who was to blame?\n" * 30)
     metrics = evaluate(recipe("mlm.sentence_objective=none"), model=str(run), data=[str(tmp_path / "strange.txt")])
     assert metrics["n_unknown_tokens"] >= 60
     assert "unknown to the tokenizer" in capsys.readouterr().err
 
 
-def test_demo_refuses_an_objective_it_cannot_show(tmp_path: Path) -> None:
+def test_demo_refuses_other_tasks(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="causal"):
         demo(recipe(), out=tmp_path)
 

@@ -1,4 +1,4 @@
-"""Training on a prepared folder: the model must fit the data."""
+"""Pretraining on a prepared folder: the model must fit the data."""
 
 # ruff: noqa: F811 - fixtures of another file are used under their names
 
@@ -25,7 +25,7 @@ def test_run_that_started_from_a_model_resumes_with_that_models_shape(run: Path,
     assert AutoModelForCausalLM.from_pretrained(out / "model").config.n_layer == 2
 
 
-def test_only_a_block_size_that_is_not_given_is_cut_to_the_model(run: Path, data: Path, tmp_path: Path) -> None:
+def test_only_a_default_block_size_is_reduced_to_the_model(run: Path, data: Path, tmp_path: Path) -> None:
     unset = recipe().with_updates(train=recipe().train.with_updates(block_size=None))
     plan = pretrain(unset, data=data, out=tmp_path / "run", model=str(run), dry_run=True)
     assert "block_size: 16\n" in plan["recipe"]
@@ -98,7 +98,7 @@ def test_masked_model_is_refused_as_the_start_of_a_causal_one(data: Path, tmp_pa
     assert "pretrain-mlm" in str(caught.value)
 
 
-def test_data_that_is_no_prepared_folder_says_how_to_make_one(tmp_path: Path) -> None:
+def test_data_that_is_not_a_prepared_folder_is_refused_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a prepared folder") as caught:
         pretrain(recipe(), data=tmp_path, out=tmp_path / "run")
     assert "llmkit prepare" in str(caught.value)

@@ -1,0 +1,131 @@
+"""What the pretraining tasks share, and how pretraining on a prepared folder is set up."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.architectures import ARCHITECTURES
+from llmkit.config.evaluate import Evaluate
+from llmkit.config.model import Model
+from llmkit.config.recipe import Recipe
+from llmkit.core import console, distributed
+from llmkit.core.errors import ModelError
+from llmkit.metrics.spec import MetricSet
+from llmkit.models.families import family_of, has_chunked_loss, is_recurrent
+from llmkit.models.kernels.output_layer import describe_output_layer
+from llmkit.models.loading import embedding_rows, max_context_length, read_config, resolve_model
+from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
+from llmkit.tasks.evaluation import EvaluationData, open_split
+from llmkit.tasks.starting_model import check_no_windows, check_positions, check_training, fit_to_data
+from llmkit.tokens.prepared import Prepared, load_prepared
+from llmkit.tokens.tokenizer import load_tokenizer
+
+NO_METRICS = MetricSet(())
+
+
+@dataclass(frozen=True)
+class PretrainingTask(TrainingTask, ABC):
+    """What the pretraining tasks share: the token stream of a prepared folder, or random tokens, and a new model."""
+
+    recipe: Any
+    """Of the task."""
+    prepared: Any
+    """A `Prepared`, or `RandomPrepared` for `llmkit plan` without data."""
+    tokenizer: PreTrainedTokenizerBase
+    metrics: MetricSet = NO_METRICS
+    cuts_by_tokens: bool = False
+
+    @cached_property
+    def data(self) -> TrainingData:
+        prepared, block_size = self.prepared, self.recipe.block_size
+        held_out = len(prepared.split("validation").stream) if prepared.has_split("validation") else 0
+        return TrainingData(
+            prepared.path,
+            {name: value for name, value in prepared.manifest.items() if name != "request"},
+            prepared.fingerprint,
+            len(prepared.split("train").stream),
+            f"{prepared.manifest['splits']['train']['bytes']:,} bytes of text",
+            block_size,
+            -(-held_out // block_size),
+            -(-held_out // block_size),
+        )
+
+    @abstractmethod
+    def build_model(self) -> PreTrainedModel:
+        """A new model of the recipe."""
+
+    @abstractmethod
+    def open_start(self, path: str) -> tuple[PreTrainedModel, list[str]]:
+        """A model that training starts from, and notes on what its training changes."""
+
+    @abstractmethod
+    def score_split(
+        self, network: PreTrainedModel, data: EvaluationData, settings: Evaluate, share: float
+    ) -> dict[str, Any]:
+        """Metrics of a held-out split, or of a share of it, evenly spaced."""
+
+    def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
+        if not self.data.n_held_out:
+            return {}
+        held_out = open_split(self.prepared, "validation", self.recipe.block_size)
+        return {"validation": self.score_split(network, held_out, settings, share)}
+
+
+def open_pretraining(
+    recipe: Recipe,
+    request: TrainingRequest,
+    make_task: Callable[[Recipe, Prepared, PreTrainedTokenizerBase], PretrainingTask],
+) -> TrainingSetup:
+    """The task on the prepared folder `request.data["train"]`, with a new model, that of `--model`, or a checkpoint's.
+
+    Raises:
+        UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
+    """
+    prepared = load_prepared(Path(request.data["train"]))
+    check_training(recipe, has_validation=prepared.has_split("validation"), split_key="prepare.split.validation")
+    if not request.dry_run:
+        distributed.broadcast_from_main(lambda: prepared.verify("tokenizer", "train", "validation"))
+    if (start := str(request.checkpoint) if request.checkpoint else request.model) is not None:
+        recipe = _with_model_of(recipe, start)
+    recipe = recipe.with_block_size()
+    task = make_task(recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
+    if request.checkpoint is not None:
+        network = task.open_model(str(request.checkpoint))  # with its own configuration
+    elif request.model is not None:
+        network = fit_to_data(request.model, task.open_start, recipe, prepared, task.tokenizer)
+    else:
+        network = task.build_model()
+    check_positions(recipe, max_context_length(network), resume=request.checkpoint is not None)
+    rows, largest = embedding_rows(network), prepared.split("train").stream.max_id()
+    if largest >= rows:  # it would crash on a CPU, and read other memory on some GPUs
+        what = f"the data holds token id {largest}, the model's embedding has {rows} rows"
+        raise ModelError(what, where=str(prepared.path), hint="prepare the data with this model's tokenizer")
+    if is_recurrent(network.config):
+        check_no_windows(recipe.evaluate)
+    if recipe.model.adaptive_cutoffs and prepared.manifest["tokenizer"]["kind"] not in ("word", "char"):
+        console.info("adaptive_cutoffs want ids in the order of frequency, as word and char tokenizers number them")
+    if has_chunked_loss(network.config):
+        console.info(describe_output_layer(network.get_submodule("lm_head")))
+    return TrainingSetup(recipe, task, network)
+
+
+def _with_model_of(recipe: Recipe, start: str) -> Recipe:
+    """The recipe with the family of the model that training starts from, and with a default block size that fits it.
+
+    Raises:
+        UsageError: the recipe has a setting that this family does not support.
+    """
+    config = read_config(resolve_model(start))
+    recipe = recipe.with_block_size(getattr(config, "max_position_embeddings", None))
+    family = family_of(config)
+    if family == recipe.model.family or family not in recipe.FAMILIES:  # or a family that llmkit does not build
+        return recipe
+    kept = recipe.model.model_dump(include={"dropout", "attention_dropout", "resize_embeddings"})
+    if "attention_dropout" not in ARCHITECTURES[family].reads:
+        del kept["attention_dropout"]
+    return recipe.with_updates(model=Model().with_updates(family=family, **kept))  # the rest is in its configuration

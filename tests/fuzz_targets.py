@@ -30,7 +30,7 @@ READS = [
     Read(encoding="utf-16", documents="line"),
     Read(encoding="utf-7", documents="paragraph", skip_bad=True),
     Read(documents="paragraph", max_doc_chars=1000),
-    Read(text_column="text"),
+    Read(field="text"),
 ]
 _FOLDER = tempfile.TemporaryDirectory(prefix="llmkit-fuzz-")
 

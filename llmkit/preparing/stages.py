@@ -35,7 +35,7 @@ from llmkit.preparing.staging_dir import FOLDER, Facts, finished_files, run_stag
 from llmkit.text.dedup import PARAGRAPHS, Keys, drop_duplicate_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.overlap import count_overlap, merge_windows
-from llmkit.text.sources import Source, find_files, require_documents
+from llmkit.text.sources import Source, find_files, report_notes, require_documents
 from llmkit.text.splitting import SplitPlan, SplitShard, plan_split
 from llmkit.text.staging import (
     Shard,
@@ -177,6 +177,7 @@ def _stage_texts(map_shards: MapShards, given: Mapping[str, Sequence[str]], sett
         }
 
     read = run_stage(work, work / "staged", make)
+    report_notes(Source(**source) for source in read["sources"])
     for name in given:
         clean(name)  # verifies an earlier run's shards, to which the stage links
     return read

@@ -16,7 +16,8 @@ import pytest
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.tables.rows import Header, RowStream, open_rows
+from llmkit.tables.rows import open_rows
+from llmkit.text.rows import Header, RowStream
 
 ROWS = [{"text": "一个很好的句子，说的是从前", "label": "好"}, {"text": 'two\nlines, "quoted"', "label": "bad"}]
 CSV = 'text,label\n"一个很好的句子，说的是从前",好\n"two\nlines, ""quoted""",bad\n'
@@ -149,7 +150,10 @@ def test_a_file_that_is_not_there_and_a_folder_are_bad_input(tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("text", "rows"),
     [
-        ("first text, with a comma\n\nsecond\n", [{"text": "first text, with a comma"}, {"text": "second"}]),
+        (
+            "first text, with a comma\n\nsecond\n\n",
+            [{"text": t} for t in ("first text, with a comma", "", "second", "")],
+        ),
         ("[sic] is a word\n", [{"text": "[sic] is a word"}]),
         ("ham\thello\nham\tbye\n", [{"1": "ham", "2": "hello"}, {"1": "ham", "2": "bye"}]),
         ("title,body\nx,y\n", [{"text": "title,body"}, {"text": "x,y"}]),

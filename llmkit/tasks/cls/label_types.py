@@ -18,9 +18,9 @@ from llmkit.metrics.multilabel import score_multi_label, tune_thresholds
 from llmkit.metrics.regression import score_regression
 from llmkit.tables.label_columns import Columns
 from llmkit.tables.labelled import Label, ParseLabel, build_label2id, parse_label, parse_labels, parse_number
-from llmkit.tables.rows import Row
 from llmkit.tasks.cls.label_type import PREDICTION, PROBABILITY, LabelType, Outputs, Thresholds
 from llmkit.tasks.cls.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from llmkit.text.rows import Row
 
 
 class SingleLabel(LabelType):

@@ -5,9 +5,9 @@ import pytest
 
 from llmkit.config.cls import Cls
 from llmkit.tables.label_columns import Columns
-from llmkit.tables.rows import Row
 from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.label_types import LABEL_TYPES, choose_label_type, get_label_type
+from llmkit.text.rows import Row
 
 NAMES = ["a", "b", "c"]
 HALF = np.full(3, 0.5)

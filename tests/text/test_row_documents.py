@@ -1,4 +1,4 @@
-"""Tables: every cell is a text, and a bad row is named by its line."""
+"""Documents of tables: every cell is a text, a bad row is named by its line, and what is left out is said."""
 
 from pathlib import Path
 
@@ -11,50 +11,6 @@ from llmkit.core.errors import DataError
 from llmkit.text.documents import Document
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source
-from llmkit.text.tables import TEXT_NAMES, choose_column, is_text, list_columns
-
-
-def test_wanted_column_beats_a_well_known_name_and_that_beats_the_only_text() -> None:
-    rows = [{"text": "1", "Content": "2", "story so far": "words"}]
-    columns = list(rows[0])
-    assert choose_column(columns, "Content", rows, "a.csv") == "Content"
-    assert choose_column(columns, None, rows, "a.csv") == "text"
-    assert choose_column(["story so far", "Content"], None, rows, "a.csv") == "Content"
-    assert choose_column(["id", "story so far"], None, rows, "a.csv") == "story so far"
-
-
-@pytest.mark.parametrize("name", TEXT_NAMES)
-def test_well_known_names_are_found_in_any_case_and_the_earlier_one_is_taken(name: str) -> None:
-    later = TEXT_NAMES[TEXT_NAMES.index(name) :]
-    columns = ["id", *(f" {each.upper()} " for each in reversed(later))]
-    assert choose_column(columns, None, [], "a.csv") == f" {name.upper()} "
-    assert choose_column([name.upper(), name], None, [], "a.csv") == name.upper(), "of two, the first column"
-
-
-def test_column_of_numbers_blanks_or_other_values_is_no_text() -> None:
-    assert [value for value in ("1", " 2.5e3 ", "nan", "inf", "", " \u3000", "a", "1 a", "一") if is_text(value)] == [
-        "a", "1 a", "一"
-    ]  # fmt: skip
-    rows = [{"id": "7", "n": 3, "x": "nan", "words": ""}, {"id": "8", "n": None, "x": "", "words": "some"}]
-    assert choose_column(list(rows[0]), None, rows, "a.csv") == "words"
-
-
-@pytest.mark.parametrize("rows", [[{"a": "x", "b": "y"}], [{"a": "1", "b": "2"}], []])
-def test_where_several_columns_or_none_could_be_it_all_are_listed(rows: list[dict[str, object]]) -> None:
-    with pytest.raises(DataError, match="found: 'a', 'b'") as caught:
-        choose_column(["a", "b"], None, rows, "a.csv")
-    assert "prepare.read.text_column=NAME" in caught.value.problems[0].hint
-
-
-def test_column_that_is_missing_names_the_nearest() -> None:
-    with pytest.raises(DataError, match="no column 'titel'") as caught:
-        choose_column(["title", "body"], "titel", [], "a.csv")
-    assert caught.value.problems[0].hint == "did you mean 'title'?"
-
-
-def test_list_of_columns_in_an_error_stays_short() -> None:
-    assert len(list_columns(["x" * 10_000] * 10_000)) < 2_000
-    assert list_columns(["a"] * 31).endswith("'a', ...")
 
 
 def read_rows(path: Path, data: str | bytes, **options: object) -> tuple[list[str], Source]:
@@ -114,7 +70,7 @@ def test_the_text_column_is_found_by_name_or_as_the_only_one_with_text(tmp_path:
 
 def test_a_missing_text_column_lists_the_columns_and_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        read_rows(tmp_path / "a.csv", "id,review\n1,x\n", text_column="reveiw")
+        read_rows(tmp_path / "a.csv", "id,review\n1,x\n", field="reveiw")
     assert "'id', 'review'" in caught.value.problems[0].what
     assert "'review'" in caught.value.problems[0].hint
 

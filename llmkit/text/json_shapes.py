@@ -78,7 +78,7 @@ def _find_columns(value: Object) -> Rows | None:
         return None
     if any(isinstance(each, (list, dict)) for column in columns for each in column):  # type: ignore[attr-defined]
         return None
-    rows: list[object] = [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]  # type: ignore[call-overload]
+    rows: list[object] = [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
     return Rows(rows, "one list for each column")
 
 
@@ -91,8 +91,8 @@ def _find_list(value: Object, wanted: str | None, path: str = "", depth: int = _
         if isinstance(each, list) and (_holds_rows(each) or _holds_texts(each)) and key.lower() not in PARAGRAPH_NAMES
     }  # fmt: skip
     named = [key for key in lists if f"{path}{key}" == wanted or (wanted or "").startswith(f"{path}{key}.")]
-    rows = [key for key in lists if _holds_rows(lists[key])] or list(lists)
-    chosen = named[:1] or (rows if len(rows) == 1 else [])
+    likely = [key for key in lists if _holds_rows(lists[key])] or list(lists)
+    chosen = named[:1] or (likely if len(likely) == 1 else [])
     if chosen:
         key = f"{path}{chosen[0]}"
         return Rows(lists[chosen[0]], f"rows in the key {key!r}", key)

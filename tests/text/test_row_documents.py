@@ -1,7 +1,9 @@
 """Documents of tables: every cell is a text, a bad row is named by its line, and what is left out is said."""
 
+import json
 from pathlib import Path
 
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -104,3 +106,138 @@ def test_parquet_gives_its_text_column_and_counts_missing_texts(tmp_path: Path) 
 def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a valid parquet file"):
         read_rows(tmp_path / "a.parquet", b"PAR1 and then nothing of the kind")
+
+
+def read_notes(source: Source) -> str:
+    return "; ".join(f"{what}; {example}" for what, example in source.notes.items())
+
+
+def test_the_first_of_quoted_texts_without_a_header_is_kept(tmp_path: Path) -> None:
+    tales = [f"Tale {n}, a ferry." for n in (1, 2, 3)]
+    texts, source = read_rows(tmp_path / "t.csv", "".join(f'"{tale}"\n' for tale in tales))
+    assert texts == tales
+    assert "no header" in read_notes(source)
+    assert "Tale 1" in read_notes(source)
+    assert read_rows(tmp_path / "t.csv", "".join(f'"{tale}"\n' for tale in tales), header=True)[0] == tales[1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "texts"),
+    [
+        ("sep.csv", "sep=;\r\ntext;label\r\ngood king;pos\r\nbad knight;neg\r\n", ["good king", "bad knight"]),
+        ("semi.csv", "Text, frei;Label\nja, nein;pos\nnein, ja;neg\n", ["ja, nein", "nein, ja"]),
+        ("quoted.csv", '"id","text"\n"1","To be, or\nnot"\n"2","That is"\n', ["To be, or\nnot", "That is"]),
+        ("years.csv", "name,2019,2020\nAnn went home,1,2\n", ["Ann went home"]),
+        ("wide.tsv", "id\ttext\n1\t一盏灯\n".encode("utf-16"), ["一盏灯"]),
+        ("nul.csv", f"id,text\n1,a\0b\n2,{'c' * 99}\n", ["a\0b", "c" * 99]),
+    ],
+)
+def test_tables_are_read_by_all_their_rows(tmp_path: Path, name: str, data: str | bytes, texts: list[str]) -> None:
+    assert read_rows(tmp_path / name, data)[0] == texts
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "texts"),
+    [
+        ({"version": 1, "data": [{"text": "a"}, {"text": "b"}]}, None, ["a", "b"]),
+        ({"version": 1, "data": [{"text": "a"}, {"text": "b"}]}, "data.text", ["a", "b"]),
+        ([{"data": {"text": "a"}}, {"data": {"text": "b"}}], "data.text", ["a", "b"]),
+        ({"text": {"0": "a", "1": "b"}, "n": {"0": 1, "1": 2}}, None, ["a", "b"]),
+        ({"0": {"text": "a"}, "1": {"text": "b"}}, None, ["a", "b"]),
+        ({"columns": ["n", "text"], "index": [0, 1], "data": [[1, "a"], [2, "b"]]}, None, ["a", "b"]),
+        ({"schema": {"fields": []}, "data": [{"text": "a"}, {"text": "b"}]}, None, ["a", "b"]),
+        (
+            {"data": [{"title": "T", "paragraphs": [{"context": "a"}, {"context": "b"}]}]},
+            "data.paragraphs.context",
+            ["a\nb"],
+        ),
+        ([{"title": "T", "paragraphs": ["a", "b"]}, {"title": "U", "paragraphs": ["c"]}], None, ["a\nb", "c"]),
+        ([["a", "b"], ["c"]], None, ["a\nb", "c"]),
+        ([{"text": ["a", "", None, "b"]}, {"text": []}], None, ["a\nb"]),
+        ([{"title": "T", "body": "a"}, {"title": None, "body": "b"}], "title,body", ["T\na", "b"]),
+        ([{"a.b": "a"}], "a.b", ["a"]),
+    ],
+)
+def test_json_of_many_shapes_gives_its_texts(
+    tmp_path: Path, value: object, field: str | None, texts: list[str]
+) -> None:
+    assert read_rows(tmp_path / "a.json", json.dumps(value), field=field)[0] == texts
+
+
+def test_each_string_of_a_list_is_a_document_where_lines_are(tmp_path: Path) -> None:
+    data = '{"text": ["a", "b\\nc"]}\n{"text": "d\\ne"}\n'
+    texts, source = read_rows(tmp_path / "a.jsonl", data, documents="line")
+    assert texts == ["a", "b\nc", "d\ne"]
+    assert "is a document" in read_notes(source)
+    assert "documents=line" in read_notes(read_rows(tmp_path / "a.jsonl", data)[1])
+
+
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        ([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}], "user: Hi\nassistant: Yes?"),
+        ([{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes?"}], "human: Hi\ngpt: Yes?"),
+        ([{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url"}]}], "user: Hi"),
+        ([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": None}], "user: Hi"),
+    ],
+)
+@pytest.mark.parametrize("name", ["messages", "conversations"])
+def test_chat_messages_are_lines_with_their_roles(tmp_path: Path, name: str, messages: object, text: str) -> None:
+    texts, source = read_rows(tmp_path / "a.jsonl", json.dumps({"id": "x", name: messages}))
+    assert texts == [text]
+    assert "chat messages" in read_notes(source)
+
+
+def test_what_is_in_other_columns_is_named_and_counted(tmp_path: Path) -> None:
+    row = {"instruction": "Tell me of the boat", "input": "", "output": "It is old and brown."}
+    data = json.dumps(row) + "\n" + json.dumps(row) + "\n"
+    with pytest.raises(DataError, match="instruction records") as caught:
+        read_rows(tmp_path / "a.jsonl", data)
+    assert "prepare.read.field=instruction,output" in caught.value.problems[0].hint
+    texts, source = read_rows(tmp_path / "a.jsonl", data, field="output")
+    assert texts == [row["output"]] * 2
+    assert "left out: 'instruction' (38 characters)" in read_notes(source)
+    texts, source = read_rows(tmp_path / "a.jsonl", data, field="instruction,output")
+    assert texts == ["Tell me of the boat\nIt is old and brown."] * 2
+    assert read_notes(source) == ""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"id": 1, "document": {"text": "a"}},
+        {"id": 1, "data": {"text": "a"}},
+        {"title": "T", "paragraphs": [{"context": "some words of text"}]},
+        {"title": "T", "sections": [{"head": "h", "text": "some words of text"}]},
+    ],
+)
+def test_a_text_inside_of_another_key_is_an_error_that_names_its_path(tmp_path: Path, value: dict[str, object]) -> None:
+    with pytest.raises(DataError) as caught:
+        read_rows(tmp_path / "a.jsonl", json.dumps(value))
+    hint = caught.value.problems[0].hint
+    field = hint.rpartition("prepare.read.field=")[2]
+    assert "." in field
+    assert read_rows(tmp_path / "a.jsonl", json.dumps(value), field=field)[0]
+
+
+def test_the_same_column_twice_is_refused_where_it_is_the_text(tmp_path: Path) -> None:
+    assert read_rows(tmp_path / "a.csv", "text,n,n\na,1,2\n")[0] == ["a"]
+    with pytest.raises(DataError, match="more than one column is called 'text'"):
+        read_rows(tmp_path / "a.csv", "text,n,text\na,1,b\n")
+
+
+def test_sheets_are_read_as_tables(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["id", "text"], [1, "A ferry."], [2, "一盏灯"], [3, None]):
+        book.active.append(row)  # type: ignore[union-attr]
+    book.save(tmp_path / "a.xlsx")
+    texts, source = read_rows(tmp_path / "a.xlsx", (tmp_path / "a.xlsx").read_bytes())
+    assert (texts, source.skipped) == (["A ferry.", "一盏灯"], {"empty": 1})
+
+
+def test_notes_of_many_files_are_one_line_for_each_kind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for n in range(20):
+        (tmp_path / f"{n:02}.csv").write_text(f'"Tale {n}, a ferry."\n"Tale {n + 1}, a ferry."\n', encoding="utf-8")
+    list(read_documents([str(tmp_path)], Read(), []))
+    [line] = caplog.messages
+    assert "00.csv and 19 more: read with one column, no header" in line

@@ -1,12 +1,13 @@
 """Open a labelled table: one file in any format, a `hf:` data set, plain lines, stdin.
 
-Without a known suffix (`-`, .txt, none) the beginning of the text decides: JSON, a line with a tab, a line of column
-names separated by commas; otherwise each line is a text in a column `text`. What is guessed is said once for each file.
+Without a known suffix (`-`, .txt, none) the beginning of the text decides: JSON, labels as fastText writes them, lines
+with tabs, a line of column names separated by commas; otherwise each line is a text in a column `text`. What is guessed
+is said once for each file.
 """
 
-import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -16,13 +17,15 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.column_names import LABEL_NAMES, LABELLED_TEXT_NAMES
 from llmkit.text.corpora import read_dataset_rows
-from llmkit.text.delimited import detect_dialect
+from llmkit.text.delimited import detect_dialect, parse_records
 from llmkit.text.lines import unify_line_ends
-from llmkit.text.rows import Header, Rows, RowStream, open_text, read_text, require_unique
+from llmkit.text.rows import FASTTEXT, Header, Rows, RowStream, open_text, read_text, require_unique
+from llmkit.text.shapes import are_fasttext, find_table
 from llmkit.text.sources import Source, describe_notes, find_entries, find_files, log
 from llmkit.text.table_files import TABLE_ENDINGS, read_entry
 
 _MAX_SNIFFED_CHARS = 1 << 16
+_MAX_SNIFFED_LINES = 1000
 _JSON_BEGINS = re.compile(r'\s*(\{\s*["}]|\[\s*[\[\]{"])')  # but not "[sic] is a word", a plain line
 
 
@@ -86,38 +89,59 @@ def _read_file(stream: RowStream) -> Rows:
         yield from read_entry(stream, entry)
         return
     with open_text(entry, stream.source, stream.read) as text:
-        ending, pieces = _sniff(text, stream.wanted)
+        ending, pieces = _sniff(stream, text)
+        stream.may_guess_header = False  # as many rows as lines, unless names say that the first one is none
         yield from read_text(stream, ending, pieces)
 
 
-def _sniff(text: Iterable[str], wanted: Sequence[str]) -> tuple[str, Iterator[str]]:
-    """(suffix, text) of a text without a known suffix."""
+def _sniff(stream: RowStream, text: Iterable[str]) -> tuple[str, Iterator[str]]:
+    """(format, text) of a text without a known suffix, by its first lines."""
     pieces = unify_line_ends(text)
     head = ""
     for piece in pieces:
         head += piece
-        if len(head) > _MAX_SNIFFED_CHARS or "\n" in head.lstrip():
+        if len(head) > _MAX_SNIFFED_CHARS:
             break
-    line = head.lstrip().partition("\n")[0]
-    text = chain([head], pieces)
-    if _JSON_BEGINS.match(head):
-        return (".jsonl" if line.startswith("{") and _is_json(line) else ".json"), text
-    if "\t" in line:
-        return ".tsv", text
-    try:
-        cells = {
-            cell.strip() for cell in next(csv.reader([line], delimiter=detect_dialect([line]).delimiter or ","), [])
-        }
-    except csv.Error:
-        cells = set()
+    lines = [line for line in head.split("\n")[:_MAX_SNIFFED_LINES] if line.strip()]
+    return _choose_format(stream, head, lines or [""]), chain([head], pieces)
+
+
+def _choose_format(stream: RowStream, head: str, lines: Sequence[str]) -> str:
+    if _is_json(head):
+        return ".jsonl" if lines[0].startswith("{") and _is_json_line(lines[0]) else ".json"
+    if are_fasttext(lines):
+        return FASTTEXT
+    n_tabs, n = Counter(line.count("\t") for line in lines).most_common(1)[0]
+    if "\t" in lines[0] and n_tabs and 2 * n > len(lines):
+        return ".tsv"
+    dialect = detect_dialect(lines[:1])
+    first = next((cells for _, cells in parse_records(iter(lines[:1]), dialect) if isinstance(cells, list)), [])
+    cells = {cell.strip() for cell in first}
     folded = {cell.casefold() for cell in cells}
     names_columns = folded & set(LABELLED_TEXT_NAMES) and folded & set(LABEL_NAMES)
-    if names_columns or (cells & set(wanted) and len(cells) > 1):
-        return ".csv", text
-    return ".txt", text
+    if detect_dialect(lines).n_skipped or names_columns or (cells & set(stream.wanted) and len(cells) > 1):
+        return ".csv"
+    if kind := find_table(lines):
+        stream.note(
+            f"looks like {kind}, but each line is read as a text; name the file so", f"first line: {lines[0][:60]!r}"
+        )
+    return ".txt"
 
 
-def _is_json(line: str) -> bool:
+def _is_json(head: str) -> bool:
+    """Whether a text begins with JSON; `["a"] is a word` does not."""
+    head = head.lstrip()
+    if not _JSON_BEGINS.match(head):
+        return False
+    try:
+        _, end = json.JSONDecoder().raw_decode(head)
+    except (ValueError, RecursionError):
+        return True  # the beginning of a longer value, or an error in it that the user must see
+    rest = head[end:].lstrip(" ,")
+    return not rest or rest[0] in '\n[{"'
+
+
+def _is_json_line(line: str) -> bool:
     try:
         json.loads(line)
     except (ValueError, RecursionError):

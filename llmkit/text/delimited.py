@@ -49,7 +49,8 @@ class Dialect:
     def describe(self) -> str:
         """For messages."""
         cells = f"{NAMES.get(self.delimiter, repr(self.delimiter))} between cells" if self.delimiter else "one column"
-        return cells + ("" if self.is_quoted else " without quotes")
+        is_usual = self.is_quoted == (self.delimiter != "\t")
+        return cells + ("" if is_usual else " with quotes" if self.is_quoted else " without quotes")
 
 
 def split_records(lines: Iterator[str], ending: str, delimiter: str) -> tuple[Dialect, Iterator[Record]]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Literal
 
@@ -31,6 +32,8 @@ SAMPLE_ROWS = 1000
 _SAMPLE_CHARS = 4_000_000
 _MAX_SHOWN = 60
 
+FASTTEXT = "fasttext"
+_LABELS = re.compile(r"\s*((?:__label__\S+\s+)*)(.*)", re.DOTALL)
 Header = Literal["auto"] | bool
 Rows = Generator["Row", None, None]
 
@@ -62,6 +65,8 @@ class RowStream:
         self.columns: list[str] = []
         self.has_header: bool | None = None
         self.sample: list[Row] = []
+        self.may_guess_header = True
+        """Whether a first row is a header though no name and no cell below it shows that."""
         self.container = ""
         """The key of the list of rows, where a .json file is an object that holds them."""
         self.announce: Callable[[Source], None] | None = None
@@ -148,7 +153,7 @@ def open_text(entry: Entry, source: Source, read: Read, *, by_row: bool = True) 
 
 
 def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
-    """The rows of decoded text: .csv, .tsv, .json, .jsonl, else plain lines."""
+    """The rows of decoded text: .csv, .tsv, .json, .jsonl, FASTTEXT, else plain lines."""
     if ending == ".json":
         yield from _read_json(stream, parse_stream(pieces, stream.path))
     elif ending == ".jsonl":
@@ -157,6 +162,8 @@ def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
         lines = split_lines(unify_line_ends(pieces), stream.path)
         dialect, records = split_records(lines, ending, stream.read.delimiter)
         yield from read_records(stream, records, dialect, ending)
+    elif ending == FASTTEXT:
+        yield from _read_fasttext(stream, split_lines(pieces, stream.path))
     else:
         yield from _read_plain(stream, split_lines(unify_line_ends(pieces), stream.path))
 
@@ -171,7 +178,8 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
         hint = "the first line must be valid, with every quote closed"
         raise DataError(first, where=stream.locate(line), hint=hint)
     below = [cells for _, cells in head[1:] if isinstance(cells, list) and len(cells) == len(first)]
-    stream.has_header = is_header(first, below, stream.wanted) if stream.header == "auto" else stream.header
+    guess = partial(is_header, first, below, stream.wanted, by_default=stream.may_guess_header)
+    stream.has_header = guess() if stream.header == "auto" else stream.header
     # Columns without a name, which spreadsheets may append, are named by their number, as all are without a header.
     names = first if stream.has_header else [""] * len(first)
     stream.columns = [name.strip() or str(number) for number, name in enumerate(names, start=1)]
@@ -262,3 +270,13 @@ def _read_plain(stream: RowStream, lines: Iterable[str]) -> Rows:
             yield Row(number, {"text": line})
     if not is_empty:
         yield from (Row(each, {"text": ""}) for each in blank)
+
+
+def _read_fasttext(stream: RowStream, lines: Iterable[str]) -> Rows:
+    """Rows `label`, `text` of lines `__label__a __label__b text`; several labels of a line are a list."""
+    stream.note("read as lines of fastText: columns label and text", "")
+    for row in _read_plain(stream, lines):
+        found = _LABELS.fullmatch(str(row.cells["text"]))
+        names = [name.removeprefix("__label__") for name in found[1].split()] if found else []
+        label = names if len(names) > 1 else names[0] if names else None
+        yield Row(row.line, {"label": label, "text": found[2] if found else ""})

@@ -56,10 +56,9 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
     lines = [line for line in (whole[:-1] if len(head) >= _HEAD_CHARS else whole) if line.strip()]
     example = f"first line: {lines[0].strip()[:60]!r}" if lines else ""
     rules = Counter(line.strip() for line in lines if _RULE.fullmatch(line.strip())).most_common(1)
-    labels = sum(bool(_LABEL.match(line)) for line in lines)
-    if labels > 1 and 10 * labels >= 9 * len(lines):
+    if are_fasttext(lines):
         return "lines begin with __label__ as fastText's do; the labels stay in the text", example
-    if kind := _find_table(lines):
+    if kind := find_table(lines):
         return f"looks like {kind}, but is prepared as plain text; with that suffix its fields are read", example
     if rules and rules[0][1] >= _MIN_RULES:
         line, n = rules[0]
@@ -73,7 +72,14 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
     return None
 
 
-def _find_table(lines: Sequence[str]) -> str:
+def are_fasttext(lines: Sequence[str]) -> bool:
+    """Whether nearly all lines begin with labels as fastText writes them."""
+    n = sum(bool(_LABEL.match(line)) for line in lines)
+    return n > 1 and 10 * n >= 9 * len(lines)
+
+
+def find_table(lines: Sequence[str]) -> str:
+    """The format that the first lines of a text look like, or an empty text."""
     if lines and all(map(_is_object, lines[:3])):
         return "JSON Lines (.jsonl)"
     if _JSON_BEGINS.match("\n".join(lines[:5])):

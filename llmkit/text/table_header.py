@@ -18,8 +18,13 @@ _DIGITS = re.compile(r"\d+")
 _SENTENCE_END = re.compile(r"[.!?。！？…।؟][\"'”’」』)）]*$")
 
 
-def is_header(first: Sequence[str], below: Sequence[Sequence[str]], wanted: Sequence[str] = ()) -> bool:
-    """Whether a first row is a header. `below` are rows of the same length, `wanted` columns that the user named."""
+def is_header(
+    first: Sequence[str], below: Sequence[Sequence[str]], wanted: Sequence[str] = (), *, by_default: bool = True
+) -> bool:
+    """Whether a first row is a header. `below` are rows of the same length, `wanted` columns that the user named.
+
+    `by_default` is the answer for two columns or more of short cells that show nothing.
+    """
     cells = [cell.strip() for cell in first]
     if set(cells) & set(wanted):
         return True
@@ -36,7 +41,7 @@ def is_header(first: Sequence[str], below: Sequence[Sequence[str]], wanted: Sequ
         return True
     if any(len(cell) > _MAX_NAME_CHARS or _is_like(cell, column) for cell, column in pairs):
         return False
-    return len(cells) > 1 or _is_short(cells[0], columns[0])
+    return by_default if len(cells) > 1 else _is_short(cells[0], columns[0])
 
 
 def _names_numbers(cell: str, column: Sequence[str]) -> bool:

@@ -125,7 +125,7 @@ def nested_names(rows: Iterable[Cells]) -> list[str]:
     for row in list(rows)[:10]:
         for column, value in row.items():
             found.update(dict.fromkeys(_paths_below(value, column, _MAX_DEPTH)))
-    return list(found)
+    return sorted(found, key=lambda path: path.rpartition(".")[2].casefold() not in TEXT_NAMES)
 
 
 def _paths_below(value: object, path: str, depth: int) -> Iterator[str]:
@@ -222,4 +222,4 @@ def _read_chat(messages: Iterable[Mapping[str, object]]) -> Iterator[str]:
 def describe_type(value: object) -> str:
     """The type of a JSON value for an error message."""
     names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
-    return names.get(type(value), type(value).__name__)
+    return "null" if value is None else names.get(type(value), type(value).__name__)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.fields import (
     MISSING,
@@ -20,7 +21,7 @@ from llmkit.text.fields import (
     to_texts,
 )
 from llmkit.text.rows import Row, RowStream, require_unique
-from llmkit.text.sources import Entry, Source
+from llmkit.text.sources import Entry, Source, report_notes
 from llmkit.text.table_files import read_entry
 
 
@@ -77,7 +78,11 @@ def _choose_field(rows: RowStream) -> Field:
     wanted = rows.read.field
     if wanted and rows.container:
         wanted = ",".join(part.strip().removeprefix(f"{rows.container}.") for part in wanted.split(","))
-    field = choose_field(rows.columns, wanted, sample, rows.path)
+    try:
+        field = choose_field(rows.columns, wanted, sample, rows.path)
+    except DataError:
+        report_notes([rows.source])  # the columns may be wrong because the table was
+        raise
     require_unique([column for column in rows.columns if field.covers(column)], rows.path)
     values = [value for cells in sample[:100] for value in field.values(cells)]
     if any(map(is_chat, values)):

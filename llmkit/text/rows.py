@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, dropwhile, islice
 from typing import Literal
 
 from llmkit.config.prepare import Read
@@ -83,8 +83,7 @@ class RowStream:
         n_chars = 0
         for row in islice(reader, SAMPLE_ROWS):
             self.sample.append(row)
-            n_chars += sum(len(cell) for cell in row.cells.values() if isinstance(cell, str | list))
-            if n_chars > _SAMPLE_CHARS:
+            if (n_chars := n_chars + _size(row.cells.values())) > _SAMPLE_CHARS:
                 break
         self.columns = self.columns or list(dict.fromkeys(key for row in self.sample for key in row.cells))
         self._rows = (
@@ -170,7 +169,12 @@ def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
 
 def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect, ending: str) -> Rows:
     """The rows of records of cells, of which the first may be a header."""
-    head = list(islice(records, SAMPLE_ROWS))
+    head: list[Record] = []
+    n_chars = 0
+    for record in islice(dropwhile(_is_blank, records), SAMPLE_ROWS):
+        head.append(record)
+        if (n_chars := n_chars + _size(record[1])) > _SAMPLE_CHARS:
+            break
     if not head:
         return
     line, first = head[0]
@@ -195,6 +199,15 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
             stream.reject("bytes that cannot be decoded", line)
         else:
             yield Row(line, dict(zip(stream.columns, cells, strict=True)))
+
+
+def _size(cells: Iterable[object]) -> int:
+    """About the characters of memory that cells take."""
+    return sum(50 + (len(cell) if isinstance(cell, str | list) else 0) for cell in cells)
+
+
+def _is_blank(record: Record) -> bool:
+    return isinstance(record[1], list) and not any(map(str.strip, record[1]))
 
 
 def require_unique(columns: Sequence[str], where: str, *, has_header: bool = True) -> None:
@@ -240,7 +253,7 @@ def _read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Row
             late.update({key: line for key in value if key not in known and key not in late and len(late) < 1000})
     if late:
         places = ", ".join(f"{name!r} in {stream.unit} {line:,}" for name, line in islice(late.items(), 5))
-        stream.note(f"columns that the first {SAMPLE_ROWS:,} rows do not have", f"{n_late:,} rows; first {places}")
+        stream.note("columns that the first rows do not have", f"{n_late:,} rows; first {places}")
 
 
 def _read_json(stream: RowStream, values: Iterator[tuple[int, object]]) -> Rows:

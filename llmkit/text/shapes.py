@@ -65,10 +65,8 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
         setting = f"-s prepare.read.documents=separator -s 'prepare.read.separator=^{re.escape(line)}$'"
         return f"lines {line!r} may separate documents: {setting}", f"{n:,} near the beginning"
     if _are_titles(lines, len(whole)):
-        return (
-            "looks like a title in each line: -s prepare.read.documents=line makes each line a document",
-            example,
-        )
+        what = "each line looks like a text of its own, such as a title"
+        return f"{what}; -s prepare.read.documents=line makes it a document", example
     return None
 
 
@@ -113,5 +111,5 @@ def _are_titles(lines: Sequence[str], n_all: int) -> bool:
     indented_or_code = sum(not (line[0].isalnum() or line[0] in "\"'“‘「『《(（¿¡") for line in lines)
     full = sum(length >= 0.8 * wide for length in lengths)
     begins_small = sum(line[0].islower() for line in lines)
-    is_wrapped = 2 * full > len(lines) and 10 * begins_small > len(lines) and wide > 20
+    is_wrapped = 2 * full > len(lines) and 10 * begins_small > len(lines) and wide >= 35
     return wide <= _MAX_TITLE_CHARS and 10 * max(ended, indented_or_code) <= len(lines) and not is_wrapped

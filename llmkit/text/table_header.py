@@ -68,10 +68,12 @@ def _is_like(cell: str, column: Sequence[str]) -> bool:
 
 
 def _is_short(cell: str, column: Sequence[str]) -> bool:
-    """Whether a cell is a word or two above texts that are several times as long."""
-    filled = [len(each) for each in column if each]
-    is_name = _count_words(cell) <= 2 and not _SENTENCE_END.search(cell)
-    return is_name and len(filled) > 1 and median(filled) >= 5 * len(cell) and median(map(_count_words, column)) >= 5
+    """Whether a cell is a word or two above sentences, or above texts that are several times as long."""
+    filled = [each for each in column if each]
+    if len(filled) < 2 or _count_words(cell) > 2 or _SENTENCE_END.search(cell):
+        return False
+    are_long = median(map(len, filled)) >= 5 * len(cell) and median(map(_count_words, filled)) >= 5
+    return are_long or all(map(_SENTENCE_END.search, filled))
 
 
 def _count_words(text: str) -> float:

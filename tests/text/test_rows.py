@@ -42,6 +42,10 @@ def test_a_guess_about_a_table_is_noted_with_its_first_row(text: str, said: list
     assert bool(found) == bool(said)
 
 
+def test_blank_rows_before_the_first_one_are_no_header() -> None:
+    assert [row.cells for row in read(",,\n\n ,\ntext,label\na,b\n", ".csv")[0]] == [{"text": "a", "label": "b"}]
+
+
 def test_what_the_user_set_is_not_noted() -> None:
     rows, stream = read("Tale 1;a\nTale 2;b\n", ".csv", header=True, delimiter=";")
     assert ([row.cells for row in rows], notes(stream)) == ([{"Tale 1": "Tale 2", "a": "b"}], "")

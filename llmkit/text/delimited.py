@@ -25,6 +25,7 @@ _SAMPLE_LINES = 1000
 _SAMPLE_CHARS = 1 << 20
 _MIN_SHARE = 0.98
 _NO_DELIMITER = "\uffff"  # csv needs a character, and no text has this one
+_UNCLOSED = "unclosed quote"
 _SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
@@ -110,7 +111,7 @@ def _parse_quoted(lines: Iterator[str], dialect: Dialect, start: int) -> Iterato
         except StopIteration:
             return
         except csv.Error as error:
-            reason = "unclosed quote" if "unexpected end" in str(error) else f"bad quoting: {error}"
+            reason = _UNCLOSED if "unexpected end" in str(error) else f"bad quoting: {error}"
             yield start, reason
             waiting.extendleft(reversed(taken[1:]))
             start += 1
@@ -155,9 +156,7 @@ class _Fit:
     """How well a dialect fits a sample of lines."""
 
     def __init__(self, head: Sequence[str], dialect: Dialect) -> None:
-        records = [cells for _, cells in parse_records(iter(head), dialect)]
-        if records and isinstance(records[-1], str) and len(records) > 1:
-            records.pop()  # the sample may end inside a quoted cell
+        records = _parse_sample(head, dialect)
         rows = [cells for cells in records if isinstance(cells, list)]
         widths = Counter(map(len, rows))
         self.dialect = dialect
@@ -202,14 +201,24 @@ def _always_spaced(text: str, delimiter: str) -> bool:
 
 
 def _count_bad(head: Sequence[str], dialect: Dialect) -> int:
-    return sum(isinstance(cells, str) for _, cells in parse_records(iter(head), dialect))
+    return sum(isinstance(cells, str) for cells in _parse_sample(head, dialect))
+
+
+def _parse_sample(head: Sequence[str], dialect: Dialect) -> list[list[str] | str]:
+    """The records of a sample, which may end inside a quoted cell."""
+    records: list[list[str] | str] = []
+    for line, cells in parse_records(iter(head), dialect):
+        if cells == _UNCLOSED and 2 * line > len(head) >= _SAMPLE_LINES // 2:
+            break
+        records.append(cells)
+    return records
 
 
 def _is_quoted_table(head: Sequence[str], dialect: Dialect) -> bool:
     """Whether the quotes of a .tsv are those of a writer: all are well formed, and some are needed."""
     if _count_bad(head, dialect):
         return False
-    quoted = [cells for _, cells in parse_records(iter(head), dialect)]
+    quoted = _parse_sample(head, dialect)
     bare = [line.split(dialect.delimiter) if dialect.delimiter else [line] for line in head if line]
     cells = [cell for row in bare for cell in row]
     is_needed = any('""' in cell[1:-1] and cell[0] == cell[-1] == '"' for cell in cells if len(cell) > 2)

@@ -11,10 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, dropwhile, islice
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
@@ -38,8 +37,7 @@ Header = Literal["auto"] | bool
 Rows = Generator["Row", None, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One row: its line and its cells by column."""
 
     line: int
@@ -86,9 +84,8 @@ class RowStream:
             if (n_chars := n_chars + _size(row.cells.values())) > _SAMPLE_CHARS:
                 break
         self.columns = self.columns or list(dict.fromkeys(key for row in self.sample for key in row.cells))
-        self._rows = (
-            map(self._add_nested, chain(self.sample, reader)) if self._find_nested() else chain(self.sample, reader)
-        )
+        rows = chain(self.sample, reader)
+        self._rows = map(self._add_nested, rows) if self._find_nested() else rows
 
     def _find_nested(self) -> list[str]:
         """Add the wanted paths of keys, such as `data.text`, to the columns."""

@@ -96,3 +96,10 @@ def test_the_sample_may_end_inside_a_quoted_cell() -> None:
     dialect, records = split_records(iter(lines), ".csv", "auto")
     assert dialect.delimiter == ";"
     assert list(records)[-2:] == [(1000, ["999", "two\nlines, of one"]), (1002, ["1000", "c"])]
+
+
+def test_a_sample_that_ends_inside_a_quoted_cell_of_a_tsv_shows_its_quotes_still() -> None:
+    lines = ['"a ""b"""\tx', *(f"{n}\ty" for n in range(998)), '"two', 'lines"\tz', "c\tw"]
+    dialect, records = split_records(iter(lines), ".tsv", "auto")
+    assert dialect.is_quoted
+    assert list(records)[-2:] == [(1000, ["two\nlines", "z"]), (1002, ["c", "w"])]

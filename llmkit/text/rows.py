@@ -250,7 +250,8 @@ def _read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Row
             late.update({key: line for key in value if key not in known and key not in late and len(late) < 1000})
     if late:
         places = ", ".join(f"{name!r} in {stream.unit} {line:,}" for name, line in islice(late.items(), 5))
-        stream.note("columns that the first rows do not have", f"{n_late:,} rows; first {places}")
+        what = "some rows have columns that the first rows do not have; a .csv or .tsv that predict writes lacks them"
+        stream.note(what, f"such rows: {n_late:,}, first {places}")
 
 
 def _read_json(stream: RowStream, values: Iterator[tuple[int, object]]) -> Rows:

@@ -62,8 +62,9 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
         return f"looks like {kind}, but is prepared as plain text; with that suffix its fields are read", example
     if rules and rules[0][1] >= _MIN_RULES:
         line, n = rules[0]
-        setting = f"-s prepare.read.documents=separator -s 'prepare.read.separator=^{re.escape(line)}$'"
-        return f"lines {line!r} may separate documents: {setting}", f"{n:,} near the beginning"
+        pattern = line if line == "%" else f"{re.escape(line[0])}{{5,}}"
+        setting = f"-s prepare.read.documents=separator -s 'prepare.read.separator=^{pattern}$'"
+        return f"lines {line[:20]!r} may separate documents: {setting}", f"{n:,} near the beginning"
     if _are_titles(lines, len(whole)):
         what = "each line looks like a text of its own, such as a title"
         return f"{what}; -s prepare.read.documents=line makes it a document", example

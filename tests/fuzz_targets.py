@@ -9,7 +9,9 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 
@@ -30,7 +32,10 @@ READS = [
     Read(encoding="utf-16", documents="line"),
     Read(encoding="utf-7", documents="paragraph", skip_bad=True),
     Read(documents="paragraph", max_doc_chars=1000),
-    Read(text_column="text"),
+    Read(field="text"),
+    Read(documents="separator", separator=r"\n-+\n|(?=一)"),
+    Read(header=False, delimiter=";", documents="line"),
+    Read(field="data.text,label", skip_bad=True),
 ]
 _FOLDER = tempfile.TemporaryDirectory(prefix="llmkit-fuzz-")
 
@@ -121,7 +126,13 @@ def make_seeds() -> dict[str, list[bytes]]:
         ".html": [page.encode(), page.encode("utf-16")],
         ".epub": [_make_epub(text)],
         ".jsonl": [lines.encode(), lines.encode("utf-16")],
-        ".json": [b"[" + lines.strip().replace("\n", ",").encode() + b"]", lines.encode()],
+        ".xlsx": [make_book(rows)],
+        ".json": [
+            b"[" + lines.strip().replace("\n", ",").encode() + b"]",
+            lines.encode(),
+            b'{"n": 1, "data": {"rows": [{"text": ["a", "b"]}, {"text": [{"role": "x", "content": "c"}]}]}}',
+            b'{"text": {"0": "a", "1": "b"}, "label": {"0": 1, "1": 2}}',
+        ],
         ".csv": [table.encode(), table.encode("gb18030")],
         ".tsv": [table.replace(",", "\t").encode()],
         ".parquet": [parquet.getvalue()],
@@ -139,6 +150,15 @@ def make_seeds() -> dict[str, list[bytes]]:
     )
     overrides = "train.max_steps=4\nmodel={n_layer: 2}\ncls.class_weights={a: 2.0}\nprepare.read.encoding='x'"
     return {"file": files, "rows": files, "recipe": [recipe.encode()], "overrides": [overrides.encode()]}
+
+
+def make_book(columns: dict[str, list[Any]]) -> bytes:
+    """A sheet with a header."""
+    book, file = openpyxl.Workbook(), io.BytesIO()
+    for row in ([*columns], *zip(*columns.values(), strict=True)):
+        book.worksheets[0].append(row)
+    book.save(file)
+    return file.getvalue()
 
 
 def make_zip(text: str, name: str = "a.csv") -> bytes:

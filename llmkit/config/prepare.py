@@ -3,11 +3,14 @@
 Block size, masks and pairs are settings of training.
 """
 
+import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from llmkit.config.section import Section
+
+END_OF_TEXT = r"<\|endoftext\|>"
 
 
 class Read(Section):
@@ -16,15 +19,57 @@ class Read(Section):
     encoding: str = Field(
         default="auto", description="auto: detect it; else the name of a Python codec, such as gb18030."
     )
-    text_column: str | None = Field(default=None, description="Column or key that holds the text in tables and JSON.")
-    documents: Literal["file", "line", "paragraph"] = Field(
-        default="file", description="What a document is in .txt and .md files."
+    field: str | None = Field(
+        default=None,
+        description="Column or key that holds the text in tables and JSON; a.b is the key b inside of a, and a,b joins "
+        "two columns by a line end.",
+    )
+    header: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Whether the first row of a .csv, .tsv or .xlsx names the columns; without, they are 1, 2, ...",
+    )
+    delimiter: str = Field(
+        default="auto", description="What separates the cells of a .csv or .tsv: auto, a character, tab, or none."
+    )
+    documents: Literal["file", "line", "paragraph", "separator"] = Field(
+        default="file",
+        description="What a document is in .txt and .md files; line also makes each string of a list in JSON one.",
+    )
+    separator: str = Field(
+        default=END_OF_TEXT,
+        description="Regular expression that matches what separates documents, with documents: separator; ^ and $ "
+        "match at every line.",
     )
     skip_bad: bool = Field(default=False, description="Skip and count files and rows that cannot be read.")
     strict: bool = Field(default=False, description="Refuse control characters instead of removing them.")
     max_doc_chars: int = Field(
         default=1_000_000, ge=1_000, description="Longer documents are stored in parts, split at a line end."
     )
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str) -> str:
+        value = {"tab": "\t", r"\t": "\t"}.get(value, value)
+        if value not in ("auto", "none") and (len(value) != 1 or value in '\r\n"'):
+            raise ValueError("a delimiter is one character, tab, none, or auto")
+        return value
+
+    @field_validator("separator")
+    @classmethod
+    def _matches_something(cls, value: str) -> str:
+        try:
+            matches_nothing = re.compile(value, re.MULTILINE).fullmatch("") is not None
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if matches_nothing:
+            raise ValueError("the regular expression matches an empty text, so it would separate all characters")
+        return value
+
+    @model_validator(mode="after")
+    def _separator_is_used(self) -> "Read":
+        if self.separator != END_OF_TEXT and self.documents != "separator":
+            raise ValueError("separator needs documents: separator")
+        return self
 
 
 class Quality(Section):

@@ -10,6 +10,7 @@ Key = tuple[str, ...]
 
 RENAMED_KEYS: dict[Key, str] = {
     ("objective",): "task",
+    ("prepare", "read", "text_column"): "field",
     ("mlm", "mask_share"): "mlm_probability",
     ("mlm", "nsp"): "sentence_objective",
     ("cls", "window_overlap"): "stride",

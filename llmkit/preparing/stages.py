@@ -27,6 +27,7 @@ from llmkit.preparing.shards import (
     as_json,
     clean_shard,
     cut_files,
+    describe_source,
     encode_shard,
     match_shard,
     sample_shard,
@@ -35,7 +36,7 @@ from llmkit.preparing.staging_dir import FOLDER, Facts, finished_files, run_stag
 from llmkit.text.dedup import PARAGRAPHS, Keys, drop_duplicate_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.overlap import count_overlap, merge_windows
-from llmkit.text.sources import Source, find_files, require_documents
+from llmkit.text.sources import Source, find_files, report_notes, require_documents
 from llmkit.text.splitting import SplitPlan, SplitShard, plan_split
 from llmkit.text.staging import (
     Shard,
@@ -172,11 +173,12 @@ def _stage_texts(map_shards: MapShards, given: Mapping[str, Sequence[str]], sett
         for name in given:
             _join_shards(clean(name), settings, stage / name, sources, steps if name == "main" else {})
         return {
-            "sources": [as_json(source) for source in sources],
+            "sources": [describe_source(source) for source in sources],
             "steps": {name: as_json(counts) for name, counts in steps.items()},
         }
 
     read = run_stage(work, work / "staged", make)
+    report_notes(Source(**source) for source in read["sources"])
     for name in given:
         clean(name)  # verifies an earlier run's shards, to which the stage links
     return read

@@ -9,29 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmkit.core.errors import DataError
-from llmkit.text.tables import is_text, list_columns, missing_column_error
-
-# Each list is in order of preference.
-TEXT_NAMES = (
-    *("text", "sentence", "sentence1", "premise", "question", "question1", "review", "content", "body", "message"),
-    *("tweet", "utterance", "query", "text_a", "text1", "sentence_a", "comment", "document", "article", "headline"),
-    *("文本", "内容", "內容", "正文", "句子", "句子1", "评论", "評論", "文章", "问题"),
-    *("description", "title", "标题", "標題"),
-)
-PAIR_NAMES = (
-    *(("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("question", "sentence")),
-    *(("question", "passage"), ("question", "answer"), ("query", "passage"), ("query", "document")),
-    *(("text_a", "text_b"), ("text1", "text2"), ("text", "text2"), ("text", "text_b"), ("text", "pair")),
-    *(("sentence_a", "sentence_b"), ("句子1", "句子2"), ("文本1", "文本2"), ("问题1", "问题2"), ("前提", "假设")),
-    ("问题", "答案"),
-)
-LABEL_NAMES = (
-    *("label", "labels", "class", "category", "intent", "target", "sentiment", "score", "rating", "stars", "y"),
-    *("class index", "coarse_label", "标签", "標籤", "类别", "類別", "分类", "分類", "情感", "意图", "意圖", "得分"),
-)
-_ID_NAMES = ("id", "idx", "index", "guid", "uid", "uuid", "unnamed: 0", "编号", "編號", "序号", "序號")
-KNOWN_NAMES = frozenset((*TEXT_NAMES, *LABEL_NAMES, *_ID_NAMES, *(name for pair in PAIR_NAMES for name in pair)))
-"""Words that are column names if they are in a first row."""
+from llmkit.text.column_names import ID_NAMES, LABEL_NAMES, LABELLED_TEXT_NAMES, PAIR_NAMES
+from llmkit.text.fields import is_text, list_columns, missing_column_error
 
 _MAX_LABEL_CHARS = 60
 _MIN_ROWS = 10  # with fewer, every row may have a different label
@@ -106,7 +85,7 @@ def _find_by_name(
         partners = [first for first, second in PAIR_NAMES if folded.get(second) == pair]
         text = next((folded[n] for n in partners if n in folded and folded[n] != label), None)
     taken = (pair, label)
-    return text or next((folded[n] for n in TEXT_NAMES if n in folded and folded[n] not in taken), None), pair
+    return text or next((folded[n] for n in LABELLED_TEXT_NAMES if n in folded and folded[n] not in taken), None), pair
 
 
 class _CellChooser:
@@ -151,7 +130,7 @@ class _CellChooser:
         return found[0]
 
     def _ambiguous(self, what: str) -> DataError:
-        examples = ", ".join((TEXT_NAMES if what == "text" else LABEL_NAMES)[:3])
+        examples = ", ".join((LABELLED_TEXT_NAMES if what == "text" else LABEL_NAMES)[:3])
         return DataError(
             f"no column has a known name such as {examples}, and the cells do not show which one holds the {what}; "
             f"found: {list_columns(self._columns)}",
@@ -162,7 +141,7 @@ class _CellChooser:
 
 def _compute_stats(column: str, cells: Sequence[object]) -> _ColumnStats:
     filled = [cell for cell in cells if not (cell is None or cell == "" or (isinstance(cell, str) and cell.isspace()))]
-    if column.strip().casefold() in _ID_NAMES or not filled or 2 * len(filled) < len(cells):
+    if column.strip().casefold() in ID_NAMES or not filled or 2 * len(filled) < len(cells):
         return _ColumnStats(0.0, 0, has_text=False, may_be_label=False)
     words = [cell.strip() if isinstance(cell, str) else str(cell) for cell in filled]
     n_distinct = len(set(words))

@@ -16,9 +16,8 @@ from typing import Literal
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError, Problem
 from llmkit.tables.label_columns import Columns
-from llmkit.tables.rows import Row, RowStream
-from llmkit.text.json_rows import describe_type
-from llmkit.text.tables import missing_column_error
+from llmkit.text.fields import BadCell, describe_type, missing_column_error
+from llmkit.text.rows import Row, RowStream
 
 MAX_LINES_SHOWN = 5
 _MAX_RARE_LABELS = 20
@@ -69,14 +68,10 @@ class UnseenLabels:
     rows: LineRefs = field(default_factory=LineRefs)
 
 
-class BadCell(Exception):  # noqa: N818 - internal: caught where the line is known
-    """A cell that cannot be a text or a label."""
-
-
 def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Iterator[LabelledRow]:
     """The rows with the cells of `columns` and labels parsed by `parse`, or None without `columns.label`.
 
-    Empty texts are kept. With `rows.skip_bad`, rows with errors are skipped and counted.
+    Empty texts are kept. With `rows.read.skip_bad`, rows with errors are skipped and counted.
 
     Raises:
         DataError: a cell that is not a text, or a missing key, with the line; after the last row, the number of rows
@@ -98,7 +93,7 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
             continue
         if columns.label is None or not (label is None or _is_nan(label)):
             yield LabelledRow(text, pair, label, row.line, row.cells)
-        elif rows.skip_bad:
+        elif rows.read.skip_bad:
             rows.source.skip("no label" if label is None else "the label is no number", rows.locate(row.line))
         elif label is None:
             missing.add(row.line)
@@ -120,7 +115,7 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
 
 def _to_text(row: Row, column: str, rows: RowStream) -> str:
     if column not in row.cells:
-        if rows.skip_bad:
+        if rows.read.skip_bad:
             raise BadCell(f"no key {column!r}")
         raise missing_column_error(column, list(row.cells), rows.locate(row.line))
     cell = row.cells[column]

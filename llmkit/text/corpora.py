@@ -16,7 +16,7 @@ import importlib.metadata
 import importlib.util
 import re
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from llmkit.config.prepare import Read
 from llmkit.core.console import first_line
 from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.row_documents import read_texts
+from llmkit.text.rows import Row, Rows, RowStream
 from llmkit.text.sources import Source, log
-from llmkit.text.tables import choose_column
 
 _NOT_DOCS = {"test", "tests", "idlelib", "idle_test", "lib2to3", "site-packages", "dist-packages", "__pycache__"}
 _EMPHASIS = re.compile(r"(\*\*|(?<![\w_])_(?=\S)|(?<=\S)_(?![\w_]))")
@@ -126,25 +127,27 @@ HUB_TIMEOUT_SECONDS = 10
 
 def read_dataset(name: str, source: Source, read: Read) -> Iterator[Document]:
     """Documents of a data set, one per row."""
-    yield from _make_documents(_read_dataset_texts(name, source, read), source, read)
+    with RowStream(source, read) as rows:
+        rows.start(read_dataset_rows(rows))
+        yield from _make_documents(read_texts(rows), source, read)
 
 
-def _read_dataset_texts(name: str, source: Source, read: Read) -> Iterator[tuple[int, str]]:
-    column: str | None = None
-    for index, row in enumerate(open_dataset(name)):
-        if column is None:
-            column = choose_column(list(row), read.text_column, [row], name)
-        text = row[column]
-        if text is None or text == "":
-            source.skipped["empty"] += 1
-            continue
-        if not isinstance(text, str):
-            raise DataError(
-                f"column {column!r} holds {type(text).__name__}, not text",
-                where=f"{name}, row {index}",
-                hint="name the column that holds the text: -s prepare.read.text_column=NAME",
-            )
-        yield index, text
+def read_dataset_rows(stream: RowStream) -> Rows:
+    """The rows of a data set, with the names of classes in place of their numbers."""
+    stream.unit = "row"
+    rows = open_dataset(stream.path)
+    class_names = find_class_names(rows)
+    for number, row in enumerate(rows, start=1):
+        cells = dict(row)
+        for column, names in class_names.items():
+            cells[column] = _to_class_names(cells[column], names)
+        yield Row(number, cells)
+
+
+def _to_class_names(value: object, names: Sequence[str]) -> object:
+    if isinstance(value, list):
+        return [_to_class_names(each, names) for each in value]
+    return names[value] if isinstance(value, int) and value >= 0 else None  # -1 means unlabelled
 
 
 def open_dataset(name: str) -> Iterable[Mapping[str, object]]:

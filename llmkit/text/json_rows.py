@@ -1,9 +1,7 @@
-"""Read .jsonl and .json: one document per row.
+"""Parse .jsonl and .json value by value, never as a whole.
 
 A .jsonl file has one value per line. A .json file has a list of values, or values one after another (many JSONL files
-are named .json), and is parsed value by value, never as a whole. A value is a text or an object with a key for the
-text, which is chosen once per file. Invalid JSON, a row without the key and a text that is no string are errors with
-the line number, or are skipped and counted.
+are named .json), or one object that holds the rows (json_shapes.py).
 """
 
 import json
@@ -11,13 +9,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.documents import Document, make_documents
-from llmkit.text.plain import MAX_ROW_CHARS, row_too_long_error, split_lines
-from llmkit.text.sources import Entry, Source
-from llmkit.text.tables import UNDECODED, choose_column, missing_column_error, open_text, reject_row
+from llmkit.text.lines import MAX_ROW_CHARS, row_too_long_error
 
+UNDECODED = re.compile("[\udc80-\udcff]")  # undecodable bytes as surrogateescape decodes them
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
@@ -27,50 +22,6 @@ class BadValue:
     """Takes the position of a value that cannot be parsed."""
 
     problem: str
-
-
-def read_jsonl(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """Documents of a .jsonl file."""
-    with open_text(entry, source, read) as stream:
-        yield from _read_values(parse_lines(split_lines(stream, entry.path)), entry.path, source, read)
-
-
-def read_json(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """Documents of a .json file."""
-    with open_text(entry, source, read, by_row=False) as stream:
-        yield from _read_values(parse_stream(stream, entry.path), entry.path, source, read)
-
-
-def _read_values(values: Iterable[tuple[int, object]], path: str, source: Source, read: Read) -> Iterator[Document]:
-    key: str | None = None
-    for index, (line, value) in enumerate(values):
-        where = f"{path}:{line}"
-        text: object = value
-        if isinstance(value, BadValue):
-            reject_row(value.problem, where, source, read.skip_bad)
-            continue
-        if isinstance(value, dict):
-            if key is None:
-                key = choose_column(list(value), read.text_column, [value], where)
-            if key not in value:
-                if not read.skip_bad:
-                    raise missing_column_error(key, list(value), where)
-                source.skip(f"no key {key!r}", where)
-                continue
-            text = value[key]
-        if text is None or text == "":
-            source.skipped["empty"] += 1
-        elif isinstance(text, str):
-            yield from make_documents([text], path, index, read.max_doc_chars)
-        else:
-            what = f"{key!r} holds" if isinstance(value, dict) else "the row is"
-            reject_row(f"{what} {describe_type(text)}, not a text", where, source, read.skip_bad)
-
-
-def describe_type(value: object) -> str:
-    """The type of a JSON value for an error message."""
-    names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
-    return names.get(type(value), type(value).__name__)
 
 
 def parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:

@@ -14,11 +14,11 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.corpora import read_builtin, read_dataset
 from llmkit.text.documents import Document
-from llmkit.text.json_rows import read_json, read_jsonl
 from llmkit.text.markup import read_epub, read_html
 from llmkit.text.plain import read_plain
-from llmkit.text.sources import Entry, Source, find_entries, find_files, log
-from llmkit.text.tables import read_parquet, read_table
+from llmkit.text.row_documents import read_rows
+from llmkit.text.sources import Entry, Source, find_entries, find_files, log, report_notes
+from llmkit.text.table_files import TABLE_ENDINGS
 
 READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
     ".txt": read_plain,
@@ -28,21 +28,18 @@ READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
     ".htm": read_html,
     ".xhtml": read_html,
     ".epub": read_epub,
-    ".jsonl": read_jsonl,
-    ".json": read_json,
-    ".csv": read_table,
-    ".tsv": read_table,
-    ".parquet": read_parquet,
+    **dict.fromkeys(TABLE_ENDINGS, read_rows),
 }
 
 
 def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:
     """The documents of all inputs, in a fixed order; `sources` gets one record per source.
 
-    A record is appended when its source is opened, and is complete when the next one is opened. DataError names the
-    file, and the line or byte, that cannot be read.
+    A record is appended when its source is opened, and is complete when the next one is opened; its notes are logged
+    at the end. DataError names the file, and the line or byte, that cannot be read.
     """
     yield from read_files(find_files(inputs), read, sources)
+    report_notes(sources)
 
 
 def read_files(files: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:

@@ -39,7 +39,7 @@ from llmkit.text.documents import StepCounts
 
 log = logging.getLogger(__name__)
 
-FORMATS = (".txt", ".md", ".html", ".htm", ".xhtml", ".epub", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
+FORMATS = (".txt", ".md", ".html", ".htm", ".xhtml", ".epub", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx")
 COMPRESSIONS = (".gz", ".zst")
 SPECIAL = ("hf:", "builtin:")
 
@@ -60,12 +60,33 @@ class Source:
     characters: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     """Skipped files, rows or members, by reason."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """What was guessed or left out, and how to set it; with an example from the source."""
 
     def skip(self, reason: str, where: str) -> None:
         """Count a skipped item and log it."""
         self.skipped[reason] += 1
         if self.skipped[reason] <= 5:  # all are counted in the manifest
             log.warning("skipped: %s (%s)", where, reason)
+
+
+def describe_notes(sources: Iterable[Source]) -> list[str]:
+    """A line for each note, with its first source and its example."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for source in sources:
+        for what, example in source.notes.items():
+            found.setdefault(what, []).append((source.path, example))
+    return [
+        f"{places[0][0]}{f' and {len(places) - 1:,} more' if len(places) > 1 else ''}: {what}"
+        + (f"; {places[0][1]}" if places[0][1] else "")
+        for what, places in found.items()
+    ]
+
+
+def report_notes(sources: Iterable[Source]) -> None:
+    """Log the notes of the sources."""
+    for line in describe_notes(sources):
+        log.warning(line)
 
 
 def find_files(inputs: Sequence[str]) -> list[str]:

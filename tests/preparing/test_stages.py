@@ -283,3 +283,20 @@ def test_run_that_lost_its_workers_is_gone_on_with_in_this_process(
         and "encoded-train (3 shards)" in said
     )
     assert digests(tmp_path / "data") == digests(tmp_path / "one")
+
+
+def test_what_was_guessed_of_the_sources_is_said_once_and_kept_in_the_manifest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.csv", "b.csv"):
+        tales = "".join(f'"Tale {n} of {name}, a ferry."\n' for n in range(300))
+        (tmp_path / name).write_text(tales, encoding="utf-8")
+    (tmp_path / "c.txt").write_text("An ordinary text.\n", encoding="utf-8")
+    inputs = [str(tmp_path / name) for name in ("a.csv", "b.csv", "c.txt")]
+    prepared = prepare(inputs, tmp_path / "out", settings())
+    lines = [line for line in caplog.messages if "no header" in line]
+    assert len(lines) == 1, "though each file is a shard"
+    assert lines[0].startswith(f"{inputs[0]} and 1 more: read with one column, no header")
+    sources = prepared.manifest["sources"]
+    assert ["notes" in source for source in sources] == [True, True, False]
+    assert [source["documents"] for source in sources] == [300, 300, 1]

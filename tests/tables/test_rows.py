@@ -16,7 +16,8 @@ import pytest
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.tables.rows import Header, RowStream, open_rows
+from llmkit.tables.rows import open_rows
+from llmkit.text.rows import Header, RowStream
 
 ROWS = [{"text": "一个很好的句子，说的是从前", "label": "好"}, {"text": 'two\nlines, "quoted"', "label": "bad"}]
 CSV = 'text,label\n"一个很好的句子，说的是从前",好\n"two\nlines, ""quoted""",bad\n'
@@ -149,7 +150,10 @@ def test_a_file_that_is_not_there_and_a_folder_are_bad_input(tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("text", "rows"),
     [
-        ("first text, with a comma\n\nsecond\n", [{"text": "first text, with a comma"}, {"text": "second"}]),
+        (
+            "first text, with a comma\n\nsecond\n\n",
+            [{"text": t} for t in ("first text, with a comma", "", "second", "")],
+        ),
         ("[sic] is a word\n", [{"text": "[sic] is a word"}]),
         ("ham\thello\nham\tbye\n", [{"1": "ham", "2": "hello"}, {"1": "ham", "2": "bye"}]),
         ("title,body\nx,y\n", [{"text": "title,body"}, {"text": "x,y"}]),
@@ -230,6 +234,51 @@ def test_stdin_is_read_without_seeking(data: bytes, first: dict[str, str]) -> No
     code = "from llmkit.tables.rows import *\nwith open_rows('-', Read()) as rows: print([row.cells for row in rows])"
     done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
     assert done.stdout.decode().startswith(f"[{first}")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["a good one", "", "bad one", "   ", "last", ""],
+        ["hello\tworld", "good\tbye"],
+        ["hello\tworld", "plain", "more"],
+        ["one\u2028line", "two\x0clines", "three\x85lines"],
+        ['["hello"] she said', "second"],
+        ["text, with a comma", "label: none"],
+        ["# title", "  indented"],
+        ["id|text", "1|a"],
+        ["😀😀", "𠮷"],
+    ],
+)
+def test_as_many_rows_as_lines_come_from_stdin(lines: list[str]) -> None:
+    code = "from llmkit.tables.rows import *\nwith open_rows('-', Read()) as rows: print(sum(1 for _ in rows))"
+    data = "".join(f"{line}\n" for line in lines).encode()
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
+    assert int(done.stdout) == len(lines)
+
+
+def test_lines_of_fasttext_are_labelled_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "__label__pos a good king\n__label__neg __label__sad a bad knight\n")
+    assert read(path)[0] == [{"label": "pos", "text": "a good king"}, {"label": ["neg", "sad"], "text": "a bad knight"}]
+
+
+def test_a_sep_line_and_a_nested_column_are_read_for_labels_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "sep.csv", "sep=;\r\ntext;label\r\ngood king;pos\r\nbad knight;neg\r\n")
+    assert read(path)[0] == [{"text": "good king", "label": "pos"}, {"text": "bad knight", "label": "neg"}]
+    assert read(write(tmp_path / "sep", Path(path).read_bytes()))[1].columns == ["text", "label"]
+    path = write(tmp_path / "a.jsonl", '{"data": {"text": "a"}, "label": 0}\n{"data": {"text": "b"}, "label": 1}\n')
+    rows, stream = read(path, wanted=["data.text"])
+    assert [row["data.text"] for row in rows] == ["a", "b"]
+    assert stream.columns == ["data", "label", "data.text"]
+
+
+def test_what_is_guessed_is_said_once_for_each_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "a.csv", "Text, frei;Label\nja, nein;pos\nnein, ja;neg\n")
+    for _ in range(3):
+        assert read(path)[1].columns == ["Text, frei", "Label"]
+    [line] = caplog.messages
+    assert "semicolons" in line
+    assert "'Text, frei', 'Label'" in line
 
 
 def test_an_error_in_the_users_block_stays_what_it_is(tmp_path: Path) -> None:

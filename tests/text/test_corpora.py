@@ -85,7 +85,7 @@ def test_an_unknown_split_is_an_error_that_lists_the_splits(saved: Path) -> None
 
 def test_an_unknown_column_is_an_error_that_lists_the_columns(saved: Path) -> None:
     with pytest.raises(LlmkitError, match="found: 'id', 'text'"):
-        read(f"hf:{saved}", text_column="body")
+        read(f"hf:{saved}", field="body")
 
 
 def test_a_data_set_that_is_neither_here_nor_reachable_is_no_bug_of_ours() -> None:

@@ -25,8 +25,8 @@ def read_rows(path: Path, data: str | bytes, **options: object) -> tuple[list[st
         ('{"text": "b"', "invalid JSON"),
         ('{"txt": "b"}', "no column 'text'"),
         ('{"text": 7}', "a number, not a text"),
-        ('{"text": ["b"]}', "a list, not a text"),
-        ("12", "a number, not a text"),
+        ('{"text": [7]}', "a number, not a text"),
+        ("12", "a number, not an object or a text"),
     ],
 )
 def test_a_bad_line_is_an_error_with_its_number_and_skipping_it_is_counted(
@@ -88,4 +88,4 @@ def test_a_json_file_that_breaks_off_is_an_error_with_its_line(tmp_path: Path, d
 
 def test_the_key_can_be_named(tmp_path: Path) -> None:
     data = '{"text": "a", "summary": "b"}\n'
-    assert read_rows(tmp_path / "a.jsonl", data, text_column="summary")[0] == ["b"]
+    assert read_rows(tmp_path / "a.jsonl", data, field="summary")[0] == ["b"]

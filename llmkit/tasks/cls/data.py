@@ -25,9 +25,10 @@ from llmkit.datasets.labelled import Inputs, join_inputs, take_rows
 from llmkit.tables.label_columns import choose_columns
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
 from llmkit.tables.labelled import Label, LabelledRow, read_labelled
-from llmkit.tables.rows import RowStream, open_rows
+from llmkit.tables.rows import open_rows
 from llmkit.tasks.cls.label_types import LabelType, choose_label_type
 from llmkit.tasks.cls.row_format import RowFormat, describe_left_out, encode_chunk, open_labelled, read_chunks
+from llmkit.text.rows import RowStream
 from llmkit.text.words import choose_word_cutter
 
 SPLITS = ("train", "validation", "test")

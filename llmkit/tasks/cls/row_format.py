@@ -18,8 +18,9 @@ from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
 from llmkit.models.classifier import problem_type_of
 from llmkit.tables.label_columns import Columns, choose_columns
 from llmkit.tables.labelled import LabelledRow, UnseenLabels, read_labelled, to_ids
-from llmkit.tables.rows import RowStream, open_rows, without_surrogates
+from llmkit.tables.rows import open_rows, without_surrogates
 from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, get_label_type
+from llmkit.text.rows import RowStream
 
 ROWS_AT_ONCE = 4096
 CHARACTERS_AT_ONCE = 4_000_000

@@ -6,8 +6,8 @@ import pytest
 from llmkit.config.cls import Cls
 from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.label_columns import Columns
-from llmkit.tables.rows import Row
 from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, choose_label_type, get_label_type
+from llmkit.text.rows import Row
 
 NAMES = ["a", "b", "c"]
 HALF = np.full(3, 0.5)

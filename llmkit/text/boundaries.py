@@ -1,0 +1,62 @@
+"""Cut plain text into documents: lines, paragraphs, or what stands between separators.
+
+A line ends at a line feed only, so that U+2028 stays inside of it. A paragraph ends at a blank line, which may hold
+white space, or at U+2029; here U+2028 and U+0085 end a line too.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from llmkit.config.prepare import Read
+from llmkit.text.documents import Document, make_documents
+from llmkit.text.lines import MAX_ROW_CHARS, row_too_long_error, unify_line_ends
+from llmkit.text.sources import Source
+
+_LINE = re.compile("\n")
+_BLANK = "(?:[^\\S\n\u0085\u2028\u2029]|[\u200b\u2060\ufeff])*"
+_PARAGRAPH = re.compile(f"[\n\u0085\u2028](?:{_BLANK}[\n\u0085\u2028])+|\u2029")
+_MAX_SEPARATOR_CHARS = 1000
+"""A separator may not be longer where the text comes in pieces."""
+
+
+def split_documents(stream: Iterable[str], read: Read, source: Source) -> Iterator[Document]:
+    """The documents of a text, without blank ones; notes a separator that is not found.
+
+    Raises:
+        DataError: a document exceeds MAX_ROW_CHARS.
+    """
+    pattern = {"line": _LINE, "paragraph": _PARAGRAPH}.get(read.documents) or re.compile(read.separator, re.MULTILINE)
+    margin = 0 if read.documents == "line" else _MAX_SEPARATOR_CHARS
+    unit = "document" if read.documents == "separator" else read.documents
+    index = n_pieces = 0
+    for text in _split(unify_line_ends(stream), pattern, margin, f"{source.path}, {unit}"):
+        n_pieces += 1
+        if (text := text.strip("\n")) and not text.isspace():
+            yield from make_documents([text], source.path, index, read.max_doc_chars)
+            index += 1
+    if n_pieces == 1 and read.documents == "separator" and index:
+        source.notes[f"prepare.read.separator {read.separator!r} does not occur: the file is one document"] = ""
+
+
+def _split(stream: Iterable[str], pattern: re.Pattern[str], margin: int, where: str) -> Iterator[str]:
+    """As `pattern.split` of the whole text, but empty matches separate too.
+
+    A match that ends within `margin` characters of the end of a piece is looked for again with the next piece.
+    """
+    buffer, start, searched, n_found = "", 0, 0, 0
+    for piece in stream:
+        buffer, searched, start = buffer[start:] + piece, max(0, searched - start), 0
+        waits = len(buffer)
+        for match in pattern.finditer(buffer, searched):
+            if match.end() >= len(buffer) - margin:
+                waits = match.start()
+                break
+            yield buffer[start : match.start()]
+            start, n_found = match.end(), n_found + 1
+        searched = max(start, min(waits, len(buffer) - _MAX_SEPARATOR_CHARS))
+        if len(buffer) - start > MAX_ROW_CHARS:
+            raise row_too_long_error(f"{where} {n_found + 1}")
+    for match in pattern.finditer(buffer, start):
+        yield buffer[start : match.start()]
+        start = match.end()
+    yield buffer[start:]

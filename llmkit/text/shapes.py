@@ -1,0 +1,116 @@
+"""Say in one line that a plain text, prepared as one document, looks like something else.
+
+Looked for are marks between documents, one title in each line, lines of JSON, tables, and labels as fastText writes
+them. The text itself is not changed.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from llmkit.text.column_names import KNOWN_NAMES
+from llmkit.text.delimited import DELIMITERS
+from llmkit.text.sources import Source
+
+_HEAD_CHARS = 1 << 16
+_MARKS = ("<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "</s>\n", "<eos>\n", "[EOS]\n")
+_RULE = re.compile(r"%|([-=_~#+])\1{4,}")
+_MIN_RULES = 10
+_LABEL = re.compile(r"__label__\S+\s+\S")
+_MIN_TITLES = 10
+_MAX_TITLE_CHARS = 120
+_JSON_BEGINS = re.compile(r'\s*(\[\s*)?\{\s*"[^"\n]+"\s*:')
+_PAUSE = re.compile(r"[.!?,;:…—\-。！？，；：、।؟][\"'”’」』)）\]]*$")
+
+
+def watch_shape(pieces: Iterable[str], source: Source) -> Iterator[str]:
+    """Pass the pieces of a text through, and note what it looks like in `source`."""
+    head, end = "", ""
+    counts: Counter[str] = Counter()
+    for piece in pieces:
+        if len(head) < _HEAD_CHARS:
+            head += piece[: _HEAD_CHARS - len(head)]
+        for mark in _MARKS:
+            counts[mark] += (end[-len(mark) + 1 :] + piece).count(mark)
+        end = piece[-20:] if len(piece) >= 20 else (end + piece)[-20:]
+        yield piece
+    if note := _describe_marks(counts) or _describe_lines(head):
+        source.notes[note[0]] = note[1]
+
+
+def _describe_marks(counts: Counter[str]) -> tuple[str, str] | None:
+    mark, n = counts.most_common(1)[0] if counts else ("", 0)
+    if not n:
+        return None
+    mark = mark.strip()
+    own = "" if mark == "<|endoftext|>" else f" -s 'prepare.read.separator={re.escape(mark)}'"
+    setting = f"-s prepare.read.documents=separator{own}"
+    what = f"{mark} stays in the text as text; {setting} makes documents of what it separates"
+    return what, f"it occurs {n:,} time{'s' if n > 1 else ''}"
+
+
+def _describe_lines(head: str) -> tuple[str, str] | None:
+    """(what the lines look like and what to set, an example), from the beginning of a text."""
+    whole = head.split("\n")
+    lines = [line for line in (whole[:-1] if len(head) >= _HEAD_CHARS else whole) if line.strip()]
+    example = f"first line: {lines[0].strip()[:60]!r}" if lines else ""
+    rules = Counter(line.strip() for line in lines if _RULE.fullmatch(line.strip())).most_common(1)
+    if are_fasttext(lines):
+        return "lines begin with __label__ as fastText's do; the labels stay in the text", example
+    if kind := find_table(lines):
+        return f"looks like {kind}, but is prepared as plain text; with that suffix its fields are read", example
+    if rules and rules[0][1] >= _MIN_RULES:
+        line, n = rules[0]
+        pattern = line if line == "%" else f"{re.escape(line[0])}{{5,}}"
+        setting = f"-s prepare.read.documents=separator -s 'prepare.read.separator=^{pattern}$'"
+        return f"lines {line[:20]!r} may separate documents: {setting}", f"{n:,} near the beginning"
+    if _are_titles(lines, len(whole)):
+        what = "each line looks like a text of its own, such as a title"
+        return f"{what}; -s prepare.read.documents=line makes it a document", example
+    return None
+
+
+def are_fasttext(lines: Sequence[str]) -> bool:
+    """Whether nearly all lines begin with labels as fastText writes them."""
+    n = sum(bool(_LABEL.match(line)) for line in lines)
+    return n > 1 and 10 * n >= 9 * len(lines)
+
+
+def find_table(lines: Sequence[str]) -> str:
+    """The format that the first lines of a text look like, or an empty text."""
+    if lines and all(map(_is_object, lines[:3])):
+        return "JSON Lines (.jsonl)"
+    if _JSON_BEGINS.match("\n".join(lines[:5])):
+        return "JSON (.json)"
+    n_tabs = {line.count("\t") for line in lines}
+    if len(lines) > 2 and len(n_tabs) == 1 and 0 not in n_tabs:
+        return "a table with tabs (.tsv)"
+    first = lines[0] if lines else ""
+    if any(sum(cell.strip(' "').casefold() in KNOWN_NAMES for cell in first.split(mark)) > 1 for mark in DELIMITERS):
+        return "a table (.csv)"
+    return ""
+
+
+def _is_object(line: str) -> bool:
+    if not line.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _are_titles(lines: Sequence[str], n_all: int) -> bool:
+    """Whether lines are units of their own: short, without ends of sentences, not wrapped at a width."""
+    if len(lines) < _MIN_TITLES or n_all > 1.1 * len(lines) + 1:
+        return False
+    lines = [line.strip() for line in lines]
+    lengths = sorted(map(len, lines))
+    wide = lengths[len(lengths) * 9 // 10]
+    ended = sum(bool(_PAUSE.search(line)) for line in lines)
+    indented_or_code = sum(not (line[0].isalnum() or line[0] in "\"'“‘「『《(（¿¡") for line in lines)
+    full = sum(length >= 0.8 * wide for length in lengths)
+    begins_small = sum(line[0].islower() for line in lines)
+    is_wrapped = 2 * full > len(lines) and 10 * begins_small > len(lines) and wide >= 35
+    return wide <= _MAX_TITLE_CHARS and 10 * max(ended, indented_or_code) <= len(lines) and not is_wrapped

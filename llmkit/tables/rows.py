@@ -21,9 +21,10 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.tables.label_columns import KNOWN_NAMES, LABEL_NAMES, TEXT_NAMES
 from llmkit.text.corpora import find_class_names, open_dataset
+from llmkit.text.inputs import find_files, is_stream
 from llmkit.text.json_rows import BadValue, describe_type, parse_lines, parse_stream
 from llmkit.text.plain import split_lines, unify_line_ends
-from llmkit.text.sources import Entry, Source, find_entries, find_files
+from llmkit.text.sources import Entry, Source, find_entries
 from llmkit.text.tables import (
     UNDECODED,
     Record,
@@ -134,14 +135,14 @@ def _find_file(path: str) -> str:
 
 
 def _read_file(stream: RowStream, read: Read, header: Header, wanted: Sequence[str]) -> Rows:
-    names = [entry.path for entry in find_entries(stream.path, Source(stream.path))]
+    names = ["-"] if is_stream(stream.path) else [each.path for each in find_entries(stream.path, Source(stream.path))]
     if len(names) != 1:
         listed = ", ".join(name.rpartition("!")[2] for name in names[:5]) or "no readable file"
         hint = "pack one .csv, .tsv, .jsonl, .json or .parquet file alone, or unpack it"
         raise DataError(f"the archive holds {listed}; one table is needed", where=stream.path, hint=hint)
     entries = find_entries(stream.path, stream.source)  # a reference keeps a .zip open
     entry = next(entries)
-    if entry.ending in (".html", ".htm", ".xhtml", ".epub"):
+    if entry.ending not in ("", ".txt", ".md", ".parquet", *_TEXT_KINDS):
         raise DataError("this is a document, not a table", where=entry.path, hint="give .csv, .tsv, .jsonl or .parquet")
     if entry.ending == ".parquet":
         stream.unit = "row"

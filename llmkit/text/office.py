@@ -98,6 +98,8 @@ class _OpenDocument:
         self._main = self._text = text
         self._notes = TextBuilder()
         self._n_skipped = self._n_cells = self._n_paragraphs = 0
+        self._outer = 0
+        """Paragraphs around the note."""
         self._space = True
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
@@ -113,7 +115,7 @@ class _OpenDocument:
         elif name == "line-break":
             self._add("\n")
         elif name == "note":
-            self._text = self._notes
+            self._text, self._outer, self._n_paragraphs = self._notes, self._n_paragraphs, 0
         elif name == "table-cell":
             self._n_cells += 1
 
@@ -124,7 +126,7 @@ class _OpenDocument:
             self._n_paragraphs -= 1
             self._text.gap(" " if self._n_cells else "\n\n")
         elif name == "note":
-            self._text, self._space = self._main, False
+            self._text, self._n_paragraphs, self._space = self._main, self._outer, False
         elif name == "table-cell":
             self._n_cells -= 1
             self._text.gap("\t")

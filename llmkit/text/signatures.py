@@ -111,7 +111,7 @@ _TEXTUAL: tuple[tuple[re.Pattern[bytes], Format], ...] = (
     (re.compile(rb"WARC/\d\.\d\r?\n"), Format("a WARC archive of web pages", ".warc")),
     (re.compile(rb"(?:<\?xml[^>]*>\s*)?<mediawiki[\s>]"), Format("a dump of a MediaWiki", ".xml")),
     (
-        re.compile(rb"From \S+[^\r\n]*\d\d:\d\d[^\r\n]*\r?\n>?[A-Za-z][A-Za-z0-9-]*:[ \t]"),
+        re.compile(rb"From \S+[^\r\n]*\d\d:\d\d[^\r\n]*(?:\d{4}|[A-Z]{3,4})[ \t]*\r?\n>?[A-Za-z][A-Za-z0-9-]*:[ \t]"),
         Format("a mailbox", ".mbox"),
     ),
     (re.compile(rb"%!PS"), Format("a PostScript document", "", _TO_TEXT)),

@@ -9,6 +9,8 @@ from xml.parsers import expat
 from llmkit.core.errors import DataError
 
 _CHUNK_BYTES = 1 << 16
+_GAPS = ("", " ", "\t", "\n", "\n\n")
+"""From the smallest."""
 
 
 class XmlTarget(Protocol):
@@ -76,7 +78,7 @@ class TextBuilder:
 
     def gap(self, gap: str) -> None:
         """Ask for at least this gap before the next text."""
-        if len(gap) > len(self._gap) or gap.count("\n") > self._gap.count("\n"):
+        if _GAPS.index(gap) > _GAPS.index(self._gap):
             self._gap = gap
 
     def take(self) -> str:

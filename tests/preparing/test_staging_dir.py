@@ -293,6 +293,7 @@ def test_second_prepare_into_the_same_folder_is_refused_and_told_who_is_at_it(
     assert f"in use by process {first} on {socket.gethostname()}" in err
     assert [line.split(":")[0] for line in err.splitlines()] == ["error", "where", "hint"]
     (tmp_path / "slow.txt").write_text("It was the best of times.\n" * 50)
+    os.close(held)
     assert commands.wait(first)[0] == 0
     assert (tmp_path / "data/manifest.json").is_file()
     assert not (tmp_path / ".data.lock").exists()

@@ -107,3 +107,77 @@ def test_pattern_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
 def test_name_says_what_the_text_is_and_how_it_is_packed(name: str, ending: str, packing: str) -> None:
     assert split_endings(name) == (ending, packing)
     assert is_readable(name) == (ending != "")
+
+
+def test_a_linked_folder_is_read_once_and_loops_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "f/a.txt", "f/z/c.txt", "g/b.txt")
+    for name, target in (("link", "../g"), ("again", "../g"), ("loop", "."), ("up", ".."), ("a-z", "z")):
+        (tmp_path / "f" / name).symlink_to(target)
+    with caplog.at_level(logging.WARNING):
+        assert names_of(tmp_path, "f") == ["f/a.txt", "f/again/b.txt", "f/z/c.txt"]
+    assert "4 links not followed" in caplog.text
+    assert names_of(tmp_path, "f/**/*.txt") == ["f/a.txt", "f/again/b.txt", "f/z/c.txt"]
+
+
+def test_link_to_nothing_is_found_so_that_reading_it_can_say_so(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").symlink_to("none")
+    assert names_of(tmp_path, "") == ["x.txt"]
+    (tmp_path / "self.txt").symlink_to("self.txt")
+    with pytest.raises(DataError, match="cannot be opened"):
+        find_files([str(tmp_path / "self.txt")])
+
+
+def test_pipes_sockets_and_devices_are_refused_by_name_and_skipped_in_folders(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "a.txt")
+    os.mkfifo(tmp_path / "p.txt")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s.txt"))
+        for name, kind in (("p.txt", "a named pipe"), ("s.txt", "a socket"), ("/dev/zero", "a device")):
+            with pytest.raises(DataError, match=f"this is {kind}"):
+                find_files([str(tmp_path / name)])
+        with caplog.at_level(logging.WARNING):
+            assert names_of(tmp_path, "") == ["a.txt"]
+    assert "pipes, sockets or devices 2" in caplog.text
+    assert is_stream(str(tmp_path / "p.txt"))
+    assert not is_stream(str(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("", "empty"), (" ", "empty"), ("a\0b", "NUL"), ("/", "root of the file system")]
+)
+def test_names_that_are_no_place_are_refused(name: str, problem: str) -> None:
+    with pytest.raises(DataError, match=problem):
+        find_files([name])
+
+
+def test_lock_files_of_office_programs_are_counted_and_refused_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "doc.txt", "~$doc.txt", "~$b.docx")
+    with caplog.at_level(logging.WARNING):
+        assert names_of(tmp_path, "") == ["doc.txt"]
+    assert "lock files of office programs 2" in caplog.text
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="lock file of an office program"):
+        find_files(["~$doc.txt"])
+    with pytest.raises(DataError, match="no such file"):
+        find_files(["~$none.txt"])
+
+
+def test_name_that_is_no_utf8_is_shown_with_its_bytes() -> None:
+    assert display_name(os.fsdecode(b"caf\xe9.txt")) == "caf\\xe9.txt"
+    assert display_name("caf\u00e9.txt") == "caf\u00e9.txt"
+
+
+def test_xml_is_text_only_if_it_is_a_dump(tmp_path: Path) -> None:
+    touch(tmp_path, "a.xml", "b.txt")
+    (tmp_path / "w.xml").write_text("<mediawiki>")
+    assert names_of(tmp_path, "") == ["b.txt", "w.xml"]
+
+
+def test_hidden_members_are_those_with_a_dot_that_is_no_place() -> None:
+    assert [is_hidden(name) for name in ("./a.txt", "a/../b.txt", ".git/a.txt", "a\\.b.txt", "__MACOSX/a")] == [
+        *(False, False, True, True, True)
+    ]

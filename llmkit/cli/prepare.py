@@ -35,7 +35,7 @@ def prepare_command(
     if dry_run:
         from llmkit.core.files import check_writable
         from llmkit.preparing.executors import check_executor
-        from llmkit.text.sources import find_files
+        from llmkit.text.inputs import find_files
 
         check_executor(engine, inputs)
         check_writable(out, dry_run=True)

@@ -18,7 +18,7 @@ from llmkit.preparing.executors.local import count_workers
 from llmkit.preparing.shards import SHARD_BYTES, cut_files
 from llmkit.preparing.stages import Inputs, build_prepared, planned_word_cutter
 from llmkit.preparing.staging_dir import FOLDER, Facts, adopt_stage, clear_staging_dir, staging_dir
-from llmkit.text.sources import file_size, find_files
+from llmkit.text.inputs import display_name, file_size, find_files
 from llmkit.text.staging import STAGED_FORMAT
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
 from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
@@ -169,7 +169,7 @@ def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
             large[file].result() if file in large else file if size is None else hash_small_file(file)
             for file, size in zip(files, sizes, strict=True)
         ]
-        return [{"path": file, "sha256": found} for file, found in zip(files, hashes, strict=True)]
+        return [{"path": display_name(file), "sha256": found} for file, found in zip(files, hashes, strict=True)]
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # do not wait after a signal
 

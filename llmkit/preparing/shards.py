@@ -22,10 +22,11 @@ from llmkit.preparing.staging_dir import Facts, run_shard
 from llmkit.text.cleaners import clean_documents
 from llmkit.text.dedup import compute_keys, dedup_steps
 from llmkit.text.documents import Document, StepCounts
+from llmkit.text.inputs import file_size
 from llmkit.text.overlap import find_windows, sample_windows
 from llmkit.text.readers import read_files
 from llmkit.text.scan import scan_text
-from llmkit.text.sources import Source, file_size
+from llmkit.text.sources import Source
 from llmkit.text.splitting import SplitShard
 from llmkit.text.staging import read_staged, stage_documents, write_keys
 from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, load_encoding_tokenizer, make_encoder

@@ -35,8 +35,9 @@ from llmkit.preparing.shards import (
 from llmkit.preparing.staging_dir import FOLDER, Facts, finished_files, run_stage
 from llmkit.text.dedup import PARAGRAPHS, Keys, drop_duplicate_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, hash_text
+from llmkit.text.inputs import find_files
 from llmkit.text.overlap import count_overlap, merge_windows
-from llmkit.text.sources import Source, find_files, report_notes, require_documents
+from llmkit.text.sources import Source, report_notes, require_documents
 from llmkit.text.splitting import SplitPlan, SplitShard, plan_split
 from llmkit.text.staging import (
     Shard,

@@ -18,10 +18,11 @@ from llmkit.core.errors import DataError
 from llmkit.text.column_names import LABEL_NAMES, LABELLED_TEXT_NAMES
 from llmkit.text.corpora import read_dataset_rows
 from llmkit.text.delimited import detect_dialect, parse_records
+from llmkit.text.inputs import find_files, is_stream
 from llmkit.text.lines import unify_line_ends
 from llmkit.text.rows import FASTTEXT, Header, Rows, RowStream, open_text, read_text, require_unique
 from llmkit.text.shapes import are_fasttext, find_table
-from llmkit.text.sources import Source, describe_notes, find_entries, find_files, log
+from llmkit.text.sources import Source, describe_notes, find_entries, log
 from llmkit.text.table_files import TABLE_ENDINGS, read_entry
 
 _MAX_SNIFFED_CHARS = 1 << 16
@@ -76,14 +77,14 @@ def _find_file(path: str) -> str:
 
 
 def _read_file(stream: RowStream) -> Rows:
-    names = [entry.path for entry in find_entries(stream.path, Source(stream.path))]
+    names = ["-"] if is_stream(stream.path) else [each.path for each in find_entries(stream.path, Source(stream.path))]
     if len(names) != 1:
         listed = ", ".join(name.rpartition("!")[2] for name in names[:5]) or "no readable file"
         hint = "pack one .csv, .tsv, .jsonl, .json or .parquet file alone, or unpack it"
         raise DataError(f"the archive holds {listed}; one table is needed", where=stream.path, hint=hint)
     entries = find_entries(stream.path, stream.source)  # a reference keeps a .zip open
     entry = next(entries)
-    if entry.ending in (".html", ".htm", ".xhtml", ".epub"):
+    if entry.ending not in ("", ".txt", ".md", *TABLE_ENDINGS):
         raise DataError("this is a document, not a table", where=entry.path, hint="give .csv, .tsv, .jsonl or .parquet")
     if entry.ending in TABLE_ENDINGS:
         yield from read_entry(stream, entry)

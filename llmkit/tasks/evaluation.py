@@ -119,8 +119,8 @@ def encode_files(
 
 def read_raw_documents(files: Sequence[str], read: Read) -> Iterator[Document]:
     """Documents without cleaning; lone surrogates, which JSON allows and UTF-8 does not, are replaced."""
+    from llmkit.text.inputs import find_files
     from llmkit.text.readers import read_documents  # loads the readers of web pages and archives
-    from llmkit.text.sources import find_files
 
     for document in read_documents(find_files(files), read, []):
         yield replace(document, text=document.text.encode("utf-8", "replace").decode())

@@ -19,9 +19,10 @@ from xml.etree import ElementTree
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
+from llmkit.text.archives import open_archive, open_member
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.encodings import TextStream, detect_encoding
-from llmkit.text.sources import Entry, Source, open_archive, open_member
+from llmkit.text.sources import Entry, Source
 
 # Noncharacters mark line ends and spaces that must survive while white space is collapsed.
 _LINE, _PARAGRAPH, _SPACE = "\ufdd0", "\ufdd1", "\ufdd2"
@@ -45,8 +46,8 @@ _OPTIONAL_END_TAGS = {*["p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody
 def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """One document of a .html file."""
     with entry.open(source) as file:
-        page, source.encoding = _decode_page(file, read.encoding, entry.path)
-    _check_depth(page, entry.path)
+        page, source.encoding = decode_page(file, read.encoding, entry.path)
+    check_depth(page, entry.path)
     yield from make_documents([html_to_text(page)], entry.path, 0, read.max_doc_chars)
 
 
@@ -85,7 +86,8 @@ def html_to_text(page: str) -> str:
     return text + "\n" if text else ""
 
 
-def _check_depth(page: str, path: str) -> None:
+def check_depth(page: str, path: str) -> None:
+    """Raise DataError for a page whose elements are nested so deep that parsing takes hours."""
     if page.count("<") <= _MAX_DEPTH:
         return
     depth = 0
@@ -101,7 +103,7 @@ def _close_tag(match: re.Match[str]) -> str:
     return match[0] if match[1].lower() in _VOID_TAGS else f"<{match[1]}{match[2]}></{match[1]}>"
 
 
-def _decode_page(file: BinaryIO, encoding: str, path: str) -> tuple[str, str]:
+def decode_page(file: BinaryIO, encoding: str, path: str) -> tuple[str, str]:
     """The page's text and encoding: that of a byte order mark, else UTF-8 if valid, else what the page declares."""
     raw = file.read()
     if encoding == "auto" and detect_encoding(raw[: 1 << 16], complete=len(raw) < 1 << 16) not in _UNICODE:
@@ -138,8 +140,8 @@ def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
             if "html" not in (item.get("media-type") or "html"):
                 continue  # an image
             name = posixpath.normpath(posixpath.join(posixpath.dirname(root_file), unquote(item.get("href") or "")))
-            page, _ = _decode_page(_open_member(archive, name, path), "auto", f"{path}!{name}")
-            _check_depth(page, f"{path}!{name}")
+            page, _ = decode_page(_open_member(archive, name, path), "auto", f"{path}!{name}")
+            check_depth(page, f"{path}!{name}")
             if text := html_to_text(page):
                 yield text + "\n"
 

@@ -1,24 +1,29 @@
 """Read the documents of the inputs that the user named.
 
-READERS has one line per suffix. With `read.skip_bad` each file is read twice, first to check that it can be read to its
-end, so that a damaged file is skipped as a whole. Nothing is cleaned here.
+READERS has one line per format, by its suffix; sources.py says which format a file has. With
+`read.skip_bad` each file is read twice, first to check that it can be read to its end, so that a damaged file is
+skipped as a whole. Nothing is cleaned here.
 """
 
-import io
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import BinaryIO, cast
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.corpora import read_builtin, read_dataset
 from llmkit.text.documents import Document
+from llmkit.text.inputs import display_name, find_files
+from llmkit.text.mail import read_eml, read_mbox
 from llmkit.text.markup import read_epub, read_html
+from llmkit.text.mediawiki import read_dump
+from llmkit.text.office import read_docx, read_odt
+from llmkit.text.pdf import read_pdf
 from llmkit.text.plain import read_plain
 from llmkit.text.row_documents import read_rows
-from llmkit.text.sources import Entry, Source, find_entries, find_files, log, report_notes
+from llmkit.text.rtf import read_rtf
+from llmkit.text.sources import Entry, Source, find_entries, log, report_notes
+from llmkit.text.subtitles import read_subtitles
 from llmkit.text.table_files import TABLE_ENDINGS
+from llmkit.text.warc import read_warc
 
 READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
     ".txt": read_plain,
@@ -29,6 +34,18 @@ READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
     ".xhtml": read_html,
     ".epub": read_epub,
     **dict.fromkeys(TABLE_ENDINGS, read_rows),
+    ".docx": read_docx,
+    ".odt": read_odt,
+    ".pdf": read_pdf,
+    ".rtf": read_rtf,
+    ".srt": read_subtitles,
+    ".vtt": read_subtitles,
+    ".mbox": read_mbox,
+    ".eml": read_eml,
+    ".warc": read_warc,
+    ".wet": read_warc,
+    ".wat": read_warc,
+    ".xml": read_dump,
 }
 
 
@@ -57,17 +74,16 @@ def read_files(files: Sequence[str], read: Read, sources: list[Source]) -> Itera
 
 
 def _read_file(name: str, read: Read, sources: list[Source]) -> Iterator[Document]:
-    archive = Source(name)
+    archive = Source(display_name(name))
     for entry in _skip_damaged(find_entries(name, archive), archive, read):
-        if entry.path == "-" and read.skip_bad:
-            entry = _copy_stdin(entry)
         source = Source(entry.path)
         sources.append(source)
-        reader = READERS[entry.ending]
-        if read.skip_bad and (problem := _find_problem(reader(entry, Source(entry.path), read))):
-            source.skip("unreadable file", f"{entry.path}: {problem.problems[0].what}")
-            continue
-        yield from _count(reader(entry, source, read), source)
+        if read.skip_bad:
+            entry, problem = _check(entry, read)
+            if problem is not None:
+                source.skip("unreadable file", f"{entry.path}: {problem.problems[0].what}")
+                continue
+        yield from _count(READERS[entry.ending](entry, source, read), source)
         if not source.documents and not source.skipped:
             source.skip("empty file", entry.path)
     if archive.skipped:
@@ -83,31 +99,19 @@ def _skip_damaged(entries: Iterator[Entry], archive: Source, read: Read) -> Iter
         archive.skip("unreadable file", f"{archive.path}: {error.problems[0].what}")
 
 
-def _find_problem(documents: Iterator[Document]) -> DataError | None:
+def _check(entry: Entry, read: Read) -> tuple[Entry, DataError | None]:
+    """The entry, which can be read again, and what is wrong with it."""
     level = log.level
     log.setLevel("ERROR")  # skipped items are logged in the second pass
     try:
-        for _ in documents:
+        entry = entry if entry.reopens else entry.copy()
+        for _ in READERS[entry.ending](entry, Source(entry.path), read):
             pass
     except DataError as error:
-        return error
+        return entry, error
     finally:
         log.setLevel(level)
-    return None
-
-
-def _copy_stdin(entry: Entry) -> Entry:
-    """Copy standard input to disk, so that it can be read twice."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 - stays open while the entry is in use
-    with entry.open_raw() as raw:
-        while chunk := raw.read(1 << 20):
-            copy.write(chunk)
-
-    def reopen() -> BinaryIO:
-        copy.seek(0)
-        return cast(BinaryIO, io.BufferedReader(io.FileIO(copy.fileno(), closefd=False)))
-
-    return replace(entry, open_raw=reopen)
+    return entry, None
 
 
 def _count(documents: Iterator[Document], source: Source) -> Iterator[Document]:

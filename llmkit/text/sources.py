@@ -1,47 +1,54 @@
-"""Find the files that the user named, open plain, compressed and archived ones, and record each source.
+"""Open the files that the user named, plain, compressed or archived, and record each source.
 
-A folder stands for its readable files, sorted, without hidden ones. A file that the user names is always read, as plain
-text if its suffix is unknown. A name that does not exist is bad input (exit code 3), not bad usage, because recipes and
-scripts name inputs too.
+What a file is, its first bytes decide, and its name only where they say nothing: see signatures.py. The members of a
+.zip or .tar are separate entries, named `books.zip!a.txt`, and each is known by its own bytes. Members of a .zip are
+sorted by name, those of a .tar keep their order, as a .tar is read once from its beginning to its end.
 
-The members of a .zip are separate entries, named `books.zip!a.txt`; nothing is unpacked to a path that the archive
-chooses. A truncated or damaged archive is an error, never a shorter text. Raw bytes are counted and hashed while they
-are read.
+A truncated or damaged archive is an error, never a shorter text. Raw bytes are counted and hashed while they are read.
 
-Knows nothing of encodings and formats; see readers.py.
+Knows nothing of encodings and of how a format is read; see readers.py.
 """
 
 import errno
-import glob
 import gzip
-import hashlib
 import io
 import logging
 import lzma
 import os
 import shutil
-import stat
-import struct
 import sys
+import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
+from llmkit.core.errors import DataError, EnvironmentFault
+from llmkit.text.archives import check_zip_sizes, open_archive, open_member, read_mimetype, read_tar
 from llmkit.text.documents import StepCounts
+from llmkit.text.inputs import ARCHIVES, display_name, is_hidden, is_lock_file, is_readable, is_stream, split_endings
+from llmkit.text.signatures import (
+    HEAD_BYTES,
+    TAR,
+    ZIP,
+    Format,
+    detect_compression,
+    detect_format,
+    detect_in_zip,
+    looks_like_html,
+)
+from llmkit.text.streams import Bomb, CountedFile, Rejoined, read_head, unpack, unpack_head
 
 log = logging.getLogger(__name__)
 
-FORMATS = (".txt", ".md", ".html", ".htm", ".xhtml", ".epub", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx")
-COMPRESSIONS = (".gz", ".zst")
-SPECIAL = ("hf:", "builtin:")
+MAX_DEPTH = 3
+"""Archives in archives."""
 
 
 @dataclass(slots=True)
@@ -89,63 +96,6 @@ def report_notes(sources: Iterable[Source]) -> None:
         log.warning(line)
 
 
-def find_files(inputs: Sequence[str]) -> list[str]:
-    """Files, in a fixed order, for a list of files, folders (recursive), globs, `-`, `hf:NAME`, `builtin:NAME`.
-
-    The order is that of the inputs, sorted within a folder or glob; a file named twice is taken once.
-    """
-    found: dict[str, None] = {}
-    for name in inputs:
-        if name == "-" or name.startswith(SPECIAL):
-            found[name] = None
-            continue
-        path = Path(name).expanduser()
-        if path.is_dir():
-            found.update(dict.fromkeys(_find_in_folder(path)))
-        elif path.exists():
-            found[str(path)] = None
-        elif glob.has_magic(name):
-            found.update(dict.fromkeys(_find_by_glob(str(path))))
-        else:
-            raise _not_found(path)
-    return list(found)
-
-
-def split_endings(name: str) -> tuple[str, str]:
-    """(format, compression) by the name's suffixes, each may be empty: "x.jsonl.gz" -> (".jsonl", ".gz")."""
-    rest = name.lower()
-    packing = ""
-    if rest.endswith(COMPRESSIONS):
-        packing = _suffix(rest)
-        rest = rest.removesuffix(packing)
-    elif rest.endswith(".zip"):
-        return "", ".zip"
-    ending = _suffix(rest)
-    return (ending if ending in FORMATS else ""), packing
-
-
-def _suffix(name: str) -> str:
-    """As `Path(name).suffix`, which takes longer than reading a small file."""
-    base = os.path.basename(name)  # noqa: PTH119
-    dot = base.rfind(".")
-    return base[dot:] if 0 < dot < len(base) - 1 else ""
-
-
-def file_size(name: str) -> int | None:
-    """In bytes; None if there is no such file."""
-    try:
-        found = os.stat(name)  # noqa: PTH116 - Path is slower than the call
-    except (OSError, ValueError):
-        return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
-
-
-def is_readable(name: str) -> bool:
-    """Whether llmkit reads files with this suffix."""
-    ending, packing = split_endings(name)
-    return bool(ending) or packing == ".zip"
-
-
 def require_documents(sources: Iterable[Source], counts: Mapping[str, StepCounts], n_documents: int) -> None:
     """Raise DataError with all counts if no document is left."""
     if n_documents:
@@ -164,83 +114,32 @@ def require_documents(sources: Iterable[Source], counts: Mapping[str, StepCounts
     )
 
 
-def _find_in_folder(folder: Path) -> list[str]:
-    def refuse(error: OSError) -> None:
-        raise EnvironmentFault(
-            f"cannot list {error.filename}: {error.strerror}",
-            where=str(error.filename),
-            hint="check its permissions, or name the files instead of the folder",
-        ) from None
-
-    names: list[str] = []
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        prefix = "" if parent == "." else parent
-        names += [os.path.join(prefix, name) for name in files if not name.startswith(".")]  # noqa: PTH118
-    return _keep_readable(sorted(names), str(folder))
-
-
-def _find_by_glob(pattern: str) -> list[str]:
-    names: list[str] = []
-    for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - Path.glob takes no absolute pattern
-        if not Path(name).is_dir():
-            names.append(name)
-        elif "**" not in pattern:  # "**" matches the files inside too
-            names += _find_in_folder(Path(name))
-    if not names:
-        raise DataError(
-            f"nothing matches {pattern}", where=pattern, hint="quote the pattern; ** also matches subfolders"
-        )
-    return _keep_readable(names, pattern)
-
-
-def _keep_readable(names: list[str], where: str) -> list[str]:
-    kept = [name for name in names if is_readable(name)]
-    are_kept = set(kept)
-    others = Counter(_suffix(name) or "no suffix" for name in names if name not in are_kept)
-    listed = ", ".join(f"{ending} {n}" for ending, n in others.most_common(5))
-    if not kept:
-        raise DataError(
-            f"no readable file: {listed or 'the folder is empty'}",
-            where=where,
-            hint=f"llmkit reads {' '.join(FORMATS)}, also in .gz .zst .zip; any file named by itself is read as text",
-        )
-    if others:
-        log.warning("skipped in %s, by suffix: %s", where, listed)
-    return kept
-
-
-def _not_found(path: Path) -> DataError:
-    parent = path.parent
-    while not parent.is_dir() and parent != parent.parent:
-        path, parent = parent, parent.parent
-    names = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))[:200]
-    hint = did_you_mean(path.name, names) if names else f"{parent} is empty"
-    if len(hint) > 300:
-        hint = hint[:300] + " ..."
-    return DataError(f"no such file or folder: {path}", where=str(parent), hint=hint)
-
-
 _COPY_BYTES = 1 << 20
+_PACKED_HEAD_BYTES = 1 << 20
+"""A .bz2 file gives nothing before its first block is complete, which takes up to 900 kB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A byte stream that can be opened, with its format by name."""
+    """A byte stream that can be opened, with its format."""
 
     path: str
     ending: str
-    """`.txt` and so on, without the compression; empty if unknown."""
+    """`.txt` and so on, without the compression: the format by which it is read; empty for a plain text."""
     packing: str
+    """The compression, by content, or by name if the content does not say."""
     open_raw: Callable[[], BinaryIO]
-    """Opens the stored bytes; may be called several times."""
+    """Opens the stored bytes."""
+    reopens: bool = True
+    """Whether they may be opened several times; stdin, a pipe and a member of a .tar may not."""
 
     @contextmanager
     def open(self, source: Source) -> Iterator[BinaryIO]:
         """The unpacked bytes; at the end of the block `source` gets size and hash of the raw bytes that were read."""
         with _translate_errors(self.path), self.open_raw() as raw:
-            counted = _CountedFile(raw)
-            with _unpack(io.BufferedReader(counted, _COPY_BYTES), self.packing) as file:
+            counted = CountedFile(raw)
+            buffered = cast(io.BufferedReader, io.BufferedReader(counted, _COPY_BYTES))
+            with unpack(buffered, self.packing, lambda: counted.n_bytes) as file:
                 yield file
             source.n_bytes, source.sha256 = counted.n_bytes, counted.sha256.hexdigest()
 
@@ -254,84 +153,169 @@ class Entry:
             with _translate_errors(self.path):
                 yield cast(BinaryIO, copy)
 
+    def copy(self) -> "Entry":
+        """The same bytes on disk, so that they can be read twice."""
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - stays open while the entry is in use
+        with _translate_errors(self.path), self.open_raw() as raw:
+            shutil.copyfileobj(raw, copy, _COPY_BYTES)
 
-def find_entries(path: str, source_of_zip: Source) -> Iterator[Entry]:
-    """The entry of a file, or those of the members of a .zip, sorted by name."""
-    ending, packing = split_endings(path)
+        def reopen() -> BinaryIO:
+            copy.seek(0)
+            return cast(BinaryIO, io.BufferedReader(io.FileIO(copy.fileno(), closefd=False)))
+
+        return replace(self, open_raw=reopen, reopens=True)
+
+
+def find_entries(path: str, source: Source) -> Iterator[Entry]:
+    """The entry of a file, or those of the members of an archive, at any depth.
+
+    Use an entry before the next one is asked for. Members that are not read are counted in `source`.
+
+    Raises:
+        DataError: a format that llmkit does not read, by its name for people; a damaged or hostile archive; a link to
+            nothing.
+    """
+    shown = display_name(path)
     if path == "-":
-        yield Entry("-", "", "", lambda: cast(BinaryIO, io.FileIO(sys.stdin.fileno(), closefd=False)))
-    elif packing != ".zip":
-        yield Entry(path, ending, packing, lambda: Path(path).open("rb"))  # noqa: SIM115 - opened in Entry.open
+        yield from _find(Entry("-", "", "", lambda: cast(BinaryIO, _open_stdin()), reopens=False), source, 0)
+        return
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
+        what = f"a link to {display_name(str(Path(path).readlink()))}, which is not there"
+        raise DataError(what, where=shown, hint="restore the file, remove the link, or skip it with --skip-bad")
+    ending, packing = split_endings(path)
+    entry = Entry(shown, ending, packing, lambda: Path(path).open("rb"), reopens=not is_stream(path))  # noqa: SIM115
+    yield from _find(entry, source, 0)
+
+
+def _open_stdin() -> io.FileIO:
+    return io.FileIO(sys.stdin.fileno(), closefd=False)
+
+
+def _find(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
+    """The entries of a file or member: itself, or its members."""
+    entry, head = _peek(entry)
+    found = detect_format(head)
+    if found is None and entry.ending in ARCHIVES:
+        found = TAR if entry.ending == ".tar" else ZIP
+    if found in (TAR, ZIP) and depth == MAX_DEPTH:
+        yield _refuse(entry, f"archives are nested more than {MAX_DEPTH} deep", "unpack it first")
+    elif found == TAR:
+        yield from _find_in_tar(entry, source, depth)
+    elif found == ZIP:
+        yield from _find_in_zip(entry, source, depth)
+    elif depth and entry.ending == ".xml" and (found is None or not found.ending):
+        _skip_unknown(entry.path, source)
     else:
-        yield from _find_members(path, source_of_zip)
+        yield _choose_ending(entry, found, head)
 
 
-def _find_members(path: str, source: Source) -> Iterator[Entry]:
-    with _translate_errors(path), Path(path).open("rb") as file, open_archive(file) as archive:
+def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
+    """The entry with the format that its bytes have, or else its name says."""
+    if found is None:
+        if entry.packing and detect_compression(head):
+            return _refuse(entry, "this is compressed twice", "unpack it once")
+        if looks_like_html(head) and entry.ending in ("", ".xml"):
+            return replace(entry, ending=".html")
+        if entry.ending == ".xml" or (looks_like_html(head) and entry.ending in (".txt", ".md")):
+            log.warning("%s is markup, but read as plain text with its tags, as its name says", entry.path)
+        return replace(entry, ending="") if entry.ending == ".xml" else entry
+    if not found.ending:
+        return _refuse(entry, f"this is {found.name}", f"{found.hint}, or skip it with --skip-bad")
+    if entry.ending not in ("", found.ending) and not (found.ending == ".warc" and entry.ending in (".wet", ".wat")):
+        log.warning("%s is %s, whatever its name says, and read as such", entry.path, found.name)
+    return replace(entry, ending=found.ending)
+
+
+def _refuse(entry: Entry, what: str, hint: str) -> Entry:
+    """An entry that cannot be opened, so that --skip-bad goes on with the next one."""
+    return _with_error(entry, DataError(what, where=entry.path, hint=hint))
+
+
+def _with_error(entry: Entry, error: DataError) -> Entry:
+    def fail() -> BinaryIO:
+        raise error
+
+    return replace(entry, ending="", packing="", open_raw=fail, reopens=True)
+
+
+def _peek(entry: Entry) -> tuple[Entry, bytes]:
+    """The entry with its compression, and the beginning of its unpacked bytes."""
+    with _translate_errors(entry.path):
+        raw = entry.open_raw()
+        head = read_head(raw, HEAD_BYTES)
+        if packing := detect_compression(head) or entry.packing:
+            head += read_head(raw, _PACKED_HEAD_BYTES)
+        if entry.reopens:
+            raw.close()
+        else:
+            whole = cast(BinaryIO, io.BufferedReader(Rejoined(head, raw), _COPY_BYTES))
+            entry = replace(entry, open_raw=lambda: whole)
+    return replace(entry, packing=packing), unpack_head(head, packing, HEAD_BYTES) if packing else head
+
+
+def _find_in_tar(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
+    with entry.open(Source(entry.path)) as file:
+        for member in read_tar(file):
+            path = f"{entry.path}!{display_name(member.name)}"
+            if member.kind == "file":
+                raw = member.file
+                yield from _find_member(member.name, Entry(path, "", "", partial(_same, raw), False), source, depth)
+            elif member.kind != "folder":
+                source.skip(f"{member.kind} in an archive", path)
+
+
+def _same(file: BinaryIO) -> BinaryIO:
+    return file
+
+
+def _find_in_zip(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
+    if not entry.reopens:
+        entry = entry.copy()
+    is_seekable = not entry.packing and not depth
+    opened = entry.open_raw() if is_seekable else entry.open_seekable(Source(entry.path))
+    with _translate_errors(entry.path), opened as file, open_archive(file) as archive:
+        found = detect_in_zip(archive.namelist(), read_mimetype(archive))
+        if found != ZIP:
+            yield _choose_ending(entry, found, b"")
+            return
+        check_zip_sizes(archive, file.seek(0, os.SEEK_END))
         for info in sorted(archive.infolist(), key=lambda info: info.filename):
-            name = info.filename
-            if not name or name.endswith("/") or any(piece.startswith((".", "__MACOSX")) for piece in name.split("/")):
+            if not info.filename or info.filename.endswith("/"):
                 continue
-            if not is_readable(name) or name.lower().endswith(".zip"):
-                log.warning("skipped: %s!%s (unknown suffix)", path, name)
-                source.skipped["ending"] += 1
-                continue
+            path = f"{entry.path}!{display_name(info.filename)}"
+            member = Entry(path, "", "", partial(open_member, archive, info))
             if info.flag_bits & 1:
-                raise DataError(
-                    f"{name} is encrypted", where=f"{path}!{name}", hint="unpack it with its password first"
-                )
-            ending, packing = split_endings(name)
-            yield Entry(f"{path}!{name}", ending, packing, partial(open_member, archive, info))
+                what = f"{display_name(info.filename)} is encrypted"
+                member = _refuse(member, what, "unpack it with its password first")
+            yield from _find_member(info.filename, member, source, depth)
 
 
-def open_archive(file: BinaryIO) -> zipfile.ZipFile:
-    """Open a .zip; the various errors that zipfile raises for invalid names, offsets and sizes become BadZipFile."""
-    try:
-        return zipfile.ZipFile(file)
-    except (ValueError, LookupError, struct.error) as error:
-        raise zipfile.BadZipFile(str(error)) from None
-
-
-def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
-    """Open a member, unpacked; errors as in `open_archive`."""
-    try:
-        return cast(BinaryIO, archive.open(info))
-    except (ValueError, LookupError, RuntimeError, struct.error) as error:  # RuntimeError: encrypted
-        raise zipfile.BadZipFile(str(error)) from None
-
-
-class _CountedFile(io.RawIOBase):
-    """Counts and hashes all bytes that are read through it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.n_bytes = 0
-        self.sha256 = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
-        view = memoryview(buffer)
-        n_read = self._file.readinto(view)  # type: ignore[attr-defined]  # all files that we open have it
-        self.n_bytes += n_read
-        self.sha256.update(view[:n_read])
-        return int(n_read)
-
-
-@contextmanager
-def _unpack(file: io.BufferedReader, packing: str) -> Iterator[BinaryIO]:
-    if packing == ".gz":
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            yield cast(BinaryIO, unpacked)
-    elif packing == ".zst":
-        import pyarrow
-
-        # pyarrow's stream, unlike zstandard's, fails if the file ends inside a frame.
-        with pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd") as stream:
-            yield cast(BinaryIO, stream)
+def _find_member(name: str, member: Entry, source: Source, depth: int) -> Iterator[Entry]:
+    """The entries of a member of an archive; an error in it is raised when it is opened."""
+    if is_lock_file(name):
+        source.skip("lock file of an office program", member.path)
+    elif is_hidden(name):
+        return
+    elif not is_readable(name):
+        _skip_unknown(member.path, source)
     else:
-        yield cast(BinaryIO, file)
+        ending, packing = split_endings(name)
+        try:
+            yield from _find(replace(member, ending=ending, packing=packing), source, depth + 1)
+        except DataError as error:
+            yield _with_error(member, error)
+
+
+def _skip_unknown(path: str, source: Source) -> None:
+    source.skipped["ending"] += 1
+    if source.skipped["ending"] <= 5:
+        log.warning("skipped: %s (unknown suffix)", path)
+
+
+_DAMAGES = (
+    *(EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.ReadError),
+    NotImplementedError,  # a method of compression that zipfile does not know
+)
 
 
 @contextmanager
@@ -339,8 +323,11 @@ def _translate_errors(path: str) -> Iterator[None]:
     """Turn damaged data into DataError and system errors into EnvironmentFault; both name the file."""
     try:
         yield
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError) as error:
+    except _DAMAGES as error:
         raise _damaged(path, error) from None
+    except Bomb as error:
+        hint = "if it is text all the same, unpack it and give the files"
+        raise DataError(f"a decompression bomb: {error}", where=path, hint=hint) from None
     except PermissionError:
         raise EnvironmentFault(f"may not read {path}", where=path, hint="check the file's permissions") from None
     except OSError as error:

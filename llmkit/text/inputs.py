@@ -1,0 +1,320 @@
+"""Find the files that the user named: files, folders, globs, standard input and names of data sets.
+
+A folder stands for its readable files, sorted, without hidden ones. Linked folders are followed, each folder is read
+once, and a loop of links ends. A file that the user names is always read, as plain text if its suffix is unknown and
+its bytes have no signature. A name that does not exist is bad input (exit code 3), not bad usage, because recipes and
+scripts name inputs too.
+
+Pipes, sockets and devices are never opened, except standard input (`-`) and pipes that are open already, such as
+`/dev/fd/63` of a shell's `<(...)`.
+"""
+
+import fnmatch
+import glob
+import logging
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
+from llmkit.text.signatures import HEAD_BYTES, detect_compression, detect_format
+from llmkit.text.streams import unpack_head
+
+log = logging.getLogger(__name__)
+
+FORMATS = (
+    *(".txt", ".md", ".html", ".htm", ".xhtml", ".epub", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx"),
+    *(".docx", ".odt", ".pdf", ".rtf", ".srt", ".vtt", ".mbox", ".eml", ".warc", ".wet", ".wat", ".xml"),
+)
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+ARCHIVES = (".zip", ".tar")
+_SHORT = {".tgz": ".tar.gz", ".tbz": ".tar.bz2", ".tbz2": ".tar.bz2", ".txz": ".tar.xz", ".tzst": ".tar.zst"}
+SPECIAL = ("hf:", "builtin:")
+
+
+def find_files(inputs: Sequence[str]) -> list[str]:
+    """Files, in a fixed order, for a list of files, folders (recursive), globs, `-`, `hf:NAME`, `builtin:NAME`.
+
+    The order is that of the inputs, sorted within a folder or glob; a file named twice is taken once.
+    """
+    found: dict[str, None] = {}
+    for name in inputs:
+        if name == "-" or name.startswith(SPECIAL):
+            found[name] = None
+            continue
+        path = _expand_home(name)
+        if path.is_dir():
+            found.update(dict.fromkeys(_find_in_folder(path)))
+        elif path.exists() or path.is_symlink():
+            _require_file(path)
+            found[str(path)] = None
+        elif glob.has_magic(name):
+            found.update(dict.fromkeys(_find_by_glob(str(path))))
+        else:
+            raise _not_found(path)
+    return list(found)
+
+
+def split_endings(name: str) -> tuple[str, str]:
+    """(format, compression) by the name's suffixes, each may be empty: "x.jsonl.gz" -> (".jsonl", ".gz")."""
+    rest = name.lower()
+    packing = ""
+    short = _suffix(rest)
+    rest = rest.removesuffix(short) + _SHORT.get(short, short)
+    if rest.endswith(COMPRESSIONS):
+        packing = _suffix(rest)
+        rest = rest.removesuffix(packing)
+    ending = _suffix(rest)
+    if ending == ".zip" and packing:
+        return "", packing
+    return (ending if ending in (*FORMATS, *ARCHIVES) else ""), packing
+
+
+def _suffix(name: str) -> str:
+    """As `Path(name).suffix`, which takes longer than reading a small file."""
+    base = os.path.basename(name)  # noqa: PTH119
+    dot = base.rfind(".")
+    return base[dot:] if 0 < dot < len(base) - 1 else ""
+
+
+def display_name(name: str) -> str:
+    """A name as text: bytes that are not UTF-8, which Linux allows in names, as `\\xe9`."""
+    try:
+        name.encode()
+        return name
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def file_size(name: str) -> int | None:
+    """In bytes; None if there is no such file."""
+    try:
+        found = os.stat(name)  # noqa: PTH116 - Path is slower than the call
+    except (OSError, ValueError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def is_readable(name: str) -> bool:
+    """Whether llmkit reads files with this suffix."""
+    return bool(split_endings(name)[0])
+
+
+def is_lock_file(name: str) -> bool:
+    """Whether this is what Word or LibreOffice leaves beside an open document: `~$doc.docx`, `.~lock.doc.odt#`."""
+    base = os.path.basename(name)  # noqa: PTH119
+    return base.startswith(("~$", ".~lock."))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a member of an archive is hidden or a copy that macOS made; `./a.txt` and `../a.txt` are not."""
+    pieces = name.replace("\\", "/").split("/")
+    return any(piece.startswith((".", "__MACOSX")) and piece not in (".", "..") for piece in pieces)
+
+
+def is_stream(name: str) -> bool:
+    """Whether the bytes can be read once only: standard input, or a pipe."""
+    if name == "-":
+        return True
+    try:
+        return not stat.S_ISREG(os.stat(name).st_mode)  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
+
+
+def _expand_home(name: str) -> Path:
+    if not name.strip():
+        raise DataError(
+            "the name of an input is empty", where="the inputs", hint="name a file or a folder; . is this one"
+        )
+    if "\0" in name:
+        raise DataError("the name of an input holds a NUL", where="the inputs", hint="name a file or a folder")
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:  # "~$doc.txt" is no user's home
+        path = Path(name)
+    if os.path.dirname(real := os.path.realpath(path)) == real:  # noqa: PTH120 - Path.resolve raises for looped links
+        what = "this is the root of the file system, with everything on this machine"
+        raise DataError(what, where=name, hint="name the folder that holds the text")
+    return path
+
+
+_OPEN_PIPES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
+
+
+def _require_file(path: Path) -> None:
+    """Refuse what would hang, or is no file."""
+    if is_lock_file(path.name):
+        what = f"{path.name} is the lock file of an office program, not a document"
+        raise DataError(what, where=display_name(str(path)), hint="name the document itself, or its folder")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return  # a link to nothing, which is refused or skipped when it is read
+    except OSError as error:
+        raise DataError(
+            f"cannot be opened: {error.strerror}", where=display_name(str(path)), hint="is it a link to itself?"
+        ) from None
+    if stat.S_ISREG(mode) or (stat.S_ISFIFO(mode) and str(path).startswith(_OPEN_PIPES)):
+        return
+    what = f"this is {_describe_kind(mode)}, not a file"
+    raise DataError(what, where=display_name(str(path)), hint="name a file or folder, or give the text on stdin as -")
+
+
+def _describe_kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something else")
+
+
+def _find_in_folder(folder: Path) -> list[str]:
+    return _keep_readable(sorted(_walk_links(str(folder))), str(folder))
+
+
+def _walk_links(folder: str) -> list[str]:
+    """The files below a folder, through links to folders too; each folder is read once.
+
+    Links come after all real folders, so that a folder has its own name if it has one.
+    """
+    names: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    above = {_identify(str(parent)) for parent in Path(os.path.realpath(folder)).parents}
+    waiting = [folder]
+    n_again = 0
+    while waiting:
+        links: list[str] = []
+        for top in waiting:
+            if _identify(top) in seen | above:
+                n_again += 1
+            else:
+                names += _walk(top, seen, links)
+        waiting = sorted(links)
+    if n_again:
+        what = "links not followed, as they lead to a folder that is read already or to one above"
+        log.warning("%s: %d %s", display_name(folder), n_again, what)
+    return names
+
+
+def _walk(top: str, seen: set[tuple[int, int]], links: list[str]) -> Iterator[str]:
+    """The files below a folder; adds the folders to `seen` and links to folders to `links`."""
+
+    def refuse(error: OSError) -> None:
+        raise EnvironmentFault(
+            f"cannot list {error.filename}: {error.strerror}",
+            where=display_name(str(error.filename)),
+            hint="check its permissions, or name the files instead of the folder",
+        ) from None
+
+    for parent, folders, files in os.walk(top, onerror=refuse):
+        seen.add(_identify(parent))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        prefix = "" if parent == "." else parent
+        paths = [os.path.join(prefix, name) for name in folders]  # noqa: PTH118
+        links += [path for path in paths if os.path.islink(path)]  # noqa: PTH114
+        for name in files:
+            if not name.startswith("."):
+                yield os.path.join(prefix, name)  # noqa: PTH118
+
+
+def _identify(folder: str) -> tuple[int, int]:
+    found = os.stat(folder)  # noqa: PTH116
+    return found.st_dev, found.st_ino
+
+
+def _find_by_glob(pattern: str) -> list[str]:
+    names: list[str] = []
+    if "**" in Path(pattern).parts:
+        names = _match_deep(pattern)
+    else:
+        for name in sorted(glob.glob(pattern)):  # noqa: PTH207 - Path.glob takes no absolute pattern
+            names += _find_in_folder(Path(name)) if Path(name).is_dir() else [name]
+    if not names:
+        raise DataError(
+            f"nothing matches {pattern}", where=pattern, hint="quote the pattern; ** also matches subfolders"
+        )
+    return _keep_readable(names, pattern)
+
+
+def _match_deep(pattern: str) -> list[str]:
+    """The files that match a pattern with `**`; glob would follow links in circles without end."""
+    pieces = Path(pattern).parts
+    n_plain = next(number for number, piece in enumerate(pieces) if glob.has_magic(piece))
+    top = str(Path(*pieces[:n_plain]))
+    if not Path(top).is_dir():
+        return []
+    names = _walk_links(top)
+    return sorted(name for name in names if _matches(Path(name).parts[n_plain:], pieces[n_plain:]))
+
+
+def _matches(parts: tuple[str, ...], pieces: tuple[str, ...]) -> bool:
+    if not pieces:
+        return not parts
+    if pieces[0] == "**":
+        # At the end, `**` stands for all files below.
+        return not pieces[1:] or any(_matches(parts[start:], pieces[1:]) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatch(parts[0], pieces[0]) and _matches(parts[1:], pieces[1:])
+
+
+def _keep_readable(names: list[str], where: str) -> list[str]:
+    kept = [name for name in names if _may_read(name)]
+    are_kept = set(kept)
+    others = Counter(_describe_other(name) for name in names if name not in are_kept)
+    listed = ", ".join(f"{ending} {n}" for ending, n in others.most_common(5))
+    if not kept:
+        raise DataError(
+            f"no readable file: {listed or 'the folder is empty'}",
+            where=display_name(where),
+            hint=f"llmkit reads {' '.join(FORMATS)}, also in {' '.join((*COMPRESSIONS, *ARCHIVES))}; "
+            "any file named by itself is read as text",
+        )
+    if others:
+        log.warning("skipped in %s, by suffix: %s", display_name(where), listed)
+    return kept
+
+
+def _may_read(name: str) -> bool:
+    ending, _ = split_endings(name)
+    if not ending or is_lock_file(name):
+        return False
+    if ending == ".xml":
+        return _is_dump(name)
+    # A link to nothing stays, so that it is an error, or skipped and counted with --skip-bad.
+    return file_size(name) is not None or not os.path.exists(name)  # noqa: PTH110
+
+
+def _is_dump(name: str) -> bool:
+    """Whether an .xml file is a MediaWiki's dump; any other is not text."""
+    try:
+        with Path(name).open("rb") as file:
+            head = file.read(1 << 20)
+    except OSError:
+        return True  # an error when it is read
+    if packing := detect_compression(head):
+        head = unpack_head(head, packing, HEAD_BYTES)
+    found = detect_format(head[:HEAD_BYTES])
+    return found is not None and found.ending != ""
+
+
+def _describe_other(name: str) -> str:
+    if is_lock_file(name):
+        return "lock files of office programs"
+    if file_size(name) is None:
+        return "pipes, sockets or devices"
+    return display_name(_suffix(name)) or "no suffix"
+
+
+def _not_found(path: Path) -> DataError:
+    parent = path.parent
+    while not parent.is_dir() and parent != parent.parent:
+        path, parent = parent, parent.parent
+    names = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))[:200]
+    hint = did_you_mean(path.name, map(display_name, names)) if names else f"{parent} is empty"
+    if len(hint) > 300:
+        hint = hint[:300] + " ..."
+    return DataError(f"no such file or folder: {display_name(str(path))}", where=display_name(str(parent)), hint=hint)

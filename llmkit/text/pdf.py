@@ -1,0 +1,97 @@
+"""Read the text layer of .pdf files with pypdf (extra: documents), one document a file.
+
+Pages are joined by a line end, so that a sentence may go on. Lines are those of the page: words that were cut at a line
+end stay cut, and page numbers and running titles stay in the text. A file of images without text, which needs OCR, and
+one with a password are refused; single pages without text are counted.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError, EnvironmentFault
+from llmkit.text.documents import Document, make_documents
+from llmkit.text.sources import Entry, Source
+
+MAX_PAGES = 100_000
+
+
+def read_pdf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """One document of a .pdf file."""
+    try:
+        import pypdf
+    except ImportError:
+        hint = "pip install 'llmkit[documents]', or convert it to .txt"
+        raise EnvironmentFault("reading .pdf needs pypdf", where=entry.path, hint=hint) from None
+    with entry.open_seekable(source) as file:
+        with _translate(entry.path):
+            reader = pypdf.PdfReader(file)
+            _open_encrypted(reader, entry.path)
+            n_pages = len(reader.pages)
+        if n_pages > MAX_PAGES:
+            raise _bad_pdf(f"{n_pages:,} pages; {MAX_PAGES:,} are the most that are read", entry.path)
+        texts = _read_pages(reader, n_pages, source, entry.path)
+        first = next(texts, None)
+        if first is None:
+            what = f"this is a scanned PDF without text ({n_pages} pages of images)"
+            raise DataError(what, where=entry.path, hint="run OCR on it, such as ocrmypdf, or skip it with --skip-bad")
+
+        def pieces() -> Iterator[str]:
+            yield first + "\n"
+            for text in texts:
+                yield text + "\n"
+
+        yield from make_documents(pieces(), entry.path, 0, read.max_doc_chars)
+
+
+def _read_pages(reader: Any, n_pages: int, source: Source, path: str) -> Iterator[str]:
+    """The texts of the pages that have one."""
+    for number in range(n_pages):
+        with _translate(f"{path}, page {number + 1}"):
+            text = str(reader.pages[number].extract_text())
+        if text.strip():
+            yield text.rstrip("\n")
+        else:
+            source.skipped["page without text"] += 1
+
+
+def _open_encrypted(reader: Any, path: str) -> None:
+    if not reader.is_encrypted:
+        return
+    try:
+        is_open = bool(reader.decrypt(""))  # many are encrypted with an empty password, to forbid printing
+    except Exception as error:
+        if "cryptography" not in str(error):
+            raise
+        hint = "pip install cryptography, or save it without encryption"
+        raise EnvironmentFault("reading this encrypted PDF needs cryptography", where=path, hint=hint) from None
+    if not is_open:
+        what = "this is an encrypted PDF"
+        raise DataError(what, where=path, hint="save it without its password, or skip it with --skip-bad")
+
+
+@contextmanager
+def _translate(path: str) -> Iterator[None]:
+    """Turn pypdf's errors into DataError; for damaged files it raises many that are not its own. Its remarks on small
+    faults that it repairs are not shown."""
+    logger = logging.getLogger("pypdf")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (DataError, EnvironmentFault):
+        raise
+    except (Exception, RecursionError) as error:
+        raise _bad_pdf(f"{type(error).__name__}: {error}"[:300], path) from None
+    finally:
+        logger.setLevel(level)
+
+
+def _bad_pdf(problem: str, path: str) -> DataError:
+    hint = "save it again with another program, convert it to .txt, or skip it with --skip-bad"
+    return DataError(f"a PDF that cannot be read: {problem}", where=path, hint=hint)

@@ -1,0 +1,192 @@
+"""Recognize a format by the first bytes of a file.
+
+A signature beats the name: a .txt file that is a .docx is read as one, and an image is refused whatever it is called.
+The signature of a binary format counts only if the bytes hold a NUL, so that a text that begins with `BM` stays a text.
+What has no signature (plain text, HTML, JSON, tables) is known by its name; see sources.py.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+HEAD_BYTES = 1 << 12
+"""Enough for every signature; the last one is that of .tar, at 257, and an ISO image's is not looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a file is: `name` for people, and `ending`, the suffix by which a reader is chosen.
+
+    A format that llmkit does not read has no `ending` and a `hint` that says what to do.
+    """
+
+    name: str
+    ending: str = ""
+    hint: str = ""
+
+
+_TO_TEXT = "convert it to .txt, .docx or .epub"
+_TO_CSV = "save the table as .csv"
+_UNPACK = "unpack it, or pack it again as .zip or .tar.gz"
+_NO_TEXT = "it holds no text; leave it out"
+
+COMPRESSIONS: tuple[tuple[bytes, str], ...] = (
+    (b"\x1f\x8b", ".gz"),
+    (b"BZh", ".bz2"),
+    (b"\xfd7zXZ\0", ".xz"),
+    (b"\x28\xb5\x2f\xfd", ".zst"),
+)
+TAR = Format("a .tar archive", ".tar")
+ZIP = Format("a .zip archive", ".zip")
+
+# (offset, first bytes, format): binary formats.
+_BINARY: tuple[tuple[int, bytes, Format], ...] = (
+    (0, b"PK\x03\x04", ZIP),
+    (0, b"PK\x05\x06", ZIP),
+    (0, b"PK\x07\x08", ZIP),
+    (257, b"ustar", TAR),
+    (0, b"PAR1", Format("a Parquet table", ".parquet")),
+    (
+        0,
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        Format("a legacy Office document (.doc, .xls, .ppt, .msg) or one with a password", "", _TO_TEXT),
+    ),
+    (0, b"Rar!\x1a\x07", Format("a .rar archive", "", _UNPACK)),
+    (0, b"7z\xbc\xaf\x27\x1c", Format("a .7z archive", "", _UNPACK)),
+    (0, b"MSCF\0", Format("a .cab archive", "", _UNPACK)),
+    (0, b"LZIP", Format("a .lz file", "", _UNPACK)),
+    (0, b"\x04\x22\x4d\x18", Format("an .lz4 file", "", _UNPACK)),
+    (0, b"\x1f\x9d", Format("a .Z file", "", _UNPACK)),
+    (0, b"\xff\x06\0\0sNaPpY", Format("a Snappy file", "", _UNPACK)),
+    (0, b"!<arch>\n", Format("an archive of ar (.a, .deb)", "", _UNPACK)),
+    (0, b"070701", Format("a .cpio archive", "", _UNPACK)),
+    (0, b"\xed\xab\xee\xdb", Format("an .rpm package", "", _UNPACK)),
+    (60, b"BOOKMOBI", Format("a Kindle book (.mobi, .azw)", "", "convert it to .epub, for example with Calibre")),
+    (60, b"TEXtREAd", Format("a Palm book (.pdb)", "", "convert it to .epub, for example with Calibre")),
+    (0, b"ITSF", Format("a compiled help file (.chm)", "", _TO_TEXT)),
+    (0, b"AT&TFORM", Format("a scanned .djvu document", "", "convert it to .txt, with OCR if it has no text layer")),
+    (0, b"SQLite format 3\0", Format("an SQLite database", "", "export its texts as .csv or .jsonl")),
+    (0, b"ARROW1", Format("an Arrow or Feather table", "", "write it as .parquet, or give its folder as hf:FOLDER")),
+    (0, b"\x89HDF\r\n\x1a\n", Format("an HDF5 file", "", "export its texts as .csv or .jsonl")),
+    (0, b"\x93NUMPY", Format("a NumPy array", "", "it holds numbers; give the text they were made from")),
+    (0, b"ORC", Format("an ORC table", "", "write it as .parquet")),
+    (0, b"Obj\x01", Format("an Avro table", "", "write it as .parquet or .jsonl")),
+    (0, b"\x89PNG\r\n\x1a\n", Format("a PNG image", "", _NO_TEXT)),
+    (0, b"\xff\xd8\xff", Format("a JPEG image", "", _NO_TEXT)),
+    (0, b"GIF8", Format("a GIF image", "", _NO_TEXT)),
+    (0, b"II*\0", Format("a TIFF image", "", _NO_TEXT)),
+    (0, b"MM\0*", Format("a TIFF image", "", _NO_TEXT)),
+    (0, b"BM", Format("a BMP image", "", _NO_TEXT)),
+    (0, b"8BPS", Format("a Photoshop image", "", _NO_TEXT)),
+    (0, b"RIFF", Format("a sound, film or WebP file", "", _NO_TEXT)),
+    (0, b"\0\0\1\0", Format("an icon", "", _NO_TEXT)),
+    (4, b"ftyp", Format("a film, sound or HEIC file", "", _NO_TEXT)),
+    (0, b"ID3", Format("an MP3 file", "", _NO_TEXT)),
+    (0, b"\xff\xfb", Format("an MP3 file", "", _NO_TEXT)),
+    (0, b"OggS", Format("an Ogg file", "", _NO_TEXT)),
+    (0, b"fLaC", Format("a FLAC file", "", _NO_TEXT)),
+    (0, b"\x1aE\xdf\xa3", Format("a Matroska or WebM film", "", _NO_TEXT)),
+    (0, b"\x7fELF", Format("a program", "", _NO_TEXT)),
+    (0, b"MZ", Format("a Windows program", "", _NO_TEXT)),
+    (0, b"\xca\xfe\xba\xbe", Format("a program or a Java class", "", _NO_TEXT)),
+    (0, b"\xcf\xfa\xed\xfe", Format("a program", "", _NO_TEXT)),
+    (0, b"wOFF", Format("a font", "", _NO_TEXT)),
+    (0, b"wOF2", Format("a font", "", _NO_TEXT)),
+    (0, b"OTTO", Format("a font", "", _NO_TEXT)),
+    (0, b"bplist", Format("a binary property list", "", _TO_TEXT)),
+    (0, b"\x80\x02", Format("a Python pickle", "", "write its texts to .jsonl")),
+    (0, b"\x80\x03", Format("a Python pickle", "", "write its texts to .jsonl")),
+    (0, b"\x80\x04\x95", Format("a Python pickle", "", "write its texts to .jsonl")),
+    (0, b"\x80\x05\x95", Format("a Python pickle", "", "write its texts to .jsonl")),
+)
+# Formats that are text themselves, by a pattern at the beginning, after a byte order mark and white space.
+_TEXTUAL: tuple[tuple[re.Pattern[bytes], Format], ...] = (
+    (re.compile(rb"%PDF-\d"), Format("a PDF document", ".pdf")),
+    (re.compile(rb"\{\\rtf\d?[\\\s{}]"), Format("a rich-text document", ".rtf")),
+    (re.compile(rb"WEBVTT[\s]"), Format("WebVTT subtitles", ".vtt")),
+    (
+        re.compile(rb"\d+[ \t]*\r?\n\d+:\d\d:\d\d[,.]\d{1,3}[ \t]*-->[ \t]*\d+:\d\d:\d\d[,.]\d"),
+        Format("SubRip subtitles", ".srt"),
+    ),
+    (re.compile(rb"WARC/\d\.\d\r?\n"), Format("a WARC archive of web pages", ".warc")),
+    (re.compile(rb"(?:<\?xml[^>]*>\s*)?<mediawiki[\s>]"), Format("a dump of a MediaWiki", ".xml")),
+    (
+        re.compile(rb"From \S+[^\r\n]*\d\d:\d\d[^\r\n]*(?:\d{4}|[A-Z]{3,4})[ \t]*\r?\n>?[A-Za-z][A-Za-z0-9-]*:[ \t]"),
+        Format("a mailbox", ".mbox"),
+    ),
+    (re.compile(rb"%!PS"), Format("a PostScript document", "", _TO_TEXT)),
+    (
+        re.compile(rb"version https://git-lfs.github.com/spec/v1\n"),
+        Format("a Git LFS pointer and not the file itself", "", "fetch the file: git lfs pull"),
+    ),
+    (
+        re.compile(rb"(?:<\?xml[^>]*>\s*)?<FictionBook[\s>]"),
+        Format("a FictionBook (.fb2)", "", "convert it to .epub, for example with Calibre"),
+    ),
+    (re.compile(rb"(?:<\?xml[^>]*>\s*)?<svg[\s>]"), Format("an SVG image", "", _NO_TEXT)),
+)
+_HTML = re.compile(rb"(?:<\?xml[^>]*>\s*)?(?:<!--.{0,500}?-->\s*)?(?:<!doctype html|<html[\s>])", re.I | re.S)
+_MARK = b"\xef\xbb\xbf"
+
+# Members that tell what a .zip archive is, by the beginning of a member's name.
+_OF_ZIP: tuple[tuple[str, Format], ...] = (
+    ("META-INF/container.xml", Format("an EPUB", ".epub")),
+    ("word/document.xml", Format("a Word document", ".docx")),
+    ("xl/workbook.", Format("an Excel workbook", ".xlsx")),
+    ("ppt/presentation.xml", Format("a PowerPoint presentation", "", _TO_TEXT)),
+    ("AndroidManifest.xml", Format("an Android program", "", _NO_TEXT)),
+    ("META-INF/MANIFEST.MF", Format("a Java archive", "", _NO_TEXT)),
+    ("Index/Document.iwa", Format("a Pages, Numbers or Keynote document", "", _TO_TEXT)),
+    ("doc.kml", Format("a map (.kmz)", "", _NO_TEXT)),
+)
+_OPEN_DOCUMENT: dict[bytes, Format] = {
+    b"application/vnd.oasis.opendocument.text": Format("an OpenDocument text", ".odt"),
+    b"application/vnd.oasis.opendocument.text-template": Format("an OpenDocument text", ".odt"),
+    b"application/vnd.oasis.opendocument.spreadsheet": Format("an OpenDocument table", "", _TO_CSV),
+    b"application/vnd.oasis.opendocument.presentation": Format("an OpenDocument presentation", "", _TO_TEXT),
+    b"application/epub+zip": Format("an EPUB", ".epub"),
+}
+
+
+def detect_compression(head: bytes) -> str:
+    """`.gz`, `.bz2`, `.xz`, `.zst`, or nothing."""
+    return next((ending for mark, ending in COMPRESSIONS if head.startswith(mark)), "")
+
+
+def detect_format(head: bytes) -> Format | None:
+    """The format of a file that begins with these bytes; None for plain text and whatever has no signature."""
+    if b"\0" in head:
+        for offset, mark, found in _BINARY:
+            if head.startswith(mark, offset):
+                return found
+        if _is_tar_header(head[:512]):
+            return TAR
+    start = head.removeprefix(_MARK).lstrip()
+    return next((found for pattern, found in _TEXTUAL if pattern.match(start)), None)
+
+
+def looks_like_html(head: bytes) -> bool:
+    """Whether a text begins as an HTML page does."""
+    return _HTML.match(head.removeprefix(_MARK).lstrip()) is not None
+
+
+def detect_in_zip(names: Iterable[str], mimetype: bytes) -> Format:
+    """What a .zip archive is, by the names of its members and the content of a member `mimetype`."""
+    if found := _OPEN_DOCUMENT.get(mimetype.strip()):
+        return found
+    known = set(names)
+    for beginning, found in _OF_ZIP:
+        if any(name.startswith(beginning) for name in known):
+            return found
+    return ZIP
+
+
+def _is_tar_header(block: bytes) -> bool:
+    """Whether a block has the checksum of a .tar header: archives before 1988 have no `ustar`."""
+    if len(block) < 512 or not block[0]:
+        return False
+    try:
+        wanted = int(block[148:156].strip(b" \0"), 8)
+    except ValueError:
+        return False
+    return wanted == sum(block[:148]) + sum(block[156:]) + 8 * ord(" ")

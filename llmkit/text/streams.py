@@ -1,0 +1,173 @@
+"""Compressed streams, with a bound on what they may unpack to, and streams that count or continue others.
+
+A truncated stream is an error, never a shorter text. What unpacks to over MIN_BOUNDED_BYTES and to over MAX_RATIO times
+its size is a decompression bomb and refused.
+
+The errors raised here are those of gzip, bz2, lzma and pyarrow; sources.py names the file.
+"""
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
+
+MAX_RATIO = 200
+"""Natural text is compressed to a third or a tenth; a repeated line of 80 characters to a hundredth by gzip."""
+MIN_BOUNDED_BYTES = 1 << 29
+_MAX_XZ_MEMORY = 1 << 28
+"""Bytes; `xz -9` needs 65 MB, a hostile header may ask for 4 GB."""
+_READ_BYTES = 1 << 16
+
+
+class Bomb(OSError):  # noqa: N818 - what it is
+    """Data that unpacks to much more than text does."""
+
+
+@contextmanager
+def unpack(file: io.BufferedReader, packing: str, n_packed: Callable[[], int]) -> Iterator[BinaryIO]:
+    """The unpacked bytes of a compressed file; `n_packed` says how many bytes have been read from `file` so far."""
+    if packing == ".gz":
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield _bounded(cast(BinaryIO, unpacked), n_packed)
+    elif packing == ".zst":
+        import pyarrow
+
+        # pyarrow's stream, unlike zstandard's, fails if the file ends inside a frame.
+        with pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd") as stream:
+            yield _bounded(cast(BinaryIO, stream), n_packed)
+    elif packing == ".bz2":
+        yield _bounded(io.BufferedReader(_Unpacked(file, bz2.BZ2Decompressor), _READ_BYTES), n_packed)
+    elif packing == ".xz":
+        yield _bounded(io.BufferedReader(_Unpacked(file, _open_xz), _READ_BYTES), n_packed)
+    else:
+        yield cast(BinaryIO, file)
+
+
+def _open_xz() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=_MAX_XZ_MEMORY)
+
+
+def _bounded(file: Any, n_packed: Callable[[], int]) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(_Bounded(file, n_packed), 1 << 20))
+
+
+class _Bounded(io.RawIOBase):
+    """Refuses to read far more bytes than were packed."""
+
+    def __init__(self, file: BinaryIO, n_packed: Callable[[], int]) -> None:
+        self._file = file
+        self._n_packed = n_packed
+        self._n_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
+        data = self._file.read(len(buffer))
+        self._n_bytes += len(data)
+        if self._n_bytes > MIN_BOUNDED_BYTES and self._n_bytes > MAX_RATIO * self._n_packed():
+            raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, as no text does")
+        memoryview(buffer)[: len(data)] = data
+        return len(data)
+
+
+class _Unpacked(io.RawIOBase):
+    """One .bz2 or .xz stream after another, until the file ends; unlike bz2 and lzma, refuses what is behind them."""
+
+    def __init__(self, file: BinaryIO, start: Callable[[], Any]) -> None:
+        self._file = file
+        self._start = start
+        self._stream = start()
+        self._waiting = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
+        data = b""
+        while not data:
+            if self._stream.eof and not self._start_next():
+                return 0
+            if self._stream.needs_input and not self._waiting:
+                self._waiting = self._file.read(_READ_BYTES)
+                if not self._waiting:
+                    raise EOFError("the file ends before the end-of-stream marker")
+            data = self._stream.decompress(self._waiting, len(buffer))
+            self._waiting = b""
+        memoryview(buffer)[: len(data)] = data
+        return len(data)
+
+    def _start_next(self) -> bool:
+        """Begin the next stream; False at the end of the file."""
+        rest = self._stream.unused_data
+        while not (rest := rest.lstrip(b"\0")):  # padding
+            if not (rest := self._file.read(_READ_BYTES)):
+                return False
+        self._stream, self._waiting = self._start(), rest
+        return True
+
+
+def unpack_head(head: bytes, packing: str, n_bytes: int) -> bytes:
+    """Up to `n_bytes` of what the beginning of a compressed file unpacks to; nothing if it is damaged."""
+    try:
+        if packing == ".gz":
+            return zlib.decompressobj(31).decompress(head, n_bytes)
+        if packing == ".zst":
+            import pyarrow
+
+            return bytes(pyarrow.CompressedInputStream(pyarrow.BufferReader(head), "zstd").read(n_bytes))
+        if packing == ".bz2":
+            return bz2.BZ2Decompressor().decompress(head, n_bytes)
+        return _open_xz().decompress(head, n_bytes)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        return b""
+
+
+def read_head(file: BinaryIO, n_bytes: int) -> bytes:
+    """Up to `n_bytes`; one read of a pipe may return fewer."""
+    head = b""
+    while len(head) < n_bytes and (more := file.read(n_bytes - len(head))):
+        head += more
+    return head
+
+
+class Rejoined(io.RawIOBase):
+    """A file with the bytes in front that were read from it."""
+
+    def __init__(self, head: bytes, file: BinaryIO) -> None:
+        self._head = head
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
+        if not self._head:
+            return self._file.readinto(buffer) or 0  # type: ignore[attr-defined]  # all files that we open have it
+        data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        memoryview(buffer)[: len(data)] = data
+        return len(data)
+
+
+class CountedFile(io.RawIOBase):
+    """Counts and hashes all bytes that are read through it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.n_bytes = 0
+        self.sha256 = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
+        view = memoryview(buffer)
+        n_read = self._file.readinto(view)  # type: ignore[attr-defined]  # all files that we open have it
+        self.n_bytes += n_read
+        self.sha256.update(view[:n_read])
+        return int(n_read)

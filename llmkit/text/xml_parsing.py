@@ -1,0 +1,92 @@
+"""Parse XML as a stream of events, in constant memory. A document type declaration is refused: no format that is read
+here has one, and entities that grow without bound are declared in it.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO, Protocol
+from xml.parsers import expat
+
+from llmkit.core.errors import DataError
+
+_CHUNK_BYTES = 1 << 16
+_GAPS = ("", " ", "\t", "\n", "\n\n")
+"""From the smallest."""
+
+
+class XmlTarget(Protocol):
+    """Takes the events; names are without their namespace."""
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        """The start tag of an element; attributes by name without namespace."""
+
+    def end(self, name: str) -> None:
+        """The end tag."""
+
+    def data(self, text: str) -> None:
+        """Characters inside the innermost element; one text may come in several calls."""
+
+
+def parse_xml(file: BinaryIO, target: XmlTarget, path: str) -> Iterator[None]:
+    """Parse a file; stops after each chunk, so that the caller can take what `target` has gathered.
+
+    Raises:
+        DataError: not XML, cut off, or with a document type declaration.
+    """
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.buffer_text = True
+
+    def refuse(*_: object) -> None:
+        raise DataError("the XML has a document type declaration", where=path, hint="save the document again")
+
+    def start(name: str, attributes: Mapping[str, str]) -> None:
+        target.start(_local(name), {_local(key): value for key, value in attributes.items()})
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = start
+    parser.EndElementHandler = lambda name: target.end(_local(name))
+    parser.CharacterDataHandler = target.data
+    try:
+        while chunk := file.read(_CHUNK_BYTES):
+            parser.Parse(chunk, False)
+            yield
+        parser.Parse(b"", True)
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two: unknown encodings
+        what = f"the XML is damaged or cut off: {error}"
+        raise DataError(what, where=path, hint="save or fetch the file again") from None
+    yield
+
+
+def _local(name: str) -> str:
+    return name.rpartition(" ")[2]
+
+
+class TextBuilder:
+    """Joins pieces of text, with blank space only between them: the largest gap that was asked for."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._gap = ""
+        self._has_text = False
+
+    def add(self, text: str) -> None:
+        """Append a text."""
+        if text:
+            if self._has_text:
+                self._pieces.append(self._gap)
+            self._pieces.append(text)
+            self._gap, self._has_text = "", True
+
+    def gap(self, gap: str) -> None:
+        """Ask for at least this gap before the next text."""
+        if _GAPS.index(gap) > _GAPS.index(self._gap):
+            self._gap = gap
+
+    def take(self) -> str:
+        """What was gathered since the last call."""
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        return text
+
+    def finish(self) -> str:
+        """The rest, with a line end."""
+        return self.take() + ("\n" if self._has_text else "")

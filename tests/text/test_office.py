@@ -1,0 +1,90 @@
+"""Word and OpenDocument files give the text that their reader sees."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError
+from llmkit.text.readers import read_documents
+
+WORD = """<w:document xmlns:w="w" xmlns:mc="m"><w:body>
+<w:p><w:pPr><w:tabs><w:tab w:val="left"/></w:tabs></w:pPr>
+<w:r><w:t>One </w:t></w:r><w:r><w:t>two</w:t><w:tab/><w:t>三</w:t></w:r>
+</w:p>
+<w:p/>
+<w:p><w:del><w:r><w:delText>gone</w:delText></w:r></w:del><w:ins><w:r><w:t>new</w:t></w:r></w:ins>
+<w:r><w:rPr><w:vanish/></w:rPr><w:t>hidden</w:t></w:r><w:r><w:rPr><w:vanish w:val="0"/></w:rPr><w:t>, seen</w:t></w:r>
+<w:r><w:instrText>PAGE</w:instrText></w:r>
+<w:hyperlink><w:r><w:t>, link</w:t><w:noBreakHyphen/><w:t>x</w:t></w:r></w:hyperlink></w:p>
+<w:p><mc:AlternateContent><mc:Choice><w:r><w:t>box</w:t></w:r></mc:Choice><mc:Fallback><w:r><w:t>box</w:t></w:r>
+</mc:Fallback></mc:AlternateContent><w:r><w:ruby><w:rt><w:r>
+<w:t>しず</w:t></w:r></w:rt><w:rubyBase><w:r><w:t>静</w:t></w:r>
+</w:rubyBase></w:ruby></w:r></w:p>
+<w:tbl><w:tr><w:tc><w:p><w:r><w:t>a</w:t></w:r></w:p></w:tc><w:tc><w:p><w:r><w:t>b</w:t></w:r></w:p></w:tc></w:tr>
+<w:tr><w:tc><w:p><w:r><w:t>c</w:t></w:r></w:p></w:tc><w:tc><w:p><w:r><w:t>d</w:t></w:r></w:p></w:tc></w:tr></w:tbl>
+</w:body></w:document>"""
+NOTES = """<w:footnotes xmlns:w="w"><w:footnote w:type="separator"><w:p><w:r><w:t>--</w:t></w:r></w:p></w:footnote>
+<w:footnote w:id="1"><w:p><w:r><w:t>A note.</w:t></w:r></w:p></w:footnote></w:footnotes>"""
+OPEN = """<d xmlns:text="t" xmlns:table="b"><body><text:tracked-changes><text:p>gone</text:p></text:tracked-changes>
+<text:h>Title</text:h><text:p>One
+  two<text:s text:c="3"/>three<text:note><text:note-citation>1</text:note-citation><text:note-body>
+<text:p>A note.</text:p>
+</text:note-body></text:note><text:line-break/>four</text:p>
+<table:table><table:table-row><table:table-cell><text:p>a</text:p>
+</table:table-cell><table:table-cell><text:p>b</text:p></table:table-cell></table:table-row></table:table></body></d>"""
+
+
+def write(path: Path, **members: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return path
+
+
+def read(path: Path) -> str:
+    documents = list(read_documents([str(path)], Read(), []))
+    assert len(documents) == 1
+    return documents[0].text
+
+
+def test_word_document_gives_what_is_seen(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.docx", **{"word/document.xml": WORD, "word/footnotes.xml": NOTES})
+    assert read(path) == "One two\t三\n\nnew, seen, link-x\n\nbox静\n\na\tb\nc\td\n\nA note.\n"
+
+
+def test_word_document_is_one_whatever_its_name(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.zip", "c", "d.csv"):
+        assert read(write(tmp_path / name, **{"word/document.xml": WORD})).startswith("One two")
+
+
+def test_open_document_gives_what_is_seen(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.odt", **{"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": OPEN})
+    assert read(path) == "Title\n\nOne two   three\nfour\n\na\tb\n\nA note.\n"
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ({"word/document.xml": WORD[:-40]}, "damaged or cut off"),
+        ({"word/document.xml": "<!DOCTYPE a><a/>"}, "document type declaration"),
+        ({"x.xml": "a"}, "word/document.xml is missing"),
+        (
+            {
+                "mimetype": "application/vnd.oasis.opendocument.text",
+                "META-INF/manifest.xml": "<a><encryption-data/></a>",
+                "content.xml": "x",
+            },
+            "with a password",
+        ),
+    ],
+)
+def test_document_that_cannot_be_read_says_why(tmp_path: Path, members: dict[str, str], problem: str) -> None:
+    path = write(tmp_path / "a.docx", **members)
+    if problem.endswith("is missing"):
+        path = tmp_path / "b.docx"
+        path.write_text("plain text")
+        problem = "no zip archive|damaged|not a valid document"
+    with pytest.raises(DataError, match=problem):
+        read(path)

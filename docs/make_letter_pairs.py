@@ -6,7 +6,8 @@
 
 Sources: the letter pairs that lingua-language-detector (Apache-2.0) counted in news, the pairs with word boundaries of
 langdetect's profiles (Apache-2.0), and the translations of Django's messages (BSD-3-Clause). Only counts are kept. For
-Chinese, Japanese and Korean the frequencies of single characters are kept.
+Chinese, Japanese and Korean the frequencies of single characters are kept: lingua's, and for simplified Chinese also
+those of jieba's dictionary (MIT).
 
 For each script there are its letters, its languages, and `pairs` (languages, letters + 1, letters + 1) with
 round(-16 ln P(second | first)); index 0 is a word boundary, and 255 means not seen.
@@ -19,15 +20,18 @@ import re
 import sys
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import brotli
+import jieba
 import numpy as np
+import opencc
 
-from llmkit.text.encoding_candidates import SINGLE_BYTE
+from llmkit.text.encoding_detection import SINGLE_BYTE
 from llmkit.text.letters import PAIR_SCALE, PAIRS_FILE, SCRIPTS, fold, script_of
 
 LANGUAGES = {
@@ -39,7 +43,6 @@ LANGUAGES = {
     "thai": "th",
 }
 LANGDETECT_NAMES = {"nb": "no"}
-IDEOGRAPHIC = ("zh", "ja", "ko")
 VIETNAMESE = map(chr, range(0x1EA0, 0x1EFA))
 MARKUP = re.compile(r"%\(\w+\)\w|%\w|\{\w*\}|<[^>]*>|https?:\S+|&\w+;")
 INSIDE_NEWS = 0.8
@@ -49,7 +52,7 @@ INSIDE_NEWS = 0.8
 def main(folder: Path) -> None:
     """Read the three packages in the folder and write the table."""
     lingua, django = zipfile.ZipFile(find(folder, "lingua")), zipfile.ZipFile(find(folder, "django-5"))
-    profiles = tarfile.open(find(folder, "langdetect"))
+    profiles = tarfile.open(find(folder, "langdetect"))  # noqa: SIM115
     encodable = {char for name in SINGLE_BYTE for char in bytes(range(256)).decode(name, "ignore")} | set(VIETNAMESE)
     letters = sorted({fold(char) for char in encodable if script_of(fold(char))})
     arrays: dict[str, Any] = {}
@@ -67,7 +70,8 @@ def main(folder: Path) -> None:
         arrays[f"{script}_letters"] = np.array("".join(alphabet))
         arrays[f"{script}_languages"] = np.array(LANGUAGES[script])
         arrays[f"{script}_pairs"] = np.stack(tables)
-    counts = [read_news(lingua, name, "unigrams") for name in IDEOGRAPHIC]
+    traditional, japanese, korean = (read_news(lingua, name, "unigrams") for name in ("zh", "ja", "ko"))
+    counts = [simplify(traditional), traditional, japanese, korean]  # in the order of IDEOGRAPHIC
     kept = sorted({char for each in counts for char, p in each.items() if "\u2e80" < char < "\uff00" and p > 1e-8})
     arrays["ideographs"] = np.array("".join(kept))
     arrays["ideograph_costs"] = np.stack([to_costs(np.array([each.get(c, 0) for c in kept])) for each in counts])
@@ -106,6 +110,21 @@ def count_news(lingua: zipfile.ZipFile, name: str, index: Mapping[str, int]) -> 
         if first and second:
             table[first, second] += p * single.get(pair[0], 0)
     return table
+
+
+def simplify(traditional: Mapping[str, float]) -> dict[str, float]:
+    """Frequencies of simplified characters: half from the traditional ones, half from jieba's list of words."""
+    convert = opencc.OpenCC("t2s").convert
+    words: Counter[str] = Counter()
+    for line in (Path(jieba.__file__).with_name("dict.txt")).read_text(encoding="utf-8").splitlines():
+        word, number, *_ = line.split()
+        for char in word:
+            words[char] += int(number)
+    n_words = words.total()
+    found = Counter({char: 0.5 * number / n_words for char, number in words.items()})
+    for char, p in traditional.items():
+        found[convert(char)] += 0.5 * p
+    return dict(found)
 
 
 def count_profile(profiles: tarfile.TarFile, name: str, index: Mapping[str, int]) -> Any:

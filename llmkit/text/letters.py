@@ -14,7 +14,7 @@ PAIRS_FILE = Path(__file__).with_name("letter_pairs.npz")
 PAIR_SCALE = 16
 """The table holds round(-PAIR_SCALE * ln P); 255 means not seen."""
 SCRIPTS = ("latin", "greek", "cyrillic", "hebrew", "arabic", "thai")
-IDEOGRAPHIC = ("chinese", "japanese", "korean")
+IDEOGRAPHIC = ("zh-hans", "zh-hant", "ja", "ko")
 _RANGES = (
     ("latin", 0x41, 0x5A), ("latin", 0x61, 0x7A), ("latin", 0xC0, 0xD6), ("latin", 0xD8, 0xF6),
     ("latin", 0xF8, 0x24F), ("latin", 0x1E00, 0x1EFF), ("greek", 0x386, 0x386),
@@ -26,7 +26,7 @@ _RANGES = (
 _SAME = str.maketrans("șțیىکςİΐΰ", "şţييكσiιυ")
 # A word of one script is Latin whatever its accents; these are the rates of unseen pairs.
 _UNSEEN = 0.02
-_ANY_LETTER = 0.1
+_ANY_LETTER = 0.03
 
 
 def fold(char: str) -> str:
@@ -61,7 +61,7 @@ class LetterTables:
     ideograph: Any
     """Index in `ideograph_log_p`; 0 for characters that are not in it."""
     ideograph_log_p: Any
-    """(3, ideographs + 1), float32, in the order of IDEOGRAPHIC."""
+    """(4, ideographs + 1), float32, in the order of IDEOGRAPHIC."""
 
 
 @cache
@@ -82,7 +82,7 @@ def load_letters() -> LetterTables:
         ideograph[chars] = np.arange(1, len(chars) + 1)
         costs = file["ideograph_costs"].astype(np.float32)
         costs[costs == 255] = 18 * PAIR_SCALE
-        log_ideographs = np.concatenate([np.full((3, 1), -18, np.float32), -costs / PAIR_SCALE], axis=1)
+        log_ideographs = np.concatenate([np.full((len(IDEOGRAPHIC), 1), -18, np.float32), -costs / PAIR_SCALE], axis=1)
     return LetterTables(script, letter, tuple(pairs), ideograph, log_ideographs)
 
 

@@ -71,7 +71,7 @@ def clean_shard(settings: Prepare, work: Path, is_only: bool, task: tuple[Path, 
         else:
             write_keys(folder, compute_keys(read_staged(folder), settings.dedup))
         return {
-            "sources": [as_json(source) for source in sources],
+            "sources": [describe_source(source) for source in sources],
             "steps": {name: as_json(counts) for name, counts in steps.items()},
         }
 
@@ -124,6 +124,11 @@ def count_bytes(documents: Iterable[Document], meter: ProgressBar) -> Iterator[D
         yield document
         if meter.is_shown:
             meter.add(len(scan_text(document.text).utf8))
+
+
+def describe_source(source: Source) -> dict[str, Any]:
+    """A source for the manifest, without an empty example."""
+    return {name: value for name, value in as_json(source).items() if name != "example" or value}
 
 
 def as_json(record: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from llmkit.preparing.shards import (
     as_json,
     clean_shard,
     cut_files,
+    describe_source,
     encode_shard,
     match_shard,
     sample_shard,
@@ -172,7 +173,7 @@ def _stage_texts(map_shards: MapShards, given: Mapping[str, Sequence[str]], sett
         for name in given:
             _join_shards(clean(name), settings, stage / name, sources, steps if name == "main" else {})
         return {
-            "sources": [as_json(source) for source in sources],
+            "sources": [describe_source(source) for source in sources],
             "steps": {name: as_json(counts) for name, counts in steps.items()},
         }
 

@@ -97,7 +97,10 @@ _UTF8_WORD = re.compile(rb"(?:[\x00-\x7f]|" + _UTF8_CHAR + rb")+")
 _FIND_UTF8 = re.compile(_UTF8_CHAR)
 _HIGH = bytes(range(128, 256))
 _ASCII = bytes(range(128))
+_SPACES = bytes.maketrans(b"\n\r\t", b"   ")
 _MIN_UTF8_SHARE = 0.8
+_MAX_STRAY_COST = 12.0
+"""Nats by which a line may be less likely with a byte of another encoding than without it."""
 _SAME_FAMILY = {"cp950", "big5hkscs"}
 """These differ in a few punctuation marks, so that the better one is taken by any margin."""
 
@@ -211,9 +214,27 @@ def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES))
     return _rank(lambda name: sample.decode(name, "replace"), [name for name in CANDIDATES if name in likely])
 
 
-def rank_stray_bytes(data: bytes) -> list[Reading]:
-    """As `rank_encodings`, of UTF-8 with some bytes of a single-byte encoding."""
-    return _rank(lambda name: decode_mixed(data, name), SINGLE_BYTE)
+def rank_stray_byte(data: bytes, start: int, end: int) -> Reading | None:
+    """The word around an invalid byte of UTF-8, with that byte in the single-byte encoding that the text around it
+    supports; None if there is none."""
+    before = data[max(0, start - 500) : start].lstrip(bytes(range(0x80, 0xC0))).translate(_SPACES)
+    after = data[end : end + 200].translate(_SPACES)
+    word_start, word_end = before.rfind(b" ") + 1, after.find(b" ") if b" " in after else len(after)
+    word = decode_mixed(before[word_start:], "latin-1"), decode_mixed(after[:word_end], "latin-1")
+    if any(
+        char > "\u2e80" for part in word for char in part
+    ):  # damaged Chinese, as no encoding is mixed with it by bytes
+        return None
+    context = decode_mixed(before[:word_start] + after[word_end:], "latin-1")
+
+    def decode(name: str) -> str:
+        return f"{word[0]}{data[start:end].decode(name, 'replace')}{word[1]} {context}"
+
+    best, second, *_ = _rank(decode, SINGLE_BYTE)
+    (without,) = score_texts([f"{word[0]}{word[1]} {context}"], [_ALL_LANGUAGES])
+    if best.score - second.score < MARGIN or best.score < without.score - _MAX_STRAY_COST:
+        return None
+    return Reading(best.encodings, best.text.split(" ")[0], best.score)
 
 
 def decode_mixed(data: bytes, encoding: str) -> str:

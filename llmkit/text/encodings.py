@@ -24,10 +24,11 @@ from llmkit.text.encoding_detection import (
     find_utf8_word,
     is_valid,
     rank_encodings,
-    rank_stray_bytes,
+    rank_stray_byte,
     sample_words,
 )
 from llmkit.text.scan import cache_scan
+from llmkit.text.text_scores import is_plausible, score_texts
 
 CHUNK_BYTES = 1 << 20
 WINDOW_BYTES = 1 << 16
@@ -163,7 +164,7 @@ class TextStream:
                 raise self._control_error(chunk, n_fed - len(chunk))
             if text:
                 if not self.example and self.encoding not in ("utf-8", "ascii"):
-                    self.example = _find_example(text)
+                    self.example = find_example(text)
                 # If no character is cut off at either end, the chunk is the UTF-8 of the text.
                 is_utf8 = self.encoding == "utf-8" and decoder.getstate()[0] == pending == b""
                 yield cache_scan(text, chunk) if is_utf8 and self._errors == "strict" else text
@@ -245,15 +246,13 @@ class TextStream:
         """What the bytes around an undecodable one may be."""
         guess = detect_legacy(data, complete=False)
         name = guess.encodings[0]
-        if guess.rival is None and guess.utf8_word is None and name != self.encoding:
+        if guess.utf8_word is not None:
+            return f"the file mixes {name} with UTF-8: convert it to one encoding"
+        if guess.rival is None and name != self.encoding:
             return f"the file is damaged there, or has another encoding (-s prepare.read.encoding={name})"
-        if self.encoding != "utf-8":
-            return "the file is damaged there, or has another encoding"
-        line = _line_at(error.object, error.start)
-        best, second, *_ = rank_stray_bytes(line)
-        if best.score - second.score < MARGIN or "\ufffd" in best.text:
-            return "the file is damaged there"
-        return f'the byte is {best.encodings[0]} in a file of UTF-8: "{_shorten(best.text)}"; correct it there'
+        if self.encoding == "utf-8" and (best := rank_stray_byte(error.object, error.start, error.end)):
+            return f'the byte is {best.encodings[0]} in a file of UTF-8: "{best.text}"; correct it there'
+        return "the file is damaged there, or has another encoding"
 
 
 def _detect_escapes(data: bytes) -> str:
@@ -263,7 +262,7 @@ def _detect_escapes(data: bytes) -> str:
     return next((name for name in _ESCAPES if is_valid(data, name)), "")
 
 
-def _find_example(text: str) -> str:
+def find_example(text: str) -> str:
     """The first line with a non-ASCII character, shortened."""
     found = _NON_ASCII_LINE.search(text)
     return _shorten(found[0]) if found else ""
@@ -339,6 +338,8 @@ def _detect_wide(head: bytes) -> str:
         return "utf-16-le"
     if n_even > 0.3 * len(even) and n_even > 20 * n_odd:
         return "utf-16-be"
+    if b"\0" in head and (found := _detect_wide_by_text(head)):
+        return found
     # Chinese UTF-16 has NULs at line ends and digits only, or none in a single paragraph.
     try:
         head.decode("utf-8")
@@ -350,6 +351,17 @@ def _detect_wide(head: bytes) -> str:
     shares = {name: _share_of_common(head, name) for name in ("utf-16-le", "utf-16-be")}
     best = max(shares, key=lambda name: shares[name])
     return best if shares[best] >= 0.12 else ""
+
+
+def _detect_wide_by_text(head: bytes) -> str:
+    """UTF-32, or UTF-16 of another script than Latin, which has NULs at spaces only."""
+    head = head[: len(head) // 4 * 4]
+    texts = {name: head.decode(name, "replace") for name in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")}
+    texts = {name: text for name, text in texts.items() if text and is_plausible(text)}
+    if not texts:
+        return ""
+    scores = score_texts(list(texts.values()), [frozenset[str]()] * len(texts))
+    return max(zip(texts, scores, strict=True), key=lambda pair: pair[1].score)[0]
 
 
 def _share_of_common(window: bytes, encoding: str) -> float:

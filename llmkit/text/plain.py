@@ -24,7 +24,7 @@ def read_plain(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
             yield from make_documents(stream, entry.path, 0, read.max_doc_chars)
         else:
             yield from _split_documents(stream, read.documents, entry.path, read.max_doc_chars)
-        source.encoding = stream.encoding
+        source.encoding, source.example = stream.encoding, stream.example
 
 
 def _split_documents(

@@ -28,7 +28,8 @@ _LOWER_AFTER_CAPITALS = -4.0
 _CAPITAL = -1.0
 _BETWEEN_LETTERS = -5.0
 _BESIDE_LETTER = -3.0
-_BOX_AFTER_BOX, _BOX_AFTER_SAME = 3.0, 4.0
+_BOX_AFTER_BOX, _BOX_AFTER_SAME = 4.0, 4.0
+_THREE_SAME_LETTERS = -8.0
 _BOX_BESIDE_LETTER = -6.0
 _OPENING_AFTER_LETTER = -5.0
 _CLOSING_ALONE = -5.0
@@ -55,7 +56,7 @@ def _load_costs() -> tuple[Any, Any, Any, Any]:
     costs, between, beside = np.full(0x10000, -12.0, np.float32), np.zeros(0x10000), np.zeros(0x10000)
     costs[:0x80] = -5.0
     costs[0x80:0xA0] = -25.0
-    costs[0x2500:0x25A0] = -9.0
+    costs[0x2500:0x25A0] = -10.0
     costs[0x2200:0x2300] = -11.0
     costs[0x3000:0x3040] = -8.0
     costs[0xD800:0xF900] = -16.0
@@ -137,15 +138,16 @@ def _score_symbols(codes: Any, script: Any, tables: LetterTables) -> Any:
     scores += _BOX_AFTER_BOX * (is_box & np.roll(is_box, 1)) + _BOX_AFTER_SAME * (is_box & (codes == np.roll(codes, 1)))
     scores += _OPENING_AFTER_LETTER * (np.isin(codes, _OPENING) & after)
     scores += _APOSTROPHE_AT_EDGE * ((codes == ord("’")) & (after ^ before))
+    is_third = (codes == np.roll(codes, 1)) & (codes == np.roll(codes, 2))
+    scores += _THREE_SAME_LETTERS * (is_letter & is_third & (codes > 0x7F))
     upper = is_upper[codes] & is_letter
     lower = is_letter & ~upper & (script < SCRIPTS.index("hebrew"))
     scores += _UPPER_AFTER_LOWER * (upper & np.roll(lower, 1)) + _CAPITAL * (upper & ~np.roll(upper, 1))
     scores += _LOWER_AFTER_CAPITALS * (lower & np.roll(upper, 1) & np.roll(upper, 2))
     scores += _MIXED_SCRIPT * (is_letter & after & (script != np.roll(script, 1)))
     is_ideograph = tables.ideograph[codes] > 0
-    return scores + _IDEOGRAPH_BESIDE_LETTER * (
-        (is_ideograph & after).astype(np.float32) + (is_letter & np.roll(is_ideograph, 1))
-    )
+    scores += _BETWEEN_LETTERS * (is_ideograph & after & before)
+    return scores + _IDEOGRAPH_BESIDE_LETTER * ((is_ideograph & after) * 1.0 + (is_ideograph & before))
 
 
 def _score_words(
@@ -166,6 +168,16 @@ def _score_words(
     scores = np.zeros((len(log_p), n_documents))
     scores[:, of_word[firsts]] = np.add.reduceat(words, firsts, axis=1)
     return scores
+
+
+def is_plausible(text: str) -> bool:
+    """Whether at least 95 % of the characters are printable ASCII, white space, known letters or common symbols."""
+    tables = load_letters()
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    codes = np.minimum(codes, 0xFFFF)
+    is_known = (tables.script[codes] >= 0) | (tables.ideograph[codes] > 0) | (_load_costs()[0][codes] > -11)
+    is_control = (codes < 32) & ~np.isin(codes, [9, 10, 11, 12, 13])
+    return bool((is_known & ~is_control).mean() >= 0.95)
 
 
 def _has_closing_alone(text: str) -> bool:

@@ -142,8 +142,11 @@ def show_table(table: "Table") -> None:
 def show_receipt(manifest: dict[str, Any]) -> None:
     """What `prepare` did: every document, character and token accounted for."""
     echo(f"{'sources':<22} {len(manifest['sources']):,}")
+    examples = {source["encoding"]: source for source in reversed(manifest["sources"]) if source.get("example")}
     for encoding, number in sorted(Counter(source["encoding"] for source in manifest["sources"]).items()):
-        echo(f"  {encoding or 'own format':<20} {number:,}")
+        found = examples.get(encoding)
+        example = f', such as {found["path"]}: "{found["example"]}"' if found else ""
+        echo(clean_line(f"  {encoding or 'own format':<20} {number:,}{example}"))
     skipped: Counter[str] = sum((Counter(source["skipped"]) for source in manifest["sources"]), Counter())
     if skipped:
         echo(f"{'skipped':<22} {_list(skipped)}")

@@ -128,8 +128,8 @@ def count_bytes(documents: Iterable[Document], meter: ProgressBar) -> Iterator[D
 
 
 def describe_source(source: Source) -> dict[str, Any]:
-    """A source for the manifest, without empty notes."""
-    return {name: value for name, value in as_json(source).items() if name != "notes" or value}
+    """A source for the manifest, without empty notes and an empty example."""
+    return {name: value for name, value in as_json(source).items() if name not in ("notes", "example") or value}
 
 
 def as_json(record: Any) -> dict[str, Any]:

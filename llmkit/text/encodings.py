@@ -1,12 +1,14 @@
 """Detect the encoding of a byte stream and decode it strictly, in chunks of bounded size.
 
 A byte order mark decides. Without one, ASCII is decoded up to the first non-ASCII byte, and the window that begins
-there decides: UTF-8 if nearly all of its non-ASCII bytes are valid UTF-8; otherwise the Chinese encoding that gives
-the most common Chinese characters; otherwise what charset-normalizer finds among common encodings; otherwise
-Windows-1252. So one broken byte in a UTF-8 file is an error that names the byte, and never turns the file into Latin-1.
+there decides: UTF-8 if it is valid, or nearly; otherwise the encoding whose text is likeliest, as found by
+encoding_detection.py. Where two are nearly as likely, or where the file mixes UTF-8 with another encoding, a DataError
+shows a line in both. So one broken byte in a UTF-8 file is an error that names the byte, and never turns the file into
+Latin-1.
 
-A legacy encoding is a guess: the manifest names it, and `read.encoding` overrides it. Knows nothing of lines, formats
-or documents.
+A legacy encoding is a guess: the receipt names it with a line of text, and `read.encoding` overrides it. Later chunks
+are compared with the guess: where encodings that agreed so far differ, the likelier one is taken. Knows nothing of
+formats and documents.
 """
 
 import codecs
@@ -16,7 +18,17 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from llmkit.core.errors import DataError, UsageError
+from llmkit.text.encoding_detection import (
+    MARGIN,
+    detect_legacy,
+    find_utf8_word,
+    is_valid,
+    rank_encodings,
+    rank_stray_byte,
+    sample_words,
+)
 from llmkit.text.scan import cache_scan
+from llmkit.text.text_scores import is_plausible, score_texts
 
 CHUNK_BYTES = 1 << 20
 WINDOW_BYTES = 1 << 16
@@ -33,11 +45,11 @@ _WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\v\f\r\x1a\x1b"))
 _FIND_CONTROL = re.compile(b"[" + re.escape(_CONTROLS) + b"]")
 _MAX_CONTROLS = 0.02
-_HIGH = bytes(range(128, 256))
+_NON_ASCII_LINE = re.compile(r"[^\n\r]*[^\x00-\x7f][^\n\r]*")
+_UNICODE = ("ascii", "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32", "utf-7")
 _ASCII_RUN = re.compile(r"[\x00-\x7f]+")
 
-# Frequent characters, simplified and traditional, and full-width punctuation: any Chinese text of a few dozen
-# characters has many of them, and a text decoded with the wrong table has almost none.
+# Frequent characters, simplified and traditional, and full-width punctuation: they show UTF-16 without NULs.
 _COMMON_CHINESE = frozenset(
     "的一是不了在人有我他这中大来上个国到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可里后小么"
     "心多天而能好都然没日于起还发成事只作当想看文无开手十用主行方又如前所本见经头面公同三已老从动两长知曰"
@@ -45,24 +57,33 @@ _COMMON_CHINESE = frozenset(
     "二四五六七八九百千正月明日水火山木金土王將军却马门问听东书车电话请点万应等第回此何其者乃與与若今便"
     "，。、；：？！“”‘’《》「」『』（）…—　"
 )
-_CHINESE = ("gb18030", "big5", "cp950", "big5hkscs")
-# charset-normalizer chooses among these only.
-_OTHER_LEGACY = ["cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254", "cp932", "euc_jp", "cp949"]
+_C1 = re.compile("[\x80-\x9f]")
+_ESCAPES = ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr")
+_EXTENDED_WINDOW = 1 << 22
+"""Where the first window is not enough, this many bytes are read before a file is refused."""
+_EXAMPLE_CHARS = 60
 
 
 class TextStream:
-    """Iterates over pieces of decoded text, of at most CHUNK_BYTES of input each.
+    """Iterates over pieces of decoded text, of at most CHUNK_BYTES of input each (more where the encoding is unclear).
 
     `encoding` is a Python codec name or `auto`; after reading, the attribute `encoding` is the encoding in use (`ascii`
-    if there are only ASCII bytes). A byte order mark is removed. Binary data raises a DataError with the path and byte
-    offset, and so do undecodable bytes, unless `errors` is another of Python's error handlers.
+    if there are only ASCII bytes), and `example` a line of text in an encoding that is neither ASCII nor UTF-8. A byte
+    order mark is removed. DataError, with the path and byte offset: binary data, an encoding that cannot be told, C1
+    control characters from a legacy encoding, and undecodable bytes unless `errors` is another of Python's error
+    handlers.
     """
 
     def __init__(self, file: BinaryIO, encoding: str, path: str, errors: str = "strict") -> None:
         self.encoding = encoding
+        self.example = ""
         self._errors = errors
         self._file = file
         self._path = path
+        self._is_guess = False
+        self._same: tuple[str, ...] = ()
+        """Encodings that give the same text so far."""
+        self._n_lines = 0
 
     def __iter__(self) -> Iterator[str]:
         head = _read_at_least(self._file, WINDOW_BYTES)
@@ -85,24 +106,50 @@ class TextStream:
         reject_binary(head, head_offset, self.encoding, self._path)
         offset = head_offset
         if self.encoding == "ascii" and wanted == "auto":
-            while head.isascii():
+            while head.isascii() and not (escapes := _detect_escapes(head)):
                 yield cache_scan(head.decode("ascii"), head)
                 offset += len(head)
+                self._n_lines += head.count(b"\n")
                 if not (head := self._file.read(CHUNK_BYTES)):
                     return
                 reject_binary(head, offset, "ascii", self._path)
-            start = _find_high(head)
-            if len(head) - start < WINDOW_BYTES:
-                head += _read_at_least(self._file, WINDOW_BYTES)
-            complete = len(head) - start < WINDOW_BYTES
-            self.encoding = detect_legacy(head[start : start + WINDOW_BYTES], complete=complete)
+            if head.isascii():
+                self.encoding = escapes
+            else:
+                head = self._detect(head, offset)
         yield from self._decode(head, offset)
+
+    def _detect(self, head: bytes, offset: int) -> bytes:
+        """Choose the encoding by the window from the first non-ASCII byte; returns `head` with the bytes read."""
+        start = _find_high(head)
+        start = max(head.rfind(b"\n", 0, start), head.rfind(b" ", 0, start)) + 1  # the beginning of its word
+        n_bytes = WINDOW_BYTES
+        while True:
+            if len(head) - start < n_bytes:
+                head += _read_at_least(self._file, n_bytes - len(head) + start)
+            complete = len(head) - start < n_bytes
+            # Words before the window belong to it, as they tell the language.
+            window = head[max(0, start - WINDOW_BYTES) : start + n_bytes]
+            guess = detect_legacy(window, complete=complete)
+            if guess.rival is None or complete or n_bytes >= _EXTENDED_WINDOW:
+                break
+            n_bytes *= 8
+        self._same, self.encoding = guess.encodings, guess.encodings[0]
+        self._is_guess = self.encoding != "utf-8"
+        if guess.utf8_word is not None:
+            raise self._mixed_error(head, offset, guess.utf8_word)
+        if guess.rival is not None:
+            raise self._unclear_error(head, offset, guess.rival)
+        return head
 
     def _decode(self, chunk: bytes, offset: int) -> Iterator[str]:
         decoder = _find_codec(self.encoding)(self._errors)
+        is_legacy = codecs.lookup(self.encoding).name not in _UNICODE and b"\n".decode(self.encoding, "ignore") == "\n"
         n_fed = offset
         pending = b""
         while True:
+            if n_fed > offset and self._is_guess and self._compare(chunk, n_fed):
+                decoder = _find_codec(self.encoding)(self._errors)
             n_fed += len(chunk)
             try:
                 text = decoder.decode(chunk, final=not chunk)
@@ -113,29 +160,138 @@ class TextStream:
                 hint = "without a byte order mark, name the byte order: utf-16-le or utf-16-be"
                 what = f"this is not {self.encoding}: {error}"
                 raise DataError(what, where=f"{self._path}, byte {offset}", hint=hint) from None
+            if is_legacy and _C1.search(text):
+                raise self._control_error(chunk, n_fed - len(chunk))
             if text:
+                if not self.example and self.encoding not in ("utf-8", "ascii"):
+                    self.example = find_example(text)
                 # If no character is cut off at either end, the chunk is the UTF-8 of the text.
                 is_utf8 = self.encoding == "utf-8" and decoder.getstate()[0] == pending == b""
                 yield cache_scan(text, chunk) if is_utf8 and self._errors == "strict" else text
             pending = decoder.getstate()[0]
             if not chunk:
                 return
+            self._n_lines += chunk.count(b"\n")
             chunk = self._file.read(CHUNK_BYTES)
             reject_binary(chunk, n_fed, self.encoding, self._path)
 
+    def _compare(self, chunk: bytes, offset: int) -> bool:
+        """Whether the guess changes to another encoding that gave the same text so far. DataError if the chunk has
+        words of UTF-8, or does not tell which of these encodings it is in."""
+        if word := find_utf8_word(chunk, self.encoding):
+            raise self._mixed_error(chunk, offset, word)
+        readings = rank_encodings(sample_words(chunk), self._same) if len(self._same) > 1 else []
+        if len(readings) < 2:
+            return False
+        before = self.encoding
+        self._same, self.encoding = readings[0].encodings, readings[0].encodings[0]
+        if readings[0].score - readings[1].score < MARGIN:
+            raise self._unclear_error(chunk, offset, readings[1].encodings[0])
+        if before in self._same:
+            self.encoding = before
+        return self.encoding != before
+
+    def _where(self, chunk: bytes, offset: int, position: int) -> str:
+        """The place of a byte of a chunk that begins at `offset`."""
+        line = self._n_lines + chunk.count(b"\n", 0, position) + 1
+        return f"{self._path}, line {line}, byte {offset + position}"
+
+    def _unclear_error(self, head: bytes, offset: int, rival: str) -> DataError:
+        position, line = _find_difference(head, self.encoding, rival)
+        texts = [f'{name} reads "{_shorten(line.decode(name, "replace"))}"' for name in (self.encoding, rival)]
+        return DataError(
+            f"the encoding is not clear: {', '.join(texts)}",
+            where=self._where(head, offset, position),
+            hint=f"name the right one: -s prepare.read.encoding={self.encoding} or -s prepare.read.encoding={rival}",
+        )
+
+    def _mixed_error(self, head: bytes, offset: int, word: bytes) -> DataError:
+        position = head.index(word)
+        as_legacy, as_utf8 = word.decode(self.encoding, "replace"), word.decode("utf-8", "replace")
+        return DataError(
+            f'the file mixes {self.encoding} with UTF-8: a word is "{as_utf8}" in UTF-8 and "{as_legacy}" in '
+            f"{self.encoding}, others are not UTF-8",
+            where=self._where(head, offset, position),
+            hint="convert the file to one encoding, or give the two parts as two files; --skip-bad skips such files",
+        )
+
+    def _control_error(self, chunk: bytes, offset: int) -> DataError:
+        """The error for a control character that a legacy encoding made of a printable one."""
+        position = next(
+            n
+            for n, byte in enumerate(chunk)
+            if byte > 127 and _C1.search(bytes([byte]).decode(self.encoding, "ignore"))
+        )
+        line = _line_at(chunk, position)
+        likely = next(each for each in rank_encodings(sample_words(chunk)) if not _C1.search(each.text))
+        name = likely.encodings[0]
+        return DataError(
+            f"byte 0x{chunk[position]:02X} is a control character in {self.encoding}, which no text has",
+            where=self._where(chunk, offset, position),
+            hint=f'-s prepare.read.encoding={name} reads "{_shorten(line.decode(name, "replace"))}"',
+        )
+
     def _cannot_decode(self, error: UnicodeDecodeError, offset: int) -> DataError:
-        guess = detect_legacy((error.object[error.start :] + self._file.read(WINDOW_BYTES)), complete=False)
-        if guess == self.encoding:
-            guess = "gb18030" if self.encoding == "utf-8" else "utf-8"
         # The UTF-8 codec reports the start of the character; the invalid byte follows the valid ones.
         n_valid = error.end - error.start if error.reason == "invalid continuation byte" else 0
-        offset += n_valid
+        position = error.start + n_valid
+        rest = error.object[max(0, error.start - 2000) :] + self._file.read(WINDOW_BYTES)
         return DataError(
-            f"byte 0x{error.object[error.start + n_valid]:02X} at {offset} is not {self.encoding}: {error.reason}",
-            where=f"{self._path}, byte {offset}",
-            hint=f"the file is damaged there, or has another encoding (-s prepare.read.encoding={guess}); "
-            "--skip-bad skips such files",
+            f"byte 0x{error.object[position]:02X} at {offset + n_valid} is not {self.encoding}: {error.reason}",
+            where=self._where(error.object, offset - error.start, position),
+            hint=f"{self._explain(error, rest)}; --skip-bad skips such files",
         )
+
+    def _explain(self, error: UnicodeDecodeError, data: bytes) -> str:
+        """What the bytes around an undecodable one may be."""
+        guess = detect_legacy(data, complete=False)
+        name = guess.encodings[0]
+        if guess.utf8_word is not None:
+            return f"the file mixes {name} with UTF-8: convert it to one encoding"
+        if guess.rival is None and name != self.encoding:
+            return f"the file is damaged there, or has another encoding (-s prepare.read.encoding={name})"
+        if self.encoding == "utf-8" and (best := rank_stray_byte(error.object, error.start, error.end)):
+            return f'the byte is {best.encodings[0]} in a file of UTF-8: "{best.text}"; correct it there'
+        return "the file is damaged there, or has another encoding"
+
+
+def _detect_escapes(data: bytes) -> str:
+    """The encoding of ASCII bytes that switch character sets by escape sequences; empty if there are none."""
+    if b"\x1b$" not in data:
+        return ""
+    return next((name for name in _ESCAPES if is_valid(data, name)), "")
+
+
+def find_example(text: str) -> str:
+    """The first line with a non-ASCII character, shortened."""
+    found = _NON_ASCII_LINE.search(text)
+    return _shorten(found[0]) if found else ""
+
+
+def _shorten(text: str) -> str:
+    """The part of a line around its first non-ASCII character."""
+    text = " ".join(text.split())
+    first = next((n for n, char in enumerate(text) if ord(char) > 127), 0)
+    start = max(0, first - _EXAMPLE_CHARS // 2) if len(text) > _EXAMPLE_CHARS else 0
+    return text[start : start + _EXAMPLE_CHARS]
+
+
+def _line_at(data: bytes, position: int) -> bytes:
+    """The line around a position, at most 200 bytes on each side."""
+    start = max(data.rfind(b"\n", 0, position) + 1, position - 200)
+    end = data.find(b"\n", position)
+    return data[start : min(len(data) if end < 0 else end, position + 200)]
+
+
+def _find_difference(data: bytes, first: str, second: str) -> tuple[int, bytes]:
+    """Position and bytes of the line in which the most characters differ between two encodings."""
+    position, best = 0, (-1, 0, b"")
+    for line in data[:WINDOW_BYTES].splitlines(keepends=True):
+        if not line.isascii():
+            pairs = zip(line.decode(first, "replace"), line.decode(second, "replace"), strict=False)
+            best = max(best, (min(4, sum(a != b for a, b in pairs)), -position, line))
+        position += len(line)
+    return -best[1], best[2]
 
 
 def detect_encoding(head: bytes, *, complete: bool) -> str:
@@ -145,7 +301,7 @@ def detect_encoding(head: bytes, *, complete: bool) -> str:
             return name
     if wide := _detect_wide(head):
         return wide
-    return "ascii" if head.isascii() else detect_legacy(head[_find_high(head) :], complete=complete)
+    return "ascii" if head.isascii() else detect_legacy(head, complete=complete).encodings[0]
 
 
 def _find_high(head: bytes) -> int:
@@ -155,36 +311,6 @@ def _find_high(head: bytes) -> int:
     except UnicodeDecodeError as error:
         return error.start
     return len(head)
-
-
-def detect_legacy(window: bytes, *, complete: bool) -> str:
-    """UTF-8 or a legacy encoding, for bytes that begin with a non-ASCII byte and have no byte order mark."""
-    try:
-        window.decode()
-        return "utf-8"
-    except UnicodeDecodeError as error:
-        if not complete and error.reason == "unexpected end of data":
-            return "utf-8"
-    n_high = len(window) - len(window.translate(None, _HIGH))
-    as_utf8 = window.decode("utf-8", "ignore")
-    n_valid = len(as_utf8.encode()) - sum(map(len, _ASCII_RUN.findall(as_utf8)))
-    # The window may end inside a character, so up to three bytes may be invalid.
-    if n_valid + (0 if complete else 3) >= n_high or n_valid >= 0.8 * n_high:
-        return "utf-8"
-    shares = {name: _share_of_common(window, name) for name in _CHINESE}
-    best = max(shares, key=lambda name: shares[name])  # the first one on a tie
-    if shares[best] >= 0.12:
-        return best
-    import charset_normalizer
-
-    match = charset_normalizer.from_bytes(window, cp_isolation=_OTHER_LEGACY, threshold=0.3).best()
-    if match is not None and match.encoding != "cp1250":
-        return match.encoding
-    try:
-        window.decode("cp1252")
-    except UnicodeDecodeError:
-        return "latin-1"
-    return "cp1252"
 
 
 def reject_binary(chunk: bytes, offset: int, encoding: str, path: str) -> None:
@@ -212,6 +338,8 @@ def _detect_wide(head: bytes) -> str:
         return "utf-16-le"
     if n_even > 0.3 * len(even) and n_even > 20 * n_odd:
         return "utf-16-be"
+    if b"\0" in head and (found := _detect_wide_by_text(head)):
+        return found
     # Chinese UTF-16 has NULs at line ends and digits only, or none in a single paragraph.
     try:
         head.decode("utf-8")
@@ -223,6 +351,17 @@ def _detect_wide(head: bytes) -> str:
     shares = {name: _share_of_common(head, name) for name in ("utf-16-le", "utf-16-be")}
     best = max(shares, key=lambda name: shares[name])
     return best if shares[best] >= 0.12 else ""
+
+
+def _detect_wide_by_text(head: bytes) -> str:
+    """UTF-32, or UTF-16 of another script than Latin, which has NULs at spaces only."""
+    head = head[: len(head) // 4 * 4]
+    texts = {name: head.decode(name, "replace") for name in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")}
+    texts = {name: text for name, text in texts.items() if text and is_plausible(text)}
+    if not texts:
+        return ""
+    scores = score_texts(list(texts.values()), [frozenset[str]()] * len(texts))
+    return max(zip(texts, scores, strict=True), key=lambda pair: pair[1].score)[0]
 
 
 def _share_of_common(window: bytes, encoding: str) -> float:

@@ -21,7 +21,7 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.archives import open_archive, open_member
 from llmkit.text.documents import Document, make_documents
-from llmkit.text.encodings import TextStream, detect_encoding
+from llmkit.text.encodings import TextStream, detect_encoding, find_example
 from llmkit.text.sources import Entry, Source
 
 # Noncharacters mark line ends and spaces that must survive while white space is collapsed.
@@ -47,6 +47,8 @@ def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """One document of a .html file."""
     with entry.open(source) as file:
         page, source.encoding = decode_page(file, read.encoding, entry.path)
+    if source.encoding not in ("ascii", "utf-8"):
+        source.example = find_example(html_to_text(page))
     check_depth(page, entry.path)
     yield from make_documents([html_to_text(page)], entry.path, 0, read.max_doc_chars)
 

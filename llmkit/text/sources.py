@@ -63,6 +63,8 @@ class Source:
     """Of the raw bytes, in hex; of the UTF-8 texts for `hf:` and `builtin:` sources."""
     encoding: str = ""
     """Python codec name; empty for formats with an encoding of their own (parquet, epub, hf)."""
+    example: str = ""
+    """A line of text in `encoding`, if that is neither ASCII nor UTF-8."""
     documents: int = 0
     characters: int = 0
     skipped: Counter[str] = field(default_factory=Counter)

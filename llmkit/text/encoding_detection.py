@@ -1,0 +1,267 @@
+"""Find the encoding of bytes without a byte order mark by how likely the decoded texts are.
+
+The candidates are the single-byte and East Asian encodings that Python has and people use. Encodings that give the same
+text are one reading. The words with non-ASCII bytes are decoded, each once, so that a name that occurs a hundred times
+counts as one piece of evidence.
+
+Knows nothing of files, byte order marks and errors.
+"""
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from llmkit.text.text_scores import score_texts
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """How rare an encoding is, in nats, and the languages that are written in it."""
+
+    rarity: float
+    languages: frozenset[str]
+
+
+_WEST = "en de fr es pt it ca nl da nb sv fi is et af ga eu sq cy eo tl id"
+_CENTRAL = "en de cs sk pl hu ro hr sl sq"
+_BALTIC = "en de et lv lt"
+_TURKISH = "en de tr"
+_CYRILLIC = "en ru uk be bg sr mk kk mn"
+_GREEK, _HEBREW, _ARABIC, _THAI, _VIETNAMESE = "en el", "en he", "en ar fa ur", "en th", "en vi fr"
+
+# In the order of preference among those that give the same text: Windows, then ISO and KOI8, then DOS and Mac, then
+# those that are hardly met.
+_GROUPS = (
+    (0.0, _WEST, "cp1252"),
+    (0.0, _CENTRAL, "cp1250"),
+    (0.0, _CYRILLIC, "cp1251"),
+    (0.0, _GREEK, "cp1253"),
+    (0.0, _TURKISH, "cp1254"),
+    (0.0, _HEBREW, "cp1255"),
+    (0.0, _ARABIC, "cp1256"),
+    (0.0, _BALTIC, "cp1257"),
+    (0.0, _VIETNAMESE, "cp1258"),
+    (0.0, _THAI, "cp874"),
+    (1.0, _WEST, "latin-1 iso8859-15"),
+    (1.0, _CENTRAL, "iso8859-2"),
+    (1.0, _CYRILLIC, "iso8859-5 koi8-r koi8-u"),
+    (1.0, _GREEK, "iso8859-7"),
+    (1.0, _HEBREW, "iso8859-8"),
+    (1.0, _TURKISH, "iso8859-9"),
+    (1.0, _BALTIC, "iso8859-13"),
+    (1.0, _ARABIC, "iso8859-6"),
+    (2.5, _CYRILLIC, "cp866 mac-cyrillic"),
+    (2.5, _CENTRAL, "cp852 mac-latin2"),
+    (2.5, _WEST, "cp850 cp437 mac-roman"),
+    (2.5, _TURKISH, "cp857"),
+    (2.5, _GREEK, "cp737"),
+    (2.5, _HEBREW, "cp862"),
+    (2.5, _BALTIC, "cp775"),
+    (4.0, _BALTIC, "iso8859-4"),
+    (4.0, "en ro fr it hu", "iso8859-16"),
+    (4.0, "en is da nb sv", "iso8859-10 cp865 cp861 mac-iceland"),
+    (4.0, "en eo tr", "iso8859-3"),
+    (4.0, "en cy ga", "iso8859-14"),
+    (4.0, _GREEK, "mac-greek cp869"),
+    (4.0, _TURKISH, "mac-turkish"),
+    (4.0, _CYRILLIC, "cp855"),
+    (4.0, _ARABIC, "cp720"),
+    (4.0, "en pt", "cp860"),
+    (4.0, "en fr", "cp863"),
+)
+SINGLE_BYTE = {
+    name: Candidate(rarity, frozenset(languages.split()))
+    for rarity, languages, names in _GROUPS
+    for name in names.split()
+}
+MULTI_BYTE = {
+    "gb18030": Candidate(0.0, frozenset(["zh-hans", "zh-hant", "en"])),
+    "cp950": Candidate(0.0, frozenset(["zh-hant", "en"])),
+    "big5hkscs": Candidate(1.0, frozenset(["zh-hant", "en"])),
+    "cp932": Candidate(0.0, frozenset(["ja", "en"])),
+    "euc_jp": Candidate(1.0, frozenset(["ja", "en"])),
+    "cp949": Candidate(0.0, frozenset(["ko", "en"])),
+}
+CANDIDATES = SINGLE_BYTE | MULTI_BYTE
+_ALL_LANGUAGES = frozenset().union(*(each.languages for each in CANDIDATES.values()))
+MARGIN = 3.0
+"""Nats by which the best reading must beat the second. Measured with benchmarks/encodings.py."""
+_SAMPLE_BYTES = 6000
+_FIRST_BYTES = 1000
+_FIRST_MARGIN = 100.0
+"""Nats by which a reading of the first part of the sample may be worse than the best and still be read on."""
+_UTF8_CHAR = rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
+_UTF8_WORD = re.compile(rb"(?:[\x00-\x7f]|" + _UTF8_CHAR + rb")+")
+_FIND_UTF8 = re.compile(_UTF8_CHAR)
+_HIGH = bytes(range(128, 256))
+_ASCII = bytes(range(128))
+_SPACES = bytes.maketrans(b"\n\r\t", b"   ")
+_MIN_UTF8_SHARE = 0.8
+_MAX_STRAY_COST = 12.0
+"""Nats by which a line may be less likely with a byte of another encoding than without it."""
+_SAME_FAMILY = {"cp950", "big5hkscs"}
+"""These differ in a few punctuation marks, so that the better one is taken by any margin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The text of a sample in one or several encodings that give the same."""
+
+    encodings: tuple[str, ...]
+    text: str
+    score: float
+    """Nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """The encoding of some bytes; `rival` and `utf8_word` are reasons not to trust it."""
+
+    encodings: tuple[str, ...]
+    """Those that give the same text, the preferred one first."""
+    rival: str | None = None
+    """An encoding that is nearly as likely and gives another text."""
+    utf8_word: bytes | None = None
+    """A word that is UTF-8, in bytes that otherwise are not."""
+
+
+def detect_legacy(data: bytes, *, complete: bool) -> Guess:
+    """UTF-8 or a legacy encoding, for bytes with non-ASCII ones and without byte order mark.
+
+    `complete`: the bytes do not end inside a character. Bytes of which at least 80 % of the non-ASCII ones are valid
+    UTF-8 are damaged UTF-8.
+    """
+    if is_utf8(data, complete=complete):
+        return Guess(("utf-8",))
+    n_high = len(data.translate(None, _ASCII))
+    n_valid = sum(map(len, _FIND_UTF8.findall(data)))
+    if n_valid >= _MIN_UTF8_SHARE * n_high:
+        return Guess(("utf-8",))
+    readings = rank_encodings(sample_words(data))
+    best = readings[0]
+    if n_valid and (word := find_utf8_word(data, best.encodings[0])):
+        others = b" ".join(
+            each for each in dict.fromkeys(data.split()) if not _UTF8_WORD.fullmatch(each) or each.isascii()
+        )
+        return Guess(rank_encodings(sample_words(others))[0].encodings, utf8_word=word)
+    rivals = [each for each in readings[1:] if not {*each.encodings, *best.encodings} <= _SAME_FAMILY]
+    is_sure = not rivals or best.score - rivals[0].score >= MARGIN
+    return Guess(_keep_valid(best.encodings, data), None if is_sure else rivals[0].encodings[0])
+
+
+def _keep_valid(encodings: Sequence[str], data: bytes) -> tuple[str, ...]:
+    """The encodings in which all of the data is valid; all of them if there is none."""
+    return tuple(name for name in encodings if is_valid(data, name)) or tuple(encodings)
+
+
+def is_valid(data: bytes, encoding: str) -> bool:
+    """Whether the bytes are valid in the encoding, up to a last character that is cut off."""
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_utf8(data: bytes, *, complete: bool) -> bool:
+    """Whether the bytes are valid UTF-8, if not `complete` up to a last character that is cut off."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return not complete and error.reason == "unexpected end of data"
+    return True
+
+
+def find_utf8_word(data: bytes, encoding: str) -> bytes | None:
+    """A word of valid UTF-8 in bytes of another encoding, if all such words together read better as UTF-8."""
+    words = [word for word in dict.fromkeys(data.split()) if not word.isascii() and _UTF8_WORD.fullmatch(word)]
+    if not words:
+        return None
+    joined = b" ".join(words)[:_SAMPLE_BYTES]
+    texts = [joined.decode("utf-8", "ignore"), joined.decode(encoding, "replace")]
+    as_utf8, as_legacy = (found.score for found in score_texts(texts, [_ALL_LANGUAGES, CANDIDATES[encoding].languages]))
+    if as_utf8 - as_legacy < MARGIN:
+        return None
+    return max(words, key=lambda word: len(_FIND_UTF8.findall(word)))
+
+
+def sample_words(data: bytes, *, n_bytes: int = _SAMPLE_BYTES) -> bytes:
+    """The different words of the data with non-ASCII bytes, and half as many bytes of others, joined by spaces."""
+    high: dict[bytes, None] = {}
+    other: dict[bytes, None] = {}
+    n_high = n_other = 0
+    for word in data.split():
+        if word.isascii():
+            if n_other < n_bytes // 2 and word not in other:
+                other[word[:60]] = None
+                n_other += len(word)
+        elif word not in high:
+            high[word[: n_bytes - n_high]] = None
+            n_high += len(word)
+            if n_high >= n_bytes:
+                break
+    return b" ".join([*high, *other]) + (b"" if n_high >= n_bytes else b"\n")
+
+
+def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES)) -> list[Reading]:
+    """The readings of a sample, the likeliest first."""
+    readings = _rank(lambda name: sample[:_FIRST_BYTES].decode(name, "replace"), candidates)
+    if len(sample) <= _FIRST_BYTES:
+        return readings
+    likely = {name for each in readings if each.score > readings[0].score - _FIRST_MARGIN for name in each.encodings}
+    return _rank(lambda name: sample.decode(name, "replace"), [name for name in CANDIDATES if name in likely])
+
+
+def rank_stray_byte(data: bytes, start: int, end: int) -> Reading | None:
+    """The word around an invalid byte of UTF-8, with that byte in the single-byte encoding that the text around it
+    supports; None if there is none."""
+    before = data[max(0, start - 500) : start].lstrip(bytes(range(0x80, 0xC0))).translate(_SPACES)
+    after = data[end : end + 200].translate(_SPACES)
+    word_start, word_end = before.rfind(b" ") + 1, after.find(b" ") if b" " in after else len(after)
+    word = decode_mixed(before[word_start:], "latin-1"), decode_mixed(after[:word_end], "latin-1")
+    if any(
+        char > "\u2e80" for part in word for char in part
+    ):  # damaged Chinese, as no encoding is mixed with it by bytes
+        return None
+    context = decode_mixed(before[:word_start] + after[word_end:], "latin-1")
+
+    def decode(name: str) -> str:
+        return f"{word[0]}{data[start:end].decode(name, 'replace')}{word[1]} {context}"
+
+    best, second, *_ = _rank(decode, SINGLE_BYTE)
+    (without,) = score_texts([f"{word[0]}{word[1]} {context}"], [_ALL_LANGUAGES])
+    if best.score - second.score < MARGIN or best.score < without.score - _MAX_STRAY_COST:
+        return None
+    return Reading(best.encodings, best.text.split(" ")[0], best.score)
+
+
+def decode_mixed(data: bytes, encoding: str) -> str:
+    """Decode UTF-8, and what is not valid in another encoding."""
+    parts = []
+    start = 0
+    for match in _UTF8_WORD.finditer(data):
+        parts += [data[start : match.start()].decode(encoding, "replace"), match[0].decode("utf-8", "replace")]
+        start = match.end()
+    return "".join([*parts, data[start:].decode(encoding, "replace")])
+
+
+def _rank(decode: Callable[[str], str], candidates: Iterable[str]) -> list[Reading]:
+    names: dict[str, list[str]] = {}
+    for name in candidates:
+        names.setdefault(decode(name), []).append(name)
+    languages = [frozenset().union(*(CANDIDATES[name].languages for name in same)) for same in names.values()]
+    scores = score_texts([_compose(text) for text in names], languages)
+    readings = []
+    for (text, same), found in zip(names.items(), scores, strict=True):
+        language = found.language
+        preferred = sorted(same, key=lambda name: language not in CANDIDATES[name].languages)
+        score = found.score - min(CANDIDATES[name].rarity for name in same)
+        readings.append(Reading(tuple(preferred), text, score))
+    return sorted(readings, key=lambda reading: -reading.score)
+
+
+def _compose(text: str) -> str:
+    """Letters with their marks as one character: the Vietnamese of cp1258 has tones apart."""
+    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)

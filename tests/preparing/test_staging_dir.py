@@ -284,7 +284,8 @@ def test_second_prepare_into_the_same_folder_is_refused_and_told_who_is_at_it(
     commands: Commands, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "slow.txt")
-    first = commands.start(tmp_path / "data", str(tmp_path / "slow.txt"))
+    held = os.open(tmp_path / "slow.txt", os.O_RDWR)  # a writer, so that opening it to read does not wait
+    first = commands.start(tmp_path / "data", "-", stdin=str(tmp_path / "slow.txt"))
     deadline = time.perf_counter() + 120
     while not (tmp_path / ".data.partial").exists() and time.perf_counter() < deadline:
         time.sleep(0.01)

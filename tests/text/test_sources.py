@@ -225,8 +225,8 @@ def test_what_can_be_read_once_is_copied_to_be_read_twice(tmp_path: Path) -> Non
     os.close(write_end)
     [entry] = find_entries(f"/dev/fd/{read_end}", Source(""))
     assert (entry.packing, entry.reopens) == (".gz", False)
-    copy = entry.copy()
-    os.close(read_end)
-    for _ in range(2):
-        with copy.open(Source("")) as file:
-            assert file.read() == b"text"
+    with entry.make_reopenable() as copy:
+        os.close(read_end)
+        for _ in range(2):
+            with copy.open(Source("")) as file:
+                assert file.read() == b"text"

@@ -37,9 +37,7 @@ READS = [
 ]
 WORD = '<w:d xmlns:w="w"><w:p><w:r><w:t>One</w:t><w:tab/></w:r></w:p><w:tbl><w:tc><w:p/></w:tc></w:tbl></w:d>'
 ODT = '<d xmlns:text="t"><body><text:p>One<text:s text:c="3"/>two<text:note/></text:p></body></d>'
-RTF = (
-    rb"{\rtf1\ansi\ansicpg936{\fonttbl{\f0\fcharset134 S;}}\f0 \'c4\'e3\u20320?\par{\*\x y}{\footnote n}a\cell\bin2 {}}"
-)
+RTF = rb"{\rtf1\ansi\ansicpg936{\fonttbl{\f0\fcharset134 S;}}\f0 \'c4\'e3\u20320?\par{\*\x y}{\footnote n}a\cell}"
 MAIL = (
     b"From a@b.c Mon Jan  1 00:00:00 2024\nFrom: a\nContent-Type: multipart/mixed; boundary=X\n\n--X\n"
     b"Content-Type: text/html; charset=gb2312\nContent-Transfer-Encoding: base64\n\nPHA+xOO6wzwvcD4=\n--X--\n"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ("file", "rows", "recipe", "overrides")
-INSTRUMENTED = ["fuzz_targets", "llmkit", "yaml", "csv", "json", "zipfile", "gzip", "selectolax"]
+INSTRUMENTED = ["fuzz_targets", "llmkit", "yaml", "csv", "json", "zipfile", "gzip", "selectolax", "email", "pypdf"]
 
 
 def main() -> None:

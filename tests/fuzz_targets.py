@@ -3,8 +3,11 @@
 `tests/test_fuzz.py` runs them on a few inputs with every test run, `benchmarks/fuzz.py` on as many as time allows.
 """
 
+import bz2
 import gzip
 import io
+import lzma
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -23,7 +26,7 @@ from llmkit.text.readers import READERS, read_documents
 from llmkit.text.sources import Source
 
 ENDINGS = [ending or ".log" for ending in READERS]
-PACKINGS = ["", "", "", ".gz", ".zst", ".zip"]
+PACKINGS = ["", "", "", ".gz", ".zst", ".zip", ".bz2", ".xz", ".tar"]
 READS = [
     Read(),
     Read(skip_bad=True),
@@ -37,6 +40,23 @@ READS = [
     Read(header=False, delimiter=";", documents="line"),
     Read(field="data.text,label", skip_bad=True),
 ]
+WORD = '<w:d xmlns:w="w"><w:p><w:r><w:t>One</w:t><w:tab/></w:r></w:p><w:tbl><w:tc><w:p/></w:tc></w:tbl></w:d>'
+ODT = '<d xmlns:text="t"><body><text:p>One<text:s text:c="3"/>two<text:note/></text:p></body></d>'
+RTF = rb"{\rtf1\ansi\ansicpg936{\fonttbl{\f0\fcharset134 S;}}\f0 \'c4\'e3\u20320?\par{\*\x y}{\footnote n}a\cell}"
+MAIL = (
+    b"From a@b.c Mon Jan  1 00:00:00 2024\nFrom: a\nContent-Type: multipart/mixed; boundary=X\n\n--X\n"
+    b"Content-Type: text/html; charset=gb2312\nContent-Transfer-Encoding: base64\n\nPHA+xOO6wzwvcD4=\n--X--\n"
+)
+DUMP = (
+    b'<mediawiki><siteinfo><namespace key="6">Datei</namespace></siteinfo><page><title>A</title><ns>0</ns><revision>'
+    b"<text>{{x}} [[b|c]] [[Datei:d]] ==e== {|f\n|g\n|} &lt;ref>h&lt;/ref></text></revision></page></mediawiki>"
+)
+PDF = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>endobj\n"
+    b"4 0 obj<</Length 24>>stream\nBT /F 9 Tf (Hello) Tj ET \nendstream endobj\n"
+    b"5 0 obj<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
+)
 _FOLDER = tempfile.TemporaryDirectory(prefix="llmkit-fuzz-")
 
 
@@ -136,6 +156,18 @@ def make_seeds() -> dict[str, list[bytes]]:
         ".csv": [table.encode(), table.encode("gb18030")],
         ".tsv": [table.replace(",", "\t").encode()],
         ".parquet": [parquet.getvalue()],
+        ".docx": [_make_zip_of({"word/document.xml": WORD})],
+        ".odt": [_make_zip_of({"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": ODT})],
+        ".pdf": [PDF],
+        ".rtf": [RTF],
+        ".srt": [b"1\n00:00:01,000 --> 00:00:02,000\n<i>Hello</i>\n\n2\n00:00:03,000 --> 00:00:04,000\nNo!\n"],
+        ".vtt": [b"WEBVTT\n\nNOTE x\n\n00:01.000 --> 00:02.000\n<v Bob>Hi &amp; <00:01.500>ho\n"],
+        ".mbox": [MAIL],
+        ".eml": [MAIL.partition(b"\n")[2]],
+        ".warc": [make_record(b"response", b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>page</p>")],
+        ".wet": [make_record(b"conversion", b"a page\n") * 2],
+        ".wat": [make_record(b"metadata", b'{"Envelope": {}}')],
+        ".xml": [DUMP],
         ".log": [table.encode(), lines.encode(), table.replace(",", "\t").encode()],
     }
     files = [bytes([ENDINGS.index(ending), 0, 0]) + body for ending, each in bodies.items() for body in each]
@@ -143,6 +175,10 @@ def make_seeds() -> dict[str, list[bytes]]:
         (".txt", ".gz", gzip.compress(plain[0])),
         (".txt", ".zst", zst),
         (".csv", ".zip", make_zip(table)),
+        (".txt", ".bz2", bz2.compress(plain[0])),
+        (".txt", ".xz", lzma.compress(plain[0])),
+        (".txt", ".tar", make_tar(plain[0])),
+        (".txt", ".gz", gzip.compress(make_tar(plain[0]))),
     ):
         files.append(bytes([ENDINGS.index(ending), PACKINGS.index(packing), 0]) + body)
     recipe = (
@@ -158,6 +194,32 @@ def make_book(columns: dict[str, list[Any]]) -> bytes:
     for row in ([*columns], *zip(*columns.values(), strict=True)):
         book.worksheets[0].append(row)
     book.save(file)
+    return file.getvalue()
+
+
+def make_tar(data: bytes) -> bytes:
+    """An archive with a file, a link and a long name."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name, kind in (("a.txt", tarfile.REGTYPE), ("l", tarfile.SYMTYPE), ("b" * 120 + ".txt", tarfile.REGTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.size = kind, len(data) if kind == tarfile.REGTYPE else 0
+            archive.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+def make_record(kind: bytes, content: bytes) -> bytes:
+    """A WARC record."""
+    media = {b"response": b"application/http", b"metadata": b"application/json"}.get(kind, b"text/plain")
+    head = b"WARC/1.0\r\nWARC-Type: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (kind, media, len(content))
+    return head + content + b"\r\n\r\n"
+
+
+def _make_zip_of(members: dict[str, str]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # not deflated, so that a flip reaches the XML
+        for name, text in members.items():
+            archive.writestr(name, text)
     return file.getvalue()
 
 

@@ -67,7 +67,7 @@ class TarMember:
     """One member of a .tar, whose `file` can be read until the next member is asked for."""
 
     name: str
-    kind: str
+    member_type: str
     """`file`, or what else it is: a folder, a link, a device, a sparse file."""
     file: BinaryIO
 

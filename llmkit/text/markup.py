@@ -134,6 +134,7 @@ def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
         if not root_file:
             raise _bad_epub("META-INF/container.xml names no package file", path)
         package = _parse_xml(archive, root_file, path)
+        encrypted = _find_encrypted(archive, path)
         items = {node.get("id"): node for node in package.iter() if _tag(node) == "item"}
         for reference in (node for node in package.iter() if _tag(node) == "itemref"):
             item = items.get(reference.get("idref"))
@@ -142,10 +143,25 @@ def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
             if "html" not in (item.get("media-type") or "html"):
                 continue  # an image
             name = posixpath.normpath(posixpath.join(posixpath.dirname(root_file), unquote(item.get("href") or "")))
+            if name in encrypted:
+                raise _encrypted_epub("a DRM", path)
             page, _ = decode_page(_open_member(archive, name, path), "auto", f"{path}!{name}")
             check_depth(page, f"{path}!{name}")
             if text := html_to_text(page):
                 yield text + "\n"
+
+
+def _find_encrypted(archive: zipfile.ZipFile, path: str) -> set[str]:
+    """The members that META-INF/encryption.xml lists; of a free book that may be its fonts."""
+    if "META-INF/encryption.xml" not in archive.namelist():
+        return set()
+    nodes = _parse_xml(archive, "META-INF/encryption.xml", path).iter()
+    return {posixpath.normpath(unquote(node.get("URI") or "")) for node in nodes if _tag(node) == "CipherReference"}
+
+
+def _encrypted_epub(how: str, path: str) -> DataError:
+    what = f"this is an EPUB encrypted with {how}"
+    return DataError(what, where=path, hint="get it without encryption, or skip it with --skip-bad")
 
 
 def _tag(node: ElementTree.Element) -> str:
@@ -157,6 +173,8 @@ def _open_member(archive: zipfile.ZipFile, name: str, path: str) -> BinaryIO:
         info = archive.getinfo(name)
     except KeyError:
         raise _bad_epub(f"{name} is missing in the archive", path) from None
+    if info.flag_bits & 1:
+        raise _encrypted_epub("a password", path)
     with open_member(archive, info) as member:
         data = member.read(_MAX_MEMBER_BYTES + 1)
     if len(data) > _MAX_MEMBER_BYTES:

@@ -78,12 +78,10 @@ def _read_file(name: str, read: Read, sources: list[Source]) -> Iterator[Documen
     for entry in _skip_damaged(find_entries(name, archive), archive, read):
         source = Source(entry.path)
         sources.append(source)
-        if read.skip_bad:
-            entry, problem = _check(entry, read)
-            if problem is not None:
-                source.skip("unreadable file", f"{entry.path}: {problem.problems[0].what}")
-                continue
-        yield from _count(READERS[entry.ending](entry, source, read), source)
+        if not read.skip_bad:
+            yield from _count(READERS[entry.ending](entry, source, read), source)
+        else:
+            yield from _read_if_sound(entry, source, read)
         if not source.documents and not source.skipped:
             source.skip("empty file", entry.path)
     if archive.skipped:
@@ -99,19 +97,29 @@ def _skip_damaged(entries: Iterator[Entry], archive: Source, read: Read) -> Iter
         archive.skip("unreadable file", f"{archive.path}: {error.problems[0].what}")
 
 
-def _check(entry: Entry, read: Read) -> tuple[Entry, DataError | None]:
-    """The entry, which can be read again, and what is wrong with it."""
+def _read_if_sound(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """The documents, if the whole file can be read; otherwise it is counted in `source`."""
+    try:
+        with entry.make_reopenable() as copy:
+            _check(copy, read)
+            yield from _count(READERS[copy.ending](copy, source, read), source)
+    except DataError as error:
+        source.skip("unreadable file", f"{entry.path}: {error.problems[0].what}")
+
+
+def _check(entry: Entry, read: Read) -> None:
+    """Read a file to its end.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     level = log.level
     log.setLevel("ERROR")  # skipped items are logged in the second pass
     try:
-        entry = entry if entry.reopens else entry.copy()
         for _ in READERS[entry.ending](entry, Source(entry.path), read):
             pass
-    except DataError as error:
-        return entry, error
     finally:
         log.setLevel(level)
-    return entry, None
 
 
 def _count(documents: Iterator[Document], source: Source) -> Iterator[Document]:

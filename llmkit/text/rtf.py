@@ -138,24 +138,24 @@ class _Reader:
         position, n_tokens = 0, 0
         while match := _TOKEN.match(self._data, position):
             position = match.end()
-            kind = match.lastgroup
-            if kind == "close":
+            token = match.lastgroup
+            if token == "close":
                 self._flush()
                 if not self._outer:
                     break
                 self._group, self._to_skip = self._outer.pop(), 0
                 if not self._outer:
                     break
-            elif kind == "open":
+            elif token == "open":
                 self._flush()
                 self._outer.append(self._group)
                 self._to_skip = 0
                 if len(self._outer) > _MAX_DEPTH:
                     raise self._error(f"groups are nested more than {_MAX_DEPTH:,} deep")
-            elif kind in ("word", "number"):
+            elif token in ("word", "number"):
                 position = self._take_word(match["word"].decode(), match["number"], position)
-            elif kind:
-                self._take_characters(kind, match[kind])
+            elif token:
+                self._take_characters(token, match[token])
             n_tokens += 1
             if n_tokens % 10_000 == 0:
                 yield self._main.take()
@@ -170,8 +170,8 @@ class _Reader:
         hint = "fetch or save the file again, or skip it with --skip-bad"
         return DataError(f"not valid rich text: {what}", where=self._path, hint=hint)
 
-    def _take_characters(self, kind: str, data: bytes) -> None:
-        if kind == "symbol" and data == b"*":
+    def _take_characters(self, token: str, data: bytes) -> None:
+        if token == "symbol" and data == b"*":
             self._starred = True
             return
         starred, self._starred = self._starred, False
@@ -179,14 +179,14 @@ class _Reader:
             self._skip_group()
         if self._group.is_skipped:
             return
-        if kind == "hex":
+        if token == "hex":
             data = bytes.fromhex(data.decode())
-        elif kind == "symbol":
+        elif token == "symbol":
             data = {b"\\": b"\\", b"{": b"{", b"}": b"}", b"_": b"-"}.get(data, data if data in b"~\r\n\t" else b"")
         n_skipped = min(self._to_skip, len(data))
         self._to_skip -= n_skipped
         data = data[n_skipped:]
-        if kind == "symbol" and data in (b"~", b"\r", b"\n", b"\t"):
+        if token == "symbol" and data in (b"~", b"\r", b"\n", b"\t"):
             self._flush()
             if data == b"~":
                 self._add("\u00a0")

@@ -23,7 +23,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -155,17 +155,21 @@ class Entry:
             with _translate_errors(self.path):
                 yield cast(BinaryIO, copy)
 
-    def copy(self) -> "Entry":
-        """The same bytes on disk, so that they can be read twice."""
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - stays open while the entry is in use
-        with _translate_errors(self.path), self.open_raw() as raw:
-            shutil.copyfileobj(raw, copy, _COPY_BYTES)
+    @contextmanager
+    def make_reopenable(self) -> Iterator["Entry"]:
+        """The entry, if need be copied to disk, so that it can be read twice."""
+        if self.reopens:
+            yield self
+            return
+        with tempfile.TemporaryFile() as copy:
+            with _translate_errors(self.path), self.open_raw() as raw:
+                shutil.copyfileobj(raw, copy, _COPY_BYTES)
 
-        def reopen() -> BinaryIO:
-            copy.seek(0)
-            return cast(BinaryIO, io.BufferedReader(io.FileIO(copy.fileno(), closefd=False)))
+            def reopen() -> BinaryIO:
+                copy.seek(0)
+                return cast(BinaryIO, io.BufferedReader(io.FileIO(copy.fileno(), closefd=False)))
 
-        return replace(self, open_raw=reopen, reopens=True)
+            yield replace(self, open_raw=reopen, reopens=True)
 
 
 def find_entries(path: str, source: Source) -> Iterator[Entry]:
@@ -245,7 +249,8 @@ def _peek(entry: Entry) -> tuple[Entry, bytes]:
     with _translate_errors(entry.path):
         raw = entry.open_raw()
         head = read_head(raw, HEAD_BYTES)
-        if packing := detect_compression(head) or entry.packing:
+        packing = detect_compression(head) or ("" if detect_format(head) else entry.packing)
+        if packing:
             head += read_head(raw, _PACKED_HEAD_BYTES)
         if entry.reopens:
             raw.close()
@@ -259,11 +264,11 @@ def _find_in_tar(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
     with entry.open(Source(entry.path)) as file:
         for member in read_tar(file):
             path = f"{entry.path}!{display_name(member.name)}"
-            if member.kind == "file":
+            if member.member_type == "file":
                 raw = member.file
                 yield from _find_member(member.name, Entry(path, "", "", partial(_same, raw), False), source, depth)
-            elif member.kind != "folder":
-                source.skip(f"{member.kind} in an archive", path)
+            elif member.member_type != "folder":
+                source.skip(f"{member.member_type} in an archive", path)
 
 
 def _same(file: BinaryIO) -> BinaryIO:
@@ -271,11 +276,12 @@ def _same(file: BinaryIO) -> BinaryIO:
 
 
 def _find_in_zip(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
-    if not entry.reopens:
-        entry = entry.copy()
-    is_seekable = not entry.packing and not depth
-    opened = entry.open_raw() if is_seekable else entry.open_seekable(Source(entry.path))
-    with _translate_errors(entry.path), opened as file, open_archive(file) as archive:
+    with ExitStack() as stack:
+        entry = stack.enter_context(entry.make_reopenable())
+        stack.enter_context(_translate_errors(entry.path))
+        is_seekable = not entry.packing and not depth
+        file = stack.enter_context(entry.open_raw() if is_seekable else entry.open_seekable(Source(entry.path)))
+        archive = stack.enter_context(open_archive(file))
         found = detect_in_zip(archive.namelist(), read_mimetype(archive))
         if found != ZIP:
             yield _choose_ending(entry, found, b"")

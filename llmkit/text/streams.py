@@ -143,6 +143,11 @@ class Rejoined(io.RawIOBase):
         self._head = head
         self._file = file
 
+    def close(self) -> None:
+        """Close the file too."""
+        self._file.close()
+        super().close()
+
     def readable(self) -> bool:
         return True
 

@@ -34,7 +34,7 @@ class Record:
     content: bytes
 
     @property
-    def kind(self) -> str:
+    def record_type(self) -> str:
         """`response`, `conversion` and so on."""
         return self.headers.get("warc-type", "")
 
@@ -124,13 +124,13 @@ def _skip(file: BinaryIO, n_bytes: int) -> None:
 
 def _to_text(record: Record, source: Source, where: str) -> str | None:
     """The text of a record; None if it is no document."""
-    if record.kind == "conversion":
+    if record.record_type == "conversion":
         return _decode(record.content, where)
-    if record.kind == "resource":
+    if record.record_type == "resource":
         return _page_to_text(record.content, record.media_type, "", source, where)
-    if record.kind == "response" and record.media_type == "application/http":
+    if record.record_type == "response" and record.media_type == "application/http":
         return _response_to_text(record.content, source, where)
-    if record.kind == "metadata" and record.media_type == "application/json":
+    if record.record_type == "metadata" and record.media_type == "application/json":
         return _metadata_to_text(record.content)
     return None  # requests, warcinfo, revisits
 

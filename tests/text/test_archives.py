@@ -41,7 +41,7 @@ def test_members_come_in_their_order_with_long_and_foreign_names(format: int) ->
 
 def test_links_devices_and_folders_are_told_from_files() -> None:
     data = make_tar(tarfile.PAX_FORMAT, l=tarfile.SYMTYPE, h=tarfile.LNKTYPE, d=tarfile.DIRTYPE, c=tarfile.CHRTYPE)
-    assert [member.kind for member in read_tar(io.BytesIO(data))][4:] == ["link", "link", "folder", "device"]
+    assert [member.member_type for member in read_tar(io.BytesIO(data))][4:] == ["link", "link", "folder", "device"]
 
 
 def test_archive_that_was_cut_off_anywhere_is_an_error() -> None:

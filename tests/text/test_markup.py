@@ -93,6 +93,10 @@ def test_a_book_is_one_document_in_the_order_of_its_spine(tmp_path: Path) -> Non
         ({"META-INF/container.xml": CONTAINER.replace("OPS/book.opf", "../../etc/passwd")}, "missing in the archive"),
         ({"OPS/book.opf": PACKAGE.replace("two.xhtml", "../../../two.xhtml")}, "missing in the archive"),
         ({"OPS/book.opf": "<package>"}, "is not XML"),
+        (
+            {"META-INF/encryption.xml": '<e><d><CipherReference URI="OPS/text/two.xhtml"/></d></e>'},
+            "this is an EPUB encrypted with a DRM",
+        ),
     ],
 )
 def test_a_book_that_is_broken_or_hostile_is_an_error(tmp_path: Path, changed: dict[str, str], problem: str) -> None:

@@ -2,10 +2,12 @@
 
 import gzip
 import hashlib
+import io
 import os
 import random
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -147,3 +149,35 @@ def test_an_empty_file_gives_no_document_and_is_counted(tmp_path: Path) -> None:
         require_documents(sources, {}, len(documents))
     assert "empty file: 1" in caught.value.problems[0].what
     assert "a.txt" in caught.value.problems[0].where
+
+
+def test_a_link_to_nothing_stops_and_is_skipped_and_counted_with_skip_bad(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("One text.")
+    (tmp_path / "x.txt").symlink_to("none")
+    with pytest.raises(DataError, match="a link to none"):
+        read_all(tmp_path)
+    documents, sources = read_all(tmp_path, skip_bad=True)
+    assert [document.text for document in documents] == ["One text."]
+    assert sum(source.skipped["unreadable file"] for source in sources) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
+def test_a_name_that_is_no_utf8_is_read_and_shown_as_text(tmp_path: Path) -> None:
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.txt", "w") as file:  # noqa: PTH123 - Path takes no bytes
+        file.write("A text.")
+    [document], [source] = read_all(tmp_path)
+    assert document.text == "A text."
+    assert document.source == source.path == f"{tmp_path}/caf\\xe9.txt"
+
+
+def test_members_of_a_tar_are_read_twice_with_skip_bad_and_bad_ones_counted(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as archive:
+        for name, data in (("a.txt", b"good " * 9), ("b.txt", b"caf\xe9" + bytes(99)), ("c.txt", b"after")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    documents, sources = read_all(tmp_path, skip_bad=True)
+    assert [document.text for document in documents] == ["good " * 9, "after"]
+    assert [source.skipped["unreadable file"] for source in sources] == [0, 1, 0]
+    with pytest.raises(DataError, match=r"b\.tar\.gz!b\.txt"):
+        read_all(tmp_path)

@@ -2,8 +2,11 @@
 
 import gzip
 import hashlib
+import io
 import logging
+import os
 import random
+import tarfile
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -147,3 +150,83 @@ def test_stream_of_a_format_that_is_read_from_its_end_can_seek(tmp_path: Path) -
 def test_file_that_is_gone_is_no_damage(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="No such file"):
         read_entries(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("name", ["b.tar", "b.tgz", "b.txt"])
+def test_members_of_a_tar_keep_their_order_and_links_are_counted(tmp_path: Path, name: str, mode: str) -> None:
+    members = {
+        "s/b1.txt": "one\n",
+        "./s/b0.txt": "two\n",
+        "x/../../evil.txt": "three",
+        "a.jpg": "x",
+        "caf\udce9.txt": "y",
+    }
+    path = tmp_path / name
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]  # the mode is a parameter
+        for member, text in members.items():
+            info = tarfile.TarInfo(member)
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+        link = tarfile.TarInfo("link.txt")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    source = Source(str(path))
+    found = []
+    for entry in find_entries(str(path), source):
+        with entry.open(Source(entry.path)) as file:
+            found.append((entry.path.removeprefix(f"{path}!"), file.read()))
+    assert found == [
+        ("s/b1.txt", b"one\n"),
+        ("./s/b0.txt", b"two\n"),
+        ("x/../../evil.txt", b"three"),
+        ("caf\\xe9.txt", b"y"),
+    ]
+    assert source.skipped == {"link in an archive": 1, "ending": 1}
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_archives_in_archives_are_read_to_a_depth(tmp_path: Path) -> None:
+    data, depth = b"", 0
+    file = write_zip(tmp_path / "0.zip", {"a.txt": "deep"})
+    for depth in range(1, 4):
+        data = file.read_bytes()
+        file = tmp_path / f"{depth}.zip"
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("in.zip", data)
+    assert list(read_entries(tmp_path / "2.zip").values()) == [b"deep"]
+    with pytest.raises(DataError, match="nested more than 3 deep"):
+        read_entries(tmp_path / "3.zip")
+
+
+def test_bad_member_is_an_error_when_it_is_opened_and_the_next_one_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", b"\x89PNG\r\n\x1a\n" + bytes(9))
+        archive.writestr("b.zip", b"PK\x03\x04" + bytes(40))
+        archive.writestr("c.txt", "sound")
+    bad, damaged, sound = find_entries(str(path), Source(str(path)))
+    with pytest.raises(DataError, match="this is a PNG image"), bad.open(Source("")):
+        pass
+    with pytest.raises(DataError, match="damaged or cut off"), damaged.open(Source("")):
+        pass
+    assert sound.path == f"{path}!c.txt"
+
+
+def test_link_to_nothing_is_bad_data(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").symlink_to("none")
+    with pytest.raises(DataError, match="a link to none, which is not there"):
+        read_entries(tmp_path / "x.txt")
+
+
+def test_what_can_be_read_once_is_copied_to_be_read_twice(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, gzip.compress(b"text"))
+    os.close(write_end)
+    [entry] = find_entries(f"/dev/fd/{read_end}", Source(""))
+    assert (entry.packing, entry.reopens) == (".gz", False)
+    with entry.make_reopenable() as copy:
+        os.close(read_end)
+        for _ in range(2):
+            with copy.open(Source("")) as file:
+                assert file.read() == b"text"

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -63,6 +64,21 @@ def test_workers_give_the_bytes_of_one_process(
     prepare([str(books)], tmp_path / "one", wanted)
     assert digests(tmp_path / "many") == digests(tmp_path / "one")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one"]
+
+
+def test_members_of_archives_give_the_bytes_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, two_workers: None
+) -> None:
+    (tmp_path / "in").mkdir()
+    files = sorted(books.iterdir())
+    for number in range(3):
+        with tarfile.open(tmp_path / f"in/{number}.tar.gz", "w:gz") as archive:
+            for file in files[number::3]:
+                archive.add(file, file.name)
+    prepare([str(tmp_path / "in")], tmp_path / "many", settings())
+    monkeypatch.setattr(llmkit.preparing.prepare, "count_workers", lambda: 1)
+    prepare([str(tmp_path / "in")], tmp_path / "one", settings())
+    assert digests(tmp_path / "many") == digests(tmp_path / "one")
 
 
 def test_own_tokenizer_and_splits_give_the_bytes_of_one_process(

@@ -152,7 +152,7 @@ def show_receipt(manifest: dict[str, Any]) -> None:
         echo(f"{'skipped':<22} {_list(skipped)}")
     for name, step in manifest["steps"].items():
         facts = [f"{step['changed']:,} of {step['documents_in']:,} documents changed"] if step["changed"] else []
-        facts += [f"{kind}: {_list(step[kind])}" for kind in ("removed", "dropped") if step[kind]]
+        facts += [f"{kind}: {_list(step[kind])}" for kind in ("removed", "dropped", "notes") if step.get(kind)]
         if facts:
             echo(f"{name:<22} {'; '.join(facts)}")
     by = "whole documents, by hash" if manifest["split_by"] == "document" else "the tail of each document"

@@ -94,9 +94,25 @@ class Quality(Section):
 class Clean(Section):
     """The cleaning steps, in the order in which they run."""
 
+    html_entities: bool = Field(default=False, description="Decode HTML entities (&amp;, &#8217;) in plain text.")
     mojibake: bool = Field(default=True, description="Repair text decoded with a wrong encoding (ftfy).")
-    unicode: Literal["NFC", "NFKC", "none"] = Field(default="NFC", description="Unicode normalization form.")
+    front_matter: bool = Field(
+        default=False, description="Remove a block of YAML (---) or TOML (+++) at the start of a document."
+    )
+    soft_hyphens: bool = Field(default=False, description="Remove soft hyphens (U+00AD). Those of HTML always go.")
+    unicode: Literal["NFC", "width", "NFKC", "NFKC_keep_cjk", "none"] = Field(
+        default="NFC",
+        description="Unicode form. width: NFC, and full-width letters, digits and spaces as ASCII; "
+        "NFKC_keep_cjk: NFKC, but Chinese punctuation stays full-width.",
+    )
     gutenberg: bool = Field(default=True, description="Remove Project Gutenberg's header, footer and licence.")
+    subtitle_times: bool = Field(
+        default=False, description="Remove the times of subtitles and transcripts (00:00:01,000 --> 00:00:04,000)."
+    )
+    join_lines: bool = Field(default=False, description="Join lines that were wrapped to a width.")
+    join_hyphens: bool = Field(
+        default=False, description="Join lower-case words that were hyphenated at the end of a line."
+    )
     whitespace: bool = Field(
         default=True, description="Remove trailing spaces, full-width indents and repeated blank lines."
     )
@@ -106,6 +122,11 @@ class Clean(Section):
     )
     simplify_chinese: bool = Field(
         default=False, description="Convert traditional to simplified characters (extra: chinese)."
+    )
+    languages: tuple[str, ...] = Field(
+        default=(),
+        description="Keep documents in these languages (ISO 639-1 codes such as zh) and those too short to judge; "
+        "empty: keep all (extra: languages).",
     )
     quality: Quality = Quality()
 

@@ -33,6 +33,7 @@ from llmkit.preparing.shards import (
     sample_shard,
 )
 from llmkit.preparing.staging_dir import FOLDER, Facts, finished_files, run_stage
+from llmkit.text.cleaners import describe_notes
 from llmkit.text.dedup import PARAGRAPHS, Keys, drop_duplicate_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.inputs import find_files
@@ -135,7 +136,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
             "vocab_size": len(tokenizer),
             "fingerprint": fingerprint_tokenizer(tokenizer),
         },
-        "notes": notes,
+        "notes": [*describe_notes(read["steps"]), *notes],
         "samples": _samples(folder / "train", tokenizer),
         "files": finished_files(work),
     }
@@ -200,12 +201,7 @@ def _join_shards(
     for _, facts in shards:
         sources += [Source(**source | {"skipped": Counter(source["skipped"])}) for source in facts["sources"]]
         for step, counts in facts["steps"].items():
-            total = steps.setdefault(step, StepCounts())
-            total.documents_in += counts["documents_in"]
-            total.documents_out += counts["documents_out"]
-            total.changed += counts["changed"]
-            total.dropped.update(counts["dropped"])
-            total.removed.update(counts["removed"])
+            steps.setdefault(step, StepCounts()).add(counts)
     require_documents(sources, steps, _drop_copies([shard for shard, _ in shards], settings, folder, steps))
 
 

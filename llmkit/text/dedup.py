@@ -11,6 +11,7 @@ duplicates.
 import hashlib
 import itertools
 import pickle
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -147,13 +148,23 @@ def drop_duplicate_paragraphs(documents: Iterable[Document], count: StepCounts, 
         count.documents_in += 1
         before = count.removed.total()
         n_out = 0
-        for document in emit_document(_new_paragraphs(texts, seen, count), first):
+        sizes = Counter[str]()
+        for document in emit_document(_new_paragraphs(_measure(texts, sizes), seen, count), first):
             n_out += document.last
+            sizes["out"] += len(document.text)
             yield document
         count.documents_out += n_out
         count.changed += n_out and count.removed.total() > before
+        if n_out:
+            count.note_removal(sizes["in"], sizes["out"], first)
         if not n_out:
             count.dropped["all paragraphs seen before"] += 1
+
+
+def _measure(texts: Iterable[str], sizes: Counter[str]) -> Iterator[str]:
+    for text in texts:
+        sizes["in"] += len(text)
+        yield text
 
 
 def _new_paragraphs(texts: Iterable[str], seen: set[bytes], count: StepCounts) -> Iterator[str]:

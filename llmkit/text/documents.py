@@ -12,10 +12,11 @@ import re
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class Document:
     """Whether this is the document's last part."""
 
 
+LARGE_REMOVAL = "more than a third removed"
+
+
 @dataclass(slots=True)
 class StepCounts:
     """What one step did: documents in and out, documents changed, and what was dropped or removed."""
@@ -47,6 +51,30 @@ class StepCounts:
     """Whole documents, by reason."""
     removed: Counter[str] = field(default_factory=Counter)
     """Removed from documents that stayed: characters by kind, paragraphs, or repaired lines."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """Other facts by kind: documents in a language, documents that lost much text, marks that stayed in the text."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """The first example of a kind of `dropped`, `removed` or `notes`."""
+
+    def note(self, kind: str, example: str, n: int = 1) -> None:
+        """Add `n` to `notes[kind]`; the first example is kept."""
+        self.notes[kind] += n
+        self.examples.setdefault(kind, example)
+
+    def note_removal(self, n_in: int, n_out: int, document: Document) -> None:
+        """Note a document of which the step left `n_out` of `n_in` characters, if it removed more than a third."""
+        if 3 * (n_in - n_out) > n_in:
+            share = (n_in - n_out) / n_in
+            self.note(LARGE_REMOVAL, f"{share:.0%} of {document.source}, document {document.index}")
+
+    def add(self, other: Mapping[str, Any]) -> None:
+        """Add the counts of another shard, as they are stored in JSON."""
+        self.documents_in += other["documents_in"]
+        self.documents_out += other["documents_out"]
+        self.changed += other["changed"]
+        for name in ("dropped", "removed", "notes"):
+            getattr(self, name).update(other.get(name, {}))
+        self.examples = {**other.get("examples", {}), **self.examples}
 
 
 def hash_text(text: str) -> str:

@@ -18,7 +18,7 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.encodings import TextStream
-from llmkit.text.markup import html_to_text
+from llmkit.text.html_text import html_to_text
 from llmkit.text.sources import Entry, Source
 
 MAX_MESSAGE_BYTES = 64_000_000

@@ -1,8 +1,7 @@
 """Read .html and .epub as plain text.
 
-Scripts, styles and the head are dropped, entities are decoded, block elements become lines with a blank line between
-paragraphs, `pre` keeps its lines. An EPUB is one document: its chapters in the order of the spine, without the table of
-contents. XML with entity declarations is refused, and names inside the archive are only looked up in it.
+html_text.py decides what of a page is text. An EPUB is one document: its chapters in the order of the spine, without
+the table of contents. XML with entity declarations is refused, and names inside the archive are only looked up in it.
 
 Navigation is not removed: that needs a boilerplate remover. A page is parsed as a whole, so memory grows with the size
 of a page, not with the number of pages.
@@ -22,18 +21,10 @@ from llmkit.core.errors import DataError
 from llmkit.text.archives import open_archive, open_member
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.encodings import TextStream, detect_encoding, find_example
+from llmkit.text.html_text import html_to_text
 from llmkit.text.sources import Entry, Source
 
-# Noncharacters mark line ends and spaces that must survive while white space is collapsed.
-_LINE, _PARAGRAPH, _SPACE = "\ufdd0", "\ufdd1", "\ufdd2"
-_MARKERS = re.compile("[\ufdd0-\ufdd2]")
-_PARAGRAPH_TAGS = "p h1 h2 h3 h4 h5 h6 blockquote ul ol dl table pre section article figure hr"
-_LINE_TAGS = "div br li tr dt dd header footer main aside nav address figcaption caption option form fieldset"
-_CELL_TAGS = "td th"
-_UNSEEN_TAGS = ["head", "script", "style", "noscript", "template", "iframe", "object", "svg", "math", "textarea"]
 _VOID_TAGS = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
-# *+ is possessive: with backtracking, a run of spaces without /> would take exponential time.
-_SELF_CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*+)((?:[^<>"'/]|/(?!>)|"[^"<]*"|'[^'<]*')*+)/>""")
 _DECLARED = re.compile(
     rb"""<meta[^>]{1,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{1,80}encoding=["']([\w.:-]+)""", re.I
 )
@@ -47,10 +38,11 @@ def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """One document of a .html file."""
     with entry.open(source) as file:
         page, source.encoding = decode_page(file, read.encoding, entry.path)
-    if source.encoding not in ("ascii", "utf-8"):
-        source.example = find_example(html_to_text(page))
     check_depth(page, entry.path)
-    yield from make_documents([html_to_text(page)], entry.path, 0, read.max_doc_chars)
+    text = html_to_text(page)
+    if source.encoding not in ("ascii", "utf-8"):
+        source.example = find_example(text)
+    yield from make_documents([text], entry.path, 0, read.max_doc_chars)
 
 
 def read_epub(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
@@ -58,34 +50,6 @@ def read_epub(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     with entry.open_seekable(source) as file:
         chapters = _read_chapters(file, entry.path)
         yield from make_documents(chapters, entry.path, 0, read.max_doc_chars)
-
-
-def html_to_text(page: str) -> str:
-    """The text of an HTML or XHTML page."""
-    from selectolax.lexbor import LexborHTMLParser
-
-    page = _MARKERS.sub("", page)
-    if "<?xml" in page[:200] or "XHTML" in page[:500] or "/1999/xhtml" in page[:2000]:
-        # To an HTML parser, <title/> is an opening tag and the whole book its title.
-        page = _SELF_CLOSED.sub(_close_tag, page)
-    tree = LexborHTMLParser(page)
-    tree.strip_tags(_UNSEEN_TAGS, recursive=True)
-    body = tree.body
-    if body is None:
-        return ""
-    for node in body.css("pre"):
-        kept = (node.text() or "").strip("\n").replace("\n", _LINE).replace(" ", _SPACE)
-        node.replace_with(_PARAGRAPH + kept + _PARAGRAPH)
-    for tags, marker in ((_PARAGRAPH_TAGS, _PARAGRAPH), (_LINE_TAGS, _LINE), (_CELL_TAGS, " ")):
-        for node in body.css(",".join(tags.split())):
-            node.insert_before(marker)
-            node.insert_after(marker)
-    text = body.text(separator="")
-    text = re.sub(r"[ \t\n\r\f]+", " ", text)
-    breaks = f" *[{_LINE}{_PARAGRAPH}][ {_LINE}{_PARAGRAPH}]*"
-    text = re.sub(breaks, lambda match: "\n\n" if _PARAGRAPH in match[0] else "\n", text)
-    text = text.strip("\n ").replace(_SPACE, " ")
-    return text + "\n" if text else ""
 
 
 def check_depth(page: str, path: str) -> None:
@@ -99,10 +63,6 @@ def check_depth(page: str, path: str) -> None:
             if depth > _MAX_DEPTH:
                 what = f"elements are nested more than {_MAX_DEPTH:,} deep"
                 raise DataError(what, where=path, hint="fix the page, or skip it with --skip-bad")
-
-
-def _close_tag(match: re.Match[str]) -> str:
-    return match[0] if match[1].lower() in _VOID_TAGS else f"<{match[1]}{match[2]}></{match[1]}>"
 
 
 def decode_page(file: BinaryIO, encoding: str, path: str) -> tuple[str, str]:

@@ -1,15 +1,13 @@
 """Cleaning: each step does what it says, counts it, and does not depend on where parts are cut."""
 
 import random
-import sys
-import unicodedata
-from collections import Counter
 
 import pytest
 
 from llmkit.config.prepare import Clean, Quality
-from llmkit.core.errors import DataError
-from llmkit.text.cleaners import clean_documents, normalize_nfc, remove_controls, repair_mojibake
+from llmkit.core.errors import DataError, UsageError
+from llmkit.preparing.shards import as_json
+from llmkit.text.cleaners import TEXT_NORMALIZERS, clean_documents, describe_notes
 from llmkit.text.documents import Document, StepCounts, make_documents
 
 NOTHING = Clean(unicode="none", mojibake=False, gutenberg=False, whitespace=False)
@@ -63,6 +61,14 @@ def test_strict_lets_a_sound_text_through() -> None:
 def test_characters_and_their_marks_are_composed() -> None:
     assert clean("e\u0301 ①Ａ", with_step(unicode="NFC"))[0] == "é ①Ａ"
     assert clean("e\u0301 ①Ａ", with_step(unicode="NFKC"))[0] == "é 1A"
+
+
+def test_full_width_letters_digits_and_spaces_become_ascii_and_chinese_punctuation_stays() -> None:
+    text = "ＡＢｃ　１２３（全角），。～％①ｶﾞe\u0301"
+    assert clean(text, with_step(unicode="width"))[0] == "ABc 123（全角），。～％①ｶﾞé"
+    assert clean(text, with_step(unicode="NFKC_keep_cjk"))[0] == "ABc 123（全角），。～%1ガé"
+    assert clean(text, with_step(unicode="NFKC"))[0] == "ABc 123(全角),。~%1ガé"
+    assert clean("你好……！？", with_step(unicode="NFKC_keep_cjk"))[0] == "你好……！？"
 
 
 def test_broken_lines_are_repaired_where_that_is_asked_for_and_counted() -> None:
@@ -145,69 +151,107 @@ def test_a_document_in_parts_is_judged_as_a_whole() -> None:
 
 def test_the_counts_stand_in_the_order_of_the_steps() -> None:
     assert list(clean("text", Clean())[1]) == [
-        "line ends", "mojibake", "controls", "unicode NFC", "gutenberg", "whitespace", "empty",
+        "line ends", "mojibake", "controls", "unicode NFC", "gutenberg", "whitespace", "marks kept as text", "empty",
     ]  # fmt: skip
 
 
-def test_whatever_can_be_composed_is_composed() -> None:
-    for char in map(chr, range(sys.maxunicode + 1)):
-        if (apart := unicodedata.normalize("NFD", char)) != char:
-            for text in (apart, char, f"a{apart}b", apart[1:], "".join(reversed(apart))):
-                assert normalize_nfc(text, Counter()) == unicodedata.normalize("NFC", text)
-
-
-def test_every_control_character_is_found_and_nothing_else() -> None:
-    for code in [*range(0x3000), *range(0xD7F0, 0xE010), *range(0xFDB0, 0x10010)]:
-        char = chr(code)
-        is_noncharacter = 0xFDD0 <= code <= 0xFDEF or code in (0xFFFE, 0xFFFF)
-        bad = unicodedata.category(char) in ("Cc", "Cs") and char not in "\t\n\v\f\r"
-        expected = "\n" if char == "\x85" else "" if bad or is_noncharacter or char == "\ufeff" else char
-        assert remove_controls(f"a{char}b", Counter()) == f"a{expected}b"
+def describe(counts: dict[str, StepCounts]) -> list[str]:
+    return describe_notes({name: as_json(count) for name, count in counts.items()})
 
 
 @pytest.mark.parametrize(
-    ("broken", "whole"),
+    ("text", "settings", "step"),
     [
-        ("l’humour â€œnoirâ€\x9d", "l’humour “noir”"),
-        ("clichÃ©s and cafÃ©", "clichés and café"),
-        ("中文乱码很难看，真的".encode().decode("latin-1"), "中文乱码很难看，真的"),
-        ("ÐŸÑ€Ð¸Ð²ÐµÑ‚, Ð¼Ð¸Ñ€", "Привет, мир"),
+        ("\0" * 50 + "a few words\n", NOTHING, "controls"),
+        ("a\xad" * 50, with_step(soft_hyphens=True), "soft hyphens"),
+        ("---\ntitle: A long title of it\n---\nText\n", with_step(front_matter=True), "front matter"),
+        ("1\n00:00:01,000 --> 00:00:04,000\nHello\n", with_step(subtitle_times=True), "subtitle times"),
+        (
+            "Project Gutenberg's Book\n\n*** START OF THIS PROJECT GUTENBERG EBOOK X ***\n\nA few words.\n",
+            with_step(gutenberg=True),
+            "gutenberg",
+        ),
     ],
 )
-def test_mojibake_is_repaired_and_its_lines_counted(broken: str, whole: str) -> None:
-    removed: Counter[str] = Counter()
-    assert repair_mojibake(f"a sound line\n{broken}\nanother\n{broken}", removed) == (
-        f"a sound line\n{whole}\nanother\n{whole}"
-    )
-    assert removed == {"broken lines": 2}
+def test_a_step_that_takes_over_a_third_of_a_document_says_so_once_with_an_example(
+    text: str, settings: Clean, step: str
+) -> None:
+    counts: dict[str, StepCounts] = {}
+    documents = [Document(text, f"{name}.txt") for name in "abc"]
+    list(clean_documents([*documents, Document("A whole text.\n" * 9, "d.txt")], settings, False, counts))
+    assert counts[step].notes == {"more than a third removed": 3}
+    (line,) = [line for line in describe(counts) if "third" in line]
+    assert line.startswith(f"cleaning step {step!r} removed more than a third of 3 documents: ")
+    assert "% of a.txt, document 0" in line
+
+
+def test_text_that_loses_little_is_not_reported() -> None:
+    text = "A whole text.\r\n" * 20 + "\0"
+    assert describe(clean(text, Clean())[1]) == []
 
 
 @pytest.mark.parametrize(
-    "sound",
+    ("mark", "option"),
     [
-        "全角！＂＃ＡＢＣ１２３　　“引号”‘’——……《书名》",
-        "ﬁne ﬂower ½ &amp; &lt;b&gt; “curly” ‘quotes’ … – — ™",
-        "Il était là-bas à l’été, où «Ça» coûte 5€ – naïve façade”",
-        "São Paulo à noite: Ã é uma letra",
-        "ÀÉÎÕÜ àéîõü ßæøå ÆØÅ",
+        ("Story &amp; is short.\n", "html_entities"),
+        ("Unter\xadnehmen\n", "soft_hyphens"),
+        ("1\n00:00:01,000 --> 00:00:04,000\nHello\n\n", "subtitle_times"),
     ],
 )
-def test_sound_text_is_not_touched_by_the_repair(sound: str) -> None:
-    removed: Counter[str] = Counter()
-    assert repair_mojibake(f"{sound}\n" * 3, removed) == f"{sound}\n" * 3
-    assert not +removed
+def test_many_marks_kept_as_text_are_said_with_the_option_that_removes_them(mark: str, option: str) -> None:
+    (line,) = describe(clean(mark * 200, Clean())[1])
+    assert line.startswith("200 ")
+    assert f"prepare.clean.{option}=true" in line
+    assert "a.txt" in line
+    text, counts = clean(mark * 200, Clean(**{option: True}))
+    assert not any("stay in the text" in line for line in describe(counts))
+    assert text != mark * 200
+    assert not describe(clean(mark * 3, Clean())[1])
 
 
-@pytest.mark.parametrize("codec", ["latin-1", "windows-1252", "windows-1251", "mac_roman", "cp437"])
-def test_punctuation_of_books_is_found_under_every_codec_that_ftfy_repairs(codec: str) -> None:
-    whole = "“It’s there—” she said… “really”"
-    broken = whole.encode().decode(codec, "ignore" if codec == "windows-1252" else "strict")
-    if codec == "windows-1252":
-        broken = "â€œIt’s thereâ€” she said"
-        whole = "“It’s there— she said"
-    assert repair_mojibake(broken, Counter()) == whole
+def test_documents_in_other_languages_are_dropped_and_counted_with_an_example() -> None:
+    pytest.importorskip("py3langid")
+    counts: dict[str, StepCounts] = {}
+    texts = [
+        "The ferry left at dawn, and nobody knew where it went.",
+        "话说天下大势，分久必合，合久必分。",
+        "Die Fähre fuhr bei Tagesanbruch ab, und niemand wusste wohin.",
+        "Der alte Mann verkaufte uns Brot und Käse am Ufer des Flusses.",
+        "ok",
+    ]
+    documents = [Document(text, f"{n}.txt") for n, text in enumerate(texts)]
+    settings = with_step(languages=("zh", "en"))
+    assert [d.source for d in clean_documents(documents, settings, False, counts)] == ["0.txt", "1.txt", "4.txt"]
+    count = counts["languages"]
+    assert (count.documents_in, count.documents_out, count.dropped) == (5, 3, {"de": 2})
+    assert count.notes == {"en": 1, "zh": 1, "too short to judge": 1}
+    dropped, short = describe(counts)
+    assert dropped.startswith("2 documents dropped: in 'de', not in prepare.clean.languages: 'Die Fähre")
+    assert short == "1 document kept: too short to judge the language: 'ok' in 4.txt"
+    assert "empty" in counts and not counts["empty"].dropped
 
 
-def test_line_ends_and_lines_without_a_fault_are_kept_to_the_byte() -> None:
-    text = "\n\nﬁne “curly”  \ncafÃ©\r\n\n  indented\nÃ alone\n"
-    assert repair_mojibake(text, Counter()) == text.replace("cafÃ©", "café")
+def test_an_unknown_language_is_refused_before_anything_is_read() -> None:
+    pytest.importorskip("py3langid")
+    with pytest.raises(UsageError):
+        clean_documents(iter(()), with_step(languages=("zz",)), False, {})
+
+
+def test_all_new_steps_are_off_by_default_and_run_in_the_order_of_the_settings() -> None:
+    text = "---\na: b\n---\nA&amp;B &shy; Ｃ\n\n0:05\nrun-\nning\n"
+    assert clean(text, Clean())[0] == text
+    on = Clean(html_entities=True, front_matter=True, soft_hyphens=True, unicode="width", subtitle_times=True,
+               join_lines=True, join_hyphens=True)  # fmt: skip
+    assert clean(text, on)[0] == "A&B  C\n\nrun-\nning\n"
+    assert list(clean(text, on)[1]) == [
+        "html entities", "line ends", "mojibake", "controls", "front matter", "soft hyphens", "unicode width",
+        "gutenberg", "subtitle times", "joined lines and hyphens", "whitespace", "marks kept as text", "empty",
+    ]  # fmt: skip
+
+
+def test_text_normalizers_apply_to_a_prompt_as_to_a_document() -> None:
+    settings = with_step(unicode="width", lowercase=True)
+    prompt = "ＡＢ，Ｃ"
+    for _, wanted, normalize in TEXT_NORMALIZERS:
+        prompt = normalize(prompt) if wanted(settings) else prompt
+    assert prompt == clean("ＡＢ，Ｃ", settings)[0] == "ab，c"

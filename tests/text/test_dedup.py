@@ -140,3 +140,15 @@ def test_a_document_without_copied_paragraphs_comes_through_unchanged_in_parts()
     assert len(kept) > 5
     assert "".join(document.text for document in kept) == text
     assert counts[PARAGRAPHS].changed == 0
+
+
+def test_a_document_that_loses_over_a_third_of_its_paragraphs_is_noted() -> None:
+    long = [
+        f"Paragraph {n} of the book is long enough to be compared with the others of the corpus. " * 4 for n in range(4)
+    ]
+    texts = ["\n\n".join(long), "\n\n".join([*long[:2], "An own end of this text. " * 9]), "\n\n".join(long[:1])]
+    documents = [Document(text, f"{name}.txt") for name, text in zip("abc", texts, strict=True)]
+    count = StepCounts()
+    assert [d.source for d in drop_duplicate_paragraphs(documents, count, set())] == ["a.txt", "b.txt"]
+    assert count.notes == {"more than a third removed": 1}
+    assert "% of b.txt" in count.examples["more than a third removed"]

@@ -1,5 +1,7 @@
 """Project Gutenberg's frame goes, and nothing of the book goes with it."""
 
+import time
+
 import pytest
 
 from llmkit.config.prepare import Clean
@@ -107,3 +109,75 @@ def test_a_text_that_only_talks_of_gutenberg_keeps_its_parts() -> None:
 def test_documents_after_a_book_are_not_taken_for_its_footer() -> None:
     documents = [Document(HEADER + BOOK + FOOTER, "a"), Document("another\n", "b")]
     assert [d.text for d in clean_documents(documents, Clean(), False, {})] == [BOOK, "another\n"]
+
+
+TALES = "".join(f"Chapter {n}\n\nThe ferry number {n} left at dawn.\n\n" for n in range(200))
+END = "*** END OF THIS PROJECT GUTENBERG EBOOK X ***\n"
+SMALL_PRINT = """***START**THE SMALL PRINT!**FOR PUBLIC DOMAIN EBOOKS**START***
+lawyers
+*END THE SMALL PRINT! FOR PUBLIC DOMAIN EBOOKS*Ver.02/11/02*END*
+"""
+OLD_HEADER = f"""**The Project Gutenberg Etext of A Book**
+
+Copyright laws are changing all over the world.
+
+{SMALL_PRINT}
+"""
+
+
+@pytest.mark.parametrize("has_start", [True, False])
+@pytest.mark.parametrize("has_end", [True, False])
+def test_small_print_at_the_end_never_takes_the_book_with_it(has_start: bool, has_end: bool) -> None:
+    start = HEADER if has_start else "The Project Gutenberg EBook of A Book\n\n"
+    text, count = strip(start + TALES + (END + "\n" if has_end else "") + SMALL_PRINT)
+    assert text.removeprefix("The Project Gutenberg EBook of A Book\n\n").strip() == TALES.strip()
+    assert count.removed["footer"] >= len(SMALL_PRINT)
+    assert not count.notes
+
+
+@pytest.mark.parametrize("book", [TALES, "A short tale.\n"])
+def test_small_print_at_the_start_goes_with_the_header(book: str) -> None:
+    text, _ = strip(OLD_HEADER + book + "\nEnd of The Project Gutenberg Etext of A Book\n")
+    assert text.strip() == book.strip()
+
+
+@pytest.mark.parametrize(
+    "essay",
+    [
+        TALES + END + "\nis how such files close, scholars say.\n\n" + TALES,
+        TALES + END + "\nis how such files close. Those of gutenberg.org have a licence.\n",
+        TALES + "*** START OF THIS PROJECT GUTENBERG EBOOK X ***\n\nis how such files open.\n\n" + TALES,
+        "Project Gutenberg closes a file with\n\n" + END + "\nand opens it with\n\n" + OLD_HEADER[-60:] + TALES,
+        "Gutenberg files open with\n*** START OF THIS PROJECT GUTENBERG EBOOK X ***\nand end with\n" + END + TALES,
+        "End of Project Gutenberg's reign, some say.\n" + TALES,
+    ],
+)
+def test_an_essay_that_quotes_the_lines_of_the_frame_keeps_every_word(essay: str) -> None:
+    for max_chars in (1_000_000, 1000):
+        text, count = strip(essay, max_chars)
+        assert text.split() == essay.split()
+        assert count.changed == 0
+
+
+def test_a_book_that_quotes_an_end_line_ends_at_its_own() -> None:
+    book = TALES + END + "\nwas the last line of the file.\n\n" + TALES
+    assert strip(HEADER + book + FOOTER)[0].strip() == book.strip()
+
+
+def test_a_text_after_the_licence_stays() -> None:
+    text, _ = strip(HEADER + BOOK + FOOTER + "\n\nANOTHER TEXT\n\n" + TALES)
+    assert "LICENSE" not in text
+    assert text.split() == (BOOK + "ANOTHER TEXT\n" + TALES).split()
+
+
+def test_a_header_without_an_end_and_an_end_without_a_header_are_removed() -> None:
+    assert strip(HEADER + TALES)[0].strip() == TALES.strip()
+    assert strip(TALES + FOOTER)[0].strip() == TALES.strip()
+    assert strip(TALES + END)[0].strip() == TALES.strip()
+
+
+def test_many_quoted_lines_take_no_time() -> None:
+    for line in (END, SMALL_PRINT.split("\n")[0] + "\n", "End of the Project Gutenberg Etext\n"):
+        start = time.perf_counter()
+        strip(HEADER + (line + "word " * 300 + "\n") * 300)
+        assert time.perf_counter() - start < 5

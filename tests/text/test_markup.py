@@ -7,7 +7,7 @@ import pytest
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.markup import html_to_text
+from llmkit.text.html_text import html_to_text
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source
 

@@ -1,0 +1,216 @@
+"""Change characters: line ends, mojibake, control characters, Unicode forms, width, case, script, punctuation.
+
+A function with the parameter `removed` counts there what it removed. Every substitution is guarded by a cheap test, so
+that a text that does not need it costs almost nothing. Knows nothing of documents and recipes.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+
+from llmkit.core.errors import DataError, EnvironmentFault
+from llmkit.text.documents import Document, StepCounts, combines_with_previous, mark_last
+from llmkit.text.scan import scan_text
+
+_LINE_ENDS = re.compile("\r\n?|[\v\f\u2028\u2029]")
+_CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ufdd0-\ufdef\ud800-\udfff]")
+
+# Mojibake: a UTF-8 lead byte and a continuation byte decoded as Latin-1 or Windows-1252, or UTF-8 punctuation decoded
+# as Windows-1251, MacRoman or code page 437.
+_PAIRS = ("вЂ", "‚Ä", "ΓÇ")
+_SUSPICIOUS = re.compile("[\xc2-\xf4][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|" + "|".join(_PAIRS))
+_LEADS = frozenset(map(chr, range(0xC2, 0xF5)))
+# A superset of the first kind as UTF-8 bytes: a pattern with a fixed first byte is searched at memory speed.
+_LEAD_BYTES = re.compile(rb"\xc3[\x82-\xb4][\xc2\xc5\xc6\xcb\xe2]")
+
+
+def fix_line_ends(text: str, removed: Counter[str]) -> str:
+    """Replace every kind of line end, and form feeds, by one line feed."""
+    scan = scan_text(text)
+    marks = {mark for mark in "\r\v\f" if mark.encode() in scan.odd} | scan.others & {"\u2028", "\u2029"}
+    if "\r" in marks:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _LINE_ENDS.sub("\n", text) if marks - {"\r"} else text
+
+
+def remove_controls(text: str, removed: Counter[str]) -> str:
+    """Remove control characters, byte order marks inside the text, lone surrogates and noncharacters."""
+    if not _has_controls(text):
+        return text
+    removed.update(map(_name_control, _CONTROL.findall(text)))
+    return _CONTROL.sub("", text.replace("\x85", "\n"))
+
+
+def _has_controls(text: str) -> bool:
+    return bool(_CONTROL.search("".join(scan_text(text).others)))
+
+
+def _name_control(char: str) -> str:
+    if char == "\0":
+        return "NUL"
+    if char == "\ufeff":
+        return "byte order mark"
+    if "\ud800" <= char <= "\udfff":
+        return "lone surrogate"
+    return "control character" if char < "\xa0" else "noncharacter"
+
+
+def refuse_controls(texts: Iterable[str], first: Document) -> Iterator[str]:
+    """Pass the texts of a document through; a control character is a DataError that names its place."""
+    n_before = 0
+    for text in texts:
+        if _has_controls(text) and (found := _CONTROL.search(text)):
+            raise DataError(
+                f"{_name_control(found[0])} U+{ord(found[0]):04X} in the text",
+                where=f"{first.source}, document {first.index}, character {n_before + found.start()}",
+                hint="remove it, or have such characters removed and counted: -s prepare.read.strict=false",
+            )
+        n_before += len(text)
+        yield text
+
+
+def normalize_nfc(text: str) -> str:
+    """Normalize to NFC."""
+    return text if all(map(_is_nfc_stable, scan_text(text).others)) else unicodedata.normalize("NFC", text)
+
+
+@cache
+def _is_nfc_stable(char: str) -> bool:
+    """Whether NFC never changes the character or its neighbours; False for all beyond the basic plane."""
+    return char < "\U00010000" and not combines_with_previous(char) and unicodedata.is_normalized("NFC", char)
+
+
+def normalize_width(text: str) -> str:
+    """Normalize to NFC, and write full-width letters, digits and spaces as ASCII; punctuation stays."""
+    text = normalize_nfc(text)
+    return text if scan_text(text).others.isdisjoint(_FULL_WIDTH) else text.translate(_ASCII_OF)
+
+
+_ASCII_OF = {code: code - 0xFEE0 for code in map(ord, "０１２３４５６７８９")}
+_ASCII_OF |= {code: code - 0xFEE0 for start in (0xFF21, 0xFF41) for code in range(start, start + 26)} | {0x3000: 0x20}
+_FULL_WIDTH = frozenset(map(chr, _ASCII_OF))
+
+
+def normalize_nfkc(text: str) -> str:
+    """Normalize to NFKC."""
+    return unicodedata.normalize("NFKC", text)
+
+
+def normalize_nfkc_keep_cjk(text: str) -> str:
+    """Normalize to NFKC, and leave Chinese punctuation that NFKC would make ASCII."""
+    return _NO_CJK_MARK.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+
+
+_NO_CJK_MARK = re.compile("[^！（），：；？［］｛｝～…‥]+")
+
+
+def lower_case(text: str) -> str:
+    """Convert to lower case."""
+    return text.lower()
+
+
+def simplify_chinese(text: str) -> str:
+    """Convert traditional Chinese to simplified, phrase by phrase (OpenCC t2s)."""
+    return _simplifier()(text)
+
+
+def repair_mojibake(text: str, removed: Counter[str]) -> str:
+    """Repair text that was decoded with a wrong encoding (mojibake); `removed["broken lines"]` counts the lines.
+
+    ftfy decides and repairs; widths, quotes, ligatures and entities stay as they are. ftfy is slow, so it gets only
+    the lines in which a pair of characters looks like a UTF-8 sequence read as another encoding; correct Chinese or
+    French text has almost none. GBK read as Latin-1 and replacement characters are not repaired.
+    """
+    scan = scan_text(text)
+    has_lead = not scan.others.isdisjoint(_LEADS) and _LEAD_BYTES.search(scan.utf8)
+    if not has_lead and not any(scan.others.issuperset(pair) and pair in text for pair in _PAIRS):
+        return text
+    found = _SUSPICIOUS.search(text)
+    if found is None:
+        return text
+    pieces: list[str] = []
+    position = 0
+    while found is not None:
+        start = text.rfind("\n", position, found.start()) + 1 or position
+        end = text.find("\n", found.end())
+        end = len(text) if end < 0 else end
+        line = text[start:end]
+        repaired = _ftfy_fixer()(line)
+        removed["broken lines"] += repaired != line
+        pieces += (text[position:start], repaired)
+        position = end
+        found = _SUSPICIOUS.search(text, position)
+    pieces.append(text[position:])
+    return "".join(pieces)
+
+
+@cache
+def _ftfy_fixer() -> Callable[[str], str]:
+    import ftfy
+
+    config = ftfy.TextFixerConfig(
+        unescape_html=False,
+        remove_terminal_escapes=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        uncurl_quotes=False,
+        fix_line_breaks=False,
+        fix_surrogates=False,
+        remove_control_chars=False,
+        normalization=None,
+        explain=False,
+    )
+    return lambda line: ftfy.fix_encoding(line, config)
+
+
+def strip_punctuation(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
+    """Replace each run of punctuation, Chinese included, by one space, or by nothing at the ends of a line."""
+    marks, pattern = _punctuation()
+    carried = ""
+    changed = False
+    for text, last in mark_last(texts):
+        text = carried + text
+        # The replacement of a run depends on the visible characters on both sides, so the last visible character is
+        # used as context here and carried to the next part.
+        end = len(text) if last else max(0, len(text.rstrip(marks + " \t\n")) - 1)
+        stripped = pattern.sub(_space_between_words, text[: end + 1])
+        carried = text[end:]
+        if not last:
+            stripped = stripped[:-1] if end else ""
+        changed = changed or stripped != text[:end]
+        yield stripped
+    count.changed += changed
+
+
+def _space_between_words(match: re.Match[str]) -> str:
+    text = match.string
+    start, end = match.span()
+    return " " if start > 0 and text[start - 1] != "\n" and text[end : end + 1] not in ("", "\n") else ""
+
+
+@cache
+def _punctuation() -> tuple[str, re.Pattern[str]]:
+    marks = "".join(
+        char
+        for code in range(0x10000)
+        if unicodedata.category(char := chr(code)).startswith("P")
+        or (len(plain := unicodedata.normalize("NFKC", char)) == 1 and plain in "$+<=>^`|~")
+    )
+    mark = "[" + re.escape(marks) + "]"
+    return marks, re.compile(rf"[ \t]*{mark}(?:[ \t]|{mark})*")
+
+
+@cache
+def _simplifier() -> Callable[[str], str]:
+    try:
+        import opencc
+    except ImportError:
+        raise EnvironmentFault(
+            "simplify_chinese needs OpenCC",
+            where="prepare.clean.simplify_chinese",
+            hint="pip install 'llmkit[chinese]', or set it to false",
+        ) from None
+    convert: Callable[[str], str] = opencc.OpenCC("t2s").convert
+    return convert

@@ -1,0 +1,143 @@
+"""Turn an HTML or XHTML page into the text that a reader of the page sees.
+
+Left out: scripts, styles, the head, media, drawings, form fields and lists of choices; elements hidden by `hidden`, by
+`display: none` or `visibility: hidden` in their style (unless nothing else is left), or as a closed dialog; readings of
+ruby (`rt`, `rp`; the base stays); soft hyphens; marks that link to a footnote. Style sheets are not applied.
+
+Entities are decoded. Block elements become lines with a blank line between paragraphs, `br` is a line end, table cells
+are separated by a space, and `pre` keeps its lines, spaces and tabs. Superscript and subscript numbers become the
+Unicode characters for them (`m<sup>2</sup>` is m², `H<sub>2</sub>O` is H₂O), so they do not join the number before.
+"""
+
+import html
+import re
+from typing import Any
+
+# Noncharacters mark what must survive while white space is collapsed: line ends, spaces and tabs.
+_LINE, _PARAGRAPH, _SPACE, _TAB = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3"
+_MARKERS = re.compile("[\ufdd0-\ufdd3]")
+_KEPT_BLANKS = str.maketrans({"\n": _LINE, " ": _SPACE, "\t": _TAB})
+_BLANKS = str.maketrans({_SPACE: " ", _TAB: "\t", "\xad": None})
+
+_PARAGRAPH_TAGS = "p,h1,h2,h3,h4,h5,h6,blockquote,ul,ol,dl,menu,dir,table,pre,xmp,listing,section,article,figure,hr"
+_LINE_TAGS = (
+    "div,br,li,tr,dt,dd,header,footer,main,aside,nav,address,figcaption,caption,form,fieldset,legend,center,details,"
+    "summary,hgroup,search,dialog,optgroup,option"
+)
+_CELL_TAGS = "td,th"
+_PRE_TAGS = "pre,xmp,listing"
+_UNSEEN = [
+    *["head", "script", "style", "noscript", "template", "iframe", "object", "svg", "audio", "video", "canvas"],
+    *["textarea", "select", "datalist", "rt", "rp", "rtc", "annotation", "annotation-xml"],
+]
+_HIDDEN_STYLE = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse))\b", re.I)
+_NOTE_NAME = re.compile(
+    r"note-?ref|fn-?ref|footnote|endnote|cite_ref|^reference$|^fn\d*$|^ftnref|doc-(?:noteref|backlink)", re.I
+)
+_NOTE_TARGET = re.compile(r"#[\w:.-]*(?:note|fn|ftn|cite|ref)", re.I)
+_NOTE_MARK = re.compile(r"[\[(]?(?:\d{1,3}|[a-z]|[ivxl]{1,5}|note \d{1,3}|[*†‡§¶#]{1,3})[\])]?|[↩↑^]\ufe0e?", re.I)
+_RAISED = dict(zip("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ", strict=True))
+_LOWERED = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
+
+_VOID_TAGS = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+# *+ is possessive: with backtracking, a run of spaces without /> would take exponential time.
+_SELF_CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*+)((?:[^<>"'/]|/(?!>)|"[^"<]*"|'[^'<]*')*+)/>""")
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.S)
+
+
+def html_to_text(page: str) -> str:
+    """The text of an HTML or XHTML page."""
+    from selectolax.lexbor import LexborHTMLParser
+
+    page = _MARKERS.sub("", page)
+    if "<?xml" in page[:200] or "XHTML" in page[:500] or "/1999/xhtml" in page[:2000]:
+        # To an HTML parser, <title/> is an opening tag and the whole book its title, and CDATA is a comment.
+        page = _SELF_CLOSED.sub(_close_tag, page)
+        page = _CDATA.sub(lambda match: html.escape(match[1]), page)
+    tree = LexborHTMLParser(page)
+    tree.strip_tags(_UNSEEN, recursive=True)
+    body = tree.body
+    if body is None:
+        return ""
+    _remove_hidden(body)
+    if not body.text().strip():  # all is hidden until a script runs, so none of it is meant to be hidden
+        tree = LexborHTMLParser(page)
+        tree.strip_tags(_UNSEEN, recursive=True)
+        body = tree.body
+    _resolve_scripts(body)
+    for node in reversed(body.css("q")):
+        node.insert_before("“")
+        node.insert_after("”")
+    _keep_lines(body)
+    for tags, marker in ((_PARAGRAPH_TAGS, _PARAGRAPH), (_LINE_TAGS, _LINE), (_CELL_TAGS, " ")):
+        for node in body.css(tags):
+            node.insert_before(marker)
+            node.insert_after(marker)
+    text = body.text(separator="")
+    text = re.sub(r"[ \t\n\r\f]+", " ", text)
+    breaks = f" *[{_LINE}{_PARAGRAPH}][ {_LINE}{_PARAGRAPH}]*"
+    text = re.sub(breaks, lambda match: "\n\n" if _PARAGRAPH in match[0] else "\n", text)
+    text = text.strip("\n ").translate(_BLANKS)
+    return text + "\n" if text else ""
+
+
+def _remove_hidden(body: Any) -> None:
+    """Remove elements that are not shown. The body stays: scripts of many pages show it once they have run."""
+    # Children come first, as an element must not be used once its parent was removed.
+    for node in reversed(body.css("[hidden],[style],dialog")):
+        attributes = node.attributes
+        closed = node.tag == "dialog" and "open" not in attributes
+        if node.tag != "body" and (
+            closed or "hidden" in attributes or _HIDDEN_STYLE.search(attributes.get("style") or "")
+        ):
+            node.decompose()
+
+
+def _resolve_scripts(body: Any) -> None:
+    """Remove the marks of footnotes, and write other superscripts and subscripts as Unicode has them."""
+    for node in reversed(body.css("a,sup,sub")):
+        mark = (node.text() or "").strip()
+        if node.tag != "sub" and len(mark) <= 12 and _NOTE_MARK.fullmatch(mark) and _is_note(node):
+            node.decompose()
+        elif node.tag != "a" and mark:
+            characters = _RAISED if node.tag == "sup" else _LOWERED
+            if all(char in characters for char in mark):
+                node.replace_with("".join(characters[char] for char in mark))
+
+
+def _is_note(node: Any) -> bool:
+    """Whether an element with a short mark refers to a footnote: by its names, or by the target of its link."""
+    attributes = node.attributes
+    names = (attributes.get("class") or "").split()
+    names += [attributes.get(key) or "" for key in ("id", "role", "epub:type", "rel")]
+    if any(_NOTE_NAME.search(name) for name in names):
+        return True
+    links = node.css("a[href]")
+    if node.tag == "sup":
+        # A raised number that leads elsewhere in a page or book is a note under any name.
+        links += [node.parent] if node.parent is not None and node.parent.tag == "a" else []
+        targets = [link.attributes.get("href") or "" for link in links]
+        return any("#" in target for target in targets)
+    in_sup = node.parent is not None and node.parent.tag == "sup"
+    target = attributes.get("href") or ""
+    return "#" in target if in_sup else bool(_NOTE_TARGET.search(target)) and _follows_text(node)
+
+
+def _follows_text(node: Any) -> bool:
+    """Whether the mark stands directly after a letter, digit or punctuation mark, without a space."""
+    before = node.prev
+    text = before.text(deep=True) if before is not None else ""
+    return bool(text) and not text[-1].isspace()
+
+
+def _keep_lines(body: Any) -> None:
+    """Mark line ends, spaces and tabs of preformatted text."""
+    for node in body.css("pre br,xmp br,listing br"):
+        node.replace_with("\n")
+    for node in reversed(body.css(_PRE_TAGS)):
+        kept = (node.text() or "").strip("\n").translate(_KEPT_BLANKS)
+        node.replace_with(_PARAGRAPH + kept + _PARAGRAPH)
+
+
+def _close_tag(match: re.Match[str]) -> str:
+    return match[0] if match[1].lower() in _VOID_TAGS else f"<{match[1]}{match[2]}></{match[1]}>"

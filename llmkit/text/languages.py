@@ -1,0 +1,80 @@
+"""Keep the documents that are in wanted languages, as py3langid judges them.
+
+Up to three passages of the document's first part are judged together. A document with less than 24 UTF-8 bytes of
+letters (eight Chinese characters, 24 letters of English) is too short to judge and stays.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from itertools import chain
+from typing import Any
+
+from llmkit.core.errors import EnvironmentFault, UsageError, did_you_mean
+
+MIN_LETTER_BYTES = 24
+TOO_SHORT = "too short to judge"
+_PASSAGE_CHARS = 2_000
+_LETTERS = re.compile(r"[^\W\d_]+")
+_KEY = "prepare.clean.languages"
+
+
+def check_languages(languages: Iterable[str]) -> None:
+    """Raise UsageError for a code that py3langid does not know, EnvironmentFault without py3langid."""
+    known = {str(label) for label in _identifier().labels}
+    for code in languages:
+        if code not in known:
+            raise UsageError(f"unknown language code {code!r}", where=_KEY, hint=_hint(code, known))
+
+
+def _hint(code: str, known: set[str]) -> str:
+    short = code.lower().replace("_", "-").split("-")[0]
+    hint = f"did you mean {short!r}?" if short in known else did_you_mean(_NAMES.get(code.lower(), code), known)
+    return f"{hint}; codes are those of ISO 639-1, such as zh and en"
+
+
+_NAMES = {
+    "chinese": "zh", "english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it",
+    "japanese": "ja", "korean": "ko", "russian": "ru", "arabic": "ar", "portuguese": "pt", "hindi": "hi",
+    "zho": "zh", "chi": "zh", "cmn": "zh", "eng": "en", "deu": "de", "ger": "de", "fra": "fr", "jp": "ja",
+    "jpn": "ja", "kr": "ko", "kor": "ko", "cn": "zh", "cz": "cs", "ua": "uk", "gr": "el", "dk": "da", "se": "sv",
+}  # fmt: skip
+
+
+def find_language(text: str) -> str:
+    """The code of the text's language, or TOO_SHORT."""
+    passages = [text]
+    if len(text) > 3 * _PASSAGE_CHARS:
+        starts = (0, (len(text) - _PASSAGE_CHARS) // 2, len(text) - _PASSAGE_CHARS)
+        passages = [text[start : start + _PASSAGE_CHARS] for start in starts]
+    words = _LETTERS.findall("\n".join(passages))
+    if sum(len(word.encode("utf-8", "surrogatepass")) for word in words) < MIN_LETTER_BYTES:
+        return TOO_SHORT
+    return str(_identifier().classify("\n".join(passages))[0])
+
+
+def read_sample(texts: Iterable[str]) -> tuple[str, Iterable[str]]:
+    """(a passage to judge, all texts): the first parts up to a few thousand characters."""
+    stream = iter(texts)
+    held: list[str] = []
+    n_chars = 0
+    for text in stream:
+        held.append(text)
+        n_chars += len(text)
+        if n_chars > 3 * _PASSAGE_CHARS:
+            break
+    return "".join(held), chain(held, stream)
+
+
+@cache
+def _identifier() -> Any:
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError:
+        raise EnvironmentFault(
+            "prepare.clean.languages needs py3langid",
+            where=_KEY,
+            hint="pip install 'llmkit[languages]', or leave the key out",
+        ) from None
+    from_model_file: Callable[..., Any] = LanguageIdentifier.from_model_file
+    return from_model_file(MODEL_FILE)

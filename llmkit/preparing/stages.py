@@ -36,7 +36,7 @@ from llmkit.text.dedup import PARAGRAPHS, Keys, drop_duplicate_paragraphs, find_
 from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.overlap import count_overlap, merge_windows
 from llmkit.text.sources import Source, find_files, require_documents
-from llmkit.text.splitting import SplitPlan, SplitShard, plan_split
+from llmkit.text.splitting import MIN_HELD_OUT_CHARS, SplitPlan, SplitShard, plan_cuts, plan_split
 from llmkit.text.staging import (
     Shard,
     find_shards,
@@ -44,6 +44,7 @@ from llmkit.text.staging import (
     read_keys,
     read_others,
     read_shard,
+    read_staged,
     read_totals,
     sample_shards,
     slice_shards,
@@ -90,6 +91,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
     read = _stage_texts(map_shards, given, settings, work)
     staged = {name: slice_shards(find_shards(stage / name)) for name in given}
     plan = plan_split(read_totals(stage / "main"), settings.split)
+    plan = plan_cuts(plan, read_staged(stage / "main"), read_totals(stage / "main"))
     names = [name for name in SPLITS if name in plan.names or name in inputs.user_splits]
     texts = {name: _shards_of(name, staged, plan) for name in names}
     tokenizer, notes = _make_tokenizer(inputs.tokenizer, texts["train"], stage / "main", settings, work)
@@ -117,6 +119,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
         n_bytes = {name: splits[name]["bytes"] for name in names[1:]}
         return _compare_splits(map_shards, texts, n_bytes, work / "windows")
 
+    notes += _note_small(splits, inputs.user_splits)
     overlap = run_stage(work, work / "overlap", compare)
     n_bytes = sum(split["bytes"] for split in splits.values())
     n_tokens = sum(split["tokens"] for split in splits.values())
@@ -307,6 +310,16 @@ def _describe_split(folder: Path, totals: Counter[str], *, sentences: bool) -> F
     digest = hash_text("\n".join(Split(folder).table.column("hash").to_pylist()))
     found = {"sentences_hash": Split(folder).hash_sentences()} if sentences else {}
     return {**totals, "documents_hash": digest, **found}
+
+
+def _note_small(splits: Mapping[str, Facts], user_splits: Mapping[str, str]) -> list[str]:
+    """One sentence for each held-out split, not of the user's own, that is too small to measure anything."""
+    return [
+        f"the {name} split has only {facts['characters']:,} characters: metrics on it say little; give more text, "
+        f"or set prepare.split.{name}"
+        for name, facts in splits.items()
+        if name != "train" and name not in user_splits and facts["characters"] < MIN_HELD_OUT_CHARS
+    ]
 
 
 def _compare_splits(

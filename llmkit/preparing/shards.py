@@ -17,7 +17,7 @@ import numpy as np
 
 from llmkit.config.prepare import Prepare
 from llmkit.core.progress import ProgressBar
-from llmkit.datasets.rows import encode_counted
+from llmkit.datasets.rows import TextCounts, encode_counted
 from llmkit.preparing.staging_dir import Facts, run_shard
 from llmkit.text.cleaners import clean_documents
 from llmkit.text.dedup import compute_keys, dedup_steps
@@ -100,14 +100,14 @@ def encode_shard(
 
     def make(folder: Path) -> Facts:
         encoding_tokenizer = load_encoding_tokenizer(tokenizer)
-        totals: Counter[str] = Counter()
-        counted: Counter[str] = Counter()
+        counts = TextCounts(Counter())
         with ProgressBar(f"tokenizing {text.split}", "bytes") as meter:
             documents = count_bytes(text.read(), meter)
             encoder = _open_encoder(tokenizer, check)
-            rows = encode_counted(documents, encoding_tokenizer, totals, counted, cutter, encoder)
+            rows = encode_counted(documents, encoding_tokenizer, counts, cutter, encoder)
             write_split(folder, rows, id_dtype(encoding_tokenizer), sentences=cutter is not None)
-        return {"totals": totals, "counted": counted}
+        counts.trim()
+        return as_json(counts)
 
     return run_shard(work, folder, make)
 

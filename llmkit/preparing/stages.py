@@ -21,7 +21,7 @@ from llmkit.core.errors import DataError
 from llmkit.core.machine import describe_versions
 from llmkit.core.process import defer_signals
 from llmkit.core.progress import ProgressBar
-from llmkit.datasets.rows import add_words, can_mask
+from llmkit.datasets.rows import TextCounts, add_words, can_mask
 from llmkit.preparing.executors import MapShards
 from llmkit.preparing.shards import (
     as_json,
@@ -108,10 +108,11 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
         return partial(encode_shard, saved, check, cutter, work)
 
     def store(folder: Path) -> Facts:
-        totals: Counter[str] = Counter(documents=0, characters=0, bytes=0, tokens=0, unknown_tokens=0)
-        parts = _encode(map_shards, encode(), texts[folder.name], work, totals)
+        names = ("documents", "characters", "bytes", "tokens", "unknown_tokens", "unknown_characters")
+        counts = TextCounts(Counter(dict.fromkeys(names, 0)))
+        parts = _encode(map_shards, encode(), texts[folder.name], work, counts)
         join_splits(folder, parts, id_dtype(tokenizer), sentences=cutter is not None)
-        return _describe_split(folder, totals, sentences=cutter is not None)
+        return _describe_split(folder, counts, sentences=cutter is not None)
 
     splits = {name: run_stage(work, folder / name, store) for name in names}
 
@@ -285,22 +286,21 @@ def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
 
 
 def _encode(
-    map_shards: MapShards, encode: partial[Facts], texts: Sequence[SplitShard], work: Path, totals: Counter[str]
+    map_shards: MapShards, encode: partial[Facts], texts: Sequence[SplitShard], work: Path, counts: TextCounts
 ) -> Iterator[Path]:
-    """Tokenize the shards of a split; yields their folders and adds to `totals` as `encode_rows` does."""
+    """Tokenize the shards of a split; yields their folders and adds to `counts` as `encode_rows` does."""
     split = texts[0].split
     tasks = [(work / "encoded" / f"encoded-{split}-{n:05d}", text) for n, text in enumerate(texts)]
-    counted: Counter[str] = Counter()
     facts = _progress_bar(f"tokenizing {split}", map_shards(encode, tasks), len(tasks))
     for (folder, _), found in zip(tasks, facts, strict=True):
-        totals.update(found["totals"])
-        counted.update(found["counted"])
+        counts.update(TextCounts(**{name: Counter(each) for name, each in found.items()}))
         yield folder
-    add_words(totals, counted)
+    add_words(counts.totals, counts.words)
 
 
-def _describe_split(folder: Path, totals: Counter[str], *, sentences: bool) -> Facts:
+def _describe_split(folder: Path, counts: TextCounts, *, sentences: bool) -> Facts:
     """The totals of a written split, for the manifest; checks that tokens in = tokens out."""
+    totals = counts.totals
     if not totals["tokens"]:
         hint = f"give more text, or set prepare.split.{folder.name}=0, or prepare.split.by=document"
         raise DataError(f"no text is left for the {folder.name} split", where="prepare.split", hint=hint)
@@ -309,7 +309,8 @@ def _describe_split(folder: Path, totals: Counter[str], *, sentences: bool) -> F
         raise AssertionError(f"{folder.name}: {totals['tokens']} tokens went in, {stored} came out")
     digest = hash_text("\n".join(Split(folder).table.column("hash").to_pylist()))
     found = {"sentences_hash": Split(folder).hash_sentences()} if sentences else {}
-    return {**totals, "documents_hash": digest, **found}
+    unknown = {"unknown_examples": counts.unknown_examples()} if totals["unknown_tokens"] else {}
+    return {**totals, **unknown, "documents_hash": digest, **found}
 
 
 def _note_small(splits: Mapping[str, Facts], user_splits: Mapping[str, str]) -> list[str]:

@@ -77,7 +77,7 @@ class SplitPlan:
     def cut(self, total: Total, text: str | None = None) -> list[tuple[SplitName, int]]:
         """(split, its end in characters) for a document that is not split whole; `text` if it is stored in one part."""
         ends: Sequence[int] = self.cuts.get(total.text_hash) or self.targets(total.n_chars)
-        if self.by == "tail" and text is not None:
+        if self.by == "tail" and text is not None and ends:
             ends = choose_cuts([window_around(text, target, len(text)) for target in ends], len(text))
         return list(zip(self.names, [*ends, total.n_chars], strict=True))
 

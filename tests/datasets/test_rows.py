@@ -7,7 +7,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.prepare import TokenizerSection
-from llmkit.datasets.rows import can_mask, encode_rows
+from llmkit.datasets.rows import TextCounts, can_mask, encode_rows
 from llmkit.text.documents import Document
 from llmkit.text.words import choose_word_cutter
 from llmkit.tokens.store import Row
@@ -25,8 +25,9 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, cutter: str | None) -> tuple[Row, Counter[str]]:
-    totals: Counter[str] = Counter()
-    return next(encode_rows([Document(text, "x")], tokenizer, totals, cutter)), totals
+    counts = TextCounts(Counter())
+    totals = counts.totals
+    return next(encode_rows([Document(text, "x")], tokenizer, counts, cutter)), totals
 
 
 def sentences_of(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -121,8 +122,9 @@ def test_words_of_a_text_are_exactly_the_tokens_of_the_word_tokenizer() -> None:
     for lowercase in (False, True):
         section = TokenizerSection(kind="word", min_frequency=300, lowercase=lowercase)
         tokenizer = train_tokenizer((document.text for document in documents), section)
-        totals: Counter[str] = Counter()
-        n_tokens = sum(len(row.input_ids) for row in encode_rows(documents, tokenizer, totals))
+        counts = TextCounts(Counter())
+        totals = counts.totals
+        n_tokens = sum(len(row.input_ids) for row in encode_rows(documents, tokenizer, counts))
         assert totals["words"] == totals["tokens"] == n_tokens > 1000
         assert totals["unknown_tokens"] > 100
 
@@ -131,13 +133,22 @@ def test_words_do_not_depend_on_the_tokenizer_and_are_left_out_in_chinese() -> N
     words = set()
     for kind in ("byte-bpe", "char", "word", "wordpiece"):
         tokenizer = train_tokenizer([ENGLISH, CHINESE], TokenizerSection(kind=kind, vocab_size=300))
-        english: Counter[str] = Counter()
-        chinese: Counter[str] = Counter()
+        english, chinese = TextCounts(Counter()), TextCounts(Counter())
         list(encode_rows([Document(ENGLISH, "x"), Document(ENGLISH, "x", 1)], tokenizer, english))
         list(encode_rows([Document(CHINESE, "x")], tokenizer, chinese))
-        words.add(english["words"])
-        assert "words" not in chinese
+        words.add(english.totals["words"])
+        assert "words" not in chinese.totals
     assert words == {2 * (17 + 4 + 1)}  # words, line ends, the document's end
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "word", "char"])
+def test_unknown_tokens_are_counted_by_tokens_and_by_characters_with_examples(kind: str) -> None:
+    tokenizer = train_tokenizer(["the cat sat on the mat\n" * 9], TokenizerSection(kind=kind, vocab_size=60))
+    counts = TextCounts(Counter())
+    list(encode_rows([Document("the 火火 sat on 火火 \n", "x"), Document("the ж", "x", 1)], tokenizer, counts))
+    n_tokens = {"wordpiece": 5, "word": 3, "char": 5}[kind]
+    assert (counts.totals["unknown_tokens"], counts.totals["unknown_characters"]) == (n_tokens, 5)
+    assert counts.unknown_examples() == {"word": ["火火", "ж"]}.get(kind, ["火", "ж"])
 
 
 def test_clause_that_a_tokenizer_takes_for_one_word_is_cut_into_chinese_words() -> None:

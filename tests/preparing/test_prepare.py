@@ -173,7 +173,7 @@ FEW = ("prepare.split.validation=0.05", "prepare.split.test=0.05")
 
 
 def test_split_that_would_be_empty_is_an_error_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "lines.txt").write_text("short\nlines\nhere\n")
+    (tmp_path / "lines.txt").write_text("short\nlines\n")
     with pytest.raises(DataError, match="no text is left for the") as caught:
         prepare([str(tmp_path / "lines.txt")], tmp_path / "data", settings("prepare.read.documents=line", *FEW))
     assert "prepare.split" in str(caught.value)

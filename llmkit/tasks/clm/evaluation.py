@@ -10,7 +10,7 @@ Losses are summed and divided once at the end. A mean of batch means would overw
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,7 @@ from llmkit.config.prepare import Read
 from llmkit.core import console, distributed
 from llmkit.core.distributed import all_reduce_sum, shard
 from llmkit.core.errors import DataError, UsageError
+from llmkit.datasets.rows import TextCounts, describe_unknown
 from llmkit.models.families import has_plain_lm_head, is_recurrent
 from llmkit.models.kernels.output_layer import LOGITS_PER_CHUNK as STREAM_LOGITS_PER_CHUNK
 from llmkit.models.kernels.output_layer import read_cache, read_logits
@@ -37,7 +38,7 @@ from llmkit.tasks.starting_model import check_no_windows
 from llmkit.text.words import count_words, valid_word_count
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Ids, TokenStream
-from llmkit.tokens.tokenizer import count_unknown, encode_texts, end_of_text_id
+from llmkit.tokens.tokenizer import count_unknown, encode_texts, encode_with_offsets, end_of_text_id, unknown_texts
 from llmkit.training.losses import sum_fp64
 
 MAX_WINDOW_LOGITS = 128_000_000
@@ -241,7 +242,7 @@ def score_prepared(
     sizes = {"n_bytes": totals["bytes"], "n_characters": totals["characters"], "n_words": totals.get("words")}
     metrics = _score(network, stream, settings, block_size, sizes, None, share)
     metrics["method"] |= {"data": prepared.path.name, "split": split}
-    return _add_unknown_tokens(metrics, totals["unknown_tokens"])
+    return _add_unknown_tokens(metrics, totals, totals.get("unknown_examples", []))
 
 
 def score_text(
@@ -254,11 +255,14 @@ def score_text(
     """
     end = end_of_text_id(tokenizer)
     chunks: list[Ids] = []
-    n_bytes, n_unknown = 0, 0
+    n_bytes, n_tokens, counts = 0, 0, TextCounts(Counter(unknown_tokens=0, unknown_characters=0))
     counted = Counter(characters=0, words=0, unspaced=0)
     for document in read_raw_documents(files, read):
         ids, _ = encode_texts(tokenizer, [document.text])
-        n_unknown += count_unknown(ids, tokenizer)
+        n_tokens += len(ids)
+        if count_unknown(ids, tokenizer):
+            (aligned,) = encode_with_offsets(tokenizer, [document.text])
+            counts.add_unknown(unknown_texts(document.text, ids, aligned[1], tokenizer.unk_token_id))
         n_bytes += len(document.text.encode())
         counted.update(count_words(document.text, ends_document=document.last), characters=len(document.text))
         chunks += [ids, np.array([end], ids.dtype)] if document.last else [ids]
@@ -269,7 +273,8 @@ def score_text(
     sizes = {"n_bytes": n_bytes, "n_characters": counted["characters"], "n_words": valid_word_count(counted)}
     metrics = _score(network, stream, settings, None, sizes, first)
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files)}
-    return _add_unknown_tokens(metrics, n_unknown)
+    counts.totals.update(tokens=n_tokens, characters=counted["characters"])
+    return _add_unknown_tokens(metrics, counts.totals, counts.unknown_examples())
 
 
 def _score(
@@ -313,10 +318,8 @@ def _to_metrics(sums: dict[str, Any], n_tokens: int, sizes: dict[str, Any]) -> d
     return to_metrics(sums, **part) | {"n_held_out_tokens": n_tokens}
 
 
-def _add_unknown_tokens(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
+def _add_unknown_tokens(metrics: dict[str, Any], totals: Mapping[str, Any], examples: Sequence[str]) -> dict[str, Any]:
     """Add the number of unknown tokens; shows a note, as bits per byte are too low if there are any."""
-    if n_unknown:
-        console.info(
-            f"{n_unknown:,} tokens are unknown to the tokenizer: bits per byte leave out what those words were"
-        )
-    return metrics | {"n_unknown_tokens": n_unknown}
+    if totals["unknown_tokens"]:
+        console.info(f"{describe_unknown(totals, examples)}: bits per byte leave out what those words were")
+    return metrics | {"n_unknown_tokens": totals["unknown_tokens"]}

@@ -11,7 +11,7 @@ distribution over texts, and it is too low for words of several tokens, as the o
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from llmkit.core.errors import DataError, UsageError
 from llmkit.datasets.masking import TokenIds
 from llmkit.datasets.pairs import NO_PAIR, Pairs, check_pairs, make_pairs
 from llmkit.datasets.randomness import hash_integers
-from llmkit.datasets.rows import encode_rows
+from llmkit.datasets.rows import TextCounts, describe_unknown, encode_rows
 from llmkit.datasets.sentences import Sentences
 from llmkit.models.loading import embedding_rows
 from llmkit.models.masked import sentence_objective_of
@@ -237,7 +237,7 @@ def score_prepared(
     cutter = prepared.manifest["sentences"]["chinese_words"]
     metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": cutter}
     totals = prepared.manifest["splits"][split]
-    return _add_unknown_tokens(metrics, totals["unknown_tokens"], totals["tokens"])
+    return _add_unknown_tokens(metrics, totals, totals.get("unknown_examples", []))
 
 
 def score_text(
@@ -251,9 +251,10 @@ def score_text(
     """
     ensure_special_tokens(tokenizer)  # as `prepare` does; BERT's tokenizer has no end-of-text token
     with tempfile.TemporaryDirectory() as folder:
-        totals: Counter[str] = Counter()
+        counts = TextCounts(Counter())
+        totals = counts.totals
         cutter = choose_word_cutter(prepare.chinese_words)
-        rows = encode_rows(read_raw_documents(files, prepare.read), tokenizer, totals, cutter)
+        rows = encode_rows(read_raw_documents(files, prepare.read), tokenizer, counts, cutter)
         write_split(Path(folder) / "text", rows, id_dtype(tokenizer), sentences=True)
         if not totals["sentences"]:
             raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
@@ -268,19 +269,18 @@ def score_text(
         mlm = mlm.with_updates(sentence_objective=sentence_objective)
         metrics = _score(network, tokenizer, split, settings, mlm, None)
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files), "chinese_words": cutter}
-    return _add_unknown_tokens(metrics, totals["unknown_tokens"], totals["tokens"])
+    return _add_unknown_tokens(metrics, totals, counts.unknown_examples())
 
 
 def _block_size(network: PreTrainedModel, settings: Evaluate, own: int | None) -> int:
     return choose_block_size(network, settings, own, DEFAULT_BLOCK_SIZE)
 
 
-def _add_unknown_tokens(metrics: dict[str, Any], n_unknown: int, n_tokens: int) -> dict[str, Any]:
+def _add_unknown_tokens(metrics: dict[str, Any], totals: Mapping[str, Any], examples: Sequence[str]) -> dict[str, Any]:
     """Add the number of unknown tokens, which are never masked and count in no metric; shows a note."""
-    if n_unknown:
-        share = f"{n_unknown:,} tokens ({n_unknown / n_tokens:.1%})"
-        console.info(f"{share} are unknown to the tokenizer: they are not predicted and count in no metric")
-    return metrics | {"n_unknown_tokens": n_unknown}
+    if totals["unknown_tokens"]:
+        console.info(f"{describe_unknown(totals, examples)}: they are not predicted and count in no metric")
+    return metrics | {"n_unknown_tokens": totals["unknown_tokens"]}
 
 
 def _score(

@@ -44,9 +44,8 @@ class Window:
         if boundary is not None:
             found = [match.end() for match in boundary.finditer(self.text)]
         else:
-            found = [
-                end + len(self.text[end:]) - len(self.text[end:].lstrip()) for end in find_sentence_ends(self.text)
-            ]
+            ends = find_sentence_ends(self.text).tolist()
+            found = [end + len(self.text[end:]) - len(self.text[end:].lstrip()) for end in ends]
         return [self.start + end for end in found if 0 < self.start + end < self.stop]
 
 

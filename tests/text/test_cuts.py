@@ -34,6 +34,7 @@ def test_a_tail_begins_a_paragraph_or_else_a_sentence_line_or_word(text: str, be
 def test_two_cuts_leave_text_in_all_three_parts() -> None:
     assert cut("Sentence number 1 stands alone.", 0.9, 0.95) == ["Sentence number 1 ", "stands ", "alone."]
     assert cut("One is. Two is. Three is.", 0.9, 0.95) == ["One is. ", "Two is. ", "Three is."]
+    assert {type(end) for end in choose_cuts([window_around(SENTENCES, 30, len(SENTENCES))], len(SENTENCES))} == {int}
 
 
 def test_one_word_is_not_cut_and_a_long_run_is() -> None:

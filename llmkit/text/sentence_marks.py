@@ -50,6 +50,8 @@ RUSSIAN = (
     r"ред|сост|англ|нем|прим|тел|руб|коп|тыс|млн|млрд|долл|чел|ок|др|пр|вул|бул|див"
 )
 """Before a common first word these may end a sentence: в 1999 гг. Он уехал."""
+RUSSIAN_ET_CETERA = re.compile(r"\bи (?:т\. ?[дп]|др|пр)\Z")
+"""Before a capital letter these end a sentence."""
 RUSSIAN_FIRST_WORDS = (
     r"Он|Она|Оно|Они|Это|Этот|Эта|Эти|Но|И|А|В|Во|На|По|С|Со|У|За|К|Ко|О|Об|От|Из|До|При|Для|Без|Я|Мы|Вы|Ты|Его|Её|Ее|"
     r"Их|Как|Когда|Если|Что|Чтобы|Где|Там|Тогда|Так|Потом|После|Затем|Теперь|Сейчас|Все|Всё|Весь|Вся|Кто|Не|Ни|Да|Нет|"
@@ -63,7 +65,7 @@ GERMAN_ORDINAL = re.compile(
 
 INDIC_ABBREVIATION = re.compile(
     r"(?!(?:है|हो|था|थी|थे|दो|लो|गा|गी|गे|ना|दे|ले|जा|की|के|को|से|में|ही|भी|तो|कर)\Z)[\u0900-\u0dff]{1,2}|"
-    r"प्रो|श्री|श्रीमती|स्व|திரு|எம்|எஸ்|என்|ஆர்|எல்"
+    r"प्रो|ग्रा|श्री|श्रीमती|स्व|திரு|எம்|எஸ்|என்|ஆர்|எல்"
 )
 """डॉ. कि.मी. बी.ए.: at most two characters, but not the short verbs and postpositions that end sentences."""
 ARABIC_ABBREVIATION = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]|هـ|أ\.د|ق\.م")
@@ -86,5 +88,5 @@ def is_urdu_initial(text: str, start: int, dot: int) -> bool:
     return bool(found[1]) or follows_initial or _URDU_NEXT_INITIAL.match(text, dot) is not None
 
 
-JAPANESE_QUOTATIVE = re.compile(r"と(?!て|にか|ころ|りあ|うと|きど|もか|もあ|もだ|ても|ある)|って|などと|なんて|という")
+JAPANESE_QUOTATIVE = re.compile(r"と(?!て|にか|ころ|りあ|うと|きど|もか|もあ|もだ|ても)|って|などと|なんて|という")
 """What follows 」 where the sentence goes on: 「はい。」と言った."""

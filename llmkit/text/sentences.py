@@ -24,11 +24,12 @@ MAX_SENTENCE_CHARS = 1000
 
 # Groups: marks; closing quotes; white space; the first character after opening quotes. Every repeat is possessive and
 # the rest is optional, so a million dots take linear time. [1] is a reference, ` "` the closing quote of tokenized
-# text (he went . " She), ` 12॥` the number of a verse, \u200c and above joiners and directions.
+# text (he went . " She), ` 12॥` the number of a verse, \u200c and above joiners and directions; “ and « close
+# in German and Urdu, before white space.
 _MARK = re.compile(
     rf"""([.!?…。！？；｡．;‼‽⁇⁈⁉{marks_of.TERMINALS}]++)"""
-    r"""((?:[”’"')\]}»›_*」』）》】〉〕］｝\u200c-\u200f\u202a-\u202e]|\[\d{1,3}\]| ?\d{1,4} ?[।॥])*+(?: "(?=\s))?+)"""
-    r"""(\s*+)(?=["'“‘’«‹(\[{_*—–\s-]*+(.?))"""
+    r"""((?:[”’"')\]}»›_*」』）》】〉〕］｝\u200c-\u200f\u202a-\u202e]|[“‘«‹](?=\s)|\[\d{1,3}\]"""
+    r"""| ?\d{1,4} ?[।॥])*+(?: "(?=\s))?+)(\s*+)(?=["'“‘’«‹(\[{_*—–\s-]*+(.?))"""
 )
 _WIDE_MARK = re.compile(f"[。！？；｡{marks_of.TERMINALS}]")
 _NEVER_FIRST = re.compile(
@@ -172,6 +173,8 @@ def _abbreviates(text: str, mark: re.Match[str], start: int) -> bool:
         return marks_of.is_urdu_initial(text, max(start, dot - 8), dot)
     if marks_of.UNCASED.match(text, max(start, dot - 1)):
         return _abbreviates_uncased(text, start, dot)
+    if marks_of.RUSSIAN_ET_CETERA.search(text, max(start, dot - 8), dot):
+        return False
     found = _LAST_WORD.search(text, max(start, dot - 12), dot)
     if not found:
         return False
@@ -193,6 +196,8 @@ def _abbreviates_uncased(text: str, start: int, dot: int) -> bool:
     if not found:
         return False
     word = found[0]
+    if len(word) <= 2 and text.endswith(". ", start, found.start()):
+        return True  # the second of two initials
     return bool(
         marks_of.ARABIC_ABBREVIATION.fullmatch(word) or marks_of.INDIC_ABBREVIATION.fullmatch(word.rpartition(".")[2])
     )

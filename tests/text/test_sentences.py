@@ -144,6 +144,8 @@ def test_chinese_and_japanese_are_cut_after_their_sentences_and_nowhere_else(mar
         "В 1999 г.| Он уехал, и т. д.| Да, давно.",
         "— Куда ты? — спросил он.| — Домой.| А. С. Пушкин писал.",
         "Am 3. Oktober kam Dr. Müller, z. B. Hr. Klein bzw. Frau Groß.| Es war gut.",
+        "„Komm!“| Er ging.| Sie rief: „Halt.“| Ende.",
+        "اس نے کہا: ”چلو۔“| وہ چلا۔",
         # Chinese closed with ASCII marks, Japanese
         "他说：“走吧!”|然后走了。|她说：“好.”|他笑了。",
         "「もう行く？」と聞いた。|「うん。」って言った。|とても寒い。",

@@ -92,14 +92,14 @@ def encode_rows(
     documents: Iterable[Document],
     tokenizer: "AnyTokenizer",
     counts: TextCounts,
-    word_cutter: str | None = None,
+    segmenter: str | None = None,
 ) -> Iterator[Row]:
     """A row for each document or part of one; a document's last part ends in the end-of-text token.
 
-    With a `word_cutter` of text/words.py sentences and words are stored too. `counts.totals` counts words too when all
+    With a `segmenter` of text/words.py sentences and words are stored too. `counts.totals` counts words too when all
     rows are through, unless the text is of a script that has none.
     """
-    yield from encode_counted(documents, tokenizer, counts, word_cutter, plain_encoder(tokenizer))
+    yield from encode_counted(documents, tokenizer, counts, segmenter, plain_encoder(tokenizer))
     add_words(counts.totals, counts.words)
 
 
@@ -113,15 +113,15 @@ def encode_counted(
     documents: Iterable[Document],
     tokenizer: "AnyTokenizer",
     counts: TextCounts,
-    word_cutter: str | None,
+    segmenter: str | None,
     encoder: Encoder,
 ) -> Iterator[Row]:
     """As `encode_rows`, of a shard of a text; words are counted in `counts.words` alone."""
     unknown_id, totals = tokenizer.unk_token_id, counts.totals
     encode = (
         partial(_encode, encoder, unknown_id)
-        if word_cutter is None
-        else partial(_encode_with_sentences, encoder, word_cutter)
+        if segmenter is None
+        else partial(_encode_with_sentences, encoder, segmenter)
     )
     end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
     for batch in _batch(documents):
@@ -154,18 +154,18 @@ def _encode(encoder: Encoder, unknown_id: int | None, documents: list[Document])
         yield part, next(aligned)[1] if has else None, None, None
 
 
-def _encode_with_sentences(encoder: Encoder, word_cutter: str, documents: list[Document]) -> Iterator[Encoded]:
+def _encode_with_sentences(encoder: Encoder, segmenter: str, documents: list[Document]) -> Iterator[Encoded]:
     encoded = encoder.encode_with_offsets([document.text for document in documents])
     for document, (ids, starts, words) in zip(documents, encoded, strict=True):
         ends = np.searchsorted(starts, find_sentence_ends(document.text), side="left")
         ends = ends[np.diff(ends, prepend=0) > 0]  # a sentence of white space has no tokens
-        yield ids, starts, ends, word_continuation_mask(document.text, starts, words, word_cutter)
+        yield ids, starts, ends, word_continuation_mask(document.text, starts, words, segmenter)
 
 
 def word_continuation_mask(
-    text: str, starts: NDArray[np.int64], words: NDArray[np.int64], word_cutter: str
+    text: str, starts: NDArray[np.int64], words: NDArray[np.int64], segmenter: str
 ) -> NDArray[np.bool_]:
-    """For each token, whether it goes on with the word before: the tokenizer's words, but in Chinese the cutter's.
+    """For each token, whether it goes on with the word before: the tokenizer's words, but in Chinese the segmenter's.
 
     Some tokenizers take a whole clause of Chinese for one word.
     """
@@ -175,7 +175,7 @@ def word_continuation_mask(
     is_chinese = chinese[starts]
     at_chinese = is_chinese | np.append(False, is_chinese[:-1])
     same_character = np.diff(starts, prepend=-1) == 0
-    inside = chinese_continuation_mask(text)[starts] if word_cutter != "characters" else np.zeros(len(starts), bool)
+    inside = chinese_continuation_mask(text)[starts] if segmenter != "characters" else np.zeros(len(starts), bool)
     joints: NDArray[np.bool_] = np.where(at_chinese, same_character | inside, continues)
     return joints
 

@@ -92,7 +92,7 @@ def match_shard(windows: Sequence[tuple[Path, int]], text: SplitShard) -> list[A
 
 
 def encode_shard(
-    tokenizer: Path, check: EncoderCheck, cutter: str | None, work: Path, task: tuple[Path, SplitShard]
+    tokenizer: Path, check: EncoderCheck, segmenter: str | None, work: Path, task: tuple[Path, SplitShard]
 ) -> Facts:
     """Tokenize a shard of a split and store its rows in a folder as a split, with a tokenizer saved by
     `save_encoding_tokenizer`."""
@@ -104,8 +104,8 @@ def encode_shard(
         with ProgressBar(f"tokenizing {text.split}", "bytes") as meter:
             documents = count_bytes(text.read(), meter)
             encoder = _open_encoder(tokenizer, check)
-            rows = encode_counted(documents, encoding_tokenizer, counts, cutter, encoder)
-            write_split(folder, rows, id_dtype(encoding_tokenizer), sentences=cutter is not None)
+            rows = encode_counted(documents, encoding_tokenizer, counts, segmenter, encoder)
+            write_split(folder, rows, id_dtype(encoding_tokenizer), sentences=segmenter is not None)
         counts.trim()
         return as_json(counts)
 

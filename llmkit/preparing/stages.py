@@ -50,7 +50,7 @@ from llmkit.text.staging import (
     slice_shards,
     stage_documents,
 )
-from llmkit.text.words import choose_word_cutter
+from llmkit.text.words import choose_segmenter
 from llmkit.tokens.fast_encoding import check_encoder, load_encoding_tokenizer, save_encoding_tokenizer
 from llmkit.tokens.store import Split, join_splits
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
@@ -96,7 +96,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
     texts = {name: _shards_of(name, staged, plan) for name in names}
     tokenizer, notes = _make_tokenizer(inputs.tokenizer, texts["train"], stage / "main", settings, work)
     stores_words = can_mask(tokenizer) if settings.sentences == "auto" else settings.sentences
-    cutter = choose_word_cutter(settings.chinese_words) if stores_words else None
+    segmenter = choose_segmenter(settings.chinese_words) if stores_words else None
 
     @cache
     def encode() -> partial[Facts]:
@@ -104,15 +104,15 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
         saved, shards = save_encoding_tokenizer(tokenizer, work), [shard for name in given for shard in staged[name]]
         sample = sample_shards(shards, CHECKED_CHARACTERS, CHECKED_STRETCH)
         characters = set().union(*map(read_others, shards))
-        check = check_encoder(load_encoding_tokenizer(saved), sample, characters, with_offsets=cutter is not None)
-        return partial(encode_shard, saved, check, cutter, work)
+        check = check_encoder(load_encoding_tokenizer(saved), sample, characters, with_offsets=segmenter is not None)
+        return partial(encode_shard, saved, check, segmenter, work)
 
     def store(folder: Path) -> Facts:
         names = ("documents", "characters", "bytes", "tokens", "unknown_tokens", "unknown_characters")
         counts = TextCounts(Counter(dict.fromkeys(names, 0)))
         parts = _encode(map_shards, encode(), texts[folder.name], work, counts)
-        join_splits(folder, parts, id_dtype(tokenizer), sentences=cutter is not None)
-        return _describe_split(folder, counts, sentences=cutter is not None)
+        join_splits(folder, parts, id_dtype(tokenizer), sentences=segmenter is not None)
+        return _describe_split(folder, counts, sentences=segmenter is not None)
 
     splits = {name: run_stage(work, folder / name, store) for name in names}
 
@@ -129,7 +129,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
         **read,
         "split_by": plan.by,
         "splits": splits,
-        "sentences": None if cutter is None else {"chinese_words": cutter},
+        "sentences": None if segmenter is None else {"chinese_words": segmenter},
         "overlap": overlap,
         "bytes_per_token": n_bytes / n_tokens,
         "tokenizer": {
@@ -143,10 +143,10 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
     }
 
 
-def planned_word_cutter(settings: Prepare) -> str | None:
+def planned_segmenter(settings: Prepare) -> str | None:
     """What splits Chinese words for the columns of sentences and words, if there will be any; needs no tokenizer."""
     stores_words = settings.tokenizer.may_mask if settings.sentences == "auto" else settings.sentences
-    return choose_word_cutter(settings.chinese_words) if stores_words else None
+    return choose_segmenter(settings.chinese_words) if stores_words else None
 
 
 def _progress_bar(what: str, results: Iterable[Any], n_tasks: int) -> Iterator[Any]:

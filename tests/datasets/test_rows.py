@@ -9,13 +9,13 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.config.prepare import TokenizerSection
 from llmkit.datasets.rows import TextCounts, can_mask, encode_rows
 from llmkit.text.documents import Document
-from llmkit.text.words import choose_word_cutter
+from llmkit.text.words import choose_segmenter
 from llmkit.tokens.store import Row
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 ENGLISH = 'Mr. Holmes sat down. "Unbelievable!" he said; it was 3.14 miles.\n\nCHAPTER II\n\nThe next morning came.'
 CHINESE = "却说曹操大怒。“快走！”众将说道：我军已败……玄德问曰：将军何往？"
-JIEBA = choose_word_cutter("auto")
+JIEBA = choose_segmenter("auto")
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,10 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return train_tokenizer(iter([ENGLISH, CHINESE]), TokenizerSection(kind="wordpiece", vocab_size=110))
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, text: str, cutter: str | None) -> tuple[Row, Counter[str]]:
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, segmenter: str | None) -> tuple[Row, Counter[str]]:
     counts = TextCounts(Counter())
     totals = counts.totals
-    return next(encode_rows([Document(text, "x")], tokenizer, counts, cutter)), totals
+    return next(encode_rows([Document(text, "x")], tokenizer, counts, segmenter)), totals
 
 
 def sentences_of(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[str]:

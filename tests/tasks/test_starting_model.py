@@ -123,7 +123,8 @@ def test_larger_vocabulary_is_taken_where_it_extends_the_models_and_the_recipe_a
     ensure_special_tokens(tokenizer)
     tokenizer.add_tokens(["extra-token"])
     prepared = prepared_with(fingerprint_tokenizer(tokenizer))
-    with pytest.raises(ModelError, match="another tokenizer"):
+    with pytest.raises(ModelError, match="extends the model's: 1 of its entries") as caught:
         fit_to_data(name, load_causal_lm, load_recipe(None), prepared, tokenizer)
+    assert "model.resize_embeddings=true" in caught.value.problems[0].hint
     model = fit_to_data(name, load_causal_lm, load_recipe(None, ["model.resize_embeddings=true"]), prepared, tokenizer)
     assert embedding_rows(model) == len(tokenizer)

@@ -36,7 +36,7 @@ from llmkit.models.loading import embedding_rows
 from llmkit.models.masked import sentence_objective_of
 from llmkit.tasks.evaluation import choose_block_size, read_raw_documents
 from llmkit.tasks.mlm.objective import MaskedLM, predict
-from llmkit.text.words import choose_word_cutter
+from llmkit.text.words import choose_segmenter
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Split, write_split
 from llmkit.tokens.tokenizer import ensure_special_tokens, id_dtype
@@ -234,8 +234,8 @@ def score_prepared(
     """Metrics of a split of a prepared folder, or of a share of its examples, evenly spaced."""
     mlm = mlm.with_updates(sentence_objective=sentence_objective_of(network))  # the model's, not the recipe's
     metrics = _score(network, tokenizer, prepared.split(split), settings, mlm, block_size, share)
-    cutter = prepared.manifest["sentences"]["chinese_words"]
-    metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": cutter}
+    segmenter = prepared.manifest["sentences"]["chinese_words"]
+    metrics["method"] |= {"data": prepared.path.name, "split": split, "chinese_words": segmenter}
     totals = prepared.manifest["splits"][split]
     return _add_unknown_tokens(metrics, totals, totals.get("unknown_examples", []))
 
@@ -253,8 +253,8 @@ def score_text(
     with tempfile.TemporaryDirectory() as folder:
         counts = TextCounts(Counter())
         totals = counts.totals
-        cutter = choose_word_cutter(prepare.chinese_words)
-        rows = encode_rows(read_raw_documents(files, prepare.read), tokenizer, counts, cutter)
+        segmenter = choose_segmenter(prepare.chinese_words)
+        rows = encode_rows(read_raw_documents(files, prepare.read), tokenizer, counts, segmenter)
         write_split(Path(folder) / "text", rows, id_dtype(tokenizer), sentences=True)
         if not totals["sentences"]:
             raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
@@ -268,7 +268,7 @@ def score_text(
             sentence_objective = "none"
         mlm = mlm.with_updates(sentence_objective=sentence_objective)
         metrics = _score(network, tokenizer, split, settings, mlm, None)
-    metrics["method"] |= {"data": ", ".join(Path(file).name for file in files), "chinese_words": cutter}
+    metrics["method"] |= {"data": ", ".join(Path(file).name for file in files), "chinese_words": segmenter}
     return _add_unknown_tokens(metrics, totals, counts.unknown_examples())
 
 

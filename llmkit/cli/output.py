@@ -168,7 +168,7 @@ def _describe_unknown(manifest: dict[str, Any]) -> str:
     if not all("unknown_characters" in split for split in splits):
         return ""
     share = sum(s["unknown_characters"] for s in splits) / max(1, sum(s["characters"] for s in splits))
-    examples = next((split["unknown_examples"] for split in splits if split.get("unknown_examples")), [])
+    examples: list[str] = next((split["unknown_examples"] for split in splits if split.get("unknown_examples")), [])
     return f", {share:.2%} of the characters, for example " + ", ".join(f'"{clean_line(text)}"' for text in examples)
 
 

@@ -79,7 +79,7 @@ def _nearest(candidates: Sequence[list[int]], targets: Sequence[int]) -> list[in
     if len(candidates) == 1:
         return [min(candidates[0], key=lambda cut: abs(cut - targets[0]))]
     first, last = candidates
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     for cut in last:
         before = first[: bisect_left(first, cut)]
         if before:

@@ -265,10 +265,12 @@ def test_recurrent_model_carries_its_state_and_takes_no_windows(prepared: Any) -
 
 
 def test_tokens_that_are_unknown_are_counted_and_said(prepared: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    prepared.manifest["splits"]["test"]["unknown_tokens"] = 1234
+    unknown = {"unknown_tokens": 1234, "unknown_characters": 50, "unknown_examples": ["ж", "火"]}
+    prepared.manifest["splits"]["test"] |= {"tokens": 12340, "characters": 1000, **unknown}
     found = score_prepared(make_gpt2().eval(), prepared, "test", Evaluate())
     assert found["n_unknown_tokens"] == 1234
-    assert "1,234 tokens are unknown to the tokenizer" in capsys.readouterr().err
+    note = '1,234 tokens (10.0%) are unknown to the tokenizer, 5.0% of the characters, for example "ж", "火"'
+    assert note in capsys.readouterr().err
 
 
 def test_raw_text_is_scored_to_its_last_byte_whatever_files_it_comes_in(tmp_path: Path) -> None:

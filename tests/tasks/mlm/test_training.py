@@ -372,7 +372,8 @@ def test_unknown_tokens_are_said_and_counted(run: Path, tmp_path: Path, capsys: 
     (tmp_path / "strange.txt").write_text("One of them fell. Жёлтый дом стоит. Who was to blame?\n" * 30)
     metrics = evaluate(recipe("mlm.sentence_objective=none"), model=str(run), data=[str(tmp_path / "strange.txt")])
     assert metrics["n_unknown_tokens"] >= 60
-    assert "unknown to the tokenizer" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "unknown to the tokenizer" in err and "% of the characters, for example" in err
 
 
 def test_demo_refuses_an_objective_it_cannot_show(tmp_path: Path) -> None:

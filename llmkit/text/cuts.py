@@ -8,7 +8,6 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from llmkit.text.sentences import find_sentence_ends
 
@@ -81,10 +80,9 @@ def _nearest(candidates: Sequence[list[int]], targets: Sequence[int]) -> list[in
     first, last = candidates
     pairs: list[tuple[int, int]] = []
     for cut in last:
-        before = first[: bisect_left(first, cut)]
-        if before:
-            at = bisect_left(before, targets[0])
-            pairs += list(product(before[max(0, at - 1) : at + 1], [cut]))
+        n_before = bisect_left(first, cut)
+        at = bisect_left(first, targets[0], hi=n_before)
+        pairs += [(before, cut) for before in first[max(0, at - 1) : min(at + 1, n_before)]]
     if not pairs:
         return []
     return list(min(pairs, key=lambda pair: abs(pair[0] - targets[0]) + abs(pair[1] - targets[1])))

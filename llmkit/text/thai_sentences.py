@@ -12,6 +12,9 @@ import re
 MIN_CHARS = 22
 """Shorter runs of text are clauses. A run after a final particle or before a starting word may be shorter."""
 
+MAX_CLAUSE = 200
+"""A longer run that begins with "when" or "if" is a sentence all the same."""
+
 _LETTER = "\u0e01-\u0e2e\u0e30-\u0e3a\u0e40-\u0e45\u0e47-\u0e4e\u0e81-\u0eae\u0eb0-\u0ebd\u0ec0-\u0ec4\u0ec8-\u0ece"
 _THAI = re.compile("[\u0e00-\u0eff]")
 _GAP = re.compile(rf"(?<=[{_LETTER}])[”\"')\]]*+([^\S\n]*\n\s*|[^\S\n]+)(?=[“\"'(\[]*[{_LETTER}])")
@@ -45,14 +48,16 @@ def cut_thai(text: str, start: int, ends: list[int]) -> list[int]:
 
 def _is_boundary(text: str, start: int, cut: int, begin: int, end: int) -> bool:
     """Whether a space from `cut` to `begin` lies between two sentences of the piece from `start` to `end`."""
-    before, after = text[start:cut].strip(), text[begin : begin + 24]
-    if _JOINS_PREVIOUS.search(before):
+    tail, after = text[max(start, cut - 30) : cut], text[begin : begin + 30]
+    n_before = cut - start
+    if _JOINS_PREVIOUS.search(tail):
         return False
     if _STARTS.match(after):
-        return len(before) >= MIN_CHARS // 2
+        return n_before >= MIN_CHARS // 2
     if _JOINS_NEXT.match(after) or end - begin < MIN_CHARS // 2:
         return False
-    if _ENDS.search(before):
-        return len(before) >= MIN_CHARS // 4
-    is_condition = _CONDITION.match(before) is not None and " " not in before
-    return len(before) >= MIN_CHARS and not is_condition
+    if _ENDS.search(tail):
+        return n_before >= MIN_CHARS // 4
+    head = text[start : start + 30].lstrip()
+    is_condition = _CONDITION.match(head) is not None and n_before < MAX_CLAUSE and " " not in text[start + 1 : cut]
+    return n_before >= MIN_CHARS and not is_condition

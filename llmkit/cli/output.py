@@ -171,7 +171,7 @@ def show_receipt(manifest: dict[str, Any]) -> None:
     n_unknown = sum(split["unknown_tokens"] for split in manifest["splits"].values())
     if n_unknown:
         n_tokens = sum(split["tokens"] for split in manifest["splits"].values())
-        echo(f"{'unknown tokens':<22} {n_unknown:,} ({n_unknown / n_tokens:.2%})")
+        echo(f"{'unknown tokens':<22} {n_unknown:,} ({n_unknown / n_tokens:.2%}){_describe_unknown(manifest)}")
     if manifest["sentences"]:
         n_sentences, n_tokens = (sum(s[key] for s in manifest["splits"].values()) for key in ("sentences", "tokens"))
         mean = f"{n_tokens / max(1, n_sentences):.0f} tokens each"
@@ -180,6 +180,16 @@ def show_receipt(manifest: dict[str, Any]) -> None:
         echo(clean_line(note))
     for sample in manifest["samples"]:
         echo(f"sample: {clean_line(sample)}")
+
+
+def _describe_unknown(manifest: dict[str, Any]) -> str:
+    """Share by characters and examples of what is unknown to the tokenizer; empty for folders of older versions."""
+    splits = list(manifest["splits"].values())
+    if not all("unknown_characters" in split for split in splits):
+        return ""
+    share = sum(s["unknown_characters"] for s in splits) / max(1, sum(s["characters"] for s in splits))
+    examples: list[str] = next((split["unknown_examples"] for split in splits if split.get("unknown_examples")), [])
+    return f", {share:.2%} of the characters, for example " + ", ".join(f'"{clean_line(text)}"' for text in examples)
 
 
 def _list(counts: Mapping[str, int]) -> str:

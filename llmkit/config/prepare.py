@@ -145,9 +145,10 @@ class Dedup(Section):
 class Split(Section):
     """Held-out documents, chosen by a hash of their text."""
 
-    by: Literal["auto", "document", "position"] = Field(
+    by: Literal["auto", "document", "tail", "position"] = Field(
         default="auto",
-        description="document: whole documents; position: the end of each; auto: position below 100 documents.",
+        description="document: whole documents; tail: the end of each, cut at a paragraph, sentence or line; position: "
+        "the end of each, cut at exactly that character; auto: tail for fewer than 100 long documents.",
     )
     validation: float = Field(default=0.05, ge=0, lt=1, description="Fraction of the text for validation.")
     test: float = Field(default=0.05, ge=0, lt=1, description="Fraction of the text for the test split.")

@@ -101,11 +101,11 @@ def encode_inputs(
     *,
     block_size: int,
     windows: Windows | None = None,
-    word_cutter: str | None = None,
+    segmenter: str | None = None,
 ) -> Inputs:
     """Inputs of at most `block_size` tokens, special tokens included. The longer text of a pair is truncated first.
 
-    `word_cutter` is one of text/words.py; it numbers the words.
+    `segmenter` is one of text/words.py; it numbers the words.
 
     Raises:
         UsageError: the block has no room for a text, or the windows overlap too much.
@@ -120,15 +120,15 @@ def encode_inputs(
         what = f"windows of {min_width} tokens cannot overlap by {windows.stride}"
         raise UsageError(what, where="cls.stride", hint=f"set it below {min_width}")
     template = _find_template(tokenizer, pairs is not None)
-    firsts = _encode(tokenizer, texts, word_cutter)
-    seconds = repeat(_NOTHING) if pairs is None else _encode(tokenizer, pairs, word_cutter)
+    firsts = _encode(tokenizer, texts, segmenter)
+    seconds = repeat(_NOTHING) if pairs is None else _encode(tokenizer, pairs, segmenter)
     rows: list[list[Input]] = []
     is_cut: list[bool] = []
     for row in zip(firsts, seconds, strict=False):
         spans, cut = _choose_spans((len(row[0][0]), len(row[1][0])), room, windows)
-        rows.append([template.fill(row, span, word_cutter is not None) for span in spans])
+        rows.append([template.fill(row, span, segmenter is not None) for span in spans])
         is_cut.append(cut)
-    return _pack(rows, np.array(is_cut, bool), np.zeros(0, id_dtype(tokenizer)), word_cutter is not None)
+    return _pack(rows, np.array(is_cut, bool), np.zeros(0, id_dtype(tokenizer)), segmenter is not None)
 
 
 def _pack(rows: Sequence[Sequence[Input]], is_cut: NDArray[np.bool_], no_ids: Ids, has_words: bool) -> Inputs:
@@ -171,14 +171,14 @@ Spans = tuple[slice, slice]
 _NOTHING: Text = (np.zeros(0, np.uint16), None)
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], word_cutter: str | None) -> Iterator[Text]:
-    if word_cutter is None:
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], segmenter: str | None) -> Iterator[Text]:
+    if segmenter is None:
         ids, lengths = encode_texts(tokenizer, texts)
         for end, length in zip(np.cumsum(lengths), lengths, strict=True):
             yield ids[end - length : end], None
         return
     for text, (ids, starts, words) in zip(texts, encode_with_offsets(tokenizer, texts), strict=True):
-        yield ids, word_continuation_mask(text, starts, words, word_cutter)
+        yield ids, word_continuation_mask(text, starts, words, segmenter)
 
 
 def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) -> tuple[list[Spans], bool]:

@@ -5,9 +5,10 @@ without them.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from llmkit.text.sentences import find_sentence_ends
 from llmkit.text.words import chinese_continuation_mask, chinese_mask, count_words, valid_word_count
 from llmkit.tokens.fast_encoding import Encoder, plain_encoder
 from llmkit.tokens.store import Ids, Row
-from llmkit.tokens.tokenizer import count_unknown, end_of_text_id, id_dtype
+from llmkit.tokens.tokenizer import end_of_text_id, id_dtype, unknown_texts
 
 if TYPE_CHECKING:  # workers do without transformers
     from transformers import PreTrainedTokenizerBase
@@ -25,6 +26,61 @@ if TYPE_CHECKING:  # workers do without transformers
     from llmkit.tokens.tokenizer import AnyTokenizer
 
 CHARS_PER_BATCH = 500_000
+N_UNKNOWN_EXAMPLES = 3
+MAX_UNKNOWN_TEXTS, MAX_EXAMPLE_CHARS = 1_000, 30
+"""Different texts of unknown tokens that are kept of a shard, the most frequent ones, and characters of each."""
+
+
+@dataclass(slots=True)
+class TextCounts:
+    """Counts of a text or of a shard of it."""
+
+    totals: Counter[str]
+    """Documents, characters, bytes, tokens, unknown_tokens, unknown_characters, and sentences where they are found."""
+    words: Counter[str] = field(default_factory=Counter)
+    """What `add_words` needs."""
+    unknown: Counter[str] = field(default_factory=Counter)
+    """Texts of unknown tokens."""
+
+    def update(self, other: "TextCounts") -> None:
+        """Add the counts of a shard."""
+        self.totals.update(other.totals)
+        self.words.update(other.words)
+        self.unknown.update(other.unknown)
+
+    def add_unknown(self, texts: list[str]) -> None:
+        """Count unknown tokens by the texts that they stand for."""
+        self.totals.update(unknown_tokens=len(texts), unknown_characters=sum(map(len, texts)))
+        self.unknown.update(text[:MAX_EXAMPLE_CHARS] for text in texts)
+        if len(self.unknown) > 10 * MAX_UNKNOWN_TEXTS:
+            self.trim()
+
+    def trim(self) -> None:
+        """Keep the most frequent unknown texts."""
+        self.unknown = Counter(dict(_most_frequent(self.unknown, MAX_UNKNOWN_TEXTS)))
+
+    def unknown_examples(self) -> list[str]:
+        """The most frequent unknown texts, at most three."""
+        return [text for text, _ in _most_frequent(self.unknown, N_UNKNOWN_EXAMPLES)]
+
+
+def _most_frequent(counts: Counter[str], number: int) -> list[tuple[str, int]]:
+    """As Counter.most_common, but ties are in the order of the texts, so shards may come in any order."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:number]
+
+
+def describe_unknown(totals: Mapping[str, Any], examples: Sequence[str]) -> str:
+    """`12 tokens (3.4%) are unknown to the tokenizer, 5.6% of the characters, for example "x"`, for a note.
+
+    `totals` as of TextCounts; those of older prepared folders have no unknown_characters.
+    """
+    shown = ", ".join(f'"{text}"' for text in examples)
+    share = f"{totals['unknown_tokens']:,} tokens ({totals['unknown_tokens'] / max(1, totals['tokens']):.1%})"
+    n_characters = totals.get("unknown_characters")
+    if n_characters is None:
+        return f"{share} are unknown to the tokenizer"
+    of_text = f"{n_characters / max(1, totals['characters']):.1%} of the characters"
+    return f"{share} are unknown to the tokenizer, {of_text}" + (f", for example {shown}" if shown else "")
 
 
 def can_mask(tokenizer: "PreTrainedTokenizerBase") -> bool:
@@ -35,18 +91,17 @@ def can_mask(tokenizer: "PreTrainedTokenizerBase") -> bool:
 def encode_rows(
     documents: Iterable[Document],
     tokenizer: "AnyTokenizer",
-    totals: Counter[str],
-    word_cutter: str | None = None,
+    counts: TextCounts,
+    segmenter: str | None = None,
 ) -> Iterator[Row]:
     """One row per document or part of a document; the last part of a document ends with the end-of-text token.
 
-    With a `word_cutter` of text/words.py, rows also have sentences and words. `totals` counts documents, characters,
-    bytes, tokens, unknown_tokens and, with a word cutter, sentences; after the last row also words, unless the script
+    With a `segmenter` of text/words.py, rows also have sentences and words. `totals` counts documents, characters,
+    bytes, tokens, unknown_tokens and, with a segmenter, sentences; after the last row also words, unless the script
     of the text has no spaces between words.
     """
-    counted: Counter[str] = Counter()
-    yield from encode_counted(documents, tokenizer, totals, counted, word_cutter, plain_encoder(tokenizer))
-    add_words(totals, counted)
+    yield from encode_counted(documents, tokenizer, counts, segmenter, plain_encoder(tokenizer))
+    add_words(counts.totals, counts.words)
 
 
 def add_words(totals: Counter[str], counted: Counter[str]) -> None:
@@ -58,49 +113,58 @@ def add_words(totals: Counter[str], counted: Counter[str]) -> None:
 def encode_counted(
     documents: Iterable[Document],
     tokenizer: "AnyTokenizer",
-    totals: Counter[str],
-    counted: Counter[str],
-    word_cutter: str | None,
+    counts: TextCounts,
+    segmenter: str | None,
     encoder: Encoder,
 ) -> Iterator[Row]:
-    """`encode_rows` for one shard of a text; adds to `counted` the counts that `add_words` needs."""
-    encode = partial(_encode, encoder) if word_cutter is None else partial(_encode_with_sentences, encoder, word_cutter)
+    """As `encode_rows`, of a shard of a text; words are counted in `counts.words` alone."""
+    unknown_id, totals = tokenizer.unk_token_id, counts.totals
+    encode = (
+        partial(_encode, encoder, unknown_id)
+        if segmenter is None
+        else partial(_encode_with_sentences, encoder, segmenter)
+    )
     end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
     for batch in _batch(documents):
-        for document, (ids, ends, continues) in zip(batch, encode(batch), strict=True):
-            totals["unknown_tokens"] += count_unknown(ids, tokenizer)
+        for document, (ids, starts, ends, continues) in zip(batch, encode(batch), strict=True):
+            counts.add_unknown([] if starts is None else unknown_texts(document.text, ids, starts, unknown_id))
             if document.last:
                 ids = np.concatenate([ids, end])
                 continues = None if continues is None else np.append(continues, False)
             n_bytes = len(document.text.encode())
             totals.update(documents=int(document.last), characters=len(document.text), bytes=n_bytes, tokens=len(ids))
-            counted.update(count_words(document.text, ends_document=document.last), characters=len(document.text))
+            counts.words.update(count_words(document.text, ends_document=document.last), characters=len(document.text))
             if ends is not None:
                 totals["sentences"] += len(ends)
             place = (document.source, document.index, document.part)
             yield Row(ids, *place, len(document.text), n_bytes, hash_text(document.text), ends, continues)
 
 
-Encoded = tuple[Ids, NDArray[np.int64] | None, NDArray[np.bool_] | None]
-"""Ids, ends of sentences and word continuations of one document."""
+Encoded = tuple[Ids, NDArray[np.int64] | None, NDArray[np.int64] | None, NDArray[np.bool_] | None]
+"""Ids, starts of the tokens in characters, ends of sentences and joints of words of one document."""
 
 
-def _encode(encoder: Encoder, documents: list[Document]) -> Iterator[Encoded]:
-    ids, lengths = encoder.encode([document.text for document in documents])
-    for stop, length in zip(np.cumsum(lengths), lengths, strict=True):
-        yield ids[stop - length : stop], None, None
+def _encode(encoder: Encoder, unknown_id: int | None, documents: list[Document]) -> Iterator[Encoded]:
+    """Starts are found only for documents with unknown tokens."""
+    flat, lengths = encoder.encode([document.text for document in documents])
+    ids = [flat[stop - length : stop] for stop, length in zip(np.cumsum(lengths), lengths, strict=True)]
+    has_unknown = [unknown_id is not None and bool((part == unknown_id).any()) for part in ids]
+    texts = [document.text for document, has in zip(documents, has_unknown, strict=True) if has]
+    aligned = iter(encoder.encode_with_offsets(texts)) if texts else iter(())
+    for part, has in zip(ids, has_unknown, strict=True):
+        yield part, next(aligned)[1] if has else None, None, None
 
 
-def _encode_with_sentences(encoder: Encoder, word_cutter: str, documents: list[Document]) -> Iterator[Encoded]:
+def _encode_with_sentences(encoder: Encoder, segmenter: str, documents: list[Document]) -> Iterator[Encoded]:
     encoded = encoder.encode_with_offsets([document.text for document in documents])
     for document, (ids, starts, words) in zip(documents, encoded, strict=True):
         ends = np.searchsorted(starts, find_sentence_ends(document.text), side="left")
         ends = ends[np.diff(ends, prepend=0) > 0]  # a sentence of white space has no tokens
-        yield ids, ends, word_continuation_mask(document.text, starts, words, word_cutter)
+        yield ids, starts, ends, word_continuation_mask(document.text, starts, words, segmenter)
 
 
 def word_continuation_mask(
-    text: str, starts: NDArray[np.int64], words: NDArray[np.int64], word_cutter: str
+    text: str, starts: NDArray[np.int64], words: NDArray[np.int64], segmenter: str
 ) -> NDArray[np.bool_]:
     """For each token, whether it continues the previous word: words of the tokenizer, in Chinese those of the cutter.
 
@@ -112,7 +176,7 @@ def word_continuation_mask(
     is_chinese = chinese[starts]
     at_chinese = is_chinese | np.append(False, is_chinese[:-1])
     same_character = np.diff(starts, prepend=-1) == 0
-    inside = chinese_continuation_mask(text)[starts] if word_cutter != "characters" else np.zeros(len(starts), bool)
+    inside = chinese_continuation_mask(text)[starts] if segmenter != "characters" else np.zeros(len(starts), bool)
     joints: NDArray[np.bool_] = np.where(at_chinese, same_character | inside, continues)
     return joints
 

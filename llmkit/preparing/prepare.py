@@ -16,7 +16,7 @@ from llmkit.core.machine import describe_versions
 from llmkit.preparing.executors import LOCAL, check_executor, open_executor
 from llmkit.preparing.executors.local import count_workers
 from llmkit.preparing.shards import SHARD_BYTES, cut_files
-from llmkit.preparing.stages import Inputs, build_prepared, planned_word_cutter
+from llmkit.preparing.stages import Inputs, build_prepared, planned_segmenter
 from llmkit.preparing.staging_dir import FOLDER, Facts, adopt_stage, clear_staging_dir, staging_dir
 from llmkit.text.inputs import display_name, file_size, find_files
 from llmkit.text.staging import STAGED_FORMAT
@@ -128,7 +128,7 @@ def _describe_request(inputs: Inputs, settings: Prepare) -> Facts:
         "own_splits": {name: _fingerprint_inputs(find_files([path])) for name, path in inputs.user_splits.items()},
         # The tokenizer's contents, as a folder of the same name may have changed.
         "tokenizer": None if inputs.tokenizer is None else fingerprint_tokenizer(inputs.tokenizer),
-        "chinese_words": planned_word_cutter(settings),
+        "chinese_words": planned_segmenter(settings),
     }
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from llmkit.config.prepare import Prepare
 from llmkit.core.progress import ProgressBar
-from llmkit.datasets.rows import encode_counted
+from llmkit.datasets.rows import TextCounts, encode_counted
 from llmkit.preparing.staging_dir import Facts, run_shard
 from llmkit.text.cleaners import clean_documents
 from llmkit.text.dedup import compute_keys, dedup_steps
@@ -93,7 +93,7 @@ def match_shard(windows: Sequence[tuple[Path, int]], text: SplitShard) -> list[A
 
 
 def encode_shard(
-    tokenizer: Path, check: EncoderCheck, cutter: str | None, work: Path, task: tuple[Path, SplitShard]
+    tokenizer: Path, check: EncoderCheck, segmenter: str | None, work: Path, task: tuple[Path, SplitShard]
 ) -> Facts:
     """Tokenize a shard of a split and store its rows in a folder as a split, with a tokenizer saved by
     `save_encoding_tokenizer`."""
@@ -101,14 +101,14 @@ def encode_shard(
 
     def make(folder: Path) -> Facts:
         encoding_tokenizer = load_encoding_tokenizer(tokenizer)
-        totals: Counter[str] = Counter()
-        counted: Counter[str] = Counter()
+        counts = TextCounts(Counter())
         with ProgressBar(f"tokenizing {text.split}", "bytes") as meter:
             documents = count_bytes(text.read(), meter)
             encoder = _open_encoder(tokenizer, check)
-            rows = encode_counted(documents, encoding_tokenizer, totals, counted, cutter, encoder)
-            write_split(folder, rows, id_dtype(encoding_tokenizer), sentences=cutter is not None)
-        return {"totals": totals, "counted": counted}
+            rows = encode_counted(documents, encoding_tokenizer, counts, segmenter, encoder)
+            write_split(folder, rows, id_dtype(encoding_tokenizer), sentences=segmenter is not None)
+        counts.trim()
+        return as_json(counts)
 
     return run_shard(work, folder, make)
 

@@ -21,7 +21,7 @@ from llmkit.core.errors import DataError
 from llmkit.core.machine import describe_versions
 from llmkit.core.process import defer_signals
 from llmkit.core.progress import ProgressBar
-from llmkit.datasets.rows import add_words, can_mask
+from llmkit.datasets.rows import TextCounts, add_words, can_mask
 from llmkit.preparing.executors import MapShards
 from llmkit.preparing.shards import (
     as_json,
@@ -39,7 +39,7 @@ from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.inputs import find_files
 from llmkit.text.overlap import count_overlap, merge_windows
 from llmkit.text.sources import Source, report_notes, require_documents
-from llmkit.text.splitting import SplitPlan, SplitShard, plan_split
+from llmkit.text.splitting import MIN_HELD_OUT_CHARS, SplitPlan, SplitShard, plan_cuts, plan_split
 from llmkit.text.staging import (
     Shard,
     find_shards,
@@ -47,12 +47,13 @@ from llmkit.text.staging import (
     read_keys,
     read_others,
     read_shard,
+    read_staged,
     read_totals,
     sample_shards,
     slice_shards,
     stage_documents,
 )
-from llmkit.text.words import choose_word_cutter
+from llmkit.text.words import choose_segmenter
 from llmkit.tokens.fast_encoding import check_encoder, load_encoding_tokenizer, save_encoding_tokenizer
 from llmkit.tokens.store import Split, join_splits
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
@@ -93,11 +94,12 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
     read = _stage_texts(map_shards, given, settings, work)
     staged = {name: slice_shards(find_shards(stage / name)) for name in given}
     plan = plan_split(read_totals(stage / "main"), settings.split)
+    plan = plan_cuts(plan, read_staged(stage / "main"), read_totals(stage / "main"))
     names = [name for name in SPLITS if name in plan.names or name in inputs.user_splits]
     texts = {name: _shards_of(name, staged, plan) for name in names}
     tokenizer, notes = _make_tokenizer(inputs.tokenizer, texts["train"], stage / "main", settings, work)
     stores_words = can_mask(tokenizer) if settings.sentences == "auto" else settings.sentences
-    cutter = choose_word_cutter(settings.chinese_words) if stores_words else None
+    segmenter = choose_segmenter(settings.chinese_words) if stores_words else None
 
     @cache
     def encode() -> partial[Facts]:
@@ -105,14 +107,15 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
         saved, shards = save_encoding_tokenizer(tokenizer, work), [shard for name in given for shard in staged[name]]
         sample = sample_shards(shards, CHECKED_CHARACTERS, CHECKED_STRETCH)
         characters = set().union(*map(read_others, shards))
-        check = check_encoder(load_encoding_tokenizer(saved), sample, characters, with_offsets=cutter is not None)
-        return partial(encode_shard, saved, check, cutter, work)
+        check = check_encoder(load_encoding_tokenizer(saved), sample, characters, with_offsets=segmenter is not None)
+        return partial(encode_shard, saved, check, segmenter, work)
 
     def store(folder: Path) -> Facts:
-        totals: Counter[str] = Counter(documents=0, characters=0, bytes=0, tokens=0, unknown_tokens=0)
-        parts = _encode(map_shards, encode(), texts[folder.name], work, totals)
-        join_splits(folder, parts, id_dtype(tokenizer), sentences=cutter is not None)
-        return _describe_split(folder, totals, sentences=cutter is not None)
+        names = ("documents", "characters", "bytes", "tokens", "unknown_tokens", "unknown_characters")
+        counts = TextCounts(Counter(dict.fromkeys(names, 0)))
+        parts = _encode(map_shards, encode(), texts[folder.name], work, counts)
+        join_splits(folder, parts, id_dtype(tokenizer), sentences=segmenter is not None)
+        return _describe_split(folder, counts, sentences=segmenter is not None)
 
     splits = {name: run_stage(work, folder / name, store) for name in names}
 
@@ -120,6 +123,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
         n_bytes = {name: splits[name]["bytes"] for name in names[1:]}
         return _compare_splits(map_shards, texts, n_bytes, work / "windows")
 
+    notes += _note_small(splits, inputs.user_splits)
     overlap = run_stage(work, work / "overlap", compare)
     n_bytes = sum(split["bytes"] for split in splits.values())
     n_tokens = sum(split["tokens"] for split in splits.values())
@@ -128,7 +132,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
         **read,
         "split_by": plan.by,
         "splits": splits,
-        "sentences": None if cutter is None else {"chinese_words": cutter},
+        "sentences": None if segmenter is None else {"chinese_words": segmenter},
         "overlap": overlap,
         "bytes_per_token": n_bytes / n_tokens,
         "tokenizer": {
@@ -142,10 +146,10 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
     }
 
 
-def planned_word_cutter(settings: Prepare) -> str | None:
+def planned_segmenter(settings: Prepare) -> str | None:
     """What splits Chinese words for the columns of sentences and words, if there will be any; needs no tokenizer."""
     stores_words = settings.tokenizer.may_mask if settings.sentences == "auto" else settings.sentences
-    return choose_word_cutter(settings.chinese_words) if stores_words else None
+    return choose_segmenter(settings.chinese_words) if stores_words else None
 
 
 def _progress_bar(what: str, results: Iterable[Any], n_tasks: int) -> Iterator[Any]:
@@ -281,22 +285,21 @@ def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
 
 
 def _encode(
-    map_shards: MapShards, encode: partial[Facts], texts: Sequence[SplitShard], work: Path, totals: Counter[str]
+    map_shards: MapShards, encode: partial[Facts], texts: Sequence[SplitShard], work: Path, counts: TextCounts
 ) -> Iterator[Path]:
-    """Tokenize the shards of a split; yields their folders and adds to `totals` as `encode_rows` does."""
+    """Tokenize the shards of a split; yields their folders and adds to `counts` as `encode_rows` does."""
     split = texts[0].split
     tasks = [(work / "encoded" / f"encoded-{split}-{n:05d}", text) for n, text in enumerate(texts)]
-    counted: Counter[str] = Counter()
     facts = _progress_bar(f"tokenizing {split}", map_shards(encode, tasks), len(tasks))
     for (folder, _), found in zip(tasks, facts, strict=True):
-        totals.update(found["totals"])
-        counted.update(found["counted"])
+        counts.update(TextCounts(**{name: Counter(each) for name, each in found.items()}))
         yield folder
-    add_words(totals, counted)
+    add_words(counts.totals, counts.words)
 
 
-def _describe_split(folder: Path, totals: Counter[str], *, sentences: bool) -> Facts:
+def _describe_split(folder: Path, counts: TextCounts, *, sentences: bool) -> Facts:
     """The totals of a written split, for the manifest; checks that tokens in = tokens out."""
+    totals = counts.totals
     if not totals["tokens"]:
         hint = f"give more text, or set prepare.split.{folder.name}=0, or prepare.split.by=document"
         raise DataError(f"no text is left for the {folder.name} split", where="prepare.split", hint=hint)
@@ -305,7 +308,18 @@ def _describe_split(folder: Path, totals: Counter[str], *, sentences: bool) -> F
         raise AssertionError(f"{folder.name}: {totals['tokens']} tokens went in, {stored} came out")
     digest = hash_text("\n".join(Split(folder).table.column("hash").to_pylist()))
     found = {"sentences_hash": Split(folder).hash_sentences()} if sentences else {}
-    return {**totals, "documents_hash": digest, **found}
+    unknown = {"unknown_examples": counts.unknown_examples()} if totals["unknown_tokens"] else {}
+    return {**totals, **unknown, "documents_hash": digest, **found}
+
+
+def _note_small(splits: Mapping[str, Facts], user_splits: Mapping[str, str]) -> list[str]:
+    """One sentence for each held-out split, not of the user's own, that is too small to measure anything."""
+    return [
+        f"the {name} split has only {facts['characters']:,} characters: metrics on it say little; give more text, "
+        f"or set prepare.split.{name}"
+        for name, facts in splits.items()
+        if name != "train" and name not in user_splits and facts["characters"] < MIN_HELD_OUT_CHARS
+    ]
 
 
 def _compare_splits(

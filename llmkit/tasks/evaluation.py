@@ -17,13 +17,13 @@ from llmkit.config.recipe import Recipe
 from llmkit.core import console
 from llmkit.core.devices import tune_malloc
 from llmkit.core.errors import DataError, UsageError
-from llmkit.datasets.rows import encode_rows
+from llmkit.datasets.rows import TextCounts, describe_unknown, encode_rows
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import check_vocabulary, max_context_length, put_on_device
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.starting_model import tokenizer_mismatch
 from llmkit.text.documents import Document
-from llmkit.text.words import choose_word_cutter
+from llmkit.text.words import choose_segmenter
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.store import Split, write_split
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
@@ -70,7 +70,7 @@ class EvaluationData:
     """Counts of the split, as in the manifest of a prepared folder."""
     method: dict[str, Any]
     """Names of the data and of the split, for the metrics."""
-    word_cutter: str | None = None
+    segmenter: str | None = None
     block_size: int | None = None
     """That of the model's run, if it is evaluated on the data of its run."""
     first_token: int | None = None
@@ -83,8 +83,7 @@ class EvaluationData:
     def describe(self, metrics: dict[str, Any], method: Mapping[str, Any], effect: str) -> dict[str, Any]:
         """The metrics with their method and the number of unknown tokens; a note explains the effect of these."""
         if n_unknown := self.totals["unknown_tokens"]:
-            share = n_unknown / self.totals["tokens"]
-            console.info(f"{n_unknown:,} tokens ({share:.1%}) are unknown to the tokenizer: {effect}")
+            console.info(f"{describe_unknown(self.totals, self.totals.get('unknown_examples', []))}: {effect}")
         return metrics | {"method": {**method, **self.method}, "n_unknown_tokens": n_unknown}
 
 
@@ -105,16 +104,17 @@ def encode_files(
     Raises:
         DataError: there is no text; with `sentences`, no sentence.
     """
-    cutter = choose_word_cutter(prepare.chinese_words) if sentences else None
-    totals: Counter[str] = Counter()
+    segmenter = choose_segmenter(prepare.chinese_words) if sentences else None
+    counts = TextCounts(Counter())
     with tempfile.TemporaryDirectory() as folder:
-        rows = encode_rows(read_raw_documents(files, prepare.read), tokenizer, totals, cutter)
+        rows = encode_rows(read_raw_documents(files, prepare.read), tokenizer, counts, segmenter)
         write_split(Path(folder) / "text", rows, id_dtype(tokenizer), sentences=sentences)
-        if not totals["sentences" if sentences else "bytes"]:
+        if not counts.totals["sentences" if sentences else "bytes"]:
             raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
         method = {"data": ", ".join(Path(file).name for file in files)}
         split = Split(Path(folder) / "text")
-        yield EvaluationData(split, totals, method, cutter, first_token=tokenizer.bos_token_id)
+        totals = {**counts.totals, "unknown_examples": counts.unknown_examples()}
+        yield EvaluationData(split, totals, method, segmenter, first_token=tokenizer.bos_token_id)
 
 
 def read_raw_documents(files: Sequence[str], read: Read) -> Iterator[Document]:

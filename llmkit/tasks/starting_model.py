@@ -91,7 +91,7 @@ def fit_to_data(
     same = prepared.fingerprint["tokenizer"] in (before, fingerprint_tokenizer(own))
     extends = own.get_vocab().items() <= tokenizer.get_vocab().items()
     if not same and not (recipe.model.resize_embeddings and extends):
-        raise tokenizer_mismatch(prepared, before, name)
+        raise tokenizer_mismatch(prepared, before, name, n_added=len(tokenizer) - len(own) if extends else 0)
     adapt_model(network, recipe, tokenizer, name, n_own, added)
     for note in notes:
         console.info(note)
@@ -129,9 +129,19 @@ def set_dropout(network: PreTrainedModel, section: Model) -> None:
             network.set_submodule(path, nn.Dropout(section.attention_dropout))
 
 
-def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str) -> ModelError:
-    """The error for data that was prepared with another tokenizer than the model's."""
+def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str, n_added: int = 0) -> ModelError:
+    """The error for data that was prepared with another tokenizer than the model's.
+
+    `n_added`: the data's tokenizer is the model's with this number of tokens more.
+    """
     ours = prepared.fingerprint["tokenizer"]
+    if n_added > 0:
+        return ModelError(
+            f"the data's tokenizer extends the model's: {n_added:,} of its entries have no embedding in the model",
+            where=f"{prepared.path} and {name}",
+            hint="set model.resize_embeddings=true to add an embedding row for each new token, "
+            f"or prepare again with -s prepare.tokenizer.path={name}",
+        )
     return ModelError(
         f"the data was made with another tokenizer ({ours[:12]}) than the model's ({fingerprint[:12]})",
         where=f"{prepared.path} and {name}",

@@ -1,9 +1,11 @@
-"""Find sentence boundaries in English and other spaced scripts, Chinese and Japanese.
+"""Find sentence boundaries: rules for English, Chinese and Japanese, and Unicode's final marks for other scripts.
 
 The white space between two sentences belongs to the second, so a sentence ends right after its final mark and closing
 quotes. A blank line always ends a sentence, a single line end never does, because English books are hard-wrapped. A
-Latin mark ends a sentence only before white space and something that can begin a sentence; a Chinese mark always does.
-As in other Chinese splitters, 。” ends a sentence even if the speaker goes on, and so does ；.
+Latin mark ends a sentence only before white space and something that can begin a sentence; a Chinese mark always does,
+and so do danda, Arabic and all other marks of sentence_marks.py. As in other Chinese splitters, 。” ends a sentence
+even if the speaker goes on, and so does ；. Thai and Lao have no marks: a line end is a boundary, and a space is one
+after a long enough run (thai_sentences.py).
 
 Limits: “Stop!” Holmes said. is two sentences. An abbreviation that may also end a sentence does so only before a
 common first word, so "in the U.S. Congress" is not split: in doubt, sentences are joined.
@@ -15,22 +17,30 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from llmkit.text import sentence_marks as marks_of
+from llmkit.text.thai_sentences import cut_thai
+
 MAX_SENTENCE_CHARS = 1000
 
 # Groups: marks; closing quotes; white space; the first character after opening quotes. Every repeat is possessive and
 # the rest is optional, so a million dots take linear time. [1] is a reference, ` "` the closing quote of tokenized
-# text (he went . " She).
+# text (he went . " She), ` 12॥` the number of a verse, \u200c and above joiners and directions; “ and « close
+# in German and Urdu, before white space.
 _MARK = re.compile(
-    r"""([.!?…。！？；｡．;]++)((?:[”’"')\]}»›_*」』）》】〉〕］｝]|\[\d{1,3}\])*+(?: "(?=\s))?+)(\s*+)"""
-    r"""(?=["'“‘’«‹(\[{_*—–\s-]*+(.?))"""
+    rf"""([.!?…。！？；｡．;‼‽⁇⁈⁉{marks_of.TERMINALS}]++)"""
+    r"""((?:[”’"')\]}»›_*」』）》】〉〕］｝\u200c-\u200f\u202a-\u202e]|[“‘«‹](?=\s)|\[\d{1,3}\]"""
+    r"""| ?\d{1,4} ?[।॥])*+(?: "(?=\s))?+)(\s*+)(?=["'“‘’«‹(\[{_*—–\s-]*+(.?))"""
 )
-_WIDE_MARKS = frozenset("。！？；｡")
-_NEVER_FIRST = frozenset("，、：；。！？,.;:!?)]}”’」』）》】〉〕］｝％%")
+_WIDE_MARK = re.compile(f"[。！？；｡{marks_of.TERMINALS}]")
+_NEVER_FIRST = re.compile(
+    rf"[，、：；。！？,.;:!?)\]}}”’」』）》】〉〕］｝％%{marks_of.NEVER_FIRST}{marks_of.TERMINALS}]"
+)
 _CJK = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
 _LETTER = re.compile(r"[^\W_]")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*+\n\s*+")
 
 _LAST_WORD = re.compile(r"[^\W_](?:[^\W_]|[.'’])*+\Z")
+_LAST_UNCASED_WORD = re.compile(r"""[^\s"'“‘«(\[—–-]+\Z""")
 _LABEL = re.compile(  # "1.", "CHAPTER IV."
     r"""["'“‘(\[_*\s]*+(?:(?i:act|article|book|canto|chapter|lecture|letter|part|psalm|scene|section|volume)\s)?"""
     r"""(?:\d[\w.]*|[IVXLCDM]+|[A-Za-z])"""
@@ -44,6 +54,7 @@ _BEFORE_NUMBER = re.compile(
 )
 _NUMBER = re.compile(r"\d|(?:[IVXLCDM]{2,}|[VXLCDM])\b")
 _SELDOM_LAST = re.compile(  # with initials: "J", "U.S", "a.m"
+    rf"(?i:{marks_of.RUSSIAN})|{marks_of.GERMAN}|"
     r"Inc|Ltd|Co|Corp|Bros|Jr|Sr|Esq|Ph|Ph\.D|Litt|al|ft|Ave|(?:[^\W\d_\u2e80-\ud7af]\.)*[^\W\d_\u2e80-\ud7af]"
 )
 # Words that follow U.S., a.m., Jr. or an initial almost only at the beginning of a sentence.
@@ -51,7 +62,8 @@ _FIRST_WORD = re.compile(
     r"(?:After|All|Also|And|Another|Any|As|At|An?|Because|Before|Both|But|By|Did|Do|During|Each|Even|Every|For|From|Has|"
     r"Have|Her|Here|His|How|However|He|If|In|Is|Its?|I|Later|Many|More|Most|My|No|Not|Now|Of|Once|One|Only|On|Or|Other|"
     r"Our|She|Since|Some|So|Still|Such|That|Their|Then|There|These|They|The|This|Those|Though|Thus|Today|To|Under|Until|"
-    r"Upon|Was|We|Well|Were|What|When|Where|Whether|Which|While|Who|Why|With|Yes|Yet|Your?)"
+    r"Upon|Was|We|Well|Were|What|When|Where|Whether|Which|While|Who|Why|With|Yes|Yet|Your?|"
+    rf"{marks_of.RUSSIAN_FIRST_WORDS})"
     r"(?![\w.])"
 )
 # In order of preference. Each needs one character of lookahead, so that no cut is beyond the window.
@@ -62,7 +74,7 @@ _PAUSES = [
 
 
 _MIN_CHARS_TO_DETECT_CASE = 1000
-_WORD_START = re.compile(r"""(?<!\S)["'“‘(\[]*+[a-z]""")
+_WORD_START = re.compile(r"""(?<!\S)["'“‘«(\[]*+[a-zà-öø-ÿа-яёіїєґα-ω]""")
 
 
 def find_sentence_ends(text: str) -> NDArray[np.int64]:
@@ -74,10 +86,11 @@ def find_sentence_ends(text: str) -> NDArray[np.int64]:
     if len(text) >= _MIN_CHARS_TO_DETECT_CASE and text == text.lower():
         # Lower-cased text: capitalize every word, so that only the marks decide. Lengths stay the same.
         text = _WORD_START.sub(lambda match: match[0].upper(), text)
+    text = marks_of.replace_stand_ins(text)
     ends: list[int] = []
     start = 0
     for stop in _find_paragraph_ends(text):
-        ends += _cut_paragraph(text, start, stop)
+        ends += cut_thai(text, start, _cut_paragraph(text, start, stop))
         start = stop
     found = np.array(ends, dtype=np.int64)
     n_chars = np.diff(found, prepend=0)
@@ -115,7 +128,7 @@ def _cut_paragraph(text: str, start: int, stop: int) -> list[int]:
             if not quote_is_open:
                 cut = counted
                 begin = cut + (text[cut] == " ")
-        if _can_end(text, mark, cut, begin) and not (mark[1] == "." and _abbreviates(text, mark, seen)):
+        if _can_end(text, mark, cut, begin) and not (mark[1] in ".۔" and _abbreviates(text, mark, seen)):
             if _LETTER.search(text, seen, cut):
                 ends.append(cut)
             seen = cut
@@ -131,33 +144,63 @@ def _can_end(text: str, mark: re.Match[str], cut: int, begin: int) -> bool:
     before = text[max(0, mark.start() - 1) : mark.start()]
     if before in "“‘「『（(" and marks[0] in ".…":
         return False  # “...and so on: a sentence begins here
-    wide = not _WIDE_MARKS.isdisjoint(marks)
+    wide = _WIDE_MARK.search(marks) is not None
     if not wide and _CJK.match(before):
-        if marks == "．":  # a full stop in 好．他, not in 一．总则 or ３．５
+        if marks == "．" or (marks == "." and closing):  # a full stop in 好．他 and “好.”他, not in 一．总则 or ３．５
             wide = not before.isnumeric() and _CJK.match(following) is not None
         else:
             wide = not marks.strip("!?;") or marks.startswith(("……", "..."))
+    elif not wide and marks_of.UNCASED.match(before):
+        wide = not marks.strip("!?") and marks_of.UNCASED.match(following) is not None
+    if wide and cut == begin and before.isdigit() and following.isdigit() and not closing:
+        return marks in "！？；"  # १२।५ is a number
     if wide:
         # A mark in a title, 《谁？》里, ends no sentence, nor does Japanese speech before と.
-        within = closing and (following == "と" or (closing[-1] in "》〉" and _CJK.match(following) and cut == begin))
-        return not within and following not in _NEVER_FIRST
+        within = closing and (
+            marks_of.JAPANESE_QUOTATIVE.match(text, begin)
+            or (closing[-1] in "》〉" and _CJK.match(following) and cut == begin)
+        )
+        return not within and not _NEVER_FIRST.match(following)
     if cut == begin or marks == ";":
         return False
-    return not mark[4].islower() and (following not in _NEVER_FIRST or following == "’")  # ’Tis
+    return not mark[4].islower() and (not _NEVER_FIRST.match(following) or following == "’")  # ’Tis
 
 
 def _abbreviates(text: str, mark: re.Match[str], start: int) -> bool:
     """Whether the full stop ends an abbreviation, an initial, or a label at the sentence's `start`."""
     dot = mark.start()
+    if text[dot] == "۔":
+        return marks_of.is_urdu_initial(text, max(start, dot - 8), dot)
+    if marks_of.UNCASED.match(text, max(start, dot - 1)):
+        return _abbreviates_uncased(text, start, dot)
+    if marks_of.RUSSIAN_ET_CETERA.search(text, max(start, dot - 8), dot):
+        return False
     found = _LAST_WORD.search(text, max(start, dot - 12), dot)
     if not found:
         return False
     word = found[0]
     if _NEVER_LAST.fullmatch(word) or (dot - start < 24 and _LABEL.fullmatch(text, start, dot)):
         return True
+    if word.isdigit() and len(word) <= 2 and marks_of.GERMAN_ORDINAL.match(text, mark.end(2)):
+        return True
     if _BEFORE_NUMBER.fullmatch(word) and _NUMBER.match(text, mark.start(4)):
         return True
     return _SELDOM_LAST.fullmatch(word) is not None and not _FIRST_WORD.match(text, mark.start(4))
+
+
+def _abbreviates_uncased(text: str, start: int, dot: int) -> bool:
+    """As `_abbreviates`, for a word of a script without capitals, in which vowel signs are part of the word."""
+    if dot - start < 24 and _LABEL.fullmatch(text, start, dot):
+        return True
+    found = _LAST_UNCASED_WORD.search(text, max(start, dot - 16), dot)
+    if not found:
+        return False
+    word = found[0]
+    if len(word) <= 2 and text.endswith(". ", start, found.start()):
+        return True  # the second of two initials
+    return bool(
+        marks_of.ARABIC_ABBREVIATION.fullmatch(word) or marks_of.INDIC_ABBREVIATION.fullmatch(word.rpartition(".")[2])
+    )
 
 
 def _cut_long(text: str, start: int, end: int) -> Iterator[int]:

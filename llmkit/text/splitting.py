@@ -1,16 +1,17 @@
 """Split documents into train, validation and test, before anything is joined.
 
 By document: a hash of (seed, text) assigns each whole document, so its split does not depend on other documents, and
-equal documents are in the same split. By position: the first 1 - validation - test of the characters of each document
-are train, then follow validation and test, cut at exactly that character, so that validation 0.1 and test 0 give the
-usual split of tinyshakespeare. A share of 0 means no such split.
+equal documents are in the same split. Of a few short documents, those with the lowest hashes are held out. By tail: the
+first 1 - validation - test of each document are train, then follow validation and test, cut at the nearest end of a
+paragraph, sentence, line or word. By position: the same, cut at exactly that character, so that validation 0.1 and
+test 0 give the usual split of tinyshakespeare. A share of 0 means no such split.
 
 Sources are not considered: volumes of a series may be in different splits; overlap.py measures shared text.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from heapq import nsmallest
 from itertools import accumulate, tee
@@ -19,13 +20,20 @@ from typing import Literal
 
 from llmkit.config.prepare import Split
 from llmkit.core.errors import DataError
+from llmkit.text.cuts import Window, choose_cuts, window_around
 from llmkit.text.documents import Document
 from llmkit.text.staging import Shard, Total, count_inner_chars, read_shard, read_shard_totals, read_skipped_lengths
 
 SplitName = Literal["train", "validation", "test"]
 
 MIN_DOCUMENTS = 100
-"""With fewer, `auto` splits by position: hashes of a few documents do not give a share of 5 %."""
+"""With fewer, hashes do not give a share of 5 %: `auto` takes the lowest ones of short texts, or splits by tail."""
+SHORT_CHARS, MIN_SHORT = 5_000, 20
+"""Mean length of short documents, and how many of them `auto` splits whole: then one is 5 % of them."""
+TINY_CHARS = 200
+"""Mean length of documents of a sentence or two, which `auto` splits whole, however few."""
+MIN_HELD_OUT_CHARS = 1_000
+"""A smaller held-out split is reported as too small."""
 _HASH_RANGE = 1 << 64
 
 
@@ -33,12 +41,14 @@ _HASH_RANGE = 1 << 64
 class SplitPlan:
     """How each document is split; made by plan_split, used by split_documents."""
 
-    by: Literal["document", "position"]
+    by: Literal["document", "tail", "position"]
     seed: int
     validation: Fraction
     test: Fraction
     forced: dict[str, SplitName]
-    """Splits of documents by text hash that override the hash, because the split would be empty."""
+    """Splits of documents by text hash that override the hash, because a split would be empty or of a wrong size."""
+    cuts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """By tail, ends of train and validation of the documents that are stored in several parts, by text hash."""
 
     @property
     def names(self) -> tuple[SplitName, ...]:
@@ -58,13 +68,18 @@ class SplitPlan:
             hashed: SplitName = "train" if value >= test_end else "test" if value >= validation_end else "validation"
             yield self.forced.get(text_hash, hashed)
 
-    def cut(self, n_chars: int) -> list[tuple[SplitName, int]]:
-        """(split, its end in characters) for a document of `n_chars` that is split by position."""
+    def targets(self, n_chars: int) -> list[int]:
+        """Ends in characters of all splits but the last, for a document of `n_chars`, before they are moved."""
         train_end = int(n_chars * (1 - self.validation - self.test))
         validation_end = int(n_chars * (1 - self.test)) if self.validation else train_end
-        ends: dict[SplitName, int] = {"train": train_end, "validation": validation_end, "test": n_chars}
-        ends[self.names[-1]] = n_chars
-        return [(name, ends[name]) for name in self.names]
+        return [train_end, validation_end][: len(self.names) - 1]
+
+    def cut(self, total: Total, text: str | None = None) -> list[tuple[SplitName, int]]:
+        """(split, its end in characters) for a document that is not split whole; `text` if it is stored in one part."""
+        ends: Sequence[int] = self.cuts.get(total.text_hash) or self.targets(total.n_chars)
+        if self.by == "tail" and text is not None and ends:
+            ends = choose_cuts([window_around(text, target, len(text)) for target in ends], len(text))
+        return list(zip(self.names, [*ends, total.n_chars], strict=True))
 
 
 def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
@@ -72,26 +87,32 @@ def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
     # Exact decimals: 1 - 0.05 - 0.05 as floats is less than 0.9.
     shares = Fraction(str(split.validation)), Fraction(str(split.test))
     plan = SplitPlan("document", split.seed, *shares, forced={})
-    n_documents = 0
+    if split.by in ("position", "tail"):
+        return replace(plan, by=split.by)
+    n_documents = n_chars = 0
     hits: dict[SplitName, int] = dict.fromkeys(plan.names, 0)
     lowest: dict[str, int] = {}
-    text_hashes, again = tee(total.text_hash for total in totals)
-    for text_hash, name in zip(text_hashes, plan.splits_of(again), strict=True):
+    totals, again = tee(totals)
+    for total, name in zip(totals, plan.splits_of(each.text_hash for each in again), strict=True):
         n_documents += 1
-        if split.by != "position":
-            hits[name] += 1
-            lowest[text_hash] = _hash(split.seed, text_hash)
-            if len(lowest) > 1000:
-                lowest = dict(nsmallest(len(plan.names), lowest.items(), key=lambda item: item[1]))
-    if split.by == "position" or (split.by == "auto" and n_documents < MIN_DOCUMENTS):
-        return replace(plan, by="position")
+        n_chars += total.n_chars
+        hits[name] += 1
+        lowest[total.text_hash] = _hash(split.seed, total.text_hash)
+        if len(lowest) > 1000:
+            lowest = dict(nsmallest(len(plan.names), lowest.items(), key=lambda item: item[1]))
+    if split.by == "auto" and n_documents < MIN_DOCUMENTS:
+        mean = n_chars / max(1, n_documents)
+        is_whole = mean < TINY_CHARS or (mean < SHORT_CHARS and len(lowest) >= MIN_SHORT)
+        if not is_whole or len(lowest) < len(plan.names):
+            return replace(plan, by="tail")
+        return replace(plan, forced=_split_few(sorted(lowest, key=lambda key: lowest[key]), plan))
     if all(hits.values()):
         return plan
     if len(lowest) < len(plan.names):
         raise DataError(
             f"{len(lowest)} different documents cannot be split into {', '.join(plan.names)}",
             where="prepare.split",
-            hint="split each document by position instead: -s prepare.split.by=position",
+            hint="split each document by its tail instead: -s prepare.split.by=tail",
         )
     # Reassign the documents with the lowest hashes, which are nearest to being held out.
     order = nsmallest(len(plan.names), lowest, key=lambda text_hash: lowest[text_hash])
@@ -101,13 +122,48 @@ def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
     return replace(plan, forced=forced)
 
 
+def _split_few(ordered: Sequence[str], plan: SplitPlan) -> dict[str, SplitName]:
+    """Splits of a few documents, whose text hashes are `ordered`: the first ones are held out, at least one each."""
+    n_validation, n_test = (
+        max(1, round(len(ordered) * share)) if share else 0 for share in (plan.validation, plan.test)
+    )
+    names: list[SplitName] = ["validation"] * n_validation
+    names += ["test"] * n_test
+    names += ["train"] * (len(ordered) - len(names))
+    return dict(zip(ordered, names, strict=False))
+
+
+def plan_cuts(plan: SplitPlan, documents: Iterable[Document], totals: Iterable[Total]) -> SplitPlan:
+    """By tail, the plan with the cuts of documents that are stored in several parts; these need the text around them.
+
+    `documents` and `totals` are in the same order. Reads all of the text once.
+    """
+    if plan.by != "tail" or len(plan.names) == 1:
+        return plan
+    cuts: dict[str, tuple[int, ...]] = {}
+    all_totals = iter(totals)
+    total, position, windows = None, 0, list[Window]()
+    for document in documents:
+        if total is None:
+            total, position = next(all_totals), 0
+            windows = [window_around("", target, total.n_chars) for target in plan.targets(total.n_chars)]
+        for window in windows:
+            window.add(document.text, position)
+        position += len(document.text)
+        if document.last:
+            if document.part:
+                cuts[total.text_hash] = tuple(choose_cuts(windows, total.n_chars))
+            total = None
+    return replace(plan, cuts=cuts)
+
+
 def split_documents(
     documents: Iterable[Document], totals: Iterable[Total], plan: SplitPlan, skipped: Sequence[int] = ()
 ) -> Iterator[tuple[SplitName, Document]]:
     """Yield each part with the name of its split; `totals` are in the documents' order (read_shard_totals).
 
-    By position, a document becomes one document per split, in up to three consecutive pieces. `skipped` has the lengths
-    in characters of the parts of the first document that precede `documents`.
+    By tail and by position, a document becomes one document per split, in up to three consecutive pieces. `skipped` has
+    the lengths in characters of the parts of the first document that precede `documents`.
     """
     document_totals = iter(totals)
     cuts: list[tuple[SplitName, int]] = []
@@ -119,7 +175,7 @@ def split_documents(
             if plan.by == "document":
                 cuts = [(next(plan.splits_of([total.text_hash])), total.n_chars)]
             else:
-                cuts = plan.cut(total.n_chars)
+                cuts = plan.cut(total, document.text if document.last and not document.part else None)
             position, part = _skip_parts(skipped, cuts)
             skipped = ()
         is_first_part = document.last
@@ -165,7 +221,7 @@ class SplitShard:
             return False
         start = sum(read_skipped_lengths(self.shard))
         begin = 0
-        for name, end in self.plan.cut(total.n_chars):
+        for name, end in self.plan.cut(total):
             if name == self.split:
                 return start < end and begin < start + n_chars
             begin = end

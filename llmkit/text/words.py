@@ -64,7 +64,7 @@ def valid_word_count(totals: Mapping[str, int]) -> int | None:
 _CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 
 
-def choose_word_cutter(wanted: Literal["auto", "jieba", "characters"]) -> str:
+def choose_segmenter(wanted: Literal["auto", "jieba", "characters"]) -> str:
     """The segmenter of Chinese words: `characters`, or `jieba` with its version, as manifests name it.
 
     Raises:

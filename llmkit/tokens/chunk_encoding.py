@@ -82,6 +82,12 @@ _MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 """Masks of the first n bytes."""
 
 
+LATIN_ACCENTS = "(?<=\\p{Latin})\\p{Mn}+|\u0338"
+"""After decomposition: the marks on Latin letters, and the stroke of ≠, which alone could join two chunks again."""
+UNSPACED_RUN = "(?:(?=\\p{L})[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]\\p{M}*){1,16}"
+"""Letters of Thai, Lao, Burmese and Khmer with their marks; no punctuation, so a run is inside a chunk."""
+
+
 def can_encode_chunks(state: Mapping[str, Any]) -> bool:
     """Whether the ids of a chunk depend on no other chunk, for the tokenizer of this tokenizer.json.
 
@@ -95,9 +101,19 @@ def can_encode_chunks(state: Mapping[str, Any]) -> bool:
         settings = ("merges", "ignore_merges", "dropout", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk")
         is_plain = not any(model.get(name) for name in settings)
         return is_plain and state["normalizer"] is None and pre_tokenizer is None
+    if pre_tokenizer == "Sequence":
+        first, *others = state["pre_tokenizer"]["pretokenizers"]
+        is_run = first.get("pattern") == {"Regex": UNSPACED_RUN} and first.get("behavior") == "Isolated"
+        pre_tokenizer = others[0]["type"] if is_run and not first["invert"] and len(others) == 1 else None
     if model["type"] not in ("WordPiece", "WordLevel") or pre_tokenizer not in ("BertPreTokenizer", "WhitespaceSplit"):
         return False
     steps = _normalizer_steps(state)
+    kinds = [step["type"] for step in steps]
+    if "NFD" in kinds:  # NFC composes only what NFD decomposed, as no U+0338 is left in between
+        at = kinds.index("NFD")
+        is_stripping = kinds[at + 1 : at + 3] == ["Replace", "NFC"] and steps[at + 1]["content"] == ""
+        if is_stripping and steps[at + 1]["pattern"] == {"Regex": LATIN_ACCENTS}:
+            del steps[at : at + 3]
     return all(step["type"] in ("BertNormalizer", "Lowercase") or "String" in step.get("pattern", ()) for step in steps)
 
 

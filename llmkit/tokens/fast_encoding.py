@@ -134,17 +134,10 @@ class Encoder:
     encode: Callable[[Sequence[str]], EncodedTexts]
     """As `encode_texts`, for one tokenizer."""
     encode_with_offsets: Callable[[Sequence[str]], Iterable[AlignedIds]]
-
-
-@dataclass(frozen=True, slots=True)
-class FastEncoder:
-    """An encoder that replaces `tokenizers` where it gives the same ids."""
-
-    name: str
-    """With the version."""
-    encode: Callable[[Sequence[str]], EncodedTexts]
-    encode_with_offsets: Callable[[Sequence[str]], Iterable[AlignedIds]] | None
-    """None if it does not compute offsets."""
+    name: str = "tokenizers"
+    """With the version, of an encoder that replaces `tokenizers` where it gives the same ids."""
+    finds_offsets: bool = True
+    """False if `encode_with_offsets` is that of `tokenizers`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +164,7 @@ def check_encoder(
     """
     try:
         fast = _open_fast(tokenizer)
-        if fast is None or (with_offsets and fast.encode_with_offsets is None):
+        if fast is None or (with_offsets and not fast.finds_offsets):
             return EncoderCheck()
         differ = partial(find_differences, fast, plain_encoder(tokenizer), with_offsets=with_offsets)
         all_characters = sorted({*map(chr, range(128)), *characters})
@@ -209,9 +202,7 @@ def make_encoder(tokenizer: EncodingTokenizer, check: EncoderCheck) -> Encoder:
     with_fallback = partial(_with_fallback, mismatched=check.mismatched or "")
     return Encoder(
         with_fallback(fast.encode, slow.encode),
-        slow.encode_with_offsets
-        if fast.encode_with_offsets is None
-        else with_fallback(fast.encode_with_offsets, slow.encode_with_offsets),
+        with_fallback(fast.encode_with_offsets, slow.encode_with_offsets),
     )
 
 
@@ -236,11 +227,9 @@ def _is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
-def find_differences(
-    fast: "Encoder | FastEncoder", slow: Encoder, texts: Sequence[str], *, with_offsets: bool
-) -> list[str]:
+def find_differences(fast: Encoder, slow: Encoder, texts: Sequence[str], *, with_offsets: bool) -> list[str]:
     """The texts that the two encode differently."""
-    if with_offsets and fast.encode_with_offsets is not None:
+    if with_offsets and fast.finds_offsets:
         aligned = zip(texts, fast.encode_with_offsets(texts), slow.encode_with_offsets(texts), strict=True)
         return [text for text, one, other in aligned if not all(map(np.array_equal, one, other))]
     ids, lengths = fast.encode(texts)
@@ -258,7 +247,7 @@ def _surround(c: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _open_fast(tokenizer: EncodingTokenizer) -> FastEncoder | None:
+def _open_fast(tokenizer: EncodingTokenizer) -> Encoder | None:
     """The fast encoder for this kind of tokenizer, or None. ImportError without fastokens.
 
     The last one is cached: fastokens takes 0.3 s to load 50,000 tokens, and chunk encoding has a cache of its own.
@@ -267,12 +256,14 @@ def _open_fast(tokenizer: EncodingTokenizer) -> FastEncoder | None:
         import fastokens
 
         backend = fastokens.Tokenizer.from_json_str(tokenizer.state)
-        return FastEncoder(f"fastokens {version('fastokens')}", partial(_encode_fastokens, backend, tokenizer), None)
+        with_offsets = plain_encoder(tokenizer).encode_with_offsets
+        name = f"fastokens {version('fastokens')}"
+        return Encoder(partial(_encode_fastokens, backend, tokenizer), with_offsets, name, finds_offsets=False)
     state = json.loads(tokenizer.state)
     if not can_encode_chunks(state):
         return None
     chunks = ChunkEncoder(tokenizer, state)
-    return FastEncoder("chunk encoding", chunks.encode, chunks.encode_with_offsets)
+    return Encoder(chunks.encode, chunks.encode_with_offsets, "chunk encoding")
 
 
 def _encode_fastokens(backend: Any, tokenizer: EncodingTokenizer, texts: Sequence[str]) -> EncodedTexts:

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import UsageError
+from llmkit.tokens.chunk_encoding import LATIN_ACCENTS, UNSPACED_RUN
 from llmkit.tokens.tokenizer import END_OF_TEXT
 
 PAD = "<|pad|>"
@@ -40,6 +41,9 @@ BYTE_BPE_PATTERN = (
     r"|\s{1,32}(?!\S)|\s{1,32}"
 )
 
+
+JOINERS = (("\u200c", "\ufdd0"), ("\u200d", "\ufdd1"))
+"""ZWNJ and ZWJ, and noncharacters that stand for them while BERT's normalizer removes invisible characters."""
 
 _ASCII_WORDS = re.compile(r"[^ \t\n\r]+")
 
@@ -132,12 +136,26 @@ def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrai
 
 
 def _bert_pipeline(model: models.WordPiece, section: TokenizerSection) -> Tokenizer:
-    """A tokenizer with BERT's normalizer and pre-tokenizer: Chinese characters and punctuation are words."""
+    """A tokenizer with BERT's normalizer and pre-tokenizer: Chinese characters and punctuation are words.
+
+    In three things it differs from BERT: it keeps joiners (Persian, Indic scripts, emoji); with `lowercase` it strips
+    the accents of Latin letters alone, where BERT strips vowel signs too; and runs of scripts without spaces are cut
+    into words of at most 16 letters, as a word of over 100 characters is one unknown token.
+    """
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=section.lowercase
+    steps: list[normalizers.Normalizer] = [normalizers.Replace(*pair) for pair in JOINERS]
+    if section.lowercase:
+        steps += [normalizers.NFD(), normalizers.Replace(Regex(LATIN_ACCENTS), ""), normalizers.NFC()]
+    steps.append(
+        normalizers.BertNormalizer(
+            clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=section.lowercase
+        )
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    steps += [normalizers.Replace(placeholder, joiner) for joiner, placeholder in JOINERS]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(UNSPACED_RUN), "isolated"), pre_tokenizers.BertPreTokenizer()]
+    )
     return tokenizer
 
 

@@ -24,7 +24,7 @@ from llmkit.datasets.labelled import (
     set_template,
     take_rows,
 )
-from llmkit.text.words import choose_word_cutter
+from llmkit.text.words import choose_segmenter
 from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
@@ -80,7 +80,7 @@ def test_inputs_equal_those_of_the_tokenizers_call(
     tokenizer = tokenizers[kind]
     cutter = "characters" if with_words else None
     for pairs in (None, PAIRS):
-        inputs = encode_inputs(tokenizer, TEXTS, pairs, block_size=block_size, word_cutter=cutter)
+        inputs = encode_inputs(tokenizer, TEXTS, pairs, block_size=block_size, segmenter=cutter)
         expected = tokenizer(
             TEXTS, pairs, truncation=True, max_length=block_size, return_token_type_ids=True, padding=False
         )
@@ -117,7 +117,7 @@ def test_special_tokens_in_a_text_are_ordinary_text(tokenizers: Tokenizers, kind
     assert len(specials & set(tokenizer(text).input_ids)) > 1  # the tokenizer itself takes it for one
     for with_words in (None, "characters"):
         for pairs in (None, [text]):
-            inputs = encode_inputs(tokenizer, [text], pairs, block_size=512, word_cutter=with_words)
+            inputs = encode_inputs(tokenizer, [text], pairs, block_size=512, segmenter=with_words)
             [[ids]] = [read_all(inputs)]
             n_template = tokenizer.backend_tokenizer.num_special_tokens_to_add(pairs is not None)
             assert sum(token in specials for token in ids) == n_template
@@ -216,16 +216,16 @@ def test_tokens_of_one_word_have_one_number(
 ) -> None:
     if cutter == "jieba":
         pytest.importorskip("jieba")
-        cutter = choose_word_cutter("jieba")
+        cutter = choose_segmenter("jieba")
     tokenizer = tokenizers[kind]
-    [[each]] = [encode_inputs(tokenizer, [text], None, block_size=99, word_cutter=cutter).read(0)]
+    [[each]] = [encode_inputs(tokenizer, [text], None, block_size=99, segmenter=cutter).read(0)]
     assert words_of(tokenizer, each) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_word_numbers_continue_in_the_second_text_and_skip_special_tokens(tokenizers: Tokenizers, kind: str) -> None:
     tokenizer = tokenizers[kind]
-    [each] = encode_inputs(tokenizer, ["曹操 said"], ["said曹"], block_size=99, word_cutter="characters").read(0)
+    [each] = encode_inputs(tokenizer, ["曹操 said"], ["said曹"], block_size=99, segmenter="characters").read(0)
     assert words_of(tokenizer, each) == ["曹", "操", "said", "said", "曹"]
     assert each.words is not None
     template = [tokenizer.cls_token_id, tokenizer.eos_token_id]
@@ -239,10 +239,10 @@ def test_word_numbers_continue_in_the_second_text_and_skip_special_tokens(tokeni
 def test_each_window_numbers_its_own_words_from_zero(tokenizers: Tokenizers, kind: str, cutter: str) -> None:
     if cutter == "jieba":
         pytest.importorskip("jieba")
-        cutter = choose_word_cutter("jieba")
+        cutter = choose_segmenter("jieba")
     text = (ENGLISH + CHINESE + "曹操大怒") * 2
     n_template = tokenizers[kind].backend_tokenizer.num_special_tokens_to_add(False)
-    encoded = encode_inputs(tokenizers[kind], [text], None, block_size=10, windows=Windows(5, 999), word_cutter=cutter)
+    encoded = encode_inputs(tokenizers[kind], [text], None, block_size=10, windows=Windows(5, 999), segmenter=cutter)
     windows = encoded.read(0)
     assert len(windows) > 5
     for each in windows:
@@ -260,7 +260,7 @@ def test_each_window_numbers_its_own_words_from_zero(tokenizers: Tokenizers, kin
 def test_joined_and_taken_rows_equal_the_original_rows(tokenizers: Tokenizers, cutter: str | None) -> None:
     def encode(texts: list[str]) -> Inputs:
         return encode_inputs(
-            tokenizers["byte-bpe"], texts, None, block_size=20, windows=Windows(3, 4), word_cutter=cutter
+            tokenizers["byte-bpe"], texts, None, block_size=20, windows=Windows(3, 4), segmenter=cutter
         )
 
     whole = encode(TEXTS)

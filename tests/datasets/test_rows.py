@@ -7,15 +7,15 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.prepare import TokenizerSection
-from llmkit.datasets.rows import can_mask, encode_rows
+from llmkit.datasets.rows import TextCounts, can_mask, encode_rows
 from llmkit.text.documents import Document
-from llmkit.text.words import choose_word_cutter
+from llmkit.text.words import choose_segmenter
 from llmkit.tokens.store import Row
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 ENGLISH = 'Mr. Holmes sat down. "Unbelievable!" he said; it was 3.14 miles.\n\nCHAPTER II\n\nThe next morning came.'
 CHINESE = "却说曹操大怒。“快走！”众将说道：我军已败……玄德问曰：将军何往？"
-JIEBA = choose_word_cutter("auto")
+JIEBA = choose_segmenter("auto")
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,10 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return train_tokenizer(iter([ENGLISH, CHINESE]), TokenizerSection(kind="wordpiece", vocab_size=110))
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, text: str, cutter: str | None) -> tuple[Row, Counter[str]]:
-    totals: Counter[str] = Counter()
-    return next(encode_rows([Document(text, "x")], tokenizer, totals, cutter)), totals
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, segmenter: str | None) -> tuple[Row, Counter[str]]:
+    counts = TextCounts(Counter())
+    totals = counts.totals
+    return next(encode_rows([Document(text, "x")], tokenizer, counts, segmenter)), totals
 
 
 def sentences_of(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -121,8 +122,9 @@ def test_number_of_words_equals_the_tokens_of_the_word_tokenizer() -> None:
     for lowercase in (False, True):
         section = TokenizerSection(kind="word", min_frequency=300, lowercase=lowercase)
         tokenizer = train_tokenizer((document.text for document in documents), section)
-        totals: Counter[str] = Counter()
-        n_tokens = sum(len(row.input_ids) for row in encode_rows(documents, tokenizer, totals))
+        counts = TextCounts(Counter())
+        totals = counts.totals
+        n_tokens = sum(len(row.input_ids) for row in encode_rows(documents, tokenizer, counts))
         assert totals["words"] == totals["tokens"] == n_tokens > 1000
         assert totals["unknown_tokens"] > 100
 
@@ -131,13 +133,22 @@ def test_number_of_words_is_independent_of_the_tokenizer_and_absent_in_chinese()
     words = set()
     for kind in ("byte-bpe", "char", "word", "wordpiece"):
         tokenizer = train_tokenizer([ENGLISH, CHINESE], TokenizerSection(kind=kind, vocab_size=300))
-        english: Counter[str] = Counter()
-        chinese: Counter[str] = Counter()
+        english, chinese = TextCounts(Counter()), TextCounts(Counter())
         list(encode_rows([Document(ENGLISH, "x"), Document(ENGLISH, "x", 1)], tokenizer, english))
         list(encode_rows([Document(CHINESE, "x")], tokenizer, chinese))
-        words.add(english["words"])
-        assert "words" not in chinese
+        words.add(english.totals["words"])
+        assert "words" not in chinese.totals
     assert words == {2 * (17 + 4 + 1)}  # words, line ends, the document's end
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "word", "char"])
+def test_unknown_tokens_are_counted_by_tokens_and_by_characters_with_examples(kind: str) -> None:
+    tokenizer = train_tokenizer(["the cat sat on the mat\n" * 9], TokenizerSection(kind=kind, vocab_size=60))
+    counts = TextCounts(Counter())
+    list(encode_rows([Document("the 火火 sat on 火火 \n", "x"), Document("the ж", "x", 1)], tokenizer, counts))
+    n_tokens = {"wordpiece": 5, "word": 3, "char": 5}[kind]
+    assert (counts.totals["unknown_tokens"], counts.totals["unknown_characters"]) == (n_tokens, 5)
+    assert counts.unknown_examples() == {"word": ["火火", "ж"]}.get(kind, ["火", "ж"])
 
 
 def test_chinese_clause_of_one_tokenizer_word_is_cut_into_words() -> None:

@@ -173,11 +173,20 @@ FEW = ("prepare.split.validation=0.05", "prepare.split.test=0.05")
 
 
 def test_split_that_would_be_empty_is_an_error_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "lines.txt").write_text("short\nlines\nhere\n")
+    (tmp_path / "lines.txt").write_text("short\nlines\n")
     with pytest.raises(DataError, match="no text is left for the") as caught:
         prepare([str(tmp_path / "lines.txt")], tmp_path / "data", settings("prepare.read.documents=line", *FEW))
     assert "prepare.split" in str(caught.value)
     assert not (tmp_path / "data").exists()
+
+
+def test_held_out_split_that_is_too_small_is_named(tmp_path: Path) -> None:
+    lines = "".join(f"Sentence number {number} stands alone.\n" for number in range(30))
+    (tmp_path / "lines.txt").write_text(lines)
+    prepared = prepare([str(tmp_path / "lines.txt")], tmp_path / "data", settings("prepare.read.documents=line"))
+    notes = " ".join(prepared.manifest["notes"])
+    assert "the validation split has only" in notes and "the test split has only" in notes
+    assert prepared.manifest["split_by"] == "document"
 
 
 def test_tokenizer_written_anew_under_the_same_path_is_noticed(tmp_path: Path) -> None:

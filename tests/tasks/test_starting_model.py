@@ -127,7 +127,8 @@ def test_extended_vocabulary_is_accepted_if_the_recipe_allows_it(tmp_path: Path)
     ensure_special_tokens(tokenizer)
     tokenizer.add_tokens(["extra-token"])
     prepared = prepared_with(fingerprint_tokenizer(tokenizer))
-    with pytest.raises(ModelError, match="another tokenizer"):
+    with pytest.raises(ModelError, match="extends the model's: 1 of its entries") as caught:
         fit_to_data(name, open_causal_lm, load_recipe(None), prepared, tokenizer)
+    assert "model.resize_embeddings=true" in caught.value.problems[0].hint
     model = fit_to_data(name, open_causal_lm, load_recipe(None, ["model.resize_embeddings=true"]), prepared, tokenizer)
     assert embedding_rows(model) == len(tokenizer)

@@ -116,6 +116,50 @@ def test_chinese_and_japanese_are_cut_after_their_sentences_and_nowhere_else(mar
     assert cut(marked.replace("|", "")) == marked.split("|")
 
 
+@pytest.mark.parametrize(
+    "marked",
+    [
+        # danda; a full stop after a short word is an abbreviation
+        "वह आया।| वह चला गया।|किसने कहा?| मैंने!",
+        "डॉ. शर्मा ने बी.ए. किया।| वे 3.5 कि.मी. चले।| प्रो. वर्मा नहीं आए।",
+        "ईसा पूर्व ॥ 12॥| दूसरा श्लोक॥| अंत",
+        "সে এল।| তুমি কে?| আমি।",
+        "तो आला आहे.| ती गेली नाही.| ठीक.",
+        # Arabic, Urdu, Persian
+        "من أنت؟| أنا علي.| حسنا!| نعم، أعرف؛ لا.",
+        "قال: «هل تأتي؟»| ثم خرج.|‏ وعاد".replace("|‏", "‏|"),
+        "د. أحمد هنا.| جاء أ.د. محمد في 3.5 ساعة.",
+        "وہ آیا۔| تم کون ہو؟|میں ہوں۔|ایم۔ اے۔ جناح یہاں ہیں۔| وہ پی۔ایچ۔ڈی ہے۔",
+        "او می‌رود.| تو کجایی؟| اینجا.",
+        # other scripts with marks of their own
+        "እሱ መጣ።| እሷ ሄደች።| ማን ነህ፧| እኔ፡፡| እሺ",
+        "Նա եկավ։| Դու ո՞վ ես:| Ես",
+        "သူ လာသည်။| သူမ သွားသည်၊ ပြန်သည်။|နေသည်",
+        "គាត់មក។| នាងទៅ។|ចប់",
+        "བཀྲ་ཤིས།| བདེ་ལེགས། །| ཡག་པོ",
+        "Τι κάνεις;| Καλά είμαι.| Εσύ;",
+        "שלום.| מה שלומך?| טוב!",
+        # Russian, German
+        "Он жил в г. Москве на ул. Ленина, д. 5, т. е. рядом.| Потом уехал.",
+        "В 1999 г.| Он уехал, и т. д.| Да, давно.",
+        "— Куда ты? — спросил он.| — Домой.| А. С. Пушкин писал.",
+        "Am 3. Oktober kam Dr. Müller, z. B. Hr. Klein bzw. Frau Groß.| Es war gut.",
+        "„Komm!“| Er ging.| Sie rief: „Halt.“| Ende.",
+        "اس نے کہا: ”چلو۔“| وہ چلا۔",
+        # Chinese closed with ASCII marks, Japanese
+        "他说：“走吧!”|然后走了。|她说：“好.”|他笑了。",
+        "「もう行く？」と聞いた。|「うん。」って言った。|とても寒い。",
+    ],
+)
+def test_other_scripts_are_cut_at_their_own_marks_and_nowhere_else(marked: str) -> None:
+    assert cut(marked.replace("|", "")) == marked.split("|")
+
+
+def test_sixty_lines_of_hindi_give_240_sentences() -> None:
+    lines = (f"नदी के पास अँधेरा था। किसी को पता नहीं था। नाव {n} कहाँ है। हम सुबह तक रुके रहे।\n" for n in range(60))
+    assert len(cut("".join(lines))) == 240
+
+
 def test_empty_text_has_no_sentence() -> None:
     ends = find_sentence_ends("")
     assert ends.shape == (0,)
@@ -194,6 +238,14 @@ def test_a_word_is_cut_only_where_there_is_no_pause() -> None:
         "a\n\n" * 100_000,
         ("a" + " " * 500 + "\n") * 1000,
         "他说：“好。”" * 100_000,
+        "।" * 1_000_000,
+        "क। " * 100_000,
+        "और 5 ॥" * 100_000,
+        "กก และ " * 100_000,
+        "เมื่อ" * 100_000 + " ก" * 100_000,
+        "ایم۔ " * 100_000,
+        "፡፡" * 200_000,
+        "。“" * 200_000,
     ],
     ids=lambda text: repr(text[:3]),
 )

@@ -10,8 +10,17 @@ from llmkit.config.prepare import Split
 from llmkit.core.errors import DataError
 from llmkit.text import staging
 from llmkit.text.documents import Document, hash_text, make_documents
-from llmkit.text.splitting import SplitPlan, SplitShard, plan_split, split_documents
-from llmkit.text.staging import Shard, Total, find_shards, link_shards, read_shard_totals, slice_shards, stage_documents
+from llmkit.text.splitting import SplitPlan, SplitShard, plan_cuts, plan_split, split_documents
+from llmkit.text.staging import (
+    Shard,
+    Total,
+    find_shards,
+    link_shards,
+    read_shard,
+    read_shard_totals,
+    slice_shards,
+    stage_documents,
+)
 
 
 def total_of(text: str) -> Total:
@@ -22,6 +31,7 @@ def split_texts(texts: list[str], split: Split, max_chars: int = 10_000) -> tupl
     totals = [total_of(text) for text in texts]
     plan = plan_split(totals, split)
     documents = [part for n, text in enumerate(texts) for part in make_documents([text], str(n), 0, max_chars)]
+    plan = plan_cuts(plan, documents, totals)
     found: dict[str, list[Document]] = defaultdict(list)
     for name, document in split_documents(documents, totals, plan):
         found[name].append(document)
@@ -39,7 +49,7 @@ TEXTS = [f"document {n} " * (n % 7 + 1) for n in range(1000)]
 def test_one_book_is_cut_at_ninety_percent_of_its_characters(max_chars: int) -> None:
     text = "0123456789\n" * 101_400
     text = text[:1_115_394]
-    plan, found = split_texts([text], Split(validation=0.1, test=0), max_chars)
+    plan, found = split_texts([text], Split(by="position", validation=0.1, test=0), max_chars)
     assert plan.by == "position"
     assert plan.names == ("train", "validation")
     assert text_of(found["train"]) == text[:1_003_854]
@@ -50,7 +60,7 @@ def test_one_book_is_cut_at_ninety_percent_of_its_characters(max_chars: int) -> 
 @pytest.mark.parametrize("max_chars", [1_000, 1_000_000])
 def test_by_position_train_validation_and_test_follow_one_another_in_each_document(max_chars: int) -> None:
     texts = ["字" * 5003, "ab" * 50, "x"]
-    _, found = split_texts(texts, Split(validation=0.05, test=0.05), max_chars)
+    _, found = split_texts(texts, Split(by="position", validation=0.05, test=0.05), max_chars)
     for number, text in enumerate(texts):
         pieces = [[d for d in found[name] if d.source == str(number)] for name in ("train", "validation", "test")]
         assert "".join(map(text_of, pieces)) == text
@@ -100,7 +110,7 @@ def test_every_wanted_split_gets_a_document(n_documents: int) -> None:
 def test_too_few_documents_to_split_whole_is_an_error_that_names_the_way_out() -> None:
     with pytest.raises(DataError) as caught:
         split_texts(["one", "one", "two"], Split(by="document"))
-    assert "prepare.split.by=position" in caught.value.problems[0].hint
+    assert "prepare.split.by=tail" in caught.value.problems[0].hint
 
 
 def test_without_shares_all_is_train() -> None:
@@ -109,19 +119,52 @@ def test_without_shares_all_is_train() -> None:
     assert list(found) == ["train"]
 
 
-def test_the_tail_is_held_out_below_a_hundred_documents_and_whole_documents_from_there() -> None:
-    assert plan_split(map(total_of, TEXTS[:99]), Split()).by == "position"
-    assert plan_split(map(total_of, TEXTS[:100]), Split()).by == "document"
+def test_the_tail_is_held_out_below_a_hundred_long_documents_and_whole_documents_from_there() -> None:
+    long = [f"A long document {n}. " * 500 for n in range(100)]
+    assert plan_split(map(total_of, long[:99]), Split()).by == "tail"
+    assert plan_split(map(total_of, long), Split()).by == "document"
+    assert plan_split(map(total_of, [text[:4000] for text in long[:19]]), Split()).by == "tail"
+    assert plan_split(map(total_of, [text[:4000] for text in long[:20]]), Split()).by == "document"
 
 
-@pytest.mark.parametrize("by", ["document", "position"])
+@pytest.mark.parametrize("n_documents", [3, 4, 10, 30, 99])
+def test_few_one_sentence_documents_are_held_out_whole(n_documents: int) -> None:
+    texts = [f"Sentence number {n} stands alone." for n in range(n_documents)]
+    plan, found = split_texts(texts, Split())
+    assert plan.by == "document"
+    assert sorted(document.text for documents in found.values() for document in documents) == sorted(texts)
+    held_out = max(1, round(n_documents * 0.05))
+    assert {name: len(found[name]) for name in ("validation", "test")} == {"validation": held_out, "test": held_out}
+
+
+@pytest.mark.parametrize("max_chars", [1_000, 1_000_000])
+def test_by_tail_a_book_is_cut_at_sentences_near_its_shares(max_chars: int) -> None:
+    text = "".join(f"It was night {n} at the river. Nobody knew where\nboat {n * 7} lay. " for n in range(2000))
+    plan, found = split_texts([text], Split(validation=0.05, test=0.05), max_chars)
+    assert plan.by == "tail"
+    pieces = [text_of(found[name]) for name in ("train", "validation", "test")]
+    assert "".join(pieces) == text
+    assert [round(len(piece) / len(text), 2) for piece in pieces] == [0.9, 0.05, 0.05]
+    assert all(piece.rstrip().endswith(".") and piece[0].isupper() for piece in pieces)
+
+
+def test_cuts_do_not_depend_on_the_parts_in_which_a_document_is_stored() -> None:
+    text = "".join(f"第{n}回说的是江上的船。没有人知道它在哪里。\n" for n in range(3000))
+    cut = [
+        {name: text_of(found) for name, found in split_texts([text], Split(), size)[1].items()} for size in (500, 10**6)
+    ]
+    assert cut[0] == cut[1]
+
+
+@pytest.mark.parametrize("by", ["document", "tail", "position"])
 def test_a_shard_gives_what_the_split_of_all_its_documents_gives(
-    by: Literal["document", "position"], tmp_path: Path
+    by: Literal["document", "tail", "position"], tmp_path: Path
 ) -> None:
     documents = [part for n, text in enumerate(TEXTS) for part in make_documents([text], str(n), 0, 40)]
     stage_documents(documents, tmp_path)
     shard = Shard(tmp_path)
     plan = plan_split(read_shard_totals(shard), Split(by=by, validation=0.1, test=0.1))
+    plan = plan_cuts(plan, read_shard(shard), read_shard_totals(shard))
     for name in plan.names:
         pairs = split_documents(documents, read_shard_totals(shard), plan)
         expected = [document for split, document in pairs if split == name]
@@ -129,9 +172,9 @@ def test_a_shard_gives_what_the_split_of_all_its_documents_gives(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", ["document", "position"])
+@pytest.mark.parametrize("by", ["document", "tail", "position"])
 def test_slices_of_a_shard_give_together_what_the_shard_gives(
-    by: Literal["document", "position"], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    by: Literal["document", "tail", "position"], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(staging, "_BATCH_CHARS", 150)
     monkeypatch.setattr(staging, "_BATCHES_PER_SLICE", 2)
@@ -143,6 +186,7 @@ def test_slices_of_a_shard_give_together_what_the_shard_gives(
     link_shards(tmp_path / "kept", [(tmp_path / "one", kept)])
     for shard in (Shard(tmp_path / "one"), *find_shards(tmp_path / "kept")):
         plan = plan_split(read_shard_totals(shard), Split(by=by, validation=0.1, test=0.1))
+        plan = plan_cuts(plan, read_shard(shard), read_shard_totals(shard))
         slices = slice_shards([shard])
         assert len(slices) > 10
         of_test = [SplitShard("test", each, plan) for each in slices]

@@ -12,7 +12,7 @@ from llmkit.text.words import (
     MAX_UNSPACED_SHARE,
     chinese_continuation_mask,
     chinese_mask,
-    choose_word_cutter,
+    choose_segmenter,
     count_words,
     valid_word_count,
 )
@@ -76,9 +76,9 @@ def test_word_interiors_leave_everything_but_chinese_alone() -> None:
 def test_jieba_that_is_asked_for_and_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jieba", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert choose_word_cutter("auto") == choose_word_cutter("characters") == "characters"
+    assert choose_segmenter("auto") == choose_segmenter("characters") == "characters"
     with pytest.raises(EnvironmentFault, match="jieba"):
-        choose_word_cutter("jieba")
+        choose_segmenter("jieba")
 
 
 def test_words_begin_where_jieba_cuts_each_run_of_chinese() -> None:
@@ -91,7 +91,7 @@ def test_words_begin_where_jieba_cuts_each_run_of_chinese() -> None:
         expected = [place > 0 for word in words for place in range(len(word))]
         assert inside[start : start + len(run)].tolist() == expected
     assert inside.sum() == sum(len(run) - len(list(jieba.cut(run))) for run in runs)
-    assert choose_word_cutter("auto") == choose_word_cutter("jieba") == f"jieba {version('jieba')}"
+    assert choose_segmenter("auto") == choose_segmenter("jieba") == f"jieba {version('jieba')}"
 
 
 def test_only_chinese_characters_are_chinese() -> None:

@@ -21,7 +21,6 @@ from llmkit.tokens.fast_encoding import (
     EDGE_CASES,
     Encoder,
     EncoderCheck,
-    FastEncoder,
     _surround,
     check_encoder,
     find_differences,
@@ -273,7 +272,7 @@ ENCODERS = {
 
 
 @lru_cache(maxsize=1)
-def corpus_encoders(name: str) -> tuple[Encoder | FastEncoder, Encoder]:
+def corpus_encoders(name: str) -> tuple[Encoder, Encoder]:
     """The fast encoder and that of tokenizers, for a tokenizer trained on the corpus itself."""
     section = TokenizerSection.model_validate({"vocab_size": 1500, "min_frequency": 1, **ENCODERS[name]})
     bare = make_encoding_tokenizer(train_tokenizer(iter(filter(None, CORPUS.values())), section))

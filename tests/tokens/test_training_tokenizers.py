@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import normalizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llmkit.config.prepare import TokenizerSection
@@ -82,6 +83,40 @@ def test_lowercase_folds_case_inside_the_tokenizer(kind: str) -> None:
     tokenizer = train(kind, ["The THE the tHe\n" * 5], lowercase=True, min_frequency=1)
     assert ids_of(tokenizer, "THE") == ids_of(tokenizer, "the")
     assert ids_of(train(kind, ["The the\n" * 5]), "The") != ids_of(train(kind, ["The the\n" * 5]), "the")
+
+
+HINDI = "नदी के पास अँधेरा था। हिन्दी में किसी को पता नहीं था।\n"
+PERSIAN = "او می\u200cرود و کتاب\u200cها را می\u200cخواند\n"
+THAI = "เมื่อวานนี้แม่ไปตลาดซื้อผักและปลาเพราะว่าที่บ้านไม่มีอะไรกินเลยแม้แต่น้อยและทุกคนก็หิวมากจนทนไม่ไหวอีกต่อไปแล้วแม่จึงต้องรีบกลับมา\n"
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+@pytest.mark.parametrize("text", [HINDI, PERSIAN, "مُحَمَّد\n", "ещё мой\n", "がぎ 한국어\n", "👩\u200d👩\u200d👧\n"])
+def test_wordpiece_keeps_vowel_signs_and_joiners_with_and_without_lower_case(text: str, lowercase: bool) -> None:
+    tokenizer = train("wordpiece", [text * 20], lowercase=lowercase)
+    decoded = tokenizer.decode(ids_of(tokenizer, text)).replace(" ", "")
+    assert decoded == text.replace(" ", "").strip()
+
+
+def test_wordpiece_with_lower_case_strips_accents_of_latin_letters_as_bert_does() -> None:
+    tokenizer = train("wordpiece", ["cafe ete angstrom istanbul o = naive\n" * 20], lowercase=True)
+    bert = normalizers.BertNormalizer(strip_accents=None, lowercase=True)
+    for text in ("Café", "ÉTÉ", "e\u0301te\u0301", "Ångström", "İstanbul", "ộ", "≠", "naïve"):
+        assert tokenizer.backend_tokenizer.normalizer.normalize_str(text) == bert.normalize_str(text)
+        assert tokenizer.unk_token_id not in ids_of(tokenizer, text)
+    assert tokenizer.backend_tokenizer.normalizer.normalize_str("Été हिन्दी") == "ete हिन्दी"
+    assert (
+        "é" in train("wordpiece", ["café\n" * 20]).get_vocab()
+        or "##é" in train("wordpiece", ["café\n" * 20]).get_vocab()
+    )
+
+
+def test_wordpiece_cuts_a_long_thai_run_and_leaves_no_letter_unknown() -> None:
+    assert len(THAI) > 100
+    tokenizer = train("wordpiece", [THAI * 20])
+    ids = ids_of(tokenizer, THAI)
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids).replace(" ", "") == THAI.strip()
 
 
 def test_wordpiece_cuts_chinese_characters_and_marks_pieces_inside_words() -> None:

@@ -29,7 +29,7 @@ from llmkit.tables.rows import open_rows
 from llmkit.tasks.cls.label_types import LabelType, choose_label_type
 from llmkit.tasks.cls.row_format import RowFormat, describe_left_out, encode_chunk, open_labelled, read_chunks
 from llmkit.text.rows import RowStream
-from llmkit.text.words import choose_word_cutter
+from llmkit.text.words import choose_segmenter
 
 SPLITS = ("train", "validation", "test")
 LABELS_SHOWN = 10
@@ -206,7 +206,7 @@ def _collect(
 ) -> _Collected:  # fmt: skip
     """Collect rows; without `keep_empty`, rows without a text are left out, as nothing can be learned from them."""
     augments = section.augment.delete or section.augment.swap or section.augment.mask
-    cutter = choose_word_cutter("auto") if augments else None
+    cutter = choose_segmenter("auto") if augments else None
     collected = _Collected()
     for chunk in read_chunks(labelled):
         kept = chunk if keep_empty else [row for row in chunk if row.text.strip() or (row.pair or "").strip()]

@@ -145,7 +145,7 @@ def encode_chunk(
     pairs = [without_surrogates(row.pair or "") for row in chunk]
     return encode_inputs(
         tokenizer, texts, pairs if row_format.pair else None,
-        block_size=row_format.block_size, windows=row_format.windows, word_cutter=cutter,
+        block_size=row_format.block_size, windows=row_format.windows, segmenter=cutter,
     )  # fmt: skip
 
 

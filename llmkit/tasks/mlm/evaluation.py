@@ -229,7 +229,7 @@ def score_split(
         "block_size": block,
         "mlm_probability": mlm.mlm_probability,
         "whole_words": mlm.whole_words,
-        "chinese_words": data.word_cutter,
+        "chinese_words": data.segmenter,
         "seed": settings.seed,
         "precision": settings.precision,
     }

@@ -267,10 +267,12 @@ def test_recurrent_model_carries_its_state_and_refuses_windows(prepared: Any) ->
 def test_unknown_tokens_of_a_causal_model_are_counted_with_a_note(
     prepared: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prepared.manifest["splits"]["test"]["unknown_tokens"] = 50
+    unknown = {"unknown_tokens": 1234, "unknown_characters": 50, "unknown_examples": ["ж", "火"]}
+    prepared.manifest["splits"]["test"] |= {"tokens": 12340, "characters": 1000, **unknown}
     found = score_split(make_gpt2().eval(), open_split(prepared, "test"), Evaluate())
-    assert found["n_unknown_tokens"] == 50
-    assert "50 tokens (25.0%) are unknown to the tokenizer" in capsys.readouterr().err
+    assert found["n_unknown_tokens"] == 1234
+    note = '1,234 tokens (10.0%) are unknown to the tokenizer, 5.0% of the characters, for example "ж", "火"'
+    assert note in capsys.readouterr().err
 
 
 def test_raw_text_is_scored_completely(tmp_path: Path) -> None:

@@ -371,7 +371,8 @@ def test_unknown_tokens_are_counted_with_a_note(run: Path, tmp_path: Path, capsy
     (tmp_path / "strange.txt").write_text("One of them fell. Жёлтый дом стоит. Who was to blame?\n" * 30)
     metrics = evaluate(recipe("mlm.sentence_objective=none"), model=str(run), data=[str(tmp_path / "strange.txt")])
     assert metrics["n_unknown_tokens"] >= 60
-    assert "unknown to the tokenizer" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "unknown to the tokenizer" in err and "% of the characters, for example" in err
 
 
 def test_demo_refuses_other_tasks(tmp_path: Path) -> None:

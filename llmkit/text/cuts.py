@@ -1,0 +1,101 @@
+"""Choose where a document is cut into train and held-out text: at a paragraph, else a sentence, line or word.
+
+Only the text around each cut is looked at, so a document of any length can be cut. The white space at a boundary
+belongs to the text before it.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmkit.text.sentences import find_sentence_ends
+
+MIN_REACH, MAX_REACH = 200, 5_000
+"""How far a cut may move, in characters; between these limits it is half of the text that follows."""
+MAX_WORD_CHARS = 100
+"""A shorter document without any boundary is one word and is not cut."""
+
+_PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
+_LINE_END = re.compile(r"[^\S\n]*\n\s*")
+_SPACE = re.compile(r"\s+")
+_JOINED = re.compile(
+    "[\u0300-\u036f\u0900-\u0903\u093a-\u094f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u200d\ufe0f\U0001f3fb-\U0001f3ff]"
+)
+
+
+@dataclass(slots=True)
+class Window:
+    """The text around the target of a cut."""
+
+    target: int
+    """In characters from the beginning of the document, as are `start` and `stop`."""
+    start: int
+    stop: int
+    text: str = ""
+
+    def add(self, text: str, position: int) -> None:
+        """Add what is in the window of a part of the document that begins at `position`; parts come in order."""
+        self.text += text[max(0, self.start - position) : max(0, self.stop - position)]
+
+    def ends(self, boundary: re.Pattern[str] | None) -> list[int]:
+        """Ends of the boundaries inside the window, ascending; None: of sentences."""
+        if boundary is not None:
+            found = [match.end() for match in boundary.finditer(self.text)]
+        else:
+            ends = find_sentence_ends(self.text).tolist()
+            found = [end + len(self.text[end:]) - len(self.text[end:].lstrip()) for end in ends]
+        return [self.start + end for end in found if 0 < self.start + end < self.stop]
+
+
+def window_around(text: str, target: int, n_chars: int) -> Window:
+    """The window around `target` of a document of `n_chars`; its text is taken from `text`, if that is not empty."""
+    reach = min(MAX_REACH, max(MIN_REACH, (n_chars - target) // 2))
+    window = Window(target, max(0, target - reach), min(n_chars, target + reach))
+    window.add(text, 0)
+    return window
+
+
+def choose_cuts(windows: Sequence[Window], n_chars: int) -> list[int]:
+    """The cut nearest to each target, at most two, ascending, all of the best kind of boundary that there is.
+
+    A document of one short word is not cut: all cuts are at its end. A long run without white space, as in Chinese, is
+    cut at the target.
+    """
+    for boundary in (_PARAGRAPH_END, None, _LINE_END, _SPACE):
+        found = _nearest([window.ends(boundary) for window in windows], [window.target for window in windows])
+        if found:
+            return found
+    if n_chars <= MAX_WORD_CHARS and not any(map(_is_unspaced, windows)):
+        return [n_chars] * len(windows)
+    return [_move_off_marks(window) for window in windows]
+
+
+def _nearest(candidates: Sequence[list[int]], targets: Sequence[int]) -> list[int]:
+    """One candidate for each of one or two targets, different and in order, nearest in sum; empty if there are none."""
+    if not all(candidates):
+        return []
+    if len(candidates) == 1:
+        return [min(candidates[0], key=lambda cut: abs(cut - targets[0]))]
+    first, last = candidates
+    pairs: list[tuple[int, int]] = []
+    for cut in last:
+        n_before = bisect_left(first, cut)
+        at = bisect_left(first, targets[0], hi=n_before)
+        pairs += [(before, cut) for before in first[max(0, at - 1) : min(at + 1, n_before)]]
+    if not pairs:
+        return []
+    return list(min(pairs, key=lambda pair: abs(pair[0] - targets[0]) + abs(pair[1] - targets[1])))
+
+
+def _is_unspaced(window: Window) -> bool:
+    """Whether the text is of a script without spaces."""
+    return re.search("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]", window.text) is not None
+
+
+def _move_off_marks(window: Window) -> int:
+    """The target, moved behind marks that belong to the character before it."""
+    cut = window.target
+    while cut < window.stop and _JOINED.match(window.text, cut - window.start):
+        cut += 1
+    return cut

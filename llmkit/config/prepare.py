@@ -46,6 +46,11 @@ class Read(Section):
         default=1_000_000, ge=1_000, description="Longer documents are stored in parts, split at a line end."
     )
 
+    @field_validator("field", mode="before")
+    @classmethod
+    def _number_to_text(cls, value: object) -> object:
+        return str(value) if type(value) is int else value  # YAML reads the column 2 as a number
+
     @field_validator("delimiter")
     @classmethod
     def _one_character(cls, value: str) -> str:

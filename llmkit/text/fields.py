@@ -177,6 +177,14 @@ def is_prose(value: object) -> bool:
     return any(map(is_prose, inner))
 
 
+def count_chars(value: object) -> int:
+    """Characters of the texts in a value."""
+    if isinstance(value, str):
+        return len(value)
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return sum(map(count_chars, inner))
+
+
 def is_chat(value: object) -> bool:
     """Whether a value is a list of chat messages."""
     return isinstance(value, list) and bool(value) and all(_find_message_keys(message) for message in value)

@@ -13,6 +13,8 @@ from llmkit.core.errors import DataError
 from llmkit.text.lines import MAX_ROW_CHARS, row_too_long_error
 
 UNDECODED = re.compile("[\udc80-\udcff]")  # undecodable bytes as surrogateescape decodes them
+MAX_DEPTH = 64
+"""Of lists and objects in each other; those who read the values go down by recursion."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
@@ -34,7 +36,9 @@ def parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
             yield number, BadValue("bytes that cannot be decoded")
             continue
         try:
-            yield number, decoder.decode(text)
+            value = decoder.decode(text)
+            is_deep = text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value)
+            yield number, BadValue("nested too deeply") if is_deep else value
         except json.JSONDecodeError as error:
             yield number, BadValue(f"invalid JSON: {error.msg} at column {error.colno}")
         except RecursionError:
@@ -64,6 +68,9 @@ def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object
         if position < len(buffer):
             try:
                 value, end = decoder.raw_decode(buffer, position)
+                n_open = buffer.count("[", position, end) + buffer.count("{", position, end)
+                if n_open > MAX_DEPTH and _is_deep(value):
+                    raise RecursionError
                 yield line, value
                 line += buffer.count("\n", position, end)
                 position = end
@@ -84,6 +91,15 @@ def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object
         buffer, position = buffer[position:] + more, 0
         if len(buffer) > MAX_ROW_CHARS:
             raise row_too_long_error(f"{path}:{line}")
+
+
+def _is_deep(value: object) -> bool:
+    """Whether lists and objects are nested deeper than MAX_DEPTH."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [value for values in inner for value in values]
+    return bool(level)
 
 
 def _take_chars(pieces: Iterator[str], n_chars: int) -> str:

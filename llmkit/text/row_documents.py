@@ -15,6 +15,7 @@ from llmkit.text.fields import (
     BadCell,
     Field,
     choose_field,
+    count_chars,
     is_chat,
     is_prose,
     missing_column_error,
@@ -110,8 +111,7 @@ class _LeftOut:
 
     def count(self, row: Row) -> None:
         for column in self._columns:
-            value = row.cells.get(column)
-            self._n_chars[column] += len(value) if isinstance(value, str) else len(str(value or ""))
+            self._n_chars[column] += count_chars(row.cells.get(column))
 
     def note(self, rows: RowStream) -> None:
         if not self._columns:

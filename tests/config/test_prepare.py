@@ -3,7 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
+from llmkit.config.loading import load_recipe
 from llmkit.config.prepare import Prepare, Quality, Split
+from llmkit.core.errors import UsageError
 
 
 @pytest.mark.parametrize(("validation", "test"), [(0.5, 0.5), (0.99, 0.02), (0.6, 0.4)])
@@ -34,3 +36,15 @@ def test_no_rule_of_quality_drops_anything_unless_it_is_set() -> None:
     shares = {name: value for name, value in Quality().model_dump().items() if name != "min_chars"}
     assert set(shares.values()) == {1.0}
     assert Prepare().clean.quality == Quality(min_chars=0)
+
+
+def test_columns_without_a_name_can_be_named_by_their_number() -> None:
+    assert load_recipe(None, ["prepare.read.field=2"]).prepare.read.field == "2"
+    assert load_recipe(None, ["prepare.read.text_column=2"]).prepare.read.field == "2"
+
+
+@pytest.mark.parametrize(("value", "delimiter"), [(";", ";"), ("|", "|"), ("tab", "\t"), ("\\t", "\t"), ("none",) * 2])
+def test_a_delimiter_is_one_character_tab_or_none(value: str, delimiter: str) -> None:
+    assert load_recipe(None, [f"prepare.read.delimiter={value}"]).prepare.read.delimiter == delimiter
+    with pytest.raises(UsageError, match="a delimiter is one character"):
+        load_recipe(None, ["prepare.read.delimiter=::"])

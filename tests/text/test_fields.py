@@ -4,7 +4,7 @@ import pytest
 
 from llmkit.core.errors import DataError
 from llmkit.text.column_names import TEXT_NAMES
-from llmkit.text.fields import MISSING, BadCell, choose_field, get_value, is_text, list_columns, to_texts
+from llmkit.text.fields import MISSING, BadCell, choose_field, count_chars, get_value, is_text, list_columns, to_texts
 
 
 def test_wanted_column_beats_a_well_known_name_and_that_beats_the_only_text() -> None:
@@ -86,3 +86,7 @@ def test_values_become_texts_and_others_are_named() -> None:
 def test_labels_and_identifiers_are_not_taken_for_the_text() -> None:
     rows = [{"Label": "pos", "guid": "a-b", "when": "2024-01-01", "words so far": "x"}]
     assert choose_field(list(rows[0]), None, rows, "a.csv").paths == ("words so far",)
+
+
+def test_characters_of_a_value_are_those_of_its_texts() -> None:
+    assert count_chars({"a": ["one", {"b": "two"}, 7, None], "c": "四"}) == 7

@@ -89,3 +89,15 @@ def test_a_json_file_that_breaks_off_is_an_error_with_its_line(tmp_path: Path, d
 def test_the_key_can_be_named(tmp_path: Path) -> None:
     data = '{"text": "a", "summary": "b"}\n'
     assert read_rows(tmp_path / "a.jsonl", data, field="summary")[0] == ["b"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+@pytest.mark.parametrize("value", ["[" * 900 + "]" * 900, '{"a":' * 100 + "1" + "}" * 100, "[" * 100_000])
+def test_a_value_that_is_nested_beyond_all_use_is_an_error_and_no_traceback(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    for row in (value, f'{{"text": "a", "b": {value}}}', f'{{"text": {value}}}'):
+        with pytest.raises(DataError, match=r"nested too deeply|invalid JSON"):
+            read_rows(tmp_path / name, row)
+    flat = json.dumps({"text": "a", "b": [[1]] * 1000, "c": [{}] * 1000})
+    assert read_rows(tmp_path / name, flat)[0] == ["a"]

@@ -132,7 +132,9 @@ StrideOption = Annotated[
 PromptOption = Annotated[
     list[str] | None, typer.Option("--prompt", help="Text to continue; repeatable; - reads stdin.")
 ]
-PromptsOption = Annotated[Path | None, typer.Option("--prompts", help="File with one prompt per line.")]
+PromptsOption = Annotated[
+    Path | None, typer.Option("--prompts", help="File with one prompt per line, empty ones too; - reads stdin.")
+]
 PredictDataOption = Annotated[
     str, typer.Option("--data", help="Texts: .csv .tsv .jsonl .parquet .txt hf:NAME; - reads stdin.")
 ]

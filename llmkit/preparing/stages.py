@@ -34,6 +34,7 @@ from llmkit.preparing.shards import (
 from llmkit.preparing.staging_dir import FOLDER, Facts, finished_files, run_stage
 from llmkit.text.dedup import PARAGRAPHS, Keys, drop_duplicate_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, hash_text
+from llmkit.text.normalization import record_normalization
 from llmkit.text.overlap import count_overlap, merge_windows
 from llmkit.text.sources import Source, find_files, require_documents
 from llmkit.text.splitting import SplitPlan, SplitShard, plan_split
@@ -123,6 +124,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
     return {
         "versions": describe_versions(),
         **read,
+        "normalization": record_normalization(settings.clean),
         "split_by": plan.by,
         "splits": splits,
         "sentences": None if cutter is None else {"chinese_words": cutter},

@@ -10,13 +10,16 @@ from llmkit.config.evaluate import Evaluate
 from llmkit.config.loading import load_recipe
 from llmkit.config.prepare import Read
 from llmkit.config.recipe import Recipe
+from llmkit.core import console
 from llmkit.core.devices import tune_malloc
 from llmkit.core.errors import UsageError
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import check_vocabulary, max_context_length, put_on_device
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.starting_model import tokenizer_mismatch
-from llmkit.text.documents import Document
+from llmkit.text.documents import Document, StepCounts
+from llmkit.text.normalization import normalize_documents
+from llmkit.tokens.normalization import describe_normalization, normalization_of
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
 
@@ -53,13 +56,25 @@ def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | N
     return block
 
 
-def read_raw_documents(files: Sequence[str], read: Read) -> Iterator[Document]:
-    """Documents without cleaning; lone surrogates, which JSON allows and UTF-8 does not, are replaced."""
+def read_raw_documents(
+    files: Sequence[str], read: Read, tokenizer: PreTrainedTokenizerBase | None = None
+) -> Iterator[Document]:
+    """Documents without cleaning, but normalized as the training text of the tokenizer's model, which is said.
+
+    Lone surrogates, which JSON allows and UTF-8 does not, are replaced.
+    """
     from llmkit.text.readers import read_documents  # loads the readers of web pages and archives
     from llmkit.text.sources import find_files
 
-    for document in read_documents(find_files(files), read, []):
+    documents = read_documents(find_files(files), read, [])
+    counts: dict[str, StepCounts] = {}
+    if tokenizer is not None and (normalization := normalization_of(tokenizer)) is not None:
+        documents = normalize_documents(documents, normalization, counts)
+    for document in documents:
         yield replace(document, text=document.text.encode("utf-8", "replace").decode())
+    if tokenizer is not None and (n_changed := max((count.changed for count in counts.values()), default=0)):
+        steps = describe_normalization(tokenizer)
+        console.info(f"normalized as the model's training text: {n_changed:,} documents or more ({steps})")
 
 
 @dataclass(frozen=True, slots=True)

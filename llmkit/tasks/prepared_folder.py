@@ -16,6 +16,7 @@ from llmkit.models.kernels.output_layer import describe_output_layer
 from llmkit.models.loading import embedding_rows, max_context_length, read_config, resolve_model
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.starting_model import check_no_windows, check_positions, check_training
+from llmkit.tokens.normalization import set_normalization
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 
@@ -47,7 +48,9 @@ def open_pretraining(
     if (start := str(request.checkpoint) if request.checkpoint else request.model) is not None:
         recipe = _with_model_of(recipe, start)
     recipe = recipe.with_block_size()
-    task = make_task(recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
+    tokenizer = load_tokenizer(str(prepared.tokenizer_path))
+    set_normalization(tokenizer, prepared.manifest.get("normalization"))
+    task = make_task(recipe, prepared, tokenizer)
     if request.checkpoint is not None:
         network = task.open_model(str(request.checkpoint))  # with its own configuration
     else:

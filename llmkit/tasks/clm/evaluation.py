@@ -38,6 +38,7 @@ from llmkit.text.words import count_words, valid_word_count
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Ids, TokenStream
 from llmkit.tokens.tokenizer import count_unknown, encode_texts, end_of_text_id
+from llmkit.tokens.unknown import UnknownCount, count_unknown_rows
 from llmkit.training.losses import sum_fp64
 
 MAX_WINDOW_LOGITS = 128_000_000
@@ -247,7 +248,7 @@ def score_prepared(
 def score_text(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, files: Sequence[str], read: Read, settings: Evaluate
 ) -> dict[str, Any]:
-    """Metrics of text files, without cleaning; an end-of-text token follows each document.
+    """Metrics of text files, normalized as the model's training text; an end-of-text token follows each document.
 
     Raises:
         DataError: no text.
@@ -255,10 +256,12 @@ def score_text(
     end = end_of_text_id(tokenizer)
     chunks: list[Ids] = []
     n_bytes, n_unknown = 0, 0
-    counted = Counter(characters=0, words=0, unspaced=0)
-    for document in read_raw_documents(files, read):
+    counted, unknown = Counter(characters=0, words=0, unspaced=0), UnknownCount()
+    for number, document in enumerate(read_raw_documents(files, read, tokenizer), 1):
         ids, _ = encode_texts(tokenizer, [document.text])
-        n_unknown += count_unknown(ids, tokenizer)
+        n_new = count_unknown(ids, tokenizer)
+        n_unknown += n_new
+        count_unknown_rows(tokenizer, [document.text], np.array([n_new > 0]), [number], unknown)
         n_bytes += len(document.text.encode())
         counted.update(count_words(document.text, ends_document=document.last), characters=len(document.text))
         chunks += [ids, np.array([end], ids.dtype)] if document.last else [ids]
@@ -269,7 +272,7 @@ def score_text(
     sizes = {"n_bytes": n_bytes, "n_characters": counted["characters"], "n_words": valid_word_count(counted)}
     metrics = _score(network, stream, settings, None, sizes, first)
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files)}
-    return _add_unknown_tokens(metrics, n_unknown)
+    return _add_unknown_tokens(metrics, n_unknown, unknown)
 
 
 def _score(
@@ -313,10 +316,12 @@ def _to_metrics(sums: dict[str, Any], n_tokens: int, sizes: dict[str, Any]) -> d
     return to_metrics(sums, **part) | {"n_held_out_tokens": n_tokens}
 
 
-def _add_unknown_tokens(metrics: dict[str, Any], n_unknown: int) -> dict[str, Any]:
+def _add_unknown_tokens(metrics: dict[str, Any], n_unknown: int, unknown: UnknownCount | None = None) -> dict[str, Any]:
     """Add the number of unknown tokens; shows a note, as bits per byte are too low if there are any."""
+    characters = f" ({unknown.describe()})" if unknown is not None and unknown.n_unknown else ""
     if n_unknown:
-        console.info(
-            f"{n_unknown:,} tokens are unknown to the tokenizer: bits per byte leave out what those words were"
-        )
+        what = f"{n_unknown:,} tokens are unknown to the tokenizer{characters}"
+        console.info(f"{what}: bits per byte leave out what those words were")
+    elif characters:
+        console.info(f"the tokenizer leaves out what it does not know{characters}: no metric counts it")
     return metrics | {"n_unknown_tokens": n_unknown}

@@ -11,7 +11,7 @@ distribution over texts, and it is too low for words of several tokens, as the o
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,12 @@ from llmkit.models.loading import embedding_rows
 from llmkit.models.masked import sentence_objective_of
 from llmkit.tasks.evaluation import choose_block_size, read_raw_documents
 from llmkit.tasks.mlm.objective import MaskedLM, predict
+from llmkit.text.documents import Document
 from llmkit.text.words import choose_word_cutter
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.store import Split, write_split
 from llmkit.tokens.tokenizer import ensure_special_tokens, id_dtype
+from llmkit.tokens.unknown import UnknownCount, count_unknown_rows
 from llmkit.training.losses import sum_fp64
 
 KINDS = {"nsp": ("next", "not_next"), "sop": ("in_order", "swapped")}
@@ -244,7 +246,7 @@ def score_text(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, files: Sequence[str], prepare: Prepare,
     settings: Evaluate, mlm: Mlm,
 ) -> dict[str, Any]:  # fmt: skip
-    """Metrics of text files, without cleaning.
+    """Metrics of text files, normalized as the model's training text.
 
     Raises:
         DataError: no text.
@@ -253,7 +255,9 @@ def score_text(
     with tempfile.TemporaryDirectory() as folder:
         totals: Counter[str] = Counter()
         cutter = choose_word_cutter(prepare.chinese_words)
-        rows = encode_rows(read_raw_documents(files, prepare.read), tokenizer, totals, cutter)
+        unknown = UnknownCount()
+        documents = _count_unknown(read_raw_documents(files, prepare.read, tokenizer), tokenizer, unknown)
+        rows = encode_rows(documents, tokenizer, totals, cutter)
         write_split(Path(folder) / "text", rows, id_dtype(tokenizer), sentences=True)
         if not totals["sentences"]:
             raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
@@ -268,18 +272,30 @@ def score_text(
         mlm = mlm.with_updates(sentence_objective=sentence_objective)
         metrics = _score(network, tokenizer, split, settings, mlm, None)
     metrics["method"] |= {"data": ", ".join(Path(file).name for file in files), "chinese_words": cutter}
-    return _add_unknown_tokens(metrics, totals["unknown_tokens"], totals["tokens"])
+    return _add_unknown_tokens(metrics, totals["unknown_tokens"], totals["tokens"], unknown)
+
+
+def _count_unknown(
+    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, unknown: UnknownCount
+) -> Iterator[Document]:
+    """Pass documents through and count what of them is unknown."""
+    for number, document in enumerate(documents, 1):
+        count_unknown_rows(tokenizer, [document.text], np.array([True]), [number], unknown)
+        yield document
 
 
 def _block_size(network: PreTrainedModel, settings: Evaluate, own: int | None) -> int:
     return choose_block_size(network, settings, own, DEFAULT_BLOCK_SIZE)
 
 
-def _add_unknown_tokens(metrics: dict[str, Any], n_unknown: int, n_tokens: int) -> dict[str, Any]:
+def _add_unknown_tokens(
+    metrics: dict[str, Any], n_unknown: int, n_tokens: int, unknown: UnknownCount | None = None
+) -> dict[str, Any]:
     """Add the number of unknown tokens, which are never masked and count in no metric; shows a note."""
     if n_unknown:
         share = f"{n_unknown:,} tokens ({n_unknown / n_tokens:.1%})"
-        console.info(f"{share} are unknown to the tokenizer: they are not predicted and count in no metric")
+        characters = f"; {unknown.describe()}" if unknown is not None and unknown.n_unknown else ""
+        console.info(f"{share} are unknown to the tokenizer: they are not predicted and count in no metric{characters}")
     return metrics | {"n_unknown_tokens": n_unknown}
 
 

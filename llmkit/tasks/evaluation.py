@@ -19,7 +19,7 @@ from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.starting_model import tokenizer_mismatch
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.normalization import normalize_documents
-from llmkit.tokens.normalization import describe_normalization, normalization_of
+from llmkit.tokens.normalization import normalization_of
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
 
@@ -72,9 +72,8 @@ def read_raw_documents(
         documents = normalize_documents(documents, normalization, counts)
     for document in documents:
         yield replace(document, text=document.text.encode("utf-8", "replace").decode())
-    if tokenizer is not None and (n_changed := max((count.changed for count in counts.values()), default=0)):
-        steps = describe_normalization(tokenizer)
-        console.info(f"normalized as the model's training text: {n_changed:,} documents or more ({steps})")
+    if steps := [f"{name} in {count.changed:,}" for name, count in counts.items() if count.changed]:
+        console.info(f"documents normalized as the model's training text: {', '.join(steps)}")
 
 
 @dataclass(frozen=True, slots=True)

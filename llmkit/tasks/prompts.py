@@ -114,7 +114,7 @@ def ends_between_words(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
 
 def _is_read(tokenizer: PreTrainedTokenizerBase, token: str) -> bool:
     """Whether a special token that is spelled out is read as that token, as `<unk>` in texts of words."""
-    return encode_texts(tokenizer, [token])[0].tolist() == [tokenizer.convert_tokens_to_ids(token)]
+    return bool(encode_texts(tokenizer, [token])[0].tolist() == [tokenizer.convert_tokens_to_ids(token)])
 
 
 def _shorten(text: str) -> str:

@@ -145,8 +145,8 @@ def _count_normalizers(tokenizer: "PreTrainedTokenizerBase") -> int:
     if not isinstance(counted, int) or counted <= 0:
         return 0
     backend: Any = tokenizer.backend_tokenizer
-    found = backend.normalizer
-    return counted if isinstance(found, normalizers.Sequence) and counted <= len(list(found)) else 0
+    is_sequence = isinstance(backend.normalizer, normalizers.Sequence)
+    return counted if is_sequence and counted <= len(list(backend.normalizer)) else 0
 
 
 def _names_in_tokenizer(tokenizer: "PreTrainedTokenizerBase", normalization: Clean) -> list[str]:

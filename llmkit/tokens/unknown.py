@@ -148,13 +148,13 @@ class UnknownCount:
         """Whether a text is mostly unknown, or much of all texts."""
         return self.n_mostly > 0 or self.share >= MIN_SHARE
 
-    def describe(self) -> str:
-        """Such as `2 of 13 characters (15%) are unknown to the tokenizer: é, 火`."""
+    def describe(self, verb: str = " are unknown to the tokenizer") -> str:
+        """Such as `2 of 13 characters (15%) are unknown to the tokenizer, such as é, 火`."""
         shown = ", ".join(self.examples)
         percent = f"{self.share:.0%}" if self.share >= 0.01 else f"{self.share:.2%}"
         all_of = "all" if self.n_unknown == self.n_characters else f"{self.n_unknown:,} of"
         more = "" if self.n_unknown == self.n_characters else f" ({percent})"
-        return f"{all_of} {self.n_characters:,} characters{more} are unknown to the tokenizer, such as {shown}"
+        return f"{all_of} {self.n_characters:,} characters{more}{verb}, such as {shown}"
 
     def describe_rows(self, path: str) -> list[str]:
         """A note on the rows of a file, where it is worth one."""

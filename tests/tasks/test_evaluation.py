@@ -50,7 +50,7 @@ def test_raw_text_scores_as_the_prepared_split_of_it(run: Path, data: Path, tmp_
     assert from_text["bits_per_byte"] == pytest.approx(from_store["bits_per_byte"], rel=1e-6)
 
 
-def test_lone_surrogate_in_a_text_to_score_is_no_crash(run: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_lone_surrogate_in_a_text_to_score_is_left_out_as_prepare_does(run: Path, tmp_path: Path) -> None:  # noqa: F811
     (tmp_path / "rows.jsonl").write_text('{"text": "a\\ud800b"}\n')
     assert (
         evaluate(recipe(), model=str(run), data=[str(tmp_path / "rows.jsonl")])["n_characters"] == 2

@@ -318,7 +318,7 @@ def _to_metrics(sums: dict[str, Any], n_tokens: int, sizes: dict[str, Any]) -> d
 
 def _add_unknown_tokens(metrics: dict[str, Any], n_unknown: int, unknown: UnknownCount | None = None) -> dict[str, Any]:
     """Add the number of unknown tokens; shows a note, as bits per byte are too low if there are any."""
-    characters = f" ({unknown.describe()})" if unknown is not None and unknown.n_unknown else ""
+    characters = f" ({unknown.describe(verb='')})" if unknown is not None and unknown.n_unknown else ""
     if n_unknown:
         what = f"{n_unknown:,} tokens are unknown to the tokenizer{characters}"
         console.info(f"{what}: bits per byte leave out what those words were")

@@ -294,7 +294,7 @@ def _add_unknown_tokens(
     """Add the number of unknown tokens, which are never masked and count in no metric; shows a note."""
     if n_unknown:
         share = f"{n_unknown:,} tokens ({n_unknown / n_tokens:.1%})"
-        characters = f"; {unknown.describe()}" if unknown is not None and unknown.n_unknown else ""
+        characters = f": {unknown.describe(verb='')}" if unknown is not None and unknown.n_unknown else ""
         console.info(f"{share} are unknown to the tokenizer: they are not predicted and count in no metric{characters}")
     return metrics | {"n_unknown_tokens": n_unknown}
 

@@ -60,7 +60,7 @@ def test_prompt_in_capitals_is_continued_as_the_one_in_lower_case(
     assert "is read as" not in capsys.readouterr().err
     given = generate(causal, "The CAFE\u0301")
     assert (given["text"], given["prompt"]) == (plain["text"], "The CAFE\u0301")
-    assert "'The CAFE\u0301' is read as 'the café' (NFC, lower case)" in capsys.readouterr().err
+    assert "'The CAFE\u0301' is read as 'the café' (unicode NFC, lowercase)" in capsys.readouterr().err
 
 
 def test_transformers_reads_what_the_model_was_trained_on(causal: Made) -> None:

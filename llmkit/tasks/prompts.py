@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.config.generate import MAX_TOKENS, Generate
 from llmkit.core.console import clean_line
 from llmkit.core.errors import UsageError
-from llmkit.tokens.normalization import describe_normalization, normalize_texts
+from llmkit.tokens.normalization import describe_changes, normalize_texts
 from llmkit.tokens.tokenizer import encode_texts
 from llmkit.tokens.unknown import UnknownCount, find_unknown
 
@@ -66,7 +66,7 @@ def describe_prompts(
     notes = []
     if changed := [number for number, (old, new) in enumerate(zip(prompts, read, strict=True), 1) if old != new]:
         before, after = (_shorten(texts[changed[0] - 1]) for texts in (prompts, read))
-        steps = describe_normalization(tokenizer)
+        steps = describe_changes(tokenizer, prompts[changed[0] - 1])
         notes.append(f"{name_prompts(changed, len(prompts))}: {before} is read as {after} ({steps})")
     count, numbers = UnknownCount(), []
     texts = [text if mask is None else " ".join(text.split(mask)) for text in read]

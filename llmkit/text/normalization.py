@@ -68,6 +68,14 @@ def normalize_text(text: str, normalization: Clean) -> str:
     return text
 
 
+def find_changing_steps(text: str, normalization: Clean) -> list[str]:
+    """The names of the steps that change the text, as `prepare` counts them."""
+    counts: dict[str, StepCounts] = {}
+    for _ in normalize_documents([Document(text, "")], normalization, counts):
+        pass
+    return [name for name, count in counts.items() if count.changed]
+
+
 def normalize_documents(
     documents: Iterable[Document], normalization: Clean, counts: dict[str, StepCounts]
 ) -> Iterator[Document]:

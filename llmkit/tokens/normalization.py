@@ -15,7 +15,13 @@ from tokenizers import Regex, normalizers
 
 from llmkit.config.prepare import Clean
 from llmkit.core import console
-from llmkit.text.normalization import TRAVELLING, name_normalization, normalize_text, read_normalization
+from llmkit.text.normalization import (
+    TRAVELLING,
+    find_changing_steps,
+    name_normalization,
+    normalize_text,
+    read_normalization,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -83,6 +89,12 @@ def normalize_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) 
     """
     normalization = normalization_of(tokenizer)
     return list(texts) if normalization is None else [normalize_text(text, normalization) for text in texts]
+
+
+def describe_changes(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
+    """The steps of the normalization that change a text, such as `unicode NFC, lowercase`."""
+    normalization = normalization_of(tokenizer)
+    return ", ".join([] if normalization is None else find_changing_steps(text, normalization))
 
 
 def adopt_normalization(tokenizer: "PreTrainedTokenizerBase", clean: Clean) -> Clean:

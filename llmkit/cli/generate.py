@@ -24,7 +24,7 @@ def generate_command(
     from llmkit.config.loading import load_recipe
 
     config = load_recipe(options.own_recipe(model, recipe), set_ or [])
-    texts = _read_prompts(prompt or [], prompts) or [""]
+    texts = _read_prompts(prompt or [], prompts)
     from llmkit.generating.generate import generate  # torch loads here, so --help stays instant
     from llmkit.models.loading import resolve_model
     from llmkit.tasks.table import task_of_model
@@ -40,26 +40,38 @@ def generate_command(
         echo(waiting.pop() + piece if waiting else piece, end="")
 
     records = generate(config.generate, model=model, prompts=texts, on_text=write if live else None)
-    echo("" if live else task.describe_samples(records))
+    echo("".join(waiting) if live else task.describe_samples(records))  # the prompt, if no text follows it
     if task.streams_text:
         n_tokens = sum(record["n_tokens"] for record in records)
         console.info(f"{console.count(n_tokens, 'token')}, {records[0]['tokens_per_second']:,.0f} tokens/s")
 
 
 def _read_prompts(given: list[str], file: Path | None) -> list[str]:
-    """Prompts from the command line, from stdin where one is `-`, and from a file.
+    """Prompts from the command line, from stdin where one is `-`, and from a file; an empty one if none is given.
 
     Raises:
-        DataError: the file cannot be read as UTF-8.
+        DataError: the file or stdin cannot be read as UTF-8, or the file is empty.
     """
-    texts = [sys.stdin.read().rstrip("\n") if text == "-" else text for text in given]
-    texts = [text.encode("utf-8", "replace").decode() for text in texts]  # the shell may use another encoding
+    texts = [_read_text(Path(text)).removesuffix("\n") if text == "-" else text for text in given]
     if file is None:
-        return texts
+        return texts or [""]
+    lines = split_prompts(_read_text(file))
+    if not lines:
+        raise DataError("there are no prompts", where=str(file), hint="one prompt per line; an empty line is one too")
+    return texts + lines
+
+
+def split_prompts(text: str) -> list[str]:
+    """One prompt per line, empty ones too; U+2028 and other rare separators stay in their prompt."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def _read_text(file: Path) -> str:
+    is_stdin = str(file) == "-"
     try:
-        return texts + [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line]
+        return (sys.stdin.buffer.read() if is_stdin else file.read_bytes()).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"the prompts cannot be read: {reason}", where=str(file), hint="one prompt a line, UTF-8"
-        ) from None
+        where = "stdin" if is_stdin else str(file)
+        raise DataError(f"the prompts cannot be read: {reason}", where=where, hint="one prompt a line, UTF-8") from None

@@ -128,7 +128,9 @@ Stride = Annotated[
     int | None, typer.Option("--stride", help="Number of tokens scored per window; the rest of it is context.")
 ]
 Prompt = Annotated[list[str] | None, typer.Option("--prompt", help="Text to continue; repeatable; - reads stdin.")]
-Prompts = Annotated[Path | None, typer.Option("--prompts", help="File with one prompt per line.")]
+Prompts = Annotated[
+    Path | None, typer.Option("--prompts", help="File with one prompt per line, empty ones too; - reads stdin.")
+]
 PredictData = Annotated[
     str, typer.Option("--data", help="Texts: .csv .tsv .jsonl .parquet .txt hf:NAME; - reads stdin.")
 ]

@@ -4,11 +4,23 @@ from pydantic import Field, field_validator, model_validator
 
 from llmkit.config.section import Section
 
+MAX_NEW_TOKENS, MAX_SAMPLES, MAX_BEAMS = 1_000_000, 10_000, 1_000
+MAX_TOKENS = 100_000_000
+"""Of all samples of all prompts; a day at 1,200 tokens/s."""
+
 
 class Generate(Section):
     """Decoding. The same seed, prompts and settings give the same text."""
 
-    max_new_tokens: int = Field(default=200, ge=1, description="Maximum number of new tokens per sample.")
+    max_new_tokens: int = Field(
+        default=200, ge=1, le=MAX_NEW_TOKENS, description="Maximum number of new tokens per sample."
+    )
+    min_new_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_NEW_TOKENS,
+        description="Number of tokens before the end-of-text token may come; a stop string may come earlier.",
+    )
     temperature: float = Field(default=0.8, ge=0, le=100, description="Divides the logits; 0: greedy decoding.")
     top_k: int | None = Field(default=None, ge=1, description="Sample from the k most likely tokens.")
     top_p: float | None = Field(
@@ -23,12 +35,22 @@ class Generate(Section):
     repetition_penalty: float = Field(
         default=1.0, gt=0, description="Values above 1 penalize tokens that already occurred."
     )
+    no_repeat_ngram_size: int = Field(
+        default=0,
+        ge=0,
+        description="No sequence of this many tokens occurs twice, prompt included, within the context; 0: off.",
+    )
+    bad_words: list[str] = Field(
+        default=[],
+        description="Texts that are not written: their tokens, with and without a space before them.",
+    )
     num_beams: int = Field(
         default=1,
         ge=1,
+        le=MAX_BEAMS,
         description="Number of beams; above 1: beam search, or beam sampling with a temperature above 0.",
     )
-    num_samples: int = Field(default=1, ge=1, description="Number of texts per prompt.")
+    num_samples: int = Field(default=1, ge=1, le=MAX_SAMPLES, description="Number of texts per prompt.")
     seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed.")
     stop: list[str] = Field(default=[], description="Strings that end the text; they are left out.")
 
@@ -45,6 +67,19 @@ class Generate(Section):
         if "" in stop:
             raise ValueError("an empty stop string would end every text before it begins")
         return stop
+
+    @field_validator("bad_words")
+    @classmethod
+    def _bad_words_say_something(cls, bad_words: list[str]) -> list[str]:
+        if not all(map(str.strip, bad_words)):
+            raise ValueError("a bad word needs a character other than white space")
+        return bad_words
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> "Generate":
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(f"min_new_tokens {self.min_new_tokens} is above max_new_tokens {self.max_new_tokens}")
+        return self
 
     @model_validator(mode="after")
     def _samples_can_differ(self) -> "Generate":

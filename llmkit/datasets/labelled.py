@@ -69,6 +69,12 @@ class Inputs:
         starts: NDArray[np.int64] = np.append(0, self.ends)[np.append(0, self.row_ends)]
         return np.diff(starts)
 
+    def rows_with(self, token_id: int | None) -> NDArray[np.int64]:
+        """The rows that have the token, in order."""
+        starts = np.append(0, self.ends)[np.append(0, self.row_ends)]
+        places = np.flatnonzero(self.ids == token_id) if token_id is not None else np.zeros(0, np.int64)
+        return np.unique(np.searchsorted(starts, places, side="right") - 1)
+
     def read(self, row: int) -> list[Input]:
         """The inputs of one row."""
         inputs = []

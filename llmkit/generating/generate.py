@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llmkit.config.generate import Generate
-from llmkit.core import console
 from llmkit.models.loading import resolve_model
 from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.table import task_of_model
@@ -19,12 +18,8 @@ def generate(
     `on_text` gets the text of a causal model as it is written, whole characters only; for one prompt and one sample.
 
     Raises:
-        UsageError: the model writes no text.
+        UsageError: the model writes no text, or the settings ask for more than anybody waits for.
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
     path = resolve_model(model)
-    records = task_of_model(path).generate(settings, GenerationRequest(model, path, prompts, on_text))
-    n_dropped = max(record["n_prompt_tokens_dropped"] for record in records)
-    if n_dropped:
-        console.info(f"the prompt is longer than the model's context: {n_dropped} tokens of it were left out")
-    return records
+    return task_of_model(path).generate(settings, GenerationRequest(model, path, prompts, on_text))

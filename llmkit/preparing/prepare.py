@@ -20,6 +20,7 @@ from llmkit.preparing.stages import Inputs, build_prepared, planned_segmenter
 from llmkit.preparing.staging_dir import FOLDER, Facts, adopt_stage, clear_staging_dir, staging_dir
 from llmkit.text.inputs import display_name, file_size, find_files
 from llmkit.text.staging import STAGED_FORMAT
+from llmkit.tokens.normalization import adopt_normalization
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
 from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
 
@@ -70,6 +71,8 @@ def prepare(
         n_workers = _count_local([*files, *(file for path in user_splits.values() for file in find_files([path]))])
         path = settings.tokenizer.path
         tokenizer = None if path is None else load_tokenizer(path)
+        if tokenizer is not None:
+            settings = settings.with_updates(clean=adopt_normalization(tokenizer, settings.clean))
         inputs_read = Inputs(files, user_splits, tokenizer)
         request = _describe_request(inputs_read, settings)
         if repair:

@@ -37,6 +37,7 @@ from llmkit.text.cleaners import describe_notes
 from llmkit.text.dedup import PARAGRAPHS, Keys, drop_duplicate_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.inputs import find_files
+from llmkit.text.normalization import record_normalization
 from llmkit.text.overlap import count_overlap, merge_windows
 from llmkit.text.sources import Source, report_notes, require_documents
 from llmkit.text.splitting import MIN_HELD_OUT_CHARS, SplitPlan, SplitShard, plan_cuts, plan_split
@@ -130,6 +131,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
     return {
         "versions": describe_versions(),
         **read,
+        "normalization": record_normalization(settings.clean),
         "split_by": plan.by,
         "splits": splits,
         "sentences": None if segmenter is None else {"chinese_words": segmenter},

@@ -38,6 +38,7 @@ from llmkit.runs.plan import plan_run, write_run_files
 from llmkit.runs.resuming import restore_plan
 from llmkit.tasks.base import TrainingRequest, TrainingTask
 from llmkit.tasks.table import TASKS, read_figures
+from llmkit.tokens.normalization import describe_for_card
 from llmkit.training.checkpoints import list_checkpoints, mark_damaged, verify_checkpoint
 from llmkit.training.contract import Plan, Progress
 from llmkit.training.engines import is_sharded, refuse_engine
@@ -279,12 +280,13 @@ def _export(run: RunFolder, trainer: TrainingLoop, task: TrainingTask, network: 
     task.finish_model(network, trainer.plan.final_share)
     with new_folder(run.model) as folder:
         network.save_pretrained(folder)
-        task.finish_tokenizer(network).save_pretrained(folder)
-        write_text(folder / "README.md", _model_card(task, network, best))
+        tokenizer = task.finish_tokenizer(network)
+        tokenizer.save_pretrained(folder)
+        write_text(folder / "README.md", _model_card(task, network, best, describe_for_card(tokenizer)))
     return network
 
 
-def _model_card(task: TrainingTask, network: PreTrainedModel, step: int) -> str:
+def _model_card(task: TrainingTask, network: PreTrainedModel, step: int, normalization: str) -> str:
     tag, kind, loader = task.describe_model()
     ours = family_of(network.config) != network.config.model_type
     needed = "`import llmkit` first, as the architecture is its own" if ours else "llmkit is not needed"
@@ -293,7 +295,7 @@ def _model_card(task: TrainingTask, network: PreTrainedModel, step: int) -> str:
         f"A {family_of(network.config)} {kind} with {count_weights(network.parameters()):,} weights, "
         f"trained with llmkit on {task.data.describe()}, "
         f"at optimizer step {step}.\n\nLoad it with `{loader}.from_pretrained` and "
-        f"`AutoTokenizer.from_pretrained`; {needed}.\n"
+        f"`AutoTokenizer.from_pretrained`; {needed}.\n" + (f"\n{normalization}\n" if normalization else "")
     )
 
 

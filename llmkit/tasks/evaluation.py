@@ -22,8 +22,10 @@ from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import check_vocabulary, max_context_length, put_on_device
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.starting_model import tokenizer_mismatch
-from llmkit.text.documents import Document
+from llmkit.text.documents import Document, StepCounts
+from llmkit.text.normalization import normalize_documents
 from llmkit.text.words import choose_segmenter
+from llmkit.tokens.normalization import normalization_of
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.store import Split, write_split
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
@@ -99,7 +101,9 @@ def open_split(prepared: Prepared, name: str, block_size: int | None = None) -> 
 def encode_files(
     files: Sequence[str], prepare: Prepare, tokenizer: PreTrainedTokenizerBase, *, sentences: bool = False
 ) -> Iterator[EvaluationData]:
-    """A temporary split of text files, which are not cleaned; an end-of-text token follows each document.
+    """A temporary split of text files, normalized as the model's training text.
+
+    An end-of-text token follows each document.
 
     Raises:
         DataError: there is no text; with `sentences`, no sentence.
@@ -107,7 +111,7 @@ def encode_files(
     segmenter = choose_segmenter(prepare.chinese_words) if sentences else None
     counts = TextCounts(Counter())
     with tempfile.TemporaryDirectory() as folder:
-        rows = encode_rows(read_raw_documents(files, prepare.read), tokenizer, counts, segmenter)
+        rows = encode_rows(read_raw_documents(files, prepare.read, tokenizer), tokenizer, counts, segmenter)
         write_split(Path(folder) / "text", rows, id_dtype(tokenizer), sentences=sentences)
         if not counts.totals["sentences" if sentences else "bytes"]:
             raise DataError("there is no text to score", where=", ".join(files), hint="give files with text in them")
@@ -117,13 +121,24 @@ def encode_files(
         yield EvaluationData(split, totals, method, segmenter, first_token=tokenizer.bos_token_id)
 
 
-def read_raw_documents(files: Sequence[str], read: Read) -> Iterator[Document]:
-    """Documents without cleaning; lone surrogates, which JSON allows and UTF-8 does not, are replaced."""
+def read_raw_documents(
+    files: Sequence[str], read: Read, tokenizer: PreTrainedTokenizerBase | None = None
+) -> Iterator[Document]:
+    """Documents without cleaning, but normalized as the training text of the tokenizer's model; logs what changed.
+
+    Lone surrogates, which JSON allows and UTF-8 does not, are replaced.
+    """
     from llmkit.text.inputs import find_files
     from llmkit.text.readers import read_documents  # loads the readers of web pages and archives
 
-    for document in read_documents(find_files(files), read, []):
+    documents = read_documents(find_files(files), read, [])
+    counts: dict[str, StepCounts] = {}
+    if tokenizer is not None and (normalization := normalization_of(tokenizer)) is not None:
+        documents = normalize_documents(documents, normalization, counts)
+    for document in documents:
         yield replace(document, text=document.text.encode("utf-8", "replace").decode())
+    if steps := [f"{name} in {count.changed:,}" for name, count in counts.items() if count.changed]:
+        console.info(f"documents normalized as the model's training text: {', '.join(steps)}")
 
 
 @contextmanager

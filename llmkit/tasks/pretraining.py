@@ -22,6 +22,7 @@ from llmkit.models.loading import embedding_rows, max_context_length, read_confi
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.evaluation import EvaluationData, open_split
 from llmkit.tasks.starting_model import check_no_windows, check_positions, check_training, fit_to_data
+from llmkit.tokens.normalization import set_normalization
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 
@@ -93,7 +94,9 @@ def open_pretraining(
     if (start := str(request.checkpoint) if request.checkpoint else request.model) is not None:
         recipe = _with_model_of(recipe, start)
     recipe = recipe.with_block_size()
-    task = make_task(recipe, prepared, load_tokenizer(str(prepared.tokenizer_path)))
+    tokenizer = load_tokenizer(str(prepared.tokenizer_path))
+    set_normalization(tokenizer, prepared.manifest.get("normalization"))
+    task = make_task(recipe, prepared, tokenizer)
     if request.checkpoint is not None:
         network = task.open_model(str(request.checkpoint))  # with its own configuration
     elif request.model is not None:

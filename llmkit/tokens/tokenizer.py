@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from llmkit.core.errors import EnvironmentFault, ModelError
 from llmkit.core.untrusted import check_model_files
+from llmkit.tokens.normalization import own_normalizer
 
 if TYPE_CHECKING:  # transformers takes a second to load, and its AutoTokenizer loads torch, which takes three more
     from transformers import PreTrainedTokenizerBase
@@ -225,10 +226,12 @@ def fingerprint_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
     """SHA-256, in hex, of everything that affects ids: vocabulary, merges, pipeline, added and special tokens.
 
     Truncation, padding, decoder and post-processor are not included, and neither are settings that are off, so that a
-    new setting in a newer `tokenizers` does not change the fingerprint.
+    new setting in a newer `tokenizers` does not change the fingerprint. Nor are the normalizers that a trained model's
+    tokenizer carries (normalization.py): they do not change the ids of a text that `prepare` has cleaned.
     """
     state = json.loads(backend_of(tokenizer).to_str())
     parts = {key: state.get(key) for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
+    parts["normalizer"] = own_normalizer(state, tokenizer)
     parts["special"] = {role: str(token) for role, token in tokenizer.special_tokens_map.items()}
     canonical = json.dumps(_without_off_settings(parts), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

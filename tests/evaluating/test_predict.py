@@ -27,7 +27,7 @@ def test_result_is_read_back_with_all_columns_and_cells(run: str, tmp_path: Path
     data = write_table(tmp_path / "new.csv", rows, ("id", "text", "other, one", "last"))
     out = tmp_path / f"out.{file_format}"
     told = predict(recipe(), model=run, data=data, out=out, write=print)
-    assert told == {"n_rows": 8, "n_truncated": 0, "n_skipped": 0}
+    assert told == {"n_rows": 8, "n_truncated": 0, "n_skipped": 0, "n_mostly_unknown": 1}
     content = out.read_bytes().decode()
     found: list[dict[str, Any]]
     if file_format == "jsonl":

@@ -23,7 +23,6 @@ from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
     PreTrainedModel,
-    RepetitionPenaltyLogitsProcessor,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
@@ -33,6 +32,7 @@ from llmkit.core.errors import ModelError
 from llmkit.models.kernels.output_layer import read_cache, read_logits
 from llmkit.models.recurrent import RecurrentForCausalLM
 from llmkit.models.transformer import TransformerForCausalLM, embed
+from llmkit.tasks.clm.logits import make_processors
 
 Step = Callable[[Tensor], Tensor]
 """Maps the last token ids (rows,) to the logits of the next ones (rows, vocabulary)."""
@@ -100,10 +100,7 @@ def read_prompts(
 
 def _token_selector(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """A function of all ids (rows, n) and logits (rows, tokens) to the next ids (rows,), in the order of `generate`."""
-    first, limits = LogitsProcessorList(), LogitsProcessorList()
-    if decoding.repetition_penalty != 1.0:
-        padding = (mask == 0).sum(1)
-        first.append(RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty, prompt_ignore_length=padding))
+    first, limits = make_processors(decoding, mask), LogitsProcessorList()
     if decoding.top_k:
         limits.append(TopKLogitsWarper(decoding.top_k))
     if decoding.top_p is not None and decoding.top_p < 1:

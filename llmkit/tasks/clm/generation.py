@@ -19,16 +19,26 @@ from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+)
 
 from llmkit.config.generate import Generate
+from llmkit.core import console
 from llmkit.core.errors import ModelError
-from llmkit.models.loading import embedding_rows, load_causal_lm, max_context_length
+from llmkit.models.loading import load_causal_lm, max_context_length
 from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.clm.decode import PackedLinears, can_decode, decode
+from llmkit.tasks.clm.logits import TokenRoles, make_processors, without_rules
 from llmkit.tasks.clm.text_writer import TextWriter
 from llmkit.tasks.evaluation import load_for_inference
-from llmkit.tokens.tokenizer import encode_texts, end_of_text_id, line_end_id
+from llmkit.tasks.prompts import check_total, describe_prompts, describe_starts, name_prompts, read_prompts
+from llmkit.tokens.normalization import normalize_texts
+from llmkit.tokens.tokenizer import encode_texts, end_of_text_id
 
 ROWS_AT_ONCE = 32
 PAD_ID = 0  # any id: padding is masked
@@ -58,10 +68,17 @@ def generate_samples(settings: Generate, request: GenerationRequest) -> list[dic
     Raises:
         ModelError: the model cannot be loaded, or its tokenizer does not fit.
     """
+    prompts = list(request.prompts)
+    check_total(settings, len(prompts))
     network, tokenizer = load_for_inference(load_causal_lm, request.path, request.model)
+    read = read_prompts(tokenizer, prompts)
+    for note in [*describe_prompts(tokenizer, prompts, read), *describe_starts(tokenizer, read)]:
+        console.info(note)
     started = time.perf_counter()
-    groups = generate_texts(network, tokenizer, list(request.prompts), settings, request.on_text)
+    groups = generate_texts(network, tokenizer, prompts, settings, request.on_text)
     samples = [sample for group in groups for sample in group]
+    for note in _describe_samples(groups, settings):
+        console.info(note)
     rate = sum(sample.n_tokens for sample in samples) / (time.perf_counter() - started)
     return [asdict(sample) | {"tokens_per_second": round(rate, 1)} for sample in samples]
 
@@ -75,6 +92,7 @@ def generate_texts(
 ) -> list[list[Sample]]:
     """`settings.num_samples` texts for each prompt, in the prompts' order. An empty prompt starts a new text.
 
+    Prompts, stop strings and bad words are read as the model's training text was normalized (tokens/normalization.py).
     `on_text` gets the text while it is generated, in whole characters (with beams in one piece at the end). It is for a
     single text: ValueError with more. The global random state, the model's mode and its generation_config do not
     change.
@@ -84,48 +102,18 @@ def generate_texts(
     """
     if on_text is not None and len(prompts) * settings.num_samples != 1:
         raise ValueError("on_text is for one prompt and one sample")
-    vocabulary = _Vocabulary.of(model, tokenizer)
+    roles = TokenRoles.of(model, tokenizer, settings.bad_words)
+    stop = [text or given for given, text in zip(settings.stop, normalize_texts(tokenizer, settings.stop), strict=True)]
     writers = [
-        _Text(prompt, tokenizer, vocabulary, settings.stop, on_text)
-        for prompt in prompts
+        _Text(prompt, read, tokenizer, roles, stop, on_text)
+        for prompt, read in zip(prompts, read_prompts(tokenizer, prompts), strict=True)
         for _ in range(settings.num_samples)
     ]
     with _generation_mode(model, settings.seed):
         for texts in _batches(writers, settings):
-            _write(model, texts, settings, vocabulary)
+            _write(model, texts, settings, roles)
     samples = [text.sample() for text in writers]
     return [samples[i : i + settings.num_samples] for i in range(0, len(samples), settings.num_samples)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Vocabulary:
-    """The ids of a model and its tokenizer by their role in generation."""
-
-    size: int
-    """Rows of the model's embedding."""
-    bos: list[int]
-    """The bos token if the tokenizer starts every text with it, else empty."""
-    ends: list[int]
-    """Ids that end a text."""
-    never: list[int]
-    """Ids that are not text (padding, unknown, beyond the tokenizer); never generated."""
-
-    @classmethod
-    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "_Vocabulary":
-        size = embedding_rows(model)
-        saved = getattr(model.generation_config, "eos_token_id", None)
-        ends = {*([saved] if isinstance(saved, int) else saved or []), tokenizer.eos_token_id} - {None}
-        ends.discard(line_end_id(tokenizer))  # word-level texts continue after a line end
-        bos = tokenizer.bos_token_id
-        roles = (bos, tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.cls_token_id, tokenizer.mask_token_id)
-        never = {role for role in roles if role is not None} | set(range(len(tokenizer), size))
-        template = tokenizer("")["input_ids"][:1]
-        return cls(
-            size=size,
-            bos=template if template == [bos] else [],
-            ends=sorted(end for end in ends if end < size),
-            never=sorted(i for i in never - ends if i < size),
-        )
 
 
 class _Text:
@@ -134,24 +122,26 @@ class _Text:
     def __init__(
         self,
         prompt: str,
+        read: str,
         tokenizer: PreTrainedTokenizerBase,
-        vocabulary: _Vocabulary,
+        roles: TokenRoles,
         stop: Sequence[str],
         on_text: Callable[[str], None] | None,
     ) -> None:
-        encoded = encode_texts(tokenizer, [prompt])[0].tolist()
-        self.ids: list[int] = [*vocabulary.bos, *encoded] or [_start_id(tokenizer)]
-        if max(self.ids) >= vocabulary.size:
+        """`read` is the prompt as the model reads it."""
+        encoded = encode_texts(tokenizer, [read])[0].tolist()
+        self.ids: list[int] = [*roles.bos, *encoded] or [_start_id(tokenizer)]
+        if max(self.ids) >= roles.size:
             raise ModelError(
-                f"the tokenizer has {len(tokenizer)} tokens, the model knows {vocabulary.size}",
+                f"the tokenizer has {len(tokenizer)} tokens, the model knows {roles.size}",
                 where=tokenizer.name_or_path or "tokenizer",
                 hint="use the tokenizer that the model was trained with",
             )
         self.finish_reason: FinishReason | None = None
         self.n_prompt_tokens_dropped = 0
         self._prompt = prompt
-        self._n_bos = len(vocabulary.bos)
-        self._ends = vocabulary.ends
+        self._n_bos = len(roles.bos)
+        self._ends = roles.ends
         self._n_prompt = len(self.ids)
         self._writer = TextWriter(tokenizer, self.ids, stop)
         self._on_text = on_text or (lambda _: None)
@@ -214,7 +204,7 @@ def _batches(texts: list[_Text], settings: Generate) -> Iterator[list[_Text]]:
     return (texts[i : i + at_once] for i in range(0, len(texts), at_once))
 
 
-def _write(model: PreTrainedModel, texts: list[_Text], settings: Generate, vocabulary: _Vocabulary) -> None:
+def _write(model: PreTrainedModel, texts: list[_Text], settings: Generate, roles: TokenRoles) -> None:
     """Generate all texts to their end."""
     context = max_context_length(model)
     n_left = settings.max_new_tokens
@@ -228,8 +218,10 @@ def _write(model: PreTrainedModel, texts: list[_Text], settings: Generate, vocab
     while n_left > 0 and (running := [text for text in texts if text.finish_reason is None]):
         n_tokens = min(n_left, n_round)
         n_window = None if context is None else context - n_tokens + 1
-        decoding = _decoding(settings, vocabulary, n_tokens, n_return)
-        _write_round(model, running, n_window, n_return, decoding, packed)
+        n_written = settings.max_new_tokens - n_left
+        decoding = _decoding(settings, roles, n_tokens, n_return)
+        decoding.min_new_tokens = max(0, settings.min_new_tokens - n_written)
+        _write_round(model, running, n_window, decoding, packed)
         n_left, n_return = n_left - n_tokens, 1
     for text in texts:
         text.finish("length")
@@ -239,12 +231,11 @@ def _write_round(
     model: PreTrainedModel,
     texts: list[_Text],
     n_window: int | None,
-    n_return: int,
     decoding: GenerationConfig,
     packed: PackedLinears,
 ) -> None:
     """Generate at most `decoding.max_new_tokens` tokens of each text."""
-    windows = [text.window(n_window) for text in texts][::n_return]
+    windows = [text.window(n_window) for text in texts][:: decoding.num_return_sequences]
     width = max(map(len, windows))
     ids = torch.tensor([[PAD_ID] * (width - len(window)) + window for window in windows], device=model.device)
     mask = torch.tensor([[0] * (width - len(window)) + [1] * len(window) for window in windows], device=model.device)
@@ -254,8 +245,9 @@ def _write_round(
     # Beams are reordered during the search, so their texts are known only at the end.
     criteria = [_AppendTokens(texts)] if decoding.num_beams == 1 else []
     written = cast(_CanGenerate, model).generate(
-        input_ids=ids, attention_mask=mask, generation_config=decoding, stopping_criteria=criteria
-    )
+        input_ids=ids, attention_mask=mask, generation_config=without_rules(decoding),
+        logits_processor=make_processors(decoding, mask), stopping_criteria=criteria,
+    )  # fmt: skip
     if not criteria:
         for text, row in zip(texts, written[:, width:].tolist(), strict=True):
             for token_id in row:
@@ -276,6 +268,7 @@ class _CanGenerate(Protocol):
         input_ids: Tensor,
         attention_mask: Tensor,
         generation_config: GenerationConfig,
+        logits_processor: LogitsProcessorList,
         stopping_criteria: Sequence[StoppingCriteria],
     ) -> Tensor: ...
 
@@ -290,7 +283,25 @@ class _AppendTokens(StoppingCriteria):
         return torch.tensor(_append_tokens(self._texts, input_ids[:, -1].tolist()), device=input_ids.device)
 
 
-def _decoding(settings: Generate, vocabulary: _Vocabulary, n_tokens: int, n_return: int) -> GenerationConfig:
+def _describe_samples(groups: Sequence[Sequence[Sample]], settings: Generate) -> list[str]:
+    """Notes on prompts that were cut and on bad words that were written."""
+    notes = []
+    firsts = [group[0] for group in groups]
+    if cut := [number for number, sample in enumerate(firsts, 1) if sample.n_prompt_tokens_dropped]:
+        n_dropped = firsts[cut[0] - 1].n_prompt_tokens_dropped
+        what = f"longer than the model's context: its first {n_dropped:,} tokens were left out"
+        notes.append(f"{name_prompts(cut, len(firsts))}: {what}")
+    samples = [sample for group in groups for sample in group]
+    for word in settings.bad_words:
+        if n_with := sum(word in sample.text for sample in samples):
+            note = f"{n_with:,} of {len(samples):,} texts have {word!r} all the same, written in other tokens"
+            notes.append(note)
+    if n_short := sum(each.n_tokens < settings.min_new_tokens and each.finish_reason == "eos" for each in samples):
+        notes.append(f"{n_short:,} of {len(samples):,} texts end before min_new_tokens: the rules left no token")
+    return notes
+
+
+def _decoding(settings: Generate, roles: TokenRoles, n_tokens: int, n_return: int) -> GenerationConfig:
     """The settings as a GenerationConfig, without options that have no effect, of which transformers warns."""
     sampling = {
         "temperature": settings.temperature,
@@ -305,8 +316,10 @@ def _decoding(settings: Generate, vocabulary: _Vocabulary, n_tokens: int, n_retu
         num_beams=settings.num_beams,
         num_return_sequences=n_return,
         repetition_penalty=settings.repetition_penalty,
-        suppress_tokens=vocabulary.never or None,
-        eos_token_id=vocabulary.ends or None,
+        no_repeat_ngram_size=settings.no_repeat_ngram_size,
+        bad_words_ids=roles.bad_words or None,
+        suppress_tokens=roles.never or None,
+        eos_token_id=roles.ends or None,
         pad_token_id=PAD_ID,
     )
 

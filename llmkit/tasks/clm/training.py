@@ -92,7 +92,10 @@ class ClmTraining(PretrainingTask):
         prompt = self.recipe.train.sample_prompt
         if prompt is None:
             return None
-        settings = self.recipe.generate.with_updates(max_new_tokens=SAMPLE_TOKENS, num_samples=1)
+        n_least = min(self.recipe.generate.min_new_tokens, SAMPLE_TOKENS)
+        settings = self.recipe.generate.with_updates(
+            max_new_tokens=SAMPLE_TOKENS, min_new_tokens=n_least, num_samples=1
+        )
         return {"prompt": prompt, "text": generate_texts(network, self.tokenizer, [prompt], settings)[0][0].text}
 
     def score_split(

@@ -27,7 +27,14 @@ from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, ha
 from llmkit.tables.labelled import Label, LabelledRow, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.cls.label_types import LabelType, choose_label_type
-from llmkit.tasks.cls.row_format import RowFormat, describe_left_out, encode_chunk, open_labelled, read_chunks
+from llmkit.tasks.cls.row_format import (
+    RowFormat,
+    TextCounts,
+    describe_left_out,
+    encode_chunk,
+    open_labelled,
+    read_chunks,
+)
 from llmkit.text.rows import RowStream
 from llmkit.text.words import choose_segmenter
 
@@ -119,6 +126,7 @@ def load_labelled(
         notes += describe_left_out(whole.n_empty, rows.path, "without a text")
         notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
     notes += row_format.describe_cut(whole.n_cut, len(whole.lines), files["train"], suggest_windows=True)
+    notes += whole.counts.describe(files["train"])
     whole.require_rows(files["train"])
     sides = _choose_sides(whole, section, row_format.label_type, files, fold)
     train_labels = [label for label, side in zip(whole.labels, sides, strict=True) if side == TRAIN]
@@ -185,6 +193,7 @@ class _Collected:
     labels: list[Label] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     n_empty: int = 0
+    counts: TextCounts = field(default_factory=TextCounts)
 
     def require_rows(self, path: str) -> None:
         """Raises DataError if there are no rows."""
@@ -212,7 +221,7 @@ def _collect(
         kept = chunk if keep_empty else [row for row in chunk if row.text.strip() or (row.pair or "").strip()]
         collected.n_empty += len(chunk) - len(kept)
         if kept:
-            collected.parts.append(encode_chunk(kept, row_format, tokenizer, cutter))
+            collected.parts.append(encode_chunk(kept, row_format, tokenizer, collected.counts, cutter))
         for row in kept:
             assert row.label is not None
             collected.keys.append(hash_row(row.text, row.pair))
@@ -259,6 +268,7 @@ def _read_other(
     with open_labelled(path, section, read, row_format, label2id) as file:
         rows = _collect(file, file.format, section, tokenizer, keep_empty=True)
         notes = [*file.describe_left_out(), *file.format.describe_cut(rows.n_cut, len(rows.lines), path)]
+        notes += rows.counts.describe(path)
     rows.require_rows(path)
     if n_known := sum(key in trained_on for key in rows.keys):
         notes.append(f"{n_known:,} of {len(rows.lines):,} rows of {path} have a text that is trained on, too")

@@ -110,7 +110,8 @@ class RowEvaluation:
         if not self.labels:
             raise DataError("no row can be scored", where=path, hint="its labels must be those of the train file")
         n_rows = sum(map(len, self.labels))
-        for note in [*notes, *file.format.describe_cut(self.n_truncated, n_rows, path)]:
+        cut = file.format.describe_cut(self.n_truncated, n_rows, path)
+        for note in [*notes, *cut, *scorer.counts.describe(path)]:
             console.info(note)
 
     def _add_rows(self, scorer: RowScorer, rows: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:

@@ -1,7 +1,7 @@
 """Apply a saved classifier to rows: what `eval` and `predict` share, and `predict` itself."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from llmkit.tasks.cls.label_types import LabelType, name_probabilities
 from llmkit.tasks.cls.objective import collate_inputs, score_batch
 from llmkit.tasks.cls.row_format import (
     RowFormat,
+    TextCounts,
     describe_left_out,
     encode_chunk,
     read_chunks,
@@ -73,6 +74,8 @@ class RowScorer:
     thresholds: NDArray[np.float64]
     extra: dict[str, Any]
     settings: Evaluate
+    counts: TextCounts = field(default_factory=TextCounts)
+    """Of the rows that were scored; shared by copies."""
 
     @property
     def label_type(self) -> LabelType:
@@ -90,7 +93,7 @@ class RowScorer:
     def score(self, rows: Iterable[LabelledRow]) -> Iterator[tuple[list[LabelledRow], Inputs, NDArray[np.float64]]]:
         """Chunks of rows in order, with their inputs and outputs: probabilities (rows, labels) or numbers (rows,)."""
         for chunk in read_chunks(rows):
-            inputs = encode_chunk(chunk, self.format, self.tokenizer)
+            inputs = encode_chunk(chunk, self.format, self.tokenizer, self.counts)
             yield chunk, inputs, self.score_inputs(inputs)
 
     def score_inputs(self, inputs: Inputs) -> NDArray[np.float64]:
@@ -161,9 +164,10 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
             line.add(len(chunk))
         n_skipped = sum(rows.source.skipped.values())
     notes = describe_left_out(n_skipped, data, "that cannot be read")
-    for note in [*notes, *scorer.format.describe_cut(n_cut, n_rows, data)]:
+    for note in [*notes, *scorer.format.describe_cut(n_cut, n_rows, data), *scorer.counts.describe(data)]:
         console.info(note)
-    return {"n_rows": n_rows, "n_truncated": n_cut, "n_skipped": n_skipped}
+    n_mostly_unknown = scorer.counts.unknown.n_mostly
+    return {"n_rows": n_rows, "n_truncated": n_cut, "n_skipped": n_skipped, "n_mostly_unknown": n_mostly_unknown}
 
 
 def _to_cells(scorer: RowScorer, outputs: NDArray[np.float64], all_probabilities: bool) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from llmkit.config.cls import Cls
@@ -21,6 +22,8 @@ from llmkit.tables.labelled import LabelledRow, UnseenLabels, read_labelled, to_
 from llmkit.tables.rows import open_rows, without_surrogates
 from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, get_label_type
 from llmkit.text.rows import RowStream
+from llmkit.tokens.normalization import describe_normalization, normalize_texts
+from llmkit.tokens.unknown import UnknownCount, count_unknown_rows, unknown_id
 
 ROWS_AT_ONCE = 4096
 CHARACTERS_AT_ONCE = 4_000_000
@@ -137,16 +140,45 @@ def read_chunks(rows: Iterable[LabelledRow]) -> Iterator[list[LabelledRow]]:
         yield chunk
 
 
+@dataclass
+class TextCounts:
+    """What is worth knowing of the texts of a file, counted while they are encoded."""
+
+    unknown: UnknownCount = field(default_factory=UnknownCount)
+    n_normalized: int = 0
+    """Rows that the normalization of the model's training text changed."""
+    normalization: str = ""
+
+    def describe(self, path: str) -> list[str]:
+        """Notes on normalized rows and on unknown characters, where there are any worth one."""
+        notes = self.unknown.describe_rows(path)
+        if self.n_normalized:
+            of = f"{self.n_normalized:,} of {self.unknown.n_texts:,} rows of {path}"
+            notes.append(f"{of} are normalized as the model's training text: {self.normalization}")
+        return notes
+
+
 def encode_chunk(
-    chunk: Sequence[LabelledRow], row_format: RowFormat, tokenizer: PreTrainedTokenizerBase, cutter: str | None = None
-) -> Inputs:
-    """Encode some rows."""
-    texts = [without_surrogates(row.text) for row in chunk]
-    pairs = [without_surrogates(row.pair or "") for row in chunk]
-    return encode_inputs(
+    chunk: Sequence[LabelledRow], row_format: RowFormat, tokenizer: PreTrainedTokenizerBase, counts: TextCounts,
+    cutter: str | None = None,
+) -> Inputs:  # fmt: skip
+    """Encode some rows, normalized as the training text of the tokenizer's model; adds to `counts`."""
+    given = [(without_surrogates(row.text), without_surrogates(row.pair or "")) for row in chunk]
+    texts = normalize_texts(tokenizer, [text for text, _ in given])
+    pairs = normalize_texts(tokenizer, [pair for _, pair in given])
+    inputs = encode_inputs(
         tokenizer, texts, pairs if row_format.pair else None,
         block_size=row_format.block_size, windows=row_format.windows, segmenter=cutter,
     )  # fmt: skip
+    read = list(zip(texts, pairs, strict=True))
+    if n_normalized := sum(before != after for before, after in zip(given, read, strict=True)):
+        counts.n_normalized += n_normalized
+        counts.normalization = describe_normalization(tokenizer)
+    joined = [f"{text} {pair}" for text, pair in read]
+    has_unknown = np.zeros(len(chunk), bool)
+    has_unknown[inputs.rows_with(unknown_id(tokenizer))] = True
+    count_unknown_rows(tokenizer, joined, has_unknown, [row.line for row in chunk], counts.unknown)
+    return inputs
 
 
 @dataclass

@@ -4,10 +4,14 @@ Each mask is predicted alone while the others stay masks. Ids, order and probabi
 pipeline("fill-mask"), with two differences: `[SEP]` and other special tokens in a prompt are ordinary text, except the
 mask; and a prompt longer than the context is read through one window around its masks.
 
+A prompt is normalized as the model's training text, except its masks; the candidates are filled into the prompt as
+given.
+
 The caller checks that the model is a masked one.
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -16,11 +20,13 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llmkit.config.generate import Generate
+from llmkit.core import console
 from llmkit.core.console import clean_line
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.loading import embedding_rows, load_masked_lm, max_context_length
 from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.evaluation import load_for_inference
+from llmkit.tasks.prompts import describe_prompts, name_prompts, read_prompts
 
 # Logits come for every position, not for the masks alone: 2048 positions are 250 MB with BERT's 30,000 tokens.
 TOKENS_AT_ONCE = 2048
@@ -29,6 +35,17 @@ DEFAULT_CANDIDATES = 5
 """Candidates per mask if `generate.top_k` is not set."""
 PAD_ID = 0
 """Any id: padding is masked."""
+
+_SLIP = re.compile(
+    r"[\[［【〔〖「『<＜〈《(（{｛]\s*(?:mask|ｍａｓｋ|掩码|遮罩)\s*[\]］】〕〗」』>＞〉》)）}｝]", re.IGNORECASE
+)
+"""What people write for a mask: with the brackets of a Chinese or Japanese keyboard, or of another model."""
+
+
+def _find_slip(prompt: str, mask: str) -> str | None:
+    """The first part of the prompt that looks like a mask and is none."""
+    return next((match[0] for match in _SLIP.finditer(prompt) if match[0] != mask), None)
+
 
 _Best = tuple[list[list[int]], list[list[float]]]  # per mask: the most probable ids, and their probabilities
 
@@ -54,7 +71,9 @@ class FilledPrompt:
     masks: list[list[MaskPrediction]]
     """Candidates per mask, in the order of the prompt, the most probable first."""
     n_prompt_tokens_dropped: int = 0
-    """Tokens cut from both ends of a prompt that is longer than the context."""
+    """Tokens cut from the ends of a prompt that is longer than the context."""
+    n_dropped_before: int = 0
+    """Those of them at its beginning."""
 
 
 def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[str, Any]]:
@@ -64,15 +83,37 @@ def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[st
         UsageError: as `fill_masks`.
         ModelError: the model cannot be loaded, or its tokenizer does not fit.
     """
+    prompts = list(request.prompts)
     network, tokenizer = load_for_inference(load_masked_lm, request.path, request.model)
-    filled = fill_masks(network, tokenizer, list(request.prompts), settings.top_k or DEFAULT_CANDIDATES)
+    mask = tokenizer.mask_token
+    if isinstance(mask, str):
+        for note in _describe_prompts(tokenizer, prompts, mask):
+            console.info(note)
+    filled = fill_masks(network, tokenizer, prompts, settings.top_k or DEFAULT_CANDIDATES)
+    if cut := [number for number, prompt in enumerate(filled, 1) if prompt.n_prompt_tokens_dropped]:
+        n_dropped, n_before = filled[cut[0] - 1].n_prompt_tokens_dropped, filled[cut[0] - 1].n_dropped_before
+        what = f"{n_before:,} tokens at its beginning and {n_dropped - n_before:,} at its end were left out"
+        console.info(f"{name_prompts(cut, len(prompts))}: longer than the model's context: {what}")
     return [asdict(prompt) for prompt in filled]
+
+
+def _describe_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], mask: str) -> list[str]:
+    """Notes on prompts that are not read as the user may think."""
+    read = read_prompts(tokenizer, prompts, mask)
+    notes = describe_prompts(tokenizer, prompts, read, mask)
+    if empty := [number for number, prompt in enumerate(prompts, 1) if not prompt.strip()]:
+        notes.append(f"{name_prompts(empty, len(prompts))}: empty, so there is no mask to fill in")
+    if alike := [n for n, prompt in enumerate(prompts, 1) if mask in prompt and _find_slip(prompt, mask)]:
+        slip = _find_slip(prompts[alike[0] - 1], mask)
+        notes.append(f"{name_prompts(alike, len(prompts))}: {slip} is read as text, the mask is {mask}")
+    return notes
 
 
 def fill_masks(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], n_best: int = 5
 ) -> list[FilledPrompt]:
-    """The `n_best` candidates per mask of each prompt, at most the size of the vocabulary.
+    """The `n_best` candidates per mask of each prompt, at most the size of the vocabulary. Of several prompts, an empty
+    one has none.
 
     Model and tokenizer are left as they were.
 
@@ -81,7 +122,9 @@ def fill_masks(
         ModelError: the tokenizer has ids that the model does not know.
     """
     reader = _Reader(tokenizer, max_context_length(model))
-    windows = [reader.read(prompt, f"prompt {n}: {clean_line(prompt)[:60]}") for n, prompt in enumerate(prompts, 1)]
+    read = read_prompts(tokenizer, prompts, tokenizer.mask_token)
+    kept = [n for n, prompt in enumerate(prompts) if prompt.strip() or len(prompts) == 1]
+    windows = [reader.read(prompts[n], read[n], f"prompt {n + 1}: {clean_line(prompts[n])[:60]}") for n in kept]
     if any(max(window.ids) >= embedding_rows(model) for window in windows):
         raise ModelError(
             f"the tokenizer has {len(tokenizer)} tokens, the model knows {embedding_rows(model)}",
@@ -98,13 +141,13 @@ def fill_masks(
     finally:
         for module in training:
             module.training = True
-    filled = []
-    for window, of_masks in zip(windows, best, strict=True):
+    filled = [FilledPrompt(prompt, []) for prompt in prompts]
+    for n, window, of_masks in zip(kept, windows, best, strict=True):
         masks = [
             [reader.fill(window.prompt, span, *candidate) for candidate in zip(ids, probabilities, strict=True)]
             for span, ids, probabilities in zip(window.spans, *of_masks, strict=True)
         ]
-        filled.append(FilledPrompt(window.prompt, masks, window.n_dropped))
+        filled[n] = FilledPrompt(window.prompt, masks, sum(window.n_dropped), window.n_dropped[0])
     return filled
 
 
@@ -119,7 +162,8 @@ class _Window:
     """Indices of the masks in `ids`."""
     spans: list[tuple[int, int]]
     """Character ranges of the masks in `prompt`."""
-    n_dropped: int = 0
+    n_dropped: tuple[int, int] = (0, 0)
+    """Tokens before and after the window."""
 
 
 class _Reader:
@@ -144,16 +188,22 @@ class _Reader:
         is_wordpiece = state["model"]["type"] == "WordPiece"
         self._inner_prefix: str | None = state["model"]["continuing_subword_prefix"] if is_wordpiece else None
 
-    def read(self, prompt: str, where: str) -> _Window:
-        encoding = self._backend.encode(prompt)
+    def read(self, prompt: str, read: str, where: str) -> _Window:
+        """The window of a prompt that the model reads as `read`."""
+        encoding = self._backend.encode(read)
         ids = encoding.ids
         masks = [i for i, token_id in enumerate(ids) if token_id == self._tokenizer.mask_token_id]
         if not masks:
-            mask = self._tokenizer.mask_token
-            raise UsageError(f"the prompt has no {mask}", where=where, hint=f"put {mask} where a word is missing")
+            mask = str(self._tokenizer.mask_token)
+            slip = _find_slip(prompt, mask)
+            hint = f"write {mask} for {slip}" if slip else f"put {mask} where a word is missing"
+            raise UsageError(f"the prompt has no {mask}", where=where, hint=hint)
         # Without the white space that some masks (RoBERTa's) strip: it stays in the text.
-        stripped = [(start, end, prompt[start:end]) for start, end in (encoding.offsets[i] for i in masks)]
+        stripped = [(start, end, read[start:end]) for start, end in (encoding.offsets[i] for i in masks)]
         spans = [(end - len(text.lstrip()), start + len(text.rstrip())) for start, end, text in stripped]
+        if read != prompt:  # the masks are the same ones
+            found = re.finditer(re.escape(str(self._tokenizer.mask_token)), prompt)
+            spans = [match.span() for match in found]
         if self._longest is None or len(ids) <= self._longest:
             return _Window(prompt, ids, masks, spans)
 
@@ -166,7 +216,8 @@ class _Reader:
             raise UsageError(what, where=where, hint="move them closer together, or give each a prompt of its own")
         at = min(max(masks[0] - (room - reach) // 2, begin), end - room)
         masks = [mask - at + begin for mask in masks]
-        return _Window(prompt, ids[:begin] + ids[at : at + room] + ids[end:], masks, spans, len(ids) - self._longest)
+        dropped = (at - begin, end - at - room)
+        return _Window(prompt, ids[:begin] + ids[at : at + room] + ids[end:], masks, spans, dropped)
 
     def fill(self, prompt: str, span: tuple[int, int], token_id: int, probability: float) -> MaskPrediction:
         token = str(self._tokenizer.decode([token_id]))

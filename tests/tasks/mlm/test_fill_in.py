@@ -20,6 +20,7 @@ from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.tasks.mlm import fill_in
 from llmkit.tasks.mlm.fill_in import FilledPrompt, MaskPrediction, fill_masks
+from llmkit.tokens.normalization import set_normalization
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 ENGLISH = "The king walks, the queen walked; walking is what kings do. To be, or not to be: that is the question.\n"
@@ -158,8 +159,8 @@ def test_prompt_that_spells_a_special_token_is_read_as_text(wordpiece: PreTraine
 def test_record_holds_all_that_is_shown(wordpiece: PreTrainedTokenizerFast) -> None:
     (filled,) = fill_masks(sure_of("king", wordpiece), wordpiece, ["The [MASK]."], 1)
     fill = {"token": "king", "token_id": wordpiece.convert_tokens_to_ids("king"), "probability": 1.0}
-    shown = {"prompt": "The [MASK].", "masks": [[{**fill, "text": "The king."}]], "n_prompt_tokens_dropped": 0}
-    assert asdict(filled) == shown
+    shown = {"prompt": "The [MASK].", "masks": [[{**fill, "text": "The king."}]]}
+    assert asdict(filled) == shown | {"n_prompt_tokens_dropped": 0, "n_dropped_before": 0}
 
 
 # How a filled prompt reads
@@ -235,6 +236,7 @@ def test_long_prompt_is_read_through_a_window_centred_on_its_masks(
     model = bert(wordpiece)
     whole, window = fill_masks(model, wordpiece, ["".join(pieces), "".join(pieces[first : first + room])])
     assert (whole.n_prompt_tokens_dropped, window.n_prompt_tokens_dropped) == (len(pieces) - room, 0)
+    assert whole.n_dropped_before == first
     assert scores(whole) == scores(window)
     assert whole.masks[0][0].text.endswith("".join(pieces[before + 1 :]))
 
@@ -328,12 +330,37 @@ def test_mode_comes_back_after_an_error(wordpiece: PreTrainedTokenizerFast) -> N
 # What cannot be filled in
 
 
-@pytest.mark.parametrize("prompt", ["", "the king", "the [mask]", "the MASK"])
+@pytest.mark.parametrize("prompt", ["the king", "the MASK", "the mask (a mask)"])
 def test_prompt_without_a_mask_is_refused(wordpiece: PreTrainedTokenizerFast, prompt: str) -> None:
     with pytest.raises(UsageError, match=r"the prompt has no \[MASK\]") as caught:
         fill_masks(bert(wordpiece), wordpiece, ["[MASK]", prompt])
     (problem,) = caught.value.problems
     assert (problem.where, problem.hint) == (f"prompt 2: {prompt}", "put [MASK] where a word is missing")
+
+
+@pytest.mark.parametrize("slip", ["【MASK】", "［MASK］", "［ＭＡＳＫ］", "[mask]", "<mask>", "[ MASK ]", "《MASK》"])
+def test_mask_in_other_brackets_is_named_in_the_hint(wordpiece: PreTrainedTokenizerFast, slip: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        fill_masks(bert(wordpiece), wordpiece, [f"却说{slip}操"])
+    assert caught.value.problems[0].hint == f"write [MASK] for {slip}"
+
+
+def test_empty_line_of_several_prompts_has_no_masks_and_alone_it_is_refused(wordpiece: PreTrainedTokenizerFast) -> None:
+    filled = fill_masks(bert(wordpiece), wordpiece, ["", "the [MASK]", " "])
+    assert [len(each.masks) for each in filled] == [0, 1, 0]
+    assert [each.prompt for each in filled] == ["", "the [MASK]", " "]
+    with pytest.raises(UsageError, match="has no"):
+        fill_masks(bert(wordpiece), wordpiece, [""])
+
+
+def test_prompt_is_normalized_around_its_masks_and_filled_as_it_was_given() -> None:
+    tokenizer = train_tokenizer([ENGLISH.lower() * 3], TokenizerSection(kind="wordpiece", vocab_size=120))
+    model = bert(tokenizer)
+    (plain,) = fill_masks(model, tokenizer, ["the [MASK] walks, [MASK]!"])
+    set_normalization(tokenizer, {"unicode": "NFC", "lowercase": True})
+    (given,) = fill_masks(model, tokenizer, ["THE [MASK] Walks, [MASK]!"])
+    assert scores(given) == scores(plain)
+    assert given.masks[0][0].text.startswith("THE") and given.masks[0][0].text.endswith("Walks, [MASK]!")
 
 
 @pytest.mark.parametrize("named", [None, "[MASK]"])

@@ -1,0 +1,181 @@
+"""Let a tokenizer carry the text normalization of its model, so that prompts and rows look like the training text.
+
+The record is in `tokenizer_config.json`, under KEY. What a normalizer of `tokenizers` can do (NFC, NFKC, lower case) is
+also put in front of the tokenizer's own normalizer, so that plain transformers reads the same text. On text that was
+normalized already, these normalizers change nothing. llmkit applies all of the record before it encodes.
+
+Classes of transformers that build their pipeline from a vocabulary (BertTokenizer, GPT2Tokenizer) drop a foreign
+normalizer when they are loaded; for these only llmkit normalizes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Regex, normalizers
+
+from llmkit.config.prepare import Clean
+from llmkit.core import console
+from llmkit.text.normalization import (
+    TRAVELLING,
+    find_changing_steps,
+    name_normalization,
+    normalize_text,
+    read_normalization,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+KEY = "llmkit_normalization"
+N_NORMALIZERS = "n_normalizers"
+"""In the record: how many normalizers were put in front of the tokenizer's own."""
+IS_SEQUENCE = "own_is_sequence"
+"""In the record: whether the tokenizer's own normalizer was a sequence."""
+FINAL_SIGMA = Regex(r"(?<=[\p{L}\p{M}])Σ(?![\p{L}\p{M}])")
+"""Python lower-cases Σ at the end of a word to ς, `Lowercase` to σ."""
+
+
+def set_normalization(tokenizer: "PreTrainedTokenizerBase", record: Mapping[str, Any] | None) -> None:
+    """Let the tokenizer carry the record, in place of one that it has; None: no record.
+
+    Raises:
+        ModelError: a field or value that this llmkit does not know.
+    """
+    remove_normalization(tokenizer)
+    if record is None:
+        return
+    normalization = read_normalization(record, tokenizer.name_or_path or "tokenizer")
+    counts: dict[str, Any] = {N_NORMALIZERS: 0}
+    if steps := _make_normalizers(tokenizer, normalization):
+        backend: Any = tokenizer.backend_tokenizer
+        own = backend.normalizer
+        is_sequence = isinstance(own, normalizers.Sequence)
+        own_steps = list(own) if is_sequence else [] if own is None else [own]
+        backend.normalizer = normalizers.Sequence([*steps, *own_steps])
+        counts = {N_NORMALIZERS: len(steps), IS_SEQUENCE: is_sequence}
+    kept = {name: value for name, value in record.items() if name in TRAVELLING}
+    tokenizer.init_kwargs[KEY] = kept | counts
+
+
+def remove_normalization(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Take the record and its normalizers away."""
+    n_normalizers = _count_normalizers(tokenizer)
+    record = tokenizer.init_kwargs.pop(KEY, None)
+    if n_normalizers:
+        backend: Any = tokenizer.backend_tokenizer
+        own = list(backend.normalizer)[n_normalizers:]
+        one = own[0] if own else None
+        backend.normalizer = normalizers.Sequence(own) if record.get(IS_SEQUENCE) else one
+
+
+def normalization_of(tokenizer: "PreTrainedTokenizerBase") -> Clean | None:
+    """The normalization that the tokenizer carries; None for models of other tools and of llmkit 0.1.
+
+    Raises:
+        ModelError: a field or value that this llmkit does not know.
+    """
+    record = tokenizer.init_kwargs.get(KEY)
+    if not isinstance(record, Mapping):
+        return None
+    fields = {name: value for name, value in record.items() if name not in (N_NORMALIZERS, IS_SEQUENCE)}
+    return read_normalization(fields, tokenizer.name_or_path or "tokenizer")
+
+
+def normalize_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[str]:
+    """The texts as the tokenizer's model saw its training text; unchanged without a record.
+
+    Raises:
+        EnvironmentFault: a Chinese text, simplified Chinese, and no OpenCC.
+    """
+    normalization = normalization_of(tokenizer)
+    return list(texts) if normalization is None else [normalize_text(text, normalization) for text in texts]
+
+
+def describe_changes(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
+    """The steps of the normalization that change a text, such as `unicode NFC, lowercase`."""
+    normalization = normalization_of(tokenizer)
+    return ", ".join([] if normalization is None else find_changing_steps(text, normalization))
+
+
+def adopt_normalization(tokenizer: "PreTrainedTokenizerBase", clean: Clean) -> Clean:
+    """`clean` with the steps that the tokenizer's model reads, which the tokenizer then no longer carries; says so.
+
+    The data then gets the record, and the tokenizer's fingerprint and speed are those of the first training.
+    """
+    normalization = normalization_of(tokenizer)
+    remove_normalization(tokenizer)
+    if normalization is None:
+        return clean
+    wanted = {name: value for name in TRAVELLING if (value := getattr(normalization, name)) not in (False, "none")}
+    changed = {name: value for name, value in wanted.items() if getattr(clean, name) != value}
+    for name, value in changed.items():
+        shown = str(value).lower() if isinstance(value, bool) else value
+        console.info(f"the tokenizer's model reads text with prepare.clean.{name}={shown}, which is used here too")
+    return clean.with_updates(**changed)
+
+
+def own_normalizer(state: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase") -> Any:
+    """The normalizer in `state`, the parsed tokenizer.json, without those of the record."""
+    n_normalizers = _count_normalizers(tokenizer)
+    if not n_normalizers:
+        return state.get("normalizer")
+    own = state["normalizer"]["normalizers"][n_normalizers:]
+    if tokenizer.init_kwargs[KEY].get(IS_SEQUENCE):
+        return state["normalizer"] | {"normalizers": own}
+    return own[0] if own else None
+
+
+def describe_normalization(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The normalization in words, such as `NFC, lower case`; for messages about a text that it changed."""
+    normalization = normalization_of(tokenizer)
+    names = [] if normalization is None else name_normalization(normalization)
+    return ", ".join(names or ["line ends and control characters"])
+
+
+def describe_for_card(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Which normalization the tokenizer does and which only llmkit does, as sentences of a model card, or nothing."""
+    normalization = normalization_of(tokenizer)
+    if normalization is None or not (names := name_normalization(normalization)):
+        return ""
+    in_tokenizer = _names_in_tokenizer(tokenizer, normalization)
+    others = [name for name in names if name not in in_tokenizer]
+    parts = [f"The text it was trained on is normalized: {', '.join(names)}."]
+    if in_tokenizer:
+        parts.append(f"The tokenizer does this itself: {', '.join(in_tokenizer)}.")
+    if others:
+        parts.append(
+            f"The tokenizer does not do this: {', '.join(others)}. llmkit applies it to every text; with other "
+            "libraries, apply it yourself before the tokenizer."
+        )
+    return " ".join(parts)
+
+
+def _count_normalizers(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The number of normalizers in front of the tokenizer's own; 0 if the tokenizer has fewer than its record says."""
+    record = tokenizer.init_kwargs.get(KEY)
+    counted = record.get(N_NORMALIZERS) if isinstance(record, Mapping) else None
+    if not isinstance(counted, int) or counted <= 0:
+        return 0
+    backend: Any = tokenizer.backend_tokenizer
+    is_sequence = isinstance(backend.normalizer, normalizers.Sequence)
+    return counted if is_sequence and counted <= len(list(backend.normalizer)) else 0
+
+
+def _names_in_tokenizer(tokenizer: "PreTrainedTokenizerBase", normalization: Clean) -> list[str]:
+    if not _count_normalizers(tokenizer):
+        return []
+    form = [normalization.unicode] if normalization.unicode in ("NFC", "NFKC") else []
+    return form + ["lower case"] * normalization.lowercase
+
+
+def _make_normalizers(tokenizer: "PreTrainedTokenizerBase", normalization: Clean) -> list[Any]:
+    from transformers import PreTrainedTokenizerFast
+
+    if type(tokenizer) is not PreTrainedTokenizerFast:
+        return []
+    steps: list[Any] = []
+    if normalization.unicode in ("NFC", "NFKC"):
+        steps.append(normalizers.NFC() if normalization.unicode == "NFC" else normalizers.NFKC())
+    if normalization.lowercase:
+        steps += [normalizers.Replace(FINAL_SIGMA, "ς"), normalizers.Lowercase()]
+    return steps

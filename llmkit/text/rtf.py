@@ -5,6 +5,7 @@ pairs of `\\u` are joined. Paragraphs are separated by a blank line, cells by ta
 page headers and footers, comments, hidden and deleted text, pictures, fields' codes, and the numbers of lists.
 """
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -284,7 +285,7 @@ def _join_pair(match: re.Match[str]) -> str:
 def _find_codec(code_page: int) -> str:
     name = _CODE_PAGES.get(code_page, f"cp{code_page}")
     try:
-        b"".decode(name)
+        codecs.lookup(name)
         return name
     except LookupError:
         return "cp1252"

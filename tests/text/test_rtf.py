@@ -54,6 +54,10 @@ def test_file_that_was_cut_off_or_is_hostile_is_an_error(tmp_path: Path, data: b
         read(tmp_path, data)
 
 
+def test_code_page_that_is_none_is_the_western_one(tmp_path: Path) -> None:
+    assert read(tmp_path, rb"{\rtf1\ansi\ansicpg468 caf\'e9}") == "café\n"
+
+
 def test_name_alone_makes_no_rich_text(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not begin with"):
         read(tmp_path, b"plain text")

@@ -85,7 +85,8 @@ def _nearest(candidates: Sequence[list[int]], targets: Sequence[int]) -> list[in
         pairs += [(before, cut) for before in first[max(0, at - 1) : min(at + 1, n_before)]]
     if not pairs:
         return []
-    return list(min(pairs, key=lambda pair: abs(pair[0] - targets[0]) + abs(pair[1] - targets[1])))
+    best = min(pairs, key=lambda pair: abs(pair[0] - targets[0]) + abs(pair[1] - targets[1]))
+    return [*best]
 
 
 def _is_unspaced(window: Window) -> bool:

@@ -41,9 +41,9 @@ def replace_stand_ins(text: str) -> str:
     return STAND_INS.sub(lambda found: "?" if found["greek"] else "\u0589" * len(found[0]), text)
 
 
-GERMAN = (
+EUROPEAN = (  # German, French, Spanish, Portuguese, Italian, Turkish, Polish
     r"bzw|ca|evtl|ggf|inkl|exkl|sog|vgl|Nr|Str|Hr|Frl|Dipl|Ing|Tel|Abs|Bd|Kap|Abb|Hrsg|Mio|Mrd|geb|gest|ehem|allg|"
-    r"bes|insb|Sra?|Srta|Dra|Dott|Avv|Mme|Mlles|Doç"
+    r"bes|insb|Sra?|Srta|Dra|Uds?|EE|pág|núm|Exmo|Dott|Avv|[Ss]ig|Mme|Mlles|Doç|hab|np|tzn|tj|św|ks|mgr|inż|ul"
 )
 RUSSIAN = (
     r"гг|вв|ул|пл|просп|пер|корп|кв|стр|см|ср|рис|табл|гл|тт|проф|акад|доц|им|напр|гр|тов|гос|св|оз|обл|пос|дер|изд|"

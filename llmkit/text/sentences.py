@@ -28,7 +28,7 @@ MAX_SENTENCE_CHARS = 1000
 # in German and Urdu, before white space.
 _MARK = re.compile(
     rf"""([.!?…。！？；｡．;‼‽⁇⁈⁉{marks_of.TERMINALS}]++)"""
-    r"""((?:[”’"')\]}»›_*」』）》】〉〕］｝\u200c-\u200f\u202a-\u202e]|[“‘«‹](?=\s)|\[\d{1,3}\]"""
+    r"""((?:[”’״"')\]}»›_*」』）》】〉〕］｝\u200c-\u200f\u202a-\u202e]|[“‘«‹](?=\s)|\[\d{1,3}\]"""
     r"""| ?\d{1,4} ?[।॥])*+(?: "(?=\s))?+)(\s*+)(?=["'“‘’«‹(\[{_*—–\s-]*+(.?))"""
 )
 _WIDE_MARK = re.compile(f"[。！？；｡{marks_of.TERMINALS}]")
@@ -54,7 +54,7 @@ _BEFORE_NUMBER = re.compile(
 )
 _NUMBER = re.compile(r"\d|(?:[IVXLCDM]{2,}|[VXLCDM])\b")
 _SELDOM_LAST = re.compile(  # with initials: "J", "U.S", "a.m"
-    rf"(?i:{marks_of.RUSSIAN})|{marks_of.GERMAN}|"
+    rf"(?i:{marks_of.RUSSIAN})|{marks_of.EUROPEAN}|"
     r"Inc|Ltd|Co|Corp|Bros|Jr|Sr|Esq|Ph|Ph\.D|Litt|al|ft|Ave|(?:[^\W\d_\u2e80-\ud7af]\.)*[^\W\d_\u2e80-\ud7af]"
 )
 # Words that follow U.S., a.m., Jr. or an initial almost only at the beginning of a sentence.

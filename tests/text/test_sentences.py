@@ -144,6 +144,9 @@ def test_chinese_and_japanese_are_cut_after_their_sentences_and_nowhere_else(mar
         "В 1999 г.| Он уехал, и т. д.| Да, давно.",
         "— Куда ты? — спросил он.| — Домой.| А. С. Пушкин писал.",
         "Am 3. Oktober kam Dr. Müller, z. B. Hr. Klein bzw. Frau Groß.| Es war gut.",
+        "El Sr. López vive en EE. UU. desde 1999.| ¿Y tú?| Il sig. Bianchi è qui.",
+        "Prof. dr hab. Jan Kowalski mieszka na ul. Długiej 5.| To np. Warszawa.",
+        "אמר: ״לך!״| הוא הלך.",
         "„Komm!“| Er ging.| Sie rief: „Halt.“| Ende.",
         "اس نے کہا: ”چلو۔“| وہ چلا۔",
         # Chinese closed with ASCII marks, Japanese

@@ -40,7 +40,7 @@ def test_probabilities_of_all_second_letters_add_up_to_one() -> None:
 def test_a_pair_is_likeliest_in_the_language_that_has_it() -> None:
     tables = load_letters()
     latin = tables.pairs[SCRIPTS.index("latin")]
-    for pair, language in [("př", "cs"), ("ał", "pl"), ("ğı", "tr"), ("ão", "pt"), ("øj", "da")]:
+    for pair, language in [("př", "cs"), ("ał", "pl"), ("eğ", "tr"), ("lő", "hu")]:
         first, second = (tables.letter[ord(char)] for char in pair)
         assert latin.languages[int(latin.log_p[:, first, second].argmax())] == language
 

@@ -1,7 +1,8 @@
 """Encodings: how often `prepare` reads legacy text rightly, refuses it, or is wrong in silence.
 
     python benchmarks/encodings.py
-    pip download --no-deps django-allauth==65.22.1; python benchmarks/encodings.py --messages django_allauth-*.whl
+    pip download --no-deps django-allauth==65.22.1
+    python benchmarks/encodings.py --messages django_allauth-65.22.1-py3-none-any.whl
 
 Each language in each of its encodings and in UTF-8, 16 and 32, in pieces of 60, 600 and 6,000 bytes. The texts are
 those of tests/languages.tsv, of about 450 characters each; with --messages also the translations of django-allauth
@@ -21,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # for languages.py
 
 from languages import ENCODINGS, TEXTS, UNICODE, encode, split_tones
 

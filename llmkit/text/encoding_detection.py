@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from llmkit.text.text_scores import score_texts
+from llmkit.text.text_scores import is_plausible, score_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,8 @@ def is_utf8(data: bytes, *, complete: bool) -> bool:
 
 def find_utf8_word(data: bytes, encoding: str) -> bytes | None:
     """A word of valid UTF-8 in bytes of another encoding, if all such words together read better as UTF-8."""
-    words = [word for word in dict.fromkeys(data.split()) if not word.isascii() and _UTF8_WORD.fullmatch(word)]
+    found = (word for word in set(data.split()) if not word.isascii() and _UTF8_WORD.fullmatch(word))
+    words = sorted(word for word in found if is_plausible(word.decode("utf-8", "replace")))
     if not words:
         return None
     joined = b" ".join(words)[:_SAMPLE_BYTES]

@@ -91,4 +91,5 @@ def _smooth(costs: Any) -> Any:
     p = np.where(costs == 255, 0, np.exp(-costs.astype(np.float32) / PAIR_SCALE))
     single = p.mean(axis=1, keepdims=True)
     single = (1 - _ANY_LETTER) * single / single.sum(axis=2, keepdims=True) + _ANY_LETTER / p.shape[2]
+    p = np.where(p.any(axis=2, keepdims=True), p, single)
     return np.log((1 - _UNSEEN) * p + _UNSEEN * single)

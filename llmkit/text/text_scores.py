@@ -123,7 +123,8 @@ def score_texts(texts: Sequence[str], languages: Sequence[Container[str]]) -> li
         n_letters = np.maximum(n_letters, n_high)
     # The entropy of the scripts of the words: a single word of another script is less likely than many.
     shares = n_words / np.maximum(n_words.sum(axis=0), 1)
-    score += (n_words * np.log(np.maximum(shares, 1e-9))).sum(axis=0) + _OTHER_SCRIPT * ((n_words > 0).sum(axis=0) - 1)
+    n_scripts = np.count_nonzero(n_words, axis=0)
+    score += (n_words * np.log(np.maximum(shares, 1e-9))).sum(axis=0) + _OTHER_SCRIPT * np.maximum(0, n_scripts - 1)
     return [TextScore(float(each), name) for each, name in zip(score, found, strict=True)]
 
 
@@ -171,11 +172,12 @@ def _score_words(
 
 
 def is_plausible(text: str) -> bool:
-    """Whether at least 95 % of the characters are printable ASCII, white space, known letters or common symbols."""
+    """Whether 95 % of the characters are printable ASCII, white space, known letters, emoji or common symbols."""
     tables = load_letters()
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    is_emoji = (codes >= 0x1F000) & (codes < 0x20000)
     codes = np.minimum(codes, 0xFFFF)
-    is_known = (tables.script[codes] >= 0) | (tables.ideograph[codes] > 0) | (_load_costs()[0][codes] > -11)
+    is_known = is_emoji | (tables.script[codes] >= 0) | (tables.ideograph[codes] > 0) | (_load_costs()[0][codes] > -11)
     is_control = (codes < 32) & ~np.isin(codes, [9, 10, 11, 12, 13])
     return bool((is_known & ~is_control).mean() >= 0.95)
 

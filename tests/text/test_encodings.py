@@ -125,3 +125,61 @@ def test_binary_data_is_refused_with_the_offset(data: bytes) -> None:
 def test_a_few_stray_nuls_do_not_make_a_text_binary() -> None:
     text = "a line of text\n" * 500 + "\0\0" + "another line\n" * 500
     assert read(text.encode())[0] == text
+
+
+ENGLISH = "It’s a long line of plain English text about boats and lamps. "
+
+
+def test_czech_and_japanese_are_read_as_they_were_written() -> None:
+    czech = "Když jsme přišli k řece, byla už tma a nikdo nevěděl, kde leží loďka. " * 5
+    japanese = "私たちが川に着いたとき、もう暗くなっていて、誰も舟がどこにあるのか知らなかった。" * 5
+    assert read(czech.encode("cp1250")) == (czech, "cp1250")
+    assert read(japanese.encode("euc_jp")) == (japanese, "euc_jp")
+    assert read(japanese.encode("iso2022_jp")) == (japanese, "iso2022_jp")
+
+
+def test_an_unclear_encoding_is_refused_with_a_line_in_both() -> None:
+    with pytest.raises(DataError) as caught:
+        read("Dvořák wrote the New World symphony in New York in 1893.\n".encode("cp1250"))
+    assert "not clear" in caught.value.problems[0].what and "Dvořák" in caught.value.problems[0].what
+    assert "prepare.read.encoding=cp1250" in caught.value.problems[0].hint
+
+
+@pytest.mark.parametrize("repeats", [40, 40_000])
+def test_a_file_of_two_encodings_is_refused_with_the_place(repeats: int) -> None:
+    legacy = (ENGLISH * repeats + "\n").encode("cp1252")
+    with pytest.raises(DataError, match="mixes cp1252 with UTF-8") as caught:
+        read(legacy + "Sœur élève “quoted”.\n".encode() + legacy)
+    assert "line 2," in caught.value.problems[0].where
+
+
+def test_a_stray_byte_in_english_utf8_is_named_with_the_encoding_around_it() -> None:
+    data = (ENGLISH * 40).encode()
+    with pytest.raises(DataError) as caught:
+        read(data + b"\nit\x92s\n")
+    problem = caught.value.problems[0]
+    assert f"byte 0x92 at {len(data) + 3}" in problem.what and "line 2" in problem.where
+    assert "cp1252" in problem.hint and "it’s" in problem.hint and "gb18030" not in problem.hint
+
+
+def test_an_encoding_that_makes_control_characters_is_refused_with_one_that_does_not() -> None:
+    with pytest.raises(DataError, match="control character in latin-1") as caught:
+        read((ENGLISH * 4).encode("cp1252"), "latin-1")
+    assert "cp1252" in caught.value.problems[0].hint
+
+
+def test_the_guess_follows_the_text_where_encodings_differ_later() -> None:
+    text = "né\n" * 500_000 + "Żaden z nas nie przypuszczał, że wrócimy do domu z pustymi rękami.\n" * 4
+    assert read(text.encode("cp1250")) == (text, "cp1250")
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ["Мы пришли к реке, и было уже темно.\n", "Όταν φτάσαμε είχε ήδη σκοτεινιάσει\n"])
+def test_other_scripts_than_latin_are_read_from_utf_16_and_32_without_a_mark(codec: str, text: str) -> None:
+    assert read(text.encode(codec)) == (text, codec)
+
+
+def test_a_legacy_file_has_an_example_line() -> None:
+    stream = TextStream(io.BytesIO("plain\nun café noir\n".encode("cp1252")), "auto", "a.txt")
+    list(stream)
+    assert stream.example == "un café noir"

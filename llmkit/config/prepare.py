@@ -128,8 +128,8 @@ class Clean(Section):
     simplify_chinese: bool = Field(
         default=False, description="Convert traditional to simplified characters (extra: chinese)."
     )
-    languages: tuple[str, ...] = Field(
-        default=(),
+    languages: list[str] = Field(
+        default=[],
         description="Keep documents in these languages (ISO 639-1 codes such as zh) and those too short to judge; "
         "empty: keep all (extra: languages).",
     )

@@ -89,7 +89,7 @@ def clean_documents(
     return run()
 
 
-def _select(texts: Iterator[str], clean: Clean, counts: dict[str, StepCounts], first: Document) -> Iterator[Document]:
+def _select(texts: Iterable[str], clean: Clean, counts: dict[str, StepCounts], first: Document) -> Iterator[Document]:
     """Yield the document if it is in a wanted language, breaks no rule of quality, and has any text."""
     if clean.languages:
         sample, texts = read_sample(texts)
@@ -111,7 +111,7 @@ def _select(texts: Iterator[str], clean: Clean, counts: dict[str, StepCounts], f
 
 def _is_wanted(sample: str, languages: Sequence[str], count: StepCounts, first: Document) -> bool:
     count.documents_in += 1
-    language = find_language(sample)
+    language = find_language(sample, languages)
     example = f"{sample.strip()[:60]!r} in {first.source}"
     is_wanted = language in languages or language == TOO_SHORT
     count.documents_out += is_wanted

@@ -2,7 +2,8 @@
 
 Left out: scripts, styles, the head, media, drawings, form fields and lists of choices; elements hidden by `hidden`, by
 `display: none` or `visibility: hidden` in their style (unless nothing else is left), or as a closed dialog; readings of
-ruby (`rt`, `rp`; the base stays); soft hyphens; marks that link to a footnote. Style sheets are not applied.
+ruby (`rt`, `rp`; the base stays); soft hyphens; marks that link to a footnote; page
+numbers of a printed edition. Style sheets are not applied.
 
 Entities are decoded. Block elements become lines with a blank line between paragraphs, `br` is a line end, table cells
 are separated by a space, and `pre` keeps its lines, spaces and tabs. Superscript and subscript numbers become the
@@ -30,10 +31,14 @@ _UNSEEN = [
     *["head", "script", "style", "noscript", "template", "iframe", "object", "svg", "audio", "video", "canvas"],
     *["textarea", "select", "datalist", "rt", "rp", "rtc", "annotation", "annotation-xml"],
 ]
-_HIDDEN_STYLE = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse))\b", re.I)
+_HIDDEN_STYLE = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse))(?![\w-])", re.I)
+_STYLE_DETAILS = re.compile(r"/\*.*?\*/|\burl\([^)]*\)|\"[^\"]*\"|'[^']*'", re.S)
 _NOTE_NAME = re.compile(
-    r"note-?ref|fn-?ref|footnote|endnote|cite_ref|^reference$|^fn\d*$|^ftnref|doc-(?:noteref|backlink)", re.I
+    r"note-?ref|fn-?(?:ref|anchor)|footnote|endnote|cite_ref|^reference$|^fn\d*$|^ftnref|doc-(?:noteref|backlink)", re.I
 )
+_PAGE_NUMBER = re.compile(r"^(?:x-ebookmaker-)?page-?(?:num|no|number|break)$|^doc-pagebreak$", re.I)
+_MAX_MARK = 12
+_CLOSING = frozenset(".,;:!?…\"'”’»›)]}。，、；：！？」』）】》।۔؟،")
 _NOTE_TARGET = re.compile(r"#[\w:.-]*(?:note|fn|ftn|cite|ref)", re.I)
 _NOTE_MARK = re.compile(r"[\[(]?(?:\d{1,3}|[a-z]|[ivxl]{1,5}|note \d{1,3}|[*†‡§¶#]{1,3})[\])]?|[↩↑^]\ufe0e?", re.I)
 _RAISED = dict(zip("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ", strict=True))
@@ -54,16 +59,17 @@ def html_to_text(page: str) -> str:
         # To an HTML parser, <title/> is an opening tag and the whole book its title, and CDATA is a comment.
         page = _SELF_CLOSED.sub(_close_tag, page)
         page = _CDATA.sub(lambda match: html.escape(match[1]), page)
-    tree = LexborHTMLParser(page)
-    tree.strip_tags(_UNSEEN, recursive=True)
-    body = tree.body
-    if body is None:
-        return ""
-    _remove_hidden(body)
-    if not body.text().strip():  # all is hidden until a script runs, so none of it is meant to be hidden
+    body: Any = None
+    for with_hidden in (False, True):
         tree = LexborHTMLParser(page)
         tree.strip_tags(_UNSEEN, recursive=True)
         body = tree.body
+        if body is None:
+            return ""
+        if not with_hidden:
+            _remove_hidden(body)
+        if body.text().strip():
+            break  # else all is hidden until a script runs, so none of it is meant to stay hidden
     _resolve_scripts(body)
     for node in reversed(body.css("q")):
         node.insert_before("“")
@@ -87,30 +93,42 @@ def _remove_hidden(body: Any) -> None:
     for node in reversed(body.css("[hidden],[style],dialog")):
         attributes = node.attributes
         closed = node.tag == "dialog" and "open" not in attributes
-        if node.tag != "body" and (
-            closed or "hidden" in attributes or _HIDDEN_STYLE.search(attributes.get("style") or "")
-        ):
+        if node.tag != "body" and (closed or "hidden" in attributes or _is_hidden_style(attributes.get("style") or "")):
             node.decompose()
+
+
+def _is_hidden_style(style: str) -> bool:
+    return bool(_HIDDEN_STYLE.search(_STYLE_DETAILS.sub("", style)))
 
 
 def _resolve_scripts(body: Any) -> None:
-    """Remove the marks of footnotes, and write other superscripts and subscripts as Unicode has them."""
+    """Remove marks of footnotes and page numbers, and write other superscripts and subscripts as Unicode has them."""
+    for node in reversed(body.css("[class],[role],[epub\\:type]")):
+        # Only then the text, which may be that of the whole page.
+        if any(map(_PAGE_NUMBER.search, _names(node))) and len((node.text() or "").strip()) <= _MAX_MARK:
+            node.decompose()
     for node in reversed(body.css("a,sup,sub")):
         mark = (node.text() or "").strip()
-        if node.tag != "sub" and len(mark) <= 12 and _NOTE_MARK.fullmatch(mark) and _is_note(node):
+        is_note = node.tag != "sub" and len(mark) <= _MAX_MARK and _NOTE_MARK.fullmatch(mark) and _is_note(node)
+        if is_note:
             node.decompose()
         elif node.tag != "a" and mark:
             characters = _RAISED if node.tag == "sup" else _LOWERED
-            if all(char in characters for char in mark):
-                node.replace_with("".join(characters[char] for char in mark))
+            has_digit = any(map(str.isdigit, mark)) and "[" not in mark
+            if has_digit or all(char in characters for char in mark):
+                node.replace_with("".join(characters.get(char, char) for char in mark))
+
+
+def _names(node: Any) -> list[str]:
+    """What the author called the element: classes, id, role and type."""
+    attributes = node.attributes
+    names = (attributes.get("class") or "").split()
+    return names + [name for key in ("id", "role", "epub:type", "rel") if (name := attributes.get(key))]
 
 
 def _is_note(node: Any) -> bool:
     """Whether an element with a short mark refers to a footnote: by its names, or by the target of its link."""
-    attributes = node.attributes
-    names = (attributes.get("class") or "").split()
-    names += [attributes.get(key) or "" for key in ("id", "role", "epub:type", "rel")]
-    if any(_NOTE_NAME.search(name) for name in names):
+    if any(map(_NOTE_NAME.search, _names(node))):
         return True
     links = node.css("a[href]")
     if node.tag == "sup":
@@ -119,15 +137,15 @@ def _is_note(node: Any) -> bool:
         targets = [link.attributes.get("href") or "" for link in links]
         return any("#" in target for target in targets)
     in_sup = node.parent is not None and node.parent.tag == "sup"
-    target = attributes.get("href") or ""
+    target = node.attributes.get("href") or ""
     return "#" in target if in_sup else bool(_NOTE_TARGET.search(target)) and _follows_text(node)
 
 
 def _follows_text(node: Any) -> bool:
-    """Whether the mark stands directly after a letter, digit or punctuation mark, without a space."""
+    """Whether the mark stands directly after a word or number, or the mark that closes a sentence or quotation."""
     before = node.prev
     text = before.text(deep=True) if before is not None else ""
-    return bool(text) and not text[-1].isspace()
+    return text[-1:].isalnum() or text[-1:] in _CLOSING
 
 
 def _keep_lines(body: Any) -> None:

@@ -1,5 +1,8 @@
 """Keep the documents that are in wanted languages, as py3langid judges them.
 
+The candidates are the languages with a code of two letters, `zxx` (no language, such as tables and code) and those that
+are wanted: with all 140 labels of py3langid, one in thirty paragraphs of Chinese novels would count as Wu.
+
 Up to three passages of the document's first part are judged together. A document with less than 24 UTF-8 bytes of
 letters (eight Chinese characters, 24 letters of English) is too short to judge and stays.
 """
@@ -21,7 +24,7 @@ _KEY = "prepare.clean.languages"
 
 def check_languages(languages: Iterable[str]) -> None:
     """Raise UsageError for a code that py3langid does not know, EnvironmentFault without py3langid."""
-    known = {str(label) for label in _identifier().labels}
+    known = set(_known_codes())
     for code in languages:
         if code not in known:
             raise UsageError(f"unknown language code {code!r}", where=_KEY, hint=_hint(code, known))
@@ -30,7 +33,7 @@ def check_languages(languages: Iterable[str]) -> None:
 def _hint(code: str, known: set[str]) -> str:
     short = code.lower().replace("_", "-").split("-")[0]
     hint = f"did you mean {short!r}?" if short in known else did_you_mean(_NAMES.get(code.lower(), code), known)
-    return f"{hint}; codes are those of ISO 639-1, such as zh and en"
+    return f"{hint.removesuffix('?')}; codes are those of ISO 639-1, such as zh and en"
 
 
 _NAMES = {
@@ -41,8 +44,8 @@ _NAMES = {
 }  # fmt: skip
 
 
-def find_language(text: str) -> str:
-    """The code of the text's language, or TOO_SHORT."""
+def find_language(text: str, wanted: Iterable[str] = ()) -> str:
+    """The code of the text's language, among common and wanted ones, or TOO_SHORT."""
     passages = [text]
     if len(text) > 3 * _PASSAGE_CHARS:
         starts = (0, (len(text) - _PASSAGE_CHARS) // 2, len(text) - _PASSAGE_CHARS)
@@ -50,7 +53,7 @@ def find_language(text: str) -> str:
     words = _LETTERS.findall("\n".join(passages))
     if sum(len(word.encode("utf-8", "surrogatepass")) for word in words) < MIN_LETTER_BYTES:
         return TOO_SHORT
-    return str(_identifier().classify("\n".join(passages))[0])
+    return str(_identifier(tuple(sorted(wanted))).classify("\n".join(passages))[0])
 
 
 def read_sample(texts: Iterable[str]) -> tuple[str, Iterable[str]]:
@@ -67,7 +70,18 @@ def read_sample(texts: Iterable[str]) -> tuple[str, Iterable[str]]:
 
 
 @cache
-def _identifier() -> Any:
+def _identifier(wanted: tuple[str, ...]) -> Any:
+    identifier = _load_identifier()
+    identifier.set_languages([code for code in identifier.labels if len(code) == 2 or code == "zxx" or code in wanted])
+    return identifier
+
+
+@cache
+def _known_codes() -> tuple[str, ...]:
+    return tuple(map(str, _load_identifier().labels))
+
+
+def _load_identifier() -> Any:
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError:

@@ -220,7 +220,7 @@ def test_documents_in_other_languages_are_dropped_and_counted_with_an_example() 
         "ok",
     ]
     documents = [Document(text, f"{n}.txt") for n, text in enumerate(texts)]
-    settings = with_step(languages=("zh", "en"))
+    settings = with_step(languages=["zh", "en"])
     assert [d.source for d in clean_documents(documents, settings, False, counts)] == ["0.txt", "1.txt", "4.txt"]
     count = counts["languages"]
     assert (count.documents_in, count.documents_out, count.dropped) == (5, 3, {"de": 2})
@@ -234,7 +234,7 @@ def test_documents_in_other_languages_are_dropped_and_counted_with_an_example() 
 def test_an_unknown_language_is_refused_before_anything_is_read() -> None:
     pytest.importorskip("py3langid")
     with pytest.raises(UsageError):
-        clean_documents(iter(()), with_step(languages=("zz",)), False, {})
+        clean_documents(iter(()), with_step(languages=["zz"]), False, {})
 
 
 def test_all_new_steps_are_off_by_default_and_run_in_the_order_of_the_settings() -> None:

@@ -165,9 +165,12 @@ def test_a_book_that_quotes_an_end_line_ends_at_its_own() -> None:
 
 
 def test_a_text_after_the_licence_stays() -> None:
-    text, _ = strip(HEADER + BOOK + FOOTER + "\n\nANOTHER TEXT\n\n" + TALES)
+    other = "ANOTHER TEXT\n\n" + TALES + "It is read at Project Gutenberg.\n"
+    text, _ = strip(HEADER + BOOK + FOOTER + "\n\n" + other)
     assert "LICENSE" not in text
-    assert text.split() == (BOOK + "ANOTHER TEXT\n" + TALES).split()
+    assert text.split() == (BOOK + other).split()
+    text, _ = strip("The Project Gutenberg EBook of A Book\n\n" + TALES + END + "\n" + SMALL_PRINT + "\n" + other)
+    assert text.split() == ("The Project Gutenberg EBook of A Book\n\n" + TALES + other).split()
 
 
 def test_a_header_without_an_end_and_an_end_without_a_header_are_removed() -> None:

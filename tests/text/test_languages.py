@@ -22,6 +22,13 @@ def test_languages_are_told_apart() -> None:
     assert {code: find_language(text) for code, text in texts.items()} == {code: code for code in texts}
 
 
+def test_a_rare_label_is_found_only_where_it_is_wanted() -> None:
+    pytest.importorskip("py3langid")
+    pidgin = "Di pipol dem dey waka go market wey dem wan buy food for dia pikin dem today."
+    assert find_language(pidgin, ["pcm"]) == "pcm"
+    assert find_language(pidgin, ["en"]) != "pcm"
+
+
 @pytest.mark.parametrize("text", ["", "ok", "12345 " * 50, "一二三四", "!!! --- ???"])
 def test_a_text_with_few_letters_is_too_short_to_judge(text: str) -> None:
     assert find_language(text) == TOO_SHORT
@@ -44,7 +51,7 @@ def test_an_unknown_code_is_refused_with_the_nearest_one(code: str, near: str) -
 
 
 def test_a_missing_package_is_an_error_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    languages._identifier.cache_clear()
+    languages._known_codes.cache_clear()
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     with pytest.raises(EnvironmentFault) as caught:
         check_languages(["zh"])

@@ -111,7 +111,6 @@ class NoRepeatNgrams(LogitsProcessor):
         ngrams = input_ids.unfold(1, size, 1)  # (rows, n_tokens - size + 1, size)
         begins = torch.arange(ngrams.shape[1], device=input_ids.device)
         repeats = (ngrams[..., :-1] == tails[:, None]).all(-1) & (begins >= self._padding[:, None])
-        repeats &= (self._padding <= n_tokens - size + 1)[:, None]  # the tail has no padding
         rows, places = repeats.nonzero(as_tuple=True)
         banned = torch.zeros_like(scores, dtype=torch.bool)
         banned[rows, ngrams[rows, places, -1]] = True

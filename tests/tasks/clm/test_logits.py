@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from llmkit.config.generate import Generate
 from llmkit.config.prepare import TokenizerSection
 from llmkit.tasks.clm.generation import generate_texts
-from llmkit.tasks.clm.logits import TokenRoles
+from llmkit.tasks.clm.logits import NoBadWords, NoRepeatNgrams, TokenRoles
 from llmkit.tokens.normalization import set_normalization
 from llmkit.tokens.tokenizer import encode_texts
 from llmkit.tokens.training_tokenizers import train_tokenizer
@@ -125,3 +125,25 @@ def test_text_ends_where_the_rules_leave_no_token(temperature: float) -> None:
     settings = Generate(temperature=temperature, no_repeat_ngram_size=1, max_new_tokens=20, min_new_tokens=15)
     ((sample,),) = generate_texts(gpt2(few), few, ["ab"], settings)
     assert (sample.finish_reason, sample.n_tokens, sorted(sample.text)) == ("eos", 4, list("cdef"))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_padding_is_no_token_of_an_ngram_or_of_a_bad_word(size: int) -> None:
+    row = torch.tensor([0, 5, 3, 0, 5])  # 0 is a token of the text, and padding has its id too
+    scores = torch.zeros(1, 8)
+    alone = NoRepeatNgrams(size, torch.tensor([0]))(row[None, 1:], scores)
+    for n_padded in (1, 4):
+        ids = torch.cat([torch.zeros(n_padded - 1, dtype=torch.long), row])[None]
+        assert torch.equal(NoRepeatNgrams(size, torch.tensor([n_padded]))(ids, scores), alone)
+    short = torch.tensor([[0, 0, 5]])
+    assert torch.equal(
+        NoRepeatNgrams(size, torch.tensor([2]))(short, scores) == -torch.inf, five() if size == 1 else scores > 0
+    )
+    words = [[0, 5, 6], [5, 7]]
+    banned = NoBadWords(words, torch.tensor([2]))(short, scores)[0] == -torch.inf
+    assert banned.nonzero().flatten().tolist() == [7]
+
+
+def five() -> torch.Tensor:
+    """Where id 5 is."""
+    return torch.arange(8)[None] == 5

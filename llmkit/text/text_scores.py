@@ -97,7 +97,7 @@ def score_texts(texts: Sequence[str], languages: Sequence[Container[str]]) -> li
     codes = np.minimum(np.concatenate(chars), 0xFFFF)
     script, letter = tables.script[codes], tables.letter[codes]
     score = np.bincount(document, _score_symbols(codes, script, tables), len(texts))
-    score += [_CLOSING_ALONE * _has_closing_alone(text) for text in texts]
+    score += np.array([_CLOSING_ALONE * _has_closing_alone(text) for text in texts])
     found = [""] * len(texts)
     n_letters = np.zeros(len(texts))
     n_words = np.zeros((len(SCRIPTS) + 1, len(texts)))

@@ -24,7 +24,7 @@ from llmkit.preparing.executors.slurm import open_slurm, require_slurm
 
 LOCAL = "local"
 PACKAGES = (
-    "tokenizers", "transformers", "pyarrow", "numpy", "ftfy", "charset-normalizer", "selectolax", "datasets", "jieba",
+    "tokenizers", "transformers", "pyarrow", "numpy", "ftfy", "selectolax", "datasets", "jieba",
     "opencc", "rensa",
 )  # fmt: skip
 """Packages that decide the output's bytes, besides llmkit."""

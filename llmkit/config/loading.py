@@ -22,6 +22,7 @@ MAX_NODES = 10_000
 
 COLUMN_FIELDS = ("text", "pair", "label", "header", "separator")
 """Fields of a section with columns that describe how its train file is read."""
+_COMMENT = re.compile(r"(?:^|\s)#")
 LENGTH_KEYS = {("train", "max_steps"), ("train", "epochs"), ("train", "max_minutes")}
 
 
@@ -213,7 +214,10 @@ def _apply_override(
 
 
 def _parse_value(text: str) -> Any:
-    """A value as YAML; but text such as `ROMEO:` or `|`, which YAML reads as a mapping or a block, stays text."""
+    """A value as YAML; but text such as `ROMEO:` or `|`, which YAML reads as a mapping or a block, stays text, and `#`
+    begins no comment."""
+    if _COMMENT.search(text) and text.lstrip()[:1] not in ("'", '"', "[", "{"):
+        return text
     if text.strip() in ("", "|", ">", "#", "-", "!", "~"):  # incomplete as YAML
         return text
     try:

@@ -35,12 +35,22 @@ class Bootstrap:
     def intervals(self, parts: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, list[float]]:
         """The central interval of each metric as [low, high]; each part has the values of one chunk of resamples.
 
-        Resamples in which a metric is undefined (NaN) are left out; a metric that is never defined gets no interval.
+        Resamples in which a metric is undefined (NaN) are left out. A metric that is never defined, or equal in all
+        resamples, gets no interval: no error in 20 rows does not mean that there are none.
         """
         tails, chunks = [(1 - self.confidence) / 2, (1 + self.confidence) / 2], list(parts)
         draws = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
         defined = {name: values[np.isfinite(values)] for name, values in draws.items()}
-        return {name: np.quantile(values, tails).tolist() for name, values in defined.items() if len(values)}
+        return {
+            name: np.quantile(values, tails).tolist()
+            for name, values in defined.items()
+            if len(values) and not np.isclose(values.min(), values.max(), rtol=1e-12, atol=0)
+        }
+
+    def interval_of_all(self, n_rows: int, *, right: bool) -> list[float]:
+        """The exact interval of a share that is 1, or 0, in `n_rows` rows (Clopper and Pearson 1934)."""
+        bound = float(((1 - self.confidence) / 2) ** (1 / n_rows))
+        return [bound, 1.0] if right else [0.0, 1 - bound]
 
 
 DEFAULT_BOOTSTRAP = Bootstrap()

@@ -67,6 +67,8 @@ def score_single_label(
     true, predicted = np.divmod(cells, n_labels)
     rng, bootstrap = np.random.default_rng(bootstrap.seed), bootstrap.bound(n_rows)
     intervals = bootstrap.intervals(_resample_confusion(true, predicted, counts, n_labels, bootstrap.n_resamples, rng))
+    if (accuracy := scores["accuracy"]) in (0, 1):
+        intervals["accuracy"] = bootstrap.interval_of_all(n_rows, right=accuracy == 1)
     weights = draw_rows(bootstrap.n_resamples, n_rows, rng)
     scores["n_rows"] = n_rows
     scores["intervals"] = intervals | bootstrap.intervals({"log_loss": each @ losses / n_rows} for each in weights)

@@ -73,8 +73,9 @@ def test_mistake_on_the_command_line_is_placed_there(tmp_path: Path) -> None:
     assert (where, hint) == ("--set prepare.tokeniser.kind=char", "did you mean 'tokenizer'?")
 
 
-def test_override_that_ends_in_a_colon_is_text_and_no_mapping() -> None:
-    assert load_recipe(None, ["train.sample_prompt=ROMEO:"]).train.sample_prompt == "ROMEO:"
+def test_override_that_yaml_would_read_as_a_mapping_or_a_comment_stays_text() -> None:
+    for text in ("ROMEO:", "#1 String", "C #", "a #b"):
+        assert load_recipe(None, [f"train.sample_prompt={text}"]).train.sample_prompt == text
     assert load_recipe(None, ["train={max_steps: 3}"]).train.max_steps == 3
 
 

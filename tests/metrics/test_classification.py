@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from metrics.test_class_scores import scores_from_confusion
+from scipy.stats import binomtest
 from sklearn import metrics
 from sklearn.preprocessing import label_binarize
 
@@ -152,3 +153,13 @@ def test_output_that_is_not_finite_is_refused() -> None:
 def test_a_million_rows_get_200_resamples() -> None:
     labels, p = make_rows(0, 1_000_000, 3)
     assert score_single_label(labels, p, names_of(3))["method"]["n_resamples"] == 200
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_accuracy_of_all_rows_has_the_exact_interval_and_other_metrics_have_none(right: bool) -> None:
+    labels = np.array([0, 1] * 10)
+    probabilities = np.eye(2)[labels if right else 1 - labels] * 0.8 + 0.1
+    intervals = score_single_label(labels, probabilities, ["a", "b"])["intervals"]
+    exact = binomtest(20 if right else 0, 20).proportion_ci(0.95, method="exact")
+    assert intervals["accuracy"] == pytest.approx([exact.low, exact.high])
+    assert not {"f1_macro", "mcc", "log_loss"} & set(intervals)

@@ -13,6 +13,7 @@ from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core import console
 from llmkit.core.errors import DataError, UsageError
+from llmkit.core.files import hash_file
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
 from llmkit.metrics.bootstrap import Bootstrap
@@ -77,9 +78,21 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
     scored = RowEvaluation(open_scorer(request.path, recipe.evaluate), request.show_samples)
     if data:
         scored.add_file(recipe, data[0])
+        if run is not None and _is_train_file(data[0], run):
+            console.info(f"{data[0]} holds the rows that the run was trained on: the metrics are too good")
         return scored.measure(Path(data[0]).name)
     assert run is not None
     return scored.measure(scored.add_held_out_rows(recipe, run))
+
+
+def _is_train_file(path: str, run: RunFolder) -> bool:
+    """Whether the run was trained on this file: the same file, or one of the same bytes."""
+    trained = origin_files(run.path, run.read_manifest().get("origin", {})).get("train", "")
+    file, known = Path(path), Path(trained)
+    if not file.is_file() or not known.is_file():
+        return bool(trained) and path == trained
+    same_size = file.stat().st_size == known.stat().st_size
+    return file.samefile(known) or (same_size and hash_file(file) == hash_file(known))
 
 
 class RowEvaluation:

@@ -1,5 +1,6 @@
 """The worst errors are kept as the model read them, and files and held-out rows are scored."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,18 @@ def test_held_out_rows_of_a_run_are_scored_again(model: str, tmp_path: Path) -> 
     assert {mistake["line"] for mistake in found["mistakes"]} <= lines
     assert found["method"]["data"] == "rows.csv"
     assert "the best of the run on these rows" in found["method"]["weights"]
+
+
+def test_file_that_the_run_was_trained_on_is_named(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = make_run(tmp_path, model)
+    copy = shutil.copy(tmp_path / "rows.csv", tmp_path / "copy.csv")
+    for path in (str(tmp_path / "rows.csv"), str(copy)):
+        evaluate(model, path, run=run)
+        assert f"{path} holds the rows that the run was trained on" in capsys.readouterr().err
+    evaluate(model, write_table(tmp_path / "new.csv", make_messages(12)), run=run)
+    assert "trained on" not in capsys.readouterr().err
 
 
 def test_changed_rows_and_missing_splits_of_a_run_are_refused(model: str, tmp_path: Path) -> None:

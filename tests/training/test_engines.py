@@ -90,7 +90,7 @@ def test_compiled_losses_and_gradients_are_those_of_plain_torch(tmp_path: Path, 
         objective, samples = CausalLM(0), Blocks(make_split(tmp_path / "train", n_documents=9, length=40), 16, 0)
     else:
         objective = MaskedLM(0, "nsp")
-        samples = make_pairs(make_sentence_split(tmp_path / "train", make_documents(8, 1, 20)), True, block_size=48)
+        samples = make_pairs(make_sentence_split(tmp_path / "train", make_documents(8, 1, 20)), "nsp", block_size=48)
     batch = objective.collate([samples[number] for number in range(4)])
     found = {}
     for each in ("none", way):

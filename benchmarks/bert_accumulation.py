@@ -18,12 +18,11 @@ from transformers import BertForPreTraining, Trainer, TrainerCallback, TrainingA
 
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
-from llmkit.datasets.pairs import Example
+from llmkit.datasets.pairs import Example, make_pairs
 from llmkit.models.masked import build_masked
 from llmkit.preparing.prepare import prepare
 from llmkit.runs.train import pretrain
 from llmkit.tasks.mlm.objective import MaskedLM
-from llmkit.tasks.mlm.scoring import pairs_of
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.tokenizer import load_tokenizer
 
@@ -64,9 +63,9 @@ def run_trainer(
 ) -> list[tuple[float, float]]:
     """Train the same model on the same examples in the same order with an unmodified Trainer."""
     tokenizer = load_tokenizer(str(prepared.tokenizer_path))
-    pairs = pairs_of(prepared.split("train"), tokenizer, recipe.mlm, 64, recipe.train.seed)
+    pairs = make_pairs(prepared.split("train"), tokenizer, recipe.mlm, 64, recipe.train.seed)
     examples = [pairs[number] for number in range(8 * STEPS)]
-    objective = MaskedLM(tokenizer.pad_token_id, True)
+    objective = MaskedLM(tokenizer.pad_token_id, "nsp")
     logged: list[tuple[float, float]] = []
 
     class Log(TrainerCallback):
@@ -77,7 +76,7 @@ def run_trainer(
     def collate(batch: list[Example]) -> dict[str, Tensor]:
         ours = objective.collate(batch)
         labels = torch.full_like(ours["input_ids"], -100)
-        labels.view(-1)[ours["masked_places"]] = ours["masked_ids"]
+        labels.view(-1)[ours["masked_indices"]] = ours["masked_ids"]
         inputs = {name: ours[name] for name in ("input_ids", "token_type_ids", "attention_mask") if name in ours}
         return inputs | {"labels": labels, "next_sentence_label": ours["relations"]}
 

@@ -22,8 +22,8 @@ from torch.utils.data import Dataset
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 from turns import Row, call, finish, make_row, take_turns
 
+from llmkit.models.kernels.optimized import optimized
 from llmkit.tasks.clm.evaluation import evaluate_causal_lm
-from llmkit.tasks.scoring import prepare_for_inference
 from llmkit.tokens.prepared import load_prepared
 
 BLOCK_SIZE = 256
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> dict[str, float]:
     if options.only == "Trainer.evaluate":
         return run_trainer(model.eval(), blocks, n_tokens)
     precision = "bf16" if options.only.endswith("bf16") else "fp32"
-    prepare_for_inference(model.eval(), precision)
+    optimized(model.eval(), precision, model.device)
     for _ in range(2):
         started = time.perf_counter()
         sums = evaluate_causal_lm(model, Beginning(blocks), block_size=BLOCK_SIZE - 1, precision=precision)

@@ -1,5 +1,7 @@
 """The benchmarks' own arithmetic, and one of them in the small from end to end."""
 
+import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -17,6 +19,15 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> Any:
     import turns
 
     return turns
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.rglob("*.py")), ids=lambda path: path.stem)
+def test_names_that_a_benchmark_imports_from_llmkit_exist(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "llmkit":
+            assert node.module is not None
+            module = importlib.import_module(node.module)
+            assert not [name.name for name in node.names if not hasattr(module, name.name)]
 
 
 def test_contenders_take_turns(turns: Any) -> None:

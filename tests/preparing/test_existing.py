@@ -81,7 +81,10 @@ def test_folder_of_another_version_is_reused_with_one_line(
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "train/notes.txt", "mine/thesis.tex", ".hidden"])
-def test_files_of_others_are_named_and_never_deleted(book: Path, data: Path, name: str) -> None:
+def test_files_of_others_are_named_and_never_deleted(
+    book: Path, data: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "build_prepared", lambda *_: pytest.fail("it was built before the check"))
     (data / name).parent.mkdir(exist_ok=True)
     (data / name).write_text("my own")
     with pytest.raises(UsageError, match=f"files that llmkit did not write: {name.split('/')[0]}"):

@@ -10,6 +10,8 @@ from llmkit.evaluating.evaluate import evaluate
 from llmkit.generating.generate import generate
 from llmkit.preparing.prepare import prepare
 from llmkit.runs.train import pretrain
+from llmkit.training.folder import RunFolder
+from llmkit.training.run_files import is_run
 
 FIRST_CHOICE, ALWAYS_THERE = "builtin:shakespeare", "builtin:python-docs"
 
@@ -18,15 +20,21 @@ def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | 
     """Train a small GPT-2 in minutes; the held-out metrics, a sample and the report's path.
 
     Raises:
-        What the steps raise; a former demo in `out` is replaced.
+        What the steps raise; a former demo in `out` is replaced if it was trained on the same corpus.
     """
     if not isinstance(recipe, ClmRecipe):
         hint = "leave the recipe out, or use prepare and pretrain-mlm"
         raise UsageError("the demo trains a causal language model", where="task", hint=hint)
     data, run = out / "data", out / "run"
-    _prepare(recipe, data, corpus)
     try:
-        pretrain(recipe, data=data, out=run, overwrite=(run / "recipe.yaml").is_file())
+        _prepare(recipe, data, corpus)
+    except UsageError as error:
+        if (problem := error.problems[0]).where != "--out":
+            raise
+        # The hint names options that `demo` does not have.
+        raise UsageError(problem.what, where="--out", hint="give another --out") from None
+    try:
+        pretrain(recipe, data=data, out=run, overwrite=_is_former_demo(run, data))
     except Interrupted as stop:
         raise Interrupted(stop.signal_number, "the demo was stopped; run it again to start anew") from None
     metrics = evaluate(recipe, model=str(run))
@@ -38,6 +46,14 @@ def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | 
         "run": str(run),
         "report": str(run / "report.html"),
     }
+
+
+def _is_former_demo(run: Path, data: Path) -> bool:
+    """Whether the run was trained on the demo's own prepared folder."""
+    folder = RunFolder(run)
+    if not is_run(run) or not folder.manifest.is_file():
+        return is_run(run)
+    return "data_path" in folder.read_manifest() and folder.data_path == data
 
 
 def _prepare(recipe: Recipe, data: Path, corpus: str | None) -> None:

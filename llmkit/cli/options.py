@@ -36,7 +36,9 @@ Model = Annotated[str, typer.Argument(help="Run folder, saved model folder, or h
 Set = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="section.key=value; overrides the recipe; repeatable.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what llmkit wrote to --out; other files are never deleted.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe, check it, and stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 

@@ -35,9 +35,11 @@ def prepare_command(
     if dry_run:
         from llmkit.core.files import check_writable
         from llmkit.preparing.executors import check_executor
+        from llmkit.preparing.existing import check_out
         from llmkit.text.inputs import find_files
 
         check_executor(engine, inputs)
+        out = check_out(out, [*inputs, *filter(None, (validation, test))], config.prepare.tokenizer.path)
         check_writable(out, dry_run=True)
         files = find_files([*inputs, *filter(None, (validation, test))])
         if json:

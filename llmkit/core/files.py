@@ -9,12 +9,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from llmkit.core.errors import EnvironmentFault
+from llmkit.core.errors import EnvironmentFault, UsageError
 
 PARTIAL = ".partial"
 FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -90,8 +90,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     replace_folder(partial, path)
 
 
-def replace_folder(partial: Path, path: Path) -> None:
-    """Rename `partial`, which is flushed, to `path`; an existing `path` is replaced, or kept if that fails."""
+def _delete_tree(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(partial: Path, path: Path, delete: Callable[[Path], None] = _delete_tree) -> None:
+    """Rename `partial`, which is flushed, to `path`; an existing `path` is replaced, or kept if that fails.
+
+    `delete` deletes the replaced folder, for folders in which users may have put files of their own.
+    """
     old = path.with_name(f".{path.name}.old")
     failpoint(f"{path.name}: before rename")
     try:
@@ -104,19 +111,93 @@ def replace_folder(partial: Path, path: Path) -> None:
         raise
     failpoint(f"{path.name}: after rename")
     sync_folder(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    delete(old)
 
 
-def restore_folder(path: Path) -> None:
-    """Restore the old `path` if a process was killed between the two renames, and delete what is left of it if not."""
+def restore_folder(path: Path, delete: Callable[[Path], None] = _delete_tree) -> None:
+    """Restore the old `path` if a process was killed between the two renames, and `delete` what is left of it if
+    not."""
     old = path.with_name(f".{path.name}.old")
     _restore_old(path, old)
-    shutil.rmtree(old, ignore_errors=True)
+    delete(old)
 
 
 def _restore_old(path: Path, old: Path) -> None:
     if old.exists() and not path.exists():
         old.rename(path)
+
+
+# ---- files of others ----
+
+
+IsOurs = Callable[[str], bool]
+"""Whether llmkit wrote a path, which is relative with forward slashes; a folder ends in a slash, a link to one not."""
+
+
+def find_foreign(folder: Path, is_ours: IsOurs) -> list[str]:
+    """Paths in `folder` that llmkit did not write, sorted; a folder of others stands for what is in it."""
+    return sorted(name for name in _list_paths(folder, is_ours) if not is_ours(name))
+
+
+def refuse_foreign(folder: Path, is_ours: IsOurs, where: str = "--out") -> None:
+    """Refuse to replace or delete a folder with files of others.
+
+    Raises:
+        UsageError: names the first three.
+    """
+    if foreign := find_foreign(folder, is_ours):
+        more = f" and {len(foreign) - 3:,} more" if len(foreign) > 3 else ""
+        what = f"{str(folder)!r} has files that llmkit did not write: {', '.join(foreign[:3])}{more}"
+        raise UsageError(what, where=where, hint="move them to another folder, or give another --out")
+
+
+def delete_ours(folder: Path, is_ours: IsOurs, last: Iterable[str] = ()) -> None:
+    """Delete what llmkit wrote in `folder`, the files `last` at the end, and the folder if nothing is left in it.
+
+    Links are deleted, not followed.
+    """
+    paths = sorted((name for name in _list_paths(folder, is_ours) if is_ours(name)), reverse=True)
+    late = [name for name in last if name in paths]
+    for name in [*(name for name in paths if name not in late), *late]:
+        path = folder / name
+        if not name.endswith("/"):
+            path.unlink(missing_ok=True)
+        elif not any(path.iterdir()):
+            path.rmdir()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _list_paths(folder: Path, is_ours: IsOurs) -> list[str]:
+    """All paths in `folder`, without what is in folders of others."""
+    found: list[str] = []
+    for parent, folders, files in os.walk(folder):
+        root = Path(parent).relative_to(folder)
+        for name in list(folders):
+            path = (root / name).as_posix()
+            is_link = (folder / path).is_symlink()
+            found.append(path if is_link else f"{path}/")
+            if is_link or not is_ours(f"{path}/"):
+                folders.remove(name)
+        found += [(root / name).as_posix() for name in files]
+    return found
+
+
+def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
+    """Refuse inputs that lie in the folder that is to be replaced, also through links; names of no file are skipped.
+
+    Raises:
+        UsageError: names the first one.
+    """
+    folder = out.resolve()
+    for name in inputs:
+        path = Path(name.removeprefix("pickle:")).expanduser()
+        if path.exists() and path.resolve().is_relative_to(folder):
+            hint = "move the input to another folder, or give another --out"
+            raise UsageError(f"the input {name!r} is in the output folder {str(out)!r}", where="--out", hint=hint)
+
+
+# ---- flush and probe ----
 
 
 def sync_tree(folder: Path) -> None:

@@ -42,7 +42,7 @@ def predict(
     """
     chosen = file_format or _format_of(out)
     if out is not None:
-        _check_out(out, overwrite)
+        _check_out(out, data, overwrite)
     path = resolve_model(model)
     task = task_of_model(path)
 
@@ -100,7 +100,11 @@ def _format_of(out: Path | None) -> Format:
     raise UsageError(f"the name {out.name!r} does not say how to write it", where="--out", hint=hint)
 
 
-def _check_out(out: Path, overwrite: bool) -> None:
+def _check_out(out: Path, data: str, overwrite: bool) -> None:
+    if out.is_dir():
+        raise UsageError(f"{str(out)!r} is a folder", where="--out", hint="give the name of a file")
+    if out.exists() and Path(data).expanduser().exists() and out.samefile(Path(data).expanduser()):
+        raise UsageError(f"{str(out)!r} is the input, --data", where="--out", hint="give another name")
     if out.exists() and not overwrite:
         raise UsageError(f"{str(out)!r} exists", where="--out", hint="give another name, or --overwrite")
     check_writable(out)

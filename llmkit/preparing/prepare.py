@@ -4,17 +4,17 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import llmkit
 from llmkit.config.prepare import Prepare
 from llmkit.core import console
 from llmkit.core.errors import DataError, UsageError
-from llmkit.core.files import check_writable, hash_file, hash_small_file, read_json, restore_folder, write_json
+from llmkit.core.files import check_writable, hash_file, hash_small_file, restore_folder, write_json
 from llmkit.core.lock import lock_folder
 from llmkit.core.machine import describe_versions
 from llmkit.preparing.executors import LOCAL, check_executor, open_executor
 from llmkit.preparing.executors.local import count_workers
+from llmkit.preparing.existing import check_out, clear_old, find_existing, refuse_foreign_files
 from llmkit.preparing.shards import SHARD_BYTES, cut_files
 from llmkit.preparing.stages import Inputs, build_prepared, planned_segmenter
 from llmkit.preparing.staging_dir import FOLDER, Facts, adopt_stage, clear_staging_dir, staging_dir
@@ -46,12 +46,14 @@ def prepare(
 ) -> Prepared:
     """Build `out` from `inputs`, or return it unchanged if it was built from the same inputs and settings.
 
+    A folder that was built from others is only replaced with `overwrite`, and never one that has files of others.
+
     `validation` and `test` are files of the user's own splits, which replace held-out shares. With `repair`, every file
     of `out` is checked against its SHA-256, and damaged or missing ones are rebuilt. The `engine` decides where the
     work is done; the result does not depend on it.
 
     Raises:
-        UsageError: `out` exists and is not a prepared folder, or there is no such engine.
+        UsageError: `out` must be left alone (see existing.py), or there is no such engine.
         DataError: unreadable input, no text left after cleaning, or `out` cannot be repaired from this input.
         EnvironmentFault: `out` is not writable or locked, or the executor is not available.
         WorkersLost: workers died repeatedly; the same call resumes from the finished stages.
@@ -60,9 +62,10 @@ def prepare(
     if repair and overwrite:
         raise UsageError("--repair keeps what --overwrite replaces", where="--repair", hint="give one of the two")
     check_executor(engine, [name for name in (*inputs, validation, test) if name])
+    out = check_out(out, [name for name in (*inputs, validation, test) if name], settings.tokenizer.path)
     check_writable(out)
     with lock_folder(out):
-        restore_folder(out)
+        restore_folder(out, clear_old)
         user_splits = {name: file for name, file in (("validation", validation), ("test", test)) if file}
         if user_splits:
             shares = settings.split.with_updates(validation=0.0, test=0.0)
@@ -77,9 +80,8 @@ def prepare(
         request = _describe_request(inputs_read, settings)
         if repair:
             return _repair(out, request, inputs_read, settings, engine, n_workers)
-        if (found := _find_existing(out, request, overwrite)) is not None:
+        if (found := find_existing(out, request, overwrite)) is not None:
             clear_staging_dir(out)
-            console.info(f"{out} was built from the same input with the same settings: nothing to do")
             return found
         started = time.perf_counter()
         with staging_dir(out, _resume_key(request)) as work, open_executor(engine, work, n_workers) as map_shards:
@@ -102,6 +104,7 @@ def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine
     if not faults:
         console.info(f"all {len(known)} files of {out} are intact: nothing to do")
         return damaged
+    refuse_foreign_files(out)
     for name, fault in faults.items():
         console.info(f"{name} {fault}")
     broken = {name.split("/")[0] for name in faults}
@@ -175,20 +178,3 @@ def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
         return [{"path": display_name(file), "sha256": found} for file, found in zip(files, hashes, strict=True)]
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # do not wait after a signal
-
-
-def _find_existing(out: Path, request: dict[str, Any], overwrite: bool) -> Prepared | None:
-    """The existing prepared folder, if it was built for the same request."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return None
-    try:
-        manifest = read_json(out / "manifest.json")
-    except (OSError, ValueError):
-        manifest = {}
-    if not str(manifest.get("format", "")).startswith("llmkit-prepared"):
-        hint = "give --out a new folder, or one that `llmkit prepare` wrote"
-        raise UsageError(f"{str(out)!r} exists and is not a prepared folder", where="--out", hint=hint)
-    if overwrite or not _is_reproducible(request) or manifest.get("request") != request:
-        console.info(f"{out} was built from other input or with other settings: rebuilding it")
-        return None
-    return load_prepared(out)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.core import console
-from llmkit.core.errors import EnvironmentFault, Interrupted
+from llmkit.core.errors import EnvironmentFault, Interrupted, UsageError
 from llmkit.core.files import (
     PARTIAL,
     describe_files,
@@ -27,6 +27,7 @@ from llmkit.core.files import (
     verify_file,
     write_json,
 )
+from llmkit.preparing.existing import delete_prepared, refuse_foreign_files
 
 FOLDER = "folder"
 _FINISHED, _REQUEST = "finished", "request.json"
@@ -48,6 +49,7 @@ def staging_dir(path: Path, request: Facts | None) -> Iterator[Path]:
 
     Raises:
         Interrupted: the same signal, with a message that names the finished stages.
+        UsageError: the replaced folder has files of others.
     """
     work = path.with_name(f".{path.name}{PARTIAL}")
     if request is None or _read(work / _REQUEST) != request:
@@ -59,10 +61,11 @@ def staging_dir(path: Path, request: Facts | None) -> Iterator[Path]:
     try:
         yield work
         sync_tree(work / FOLDER)
-        replace_folder(work / FOLDER, path)
+        refuse_foreign_files(path)  # again, as building takes a while
+        replace_folder(work / FOLDER, path, delete_prepared)
     except BaseException as error:
-        # Stages are kept after a signal or lost workers, but not after other errors, such as a full disk.
-        keeps_stages = not isinstance(error, Exception) or isinstance(error, WorkersLost)
+        # Stages are kept after a signal, lost workers or files of others, but not after errors such as a full disk.
+        keeps_stages = not isinstance(error, Exception) or isinstance(error, WorkersLost | UsageError)
         names = [] if request is None or not keeps_stages else _finished_stages(work)
         if not names:
             clear_staging_dir(path)

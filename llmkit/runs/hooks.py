@@ -45,7 +45,9 @@ def make_hooks(
             return
         if record["kind"] == "train":
             per_device = record["tokens_per_second"] / n_ranks
-            record |= {"mfu": per_device * flops / peak, "epoch": record["step"] * epochs_per_step}
+            # The peak of a CPU is measured with a short product, which may run slower than the products of a step.
+            mfu = min(1.0, per_device * flops / peak)
+            record |= {"mfu": mfu, "epoch": record["step"] * epochs_per_step}
             if n_ranks > 1:
                 record["tokens_per_second_per_device"] = per_device
         run.append_log(record)

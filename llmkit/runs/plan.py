@@ -86,7 +86,7 @@ def plan_run(
 
     precision, reason = distributed.broadcast_from_main(lambda: choose_precision(train.precision, device))
     console.info(f"training in {precision}: {reason}")
-    peak_flops(precision, device)  # cached; with fewer threads a single one could no longer be timed
+    peak_flops(precision, device)  # timed once, before the number of threads changes
     fewer = choose_threads(device, torch.get_num_threads()) if n_ranks == 1 else None
     if fewer is not None:
         console.info(f"{fewer}; set OMP_NUM_THREADS to choose the number yourself")

@@ -47,7 +47,7 @@ def finetune_repeatedly(
     check_writable(out)
     with lock_folder(out):
         is_resumed = RunFolder(out).manifest.is_file() if resume == "auto" else resume
-        check_run(out, resume=is_resumed, overwrite=overwrite)
+        check_run(out, resume=is_resumed, overwrite=overwrite, inputs=[*files.values(), model])
         series = {"folds": folds, "seeds": seeds}
         return _run_all(recipe, files, out, model, series, is_resumed, overwrite, show_samples)
 

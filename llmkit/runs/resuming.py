@@ -24,7 +24,7 @@ from llmkit.training.checkpoints import MANIFEST
 from llmkit.training.contract import Plan, read_plan
 from llmkit.training.engines import RESHARDS
 from llmkit.training.folder import RunFolder
-from llmkit.training.speed import choose_precision, set_threads
+from llmkit.training.speed import choose_precision, peak_flops, set_threads
 from llmkit.training.time_budget import calibration_step
 
 FIXED_FIELDS = ("optim.name", "optim.layer_decay", "train.max_minutes", "train.carry_state")
@@ -52,6 +52,7 @@ def restore_plan(
     allow = {*allow, *_allowed_before(run, saved["step"])}
     carried = recipe.train.carry_state and is_recurrent(network.config)
     _check(changed, old, allow, run, (*FIXED_FIELDS, *TASKS[recipe.task].fixed_fields), carried=carried)
+    peak_flops(old.precision, pick_device())  # timed once, before the number of threads changes, as in a new run
     if old.n_threads is not None and thread_count().source not in VARIABLES:
         set_threads(old.n_threads)  # the order of sums depends on it
     _report_machine(saved)

@@ -119,7 +119,7 @@ def train(
                 console.info(f"{out} has ended already: nothing to do")
                 return False, False, read_figures(out)
             is_resumed, is_overwritten = resolve_resume(out, resume, overwrite)
-            check_run(out, resume=is_resumed, overwrite=is_overwritten)
+            check_run(out, resume=is_resumed, overwrite=is_overwritten, inputs=[*files.values(), model])
             return is_resumed, is_overwritten, None
 
         is_resumed, is_overwritten, metrics = distributed.broadcast_from_main(check_folder)

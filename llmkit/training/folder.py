@@ -7,14 +7,14 @@ Paths in the manifest are relative to the run, so that run, model and data can b
 
 import json
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from llmkit.core.errors import ModelError, UsageError
-from llmkit.core.files import PARTIAL, check_writable, read_json, write_json, write_text
+from llmkit.core.files import PARTIAL, check_writable, read_json, refuse_inputs_inside, write_json, write_text
+from llmkit.training.run_files import delete_run, is_run, refuse_foreign_files
 
 
 class RunFolder:
@@ -92,7 +92,7 @@ def resolve_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) 
     run = RunFolder(path)
     if any(run.checkpoints.glob("step-*")):
         return True, False
-    if not run.recipe.is_file():
+    if not is_run(path):
         return False, False
     known = ("recipe.yaml", "manifest.json", "log.jsonl", "checkpoints", "tensorboard", "wandb", "swanlab")
     others = [each for each in run.path.iterdir() if each.name not in known and not each.name.endswith(PARTIAL)]
@@ -104,33 +104,40 @@ def is_finished(path: Path) -> bool:
     return (path / "report.html").is_file() and RunFolder(path).metrics.is_file()
 
 
-def check_run(path: Path, *, resume: bool, overwrite: bool) -> None:
+def check_run(path: Path, *, resume: bool, overwrite: bool, inputs: Iterable[str | None] = ()) -> None:
     """Check whether a run may be created or resumed here, without changing anything.
+
+    `inputs` are the files and the model that an overwritten run must not contain.
 
     Raises:
         UsageError: the folder is not empty and neither --resume nor --overwrite was given, or both were;
-            --overwrite would delete something that is not a run; --resume without a run.
+            --overwrite would delete something that is not a run's, or an input; --resume without a run.
     """
-    is_run = RunFolder(path).recipe.is_file()
     # Partial files of a killed process do not count.
     taken = any(not each.name.endswith(PARTIAL) for each in path.iterdir()) if path.is_dir() else path.exists()
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other", where="--overwrite", hint="keep one of them")
-    if resume and not is_run:
+    if resume and not RunFolder(path).recipe.is_file():
         hint = "start it without --resume"
         raise UsageError(f"there is no run to resume in {str(path)!r}", where="--resume", hint=hint)
     if path.is_file():
         raise UsageError(f"{str(path)!r} is a file", where="--out", hint="give the name of a new folder")
-    if taken and overwrite and not is_run:
-        hint = "give the folder of a run, or an empty one"
-        raise UsageError(f"{str(path)!r} is not a run of llmkit; it is not deleted", where="--overwrite", hint=hint)
-    if taken and not resume and not overwrite:
+    if not taken or resume:
+        return
+    if not is_run(path):
+        what = f"{str(path)!r} is not empty and not a run of llmkit"
+        if overwrite:
+            what = f"{str(path)!r} is not a run of llmkit; it is not deleted"
+        raise UsageError(what, where="--overwrite" if overwrite else "--out", hint="give --out a new or empty folder")
+    if not overwrite:
         hint = "--resume continues the run, --overwrite deletes it first; or give another --out"
         raise UsageError(f"{str(path)!r} is not empty", where="--out", hint=hint)
+    refuse_inputs_inside(path, [name for name in inputs if name])
+    refuse_foreign_files(path)
 
 
 def create_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
-    """Create the run folder, or open an existing one. Call it after all checks, as `overwrite` deletes.
+    """Create the run folder, or open an existing one. Call it after all checks, as `overwrite` deletes the old run.
 
     Raises:
         UsageError: see `check_run`.
@@ -138,8 +145,8 @@ def create_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
     """
     check_writable(path)
     check_run(path, resume=resume, overwrite=overwrite)
-    if overwrite and path.exists():
-        shutil.rmtree(path)
+    if overwrite and is_run(path):
+        delete_run(path)
     path.mkdir(parents=True, exist_ok=True)
     return RunFolder(path)
 

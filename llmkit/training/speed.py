@@ -123,19 +123,22 @@ def peak_flops(precision: str, device: torch.device) -> float:
     return measure_matmul(torch.bfloat16 if precision == "bf16" else torch.float32, device)
 
 
-@cache
 def measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
-    """Best FLOP/s of matrix products of usual shapes; measured once per process.
+    """Best FLOP/s of matrix products of usual shapes on torch's present number of threads; timed once per process.
 
     Small products come first. A larger one is skipped if it would exceed `TRIAL_SECONDS`, so a precision that the
     machine emulates does not take minutes. On a CPU one thread is timed and multiplied by their number: with another
     process running, several threads would mostly wait for each other.
     """
-    if device.type != "cpu":
+    rate = _measure_rate(dtype, device)
+    return rate * torch.get_num_threads() if device.type == "cpu" else rate
+
+
+@cache
+def _measure_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """Best FLOP/s of the device, of a CPU with one thread: the number of threads may change after the measurement."""
+    with _limit_threads(1) if device.type == "cpu" else nullcontext():
         return _measure_matmul(dtype, device)
-    with _limit_threads(1):
-        rate = _measure_matmul(dtype, device)
-    return rate * torch.get_num_threads()
 
 
 def set_threads(n_threads: int) -> None:

@@ -90,6 +90,17 @@ def test_terminal_gets_no_control_characters_and_a_pipe_gets_every_byte(
         assert "cash" in out
 
 
+def test_input_and_folders_are_never_overwritten(tmp_path: Path) -> None:
+    data = write_table(tmp_path / "new.csv", make_messages(4))
+    (tmp_path / "link.csv").symlink_to(data)
+    (tmp_path / "folder.csv").mkdir()
+    before = Path(data).read_bytes()
+    for name, what in (("new.csv", "is the input"), ("link.csv", "is the input"), ("folder.csv", "is a folder")):
+        with pytest.raises(UsageError, match=what):
+            predict(recipe(), model="none", data=data, out=tmp_path / name, write=print, overwrite=True)
+    assert Path(data).read_bytes() == before
+
+
 def test_existing_result_is_kept_unless_it_may_be_overwritten(run: str, tmp_path: Path) -> None:
     data = write_table(tmp_path / "new.csv", make_messages(4))
     out = tmp_path / "out.csv"

@@ -93,13 +93,16 @@ def test_same_request_again_does_nothing_and_says_so(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize("change", ["text", "setting"])
-def test_changed_request_is_made_anew(tmp_path: Path, change: str) -> None:
+def test_changed_request_is_built_with_overwrite(tmp_path: Path, change: str) -> None:
     books = make_books(tmp_path / "books")
     first = prepare([str(books)], tmp_path / "data", settings()).manifest
     if change == "text":
         (books / "0.txt").write_text(ENGLISH * 50)
     second = prepare(
-        [str(books)], tmp_path / "data", settings(*["prepare.tokenizer.vocab_size=290"][change == "text" :])
+        [str(books)],
+        tmp_path / "data",
+        settings(*["prepare.tokenizer.vocab_size=290"][change == "text" :]),
+        overwrite=True,
     )
     assert second.manifest["request"] != first["request"]
     assert second.manifest["splits"] != first["splits"]
@@ -192,9 +195,13 @@ def test_held_out_split_that_is_too_small_is_named(tmp_path: Path) -> None:
 def test_tokenizer_written_anew_under_the_same_path_is_noticed(tmp_path: Path) -> None:
     books = make_books(tmp_path / "books")
     for size in ("300", "280"):
-        prepare([str(books)], tmp_path / "first", settings(f"prepare.tokenizer.vocab_size={size}"))
+        prepare([str(books)], tmp_path / "first", settings(f"prepare.tokenizer.vocab_size={size}"), overwrite=True)
         own = settings(f"prepare.tokenizer.path={tmp_path / 'first/tokenizer'}")
-        assert prepare([str(books)], tmp_path / "data", own).manifest["tokenizer"]["vocab_size"] == int(size)
+        if size == "280":
+            with pytest.raises(UsageError, match=r"the tokenizer's files at prepare\.tokenizer\.path"):
+                prepare([str(books)], tmp_path / "data", own)
+        manifest = prepare([str(books)], tmp_path / "data", own, overwrite=True).manifest
+        assert manifest["tokenizer"]["vocab_size"] == int(size)
 
 
 def test_folder_that_is_not_ours_is_never_replaced(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_signal_in_prepare_ends_it_in_order_and_the_next_run_goes_on(
 def test_signal_between_the_renames_leaves_the_former_folder(commands: Commands, tmp_path: Path) -> None:
     shutil.copytree(commands.clean_folder, tmp_path / "data")
     more: dict[str, Any] = {"points": ("data: between renames",), "signals": (signal.SIGTERM,)}
-    code, err = commands.run(tmp_path / "data", str(commands.books / "0.txt"), **more)
+    code, err = commands.run(tmp_path / "data", str(commands.books / "0.txt"), "--overwrite", **more)
     assert (code, "run it again" in err) == (143, True)
     assert digests(tmp_path / "data") == commands.clean
 
@@ -262,7 +262,7 @@ def test_signal_between_the_renames_leaves_the_former_folder(commands: Commands,
 def test_former_folder_comes_back_after_a_kill_between_the_renames(commands: Commands, tmp_path: Path) -> None:
     shutil.copytree(commands.clean_folder, tmp_path / "data")
     more: dict[str, Any] = {"points": ("data: between renames",), "signals": (signal.SIGKILL,)}
-    assert commands.run(tmp_path / "data", str(commands.books / "0.txt"), **more)[0] == -signal.SIGKILL
+    assert commands.run(tmp_path / "data", str(commands.books / "0.txt"), "--overwrite", **more)[0] == -signal.SIGKILL
     assert not (tmp_path / "data").exists()
     assert "nothing to do" in commands.run(tmp_path / "data", str(commands.books))[1]
     assert digests(tmp_path / "data") == commands.clean

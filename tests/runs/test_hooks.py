@@ -69,6 +69,16 @@ def test_log_line_says_epoch_and_utilisation_and_reaches_file_and_screen(tmp_pat
     assert [record["kind"] for record in line.shown] == ["train", "train", "eval"]
 
 
+def test_utilisation_is_never_above_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmkit.runs.hooks.peak_flops", lambda *_: 1.0)
+    run = create_run(tmp_path / "run", resume=False, overwrite=False)
+    line: Any = Line()
+    make_hooks(load_recipe(None), make_task(), make_gpt2(), TIMED, run, line, []).log(
+        {"kind": "train", "step": 20, "tokens_per_second": 1000.0, "loss": 1.0}
+    )
+    assert run.read_log("train")[0]["mfu"] == 1.0
+
+
 def test_nothing_is_evaluated_without_held_out_text_and_only_the_first_rank_logs_and_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,14 +33,13 @@ def start(path: Path) -> RunFolder:
 
 
 def test_run_folder_in_use_is_refused_and_never_mixed(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run", resume=False, overwrite=False)
-    run.recipe.write_text("")
-    (run.path / "old").touch()
+    run = start(tmp_path / "run")
+    run.metrics.touch()
     with pytest.raises(UsageError, match="not empty") as caught:
         create_run(run.path, resume=False, overwrite=False)
     assert "--resume" in str(caught.value)
     assert create_run(run.path, resume=False, overwrite=True).path.is_dir()
-    assert not (run.path / "old").exists()
+    assert list(run.path.iterdir()) == []
 
 
 def test_out_below_a_file_is_exit_code_4(tmp_path: Path) -> None:

@@ -159,7 +159,14 @@ def test_trials_leave_the_number_of_threads_alone(monkeypatch: pytest.MonkeyPatc
         speed, "_measure_matmul", lambda *given: [seen.append(torch.get_num_threads()), measure(*given)][1]
     )
     before = torch.get_num_threads()
-    speed.measure_matmul.__wrapped__(torch.float32, CPU)
+    speed._measure_rate.__wrapped__(torch.float32, CPU)
     monkeypatch.setattr(speed, "_measure_regions", lambda n: 100.0)
     assert choose_threads(CPU, before) is None
     assert (seen, torch.get_num_threads()) == ([1], before)
+
+
+def test_peak_follows_the_number_of_threads_that_training_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_measure_rate", lambda dtype, device: 10.0)
+    for n_threads in (4, 3):  # before and after fewer threads were chosen
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
+        assert speed.peak_flops("fp32", CPU) == 10.0 * n_threads

@@ -1,0 +1,102 @@
+"""Which paths of a run folder llmkit writes: --overwrite deletes those, and no others."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from llmkit.core.files import IsOurs, delete_ours, read_json, refuse_foreign
+from llmkit.training.checkpoints import MANIFEST
+
+_TOP = re.compile(
+    r"(recipe\.yaml|manifest\.json|log\.jsonl|metrics\.json|report\.html"
+    r"|\.(recipe\.yaml|manifest\.json|log\.jsonl|metrics\.json|report\.html)\.partial"
+    r"|refused-step-[0-9]+(-rank-[0-9]+)?\.json|\.llmkit-probe-[0-9]+"
+    r"|(checkpoints|model)/|(tensorboard|wandb|swanlab|\.model\.(partial|old))/.*)",
+    re.DOTALL,
+)
+"""Trackers and unfinished folders are taken with all that is in them."""
+_UNFINISHED_STEP = re.compile(r"checkpoints/(\.step-[0-9]+\.(partial|old|pruned)|step-[0-9]+\.damaged)/.*", re.DOTALL)
+_STEP = re.compile(r"checkpoints/(step-[0-9]+)/(.*)", re.DOTALL)
+_MODEL_FILE = re.compile(
+    r"README\.md|(config|generation_config|adapter_config|preprocessor_config|tokenizer|tokenizer_config|added_tokens"
+    r"|special_tokens_map|vocab|vocab_bpe|quantization_config)\.json|vocab\.txt|merges\.txt|bpe\.codes|dict\.txt|emoji\.json"
+    r"|[^/]*\.safetensors|[^/]*\.safetensors\.index\.json|[^/]*\.model|[^/]*\.tiktoken|chat_template\.(jinja|json)"
+    r"|additional_chat_templates/([^/]*\.jinja)?"
+)
+"""What `save_pretrained` of models, adapters and tokenizers writes."""
+_PART = re.compile(r"((?:fold-[0-9]+)?-?(?:seed-[0-9]+)?)/(.*)", re.DOTALL)
+_PART_LOCK = re.compile(r"\.(fold|seed)-[0-9]+(-seed-[0-9]+)?\.lock")
+
+
+def is_run(path: Path) -> bool:
+    """Whether a start of a training command wrote this folder: it has a recipe and a run's manifest.
+
+    A recipe alone may be the user's own, and a prepared folder has a manifest too.
+    """
+    if not (path / "recipe.yaml").is_file():
+        return False
+    if not (path / "manifest.json").is_file():
+        return (path / ".manifest.json.partial").is_file()  # killed while it was written
+    try:
+        manifest = read_json(path / "manifest.json")
+    except (OSError, ValueError):  # damaged; its name and the recipe's remain
+        return True
+    return not (isinstance(manifest, dict) and str(manifest.get("format", "")).startswith("llmkit-prepared"))
+
+
+def refuse_foreign_files(path: Path) -> None:
+    """Refuse to delete a run with files of others.
+
+    Raises:
+        UsageError: names the first three.
+    """
+    refuse_foreign(path, _is_ours(path), where="--overwrite")
+
+
+def delete_run(path: Path) -> None:
+    """Delete what llmkit wrote; the recipe and the manifest, which make it a run, at the end."""
+    delete_ours(path, _is_ours(path), last=["recipe.yaml", "manifest.json"])
+
+
+def _is_ours(path: Path) -> IsOurs:
+    steps: dict[str, set[str] | None] = {}
+    parts: dict[str, IsOurs] = {}
+    has_parts = isinstance(_read_object(path / "manifest.json").get("series"), dict)
+
+    def is_ours(name: str) -> bool:
+        if _TOP.fullmatch(name) or _UNFINISHED_STEP.fullmatch(name):
+            return True
+        if name.startswith("model/"):
+            return _MODEL_FILE.fullmatch(name.removeprefix("model/")) is not None
+        if match := _STEP.fullmatch(name):
+            step, inner = match[1], match[2]
+            if step not in steps:
+                steps[step] = _list_step(path / "checkpoints" / step)
+            known = steps[step]
+            return known is None or inner in known
+        if has_parts and _PART_LOCK.fullmatch(name):
+            return True
+        if has_parts and (match := _PART.fullmatch(name)) and match[1]:
+            inside = parts.setdefault(match[1], _is_ours(path / match[1]))
+            return not match[2] or inside(match[2])
+        return False
+
+    return is_ours
+
+
+def _list_step(folder: Path) -> set[str] | None:
+    """Paths of a checkpoint; None if its manifest is damaged, as it then says nothing of its files."""
+    files = _read_object(folder / MANIFEST).get("files")
+    if not isinstance(files, dict):
+        return None
+    known = {"", MANIFEST, *files}
+    return known | {f"{parent.as_posix()}/" for name in files for parent in Path(name).parents}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = read_json(path)
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -2,7 +2,7 @@
 
 `from_pretrained` follows names in a folder's JSON files (weight shards, a base model, a kernel, a class) and symbolic
 links. All of them are checked here first; `models/loading.py` and `tokens/tokenizer.py` call it. Pickles are refused
-unless the model's name allows them (models/pickles.py).
+unless the model's name allows them (models/loading.py).
 
 Knows no architectures, and leaves safetensors files to their library.
 """

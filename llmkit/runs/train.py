@@ -38,6 +38,7 @@ from llmkit.runs.plan import plan_run, write_run_files
 from llmkit.runs.resuming import restore_plan
 from llmkit.tasks.base import TrainingRequest, TrainingTask
 from llmkit.tasks.table import TASKS, read_figures
+from llmkit.training.callbacks import open_trackers
 from llmkit.training.checkpoints import list_checkpoints, mark_damaged, verify_checkpoint
 from llmkit.training.contract import Plan, Progress
 from llmkit.training.engines import is_sharded, refuse_engine
@@ -47,7 +48,6 @@ from llmkit.training.losses import describe_trend
 from llmkit.training.optimizer import checkpoint_bytes, count_weights
 from llmkit.training.speed import set_threads
 from llmkit.training.time_budget import PhaseSeconds
-from llmkit.training.tracking import open_trackers
 from llmkit.training.trial import is_out_of_memory
 
 MAX_CHECKPOINTS = 4

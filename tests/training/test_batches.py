@@ -10,8 +10,7 @@ from transformers import PreTrainedModel
 from llmkit.config.loading import load_recipe
 from llmkit.config.train import Train
 from llmkit.core.errors import UsageError
-from llmkit.models.kernels.attention import use_fp32_attention
-from llmkit.models.kernels.modules import use_fast_dropout
+from llmkit.models.kernels.patches import use_fast_dropout, use_fp32_attention
 from llmkit.tasks.base import PlannedTask
 from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS

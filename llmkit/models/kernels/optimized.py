@@ -17,16 +17,19 @@ from transformers import PreTrainedModel
 from llmkit.architectures import ARCHITECTURES
 from llmkit.architectures.base import ATTENTION, DROPOUT, GELU, PADDING
 from llmkit.core import console
-from llmkit.models.kernels.attention import SDPA, check_attention, has_amx, use_fp32_attention
-from llmkit.models.kernels.modules import (
+from llmkit.models.kernels.padding_free import can_unpad, check_padding_free, unpad
+from llmkit.models.kernels.patches import (
+    SDPA,
     Undo,
+    check_attention,
     check_gelus,
     find_dropouts,
     find_unfused_gelus,
     fuse_gelus,
+    has_amx,
     use_fast_dropout,
+    use_fp32_attention,
 )
-from llmkit.models.kernels.padding_free import can_unpad, check_padding_free, unpad
 
 
 class Patch(NamedTuple):

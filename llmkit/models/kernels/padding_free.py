@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from llmkit.core import console
-from llmkit.models.kernels.attention import SDPA, attention_fp32, check_attention, set_attention
-from llmkit.models.kernels.modules import Undo
+from llmkit.models.kernels.patches import SDPA, Undo, attention_fp32, check_attention, set_attention
 
 PADDING_FREE = "llmkit_padding_free"
 LAYER_TYPES = ("full_attention", "sliding_attention")

@@ -26,9 +26,8 @@ from llmkit.models.classifier import (
     count_positions,
     load_classifier_for_training,
 )
-from llmkit.models.layers import freeze_layers
+from llmkit.models.layers import add_lora, freeze_layers, merge_lora, require_peft
 from llmkit.models.loading import read_config, resolve_model
-from llmkit.models.lora import add_lora, merge_lora, require_peft
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
 from llmkit.tasks.cls.evaluation import RowEvaluation

@@ -22,10 +22,9 @@ from transformers.activations import ACT2FN
 
 from llmkit.models.kernels import modules
 from llmkit.models.kernels import optimized as room
-from llmkit.models.kernels.attention import FP32_ATTENTION
-from llmkit.models.kernels.modules import FastDropout
 from llmkit.models.kernels.optimized import ATTENTION, DROPOUT, GELU, PADDING, TESTED, optimized
 from llmkit.models.kernels.padding_free import PADDING_FREE
+from llmkit.models.kernels.patches import FP32_ATTENTION, FastDropout
 
 CPU = torch.device("cpu")
 IDS = torch.randint(5, 50, (3, 16), generator=torch.Generator().manual_seed(1))

@@ -148,7 +148,7 @@ def check_libraries(requirements: Sequence[str], version_of: Callable[[str], str
 
 
 def check_extras(extras: dict[str, list[str]], version_of: Callable[[str], str] = version) -> Iterator[Finding]:
-    """One warning per extra with a version out of range, then what is installed; a missing extra is no mistake."""
+    """One warning per extra with a version out of range, then what is installed; a missing extra is not a problem."""
     installed, missing = [], []
     for extra in (name for name in extras if name != "dev"):
         problems = {r.name: _find_problem(r, version_of) for r in map(Requirement, extras[extra])}

@@ -15,7 +15,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from llmkit.core.console import first_line
+from llmkit.core.console import count, first_line
 from llmkit.core.files import show_size
 from llmkit.core.machine import ThreadCount, allowed_cores, read_limits, read_text, total_memory
 from llmkit.doctor.finding import Finding, fault, ok, warn
@@ -67,19 +67,26 @@ def check_cpu(cpu: Cpu) -> Finding:
     """Name, cores, clock and instructions."""
     flags = [feature for feature in FEATURES if feature in cpu.flags]
     clock = f", {cpu.megahertz / 1000:.2g} GHz" if cpu.megahertz else ""
-    value = f"{cpu.name}, {cpu.n_physical} cores, {cpu.n_logical} threads{clock}, {' '.join(flags) or 'flags unknown'}"
+    cores = f"{count(cpu.n_physical, 'core')}, {count(cpu.n_logical, 'thread')}"
+    value = f"{cpu.name}, {cores}{clock}, {' '.join(flags) or 'flags unknown'}"
     return ok("cpu", value, flags=flags, cores=cpu.n_physical, threads=cpu.n_logical, megahertz=cpu.megahertz)
 
 
-def check_threads(cpu: Cpu, torch_threads: int, count: ThreadCount) -> Finding:
+def check_threads(cpu: Cpu, torch_threads: int, decided: ThreadCount) -> Finding:
     """Torch's threads and what sets them. One per physical core is best, and none beyond the quota."""
     best = cpu.n_physical if cpu.quota is None else max(1, min(cpu.n_physical, ceil(cpu.quota)))
-    by_user = count.source.endswith("_NUM_THREADS")
-    source = f"{count.source}={count.n}" if by_user else "the container's quota" if count.source == "quota" else "cores"
+    by_user = decided.source.endswith("_NUM_THREADS")
+    source = (
+        f"{decided.source}={decided.n}"
+        if by_user
+        else "the container's quota"
+        if decided.source == "quota"
+        else "cores"
+    )
     quota = "" if cpu.quota is None else f", quota of {cpu.quota:g}"
-    value = f"torch uses {torch_threads} (set by {source}); {cpu.n_physical} cores{quota}"
-    figures = {"torch_threads": torch_threads, "source": count.source, "quota_cores": cpu.quota, "best": best}
-    variable = count.source if by_user else "OMP_NUM_THREADS"
+    value = f"torch uses {torch_threads} (set by {source}); {count(cpu.n_physical, 'core')}{quota}"
+    figures = {"torch_threads": torch_threads, "source": decided.source, "quota_cores": cpu.quota, "best": best}
+    variable = decided.source if by_user else "OMP_NUM_THREADS"
     if torch_threads > best:
         return warn("threads", f"{value}: too many", f"export {variable}={best}", **figures)
     if torch_threads < best:

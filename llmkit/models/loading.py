@@ -10,7 +10,7 @@ import pickle
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -28,6 +28,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from llmkit.architectures import families_of
+from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean
@@ -163,6 +164,34 @@ def check_causal(name: str) -> None:
         raise wrong_kind(name, kind, name)
 
 
+def load_pretrained(name: str, auto_class: Any, **options: Any) -> tuple[PreTrainedModel, dict[str, set[Any]]]:
+    """Load a model in fp32 on the CPU, in evaluation mode; returns it with transformers' report on its weights.
+
+    Raises:
+        ModelError, EnvironmentFault: as `load_causal_lm`.
+    """
+    with translate_loading_errors(name):
+        model, info = auto_class.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
+            **options,
+        )  # fmt: skip
+    model.eval()
+    return model, info
+
+
+def load_complete(name: str, auto_class: Any, hint: str) -> PreTrainedModel:
+    """As `load_pretrained`, of a model that has all its weights; transformers would initialize others at random.
+
+    Raises:
+        ModelError: weights are missing; its hint is `hint`.
+    """
+    model, info = load_pretrained(name, auto_class)
+    if missing := info["missing_keys"]:
+        what = f"the model lacks {console.count(len(missing), 'tensor')} of its weights: {min(missing)}"
+        raise ModelError(what + (" and others" if len(missing) > 1 else ""), where=name, hint=hint)
+    return model
+
+
 def load_masked_lm(name: str) -> PreTrainedModel:
     """Load a masked language model of any architecture in fp32 on the CPU, in evaluation mode.
 
@@ -170,15 +199,7 @@ def load_masked_lm(name: str) -> PreTrainedModel:
         ModelError: weights are missing, which transformers would initialize at random; or as `load_causal_lm`.
         EnvironmentFault: as `load_causal_lm`.
     """
-    with translate_loading_errors(name):
-        model, info = AutoModelForMaskedLM.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    if info["missing_keys"]:
-        what = f"the model lacks {len(info['missing_keys'])} weights, such as {min(info['missing_keys'])}"
-        raise ModelError(what, where=name, hint="give a complete masked language model")
-    model.eval()
-    return cast(PreTrainedModel, model)
+    return load_complete(name, AutoModelForMaskedLM, "give a complete masked language model")
 
 
 def load_causal_lm(name: str) -> PreTrainedModel:
@@ -186,16 +207,11 @@ def load_causal_lm(name: str) -> PreTrainedModel:
 
     Raises:
         UsageError: another type of model.
-        ModelError: missing or damaged files, pickled weights, or remote code.
+        ModelError: missing weights, missing or damaged files, pickled weights, or remote code.
         EnvironmentFault: a hub name without network access.
     """
     check_causal(name)
-    with translate_loading_errors(name):
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
-    model.eval()
-    return model
+    return load_complete(name, AutoModelForCausalLM, "give a complete causal language model")
 
 
 def embedding_rows(model: PreTrainedModel) -> int:

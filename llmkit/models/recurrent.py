@@ -63,13 +63,10 @@ class RecurrentPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.GRU | nn.LSTM):
             for weight in module.parameters():
                 nn.init.uniform_(weight, -1 / math.sqrt(module.hidden_size), 1 / math.sqrt(module.hidden_size))
-        elif isinstance(module, nn.Embedding | nn.Linear):
+        elif isinstance(module, nn.Embedding | nn.Linear | AdaptiveSoftmax):
             nn.init.uniform_(module.weight, -0.1, 0.1)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, AdaptiveSoftmax):
-            nn.init.uniform_(module.weight, -0.1, 0.1)
-            nn.init.zeros_(module.bias)
+            if isinstance(bias := getattr(module, "bias", None), Tensor):
+                nn.init.zeros_(bias)
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

@@ -48,7 +48,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
     return int(caught.value.code or 0), *capsys.readouterr()
 
 
-def test_every_check_has_its_say_and_the_disk_is_left_as_it_was(tmp_path: Path) -> None:
+def test_every_check_reports_and_the_disk_stays_unchanged(tmp_path: Path) -> None:
     found = list(examine(tmp_path / "runs/mine", offline=True))
     assert [each.name for each in found if each.status == "fault"] == []
     expected = {
@@ -62,7 +62,7 @@ def test_every_check_has_its_say_and_the_disk_is_left_as_it_was(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_json_is_whole_and_alone_on_stdout(
+def test_json_is_complete_and_the_only_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(doctor, "check_cpu_speed", lambda *_: ok("cpu speed", "fast"))
@@ -77,7 +77,7 @@ def test_json_is_whole_and_alone_on_stdout(
 @pytest.mark.parametrize(
     ("found", "code"), [(warn("swap", "in use", "close programs"), 0), (fault("library x", "is 1", "pip install x"), 4)]
 )
-def test_only_a_fault_makes_the_exit_code_4_and_names_itself(
+def test_only_a_fault_gives_exit_code_4_with_its_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], found: Any, code: int
 ) -> None:
     monkeypatch.setattr(doctor, "examine", lambda out, offline: iter([ok("python", "3.11"), found]))
@@ -88,7 +88,7 @@ def test_only_a_fault_makes_the_exit_code_4_and_names_itself(
     assert ("error: is 1\nwhere: library x\nhint:  pip install x" in err) == (code == 4)
 
 
-def test_faults_are_all_named_at_once() -> None:
+def test_all_faults_are_raised_together() -> None:
     with pytest.raises(EnvironmentFault) as caught:
         raise_faults([fault("a", "is gone", "get it"), warn("b", "slow", "wait"), fault("c", "is old", "update it")])
     assert [problem.where for problem in caught.value.problems] == ["a", "c"]
@@ -107,7 +107,7 @@ def test_broken_check_is_a_finding_and_stops_no_other(tmp_path: Path, monkeypatc
     assert "precision" in found
 
 
-def test_torch_that_does_not_load_is_a_fault_and_the_rest_is_looked_at(
+def test_torch_that_does_not_load_is_a_fault_and_other_checks_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "_import", lambda name: OSError("libgomp.so.1: cannot open shared object file"))
@@ -127,14 +127,14 @@ def test_offline_touches_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (found["hub"].status, found["hub"].figures) == ("ok", {"reached": None})
 
 
-def test_summary_is_as_bad_as_the_worst() -> None:
+def test_summary_has_the_worst_status() -> None:
     assert summarize([ok("a", "b")])["status"] == "ok"
     assert summarize([ok("a", "b"), warn("c", "d", "e")])["status"] == "warn"
     both = summarize([warn("c", "d", "e"), fault("f", "g", "h"), ok("a", "b")])
     assert (both["status"], both["counts"]) == ("fault", {"ok": 1, "warn": 1, "fault": 1})
 
 
-def test_sizes_are_said_in_units_that_fit() -> None:
+def test_sizes_have_fitting_units() -> None:
     assert [show_size(n) for n in (0, 64e6, 1.5e9, 2e12)] == ["0 bytes", "64 MB", "1.5 GB", "2 TB"]
 
 
@@ -170,7 +170,7 @@ def test_builds_and_release_candidates_count_as_their_version() -> None:
     assert [each.status for each in found] == ["ok"]
 
 
-def test_extra_that_is_not_installed_is_no_mistake_and_an_untested_version_is() -> None:
+def test_missing_extra_is_ok_and_a_version_out_of_range_is_a_warning() -> None:
     extras = {"lora": ["peft>=0.21,<0.22"], "dedup": ["rensa>=0.5"], "other": ["some>=1"], "dev": ["pytest>=9"]}
     lora, rest = check_extras(extras, versions(peft="0.19.0", some="1.2"))
     assert (lora.status, lora.advice) == ("warn", "pip install 'llmkit[lora]'")
@@ -207,7 +207,7 @@ def test_python_that_is_too_old_is_a_fault() -> None:
     assert (old.status, ">=3.11" in old.advice) == ("fault", True)
 
 
-def test_libraries_that_do_not_fit_one_another_are_a_fault() -> None:
+def test_incompatible_libraries_are_a_fault() -> None:
     def refuse(name: str) -> None:
         raise ImportError(f"cannot import name 'x' while loading {name}\nmore")
 
@@ -229,7 +229,7 @@ def make_torch(*, onednn: bool = True, capability: str = "AVX512") -> SimpleName
     )
 
 
-def test_kernels_that_the_environment_holds_back_are_said() -> None:
+def test_limited_cpu_kernels_are_a_warning() -> None:
     build, kernels = check_torch(make_torch(), {"ATEN_CPU_CAPABILITY": "avx2"})
     assert build.value == "2.13.0, built for CPU only"
     assert (kernels.status, kernels.advice) == ("warn", "unset ATEN_CPU_CAPABILITY")

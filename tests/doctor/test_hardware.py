@@ -47,7 +47,7 @@ def cpuinfo(cores: list[tuple[int, int]]) -> str:
 TWO_SOCKETS = [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0), (0, 1), (1, 0), (1, 1)]
 
 
-def test_two_threads_of_a_core_are_one_core_and_only_allowed_ones_count(tmp_path: Path) -> None:
+def test_hyper_threads_are_one_core_and_only_allowed_ones_count(tmp_path: Path) -> None:
     root = write(tmp_path, {"proc/cpuinfo": cpuinfo(TWO_SOCKETS)})
     cpu = read_cpu(root, frozenset(range(8)))
     assert (cpu.name, cpu.n_logical, cpu.n_physical, cpu.megahertz) == ("Xeon: fast", 8, 4, 2000.0)
@@ -93,7 +93,7 @@ def machine(n_physical: int, quota: float | None = None) -> Cpu:
         (machine(32, quota=0.5), 1, "quota", "ok", ""),
     ],
 )
-def test_one_thread_a_core_and_none_beyond_the_quota(
+def test_best_is_one_thread_per_core_within_the_quota(
     cpu: Cpu, threads: int, source: Source, status: str, advice: str
 ) -> None:
     found = check_threads(cpu, threads, ThreadCount(threads, source, cpu.quota))
@@ -110,7 +110,7 @@ def test_one_thread_a_core_and_none_beyond_the_quota(
         ("cores", "set by cores"),
     ],
 )
-def test_doctor_says_what_decided_the_number_of_threads(source: Source, reason: str) -> None:
+def test_source_of_the_number_of_threads_is_reported(source: Source, reason: str) -> None:
     assert reason in check_threads(machine(2), 2, ThreadCount(2, source)).value
 
 
@@ -146,7 +146,7 @@ def test_swapping_or_little_memory_is_a_warning(
     assert (found.status, "swapped out" in found.value) == (status, swap_free_kb < 4_000_000)
 
 
-def test_small_or_full_shared_memory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_or_full_shared_memory_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def state(total: int, free: int) -> object:
         return lambda _: SimpleNamespace(f_frsize=1, f_blocks=total, f_bavail=free)
 
@@ -160,7 +160,7 @@ def test_small_or_full_shared_memory_is_said(tmp_path: Path, monkeypatch: pytest
     assert check_shared_memory(tmp_path).status == "ok"
 
 
-def test_few_open_files_are_said() -> None:
+def test_low_limit_of_open_files_is_reported() -> None:
     assert [check_open_files(soft).status for soft in (64, 256, 1024, 2**31)] == ["fault", "warn", "ok", "ok"]
     assert check_open_files(256).advice == "ulimit -n 4096"
     assert check_open_files().figures["soft_limit"] > 0
@@ -213,7 +213,7 @@ def test_slow_cpu_is_a_warning_and_a_virtual_core_may_be_half_a_core(
     assert (found.status, advice in found.advice) == (status, True)
 
 
-def test_precision_is_the_one_that_training_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_is_the_one_that_training_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmkit.training.speed.has_bf16_instructions", lambda: True)
     monkeypatch.setattr(
         "llmkit.training.speed.measure_matmul", lambda dtype, _: 2.0 if dtype == torch.bfloat16 else 1.0
@@ -266,7 +266,7 @@ def test_driver_is_read_from_what_nvidia_smi_prints() -> None:
     assert read_driver(lambda _: "") == NONE
 
 
-def test_sound_gpu_says_memory_and_precisions(tmp_path: Path) -> None:
+def test_working_gpu_reports_memory_and_precisions(tmp_path: Path) -> None:
     (found,) = check_accelerators(make_torch(1), driver(), tmp_path)
     assert found.status == "ok"
     assert found.value == f"{H100}, 79.2 GB of 80 GB free, bf16"
@@ -274,7 +274,7 @@ def test_sound_gpu_says_memory_and_precisions(tmp_path: Path) -> None:
     assert old.status == "ok"
 
 
-def test_gpu_that_is_in_use_or_too_old_for_this_torch_is_said(tmp_path: Path) -> None:
+def test_gpu_in_use_or_too_old_for_this_torch_is_reported(tmp_path: Path) -> None:
     (shared,) = check_accelerators(make_torch(1, free=0.5), driver(), tmp_path)
     assert (shared.status, "nvidia-smi" in shared.advice) == ("warn", True)
     (old,) = check_accelerators(make_torch(1, major=6), driver(), tmp_path)
@@ -313,7 +313,7 @@ def test_gpu_that_torch_cannot_use_for_another_reason_is_a_fault(tmp_path: Path)
     assert (found.status, "CUDA_VISIBLE_DEVICES" in found.advice) == ("fault", True)
 
 
-def test_torch_without_cuda_or_rocm_beside_a_gpu_is_said(tmp_path: Path) -> None:
+def test_torch_without_cuda_or_rocm_is_reported_if_there_is_a_gpu(tmp_path: Path) -> None:
     (found,) = check_accelerators(make_torch(cuda=None), driver(), tmp_path)
     assert (found.status, "torch with CUDA" in found.advice) == ("warn", True)
     (tmp_path / "dev").mkdir()
@@ -325,7 +325,7 @@ def test_torch_without_cuda_or_rocm_beside_a_gpu_is_said(tmp_path: Path) -> None
     assert (none.status, none.value) == ("ok", "none; llmkit uses the CPU")
 
 
-def test_several_gpus_without_nccl_are_said(tmp_path: Path) -> None:
+def test_several_gpus_without_nccl_are_a_warning(tmp_path: Path) -> None:
     found = list(check_accelerators(make_torch(2, nccl=False), driver(), tmp_path))
     assert [(each.name, each.status) for each in found] == [("gpu 0", "ok"), ("gpu 1", "ok"), ("nccl", "warn")]
 

@@ -83,7 +83,7 @@ def test_layers_of_other_architectures_are_found(config: object) -> None:
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 @pytest.mark.parametrize(("what", "n_frozen"), [("embeddings", 0), (0, 0), (1, 1), (2, 2)])
-def test_frozen_are_the_embeddings_and_the_lowest_layers(family: str, what: str | int, n_frozen: int) -> None:
+def test_freeze_covers_the_embeddings_and_the_lowest_layers(family: str, what: str | int, n_frozen: int) -> None:
     model = make_classifier(family)
     freeze_layers(model, what)
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
@@ -94,7 +94,7 @@ BERT_HEAD = {"classifier.weight", "classifier.bias", "bert.pooler.dense.weight",
 
 
 @pytest.mark.parametrize(("family", "head"), [("bert", BERT_HEAD), ("gpt2", {"score.weight"})])
-def test_frozen_encoder_leaves_the_head_alone_to_train(family: str, head: set[str]) -> None:
+def test_frozen_encoder_leaves_only_the_head_to_train(family: str, head: set[str]) -> None:
     model = make_classifier(family)
     freeze_layers(model, "encoder")
     assert {name for name, weight in model.named_parameters() if weight.requires_grad} == head
@@ -130,7 +130,7 @@ def test_blocks_are_the_layers_with_the_lowest_first_and_hold_their_weights(
     [make_recurrent(), AlbertModel(AlbertConfig(embedding_size=4, **SMALL))],
     ids=lambda model: model.config.model_type,
 )
-def test_model_whose_layers_are_not_apart_is_refused_with_the_setting_to_leave_out(model: PreTrainedModel) -> None:
+def test_model_without_separate_layers_is_refused_with_the_setting(model: PreTrainedModel) -> None:
     assert list_blocks(model) == []
     for change, setting in ((checkpoint_layers, "train.gradient_checkpointing"), (compile_layers, "train.compile")):
         with pytest.raises(UsageError, match="no list of separate layers") as caught:
@@ -156,7 +156,7 @@ def test_checkpointed_layers_keep_less_and_give_the_same_gradient() -> None:
         assert torch.allclose(gradient, gradients[1][name], atol=1e-7), name
 
 
-def test_pooler_and_what_stands_outside_of_the_base_model_is_the_head() -> None:
+def test_head_is_the_pooler_and_everything_outside_of_the_base_model() -> None:
     model = make_classifier("bert")
     assert {name for name, _ in model.named_parameters() if is_head(model, name)} == BERT_HEAD
 
@@ -180,7 +180,7 @@ def make_eval_classifier(family: str) -> PreTrainedModel:
 
 
 def move_additions(model: PreTrainedModel) -> None:
-    """As training would: they begin at zero."""
+    """Move the updates, which start at zero, as training would."""
     torch.manual_seed(1)
     for name, weight in model.named_parameters():
         if "lora_" in name:
@@ -189,7 +189,7 @@ def move_additions(model: PreTrainedModel) -> None:
 
 @needs_peft
 @pytest.mark.parametrize("family", FAMILIES)
-def test_only_additions_and_head_train(family: str) -> None:
+def test_lora_trains_only_its_updates_and_the_head(family: str) -> None:
     model = make_eval_classifier(family)
     plain = {name: weight.clone() for name, weight in model.named_parameters()}
     add_lora(model, 4, 8, 0)
@@ -210,7 +210,7 @@ def test_only_additions_and_head_train(family: str) -> None:
 
 @needs_peft
 @pytest.mark.parametrize("family", FAMILIES)
-def test_additions_begin_as_nothing_and_come_from_the_seed(family: str) -> None:
+def test_lora_updates_start_at_zero_and_depend_on_the_seed(family: str) -> None:
     before = make_eval_classifier(family)(input_ids=IDS).logits
     models = [make_eval_classifier(family) for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
@@ -222,7 +222,7 @@ def test_additions_begin_as_nothing_and_come_from_the_seed(family: str) -> None:
 
 @needs_peft
 @pytest.mark.parametrize("family", FAMILIES)
-def test_additions_are_scaled_by_alpha_over_rank(family: str) -> None:
+def test_lora_updates_are_scaled_by_alpha_over_rank(family: str) -> None:
     model = make_eval_classifier(family)
     path = "bert.encoder.layer.1.attention.self.query" if family == "bert" else "transformer.h.1.attn.c_attn"
     before = model.get_submodule(path).weight.clone()
@@ -237,7 +237,7 @@ def test_additions_are_scaled_by_alpha_over_rank(family: str) -> None:
 
 @needs_peft
 @pytest.mark.parametrize("family", FAMILIES)
-def test_merged_model_is_a_plain_one_that_says_the_same(tmp_path: Path, family: str) -> None:
+def test_merged_model_is_plain_and_has_the_same_outputs(tmp_path: Path, family: str) -> None:
     model = make_eval_classifier(family)
     names, plain = set(model.state_dict()), model(input_ids=IDS).logits
     add_lora(model, 4, 8, 0)
@@ -256,7 +256,7 @@ def test_merged_model_is_a_plain_one_that_says_the_same(tmp_path: Path, family: 
 
 @needs_peft
 @pytest.mark.parametrize("family", FAMILIES)
-def test_checkpoint_with_additions_restores_them(tmp_path: Path, family: str) -> None:
+def test_checkpoint_restores_lora_updates(tmp_path: Path, family: str) -> None:
     model = make_eval_classifier(family)
     add_lora(model, 4, 8, 0)
     move_additions(model)
@@ -274,7 +274,7 @@ def test_architecture_that_peft_does_not_know_is_refused() -> None:
 
 
 @needs_peft
-def test_missing_peft_is_said_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_peft_is_reported_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentFault, match="peft is not installed"):
         require_peft()

@@ -24,7 +24,7 @@ from llmkit.training.contract import Hooks, Plan
 
 
 class Run:
-    """Callbacks whose held-out figures are given, and what they logged."""
+    """Callbacks with given held-out losses, and what they logged."""
 
     def __init__(self, losses: list[float | None], optim: Optim | None = None, **train: Any) -> None:
         self.log: list[dict[str, Any]] = []
@@ -49,7 +49,7 @@ class Run:
         return [record["step"] for record in self.log if record["kind"] == kind]
 
 
-def test_evaluation_sample_and_log_come_when_they_are_due() -> None:
+def test_evaluation_sample_and_log_follow_their_intervals() -> None:
     run = Run([3.0] * 9)
     for step in range(1, 11):
         run.step(step)
@@ -63,7 +63,7 @@ def test_evaluation_sample_and_log_come_when_they_are_due() -> None:
     assert run.of("eval")[5:] == [100, 103]
 
 
-def test_better_is_what_is_below_the_best_and_a_figure_that_is_undefined_never_is() -> None:
+def test_only_a_finite_loss_below_the_best_is_better() -> None:
     run = Run([3.0, 2.0, 2.0, 2.5, 1.0])
     assert [run.step(step) for step in (2, 4, 6, 8, 10)] == [True, True, False, False, True]
     progress = run.callbacks.progress
@@ -74,7 +74,9 @@ def test_better_is_what_is_below_the_best_and_a_figure_that_is_undefined_never_i
     ("patience", "stopped"),
     [(2, [False, False, False, False, True]), (1, [False, True, False, True, True]), (None, [False] * 5)],
 )
-def test_patience_runs_out_after_as_many_stale_evaluations_in_a_row(patience: int | None, stopped: list[bool]) -> None:
+def test_patience_runs_out_after_that_many_stale_evaluations_in_a_row(
+    patience: int | None, stopped: list[bool]
+) -> None:
     run = Run([2.0, 3.0, 1.0, 1.0, 2.0], early_stopping=patience)
     found = []
     for step in (2, 4, 6, 8, 10):
@@ -83,7 +85,7 @@ def test_patience_runs_out_after_as_many_stale_evaluations_in_a_row(patience: in
     assert found == stopped
 
 
-def test_rate_falls_on_a_plateau_and_only_under_that_schedule() -> None:
+def test_learning_rate_falls_on_a_plateau_only_under_that_schedule() -> None:
     for optim, factor in ((Optim(schedule="plateau", plateau_factor=0.5), 0.25), (Optim(), 1.0)):
         run = Run([2.0, 2.0, 3.0, 1.0], optim)
         for step in (2, 4, 6, 8):
@@ -100,7 +102,7 @@ def test_held_out_loss_that_is_not_finite_stops_the_run_with_its_step_and_rate(l
     assert run.of("eval") == []
 
 
-def test_signal_before_an_evaluation_leaves_no_trace_of_it() -> None:
+def test_signal_before_an_evaluation_skips_it_without_a_record() -> None:
     run = Run([1.0])
     with pytest.raises(EvaluationAborted):
         run.callbacks.on_step_end(run.model, 2, StopRequest(signal.SIGINT), 0.5, 1e-3)
@@ -108,7 +110,7 @@ def test_signal_before_an_evaluation_leaves_no_trace_of_it() -> None:
     assert run.callbacks.progress.best_step is None
 
 
-def test_jump_of_the_loss_is_said_with_its_samples_or_stops_where_the_recipe_says_so(
+def test_loss_spike_is_reported_with_its_samples_or_stops_training(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for strict in (False, True):
@@ -129,7 +131,7 @@ logger = accelerate.logging.get_logger(__name__)
 
 
 class Tracker:
-    """Keeps what it is called with."""
+    """Records its calls."""
 
     def __init__(self, calls: list[tuple[Any, ...]], project: str, **arguments: Any) -> None:
         self.calls = calls
@@ -172,7 +174,7 @@ def test_trackers_get_the_numbers_of_each_record_and_are_closed(
     assert [call[0] for call in calls[-2:]] == ["finish", "finish"]
 
 
-def test_missing_tracker_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tracker_is_reported_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for spec in (None, SimpleNamespace(origin=None)):
         monkeypatch.setattr("importlib.util.find_spec", lambda name, spec=spec: spec)
         with pytest.raises(EnvironmentFault, match="mlflow is not installed") as caught:

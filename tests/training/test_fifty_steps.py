@@ -73,7 +73,7 @@ def masked_loss(model: PreTrainedModel, examples: list[Any]) -> Tensor:
 def test_losses_are_those_of_the_plain_model(tmp_path: Path, kind: str, precision: str, most: float) -> None:
     if kind in ("bert", "modernbert"):
         split = make_sentence_split(tmp_path / "train", make_documents(8, 1, 20))
-        samples: Any = make_pairs(split, kind == "bert", block_size=48)
+        samples: Any = make_pairs(split, "nsp" if kind == "bert" else "none", block_size=48)
         objective, loss_of = MaskedLM(0, "nsp" if kind == "bert" else "none"), masked_loss
         make: Callable[[], PreTrainedModel] = make_bert if kind == "bert" else make_modernbert
     else:

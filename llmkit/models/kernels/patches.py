@@ -160,7 +160,10 @@ def set_attention(
     model.set_attn_implementation(name)
     # A model built from the configuration of an optimized one starts with the custom function. Only configurations are
     # kept: a reference to the model would be a cycle, which delays freeing its memory.
-    return [ReplacedAttribute(config, "_attn_implementation", SDPA if _is_ours(old) else old) for config, old in before]
+    return [
+        ReplacedAttribute(config, "_attn_implementation", SDPA if str(old).startswith("llmkit_") else old)
+        for config, old in before
+    ]
 
 
 def use_fp32_attention(model: PreTrainedModel) -> Sequence[Undo]:
@@ -168,10 +171,6 @@ def use_fp32_attention(model: PreTrainedModel) -> Sequence[Undo]:
     from transformers.masking_utils import sdpa_mask
 
     return set_attention(model, FP32_ATTENTION, _fp32_attention(), sdpa_mask)
-
-
-def _is_ours(attention: str | None) -> bool:
-    return attention is not None and attention.startswith("llmkit_")
 
 
 @cache

@@ -14,7 +14,7 @@ from llmkit.models.kernels.patches import FP32_ATTENTION, FastDropout, use_fast_
 
 @pytest.mark.parametrize("rate", [0.03, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_as_many_are_dropped_as_said_and_the_rest_makes_up_for_them(rate: float, dtype: torch.dtype) -> None:
+def test_fast_dropout_drops_the_given_share_and_rescales_the_rest(rate: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     values = torch.ones(999, 1003, dtype=dtype, requires_grad=True)
     result = FastDropout(rate)(values)
@@ -36,7 +36,7 @@ def test_neighbours_are_dropped_independently() -> None:
     assert [dropped[place::4].mean().item() for place in range(4)] == pytest.approx([0.1] * 4, abs=2e-3)
 
 
-def test_same_seed_drops_the_same_and_evaluation_nothing() -> None:
+def test_same_seed_drops_the_same_units_and_evaluation_none() -> None:
     dropout = FastDropout(0.3)
     values = torch.randn(10, 10)
     results = []
@@ -69,7 +69,7 @@ def without_amx(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": False})
 
 
-def test_it_is_for_bf16_on_cpus_without_amx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fp32_attention_is_only_for_bf16_on_cpus_without_amx(monkeypatch: pytest.MonkeyPatch) -> None:
     for has_amx, precision, chosen in ((False, "bf16", True), (False, "fp32", False), (True, "bf16", False)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has_amx=has_amx: {"amx_bf16": has_amx})
         model = make_gpt2()
@@ -78,7 +78,7 @@ def test_it_is_for_bf16_on_cpus_without_amx_alone(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_in_fp32_nothing_changes_and_in_bf16_little(without_amx: None, padded: bool) -> None:
+def test_fp32_attention_changes_nothing_in_fp32_and_little_in_bf16(without_amx: None, padded: bool) -> None:
     ids = torch.randint(5, 100, (3, 20), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     if padded:
@@ -96,7 +96,7 @@ def test_in_fp32_nothing_changes_and_in_bf16_little(without_amx: None, padded: b
         torch.testing.assert_close(near.float(), exact, rtol=0.05, atol=0.01)
 
 
-def test_the_saved_model_knows_nothing_of_it(without_amx: None, tmp_path: Path) -> None:
+def test_saved_model_does_not_record_the_change(without_amx: None, tmp_path: Path) -> None:
     model = make_bert()
     use_fp32_attention(model)
     model.save_pretrained(tmp_path)

@@ -76,12 +76,15 @@ def _describe_length(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
     shape = (
         f"{model['family']}, {count(model['n_layers'], 'layer')} of {model['width']}, {model['vocab_size']:,} tokens"
     )
-    yield "model", f"{model['n_weights']:,} parameters ({shape})"
+    yield "model", f"{model['n_parameters']:,} parameters ({shape})"
     yield "step", f"{model['global_batch_size']:,} x {model['block_size']:,} = {tokens['per_step']:,} tokens"
     yield "length", f"{count(plan['steps'], 'step')}, {tokens['total']:,} tokens ({plan['length']})"
     if tokens["epochs"] is not None:
         yield "", f"{tokens['epochs']:,.2f} epochs of the prepared text"
-    yield "tokens per parameter", f"{tokens['per_weight']:,.3g}; Chinchilla: about 20, {tokens['chinchilla']:,} tokens"
+    yield (
+        "tokens per parameter",
+        f"{tokens['per_parameter']:,.3g}; Chinchilla: about 20, {tokens['chinchilla']:,} tokens",
+    )
     yield "FLOPs", f"{plan['flops']:.3g}, {model['flops_per_token']:.3g} per token, forward and backward"
 
 

@@ -47,15 +47,6 @@ def release_memory(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
-def used_bytes() -> int | None:
-    """Peak GPU memory of this process in bytes; on Apple GPUs, where torch reports no peak, the current use. None
-    without a GPU."""
-    device = pick_device()
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return torch.mps.driver_allocated_memory() if device.type == "mps" else None
-
-
 def describe_gpu() -> str | None:
     """The GPU's name; None without a GPU."""
     device = pick_device()
@@ -111,9 +102,13 @@ def measure_memory() -> dict[str, int]:
 
 
 def peak_bytes() -> int:
-    """Peak memory in bytes, of torch on a GPU or of this process; 0 if unknown."""
-    if (of_gpu := used_bytes()) is not None:
-        return of_gpu
+    """Peak memory in bytes, of torch on a GPU or of this process; 0 if unknown. On Apple GPUs, where torch reports no
+    peak, the current use."""
+    device = pick_device()
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
     with suppress(OSError, IndexError):  # getrusage would include the parent process's peak
         return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
     if sys.platform == "win32":

@@ -1,7 +1,7 @@
 """What a long command shows while it works: bars on a terminal, a plain line every ten seconds in a file.
 
 Bars are drawn by rich, which is imported only where there is a terminal. All bars of the process share one display:
-a bar within another one is a line below it, and what `console.info` says appears above them.
+a bar within another one is a line below it, and messages of `console.info` appear above them.
 """
 
 import sys
@@ -70,7 +70,7 @@ class TrainingProgress:
     file."""
 
     def __init__(self, n_steps: int, describe: Callable[[dict[str, Any]], str]) -> None:
-        """`describe` says an evaluation in a few words."""
+        """`describe` summarizes an evaluation in a few words."""
         self.n_steps = n_steps
         self.describe = describe
         self.first: tuple[int, float] | None = None

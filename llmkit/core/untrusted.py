@@ -2,7 +2,7 @@
 
 `from_pretrained` follows names in a folder's JSON files (weight shards, a base model, a kernel, a class) and symbolic
 links. All of them are checked here first; `models/loading.py` and `tokens/tokenizer.py` call it. Pickles are refused
-unless the model's name allows them (models/pickles.py).
+unless the model's name allows them (models/loading.py).
 
 Knows no architectures, and leaves safetensors files to their library.
 """
@@ -54,10 +54,12 @@ def _check_links(folder: Path) -> None:
         kind = path.stat().st_mode if path.exists() else 0
         is_other_folder = path.is_symlink() and stat.S_ISDIR(kind) and path.name != "additional_chat_templates"
         if not any(target.is_relative_to(place) for place in allowed) and not is_other_folder:
-            hint = "put the file itself in its place, if you trust where the link leads"
-            raise ModelError(f"{path.name} is a link that leads out of the model's folder", where=str(path), hint=hint)
+            hint = "put the file itself in its place, if you trust the target of the link"
+            raise ModelError(
+                f"{path.name} is a link to a place outside of the model's folder", where=str(path), hint=hint
+            )
         if kind and not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-            raise ModelError(f"{path.name} is no ordinary file", where=str(path), hint="remove it from the folder")
+            raise ModelError(f"{path.name} is not a regular file", where=str(path), hint="remove it from the folder")
 
 
 def _check_names(name: str, fetch: Callable[[str], Path | None]) -> None:
@@ -73,15 +75,15 @@ def _check_names(name: str, fetch: Callable[[str], Path | None]) -> None:
         _check_weights_name(str(weights).removesuffix(".index.json"), f"{name}/{CONFIG}, transformers_weights")
     for key, value in _flatten(config):
         if key.endswith(_KERNELS) and "/" in str(value):
-            hint = "kernels are code of strangers and are not run; take it out of the file"
+            hint = "kernels are third-party code, which is never run; remove the key from the file"
             raise ModelError(
-                f"the model wants a kernel from the hub: {value!r}", where=f"{name}/{CONFIG}, {key}", hint=hint
+                f"the model names a kernel of the hub: {value!r}", where=f"{name}/{CONFIG}, {key}", hint=hint
             )
     for file in (CONFIG, TOKENIZER):
         kind = (found[file] or {}).get("tokenizer_class")
         if kind is not None and not str(kind).endswith(_TOKENIZER_CLASSES):
-            what = f"{kind!r} is no class of tokenizers"
-            raise ModelError(what, where=f"{name}/{file}, tokenizer_class", hint="take it out of the file")
+            what = f"{kind!r} is not a tokenizer class"
+            raise ModelError(what, where=f"{name}/{file}, tokenizer_class", hint="remove the key from the file")
 
 
 def _flatten(config: dict[str, Any]) -> Iterator[tuple[str, object]]:
@@ -101,7 +103,7 @@ def _check_weights_name(shard: str, where: str) -> None:
 def _refuse_pickles(name: str, folder: Path) -> None:
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     if pickles:
-        what = f"the weights are no safetensors but {pickles[0]}, and reading a pickle can run any code"
+        what = f"the weights are not safetensors but {pickles[0]}; reading a pickle can run any code"
         raise ModelError(what, where=name, hint=CONVERT)
 
 

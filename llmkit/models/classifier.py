@@ -5,7 +5,7 @@ its rows stand for other labels.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
@@ -13,7 +13,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.layers import is_head
-from llmkit.models.loading import max_context_length, read_config, translate_loading_errors
+from llmkit.models.loading import (
+    load_complete,
+    load_pretrained,
+    max_context_length,
+    read_config,
+    translate_loading_errors,
+)
 
 REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
 
@@ -50,16 +56,9 @@ def load_classifier(name: str) -> PreTrainedModel:
         ModelError: weights are missing, or loading fails (see models/loading.py).
         EnvironmentFault: see models/loading.py.
     """
-    with translate_loading_errors(name):
-        loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    model, info = cast(PreTrainedModel, loaded[0]), loaded[1]
-    if info["missing_keys"]:
-        what = f"the model lacks {len(info['missing_keys'])} weights, such as {min(info['missing_keys'])}"
-        raise ModelError(what, where=name, hint="train it with finetune-cls first, which makes a head")
-    model.eval()
-    return model
+    return load_complete(
+        name, AutoModelForSequenceClassification, "train it with finetune-cls first, which makes a head"
+    )
 
 
 def load_classifier_for_training(
@@ -83,7 +82,11 @@ def load_classifier_for_training(
     """
     config = read_config(name)
     # Regression targets are standardized by the train file, so another file needs a new head.
-    keeps_head = problem_type != REGRESSION and problem_type_of(config) == problem_type and _is_classifier(config)
+    keeps_head = (
+        problem_type != REGRESSION
+        and problem_type_of(config) == problem_type
+        and _has_head(config, "ForSequenceClassification")
+    )
     keeps_head = keeps_head and config.label2id == dict(label2id)
     config.num_labels = len(label2id)
     config.label2id, config.id2label = dict(label2id), {number: label for label, number in label2id.items()}
@@ -94,13 +97,8 @@ def load_classifier_for_training(
     _init_head_bias(fresh, label_frequencies)
     if from_scratch:
         return fresh, [f"all weights are new; only the architecture and the tokenizer of {name} are used"]
-    with translate_loading_errors(name):
-        loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-            name, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
-            output_loading_info=True, ignore_mismatched_sizes=True,
-        )  # fmt: skip
-    model, info = cast(PreTrainedModel, loaded[0]), loaded[1]
-    head = set(_head_names(model))
+    model, info = load_pretrained(name, AutoModelForSequenceClassification, config=config, ignore_mismatched_sizes=True)
+    head = {key for key in model.state_dict() if not key.startswith(model.base_model_prefix + ".")}
     new = set(info["missing_keys"]) | {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
     if lacking := sorted(key for key in new if not is_head(model, key)):
         hint = "give a complete model"
@@ -108,7 +106,7 @@ def load_classifier_for_training(
             f"weights of the encoder are missing from the model, such as {lacking[0]}", where=name, hint=hint
         )
     # ModernBERT's classifier starts with layers of its head for masked tokens; these are kept.
-    new |= set() if keeps_head or _is_masked(config) else head
+    new |= set() if keeps_head or _has_head(config, "ForMaskedLM") else head
     state = fresh.state_dict()
     model.load_state_dict({key: state[key] for key in new}, strict=False)
     notes = [f"the head is new: {', '.join(sorted({key.rpartition('.')[0] for key in new}))}"] if new else []
@@ -126,17 +124,9 @@ def build_classifier(config: PreTrainedConfig) -> PreTrainedModel:
     return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
 
 
-def _is_classifier(config: PreTrainedConfig) -> bool:
-    return any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
-
-
-def _is_masked(config: PreTrainedConfig) -> bool:
-    return any(name.endswith("ForMaskedLM") for name in config.architectures or ())
-
-
-def _head_names(model: PreTrainedModel) -> list[str]:
-    prefix = model.base_model_prefix + "."
-    return [name for name in model.state_dict() if not name.startswith(prefix)]
+def _has_head(config: PreTrainedConfig, ending: str) -> bool:
+    """Whether the saved model's class has this ending, such as ForMaskedLM."""
+    return any(name.endswith(ending) for name in config.architectures or ())
 
 
 def _init_head_bias(model: PreTrainedModel, label_frequencies: Sequence[float]) -> None:

@@ -1,13 +1,21 @@
-"""Layers of a model: which one a weight belongs to, and how to checkpoint, compile and freeze them."""
+"""Layers of a model: which one a weight belongs to, and how to checkpoint, compile, freeze and adapt them.
 
+LoRA (Hu et al. 2021) adds low-rank updates to the matrices of attention. peft's adapters are injected into the model
+itself, so checkpoints and resuming need no special handling. The exported model is merged: it needs neither peft nor
+llmkit."""
+
+import importlib.util
 import re
 from functools import partial
+from typing import Any, cast
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
-from llmkit.core.errors import UsageError
+from llmkit.core.errors import EnvironmentFault, UsageError
 
 _LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
 """transformers' names of numbered layers in encoders and decoders."""
@@ -68,11 +76,11 @@ def is_head(model: PreTrainedModel, name: str) -> bool:
     return "pooler" in name or not name.startswith(model.base_model_prefix + ".")
 
 
-def freeze_layers(model: PreTrainedModel, what: str | int) -> None:
+def freeze_layers(model: PreTrainedModel, what: str | int, *, where: str = "freeze") -> None:
     """Freeze `none`, `embeddings`, `encoder` (all but the head), or the embeddings and this many of the lowest layers.
 
     Raises:
-        UsageError: the model has fewer layers.
+        UsageError: the model has fewer layers; `where` is the recipe's key.
     """
     if what == "none":
         return
@@ -80,7 +88,61 @@ def freeze_layers(model: PreTrainedModel, what: str | int) -> None:
     n_frozen = {"embeddings": 0, "encoder": n_layers}.get(what, 0) if isinstance(what, str) else what
     if not 0 <= n_frozen <= n_layers:
         hint = f"set it to {n_layers} or less, or to encoder"
-        raise UsageError(f"{what} layers cannot be frozen: the model has {n_layers}", where="cls.freeze", hint=hint)
+        raise UsageError(f"{what} layers cannot be frozen: the model has {n_layers}", where=where, hint=hint)
     for name, weight in model.named_parameters():
         last_norm = what == "encoder" and not is_head(model, name)
         weight.requires_grad = layers[name] >= n_frozen and not last_norm
+
+
+TARGETS = {"modernbert": ["Wqkv"]}
+"""By `model_type`, the matrices to adapt where peft has no default: the input projections of attention."""
+
+
+def require_peft(where: str = "lora_rank") -> None:
+    """Check that peft is installed; `where` is the recipe's key that asks for it.
+
+    Raises:
+        EnvironmentFault: it is not.
+    """
+    if importlib.util.find_spec("peft") is None:
+        hint = f"pip install 'llmkit[lora]', or set {where} to 0"
+        raise EnvironmentFault("peft is not installed", where=where, hint=hint)
+
+
+def add_lora(model: PreTrainedModel, rank: int, alpha: int, seed: int, *, where: str = "lora_rank") -> None:
+    """Freeze all weights except the head, and add trainable updates of `rank` to attention, scaled by `alpha` / `rank`.
+
+    Raises:
+        EnvironmentFault: peft is not installed.
+        UsageError: peft has no default matrices for this architecture; `where` is the recipe's key.
+    """
+    require_peft(where)
+    import peft
+
+    torch.manual_seed(seed)
+    # GPT-2's Conv1D stores its matrices as (inputs, outputs).
+    is_transposed = any(isinstance(module, Conv1D) for module in model.modules())
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=0.0, fan_in_fan_out=is_transposed,
+        target_modules=TARGETS.get(str(model.config.model_type)),
+    )  # fmt: skip
+    try:
+        peft.inject_adapter_in_model(config, model)
+    except ValueError as error:
+        hint = f"set {where} to 0; to train fewer weights, freeze layers instead"
+        raise UsageError(f"no LoRA for {model.config.model_type}: {error}", where=where, hint=hint) from None
+    for name, weight in model.named_parameters():
+        weight.requires_grad = "lora_" in name or is_head(model, name)
+
+
+def merge_lora(model: PreTrainedModel) -> None:
+    """Add the updates to their matrices and remove the adapters, in place."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            cast(Any, module).merge(safe_merge=True)
+            parent = model.get_submodule(name.rpartition(".")[0])
+            setattr(parent, name.rpartition(".")[2], module.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config

@@ -4,13 +4,19 @@ Only safetensors are loaded, remote code is never run, and local paths never use
 task is checked before its weights are loaded.
 """
 
+import atexit
+import json
+import pickle
+import shutil
+import tempfile
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,11 +28,11 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from llmkit.architectures import families_of
+from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean
 from llmkit.core.untrusted import CONVERT, check_model_files
-from llmkit.models.pickles import PREFIX, convert_pickle
 from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
 
 COMMANDS_BY_KIND = {
@@ -158,6 +164,34 @@ def check_causal(name: str) -> None:
         raise wrong_kind(name, kind, name)
 
 
+def load_pretrained(name: str, auto_class: Any, **options: Any) -> tuple[PreTrainedModel, dict[str, set[Any]]]:
+    """Load a model in fp32 on the CPU, in evaluation mode; returns it with transformers' report on its weights.
+
+    Raises:
+        ModelError, EnvironmentFault: as `load_causal_lm`.
+    """
+    with translate_loading_errors(name):
+        model, info = auto_class.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
+            **options,
+        )  # fmt: skip
+    model.eval()
+    return model, info
+
+
+def load_complete(name: str, auto_class: Any, hint: str) -> PreTrainedModel:
+    """As `load_pretrained`, of a model that has all its weights; transformers would initialize others at random.
+
+    Raises:
+        ModelError: weights are missing; its hint is `hint`.
+    """
+    model, info = load_pretrained(name, auto_class)
+    if missing := info["missing_keys"]:
+        what = f"the model lacks {console.count(len(missing), 'tensor')} of its weights: {min(missing)}"
+        raise ModelError(what + (" and others" if len(missing) > 1 else ""), where=name, hint=hint)
+    return model
+
+
 def load_masked_lm(name: str) -> PreTrainedModel:
     """Load a masked language model of any architecture in fp32 on the CPU, in evaluation mode.
 
@@ -165,15 +199,7 @@ def load_masked_lm(name: str) -> PreTrainedModel:
         ModelError: weights are missing, which transformers would initialize at random; or as `load_causal_lm`.
         EnvironmentFault: as `load_causal_lm`.
     """
-    with translate_loading_errors(name):
-        model, info = AutoModelForMaskedLM.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    if info["missing_keys"]:
-        what = f"the model lacks {len(info['missing_keys'])} weights, such as {min(info['missing_keys'])}"
-        raise ModelError(what, where=name, hint="give a complete masked language model")
-    model.eval()
-    return cast(PreTrainedModel, model)
+    return load_complete(name, AutoModelForMaskedLM, "give a complete masked language model")
 
 
 def load_causal_lm(name: str) -> PreTrainedModel:
@@ -181,16 +207,11 @@ def load_causal_lm(name: str) -> PreTrainedModel:
 
     Raises:
         UsageError: another type of model.
-        ModelError: missing or damaged files, pickled weights, or remote code.
+        ModelError: missing weights, missing or damaged files, pickled weights, or remote code.
         EnvironmentFault: a hub name without network access.
     """
     check_causal(name)
-    with translate_loading_errors(name):
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
-    model.eval()
-    return model
+    return load_complete(name, AutoModelForCausalLM, "give a complete causal language model")
 
 
 def embedding_rows(model: PreTrainedModel) -> int:
@@ -259,3 +280,49 @@ class translate_loading_errors:  # noqa: N801 - used like a function: with trans
         what = f"{self.name!r} is not a local folder and could not be downloaded from the hub: {message}"
         hint = "check the name and the network; HF_HUB_OFFLINE=1 uses only what is in the cache"
         raise EnvironmentFault(what, where="Hugging Face hub", hint=hint) from error
+
+
+PREFIX = "pickle:"
+WEIGHTS, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+
+
+def convert_pickle(folder: Path) -> str:
+    """A temporary copy of the model in `folder` with weights in safetensors; it is deleted when the process ends.
+
+    The user allows this by writing `pickle:FOLDER` instead of FOLDER. `torch.load(weights_only=True)` refuses arbitrary
+    code but has had vulnerabilities, so recipes cannot allow it and each use must be explicit.
+
+    Raises:
+        ModelError: there are no pickled weights, they hold more than tensors, or a shard is outside of the folder.
+    """
+    weights: dict[str, Tensor] = {}
+    for name in _list_shards(folder):
+        try:
+            weights |= torch.load(folder / name, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, pickle.UnpicklingError, TypeError) as error:
+            what = f"{name} holds more than tensors, or is damaged: {first_line(error)}"
+            raise ModelError(what, where=str(folder / name), hint="give a model in safetensors") from None
+    copy = Path(tempfile.mkdtemp(prefix="llmkit-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    for path in folder.glob("*"):
+        if path.suffix in (".json", ".txt", ".model", ".jinja") and path.is_file() and not path.is_symlink():
+            shutil.copy(path, copy)
+    # safetensors refuses tied weights, which share memory; they are copied, and the model ties them when it is loaded.
+    tensors = {name: tensor.clone().contiguous() for name, tensor in weights.items() if isinstance(tensor, Tensor)}
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    return str(copy)
+
+
+def _list_shards(folder: Path) -> list[str]:
+    if (folder / WEIGHTS).is_file() and not (folder / WEIGHTS).is_symlink():
+        return [WEIGHTS]
+    hint = f"{PREFIX} takes a folder with {WEIGHTS}; a hub model must be downloaded first"
+    try:
+        named = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        raise ModelError("there are no pickled weights", where=str(folder), hint=hint) from None
+    shards = sorted({str(name) for name in named})
+    for name in shards:
+        if Path(name).name != name or not (folder / name).is_file() or (folder / name).is_symlink():
+            raise ModelError(f"{name!r} is not a file in the folder", where=str(folder / INDEX), hint=hint)
+    return shards

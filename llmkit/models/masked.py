@@ -10,7 +10,6 @@ from torch import Tensor
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_PRETRAINING_MAPPING,
-    AutoConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -22,7 +21,7 @@ from llmkit.config.model import Model
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.datasets.pairs import SentenceObjective
 from llmkit.models.families import encoder_heads, make_config
-from llmkit.models.loading import translate_loading_errors
+from llmkit.models.loading import load_pretrained, read_config
 
 
 def build_masked(
@@ -135,8 +134,7 @@ def _class_of(config: PreTrainedConfig, pairs: bool) -> type[PreTrainedModel]:
 
 def _load(name: str, pairs: bool | None, seed: int) -> tuple[PreTrainedModel, list[str], list[str]]:
     """The model, descriptions of its new parts, and of saved parts that it does not use."""
-    with translate_loading_errors(name):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    config = read_config(name)
     heads = encoder_heads(config)
     if heads is None:
         hint = f"give a run of pretrain-mlm, or a model of type {' or '.join(families_of('mlm'))}"
@@ -148,13 +146,7 @@ def _load(name: str, pairs: bool | None, seed: int) -> tuple[PreTrainedModel, li
         hint = "set mlm.sentence_objective to none"
         raise UsageError(f"{config.model_type} has no head for pairs", where="mlm.sentence_objective", hint=hint)
     torch.manual_seed(seed)
-    with translate_loading_errors(name):
-        loaded: Any = _class_of(config, pairs).from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    model: PreTrainedModel = loaded[0]
-    info: dict[str, set[str]] = loaded[1]
-    model.eval()
+    model, info = load_pretrained(name, _class_of(config, pairs))
     return model, _describe_weights(heads, info["missing_keys"]), _describe_weights(heads, info["unexpected_keys"])
 
 

@@ -43,13 +43,10 @@ class TransformerPreTrainedModel(PreTrainedModel):
         embeddings have the magnitude of the positions."""
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear | AdaptiveSoftmax):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, AdaptiveSoftmax):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)

@@ -21,7 +21,7 @@ from llmkit.core.hardware import Device, default_mfu, find_device, framework_byt
 from llmkit.core.machine import describe_machine, total_memory
 from llmkit.planning.measure import measure_steps
 from llmkit.runs.model_cost import FP32, Memory, ModelCost, estimate_memory, measure_model_cost
-from llmkit.runs.plan import MAX_EPOCHS, TOKENS_PER_WEIGHT
+from llmkit.runs.plan import MAX_EPOCHS, TOKENS_PER_PARAMETER
 from llmkit.runs.train import MAX_CHECKPOINTS
 from llmkit.tasks.base import PlannedTask
 from llmkit.tasks.synthetic import Vocabulary
@@ -90,7 +90,7 @@ def plan(
     n_gpus = n_gpus or (max(1, torch.cuda.device_count()) if here else 1)
     _check_request(recipe, device, n_gpus)
     if measure and not here:
-        hint = "leave --gpu out, on the machine that you want to know of"
+        hint = "leave out --gpu, and run this on the machine that is to be measured"
         raise UsageError("--measure is for the machine it runs on", where="--gpu", hint=hint)
     text, task = _open_text(recipe, data)
     with torch.device("meta"):
@@ -103,7 +103,7 @@ def plan(
         flops = device.flops[precision]
     cost = measure_model_cost(network, recipe, task, bf16=precision == "bf16", on_cpu=device.is_cpu)
     known = default_mfu(device.kind)
-    share, source = (known.share / cost.passes, known.source) if mfu is None else (mfu, "as --mfu says")
+    share, source = (known.share / cost.passes, known.source) if mfu is None else (mfu, "given by --mfu")
     machine = Machine(device, n_gpus, precision, flops, share, source, price)
     measured = {}
     if measure:
@@ -186,8 +186,8 @@ def estimate(
         "tokens": {
             "total": n_tokens,
             "per_step": cost.tokens_per_step,
-            "per_weight": n_tokens / cost.n_weights,
-            "chinchilla": TOKENS_PER_WEIGHT * cost.n_weights,
+            "per_parameter": n_tokens / cost.n_parameters,
+            "chinchilla": TOKENS_PER_PARAMETER * cost.n_parameters,
             "epochs": n_tokens / text.n_tokens if text.n_tokens else None,
         },
         "flops": n_tokens * cost.flops_per_token,
@@ -252,7 +252,7 @@ def _estimate_exchange(cost: ModelCost, machine: Machine, engine: str, n_parts: 
     if n_gpus > GPUS_PER_MACHINE and network:  # eight parallel rings, each with its own network card
         path = min(path, GPUS_PER_MACHINE * network)
     times = {"ddp": 2, "zero2": 2 * n_parts}.get(engine, 3 * n_parts)
-    return times * FP32 * cost.n_trained * (n_gpus - 1) / n_gpus / path
+    return times * FP32 * cost.n_trainable * (n_gpus - 1) / n_gpus / path
 
 
 def forecast_engines(
@@ -320,7 +320,10 @@ def choose_length(recipe: Recipe, cost: ModelCost, seconds: float, tokens: float
         why = f"train.epochs {train.epochs:g}"
     else:
         why = "the recipe gives no length" if train.epochs is None else "the number of epochs needs --data"
-        n_tokens, why = TOKENS_PER_WEIGHT * cost.n_weights, f"{TOKENS_PER_WEIGHT} tokens per weight, as {why}"
+        n_tokens, why = (
+            TOKENS_PER_PARAMETER * cost.n_parameters,
+            f"{TOKENS_PER_PARAMETER} tokens per parameter, as {why}",
+        )
         if text.n_tokens and n_tokens > MAX_EPOCHS * text.n_tokens:
             n_tokens, why = MAX_EPOCHS * text.n_tokens, f"{MAX_EPOCHS} epochs, as the recipe gives no length"
         n_steps = n_tokens // cost.tokens_per_step
@@ -344,7 +347,7 @@ def _show(cost: ModelCost, machine: Machine, option: Forecast, n_steps: int) -> 
 def estimate_disk(cost: ModelCost, n_tokens: int, text: Text) -> dict[str, int]:
     """Bytes of token ids as `prepare` stores them, of checkpoints with their moments, and of the model without."""
     data = n_tokens * (2 if text.vocab_size <= 1 << 16 else 4) if text.n_bytes is None else text.n_bytes
-    model = FP32 * cost.n_weights
+    model = FP32 * cost.n_parameters
     checkpoint = model + cost.moment_bytes
     total = data + MAX_CHECKPOINTS * checkpoint + model
     return {"total": total, "data": data, "checkpoint": checkpoint, "n_checkpoints": MAX_CHECKPOINTS, "model": model}

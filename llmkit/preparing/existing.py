@@ -24,7 +24,7 @@ from llmkit.core.files import (
     refuse_foreign,
     refuse_inputs_inside,
 )
-from llmkit.text.sources import find_files
+from llmkit.text.inputs import find_files
 from llmkit.tokens.prepared import Prepared, load_prepared
 
 MANIFEST = "manifest.json"

@@ -15,11 +15,11 @@ from llmkit.core.files import write_json
 from llmkit.core.progress import TrainingProgress
 from llmkit.runs.plan import LENGTHS, replan, time_final_evaluation
 from llmkit.tasks.base import TrainingTask
+from llmkit.training.callbacks import track
 from llmkit.training.contract import Hooks, MeasuredSeconds, Plan
 from llmkit.training.engines import is_sharded
 from llmkit.training.folder import RunFolder
 from llmkit.training.speed import flops_per_token, peak_flops
-from llmkit.training.tracking import track
 
 
 def make_hooks(

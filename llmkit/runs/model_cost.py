@@ -19,7 +19,7 @@ from llmkit.models.loading import embedding_rows
 from llmkit.tasks.base import MeasuredTask
 from llmkit.training.batches import count_activation_bytes, count_logit_bytes
 from llmkit.training.engines import RESHARDS
-from llmkit.training.optimizer import checkpoint_bytes, count_weights
+from llmkit.training.optimizer import checkpoint_bytes, count_parameters
 from llmkit.training.speed import flops_per_token
 
 FP32, BF16 = 4, 2
@@ -31,8 +31,8 @@ SCORED_LOGIT_BYTES = 14
 class ModelCost:
     """Cost of training a model, on any machine."""
 
-    n_weights: int
-    n_trained: int
+    n_parameters: int
+    n_trainable: int
     n_multiplied: int
     """Weights of matrix products, which autocast copies."""
     n_embedded: int
@@ -98,22 +98,23 @@ def measure_model_cost(
     config: Any = network.config
     output_share = task.output_share
     train, optim = recipe.train, recipe.optim
-    n_weights = count_weights(network.parameters())
+    n_parameters = count_parameters(network.parameters())
     n_layers, width, rows = config.num_hidden_layers, config.hidden_size, embedding_rows(network)
     logit_bytes, max_logit_bytes = count_logit_bytes(rows, output_share), None
     if trains_with_chunked_loss(config, rows, on_cpu=on_cpu):
         logit_bytes, max_logit_bytes = count_loss_bytes(rows, bf16=bf16)
+    has_dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
     count_kept = partial(
-        count_activation_bytes, family_of(config), width=width, bf16=bf16, dropout=_has_dropout(network), on_cpu=on_cpu
+        count_activation_bytes, family_of(config), width=width, bf16=bf16, dropout=has_dropout, on_cpu=on_cpu
     )
     recomputes = train.gradient_checkpointing
     return ModelCost(
-        n_weights=n_weights,
-        n_trained=count_weights(weight for weight in network.parameters() if weight.requires_grad),
+        n_parameters=n_parameters,
+        n_trainable=count_parameters(weight for weight in network.parameters() if weight.requires_grad),
         n_multiplied=_count_multiplied(network),
-        n_embedded=count_weights(network.get_input_embeddings().parameters()),
+        n_embedded=count_parameters(network.get_input_embeddings().parameters()),
         n_layers=n_layers,
-        moment_bytes=checkpoint_bytes(network, optim) - 4 * n_weights,
+        moment_bytes=checkpoint_bytes(network, optim) - 4 * n_parameters,
         flops_per_token=flops_per_token(network, recipe.block_size, output_share),
         # Gradient checkpointing keeps the fp32 inputs of all layers, and the activations of one.
         activation_bytes=FP32 * n_layers * width + count_kept(n_layers=1)
@@ -136,7 +137,7 @@ def estimate_memory(
     gathered, multiplied = 0, cost.n_multiplied
     shards_weights = n_shards > 1 and RESHARDS[engine]
     if shards_weights:  # the embedding, the current layer and the next one
-        gathered = min(cost.n_weights, cost.n_embedded + 2 * (cost.n_weights - cost.n_embedded) // cost.n_layers)
+        gathered = min(cost.n_parameters, cost.n_embedded + 2 * (cost.n_parameters - cost.n_embedded) // cost.n_layers)
         multiplied = min(multiplied, gathered)
     tokens = micro_batch_size * cost.block_size
     logits = tokens * cost.logit_bytes
@@ -144,9 +145,9 @@ def estimate_memory(
         logits = min(logits, cost.max_logit_bytes)
     activations = tokens * cost.activation_bytes
     copies = FP32 * gathered + (BF16 * multiplied if bf16 else 0)
-    gradients = FP32 * cost.n_trained // n_shards
+    gradients = FP32 * cost.n_trainable // n_shards
     return Memory(
-        weights=FP32 * cost.n_weights // (n_shards if shards_weights else 1),
+        weights=FP32 * cost.n_parameters // (n_shards if shards_weights else 1),
         gradients=gradients,
         optimizer=cost.moment_bytes // n_shards,
         working_copies=copies,
@@ -162,8 +163,4 @@ def _count_multiplied(network: PreTrainedModel) -> int:
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     output: Any = network.get_output_embeddings()
     tables -= {id(output.weight)} if output is not None else set()
-    return count_weights(weight for weight in network.parameters() if weight.ndim >= 2 and id(weight) not in tables)
-
-
-def _has_dropout(network: PreTrainedModel) -> bool:
-    return any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
+    return count_parameters(weight for weight in network.parameters() if weight.ndim >= 2 and id(weight) not in tables)

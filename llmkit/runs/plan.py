@@ -19,6 +19,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.config.section import Section
 from llmkit.config.train import Train
 from llmkit.core import console, distributed
+from llmkit.core.console import count
 from llmkit.core.devices import free_bytes
 from llmkit.core.errors import UsageError
 from llmkit.core.files import write_json, write_text
@@ -32,7 +33,7 @@ from llmkit.training.batches import BatchPlan, activation_budget, plan_batches
 from llmkit.training.contract import MeasuredSeconds, Plan
 from llmkit.training.engines import RESHARDS, choose_fastest_mode
 from llmkit.training.folder import RunFolder
-from llmkit.training.optimizer import as_steps, count_weights
+from llmkit.training.optimizer import as_steps, count_parameters
 from llmkit.training.speed import choose_precision, choose_threads, flops_per_token, peak_flops
 from llmkit.training.time_budget import (
     FINISH_SECONDS,
@@ -47,7 +48,7 @@ from llmkit.training.time_budget import (
 )
 from llmkit.training.trial import Trial, measure_all_reduce_seconds
 
-TOKENS_PER_WEIGHT = 20
+TOKENS_PER_PARAMETER = 20
 """Hoffmann et al. 2022 (Chinchilla): about the best use of a compute budget."""
 MAX_EPOCHS = 10
 MIN_TRIAL_MINUTES = 15.0
@@ -96,10 +97,12 @@ def plan_run(
     batches = plan_micro_batches(recipe, task, trial)
     n_steps = train.max_steps or 0
     if not n_steps and train.epochs is None and train.max_minutes is None:
-        n_tokens = min(TOKENS_PER_WEIGHT * count_weights(network.parameters()), MAX_EPOCHS * task.data.n_train_tokens)
+        n_tokens = min(
+            TOKENS_PER_PARAMETER * count_parameters(network.parameters()), MAX_EPOCHS * task.data.n_train_tokens
+        )
         n_steps = max(1, n_tokens // (batches.global_batch_size * task.samples.block_size))
         epochs = n_steps * batches.global_batch_size / task.samples.samples_per_epoch
-        console.info(f"no length was given: {n_steps} steps, {epochs:.1f} epochs")
+        console.info(f"no length was given: {count(n_steps, 'step')}, {epochs:.1f} epochs")
     elif not n_steps:
         n_steps = max(1, math.ceil((train.epochs or 1) * task.samples.samples_per_epoch / batches.global_batch_size))
 
@@ -124,15 +127,15 @@ def plan_run(
         if recipe.evaluate.pseudo_perplexity:
             console.info("evaluate.pseudo_perplexity takes its time on top of train.max_minutes")
         console.info(
-            f"budget {train.max_minutes:g} min: about {plan.n_steps} steps of {costs.step:.3f} s; planned again after "
-            f"step {plan.calibration_step}"
+            f"budget {train.max_minutes:g} min: about {count(plan.n_steps, 'step')} of {costs.step:.3f} s; planned "
+            f"again after step {plan.calibration_step}"
         )
     if fewer is not None:
         plan = replace(plan, n_threads=torch.get_num_threads())
     if as_steps(recipe.optim.warmup_steps, plan.n_steps) >= plan.n_steps:
         console.info(
-            f"warmup_steps {recipe.optim.warmup_steps:g} is not less than all {plan.n_steps} steps: the peak learning "
-            "rate is never reached"
+            f"warmup_steps {recipe.optim.warmup_steps:g} is not less than the run's {count(plan.n_steps, 'step')}: the "
+            "peak learning rate is never reached"
         )
     return plan
 
@@ -183,7 +186,7 @@ def choose_compile_mode(train: Train, trial: Trial, batches: BatchPlan, minutes:
     """
     same_shapes = batches.tokens_at_once is None and batches.micro_batch_size >= batches.per_rank
     if train.compile == "graphs" and not same_shapes:
-        what = "CUDA graphs want steps of one micro-batch, and all of one shape"
+        what = "CUDA graphs need steps of one micro-batch, all of the same shape"
         raise UsageError(what, where="train.compile", hint="set it to whole")
     if train.compile != "auto":
         return train.compile
@@ -202,7 +205,7 @@ def _measure_costs(recipe: Recipe, task: TrainingTask, trial: Trial, batches: Ba
     assert recipe.train.max_minutes is not None
     budget = min(MAX_STEP_TRIAL_SECONDS, STEP_TRIAL_SHARE * 60 * recipe.train.max_minutes)
     step = trial.measure(batches, budget, compiled)
-    all_reduce = measure_all_reduce_seconds(count_weights(trial.model.parameters()), trial.device, budget)
+    all_reduce = measure_all_reduce_seconds(count_parameters(trial.model.parameters()), trial.device, budget)
     block = max(distributed.gather(step.compute)) / 3 / batches.per_rank
     total = max(distributed.gather(step.total)) + all_reduce
     final = block * task.data.n_final * _final_precision_factor(recipe, trial.precision, trial.device)
@@ -244,12 +247,13 @@ def replan(
     evaluations = ""
     if n_scored:
         evaluations = (
-            f"; an evaluation of {plan.max_eval_samples:,} held-out blocks every {plan.eval_steps} steps, and of "
-            f"{plan.final_share:.0%} of all {request.n_held_out:,} at the end"
+            f"; an evaluation of {count(plan.max_eval_samples or 0, 'held-out block')} every {plan.eval_steps} steps, "
+            f"and of {plan.final_share:.0%} of all {request.n_held_out:,} at the end"
         )
     state = "this is fixed" if following is None else f"planned again after step {following}"
     console.info(
-        f"budget {request.seconds / 60:g} min: {plan.n_steps} steps of {costs.step:.3f} s{evaluations}; {state}"
+        f"budget {request.seconds / 60:g} min: {count(plan.n_steps, 'step')} of {costs.step:.3f} s"
+        f"{evaluations}; {state}"
     )
     return plan
 
@@ -316,7 +320,7 @@ def write_run_files(run: RunFolder, recipe: Recipe, task: TrainingTask, network:
             "versions": describe_versions(),
             "task": recipe.task,
             **task.describe(),
-            "model": {"family": family_of(network.config), "n_parameters": count_weights(network.parameters())},
+            "model": {"family": family_of(network.config), "n_parameters": count_parameters(network.parameters())},
             "precision": plan.precision,
             "plan": asdict(plan),
             **({"data_path": os.path.relpath(task.data.path, run.path)} if task.data.path else {}),

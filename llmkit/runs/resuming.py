@@ -127,7 +127,9 @@ def _change_plan(
         plan = replace(plan, calibration_step=again, step_seconds=step_seconds)
     eval_steps = recipe.train.eval_steps or plan.eval_steps
     fingerprint = {**plan.resume_fingerprint, "precision": precision}
-    console.info(f"continuing from sample {done} with {', '.join(changed)} changed: {n_steps} steps in all")
+    console.info(
+        f"continuing from sample {done} with {', '.join(changed)} changed: {console.count(n_steps, 'step')} in all"
+    )
     return replace(
         plan, n_steps=n_steps, eval_steps=eval_steps, batches=batches, precision=precision,
         resume_fingerprint=fingerprint,

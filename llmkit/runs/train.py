@@ -39,16 +39,16 @@ from llmkit.runs.resuming import restore_plan
 from llmkit.tasks.base import TrainingRequest, TrainingTask
 from llmkit.tasks.table import TASKS, read_figures
 from llmkit.tokens.normalization import describe_for_card
+from llmkit.training.callbacks import open_trackers
 from llmkit.training.checkpoints import list_checkpoints, mark_damaged, verify_checkpoint
 from llmkit.training.contract import Plan, Progress
 from llmkit.training.engines import is_sharded, refuse_engine
 from llmkit.training.folder import RunFolder, check_run, create_run, is_finished, resolve_resume
 from llmkit.training.loop import TrainingLoop
 from llmkit.training.losses import describe_trend
-from llmkit.training.optimizer import checkpoint_bytes, count_weights
+from llmkit.training.optimizer import checkpoint_bytes, count_parameters
 from llmkit.training.speed import set_threads
 from llmkit.training.time_budget import PhaseSeconds
-from llmkit.training.tracking import open_trackers
 from llmkit.training.trial import is_out_of_memory
 
 MAX_CHECKPOINTS = 4
@@ -130,7 +130,7 @@ def train(
         if dry_run:
             return {
                 "recipe": dump_recipe(opened.recipe),
-                "n_parameters": count_weights(opened.network.parameters()),
+                "n_parameters": count_parameters(opened.network.parameters()),
                 "samples_per_epoch": opened.task.samples.samples_per_epoch,
             }
         return train_run(
@@ -178,7 +178,7 @@ def train_run(
     with distributed.main_process_first():
         if not distributed.is_main_process():
             return {}
-        with explain_full_disk(run.path, "the model", 4 * count_weights(network.parameters())):
+        with explain_full_disk(run.path, "the model", 4 * count_parameters(network.parameters())):
             _score(run, trained, task, _export(run, trained, task, network), recipe)
             seconds = _phase_seconds(trained.progress, time.perf_counter() - trained_at)
             run.add_metrics("training", read_json(run.metrics)["training"] | {"seconds_spent": asdict(seconds)})
@@ -254,7 +254,7 @@ def _train(
             "n_tokens": progress.n_tokens,
             "epochs": step * plan.batches.global_batch_size / task.samples.samples_per_epoch,
             "seconds": round(progress.seconds, 2),
-            "n_parameters": count_weights(network.parameters()),
+            "n_parameters": count_parameters(network.parameters()),
         },
     )
     return trainer
@@ -289,10 +289,10 @@ def _export(run: RunFolder, trainer: TrainingLoop, task: TrainingTask, network: 
 def _model_card(task: TrainingTask, network: PreTrainedModel, step: int, normalization: str) -> str:
     tag, kind, loader = task.describe_model()
     ours = family_of(network.config) != network.config.model_type
-    needed = "`import llmkit` first, as the architecture is its own" if ours else "llmkit is not needed"
+    needed = "`import llmkit` first, as the architecture is llmkit's" if ours else "llmkit is not needed"
     return (
         f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [llmkit]\n---\n\n"
-        f"A {family_of(network.config)} {kind} with {count_weights(network.parameters()):,} weights, "
+        f"A {family_of(network.config)} {kind} with {count_parameters(network.parameters()):,} parameters, "
         f"trained with llmkit on {task.data.describe()}, "
         f"at optimizer step {step}.\n\nLoad it with `{loader}.from_pretrained` and "
         f"`AutoTokenizer.from_pretrained`; {needed}.\n" + (f"\n{normalization}\n" if normalization else "")

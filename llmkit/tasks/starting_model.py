@@ -15,7 +15,7 @@ from llmkit.models.kernels.output_layer import AdaptiveSoftmax
 from llmkit.models.loading import check_vocabulary, embedding_rows, resolve_model
 from llmkit.tokens.prepared import Prepared
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
-from llmkit.training.tracking import require_trackers
+from llmkit.training.callbacks import require_trackers
 
 DROPOUTS = (
     *("resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout", "hidden_dropout_prob"),

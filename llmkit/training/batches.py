@@ -95,7 +95,7 @@ def count_activation_bytes(
     """Memory of one token's activations that are kept for the backward pass, as in Korthikanti et al. 2022, equation 2,
     without the attention matrix, which no kernel here keeps, and with coefficients measured for each family.
 
-    The residual stream is in fp32, and on a CPU also attention (models/kernels/attention.py)."""
+    The residual stream is in fp32, and on a CPU also attention (models/kernels/patches.py)."""
     fp32, mixed, attention, outside = ARCHITECTURES.get(family, ARCHITECTURES["gpt2"]).activation_bytes
     per_layer = mixed + attention * on_cpu if bf16 else fp32
     per_layer += (5 if bf16 else 9) * dropout

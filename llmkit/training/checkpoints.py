@@ -28,7 +28,7 @@ from llmkit.core.devices import pick_device
 from llmkit.core.errors import ModelError
 from llmkit.core.files import describe_files, failpoint, new_folder, read_json, verify_file, write_json
 from llmkit.training.contract import Objective
-from llmkit.training.engines import gather_optimizer, gather_weights, is_sharded, load_optimizer
+from llmkit.training.engines import is_sharded, load_optimizer, unshard
 from llmkit.training.losses import LossWindow
 
 MANIFEST, OPTIMIZER, STATE = "MANIFEST.json", "optimizer.pt", "objective.safetensors"
@@ -173,8 +173,8 @@ def gather_state(
         rng_state["cuda"] = torch.cuda.random.get_rng_state()
     elif pick_device().type == "mps":
         rng_state["mps"] = torch.mps.get_rng_state()
-    weights = gather_weights(model) if is_sharded(model) else None
-    return GatheredState(weights, gather_optimizer(optimizer), sums, distributed.gather(rng_state), state)
+    weights = unshard(model.state_dict()) if is_sharded(model) else None
+    return GatheredState(weights, unshard(optimizer.state_dict()), sums, distributed.gather(rng_state), state)
 
 
 def load_weights(model: PreTrainedModel, checkpoint: Path) -> None:

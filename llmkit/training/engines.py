@@ -112,7 +112,7 @@ def refuse_engine(engine: str, model: PreTrainedModel, optim: Optim) -> UsageErr
         return UsageError(what, where="--engine", hint="--engine ddp")
     if optim.name == "muon":
         hint = "--engine ddp, or -s optim.name=adamw"
-        return UsageError(f"Muon needs whole matrices, {engine} gives it shards", where="--engine", hint=hint)
+        return UsageError(f"Muon needs unsharded matrices, but {engine} shards them", where="--engine", hint=hint)
     return None
 
 
@@ -160,27 +160,18 @@ def gather_full_params(module: nn.Module) -> Iterator[None]:
                 part.reshard()
 
 
-def gather_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The model's state with unsharded tensors. Every rank calls it."""
-    return cast(dict[str, Tensor], _gather(model.state_dict()))
-
-
-def gather_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """The optimizer's state with unsharded tensors. Every rank calls it."""
-    return cast(dict[str, Any], _gather(optimizer.state_dict()))
-
-
-def _gather(value: Any) -> Any:
+def unshard(value: Any) -> Any:
+    """A `state_dict` with unsharded tensors, on rank 0. Every rank calls it."""
     if isinstance(value, DTensor):
         full = value.full_tensor()
         return full.cpu() if distributed.rank() == 0 else full[:0]  # only rank 0 keeps it
     if isinstance(value, Mapping):
-        return {name: _gather(each) for name, each in value.items()}
-    return [_gather(each) for each in value] if isinstance(value, list) else value
+        return {name: unshard(each) for name, each in value.items()}
+    return [unshard(each) for each in value] if isinstance(value, list) else value
 
 
 def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Load what `gather_optimizer` returned, under any engine: each rank takes its shards."""
+    """Load the unsharded state of an optimizer, under any engine: each rank takes its shards."""
     optimizers = getattr(optimizer, "pair", (optimizer,))
     states = state.get("pair", [state])
     for each, its in zip(optimizers, states, strict=True):

@@ -79,7 +79,9 @@ def count_processes(nproc: int | None) -> int:
     if nproc is None:
         return max(1, n_gpus)
     if n_gpus and nproc > n_gpus:
-        raise UsageError(f"{nproc} processes, but {n_gpus} GPUs are here", where="--nproc", hint="--nproc auto")
+        raise UsageError(
+            f"{nproc} processes need {nproc} GPUs, but this machine has {n_gpus}", where="--nproc", hint="--nproc auto"
+        )
     return nproc
 
 

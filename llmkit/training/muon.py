@@ -60,10 +60,13 @@ class Muon(Optimizer):
             size = max(1, MAX_BATCH_BYTES // (4 * rows * columns))
             for begin in range(0, len(entries), size):
                 batch = entries[begin : begin + size]
-                wide = [_wide(self._add_momentum(weight, group["momentum"])) for weight, group in batch]
+                wide = [_transpose_tall(self._add_momentum(weight, group["momentum"])) for weight, group in batch]
                 updates = orthogonalize(torch.stack(wide).to(self.dtype))
                 for (weight, group), update in zip(batch, updates, strict=True):
-                    _move(weight, update, group)
+                    height, width = weight.shape
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
+                    rate = group["lr"] * math.sqrt(max(1.0, height / width))
+                    weight.add_(update.mT if height > width else update, alpha=-rate)
 
     def _add_momentum(self, weight: Tensor, momentum: float) -> Tensor:
         """The update before it is orthogonalized."""
@@ -76,16 +79,9 @@ class Muon(Optimizer):
         return weight.grad.lerp(buffer, momentum)
 
 
-def _wide(matrix: Tensor) -> Tensor:
+def _transpose_tall(matrix: Tensor) -> Tensor:
     """The matrix, or its transpose where it has more rows than columns."""
     return matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
-
-
-def _move(weight: Tensor, update: Tensor, group: dict[str, Any]) -> None:
-    rows, columns = weight.shape
-    weight.mul_(1 - group["lr"] * group["weight_decay"])
-    rate = group["lr"] * math.sqrt(max(1.0, rows / columns))
-    weight.add_(update.mT if rows > columns else update, alpha=-rate)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:

@@ -111,12 +111,12 @@ def checkpoint_bytes(model: nn.Module, section: Optim) -> int:
     """Approximate size of a checkpoint: weights, and two moments per weight; one for Muon's hidden matrices and for SGD
     with momentum; none for SGD without."""
     hidden, embeddings, vectors = group_weights(model)
-    rest = count_weights(embeddings) + count_weights(vectors)
+    rest = count_parameters(embeddings) + count_parameters(vectors)
     moments = {
-        "sgd": int(section.momentum > 0) * (count_weights(hidden) + rest),
-        "muon": count_weights(hidden) + 2 * rest,
+        "sgd": int(section.momentum > 0) * (count_parameters(hidden) + rest),
+        "muon": count_parameters(hidden) + 2 * rest,
     }
-    return 4 * (count_weights(model.parameters()) + moments.get(section.name, 2 * (count_weights(hidden) + rest)))
+    return 4 * (count_parameters(model.parameters()) + moments.get(section.name, 2 * (count_parameters(hidden) + rest)))
 
 
 class OptimizerPair(Optimizer):
@@ -167,6 +167,6 @@ def as_steps(value: float, n_steps: int) -> int:
     return round(value * n_steps) if value < 1 else round(value)
 
 
-def count_weights(weights: Iterable[Tensor]) -> int:
+def count_parameters(weights: Iterable[Tensor]) -> int:
     """Number of elements of some tensors."""
     return sum(weight.numel() for weight in weights)

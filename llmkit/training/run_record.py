@@ -59,7 +59,7 @@ def get_section(record: Mapping[str, Any], key: str) -> Record:
 
 def _read_log(path: Path, missing: list[str]) -> dict[str, list[Record]]:
     # Not splitlines: JSON may contain U+2028 and the like.
-    lines = (_read_text(path, missing, "there is nothing to draw") or "").split("\n")
+    lines = (_read_text(path, missing, "the report has no curves") or "").split("\n")
     lines = lines if lines[-1] else lines[:-1]
     kept: dict[tuple[object, ...], Record] = {}
     unreadable = []
@@ -74,7 +74,7 @@ def _read_log(path: Path, missing: list[str]) -> dict[str, list[Record]]:
         text = (str(record.get("prompt")), str(record.get("text"))) if kind in ("sample", "note") else ()
         kept[kind, step, str(record.get("split")), *text] = record
     if unreadable:
-        torn = " (the last one, as a kill leaves it)" if unreadable == [len(lines)] else ""
+        torn = " (the last one, cut off when the process was killed)" if unreadable == [len(lines)] else ""
         shown = ", ".join(map(str, unreadable[:5])) + (", …" if len(unreadable) > 5 else "")
         missing.append(f"log.jsonl: line {shown} of {len(lines)} cannot be read{torn} and is left out")
     if not kept and path.is_file() and not unreadable:
@@ -95,7 +95,7 @@ def _read_json(path: Path, missing: list[str], consequence: str) -> Record:
         missing.append(f"{path.name} cannot be read ({error}): {consequence}")
         return {}
     if not isinstance(content, dict):
-        missing.append(f"{path.name} is no JSON object: {consequence}")
+        missing.append(f"{path.name} is not a JSON object: {consequence}")
         return {}
     return content
 

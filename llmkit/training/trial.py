@@ -21,7 +21,7 @@ from llmkit.core.errors import EnvironmentFault
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Batch, Objective, Samples, collate_step
 from llmkit.training.engines import LossModule
-from llmkit.training.optimizer import build_optimizer, checkpoint_bytes, count_weights
+from llmkit.training.optimizer import build_optimizer, checkpoint_bytes, count_parameters
 from llmkit.training.speed import autocast
 
 WARMUP_STEPS = 5
@@ -84,15 +84,15 @@ class Trial:
                 raise EnvironmentFault(what, where="train.micro_batch_size", hint=hint)
             batches = smaller
             at_once = batches.tokens_at_once or batches.micro_batch_size
-            unit = "sequences" if batches.tokens_at_once is None else "tokens"
-            console.info(f"memory ran out in a trial step: {at_once} {unit} at once instead; the global batch stays")
+            size = console.count(at_once, "sequence" if batches.tokens_at_once is None else "token")
+            console.info(f"memory ran out in a trial step: trying {size} at once; the global batch stays")
         return batches
 
     def _try_micro_batch(self, batches: BatchPlan) -> None:
         """Forward and backward pass of the first step's largest micro-batch, with memory reserved for the optimizer."""
         was_training, state = self.model.training, dict(self.objective.state)
         model = self.model if self.device.type == "cpu" else self._copy_model()
-        n_bytes = checkpoint_bytes(model, self.optim) - 4 * count_weights(model.parameters())
+        n_bytes = checkpoint_bytes(model, self.optim) - 4 * count_parameters(model.parameters())
         moments = torch.empty(n_bytes, dtype=torch.uint8, device=self.device)
         largest = max(self._micro_batches(batches, 0), key=lambda batch: batch["input_ids"].numel())
         with torch.random.fork_rng():
@@ -172,12 +172,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
-def measure_all_reduce_seconds(n_weights: int, device: torch.device, budget_seconds: float) -> float:
+def measure_all_reduce_seconds(n_parameters: int, device: torch.device, budget_seconds: float) -> float:
     """Median seconds of an all-reduce of fp32 gradients; 0 for one rank. Every rank calls it. An upper bound, as torch
     overlaps it with computation."""
     if distributed.world_size() == 1:
         return 0.0
-    gradients = torch.zeros(n_weights, device=device)
+    gradients = torch.zeros(n_parameters, device=device)
 
     def measure() -> float:
         started = time.perf_counter()

@@ -174,7 +174,7 @@ def test_missing_head_is_an_error_where_nothing_is_trained(tmp_path: Path) -> No
     drop_weights(tmp_path, "cls.predictions.transform")
     with pytest.raises(ModelError, match="lacks the head for masked tokens"):
         load_masked(str(tmp_path))
-    with pytest.raises(ModelError, match="lacks 4 weights"):
+    with pytest.raises(ModelError, match="lacks 4 tensors of its weights"):
         load_masked_lm(str(tmp_path))
 
 

@@ -181,7 +181,7 @@ def test_dropout_of_the_recipe_holds_now_and_after_a_resume(tokenizer: Any, tmp_
 
 def test_low_rank_additions_belong_to_attention(tokenizer: Any, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    from llmkit.models.lora import add_lora, merge_lora
+    from llmkit.models.layers import add_lora, merge_lora
 
     build(tokenizer).save_pretrained(tmp_path)
     model, _ = load_classifier_for_training(str(tmp_path), "single", LABELS, 0)

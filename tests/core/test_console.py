@@ -1,4 +1,4 @@
-"""Only the main process speaks, and nothing in its lines commands a terminal."""
+"""Only the main process prints, without control characters."""
 
 import sys
 
@@ -8,7 +8,7 @@ from llmkit.core import console
 from llmkit.core.console import clean_line, clean_lines, first_line
 
 
-def test_only_the_first_rank_speaks_and_nobody_must_listen(
+def test_only_rank_0_prints_and_a_closed_pipe_is_ignored(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "1")
@@ -25,7 +25,7 @@ def test_only_the_first_rank_speaks_and_nobody_must_listen(
     console.info("a pipe that nobody reads")
 
 
-def test_text_for_a_terminal_keeps_its_lines_and_loses_what_moves_hides_or_turns_it() -> None:
+def test_clean_lines_keeps_lines_and_drops_control_characters() -> None:
     hostile = "a\tb\n\u3000却说\x1b[31m\x9b\r\x08\u202e\u2066\u200b\ud800c"
     assert clean_lines(hostile) == "a\tb\n\u3000却说[31mc"
     assert clean_lines("plain — é 却说") == "plain — é 却说"
@@ -38,9 +38,9 @@ def test_text_for_a_terminal_keeps_its_lines_and_loses_what_moves_hides_or_turns
     ("error", "line"),
     [(ValueError("\n  first\nsecond"), "first"), (ValueError(), "ValueError"), (KeyError("a"), "'a'")],
 )
-def test_error_of_others_is_said_by_its_first_line_or_its_name(error: Exception, line: str) -> None:
+def test_first_line_is_that_of_the_message_or_the_type(error: Exception, line: str) -> None:
     assert first_line(error) == line
 
 
-def test_one_of_a_thing_is_singular() -> None:
+def test_count_of_one_is_singular() -> None:
     assert [console.count(n, "row") for n in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]

@@ -1,6 +1,6 @@
-"""The choice of a device, with a mocked list of devices: none of these machines has one of Apple's.
+"""The choice of a device, with a mocked list of devices, as no test machine has an Apple GPU.
 
-Where weights lie in memory.
+The alignment of weights in memory.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from llmkit.core.devices import (
     align_weights,
     describe_gpu,
     free_bytes,
+    peak_bytes,
     pick_device,
     release_memory,
     synchronize,
-    used_bytes,
 )
 
 CPU, MPS = torch.device("cpu"), torch.device("mps")
@@ -25,7 +25,7 @@ CPU, MPS = torch.device("cpu"), torch.device("mps")
 
 @pytest.fixture
 def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What was called of torch.mps."""
+    """The calls of torch.mps."""
     called: list[str] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
@@ -36,16 +36,16 @@ def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     yield called
 
 
-def test_apple_gpu_is_taken_and_asked_for_its_memory(on_a_mac: list[str]) -> None:
+def test_apple_gpu_is_used_and_reports_its_memory(on_a_mac: list[str]) -> None:
     assert pick_device() == MPS
-    assert (free_bytes(MPS), used_bytes(), describe_gpu()) == (10 << 30, 2 << 30, "Apple GPU (MPS)")
+    assert (free_bytes(MPS), peak_bytes(), describe_gpu()) == (10 << 30, 2 << 30, "Apple GPU (MPS)")
     synchronize(MPS)
     release_memory(MPS)
     assert on_a_mac == ["synchronize", "empty_cache"]
 
 
 @pytest.mark.usefixtures("on_a_mac")
-def test_several_ranks_train_on_the_cpu_of_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_ranks_use_the_cpu_of_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert pick_device() == CPU
 
@@ -56,22 +56,22 @@ def test_nvidia_comes_before_apple(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device().type == "cuda"
 
 
-def test_without_a_gpu_there_is_the_cpu_and_nothing_to_wait_for() -> None:
+def test_cpu_is_used_without_a_gpu() -> None:
     assert pick_device() == CPU
-    assert (free_bytes(CPU), used_bytes(), describe_gpu()) == (None, None, None)
+    assert (free_bytes(CPU), describe_gpu()) == (None, None)
     synchronize(CPU)
     release_memory(CPU)
 
 
 def place_as_in_a_file(model: nn.Module) -> None:
-    """Each weight four bytes behind where torch would put it."""
+    """Each weight four bytes after an aligned address."""
     for weight in model.parameters():
         room = torch.empty(weight.numel() + 1)
         room[1:] = weight.data.flatten()
         weight.data = room[1:].view_as(weight)
 
 
-def test_weights_of_a_file_get_memory_as_torch_allocates_it_and_stay_what_they_are() -> None:
+def test_unaligned_weights_are_copied_without_a_change() -> None:
     model = make_gpt2()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     place_as_in_a_file(model)

@@ -1,4 +1,4 @@
-"""The place of this process among several, and what they tell each other; the others are played by the tests."""
+"""Rank and world size of this process, and collective operations; the tests act as the other ranks."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from llmkit.core import distributed
 from llmkit.core.errors import EnvironmentFault, UsageError
 
 
-def test_ranks_that_do_not_meet_are_three_lines_though_torch_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_rendezvous_of_ranks_is_an_error_of_three_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     def never_meet(**_: object) -> None:
         raise DistNetworkError
 
@@ -22,7 +22,7 @@ def test_ranks_that_do_not_meet_are_three_lines_though_torch_says_nothing(monkey
         distributed.init_process_group("cpu", 1)
 
 
-def test_what_accelerate_launch_was_asked_for_is_left_out_and_said(
+def test_settings_of_accelerate_launch_are_ignored_and_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = {"USE_CPU": "true", "USE_FSDP": "true", "GRADIENT_ACCUMULATION_STEPS": "4", "MIXED_PRECISION": "no"}
@@ -36,7 +36,7 @@ def test_what_accelerate_launch_was_asked_for_is_left_out_and_said(
     assert capsys.readouterr().err == ""
 
 
-def test_slurm_s_own_names_are_read_where_nothing_else_says_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_variables_are_read_if_no_launcher_set_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     monkeypatch.setattr(distributed.os, "environ", environ := {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"})
     environ |= {"SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "node[1-2]"}
@@ -49,22 +49,20 @@ def test_slurm_s_own_names_are_read_where_nothing_else_says_the_rank(monkeypatch
     assert environ["RANK"] == "0", "a launcher's word beats SLURM's"
 
 
-def test_only_process_of_a_launcher_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_process_of_a_launcher_has_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed.os, "environ", environ := {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"})
     distributed.init_from_env()
     assert environ == {}
 
 
-def test_shell_of_a_batch_job_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shell_of_a_batch_job_has_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed.os, "environ", environ := {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"})
     distributed.init_from_env()
     assert "RANK" not in environ
 
 
 @pytest.mark.parametrize("n_items", [0, 1, 5, 8])
-def test_items_are_shared_out_once_and_every_rank_works_equally_often(
-    n_items: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_item_counts_once_and_all_ranks_get_equally_many(n_items: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: 4)
     shares = []
     for own in range(4):
@@ -76,7 +74,7 @@ def test_items_are_shared_out_once_and_every_rank_works_equally_often(
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Two ranks; what rank 0 broadcasts is kept here, and rank 1 gets it."""
+    """Two ranks; what rank 0 broadcasts is kept here for rank 1."""
     kept: list[Any] = []
 
     def broadcast(values: list[Any], src: int) -> None:
@@ -89,9 +87,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return kept
 
 
-def test_decision_of_the_first_rank_is_made_once_and_reaches_the_others(
-    told: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rank_0_decides_once_for_all_ranks(told: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     assert distributed.broadcast_from_main(lambda: {"steps": 7}) == {"steps": 7}
     monkeypatch.setenv("RANK", "1")
@@ -108,7 +104,7 @@ def test_decision_of_the_first_rank_is_made_once_and_reaches_the_others(
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_others_end_with_the_exit_code_of_what_the_first_rank_raised(
+def test_other_ranks_end_with_the_exit_code_of_rank_0(
     told: list[Any], monkeypatch: pytest.MonkeyPatch, error: Exception, exit_code: int
 ) -> None:
     def refuse() -> None:
@@ -134,7 +130,7 @@ def test_sums_over_ranks_are_exact_and_integers_stay_integers(monkeypatch: pytes
     assert own["counts"].tolist() == [1, 2], "a rank's own sums are left alone"
 
 
-def test_process_alone_decides_gathers_and_shares_by_itself_without_torch_distributed(
+def test_single_process_needs_no_torch_distributed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("torch.distributed.all_gather_object", lambda *_: pytest.fail("it asked others"))
@@ -154,9 +150,7 @@ def test_process_alone_decides_gathers_and_shares_by_itself_without_torch_distri
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
     ],
 )
-def test_error_of_a_lost_rank_is_told_from_one_of_our_own(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, is_loss: bool
-) -> None:
+def test_error_of_a_lost_rank_is_recognized(monkeypatch: pytest.MonkeyPatch, error: Exception, is_loss: bool) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert distributed.is_loss_of_others(error) is is_loss
     monkeypatch.setenv("WORLD_SIZE", "1")

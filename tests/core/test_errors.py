@@ -1,4 +1,4 @@
-"""An error is three lines per problem and a fixed exit code, and survives the way from another process."""
+"""An error is three lines per problem and a fixed exit code, and survives pickling."""
 
 import pickle
 import re
@@ -27,14 +27,14 @@ def test_each_problem_is_three_lines_whatever_its_texts_hold() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_error_comes_whole_from_another_process(kind: type[LlmkitError]) -> None:
+def test_error_survives_pickling(kind: type[LlmkitError]) -> None:
     error = kind.from_problems([Problem("a", "b", "c"), Problem("d", "e", "f")])
     found = pickle.loads(pickle.dumps(error))
     assert type(found) is kind
     assert (found.problems, found.exit_code, str(found)) == (error.problems, kind.exit_code, str(error))
 
 
-def test_nearest_name_is_suggested_and_all_of_them_where_none_is_near() -> None:
+def test_did_you_mean_suggests_the_nearest_name_or_lists_all() -> None:
     known = ["learning_rate", "weight_decay"]
     assert did_you_mean("lerning_rate", known) == "did you mean 'learning_rate'?"
     assert did_you_mean("zzz", known) == "known: learning_rate, weight_decay"

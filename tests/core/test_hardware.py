@@ -1,4 +1,4 @@
-"""The table of GPUs and CPUs, and what names mean."""
+"""The table of GPUs and CPUs, and their names."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_name_of_a_driver_or_a_user_means_its_entry(name: str, expected: str) ->
         "AMD EPYC",
     ],
 )
-def test_name_that_means_another_device_or_two_means_none(name: str) -> None:
+def test_unknown_or_ambiguous_name_of_a_device_matches_none(name: str) -> None:
     assert find_device(name) is None
 
 
@@ -54,7 +54,7 @@ def test_unknown_gpu_is_refused_with_the_nearest() -> None:
     assert "did you mean 'h100'?" in str(caught.value)
 
 
-def test_figures_hold_together() -> None:
+def test_figures_of_the_table_are_consistent() -> None:
     for name in list_names():
         device = get_device(name)
         rates = device.flops

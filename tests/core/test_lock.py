@@ -1,4 +1,4 @@
-"""The lock on a folder: one writer, named to the second, and free again after any death."""
+"""The lock on a folder: one writer, whom the error names, and released when its process ends."""
 
 import os
 import signal

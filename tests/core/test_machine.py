@@ -1,6 +1,6 @@
-"""What is written down of the machine that a result was made on.
+"""The description of the machine in a run's manifest.
 
-Threads and cores by affinity, quotas and the user's variables; machines are written down in a folder.
+Threads and cores by affinity, quotas and the user's variables; a folder describes each machine.
 """
 
 import getpass
@@ -84,7 +84,7 @@ def write_quota(root: Path, cores: float, version: int = 2) -> Path:
     return write(root, {"proc/self/cgroup": "1:cpu,cpuacct:/a\n", **files})
 
 
-def test_strictest_group_of_version_2_holds(tmp_path: Path) -> None:
+def test_strictest_control_group_of_version_2_applies(tmp_path: Path) -> None:
     group = "sys/fs/cgroup/pods/mine"
     files = {
         "proc/self/cgroup": "0::/pods/mine\n",
@@ -98,7 +98,7 @@ def test_strictest_group_of_version_2_holds(tmp_path: Path) -> None:
     assert read_limits(tmp_path)[0] == 2.5
 
 
-def test_groups_of_version_1_are_read_and_minus_one_is_no_limit(tmp_path: Path) -> None:
+def test_control_groups_of_version_1_are_read_and_minus_one_is_no_limit(tmp_path: Path) -> None:
     files = {
         "proc/self/cgroup": "4:memory:/job\n1:cpu,cpuacct:/job\n9:name=systemd:/\n",
         "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "-1\n",
@@ -143,7 +143,7 @@ def test_quota_above_the_physical_cores_leaves_the_count_to_torch(tmp_path: Path
         ({"OMP_NUM_THREADS": ""}, 2, "quota"),
     ],
 )
-def test_number_of_the_user_beats_the_quota(
+def test_users_number_of_threads_has_priority_over_the_quota(
     tmp_path: Path, environ: dict[str, str], expected: int, source: str
 ) -> None:
     count = decide_threads(environ, write_quota(tmp_path, 1.5), CORES)
@@ -152,7 +152,7 @@ def test_number_of_the_user_beats_the_quota(
 
 @pytest.mark.parametrize("value", ["garbage", "0", "-1", "2,", "2,0", "1.5", "2 4", "99999999999", "\u0663"])
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
-def test_what_is_no_number_of_threads_is_refused(name: str, value: str) -> None:
+def test_invalid_number_of_threads_is_refused(name: str, value: str) -> None:
     with pytest.raises(UsageError, match="is not a number of threads") as caught:
         decide_threads({name: value})
     assert name in caught.value.problems[0].where
@@ -173,7 +173,7 @@ def quota_of_one_and_a_half(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quota_of_one_and_a_half")
-def test_reason_stays_the_quota_after_the_variable_is_set_for_torch() -> None:
+def test_source_stays_the_quota_after_the_variable_is_set() -> None:
     limit_threads()
     assert os.environ.pop("OMP_NUM_THREADS") == "2"
     assert thread_count() == ThreadCount(2, "quota", 1.5)
@@ -203,7 +203,7 @@ def test_command_refuses_a_wrong_number_in_three_lines_before_torch_loads(tmp_pa
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
-def test_torch_computes_with_the_threads_that_were_asked_for() -> None:
+def test_torch_uses_the_given_number_of_threads() -> None:
     code = (
         "from llmkit.core.machine import limit_threads; limit_threads(); import torch; print(torch.get_num_threads())"
     )

@@ -1,6 +1,6 @@
-"""The first Ctrl-C or SIGTERM is noted, the second obeyed; signals here are real ones, to this process.
+"""The first Ctrl-C or SIGTERM is recorded, the second ends the process; the tests send real signals.
 
-A signal while a library works outside of Python is seen by a thread, which ends the process at the second one.
+A thread receives signals during a library call, and ends the process at the second one.
 """
 
 import os
@@ -33,7 +33,7 @@ def send(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_first_signal_is_noted_and_the_work_goes_on(
+def test_first_signal_is_recorded_and_the_work_continues(
     outer: list[int], capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
     with catch_signals() as request:
@@ -44,7 +44,7 @@ def test_first_signal_is_noted_and_the_work_goes_on(
     assert f"{signal.Signals(number).name}: finishing this step" in capsys.readouterr().err
 
 
-def test_second_signal_goes_to_the_handlers_from_before_and_an_echo_of_the_first_does_not(
+def test_second_signal_reaches_the_previous_handlers_but_an_echo_does_not(
     outer: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with catch_signals() as request:
@@ -57,7 +57,7 @@ def test_second_signal_goes_to_the_handlers_from_before_and_an_echo_of_the_first
         assert request.number == signal.SIGTERM
 
 
-def test_handlers_are_back_after_the_block_even_after_an_error(outer: list[int]) -> None:
+def test_handlers_are_restored_after_the_block_even_after_an_error(outer: list[int]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ZeroDivisionError), catch_signals():
         assert signal.getsignal(signal.SIGTERM) is not before
@@ -67,7 +67,7 @@ def test_handlers_are_back_after_the_block_even_after_an_error(outer: list[int])
     assert outer == [signal.SIGTERM]
 
 
-def test_work_that_can_be_done_again_is_left_at_once_and_other_work_is_not(outer: list[int]) -> None:
+def test_only_abortable_work_is_left_at_once(outer: list[int]) -> None:
     done = []
     with catch_signals() as request:
         with request.abortable():
@@ -82,7 +82,7 @@ def test_work_that_can_be_done_again_is_left_at_once_and_other_work_is_not(outer
     assert not issubclass(EvaluationAborted, Exception)
 
 
-def test_ranks_stop_for_one_signal_whichever_of_them_got_it() -> None:
+def test_all_ranks_stop_for_the_signal_of_any_rank() -> None:
     votes = {None: [0, 0], signal.SIGINT: [1, 0], signal.SIGTERM: [0, 1]}
     assert {number: StopRequest(number).as_votes() for number in votes} == votes
     assert combine_votes([0, 0]) is None
@@ -91,7 +91,7 @@ def test_ranks_stop_for_one_signal_whichever_of_them_got_it() -> None:
     assert combine_votes([2, 1]) == signal.SIGTERM, "the scheduler's word beats the user's"
 
 
-def test_thread_that_may_set_no_handler_gets_a_request_that_never_comes() -> None:
+def test_thread_without_handlers_gets_an_empty_request() -> None:
     found: list[int | None] = []
 
     def work() -> None:
@@ -127,7 +127,7 @@ def run_work(n_signals: int) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_first_signal_is_said_and_obeyed_when_the_library_is_done_and_the_second_leaves_at_once() -> None:
+def test_first_signal_is_reported_and_deferred_and_the_second_exits_at_once() -> None:
     code, out, err = run_work(1)
     assert (code, out) == (0, "done 1\n")
     assert err == "SIGTERM: stopping when the table is written; repeat it to stop immediately\n"
@@ -135,7 +135,7 @@ def test_first_signal_is_said_and_obeyed_when_the_library_is_done_and_the_second
     assert (code, out) == (128 + signal.SIGTERM, "")
 
 
-def test_handlers_are_as_before_and_no_thread_is_left() -> None:
+def test_handlers_are_restored_and_the_thread_ends() -> None:
     before = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(before)
     n_threads = threading.active_count()
@@ -159,7 +159,7 @@ def test_block_in_another_thread_is_not_watched() -> None:
     assert found == [0]
 
 
-def test_error_in_the_block_comes_out_and_the_watch_ends() -> None:
+def test_error_in_the_block_is_raised_and_the_thread_ends() -> None:
     n_threads = threading.active_count()
     with pytest.raises(ZeroDivisionError), defer_signals("it is done"):
         raise ZeroDivisionError

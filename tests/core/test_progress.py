@@ -44,7 +44,7 @@ def make_line(n_steps: int = 100) -> TrainingProgress:
     return TrainingProgress(n_steps, lambda record: f"{record['bits']} bits")
 
 
-def test_time_that_is_left_follows_the_speed_since_the_first_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_eta_follows_the_speed_since_the_first_record(capsys: pytest.CaptureFixture[str]) -> None:
     line = make_line()
     line.show(step(10, 100.0))  # compiled, loaded: no measure of the others
     line.show(step(20, 105.0))
@@ -56,7 +56,7 @@ def test_time_that_is_left_follows_the_speed_since_the_first_line(capsys: pytest
     assert third.endswith(" | eta 13:53:20")
 
 
-def test_last_held_out_figure_stays_in_every_line_after_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_last_evaluation_stays_in_every_later_line(capsys: pytest.CaptureFixture[str]) -> None:
     line = make_line()
     line.show({"kind": "eval", "step": 5, "loss": 3.0, "bits": 1.5})
     line.show({"kind": "sample", "step": 5, "text": "not shown"})
@@ -81,7 +81,7 @@ def test_terminal_keeps_evaluations_above_the_bar_and_removes_the_bar(monkeypatc
         assert terminal.getvalue().rstrip("\r").endswith("\x1b[2K"), "the shell's prompt begins on an empty line"
 
 
-def test_terminal_is_sane_even_where_the_process_is_killed_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_stays_usable_after_the_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     with use_terminal(monkeypatch) as terminal:
         line = make_line()
         line.show(step(1, 1.0))
@@ -99,7 +99,7 @@ def test_no_color_draws_without_colours(monkeypatch: pytest.MonkeyPatch) -> None
         assert not re.search(r"\x1b\[[0-9;]*(3|9)[0-9]m", terminal.getvalue())
 
 
-def test_rows_are_counted_aloud_every_ten_seconds_in_a_file_and_never_on_a_terminal(
+def test_progress_lines_come_every_ten_seconds_in_a_file_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 0.0
@@ -117,7 +117,7 @@ def test_rows_are_counted_aloud_every_ten_seconds_in_a_file_and_never_on_a_termi
     assert "rows/s\n" not in terminal.getvalue()
 
 
-def test_bar_without_log_is_shown_on_a_terminal_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bar_without_log_is_shown_only_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar("reading", "bytes") as bar:
         bar.add(10**9)
         assert not bar.is_shown

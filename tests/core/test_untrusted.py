@@ -1,4 +1,4 @@
-"""Model folders from strangers, on every road that a model or a tokenizer takes: nothing is run or read outside."""
+"""Untrusted model folders, with every way to load a model or tokenizer: no code is run and nothing outside is read."""
 
 import json
 import os
@@ -30,7 +30,7 @@ CANARY = "import pathlib\npathlib.Path({!r}).touch()\n"
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sound model, a prepared folder for it, a text and rows."""
+    """An intact model, a prepared folder for it, a text and rows."""
     home = tmp_path_factory.mktemp("good")
     save_gpt2(home / "model")
     (home / "text.txt").write_text("".join(f"the time is {n} and you call\n" for n in range(300)))
@@ -70,7 +70,7 @@ def name_pickle_in_config(model: Path) -> None:
 
 
 def shard(model: Path, name: str) -> None:
-    """The weights under another name, with an index that says so."""
+    """The weights under another name, with an index of it."""
     weights = load_file(model / "model.safetensors")
     (model / "model.safetensors").unlink()
     if not (model / name).exists():
@@ -132,19 +132,19 @@ def put_pipe(model: Path) -> None:
 
 
 HOSTILE: dict[Callable[[Path], None], str] = {
-    leave_pickle_alone: "no safetensors but pytorch_model.bin",
+    leave_pickle_alone: "not safetensors but pytorch_model.bin",
     name_pickle_in_config: "'adapter_model.bin' as a file of its weights",
     name_weights_above: "'../secret.safetensors' as a file of its weights",
     name_weights_elsewhere: "secret.safetensors' as a file of its weights",
     name_pickle_in_index: "'shard.bin' as a file of its weights",
     name_index_in_config: "as a file of its weights",
-    link_weights: "model.safetensors is a link that leads out",
-    link_tokenizer: "tokenizer.json is a link that leads out",
-    link_templates: "additional_chat_templates is a link that leads out",
+    link_weights: "model.safetensors is a link to a place outside",
+    link_tokenizer: "tokenizer.json is a link to a place outside",
+    link_templates: "additional_chat_templates is a link to a place outside",
     name_another_model: "this is an adapter",
     want_kernel: "'stranger/kernel'",
-    name_wrong_class: "'AutoModel' is no class of tokenizers",
-    put_pipe: "tokenizer_config.json is no ordinary file",
+    name_wrong_class: "'AutoModel' is not a tokenizer class",
+    put_pipe: "tokenizer_config.json is not a regular file",
 }
 ROADS = {
     "eval": ["MODEL", "--data", "HOME/text.txt"],

@@ -1,4 +1,4 @@
-"""What `doctor` found is plain data, and nothing is wrong without advice."""
+"""Findings are plain data, and each warning or fault has advice."""
 
 import json
 from dataclasses import asdict
@@ -19,7 +19,7 @@ def test_a_finding_is_json_with_its_figures() -> None:
     }
 
 
-def test_what_is_wrong_cannot_be_said_without_advice() -> None:
+def test_warnings_and_faults_require_advice() -> None:
     for found in (warn, fault):
         with pytest.raises(TypeError, match="advice"):
             found("memory", "1 GB free")  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""Disk and hub: what is slow, full or out of reach is said, and nothing is left behind."""
+"""Disk and hub: what is slow, full or unreachable is reported, and no file is left."""
 
 import os
 import socket
@@ -35,12 +35,12 @@ def _little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_storage, "TIMED_BYTES", 8 << 20)
 
 
-def test_place_that_does_not_exist_yet_is_looked_at_where_it_would_be(tmp_path: Path) -> None:
+def test_missing_folder_is_checked_at_its_nearest_parent(tmp_path: Path) -> None:
     assert nearest_folder(tmp_path / "runs/new/run") == tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_disk_is_measured_and_left_as_it_was(tmp_path: Path) -> None:
+def test_disk_is_measured_and_stays_unchanged(tmp_path: Path) -> None:
     speed, locks = check_disk(tmp_path)
     assert speed.figures["write_bytes_per_second"] > 0
     assert locks.figures == {"work": True}
@@ -81,13 +81,15 @@ def test_disk_that_fills_up_or_cannot_be_written_is_a_fault(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(("free", "status"), [(1e6, "fault"), (1e9, "warn"), (1e12, "ok")])
-def test_free_space_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, status: str) -> None:
+def test_low_free_space_is_a_warning_or_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, status: str
+) -> None:
     monkeypatch.setattr(doctor_storage, "disk_usage", lambda _: Usage(2e12, 0, free))
     found = check_space(tmp_path)
     assert (found.status, bool(found.advice)) == (status, status != "ok")
 
 
-def test_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_system_without_locks_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def hold(folder: Path) -> Iterator[None]:
         yield
@@ -98,9 +100,7 @@ def test_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.M
     assert (found.status, found.figures) == ("warn", {"work": False})
 
 
-def test_cache_that_cannot_be_written_or_is_nearly_full_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_or_nearly_full_cache_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     assert check_cache(tmp_path / "hub").status == "ok"
     assert not (tmp_path / "hub").exists()
@@ -127,7 +127,7 @@ def test_closed_port_is_a_warning_that_says_how_to_work_without(monkeypatch: pyt
     assert "HF_HUB_OFFLINE=1" in found.advice
 
 
-def test_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_that_never_answers_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(doctor_storage, "HUB_SECONDS", 0.05)
     started = time.monotonic()
@@ -138,13 +138,13 @@ def test_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("answer", "status"), [(200, "ok"), (307, "ok"), (404, "ok"), (407, "warn"), (503, "warn")])
-def test_any_answer_of_the_hub_itself_is_reach(answer: int, status: str) -> None:
+def test_every_answer_of_the_hub_counts_as_reached(answer: int, status: str) -> None:
     asked = []
     found = check_hub("https://mirror", lambda address: asked.append(address) or answer, offline=False)
     assert (found.status, asked) == (status, ["https://mirror"])
 
 
-def test_offline_asks_nobody_and_passwords_stay_private() -> None:
+def test_offline_makes_no_request_and_passwords_are_redacted() -> None:
     def refuse(_: str) -> int:
         raise AssertionError("the network was touched")
 

@@ -1,4 +1,4 @@
-"""A head for labels on any model: kept where the labels are the same, else new, and the encoder as it was."""
+"""Classifier heads on any model: kept if the labels are the same, else new; the encoder is unchanged."""
 
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def test_encoder_has_the_weights_of_the_model(family: str, language_model: Path)
     assert model.config.problem_type == "single_label_classification"
 
 
-def test_pooler_of_a_model_that_has_one_goes_on(tmp_path: Path) -> None:
+def test_saved_pooler_is_kept(tmp_path: Path) -> None:
     make_bert(BertForPreTraining, seed=5).save_pretrained(tmp_path)
     model, notes = load_classifier_for_training(str(tmp_path), "single_label_classification", LABELS, 0)
     assert notes == ["the head is new: classifier"]
@@ -84,7 +84,7 @@ def test_pooler_of_a_model_that_has_one_goes_on(tmp_path: Path) -> None:
     assert torch.equal(model.bert.pooler.dense.weight, saved["bert.pooler.dense.weight"])
 
 
-def test_seed_alone_decides_what_is_new(family: str, language_model: Path) -> None:
+def test_new_weights_depend_only_on_the_seed(family: str, language_model: Path) -> None:
     torch.manual_seed(99)
     first = start(language_model, seed=1)
     torch.manual_seed(7)
@@ -96,7 +96,7 @@ def test_seed_alone_decides_what_is_new(family: str, language_model: Path) -> No
         assert name in new or is_same(first, other, name)
 
 
-def test_head_of_the_same_label_map_goes_on(family: str, classifier: Path) -> None:
+def test_head_of_the_same_label_map_is_kept(family: str, classifier: Path) -> None:
     saved = load_classifier(str(classifier))
     model, notes = load_classifier_for_training(str(classifier), "single_label_classification", LABELS, 0)
     assert notes == ["the model's head is kept: it has the same labels"]
@@ -115,7 +115,7 @@ def test_head_of_the_same_label_map_goes_on(family: str, classifier: Path) -> No
         ({"score": 0}, "regression"),
     ],
 )
-def test_head_of_other_labels_is_new_though_it_may_have_the_size(
+def test_head_of_other_labels_is_new_even_if_it_has_the_same_size(
     family: str, classifier: Path, labels: dict[str, int], kind: str
 ) -> None:
     model, notes = load_classifier_for_training(str(classifier), kind, labels, 0)
@@ -127,7 +127,7 @@ def test_head_of_other_labels_is_new_though_it_may_have_the_size(
     assert (problem_type_of(model.config), labels_of(model.config)) == (kind, list(labels))
 
 
-def test_random_weights_keep_the_shape_alone(family: str, classifier: Path) -> None:
+def test_from_scratch_keeps_only_the_architecture(family: str, classifier: Path) -> None:
     model, notes = load_classifier_for_training(
         str(classifier), "single_label_classification", LABELS, 0, from_scratch=True
     )
@@ -146,7 +146,7 @@ def test_missing_weights_of_the_encoder_are_an_error(family: str, language_model
         start(language_model)
 
 
-def test_language_model_is_not_opened_as_a_classifier(language_model: Path) -> None:
+def test_language_model_is_refused_as_a_classifier(language_model: Path) -> None:
     with pytest.raises(ModelError, match="finetune-cls"):
         load_classifier(str(language_model))
 
@@ -173,7 +173,7 @@ def test_kind_and_labels_survive_saving(tmp_path: Path, kind: str) -> None:
     assert (problem_type_of(config), labels_of(config)) == (kind, list(labels))  # 10 behind 9, not behind 1
 
 
-def test_classifier_of_somebody_else_is_of_one_label_a_text() -> None:
+def test_classifier_without_a_problem_type_is_single_label() -> None:
     model = make_bert(BertForSequenceClassification, num_labels=2)
     assert model.config.problem_type is None
     assert (problem_type_of(model.config), labels_of(model.config)) == (

@@ -1,4 +1,4 @@
-"""Our own configurations are opened by transformers' AutoConfig as they were saved."""
+"""transformers' AutoConfig loads llmkit's configurations as they were saved."""
 
 from pathlib import Path
 

@@ -38,7 +38,7 @@ def test_each_causal_family_is_built_and_called_as_in_a_recipe(family: str) -> N
     assert family_of(config) == family and encoder_heads(config) is None
 
 
-def test_families_are_called_as_in_a_recipe() -> None:
+def test_family_of_gives_the_recipes_name() -> None:
     models = [make_recurrent("gru"), make_recurrent("lstm"), make_transformer(), make_gpt2(), make_bert()]
     assert [family_of(model.config) for model in models] == ["gru", "lstm", "transformer", "gpt2", "bert"]
     assert [is_recurrent(model.config) for model in models] == [True, True, False, False, False]
@@ -99,14 +99,14 @@ def assert_uniform(weight: Tensor, largest: float, name: str) -> None:
 
 
 @FAMILIES
-def test_normal_has_the_standard_deviation_that_was_asked_for(family: str) -> None:
+def test_normal_init_has_the_given_standard_deviation(family: str) -> None:
     for name, weight, _, _ in list_matrices(build(family, "normal", init_range=0.3)):
         assert weight.std().item() == pytest.approx(0.3, rel=0.1), name
         assert abs(weight.mean().item()) < 0.03, name
 
 
 @FAMILIES
-def test_uniform_goes_to_the_largest_value_that_was_asked_for(family: str) -> None:
+def test_uniform_init_has_the_given_range(family: str) -> None:
     for name, weight, _, _ in list_matrices(build(family, "uniform", init_range=0.3)):
         assert_uniform(weight, 0.3, name)
 
@@ -134,7 +134,7 @@ def test_gates_of_a_wide_embedding_are_matrices_of_their_own(family: str) -> Non
 
 @FAMILIES
 @pytest.mark.parametrize("init", ["normal", "uniform", "xavier", "he"])
-def test_vectors_stay_as_the_family_has_them(family: str, init: str) -> None:
+def test_vectors_keep_the_familys_init(family: str, init: str) -> None:
     auto, other = build(family, "auto"), build(family, init)
     vectors = [name for name, weight in auto.named_parameters() if weight.ndim == 1]
     assert vectors
@@ -143,7 +143,7 @@ def test_vectors_stay_as_the_family_has_them(family: str, init: str) -> None:
 
 @FAMILIES
 @pytest.mark.parametrize("init", ["auto", "normal"])
-def test_weights_depend_on_the_seed_alone(family: str, init: str) -> None:
+def test_weights_depend_only_on_the_seed(family: str, init: str) -> None:
     one = build(family, init, 1).state_dict()
     torch.rand(7)
     same, other = build(family, init, 1).state_dict(), build(family, init, 2).state_dict()
@@ -152,13 +152,13 @@ def test_weights_depend_on_the_seed_alone(family: str, init: str) -> None:
 
 
 @FAMILIES
-def test_tied_layers_are_one_matrix_whatever_they_begin_with(family: str) -> None:
+def test_tied_layers_are_one_matrix_under_any_init(family: str) -> None:
     model = build(family, "xavier")
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
 @pytest.mark.parametrize("family", ["gru", "lstm"])
-def test_recurrent_models_begin_as_pytorchs_word_level_example(family: str) -> None:
+def test_recurrent_models_start_like_pytorchs_word_level_example(family: str) -> None:
     for name, weight in build(family, "auto").named_parameters():
         if name == "lm_head.bias":
             assert (weight == 0).all()
@@ -169,7 +169,7 @@ def test_recurrent_models_begin_as_pytorchs_word_level_example(family: str) -> N
             assert weight.abs().max().item() > 0.9 / math.sqrt(WIDTH), name
 
 
-def test_transformer_begins_with_embeddings_as_large_as_its_positions() -> None:
+def test_transformer_starts_with_embeddings_as_large_as_its_positions() -> None:
     model = build("transformer", "auto")
     assert model.model.embed_tokens.weight.std().item() == pytest.approx(WIDTH**-0.5, rel=0.05)
     for name, weight, n_inputs, n_outputs in list_matrices(model):

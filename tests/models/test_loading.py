@@ -1,16 +1,21 @@
-"""What a user may call a model, which kind it is, and what is said where it is none."""
+"""What a model name may mean, which kind of model it is, pickled weights, and errors for what is no model."""
 
 import json
+import pickle
+import shutil
 from pathlib import Path
 
 import pytest
-from tiny import make_bert, make_gpt2, make_recurrent, make_transformer, save_bert
+import torch
+from safetensors.torch import load_file
+from tiny import make_bert, make_gpt2, make_recurrent, make_transformer, save_bert, save_gpt2
 from transformers import RobertaConfig, RobertaForMaskedLM
 
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.loading import (
     check_causal,
     check_vocabulary,
+    convert_pickle,
     embedding_rows,
     load_causal_lm,
     max_context_length,
@@ -27,7 +32,7 @@ def write_config(folder: Path, **values: object) -> str:
     return str(folder)
 
 
-def test_run_stands_for_its_model_and_a_hub_name_for_itself(tmp_path: Path) -> None:
+def test_run_folder_means_its_model_and_a_hub_name_stays(tmp_path: Path) -> None:
     write_config(tmp_path / "run/model")
     assert resolve_model(str(tmp_path / "run")) == str(tmp_path / "run/model")
     assert resolve_model(str(tmp_path / "run/model")) == str(tmp_path / "run/model")
@@ -35,7 +40,7 @@ def test_run_stands_for_its_model_and_a_hub_name_for_itself(tmp_path: Path) -> N
     assert resolve_model("gpt2") == "gpt2"
 
 
-def test_each_thing_that_is_no_model_has_its_own_way_out(tmp_path: Path) -> None:
+def test_each_path_without_a_model_has_its_own_hint(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "unfinished").mkdir()
@@ -72,14 +77,14 @@ def test_kind_of_a_model_follows_from_its_configuration(tmp_path: Path, values: 
     assert read_kind(write_config(tmp_path / "model", **values)) == kind
 
 
-def test_model_that_predicts_nothing_of_ours_is_refused_by_its_architecture(tmp_path: Path) -> None:
+def test_model_without_a_known_head_is_refused_by_its_architecture(tmp_path: Path) -> None:
     for architecture in ("BertForQuestionAnswering", "BertLMHeadModel"):
         path = write_config(tmp_path / architecture, model_type="bert", architectures=[architecture])
         with pytest.raises(UsageError, match=f"is a {architecture}"):
             read_kind(path)
 
 
-def test_model_of_another_kind_names_the_commands_that_it_is_for(tmp_path: Path) -> None:
+def test_error_for_another_kind_of_model_names_its_commands(tmp_path: Path) -> None:
     path = write_config(tmp_path / "model", model_type="bert", architectures=["BertForMaskedLM"])
     with pytest.raises(UsageError, match="a masked language model") as caught:
         check_causal(path)
@@ -87,7 +92,7 @@ def test_model_of_another_kind_names_the_commands_that_it_is_for(tmp_path: Path)
     assert "predict" in wrong_kind("a", "classifier", "a").problems[0].hint
 
 
-def test_longest_context_is_what_the_model_has_positions_for() -> None:
+def test_max_context_length_is_the_number_of_positions() -> None:
     assert max_context_length(make_gpt2(n_positions=16)) == 16
     assert max_context_length(make_bert()) == 64
     assert max_context_length(make_transformer()) == 64
@@ -107,14 +112,14 @@ def test_tokenizer_larger_than_the_embedding_is_refused_with_both_sizes() -> Non
         check_vocabulary(model, range(51), "m")
 
 
-def test_opened_model_is_ready_to_be_used_and_nothing_else_is_opened_as_one(tmp_path: Path) -> None:
+def test_loaded_model_is_in_evaluation_mode_and_other_models_are_refused(tmp_path: Path) -> None:
     make_gpt2(dropout=0.5).save_pretrained(tmp_path / "gpt2")
     assert not load_causal_lm(str(tmp_path / "gpt2")).training
     with pytest.raises(UsageError, match="a masked language model"):
         load_causal_lm(save_bert(tmp_path / "bert"))
 
 
-def test_failure_of_the_library_gets_a_way_out_and_an_error_of_ours_stays(tmp_path: Path) -> None:
+def test_library_errors_get_a_hint_and_llmkits_errors_stay(tmp_path: Path) -> None:
     path = write_config(tmp_path / "model", model_type="gpt2")
     errors = {"cannot be loaded: bad": ValueError("bad\nmore"), "never run": OSError("use trust_remote_code")}
     for what, error in errors.items():
@@ -127,3 +132,81 @@ def test_failure_of_the_library_gets_a_way_out_and_an_error_of_ours_stays(tmp_pa
     assert kept.value is ours
     with pytest.raises(KeyboardInterrupt), translate_loading_errors(path):
         raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an intact `model`."""
+    home = tmp_path_factory.mktemp("good")
+    save_gpt2(home / "model")
+    return home
+
+
+def test_pickle_is_read_where_its_name_allows_it_and_runs_no_code(tmp_path: Path, good: Path) -> None:
+    old = shutil.copytree(good / "model", tmp_path / "old")
+    weights = load_file(old / "model.safetensors")
+    (old / "model.safetensors").unlink()
+    names = sorted(weights)
+    torch.save({name: weights[name] for name in names[::2]}, old / "first.bin")
+    torch.save({name: weights[name] for name in names[1::2]}, old / "second.bin")
+    shards = {name: ("first.bin", "second.bin")[number % 2] for number, name in enumerate(names)}
+    (old / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(ModelError, match="pickle"):
+        load_causal_lm(resolve_model(str(old)))
+    found = load_causal_lm(resolve_model(f"pickle:{old}")).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in weights.items())
+    canary = tmp_path / "canary"
+    (old / "second.bin").write_bytes(pickle.dumps({"x": Touch(str(canary))}, protocol=2))
+    with pytest.raises(ModelError, match="more than tensors"):
+        resolve_model(f"pickle:{old}")
+    assert not canary.exists()
+    (old / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"x": "../first.bin"}}))
+    with pytest.raises(ModelError, match="not a file in the folder"):
+        resolve_model(f"pickle:{old}")
+
+
+class Touch:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (self.path, "w")
+
+
+def test_converted_copy_has_separate_tied_weights_and_only_needed_files(tmp_path: Path) -> None:
+    shared = torch.arange(6.0).view(2, 3)
+    torch.save({"a": shared, "b": shared.t(), "step": 7}, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "evil.py").touch()
+    (tmp_path / "vocab.txt").symlink_to("/etc/hostname")
+    copy = Path(convert_pickle(tmp_path))
+    assert sorted(path.name for path in copy.iterdir()) == ["config.json", "model.safetensors"]
+    found = load_file(copy / "model.safetensors")
+    assert {name: value.tolist() for name, value in found.items()} == {"a": shared.tolist(), "b": shared.t().tolist()}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 7}'])
+def test_folder_without_pickled_weights_is_refused_with_a_hint(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pytorch_model.bin.index.json").write_text(text)
+    with pytest.raises(ModelError, match="no pickled weights") as caught:
+        convert_pickle(tmp_path)
+    assert "a hub model must be downloaded first" in caught.value.problems[0].hint
+
+
+def test_link_to_weights_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(1)}, tmp_path / "outside.bin")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/pytorch_model.bin").symlink_to(tmp_path / "outside.bin")
+    with pytest.raises(ModelError, match="no pickled weights"):
+        convert_pickle(tmp_path / "model")
+
+
+def test_causal_model_that_lacks_weights_is_refused_and_not_initialized_at_random(tmp_path: Path) -> None:
+    model = make_gpt2()
+    weights = {name: value for name, value in model.state_dict().items() if name != "transformer.h.0.mlp.c_fc.bias"}
+    weights.pop("lm_head.weight", None)
+    model.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(ModelError, match=r"lacks 1 tensor of its weights: transformer\.h\.0\.mlp\.c_fc\.bias"):
+        load_causal_lm(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Encoders for masked tokens are opened by the table of families."""
+"""Encoders for masked tokens are loaded by the table of families."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ MODELS = [make_bert(BertForPreTraining), make_bert(BertForMaskedLM), make_modern
 
 
 @pytest.mark.parametrize("model", MODELS, ids=["paired", "bert", "modernbert"])
-def test_heads_give_what_the_whole_model_gives_at_these_places(model: PreTrainedModel) -> None:
+def test_heads_give_the_whole_models_logits_at_the_indices(model: PreTrainedModel) -> None:
     model.eval()
     ids, places = torch.arange(5, 17).reshape(2, 6), torch.tensor([1, 4, 9])
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""GRU and LSTM language models against plain torch, their state, and what transformers does with them."""
+"""GRU and LSTM language models and the GRU layer for CPUs against torch, and their use in transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from tiny import PlainRecurrent, assert_same_weights, make_recurrent
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from llmkit.models.recurrent import RecurrentForCausalLM, RecurrentForSequenceClassification
+from llmkit.models.recurrent import RecurrentForCausalLM, RecurrentForSequenceClassification, run_gru
 
 CELLS = pytest.mark.parametrize("cell", ["gru", "lstm"])
 
@@ -51,7 +51,7 @@ def test_logits_equal_plain_torch(cell: str) -> None:
 
 @CELLS
 @pytest.mark.parametrize("cut", [1, 5, 8])
-def test_text_read_in_two_parts_gives_what_it_gives_whole(cell: str, cut: int) -> None:
+def test_text_in_two_parts_gives_the_logits_of_the_whole(cell: str, cut: int) -> None:
     model, ids = make_recurrent(cell, scale=3.0).eval(), draw_ids(2, 9)
     whole = model(input_ids=ids)
     first = model(input_ids=ids[:, :cut])
@@ -78,7 +78,7 @@ def pad(rows: list[Tensor], side: str) -> tuple[Tensor, Tensor]:
 @CELLS
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("use_cache", [True, False])
-def test_padding_behind_a_mask_changes_no_real_token(cell: str, side: str, use_cache: bool) -> None:
+def test_masked_padding_changes_no_real_token(cell: str, side: str, use_cache: bool) -> None:
     model, rows = make_recurrent(cell, scale=3.0).eval(), [draw_ids(n, seed=n) for n in LENGTHS]
     ids, mask = pad(rows, side)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=use_cache).logits
@@ -89,7 +89,7 @@ def test_padding_behind_a_mask_changes_no_real_token(cell: str, side: str, use_c
 
 @CELLS
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_state_behind_padding_is_that_of_the_last_real_token(cell: str, side: str) -> None:
+def test_state_after_padding_is_that_of_the_last_real_token(cell: str, side: str) -> None:
     model, rows = make_recurrent(cell, scale=3.0).eval(), [draw_ids(n, seed=n) for n in LENGTHS]
     ids, mask = pad(rows, side)
     state = model(input_ids=ids, attention_mask=mask).past_key_values.tensor
@@ -128,7 +128,7 @@ def search_slowly(model: RecurrentForCausalLM, prompt: Tensor, n_tokens: int, n_
 
 
 @CELLS
-def test_greedy_text_is_that_of_reading_all_again_for_each_token(cell: str) -> None:
+def test_greedy_text_with_a_cache_equals_that_without(cell: str) -> None:
     model, rows = make_writer(cell), [draw_ids(n, seed=n) for n in LENGTHS]
     ids, mask = pad(rows, "left")
     written = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=12, do_sample=False)
@@ -138,7 +138,7 @@ def test_greedy_text_is_that_of_reading_all_again_for_each_token(cell: str) -> N
 
 
 @CELLS
-def test_beams_are_those_of_a_search_that_reads_all_again(cell: str) -> None:
+def test_beam_search_with_a_cache_equals_that_without(cell: str) -> None:
     model, prompts = make_writer(cell), draw_ids(4, 5, seed=3)
     written = model.generate(input_ids=prompts, max_new_tokens=8, num_beams=3, do_sample=False)[:, 5:].tolist()
     assert written == [search_slowly(model, prompt, 8, 3) for prompt in prompts]
@@ -147,7 +147,7 @@ def test_beams_are_those_of_a_search_that_reads_all_again(cell: str) -> None:
 
 @CELLS
 @pytest.mark.parametrize("beams", [1, 3])
-def test_each_new_token_costs_the_reading_of_one(cell: str, beams: int) -> None:
+def test_each_new_token_runs_the_model_on_one_token(cell: str, beams: int) -> None:
     model, read = make_writer(cell), []
     model.model.embed_tokens.register_forward_hook(lambda module, ids, out: read.append(ids[0].shape[1]))
     model.generate(input_ids=draw_ids(2, 7), max_new_tokens=10, num_beams=beams, do_sample=False)
@@ -170,7 +170,7 @@ def test_saved_model_opens_with_its_weights_tied(cell: str, tmp_path: Path) -> N
 
 
 @CELLS
-def test_classifier_scores_the_state_behind_the_last_token(cell: str, tmp_path: Path) -> None:
+def test_classifier_uses_the_state_of_the_last_token(cell: str, tmp_path: Path) -> None:
     model = make_recurrent(cell).eval()
     model.save_pretrained(tmp_path)
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=3).eval()
@@ -205,7 +205,7 @@ def test_adaptive_softmax_has_logits_that_are_its_loss(cell: str, tmp_path: Path
 
 
 @CELLS
-def test_dropout_falls_in_training_alone(cell: str) -> None:
+def test_dropout_is_applied_only_in_training(cell: str) -> None:
     dry, wet, ids = make_recurrent(cell), make_recurrent(cell, dropout=0.5), draw_ids(2, 6)
     assert torch.equal(wet.eval()(input_ids=ids).logits, dry.eval()(input_ids=ids).logits)
     wet.train()
@@ -214,7 +214,7 @@ def test_dropout_falls_in_training_alone(cell: str) -> None:
 
 
 @CELLS
-def test_dropout_never_falls_on_the_way_through_time(cell: str) -> None:
+def test_dropout_is_not_applied_to_the_recurrent_state(cell: str) -> None:
     model = make_recurrent(cell, scale=3.0, dropout=1.0)
     model.model.embed_tokens.weight.data.zero_()  # so that dropout changes nothing that the first layer reads
     ids = draw_ids(2, 6)
@@ -235,3 +235,55 @@ def test_loss_is_the_mean_over_labels_or_the_sum_over_what_transformers_counted(
     )
     count = 7 if more else 2 + 5
     assert model(input_ids=ids, labels=labels, **more).loss.item() == pytest.approx(losses.item() / count, rel=1e-6)
+
+
+def make(kind: torch.dtype, batch: int = 3, steps: int = 7, width: int = 4, hidden: int = 5) -> tuple[nn.GRU, Tensor]:
+    torch.manual_seed(0)
+    layer = nn.GRU(width, hidden, batch_first=True, dtype=kind)
+    return layer, torch.randn(batch, steps, width, dtype=kind)
+
+
+def gradients(layer: nn.GRU, inputs: Tensor, before: Tensor | None, *, ours: bool) -> list[Tensor]:
+    """Outputs, last state, and the gradient of a loss of both with regard to all there is."""
+    leaves = [inputs.clone().requires_grad_(), *([] if before is None else [before.clone().requires_grad_()])]
+    state = leaves[1] if before is not None else None
+    outputs, after = run_gru(layer, leaves[0], state) if ours else layer(leaves[0], state)
+    loss = outputs.square().sum() + (after * torch.arange(1, after.shape[-1] + 1)).sum()
+    found = torch.autograd.grad(loss, [*leaves, *layer.parameters()])
+    return [outputs.detach(), after.detach(), *found]
+
+
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("steps", [1, 7])
+def test_outputs_and_gradients_are_those_of_torch(steps: int, with_state: bool) -> None:
+    layer, inputs = make(torch.float64, steps=steps)
+    before = torch.randn(1, 3, 5, dtype=torch.float64) if with_state else None
+    ours, its = (gradients(layer, inputs, before, ours=mine) for mine in (True, False))
+    assert len(ours) == len(its) == 7 + with_state
+    for found, expected in zip(ours, its, strict=True):
+        assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_two_halves_of_a_sequence_end_in_the_state_of_the_whole() -> None:
+    layer, inputs = make(torch.float64)
+    whole, last = run_gru(layer, inputs, None)
+    first, state = run_gru(layer, inputs[:, :3], None)
+    second, end = run_gru(layer, inputs[:, 3:], state)
+    assert torch.allclose(torch.cat([first, second], 1), whole)
+    assert torch.allclose(end, last)
+
+
+def test_gradient_agrees_with_finite_differences() -> None:
+    layer, inputs = make(torch.float64, batch=2, steps=3, width=2, hidden=2)
+    before = torch.randn(1, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, h: run_gru(layer, x, h), (inputs.requires_grad_(), before))
+
+
+def test_outputs_stay_fp32_under_autocast_and_near_the_exact_ones() -> None:
+    layer, inputs = make(torch.float32)
+    exact, _ = run_gru(layer, inputs, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, state = run_gru(layer, inputs, None)
+    assert found.dtype == state.dtype == torch.float32
+    assert torch.allclose(found, exact, atol=0.05)
+    assert not torch.equal(found, exact), "the large products are in bf16"

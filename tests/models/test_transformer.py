@@ -18,7 +18,7 @@ def draw_ids(*shape: int, seed: int = 0) -> Tensor:
 
 
 def make_random(**more: object) -> TransformerForCausalLM:
-    """Every weight, bias and norm random, so that none of them can be forgotten."""
+    """All weights, biases and norms are random, so that each one matters."""
     model = make_transformer(**more).double().eval()
     with torch.no_grad():
         for weight in model.parameters():
@@ -72,7 +72,7 @@ def test_positions_are_the_papers_sinusoids() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 6, 12])
-def test_text_read_in_two_parts_gives_what_it_gives_whole(cut: int) -> None:
+def test_text_in_two_parts_gives_the_logits_of_the_whole(cut: int) -> None:
     model, ids = make_random(), draw_ids(2, 13)
     first = model(input_ids=ids[:, :cut], use_cache=True)
     second = model(input_ids=ids[:, cut:], past_key_values=first.past_key_values)
@@ -102,7 +102,7 @@ def test_padding_on_the_left_changes_no_real_token(use_cache: bool) -> None:
         torch.testing.assert_close(logits[number, 9 - len(row) :], alone, rtol=0, atol=1e-9)
 
 
-def test_greedy_texts_side_by_side_are_those_of_reading_all_again_for_each_token() -> None:
+def test_greedy_texts_of_a_batch_with_a_cache_equal_those_without() -> None:
     model, rows = make_random(tie_word_embeddings=False), [draw_ids(n, seed=n) for n in (4, 9, 1, 6)]
     model.lm_head.bias.data.zero_()
     model.model.layers[-1].feed_forward_norm.bias.data.zero_()  # it favours the same few tokens everywhere
@@ -129,7 +129,7 @@ def test_saved_model_opens_with_its_weights_tied(tmp_path: Path) -> None:
     torch.testing.assert_close(opened(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
-def test_classifier_scores_what_stands_behind_the_last_token(tmp_path: Path) -> None:
+def test_classifier_uses_the_hidden_state_of_the_last_token(tmp_path: Path) -> None:
     model = make_transformer().eval()
     model.save_pretrained(tmp_path)
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=3).eval()
@@ -141,7 +141,7 @@ def test_classifier_scores_what_stands_behind_the_last_token(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["dropout", "attention_dropout"])
-def test_dropout_falls_in_training_alone(name: str) -> None:
+def test_dropout_is_applied_only_in_training(name: str) -> None:
     dry, wet, ids = make_transformer(), make_transformer(**{name: 0.5}), draw_ids(2, 6)
     assert torch.equal(wet.eval()(input_ids=ids).logits, dry.eval()(input_ids=ids).logits)
     wet.train()

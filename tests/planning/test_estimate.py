@@ -1,4 +1,4 @@
-"""A plan agrees with arithmetic by hand, with the model that training builds, and with steps that are really run."""
+"""A plan agrees with values calculated by hand, with the model that training builds, and with measured steps."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,9 +32,9 @@ from llmkit.training.speed import flops_per_token
 
 MILLION = 1_000_000
 COST = ModelCost(
-    n_weights=100 * MILLION, n_trained=100 * MILLION, n_multiplied=90 * MILLION, n_embedded=20 * MILLION, n_layers=8,
-    moment_bytes=800 * MILLION, flops_per_token=6e8, activation_bytes=1000, logit_bytes=500, max_logit_bytes=None,
-    evaluation_bytes=0, block_size=1000, global_batch_size=64,
+    n_parameters=100 * MILLION, n_trainable=100 * MILLION, n_multiplied=90 * MILLION, n_embedded=20 * MILLION,
+    n_layers=8, moment_bytes=800 * MILLION, flops_per_token=6e8, activation_bytes=1000, logit_bytes=500,
+    max_logit_bytes=None, evaluation_bytes=0, block_size=1000, global_batch_size=64,
 )  # fmt: skip
 DEVICE = Device("test", "test GPU", "gpu", {"bf16": 1e14}, 10**10, None, link=1e11, network=1e10)
 MACHINE = Machine(DEVICE, 1, "bf16", flops=1e14, mfu=0.5, mfu_source="test")
@@ -86,7 +86,7 @@ def test_largest_micro_batch_fits_and_one_more_does_not() -> None:
     assert forecast(COST, unknown, "ddp", None).max_sequences is None
 
 
-def test_micro_batch_that_is_given_is_refused_and_not_cut() -> None:
+def test_given_micro_batch_that_does_not_fit_is_refused() -> None:
     small = on(1, 2_420 * MILLION)
     chosen = forecast(COST, small, "ddp", None)
     assert chosen.fits
@@ -134,7 +134,7 @@ def test_best_engine_is_shown_for_up_to_8_gpus_and_all_engines_for_the_number_as
         (["train.max_steps=7"], 10 * TOKENS_PER_STEP - 1, TEXT, 10, "--tokens"),
         (["train.epochs=2"], None, TEXT, 250, "train.epochs 2"),
         (["train.epochs=2"], None, NO_TEXT, 2000 * MILLION // TOKENS_PER_STEP, "needs --data"),
-        ([], None, NO_TEXT, 2000 * MILLION // TOKENS_PER_STEP, "20 tokens per weight"),
+        ([], None, NO_TEXT, 2000 * MILLION // TOKENS_PER_STEP, "20 tokens per parameter"),
     ],
 )
 def test_length_follows_from_what_is_given_first(
@@ -152,7 +152,7 @@ def test_minutes_are_as_many_steps_as_fit_into_them() -> None:
     assert found["steps"] * seconds <= 180 < (found["steps"] + 1) * seconds
 
 
-def test_small_text_is_not_repeated_without_end() -> None:
+def test_small_text_is_repeated_at_most_ten_times() -> None:
     found = estimate_it(text=replace(TEXT, n_tokens=10 * MILLION))
     assert "epochs, as the recipe gives no length" in found["length"]
     assert found["tokens"]["epochs"] == pytest.approx(int(found["length"].split()[0]), rel=0.1)
@@ -182,7 +182,7 @@ def test_disk_holds_ids_checkpoints_with_moments_and_the_model() -> None:
 # ---- what would fit ----
 
 
-def test_micro_batch_that_does_not_fit_is_answered_with_one_that_does() -> None:
+def test_note_names_a_micro_batch_that_fits() -> None:
     small = on(1, 2_420 * MILLION)
     found = estimate_it("train.micro_batch_size=64", machine=small)
     largest = found["max_sequences"]
@@ -193,7 +193,7 @@ def test_micro_batch_that_does_not_fit_is_answered_with_one_that_does() -> None:
     assert estimate_it(f"train.micro_batch_size={largest}", machine=small)["fits"]
 
 
-def test_engine_that_fits_is_named_where_the_recipes_does_not() -> None:
+def test_note_names_an_engine_that_fits() -> None:
     found = estimate_it("train.engine=zero2", machine=on(8, 1_200 * MILLION))
     assert not found["fits"]
     assert "--gpus 8 with --engine fsdp2" in found["note"]
@@ -223,7 +223,7 @@ def test_parameters_and_flops_are_those_of_the_model_that_training_builds(family
     found = plan(load_recipe(None, overrides), gpu="h100")
     n_parameters = sum(weight.numel() for weight in network.parameters())
     share = 0.15 if family == "bert" else 1.0
-    assert found["model"]["n_weights"] == n_parameters
+    assert found["model"]["n_parameters"] == n_parameters
     assert found["model"]["flops_per_token"] == flops_per_token(network, 16, share)
     assert found["memory"]["weights"] == 4 * n_parameters
     assert found["disk"]["checkpoint"] == 12 * n_parameters
@@ -231,7 +231,7 @@ def test_parameters_and_flops_are_those_of_the_model_that_training_builds(family
 
 def test_gpt2_small_has_the_published_number_of_weights_and_a_token_the_papers_flops() -> None:
     found = plan(load_recipe(Path("recipes/gpt2-small.yaml")), gpu="h100", n_gpus=8, price=2.5)
-    assert found["model"]["n_weights"] == 124_439_808
+    assert found["model"]["n_parameters"] == 124_439_808
     matrices = 12 * 12 * 768**2 + 50_257 * 768
     assert found["model"]["flops_per_token"] == 6 * matrices + 12 * 12 * 768 * 1024
     assert found["tokens"]["total"] == 4750 * 512 * 1024
@@ -257,7 +257,7 @@ def test_engines_that_training_refuses_are_not_planned(override: str) -> None:
     assert {option["engine"] for option in found["options"]} == {"ddp"}
 
 
-def test_model_that_fits_nowhere_says_what_would_help() -> None:
+def test_model_that_fits_nowhere_gets_suggestions() -> None:
     found = plan(load_recipe(None, ["model.size=xl", "train.block_size=1024"]), gpu="t4", n_gpus=1, tokens=1e9)
     assert not found["fits"]
     assert "does not fit" in found["note"]
@@ -274,7 +274,9 @@ def test_model_that_fits_nowhere_says_what_would_help() -> None:
         (["train.precision=bf16"], {"gpu": "t4"}, "has no bf16"),
     ],
 )
-def test_what_cannot_be_planned_is_refused(overrides: list[str], options: dict[str, object], words: str) -> None:
+def test_requests_that_cannot_be_planned_are_refused(
+    overrides: list[str], options: dict[str, object], words: str
+) -> None:
     with pytest.raises(UsageError, match=words):
         plan(load_recipe(None, overrides), **options)  # type: ignore[arg-type]  # several types in one table
 
@@ -313,7 +315,7 @@ def test_checkpointing_takes_a_third_more_time() -> None:
     assert again["seconds_per_step"] == pytest.approx(plain["seconds_per_step"] * 4 / 3)
 
 
-def test_mfu_that_is_given_is_that_of_the_model_whatever_is_computed_again() -> None:
+def test_given_mfu_ignores_recomputation() -> None:
     plain, again = (
         plan(load_recipe(None, [f"train.gradient_checkpointing={word}"]), gpu="h100", mfu=0.4)
         for word in ("false", "true")

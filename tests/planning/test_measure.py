@@ -22,14 +22,14 @@ def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("task", ["clm", "mlm"])
-def test_step_of_synthetic_tokens_has_a_time(task: str) -> None:
+def test_step_of_synthetic_tokens_is_measured(task: str) -> None:
     recipe = load_recipe(None, SMALL, task)
     synthetic: Any = TASKS[task].make_synthetic(recipe, Vocabulary(50))
     plan = Plan(1 << 40, 1 << 40, 1 << 40, BatchPlan(4, 2, 1), "fp32")
     assert 0 < train_briefly(recipe, synthetic, synthetic.build_model(), plan) < 60
 
 
-def test_step_of_more_micro_batches_than_were_tried_takes_as_much_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_of_more_micro_batches_is_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[Plan] = []
     monkeypatch.setattr(measure, "train_briefly", lambda *arguments: tried.append(arguments[-1]) or 3.0)
     recipe = load_recipe(None, [*SMALL, "train.micro_batch_size=2"])

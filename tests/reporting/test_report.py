@@ -199,7 +199,7 @@ def test_torn_last_line_is_left_out_and_said(tmp_path: Path) -> None:
         log.write('{"kind": "train", "step": 31, "text": "曹'.encode()[:-1])
     page = read_report(run)
     assert page.get_curves("Loss")[0]["steps"][-1] == 30
-    assert "line 33 of 33 cannot be read (the last one, as a kill leaves it)" in page.text
+    assert "line 33 of 33 cannot be read (the last one, cut off when the process was killed)" in page.text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The cost of training is counted on the model itself; its memory is checked against figures worked out by hand."""
+"""The cost of training is counted on the model itself; its memory is compared with values calculated by hand."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,9 +13,9 @@ from llmkit.runs.model_cost import SCORED_LOGIT_BYTES, ModelCost, estimate_memor
 
 MILLION = 1_000_000
 COST = ModelCost(
-    n_weights=100 * MILLION, n_trained=100 * MILLION, n_multiplied=90 * MILLION, n_embedded=20 * MILLION, n_layers=8,
-    moment_bytes=800 * MILLION, flops_per_token=6e8, activation_bytes=1000, logit_bytes=500, max_logit_bytes=None,
-    evaluation_bytes=0, block_size=1000, global_batch_size=64,
+    n_parameters=100 * MILLION, n_trainable=100 * MILLION, n_multiplied=90 * MILLION, n_embedded=20 * MILLION,
+    n_layers=8, moment_bytes=800 * MILLION, flops_per_token=6e8, activation_bytes=1000, logit_bytes=500,
+    max_logit_bytes=None, evaluation_bytes=0, block_size=1000, global_batch_size=64,
 )  # fmt: skip
 
 
@@ -29,8 +29,8 @@ def test_weights_are_those_of_the_model_and_frozen_ones_are_not_trained() -> Non
     model = make_gpt2()
     model.transformer.wte.weight.requires_grad = False
     work = describe(model)
-    n_weights = sum(weight.numel() for weight in model.parameters())
-    assert (work.n_weights, work.n_trained) == (n_weights, n_weights - 50 * 32)
+    n_parameters = sum(weight.numel() for weight in model.parameters())
+    assert (work.n_parameters, work.n_trainable) == (n_parameters, n_parameters - 50 * 32)
     assert (work.n_embedded, work.n_layers, work.tokens_per_step) == (50 * 32, 2, 64)
 
 
@@ -56,8 +56,8 @@ def test_checkpointed_layers_keep_less_and_compute_a_third_more() -> None:
 
 
 def test_moments_follow_the_optimizer_and_dropout_and_scoring_take_memory() -> None:
-    n_weights = sum(weight.numel() for weight in make_gpt2().parameters())
-    assert describe(make_gpt2()).moment_bytes == 8 * n_weights
+    n_parameters = sum(weight.numel() for weight in make_gpt2().parameters())
+    assert describe(make_gpt2()).moment_bytes == 8 * n_parameters
     assert describe(make_gpt2(), "optim.name=sgd").moment_bytes == 0
     assert describe(make_gpt2(dropout=0.1)).activation_bytes > describe(make_gpt2()).activation_bytes
     assert describe(make_gpt2(), scored=100.0).evaluation_bytes == 100 * SCORED_LOGIT_BYTES
@@ -88,7 +88,7 @@ def test_sharded_weights_are_gathered_layer_by_layer() -> None:
     assert estimate_memory(COST, "zero3", 1, 4, bf16=False).working_copies == 0
 
 
-def test_loss_in_parts_never_has_more_logits_than_its_part() -> None:
+def test_chunked_loss_never_has_more_logits_than_a_chunk() -> None:
     cost = replace(COST, max_logit_bytes=3 * MILLION)
     assert [estimate_memory(cost, "ddp", 1, size, bf16=True).logits for size in (4, 8)] == [2 * MILLION, 3 * MILLION]
 

@@ -1,4 +1,4 @@
-"""What is decided before the first step: here, what of a step is compiled."""
+"""Decisions before the first step, such as the compile mode."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,7 +24,7 @@ LONG = 1e6
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ways that were tried, of which `layers` was the fastest."""
+    """The modes that were tried; `layers` is the fastest."""
     ways: list[str] = []
 
     def measure(trial: Trial, batches: BatchPlan, budget: float, compiled: str) -> StepSeconds:
@@ -42,7 +42,7 @@ def choose(*settings: str, device: torch.device = GPU, minutes: float = LONG, ba
     return choose_compile_mode(recipe.train, trial, batches or BatchPlan(4, 4, 1), lambda: minutes)
 
 
-def test_long_run_on_a_gpu_takes_what_a_trial_finds_fastest(tried: list[str]) -> None:
+def test_long_run_on_a_gpu_takes_the_fastest_mode_of_a_trial(tried: list[str]) -> None:
     assert choose() == "layers"
     assert tried == ["none", "layers", "whole"]
 
@@ -55,7 +55,7 @@ def test_long_run_on_a_gpu_takes_what_a_trial_finds_fastest(tried: list[str]) ->
         (("model.family=gru", "model.n_head=null"), {}),
     ],
 )
-def test_nothing_is_tried_where_it_cannot_pay(
+def test_short_runs_and_cpus_try_no_compile_mode(
     settings: tuple[str, ...], more: dict[str, Any], tried: list[str]
 ) -> None:
     assert choose(*settings, **more) == "none"
@@ -63,7 +63,7 @@ def test_nothing_is_tried_where_it_cannot_pay(
 
 
 @pytest.mark.parametrize(("minutes", "asked"), [("train.max_minutes=16", 16.0), ("train.max_steps=1000", 0.5)])
-def test_minutes_are_the_recipes_or_those_of_the_work(
+def test_length_in_minutes_is_the_recipes_or_estimated(
     minutes: str, asked: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thousand steps are half a minute at the rate that is made up here."""
@@ -90,18 +90,18 @@ def test_minutes_are_the_recipes_or_those_of_the_work(
     assert found == [pytest.approx(asked)]
 
 
-def test_what_the_recipe_says_is_not_tried(tried: list[str]) -> None:
+def test_mode_of_the_recipe_is_not_tried(tried: list[str]) -> None:
     assert [choose(f"train.compile={way}") for way in ("none", "whole", "graphs")] == ["none", "whole", "graphs"]
     assert not tried
 
 
 @pytest.mark.parametrize("batches", [BatchPlan(4, 2, 1), BatchPlan(4, 4, 1, tokens_at_once=100)])
-def test_graphs_want_steps_that_are_alike(batches: BatchPlan) -> None:
-    with pytest.raises(UsageError, match="all of one shape"):
+def test_cuda_graphs_need_steps_of_equal_shape(batches: BatchPlan) -> None:
+    with pytest.raises(UsageError, match="all of the same shape"):
         choose("train.compile=graphs", batches=batches)
 
 
-def test_ranks_go_by_the_first_ones_clock(tried: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_0_decides_for_all_ranks_whether_to_try(tried: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a peak is measured, one could see a run of 15 minutes and another of 14, and wait for each other."""
     monkeypatch.setattr(distributed, "broadcast_from_main", lambda decide: 14.0)
     assert choose() == "none"
@@ -115,7 +115,7 @@ TIMED = Plan(
 
 
 @pytest.mark.parametrize(("step_seconds", "n_steps"), [(0.4, 91), (0.2, 125), (0.8, 72)])
-def test_at_the_half_only_the_number_of_steps_is_corrected(step_seconds: float, n_steps: int) -> None:
+def test_halfway_only_the_number_of_steps_is_corrected(step_seconds: float, n_steps: int) -> None:
     """20 s of 60 are left for steps, half a second for each evaluation, and one for the end; 3 % stay in reserve."""
     recipe = load_recipe(None, ["train.max_minutes=1"])
     task: Any = SimpleNamespace(data=SimpleNamespace(n_held_out=500, n_final=500))

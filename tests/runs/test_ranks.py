@@ -1,4 +1,4 @@
-"""Several ranks train the model that one trains, go on with each other's runs, and end together."""
+"""Several ranks train the same model as one, resume runs of other numbers of ranks, and end together."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def alone(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFacto
 
 
 def assert_same_log(run: Path, other: Path, tolerance: float = 1e-5) -> None:
-    """Every figure of every record; whole numbers, such as what was counted, exactly."""
+    """Compares every value of every record; integers exactly."""
     left, right = ([record for record in read_log(each) if record["kind"] != "sample"] for each in (run, other))
     assert [(r["kind"], r["step"]) for r in left] == [(r["kind"], r["step"]) for r in right]
     for mine, its in zip(left, right, strict=True):
@@ -94,7 +94,7 @@ def test_frozen_layers_stay_as_they_are_on_several_ranks(
     assert_same_log(tmp_path / "run", tmp_path / "alone")
 
 
-def test_stopped_ranks_go_on_to_the_same_bytes_with_dropout_on(commands: dict[str, list[str]], tmp_path: Path) -> None:
+def test_resumed_ranks_with_dropout_give_the_same_bytes(commands: dict[str, list[str]], tmp_path: Path) -> None:
     command = [*commands["gru"], "-s", "model.dropout=0.2", "--out"]
     straight = run_ranks(2, [*command, str(tmp_path / "straight")], tmp_path / "said")
     fault = Fault(rank=1, step=6, signal_number=signal.SIGINT)
@@ -108,7 +108,7 @@ def test_stopped_ranks_go_on_to_the_same_bytes_with_dropout_on(commands: dict[st
     assert read_log(tmp_path / "run") == read_log(tmp_path / "straight")
 
 
-def test_mistake_that_all_ranks_find_is_said_once_and_ends_all(commands: dict[str, list[str]], tmp_path: Path) -> None:
+def test_error_of_all_ranks_is_shown_once_and_ends_all(commands: dict[str, list[str]], tmp_path: Path) -> None:
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "thesis.txt").write_text("mine")
@@ -165,7 +165,7 @@ def test_rank_that_dies_ends_the_job_with_its_number_and_the_checkpoint_is_good(
     assert verify_checkpoint(list_checkpoints(run / "checkpoints")[-1]) is None
 
 
-def test_log_has_memory_and_speed_in_all_and_of_each(
+def test_log_has_memory_and_speed_in_total_and_by_rank(
     commands: dict[str, list[str]], alone: dict[str, Path], tmp_path: Path
 ) -> None:
     run_ranks(2, [*commands["clm"], "--out", str(tmp_path / "run")], tmp_path / "said")
@@ -177,7 +177,7 @@ def test_log_has_memory_and_speed_in_all_and_of_each(
 
 
 @pytest.mark.parametrize(("kind", "engine"), [("clm", "zero2"), ("mlm", "fsdp2"), ("cls", "fsdp2")])
-def test_shards_train_the_same_model_and_go_on_as_one_process_s_run(
+def test_sharded_training_gives_the_same_model_and_resumes_on_one_process(
     kind: str, engine: str, commands: dict[str, list[str]], alone: dict[str, Path], tmp_path: Path
 ) -> None:
     """Tied weights among them, and rows of many lengths, of which ranks make different numbers of micro-batches."""
@@ -202,9 +202,9 @@ def test_run_in_shards_goes_on_whole(commands: dict[str, list[str]], alone: dict
 
 @pytest.mark.parametrize(
     ("kind", "settings", "what"),
-    [("gru", [], "layer by layer"), ("clm", ["-s", "optim.name=muon"], "Muon needs whole matrices")],
+    [("gru", [], "layer by layer"), ("clm", ["-s", "optim.name=muon"], "Muon needs unsharded matrices")],
 )
-def test_what_cannot_be_spread_is_refused(
+def test_model_that_cannot_be_sharded_is_refused(
     kind: str, settings: list[str], what: str, commands: dict[str, list[str]], tmp_path: Path
 ) -> None:
     command = [*commands[kind], *settings, "--engine", "fsdp2", "--out", str(tmp_path / "run")]
@@ -214,7 +214,7 @@ def test_what_cannot_be_spread_is_refused(
 
 @pytest.fixture(scope="module")
 def one_layer(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one process, with half as much to compile."""
+    """A run of one process with one layer, which compiles in half the time."""
     run = tmp_path_factory.mktemp("one-layer") / "run"
     app([*commands["clm"], *ONE_LAYER, "--out", str(run)], standalone_mode=False)
     return run
@@ -230,7 +230,9 @@ def test_less_memory_or_compiled_steps_train_the_same_model(
     assert_same_log(tmp_path / "run", one_layer)
 
 
-def test_recurrent_model_has_no_layers_to_take_one_by_one(commands: dict[str, list[str]], tmp_path: Path) -> None:
+def test_recurrent_model_refuses_settings_that_need_a_list_of_layers(
+    commands: dict[str, list[str]], tmp_path: Path
+) -> None:
     with pytest.raises(LlmkitError, match="no list of separate layers"):
         command = [*commands["gru"], "-s", "train.gradient_checkpointing=true", "--out", str(tmp_path / "run")]
         app(command, standalone_mode=False)

@@ -1,4 +1,4 @@
-"""Series of fine-tunings: every row is held out once, nothing finished is done again, and the summary is right."""
+"""Series of fine-tuning runs: every row is held out once, finished runs are not repeated, and the summary is right."""
 
 import gc
 import json
@@ -41,7 +41,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def messages(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """40 rows, of which each fourth comes twice, the second time in capitals."""
+    """40 rows; each fourth one has a copy in capitals."""
     rows = make_messages(40)
     rows += [(text.upper(), label) for text, label in rows[::4]]
     return write_table(tmp_path_factory.mktemp("data") / "messages.csv", rows)
@@ -65,7 +65,7 @@ def test_every_row_is_held_out_by_one_fold_and_copies_by_the_same(bert: str, mes
         assert all((first in lines) == (copy in lines) for lines in held_out)
 
 
-def test_summary_is_what_numpy_says_of_the_runs(series: tuple[Path, dict[str, Any]]) -> None:
+def test_summary_equals_numpys_statistics(series: tuple[Path, dict[str, Any]]) -> None:
     out, result = series
     assert list(result["runs"]) == [f"fold-{fold}-seed-{seed}" for fold in range(3) for seed in (3, 4)]
     for name in ("accuracy", "log_loss", "f1_macro"):
@@ -77,7 +77,7 @@ def test_summary_is_what_numpy_says_of_the_runs(series: tuple[Path, dict[str, An
     assert json.loads((out / "metrics.json").read_text()) == result
 
 
-def test_folds_and_seeds_differ_and_the_rest_does_not(series: tuple[Path, dict[str, Any]]) -> None:
+def test_runs_of_a_series_differ_only_in_fold_and_seed(series: tuple[Path, dict[str, Any]]) -> None:
     out, result = series
     losses = [run["validation"]["log_loss"] for run in result["runs"].values()]
     assert len(set(losses)) == 6
@@ -87,14 +87,14 @@ def test_folds_and_seeds_differ_and_the_rest_does_not(series: tuple[Path, dict[s
     assert seeds == [3, 4] * 3
 
 
-def test_run_of_a_series_is_scored_again_on_its_own_fold(series: tuple[Path, dict[str, Any]]) -> None:
+def test_eval_of_a_run_in_a_series_uses_its_own_fold(series: tuple[Path, dict[str, Any]]) -> None:
     out, result = series
     again = evaluate(recipe(), model=str(out / "fold-1-seed-3"))
     written = result["runs"]["fold-1-seed-3"]["validation"]
     assert again["log_loss"] == pytest.approx(written["log_loss"], **SUM_ORDER)
 
 
-def test_interrupted_series_goes_on_and_redoes_no_finished_run(
+def test_resumed_series_repeats_no_finished_run(
     series: tuple[Path, dict[str, Any]], bert: str, messages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, done = tmp_path / "out", []
@@ -137,7 +137,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(caught.value.code or 0)
 
 
-def test_dry_run_of_a_series_trains_nothing_and_resuming_one_needs_no_more_than_its_folder(
+def test_dry_run_of_a_series_trains_nothing_and_resume_needs_only_its_folder(
     bert: str, messages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -157,7 +157,7 @@ def test_dry_run_of_a_series_trains_nothing_and_resuming_one_needs_no_more_than_
     assert "validation rows, 2 runs" in capsys.readouterr().out
 
 
-def test_a_run_finds_no_model_of_the_run_before_in_memory(
+def test_model_of_the_previous_run_is_freed(
     bert: str, messages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the garbage collector, which would come at any time: nothing holds a model but what trains it."""

@@ -1,4 +1,4 @@
-"""A run that was stopped and went on ends as one that was not: every byte of every kind of run."""
+"""A run that was stopped and resumed equals an uninterrupted one in every byte, for every kind of run."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def straight(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs without a break."""
+    """Uninterrupted runs."""
     folder = tmp_path_factory.mktemp("straight")
     for kind in KINDS:
         llmkit(*commands[kind], "--out", str(folder / kind))
@@ -54,7 +54,7 @@ def llmkit(*arguments: str) -> None:
 
 @pytest.fixture
 def signal_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Sends a signal to ourselves in the middle of one optimizer step, counted from 1."""
+    """Sends this process a signal during one optimizer step, counted from 1."""
     step = TrainingLoop.train_step
 
     def arm(number: int, at: int) -> None:
@@ -112,7 +112,7 @@ def test_signal_in_the_first_step_saves_it(
     assert_same_end(run, straight["gru"])
 
 
-def test_edges_are_edges(straight: dict[str, Path]) -> None:
+def test_runs_of_the_tests_cross_an_epoch_at_the_given_step(straight: dict[str, Path]) -> None:
     for kind in KINDS:
         epochs = [record["epoch"] for record in read_log(straight[kind]) if record["kind"] == "train"]
         assert epochs[EPOCH_EDGE[kind] - 2] < 1 <= epochs[EPOCH_EDGE[kind] - 1]
@@ -187,7 +187,7 @@ def test_auto_starts_goes_on_and_leaves_what_has_ended(
 
 
 def make_older(run: Path) -> None:
-    """A finished run as earlier versions wrote it: with an objective, and figures that do not say their task."""
+    """A finished run as earlier versions wrote it: with an objective, and metrics without their task."""
     metrics, manifest = (json.loads((run / name).read_text()) for name in ("metrics.json", "manifest.json"))
     for part in metrics.values():
         part.pop("task", None)
@@ -198,7 +198,7 @@ def make_older(run: Path) -> None:
 
 @pytest.fixture(scope="module")
 def stopped(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs that ended after their step 6, as a checkpoint leaves them."""
+    """Runs that were stopped after step 6."""
     folder = tmp_path_factory.mktemp("stopped")
     found = {}
     for kind in ("clm", "gru"):

@@ -1,4 +1,4 @@
-"""Which plan a run goes on by, what is refused, and how an allowed change is mapped."""
+"""The plan of a resumed run, refused changes, and allowed ones."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -33,7 +33,7 @@ def check(changed: dict[str, Any], *allow: str, fixed: tuple[str, ...] = (), car
     ("compile_", "device", "again"),
     [("auto", "cuda", "whole"), ("auto", "cpu", "none"), ("layers", "cuda", "layers"), ("none", "cuda", "none")],
 )
-def test_resumed_run_is_compiled_as_before_on_a_machine_of_the_kind(
+def test_resumed_run_is_compiled_as_before_on_the_same_kind_of_device(
     compile_: str, device: str, again: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resuming, "pick_device", lambda: torch.device(device))
@@ -41,7 +41,7 @@ def test_resumed_run_is_compiled_as_before_on_a_machine_of_the_kind(
     assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
 
 
-def test_shards_are_not_compiled_as_whole_models_were(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_does_not_compile_a_sharded_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resuming, "pick_device", lambda: cast(Any, SimpleNamespace(type="cuda")))
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     for engine, again in (("ddp", "whole"), ("fsdp2", "none")):
@@ -62,7 +62,7 @@ def test_a_resumed_run_keeps_the_lengths_that_were_planned_after_its_checkpoint(
     assert choose_plan(asdict(later), manifest, 9) == later
 
 
-def test_plan_of_0_1_0_is_read_under_todays_names() -> None:
+def test_plan_of_0_1_0_is_read() -> None:
     plan = Plan(100, 10, 10, BatchPlan(4, 4, 1), "fp32", max_eval_samples=9)
     plan.resume_fingerprint.update({"data": "d", "mlm.sentence_objective": "sop", "mlm.mlm_probability": 0.2})
     old = asdict(plan) | {"facts": {"data": "d", "mlm.nsp": "order", "mlm.mask_share": 0.2}, "max_eval_blocks": 9}
@@ -70,7 +70,7 @@ def test_plan_of_0_1_0_is_read_under_todays_names() -> None:
     assert choose_plan(old, {"plan": old}, 9) == plan
 
 
-def test_change_is_refused_with_both_values_and_the_words_that_allow_all_of_them() -> None:
+def test_refused_change_names_both_values_and_the_options_that_allow_it() -> None:
     check({})
     changed = {"data": "e" * 64, "optim.learning_rate": 0.2}
     with pytest.raises(UsageError) as caught:
@@ -81,7 +81,7 @@ def test_change_is_refused_with_both_values_and_the_words_that_allow_all_of_them
     check(changed, "data", "optim.learning_rate")
 
 
-def test_what_no_resumed_run_may_change_cannot_be_allowed() -> None:
+def test_fixed_fields_cannot_be_allowed() -> None:
     for changed, options in (
         ({"train.block_size": 32}, {"fixed": ("train.block_size",)}),
         ({"train.block_size": 32}, {"carried": True}),
@@ -92,14 +92,14 @@ def test_what_no_resumed_run_may_change_cannot_be_allowed() -> None:
     check({"train.block_size": 32}, "train.block_size")
 
 
-def test_allowed_name_that_nothing_depends_on_is_a_slip_of_the_pen() -> None:
+def test_unknown_name_in_allow_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UsageError, match="not a field that a run depends on") as caught:
         check({}, "optim.lerning_rate")
     assert caught.value.problems[0].hint == "did you mean 'optim.learning_rate'?"
 
 
 @pytest.mark.parametrize(("size", "n_steps"), [(16, 4 + 8), (4, 4 + 32), (6, 4 + 22)])
-def test_larger_batch_goes_on_at_the_next_sample_and_sees_as_many_in_the_end(
+def test_larger_batch_continues_at_the_next_sample_and_sees_as_many_in_all(
     monkeypatch: pytest.MonkeyPatch, size: int, n_steps: int
 ) -> None:
     """After 4 steps of 8 samples, 128 of 160 are left."""
@@ -113,7 +113,7 @@ def test_larger_batch_goes_on_at_the_next_sample_and_sees_as_many_in_the_end(
     assert plan.n_steps == n_steps
 
 
-def test_other_number_of_epochs_or_steps_is_the_new_length(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allowed_epochs_or_steps_set_the_new_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resuming, "plan_micro_batches", lambda *_: BatchPlan(8, 8, 1))
     monkeypatch.setattr(resuming, "make_trial", lambda *_: None)
     task: Any = SimpleNamespace(samples=SimpleNamespace(samples_per_epoch=100))
@@ -122,7 +122,7 @@ def test_other_number_of_epochs_or_steps_is_the_new_length(monkeypatch: pytest.M
         assert resuming._change_plan(PLAN, [name], recipe, task, cast(Any, None), 4).n_steps == n_steps
 
 
-def test_change_is_kept_with_the_run_once_and_later_lengths_are_forgotten(tmp_path: Path) -> None:
+def test_allowed_change_is_recorded_once_and_later_lengths_are_dropped(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     write_json(run.manifest, {"lengths": {"3": {"n_steps": 9}, "8": {"n_steps": 7}}, "kept": 1})
     for _ in range(2):
@@ -135,7 +135,7 @@ def test_change_is_kept_with_the_run_once_and_later_lengths_are_forgotten(tmp_pa
     assert load_recipe(run.recipe) == load_recipe(None)
 
 
-def test_other_machine_is_said_with_what_differs(
+def test_other_machine_is_reported_with_its_differences(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(resuming, "describe_versions", lambda: {"torch": "2.0"})

@@ -1,4 +1,4 @@
-"""From a recipe to a run folder, whatever the task."""
+"""From a recipe to a run folder, for every task."""
 
 # ruff: noqa: F811 - fixtures of another file are used under their names
 
@@ -17,7 +17,7 @@ from llmkit.training.loop import TrainingLoop
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file and folder below, with its size and time of change."""
+    """Every file and folder in it, with size and modification time."""
     found = {str(path.relative_to(folder)): path.stat() for path in folder.rglob("*")}
     return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in sorted(found.items())}
 
@@ -106,7 +106,7 @@ def test_huge_learning_rate_ends_with_exit_code_5_and_no_model(data: Path, tmp_p
     assert not (tmp_path / "run/model").exists()
 
 
-def test_minutes_become_a_recorded_number_of_steps(data: Path, tmp_path: Path) -> None:
+def test_max_minutes_becomes_a_recorded_number_of_steps(data: Path, tmp_path: Path) -> None:
     timed = recipe("train.max_steps=null", "train.max_minutes=0.05", "train.sample_prompt=null")
     result = pretrain(timed, data=data, out=tmp_path / "run")
     manifest = json.loads((tmp_path / "run/manifest.json").read_text())
@@ -116,7 +116,7 @@ def test_minutes_become_a_recorded_number_of_steps(data: Path, tmp_path: Path) -
     assert min(spent[part] for part in ("start", "training", "evaluation", "saving", "finish")) > 0
 
 
-def test_a_model_that_learned_nothing_says_so_in_log_and_report(
+def test_model_that_learned_nothing_is_reported_in_log_and_report(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretrain(recipe("train.max_steps=1", "optim.learning_rate=1e-9"), data=data, out=tmp_path / "run")
@@ -126,7 +126,7 @@ def test_a_model_that_learned_nothing_says_so_in_log_and_report(
     assert [record for record in read_log(tmp_path / "run") if record["kind"] == "note"]
 
 
-def test_memory_that_runs_out_in_training_names_the_way_on(
+def test_out_of_memory_in_training_names_the_command_to_continue(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def step(self: TrainingLoop, *_: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How a global batch is cut."""
+"""How a global batch is divided into micro-batches."""
 
 from itertools import islice
 
@@ -10,8 +10,7 @@ from transformers import PreTrainedModel
 from llmkit.config.loading import load_recipe
 from llmkit.config.train import Train
 from llmkit.core.errors import UsageError
-from llmkit.models.kernels.attention import use_fp32_attention
-from llmkit.models.kernels.modules import use_fast_dropout
+from llmkit.models.kernels.patches import use_fast_dropout, use_fp32_attention
 from llmkit.tasks.base import PlannedTask
 from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS
@@ -27,7 +26,7 @@ from llmkit.training.speed import autocast
 
 
 @pytest.mark.parametrize(("micro", "world_size"), [(12, 1), (5, 1), (1, 1), (4, 2), (5, 3), (2, 4)])
-def test_any_cut_takes_the_same_samples_in_every_step(micro: int, world_size: int) -> None:
+def test_every_division_takes_the_same_samples_in_every_step(micro: int, world_size: int) -> None:
     plan = BatchPlan(12, micro, world_size)
     for step in range(3):
         shares = [plan.cut(plan.numbers(step, rank), length=lambda number: 1) for rank in range(world_size)]
@@ -37,7 +36,7 @@ def test_any_cut_takes_the_same_samples_in_every_step(micro: int, world_size: in
         assert len({len(parts) for parts in shares}) == 1
 
 
-def test_cut_by_tokens_takes_each_sample_once_and_counts_padding() -> None:
+def test_micro_batches_by_tokens_take_each_sample_once_and_count_padding() -> None:
     plan = BatchPlan(8, 8, 1, tokens_at_once=20)
     parts = plan.cut([9, 2, 3, 30, 5, 5, 1, 2], length=lambda sample: sample)
     assert all(len(part) * max(part) <= 20 or len(part) == 1 for part in parts)
@@ -45,7 +44,7 @@ def test_cut_by_tokens_takes_each_sample_once_and_counts_padding() -> None:
     assert len(parts) < 5
 
 
-def test_sampler_that_starts_later_gives_the_rest_of_the_same_order() -> None:
+def test_sampler_with_a_first_step_continues_the_same_order() -> None:
     plan = BatchPlan(8, 3, 2)
     whole = list(islice(StepSampler(plan, 1, 0), 9))
     assert list(islice(StepSampler(plan, 1, 4), 5)) == whole[4:]
@@ -78,7 +77,7 @@ def test_budget_leaves_room_for_what_stays_in_memory() -> None:
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "bert", "modernbert", "transformer", "gru", "lstm"])
 @pytest.mark.parametrize(("precision", "dropout"), [("bf16", 0.0), ("fp32", 0.0), ("bf16", 0.1), ("fp32", 0.1)])
-def test_activations_are_what_autograd_keeps(family: str, precision: str, dropout: float) -> None:
+def test_activation_bytes_are_those_that_autograd_keeps(family: str, precision: str, dropout: float) -> None:
     n_layers, width = 4, 128
     overrides = [f"model.family={family}", f"model.n_layer={n_layers}", f"model.n_embd={width}", "train.block_size=128"]
     if family == "llama" and dropout:
@@ -100,7 +99,7 @@ def test_activations_are_what_autograd_keeps(family: str, precision: str, dropou
 
 
 def count_kept_bytes(network: PreTrainedModel, task: PlannedTask, n_sequences: int, precision: str) -> int:
-    """Bytes of all tensors that the way back needs, each storage once, weights and their copies aside."""
+    """Bytes of all tensors that the backward pass needs, each storage once, without weights and their copies."""
     batch = task.objective.collate([task.samples[number] for number in range(n_sequences)])
     weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
     kept: dict[int, Tensor] = {}

@@ -1,23 +1,30 @@
-"""What is due between two optimizer steps: evaluation, sample, log, and a word where the loss jumps."""
+"""Evaluation, samples, the log, spikes and trackers after an optimizer step."""
 
+import json
 import signal
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import accelerate.logging
 import pytest
 import torch
+from four_kinds import make_commands
 from torch import nn
 
+from llmkit.cli.app import app
 from llmkit.config.optim import Optim
 from llmkit.config.train import Train
-from llmkit.core.errors import TrainingFailed
+from llmkit.core.errors import EnvironmentFault, TrainingFailed
 from llmkit.core.process import EvaluationAborted, StopRequest
+from llmkit.training import callbacks
 from llmkit.training.batches import BatchPlan
 from llmkit.training.callbacks import IntervalCallbacks
 from llmkit.training.contract import Hooks, Plan
 
 
 class Run:
-    """Callbacks whose held-out figures are given, and what they logged."""
+    """Callbacks with given held-out losses, and what they logged."""
 
     def __init__(self, losses: list[float | None], optim: Optim | None = None, **train: Any) -> None:
         self.log: list[dict[str, Any]] = []
@@ -42,7 +49,7 @@ class Run:
         return [record["step"] for record in self.log if record["kind"] == kind]
 
 
-def test_evaluation_sample_and_log_come_when_they_are_due() -> None:
+def test_evaluation_sample_and_log_follow_their_intervals() -> None:
     run = Run([3.0] * 9)
     for step in range(1, 11):
         run.step(step)
@@ -56,7 +63,7 @@ def test_evaluation_sample_and_log_come_when_they_are_due() -> None:
     assert run.of("eval")[5:] == [100, 103]
 
 
-def test_better_is_what_is_below_the_best_and_a_figure_that_is_undefined_never_is() -> None:
+def test_only_a_finite_loss_below_the_best_is_better() -> None:
     run = Run([3.0, 2.0, 2.0, 2.5, 1.0])
     assert [run.step(step) for step in (2, 4, 6, 8, 10)] == [True, True, False, False, True]
     progress = run.callbacks.progress
@@ -67,7 +74,9 @@ def test_better_is_what_is_below_the_best_and_a_figure_that_is_undefined_never_i
     ("patience", "stopped"),
     [(2, [False, False, False, False, True]), (1, [False, True, False, True, True]), (None, [False] * 5)],
 )
-def test_patience_runs_out_after_as_many_stale_evaluations_in_a_row(patience: int | None, stopped: list[bool]) -> None:
+def test_patience_runs_out_after_that_many_stale_evaluations_in_a_row(
+    patience: int | None, stopped: list[bool]
+) -> None:
     run = Run([2.0, 3.0, 1.0, 1.0, 2.0], early_stopping=patience)
     found = []
     for step in (2, 4, 6, 8, 10):
@@ -76,7 +85,7 @@ def test_patience_runs_out_after_as_many_stale_evaluations_in_a_row(patience: in
     assert found == stopped
 
 
-def test_rate_falls_on_a_plateau_and_only_under_that_schedule() -> None:
+def test_learning_rate_falls_on_a_plateau_only_under_that_schedule() -> None:
     for optim, factor in ((Optim(schedule="plateau", plateau_factor=0.5), 0.25), (Optim(), 1.0)):
         run = Run([2.0, 2.0, 3.0, 1.0], optim)
         for step in (2, 4, 6, 8):
@@ -93,7 +102,7 @@ def test_held_out_loss_that_is_not_finite_stops_the_run_with_its_step_and_rate(l
     assert run.of("eval") == []
 
 
-def test_signal_before_an_evaluation_leaves_no_trace_of_it() -> None:
+def test_signal_before_an_evaluation_skips_it_without_a_record() -> None:
     run = Run([1.0])
     with pytest.raises(EvaluationAborted):
         run.callbacks.on_step_end(run.model, 2, StopRequest(signal.SIGINT), 0.5, 1e-3)
@@ -101,7 +110,7 @@ def test_signal_before_an_evaluation_leaves_no_trace_of_it() -> None:
     assert run.callbacks.progress.best_step is None
 
 
-def test_jump_of_the_loss_is_said_with_its_samples_or_stops_where_the_recipe_says_so(
+def test_loss_spike_is_reported_with_its_samples_or_stops_training(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for strict in (False, True):
@@ -116,3 +125,59 @@ def test_jump_of_the_loss_is_said_with_its_samples_or_stops_where_the_recipe_say
         else:
             run.step(60, 9.0)
             assert "samples 440 to 479" in capsys.readouterr().err
+
+
+logger = accelerate.logging.get_logger(__name__)
+
+
+class Tracker:
+    """Records its calls."""
+
+    def __init__(self, calls: list[tuple[Any, ...]], project: str, **arguments: Any) -> None:
+        self.calls = calls
+        calls.append(("made", project, arguments))
+        logger.debug("as accelerate's own do, which fails before its state is there")
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values, **more: self.calls.append((name, *values, *more.values()))
+
+
+def test_trackers_get_the_numbers_of_each_record_and_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import accelerate.tracking
+
+    calls: list[tuple[Any, ...]] = []
+    for name in ("wandb", "tensorboard"):
+        monkeypatch.setitem(
+            accelerate.tracking.LOGGER_TYPE_TO_CLASS, name, lambda *given, **more: Tracker(calls, *given, **more)
+        )
+    monkeypatch.setattr(callbacks, "require_trackers", lambda names: None)
+    monkeypatch.setattr("llmkit.tasks.starting_model.require_trackers", lambda names: None)
+    run = tmp_path / "my-run"
+    command = make_commands(tmp_path)["clm"]
+    app([*command, "--out", str(run), "-s", "train.trackers=[wandb,tensorboard]"], standalone_mode=False)
+    made = [call[1:] for call in calls if call[0] == "made"]
+    assert [project for project, _ in made] == ["llmkit", "tensorboard"]
+    assert [arguments.get("name") for _, arguments in made] == ["my-run", None]
+    assert [call[1]["train"]["trackers"] for call in calls if call[0] == "store_init_configuration"] == [
+        ["wandb", "tensorboard"]
+    ], "TensorBoard would make a folder for it"
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    tracked = [call for call in calls if call[0] == "log"]
+    numbers = [record for record in log if record["kind"] in ("train", "eval", "sample")]
+    assert len(tracked) == 2 * len(numbers)
+    for record, (_, values, step) in zip(numbers, tracked[::2], strict=True):
+        assert step == record["step"]
+        assert all(record[name.partition("/")[2]] == value for name, value in values.items())
+    assert any("train/loss" in values for _, values, _ in tracked)
+    assert [call[0] for call in calls[-2:]] == ["finish", "finish"]
+
+
+def test_missing_tracker_is_reported_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for spec in (None, SimpleNamespace(origin=None)):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, spec=spec: spec)
+        with pytest.raises(EnvironmentFault, match="mlflow is not installed") as caught:
+            callbacks.require_trackers(["mlflow"])
+        assert "llmkit[mlflow]" in str(caught.value)
+    assert callbacks.open_trackers([], Path(), {}) == []

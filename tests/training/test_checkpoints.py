@@ -1,6 +1,6 @@
-"""Checkpoints are whole or absent, and damage is found.
+"""Checkpoints are complete or absent, and damage is detected.
 
-The files of a checkpoint bring back weights, moments, random numbers and an objective's state, bit by bit.
+The files of a checkpoint restore weights, moments, random numbers and an objective's state, bit by bit.
 """
 
 import random
@@ -86,7 +86,7 @@ def test_all_damaged_is_exit_code_6(tmp_path: Path) -> None:
     assert caught.value.exit_code == 6
 
 
-def test_writer_that_dies_leaves_no_checkpoint_behind(tmp_path: Path) -> None:
+def test_failed_write_leaves_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), write_checkpoint(tmp_path, 5, {}) as partial:
         (partial / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
@@ -174,7 +174,7 @@ def saved(tmp_path: Path) -> tuple[Path, torch.nn.Module, torch.optim.Optimizer]
     return tmp_path, model, optimizer
 
 
-def test_training_goes_on_from_the_files_as_if_it_had_not_stopped(
+def test_training_from_a_checkpoint_equals_uninterrupted_training(
     saved: tuple[Path, torch.nn.Module, torch.optim.Optimizer],
 ) -> None:
     folder, model, optimizer = saved
@@ -186,7 +186,7 @@ def test_training_goes_on_from_the_files_as_if_it_had_not_stopped(
     assert_same_weights(model.state_dict(), again.state_dict())
 
 
-def test_rate_is_that_of_the_recipe_and_not_of_the_checkpoint(
+def test_learning_rate_comes_from_the_recipe_not_from_the_checkpoint(
     saved: tuple[Path, torch.nn.Module, torch.optim.Optimizer],
 ) -> None:
     _, optimizer = make(0, rate=0.5)
@@ -195,7 +195,7 @@ def test_rate_is_that_of_the_recipe_and_not_of_the_checkpoint(
     assert all(state["step"] == 2 for state in optimizer.state.values())
 
 
-def test_random_numbers_go_on_and_begin_anew_on_another_number_of_ranks(
+def test_random_numbers_continue_except_with_another_number_of_ranks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def draw() -> tuple[float, float, float]:
@@ -214,7 +214,7 @@ def test_random_numbers_go_on_and_begin_anew_on_another_number_of_ranks(
     assert torch_draw == torch.rand((), generator=torch.Generator().manual_seed(3))
 
 
-def test_state_of_an_objective_is_brought_back_and_one_without_leaves_no_file(
+def test_state_of_an_objective_is_restored_and_an_empty_one_has_no_file(
     saved: tuple[Path, torch.nn.Module, torch.optim.Optimizer], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     objective = SimpleNamespace(state={})

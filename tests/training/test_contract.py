@@ -23,14 +23,14 @@ def test_evaluations_and_checkpoints_come_at_their_interval_and_at_the_end() -> 
     assert due(PLAN) == ([6, 12, 18, 20], [4, 8, 12, 16, 20])
 
 
-def test_calibration_step_is_saved_always_and_evaluated_until_a_second_stretch_was_measured() -> None:
+def test_calibration_step_is_always_saved_and_at_first_evaluated() -> None:
     first = replace(PLAN, calibration_step=5, step_seconds=[0.1])
     assert due(first) == ([5, 6, 12, 18, 20], [4, 5, 8, 12, 16, 20])
     again = replace(first, step_seconds=[0.1, 0.2])
     assert due(again) == ([6, 12, 18, 20], [4, 5, 8, 12, 16, 20])
 
 
-def test_step_beyond_the_last_one_of_a_shorter_plan_is_its_end() -> None:
+def test_step_beyond_the_end_of_a_shorter_plan_counts_as_its_last() -> None:
     assert PLAN.evaluates_at(23) and PLAN.saves_at(23)
 
 

@@ -1,6 +1,6 @@
-"""What is compiled computes the same, and what a trial finds fastest is taken.
+"""Compiled steps compute the same, and `auto` takes the fastest mode of a trial.
 
-How a model lies on the ranks; on one rank here, on several in tests/runs/test_ranks.py.
+Models on one rank; tests/runs/test_ranks.py has several.
 """
 
 import math
@@ -29,12 +29,11 @@ from llmkit.training.engines import (
     LossModule,
     choose_fastest_mode,
     gather_full_params,
-    gather_optimizer,
-    gather_weights,
     is_sharded,
     load_optimizer,
     parallelize,
     refuse_engine,
+    unshard,
 )
 from llmkit.training.trial import Trial
 
@@ -51,7 +50,7 @@ def find(**seconds: float | Exception) -> tuple[str, str]:
     return choose_fastest_mode(measure)
 
 
-def test_fastest_way_is_taken_if_it_gains_enough() -> None:
+def test_fastest_mode_is_chosen_if_it_gains_enough() -> None:
     best, why = find(none=1.0, layers=0.8, whole=0.5)
     assert best == "whole"
     assert "compiled one by one 1.25 times" in why and "all compiled 2.00 times" in why
@@ -60,18 +59,18 @@ def test_fastest_way_is_taken_if_it_gains_enough() -> None:
     assert find(none=1.0, layers=1.5, whole=1.1)[0] == "none"
 
 
-def test_way_that_fails_is_left_out_and_said() -> None:
+def test_mode_that_fails_is_skipped_and_reported() -> None:
     best, why = find(none=1.0, layers=0.8, whole=AssertionError("no compiler"))
     assert best == "layers"
     assert "all compiled failed" in why and "one by one 1.25 times" in why
 
 
-def test_step_that_fails_uncompiled_is_no_matter_of_ways() -> None:
+def test_error_of_the_uncompiled_step_is_raised() -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         find(none=RuntimeError("out of memory"), layers=1.0, whole=1.0)
 
 
-def test_slowest_rank_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slowest_rank_decides_on_the_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     others = iter([1.0, 2.0, math.inf])
     monkeypatch.setattr(distributed, "gather", lambda value: [value, next(others)])
     best, why = find(none=1.0, layers=0.5, whole=0.4)
@@ -90,7 +89,7 @@ def test_compiled_losses_and_gradients_are_those_of_plain_torch(tmp_path: Path, 
         objective, samples = CausalLM(0), Blocks(make_split(tmp_path / "train", n_documents=9, length=40), 16, 0)
     else:
         objective = MaskedLM(0, "nsp")
-        samples = make_pairs(make_sentence_split(tmp_path / "train", make_documents(8, 1, 20)), "nsp", block_size=48)
+        samples = make_pairs(make_sentence_split(tmp_path / "train", make_documents(8, 1, 20)), block_size=48)
     batch = objective.collate([samples[number] for number in range(4)])
     found = {}
     for each in ("none", way):
@@ -129,7 +128,7 @@ def test_trial_compiles_a_copy(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_nothing_of_a_trial_stays_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trial_frees_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copies: list[weakref.ref[torch.nn.Module]] = []
 
     def watch(model: torch.nn.Module, *more: object) -> LossModule:
@@ -143,7 +142,7 @@ def test_nothing_of_a_trial_stays_in_memory(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_losses_outlive_the_next_step() -> None:
+def test_losses_stay_valid_after_the_next_step() -> None:
     """As CUDA graphs write each step's losses where they wrote the last one's."""
     place = torch.zeros(())
 
@@ -157,7 +156,7 @@ def test_losses_outlive_the_next_step() -> None:
 
 
 @pytest.mark.parametrize("engine", ["ddp", *RESHARDS])
-def test_engine_refuses_muon_where_matrices_lie_in_shards_and_names_one_that_does_not(engine: str) -> None:
+def test_sharding_engine_refuses_muon_and_names_one_that_does_not_shard(engine: str) -> None:
     assert refuse_engine(engine, make_gpt2(), Optim()) is None
     refusal = refuse_engine(engine, make_gpt2(), Optim(name="muon"))
     assert (refusal is None) is (engine == "ddp")
@@ -185,10 +184,10 @@ def test_one_rank_gets_the_losses_of_the_objective_and_whole_weights() -> None:
         assert not is_sharded(work)
         with gather_full_params(work):
             pass
-        assert gather_weights(model).keys() == model.state_dict().keys()
+        assert unshard(model.state_dict()).keys() == model.state_dict().keys()
 
 
-def test_gathered_optimizer_makes_a_new_one_step_as_the_old_one() -> None:
+def test_optimizer_with_loaded_state_steps_like_the_old_one() -> None:
     def step(optimizer: Any, weight: torch.nn.Parameter) -> None:
         weight.grad = torch.full_like(weight, 0.5)
         optimizer.step()
@@ -196,7 +195,7 @@ def test_gathered_optimizer_makes_a_new_one_step_as_the_old_one() -> None:
     weights = [torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2)]
     first, second = (torch.optim.AdamW([weight], 0.1) for weight in weights)
     step(first, weights[0])
-    load_optimizer(second, deepcopy(gather_optimizer(first)))
+    load_optimizer(second, deepcopy(unshard(first.state_dict())))
     with torch.no_grad():
         weights[1].copy_(weights[0])
     for optimizer, weight in zip((first, second), weights, strict=True):

@@ -1,4 +1,4 @@
-"""What stands on the command line decides which processes there are, and how they end is how the job ends."""
+"""The command line decides on the processes, and the rank that fails decides on the exit code."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,13 +25,13 @@ from llmkit.training.launch import _report_failure, count_processes, launch
         (["--nproc", "2", "--nnodes", "2"], "must know where to meet"),
     ],
 )
-def test_request_that_makes_no_job_is_refused(options: list[str], what: str, tmp_path: Path) -> None:
+def test_invalid_numbers_of_processes_are_refused(options: list[str], what: str, tmp_path: Path) -> None:
     with pytest.raises(LlmkitError, match=what):
         command = ["pretrain-clm", "--data", str(tmp_path), "--out", str(tmp_path / "run"), *options]
         app(command, standalone_mode=False)
 
 
-def test_series_of_runs_is_not_put_on_several_processes(tmp_path: Path) -> None:
+def test_series_of_runs_refuses_several_processes(tmp_path: Path) -> None:
     command = ["finetune-cls", "--data", "t.csv", "--model", "m", "--out", str(tmp_path / "r"), "--seeds", "2"]
     with pytest.raises(LlmkitError, match="one after the other"):
         app([*command, "--nproc", "2"], standalone_mode=False)
@@ -74,7 +74,7 @@ def launch_that_raises(error: Exception, monkeypatch: pytest.MonkeyPatch, *argum
         (RendezvousClosedError(), "had ended on another machine", "again"),
     ],
 )
-def test_machines_that_do_not_meet_are_three_lines(
+def test_failed_rendezvous_is_an_error_of_three_lines(
     error: Exception, what: str, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(EnvironmentFault, match=what) as caught:
@@ -82,7 +82,7 @@ def test_machines_that_do_not_meet_are_three_lines(
     assert hint in caught.value.problems[0].hint and "127.0.0.1:9" in caught.value.problems[0].where
 
 
-def test_one_machine_is_not_told_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_on_a_single_machine_does_not_mention_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EnvironmentFault, match="the processes did not meet: cannot listen") as caught:
         launch_that_raises(DistNetworkError("cannot listen"), monkeypatch)
     assert "None" not in str(caught.value) and "machine" not in str(caught.value)
@@ -90,5 +90,5 @@ def test_one_machine_is_not_told_of_others(monkeypatch: pytest.MonkeyPatch) -> N
         launch_that_raises(RuntimeError("a bug"), monkeypatch)
 
 
-def test_without_a_gpu_auto_is_one_process() -> None:
+def test_auto_is_one_process_without_a_gpu() -> None:
     assert count_processes(None) == 1 and count_processes(3) == 3

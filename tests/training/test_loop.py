@@ -163,7 +163,7 @@ RATES = [0.4, 0.4, 0.2, 0.2, 0.1, 0.1, 0.05]
 
 
 class Watching:
-    """An objective that notes the optimizer's rate at each step, and may get SIGINT in one."""
+    """An objective that records the learning rate at each step, and may send SIGINT in one."""
 
     def __init__(self, signalled_at: int | None = None) -> None:
         self.inner, self.signalled_at = CausalLM(pad_token_id=0), signalled_at
@@ -183,7 +183,7 @@ class Watching:
 def make_annealed(
     run: Path, split: Split, losses: list[float], signalled_at: int | None = None, resume: bool = False
 ) -> tuple[TrainingLoop, Log]:
-    """Evaluates after each of seven steps, and finds these losses."""
+    """Evaluates after each of seven steps, with these losses."""
     scores, watching = iter(losses), Watching(signalled_at)
     trainer, log = make_trainer(
         run, split, make_gpt2(dropout=0.1), n_steps=7, evaluate=lambda model: {"loss": next(scores)}, optim=PLATEAU,
@@ -193,7 +193,7 @@ def make_annealed(
     return trainer, log
 
 
-def test_rate_falls_behind_each_evaluation_that_is_no_better(tmp_path: Path, tiny_split: Split) -> None:
+def test_learning_rate_falls_after_each_stale_evaluation(tmp_path: Path, tiny_split: Split) -> None:
     trainer, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES)
     trainer.fit()
     assert trainer.objective.rates == pytest.approx(RATES)
@@ -206,7 +206,7 @@ def test_log_shows_the_rate_that_each_step_had(tmp_path: Path, tiny_split: Split
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_other_schedules_know_no_plateaus(tmp_path: Path, tiny_split: Split, schedule: str) -> None:
+def test_other_schedules_ignore_plateaus(tmp_path: Path, tiny_split: Split, schedule: str) -> None:
     optim = Optim.model_validate({"name": "sgd", "learning_rate": 0.4, "schedule": schedule})
     logs = []
     for name, losses in (("falling", [3.0, 2.0, 1.0]), ("rising", [1.0, 2.0, 3.0])):
@@ -221,7 +221,7 @@ def test_other_schedules_know_no_plateaus(tmp_path: Path, tiny_split: Split, sch
 
 
 @pytest.mark.parametrize("step", [2, 3])
-def test_annealed_rate_survives_a_resume(tmp_path: Path, tiny_split: Split, step: int) -> None:
+def test_annealed_learning_rate_survives_a_resume(tmp_path: Path, tiny_split: Split, step: int) -> None:
     straight, _ = make_annealed(tmp_path / "straight", tiny_split, LOSSES)
     straight.fit()
     stopped, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES)
@@ -237,9 +237,7 @@ def test_annealed_rate_survives_a_resume(tmp_path: Path, tiny_split: Split, step
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_evaluation_that_a_signal_put_off_anneals_as_if_it_had_not(
-    tmp_path: Path, tiny_split: Split, step: int
-) -> None:
+def test_evaluation_repeated_after_a_signal_anneals_once(tmp_path: Path, tiny_split: Split, step: int) -> None:
     straight, _ = make_annealed(tmp_path / "straight", tiny_split, LOSSES)
     straight.fit()
     stopped, _ = make_annealed(tmp_path / "run", tiny_split, LOSSES, signalled_at=step)
@@ -252,7 +250,7 @@ def test_evaluation_that_a_signal_put_off_anneals_as_if_it_had_not(
 
 
 @pytest.mark.parametrize("signalled_at", [None, 3])
-def test_ranks_wait_for_the_first_after_the_save_of_a_stop_and_of_no_other(
+def test_ranks_wait_for_rank_0_only_after_the_save_of_a_stop(
     tmp_path: Path, tiny_split: Split, signalled_at: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
@@ -265,7 +263,7 @@ def test_ranks_wait_for_the_first_after_the_save_of_a_stop_and_of_no_other(
     assert signalled_at is None or events[-2:] == ["saved", "waited"]
 
 
-def test_state_of_the_objective_goes_on_from_the_checkpoint(tmp_path: Path, tiny_split: Split) -> None:
+def test_state_of_the_objective_continues_from_the_checkpoint(tmp_path: Path, tiny_split: Split) -> None:
     class Counting(CausalLM):
         def sum_losses(self, model: Any, batch: Any) -> dict[str, torch.Tensor]:
             self.state["steps"] = self.state.get("steps", torch.zeros(2)) + torch.tensor([1.0, 2.0])
@@ -285,7 +283,7 @@ def test_run_folder_holds_no_pickled_arguments(tmp_path: Path, tiny_split: Split
 
 
 class SecondPlan:
-    """Fixes the length of a run to so many steps, and keeps what it was told."""
+    """Fixes the length of a run, and records its arguments."""
 
     def __init__(self, n_steps: int) -> None:
         self.n_steps, self.calls = n_steps, list[tuple[int, MeasuredSeconds]]()
@@ -306,9 +304,7 @@ def make_timed(run: Path, split: Split, n_steps: int) -> tuple[TrainingLoop, Log
 
 
 @pytest.mark.parametrize("n_steps", [6, 30])
-def test_a_run_is_planned_again_after_its_first_steps_and_keeps_to_it(
-    tmp_path: Path, tiny_split: Split, n_steps: int
-) -> None:
+def test_run_of_limited_time_is_planned_again_once(tmp_path: Path, tiny_split: Split, n_steps: int) -> None:
     trainer, log, second = make_timed(tmp_path / "run", tiny_split, n_steps)
     trainer.fit()
     assert trainer.step == n_steps
@@ -326,7 +322,7 @@ def test_a_run_is_planned_again_after_its_first_steps_and_keeps_to_it(
     assert sum(spent.values()) < trainer.progress.seconds + spent["start"]
 
 
-def test_time_of_evaluations_and_checkpoints_is_no_step_time(tmp_path: Path, tiny_split: Split) -> None:
+def test_step_time_excludes_evaluations_and_checkpoints(tmp_path: Path, tiny_split: Split) -> None:
     trainer, _, second = make_timed(tmp_path / "run", tiny_split, 5)
     evaluate = trainer.callbacks.hooks.evaluate
 
@@ -355,7 +351,7 @@ def stop_at(trainer: TrainingLoop, step: int, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("stopped_at", [1, 2])
-def test_a_run_that_is_stopped_before_its_lengths_are_fixed_fixes_them_when_it_goes_on(
+def test_resumed_run_fixes_lengths_that_were_not_fixed_before(
     tmp_path: Path, tiny_split: Split, stopped_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, _, second = make_timed(tmp_path / "run", tiny_split, 6)

@@ -1,4 +1,4 @@
-"""The sum of losses does not show how a batch was cut.
+"""Summed losses, the window of a log line, and what watches over a run.
 
 The window of a log line: means of sums over counts, to be copied, put back and restored.
 
@@ -28,7 +28,7 @@ from llmkit.training.losses import LossWindow, describe_trend, detect_spike, sum
 from llmkit.training.trial import Trial
 
 
-def test_sum_of_the_parts_is_the_sum_of_the_whole_to_the_last_digit_of_fp32() -> None:
+def test_sum_of_losses_does_not_depend_on_the_micro_batches() -> None:
     losses = torch.rand(10_000, generator=torch.Generator().manual_seed(0)) * 10
     whole = sum_fp64(losses)
     assert whole.dtype == torch.float64
@@ -37,7 +37,7 @@ def test_sum_of_the_parts_is_the_sum_of_the_whole_to_the_last_digit_of_fp32() ->
         assert parts.float() == whole.float()
 
 
-def test_gradient_goes_through_in_the_precision_of_the_losses() -> None:
+def test_gradient_has_the_precision_of_the_losses() -> None:
     losses = torch.rand(5, requires_grad=True)
     sum_fp64(losses).backward()
     assert losses.grad is not None
@@ -66,7 +66,7 @@ def test_mean_is_over_all_labels_and_not_over_batches() -> None:
     assert (logged["lm"], logged["nsp"], logged["loss"]) == (1.2, 3.0, 4.2)
 
 
-def test_speed_and_waiting_leave_out_pauses(clock: SimpleNamespace) -> None:
+def test_speed_and_data_wait_exclude_pauses(clock: SimpleNamespace) -> None:
     window = LossWindow()
     add(window, 1.0, 1, n_tokens=1000, waited=0.5)
     clock.now += 5
@@ -77,7 +77,7 @@ def test_speed_and_waiting_leave_out_pauses(clock: SimpleNamespace) -> None:
     assert window.drain()["tokens_per_second"] == 0, "the next window begins where this one ended"
 
 
-def test_steps_that_are_put_back_were_never_there_and_a_copy_does_not_change() -> None:
+def test_rollback_removes_steps_and_a_copy_does_not_change() -> None:
     window = LossWindow()
     add(window, 2.0, 2, n_tokens=10)
     before = window.copy()
@@ -87,7 +87,7 @@ def test_steps_that_are_put_back_were_never_there_and_a_copy_does_not_change() -
     assert window.drain()["loss"] == 1.0
 
 
-def test_window_goes_on_from_a_checkpoint_as_if_it_had_not_stopped() -> None:
+def test_restored_window_logs_the_values_of_an_uninterrupted_one() -> None:
     straight, first, second = LossWindow(), LossWindow(), LossWindow()
     for window in (straight, first):
         add(window, 0.1, 3)
@@ -98,7 +98,7 @@ def test_window_goes_on_from_a_checkpoint_as_if_it_had_not_stopped() -> None:
     assert first.counts == {"lm": 3}, "its counts are its own"
 
 
-def test_long_window_loses_no_digits() -> None:
+def test_long_window_keeps_its_precision() -> None:
     window = LossWindow()
     for _ in range(1000):
         add(window, 16_777_217.0, 1)  # 2**24 + 1 is no fp32
@@ -107,7 +107,7 @@ def test_long_window_loses_no_digits() -> None:
     assert window.sums["lm"].item() == 1000 * (2**24 + 1)
 
 
-def test_window_holds_no_graph_and_a_loss_without_labels_is_zero() -> None:
+def test_window_holds_no_autograd_graph_and_a_loss_without_labels_is_zero() -> None:
     window = LossWindow()
     window.add_sums({"nsp": torch.zeros((), requires_grad=True) * 2})
     window.add_step({"nsp": 0}, 0, 0.0)
@@ -116,7 +116,7 @@ def test_window_holds_no_graph_and_a_loss_without_labels_is_zero() -> None:
 
 
 def watch(losses: list[float]) -> list[int]:
-    """Where the loss is said to jump."""
+    """Steps at which a spike is detected."""
     expected: list[float] = []
     jumps = []
     for number, loss in enumerate(losses):
@@ -165,7 +165,7 @@ def test_spike_is_said_with_its_samples_and_stops_only_where_asked(
 
 
 class Scaled:
-    """An objective whose loss is `by` times as large in one micro-batch."""
+    """An objective whose loss is multiplied by `by` in one micro-batch."""
 
     def __init__(self, at: int, by: float) -> None:
         self.inner, self.left, self.by = CausalLM(pad_token_id=0), at, by
@@ -238,13 +238,13 @@ class AlwaysNan(PoisonedAt):
         ([], None),
     ],
 )
-def test_a_run_that_was_still_improving_says_so(losses: list[tuple[int, float]], said: str | None) -> None:
+def test_loss_that_still_falls_at_the_end_is_reported(losses: list[tuple[int, float]], said: str | None) -> None:
     trend = describe_trend(losses)
     assert trend is None if said is None else trend is not None and said in trend
 
 
 class SmallMemory:
-    """An objective that runs out of memory with more than so many sequences at once."""
+    """An objective that runs out of memory above a number of sequences."""
 
     def __init__(self, at_most: int) -> None:
         self.inner, self.at_most, self.tried = CausalLM(pad_token_id=0), at_most, list[int]()

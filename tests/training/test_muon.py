@@ -54,7 +54,7 @@ def test_fp32_products_move_weights_as_bf16_products_to_their_rounding() -> None
         assert not torch.equal(mine, other)
 
 
-def test_matrices_in_one_batch_do_not_touch_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matrices_of_one_batch_are_independent(monkeypatch: pytest.MonkeyPatch) -> None:
     together = take_steps(Muon, torch.float32)
     monkeypatch.setattr("llmkit.training.muon.MAX_BATCH_BYTES", 1)  # each matrix by itself
     for mine, alone in zip(together, take_steps(Muon, torch.float32), strict=True):

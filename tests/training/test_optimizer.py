@@ -10,7 +10,7 @@ from llmkit.models.layers import freeze_layers
 from llmkit.training.optimizer import build_optimizer, group_weights, layerwise_lr_factors, learning_rate_factor
 
 
-def test_muon_gets_the_hidden_matrices_and_nothing_else() -> None:
+def test_muon_trains_the_hidden_matrices_only() -> None:
     model = make_gpt2()
     hidden, embeddings, vectors = group_weights(model)
     names = {id(weight): name for name, weight in model.named_parameters()}
@@ -20,7 +20,7 @@ def test_muon_gets_the_hidden_matrices_and_nothing_else() -> None:
     assert len(hidden) + len(embeddings) + len(vectors) == len(list(model.parameters()))
 
 
-def test_weight_decay_falls_on_no_vector() -> None:
+def test_vectors_have_no_weight_decay() -> None:
     model = make_gpt2()
     decays = {
         id(w): g["weight_decay"]
@@ -30,7 +30,7 @@ def test_weight_decay_falls_on_no_vector() -> None:
     assert all(decays[id(weight)] == (0.3 if weight.ndim == 2 else 0.0) for weight in model.parameters())
 
 
-def test_muon_moves_gpt2s_transposed_weights_as_it_moves_linear_ones() -> None:
+def test_muon_updates_transposed_weights_of_gpt2_like_linear_ones() -> None:
     model = make_gpt2()
     rates = {
         id(w): g["lr"]
@@ -102,7 +102,7 @@ EXPONENTS = {
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_each_layer_learns_slower_than_the_one_above_it(family: str, name: str) -> None:
+def test_layer_decay_lowers_the_learning_rate_of_each_lower_layer(family: str, name: str) -> None:
     model = make_classifier(family)
     factors = layerwise_lr_factors(model, 0.5)
     section = Optim.model_validate({"name": name, "learning_rate": 1e-3, "muon_learning_rate": 1.0, "layer_decay": 0.5})
@@ -120,7 +120,7 @@ def test_each_layer_learns_slower_than_the_one_above_it(family: str, name: str) 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_frozen_encoder_leaves_an_optimizer_of_the_head(family: str, name: str) -> None:
+def test_frozen_encoder_leaves_only_the_head_to_the_optimizer(family: str, name: str) -> None:
     model = make_classifier(family)
     freeze_layers(model, "encoder")
     groups = build_optimizer(model, Optim.model_validate({"name": name}), "fp32").param_groups

@@ -1,4 +1,4 @@
-"""A run folder is read back in whatever state it is, and what could not be read is said."""
+"""A run folder is read in any state, and what could not be read is reported."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def train(step: int, loss: float) -> dict[str, object]:
     return {"kind": "train", "step": step, "loss": loss}
 
 
-def test_whole_run_is_read_and_nothing_is_missing(tmp_path: Path) -> None:
+def test_complete_run_has_nothing_missing(tmp_path: Path) -> None:
     write_log(tmp_path, train(1, 2.0), {"kind": "sample", "step": 1, "text": "a\u2028b"})
     for name in ("metrics", "manifest"):
         (tmp_path / f"{name}.json").write_text(json.dumps({"of": name}))
@@ -29,7 +29,7 @@ def test_whole_run_is_read_and_nothing_is_missing(tmp_path: Path) -> None:
     assert record.log["sample"][0]["text"] == "a\u2028b"
 
 
-def test_step_logged_twice_stands_once_as_it_was_logged_last_and_steps_are_in_order(tmp_path: Path) -> None:
+def test_last_record_of_a_step_is_kept_and_steps_are_in_order(tmp_path: Path) -> None:
     evaluations = [{"kind": "eval", "step": 2, "split": split, "loss": 1.0} for split in ("validation", "test")]
     samples = [{"kind": "sample", "step": 2, "prompt": prompt, "text": "a"} for prompt in "xyx"]
     write_log(tmp_path, train(2, 2.0), train(3, 3.0), train(1, 1.0), train(2, 9.0), *evaluations, *samples)
@@ -42,19 +42,22 @@ def test_step_logged_twice_stands_once_as_it_was_logged_last_and_steps_are_in_or
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ([train(1, 1.0), '{"kind": "tr'], "line 2 of 2 cannot be read (the last one, as a kill leaves it)"),
+        (
+            [train(1, 1.0), '{"kind": "tr'],
+            "line 2 of 2 cannot be read (the last one, cut off when the process was killed)",
+        ),
         (['{"kind": "tr', train(1, 1.0)], "line 1 of 2 cannot be read and is left out"),
         ([train(1, 1.0), *["[]", "7", "{}", '{"kind": "a", "step": null}', "[" * 99_999, "\x00"]], "2, 3, 4, 5, 6, …"),
     ],
 )
-def test_lines_that_cannot_be_read_are_left_out_and_said(tmp_path: Path, lines: list[object], said: str) -> None:
+def test_unreadable_lines_are_skipped_and_reported(tmp_path: Path, lines: list[object], said: str) -> None:
     write_log(tmp_path, *lines)
     record = read_run(tmp_path)
     assert [each["loss"] for each in record.log["train"]] == [1.0]
     assert any(said in line for line in record.missing), record.missing
 
 
-def test_each_file_that_is_missing_or_spoilt_is_said_with_what_follows(tmp_path: Path) -> None:
+def test_each_missing_or_damaged_file_is_reported_with_its_consequence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a run folder"):
         read_run(tmp_path)
     (tmp_path / "log.jsonl").touch()
@@ -63,11 +66,13 @@ def test_each_file_that_is_missing_or_spoilt_is_said_with_what_follows(tmp_path:
     record = read_run(tmp_path)
     assert (record.metrics, record.manifest, record.log, record.recipe) == ({}, {}, {}, "")
     assert len(record.missing) == 4
-    for line, words in zip(record.missing, ("is empty", "no JSON object", "cannot be read", "no recipe"), strict=True):
+    for line, words in zip(
+        record.missing, ("is empty", "not a JSON object", "cannot be read", "no recipe"), strict=True
+    ):
         assert words in line
 
 
-def test_number_is_finite_and_no_truth_value() -> None:
+def test_get_number_takes_finite_numbers_and_no_booleans() -> None:
     record = {"a": 1, "b": 0.5, "c": True, "d": float("nan"), "e": "1", "f": None, "g": float("inf")}
     assert {key: get_number(record, key) for key in "abcdefgh"} == {
         "a": 1, "b": 0.5, **dict.fromkeys("cdefgh")

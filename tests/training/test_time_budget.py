@@ -1,4 +1,4 @@
-"""Minutes become steps and evaluations that fit into them."""
+"""Steps and evaluations are planned to fit into `train.max_minutes`."""
 
 from dataclasses import replace
 
@@ -56,7 +56,7 @@ def test_what_the_recipe_sets_is_kept() -> None:
     assert training + others == pytest.approx(100 * (1 - RESERVE), abs=2)
 
 
-def test_dear_evaluations_become_smaller_and_fewer() -> None:
+def test_expensive_evaluations_become_smaller_and_fewer() -> None:
     cheap = fit_length(REQUEST, COSTS, 0.0)
     dear = fit_length(REQUEST, replace(COSTS, eval_block=0.1, final_score=50.0), 0.0)
     assert cheap.final_share == 1
@@ -67,15 +67,15 @@ def test_dear_evaluations_become_smaller_and_fewer() -> None:
     assert dear.n_steps // dear.eval_steps < 10
 
 
-def test_time_that_is_over_still_gives_one_step() -> None:
+def test_budget_that_is_spent_still_allows_one_step() -> None:
     assert fit_length(REQUEST, COSTS, elapsed=200.0, n_done=30).n_steps == 31
 
 
-def test_the_second_plan_comes_after_a_twentieth() -> None:
+def test_second_plan_follows_after_a_twentieth_of_the_steps() -> None:
     assert [calibration_step(n) for n in (1, 19, 200)] == [1, 1, 10]
 
 
-def test_time_is_told_by_what_it_was_spent_on() -> None:
+def test_seconds_are_described_by_phase() -> None:
     spent = PhaseSeconds(start=4.0, training=30.0, evaluation=4.0, saving=0.01, finish=2.0)
     assert spent.total == pytest.approx(40.01)
     assert spent.describe() == "40.0 s: training 30.0 (75%), start 4.0, evaluation 4.0, finish 2.0"
@@ -95,13 +95,13 @@ def test_time_is_told_by_what_it_was_spent_on() -> None:
         (700, [0.1, 0.2, 0.1], None),
     ],
 )
-def test_more_steps_are_measured_while_their_time_is_not_the_expected_one_and_at_the_half(
+def test_plan_is_repeated_while_step_times_differ_and_halfway(
     step: int, seconds: list[float], following: int | None
 ) -> None:
     assert next_calibration(1000, step, seconds) == following
 
 
-def test_last_calibration_is_one_after_the_first_fifth_that_others_came_before() -> None:
+def test_last_calibration_follows_others_after_the_first_fifth() -> None:
     assert is_last_calibration(1000, 500, [0.1, 0.1])
     assert not is_last_calibration(1000, 150, [0.1, 0.2])
     assert not is_last_calibration(3, 1, [0.1]), "the only one of a run of three steps"

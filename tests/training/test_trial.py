@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 class Slow:
-    """An objective that takes so many seconds longer for each micro-batch, and may run out of memory after them."""
+    """An objective with additional seconds per micro-batch, which may run out of memory."""
 
     def __init__(self, seconds: float, *, fits: bool = True) -> None:
         self.inner, self.seconds, self.fits, self.n_called = CausalLM(pad_token_id=0), seconds, fits, 0
@@ -44,7 +44,7 @@ def test_slow_steps_are_timed_within_the_budget_and_one_step(tiny_split: Split, 
     assert 0 < measured.optimizer < measured.compute
 
 
-def test_looking_for_a_micro_batch_that_fits_ends_in_time(tiny_split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_for_a_micro_batch_that_fits_ends_in_time(tiny_split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of what was tried last is taken, untried, and the batch of the step stays."""
     monkeypatch.setattr("llmkit.training.trial.MAX_FIT_SECONDS", 0.5)
     slow = Slow(0.3, fits=False)

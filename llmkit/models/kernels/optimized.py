@@ -17,16 +17,19 @@ from transformers import PreTrainedModel
 from llmkit.architectures import ARCHITECTURES
 from llmkit.architectures.base import ATTENTION, DROPOUT, GELU, PADDING
 from llmkit.core import console
-from llmkit.models.kernels.attention import SDPA, check_attention, has_amx, use_fp32_attention
-from llmkit.models.kernels.modules import (
+from llmkit.models.kernels.padding_free import can_unpad, check_padding_free, unpad
+from llmkit.models.kernels.patches import (
+    SDPA,
     Undo,
+    check_attention,
     check_gelus,
     find_dropouts,
     find_unfused_gelus,
     fuse_gelus,
+    has_amx,
     use_fast_dropout,
+    use_fp32_attention,
 )
-from llmkit.models.kernels.padding_free import can_unpad, check_padding_free, unpad
 
 
 class Patch(NamedTuple):
@@ -62,29 +65,19 @@ PATCHES: dict[str, Patch] = {
 }
 """In the order in which they are applied."""
 
-_ALL_PATCHES = (PADDING, ATTENTION, DROPOUT, GELU)
 _DEFAULT_PATCHES = (ATTENTION, DROPOUT, GELU)
-TESTED: dict[str, tuple[str, ...]] = {each.model_type: each.kernels for each in ARCHITECTURES.values()} | {
-    "roberta": _ALL_PATCHES,
-    "xlm-roberta": _ALL_PATCHES,
-    "camembert": _ALL_PATCHES,
-    "electra": _ALL_PATCHES,
-    "albert": _DEFAULT_PATCHES,
-    "bart": _DEFAULT_PATCHES,
-    "bloom": _DEFAULT_PATCHES,
-    "deberta": _DEFAULT_PATCHES,
-    "deberta-v2": _DEFAULT_PATCHES,
-    "distilbert": _DEFAULT_PATCHES,
-    "ernie": _DEFAULT_PATCHES,
-    "gpt_neox": _DEFAULT_PATCHES,
-    "mistral": _DEFAULT_PATCHES,
-    "mpnet": _DEFAULT_PATCHES,
-    "opt": _DEFAULT_PATCHES,
-    "qwen2": _DEFAULT_PATCHES,
-    "qwen3": _DEFAULT_PATCHES,
+TESTED: dict[str, tuple[str, ...]] = {
+    **{each.model_type: each.kernels for each in ARCHITECTURES.values()},
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "electra"), (PADDING, ATTENTION, DROPOUT, GELU)),
+    **dict.fromkeys(
+        (
+            "albert", "bart", "bloom", "deberta", "deberta-v2", "distilbert", "ernie", "gpt_neox", "mistral", "mpnet",
+            "opt", "qwen2", "qwen3", "xlnet",
+        ),
+        _DEFAULT_PATCHES,
+    ),
     "t5": (DROPOUT, GELU),  # its attention adds a bias in bf16
-    "xlnet": _DEFAULT_PATCHES,
-}
+}  # fmt: skip
 """By `model_type`, the changes whose loss and gradients a test compares with the unchanged model's."""
 
 _UNDO = "_llmkit_undo"

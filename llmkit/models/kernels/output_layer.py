@@ -79,7 +79,7 @@ def describe_output_layer(layer: nn.Module) -> str:
     if isinstance(layer, AdaptiveSoftmax):
         return f"adaptive softmax over {layer.bounds[-1]:,} tokens, classes end at {layer.bounds[1:-1]}"
     n_tokens = cast(nn.Linear, layer).out_features
-    return f"output layer over {n_tokens:,} tokens, its loss made {_chunk_size(n_tokens)} positions at a time"
+    return f"output layer over {n_tokens:,} tokens, its loss is computed {_chunk_size(n_tokens):,} tokens at a time"
 
 
 def _chunk_size(vocab_size: int) -> int:

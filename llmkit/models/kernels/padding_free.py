@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from llmkit.core import console
-from llmkit.models.kernels.attention import SDPA, attention_fp32, check_attention, set_attention
-from llmkit.models.kernels.modules import Undo
+from llmkit.models.kernels.patches import SDPA, Undo, attention_fp32, check_attention, set_attention
 
 PADDING_FREE = "llmkit_padding_free"
 LAYER_TYPES = ("full_attention", "sliding_attention")
@@ -57,8 +56,9 @@ def can_unpad(model: PreTrainedModel, device: torch.device) -> bool:
 def unpad(model: PreTrainedModel) -> Sequence[Undo]:
     """Run the layers on packed tokens, in place; returns how to undo it. Hidden states between layers stay packed."""
     undo = set_attention(model, PADDING_FREE, _attention_forward, _padding_mask)
-    body, pack = (model.base_model, _pack_ids) if _has_own_layers(model) else (_encoder_of(model), _pack_hidden_states)
-    undo.append(body.register_forward_pre_hook(pack, with_kwargs=True))
+    has_own_layers = _has_own_layers(model)
+    body = model.base_model if has_own_layers else model.base_model.get_submodule("encoder")
+    undo.append(body.register_forward_pre_hook(_pack_ids if has_own_layers else _pack_hidden_states, with_kwargs=True))
     undo.append(body.register_forward_hook(_unpack, with_kwargs=True))
     return undo
 
@@ -97,10 +97,6 @@ def _missing_argument(module: nn.Module, *names: str) -> str | None:
 def _has_own_layers(model: PreTrainedModel) -> bool:
     """Whether the base model runs its layers itself (ModernBERT), without a separate encoder module."""
     return isinstance(getattr(model.base_model, "layers", None), nn.ModuleList)
-
-
-def _encoder_of(model: PreTrainedModel) -> nn.Module:
-    return model.base_model.get_submodule("encoder")
 
 
 def find_token_indices(mask: Tensor) -> Tensor:
@@ -151,7 +147,7 @@ def _pack_ids(body: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 
 def _has_gaps(mask: Tensor) -> bool:
-    """Whether padding lies between tokens, so that packing would change the distances between them."""
+    """Whether there is padding between tokens, so that packing would change the distances between them."""
     begins = F.pad(mask.int(), (1, 0)).diff(dim=1) > 0
     return bool((begins.sum(1) > 1).any())
 
@@ -205,9 +201,7 @@ def varlen_attention_works(device: torch.device, width: int, window: int | None 
 
     max_distance = None if window is None else TEST_WINDOW
     lengths = (3, 17)
-    draw = torch.Generator(device).manual_seed(
-        0
-    )  # a separate generator, which leaves the training's random numbers unchanged
+    draw = torch.Generator(device).manual_seed(0)  # leaves the training's random numbers unchanged
     inputs = torch.randn(3, sum(lengths), 2, width, device=device, dtype=torch.bfloat16, generator=draw)
     cu_seqlens = torch.tensor([0, *lengths], device=device).cumsum(0).int()
     found: list[Tensor] = []
@@ -216,21 +210,14 @@ def varlen_attention_works(device: torch.device, width: int, window: int | None 
             for kernel in (True, False):
                 query, key, value = rows = [each.clone().requires_grad_() for each in inputs]
                 if kernel:
-                    max_seqlen, window_size = max(lengths), _window_size(max_distance)
-                    attended = cast(
-                        Tensor,
-                        varlen_attn(
-                            query, key, value, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, window_size=window_size
-                        ),
-                    )
+                    ends, size = (cu_seqlens, cu_seqlens, max(lengths), max(lengths)), _window_size(max_distance)
+                    attended = cast(Tensor, varlen_attn(query, key, value, *ends, window_size=size))
                 else:
                     cut = [[part.transpose(0, 1) for part in each.split(lengths)] for each in rows]
-                    parts = [
-                        F.scaled_dot_product_attention(
-                            q, k, v, None if max_distance is None else _sliding_window_mask(q, max_distance)
-                        )
-                        for q, k, v in zip(*cut, strict=True)
-                    ]
+                    parts = []
+                    for q, k, v in zip(*cut, strict=True):
+                        band = None if max_distance is None else _sliding_window_mask(q, max_distance)
+                        parts.append(F.scaled_dot_product_attention(q, k, v, band))
                     attended = torch.cat([part.transpose(0, 1) for part in parts])
                 attended.float().square().sum().backward()
                 found.append(torch.stack([attended, *(cast(Tensor, each.grad) for each in rows)]).detach().float())

@@ -26,9 +26,8 @@ from llmkit.models.classifier import (
     count_positions,
     load_classifier_for_training,
 )
-from llmkit.models.layers import freeze_layers
+from llmkit.models.layers import add_lora, freeze_layers, merge_lora, require_peft
 from llmkit.models.loading import read_config, resolve_model
-from llmkit.models.lora import add_lora, merge_lora, require_peft
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
 from llmkit.tasks.cls.evaluation import RowEvaluation
@@ -127,9 +126,9 @@ class ClsTraining(TrainingTask):
         """Freeze layers, or add LoRA adapters."""
         section = self.recipe.cls
         if section.lora_rank:
-            add_lora(network, section.lora_rank, section.lora_alpha, self.recipe.train.seed)
+            add_lora(network, section.lora_rank, section.lora_alpha, self.recipe.train.seed, where="cls.lora_rank")
         else:
-            freeze_layers(network, section.freeze)
+            freeze_layers(network, section.freeze, where="cls.freeze")
 
     def open_model(self, path: str) -> PreTrainedModel:
         network = build_classifier(read_config(path))
@@ -315,7 +314,7 @@ def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str
         hint = "give a run of pretrain-mlm or pretrain-clm, a model folder, or a hub name"
         raise UsageError("there is no model to fine-tune", where="--model", hint=hint)
     if recipe.cls.lora_rank:
-        require_peft()
+        require_peft("cls.lora_rank")
     return model
 
 

@@ -1,4 +1,4 @@
-"""What makes a model faster changes no result, can be undone, and stays away where it does not fit."""
+"""Faster models give the same results, can be restored, and are left unchanged if a change does not apply."""
 
 import copy
 import gc
@@ -20,12 +20,11 @@ from transformers import (
 )
 from transformers.activations import ACT2FN
 
-from llmkit.models.kernels import modules
 from llmkit.models.kernels import optimized as room
-from llmkit.models.kernels.attention import FP32_ATTENTION
-from llmkit.models.kernels.modules import FastDropout
+from llmkit.models.kernels import patches
 from llmkit.models.kernels.optimized import ATTENTION, DROPOUT, GELU, PADDING, TESTED, optimized
 from llmkit.models.kernels.padding_free import PADDING_FREE
+from llmkit.models.kernels.patches import FP32_ATTENTION, FastDropout
 
 CPU = torch.device("cpu")
 IDS = torch.randint(5, 50, (3, 16), generator=torch.Generator().manual_seed(1))
@@ -49,7 +48,7 @@ TINY = {
 def _says_again_and_has_no_amx(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": False})
     room._log_once.cache_clear()
-    modules.check_gelus.cache_clear()
+    patches.check_gelus.cache_clear()
 
 
 def make_family(kind: str) -> PreTrainedModel:
@@ -80,7 +79,7 @@ def read(model: PreTrainedModel, *, bf16: bool = False) -> tuple[Tensor, dict[st
 
 
 def parts(model: PreTrainedModel) -> dict[str, Any]:
-    """All that could be changed in a model: its modules, their types, forwards and hooks, and the configuration."""
+    """Everything that a change may touch: modules, their types, forwards and hooks, and the configuration."""
     found: dict[str, Any] = {"config": model.config.to_dict() | {"attention": model.config._attn_implementation}}
     for name, module in model.named_modules():
         hooks = (dict(module._forward_pre_hooks), dict(module._forward_hooks))
@@ -132,7 +131,7 @@ def test_restored_family_is_the_very_same_model(kind: str) -> None:
     assert own.keys() == gradients.keys() and all(torch.equal(own[name], gradients[name]) for name in own)
 
 
-def test_what_is_made_depends_on_model_precision_and_device() -> None:
+def test_changes_depend_on_model_precision_and_device() -> None:
     bert, gpt2 = make_bert(dropout=0.1), make_gpt2(dropout=0.1)
     assert optimized(bert, "bf16", CPU).applied == (PADDING, DROPOUT)
     assert optimized(gpt2, "bf16", CPU).applied == (ATTENTION, DROPOUT, GELU)
@@ -225,7 +224,7 @@ def test_modernbert_with_other_kinds_of_layers_runs_plainly(capsys: pytest.Captu
     assert "layers of other types" in capsys.readouterr().err
 
 
-def test_gelu_that_is_another_formula_stays(
+def test_gelu_with_another_formula_is_not_replaced(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("transformers.activations.NewGELUActivation.forward", lambda self, inputs: inputs.sigmoid())
@@ -258,7 +257,7 @@ def make_chain(activation: str) -> GPT2LMHeadModel:
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu_fast"])
-def test_loss_and_gradients_are_those_of_the_chain(activation: str) -> None:
+def test_fused_gelu_has_the_same_loss_and_gradients(activation: str) -> None:
     plain, quick = make_chain(activation), make_chain(activation)
     optimized(quick, "fp32", CPU)
     assert all(isinstance(block.mlp.act, nn.GELU) for block in quick.transformer.h)
@@ -271,7 +270,7 @@ def test_loss_and_gradients_are_those_of_the_chain(activation: str) -> None:
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu", "gelu_pytorch_tanh", "quick_gelu", "gelu_10"])
-def test_other_formulas_stay(activation: str) -> None:
+def test_other_formulas_are_not_replaced(activation: str) -> None:
     model = make_chain(activation)
     assert optimized(model, "fp32", CPU).applied == (DROPOUT,)
     assert [type(block.mlp.act) for block in model.transformer.h] == [type(ACT2FN[activation])] * 2

@@ -1,4 +1,4 @@
-"""The loss over a large vocabulary in parts: equal to the loss of all logits at once, in value and in gradients."""
+"""The chunked loss equals that of all logits at once, in value and gradients."""
 
 import pytest
 import torch
@@ -45,13 +45,13 @@ def test_loss_and_gradients_are_those_of_all_logits_at_once(
         torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_logits_at_once_below_one_token_are_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_has_at_least_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output_layer, "LOGITS_PER_CHUNK", 3)
     case = make_case(4)
     assert compute(*case)[0].item() == pytest.approx(compute_in_fp64(*case)[0].item(), rel=1e-6)
 
 
-def test_gradient_is_scaled_by_what_comes_behind_the_loss() -> None:
+def test_gradient_is_scaled_by_the_upstream_gradient() -> None:
     case = make_case(3)
     for found, expected in zip(compute(*case, 1 / 34), compute_in_fp64(*case, 1 / 34), strict=True):
         torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
@@ -84,7 +84,7 @@ def test_tied_weight_gets_both_gradients() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_frozen_layer_gets_no_gradient_and_gives_one() -> None:
+def test_frozen_layer_gets_no_gradient_but_passes_one_on() -> None:
     layer, hidden, labels = make_case(2)
     expected = compute(layer, hidden, labels)[1]
     layer.requires_grad_(False)
@@ -93,7 +93,7 @@ def test_frozen_layer_gets_no_gradient_and_gives_one() -> None:
     torch.testing.assert_close(hidden.grad, expected)
 
 
-def test_layer_without_a_bias_is_served() -> None:
+def test_layer_without_a_bias_works() -> None:
     layer, hidden, labels = make_case(2)
     layer.bias = None
     loss = sum_cross_entropy(layer, hidden, labels)
@@ -102,7 +102,7 @@ def test_layer_without_a_bias_is_served() -> None:
     assert loss.item() == pytest.approx(whole.item(), rel=1e-6)
 
 
-def test_bf16_is_near() -> None:
+def test_bf16_loss_is_close_to_fp32() -> None:
     case = make_case(5)
     with torch.autocast("cpu", torch.bfloat16):
         found = compute(*case)
@@ -146,14 +146,14 @@ def test_adaptive_softmax_has_the_gradients_of_its_log_probabilities(cutoffs: tu
         torch.testing.assert_close(near, exact, rtol=1e-4, atol=1e-5)
 
 
-def test_loss_beyond_the_smallest_share_is_exact() -> None:
+def test_loss_of_an_underflowed_probability_is_exact() -> None:
     layer = nn.Linear(1, 3, bias=False)
     layer.weight.data = torch.tensor([[0.0], [100.0], [500.0]])
     hidden, labels = torch.ones(3, 1), torch.tensor([0, 1, 2])
     assert sum_cross_entropy(layer, hidden, labels).item() == pytest.approx(900.0)
 
 
-def test_weights_gradient_can_be_asked_for_twice() -> None:
+def test_backward_can_run_twice() -> None:
     layer, hidden, labels = make_case(3)
     loss = sum_cross_entropy(layer, hidden, labels) * 0.5
     one, other = (torch.autograd.grad(loss, layer.weight, retain_graph=True)[0] for _ in range(2))

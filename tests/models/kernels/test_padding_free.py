@@ -1,4 +1,4 @@
-"""Encoders that read no padding: the same results and gradients, with any head, and less to compute."""
+"""Encoders without padding: the same results and gradients with any head, at less cost."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def make_batch() -> dict[str, Tensor]:
 
 
 def make_classifier(family: str) -> PreTrainedModel:
-    """Tiny, with three labels and no dropout, which would draw other numbers for other shapes."""
+    """Tiny, with three labels and without dropout, whose random numbers depend on the shapes."""
     config = AutoConfig.for_model(
         family, vocab_size=100, hidden_size=32, embedding_size=32, num_hidden_layers=2, num_attention_heads=4,
         intermediate_size=64, max_position_embeddings=40, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
@@ -139,7 +139,7 @@ def test_token_indices_may_come_with_the_batch() -> None:
         torch.testing.assert_close(free(**encoder_inputs(free, batch)).prediction_logits, without, rtol=0, atol=0)
 
 
-def test_bf16_differs_by_its_own_rounding_alone() -> None:
+def test_bf16_differs_only_by_rounding() -> None:
     usual, free = make_classifier("bert").eval(), make_classifier("bert").eval()
     optimized(free, "bf16", CPU)
     assert free.config._attn_implementation == PADDING_FREE
@@ -189,7 +189,7 @@ def test_modernbert_keeps_its_positions_and_windows(where: str) -> None:
     assert (shapes[0][0] == 1) == (where != "between"), "where tokens are farther apart than in the row"
 
 
-def test_padding_may_stand_anywhere() -> None:
+def test_padding_may_be_anywhere() -> None:
     batch, usual, free = make_batch(), make_bert().eval(), make_bert().eval()
     batch["attention_mask"][0] = batch["attention_mask"][0].flip(0)
     batch["attention_mask"][1, 4:9] = 0
@@ -204,7 +204,7 @@ def test_padding_may_stand_anywhere() -> None:
 
 
 @pytest.mark.parametrize("change", [{}, {"is_decoder": True}, {"chunk_size_feed_forward": 5}, {"attn": "eager"}])
-def test_what_attends_otherwise_stays_as_it_is(change: dict[str, Any]) -> None:
+def test_models_with_other_attention_stay_unchanged(change: dict[str, Any]) -> None:
     config = make_classifier("bert").config
     config.update({name: value for name, value in change.items() if name != "attn"})
     attention = change.get("attn", "sdpa")
@@ -248,14 +248,14 @@ def test_gpu_without_the_kernel_leaves_the_model_as_it_is(agrees: bool, monkeypa
     assert model.config._attn_implementation == (PADDING_FREE if agrees else "sdpa")
 
 
-def test_twice_is_as_good_as_once() -> None:
+def test_unpadding_twice_equals_unpadding_once() -> None:
     model = make_bert()
     optimized(model, "fp32", CPU)
     optimized(model, "fp32", CPU)
     assert len(model.base_model.get_submodule("encoder")._forward_pre_hooks) == 1
 
 
-def test_the_saved_model_knows_nothing_of_it(tmp_path: Path) -> None:
+def test_saved_model_does_not_record_the_change(tmp_path: Path) -> None:
     model = make_bert()
     optimized(model, "fp32", CPU)
     model.save_pretrained(tmp_path)
@@ -263,7 +263,7 @@ def test_the_saved_model_knows_nothing_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["none", "missing", "wrong"])
-def test_kernel_is_tried_before_it_is_used(
+def test_kernel_is_tested_before_it_is_used(
     fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def attend(*inputs: Any, **more: Any) -> Tensor:

@@ -71,7 +71,7 @@ RunFolder = Annotated[Path, typer.Option("--out", help="Run folder to write.")]
 StartModel = Annotated[str | None, typer.Option("--model", help="Start from this model's weights and tokenizer.")]
 Resume = Annotated[
     ResumeMode | None,
-    typer.Option("--resume", metavar="[auto]", help="ResumeMode the run in --out; auto: start it if there is none."),
+    typer.Option("--resume", metavar="[auto]", help="Resume the run in --out; auto: start it if there is none."),
 ]
 Allow = Annotated[
     list[str] | None,

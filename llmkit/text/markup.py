@@ -20,7 +20,7 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.archives import open_archive, open_member
 from llmkit.text.documents import Document, make_documents
-from llmkit.text.encodings import TextStream, detect_encoding, find_example
+from llmkit.text.encodings import HAS_C1, TextStream, detect_encoding, find_example
 from llmkit.text.html_text import html_to_text
 from llmkit.text.sources import Entry, Source
 
@@ -73,7 +73,9 @@ def decode_page(file: BinaryIO, encoding: str, path: str) -> tuple[str, str]:
         name = (declared[1] or declared[2]).decode().lower() if declared else ""
         name = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252"}.get(name, name)
         try:
-            return raw.decode(name), name
+            text = raw.decode(name)
+            if not HAS_C1.search(text):  # iso-8859-2 is often declared for pages of cp1250
+                return text, name
         except (LookupError, ValueError):
             pass  # a wrong declaration is common; detect the encoding from the bytes
     stream = TextStream(io.BytesIO(raw), encoding, path)

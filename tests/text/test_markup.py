@@ -1,5 +1,6 @@
 """Markup: what is seen is read, what is not seen is not, and an archive can do no harm."""
 
+import io
 import zipfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.html_text import html_to_text
+from llmkit.text.markup import decode_page
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source
 
@@ -109,3 +111,8 @@ def test_what_is_no_zip_archive_is_no_book(tmp_path: Path) -> None:
     (tmp_path / "a.epub").write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match="not a valid EPUB"):
         read_one(tmp_path / "a.epub")
+
+
+def test_a_declared_encoding_that_makes_control_characters_is_not_trusted() -> None:
+    page = f'<html><head><meta charset="iso-8859-2"></head><body>{"Paní šla domů, kůň žral seno. " * 5}</body></html>'
+    assert decode_page(io.BytesIO(page.encode("cp1250")), "auto", "a.html") == (page, "cp1250")

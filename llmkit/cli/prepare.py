@@ -35,11 +35,11 @@ def prepare_command(
     if dry_run:
         from llmkit.core.files import check_writable
         from llmkit.preparing.executors import check_executor
-        from llmkit.text.inputs import find_files
+        from llmkit.text.inputs import display_name, find_files
 
         check_executor(engine, inputs)
         check_writable(out, dry_run=True)
-        files = find_files([*inputs, *filter(None, (validation, test))])
+        files = [display_name(name) for name in find_files([*inputs, *filter(None, (validation, test))])]
         if json:
             show_json({"recipe": config.model_dump(mode="json"), "inputs": files})
         else:

@@ -64,6 +64,8 @@ _ASCII_IN_WIDE = re.compile(rb"[\t\n\r\x20-\x7e]{64}")
 """Bytes that are ASCII and, read as UTF-16, 32 rare Chinese characters."""
 _MIN_UNLIKELY = 20.0
 """Nats by which another encoding must read better than the one that the user named, to say so."""
+_DECLARED_AS = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252", "us-ascii": "utf-8"}
+_NO_CHARSETS = ("unicode-escape", "raw-unicode-escape", "unicode_escape", "raw_unicode_escape", "idna", "punycode")
 _ESCAPES = ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr")
 _EXTENDED_WINDOW = 1 << 22
 """Where the first window is not enough, this many bytes are read before a file is refused."""
@@ -381,6 +383,33 @@ def detect_encoding(head: bytes, *, complete: bool) -> str:
     if wide := _detect_wide(head):
         return wide
     return "ascii" if head.isascii() else detect_legacy(head, complete=complete).encodings[0]
+
+
+def decode_declared(data: bytes, charset: str) -> tuple[str, str] | None:
+    """The text of a page or message in the charset that it declares, and the codec; None if that cannot be right.
+
+    As in browsers, iso-8859-1 is cp1252. A declaration is not believed that makes control characters, or text that is
+    much less likely than that of another encoding.
+    """
+    name = _DECLARED_AS.get(charset.lower(), charset.lower())
+    try:
+        if not name or codecs.lookup(name).name in _NO_CHARSETS:
+            return None
+        text = data.decode(name)
+    except (LookupError, ValueError):
+        return None
+    if data.isascii() or codecs.lookup(name).name in _UNICODE:
+        return text, name
+    if HAS_C1.search(text):
+        return None
+    start = max(0, _find_high(data) - 1000)
+    window = data[start : start + WINDOW_BYTES]
+    guess = detect_legacy(window, complete=len(data) <= start + WINDOW_BYTES)
+    if guess.rival is None and guess.utf8_word is None and name not in guess.encodings:
+        sample = sample_words(window)
+        if score_as(sample, guess.encodings[0]) - score_as(sample, name) > _MIN_UNLIKELY:
+            return None
+    return text, name
 
 
 def _find_high(head: bytes) -> int:

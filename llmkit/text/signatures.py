@@ -166,8 +166,8 @@ def detect_format(head: bytes) -> Format | None:
             return TAR
     if wide := next((name for mark, name in _WIDE_MARKS if head.startswith(mark)), ""):
         start = head[2:].decode(wide, "ignore").encode("utf-8", "ignore").lstrip()
-        found = next((found for pattern, found in _TEXTUAL if pattern.match(start)), None)
-        return found if found and found.ending in _MAY_BE_WIDE else None
+        matches = (each for pattern, each in _TEXTUAL if each.ending in _MAY_BE_WIDE and pattern.match(start))
+        return next(matches, None)
     start = head.removeprefix(_MARK).lstrip()
     return next((found for pattern, found in _TEXTUAL if pattern.match(start)), None)
 

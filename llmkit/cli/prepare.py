@@ -36,12 +36,12 @@ def prepare_command(
         from llmkit.core.files import check_writable
         from llmkit.preparing.executors import check_executor
         from llmkit.preparing.existing import check_out
-        from llmkit.text.inputs import find_files
+        from llmkit.text.inputs import display_name, find_files
 
         check_executor(engine, inputs)
         out = check_out(out, [*inputs, *filter(None, (validation, test))], config.prepare.tokenizer.path)
         check_writable(out, dry_run=True)
-        files = find_files([*inputs, *filter(None, (validation, test))])
+        files = [display_name(name) for name in find_files([*inputs, *filter(None, (validation, test))])]
         if json:
             show_json({"recipe": config.model_dump(mode="json"), "inputs": files})
         else:

@@ -10,7 +10,7 @@ Knows nothing of files, byte order marks and errors.
 import codecs
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from llmkit.text.text_scores import is_plausible, score_texts
@@ -95,12 +95,20 @@ _FIRST_MARGIN = 100.0
 _UTF8_CHAR = rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 _UTF8_WORD = re.compile(rb"(?:[\x00-\x7f]|" + _UTF8_CHAR + rb")+")
 _FIND_UTF8 = re.compile(_UTF8_CHAR)
-_HIGH = bytes(range(128, 256))
+_TAKES_LETTER = re.compile(rb"[\x80-\xff][A-Za-z][a-z]")
 _ASCII = bytes(range(128))
 _SPACES = bytes.maketrans(b"\n\r\t", b"   ")
 _MIN_UTF8_SHARE = 0.8
 _MAX_STRAY_COST = 12.0
 """Nats by which a line may be less likely with a byte of another encoding than without it."""
+_MAX_RATE_LOSS = 0.25
+"""Nats per byte by which a part of a large file may read worse than the best part without being looked at."""
+_CHANGE_MARGIN = 15.0
+_CHANGE_MARGIN_PER_BYTE = 0.3
+"""Nats, also per non-ASCII byte, by which a part of a file must read better in another encoding than in its own."""
+_PART_BYTES = 1 << 14
+_MIN_PART_BYTES = 600
+_MIN_PART_HIGH = 8
 _SAME_FAMILY = {"cp950", "big5hkscs"}
 """These differ in a few punctuation marks, so that the better one is taken by any margin."""
 
@@ -148,6 +156,12 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
         return Guess(rank_encodings(sample_words(others))[0].encodings, utf8_word=word)
     rivals = [each for each in readings[1:] if not {*each.encodings, *best.encodings} <= _SAME_FAMILY]
     is_sure = not rivals or best.score - rivals[0].score >= MARGIN
+    if complete and n_high == 1 and min(CANDIDATES[name].rarity for name in best.encodings) > 0:
+        is_sure = False  # one byte is no evidence for a rare encoding
+    # A single character of East Asia that takes an ASCII letter of the word behind it: a stray byte.
+    if n_high <= 2 and not SINGLE_BYTE.keys() & {*best.encodings} and _TAKES_LETTER.search(data):
+        rivals = [each for each in rivals if SINGLE_BYTE.keys() & {*each.encodings}]
+        is_sure = not rivals
     return Guess(_keep_valid(best.encodings, data), None if is_sure else rivals[0].encodings[0])
 
 
@@ -213,6 +227,54 @@ def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES))
         return readings
     likely = {name for each in readings if each.score > readings[0].score - _FIRST_MARGIN for name in each.encodings}
     return _rank(lambda name: sample.decode(name, "replace"), [name for name in CANDIDATES if name in likely])
+
+
+def score_as(sample: bytes, encoding: str) -> float:
+    """Nats of the sample in an encoding, whatever the language; what is undecodable in UTF-8 is left out."""
+    text = sample.decode(encoding, "ignore" if encoding == "utf-8" else "replace")
+    (found,) = score_texts([_compose(text)], [_ALL_LANGUAGES])
+    return found.score
+
+
+def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
+    """Offset of a part of the data that reads much better in another encoding, and that encoding.
+
+    The parts are of at most 16 KB. Of more than eight, only those are ranked that read worse than the best one, as
+    ranking takes ten times as long as scoring.
+    """
+    n_parts = min(8, len(data) // _MIN_PART_BYTES) if len(data) < 8 * _PART_BYTES else -(-len(data) // _PART_BYTES)
+    if encoding not in CANDIDATES or n_parts < 2:
+        return None
+    parts = list(_split_parts(data, -(-len(data) // n_parts)))
+    samples = [(start, sample) for start, sample in parts if len(sample.translate(None, _ASCII)) >= _MIN_PART_HIGH]
+    if not samples:
+        return None
+    scores = score_texts(
+        [_compose(sample.decode(encoding, "replace")) for _, sample in samples],
+        [CANDIDATES[encoding].languages] * len(samples),
+    )
+    rates = [found.score / len(sample) for found, (_, sample) in zip(scores, samples, strict=True)]
+    for (start, sample), rate in zip(samples, rates, strict=True):
+        if n_parts > 8 and rate > max(rates) - _MAX_RATE_LOSS:
+            continue
+        readings = rank_encodings(sample)
+        own = next((each.score for each in readings if encoding in each.encodings), -float("inf"))
+        n_high = len(sample.translate(None, _ASCII))
+        if readings[0].score - own > max(_CHANGE_MARGIN, _CHANGE_MARGIN_PER_BYTE * n_high):
+            return start, readings[0].encodings[0]
+    return None
+
+
+def _split_parts(data: bytes, n_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Parts of about `n_bytes` that end at a line or a word, each with its offset, as samples of their words."""
+    start = 0
+    while start < len(data):
+        end = start + n_bytes
+        if end < len(data):
+            cut = max(data.rfind(b"\n", start, end), data.rfind(b" ", start, end))
+            end = cut + 1 if cut > start else end
+        yield start, sample_words(data[start:end], n_bytes=_FIRST_BYTES - 100)[:_FIRST_BYTES]
+        start = end
 
 
 def rank_stray_byte(data: bytes, start: int, end: int) -> Reading | None:

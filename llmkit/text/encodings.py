@@ -15,17 +15,19 @@ import codecs
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from llmkit.core.errors import DataError, UsageError
 from llmkit.text.encoding_detection import (
     MARGIN,
     detect_legacy,
+    find_change,
     find_utf8_word,
     is_valid,
     rank_encodings,
     rank_stray_byte,
     sample_words,
+    score_as,
 )
 from llmkit.text.scan import cache_scan
 from llmkit.text.text_scores import is_plausible, score_texts
@@ -57,11 +59,25 @@ _COMMON_CHINESE = frozenset(
     "二四五六七八九百千正月明日水火山木金土王將军却马门问听东书车电话请点万应等第回此何其者乃與与若今便"
     "，。、；：？！“”‘’《》「」『』（）…—　"
 )
-_C1 = re.compile("[\x80-\x9f]")
+HAS_C1 = re.compile("[\x80-\x9f]")
+_ASCII_IN_WIDE = re.compile(rb"[\t\n\r\x20-\x7e]{64}")
+"""Bytes that are ASCII and, read as UTF-16, 32 rare Chinese characters."""
+_MIN_UNLIKELY = 20.0
+"""Nats by which another encoding must read better than the one that the user named, to say so."""
+_DECLARED_AS = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252", "us-ascii": "utf-8"}
+_NO_CHARSETS = ("unicode-escape", "raw-unicode-escape", "unicode_escape", "raw_unicode_escape", "idna", "punycode")
 _ESCAPES = ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr")
 _EXTENDED_WINDOW = 1 << 22
 """Where the first window is not enough, this many bytes are read before a file is refused."""
 _EXAMPLE_CHARS = 60
+
+
+class EncodingRecord(Protocol):
+    """What `TextStream.record` fills in; sources.Source has these fields."""
+
+    encoding: str
+    example: str
+    notes: dict[str, str]
 
 
 class TextStream:
@@ -77,6 +93,9 @@ class TextStream:
     def __init__(self, file: BinaryIO, encoding: str, path: str, errors: str = "strict") -> None:
         self.encoding = encoding
         self.example = ""
+        self._named = encoding != "auto"
+        self._notes: dict[str, str] = {}
+        self._n_replacements = 0
         self._errors = errors
         self._file = file
         self._path = path
@@ -119,6 +138,14 @@ class TextStream:
                 head = self._detect(head, offset)
         yield from self._decode(head, offset)
 
+    def record(self, source: EncodingRecord) -> None:
+        """Write the encoding, its example and what was noticed to the record of the source."""
+        source.encoding, source.example = self.encoding, self.example
+        source.notes.update(self._notes)
+        if self._n_replacements:
+            what = "replacement characters U+FFFD in the text: an earlier conversion lost what was there"
+            source.notes[what] = f"{self._n_replacements:,} of them"
+
     def _detect(self, head: bytes, offset: int) -> bytes:
         """Choose the encoding by the window from the first non-ASCII byte; returns `head` with the bytes read."""
         start = _find_high(head)
@@ -140,6 +167,10 @@ class TextStream:
             raise self._mixed_error(head, offset, guess.utf8_word)
         if guess.rival is not None:
             raise self._unclear_error(head, offset, guess.rival)
+        if self._is_guess and (escape := head.find(b"\x1b$B")) >= 0:
+            raise self._change_error(head, offset, escape, "iso2022_jp")
+        if self._is_guess and (change := find_change(window, self.encoding)):
+            raise self._change_error(head, offset, max(0, start - WINDOW_BYTES) + change[0], change[1])
         return head
 
     def _decode(self, chunk: bytes, offset: int) -> Iterator[str]:
@@ -150,7 +181,12 @@ class TextStream:
         while True:
             if n_fed > offset and self._is_guess and self._compare(chunk, n_fed):
                 decoder = _find_codec(self.encoding)(self._errors)
+            if self._named and not chunk.isascii():
+                self._named = False
+                self._check_named(chunk)
             n_fed += len(chunk)
+            if self.encoding in _WIDE and (found := _ASCII_IN_WIDE.search(chunk)):
+                raise self._wide_error(found, n_fed - len(chunk))
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
@@ -160,11 +196,13 @@ class TextStream:
                 hint = "without a byte order mark, name the byte order: utf-16-le or utf-16-be"
                 what = f"this is not {self.encoding}: {error}"
                 raise DataError(what, where=f"{self._path}, byte {offset}", hint=hint) from None
-            if is_legacy and _C1.search(text):
+            if is_legacy and HAS_C1.search(text):
                 raise self._control_error(chunk, n_fed - len(chunk))
             if text:
                 if not self.example and self.encoding not in ("utf-8", "ascii"):
                     self.example = find_example(text)
+                if "\ufffd" in text:
+                    self._n_replacements += text.count("\ufffd")
                 # If no character is cut off at either end, the chunk is the UTF-8 of the text.
                 is_utf8 = self.encoding == "utf-8" and decoder.getstate()[0] == pending == b""
                 yield cache_scan(text, chunk) if is_utf8 and self._errors == "strict" else text
@@ -178,6 +216,9 @@ class TextStream:
     def _compare(self, chunk: bytes, offset: int) -> bool:
         """Whether the guess changes to another encoding that gave the same text so far. DataError if the chunk has
         words of UTF-8, or does not tell which of these encodings it is in."""
+        change = find_change(chunk, self.encoding)
+        if change and "utf-8" not in detect_legacy(chunk[change[0] :][: WINDOW_BYTES // 4], complete=False).encodings:
+            raise self._change_error(chunk, offset, *change)
         if word := find_utf8_word(chunk, self.encoding):
             raise self._mixed_error(chunk, offset, word)
         readings = rank_encodings(sample_words(chunk), self._same) if len(self._same) > 1 else []
@@ -190,6 +231,21 @@ class TextStream:
         if before in self._same:
             self.encoding = before
         return self.encoding != before
+
+    def _check_named(self, chunk: bytes) -> None:
+        """Note that the encoding that the user named makes unlikely text of the first non-ASCII chunk."""
+        if codecs.lookup(self.encoding).name in _UNICODE or not is_valid(chunk, self.encoding):
+            return
+        start = max(0, _find_high(chunk) - 1000)
+        window = chunk[start : start + WINDOW_BYTES]
+        guess = detect_legacy(window, complete=False).encodings[0]
+        sample = sample_words(window)
+        if score_as(sample, guess) - score_as(sample, self.encoding) < _MIN_UNLIKELY:
+            return
+        _, line = _find_difference(window, self.encoding, guess)
+        texts = [_shorten(line.decode(name, "replace")) for name in (self.encoding, guess)]
+        what = f"read as {self.encoding}, as prepare.read.encoding says, but {guess} is likelier"
+        self._notes[what] = f'"{texts[0]}" would be "{texts[1]}"'
 
     def _where(self, chunk: bytes, offset: int, position: int) -> str:
         """The place of a byte of a chunk that begins at `offset`."""
@@ -215,16 +271,33 @@ class TextStream:
             hint="convert the file to one encoding, or give the two parts as two files; --skip-bad skips such files",
         )
 
+    def _change_error(self, head: bytes, offset: int, position: int, other: str) -> DataError:
+        _, line = _find_difference(head[position : position + WINDOW_BYTES], self.encoding, other)
+        texts = [f'{name} reads "{_shorten(line.decode(name, "replace"))}"' for name in (self.encoding, other)]
+        return DataError(
+            f"a file of two encodings: from here on {', '.join(texts)}",
+            where=self._where(head, offset, position),
+            hint="convert the file to one encoding, or give the two parts as two files; --skip-bad skips such files",
+        )
+
+    def _wide_error(self, found: re.Match[bytes], offset: int) -> DataError:
+        return DataError(
+            f'bytes of ASCII in a file of {self.encoding}: "{_shorten(found[0].decode("ascii"))}"',
+            where=f"{self._path}, byte {offset + found.start()}",
+            hint="give the parts as files of one encoding each; --skip-bad skips such files",
+        )
+
     def _control_error(self, chunk: bytes, offset: int) -> DataError:
         """The error for a control character that a legacy encoding made of a printable one."""
         position = next(
             n
             for n, byte in enumerate(chunk)
-            if byte > 127 and _C1.search(bytes([byte]).decode(self.encoding, "ignore"))
+            if byte > 127 and HAS_C1.search(bytes([byte]).decode(self.encoding, "ignore"))
         )
         line = _line_at(chunk, position)
-        likely = next(each for each in rank_encodings(sample_words(chunk)) if not _C1.search(each.text))
-        name = likely.encodings[0]
+        readings = (each for each in rank_encodings(sample_words(chunk)) if not HAS_C1.search(each.text))
+        as_utf8 = detect_legacy(chunk, complete=False).encodings[0] == "utf-8"
+        name = "utf-8" if as_utf8 else next(readings).encodings[0]
         return DataError(
             f"byte 0x{chunk[position]:02X} is a control character in {self.encoding}, which no text has",
             where=self._where(chunk, offset, position),
@@ -244,6 +317,8 @@ class TextStream:
 
     def _explain(self, error: UnicodeDecodeError, data: bytes) -> str:
         """What the bytes around an undecodable one may be."""
+        if data.isascii():
+            return "the file is damaged or cut off there"
         guess = detect_legacy(data, complete=False)
         name = guess.encodings[0]
         if guess.utf8_word is not None:
@@ -257,9 +332,15 @@ class TextStream:
 
 def _detect_escapes(data: bytes) -> str:
     """The encoding of ASCII bytes that switch character sets by escape sequences; empty if there are none."""
-    if b"\x1b$" not in data:
-        return ""
-    return next((name for name in _ESCAPES if is_valid(data, name)), "")
+    if b"\x1b$" in data:
+        return next((name for name in _ESCAPES if is_valid(data, name)), "")
+    # HZ writes GB 2312 between ~{ and ~}, which stand in code too: the Chinese text must be likelier.
+    if b"~{" in data and b"~}" in data and is_valid(data, "hz"):
+        sample = data[max(0, data.index(b"~{") - 1000) :][:6000]
+        texts = [sample.decode("hz", "replace"), sample.decode("ascii")]
+        as_hz, as_ascii = (found.score for found in score_texts(texts, [("zh-hans", "en")] * 2))
+        return "hz" if as_hz > as_ascii + MARGIN else ""
+    return ""
 
 
 def find_example(text: str) -> str:
@@ -302,6 +383,33 @@ def detect_encoding(head: bytes, *, complete: bool) -> str:
     if wide := _detect_wide(head):
         return wide
     return "ascii" if head.isascii() else detect_legacy(head, complete=complete).encodings[0]
+
+
+def decode_declared(data: bytes, charset: str) -> tuple[str, str] | None:
+    """The text of a page or message in the charset that it declares, and the codec; None if that cannot be right.
+
+    As in browsers, iso-8859-1 is cp1252. A declaration is not believed that makes control characters, or text that is
+    much less likely than that of another encoding.
+    """
+    name = _DECLARED_AS.get(charset.lower(), charset.lower())
+    try:
+        if not name or codecs.lookup(name).name in _NO_CHARSETS:
+            return None
+        text = data.decode(name)
+    except (LookupError, ValueError):
+        return None
+    if data.isascii() or codecs.lookup(name).name in _UNICODE:
+        return text, name
+    if HAS_C1.search(text):
+        return None
+    start = max(0, _find_high(data) - 1000)
+    window = data[start : start + WINDOW_BYTES]
+    guess = detect_legacy(window, complete=len(data) <= start + WINDOW_BYTES)
+    if guess.rival is None and guess.utf8_word is None and name not in guess.encodings:
+        sample = sample_words(window)
+        if score_as(sample, guess.encodings[0]) - score_as(sample, name) > _MIN_UNLIKELY:
+            return None
+    return text, name
 
 
 def _find_high(head: bytes) -> int:

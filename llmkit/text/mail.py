@@ -17,14 +17,13 @@ from typing import BinaryIO, cast
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
-from llmkit.text.encodings import TextStream
+from llmkit.text.encodings import TextStream, decode_declared
 from llmkit.text.html_text import html_to_text
 from llmkit.text.sources import Entry, Source
 
 MAX_MESSAGE_BYTES = 64_000_000
 _QUOTED = re.compile(rb"^>(>*From )", re.M)
 _MAX_DEPTH = 20
-_CHARSETS = {"gb2312": "gb18030", "gbk": "gb18030", "us-ascii": "utf-8"}
 
 
 def read_mbox(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
@@ -102,10 +101,7 @@ def _find_bodies(message: EmailMessage, depth: int) -> list[EmailMessage]:
 def _decode_body(part: EmailMessage, where: str) -> str:
     payload = part.get_payload(decode=True)
     data = payload if isinstance(payload, bytes) else b""
-    charset = part.get_content_charset() or ""
-    try:
-        text = data.decode(_CHARSETS.get(charset, charset or "utf-8"))
-    except (LookupError, ValueError):  # no charset, or a wrong one
-        text = "".join(TextStream(io.BytesIO(data), "auto", where))
+    found = decode_declared(data, part.get_content_charset() or "utf-8")
+    text = found[0] if found else "".join(TextStream(io.BytesIO(data), "auto", where))
     text = text.replace("\r\n", "\n")
     return html_to_text(text) if part.get_content_type() == "text/html" else text

@@ -20,7 +20,7 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.archives import open_archive, open_member
 from llmkit.text.documents import Document, make_documents
-from llmkit.text.encodings import TextStream, detect_encoding, find_example
+from llmkit.text.encodings import TextStream, decode_declared, detect_encoding, find_example
 from llmkit.text.html_text import html_to_text
 from llmkit.text.sources import Entry, Source
 
@@ -70,12 +70,9 @@ def decode_page(file: BinaryIO, encoding: str, path: str) -> tuple[str, str]:
     raw = file.read()
     if encoding == "auto" and detect_encoding(raw[: 1 << 16], complete=len(raw) < 1 << 16) not in _UNICODE:
         declared = _DECLARED.search(raw[:2048])
-        name = (declared[1] or declared[2]).decode().lower() if declared else ""
-        name = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252"}.get(name, name)
-        try:
-            return raw.decode(name), name
-        except (LookupError, ValueError):
-            pass  # a wrong declaration is common; detect the encoding from the bytes
+        name = (declared[1] or declared[2]).decode() if declared else ""
+        if found := decode_declared(raw, name):
+            return found
     stream = TextStream(io.BytesIO(raw), encoding, path)
     return "".join(stream), stream.encoding
 

@@ -21,4 +21,4 @@ def read_plain(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
             yield from make_documents(watch_shape(stream, source), entry.path, 0, read.max_doc_chars)
         else:
             yield from split_documents(stream, read, source)
-        source.encoding, source.example = stream.encoding, stream.example
+        stream.record(source)

@@ -75,7 +75,9 @@ def read_files(files: Sequence[str], read: Read, sources: list[Source]) -> Itera
 
 def _read_file(name: str, read: Read, sources: list[Source]) -> Iterator[Document]:
     archive = Source(display_name(name))
+    n_entries = 0
     for entry in _skip_damaged(find_entries(name, archive), archive, read):
+        n_entries += 1
         source = Source(entry.path)
         sources.append(source)
         if not read.skip_bad:
@@ -84,6 +86,8 @@ def _read_file(name: str, read: Read, sources: list[Source]) -> Iterator[Documen
             yield from _read_if_sound(entry, source, read)
         if not source.documents and not source.skipped:
             source.skip("empty file", entry.path)
+    if not n_entries and not archive.skipped:
+        archive.skip("archive without files", archive.path)
     if archive.skipped:
         sources.append(archive)
 

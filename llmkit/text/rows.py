@@ -145,7 +145,7 @@ def open_text(entry: Entry, source: Source, read: Read, *, by_row: bool = True) 
     with entry.open(source) as file:
         stream = TextStream(file, read.encoding, entry.path, errors=errors)
         yield stream
-        source.encoding, source.example = stream.encoding, stream.example
+        stream.record(source)
 
 
 def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:

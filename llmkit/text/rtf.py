@@ -17,6 +17,8 @@ from llmkit.text.documents import Document, make_documents
 from llmkit.text.sources import Entry, Source
 from llmkit.text.xml_parsing import TextBuilder
 
+_NON_ASCII = re.compile(rb"[\x80-\xff]+")
+_EAST_ASIAN = re.compile(rb"\\ansicpg(?:932|936|949|950|1361)\b")
 MAX_BYTES = 256_000_000
 _MAX_DEPTH = 10_000
 _TOKEN = re.compile(
@@ -291,11 +293,28 @@ def _find_codec(code_page: int) -> str:
         return "cp1252"
 
 
+def _escape_utf8(data: bytes) -> bytes:
+    """The data with raw UTF-8, which some programs write against the specification, as `\\u`."""
+    if data.isascii() or _EAST_ASIAN.search(data[:4096]):
+        return data
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data
+
+    def escape(match: re.Match[bytes]) -> bytes:
+        units = match[0].decode().encode("utf-16-le")
+        numbers = [int.from_bytes(units[n : n + 2], "little", signed=True) for n in range(0, len(units), 2)]
+        return b"{\\uc0" + b"".join(b"\\u%d " % number for number in numbers) + b"}"
+
+    return _NON_ASCII.sub(escape, data.removeprefix(codecs.BOM_UTF8))
+
+
 def read_rtf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """One document of an .rtf file."""
     with entry.open(source) as file:
         data = _read_whole(file, entry.path)
-    reader = _Reader(data, entry.path)
+    reader = _Reader(_escape_utf8(data), entry.path)
     if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{\\rtf"):
         raise reader._error("it does not begin with {\\rtf")
     yield from make_documents(reader.read(), entry.path, 0, read.max_doc_chars)

@@ -126,6 +126,9 @@ _TEXTUAL: tuple[tuple[re.Pattern[bytes], Format], ...] = (
     (re.compile(rb"(?:<\?xml[^>]*>\s*)?<svg[\s>]"), Format("an SVG image", "", _NO_TEXT)),
 )
 _HTML = re.compile(rb"(?:<\?xml[^>]*>\s*)?(?:<!--.{0,500}?-->\s*)?(?:<!doctype html|<html[\s>])", re.I | re.S)
+_WIDE_MARKS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+_MAY_BE_WIDE = (".srt", ".vtt")
+"""Formats whose readers decode UTF-16."""
 _MARK = b"\xef\xbb\xbf"
 
 # Members that tell what a .zip archive is, by the beginning of a member's name.
@@ -161,6 +164,10 @@ def detect_format(head: bytes) -> Format | None:
                 return found
         if _is_tar_header(head[:512]):
             return TAR
+    if wide := next((name for mark, name in _WIDE_MARKS if head.startswith(mark)), ""):
+        start = head[2:].decode(wide, "ignore").encode("utf-8", "ignore").lstrip()
+        matches = (each for pattern, each in _TEXTUAL if each.ending in _MAY_BE_WIDE and pattern.match(start))
+        return next(matches, None)
     start = head.removeprefix(_MARK).lstrip()
     return next((found for pattern, found in _TEXTUAL if pattern.match(start)), None)
 

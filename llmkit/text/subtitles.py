@@ -29,7 +29,7 @@ def read_subtitles(entry: Entry, source: Source, read: Read) -> Iterator[Documen
         lines = split_lines(unify_line_ends(stream), entry.path)
         texts = _find_texts(lines, entry.ending == ".vtt", source)
         yield from make_documents((text + "\n" for text in texts), entry.path, 0, read.max_doc_chars)
-        source.encoding, source.example = stream.encoding, stream.example
+        stream.record(source)
 
 
 def _find_texts(lines: Iterable[str], is_vtt: bool, source: Source) -> Iterator[str]:

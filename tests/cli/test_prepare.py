@@ -1,6 +1,7 @@
 """`llmkit prepare` shows the receipt, or gives it to programs."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,16 @@ def test_receipt_counts_what_the_manifest_has(
     assert f"{manifest['splits']['train']['tokens']:,}" in out
     code, out, _ = run(monkeypatch, capsys, *words, "--json")
     assert json.loads(out)["splits"] == manifest["splits"]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_dry_run_shows_names_that_are_no_utf8_as_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, as_json: bool
+) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")
+    Path(name).write_text("A text.\n")
+    words = ("prepare", str(tmp_path), "--out", str(tmp_path / "d"), "--dry-run", *(["--json"] if as_json else []))
+    code, out, _ = run(monkeypatch, capsys, *words)
+    assert code == 0
+    shown = json.loads(out)["inputs"][0] if as_json else out
+    assert "caf\\xe9.txt" in shown

@@ -7,6 +7,7 @@ import pytest
 
 from llmkit.core.errors import DataError, UsageError
 from llmkit.text.encodings import TextStream, detect_encoding
+from llmkit.text.sources import Source
 
 CHINESE = (
     "却说曹操引军至官渡，与袁绍相拒。绍军势大，操兵少粮乏，欲弃官渡退回许昌，迟疑未决，乃作书遣人赴许昌问荀彧。"
@@ -183,3 +184,91 @@ def test_a_legacy_file_has_an_example_line() -> None:
     stream = TextStream(io.BytesIO("plain\nun café noir\n".encode("cp1252")), "auto", "a.txt")
     list(stream)
     assert stream.example == "un café noir"
+
+
+ENGLISH = "It’s a long line about boats. " * 40
+RUSSIAN = "Когда мы пришли к реке, было уже темно, и никто не знал, где лодка. Ждали до утра, пили чай у костра.\n" * 20
+CZECH = "Paní Nováková šla do obchodu a koupila chléb, mléko a šest vajec. Potom se vrátila domů za dětmi.\n" * 20
+
+
+def notes_of(data: bytes, encoding: str = "auto") -> dict[str, str]:
+    source = Source("a.txt")
+    stream = TextStream(io.BytesIO(data), encoding, "a.txt")
+    for _ in stream:
+        pass
+    stream.record(source)
+    return source.notes
+
+
+@pytest.mark.parametrize("named", ["gb18030", "cp1252", "shift_jis", "koi8-r"])
+def test_a_named_encoding_that_makes_unlikely_text_is_noted_with_a_line_in_both(named: str) -> None:
+    ((what, example),) = notes_of(ENGLISH.encode() + b"\nit\x92s\n", named).items()
+    assert what == f"read as {named}, as prepare.read.encoding says, but utf-8 is likelier"
+    assert "It’s a long line" in example
+
+
+@pytest.mark.parametrize(("text", "named"), [(RUSSIAN, "cp1251"), (CZECH, "iso8859-2"), (CHINESE, "gbk")])
+def test_a_named_encoding_that_is_right_has_no_note(text: str, named: str) -> None:
+    assert notes_of(text.encode(named), named) == {}
+
+
+def test_replacement_characters_are_counted() -> None:
+    ((what, example),) = notes_of("Caf\ufffd, na\ufffdve.\n".encode()).items()
+    assert "U+FFFD" in what
+    assert example == "2 of them"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (CZECH.encode("cp1250"), RUSSIAN.encode("cp1251")),
+        (RUSSIAN.encode("cp1251") * 1000, RUSSIAN.encode("cp866")),
+        (CHINESE.encode("gb18030") * 9, TRADITIONAL.encode("big5") * 9),
+    ],
+)
+def test_a_file_of_two_legacy_encodings_is_refused(first: bytes, second: bytes) -> None:
+    with pytest.raises(DataError, match="two encodings"):
+        read(first + b"\n" + second)
+
+
+def test_escape_sequences_in_a_legacy_encoding_are_refused() -> None:
+    japanese = "私たちが川に着いたとき、もう暗くなっていた。\n"
+    with pytest.raises(DataError, match="two encodings"):
+        read(japanese.encode("iso2022_jp") + japanese.encode("cp932"))
+
+
+def test_ascii_behind_utf16_is_refused_and_never_read_as_chinese() -> None:
+    with pytest.raises(DataError, match="bytes of ASCII in a file of utf-16-le"):
+        read(
+            ENGLISH.encode("utf-16")
+            + b"a second part that was appended without converting it to the encoding of the file"
+        )
+
+
+def test_a_stray_byte_before_a_letter_is_no_korean() -> None:
+    with pytest.raises(DataError, match="not clear"):
+        read(b"\xc3It is a long line about boats and lamps.\n" + b"A plain line of English.\n" * 20)
+
+
+def test_one_byte_is_no_evidence_for_a_rare_encoding() -> None:
+    with pytest.raises(DataError, match="not clear"):
+        read(b"A plain line of English.\n" * 20 + b"\xff")
+
+
+def test_the_hint_for_utf8_that_was_named_latin_1_is_utf8() -> None:
+    with pytest.raises(DataError) as caught:
+        read(ENGLISH.encode(), "latin-1")
+    assert "encoding=utf-8 reads" in caught.value.problems[0].hint
+
+
+def test_a_byte_that_is_cut_off_utf16_gives_no_other_encoding_as_a_hint() -> None:
+    with pytest.raises(DataError) as caught:
+        read(ENGLISH.encode("utf-16") + b"a")
+    assert "read.encoding" not in caught.value.problems[0].hint
+
+
+def test_hz_is_read_and_format_strings_of_lisp_stay_ascii() -> None:
+    text = "我们到河边的时候，天已经黑了，谁也不知道船在哪里。\n"
+    assert read(text.encode("hz")) == (text, "hz")
+    code = '(format t "~{~a~^, ~}" list) (format t "~{ab~}")\n'
+    assert read(code.encode()) == (code, "ascii")

@@ -81,3 +81,19 @@ def test_message_beyond_all_bounds_is_counted(tmp_path: Path, monkeypatch: pytes
     texts, source = read(tmp_path / "m.mbox", (PLAIN + BEGIN + "\n" + "x\n" * 900 + "\n" + PLAIN).encode())
     assert len(texts) == 2
     assert sum(source.skipped.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec", "text"),
+    [
+        ("iso-8859-1", "cp1252", "It’s “quoted”."),
+        ("iso-8859-2", "cp1250", "Paní šla domů, kůň žral seno. " * 5),
+        ("iso-8859-1", "utf-8", "Paní šla domů, kůň žral seno. " * 5),
+        ("unicode_escape", "ascii", "C:\\temp\\new"),
+    ],
+)
+def test_a_message_whose_charset_is_wrong_is_read_rightly(tmp_path: Path, declared: str, codec: str, text: str) -> None:
+    head = BEGIN + f"Content-Type: text/plain; charset={declared}\nContent-Transfer-Encoding: 8bit\n\n"
+    (tmp_path / "a.mbox").write_bytes(head.encode() + text.encode(codec) + b"\n\n")
+    (document,) = read_documents([str(tmp_path / "a.mbox")], Read(), [])
+    assert document.text.strip() == text.strip()

@@ -181,3 +181,14 @@ def test_members_of_a_tar_are_read_twice_with_skip_bad_and_bad_ones_counted(tmp_
     assert [source.skipped["unreadable file"] for source in sources] == [0, 1, 0]
     with pytest.raises(DataError, match=r"b\.tar\.gz!b\.txt"):
         read_all(tmp_path)
+
+
+def test_an_archive_without_files_is_counted(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w"):
+        pass
+    with tarfile.open(tmp_path / "b.tar", "w"):
+        pass
+    (tmp_path / "c.txt").write_text("A text.\n")
+    sources: list[Source] = []
+    assert [document.text for document in read_documents([str(tmp_path)], Read(), sources)] == ["A text.\n"]
+    assert [dict(source.skipped) for source in sources] == [{"archive without files": 1}] * 2 + [{}]

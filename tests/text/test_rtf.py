@@ -61,3 +61,8 @@ def test_code_page_that_is_none_is_the_western_one(tmp_path: Path) -> None:
 def test_name_alone_makes_no_rich_text(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not begin with"):
         read(tmp_path, b"plain text")
+
+
+def test_raw_utf8_is_read_as_it_is(tmp_path: Path) -> None:
+    assert read(tmp_path, "{\\rtf1\\ansi\\ansicpg1252 Žluť 渡船 😀\\par}".encode()) == "Žluť 渡船 😀\n"
+    assert read(tmp_path, b"{\\rtf1\\ansi\\ansicpg936 " + "渡船".encode("gbk") + b"}") == "渡船\n"

@@ -77,3 +77,11 @@ def test_html_is_known_by_its_beginning() -> None:
     assert looks_like_html(b"<!DOCTYPE html><html>")
     assert looks_like_html(b"<?xml version='1.0'?><!-- x --><html lang='de'>")
     assert not looks_like_html(b"<p>a fragment")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_subtitles_with_a_byte_order_mark_are_known(encoding: str) -> None:
+    head = "1\r\n00:00:01,000 --> 00:00:02,000\r\nŽlutý kůň\r\n".encode(encoding)
+    assert (found := detect_format(head)) is not None
+    assert found.ending == ".srt"
+    assert detect_format("A plain text.\r\n".encode(encoding)) is None

@@ -191,7 +191,8 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
             stream.reject(cells, line)
         elif len(cells) != len(stream.columns):
             what = f"{len(cells)} cells where the {model} has {len(stream.columns)}"
-            stream.reject(what, line, hint=f"or set prepare.read.delimiter: this is {dialect.describe()}")
+            other = f"or set prepare.read.delimiter: this is {dialect.describe()}"
+            stream.reject(what, line, hint="or start the sheet with its header" if ending == ".xlsx" else other)
         elif any(map(UNDECODED.search, cells)):
             stream.reject("bytes that cannot be decoded", line)
         else:

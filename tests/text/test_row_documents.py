@@ -265,3 +265,13 @@ def test_the_hint_of_a_jsonl_file_of_another_shape_names_the_way_out(tmp_path: P
     with pytest.raises(DataError) as caught:
         read_rows(tmp_path / "a.jsonl", data)
     assert hint in caught.value.problems[0].hint
+
+
+def test_a_title_above_the_header_of_a_sheet_is_an_error_without_a_delimiter(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["A title"], ["text", "label"], ["a b", 1]):
+        book.active.append(row)  # type: ignore[union-attr]
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(DataError, match="2 cells where the first row has 1") as caught:
+        read_rows(tmp_path / "a.xlsx", (tmp_path / "a.xlsx").read_bytes())
+    assert "delimiter" not in caught.value.problems[0].hint

@@ -5,9 +5,12 @@ white space, or at U+2029; here U+2028 and U+0085 end a line too.
 """
 
 import re
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 
 from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.lines import MAX_ROW_CHARS, row_too_long_error, unify_line_ends
 from llmkit.text.sources import Source
@@ -18,12 +21,15 @@ _PARAGRAPH = re.compile(f"[\n\u0085\u2028](?:{_BLANK}[\n\u0085\u2028])+|\u2029")
 _MAX_SEPARATOR_CHARS = 1000
 """A separator may not be longer where the text comes in pieces."""
 
+MAX_SEPARATOR_SECONDS = 10.0
+"""CPU time for one piece of text; a pattern that does not backtrack needs milliseconds."""
+
 
 def split_documents(stream: Iterable[str], read: Read, source: Source) -> Iterator[Document]:
     """The documents of a text, without blank ones; notes a separator that is not found.
 
     Raises:
-        DataError: a document exceeds MAX_ROW_CHARS.
+        DataError: a document exceeds MAX_ROW_CHARS, or the separator backtracks for longer than MAX_SEPARATOR_SECONDS.
     """
     pattern = {"line": _LINE, "paragraph": _PARAGRAPH}.get(read.documents) or re.compile(read.separator, re.MULTILINE)
     margin = 0 if read.documents == "line" else _MAX_SEPARATOR_CHARS
@@ -47,7 +53,7 @@ def _split(stream: Iterable[str], pattern: re.Pattern[str], margin: int, where: 
     for piece in stream:
         buffer, searched, start = buffer[start:] + piece, max(0, searched - start), 0
         waits = len(buffer)
-        for match in pattern.finditer(buffer, searched):
+        for match in _find_all(pattern, buffer, searched, where):
             if match.end() >= len(buffer) - margin:
                 waits = match.start()
                 break
@@ -56,7 +62,29 @@ def _split(stream: Iterable[str], pattern: re.Pattern[str], margin: int, where: 
         searched = max(start, min(waits, len(buffer) - _MAX_SEPARATOR_CHARS))
         if len(buffer) - start > MAX_ROW_CHARS:
             raise row_too_long_error(f"{where} {n_found + 1}")
-    for match in pattern.finditer(buffer, start):
+    for match in _find_all(pattern, buffer, start, where):
         yield buffer[start : match.start()]
         start = match.end()
     yield buffer[start:]
+
+
+def _find_all(pattern: re.Pattern[str], text: str, start: int, where: str) -> Iterable[re.Match[str]]:
+    """As `pattern.finditer`, but a pattern of the user may take MAX_SEPARATOR_SECONDS at most."""
+    is_own = pattern in (_LINE, _PARAGRAPH)
+    if is_own or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        return pattern.finditer(text, start)
+
+    def stop(*_: object) -> None:
+        raise DataError(
+            f"prepare.read.separator {pattern.pattern!r} takes more than {MAX_SEPARATOR_SECONDS:g} seconds",
+            where=where,
+            hint="write it without a repetition inside of a repetition, such as a+ in place of (a+)+",
+        )
+
+    previous = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, MAX_SEPARATOR_SECONDS)
+    try:
+        return list(pattern.finditer(text, start))
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, previous)

@@ -8,6 +8,7 @@ A list of strings is one text, a line each. A list of chat messages (`role` and 
 text with a line `role: content` for each message.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -106,7 +107,8 @@ def _find_wanted(columns: Sequence[str], wanted: str, rows: Sequence[Cells], whe
 
 def _no_known_name(columns: Sequence[str], textual: Sequence[str], nested: Sequence[str], where: str) -> DataError:
     what = f"no column has a known name such as {', '.join(TEXT_NAMES[:3])}; found: {list_columns([*columns, *nested])}"
-    hint = "name the column that holds the text: -s prepare.read.field=NAME"
+    example = shlex.quote(f"prepare.read.field={textual[0] if textual else 'NAME'}")
+    hint = f"name the column that holds the text, such as -s {example}"
     folded = {column.strip().casefold(): column for column in textual}
     turns = [folded[name] for name in INSTRUCTION_NAMES if name in folded]
     if len(turns) > 1:
@@ -187,13 +189,18 @@ def count_chars(value: object) -> int:
 
 def is_chat(value: object) -> bool:
     """Whether a value is a list of chat messages."""
-    return isinstance(value, list) and bool(value) and all(_find_message_keys(message) for message in value)
+    return isinstance(value, list) and _find_message_keys(value) is not None
 
 
-def _find_message_keys(message: object) -> tuple[str, str] | None:
-    if not isinstance(message, Mapping):
-        return None
-    return next((keys for keys in _MESSAGE_KEYS if all(key in message for key in keys)), None)
+def _find_message_keys(messages: Sequence[object]) -> tuple[str, str] | None:
+    """The keys of the role and the content. A message of tool calls may have no content, but some message has."""
+    for role, content in _MESSAGE_KEYS:
+        if all(isinstance(message, Mapping) and role in message for message in messages) and any(
+            content in message  # type: ignore[operator]  # all are mappings
+            for message in messages
+        ):
+            return role, content
+    return None
 
 
 def to_texts(values: Sequence[object]) -> list[str]:
@@ -217,10 +224,10 @@ def to_texts(values: Sequence[object]) -> list[str]:
     return texts
 
 
-def _read_chat(messages: Iterable[Mapping[str, object]]) -> Iterator[str]:
+def _read_chat(messages: Sequence[Mapping[str, object]]) -> Iterator[str]:
+    role, content = _find_message_keys(messages) or ("", "")
     for message in messages:
-        role, content = _find_message_keys(message) or ("", "")
-        value = message[content]
+        value = message.get(content)
         if isinstance(value, list):  # parts of a message, such as a text and an image
             value = [part.get("text") if isinstance(part, Mapping) else part for part in value]
         if text := "\n".join(to_texts([value])):

@@ -186,6 +186,11 @@ def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
     if not text[line_end:].strip():
         return len(text), False
     has_licence = _LICENCE.search(text, line_end, line_end + _LICENCE_WITHIN)
+    if has_licence and (later := _END_BELOW.search(text, line_end - 1, has_licence.start())):
+        # The line before the licence is the real one, unless the two stand together.
+        between = _without_frame(text[line_end : later.start()])
+        if len(between) > _FEW_CHARS // 5:
+            return begin, False
     if not has_licence and not paired:
         return begin, False
     window = begin + (_FOOTER_CHARS if has_licence else 10 * _FEW_CHARS)

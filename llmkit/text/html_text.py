@@ -1,9 +1,9 @@
 """Turn an HTML or XHTML page into the text that a reader of the page sees.
 
-Left out: scripts, styles, the head, media, drawings, form fields and lists of choices; elements hidden by `hidden`, by
-`display: none` or `visibility: hidden` in their style (unless nothing else is left), or as a closed dialog; readings of
-ruby (`rt`, `rp`; the base stays); soft hyphens; marks that link to a footnote; page
-numbers of a printed edition. Style sheets are not applied.
+Left out: scripts, styles, the head, media, drawings, form fields and lists of choices; `noscript`, elements hidden by
+`hidden`, by `display: none` or `visibility: hidden` in their style, and closed dialogs, unless nothing else is left;
+readings of ruby (`rt`, `rp`; the base stays); soft hyphens; marks that link to a footnote; page numbers of a printed
+edition. Style sheets are not applied.
 
 Entities are decoded. Block elements become lines with a blank line between paragraphs, `br` is a line end, table cells
 are separated by a space, and `pre` keeps its lines, spaces and tabs. Superscript and subscript numbers become the
@@ -15,20 +15,22 @@ import re
 from typing import Any
 
 # Noncharacters mark what must survive while white space is collapsed: line ends, spaces and tabs.
-_LINE, _PARAGRAPH, _SPACE, _TAB = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3"
-_MARKERS = re.compile("[\ufdd0-\ufdd3]")
-_KEPT_BLANKS = str.maketrans({"\n": _LINE, " ": _SPACE, "\t": _TAB})
-_BLANKS = str.maketrans({_SPACE: " ", _TAB: "\t", "\xad": None})
+_LINE, _PARAGRAPH, _SPACE, _TAB, _KEPT_LINE = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3", "\ufdd4"
+_MARKERS = re.compile("[\ufdd0-\ufdd4]")
+_KEPT_BLANKS = str.maketrans({"\n": _KEPT_LINE, " ": _SPACE, "\t": _TAB})
+_BLANKS = str.maketrans({_KEPT_LINE: "\n", _SPACE: " ", _TAB: "\t", "\xad": None})
 
-_PARAGRAPH_TAGS = "p,h1,h2,h3,h4,h5,h6,blockquote,ul,ol,dl,menu,dir,table,pre,xmp,listing,section,article,figure,hr"
+_PARAGRAPH_TAGS = (
+    "p,h1,h2,h3,h4,h5,h6,blockquote,ul,ol,dl,menu,dir,table,pre,xmp,listing,plaintext,section,article,figure,hr"
+)
 _LINE_TAGS = (
     "div,br,li,tr,dt,dd,header,footer,main,aside,nav,address,figcaption,caption,form,fieldset,legend,center,details,"
     "summary,hgroup,search,dialog,optgroup,option"
 )
 _CELL_TAGS = "td,th"
-_PRE_TAGS = "pre,xmp,listing"
+_PRE_TAGS = "pre,xmp,listing,plaintext"
 _UNSEEN = [
-    *["head", "script", "style", "noscript", "template", "iframe", "object", "svg", "audio", "video", "canvas"],
+    *["head", "script", "style", "template", "iframe", "object", "svg", "audio", "video", "canvas"],
     *["textarea", "select", "datalist", "rt", "rp", "rtc", "annotation", "annotation-xml"],
 ]
 _HIDDEN_STYLE = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse))(?![\w-])", re.I)
@@ -62,7 +64,7 @@ def html_to_text(page: str) -> str:
     body: Any = None
     for with_hidden in (False, True):
         tree = LexborHTMLParser(page)
-        tree.strip_tags(_UNSEEN, recursive=True)
+        tree.strip_tags(_UNSEEN if with_hidden else [*_UNSEEN, "noscript"], recursive=True)
         body = tree.body
         if body is None:
             return ""

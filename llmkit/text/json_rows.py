@@ -24,6 +24,8 @@ class BadValue:
     """Takes the position of a value that cannot be parsed."""
 
     problem: str
+    starts_value: bool = False
+    """Whether the line may be the beginning of a value that spans several lines."""
 
 
 def parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
@@ -40,7 +42,8 @@ def parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
             is_deep = text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value)
             yield number, BadValue("nested too deeply") if is_deep else value
         except json.JSONDecodeError as error:
-            yield number, BadValue(f"invalid JSON: {error.msg} at column {error.colno}")
+            is_open = error.pos >= len(text)
+            yield number, BadValue(f"invalid JSON: {error.msg} at column {error.colno}", is_open)
         except RecursionError:
             yield number, BadValue("nested too deeply")
         except ValueError:  # Python's limit is 4,300 digits

@@ -20,7 +20,7 @@ from llmkit.core.errors import DataError
 from llmkit.text.column_names import KNOWN_NAMES
 from llmkit.text.delimited import Dialect, Record, split_records
 from llmkit.text.encodings import TextStream
-from llmkit.text.fields import MISSING, describe_type, get_value, list_columns
+from llmkit.text.fields import MISSING, describe_type, get_value, is_chat, list_columns
 from llmkit.text.json_rows import UNDECODED, BadValue, parse_lines, parse_stream
 from llmkit.text.json_shapes import find_rows
 from llmkit.text.lines import split_lines, unify_line_ends
@@ -191,7 +191,8 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
             stream.reject(cells, line)
         elif len(cells) != len(stream.columns):
             what = f"{len(cells)} cells where the {model} has {len(stream.columns)}"
-            stream.reject(what, line, hint=f"or set prepare.read.delimiter: this is {dialect.describe()}")
+            other = f"or set prepare.read.delimiter: this is {dialect.describe()}"
+            stream.reject(what, line, hint="or start the sheet with its header" if ending == ".xlsx" else other)
         elif any(map(UNDECODED.search, cells)):
             stream.reject("bytes that cannot be decoded", line)
         else:
@@ -234,14 +235,19 @@ def _read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Row
     known: set[str] = set()
     for line, value in values:
         if isinstance(value, BadValue):
-            stream.reject(value.problem, line)
+            is_json = line == 1 and value.starts_value
+            stream.reject(
+                value.problem, line, hint="if a row spans several lines, name the file .json" if is_json else ""
+            )
             continue
         if isinstance(value, str) or (
             isinstance(value, list) and value and all(isinstance(each, str) for each in value)
         ):
             value = {"text": value}
+        elif is_chat(value):
+            value = {"messages": value}
         if not isinstance(value, dict):
-            stream.reject(f"the row is {describe_type(value)}, not an object or a text", line)
+            stream.reject(f"the row is {describe_type(value)}, not an object or a text", line, hint=_hint_for(value))
             continue
         yield Row(line, value)
         known = known or set(stream.columns)
@@ -252,6 +258,15 @@ def _read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Row
         places = ", ".join(f"{name!r} in {stream.unit} {line:,}" for name, line in islice(late.items(), 5))
         what = "some rows have columns that the first rows do not have; a .csv or .tsv that predict writes lacks them"
         stream.note(what, f"such rows: {n_late:,}, first {places}")
+
+
+def _hint_for(value: object) -> str:
+    """What to do about a row that is no object."""
+    if not isinstance(value, list) or not value:
+        return ""
+    if all(isinstance(each, dict) for each in value):
+        return "if the line is a list of rows, name the file .json"
+    return "a list has no names of columns: write objects, in pandas with orient=records"
 
 
 def _read_json(stream: RowStream, values: Iterator[tuple[int, object]]) -> Rows:

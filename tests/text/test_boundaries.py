@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from llmkit.config.prepare import Read
-from llmkit.core.errors import UsageError
+from llmkit.core.errors import DataError, UsageError
 from llmkit.text import boundaries
 from llmkit.text.boundaries import split_documents
 from llmkit.text.sources import Source
@@ -93,3 +93,9 @@ def test_a_separator_that_matches_nothing_or_is_no_expression_is_refused(separat
 def test_a_separator_without_its_documents_is_refused_as_it_would_not_be_read() -> None:
     with pytest.raises(UsageError, match="needs documents: separator"):
         Read().with_updates(separator="%")
+
+
+def test_a_separator_that_backtracks_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boundaries, "MAX_SEPARATOR_SECONDS", 0.2)
+    with pytest.raises(DataError, match=r"takes more than 0\.2 seconds"):
+        split("a" * 60 + "b", documents="separator", separator="(a+)+$")

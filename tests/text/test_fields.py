@@ -36,7 +36,7 @@ def test_column_of_numbers_blanks_or_other_values_is_no_text() -> None:
 def test_where_several_columns_or_none_could_be_it_all_are_listed(rows: list[dict[str, object]]) -> None:
     with pytest.raises(DataError, match="found: 'a', 'b'") as caught:
         choose_field(["a", "b"], None, rows, "a.csv")
-    assert "prepare.read.field=NAME" in caught.value.problems[0].hint
+    assert "-s prepare.read.field=" in caught.value.problems[0].hint
 
 
 def test_column_that_is_missing_names_the_nearest() -> None:

@@ -184,3 +184,11 @@ def test_many_quoted_lines_take_no_time() -> None:
         start = time.perf_counter()
         strip(HEADER + (line + "word " * 300 + "\n") * 300)
         assert time.perf_counter() - start < 5
+
+
+def test_text_between_two_end_lines_before_one_licence_stays() -> None:
+    between = "".join(f"The well number {i} was deep.\n\n" for i in range(60))
+    assert len(between) < 3000
+    kept, _ = strip(HEADER + TALES + END + "\n" + between + FOOTER)
+    assert between.strip() in kept
+    assert "license" not in kept.casefold()

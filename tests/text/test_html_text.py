@@ -127,3 +127,14 @@ def test_deep_nesting_of_what_is_removed_takes_no_time() -> None:
     assert html_to_text('<div class="a">' * 5000 + "x " * 50_000) == "x " * 49_999 + "x\n"
     assert html_to_text("<sup>" * 3000 + "2") == "²\n"
     assert time.perf_counter() - start < 10
+
+
+def test_preformatted_text_keeps_its_blank_lines() -> None:
+    page = "<p>a</p><pre><code>\nif x:\n\ty()\n\n\n    z</code></pre><p>b</p>"
+    assert html_to_text(page) == "a\n\nif x:\n\ty()\n\n\n    z\n\nb\n"
+    assert html_to_text("<p>a</p><plaintext><b>1\n\n  2") == "a\n\n<b>1\n\n  2\n"
+
+
+def test_noscript_is_read_only_where_the_page_has_nothing_else() -> None:
+    assert html_to_text("<body><noscript><p>Read this.</p></noscript></body>") == "Read this.\n"
+    assert html_to_text("<body><p>a</p><noscript><p>Read this.</p></noscript></body>") == "a\n"

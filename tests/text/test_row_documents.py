@@ -241,3 +241,37 @@ def test_notes_of_many_files_are_one_line_for_each_kind(tmp_path: Path, caplog: 
     list(read_documents([str(tmp_path)], Read(), []))
     [line] = caplog.messages
     assert "00.csv and 19 more: read with one column, no header" in line
+
+
+def test_chat_messages_without_content_and_chats_without_a_key_are_read(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [{"id": 1}]}]
+    chat.append({"role": "assistant", "content": "Yo"})
+    for row in ({"messages": chat}, chat):
+        texts, _ = read_rows(tmp_path / "a.jsonl", json.dumps(row) + "\n")
+        assert texts == ["user: Hi\nassistant: Yo"]
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        ('[{"text": "a b"}, {"text": "c d"}]\n', "name the file .json"),
+        ('[\n{"text": "a b"}\n]\n', "name the file .json"),
+        ('{\n "text": "a b"\n}\n', "name the file .json"),
+        ('["a b", 1]\n', "orient=records"),
+        ('{"foo": "one two three", "bar": "four five six"}\n', "such as -s prepare.read.field=foo"),
+    ],
+)
+def test_the_hint_of_a_jsonl_file_of_another_shape_names_the_way_out(tmp_path: Path, data: str, hint: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read_rows(tmp_path / "a.jsonl", data)
+    assert hint in caught.value.problems[0].hint
+
+
+def test_a_title_above_the_header_of_a_sheet_is_an_error_without_a_delimiter(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["A title"], ["text", "label"], ["a b", 1]):
+        book.active.append(row)  # type: ignore[union-attr]
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(DataError, match="2 cells where the first row has 1") as caught:
+        read_rows(tmp_path / "a.xlsx", (tmp_path / "a.xlsx").read_bytes())
+    assert "delimiter" not in caught.value.problems[0].hint

@@ -32,6 +32,8 @@ def test_wrapped_chinese_is_joined_without_a_space() -> None:
     "text",
     [
         "The lamp is low,\nthe ferry slow,\nand nobody will ever come to row\nus over.\n",
+        "Tyger Tyger, burning bright,\nIn the forests of the night;\nWhat immortal hand or eye,\nCould frame it?\n\n"
+        * 5,
         "- bread\n- salt\n- two candles\n- a rope\n",
         "Name  Age\n===\nIda   3\nOle   44\n",
         "The ferry number 1 left at dawn.\n" * 9,

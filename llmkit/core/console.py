@@ -25,7 +25,7 @@ def count(n: int, noun: str) -> str:
 
 
 _HARMLESS = "\t\u200c\u200d\u00a0\u202f\u3000"
-"""Not printable for Python, and shown: joiners spell words of Persian and Hindi and emoji; spaces of French, Chinese."""
+"""Not printable for Python, and shown: joiners in words and emoji, and the spaces of French and Chinese."""
 
 
 def clean_lines(text: str) -> str:

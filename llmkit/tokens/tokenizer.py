@@ -323,18 +323,6 @@ def backend_of(tokenizer: AnyTokenizer) -> Tokenizer:
     return backend
 
 
-def unknown_texts(
-    text: str, ids: NDArray[np.unsignedinteger[Any]], starts: NDArray[np.int64], unknown_id: int | None
-) -> list[str]:
-    """What the unknown tokens of a text stand for; `starts` of all tokens are in characters, as of AlignedIds."""
-    if unknown_id is None:
-        return []
-    indices = np.flatnonzero(ids == unknown_id)
-    stops = np.append(starts[1:], len(text))[indices]
-    pieces = [text[start:stop] for start, stop in zip(starts[indices].tolist(), stops.tolist(), strict=True)]
-    return [piece.rstrip() or piece for piece in pieces]
-
-
 def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: AnyTokenizer) -> int:
     """Number of unknown tokens in the ids; 0 for a tokenizer without one, such as byte-bpe."""
     if tokenizer.unk_token_id is None:

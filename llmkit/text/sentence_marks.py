@@ -91,5 +91,5 @@ def is_urdu_initial(text: str, start: int, dot: int) -> bool:
     return bool(found[1]) or follows_initial or _URDU_NEXT_INITIAL.match(text, dot) is not None
 
 
-JAPANESE_QUOTATIVE = re.compile(r"と(?!て|にか|ころ|りあ|うと|きど|もか|もあ|もだ|ても)|って|などと|なんて|という")
+JAPANESE_QUOTATIVE = re.compile(r"と(?!て|にか|ころ|りあ|うと|きど|もか|もあ|もだ|ても)|って|を|などと|なんて|という")
 """What follows 」 where the sentence goes on: 「はい。」と言った."""

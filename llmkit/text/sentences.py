@@ -25,10 +25,10 @@ MAX_SENTENCE_CHARS = 1000
 # Groups: marks; closing quotes; white space; the first character after opening quotes. Every repeat is possessive and
 # the rest is optional, so a million dots take linear time. [1] is a reference, ` "` the closing quote of tokenized
 # text (he went . " She), ` 12॥` the number of a verse, \u200c and above joiners and directions; “ and « close
-# in German and Urdu, before white space; French has a space before ».
+# in German and Urdu, before white space; French has a space before »; an emoji closes.
 _MARK = re.compile(
     rf"""([.!?…。！？；｡．;‼‽⁇⁈⁉{marks_of.TERMINALS}]++)"""
-    r"""((?:[”’״"')\]}»›_*」』）》】〉〕］｝\u200c-\u200f\u202a-\u202e]|[“‘«‹](?=\s)|\[\d{1,3}\]"""
+    r"""((?:[”’״"')\]}»›_*」』）》】〉〕］｝\u200c-\u200f\u202a-\u202e\ufe0f\U0001f300-\U0001faff]|[“‘«‹](?=\s)|\[\d{1,3}\]"""
     r"""| ?\d{1,4} ?[।॥]|[ \u00a0\u202f][»›](?=\s|\Z))*+(?: "(?=\s))?+)(\s*+)(?=["'“‘’«‹(\[{_*—–\s-]*+(.?))"""
 )
 _WIDE_MARK = re.compile(f"[。！？；｡{marks_of.TERMINALS}]")

@@ -184,12 +184,14 @@ def show_receipt(manifest: dict[str, Any]) -> None:
 
 def _describe_unknown(manifest: dict[str, Any]) -> str:
     """Share by characters and examples of what is unknown to the tokenizer; empty for folders of older versions."""
+    from llmkit.tokens.unknown import describe_unknown
+
     splits = list(manifest["splits"].values())
     if not all("unknown_characters" in split for split in splits):
         return ""
-    share = sum(s["unknown_characters"] for s in splits) / max(1, sum(s["characters"] for s in splits))
+    n_unknown, n_characters = (sum(split[key] for split in splits) for key in ("unknown_characters", "characters"))
     examples: list[str] = next((split["unknown_examples"] for split in splits if split.get("unknown_examples")), [])
-    return f", {share:.2%} of the characters, for example " + ", ".join(f'"{clean_line(text)}"' for text in examples)
+    return f"; {describe_unknown(n_unknown, n_characters, examples)}"
 
 
 def _list(counts: Mapping[str, int]) -> str:

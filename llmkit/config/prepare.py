@@ -174,7 +174,7 @@ class TokenizerSection(Section):
         default=8192, ge=16, le=2**31, description="Maximum size; a small text may give fewer tokens."
     )
     path: str | None = Field(
-        default=None, description="Use this tokenizer (folder or hub name) instead of training one."
+        default=None, description="Use this tokenizer (folder, run or hub name) instead of training one."
     )
     min_frequency: int = Field(default=2, ge=1, description="Minimum frequency of a merged pair or a word.")
     lowercase: bool = Field(default=False, description="wordpiece, word: lower-case the text in the tokenizer.")

@@ -24,14 +24,18 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+_HARMLESS = "\t\u200c\u200d\u00a0\u202f\u3000"
+"""Not printable for Python, and shown: joiners in words and emoji, and the spaces of French and Chinese."""
+
+
 def clean_lines(text: str) -> str:
     """Text without characters that could move the cursor, colour, hide or reverse what a terminal shows."""
-    return text if text.isprintable() else "".join(c for c in text if c.isprintable() or c in "\n\t\u3000")
+    return text if text.isprintable() else "".join(c for c in text if c.isprintable() or c == "\n" or c in _HARMLESS)
 
 
 def clean_line(text: str) -> str:
-    """Text as one line without control characters."""
-    return "".join(c if c.isprintable() else "\u23ce" if c == "\n" else " " for c in text)
+    """Text as one line without control characters; joiners are shown, other invisible characters are spaces."""
+    return "".join(c if c.isprintable() or c in "\u200c\u200d" else "\u23ce" if c == "\n" else " " for c in text)
 
 
 _SECRETS = (

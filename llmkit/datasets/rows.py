@@ -18,7 +18,8 @@ from llmkit.text.sentences import find_sentence_ends
 from llmkit.text.words import chinese_continuation_mask, chinese_mask, count_words, valid_word_count
 from llmkit.tokens.fast_encoding import Encoder, plain_encoder
 from llmkit.tokens.store import Ids, Row
-from llmkit.tokens.tokenizer import end_of_text_id, id_dtype, unknown_texts
+from llmkit.tokens.tokenizer import end_of_text_id, id_dtype
+from llmkit.tokens.unknown import MAX_EXAMPLE_CHARACTERS, N_EXAMPLES, describe_unknown, unknown_texts
 
 if TYPE_CHECKING:  # workers do without transformers
     from transformers import PreTrainedTokenizerBase
@@ -26,9 +27,8 @@ if TYPE_CHECKING:  # workers do without transformers
     from llmkit.tokens.tokenizer import AnyTokenizer
 
 CHARS_PER_BATCH = 500_000
-N_UNKNOWN_EXAMPLES = 3
-MAX_UNKNOWN_TEXTS, MAX_EXAMPLE_CHARS = 1_000, 30
-"""Different texts of unknown tokens that are kept of a shard, the most frequent ones, and characters of each."""
+MAX_UNKNOWN_TEXTS = 1_000
+"""Different texts of unknown tokens that are kept of a shard, the most frequent ones."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class TextCounts:
     def add_unknown(self, texts: list[str]) -> None:
         """Count unknown tokens by the texts that they stand for."""
         self.totals.update(unknown_tokens=len(texts), unknown_characters=sum(map(len, texts)))
-        self.unknown.update(text[:MAX_EXAMPLE_CHARS] for text in texts)
+        self.unknown.update(text[:MAX_EXAMPLE_CHARACTERS] for text in texts)
         if len(self.unknown) > 10 * MAX_UNKNOWN_TEXTS:
             self.trim()
 
@@ -61,7 +61,7 @@ class TextCounts:
 
     def unknown_examples(self) -> list[str]:
         """The most frequent unknown texts, at most three."""
-        return [text for text, _ in _most_frequent(self.unknown, N_UNKNOWN_EXAMPLES)]
+        return [text for text, _ in _most_frequent(self.unknown, N_EXAMPLES)]
 
 
 def _most_frequent(counts: Counter[str], number: int) -> list[tuple[str, int]]:
@@ -69,18 +69,15 @@ def _most_frequent(counts: Counter[str], number: int) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:number]
 
 
-def describe_unknown(totals: Mapping[str, Any], examples: Sequence[str]) -> str:
-    """`12 tokens (3.4%) are unknown to the tokenizer, 5.6% of the characters, for example "x"`, for a note.
+def describe_unknown_tokens(totals: Mapping[str, Any], examples: Sequence[str]) -> str:
+    """`12 tokens (3.4%), 20 of 900 characters (2%) are unknown to the tokenizer, such as é, 火`, for a note.
 
     `totals` as of TextCounts; those of older prepared folders have no unknown_characters.
     """
-    shown = ", ".join(f'"{text}"' for text in examples)
     share = f"{totals['unknown_tokens']:,} tokens ({totals['unknown_tokens'] / max(1, totals['tokens']):.1%})"
-    n_characters = totals.get("unknown_characters")
-    if n_characters is None:
+    if "unknown_characters" not in totals:
         return f"{share} are unknown to the tokenizer"
-    of_text = f"{n_characters / max(1, totals['characters']):.1%} of the characters"
-    return f"{share} are unknown to the tokenizer, {of_text}" + (f", for example {shown}" if shown else "")
+    return f"{share}, {describe_unknown(totals['unknown_characters'], totals['characters'], examples)}"
 
 
 def can_mask(tokenizer: "PreTrainedTokenizerBase") -> bool:

@@ -303,7 +303,7 @@ def _describe_split(folder: Path, counts: TextCounts, *, sentences: bool) -> Fac
     """The totals of a written split, for the manifest; checks that tokens in = tokens out."""
     totals = counts.totals
     if not totals["tokens"]:
-        hint = f"give more text, or set prepare.split.{folder.name}=0, or prepare.split.by=document"
+        hint = "give more text, or hold nothing out: -s prepare.split.validation=0 -s prepare.split.test=0"
         raise DataError(f"no text is left for the {folder.name} split", where="prepare.split", hint=hint)
     stored = len(Split(folder).stream)
     if stored != totals["tokens"]:

@@ -17,7 +17,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.core import console
 from llmkit.core.devices import tune_malloc
 from llmkit.core.errors import DataError, UsageError
-from llmkit.datasets.rows import TextCounts, describe_unknown, encode_rows
+from llmkit.datasets.rows import TextCounts, describe_unknown_tokens, encode_rows
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import check_vocabulary, max_context_length, put_on_device
 from llmkit.tasks.base import EvaluationRequest
@@ -85,7 +85,7 @@ class EvaluationData:
     def describe(self, metrics: dict[str, Any], method: Mapping[str, Any], effect: str) -> dict[str, Any]:
         """The metrics with their method and the number of unknown tokens; a note explains the effect of these."""
         if n_unknown := self.totals["unknown_tokens"]:
-            console.info(f"{describe_unknown(self.totals, self.totals.get('unknown_examples', []))}: {effect}")
+            console.info(f"{describe_unknown_tokens(self.totals, self.totals.get('unknown_examples', []))}: {effect}")
         return metrics | {"method": {**method, **self.method}, "n_unknown_tokens": n_unknown}
 
 

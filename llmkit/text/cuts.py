@@ -5,6 +5,7 @@ belongs to the text before it.
 """
 
 import re
+import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ MAX_WORD_CHARS = 100
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
 _LINE_END = re.compile(r"[^\S\n]*\n\s*")
 _SPACE = re.compile(r"\s+")
-_JOINED = re.compile(
-    "[\u0300-\u036f\u0900-\u0903\u093a-\u094f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u200d\ufe0f\U0001f3fb-\U0001f3ff]"
-)
+ZERO_WIDTH_JOINER = "\u200d"
+_FLAG_LETTERS = re.compile("[\U0001f1e6-\U0001f1ff]*\\Z")
+_CONTINUES = re.compile("[\u200c\u200d\u0e33\u0eb3\u1160-\u11ff\U0001f3fb-\U0001f3ff]")
+"""Joiners, vowels of Thai and Lao, letters inside a Korean syllable, skin tones; all marks (category M) do so too."""
+_VIRAMA = 9
+"""The canonical combining class of signs that join two consonants."""
 
 
 @dataclass(slots=True)
@@ -96,7 +100,18 @@ def _is_unspaced(window: Window) -> bool:
 
 def _move_off_marks(window: Window) -> int:
     """The target, moved behind marks that belong to the character before it."""
-    cut = window.target
-    while cut < window.stop and _JOINED.match(window.text, cut - window.start):
+    cut = window.target - window.start
+    while 0 < cut < len(window.text) and _is_joined(window.text, cut):
         cut += 1
-    return cut
+    return window.start + cut
+
+
+def _is_joined(text: str, cut: int) -> bool:
+    """Whether the characters before and behind `cut` are parts of one letter, syllable or emoji."""
+    before, char = text[cut - 1], text[cut]
+    if unicodedata.category(char).startswith("M") or _CONTINUES.match(char) or before == ZERO_WIDTH_JOINER:
+        return True
+    if unicodedata.combining(before) == _VIRAMA and char.isalpha():
+        return True
+    n_flag_letters = len(_FLAG_LETTERS.search(text[:cut])[0])  # type: ignore[index]
+    return n_flag_letters % 2 == 1 and _FLAG_LETTERS.match(char) is not None

@@ -41,21 +41,24 @@ def replace_stand_ins(text: str) -> str:
     return STAND_INS.sub(lambda found: "?" if found["greek"] else "\u0589" * len(found[0]), text)
 
 
-EUROPEAN = (  # German, French, Spanish, Portuguese, Italian, Turkish, Polish
+EUROPEAN = (  # German, French, Spanish, Portuguese, Italian, Turkish, Polish, Vietnamese
     r"bzw|ca|evtl|ggf|inkl|exkl|sog|vgl|Nr|Str|Hr|Frl|Dipl|Ing|Tel|Abs|Bd|Kap|Abb|Hrsg|Mio|Mrd|geb|gest|ehem|allg|"
-    r"bes|insb|Sra?|Srta|Dra|Uds?|EE|pág|núm|Exmo|Dott|Avv|[Ss]ig|Mme|Mlles|Doç|hab|np|tzn|tj|św|ks|mgr|inż|ul"
+    r"bes|insb|Sra?|Srta|Dra|Uds?|EE|pág|núm|Exmo|Dott|Avv|[Ss]ig|Mme|Mlles|Doç|hab|np|tzn|tj|św|ks|mgr|inż|ul|"
+    r"TP|Tp|PGS|GS|ThS|TS|BS|KS"
 )
 RUSSIAN = (
     r"гг|вв|ул|пл|просп|пер|корп|кв|стр|см|ср|рис|табл|гл|тт|проф|акад|доц|им|напр|гр|тов|гос|св|оз|обл|пос|дер|изд|"
     r"ред|сост|англ|нем|прим|тел|руб|коп|тыс|млн|млрд|долл|чел|ок|др|пр|вул|бул|див"
 )
 """Before a common first word these may end a sentence: в 1999 гг. Он уехал."""
-RUSSIAN_ET_CETERA = re.compile(r"\bи (?:т\. ?[дп]|др|пр)\Z")
+RUSSIAN_ET_CETERA = re.compile(r"\b[Ии] (?:т\. ?[дп]|др|пр)\Z")
 """Before a capital letter these end a sentence."""
 RUSSIAN_FIRST_WORDS = (
     r"Он|Она|Оно|Они|Это|Этот|Эта|Эти|Но|И|А|В|Во|На|По|С|Со|У|За|К|Ко|О|Об|От|Из|До|При|Для|Без|Я|Мы|Вы|Ты|Его|Её|Ее|"
     r"Их|Как|Когда|Если|Что|Чтобы|Где|Там|Тогда|Так|Потом|После|Затем|Теперь|Сейчас|Все|Всё|Весь|Вся|Кто|Не|Ни|Да|Нет|"
-    r"Тем|Только|Уже|Ещё|Еще|Здесь|Тут|Поэтому|Однако|Сегодня|Вчера|Завтра|Позже"
+    r"Тем|Только|Уже|Ещё|Еще|Здесь|Тут|Поэтому|Однако|Сегодня|Вчера|Завтра|Позже|"
+    r"Він|Вона|Воно|Вони|Це|Цей|Ця|Ці|Але|Та|І|Й|Ми|Ви|Ти|Його|Її|Їх|Коли|Якщо|Що|Щоб|Де|Тоді|Потім|Після|Тепер|Зараз|"
+    r"Усі|Всі|Хто|Ні|Так|Лише|Тільки|Вже|Ще|Тут|Однак|Сьогодні|Учора|Вчора|Пізніше|Від|Із|Під|Про"
 )
 GERMAN_ORDINAL = re.compile(
     r"\s(?:Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember|Jahrhunderts?|"
@@ -88,5 +91,5 @@ def is_urdu_initial(text: str, start: int, dot: int) -> bool:
     return bool(found[1]) or follows_initial or _URDU_NEXT_INITIAL.match(text, dot) is not None
 
 
-JAPANESE_QUOTATIVE = re.compile(r"と(?!て|にか|ころ|りあ|うと|きど|もか|もあ|もだ|ても)|って|などと|なんて|という")
+JAPANESE_QUOTATIVE = re.compile(r"と(?!て|にか|ころ|りあ|うと|きど|もか|もあ|もだ|ても)|って|を|などと|なんて|という")
 """What follows 」 where the sentence goes on: 「はい。」と言った."""

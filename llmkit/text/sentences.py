@@ -25,11 +25,11 @@ MAX_SENTENCE_CHARS = 1000
 # Groups: marks; closing quotes; white space; the first character after opening quotes. Every repeat is possessive and
 # the rest is optional, so a million dots take linear time. [1] is a reference, ` "` the closing quote of tokenized
 # text (he went . " She), ` 12॥` the number of a verse, \u200c and above joiners and directions; “ and « close
-# in German and Urdu, before white space.
+# in German and Urdu, before white space; French has a space before »; an emoji closes.
 _MARK = re.compile(
     rf"""([.!?…。！？；｡．;‼‽⁇⁈⁉{marks_of.TERMINALS}]++)"""
-    r"""((?:[”’״"')\]}»›_*」』）》】〉〕］｝\u200c-\u200f\u202a-\u202e]|[“‘«‹](?=\s)|\[\d{1,3}\]"""
-    r"""| ?\d{1,4} ?[।॥])*+(?: "(?=\s))?+)(\s*+)(?=["'“‘’«‹(\[{_*—–\s-]*+(.?))"""
+    r"""((?:[”’״"')\]}»›_*」』）》】〉〕］｝\u200c-\u200f\u202a-\u202e\ufe0f\U0001f300-\U0001faff]|[“‘«‹](?=\s)|\[\d{1,3}\]"""
+    r"""| ?\d{1,4} ?[।॥]|[ \u00a0\u202f][»›](?=\s|\Z))*+(?: "(?=\s))?+)(\s*+)(?=["'“‘’«‹(\[{_*—–\s-]*+(.?))"""
 )
 _WIDE_MARK = re.compile(f"[。！？；｡{marks_of.TERMINALS}]")
 _NEVER_FIRST = re.compile(
@@ -43,11 +43,11 @@ _LAST_WORD = re.compile(r"[^\W_](?:[^\W_]|[.'’])*+\Z")
 _LAST_UNCASED_WORD = re.compile(r"""[^\s"'“‘«(\[—–-]+\Z""")
 _LABEL = re.compile(  # "1.", "CHAPTER IV."
     r"""["'“‘(\[_*\s]*+(?:(?i:act|article|book|canto|chapter|lecture|letter|part|psalm|scene|section|volume)\s)?"""
-    r"""(?:\d[\w.]*|[IVXLCDM]+|[A-Za-z])"""
+    r"""(?:\d[\dA-Za-z.]*|[IVXLCDM]+|[A-Za-z])"""
 )
 _NEVER_LAST = re.compile(
     r"Mrs?|Ms|M[ml]e|Mlle|Messrs|Drs?|Prof|Revd?|Hon|Ste?|Mt|Ft|Capt|Cpt|Col|Gen|Lieut|Lt|Maj|Sgt|Sergt|Cpl|Pvt|Cmdr|Adm|Brig|"
-    r"Gov|Sen|Rep|Pres|Supt|Insp|Fr|Geo|Wm|Chas|Thos|Jas|Jos|Figs?|Vols?|Chap|Nos|pp|viz|c[fp]|vs|approx|e\.g|i\.e"
+    r"Gov|Sen|Rep|Pres|Supt|Insp|Fr|Geo|Wm|Chas|Thos|Jas|Jos|Figs?|Vols?|Chap|Nos|pp|viz|c[fp]|vs|approx|[Ee]\.g|[Ii]\.e"
 )
 _BEFORE_NUMBER = re.compile(
     "nos?|nr|vols?|chap|ch|sect?|pt|bk|art|op|figs?|eqs?|ex|pp?|ll?|jan|feb|mar|apr|ju[nl]|aug|sept?|oct|nov|dec", re.I
@@ -73,8 +73,7 @@ _PAUSES = [
 ]
 
 
-_MIN_CHARS_TO_DETECT_CASE = 1000
-_WORD_START = re.compile(r"""(?<!\S)["'“‘«(\[]*+[a-zà-öø-ÿа-яёіїєґα-ω]""")
+_WORD_START = re.compile(r"""(?<!\S)["'“‘«(\[¿¡]*+[^\W\d_]""")
 
 
 def find_sentence_ends(text: str) -> NDArray[np.int64]:
@@ -83,9 +82,9 @@ def find_sentence_ends(text: str) -> NDArray[np.int64]:
     No sentence is longer than MAX_SENTENCE_CHARS. Every sentence has a letter or digit, except paragraphs without any
     ("* * *") and pieces of sentences that were too long.
     """
-    if len(text) >= _MIN_CHARS_TO_DETECT_CASE and text == text.lower():
-        # Lower-cased text: capitalize every word, so that only the marks decide. Lengths stay the same.
-        text = _WORD_START.sub(lambda match: match[0].upper(), text)
+    if text == text.lower():
+        # Text without capitals, of any length: capitalize every word, so that only the marks decide.
+        text = _WORD_START.sub(_capitalize, text)
     text = marks_of.replace_stand_ins(text)
     ends: list[int] = []
     start = 0
@@ -98,6 +97,12 @@ def find_sentence_ends(text: str) -> NDArray[np.int64]:
         return found
     starts = (found - n_chars).tolist()
     return np.array([cut for span in zip(starts, ends, strict=True) for cut in _cut_long(text, *span)], dtype=np.int64)
+
+
+def _capitalize(match: re.Match[str]) -> str:
+    """The match in capitals, unless its length would change (ß) or its script has none (Georgian has, for titles)."""
+    capital = match[0].upper()
+    return match[0] if len(capital) != len(match[0]) or marks_of.UNCASED.match(match[0][-1]) else capital
 
 
 def _find_paragraph_ends(text: str) -> Iterator[int]:
@@ -163,7 +168,8 @@ def _can_end(text: str, mark: re.Match[str], cut: int, begin: int) -> bool:
         return not within and not _NEVER_FIRST.match(following)
     if cut == begin or marks == ";":
         return False
-    return not mark[4].islower() and (not _NEVER_FIRST.match(following) or following == "’")  # ’Tis
+    is_lower = mark[4].islower() and not marks_of.UNCASED.match(mark[4])  # Unicode calls Georgian lower case
+    return not is_lower and (not _NEVER_FIRST.match(following) or following == "’")  # ’Tis
 
 
 def _abbreviates(text: str, mark: re.Match[str], start: int) -> bool:

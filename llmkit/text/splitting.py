@@ -123,10 +123,12 @@ def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
 
 
 def _split_few(ordered: Sequence[str], plan: SplitPlan) -> dict[str, SplitName]:
-    """Splits of a few documents, whose text hashes are `ordered`: the first ones are held out, at least one each."""
+    """Splits of a few documents, whose text hashes are `ordered`: the first are held out, at least one per split."""
     n_validation, n_test = (
         max(1, round(len(ordered) * share)) if share else 0 for share in (plan.validation, plan.test)
     )
+    n_validation = min(n_validation, len(ordered) - 1 - (n_test > 0))  # 0.5 and 0.49 of 30 leave one to train on
+    n_test = min(n_test, len(ordered) - 1 - n_validation)
     names: list[SplitName] = ["validation"] * n_validation
     names += ["test"] * n_test
     names += ["train"] * (len(ordered) - len(names))

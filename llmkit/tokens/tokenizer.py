@@ -57,7 +57,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.t
 
 
 def load_tokenizer(path_or_name: str) -> "PreTrainedTokenizerBase":
-    """Load the tokenizer of a folder or of a hub model, without running code that comes with it.
+    """Load the tokenizer of a folder, a run or a hub model, without running code that comes with it.
 
     A local folder and a cached hub tokenizer need no network.
 
@@ -66,6 +66,9 @@ def load_tokenizer(path_or_name: str) -> "PreTrainedTokenizerBase":
         EnvironmentFault: the hub cannot be reached.
     """
     folder = Path(path_or_name).expanduser()
+    if not (folder / "tokenizer.json").is_file() and (folder / "model" / "tokenizer.json").is_file():
+        folder = folder / "model"  # of a run
+        path_or_name = str(folder)
     check_model_files(path_or_name, fetch_from_hub(path_or_name, local_files_only=True), weights=False)
     if (vocabulary := _find_bare_vocabulary(folder)) is not None:
         return _load_wordpiece(path_or_name, vocabulary)
@@ -318,18 +321,6 @@ def backend_of(tokenizer: AnyTokenizer) -> Tokenizer:
             tokenizer.name_or_path, f"{type(tokenizer).__name__} is not backed by the tokenizers library"
         )
     return backend
-
-
-def unknown_texts(
-    text: str, ids: NDArray[np.unsignedinteger[Any]], starts: NDArray[np.int64], unknown_id: int | None
-) -> list[str]:
-    """What the unknown tokens of a text stand for; `starts` of all tokens are in characters, as of AlignedIds."""
-    if unknown_id is None:
-        return []
-    indices = np.flatnonzero(ids == unknown_id)
-    stops = np.append(starts[1:], len(text))[indices]
-    pieces = [text[start:stop] for start, stop in zip(starts[indices].tolist(), stops.tolist(), strict=True)]
-    return [piece.rstrip() or piece for piece in pieces]
 
 
 def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: AnyTokenizer) -> int:

@@ -1,4 +1,4 @@
-"""Find the characters of a text that a tokenizer does not know, and count them over prompts and rows.
+"""Find the characters of a text that a tokenizer does not know, and count them over prompts, rows and documents.
 
 A model answers a text of unknown tokens as it answers any other, so somebody has to say it. Characters are counted and
 not tokens: one unknown token may be a whole word or one letter. White space does not count.
@@ -6,23 +6,23 @@ not tokens: one unknown token may be a whole word or one letter. White space doe
 A tokenizer that has no unknown token and does not work on bytes leaves out what it does not know; this counts too.
 """
 
+import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmkit.core.console import clean_line
-from llmkit.tokens.tokenizer import CHARACTERS_AT_ONCE, AnyTokenizer, backend_of, batch_texts, plain_encoding
+from llmkit.tokens.tokenizer import AnyTokenizer, backend_of, encode_texts, encode_with_offsets
 
 MOSTLY = 0.5
 """From this share of unknown characters on, a text is mostly unknown."""
 MIN_SHARE = 0.05
 """From this share of unknown characters over all rows on, it is said although no row is mostly unknown."""
 N_EXAMPLES = 3
-MAX_EXAMPLE_CHARACTERS = 20
+MAX_EXAMPLE_CHARACTERS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,12 @@ class UnknownPart:
 
     n_characters: int
     """Without white space."""
-    n_unknown: int
-    stretches: tuple[str, ...]
-    """The unknown stretches of the text, in order."""
+    texts: tuple[str, ...] = ()
+    """What the unknown tokens stand for, in order."""
+
+    @property
+    def n_unknown(self) -> int:
+        return sum(map(_count_visible, self.texts))
 
     @property
     def is_mostly_unknown(self) -> bool:
@@ -53,25 +56,36 @@ def unknown_id(tokenizer: AnyTokenizer) -> int | None:
     return number if isinstance(number, int) else None
 
 
+def unknown_texts(
+    text: str, ids: NDArray[np.unsignedinteger[Any]], starts: NDArray[np.int64], unknown_id: int | None
+) -> list[str]:
+    """What the unknown tokens of a text stand for; `starts` of all tokens are in characters, as of AlignedIds."""
+    if unknown_id is None:
+        return []
+    indices = np.flatnonzero(ids == unknown_id)
+    stops = np.append(starts[1:], len(text))[indices]
+    pieces = [text[start:stop] for start, stop in zip(starts[indices].tolist(), stops.tolist(), strict=True)]
+    return [piece.rstrip() or piece for piece in pieces]
+
+
 def find_unknown(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterator[UnknownPart]:
     """What of each text is unknown."""
     unknown = unknown_id(tokenizer)
-    if unknown is None and _works_on_bytes(tokenizer):
-        yield from (UnknownPart(_count_visible(text), 0, ()) for text in texts)
+    if unknown is not None:
+        for text, (ids, starts, _) in zip(texts, encode_with_offsets(tokenizer, texts), strict=True):
+            found = unknown_texts(text, ids, starts, unknown)
+            yield UnknownPart(_count_visible(text), tuple(each for each in found if not each.isspace()))
         return
-    with plain_encoding(backend_of(tokenizer)) as backend:
-        for batch in batch_texts(texts, CHARACTERS_AT_ONCE):
-            if unknown is None:  # the offsets behind a character that was left out are wrong in tokenizers
-                letters = sorted(set().union(*batch))
-                alone = backend.encode_batch(letters, add_special_tokens=False)
-                left_out = {letter for letter, encoding in zip(letters, alone, strict=True) if not encoding.ids}
-                yield from (_describe(text, np.array([char in left_out for char in text], bool)) for text in batch)
-                continue
-            for text, encoding in zip(batch, backend.encode_batch(batch, add_special_tokens=False), strict=True):
-                offsets, is_unknown = encoding.offsets, np.zeros(len(text), bool)
-                for place in np.flatnonzero(np.array(encoding.ids, np.int64) == unknown).tolist():
-                    is_unknown[slice(*offsets[place])] = True
-                yield _describe(text, is_unknown)
+    left_out = set() if _works_on_bytes(tokenizer) else _find_left_out(tokenizer, texts)
+    for text in texts:
+        yield UnknownPart(_count_visible(text), tuple(char for char in text if char in left_out))
+
+
+def _find_left_out(tokenizer: AnyTokenizer, texts: Sequence[str]) -> set[str]:
+    """Characters without ids, one by one: the offsets behind one that was left out are wrong in tokenizers."""
+    letters = sorted(set().union(*texts) - set(string.whitespace))
+    lengths = encode_texts(tokenizer, letters)[1].tolist()
+    return {letter for letter, length in zip(letters, lengths, strict=True) if not length}
 
 
 def count_unknown_rows(
@@ -83,16 +97,7 @@ def count_unknown_rows(
         may_have = np.full(len(texts), not _works_on_bytes(tokenizer))
     found = find_unknown(tokenizer, [text for text, may in zip(texts, may_have, strict=True) if may])
     for text, may, number in zip(texts, may_have, numbers, strict=True):
-        count.add(next(found) if may else UnknownPart(_count_visible(text), 0, ()), number)
-
-
-def _describe(text: str, is_unknown: NDArray[np.bool_]) -> UnknownPart:
-    if not is_unknown.any():
-        return UnknownPart(_count_visible(text), 0, ())
-    edges = np.flatnonzero(np.diff(is_unknown, prepend=False, append=False))
-    stretches = [text[start:end].strip() for start, end in list(pairwise(edges.tolist()))[::2]]
-    n_unknown = sum(map(_count_visible, stretches))
-    return UnknownPart(_count_visible(text), n_unknown, tuple(filter(None, stretches)))
+        count.add(next(found) if may else UnknownPart(_count_visible(text)), number)
 
 
 def _count_visible(text: str) -> int:
@@ -108,6 +113,16 @@ def _works_on_bytes(tokenizer: AnyTokenizer) -> bool:
     pieces = backend.pre_tokenizer.pre_tokenize_str("é") if backend.pre_tokenizer is not None else []
     normalized = backend.normalizer.normalize_str("é") if backend.normalizer is not None else ""
     return [piece for piece, _ in pieces] == ["Ã©"] or normalized == "Ã©"
+
+
+def describe_unknown(n_unknown: int, n_characters: int, examples: Sequence[str]) -> str:
+    """Such as `2 of 13 characters (15%) are unknown to the tokenizer, such as é, 火`."""
+    shown = ", such as " + ", ".join(map(clean_line, examples)) if examples else ""
+    if n_unknown == n_characters:
+        return f"all {n_characters:,} characters are unknown to the tokenizer{shown}"
+    share = n_unknown / max(1, n_characters)
+    percent = f"{share:.0%}" if share >= 0.01 else f"{share:.2%}"
+    return f"{n_unknown:,} of {n_characters:,} characters ({percent}) are unknown to the tokenizer{shown}"
 
 
 @dataclass(slots=True)
@@ -132,12 +147,9 @@ class UnknownCount:
             self.n_mostly += 1
             if len(self.numbers) < N_EXAMPLES:
                 self.numbers.append(number)
-        for stretch in part.stretches:
-            if len(self.examples) == N_EXAMPLES:
-                break
-            short = clean_line(stretch[:MAX_EXAMPLE_CHARACTERS]) + "…" * (len(stretch) > MAX_EXAMPLE_CHARACTERS)
-            if short not in self.examples:
-                self.examples.append(short)
+        for text in part.texts:
+            if len(self.examples) < N_EXAMPLES and text[:MAX_EXAMPLE_CHARACTERS] not in self.examples:
+                self.examples.append(text[:MAX_EXAMPLE_CHARACTERS])
 
     @property
     def share(self) -> float:
@@ -148,13 +160,8 @@ class UnknownCount:
         """Whether a text is mostly unknown, or much of all texts."""
         return self.n_mostly > 0 or self.share >= MIN_SHARE
 
-    def describe(self, verb: str = " are unknown to the tokenizer") -> str:
-        """Such as `2 of 13 characters (15%) are unknown to the tokenizer, such as é, 火`."""
-        shown = ", ".join(self.examples)
-        percent = f"{self.share:.0%}" if self.share >= 0.01 else f"{self.share:.2%}"
-        all_of = "all" if self.n_unknown == self.n_characters else f"{self.n_unknown:,} of"
-        more = "" if self.n_unknown == self.n_characters else f" ({percent})"
-        return f"{all_of} {self.n_characters:,} characters{more}{verb}, such as {shown}"
+    def describe(self) -> str:
+        return describe_unknown(self.n_unknown, self.n_characters, self.examples)
 
     def describe_rows(self, path: str) -> list[str]:
         """A note on the rows of a file, where it is worth one."""

@@ -34,6 +34,13 @@ def test_clean_lines_keeps_lines_and_drops_control_characters() -> None:
     assert len(line) == len(hostile), "each character has its place, so that columns stay"
 
 
+def test_joiners_and_spaces_that_spell_words_are_shown() -> None:
+    text = "می\u200cخواهم क्\u200dष 👩\u200d👧"
+    assert (clean_line(text), clean_lines(text)) == (text, text)
+    assert clean_lines("10\u00a0km\u202f!") == "10\u00a0km\u202f!"
+    assert clean_line("a\u202eb\u200bc\u2066d") == "a b c d"
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [(ValueError("\n  first\nsecond"), "first"), (ValueError(), "ValueError"), (KeyError("a"), "'a'")],

@@ -46,3 +46,31 @@ def test_one_word_is_not_cut_and_a_long_run_is() -> None:
 def test_marks_stay_with_their_letter() -> None:
     assert cut("ก่" * 200, 0.5025)[1][0] == "ก"
     assert cut("e\u0301" * 200, 0.5025)[1][0] == "e"
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        "مُحَمَّدٌ",
+        "שָׁל",
+        "e\u0301\u0323",
+        "\u1112\u1161\u11ab",
+        "👩\u200d👩\u200d👧",
+        "👍🏽",
+        "🇨🇳",
+        "क्ष",
+        "কিন্তু",
+        "நி",
+        "ကျွ",
+        "ខ្ញុំ",
+        "น้ำ",
+    ],
+)
+def test_a_cut_without_a_boundary_parts_no_letter_from_its_marks(cluster: str) -> None:
+    text = cluster * 60
+    for n in range(10, 50):
+        (_, tail) = cut(text, n / 60.5)
+        letters = {"مُحَمَّدٌ": "محمد", "שָׁל": "של", "কিন্তু": "কন"}.get(cluster, cluster[0])
+        assert tail[0] in letters, (n, tail[:3])
+        if cluster[0] in "🇨👩क":
+            assert tail.startswith(cluster)

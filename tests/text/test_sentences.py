@@ -292,3 +292,37 @@ def test_lower_cased_text_keeps_its_sentences() -> None:
     cased, lowered = cut(text), cut(text.lower())
     assert 0.9 < len(lowered) / len(cased) < 1.3  # without capitals, said he begins one
     assert "".join(lowered) == text.lower()
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "the cat sat.| the dog ran!| “was it?”| yes.",
+        "ich kam.| über uns ist es weiß.| äpfel.",
+        "łódź jest duża.| żaba skacze.| świat śpi.",
+        "đây là nhà.| ở đâu?| ăn cơm.",
+        "ένα.| ύστερα ήρθε.| όχι!| άλλο.",
+        "see a.com, i.e. this; e.g. that.| mr. smith left.",
+    ],
+)
+def test_short_text_without_capitals_is_cut_at_its_marks(marked: str) -> None:
+    assert cut(marked.replace("|", "")) == marked.split("|")
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "სახლში წავედი.| სად ხარ?| ბ-ნი გიორგი მოვიდა.| კი.",
+        "나는 갔다.| 3.5미터였다.| 좋아요!",
+        "Він народився 1814 р.| Він помер.| То був ХХ ст.| Але ні.",
+        "И т.д.| Всё.",
+        "Yes!😀| No?😢👍🏽| Done.",
+        "好吃。😋|下一句。",
+        "彼は「行く。」と「帰る。」を言った。|次。",
+        "Tôi về.| TP. Hồ Chí Minh rất đẹp.| GS. Nam đến.",
+        "Il vint.| « Où est-il ? »| Marie arriva.| «\u202fOui.\u202f»| Non.",
+        "Er ging.| »Ja.«| Sie blieb.| »Nein«, sagte er.",
+    ],
+)
+def test_sentences_of_more_languages(marked: str) -> None:
+    assert cut(marked.replace("|", "")) == marked.split("|")

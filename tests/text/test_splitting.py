@@ -202,3 +202,9 @@ def test_slices_of_a_shard_give_together_what_the_shard_gives(
                 before = more[: len(more) - len(given)]
                 if given and given[0].part:
                     assert before == [expected[expected.index(given[0]) - 1]]
+
+
+@pytest.mark.parametrize("n_documents", [3, 4, 30])
+def test_large_shares_of_a_few_documents_leave_one_to_train_on(n_documents: int) -> None:
+    _, found = split_texts([f"Sentence {n}." for n in range(n_documents)], Split(validation=0.5, test=0.49))
+    assert all(found[name] for name in ("train", "validation", "test"))

@@ -222,6 +222,12 @@ def test_missing_folder_and_folder_without_tokenizer_are_model_errors(tmp_path: 
         assert str(caught.value).count("\n") == 2 and given in str(caught.value)
 
 
+def test_run_folder_has_the_tokenizer_of_its_model(tmp_path: Path) -> None:
+    tokenizer = train("word")
+    tokenizer.save_pretrained(tmp_path / "run" / "model")
+    assert fingerprint_tokenizer(load_tokenizer(str(tmp_path / "run"))) == fingerprint_tokenizer(tokenizer)
+
+
 def test_damaged_tokenizer_is_a_model_error_of_three_lines(tmp_path: Path) -> None:
     train("byte-bpe").save_pretrained(tmp_path)
     file = tmp_path / "tokenizer.json"

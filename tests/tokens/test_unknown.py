@@ -17,27 +17,26 @@ def tokenizer_of(kind: str) -> PreTrainedTokenizerFast:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "n_unknown", "stretches"),
+    ("kind", "text", "n_unknown", "texts"),
     [
-        ("char", "cat é火 火", 3, ("é火", "火")),
+        ("char", "cat é火 火", 3, ("é", "火", "火")),
         ("wordpiece", "the zebra 😀😀 cat", 7, ("zebra", "😀😀")),
         ("word", "the zebra cat", 5, ("zebra",)),
         ("byte-bpe", "zebra 😀", 0, ()),
         ("char", " \n", 0, ()),
     ],
 )
-def test_unknown_stretches_are_counted_by_characters(
-    kind: str, text: str, n_unknown: int, stretches: tuple[str, ...]
-) -> None:
+def test_unknown_texts_are_counted_by_characters(kind: str, text: str, n_unknown: int, texts: tuple[str, ...]) -> None:
     (part,) = find_unknown(tokenizer_of(kind), [text])
-    assert part == UnknownPart(len("".join(text.split())), n_unknown, stretches)
+    assert part == UnknownPart(len("".join(text.split())), texts)
+    assert part.n_unknown == n_unknown
 
 
 def test_what_a_tokenizer_leaves_out_is_unknown_too() -> None:
     letters = {letter: n for n, letter in enumerate("ab c")}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab=letters, merges=[])))
     assert unknown_id(tokenizer) is None
-    assert [part.stretches for part in find_unknown(tokenizer, ["ab xyz c", "abc"])] == [("xyz",), ()]
+    assert [part.texts for part in find_unknown(tokenizer, ["ab xyz c", "abc"])] == [("x", "y", "z"), ()]
 
 
 def test_end_of_text_named_as_the_unknown_token_is_no_unknown_token() -> None:
@@ -52,12 +51,12 @@ def test_rows_are_counted_with_the_lines_of_the_mostly_unknown_ones() -> None:
     count_unknown_rows(tokenizer, texts, np.array([False, True, True, False, True, True]), list(range(2, 8)), count)
     assert (count.n_texts, count.n_mostly, count.numbers) == (6, 3, [3, 4, 7])
     (note,) = count.describe_rows("a.csv")
-    assert "37 of 46 characters (80%) are unknown to the tokenizer, such as 😀😀😀, 𠮷𠮷𠮷, é" in note
+    assert "37 of 46 characters (80%) are unknown to the tokenizer, such as 😀, 𠮷, é" in note
     assert "3 of 6 rows are mostly unknown (lines 3, 4, 7)" in note
 
 
 def test_a_few_unknown_characters_are_no_note_on_a_file() -> None:
     count = UnknownCount()
-    count.add(UnknownPart(1000, 3, ("é",)), 1)
+    count.add(UnknownPart(1000, ("é", "é", "é")), 1)
     assert count.describe_rows("a.csv") == []
     assert "3 of 1,000 characters (0.30%)" in count.describe()

@@ -77,7 +77,7 @@ def generate_samples(settings: Generate, request: GenerationRequest) -> list[dic
     started = time.perf_counter()
     groups = generate_texts(network, tokenizer, prompts, settings, request.on_text)
     samples = [sample for group in groups for sample in group]
-    for note in _describe_samples(groups, settings):
+    for note in _describe_samples(groups, settings, normalize_texts(tokenizer, settings.bad_words)):
         console.info(note)
     rate = sum(sample.n_tokens for sample in samples) / (time.perf_counter() - started)
     return [asdict(sample) | {"tokens_per_second": round(rate, 1)} for sample in samples]
@@ -283,8 +283,8 @@ class _AppendTokens(StoppingCriteria):
         return torch.tensor(_append_tokens(self._texts, input_ids[:, -1].tolist()), device=input_ids.device)
 
 
-def _describe_samples(groups: Sequence[Sequence[Sample]], settings: Generate) -> list[str]:
-    """Notes on prompts that were cut and on bad words that were written."""
+def _describe_samples(groups: Sequence[Sequence[Sample]], settings: Generate, bad_words: Sequence[str]) -> list[str]:
+    """Notes on prompts that were cut and on `bad_words`, as the model reads them, that were written."""
     notes = []
     firsts = [group[0] for group in groups]
     if cut := [number for number, sample in enumerate(firsts, 1) if sample.n_prompt_tokens_dropped]:
@@ -292,7 +292,7 @@ def _describe_samples(groups: Sequence[Sequence[Sample]], settings: Generate) ->
         what = f"longer than the model's context: its first {n_dropped:,} tokens were left out"
         notes.append(f"{name_prompts(cut, len(firsts))}: {what}")
     samples = [sample for group in groups for sample in group]
-    for word in settings.bad_words:
+    for word in filter(None, bad_words):
         if n_with := sum(word in sample.text for sample in samples):
             note = f"{n_with:,} of {len(samples):,} texts have {word!r} all the same, written in other tokens"
             notes.append(note)

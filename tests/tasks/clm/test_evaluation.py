@@ -271,7 +271,7 @@ def test_unknown_tokens_of_a_causal_model_are_counted_with_a_note(
     prepared.manifest["splits"]["test"] |= {"tokens": 12340, "characters": 1000, **unknown}
     found = score_split(make_gpt2().eval(), open_split(prepared, "test"), Evaluate())
     assert found["n_unknown_tokens"] == 1234
-    note = '1,234 tokens (10.0%) are unknown to the tokenizer, 5.0% of the characters, for example "ж", "火"'
+    note = "1,234 tokens (10.0%), 50 of 1,000 characters (5%) are unknown to the tokenizer, such as ж, 火"
     assert note in capsys.readouterr().err
 
 

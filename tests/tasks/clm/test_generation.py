@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from llmkit.config.generate import Generate
 from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import ModelError
-from llmkit.tasks.clm.generation import PAD_ID, Sample, generate_texts
+from llmkit.tasks.clm.generation import PAD_ID, Sample, _describe_samples, generate_texts
 from llmkit.tokens.tokenizer import encode_texts
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
@@ -416,3 +416,9 @@ def test_no_prompts_give_no_samples(model: Any, letters: PreTrainedTokenizerFast
 def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Generate(**settings)
+
+
+def test_bad_word_that_is_written_all_the_same_is_said_as_the_model_writes_it() -> None:
+    sample = Sample(prompt="", text="a king.", n_tokens=2, finish_reason="length")
+    (note,) = _describe_samples([[sample]], Generate(bad_words=["KING"]), ["king"])
+    assert note == "1 of 1 texts have 'king' all the same, written in other tokens"

@@ -2,7 +2,7 @@
 
 A record is a document: the text of a `conversion` record (.wet); the page of a `response` or `resource` record, as
 `html_to_text` reads it; of a .wat record, which holds no text of the page, its title, description and link texts.
-Records without text, status codes other than 200, and unreadable pages are skipped and counted: every crawl has some.
+Records without text, status codes other than 200 and unreadable pages are skipped and counted: every crawl has some.
 Only one record is in memory.
 """
 
@@ -148,7 +148,7 @@ def _response_to_text(content: bytes, source: Source, where: str) -> str | None:
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     if status.split(" ")[1:2] != ["200"]:
-        source.skipped["status code other than 200"] += 1
+        source.skipped["answer other than 200"] += 1
         return None
     if "chunked" in headers.get("transfer-encoding", "").lower():
         body = _join_chunks(body)

@@ -111,7 +111,7 @@ def _no_known_name(columns: Sequence[str], textual: Sequence[str], nested: Seque
     turns = [folded[name] for name in INSTRUCTION_NAMES if name in folded]
     if len(turns) > 1:
         what = f"these are instruction records, with the text in several columns: {list_columns(columns)}"
-        hint = f"-s prepare.read.field={turns[-1]} reads one, -s prepare.read.field={','.join(turns)} joins them by lines"
+        hint = f"-s prepare.read.field={turns[-1]} reads one, -s prepare.read.field={','.join(turns)} joins them"
     elif nested:
         hint = f"if the text is inside of another key: -s prepare.read.field={nested[0]}"
     return DataError(what, where=where, hint=hint)

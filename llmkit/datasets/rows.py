@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # workers do without transformers
 CHARS_PER_BATCH = 500_000
 N_UNKNOWN_EXAMPLES = 3
 MAX_UNKNOWN_TEXTS, MAX_EXAMPLE_CHARS = 1_000, 30
-"""Different texts of unknown tokens that are kept of a shard, the most frequent ones, and characters of each."""
+"""Maximum number of distinct unknown texts to keep per shard, and maximum characters of each."""
 
 
 @dataclass(slots=True)
@@ -38,9 +38,9 @@ class TextCounts:
     totals: Counter[str]
     """Documents, characters, bytes, tokens, unknown_tokens, unknown_characters, and sentences where they are found."""
     words: Counter[str] = field(default_factory=Counter)
-    """What `add_words` needs."""
+    """Word counts for `add_words`."""
     unknown: Counter[str] = field(default_factory=Counter)
-    """Texts of unknown tokens."""
+    """Texts that became unknown tokens, with their counts."""
 
     def update(self, other: "TextCounts") -> None:
         """Add the counts of a shard."""
@@ -94,7 +94,7 @@ def encode_rows(
     counts: TextCounts,
     segmenter: str | None = None,
 ) -> Iterator[Row]:
-    """One row per document or part of a document; the last part of a document ends with the end-of-text token.
+    """Yield one row per document or part of one; the last part of a document ends with the end-of-text token.
 
     With a `segmenter` of text/words.py, rows also have sentences and words. `totals` counts documents, characters,
     bytes, tokens, unknown_tokens and, with a segmenter, sentences; after the last row also words, unless the script
@@ -117,7 +117,7 @@ def encode_counted(
     segmenter: str | None,
     encoder: Encoder,
 ) -> Iterator[Row]:
-    """As `encode_rows`, of a shard of a text; words are counted in `counts.words` alone."""
+    """As `encode_rows`, for a shard of a text; words are counted in `counts.words` only."""
     unknown_id, totals = tokenizer.unk_token_id, counts.totals
     encode = (
         partial(_encode, encoder, unknown_id)
@@ -145,7 +145,7 @@ Encoded = tuple[Ids, NDArray[np.int64] | None, NDArray[np.int64] | None, NDArray
 
 
 def _encode(encoder: Encoder, unknown_id: int | None, documents: list[Document]) -> Iterator[Encoded]:
-    """Starts are found only for documents with unknown tokens."""
+    """Encode without sentences; token starts are computed only for documents with unknown tokens."""
     flat, lengths = encoder.encode([document.text for document in documents])
     ids = [flat[stop - length : stop] for stop, length in zip(np.cumsum(lengths), lengths, strict=True)]
     has_unknown = [unknown_id is not None and bool((part == unknown_id).any()) for part in ids]
@@ -166,7 +166,7 @@ def _encode_with_sentences(encoder: Encoder, segmenter: str, documents: list[Doc
 def word_continuation_mask(
     text: str, starts: NDArray[np.int64], words: NDArray[np.int64], segmenter: str
 ) -> NDArray[np.bool_]:
-    """For each token, whether it continues the previous word: words of the tokenizer, in Chinese those of the cutter.
+    """For each token, whether it continues the previous word: words of the tokenizer, in Chinese of the segmenter.
 
     Some tokenizers treat a whole Chinese clause as one word.
     """

@@ -26,7 +26,7 @@ class Read(Section):
     )
     header: Literal["auto"] | bool = Field(
         default="auto",
-        description="Whether the first row of a .csv, .tsv or .xlsx names the columns; without, they are 1, 2, ...",
+        description="Whether the first row of a .csv, .tsv or .xlsx is a header; without it, columns are 1, 2, ...",
     )
     delimiter: str = Field(
         default="auto", description="Delimiter of .csv and .tsv files: auto, a character, tab, or none."

@@ -141,7 +141,7 @@ def encode_counted(
 
 
 Encoded = tuple[Ids, NDArray[np.int64] | None, NDArray[np.int64] | None, NDArray[np.bool_] | None]
-"""Ids, starts of the tokens in characters, ends of sentences and joints of words of one document."""
+"""Ids, starts of the tokens in characters, ends of sentences and continuation masks of one document."""
 
 
 def _encode(encoder: Encoder, unknown_id: int | None, documents: list[Document]) -> Iterator[Encoded]:
@@ -177,8 +177,8 @@ def word_continuation_mask(
     at_chinese = is_chinese | np.append(False, is_chinese[:-1])
     same_character = np.diff(starts, prepend=-1) == 0
     inside = chinese_continuation_mask(text)[starts] if segmenter != "characters" else np.zeros(len(starts), bool)
-    joints: NDArray[np.bool_] = np.where(at_chinese, same_character | inside, continues)
-    return joints
+    mask: NDArray[np.bool_] = np.where(at_chinese, same_character | inside, continues)
+    return mask
 
 
 def _batch(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -7,7 +7,7 @@ import pytest
 
 from llmkit.config.prepare import Clean
 from llmkit.core.errors import EnvironmentFault, ModelError
-from llmkit.text import cleaners
+from llmkit.text import characters
 from llmkit.text.cleaners import clean_documents
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.normalization import (
@@ -71,7 +71,7 @@ def test_traditional_characters_become_simplified() -> None:
 
 def test_without_opencc_only_chinese_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "opencc", None)
-    cleaners._simplifier.cache_clear()
+    characters._simplifier.cache_clear()
     normalization = read(Clean(simplify_chinese=True))
     assert normalize_text("plain café", normalization) == "plain café"
     with pytest.raises(EnvironmentFault, match="simplified Chinese") as caught:

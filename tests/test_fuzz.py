@@ -179,7 +179,7 @@ def test_a_named_encoding_that_cannot_be_is_said_with_the_way_out(tmp_path: Path
     (tmp_path / "a.txt").write_bytes("中文".encode("utf-16-le") * 20)
     with pytest.raises(DataError, match="utf-16-le or utf-16-be"):
         list(read_documents([str(tmp_path / "a.txt")], Read(encoding="utf-16"), []))
-    with pytest.raises(UsageError, match="no encoding is called"):
+    with pytest.raises(UsageError, match="unknown encoding"):
         list(read_documents([str(tmp_path / "a.txt")], Read(encoding="a\0b"), []))
 
 

@@ -90,7 +90,7 @@ def test_eval_reads_a_text_file_as_it_was_trained(
     one, other = llmkit.evaluate(causal.run, upper), llmkit.evaluate(causal.run, lower)
     assert one["loss"] == other["loss"]
     assert one["n_bytes"] == other["n_bytes"]
-    said = "documents normalized as the model's training text: line ends in 1, lowercase in 1"
+    said = "documents normalized like the model's training text: line ends in 1, lowercase in 1"
     assert said in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""What llmkit needs to know of an architecture to build, train, plan and optimize it; one file per architecture.
+"""Description of an architecture, used to build, train, plan and optimize it; one file per architecture.
 
 These files do not import torch, so that recipes are checked before torch is loaded. The networks are transformers' or
 those of models/recurrent.py and models/transformer.py.
@@ -28,7 +28,7 @@ OUTPUT_FIELDS = ("tie_embeddings", "init")
 
 @dataclass(frozen=True, slots=True)
 class NetworkShape:
-    """What a recipe and its tokenizer set of a network. Token ids are None if the tokenizer lacks the token."""
+    """Settings of a network from recipe and tokenizer. Token ids are None if the tokenizer lacks the token."""
 
     n_layer: int
     n_head: int

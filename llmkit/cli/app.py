@@ -211,7 +211,7 @@ class _ConsoleHandler(logging.Handler):
 
 @runtime_checkable
 class _TyperError(Protocol):
-    """What Typer raises for a wrong command line; its own class is not public."""
+    """The exception that Typer raises for an invalid command line; its class is not public."""
 
     exit_code: int
     ctx: typer.Context | None

@@ -57,7 +57,9 @@ def _read_prompts(given: list[str], file: Path | None) -> list[str]:
         return texts or [""]
     lines = split_prompts(_read_text(file))
     if not lines:
-        raise DataError("there are no prompts", where=str(file), hint="one prompt per line; an empty line is one too")
+        raise DataError(
+            "there are no prompts", where=str(file), hint="one prompt per line; an empty line is a prompt too"
+        )
     return texts + lines
 
 
@@ -74,4 +76,6 @@ def _read_text(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         where = "stdin" if is_stdin else str(file)
-        raise DataError(f"the prompts cannot be read: {reason}", where=where, hint="one prompt a line, UTF-8") from None
+        raise DataError(
+            f"the prompts cannot be read: {reason}", where=where, hint="write one prompt per line, in UTF-8"
+        ) from None

@@ -1,4 +1,4 @@
-"""The options of all commands, and what becomes of those that several commands share."""
+"""The options of all commands, and the handling of options that several commands share."""
 
 import os
 import sys
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from llmkit.config.recipe import Recipe
 
 COMMAND_STARTED = time.perf_counter()
-"""Start of `train.max_minutes`: when the command line is imported, before anything slow."""
+"""Start time of `train.max_minutes`: the import of the command line, before slow imports."""
 LAUNCHER_OPTIONS = ("--nproc", "--nnodes", "--rdzv-endpoint")
 
 
 class ResumeMode(StrEnum):
-    """What may follow `--resume`; nothing is `now`, see cli/app.py."""
+    """Values of `--resume`; `now` stands for the option without a value, see cli/app.py."""
 
     now = "now"
     auto = "auto"
@@ -54,7 +54,7 @@ ValidationText = Annotated[
 TestText = Annotated[str | None, typer.Option("--test", help="Test text.")]
 Encoding = Annotated[str | None, typer.Option("--encoding", help="Encoding of all files, such as gb18030.")]
 SkipBadFiles = Annotated[
-    bool, typer.Option("--skip-bad", help="Skip and count what cannot be read, instead of an error.")
+    bool, typer.Option("--skip-bad", help="Skip and count unreadable files and rows instead of raising an error.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Treat control characters as an error.")]
 Repair = Annotated[
@@ -168,11 +168,11 @@ DemoOut = Annotated[Path, typer.Option("--out", help="Folder for data and run; a
 DemoPrompt = Annotated[str | None, typer.Option("--prompt", help="Text that the sample continues.")]
 
 
-# ---- what becomes of them ----
+# ---- handling of options ----
 
 
 def resume_of(option: ResumeMode | None) -> bool | Literal["auto"]:
-    """`--resume` as training takes it."""
+    """Convert `--resume` to the argument of the training functions."""
     return "auto" if option == ResumeMode.auto else option is not None
 
 
@@ -182,7 +182,7 @@ def task_in_name(context: typer.Context) -> str | None:
 
 
 def overrides_of(given: list[str] | None, **settings: tuple[str, object]) -> list[str | tuple[str, str]]:
-    """`--set`, then each option that stands for one key: `split=("evaluate.split", "test")`.
+    """Combine `--set` with the options that set one recipe key, such as `split=("evaluate.split", "test")`.
 
     An option that was not given, with the value None or False, sets nothing.
     """
@@ -245,7 +245,7 @@ class DistributedOptions:
         raise typer.Exit(launch(strip_options(sys.argv[1:]), n_processes, self.nnodes, self.rdzv_endpoint))
 
     def refuse(self, what: str, where: str) -> None:
-        """Raises UsageError if several processes were asked for, or are running."""
+        """Raise UsageError if several processes were requested or are running."""
         if self.nproc is not None or expected_ranks() > 1:
             raise UsageError(what, where=where, hint="leave out --nproc, or run each fold and seed by itself")
 

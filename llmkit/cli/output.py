@@ -1,4 +1,4 @@
-"""How results reach the user: readable lines, or JSON on stdout for programs."""
+"""Show results: readable lines, or JSON on stdout for programs."""
 
 import io
 import json
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from llmkit.pages.blocks import Table
 
 NAME_WIDTH = 22
-"""Columns of the names at the left of results."""
+"""Width of the column of names, in characters."""
 MAX_CELL = 32
 PIPE_COLUMNS = 10_000
-"""Where there is no terminal, no line is wrapped or cut."""
+"""Width without a terminal, so that no line is wrapped or cut."""
 
 
 def echo(text: str, end: str = "\n") -> None:
-    """Write lines for people to stdout; texts, names and labels in them may come from strangers."""
+    """Write lines for people to stdout; escapes control characters, as texts and labels may be untrusted."""
     write_out(clean_lines(text) + end)
 
 
 def write_out(text: str) -> None:
-    """Write to stdout what a program reads. A reader that has enough, such as head, ends the command in peace.
+    """Write machine-readable output to stdout. If the reader closes the pipe, as head does, the command exits normally.
 
-    Of several ranks the first alone writes.
+    Only rank 0 writes.
     """
     if not is_main_process():
         return
@@ -45,18 +45,18 @@ def write_out(text: str) -> None:
 
 
 def show_line(text: str) -> None:
-    """A line that may come from data, made harmless for a terminal; what is piped stays as it is."""
+    """Show a line that may come from data: control characters are escaped on a terminal, and kept in a pipe."""
     echo(clean_line(text.removesuffix("\n")))
 
 
 def show_json(result: Any) -> None:
-    """The result for a program; what a terminal could take for a command is written as JSON's escapes."""
+    """Show the result as JSON; control characters are written as JSON escapes."""
     text = json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False)
     write_out("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n")
 
 
 def show_metrics(figures: dict[str, Any]) -> None:
-    """Held-out figures, the tables of their task, and how they were computed."""
+    """Show held-out metrics, the tables of their task, and how they were computed."""
     from llmkit.pages.blocks import Confusion, Table
     from llmkit.tasks.table import TASKS
 
@@ -72,7 +72,7 @@ def show_metrics(figures: dict[str, Any]) -> None:
 
 
 def show_run(result: dict[str, Any], out: Path, splits: tuple[str, ...]) -> None:
-    """What a training run ended with: the metrics of the first of `splits` that was scored, the model, the report."""
+    """Show the result of a run: metrics of the first of `splits` that was scored, paths of model and report."""
     split = next((name for name in splits if name in result), None)
     if split is not None:
         if len(splits) > 1:
@@ -82,13 +82,13 @@ def show_run(result: dict[str, Any], out: Path, splits: tuple[str, ...]) -> None
 
 
 def show_dry_run(result: dict[str, Any], sample: str) -> None:
-    """The recipe that a run would use, its number of parameters and of samples."""
+    """Show the resolved recipe, and the numbers of parameters and samples."""
     counts = f"{result['n_parameters']:,} parameters, {count(result['samples_per_epoch'], sample)} per epoch"
     echo(f"{result['recipe']}\n# {counts}")
 
 
 def show_series(result: dict[str, Any], task: str, out: object) -> None:
-    """Mean and standard deviation of each figure over several runs, split by split."""
+    """Show mean and standard deviation of each metric over several runs, per split."""
     from llmkit.pages.blocks import Table
     from llmkit.tasks.table import TASKS
 
@@ -106,7 +106,7 @@ def show_series(result: dict[str, Any], task: str, out: object) -> None:
 
 
 def show_table(table: "Table") -> None:
-    """A table in columns: on a terminal styled and as wide as it, in a pipe plain lines of any width.
+    """Show a table: styled and fitted to the width of a terminal, or as plain lines of any width in a pipe.
 
     Cells may come from data, so they lose their control characters.
     """
@@ -140,7 +140,7 @@ def show_table(table: "Table") -> None:
 
 
 def show_receipt(manifest: dict[str, Any]) -> None:
-    """What `prepare` did: every document, character and token accounted for."""
+    """Show the receipt of `prepare`, which accounts for every document, character and token."""
     echo(f"{'sources':<22} {len(manifest['sources']):,}")
     examples = {source["encoding"]: source for source in reversed(manifest["sources"]) if source.get("example")}
     for encoding, number in sorted(Counter(source["encoding"] for source in manifest["sources"]).items()):
@@ -162,11 +162,11 @@ def show_receipt(manifest: dict[str, Any]) -> None:
         numbers = (split["documents"], split["characters"], split["bytes"], split["tokens"])
         echo(f"{name:<12}{numbers[0]:>11,}" + "".join(f"{number:>14,}" for number in numbers[1:]))
     for name, overlap in manifest["overlap"].items():
-        echo(f"{overlap['share']:.2%} of {name} stands in train too")
+        echo(f"{overlap['share']:.2%} of {name} is also in train")
     tokenizer = manifest["tokenizer"]
     echo(
         f"tokenizer {tokenizer['kind']}, {tokenizer['vocab_size']:,} entries, "
-        f"{manifest['bytes_per_token']:.2f} bytes a token"
+        f"{manifest['bytes_per_token']:.2f} bytes per token"
     )
     n_unknown = sum(split["unknown_tokens"] for split in manifest["splits"].values())
     if n_unknown:

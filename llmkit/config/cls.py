@@ -36,7 +36,7 @@ class Cls(Section):
     label: str | None = Field(default=None, description="Column of the label; default: detected and reported.")
     header: Literal["auto"] | bool = Field(
         default="auto",
-        description="Whether the first line of a .csv or .tsv names the columns; without names they are 1, 2, ...",
+        description="Whether the first line of a .csv or .tsv is a header; without it, columns are 1, 2, ...",
     )
     separator: str | None = Field(
         default=None, min_length=1, description="Separator between the labels of a cell, such as |."

@@ -6,11 +6,11 @@ from llmkit.config.section import Section
 
 MAX_NEW_TOKENS, MAX_SAMPLES, MAX_BEAMS = 1_000_000, 10_000, 1_000
 MAX_TOKENS = 100_000_000
-"""Of all samples of all prompts; a day at 1,200 tokens/s."""
+"""Maximum number of tokens over all samples of all prompts; a day at 1,200 tokens/s."""
 
 
 class Generate(Section):
-    """Decoding. The same seed, prompts and settings give the same text."""
+    """Decoding. The same seed, prompts and settings produce the same text."""
 
     max_new_tokens: int = Field(
         default=200, ge=1, le=MAX_NEW_TOKENS, description="Maximum number of new tokens per sample."
@@ -42,7 +42,7 @@ class Generate(Section):
     )
     bad_words: list[str] = Field(
         default=[],
-        description="Texts that are not written: their tokens, with and without a space before them.",
+        description="Words to exclude: their token sequences, with and without a preceding space.",
     )
     num_beams: int = Field(
         default=1,

@@ -36,7 +36,7 @@ def load_recipe(
 ) -> Recipe:
     """The recipe in `path` (defaults if None) with `overrides` such as `train.max_steps=10`.
 
-    An override that an option of its own stands for is a pair with the option: `("--split", "evaluate.split=test")`.
+    An override set by a separate option is a pair with the option: `("--split", "evaluate.split=test")`.
     `task` is the command's, for a recipe that names none. `columns` are the command's options for columns, of which
     those other than None are set in the section of the task that has them. `forget_columns` drops the file's column
     settings, which hold for its train file only; a classifier's config.json has the names too. Keys and values that
@@ -86,7 +86,7 @@ def _apply_columns(
         if recipe.COLUMNS_SECTION is None and name == "text":
             continue  # `eval` sets prepare.read.text_column, which language models read
         if recipe.COLUMNS_SECTION is None:
-            hint = "leave it out: it is for tasks that read rows of a table"
+            hint = "remove it: it is for tasks that read rows of a table"
             problems.append(Problem(f"task {values.get('task') or 'clm'} reads no columns", option, hint))
             continue
         section = values.get(recipe.COLUMNS_SECTION)

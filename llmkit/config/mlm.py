@@ -14,7 +14,7 @@ class Mlm(Section):
     whole_words: bool = Field(default=True, description="Mask whole words; false: single tokens.")
     sentence_objective: Literal["nsp", "sop", "none"] = Field(
         default="nsp",
-        description="nsp: is the second segment the next one (BERT); sop: which of two neighbours comes first "
+        description="nsp: predict if the second segment is the next one (BERT); sop: predict the order of segments "
         "(ALBERT); none: no pairs, full sentences (RoBERTa).",
     )
     short_share: float = Field(

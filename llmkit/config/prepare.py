@@ -26,18 +26,18 @@ class Read(Section):
     )
     header: Literal["auto"] | bool = Field(
         default="auto",
-        description="Whether the first row of a .csv, .tsv or .xlsx names the columns; without, they are 1, 2, ...",
+        description="Whether the first row of a .csv, .tsv or .xlsx is a header; without it, columns are 1, 2, ...",
     )
     delimiter: str = Field(
-        default="auto", description="What separates the cells of a .csv or .tsv: auto, a character, tab, or none."
+        default="auto", description="Delimiter of .csv and .tsv files: auto, a character, tab, or none."
     )
     documents: Literal["file", "line", "paragraph", "separator"] = Field(
         default="file",
-        description="What a document is in .txt and .md files; line also makes each string of a list in JSON one.",
+        description="Unit that is one document in .txt and .md files; line also splits lists of strings in JSON.",
     )
     separator: str = Field(
         default=END_OF_TEXT,
-        description="Regular expression that matches what separates documents, with documents: separator; ^ and $ "
+        description="Regular expression for the separator of documents, with documents: separator; ^ and $ "
         "match at every line.",
     )
     skip_bad: bool = Field(default=False, description="Skip and count files and rows that cannot be read.")
@@ -104,7 +104,9 @@ class Clean(Section):
     front_matter: bool = Field(
         default=False, description="Remove a block of YAML (---) or TOML (+++) at the start of a document."
     )
-    soft_hyphens: bool = Field(default=False, description="Remove soft hyphens (U+00AD). Those of HTML always go.")
+    soft_hyphens: bool = Field(
+        default=False, description="Remove soft hyphens (U+00AD). HTML pages always lose theirs."
+    )
     unicode: Literal["NFC", "width", "NFKC", "NFKC_keep_cjk", "none"] = Field(
         default="NFC",
         description="Unicode form. width: NFC, and full-width letters, digits and spaces as ASCII; "
@@ -157,7 +159,7 @@ class Split(Section):
     )
     validation: float = Field(default=0.05, ge=0, lt=1, description="Fraction of the text for validation.")
     test: float = Field(default=0.05, ge=0, lt=1, description="Fraction of the text for the test split.")
-    seed: int = Field(default=0, ge=0, description="Random seed of the choice.")
+    seed: int = Field(default=0, ge=0, description="Random seed of the split.")
 
     @model_validator(mode="after")
     def _train_split_is_not_empty(self) -> "Split":
@@ -171,7 +173,7 @@ class TokenizerSection(Section):
 
     kind: Literal["byte-bpe", "wordpiece", "char", "word"] = Field(default="byte-bpe", description="Type of tokenizer.")
     vocab_size: int = Field(
-        default=8192, ge=16, le=2**31, description="Maximum size; a small text may give fewer tokens."
+        default=8192, ge=16, le=2**31, description="Maximum size; a small text may result in fewer tokens."
     )
     path: str | None = Field(
         default=None, description="Use this tokenizer (folder, run or hub name) instead of training one."

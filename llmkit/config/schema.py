@@ -23,7 +23,7 @@ def make_schema() -> Schema:
         sections |= {name: {"$ref": value["$ref"]} for name, value in schema["properties"].items() if name != "task"}
     definitions = {name: _tidy(definition) for name, definition in sorted(definitions.items())}
     definitions["Model"]["properties"]["family"]["enum"] = list(ARCHITECTURES)
-    task = {"description": "What is trained; needed where the command does not say it.", "enum": list(RECIPES)}
+    task = {"description": "Task; required if the command does not determine it.", "enum": list(RECIPES)}
     properties: Schema = {"task": task, **sections}
     _add_old_names((), properties)
     for name, reference in sections.items():
@@ -46,13 +46,13 @@ def make_schema() -> Schema:
 
 
 def _others(section: str, owners: tuple[str, ...]) -> Schema:
-    """What may stand beside a section that only some tasks read."""
+    """Condition on the task for a section that only some tasks read."""
     foreign = {name: False for name, tasks in OWNERS.items() if name != section and not set(tasks) & set(owners)}
     return {"task": {"enum": list(owners)}, **foreign}
 
 
 def _add_old_names(section: Key, properties: Schema) -> None:
-    """Values and keys of earlier versions, which loading.py takes with a line that names the new ones."""
+    """Values and keys of earlier versions, which loading.py accepts and logs with their new names."""
     for (*owner, key), renamed in RENAMED_VALUES.items():
         if tuple(owner) == section:
             properties[key]["enum"] += list(renamed)

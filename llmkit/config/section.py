@@ -1,4 +1,4 @@
-"""Base class of all recipe sections: typed, frozen, without unknown keys; checks stand beside the fields.
+"""Base class of all recipe sections: typed, frozen, without unknown keys; checks are next to the fields.
 
 loading.py reads the YAML.
 """

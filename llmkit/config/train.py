@@ -46,7 +46,7 @@ class Train(Section):
         description="Maximum number of held-out blocks or rows per evaluation; the final evaluation uses all.",
     )
     early_stopping: int | None = Field(
-        default=None, ge=1, description="Patience: stop after this many evaluations without improvement."
+        default=None, ge=1, description="Patience: number of evaluations without improvement before training stops."
     )
     skip_nonfinite: int = Field(
         default=0,
@@ -68,7 +68,7 @@ class Train(Section):
     )
     compile: Literal["auto", "none", "layers", "whole", "graphs"] = Field(
         default="auto",
-        description="What torch.compile compiles; auto: on a GPU, in runs of 15 minutes or more, what is fastest.",
+        description="What torch.compile compiles; auto: the fastest mode, on GPUs in runs of 15 minutes or more.",
     )
     ddp_timeout: int = Field(
         default=1800,

@@ -119,7 +119,7 @@ def encode_inputs(
     n_added = backend_of(tokenizer).num_special_tokens_to_add(pairs is not None)
     room = block_size - n_added
     if room < (2 if pairs is not None else 1):
-        what = f"block_size {block_size} leaves no room beside {n_added} special tokens"
+        what = f"block_size {block_size} is too small for text and {n_added} special tokens"
         raise UsageError(what, where="train.block_size", hint="raise it")
     min_width = room if pairs is None else room // 2  # two long texts get half of the room each
     if windows is not None and windows.stride >= min_width:
@@ -217,15 +217,15 @@ class _Template:
 
     def fill(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:
         """One input."""
-        (first, joints), (second, other_joints) = texts
+        (first, continues), (second, other_continues) = texts
         pieces = [self.parts[0], first[spans[0]], self.parts[1], second[spans[1]], self.parts[2]]
         ids = np.concatenate(pieces).astype(first.dtype)
         n_first = sum(len(piece) for piece, kind in zip(pieces, self.types, strict=True) if kind == 0)
         if not with_words:
             return Input(ids, n_first)
-        numbers = [_number_words(joints, spans[0], 0)]
+        numbers = [_number_words(continues, spans[0], 0)]
         n_words = int(numbers[0][-1]) + 1 if len(numbers[0]) else 0
-        numbers.append(_number_words(other_joints, spans[1], n_words))
+        numbers.append(_number_words(other_continues, spans[1], n_words))
         outside = [np.full(len(part), NO_WORD, np.int32) for part in self.parts]
         return Input(ids, n_first, np.concatenate([outside[0], numbers[0], outside[1], numbers[1], outside[2]]))
 
@@ -243,9 +243,9 @@ def _find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> _Template:
     return _Template(parts, (kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]))
 
 
-def _number_words(joints: NDArray[np.bool_] | None, span: slice, first: int) -> NDArray[np.int32]:
-    if joints is None:
+def _number_words(continues: NDArray[np.bool_] | None, span: slice, first: int) -> NDArray[np.int32]:
+    if continues is None:
         return np.zeros(0, np.int32)
-    begins = ~joints[span]
+    begins = ~continues[span]
     begins[:1] = True  # a window may begin in the middle of a word
     return (first + np.cumsum(begins) - 1).astype(np.int32)

@@ -1,10 +1,10 @@
-"""Choose which tokens a masked language model predicts, and what replaces them.
+"""Choose the tokens that a masked language model predicts, and their replacements.
 
 As in Devlin et al. 2018, section 3.1, and its create_pretraining_data.py: a fixed share of the tokens of each sequence
 is chosen word by word in random order; 80 % of them become the mask token, 10 % a random token, 10 % stay. A word with
 more tokens than are still to be chosen is skipped.
 
-Knows nothing of where sequences come from.
+Knows nothing of the origin of sequences.
 """
 
 from dataclasses import dataclass

@@ -148,10 +148,10 @@ class Pairs:
         return a, self._sample_not_next(passage, a, b, target, elsewhere), IS_NOT_NEXT
 
     def _sample_not_next(self, passage: Passage, a: Span, b: Span, target: int, draw: float) -> Span:
-        """Sentences of another document, or of a distant passage if there is only one, in place of `b`.
+        """Sample sentences of another document, or of a distant passage of the only document, in place of `b`.
 
-        Only their meaning must tell them from `b`: like a next segment they never begin a document, and they are about
-        as long as `b` if the end of its document cut it short.
+        Only their content must distinguish them from `b`: like a next segment they never begin a document, and they are
+        about as long as `b` if the end of its document cut it short.
         """
         sentences, total = self.sentences, len(self.sentences.split.stream)
         if sentences.n_documents > 1:
@@ -213,7 +213,7 @@ def make_pairs(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block
     """
     if block_size < MIN_BLOCK_SIZE:
         hint = f"take {MIN_BLOCK_SIZE} or more; 128 is usual"
-        what = f"block_size {block_size} has no room for two segments and their [CLS] and [SEP]"
+        what = f"block_size {block_size} is too small for two segments with [CLS] and [SEP]"
         raise UsageError(what, where="block_size", hint=hint)
     sentences = Sentences(split)
     check_pairs(sentences, block_size, mlm.sentence_objective)

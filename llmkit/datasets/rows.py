@@ -38,9 +38,9 @@ class TextCounts:
     totals: Counter[str]
     """Documents, characters, bytes, tokens, unknown_tokens, unknown_characters, and sentences where they are found."""
     words: Counter[str] = field(default_factory=Counter)
-    """What `add_words` needs."""
+    """Word counts for `add_words`."""
     unknown: Counter[str] = field(default_factory=Counter)
-    """Texts of unknown tokens."""
+    """Texts that became unknown tokens, with their counts."""
 
     def update(self, other: "TextCounts") -> None:
         """Add the counts of a shard."""
@@ -91,7 +91,7 @@ def encode_rows(
     counts: TextCounts,
     segmenter: str | None = None,
 ) -> Iterator[Row]:
-    """One row per document or part of a document; the last part of a document ends with the end-of-text token.
+    """Yield one row per document or part of one; the last part of a document ends with the end-of-text token.
 
     With a `segmenter` of text/words.py, rows also have sentences and words. `totals` counts documents, characters,
     bytes, tokens, unknown_tokens and, with a segmenter, sentences; after the last row also words, unless the script
@@ -114,7 +114,7 @@ def encode_counted(
     segmenter: str | None,
     encoder: Encoder,
 ) -> Iterator[Row]:
-    """As `encode_rows`, of a shard of a text; words are counted in `counts.words` alone."""
+    """As `encode_rows`, for a shard of a text; words are counted in `counts.words` only."""
     unknown_id, totals = tokenizer.unk_token_id, counts.totals
     encode = (
         partial(_encode, encoder, unknown_id)
@@ -138,11 +138,11 @@ def encode_counted(
 
 
 Encoded = tuple[Ids, NDArray[np.int64] | None, NDArray[np.int64] | None, NDArray[np.bool_] | None]
-"""Ids, starts of the tokens in characters, ends of sentences and joints of words of one document."""
+"""Ids, starts of the tokens in characters, ends of sentences and continuation masks of one document."""
 
 
 def _encode(encoder: Encoder, unknown_id: int | None, documents: list[Document]) -> Iterator[Encoded]:
-    """Starts are found only for documents with unknown tokens."""
+    """Encode without sentences; token starts are computed only for documents with unknown tokens."""
     flat, lengths = encoder.encode([document.text for document in documents])
     ids = [flat[stop - length : stop] for stop, length in zip(np.cumsum(lengths), lengths, strict=True)]
     has_unknown = [unknown_id is not None and bool((part == unknown_id).any()) for part in ids]
@@ -163,7 +163,7 @@ def _encode_with_sentences(encoder: Encoder, segmenter: str, documents: list[Doc
 def word_continuation_mask(
     text: str, starts: NDArray[np.int64], words: NDArray[np.int64], segmenter: str
 ) -> NDArray[np.bool_]:
-    """For each token, whether it continues the previous word: words of the tokenizer, in Chinese those of the cutter.
+    """For each token, whether it continues the previous word: words of the tokenizer, in Chinese of the segmenter.
 
     Some tokenizers treat a whole Chinese clause as one word.
     """
@@ -174,8 +174,8 @@ def word_continuation_mask(
     at_chinese = is_chinese | np.append(False, is_chinese[:-1])
     same_character = np.diff(starts, prepend=-1) == 0
     inside = chinese_continuation_mask(text)[starts] if segmenter != "characters" else np.zeros(len(starts), bool)
-    joints: NDArray[np.bool_] = np.where(at_chinese, same_character | inside, continues)
-    return joints
+    mask: NDArray[np.bool_] = np.where(at_chinese, same_character | inside, continues)
+    return mask
 
 
 def _batch(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -21,7 +21,7 @@ _INT32_MAX = 2**31 - 1
 
 
 class Sentences:
-    """The rows of a split by their position on the stream, and the sentences of each."""
+    """Index of a split: start of each row on the token stream, and the sentences of each row."""
 
     def __init__(self, split: Split) -> None:
         """Raises DataError if the split was prepared without sentences or has none."""

@@ -1,4 +1,4 @@
-"""Score a model on a prepared split, raw text or labelled rows, as its task has it."""
+"""Evaluate a model on a prepared split, raw text or labelled rows; its task computes the metrics."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,24 +15,24 @@ from llmkit.training.folder import RunFolder
 
 
 def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_samples: bool = False) -> dict[str, Any]:
-    """The figures of the model's task on one split of a prepared folder, on text or on labelled rows, with how they
-    were computed; `task` names the task.
+    """The metrics of the model's task on one split of a prepared folder, on text or on labelled rows, and the settings
+    by which they were computed; `task` names the task.
 
-    Without `data` a run is scored on what it was trained on, and its metrics.json and report are brought up to date.
-    `show_samples` puts a classifier's worst mistakes into both.
+    Without `data` a run is scored on the held-out data of its training, and its metrics.json and report are updated.
+    `show_samples` adds the worst errors of a classifier to both.
 
     Raises:
-        UsageError: nothing to score on, or a model of no task.
+        UsageError: there is no data to score, or no task supports the model.
         DataError: a prepared folder that is damaged.
         ModelError: data made with another tokenizer.
     """
     path = resolve_model(model)
     task = task_of_model(path)
     if recipe.evaluate.stride is not None and not task.takes_stride:
-        hint = "leave it out: only tokens that a model guesses from left to right gain context by it"
+        hint = "remove it: a stride only applies to causal language models"
         raise UsageError(f"{task.model_is} is not scored with a stride", where="evaluate.stride", hint=hint)
     if show_samples and not task.reads_rows:
-        hint = "leave it out: it shows the rows of which a label is wrong"
+        hint = "remove it: it shows rows with a wrong prediction"
         raise UsageError(f"{task.model_is} reads no rows", where="--show-samples", hint=hint)
     run = RunFolder(Path(model))
     is_run = run.manifest.is_file()

@@ -1,4 +1,4 @@
-"""Label the rows of a file: in their order, as a stream, with all the columns they came with."""
+"""Predict labels for the rows of a file, streamed in order, keeping all columns."""
 
 import csv
 import io
@@ -30,14 +30,14 @@ def predict(
     all_probabilities: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write each row with what the model predicts to `out`, whole or not at all, or to `write`.
+    """Write each row with its prediction to `out`, atomically, or to `write`.
 
-    A classifier gives its label and the label's probability; `all_probabilities` a column for each label. Returns how
-    many rows there were.
+    A classifier adds the predicted label and its probability; `all_probabilities` adds one column per label. Returns
+    the number of rows.
 
     Raises:
-        UsageError: the model labels no texts, or `out` is there already.
-        DataError: what tables/rows.py and tables/labelled.py raise; a column that is called as a new one.
+        UsageError: the model is not a classifier, or `out` exists.
+        DataError: the file cannot be read (tables/rows.py), or already has a column that is added.
         ModelError: the model cannot be used.
     """
     chosen = file_format or _format_of(out)
@@ -59,7 +59,7 @@ def predict(
 
 
 def _make_writer(write: Write, chosen: Format, columns: list[str]) -> Emit:
-    """What writes one row; the header is written at once."""
+    """A function that writes one row; the header is written immediately."""
     if chosen == "jsonl":
         return lambda record: _write_line(write, json.dumps(record, ensure_ascii=False, default=str))
     to_line = _to_tsv if chosen == "tsv" else _to_csv
@@ -79,7 +79,7 @@ def _to_csv(cells: Sequence[Any]) -> str:
 
 
 def _to_tsv(cells: Sequence[Any]) -> str:
-    """A .tsv has neither quotes nor line ends inside its cells."""
+    """One row as .tsv, which allows neither quotes nor line ends in cells."""
     return "\t".join(" ".join(_to_text(cell).split()) for cell in cells)
 
 
@@ -96,8 +96,8 @@ def _format_of(out: Path | None) -> Format:
         return "csv"
     if out.suffix in (".tsv", ".jsonl"):
         return "tsv" if out.suffix == ".tsv" else "jsonl"
-    hint = "end it in .csv, .tsv or .jsonl, or say --format"
-    raise UsageError(f"the name {out.name!r} does not say how to write it", where="--out", hint=hint)
+    hint = "use the suffix .csv, .tsv or .jsonl, or set --format"
+    raise UsageError(f"the output format of {out.name!r} is unknown", where="--out", hint=hint)
 
 
 def _check_out(out: Path, data: str, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""Write text with a language model: go on with a prompt, or fill in what is masked, as its task has it."""
+"""Generate text with a language model: continue a prompt, or fill in its masks, depending on the task."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,13 +12,13 @@ from llmkit.tasks.table import task_of_model
 def generate(
     settings: Generate, *, model: str, prompts: Sequence[str], on_text: Callable[[str], None] | None = None
 ) -> list[dict[str, Any]]:
-    """One record a sample of a causal model: prompt, text, n_tokens, finish_reason and tokens_per_second; or one a
-    prompt of a masked model: prompt, masks.
+    """For a causal model one record per sample: prompt, text, n_tokens, finish_reason, tokens_per_second. For a masked
+    model one record per prompt: prompt, masks.
 
-    `on_text` gets the text of a causal model as it is written, whole characters only; for one prompt and one sample.
+    `on_text` is called with new text of a causal model, in whole characters; for one prompt and one sample only.
 
     Raises:
-        UsageError: the model writes no text, or the settings ask for more than anybody waits for.
+        UsageError: the model cannot generate text, or the total number of tokens exceeds the maximum.
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
     path = resolve_model(model)

@@ -28,7 +28,7 @@ class Bootstrap:
     seed: int = 0
 
     def bound(self, n_rows: int, n_columns: int = 1) -> "Bootstrap":
-        """With no more resamples than a few seconds allow, but at least 200 if that many are set."""
+        """Limit the number of resamples to a few seconds of work, but not below 200."""
         affordable = _MAX_WORK // (n_rows * (1 + n_columns // 16))
         return replace(self, n_resamples=min(self.n_resamples, max(MIN_RESAMPLES, affordable)))
 
@@ -57,7 +57,7 @@ DEFAULT_BOOTSTRAP = Bootstrap()
 
 
 def chunk_sizes(n_resamples: int, width: int) -> Iterator[int]:
-    """The number of resamples of each chunk if one resample takes `width` numbers."""
+    """Yield the number of resamples of each chunk; one resample has `width` numbers."""
     size = max(1, _CHUNK // max(1, width))
     for begin in range(0, n_resamples, size):
         yield min(size, n_resamples - begin)

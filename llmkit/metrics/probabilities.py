@@ -46,7 +46,7 @@ def check_outputs(outputs: NDArray[Any], n_rows: int) -> None:
 
     Raises:
         ModelError: an output is not finite.
-        ValueError: there are no rows, or the number of outputs is another one.
+        ValueError: there are no rows, or the number of outputs differs from it.
     """
     if not n_rows or len(outputs) != n_rows:
         raise ValueError(f"{n_rows} labels and {len(outputs)} outputs of the model")

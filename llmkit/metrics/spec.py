@@ -16,16 +16,16 @@ class Metric:
 
     key: str
     name: str
-    """In the terminal."""
+    """Name in the terminal."""
     format: str = "{:.4f}"
     higher_is_better: bool = True
     in_terminal: bool = True
     title: str = ""
-    """At the top of the report; default: the name."""
+    """Title at the top of the report; default: the name."""
     note: str = ""
     """Explains the value, under the title."""
     heading: str = ""
-    """On the page of `compare`; default: the name."""
+    """Heading on the page of `compare`; default: the name."""
     headline: int = 0
     """Rank at the top of the report; 0: not shown there."""
     baseline: str = ""
@@ -33,7 +33,7 @@ class Metric:
     chart: str = ""
     """Title of its chart in the report; empty: no chart."""
     unit: str = ""
-    """Of the chart's values."""
+    """Unit of the chart's values."""
     logged: bool = False
     """Whether it is also logged for training batches."""
     expected: bool = False
@@ -84,7 +84,7 @@ class MetricSet:
 
     @property
     def headlines(self) -> tuple[Metric, ...]:
-        """For the top of the report, by rank."""
+        """Metrics for the top of the report, by rank."""
         return tuple(sorted((metric for metric in self.metrics if metric.headline), key=lambda each: each.headline))
 
     @property

@@ -50,12 +50,12 @@ class _Run:
         return self.task.metrics(describe_run(self.record)).headlines[0].key
 
     def scored(self, split: str) -> Record:
-        """Its metrics on a split; empty if it was not scored there."""
+        """The run's metrics on a split; empty if it was not scored there."""
         figures = get_section(self.record.metrics, split)
         return figures if get_number(figures, self.headline) is not None else {}
 
     def prepared(self, split: str) -> Record:
-        """What the manifest of its data says about a split."""
+        """The entry of a split in the manifest of the run's data."""
         return get_section(get_section(get_section(self.record.manifest, "data"), "splits"), split)
 
 

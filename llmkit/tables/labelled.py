@@ -199,7 +199,7 @@ def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None 
     if len(counts) < 2:
         label, n = next(iter(counts.items()), ("", 0))
         some = f"{n:,} of {n_rows:,} rows have the only label" if n < n_rows else f"all {n:,} rows have the label"
-        what = f"{some} {label!r}: there is nothing to learn" if n else "no row has a label"
+        what = f"{some} {label!r}: so there is nothing to learn" if n else "no row has a label"
         raise DataError(what, where=where, hint="rows of at least two labels are needed; is this the label column?")
     if len(counts) > _MAX_RARE_LABELS and 2 * len(counts) > n_rows:
         examples = ", ".join(repr(label[:40]) for label in list(counts)[:3])
@@ -243,7 +243,7 @@ def to_ids(
         more = f" and {len(names) - MAX_LINES_SHOWN} more" if len(names) > MAX_LINES_SHOWN else ""
         known = ", ".join(clean_line(label) for label in list(label2id)[:10]) + (", ..." if len(label2id) > 10 else "")
         raise DataError(
-            f"labels that training never saw: {', '.join(map(repr, names[:MAX_LINES_SHOWN]))}{more}",
+            f"labels that the train rows do not have: {', '.join(map(repr, names[:MAX_LINES_SHOWN]))}{more}",
             where=f"{where}, {unseen_labels.rows.describe(unit)}",
             hint=f"known labels: {known}; --unseen-labels ignore skips these rows",
         )

@@ -1,8 +1,8 @@
 """Open a labelled table: one file in any format, a `hf:` data set, plain lines, stdin.
 
 Without a known suffix (`-`, .txt, none) the beginning of the text decides: JSON, labels as fastText writes them, lines
-with tabs, a line of column names separated by commas; otherwise each line is a text in a column `text`. What is guessed
-is said once for each file.
+with tabs, a line of column names separated by commas; otherwise each line is a text in a column `text`. Guesses are
+logged once per file.
 """
 
 import json

@@ -1,9 +1,10 @@
-"""The contract of a task: everything that commands, training, reports and plans need of it.
+"""The interface of a task, as used by commands, training, reports and plans.
 
-A task is a folder, whose `__init__.py` has its `Task`, and one line in `table.py`. Nothing outside of the folder asks
-which task it is. What a recipe, data and a model make of a task is a `TrainingTask`, which runs/train.py trains.
+A task is a folder, whose `__init__.py` defines its `Task`, and one line in `table.py`. Code outside of the folder never
+checks which task it has. `Task.open_training` combines recipe, data and model in a `TrainingTask`, which runs/train.py
+trains.
 
-Loads no torch: a `Task` imports what it needs inside its methods.
+Does not import torch: a `Task` imports its dependencies inside its methods.
 """
 
 from abc import ABC, abstractmethod
@@ -43,26 +44,26 @@ def describe_interval(figures: Mapping[str, Any], metric: Metric) -> str:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What training needs to know of the data of any task."""
+    """Sizes and fingerprint of the training data of any task."""
 
     path: Path | None
-    """The prepared folder, where there is one."""
+    """The prepared folder; None if the task has none."""
     manifest: dict[str, Any]
-    """For the run's own manifest and its report."""
+    """Description of the data, for the run's manifest and its report."""
     fingerprint: dict[str, str]
-    """Must not change on resume."""
+    """Fingerprint of the data, which must not change on resume."""
     n_train_tokens: int
     train_size: str
     """Size of the train split in the units of its source: bytes of text, rows."""
     sequence_length: float
-    """Tokens of a sequence, on average."""
+    """Mean number of tokens per sequence."""
     n_held_out: int
-    """Sequences of the validation split; 0 if there is none."""
+    """Number of sequences in the validation split; 0 if there is none."""
     n_final: int
-    """Sequences of all held-out splits, which the final evaluation scores."""
+    """Number of sequences in all held-out splits, which the final evaluation scores."""
 
     def describe(self) -> str:
-        """For the model card."""
+        """Size of the train split in words, for the model card."""
         return f"{self.n_train_tokens:,} tokens ({self.train_size})"
 
 
@@ -75,14 +76,14 @@ class MeasuredTask(Protocol):
     def samples(self) -> "Samples": ...
     @property
     def output_share(self) -> float:
-        """The share of tokens that go through the output layer."""
+        """Fraction of tokens that pass through the output layer."""
 
     @property
     def cuts_by_tokens(self) -> bool:
-        """Whether micro-batches are limited by tokens, as sequences differ in length."""
+        """Whether micro-batches are limited by their number of tokens, because sequences differ in length."""
 
     def count_scored_logits(self, network: "PreTrainedModel") -> float:
-        """Logits in memory at once in the final evaluation."""
+        """Maximum number of logits in memory in the final evaluation."""
         return 0.0
 
 
@@ -90,11 +91,11 @@ class PlannedTask(MeasuredTask, Protocol):
     """A task that `llmkit plan` supports, on a prepared folder or on random tokens."""
 
     def build_model(self) -> "PreTrainedModel":
-        """A new model of the recipe."""
+        """A new model with random weights, as configured in the recipe."""
 
 
 class TrainingTask(MeasuredTask, Protocol):
-    """A task with its data and its recipe; methods with a body are defaults."""
+    """A task with its recipe and data, ready to train. Methods with a body are defaults."""
 
     @property
     def data(self) -> TrainingData: ...
@@ -102,17 +103,17 @@ class TrainingTask(MeasuredTask, Protocol):
     def metrics(self) -> MetricSet: ...
 
     def open_model(self, path: str) -> "PreTrainedModel":
-        """The model of a checkpoint of this task."""
+        """Load the model of a checkpoint of this task."""
 
     def describe(self) -> dict[str, Any]:
-        """More entries of the run's manifest."""
+        """Additional entries of the run's manifest."""
         return {}
 
     def evaluate(self, network: "PreTrainedModel", plan: "Plan") -> dict[str, Any]:
         """Held-out metrics during training, on at most `max_eval_samples` of the validation split."""
 
     def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
-        """The key by which the best weights are selected; the lowest is the best."""
+        """Sort key for selecting the best weights from evaluation metrics; lower is better."""
         return self.metrics.selection_key(metrics)
 
     def sample(self, network: "PreTrainedModel") -> dict[str, Any] | None:
@@ -120,21 +121,21 @@ class TrainingTask(MeasuredTask, Protocol):
         return None
 
     def finish_model(self, network: "PreTrainedModel", share: float) -> None:
-        """Prepare the best weights for saving; thresholds are tuned on a `share` of the held-out data."""
+        """Prepare the best weights for saving; tunes thresholds on a fraction `share` of the held-out data."""
         return
 
     def score(self, network: "PreTrainedModel", settings: "Evaluate", share: float = 1.0) -> dict[str, dict[str, Any]]:
-        """Metrics of the held-out splits by name, or of a share of each, evenly spaced."""
+        """Metrics per held-out split; `share` is the fraction of each split to score, evenly spaced."""
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
-        """A warning, with both values, if the model is no better than a constant prediction, else None. `metrics` are
-        those of `score` for one split."""
+        """A warning with both values if the model is no better than a constant prediction, else None. `metrics` are the
+        result of `score` for one split."""
 
     def finish_tokenizer(self, network: "PreTrainedModel") -> "PreTrainedTokenizerBase":
-        """The tokenizer as it is saved with the model."""
+        """The tokenizer to save with the model."""
 
     def describe_model(self) -> tuple[str, str, str]:
-        """For the model card: pipeline tag, what the model is, which class loads it."""
+        """For the model card: (pipeline tag, kind of model, class that loads it)."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class TrainingRequest:
     """The arguments of a training command, without the recipe."""
 
     data: Mapping[str, str]
-    """By split; a prepared folder is `train`."""
+    """Paths by split; a prepared folder is `train`."""
     out: Path
     model: str | None
     """The model that training starts from; None for new weights."""
@@ -150,7 +151,7 @@ class TrainingRequest:
     dry_run: bool = False
     show_samples: bool = False
     fold: tuple[int, int] | None = None
-    """Index and number of folds; this fold of the train rows is held out."""
+    """(index, number of folds): this fold of the train rows is used for validation."""
     quiet: bool = False
 
     @cached_property
@@ -164,7 +165,7 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a training run starts with: the recipe with its defaults resolved, the task and the model."""
+    """Start of a training run: the recipe with resolved defaults, the task and the model."""
 
     recipe: "Recipe"
     task: TrainingTask
@@ -176,14 +177,14 @@ class ModelRequest:
     """The arguments of a command that uses a model, without the recipe."""
 
     model: str
-    """The user's name of the model, for messages."""
+    """The model as the user named it, for messages."""
     path: str
-    """Where its files are."""
+    """Folder or hub name from which it is loaded."""
 
 
 @dataclass(frozen=True)
 class EvaluationRequest(ModelRequest):
-    """For `llmkit eval`."""
+    """The arguments of `llmkit eval`."""
 
     data: Sequence[str]
     run: "RunFolder | None"
@@ -193,36 +194,36 @@ class EvaluationRequest(ModelRequest):
 
 @dataclass(frozen=True)
 class GenerationRequest(ModelRequest):
-    """For `llmkit generate`."""
+    """The arguments of `llmkit generate`."""
 
     prompts: Sequence[str]
     on_text: Callable[[str], None] | None = None
-    """Gets the text while it is generated, if the model generates left to right."""
+    """Called with each new piece of text while it is generated, if the model generates left to right."""
 
 
 @dataclass(frozen=True)
 class PredictionRequest(ModelRequest):
-    """For `llmkit predict`."""
+    """The arguments of `llmkit predict`."""
 
     data: str
     all_probabilities: bool
     open_writer: Callable[[list[str]], Emit]
-    """From the output columns to a function that writes one row."""
+    """Called with the output columns; returns a function that writes one row."""
 
 
 class Task(ABC):
     """The interface of a task to the rest of llmkit."""
 
     name: ClassVar[str]
-    """In recipes and manifests."""
+    """Name in recipes and manifests."""
     model_is: ClassVar[str]
-    """With an article, such as `a causal language model`."""
+    """Kind of model with an article, such as `a causal language model`."""
     commands: ClassVar[str]
-    """The commands that accept its models, for hints."""
+    """Commands that accept models of this task, for hints."""
     writes_samples: ClassVar[bool] = True
-    """Whether a run logs samples of its model."""
+    """Whether a run logs samples of the model's output."""
     reads_rows: ClassVar[bool] = False
-    """Whether its data are rows of a table."""
+    """Whether the data are rows of a table."""
     is_planned: ClassVar[bool] = False
     """Whether `llmkit plan` supports it."""
     streams_text: ClassVar[bool] = False
@@ -238,7 +239,7 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
-        """The metrics; `facts` is a run's manifest or the metrics of an evaluation."""
+        """The metrics of the task; `facts` is a run's manifest or the metrics of an evaluation."""
 
     @abstractmethod
     def open_training(self, recipe: "Recipe", request: TrainingRequest) -> TrainingSetup:
@@ -250,7 +251,7 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, recipe: "Recipe", request: EvaluationRequest) -> dict[str, Any]:
-        """Metrics of a model on the data; without data, on the held-out split of its run.
+        """Evaluate a model on the data, or without data on the held-out split of its run; returns metrics.
 
         Raises:
             UsageError, DataError, ModelError: see errors.py.
@@ -287,14 +288,14 @@ class Task(ABC):
         random: Any = RandomPrepared(len(vocabulary))
         return self.open_prepared(recipe, random, vocabulary)
 
-    # ---- what is shown ----
+    # ---- output ----
 
     def describe_samples(self, records: Sequence[Mapping[str, Any]]) -> str:
-        """What `generate` gave, for the terminal."""
+        """The samples of `generate` as text for the terminal."""
         return f"\n{'-' * 40}\n".join(record["prompt"] + record["text"] for record in records)
 
     def describe_figures(self, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-        """Name and value of each figure for the terminal, and what follows them on the line, such as an interval."""
+        """(name, value, remark) of each figure for the terminal; the remark is, for example, an interval."""
         return [
             (metric.name, metric.format.format(figures[metric.key]), describe_interval(figures, metric))
             for metric in self.metrics(figures).metrics
@@ -302,21 +303,21 @@ class Task(ABC):
         ]
 
     def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
-        """What there is to show below the figures, such as a confusion matrix: in the report, and `brief` on the
-        terminal, which shows the tables among these blocks."""
+        """Blocks for the report that follow the figures, such as a confusion matrix. `brief`: for the terminal, which
+        shows only the tables among them."""
         return []
 
     def note_headline(self, result: Record, metric: Metric) -> str:
-        """The line below a figure at the top of the report: its interval, and for an accuracy its baseline."""
+        """The text below a headline figure of the report: its interval, and for an accuracy its baseline."""
         baseline = get_number(result, metric.baseline) if metric.is_share and metric.baseline else None
         note = metric.note if baseline is None else f"constant baseline: {baseline:.2%}"
         interval = describe_interval(result, metric)
         return f"{interval}; {note}" if interval else note
 
     def sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Section]":
-        """Sections of the report that only this task has, from the figures of one split. Empty ones are left out."""
+        """Report sections that only this task has, from the figures of one split; empty sections are omitted."""
         return []
 
     def shorten(self, part: Record, *, is_above: bool) -> Record:
-        """The figures of a split for the report's list of all metrics, without what is shown in tables."""
+        """The figures of a split for the report's list of all metrics, without those shown in tables."""
         return part

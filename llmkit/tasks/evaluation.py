@@ -1,4 +1,4 @@
-"""Load a model for evaluation or prediction, with its tokenizer and the data that it is evaluated on."""
+"""Load a model and its tokenizer for evaluation or prediction, and open the evaluation data."""
 
 import tempfile
 from collections import Counter
@@ -34,7 +34,7 @@ from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer
 def load_for_inference(
     open_model: Callable[[str], PreTrainedModel], path: str, name: str, precision: str = "fp32"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model on its device, optimized for inference, and its tokenizer; errors call the model `name`.
+    """Load a model onto its device, optimized for inference, and its tokenizer; `name` is used in errors.
 
     Raises:
         ModelError: the model cannot be loaded, or its tokenizer does not fit.
@@ -50,10 +50,10 @@ def load_for_inference(
 
 
 def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | None, default: int) -> int:
-    """The context in tokens: of the settings, of the model's training (`own`), its maximum, or the default.
+    """The context in tokens: of the settings, else of the model's training (`own`), else its maximum, else `default`.
 
     Raises:
-        UsageError: the model has fewer positions.
+        UsageError: the block size exceeds the model's positions.
     """
     positions = max_context_length(network)
     block = settings.block_size or own or positions or default
@@ -65,32 +65,32 @@ def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | N
 
 @dataclass(frozen=True, slots=True)
 class EvaluationData:
-    """The split that a language model is evaluated on: of a prepared folder, or of text files."""
+    """The split on which a language model is evaluated, from a prepared folder or from text files."""
 
     split: Split
     totals: Mapping[str, Any]
-    """Counts of the split, as in the manifest of a prepared folder."""
+    """Counts of tokens, bytes, characters and words, as in the manifest of a prepared folder."""
     method: dict[str, Any]
-    """Names of the data and of the split, for the metrics."""
+    """Names of the data and of the split, which the metrics include."""
     segmenter: str | None = None
     block_size: int | None = None
-    """That of the model's run, if it is evaluated on the data of its run."""
+    """Block size of the model's run, if it is evaluated on the data of that run."""
     first_token: int | None = None
-    """What the first token is predicted from; None: the last token of the split, an end-of-text token."""
+    """Context of the first token; None: the last token of the split, an end-of-text token."""
 
     @property
     def is_prepared(self) -> bool:
         return "split" in self.method
 
     def describe(self, metrics: dict[str, Any], method: Mapping[str, Any], effect: str) -> dict[str, Any]:
-        """The metrics with their method and the number of unknown tokens; a note explains the effect of these."""
+        """The metrics with their method and the number of unknown tokens; logs a note on the `effect` of these."""
         if n_unknown := self.totals["unknown_tokens"]:
             console.info(f"{describe_unknown_tokens(self.totals, self.totals.get('unknown_examples', []))}: {effect}")
         return metrics | {"method": {**method, **self.method}, "n_unknown_tokens": n_unknown}
 
 
 def open_split(prepared: Prepared, name: str, block_size: int | None = None) -> EvaluationData:
-    """A split of a prepared folder."""
+    """Open a split of a prepared folder. `block_size` is that of the model's run, if the run was trained on it."""
     split = prepared.split(name)
     totals, sentences = prepared.manifest["splits"][name], prepared.manifest.get("sentences") or {}
     method = {"data": prepared.path.name, "split": name}
@@ -101,12 +101,12 @@ def open_split(prepared: Prepared, name: str, block_size: int | None = None) -> 
 def encode_files(
     files: Sequence[str], prepare: Prepare, tokenizer: PreTrainedTokenizerBase, *, sentences: bool = False
 ) -> Iterator[EvaluationData]:
-    """A temporary split of text files, normalized as the model's training text.
+    """Encode text files to a temporary split; the text is normalized like the model's training text.
 
     An end-of-text token follows each document.
 
     Raises:
-        DataError: there is no text; with `sentences`, no sentence.
+        DataError: the files have no text; with `sentences`, no sentence.
     """
     segmenter = choose_segmenter(prepare.chinese_words) if sentences else None
     counts = TextCounts(Counter())
@@ -124,7 +124,7 @@ def encode_files(
 def read_raw_documents(
     files: Sequence[str], read: Read, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> Iterator[Document]:
-    """Documents without cleaning, but normalized as the training text of the tokenizer's model; logs what changed.
+    """Read documents without cleaning, but normalized like the model's training text; logs the steps that changed some.
 
     Lone surrogates, which JSON allows and UTF-8 does not, are replaced.
     """
@@ -138,14 +138,14 @@ def read_raw_documents(
     for document in documents:
         yield replace(document, text=document.text.encode("utf-8", "replace").decode())
     if steps := [f"{name} in {count.changed:,}" for name, count in counts.items() if count.changed]:
-        console.info(f"documents normalized as the model's training text: {', '.join(steps)}")
+        console.info(f"documents normalized like the model's training text: {', '.join(steps)}")
 
 
 @contextmanager
 def open_for_evaluation(
     recipe: Recipe, request: EvaluationRequest, open_model: Callable[[str], PreTrainedModel], *, sentences: bool = False
 ) -> Iterator[tuple[PreTrainedModel, PreTrainedTokenizerBase, EvaluationData]]:
-    """A language model and its data: a prepared folder, text files, or without `request.data` that of the model's run.
+    """Load a language model and open its data: a prepared folder, text files, or by default the data of its run.
 
     Raises:
         UsageError: there is no data.

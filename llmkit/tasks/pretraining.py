@@ -1,4 +1,4 @@
-"""What the pretraining tasks share, and how pretraining on a prepared folder is set up."""
+"""Base class of the pretraining tasks, and the setup of pretraining on a prepared folder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -31,10 +31,10 @@ NO_METRICS = MetricSet(())
 
 @dataclass(frozen=True)
 class PretrainingTask(TrainingTask, ABC):
-    """What the pretraining tasks share: the token stream of a prepared folder, or random tokens, and a new model."""
+    """Base of the pretraining tasks: the token stream of a prepared folder, or random tokens, and a new model."""
 
     recipe: Any
-    """Of the task."""
+    """The recipe of the task."""
     prepared: Any
     """A `Prepared`, or `RandomPrepared` for `llmkit plan` without data."""
     tokenizer: PreTrainedTokenizerBase
@@ -58,17 +58,17 @@ class PretrainingTask(TrainingTask, ABC):
 
     @abstractmethod
     def build_model(self) -> PreTrainedModel:
-        """A new model of the recipe."""
+        """A new model with random weights, as configured in the recipe."""
 
     @abstractmethod
     def open_start(self, path: str) -> tuple[PreTrainedModel, list[str]]:
-        """A model that training starts from, and notes on what its training changes."""
+        """Load the model from which training starts; returns it with notes on changes to it."""
 
     @abstractmethod
     def score_split(
         self, network: PreTrainedModel, data: EvaluationData, settings: Evaluate, share: float
     ) -> dict[str, Any]:
-        """Metrics of a held-out split, or of a share of it, evenly spaced."""
+        """Metrics of a held-out split, or of an evenly spaced fraction `share` of it."""
 
     def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         if not self.data.n_held_out:
@@ -82,7 +82,7 @@ def open_pretraining(
     request: TrainingRequest,
     make_task: Callable[[Recipe, Prepared, PreTrainedTokenizerBase], PretrainingTask],
 ) -> TrainingSetup:
-    """The task on the prepared folder `request.data["train"]`, with a new model, that of `--model`, or a checkpoint's.
+    """Open the prepared folder `request.data["train"]`, and a new model, that of `--model`, or that of a checkpoint.
 
     Raises:
         UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
@@ -106,19 +106,19 @@ def open_pretraining(
     check_positions(recipe, max_context_length(network), resume=request.checkpoint is not None)
     rows, largest = embedding_rows(network), prepared.split("train").stream.max_id()
     if largest >= rows:  # it would crash on a CPU, and read other memory on some GPUs
-        what = f"the data holds token id {largest}, the model's embedding has {rows} rows"
+        what = f"the data contains token id {largest}, but the model's embedding has {rows} rows"
         raise ModelError(what, where=str(prepared.path), hint="prepare the data with this model's tokenizer")
     if is_recurrent(network.config):
         check_no_windows(recipe.evaluate)
     if recipe.model.adaptive_cutoffs and prepared.manifest["tokenizer"]["kind"] not in ("word", "char"):
-        console.info("adaptive_cutoffs want ids in the order of frequency, as word and char tokenizers number them")
+        console.info("adaptive_cutoffs need ids in descending order of frequency, as in word and char tokenizers")
     if has_chunked_loss(network.config):
         console.info(describe_output_layer(network.get_submodule("lm_head")))
     return TrainingSetup(recipe, task, network)
 
 
 def _with_model_of(recipe: Recipe, start: str) -> Recipe:
-    """The recipe with the family of the model that training starts from, and with a default block size that fits it.
+    """The recipe with the family of the starting model, and with a default block size that fits it.
 
     Raises:
         UsageError: the recipe has a setting that this family does not support.
@@ -126,9 +126,11 @@ def _with_model_of(recipe: Recipe, start: str) -> Recipe:
     config = read_config(resolve_model(start))
     recipe = recipe.with_block_size(getattr(config, "max_position_embeddings", None))
     family = family_of(config)
-    if family == recipe.model.family or family not in recipe.FAMILIES:  # or a family that llmkit does not build
+    if family == recipe.model.family or family not in recipe.FAMILIES:  # the second: llmkit does not build this family
         return recipe
     kept = recipe.model.model_dump(include={"dropout", "attention_dropout", "resize_embeddings"})
     if "attention_dropout" not in ARCHITECTURES[family].reads:
         del kept["attention_dropout"]
-    return recipe.with_updates(model=Model().with_updates(family=family, **kept))  # the rest is in its configuration
+    return recipe.with_updates(
+        model=Model().with_updates(family=family, **kept)
+    )  # the model's configuration has the rest

@@ -1,6 +1,6 @@
-"""What a prompt has in it that its model does not read as the user thinks, for `generate` of any task.
+"""Check prompts, and note in which respects the model reads them differently than written; for `generate` of any task.
 
-Everything is said in one line per kind, however many prompts there are, with the first of them as the example.
+There is one note per kind, whatever the number of prompts, with the first prompt as the example.
 """
 
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ from llmkit.tokens.unknown import UnknownCount, find_unknown
 
 MAX_SHOWN_CHARACTERS = 60
 PROBES = ("a", "t", "s")
-"""Letters that begin words in most alphabets with spaces."""
+"""Letters that begin words, one for each of the common alphabets with spaces."""
 
 
 def check_total(settings: Generate, n_prompts: int) -> None:
-    """Refuse more tokens than anybody waits for, before the model is loaded.
+    """Check the total number of tokens to generate, before the model is loaded.
 
     Raises:
-        UsageError: over MAX_TOKENS in all.
+        UsageError: it exceeds MAX_TOKENS.
     """
     total = n_prompts * settings.num_samples * settings.max_new_tokens
     if total > MAX_TOKENS:
         counted = f"{n_prompts:,} prompts x {settings.num_samples:,} samples x {settings.max_new_tokens:,} new tokens"
-        what = f"{counted} are {total:,} tokens, {MAX_TOKENS:,} is the most"
+        what = f"{counted} are {total:,} tokens, the maximum is {MAX_TOKENS:,}"
         where = "generate.num_samples, generate.max_new_tokens"
         raise UsageError(what, where=where, hint="lower them, or give the prompts in several calls")
 
 
 def check_characters(prompts: Sequence[str]) -> None:
-    """Refuse prompts that no tokenizer can read.
+    """Check that tokenizers can encode the prompts.
 
     Raises:
         UsageError: a lone surrogate, as in an argument that is not UTF-8.
@@ -47,11 +47,11 @@ def check_characters(prompts: Sequence[str]) -> None:
 
 
 def read_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], mask: str | None = None) -> list[str]:
-    """The prompts normalized as the training text of the tokenizer's model, around each `mask`, which stays.
+    """Normalize prompts like the training text of the tokenizer's model; occurrences of `mask` stay unchanged.
 
     Raises:
         UsageError: a lone surrogate.
-        EnvironmentFault: a Chinese prompt, simplified Chinese, and no OpenCC.
+        EnvironmentFault: the model needs simplified Chinese, a prompt is Chinese, and OpenCC is not installed.
     """
     check_characters(prompts)
     if mask is None:
@@ -62,7 +62,7 @@ def read_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], mas
 def describe_prompts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], read: Sequence[str], mask: str | None = None
 ) -> list[str]:
-    """Notes on prompts that are read otherwise than written, and on unknown characters and special tokens in them."""
+    """Notes on prompts that normalization changes, and on unknown characters and special tokens in them."""
     notes = []
     if changed := [number for number, (old, new) in enumerate(zip(prompts, read, strict=True), 1) if old != new]:
         before, after = (_shorten(texts[changed[0] - 1]) for texts in (prompts, read))
@@ -75,22 +75,22 @@ def describe_prompts(
             count.add(part, number)
             numbers.append(number)
     if numbers:
-        guess = ": the text does not depend on what they say" if count.n_unknown == count.n_characters else ""
+        guess = ": the output does not depend on their content" if count.n_unknown == count.n_characters else ""
         notes.append(f"{name_prompts(numbers, len(prompts))}: {count.describe()}{guess}")
     special = [token for token in tokenizer.all_special_tokens if token != mask and not _is_read(tokenizer, token)]
     if spelled := [number for number, text in enumerate(read, 1) if any(token in text for token in special)]:
         token = next(token for token in special if token in read[spelled[0] - 1])
-        notes.append(f"{name_prompts(spelled, len(prompts))}: {token} is read as the letters it has, not as that token")
+        notes.append(f"{name_prompts(spelled, len(prompts))}: {token} is read as ordinary text, not as a special token")
     return notes
 
 
 def describe_starts(tokenizer: PreTrainedTokenizerBase, read: Sequence[str]) -> list[str]:
-    """Notes on prompts from which a text does not continue as the user may think."""
+    """Notes on empty prompts, and on prompts that end with white space."""
     empty = [number for number, text in enumerate(read, 1) if not len(encode_texts(tokenizer, [text])[0])]
     in_space = [number for number, text in enumerate(read, 1) if ends_between_words(tokenizer, text)]
     notes = [f"{name_prompts(empty, len(read))}: nothing to continue, so a new text starts"] if empty else []
     if in_space:
-        advice = "ends with white space, which this tokenizer has at the beginning of the next word: leave it out"
+        advice = "ends with white space, which this tokenizer joins to the next word: remove it"
         notes.append(f"{name_prompts(in_space, len(read))}: {advice}")
     return notes
 
@@ -113,7 +113,7 @@ def ends_between_words(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
 
 
 def _is_read(tokenizer: PreTrainedTokenizerBase, token: str) -> bool:
-    """Whether a special token that is spelled out is read as that token, as `<unk>` in texts of words."""
+    """Whether the tokenizer encodes a literal special token as that token, such as `<unk>` in word-level text."""
     return bool(encode_texts(tokenizer, [token])[0].tolist() == [tokenizer.convert_tokens_to_ids(token)])
 
 

@@ -24,15 +24,15 @@ DROPOUTS = (
 )
 ATTENTION_DROPOUTS = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
 ATTENTION_MODULES = ("attn_dropout", "self.dropout", "attention.dropout", "attention_dropout", "attn.out_drop")
-"""Suffixes of the attention dropout modules of GPT-2, BERT, DistilBERT, ALBERT and ModernBERT."""
+"""Name suffixes of the attention dropout modules of GPT-2, BERT, DistilBERT, ALBERT and ModernBERT."""
 
 
 def check_training(recipe: Recipe, *, has_validation: bool, split_key: str) -> None:
-    """Check the recipe before any model is loaded; `split_key` is the recipe key of the validation share.
+    """Check the recipe before a model is loaded; `split_key` is the recipe key of the validation share.
 
     Raises:
         UsageError: the recipe needs a validation split and there is none.
-        EnvironmentFault: a tracker of the recipe is not installed.
+        EnvironmentFault: the package of an experiment tracker is not installed.
     """
     if recipe.train.early_stopping and not has_validation:
         hint = f"set {split_key} above 0"
@@ -44,28 +44,28 @@ def check_training(recipe: Recipe, *, has_validation: bool, split_key: str) -> N
 
 
 def check_no_windows(settings: Evaluate) -> None:
-    """Check that no windows are set, for a recurrent model.
+    """For a recurrent model, check that no windows are set.
 
     Raises:
         UsageError: evaluate.block_size or evaluate.stride is set.
     """
     if settings.stride is not None or settings.block_size is not None:
-        what, hint = "a recurrent model reads the whole text before each token", "leave block_size and stride out"
+        what, hint = "a recurrent model uses all text before a token as context", "remove block_size and stride"
         raise UsageError(what, where="evaluate.block_size, evaluate.stride", hint=hint)
 
 
 def check_positions(recipe: Recipe, positions: int | None, *, resume: bool) -> None:
-    """Check the recipe against the model's `positions`, None if unlimited. On resume, n_positions is not checked.
+    """Check the recipe against the model's `positions`, None if unlimited. `resume` skips the check of n_positions.
 
     Raises:
         UsageError: train.block_size or model.n_positions does not fit.
     """
     if not resume and recipe.model.n_positions not in (None, positions):
-        what = f"n_positions {recipe.model.n_positions} is not what the model has: {positions or 'no limit'}"
-        raise UsageError(what, where="model.n_positions", hint="leave it out: only a new model is built by it")
+        what = f"n_positions {recipe.model.n_positions} differs from the model's: {positions or 'no limit'}"
+        raise UsageError(what, where="model.n_positions", hint="remove it: it applies to new models only")
     if positions is not None and recipe.block_size > positions:
         what = f"block_size {recipe.block_size} does not fit the model's {positions} positions"
-        hint = f"set train.block_size to {positions} or less, or model.n_positions of a new model to more"
+        hint = f"set train.block_size to {positions} or less, or train a new model with a higher model.n_positions"
         raise UsageError(what, where="train.block_size", hint=hint)
 
 
@@ -76,9 +76,9 @@ def fit_to_data(
     prepared: Prepared,
     tokenizer: PreTrainedTokenizerBase,
 ) -> PreTrainedModel:
-    """Load a model, set the recipe's dropout, and add embedding rows for tokens of the data that it lacks.
+    """Load a model, set the recipe's dropout, and add embedding rows for new tokens of the data.
 
-    `open_model` also returns notes for the user.
+    `open_model` returns the model and notes for the user.
 
     Raises:
         ModelError: the data was prepared with another tokenizer, or has more tokens than the embedding has rows.
@@ -102,8 +102,8 @@ def adapt_model(
     network: PreTrainedModel, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, name: str, n_own: int,
     reasons: list[str],
 ) -> None:  # fmt: skip
-    """Set the recipe's dropout; grow the embedding to the tokenizer's size if its own `n_own` tokens fit or the recipe
-    allows it.
+    """Set the recipe's dropout. Grow the embedding to the tokenizer's size if only the model's own tokenizer, of
+    `n_own` tokens, needs it, or if the recipe allows it.
 
     Raises:
         ModelError: the tokenizer has more tokens than the embedding has rows.
@@ -123,16 +123,16 @@ def set_dropout(network: PreTrainedModel, section: Model) -> None:
     for path, module in list(network.named_modules()):
         if isinstance(module, nn.Dropout):
             module.p = section.attention_dropout if path.endswith(ATTENTION_MODULES) else section.dropout
-        if isinstance(getattr(module, "attention_dropout", None), float | int):  # Llama and models like it
+        if isinstance(getattr(module, "attention_dropout", None), float | int):  # Llama and similar models
             module.attention_dropout = section.attention_dropout
         if path.endswith("attn.out_drop") and type(module) is nn.Identity and section.attention_dropout:
             network.set_submodule(path, nn.Dropout(section.attention_dropout))
 
 
 def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str, n_added: int = 0) -> ModelError:
-    """The error for data that was prepared with another tokenizer than the model's.
+    """The error for data that was prepared with a tokenizer other than the model's.
 
-    `n_added`: the data's tokenizer is the model's with this number of tokens more.
+    `n_added`: the data's tokenizer is the model's with this number of additional tokens.
     """
     ours = prepared.fingerprint["tokenizer"]
     if n_added > 0:
@@ -143,7 +143,7 @@ def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str, n_added:
             f"or prepare again with -s prepare.tokenizer.path={name}",
         )
     return ModelError(
-        f"the data was made with another tokenizer ({ours[:12]}) than the model's ({fingerprint[:12]})",
+        f"the data was prepared with another tokenizer ({ours[:12]}) than the model's ({fingerprint[:12]})",
         where=f"{prepared.path} and {name}",
         hint=f"prepare again with -s prepare.tokenizer.path={name}, or give eval the text files themselves",
     )

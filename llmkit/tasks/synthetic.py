@@ -13,7 +13,7 @@ N_TOKENS = 1 << 20
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The part of a tokenizer that a new model needs."""
+    """The attributes of a tokenizer that a new model needs."""
 
     n_tokens: int
     bos_token_id: int = 0
@@ -28,7 +28,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class RandomStream:
-    """An endless stream of random ids without 0, which is padding; a position always has the same ids."""
+    """An infinite stream of random ids without 0, the padding; the same position always has the same ids."""
 
     n_ids: int
 
@@ -46,7 +46,7 @@ class RandomSplit:
 
 @dataclass(frozen=True)
 class RandomPrepared:
-    """The part of a prepared folder that training reads."""
+    """The attributes of a prepared folder that training uses, with random ids."""
 
     n_ids: int
 

@@ -1,4 +1,4 @@
-"""All tasks by their names in recipes and manifests."""
+"""Registry of tasks by their names in recipes and manifests."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ TASKS: dict[str, Task] = {task.name: task for task in (ClmTask(), MlmTask(), Cls
 
 
 def describe_run(record: RunRecord) -> Record:
-    """Task and label type of a run: from its manifest, its metrics or its recipe, whichever can be read."""
+    """Task and label type of a run, from the first readable one of its manifest, metrics and recipe."""
     metrics = [part for part in record.metrics.values() if isinstance(part, dict) and "task" in part]
     known = {**(metrics[0] if metrics else {}), **record.manifest}
     in_recipe = re.search(r"^task: (?!null)(\w+)$", record.recipe, re.MULTILINE)
@@ -29,7 +29,7 @@ def describe_run(record: RunRecord) -> Record:
 
 
 def read_figures(run: Path) -> dict[str, Any]:
-    """metrics.json of a finished run, where each part also has its task and label type."""
+    """metrics.json of a finished run, with task and label type added to each part."""
     record = read_run(run)
     facts = {name: value for name, value in describe_run(record).items() if value is not None}
     return {name: part if name == "training" else facts | part for name, part in record.metrics.items()}
@@ -39,23 +39,23 @@ def task_of_run(record: RunRecord) -> Task:
     """The task of a run.
 
     Raises:
-        ModelError: this llmkit does not know it.
+        ModelError: the task is unknown to this version of llmkit.
     """
     name = str(describe_run(record)["task"])
     if name not in TASKS:
         hint = did_you_mean(name, TASKS)
         raise ModelError(
-            f"the run is of task {name!r}, which this llmkit does not know", where="manifest.json", hint=hint
+            f"the run has task {name!r}, which this version of llmkit does not know", where="manifest.json", hint=hint
         )
     return TASKS[name]
 
 
 def task_of_model(path: str) -> Task:
-    """The task of a model, by its configuration.
+    """The task of a model, from its config.json.
 
     Raises:
-        UsageError: no task supports it.
-        ModelError, EnvironmentFault: as models/loading.py.
+        UsageError: no task supports the model.
+        ModelError, EnvironmentFault: the configuration cannot be loaded, see models/loading.py.
     """
     from llmkit.models.loading import no_head, read_architecture
 

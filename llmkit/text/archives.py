@@ -1,9 +1,9 @@
 """The members of .zip and .tar archives, with bounds on their number and size.
 
-Nothing is unpacked to a path that an archive chooses. A truncated archive is an error, never a shorter text: a .tar
-without its closing blocks too.
+Nothing is unpacked to a path that an archive chooses. A truncated archive is an error, never a shorter text; so is a
+.tar without its closing blocks.
 
-The errors raised here are those of zipfile and tarfile, and Bomb; sources.py names the file.
+Raises the errors of zipfile and tarfile, and Bomb; sources.py turns them into errors that name the file.
 """
 
 import io
@@ -50,13 +50,13 @@ def read_mimetype(archive: zipfile.ZipFile) -> bytes:
 
 
 def check_zip_sizes(archive: zipfile.ZipFile, n_bytes: int) -> None:
-    """Refuse an archive of `n_bytes` whose members are too many, or unpack to far more than text does."""
+    """Raise Bomb if an archive of `n_bytes` has too many members, or unpacks to far more than text does."""
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
-        raise Bomb(f"has {len(members):,} members; {MAX_MEMBERS:,} are the most that are read")
+        raise Bomb(f"has {len(members):,} members; {MAX_MEMBERS:,} is the maximum")
     n_unpacked = sum(info.file_size for info in members)
     if n_unpacked > MIN_BOUNDED_BYTES and n_unpacked > MAX_RATIO * n_bytes:
-        raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, as no text does")
+        raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, which text never does")
 
 
 # ---- .tar ----
@@ -64,11 +64,11 @@ def check_zip_sizes(archive: zipfile.ZipFile, n_bytes: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """One member of a .tar, whose `file` can be read until the next member is asked for."""
+    """One member of a .tar; read its `file` before iterating on."""
 
     name: str
     member_type: str
-    """`file`, or what else it is: a folder, a link, a device, a sparse file."""
+    """`file`, or the kind of a member that is no regular file: a folder, a link, a device, a sparse file."""
     file: BinaryIO
 
 
@@ -76,7 +76,7 @@ _KINDS = {b"1": "link", b"2": "link", b"3": "device", b"4": "device", b"5": "fol
 
 
 def read_tar(file: BinaryIO) -> Iterator[TarMember]:
-    """The members in their order, in constant memory.
+    """Yield the members in archive order, in constant memory.
 
     The standard library's tarfile ends silently at a damaged header, keeps all members in memory and reads names of
     any length.
@@ -106,7 +106,7 @@ def read_tar(file: BinaryIO) -> Iterator[TarMember]:
             continue
         n_members += 1
         if n_members > MAX_MEMBERS:
-            raise Bomb(f"has over {MAX_MEMBERS:,} members, which are the most that are read")
+            raise Bomb(f"has more than {MAX_MEMBERS:,} members, the maximum")
         named = overrides.get(b"path") or name or _own_name(block)
         what = _KINDS.get(kind, "file" if kind in b"\x0007" else "unknown")
         if what == "file" and named.endswith(b"/"):
@@ -133,13 +133,13 @@ def _read_block(file: BinaryIO, *, may_end: bool = False) -> bytes:
 
 
 def _parse_header(block: bytes) -> int:
-    """The size in a header whose checksum is right."""
+    """The size field of a header; raises ReadError if the checksum is wrong."""
     try:
         wanted = int(block[148:156].strip(b" \0"), 8)
     except ValueError:
         wanted = -1
     unsigned = sum(block[:148]) + sum(block[156:]) + 8 * ord(" ")
-    signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])  # of some old programs
+    signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])  # signed sums of some old programs
     if wanted not in (unsigned, signed):
         raise tarfile.ReadError("a damaged header in the .tar archive")
     field = block[124:136]

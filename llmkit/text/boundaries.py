@@ -1,4 +1,4 @@
-"""Cut plain text into documents: lines, paragraphs, or what stands between separators.
+"""Cut plain text into documents: lines, paragraphs, or the text between separators.
 
 A line ends at a line feed only, so that U+2028 stays inside of it. A paragraph ends at a blank line, which may hold
 white space, or at U+2029; here U+2028 and U+0085 end a line too.
@@ -19,14 +19,14 @@ _LINE = re.compile("\n")
 _BLANK = "(?:[^\\S\n\u0085\u2028\u2029]|[\u200b\u2060\ufeff])*"
 _PARAGRAPH = re.compile(f"[\n\u0085\u2028](?:{_BLANK}[\n\u0085\u2028])+|\u2029")
 _MAX_SEPARATOR_CHARS = 1000
-"""A separator may not be longer where the text comes in pieces."""
+"""Maximum length of a separator in a text that arrives in pieces."""
 
 MAX_SEPARATOR_SECONDS = 10.0
 """CPU time for one piece of text; a pattern that does not backtrack needs milliseconds."""
 
 
 def split_documents(stream: Iterable[str], read: Read, source: Source) -> Iterator[Document]:
-    """The documents of a text, without blank ones; notes a separator that is not found.
+    """Yield the non-blank documents of a text; adds a note to `source` if the separator does not occur.
 
     Raises:
         DataError: a document exceeds MAX_ROW_CHARS, or the separator backtracks for longer than MAX_SEPARATOR_SECONDS.
@@ -47,7 +47,7 @@ def split_documents(stream: Iterable[str], read: Read, source: Source) -> Iterat
 def _split(stream: Iterable[str], pattern: re.Pattern[str], margin: int, where: str) -> Iterator[str]:
     """As `pattern.split` of the whole text, but empty matches separate too.
 
-    A match that ends within `margin` characters of the end of a piece is looked for again with the next piece.
+    A match that ends within `margin` characters of the end of a piece is searched again together with the next piece.
     """
     buffer, start, searched, n_found = "", 0, 0, 0
     for piece in stream:

@@ -1,7 +1,7 @@
 """Change characters: line ends, mojibake, control characters, Unicode forms, width, case, script, punctuation.
 
-A function with the parameter `removed` counts there what it removed. Every substitution is guarded by a cheap test, so
-that a text that does not need it costs almost nothing. Knows nothing of documents and recipes.
+Functions with a parameter `removed` count in it what they remove. Every substitution is guarded by a cheap test, so it
+costs almost nothing on a text that does not need it. Knows nothing of documents and recipes.
 """
 
 import re

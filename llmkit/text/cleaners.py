@@ -53,7 +53,7 @@ Step = Callable[[Iterable[str], StepCounts], Iterator[str]]
 MARKS = "marks kept as text"
 LANGUAGES = "languages"
 MIN_MARKS = 10
-"""Fewer marks of a kind are not worth a note."""
+"""Minimum number of marks of one kind for a note."""
 
 
 def clean_documents(
@@ -90,7 +90,7 @@ def clean_documents(
 
 
 def _select(texts: Iterable[str], clean: Clean, counts: dict[str, StepCounts], first: Document) -> Iterator[Document]:
-    """Yield the document if it is in a wanted language, breaks no rule of quality, and has any text."""
+    """Yield the document if it is in a wanted language, passes the quality rules, and is not empty."""
     if clean.languages:
         sample, texts = read_sample(texts)
         if not _is_wanted(sample, clean.languages, counts[LANGUAGES], first):
@@ -124,7 +124,7 @@ def _is_wanted(sample: str, languages: Sequence[str], count: StepCounts, first: 
 
 
 def describe_notes(steps: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One line for each thing in the counts, as they are stored in JSON, that the user should look at."""
+    """Lines that draw the user's attention to unusual counts; `steps` are the counts as stored in JSON."""
     lines: list[str] = []
     for name, step in steps.items():
         examples = step.get("examples", {})
@@ -199,11 +199,11 @@ TEXT_NORMALIZERS: tuple[tuple[str, Callable[[Clean], bool], Callable[[str], str]
     ("lowercase", lambda clean: clean.lowercase, lower_case),
     ("simplified", lambda clean: clean.simplify_chinese, simplify_chinese),
 )
-"""The steps that change how a text is written, not what it says: name, whether `clean` enables it, function."""
+"""The steps that normalize spelling and keep the content: (name, whether `clean` enables it, function)."""
 
 
 def _normalizer(name: str) -> tuple[str, Callable[[Clean], bool], Step]:
-    """The line of STEPS for a text normalizer."""
+    """The entry of STEPS for a text normalizer."""
     wanted, normalize = next((wanted, normalize) for known, wanted, normalize in TEXT_NORMALIZERS if known == name)
     return name, wanted, _each_part(lambda text, removed: normalize(text))
 

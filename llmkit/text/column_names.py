@@ -8,7 +8,7 @@ TEXT_NAMES = (
 """Columns of documents, in order of preference."""
 CHAT_NAMES = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
 PARAGRAPH_NAMES = ("paragraphs", "lines", "sentences", "chapters", "sections")
-"""Columns with a list of strings that are one text."""
+"""Columns with a list of strings, which are joined to one text."""
 INSTRUCTION_NAMES = (
     *("system", "instruction", "input", "prompt", "question", "context", "query"),
     *("output", "response", "completion", "answer", "chosen"),
@@ -41,4 +41,4 @@ OTHER_NAMES = (
 KNOWN_NAMES = frozenset(
     (*TEXT_NAMES, *INSTRUCTION_NAMES, *LABELLED_TEXT_NAMES, *LABEL_NAMES, *ID_NAMES, *OTHER_NAMES, *sum(PAIR_NAMES, ()))
 )
-"""Words that are column names if they are in a first row."""
+"""Words that mark a first row as a header."""

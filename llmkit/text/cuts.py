@@ -1,7 +1,7 @@
 """Choose where a document is cut into train and held-out text: at a paragraph, else a sentence, line or word.
 
-Only the text around each cut is looked at, so a document of any length can be cut. The white space at a boundary
-belongs to the text before it.
+Only the text around each cut is read, so a document of any length can be cut. The white space at a boundary belongs to
+the text before it.
 """
 
 import re
@@ -30,20 +30,20 @@ _VIRAMA = 9
 
 @dataclass(slots=True)
 class Window:
-    """The text around the target of a cut."""
+    """The text around a target position, in which the cut is chosen."""
 
     target: int
-    """In characters from the beginning of the document, as are `start` and `stop`."""
+    """Target, `start` and `stop` are offsets in characters from the beginning of the document."""
     start: int
     stop: int
     text: str = ""
 
     def add(self, text: str, position: int) -> None:
-        """Add what is in the window of a part of the document that begins at `position`; parts come in order."""
+        """Add the characters of a part that lie in the window; the part begins at `position`, parts come in order."""
         self.text += text[max(0, self.start - position) : max(0, self.stop - position)]
 
     def ends(self, boundary: re.Pattern[str] | None) -> list[int]:
-        """Ends of the boundaries inside the window, ascending; None: of sentences."""
+        """Ends of the matches of `boundary` inside the window, ascending; None: ends of sentences."""
         if boundary is not None:
             found = [match.end() for match in boundary.finditer(self.text)]
         else:
@@ -53,7 +53,7 @@ class Window:
 
 
 def window_around(text: str, target: int, n_chars: int) -> Window:
-    """The window around `target` of a document of `n_chars`; its text is taken from `text`, if that is not empty."""
+    """The window around `target` in a document of `n_chars`; its text is cut from `text` unless that is empty."""
     reach = min(MAX_REACH, max(MIN_REACH, (n_chars - target) // 2))
     window = Window(target, max(0, target - reach), min(n_chars, target + reach))
     window.add(text, 0)
@@ -61,7 +61,7 @@ def window_around(text: str, target: int, n_chars: int) -> Window:
 
 
 def choose_cuts(windows: Sequence[Window], n_chars: int) -> list[int]:
-    """The cut nearest to each target, at most two, ascending, all of the best kind of boundary that there is.
+    """The cut nearest to each of at most two targets, ascending; all cuts use the best kind of boundary available.
 
     A document of one short word is not cut: all cuts are at its end. A long run without white space, as in Chinese, is
     cut at the target.
@@ -76,7 +76,8 @@ def choose_cuts(windows: Sequence[Window], n_chars: int) -> list[int]:
 
 
 def _nearest(candidates: Sequence[list[int]], targets: Sequence[int]) -> list[int]:
-    """One candidate for each of one or two targets, different and in order, nearest in sum; empty if there are none."""
+    """One candidate for each of one or two targets, distinct and ascending, with the smallest total distance; empty if
+    there are none."""
     if not all(candidates):
         return []
     if len(candidates) == 1:
@@ -94,7 +95,7 @@ def _nearest(candidates: Sequence[list[int]], targets: Sequence[int]) -> list[in
 
 
 def _is_unspaced(window: Window) -> bool:
-    """Whether the text is of a script without spaces."""
+    """Whether the script of the text has no spaces."""
     return re.search("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]", window.text) is not None
 
 

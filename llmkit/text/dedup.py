@@ -1,7 +1,7 @@
 """Drop duplicate documents and paragraphs; the first of several duplicates stays.
 
-Texts are duplicates if they are equal without white space and case, so a text wrapped at another width is one. A
-document in several parts is compared as a whole. Near duplicates are found by MinHash over 5-grams of words or
+Texts are duplicates if they are equal without white space and case, so a text wrapped at another width is a duplicate.
+A document in several parts is compared as a whole. Near duplicates are found by MinHash over 5-grams of words or
 Chinese characters (Broder 1997).
 
 Memory: about 120 bytes per document for exact duplicates, the same per paragraph, about 2 KB per document for near
@@ -35,7 +35,7 @@ _MAX_CARRIED = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class DedupStep:
-    """How duplicate documents are found: by keys that depend on one text alone, and a check that depends on order."""
+    """One kind of duplicate search: a key of each document, and a check of the keys in document order."""
 
     name: str
     reason: str
@@ -46,7 +46,7 @@ class DedupStep:
 
 
 def dedup_steps(dedup: Dedup) -> list[DedupStep]:
-    """The steps that `dedup` enables, with nothing seen yet."""
+    """The steps that `dedup` enables, with empty indexes."""
     steps = []
     if dedup.documents:
         steps.append(DedupStep(EXACT, "seen before", _exact_key, _exact_index()))
@@ -68,7 +68,7 @@ def compute_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
 
 
 def find_unique(keys: Iterable[Keys], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[bool]:
-    """For each document, by its keys and in order, whether it is the first of its kind; adds the steps to `counts`."""
+    """For the keys of each document, in order, whether it is no duplicate; adds the steps to `counts`."""
     steps = [(step, counts.setdefault(step.name, StepCounts())) for step in dedup_steps(dedup)]
     for document_keys in keys:
         pairs = zip(steps, document_keys, strict=True)
@@ -143,7 +143,7 @@ def _rensa() -> Any:
 
 
 def drop_duplicate_paragraphs(documents: Iterable[Document], count: StepCounts, seen: set[bytes]) -> Iterator[Document]:
-    """Drop long paragraphs that are in `seen` or in an earlier document, and documents of which nothing is left."""
+    """Drop long paragraphs that are in `seen` or in an earlier document, and documents that become empty."""
     for first, texts in group_documents(documents):
         count.documents_in += 1
         before = count.removed.total()

@@ -19,7 +19,7 @@ from llmkit.text.fields import is_text
 from llmkit.text.lines import MAX_ROW_CHARS
 
 DELIMITERS = (";", "\t", "|", ",")
-"""In order of preference between those that fit equally well: a comma is the likeliest inside a text."""
+"""Between delimiters that fit equally well the first is chosen; the comma is last, as it is common inside a text."""
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "|", "": "nothing"}
 _SAMPLE_LINES = 1000
 _SAMPLE_CHARS = 1 << 20
@@ -30,12 +30,12 @@ _SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
 Record = tuple[int, list[str] | str]
-"""The line where a record begins, and its cells, or the error in it."""
+"""(line where the record begins, its cells or the error in it)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How lines become cells."""
+    """Delimiter and quoting of a table."""
 
     delimiter: str
     """Empty: each record is one cell."""
@@ -48,16 +48,16 @@ class Dialect:
     """Lines before the first record: 1 for `sep=;`."""
 
     def describe(self) -> str:
-        """For messages."""
+        """Delimiter and quoting in words, for messages."""
         cells = f"{NAMES.get(self.delimiter, repr(self.delimiter))} between cells" if self.delimiter else "one column"
         is_usual = self.is_quoted == (self.delimiter != "\t")
         return cells + ("" if is_usual else " with quotes" if self.is_quoted else " without quotes")
 
 
 def split_records(lines: Iterator[str], ending: str, delimiter: str) -> tuple[Dialect, Iterator[Record]]:
-    """The dialect of the lines, and their records without blank lines.
+    """The dialect of the lines, and their records; blank lines are skipped.
 
-    `delimiter` is that of the user: a character, none, or auto.
+    `delimiter` is the setting `read.delimiter`: a character, none, or auto.
     """
     head: list[str] = []
     n_chars = 0
@@ -71,7 +71,7 @@ def split_records(lines: Iterator[str], ending: str, delimiter: str) -> tuple[Di
 
 
 def parse_records(lines: Iterator[str], dialect: Dialect, first_line: int = 1) -> Iterator[Record]:
-    """The records of lines of which the first one has the number `first_line`."""
+    """The records of the lines; `first_line` is the number of the first one."""
     if dialect.is_quoted:
         yield from _parse_quoted(lines, dialect, first_line)
         return
@@ -81,7 +81,7 @@ def parse_records(lines: Iterator[str], dialect: Dialect, first_line: int = 1) -
 
 
 def _parse_quoted(lines: Iterator[str], dialect: Dialect, start: int) -> Iterator[Record]:
-    """After a bad record parsing continues with the line after its first line."""
+    """Records with quotes. After a bad record, parsing continues at the line after the record's first line."""
     csv.field_size_limit(MAX_ROW_CHARS)  # the default limit, 131,072, is less than a chapter
     waiting: deque[str] = deque()
     taken: list[str] = []
@@ -147,7 +147,7 @@ def detect_dialect(head: Sequence[str], ending: str = ".csv", delimiter: str = "
 
 
 def _names_columns(head: Sequence[str]) -> bool:
-    """Whether some delimiter other than a tab makes well-known names of the first line."""
+    """Whether splitting the first line at a delimiter other than a tab yields well-known column names."""
     return any(sum(cell.strip(' "').casefold() in KNOWN_NAMES for cell in head[0].split(mark)) > 1
                for mark in DELIMITERS) if head else False  # fmt: skip
 
@@ -179,7 +179,7 @@ def _is_numeric(column: Sequence[str]) -> bool:
 
 
 def _decide_quotes(head: Sequence[str], dialect: Dialect, ending: str) -> Dialect:
-    """The dialect with its quoting, by what parses without an error."""
+    """The dialect with the quoting that parses the sample without an error."""
     text = "\n".join(head)
     if dialect.delimiter not in ("", " ", "\t"):
         dialect = replace(dialect, skip_spaces=_always_spaced(text, dialect.delimiter))
@@ -215,7 +215,7 @@ def _parse_sample(head: Sequence[str], dialect: Dialect) -> list[list[str] | str
 
 
 def _is_quoted_table(head: Sequence[str], dialect: Dialect) -> bool:
-    """Whether the quotes of a .tsv are those of a writer: all are well formed, and some are needed."""
+    """Whether a .tsv was written with quoting: all quotes are well formed, and some cells need them."""
     if _count_bad(head, dialect):
         return False
     quoted = _parse_sample(head, dialect)

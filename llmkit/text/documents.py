@@ -1,8 +1,8 @@
 """Documents, the counts of the steps that process them, and long documents in parts of bounded length.
 
-A part ends after a line end where the second half of its length has one, otherwise after a space or a punctuation
-mark, otherwise inside a word; never between a carriage return and its line feed, never before a combining
-character. So cleaning part by part gives the same text as cleaning the whole document.
+A part ends after a line end if there is one in its second half, otherwise after a space or a punctuation mark,
+otherwise inside a word; never between a carriage return and its line feed, never before a combining character. So
+cleaning part by part produces the same text as cleaning the whole document.
 
 Joining the parts restores the text exactly.
 """
@@ -48,9 +48,9 @@ class StepCounts:
     documents_out: int = 0
     changed: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """Whole documents, by reason."""
+    """Number of dropped documents, by reason."""
     removed: Counter[str] = field(default_factory=Counter)
-    """Removed from documents that stayed: characters by kind, paragraphs, or repaired lines."""
+    """Counts of what was removed from kept documents, by kind: characters, paragraphs, or repaired lines."""
     notes: Counter[str] = field(default_factory=Counter)
     """Other facts by kind: documents in a language, documents that lost much text, marks that stayed in the text."""
     examples: dict[str, str] = field(default_factory=dict)
@@ -62,13 +62,13 @@ class StepCounts:
         self.examples.setdefault(kind, example)
 
     def note_removal(self, n_in: int, n_out: int, document: Document) -> None:
-        """Note a document of which the step left `n_out` of `n_in` characters, if it removed more than a third."""
+        """Note the document if the step removed more than a third of its characters: `n_in` before, `n_out` after."""
         if 3 * (n_in - n_out) > n_in:
             share = (n_in - n_out) / n_in
             self.note(LARGE_REMOVAL, f"{share:.0%} of {document.source}, document {document.index}")
 
     def add(self, other: Mapping[str, Any]) -> None:
-        """Add the counts of another shard, as they are stored in JSON."""
+        """Add the counts of another shard, in their JSON form."""
         self.documents_in += other["documents_in"]
         self.documents_out += other["documents_out"]
         self.changed += other["changed"]
@@ -87,7 +87,7 @@ _PAUSE = re.compile(r"[\s,.;:!?，。；：！？、”’」』）]")
 
 
 def cut_parts(pieces: Iterable[str], max_chars: int) -> Iterator[tuple[str, bool]]:
-    """Yield (text, is_last); an empty text gives one empty part."""
+    """Yield (text, is_last); an empty text yields one empty part."""
     waiting: list[str] = []  # joined only when there is enough, so that many small pieces are copied once
     n_waiting = 0
     for piece in pieces:
@@ -111,14 +111,14 @@ def cut_parts(pieces: Iterable[str], max_chars: int) -> Iterator[tuple[str, bool
 
 
 def make_documents(pieces: Iterable[str], source: str, index: int, max_chars: int) -> Iterator[Document]:
-    """One document, in parts of at most `max_chars`; nothing for an empty text."""
+    """Yield one document, in parts of at most `max_chars` characters; nothing for an empty text."""
     for part, (text, last) in enumerate(cut_parts(pieces, max_chars)):
         if text:
             yield Document(text, source, index, part, last)
 
 
 def emit_document(texts: Iterable[str], like: Document) -> Iterator[Document]:
-    """One document from the texts of its parts, renumbered without empty ones; nothing if all are empty."""
+    """Yield one document from the texts of its parts, without the empty ones; nothing if all are empty."""
     held: str | None = None
     part = 0
     for text in texts:
@@ -187,7 +187,7 @@ def replay_texts(texts: Iterable[str]) -> Iterator[Callable[[], Iterator[str]]]:
 
 
 def _find_cut(text: str, start: int, max_chars: int) -> int:
-    """Where the part that begins at `start` ends; the text continues after start + max_chars."""
+    """End of the part that begins at `start`, at most `start + max_chars`; the text must be longer than that."""
     limit = start + max_chars
     middle = start + max_chars // 2
     if (end := text.rfind("\n", middle, limit)) >= 0 or (end := text.rfind("\r", middle, limit - 1)) >= 0:

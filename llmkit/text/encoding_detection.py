@@ -1,8 +1,8 @@
-"""Find the encoding of bytes without a byte order mark by how likely the decoded texts are.
+"""Detect the encoding of bytes without a byte order mark: the one whose decoded text is the most probable.
 
-The candidates are the single-byte and East Asian encodings that Python has and people use. Encodings that give the same
-text are one reading. The words with non-ASCII bytes are decoded, each once, so that a name that occurs a hundred times
-counts as one piece of evidence.
+The candidates are the single-byte and East Asian encodings that Python supports and that are in use. Encodings that
+decode to the same text form one reading. Only words with non-ASCII bytes are decoded, each once, so that a frequent
+name counts once.
 
 Knows nothing of files, byte order marks and errors.
 """
@@ -31,8 +31,8 @@ _TURKISH = "en de tr"
 _CYRILLIC = "en ru uk be bg sr mk kk mn"
 _GREEK, _HEBREW, _ARABIC, _THAI, _VIETNAMESE = "en el", "en he", "en ar fa ur", "en th", "en vi fr"
 
-# In the order of preference among those that give the same text: Windows, then ISO and KOI8, then DOS and Mac, then
-# those that are hardly met.
+# In order of preference among encodings that decode to the same text: Windows, then ISO and KOI8, then DOS and Mac,
+# then rare ones.
 _GROUPS = (
     (0.0, _WEST, "cp1252"),
     (0.0, _CENTRAL, "cp1250"),
@@ -91,7 +91,7 @@ MARGIN = 3.0
 _SAMPLE_BYTES = 6000
 _FIRST_BYTES = 1000
 _FIRST_MARGIN = 100.0
-"""Nats by which a reading of the first part of the sample may be worse than the best and still be read on."""
+"""Readings of the first part of the sample that are worse than the best by more nats are discarded."""
 _UTF8_CHAR = rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 _UTF8_WORD = re.compile(rb"(?:[\x00-\x7f]|" + _UTF8_CHAR + rb")+")
 _FIND_UTF8 = re.compile(_UTF8_CHAR)
@@ -110,12 +110,12 @@ _PART_BYTES = 1 << 14
 _MIN_PART_BYTES = 600
 _MIN_PART_HIGH = 8
 _SAME_FAMILY = {"cp950", "big5hkscs"}
-"""These differ in a few punctuation marks, so that the better one is taken by any margin."""
+"""Encodings that differ in a few punctuation marks only; the better one is chosen by any margin."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The text of a sample in one or several encodings that give the same."""
+    """The decoded text of a sample, and all encodings that decode to it."""
 
     encodings: tuple[str, ...]
     text: str
@@ -128,15 +128,15 @@ class Guess:
     """The encoding of some bytes; `rival` and `utf8_word` are reasons not to trust it."""
 
     encodings: tuple[str, ...]
-    """Those that give the same text, the preferred one first."""
+    """Encodings that decode to the same text, the preferred one first."""
     rival: str | None = None
-    """An encoding that is nearly as likely and gives another text."""
+    """An encoding that is nearly as likely and decodes to another text."""
     utf8_word: bytes | None = None
     """A word that is UTF-8, in bytes that otherwise are not."""
 
 
 def detect_legacy(data: bytes, *, complete: bool) -> Guess:
-    """UTF-8 or a legacy encoding, for bytes with non-ASCII ones and without byte order mark.
+    """Detect UTF-8 or a legacy encoding of bytes that are not all ASCII and have no byte order mark.
 
     `complete`: the bytes do not end inside a character. Bytes of which at least 80 % of the non-ASCII ones are valid
     UTF-8 are damaged UTF-8.
@@ -286,7 +286,7 @@ def rank_stray_byte(data: bytes, start: int, end: int) -> Reading | None:
     word = decode_mixed(before[word_start:], "latin-1"), decode_mixed(after[:word_end], "latin-1")
     if any(
         char > "\u2e80" for part in word for char in part
-    ):  # damaged Chinese, as no encoding is mixed with it by bytes
+    ):  # damaged Chinese: single bytes of another encoding do not occur in it
         return None
     context = decode_mixed(before[:word_start] + after[word_end:], "latin-1")
 
@@ -301,7 +301,7 @@ def rank_stray_byte(data: bytes, start: int, end: int) -> Reading | None:
 
 
 def decode_mixed(data: bytes, encoding: str) -> str:
-    """Decode UTF-8, and what is not valid in another encoding."""
+    """Decode as UTF-8, and the bytes that are not valid UTF-8 in another encoding."""
     parts = []
     start = 0
     for match in _UTF8_WORD.finditer(data):
@@ -326,5 +326,5 @@ def _rank(decode: Callable[[str], str], candidates: Iterable[str]) -> list[Readi
 
 
 def _compose(text: str) -> str:
-    """Letters with their marks as one character: the Vietnamese of cp1258 has tones apart."""
+    """Compose letters with their marks: cp1258 stores Vietnamese tones as separate characters."""
     return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)

@@ -1,14 +1,14 @@
 """Detect the encoding of a byte stream and decode it strictly, in chunks of bounded size.
 
-A byte order mark decides. Without one, ASCII is decoded up to the first non-ASCII byte, and the window that begins
-there decides: UTF-8 if it is valid, or nearly; otherwise the encoding whose text is likeliest, as found by
-encoding_detection.py. Where two are nearly as likely, or where the file mixes UTF-8 with another encoding, a DataError
-shows a line in both. So one broken byte in a UTF-8 file is an error that names the byte, and never turns the file into
-Latin-1.
+A byte order mark determines the encoding. Without one, the bytes before the first non-ASCII byte are ASCII, and the
+window that begins there is examined: it is UTF-8 if it is valid UTF-8, or nearly; otherwise encoding_detection.py finds
+the encoding with the most probable text. If two encodings are nearly as probable, or the file mixes UTF-8 with another
+encoding, a DataError shows a line in both. One broken byte in a UTF-8 file is an error that names the byte; it never
+turns the file into Latin-1.
 
 A legacy encoding is a guess: the receipt names it with a line of text, and `read.encoding` overrides it. Later chunks
-are compared with the guess: where encodings that agreed so far differ, the likelier one is taken. Knows nothing of
-formats and documents.
+are compared with the guess: where encodings that agreed so far differ, the more probable one is chosen. Knows nothing
+of formats and documents.
 """
 
 import codecs
@@ -51,7 +51,7 @@ _NON_ASCII_LINE = re.compile(r"[^\n\r]*[^\x00-\x7f][^\n\r]*")
 _UNICODE = ("ascii", "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32", "utf-7")
 _ASCII_RUN = re.compile(r"[\x00-\x7f]+")
 
-# Frequent characters, simplified and traditional, and full-width punctuation: they show UTF-16 without NULs.
+# Frequent characters, simplified and traditional, and full-width punctuation, to recognize UTF-16 without NULs.
 _COMMON_CHINESE = frozenset(
     "的一是不了在人有我他这中大来上个国到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可里后小么"
     "心多天而能好都然没日于起还发成事只作当想看文无开手十用主行方又如前所本见经头面公同三已老从动两长知曰"
@@ -68,7 +68,7 @@ _DECLARED_AS = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252", "
 _NO_CHARSETS = ("unicode-escape", "raw-unicode-escape", "unicode_escape", "raw_unicode_escape", "idna", "punycode")
 _ESCAPES = ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr")
 _EXTENDED_WINDOW = 1 << 22
-"""Where the first window is not enough, this many bytes are read before a file is refused."""
+"""Bytes that are read before the encoding counts as unclear, if the first window is not enough."""
 _EXAMPLE_CHARS = 60
 
 
@@ -85,7 +85,7 @@ class TextStream:
 
     `encoding` is a Python codec name or `auto`; after reading, the attribute `encoding` is the encoding in use (`ascii`
     if there are only ASCII bytes), and `example` a line of text in an encoding that is neither ASCII nor UTF-8. A byte
-    order mark is removed. DataError, with the path and byte offset: binary data, an encoding that cannot be told, C1
+    order mark is removed. Raises DataError, with the path and byte offset, for binary data, an unclear encoding, C1
     control characters from a legacy encoding, and undecodable bytes unless `errors` is another of Python's error
     handlers.
     """
@@ -101,7 +101,7 @@ class TextStream:
         self._path = path
         self._is_guess = False
         self._same: tuple[str, ...] = ()
-        """Encodings that give the same text so far."""
+        """Encodings that decode all bytes so far to the same text."""
         self._n_lines = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -248,7 +248,7 @@ class TextStream:
         self._notes[what] = f'"{texts[0]}" would be "{texts[1]}"'
 
     def _where(self, chunk: bytes, offset: int, position: int) -> str:
-        """The place of a byte of a chunk that begins at `offset`."""
+        """Path, line and offset of a byte, for messages; the chunk begins at `offset`."""
         line = self._n_lines + chunk.count(b"\n", 0, position) + 1
         return f"{self._path}, line {line}, byte {offset + position}"
 
@@ -288,7 +288,7 @@ class TextStream:
         )
 
     def _control_error(self, chunk: bytes, offset: int) -> DataError:
-        """The error for a control character that a legacy encoding made of a printable one."""
+        """The error for a byte that is a control character in the guessed legacy encoding."""
         position = next(
             n
             for n, byte in enumerate(chunk)
@@ -299,7 +299,7 @@ class TextStream:
         as_utf8 = detect_legacy(chunk, complete=False).encodings[0] == "utf-8"
         name = "utf-8" if as_utf8 else next(readings).encodings[0]
         return DataError(
-            f"byte 0x{chunk[position]:02X} is a control character in {self.encoding}, which no text has",
+            f"byte 0x{chunk[position]:02X} is a control character in {self.encoding}, so the encoding is another",
             where=self._where(chunk, offset, position),
             hint=f'-s prepare.read.encoding={name} reads "{_shorten(line.decode(name, "replace"))}"',
         )
@@ -438,7 +438,7 @@ def reject_binary(chunk: bytes, offset: int, encoding: str, path: str) -> None:
 
 
 def _detect_wide(head: bytes) -> str:
-    """UTF-16 without a mark: NULs (high bytes of ASCII) at even or at odd offsets only, or Chinese as UTF-16."""
+    """Detect UTF-16 without a mark: NULs (high bytes of ASCII) at even or odd offsets only, or common Chinese."""
     head = head[: 1 << 12]
     even, odd = head[::2], head[1::2]
     n_even, n_odd = even.count(0), odd.count(0)
@@ -462,7 +462,7 @@ def _detect_wide(head: bytes) -> str:
 
 
 def _detect_wide_by_text(head: bytes) -> str:
-    """UTF-32, or UTF-16 of another script than Latin, which has NULs at spaces only."""
+    """Detect UTF-32, or UTF-16 of a script other than Latin, which has NULs at spaces only."""
     head = head[: len(head) // 4 * 4]
     texts = {name: head.decode(name, "replace") for name in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")}
     texts = {name: text for name, text in texts.items() if text and is_plausible(text)}
@@ -473,7 +473,7 @@ def _detect_wide_by_text(head: bytes) -> str:
 
 
 def _share_of_common(window: bytes, encoding: str) -> float:
-    """The share of common Chinese characters in the non-ASCII ones; 0 if the bytes are not in this encoding."""
+    """Fraction of common Chinese characters in the non-ASCII ones; 0 if the bytes are invalid in this encoding."""
     try:
         text = codecs.getincrementaldecoder(encoding)("strict").decode(window)
     except UnicodeDecodeError as error:
@@ -494,7 +494,7 @@ def _find_codec(encoding: str) -> Callable[[str], codecs.IncrementalDecoder]:
         return codecs.getincrementaldecoder(encoding)
     except (LookupError, ValueError):
         raise UsageError(
-            f"no encoding is called {encoding!r}",
+            f"unknown encoding {encoding!r}",
             where="prepare.read.encoding",
             hint="common ones are auto, utf-8, utf-16, gb18030, big5, cp1252 and latin-1",
         ) from None

@@ -1,11 +1,11 @@
 """Choose the field of a row that holds the text, and turn its value into a text.
 
 A field is a column, a path of keys (`data.text`), or several of them with commas between (`title,body`), whose texts
-are joined by a line end. A column of that very name comes first. A path continues through lists, so that
-`paragraphs.text` is a list of texts.
+are joined by a line end. A column whose name equals the whole field is preferred. A path continues through lists, so
+that `paragraphs.text` is a list of texts.
 
-A list of strings is one text, a line each. A list of chat messages (`role` and `content`, or `from` and `value`) is one
-text with a line `role: content` for each message.
+A list of strings is one text, one line per string. A list of chat messages (`role` and `content`, or `from` and
+`value`) is one text with a line `role: content` for each message.
 """
 
 import shlex
@@ -21,7 +21,7 @@ _MESSAGE_KEYS = (("role", "content"), ("from", "value"))
 _MAX_DEPTH = 4
 _MIN_WORDS = 3
 MISSING = object()
-"""The value of a field that a row does not have."""
+"""Value of a field that is missing in a row."""
 
 
 class BadCell(Exception):  # noqa: N818 - internal: caught where the line is known
@@ -48,9 +48,9 @@ class Field:
 
 
 def get_value(value: object, path: str) -> object:
-    """The value at a path of keys, MISSING if there is none; a list on the way gives the list of its elements' values.
+    """The value at a path of keys, MISSING if there is none; for a list, the list of its elements' values at the rest.
 
-    A key may have dots itself: the longest key that is there is taken.
+    A key may contain dots: the longest key that exists is used.
     """
     if not path:
         return value
@@ -70,9 +70,9 @@ def get_value(value: object, path: str) -> object:
 
 
 def choose_field(columns: Sequence[str], wanted: str | None, rows: Sequence[Cells], where: str) -> Field:
-    """The wanted field, else a column with a well-known name, else the only one that has texts in `rows`.
+    """The wanted field, else a column with a well-known name, else the only column with texts in `rows`.
 
-    Numbers written as text, as in CSV, are not texts. DataError lists the columns.
+    Numbers written as strings, as in CSV, are not texts. Raises DataError with a list of the columns.
     """
     if wanted is not None:
         return _find_wanted(columns, wanted, rows, where)
@@ -113,16 +113,14 @@ def _no_known_name(columns: Sequence[str], textual: Sequence[str], nested: Seque
     turns = [folded[name] for name in INSTRUCTION_NAMES if name in folded]
     if len(turns) > 1:
         what = f"these are instruction records, with the text in several columns: {list_columns(columns)}"
-        hint = (
-            f"-s prepare.read.field={turns[-1]} reads one, -s prepare.read.field={','.join(turns)} joins them by lines"
-        )
+        hint = f"-s prepare.read.field={turns[-1]} reads one, -s prepare.read.field={','.join(turns)} joins them"
     elif nested:
         hint = f"if the text is inside of another key: -s prepare.read.field={nested[0]}"
     return DataError(what, where=where, hint=hint)
 
 
 def nested_names(rows: Iterable[Cells]) -> list[str]:
-    """The paths to texts inside of objects, from the first rows."""
+    """Paths to the texts inside objects in `rows`, the first rows."""
     found: dict[str, None] = {}
     for row in list(rows)[:10]:
         for column, value in row.items():
@@ -204,10 +202,10 @@ def _find_message_keys(messages: Sequence[object]) -> tuple[str, str] | None:
 
 
 def to_texts(values: Sequence[object]) -> list[str]:
-    """The texts of a field: one for a string, several for a list, one for each message of a chat; none for nothing.
+    """The texts of a field: one for a string, one per element of a list, one per chat message; none if it is empty.
 
     Raises:
-        BadCell: a value is no text, with what it is.
+        BadCell: a value is not a text; the message names its type.
     """
     texts: list[str] = []
     for value in values:

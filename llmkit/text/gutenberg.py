@@ -1,4 +1,4 @@
-"""Remove what Project Gutenberg adds to a book: header, footer, licence, and the producers' credit.
+"""Remove the text that Project Gutenberg adds to a book: header, footer, licence, and the producers' credit.
 
 The header ends with the line `*** START OF THIS PROJECT GUTENBERG EBOOK ... ***` (older books: the end of the "small
 print"), the footer begins with `*** END OF ...` or the line `End of the Project Gutenberg EBook of ...` before it.
@@ -11,7 +11,7 @@ One line is not enough to remove text, as books and essays quote such lines:
   characters, and no END line before its last line.
 - A footer follows a header of the same file, or the licence follows within 3,000 characters. It ends at the next
   header, or with the last paragraph that names Project Gutenberg, at most 5,000 characters after the previous one.
-- A small print after which nothing follows is a footer, not a header with the whole book in it.
+- Small print at the end of a file is a footer, not a header that would contain the whole book.
 
 A text without these lines is left unchanged. A file may hold several books one after another. Works part by part: a
 part ends at a line end, so a marker line is never cut.
@@ -26,14 +26,14 @@ from llmkit.text.documents import StepCounts, mark_last
 
 _HEADER_CHARS = 40_000
 _FOOTER_CHARS = 80_000
-"""Of a footer with the next book's header: the licence has 20,000, an old header as many."""
+"""Maximum of a footer plus the next book's header: the licence has 20,000, an old header as many."""
 _SMALL_PRINT_CHARS = 20_000
 _MAX_GAP = 5_000
-"""Between two mentions of Project Gutenberg inside a licence: 11 books of 2020 have at most 2,400."""
+"""Maximum between two mentions of Project Gutenberg inside a licence: 11 books of 2020 have at most 2,400."""
 _CREDIT_CHARS = 3_000
 _LICENCE_WITHIN = 3_000
 _FEW_CHARS = 1_000
-"""More text than this after an END line without a licence is the book's own."""
+"""Longer text after an END line without a licence belongs to the book."""
 
 _START = re.compile(
     r"[ \t]*\*{3} ?START OF (?:THE|THIS) PROJECT GUTENBERG[^*]{0,300}?\*{3}[^\n]*\n"
@@ -103,7 +103,7 @@ class _Frame:
         self._has_begun = False
 
     def strip(self, text: str, last: bool) -> str:
-        """The next part's text of the books; the end of a part may be held back."""
+        """The book text of the next part; its end may be held back until the following call."""
         text, self._carried = self._carried + text, ""
         steps = {_State.HEADER: self._strip_header, _State.CREDIT: self._strip_credit, _State.BOOK: self._strip_footer}
         kept = ""
@@ -158,7 +158,7 @@ class _Frame:
 
 
 def _find_header(text: str, last: bool) -> int:
-    """Where the header at the beginning of the text ends; 0 if there is none. `last`: the file ends with the text."""
+    """End of the header at the beginning of the text; 0 if there is none. `last`: this is the last part of the file."""
     if "gutenberg" not in text[:5000].casefold():
         return 0
     begin, end = _find_start(text[: _HEADER_CHARS + 500])
@@ -175,7 +175,7 @@ def _find_header(text: str, last: bool) -> int:
 
 
 def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
-    """(where the footer that begins at `begin` ends, whether a book follows); `begin` itself for a quotation.
+    """(end of the footer that begins at `begin`, whether a book follows); the end is `begin` for a quotation.
 
     `paired`: the file has a header.
     """

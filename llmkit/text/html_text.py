@@ -1,4 +1,4 @@
-"""Turn an HTML or XHTML page into the text that a reader of the page sees.
+"""Convert an HTML or XHTML page to its visible text.
 
 Left out: scripts, styles, the head, media, drawings, form fields and lists of choices; `noscript`, elements hidden by
 `hidden`, by `display: none` or `visibility: hidden` in their style, and closed dialogs, unless nothing else is left;
@@ -71,7 +71,7 @@ def html_to_text(page: str) -> str:
         if not with_hidden:
             _remove_hidden(body)
         if body.text().strip():
-            break  # else all is hidden until a script runs, so none of it is meant to stay hidden
+            break  # else all is hidden until a script runs, and hidden elements must be kept
     _resolve_scripts(body)
     for node in reversed(body.css("q")):
         node.insert_before("“")
@@ -106,7 +106,7 @@ def _is_hidden_style(style: str) -> bool:
 def _resolve_scripts(body: Any) -> None:
     """Remove marks of footnotes and page numbers, and write other superscripts and subscripts as Unicode has them."""
     for node in reversed(body.css("[class],[role],[epub\\:type]")):
-        # Only then the text, which may be that of the whole page.
+        # The text is read last, as it may be that of the whole page.
         if any(map(_PAGE_NUMBER.search, _names(node))) and len((node.text() or "").strip()) <= _MAX_MARK:
             node.decompose()
     for node in reversed(body.css("a,sup,sub")):
@@ -122,7 +122,7 @@ def _resolve_scripts(body: Any) -> None:
 
 
 def _names(node: Any) -> list[str]:
-    """What the author called the element: classes, id, role and type."""
+    """Names that describe the element: classes, id, role and type."""
     attributes = node.attributes
     names = (attributes.get("class") or "").split()
     return names + [name for key in ("id", "role", "epub:type", "rel") if (name := attributes.get(key))]
@@ -134,7 +134,7 @@ def _is_note(node: Any) -> bool:
         return True
     links = node.css("a[href]")
     if node.tag == "sup":
-        # A raised number that leads elsewhere in a page or book is a note under any name.
+        # A superscript number that links to another place in the page or book is a note, whatever its class.
         links += [node.parent] if node.parent is not None and node.parent.tag == "a" else []
         targets = [link.attributes.get("href") or "" for link in links]
         return any("#" in target for target in targets)

@@ -1,9 +1,9 @@
-"""Find the files that the user named: files, folders, globs, standard input and names of data sets.
+"""Find the input files: files, folders, globs, standard input and names of data sets.
 
-A folder stands for its readable files, sorted, without hidden ones. Linked folders are followed, each folder is read
-once, and a loop of links ends. A file that the user names is always read, as plain text if its suffix is unknown and
-its bytes have no signature. A name that does not exist is bad input (exit code 3), not bad usage, because recipes and
-scripts name inputs too.
+A folder means its readable files, sorted, without hidden ones. Linked folders are followed; each folder is read once,
+so loops of links end. A file that the user names is always read, as plain text if its suffix is unknown and its bytes
+have no signature. A name that does not exist is bad input (exit code 3), not bad usage, because recipes and scripts
+name inputs too.
 
 Pipes, sockets and devices are never opened, except standard input (`-`) and pipes that are open already, such as
 `/dev/fd/63` of a shell's `<(...)`.
@@ -37,7 +37,7 @@ SPECIAL = ("hf:", "builtin:")
 def find_files(inputs: Sequence[str]) -> list[str]:
     """Files, in a fixed order, for a list of files, folders (recursive), globs, `-`, `hf:NAME`, `builtin:NAME`.
 
-    The order is that of the inputs, sorted within a folder or glob; a file named twice is taken once.
+    The order is that of the inputs, sorted within a folder or glob; a file named twice is read once.
     """
     found: dict[str, None] = {}
     for name in inputs:
@@ -58,7 +58,7 @@ def find_files(inputs: Sequence[str]) -> list[str]:
 
 
 def split_endings(name: str) -> tuple[str, str]:
-    """(format, compression) by the name's suffixes, each may be empty: "x.jsonl.gz" -> (".jsonl", ".gz")."""
+    """(format, compression) from the suffixes of a name; either may be empty: "x.jsonl.gz" -> (".jsonl", ".gz")."""
     rest = name.lower()
     packing = ""
     short = _suffix(rest)
@@ -73,7 +73,7 @@ def split_endings(name: str) -> tuple[str, str]:
 
 
 def _suffix(name: str) -> str:
-    """As `Path(name).suffix`, which takes longer than reading a small file."""
+    """As `Path(name).suffix`, which is slower than reading a small file."""
     base = os.path.basename(name)  # noqa: PTH119
     dot = base.rfind(".")
     return base[dot:] if 0 < dot < len(base) - 1 else ""
@@ -89,7 +89,7 @@ def display_name(name: str) -> str:
 
 
 def file_size(name: str) -> int | None:
-    """In bytes; None if there is no such file."""
+    """Size in bytes; None if there is no such file."""
     try:
         found = os.stat(name)  # noqa: PTH116 - Path is slower than the call
     except (OSError, ValueError):
@@ -103,7 +103,7 @@ def is_readable(name: str) -> bool:
 
 
 def is_lock_file(name: str) -> bool:
-    """Whether this is what Word or LibreOffice leaves beside an open document: `~$doc.docx`, `.~lock.doc.odt#`."""
+    """Whether this is a lock file of Word or LibreOffice: `~$doc.docx`, `.~lock.doc.odt#`."""
     base = os.path.basename(name)  # noqa: PTH119
     return base.startswith(("~$", ".~lock."))
 
@@ -136,7 +136,7 @@ def _expand_home(name: str) -> Path:
     except RuntimeError:  # "~$doc.txt" is no user's home
         path = Path(name)
     if os.path.dirname(real := os.path.realpath(path)) == real:  # noqa: PTH120 - Path.resolve raises for looped links
-        what = "this is the root of the file system, with everything on this machine"
+        what = "this is the root of the file system"
         raise DataError(what, where=name, hint="name the folder that holds the text")
     return path
 
@@ -145,7 +145,7 @@ _OPEN_PIPES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
 
 
 def _require_file(path: Path) -> None:
-    """Refuse what would hang, or is no file."""
+    """Raise DataError for a lock file, and for a pipe, socket or device, which might block."""
     if is_lock_file(path.name):
         what = f"{path.name} is the lock file of an office program, not a document"
         raise DataError(what, where=display_name(str(path)), hint="name the document itself, or its folder")
@@ -196,7 +196,7 @@ def _walk_links(folder: str) -> list[str]:
                 names += _walk(top, seen, links)
         waiting = sorted(links)
     if n_again:
-        what = "links not followed, as they lead to a folder that is read already or to one above"
+        what = "links not followed, because their folder or one above it is read already"
         log.warning("%s: %d %s", display_name(folder), n_again, what)
     return names
 
@@ -242,7 +242,7 @@ def _find_by_glob(pattern: str) -> list[str]:
 
 
 def _match_deep(pattern: str) -> list[str]:
-    """The files that match a pattern with `**`; glob would follow links in circles without end."""
+    """The files that match a pattern with `**`; glob would follow loops of links forever."""
     pieces = Path(pattern).parts
     n_plain = next(number for number, piece in enumerate(pieces) if glob.has_magic(piece))
     top = str(Path(*pieces[:n_plain]))
@@ -256,7 +256,7 @@ def _matches(parts: tuple[str, ...], pieces: tuple[str, ...]) -> bool:
     if not pieces:
         return not parts
     if pieces[0] == "**":
-        # At the end, `**` stands for all files below.
+        # At the end of a pattern, `**` matches all files below.
         return not pieces[1:] or any(_matches(parts[start:], pieces[1:]) for start in range(len(parts) + 1))
     return bool(parts) and fnmatch.fnmatch(parts[0], pieces[0]) and _matches(parts[1:], pieces[1:])
 
@@ -271,7 +271,7 @@ def _keep_readable(names: list[str], where: str) -> list[str]:
             f"no readable file: {listed or 'the folder is empty'}",
             where=display_name(where),
             hint=f"llmkit reads {' '.join(FORMATS)}, also in {' '.join((*COMPRESSIONS, *ARCHIVES))}; "
-            "any file named by itself is read as text",
+            "a file named explicitly is always read, as text if need be",
         )
     if others:
         log.warning("skipped in %s, by suffix: %s", display_name(where), listed)
@@ -289,7 +289,7 @@ def _may_read(name: str) -> bool:
 
 
 def _is_dump(name: str) -> bool:
-    """Whether an .xml file is a MediaWiki's dump; any other is not text."""
+    """Whether an .xml file is a MediaWiki dump; other .xml files are not read."""
     try:
         with Path(name).open("rb") as file:
             head = file.read(1 << 20)

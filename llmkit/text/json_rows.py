@@ -14,14 +14,14 @@ from llmkit.text.lines import MAX_ROW_CHARS, row_too_long_error
 
 UNDECODED = re.compile("[\udc80-\udcff]")  # undecodable bytes as surrogateescape decodes them
 MAX_DEPTH = 64
-"""Of lists and objects in each other; those who read the values go down by recursion."""
+"""Maximum nesting of lists and objects, as the callers read values recursively."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
 
 @dataclass(frozen=True, slots=True)
 class BadValue:
-    """Takes the position of a value that cannot be parsed."""
+    """Stands in for a value that cannot be parsed."""
 
     problem: str
     starts_value: bool = False
@@ -51,7 +51,7 @@ def parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
 
 
 def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object]]:
-    """(line, value) of each value in a list, or of each value where there is no list around them."""
+    """(line, value) of each element of a list, or of each value if they are not in a list."""
     decoder = json.JSONDecoder()
     pieces = iter(stream)
     buffer, position, line = "", 0, 1

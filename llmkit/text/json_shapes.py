@@ -1,8 +1,8 @@
-"""Find the rows in an object that is the whole of a .json file.
+"""Find the rows in a .json file that is a single object.
 
 Known shapes: a list in a key (`{"data": [{...}, ...]}`, also deeper), columns of equal length
-(`{"text": [...], "label": [...]}`), and what `DataFrame.to_json` of pandas writes with orient columns, index, split or
-table. Any other object is a row itself.
+(`{"text": [...], "label": [...]}`), and the output of pandas' `DataFrame.to_json` with orient columns, index, split or
+table. Any other object is a single row.
 """
 
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ Object = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows in an object."""
+    """The rows found in an object, and the shape in which they were stored."""
 
     rows: list[object]
     shape: str
-    """In words, for messages."""
+    """The shape in words, for messages."""
     key: str = ""
     """The path of the key that holds the list of rows; empty for other shapes."""
 
 
 def find_rows(value: Object, wanted: str | None = None) -> Rows | None:
-    """The rows in an object, or None if it is a row itself. `wanted` is the field that the user named."""
+    """The rows in an object; None if the object is a single row. `wanted` is the field that the user named."""
     return _find_split(value) or _find_oriented(value, wanted) or _find_columns(value) or _find_list(value, wanted)
 
 
@@ -39,7 +39,7 @@ def _find_split(value: Object) -> Rows | None:
     if not all(isinstance(row, list) and len(row) == len(columns) for row in data):
         return None
     names = [str(name) for name in columns]
-    return Rows([dict(zip(names, row, strict=True)) for row in data], "a table as pandas writes it with orient=split")
+    return Rows([dict(zip(names, row, strict=True)) for row in data], "a pandas table with orient=split")
 
 
 def _find_oriented(value: Object, wanted: str | None) -> Rows | None:
@@ -51,9 +51,9 @@ def _find_oriented(value: Object, wanted: str | None) -> Rows | None:
         return None
     if not _holds_index(outside) and (_holds_index(inside) or _names_columns(outside, wanted)):
         rows: list[object] = [{name: value[name][key] for name in outside} for key in inside]  # type: ignore[index]
-        return Rows(rows, "a table as pandas writes it with orient=columns")
+        return Rows(rows, "a pandas table with orient=columns")
     if _holds_index(outside) or _names_columns(inside, wanted):
-        return Rows(list(inner), "rows by their index, as pandas writes them with orient=index")
+        return Rows(list(inner), "a pandas table with orient=index")
     return None
 
 

@@ -1,10 +1,10 @@
-"""Keep the documents that are in wanted languages, as py3langid judges them.
+"""Keep documents in wanted languages, as detected by py3langid.
 
-The candidates are the languages with a code of two letters, `zxx` (no language, such as tables and code) and those that
-are wanted: with all 140 labels of py3langid, one in thirty paragraphs of Chinese novels would count as Wu.
+The candidates are the languages with a two-letter code, `zxx` (no language, such as tables and code) and the wanted
+ones: with all 140 labels of py3langid, one in thirty paragraphs of Chinese novels would be labelled Wu.
 
-Up to three passages of the document's first part are judged together. A document with less than 24 UTF-8 bytes of
-letters (eight Chinese characters, 24 letters of English) is too short to judge and stays.
+Up to three passages of the document's first part are classified together. A document with less than 24 UTF-8 bytes of
+letters (eight Chinese characters, 24 letters of English) is too short to classify and is kept.
 """
 
 import re
@@ -57,7 +57,7 @@ def find_language(text: str, wanted: Iterable[str] = ()) -> str:
 
 
 def read_sample(texts: Iterable[str]) -> tuple[str, Iterable[str]]:
-    """(a passage to judge, all texts): the first parts up to a few thousand characters."""
+    """(sample, all texts); the sample is the first few thousand characters."""
     stream = iter(texts)
     held: list[str] = []
     n_chars = 0

@@ -1,6 +1,6 @@
 """Folded letters and their scripts, and the table of letter pairs by language (letter_pairs.npz).
 
-docs/make_letter_pairs.py makes the table and says from which texts.
+docs/make_letter_pairs.py builds the table and documents its sources.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _RANGES = (
 )  # fmt: skip
 # Letters that older encodings lack and replace, and the two ways to write the Romanian ones.
 _SAME = str.maketrans("șțیىکςİΐΰ", "şţييكσiιυ")
-# A word of one script is Latin whatever its accents; these are the rates of unseen pairs.
+# Words are assigned to a script without regard to accents; these are the rates of unseen pairs.
 _UNSEEN = 0.02
 _ANY_LETTER = 0.03
 
@@ -51,7 +51,7 @@ class PairTable:
 
 @dataclass(frozen=True, slots=True)
 class LetterTables:
-    """All tables, and arrays over the code points below 0x10000 that lead into them."""
+    """All tables, and arrays that map code points below 0x10000 to their indices."""
 
     script: Any
     """Index in SCRIPTS, -1 for no letter."""
@@ -87,7 +87,7 @@ def load_letters() -> LetterTables:
 
 
 def _smooth(costs: Any) -> Any:
-    """Mix the pairs with single letters, and those with a uniform distribution, so that everything is possible."""
+    """Interpolate pairs with single letters, and those with a uniform distribution, so that no probability is zero."""
     p = np.where(costs == 255, 0, np.exp(-costs.astype(np.float32) / PAIR_SCALE))
     single = p.mean(axis=1, keepdims=True)
     single = (1 - _ANY_LETTER) * single / single.sum(axis=2, keepdims=True) + _ANY_LETTER / p.shape[2]

@@ -1,4 +1,4 @@
-"""Lines of decoded text that comes in pieces."""
+"""Split decoded text, which arrives in pieces, into lines."""
 
 import io
 from collections.abc import Iterable, Iterator

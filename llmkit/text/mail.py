@@ -1,8 +1,8 @@
-"""Read mailboxes (.mbox) and single messages (.eml): one document a message, its text without headers and attachments.
+"""Read mailboxes (.mbox) and single messages (.eml): one document per message, without headers and attachments.
 
-Of alternatives, the plain text is taken, or the HTML where there is none; several parts are joined. A message begins
-with a line `From ` after a blank line, as mboxrd says, and `>From ` in its text stands for `From `. Messages without
-text are counted.
+Of alternative bodies the plain text is used, or the HTML if there is none; several parts are joined. A message begins
+with a line `From ` after a blank line, as in mboxrd, and `>From ` in its text is read as `From `. Messages without text
+are skipped and counted.
 """
 
 import email.errors
@@ -76,7 +76,7 @@ def _read_message(data: bytes, index: int, path: str, source: Source, read: Read
         # The parser of the standard library raises nearly anything for hostile headers.
         if not read.skip_bad:
             what = f"a damaged message: {type(error).__name__}: {error}"
-            raise DataError(what, where=where, hint="remove the message, or skip such ones with --skip-bad") from None
+            raise DataError(what, where=where, hint="remove the message, or skip it with --skip-bad") from None
         source.skip("damaged message", where)
         return
     if text.strip():
@@ -86,7 +86,7 @@ def _read_message(data: bytes, index: int, path: str, source: Source, read: Read
 
 
 def _find_bodies(message: EmailMessage, depth: int) -> list[EmailMessage]:
-    """The parts that are text and no attachments; of alternatives the first plain one, or else the first."""
+    """The text parts that are not attachments; of alternatives the first plain one, or else the first."""
     if depth > _MAX_DEPTH or message.get_content_disposition() == "attachment":
         return []
     if not message.is_multipart():

@@ -1,7 +1,7 @@
 """Marks of typesetting and of other formats in plain text: soft hyphens, HTML entities, front matter, subtitle times.
 
-Each is removed or decoded only where `prepare.clean` asks for it. `count_marks` counts what stays as text, so that
-`prepare` can name the option.
+Each is removed or decoded only if `prepare.clean` enables it. `count_marks` counts the marks that stay in the text, so
+that `prepare` can name the option.
 """
 
 import html
@@ -23,7 +23,7 @@ OPTIONS = {
 }
 """The key of prepare.clean that removes or decodes the marks."""
 
-# The names are those of HTML 4 and some of HTML 5; the semicolon is required, as in `AT&T` there is none.
+# The names are those of HTML 4 and some of HTML 5; the semicolon is required, so that `AT&T` is not an entity.
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _OPEN_ENTITY = re.compile(r"&#?\w{0,32}\Z")
 
@@ -49,7 +49,7 @@ def remove_soft_hyphens(text: str, removed: Counter[str]) -> str:
 
 
 def decode_entities(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
-    """Decode HTML entities once: `&amp;lt;` becomes `&lt;`. Numbers of Windows-1252 are read as browsers do."""
+    """Decode HTML entities once: `&amp;lt;` becomes `&lt;`. Numbers 128-159 mean Windows-1252, as in browsers."""
     carried = ""
     changed = False
     for text, last in mark_last(texts):
@@ -93,7 +93,7 @@ def strip_front_matter(texts: Iterable[str], count: StepCounts) -> Iterator[str]
 
 
 def find_front_matter(text: str) -> int:
-    """Where the front matter ends, with the blank lines after it; 0 if there is none."""
+    """End of the front matter and the blank lines after it; 0 if there is none."""
     start = len(text) - len(text.lstrip("\n\ufeff")) if text[:1] in ("\n", "\ufeff") else 0
     close = _FENCES.get(text[start : start + 3])
     if close is None:
@@ -153,7 +153,7 @@ def count_marks(texts: Iterable[str], count: StepCounts, kinds: frozenset[str], 
 
 
 def _excerpt(text: str, position: int, place: str) -> str:
-    """The line around a position, at most 60 characters of it, and the document it is from."""
+    """Up to 60 characters of the line around a position, and the document."""
     start = max(text.rfind("\n", 0, position) + 1, position - 30)
     end = text.find("\n", position)
     return f"{text[start : min(len(text) if end < 0 else end, start + 60)]!r} in {place}"

@@ -1,6 +1,6 @@
 """Read .html and .epub as plain text.
 
-html_text.py decides what of a page is text. An EPUB is one document: its chapters in the order of the spine, without
+html_text.py extracts the text of a page. An EPUB is one document: its chapters in the order of the spine, without
 the table of contents. XML with entity declarations is refused, and names inside the archive are only looked up in it.
 
 Navigation is not removed: that needs a boilerplate remover. A page is parsed as a whole, so memory grows with the size
@@ -53,7 +53,7 @@ def read_epub(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def check_depth(page: str, path: str) -> None:
-    """Raise DataError for a page whose elements are nested so deep that parsing takes hours."""
+    """Raise DataError if elements are nested so deep that parsing would take hours."""
     if page.count("<") <= _MAX_DEPTH:
         return
     depth = 0
@@ -62,7 +62,7 @@ def check_depth(page: str, path: str) -> None:
             depth = max(0, depth - 1) if end else depth + 1
             if depth > _MAX_DEPTH:
                 what = f"elements are nested more than {_MAX_DEPTH:,} deep"
-                raise DataError(what, where=path, hint="fix the page, or skip it with --skip-bad")
+                raise DataError(what, where=path, hint="correct the page, or skip it with --skip-bad")
 
 
 def decode_page(file: BinaryIO, encoding: str, path: str) -> tuple[str, str]:
@@ -109,7 +109,7 @@ def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
 
 
 def _find_encrypted(archive: zipfile.ZipFile, path: str) -> set[str]:
-    """The members that META-INF/encryption.xml lists; of a free book that may be its fonts."""
+    """The members that META-INF/encryption.xml lists; in a book without DRM these may be its fonts."""
     if "META-INF/encryption.xml" not in archive.namelist():
         return set()
     nodes = _parse_xml(archive, "META-INF/encryption.xml", path).iter()

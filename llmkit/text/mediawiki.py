@@ -1,9 +1,9 @@
 """Read dumps of Wikipedia and other MediaWikis (.xml, .xml.bz2) with mwparserfromhell (extra: web).
 
 Each article is a document: its title, a blank line, and its text without markup. Redirects, talk and help pages, and
-pages in another format are counted and left out, and so are, in articles, templates, tables, references, images,
-categories and links to other languages, by the names that the dump itself gives to its namespaces. Templates are not
-expanded, so a number or a foreign word that one would show is missing.
+pages in another format are skipped and counted. Templates, tables, references, images, categories and links to other
+languages are removed from articles; the namespaces are recognized by the names that the dump declares. Templates are
+not expanded, so numbers and foreign words that a template would display are missing.
 
 Only one page is in memory, however long the dump is.
 """
@@ -64,7 +64,7 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 class _Pages:
-    """Gathers the pages of a dump; names are those of MediaWiki's export format 0.11."""
+    """Collects the pages of a dump; element names follow MediaWiki's export format 0.11."""
 
     def __init__(self, source: Source, path: str) -> None:
         self._source = source

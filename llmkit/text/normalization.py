@@ -1,10 +1,10 @@
-"""The part of cleaning that changes how a text is written, which a model has to see in every later text too.
+"""The cleaning steps that change spelling, which must also be applied to every later input of the model.
 
-`prepare` records these settings; they travel with the model's tokenizer (tokens/normalization.py). Line ends and
-control characters are normalized for every model that has a record. What concerns the files of a corpus and not the
-spelling of a text stays behind: mojibake, Gutenberg's licence, white space, quality, copies.
+`prepare` records these settings, and they are saved with the model's tokenizer (tokens/normalization.py). Line ends and
+control characters are normalized for every model that has a record. Steps that concern the files of a corpus are not
+recorded: mojibake, Gutenberg's licence, white space, quality, duplicates.
 
-Knows nothing of tokenizers; the steps themselves are those of cleaners.py.
+Knows nothing of tokenizers; cleaners.py implements the steps.
 """
 
 import re
@@ -30,15 +30,15 @@ _NAMES = {
 
 
 def record_normalization(clean: Clean) -> dict[str, Any]:
-    """The travelling fields of `clean`, for a manifest."""
+    """The recorded fields of `clean`, for a manifest."""
     return clean.model_dump(mode="json", include=set(TRAVELLING))
 
 
 def read_normalization(record: Mapping[str, Any], where: str) -> Clean:
-    """The cleaning of a record: its fields, and no other step.
+    """The cleaning settings of a record: its fields, with every other step disabled.
 
     Raises:
-        ModelError: a field or value that this llmkit does not know.
+        ModelError: a field or value that this version of llmkit does not know.
     """
     unknown = sorted(set(record) - set(TRAVELLING))
     try:
@@ -47,14 +47,14 @@ def read_normalization(record: Mapping[str, Any], where: str) -> Clean:
     except ValidationError as error:
         unknown = sorted({str(each["loc"][0]) for each in error.errors()})
     what = f"the model's text normalization has settings that this llmkit does not know: {', '.join(unknown)}"
-    raise ModelError(what, where=where, hint="use the llmkit that trained the model, or a newer one")
+    raise ModelError(what, where=where, hint="use the version that trained the model, or a newer one")
 
 
 def normalize_text(text: str, normalization: Clean) -> str:
     """The text as `prepare` would have written it.
 
     Raises:
-        EnvironmentFault: a Chinese text, simplified Chinese, and no OpenCC.
+        EnvironmentFault: `simplify_chinese` is set, the text is Chinese, and OpenCC is not installed.
     """
     if normalization.simplify_chinese and not _CHINESE.search(text):
         normalization = normalization.with_updates(simplify_chinese=False)

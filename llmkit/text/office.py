@@ -1,4 +1,4 @@
-"""Read .docx (Word) and .odt (OpenDocument) as plain text, one document a file, without a library and in constant
+"""Read .docx (Word) and .odt (OpenDocument) as plain text, one document per file, without a library and in constant
 memory.
 
 Paragraphs are separated by a blank line, the rows of a table are lines, and its cells are separated by tabs. Text boxes
@@ -140,7 +140,7 @@ class _OpenDocument:
 
     def data(self, text: str) -> None:
         if self._n_paragraphs and not self._n_skipped:
-            text = re.sub(r"[ \t\r\n]+", " ", text)  # as OpenDocument says; spaces that count are elements
+            text = re.sub(r"[ \t\r\n]+", " ", text)  # OpenDocument collapses spaces; text:s keeps them
             self._add(text.removeprefix(" ") if self._space else text)
 
     def _add(self, text: str) -> None:

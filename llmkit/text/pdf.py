@@ -1,8 +1,8 @@
-"""Read the text layer of .pdf files with pypdf (extra: documents), one document a file.
+"""Read the text layer of .pdf files with pypdf (extra: documents), one document per file.
 
-Pages are joined by a line end, so that a sentence may go on. Lines are those of the page: words that were cut at a line
-end stay cut, and page numbers and running titles stay in the text. A file of images without text, which needs OCR, and
-one with a password are refused; single pages without text are counted.
+Pages are joined by a line end, so that a sentence may continue on the next page. Lines are those of the page: words
+that are hyphenated at a line end stay so, and page numbers and running titles stay in the text. Raises DataError for a
+file of images without text, which needs OCR, and for a file with a password; single pages without text are counted.
 """
 
 import logging
@@ -32,7 +32,7 @@ def read_pdf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
             _open_encrypted(reader, entry.path)
             n_pages = len(reader.pages)
         if n_pages > MAX_PAGES:
-            raise _bad_pdf(f"{n_pages:,} pages; {MAX_PAGES:,} are the most that are read", entry.path)
+            raise _bad_pdf(f"{n_pages:,} pages; the maximum is {MAX_PAGES:,}", entry.path)
         texts = _read_pages(reader, n_pages, source, entry.path)
         first = next(texts, None)
         if first is None:
@@ -75,8 +75,8 @@ def _open_encrypted(reader: Any, path: str) -> None:
 
 @contextmanager
 def _translate(path: str) -> Iterator[None]:
-    """Turn pypdf's errors into DataError; for damaged files it raises many that are not its own. Its remarks on small
-    faults that it repairs are not shown."""
+    """Turn the exceptions of pypdf, which include built-in ones for damaged files, into DataError. Its warnings about
+    errors that it repairs are not shown."""
     logger = logging.getLogger("pypdf")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -1,6 +1,6 @@
-"""Read plain text and Markdown: a document is a file, or a part of it (boundaries.py).
+"""Read plain text and Markdown: a document is a file or a part of one (boundaries.py).
 
-Markdown is not converted. If a document is a file, its line ends are left to the cleaner.
+Markdown is not converted. If a document is a whole file, cleaning normalizes its line ends.
 """
 
 from collections.abc import Iterator

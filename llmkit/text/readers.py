@@ -1,6 +1,6 @@
-"""Read the documents of the inputs that the user named.
+"""Read the documents of all inputs.
 
-READERS has one line per format, by its suffix; sources.py says which format a file has. With
+READERS maps the suffix of a format to its reader; sources.py determines the format of a file. With
 `read.skip_bad` each file is read twice, first to check that it can be read to its end, so that a damaged file is
 skipped as a whole. Nothing is cleaned here.
 """
@@ -52,15 +52,18 @@ READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
 def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:
     """The documents of all inputs, in a fixed order; `sources` gets one record per source.
 
-    A record is appended when its source is opened, and is complete when the next one is opened; its notes are logged
-    at the end. DataError names the file, and the line or byte, that cannot be read.
+    A record is appended when its source is opened, and is complete when the next one is opened; its notes are logged at
+    the end.
+
+    Raises:
+        DataError: a file cannot be read; names the file and the line or byte.
     """
     yield from read_files(find_files(inputs), read, sources)
     report_notes(sources)
 
 
 def read_files(files: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:
-    """As `read_documents`, of the result of `find_files`."""
+    """As `read_documents`, for the result of `find_files`."""
     for name in files:
         source = Source(name)
         if name.startswith("hf:"):

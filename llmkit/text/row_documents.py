@@ -1,7 +1,7 @@
 """Documents of tables: one per row, from the field that holds the text.
 
-A cell is text: "NA", "null" and "None" are kept, and empty cells are skipped and counted. What is in other columns is
-left out; columns with texts are named, with the number of their characters.
+Cells are strings: "NA", "null" and "None" are kept; empty cells are skipped and counted. Other columns are left out; a
+note names those with texts and their number of characters.
 """
 
 from collections import Counter
@@ -35,10 +35,10 @@ def read_rows(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def read_texts(rows: RowStream) -> Iterator[tuple[int, str]]:
-    """(number of the document, text) of each row with a text; the stream must have been started.
+    """(document number, text) of each row with a text; call `rows.start` first.
 
     Raises:
-        DataError: no field can be chosen, or a row has no such field, or no text in it.
+        DataError: no field can be chosen, or a row lacks the field, or its value is not text.
     """
     if not rows.sample:
         return
@@ -72,7 +72,7 @@ def read_texts(rows: RowStream) -> Iterator[tuple[int, str]]:
 
 
 def _join(values: list[object], read: Read) -> list[str]:
-    """The documents of a row: one, or with `documents: line` one for each string of a list."""
+    """The documents of a row: one, or one per string of a list with `documents: line`."""
     if read.documents == "line" and len(values) == 1 and isinstance(values[0], list) and not is_chat(values[0]):
         return to_texts(values)
     text = "\n".join(to_texts(values))

@@ -4,7 +4,7 @@ Rows are streamed; the first ones are read in advance, to find the columns and w
 texts in .csv, .tsv, .xlsx and plain lines, JSON values elsewhere. A row with another number of cells than the header,
 or one that cannot be parsed, is an error with its line number, or is skipped and counted; the rows after it are read.
 
-Does not know what a column means.
+Does not know the meaning of columns.
 """
 
 import re
@@ -38,7 +38,7 @@ Rows = Generator["Row", None, None]
 
 
 class Row(NamedTuple):
-    """One row: its line and its cells by column."""
+    """One row: line number, and cells by column name."""
 
     line: int
     """The line where it begins, from 1; in parquet, .xlsx and data sets the row number, from 1."""
@@ -64,19 +64,19 @@ class RowStream:
         self.has_header: bool | None = None
         self.sample: list[Row] = []
         self.may_guess_header = True
-        """Whether a first row is a header though no name and no cell below it shows that."""
+        """Whether the first row counts as a header if neither names nor the rows below decide."""
         self.container = ""
-        """The key of the list of rows, where a .json file is an object that holds them."""
+        """Key of the list of rows in a .json file that is an object."""
         self.announce: Callable[[Source], None] | None = None
-        """Called at the end of the `with` block, when all notes are known."""
+        """Called at the end of the `with` block, to add notes."""
         self.selected: list[str] | None = None
-        """Columns that the rows after the sample need; None: all."""
+        """Columns to read in the rows after the sample; None: all."""
         self.reads_selected = False
-        """Whether the format leaves out the other columns."""
+        """Whether the reader omits the other columns."""
         self._reader: Rows
 
     def start(self, reader: Rows) -> None:
-        """Read the sample; `reader` may have set `columns` and `has_header` before its first row."""
+        """Read the sample; `reader` may set `columns` and `has_header` before it yields the first row."""
         self._reader = reader
         n_chars = 0
         for row in islice(reader, SAMPLE_ROWS):
@@ -88,7 +88,7 @@ class RowStream:
         self._rows = map(self._add_nested, rows) if self._find_nested() else rows
 
     def _find_nested(self) -> list[str]:
-        """Add the wanted paths of keys, such as `data.text`, to the columns."""
+        """Add the requested paths of keys, such as `data.text`, to the columns."""
         sample = [row.cells for row in self.sample]
         dotted = [name for name in self.wanted if "." in name and name not in self.columns]
         self._nested = [name for name in dotted if any(get_value(cells, name) is not MISSING for cells in sample)]
@@ -119,7 +119,7 @@ class RowStream:
         return self.read.field or next(iter(self.wanted), None)
 
     def note(self, what: str, example: str) -> None:
-        """Record something that was guessed or left out."""
+        """Record a guess or an omission, with an example."""
         self.source.notes[what] = example
 
     def locate(self, line: int) -> str:
@@ -127,7 +127,7 @@ class RowStream:
         return f"{self.path}:{line}" if self.unit == "line" else f"{self.path}, row {line}"
 
     def reject(self, problem: str, line: int, hint: str = "") -> None:
-        """Skip and count a bad row, or raise DataError for it without `read.skip_bad`."""
+        """Skip and count a bad row if `read.skip_bad` is set, else raise DataError."""
         if not self.read.skip_bad:
             hint = f"fix the row, or skip bad rows with --skip-bad{'; ' if hint else ''}{hint}"
             raise DataError(problem, where=self.locate(line), hint=hint)
@@ -149,7 +149,7 @@ def open_text(entry: Entry, source: Source, read: Read, *, by_row: bool = True) 
 
 
 def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
-    """The rows of decoded text: .csv, .tsv, .json, .jsonl, FASTTEXT, else plain lines."""
+    """Read rows from decoded text by format: .csv, .tsv, .json, .jsonl, FASTTEXT, else plain lines."""
     if ending == ".json":
         yield from _read_json(stream, parse_stream(pieces, stream.path))
     elif ending == ".jsonl":
@@ -165,7 +165,7 @@ def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
 
 
 def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect, ending: str) -> Rows:
-    """The rows of records of cells, of which the first may be a header."""
+    """Turn records into rows; the first record may be a header."""
     head: list[Record] = []
     n_chars = 0
     for record in islice(dropwhile(_is_blank, records), SAMPLE_ROWS):
@@ -200,7 +200,7 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
 
 
 def _size(cells: Iterable[object]) -> int:
-    """About the characters of memory that cells take."""
+    """Approximate number of characters in the cells."""
     return sum(50 + (len(cell) if isinstance(cell, str | list) else 0) for cell in cells)
 
 
@@ -209,7 +209,7 @@ def _is_blank(record: Record) -> bool:
 
 
 def require_unique(columns: Sequence[str], where: str, *, has_header: bool = True) -> None:
-    """Raise DataError if two of the columns have one name."""
+    """Raise DataError if two columns have the same name."""
     duplicates = [name for name, n in Counter(columns).items() if n > 1]
     if duplicates:
         hint = "give each column a different name" + ("; or is the first line a row?" if has_header else "")
@@ -217,7 +217,7 @@ def require_unique(columns: Sequence[str], where: str, *, has_header: bool = Tru
 
 
 def _note_table(stream: RowStream, first: Sequence[str], dialect: Dialect, ending: str) -> None:
-    """Note how a table is read, with its first row, where its name and its header do not say so."""
+    """Note how the table is read, with its first row, unless suffix and header make that clear."""
     is_own = dialect.delimiter == ("\t" if ending == ".tsv" else ",") and dialect.is_quoted == (ending != ".tsv")
     is_known = stream.has_header and {name.casefold() for name in stream.columns} & {*KNOWN_NAMES, *stream.wanted}
     if (is_own or stream.read.delimiter != "auto") and (is_known or stream.header != "auto"):
@@ -280,7 +280,7 @@ def _read_json(stream: RowStream, values: Iterator[tuple[int, object]]) -> Rows:
 
 
 def _read_plain(stream: RowStream, lines: Iterable[str]) -> Rows:
-    """A row for each line, also for a blank one between or after texts, so that there are as many rows as lines."""
+    """One row per line; blank lines between or after texts count too, so that there are as many rows as lines."""
     blank: list[int] = []
     is_empty = True
     for number, line in enumerate(lines, start=1):
@@ -299,7 +299,7 @@ def _read_plain(stream: RowStream, lines: Iterable[str]) -> Rows:
 
 
 def _read_fasttext(stream: RowStream, lines: Iterable[str]) -> Rows:
-    """Rows `label`, `text` of lines `__label__a __label__b text`; several labels of a line are a list."""
+    """Rows with columns `label`, `text` from lines `__label__a __label__b text`; several labels become a list."""
     stream.note("read as lines of fastText: columns label and text", "")
     for row in _read_plain(stream, lines):
         found = _LABELS.fullmatch(str(row.cells["text"]))

@@ -1,4 +1,4 @@
-"""Read .rtf as plain text, one document a file, by the Rich Text Format specification 1.9.1.
+"""Read .rtf as plain text, one document per file, by the Rich Text Format specification 1.9.1.
 
 Characters are decoded by the code page of their font, so Chinese, Japanese and Cyrillic text is right, and surrogate
 pairs of `\\u` are joined. Paragraphs are separated by a blank line, cells by tabs; footnotes come at the end. Not read:
@@ -106,16 +106,16 @@ _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """What a group inherits from the one around it."""
+    """State that a group inherits from the enclosing group."""
 
     is_skipped: bool = False
     is_hidden: bool = False
     in_fonts: bool = False
     is_note: bool = False
     codec: str = ""
-    """Of the font; empty: that of the document."""
+    """Code page of the font; empty: that of the document."""
     n_fallback: int = 1
-    """Characters after a `\\u` that stand for it in programs without Unicode."""
+    """Number of fallback characters after a `\\u`, for programs without Unicode."""
 
 
 class _Reader:
@@ -199,7 +199,7 @@ class _Reader:
             self._waiting += data
 
     def _take_word(self, word: str, digits: bytes | None, position: int) -> int:
-        """Act on a control word; returns where the next token begins."""
+        """Process a control word; returns the position of the next token."""
         self._flush(keep_units=word == "u")
         starred, self._starred = self._starred, False
         number = None if digits is None else int(digits)
@@ -274,7 +274,7 @@ class _Reader:
             try:
                 text = data.decode(self._group.codec or self._codec)
             except UnicodeDecodeError:
-                # A Western font in a document whose own code page is another one.
+                # A Western font in a document with another code page.
                 text = data.decode(self._group.codec or "cp1252", "replace")
                 self.n_undecoded += "\ufffd" in text
             self._add(text)

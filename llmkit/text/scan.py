@@ -1,9 +1,9 @@
-"""The different non-ASCII characters of a text, found in one scan of its UTF-8, for steps to skip texts quickly.
+"""Find the distinct non-ASCII characters of a text in one scan of its UTF-8, so that steps can skip texts quickly.
 
-Cleaning steps mostly look for characters outside of printable ASCII, and a text has only a few dozen different ones.
+Cleaning steps mostly search characters outside printable ASCII, and a text has only a few dozen distinct ones.
 Scanning UTF-8 is two to ten times as fast as scanning a str with one curly quote, and case is folded without decoding.
 
-Knows nothing of what the steps do.
+Knows nothing of the steps.
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ class TextScan:
 
     @property
     def others(self) -> frozenset[str]:
-        """The different characters that are neither printable ASCII nor ASCII white space."""
+        """The distinct characters that are neither printable ASCII nor ASCII white space."""
         if self._others is None:
             self._others = _distinct(self.odd.translate(None, _LINE_MARKS).decode("utf-8", "surrogatepass"))
         return self._others
@@ -72,7 +72,7 @@ def scan_text(text: str) -> TextScan:
 
 
 def cache_scan(text: str, utf8: bytes, others: str | None = None) -> str:
-    """Return the text, and cache its UTF-8 and `others` for a `scan_text` that follows."""
+    """Return the text, and cache its UTF-8 and `others` for the next `scan_text`."""
     global _last
     _last = TextScan(text, utf8)
     _last._others = None if others is None else frozenset(others)

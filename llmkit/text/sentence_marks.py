@@ -1,8 +1,8 @@
-"""Tables for sentence boundaries: the final marks of all scripts, and words before a full stop that ends no sentence.
+"""Tables for sentence boundaries: final marks of all scripts, and abbreviations.
 
 The marks are the characters with Sentence_Break=STerm of the Unicode Character Database (UAX #29), except those of
-English and Chinese, for which sentences.py has rules of its own, and except the Burmese comma U+104A. Tibetan's shad is
-added: Unicode leaves it out, because it also ends clauses.
+English and Chinese, which sentences.py handles by rules, and the Burmese comma U+104A. The Tibetan shad is added;
+Unicode omits it because it also ends clauses.
 """
 
 import re
@@ -21,7 +21,7 @@ TERMINALS = (  # of scripts other than Latin and Chinese; ranges of a character 
     "\U00016af5\U00016b37\U00016b38\U00016b44\U00016d6e\U00016d6f\U00016e98\U0001bc9f\U0001da88"
 )
 NEVER_FIRST = "،؛؍:,;\u055d\u104a\u1363-\u1366\u1802\u1808\u07f8"
-"""Commas and colons of these scripts; they begin no sentence."""
+"""Commas and colons of these scripts, which never begin a sentence."""
 
 UNCASED = re.compile("[\u0590-\u10ff\u1200-\u137f\u1700-\u1cff\ua800-\uabff]")
 """A letter or vowel sign of a script without capitals, from Hebrew to Khmer; Korean and Chinese have other rules."""
@@ -29,13 +29,13 @@ UNCASED = re.compile("[\u0590-\u10ff\u1200-\u137f\u1700-\u1cff\ua800-\uabff]")
 STAND_INS = re.compile(
     r"(?P<greek>(?<=[\u0370-\u03ff\u1f00-\u1fff]);(?=[»”’\"')]*(?:\s|\Z)))|(?<=[\u0561-\u0587]):(?=\s|\Z)|\u1361\u1361"
 )
-"""ASCII in place of a script's own mark: Greek `;` is a question mark, Armenian `:` a full stop. Two Ethiopic word
-separators are a full stop."""
+"""Characters used in place of a script's own mark: Greek `;` is a question mark, Armenian `:` a full stop, two
+Ethiopic word separators a full stop."""
 HAS_STAND_IN = re.compile("[\u0370-\u03ff\u0561-\u0587\u1361\u1f00-\u1fff]")
 
 
 def replace_stand_ins(text: str) -> str:
-    """The text with the marks that STAND_INS stand for; the length stays the same."""
+    """Replace STAND_INS by the marks they represent; the length stays the same."""
     if text.isascii() or not HAS_STAND_IN.search(text):
         return text
     return STAND_INS.sub(lambda found: "?" if found["greek"] else "\u0589" * len(found[0]), text)
@@ -64,7 +64,7 @@ GERMAN_ORDINAL = re.compile(
     r"\s(?:Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember|Jahrhunderts?|"
     r"Jh|Weltkriegs?|Kapitel|Stock|Geburtstag)\b"
 )
-"""What follows `3.` where it is an ordinal number."""
+"""Text after `3.` that shows an ordinal number."""
 
 INDIC_ABBREVIATION = re.compile(
     r"(?!(?:है|हो|था|थी|थे|दो|लो|गा|गी|गे|ना|दे|ले|जा|की|के|को|से|में|ही|भी|तो|कर)\Z)[\u0900-\u0dff]{1,2}|"

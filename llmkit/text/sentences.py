@@ -1,14 +1,14 @@
 """Find sentence boundaries: rules for English, Chinese and Japanese, and Unicode's final marks for other scripts.
 
 The white space between two sentences belongs to the second, so a sentence ends right after its final mark and closing
-quotes. A blank line always ends a sentence, a single line end never does, because English books are hard-wrapped. A
-Latin mark ends a sentence only before white space and something that can begin a sentence; a Chinese mark always does,
-and so do danda, Arabic and all other marks of sentence_marks.py. As in other Chinese splitters, 。” ends a sentence
-even if the speaker goes on, and so does ；. Thai and Lao have no marks: a line end is a boundary, and a space is one
-after a long enough run (thai_sentences.py).
+quotes. A blank line always ends a sentence; a single line end never does, because English books are hard-wrapped. A
+Latin mark ends a sentence only before white space and a character that can begin a sentence. Chinese marks, danda,
+Arabic marks and all others of sentence_marks.py always end one. As in other Chinese splitters, 。” ends a sentence even
+if the speaker continues, and so does ；. Thai and Lao have no marks: line ends are boundaries, and so are spaces after
+a long enough run (thai_sentences.py).
 
 Limits: “Stop!” Holmes said. is two sentences. An abbreviation that may also end a sentence does so only before a
-common first word, so "in the U.S. Congress" is not split: in doubt, sentences are joined.
+common first word, so "in the U.S. Congress" is not split: unclear cases are not split.
 """
 
 import re
@@ -66,7 +66,7 @@ _FIRST_WORD = re.compile(
     rf"{marks_of.RUSSIAN_FIRST_WORDS})"
     r"(?![\w.])"
 )
-# In order of preference. Each needs one character of lookahead, so that no cut is beyond the window.
+# In order of preference. Each needs one character of lookahead, so that no cut is outside the window.
 _PAUSES = [
     re.compile(r"(?s:.*)" + pause)
     for pause in (r"\S(?=[^\S\n]{0,2}\n)", r"(?:[;:,](?=\s)|[；：，、](?=(?s:.)))", r"\S(?=\s)")
@@ -144,7 +144,7 @@ def _cut_paragraph(text: str, start: int, stop: int) -> list[int]:
 
 
 def _can_end(text: str, mark: re.Match[str], cut: int, begin: int) -> bool:
-    """Whether a sentence can end at `cut` and the next begin at `begin`, apart from abbreviations."""
+    """Whether a sentence can end at `cut` and the next begin at `begin`; abbreviations are checked elsewhere."""
     marks, closing, following = mark[1], text[mark.end(1) : cut], text[begin]
     before = text[max(0, mark.start() - 1) : mark.start()]
     if before in "“‘「『（(" and marks[0] in ".…":
@@ -210,7 +210,7 @@ def _abbreviates_uncased(text: str, start: int, dot: int) -> bool:
 
 
 def _cut_long(text: str, start: int, end: int) -> Iterator[int]:
-    """Ends of the pieces of one sentence, cut at pauses if it is too long, or inside a word if it has none."""
+    """Ends of the pieces of one sentence: a too long one is cut at pauses, or inside a word if it has no pauses."""
     while end - start > MAX_SENTENCE_CHARS:
         stop = start + MAX_SENTENCE_CHARS
         found = next((cut for pause in _PAUSES if (cut := pause.match(text, start, stop + 1))), None)

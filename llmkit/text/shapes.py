@@ -1,7 +1,7 @@
-"""Say in one line that a plain text, prepared as one document, looks like something else.
+"""Note that a plain text, prepared as one document, looks like another format.
 
-Looked for are marks between documents, one title in each line, lines of JSON, tables, and labels as fastText writes
-them. The text itself is not changed.
+Recognizes separators between documents, one title per line, lines of JSON, tables, and fastText labels. Does not change
+the text.
 """
 
 import json
@@ -25,7 +25,7 @@ _PAUSE = re.compile(r"[.!?,;:…—\-。！？，；：、।؟][\"'”’」』
 
 
 def watch_shape(pieces: Iterable[str], source: Source) -> Iterator[str]:
-    """Pass the pieces of a text through, and note what it looks like in `source`."""
+    """Pass the pieces of a text through, and add a note to `source` if it looks like another format."""
     head, end = "", ""
     counts: Counter[str] = Counter()
     for piece in pieces:
@@ -46,18 +46,18 @@ def _describe_marks(counts: Counter[str]) -> tuple[str, str] | None:
     mark = mark.strip()
     own = "" if mark == "<|endoftext|>" else f" -s 'prepare.read.separator={re.escape(mark)}'"
     setting = f"-s prepare.read.documents=separator{own}"
-    what = f"{mark} stays in the text as text; {setting} makes documents of what it separates"
+    what = f"{mark} stays in the text; {setting} splits documents there"
     return what, f"it occurs {n:,} time{'s' if n > 1 else ''}"
 
 
 def _describe_lines(head: str) -> tuple[str, str] | None:
-    """(what the lines look like and what to set, an example), from the beginning of a text."""
+    """(note with the setting to use, example) for the lines at the beginning of a text; None if they are plain."""
     whole = head.split("\n")
     lines = [line for line in (whole[:-1] if len(head) >= _HEAD_CHARS else whole) if line.strip()]
     example = f"first line: {lines[0].strip()[:60]!r}" if lines else ""
     rules = Counter(line.strip() for line in lines if _RULE.fullmatch(line.strip())).most_common(1)
     if are_fasttext(lines):
-        return "lines begin with __label__ as fastText's do; the labels stay in the text", example
+        return "lines begin with __label__, as in fastText files; the labels stay in the text", example
     if kind := find_table(lines):
         return f"looks like {kind}, but is prepared as plain text; with that suffix its fields are read", example
     if rules and rules[0][1] >= _MIN_RULES:
@@ -66,19 +66,19 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
         setting = f"-s prepare.read.documents=separator -s 'prepare.read.separator=^{pattern}$'"
         return f"lines {line[:20]!r} may separate documents: {setting}", f"{n:,} near the beginning"
     if _are_titles(lines, len(whole)):
-        what = "each line looks like a text of its own, such as a title"
-        return f"{what}; -s prepare.read.documents=line makes it a document", example
+        what = "each line looks like a separate text, such as a title"
+        return f"{what}; -s prepare.read.documents=line makes each line a document", example
     return None
 
 
 def are_fasttext(lines: Sequence[str]) -> bool:
-    """Whether nearly all lines begin with labels as fastText writes them."""
+    """Whether nearly all lines begin with fastText labels."""
     n = sum(bool(_LABEL.match(line)) for line in lines)
     return n > 1 and 10 * n >= 9 * len(lines)
 
 
 def find_table(lines: Sequence[str]) -> str:
-    """The format that the first lines of a text look like, or an empty text."""
+    """The table format that the first lines of a text look like; empty if none."""
     if lines and all(map(_is_object, lines[:3])):
         return "JSON Lines (.jsonl)"
     if _JSON_BEGINS.match("\n".join(lines[:5])):
@@ -102,7 +102,7 @@ def _is_object(line: str) -> bool:
 
 
 def _are_titles(lines: Sequence[str], n_all: int) -> bool:
-    """Whether lines are units of their own: short, without ends of sentences, not wrapped at a width."""
+    """Whether each line is a separate unit: short, without ends of sentences, not wrapped at a width."""
     if len(lines) < _MIN_TITLES or n_all > 1.1 * len(lines) + 1:
         return False
     lines = [line.strip() for line in lines]

@@ -1,8 +1,8 @@
-"""Recognize a format by the first bytes of a file.
+"""Recognize the format of a file by its first bytes.
 
-A signature beats the name: a .txt file that is a .docx is read as one, and an image is refused whatever it is called.
+A signature overrides the name: a .docx named .txt is read as .docx, and an image is refused under any name.
 The signature of a binary format counts only if the bytes hold a NUL, so that a text that begins with `BM` stays a text.
-What has no signature (plain text, HTML, JSON, tables) is known by its name; see sources.py.
+Formats without a signature (plain text, HTML, JSON, tables) are recognized by name; see sources.py.
 """
 
 import re
@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 HEAD_BYTES = 1 << 12
-"""Enough for every signature; the last one is that of .tar, at 257, and an ISO image's is not looked for."""
+"""Enough for every signature; the last one is that of .tar, at offset 257. ISO images are not recognized."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a file is: `name` for people, and `ending`, the suffix by which a reader is chosen.
+    """A file format: `name` for messages, and `ending`, the suffix by which a reader is chosen.
 
-    A format that llmkit does not read has no `ending` and a `hint` that says what to do.
+    A format that llmkit does not read has an empty `ending`, and a `hint` for the user.
     """
 
     name: str
@@ -131,7 +131,7 @@ _MAY_BE_WIDE = (".srt", ".vtt")
 """Formats whose readers decode UTF-16."""
 _MARK = b"\xef\xbb\xbf"
 
-# Members that tell what a .zip archive is, by the beginning of a member's name.
+# Members that identify the format of a .zip archive, by the beginning of their names.
 _OF_ZIP: tuple[tuple[str, Format], ...] = (
     ("META-INF/container.xml", Format("an EPUB", ".epub")),
     ("word/document.xml", Format("a Word document", ".docx")),
@@ -173,12 +173,12 @@ def detect_format(head: bytes) -> Format | None:
 
 
 def looks_like_html(head: bytes) -> bool:
-    """Whether a text begins as an HTML page does."""
+    """Whether a text begins like an HTML page."""
     return _HTML.match(head.removeprefix(_MARK).lstrip()) is not None
 
 
 def detect_in_zip(names: Iterable[str], mimetype: bytes) -> Format:
-    """What a .zip archive is, by the names of its members and the content of a member `mimetype`."""
+    """The format of a .zip archive, from the names of its members and the content of the member `mimetype`."""
     if found := _OPEN_DOCUMENT.get(mimetype.strip()):
         return found
     known = set(names)

@@ -1,12 +1,12 @@
-"""Open the files that the user named, plain, compressed or archived, and record each source.
+"""Open the input files, plain, compressed or archived, and record each source.
 
-What a file is, its first bytes decide, and its name only where they say nothing: see signatures.py. The members of a
-.zip or .tar are separate entries, named `books.zip!a.txt`, and each is known by its own bytes. Members of a .zip are
-sorted by name, those of a .tar keep their order, as a .tar is read once from its beginning to its end.
+The first bytes of a file determine its format (signatures.py), and its name only if they have no signature. The members
+of a .zip or .tar are separate entries, named `books.zip!a.txt`, each with its own format. Members of a .zip are sorted
+by name; those of a .tar keep their order, because a .tar is read once, from beginning to end.
 
 A truncated or damaged archive is an error, never a shorter text. Raw bytes are counted and hashed while they are read.
 
-Knows nothing of encodings and of how a format is read; see readers.py.
+Knows nothing of encodings and of the readers of formats (readers.py).
 """
 
 import errno
@@ -48,19 +48,19 @@ from llmkit.text.streams import Bomb, CountedFile, Rejoined, read_head, unpack, 
 log = logging.getLogger(__name__)
 
 MAX_DEPTH = 3
-"""Archives in archives."""
+"""Maximum nesting of archives."""
 
 
 @dataclass(slots=True)
 class Source:
-    """One source as read: a file, a member of an archive, a hub data set or a built-in corpus."""
+    """Record of one source: a file, a member of an archive, a hub data set or a built-in corpus."""
 
     path: str
-    """As the user would write it; inside an archive `books.zip!a.txt`."""
+    """Path as the user would write it; inside an archive `books.zip!a.txt`."""
     n_bytes: int = 0
-    """Raw bytes: compressed as on disk, but unpacked for a member of a .zip."""
+    """Number of raw bytes: compressed as on disk, but unpacked for a member of a .zip."""
     sha256: str = ""
-    """Of the raw bytes, in hex; of the UTF-8 texts for `hf:` and `builtin:` sources."""
+    """SHA-256 in hex of the raw bytes; of the UTF-8 texts for `hf:` and `builtin:` sources."""
     encoding: str = ""
     """Python codec name; empty for formats with an encoding of their own (parquet, epub, hf)."""
     example: str = ""
@@ -70,7 +70,7 @@ class Source:
     skipped: Counter[str] = field(default_factory=Counter)
     """Skipped files, rows or members, by reason."""
     notes: dict[str, str] = field(default_factory=dict)
-    """What was guessed or left out, and how to set it; with an example from the source."""
+    """Guesses and omissions with the setting that changes them, and an example from the source for each."""
 
     def skip(self, reason: str, where: str) -> None:
         """Count a skipped item and log it."""
@@ -80,7 +80,7 @@ class Source:
 
 
 def describe_notes(sources: Iterable[Source]) -> list[str]:
-    """A line for each note, with its first source and its example."""
+    """One line per note, with its first source and its example."""
     found: dict[str, list[tuple[str, str]]] = {}
     for source in sources:
         for what, example in source.notes.items():
@@ -118,7 +118,7 @@ def require_documents(sources: Iterable[Source], counts: Mapping[str, StepCounts
 
 _COPY_BYTES = 1 << 20
 _PACKED_HEAD_BYTES = 1 << 20
-"""A .bz2 file gives nothing before its first block is complete, which takes up to 900 kB."""
+"""A .bz2 file yields no data before its first block is complete, after up to 900 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +127,17 @@ class Entry:
 
     path: str
     ending: str
-    """`.txt` and so on, without the compression: the format by which it is read; empty for a plain text."""
+    """Suffix of the format, such as `.txt`, without the compression; empty for plain text."""
     packing: str
-    """The compression, by content, or by name if the content does not say."""
+    """The compression, by content, else by name."""
     open_raw: Callable[[], BinaryIO]
     """Opens the stored bytes."""
     reopens: bool = True
-    """Whether they may be opened several times; stdin, a pipe and a member of a .tar may not."""
+    """Whether the bytes can be opened several times; not true for stdin, a pipe and a member of a .tar."""
 
     @contextmanager
     def open(self, source: Source) -> Iterator[BinaryIO]:
-        """The unpacked bytes; at the end of the block `source` gets size and hash of the raw bytes that were read."""
+        """The unpacked bytes; stores size and hash of the raw bytes in `source` at the end of the block."""
         with _translate_errors(self.path), self.open_raw() as raw:
             counted = CountedFile(raw)
             buffered = cast(io.BufferedReader, io.BufferedReader(counted, _COPY_BYTES))
@@ -157,7 +157,7 @@ class Entry:
 
     @contextmanager
     def make_reopenable(self) -> Iterator["Entry"]:
-        """The entry, if need be copied to disk, so that it can be read twice."""
+        """The entry in a form that can be read twice, copied to disk if necessary."""
         if self.reopens:
             yield self
             return
@@ -175,18 +175,17 @@ class Entry:
 def find_entries(path: str, source: Source) -> Iterator[Entry]:
     """The entry of a file, or those of the members of an archive, at any depth.
 
-    Use an entry before the next one is asked for. Members that are not read are counted in `source`.
+    Use an entry before iterating on. Members that are not read are counted in `source`.
 
     Raises:
-        DataError: a format that llmkit does not read, by its name for people; a damaged or hostile archive; a link to
-            nothing.
+        DataError: a format that llmkit does not read; a damaged or hostile archive; a broken link.
     """
     shown = display_name(path)
     if path == "-":
         yield from _find(Entry("-", "", "", lambda: cast(BinaryIO, _open_stdin()), reopens=False), source, 0)
         return
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
-        what = f"a link to {display_name(str(Path(path).readlink()))}, which is not there"
+        what = f"a broken link to {display_name(str(Path(path).readlink()))}"
         raise DataError(what, where=shown, hint="restore the file, remove the link, or skip it with --skip-bad")
     ending, packing = split_endings(path)
     entry = Entry(shown, ending, packing, lambda: Path(path).open("rb"), reopens=not is_stream(path))  # noqa: SIM115
@@ -216,24 +215,24 @@ def _find(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
 
 
 def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
-    """The entry with the format that its bytes have, or else its name says."""
+    """The entry with the format found in its bytes, else that of its name."""
     if found is None:
         if entry.packing and detect_compression(head):
             return _refuse(entry, "this is compressed twice", "unpack it once")
         if looks_like_html(head) and entry.ending in ("", ".xml"):
             return replace(entry, ending=".html")
         if entry.ending == ".xml" or (looks_like_html(head) and entry.ending in (".txt", ".md")):
-            log.warning("%s is markup, but read as plain text with its tags, as its name says", entry.path)
+            log.warning("%s is markup, but is read as plain text with its tags because of its name", entry.path)
         return replace(entry, ending="") if entry.ending == ".xml" else entry
     if not found.ending:
         return _refuse(entry, f"this is {found.name}", f"{found.hint}, or skip it with --skip-bad")
     if entry.ending not in ("", found.ending) and not (found.ending == ".warc" and entry.ending in (".wet", ".wat")):
-        log.warning("%s is %s, whatever its name says, and read as such", entry.path, found.name)
+        log.warning("%s is %s in spite of its name, and is read as such", entry.path, found.name)
     return replace(entry, ending=found.ending)
 
 
 def _refuse(entry: Entry, what: str, hint: str) -> Entry:
-    """An entry that cannot be opened, so that --skip-bad goes on with the next one."""
+    """An entry that raises DataError when it is opened, so that --skip-bad continues with the next one."""
     return _with_error(entry, DataError(what, where=entry.path, hint=hint))
 
 
@@ -334,7 +333,7 @@ def _translate_errors(path: str) -> Iterator[None]:
     except _DAMAGES as error:
         raise _damaged(path, error) from None
     except Bomb as error:
-        hint = "if it is text all the same, unpack it and give the files"
+        hint = "if it is text, unpack it and name the unpacked files"
         raise DataError(f"a decompression bomb: {error}", where=path, hint=hint) from None
     except PermissionError:
         raise EnvironmentFault(f"may not read {path}", where=path, hint="check the file's permissions") from None

@@ -2,11 +2,11 @@
 
 By document: a hash of (seed, text) assigns each whole document, so its split does not depend on other documents, and
 equal documents are in the same split. Of a few short documents, those with the lowest hashes are held out. By tail: the
-first 1 - validation - test of each document are train, then follow validation and test, cut at the nearest end of a
-paragraph, sentence, line or word. By position: the same, cut at exactly that character, so that validation 0.1 and
-test 0 give the usual split of tinyshakespeare. A share of 0 means no such split.
+first 1 - validation - test of each document is train, followed by validation and test, cut at the nearest end of a
+paragraph, sentence, line or word. By position: the same, cut at exactly that character, so that validation 0.1 and test
+0 produce the usual split of tinyshakespeare. A share of 0 means that there is no such split.
 
-Sources are not considered: volumes of a series may be in different splits; overlap.py measures shared text.
+Sources are ignored: volumes of a series may be in different splits. overlap.py measures shared text.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ from llmkit.text.staging import Shard, Total, count_inner_chars, read_shard, rea
 SplitName = Literal["train", "validation", "test"]
 
 MIN_DOCUMENTS = 100
-"""With fewer, hashes do not give a share of 5 %: `auto` takes the lowest ones of short texts, or splits by tail."""
+"""With fewer documents, hashes miss a share of 5 %: `auto` holds out those with the lowest ones, or splits by tail."""
 SHORT_CHARS, MIN_SHORT = 5_000, 20
-"""Mean length of short documents, and how many of them `auto` splits whole: then one is 5 % of them."""
+"""Mean length of short documents, and the minimum number of them that `auto` splits whole: one is then 5 %."""
 TINY_CHARS = 200
-"""Mean length of documents of a sentence or two, which `auto` splits whole, however few."""
+"""Mean length of documents of a sentence or two, which `auto` always splits whole."""
 MIN_HELD_OUT_CHARS = 1_000
 """A smaller held-out split is reported as too small."""
 _HASH_RANGE = 1 << 64
@@ -46,13 +46,13 @@ class SplitPlan:
     validation: Fraction
     test: Fraction
     forced: dict[str, SplitName]
-    """Splits of documents by text hash that override the hash, because a split would be empty or of a wrong size."""
+    """Splits by text hash that override the rule, because a split would be empty or of a wrong size."""
     cuts: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """By tail, ends of train and validation of the documents that are stored in several parts, by text hash."""
+    """By tail: ends of train and validation, by text hash, of the documents that are stored in several parts."""
 
     @property
     def names(self) -> tuple[SplitName, ...]:
-        """The splits that will exist."""
+        """Names of the splits that are not empty."""
         held_out: list[SplitName] = []
         if self.validation:
             held_out.append("validation")
@@ -69,7 +69,7 @@ class SplitPlan:
             yield self.forced.get(text_hash, hashed)
 
     def targets(self, n_chars: int) -> list[int]:
-        """Ends in characters of all splits but the last, for a document of `n_chars`, before they are moved."""
+        """Ends in characters of all splits but the last for a document of `n_chars`, before moving to boundaries."""
         train_end = int(n_chars * (1 - self.validation - self.test))
         validation_end = int(n_chars * (1 - self.test)) if self.validation else train_end
         return [train_end, validation_end][: len(self.names) - 1]
@@ -83,7 +83,7 @@ class SplitPlan:
 
 
 def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
-    """Choose how to split, such that no split is empty, in one pass over the totals."""
+    """Choose how to split in one pass over the totals, so that no split is empty."""
     # Exact decimals: 1 - 0.05 - 0.05 as floats is less than 0.9.
     shares = Fraction(str(split.validation)), Fraction(str(split.test))
     plan = SplitPlan("document", split.seed, *shares, forced={})
@@ -136,7 +136,7 @@ def _split_few(ordered: Sequence[str], plan: SplitPlan) -> dict[str, SplitName]:
 
 
 def plan_cuts(plan: SplitPlan, documents: Iterable[Document], totals: Iterable[Total]) -> SplitPlan:
-    """By tail, the plan with the cuts of documents that are stored in several parts; these need the text around them.
+    """Add to a plan by tail the cuts of documents that are stored in several parts; choosing them needs the text.
 
     `documents` and `totals` are in the same order. Reads all of the text once.
     """
@@ -164,7 +164,7 @@ def split_documents(
 ) -> Iterator[tuple[SplitName, Document]]:
     """Yield each part with the name of its split; `totals` are in the documents' order (read_shard_totals).
 
-    By tail and by position, a document becomes one document per split, in up to three consecutive pieces. `skipped` has
+    By tail and by position, a document becomes one document per split, in up to three consecutive pieces. `skipped` are
     the lengths in characters of the parts of the first document that precede `documents`.
     """
     document_totals = iter(totals)
@@ -208,15 +208,15 @@ def _skip_parts(lengths: Sequence[int], cuts: list[tuple[SplitName, int]]) -> tu
 
 @dataclass(frozen=True, slots=True)
 class SplitShard:
-    """The part of a shard of the staged text that is in one split; any process can read it."""
+    """The text of one split in one shard of the staged text; any process can read it."""
 
     split: str
     shard: Shard
     plan: SplitPlan | None = None
-    """None: all of the shard is in the split."""
+    """How to split; None: the whole shard is in the split."""
 
     def may_have_text(self) -> bool:
-        """Whether there may be text of the split; False only for a slice inside a document that is cut elsewhere."""
+        """False if there is no text of the split for sure: in a slice inside a document that is cut elsewhere."""
         if self.plan is None or self.plan.by == "document" or (n_chars := count_inner_chars(self.shard)) is None:
             return True
         if (total := next(read_shard_totals(self.shard), None)) is None:

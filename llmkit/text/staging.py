@@ -1,11 +1,11 @@
-"""Store cleaned documents on disk between the passes over them: split, tokenizer training, encoding.
+"""Store cleaned documents on disk for the passes over them: split, tokenizer training, encoding.
 
 Two Arrow files: `documents.arrow` with one row per part and its non-ASCII characters (scan.py), in batches of bounded
-size that are memory-mapped for reading, and `totals.arrow` with one row per document. Both get their names only when
-they are complete, and the same documents always give the same bytes.
+size that are memory-mapped for reading, and `totals.arrow` with one row per document. Both are renamed into place when
+complete, and the same documents always produce the same bytes.
 
-A text may be staged in several folders: `shards.json` in a folder of its own lists them in order, with a .npy for each
-that says which of its documents stay. Such a folder is read like any other.
+A text may be staged in several folders: `shards.json` in a separate folder lists them in order, each with a .npy mask
+of the documents that are kept. Such a folder is read like any other.
 
 Knows nothing of splits and tokens.
 """
@@ -27,7 +27,7 @@ from llmkit.text.documents import Document
 from llmkit.text.scan import decode, scan_text
 
 STAGED_FORMAT = 2
-"""Increased when the columns change, so that no run resumes from what another llmkit has staged."""
+"""Increase it when the columns change, so that no run resumes from files staged by another version of llmkit."""
 DOCUMENTS_FILE = "documents.arrow"
 TOTALS_FILE = "totals.arrow"
 SHARDS_FILE = "shards.json"
@@ -45,7 +45,7 @@ class Total:
     n_bytes: int
     """UTF-8."""
     text_hash: str
-    """As documents.hash_text of the whole text."""
+    """`documents.hash_text` of the whole text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Shard:
 
     folder: Path
     kept: Path | None = None
-    """A .npy with a mask of the documents that stay. None: all do."""
+    """A .npy with a mask of the documents that are kept; None: all."""
     batches: tuple[int, int] | None = None
     """Range of the batches of a slice, which may begin and end inside a document. None: all batches."""
     with_part_before: bool = False
@@ -113,7 +113,7 @@ class Shard:
 
 
 def link_shards(folder: Path, shards: Iterable[tuple[Path, list[bool] | None]]) -> None:
-    """Make `folder` stand for the documents of these folders, in order, without those that are not kept."""
+    """Write a shards.json in `folder` that lists these folders in order, with masks of the documents to keep."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for number, (shard, kept) in enumerate(shards):
@@ -135,7 +135,7 @@ def find_shards(folder: Path) -> list[Shard]:
 
 
 def slice_shards(shards: Iterable[Shard]) -> list[Shard]:
-    """The same documents in shards of bounded size; a large file is staged as one shard."""
+    """Cut shards into slices of bounded size, as a large file is staged as one shard."""
     slices: list[Shard] = []
     for shard in shards:
         with _open_batches(shard.folder / DOCUMENTS_FILE) as reader:
@@ -147,7 +147,7 @@ def slice_shards(shards: Iterable[Shard]) -> list[Shard]:
 
 
 def read_staged(folder: Path) -> Iterator[Document]:
-    """The staged documents, part by part, in the order of writing."""
+    """Yield the staged documents, part by part, in the order of writing."""
     for shard in find_shards(folder):
         yield from read_shard(shard)
 
@@ -159,7 +159,7 @@ def read_totals(folder: Path) -> Iterator[Total]:
 
 
 def read_shard(shard: Shard, wanted: Iterable[bool] | None = None) -> Iterator[Document]:
-    """As `read_staged`, of one shard; `wanted` selects among its kept documents."""
+    """As `read_staged`, for one shard; `wanted` selects among its kept documents."""
     mask = _read_kept(shard)
     if wanted is not None:
         is_wanted = iter(wanted)
@@ -178,7 +178,7 @@ def read_shard(shard: Shard, wanted: Iterable[bool] | None = None) -> Iterator[D
 
 
 def read_others(shard: Shard) -> set[str]:
-    """The different characters of the shard that are neither printable ASCII nor ASCII white space."""
+    """The distinct characters of the shard that are neither printable ASCII nor ASCII white space."""
     others: set[str] = set()
     for batch in _read_batches(shard.folder / DOCUMENTS_FILE, shard.batches):
         others.update(*batch.column("others").to_pylist())
@@ -186,10 +186,10 @@ def read_others(shard: Shard) -> set[str]:
 
 
 def sample_shards(shards: Sequence[Shard], n_chars: int, stretch: int) -> list[str]:
-    """Texts of at most about `n_chars` in total: stretches spread evenly over the shards, or all of a small text.
+    """Sample about `n_chars` characters: stretches spread evenly over the shards, or all of a small text.
 
     The beginning of the longest part follows, up to a third of `n_chars`. Only the sampled text is read; documents that
-    do not stay are sampled too.
+    are not kept are sampled too.
     """
     files = [folder / DOCUMENTS_FILE for folder in dict.fromkeys(shard.folder for shard in shards)]  # slices share one
     sizes = (batch.column("n_chars").to_numpy().sum() for file in files for batch in _read_batches(file))
@@ -217,7 +217,7 @@ def sample_shards(shards: Sequence[Shard], n_chars: int, stretch: int) -> list[s
 
 
 def read_shard_totals(shard: Shard) -> Iterator[Total]:
-    """As `read_totals`, of one shard."""
+    """As `read_totals`, for one shard."""
     mask = _read_kept(shard)
     n_before = _count_documents_before(shard)
     for batch in _read_batches(shard.folder / TOTALS_FILE):
@@ -231,7 +231,7 @@ def read_shard_totals(shard: Shard) -> Iterator[Total]:
 
 
 def read_skipped_lengths(shard: Shard) -> list[int]:
-    """The lengths in characters of the parts before a slice, of the document inside which it begins."""
+    """Lengths in characters of the parts before a slice that belong to the document in which the slice begins."""
     if shard.batches is None or not next(_read_kept(shard)):
         return []
     lengths: list[int] = []
@@ -246,7 +246,7 @@ def read_skipped_lengths(shard: Shard) -> list[int]:
 
 
 def count_inner_chars(shard: Shard) -> int | None:
-    """The characters of a slice in which no document ends; None for any other shard."""
+    """Number of characters of a slice in which no document ends; None for any other shard."""
     if shard.batches is None:
         return None
     n_chars = 0
@@ -258,7 +258,7 @@ def count_inner_chars(shard: Shard) -> int | None:
 
 
 def _read_part_before(shard: Shard) -> list[pa.RecordBatch]:
-    """A batch with the part before a slice, if it belongs to the document inside which the slice begins."""
+    """A batch with the part before a slice, if it belongs to the document in which the slice begins."""
     if shard.batches is None or shard.batches[0] == 0:
         return []
     (batch,) = _read_batches(shard.folder / DOCUMENTS_FILE, (shard.batches[0] - 1, shard.batches[0]))
@@ -268,7 +268,7 @@ def _read_part_before(shard: Shard) -> list[pa.RecordBatch]:
 
 
 def _count_documents_before(shard: Shard) -> int:
-    """How many documents of the folder end before the slice."""
+    """Number of documents of the folder that end before the slice."""
     if shard.batches is None:
         return 0
     before = _read_batches(shard.folder / DOCUMENTS_FILE, (0, shard.batches[0]))
@@ -276,7 +276,7 @@ def _count_documents_before(shard: Shard) -> int:
 
 
 def _read_kept(shard: Shard) -> Iterator[bool]:
-    """Whether each document of the shard stays, followed by endless True."""
+    """Yield whether each document of the shard is kept; without a mask, an infinite series of True."""
     if shard.kept is not None:
         yield from islice(np.load(shard.kept).tolist(), _count_documents_before(shard), None)
     yield from repeat(True)

@@ -1,9 +1,9 @@
-"""Compressed streams, with a bound on what they may unpack to, and streams that count or continue others.
+"""Compressed streams with a limit on the unpacked size, and streams that count or prefix the bytes of others.
 
-A truncated stream is an error, never a shorter text. What unpacks to over MIN_BOUNDED_BYTES and to over MAX_RATIO times
-its size is a decompression bomb and refused.
+A truncated stream is an error, never a shorter text. A file that unpacks to more than MIN_BOUNDED_BYTES and to more
+than MAX_RATIO times its size is refused as a decompression bomb.
 
-The errors raised here are those of gzip, bz2, lzma and pyarrow; sources.py names the file.
+Raises the errors of gzip, bz2, lzma and pyarrow; sources.py turns them into errors that name the file.
 """
 
 import bz2
@@ -17,20 +17,20 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 MAX_RATIO = 200
-"""Natural text is compressed to a third or a tenth; a repeated line of 80 characters to a hundredth by gzip."""
+"""Natural text has a ratio of 3 to 10; one line of 80 characters, repeated, about 100 with gzip."""
 MIN_BOUNDED_BYTES = 1 << 29
 _MAX_XZ_MEMORY = 1 << 28
-"""Bytes; `xz -9` needs 65 MB, a hostile header may ask for 4 GB."""
+"""Decoder memory in bytes; `xz -9` needs 65 MB, a hostile header may request 4 GB."""
 _READ_BYTES = 1 << 16
 
 
-class Bomb(OSError):  # noqa: N818 - what it is
+class Bomb(OSError):  # noqa: N818 - a decompression bomb
     """Data that unpacks to much more than text does."""
 
 
 @contextmanager
 def unpack(file: io.BufferedReader, packing: str, n_packed: Callable[[], int]) -> Iterator[BinaryIO]:
-    """The unpacked bytes of a compressed file; `n_packed` says how many bytes have been read from `file` so far."""
+    """The unpacked bytes of a compressed file; `n_packed` returns the number of bytes read from `file` so far."""
     if packing == ".gz":
         with gzip.GzipFile(fileobj=file) as unpacked:
             yield _bounded(cast(BinaryIO, unpacked), n_packed)
@@ -71,13 +71,13 @@ class _Bounded(io.RawIOBase):
         data = self._file.read(len(buffer))
         self._n_bytes += len(data)
         if self._n_bytes > MIN_BOUNDED_BYTES and self._n_bytes > MAX_RATIO * self._n_packed():
-            raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, as no text does")
+            raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, which text never does")
         memoryview(buffer)[: len(data)] = data
         return len(data)
 
 
 class _Unpacked(io.RawIOBase):
-    """One .bz2 or .xz stream after another, until the file ends; unlike bz2 and lzma, refuses what is behind them."""
+    """Concatenated .bz2 or .xz streams; unlike bz2 and lzma, raises an error for trailing data."""
 
     def __init__(self, file: BinaryIO, start: Callable[[], Any]) -> None:
         self._file = file
@@ -113,7 +113,7 @@ class _Unpacked(io.RawIOBase):
 
 
 def unpack_head(head: bytes, packing: str, n_bytes: int) -> bytes:
-    """Up to `n_bytes` of what the beginning of a compressed file unpacks to; nothing if it is damaged."""
+    """Up to `n_bytes` unpacked from the beginning of a compressed file; empty if it is damaged."""
     try:
         if packing == ".gz":
             return zlib.decompressobj(31).decompress(head, n_bytes)
@@ -137,7 +137,7 @@ def read_head(file: BinaryIO, n_bytes: int) -> bytes:
 
 
 class Rejoined(io.RawIOBase):
-    """A file with the bytes in front that were read from it."""
+    """A file with bytes put back that were already read from it."""
 
     def __init__(self, head: bytes, file: BinaryIO) -> None:
         self._head = head

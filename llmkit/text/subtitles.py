@@ -1,8 +1,7 @@
-"""Read subtitles, .srt (SubRip) and .vtt (WebVTT), as the lines that are seen: no times, numbers, tags or notes.
+"""Read subtitles, .srt (SubRip) and .vtt (WebVTT), as the visible lines, without times, numbers, tags and notes.
 
-A file is one document, a line of a subtitle is a line. In rolling captions, as YouTube writes them with a time for each
-word, every line is repeated until it leaves the screen; there a line that equals the one before it is dropped and
-counted.
+A file is one document; lines of subtitles stay lines. Rolling captions, as YouTube writes them with a time for each
+word, repeat every line until it leaves the screen; in these a line that equals the previous one is dropped and counted.
 """
 
 import html
@@ -23,7 +22,7 @@ _BLOCK = re.compile(r"(NOTE|STYLE|REGION)(\s|$)")
 
 
 def read_subtitles(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """One document of a .srt or .vtt file; a file without any time is read as it is."""
+    """One document of a .srt or .vtt file; a file without any time is read as plain text."""
     with entry.open(source) as file:
         stream = TextStream(file, read.encoding, entry.path)
         lines = split_lines(unify_line_ends(stream), entry.path)

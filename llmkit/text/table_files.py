@@ -17,7 +17,7 @@ TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx")
 
 
 def read_entry(stream: RowStream, entry: Entry) -> Rows:
-    """The rows of a file, by its suffix; of one without a suffix of TABLE_ENDINGS its lines."""
+    """Read the rows of a file by its suffix; a suffix not in TABLE_ENDINGS means one row per line."""
     if entry.ending == ".parquet":
         yield from _read_parquet(stream, entry)
     elif entry.ending == ".xlsx":
@@ -36,13 +36,17 @@ def open_parquet(entry: Entry, source: Source) -> Iterator[Any]:
     with entry.open_seekable(source) as file:
         try:
             yield pyarrow.parquet.ParquetFile(file)
-        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: text that is not UTF-8
+        except (
+            pyarrow.ArrowException,
+            OSError,
+            UnicodeDecodeError,
+        ) as error:  # the last: invalid UTF-8
             what = f"not a valid parquet file: {error}"
             raise DataError(what, where=entry.path, hint="write the file again") from None
 
 
 def _read_parquet(stream: RowStream, entry: Entry) -> Rows:
-    """The rows, of which those after the first batches have the columns `stream.selected` only."""
+    """The rows; those after the first batches have the columns `stream.selected` only."""
     stream.unit, stream.reads_selected = "row", True
     with open_parquet(entry, stream.source) as table:
         stream.columns = list(table.schema_arrow.names)
@@ -57,7 +61,7 @@ def _read_parquet(stream: RowStream, entry: Entry) -> Rows:
 
 
 def _read_excel(stream: RowStream, entry: Entry) -> Rows:
-    """The rows of the first sheet that has any; the other sheets are named in a note."""
+    """The rows of the first sheet that is not empty; a note names the other sheets."""
     try:
         import openpyxl
     except ImportError:
@@ -82,7 +86,7 @@ def _read_excel(stream: RowStream, entry: Entry) -> Rows:
 
 
 def _records_of(sheet: Any) -> Iterator[Record]:
-    """The rows of a sheet that are not blank, without the blank cells behind the widest of the first rows."""
+    """The non-blank rows of a sheet, without the blank cells to the right of the widest of the first rows."""
     width, n_blank = 0, 0
     for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
         cells = [_to_cell(value) for value in row]
@@ -90,7 +94,7 @@ def _records_of(sheet: Any) -> Iterator[Record]:
             cells.pop()
         n_blank = 0 if cells else n_blank + 1
         if n_blank > _MAX_BLANK_ROWS:
-            raise DataError("the sheet has 10,000 blank rows on end", where=sheet.title, hint="save it as .csv (UTF-8)")
+            raise DataError("10,000 consecutive rows are blank", where=sheet.title, hint="save it as .csv (UTF-8)")
         if cells:
             width = width or len(cells)
             yield number, cells + [""] * (width - len(cells))

@@ -1,8 +1,8 @@
-"""Tell whether the first row of a table names its columns, by the cells below it.
+"""Detect whether the first row of a table is a header, by the cells below it.
 
-A header is unlike the rows below it: it has well-known names, or words where the rows have numbers. A first row that is
-like them, such as a text among texts, is a row. If nothing decides, two short columns or more are taken for names, and
-a single column for a row.
+A header differs from the rows below it: it has well-known names, or words above numbers. A first row that resembles
+them, such as a text above texts, is a row. If neither applies, a first row of two or more short cells is a header, and
+a single cell is a row.
 """
 
 import re
@@ -21,9 +21,9 @@ _SENTENCE_END = re.compile(r"[.!?。！？…।؟][\"'”’」』)）]*$")
 def is_header(
     first: Sequence[str], below: Sequence[Sequence[str]], wanted: Sequence[str] = (), *, by_default: bool = True
 ) -> bool:
-    """Whether a first row is a header. `below` are rows of the same length, `wanted` columns that the user named.
+    """Whether the first row is a header. `below` are rows of the same length, `wanted` columns that the user named.
 
-    `by_default` is the answer for two columns or more of short cells that show nothing.
+    `by_default` is the result for two or more columns of short cells that do not decide.
     """
     cells = [cell.strip() for cell in first]
     if set(cells) & set(wanted):
@@ -45,7 +45,7 @@ def is_header(
 
 
 def _names_numbers(cell: str, column: Sequence[str]) -> bool:
-    """Whether a column has numbers, dates or the like below a cell of words."""
+    """Whether the cell is words and the column below it numbers, dates or similar."""
     filled = [each for each in column if each]
     shapes = {_DIGITS.sub("0", each) for each in filled}
     return len(filled) > 1 and not _DIGITS.search(cell) and (
@@ -54,7 +54,7 @@ def _names_numbers(cell: str, column: Sequence[str]) -> bool:
 
 
 def _is_like(cell: str, column: Sequence[str]) -> bool:
-    """Whether a cell is of the kind of those below it: of the same shape, or a text where they are texts."""
+    """Whether a cell resembles those below it: the same shape, or all are texts."""
     filled = [each for each in column if each]
     if not filled:
         return False
@@ -68,7 +68,7 @@ def _is_like(cell: str, column: Sequence[str]) -> bool:
 
 
 def _is_short(cell: str, column: Sequence[str]) -> bool:
-    """Whether a cell is a word or two above sentences, or above texts that are several times as long."""
+    """Whether a cell is one or two words above sentences, or above texts that are several times as long."""
     filled = [each for each in column if each]
     if len(filled) < 2 or _count_words(cell) > 2 or _SENTENCE_END.search(cell):
         return False
@@ -77,6 +77,6 @@ def _is_short(cell: str, column: Sequence[str]) -> bool:
 
 
 def _count_words(text: str) -> float:
-    """Words; in Chinese and other text without spaces, half of the characters."""
+    """Number of words; in Chinese and other text without spaces, half the number of characters."""
     n_wide = sum(char > "\u2e7f" for char in text)
     return len(text.split()) + n_wide / 2

@@ -1,10 +1,10 @@
 """Score how likely texts are, in nats, to choose among the decodings of the same bytes.
 
-The score of a text is the logarithm of its probability under a simple model: letters follow each other as in the
-language that fits the script's words best, with other languages mixed in at 10 %; Chinese, Japanese and Korean
-characters have their frequencies; symbols have costs that depend on their neighbours. Two scripts in one word, an
-upper-case letter after a lower-case one and symbols between letters cost extra. ASCII characters are scored too, so
-that encodings that join them with a preceding byte compare fairly.
+The score of a text is the logarithm of its probability under a simple model: letter bigrams of the language that fits
+the words of a script best, mixed with 10 % of other languages; frequencies of Chinese, Japanese and Korean characters;
+costs of symbols that depend on their neighbours. Two scripts in one word, an upper-case letter after a lower-case one
+and symbols between letters cost extra. ASCII characters are scored too, for a fair comparison with encodings that join
+them to a preceding byte.
 
 Knows nothing of bytes and encodings.
 """
@@ -44,7 +44,7 @@ _COSTS = {
 }  # fmt: skip
 _INSIDE_WORDS = "’'·‧-\u00ad\u200c\u200d‐־"
 _LOOSE = '–—“”„«»‘‚…()/.,:;?!"\u00a0*_=<>&@#'
-"""Punctuation, which may stand beside letters; other symbols stand beside spaces and digits."""
+"""Punctuation that may be next to letters; other symbols are expected next to spaces and digits."""
 
 
 _OPENING = [ord(char) for char in "‚„¿¡"]
@@ -52,7 +52,7 @@ _OPENING = [ord(char) for char in "‚„¿¡"]
 
 @cache
 def _load_costs() -> tuple[Any, Any, Any, Any]:
-    """Costs of single characters, of standing between letters and of standing beside one, and upper case."""
+    """(costs of single characters, costs between letters, costs next to a letter, upper-case mask)."""
     costs, between, beside = np.full(0x10000, -12.0, np.float32), np.zeros(0x10000), np.zeros(0x10000)
     costs[:0x80] = -5.0
     costs[0x80:0xA0] = -25.0
@@ -129,7 +129,7 @@ def score_texts(texts: Sequence[str], languages: Sequence[Container[str]]) -> li
 
 
 def _score_symbols(codes: Any, script: Any, tables: LetterTables) -> Any:
-    """For each character that is no letter its cost, and for letters those of case and mixed scripts."""
+    """Cost of each symbol, and for letters the costs of case and of mixed scripts."""
     costs, between, beside, is_upper = _load_costs()
     is_letter = script >= 0
     after, before = np.roll(is_letter, 1), np.roll(is_letter, -1)  # the texts begin and end with line feeds

@@ -1,10 +1,10 @@
 """Sentence boundaries of Thai and Lao, which have no final mark: at line ends and at some of the spaces.
 
 Thai writes a space between sentences, but also between clauses, around numbers and after ๆ. A space is a boundary if
-letters stand on both sides, both runs are long enough, and the words around it do not join them ("because", "which").
-A line end is a boundary, as Thai text is seldom hard-wrapped.
+both neighbours are letters, both runs are long enough, and the words around it do not join them ("because", "which").
+A line end is a boundary, as Thai text is rarely hard-wrapped.
 
-Limits: the lists of words are short, and two sentences without a space stay one.
+Limits: the lists of words are short, and two sentences without a space between them are not split.
 """
 
 import re
@@ -13,7 +13,7 @@ MIN_CHARS = 22
 """Shorter runs of text are clauses. A run after a final particle or before a starting word may be shorter."""
 
 MAX_CLAUSE = 200
-"""A longer run that begins with "when" or "if" is a sentence all the same."""
+"""A longer run that begins with "when" or "if" counts as a sentence."""
 
 _LETTER = "\u0e01-\u0e2e\u0e30-\u0e3a\u0e40-\u0e45\u0e47-\u0e4e\u0e81-\u0eae\u0eb0-\u0ebd\u0ec0-\u0ec4\u0ec8-\u0ece"
 _THAI = re.compile("[\u0e00-\u0eff]")
@@ -30,7 +30,7 @@ _ENDS = re.compile("(?:ครับ|ค่ะ|คะ|นะ|จ้ะ|จ๊ะ|
 
 
 def cut_thai(text: str, start: int, ends: list[int]) -> list[int]:
-    """`ends` of the sentences from `start` on, and more ends at the gaps of Thai and Lao in them."""
+    """`ends` of the sentences from `start` on, with additional ends at gaps inside Thai and Lao sentences."""
     if not _THAI.search(text, start, ends[-1]):
         return ends
     cuts: list[int] = []

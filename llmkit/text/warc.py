@@ -2,7 +2,7 @@
 
 A record is a document: the text of a `conversion` record (.wet); the page of a `response` or `resource` record, as
 `html_to_text` reads it; of a .wat record, which holds no text of the page, its title, description and link texts.
-Records without text, answers other than 200, and pages that cannot be read are counted: a crawl always has some.
+Records without text, status codes other than 200 and unreadable pages are skipped and counted: every crawl has some.
 Only one record is in memory.
 """
 
@@ -29,19 +29,19 @@ _PAGES = ("text/html", "application/xhtml+xml")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Headers with lower-case names, and the content."""
+    """One WARC record: headers with lower-case names, and the content."""
 
     headers: dict[str, str]
     content: bytes
 
     @property
     def record_type(self) -> str:
-        """`response`, `conversion` and so on."""
+        """The WARC-Type, such as `response` or `conversion`."""
         return self.headers.get("warc-type", "")
 
     @property
     def media_type(self) -> str:
-        """Of the content, without parameters."""
+        """The media type of the content, without parameters."""
         return _media_type(self.headers.get("content-type", ""))
 
 
@@ -65,10 +65,10 @@ def read_warc(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def read_records(file: BinaryIO, source: Source, path: str) -> Iterator[Record]:
-    """The records of an unpacked file; larger ones than MAX_RECORD_BYTES are counted.
+    """Yield the records of an unpacked file; those of more than MAX_RECORD_BYTES are skipped and counted.
 
     Raises:
-        DataError: no WARC record where one should be.
+        DataError: a record does not begin with a WARC header, or its header is invalid.
         EOFError: the file is cut off.
     """
     number = 0
@@ -178,7 +178,7 @@ def _page_to_text(body: bytes, media: str, charset: str, source: Source, where: 
 
 
 def _join_chunks(body: bytes) -> bytes:
-    """Undo `Transfer-Encoding: chunked`; the body itself if the crawler has done so, as most do."""
+    """Undo `Transfer-Encoding: chunked`; returns the body unchanged if the crawler has undone it, as most do."""
     pieces: list[bytes] = []
     position = 0
     while True:
@@ -205,7 +205,7 @@ def _inflate(body: bytes, where: str) -> bytes:
         except zlib.error:
             continue
         if unpacker.unconsumed_tail:
-            raise DataError("a page that unpacks to too much", where=where, hint="leave it out")
+            raise DataError("the compressed page unpacks to more than the maximum", where=where, hint="leave it out")
         return found
     return body
 

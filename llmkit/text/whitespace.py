@@ -1,9 +1,9 @@
 """Normalize the white space of a document: trailing blanks, paragraph indents, blank lines.
 
-Removed are blanks at line ends, except exactly two spaces, Markdown's line break; indents of full-width spaces (U+3000)
-or before Chinese, which are typography; blank lines beyond two in a row; and blank lines at the start and the end. A
-line feed that ends the text stays, and so do spaces inside a line and all other indents (verse, code).
-tinyshakespeare stays unchanged.
+Removes blanks at line ends, except exactly two spaces, Markdown's line break; indents of full-width spaces (U+3000) or
+before Chinese, which are typography; blank lines beyond two in a row; and blank lines at the start and the end. Keeps a
+line feed at the end of the text, spaces inside a line and all other indents (verse, code). tinyshakespeare stays
+unchanged.
 
 White space at the end of a part is held back until the next part arrives.
 """
@@ -21,7 +21,7 @@ _CHINESE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]")
 _CHINESE_INDENT = re.compile(rf"\n[ \t\xa0]+[“‘（《「『【〔—…]*{_CHINESE.pattern}")
 _BLANK_ENDS = tuple(f"{blank}\n".encode() for blank in _BLANKS)
 _FEW_BYTES = 5_000
-"""Below this bytes.find is faster, above it numpy."""
+"""Below this length in bytes bytes.find is faster, above it numpy."""
 _FEW_ENDS = 500
 """With fewer trailing blanks than one in this many characters, only their lines are processed."""
 _MANY_LINES = re.compile(r"\n{4,}")
@@ -58,7 +58,7 @@ def _normalize(text: str, starts_line: bool) -> str:
     if ends is not None:
         text = _trim_lines(scan, ends, starts_line)
     else:
-        # Ten times as fast as a regular expression, which stops at every space. The "x" replaces the beginning of the
+        # Ten times as fast as a regular expression, which stops at every space. The "x" stands for the beginning of the
         # first line, which an earlier part had.
         *lines, rest = (text if starts_line else "x" + text).split("\n")
         lines = [_trim(line) if line and line[-1] in _BLANKS else line for line in lines]
@@ -91,7 +91,7 @@ def _find_blank_ends(utf8: bytes, max_ends: int) -> list[int] | None:
 
 
 def _trim_lines(scan: TextScan, ends: list[int], starts_line: bool) -> str:
-    """The scanned text with the lines that end at the byte offsets `ends` trimmed."""
+    """The scanned text, with those lines trimmed that end at the byte offsets `ends`."""
     if not ends:
         return scan.text
     pieces: list[bytes] = []

@@ -1,8 +1,8 @@
-"""Words: their number, for the perplexity per word, and where words of Chinese begin, by jieba's dictionary.
+"""Count words, for the perplexity per word, and find Chinese word boundaries with jieba.
 
-Counted words are separated by white space, and each line end counts as one more, as in WikiText and PTB. So the words
-of a text are the tokens of the `word` tokenizer, whatever tokenizer a model has. Chinese, Japanese, Thai and related
-scripts write no space between words, so text in them has no word count.
+Counted words are separated by white space, and each line end counts as one word, as in WikiText and PTB. So the count
+equals the number of tokens of the `word` tokenizer, whatever tokenizer the model has. Chinese, Japanese, Thai and
+related scripts have no spaces between words, so text in them has no word count.
 
 jieba sees only runs of Chinese characters; the words of all other text come from the tokenizer.
 """
@@ -29,11 +29,11 @@ _UNSPACED = re.compile(
 )
 _SPACES = frozenset("\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000").union(map(chr, range(0x2000, 0x200B)))
 _FEW_BYTES = 5_000
-"""Below this bytes.split is faster, above it numpy is up to ten times as fast."""
+"""Below this length in bytes bytes.split is faster, above it numpy is up to ten times as fast."""
 
 
 def count_words(text: str, *, ends_document: bool) -> dict[str, int]:
-    """`words`, line ends and the end of the document included, and `unspaced`: characters in scripts without spaces.
+    """Count `words`, with line ends and the end of the document, and `unspaced`, characters of scripts without spaces.
 
     A text that contains the word tokenizer's <eos> or <pad> literally has three tokens there, but one word here.
     """
@@ -45,7 +45,7 @@ def count_words(text: str, *, ends_document: bool) -> dict[str, int]:
 
 
 def _count_separated(scan: TextScan) -> int:
-    """Words between white space. Unlike str.split, Unicode and tokenizers do not count U+001C to U+001F as that."""
+    """Number of words between white space. U+001C to U+001F are not white space, unlike in str.split."""
     data = scan.utf8
     for space in scan.others & _SPACES:
         data = data.replace(space.encode(), b" ")
@@ -65,7 +65,7 @@ _CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003
 
 
 def choose_segmenter(wanted: Literal["auto", "jieba", "characters"]) -> str:
-    """The segmenter of Chinese words: `characters`, or `jieba` with its version, as manifests name it.
+    """The segmenter of Chinese words as manifests record it: `characters`, or `jieba` with its version.
 
     Raises:
         EnvironmentFault: jieba is requested and not installed.

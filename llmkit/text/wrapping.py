@@ -6,8 +6,8 @@ or a table, and nothing is joined, if less than half of these lines are wrapped,
 than three quarters of the next lines begin with a capital. Blank lines, indents, and lines that begin as a list,
 heading, quotation or table row start a new line in any case.
 
-Words are joined only between lower-case letters. The hyphen stays where the same part of the document has the word
-with a hyphen elsewhere (`well-known`), and not without it.
+Words are joined only between lower-case letters. The hyphen stays if the word occurs with a hyphen elsewhere in the
+same part of the document (`well-known`), and never without it.
 """
 
 import re
@@ -58,7 +58,7 @@ def _join_word(match: re.Match[str], text: str, count: StepCounts) -> str:
     word = _choose_word(match[1], match[2], text, count)
     if word is None:
         return match[0]
-    # A mark after the word goes with it; the space before the next word becomes the line end.
+    # A punctuation mark moves with the word; the space before the next word becomes the line end.
     return word + match[3] + ("\n" if match[4] else "")
 
 
@@ -119,7 +119,7 @@ def _is_broken_word(line: str, following: str) -> bool:
 
 
 def _is_wrapped(line: str, following: str, width: int) -> bool:
-    """Whether the line was ended only because the first word of the following one did not fit."""
+    """Whether the line ended only because the first word of the following line did not fit."""
     if not line or not following or _NEW_LINE.match(following) or line.isspace():
         return False
     if _is_broken_word(line, following):
@@ -130,7 +130,7 @@ def _is_wrapped(line: str, following: str, width: int) -> bool:
 
 
 def _find_width(sample: str) -> int:
-    """The width to which the text was wrapped; 0 if it was not."""
+    """The width in characters at which the text was wrapped; 0 if it was not wrapped."""
     lines = sample.split("\n")
     pairs = [(a, b) for a, b in pairwise(lines) if a and b and not _NEW_LINE.match(b)]
     lengths = sorted(len(line.rstrip()) for line, _ in pairs)

@@ -1,5 +1,5 @@
-"""Parse XML as a stream of events, in constant memory. A document type declaration is refused: no format that is read
-here has one, and entities that grow without bound are declared in it.
+"""Parse XML as a stream of events, in constant memory. A document type declaration is an error: no supported format has
+one, and it can declare entities that expand without limit.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,11 +10,11 @@ from llmkit.core.errors import DataError
 
 _CHUNK_BYTES = 1 << 16
 _GAPS = ("", " ", "\t", "\n", "\n\n")
-"""From the smallest."""
+"""Gaps in ascending order."""
 
 
 class XmlTarget(Protocol):
-    """Takes the events; names are without their namespace."""
+    """Receives the events; names have no namespace."""
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         """The start tag of an element; attributes by name without namespace."""
@@ -23,11 +23,11 @@ class XmlTarget(Protocol):
         """The end tag."""
 
     def data(self, text: str) -> None:
-        """Characters inside the innermost element; one text may come in several calls."""
+        """Characters inside the innermost element; one text may arrive in several calls."""
 
 
 def parse_xml(file: BinaryIO, target: XmlTarget, path: str) -> Iterator[None]:
-    """Parse a file; stops after each chunk, so that the caller can take what `target` has gathered.
+    """Parse a file; yields after each chunk, so that the caller can use the output of `target` so far.
 
     Raises:
         DataError: not XML, cut off, or with a document type declaration.
@@ -50,7 +50,7 @@ def parse_xml(file: BinaryIO, target: XmlTarget, path: str) -> Iterator[None]:
             parser.Parse(chunk, False)
             yield
         parser.Parse(b"", True)
-    except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two: unknown encodings
+    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError, ValueError: unknown encodings
         what = f"the XML is damaged or cut off: {error}"
         raise DataError(what, where=path, hint="save or fetch the file again") from None
     yield
@@ -61,7 +61,7 @@ def _local(name: str) -> str:
 
 
 class TextBuilder:
-    """Joins pieces of text, with blank space only between them: the largest gap that was asked for."""
+    """Joins pieces of text; between two pieces is the largest gap that was requested there."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -77,12 +77,12 @@ class TextBuilder:
             self._gap, self._has_text = "", True
 
     def gap(self, gap: str) -> None:
-        """Ask for at least this gap before the next text."""
+        """Request at least this gap before the next text."""
         if _GAPS.index(gap) > _GAPS.index(self._gap):
             self._gap = gap
 
     def take(self) -> str:
-        """What was gathered since the last call."""
+        """The text added since the last call."""
         text = "".join(self._pieces)
         self._pieces.clear()
         return text

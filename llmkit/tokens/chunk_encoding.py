@@ -1,8 +1,8 @@
-"""Encode with a cache: a text is split into chunks, and `tokenizers` encodes each different chunk once.
+"""Encode with a cache: split a text into chunks, and encode each distinct chunk once with `tokenizers`.
 
 A chunk is a character that the pre-tokenizer isolates (punctuation, Chinese, a line end), or a run of other characters
-between these and white space. Its ids depend on no other chunk. Characters are classified by calling `tokenizers`, so
-there are no Unicode rules here.
+between these and white space. Its ids do not depend on other chunks. Characters are classified by calling `tokenizers`,
+so there are no Unicode rules here.
 
 Does not check its ids: fast_encoding.py does.
 """
@@ -23,11 +23,11 @@ _MIX_LOW, _MIX_HIGH = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4
 
 
 class KeyTable:
-    """A hash table from 128-bit keys to numbers, vectorized with numpy: open addressing with linear probing.
+    """A hash table from 128-bit keys to numbers, vectorized with numpy, with open addressing and linear probing.
 
     Keys are pairs (low, high) of 64 bits, low is never 0; numbers are between 1 and `n_numbers` - 1. Keys are compared
-    in full, so results are exact. The table does not grow. Keys are stored by number, not in the hash slots: frequent
-    keys, which come first, are then close together, which is twice as fast.
+    in full, so results are exact. The table does not grow. Keys are stored by number, not in the hash slots, so
+    frequent keys, which are added first, are close together; this doubles the speed.
     """
 
     def __init__(self, n_bits: int, n_numbers: int) -> None:
@@ -56,7 +56,7 @@ class KeyTable:
         rest = np.arange(len(lows))
         while len(rest):
             free = rest[self._slots[slots[rest]] == 0]
-            self._slots[slots[free]] = numbers[free]  # of several keys for one slot, one gets it
+            self._slots[slots[free]] = numbers[free]  # if several keys have one slot, one of them is stored
             rest = rest[self._slots[slots[rest]] != numbers[rest]]
             slots[rest] = (slots[rest] + 1) & self._last
 
@@ -70,32 +70,32 @@ letters get codes above LETTER; runs of up to 16 of them are looked up by these 
 
 N_CODE_POINTS = 0x110000
 STRETCH = 100_000
-"""Characters that are encoded at a time, such that the arrays fit into the CPU cache."""
+"""Number of characters encoded at a time, so that the arrays fit into the CPU cache."""
 CHUNKS_PER_CALL = 500
 KEY_LETTERS = 16
 TABLE_BITS = 19
 MAX_CHUNKS = 200_000
 MAX_CHARACTERS = 4_000_000
-"""Limits of the cache, which is cleared above either; it takes about 60 MB."""
+"""Limits of the cache, which is cleared when it exceeds one of them; about 60 MB."""
 
 _MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 """Masks of the first n bytes."""
 
 
 LATIN_ACCENTS = "(?<=\\p{Latin})\\p{Mn}+|\u0338"
-"""After decomposition: the marks on Latin letters, and the stroke of ≠, which alone could join two chunks again."""
+"""After decomposition: the marks on Latin letters, and the stroke of ≠, the only mark that could rejoin two chunks."""
 UNSPACED_RUN = "(?:(?=\\p{L})[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]\\p{M}*){1,16}"
-"""Letters of Thai, Lao, Burmese and Khmer with their marks; no punctuation, so a run is inside a chunk."""
+"""Letters of Thai, Lao, Burmese and Khmer with their marks, without punctuation, so a run is inside a chunk."""
 
 
 def can_encode_chunks(state: Mapping[str, Any]) -> bool:
-    """Whether the ids of a chunk depend on no other chunk, for the tokenizer of this tokenizer.json.
+    """Whether the ids of a chunk are independent of other chunks, for the parsed tokenizer.json `state`.
 
     True for BERT's pipeline and for words between white space, if the normalizers work on single characters or replace
     strings; and for BPE without merges, whose tokens are characters.
     """
     if any(not token["special"] for token in state["added_tokens"]):
-        return False  # such a token is matched before the text is split
+        return False  # these tokens are matched before the text is split
     model, pre_tokenizer = state["model"], (state["pre_tokenizer"] or {}).get("type")
     if model["type"] == "BPE":
         settings = ("merges", "ignore_merges", "dropout", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk")
@@ -131,15 +131,15 @@ class _Stretch:
     chunk_starts: NDArray[np.int64]
     """In characters."""
     counts: NDArray[np.int64]
-    """Tokens of each chunk."""
+    """Number of tokens of each chunk."""
     ids: NDArray[np.unsignedinteger[Any]]
     starts: NDArray[np.int64]
-    """Of each token, in characters; empty without offsets, as are `words`."""
+    """Start of each token in characters; empty without offsets, as are `words`."""
     words: NDArray[np.int64]
 
 
 class ChunkEncoder:
-    """Encodes as `encode_texts` and `encode_with_offsets` do; not thread-safe.
+    """Encoder with the results of `encode_texts` and `encode_with_offsets`; not thread-safe.
 
     Raises ValueError if the tokenizer replaces a string that may span two chunks.
     """
@@ -160,7 +160,7 @@ class ChunkEncoder:
                 raise ValueError(f"it replaces {replaced!r}")
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
-        """The ids of all texts, concatenated, and the number of ids of each."""
+        """(concatenated ids of all texts, number of ids of each)."""
         ids, lengths = [np.zeros(0, self._dtype)], [np.zeros(0, np.int64)]
         for batch in batch_texts(texts, STRETCH):
             joined, text_starts = self._join(batch)
@@ -185,7 +185,7 @@ class ChunkEncoder:
         return aligned
 
     def _join(self, texts: Sequence[str]) -> tuple[str, NDArray[np.int64]]:
-        """The joined texts, such that no chunk spans two, with the start of each and the end of the last."""
+        """Join texts so that no chunk spans two; returns the text, the starts, and the end of the last."""
         lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + len(self._joiner)
         return self._joiner.join(texts), np.append(0, lengths.cumsum())
 
@@ -223,7 +223,7 @@ class ChunkEncoder:
         return min(start, len(text))
 
     def _split(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The start of each chunk of the text, and its number in the cache."""
+        """(start of each chunk of the text, its number in the cache)."""
         codes = _code_points(text)
         if not self._splits_words:
             return np.arange(len(codes)), self._number_characters(codes)
@@ -267,7 +267,7 @@ class ChunkEncoder:
     def _number_runs(
         self, text: str, kinds: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """The numbers of runs of letters: short ones by the table, others by a dict."""
+        """Numbers of runs of letters: short runs are looked up in the table, others in a dict."""
         eights = np.ndarray((len(kinds) - 7,), "<u8", kinds, strides=(1,))  # 8 kinds from each character on
         lows = eights[starts] & _MASKS.take(lengths, mode="clip")
         highs = np.zeros(len(starts), np.uint64)
@@ -300,7 +300,7 @@ class ChunkEncoder:
         return numbers
 
     def _clear(self) -> None:
-        """Clear the cache of chunks, but not the kinds of characters. Number 0 is no chunk."""
+        """Clear the cache of chunks, but not the kinds of characters. Number 0 is not used for a chunk."""
         self._table = KeyTable(TABLE_BITS, MAX_CHUNKS + STRETCH)
         self._numbers: dict[str, int] = {}
         self._character_numbers = np.zeros(N_CODE_POINTS, np.int64)

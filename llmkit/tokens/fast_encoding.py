@@ -1,12 +1,12 @@
-"""Encode many times as fast as `tokenizers`, wherever that gives the same ids.
+"""Encode many times faster than `tokenizers`, with the same ids.
 
-Byte-level BPE is encoded by fastokens; WordPiece, words and characters by chunk_encoding.py. An encoder is used for a
-tokenizer and a text only after a comparison, once per run: it and `tokenizers` encode an even sample of the text, every
-character of the text in several contexts, and a list of edge cases. If there is any difference, `tokenizers` encodes
-all texts, or, if only a few characters cause it, the texts that contain them. So the fast encoder affects the speed and
-never the result (see docs/decisions/0016-fast-tokenizing.md and 0021-one-road-through-prepare.md).
+fastokens encodes byte-level BPE; chunk_encoding.py encodes WordPiece, words and characters. An encoder is used only
+after a comparison, once per run: it and `tokenizers` encode an even sample of the text, every character of the text in
+several contexts, and a list of edge cases. If there is any difference, `tokenizers` encodes all texts, or, if only a
+few characters cause it, the texts that contain them. So the fast encoder affects the speed and never the result (see
+docs/decisions/0016-fast-tokenizing.md and 0021-one-road-through-prepare.md).
 
-An EncodingTokenizer is the part of a tokenizer that encoding needs, which workers load without transformers.
+An EncodingTokenizer has the parts of a tokenizer that encoding needs; workers load it without transformers.
 
 Does not know how rows are stored, nor how the sample is drawn.
 """
@@ -48,9 +48,9 @@ class EncodingTokenizer:
     state: str
     """tokenizer.json, without truncation and padding."""
     is_byte_level_bpe: bool
-    """Whether the tokenizer is a byte-level BPE, as GPT-2's."""
+    """Whether the tokenizer is a byte-level BPE, as that of GPT-2."""
     n_tokens: int
-    """Including added tokens."""
+    """Size of the vocabulary, including added tokens."""
     eos_token_id: int | None
     unk_token_id: int | None
     all_special_tokens: list[str]
@@ -105,8 +105,8 @@ _cache: dict[Path, EncodingTokenizer] = {}
 T = TypeVar("T")
 
 MAX_MISMATCHED = 16
-"""Up to this many characters may be encoded differently; texts with one of them are left to `tokenizers`. Of 43,000
-characters, fastokens 0.3.5 differs in one: U+180E, a space in older versions of Unicode."""
+"""Maximum number of characters that the encoders may encode differently; `tokenizers` encodes the texts that contain
+them. Of 43,000 characters, fastokens 0.3.5 differs in one: U+180E, a space in older versions of Unicode."""
 
 EDGE_CASES = (
     "",
@@ -132,20 +132,20 @@ class Encoder:
     """Encodes texts into ids."""
 
     encode: Callable[[Sequence[str]], EncodedTexts]
-    """As `encode_texts`, for one tokenizer."""
+    """Encodes as `encode_texts`, for one tokenizer."""
     encode_with_offsets: Callable[[Sequence[str]], Iterable[AlignedIds]]
     name: str = "tokenizers"
-    """With the version, of an encoder that replaces `tokenizers` where it gives the same ids."""
+    """Name and version of an encoder that replaces `tokenizers`; empty for `tokenizers` itself."""
     finds_offsets: bool = True
-    """False if `encode_with_offsets` is that of `tokenizers`."""
+    """Whether `encode_with_offsets` is fast too, and not that of `tokenizers`."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderCheck:
-    """For which texts a fast encoder may be used."""
+    """Result of a comparison: the texts for which a fast encoder may be used."""
 
     mismatched: str | None = None
-    """Texts with one of these characters are left to `tokenizers`. None: all texts are."""
+    """`tokenizers` encodes texts with one of these characters. None: all texts."""
     encoder: str | None = None
     """Name of the fast encoder that was compared; another machine may have another version."""
 
@@ -181,7 +181,7 @@ def check_encoder(
         return _reject(f"the fast encoder does not support this tokenizer: {reason[:100]}")
     if wrong or len(mismatched) > MAX_MISMATCHED:
         text = wrong[0] if wrong else "".join(mismatched)
-        return _reject(f"{fast.name} gives different ids for {text[:40]!r}")
+        return _reject(f"{fast.name} returns different ids for {text[:40]!r}")
     return EncoderCheck("".join(mismatched), fast.name)
 
 
@@ -228,7 +228,7 @@ def _is_panic(error: BaseException) -> bool:
 
 
 def find_differences(fast: Encoder, slow: Encoder, texts: Sequence[str], *, with_offsets: bool) -> list[str]:
-    """The texts that the two encode differently."""
+    """The texts for which the encoders differ."""
     if with_offsets and fast.finds_offsets:
         aligned = zip(texts, fast.encode_with_offsets(texts), slow.encode_with_offsets(texts), strict=True)
         return [text for text, one, other in aligned if not all(map(np.array_equal, one, other))]

@@ -1,11 +1,11 @@
-"""Let a tokenizer carry the text normalization of its model, so that prompts and rows look like the training text.
+"""Store the text normalization of a model in its tokenizer, to normalize prompts and rows like the training text.
 
-The record is in `tokenizer_config.json`, under KEY. What a normalizer of `tokenizers` can do (NFC, NFKC, lower case) is
-also put in front of the tokenizer's own normalizer, so that plain transformers reads the same text. On text that was
-normalized already, these normalizers change nothing. llmkit applies all of the record before it encodes.
+The record is in `tokenizer_config.json`, under KEY. Steps that `tokenizers` implements (NFC, NFKC, lower case) are also
+prepended to the tokenizer's own normalizer, so that plain transformers applies them too. They do not change text that
+is already normalized. llmkit applies the whole record before it encodes.
 
-Classes of transformers that build their pipeline from a vocabulary (BertTokenizer, GPT2Tokenizer) drop a foreign
-normalizer when they are loaded; for these only llmkit normalizes.
+Classes of transformers that build their pipeline from a vocabulary (BertTokenizer, GPT2Tokenizer) drop the prepended
+normalizers when they are loaded; for these only llmkit normalizes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 KEY = "llmkit_normalization"
 N_NORMALIZERS = "n_normalizers"
-"""In the record: how many normalizers were put in front of the tokenizer's own."""
+"""Key in the record: number of normalizers that were prepended to the tokenizer's own."""
 IS_SEQUENCE = "own_is_sequence"
-"""In the record: whether the tokenizer's own normalizer was a sequence."""
+"""Key in the record: whether the tokenizer's own normalizer was a sequence."""
 FINAL_SIGMA = Regex(r"(?<=[\p{L}\p{M}])Σ(?![\p{L}\p{M}])")
 """Python lower-cases Σ at the end of a word to ς, `Lowercase` to σ."""
 
 
 def set_normalization(tokenizer: "PreTrainedTokenizerBase", record: Mapping[str, Any] | None) -> None:
-    """Let the tokenizer carry the record, in place of one that it has; None: no record.
+    """Store the record in the tokenizer, replacing an existing one; None removes it.
 
     Raises:
-        ModelError: a field or value that this llmkit does not know.
+        ModelError: a field or value that this version of llmkit does not know.
     """
     remove_normalization(tokenizer)
     if record is None:
@@ -58,7 +58,7 @@ def set_normalization(tokenizer: "PreTrainedTokenizerBase", record: Mapping[str,
 
 
 def remove_normalization(tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Take the record and its normalizers away."""
+    """Remove the record and its normalizers."""
     n_normalizers = _count_normalizers(tokenizer)
     record = tokenizer.init_kwargs.pop(KEY, None)
     if n_normalizers:
@@ -69,10 +69,10 @@ def remove_normalization(tokenizer: "PreTrainedTokenizerBase") -> None:
 
 
 def normalization_of(tokenizer: "PreTrainedTokenizerBase") -> Clean | None:
-    """The normalization that the tokenizer carries; None for models of other tools and of llmkit 0.1.
+    """The normalization stored in the tokenizer; None for models of other tools and of llmkit 0.1.
 
     Raises:
-        ModelError: a field or value that this llmkit does not know.
+        ModelError: a field or value that this version of llmkit does not know.
     """
     record = tokenizer.init_kwargs.get(KEY)
     if not isinstance(record, Mapping):
@@ -82,10 +82,10 @@ def normalization_of(tokenizer: "PreTrainedTokenizerBase") -> Clean | None:
 
 
 def normalize_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[str]:
-    """The texts as the tokenizer's model saw its training text; unchanged without a record.
+    """Normalize texts like the training text of the tokenizer's model; unchanged without a record.
 
     Raises:
-        EnvironmentFault: a Chinese text, simplified Chinese, and no OpenCC.
+        EnvironmentFault: the record has simplified Chinese, a text is Chinese, and OpenCC is not installed.
     """
     normalization = normalization_of(tokenizer)
     return list(texts) if normalization is None else [normalize_text(text, normalization) for text in texts]
@@ -98,9 +98,9 @@ def describe_changes(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
 
 
 def adopt_normalization(tokenizer: "PreTrainedTokenizerBase", clean: Clean) -> Clean:
-    """`clean` with the steps that the tokenizer's model reads, which the tokenizer then no longer carries; says so.
+    """`clean` with the normalization of the tokenizer's model, which is removed from the tokenizer; logs the changes.
 
-    The data then gets the record, and the tokenizer's fingerprint and speed are those of the first training.
+    The prepared data then has the record, and the tokenizer has the fingerprint and speed of the first training.
     """
     normalization = normalization_of(tokenizer)
     remove_normalization(tokenizer)
@@ -110,7 +110,7 @@ def adopt_normalization(tokenizer: "PreTrainedTokenizerBase", clean: Clean) -> C
     changed = {name: value for name, value in wanted.items() if getattr(clean, name) != value}
     for name, value in changed.items():
         shown = str(value).lower() if isinstance(value, bool) else value
-        console.info(f"the tokenizer's model reads text with prepare.clean.{name}={shown}, which is used here too")
+        console.info(f"the tokenizer's model was trained with prepare.clean.{name}={shown}, which is used here too")
     return clean.with_updates(**changed)
 
 
@@ -133,7 +133,7 @@ def describe_normalization(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def describe_for_card(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Which normalization the tokenizer does and which only llmkit does, as sentences of a model card, or nothing."""
+    """Sentences for the model card on the steps that the tokenizer applies and those that only llmkit applies."""
     normalization = normalization_of(tokenizer)
     if normalization is None or not (names := name_normalization(normalization)):
         return ""
@@ -151,7 +151,7 @@ def describe_for_card(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def _count_normalizers(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """The number of normalizers in front of the tokenizer's own; 0 if the tokenizer has fewer than its record says."""
+    """Number of prepended normalizers; 0 if the tokenizer has fewer than its record states."""
     record = tokenizer.init_kwargs.get(KEY)
     counted = record.get(N_NORMALIZERS) if isinstance(record, Mapping) else None
     if not isinstance(counted, int) or counted <= 0:

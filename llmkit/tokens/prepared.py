@@ -11,7 +11,7 @@ from llmkit.tokens.store import Split
 
 FORMAT = "llmkit-prepared-1"
 MIN_BYTES_TO_REPORT = 2_000_000_000
-"""Hashing more takes several seconds, so it is reported."""
+"""Hashing of more bytes is logged, as it takes several seconds."""
 MAX_PROBLEMS_SHOWN = 5
 
 
@@ -29,7 +29,7 @@ class Prepared:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What must not change for a resumed run: the tokenizer, and the documents and sentences of the train split."""
+        """Values that must be the same on resume: tokenizer, and documents and sentences of the train split."""
         return {
             "tokenizer": self.manifest["tokenizer"]["fingerprint"],
             "train_documents": self.manifest["splits"]["train"]["documents_hash"],
@@ -54,7 +54,7 @@ class Prepared:
         split = Split(self.path / name)
         expected, found = self.manifest["splits"][name]["tokens"], len(split.stream)
         if found != expected:
-            what = f"the {name} split has {found} tokens, the manifest says {expected}"
+            what = f"the {name} split has {found} tokens, but {expected} in the manifest"
             raise DataError(what, where=str(self.path / name), hint="run `llmkit prepare` again with --overwrite")
         return split
 
@@ -109,7 +109,7 @@ def load_prepared(path: Path, *, check: bool = True) -> Prepared:
         hint = "give the folder that `llmkit prepare` made for the run"
         raise DataError(f"{str(path)!r} is a run folder, not a prepared one", where=str(path), hint=hint)
     if manifest.get("format") != FORMAT:
-        what = f"the folder's format is {manifest.get('format')!r}, this llmkit reads {FORMAT!r}"
+        what = f"the folder's format is {manifest.get('format')!r}, this version of llmkit reads {FORMAT!r}"
         raise DataError(what, where=str(manifest_path), hint=hint)
     prepared = Prepared(path, manifest)
     if check:

@@ -1,7 +1,7 @@
 """Token ids on disk: Arrow files that `datasets.load_from_disk` opens, one row per document.
 
-Written from numpy arrays and memory-mapped for reading; ids never become Python integers. The same rows always give the
-same bytes.
+Written from numpy arrays and memory-mapped for reading; ids never become Python integers. The same rows always produce
+the same bytes.
 
 Knows nothing of blocks (blocks.py) nor of text.
 """
@@ -36,10 +36,10 @@ class Row:
     part: int
     n_characters: int
     n_bytes: int
-    """Of the text in UTF-8; the end-of-text token counts none."""
+    """Number of UTF-8 bytes of the text; the end-of-text token has none."""
     hash: str
     sentence_ends: NDArray[np.integer[Any]] | None = None
-    """Number of tokens up to the end of each sentence, ascending; end-of-text is in no sentence."""
+    """Number of tokens up to the end of each sentence, ascending; end-of-text is not part of a sentence."""
     continues_word: NDArray[np.bool_] | None = None
     """For each token, whether it continues the word of the previous token."""
 
@@ -51,7 +51,7 @@ def write_split(folder: Path, rows: Iterable[Row], dtype: np.dtype[Any], *, sent
 
 
 def join_splits(folder: Path, parts: Iterable[Path], dtype: np.dtype[Any], *, sentences: bool = False) -> None:
-    """Concatenate splits: gives the same bytes as `write_split` of all their rows. Parts are opened one at a time."""
+    """Concatenate splits; writes the same bytes as `write_split` with all rows. Parts are opened one at a time."""
     _write_batches(folder, _rebatch(parts), _schema(dtype, sentences))
 
 
@@ -106,7 +106,7 @@ class Split:
             yield from map(Row, *columns)
 
     def hash_sentences(self) -> str:
-        """SHA-256 of the columns of sentences and words, which do not depend on texts and tokenizer alone."""
+        """SHA-256 of the columns of sentences and words, which also depend on llmkit's rules."""
         digest = hashlib.sha256()
         for chunk in self.table.column("sentence_ends").chunks:
             digest.update(chunk.offsets.to_numpy().tobytes() + chunk.values.to_numpy().tobytes())
@@ -121,8 +121,8 @@ class Split:
 class TokenStream:
     """The ids of a split as a ring: the first token follows the last.
 
-    The last token is an end-of-text, which is the right context for the first document. So every token has a context
-    and is predicted exactly once.
+    The last token is an end-of-text token, which is the correct context of the first document. So every token has a
+    context and is predicted exactly once.
     """
 
     def __init__(self, chunks: list[Ids]) -> None:
@@ -134,7 +134,7 @@ class TokenStream:
         return self._length
 
     def read(self, start: int, length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """`length` ids from `start`, which may be any integer, around the ring."""
+        """`length` ids from `start` on, modulo the length of the stream; `start` may be any integer."""
         position = start % len(self)
         chunk = int(self._ends.searchsorted(position, side="right"))
         if position + length <= self._ends[chunk]:
@@ -159,12 +159,12 @@ class TokenStream:
         return float(-(shares * np.log(shares)).sum())
 
     def max_id(self) -> int:
-        """The largest id, for a check against the vocabulary of a model."""
+        """The largest id, to check it against the vocabulary of a model."""
         return max((int(chunk.max()) for chunk in self._chunks), default=0)
 
 
 class BitStream:
-    """Booleans of a whole split, eight per byte, unpacked only where they are read."""
+    """Booleans of a whole split, packed eight per byte; `read` unpacks a range."""
 
     def __init__(self, chunks: list[pa.BooleanArray]) -> None:
         self._bytes = [np.frombuffer(chunk.buffers()[1], np.uint8) for chunk in chunks]
@@ -172,7 +172,7 @@ class BitStream:
         self._starts = np.cumsum([0, *map(len, chunks)], dtype=np.int64)
 
     def read(self, start: int, length: int) -> NDArray[np.bool_]:
-        """`length` values from `start`, not beyond the end."""
+        """`length` values from `start` on; the range must be inside the split."""
         chunk = int(self._starts.searchsorted(start, side="right")) - 1
         begin = start - int(self._starts[chunk])
         end = min(begin + length, int(self._starts[chunk + 1]) - int(self._starts[chunk]))
@@ -221,7 +221,7 @@ def _batches(rows: Iterable[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> It
 
 
 def _rebatch(parts: Iterable[Path]) -> Iterator[pa.RecordBatch]:
-    """The rows of the parts in the same batches as `_batches` makes."""
+    """The rows of all parts, in batches of the same sizes as those of `_batches`."""
     waiting: list[pa.RecordBatch] = []
     n_tokens = 0
     for batch in (batch for part in parts for batch in Split(part).table.to_batches()):

@@ -1,6 +1,6 @@
 """Load a tokenizer, prepare it for training, and encode texts.
 
-A special token that is spelled out in a text, such as `<|endoftext|>`, is encoded as ordinary text.
+A literal special token in a text, such as `<|endoftext|>`, is encoded as ordinary text.
 
 Knows nothing of text files, blocks or models; training_tokenizers.py trains new tokenizers.
 """
@@ -26,19 +26,19 @@ if TYPE_CHECKING:  # transformers takes a second to load, and its AutoTokenizer 
 END_OF_TEXT = "<|endoftext|>"
 HUB_TIMEOUT_SECONDS = 10
 CHARACTERS_AT_ONCE = 4_000_000
-"""Texts are encoded in batches of this size: an encoding takes far more memory than its ids."""
+"""Batch size in characters, limited because an Encoding needs far more memory than its ids."""
 
 EncodedTexts: TypeAlias = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]
-"""The ids of all texts, concatenated, and the number of ids of each text."""
+"""(concatenated ids of all texts, number of ids of each text)."""
 AlignedIds: TypeAlias = tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64], NDArray[np.int64]]
-"""For one text the ids, the start of each token in characters, and the number of its word."""
+"""For one text: (ids, start of each token in characters, word number of each token)."""
 
 PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer", "BertTokenizer")
-"""Classes in transformers that AutoTokenizer takes from tokenizer_config.json without looking further."""
+"""Classes that AutoTokenizer uses if tokenizer_config.json names them, without reading other files."""
 
 
 class AnyTokenizer(Protocol):
-    """What encoding needs: a tokenizer of transformers, or an EncodingTokenizer (fast_encoding.py)."""
+    """The attributes that encoding needs, of a transformers tokenizer or an EncodingTokenizer (fast_encoding.py)."""
 
     def __len__(self) -> int: ...
     @property
@@ -101,9 +101,9 @@ def _load(shown: str, source: str, *, local_files_only: bool) -> "PreTrainedToke
 
 
 def _plain_class(folder: Path) -> str | None:
-    """The class that AutoTokenizer would choose, if the folder has a tokenizer and no model config.
+    """The class that AutoTokenizer would choose for a folder with a tokenizer and without a model config.
 
-    AutoTokenizer imports torch, which takes three seconds.
+    Avoids AutoTokenizer, which imports torch (three seconds).
     """
     if not (folder / "tokenizer.json").is_file() or (folder / "config.json").exists():
         return None
@@ -127,7 +127,7 @@ def _find_bare_vocabulary(path: Path) -> Path | None:
 
 
 def _load_wordpiece(shown: str, vocabulary: Path) -> "PreTrainedTokenizerBase":
-    """BERT's tokenizer with a vocabulary; it lowercases if no entry has a capital letter."""
+    """BERT's tokenizer with this vocabulary; lower-cases if no entry has a capital letter."""
     try:
         tokens = vocabulary.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -145,12 +145,12 @@ def _cannot_load(path_or_name: str, reason: str) -> ModelError:
     return ModelError(
         f"cannot load a tokenizer from {path_or_name!r}: {reason}",
         where=path_or_name,
-        hint="give a folder with a tokenizer.json, as save_pretrained writes it, or the name of a hub model",
+        hint="give a folder with a tokenizer.json, as written by save_pretrained, or the name of a hub model",
     )
 
 
 def fetch_from_hub(name: str, *, local_files_only: bool = False) -> Callable[[str], Path | None]:
-    """A function that gets one file of a hub model from the cache or the network; None if it is not available."""
+    """A function that returns the path of a file of a hub model, cached or downloaded; None if not available."""
     from transformers.utils.hub import cached_file
 
     def fetch(file: str) -> Path | None:
@@ -167,7 +167,12 @@ def fetch_from_hub(name: str, *, local_files_only: bool = False) -> Callable[[st
 
 
 def require_on_hub(name: str) -> None:
-    """Raise if the hub has no such model or does not answer soon; from_pretrained would retry for 45 seconds."""
+    """Check that the hub has the model; from_pretrained would retry for 45 seconds.
+
+    Raises:
+        ModelError: there is no such model.
+        EnvironmentFault: the hub does not answer in time.
+    """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
@@ -177,7 +182,7 @@ def require_on_hub(name: str) -> None:
         raise _cannot_load(name, "it is neither a folder here nor a model on the hub") from error
     except Exception as error:  # the HTTP library's own types, which differ between versions of huggingface_hub
         raise EnvironmentFault(
-            f"{name!r} is no folder here, is not in the cache, and the hub cannot be reached: {error}",
+            f"{name!r} is not a local folder, is not in the cache, and the hub cannot be reached: {error}",
             where=constants.ENDPOINT,
             hint="give a local folder, or fetch it once with network (`hf download`), then run with HF_HUB_OFFLINE=1",
         ) from error
@@ -186,8 +191,8 @@ def require_on_hub(name: str) -> None:
 def ensure_special_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     """Add an end-of-text token and a separate pad token if they are missing; returns one sentence per change.
 
-    A new token grows the vocabulary beyond the embeddings of the tokenizer's model. Pad must differ from eos, so that
-    the end of a text is not masked as padding.
+    A new token has an id beyond the embeddings of the tokenizer's model. Pad must differ from eos, so that the end of a
+    text is not masked as padding.
     """
     changes = []
     if tokenizer.eos_token is None and tokenizer.sep_token is not None:
@@ -228,9 +233,9 @@ def line_end_id(tokenizer: "PreTrainedTokenizerBase") -> int | None:
 def fingerprint_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
     """SHA-256, in hex, of everything that affects ids: vocabulary, merges, pipeline, added and special tokens.
 
-    Truncation, padding, decoder and post-processor are not included, and neither are settings that are off, so that a
-    new setting in a newer `tokenizers` does not change the fingerprint. Nor are the normalizers that a trained model's
-    tokenizer carries (normalization.py): they do not change the ids of a text that `prepare` has cleaned.
+    Does not include truncation, padding, decoder and post-processor; settings that are off, so that a new setting of a
+    newer `tokenizers` does not change the fingerprint; and the prepended normalizers of a trained model's tokenizer
+    (normalization.py), which do not change the ids of text that `prepare` has cleaned.
     """
     state = json.loads(backend_of(tokenizer).to_str())
     parts = {key: state.get(key) for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
@@ -256,7 +261,7 @@ def id_dtype(tokenizer: AnyTokenizer) -> np.dtype[np.unsignedinteger[Any]]:
 
 
 def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
-    """The ids of all texts, concatenated (in `id_dtype`), and the number of ids of each, without special tokens."""
+    """(concatenated ids of all texts in `id_dtype`, number of ids of each), without special tokens."""
     dtype = id_dtype(tokenizer)
     pieces = [np.zeros(0, dtype)]
     with plain_encoding(backend_of(tokenizer)) as backend:
@@ -268,7 +273,7 @@ def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
 
 
 def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterator[AlignedIds]:
-    """For each text the ids as in `encode_texts`, the start of each token in characters, and the number of its word.
+    """For each text: (ids as in `encode_texts`, start of each token in characters, word number of each token).
 
     Words are the pieces of the pre-tokenizer.
     """
@@ -301,7 +306,7 @@ def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
     truncation, padding, as_text = backend.truncation, backend.padding, backend.encode_special_tokens
     backend.no_truncation()
     backend.no_padding()
-    backend.encode_special_tokens = True  # means: encode them as ordinary text
+    backend.encode_special_tokens = True  # True means: encode them as ordinary text
     try:
         yield backend
     finally:
@@ -324,7 +329,7 @@ def backend_of(tokenizer: AnyTokenizer) -> Tokenizer:
 
 
 def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: AnyTokenizer) -> int:
-    """Number of unknown tokens in the ids; 0 for a tokenizer without one, such as byte-bpe."""
+    """Number of unknown tokens in the ids; 0 for a tokenizer without an unknown token, such as byte-bpe."""
     if tokenizer.unk_token_id is None:
         return 0
     return int(np.count_nonzero(ids == tokenizer.unk_token_id))

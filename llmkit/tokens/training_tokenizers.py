@@ -1,7 +1,7 @@
 """Train a tokenizer on text: `byte-bpe`, `wordpiece`, `char` or `word`.
 
-All kinds are saved as folders for `AutoTokenizer` and have a separate pad token. The same texts and settings give the
-same bytes of tokenizer.json in any process and with any number of threads.
+All kinds are saved as folders for `AutoTokenizer` and have a separate pad token. The same texts and settings produce
+the same bytes of tokenizer.json in any process and with any number of threads.
 
 Knows nothing of files, splits or sampling: the caller passes text of the train split, at most
 `tokenizer.max_train_bytes` of it.
@@ -51,14 +51,16 @@ _ASCII_WORDS = re.compile(r"[^ \t\n\r]+")
 def train_tokenizer(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
     """Train a tokenizer of `section.kind` with at most `vocab_size` tokens, special tokens included.
 
-    wordpiece reads the texts twice, so it keeps those of an iterator in memory. UsageError if `vocab_size` is too small
-    for the alphabet.
+    wordpiece reads the texts twice, so it keeps those of an iterator in memory.
+
+    Raises:
+        UsageError: `vocab_size` is too small for the alphabet.
     """
     return _TRAINERS[section.kind](texts, section)
 
 
 def _train_byte_bpe(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
-    """Byte-level BPE as GPT-2's: there are no unknown tokens, and decoding restores the text."""
+    """Byte-level BPE like that of GPT-2: no unknown tokens, and decoding restores the text."""
     special = [END_OF_TEXT, PAD]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     _require_vocab_size(
@@ -138,9 +140,9 @@ def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrai
 def _bert_pipeline(model: models.WordPiece, section: TokenizerSection) -> Tokenizer:
     """A tokenizer with BERT's normalizer and pre-tokenizer: Chinese characters and punctuation are words.
 
-    In three things it differs from BERT: it keeps joiners (Persian, Indic scripts, emoji); with `lowercase` it strips
-    the accents of Latin letters alone, where BERT strips vowel signs too; and runs of scripts without spaces are cut
-    into words of at most 16 letters, as a word of over 100 characters is one unknown token.
+    There are three differences from BERT: joiners are kept (Persian, Indic scripts, emoji); `lowercase` strips the
+    accents of Latin letters only, while BERT strips vowel signs too; and runs of scripts without spaces are cut into
+    words of at most 16 letters, because a word of more than 100 characters is one unknown token.
     """
     tokenizer = Tokenizer(model)
     steps: list[normalizers.Normalizer] = [normalizers.Replace(*pair) for pair in JOINERS]
@@ -160,7 +162,7 @@ def _bert_pipeline(model: models.WordPiece, section: TokenizerSection) -> Tokeni
 
 
 def _unique_words(texts: list[str]) -> list[str]:
-    """The different words between white space, which are enough to compute an alphabet."""
+    """The distinct words between white space, which suffice to compute an alphabet."""
     words: set[str] = set()
     for text in texts:
         words.update(_ASCII_WORDS.findall(text))
@@ -171,10 +173,10 @@ def _unique_words(texts: list[str]) -> list[str]:
 def _wordpiece_alphabet(
     texts: list[str], section: TokenizerSection, letters: list[str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """(letters of the texts or the given ones, `##x` of those that are inside words), both sorted."""
+    """(`letters`, or those of the texts; `##x` for letters inside words), both sorted."""
     tokenizer = _bert_pipeline(models.WordPiece(unk_token="[UNK]"), section)
     trainer = trainers.WordPieceTrainer(
-        vocab_size=0,  # no room for merges: training ends after the alphabet
+        vocab_size=0,  # no merges: training ends after the alphabet
         initial_alphabet=letters or [],
         limit_alphabet=sys.maxunicode if letters is None else len(letters),
         show_progress=False,
@@ -215,11 +217,11 @@ def _train_char(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTo
 def _train_word(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
     """Word-level: words between white space, `<eos>` for each line end, `<unk>` for rare words.
 
-    A literal `<unk>` in the text is the unknown word, as in WikiText and PTB. Decoding joins words by one space.
+    A literal `<unk>` in the text becomes the unknown token, as in WikiText and PTB. Decoding joins words by one space.
     """
     special = ["<eos>", "<pad>", UNKNOWN]
     steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if section.lowercase else []
-    # Literal special tokens in the text are broken up before line ends become <eos>.
+    # Literal special tokens in the text are split before line ends become <eos>.
     steps += [normalizers.Replace("<eos>", "< eos >"), normalizers.Replace("<pad>", "< pad >")]
     steps += [normalizers.Replace("\n", " <eos> ")]
     normalizer = normalizers.Sequence(steps)
@@ -253,7 +255,7 @@ def _build_vocab(special: list[str], ordered: list[str], vocab_size: int) -> dic
 def _require_vocab_size(section: TokenizerSection, needed: int, for_what: str) -> None:
     if section.vocab_size < needed:
         raise UsageError(
-            f"vocab_size {section.vocab_size} cannot hold {for_what}, from which {section.kind} starts",
+            f"vocab_size {section.vocab_size} is too small for {for_what}, which {section.kind} needs",
             where="prepare.tokenizer.vocab_size",
             hint=f"set it to {needed} or more (8192 suits a few books)",
         )

@@ -1,9 +1,9 @@
 """Find the characters of a text that a tokenizer does not know, and count them over prompts, rows and documents.
 
-A model answers a text of unknown tokens as it answers any other, so somebody has to say it. Characters are counted and
-not tokens: one unknown token may be a whole word or one letter. White space does not count.
+A model returns a result for a text of unknown tokens too, so the user must be told. Characters are counted and not
+tokens, as one unknown token may be a whole word or one letter. White space does not count.
 
-A tokenizer that has no unknown token and does not work on bytes leaves out what it does not know; this counts too.
+A tokenizer without an unknown token that is not byte-level drops unknown characters; these are counted too.
 """
 
 import string
@@ -18,16 +18,16 @@ from llmkit.core.console import clean_line
 from llmkit.tokens.tokenizer import AnyTokenizer, backend_of, encode_texts, encode_with_offsets
 
 MOSTLY = 0.5
-"""From this share of unknown characters on, a text is mostly unknown."""
+"""Minimum fraction of unknown characters of a text that counts as mostly unknown."""
 MIN_SHARE = 0.05
-"""From this share of unknown characters over all rows on, it is said although no row is mostly unknown."""
+"""Minimum fraction of unknown characters over all rows for a note, if no row is mostly unknown."""
 N_EXAMPLES = 3
 MAX_EXAMPLE_CHARACTERS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownPart:
-    """What of one text is unknown."""
+    """Unknown characters of one text."""
 
     n_characters: int
     """Without white space."""
@@ -44,9 +44,9 @@ class UnknownPart:
 
 
 def unknown_id(tokenizer: AnyTokenizer) -> int | None:
-    """The id that the tokenizer gives what it does not know; None for one on bytes.
+    """The id that the tokenizer assigns to unknown characters; None for a byte-level tokenizer.
 
-    Not `unk_token_id`: GPT-2's is its end-of-text token, which it never gives a text.
+    This is not always `unk_token_id`: for GPT-2 that is the end-of-text token, which encoding never produces.
     """
     model: Any = backend_of(tokenizer).model
     token = getattr(model, "unk_token", None)
@@ -69,7 +69,7 @@ def unknown_texts(
 
 
 def find_unknown(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterator[UnknownPart]:
-    """What of each text is unknown."""
+    """Yield the unknown characters of each text."""
     unknown = unknown_id(tokenizer)
     if unknown is not None:
         for text, (ids, starts, _) in zip(texts, encode_with_offsets(tokenizer, texts), strict=True):
@@ -92,7 +92,7 @@ def count_unknown_rows(
     tokenizer: AnyTokenizer, texts: Sequence[str], may_have: NDArray[np.bool_], numbers: Sequence[int],
     count: "UnknownCount",
 ) -> None:  # fmt: skip
-    """Add rows to `count`. Rows without an unknown id, where `may_have` is false, are not encoded again."""
+    """Add rows to `count`. `may_have` is whether a row has an unknown id; rows without are not encoded again."""
     if unknown_id(tokenizer) is None:
         may_have = np.full(len(texts), not _works_on_bytes(tokenizer))
     found = find_unknown(tokenizer, [text for text, may in zip(texts, may_have, strict=True) if may])
@@ -133,13 +133,13 @@ class UnknownCount:
     n_characters: int = 0
     n_unknown: int = 0
     n_mostly: int = 0
-    """Texts that are mostly unknown."""
+    """Number of texts that are mostly unknown."""
     numbers: list[int] = field(default_factory=list)
-    """Lines or numbers of the first of these."""
+    """Lines or numbers of the first of them."""
     examples: list[str] = field(default_factory=list)
 
     def add(self, part: UnknownPart, number: int) -> None:
-        """Count a text, which is known to the user by its number."""
+        """Count a text; `number` identifies it in notes."""
         self.n_texts += 1
         self.n_characters += part.n_characters
         self.n_unknown += part.n_unknown
@@ -157,19 +157,19 @@ class UnknownCount:
 
     @property
     def is_worth_a_note(self) -> bool:
-        """Whether a text is mostly unknown, or much of all texts."""
+        """Whether to show a note: a text is mostly unknown, or the fraction over all texts is high."""
         return self.n_mostly > 0 or self.share >= MIN_SHARE
 
     def describe(self) -> str:
         return describe_unknown(self.n_unknown, self.n_characters, self.examples)
 
     def describe_rows(self, path: str) -> list[str]:
-        """A note on the rows of a file, where it is worth one."""
+        """A note on the rows of a file, if `is_worth_a_note`."""
         if not self.is_worth_a_note:
             return []
         note = f"{path}: {self.describe()}"
         if self.n_mostly:
             lines = ", ".join(map(str, self.numbers)) + (", ..." if self.n_mostly > len(self.numbers) else "")
             note += f"; {self.n_mostly:,} of {self.n_texts:,} rows are mostly unknown (lines {lines})"
-            note += ": the model guesses on these"
+            note += ": their predictions are unreliable"
         return [note]

@@ -6,7 +6,9 @@ import pytest
 from cli.test_app import run
 
 
-@pytest.mark.parametrize(("name", "words"), [("x.foo", "does not say how to write it"), ("there.csv", "exists")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("x.foo", "the output format of 'x.foo' is unknown"), ("there.csv", "exists")]
+)
 def test_result_that_cannot_be_written_is_refused_first(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, words: str
 ) -> None:

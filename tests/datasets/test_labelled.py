@@ -174,7 +174,7 @@ def test_first_window_of_a_pair_equals_the_truncated_pair(tokenizers: Tokenizers
 
 def test_too_small_blocks_and_too_large_strides_are_refused(tokenizers: Tokenizers) -> None:
     wordpiece = tokenizers["wordpiece"]
-    with pytest.raises(UsageError, match="block_size 4 leaves no room"):
+    with pytest.raises(UsageError, match="block_size 4 is too small"):
         encode_inputs(wordpiece, ["a"], ["b"], block_size=4)
     encode_inputs(wordpiece, ["a"], ["b"], block_size=5)
     with pytest.raises(UsageError, match="windows of 10 tokens cannot overlap by 10"):

@@ -342,7 +342,7 @@ def test_not_next_segments_come_from_all_other_documents_equally(split: Split) -
 def test_block_without_room_for_two_segments_is_refused(tmp_path: Path) -> None:
     split = make_sentence_split(tmp_path / "held", make_documents(3, 1, 5))
     tokenizer = load_tokenizer(save_bert(tmp_path / "bert"))
-    with pytest.raises(UsageError, match="block_size 7 has no room"):
+    with pytest.raises(UsageError, match="block_size 7 is too small"):
         pairs_module.make_pairs(split, tokenizer, Mlm(), 7, 0)
     shortest = pairs_module.make_pairs(split, tokenizer, Mlm(sentence_objective="none"), 8, 0)
     assert len(shortest[0].input_ids) <= 8

@@ -39,7 +39,7 @@ def test_early_stopping_and_plateau_need_a_validation_split(override: str) -> No
 @pytest.mark.parametrize("settings", [Evaluate(stride=4), Evaluate(block_size=8)])
 def test_windows_are_refused_for_recurrent_models(settings: Evaluate) -> None:
     check_no_windows(Evaluate())
-    with pytest.raises(UsageError, match="reads the whole text"):
+    with pytest.raises(UsageError, match="uses all text"):
         check_no_windows(settings)
 
 
@@ -52,7 +52,7 @@ def test_positions_are_checked_and_n_positions_only_without_resume() -> None:
     other = load_recipe(None, ["train.block_size=32", "model.n_positions=64"])
     check_positions(other, 64, resume=False)
     check_positions(other, 32, resume=True)
-    for positions, words in ((32, "not what the model has: 32"), (None, "no limit")):
+    for positions, words in ((32, "differs from the model's: 32"), (None, "no limit")):
         with pytest.raises(UsageError, match=words):
             check_positions(other, positions, resume=False)
 

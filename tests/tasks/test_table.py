@@ -48,7 +48,7 @@ def test_label_type_of_an_earlier_version_is_read() -> None:
 
 
 def test_run_of_an_unknown_task_is_refused() -> None:
-    with pytest.raises(ModelError, match="'t5', which this llmkit does not know"):
+    with pytest.raises(ModelError, match="'t5', which this version of llmkit does not know"):
         task_of_run(record({"task": "t5"}))
 
 

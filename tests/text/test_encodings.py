@@ -106,7 +106,7 @@ def test_a_byte_order_mark_is_taken_off_when_the_user_names_the_encoding_too(enc
 
 @pytest.mark.parametrize("encoding", ["nonsense", "base64"])
 def test_an_unknown_encoding_is_a_usage_error(encoding: str) -> None:
-    with pytest.raises(UsageError, match="no encoding is called"):
+    with pytest.raises(UsageError, match="unknown encoding"):
         read(b"x", encoding)
 
 

@@ -154,7 +154,7 @@ def test_an_empty_file_gives_no_document_and_is_counted(tmp_path: Path) -> None:
 def test_a_link_to_nothing_stops_and_is_skipped_and_counted_with_skip_bad(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("One text.")
     (tmp_path / "x.txt").symlink_to("none")
-    with pytest.raises(DataError, match="a link to none"):
+    with pytest.raises(DataError, match="a broken link to none"):
         read_all(tmp_path)
     documents, sources = read_all(tmp_path, skip_bad=True)
     assert [document.text for document in documents] == ["One text."]

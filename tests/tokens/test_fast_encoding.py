@@ -121,7 +121,7 @@ def test_one_wrong_id_gives_the_work_to_tokenizers(
     encoder = choose_encoder(tokenizer, [*TEXTS, "late"])
     assert (
         capsys.readouterr().err
-        == f"tokenizing with tokenizers: fastokens 9.9 gives different ids for {spoiled[:40]!r}\n"
+        == f"tokenizing with tokenizers: fastokens 9.9 returns different ids for {spoiled[:40]!r}\n"
     )
     assert same_ids(encoder, tokenizer, [spoiled])
 
@@ -135,7 +135,7 @@ def test_only_texts_with_a_character_that_differs_are_left_to_tokenizers(
     assert same_ids(encoder, tokenizer, [_surround("龘")])
     monkeypatch.setattr(fast_encoding, "MAX_MISMATCHED", 0)
     choose_encoder(tokenizer, [*TEXTS, "龘"])
-    assert "gives different ids for '龘'" in capsys.readouterr().err
+    assert "returns different ids for '龘'" in capsys.readouterr().err
 
 
 def test_a_text_that_breaks_fastokens_later_is_encoded_by_tokenizers(
@@ -202,7 +202,7 @@ def test_characters_outside_the_sample_are_compared_and_a_special_token_in_every
     assert capsys.readouterr().err == ""
     install(monkeypatch, stand_in(tokenizer, _surround("<|endoftext|>")))
     assert check_encoder(make_encoding_tokenizer(tokenizer), ["sound"], "é") == EncoderCheck()
-    assert "gives different ids for 'x<|endoftext|>y" in capsys.readouterr().err
+    assert "returns different ids for 'x<|endoftext|>y" in capsys.readouterr().err
 
 
 def test_no_id_comes_from_a_special_token_in_the_text(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -242,7 +242,7 @@ def test_a_wrong_chunk_encoder_is_found_and_replaced(
     monkeypatch.setattr(fast_encoding, "ChunkEncoder", Wrong)
     monkeypatch.setattr(fast_encoding, "MAX_MISMATCHED", 0)
     encoder = choose_encoder(tokenizer, [*TEXTS, "x"], with_offsets=with_offsets)
-    assert "tokenizing with tokenizers: chunk encoding gives different ids for" in capsys.readouterr().err
+    assert "tokenizing with tokenizers: chunk encoding returns different ids for" in capsys.readouterr().err
     assert same_ids(encoder, tokenizer, ["x", "axb xx"])
     pairs = zip(encoder.encode_with_offsets(["axb"]), encode_with_offsets(tokenizer, ["axb"]), strict=True)
     assert all(np.array_equal(*parts) for pair in pairs for parts in zip(*pair, strict=True))
@@ -258,7 +258,7 @@ def test_a_wrong_offset_alone_is_found(monkeypatch: pytest.MonkeyPatch, capsys: 
     choose_encoder(tokenizer, TEXTS)
     assert capsys.readouterr().err == ""
     choose_encoder(tokenizer, TEXTS, with_offsets=True)
-    assert "gives different ids" in capsys.readouterr().err
+    assert "returns different ids" in capsys.readouterr().err
 
 
 ENCODERS = {

@@ -1,4 +1,4 @@
-"""Causal language modelling: predict each token from those before it."""
+"""Causal language modelling: predict each token from the previous ones."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any

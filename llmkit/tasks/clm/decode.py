@@ -1,13 +1,14 @@
 """Greedy decoding and sampling, one token per step, for the architectures that pretrain-clm builds.
 
-For a small model, most of a step of transformers' `generate` is overhead: it rebuilds masks, copies all keys and values
-to append one, and runs much Python. Here the model's own forward reads the prompt; after that, keys and values are in
-preallocated memory and a step is only the layers' matrix products.
+For a small model, most of the time of a step of transformers' `generate` is overhead: it rebuilds masks, copies all
+keys and values to append one, and runs much Python. Here the model's own forward reads the prompt; after that, keys and
+values are in preallocated memory and a step consists of the layers' matrix products.
 
-Greedy tokens are those of `generate` except for ties within rounding. Samples have the same distribution from other
-random numbers: one per row, while torch.multinomial draws one per token of the vocabulary, as slow as the step itself.
+Greedy tokens equal those of `generate` except for ties within rounding. Samples have the same distribution but use
+other random numbers: one per row, while torch.multinomial draws one per token of the vocabulary and is as slow as the
+step.
 
-Works on ids only; generation.py passes windows of ids and takes the tokens.
+Works on ids only; generation.py passes windows of ids and receives the tokens.
 """
 
 from collections.abc import Callable
@@ -35,15 +36,15 @@ from llmkit.models.transformer import TransformerForCausalLM, embed
 from llmkit.tasks.clm.logits import make_processors
 
 Step = Callable[[Tensor], Tensor]
-"""Maps the last token ids (rows,) to the logits of the next ones (rows, vocabulary)."""
+"""Maps the last token ids (rows,) to the next logits (rows, vocabulary)."""
 
 MIN_STEPS_TO_PACK = 16
 """Packing the weights takes about as long as ten steps."""
 
 
 def can_decode(model: PreTrainedModel, decoding: GenerationConfig) -> bool:
-    """Whether `decode` supports the model: exactly one of these classes, unsharded (only a layer's own forward gathers
-    sharded weights), and no beam search."""
+    """Whether `decode` supports the model: its class is exactly one of the supported ones, its weights are not sharded
+    (only a layer's own forward gathers them), and there is no beam search."""
     if type(model) is GPT2LMHeadModel:
         known = not (model.config.add_cross_attention or model.config.reorder_and_upcast_attn)
     else:
@@ -61,8 +62,8 @@ def decode(
     take: Callable[[list[int]], bool],
     packed: "PackedLinears",
 ) -> None:
-    """Generate up to `decoding.max_new_tokens` tokens per row of `ids` (rows, width); `take` gets the next token of
-    each row and returns whether all rows have ended.
+    """Generate up to `decoding.max_new_tokens` tokens per row of `ids` (rows, width). `take` is called with the next
+    token of each row and returns whether all rows have ended.
 
     `mask` is 0 for padding, which is on the left. Random numbers come from torch's global generator. `packed` caches
     packed weights between calls.
@@ -83,7 +84,7 @@ def decode(
 def read_prompts(
     model: PreTrainedModel, ids: Tensor, mask: Tensor, n_steps: int, packed: "PackedLinears"
 ) -> tuple[Tensor, Step]:
-    """The logits (rows, tokens) after `ids`, and the step function for up to `n_steps` more tokens."""
+    """The next logits (rows, tokens) after `ids`, and the step function for up to `n_steps` more tokens."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     read = model(
         input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1, return_dict=True
@@ -99,7 +100,7 @@ def read_prompts(
 
 
 def _token_selector(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """A function of all ids (rows, n) and logits (rows, tokens) to the next ids (rows,), in the order of `generate`."""
+    """A function from all ids (rows, n) and logits (rows, tokens) to the next ids (rows,), as in `generate`."""
     first, limits = make_processors(decoding, mask), LogitsProcessorList()
     if decoding.top_k:
         limits.append(TopKLogitsWarper(decoding.top_k))
@@ -130,7 +131,7 @@ def sample_token(probabilities: Tensor) -> Tensor:
     dtype = torch.float32 if probabilities.device.type == "mps" else torch.float64  # MPS has no float64
     sums = probabilities.cumsum(-1, dtype=dtype)
     if not bool(sums[:, -1].isfinite().all()):
-        hint = "was its training ended by a loss that is not finite? evaluate it, or take an earlier checkpoint"
+        hint = "did the training loss become non-finite? Evaluate the model, or use an earlier checkpoint"
         raise ModelError("the model's probabilities are not finite", where="its logits", hint=hint)
     threshold = torch.rand(len(probabilities), 1, dtype=dtype, device=probabilities.device) * sums[:, -1:]
     return torch.searchsorted(sums, threshold, right=True)[:, 0].clamp(max=probabilities.shape[1] - 1)
@@ -167,7 +168,7 @@ class _KeyValueCache:
         return F.scaled_dot_product_attention(query, keys, values, bias, scale=scale).flatten(1)
 
     def advance(self) -> None:
-        """Move on to the next token."""
+        """Increment the position."""
         self._n_read += 1
         self.positions = self.positions + 1
 
@@ -220,8 +221,8 @@ def _recurrent_stepper(model: RecurrentForCausalLM, state: Any) -> Step:
 
 
 class PackedLinears:
-    """Linear layers with weights packed once for a number of rows, in fp32 on a CPU; BLAS packs them in each call.
-    Holds a copy of the weights, so each generation has its own object."""
+    """Linear layers with weights packed once for a given number of rows, in fp32 on a CPU; BLAS would pack them in each
+    call. Holds a copy of the weights, so each generation has its own object."""
 
     def __init__(self) -> None:
         self._packed: dict[nn.Module, tuple[int, Callable[[Tensor], Tensor]]] = {}
@@ -243,7 +244,7 @@ def _pack_weight(layer: Any, rows: int) -> Callable[[Tensor], Tensor]:
     if rows == 1 or not torch.backends.mkldnn.is_available():
         across = across.contiguous()
         return lambda hidden: hidden @ across if bias is None else torch.addmm(bias, hidden, across)
-    # What torch.compile's inductor calls for a linear layer with constant weights: oneDNN with a layout of its choice.
+    # torch.compile's inductor calls the same for a linear layer with constant weights: oneDNN chooses the layout.
     packed = torch.ops.mkldnn._reorder_linear_weight(across.t().contiguous(), rows)
     multiply = torch.ops.mkldnn._linear_pointwise.default
     return lambda hidden: cast(Tensor, multiply(hidden, packed, bias, "none", [], ""))

@@ -1,9 +1,9 @@
 """Evaluate a causal language model on a prepared split or on raw text; each token is scored exactly once.
 
-Block-wise windows do not overlap, so a token near the beginning of a window has little context. With a stride below the
-block size, windows overlap and only the last `stride` tokens of each are scored: every token has at least
-`block_size - stride` tokens of context, which is slower and gives a lower loss. A recurrent model carries its state
-through the whole stream, so its loss depends on no block size.
+By default windows do not overlap, so a token near the beginning of a window has little context. With a stride below the
+block size, windows overlap and only the last `stride` tokens of each are scored: every token has at least `block_size -
+stride` tokens of context, which is slower and results in a lower loss. A recurrent model carries its state through the
+whole stream, so its loss does not depend on a block size.
 
 Losses are summed and divided once at the end. A mean of batch means would overweight the short last batch.
 """
@@ -34,9 +34,9 @@ from llmkit.tokens.store import TokenStream
 from llmkit.training.losses import sum_fp64
 
 MAX_WINDOW_LOGITS = 128_000_000
-"""Half a gigabyte in fp32, for models that compute all logits at once."""
+"""Maximum logits per batch of models that compute all at once: half a gigabyte in fp32."""
 LOGITS_PER_CHUNK = 1 << 22
-"""Logits that are scored at once: 16 MB in fp32, which fits the cache of a CPU."""
+"""Maximum logits that are scored at once: 16 MB in fp32, which fits into the cache of a CPU."""
 
 
 @torch.inference_mode()
@@ -54,7 +54,7 @@ def evaluate_causal_lm(
     """Sums over `stream`: {"nats", "n_correct", "n_tokens"}.
 
     The first token is predicted from `first_token`, by default the last token of the stream, an end-of-text token.
-    `max_windows` scores that many evenly spaced windows.
+    `max_windows` limits scoring to that number of evenly spaced windows.
     """
     device: torch.device = model.device
     vocab_size = embedding_rows(model)
@@ -83,9 +83,9 @@ def evaluate_causal_lm(
 
 
 def to_metrics(sums: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics of the sums; `totals` counts the tokens, bytes, characters and words (text/words.py) of the text.
+    """Compute metrics from the sums; `totals` counts tokens, bytes, characters and words (text/words.py) of the text.
 
-    The bytes, characters and words of a part of the text are estimated by its share of the tokens.
+    If only a part was scored, its bytes, characters and words are estimated from its fraction of the tokens.
     """
     nats, n_tokens = sums["nats"], sums["n_tokens"]
     share = n_tokens / totals["tokens"]
@@ -104,7 +104,7 @@ def to_metrics(sums: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, 
 
 
 def _exp(nats: float) -> float | None:
-    """None on overflow."""
+    """exp(nats); None on overflow."""
     return math.exp(nats) if nats < 700 else None
 
 
@@ -116,8 +116,8 @@ def count_windows(config: PreTrainedConfig, vocab_size: int, block_size: int, ba
 
 
 def _run(model: PreTrainedModel, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Hidden states or logits of each token, and the function from these to logits: with a large vocabulary, not all
-    logits are in memory at once."""
+    """(hidden states or logits of each token, function from these to logits). With a large vocabulary, logits are
+    computed in parts to save memory."""
     if has_plain_lm_head(model.config):
         hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
         return hidden, partial(read_logits, model.get_submodule("lm_head"))
@@ -125,7 +125,7 @@ def _run(model: PreTrainedModel, inputs: Tensor) -> tuple[Tensor, Callable[[Tens
 
 
 Window = tuple[int, int, int]
-"""begin, first scored token, end: positions in the stream."""
+"""(begin, first scored token, end), as positions in the stream."""
 
 
 def _cut(n_tokens: int, block_size: int, stride: int, max_windows: int | None) -> Iterator[Window]:
@@ -164,8 +164,8 @@ def evaluate_recurrent_lm(
 ) -> dict[str, Any]:
     """Sums over `stream` as in `evaluate_causal_lm`.
 
-    `max_tokens` scores that many tokens, the beginnings of all streams. Streams are divided over the ranks; a rank
-    without one scores the first, and its sums are not counted.
+    `max_tokens` limits scoring to the beginnings of all streams, that number of tokens in total. Streams are
+    distributed over the ranks; a rank without a stream scores the first one, and its sums are not counted.
     """
     device: torch.device = model.device
     n_streams = min(n_streams, len(stream))
@@ -209,13 +209,13 @@ def _read_streams(
 
 
 DEFAULT_BLOCK_SIZE = 1024
-"""For models without a maximum context length."""
+"""Default block size for models without a maximum context length."""
 
 
 def score_split(
     network: PreTrainedModel, data: EvaluationData, settings: Evaluate, share: float = 1.0
 ) -> dict[str, Any]:
-    """Metrics of a split, or of a share of its windows, evenly spaced.
+    """Metrics of a split, or of a fraction `share` of its windows, evenly spaced.
 
     Raises:
         UsageError: the windows do not fit the model.
@@ -243,4 +243,4 @@ def score_split(
     metrics = to_metrics(sums, data.totals)
     if sums["n_tokens"] < len(stream):
         metrics["n_held_out_tokens"] = len(stream)
-    return data.describe(metrics, method, "bits per byte leave out what those words were")
+    return data.describe(metrics, method, "bits per byte do not include the content of those words")

@@ -1,14 +1,13 @@
 """Generate text with any causal language model: with decode.py if it supports the model, else with `generate`.
 
-A text may grow beyond the context. It is then generated in rounds of an eighth of the context; each round reads as many
-of the last tokens as leave room for it, after a leading bos token. So at least seven eighths of the context are used,
-and no position exceeds those of a model with learned positions.
+A text may grow beyond the context. It is then generated in rounds of an eighth of the context; each round reads the bos
+token and the last seven eighths of a context. So no position exceeds the maximum of a model with learned positions.
 
 With greedy decoding a text does not depend on the other prompts of its batch: each row has its own window, and padding
 is on the left and masked. All settings come from `Generate`; only the end-of-text ids are read from the model's
 generation_config.
 
-The caller checks that the model is a causal one.
+The caller checks that the model is a causal language model.
 """
 
 import time
@@ -52,13 +51,13 @@ class Sample:
 
     prompt: str
     text: str
-    """Without the prompt and without the stop string."""
+    """The generated text without the prompt and without the stop string."""
     n_tokens: int
-    """New tokens, the end of text not counted."""
+    """Number of new tokens without the end-of-text token."""
     finish_reason: FinishReason
-    """Ended by a stop string, `max_new_tokens`, or the model's end-of-text token."""
+    """Why the text ended: a stop string, `max_new_tokens`, or the model's end-of-text token."""
     n_prompt_tokens_dropped: int = 0
-    """Tokens cut from the beginning of a prompt that is longer than the context."""
+    """Number of tokens cut from the beginning of a prompt that is longer than the context."""
 
 
 def generate_samples(settings: Generate, request: GenerationRequest) -> list[dict[str, Any]]:
@@ -92,13 +91,13 @@ def generate_texts(
 ) -> list[list[Sample]]:
     """`settings.num_samples` texts for each prompt, in the prompts' order. An empty prompt starts a new text.
 
-    Prompts, stop strings and bad words are read as the model's training text was normalized (tokens/normalization.py).
-    `on_text` gets the text while it is generated, in whole characters (with beams in one piece at the end). It is for a
-    single text: ValueError with more. The global random state, the model's mode and its generation_config do not
-    change.
+    Prompts, stop strings and bad words are normalized like the model's training text (tokens/normalization.py).
+    `on_text` is called with new text during generation, in whole characters (with beams once, at the end). The global
+    random state, the model's mode and its generation_config do not change.
 
     Raises:
-        ModelError: the tokenizer has ids that the model does not know, or no token an empty prompt could start from.
+        ModelError: the tokenizer has ids beyond the model's embedding, or no token to start an empty prompt with.
+            ValueError: `on_text` with more than one text.
     """
     if on_text is not None and len(prompts) * settings.num_samples != 1:
         raise ValueError("on_text is for one prompt and one sample")
@@ -128,12 +127,12 @@ class _Text:
         stop: Sequence[str],
         on_text: Callable[[str], None] | None,
     ) -> None:
-        """`read` is the prompt as the model reads it."""
+        """`read` is the normalized prompt."""
         encoded = encode_texts(tokenizer, [read])[0].tolist()
         self.ids: list[int] = [*roles.bos, *encoded] or [_start_id(tokenizer)]
         if max(self.ids) >= roles.size:
             raise ModelError(
-                f"the tokenizer has {len(tokenizer)} tokens, the model knows {roles.size}",
+                f"the tokenizer has {len(tokenizer)} tokens, the model's embedding {roles.size} rows",
                 where=tokenizer.name_or_path or "tokenizer",
                 hint="use the tokenizer that the model was trained with",
             )
@@ -150,7 +149,7 @@ class _Text:
         self._unwritten: list[int] = []
 
     def window(self, n_tokens: int | None) -> list[int]:
-        """The bos token and the last tokens, at most `n_tokens` in all."""
+        """The bos token and the last tokens, at most `n_tokens` in total."""
         if n_tokens is None or len(self.ids) <= n_tokens:
             return self.ids
         if len(self.ids) == self._n_prompt:
@@ -194,7 +193,7 @@ class _Text:
 
 
 def _start_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token of an empty prompt: bos, else end-of-text."""
+    """The token that starts an empty prompt: bos, else end-of-text."""
     return end_of_text_id(tokenizer) if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
 
 
@@ -205,7 +204,7 @@ def _batches(texts: list[_Text], settings: Generate) -> Iterator[list[_Text]]:
 
 
 def _write(model: PreTrainedModel, texts: list[_Text], settings: Generate, roles: TokenRoles) -> None:
-    """Generate all texts to their end."""
+    """Generate all texts until each has ended."""
     context = max_context_length(model)
     n_left = settings.max_new_tokens
     longest = max(len(text.ids) for text in texts)
@@ -289,23 +288,25 @@ def _describe_samples(groups: Sequence[Sequence[Sample]], settings: Generate, ba
     firsts = [group[0] for group in groups]
     if cut := [number for number, sample in enumerate(firsts, 1) if sample.n_prompt_tokens_dropped]:
         n_dropped = firsts[cut[0] - 1].n_prompt_tokens_dropped
-        what = f"longer than the model's context: its first {n_dropped:,} tokens were left out"
+        what = f"longer than the model's context: its first {n_dropped:,} tokens were dropped"
         notes.append(f"{name_prompts(cut, len(firsts))}: {what}")
     samples = [sample for group in groups for sample in group]
     for word in filter(None, bad_words):
         if n_with := sum(word in sample.text for sample in samples):
-            note = f"{n_with:,} of {len(samples):,} texts have {word!r} all the same, written in other tokens"
+            note = f"{n_with:,} of {len(samples):,} texts contain {word!r}, spelled with other tokens"
             notes.append(note)
     if n_short := sum(each.n_tokens < settings.min_new_tokens and each.finish_reason == "eos" for each in samples):
-        notes.append(f"{n_short:,} of {len(samples):,} texts end before min_new_tokens: the rules left no token")
+        notes.append(
+            f"{n_short:,} of {len(samples):,} texts end before min_new_tokens: the rules allowed no further token"
+        )
     return notes
 
 
 def _decoding(settings: Generate, roles: TokenRoles, n_tokens: int, n_return: int) -> GenerationConfig:
-    """The settings as a GenerationConfig, without options that have no effect, of which transformers warns."""
+    """The settings as a GenerationConfig. Omits options without effect, as transformers would warn of them."""
     sampling = {
         "temperature": settings.temperature,
-        "top_k": settings.top_k or 0,  # unset, it would be 50
+        "top_k": settings.top_k or 0,  # transformers' default is 50
         "top_p": settings.top_p,
         "min_p": settings.min_p,
     }
@@ -326,7 +327,7 @@ def _decoding(settings: Generate, roles: TokenRoles, n_tokens: int, n_return: in
 
 @contextmanager
 def _generation_mode(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Evaluation mode, a default generation_config, and random numbers from `seed`; restores all afterwards."""
+    """Use evaluation mode, a default generation_config, and random numbers from `seed`; restore all afterwards."""
     saved = (model.training, model.generation_config, model.config.pad_token_id)
     device = model.device
     on_accelerator = device.type != "cpu"

@@ -1,8 +1,8 @@
-"""Which token may come next: roles of tokens, and rules that depend on the tokens before it.
+"""Restrict the next token: roles of tokens, and rules that depend on the previous tokens.
 
-The rules are for decode.py and for transformers' `generate`. For one text they are those of transformers. In a batch,
-padding is on the left: transformers' own rules take it for tokens of the text and these do not, so a text does not
-depend on the texts beside it. Where the rules leave no token, the text ends.
+decode.py and transformers' `generate` both use the rules. For one text they equal those of transformers. In a batch,
+padding is on the left: transformers' own rules treat it as tokens of the text, and these do not, so a text does not
+depend on the other texts of its batch. If the rules exclude every token, the text ends.
 """
 
 from collections.abc import Sequence
@@ -27,17 +27,17 @@ from llmkit.tokens.normalization import normalize_texts
 from llmkit.tokens.tokenizer import encode_texts, line_end_id
 
 NO_TOKEN = -1
-"""Stands for padding where ids are compared."""
+"""Placeholder for padding in comparisons of ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRoles:
-    """The ids of a model and its tokenizer by their role in generation."""
+    """The token ids of a model and its tokenizer, grouped by their role in generation."""
 
     size: int
-    """Rows of the model's embedding."""
+    """Number of rows of the model's embedding."""
     bos: list[int]
-    """The bos token if the tokenizer starts every text with it, else empty."""
+    """[bos id] if the tokenizer starts every text with it, else empty."""
     ends: list[int]
     """Ids that end a text."""
     never: list[int]
@@ -92,7 +92,7 @@ def make_processors(decoding: GenerationConfig, mask: Tensor) -> LogitsProcessor
 
 
 def without_rules(decoding: GenerationConfig) -> GenerationConfig:
-    """A copy without the fields that `make_processors` reads, for a `generate` that gets its processors."""
+    """A copy without the settings that `make_processors` implements, so that `generate` does not apply them twice."""
     off = {"repetition_penalty": 1.0, "no_repeat_ngram_size": None, "bad_words_ids": None, "min_new_tokens": None}
     return GenerationConfig(**(decoding.to_dict() | off))
 
@@ -118,7 +118,7 @@ class NoRepeatNgrams(LogitsProcessor):
 
 
 class NoBadWords(LogitsProcessor):
-    """The last id of a sequence of `words` never follows the others. `padding` as in NoRepeatNgrams."""
+    """No id sequence of `words` is generated: its last id never follows the others. `padding` as in NoRepeatNgrams."""
 
     def __init__(self, words: list[list[int]], padding: Tensor) -> None:
         self._rule, self._padding = NoBadWordsLogitsProcessor(words), padding
@@ -129,7 +129,7 @@ class NoBadWords(LogitsProcessor):
 
 
 class EndDeadEnds(LogitsProcessor):
-    """Gives `end` to rows for which no other token is left. `never` are the ids that are removed after this."""
+    """Allow `end` in rows in which all other tokens are excluded. `never` are ids that are excluded after this."""
 
     def __init__(self, never: list[int], end: int) -> None:
         self._never, self._end = never, end

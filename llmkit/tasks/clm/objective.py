@@ -1,8 +1,9 @@
 """Next-token prediction: collate blocks into a batch, sum its losses and count its labels.
 
-Losses are sums, never means: the trainer divides by the count of the whole optimizer step over all ranks, so results do
-not depend on the micro-batch size. `RecurrentLM` carries the state from block to block: truncated back-propagation
-through time (Williams and Peng 1990), where the gradient stops at the beginning of a block and the state does not.
+Losses are sums, never means: the trainer divides by the label count of the whole optimizer step over all ranks, so
+results do not depend on the micro-batch size. `RecurrentLM` carries the state from block to block: truncated
+back-propagation through time (Williams and Peng 1990), where the gradient stops at the beginning of a block and the
+state does not.
 """
 
 from collections.abc import Sequence
@@ -27,12 +28,12 @@ Batch = dict[str, Tensor]
 
 
 class CausalLM:
-    """The objective of `pretrain-clm`, with one loss, `loss`, in nats."""
+    """The objective of `pretrain-clm`. Its only loss is `loss`, in nats."""
 
     def __init__(self, pad_token_id: int, *, loss_by_model: bool = False) -> None:
         self.pad_token_id = pad_token_id
         self.loss_by_model = loss_by_model
-        """Whether the model sums the loss itself, in chunks (models/kernels/output_layer.py), as llmkit's models do."""
+        """Whether the model computes the summed loss itself, in chunks (models/kernels/output_layer.py)."""
         self.state: dict[str, Tensor] = {}
 
     def collate(self, blocks: Sequence[Block]) -> Batch:
@@ -49,19 +50,19 @@ class CausalLM:
         return {"input_ids": input_ids, "labels": labels}
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """The number of labels that the loss is summed over."""
+        """The number of labels over which the loss is summed, by loss."""
         return {"loss": int((batch["labels"] != IGNORE).sum())}
 
     def count_tokens(self, batch: Batch) -> int:
-        """Tokens that are labels."""
+        """Number of tokens that are labels."""
         return self.count(batch)["loss"]
 
     def length(self, block: Block) -> int:
-        """Tokens of one sample."""
+        """Number of tokens of one sample."""
         return len(block[0])
 
     def sum_losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
-        """The summed cross-entropy in nats, with gradient."""
+        """The summed cross-entropy in nats, a scalar with gradient."""
         if self.loss_by_model:
             read = model(
                 input_ids=batch["input_ids"], shift_labels=batch["labels"], num_items_in_batch=1, use_cache=False
@@ -82,15 +83,15 @@ CARRIED = "carried"
 
 
 class RecurrentLM(CausalLM):
-    """`CausalLM` over the streams of datasets/blocks.py. `state` has the recurrent state of each row of the global
-    batch, (layers, 1 or 2, rows, width); checkpoints save it."""
+    """`CausalLM` over the streams of datasets/blocks.py. `state` is the recurrent state of each row of the global
+    batch, (layers, 1 or 2, rows, width); checkpoints include it."""
 
     def __init__(self, pad_token_id: int, n_streams: int) -> None:
         super().__init__(pad_token_id, loss_by_model=True)
         self.n_streams = n_streams
 
-    def collate(self, blocks: Sequence[StreamBlock]) -> Batch:  # type: ignore[override]  # blocks of its own kind
-        """The batch of `CausalLM` with `rows` and `fresh`, (batch,): the stream of a block, and whether it begins."""
+    def collate(self, blocks: Sequence[StreamBlock]) -> Batch:  # type: ignore[override]  # another block type
+        """The batch of `CausalLM` with `rows` and `fresh`, both (batch,): the stream, and whether it begins here."""
         batch = super().collate([(block.inputs, block.labels) for block in blocks])
         batch["rows"] = torch.tensor([block.row for block in blocks])
         batch["fresh"] = torch.tensor([block.fresh for block in blocks])

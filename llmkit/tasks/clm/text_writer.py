@@ -1,9 +1,9 @@
 """Decode a growing sequence of token ids into text incrementally.
 
-A token may end inside a character (每 has three bytes) or inside a stop string. Such text is held back until it is
-certain, so that the emitted pieces, joined, are the whole text.
+A token may end inside a character (每 has three bytes) or inside a stop string. Such text is held back until more
+tokens decide, so that the joined pieces equal the whole text.
 
-Knows nothing of models; generation.py feeds it.
+Knows nothing of models; generation.py passes the tokens.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class TextWriter:
         return "".join(self._emitted)
 
     def write(self, *token_ids: int) -> str:
-        """Add tokens; returns the text that is certain now, which may be empty."""
+        """Add tokens; returns the text that is final now, which may be empty."""
         self._window += token_ids
         whole = self._decode(self._window)
         if whole.endswith(_REPLACEMENT_CHARACTER) or len(whole) <= len(self._read):

@@ -29,7 +29,7 @@ from llmkit.training.contract import Plan
 SAMPLE_TOKENS = 80
 OWN_LOSS_FAMILIES = ("gru", "lstm", "transformer")
 EVAL_STREAMS = 16
-"""Parallel streams in evaluations during training; the final evaluation reads one stream."""
+"""Number of parallel streams in evaluations during training; the final evaluation reads one stream."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class ClmTraining(PretrainingTask):
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         if self.tokenizer.cls_token is not None and isinstance(self.tokenizer, PreTrainedTokenizerFast):
-            # The model was not trained on [CLS], and [SEP] ends a text: prompts must not get BERT's template.
+            # The model was not trained on [CLS], and [SEP] ends a text, so prompts must not get BERT's template.
             self.tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
             self.tokenizer.model_input_names = ["input_ids", "attention_mask"]
         return self.tokenizer

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ClsTask(Task):
-    """Any encoder or decoder of transformers with a sequence classification head."""
+    """Classification with any encoder or decoder of transformers that has a sequence classification head."""
 
     name = "cls"
     model_is = "a classifier"
@@ -30,7 +30,7 @@ class ClsTask(Task):
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         name = str(facts.get("label_type") or "single_label")
         if name not in METRICS:
-            what = f"the labels are of type {name!r}, which this llmkit does not know"
+            what = f"the labels are of type {name!r}, which this version of llmkit does not know"
             raise ModelError(what, where="manifest.json", hint=did_you_mean(name, METRICS))
         return METRICS[name]
 

@@ -45,7 +45,7 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 @dataclass(frozen=True)
 class LabelledSplit:
-    """Encoded rows with labels: (n,) ids, (n, labels) zeros and ones, or (n,) numbers; and the line of each row."""
+    """Encoded rows, their labels ((n,) ids, (n, labels) zeros and ones, or (n,) numbers) and line numbers."""
 
     inputs: Inputs
     labels: NDArray[Any]
@@ -63,7 +63,7 @@ class LabelledData:
     splits: dict[str, LabelledSplit]
     format: RowFormat
     label2id: dict[str, int]
-    """One entry, the column's name, for regression."""
+    """Label names to ids; for regression one entry, the name of the column."""
     files: dict[str, str]
     notes: list[str] = field(default_factory=list)
 
@@ -72,7 +72,7 @@ class LabelledData:
         return self.format.label_type
 
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of every id and label of all splits."""
+        """SHA-256, in hex, of all ids and labels of all splits."""
         digest = hashlib.sha256(repr(list(self.label2id)).encode())
         for name, split in self.splits.items():
             digest.update(name.encode())
@@ -81,7 +81,7 @@ class LabelledData:
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """For the run's manifest: rows, tokens and labels of each split, the columns, the notes."""
+        """Entries of the run's manifest: rows, tokens and labels per split, the columns, the notes."""
         return {
             "splits": {
                 name: {
@@ -111,11 +111,11 @@ def load_labelled(
 ) -> LabelledData:
     """Read `files` (`train`, and `validation` and `test` if given); splits without a file are held out of train.
 
-    `fold` (number, folds) uses that fold of the train rows for validation. `known` is the label map of the model; it is
-    kept if the train rows have the same labels.
+    `fold` (index, number of folds) uses that fold of the train rows for validation. `known` is the label map of the
+    model; it is kept if the train rows have the same labels.
 
     Raises:
-        DataError: what tables/rows.py and tables/labelled.py raise; no rows to train on.
+        DataError: a file cannot be read (tables/rows.py, tables/labelled.py), or has no rows to train on.
     """
     wanted = [name for name in (section.text, section.pair, section.label) if name]
     with open_rows(files["train"], read, header=section.header, wanted=wanted) as rows:
@@ -145,7 +145,7 @@ def load_labelled(
         elif (indices := np.flatnonzero(sides == number)).size:
             splits[name] = _to_split(whole, indices, label2id, row_format.label_type, files["train"])
     if "validation" not in splits and section.validation:
-        notes.append("too few rows of each label: none is held out, so nothing is measured on rows not trained on")
+        notes.append("too few rows per label to hold any out, so there are no metrics on held-out rows")
     notes += _describe_splits(splits, label2id, row_format.label_type)
     if not quiet:
         for note in notes:
@@ -166,7 +166,7 @@ def _describe_splits(
     more = f" and {len(label2id) - LABELS_SHOWN} more" if len(label2id) > LABELS_SHOWN else ""
     notes = [clean_line(f"rows: {rows}; labels to train on: {shown}{more}")]
     if all(map(_NUMBER.fullmatch, label2id)) and any("." in label for label in label2id):
-        notes.append("the labels are numbers with decimals: -s cls.labels=regression predicts numbers instead")
+        notes.append("the labels are decimal numbers: use -s cls.labels=regression to predict numbers")
     return notes
 
 
@@ -186,7 +186,7 @@ def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
 
 @dataclass
 class _Collected:
-    """Rows of a file: encoded texts, hashes of the texts, labels, lines."""
+    """Rows of a file: encoded texts, hashes of the texts, labels, line numbers."""
 
     parts: list[Inputs] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
@@ -196,7 +196,7 @@ class _Collected:
     counts: TextCounts = field(default_factory=TextCounts)
 
     def require_rows(self, path: str) -> None:
-        """Raises DataError if there are no rows."""
+        """Raise DataError if there are no rows."""
         if not self.lines:
             raise DataError("no row can be used", where=path, hint="see above; --text and --label name other columns")
 
@@ -213,7 +213,7 @@ def _collect(
     labelled: Iterable[LabelledRow], row_format: RowFormat, section: Cls, tokenizer: PreTrainedTokenizerBase, *,
     keep_empty: bool,
 ) -> _Collected:  # fmt: skip
-    """Collect rows; without `keep_empty`, rows without a text are left out, as nothing can be learned from them."""
+    """Collect rows; rows without a text are left out unless `keep_empty`."""
     augments = section.augment.delete or section.augment.swap or section.augment.mask
     cutter = choose_segmenter("auto") if augments else None
     collected = _Collected()
@@ -249,7 +249,7 @@ def _choose_sides(
 def _to_split(
     rows: _Collected, indices: NDArray[np.int64], label2id: Mapping[str, int], label_type: LabelType, path: str
 ) -> LabelledSplit:
-    """The rows at `indices`, without rows whose label no train row has; shows a note on these."""
+    """The rows at `indices`, without rows whose label is missing in the train rows; logs a note on these."""
     labels = [rows.labels[index] for index in indices]
     known = [all(name in label2id for name in label_type.names_in(label)) for label in labels]
     for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that no train row has"):
@@ -271,5 +271,5 @@ def _read_other(
         notes += rows.counts.describe(path)
     rows.require_rows(path)
     if n_known := sum(key in trained_on for key in rows.keys):
-        notes.append(f"{n_known:,} of {len(rows.lines):,} rows of {path} have a text that is trained on, too")
+        notes.append(f"{n_known:,} of {len(rows.lines):,} rows of {path} have a text that is also in the train rows")
     return _to_split(rows, np.arange(len(rows.lines)), label2id, row_format.label_type, path), notes

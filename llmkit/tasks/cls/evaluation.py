@@ -31,7 +31,7 @@ MAX_ERRORS = 20
 
 @dataclass
 class ErrorExamples:
-    """The worst errors so far, with texts decoded from the model's input, so lower-cased or truncated as that is."""
+    """The worst errors so far, with texts decoded from the model's input, so possibly lower-cased or truncated."""
 
     label_type: LabelType
     names: Sequence[str]
@@ -40,7 +40,7 @@ class ErrorExamples:
     _errors: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
 
     def add(self, labels: NDArray[Any], outputs: NDArray[np.float64], inputs: Inputs, lines: NDArray[np.int64]) -> None:
-        """Add the errors of some rows."""
+        """Add the errors among these rows."""
         predictions = self.label_type.predict(outputs, self.thresholds)
         for severity, row in self.label_type.find_errors(labels, outputs, self.thresholds, MAX_ERRORS):
             true, predicted = (self.label_type.format_label(each[row], self.names) for each in (labels, predictions))
@@ -51,7 +51,7 @@ class ErrorExamples:
         self._errors = sorted(self._errors, key=lambda error: -error[0])[:MAX_ERRORS]
 
     def worst(self) -> list[dict[str, Any]]:
-        """The errors as records, the worst first."""
+        """The errors as JSON records, sorted from the worst."""
         return [record for _, record in self._errors]
 
     def _read(self, inputs: Inputs, row: int) -> dict[str, str]:
@@ -66,13 +66,13 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
 
     Raises:
         UsageError: nothing to score on, or more than one file.
-        DataError: what tables/rows.py and tables/labelled.py raise.
-        ModelError: the model cannot be used.
+        DataError: the file cannot be read, see tables/rows.py and tables/labelled.py.
+            ModelError: the model cannot be used.
     """
     data, run = request.data, request.run
     if len(data) > 1:
         hint = "score one after the other, or put them into one file"
-        raise UsageError(f"{len(data)} files are given, one is wanted", where="--data", hint=hint)
+        raise UsageError(f"{len(data)} files are given, but only one can be scored", where="--data", hint=hint)
     if not data and run is None:
         raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
     scored = RowEvaluation(open_scorer(request.path, recipe.evaluate), request.show_samples)
@@ -113,7 +113,7 @@ class RowEvaluation:
         label2id = {name: number for number, name in enumerate(scorer.names)}
         arguments: tuple[Any, ...] = (path, recipe.cls, recipe.prepare.read, scorer.format, label2id)
         if path != "-" and not path.startswith("hf:"):
-            with open_labelled(*arguments) as file:  # bad labels are reported before hours of scoring
+            with open_labelled(*arguments) as file:  # reports bad labels before hours of scoring
                 for _ in file:
                     pass
         with open_labelled(*arguments) as file:
@@ -149,7 +149,9 @@ class RowEvaluation:
         origin, split = manifest.get("origin", {}), recipe.evaluate.split
         files = origin_files(run.path, origin)
         if not files:
-            raise UsageError("the run does not say what it was trained on", where=str(run.manifest), hint="give --data")
+            raise UsageError(
+                "the run's manifest does not name its training data", where=str(run.manifest), hint="give --data"
+            )
         fold, run_recipe = origin.get("fold"), load_recipe(run.recipe)  # another recipe would split differently
         assert isinstance(run_recipe, ClsRecipe)
         known = {name: number for number, name in enumerate(scorer.names)}
@@ -158,7 +160,7 @@ class RowEvaluation:
             fold=tuple(fold) if fold else None, known=known, quiet=True,
         )  # fmt: skip
         if labelled.fingerprint() != read_plan(manifest["plan"]).resume_fingerprint["data"]:
-            hint = "give --data: a file of rows that it never saw"
+            hint = "give --data: a file of rows that it was not trained on"
             what = "the rows have changed since the run began, so its held-out rows are unknown"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)
         if split not in labelled.splits:
@@ -170,7 +172,7 @@ class RowEvaluation:
         return Path(part.path).name
 
     def measure(self, name: str) -> dict[str, Any]:
-        """All metrics."""
+        """All metrics of the rows that were added; `name` is the name of the data."""
         scorer, settings = self.scorer, self.scorer.settings
         labels, outputs = np.concatenate(self.labels), np.concatenate(self.outputs)
         metrics: dict[str, Any] = {"label_type": scorer.label_type.name}

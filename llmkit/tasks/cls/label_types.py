@@ -1,7 +1,7 @@
-"""The label types: how labels are read, learned, predicted, measured and shown.
+"""The label types: parsing, losses, prediction, metrics and display of labels.
 
 Labels are arrays: (rows,) ids, (rows, labels) zeros and ones, or (rows,) numbers. Outputs are (rows, labels)
-probabilities, or (rows,) numbers in the unit of the train file.
+probabilities, or (rows,) numbers in the unit of the train labels.
 """
 
 from abc import ABC, abstractmethod
@@ -35,19 +35,19 @@ Thresholds = NDArray[np.float64]
 
 
 class LabelType(ABC):
-    """One type of labels; methods with a body are those of labels with names."""
+    """One type of labels. Methods with a body are defaults for labels with names."""
 
     name: ClassVar[str]
     problem_type: ClassVar[str]
-    """transformers' name for it."""
+    """Its `problem_type` in transformers."""
     describes_rows: ClassVar[str]
     describes_model: ClassVar[str] = "classifier of {n_labels} labels"
-    """For the model card."""
+    """Kind of model, for the model card."""
     metrics: ClassVar[MetricSet]
     must_beat: ClassVar[str]
-    """The metric that tells whether a model is better than a constant prediction."""
+    """The metric that is compared with a constant prediction."""
     added_columns: ClassVar[tuple[str, ...]] = (PREDICTION,)
-    """By `predict`, without those of `all_probabilities`."""
+    """Columns that `predict` adds, without those of `all_probabilities`."""
     tunes_thresholds: ClassVar[bool] = False
     has_names: ClassVar[bool] = True
     """Whether labels are classes with names and probabilities."""
@@ -57,10 +57,10 @@ class LabelType(ABC):
 
     @abstractmethod
     def parser(self, separator: str | None) -> ParseLabel:
-        """A function that parses a cell; `separator` divides several labels of one cell."""
+        """A function that parses a cell; `separator` separates several labels in one cell."""
 
     def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
-        """The label2id of the train rows.
+        """Build label2id from the labels of the train rows.
 
         Raises:
             DataError: all rows have the same label.
@@ -74,41 +74,41 @@ class LabelType(ABC):
 
     @abstractmethod
     def encode(self, labels: Sequence[Label], label2id: Mapping[str, int]) -> NDArray[Any]:
-        """Labels as an array."""
+        """Encode labels as an array; see the module docstring for shapes."""
 
     @abstractmethod
     def count(self, labels: NDArray[Any], n_labels: int) -> NDArray[np.int64]:
         """The number of rows with each label, (labels,)."""
 
     def summarize(self, labels: NDArray[Any], label2id: Mapping[str, int]) -> dict[str, Any]:
-        """For the run's manifest: the number of rows with each label."""
+        """Number of rows with each label, for the run's manifest."""
         return {"labels": dict(zip(label2id, map(int, self.count(labels, len(label2id))), strict=True))}
 
     def label_frequencies(self, labels: NDArray[Any]) -> list[float]:
         """The fraction of rows with each label, for the bias of a new head; empty if it has no such bias."""
         return []
 
-    # ---- learning ----
+    # ---- training ----
 
     def target_scale(self, labels: NDArray[Any]) -> tuple[float, float]:
-        """Mean and standard deviation that standardize the labels."""
+        """(mean, standard deviation) for standardizing the labels."""
         return 0.0, 1.0
 
     def scale(self, labels: NDArray[Any], mean: float, std: float) -> NDArray[Any]:
-        """Standardized labels."""
+        """Standardize labels."""
         return labels
 
     @abstractmethod
     def losses(self, scores: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-        """The loss of each row, or of each row and label, from fp32 scores (rows, labels)."""
+        """Unreduced losses, (rows,) or (rows, labels), from fp32 logits `scores` (rows, labels)."""
 
     def true_probability(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Probability of the true label, in the shape of the losses; the focal loss needs it."""
+        """Probability of the true label, in the shape of the losses, for the focal loss."""
         raise TypeError(f"{self.name} has no focal loss")
 
     def balanced_weights(self, counts: NDArray[np.int64], n_rows: int) -> NDArray[np.float64]:
         """Weights that balance rare and common labels, (labels,)."""
-        raise TypeError(f"{self.name} has no weights of labels")
+        raise TypeError(f"{self.name} has no label weights")
 
     def normalize_weights(
         self, weights: NDArray[np.float64], counts: NDArray[np.int64], n_rows: int
@@ -116,29 +116,29 @@ class LabelType(ABC):
         """The user's weights, normalized so that the loss keeps its scale."""
         return weights
 
-    # ---- predicting ----
+    # ---- prediction ----
 
     @abstractmethod
     def to_outputs(self, scores: NDArray[np.float32], extra: Mapping[str, Any]) -> Outputs:
-        """Logits (rows, labels) as outputs; `extra` is what was saved with the model."""
+        """Convert logits (rows, labels) to outputs; `extra` are the values saved with the model."""
 
     @abstractmethod
     def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
-        """Predicted labels, of the shape of labels."""
+        """Predicted labels, in the shape of encoded labels."""
 
     def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
-        """The columns that `predict` adds."""
+        """Names of the columns that `predict` adds."""
         return [*self.added_columns, *(name_probabilities(names) if all_probabilities and self.has_names else ())]
 
     @abstractmethod
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
-        """The cells of one row, without those of `all_probabilities`."""
+        """Cells that `predict` adds to one row, without those of `all_probabilities`."""
 
     @abstractmethod
     def format_label(self, label: Any, names: Sequence[str]) -> str:
         """The label of one row as text."""
 
-    # ---- measuring ----
+    # ---- metrics ----
 
     @abstractmethod
     def measure(
@@ -151,20 +151,20 @@ class LabelType(ABC):
         return np.full(n_labels, 0.5)
 
     def measure_quickly(self, labels: NDArray[Any], outputs: Outputs, names: list[str]) -> dict[str, float | None]:
-        """The metrics that are single numbers, for evaluations during training; thresholds are tuned on the rows."""
+        """Scalar metrics, for evaluations during training; thresholds are tuned on the same rows."""
         thresholds = self.best_thresholds(labels, outputs, len(names))
         metrics = self.measure(labels, outputs, names, thresholds, Bootstrap(n_resamples=1))
         return {name: value for name, value in metrics.items() if value is None or isinstance(value, float)}
 
     def constant_outputs(self, n_rows: int, n_labels: int) -> Outputs:
-        """Outputs of a constant prediction."""
+        """Outputs of a constant prediction, in the shape of outputs."""
         return np.full((n_rows, n_labels), 1 / n_labels)
 
     @abstractmethod
     def rate_errors(
         self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Which rows are wrong, and a severity for each, both (rows,): the probability of the predicted label, the
+        """(which rows are wrong, severity), both (rows,). The severity is the probability of the predicted label, the
         largest probability against a true label, or the absolute error."""
 
     def find_errors(
@@ -180,7 +180,7 @@ class LabelType(ABC):
 class SingleLabel(LabelType):
     """One label per row; cross-entropy."""
 
-    name, problem_type, describes_rows = "single_label", "single_label_classification", "one label a row"
+    name, problem_type, describes_rows = "single_label", "single_label_classification", "one label per row"
     metrics, must_beat = SINGLE_LABEL, "accuracy"
     target_dtype, added_columns = torch.long, (PREDICTION, PROBABILITY)
 
@@ -239,7 +239,7 @@ class SingleLabel(LabelType):
 class MultiLabel(LabelType):
     """Any number of labels per row; binary cross-entropy, and one threshold per label."""
 
-    name, problem_type, describes_rows = "multi_label", "multi_label_classification", "several labels a row"
+    name, problem_type, describes_rows = "multi_label", "multi_label_classification", "several labels per row"
     describes_model = "classifier of {n_labels} labels, of which a text may have several (thresholds in config.json)"
     metrics, must_beat = MULTI_LABEL, "f1_micro"
     tunes_thresholds = True
@@ -302,7 +302,7 @@ class MultiLabel(LabelType):
 class Regression(LabelType):
     """One number per row; squared error on standardized labels."""
 
-    name, problem_type, describes_rows = "regression", "regression", "a number a row"
+    name, problem_type, describes_rows = "regression", "regression", "a number per row"
     describes_model = "regression model (times target_std, plus target_mean, both in config.json)"
     metrics, must_beat = REGRESSION, "mse"
     has_names = False
@@ -312,7 +312,7 @@ class Regression(LabelType):
 
     def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
         if len(set(labels)) == 1:
-            what = f"all {len(labels):,} rows have the number {labels[0]}: there is nothing to learn"
+            what = f"all {len(labels):,} rows have the number {labels[0]}, so there is nothing to learn"
             raise DataError(what, where=where, hint="give rows of different numbers; is it the right label column?")
         return {column or "value": 0}
 
@@ -366,7 +366,7 @@ class Regression(LabelType):
 
 LABEL_TYPES: dict[str, LabelType] = {each.name: each for each in (SingleLabel(), MultiLabel(), Regression())}
 OLD_NAMES = RENAMED_VALUES["cls", "labels"]
-"""Names in models and runs of 0.1.0."""
+"""Names that models and runs of 0.1.0 use."""
 
 
 def get_label_type(name: str) -> LabelType:
@@ -375,7 +375,7 @@ def get_label_type(name: str) -> LabelType:
 
 
 def choose_label_type(section: Cls, sample: Sequence[Row], columns: Columns) -> LabelType:
-    """The section's label type; `auto` is multi-label if there is a separator or a list, else single-label."""
+    """The label type of the section; `auto` means multi-label if there is a separator or a list, else single-label."""
     if section.labels != "auto":
         return LABEL_TYPES[section.labels]
     lists = columns.label is not None and any(isinstance(row.cells.get(columns.label), list) for row in sample)

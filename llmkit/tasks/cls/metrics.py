@@ -6,7 +6,7 @@ _BEST_CONSTANT = "  constant baseline"
 _SELECTION_METRICS = tuple(
     Metric(key, key, higher_is_better=False, in_terminal=False) for key in ("brier_score", "hamming_loss", "rmse")
 )
-"""Not shown; `cls.metric` can select weights by them."""
+"""Metrics that are not shown, but that `cls.metric` can select."""
 _F1_MACRO = Metric(
     "f1_macro", "F1, mean over labels", title="F1, macro", note="mean over labels", headline=2,
     chart="Held-out F1, macro", unit="mean over labels", progress="f1 macro {:.4f}",
@@ -23,7 +23,7 @@ SINGLE_LABEL = MetricSet(
         Metric("balanced_accuracy", "balanced accuracy", "{:.2%}"),
         _F1_MACRO,
         Metric(
-            "f1_micro", "F1, labels together", in_terminal=False, chart="Held-out F1, micro",
+            "f1_micro", "F1, micro average", in_terminal=False, chart="Held-out F1, micro",
             unit="all labels together",
         ),
         Metric("mcc", "Matthews correlation", note="0 is chance, 1 is perfect", headline=3),
@@ -48,14 +48,14 @@ MULTI_LABEL = MetricSet(
         _F1_MACRO,
         Metric("baseline_f1_macro", _BEST_CONSTANT),
         Metric(
-            "accuracy", "whole rows right", "{:.2%}", title="accuracy of whole rows",
-            note="all labels of a row right", headline=4, baseline="baseline_accuracy", chart="Held-out accuracy",
+            "accuracy", "exact-match accuracy", "{:.2%}", title="accuracy of whole rows",
+            note="all labels of a row correct", headline=4, baseline="baseline_accuracy", chart="Held-out accuracy",
             progress="accuracy {:.1%}",
         ),
         Metric("baseline_accuracy", _BEST_CONSTANT, "{:.2%}"),
         Metric(
             "average_precision_micro", "average precision", title="average precision, micro",
-            note="whatever the thresholds", headline=3, chart="Held-out average precision, micro",
+            note="independent of thresholds", headline=3, chart="Held-out average precision, micro",
             unit="all labels together", progress="average precision micro {:.4f}",
         ),
         Metric("roc_auc_macro", "ROC AUC, over labels"),
@@ -89,4 +89,4 @@ REGRESSION = MetricSet(
     loss_unit="squared error",
 )  # fmt: skip
 METRICS = {"single_label": SINGLE_LABEL, "multi_label": MULTI_LABEL, "regression": REGRESSION}
-"""Per label type."""
+"""Metrics per label type."""

@@ -1,9 +1,9 @@
 """The objective of `finetune-cls`: collate rows, sum the loss of a batch, count its labels.
 
-The logits of a long text's windows are averaged before the loss, in training as in prediction.
+The logits of the windows of a long text are averaged before the loss, in training and in prediction.
 
-Losses are sums: the trainer divides by the count of the whole optimizer step over all ranks, so results do not depend
-on the micro-batch size. transformers' own classifiers do (huggingface/transformers issue 47688).
+Losses are sums: the trainer divides by the label count of the whole optimizer step over all ranks, so results do not
+depend on the micro-batch size. Those of transformers' classifiers do (huggingface/transformers issue 47688).
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Classification:
-    """One loss, named `loss`: nats per text; nats per text and label if multi-label; squared error of standardized
-    labels for regression."""
+    """One loss, named `loss`: nats per text, nats per text and label if multi-label, or the squared error of
+    standardized labels."""
 
     label_type: LabelType
     n_labels: int
@@ -33,7 +33,7 @@ class Classification:
     token_types: bool
     """Whether the model reads token_type_ids."""
     class_weights: Tensor | None = None
-    """(labels,): weights of the rows per label, with mean 1 over the train split; positive weights if multi-label."""
+    """Label weights, (labels,), with mean 1 over the train split; weights of positive labels if multi-label."""
     focal_gamma: float = 0.0
     label_smoothing: float = 0.0
     state: dict[str, Tensor] = field(default_factory=dict)
@@ -45,23 +45,23 @@ class Classification:
         return batch | {"labels": torch.as_tensor(labels, dtype=self.label_type.target_dtype)}
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """The number of labels that the loss is summed over."""
+        """The number of labels over which the loss is summed, by loss."""
         return {"loss": batch["labels"].numel()}
 
     def count_tokens(self, batch: Batch) -> int:
-        """Tokens of the batch without padding."""
+        """Number of tokens of the batch without padding."""
         return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
 
     def length(self, example: Example) -> int:
-        """Tokens of one sample."""
+        """Number of tokens of one sample."""
         return sum(len(each.ids) for each in example.inputs)
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The summed loss, with gradient."""
+        """The summed loss, a scalar with gradient."""
         return {"loss": sum_fp64(self.losses(score_batch(model, batch), batch["labels"]))}
 
     def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The loss per row, or per row and label, of fp32 logits (rows, labels)."""
+        """Unreduced losses, (rows,) or (rows, labels), of fp32 logits `scores` (rows, labels)."""
         weights = None if self.class_weights is None else self.class_weights.to(scores.device)
         losses = self.label_type.losses(scores, labels, weights, self.label_smoothing)
         if not self.focal_gamma:
@@ -71,8 +71,9 @@ class Classification:
 
 
 def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_types: bool) -> Batch:
-    """input_ids, (inputs, longest), padded on the right; attention_mask and token_indices (kernels/padding_free.py) if
-    there is padding; token_type_ids if `token_types`; row_of_input, (inputs,), if a row has several inputs."""
+    """Collate inputs to a batch: input_ids (inputs, longest), padded on the right; attention_mask and token_indices
+    (kernels/padding_free.py) if there is padding; token_type_ids if `token_types`; row_of_input (inputs,) if a row has
+    several inputs."""
     inputs = [each for row in rows for each in row]
     lengths = [len(each.ids) for each in inputs]
     longest = max(lengths)

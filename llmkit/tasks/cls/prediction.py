@@ -1,4 +1,4 @@
-"""Apply a saved classifier to rows: what `eval` and `predict` share, and `predict` itself."""
+"""Apply a saved classifier to rows, for `eval` and `predict`; and the `predict` command."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -48,11 +48,11 @@ def score_rows(
             logits = score_batch(model, {name: tensor.to(device) for name, tensor in batch.items()})
         if counts:
             scores[rows] = logits.float().cpu().numpy()
-    return all_reduce_sum({"scores": scores})["scores"]  # a row is zero where another rank scored it
+    return all_reduce_sum({"scores": scores})["scores"]  # rows that other ranks scored are zero
 
 
 def _group(lengths: NDArray[np.int64], tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
-    """Batches of rows of similar length, of at most `tokens_at_once` tokens with padding."""
+    """Indices of rows of similar length, in batches of at most `tokens_at_once` tokens including padding."""
     order = np.argsort(lengths, kind="stable")
     begin = 0
     for end in range(1, len(order) + 1):
@@ -75,7 +75,7 @@ class RowScorer:
     extra: dict[str, Any]
     settings: Evaluate
     counts: TextCounts = field(default_factory=TextCounts)
-    """Of the rows that were scored; shared by copies."""
+    """Counts of the rows that were scored; shared by copies."""
 
     @property
     def label_type(self) -> LabelType:
@@ -106,13 +106,13 @@ class RowScorer:
 
 
 def open_scorer(path: str, settings: Evaluate) -> RowScorer:
-    """Load a classifier; one that llmkit did not train reads a single text of up to its number of positions.
+    """Load a classifier. For a model that llmkit did not train, the format is a single text of up to its max positions.
 
     Raises:
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
     network, tokenizer = load_for_inference(load_classifier, path, path, settings.precision)
-    if network.config.pad_token_id is None:  # any token but the text's last one
+    if network.config.pad_token_id is None:  # any token that is not the last one of the text
         candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         network.config.pad_token_id = next(token for token in candidates if token is not None)
     longest = max_context_length(network) or DEFAULT_BLOCK_SIZE
@@ -126,7 +126,7 @@ def open_scorer(path: str, settings: Evaluate) -> RowScorer:
 def describe_method(
     data: str, settings: Evaluate, label_type: LabelType, chosen_on: bool, metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """How metrics were computed. They are optimistic on the rows that weights and thresholds were selected on."""
+    """Settings by which metrics were computed, and whether weights or thresholds were selected on the same rows."""
     method: dict[str, Any] = {"data": data, "precision": settings.precision}
     if chosen_on:
         method["weights"] = "the best of the run on these rows"
@@ -138,7 +138,7 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
     """Write each row with its prediction and, for single labels, the probability; returns row counts.
 
     Raises:
-        DataError: what tables/rows.py and tables/labelled.py raise; the file has a column of the same name.
+        DataError: the file cannot be read (tables/rows.py), or already has a column that is added.
         ModelError: the model cannot be used.
     """
     section, data = recipe.cls, request.data
@@ -153,7 +153,7 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
         names = scorer.label_type.columns(scorer.names, all_probabilities=request.all_probabilities)
         if taken := [name for name in names if name in rows.columns]:
             hint = "rename it in the file: the result keeps all columns and adds this one"
-            raise DataError(f"there is a column {taken[0]!r} already", where=data, hint=hint)
+            raise DataError(f"the file already has a column {taken[0]!r}", where=data, hint=hint)
         emit = request.open_writer([*rows.columns, *names])
         scorer = scorer.with_format(scorer.format.with_columns(columns))
         for chunk, inputs, outputs in scorer.score(read_labelled(rows, columns, scorer.label_type.parser(None))):
@@ -171,7 +171,7 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
 
 
 def _to_cells(scorer: RowScorer, outputs: NDArray[np.float64], all_probabilities: bool) -> Iterator[dict[str, Any]]:
-    """The added cells of each row."""
+    """Yield the added cells of each row."""
     label_type, names = scorer.label_type, scorer.names
     for predicted, output in zip(label_type.predict(outputs, scorer.thresholds), outputs, strict=True):
         cells = label_type.to_cells(predicted, output, names)

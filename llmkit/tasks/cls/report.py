@@ -1,8 +1,7 @@
-"""How a classifier or a regression is shown, on the terminal and in the report: intervals, labels, confusions,
+"""Show a classifier or a regression model on the terminal and in the report: intervals, labels, confusions,
 calibration, errors.
 
-Reads one split's metrics, as classification.py, multilabel.py and regression.py make them. What they lack or have in
-another type is left out.
+Reads the metrics of one split, which metrics/ computes. Entries that are missing or of another type are omitted.
 """
 
 from collections.abc import Mapping
@@ -24,11 +23,11 @@ from llmkit.tasks.base import describe_interval
 from llmkit.training.run_record import Record, get_number, get_section
 
 IN_TABLES = ("per_class", "confusion", "most_confused", "calibration", "mistakes")
-"""Shown as tables and charts; they would flood a list of figures."""
+"""Entries that are shown as tables and charts, because they are too long for a list of figures."""
 COUNTS = (("n_rows", "over rows"), ("n_truncated", "  truncated"), ("n_windows", "  read in windows"))
 
 _MAX_LABELS, _MAX_CONFUSIONS = 30, 20
-"""In the report: labels of a whole confusion matrix, and pairs of labels listed where there are more."""
+"""In the report: maximum labels of a full confusion matrix, and number of label pairs listed if there are more."""
 _MAX_BRIEF_LABELS, _N_WORST_LABELS, _MAX_BRIEF_CONFUSED, _MAX_BRIEF_CONFUSIONS = 20, 5, 10, 5
 """The same on the terminal, which shows the worst labels of many."""
 _MAX_TEXT_CHARS = 300
@@ -54,7 +53,7 @@ def describe_counts(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def shorten_metrics(part: Record, metrics: MetricSet, *, is_above: bool) -> Record:
-    """A split's metrics without what is shown in tables, and with intervals in words."""
+    """Metrics of a split without those shown in tables, and with intervals in words."""
     where = "in a table above" if is_above else "in metrics.json"
     shown = {key: where if key in IN_TABLES else value for key, value in part.items()}
     intervals = get_section(part, "intervals")
@@ -65,14 +64,14 @@ def shorten_metrics(part: Record, metrics: MetricSet, *, is_above: bool) -> Reco
 
 
 def make_tables(figures: Mapping[str, Any], *, brief: bool) -> list[Block]:
-    """Scores per label and the confusion matrix; `brief` for the terminal."""
+    """Scores per label and the confusion matrix; `brief`: for the terminal."""
     confusion = _make_confusion(figures, brief)
     labels = _make_labels(_get_records(figures, "per_class"), brief)
     return [each for each in (labels, confusion) if each]
 
 
 def make_sections(figures: Record, metrics: MetricSet, split: str, others: Record) -> list[Section]:
-    """Calibration, and the errors on this split and on `others`, which has the metrics of all splits."""
+    """Sections on calibration and on the errors of this split and of `others`, the metrics of all splits."""
     errors = _make_errors(figures, f"Most confident errors on {split}")
     for other in others:
         if other != split and (found := _make_errors(get_section(others, other), "")):
@@ -111,7 +110,7 @@ def _make_labels(per_class: list[Record], brief: bool) -> Block | None:
 
 
 def _make_confusion(figures: Mapping[str, Any], brief: bool) -> Confusion | Table | None:
-    """The whole matrix of few labels, the most frequent confusions of many."""
+    """The full matrix if there are few labels, else the most frequent confusions."""
     found = get_section(figures, "confusion")
     matrix = make_confusion(found.get("labels"), found.get("counts"))
     if matrix and len(matrix.labels) <= (_MAX_BRIEF_CONFUSED if brief else _MAX_LABELS):

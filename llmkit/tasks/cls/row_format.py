@@ -1,6 +1,6 @@
-"""How rows of a file become inputs of a classifier; saved in config.json.
+"""Encode rows of a file as inputs of a classifier; the format is saved in config.json.
 
-Training, `eval` and `predict` share this module, so that all encode rows in the same way.
+Training, `eval` and `predict` use this module, so that all encode rows alike.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,10 +58,10 @@ class RowFormat:
         self, rows: RowStream, *, need_label: bool, text: str | None = None, pair: str | None = None,
         label: str | None = None,
     ) -> Columns:  # fmt: skip
-        """The columns of another file: named by the user, else those of the train file, else detected.
+        """The columns of a file: those named by the user, else those of the train file, else detected.
 
         Raises:
-            DataError: the file has no such columns, or has pairs while the train file had none, or the reverse.
+            DataError: the file has no such columns, or only one of this file and the train file has pairs.
         """
         here, is_ours = set(rows.columns), bool(self.text)
         columns = choose_columns(
@@ -89,9 +89,9 @@ class RowFormat:
             return []
         what = f"{n_cut:,} of {n_rows:,} rows of {path} are too long"
         if self.long_texts == "windows":
-            return [f"{what} for {self.max_windows} windows of {self.block_size} tokens: the rest is cut off"]
+            return [f"{what} for {self.max_windows} windows of {self.block_size} tokens and are truncated"]
         hint = "; -s cls.long_texts=windows reads all of it" if suggest_windows else ""
-        return [f"{what} for {self.block_size} tokens: cut off{hint}"]
+        return [f"{what} for {self.block_size} tokens and are truncated{hint}"]
 
     @property
     def windows(self) -> Windows | None:
@@ -99,12 +99,12 @@ class RowFormat:
 
 
 def describe_left_out(n_rows: int, path: str, why: str) -> list[str]:
-    """A note on rows left out, if there are any."""
+    """A note on rows that were left out, if any."""
     return [f"left out of {path}: {n_rows:,} row{'s' if n_rows > 1 else ''} {why}"] if n_rows else []
 
 
 def reads_token_types(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the model has token types; GPT-2 would add word embeddings for them."""
+    """Whether the model has token type embeddings; GPT-2 would use its word embeddings for them."""
     return "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 0) > 1
 
 
@@ -114,7 +114,7 @@ def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) ->
 
 
 def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, dict[str, Any]]:
-    """The saved format of a model and what else was saved with it; a default format for models of other tools."""
+    """(format, other saved values) of a model; a default format for models of other tools."""
     saved = dict(getattr(config, CONFIG_KEY, None) or {})
     names = RowFormat.__dataclass_fields__
     problem_type = problem_type_of(config)
@@ -142,15 +142,15 @@ def read_chunks(rows: Iterable[LabelledRow]) -> Iterator[list[LabelledRow]]:
 
 @dataclass
 class TextCounts:
-    """What is worth knowing of the texts of a file, counted while they are encoded."""
+    """Counts of normalized texts and unknown characters of a file, collected during encoding."""
 
     unknown: UnknownCount = field(default_factory=UnknownCount)
     n_normalized: int = 0
-    """Rows that the normalization of the model's training text changed."""
+    """Number of rows that the normalization of the model's training text changed."""
     normalization: str = ""
 
     def describe(self, path: str) -> list[str]:
-        """Notes on normalized rows and on unknown characters, where there are any worth one."""
+        """Notes on normalized rows and on unknown characters, if their number is relevant."""
         notes = self.unknown.describe_rows(path)
         if self.n_normalized:
             of = f"{self.n_normalized:,} of {self.unknown.n_texts:,} rows of {path}"
@@ -187,7 +187,7 @@ class LabelledFile:
 
     rows: RowStream
     format: RowFormat
-    """With the columns of this file."""
+    """The format with the columns of this file."""
     label2id: Mapping[str, int]
     section: Cls
     unseen: UnseenLabels = field(default_factory=UnseenLabels)
@@ -205,10 +205,12 @@ class LabelledFile:
         return (row for row, _ in known)
 
     def describe_left_out(self) -> list[str]:
-        """Notes on rows left out, once all rows are read."""
+        """Notes on rows that were left out; call it after all rows are read."""
         skipped = sum(self.rows.source.skipped.values())
         notes = describe_left_out(skipped, self.rows.path, "that cannot be read")
-        return notes + describe_left_out(self.unseen.rows.n, self.rows.path, "with labels that training never saw")
+        return notes + describe_left_out(
+            self.unseen.rows.n, self.rows.path, "with labels that the train rows do not have"
+        )
 
 
 @contextmanager
@@ -218,7 +220,7 @@ def open_labelled(
     """Open a file in the format of a model; its columns are the section's, else the train file's, else detected.
 
     Raises:
-        DataError: what tables/rows.py raises; while the rows are read, what tables/labelled.py raises.
+        DataError: the file cannot be read (tables/rows.py); during iteration, a label is invalid (tables/labelled.py).
     """
     names = (section.text, section.pair, section.label, row_format.text, row_format.label)
     with open_rows(path, read, header=section.header, wanted=[name for name in names if name]) as rows:

@@ -1,4 +1,4 @@
-"""Training of classifiers on labelled rows, and how it is set up."""
+"""Set up and run training of classifiers on labelled rows."""
 
 import math
 from collections.abc import Mapping
@@ -111,7 +111,7 @@ class ClsTraining(TrainingTask):
         return self.metrics.best_by if metric == "auto" else metric
 
     def check(self) -> None:
-        """Raises UsageError if cls.metric or a label of cls.class_weights does not exist."""
+        """Raise UsageError if cls.metric or a label of cls.class_weights does not exist."""
         _ = self.objective
         split = self.labelled.splits.get("validation", self.labelled.splits["train"])
         names = list(self.labelled.label2id)
@@ -120,7 +120,7 @@ class ClsTraining(TrainingTask):
         )
         if self.metric not in known and self.metric != "loss":
             hint = did_you_mean(self.metric, ["loss", *known])
-            raise UsageError(f"no metric is called {self.metric!r}", where="cls.metric", hint=hint)
+            raise UsageError(f"there is no metric {self.metric!r}", where="cls.metric", hint=hint)
 
     def prepare_model(self, network: PreTrainedModel) -> None:
         """Freeze layers, or add LoRA adapters."""
@@ -189,7 +189,7 @@ class ClsTraining(TrainingTask):
     def score_split(
         self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate, *, chosen_on: bool
     ) -> dict[str, Any]:
-        """All metrics of one split."""
+        """All metrics of one split, with tables and intervals."""
         n_labels = len(self.labelled.label2id)
         saved = (getattr(network.config, CONFIG_KEY, None) or {}).get("thresholds", [])
         thresholds = np.array(saved if len(saved) == n_labels else [0.5] * n_labels)
@@ -212,7 +212,7 @@ class ClsTraining(TrainingTask):
     def _score(
         self, network: PreTrainedModel, split: LabelledSplit, precision: str, tokens_at_once: int | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Outputs of the label type, and logits."""
+        """(outputs of the label type, logits (rows, labels))."""
         tokens_at_once = tokens_at_once or 16 * self.recipe.block_size
         scores = score_rows(
             network, split.inputs, token_types=self.token_types, tokens_at_once=tokens_at_once, precision=precision
@@ -224,7 +224,7 @@ class ClsTraining(TrainingTask):
         return self.label_type.scale(labels, *self.target_scale)
 
     def _class_weights(self) -> torch.Tensor | None:
-        """Raises UsageError for a label that does not exist."""
+        """The weights of the recipe, (labels,). Raises UsageError for a label that does not exist."""
         wanted, names = self.recipe.cls.class_weights, list(self.labelled.label2id)
         if wanted == "none":
             return None
@@ -234,7 +234,7 @@ class ClsTraining(TrainingTask):
             return torch.tensor(self.label_type.balanced_weights(counts, len(labels)), dtype=torch.float32)
         if unknown := sorted(set(wanted) - set(names)):
             hint = did_you_mean(unknown[0], names)
-            raise UsageError(f"no label is called {unknown[0]!r}", where="cls.class_weights", hint=hint)
+            raise UsageError(f"there is no label {unknown[0]!r}", where="cls.class_weights", hint=hint)
         weights = np.array([wanted.get(name, 1.0) for name in names])
         return torch.tensor(self.label_type.normalize_weights(weights, counts, len(labels)), dtype=torch.float32)
 
@@ -252,7 +252,7 @@ def _take_rows(split: LabelledSplit, n_rows: int) -> LabelledSplit:
 
 
 def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> TrainingSetup:
-    """Read the rows; load the model with a head for their labels, or the checkpoint that is resumed.
+    """Read the rows, and load the model with a head for their labels, or the checkpoint to resume.
 
     Raises:
         UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
@@ -301,7 +301,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
 
 
 def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str]) -> str:
-    """The model's name; raises UsageError if the data or the model cannot be trained on."""
+    """The model's name; raises UsageError if the data or the model are not usable for training."""
     if "train" not in files:
         raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
     if files["train"] == "-":

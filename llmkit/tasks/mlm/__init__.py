@@ -103,7 +103,7 @@ class MlmTask(Task):
         return MlmTraining(_to_mlm_recipe(recipe), prepared, tokenizer, METRICS)
 
     def describe_samples(self, records: Sequence[Mapping[str, Any]]) -> str:
-        """The candidates of each mask, one a line: probability, and the prompt with it filled in."""
+        """The candidates for each mask, one per line: probability, and the prompt with the candidate."""
         masks = [mask for record in records for mask in record["masks"]]
         lines = ([f"{fill['probability']:>7.2%}  {fill['text']}" for fill in mask] for mask in masks)
         return "\n\n".join("\n".join(candidates) for candidates in lines)

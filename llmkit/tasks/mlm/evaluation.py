@@ -1,7 +1,7 @@
 """Evaluate a masked language model on fixed masks and pairs of a prepared split or of raw text.
 
 Masks and pairs depend only on the seed, the split and the tokenizer. Losses are summed and divided once at the end.
-The baseline of an accuracy is that of the best constant prediction on the same labels.
+The baseline of an accuracy is the accuracy of the best constant prediction on the same labels.
 
 Pseudo-perplexity (Salazar et al. 2020, equations 1 and 4) masks one token at a time and predicts it from all others of
 its window: exp of the mean negative log-probability. It ranks texts under one model. It is not the perplexity of a
@@ -48,7 +48,7 @@ def evaluate_masked_lm(
 ) -> dict[str, Any]:
     """Sums over the examples of one epoch: nats, correct predictions, labels, confusion of pairs (true, predicted).
 
-    `max_examples` scores that many evenly spaced examples. The model must be in evaluation mode.
+    `max_examples` limits scoring to that number of evenly spaced examples. The model must be in evaluation mode.
 
     Raises:
         DataError: no token could be masked, for example because all are unknown.
@@ -84,13 +84,16 @@ def evaluate_masked_lm(
             confusion += torch.bincount(cells, minlength=4).view(2, 2)
     sums, labels, confusion = all_reduce_sum(sums), *all_reduce_sum({"labels": labels, "confusion": confusion}).values()
     if not sums["n_masked"]:
-        where, hint = str(pairs.sentences.split.folder), "is this the tokenizer for this text? prepare it with another"
+        where, hint = (
+            str(pairs.sentences.split.folder),
+            "is this the right tokenizer for the text? Prepare it with another",
+        )
         raise DataError("no token of the text could be masked: all are unknown or special", where=where, hint=hint)
     return sums | {"n_examples": n_scored, "n_most_frequent": int(labels.max()), "confusion": confusion.tolist()}
 
 
 def to_metrics(sums: dict[str, Any], relation: str | None) -> dict[str, Any]:
-    """The metrics of the sums; `loss` is the training loss, the sum of both losses.
+    """Compute metrics from the sums; `loss` is the training loss, the sum of both losses.
 
     `mlm_perplexity` is exp of the mean loss over masked tokens. It is not comparable with a causal language model's.
     """
@@ -126,7 +129,8 @@ def to_metrics(sums: dict[str, Any], relation: str | None) -> dict[str, Any]:
 def score_documents(
     model: PreTrainedModel, pairs: Pairs, *, max_tokens: int, batch_size: int = 16, precision: str = "fp32"
 ) -> list[dict[str, Any]]:
-    """One record per document, over its first `max_tokens` tokens: source, index, n_tokens, nats, pseudo_perplexity.
+    """Score the first `max_tokens` tokens of each document; the records have source, index, n_tokens, nats and
+    pseudo_perplexity.
 
     The model must be in evaluation mode. Windows of `pairs.block_size` tokens, with [CLS] and [SEP], do not overlap.
     Special tokens are not scored.
@@ -153,14 +157,14 @@ def _windows(pairs: Pairs, start: int, end: int) -> Iterator[TokenIds]:
     for begin in range(start, end, room):
         tokens = pairs.sentences.split.stream.read(begin, min(room, end - begin))
         if begin + len(tokens) == end and tokens[-1] == pairs.sep_id:
-            tokens = tokens[:-1]  # the document's own end of text
+            tokens = tokens[:-1]  # without the end-of-text token
         yield np.concatenate([[pairs.cls_id], tokens, [pairs.sep_id]])
 
 
 def _score_window(
     model: PreTrainedModel, pairs: Pairs, window: TokenIds, batch_size: int, precision: str
 ) -> tuple[int, float]:
-    """Number of scored tokens of the window, and their nats."""
+    """(number of scored tokens of the window, their summed nats)."""
     places = np.flatnonzero(~pairs.vocabulary.is_special[window])
     nats = 0.0
     for begin in range(0, len(places), batch_size):
@@ -177,9 +181,9 @@ def _score_window(
 
 
 DEFAULT_BLOCK_SIZE = 512
-"""For models without a maximum context length."""
+"""Default block size for models without a maximum context length."""
 EVALUATION_KEY = 0x6576616C
-"""Keeps held-out masks different from those of a training epoch with the same seed."""
+"""Epoch number of held-out masks, so that they differ from training masks with the same seed."""
 
 
 def evaluation_seed(settings: Evaluate) -> int:
@@ -188,7 +192,7 @@ def evaluation_seed(settings: Evaluate) -> int:
 
 
 def describe_not_next(sentences: Sentences) -> str:
-    """Where segments that are not next come from."""
+    """Source of the second segments that are not next, in words."""
     return "from another document" if sentences.n_documents > 1 else "from a distant passage"
 
 
@@ -196,7 +200,7 @@ def score_split(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: EvaluationData, settings: Evaluate, mlm: Mlm,
     share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Metrics of a split, or of a share of its examples, evenly spaced; the kind of pairs is the model's.
+    """Metrics of a split, or of a fraction `share` of its examples, evenly spaced; pairs are made for the model's head.
 
     Raises:
         UsageError, DataError: as `make_pairs`; text files without pairs are scored on masked tokens only.
@@ -235,4 +239,4 @@ def score_split(
     }
     if mlm.sentence_objective == "nsp":
         method["not_next"] = describe_not_next(pairs.sentences)
-    return data.describe(metrics, method, "they are not predicted and count in no metric")
+    return data.describe(metrics, method, "they are not predicted, so no metric includes them")

@@ -1,13 +1,13 @@
 """Predict the masked tokens of prompts.
 
-Each mask is predicted alone while the others stay masks. Ids, order and probabilities are those of transformers'
-pipeline("fill-mask"), with two differences: `[SEP]` and other special tokens in a prompt are ordinary text, except the
-mask; and a prompt longer than the context is read through one window around its masks.
+Each mask is predicted separately while the others stay masked. Ids, order and probabilities equal those of
+transformers' pipeline("fill-mask"), with two differences: `[SEP]` and other special tokens in a prompt are ordinary
+text, except the mask; and of a prompt longer than the context, only a window around its masks is read.
 
-A prompt is normalized as the model's training text, except its masks; the candidates are filled into the prompt as
-given.
+A prompt is normalized like the model's training text, except its masks; candidates are inserted into the original
+prompt.
 
-The caller checks that the model is a masked one.
+The caller checks that the model is a masked language model.
 """
 
 import json
@@ -28,7 +28,7 @@ from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.evaluation import load_for_inference
 from llmkit.tasks.prompts import describe_prompts, name_prompts, read_prompts
 
-# Logits come for every position, not for the masks alone: 2048 positions are 250 MB with BERT's 30,000 tokens.
+# The model computes logits of all positions, not only of masks: 2048 positions with BERT's 30,000 tokens are 250 MB.
 TOKENS_AT_ONCE = 2048
 
 DEFAULT_CANDIDATES = 5
@@ -39,11 +39,11 @@ PAD_ID = 0
 _SLIP = re.compile(
     r"[\[［【〔〖「『<＜〈《(（{｛]\s*(?:mask|ｍａｓｋ|掩码|遮罩)\s*[\]］】〕〗」』>＞〉》)）}｝]", re.IGNORECASE
 )
-"""What people write for a mask: with the brackets of a Chinese or Japanese keyboard, or of another model."""
+"""Common misspellings of a mask: brackets of a Chinese or Japanese keyboard, or the mask of another model."""
 
 
 def _find_slip(prompt: str, mask: str) -> str | None:
-    """The first part of the prompt that looks like a mask and is none."""
+    """The first part of the prompt that looks like a mask but is not the model's."""
     return next((match[0] for match in _SLIP.finditer(prompt) if match[0] != mask), None)
 
 
@@ -58,9 +58,9 @@ class MaskPrediction:
     """The token decoded alone. `##ing` continues a word, as does `ing` in vocabularies that also have ` ing`."""
     token_id: int
     probability: float
-    """Over the whole vocabulary, special tokens included."""
+    """Softmax over the whole vocabulary, including special tokens."""
     text: str
-    """The prompt with this mask filled in; other masks stay."""
+    """The prompt with this mask replaced; other masks stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ class FilledPrompt:
     masks: list[list[MaskPrediction]]
     """Candidates per mask, in the order of the prompt, the most probable first."""
     n_prompt_tokens_dropped: int = 0
-    """Tokens cut from the ends of a prompt that is longer than the context."""
+    """Number of tokens cut from both ends of a prompt that is longer than the context."""
     n_dropped_before: int = 0
-    """Those of them at its beginning."""
+    """Number of tokens cut from its beginning."""
 
 
 def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[str, Any]]:
@@ -92,13 +92,13 @@ def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[st
     filled = fill_masks(network, tokenizer, prompts, settings.top_k or DEFAULT_CANDIDATES)
     if cut := [number for number, prompt in enumerate(filled, 1) if prompt.n_prompt_tokens_dropped]:
         n_dropped, n_before = filled[cut[0] - 1].n_prompt_tokens_dropped, filled[cut[0] - 1].n_dropped_before
-        what = f"{n_before:,} tokens at its beginning and {n_dropped - n_before:,} at its end were left out"
+        what = f"{n_before:,} tokens at its beginning and {n_dropped - n_before:,} at its end were dropped"
         console.info(f"{name_prompts(cut, len(prompts))}: longer than the model's context: {what}")
     return [asdict(prompt) for prompt in filled]
 
 
 def _describe_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], mask: str) -> list[str]:
-    """Notes on prompts that are not read as the user may think."""
+    """Notes on empty prompts and on misspelled masks."""
     read = read_prompts(tokenizer, prompts, mask)
     notes = describe_prompts(tokenizer, prompts, read, mask)
     if empty := [number for number, prompt in enumerate(prompts, 1) if not prompt.strip()]:
@@ -112,14 +112,14 @@ def _describe_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], ma
 def fill_masks(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], n_best: int = 5
 ) -> list[FilledPrompt]:
-    """The `n_best` candidates per mask of each prompt, at most the size of the vocabulary. Of several prompts, an empty
-    one has none.
+    """The `n_best` candidates per mask of each prompt, at most the size of the vocabulary. An empty prompt has no
+    candidates if there are several prompts.
 
-    Model and tokenizer are left as they were.
+    Does not modify model or tokenizer.
 
     Raises:
         UsageError: the tokenizer has no mask token, a prompt has no mask, or its masks do not fit one context.
-        ModelError: the tokenizer has ids that the model does not know.
+        ModelError: the tokenizer has ids beyond the model's embedding.
     """
     reader = _Reader(tokenizer, max_context_length(model))
     read = read_prompts(tokenizer, prompts, tokenizer.mask_token)
@@ -127,7 +127,7 @@ def fill_masks(
     windows = [reader.read(prompts[n], read[n], f"prompt {n + 1}: {clean_line(prompts[n])[:60]}") for n in kept]
     if any(max(window.ids) >= embedding_rows(model) for window in windows):
         raise ModelError(
-            f"the tokenizer has {len(tokenizer)} tokens, the model knows {embedding_rows(model)}",
+            f"the tokenizer has {len(tokenizer)} tokens, the model's embedding {embedding_rows(model)} rows",
             where=tokenizer.name_or_path or "tokenizer",
             hint="use the tokenizer that the model was trained with",
         )
@@ -157,13 +157,13 @@ class _Window:
 
     prompt: str
     ids: list[int]
-    """With the template's tokens ([CLS] ... [SEP])."""
+    """Token ids with those of the template ([CLS] ... [SEP])."""
     masks: list[int]
     """Indices of the masks in `ids`."""
     spans: list[tuple[int, int]]
     """Character ranges of the masks in `prompt`."""
     n_dropped: tuple[int, int] = (0, 0)
-    """Tokens before and after the window."""
+    """Number of tokens before and after the window."""
 
 
 class _Reader:
@@ -189,7 +189,7 @@ class _Reader:
         self._inner_prefix: str | None = state["model"]["continuing_subword_prefix"] if is_wordpiece else None
 
     def read(self, prompt: str, read: str, where: str) -> _Window:
-        """The window of a prompt that the model reads as `read`."""
+        """The window of a prompt; `read` is the normalized prompt, `where` is used in errors."""
         encoding = self._backend.encode(read)
         ids = encoding.ids
         masks = [i for i, token_id in enumerate(ids) if token_id == self._tokenizer.mask_token_id]
@@ -198,7 +198,7 @@ class _Reader:
             slip = _find_slip(prompt, mask)
             hint = f"write {mask} for {slip}" if slip else f"put {mask} where a word is missing"
             raise UsageError(f"the prompt has no {mask}", where=where, hint=hint)
-        # Without the white space that some masks (RoBERTa's) strip: it stays in the text.
+        # Without the white space that some masks (RoBERTa's) strip, so that it stays in the text.
         stripped = [(start, end, read[start:end]) for start, end in (encoding.offsets[i] for i in masks)]
         spans = [(end - len(text.lstrip()), start + len(text.rstrip())) for start, end, text in stripped]
         if read != prompt:  # the masks are the same ones
@@ -212,8 +212,8 @@ class _Reader:
         room = self._longest - (len(ids) - (end - begin))
         reach = masks[-1] - masks[0] + 1
         if reach > room:
-            what = f"the prompt's masks reach over {reach} tokens, the model reads {room} at once"
-            raise UsageError(what, where=where, hint="move them closer together, or give each a prompt of its own")
+            what = f"the prompt's masks span {reach} tokens, but the context has {room}"
+            raise UsageError(what, where=where, hint="move them closer together, or use one prompt per mask")
         at = min(max(masks[0] - (room - reach) // 2, begin), end - room)
         masks = [mask - at + begin for mask in masks]
         dropped = (at - begin, end - at - room)
@@ -231,7 +231,7 @@ class _Reader:
             token = str(self._tokenizer.convert_ids_to_tokens(token_id) or "")
             inner = token.removeprefix(self._inner_prefix)
             return before + token if inner == token else until_space + inner
-        # Decoded behind another token, as some decoders take the space off the first one.
+        # Decoded after another token, because some decoders strip the space of the first one.
         pair = [self._tokenizer.mask_token_id, token_id]
         token = str(self._tokenizer.decode(pair, clean_up_tokenization_spaces=False))
         token = token.removeprefix(self._tokenizer.mask_token)
@@ -249,7 +249,7 @@ def _predict(model: PreTrainedModel, windows: list[_Window], n_best: int) -> lis
     output = model(
         input_ids=torch.tensor(ids, device=device), attention_mask=torch.tensor(seen, device=device), return_dict=True
     )
-    # BertForPreTraining has a second head, so it calls this one's logits by another name.
+    # BertForPreTraining has a second head, so its masked-token logits have another name.
     logits = output.prediction_logits if "prediction_logits" in output else output.logits
     at_masks = [logits[row, window.masks].cpu().double() for row, window in enumerate(windows)]
     best = [each.softmax(-1).topk(min(n_best, each.shape[-1])) for each in at_masks]

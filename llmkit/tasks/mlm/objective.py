@@ -1,10 +1,10 @@
 """The objective of `pretrain-mlm`: predict masked tokens and, for pairs, the relation of the two segments.
 
-Two losses in nats: `mlm_loss` summed over masked tokens, and `nsp_loss` or `sop_loss` over pairs. The trainer divides
-each by its count over the whole optimizer step and all ranks and adds them (Devlin et al. 2018), so results do not
-depend on the micro-batch size.
+Two losses in nats: `mlm_loss`, summed over masked tokens, and `nsp_loss` or `sop_loss`, summed over pairs. The trainer
+divides each by its label count over the whole optimizer step and all ranks, and adds them (Devlin et al. 2018), so
+results do not depend on the micro-batch size.
 
-Only masked positions, 15 % by default, go through the output layer.
+Only masked positions, 15 % by default, pass through the output layer.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class MaskedLM:
         """input_ids, token_type_ids and attention_mask, (batch, longest); masked_indices into the flattened batch and
         masked_ids, (masked tokens); relations, (batch).
 
-        attention_mask and token_indices (models/kernels/padding_free.py) are left out if there is no padding.
+        attention_mask and token_indices (models/kernels/padding_free.py) are omitted if there is no padding.
         """
         lengths = [len(example.input_ids) for example in examples]
         longest = max(lengths)
@@ -59,22 +59,22 @@ class MaskedLM:
         return batch
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """The number of labels that each loss is summed over."""
+        """The number of labels over which each loss is summed."""
         counts = {"mlm_loss": len(batch["masked_ids"])}
         if self.relation is not None:
             counts[f"{self.relation}_loss"] = int((batch["relations"] != NO_PAIR).sum())
         return counts
 
     def count_tokens(self, batch: Batch) -> int:
-        """Tokens of the batch without padding."""
+        """Number of tokens of the batch without padding."""
         return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
 
     def length(self, example: Example) -> int:
-        """Tokens of one sample."""
+        """Number of tokens of one sample."""
         return len(example.input_ids)
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The summed cross-entropies in nats, with gradient."""
+        """The summed cross-entropies in nats by loss, scalars with gradient."""
         token_logits, pair_logits = predict(model, batch)
         sums = {"mlm_loss": sum_fp64(F.cross_entropy(token_logits.float(), batch["masked_ids"], reduction="none"))}
         if self.relation is not None and pair_logits is not None:

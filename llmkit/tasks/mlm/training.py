@@ -32,7 +32,7 @@ from llmkit.training.contract import Plan
 
 @dataclass(frozen=True)
 class MaskedExamples:
-    """Full sequences of random ids with masks; two equal segments if there are pairs."""
+    """Sequences of random ids of full length with masks; two equal segments if there are pairs."""
 
     n_ids: int
     block_size: int
@@ -57,11 +57,11 @@ class MlmTraining(PretrainingTask):
     """Training on masked tokens and, unless sentence_objective is none, on pairs of segments."""
 
     def __post_init__(self) -> None:
-        """Raises DataError for an unfit tokenizer or split, UsageError for a sample prompt without a mask."""
+        """Raise DataError for an unsuitable tokenizer or split, UsageError for a sample prompt without a mask."""
         if isinstance(self.prepared, RandomPrepared):
             return
         if not can_mask(self.tokenizer):
-            hint = "prepare it again with -s prepare.tokenizer.kind=wordpiece, or with a BERT's own tokenizer"
+            hint = "prepare it again with -s prepare.tokenizer.kind=wordpiece, or with the tokenizer of a BERT model"
             what = "the data's tokenizer has no [MASK], [CLS] and [SEP]"
             raise DataError(what, where=str(self.prepared.tokenizer_path), hint=hint)
         prompt, mask = self.recipe.train.sample_prompt, self.tokenizer.mask_token
@@ -69,7 +69,7 @@ class MlmTraining(PretrainingTask):
             hint = f"put {mask} where a word is missing, or leave it empty"
             raise UsageError(f"the sample prompt {prompt!r} has no {mask}", where="train.sample_prompt", hint=hint)
         if self.prepared.has_split("validation"):
-            _ = self.held_out  # so that errors come now and not at the first evaluation
+            _ = self.held_out  # to raise errors now and not at the first evaluation
 
     @property
     def output_share(self) -> float:
@@ -121,7 +121,9 @@ class MlmTraining(PretrainingTask):
     def describe(self) -> dict[str, Any]:
         if not ARCHITECTURES[self.recipe.model.family].reads_pairs:
             family = self.recipe.model.family
-            console.info(f"{family} has no head for pairs and trains masked tokens only (mlm.sentence_objective none)")
+            console.info(
+                f"{family} has no head for pairs, so only masked tokens are trained (mlm.sentence_objective none)"
+            )
         facts = {"chinese_words": "characters"}
         if self.recipe.mlm.whole_words:
             facts = {"chinese_words": self.prepared.manifest["sentences"]["chinese_words"]}

@@ -260,7 +260,7 @@ def test_stride_beyond_the_block_is_refused(prepared: Any) -> None:
 def test_recurrent_model_carries_its_state_and_refuses_windows(prepared: Any) -> None:
     model = make_recurrent().eval()
     assert score_split(model, open_split(prepared, "test"), Evaluate())["method"]["windows"] == "carried state"
-    with pytest.raises(UsageError, match="reads the whole text"):
+    with pytest.raises(UsageError, match="uses all text"):
         score_split(model, open_split(prepared, "test"), Evaluate(stride=4))
 
 

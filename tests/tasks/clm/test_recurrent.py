@@ -227,7 +227,7 @@ def test_windows_of_a_recurrent_run_are_refused_in_three_lines(
     assert (caught.value.code, out) == (2, "")
     lines = [line for line in err.splitlines() if line and "it/s]" not in line]
     assert [line.split(":")[0] for line in lines] == ["error", "where", "hint"]
-    assert "reads the whole text" in lines[0]
+    assert "uses all text" in lines[0]
 
 
 def test_strided_evaluation_supports_the_transformer(runs: dict[str, Path]) -> None:

@@ -68,7 +68,7 @@ def test_file_of_its_own_takes_the_place_of_what_is_held_out_and_shared_texts_ar
     test = write_table(tmp_path / "b.csv", [*make_messages(40)[:3], *make_messages(10, seed=5)])
     data = load(tokenizer, {"train": train, "test": test}, validation=0, test=0.5)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 40, "test": 13}
-    assert any("3 of 13 rows of" in note and "trained on, too" in note for note in data.notes)
+    assert any("3 of 13 rows of" in note and "also in the train rows" in note for note in data.notes)
 
 
 def test_rows_without_a_text_are_left_out_of_training_and_scored_like_others(

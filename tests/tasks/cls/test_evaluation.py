@@ -169,5 +169,5 @@ def test_changed_rows_and_missing_splits_of_a_run_are_refused(model: str, tmp_pa
     with pytest.raises(UsageError, match="the rows have changed"):
         evaluate(model, run=run)
     write_json(run / "manifest.json", {})
-    with pytest.raises(UsageError, match="does not say what it was trained on"):
+    with pytest.raises(UsageError, match="does not name its training data"):
         evaluate(model, run=run)

@@ -184,7 +184,7 @@ def test_weights_of_the_recipe_keep_their_ratio_and_have_mean_one() -> None:
     assert weights is not None
     assert (weights / weights[0]).tolist() == pytest.approx([1, 1, 5])
     assert weights[LABELS].mean().item() == pytest.approx(1)
-    with pytest.raises(UsageError, match="no label is called 'd'"):
+    with pytest.raises(UsageError, match="there is no label 'd'"):
         _ = make_task("single_label", LABELS, {"d": 5.0}).objective
 
 

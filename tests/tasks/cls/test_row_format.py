@@ -86,7 +86,9 @@ def test_chunks_hold_bounded_rows_and_characters_and_lose_no_row(monkeypatch: py
 
 def test_what_was_cut_or_left_out_is_said_only_where_something_was() -> None:
     assert PLAIN.describe_cut(0, 5, "a.csv") == []
-    assert PLAIN.describe_cut(2, 1000, "a.csv") == ["2 of 1,000 rows of a.csv are too long for 64 tokens: cut off"]
+    assert PLAIN.describe_cut(2, 1000, "a.csv") == [
+        "2 of 1,000 rows of a.csv are too long for 64 tokens and are truncated"
+    ]
     assert "cls.long_texts=windows" in PLAIN.describe_cut(2, 1000, "a.csv", suggest_windows=True)[0]
     windows = RowFormat("text", None, "label", get_label_type("single_label"), None, 64, "windows", 8, 4)
     assert "4 windows of 64 tokens" in windows.describe_cut(2, 1000, "a.csv", suggest_windows=True)[0]
@@ -118,7 +120,7 @@ def test_label_that_training_never_saw_is_an_error_or_left_out_and_counted(tmp_p
         read(path)
     labels, notes = read(path, unseen_labels="ignore")
     assert labels == ["ham", "spam", "ham"]
-    assert notes == [f"left out of {path}: 1 row with labels that training never saw"]
+    assert notes == [f"left out of {path}: 1 row with labels that the train rows do not have"]
 
 
 def test_numbers_have_no_label_that_could_be_unknown(tmp_path: Path) -> None:

@@ -230,10 +230,10 @@ def no_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         ([*make_messages(20), ("a", "b", "c")], (), "3 cells", "t.csv:22"),
         (make_messages(20), ("cls.labels=regression",), "no finite number", "lines 2, 3, 4, 5, 6 and 15 more"),
         (make_messages(20), ("cls.label=lable",), "no column 'lable'", "t.csv"),
-        (make_messages(20), ("cls.metric=acuracy",), "no metric is called 'acuracy'", "cls.metric"),
+        (make_messages(20), ("cls.metric=acuracy",), "there is no metric 'acuracy'", "cls.metric"),
         (make_messages(20), ("train.block_size=1000",), "64 positions", "train.block_size"),
         (make_messages(20), ("train.block_size=512",), "64 positions", "train.block_size"),
-        (make_messages(20), ("model.n_positions=512",), "512 is not what the model has: 64", "model.n_positions"),
+        (make_messages(20), ("model.n_positions=512",), "512 differs from the model's: 64", "model.n_positions"),
         (make_messages(20), ("train.early_stopping=1", "cls.validation=0"), "needs a validation", "early_stopping"),
     ],
 )  # fmt: skip

@@ -251,7 +251,7 @@ def test_prompt_that_just_fits_loses_nothing(wordpiece: PreTrainedTokenizerFast)
 def test_masks_too_far_apart_for_one_window_are_refused(wordpiece: PreTrainedTokenizerFast) -> None:
     model = bert(wordpiece)
     fill_masks(model, wordpiece, ["x [MASK]" + CHINESE[0] * 20 + "[MASK]"])
-    with pytest.raises(UsageError, match="masks reach over 23 tokens, the model reads 22 at once") as caught:
+    with pytest.raises(UsageError, match="masks span 23 tokens, but the context has 22") as caught:
         fill_masks(model, wordpiece, ["[MASK]", "x [MASK]" + CHINESE[0] * 21 + "[MASK]"])
     assert caught.value.problems[0].where.startswith("prompt 2: x [MASK]")
 
@@ -379,5 +379,5 @@ def test_tokenizer_larger_than_the_model_is_refused_when_the_prompt_needs_it(
     (filled,) = fill_masks(model, wordpiece, ["却[MASK]"])
     assert isinstance(filled.masks[0][0], MaskPrediction)
     beyond = wordpiece.convert_ids_to_tokens(known + 1)
-    with pytest.raises(ModelError, match=f"{len(wordpiece)} tokens, the model knows {known + 1}"):
+    with pytest.raises(ModelError, match=f"{len(wordpiece)} tokens, the model's embedding {known + 1} rows"):
         fill_masks(model, wordpiece, [f"{beyond}[MASK]"])

@@ -69,7 +69,7 @@ def test_training_learns_and_eval_gives_the_same_metrics(run: Path, capsys: pyte
 
 def test_that_pairs_are_not_trained_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pretrain(recipe("train.max_steps=1"), data=data, out=tmp_path / "run")
-    assert "modernbert has no head for pairs and trains masked tokens only" in capsys.readouterr().err
+    assert "modernbert has no head for pairs, so only masked tokens are trained" in capsys.readouterr().err
 
 
 def test_it_is_a_modernbert_of_plain_transformers(run: Path) -> None:

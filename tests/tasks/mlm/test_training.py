@@ -334,7 +334,7 @@ def test_sentences_and_words_are_in_the_store_and_the_manifest(data: Path) -> No
 
 
 def test_block_without_room_for_two_segments_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no room for two segments"):
+    with pytest.raises(UsageError, match="too small for two segments"):
         pretrain(recipe("train.block_size=4"), data=data, out=tmp_path / "run")
 
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # for languages.py
 from languages import ENCODINGS, TEXTS, UNICODE, encode, split_tones
 
 from llmkit.core.errors import DataError
-from llmkit.text.encodings import TextStream
+from llmkit.text.decoding.encodings import TextStream
 
 LENGTHS = {60: 10, 600: 3, 6000: 1}
 """Bytes of a piece, and pieces of each text in each encoding."""

@@ -1,4 +1,4 @@
-"""Make llmkit/text/letter_pairs.npz: how often one letter follows another in 42 languages.
+"""Make llmkit/text/decoding/letter_pairs.npz: how often one letter follows another in 42 languages.
 
     pip install brotli
     pip download --no-deps lingua-language-detector==1.4.2 langdetect==1.0.9 django==5.2.19 -d FOLDER
@@ -31,8 +31,8 @@ import jieba
 import numpy as np
 import opencc
 
-from llmkit.text.encoding_detection import SINGLE_BYTE
-from llmkit.text.letters import PAIR_SCALE, PAIRS_FILE, SCRIPTS, fold, script_of
+from llmkit.text.decoding.encoding_detection import SINGLE_BYTE
+from llmkit.text.decoding.letters import PAIR_SCALE, PAIRS_FILE, SCRIPTS, fold, script_of
 
 LANGUAGES = {
     "latin": "af ca cs cy da de en eo es et eu fi fr ga hr hu id is it lt lv nb nl pl pt ro sk sl sq sv tl tr vi",

@@ -1,6 +1,6 @@
 """A short text in each of 41 languages, and the encodings in which such texts are found.
 
-Not among the texts that llmkit/text/letter_pairs.npz was made from.
+Not among the texts that llmkit/text/decoding/letter_pairs.npz was made from.
 """
 
 import unicodedata

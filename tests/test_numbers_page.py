@@ -11,7 +11,7 @@ import torch
 from transformers import TemperatureLogitsWarper
 
 from llmkit.tasks.clm.evaluation import to_metrics
-from llmkit.text.words import count_words, valid_word_count
+from llmkit.text.language.words import count_words, valid_word_count
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/numbers.md").read_text(encoding="utf-8")

@@ -111,7 +111,7 @@ def encode_inputs(
 ) -> Inputs:
     """Inputs of at most `block_size` tokens, special tokens included. The longer text of a pair is truncated first.
 
-    `segmenter` is one of text/words.py; it numbers the words.
+    `segmenter` is one of text/language/words.py; it numbers the words.
 
     Raises:
         UsageError: the block has no room for a text, or the windows overlap too much.

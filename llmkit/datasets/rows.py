@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmkit.text.documents import Document, hash_text
-from llmkit.text.sentences import find_sentence_ends
-from llmkit.text.words import chinese_continuation_mask, chinese_mask, count_words, valid_word_count
+from llmkit.text.language.sentences import find_sentence_ends
+from llmkit.text.language.words import chinese_continuation_mask, chinese_mask, count_words, valid_word_count
 from llmkit.tokens.fast_encoding import Encoder, plain_encoder
 from llmkit.tokens.store import Ids, Row
 from llmkit.tokens.tokenizer import end_of_text_id, id_dtype
@@ -93,9 +93,9 @@ def encode_rows(
 ) -> Iterator[Row]:
     """Yield one row per document or part of one; the last part of a document ends with the end-of-text token.
 
-    With a `segmenter` of text/words.py, rows also have sentences and words. `totals` counts documents, characters,
-    bytes, tokens, unknown_tokens and, with a segmenter, sentences; after the last row also words, unless the script
-    of the text has no spaces between words.
+    With a `segmenter` of text/language/words.py, rows also have sentences and words. `totals` counts documents,
+    characters, bytes, tokens, unknown_tokens and, with a segmenter, sentences; after the last row also words, unless
+    the script of the text has no spaces between words.
     """
     yield from encode_counted(documents, tokenizer, counts, segmenter, plain_encoder(tokenizer))
     add_words(counts.totals, counts.words)

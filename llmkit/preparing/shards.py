@@ -19,7 +19,7 @@ from llmkit.config.prepare import Prepare
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.rows import TextCounts, encode_counted
 from llmkit.preparing.staging_dir import Facts, run_shard
-from llmkit.text.cleaners import clean_documents
+from llmkit.text.cleaning.cleaners import clean_documents
 from llmkit.text.dedup import compute_keys, dedup_steps
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.inputs import file_size

@@ -33,11 +33,12 @@ from llmkit.preparing.shards import (
     sample_shard,
 )
 from llmkit.preparing.staging_dir import FOLDER, Facts, finished_files, run_stage
-from llmkit.text.cleaners import describe_notes
+from llmkit.text.cleaning.cleaners import describe_notes
+from llmkit.text.cleaning.normalization import record_normalization
 from llmkit.text.dedup import PARAGRAPHS, Keys, drop_duplicate_paragraphs, find_unique
 from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.inputs import find_files
-from llmkit.text.normalization import record_normalization
+from llmkit.text.language.words import choose_segmenter
 from llmkit.text.overlap import count_overlap, merge_windows
 from llmkit.text.sources import Source, report_notes, require_documents
 from llmkit.text.splitting import MIN_HELD_OUT_CHARS, SplitPlan, SplitShard, plan_cuts, plan_split
@@ -54,7 +55,6 @@ from llmkit.text.staging import (
     slice_shards,
     stage_documents,
 )
-from llmkit.text.words import choose_segmenter
 from llmkit.tokens.fast_encoding import check_encoder, load_encoding_tokenizer, save_encoding_tokenizer
 from llmkit.tokens.store import Split, join_splits
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer

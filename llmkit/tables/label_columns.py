@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmkit.core.errors import DataError
-from llmkit.text.column_names import ID_NAMES, LABEL_NAMES, LABELLED_TEXT_NAMES, PAIR_NAMES
-from llmkit.text.fields import is_text, list_columns, missing_column_error
+from llmkit.text.records.column_names import ID_NAMES, LABEL_NAMES, LABELLED_TEXT_NAMES, PAIR_NAMES
+from llmkit.text.records.fields import is_text, list_columns, missing_column_error
 
 _MAX_LABEL_CHARS = 60
 _MIN_ROWS = 10  # with fewer, every row may have a different label

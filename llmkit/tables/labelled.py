@@ -16,8 +16,8 @@ from typing import Literal
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError, Problem
 from llmkit.tables.label_columns import Columns
-from llmkit.text.fields import BadCell, describe_type, missing_column_error
-from llmkit.text.rows import Row, RowStream
+from llmkit.text.records.fields import BadCell, describe_type, missing_column_error
+from llmkit.text.records.rows import Row, RowStream
 
 MAX_LINES_SHOWN = 5
 _MAX_RARE_LABELS = 20

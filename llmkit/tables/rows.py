@@ -15,15 +15,15 @@ from pathlib import Path
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.column_names import LABEL_NAMES, LABELLED_TEXT_NAMES
 from llmkit.text.corpora import read_dataset_rows
-from llmkit.text.delimited import detect_dialect, parse_records
 from llmkit.text.inputs import find_files, is_stream
 from llmkit.text.lines import unify_line_ends
-from llmkit.text.rows import FASTTEXT, Header, Rows, RowStream, open_text, read_text, require_unique
+from llmkit.text.records.column_names import LABEL_NAMES, LABELLED_TEXT_NAMES
+from llmkit.text.records.delimited import detect_dialect, parse_records
+from llmkit.text.records.rows import FASTTEXT, Header, Rows, RowStream, open_text, read_text, require_unique
+from llmkit.text.records.table_files import TABLE_ENDINGS, read_entry
 from llmkit.text.shapes import are_fasttext, find_table
 from llmkit.text.sources import Source, describe_notes, find_entries, log
-from llmkit.text.table_files import TABLE_ENDINGS, read_entry
 
 _MAX_SNIFFED_CHARS = 1 << 16
 _MAX_SNIFFED_LINES = 1000

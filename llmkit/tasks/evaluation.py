@@ -22,9 +22,9 @@ from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import check_vocabulary, max_context_length, put_on_device
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.starting_model import tokenizer_mismatch
+from llmkit.text.cleaning.normalization import normalize_documents
 from llmkit.text.documents import Document, StepCounts
-from llmkit.text.normalization import normalize_documents
-from llmkit.text.words import choose_segmenter
+from llmkit.text.language.words import choose_segmenter
 from llmkit.tokens.normalization import normalization_of
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.store import Split, write_split

@@ -24,8 +24,8 @@ from llmkit.config.prepare import Read
 from llmkit.core.console import first_line
 from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
 from llmkit.text.documents import Document, make_documents
-from llmkit.text.row_documents import read_texts
-from llmkit.text.rows import Row, Rows, RowStream
+from llmkit.text.records.row_documents import read_texts
+from llmkit.text.records.rows import Row, Rows, RowStream
 from llmkit.text.sources import Source, log
 
 _NOT_DOCS = {"test", "tests", "idlelib", "idle_test", "lib2to3", "site-packages", "dist-packages", "__pycache__"}

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmkit.text.sentences import find_sentence_ends
+from llmkit.text.language.sentences import find_sentence_ends
 
 MIN_REACH, MAX_REACH = 200, 5_000
 """How far a cut may move, in characters; between these limits it is half of the text that follows."""

@@ -18,8 +18,8 @@ from typing import Any
 
 from llmkit.config.prepare import Dedup
 from llmkit.core.errors import EnvironmentFault
+from llmkit.text.cleaning.quality import TOKEN
 from llmkit.text.documents import Document, StepCounts, emit_document, group_documents, mark_last, replay_texts
-from llmkit.text.quality import TOKEN
 from llmkit.text.scan import casefold_utf8, scan_text
 
 EXACT, NEAR, PARAGRAPHS = "exact copies", "near copies", "paragraph copies"

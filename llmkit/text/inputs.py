@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
-from llmkit.text.signatures import HEAD_BYTES, detect_compression, detect_format
-from llmkit.text.streams import unpack_head
+from llmkit.text.formats.signatures import HEAD_BYTES, detect_compression, detect_format
+from llmkit.text.formats.streams import unpack_head
 
 log = logging.getLogger(__name__)
 

@@ -11,19 +11,19 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.corpora import read_builtin, read_dataset
 from llmkit.text.documents import Document
+from llmkit.text.formats.mail import read_eml, read_mbox
+from llmkit.text.formats.markup import read_epub, read_html
+from llmkit.text.formats.mediawiki import read_dump
+from llmkit.text.formats.office import read_docx, read_odt
+from llmkit.text.formats.pdf import read_pdf
+from llmkit.text.formats.plain import read_plain
+from llmkit.text.formats.rtf import read_rtf
+from llmkit.text.formats.subtitles import read_subtitles
+from llmkit.text.formats.warc import read_warc
 from llmkit.text.inputs import display_name, find_files
-from llmkit.text.mail import read_eml, read_mbox
-from llmkit.text.markup import read_epub, read_html
-from llmkit.text.mediawiki import read_dump
-from llmkit.text.office import read_docx, read_odt
-from llmkit.text.pdf import read_pdf
-from llmkit.text.plain import read_plain
-from llmkit.text.row_documents import read_rows
-from llmkit.text.rtf import read_rtf
+from llmkit.text.records.row_documents import read_rows
+from llmkit.text.records.table_files import TABLE_ENDINGS
 from llmkit.text.sources import Entry, Source, find_entries, log, report_notes
-from llmkit.text.subtitles import read_subtitles
-from llmkit.text.table_files import TABLE_ENDINGS
-from llmkit.text.warc import read_warc
 
 READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
     ".txt": read_plain,

@@ -9,8 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from llmkit.text.column_names import KNOWN_NAMES
-from llmkit.text.delimited import DELIMITERS
+from llmkit.text.records.column_names import KNOWN_NAMES
+from llmkit.text.records.delimited import DELIMITERS
 from llmkit.text.sources import Source
 
 _HEAD_CHARS = 1 << 16

@@ -30,10 +30,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from llmkit.core.errors import DataError, EnvironmentFault
-from llmkit.text.archives import check_zip_sizes, open_archive, open_member, read_mimetype, read_tar
 from llmkit.text.documents import StepCounts
-from llmkit.text.inputs import ARCHIVES, display_name, is_hidden, is_lock_file, is_readable, is_stream, split_endings
-from llmkit.text.signatures import (
+from llmkit.text.formats.archives import check_zip_sizes, open_archive, open_member, read_mimetype, read_tar
+from llmkit.text.formats.signatures import (
     HEAD_BYTES,
     TAR,
     ZIP,
@@ -43,7 +42,8 @@ from llmkit.text.signatures import (
     detect_in_zip,
     looks_like_html,
 )
-from llmkit.text.streams import Bomb, CountedFile, Rejoined, read_head, unpack, unpack_head
+from llmkit.text.formats.streams import Bomb, CountedFile, Rejoined, read_head, unpack, unpack_head
+from llmkit.text.inputs import ARCHIVES, display_name, is_hidden, is_lock_file, is_readable, is_stream, split_endings
 
 log = logging.getLogger(__name__)
 

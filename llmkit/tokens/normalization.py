@@ -15,7 +15,7 @@ from tokenizers import Regex, normalizers
 
 from llmkit.config.prepare import Clean
 from llmkit.core import console
-from llmkit.text.normalization import (
+from llmkit.text.cleaning.normalization import (
     TRAVELLING,
     find_changing_steps,
     name_normalization,

@@ -24,7 +24,7 @@ from llmkit.datasets.labelled import (
     set_template,
     take_rows,
 )
-from llmkit.text.words import choose_segmenter
+from llmkit.text.language.words import choose_segmenter
 from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 

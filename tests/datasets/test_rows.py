@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.config.prepare import TokenizerSection
 from llmkit.datasets.rows import TextCounts, can_mask, encode_rows
 from llmkit.text.documents import Document
-from llmkit.text.words import choose_segmenter
+from llmkit.text.language.words import choose_segmenter
 from llmkit.tokens.store import Row
 from llmkit.tokens.training_tokenizers import train_tokenizer
 

@@ -17,7 +17,7 @@ import pytest
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.tables.rows import open_rows
-from llmkit.text.rows import Header, RowStream
+from llmkit.text.records.rows import Header, RowStream
 
 ROWS = [{"text": "一个很好的句子，说的是从前", "label": "好"}, {"text": 'two\nlines, "quoted"', "label": "bad"}]
 CSV = 'text,label\n"一个很好的句子，说的是从前",好\n"two\nlines, ""quoted""",bad\n'

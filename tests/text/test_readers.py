@@ -115,7 +115,7 @@ import pyarrow, ftfy  # what the libraries take themselves is not what is measur
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 from llmkit.config.prepare import Clean, Dedup, Read
 from llmkit.text.readers import read_documents
-from llmkit.text.cleaners import clean_documents
+from llmkit.text.cleaning.cleaners import clean_documents
 from llmkit.text.dedup import compute_keys
 from llmkit.text.staging import read_staged, stage_documents
 documents = clean_documents(read_documents([{str(tmp_path / "long.txt")!r}], Read(), []), Clean(), False, {{}})

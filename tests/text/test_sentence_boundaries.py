@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.text.sentences import find_sentence_ends
+from llmkit.text.language.sentences import find_sentence_ends
 
 FOLDER = Path(__file__).parent / "data/sentences"
 LANGUAGES = {"hi": "Hindi", "ur": "Urdu", "ar": "Arabic", "th": "Thai", "ru": "Russian", "ja": "Japanese"}

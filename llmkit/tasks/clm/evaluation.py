@@ -83,7 +83,8 @@ def evaluate_causal_lm(
 
 
 def to_metrics(sums: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, Any]:
-    """Compute metrics from the sums; `totals` counts tokens, bytes, characters and words (text/words.py) of the text.
+    """Compute metrics from the sums; `totals` counts tokens, bytes, characters and words (text/language/words.py) of
+    the text.
 
     If only a part was scored, its bytes, characters and words are estimated from its fraction of the tokens.
     """

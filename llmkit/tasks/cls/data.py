@@ -35,8 +35,8 @@ from llmkit.tasks.cls.row_format import (
     open_labelled,
     read_chunks,
 )
-from llmkit.text.rows import RowStream
-from llmkit.text.words import choose_segmenter
+from llmkit.text.language.words import choose_segmenter
+from llmkit.text.records.rows import RowStream
 
 SPLITS = ("train", "validation", "test")
 LABELS_SHOWN = 10

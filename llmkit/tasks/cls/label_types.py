@@ -26,7 +26,7 @@ from llmkit.metrics.spec import MetricSet
 from llmkit.tables.label_columns import Columns
 from llmkit.tables.labelled import Label, ParseLabel, build_label2id, parse_label, parse_labels, parse_number
 from llmkit.tasks.cls.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
-from llmkit.text.rows import Row
+from llmkit.text.records.rows import Row
 
 PREDICTION, PROBABILITY = "prediction", "probability"
 """Columns of the output of `predict`."""

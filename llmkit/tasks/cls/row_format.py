@@ -21,7 +21,7 @@ from llmkit.tables.label_columns import Columns, choose_columns
 from llmkit.tables.labelled import LabelledRow, UnseenLabels, read_labelled, to_ids
 from llmkit.tables.rows import open_rows, without_surrogates
 from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, get_label_type
-from llmkit.text.rows import RowStream
+from llmkit.text.records.rows import RowStream
 from llmkit.tokens.normalization import describe_normalization, normalize_texts
 from llmkit.tokens.unknown import UnknownCount, count_unknown_rows, unknown_id
 

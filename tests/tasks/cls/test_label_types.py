@@ -7,7 +7,7 @@ from llmkit.config.cls import Cls
 from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.label_columns import Columns
 from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, choose_label_type, get_label_type
-from llmkit.text.rows import Row
+from llmkit.text.records.rows import Row
 
 NAMES = ["a", "b", "c"]
 HALF = np.full(3, 0.5)

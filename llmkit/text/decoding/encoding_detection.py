@@ -1,0 +1,330 @@
+"""Detect the encoding of bytes without a byte order mark: the one whose decoded text is the most probable.
+
+The candidates are the single-byte and East Asian encodings that Python supports and that are in use. Encodings that
+decode to the same text form one reading. Only words with non-ASCII bytes are decoded, each once, so that a frequent
+name counts once.
+
+Knows nothing of files, byte order marks and errors.
+"""
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from llmkit.text.decoding.text_scores import is_plausible, score_texts
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """How rare an encoding is, in nats, and the languages that are written in it."""
+
+    rarity: float
+    languages: frozenset[str]
+
+
+_WEST = "en de fr es pt it ca nl da nb sv fi is et af ga eu sq cy eo tl id"
+_CENTRAL = "en de cs sk pl hu ro hr sl sq"
+_BALTIC = "en de et lv lt"
+_TURKISH = "en de tr"
+_CYRILLIC = "en ru uk be bg sr mk kk mn"
+_GREEK, _HEBREW, _ARABIC, _THAI, _VIETNAMESE = "en el", "en he", "en ar fa ur", "en th", "en vi fr"
+
+# In order of preference among encodings that decode to the same text: Windows, then ISO and KOI8, then DOS and Mac,
+# then rare ones.
+_GROUPS = (
+    (0.0, _WEST, "cp1252"),
+    (0.0, _CENTRAL, "cp1250"),
+    (0.0, _CYRILLIC, "cp1251"),
+    (0.0, _GREEK, "cp1253"),
+    (0.0, _TURKISH, "cp1254"),
+    (0.0, _HEBREW, "cp1255"),
+    (0.0, _ARABIC, "cp1256"),
+    (0.0, _BALTIC, "cp1257"),
+    (0.0, _VIETNAMESE, "cp1258"),
+    (0.0, _THAI, "cp874"),
+    (1.0, _WEST, "latin-1 iso8859-15"),
+    (1.0, _CENTRAL, "iso8859-2"),
+    (1.0, _CYRILLIC, "iso8859-5 koi8-r koi8-u"),
+    (1.0, _GREEK, "iso8859-7"),
+    (1.0, _HEBREW, "iso8859-8"),
+    (1.0, _TURKISH, "iso8859-9"),
+    (1.0, _BALTIC, "iso8859-13"),
+    (1.0, _ARABIC, "iso8859-6"),
+    (2.5, _CYRILLIC, "cp866 mac-cyrillic"),
+    (2.5, _CENTRAL, "cp852 mac-latin2"),
+    (2.5, _WEST, "cp850 cp437 mac-roman"),
+    (2.5, _TURKISH, "cp857"),
+    (2.5, _GREEK, "cp737"),
+    (2.5, _HEBREW, "cp862"),
+    (2.5, _BALTIC, "cp775"),
+    (4.0, _BALTIC, "iso8859-4"),
+    (4.0, "en ro fr it hu", "iso8859-16"),
+    (4.0, "en is da nb sv", "iso8859-10 cp865 cp861 mac-iceland"),
+    (4.0, "en eo tr", "iso8859-3"),
+    (4.0, "en cy ga", "iso8859-14"),
+    (4.0, _GREEK, "mac-greek cp869"),
+    (4.0, _TURKISH, "mac-turkish"),
+    (4.0, _CYRILLIC, "cp855"),
+    (4.0, _ARABIC, "cp720"),
+    (4.0, "en pt", "cp860"),
+    (4.0, "en fr", "cp863"),
+)
+SINGLE_BYTE = {
+    name: Candidate(rarity, frozenset(languages.split()))
+    for rarity, languages, names in _GROUPS
+    for name in names.split()
+}
+MULTI_BYTE = {
+    "gb18030": Candidate(0.0, frozenset(["zh-hans", "zh-hant", "en"])),
+    "cp950": Candidate(0.0, frozenset(["zh-hant", "en"])),
+    "big5hkscs": Candidate(1.0, frozenset(["zh-hant", "en"])),
+    "cp932": Candidate(0.0, frozenset(["ja", "en"])),
+    "euc_jp": Candidate(1.0, frozenset(["ja", "en"])),
+    "cp949": Candidate(0.0, frozenset(["ko", "en"])),
+}
+CANDIDATES = SINGLE_BYTE | MULTI_BYTE
+_ALL_LANGUAGES = frozenset().union(*(each.languages for each in CANDIDATES.values()))
+MARGIN = 3.0
+"""Nats by which the best reading must beat the second. Measured with benchmarks/encodings.py."""
+_SAMPLE_BYTES = 6000
+_FIRST_BYTES = 1000
+_FIRST_MARGIN = 100.0
+"""Readings of the first part of the sample that are worse than the best by more nats are discarded."""
+_UTF8_CHAR = rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
+_UTF8_WORD = re.compile(rb"(?:[\x00-\x7f]|" + _UTF8_CHAR + rb")+")
+_FIND_UTF8 = re.compile(_UTF8_CHAR)
+_TAKES_LETTER = re.compile(rb"[\x80-\xff][A-Za-z][a-z]")
+_ASCII = bytes(range(128))
+_SPACES = bytes.maketrans(b"\n\r\t", b"   ")
+_MIN_UTF8_SHARE = 0.8
+_MAX_STRAY_COST = 12.0
+"""Nats by which a line may be less likely with a byte of another encoding than without it."""
+_MAX_RATE_LOSS = 0.25
+"""Nats per byte by which a part of a large file may read worse than the best part without being looked at."""
+_CHANGE_MARGIN = 15.0
+_CHANGE_MARGIN_PER_BYTE = 0.3
+"""Nats, also per non-ASCII byte, by which a part of a file must read better in another encoding than in its own."""
+_PART_BYTES = 1 << 14
+_MIN_PART_BYTES = 600
+_MIN_PART_HIGH = 8
+_SAME_FAMILY = {"cp950", "big5hkscs"}
+"""Encodings that differ in a few punctuation marks only; the better one is chosen by any margin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The decoded text of a sample, and all encodings that decode to it."""
+
+    encodings: tuple[str, ...]
+    text: str
+    score: float
+    """Nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """The encoding of some bytes; `rival` and `utf8_word` are reasons not to trust it."""
+
+    encodings: tuple[str, ...]
+    """Encodings that decode to the same text, the preferred one first."""
+    rival: str | None = None
+    """An encoding that is nearly as likely and decodes to another text."""
+    utf8_word: bytes | None = None
+    """A word that is UTF-8, in bytes that otherwise are not."""
+
+
+def detect_legacy(data: bytes, *, complete: bool) -> Guess:
+    """Detect UTF-8 or a legacy encoding of bytes that are not all ASCII and have no byte order mark.
+
+    `complete`: the bytes do not end inside a character. Bytes of which at least 80 % of the non-ASCII ones are valid
+    UTF-8 are damaged UTF-8.
+    """
+    if is_utf8(data, complete=complete):
+        return Guess(("utf-8",))
+    n_high = len(data.translate(None, _ASCII))
+    n_valid = sum(map(len, _FIND_UTF8.findall(data)))
+    if n_valid >= _MIN_UTF8_SHARE * n_high:
+        return Guess(("utf-8",))
+    readings = rank_encodings(sample_words(data))
+    best = readings[0]
+    if n_valid and (word := find_utf8_word(data, best.encodings[0])):
+        others = b" ".join(
+            each for each in dict.fromkeys(data.split()) if not _UTF8_WORD.fullmatch(each) or each.isascii()
+        )
+        return Guess(rank_encodings(sample_words(others))[0].encodings, utf8_word=word)
+    rivals = [each for each in readings[1:] if not {*each.encodings, *best.encodings} <= _SAME_FAMILY]
+    is_sure = not rivals or best.score - rivals[0].score >= MARGIN
+    if complete and n_high == 1 and min(CANDIDATES[name].rarity for name in best.encodings) > 0:
+        is_sure = False  # one byte is no evidence for a rare encoding
+    # A single character of East Asia that takes an ASCII letter of the word behind it: a stray byte.
+    if n_high <= 2 and not SINGLE_BYTE.keys() & {*best.encodings} and _TAKES_LETTER.search(data):
+        rivals = [each for each in rivals if SINGLE_BYTE.keys() & {*each.encodings}]
+        is_sure = not rivals
+    return Guess(_keep_valid(best.encodings, data), None if is_sure else rivals[0].encodings[0])
+
+
+def _keep_valid(encodings: Sequence[str], data: bytes) -> tuple[str, ...]:
+    """The encodings in which all of the data is valid; all of them if there is none."""
+    return tuple(name for name in encodings if is_valid(data, name)) or tuple(encodings)
+
+
+def is_valid(data: bytes, encoding: str) -> bool:
+    """Whether the bytes are valid in the encoding, up to a last character that is cut off."""
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_utf8(data: bytes, *, complete: bool) -> bool:
+    """Whether the bytes are valid UTF-8, if not `complete` up to a last character that is cut off."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return not complete and error.reason == "unexpected end of data"
+    return True
+
+
+def find_utf8_word(data: bytes, encoding: str) -> bytes | None:
+    """A word of valid UTF-8 in bytes of another encoding, if all such words together read better as UTF-8."""
+    found = (word for word in set(data.split()) if not word.isascii() and _UTF8_WORD.fullmatch(word))
+    words = sorted(word for word in found if is_plausible(word.decode("utf-8", "replace")))
+    if not words:
+        return None
+    joined = b" ".join(words)[:_SAMPLE_BYTES]
+    texts = [joined.decode("utf-8", "ignore"), joined.decode(encoding, "replace")]
+    as_utf8, as_legacy = (found.score for found in score_texts(texts, [_ALL_LANGUAGES, CANDIDATES[encoding].languages]))
+    if as_utf8 - as_legacy < MARGIN:
+        return None
+    return max(words, key=lambda word: len(_FIND_UTF8.findall(word)))
+
+
+def sample_words(data: bytes, *, n_bytes: int = _SAMPLE_BYTES) -> bytes:
+    """The different words of the data with non-ASCII bytes, and half as many bytes of others, joined by spaces."""
+    high: dict[bytes, None] = {}
+    other: dict[bytes, None] = {}
+    n_high = n_other = 0
+    for word in data.split():
+        if word.isascii():
+            if n_other < n_bytes // 2 and word not in other:
+                other[word[:60]] = None
+                n_other += len(word)
+        elif word not in high:
+            high[word[: n_bytes - n_high]] = None
+            n_high += len(word)
+            if n_high >= n_bytes:
+                break
+    return b" ".join([*high, *other]) + (b"" if n_high >= n_bytes else b"\n")
+
+
+def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES)) -> list[Reading]:
+    """The readings of a sample, the likeliest first."""
+    readings = _rank(lambda name: sample[:_FIRST_BYTES].decode(name, "replace"), candidates)
+    if len(sample) <= _FIRST_BYTES:
+        return readings
+    likely = {name for each in readings if each.score > readings[0].score - _FIRST_MARGIN for name in each.encodings}
+    return _rank(lambda name: sample.decode(name, "replace"), [name for name in CANDIDATES if name in likely])
+
+
+def score_as(sample: bytes, encoding: str) -> float:
+    """Nats of the sample in an encoding, whatever the language; what is undecodable in UTF-8 is left out."""
+    text = sample.decode(encoding, "ignore" if encoding == "utf-8" else "replace")
+    (found,) = score_texts([_compose(text)], [_ALL_LANGUAGES])
+    return found.score
+
+
+def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
+    """Offset of a part of the data that reads much better in another encoding, and that encoding.
+
+    The parts are of at most 16 KB. Of more than eight, only those are ranked that read worse than the best one, as
+    ranking takes ten times as long as scoring.
+    """
+    n_parts = min(8, len(data) // _MIN_PART_BYTES) if len(data) < 8 * _PART_BYTES else -(-len(data) // _PART_BYTES)
+    if encoding not in CANDIDATES or n_parts < 2:
+        return None
+    parts = list(_split_parts(data, -(-len(data) // n_parts)))
+    samples = [(start, sample) for start, sample in parts if len(sample.translate(None, _ASCII)) >= _MIN_PART_HIGH]
+    if not samples:
+        return None
+    scores = score_texts(
+        [_compose(sample.decode(encoding, "replace")) for _, sample in samples],
+        [CANDIDATES[encoding].languages] * len(samples),
+    )
+    rates = [found.score / len(sample) for found, (_, sample) in zip(scores, samples, strict=True)]
+    for (start, sample), rate in zip(samples, rates, strict=True):
+        if n_parts > 8 and rate > max(rates) - _MAX_RATE_LOSS:
+            continue
+        readings = rank_encodings(sample)
+        own = next((each.score for each in readings if encoding in each.encodings), -float("inf"))
+        n_high = len(sample.translate(None, _ASCII))
+        if readings[0].score - own > max(_CHANGE_MARGIN, _CHANGE_MARGIN_PER_BYTE * n_high):
+            return start, readings[0].encodings[0]
+    return None
+
+
+def _split_parts(data: bytes, n_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Parts of about `n_bytes` that end at a line or a word, each with its offset, as samples of their words."""
+    start = 0
+    while start < len(data):
+        end = start + n_bytes
+        if end < len(data):
+            cut = max(data.rfind(b"\n", start, end), data.rfind(b" ", start, end))
+            end = cut + 1 if cut > start else end
+        yield start, sample_words(data[start:end], n_bytes=_FIRST_BYTES - 100)[:_FIRST_BYTES]
+        start = end
+
+
+def rank_stray_byte(data: bytes, start: int, end: int) -> Reading | None:
+    """The word around an invalid byte of UTF-8, with that byte in the single-byte encoding that the text around it
+    supports; None if there is none."""
+    before = data[max(0, start - 500) : start].lstrip(bytes(range(0x80, 0xC0))).translate(_SPACES)
+    after = data[end : end + 200].translate(_SPACES)
+    word_start, word_end = before.rfind(b" ") + 1, after.find(b" ") if b" " in after else len(after)
+    word = decode_mixed(before[word_start:], "latin-1"), decode_mixed(after[:word_end], "latin-1")
+    if any(
+        char > "\u2e80" for part in word for char in part
+    ):  # damaged Chinese: single bytes of another encoding do not occur in it
+        return None
+    context = decode_mixed(before[:word_start] + after[word_end:], "latin-1")
+
+    def decode(name: str) -> str:
+        return f"{word[0]}{data[start:end].decode(name, 'replace')}{word[1]} {context}"
+
+    best, second, *_ = _rank(decode, SINGLE_BYTE)
+    (without,) = score_texts([f"{word[0]}{word[1]} {context}"], [_ALL_LANGUAGES])
+    if best.score - second.score < MARGIN or best.score < without.score - _MAX_STRAY_COST:
+        return None
+    return Reading(best.encodings, best.text.split(" ")[0], best.score)
+
+
+def decode_mixed(data: bytes, encoding: str) -> str:
+    """Decode as UTF-8, and the bytes that are not valid UTF-8 in another encoding."""
+    parts = []
+    start = 0
+    for match in _UTF8_WORD.finditer(data):
+        parts += [data[start : match.start()].decode(encoding, "replace"), match[0].decode("utf-8", "replace")]
+        start = match.end()
+    return "".join([*parts, data[start:].decode(encoding, "replace")])
+
+
+def _rank(decode: Callable[[str], str], candidates: Iterable[str]) -> list[Reading]:
+    names: dict[str, list[str]] = {}
+    for name in candidates:
+        names.setdefault(decode(name), []).append(name)
+    languages = [frozenset().union(*(CANDIDATES[name].languages for name in same)) for same in names.values()]
+    scores = score_texts([_compose(text) for text in names], languages)
+    readings = []
+    for (text, same), found in zip(names.items(), scores, strict=True):
+        language = found.language
+        preferred = sorted(same, key=lambda name: language not in CANDIDATES[name].languages)
+        score = found.score - min(CANDIDATES[name].rarity for name in same)
+        readings.append(Reading(tuple(preferred), text, score))
+    return sorted(readings, key=lambda reading: -reading.score)
+
+
+def _compose(text: str) -> str:
+    """Compose letters with their marks: cp1258 stores Vietnamese tones as separate characters."""
+    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)

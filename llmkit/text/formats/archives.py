@@ -1,0 +1,207 @@
+"""The members of .zip and .tar archives, with bounds on their number and size.
+
+Nothing is unpacked to a path that an archive chooses. A truncated archive is an error, never a shorter text; so is a
+.tar without its closing blocks.
+
+Raises the errors of zipfile and tarfile, and Bomb; sources.py turns them into errors that name the file.
+"""
+
+import io
+import struct
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from llmkit.text.formats.streams import MAX_RATIO, MIN_BOUNDED_BYTES, Bomb
+
+MAX_MEMBERS = 1_000_000
+_MAX_NAME_BYTES = 1 << 20
+_BLOCK = 512
+
+
+# ---- .zip ----
+
+
+def open_archive(file: BinaryIO) -> zipfile.ZipFile:
+    """Open a .zip; the various errors that zipfile raises for invalid names, offsets and sizes become BadZipFile."""
+    try:
+        return zipfile.ZipFile(file)
+    except (ValueError, LookupError, struct.error) as error:
+        raise zipfile.BadZipFile(str(error)) from None
+
+
+def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
+    """Open a member, unpacked; errors as in `open_archive`."""
+    try:
+        return cast(BinaryIO, archive.open(info))
+    except (ValueError, LookupError, RuntimeError, struct.error) as error:  # RuntimeError: encrypted
+        raise zipfile.BadZipFile(str(error)) from None
+
+
+def read_mimetype(archive: zipfile.ZipFile) -> bytes:
+    """The member `mimetype` of an EPUB or OpenDocument file; empty if there is none that can be read."""
+    try:
+        with open_member(archive, archive.getinfo("mimetype")) as member:
+            return member.read(200)
+    except (KeyError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError):
+        return b""
+
+
+def check_zip_sizes(archive: zipfile.ZipFile, n_bytes: int) -> None:
+    """Raise Bomb if an archive of `n_bytes` has too many members, or unpacks to far more than text does."""
+    members = archive.infolist()
+    if len(members) > MAX_MEMBERS:
+        raise Bomb(f"has {len(members):,} members; {MAX_MEMBERS:,} is the maximum")
+    n_unpacked = sum(info.file_size for info in members)
+    if n_unpacked > MIN_BOUNDED_BYTES and n_unpacked > MAX_RATIO * n_bytes:
+        raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, which text never does")
+
+
+# ---- .tar ----
+
+
+@dataclass(frozen=True, slots=True)
+class TarMember:
+    """One member of a .tar; read its `file` before iterating on."""
+
+    name: str
+    member_type: str
+    """`file`, or the kind of a member that is no regular file: a folder, a link, a device, a sparse file."""
+    file: BinaryIO
+
+
+_KINDS = {b"1": "link", b"2": "link", b"3": "device", b"4": "device", b"5": "folder", b"6": "device", b"S": "sparse"}
+
+
+def read_tar(file: BinaryIO) -> Iterator[TarMember]:
+    """Yield the members in archive order, in constant memory.
+
+    The standard library's tarfile ends silently at a damaged header, keeps all members in memory and reads names of
+    any length.
+
+    Raises:
+        tarfile.ReadError: a damaged header.
+        EOFError: the archive is cut off.
+    """
+    name, overrides, closed, n_members = b"", dict[bytes, bytes](), False, 0
+    while True:
+        block = _read_block(file, may_end=closed)
+        if not block:
+            return
+        if not block.strip(b"\0"):
+            closed = True
+            continue
+        kind, size = block[156:157], _parse_header(block)
+        if kind in b"LKxXg" and kind:
+            if size > _MAX_NAME_BYTES:
+                raise tarfile.ReadError(f"a name of {size:,} bytes")
+            data = _Part(file, size).readall()
+            _skip(file, -size % _BLOCK)
+            if kind == b"L":
+                name = data.rstrip(b"\0")
+            elif kind in b"xX":
+                overrides = dict(_parse_pax(data))
+            continue
+        n_members += 1
+        if n_members > MAX_MEMBERS:
+            raise Bomb(f"has more than {MAX_MEMBERS:,} members, the maximum")
+        named = overrides.get(b"path") or name or _own_name(block)
+        what = _KINDS.get(kind, "file" if kind in b"\x0007" else "unknown")
+        if what == "file" and named.endswith(b"/"):
+            what = "folder"
+        if any(key.startswith(b"GNU.sparse") for key in overrides):
+            what = "sparse"
+        if b"size" in overrides:
+            size = _parse_size(overrides[b"size"], 10)
+        if what in ("link", "folder", "device"):
+            size = 0
+        while kind == b"S" and block[482 if block[156:157] == b"S" else 504]:  # more of the map of holes
+            block = _read_block(file)
+        part = _Part(file, size)
+        yield TarMember(named.decode("utf-8", "surrogateescape"), what, cast(BinaryIO, part))
+        _skip(file, part.left + -size % _BLOCK)
+        name, overrides, closed = b"", {}, False
+
+
+def _read_block(file: BinaryIO, *, may_end: bool = False) -> bytes:
+    block = file.read(_BLOCK)
+    if len(block) < _BLOCK and not (may_end and not block.strip(b"\0")):
+        raise EOFError("the .tar archive ends before its closing blocks")
+    return block if len(block) == _BLOCK else b""
+
+
+def _parse_header(block: bytes) -> int:
+    """The size field of a header; raises ReadError if the checksum is wrong."""
+    try:
+        wanted = int(block[148:156].strip(b" \0"), 8)
+    except ValueError:
+        wanted = -1
+    unsigned = sum(block[:148]) + sum(block[156:]) + 8 * ord(" ")
+    signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])  # signed sums of some old programs
+    if wanted not in (unsigned, signed):
+        raise tarfile.ReadError("a damaged header in the .tar archive")
+    field = block[124:136]
+    if field[0] & 0x80:
+        size = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+        if size >> 62:
+            raise tarfile.ReadError("a damaged size in the .tar archive")
+        return size
+    return _parse_size(field.strip(b" \0") or b"0", 8)
+
+
+def _parse_size(digits: bytes, base: int) -> int:
+    try:
+        size = int(digits[:40], base)
+    except ValueError:
+        size = -1
+    if not 0 <= size < 1 << 62:
+        raise tarfile.ReadError("a damaged size in the .tar archive")
+    return size
+
+
+def _own_name(block: bytes) -> bytes:
+    name = block[:100].partition(b"\0")[0]
+    prefix = block[345:500].partition(b"\0")[0] if block[257:263] == b"ustar\0" else b""
+    return prefix + b"/" + name if prefix else name
+
+
+def _parse_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Records `length key=value\\n`."""
+    while data.strip(b"\0"):
+        digits, space, _ = data[:20].partition(b" ")
+        length = int(digits) if digits.isdigit() else 0
+        if not space or not len(digits) + 1 < length <= len(data):
+            raise tarfile.ReadError("a damaged extended header in the .tar archive")
+        key, equals, value = data[len(digits) + 1 : length].rstrip(b"\n").partition(b"=")
+        if equals:
+            yield key, value
+        data = data[length:]
+
+
+def _skip(file: BinaryIO, n_bytes: int) -> None:
+    while n_bytes:
+        data = file.read(min(n_bytes, 1 << 20))
+        if not data:
+            raise EOFError("the .tar archive ends inside a member")
+        n_bytes -= len(data)
+
+
+class _Part(io.RawIOBase):
+    """The next `left` bytes of a file."""
+
+    def __init__(self, file: BinaryIO, left: int) -> None:
+        self._file = file
+        self.left = left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
+        data = self._file.read(min(len(buffer), self.left))
+        if not data and self.left and len(buffer):
+            raise EOFError("the .tar archive ends inside a member")
+        self.left -= len(data)
+        memoryview(buffer)[: len(data)] = data
+        return len(data)

@@ -1,0 +1,107 @@
+"""Read mailboxes (.mbox) and single messages (.eml): one document per message, without headers and attachments.
+
+Of alternative bodies the plain text is used, or the HTML if there is none; several parts are joined. A message begins
+with a line `From ` after a blank line, as in mboxrd, and `>From ` in its text is read as `From `. Messages without text
+are skipped and counted.
+"""
+
+import email.errors
+import email.policy
+import io
+import re
+from collections.abc import Iterator
+from email.message import EmailMessage
+from email.parser import BytesParser
+from typing import BinaryIO, cast
+
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError
+from llmkit.text.decoding.encodings import TextStream, decode_declared
+from llmkit.text.documents import Document, make_documents
+from llmkit.text.formats.html_text import html_to_text
+from llmkit.text.sources import Entry, Source
+
+MAX_MESSAGE_BYTES = 64_000_000
+_QUOTED = re.compile(rb"^>(>*From )", re.M)
+_MAX_DEPTH = 20
+
+
+def read_mbox(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """The messages of a mailbox."""
+    with entry.open(source) as file:
+        for index, message in enumerate(_split_messages(file, source, entry.path)):
+            if message is not None:
+                yield from _read_message(_QUOTED.sub(rb"\1", message), index, entry.path, source, read)
+
+
+def read_eml(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """The text of one message."""
+    with entry.open(source) as file:
+        message = file.read(MAX_MESSAGE_BYTES + 1)
+    if len(message) > MAX_MESSAGE_BYTES:
+        what = f"a message of more than {MAX_MESSAGE_BYTES:,} bytes"
+        raise DataError(what, where=entry.path, hint="save its text as .txt")
+    yield from _read_message(message, 0, entry.path, source, read)
+
+
+def _split_messages(file: BinaryIO, source: Source, path: str) -> Iterator[bytes | None]:
+    """The messages without their `From ` lines; None for one that is too large."""
+    lines: list[bytes] = []
+    n_bytes, is_blank, has_begun, is_too_large = 0, True, False, False
+    while line := file.readline(1 << 20):
+        if is_blank and line.startswith(b"From "):
+            if has_begun:
+                yield None if is_too_large else b"".join(lines)
+            lines, n_bytes, has_begun, is_too_large = [], 0, True, False
+        elif not has_begun:
+            if line.strip():
+                raise DataError("not a mailbox: it does not begin with From", where=path, hint="is it a plain text?")
+        elif not is_too_large:
+            lines.append(line)
+            n_bytes += len(line)
+            if n_bytes > MAX_MESSAGE_BYTES:
+                source.skip(f"message of more than {MAX_MESSAGE_BYTES // 1_000_000} MB", path)
+                lines, is_too_large = [], True
+        is_blank = not line.strip()
+    if has_begun:
+        yield None if is_too_large else b"".join(lines)
+
+
+def _read_message(data: bytes, index: int, path: str, source: Source, read: Read) -> Iterator[Document]:
+    where = f"{path}, message {index + 1}"
+    try:
+        message = BytesParser(policy=email.policy.default).parsebytes(data)
+        text = "\n".join(_decode_body(part, where) for part in _find_bodies(message, 0))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, email.errors.MessageError) as error:
+        # The parser of the standard library raises nearly anything for hostile headers.
+        if not read.skip_bad:
+            what = f"a damaged message: {type(error).__name__}: {error}"
+            raise DataError(what, where=where, hint="remove the message, or skip it with --skip-bad") from None
+        source.skip("damaged message", where)
+        return
+    if text.strip():
+        yield from make_documents([text], path, index, read.max_doc_chars)
+    else:
+        source.skip("message without text", where)
+
+
+def _find_bodies(message: EmailMessage, depth: int) -> list[EmailMessage]:
+    """The text parts that are not attachments; of alternatives the first plain one, or else the first."""
+    if depth > _MAX_DEPTH or message.get_content_disposition() == "attachment":
+        return []
+    if not message.is_multipart():
+        return [message] if message.get_content_type() in ("text/plain", "text/html") else []
+    parts = cast(list[EmailMessage], message.get_payload())
+    found = [body for part in parts for body in _find_bodies(part, depth + 1)]
+    if message.get_content_type() != "multipart/alternative":
+        return found
+    return sorted(found, key=lambda part: part.get_content_type() != "text/plain")[:1]
+
+
+def _decode_body(part: EmailMessage, where: str) -> str:
+    payload = part.get_payload(decode=True)
+    data = payload if isinstance(payload, bytes) else b""
+    found = decode_declared(data, part.get_content_charset() or "utf-8")
+    text = found[0] if found else "".join(TextStream(io.BytesIO(data), "auto", where))
+    text = text.replace("\r\n", "\n")
+    return html_to_text(text) if part.get_content_type() == "text/html" else text

@@ -1,0 +1,155 @@
+"""Read .html and .epub as plain text.
+
+html_text.py extracts the text of a page. An EPUB is one document: its chapters in the order of the spine, without
+the table of contents. XML with entity declarations is refused, and names inside the archive are only looked up in it.
+
+Navigation is not removed: that needs a boilerplate remover. A page is parsed as a whole, so memory grows with the size
+of a page, not with the number of pages.
+"""
+
+import io
+import posixpath
+import re
+import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError
+from llmkit.text.decoding.encodings import TextStream, decode_declared, detect_encoding, find_example
+from llmkit.text.documents import Document, make_documents
+from llmkit.text.formats.archives import open_archive, open_member
+from llmkit.text.formats.html_text import html_to_text
+from llmkit.text.sources import Entry, Source
+
+_VOID_TAGS = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+_DECLARED = re.compile(
+    rb"""<meta[^>]{1,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{1,80}encoding=["']([\w.:-]+)""", re.I
+)
+_MAX_MEMBER_BYTES = 256_000_000
+_MAX_DEPTH = 20_000  # parsing time is quadratic in the depth: half a second at the limit, hours for a hostile page
+_TAG = re.compile(r"<(/?)([A-Za-z][\w:-]*)")
+_OPTIONAL_END_TAGS = {*["p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody", "tfoot", "option", "a"], *_VOID_TAGS}
+
+
+def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """One document of a .html file."""
+    with entry.open(source) as file:
+        page, source.encoding = decode_page(file, read.encoding, entry.path)
+    check_depth(page, entry.path)
+    text = html_to_text(page)
+    if source.encoding not in ("ascii", "utf-8"):
+        source.example = find_example(text)
+    yield from make_documents([text], entry.path, 0, read.max_doc_chars)
+
+
+def read_epub(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """One document of an .epub file."""
+    with entry.open_seekable(source) as file:
+        chapters = _read_chapters(file, entry.path)
+        yield from make_documents(chapters, entry.path, 0, read.max_doc_chars)
+
+
+def check_depth(page: str, path: str) -> None:
+    """Raise DataError if elements are nested so deep that parsing would take hours."""
+    if page.count("<") <= _MAX_DEPTH:
+        return
+    depth = 0
+    for end, name in _TAG.findall(page):
+        if name.lower() not in _OPTIONAL_END_TAGS:
+            depth = max(0, depth - 1) if end else depth + 1
+            if depth > _MAX_DEPTH:
+                what = f"elements are nested more than {_MAX_DEPTH:,} deep"
+                raise DataError(what, where=path, hint="correct the page, or skip it with --skip-bad")
+
+
+def decode_page(file: BinaryIO, encoding: str, path: str) -> tuple[str, str]:
+    """The page's text and encoding: that of a byte order mark, else UTF-8 if valid, else what the page declares."""
+    raw = file.read()
+    if encoding == "auto" and detect_encoding(raw[: 1 << 16], complete=len(raw) < 1 << 16) not in _UNICODE:
+        declared = _DECLARED.search(raw[:2048])
+        name = (declared[1] or declared[2]).decode() if declared else ""
+        if found := decode_declared(raw, name):
+            return found
+    stream = TextStream(io.BytesIO(raw), encoding, path)
+    return "".join(stream), stream.encoding
+
+
+_UNICODE = ("ascii", "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+
+
+def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
+    try:
+        archive = open_archive(file)
+    except zipfile.BadZipFile as error:
+        raise _bad_epub(f"no zip archive ({error})", path) from None
+    with archive:
+        container = _parse_xml(archive, "META-INF/container.xml", path)
+        root_file = next((node.get("full-path") for node in container.iter() if _tag(node) == "rootfile"), None)
+        if not root_file:
+            raise _bad_epub("META-INF/container.xml names no package file", path)
+        package = _parse_xml(archive, root_file, path)
+        encrypted = _find_encrypted(archive, path)
+        items = {node.get("id"): node for node in package.iter() if _tag(node) == "item"}
+        for reference in (node for node in package.iter() if _tag(node) == "itemref"):
+            item = items.get(reference.get("idref"))
+            if item is None or "nav" in (item.get("properties") or "").split():
+                continue
+            if "html" not in (item.get("media-type") or "html"):
+                continue  # an image
+            name = posixpath.normpath(posixpath.join(posixpath.dirname(root_file), unquote(item.get("href") or "")))
+            if name in encrypted:
+                raise _encrypted_epub("a DRM", path)
+            page, _ = decode_page(_open_member(archive, name, path), "auto", f"{path}!{name}")
+            check_depth(page, f"{path}!{name}")
+            if text := html_to_text(page):
+                yield text + "\n"
+
+
+def _find_encrypted(archive: zipfile.ZipFile, path: str) -> set[str]:
+    """The members that META-INF/encryption.xml lists; in a book without DRM these may be its fonts."""
+    if "META-INF/encryption.xml" not in archive.namelist():
+        return set()
+    nodes = _parse_xml(archive, "META-INF/encryption.xml", path).iter()
+    return {posixpath.normpath(unquote(node.get("URI") or "")) for node in nodes if _tag(node) == "CipherReference"}
+
+
+def _encrypted_epub(how: str, path: str) -> DataError:
+    what = f"this is an EPUB encrypted with {how}"
+    return DataError(what, where=path, hint="get it without encryption, or skip it with --skip-bad")
+
+
+def _tag(node: ElementTree.Element) -> str:
+    return node.tag.rpartition("}")[2]
+
+
+def _open_member(archive: zipfile.ZipFile, name: str, path: str) -> BinaryIO:
+    try:
+        info = archive.getinfo(name)
+    except KeyError:
+        raise _bad_epub(f"{name} is missing in the archive", path) from None
+    if info.flag_bits & 1:
+        raise _encrypted_epub("a password", path)
+    with open_member(archive, info) as member:
+        data = member.read(_MAX_MEMBER_BYTES + 1)
+    if len(data) > _MAX_MEMBER_BYTES:
+        raise _bad_epub(f"{name} unpacks to more than {_MAX_MEMBER_BYTES:,} bytes", path)
+    return io.BytesIO(data)
+
+
+def _parse_xml(archive: zipfile.ZipFile, name: str, path: str) -> ElementTree.Element:
+    data = _open_member(archive, name, path).read()
+    if b"<!ENTITY" in data.replace(b"\0", b""):
+        raise _bad_epub(f"{name} declares XML entities", path)
+    try:
+        return ElementTree.fromstring(data)
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two: unknown encodings
+        raise _bad_epub(f"{name} is not XML: {error}", path) from None
+
+
+def _bad_epub(problem: str, path: str) -> DataError:
+    return DataError(
+        f"not a valid EPUB: {problem}", where=path, hint="convert it again with Calibre, or skip it with --skip-bad"
+    )

@@ -1,0 +1,184 @@
+"""Read dumps of Wikipedia and other MediaWikis (.xml, .xml.bz2) with mwparserfromhell (extra: web).
+
+Each article is a document: its title, a blank line, and its text without markup. Redirects, talk and help pages, and
+pages in another format are skipped and counted. Templates, tables, references, images, categories and links to other
+languages are removed from articles; the namespaces are recognized by the names that the dump declares. Templates are
+not expanded, so numbers and foreign words that a template would display are missing.
+
+Only one page is in memory, however long the dump is.
+"""
+
+import html
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from llmkit.config.prepare import Read
+from llmkit.core.errors import EnvironmentFault
+from llmkit.text.documents import Document, make_documents
+from llmkit.text.formats.xml_parsing import parse_xml
+from llmkit.text.sources import Entry, Source
+
+MAX_PAGE_CHARS = 4_000_000
+"""Wikipedia refuses pages of over 2 MB."""
+_FILE, _CATEGORY = "6", "14"
+_DROPPED_NAMES = {"file", "image", "media", "category"}
+_DROPPED_TAGS = frozenset(
+    [
+        *(
+            "ref",
+            "references",
+            "table",
+            "gallery",
+            "timeline",
+            "imagemap",
+            "graph",
+            "score",
+            "templatestyles",
+            "section",
+        ),
+        *(
+            "noinclude",
+            "maplink",
+            "mapframe",
+            "categorytree",
+            "inputbox",
+            "templatedata",
+            "math",
+            "chem",
+            "ce",
+            "style",
+        ),
+    ]
+)
+_LANGUAGE = re.compile(r":?[a-z]{2,3}(-[a-z]+)?:")
+_MAGIC_WORD = re.compile(r"__[^\W\d_]{3,30}__")
+_QUOTES = re.compile(r"'{5}|'{3}|'{2}")
+_EMPTY_BRACKETS = re.compile(r" ?[(（][ ,;:，；、]*[)）]")
+_OPEN_BRACKET = re.compile(r"([(（])[ ,;，；]+")
+_TABLE_REST = re.compile(r"^\s*(?:\{\||\|\}|\|-|[|!](?=\s)).*$", re.M)
+_LINE_BEGIN = re.compile(r"^[*#:;]*[ \t]+|^[*#:;]+", re.M)
+_TRAILING_SPACES = re.compile(r"(?<=\S)[ \t]+$|^[ \t]+$", re.M)
+_REPEATED_SPACES = re.compile(r"(?<=\S)  +")
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+class _Pages:
+    """Collects the pages of a dump; element names follow MediaWiki's export format 0.11."""
+
+    def __init__(self, source: Source, path: str) -> None:
+        self._source = source
+        self._path = path
+        self._field = ""
+        self._pieces: list[str] = []
+        self._n_chars = 0
+        self._page: dict[str, str] = {}
+        self._namespace = ""
+        self.dropped = set(_DROPPED_NAMES)
+        self.pages: list[tuple[str, str]] = []
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        if name in ("title", "ns", "text", "model", "namespace"):
+            self._field, self._pieces, self._n_chars = name, [], 0
+            self._namespace = attributes.get("key", "")
+        elif name == "page":
+            self._page = {}
+        elif name == "redirect":
+            self._page["redirect"] = "yes"
+
+    def end(self, name: str) -> None:
+        if name == self._field:
+            text, self._field = "".join(self._pieces), ""
+            if name == "namespace":
+                if self._namespace in (_FILE, _CATEGORY) and text:
+                    self.dropped.add(text.strip().lower())
+            elif name in ("title", "ns") or name not in self._page or name == "text":
+                self._page[name] = text  # of several revisions, the last
+        elif name == "page":
+            self._take_page()
+
+    def data(self, text: str) -> None:
+        if self._field:
+            self._n_chars += len(text)
+            if self._n_chars <= MAX_PAGE_CHARS:
+                self._pieces.append(text)
+
+    def _take_page(self) -> None:
+        page, self._page = self._page, {}
+        if page.get("ns", "0") != "0":
+            self._source.skipped["page that is no article"] += 1
+        elif "redirect" in page:
+            self._source.skipped["redirect"] += 1
+        elif page.get("model", "wikitext") != "wikitext":
+            self._source.skipped["page that is no wikitext"] += 1
+        elif len(page.get("text", "")) >= MAX_PAGE_CHARS:
+            self._source.skip("page longer than MediaWiki allows", f"{self._path}, {page.get('title', '')}")
+        else:
+            self.pages.append((page.get("title", ""), page.get("text", "")))
+
+
+def read_dump(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """The articles of a dump."""
+    try:
+        import mwparserfromhell
+    except ImportError:
+        hint = "pip install 'llmkit[web]', or extract its text with another program"
+        raise EnvironmentFault("reading a MediaWiki dump needs mwparserfromhell", where=entry.path, hint=hint) from None
+    with entry.open(source) as file:
+        target, index = _Pages(source, entry.path), 0
+        for _ in parse_xml(file, target, entry.path):
+            for title, markup in target.pages:
+                try:
+                    text = to_text(markup, target.dropped, mwparserfromhell)
+                except (mwparserfromhell.parser.ParserError, RecursionError, ValueError):
+                    source.skip("page that cannot be parsed", f"{entry.path}, {title}")
+                    text = ""
+                if text:
+                    yield from make_documents([f"{title}\n\n{text}\n"], entry.path, index, read.max_doc_chars)
+                else:
+                    source.skipped["page without text"] += 1
+                index += 1
+            target.pages.clear()
+    source.encoding = "utf-8"
+
+
+def to_text(markup: str, dropped: set[str], parser: Any) -> str:
+    """The text of a page; links into the namespaces in `dropped`, lower case, are left out."""
+    code = parser.parse(markup, skip_style_tags=True)
+    text = "".join(_render(code, dropped, parser.nodes))
+    text = _TABLE_REST.sub("", _QUOTES.sub("", _MAGIC_WORD.sub("", text)))
+    text = _OPEN_BRACKET.sub(r"\1", _EMPTY_BRACKETS.sub("", _LINE_BEGIN.sub("", text)))
+    text = _REPEATED_SPACES.sub(" ", _TRAILING_SPACES.sub("", text))
+    return _BLANK_LINES.sub("\n\n", text).strip()
+
+
+def _render(code: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
+    """The visible text of the nodes of parsed markup."""
+    for node in code.nodes if code is not None else ():
+        if isinstance(node, nodes.Text):
+            yield str(node.value)
+        elif isinstance(node, nodes.Wikilink):
+            yield from _render_link(node, dropped, nodes)
+        elif isinstance(node, nodes.Heading):
+            yield from _render(node.title, dropped, nodes)
+        elif isinstance(node, nodes.ExternalLink):
+            yield from _render(node.title if node.brackets else node.url, dropped, nodes)
+        elif isinstance(node, nodes.HTMLEntity):
+            yield html.unescape(str(node))
+        elif isinstance(node, nodes.Tag):
+            name = str(node.tag).strip().lower()
+            if name == "br":
+                yield "\n"
+            elif name not in _DROPPED_TAGS:
+                yield from _render(node.contents, dropped, nodes)
+
+
+def _render_link(node: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
+    title = str(node.title).strip()
+    namespace, colon, _ = title.partition(":")
+    if colon and namespace.strip().lower() in dropped:
+        return
+    if node.text is not None:
+        yield from _render(node.text, dropped, nodes)
+    elif not _LANGUAGE.match(title):  # [[de:Haus]]: the same article in another language
+        yield title.removeprefix(":")

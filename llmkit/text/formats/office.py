@@ -1,0 +1,210 @@
+"""Read .docx (Word) and .odt (OpenDocument) as plain text, one document per file, without a library and in constant
+memory.
+
+Paragraphs are separated by a blank line, the rows of a table are lines, and its cells are separated by tabs. Text boxes
+are read where they are anchored, and footnotes and endnotes at the end. Not read: page headers and footers, comments,
+deleted and hidden text, the reading aids of ruby, and the numbers of lists, which are not stored as text.
+"""
+
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO
+
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError
+from llmkit.text.documents import Document, make_documents
+from llmkit.text.formats.archives import check_zip_sizes, open_archive, open_member
+from llmkit.text.formats.xml_parsing import TextBuilder, parse_xml
+from llmkit.text.sources import Entry, Source
+
+_OFF = ("0", "false", "off", "none")
+
+
+class _Word:
+    """The text of word/document.xml and of the notes beside it.
+
+    The names are those of WordprocessingML (ECMA-376, part 1, section 17).
+    """
+
+    _SKIPPED = frozenset(
+        [
+            "pPr",
+            "sectPr",
+            "tblPr",
+            "trPr",
+            "tcPr",
+            "tblGrid",
+            "del",
+            "moveFrom",
+            "instrText",
+            "delText",
+            "Fallback",
+            "rt",
+        ]
+    )
+    _BREAKS: Mapping[str, str] = {"br": "\n", "cr": "\n", "tab": "\t", "noBreakHyphen": "-", "ptab": "\t"}
+
+    def __init__(self, text: TextBuilder) -> None:
+        self._text = text
+        self._n_skipped = self._n_cells = 0
+        self._in_text = self._is_hidden = False
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        is_separator = name in ("footnote", "endnote") and attributes.get("type", "normal") != "normal"
+        if self._n_skipped or name in self._SKIPPED or is_separator:
+            self._n_skipped += 1
+        elif name == "t":
+            self._in_text = True
+        elif name == "r":
+            self._is_hidden = False
+        elif name == "vanish":
+            self._is_hidden = attributes.get("val", "1") not in _OFF
+        elif name in self._BREAKS:
+            self._text.gap(self._BREAKS[name]) if name != "noBreakHyphen" else self.add("-")
+        elif name == "tc":
+            self._n_cells += 1
+
+    def end(self, name: str) -> None:
+        if self._n_skipped:
+            self._n_skipped -= 1
+        elif name == "t":
+            self._in_text = False
+        elif name == "p":
+            self._text.gap(" " if self._n_cells else "\n\n")
+        elif name == "tc":
+            self._n_cells -= 1
+            self._text.gap("\t")
+        elif name == "tr":
+            self._text.gap("\n")
+        elif name == "tbl":
+            self._text.gap("\n\n")
+
+    def data(self, text: str) -> None:
+        if self._in_text and not self._n_skipped:
+            self.add(text)
+
+    def add(self, text: str) -> None:
+        if not self._is_hidden:
+            self._text.add(text)
+
+
+class _OpenDocument:
+    """The text of content.xml; names are those of OpenDocument 1.3, part 3, sections 5, 6 and 9."""
+
+    _SKIPPED = frozenset(["tracked-changes", "annotation", "annotation-end", "note-citation", "ruby-text", "forms"])
+
+    def __init__(self, text: TextBuilder) -> None:
+        self._main = self._text = text
+        self._notes = TextBuilder()
+        self._n_skipped = self._n_cells = self._n_paragraphs = 0
+        self._outer = 0
+        """Paragraphs around the note."""
+        self._space = True
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        if self._n_skipped or name in self._SKIPPED:
+            self._n_skipped += 1
+        elif name in ("p", "h"):
+            self._n_paragraphs += 1
+            self._space = True
+        elif name == "s":
+            self._add(" " * min(1000, int(count) if (count := attributes.get("c", "1")).isdigit() else 1))
+        elif name == "tab":
+            self._add("\t")
+        elif name == "line-break":
+            self._add("\n")
+        elif name == "note":
+            self._text, self._outer, self._n_paragraphs = self._notes, self._n_paragraphs, 0
+        elif name == "table-cell":
+            self._n_cells += 1
+
+    def end(self, name: str) -> None:
+        if self._n_skipped:
+            self._n_skipped -= 1
+        elif name in ("p", "h"):
+            self._n_paragraphs -= 1
+            self._text.gap(" " if self._n_cells else "\n\n")
+        elif name == "note":
+            self._text, self._n_paragraphs, self._space = self._main, self._outer, False
+        elif name == "table-cell":
+            self._n_cells -= 1
+            self._text.gap("\t")
+        elif name == "table-row":
+            self._text.gap("\n")
+        elif name == "table":
+            self._text.gap("\n\n")
+        elif name == "body":
+            self._main.gap("\n\n")
+            self._main.add(self._notes.take())
+
+    def data(self, text: str) -> None:
+        if self._n_paragraphs and not self._n_skipped:
+            text = re.sub(r"[ \t\r\n]+", " ", text)  # OpenDocument collapses spaces; text:s keeps them
+            self._add(text.removeprefix(" ") if self._space else text)
+
+    def _add(self, text: str) -> None:
+        self._text.add(text)
+        self._space = text.endswith(" ") if text else self._space
+
+
+def read_docx(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """One document of a .docx file."""
+    yield from _read(entry, source, read, _word_text)
+
+
+def read_odt(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """One document of an .odt file."""
+    yield from _read(entry, source, read, _open_document_text)
+
+
+def _read(
+    entry: Entry, source: Source, read: Read, to_text: Callable[[zipfile.ZipFile, str], Iterator[str]]
+) -> Iterator[Document]:
+    with entry.open_seekable(source) as file:
+        try:
+            archive = open_archive(file)
+        except zipfile.BadZipFile as error:
+            raise _bad_document(f"no zip archive ({error})", entry.path) from None
+        with archive:
+            check_zip_sizes(archive, source.n_bytes)
+            yield from make_documents(to_text(archive, entry.path), entry.path, 0, read.max_doc_chars)
+
+
+def _word_text(archive: zipfile.ZipFile, path: str) -> Iterator[str]:
+    names = [name for name in archive.namelist() if re.fullmatch(r"word/document\d*\.xml", name)]
+    if not names:
+        raise _bad_document("word/document.xml is missing", path)
+    text = TextBuilder()
+    parts = [names[0], *(name for name in ("word/footnotes.xml", "word/endnotes.xml") if name in archive.namelist())]
+    for name in parts:
+        text.gap("\n\n")
+        with _open_part(archive, name, path) as part:
+            for _ in parse_xml(part, _Word(text), f"{path}!{name}"):
+                yield text.take()
+    yield text.finish()
+
+
+def _open_document_text(archive: zipfile.ZipFile, path: str) -> Iterator[str]:
+    if "META-INF/manifest.xml" in archive.namelist():
+        with _open_part(archive, "META-INF/manifest.xml", path) as part:
+            if b"encryption-data" in part.read(1 << 20):
+                what = "this is an OpenDocument text with a password"
+                raise DataError(what, where=path, hint="save it without the password, or skip it with --skip-bad")
+    text = TextBuilder()
+    with _open_part(archive, "content.xml", path) as part:
+        for _ in parse_xml(part, _OpenDocument(text), f"{path}!content.xml"):
+            yield text.take()
+    yield text.finish()
+
+
+def _open_part(archive: zipfile.ZipFile, name: str, path: str) -> BinaryIO:
+    try:
+        return open_member(archive, archive.getinfo(name))
+    except KeyError:
+        raise _bad_document(f"{name} is missing", path) from None
+
+
+def _bad_document(problem: str, path: str) -> DataError:
+    what = f"not a valid document: {problem}"
+    return DataError(what, where=path, hint="open and save it again, or skip it with --skip-bad")

@@ -1,0 +1,70 @@
+"""Read subtitles, .srt (SubRip) and .vtt (WebVTT), as the visible lines, without times, numbers, tags and notes.
+
+A file is one document; lines of subtitles stay lines. Rolling captions, as YouTube writes them with a time for each
+word, repeat every line until it leaves the screen; in these a line that equals the previous one is dropped and counted.
+"""
+
+import html
+import re
+from collections.abc import Iterable, Iterator
+
+from llmkit.config.prepare import Read
+from llmkit.text.decoding.encodings import TextStream
+from llmkit.text.documents import Document, make_documents
+from llmkit.text.lines import split_lines, unify_line_ends
+from llmkit.text.sources import Entry, Source
+
+_TIMES = re.compile(r"\s*(?:\d+:)?\d+:\d+[.,]\d+\s*-->\s*(?:\d+:)?\d+:\d+[.,]\d+")
+_TAG = re.compile(r"</?(?:[bius]|font|c|v|lang|ruby)(?:[ .\t][^<>]{0,200})?>|<[\d:.]{4,20}>|\{\\an?\d+\}", re.I)
+_RUBY = re.compile(r"<rt>[^<>]{0,200}</rt>|<rt>[^<>]{0,200}$")
+_WORD_TIME = re.compile(r"<\d[\d:.]{3,20}>")
+_BLOCK = re.compile(r"(NOTE|STYLE|REGION)(\s|$)")
+
+
+def read_subtitles(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """One document of a .srt or .vtt file; a file without any time is read as plain text."""
+    with entry.open(source) as file:
+        stream = TextStream(file, read.encoding, entry.path)
+        lines = split_lines(unify_line_ends(stream), entry.path)
+        texts = _find_texts(lines, entry.ending == ".vtt", source)
+        yield from make_documents((text + "\n" for text in texts), entry.path, 0, read.max_doc_chars)
+        stream.record(source)
+
+
+def _find_texts(lines: Iterable[str], is_vtt: bool, source: Source) -> Iterator[str]:
+    """The visible lines, without those that rolling captions repeat."""
+    is_rolling, before = False, ""
+    for line in _find_visible(lines, is_vtt):
+        is_rolling = is_rolling or (is_vtt and _WORD_TIME.search(line) is not None)
+        text = _TAG.sub("", _RUBY.sub("", line))
+        text = (html.unescape(text) if is_vtt else text).strip()
+        if is_rolling and text == before:
+            source.skipped["repeated line of rolling captions"] += 1
+        elif text:
+            yield text
+        before = text or before
+
+
+def _find_visible(lines: Iterable[str], is_vtt: bool) -> Iterator[str]:
+    """The lines of cues. The line before a time is a number or a name; a block without a time is a note or a header."""
+    block: list[str] = []
+    for line in lines:
+        if line.strip():
+            block.append(line)
+            continue
+        yield from _read_block(block, is_vtt)
+        block = []
+    yield from _read_block(block, is_vtt)
+
+
+def _read_block(block: list[str], is_vtt: bool) -> Iterator[str]:
+    times = [number for number, line in enumerate(block) if _TIMES.match(line)]
+    if not times:
+        if not (is_vtt and (block[:1] and (_BLOCK.match(block[0]) or block[0].lstrip("\ufeff").startswith("WEBVTT")))):
+            yield from block
+        return
+    for start, end in zip(times, [*times[1:], None], strict=True):
+        following = block[start + 1 : end]
+        if end is not None and following and following[-1].strip().isdigit():  # no blank line before the next number
+            following.pop()
+        yield from following

@@ -1,0 +1,245 @@
+"""Choose the field of a row that holds the text, and turn its value into a text.
+
+A field is a column, a path of keys (`data.text`), or several of them with commas between (`title,body`), whose texts
+are joined by a line end. A column whose name equals the whole field is preferred. A path continues through lists, so
+that `paragraphs.text` is a list of texts.
+
+A list of strings is one text, one line per string. A list of chat messages (`role` and `content`, or `from` and
+`value`) is one text with a line `role: content` for each message.
+"""
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from llmkit.core.errors import DataError, did_you_mean
+from llmkit.text.records.column_names import (
+    CHAT_NAMES,
+    ID_NAMES,
+    INSTRUCTION_NAMES,
+    LABEL_NAMES,
+    PARAGRAPH_NAMES,
+    TEXT_NAMES,
+)
+
+Cells = Mapping[str, object]
+
+_MESSAGE_KEYS = (("role", "content"), ("from", "value"))
+_MAX_DEPTH = 4
+_MIN_WORDS = 3
+MISSING = object()
+"""Value of a field that is missing in a row."""
+
+
+class BadCell(Exception):  # noqa: N818 - internal: caught where the line is known
+    """A cell that cannot be a text or a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where the text of a row is: one path of keys, or several whose texts are joined."""
+
+    paths: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return ",".join(self.paths)
+
+    def values(self, cells: Cells) -> list[object]:
+        """The value of each path, MISSING where the row has none."""
+        return [get_value(cells, path) for path in self.paths]
+
+    def covers(self, column: str) -> bool:
+        """Whether the field reads the column, or something inside of it."""
+        return any(path == column or path.startswith(column + ".") for path in self.paths)
+
+
+def get_value(value: object, path: str) -> object:
+    """The value at a path of keys, MISSING if there is none; for a list, the list of its elements' values at the rest.
+
+    A key may contain dots: the longest key that exists is used.
+    """
+    if not path:
+        return value
+    if isinstance(value, list):
+        found = [each for element in value if (each := get_value(element, path)) is not MISSING]
+        flat = [each for element in found for each in (element if isinstance(element, list) else [element])]
+        return flat if found or not value else MISSING
+    if not isinstance(value, Mapping):
+        return MISSING
+    key, rest = path, ""
+    while key not in value:
+        key, dot, last = key.rpartition(".")
+        if not dot:
+            return MISSING
+        rest = f"{last}.{rest}" if rest else last
+    return get_value(value[key], rest)
+
+
+def choose_field(columns: Sequence[str], wanted: str | None, rows: Sequence[Cells], where: str) -> Field:
+    """The wanted field, else a column with a well-known name, else the only column with texts in `rows`.
+
+    Numbers written as strings, as in CSV, are not texts. Raises DataError with a list of the columns.
+    """
+    if wanted is not None:
+        return _find_wanted(columns, wanted, rows, where)
+    folded = {column.strip().casefold(): column for column in reversed(columns)}
+    for name in TEXT_NAMES:
+        if name in folded and not (rows and all(isinstance(row.get(folded[name]), Mapping) for row in rows)):
+            return Field((folded[name],))
+    for name in (*CHAT_NAMES, *PARAGRAPH_NAMES):
+        values = [row.get(folded[name]) for row in rows] if name in folded else []
+        if any(isinstance(value, list) and holds_text(value) for value in values):
+            return Field((folded[name],))
+    textual = [column for column in columns if any(holds_text(row.get(column)) for row in rows)]
+    nested = nested_names(rows)
+    others = [column for column in textual if column.strip().casefold() not in (*LABEL_NAMES, *ID_NAMES)]
+    if len(found := others or textual) == 1 and not any(is_prose(get_value(row, n)) for n in nested for row in rows):
+        return Field((found[0],))
+    raise _no_known_name(columns, textual, nested, where)
+
+
+def _find_wanted(columns: Sequence[str], wanted: str, rows: Sequence[Cells], where: str) -> Field:
+    def exists(path: str) -> bool:
+        return path in columns or any(get_value(row, path) is not MISSING for row in rows)
+
+    if exists(wanted):
+        return Field((wanted,))
+    paths = tuple(name for part in wanted.split(",") if (name := part.strip()))
+    missing = [path for path in paths if not exists(path)]
+    if len(paths) > 1 and not missing:
+        return Field(paths)
+    raise missing_column_error(missing[0] if len(paths) > 1 else wanted, [*columns, *nested_names(rows)], where)
+
+
+def _no_known_name(columns: Sequence[str], textual: Sequence[str], nested: Sequence[str], where: str) -> DataError:
+    what = f"no column has a known name such as {', '.join(TEXT_NAMES[:3])}; found: {list_columns([*columns, *nested])}"
+    example = shlex.quote(f"prepare.read.field={textual[0] if textual else 'NAME'}")
+    hint = f"name the column that holds the text, such as -s {example}"
+    folded = {column.strip().casefold(): column for column in textual}
+    turns = [folded[name] for name in INSTRUCTION_NAMES if name in folded]
+    if len(turns) > 1:
+        what = f"these are instruction records, with the text in several columns: {list_columns(columns)}"
+        hint = f"-s prepare.read.field={turns[-1]} reads one, -s prepare.read.field={','.join(turns)} joins them"
+    elif nested:
+        hint = f"if the text is inside of another key: -s prepare.read.field={nested[0]}"
+    return DataError(what, where=where, hint=hint)
+
+
+def nested_names(rows: Iterable[Cells]) -> list[str]:
+    """Paths to the texts inside objects in `rows`, the first rows."""
+    found: dict[str, None] = {}
+    for row in list(rows)[:10]:
+        for column, value in row.items():
+            found.update(dict.fromkeys(_paths_below(value, column, _MAX_DEPTH)))
+    return sorted(found, key=lambda path: path.rpartition(".")[2].casefold() not in TEXT_NAMES)
+
+
+def _paths_below(value: object, path: str, depth: int) -> Iterator[str]:
+    if isinstance(value, list) and not is_chat(value):
+        value = next((each for each in value if isinstance(each, Mapping)), None)
+    if not isinstance(value, Mapping) or not depth:
+        return
+    for key, inner in list(value.items())[:30]:
+        if holds_text(inner):
+            yield f"{path}.{key}"
+        yield from _paths_below(inner, f"{path}.{key}", depth - 1)
+
+
+def missing_column_error(wanted: str, columns: Sequence[str], where: str) -> DataError:
+    """The error for a column that the user named and that does not exist."""
+    return DataError(
+        f"no column {wanted!r}; found: {list_columns(columns)}",
+        where=where,
+        hint=did_you_mean(wanted, map(str, columns)),
+    )
+
+
+def list_columns(columns: Sequence[str]) -> str:
+    """The columns for an error message, shortened."""
+    return ", ".join(repr(column[:60]) for column in columns[:30]) + (", ..." if len(columns) > 30 else "")
+
+
+def is_text(value: str) -> bool:
+    """Whether a cell is neither white space nor a number."""
+    try:
+        float(value)
+    except ValueError:
+        return bool(value.strip())
+    return False
+
+
+def holds_text(value: object) -> bool:
+    """Whether a value is a text with a letter, a list of texts, or a chat."""
+    if isinstance(value, str):
+        return is_text(value) and any(map(str.isalpha, value))
+    return isinstance(value, list) and (any(map(holds_text, value)) or is_chat(value))
+
+
+def is_prose(value: object) -> bool:
+    """Whether a value is a text of several words, or holds one."""
+    if isinstance(value, str):
+        return len(value.split()) >= _MIN_WORDS or (not value.isascii() and len(value) >= 3 * _MIN_WORDS)
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return any(map(is_prose, inner))
+
+
+def count_chars(value: object) -> int:
+    """Characters of the texts in a value."""
+    if isinstance(value, str):
+        return len(value)
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return sum(map(count_chars, inner))
+
+
+def is_chat(value: object) -> bool:
+    """Whether a value is a list of chat messages."""
+    return isinstance(value, list) and _find_message_keys(value) is not None
+
+
+def _find_message_keys(messages: Sequence[object]) -> tuple[str, str] | None:
+    """The keys of the role and the content. A message of tool calls may have no content, but some message has."""
+    for role, content in _MESSAGE_KEYS:
+        if all(isinstance(message, Mapping) and role in message for message in messages) and any(
+            content in message  # type: ignore[operator]  # all are mappings
+            for message in messages
+        ):
+            return role, content
+    return None
+
+
+def to_texts(values: Sequence[object]) -> list[str]:
+    """The texts of a field: one for a string, one per element of a list, one per chat message; none if it is empty.
+
+    Raises:
+        BadCell: a value is not a text; the message names its type.
+    """
+    texts: list[str] = []
+    for value in values:
+        if value is None or value is MISSING or value == "":
+            continue
+        if isinstance(value, str):
+            texts.append(value)
+        elif is_chat(value):
+            texts += _read_chat(value)  # type: ignore[arg-type]  # is_chat has looked
+        elif isinstance(value, list):
+            texts += to_texts(value)
+        else:
+            raise BadCell(f"{describe_type(value)}, not a text")
+    return texts
+
+
+def _read_chat(messages: Sequence[Mapping[str, object]]) -> Iterator[str]:
+    role, content = _find_message_keys(messages) or ("", "")
+    for message in messages:
+        value = message.get(content)
+        if isinstance(value, list):  # parts of a message, such as a text and an image
+            value = [part.get("text") if isinstance(part, Mapping) else part for part in value]
+        if text := "\n".join(to_texts([value])):
+            yield f"{message[role]}: {text}"
+
+
+def describe_type(value: object) -> str:
+    """The type of a JSON value for an error message."""
+    names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)

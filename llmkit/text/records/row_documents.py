@@ -1,0 +1,124 @@
+"""Documents of tables: one per row, from the field that holds the text.
+
+Cells are strings: "NA", "null" and "None" are kept; empty cells are skipped and counted. Other columns are left out; a
+note names those with texts and their number of characters.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError
+from llmkit.text.documents import Document, make_documents
+from llmkit.text.records.fields import (
+    MISSING,
+    BadCell,
+    Field,
+    choose_field,
+    count_chars,
+    is_chat,
+    is_prose,
+    missing_column_error,
+    to_texts,
+)
+from llmkit.text.records.rows import Row, RowStream, require_unique
+from llmkit.text.records.table_files import read_entry
+from llmkit.text.sources import Entry, Source, report_notes
+
+
+def read_rows(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """Documents of a .csv, .tsv, .jsonl, .json, .parquet or .xlsx file."""
+    with RowStream(source, read) as rows:
+        rows.start(read_entry(rows, entry))
+        for index, text in read_texts(rows):
+            yield from make_documents([text], entry.path, index, read.max_doc_chars)
+
+
+def read_texts(rows: RowStream) -> Iterator[tuple[int, str]]:
+    """(document number, text) of each row with a text; call `rows.start` first.
+
+    Raises:
+        DataError: no field can be chosen, or a row lacks the field, or its value is not text.
+    """
+    if not rows.sample:
+        return
+    field = _choose_field(rows)
+    rows.selected = [column for column in rows.columns if field.covers(column)] or None
+    left_out = _LeftOut(rows, field)
+    index = 0
+    for row in rows:
+        left_out.count(row)
+        text = row.cells.get(field.name)
+        if type(text) is str and text:  # nearly all rows: a column with a string
+            yield index, text
+            index += 1
+            continue
+        values = field.values(row.cells)
+        try:
+            texts = _join(values, rows.read)
+        except BadCell as error:
+            rows.reject(f"{field.name!r} holds {error}", row.line)
+            continue
+        if not texts and MISSING in values:
+            if not rows.read.skip_bad:
+                raise missing_column_error(field.name, list(row.cells), rows.locate(row.line))
+            rows.source.skip(f"no key {field.name!r}", rows.locate(row.line))
+        elif not texts:
+            rows.source.skipped["empty"] += 1
+        for number, text in enumerate(texts):
+            yield index + number, text
+        index += max(1, len(texts))
+    left_out.note(rows)
+
+
+def _join(values: list[object], read: Read) -> list[str]:
+    """The documents of a row: one, or one per string of a list with `documents: line`."""
+    if read.documents == "line" and len(values) == 1 and isinstance(values[0], list) and not is_chat(values[0]):
+        return to_texts(values)
+    text = "\n".join(to_texts(values))
+    return [text] if text else []
+
+
+def _choose_field(rows: RowStream) -> Field:
+    sample = [row.cells for row in rows.sample]
+    wanted = rows.read.field
+    if wanted and rows.container:
+        wanted = ",".join(part.strip().removeprefix(f"{rows.container}.") for part in wanted.split(","))
+    try:
+        field = choose_field(rows.columns, wanted, sample, rows.path)
+    except DataError:
+        report_notes([rows.source])  # the columns may be wrong because the table was
+        raise
+    require_unique([column for column in rows.columns if field.covers(column)], rows.path)
+    values = [value for cells in sample[:100] for value in field.values(cells)]
+    if any(map(is_chat, values)):
+        rows.note(f"chat messages in {field.name!r} are lines 'role: content'; parts without text are left out", "")
+    elif example := next((value for value in values if isinstance(value, list) and len(value) > 1), None):
+        each = "a document" if rows.read.documents == "line" else "a line of one document (prepare.read.documents=line)"
+        rows.note(f"each text of the lists in {field.name!r} is {each}", f"a list of {len(example)}")
+    return field
+
+
+class _LeftOut:
+    """Counts the texts in columns other than the field."""
+
+    def __init__(self, rows: RowStream, field: Field) -> None:
+        self._field = field
+        sample = [row.cells for row in rows.sample[:100]]
+        others = [column for column in rows.columns if not field.covers(column)]
+        self._columns = [c for c in others if 2 * sum(is_prose(row.get(c)) for row in sample) > len(sample)]
+        self._n_chars: Counter[str] = Counter()
+
+    def count(self, row: Row) -> None:
+        for column in self._columns:
+            self._n_chars[column] += count_chars(row.cells.get(column))
+
+    def note(self, rows: RowStream) -> None:
+        if not self._columns:
+            return
+        counts = {
+            name: "" if rows.reads_selected else f" ({self._n_chars[name]:,} characters)" for name in self._columns
+        }
+        columns = ", ".join(f"{name!r}{count}" for name, count in list(counts.items())[:5])
+        joined = ",".join((*self._columns[:1], self._field.name))
+        rows.note(f"the text is {self._field.name!r}; prepare.read.field={joined} joins two", f"left out: {columns}")

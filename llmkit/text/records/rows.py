@@ -1,0 +1,308 @@
+"""Rows of a table in any format: .csv, .tsv, .jsonl, .json, .parquet, .xlsx, plain lines.
+
+Rows are streamed; the first ones are read in advance, to find the columns and whether there is a header. Cells are
+texts in .csv, .tsv, .xlsx and plain lines, JSON values elsewhere. A row with another number of cells than the header,
+or one that cannot be parsed, is an error with its line number, or is skipped and counted; the rows after it are read.
+
+Does not know the meaning of columns.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain, dropwhile, islice
+from typing import Literal, NamedTuple
+
+from llmkit.config.prepare import Read
+from llmkit.core.errors import DataError
+from llmkit.text.decoding.encodings import TextStream
+from llmkit.text.lines import split_lines, unify_line_ends
+from llmkit.text.records.column_names import KNOWN_NAMES
+from llmkit.text.records.delimited import Dialect, Record, split_records
+from llmkit.text.records.fields import MISSING, describe_type, get_value, is_chat, list_columns
+from llmkit.text.records.json_rows import UNDECODED, BadValue, parse_lines, parse_stream
+from llmkit.text.records.json_shapes import find_rows
+from llmkit.text.records.table_header import is_header
+from llmkit.text.sources import Entry, Source
+
+SAMPLE_ROWS = 1000
+_SAMPLE_CHARS = 4_000_000
+_MAX_SHOWN = 60
+
+FASTTEXT = "fasttext"
+_LABELS = re.compile(r"\s*((?:__label__\S+\s+)*)(.*)", re.DOTALL)
+Header = Literal["auto"] | bool
+Rows = Generator["Row", None, None]
+
+
+class Row(NamedTuple):
+    """One row: line number, and cells by column name."""
+
+    line: int
+    """The line where it begins, from 1; in parquet, .xlsx and data sets the row number, from 1."""
+    cells: dict[str, object]
+
+
+class RowStream:
+    """Iterates over the rows once; use it in a `with` block, which closes the file.
+
+    `columns` are those of the first rows; `sample` holds these rows, which the iteration yields too. `has_header` is
+    None for formats without a header; `unit` says whether `Row.line` is a line or a row number. `source` counts the
+    skipped rows, notes what was guessed, and has, after the last row, the size and hash of a file.
+    """
+
+    def __init__(self, source: Source, read: Read, *, header: Header = "auto", wanted: Sequence[str] = ()) -> None:
+        self.path = source.path
+        self.source = source
+        self.read = read
+        self.header = read.header if header == "auto" else header
+        self.wanted = wanted
+        self.unit: Literal["line", "row"] = "line"
+        self.columns: list[str] = []
+        self.has_header: bool | None = None
+        self.sample: list[Row] = []
+        self.may_guess_header = True
+        """Whether the first row counts as a header if neither names nor the rows below decide."""
+        self.container = ""
+        """Key of the list of rows in a .json file that is an object."""
+        self.announce: Callable[[Source], None] | None = None
+        """Called at the end of the `with` block, to add notes."""
+        self.selected: list[str] | None = None
+        """Columns to read in the rows after the sample; None: all."""
+        self.reads_selected = False
+        """Whether the reader omits the other columns."""
+        self._reader: Rows
+
+    def start(self, reader: Rows) -> None:
+        """Read the sample; `reader` may set `columns` and `has_header` before it yields the first row."""
+        self._reader = reader
+        n_chars = 0
+        for row in islice(reader, SAMPLE_ROWS):
+            self.sample.append(row)
+            if (n_chars := n_chars + _size(row.cells.values())) > _SAMPLE_CHARS:
+                break
+        self.columns = self.columns or list(dict.fromkeys(key for row in self.sample for key in row.cells))
+        rows = chain(self.sample, reader)
+        self._rows = map(self._add_nested, rows) if self._find_nested() else rows
+
+    def _find_nested(self) -> list[str]:
+        """Add the requested paths of keys, such as `data.text`, to the columns."""
+        sample = [row.cells for row in self.sample]
+        dotted = [name for name in self.wanted if "." in name and name not in self.columns]
+        self._nested = [name for name in dotted if any(get_value(cells, name) is not MISSING for cells in sample)]
+        self.columns += self._nested
+        for row in self.sample:
+            self._add_nested(row)
+        return self._nested
+
+    def _add_nested(self, row: Row) -> Row:
+        found = {name: get_value(row.cells, name) for name in self._nested if name not in row.cells}
+        row.cells.update({name: value for name, value in found.items() if value is not MISSING})
+        return row
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._rows
+
+    def __enter__(self) -> "RowStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+        if self.announce:
+            self.announce(self.source)
+
+    @property
+    def field(self) -> str | None:
+        """The field that the user named."""
+        return self.read.field or next(iter(self.wanted), None)
+
+    def note(self, what: str, example: str) -> None:
+        """Record a guess or an omission, with an example."""
+        self.source.notes[what] = example
+
+    def locate(self, line: int) -> str:
+        """The path and line of a row, for errors."""
+        return f"{self.path}:{line}" if self.unit == "line" else f"{self.path}, row {line}"
+
+    def reject(self, problem: str, line: int, hint: str = "") -> None:
+        """Skip and count a bad row if `read.skip_bad` is set, else raise DataError."""
+        if not self.read.skip_bad:
+            hint = f"fix the row, or skip bad rows with --skip-bad{'; ' if hint else ''}{hint}"
+            raise DataError(problem, where=self.locate(line), hint=hint)
+        self.source.skip(re.sub(r"\d+", "n", problem.partition(":")[0]), self.locate(line))
+
+
+@contextmanager
+def open_text(entry: Entry, source: Source, read: Read, *, by_row: bool = True) -> Iterator[TextStream]:
+    """The decoded text of an entry.
+
+    With `read.skip_bad` and `by_row`, for formats whose rows are independent, an undecodable byte spoils only its row
+    (see UNDECODED); otherwise it raises.
+    """
+    errors = "surrogateescape" if read.skip_bad and by_row else "strict"
+    with entry.open(source) as file:
+        stream = TextStream(file, read.encoding, entry.path, errors=errors)
+        yield stream
+        stream.record(source)
+
+
+def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
+    """Read rows from decoded text by format: .csv, .tsv, .json, .jsonl, FASTTEXT, else plain lines."""
+    if ending == ".json":
+        yield from _read_json(stream, parse_stream(pieces, stream.path))
+    elif ending == ".jsonl":
+        yield from _read_values(stream, parse_lines(split_lines(pieces, stream.path)))
+    elif ending in (".csv", ".tsv"):
+        lines = split_lines(unify_line_ends(pieces), stream.path)
+        dialect, records = split_records(lines, ending, stream.read.delimiter)
+        yield from read_records(stream, records, dialect, ending)
+    elif ending == FASTTEXT:
+        yield from _read_fasttext(stream, split_lines(pieces, stream.path))
+    else:
+        yield from _read_plain(stream, split_lines(unify_line_ends(pieces), stream.path))
+
+
+def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect, ending: str) -> Rows:
+    """Turn records into rows; the first record may be a header."""
+    head: list[Record] = []
+    n_chars = 0
+    for record in islice(dropwhile(_is_blank, records), SAMPLE_ROWS):
+        head.append(record)
+        if (n_chars := n_chars + _size(record[1])) > _SAMPLE_CHARS:
+            break
+    if not head:
+        return
+    line, first = head[0]
+    if isinstance(first, str):
+        hint = "the first line must be valid, with every quote closed"
+        raise DataError(first, where=stream.locate(line), hint=hint)
+    below = [cells for _, cells in head[1:] if isinstance(cells, list) and len(cells) == len(first)]
+    guess = partial(is_header, first, below, stream.wanted, by_default=stream.may_guess_header)
+    stream.has_header = guess() if stream.header == "auto" else stream.header
+    # Columns without a name, which spreadsheets may append, are named by their number, as all are without a header.
+    names = first if stream.has_header else [""] * len(first)
+    stream.columns = [name.strip() or str(number) for number, name in enumerate(names, start=1)]
+    _note_table(stream, first, dialect, ending)
+    model = "header" if stream.has_header else "first row"
+    for line, cells in chain(head[stream.has_header :], records):
+        if isinstance(cells, str):
+            stream.reject(cells, line)
+        elif len(cells) != len(stream.columns):
+            what = f"{len(cells)} cells where the {model} has {len(stream.columns)}"
+            other = f"or set prepare.read.delimiter: this is {dialect.describe()}"
+            stream.reject(what, line, hint="or start the sheet with its header" if ending == ".xlsx" else other)
+        elif any(map(UNDECODED.search, cells)):
+            stream.reject("bytes that cannot be decoded", line)
+        else:
+            yield Row(line, dict(zip(stream.columns, cells, strict=True)))
+
+
+def _size(cells: Iterable[object]) -> int:
+    """Approximate number of characters in the cells."""
+    return sum(50 + (len(cell) if isinstance(cell, str | list) else 0) for cell in cells)
+
+
+def _is_blank(record: Record) -> bool:
+    return isinstance(record[1], list) and not any(map(str.strip, record[1]))
+
+
+def require_unique(columns: Sequence[str], where: str, *, has_header: bool = True) -> None:
+    """Raise DataError if two columns have the same name."""
+    duplicates = [name for name, n in Counter(columns).items() if n > 1]
+    if duplicates:
+        hint = "give each column a different name" + ("; or is the first line a row?" if has_header else "")
+        raise DataError(f"more than one column is called {duplicates[0]!r}", where=where, hint=hint)
+
+
+def _note_table(stream: RowStream, first: Sequence[str], dialect: Dialect, ending: str) -> None:
+    """Note how the table is read, with its first row, unless suffix and header make that clear."""
+    is_own = dialect.delimiter == ("\t" if ending == ".tsv" else ",") and dialect.is_quoted == (ending != ".tsv")
+    is_known = stream.has_header and {name.casefold() for name in stream.columns} & {*KNOWN_NAMES, *stream.wanted}
+    if (is_own or stream.read.delimiter != "auto") and (is_known or stream.header != "auto"):
+        return
+    cells = "" if ending == ".xlsx" else f"{dialect.describe()}, "
+    header = "the first row is the header" if stream.has_header else "no header, so columns are numbered"
+    settings = "prepare.read.delimiter, prepare.read.header"
+    more = ", ..." if len(first) > 5 else ""
+    stream.note(f"read with {cells}{header} ({settings})", f"first row: {list_columns(first[:5])}{more}")
+
+
+def _read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Rows:
+    late: dict[str, int] = {}
+    n_late = 0
+    known: set[str] = set()
+    for line, value in values:
+        if isinstance(value, BadValue):
+            is_json = line == 1 and value.starts_value
+            stream.reject(
+                value.problem, line, hint="if a row spans several lines, name the file .json" if is_json else ""
+            )
+            continue
+        if isinstance(value, str) or (
+            isinstance(value, list) and value and all(isinstance(each, str) for each in value)
+        ):
+            value = {"text": value}
+        elif is_chat(value):
+            value = {"messages": value}
+        if not isinstance(value, dict):
+            stream.reject(f"the row is {describe_type(value)}, not an object or a text", line, hint=_hint_for(value))
+            continue
+        yield Row(line, value)
+        known = known or set(stream.columns)
+        if known and not value.keys() <= known:
+            n_late += 1
+            late.update({key: line for key in value if key not in known and key not in late and len(late) < 1000})
+    if late:
+        places = ", ".join(f"{name!r} in {stream.unit} {line:,}" for name, line in islice(late.items(), 5))
+        what = "some rows have columns that the first rows do not have; a .csv or .tsv that predict writes lacks them"
+        stream.note(what, f"such rows: {n_late:,}, first {places}")
+
+
+def _hint_for(value: object) -> str:
+    """What to do about a row that is no object."""
+    if not isinstance(value, list) or not value:
+        return ""
+    if all(isinstance(each, dict) for each in value):
+        return "if the line is a list of rows, name the file .json"
+    return "a list has no names of columns: write objects, in pandas with orient=records"
+
+
+def _read_json(stream: RowStream, values: Iterator[tuple[int, object]]) -> Rows:
+    head = list(islice(values, 2))
+    whole = head[0][1] if len(head) == 1 else None
+    if isinstance(whole, dict) and (found := find_rows(whole, stream.field)):
+        stream.unit, stream.container = "row", found.key
+        stream.note(f"the file is one object: {found.shape}", f"{len(found.rows):,} rows")
+        head = list(enumerate(found.rows, start=1))
+    yield from _read_values(stream, chain(head, values))
+
+
+def _read_plain(stream: RowStream, lines: Iterable[str]) -> Rows:
+    """One row per line; blank lines between or after texts count too, so that there are as many rows as lines."""
+    blank: list[int] = []
+    is_empty = True
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            blank.append(number)
+            continue
+        yield from (Row(each, {"text": ""}) for each in blank)
+        blank.clear()
+        is_empty = False
+        if UNDECODED.search(line):
+            stream.reject("bytes that cannot be decoded", number)
+        else:
+            yield Row(number, {"text": line})
+    if not is_empty:
+        yield from (Row(each, {"text": ""}) for each in blank)
+
+
+def _read_fasttext(stream: RowStream, lines: Iterable[str]) -> Rows:
+    """Rows with columns `label`, `text` from lines `__label__a __label__b text`; several labels become a list."""
+    stream.note("read as lines of fastText: columns label and text", "")
+    for row in _read_plain(stream, lines):
+        found = _LABELS.fullmatch(str(row.cells["text"]))
+        names = [name.removeprefix("__label__") for name in found[1].split()] if found else []
+        label = names if len(names) > 1 else names[0] if names else None
+        yield Row(row.line, {"label": label, "text": found[2] if found else ""})

@@ -1,0 +1,111 @@
+"""Read the rows of a file by its suffix: text formats through rows.py, .parquet and .xlsx here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, time
+from itertools import islice
+from typing import Any
+
+from llmkit.core.errors import DataError, EnvironmentFault
+from llmkit.text.records.delimited import Dialect, Record
+from llmkit.text.records.rows import Row, Rows, RowStream, open_text, read_records, read_text
+from llmkit.text.sources import Entry, Source
+
+_BATCH_ROWS = 256
+_MAX_BLANK_ROWS = 10_000
+TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx")
+
+
+def read_entry(stream: RowStream, entry: Entry) -> Rows:
+    """Read the rows of a file by its suffix; a suffix not in TABLE_ENDINGS means one row per line."""
+    if entry.ending == ".parquet":
+        yield from _read_parquet(stream, entry)
+    elif entry.ending == ".xlsx":
+        yield from _read_excel(stream, entry)
+    else:
+        with open_text(entry, stream.source, stream.read, by_row=entry.ending != ".json") as text:
+            yield from read_text(stream, entry.ending, iter(text))
+
+
+@contextmanager
+def open_parquet(entry: Entry, source: Source) -> Iterator[Any]:
+    """The pyarrow ParquetFile of an entry; DataError if it is damaged."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with entry.open_seekable(source) as file:
+        try:
+            yield pyarrow.parquet.ParquetFile(file)
+        except (
+            pyarrow.ArrowException,
+            OSError,
+            UnicodeDecodeError,
+        ) as error:  # the last: invalid UTF-8
+            what = f"not a valid parquet file: {error}"
+            raise DataError(what, where=entry.path, hint="write the file again") from None
+
+
+def _read_parquet(stream: RowStream, entry: Entry) -> Rows:
+    """The rows; those after the first batches have the columns `stream.selected` only."""
+    stream.unit, stream.reads_selected = "row", True
+    with open_parquet(entry, stream.source) as table:
+        stream.columns = list(table.schema_arrow.names)
+        selected, n_batches, n_rows = None, 0, 0
+        batches = table.iter_batches(_BATCH_ROWS)
+        while (batch := next(batches, None)) is not None:
+            yield from (Row(number, cells) for number, cells in enumerate(batch.to_pylist(), start=n_rows + 1))
+            n_rows, n_batches = n_rows + len(batch), n_batches + 1
+            if stream.selected != selected:
+                selected = stream.selected
+                batches = islice(table.iter_batches(_BATCH_ROWS, columns=selected), n_batches, None)
+
+
+def _read_excel(stream: RowStream, entry: Entry) -> Rows:
+    """The rows of the first sheet that is not empty; a note names the other sheets."""
+    try:
+        import openpyxl
+    except ImportError:
+        hint = 'pip install "llmkit[excel]", or save the sheet as .csv (UTF-8)'
+        raise EnvironmentFault("reading .xlsx needs openpyxl", where=entry.path, hint=hint) from None
+
+    stream.unit = "row"
+    with entry.open_seekable(stream.source) as file:
+        try:
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            sheets = [sheet for sheet in book.worksheets if next(_records_of(sheet), None) is not None]
+            if not sheets:
+                return
+            if others := sheets[1:]:
+                stream.note("only the first sheet is read", f"left out: {', '.join(repr(s.title) for s in others)}")
+            yield from read_records(stream, _records_of(sheets[0]), Dialect(","), entry.ending)
+        except DataError:
+            raise
+        except Exception as error:  # openpyxl raises whatever zipfile, its XML parser and its own code raise
+            what = f"not a valid .xlsx file: {error}"
+            raise DataError(what, where=entry.path, hint="save the sheet as .csv (UTF-8)") from None
+
+
+def _records_of(sheet: Any) -> Iterator[Record]:
+    """The non-blank rows of a sheet, without the blank cells to the right of the widest of the first rows."""
+    width, n_blank = 0, 0
+    for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
+        cells = [_to_cell(value) for value in row]
+        while cells and not cells[-1]:
+            cells.pop()
+        n_blank = 0 if cells else n_blank + 1
+        if n_blank > _MAX_BLANK_ROWS:
+            raise DataError("10,000 consecutive rows are blank", where=sheet.title, hint="save it as .csv (UTF-8)")
+        if cells:
+            width = width or len(cells)
+            yield number, cells + [""] * (width - len(cells))
+
+
+def _to_cell(value: object) -> str:
+    """A cell as its text: whole numbers without a fraction, dates as ISO 8601."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value.isoformat() if isinstance(value, date | time) else str(value)

@@ -18,7 +18,7 @@ class Model(Section):
     family: str = Field(default="gpt2", description="Architecture; default: gpt2, with task mlm bert.")
     size: Literal["tiny", "mini", "small", "medium", "base", "large", "xl"] = Field(
         default="tiny",
-        description="gpt2, llama: tiny 4x128, mini 6x384, small 12x768. bert, modernbert: Google's BERT's. "
+        description="gpt2, llama: tiny 4x128, mini 6x384, small 12x768. bert, modernbert: Google's BERT sizes. "
         "gru, lstm: small 2x200.",
     )
     n_layer: int | None = Field(default=None, ge=1, description="Number of layers.")

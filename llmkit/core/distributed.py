@@ -122,8 +122,8 @@ def init_process_group(device_type: str, timeout_seconds: float) -> None:
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """Within the block each rank works alone; at its end the others wait for rank 0 without a timeout, as a launcher
-    soon kills a rank when all others have ended."""
+    """Run the block on every rank separately; afterwards the others wait for rank 0, without a timeout, because a
+    launcher soon kills the last rank once all others have ended."""
     global _is_alone
     if world_size() == 1:
         yield
@@ -212,7 +212,7 @@ def all_reduce_sum(sums: dict[str, T]) -> dict[str, T]:
 
 
 def shard(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
-    """Every `world_size`-th item, for this rank, and whether it counts.
+    """Yield every `world_size`-th item, for this rank, with False for an item that only pads the last round.
 
     All ranks get the same number of items, the last of which may not count: a sharded model needs all ranks in every
     forward pass.

@@ -57,7 +57,7 @@ def load_classifier(name: str) -> PreTrainedModel:
         EnvironmentFault: see models/loading.py.
     """
     return load_complete(
-        name, AutoModelForSequenceClassification, "train it with finetune-cls first, which makes a head"
+        name, AutoModelForSequenceClassification, "train it with finetune-cls first, which adds a classification head"
     )
 
 

@@ -120,10 +120,10 @@ def plan(
 def _check_request(recipe: Recipe, device: Device, n_gpus: int) -> None:
     if not TASKS[recipe.task].is_planned:
         hint = "plan the pretraining; fine-tuning takes minutes, and tries its memory before the first step"
-        raise UsageError("fine-tuning is not planned", where="task", hint=hint)
+        raise UsageError("plan does not forecast fine-tuning", where="task", hint=hint)
     if n_gpus > 1 and device.is_cpu:
         hint = "leave --gpus out, or name a GPU with --gpu"
-        raise UsageError(f"{device.title} is a CPU, and only one is planned", where="--gpus", hint=hint)
+        raise UsageError(f"{device.title} is a CPU; plan forecasts one CPU only", where="--gpus", hint=hint)
     batch, precision = recipe.train.global_batch_size, recipe.train.precision
     if batch % n_gpus:
         hint = "take a number that divides it, or change train.global_batch_size"

@@ -212,7 +212,7 @@ def _join_shards(
 
 
 def _drop_copies(shards: list[Path], settings: Prepare, folder: Path, steps: dict[str, StepCounts]) -> int:
-    """Write the shards' documents without copies to `folder`; returns their number."""
+    """Write the documents of the shards to `folder` without duplicates; returns the number of documents written."""
     keys: Iterator[Keys] = (key for shard in shards for key in read_keys(shard))
     stays = find_unique(keys, settings.dedup, steps)
     kept = [[next(stays) for _ in read_keys(shard)] for shard in shards]

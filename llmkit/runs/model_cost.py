@@ -82,7 +82,7 @@ class Memory:
 
     @property
     def state(self) -> int:
-        """What stays in memory between micro-batches."""
+        """Bytes that stay in memory between micro-batches."""
         return self.weights + self.gradients + self.optimizer + self.working_copies
 
     @property

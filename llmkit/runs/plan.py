@@ -102,7 +102,7 @@ def plan_run(
         )
         n_steps = max(1, n_tokens // (batches.global_batch_size * task.samples.block_size))
         epochs = n_steps * batches.global_batch_size / task.samples.samples_per_epoch
-        console.info(f"no length was given: {count(n_steps, 'step')}, {epochs:.1f} epochs")
+        console.info(f"the recipe sets no length: {count(n_steps, 'step')}, {epochs:.1f} epochs")
     elif not n_steps:
         n_steps = max(1, math.ceil((train.epochs or 1) * task.samples.samples_per_epoch / batches.global_batch_size))
 

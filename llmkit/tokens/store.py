@@ -106,7 +106,7 @@ class Split:
             yield from map(Row, *columns)
 
     def hash_sentences(self) -> str:
-        """SHA-256 of the columns of sentences and words, which also depend on llmkit's rules."""
+        """SHA-256 of the columns of sentences and words, which change with llmkit's segmentation rules too."""
         digest = hashlib.sha256()
         for chunk in self.table.column("sentence_ends").chunks:
             digest.update(chunk.offsets.to_numpy().tobytes() + chunk.values.to_numpy().tobytes())

@@ -106,16 +106,16 @@ def _find_addresses(endpoint: str) -> tuple[str | None, str | None]:
 
 
 def _rendezvous_error(error: Exception, endpoint: str | None) -> EnvironmentFault:
-    """Why the processes did not meet. Without an endpoint all are on this machine and meet on 127.0.0.1."""
+    """The error for a failed rendezvous. Without an endpoint all processes connect on 127.0.0.1."""
     if endpoint is None:
-        hint = "they meet on 127.0.0.1: check whether a sandbox forbids a process to listen and connect there"
-        return EnvironmentFault(f"the processes did not meet: {first_line(error)}", where="--nproc", hint=hint)
+        hint = "they connect on 127.0.0.1: check whether a sandbox forbids listening and connecting there"
+        return EnvironmentFault(f"the processes could not connect: {first_line(error)}", where="--nproc", hint=hint)
     where = f"--rdzv-endpoint {endpoint}"
     if isinstance(error, RendezvousClosedError):  # it has no message
         hint = "see the messages there, then start it on every machine again, with --resume if it has saved"
         return EnvironmentFault("the job had ended on another machine before this one joined", where=where, hint=hint)
     hint = "check that the address is right, the port is open, and the command runs on every machine"
-    return EnvironmentFault(f"the machines did not meet: {first_line(error)}", where=where, hint=hint)
+    return EnvironmentFault(f"the machines could not connect: {first_line(error)}", where=where, hint=hint)
 
 
 def _report_failure(error: ChildFailedError) -> int:

@@ -137,7 +137,7 @@ class TrainingLoop:
             self.plan = self.callbacks.plan = replace(self.plan, calibration_step=following)
         self._timed_from = (self.step, self._training_seconds())
         if checkpoint is not None and self._is_over():  # the command was stopped after its last step
-            console.info(f"training had ended at step {self.step} already")
+            console.info(f"training already ended at step {self.step}")
             return self.progress
         with catch_signals() as self._stop:
             self._train(checkpoint)

@@ -25,9 +25,17 @@ def test_receipt_counts_what_the_manifest_has(
 def test_a_dry_run_shows_names_that_are_no_utf8_as_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, as_json: bool
 ) -> None:
-    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")
+    (tmp_path / "in").mkdir()
+    name = os.fsdecode(os.fsencode(tmp_path / "in") + b"/caf\xe9.txt")
     Path(name).write_text("A text.\n")
-    words = ("prepare", str(tmp_path), "--out", str(tmp_path / "d"), "--dry-run", *(["--json"] if as_json else []))
+    words = (
+        "prepare",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "d"),
+        "--dry-run",
+        *(["--json"] if as_json else []),
+    )
     code, out, _ = run(monkeypatch, capsys, *words)
     assert code == 0
     shown = json.loads(out)["inputs"][0] if as_json else out

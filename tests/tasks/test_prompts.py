@@ -36,7 +36,7 @@ def test_unknown_characters_of_a_prompt_are_said_with_their_share() -> None:
 def test_prompt_of_unknown_characters_alone_is_said_to_decide_nothing() -> None:
     (note,) = notes(tokenizer_of("char"), "the cat", "火火", "水")
     assert note.startswith("prompt 2 and 1 more of 3: all 3 characters are unknown to the tokenizer, such as 火, 水")
-    assert note.endswith("the text does not depend on what they say")
+    assert note.endswith("the output does not depend on their content")
 
 
 def test_prompt_on_bytes_or_known_characters_needs_no_word() -> None:

@@ -69,8 +69,12 @@ def launch_that_raises(error: Exception, monkeypatch: pytest.MonkeyPatch, *argum
 @pytest.mark.parametrize(
     ("error", "what", "hint"),
     [
-        (RendezvousConnectionError("The connection to the C10d store has failed."), "did not meet: The conn", "port"),
-        (RendezvousTimeoutError(), "did not meet: RendezvousTimeoutError", "every machine"),
+        (
+            RendezvousConnectionError("The connection to the C10d store has failed."),
+            "could not connect: The conn",
+            "port",
+        ),
+        (RendezvousTimeoutError(), "could not connect: RendezvousTimeoutError", "every machine"),
         (RendezvousClosedError(), "had ended on another machine", "again"),
     ],
 )
@@ -83,7 +87,7 @@ def test_failed_rendezvous_is_an_error_of_three_lines(
 
 
 def test_error_on_a_single_machine_does_not_mention_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EnvironmentFault, match="the processes did not meet: cannot listen") as caught:
+    with pytest.raises(EnvironmentFault, match="the processes could not connect: cannot listen") as caught:
         launch_that_raises(DistNetworkError("cannot listen"), monkeypatch)
     assert "None" not in str(caught.value) and "machine" not in str(caught.value)
     with pytest.raises(RuntimeError, match="a bug"):

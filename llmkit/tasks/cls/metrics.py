@@ -41,7 +41,7 @@ SINGLE_LABEL = MetricSet(
 MULTI_LABEL = MetricSet(
     (
         Metric(
-            "f1_micro", "F1, labels together", title="F1, micro", note="all labels together", headline=1,
+            "f1_micro", "F1, micro average", title="F1, micro", note="all labels together", headline=1,
             baseline="baseline_f1_micro", chart="Held-out F1, micro", unit="all labels together",
         ),
         Metric("baseline_f1_micro", _BEST_CONSTANT),

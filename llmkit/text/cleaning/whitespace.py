@@ -107,7 +107,7 @@ def _trim_lines(scan: TextScan, ends: list[int], starts_line: bool) -> str:
 
 
 def _cache_utf8(whole: str, start: str, end: str | None, text: str) -> str:
-    """Return `text`, which is `whole` without `start` and `end`; its UTF-8 is cached if that of `whole` was.
+    """Return `text`, a part of `whole` without `start` and `end`, with its UTF-8 cached if that of `whole` is cached.
 
     `end` is None where `text` is no slice of `whole`.
     """

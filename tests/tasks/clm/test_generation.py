@@ -421,4 +421,4 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
 def test_bad_word_that_is_written_all_the_same_is_said_as_the_model_writes_it() -> None:
     sample = Sample(prompt="", text="a king.", n_tokens=2, finish_reason="length")
     (note,) = _describe_samples([[sample]], Generate(bad_words=["KING"]), ["king"])
-    assert note == "1 of 1 texts have 'king' all the same, written in other tokens"
+    assert note == "1 of 1 texts contain 'king', spelled with other tokens"

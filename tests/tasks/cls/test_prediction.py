@@ -253,7 +253,7 @@ def test_held_out_rows_of_a_changed_file_are_not_guessed(folder: Path, tmp_path:
 @pytest.mark.parametrize("name", ["prediction", "probability"])
 def test_column_that_is_called_as_a_new_one_is_refused(run: str, tmp_path: Path, name: str) -> None:
     data = write_table(tmp_path / "new.csv", make_messages(4), ("text", name))
-    with pytest.raises(DataError, match=f"a column '{name}' already"):
+    with pytest.raises(DataError, match=f"already has a column '{name}'"):
         predict(recipe(), model=run, data=data, out=tmp_path / "out.csv", write=print)
     assert not (tmp_path / "out.csv").exists()
 

@@ -100,7 +100,7 @@ def _is_unspaced(window: Window) -> bool:
 
 
 def _move_off_marks(window: Window) -> int:
-    """The target, moved behind marks that belong to the character before it."""
+    """The target, moved past marks that belong to the character before it."""
     cut = window.target - window.start
     while 0 < cut < len(window.text) and _is_joined(window.text, cut):
         cut += 1
@@ -108,11 +108,11 @@ def _move_off_marks(window: Window) -> int:
 
 
 def _is_joined(text: str, cut: int) -> bool:
-    """Whether the characters before and behind `cut` are parts of one letter, syllable or emoji."""
+    """Whether the characters before and after `cut` are parts of one letter, syllable or emoji."""
     before, char = text[cut - 1], text[cut]
     if unicodedata.category(char).startswith("M") or _CONTINUES.match(char) or before == ZERO_WIDTH_JOINER:
         return True
     if unicodedata.combining(before) == _VIRAMA and char.isalpha():
         return True
-    n_flag_letters = len(_FLAG_LETTERS.search(text[:cut])[0])  # type: ignore[index]
-    return n_flag_letters % 2 == 1 and _FLAG_LETTERS.match(char) is not None
+    flags = _FLAG_LETTERS.search(text[:cut])
+    return flags is not None and len(flags[0]) % 2 == 1 and _FLAG_LETTERS.match(char) is not None

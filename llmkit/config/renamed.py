@@ -65,11 +65,7 @@ def _rename_mapping(
             shown = str(value).lower() if isinstance(value, bool) else value
             line = f"{'.'.join(key)} {shown} is now called {new_value}"
             renamed[place] = f"{renamed[place]}, and {shown} {new_value}" if place in renamed else line
-        result[key[-1]] = new_value
-    if not prefix:
-        for name, value in result.items():
-            if isinstance(value, dict):
-                result[name] = _rename_mapping(value, (name,), sources, renamed)
+        result[key[-1]] = _rename_mapping(new_value, key, sources, renamed) if isinstance(new_value, dict) else new_value
     return result
 
 

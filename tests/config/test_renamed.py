@@ -11,12 +11,14 @@ from llmkit.core.errors import UsageError
 
 def test_old_keys_and_values_are_taken_with_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "old.yaml"
-    path.write_text("task: mlm\nmlm:\n  mask_share: 0.3\n  nsp: order\ntrain: {max_eval_blocks: 7}\n", encoding="utf-8")
+    sections = "mlm:\n  mask_share: 0.3\n  nsp: order\ntrain: {max_eval_blocks: 7}\nprepare: {read: {text_column: body}}\n"
+    path.write_text("task: mlm\n" + sections, encoding="utf-8")
     recipe = load_recipe(path)
+    assert recipe.prepare.read.field == "body"
     assert (recipe.mlm.mlm_probability, recipe.mlm.sentence_objective) == (0.3, "sop")  # type: ignore[attr-defined]
     assert recipe.train.max_eval_samples == 7
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert f"{path}:3, mlm.mask_share: mlm.mask_share is now called mlm.mlm_probability" in lines
     assert f"{path}:4, mlm.nsp: mlm.nsp is now called mlm.sentence_objective, and order sop" in lines
 

@@ -24,12 +24,14 @@ def eval_command(
     with confidence intervals.
     """
     from llmkit.cli.output import show_json, show_metrics
+    from llmkit.config.command_keys import check_overrides
     from llmkit.config.loading import load_recipe
 
     overrides = options.overrides_of(
         set_, skip_bad=("prepare.read.skip_bad", skip_bad), split=("evaluate.split", split),
         stride=("evaluate.stride", stride), text=("prepare.read.text_column", text),
     )  # fmt: skip
+    check_overrides("eval", set_ or ())
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     recipe_file = options.own_recipe(model, recipe)
     task = None

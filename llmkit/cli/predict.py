@@ -25,9 +25,11 @@ def predict_command(
     Writes every row in its order, with all its columns, its label and the label's probability.
     """
     from llmkit.cli.output import show_json, show_line, write_out
+    from llmkit.config.command_keys import check_overrides
     from llmkit.config.loading import load_recipe
 
     overrides = options.overrides_of(set_, skip_bad=("prepare.read.skip_bad", skip_bad))
+    check_overrides("predict", set_ or ())
     columns = {"text": text, "pair": pair}
     config = load_recipe(options.own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
     from llmkit.evaluating.predict import predict  # torch loads here, so --help stays instant

@@ -134,6 +134,10 @@ class TrainingTask(MeasuredTask, Protocol):
     def finish_tokenizer(self, network: "PreTrainedModel") -> "PreTrainedTokenizerBase":
         """The tokenizer to save with the model."""
 
+    def describe_use(self, network: "PreTrainedModel") -> str:
+        """For the model card: how to use the saved model, in Markdown; empty if there is nothing to add."""
+        return ""
+
     def describe_model(self) -> tuple[str, str, str]:
         """For the model card: (pipeline tag, kind of model, class that loads it)."""
 

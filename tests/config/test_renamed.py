@@ -11,7 +11,9 @@ from llmkit.core.errors import UsageError
 
 def test_old_keys_and_values_are_taken_with_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "old.yaml"
-    sections = "mlm:\n  mask_share: 0.3\n  nsp: order\ntrain: {max_eval_blocks: 7}\nprepare: {read: {text_column: body}}\n"
+    sections = (
+        "mlm:\n  mask_share: 0.3\n  nsp: order\ntrain: {max_eval_blocks: 7}\nprepare: {read: {text_column: body}}\n"
+    )
     path.write_text("task: mlm\n" + sections, encoding="utf-8")
     recipe = load_recipe(path)
     assert recipe.prepare.read.field == "body"

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from tiny import assert_same_figures, make_bert, make_gpt2, make_messages, save_bert, save_gpt2, write_table
-from transformers import BertForSequenceClassification, GPT2ForSequenceClassification, PreTrainedModel
+from transformers import BertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification, PreTrainedModel
 
+from llmkit.config.cls import Cls
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
-from llmkit.core.errors import DataError, UsageError
+from llmkit.core.errors import DataError, ModelError, UsageError
 from llmkit.datasets.labelled import Inputs
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.evaluating.predict import Format, predict
@@ -320,3 +321,38 @@ def test_a_column_of_labels_is_a_cell_like_others_even_where_it_is_empty(run: st
     rows = read_lines(label_rows(run, data))
     assert [row["label"] for row in rows] == ["", "no such label"]
     assert {row["prediction"] for row in rows} <= {"ham", "spam"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_a_fault_of_the_model(value: float) -> None:
+    model, inputs = make_classifier("bert"), make_inputs(6)
+    model.get_input_embeddings().weight.data[int(inputs.read(0)[0].ids[0])] = value
+    with pytest.raises(ModelError, match="not finite numbers"):
+        score_rows(model, inputs, token_types=True, tokens_at_once=100)
+
+
+def test_settings_of_long_texts_are_read_and_other_types_of_labels_refused(bert: str) -> None:
+    section = Cls(long_texts="windows", stride=4)
+    asked = open_scorer(bert, Evaluate(block_size=16), section).format
+    assert (asked.long_texts, asked.stride, asked.max_windows, asked.block_size) == ("windows", 4, 1, 16)
+    assert open_scorer(bert, Evaluate(), Cls()).format == open_scorer(bert, Evaluate()).format
+    with pytest.raises(UsageError, match="of type single_label, not multi_label"):
+        open_scorer(bert, Evaluate(), Cls(labels="multi_label"))
+    with pytest.raises(UsageError, match="does not fit the model's 64 positions"):
+        open_scorer(bert, Evaluate(block_size=65))
+
+
+def test_texts_without_tokens_are_read_as_a_start_token_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_gpt2(tmp_path / "base")
+    config = GPT2Config.from_pretrained(path, num_labels=2)
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "model")
+    load_tokenizer(path).save_pretrained(tmp_path / "model")
+    data, lines = write_table(tmp_path / "t.csv", [("",), ("win cash",), ("",)], ("text",)), list[str]()
+    result = predict(
+        load_recipe(None, task="cls"), model=str(tmp_path / "model"), data=data, out=None, write=lines.append
+    )
+    assert result["n_rows"] == 3 and len(lines) == 4
+    assert lines[1] == lines[3]
+    assert "2 of 3 rows" in capsys.readouterr().err

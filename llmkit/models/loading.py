@@ -33,6 +33,7 @@ from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean
 from llmkit.core.untrusted import CONVERT, check_model_files
+from llmkit.models.adapters import is_adapter, merge_adapter
 from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
 
 COMMANDS_BY_KIND = {
@@ -43,8 +44,8 @@ COMMANDS_BY_KIND = {
 
 
 def resolve_model(name: str) -> str:
-    """The folder or hub name for `from_pretrained`: a run folder means its `model/`, and `pickle:FOLDER` a safetensors
-    copy of FOLDER.
+    """The folder or hub name for `from_pretrained`: a run folder means its `model/`, `pickle:FOLDER` a safetensors copy
+    of FOLDER, and an adapter of peft a copy of its base model with the adapter merged.
 
     Raises:
         ModelError: an unfinished run, a folder without a model, or a path that does not exist.
@@ -56,6 +57,8 @@ def resolve_model(name: str) -> str:
         return str(path / "model")
     if (path / "config.json").is_file():
         return str(path)
+    if is_adapter(path):
+        return merge_adapter(path, _load_base)
     if path.is_file():
         hint = "give the folder of a run or a model"
         raise ModelError(f"{name!r} is a file, not a model", where=str(path), hint=hint)
@@ -73,6 +76,13 @@ def resolve_model(name: str) -> str:
         hint = did_you_mean(name, near) if near else "check the path"
         raise ModelError(f"there is no folder {name!r}", where=str(path.parent), hint=hint)
     return name
+
+
+def _load_base(name: str, auto_class: Any, **options: Any) -> PreTrainedModel:
+    """The base model of an adapter; its head may be new, as the adapter has one."""
+    path = resolve_model(name)
+    check_hub(path)
+    return load_pretrained(path, auto_class, **options)[0]
 
 
 def check_hub(name: str) -> None:

@@ -11,6 +11,7 @@ The caller checks that the model is a masked language model.
 """
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -141,6 +142,9 @@ def fill_masks(
     finally:
         for module in training:
             module.training = True
+    if any(not math.isfinite(value) for _, probabilities in best for each in probabilities for value in each):
+        hint = "give another model, or an earlier checkpoint"
+        raise ModelError("the model's probabilities are not finite", where="its logits", hint=hint)
     filled = [FilledPrompt(prompt, []) for prompt in prompts]
     for n, window, of_masks in zip(kept, windows, best, strict=True):
         masks = [

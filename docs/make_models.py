@@ -289,11 +289,22 @@ def read_with_llmkit(
     return np.concatenate([outputs for _, _, outputs in scorer.score(rows)])
 
 
+def try_one(folder: Path) -> str | None:
+    """Why llmkit refuses the model, or None."""
+    try:
+        read_with_llmkit(folder, ["the king saw a knight"], None, 1)
+    except LlmkitError as error:
+        return error.problems[0].what
+    return None
+
+
 def compare(folder: Path, *, in_pairs: bool, batch_sizes: Sequence[int] = BATCH_SIZES) -> str:
     """`equal` with the largest difference from plain transformers, or `refused` with llmkit's error."""
     texts, pairs = make_rows()
     seconds = pairs if in_pairs else None
     plain = read_plainly(folder, texts, seconds)
+    if (refused := try_one(folder)) is not None:
+        return f"refused: {refused}"
     works = [number for number, each in enumerate(plain) if not isinstance(each, str)]
     failed = f"; {len(texts) - len(works)} left out" if len(works) < len(texts) else ""
     worst = 0.0

@@ -82,7 +82,9 @@ def _add_weights(model: PreTrainedModel, folder: Path, base: str) -> None:
         is_matrix = part and not kind.startswith("embedding")
         weights[f"{path}{part}{kind}.default" + (".weight" if is_matrix else "") if part else path] = weight
     try:
-        peft.inject_adapter_in_model(peft.LoraConfig.from_pretrained(str(folder)), model)
+        config = peft.LoraConfig.from_pretrained(str(folder))
+        config.modules_to_save = None  # their weights replace the model's, below
+        peft.inject_adapter_in_model(config, model)
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys
     except (ValueError, RuntimeError, TypeError) as error:
         what = f"the adapter does not fit its base model {base!r}: {first_line(error)}"

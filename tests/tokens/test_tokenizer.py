@@ -292,10 +292,10 @@ def test_sentencepiece_model_alone_is_read_or_names_the_extra(tmp_path: Path, mo
     sentencepiece = pytest.importorskip("sentencepiece")
     (tmp_path / "text").write_text("the king saw a good knight\nwho sang in the old house\n" * 50)
     sentencepiece.SentencePieceTrainer.train(
-        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "spiece"), vocab_size=34, pad_id=0, unk_id=1,
+        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "spiece"), vocab_size=25, pad_id=0, unk_id=1,
         bos_id=-1, eos_id=-1, control_symbols=["[CLS]", "[SEP]", "[MASK]"], minloglevel=2,
     )  # fmt: skip
-    AlbertConfig(vocab_size=34).save_pretrained(tmp_path)
+    AlbertConfig(vocab_size=25).save_pretrained(tmp_path)
     tokenizer = load_tokenizer(str(tmp_path))
     assert tokenizer.decode(tokenizer("the king")["input_ids"], skip_special_tokens=True) == "the king"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -54,8 +54,9 @@ HEAD = """# Classifiers of other architectures
 Made by `python docs/make_models.py`; do not edit. Tests hold the same table.
 
 `predict` gives the probabilities of plain transformers. For each of {n} tiny models with random weights (standard
-deviation 0.4, so that outputs differ), the page compares the probabilities that `predict` gives to 12 texts and to 12
-pairs of texts, in batches of 1, 3 and 8, with those of transformers {version} for one row at a time without padding.
+deviation 0.4, so that outputs differ; 0.2 for T5, mT5 and MobileBERT, which scale nothing), the page compares the
+probabilities that `predict` gives to 12 texts and to 12 pairs of texts, in batches of 1, 3 and 8, with those of
+transformers {version} for one row at a time without padding.
 The rows have 0 to 90 words where a model reads 64 tokens. *Equal* is a difference of at most 1e-5; the largest follows.
 *Before* is the largest difference, of single texts and of pairs, in llmkit 0.1.0.
 

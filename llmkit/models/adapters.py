@@ -29,7 +29,8 @@ AUTO_CLASSES = {"CAUSAL_LM": AutoModelForCausalLM, "SEQ_CLS": AutoModelForSequen
 """transformers' class of the base model by peft's `task_type`."""
 HEADS = ("score.weight", "classifier.weight", "out_proj.weight", "summary.weight", "logits_proj.weight")
 """Endings of the last matrix of a classification head, (labels, width)."""
-LoadBase = Callable[..., PreTrainedModel]
+LoadBase = Callable[..., tuple[PreTrainedModel, set[str]]]
+"""Loads a base model; returns it with the names of weights that it lacks or has in another shape."""
 
 
 def is_adapter(folder: Path) -> bool:
@@ -52,11 +53,18 @@ def merge_adapter(folder: Path, load_base: LoadBase) -> str:
     auto_class = AUTO_CLASSES[settings["task_type"]]
     name = str(settings["base_model_name_or_path"])
     base = str(folder / name) if (folder / name).is_dir() else name
+    if is_adapter(Path(base)):
+        hint = "merge that adapter first, and name the merged model as base model"
+        raise ModelError(f"the base model {name!r} is an adapter itself", where=str(folder / ADAPTER_CONFIG), hint=hint)
     options: dict[str, Any] = {}
     if auto_class is AutoModelForSequenceClassification:
         options = {"num_labels": n_labels} if (n_labels := _count_labels(folder)) else {}
-    model = load_base(base, auto_class, **options)
-    _add_weights(model, folder, name)
+    model, lacking = load_base(base, auto_class, **options)
+    lacking -= _add_weights(model, folder, name)
+    if lacking:
+        what = f"neither the adapter nor its base model {name!r} has {min(lacking)}, which would be random"
+        hint = "train it again with modules_to_save that include it"
+        raise ModelError(what, where=str(folder), hint=hint)
     copy = Path(tempfile.mkdtemp(prefix="llmkit-"))
     atexit.register(shutil.rmtree, copy, ignore_errors=True)
     model.save_pretrained(copy)
@@ -66,8 +74,9 @@ def merge_adapter(folder: Path, load_base: LoadBase) -> str:
     return str(copy)
 
 
-def _add_weights(model: PreTrainedModel, folder: Path, base: str) -> None:
-    """Merge the adapter's updates into the model, and replace the weights that it holds whole, such as the head.
+def _add_weights(model: PreTrainedModel, folder: Path, base: str) -> set[str]:
+    """Merge the adapter's updates into the model, and replace the weights that it holds whole, such as the head;
+    returns the names of these.
 
     Raises:
         ModelError: the adapter has other weights than its configuration makes in this model.
@@ -83,6 +92,9 @@ def _add_weights(model: PreTrainedModel, folder: Path, base: str) -> None:
         weights[f"{path}{part}{kind}.default" + (".weight" if is_matrix else "") if part else path] = weight
     try:
         config = peft.LoraConfig.from_pretrained(str(folder))
+        ranks = [len(weight) for key, weight in weights.items() if ".lora_A." in key or ".lora_embedding_A." in key]
+        if max([config.r, *config.rank_pattern.values()]) > max(ranks, default=0):  # before memory is spent on it
+            raise ValueError(f"its rank {config.r} is not that of its weights")
         config.modules_to_save = None  # their weights replace the model's, below
         peft.inject_adapter_in_model(config, model)
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys
@@ -94,6 +106,7 @@ def _add_weights(model: PreTrainedModel, folder: Path, base: str) -> None:
         what = f"the adapter does not fit its base model {base!r}: {(unknown or lacking)[0]}"
         raise ModelError(what, where=str(folder), hint=hint)
     merge_lora(model)
+    return {name for name in weights if ".lora_" not in name}
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:

@@ -78,11 +78,13 @@ def resolve_model(name: str) -> str:
     return name
 
 
-def _load_base(name: str, auto_class: Any, **options: Any) -> PreTrainedModel:
-    """The base model of an adapter; its head may be new, as the adapter has one."""
+def _load_base(name: str, auto_class: Any, **options: Any) -> tuple[PreTrainedModel, set[str]]:
+    """The base model of an adapter, and the names of weights that it lacks or has in another shape."""
     path = resolve_model(name)
     check_hub(path)
-    return load_pretrained(path, auto_class, **options)[0]
+    model, info = load_pretrained(path, auto_class, ignore_mismatched_sizes=True, **options)
+    wrong = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
+    return model, set(info["missing_keys"]) | wrong
 
 
 def check_hub(name: str) -> None:

@@ -25,7 +25,10 @@ def save_adapter(folder: Path, task: str) -> tuple[Path, Any]:
     """A folder with an adapter of random weights, and its logits in peft."""
     if task == "SEQ_CLS":
         base = save_bert(folder / "base")
-        model: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=4)
+        AutoModelForSequenceClassification.from_pretrained(base).save_pretrained(base)  # with a pooler and two labels
+        model: Any = AutoModelForSequenceClassification.from_pretrained(
+            base, num_labels=4, ignore_mismatched_sizes=True
+        )
     else:
         base = save_gpt2(folder / "base")
         model = AutoModelForCausalLM.from_pretrained(base)
@@ -58,6 +61,14 @@ def test_causal_adapter_has_the_logits_of_peft(tmp_path: Path) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_weights_that_neither_adapter_nor_base_has_are_named(tmp_path: Path) -> None:
+    folder, _ = save_adapter(tmp_path, "SEQ_CLS")
+    shutil.rmtree(tmp_path / "base")
+    save_bert(tmp_path / "base")  # without a pooler
+    with pytest.raises(ModelError, match=r"has bert.pooler.dense.bias, which would be random"):
+        resolve_model(str(folder))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -66,7 +77,9 @@ def test_causal_adapter_has_the_logits_of_peft(tmp_path: Path) -> None:
         ({"base_model_name_or_path": "./nowhere"}, "there is no folder"),
         ({"peft_type": "IA3"}, "of type IA3"),
         ({"target_modules": ["key"]}, "does not fit its base model"),
-        ({"r": 3}, "does not fit its base model"),
+        ({"base_model_name_or_path": "."}, "is an adapter itself"),
+        ({"r": 10**9}, "its rank 1000000000 is not that of its weights"),
+        ({"r": 1}, "does not fit its base model"),
     ],
 )
 def test_adapter_that_cannot_be_merged_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

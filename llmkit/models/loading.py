@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from llmkit.architectures import families_of
+from llmkit.architectures import ARCHITECTURES, families_of
 from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
@@ -218,12 +218,28 @@ def load_causal_lm(name: str) -> PreTrainedModel:
     """Load a causal language model in fp32 on the CPU, in evaluation mode.
 
     Raises:
-        UsageError: another type of model.
+        UsageError: another type of model, or one whose tokens see later ones, such as XLNet or a RoBERTa.
         ModelError: missing weights, missing or damaged files, pickled weights, or remote code.
         EnvironmentFault: a hub name without network access.
     """
     check_causal(name)
-    return load_complete(name, AutoModelForCausalLM, "give a complete causal language model")
+    model = load_complete(name, AutoModelForCausalLM, "give a complete causal language model")
+    if not sees_only_the_past(model):
+        what = f"the tokens of this {type(model).__name__} see later tokens, so it cannot score or write text"
+        hint = "use it with finetune-cls; a decoder of this type has is_decoder: true in config.json"
+        raise UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
+    return model
+
+
+@torch.inference_mode()
+def sees_only_the_past(model: PreTrainedModel) -> bool:
+    """Whether the logits before the last token do not depend on it, tried on two short inputs; llmkit's own
+    architectures are not tried."""
+    if any(model.config.model_type == each.model_type for each in ARCHITECTURES.values()):
+        return True
+    ids = torch.arange(4) % embedding_rows(model)
+    logits = model(input_ids=torch.stack([ids, torch.cat([ids[:3], ids[:1]])])).logits[:, :3]
+    return torch.allclose(logits[0], logits[1], rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
 def embedding_rows(model: PreTrainedModel) -> int:

@@ -28,7 +28,7 @@ def eval_command(
 
     overrides = options.overrides_of(
         set_, skip_bad=("prepare.read.skip_bad", skip_bad), split=("evaluate.split", split),
-        stride=("evaluate.stride", stride), text=("prepare.read.text_column", text),
+        stride=("evaluate.stride", stride), text=("prepare.read.field", text),
     )  # fmt: skip
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     recipe_file = options.own_recipe(model, recipe)

@@ -84,7 +84,7 @@ def _apply_columns(
     for name, value in given.items():
         option = f"--{name.replace('_', '-')}"
         if recipe.COLUMNS_SECTION is None and name == "text":
-            continue  # `eval` sets prepare.read.text_column, which language models read
+            continue  # `eval` sets prepare.read.field, which language models read
         if recipe.COLUMNS_SECTION is None:
             hint = "remove it: it is for tasks that read rows of a table"
             problems.append(Problem(f"task {values.get('task') or 'clm'} reads no columns", option, hint))

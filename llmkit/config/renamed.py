@@ -65,7 +65,8 @@ def _rename_mapping(
             shown = str(value).lower() if isinstance(value, bool) else value
             line = f"{'.'.join(key)} {shown} is now called {new_value}"
             renamed[place] = f"{renamed[place]}, and {shown} {new_value}" if place in renamed else line
-        result[key[-1]] = _rename_mapping(new_value, key, sources, renamed) if isinstance(new_value, dict) else new_value
+        is_section = isinstance(new_value, dict)
+        result[key[-1]] = _rename_mapping(new_value, key, sources, renamed) if is_section else new_value
     return result
 
 

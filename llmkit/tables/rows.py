@@ -1,8 +1,8 @@
-"""Open a labelled table: one file in any format, a `hf:` data set, plain lines, stdin.
+"""Open a labelled table: one file in any format, a `hf:` data set, plain lines, or standard input.
 
-Without a known suffix (`-`, .txt, none) the beginning of the text decides: JSON, labels as fastText writes them, lines
-with tabs, a line of column names separated by commas; otherwise each line is a text in a column `text`. Guesses are
-logged once per file.
+Without a known suffix (`-`, .txt, none) the first lines decide the format: JSON, fastText labels, lines with tabs, or a
+line of column names separated by commas. In all other cases each line is a text in a column `text`. Guesses are logged
+once per file.
 """
 
 import json
@@ -33,12 +33,12 @@ _JSON_BEGINS = re.compile(r'\s*(\{\s*["}]|\[\s*[\[\]{"])')  # but not "[sic] is 
 def open_rows(path: str, read: Read, *, header: Header = "auto", wanted: Sequence[str] = ()) -> RowStream:
     """Open the rows of one file, of stdin (`-`) or of a data set (`hf:NAME[:CONFIG][@SPLIT]`).
 
-    `wanted` are columns that the user named: a first line with one of them is a header. With `read.skip_bad` bad rows
-    are skipped, counted in `source.skipped` and logged.
+    `wanted` are columns that the user named: a first line that contains one of them is a header. With `read.skip_bad`
+    bad rows are skipped, counted in `source.skipped` and logged.
 
     Raises:
-        DataError: no such file, no rows, bad rows (with their line), two columns of one name. Bad rows after the sample
-            raise during the iteration.
+        DataError: no such file, no rows, bad rows (with their line), or two columns with the same name. Bad rows after
+            the sample raise during iteration.
     """
     path = path if path.startswith("hf:") else _find_file(path)
     stream = RowStream(Source(path), read, header=header, wanted=wanted)
@@ -82,7 +82,7 @@ def _read_file(stream: RowStream) -> Rows:
         listed = ", ".join(name.rpartition("!")[2] for name in names[:5]) or "no readable file"
         hint = "pack one .csv, .tsv, .jsonl, .json or .parquet file alone, or unpack it"
         raise DataError(f"the archive holds {listed}; one table is needed", where=stream.path, hint=hint)
-    entries = find_entries(stream.path, stream.source)  # a reference keeps a .zip open
+    entries = find_entries(stream.path, stream.source)  # keep a reference: it keeps the .zip open
     entry = next(entries)
     if entry.ending not in ("", ".txt", ".md", *TABLE_ENDINGS):
         raise DataError("this is a document, not a table", where=entry.path, hint="give .csv, .tsv, .jsonl or .parquet")
@@ -91,12 +91,12 @@ def _read_file(stream: RowStream) -> Rows:
         return
     with open_text(entry, stream.source, stream.read) as text:
         ending, pieces = _sniff(stream, text)
-        stream.may_guess_header = False  # as many rows as lines, unless names say that the first one is none
+        stream.may_guess_header = False  # every line is a row, unless the first one has known column names
         yield from read_text(stream, ending, pieces)
 
 
 def _sniff(stream: RowStream, text: Iterable[str]) -> tuple[str, Iterator[str]]:
-    """(format, text) of a text without a known suffix, by its first lines."""
+    """Return (format, text) of a text without a known suffix, decided by the first lines."""
     pieces = unify_line_ends(text)
     head = ""
     for piece in pieces:
@@ -137,7 +137,7 @@ def _is_json(head: str) -> bool:
     try:
         _, end = json.JSONDecoder().raw_decode(head)
     except (ValueError, RecursionError):
-        return True  # the beginning of a longer value, or an error in it that the user must see
+        return True  # the beginning of a longer value, or invalid JSON that the reader must report
     rest = head[end:].lstrip(" ,")
     return not rest or rest[0] in '\n[{"'
 
@@ -151,5 +151,5 @@ def _is_json_line(line: str) -> bool:
 
 
 def without_surrogates(text: str) -> str:
-    """The text with question marks for lone surrogates, which JSON allows and UTF-8 cannot encode."""
+    """Replace lone surrogates, which JSON allows and UTF-8 cannot encode, by question marks."""
     return text.encode("utf-8", "replace").decode()

@@ -40,8 +40,7 @@ class MaskVocabulary:
 def choose_masked(
     maskable: NDArray[np.bool_], continues_word: NDArray[np.bool_], share: float, draws: NDArray[np.floating[Any]]
 ) -> NDArray[np.int64]:
-    """Return the sorted positions of the tokens to predict: complete words, `share` of the maskable tokens, at least
-    one.
+    """Return sorted positions of the tokens to predict: complete words, `share` of the maskable tokens, at least one.
 
     A word is a maskable token and the maskable tokens that continue it. `draws` has one number in [0, 1) per token;
     they define the order of the words.

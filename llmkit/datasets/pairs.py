@@ -80,9 +80,7 @@ class Pairs:
 
     @cached_property
     def samples_per_epoch(self) -> int:
-        """Number of examples whose tokens add up to about one pass over the split; short documents give short
-        examples.
-        """
+        """Number of examples that add up to about one pass over the split; short documents give short examples."""
         total, room = len(self.sentences.split.stream), self._room
         if self.mlm.sentence_objective == "none":  # half a sentence, on average, does not fit
             filled = room - min(room, total / int(self.sentences.n_sentences.sum())) / 2

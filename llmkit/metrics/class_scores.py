@@ -37,9 +37,7 @@ def rates_per_label(hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArr
 
 
 def average_rates(hits: Floats, n_true: Floats, n_predicted: Floats, in_macro: NDArray[np.bool_]) -> dict[str, Floats]:
-    """Return macro, micro and weighted averages, such as `precision_macro`; `in_macro` (..., C) selects labels for
-    macro.
-    """
+    """Return macro, micro and weighted averages, named as `precision_macro`; `in_macro` (..., C) masks macro."""
     micro = rates_per_label(hits.sum(-1), n_true.sum(-1), n_predicted.sum(-1))
     averages = {}
     for name, rate in rates_per_label(hits, n_true, n_predicted).items():

@@ -1,7 +1,7 @@
-"""Lay charts out: the position of each curve, bar, tick and label. `templates/charts.html.jinja` writes the SVG.
+"""Compute the layout of charts: the position of each curve, bar, tick and label.
 
-No plotting library: a report must open anywhere and be small. A long curve is thinned to the lowest and highest value
-of each stretch, so every spike stays visible.
+`templates/charts.html.jinja` writes the SVG. There is no plotting library: a report must open anywhere and be small. A
+long curve is thinned to the lowest and highest value of each section, so every spike stays visible.
 """
 
 import json
@@ -21,7 +21,7 @@ MAX_DOTS = 40
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A linear axis: values from `low` to `high` go to pixels from `start` to `end`."""
+    """A linear axis: maps values from `low` to `high` to pixels from `start` to `end`."""
 
     low: float
     high: float
@@ -30,12 +30,12 @@ class Scale:
     ticks: Sequence[float]
 
     def place(self, value: float) -> float:
-        """Position of the value, in the drawing's pixels."""
+        """Return the position of the value in pixels of the drawing."""
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
 
     @property
     def labels(self) -> list[tuple[float, str]]:
-        """Position and text of each tick."""
+        """Return position and text of each tick."""
         return [(self.place(tick), text) for tick, text in zip(self.ticks, format_ticks(self.ticks), strict=True)]
 
 
@@ -53,7 +53,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A drawn bin; `mark` is where its mean probability lies."""
+    """A drawn bin; `mark` is the position of its mean probability."""
 
     x: float
     y: float
@@ -82,7 +82,7 @@ class Drawing:
 
 
 def draw(chart: LineChart | ReliabilityDiagram) -> Drawing:
-    """The positions of all that the chart shows."""
+    """Compute the positions of all parts of the chart."""
     return _draw_lines(chart) if isinstance(chart, LineChart) else _draw_reliability(chart)
 
 
@@ -117,7 +117,7 @@ def _draw_line(curve: Curve, x: Scale, y: Scale) -> Line:
 
 
 def _draw_reliability(chart: ReliabilityDiagram) -> Drawing:
-    """A bar per bin that has rows; a bar below the diagonal is overconfident."""
+    """Draw one bar per non-empty bin; a bar below the diagonal is overconfident."""
     ticks = nice_ticks(0, 1)
     x, y = Scale(0, 1, 34, RIGHT, ticks), Scale(0, 1, BOTTOM, TOP + 10, ticks)
     bars = []
@@ -135,7 +135,7 @@ def _draw_reliability(chart: ReliabilityDiagram) -> Drawing:
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
-    """Mean of the `window` values around each (an odd number); fewer at the ends, so that nothing lags."""
+    """Return the mean of `window` (odd) values centred on each value; fewer at the ends, so the curve does not lag."""
     half = window // 2
     sums = [0.0, *accumulate(values)]
     bounds = ((max(0, i - half), min(len(values), i + half + 1)) for i in range(len(values)))
@@ -143,7 +143,7 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
 
 
 def nice_ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
-    """Four to seven round numbers that enclose low and high; at least one apart if `whole`."""
+    """Return four to seven round numbers that enclose low and high; at least one apart if `whole`."""
     if high <= low:
         margin = abs(low) * 0.1 or 1.0
         low, high = (0.0, 2 * margin) if low == 0 else (low - margin, high + margin)
@@ -156,7 +156,7 @@ def nice_ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
 
 
 def format_ticks(ticks: Sequence[float]) -> list[str]:
-    """Labels with as many decimals as the distance between ticks needs; large ones in thousands or millions."""
+    """Return labels with as many decimals as the tick distance needs; large numbers in thousands or millions."""
     largest = max(map(abs, ticks))
     divisor, suffix = (1e6, "M") if largest >= 1e7 else (1e3, "k") if largest >= 1e5 else (1.0, "")
     step = (ticks[1] - ticks[0]) / divisor
@@ -167,7 +167,7 @@ def format_ticks(ticks: Sequence[float]) -> list[str]:
 
 
 def format_reading(value: float) -> str:
-    """Four significant digits, as the page's script shows them too."""
+    """Format with four significant digits, like the page's script."""
     if value == 0:
         return "0"
     if abs(value) < 1e-4:
@@ -176,7 +176,7 @@ def format_reading(value: float) -> str:
 
 
 def shorten_count(n: float) -> str:
-    """At most four characters, as wide as a bar."""
+    """Format a count with at most four characters, the width of a bar."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if n >= size:
             return f"{n / size:.1f}{letter}" if n < 10 * size else f"{n / size:.0f}{letter}"
@@ -184,7 +184,7 @@ def shorten_count(n: float) -> str:
 
 
 def _thin(curve: Curve) -> Curve:
-    """The same curve with at most about MAX_POINTS points, extremes and both ends kept."""
+    """Reduce the curve to about MAX_POINTS points; keeps extremes and both ends."""
     n = len(curve.steps)
     if n <= MAX_POINTS:
         return curve

@@ -23,7 +23,7 @@ _UNSHOWABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202
 
 
 def render_page(title: str, subtitle: str, blocks: Sequence[Block], sections: Sequence[Section]) -> str:
-    """The whole file; `blocks` come before the first section."""
+    """Return the complete HTML file; `blocks` come before the first section."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True, finalize=_clean,
@@ -41,7 +41,7 @@ def render_page(title: str, subtitle: str, blocks: Sequence[Block], sections: Se
 
 
 def _clean(value: object) -> object:
-    """What a template outputs, without characters that cannot be shown. Markup is ours and passes as it is."""
+    """Remove unprintable characters from a template's output; `Markup` comes from llmkit and stays unchanged."""
     return value if isinstance(value, Markup) else _UNSHOWABLE.sub("", str(value))
 
 

@@ -1,6 +1,6 @@
 """Measure a few real training steps on this machine: seconds per step and peak memory.
 
-On a CPU the peak is that of this process, so it is right only if the process has done nothing larger before.
+On a CPU the peak is that of the process, so it is only right if the process has not used more memory before.
 """
 
 import statistics
@@ -31,7 +31,7 @@ UNLIMITED = 1 << 40
 
 
 def measure_steps(recipe: Recipe, task: PlannedTask, precision: str) -> dict[str, Any]:
-    """Micro-batch, seconds per step and peak bytes of training in this process."""
+    """Return micro-batch size, seconds per step and peak bytes of training in this process."""
     device = pick_device()
     if device.type == "cpu":
         tune_malloc()
@@ -45,7 +45,7 @@ def measure_steps(recipe: Recipe, task: PlannedTask, precision: str) -> dict[str
     tried = replace(batches, global_batch_size=n_sequences)
     compiled = choose_compile_mode(recipe.train, trial, tried, lambda: UNLIMITED)
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()  # of what was only tried
+        torch.cuda.reset_peak_memory_stats()  # ignores the peak of trial steps
     plan = Plan(UNLIMITED, UNLIMITED, UNLIMITED, tried, precision, compiled=compiled)
     seconds = train_briefly(recipe, task, network, plan) * batches.global_batch_size / n_sequences
     return {
@@ -56,7 +56,7 @@ def measure_steps(recipe: Recipe, task: PlannedTask, precision: str) -> dict[str
 
 
 class _Enough(Exception):  # noqa: N818 - no error
-    """Stops the training after the budget, before it saves anything."""
+    """Stops training after the time budget, before it saves anything."""
 
 
 def train_briefly(recipe: Recipe, task: PlannedTask, network: PreTrainedModel, plan: Plan) -> float:

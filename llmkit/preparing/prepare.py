@@ -1,4 +1,4 @@
-"""From raw text to a prepared folder: built, reused, resumed or repaired. stages.py does the work."""
+"""Build, reuse, resume or repair a prepared folder of raw text. stages.py does the work."""
 
 import time
 from collections.abc import Sequence
@@ -46,15 +46,16 @@ def prepare(
 ) -> Prepared:
     """Build `out` from `inputs`, or return it unchanged if it was built from the same inputs and settings.
 
-    A folder that was built from others is only replaced with `overwrite`, and never one that has files of others.
+    A folder that was built from other inputs or settings is replaced only with `overwrite`. A folder with files that
+    llmkit did not write is never replaced.
 
-    `validation` and `test` are files of the user's own splits, which replace held-out shares. With `repair`, every file
-    of `out` is checked against its SHA-256, and damaged or missing ones are rebuilt. The `engine` decides where the
-    work is done; the result does not depend on it.
+    `validation` and `test` are files of the user's own splits, which replace held-out fractions. With `repair`, every
+    file of `out` is checked against its SHA-256, and damaged or missing files are rebuilt. `engine` selects the
+    executor; the result does not depend on it.
 
     Raises:
-        UsageError: `out` must be left alone (see existing.py), or there is no such engine.
-        DataError: unreadable input, no text left after cleaning, or `out` cannot be repaired from this input.
+        UsageError: `out` cannot be replaced (see existing.py), or there is no such engine.
+        DataError: unreadable input, no text after cleaning, or `out` cannot be repaired from this input.
         EnvironmentFault: `out` is not writable or locked, or the executor is not available.
         WorkersLost: workers died repeatedly; the same call resumes from the finished stages.
         Interrupted: a signal came; the same call resumes from the finished stages.
@@ -92,7 +93,7 @@ def prepare(
 
 
 def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine: str, n_workers: int) -> Prepared:
-    """Rebuild the damaged parts of `out` and verify that their hashes are the recorded ones."""
+    """Rebuild the damaged parts of `out` and verify their recorded hashes."""
     damaged = load_prepared(out, check=False)
     known = damaged.manifest["files"]
     place = str(out / "manifest.json")
@@ -126,7 +127,7 @@ def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine
 
 
 def _describe_request(inputs: Inputs, settings: Prepare) -> Facts:
-    """Everything that decides the contents of a prepared folder."""
+    """Return everything that determines the contents of a prepared folder."""
     return {
         "llmkit": llmkit.__version__,
         "settings": settings.model_dump(mode="json"),
@@ -139,19 +140,19 @@ def _describe_request(inputs: Inputs, settings: Prepare) -> Facts:
 
 
 def _is_reproducible(request: Facts) -> bool:
-    """Whether all inputs can be recognized; stdin and the hub are always read again."""
+    """Whether all inputs can be identified; stdin and the hub are always read again."""
     return None not in (request["inputs"], *request["own_splits"].values())
 
 
 def _count_local(files: Sequence[str]) -> int:
-    """Number of workers of `local`; 1, which is this process, for small inputs and for those that are not files."""
+    """Return the number of `local` workers; 1, which means this process, if the inputs are small or not files."""
     sizes = [file_size(file) for file in files]
     least = MIN_BYTES if len(cut_files(files)) > 1 else MIN_BYTES_ONE_SHARD
     return count_workers() if None not in sizes and sum(size or 0 for size in sizes) >= least else 1
 
 
 def _resume_key(request: Facts, *, repair: bool = False) -> Facts | None:
-    """What must be equal for a later run to use the finished stages of this one; None: it must not."""
+    """Return the values that must be equal for a later run to reuse finished stages; None if none may be reused."""
     if not _is_reproducible(request):
         return None
     shards = {"shard_bytes": SHARD_BYTES, "staged_format": STAGED_FORMAT}
@@ -159,7 +160,7 @@ def _resume_key(request: Facts, *, repair: bool = False) -> Facts | None:
 
 
 def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
-    """Path and SHA-256 of every file; None if an input is not a file."""
+    """Return path and SHA-256 of every file; None if an input is not a file."""
     sizes = [file_size(file) for file in files]
     if not all(size is not None or file.startswith("builtin:") for file, size in zip(files, sizes, strict=True)):
         return None

@@ -156,8 +156,9 @@ def parse_number(cell: object) -> float | None:
 
 
 def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
-    """Return a set of labels as a sorted tuple, `()` for an empty cell or list. Raises BadCell for nested lists and
-    objects.
+    """Return a set of labels as a sorted tuple, `()` for an empty cell or list.
+
+    Raises BadCell for objects and nested lists.
     """
     if _is_missing(cell):
         return None

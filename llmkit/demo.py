@@ -35,7 +35,7 @@ def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | 
     try:
         pretrain(recipe, data=data, out=run, overwrite=_is_former_demo(run, data))
     except Interrupted as stop:
-        raise Interrupted(stop.signal_number, "the demo was stopped; run it again to start anew") from None
+        raise Interrupted(stop.signal_number, "the demo was stopped; the same command starts it again") from None
     metrics = evaluate(recipe, model=str(run))
     sample = generate(recipe.generate, model=str(run), prompts=[prompt or ""])[0]
     return {

@@ -131,7 +131,7 @@ def main() -> NoReturn:
         limit_threads()
         code = app(prog_name="llmkit", standalone_mode=False)
     except MainProcessFailed as parted:
-        _give_way()  # so that the error of rank 0 is the one that is shown
+        _wait_for_main_process()  # so that the error of rank 0 is the one that is shown
         _leave(parted.exit_code)
     except BaseException as error:
         for number in (signal.SIGINT, signal.SIGTERM):  # a signal while an error is reported is no second error
@@ -174,11 +174,11 @@ def _wait_for_first(error: BaseException) -> None:
     error is this rank's own, and is reported in full with the rank's number."""
     if isinstance(error, Interrupted):
         return
-    _give_way()
+    _wait_for_main_process()
     console.info(f"rank {os.environ.pop('RANK')}:")  # without RANK, the console prints this process's messages
 
 
-def _give_way() -> None:
+def _wait_for_main_process() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     time.sleep(SECONDS_FOR_MAIN_PROCESS)

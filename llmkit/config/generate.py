@@ -63,14 +63,14 @@ class Generate(Section):
 
     @field_validator("stop")
     @classmethod
-    def _stop_strings_say_something(cls, stop: list[str]) -> list[str]:
+    def _stop_strings_are_not_empty(cls, stop: list[str]) -> list[str]:
         if "" in stop:
             raise ValueError("an empty stop string would end every text before it begins")
         return stop
 
     @field_validator("bad_words")
     @classmethod
-    def _bad_words_say_something(cls, bad_words: list[str]) -> list[str]:
+    def _bad_words_are_not_blank(cls, bad_words: list[str]) -> list[str]:
         if not all(map(str.strip, bad_words)):
             raise ValueError("a bad word needs a character other than white space")
         return bad_words

@@ -133,7 +133,7 @@ def encode_inputs(
     is_cut: list[bool] = []
     for row in zip(firsts, seconds, strict=False):
         spans, cut = _choose_spans((len(row[0][0]), len(row[1][0])), room, windows)
-        rows.append([template.fill(row, span, segmenter is not None) for span in spans])
+        rows.append([template.build_input(row, span, segmenter is not None) for span in spans])
         is_cut.append(cut)
     return _pack(rows, np.array(is_cut, bool), np.zeros(0, id_dtype(tokenizer)), segmenter is not None)
 
@@ -217,7 +217,7 @@ class _Template:
     types: tuple[int, int, int, int, int]
     """Of the tokens before, the first text, the tokens between, the second text, the tokens after."""
 
-    def fill(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:
+    def build_input(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:
         """Build one input."""
         (first, continues), (second, other_continues) = texts
         pieces = [self.parts[0], first[spans[0]], self.parts[1], second[spans[1]], self.parts[2]]

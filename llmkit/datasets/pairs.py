@@ -94,28 +94,28 @@ class Pairs:
         return self.block_size - (2 if self.mlm.sentence_objective == "none" else 3)
 
     def __getitem__(self, sample: int) -> Example:
-        epoch, place = divmod(sample, self.samples_per_epoch)
-        return self.read(permute(place, self.samples_per_epoch, hash_integers(self.seed, epoch, 1)), epoch)
+        epoch, position = divmod(sample, self.samples_per_epoch)
+        return self.read(permute(position, self.samples_per_epoch, hash_integers(self.seed, epoch, 1)), epoch)
 
     def read(self, number: int, epoch: int = 0) -> Example:
         """Return example `number` of an epoch, in text order."""
         draws = draw_uniforms(hash_integers(self.seed, epoch, number, 2), 4 + 4 * self.block_size)
         total = len(self.sentences.split.stream)
-        place = (hash_integers(self.seed, epoch) + number * total // self.samples_per_epoch) % total
+        position = (hash_integers(self.seed, epoch) + number * total // self.samples_per_epoch) % total
         if self.mlm.sentence_objective == "none":
-            return self._assemble((self._full_sentences(place),), NO_PAIR, draws[4:])
-        first, second, relation = self._pair(place, draws[:4].tolist(), float(draws[-1]))
+            return self._assemble((self._full_sentences(position),), NO_PAIR, draws[4:])
+        first, second, relation = self._pair(position, draws[:4].tolist(), float(draws[-1]))
         if relation == NO_PAIR:
-            start = first[0] + scale_offset(place - first[0], first[1] - first[0], self._room)
+            start = first[0] + scale_offset(position - first[0], first[1] - first[0], self._room)
             return self._assemble(((start, min(first[1], start + self._room)),), NO_PAIR, draws[4:])
         spans = _truncate(first, second, self._room, draws[4 : 4 + self.block_size])
         return self._assemble(spans, relation, draws[4 + self.block_size :])
 
-    def _full_sentences(self, place: int) -> Span:
-        """Return as many sentences as fit, starting at about `place`, with the ends of documents between them."""
+    def _full_sentences(self, position: int) -> Span:
+        """Return as many sentences as fit, starting at about `position`, with the ends of documents between them."""
         sentences, room = self.sentences, self._room
         total, n_rows = int(sentences.row_starts[-1]), len(sentences.documents)
-        begin = scale_offset(place, total, room)
+        begin = scale_offset(position, total, room)
         passage = sentences.passage_at(begin)
         start, end = (of(passage.sentence_at(begin)) for of in (passage.start_of, passage.end_of))
         if end - start > room:  # a sentence longer than an example: a part of it
@@ -134,12 +134,12 @@ class Pairs:
                 return start, end
             passage = following
 
-    def _pair(self, place: int, draws: list[float], elsewhere: float) -> tuple[Span, Span, int]:
+    def _pair(self, position: int, draws: list[float], elsewhere: float) -> tuple[Span, Span, int]:
         """Return both segments before truncation, and their relation."""
         short, length, cut, coin = draws
         target = 2 + int(length * (self._room - 1)) if short < self.mlm.short_share else self._room
-        passage = self.sentences.passage_at(place)
-        first = min(passage.window_from(place, self._room), max(0, len(passage) - 2))  # a pair needs two sentences
+        passage = self.sentences.passage_at(position)
+        first = min(passage.window_from(position, self._room), max(0, len(passage) - 2))  # a pair needs two sentences
         start = passage.start_of(first)
         last = min(max(passage.last_within(start + target - 1) + 1, first + 1), len(passage) - 1)
         a = start, passage.end_of(first + int(cut * (last - first)))
@@ -161,17 +161,17 @@ class Pairs:
         sentences, total = self.sentences, len(self.sentences.split.stream)
         if sentences.n_documents > 1:
             begin, end = sentences.range_of(passage.document)
-            place = int(draw * (total - (end - begin)))
-            place += (end - begin) if place >= begin else 0
-            other = sentences.passage_at(place)
+            position = int(draw * (total - (end - begin)))
+            position += (end - begin) if position >= begin else 0
+            other = sentences.passage_at(position)
             if other.document == passage.document:  # rows without sentences were skipped, up to this document
                 other = sentences.passage_at(end % total)
         else:
-            place = (a[0] + total // 4 + int(draw * (total // 2))) % total
-            other = sentences.passage_at(place)
+            position = (a[0] + total // 4 + int(draw * (total // 2))) % total
+            other = sentences.passage_at(position)
         ends_early = b[0] < b[1] < a[0] + target
         wanted = b[1] - b[0] if ends_early else max(1, target - (a[1] - a[0]))
-        first = min(max(1, other.sentence_at(min(place, other.end - wanted))), len(other) - 1)
+        first = min(max(1, other.sentence_at(min(position, other.end - wanted))), len(other) - 1)
         start = other.start_of(first)
         if ends_early:
             return start, other.end_of(max(first, other.nearest_end(start + wanted)))
@@ -202,7 +202,7 @@ def check_pairs(sentences: Sentences, block_size: int, sentence_objective: Sente
         DataError: no document has two segments, or the only document is too short for distant passages.
     """
     where = str(sentences.split.folder)
-    if sentence_objective != "none" and not sentences.share_with_two():
+    if sentence_objective != "none" and not sentences.pair_fraction():
         hint = "set mlm.sentence_objective to none, or prepare with prepare.read.documents=file: longer documents"
         raise DataError("no document has two sentences, which pairs need", where=where, hint=hint)
     n_tokens, needed = len(sentences.split.stream), 8 * block_size

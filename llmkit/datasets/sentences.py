@@ -55,7 +55,7 @@ class Sentences:
         """Number of documents with a sentence."""
         return len(np.unique(self.documents[self.n_sentences > 0]))
 
-    def share_with_two(self) -> float:
+    def pair_fraction(self) -> float:
         """Fraction of tokens in rows with at least two sentences."""
         lengths = np.diff(self.row_starts)
         return float(lengths[self.n_sentences >= 2].sum() / lengths.sum())
@@ -65,9 +65,9 @@ class Sentences:
         lengths = np.diff(self.row_starts)
         return float((lengths * np.minimum(lengths, room)).sum() / lengths.sum())
 
-    def passage_at(self, place: int) -> "Passage":
-        """Return the row of the token at `place`, or the next row with a sentence."""
-        row = int(self.row_starts.searchsorted(place, side="right")) - 1
+    def passage_at(self, position: int) -> "Passage":
+        """Return the row of the token at `position`, or the next row with a sentence."""
+        row = int(self.row_starts.searchsorted(position, side="right")) - 1
         return self.passage_from(row)
 
     def passage_from(self, row: int) -> "Passage":
@@ -128,9 +128,9 @@ class Passage:
         """Position after the last token of the sentence."""
         return self.start + int(self._ends[sentence])
 
-    def sentence_at(self, place: int) -> int:
-        """Return the sentence at `place`, clamped to the first and the last sentence."""
-        return min(self._count_until(place), len(self._ends) - 1)
+    def sentence_at(self, position: int) -> int:
+        """Return the sentence at `position`, clamped to the first and the last sentence."""
+        return min(self._count_until(position), len(self._ends) - 1)
 
     def last_within(self, end: int) -> int:
         """Return the last sentence that ends at or before `end`; -1 if there is none."""
@@ -142,16 +142,16 @@ class Passage:
         above = min(below + 1, len(self._ends) - 1)
         return below if abs(self.end_of(below) - end) <= abs(self.end_of(above) - end) else above
 
-    def _count_until(self, place: int) -> int:
-        """Number of sentences that end at or before `place`."""
-        return int(self._ends.searchsorted(np.int32(max(-1, min(place - self.start, _INT32_MAX))), side="right"))
+    def _count_until(self, position: int) -> int:
+        """Number of sentences that end at or before `position`."""
+        return int(self._ends.searchsorted(np.int32(max(-1, min(position - self.start, _INT32_MAX))), side="right"))
 
-    def window_from(self, place: int, room: int) -> int:
+    def window_from(self, position: int, room: int) -> int:
         """Return the first sentence of a window of `room` tokens that any position of the row selects.
 
         Windows are uniform over all positions (see `scale_offset`); the last one includes all sentences up to the end.
         """
-        begin = self.start + scale_offset(place - self.start, self.end - self.start, room)
+        begin = self.start + scale_offset(position - self.start, self.end - self.start, room)
         sentence = self.sentence_at(begin)
         cut_off = begin > self.start and begin >= self.end - room and self.start_of(sentence) < begin
         return min(sentence + cut_off, len(self._ends) - 1)

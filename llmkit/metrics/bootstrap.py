@@ -64,7 +64,7 @@ def chunk_sizes(n_resamples: int, width: int) -> Iterator[int]:
         yield min(size, n_resamples - begin)
 
 
-def draw_rows(n_resamples: int, n_rows: int, rng: np.random.Generator) -> Iterator[Weights]:
+def sample_row_counts(n_resamples: int, n_rows: int, rng: np.random.Generator) -> Iterator[Weights]:
     """Yield chunks (b, n_rows) of counts: how often each resample contains each row."""
     for size in chunk_sizes(n_resamples, n_rows):
         draws = (rng.integers(n_rows, size=n_rows) for _ in range(size))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, chunk_sizes, draw_rows
+from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, chunk_sizes, sample_row_counts
 from llmkit.metrics.class_scores import Floats, scores_from_margins, tabulate_labels
 from llmkit.metrics.probabilities import (
     average_rankings,
@@ -70,7 +70,7 @@ def score_single_label(
     intervals = bootstrap.intervals(_resample_confusion(true, predicted, counts, n_labels, bootstrap.n_resamples, rng))
     if (accuracy := scores["accuracy"]) in (0, 1):
         intervals["accuracy"] = bootstrap.interval_of_all(n_rows, right=accuracy == 1)
-    weights = draw_rows(bootstrap.n_resamples, n_rows, rng)
+    weights = sample_row_counts(bootstrap.n_resamples, n_rows, rng)
     scores["n_rows"] = n_rows
     scores["intervals"] = intervals | bootstrap.intervals({"log_loss": each @ losses / n_rows} for each in weights)
     scores["per_class"] = tabulate_labels(names, hits, n_true, n_predicted)

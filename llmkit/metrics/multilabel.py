@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, draw_rows
+from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, sample_row_counts
 from llmkit.metrics.class_scores import Floats, average_rates, divide, rates_per_label, tabulate_labels
 from llmkit.metrics.probabilities import (
     average_rankings,
@@ -117,7 +117,7 @@ def _resample(labels: Indicators, predictions: Indicators, bootstrap: Bootstrap)
     # Sums of integers below 2 ** 24, so single precision is exact, and twice as fast.
     columns = np.hstack([labels & predictions, labels, predictions]).astype(np.float32)
     is_right = (labels == predictions).all(1).astype(np.float64)
-    for weights in draw_rows(bootstrap.n_resamples, n_rows, np.random.default_rng(bootstrap.seed)):
+    for weights in sample_row_counts(bootstrap.n_resamples, n_rows, np.random.default_rng(bootstrap.seed)):
         sums = (weights.astype(np.float32) @ columns).astype(np.float64)
         hits, n_true, n_predicted = np.split(sums, 3, axis=1)
         rates = average_rates(hits, n_true, n_predicted, np.ones(n_labels, bool))

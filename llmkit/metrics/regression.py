@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, draw_rows
+from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, sample_row_counts
 from llmkit.metrics.probabilities import check_outputs
 
 Numbers = NDArray[np.float64]
@@ -98,7 +98,7 @@ def _resample(targets: Numbers, predictions: Numbers, bootstrap: Bootstrap) -> I
     """Yield the metrics of each chunk of resamples."""
     errors, sides = predictions - targets, (_Side(targets), _Side(predictions))
     squared, distance, n_rows = np.square(errors), np.abs(errors), len(errors)
-    for weights in draw_rows(bootstrap.n_resamples, n_rows, np.random.default_rng(bootstrap.seed)):
+    for weights in sample_row_counts(bootstrap.n_resamples, n_rows, np.random.default_rng(bootstrap.seed)):
         pearson, spearman = _correlate(weights, *sides)
         mse, mae = weights @ squared / n_rows, weights @ distance / n_rows
         yield {"mse": mse, "mae": mae, "pearson": pearson, "spearman": spearman}

@@ -46,12 +46,12 @@ class Metric:
     """Whether it is per token, so only runs with the same tokenizer can be compared by it."""
 
     @property
-    def is_share(self) -> bool:
+    def is_fraction(self) -> bool:
         return self.format.endswith("%}")
 
     def show_on_page(self, value: float) -> str:
         """Format the value for the top of the report."""
-        if self.is_share:
+        if self.is_fraction:
             return f"{value:.2%}"
         return f"{value:,.2f}" if "," in self.format else f"{value:.4f}"
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from llmkit.pages.blocks import Block, Section, show_value
-from llmkit.pages.charts import draw
+from llmkit.pages.charts import layout_chart
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # C0 and C1 controls but tab and newline; lone surrogates, which UTF-8 cannot hold; the marks that turn the
@@ -28,7 +28,7 @@ def render_page(title: str, subtitle: str, blocks: Sequence[Block], sections: Se
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True, finalize=_clean,
     )  # fmt: skip
-    environment.filters |= {"value": show_value, "draw": draw}
+    environment.filters |= {"value": show_value, "layout_chart": layout_chart}
     style, script = (Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in ("style.css", "script.js"))
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}';"

@@ -25,7 +25,7 @@ from llmkit.training.loop import TrainingLoop
 
 BUDGET_SECONDS = 10.0
 WARMUP_STEPS, MIN_STEPS = 2, 3
-PARTS_TRIED = 2
+MAX_MICRO_BATCHES = 2
 """Micro-batches per step. A longer step takes as much memory, and its time is in proportion."""
 UNLIMITED = 1 << 40
 
@@ -41,7 +41,7 @@ def measure_steps(recipe: Recipe, task: PlannedTask, precision: str) -> dict[str
     optimized(network, precision, device)
     trial = make_trial(recipe, task, network, precision, device)
     batches = plan_micro_batches(recipe, task, trial)
-    n_sequences = min(batches.global_batch_size, PARTS_TRIED * batches.micro_batch_size)
+    n_sequences = min(batches.global_batch_size, MAX_MICRO_BATCHES * batches.micro_batch_size)
     tried = replace(batches, global_batch_size=n_sequences)
     compiled = choose_compile_mode(recipe.train, trial, tried, lambda: UNLIMITED)
     if device.type == "cuda":
@@ -55,7 +55,7 @@ def measure_steps(recipe: Recipe, task: PlannedTask, precision: str) -> dict[str
     }
 
 
-class _Enough(Exception):  # noqa: N818 - no error
+class _BudgetSpent(Exception):  # noqa: N818 - no error
     """Stops training after the time budget, before it saves anything."""
 
 
@@ -69,7 +69,7 @@ def train_briefly(recipe: Recipe, task: PlannedTask, network: PreTrainedModel, p
         seconds.append((record["n_tokens"] - n_tokens) / record["tokens_per_second"])
         n_tokens = record["n_tokens"]
         if len(seconds) >= WARMUP_STEPS + MIN_STEPS and sum(seconds[WARMUP_STEPS:]) > BUDGET_SECONDS:
-            raise _Enough
+            raise _BudgetSpent
 
     train = recipe.train.with_updates(log_steps=1, num_workers=0)
     with tempfile.TemporaryDirectory() as folder:
@@ -77,6 +77,6 @@ def train_briefly(recipe: Recipe, task: PlannedTask, network: PreTrainedModel, p
             network, task.objective, task.samples, run=RunFolder(Path(folder)), train=train, optim=recipe.optim,
             plan=plan, hooks=Hooks(None, lambda model: None, log),
         )  # fmt: skip
-        with suppress(_Enough):
+        with suppress(_BudgetSpent):
             trainer.fit()
     return statistics.median(seconds[WARMUP_STEPS:])

@@ -36,7 +36,7 @@ def make_hooks(
     def sample(model: nn.Module) -> dict[str, Any] | None:
         return task.sample(cast(PreTrainedModel, model)) if is_main_process or is_sharded(model) else None
 
-    flops = flops_per_token(network, task.data.sequence_length, task.output_share) if is_main_process else 0.0
+    flops = flops_per_token(network, task.data.sequence_length, task.output_fraction) if is_main_process else 0.0
     peak = peak_flops(plan.precision, pick_device()) if is_main_process else 1.0
     epochs_per_step = plan.batches.global_batch_size / task.samples.samples_per_epoch
 

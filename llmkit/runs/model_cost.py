@@ -96,11 +96,11 @@ def measure_model_cost(
 ) -> ModelCost:
     """Memory and FLOPs of the model and its training; all sequences are assumed to be full."""
     config: Any = network.config
-    output_share = task.output_share
+    output_fraction = task.output_fraction
     train, optim = recipe.train, recipe.optim
     n_parameters = count_parameters(network.parameters())
     n_layers, width, rows = config.num_hidden_layers, config.hidden_size, embedding_rows(network)
-    logit_bytes, max_logit_bytes = count_logit_bytes(rows, output_share), None
+    logit_bytes, max_logit_bytes = count_logit_bytes(rows, output_fraction), None
     if trains_with_chunked_loss(config, rows, on_cpu=on_cpu):
         logit_bytes, max_logit_bytes = count_loss_bytes(rows, bf16=bf16)
     has_dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
@@ -115,7 +115,7 @@ def measure_model_cost(
         n_embedded=count_parameters(network.get_input_embeddings().parameters()),
         n_layers=n_layers,
         moment_bytes=checkpoint_bytes(network, optim) - 4 * n_parameters,
-        flops_per_token=flops_per_token(network, recipe.block_size, output_share),
+        flops_per_token=flops_per_token(network, recipe.block_size, output_fraction),
         # Gradient checkpointing keeps the fp32 inputs of all layers, and the activations of one.
         activation_bytes=FP32 * n_layers * width + count_kept(n_layers=1)
         if recomputes

@@ -110,7 +110,7 @@ def plan_run(
         if train.max_minutes is not None:
             return train.max_minutes
         n_tokens = n_steps * batches.global_batch_size * task.data.sequence_length
-        flops = n_tokens * flops_per_token(network, task.data.sequence_length, task.output_share)
+        flops = n_tokens * flops_per_token(network, task.data.sequence_length, task.output_fraction)
         return flops / peak_flops(precision, device) / n_ranks / 60
 
     compiled = choose_compile_mode(train, trial, batches, estimate_minutes)

@@ -57,7 +57,7 @@ def restore_plan(
         set_threads(old.n_threads)  # the order of sums depends on it
     _report_machine(saved)
     plan = replace(old, resume_fingerprint=fingerprint, save_steps=recipe.train.save_steps or old.save_steps)
-    plan = replace(plan, compiled=_compile_again(recipe, saved, old.compiled))
+    plan = replace(plan, compiled=_recompile(recipe, saved, old.compiled))
     if not changed:
         return plan
     step = saved["step"]
@@ -153,7 +153,7 @@ def _record(run: RunFolder, recipe: Recipe, plan: Plan, changed: list[str], step
     write_text(run.recipe, dump_recipe(recipe))
 
 
-def _compile_again(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
+def _recompile(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
     """The recipe's compile mode; for `auto` the one before, unless the device differs or the model is sharded."""
     if recipe.train.compile != "auto":
         return recipe.train.compile

@@ -50,18 +50,18 @@ def open_rows(path: str, read: Read, *, header: Header = "auto", wanted: Sequenc
         no_header = "is the first line a row? Then set -s prepare.read.header=false"
         raise DataError(what, where=path, hint=no_header if stream.has_header else "give a file with texts")
     require_unique(stream.columns, stream.locate(1), has_header=stream.has_header is True)
-    stream.announce = _say_notes
-    _say_notes(stream.source)
+    stream.announce = _log_notes
+    _log_notes(stream.source)
     return stream
 
 
-def _say_notes(source: Source) -> None:
+def _log_notes(source: Source) -> None:
     for note in describe_notes([source]):
-        _say_once(note)
+        _log_once(note)
 
 
 @lru_cache(maxsize=1000)
-def _say_once(note: str) -> None:
+def _log_once(note: str) -> None:
     """Log a note; a file that is read for each of several folds is described once."""
     log.warning(note)
 

@@ -38,7 +38,7 @@ def describe_interval(figures: Mapping[str, Any], metric: Metric) -> str:
     if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
         return ""
     confidence = get_number(get_section(figures, "method"), "confidence") or 0.95
-    low, high = (f"{bound:.2%}" if metric.is_share else f"{bound:.4f}" for bound in bounds)
+    low, high = (f"{bound:.2%}" if metric.is_fraction else f"{bound:.4f}" for bound in bounds)
     return f"{100 * confidence:g}% interval {low} to {high}"
 
 
@@ -75,7 +75,7 @@ class MeasuredTask(Protocol):
     @property
     def samples(self) -> "Samples": ...
     @property
-    def output_share(self) -> float:
+    def output_fraction(self) -> float:
         """Fraction of tokens that pass through the output layer."""
 
     @property
@@ -309,7 +309,7 @@ class Task(ABC):
 
     def note_headline(self, result: Record, metric: Metric) -> str:
         """The text below a headline figure of the report: its interval, and for an accuracy its baseline."""
-        baseline = get_number(result, metric.baseline) if metric.is_share and metric.baseline else None
+        baseline = get_number(result, metric.baseline) if metric.is_fraction and metric.baseline else None
         note = metric.note if baseline is None else f"constant baseline: {baseline:.2%}"
         interval = describe_interval(result, metric)
         return f"{interval}; {note}" if interval else note

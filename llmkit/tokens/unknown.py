@@ -156,7 +156,7 @@ class UnknownCount:
         return self.n_unknown / max(1, self.n_characters)
 
     @property
-    def is_worth_a_note(self) -> bool:
+    def needs_note(self) -> bool:
         """Whether to show a note: a text is mostly unknown, or the fraction over all texts is high."""
         return self.n_mostly > 0 or self.share >= MIN_SHARE
 
@@ -164,8 +164,8 @@ class UnknownCount:
         return describe_unknown(self.n_unknown, self.n_characters, self.examples)
 
     def describe_rows(self, path: str) -> list[str]:
-        """A note on the rows of a file, if `is_worth_a_note`."""
-        if not self.is_worth_a_note:
+        """A note on the rows of a file, if `needs_note`."""
+        if not self.needs_note:
             return []
         note = f"{path}: {self.describe()}"
         if self.n_mostly:

@@ -102,9 +102,9 @@ def count_activation_bytes(
     return width * (n_layers * per_layer + outside)
 
 
-def count_logit_bytes(vocab_size: int, output_share: float) -> int:
+def count_logit_bytes(vocab_size: int, output_fraction: float) -> int:
     """Memory of one token's logits in the backward pass, in fp32: log-softmax, its gradient, and that of its input."""
-    return round(12 * vocab_size * output_share)
+    return round(12 * vocab_size * output_fraction)
 
 
 def count_sequences(budget: int, bytes_per_token: int, block_size: int) -> int:

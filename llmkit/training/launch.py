@@ -43,7 +43,7 @@ def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_en
         hint = "--rdzv-endpoint HOST:PORT, the same on every machine; HOST is one of them"
         raise UsageError(f"{nnodes} machines must know where to meet", where="--nnodes", hint=hint)
     n_processes = count_processes(nproc)
-    _share_cores(n_processes)
+    _divide_cores(n_processes)
     logging.disable()  # of torch's launcher: errors are reported by the ranks or here
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_SECONDS))
     own, host = _find_addresses(rdzv_endpoint) if rdzv_endpoint else ("127.0.0.1", "127.0.0.1")
@@ -85,7 +85,7 @@ def count_processes(nproc: int | None) -> int:
     return nproc
 
 
-def _share_cores(n_processes: int) -> None:
+def _divide_cores(n_processes: int) -> None:
     """Divide the cores among the processes, unless the user has set the number of threads."""
     if not thread_count().source.endswith("_NUM_THREADS"):
         os.environ["OMP_NUM_THREADS"] = str(max(1, count_cores() // n_processes))

@@ -182,10 +182,10 @@ def _time_product(shape: tuple[int, int, int], dtype: torch.dtype, device: torch
     return time.perf_counter() - start
 
 
-def flops_per_token(model: PreTrainedModel, sequence_length: float, output_share: float = 1.0) -> float:
+def flops_per_token(model: PreTrainedModel, sequence_length: float, output_fraction: float = 1.0) -> float:
     """FLOPs of forward and backward pass: 6 N + 12 L d T (Chowdhery et al., PaLM, 2022, appendix B).
 
-    N counts all weights of matrix products, including a tied output layer but not embedding lookups. `output_share` of
+    N counts all weights of matrix products, including a tied output layer but not embedding lookups. `output_fraction` of
     the tokens go through the vocabulary head; heads that read one token per sequence are not counted.
     """
     config = model.config
@@ -195,13 +195,13 @@ def flops_per_token(model: PreTrainedModel, sequence_length: float, output_share
     if heads := encoder_heads(config):
         for name, weight in model.named_parameters():
             if name.startswith(heads.token_head):
-                shares[id(weight)] = output_share
+                shares[id(weight)] = output_fraction
             elif name.startswith(heads.once_per_sequence):
                 shares[id(weight)] = 0.0
     if isinstance(output, AdaptiveSoftmax):  # most words are in its first class
-        output_share *= output.bounds[1] / output.bounds[-1]
+        output_fraction *= output.bounds[1] / output.bounds[-1]
     if output is not None:
-        shares[id(output.weight)] = output_share
+        shares[id(output.weight)] = output_fraction
     n_matmul = sum(
         weight.numel() * shares.get(id(weight), 0.0 if id(weight) in tables else 1.0)
         for weight in model.parameters()

@@ -38,7 +38,7 @@ def test_resumed_run_is_compiled_as_before_on_the_same_kind_of_device(
 ) -> None:
     monkeypatch.setattr(resuming, "pick_device", lambda: torch.device(device))
     recipe = load_recipe(None, [f"train.compile={compile_}"])
-    assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
+    assert resuming._recompile(recipe, {"device": "cuda"}, "whole") == again
 
 
 def test_auto_does_not_compile_a_sharded_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_auto_does_not_compile_a_sharded_model(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     for engine, again in (("ddp", "whole"), ("fsdp2", "none")):
         recipe = load_recipe(None, [f"train.engine={engine}"])
-        assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
+        assert resuming._recompile(recipe, {"device": "cuda"}, "whole") == again
 
 
 def test_a_resumed_run_keeps_the_lengths_that_were_planned_after_its_checkpoint() -> None:

@@ -210,8 +210,8 @@ def varlen_attention_works(device: torch.device, width: int, window: int | None 
 
     max_distance = None if window is None else TEST_WINDOW
     lengths = (3, 17)
-    draw = torch.Generator(device).manual_seed(0)  # does not change the random state of training
-    inputs = torch.randn(3, sum(lengths), 2, width, device=device, dtype=torch.bfloat16, generator=draw)
+    generator = torch.Generator(device).manual_seed(0)  # does not change the random state of training
+    inputs = torch.randn(3, sum(lengths), 2, width, device=device, dtype=torch.bfloat16, generator=generator)
     cu_seqlens = torch.tensor([0, *lengths], device=device).cumsum(0).int()
     found: list[Tensor] = []
     try:

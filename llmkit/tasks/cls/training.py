@@ -56,7 +56,7 @@ class ClsTraining(TrainingTask):
     show_samples: bool
     origin: dict[str, Any]
     """Model and files, for the run's manifest."""
-    output_share: float = 0.0
+    output_fraction: float = 0.0
     cuts_by_tokens: bool = True
 
     @cached_property
@@ -162,7 +162,7 @@ class ClsTraining(TrainingTask):
         if not self.label_type.has_names:
             extra["target_mean"], extra["target_std"] = self.target_scale
         if self.label_type.tunes_thresholds and "validation" in self.labelled.splits:
-            split = _take_share(self.labelled.splits["validation"], share)
+            split = _take_fraction(self.labelled.splits["validation"], share)
             outputs, _ = self._score(network, split, "fp32", None)
             best = self.label_type.best_thresholds(split.labels, outputs, len(self.labelled.label2id))
             extra["thresholds"] = best.tolist()
@@ -170,7 +170,7 @@ class ClsTraining(TrainingTask):
 
     def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         return {
-            name: self.score_split(network, _take_share(split, share), settings, chosen_on=name == "validation")
+            name: self.score_split(network, _take_fraction(split, share), settings, chosen_on=name == "validation")
             | ({"n_held_out_rows": len(split)} if share < 1 else {})
             for name, split in self.labelled.splits.items()
             if name != "train"
@@ -239,7 +239,7 @@ class ClsTraining(TrainingTask):
         return torch.tensor(self.label_type.normalize_weights(weights, counts, len(labels)), dtype=torch.float32)
 
 
-def _take_share(split: LabelledSplit, share: float) -> LabelledSplit:
+def _take_fraction(split: LabelledSplit, share: float) -> LabelledSplit:
     return _take_rows(split, math.ceil(share * len(split)))
 
 

@@ -45,7 +45,7 @@ from llmkit.text.cleaning.marks import (
 )
 from llmkit.text.cleaning.quality import find_broken_rule
 from llmkit.text.cleaning.whitespace import normalize_whitespace
-from llmkit.text.cleaning.wrapping import join_hyphens, join_lines, join_lines_and_hyphens, whole_paragraphs
+from llmkit.text.cleaning.wrapping import join_hyphens, join_lines, join_lines_and_hyphens, complete_paragraphs
 from llmkit.text.documents import LARGE_REMOVAL, Document, StepCounts, emit_document, group_documents, replay_texts
 
 Step = Callable[[Iterable[str], StepCounts], Iterator[str]]
@@ -182,7 +182,7 @@ def _each_part(clean_text: Callable[[str, Counter[str]], str], *, paragraphs: bo
 
     def step(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
         changed = False
-        for text in whole_paragraphs(texts) if paragraphs else texts:
+        for text in complete_paragraphs(texts) if paragraphs else texts:
             cleaned = clean_text(text, count.removed)
             changed = changed or (cleaned is not text and cleaned != text)
             yield cleaned

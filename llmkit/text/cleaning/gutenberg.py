@@ -209,10 +209,10 @@ def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
             return (len(text), False) if small_print_at_end else (next_end, True)
         named = mention.end()
     paragraph_end = text.find("\n\n", named)
-    return _with_short_rest(text, len(text) if paragraph_end < 0 else paragraph_end + 2), False
+    return _with_short_tail(text, len(text) if paragraph_end < 0 else paragraph_end + 2), False
 
 
-def _with_short_rest(text: str, end: int) -> int:
+def _with_short_tail(text: str, end: int) -> int:
     """The end of the text if only a few words follow the footer."""
     return len(text) if len(text[end:].strip()) <= _FEW_CHARS // 5 else end
 

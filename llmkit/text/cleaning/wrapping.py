@@ -45,7 +45,7 @@ def join_lines_and_hyphens(texts: Iterable[str], count: StepCounts) -> Iterator[
 def join_hyphens(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
     """Join words hyphenated at a line end; the rest of the word moves to the first line, other line ends stay."""
     changed = False
-    for text in whole_paragraphs(texts):
+    for text in complete_paragraphs(texts):
         joined = text
         if any(f"{hyphen}\n" in text for hyphen in _HYPHENS):
             joined = _BROKEN_WORD.sub(partial(_join_word, text=text, count=count), text)
@@ -76,7 +76,7 @@ def _choose_word(left: str, right: str, text: str, count: StepCounts) -> str | N
 def _join(texts: Iterable[str], count: StepCounts, *, hyphens: bool) -> Iterator[str]:
     width: int | None = None
     n_joined = 0
-    for text in whole_paragraphs(texts, _SAMPLE_CHARS):
+    for text in complete_paragraphs(texts, _SAMPLE_CHARS):
         if width is None:
             width = _find_width(text[:_SAMPLE_CHARS])
         if not width:
@@ -147,7 +147,7 @@ def _find_width(sample: str) -> int:
     return width if _MIN_WIDTH <= width <= _MAX_WIDTH and n_wrapped * 2 >= len(pairs) else 0
 
 
-def whole_paragraphs(texts: Iterable[str], n_first: int = 0) -> Iterator[str]:
+def complete_paragraphs(texts: Iterable[str], n_first: int = 0) -> Iterator[str]:
     """The same text cut at blank lines only; the first piece has at least `n_first` characters if there are as many."""
     held = ""
     first = True

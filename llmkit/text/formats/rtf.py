@@ -313,7 +313,7 @@ def _escape_utf8(data: bytes) -> bytes:
 def read_rtf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """One document of an .rtf file."""
     with entry.open(source) as file:
-        data = _read_whole(file, entry.path)
+        data = _read_all(file, entry.path)
     reader = _Reader(_escape_utf8(data), entry.path)
     if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{\\rtf"):
         raise reader._error("it does not begin with {\\rtf")
@@ -322,7 +322,7 @@ def read_rtf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
         source.skip("characters not in the code page of their font", entry.path)
 
 
-def _read_whole(file: BinaryIO, path: str) -> bytes:
+def _read_all(file: BinaryIO, path: str) -> bytes:
     data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         what = f"a single document of more than {MAX_BYTES:,} bytes"

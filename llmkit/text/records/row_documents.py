@@ -44,7 +44,7 @@ def read_texts(rows: RowStream) -> Iterator[tuple[int, str]]:
         return
     field = _choose_field(rows)
     rows.selected = [column for column in rows.columns if field.covers(column)] or None
-    left_out = _LeftOut(rows, field)
+    left_out = _UnreadTexts(rows, field)
     index = 0
     for row in rows:
         left_out.count(row)
@@ -99,7 +99,7 @@ def _choose_field(rows: RowStream) -> Field:
     return field
 
 
-class _LeftOut:
+class _UnreadTexts:
     """Counts the texts in columns other than the field."""
 
     def __init__(self, rows: RowStream, field: Field) -> None:

@@ -55,7 +55,7 @@ def test_masked_share_is_that_of_the_recipe(share: float) -> None:
     n_masked = [len(task.samples[number].masked) for number in range(400)]
     assert min(n_masked) >= 1
     assert np.mean(n_masked) == pytest.approx(share * (64 - 3), rel=0.05)
-    assert task.output_share == share
+    assert task.output_fraction == share
 
 
 def test_scored_logits_are_counted_for_the_masked_tokens_of_a_batch() -> None:

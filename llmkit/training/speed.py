@@ -185,8 +185,8 @@ def _time_product(shape: tuple[int, int, int], dtype: torch.dtype, device: torch
 def flops_per_token(model: PreTrainedModel, sequence_length: float, output_fraction: float = 1.0) -> float:
     """FLOPs of forward and backward pass: 6 N + 12 L d T (Chowdhery et al., PaLM, 2022, appendix B).
 
-    N counts all weights of matrix products, including a tied output layer but not embedding lookups. `output_fraction` of
-    the tokens go through the vocabulary head; heads that read one token per sequence are not counted.
+    N counts all weights of matrix products, including a tied output layer but not embedding lookups. `output_fraction`
+    is the fraction of tokens in the vocabulary head; heads that read one token per sequence are not counted.
     """
     config = model.config
     tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}

@@ -45,7 +45,7 @@ from llmkit.text.cleaning.marks import (
 )
 from llmkit.text.cleaning.quality import find_broken_rule
 from llmkit.text.cleaning.whitespace import normalize_whitespace
-from llmkit.text.cleaning.wrapping import join_hyphens, join_lines, join_lines_and_hyphens, complete_paragraphs
+from llmkit.text.cleaning.wrapping import complete_paragraphs, join_hyphens, join_lines, join_lines_and_hyphens
 from llmkit.text.documents import LARGE_REMOVAL, Document, StepCounts, emit_document, group_documents, replay_texts
 
 Step = Callable[[Iterable[str], StepCounts], Iterator[str]]

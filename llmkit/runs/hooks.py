@@ -26,8 +26,11 @@ def make_hooks(
     recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan,
     run: RunFolder, line: TrainingProgress, trackers: Sequence[Any],
 ) -> Hooks:  # fmt: skip
-    """The hooks of this run. All ranks evaluate; only rank 0 logs, to `trackers` too, and writes samples, for which
-    sharded weights need all ranks."""
+    """Return the hooks of this run.
+
+    All ranks evaluate. Only rank 0 logs, also to `trackers`. With sharded weights all ranks write samples, otherwise
+    rank 0.
+    """
     is_main_process, n_ranks = distributed.is_main_process(), plan.batches.world_size
 
     def evaluate(model: nn.Module, plan: Plan) -> dict[str, Any]:

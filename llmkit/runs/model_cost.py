@@ -1,8 +1,8 @@
 """Cost of training a model: its FLOPs, and its memory by part. The model may be on torch's meta device.
 
-Memory is that of mixed precision as torch's autocast does it: weights, gradients and moments in fp32, 16 bytes per
-weight under AdamW, plus bf16 copies of the matrices during a micro-batch. What each engine shards is in Rajbhandari et
-al., ZeRO, 2020, figure 1.
+Memory follows torch's autocast: weights, gradients and moments in fp32 (16 bytes per weight under AdamW), and bf16
+copies of the matrices during a micro-batch. Rajbhandari et al., ZeRO, 2020, figure 1, shows which parts each engine
+shards.
 """
 
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class ModelCost:
 
     @property
     def bytes_per_token(self) -> int:
-        """Memory of a micro-batch per token."""
+        """Return the memory of a micro-batch per token."""
         return self.activation_bytes + (self.logit_bytes if self.max_logit_bytes is None else 0)
 
 
@@ -87,14 +87,14 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """All parts at once, as in every micro-batch of a step after the first."""
+        """Sum of all parts, as in every micro-batch of a step after the first."""
         return self.state + self.activations + self.logits + self.evaluation + self.framework
 
 
 def measure_model_cost(
     network: PreTrainedModel, recipe: Recipe, task: MeasuredTask, *, bf16: bool, on_cpu: bool
 ) -> ModelCost:
-    """Memory and FLOPs of the model and its training; all sequences are assumed to be full."""
+    """Return memory and FLOPs of the model and its training, for sequences of full length."""
     config: Any = network.config
     output_fraction = task.output_fraction
     train, optim = recipe.train, recipe.optim
@@ -132,7 +132,7 @@ def measure_model_cost(
 def estimate_memory(
     cost: ModelCost, engine: str, n_gpus: int, micro_batch_size: int, *, bf16: bool, framework: int = 0
 ) -> Memory:
-    """Bytes of each part on one of `n_gpus` devices."""
+    """Return the bytes of each part on one of `n_gpus` devices."""
     n_shards = n_gpus if engine in RESHARDS else 1
     gathered, multiplied = 0, cost.n_multiplied
     shards_weights = n_shards > 1 and RESHARDS[engine]
@@ -159,7 +159,7 @@ def estimate_memory(
 
 
 def _count_multiplied(network: PreTrainedModel) -> int:
-    """Weights of matrix products; an output layer counts even if it is tied to an embedding."""
+    """Return the number of weights in matrix products; an output layer counts even if it is tied to an embedding."""
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     output: Any = network.get_output_embeddings()
     tables -= {id(output.weight)} if output is not None else set()

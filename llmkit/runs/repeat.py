@@ -32,14 +32,13 @@ def finetune_repeatedly(
     overwrite: bool = False,
     show_samples: bool = False,
 ) -> dict[str, Any]:
-    """Fine-tune `folds` times `seeds` models; returns `runs`, and `summary` with mean, standard deviation, minimum and
-    maximum of each metric by split, which are also written to `out/metrics.json`.
+    """Fine-tune `folds` times `seeds` models; returns `runs` and `summary`, also written to `out/metrics.json`.
 
-    Each fold serves as validation rows once; copies of a text are in the same fold. Each run scores the test file.
-    Seeds count up from the recipe's `train.seed`.
+    `summary` has mean, standard deviation, minimum and maximum of each metric by split. Each fold is used for
+    validation once; copies of a text are in the same fold. Each run scores the test file. Seeds count up from the
+    recipe's `train.seed`.
 
-    Raises:
-        As `finetune`; UsageError for folds with a validation file, or --resume with another series.
+    Raises the errors of `finetune`, and UsageError for folds with a validation file, or --resume with another series.
     """
     if folds and "validation" in files:
         hint = "leave one of them out: a fold is the validation rows of its run"
@@ -81,7 +80,9 @@ def _run_all(
 
 
 def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean, sample standard deviation, minimum and maximum by split and metric, of metrics that all runs have."""
+    """Return mean, sample standard deviation, minimum and maximum by split and metric, for metrics that all runs
+    have.
+    """
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for split in (name for name in ("validation", "test") if all(name in run for run in runs)):
         names = [name for name in runs[0][split] if all(isinstance(run[split].get(name), float) for run in runs)]

@@ -39,7 +39,7 @@ def restore_plan(
     network: PreTrainedModel,
     allow: Collection[str],
 ) -> Plan:
-    """The checkpoint's plan, or one that continues from its next sample with the changes that `allow` names.
+    """Return the checkpoint's plan, or one that continues from its next sample with the changes that `allow` names.
 
     Raises:
         UsageError: recipe or data differ from the checkpoint's; names each field with old and new value.
@@ -68,7 +68,7 @@ def restore_plan(
 
 
 def choose_plan(saved: dict[str, Any], manifest: dict[str, Any], step: int) -> Plan:
-    """The plan of the checkpoint at `step`, with lengths that were planned right after it was saved."""
+    """Return the plan of the checkpoint at `step`, including lengths that were planned right after it was saved."""
     return read_plan(saved | manifest.get("lengths", {}).get(str(step), {}))
 
 
@@ -100,9 +100,9 @@ def _describe(name: str, old: Plan, new: Any) -> str:
 def _change_plan(
     plan: Plan, changed: Collection[str], recipe: Recipe, task: TrainingTask, network: PreTrainedModel, step: int
 ) -> Plan:
-    """The changed plan from optimizer step `step` on; the numbers of steps and samples continue.
+    """Return the changed plan from optimizer step `step` on; the numbers of steps and samples continue.
 
-    Unless the length was changed, the run sees as many samples in all as before, rounded up to a whole step.
+    Unless the length was changed, the total number of samples stays the same, rounded up to a complete step.
     """
     before = plan.batches
     done = before.first_sample + step * before.global_batch_size
@@ -137,7 +137,7 @@ def _change_plan(
 
 
 def _allowed_before(run: RunFolder, step: int) -> set[str]:
-    """Fields whose change was allowed when this checkpoint was resumed before."""
+    """Return the fields whose change was allowed when this checkpoint was resumed before."""
     changes = run.read_manifest().get("changes", [])
     return {text.partition(":")[0] for change in changes if change["step"] == step for text in change["changed"]}
 
@@ -154,7 +154,9 @@ def _record(run: RunFolder, recipe: Recipe, plan: Plan, changed: list[str], step
 
 
 def _recompile(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
-    """The recipe's compile mode; for `auto` the one before, unless the device differs or the model is sharded."""
+    """Return the recipe's compile mode; for `auto` the previous mode, unless the device differs or the model is
+    sharded.
+    """
     if recipe.train.compile != "auto":
         return recipe.train.compile
     in_shards = distributed.world_size() > 1 and recipe.train.engine in RESHARDS
@@ -162,7 +164,7 @@ def _recompile(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
 
 
 def _report_machine(saved: dict[str, Any]) -> None:
-    """Report another device, number of threads or version: the order of sums may differ."""
+    """Log another device, number of threads or version: the order of sums may differ."""
     now = {"threads": torch.get_num_threads(), "device": pick_device().type, **describe_versions()}
     before = {"threads": saved.get("threads"), "device": saved.get("device"), **saved.get("versions", {})}
     other = [f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name) not in (None, now[name])]

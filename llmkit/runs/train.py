@@ -1,4 +1,4 @@
-"""Train from a recipe to a run folder with the best weights, their metrics and a report; new runs and resumed ones.
+"""Train a recipe, new or resumed: write a run folder with the best weights, their metrics and a report.
 
 Tasks differ only behind their contract (tasks/base.py).
 """
@@ -94,10 +94,10 @@ def train(
 ) -> dict[str, Any]:
     """Train on `files` by split in the run folder `out`; returns the contents of metrics.json.
 
-    A resumed run takes model and files from its manifest. `allow` names fields of the recipe that may differ from the
-    checkpoint's. `fold` (number, folds) holds out that part of the train rows. `train.max_minutes` counts from
-    `started`, a `time.perf_counter()`, or from this call. With `dry_run` everything is checked and nothing is written;
-    returns the resolved recipe.
+    A resumed run takes model and files from its manifest. `allow` names recipe fields that may differ from the
+    checkpoint. `fold` (number, folds) holds out that fold of the train rows. `train.max_minutes` counts from `started`,
+    a `time.perf_counter()`, or from this call. With `dry_run` everything is checked and nothing is written; returns the
+    resolved recipe.
 
     Raises:
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
@@ -110,8 +110,9 @@ def train(
         stack.callback(set_threads, torch.get_num_threads())  # a plan may use fewer
 
         def check_folder() -> tuple[bool, bool, dict[str, Any] | None]:
-            """Lock the run folder; returns resume and overwrite with `auto` decided, and the metrics of a run that has
-            ended."""
+            """Lock the run folder; returns resume and overwrite with `auto` resolved, and the metrics of a run that has
+            ended.
+            """
             check_writable(out, dry_run=dry_run)
             if not dry_run:
                 stack.enter_context(lock_folder(out))

@@ -50,7 +50,10 @@ def load_for_inference(
 
 
 def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | None, default: int) -> int:
-    """The context in tokens: of the settings, else of the model's training (`own`), else its maximum, else `default`.
+    """Return the context in tokens.
+
+    It is the first of: the settings' block size, the block size of the model's training (`own`), the model's maximum,
+    `default`.
 
     Raises:
         UsageError: the block size exceeds the model's positions.
@@ -83,14 +86,16 @@ class EvaluationData:
         return "split" in self.method
 
     def describe(self, metrics: dict[str, Any], method: Mapping[str, Any], effect: str) -> dict[str, Any]:
-        """The metrics with their method and the number of unknown tokens; logs a note on the `effect` of these."""
+        """Return the metrics with their method and the number of unknown tokens; logs a note on the `effect` of unknown
+        tokens.
+        """
         if n_unknown := self.totals["unknown_tokens"]:
             console.info(f"{describe_unknown_tokens(self.totals, self.totals.get('unknown_examples', []))}: {effect}")
         return metrics | {"method": {**method, **self.method}, "n_unknown_tokens": n_unknown}
 
 
 def open_split(prepared: Prepared, name: str, block_size: int | None = None) -> EvaluationData:
-    """Open a split of a prepared folder. `block_size` is that of the model's run, if the run was trained on it."""
+    """Open a split of a prepared folder. `block_size` is the block size of the model's run, if it used this folder."""
     split = prepared.split(name)
     totals, sentences = prepared.manifest["splits"][name], prepared.manifest.get("sentences") or {}
     method = {"data": prepared.path.name, "split": name}

@@ -42,9 +42,9 @@ _NAME = re.compile(r"step-(\d+)")
 
 @contextmanager
 def write_checkpoint(folder: Path, step: int, facts: dict[str, Any]) -> Iterator[Path]:
-    """A temporary folder to fill that becomes `folder/step-N` when the block succeeds.
+    """Yield a temporary folder, which becomes `folder/step-N` when the block succeeds.
 
-    `facts`, which a resumed run is compared with, are stored in the manifest.
+    The manifest stores `facts`, which resuming compares with those of the resumed run.
     """
     with new_folder(folder / f"step-{step}") as partial:
         yield partial
@@ -54,13 +54,15 @@ def write_checkpoint(folder: Path, step: int, facts: dict[str, Any]) -> Iterator
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints in the order of steps; a user's `step-keep` or `checkpoint-10` is none."""
+    """Return checkpoints in the order of steps; ignores other folders, such as a user's `step-keep` or
+    `checkpoint-10`.
+    """
     found = [(int(match[1]), path) for path in folder.glob("step-*") if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
 
 
 def verify_checkpoint(path: Path) -> str | None:
-    """What is wrong with a checkpoint; None if every file has its size and hash."""
+    """Return the first problem of a checkpoint; None if every file has its recorded size and hash."""
     try:
         manifest = read_json(path / MANIFEST)
     except (OSError, ValueError) as error:
@@ -78,7 +80,7 @@ def _hash_manifest(manifest: dict[str, Any]) -> str:
 
 
 def find_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], dict[str, str]]:
-    """The newest checkpoint that verifies, its manifest, and what is wrong with each newer one, by name.
+    """Return the newest checkpoint that verifies, its manifest, and the problem of each newer one, by name.
 
     Raises:
         ModelError: there is none.
@@ -95,7 +97,7 @@ def find_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], dict[str, str]]
 
 
 def find_resume_point(checkpoints: Path) -> Path:
-    """The newest checkpoint that verifies, on every rank; reports newer ones that are damaged."""
+    """Find the newest checkpoint that verifies, for every rank; logs newer checkpoints that are damaged."""
 
     def find() -> Path:
         checkpoint, _, faults = find_checkpoint(checkpoints)
@@ -114,8 +116,10 @@ def mark_damaged(path: Path) -> None:
 
 
 def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> None:
-    """Delete all but the newest `n_newest` and `keep_steps`. Each is renamed before it is deleted, so that no partial
-    one is ever read. Nothing is deleted unless the newest one verifies on the disk.
+    """Delete all checkpoints except the newest `n_newest` and `keep_steps`.
+
+    Each is renamed before it is deleted, so a partial checkpoint is never read. Nothing is deleted unless the newest
+    checkpoint on the disk verifies.
     """
     for leftover in folder.glob(".step-*.pruned"):  # of a process that was killed while pruning
         shutil.rmtree(leftover)
@@ -137,8 +141,11 @@ def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> 
 
 @dataclass(frozen=True, slots=True)
 class GatheredState:
-    """The state of all ranks: weights (None: this rank's are complete) and optimizer, sums of losses since the last log
-    line, random number generators by rank, and the objective's state over the global batch."""
+    """The state of all ranks.
+
+    It has weights (None: this rank's weights are complete) and optimizer, sums of losses since the last log line,
+    random number generators by rank, and the objective's state over the global batch.
+    """
 
     weights: dict[str, Tensor] | None
     optimizer: dict[str, Any]
@@ -159,7 +166,7 @@ class GatheredState:
 def gather_state(
     model: PreTrainedModel, optimizer: Optimizer, window: LossWindow, objective: Objective, n_rows: int
 ) -> GatheredState:
-    """Gather the state from all ranks. Every rank calls it; `n_rows` is its share of the global batch."""
+    """Gather the state from all ranks. Every rank calls it; `n_rows` is the rank's part of the global batch."""
     sums = distributed.all_reduce_sum({name: value.item() for name, value in window.sums.items()})
     state = dict(objective.state)
     if distributed.world_size() > 1:
@@ -192,13 +199,13 @@ def load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
 
 
 def load_objective_state(checkpoint: Path, objective: Objective) -> None:
-    """Load what the objective carries from step to step, if anything."""
+    """Load the state that the objective carries from step to step, if there is one."""
     if (checkpoint / STATE).is_file():
         objective.state.update({name: value.clone() for name, value in load_file(checkpoint / STATE).items()})
 
 
 def load_optimizer_state(checkpoint: Path, optimizer: Optimizer) -> None:
-    """Load the optimizer's moments. Learning rates and other settings stay the recipe's, which may have changed."""
+    """Load the optimizer's moments. Learning rates and other settings come from the recipe, which may have changed."""
     settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     load_optimizer(optimizer, torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
     for group, kept in zip(optimizer.param_groups, settings, strict=True):
@@ -225,5 +232,5 @@ def load_rng_state(checkpoint: Path, seed: int) -> None:
 
 
 def _rng_file(rank: int, n_ranks: int) -> str:
-    """The file name that transformers uses."""
+    """Return the file name that transformers uses."""
     return "rng_state.pth" if n_ranks == 1 else f"rng_state_{rank}.pth"

@@ -31,7 +31,7 @@ MAX_ERRORS = 20
 
 @dataclass
 class ErrorExamples:
-    """The worst errors so far, with texts decoded from the model's input, so possibly lower-cased or truncated."""
+    """The most severe errors so far, with texts decoded from the model's input (possibly lower-cased or truncated)."""
 
     label_type: LabelType
     names: Sequence[str]
@@ -51,7 +51,7 @@ class ErrorExamples:
         self._errors = sorted(self._errors, key=lambda error: -error[0])[:MAX_ERRORS]
 
     def worst(self) -> list[dict[str, Any]]:
-        """The errors as JSON records, sorted from the worst."""
+        """Return the errors as JSON records, most severe first."""
         return [record for _, record in self._errors]
 
     def _read(self, inputs: Inputs, row: int) -> dict[str, str]:
@@ -62,12 +62,12 @@ class ErrorExamples:
 
 
 def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[str, Any]:
-    """Metrics of a labelled file; without one, of the held-out rows of the model's run.
+    """Return metrics of a labelled file, or without a file of the held-out rows of the model's run.
 
     Raises:
         UsageError: nothing to score on, or more than one file.
         DataError: the file cannot be read, see tables/rows.py and tables/labelled.py.
-            ModelError: the model cannot be used.
+        ModelError: the model cannot be used.
     """
     data, run = request.data, request.run
     if len(data) > 1:
@@ -86,7 +86,7 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
 
 
 def _is_train_file(path: str, run: RunFolder) -> bool:
-    """Whether the run was trained on this file: the same file, or one of the same bytes."""
+    """Whether the run was trained on this file, or on a file with the same bytes."""
     trained = origin_files(run.path, run.read_manifest().get("origin", {})).get("train", "")
     file, known = Path(path), Path(trained)
     if not file.is_file() or not known.is_file():
@@ -144,7 +144,7 @@ class RowEvaluation:
             self.errors.add(labels, outputs, inputs, lines)
 
     def add_held_out_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:
-        """Score the rows that the run held out, after splitting its files again; returns the name of the file."""
+        """Split the run's files again and score the rows that the run held out; returns the name of the file."""
         scorer, manifest = self.scorer, run.read_manifest()
         origin, split = manifest.get("origin", {}), recipe.evaluate.split
         files = origin_files(run.path, origin)
@@ -172,7 +172,7 @@ class RowEvaluation:
         return Path(part.path).name
 
     def measure(self, name: str) -> dict[str, Any]:
-        """All metrics of the rows that were added; `name` is the name of the data."""
+        """Return all metrics of the added rows; `name` is the name of the data."""
         scorer, settings = self.scorer, self.scorer.settings
         labels, outputs = np.concatenate(self.labels), np.concatenate(self.outputs)
         metrics: dict[str, Any] = {"label_type": scorer.label_type.name}

@@ -212,7 +212,7 @@ class ClsTraining(TrainingTask):
     def _score(
         self, network: PreTrainedModel, split: LabelledSplit, precision: str, tokens_at_once: int | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """(outputs of the label type, logits (rows, labels))."""
+        """Return (outputs of the label type, logits (rows, labels))."""
         tokens_at_once = tokens_at_once or 16 * self.recipe.block_size
         scores = score_rows(
             network, split.inputs, token_types=self.token_types, tokens_at_once=tokens_at_once, precision=precision
@@ -224,7 +224,7 @@ class ClsTraining(TrainingTask):
         return self.label_type.scale(labels, *self.target_scale)
 
     def _class_weights(self) -> torch.Tensor | None:
-        """The weights of the recipe, (labels,). Raises UsageError for a label that does not exist."""
+        """Return the weights of the recipe, (labels,). Raises UsageError for a label that does not exist."""
         wanted, names = self.recipe.cls.class_weights, list(self.labelled.label2id)
         if wanted == "none":
             return None
@@ -244,7 +244,7 @@ def _take_fraction(split: LabelledSplit, share: float) -> LabelledSplit:
 
 
 def _take_rows(split: LabelledSplit, n_rows: int) -> LabelledSplit:
-    """At most `n_rows` rows of a split, evenly spaced."""
+    """Return at most `n_rows` rows of a split, evenly spaced."""
     if len(split) <= n_rows:
         return split
     rows = np.arange(n_rows) * len(split) // n_rows
@@ -301,7 +301,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
 
 
 def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str]) -> str:
-    """The model's name; raises UsageError if the data or the model are not usable for training."""
+    """Return the model's name; raises UsageError if the data or the model cannot be used for training."""
     if "train" not in files:
         raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
     if files["train"] == "-":
@@ -319,10 +319,11 @@ def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str
 
 
 def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData) -> ClsRecipe:
-    """The recipe with defaults that depend on model and data: learning rate, epochs, eval_steps.
+    """Return the recipe with defaults that depend on model and data: learning rate, epochs, eval_steps.
 
     The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models. Small
-    data sets get more epochs, up to 20, for at least 300 steps and 20 per label (Mosbach et al. 2021; docs/log.md).
+    data sets get more epochs (at most 20) to reach 300 steps, or 20 steps per label if that is more (Mosbach et al.
+    2021; docs/log.md).
     """
     train, optim = recipe.train, recipe.optim
     n_rows = len(labelled.splits["train"])

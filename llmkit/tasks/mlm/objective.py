@@ -33,8 +33,8 @@ class MaskedLM:
         self.state: dict[str, Tensor] = {}
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        """input_ids, token_type_ids and attention_mask, (batch, longest); masked_indices into the flattened batch and
-        masked_ids, (masked tokens); relations, (batch).
+        """Return input_ids, token_type_ids and attention_mask (batch, longest); masked_indices into the flattened batch
+        and masked_ids (masked tokens,); relations (batch,).
 
         attention_mask and token_indices (models/kernels/padding_free.py) are omitted if there is no padding.
         """
@@ -84,7 +84,9 @@ class MaskedLM:
 
 
 def predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
-    """Logits of masked tokens, (masked tokens, vocabulary), and of pairs, (batch, 2), or None without such a head."""
+    """Return logits of masked tokens (masked tokens, vocabulary) and logits of pairs (batch, 2); None without that
+    head.
+    """
     network = cast(PreTrainedModel, model)
     encoded = network.base_model(**encoder_inputs(network, batch))
     return compute_head_logits(network, encoded, batch["masked_indices"])

@@ -55,7 +55,8 @@ class Field:
 
 
 def get_value(value: object, path: str) -> object:
-    """The value at a path of keys, MISSING if there is none; for a list, the list of its elements' values at the rest.
+    """The value at a path of keys, MISSING if there is none; for a list, the list of the values that the remaining path
+    has in the elements.
 
     A key may contain dots: the longest key that exists is used.
     """

@@ -170,8 +170,10 @@ def _report(error: BaseException) -> int:
 
 
 def _wait_for_first(error: BaseException) -> None:
-    """Wait for rank 0 to report an error that all ranks have; the launcher then ends this rank. If it does not, the
-    error is this rank's own, and is reported in full with the rank's number."""
+    """Wait until rank 0 has reported an error that all ranks have; the launcher then ends this rank.
+
+    If it does not, the error belongs to this rank only and is reported in full with the rank's number.
+    """
     if isinstance(error, Interrupted):
         return
     _wait_for_main_process()
@@ -185,15 +187,17 @@ def _wait_for_main_process() -> None:
 
 
 def _find_signal(error: BaseException | None) -> Interrupted | None:
-    """The signal that caused an error: a library may turn it into an error of its own."""
+    """Return the signal that caused an error; a library may convert a signal to its own error."""
     while error is not None and not isinstance(error, Interrupted):
         error = error.__cause__ or error.__context__
     return error
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process after its exit handlers, without the interpreter's teardown of torch: that takes over a second,
-    and one rank may wait for another in it."""
+    """End the process after its exit handlers, without the interpreter's teardown of torch.
+
+    The teardown takes over a second, and one rank may wait for another in it.
+    """
     atexit._run_exitfuncs()  # there is no public function for this
     try:
         sys.stdout.flush()
@@ -203,7 +207,7 @@ def _leave(code: int) -> NoReturn:
 
 
 class _ConsoleHandler(logging.Handler):
-    """Sends warnings and log records to the console, which makes the names of files and columns in them harmless."""
+    """Sends warnings and log records to the console, which escapes control characters in names of files and columns."""
 
     def emit(self, record: logging.LogRecord) -> None:
         console.info(record.getMessage().rstrip("\n"))
@@ -224,7 +228,7 @@ def _lower_first(text: str) -> str:
 
 
 def _explain(error: BaseException) -> Problem:
-    """An error of the system as three lines."""
+    """Describe an error of the system in three lines."""
     if isinstance(error, OSError):
         place = str(error.filename or "this machine")
         return Problem(error.strerror or str(error), place, "check disk space and permissions there, then run it again")
@@ -233,8 +237,10 @@ def _explain(error: BaseException) -> Problem:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """The first signal ends the work in order, a second one at once. `timeout` sends its signal twice within
-    SAME_SIGNAL_SECONDS; that counts as one."""
+    """Stop in order at the first signal, and at once at the second.
+
+    `timeout` sends its signal twice within SAME_SIGNAL_SECONDS; that counts as one signal.
+    """
     received = time.monotonic()
 
     def leave(number: int, frame: FrameType | None) -> None:

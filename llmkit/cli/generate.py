@@ -16,9 +16,9 @@ def generate_command(
     set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
-    """Generate text with a causal language model, or fill in [MASK] with a masked one.
+    """Generate text with a causal language model, or fill in [MASK] with a masked language model.
 
-    Set temperature, length and so on with `-s generate.key=value`.
+    Set temperature, length and other settings with `-s generate.key=value`.
     """
     from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
@@ -47,7 +47,7 @@ def generate_command(
 
 
 def _read_prompts(given: list[str], file: Path | None) -> list[str]:
-    """Prompts from the command line, from stdin where one is `-`, and from a file; an empty one if none is given.
+    """Return prompts from the command line (`-` is stdin) and from a file; one empty prompt if none is given.
 
     Raises:
         DataError: the file or stdin cannot be read as UTF-8, or the file is empty.
@@ -64,7 +64,7 @@ def _read_prompts(given: list[str], file: Path | None) -> list[str]:
 
 
 def split_prompts(text: str) -> list[str]:
-    """One prompt per line, empty ones too; U+2028 and other rare separators stay in their prompt."""
+    """Return one prompt per line, including empty lines; U+2028 and other rare separators stay in their prompt."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]
 

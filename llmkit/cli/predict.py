@@ -22,7 +22,7 @@ def predict_command(
 ) -> None:
     """Predict labels for new rows with a classifier.
 
-    Writes every row in its order, with all its columns, its label and the label's probability.
+    Writes all rows in order, with all columns, the predicted label and its probability.
     """
     from llmkit.cli.output import show_json, show_line, write_out
     from llmkit.config.loading import load_recipe

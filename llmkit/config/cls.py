@@ -28,7 +28,7 @@ class Cls(Section):
 
     labels: Literal["auto", "single_label", "multi_label", "regression"] = Field(
         default="auto",
-        description="Labels of a row: one, several, or a number; auto: multi_label if cells are lists or `separator` "
+        description="Label type of a row: one, several, or a number; auto: multi_label if cells are lists or `separator` "
         "is set, else single_label, never regression.",
     )
     text: str | None = Field(default=None, description="Column of the text; default: detected and reported.")
@@ -43,7 +43,7 @@ class Cls(Section):
     )
     unseen_labels: Literal["refuse", "ignore"] = Field(
         default="refuse",
-        description="Held-out rows whose label is not in the train split: an error, or skipped and counted.",
+        description="Held-out rows with a label that the train split lacks: refuse: error; ignore: skip and count.",
     )
     validation: float = Field(
         default=0.1,
@@ -58,10 +58,12 @@ class Cls(Section):
 
     long_texts: Literal["truncate", "windows"] = Field(
         default="truncate",
-        description="Texts longer than block_size: truncate, or average the scores of overlapping windows.",
+        description="For texts longer than block_size: truncate, or average the scores of overlapping windows.",
     )
-    stride: int = Field(default=32, ge=0, description="Tokens that neighbouring windows have in common.")
-    max_windows: int = Field(default=16, ge=1, description="Maximum number of windows per text; the rest is truncated.")
+    stride: int = Field(default=32, ge=0, description="Number of tokens that adjacent windows share.")
+    max_windows: int = Field(
+        default=16, ge=1, description="Maximum number of windows per text; the text after them is truncated."
+    )
 
     class_weights: Literal["none", "balanced"] | dict[LabelName, PositiveFloat] = Field(
         default="none",
@@ -77,7 +79,7 @@ class Cls(Section):
         default="none", description="Frozen weights; a number: the embeddings and this many of the lowest layers."
     )
     lora_rank: int = Field(default=0, ge=0, description="Rank of LoRA; 0: train all weights (extra: lora).")
-    lora_alpha: int = Field(default=16, gt=0, description="LoRA's update is scaled by lora_alpha / lora_rank.")
+    lora_alpha: int = Field(default=16, gt=0, description="Scale of LoRA updates: lora_alpha / lora_rank.")
     augment: Augment = Augment()
     metric: str = Field(
         default="auto",
@@ -85,7 +87,8 @@ class Cls(Section):
         "multi_label, mse for regression.",
     )
     from_scratch: bool = Field(
-        default=False, description="Random weights in the architecture of --model: a baseline without pretraining."
+        default=False,
+        description="Start from random weights in the architecture of --model, as a baseline without pretraining.",
     )
 
     @model_validator(mode="after")

@@ -19,12 +19,15 @@ class Generate(Section):
         default=0,
         ge=0,
         le=MAX_NEW_TOKENS,
-        description="Number of tokens before the end-of-text token may come; a stop string may come earlier.",
+        description="Minimum number of tokens before the end-of-text token; a stop string may end the text earlier.",
     )
     temperature: float = Field(default=0.8, ge=0, le=100, description="Divides the logits; 0: greedy decoding.")
     top_k: int | None = Field(default=None, ge=1, description="Sample from the k most likely tokens.")
     top_p: float | None = Field(
-        default=None, gt=0, le=1, description="Sample from the most likely tokens whose probabilities sum to p."
+        default=None,
+        gt=0,
+        le=1,
+        description="Sample from the smallest set of most likely tokens whose probabilities sum to at least p.",
     )
     min_p: float | None = Field(
         default=None,
@@ -38,7 +41,7 @@ class Generate(Section):
     no_repeat_ngram_size: int = Field(
         default=0,
         ge=0,
-        description="No sequence of this many tokens occurs twice, prompt included, within the context; 0: off.",
+        description="Size of token n-grams that may not occur twice in prompt and text, within the context; 0: off.",
     )
     bad_words: list[str] = Field(
         default=[],
@@ -52,7 +55,7 @@ class Generate(Section):
     )
     num_samples: int = Field(default=1, ge=1, le=MAX_SAMPLES, description="Number of texts per prompt.")
     seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed.")
-    stop: list[str] = Field(default=[], description="Strings that end the text; they are left out.")
+    stop: list[str] = Field(default=[], description="Strings that end the text; the text does not include them.")
 
     @field_validator("temperature")
     @classmethod

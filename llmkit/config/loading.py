@@ -34,13 +34,13 @@ def load_recipe(
     columns: Mapping[str, str | None] | None = None,
     forget_columns: bool = False,
 ) -> Recipe:
-    """The recipe in `path` (defaults if None) with `overrides` such as `train.max_steps=10`.
+    """Load the recipe in `path` (defaults if None) with `overrides` such as `train.max_steps=10`.
 
-    An override set by a separate option is a pair with the option: `("--split", "evaluate.split=test")`.
-    `task` is the command's, for a recipe that names none. `columns` are the command's options for columns, of which
-    those other than None are set in the section of the task that has them. `forget_columns` drops the file's column
-    settings, which hold for its train file only; a classifier's config.json has the names too. Keys and values that
-    were renamed since earlier versions are accepted, and their new names are logged.
+    An override that has its own option is a pair with the option: `("--split", "evaluate.split=test")`. `task` is the
+    task of the command, for a recipe that names none. `columns` are the command's column options; those other than None
+    are set in the section of the task that has them. `forget_columns` drops the column settings of the file, which are
+    only valid for its train file; a classifier's config.json has the names too. Keys and values that were renamed since
+    earlier versions are accepted, and their new names are logged.
 
     Raises:
         UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all of them.
@@ -95,7 +95,7 @@ def _apply_columns(
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as YAML: all fields, including defaults, in the order of the sections."""
+    """Return the resolved recipe as YAML: all fields, including defaults, in the order of the sections."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -131,7 +131,7 @@ def _read_yaml(path: Path, sources: dict[Key, str], problems: list[Problem]) -> 
 
 
 def _parse_yaml(text: str) -> tuple[yaml.Node | None, Any]:
-    """The tree of nodes, which have line numbers, and the constructed value.
+    """Return the tree of nodes, which have line numbers, and the constructed value.
 
     Raises:
         yaml.YAMLError: invalid YAML, a value that cannot be constructed, or too many nodes.
@@ -166,7 +166,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
-    """Number of nodes of a tree with aliases expanded; more than MAX_NODES if a node contains itself."""
+    """Count the nodes of a tree with aliases expanded; more than MAX_NODES if a node contains itself."""
     if id(node) not in known:
         known[id(node)] = MAX_NODES + 1  # counted if the node contains itself
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
@@ -214,8 +214,10 @@ def _apply_override(
 
 
 def _parse_value(text: str) -> Any:
-    """A value as YAML; but text such as `ROMEO:` or `|`, which YAML reads as a mapping or a block, stays text, and `#`
-    begins no comment."""
+    """Parse a value as YAML.
+
+    Text such as `ROMEO:` or `|`, which YAML reads as a mapping or a block, stays text, and `#` begins no comment.
+    """
     if _COMMENT.search(text) and text.lstrip()[:1] not in ("'", '"', "[", "{"):
         return text
     if text.strip() in ("", "|", ">", "#", "-", "!", "~"):  # incomplete as YAML
@@ -228,7 +230,7 @@ def _parse_value(text: str) -> Any:
 
 
 def _to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem:
-    """One pydantic error as a problem, located at the nearest key that the user wrote."""
+    """Convert one pydantic error to a problem, located at the nearest key that the user wrote."""
     if item["type"].startswith("union_tag"):
         where = sources.get(("task",), f"{path or 'recipe'}, task")
         return Problem(
@@ -267,13 +269,13 @@ def _to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Proble
 
 
 def _show(value: object) -> str:
-    """A value as the user wrote it, cut to 200 characters."""
+    """Return a value as the user wrote it, truncated to 200 characters."""
     shown = repr(value)
     return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
 def _find_source(location: Key, sources: dict[Key, str]) -> str | None:
-    """The last option at or below the location, else the nearest key of the file at or above it."""
+    """Return the last option at or below the location, else the nearest key of the file at or above it."""
     below = [place for key, place in sources.items() if key[: len(location)] == location]
     typed = [place for place in below if place.startswith("--")]
     above = [sources[location[:n]] for n in range(len(location), 0, -1) if location[:n] in sources]
@@ -281,7 +283,7 @@ def _find_source(location: Key, sources: dict[Key, str]) -> str | None:
 
 
 def _is_union_branch(part: str) -> bool:
-    """Whether a part of a location is pydantic's name of a union's branch, such as `int`, and not a key."""
+    """Whether a part of a location is pydantic's name of a union's branch, such as `int`, instead of a key."""
     return part in {"int", "float", "str", "bool", "none"} or part.startswith(("literal[", "constrained-", "dict["))
 
 

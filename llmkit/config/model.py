@@ -15,7 +15,7 @@ NOT_READ_BY_ALL = sorted({name for architecture in ARCHITECTURES.values() for na
 class Model(Section):
     """A network by `family` and `size`; fields that are set override those of the size."""
 
-    family: str = Field(default="gpt2", description="Architecture; default: gpt2, with task mlm bert.")
+    family: str = Field(default="gpt2", description="Architecture; default: gpt2, or bert for task mlm.")
     size: Literal["tiny", "mini", "small", "medium", "base", "large", "xl"] = Field(
         default="tiny",
         description="gpt2, llama: tiny 4x128, mini 6x384, small 12x768. bert, modernbert: Google's BERT sizes. "
@@ -110,8 +110,10 @@ class Model(Section):
 
     @property
     def shape(self) -> dict[str, int]:
-        """The size's n_layer, n_embd and head counts, overridden by the section's own fields. If the size's n_kv_head
-        does not divide n_head, n_kv_head is n_head."""
+        """Return n_layer, n_embd and head counts of the size, overridden by the section's own fields.
+
+        If the size's n_kv_head does not divide n_head, n_kv_head is n_head.
+        """
         size = ARCHITECTURES[self.family].sizes[self.size]
         own = {"n_layer": self.n_layer, "n_head": self.n_head, "n_kv_head": self.n_kv_head, "n_embd": self.n_embd}
         shape = size | {name: value for name, value in own.items() if value is not None}

@@ -44,16 +44,18 @@ class Recipe(Section):
 
     @property
     def block_size(self) -> int:
-        """Tokens per sequence: the recipe's, or the default, at most `model.n_positions`."""
+        """Return the tokens per sequence: the recipe's, or the default, at most `model.n_positions`."""
         return self.train.block_size or min(self.BLOCK_SIZE, self.model.n_positions or self.BLOCK_SIZE)
 
     def with_block_size(self, *limits: int | None) -> Self:
-        """A copy with `train.block_size` set: the recipe's, or the default within the limits other than None."""
+        """Return a copy with `train.block_size` set: the recipe's, or the default within those `limits` that are not
+        None.
+        """
         size = self.train.block_size or min([self.block_size, *(limit for limit in limits if limit is not None)])
         return self.with_updates(train=self.train.with_updates(block_size=size))
 
     def for_task(self, task: str) -> "Recipe":
-        """A recipe of another task with this one's sections prepare, evaluate, generate and report.
+        """Return a recipe of another task with this recipe's sections prepare, evaluate, generate and report.
 
         Raises:
             UsageError: this recipe sets a section that the other task does not have.
@@ -182,12 +184,12 @@ _ANY_RECIPE: Any = Annotated[Union[tuple(RECIPES.values())], Field(discriminator
 
 
 def find_task(values: dict[str, Any]) -> str | None:
-    """The task of the first section that only one task has."""
+    """Return the task of the first section that only one task has."""
     return next((OWNERS[name][0] for name in values if len(OWNERS.get(name, ())) == 1), None)
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:
-    """The recipe of `values["task"]`, else of the only task with one of the sections, else of clm.
+    """Make the recipe of `values["task"]`, else of the only task with one of the sections, else of clm.
 
     Raises:
         pydantic.ValidationError: unknown keys, wrong types or ranges, or an unknown task.

@@ -18,7 +18,7 @@ class Section(BaseModel):
     )
 
     def with_updates(self, **changes: Any) -> Self:
-        """A validated copy with these fields changed; pydantic's `model_copy` does not validate.
+        """Return a validated copy with these fields changed; pydantic's `model_copy` does not validate.
 
         Raises:
             UsageError: the changed fields do not fit the others.

@@ -21,7 +21,7 @@ from llmkit.core.console import clean_line
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem: `what` names the value, `where` the place, `hint` the fix."""
+    """One problem: `what` describes it with the value, `where` is its location, `hint` is a fix."""
 
     what: str
     where: str
@@ -103,7 +103,7 @@ class Interrupted(BaseException):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the closest known one, or all of them."""
+    """Return a hint for an unknown name: the closest known name, or all known names."""
     names = sorted(known)
     near = get_close_matches(word, names, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else clean_line(f"known: {', '.join(names)}")

@@ -2,10 +2,10 @@
 
 The record is in `tokenizer_config.json`, under KEY. Steps that `tokenizers` implements (NFC, NFKC, lower case) are also
 prepended to the tokenizer's own normalizer, so that plain transformers applies them too. They do not change text that
-is already normalized. llmkit applies the whole record before it encodes.
+is already normalized. llmkit applies the complete record before it encodes.
 
 Classes of transformers that build their pipeline from a vocabulary (BertTokenizer, GPT2Tokenizer) drop the prepended
-normalizers when they are loaded; for these only llmkit normalizes.
+normalizers when they are loaded; with these classes only llmkit normalizes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ def remove_normalization(tokenizer: "PreTrainedTokenizerBase") -> None:
 
 
 def normalization_of(tokenizer: "PreTrainedTokenizerBase") -> Clean | None:
-    """The normalization stored in the tokenizer; None for models of other tools and of llmkit 0.1.
+    """Return the normalization stored in the tokenizer; None for models of other tools and of llmkit 0.1.
 
     Raises:
         ModelError: a field or value that this version of llmkit does not know.
@@ -92,13 +92,14 @@ def normalize_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) 
 
 
 def describe_changes(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
-    """The steps of the normalization that change a text, such as `unicode NFC, lowercase`."""
+    """Return the steps of the normalization that change a text, such as `unicode NFC, lowercase`."""
     normalization = normalization_of(tokenizer)
     return ", ".join([] if normalization is None else find_changing_steps(text, normalization))
 
 
 def adopt_normalization(tokenizer: "PreTrainedTokenizerBase", clean: Clean) -> Clean:
-    """`clean` with the normalization of the tokenizer's model, which is removed from the tokenizer; logs the changes.
+    """Return `clean` with the normalization of the tokenizer's model, and remove it from the tokenizer; logs the
+    changes.
 
     The prepared data then has the record, and the tokenizer has the fingerprint and speed of the first training.
     """
@@ -110,12 +111,12 @@ def adopt_normalization(tokenizer: "PreTrainedTokenizerBase", clean: Clean) -> C
     changed = {name: value for name, value in wanted.items() if getattr(clean, name) != value}
     for name, value in changed.items():
         shown = str(value).lower() if isinstance(value, bool) else value
-        console.info(f"the tokenizer's model was trained with prepare.clean.{name}={shown}, which is used here too")
+        console.info(f"using prepare.clean.{name}={shown}, the setting of the tokenizer's model")
     return clean.with_updates(**changed)
 
 
 def own_normalizer(state: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase") -> Any:
-    """The normalizer in `state`, the parsed tokenizer.json, without those of the record."""
+    """Return the normalizer in `state`, the parsed tokenizer.json, without the normalizers of the record."""
     n_normalizers = _count_normalizers(tokenizer)
     if not n_normalizers:
         return state.get("normalizer")
@@ -126,14 +127,14 @@ def own_normalizer(state: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase
 
 
 def describe_normalization(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """The normalization in words, such as `NFC, lower case`; for messages about a text that it changed."""
+    """Describe the normalization in words, such as `NFC, lower case`, for messages about a text that it changed."""
     normalization = normalization_of(tokenizer)
     names = [] if normalization is None else name_normalization(normalization)
     return ", ".join(names or ["line ends and control characters"])
 
 
 def describe_for_card(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Sentences for the model card on the steps that the tokenizer applies and those that only llmkit applies."""
+    """Return sentences for the model card on steps of the tokenizer and steps that only llmkit applies."""
     normalization = normalization_of(tokenizer)
     if normalization is None or not (names := name_normalization(normalization)):
         return ""
@@ -151,7 +152,7 @@ def describe_for_card(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def _count_normalizers(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Number of prepended normalizers; 0 if the tokenizer has fewer than its record states."""
+    """Return the number of prepended normalizers; 0 if the tokenizer has fewer than its record states."""
     record = tokenizer.init_kwargs.get(KEY)
     counted = record.get(N_NORMALIZERS) if isinstance(record, Mapping) else None
     if not isinstance(counted, int) or counted <= 0:

@@ -1,7 +1,7 @@
 """Find the characters of a text that a tokenizer does not know, and count them over prompts, rows and documents.
 
-A model returns a result for a text of unknown tokens too, so the user must be told. Characters are counted and not
-tokens, as one unknown token may be a whole word or one letter. White space does not count.
+A model returns a result even for a text of unknown tokens, so llmkit must warn the user. Characters are counted instead
+of tokens, because one unknown token may be a word or one letter. White space does not count.
 
 A tokenizer without an unknown token that is not byte-level drops unknown characters; these are counted too.
 """
@@ -44,9 +44,9 @@ class UnknownPart:
 
 
 def unknown_id(tokenizer: AnyTokenizer) -> int | None:
-    """The id that the tokenizer assigns to unknown characters; None for a byte-level tokenizer.
+    """Return the id that the tokenizer assigns to unknown characters; None for a byte-level tokenizer.
 
-    This is not always `unk_token_id`: for GPT-2 that is the end-of-text token, which encoding never produces.
+    This is not always `unk_token_id`: in GPT-2 `unk_token_id` is the end-of-text token, which encoding never produces.
     """
     model: Any = backend_of(tokenizer).model
     token = getattr(model, "unk_token", None)

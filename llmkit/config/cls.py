@@ -28,7 +28,7 @@ class Cls(Section):
 
     labels: Literal["auto", "single_label", "multi_label", "regression"] = Field(
         default="auto",
-        description="Label type of a row: one, several, or a number; auto: multi_label if cells are lists or `separator` "
+        description="Labels per row: one, several, or a number; auto: multi_label if cells are lists or `separator` "
         "is set, else single_label, never regression.",
     )
     text: str | None = Field(default=None, description="Column of the text; default: detected and reported.")

@@ -1,9 +1,9 @@
 """Find the input files: files, folders, globs, standard input and names of data sets.
 
-A folder means its readable files, sorted, without hidden ones. Linked folders are followed; each folder is read once,
-so loops of links end. A file that the user names is always read, as plain text if its suffix is unknown and its bytes
-have no signature. A name that does not exist is bad input (exit code 3), not bad usage, because recipes and scripts
-name inputs too.
+A folder means its readable files, sorted, without hidden files. Links to folders are followed; each folder is read
+once, so loops of links end. A file that the user names is always read, as plain text if its suffix is unknown and its
+bytes have no signature. A name that does not exist is bad input (exit code 3), not bad usage, because recipes and
+scripts name inputs too.
 
 Pipes, sockets and devices are never opened, except standard input (`-`) and pipes that are open already, such as
 `/dev/fd/63` of a shell's `<(...)`.
@@ -80,7 +80,7 @@ def _suffix(name: str) -> str:
 
 
 def display_name(name: str) -> str:
-    """A name as text: bytes that are not UTF-8, which Linux allows in names, as `\\xe9`."""
+    """Return a name as text; bytes that are not UTF-8, which Linux allows in names, become `\xe9`."""
     try:
         name.encode()
         return name
@@ -178,9 +178,9 @@ def _find_in_folder(folder: Path) -> list[str]:
 
 
 def _walk_links(folder: str) -> list[str]:
-    """The files below a folder, through links to folders too; each folder is read once.
+    """Yield the files below a folder, through links to folders too; each folder is read once.
 
-    Links come after all real folders, so that a folder has its own name if it has one.
+    Links come after all real folders, so a folder inside the input keeps its real path.
     """
     names: list[str] = []
     seen: set[tuple[int, int]] = set()
@@ -202,7 +202,7 @@ def _walk_links(folder: str) -> list[str]:
 
 
 def _walk(top: str, seen: set[tuple[int, int]], links: list[str]) -> Iterator[str]:
-    """The files below a folder; adds the folders to `seen` and links to folders to `links`."""
+    """Yield the files below a folder; adds the folders to `seen` and links to folders to `links`."""
 
     def refuse(error: OSError) -> None:
         raise EnvironmentFault(

@@ -63,7 +63,7 @@ def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> 
 
 
 def read_files(files: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:
-    """As `read_documents`, for the result of `find_files`."""
+    """Like `read_documents`, for the result of `find_files`."""
     for name in files:
         source = Source(name)
         if name.startswith("hf:"):
@@ -105,7 +105,7 @@ def _skip_damaged(entries: Iterator[Entry], archive: Source, read: Read) -> Iter
 
 
 def _read_if_sound(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """The documents, if the whole file can be read; otherwise it is counted in `source`."""
+    """Yield the documents if the complete file can be read; otherwise count the file in `source`."""
     try:
         with entry.make_reopenable() as copy:
             _check(copy, read)

@@ -1,4 +1,4 @@
-"""Note that a plain text, prepared as one document, looks like another format.
+"""Detect that a plain text, prepared as one document, has the form of another format, and note this.
 
 Recognizes separators between documents, one title per line, lines of JSON, tables, and fastText labels. Does not change
 the text.

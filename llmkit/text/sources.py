@@ -137,7 +137,7 @@ class Entry:
 
     @contextmanager
     def open(self, source: Source) -> Iterator[BinaryIO]:
-        """The unpacked bytes; stores size and hash of the raw bytes in `source` at the end of the block."""
+        """Open the unpacked bytes; stores size and hash of the raw bytes in `source` at the end of the block."""
         with _translate_errors(self.path), self.open_raw() as raw:
             counted = CountedFile(raw)
             buffered = cast(io.BufferedReader, io.BufferedReader(counted, _COPY_BYTES))
@@ -327,7 +327,7 @@ _DAMAGES = (
 
 @contextmanager
 def _translate_errors(path: str) -> Iterator[None]:
-    """Turn damaged data into DataError and system errors into EnvironmentFault; both name the file."""
+    """Convert damaged data to DataError and system errors to EnvironmentFault; both name the file."""
     try:
         yield
     except _DAMAGES as error:

@@ -124,7 +124,7 @@ def _is_wanted(sample: str, languages: Sequence[str], count: StepCounts, first: 
 
 
 def describe_notes(steps: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Lines that draw the user's attention to unusual counts; `steps` are the counts as stored in JSON."""
+    """Return lines that point out unusual counts to the user; `steps` are the counts as stored in JSON."""
     lines: list[str] = []
     for name, step in steps.items():
         examples = step.get("examples", {})
@@ -178,7 +178,7 @@ def _drop_empty(texts: Iterable[str], first: Document, count: StepCounts) -> Ite
 
 
 def _each_part(clean_text: Callable[[str, Counter[str]], str], *, paragraphs: bool = False) -> Step:
-    """A step that cleans each part by itself; `paragraphs`: parts are cut at blank lines first."""
+    """Return a step that cleans each part separately; with `paragraphs`, parts are first cut at blank lines."""
 
     def step(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
         changed = False
@@ -203,7 +203,7 @@ TEXT_NORMALIZERS: tuple[tuple[str, Callable[[Clean], bool], Callable[[str], str]
 
 
 def _normalizer(name: str) -> tuple[str, Callable[[Clean], bool], Step]:
-    """The entry of STEPS for a text normalizer."""
+    """Return the entry of STEPS for a text normalizer."""
     wanted, normalize = next((wanted, normalize) for known, wanted, normalize in TEXT_NORMALIZERS if known == name)
     return name, wanted, _each_part(lambda text, removed: normalize(text))
 

@@ -158,7 +158,9 @@ class _Frame:
 
 
 def _find_header(text: str, last: bool) -> int:
-    """End of the header at the beginning of the text; 0 if there is none. `last`: this is the last part of the file."""
+    """Return the end of the header at the beginning of the text; 0 if there is none. `last`: the text is the file's
+    last part.
+    """
     if "gutenberg" not in text[:5000].casefold():
         return 0
     begin, end = _find_start(text[: _HEADER_CHARS + 500])
@@ -175,7 +177,7 @@ def _find_header(text: str, last: bool) -> int:
 
 
 def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
-    """(end of the footer that begins at `begin`, whether a book follows); the end is `begin` for a quotation.
+    """Return (end of the footer that begins at `begin`, whether a book follows); the end is `begin` for a quotation.
 
     `paired`: the file has a header.
     """
@@ -213,7 +215,7 @@ def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
 
 
 def _with_short_tail(text: str, end: int) -> int:
-    """The end of the text if only a few words follow the footer."""
+    """Return the end of the text instead of `end` if only a few words follow the footer."""
     return len(text) if len(text[end:].strip()) <= _FEW_CHARS // 5 else end
 
 
@@ -223,7 +225,7 @@ def _without_frame(text: str) -> str:
 
 
 def _find_start(text: str, position: int = 0) -> tuple[int, int]:
-    """The beginning and end of the line that ends a header, from `position` on; (0, 0) if there is none."""
+    """Return beginning and end of the line that ends a header, at or after `position`; (0, 0) if there is none."""
     for stars in _STARS.finditer(text, position):
         line = text.rfind("\n", 0, stars.start()) + 1
         if line >= position and (start := _START.match(text, line)):

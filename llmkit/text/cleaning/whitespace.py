@@ -136,6 +136,6 @@ def _has_chinese_indent(text: str, starts_line: bool) -> bool:
 
 
 def _find_blank_start(text: str) -> str:
-    """The blank lines at the start, without the indent of the first line that is not blank."""
+    """Return the blank lines at the start, without the indent of the first line that is not blank."""
     before = text[: len(text) - len(text.lstrip(_BLANKS + "\n"))]
     return before[: before.rfind("\n") + 1]

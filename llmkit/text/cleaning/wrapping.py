@@ -1,7 +1,7 @@
 """Join lines that were wrapped to a width, and words that were hyphenated at a line end.
 
-A line counts as wrapped if the first word of the next line would not have fitted on it. The width is the length that
-98 % of the lines that go on do not exceed, in the first 100,000 characters of the document. The text is verse, a list
+A line counts as wrapped if the first word of the next line did not fit on it. The width is the 98th percentile of the
+lengths of lines that do not end a paragraph, in the first 100,000 characters of the document. The text is verse, a list
 or a table, and nothing is joined, if less than half of these lines are wrapped, more than half end a sentence, or more
 than three quarters of the next lines begin with a capital. Blank lines, indents, and lines that begin as a list,
 heading, quotation or table row start a new line in any case.
@@ -43,7 +43,9 @@ def join_lines_and_hyphens(texts: Iterable[str], count: StepCounts) -> Iterator[
 
 
 def join_hyphens(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
-    """Join words hyphenated at a line end; the rest of the word moves to the first line, other line ends stay."""
+    """Join words hyphenated at a line end: moves the second part of the word to the first line; other line ends
+    stay.
+    """
     changed = False
     for text in complete_paragraphs(texts):
         joined = text
@@ -148,7 +150,9 @@ def _find_width(sample: str) -> int:
 
 
 def complete_paragraphs(texts: Iterable[str], n_first: int = 0) -> Iterator[str]:
-    """The same text cut at blank lines only; the first piece has at least `n_first` characters if there are as many."""
+    """Yield the same text cut only at blank lines; the first piece has at least `n_first` characters, if the text
+    has.
+    """
     held = ""
     first = True
     for text, last in mark_last(texts):

@@ -18,7 +18,7 @@ from llmkit.text.decoding.text_scores import is_plausible, score_texts
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """How rare an encoding is, in nats, and the languages that are written in it."""
+    """Rarity of an encoding, in nats, and the languages that are written in it."""
 
     rarity: float
     languages: frozenset[str]
@@ -171,7 +171,7 @@ def _keep_valid(encodings: Sequence[str], data: bytes) -> tuple[str, ...]:
 
 
 def is_valid(data: bytes, encoding: str) -> bool:
-    """Whether the bytes are valid in the encoding, up to a last character that is cut off."""
+    """Whether the bytes are valid in the encoding, except a truncated last character."""
     try:
         codecs.getincrementaldecoder(encoding)().decode(data)
     except UnicodeDecodeError:
@@ -189,7 +189,9 @@ def is_utf8(data: bytes, *, complete: bool) -> bool:
 
 
 def find_utf8_word(data: bytes, encoding: str) -> bytes | None:
-    """A word of valid UTF-8 in bytes of another encoding, if all such words together read better as UTF-8."""
+    """Return a word of valid UTF-8 in bytes of another encoding, if all such words together are more probable as
+    UTF-8.
+    """
     found = (word for word in set(data.split()) if not word.isascii() and _UTF8_WORD.fullmatch(word))
     words = sorted(word for word in found if is_plausible(word.decode("utf-8", "replace")))
     if not words:
@@ -221,7 +223,7 @@ def sample_words(data: bytes, *, n_bytes: int = _SAMPLE_BYTES) -> bytes:
 
 
 def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES)) -> list[Reading]:
-    """The readings of a sample, the likeliest first."""
+    """Return the readings of a sample, most probable first."""
     readings = _rank(lambda name: sample[:_FIRST_BYTES].decode(name, "replace"), candidates)
     if len(sample) <= _FIRST_BYTES:
         return readings
@@ -230,7 +232,9 @@ def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES))
 
 
 def score_as(sample: bytes, encoding: str) -> float:
-    """Nats of the sample in an encoding, whatever the language; what is undecodable in UTF-8 is left out."""
+    """Return the nats of the sample in an encoding, for the best language; bytes that are not valid UTF-8 are left
+    out.
+    """
     text = sample.decode(encoding, "ignore" if encoding == "utf-8" else "replace")
     (found,) = score_texts([_compose(text)], [_ALL_LANGUAGES])
     return found.score

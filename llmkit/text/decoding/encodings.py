@@ -73,7 +73,7 @@ _EXAMPLE_CHARS = 60
 
 
 class EncodingRecord(Protocol):
-    """What `TextStream.record` fills in; sources.Source has these fields."""
+    """The fields that `TextStream.record` writes; sources.Source has these fields."""
 
     encoding: str
     example: str
@@ -316,7 +316,7 @@ class TextStream:
         )
 
     def _explain(self, error: UnicodeDecodeError, data: bytes) -> str:
-        """What the bytes around an undecodable one may be."""
+        """Describe possible meanings of the bytes around an undecodable byte."""
         if data.isascii():
             return "the file is damaged or cut off there"
         guess = detect_legacy(data, complete=False)
@@ -344,7 +344,7 @@ def _detect_escapes(data: bytes) -> str:
 
 
 def find_example(text: str) -> str:
-    """The first line with a non-ASCII character, shortened."""
+    """Return the first line with a non-ASCII character, shortened."""
     found = _NON_ASCII_LINE.search(text)
     return _shorten(found[0]) if found else ""
 
@@ -473,7 +473,9 @@ def _detect_wide_by_text(head: bytes) -> str:
 
 
 def _share_of_common(window: bytes, encoding: str) -> float:
-    """Fraction of common Chinese characters in the non-ASCII ones; 0 if the bytes are invalid in this encoding."""
+    """Return the fraction of common Chinese characters in the non-ASCII ones; 0 if the bytes are invalid in this
+    encoding.
+    """
     try:
         text = codecs.getincrementaldecoder(encoding)("strict").decode(window)
     except UnicodeDecodeError as error:

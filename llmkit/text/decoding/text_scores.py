@@ -90,7 +90,7 @@ class TextScore:
 
 
 def score_texts(texts: Sequence[str], languages: Sequence[Container[str]]) -> list[TextScore]:
-    """The scores of the texts; `languages` are those expected of each text, others cost 4 nats."""
+    """Return the scores of the texts; a language outside of `languages`, the expected ones, costs 4 nats."""
     tables = load_letters()
     chars = [np.frombuffer(f"\n{text}\n".encode("utf-32-le", "surrogatepass"), "<u4") for text in texts]
     document = np.repeat(np.arange(len(texts)), [len(each) for each in chars])

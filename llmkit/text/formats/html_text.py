@@ -144,7 +144,7 @@ def _is_note(node: Any) -> bool:
 
 
 def _follows_text(node: Any) -> bool:
-    """Whether the mark stands directly after a word or number, or the mark that closes a sentence or quotation."""
+    """Whether the mark directly follows a word, a number, or the mark that closes a sentence or quotation."""
     before = node.prev
     text = before.text(deep=True) if before is not None else ""
     return text[-1:].isalnum() or text[-1:] in _CLOSING

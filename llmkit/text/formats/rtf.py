@@ -137,7 +137,7 @@ class _Reader:
         self.n_undecoded = 0
 
     def read(self) -> Iterator[str]:
-        """The text, piece by piece."""
+        """Yield the text in pieces."""
         position, n_tokens = 0, 0
         while match := _TOKEN.match(self._data, position):
             position = match.end()
@@ -264,7 +264,7 @@ class _Reader:
             self._sink.add(text)
 
     def _flush(self, *, keep_units: bool = False) -> None:
-        """Decode the waiting bytes; code units of UTF-16 wait for the other half of their pair."""
+        """Decode the collected bytes; a UTF-16 code unit waits for the other half of its pair."""
         if self._waiting or not keep_units:
             units, self._units = self._units, ""
             self._sink.add(_PAIR.sub(_join_pair, units))

@@ -37,7 +37,7 @@ class BadCell(Exception):  # noqa: N818 - internal: caught where the line is kno
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Where the text of a row is: one path of keys, or several whose texts are joined."""
+    """Position of the text in a row: one path of keys, or several whose texts are joined."""
 
     paths: tuple[str, ...]
 
@@ -46,19 +46,19 @@ class Field:
         return ",".join(self.paths)
 
     def values(self, cells: Cells) -> list[object]:
-        """The value of each path, MISSING where the row has none."""
+        """Return the value of each path; MISSING if the row has none."""
         return [get_value(cells, path) for path in self.paths]
 
     def covers(self, column: str) -> bool:
-        """Whether the field reads the column, or something inside of it."""
+        """Whether the field reads the column, or a part of its value."""
         return any(path == column or path.startswith(column + ".") for path in self.paths)
 
 
 def get_value(value: object, path: str) -> object:
-    """The value at a path of keys, MISSING if there is none; for a list, the list of the values that the remaining path
-    has in the elements.
+    """Return the value at a path of keys, MISSING if there is none.
 
-    A key may contain dots: the longest key that exists is used.
+    If the path reaches a list, the result is a list: the values of the remaining path in each element. A key may
+    contain dots: the longest key that exists is used.
     """
     if not path:
         return value

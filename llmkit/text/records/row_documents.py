@@ -1,7 +1,7 @@
 """Documents of tables: one per row, from the field that holds the text.
 
-Cells are strings: "NA", "null" and "None" are kept; empty cells are skipped and counted. Other columns are left out; a
-note names those with texts and their number of characters.
+Cells are strings: "NA", "null" and "None" are kept; empty cells are skipped and counted. Other columns are left out. A
+note names the left-out columns that contain texts, with their number of characters.
 """
 
 from collections import Counter

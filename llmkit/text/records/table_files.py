@@ -46,7 +46,7 @@ def open_parquet(entry: Entry, source: Source) -> Iterator[Any]:
 
 
 def _read_parquet(stream: RowStream, entry: Entry) -> Rows:
-    """The rows; those after the first batches have the columns `stream.selected` only."""
+    """Yield the rows; rows after the first batches have only the columns `stream.selected`."""
     stream.unit, stream.reads_selected = "row", True
     with open_parquet(entry, stream.source) as table:
         stream.columns = list(table.schema_arrow.names)
@@ -61,7 +61,7 @@ def _read_parquet(stream: RowStream, entry: Entry) -> Rows:
 
 
 def _read_excel(stream: RowStream, entry: Entry) -> Rows:
-    """The rows of the first sheet that is not empty; a note names the other sheets."""
+    """Yield the rows of the first sheet that is not empty; a note names the other sheets."""
     try:
         import openpyxl
     except ImportError:
@@ -86,7 +86,7 @@ def _read_excel(stream: RowStream, entry: Entry) -> Rows:
 
 
 def _records_of(sheet: Any) -> Iterator[Record]:
-    """The non-blank rows of a sheet, without the blank cells to the right of the widest of the first rows."""
+    """Yield the non-blank rows of a sheet, without trailing blank cells beyond the width of the first row."""
     width, n_blank = 0, 0
     for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
         cells = [_to_cell(value) for value in row]
@@ -101,7 +101,7 @@ def _records_of(sheet: Any) -> Iterator[Record]:
 
 
 def _to_cell(value: object) -> str:
-    """A cell as its text: whole numbers without a fraction, dates as ISO 8601."""
+    """Return a cell as text: whole numbers without decimals, dates as ISO 8601."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -63,5 +63,5 @@ def _prepare(recipe: Recipe, data: Path, corpus: str | None) -> None:
     try:
         prepare([FIRST_CHOICE], data, recipe.prepare)
     except EnvironmentFault as error:
-        console.info(f"{error.problems[0].what}; {error.problems[0].hint}\ntaking {ALWAYS_THERE} instead")
+        console.info(f"{error.problems[0].what}; {error.problems[0].hint}\nusing {ALWAYS_THERE} instead")
         prepare([ALWAYS_THERE], data, recipe.prepare)

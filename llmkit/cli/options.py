@@ -233,7 +233,7 @@ class DistributedOptions:
         """Start the processes, wait for them and exit with their code; does nothing without `--nproc`.
 
         Raises:
-            UsageError: several machines without `--nproc`, or a value that is no number.
+            UsageError: several machines without `--nproc`, or a value that is not a number.
         """
         if self.nproc is None:
             if self.nnodes > 1 or self.rdzv_endpoint:

@@ -61,7 +61,7 @@ def prepare(
         Interrupted: a signal came; the same call resumes from the finished stages.
     """
     if repair and overwrite:
-        raise UsageError("--repair keeps what --overwrite replaces", where="--repair", hint="give one of the two")
+        raise UsageError("--repair and --overwrite exclude each other", where="--repair", hint="give one of the two")
     check_executor(engine, [name for name in (*inputs, validation, test) if name])
     out = check_out(out, [name for name in (*inputs, validation, test) if name], settings.tokenizer.path)
     check_writable(out)
@@ -100,7 +100,7 @@ def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine
     rebuild = "to rebuild the whole folder from this input, use --overwrite instead"
     if changed := [name for name, value in request.items() if damaged.manifest["request"].get(name) != value]:
         what = f"the folder cannot be repaired: it was built with other {', '.join(changed)}"
-        raise DataError(what, where=f"{place}, request", hint=f"use the values there; or {rebuild}")
+        raise DataError(what, where=f"{place}, request", hint=f"use the recorded values; or {rebuild}")
     faults = damaged.find_faults(hashes=True)
     if not faults:
         console.info(f"all {len(known)} files of {out} are intact: nothing to do")

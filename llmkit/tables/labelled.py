@@ -94,7 +94,7 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
         if columns.label is None or not (label is None or _is_nan(label)):
             yield LabelledRow(text, pair, label, row.line, row.cells)
         elif rows.read.skip_bad:
-            rows.source.skip("no label" if label is None else "the label is no number", rows.locate(row.line))
+            rows.source.skip("no label" if label is None else "the label is not a number", rows.locate(row.line))
         elif label is None:
             missing.add(row.line)
         else:
@@ -202,7 +202,7 @@ def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None 
     if len(counts) < 2:
         label, n = next(iter(counts.items()), ("", 0))
         some = f"{n:,} of {n_rows:,} rows have the only label" if n < n_rows else f"all {n:,} rows have the label"
-        what = f"{some} {label!r}: so there is nothing to learn" if n else "no row has a label"
+        what = f"{some} {label!r}: there is nothing to learn" if n else "no row has a label"
         raise DataError(what, where=where, hint="rows of at least two labels are needed; is this the label column?")
     if len(counts) > _MAX_RARE_LABELS and 2 * len(counts) > n_rows:
         examples = ", ".join(repr(label[:40]) for label in list(counts)[:3])
@@ -233,7 +233,7 @@ def to_ids(
     unseen_labels = UnseenLabels() if unseen_labels is None else unseen_labels
     for row in rows:
         if row.label is None or isinstance(row.label, float):
-            raise TypeError(f"line {row.line} has no label that could have an id: {row.label!r}")
+            raise TypeError(f"line {row.line} has no single label: {row.label!r}")
         labels = (row.label,) if isinstance(row.label, str) else row.label
         unknown = [label for label in labels if label not in label2id]
         if unknown:

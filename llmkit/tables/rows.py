@@ -124,7 +124,8 @@ def _choose_format(stream: RowStream, head: str, lines: Sequence[str]) -> str:
         return ".csv"
     if kind := find_table(lines):
         stream.note(
-            f"looks like {kind}, but each line is read as a text; name the file so", f"first line: {lines[0][:60]!r}"
+            f"looks like {kind}, but each line is read as a text; rename the file to use that format",
+            f"first line: {lines[0][:60]!r}",
         )
     return ".txt"
 

@@ -135,7 +135,7 @@ def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> O
     if left_out:
         _log_once(
             f"{kind} of transformers {transformers.__version__} runs without {', '.join(left_out)}: "
-            "the results are the same, only slower"
+            "same results, but slower"
         )
     return Optimized(model, tuple(applied))
 

@@ -317,7 +317,7 @@ class Regression(LabelType):
 
     def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
         if len(set(labels)) == 1:
-            what = f"all {len(labels):,} rows have the number {labels[0]}, so there is nothing to learn"
+            what = f"all {len(labels):,} rows have the number {labels[0]}: there is nothing to learn"
             raise DataError(what, where=where, hint="give rows of different numbers; is it the right label column?")
         return {column or "value": 0}
 

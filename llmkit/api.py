@@ -327,7 +327,7 @@ def load(model: StrPath) -> Loaded:
 def _load_model_recipe(
     model: StrPath, recipe: RecipeLike, keys: Mapping[str, Any], columns: Mapping[str, str | None]
 ) -> "Recipe":
-    """Without a recipe, a run is scored and written with by its own."""
+    """Load the recipe of the arguments, or without one the recipe of the run."""
     own = Path(model) / "recipe.yaml"
     if recipe is None and own.is_file():
         return _load_recipe(own, keys, columns=columns, forget_columns=True)
@@ -343,11 +343,11 @@ def _load_recipe(
     columns: Mapping[str, str | None] | None = None,
     forget_columns: bool = False,
 ) -> "Recipe":
-    """The recipe of a function's arguments, checked as that of the command of the same name.
+    """Load the recipe of a function's arguments, with the checks of the command of the same name.
 
     Raises:
         UsageError: a recipe that is not valid; `where` names the keyword.
-        TypeError: a keyword that is no recipe key, as Python says it.
+        TypeError: a keyword that is not a recipe key, with Python's own message.
     """
     from llmkit.config.loading import load_recipe
     from llmkit.config.recipe import RECIPES, Recipe
@@ -380,8 +380,10 @@ def _load_recipe(
 
 @contextmanager
 def _running() -> Iterator[None]:
-    """Hides transformers' progress bars and advice during a call, as commands do, and turns a SIGINT that llmkit has
-    answered into the KeyboardInterrupt that Python programs and notebooks expect."""
+    """Hide transformers' progress bars and advice during a call, as commands do.
+
+    Converts a SIGINT that llmkit has handled to the KeyboardInterrupt that Python programs and notebooks expect.
+    """
     import signal
 
     from transformers.utils import logging

@@ -146,12 +146,12 @@ def main_process_first() -> Iterator[None]:
 
 
 def rank() -> int:
-    """The rank in the process group; 0 without one."""
+    """Return the rank in the process group; 0 without one."""
     return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
 
 
 def world_size() -> int:
-    """The size of the process group; 1 without one."""
+    """Return the size of the process group; 1 without one."""
     if _is_alone or "torch" not in sys.modules:
         return 1
     import torch.distributed as dist

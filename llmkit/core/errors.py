@@ -43,7 +43,7 @@ class LlmkitError(Exception):
 
     @classmethod
     def from_problems(cls, problems: Iterable[Problem]) -> "LlmkitError":
-        """One error with several problems, so that a user can fix them all at once."""
+        """Return one error with several problems, so that a user can fix them all at once."""
         first, *rest = problems
         error = cls(first.what, where=first.where, hint=first.hint)
         error.problems = (first, *rest)

@@ -73,7 +73,7 @@ def read_memory() -> int | None:
 
 
 def total_memory() -> int | None:
-    """Bytes of memory of the machine; None if unknown."""
+    """Return the bytes of memory of the machine; None if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -162,7 +162,7 @@ def parse_threads(text: str, name: str) -> int:
 
 
 def allowed_cores() -> frozenset[int]:
-    """The logical cores of this process's affinity mask."""
+    """Return the logical cores of this process's affinity mask."""
     return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
 
 

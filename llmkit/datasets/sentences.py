@@ -121,11 +121,11 @@ class Passage:
         return self.end_of(len(self._ends) - 1)
 
     def start_of(self, sentence: int) -> int:
-        """Position of the first token of the sentence."""
+        """Return the position of the first token of the sentence."""
         return self.start + int(self._ends[sentence - 1]) if sentence else self.start
 
     def end_of(self, sentence: int) -> int:
-        """Position after the last token of the sentence."""
+        """Return the position after the last token of the sentence."""
         return self.start + int(self._ends[sentence])
 
     def sentence_at(self, position: int) -> int:

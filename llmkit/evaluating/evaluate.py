@@ -15,16 +15,16 @@ from llmkit.training.folder import RunFolder
 
 
 def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_samples: bool = False) -> dict[str, Any]:
-    """The metrics of the model's task on one split of a prepared folder, on text or on labelled rows, and the settings
-    by which they were computed; `task` names the task.
+    """Return the metrics of the model's task on one split of a prepared folder, on text or on labelled rows.
 
-    Without `data` a run is scored on the held-out data of its training, and its metrics.json and report are updated.
-    `show_samples` adds the worst errors of a classifier to both.
+    The result also has the settings of the computation, and `task`, the name of the task. Without `data` a run is
+    scored on the held-out data of its training, and its metrics.json and report are updated. `show_samples` adds the
+    worst errors of a classifier to both.
 
     Raises:
         UsageError: there is no data to score, or no task supports the model.
         DataError: a prepared folder that is damaged.
-        ModelError: data made with another tokenizer.
+        ModelError: the data was prepared with another tokenizer.
     """
     path = resolve_model(model)
     task = task_of_model(path)

@@ -59,7 +59,7 @@ def predict(
 
 
 def _make_writer(write: Write, chosen: Format, columns: list[str]) -> Emit:
-    """A function that writes one row; the header is written immediately."""
+    """Return a function that writes one row; the header is written immediately."""
     if chosen == "jsonl":
         return lambda record: _write_line(write, json.dumps(record, ensure_ascii=False, default=str))
     to_line = _to_tsv if chosen == "tsv" else _to_csv
@@ -79,7 +79,7 @@ def _to_csv(cells: Sequence[Any]) -> str:
 
 
 def _to_tsv(cells: Sequence[Any]) -> str:
-    """One row as .tsv, which allows neither quotes nor line ends in cells."""
+    """Format one row as .tsv, which allows neither quotes nor line ends in cells."""
     return "\t".join(" ".join(_to_text(cell).split()) for cell in cells)
 
 

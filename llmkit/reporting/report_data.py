@@ -14,7 +14,7 @@ _MAX_OPEN_SOURCES = 12
 
 
 def make_data(data: Record) -> Section:
-    """The section Data of the report."""
+    """Return the section Data of the report."""
     if not data:
         return Section("Data", [Paragraph("The run's manifest does not describe its data.")])
     parts = (_make_totals, _make_splits, _make_overlap, _make_steps, _make_sources, _make_samples)

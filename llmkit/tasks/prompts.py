@@ -85,7 +85,7 @@ def describe_prompts(
 
 
 def describe_starts(tokenizer: PreTrainedTokenizerBase, read: Sequence[str]) -> list[str]:
-    """Notes on empty prompts, and on prompts that end with white space."""
+    """Return notes on empty prompts, and on prompts that end with white space."""
     empty = [number for number, text in enumerate(read, 1) if not len(encode_texts(tokenizer, [text])[0])]
     in_space = [number for number, text in enumerate(read, 1) if ends_between_words(tokenizer, text)]
     notes = [f"{name_prompts(empty, len(read))}: nothing to continue, so a new text starts"] if empty else []

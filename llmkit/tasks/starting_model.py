@@ -44,7 +44,7 @@ def check_training(recipe: Recipe, *, has_validation: bool, split_key: str) -> N
 
 
 def check_no_windows(settings: Evaluate) -> None:
-    """For a recurrent model, check that no windows are set.
+    """Check that no windows are set for a recurrent model.
 
     Raises:
         UsageError: evaluate.block_size or evaluate.stride is set.

@@ -36,7 +36,7 @@ def read_figures(run: Path) -> dict[str, Any]:
 
 
 def task_of_run(record: RunRecord) -> Task:
-    """The task of a run.
+    """Return the task of a run.
 
     Raises:
         ModelError: the task is unknown to this version of llmkit.
@@ -51,7 +51,7 @@ def task_of_run(record: RunRecord) -> Task:
 
 
 def task_of_model(path: str) -> Task:
-    """The task of a model, from its config.json.
+    """Return the task of a model, from its config.json.
 
     Raises:
         UsageError: no task supports the model.

@@ -100,7 +100,7 @@ class Split:
         return BitStream([chunk for chunk in chunks if len(chunk)])
 
     def rows(self) -> Iterator[Row]:
-        """The rows in order."""
+        """Yield the rows in order."""
         for batch in self.table.to_batches():
             columns = [_from_column(batch.column(field.name)) for field in batch.schema]
             yield from map(Row, *columns)

@@ -196,7 +196,7 @@ def _most_frequent(letters: list[str], texts: list[str], section: TokenizerSecti
 
 
 def _train_char(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
-    """One token per character, including white space, the most frequent first; `<unk>` for unseen characters.
+    """Return one token per character, including white space, the most frequent first; `<unk>` for unseen characters.
 
     Decoding restores a text without `<unk>`.
     """
@@ -262,7 +262,7 @@ def _require_vocab_size(section: TokenizerSection, needed: int, for_what: str) -
 
 
 def _to_transformers(tokenizer: Tokenizer, **settings: str | list[str]) -> PreTrainedTokenizerFast:
-    """A transformers tokenizer that decodes without cleaning up spaces."""
+    """Return a transformers tokenizer that decodes without cleaning up spaces."""
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **settings)
 
 

@@ -59,7 +59,9 @@ def unknown_id(tokenizer: AnyTokenizer) -> int | None:
 def unknown_texts(
     text: str, ids: NDArray[np.unsignedinteger[Any]], starts: NDArray[np.int64], unknown_id: int | None
 ) -> list[str]:
-    """What the unknown tokens of a text stand for; `starts` of all tokens are in characters, as of AlignedIds."""
+    """Return the text that each unknown token replaces; `starts` are the starts of all tokens in characters, as in
+    AlignedIds.
+    """
     if unknown_id is None:
         return []
     indices = np.flatnonzero(ids == unknown_id)
@@ -164,7 +166,7 @@ class UnknownCount:
         return describe_unknown(self.n_unknown, self.n_characters, self.examples)
 
     def describe_rows(self, path: str) -> list[str]:
-        """A note on the rows of a file, if `needs_note`."""
+        """Return a note on the rows of a file, if `needs_note`."""
         if not self.needs_note:
             return []
         note = f"{path}: {self.describe()}"

@@ -58,7 +58,7 @@ class RunFolder:
             file.write(json.dumps(clean, ensure_ascii=False, allow_nan=False) + "\n")
 
     def read_log(self, kind: str) -> list[dict[str, Any]]:
-        """The records of one kind in log.jsonl."""
+        """Return the records of one kind in log.jsonl."""
         lines = self.log.read_text(encoding="utf-8").split("\n")  # a sample may hold other line ends
         records: list[dict[str, Any]] = [json.loads(line) for line in lines if line]
         return [record for record in records if record["kind"] == kind]

@@ -80,7 +80,7 @@ class Muon(Optimizer):
 
 
 def _transpose_tall(matrix: Tensor) -> Tensor:
-    """The matrix, or its transpose where it has more rows than columns."""
+    """Return the matrix, or its transpose if it has more rows than columns."""
     return matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
 
 

@@ -110,7 +110,7 @@ def _measure_regions(n_threads: int) -> float:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which the forward pass runs."""
+    """Return the context in which the forward pass runs."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 

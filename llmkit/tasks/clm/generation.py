@@ -151,7 +151,7 @@ class _Text:
         self._unwritten: list[int] = []
 
     def window(self, n_tokens: int | None) -> list[int]:
-        """The bos token and the last tokens, at most `n_tokens` in total."""
+        """Return the bos token and the last tokens, at most `n_tokens` in total."""
         if n_tokens is None or len(self.ids) <= n_tokens:
             return self.ids
         if len(self.ids) == self._n_prompt:

@@ -71,7 +71,7 @@ class ClsTask(Task):
 
 
 def _to_cls_recipe(recipe: Recipe) -> ClsRecipe:
-    """The recipe itself, or a cls recipe with the shared sections of another task's recipe."""
+    """Return the recipe itself, or a cls recipe with the shared sections of another task's recipe."""
     own = recipe.for_task(ClsTask.name)
     assert isinstance(own, ClsRecipe)
     return own

@@ -156,7 +156,7 @@ def load_labelled(
 def _describe_splits(
     splits: Mapping[str, LabelledSplit], label2id: Mapping[str, int], label_type: LabelType
 ) -> list[str]:
-    """Notes on the rows per split and the labels of the train rows."""
+    """Return notes on the rows per split and the labels of the train rows."""
     rows = ", ".join(f"{name} {len(split):,}" for name, split in splits.items())
     train = splits["train"].labels
     if not label_type.has_names:
@@ -249,7 +249,7 @@ def _choose_sides(
 def _to_split(
     rows: _Collected, indices: NDArray[np.int64], label2id: Mapping[str, int], label_type: LabelType, path: str
 ) -> LabelledSplit:
-    """The rows at `indices`, without rows whose label is missing in the train rows; logs a note on these."""
+    """Return the rows at `indices`, without rows whose label is missing in the train rows; logs a note on these."""
     labels = [rows.labels[index] for index in indices]
     known = [all(name in label2id for name in label_type.names_in(label)) for label in labels]
     for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that no train row has"):

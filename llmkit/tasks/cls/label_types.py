@@ -115,7 +115,7 @@ class LabelType(ABC):
     def normalize_weights(
         self, weights: NDArray[np.float64], counts: NDArray[np.int64], n_rows: int
     ) -> NDArray[np.float64]:
-        """The user's weights, normalized so that the loss keeps its scale."""
+        """Return the user's weights, normalized so that the loss keeps its scale."""
         return weights
 
     # ---- prediction ----
@@ -129,7 +129,7 @@ class LabelType(ABC):
         """Return predicted labels, in the shape of encoded labels."""
 
     def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
-        """Names of the columns that `predict` adds."""
+        """Return the names of the columns that `predict` adds."""
         return [*self.added_columns, *(name_probabilities(names) if all_probabilities and self.has_names else ())]
 
     @abstractmethod
@@ -138,7 +138,7 @@ class LabelType(ABC):
 
     @abstractmethod
     def format_label(self, label: Any, names: Sequence[str]) -> str:
-        """The label of one row as text."""
+        """Return the label of one row as text."""
 
     # ---- metrics ----
 
@@ -375,7 +375,7 @@ OLD_NAMES = RENAMED_VALUES["cls", "labels"]
 
 
 def get_label_type(name: str) -> LabelType:
-    """The label type of a recipe, a manifest or a model's configuration."""
+    """Return the label type of a recipe, a manifest or a model's configuration."""
     return LABEL_TYPES[OLD_NAMES.get(name, name)]
 
 

@@ -49,7 +49,7 @@ class Classification:
         return batch | {"labels": torch.as_tensor(labels, dtype=self.label_type.target_dtype)}
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """The number of labels over which the loss is summed, by loss."""
+        """Return the number of labels over which the loss is summed, by loss."""
         return {"loss": batch["labels"].numel()}
 
     def count_tokens(self, batch: Batch) -> int:

@@ -87,7 +87,7 @@ class RowScorer:
         return labels_of(self.network.config)
 
     def with_format(self, row_format: RowFormat) -> "RowScorer":
-        """A copy for a file with other column names."""
+        """Return a copy for a file with other column names."""
         return replace(self, format=row_format)
 
     def score(self, rows: Iterable[LabelledRow]) -> Iterator[tuple[list[LabelledRow], Inputs, NDArray[np.float64]]]:

@@ -51,14 +51,14 @@ class RowFormat:
         return Columns(self.text, self.pair, self.label)
 
     def with_columns(self, columns: Columns) -> "RowFormat":
-        """A copy with other column names."""
+        """Return a copy with other column names."""
         return replace(self, text=columns.text, pair=columns.pair, label=columns.label)
 
     def find_columns(
         self, rows: RowStream, *, need_label: bool, text: str | None = None, pair: str | None = None,
         label: str | None = None,
     ) -> Columns:  # fmt: skip
-        """The columns of a file: those named by the user, else those of the train file, else detected.
+        """Return the columns of a file: those named by the user, else those of the train file, else detected.
 
         Raises:
             DataError: the file has no such columns, or only one of this file and the train file has pairs.
@@ -84,7 +84,7 @@ class RowFormat:
         return clean_line(f"{rows.path}: {', '.join(parts)}, {self.label_type.describes_rows}{header}")
 
     def describe_cut(self, n_cut: int, n_rows: int, path: str, *, suggest_windows: bool = False) -> list[str]:
-        """A note on truncated texts, if there are any; may suggest windows."""
+        """Return a note on truncated texts, if there are any; may suggest windows."""
         if not n_cut:
             return []
         what = f"{n_cut:,} of {n_rows:,} rows of {path} are too long"
@@ -99,7 +99,7 @@ class RowFormat:
 
 
 def describe_left_out(n_rows: int, path: str, why: str) -> list[str]:
-    """A note on rows that were left out, if any."""
+    """Return a note on rows that were left out, if any."""
     return [f"left out of {path}: {n_rows:,} row{'s' if n_rows > 1 else ''} {why}"] if n_rows else []
 
 
@@ -114,7 +114,7 @@ def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) ->
 
 
 def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, dict[str, Any]]:
-    """(format, other saved values) of a model; a default format for models of other tools."""
+    """Return (format, other saved values) of a model; a default format for models of other tools."""
     saved = dict(getattr(config, CONFIG_KEY, None) or {})
     names = RowFormat.__dataclass_fields__
     problem_type = problem_type_of(config)
@@ -150,7 +150,7 @@ class TextCounts:
     normalization: str = ""
 
     def describe(self, path: str) -> list[str]:
-        """Notes on normalized rows and on unknown characters, if their number is relevant."""
+        """Return notes on normalized rows and on unknown characters, if their number is relevant."""
         notes = self.unknown.describe_rows(path)
         if self.n_normalized:
             of = f"{self.n_normalized:,} of {self.unknown.n_texts:,} rows of {path}"
@@ -205,7 +205,7 @@ class LabelledFile:
         return (row for row, _ in known)
 
     def describe_left_out(self) -> list[str]:
-        """Notes on rows that were left out; call it after all rows are read."""
+        """Return notes on rows that were left out; call it after all rows are read."""
         skipped = sum(self.rows.source.skipped.values())
         notes = describe_left_out(skipped, self.rows.path, "that cannot be read")
         return notes + describe_left_out(

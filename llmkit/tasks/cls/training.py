@@ -189,7 +189,7 @@ class ClsTraining(TrainingTask):
     def score_split(
         self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate, *, chosen_on: bool
     ) -> dict[str, Any]:
-        """All metrics of one split, with tables and intervals."""
+        """Return all metrics of one split, with tables and intervals."""
         n_labels = len(self.labelled.label2id)
         saved = (getattr(network.config, CONFIG_KEY, None) or {}).get("thresholds", [])
         thresholds = np.array(saved if len(saved) == n_labels else [0.5] * n_labels)

@@ -187,7 +187,7 @@ EVALUATION_KEY = 0x6576616C
 
 
 def evaluation_seed(settings: Evaluate) -> int:
-    """The seed of the fixed masks and pairs."""
+    """Return the seed of the fixed masks and pairs."""
     return hash_integers(EVALUATION_KEY, settings.seed)
 
 

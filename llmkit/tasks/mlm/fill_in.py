@@ -77,7 +77,7 @@ class FilledPrompt:
 
 
 def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[str, Any]]:
-    """One record per prompt: prompt, masks.
+    """Return one record per prompt with prompt and masks.
 
     Raises:
         UsageError: as `fill_masks`.
@@ -98,7 +98,7 @@ def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[st
 
 
 def _describe_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], mask: str) -> list[str]:
-    """Notes on empty prompts and on misspelled masks."""
+    """Return notes on empty prompts and on misspelled masks."""
     read = read_prompts(tokenizer, prompts, mask)
     notes = describe_prompts(tokenizer, prompts, read, mask)
     if empty := [number for number, prompt in enumerate(prompts, 1) if not prompt.strip()]:

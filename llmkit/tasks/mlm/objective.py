@@ -59,7 +59,7 @@ class MaskedLM:
         return batch
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """The number of labels over which each loss is summed."""
+        """Return the number of labels over which each loss is summed."""
         counts = {"mlm_loss": len(batch["masked_ids"])}
         if self.relation is not None:
             counts[f"{self.relation}_loss"] = int((batch["relations"] != NO_PAIR).sum())
@@ -74,7 +74,7 @@ class MaskedLM:
         return len(example.input_ids)
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The summed cross-entropies in nats by loss, scalars with gradient."""
+        """Return the summed cross-entropies in nats by loss, scalars with gradient."""
         token_logits, pair_logits = predict(model, batch)
         sums = {"mlm_loss": sum_fp64(F.cross_entropy(token_logits.float(), batch["masked_ids"], reduction="none"))}
         if self.relation is not None and pair_logits is not None:

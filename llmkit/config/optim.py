@@ -46,7 +46,9 @@ class Optim(Section):
         description="wsd: warmup, stable, decay over the last `decay_steps`; plateau: multiply by `plateau_factor` "
         "after each evaluation without improvement.",
     )
-    plateau_factor: float = Field(default=0.25, gt=0, lt=1, description="Factor of schedule plateau.")
+    plateau_factor: float = Field(
+        default=0.25, gt=0, lt=1, description="Factor on the learning rate at each plateau, for schedule plateau."
+    )
     warmup_steps: float = Field(
         default=0.05, ge=0, description="Optimizer steps of warmup; below 1: a fraction of all steps."
     )

@@ -53,7 +53,7 @@ class Window:
 
 
 def window_around(text: str, target: int, n_chars: int) -> Window:
-    """The window around `target` in a document of `n_chars`; its text is cut from `text` unless that is empty."""
+    """Return the window around `target` in a document of `n_chars`; `text` fills it unless `text` is empty."""
     reach = min(MAX_REACH, max(MIN_REACH, (n_chars - target) // 2))
     window = Window(target, max(0, target - reach), min(n_chars, target + reach))
     window.add(text, 0)

@@ -46,10 +46,10 @@ def is_run(path: Path) -> bool:
 
 
 def refuse_foreign_files(path: Path) -> None:
-    """Refuse to delete a run with files of others.
+    """Check that llmkit wrote all files of a run that is to be deleted.
 
     Raises:
-        UsageError: names the first three.
+        UsageError: there are other files; names the first three.
     """
     refuse_foreign(path, _is_ours(path), where="--overwrite")
 

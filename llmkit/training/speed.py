@@ -148,8 +148,11 @@ def set_threads(n_threads: int) -> None:
 
 
 def _limit_threads(n_threads: int) -> AbstractContextManager[object]:
-    """Fewer threads within a block. torch.set_num_threads would make all later steps of a small model 4 to 8 % slower,
-    even without changing the number (docs/log.md)."""
+    """Use fewer threads within a block.
+
+    torch.set_num_threads would make all later steps of a small model 4 to 8 % slower, even without changing the number
+    (docs/log.md).
+    """
     limited: AbstractContextManager[object] = _thread_pools().limit(limits=n_threads, user_api="openmp")
     return limited
 

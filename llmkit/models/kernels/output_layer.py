@@ -49,7 +49,7 @@ class AdaptiveSoftmax(nn.Module):
         if cutoffs[-1] >= vocab_size:
             what = f"adaptive_cutoffs {list(cutoffs)} do not fit a vocabulary of {vocab_size:,}"
             raise UsageError(
-                what, where="model.adaptive_cutoffs", hint=f"end them below {vocab_size}, or leave them out"
+                what, where="model.adaptive_cutoffs", hint=f"use cutoffs below {vocab_size}, or leave them out"
             )
         self.weight, self.bias = nn.Parameter(torch.empty(vocab_size, width)), nn.Parameter(torch.zeros(vocab_size))
         self.classes = nn.Linear(width, len(cutoffs))

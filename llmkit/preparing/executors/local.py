@@ -49,7 +49,10 @@ def open_local(n_workers: int) -> Iterator[Callable[[Any, Sequence[Any]], Genera
 
 
 class _Pool:
-    """One thread per worker, which starts it with the first task, waits for it, and replaces it if it dies."""
+    """One thread per worker process.
+
+    A thread starts its worker with the first task, waits for it, and replaces it if it dies.
+    """
 
     def __init__(self, n_workers: int) -> None:
         self._threads = ThreadPoolExecutor(n_workers)

@@ -131,7 +131,9 @@ class NoBadWords(LogitsProcessor):
 
 
 class EndDeadEnds(LogitsProcessor):
-    """Allow `end` in rows in which all other tokens are excluded. `never` are ids that are excluded after this."""
+    """Allow `end` in rows in which all other tokens are excluded, including the ids `never`, which a later step
+    excludes.
+    """
 
     def __init__(self, never: list[int], end: int) -> None:
         self._never, self._end = never, end

@@ -52,7 +52,7 @@ def score_rows(
 
 
 def _group(lengths: NDArray[np.int64], tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
-    """Indices of rows of similar length, in batches of at most `tokens_at_once` tokens including padding."""
+    """Yield indices of rows of similar length, in batches of at most `tokens_at_once` tokens including padding."""
     order = np.argsort(lengths, kind="stable")
     begin = 0
     for end in range(1, len(order) + 1):

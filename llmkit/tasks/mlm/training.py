@@ -132,7 +132,7 @@ class MlmTraining(PretrainingTask):
         if self.recipe.mlm.sentence_objective == "nsp":
             facts["not_next"] = describe_not_next(sentences)
             if sentences.n_documents == 1:
-                console.info("the text is one document: segments that are not next come from a distant passage of it")
+                console.info("the text is one document: segments that do not follow come from distant passages")
         if self.recipe.mlm.sentence_objective != "none" and (share := sentences.pair_fraction()) < 0.5:
             console.info(f"only {share:.0%} of the text is in documents of two sentences or more, which pairs need")
         return facts

@@ -100,7 +100,9 @@ def find_sentence_ends(text: str) -> NDArray[np.int64]:
 
 
 def _capitalize(match: re.Match[str]) -> str:
-    """The match in capitals, unless its length would change (ß) or its script has none (Georgian has, for titles)."""
+    """Return the match in capitals; unchanged if its length would change (ß) or in Georgian (capitals are for
+    titles).
+    """
     capital = match[0].upper()
     return match[0] if len(capital) != len(match[0]) or marks_of.UNCASED.match(match[0][-1]) else capital
 

@@ -55,7 +55,7 @@ class Dialect:
 
 
 def split_records(lines: Iterator[str], ending: str, delimiter: str) -> tuple[Dialect, Iterator[Record]]:
-    """The dialect of the lines, and their records; blank lines are skipped.
+    """Return the dialect of the lines, and their records; blank lines are skipped.
 
     `delimiter` is the setting `read.delimiter`: a character, none, or auto.
     """
@@ -71,7 +71,7 @@ def split_records(lines: Iterator[str], ending: str, delimiter: str) -> tuple[Di
 
 
 def parse_records(lines: Iterator[str], dialect: Dialect, first_line: int = 1) -> Iterator[Record]:
-    """The records of the lines; `first_line` is the number of the first one."""
+    """Yield the records of the lines; `first_line` is the number of the first line."""
     if dialect.is_quoted:
         yield from _parse_quoted(lines, dialect, first_line)
         return

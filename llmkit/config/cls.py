@@ -41,6 +41,11 @@ class Cls(Section):
     separator: str | None = Field(
         default=None, min_length=1, description="Separator between the labels of a cell, such as |."
     )
+    label_map: dict[LabelName, LabelName] = Field(
+        default={},
+        description="New names for labels, such as {0: neg, 1: pos}, of the files and of a model with labels LABEL_0, "
+        "...; two labels with one new name become one.",
+    )
     unseen_labels: Literal["refuse", "ignore"] = Field(
         default="refuse",
         description="Held-out rows whose label is not in the train split: an error, or skipped and counted.",

@@ -77,4 +77,4 @@ def _fold(cell: object) -> str:
 
 
 def _or_empty(cell: object) -> object:
-    return "" if cell is None or cell != cell else cell  # a missing cell of Parquet may be NaN  # noqa: PLR0124
+    return "" if cell is None or cell != cell else cell  # a missing cell of Parquet may be NaN

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmkit.core.errors import DataError
-from llmkit.text.records.column_names import ID_NAMES, LABEL_NAMES, LABELLED_TEXT_NAMES, PAIR_NAMES
 from llmkit.tables.joined_columns import find_flag_columns, split_names
+from llmkit.text.records.column_names import ID_NAMES, LABEL_NAMES, LABELLED_TEXT_NAMES, PAIR_NAMES
 from llmkit.text.records.fields import is_text, list_columns, missing_column_error
 from llmkit.text.records.rows import RowStream
 
@@ -80,7 +80,9 @@ def choose_columns(
 
 def find_unused_texts(rows: RowStream, columns: Columns) -> list[str]:
     """Columns of the file with texts of several words, other than `columns`."""
-    taken = {column for name in (columns.text, columns.pair, columns.label) if name for column in (name, *split_names(name))}
+    taken = {
+        column for name in (columns.text, columns.pair, columns.label) if name for column in (name, *split_names(name))
+    }
     return _CellChooser(rows.columns, [row.cells for row in rows.sample], rows.path).find_unused_texts(taken)
 
 

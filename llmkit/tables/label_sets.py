@@ -7,15 +7,33 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from llmkit.core.console import count
+from llmkit.core.errors import DataError
 from llmkit.tables.labelled import Label
 
-_MARKS = (", ", ",", "|", ";", "/", "+", "&", " ")
 _SHOWN = 3
+_MAX_RARE_LABELS = 20
+_MIN_ALL_DIFFERENT = 4
+"""Number of rows from which on labels that are all different are an error."""
 
 
 def describe_labels(counts: Mapping[str, int]) -> list[str]:
     """Notes on labels that differ only in case, width or type, and on labels that are joins of others."""
     return [*_describe_variants(counts), *_describe_joins(counts)]
+
+
+def require_repeats(counts: Mapping[str, int], n_rows: int, where: str) -> None:
+    """Refuse labels of which nearly every row has its own.
+
+    Raises:
+        DataError: with examples, and the setting that is probably meant.
+    """
+    is_rare = len(counts) > _MAX_RARE_LABELS and 2 * len(counts) > n_rows
+    if not is_rare and not _MIN_ALL_DIFFERENT <= len(counts) == sum(counts.values()):
+        return
+    examples = ", ".join(repr(label[:40]) for label in list(counts)[:_SHOWN])
+    hint = "--label names another column; to predict numbers, set -s cls.labels=regression"
+    what = f"{len(counts):,} different labels in {n_rows:,} rows, such as {examples}: too few rows for each"
+    raise DataError(what, where=where, hint="; ".join(_describe_joins(counts)) or hint)
 
 
 def describe_contradictions(keys: Sequence[int], labels: Sequence[Label], lines: Sequence[int]) -> list[str]:
@@ -43,7 +61,9 @@ def _describe_variants(counts: Mapping[str, int]) -> list[str]:
         return []
     shown = "; ".join(" and ".join(f"{label} ({counts[label]:,})" for label in group) for group in variants[:_SHOWN])
     setting = ",".join(f"{label}={group[0]}" for group in variants[:_SHOWN] for label in group[1:])
-    return [f"labels that differ only in case or form are different classes: {shown}; --label-map {setting!r} joins them"]
+    return [
+        f"labels that differ only in case or form are different classes: {shown}; --label-map {setting!r} joins them"
+    ]
 
 
 def _fold(label: str) -> str:
@@ -56,13 +76,15 @@ def _fold(label: str) -> str:
 
 
 def _describe_joins(counts: Mapping[str, int]) -> list[str]:
-    for mark in _MARKS:
-        joined = [label for label in counts if mark in label and all(p.strip() in counts for p in label.split(mark))]
-        joined = [label for label in joined if len(label.split(mark)) > 1 and label.strip() != mark.strip()]
+    notes = []
+    for mark in ",|;/&":
+        joined = [
+            label for label in counts if mark in label and any(part.strip() in counts for part in label.split(mark))
+        ]
         if joined:
-            some = f"{count(len(joined), 'label')} join other labels by {mark!r}, such as {joined[0]!r}"
-            return [f"{some}; for several labels per row: -s 'cls.separator={mark.strip() or mark}'"]
-    return []
+            some = f"{count(len(joined), 'label')} with {mark!r} between others, such as {joined[0]!r}"
+            notes.append(f"{some}; for several labels per row: -s 'cls.separator={mark}'")
+    return notes
 
 
 def _show(label: Label) -> str:

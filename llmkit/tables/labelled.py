@@ -22,9 +22,6 @@ from llmkit.text.records.fields import BadCell, describe_type, missing_column_er
 from llmkit.text.records.rows import Row, RowStream
 
 MAX_LINES_SHOWN = 5
-_MAX_RARE_LABELS = 20
-_MIN_ALL_DIFFERENT = 4
-"""Number of rows from which on labels that are all different are an error."""
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _SOFT = "soft labels, such as a probability per label, are not supported: give one label, or a list of labels"
 
@@ -234,7 +231,7 @@ def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None 
     `counts` has the number of rows per label; `n_rows` is needed if a row may have no label or several.
 
     Raises:
-        DataError: fewer than two different labels, or too many for labels.
+        DataError: fewer than two different labels.
     """
     n_rows = sum(counts.values()) if n_rows is None else n_rows
     if len(counts) < 2:
@@ -242,14 +239,6 @@ def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None 
         some = f"{n:,} of {n_rows:,} rows have the only label" if n < n_rows else f"all {n:,} rows have the label"
         what = f"{some} {label!r}: so there is nothing to learn" if n else "no row has a label"
         raise DataError(what, where=where, hint="rows of at least two labels are needed; is this the label column?")
-    is_rare = len(counts) > _MAX_RARE_LABELS and 2 * len(counts) > n_rows
-    if is_rare or _MIN_ALL_DIFFERENT <= len(counts) == sum(counts.values()):
-        examples = ", ".join(repr(label[:40]) for label in list(counts)[:3])
-        raise DataError(
-            f"{len(counts):,} different labels in {n_rows:,} rows, such as {examples}: too few rows per label",
-            where=where,
-            hint="--label names another column; to predict numbers, set -s cls.labels=regression",
-        )
     return {label: number for number, label in enumerate(sorted(counts, key=_by_value))}
 
 

@@ -158,7 +158,9 @@ def load_labelled(
         notes.append("too few rows per label to hold any out, so there are no metrics on held-out rows")
     notes += _describe_splits(splits, label2id, row_format.label_type)
     if row_format.label_type.has_names:
-        notes += describe_labels(Counter(name for label in whole.labels for name in row_format.label_type.names_in(label)))
+        notes += describe_labels(
+            Counter(name for label in whole.labels for name in row_format.label_type.names_in(label))
+        )
         notes += describe_contradictions(whole.keys, whole.labels, whole.lines)
     if not quiet:
         for note in notes:

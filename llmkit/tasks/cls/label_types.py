@@ -24,7 +24,16 @@ from llmkit.metrics.multilabel import score_multi_label, tune_thresholds
 from llmkit.metrics.regression import score_regression
 from llmkit.metrics.spec import MetricSet
 from llmkit.tables.label_columns import Columns
-from llmkit.tables.labelled import Label, ParseLabel, build_label2id, parse_label, parse_labels, parse_list, parse_number
+from llmkit.tables.label_sets import require_repeats
+from llmkit.tables.labelled import (
+    Label,
+    ParseLabel,
+    build_label2id,
+    parse_label,
+    parse_labels,
+    parse_list,
+    parse_number,
+)
 from llmkit.tasks.cls.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from llmkit.text.records.rows import Row
 
@@ -63,9 +72,10 @@ class LabelType(ABC):
         """Build label2id from the labels of the train rows.
 
         Raises:
-            DataError: all rows have the same label.
+            DataError: all rows have the same label, or nearly each its own.
         """
         counts = Counter(name for label in labels for name in self.names_in(label))
+        require_repeats(counts, len(labels), where)
         return build_label2id(counts, where, n_rows=len(labels))
 
     def names_in(self, label: Label) -> tuple[str, ...]:

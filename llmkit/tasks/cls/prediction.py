@@ -111,8 +111,8 @@ class RowScorer:
 def open_scorer(path: str, settings: Evaluate, label_map: Mapping[str, str]) -> RowScorer:
     """Load a classifier. For a model that llmkit did not train, the format is a single text of up to its max positions.
 
-    `label_map` has new names for the model's labels; a key `0` names the label LABEL_0 too, as transformers calls labels
-    without a name.
+    `label_map` has new names for the model's labels; a key `0` names the label LABEL_0 too, which is how transformers
+    calls the first label of a model without names.
 
     Raises:
         UsageError: two labels of the model would have one name.

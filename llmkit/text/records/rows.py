@@ -88,7 +88,8 @@ class RowStream:
         self.columns = self.columns or list(dict.fromkeys(key for row in self.sample for key in row.cells))
         self._rest: Iterator[Row] = reader
         for name in self.wanted:  # requested paths of keys, such as `data.text`
-            if "." in name and name not in self.columns and any(get_value(row.cells, name) is not MISSING for row in self.sample):
+            is_path = "." in name and name not in self.columns
+            if is_path and any(get_value(row.cells, name) is not MISSING for row in self.sample):
                 self.add_column(name, partial(get_value, path=name))
 
     def add_column(self, name: str, compute: Callable[[dict[str, object]], object]) -> None:
@@ -108,7 +109,7 @@ class RowStream:
                     row.cells[name] = value
                 yield row
 
-        self.columns.append(name)
+        self.columns = [*self.columns, name]
         self.computed.append(name)
         self.sample = list(add(self.sample))
         self._rest = add(self._rest)
@@ -194,20 +195,21 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
     stream.has_header = guess() if stream.header == "auto" else stream.header
     # Columns without a name, which spreadsheets may append, are named by their number, as all are without a header.
     names = first if stream.has_header else [""] * len(first)
-    stream.columns = [name.strip() or str(number) for number, name in enumerate(names, start=1)]
+    columns = [name.strip() or str(number) for number, name in enumerate(names, start=1)]
+    stream.columns = columns
     _note_table(stream, first, dialect, ending)
     model = "header" if stream.has_header else "first row"
     for line, cells in chain(head[stream.has_header :], records):
         if isinstance(cells, str):
             stream.reject(cells, line)
-        elif len(cells) != len(stream.columns):
-            what = f"{len(cells)} cells where the {model} has {len(stream.columns)}"
+        elif len(cells) != len(columns):
+            what = f"{len(cells)} cells where the {model} has {len(columns)}"
             other = f"or set prepare.read.delimiter: this is {dialect.describe()}"
             stream.reject(what, line, hint="or start the sheet with its header" if ending == ".xlsx" else other)
         elif any(map(UNDECODED.search, cells)):
             stream.reject("bytes that cannot be decoded", line)
         else:
-            yield Row(line, dict(zip(stream.columns, cells, strict=True)))
+            yield Row(line, dict(zip(columns, cells, strict=True)))
 
 
 def _size(cells: Iterable[object]) -> int:

@@ -11,6 +11,9 @@ def eval_command(
     text: options.Text = None,
     pair: options.Pair = None,
     label: options.Label = None,
+    label_map: options.LabelMap = None,
+    delimiter: options.Delimiter = None,
+    header: options.HasHeader = None,
     unseen_labels: options.UnseenLabels = None,
     skip_bad: options.SkipBad = False,
     show_samples: options.ShowSamples = False,
@@ -27,7 +30,9 @@ def eval_command(
     from llmkit.config.loading import load_recipe
 
     overrides = options.overrides_of(
-        set_, skip_bad=("prepare.read.skip_bad", skip_bad), split=("evaluate.split", split),
+        set_, skip_bad=("prepare.read.skip_bad", skip_bad),
+        delimiter=("prepare.read.delimiter", delimiter), header=("prepare.read.header", options.word_of(header)),
+        label_map=("cls.label_map", label_map), split=("evaluate.split", split),
         stride=("evaluate.stride", stride), text=("prepare.read.field", text),
     )  # fmt: skip
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}

@@ -18,6 +18,9 @@ def finetune_command(
     label: options.Label = None,
     folds: options.Folds = None,
     seeds: options.Seeds = 1,
+    label_map: options.LabelMap = None,
+    delimiter: options.Delimiter = None,
+    header: options.HasHeader = None,
     unseen_labels: options.UnseenLabels = None,
     skip_bad: options.SkipBad = False,
     show_samples: options.ShowSamples = False,
@@ -44,7 +47,12 @@ def finetune_command(
     task = options.task_in_name(context)
     distributed = options.DistributedOptions(nproc, nnodes, rdzv_endpoint)
     overrides = options.overrides_of(
-        set_, engine=("train.engine", engine), skip_bad=("prepare.read.skip_bad", skip_bad)
+        set_,
+        engine=("train.engine", engine),
+        skip_bad=("prepare.read.skip_bad", skip_bad),
+        delimiter=("prepare.read.delimiter", delimiter),
+        header=("prepare.read.header", options.word_of(header)),
+        label_map=("cls.label_map", label_map),
     )
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     named = {"train": data, "validation": validation, "test": test}

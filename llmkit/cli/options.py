@@ -109,6 +109,17 @@ Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds; rep
 Text = Annotated[str | None, typer.Option("--text", help="Column with the text; detected by default.")]
 Pair = Annotated[str | None, typer.Option("--pair", help="Column with the second text of a pair.")]
 Label = Annotated[str | None, typer.Option("--label", help="Column with the label; detected by default.")]
+LabelMap = Annotated[
+    str | None,
+    typer.Option("--label-map", help="New names of labels, such as 0=neg,1=pos, or a YAML or JSON file of them."),
+]
+Delimiter = Annotated[
+    str | None, typer.Option("--delimiter", help="Between the cells of a .csv or .tsv; detected by default.")
+]
+HasHeader = Annotated[
+    bool | None,
+    typer.Option("--header/--no-header", help="Whether the first row of a table is a header; detected by default."),
+]
 UnseenLabels = Annotated[
     str | None,
     typer.Option(
@@ -196,6 +207,11 @@ def overrides_of(given: list[str] | None, **settings: tuple[str, object]) -> lis
         if value is not None and value is not False:
             overrides.append((f"--{name.replace('_', '-')}", f"{key}={'true' if value is True else value}"))
     return overrides
+
+
+def word_of(flag: bool | None) -> str | None:
+    """A flag with a negative form as a value for `overrides_of`, which reads False as not given."""
+    return None if flag is None else str(flag).lower()
 
 
 def own_recipe(model: str | Path, recipe: Path | None) -> Path | None:

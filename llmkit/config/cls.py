@@ -1,7 +1,9 @@
 """The section cls: columns, labels and loss of a classifier."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
+import yaml
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from llmkit.config.section import Section
@@ -9,6 +11,21 @@ from llmkit.config.section import Section
 
 def _number_to_text(key: object) -> object:
     return str(key) if type(key) in (int, float) else key
+
+
+def _read_label_map(given: object) -> object:
+    """Pairs such as `0=neg,1=pos`, or the path of a YAML or JSON file, as a mapping."""
+    if not isinstance(given, str):
+        return given
+    if Path(given).is_file():
+        try:
+            return yaml.safe_load(Path(given).read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"{given} is no YAML or JSON file: {error}") from error
+    pairs = [part.partition("=") for part in given.split(",")]
+    if not all(old.strip() and equals and new.strip() for old, equals, new in pairs):
+        raise ValueError("it must be pairs such as 0=neg,1=pos, or a YAML or JSON file of them")
+    return {old.strip(): new.strip() for old, _, new in pairs}
 
 
 LabelName = Annotated[str, BeforeValidator(_number_to_text)]
@@ -40,6 +57,11 @@ class Cls(Section):
     )
     separator: str | None = Field(
         default=None, min_length=1, description="Separator between the labels of a cell, such as |."
+    )
+    label_map: Annotated[dict[LabelName, LabelName], BeforeValidator(_read_label_map)] = Field(
+        default={},
+        description="New names for labels, such as {0: neg, 1: pos}, of the files and of a model with labels LABEL_0, "
+        "...; two labels with one new name become one.",
     )
     unseen_labels: Literal["refuse", "ignore"] = Field(
         default="refuse",

@@ -5,14 +5,18 @@ longest cells, the label the column with few different values. An ambiguous choi
 second text is found by name only, and only together with the first.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmkit.core.errors import DataError
+from llmkit.tables.joined_columns import find_flag_columns, split_names
 from llmkit.text.records.column_names import ID_NAMES, LABEL_NAMES, LABELLED_TEXT_NAMES, PAIR_NAMES
 from llmkit.text.records.fields import is_text, list_columns, missing_column_error
+from llmkit.text.records.rows import RowStream
 
 _MAX_LABEL_CHARS = 60
+_MIN_PHRASE_CHARS = 4
 _MIN_ROWS = 10  # with fewer, every row may have a different label
 
 
@@ -33,6 +37,8 @@ class _ColumnStats:
     n_distinct: int
     has_text: bool
     may_be_label: bool
+    has_phrases: bool = False
+    """Whether most cells are different texts of two or more words."""
 
 
 def choose_columns(
@@ -72,6 +78,14 @@ def choose_columns(
     return Columns(text, pair or None, label or None)
 
 
+def find_unused_texts(rows: RowStream, columns: Columns) -> list[str]:
+    """Columns of the file with texts of several words, other than `columns`."""
+    taken: set[str | None] = {
+        column for name in (columns.text, columns.pair, columns.label) if name for column in (name, *split_names(name))
+    }
+    return _CellChooser(rows.columns, [row.cells for row in rows.sample], rows.path).find_unused_texts(taken)
+
+
 def _find_by_name(
     folded: Mapping[str, str], text: str | None, pair: str | None, label: str | None, *, spare: int
 ) -> tuple[str | None, str | None]:
@@ -93,6 +107,7 @@ class _CellChooser:
 
     def __init__(self, columns: Sequence[str], sample: Sequence[Mapping[str, object]], where: str) -> None:
         self._columns = columns
+        self._sample = sample
         self._where = where
         self._stats = {column: _compute_stats(column, [row.get(column) for row in sample]) for column in columns}
 
@@ -129,13 +144,24 @@ class _CellChooser:
             raise self._ambiguous("label")
         return found[0]
 
+    def find_unused_texts(self, taken: set[str | None]) -> list[str]:
+        """Columns with texts of several words that are not taken."""
+        return [column for column in self._columns if column not in taken and self._stats[column].has_phrases]
+
     def _ambiguous(self, what: str) -> DataError:
+        hint = f"name the column: --{what} NAME"
+        texts = self.find_unused_texts(set())
+        if what == "label" and len(flags := find_flag_columns(self._columns, self._sample)) > 1:
+            hint += f"; several columns of 0 and 1: --label {shlex.quote(','.join(flags))}"
+        elif what == "text" and len(texts) > 1:
+            hint += f"; texts to join: --text {shlex.quote(','.join(texts))}; pairs: --text {shlex.quote(texts[0])} "
+            hint += f"--pair {shlex.quote(texts[1])}"
         examples = ", ".join((LABELLED_TEXT_NAMES if what == "text" else LABEL_NAMES)[:3])
         return DataError(
             f"no column has a known name such as {examples}, and the cells do not show which one holds the {what}; "
             f"found: {list_columns(self._columns)}",
             where=self._where,
-            hint=f"name the column: --{what} NAME",
+            hint=hint,
         )
 
 
@@ -148,10 +174,12 @@ def _compute_stats(column: str, cells: Sequence[object]) -> _ColumnStats:
     mean_length = sum(map(len, words)) / len(words)
     lists = any(isinstance(cell, list) for cell in filled)
     repeats = len(words) < _MIN_ROWS or 2 * n_distinct <= len(words)
+    n_phrases = sum(" " in word or (not word.isascii() and len(word) >= _MIN_PHRASE_CHARS) for word in words)
     return _ColumnStats(
         mean_length,
         n_distinct,
         has_text=2 * sum(isinstance(cell, str) and is_text(cell) for cell in filled) > len(filled),
         may_be_label=lists
         or (repeats and mean_length <= _MAX_LABEL_CHARS and not any(isinstance(c, dict) for c in filled)),
+        has_phrases=2 * n_distinct > len(words) and 2 * n_phrases > len(words) and isinstance(filled[0], str),
     )

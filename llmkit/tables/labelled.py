@@ -7,7 +7,9 @@ Rows are streamed: all missing and invalid labels are raised in one error after 
 early does not get the error. Knows nothing of models and tokens.
 """
 
+import ast
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +22,8 @@ from llmkit.text.records.fields import BadCell, describe_type, missing_column_er
 from llmkit.text.records.rows import Row, RowStream
 
 MAX_LINES_SHOWN = 5
-_MAX_RARE_LABELS = 20
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+_SOFT = "soft labels, such as a probability per label, are not supported: give one label, or a list of labels"
 
 Label = str | tuple[str, ...] | float
 """One label, several, or a number."""
@@ -143,7 +146,8 @@ def parse_label(cell: object) -> str | None:
         raise BadCell("the label is a list; cls.labels=multi_label reads several labels")
     word = _to_word(cell)
     if word is None:
-        raise BadCell(f"the label is {describe_type(cell)}, not a word")
+        is_soft = isinstance(cell, dict) and all(isinstance(each, int | float) for each in cell.values())
+        raise BadCell(f"the label is {describe_type(cell)}, not a word" + (f"; {_SOFT}" if is_soft else ""))
     return word.strip() or None
 
 
@@ -163,7 +167,11 @@ def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
     if _is_missing(cell):
         return None
     if isinstance(cell, list):
+        if any(isinstance(each, float) and not each.is_integer() for each in cell):
+            raise BadCell(f"the label is a list of numbers; {_SOFT}")
         parts = [_to_word(each) for each in cell]
+    elif isinstance(cell, str) and (written := parse_list(cell)) is not None:
+        parts = list(written)
     elif isinstance(cell, str) and separator:
         parts = list(cell.split(separator))
     else:
@@ -171,6 +179,36 @@ def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
     if None in parts:
         raise BadCell("the labels are not words, or not a flat list of words")
     return tuple(sorted({word for part in parts if part and (word := part.strip())}))
+
+
+def parse_list(cell: str) -> list[str] | None:
+    """The strings of a list that was written as text, such as `['joy', 'love']`; None for any other text."""
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    if text[1:-1].strip() == "":
+        return []
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    if isinstance(value, list) and all(isinstance(each, str | int) for each in value) and "," in text:
+        return [str(each) for each in value]
+    # numpy writes ['joy' 'love'], which Python reads as one string
+    found = ["".join(pair) for pair in _QUOTED.findall(text)]
+    return found if found and not _QUOTED.sub("", text[1:-1]).strip(" ,\n") else None
+
+
+def map_labels(parse: ParseLabel, label_map: Mapping[str, str]) -> ParseLabel:
+    """`parse` with labels renamed by `label_map`; two labels with one new name become one."""
+
+    def parse_mapped(cell: object) -> Label | None:
+        label = parse(cell)
+        if isinstance(label, tuple):
+            return tuple(sorted({label_map.get(name, name) for name in label}))
+        return label_map.get(label, label) if isinstance(label, str) else label
+
+    return parse_mapped if label_map else parse
 
 
 def _is_missing(cell: object) -> bool:
@@ -196,7 +234,7 @@ def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None 
     `counts` has the number of rows per label; `n_rows` is needed if a row may have no label or several.
 
     Raises:
-        DataError: fewer than two different labels, or implausibly many different ones.
+        DataError: fewer than two different labels.
     """
     n_rows = sum(counts.values()) if n_rows is None else n_rows
     if len(counts) < 2:
@@ -204,13 +242,6 @@ def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None 
         some = f"{n:,} of {n_rows:,} rows have the only label" if n < n_rows else f"all {n:,} rows have the label"
         what = f"{some} {label!r}: there is nothing to learn" if n else "no row has a label"
         raise DataError(what, where=where, hint="rows of at least two labels are needed; is this the label column?")
-    if len(counts) > _MAX_RARE_LABELS and 2 * len(counts) > n_rows:
-        examples = ", ".join(repr(label[:40]) for label in list(counts)[:3])
-        raise DataError(
-            f"{len(counts):,} different labels in {n_rows:,} rows, such as {examples}: too few rows for each",
-            where=where,
-            hint="--label names another column; to predict numbers, set -s cls.labels=regression",
-        )
     return {label: number for number, label in enumerate(sorted(counts, key=_by_value))}
 
 

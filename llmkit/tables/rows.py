@@ -15,6 +15,7 @@ from pathlib import Path
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
+from llmkit.tables.joined_columns import split_names
 from llmkit.text.corpora import read_dataset_rows
 from llmkit.text.inputs import find_files, is_stream
 from llmkit.text.lines import unify_line_ends
@@ -41,7 +42,8 @@ def open_rows(path: str, read: Read, *, header: Header = "auto", wanted: Sequenc
             the sample raise during iteration.
     """
     path = path if path.startswith("hf:") else _find_file(path)
-    stream = RowStream(Source(path), read, header=header, wanted=wanted)
+    parts = [part for name in wanted for part in split_names(name)]
+    stream = RowStream(Source(path), read, header=header, wanted=list(dict.fromkeys([*wanted, *parts])))
     stream.start(read_dataset_rows(stream) if path.startswith("hf:") else _read_file(stream))
     if not stream.sample:
         skipped = "; ".join(f"{reason}: {n}" for reason, n in stream.source.skipped.items())

@@ -6,6 +6,7 @@ Texts are encoded while they are read and are not kept in memory.
 
 import hashlib
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,9 +23,11 @@ from llmkit.core import console
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, join_inputs, take_rows
-from llmkit.tables.label_columns import choose_columns
+from llmkit.tables.joined_columns import join_texts, list_labels
+from llmkit.tables.label_columns import choose_columns, find_unused_texts
+from llmkit.tables.label_sets import describe_contradictions, describe_labels
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
-from llmkit.tables.labelled import Label, LabelledRow, read_labelled
+from llmkit.tables.labelled import Label, LabelledRow, map_labels, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.cls.label_types import LabelType, choose_label_type
 from llmkit.tasks.cls.row_format import (
@@ -36,6 +39,7 @@ from llmkit.tasks.cls.row_format import (
     read_chunks,
 )
 from llmkit.text.language.words import choose_segmenter
+from llmkit.text.records.fields import list_columns
 from llmkit.text.records.rows import RowStream
 
 SPLITS = ("train", "validation", "test")
@@ -121,7 +125,11 @@ def load_labelled(
     with open_rows(files["train"], read, header=section.header, wanted=wanted) as rows:
         row_format = decide_format(section, rows, block_size)
         notes = [row_format.describe(rows)]
-        labelled = read_labelled(rows, row_format.columns, row_format.label_type.parser(row_format.separator))
+        if unused := find_unused_texts(rows, row_format.columns):
+            joined = shlex.quote(",".join([row_format.text, *unused]))
+            notes.append(f"texts that are not read: {list_columns(unused)}; --text {joined} joins them")
+        parse = map_labels(row_format.label_type.parser(row_format.separator), section.label_map)
+        labelled = read_labelled(rows, row_format.columns, parse)
         whole = _collect(labelled, row_format, section, tokenizer, keep_empty=False)
         notes += describe_left_out(whole.n_empty, rows.path, "without a text")
         notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
@@ -136,6 +144,8 @@ def load_labelled(
     label2id = row_format.label_type.build_label2id(train_labels, row_format.label or "", where)
     if known is not None and set(known) == set(label2id):
         label2id = dict(known)
+    if unused_names := [old for old, new in section.label_map.items() if new not in label2id]:
+        notes.append(f"cls.label_map: no row has {unused_names[0]!r}")
     trained_on = {key for key, side in zip(whole.keys, sides, strict=True) if side == TRAIN}
     splits = {}
     for number, name in enumerate(SPLITS):
@@ -147,6 +157,11 @@ def load_labelled(
     if "validation" not in splits and section.validation:
         notes.append("too few rows per label to hold any out, so there are no metrics on held-out rows")
     notes += _describe_splits(splits, label2id, row_format.label_type)
+    if row_format.label_type.has_names:
+        notes += describe_labels(
+            Counter(name for label in whole.labels for name in row_format.label_type.names_in(label))
+        )
+        notes += describe_contradictions(whole.keys, whole.labels, whole.lines)
     if not quiet:
         for note in notes:
             console.info(note)
@@ -165,13 +180,15 @@ def _describe_splits(
     shown = ", ".join(f"{name} {count:,}" for name, count in list(zip(label2id, counts, strict=True))[:LABELS_SHOWN])
     more = f" and {len(label2id) - LABELS_SHOWN} more" if len(label2id) > LABELS_SHOWN else ""
     notes = [clean_line(f"rows: {rows}; labels to train on: {shown}{more}")]
-    if all(map(_NUMBER.fullmatch, label2id)) and any("." in label for label in label2id):
+    if all(map(_NUMBER.fullmatch, label2id)) and not all(float(label).is_integer() for label in label2id):
         notes.append("the labels are decimal numbers: use -s cls.labels=regression to predict numbers")
     return notes
 
 
 def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
     """Choose columns and label type from the section and the first rows."""
+    join_texts(rows, section.text, required=True)
+    list_labels(rows, section.label, required=True)
     sample = [row.cells for row in rows.sample]
     columns = choose_columns(
         rows.columns, sample, text=section.text, pair=section.pair, label=section.label, need_label=True,

@@ -75,7 +75,7 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         raise UsageError(f"{len(data)} files are given, but only one can be scored", where="--data", hint=hint)
     if not data and run is None:
         raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
-    scored = RowEvaluation(open_scorer(request.path, recipe.evaluate), request.show_samples)
+    scored = RowEvaluation(open_scorer(request.path, recipe.evaluate, recipe.cls.label_map), request.show_samples)
     if data:
         scored.add_file(recipe, data[0])
         if run is not None and _is_train_file(data[0], run):

@@ -24,7 +24,16 @@ from llmkit.metrics.multilabel import score_multi_label, tune_thresholds
 from llmkit.metrics.regression import score_regression
 from llmkit.metrics.spec import MetricSet
 from llmkit.tables.label_columns import Columns
-from llmkit.tables.labelled import Label, ParseLabel, build_label2id, parse_label, parse_labels, parse_number
+from llmkit.tables.label_sets import require_repeats
+from llmkit.tables.labelled import (
+    Label,
+    ParseLabel,
+    build_label2id,
+    parse_label,
+    parse_labels,
+    parse_list,
+    parse_number,
+)
 from llmkit.tasks.cls.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from llmkit.text.records.rows import Row
 
@@ -63,9 +72,10 @@ class LabelType(ABC):
         """Build label2id from the labels of the train rows.
 
         Raises:
-            DataError: all rows have the same label.
+            DataError: all rows have the same label, or nearly each its own.
         """
         counts = Counter(name for label in labels for name in self.names_in(label))
+        require_repeats(counts, len(labels), where)
         return build_label2id(counts, where, n_rows=len(labels))
 
     def names_in(self, label: Label) -> tuple[str, ...]:
@@ -383,7 +393,9 @@ def choose_label_type(section: Cls, sample: Sequence[Row], columns: Columns) -> 
     """Return the label type of the section; `auto` is multi-label with a separator or a list, else single-label."""
     if section.labels != "auto":
         return LABEL_TYPES[section.labels]
-    lists = columns.label is not None and any(isinstance(row.cells.get(columns.label), list) for row in sample)
+    cells = [row.cells.get(columns.label) for row in sample] if columns.label else []
+    written = [cell for cell in cells if isinstance(cell, str) and parse_list(cell) is not None]
+    lists = any(isinstance(cell, list) for cell in cells) or 2 * len(written) > len(cells) > 0
     return LABEL_TYPES["multi_label" if section.separator or lists else "single_label"]
 
 

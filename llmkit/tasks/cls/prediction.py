@@ -1,6 +1,7 @@
 """Apply a saved classifier to rows, for `eval` and `predict`; and the `predict` command."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core import console
 from llmkit.core.distributed import all_reduce_sum, shard
-from llmkit.core.errors import DataError
+from llmkit.core.errors import DataError, UsageError
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
 from llmkit.models.classifier import labels_of, load_classifier
@@ -74,6 +75,8 @@ class RowScorer:
     thresholds: NDArray[np.float64]
     extra: dict[str, Any]
     settings: Evaluate
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    """New names of the model's labels."""
     counts: TextCounts = field(default_factory=TextCounts)
     """Counts of the rows that were scored; shared by copies."""
 
@@ -84,7 +87,7 @@ class RowScorer:
     @property
     def names(self) -> list[str]:
         """Label names in the order of their ids."""
-        return labels_of(self.network.config)
+        return [self.label_map.get(name, name) for name in labels_of(self.network.config)]
 
     def with_format(self, row_format: RowFormat) -> "RowScorer":
         """Return a copy for a file with other column names."""
@@ -105,10 +108,14 @@ class RowScorer:
         return self.label_type.to_outputs(scores, self.extra)
 
 
-def open_scorer(path: str, settings: Evaluate) -> RowScorer:
+def open_scorer(path: str, settings: Evaluate, label_map: Mapping[str, str]) -> RowScorer:
     """Load a classifier. For a model that llmkit did not train, the format is a single text of up to its max positions.
 
+    `label_map` has new names for the model's labels; a key `0` names the label LABEL_0 too, which is how transformers
+    calls the first label of a model without names.
+
     Raises:
+        UsageError: two labels of the model would have one name.
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
     network, tokenizer = load_for_inference(load_classifier, path, path, settings.precision)
@@ -120,7 +127,12 @@ def open_scorer(path: str, settings: Evaluate) -> RowScorer:
     row_format, extra = read_format(network.config, block_size)
     n_labels = network.config.num_labels or 1
     thresholds = np.array(extra.get("thresholds", [0.5] * n_labels), np.float64)
-    return RowScorer(network, tokenizer, row_format, thresholds, extra, settings)
+    label_map = {f"LABEL_{old}": new for old, new in label_map.items()} | dict(label_map)
+    scorer = RowScorer(network, tokenizer, row_format, thresholds, extra, settings, label_map)
+    if repeated := next((name for name, n in Counter(scorer.names).items() if n > 1), None):
+        hint = "give each label of the model a different name"
+        raise UsageError(f"two labels of the model would be called {repeated!r}", where="cls.label_map", hint=hint)
+    return scorer
 
 
 def describe_method(
@@ -142,7 +154,7 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
         ModelError: the model cannot be used.
     """
     section, data = recipe.cls, request.data
-    scorer = open_scorer(request.path, recipe.evaluate)
+    scorer = open_scorer(request.path, recipe.evaluate, section.label_map)
     wanted = [name for name in (section.text, section.pair, scorer.format.text) if name]
     n_rows, n_cut = 0, 0
     opened = open_rows(data, recipe.prepare.read, header=section.header, wanted=wanted)
@@ -150,15 +162,16 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
         columns = scorer.format.find_columns(rows, need_label=False, text=section.text, pair=section.pair)
         columns = replace(columns, label=None)  # a label column is copied like any other
         console.info(f"{data}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
+        kept = [name for name in rows.columns if name not in rows.computed]
         names = scorer.label_type.columns(scorer.names, all_probabilities=request.all_probabilities)
         if taken := [name for name in names if name in rows.columns]:
             hint = "rename it in the file: the result keeps all columns and adds this one"
             raise DataError(f"the file already has a column {taken[0]!r}", where=data, hint=hint)
-        emit = request.open_writer([*rows.columns, *names])
+        emit = request.open_writer([*kept, *names])
         scorer = scorer.with_format(scorer.format.with_columns(columns))
         for chunk, inputs, outputs in scorer.score(read_labelled(rows, columns, scorer.label_type.parser(None))):
             for row, cells in zip(chunk, _to_cells(scorer, outputs, request.all_probabilities), strict=True):
-                emit({**row.cells, **cells})
+                emit({name: cell for name, cell in row.cells.items() if name not in rows.computed} | cells)
             n_rows += len(chunk)
             n_cut += inputs.n_cut
             line.add(len(chunk))

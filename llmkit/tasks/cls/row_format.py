@@ -17,8 +17,9 @@ from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
 from llmkit.models.classifier import problem_type_of
+from llmkit.tables.joined_columns import join_texts, list_labels
 from llmkit.tables.label_columns import Columns, choose_columns
-from llmkit.tables.labelled import LabelledRow, UnseenLabels, read_labelled, to_ids
+from llmkit.tables.labelled import LabelledRow, UnseenLabels, map_labels, read_labelled, to_ids
 from llmkit.tables.rows import open_rows, without_surrogates
 from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, get_label_type
 from llmkit.text.records.rows import RowStream
@@ -63,6 +64,8 @@ class RowFormat:
         Raises:
             DataError: the file has no such columns, or only one of this file and the train file has pairs.
         """
+        join_texts(rows, text or self.text, required=text is not None)
+        list_labels(rows, label or self.label, required=label is not None)
         here, is_ours = set(rows.columns), bool(self.text)
         columns = choose_columns(
             rows.columns, [row.cells for row in rows.sample],
@@ -194,7 +197,7 @@ class LabelledFile:
 
     def __iter__(self) -> Iterator[LabelledRow]:
         label_type = self.format.label_type
-        parse = label_type.parser(self.section.separator or self.format.separator)
+        parse = map_labels(label_type.parser(self.section.separator or self.format.separator), self.section.label_map)
         labelled = read_labelled(self.rows, self.format.columns, parse)
         if not label_type.has_names:
             return labelled

@@ -135,7 +135,7 @@ def score(scorer: RowScorer) -> np.ndarray:
 
 
 def test_probabilities_are_those_of_transformers_row_by_row(bert: str) -> None:
-    found = score(open_scorer(bert, Evaluate()))
+    found = score(open_scorer(bert, Evaluate(), {}))
     model, tokenizer = BertForSequenceClassification.from_pretrained(bert).eval(), load_tokenizer(bert)
     for row, outputs in zip(ROWS, found, strict=True):
         with torch.no_grad():
@@ -147,14 +147,14 @@ def test_probabilities_are_those_of_transformers_row_by_row(bert: str) -> None:
 def test_outputs_do_not_depend_on_how_many_rows_go_at_once(
     bert: str, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
-    whole = score(open_scorer(bert, Evaluate()))
+    whole = score(open_scorer(bert, Evaluate(), {}))
     monkeypatch.setattr(row_format, "ROWS_AT_ONCE", 3)
-    assert score(open_scorer(bert, Evaluate(batch_size=batch_size))) == pytest.approx(whole, abs=1e-6)
+    assert score(open_scorer(bert, Evaluate(batch_size=batch_size), {})) == pytest.approx(whole, abs=1e-6)
 
 
 def test_model_without_a_pad_token_is_scored_behind_any_token(tmp_path: Path) -> None:
     path = save(tmp_path / "gpt2", GPT2ForSequenceClassification, save_gpt2)
-    scorer = open_scorer(path, Evaluate())
+    scorer = open_scorer(path, Evaluate(), {})
     assert scorer.network.config.pad_token_id is not None
     found = score(scorer)
     alone = [np.concatenate([out for _, _, out in scorer.score([row])]) for row in ROWS]
@@ -162,9 +162,9 @@ def test_model_without_a_pad_token_is_scored_behind_any_token(tmp_path: Path) ->
 
 
 def test_context_is_bounded_by_the_model_the_settings_and_the_tokenizer(bert: str) -> None:
-    assert open_scorer(bert, Evaluate()).format.block_size == 64
-    assert open_scorer(bert, Evaluate(block_size=16)).format.block_size == 16
-    scorer = open_scorer(bert, Evaluate())
+    assert open_scorer(bert, Evaluate(), {}).format.block_size == 64
+    assert open_scorer(bert, Evaluate(block_size=16), {}).format.block_size == 16
+    scorer = open_scorer(bert, Evaluate(), {})
     assert scorer.thresholds.tolist() == [0.5] * 3
     assert scorer.names == ["LABEL_0", "LABEL_1", "LABEL_2"]
     assert scorer.label_type.predict(np.array([[0.1, 0.7, 0.2]]), scorer.thresholds).tolist() == [1]
@@ -320,3 +320,36 @@ def test_a_column_of_labels_is_a_cell_like_others_even_where_it_is_empty(run: st
     rows = read_lines(label_rows(run, data))
     assert [row["label"] for row in rows] == ["", "no such label"]
     assert {row["prediction"] for row in rows} <= {"ham", "spam"}
+
+
+def test_label_map_renames_the_labels_of_a_model_without_names_and_of_the_file(tmp_path: Path) -> None:
+    path = save_bert(tmp_path / "bert")
+    BertForSequenceClassification.from_pretrained(path, num_labels=2).save_pretrained(path)
+    assert open_scorer(path, Evaluate(), {}).names == ["LABEL_0", "LABEL_1"]
+    assert open_scorer(path, Evaluate(), {"0": "ham", "1": "spam"}).names == ["ham", "spam"]
+    assert open_scorer(path, Evaluate(), {"LABEL_1": "spam"}).names == ["LABEL_0", "spam"]
+    with pytest.raises(UsageError, match="two labels of the model would be called 'x'"):
+        open_scorer(path, Evaluate(), {"0": "x", "1": "x"})
+    rows = write_table(tmp_path / "a.csv", make_messages(12))
+    recipe = load_recipe(None, ["cls.label_map=0=ham,1=spam"], "cls")
+    numbered = write_table(tmp_path / "b.csv", [(text, str(int(label == "spam"))) for text, label in make_messages(12)])
+    named, by_number = (evaluate(recipe, model=path, data=[data]) for data in (rows, numbered))
+    assert named["n_rows"] == 12
+    assert_same_figures({**named, "method": None}, {**by_number, "method": None})
+
+
+def test_joined_columns_are_read_by_the_saved_model_and_left_out_of_the_result(tmp_path: Path) -> None:
+    rows = tmp_path / "a.csv"
+    body = [(text.partition(" "), int(label == "spam")) for text, label in make_messages(40)]
+    lines = [f"{first},{rest},{spam},{1 - spam}" for (first, _, rest), spam in body]
+    rows.write_text("\n".join(["title,body,spam,ham", *lines, ""]), encoding="utf-8")
+    overrides = ["cls.text=title,body", "cls.label=spam,ham", "train.max_steps=2", "train.block_size=32"]
+    recipe = load_recipe(None, overrides, "cls")
+    finetune(recipe, files={"train": str(rows)}, out=tmp_path / "run", model=save_bert(tmp_path / "bert"))
+    scorer = open_scorer(str(tmp_path / "run" / "model"), Evaluate(), {})
+    assert (scorer.format.text, scorer.format.label, scorer.names) == ("title,body", "spam,ham", ["ham", "spam"])
+    assert evaluate(load_recipe(None, [], "cls"), model=str(tmp_path / "run"), data=[str(rows)])["n_rows"] == 40
+    written: list[str] = []
+    predict(load_recipe(None, [], "cls"), model=str(tmp_path / "run"), data=str(rows), out=None, write=written.append)
+    assert written[0] == "title,body,spam,ham,prediction\n"
+    assert len(written) == 41

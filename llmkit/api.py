@@ -206,7 +206,7 @@ def evaluate(
     """
     given = {"evaluate__split": split, "evaluate__stride": stride}
     keys |= {name: value for name, value in given.items() if value is not None}
-    config = _load_model_recipe(model, recipe, keys, {"text": text, "pair": pair, "label": label})
+    config = _load_model_recipe("eval", model, recipe, keys, {"text": text, "pair": pair, "label": label})
     from llmkit.evaluating.evaluate import evaluate as run
 
     with _running():
@@ -251,7 +251,7 @@ def predict(
             source = str(Path(folder) / "rows.jsonl")
             lines = [json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows]
             Path(source).write_text("".join(lines), encoding="utf-8")
-        config = _load_model_recipe(model, recipe, keys, {"text": text, "pair": pair})
+        config = _load_model_recipe("predict", model, recipe, keys, {"text": text, "pair": pair})
         from llmkit.evaluating.predict import predict as run
 
         written: list[str] = []
@@ -297,7 +297,7 @@ def generate(
         "num_samples": num_samples, "stop": stop, "seed": seed,
     }  # fmt: skip
     keys |= {f"generate__{name}": value for name, value in given.items() if value is not None}
-    config = _load_model_recipe(model, recipe, keys, {})
+    config = _load_model_recipe("generate", model, recipe, keys, {})
     from llmkit.generating.generate import generate as run
 
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -325,9 +325,16 @@ def load(model: StrPath) -> Loaded:
 
 
 def _load_model_recipe(
-    model: StrPath, recipe: RecipeLike, keys: Mapping[str, Any], columns: Mapping[str, str | None]
+    command: str, model: StrPath, recipe: RecipeLike, keys: Mapping[str, Any], columns: Mapping[str, str | None]
 ) -> "Recipe":
-    """Load the recipe of the arguments, or without one the recipe of the run."""
+    """Without a recipe, a run is scored and written with by its own.
+
+    Raises:
+        UsageError: a recipe that is not valid, or a keyword that the command of this name does not read.
+    """
+    from llmkit.config.command_keys import check_overrides
+
+    check_overrides(command, [f"{name.replace('__', '.')}={value}" for name, value in keys.items()])
     own = Path(model) / "recipe.yaml"
     if recipe is None and own.is_file():
         return _load_recipe(own, keys, columns=columns, forget_columns=True)

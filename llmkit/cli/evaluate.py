@@ -27,6 +27,7 @@ def eval_command(
     with confidence intervals.
     """
     from llmkit.cli.output import show_json, show_metrics
+    from llmkit.config.command_keys import check_overrides
     from llmkit.config.loading import load_recipe
 
     overrides = options.overrides_of(
@@ -35,6 +36,7 @@ def eval_command(
         label_map=("cls.label_map", label_map), split=("evaluate.split", split),
         stride=("evaluate.stride", stride), text=("prepare.read.field", text),
     )  # fmt: skip
+    check_overrides("eval", set_ or ())
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     recipe_file = options.own_recipe(model, recipe)
     task = None

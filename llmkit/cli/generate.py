@@ -21,8 +21,10 @@ def generate_command(
     Set temperature, length and other settings with `-s generate.key=value`.
     """
     from llmkit.cli.output import echo, show_json
+    from llmkit.config.command_keys import check_overrides
     from llmkit.config.loading import load_recipe
 
+    check_overrides("generate", set_ or ())
     config = load_recipe(options.own_recipe(model, recipe), set_ or [])
     texts = _read_prompts(prompt or [], prompts)
     from llmkit.generating.generate import generate  # torch loads here, so --help stays instant

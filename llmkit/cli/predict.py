@@ -28,12 +28,14 @@ def predict_command(
     Writes all rows in order, with all columns, the predicted label and its probability.
     """
     from llmkit.cli.output import show_json, show_line, write_out
+    from llmkit.config.command_keys import check_overrides
     from llmkit.config.loading import load_recipe
 
     overrides = options.overrides_of(
         set_, skip_bad=("prepare.read.skip_bad", skip_bad), delimiter=("prepare.read.delimiter", delimiter),
         header=("prepare.read.header", options.word_of(header)), label_map=("cls.label_map", label_map),
     )  # fmt: skip
+    check_overrides("predict", set_ or ())
     columns = {"text": text, "pair": pair}
     config = load_recipe(options.own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
     from llmkit.evaluating.predict import predict  # torch loads here, so --help stays instant

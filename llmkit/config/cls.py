@@ -102,6 +102,11 @@ class Cls(Section):
     )
     lora_rank: int = Field(default=0, ge=0, description="Rank of LoRA; 0: train all weights (extra: lora).")
     lora_alpha: int = Field(default=16, gt=0, description="Scale of LoRA updates: lora_alpha / lora_rank.")
+    lora_target_modules: list[str] = Field(
+        default=[],
+        description="Endings of the names of the modules that LoRA adapts, such as [query, value]; default: those of "
+        "peft for the architecture, else all linear layers outside of the head.",
+    )
     augment: Augment = Augment()
     metric: str = Field(
         default="auto",
@@ -123,6 +128,12 @@ class Cls(Section):
     def _lora_excludes_freeze(self) -> "Cls":
         if self.lora_rank and self.freeze != "none":
             raise ValueError("lora_rank trains only LoRA's weights and the head: remove freeze")
+        return self
+
+    @model_validator(mode="after")
+    def _targets_need_lora(self) -> "Cls":
+        if self.lora_target_modules and not self.lora_rank:
+            raise ValueError("lora_target_modules needs lora_rank above 0")
         return self
 
     @model_validator(mode="after")

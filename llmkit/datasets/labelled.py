@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
-from llmkit.core.errors import UsageError
+from llmkit.core.errors import DataError, UsageError
 from llmkit.datasets.rows import word_continuation_mask
 from llmkit.tokens.store import Ids
 from llmkit.tokens.tokenizer import backend_of, encode_texts, encode_with_offsets, id_dtype, plain_encoding
@@ -40,6 +40,11 @@ class Input:
     n_first: int
     """Number of tokens of type 0; the rest is the second text."""
     words: NDArray[np.int32] | None = None
+    outer_types: "OuterTypes" = (None, None)
+
+
+OuterTypes = tuple[int | None, int | None]
+"""The token types of the first and of the last token where they are neither 0 nor 1, as those of XLNet's <cls>."""
 
 
 @dataclass(slots=True)
@@ -55,6 +60,9 @@ class Inputs:
     words: NDArray[np.int32] | None
     is_cut: NDArray[np.bool_]
     """Rows that were truncated."""
+    outer_types: OuterTypes = (None, None)
+    n_without_tokens: int = 0
+    """Rows without a token, for which the model reads one special token."""
 
     @property
     def n_cut(self) -> int:
@@ -81,7 +89,7 @@ class Inputs:
         for number in range(int(self.row_ends[row - 1]) if row else 0, int(self.row_ends[row])):
             begin, end = int(self.ends[number - 1]) if number else 0, int(self.ends[number])
             words = None if self.words is None else self.words[begin:end]
-            inputs.append(Input(self.ids[begin:end], int(self.n_first[number]), words))
+            inputs.append(Input(self.ids[begin:end], int(self.n_first[number]), words, self.outer_types))
         return inputs
 
 
@@ -131,11 +139,31 @@ def encode_inputs(
     seconds = repeat(_NOTHING) if pairs is None else _encode(tokenizer, pairs, segmenter)
     rows: list[list[Input]] = []
     is_cut: list[bool] = []
+    n_without_tokens = 0
     for row in zip(firsts, seconds, strict=False):
         spans, cut = _choose_spans((len(row[0][0]), len(row[1][0])), room, windows)
         rows.append([template.build_input(row, span, segmenter is not None) for span in spans])
         is_cut.append(cut)
-    return _pack(rows, np.array(is_cut, bool), np.zeros(0, id_dtype(tokenizer)), segmenter is not None)
+        if not len(rows[-1][0].ids):
+            _fill_empty(rows[-1], tokenizer)
+            n_without_tokens += 1
+    packed = _pack(rows, np.array(is_cut, bool), np.zeros(0, id_dtype(tokenizer)), segmenter is not None)
+    packed.n_without_tokens = n_without_tokens
+    return packed
+
+
+def _fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a row without tokens the token that starts a text, or else the one that ends it.
+
+    Raises:
+        DataError: the tokenizer has neither.
+    """
+    token = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if token is None:
+        hint = "remove rows without a text"
+        raise DataError("a text has no tokens, and the model cannot read nothing", where="the text column", hint=hint)
+    words = None if row[0].words is None else np.array([NO_WORD], np.int32)
+    row[0] = Input(np.array([token], row[0].ids.dtype), 1, words, row[0].outer_types)
 
 
 def _pack(rows: Sequence[Sequence[Input]], is_cut: NDArray[np.bool_], no_ids: Ids, has_words: bool) -> Inputs:
@@ -149,6 +177,7 @@ def _pack(rows: Sequence[Sequence[Input]], is_cut: NDArray[np.bool_], no_ids: Id
         np.cumsum([len(row) for row in rows], dtype=np.int64),
         np.concatenate([np.zeros(0, np.int32), *words]) if has_words else None,
         is_cut,
+        flat[0].outer_types if flat else (None, None),
     )
 
 
@@ -162,6 +191,8 @@ def join_inputs(parts: Sequence[Inputs]) -> Inputs:
         np.cumsum(np.concatenate([np.diff(part.row_ends, prepend=0) for part in parts])),
         np.concatenate(words) if len(words) == len(parts) else None,
         np.concatenate([part.is_cut for part in parts]),
+        parts[0].outer_types,
+        sum(part.n_without_tokens for part in parts),
     )
 
 
@@ -216,6 +247,7 @@ class _Template:
     parts: tuple[Ids, Ids, Ids]
     types: tuple[int, int, int, int, int]
     """Of the tokens before, the first text, the tokens between, the second text, the tokens after."""
+    outer_types: OuterTypes = (None, None)
 
     def build_input(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:
         """Build one input."""
@@ -224,12 +256,13 @@ class _Template:
         ids = np.concatenate(pieces).astype(first.dtype)
         n_first = sum(len(piece) for piece, kind in zip(pieces, self.types, strict=True) if kind == 0)
         if not with_words:
-            return Input(ids, n_first)
+            return Input(ids, n_first, None, self.outer_types)
         numbers = [_number_words(continues, spans[0], 0)]
         n_words = int(numbers[0][-1]) + 1 if len(numbers[0]) else 0
         numbers.append(_number_words(other_continues, spans[1], n_words))
         outside = [np.full(len(part), NO_WORD, np.int32) for part in self.parts]
-        return Input(ids, n_first, np.concatenate([outside[0], numbers[0], outside[1], numbers[1], outside[2]]))
+        words = np.concatenate([outside[0], numbers[0], outside[1], numbers[1], outside[2]])
+        return Input(ids, n_first, words, self.outer_types)
 
 
 def _find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> _Template:
@@ -241,8 +274,10 @@ def _find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> _Template:
     cuts = [0, sides[0], ends[0], *((sides[1], ends[1]) if pair else (len(encoding.ids),) * 2), len(encoding.ids)]
     ids, types = np.array(encoding.ids, id_dtype(tokenizer)), encoding.type_ids
     kinds = [types[begin] if begin < end else 0 for begin, end in pairwise(cuts)]
+    kinds[0] = 0  # the first text follows
+    outer_types = tuple(kind if kind > 1 else None for kind in (types[0], types[-1]))
     parts = (ids[: cuts[1]], ids[cuts[2] : cuts[3]], ids[cuts[4] :])
-    return _Template(parts, (kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]))
+    return _Template(parts, (kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]), (outer_types[0], outer_types[1]))
 
 
 def _number_words(continues: NDArray[np.bool_] | None, span: slice, first: int) -> NDArray[np.int32]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
+from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
@@ -110,6 +111,32 @@ def load_classifier_for_training(
     model.load_state_dict({key: state[key] for key in new}, strict=False)
     notes = [f"the head is new: {', '.join(sorted({key.rpartition('.')[0] for key in new}))}"] if new else []
     return model, notes or ["the model's head is kept: it has the same labels"]
+
+
+@torch.no_grad()
+def fold_target_scale(model: PreTrainedModel, mean: float, std: float) -> bool:
+    """Make a regression model predict `std` times its output plus `mean`, in place, by changing its last layer.
+
+    A head without a bias gets the mean from the bias of the layer norm before it, as in GPT-2: with output W (h + b),
+    the bias b + mean W / |W|^2 adds the mean. Returns whether the model has such a bias; otherwise it is unchanged.
+    """
+    heads = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == 1 and is_head(model, name)
+    ]
+    if not heads:
+        return False
+    last = heads[-1]
+    norm = getattr(model.base_model, "ln_f", None)
+    if last.bias is None and getattr(norm, "bias", None) is None:
+        return False
+    last.weight *= std
+    if last.bias is not None:
+        last.bias.copy_(last.bias * std + mean)
+    elif isinstance(norm, nn.LayerNorm):
+        norm.bias += mean * last.weight[0] / last.weight.square().sum()
+    return True
 
 
 def count_positions(config: PreTrainedConfig) -> int | None:

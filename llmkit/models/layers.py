@@ -7,6 +7,7 @@ llmkit.
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -99,7 +100,8 @@ def freeze_layers(model: PreTrainedModel, what: str | int, *, where: str = "free
 
 
 TARGETS = {"modernbert": ["Wqkv"]}
-"""By `model_type`, the matrices to adapt where peft has no default: the input projections of attention."""
+"""By `model_type`, the matrices to adapt where peft has no default: the input projections of attention. In other models
+without a default, all matrices outside of the head are adapted."""
 
 
 def require_peft(where: str = "lora_rank") -> None:
@@ -113,12 +115,27 @@ def require_peft(where: str = "lora_rank") -> None:
         raise EnvironmentFault("peft is not installed", where=where, hint=hint)
 
 
-def add_lora(model: PreTrainedModel, rank: int, alpha: int, seed: int, *, where: str = "lora_rank") -> None:
-    """Freeze all weights except the head, and add trainable updates of `rank` to attention, scaled by `alpha` / `rank`.
+def list_linear(model: PreTrainedModel) -> list[str]:
+    """Names of the matrices of linear layers outside of the head; convolutions of one token too, as in SqueezeBERT."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if not is_head(model, name)
+        and (isinstance(module, nn.Linear | Conv1D) or (isinstance(module, nn.Conv1d) and module.kernel_size == (1,)))
+    ]
+
+
+def add_lora(
+    model: PreTrainedModel, rank: int, alpha: int, seed: int, *, targets: Sequence[str] = (), where: str = "lora_rank"
+) -> None:
+    """Freeze all weights except the head, and add trainable updates of `rank`, scaled by `alpha` / `rank`.
+
+    Adapted are the modules whose names end with one of `targets`; by default those of peft or of `TARGETS` for this
+    architecture, else all linear layers outside of the head.
 
     Raises:
         EnvironmentFault: peft is not installed.
-        UsageError: peft has no default matrices for this architecture; `where` is the recipe's key.
+        UsageError: there are no such modules; `where` is the recipe's key.
     """
     require_peft(where)
     import peft
@@ -126,15 +143,18 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: int, seed: int, *, where:
     torch.manual_seed(seed)
     # GPT-2's Conv1D stores its matrices as (inputs, outputs).
     is_transposed = any(isinstance(module, Conv1D) for module in model.modules())
+    kind = str(model.config.model_type)
+    known = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING | TARGETS
+    adapted = list(targets) or known.get(kind) or list_linear(model)
     config = peft.LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=0.0, fan_in_fan_out=is_transposed,
-        target_modules=TARGETS.get(str(model.config.model_type)),
-    )  # fmt: skip
+        r=rank, lora_alpha=alpha, lora_dropout=0.0, fan_in_fan_out=is_transposed, target_modules=adapted
+    )
     try:
         peft.inject_adapter_in_model(config, model)
     except ValueError as error:
-        hint = f"set {where} to 0; to train fewer weights, freeze layers instead"
-        raise UsageError(f"no LoRA for {model.config.model_type}: {error}", where=where, hint=hint) from None
+        names = sorted({name.rpartition(".")[2] for name in list_linear(model)})
+        hint = f"set it to some of {', '.join(names)}" if targets else f"set {where} to 0; or freeze layers instead"
+        raise UsageError(f"no LoRA for {kind}: {error}", where=where, hint=hint) from None
     for name, weight in model.named_parameters():
         weight.requires_grad = "lora_" in name or is_head(model, name)
 

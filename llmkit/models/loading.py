@@ -216,8 +216,17 @@ def load_causal_lm(name: str) -> PreTrainedModel:
 
 
 def embedding_rows(model: PreTrainedModel) -> int:
-    """Return the number of token embeddings, which equals the width of the logits."""
-    return cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
+    """Number of token embeddings, which is also the width of the logits.
+
+    Raises:
+        ModelError: the model has no table of token embeddings, such as CANINE, which hashes characters.
+    """
+    try:
+        return len(cast(nn.Embedding, model.get_input_embeddings()).weight)
+    except (NotImplementedError, AttributeError):
+        hint = "give a model that reads the tokens of a tokenizer"
+        what = f"a model of type {model.config.model_type} has no table of token embeddings"
+        raise ModelError(what, where="config.json, model_type", hint=hint) from None
 
 
 def max_context_length(model: PreTrainedModel) -> int | None:
@@ -226,7 +235,7 @@ def max_context_length(model: PreTrainedModel) -> int | None:
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             return module.num_embeddings - module.padding_idx - 1  # RoBERTa's positions start after padding_idx
     positions = getattr(model.config, "max_position_embeddings", None)
-    return None if positions is None else int(positions)
+    return None if positions is None or positions <= 0 else int(positions)  # XLNet, which has no limit, says -1
 
 
 def put_on_device(model: PreTrainedModel) -> PreTrainedModel:

@@ -296,7 +296,9 @@ def _model_card(task: TrainingTask, network: PreTrainedModel, step: int, normali
         f"A {family_of(network.config)} {kind} with {count_parameters(network.parameters()):,} parameters, "
         f"trained with llmkit on {task.data.describe()}, "
         f"at optimizer step {step}.\n\nLoad it with `{loader}.from_pretrained` and "
-        f"`AutoTokenizer.from_pretrained`; {needed}.\n" + (f"\n{normalization}\n" if normalization else "")
+        f"`AutoTokenizer.from_pretrained`; {needed}.\n"
+        + (f"\n{use}\n" if (use := task.describe_use(network)) else "")
+        + (f"\n{normalization}\n" if normalization else "")
     )
 
 

@@ -136,6 +136,10 @@ class TrainingTask(MeasuredTask, Protocol):
     def finish_tokenizer(self, network: "PreTrainedModel") -> "PreTrainedTokenizerBase":
         """Return the tokenizer to save with the model."""
 
+    def describe_use(self, network: "PreTrainedModel") -> str:
+        """For the model card: how to use the saved model, in Markdown; empty if there is nothing to add."""
+        return ""
+
     def describe_model(self) -> tuple[str, str, str]:
         """Return (pipeline tag, kind of model, class that loads it) for the model card."""
 

@@ -6,6 +6,7 @@ Knows nothing of text files, blocks or models; training_tokenizers.py trains new
 """
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -95,11 +96,21 @@ def _load(shown: str, source: str, *, local_files_only: bool) -> "PreTrainedToke
         loader = getattr(transformers, _plain_class(Path(source)) or "AutoTokenizer")
         tokenizer: object = loader.from_pretrained(source, local_files_only=local_files_only, trust_remote_code=False)
     except Exception as error:  # tokenizers raises a bare Exception for a damaged file, transformers nearly any type
+        if _needs_sentencepiece(Path(source)):
+            hint = "pip install 'llmkit[sentencepiece]'"
+            what = f"the tokenizer of {shown!r} is a sentencepiece model, and sentencepiece is not installed"
+            raise EnvironmentFault(what, where=shown, hint=hint) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise _cannot_load(shown, lines[0]) from error
     if not isinstance(tokenizer, transformers.PreTrainedTokenizerFast):
         raise _cannot_load(shown, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
     return tokenizer
+
+
+def _needs_sentencepiece(folder: Path) -> bool:
+    """Whether the folder has only a sentencepiece model, such as spiece.model, and its package is not installed."""
+    has_model = any(folder.glob("*.model")) and not (folder / "tokenizer.json").is_file()
+    return has_model and importlib.util.find_spec("sentencepiece") is None
 
 
 def _plain_class(folder: Path) -> str | None:
@@ -215,6 +226,19 @@ def _add_special_token(tokenizer: "PreTrainedTokenizerBase", role: str, token: s
     is_new = tokenizer.add_special_tokens({role: token}) > 0
     token_id = tokenizer.convert_tokens_to_ids(token)
     return f"the tokenizer {reason}: {token} (id {token_id}{', new' if is_new else ''}) is used"
+
+
+def match_tokenizer(
+    tokenizer: "PreTrainedTokenizerBase", max_length: int, *, token_types: bool
+) -> "PreTrainedTokenizerBase":
+    """Make a tokenizer that is saved with a model encode as llmkit does: at most `max_length` tokens, special tokens in
+    a text as ordinary text, token types only if the model reads them."""
+    tokenizer.model_max_length = max_length
+    names = [name for name in tokenizer.model_input_names if token_types or name != "token_type_ids"]
+    tokenizer.model_input_names = names
+    tokenizer.split_special_tokens = True
+    tokenizer.init_kwargs |= {"model_input_names": names, "split_special_tokens": True}
+    return tokenizer
 
 
 def end_of_text_id(tokenizer: AnyTokenizer) -> int:

@@ -1,6 +1,7 @@
 """Classifier heads on any model: kept if the labels are the same, else new; the encoder is unchanged."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from transformers import (
     BertForMaskedLM,
     BertForPreTraining,
     BertForSequenceClassification,
+    GPT2ForSequenceClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
     PreTrainedModel,
     ViTConfig,
 )
@@ -19,6 +23,7 @@ from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.classifier import (
     build_classifier,
     check_can_classify,
+    fold_target_scale,
     labels_of,
     load_classifier,
     load_classifier_for_training,
@@ -186,3 +191,29 @@ def test_architecture_without_a_head_for_labels_is_refused() -> None:
     check_can_classify(make_gpt2().config, "here")
     with pytest.raises(UsageError, match="no classifier of type vit"):
         check_can_classify(ViTConfig(), "here")
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_folded_target_scale_gives_outputs_in_the_unit_of_the_labels(kind: str) -> None:
+    config = {"num_labels": 1}
+    if kind == "bert":
+        model: Any = make_bert(BertForSequenceClassification, **config).eval()
+    else:
+        gpt2 = make_gpt2().config
+        gpt2.num_labels = 1
+        model = GPT2ForSequenceClassification(gpt2).eval()
+    ids = torch.randint(1, 40, (3, 8))
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+        assert fold_target_scale(model, 1140.0, 80.0)
+        torch.testing.assert_close(model(input_ids=ids).logits, before * 80 + 1140, rtol=1e-5, atol=1e-3)
+
+
+def test_target_scale_is_not_folded_into_a_model_without_a_bias_for_it() -> None:
+    llama = LlamaConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_labels=1
+    )
+    model = LlamaForSequenceClassification(llama)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    assert not fold_target_scale(model, 3.0, 2.0)
+    assert all(bool((weight == before[name]).all()) for name, weight in model.state_dict().items())

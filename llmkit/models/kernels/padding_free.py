@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmkit.core import console
 from llmkit.models.kernels.patches import SDPA, Undo, attention_fp32, check_attention, set_attention
@@ -112,11 +112,16 @@ def find_token_indices(mask: Tensor) -> Tensor:
     return (order[:, None] * mask.shape[1] + columns)[mask[order].bool()]
 
 
+def has_token_types(config: PreTrainedConfig) -> bool:
+    """Whether the model has embeddings of token types; those of Funnel and XLNet are in their attention."""
+    return getattr(config, "type_vocab_size", 0) > 0 or config.model_type in ("funnel", "xlnet")
+
+
 def encoder_inputs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a batch that the model's forward accepts; token types only if the model has them."""
     config: Any = cast(PreTrainedModel, model).config
     names = ["input_ids", "attention_mask"]
-    names += ["token_type_ids"] if getattr(config, "type_vocab_size", 0) else []
+    names += ["token_type_ids"] if has_token_types(config) else []
     names += ["token_indices"] if config._attn_implementation == PADDING_FREE else []
     return {name: batch[name] for name in names if name in batch}
 

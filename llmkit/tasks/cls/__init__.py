@@ -22,7 +22,7 @@ class ClsTask(Task):
     commands = "finetune-cls, eval, predict"
     writes_samples = False
     reads_rows = True
-    fixed_fields = ("cls.freeze", "cls.lora_rank")
+    fixed_fields = ("cls.freeze", "cls.lora_rank", "cls.lora_target_modules")
 
     def claims(self, architecture: str, model_type: str) -> bool:
         return architecture.endswith("ForSequenceClassification")

@@ -22,7 +22,7 @@ from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.cls.data import load_labelled
 from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
-from llmkit.tasks.cls.row_format import open_labelled
+from llmkit.tasks.cls.row_format import open_labelled, read_format
 from llmkit.training.contract import read_plan
 from llmkit.training.folder import RunFolder, origin_files
 
@@ -75,7 +75,7 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         raise UsageError(f"{len(data)} files are given, but only one can be scored", where="--data", hint=hint)
     if not data and run is None:
         raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
-    scored = RowEvaluation(open_scorer(request.path, recipe.evaluate, recipe.cls.label_map), request.show_samples)
+    scored = RowEvaluation(open_scorer(request.path, recipe.evaluate, recipe.cls), request.show_samples)
     if data:
         scored.add_file(recipe, data[0])
         if run is not None and _is_train_file(data[0], run):
@@ -152,6 +152,11 @@ class RowEvaluation:
             raise UsageError(
                 "the run's manifest does not name its training data", where=str(run.manifest), hint="give --data"
             )
+        saved, _ = read_format(scorer.network.config, scorer.format.block_size)
+        if saved != scorer.format:
+            what = "the run's own held-out rows are read as they were in training"
+            hint = "give a file with --data, or remove the setting"
+            raise UsageError(what, where="evaluate.block_size, cls.long_texts, stride, max_windows", hint=hint)
         fold, run_recipe = origin.get("fold"), load_recipe(run.recipe)  # another recipe would split differently
         assert isinstance(run_recipe, ClsRecipe)
         known = {name: number for number, name in enumerate(scorer.names)}

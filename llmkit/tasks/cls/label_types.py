@@ -318,7 +318,7 @@ class Regression(LabelType):
     """One number per row; squared error on standardized labels."""
 
     name, problem_type, describes_rows = "regression", "regression", "a number per row"
-    describes_model = "regression model (times target_std, plus target_mean, both in config.json)"
+    describes_model = "regression model"
     metrics, must_beat = REGRESSION, "mse"
     has_names = False
 

@@ -8,14 +8,17 @@ depend on the micro-batch size. The results of transformers' classifiers do (hug
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from llmkit.datasets.examples import Example
 from llmkit.datasets.labelled import Input
 from llmkit.models.kernels.padding_free import encoder_inputs, find_token_indices
+from llmkit.models.padding import reads_padding, restore_order, split_by_length
 from llmkit.tasks.cls.label_types import LabelType
 from llmkit.training.losses import sum_fp64
 
@@ -94,15 +97,29 @@ def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_typ
         batch["token_indices"] = find_token_indices(batch["attention_mask"])
     if token_types:
         firsts = torch.tensor([each.n_first for each in inputs])[:, None]
-        batch["token_type_ids"] = ((columns >= firsts) & (columns < ends)).long()
+        types = ((columns >= firsts) & (columns < ends)).long()
+        first, last = inputs[0].outer_types  # the same for all
+        if first is not None:
+            types[:, 0] = first
+        if last is not None:
+            types.scatter_(1, ends - 1, last)
+        batch["token_type_ids"] = types
     if len(inputs) > len(rows):
         batch["row_of_input"] = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(r) for r in rows]))
     return batch
 
 
+def _score_inputs(model: nn.Module, batch: Batch) -> Tensor:
+    """Logits (inputs, labels) in fp32; inputs of equal length together where padding would change them."""
+    if "attention_mask" not in batch or reads_padding(cast(PreTrainedModel, model).config):
+        return cast(Tensor, model(**encoder_inputs(model, batch)).logits).float()
+    groups = list(split_by_length(batch))
+    return restore_order([(rows, model(**encoder_inputs(model, each)).logits.float()) for rows, each in groups])
+
+
 def score_batch(model: nn.Module, batch: Batch) -> Tensor:
-    """Return logits (rows, labels) in fp32, averaged over the windows of each row."""
-    scores: Tensor = model(**encoder_inputs(model, batch)).logits.float()
+    """Logits (rows, labels) in fp32, averaged over the windows of each row."""
+    scores = _score_inputs(model, batch)
     if "row_of_input" not in batch:
         return scores
     rows = batch["row_of_input"]

@@ -17,6 +17,7 @@ from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
 from llmkit.models.classifier import problem_type_of
+from llmkit.models.kernels.padding_free import has_token_types
 from llmkit.tables.joined_columns import join_texts, list_labels
 from llmkit.tables.label_columns import Columns, choose_columns
 from llmkit.tables.labelled import LabelledRow, UnseenLabels, map_labels, read_labelled, to_ids
@@ -108,7 +109,8 @@ def describe_left_out(n_rows: int, path: str, why: str) -> list[str]:
 
 def reads_token_types(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the model has token type embeddings; GPT-2 would use its word embeddings for them."""
-    return "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 0) > 1
+    has_several = getattr(config, "type_vocab_size", 2) > 1
+    return "token_type_ids" in tokenizer.model_input_names and has_token_types(config) and has_several
 
 
 def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) -> None:
@@ -151,6 +153,7 @@ class TextCounts:
     n_normalized: int = 0
     """Number of rows that the normalization of the model's training text changed."""
     normalization: str = ""
+    n_without_tokens: int = 0
 
     def describe(self, path: str) -> list[str]:
         """Return notes on normalized rows and on unknown characters, if their number is relevant."""
@@ -158,6 +161,9 @@ class TextCounts:
         if self.n_normalized:
             of = f"{self.n_normalized:,} of {self.unknown.n_texts:,} rows of {path}"
             notes.append(f"{of} are normalized as the model's training text: {self.normalization}")
+        if self.n_without_tokens:
+            of = f"{self.n_without_tokens:,} of {self.unknown.n_texts:,} rows of {path}"
+            notes.append(f"{of} have no text: the model reads only the token that starts a text")
         return notes
 
 
@@ -173,6 +179,7 @@ def encode_chunk(
         tokenizer, texts, pairs if row_format.pair else None,
         block_size=row_format.block_size, windows=row_format.windows, segmenter=cutter,
     )  # fmt: skip
+    counts.n_without_tokens += inputs.n_without_tokens
     read = list(zip(texts, pairs, strict=True))
     if n_normalized := sum(before != after for before, after in zip(given, read, strict=True)):
         counts.n_normalized += n_normalized

@@ -24,6 +24,7 @@ from llmkit.models.classifier import (
     build_classifier,
     check_can_classify,
     count_positions,
+    fold_target_scale,
     load_classifier_for_training,
 )
 from llmkit.models.layers import add_lora, freeze_layers, merge_lora, require_peft
@@ -32,11 +33,12 @@ from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, Trai
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
 from llmkit.tasks.cls.evaluation import RowEvaluation
 from llmkit.tasks.cls.label_types import LabelType
+from llmkit.tasks.cls.model_card import describe_use
 from llmkit.tasks.cls.objective import Classification
 from llmkit.tasks.cls.prediction import RowScorer, score_rows
 from llmkit.tasks.cls.row_format import CONFIG_KEY, reads_token_types, save_format
 from llmkit.tasks.starting_model import adapt_model, check_positions, check_training, set_dropout
-from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer, match_tokenizer
 from llmkit.training.contract import Plan
 from llmkit.training.folder import RunFolder, describe_origin, load_origin
 
@@ -126,7 +128,11 @@ class ClsTraining(TrainingTask):
         """Freeze layers, or add LoRA adapters."""
         section = self.recipe.cls
         if section.lora_rank:
-            add_lora(network, section.lora_rank, section.lora_alpha, self.recipe.train.seed, where="cls.lora_rank")
+            targets = section.lora_target_modules
+            add_lora(
+                network, section.lora_rank, section.lora_alpha, self.recipe.train.seed, targets=targets,
+                where="cls.lora_target_modules" if targets else "cls.lora_rank",
+            )  # fmt: skip
         else:
             freeze_layers(network, section.freeze, where="cls.freeze")
 
@@ -159,8 +165,9 @@ class ClsTraining(TrainingTask):
         if self.recipe.cls.lora_rank:
             merge_lora(network)
         extra: dict[str, Any] = {}
-        if not self.label_type.has_names:
-            extra["target_mean"], extra["target_std"] = self.target_scale
+        mean, std = self.target_scale
+        if (mean, std) != (0.0, 1.0) and not fold_target_scale(network, mean, std):
+            extra["target_mean"], extra["target_std"] = mean, std
         if self.label_type.tunes_thresholds and "validation" in self.labelled.splits:
             split = _take_fraction(self.labelled.splits["validation"], share)
             outputs, _ = self._score(network, split, "fp32", None)
@@ -191,23 +198,25 @@ class ClsTraining(TrainingTask):
     ) -> dict[str, Any]:
         """Return all metrics of one split, with tables and intervals."""
         n_labels = len(self.labelled.label2id)
-        saved = (getattr(network.config, CONFIG_KEY, None) or {}).get("thresholds", [])
-        thresholds = np.array(saved if len(saved) == n_labels else [0.5] * n_labels)
-        mean, std = self.target_scale
-        extra = {"target_mean": mean, "target_std": std}
-        scorer = RowScorer(network, self.tokenizer, self.labelled.format, thresholds, extra, settings)
+        saved = getattr(network.config, CONFIG_KEY, None) or {}  # by finish_model
+        chosen = saved.get("thresholds", [])
+        thresholds = np.array(chosen if len(chosen) == n_labels else [0.5] * n_labels)
+        scorer = RowScorer(network, self.tokenizer, self.labelled.format, thresholds, saved, settings)
         evaluation = RowEvaluation(scorer, self.show_samples)
         evaluation.chosen_on = chosen_on
         evaluation.add(split.labels, scorer.score_inputs(split.inputs), split.inputs, split.lines)
         return evaluation.measure(Path(split.path).name)
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
-        self.tokenizer.model_max_length = self.recipe.block_size
-        return self.tokenizer
+        return match_tokenizer(self.tokenizer, self.recipe.block_size, token_types=self.token_types)
 
     def describe_model(self) -> tuple[str, str, str]:
         what = self.label_type.describes_model.format(n_labels=len(self.labelled.label2id))
         return "text-classification", what, "AutoModelForSequenceClassification"
+
+    def describe_use(self, network: PreTrainedModel) -> str:
+        saved = getattr(network.config, CONFIG_KEY, None) or {}
+        return describe_use(self.labelled.format, is_scaled="target_std" not in saved)
 
     def _score(
         self, network: PreTrainedModel, split: LabelledSplit, precision: str, tokens_at_once: int | None

@@ -136,7 +136,7 @@ def open_scorer(path: str, settings: Evaluate, section: Cls | None = None) -> Ro
     """Load a classifier. For a model that llmkit did not train, the format is a single text of up to its max positions.
 
     `section` may change how long texts are read, see `_apply_settings`, and the names of the model's labels: a key `0`
-    of `label_map` names the label LABEL_0 too, which is how transformers calls the first label of a model without names.
+    of `label_map` names the label LABEL_0 too, the name that transformers gives to the first label if it has none.
 
     Raises:
         UsageError: a setting does not fit the model, or two of its labels would have one name.

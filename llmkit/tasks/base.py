@@ -131,6 +131,10 @@ class TrainingTask(MeasuredTask, Protocol):
         """A warning with both values if the model is no better than a constant prediction, else None. `metrics` are the
         result of `score` for one split."""
 
+    def compare_with_baseline(self, metrics: dict[str, Any]) -> str | None:
+        """A warning with advice if a simple model of the same data is better, else None. `metrics` are as above."""
+        return None
+
     def finish_tokenizer(self, network: "PreTrainedModel") -> "PreTrainedTokenizerBase":
         """The tokenizer to save with the model."""
 

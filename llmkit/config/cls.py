@@ -113,6 +113,10 @@ class Cls(Section):
         description="Metric of early stopping and of the best checkpoint; auto: f1_macro, average_precision_micro for "
         "multi_label, mse for regression.",
     )
+    baseline: bool = Field(
+        default=True,
+        description="Report a linear model over word and character n-grams, trained on the same rows in seconds.",
+    )
     from_scratch: bool = Field(
         default=False,
         description="Start from random weights in the architecture of --model, as a baseline without pretraining.",

@@ -315,7 +315,8 @@ def _score(run: RunFolder, trained: TrainingLoop, task: TrainingTask, network: P
             failure = task.describe_failure(metrics)
             advice = "train longer, or change optim.learning_rate"
             trend = describe_trend([(record["step"], record["loss"]) for record in run.read_log("eval")])
-            for text in filter(None, (failure and f"{failure}; {advice}", trend)):
+            found = (failure and f"{failure}; {advice}", task.compare_with_baseline(metrics), trend)
+            for text in filter(None, found):
                 console.info(f"warning: {text}")
                 note = {"kind": "note", "step": trained.step, "text": text}
                 if note not in run.read_log("note"):  # --resume scores a finished run again

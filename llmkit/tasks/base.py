@@ -133,6 +133,10 @@ class TrainingTask(MeasuredTask, Protocol):
         `metrics` are the result of `score` for one split.
         """
 
+    def compare_with_baseline(self, metrics: dict[str, Any]) -> str | None:
+        """A warning with advice if a simple model of the same data is better, else None. `metrics` are as above."""
+        return None
+
     def finish_tokenizer(self, network: "PreTrainedModel") -> "PreTrainedTokenizerBase":
         """Return the tokenizer to save with the model."""
 

@@ -1,7 +1,7 @@
 """Read labelled files into encoded train, validation and test splits with one label map.
 
 Columns, label type and label map come from the train file, apply to the other files, and are saved with the model.
-Texts are encoded while they are read and are not kept in memory.
+Texts are encoded while they are read; those of held-out rows are kept, cut, to show errors.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +29,7 @@ from llmkit.tables.label_sets import describe_contradictions, describe_labels
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
 from llmkit.tables.labelled import Label, LabelledRow, map_labels, read_labelled
 from llmkit.tables.rows import open_rows
+from llmkit.tasks.cls.baseline import MAX_KEPT_CHARACTERS, BaselineOutputs, Texts, cut_text, fit_baseline
 from llmkit.tasks.cls.label_types import LabelType, choose_label_type
 from llmkit.tasks.cls.row_format import (
     RowFormat,
@@ -55,9 +56,20 @@ class LabelledSplit:
     labels: NDArray[Any]
     lines: NDArray[np.int64]
     path: str
+    texts: Texts | None = None
+    """The beginning of each row's texts; None if they are not kept."""
+    baseline: BaselineOutputs | None = None
 
     def __len__(self) -> int:
         return len(self.lines)
+
+    def take(self, rows: NDArray[np.int64]) -> "LabelledSplit":
+        """The rows at these indices, in this order."""
+        return LabelledSplit(
+            take_rows(self.inputs, rows), self.labels[rows], self.lines[rows], self.path,
+            None if self.texts is None else [self.texts[row] for row in rows],
+            None if self.baseline is None else self.baseline.take(rows),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -162,6 +174,8 @@ def load_labelled(
             Counter(name for label in whole.labels for name in row_format.label_type.names_in(label))
         )
         notes += describe_contradictions(whole.keys, whole.labels, whole.lines)
+    splits, more = _add_baseline(splits, label2id, row_format.label_type, section)
+    notes += more
     if not quiet:
         for note in notes:
             console.info(note)
@@ -183,6 +197,35 @@ def _describe_splits(
     if all(map(_NUMBER.fullmatch, label2id)) and not all(float(label).is_integer() for label in label2id):
         notes.append("the labels are decimal numbers: use -s cls.labels=regression to predict numbers")
     return notes
+
+
+def _add_baseline(
+    splits: dict[str, LabelledSplit], label2id: Mapping[str, int], label_type: LabelType, section: Cls
+) -> tuple[dict[str, LabelledSplit], list[str]]:
+    """The splits with what the n-gram baseline predicts for held-out rows, without the texts of train rows; notes."""
+    train = splits["train"]
+    others = {name: split for name, split in splits.items() if name != "train"}
+    without = {"train": replace(train, texts=None), **others}
+    if not section.baseline or not others:
+        return without, []
+    if train.texts is None or any(split.texts is None for split in others.values()):
+        return without, ["no n-gram baseline: the texts are too large to be kept in memory"]
+    weights: Any = section.class_weights
+    if not isinstance(weights, str):
+        weights = {label2id[name]: weight for name, weight in weights.items() if name in label2id}
+    model = fit_baseline(train.texts, train.labels, len(label2id), weights)
+    outputs = {name: model.predict(split.texts or ()) for name, split in others.items()}
+    if not all(np.isfinite(each).all() for each in outputs.values()):
+        return without, ["no n-gram baseline: its predictions are not finite, as the labels are too large"]
+    thresholds = np.full(len(label2id), 0.5)
+    if "validation" in others:
+        labels = others["validation"].labels
+        thresholds = label_type.best_thresholds(labels, outputs["validation"], len(label2id))
+    for name, split in others.items():
+        found = outputs[name] if outputs[name].ndim == 1 else outputs[name].astype(np.float32)
+        without[name] = replace(split, baseline=BaselineOutputs(found, thresholds, model.method))
+    of = f"{model.method['n_train_rows']:,} of {len(train):,} train rows"
+    return without, [f"n-gram baseline: {model.method['model']}, fitted on {of}"]
 
 
 def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
@@ -209,6 +252,8 @@ class _Collected:
     keys: list[int] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    texts: list[tuple[str, str]] | None = field(default_factory=list)
+    n_characters: int = 0
     n_empty: int = 0
     counts: TextCounts = field(default_factory=TextCounts)
 
@@ -216,6 +261,15 @@ class _Collected:
         """Raise DataError if there are no rows."""
         if not self.lines:
             raise DataError("no row can be used", where=path, hint="see above; --text and --label name other columns")
+
+    def keep_text(self, row: LabelledRow) -> None:
+        """Keep the beginning of the row's texts, unless all of them would take too much memory."""
+        if self.texts is None:
+            return
+        self.texts.append(cut_text(row.text, row.pair))
+        self.n_characters += sum(map(len, self.texts[-1]))
+        if self.n_characters > MAX_KEPT_CHARACTERS:
+            self.texts = None
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -244,6 +298,7 @@ def _collect(
             collected.keys.append(hash_row(row.text, row.pair))
             collected.labels.append(row.label)
             collected.lines.append(row.line)
+            collected.keep_text(row)
     return collected
 
 
@@ -274,7 +329,8 @@ def _to_split(
     labels = [label for label, is_known in zip(labels, known, strict=True) if is_known]
     indices = indices[np.array(known)]
     lines = np.array(rows.lines, np.int64)[indices]
-    return LabelledSplit(take_rows(rows.inputs, indices), label_type.encode(labels, label2id), lines, path)
+    texts = None if rows.texts is None else [rows.texts[index] for index in indices]
+    return LabelledSplit(take_rows(rows.inputs, indices), label_type.encode(labels, label2id), lines, path, texts)
 
 
 def _read_other(

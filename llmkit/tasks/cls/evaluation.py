@@ -19,7 +19,8 @@ from llmkit.datasets.labelled import Inputs
 from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
-from llmkit.tasks.cls.data import load_labelled
+from llmkit.tasks.cls.baseline import BaselineOutputs, measure_baseline
+from llmkit.tasks.cls.data import LabelledSplit, load_labelled
 from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled, read_format
@@ -104,6 +105,7 @@ class RowEvaluation:
         self.outputs: list[Any] = []
         self.n_truncated, self.n_windows = 0, 0
         self.chosen_on = False
+        self.baseline: BaselineOutputs | None = None
         self.errors = ErrorExamples(scorer.label_type, scorer.names, scorer.thresholds, scorer.tokenizer)
         self.show_samples = show_samples
 
@@ -143,6 +145,11 @@ class RowEvaluation:
         if self.show_samples:
             self.errors.add(labels, outputs, inputs, lines)
 
+    def add_split(self, split: LabelledSplit) -> None:
+        """Score the rows of a split of the run's data, beside what the n-gram baseline predicts for them."""
+        self.add(split.labels, self.scorer.score_inputs(split.inputs), split.inputs, split.lines)
+        self.baseline = split.baseline
+
     def add_held_out_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:
         """Split the run's files again and score the rows that the run held out; returns the name of the file."""
         scorer, manifest = self.scorer, run.read_manifest()
@@ -172,7 +179,7 @@ class RowEvaluation:
             hint = f"it has {', '.join(labelled.splits)}; --split names one, --data another file"
             raise UsageError(f"the run has no {split} rows", where="evaluate.split", hint=hint)
         part = labelled.splits[split]
-        self.add(part.labels, scorer.score_inputs(part.inputs), part.inputs, part.lines)
+        self.add_split(part)
         self.chosen_on = split == "validation"
         return Path(part.path).name
 
@@ -181,9 +188,11 @@ class RowEvaluation:
         scorer, settings = self.scorer, self.scorer.settings
         labels, outputs = np.concatenate(self.labels), np.concatenate(self.outputs)
         metrics: dict[str, Any] = {"label_type": scorer.label_type.name}
-        metrics |= scorer.label_type.measure(
-            labels, outputs, scorer.names, scorer.thresholds, Bootstrap(seed=settings.seed)
-        )
+        bootstrap = Bootstrap(seed=settings.seed)
+        metrics |= scorer.label_type.measure(labels, outputs, scorer.names, scorer.thresholds, bootstrap)
+        if self.baseline is not None:
+            found, intervals = measure_baseline(self.baseline, scorer.label_type, labels, scorer.names, bootstrap)
+            metrics |= found | {"intervals": metrics["intervals"] | intervals}
         if self.show_samples:
             metrics["mistakes"] = self.errors.worst()
         metrics |= {"n_truncated": self.n_truncated, "n_windows": self.n_windows}

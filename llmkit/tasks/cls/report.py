@@ -5,6 +5,7 @@ Reads the metrics of one split, which metrics/ computes. Entries that are missin
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from llmkit.metrics.spec import Metric, MetricSet
@@ -18,8 +19,10 @@ from llmkit.pages.blocks import (
     Section,
     Table,
     make_confusion,
+    show_value,
 )
 from llmkit.tasks.base import describe_interval
+from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 from llmkit.training.run_record import Record, get_number, get_section
 
 IN_TABLES = ("per_class", "confusion", "most_confused", "calibration", "mistakes")
@@ -63,11 +66,12 @@ def shorten_metrics(part: Record, metrics: MetricSet, *, is_above: bool) -> Reco
     return shown
 
 
-def make_tables(figures: Mapping[str, Any], *, brief: bool) -> list[Block]:
-    """Scores per label and the confusion matrix; `brief`: for the terminal."""
+def make_tables(figures: Mapping[str, Any], metrics: MetricSet, *, brief: bool) -> list[Block]:
+    """Baselines, scores per label and the confusion matrix; `brief`: for the terminal, which lists baselines above."""
+    baselines = None if brief else _make_baselines(figures, metrics)
     confusion = _make_confusion(figures, brief)
     labels = _make_labels(_get_records(figures, "per_class"), brief)
-    return [each for each in (labels, confusion) if each]
+    return [each for each in (baselines, labels, confusion) if each]
 
 
 def make_sections(figures: Record, metrics: MetricSet, split: str, others: Record) -> list[Section]:
@@ -91,6 +95,29 @@ def _make_lengths(figures: Record) -> list[Block]:
     if n_windows and n_windows != n_rows:
         facts.append(f"The{of.removeprefix(' of')} rows were read in {n_windows:,.0f} windows.")
     return [Paragraph(" ".join(facts))] if facts else []
+
+
+def _make_baselines(figures: Mapping[str, Any], metrics: MetricSet) -> Table | None:
+    """The main metrics with their intervals beside those of the n-gram baseline and of a constant prediction."""
+    method = get_section(figures, NGRAM_BASELINE)
+    if not method:
+        return None
+    shown = metrics.headlines
+    models = {
+        "this model": [metric.key for metric in shown],
+        "n-gram baseline": [f"{NGRAM_BASELINE}_{metric.key}" for metric in shown],
+        "constant baseline": [metric.baseline for metric in shown],
+    }
+    rows: list[list[object]] = []
+    for name, keys in models.items():
+        cells = []
+        for metric, key in zip(shown, keys, strict=True):
+            value = get_number(figures, key)
+            interval = describe_interval(figures, replace(metric, key=key)).partition("interval ")[2]
+            cells.append("" if value is None else metric.show_on_page(value) + (f" ({interval})" if interval else ""))
+        rows.append([name, *cells])
+    title = f"n-gram baseline: {method.get('model')}, fitted on {show_value(method.get('n_train_rows'))} rows"
+    return Table(["", *(metric.title or metric.name for metric in shown)], rows, title)
 
 
 def _make_labels(per_class: list[Record], brief: bool) -> Block | None:

@@ -18,7 +18,7 @@ from llmkit.config.recipe import ClsRecipe
 from llmkit.core import console, distributed
 from llmkit.core.errors import UsageError, did_you_mean
 from llmkit.datasets.examples import Examples, make_augmenter
-from llmkit.datasets.labelled import set_template, take_rows
+from llmkit.datasets.labelled import set_template
 from llmkit.metrics.spec import MetricSet
 from llmkit.models.classifier import (
     build_classifier,
@@ -33,6 +33,7 @@ from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, Trai
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
 from llmkit.tasks.cls.evaluation import RowEvaluation
 from llmkit.tasks.cls.label_types import LabelType
+from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 from llmkit.tasks.cls.model_card import describe_use
 from llmkit.tasks.cls.objective import Classification
 from llmkit.tasks.cls.prediction import RowScorer, score_rows
@@ -193,6 +194,16 @@ class ClsTraining(TrainingTask):
             return None
         return f"{metric.key.replace('_', ' ')} {value:.4f} is no better than a constant prediction, {baseline:.4f}"
 
+    def compare_with_baseline(self, metrics: dict[str, Any]) -> str | None:
+        metric = self.metrics.find(self.label_type.must_beat)
+        assert metric is not None
+        value, other = metrics.get(metric.key), metrics.get(f"{NGRAM_BASELINE}_{metric.key}")
+        if value is None or other is None or (value >= other if metric.higher_is_better else value <= other):
+            return None
+        advice = "more train.epochs, another --model, or one that is pretrained on more text of this kind may help"
+        found = f"{metric.key.replace('_', ' ')} {other:.4f} against {value:.4f} of this model"
+        return f"the n-gram baseline is better: {found}; {advice}"
+
     def score_split(
         self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate, *, chosen_on: bool
     ) -> dict[str, Any]:
@@ -204,7 +215,7 @@ class ClsTraining(TrainingTask):
         scorer = RowScorer(network, self.tokenizer, self.labelled.format, thresholds, saved, settings)
         evaluation = RowEvaluation(scorer, self.show_samples)
         evaluation.chosen_on = chosen_on
-        evaluation.add(split.labels, scorer.score_inputs(split.inputs), split.inputs, split.lines)
+        evaluation.add_split(split)
         return evaluation.measure(Path(split.path).name)
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
@@ -254,10 +265,7 @@ def _take_fraction(split: LabelledSplit, share: float) -> LabelledSplit:
 
 def _take_rows(split: LabelledSplit, n_rows: int) -> LabelledSplit:
     """Return at most `n_rows` rows of a split, evenly spaced."""
-    if len(split) <= n_rows:
-        return split
-    rows = np.arange(n_rows) * len(split) // n_rows
-    return LabelledSplit(take_rows(split.inputs, rows), split.labels[rows], split.lines[rows], split.path)
+    return split if len(split) <= n_rows else split.take(np.arange(n_rows) * len(split) // n_rows)
 
 
 def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> TrainingSetup:
@@ -285,9 +293,10 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
     check_positions(recipe, positions, resume=resume)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
+    section = recipe.cls.with_updates(baseline=recipe.cls.baseline and not request.dry_run)
     read = partial(load_labelled, fold=request.fold, known=known, quiet=request.quiet)
     labelled = distributed.broadcast_from_main(
-        lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, recipe.block_size)
+        lambda: read(section, recipe.prepare.read, files, tokenizer, recipe.block_size)
     )
     check_training(recipe, has_validation="validation" in labelled.splits, split_key="cls.validation")
     recipe = resolve(recipe, config, labelled)

@@ -15,13 +15,15 @@ from llmkit.text.sources import Source
 
 _HEAD_CHARS = 1 << 16
 _MARKS = ("<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "</s>\n", "<eos>\n", "[EOS]\n")
-_RULE = re.compile(r"%|([-=_~#+])\1{4,}")
+_RULE = re.compile(r"\s*(%|([-=_~#+])\2{4,})\s*")
+_RULE_BEGINS = frozenset("%-=_~#+ \t")
 _MIN_RULES = 10
 _LABEL = re.compile(r"__label__\S+\s+\S")
 _MIN_TITLES = 10
 _MAX_TITLE_CHARS = 120
 _JSON_BEGINS = re.compile(r'\s*(\[\s*)?\{\s*"[^"\n]+"\s*:')
-_PAUSE = re.compile(r"[.!?,;:…—\-。！？，；：、।؟][\"'”’」』)）\]]*$")
+_CLOSING_MARKS = "\"'”’」』)）]"
+_PAUSES = tuple(".!?,;:…—-。！？，；：、।؟")
 
 
 def watch_shape(pieces: Iterable[str], source: Source) -> Iterator[str]:
@@ -31,9 +33,9 @@ def watch_shape(pieces: Iterable[str], source: Source) -> Iterator[str]:
     for piece in pieces:
         if len(head) < _HEAD_CHARS:
             head += piece[: _HEAD_CHARS - len(head)]
-        for mark in _MARKS:
-            counts[mark] += (end[-len(mark) + 1 :] + piece).count(mark)
-        end = piece[-20:] if len(piece) >= 20 else (end + piece)[-20:]
+        joined = end + piece
+        counts.update({mark: joined.count(mark) - end.count(mark) for mark in _MARKS if mark in joined})
+        end = joined[-20:]
         yield piece
     if note := _describe_marks(counts) or _describe_lines(head):
         source.notes[note[0]] = note[1]
@@ -55,8 +57,8 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
     whole = head.split("\n")
     lines = [line for line in (whole[:-1] if len(head) >= _HEAD_CHARS else whole) if line.strip()]
     example = f"first line: {lines[0].strip()[:60]!r}" if lines else ""
-    rules = Counter(line.strip() for line in lines if _RULE.fullmatch(line.strip())).most_common(1)
-    if are_fasttext(lines):
+    rules = Counter(line.strip() for line in lines if line[0] in _RULE_BEGINS and _RULE.fullmatch(line)).most_common(1)
+    if "__label__" in head and are_fasttext(lines):
         return "lines begin with __label__, as in fastText files; the labels stay in the text", example
     if kind := find_table(lines):
         return f"looks like {kind}, but is prepared as plain text; with that suffix its fields are read", example
@@ -83,11 +85,12 @@ def find_table(lines: Sequence[str]) -> str:
         return "JSON Lines (.jsonl)"
     if _JSON_BEGINS.match("\n".join(lines[:5])):
         return "JSON (.json)"
-    n_tabs = {line.count("\t") for line in lines}
-    if len(lines) > 2 and len(n_tabs) == 1 and 0 not in n_tabs:
-        return "a table with tabs (.tsv)"
     first = lines[0] if lines else ""
-    if any(sum(cell.strip(' "').casefold() in KNOWN_NAMES for cell in first.split(mark)) > 1 for mark in DELIMITERS):
+    n_tabs = first.count("\t")
+    if len(lines) > 2 and n_tabs and all(line.count("\t") == n_tabs for line in lines):
+        return "a table with tabs (.tsv)"
+    cells = (first.split(mark) for mark in DELIMITERS if mark in first)
+    if any(sum(cell.strip(' "').casefold() in KNOWN_NAMES for cell in each) > 1 for each in cells):
         return "a table (.csv)"
     return ""
 
@@ -108,9 +111,12 @@ def _are_titles(lines: Sequence[str], n_all: int) -> bool:
     lines = [line.strip() for line in lines]
     lengths = sorted(map(len, lines))
     wide = lengths[len(lengths) * 9 // 10]
-    ended = sum(bool(_PAUSE.search(line)) for line in lines)
+    if wide > _MAX_TITLE_CHARS or 10 * sum(line.rstrip(_CLOSING_MARKS).endswith(_PAUSES) for line in lines) > len(
+        lines
+    ):
+        return False
     indented_or_code = sum(not (line[0].isalnum() or line[0] in "\"'“‘「『《(（¿¡") for line in lines)
     full = sum(length >= 0.8 * wide for length in lengths)
     begins_small = sum(line[0].islower() for line in lines)
     is_wrapped = 2 * full > len(lines) and 10 * begins_small > len(lines) and wide >= 35
-    return wide <= _MAX_TITLE_CHARS and 10 * max(ended, indented_or_code) <= len(lines) and not is_wrapped
+    return 10 * indented_or_code <= len(lines) and not is_wrapped

@@ -188,8 +188,12 @@ def find_entries(path: str, source: Source) -> Iterator[Entry]:
         what = f"a broken link to {display_name(str(Path(path).readlink()))}"
         raise DataError(what, where=shown, hint="restore the file, remove the link, or skip it with --skip-bad")
     ending, packing = split_endings(path)
-    entry = Entry(shown, ending, packing, lambda: Path(path).open("rb"), reopens=not is_stream(path))  # noqa: SIM115
+    entry = Entry(shown, ending, packing, partial(_open_file, path), reopens=not is_stream(path))
     yield from _find(entry, source, 0)
+
+
+def _open_file(path: str) -> BinaryIO:
+    return io.BufferedReader(io.FileIO(path))  # half the time of Path.open
 
 
 def _open_stdin() -> io.FileIO:
@@ -198,8 +202,7 @@ def _open_stdin() -> io.FileIO:
 
 def _find(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
     """The entries of a file or member: itself, or its members."""
-    entry, head = _peek(entry)
-    found = detect_format(head)
+    entry, head, found = _peek(entry)
     if found is None and entry.ending in ARCHIVES:
         found = TAR if entry.ending == ".tar" else ZIP
     if found in (TAR, ZIP) and depth == MAX_DEPTH:
@@ -243,20 +246,27 @@ def _with_error(entry: Entry, error: DataError) -> Entry:
     return replace(entry, ending="", packing="", open_raw=fail, reopens=True)
 
 
-def _peek(entry: Entry) -> tuple[Entry, bytes]:
-    """The entry with its compression, and the beginning of its unpacked bytes."""
+def _peek(entry: Entry) -> tuple[Entry, bytes, Format | None]:
+    """The entry with its compression, the beginning of its unpacked bytes, and their format."""
     with _translate_errors(entry.path):
         raw = entry.open_raw()
         head = read_head(raw, HEAD_BYTES)
-        packing = detect_compression(head) or ("" if detect_format(head) else entry.packing)
+        found = detect_format(head)
+        packing = detect_compression(head) or ("" if found else entry.packing)
         if packing:
             head += read_head(raw, _PACKED_HEAD_BYTES)
         if entry.reopens:
             raw.close()
+            if len(head) < HEAD_BYTES:  # a whole small file: opening it again takes a tenth of the time to read it
+                small = head
+                entry = replace(entry, open_raw=lambda: io.BytesIO(small))
         else:
             whole = cast(BinaryIO, io.BufferedReader(Rejoined(head, raw), _COPY_BYTES))
             entry = replace(entry, open_raw=lambda: whole)
-    return replace(entry, packing=packing), unpack_head(head, packing, HEAD_BYTES) if packing else head
+    if packing:
+        head = unpack_head(head, packing, HEAD_BYTES)
+        found = detect_format(head)
+    return entry if packing == entry.packing else replace(entry, packing=packing), head, found
 
 
 def _find_in_tar(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:

@@ -52,6 +52,7 @@ Step = Callable[[Iterable[str], StepCounts], Iterator[str]]
 
 MARKS = "marks kept as text"
 LANGUAGES = "languages"
+_NO_RULES = Quality()
 MIN_MARKS = 10
 """Minimum number of marks of one kind for a note."""
 
@@ -72,10 +73,11 @@ def clean_documents(
     if clean.languages:
         check_languages(clean.languages)
         counts.setdefault(LANGUAGES, StepCounts())
-    if clean.quality != Quality():
+    if clean.quality != _NO_RULES:
         counts.setdefault("quality", StepCounts())
     counts.setdefault(MARKS, StepCounts())
     counts.setdefault("empty", StepCounts())
+    kinds = frozenset(kind for kind, option in OPTIONS.items() if not getattr(clean, option))
 
     def run() -> Iterator[Document]:  # a generator of its own, so that `counts` is filled at the call
         for first, texts in group_documents(documents):
@@ -84,19 +86,21 @@ def clean_documents(
                 count.documents_in += 1
                 count.documents_out += 1
                 cleaned = _watch(step, cleaned, count, first) if name in REMOVING_STEPS else step(cleaned, count)
-            yield from _select(cleaned, clean, counts, first)
+            yield from _select(cleaned, clean, counts, kinds, first)
 
     return run()
 
 
-def _select(texts: Iterable[str], clean: Clean, counts: dict[str, StepCounts], first: Document) -> Iterator[Document]:
+def _select(
+    texts: Iterable[str], clean: Clean, counts: dict[str, StepCounts], kinds: frozenset[str], first: Document
+) -> Iterator[Document]:
     """Yield the document if it is in a wanted language, passes the quality rules, and is not empty."""
     if clean.languages:
         sample, texts = read_sample(texts)
         if not _is_wanted(sample, clean.languages, counts[LANGUAGES], first):
             return
     with ExitStack() as stack:
-        if clean.quality != Quality():
+        if clean.quality != _NO_RULES:
             count = counts["quality"]
             count.documents_in += 1
             replay = stack.enter_context(replay_texts(texts))
@@ -105,7 +109,6 @@ def _select(texts: Iterable[str], clean: Clean, counts: dict[str, StepCounts], f
                 return
             count.documents_out += 1
             texts = replay()
-        kinds = frozenset(kind for kind, option in OPTIONS.items() if not getattr(clean, option))
         yield from _drop_empty(count_marks(texts, counts[MARKS], kinds, first.source), first, counts["empty"])
 
 

@@ -58,13 +58,13 @@ def check_out(out: Path, inputs: Sequence[str], tokenizer: str | None) -> Path:
     for name in map(_local_name, inputs):
         path = Path(name).expanduser()
         if not path.exists() and has_magic(name):
-            # A pattern may have matches outside of the folder too.
-            refuse_inputs_inside(out, find_files([name]))
+            # A pattern may have matches elsewhere too.
+            refuse_inputs_inside(out, find_files([name], {}))
         if _would_read(path, out):
             what = f"the output folder {str(out)!r} is in the input {name!r}, so the next run would read it"
             raise UsageError(what, where="--out", hint="give an --out outside of the input")
         if path.is_dir():
-            refuse_inputs_inside(out, find_files([name]))  # links in the folder
+            refuse_inputs_inside(out, find_files([name], {}))  # links in the folder
     return out
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import llmkit
@@ -18,7 +18,7 @@ from llmkit.preparing.existing import check_out, clear_old, find_existing, refus
 from llmkit.preparing.shards import SHARD_BYTES, cut_files
 from llmkit.preparing.stages import Inputs, build_prepared, planned_segmenter
 from llmkit.preparing.staging_dir import FOLDER, Facts, adopt_stage, clear_staging_dir, staging_dir
-from llmkit.text.inputs import display_name, file_size, find_files
+from llmkit.text.inputs import Skipped, display_name, file_size, find_files, report_skipped
 from llmkit.text.staging import STAGED_FORMAT
 from llmkit.tokens.normalization import adopt_normalization
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
@@ -71,13 +71,16 @@ def prepare(
         if user_splits:
             shares = settings.split.with_updates(validation=0.0, test=0.0)
             settings = settings.with_updates(split=shares)
-        files = find_files(inputs)
-        n_workers = _count_local([*files, *(file for path in user_splits.values() for file in find_files([path]))])
+        skipped: Skipped = {}
+        files = find_files(inputs, skipped)
+        own_files = find_files(list(user_splits.values()), skipped)
+        report_skipped(skipped)
+        n_workers = _count_local([*files, *own_files])
         path = settings.tokenizer.path
         tokenizer = None if path is None else load_tokenizer(path)
         if tokenizer is not None:
             settings = settings.with_updates(clean=adopt_normalization(tokenizer, settings.clean))
-        inputs_read = Inputs(files, user_splits, tokenizer)
+        inputs_read = Inputs(files, user_splits, tokenizer, skipped)
         request = _describe_request(inputs_read, settings)
         if repair:
             return _repair(out, request, inputs_read, settings, engine, n_workers)
@@ -132,7 +135,7 @@ def _describe_request(inputs: Inputs, settings: Prepare) -> Facts:
         "llmkit": llmkit.__version__,
         "settings": settings.model_dump(mode="json"),
         "inputs": _fingerprint_inputs(inputs.files),
-        "own_splits": {name: _fingerprint_inputs(find_files([path])) for name, path in inputs.user_splits.items()},
+        "own_splits": {name: _fingerprint_inputs(find_files([path], {})) for name, path in inputs.user_splits.items()},
         # The tokenizer's contents, as a folder of the same name may have changed.
         "tokenizer": None if inputs.tokenizer is None else fingerprint_tokenizer(inputs.tokenizer),
         "chinese_words": planned_segmenter(settings),
@@ -159,6 +162,14 @@ def _resume_key(request: Facts, *, repair: bool = False) -> Facts | None:
     return {"request": request, "versions": describe_versions(), "repair": repair, **shards}
 
 
+def _hash_readable(file: str, result: Future[str] | None) -> str:
+    """The hash of a file; empty for one that this user may not read, which is an error, or skipped, when it is read."""
+    try:
+        return hash_small_file(file) if result is None else result.result()
+    except PermissionError:
+        return ""
+
+
 def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
     """Return path and SHA-256 of every file; None if an input is not a file."""
     sizes = [file_size(file) for file in files]
@@ -173,7 +184,7 @@ def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
             if size is not None and size >= LARGE_FILE
         }
         hashes = [
-            large[file].result() if file in large else file if size is None else hash_small_file(file)
+            _hash_readable(file, large.get(file)) if size is not None else file
             for file, size in zip(files, sizes, strict=True)
         ]
         return [{"path": display_name(file), "sha256": found} for file, found in zip(files, hashes, strict=True)]

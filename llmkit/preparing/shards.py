@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from llmkit.config.prepare import Prepare
+from llmkit.core.errors import LlmkitError
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.rows import TextCounts, encode_counted
 from llmkit.preparing.staging_dir import Facts, run_shard
@@ -56,21 +57,31 @@ def cut_files(files: Sequence[str]) -> list[list[str]]:
     return groups
 
 
-def clean_shard(settings: Prepare, work: Path, is_only: bool, task: tuple[Path, list[str]]) -> Facts:
-    """Stage the cleaned documents of some files in a folder, and the keys that find duplicates.
+class _BadFiles(Exception):  # noqa: N818 - ends a shard early
+    """Files of the shard cannot be read."""
 
-    `is_only`: the text has no other shard.
+
+def clean_shard(
+    settings: Prepare, work: Path, is_only: bool, task: tuple[Path, list[str]]
+) -> Facts | list[LlmkitError]:
+    """Stage the cleaned documents of some files in a folder, and the keys that find copies.
+
+    `is_only`: the text has no other shard. Returns the errors of the files that cannot be read, if there are any; a
+    later run then reads the shard again.
     """
     folder, files = task
+    bad: list[LlmkitError] = []
 
     def make(folder: Path) -> Facts:
         sources: list[Source] = []
         steps: dict[str, StepCounts] = {}
-        documents = read_files(files, settings.read, sources)
+        documents = read_files(files, settings.read, sources, bad)
         documents = clean_documents(documents, settings.clean, settings.read.strict, steps)
         with ProgressBar("reading and cleaning", "bytes") as meter:
             staged = stage_documents(count_bytes(documents, meter), folder)
-        if is_only and staged.n_documents == 1:  # a single document has no duplicates
+        if bad:
+            raise _BadFiles
+        if is_only and staged.n_documents == 1:  # a single document has no copies
             write_keys(folder, [(None,) * len(dedup_steps(settings.dedup))])
         else:
             write_keys(folder, compute_keys(read_staged(folder), settings.dedup))
@@ -79,7 +90,10 @@ def clean_shard(settings: Prepare, work: Path, is_only: bool, task: tuple[Path, 
             "steps": {name: as_json(counts) for name, counts in steps.items()},
         }
 
-    return run_shard(work, folder, make)
+    try:
+        return run_shard(work, folder, make)
+    except _BadFiles:
+        return bad
 
 
 def sample_shard(n_bytes: int, text: SplitShard) -> tuple[Any, int]:

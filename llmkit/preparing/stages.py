@@ -8,7 +8,7 @@ last finished stage; see staging_dir.py.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.inputs import find_files
 from llmkit.text.language.words import choose_segmenter
 from llmkit.text.overlap import count_overlap, merge_windows
+from llmkit.text.readers import raise_bad_files
 from llmkit.text.sources import Source, report_notes, require_documents
 from llmkit.text.splitting import MIN_HELD_OUT_CHARS, SplitPlan, SplitShard, plan_cuts, plan_split
 from llmkit.text.staging import (
@@ -80,6 +81,8 @@ class Inputs:
     files: Sequence[str]
     user_splits: dict[str, str]
     tokenizer: "PreTrainedTokenizerBase | None" = None
+    skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Number of files left out of each folder, by reason."""
 
 
 def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: MapShards) -> Facts:
@@ -91,8 +94,9 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
         DataError: unreadable input, or no text left after cleaning.
     """
     folder, stage = work / FOLDER, work / "staged"
-    given = {"main": inputs.files} | {split: find_files([path]) for split, path in inputs.user_splits.items()}
-    read = _stage_texts(map_shards, given, settings, work)
+    given = {"main": inputs.files} | {split: find_files([path], {}) for split, path in inputs.user_splits.items()}
+    left_out = [Source(path, skipped=Counter(counts)) for path, counts in inputs.skipped.items()]
+    read = _stage_texts(map_shards, given, settings, work, left_out)
     staged = {name: slice_shards(find_shards(stage / name)) for name in given}
     plan = plan_split(read_totals(stage / "main"), settings.split)
     plan = plan_cuts(plan, read_staged(stage / "main"), read_totals(stage / "main"))
@@ -162,10 +166,14 @@ def _progress_bar(what: str, results: Iterable[Any], n_tasks: int) -> Iterator[A
             bar.add(1)
 
 
-def _stage_texts(map_shards: MapShards, given: Mapping[str, Sequence[str]], settings: Prepare, work: Path) -> Facts:
-    """Stage the inputs as `main`, and each of the user's own splits under its name.
+def _stage_texts(
+    map_shards: MapShards, given: Mapping[str, Sequence[str]], settings: Prepare, work: Path, left_out: list[Source]
+) -> Facts:
+    """Stage the inputs as `main` and each of the user's own splits under its name; returns sources and cleaning steps
+    for the manifest. `left_out` are folders of which some files are not read.
 
-    Returns sources and cleaning steps for the manifest.
+    Raises:
+        DataError, AccessDenied: files cannot be read; names all of them.
     """
 
     @cache
@@ -174,7 +182,8 @@ def _stage_texts(map_shards: MapShards, given: Mapping[str, Sequence[str]], sett
         groups = cut_files(given[name])
         tasks = [(work / "cleaned" / f"cleaned-{name}-{n:05d}", group) for n, group in enumerate(groups)]
         run = partial(clean_shard, settings, work, len(groups) == 1)
-        facts = _progress_bar(f"reading and cleaning {name}", map_shards(run, tasks), len(tasks))
+        facts = list(_progress_bar(f"reading and cleaning {name}", map_shards(run, tasks), len(tasks)))
+        raise_bad_files([error for each in facts if isinstance(each, list) for error in each])
         return [(folder, each) for (folder, _), each in zip(tasks, facts, strict=True)]
 
     def make(stage: Path) -> Facts:
@@ -182,6 +191,7 @@ def _stage_texts(map_shards: MapShards, given: Mapping[str, Sequence[str]], sett
         steps: dict[str, StepCounts] = {}
         for name in given:
             _join_shards(clean(name), settings, stage / name, sources, steps if name == "main" else {})
+        sources += left_out
         return {
             "sources": [describe_source(source) for source in sources],
             "steps": {name: as_json(counts) for name, counts in steps.items()},

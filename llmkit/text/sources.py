@@ -43,9 +43,24 @@ from llmkit.text.formats.signatures import (
     looks_like_html,
 )
 from llmkit.text.formats.streams import Bomb, CountedFile, Rejoined, read_head, unpack, unpack_head
-from llmkit.text.inputs import ARCHIVES, display_name, is_hidden, is_lock_file, is_readable, is_stream, split_endings
+from llmkit.text.inputs import (
+    ARCHIVES,
+    LOCK_FILE,
+    describe_suffix,
+    display_name,
+    is_hidden,
+    is_lock_file,
+    is_readable,
+    is_stream,
+    split_endings,
+)
 
 log = logging.getLogger(__name__)
+
+
+class AccessDenied(EnvironmentFault):
+    """A file that this user may not read; unlike other faults of the machine, it concerns one file."""
+
 
 MAX_DEPTH = 3
 """Maximum nesting of archives."""
@@ -212,9 +227,13 @@ def _find(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
     elif found == ZIP:
         yield from _find_in_zip(entry, source, depth)
     elif depth and entry.ending == ".xml" and (found is None or not found.ending):
-        _skip_unknown(entry.path, source)
+        source.skip(describe_suffix(entry.path), entry.path)
     else:
         yield _choose_ending(entry, found, head)
+
+
+_NEVER_MARKUP = (".docx", ".odt", ".rtf", ".pdf", ".xlsx", ".parquet")
+"""Formats that never begin like an HTML page. Web sites name the pages that they export after them."""
 
 
 def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
@@ -222,7 +241,9 @@ def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
     if found is None:
         if entry.packing and detect_compression(head):
             return _refuse(entry, "this is compressed twice", "unpack it once")
-        if looks_like_html(head) and entry.ending in ("", ".xml"):
+        if looks_like_html(head) and entry.ending in ("", ".xml", *_NEVER_MARKUP):
+            if entry.ending in _NEVER_MARKUP:
+                log.warning("%s is an HTML page in spite of its name, and is read as such", entry.path)
             return replace(entry, ending=".html")
         if entry.ending == ".xml" or (looks_like_html(head) and entry.ending in (".txt", ".md")):
             log.warning("%s is markup, but is read as plain text with its tags because of its name", entry.path)
@@ -310,23 +331,17 @@ def _find_in_zip(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
 def _find_member(name: str, member: Entry, source: Source, depth: int) -> Iterator[Entry]:
     """The entries of a member of an archive; an error in it is raised when it is opened."""
     if is_lock_file(name):
-        source.skip("lock file of an office program", member.path)
+        source.skip(LOCK_FILE, member.path)
     elif is_hidden(name):
-        return
+        source.skip("hidden file", member.path)
     elif not is_readable(name):
-        _skip_unknown(member.path, source)
+        source.skip(describe_suffix(name), member.path)
     else:
         ending, packing = split_endings(name)
         try:
             yield from _find(replace(member, ending=ending, packing=packing), source, depth + 1)
         except DataError as error:
             yield _with_error(member, error)
-
-
-def _skip_unknown(path: str, source: Source) -> None:
-    source.skipped["ending"] += 1
-    if source.skipped["ending"] <= 5:
-        log.warning("skipped: %s (unknown suffix)", path)
 
 
 _DAMAGES = (
@@ -346,7 +361,8 @@ def _translate_errors(path: str) -> Iterator[None]:
         hint = "if it is text, unpack it and name the unpacked files"
         raise DataError(f"a decompression bomb: {error}", where=path, hint=hint) from None
     except PermissionError:
-        raise EnvironmentFault(f"may not read {path}", where=path, hint="check the file's permissions") from None
+        hint = "check the file's permissions, or skip it with --skip-bad"
+        raise AccessDenied(f"may not read {path}", where=path, hint=hint) from None
     except OSError as error:
         # errno is None for pyarrow's errors in compressed data, EINVAL for a seek to a negative offset.
         if error.errno in (None, errno.EINVAL):

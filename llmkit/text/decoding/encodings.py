@@ -302,19 +302,23 @@ class TextStream:
 
     def _control_error(self, chunk: bytes, offset: int) -> DataError:
         """The error for a byte that is a control character in the guessed legacy encoding."""
-        position = next(
+        controls = (
             n
             for n, byte in enumerate(chunk)
             if byte > 127 and HAS_C1.search(bytes([byte]).decode(self.encoding, "ignore"))
         )
+        position = next(
+            controls, min(_find_high(chunk), len(chunk) - 1)
+        )  # gb18030 has control characters of four bytes
         line = _line_at(chunk, position)
         readings = (each for each in rank_encodings(sample_words(chunk)) if not HAS_C1.search(each.text))
         as_utf8 = detect_legacy(chunk, complete=False).encodings[0] == "utf-8"
-        name = "utf-8" if as_utf8 else next(readings).encodings[0]
+        name = "utf-8" if as_utf8 else next((each.encodings[0] for each in readings), "")
+        hint = f'-s prepare.read.encoding={name} reads "{_shorten(line.decode(name, "replace"))}"'
         return DataError(
             f"byte 0x{chunk[position]:02X} is a control character in {self.encoding}, so the encoding is another",
             where=self._where(chunk, offset, position),
-            hint=f'-s prepare.read.encoding={name} reads "{_shorten(line.decode(name, "replace"))}"',
+            hint=hint if name else "no known encoding reads it: is it text? --skip-bad skips such files",
         )
 
     def _cannot_decode(self, error: UnicodeDecodeError, offset: int) -> DataError:

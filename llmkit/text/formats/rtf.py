@@ -128,7 +128,7 @@ class _Reader:
         self._fonts: dict[int, str] = {}
         self._font = -1
         self._waiting = bytearray()
-        self._units = ""
+        self._units: list[str] = []  # a string would be copied for each character of Chinese text
         self._to_skip = 0
         self._main, self._notes = TextBuilder(), TextBuilder()
         self._group = _Group()
@@ -233,7 +233,8 @@ class _Reader:
 
     def _act(self, word: str, number: int | None) -> None:
         if word == "u":
-            self._units += chr((number or 0) % 65536) if not self._group.is_hidden else ""
+            if not self._group.is_hidden:
+                self._units.append(chr((number or 0) % 65536))
             self._to_skip = self._group.n_fallback
         elif word == "uc":
             self._group = replace(self._group, n_fallback=min(1000, max(0, number if number is not None else 1)))
@@ -266,7 +267,7 @@ class _Reader:
     def _flush(self, *, keep_units: bool = False) -> None:
         """Decode the collected bytes; a UTF-16 code unit waits for the other half of its pair."""
         if self._waiting or not keep_units:
-            units, self._units = self._units, ""
+            units, self._units = "".join(self._units), []
             self._sink.add(_PAIR.sub(_join_pair, units))
         if self._waiting:
             data = bytes(self._waiting)

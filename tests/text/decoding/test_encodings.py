@@ -318,3 +318,15 @@ def test_bytes_that_are_no_text_in_any_known_encoding_are_refused() -> None:
 )
 def test_plus_and_at_signs_of_code_stay_ascii(text: str) -> None:
     assert read((text * 20).encode()) == (text * 20, "ascii")
+
+
+def test_a_control_character_of_four_bytes_is_refused() -> None:
+    with pytest.raises(DataError, match="0x81 is a control character in gb18030"):
+        read(b"A line \x810\x810 of text.\n", "gb18030")
+
+
+def test_bytes_that_no_encoding_reads_are_an_error_without_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmkit.text.decoding.encodings.rank_encodings", lambda _: [])
+    with pytest.raises(DataError) as caught:
+        read(b"Lines \x9a\xbd and \xff\x81\n" * 3, "latin-1")
+    assert "no known encoding reads it" in caught.value.problems[0].hint

@@ -92,8 +92,10 @@ def test_tables_labels_and_rules_are_said(text: str, what: str) -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", "  \n"])
 @pytest.mark.parametrize(
     "mark",
-    ["---", "***", "===", "* * *", "###", "[SEP]", "<SEP>", "</s>", "<eos>", "<|im_end|>", "<|end|>", "[END]", "</doc>"]
-    + ["—", "⁂", "＊＊＊", "・・・", "◇◇◇", "### END ###", "=====", "  ***", "<end_of_turn>"],
+    [
+        *["---", "***", "===", "* * *", "###", "[SEP]", "<SEP>", "</s>", "<eos>", "<|im_end|>", "<|end|>", "[END]"],
+        *["</doc>", "—", "⁂", "＊＊＊", "・・・", "◇◇◇", "### END ###", "=====", "  ***", "<end_of_turn>"],
+    ],
 )
 def test_the_setting_for_a_mark_on_its_own_line_splits_the_documents_there(mark: str, end: str) -> None:
     text = f"The ferry left at dawn, quietly.{end}{mark}{end}" * 200

@@ -142,6 +142,14 @@ class Clean(Section):
     )
     quality: Quality = Quality()
 
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        codes = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+        # YAML reads the code of Norwegian, no, as false.
+        texts = ["no" if code is False else code.strip() if isinstance(code, str) else code for code in codes]
+        return [code for code in texts if code != ""]
+
 
 class Dedup(Section):
     """De-duplication. Exact duplicates are equal apart from white space and case."""

@@ -14,10 +14,26 @@ from llmkit.text.records.delimited import DELIMITERS
 from llmkit.text.sources import Source
 
 _HEAD_CHARS = 1 << 16
-_MARKS = ("<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "</s>\n", "<eos>\n", "[EOS]\n")
-_RULE = re.compile(r"\s*(%|([-=_~#+])\2{4,})\s*")
-_RULE_BEGINS = frozenset("%-=_~#+ \t")
+_MARKS = (
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "</s>\n",
+    "</s> ",
+    "<eos>\n",
+    "<eos> ",
+    "[EOS]\n",
+)
+_RULE = re.compile(r"%|§+|⁂|※|—+|([-=_~#+])\1{4,}")
+"""Lines that rarely occur in the same form within a document."""
+_SHORT_RULE = re.compile(r"([-=_~#+*.·•◆◇○●※＊－＝～・–])(?: *\1){1,39}")
+_TOKEN = re.compile(r"</?[A-Za-z_]\w{0,19}>|<\|[\w ]{1,30}\|>|\[/?[A-Z_]{2,12}\]|[#=*-]{2,5} ?[A-Z]{3,12} ?[#=*-]{2,5}")
+"""A line that is one token of a vocabulary."""
 _MIN_RULES = 10
+_MIN_SHORT_RULES = 30
+_MAX_TOKENS = 3
+"""More different tokens are elements of markup."""
 _LABEL = re.compile(r"__label__\S+\s+\S")
 _MIN_TITLES = 10
 _MAX_TITLE_CHARS = 120
@@ -57,20 +73,34 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
     whole = head.split("\n")
     lines = [line for line in (whole[:-1] if len(head) >= _HEAD_CHARS else whole) if line.strip()]
     example = f"first line: {lines[0].strip()[:60]!r}" if lines else ""
-    rules = Counter(line.strip() for line in lines if line[0] in _RULE_BEGINS and _RULE.fullmatch(line)).most_common(1)
     if "__label__" in head and are_fasttext(lines):
         return "lines begin with __label__, as in fastText files; the labels stay in the text", example
     if kind := find_table(lines):
         return f"looks like {kind}, but is prepared as plain text; with that suffix its fields are read", example
-    if rules and rules[0][1] >= _MIN_RULES:
-        line, n = rules[0]
-        pattern = line if line == "%" else f"{re.escape(line[0])}{{5,}}"
-        setting = f"-s prepare.read.documents=separator -s 'prepare.read.separator=^{pattern}$'"
-        return f"lines {line[:20]!r} may separate documents: {setting}", f"{n:,} near the beginning"
+    if rule := _find_rule(lines):
+        return rule
     if _are_titles(lines, len(whole)):
         what = "each line looks like a separate text, such as a title"
         return f"{what}; -s prepare.read.documents=line makes each line a document", example
     return None
+
+
+def _find_rule(lines: Sequence[str]) -> tuple[str, str] | None:
+    """(note, example) if one line that is a mark and no text occurs again and again."""
+    counts = Counter(stripped for line in lines if len(stripped := line.strip()) <= _MAX_TITLE_CHARS)
+    rules = {line: n for line, n in counts.items() if n >= _MIN_RULES and _RULE.fullmatch(line)}
+    rules |= {line: n for line, n in counts.items() if n >= _MIN_SHORT_RULES and _SHORT_RULE.fullmatch(line)}
+    tokens = {line: n for line, n in counts.items() if _TOKEN.fullmatch(line)}
+    if len(tokens) <= _MAX_TOKENS:
+        rules |= {line: n for line, n in tokens.items() if n >= _MIN_RULES}
+    if not rules:
+        return None
+    mark = max(rules, key=rules.__getitem__)
+    is_long = len(mark) > 4 and mark == mark[0] * len(mark)
+    pattern = f"{re.escape(mark[0])}{{5,}}" if is_long else re.escape(mark).replace(r"\ ", " ")
+    blanks = "[ \\t]*" if any(line.rstrip("\r") != mark == line.strip() for line in lines) else ""
+    setting = f"-s prepare.read.documents=separator -s 'prepare.read.separator=^{blanks}{pattern}{blanks}$'"
+    return f"lines {mark[:20]!r} may separate documents: {setting}", f"{rules[mark]:,} near the beginning"
 
 
 def are_fasttext(lines: Sequence[str]) -> bool:

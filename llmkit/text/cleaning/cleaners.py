@@ -217,7 +217,7 @@ STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
     ("mojibake", lambda clean: clean.mojibake, _each_part(repair_mojibake)),
     ("controls", lambda clean: True, _each_part(remove_controls)),
     ("front matter", lambda clean: clean.front_matter, strip_front_matter),
-    ("soft hyphens", lambda clean: clean.soft_hyphens, _each_part(remove_soft_hyphens)),
+    ("soft hyphens", lambda clean: clean.soft_hyphens, _each_part(remove_soft_hyphens, paragraphs=True)),
     *map(_normalizer, ("unicode NFC", "unicode width", "unicode NFKC", "unicode NFKC_keep_cjk")),
     ("gutenberg", lambda clean: clean.gutenberg, strip_gutenberg),
     ("subtitle times", lambda clean: clean.subtitle_times, _each_part(remove_subtitle_times, paragraphs=True)),

@@ -202,6 +202,8 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
     for line, cells in chain(head[stream.has_header :], records):
         if isinstance(cells, str):
             stream.reject(cells, line)
+        elif len(cells) == 1 < len(columns) and not cells[0].strip():
+            continue  # a blank line with spaces
         elif len(cells) != len(columns):
             what = f"{len(cells)} cells where the {model} has {len(columns)}"
             other = f"or set prepare.read.delimiter: this is {dialect.describe()}"

@@ -5,7 +5,7 @@ label the one with few different values. Ambiguous columns are an error that lis
 only, and only together with the first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmkit.core.errors import DataError
@@ -13,6 +13,7 @@ from llmkit.text.records.column_names import ID_NAMES, LABEL_NAMES, LABELLED_TEX
 from llmkit.text.records.fields import is_text, list_columns, missing_column_error
 
 _MAX_LABEL_CHARS = 60
+_TEXTS = {*LABELLED_TEXT_NAMES, *(first for first, _ in PAIR_NAMES)}
 _MIN_ROWS = 10  # with fewer, every row may have a different label
 
 
@@ -70,6 +71,26 @@ def choose_columns(
     if need_label and not label:
         label = by_cells.choose_label({text, pair})
     return Columns(text, pair or None, label or None)
+
+
+def describe_guess(columns: Columns, names: Sequence[str], given: Collection[str | None]) -> list[str]:
+    """A note on the text and the label that were chosen among several columns, unless their names leave no doubt.
+
+    `names` are all columns, `given` those that the user named or that the model was trained with.
+    """
+    taken = {columns.text, columns.pair, columns.label}
+    others = [name for name in names if name not in taken and name.strip().casefold() not in ID_NAMES]
+    notes = []
+    for option, chosen, sure, known in (
+        ("text", columns.text, _TEXTS, _TEXTS), ("label", columns.label, LABEL_NAMES[:2], LABEL_NAMES)
+    ):  # fmt: skip
+        if chosen is None or chosen in given:
+            continue
+        is_sure = chosen.strip().casefold() in sure
+        if rivals := [name for name in others if not is_sure or name.strip().casefold() in known]:
+            another = f"--{option} names another column: {list_columns(rivals)}"
+            notes.append(f"{chosen!r} is taken for the {option}; {another}")
+    return notes
 
 
 def _find_by_name(

@@ -206,10 +206,13 @@ def evaluate(
     """
     given = {"evaluate__split": split, "evaluate__stride": stride}
     keys |= {name: value for name, value in given.items() if value is not None}
-    config = _load_model_recipe("eval", model, recipe, keys, {"text": text, "pair": pair, "label": label})
+    columns = {"text": text, "pair": pair, "label": label}
+    config = _load_model_recipe("eval", model, recipe, keys, columns)
+    from llmkit.evaluating.evaluate import check_columns
     from llmkit.evaluating.evaluate import evaluate as run
 
     with _running():
+        check_columns(columns, _to_list(data))
         return run(config, model=str(model), data=_to_list(data))
 
 
@@ -241,25 +244,22 @@ def predict(
     Raises:
         UsageError, DataError, EnvironmentFault, ModelError: see llmkit.core.errors.
     """
-    from tempfile import TemporaryDirectory
+    rows: str | list[dict[str, Any]]
+    if isinstance(data, str | Path):
+        rows = str(data)
+    else:
+        given = list(data)
+        rows = [dict(row) if isinstance(row, Mapping) else {text or "text": row} for row in given]
+        text = text or (None if any(isinstance(row, Mapping) for row in given) else "text")
+    config = _load_model_recipe("predict", model, recipe, keys, {"text": text, "pair": pair})
+    from llmkit.evaluating.predict import predict as run
 
-    with TemporaryDirectory(prefix="llmkit-") as folder:
-        source = str(data)
-        if not isinstance(data, str | Path):
-            rows = [row if isinstance(row, Mapping) else {text or "text": row} for row in data]
-            text = text or (None if any(isinstance(row, Mapping) for row in data) else "text")
-            source = str(Path(folder) / "rows.jsonl")
-            lines = [json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows]
-            Path(source).write_text("".join(lines), encoding="utf-8")
-        config = _load_model_recipe("predict", model, recipe, keys, {"text": text, "pair": pair})
-        from llmkit.evaluating.predict import predict as run
-
-        written: list[str] = []
-        with _running():
-            run(
-                config, model=str(model), data=source, out=None if out is None else Path(out), write=written.append,
-                file_format="jsonl" if out is None else None, all_probabilities=probabilities, overwrite=overwrite,
-            )  # fmt: skip
+    written: list[str] = []
+    with _running():
+        run(
+            config, model=str(model), data=rows, out=None if out is None else Path(out), write=written.append,
+            file_format="jsonl" if out is None else None, all_probabilities=probabilities, overwrite=overwrite,
+        )  # fmt: skip
     return [json.loads(line) for line in written]
 
 

@@ -46,6 +46,7 @@ def eval_command(
 
         task = task_of_model(resolve_model(model)).name
     config = load_recipe(recipe_file, overrides, task, columns=columns, forget_columns=recipe is None)
-    from llmkit.evaluating.evaluate import evaluate  # torch loads here, so --help stays instant
+    from llmkit.evaluating.evaluate import check_columns, evaluate  # torch loads here, so --help stays instant
 
+    check_columns({"text": text, "pair": pair, "label": label}, data or ())
     (show_json if json else show_metrics)(evaluate(config, model=model, data=data or (), show_samples=show_samples))

@@ -20,6 +20,8 @@ from llmkit.core.errors import Problem, UsageError, did_you_mean
 MAX_NODES = 10_000
 """Limit of YAML nodes with all aliases expanded: a file of one kilobyte can expand to billions."""
 
+FILE_FIELDS = ("encoding", "delimiter", "header")
+"""Fields of `prepare.read` that describe one file."""
 COLUMN_FIELDS = ("text", "pair", "label", "header", "separator")
 """Fields of a section with columns that describe how its train file is read."""
 _COMMENT = re.compile(r"(?:^|\s)#")
@@ -36,11 +38,11 @@ def load_recipe(
 ) -> Recipe:
     """Load the recipe in `path` (defaults if None) with `overrides` such as `train.max_steps=10`.
 
-    An override that has its own option is a pair with the option: `("--split", "evaluate.split=test")`. `task` is the
-    task of the command, for a recipe that names none. `columns` are the command's column options; those other than None
-    are set in the section of the task that has them. `forget_columns` drops the column settings of the file, which are
-    only valid for its train file; a classifier's config.json has the names too. Keys and values that were renamed since
-    earlier versions are accepted, and their new names are logged.
+    An override set by a separate option is a pair with the option: `("--split", "evaluate.split=test")`.
+    `task` is the command's, for a recipe that names none. `columns` are the command's options for columns, of which
+    those other than None are set in the section of the task that has them. `forget_columns` drops the file's column
+    settings, encoding and delimiter, which hold for its train file only; a classifier's config.json has the names too.
+    Keys and values that were renamed since earlier versions are accepted, and their new names are logged.
 
     Raises:
         UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all of them.
@@ -52,6 +54,9 @@ def load_recipe(
     if path is not None:
         values = rename_sections(_read_yaml(path, sources, problems), sources, renamed)
     sections = {recipe.COLUMNS_SECTION for recipe in RECIPES.values()}
+    if forget_columns and isinstance(values.get("prepare"), dict) and isinstance(values["prepare"].get("read"), dict):
+        for name in FILE_FIELDS:  # a new file has its own encoding
+            values["prepare"]["read"].pop(name, None)
     for section in sections if forget_columns else ():
         if section is not None and isinstance(values.get(section), dict):
             values[section] = {name: value for name, value in values[section].items() if name not in COLUMN_FIELDS}

@@ -207,8 +207,7 @@ def check_pairs(sentences: Sentences, block_size: int, sentence_objective: Sente
         raise DataError("no document has two sentences, which pairs need", where=where, hint=hint)
     n_tokens, needed = len(sentences.split.stream), 8 * block_size
     if sentence_objective == "nsp" and sentences.n_documents == 1 and n_tokens < needed:
-        name = sentences.split.folder.name
-        what = f"the {name} split is one document of {n_tokens} tokens, too short for distant passages"
+        what = f"one document of {n_tokens:,} tokens is too short for two unrelated passages of {block_size} tokens"
         hint = f"give several documents, or {needed} tokens, a lower train.block_size, or mlm.sentence_objective=none"
         raise DataError(what, where=where, hint=hint)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmkit.core import console
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.language.sentences import find_sentence_ends
 from llmkit.text.language.words import chinese_continuation_mask, chinese_mask, count_words, valid_word_count
@@ -74,9 +75,10 @@ def describe_unknown_tokens(totals: Mapping[str, Any], examples: Sequence[str]) 
 
     `totals` are those of TextCounts; older prepared folders have no unknown_characters.
     """
-    share = f"{totals['unknown_tokens']:,} tokens ({totals['unknown_tokens'] / max(1, totals['tokens']):.1%})"
+    n_unknown = totals["unknown_tokens"]
+    share = f"{console.count(n_unknown, 'token')} ({n_unknown / max(1, totals['tokens']):.1%})"
     if "unknown_characters" not in totals:
-        return f"{share} are unknown to the tokenizer"
+        return f"{share} {'is' if n_unknown == 1 else 'are'} unknown to the tokenizer"
     return f"{share}, {describe_unknown(totals['unknown_characters'], totals['characters'], examples)}"
 
 

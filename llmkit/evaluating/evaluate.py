@@ -1,6 +1,6 @@
 """Evaluate a model on a prepared split, raw text or labelled rows; its task computes the metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,18 @@ from llmkit.reporting.report import write_report
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.table import task_of_model
 from llmkit.training.folder import RunFolder
+
+
+def check_columns(columns: Mapping[str, str | None], data: Sequence[str]) -> None:
+    """Check that columns are only named for a file.
+
+    Raises:
+        UsageError: names the first option.
+    """
+    given = next((name for name, column in columns.items() if column is not None), None)
+    if given and not data:
+        hint = "add --data FILE, or leave it out: a run is scored on its own held-out data"
+        raise UsageError(f"--{given} names a column of --data, which is missing", where=f"--{given}", hint=hint)
 
 
 def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_samples: bool = False) -> dict[str, Any]:

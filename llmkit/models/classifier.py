@@ -96,7 +96,7 @@ def load_classifier_for_training(
         fresh = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     _init_head_bias(fresh, label_frequencies)
     if from_scratch:
-        return fresh, [f"all weights are new; only the architecture and the tokenizer of {name} are used"]
+        return fresh, [f"all weights start random; only the architecture and the tokenizer of {name} are used"]
     model, info = load_pretrained(name, AutoModelForSequenceClassification, config=config, ignore_mismatched_sizes=True)
     head = {key for key in model.state_dict() if not key.startswith(model.base_model_prefix + ".")}
     new = set(info["missing_keys"]) | {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
@@ -109,8 +109,9 @@ def load_classifier_for_training(
     new |= set() if keeps_head or _has_head(config, "ForMaskedLM") else head
     state = fresh.state_dict()
     model.load_state_dict({key: state[key] for key in new}, strict=False)
-    notes = [f"the head is new: {', '.join(sorted({key.rpartition('.')[0] for key in new}))}"] if new else []
-    return model, notes or ["the model's head is kept: it has the same labels"]
+    layers = ", ".join(sorted({key.rpartition(".")[0] for key in new}))
+    notes = [f"layers that start with random weights: {layers}"] if new else []
+    return model, notes or ["the model's classification head is kept: it has the same labels"]
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ second text is found by name only, and only together with the first.
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmkit.core.errors import DataError
@@ -17,6 +17,7 @@ from llmkit.text.records.rows import RowStream
 
 _MAX_LABEL_CHARS = 60
 _MIN_PHRASE_CHARS = 4
+_TEXTS = {*LABELLED_TEXT_NAMES, *(first for first, _ in PAIR_NAMES)}
 _MIN_ROWS = 10  # with fewer, every row may have a different label
 
 
@@ -84,6 +85,26 @@ def find_unused_texts(rows: RowStream, columns: Columns) -> list[str]:
         column for name in (columns.text, columns.pair, columns.label) if name for column in (name, *split_names(name))
     }
     return _CellChooser(rows.columns, [row.cells for row in rows.sample], rows.path).find_unused_texts(taken)
+
+
+def describe_guess(columns: Columns, names: Sequence[str], given: Collection[str | None]) -> list[str]:
+    """A note on the text and the label that were chosen among several columns, unless their names leave no doubt.
+
+    `names` are all columns, `given` those that the user named or that the model was trained with.
+    """
+    taken = {columns.text, columns.pair, columns.label}
+    others = [name for name in names if name not in taken and name.strip().casefold() not in ID_NAMES]
+    notes = []
+    for option, chosen, sure, known in (
+        ("text", columns.text, _TEXTS, _TEXTS), ("label", columns.label, LABEL_NAMES[:2], LABEL_NAMES)
+    ):  # fmt: skip
+        if chosen is None or chosen in given:
+            continue
+        is_sure = chosen.strip().casefold() in sure
+        if rivals := [name for name in others if not is_sure or name.strip().casefold() in known]:
+            another = f"--{option} names another column: {list_columns(rivals)}"
+            notes.append(f"{chosen!r} is taken for the {option}; {another}")
+    return notes
 
 
 def _find_by_name(

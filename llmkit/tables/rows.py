@@ -9,9 +9,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
@@ -21,18 +22,33 @@ from llmkit.text.inputs import find_files, is_stream
 from llmkit.text.lines import unify_line_ends
 from llmkit.text.records.column_names import LABEL_NAMES, LABELLED_TEXT_NAMES
 from llmkit.text.records.delimited import detect_dialect, parse_records
-from llmkit.text.records.rows import FASTTEXT, Header, Rows, RowStream, open_text, read_text, require_unique
+from llmkit.text.records.rows import (
+    FASTTEXT,
+    Header,
+    Rows,
+    RowStream,
+    open_text,
+    read_text,
+    read_values,
+    require_unique,
+)
 from llmkit.text.records.table_files import TABLE_ENDINGS, read_entry
 from llmkit.text.shapes import are_fasttext, find_table
-from llmkit.text.sources import Source, describe_notes, find_entries, log
+from llmkit.text.sources import Source, describe_encodings, describe_notes, find_entries, log
 
 _MAX_SNIFFED_CHARS = 1 << 16
 _MAX_SNIFFED_LINES = 1000
 _JSON_BEGINS = re.compile(r'\s*(\{\s*["}]|\[\s*[\[\]{"])')  # but not "[sic] is a word", a plain line
 
 
-def open_rows(path: str, read: Read, *, header: Header = "auto", wanted: Sequence[str] = ()) -> RowStream:
-    """Open the rows of one file, of stdin (`-`) or of a data set (`hf:NAME[:CONFIG][@SPLIT]`).
+Data = str | Sequence[str | dict[str, Any]]
+"""A path, `-` for stdin, `hf:NAME[:CONFIG][@SPLIT]`, or the texts or rows themselves."""
+IN_MEMORY = "the given rows"
+"""Path of rows in memory, for messages."""
+
+
+def open_rows(data: Data, read: Read, *, header: Header = "auto", wanted: Sequence[str] = ()) -> RowStream:
+    """Open the rows of one file, of stdin, of a data set, or in memory.
 
     `wanted` are columns that the user named: a first line that contains one of them is a header. With `read.skip_bad`
     bad rows are skipped, counted in `source.skipped` and logged.
@@ -41,10 +57,15 @@ def open_rows(path: str, read: Read, *, header: Header = "auto", wanted: Sequenc
         DataError: no such file, no rows, bad rows (with their line), or two columns with the same name. Bad rows after
             the sample raise during iteration.
     """
-    path = path if path.startswith("hf:") else _find_file(path)
+    in_memory = not isinstance(data, str)
+    path = IN_MEMORY if in_memory else data if data.startswith("hf:") else _find_file(data)
     parts = [part for name in wanted for part in split_names(name)]
     stream = RowStream(Source(path), read, header=header, wanted=list(dict.fromkeys([*wanted, *parts])))
-    stream.start(read_dataset_rows(stream) if path.startswith("hf:") else _read_file(stream))
+    if in_memory:
+        stream.unit = "row"
+        stream.start(read_values(stream, enumerate(data, start=1)))
+    else:
+        stream.start(read_dataset_rows(stream) if path.startswith("hf:") else _read_file(stream))
     if not stream.sample:
         skipped = "; ".join(f"{reason}: {n}" for reason, n in stream.source.skipped.items())
         below = " below the header" if stream.has_header else ""
@@ -52,13 +73,15 @@ def open_rows(path: str, read: Read, *, header: Header = "auto", wanted: Sequenc
         no_header = "is the first line a row? Then set -s prepare.read.header=false"
         raise DataError(what, where=path, hint=no_header if stream.has_header else "give a file with texts")
     require_unique(stream.columns, stream.locate(1), has_header=stream.has_header is True)
-    stream.announce = _log_notes
-    _log_notes(stream.source)
+    is_guess = read.encoding == "auto"
+    stream.announce = partial(_log_notes, is_guess=is_guess)
+    _log_notes(stream.source, is_guess=is_guess)
     return stream
 
 
-def _log_notes(source: Source) -> None:
-    for note in describe_notes([source]):
+def _log_notes(source: Source, *, is_guess: bool) -> None:
+    """Log the notes of a source, and its encoding if that is a guess."""
+    for note in [*(describe_encodings([source]) if is_guess else []), *describe_notes([source])]:
         _log_once(note)
 
 
@@ -129,6 +152,8 @@ def _choose_format(stream: RowStream, head: str, lines: Sequence[str]) -> str:
             f"looks like {kind}, but each line is read as a text; rename the file to use that format",
             f"first line: {lines[0][:60]!r}",
         )
+    elif len(lines) > 1 and lines[0].strip(' "').casefold() in LABELLED_TEXT_NAMES:
+        stream.note("the first line is read as a text, as in files of lines", f"it looks like a header: {lines[0]!r}")
     return ".txt"
 
 

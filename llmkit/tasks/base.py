@@ -215,7 +215,8 @@ class GenerationRequest(ModelRequest):
 class PredictionRequest(ModelRequest):
     """The arguments of `llmkit predict`."""
 
-    data: str
+    data: str | Sequence[str | dict[str, Any]]
+    """As of `open_rows`."""
     all_probabilities: bool
     open_writer: Callable[[list[str]], Emit]
     """Called with the output columns; returns a function that writes one row."""

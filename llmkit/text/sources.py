@@ -107,6 +107,20 @@ def describe_notes(sources: Iterable[Source]) -> list[str]:
     ]
 
 
+def describe_encodings(sources: Iterable[Source]) -> list[str]:
+    """One line per legacy encoding that was detected, with its first source and a line of text; `prepare` has these in
+    its receipt. Call it only where `read.encoding` is `auto`."""
+    found: dict[str, list[Source]] = {}
+    for source in sources:
+        if source.example and not source.encoding.startswith("utf"):
+            found.setdefault(source.encoding, []).append(source)
+    return [
+        f"{places[0].path}{f' and {len(places) - 1:,} more' if len(places) > 1 else ''}: read as {encoding} "
+        f'(prepare.read.encoding), such as "{places[0].example}"'
+        for encoding, places in found.items()
+    ]
+
+
 def report_notes(sources: Iterable[Source]) -> None:
     """Log the notes of the sources."""
     for line in describe_notes(sources):

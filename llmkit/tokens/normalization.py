@@ -1,8 +1,8 @@
 """Store the text normalization of a model in its tokenizer, to normalize prompts and rows like the training text.
 
-The record is in `tokenizer_config.json`, under KEY. Steps that `tokenizers` implements (NFC, NFKC, lower case) are also
-prepended to the tokenizer's own normalizer, so that plain transformers applies them too. They do not change text that
-is already normalized. llmkit applies the complete record before it encodes.
+The record is in `tokenizer_config.json`, under KEY. Steps that `tokenizers` can do (line ends, Unicode forms, width,
+lower case) are also prepended to the tokenizer's own normalizer, so that plain transformers applies them too. They do
+not change text that is already normalized. llmkit applies the whole record before it encodes.
 
 Classes of transformers that build their pipeline from a vocabulary (BertTokenizer, GPT2Tokenizer) drop the prepended
 normalizers when they are loaded; with these classes only llmkit normalizes.
@@ -15,6 +15,7 @@ from tokenizers import Regex, normalizers
 
 from llmkit.config.prepare import Clean
 from llmkit.core import console
+from llmkit.text.cleaning.characters import ASCII_OF_FULL_WIDTH, KEPT_CJK_MARKS, LINE_ENDS
 from llmkit.text.cleaning.normalization import (
     TRAVELLING,
     find_changing_steps,
@@ -31,6 +32,8 @@ N_NORMALIZERS = "n_normalizers"
 """Key in the record: number of normalizers that were prepended to the tokenizer's own."""
 IS_SEQUENCE = "own_is_sequence"
 """Key in the record: whether the tokenizer's own normalizer was a sequence."""
+PLACEHOLDERS = 0xFDD2
+"""First of the noncharacters that stand for Chinese punctuation during NFKC; JOINERS has the two before."""
 FINAL_SIGMA = Regex(r"(?<=[\p{L}\p{M}])Σ(?![\p{L}\p{M}])")
 """Python lower-cases Σ at the end of a word to ς, `Lowercase` to σ."""
 
@@ -165,7 +168,7 @@ def _count_normalizers(tokenizer: "PreTrainedTokenizerBase") -> int:
 def _names_in_tokenizer(tokenizer: "PreTrainedTokenizerBase", normalization: Clean) -> list[str]:
     if not _count_normalizers(tokenizer):
         return []
-    form = [normalization.unicode] if normalization.unicode in ("NFC", "NFKC") else []
+    form = [] if normalization.unicode == "none" else [normalization.unicode]
     return form + ["lower case"] * normalization.lowercase
 
 
@@ -174,9 +177,19 @@ def _make_normalizers(tokenizer: "PreTrainedTokenizerBase", normalization: Clean
 
     if type(tokenizer) is not PreTrainedTokenizerFast:
         return []
-    steps: list[Any] = []
-    if normalization.unicode in ("NFC", "NFKC"):
-        steps.append(normalizers.NFC() if normalization.unicode == "NFC" else normalizers.NFKC())
+    steps: list[Any] = [normalizers.Replace(Regex(LINE_ENDS.pattern), "\n")]
+    form = normalization.unicode
+    if form in ("NFC", "width"):
+        steps.append(normalizers.NFC())
+    if form == "width":
+        steps += [normalizers.Replace(chr(code), chr(new)) for code, new in ASCII_OF_FULL_WIDTH.items()]
+    if form == "NFKC":
+        steps.append(normalizers.NFKC())
+    if form == "NFKC_keep_cjk":  # NFKC leaves the placeholders as they are
+        placeholders = [(mark, chr(PLACEHOLDERS + n)) for n, mark in enumerate(KEPT_CJK_MARKS)]
+        steps += [normalizers.Replace(mark, placeholder) for mark, placeholder in placeholders]
+        steps.append(normalizers.NFKC())
+        steps += [normalizers.Replace(placeholder, mark) for mark, placeholder in placeholders]
     if normalization.lowercase:
         steps += [normalizers.Replace(FINAL_SIGMA, "ς"), normalizers.Lowercase()]
     return steps

@@ -147,7 +147,7 @@ class UnknownCount:
         self.n_unknown += part.n_unknown
         if part.is_mostly_unknown:
             self.n_mostly += 1
-            if len(self.numbers) < N_EXAMPLES:
+            if len(self.numbers) < N_EXAMPLES and number not in self.numbers:
                 self.numbers.append(number)
         for text in part.texts:
             if len(self.examples) < N_EXAMPLES and text[:MAX_EXAMPLE_CHARACTERS] not in self.examples:
@@ -165,13 +165,14 @@ class UnknownCount:
     def describe(self) -> str:
         return describe_unknown(self.n_unknown, self.n_characters, self.examples)
 
-    def describe_rows(self, path: str) -> list[str]:
-        """Return a note on the rows of a file, if `needs_note`."""
+    def describe_rows(self, path: str, unit: str = "line") -> list[str]:
+        """A note on the rows of a file, if `needs_note`; `unit` is that of the numbers."""
         if not self.needs_note:
             return []
         note = f"{path}: {self.describe()}"
         if self.n_mostly:
-            lines = ", ".join(map(str, self.numbers)) + (", ..." if self.n_mostly > len(self.numbers) else "")
-            note += f"; {self.n_mostly:,} of {self.n_texts:,} rows are mostly unknown (lines {lines})"
-            note += ": their predictions are unreliable"
+            first = ", ".join(map(str, self.numbers)) + (", ..." if self.n_mostly > len(self.numbers) else "")
+            places = f"{unit}{'s' * (self.n_mostly > 1)} {first}"
+            note += f"; predictions are unreliable for the rows that are mostly unknown: {self.n_mostly:,} of "
+            note += f"{self.n_texts:,} ({places})"
         return [note]

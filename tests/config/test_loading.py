@@ -118,6 +118,17 @@ def test_dumped_recipe_loads_as_the_same_recipe(tmp_path: Path) -> None:
     assert set(yaml.safe_load(dump_recipe(recipe))) >= {"prepare", "model", "optim", "train"}
 
 
+def test_what_describes_the_train_file_does_not_hold_for_a_new_one(tmp_path: Path) -> None:
+    read = "{encoding: cp1250, delimiter: ';', header: false, field: body}"
+    path = write(tmp_path, f"task: cls\nprepare: {{read: {read}}}\ncls: {{text: body, header: false}}\n")
+    kept, forgotten = (load_recipe(path, forget_columns=forget) for forget in (False, True))
+    assert (kept.prepare.read.encoding, kept.prepare.read.delimiter, kept.prepare.read.header) == ("cp1250", ";", False)
+    found = forgotten.prepare.read
+    assert (found.encoding, found.delimiter, found.header, found.field) == ("auto", "auto", "auto", "body")
+    named = load_recipe(path, ["prepare.read.encoding=cp1251"], forget_columns=True)
+    assert named.prepare.read.encoding == "cp1251"
+
+
 def test_names_that_everybody_uses_exist() -> None:
     names = set(list_fields())
     promised = {"model.family", "model.size", "prepare.tokenizer.kind", "prepare.tokenizer.vocab_size"}

@@ -80,9 +80,9 @@ def build_output_layer(width: int, vocab_size: int, cutoffs: Sequence[int] | Non
 def describe_output_layer(layer: nn.Module) -> str:
     """Describe the layer for the log."""
     if isinstance(layer, AdaptiveSoftmax):
-        return f"adaptive softmax over {layer.bounds[-1]:,} tokens, classes end at {layer.bounds[1:-1]}"
+        return f"vocabulary of {layer.bounds[-1]:,}: adaptive softmax with cutoffs {layer.bounds[1:-1]}"
     n_tokens = cast(nn.Linear, layer).out_features
-    return f"output layer over {n_tokens:,} tokens, its loss is computed {_chunk_size(n_tokens):,} tokens at a time"
+    return f"vocabulary of {n_tokens:,}: the loss is computed in chunks of {_chunk_size(n_tokens):,} tokens, for memory"
 
 
 def _chunk_size(vocab_size: int) -> int:

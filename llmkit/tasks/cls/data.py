@@ -24,7 +24,7 @@ from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, join_inputs, take_rows
 from llmkit.tables.joined_columns import join_texts, list_labels
-from llmkit.tables.label_columns import choose_columns, find_unused_texts
+from llmkit.tables.label_columns import choose_columns, describe_guess, find_unused_texts
 from llmkit.tables.label_sets import describe_contradictions, describe_labels
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
 from llmkit.tables.labelled import Label, LabelledRow, map_labels, read_labelled
@@ -146,7 +146,7 @@ def load_labelled(
         notes += describe_left_out(whole.n_empty, rows.path, "without a text")
         notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
     notes += row_format.describe_cut(whole.n_cut, len(whole.lines), files["train"], suggest_windows=True)
-    notes += whole.counts.describe(files["train"])
+    notes += whole.counts.describe(files["train"], rows.unit)
     whole.require_rows(files["train"])
     sides = _choose_sides(whole, section, row_format.label_type, files, fold)
     train_labels = [label for label, side in zip(whole.labels, sides, strict=True) if side == TRAIN]
@@ -237,6 +237,8 @@ def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
         rows.columns, sample, text=section.text, pair=section.pair, label=section.label, need_label=True,
         where=rows.path,
     )  # fmt: skip
+    for note in describe_guess(columns, rows.columns, (columns.text, section.label)):
+        rows.note(note, "")
     label_type = choose_label_type(section, rows.sample, columns)
     return RowFormat(
         columns.text, columns.pair, columns.label, label_type, section.separator,
@@ -341,7 +343,7 @@ def _read_other(
     with open_labelled(path, section, read, row_format, label2id) as file:
         rows = _collect(file, file.format, section, tokenizer, keep_empty=True)
         notes = [*file.describe_left_out(), *file.format.describe_cut(rows.n_cut, len(rows.lines), path)]
-        notes += rows.counts.describe(path)
+        notes += rows.counts.describe(path, file.rows.unit)
     rows.require_rows(path)
     if n_known := sum(key in trained_on for key in rows.keys):
         notes.append(f"{n_known:,} of {len(rows.lines):,} rows of {path} have a text that is also in the train rows")

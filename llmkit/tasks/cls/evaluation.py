@@ -24,6 +24,7 @@ from llmkit.tasks.cls.data import LabelledSplit, load_labelled
 from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled, read_format
+from llmkit.tasks.evaluation import note_unused_split
 from llmkit.training.contract import read_plan
 from llmkit.training.folder import RunFolder, origin_files
 
@@ -78,6 +79,7 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
     scored = RowEvaluation(open_scorer(request.path, recipe.evaluate, recipe.cls), request.show_samples)
     if data:
+        note_unused_split(recipe.evaluate)
         scored.add_file(recipe, data[0])
         if run is not None and _is_train_file(data[0], run):
             console.info(f"{data[0]} holds the rows that the run was trained on: the metrics are too good")
@@ -126,7 +128,7 @@ class RowEvaluation:
             raise DataError("no row can be scored", where=path, hint="its labels must be those of the train file")
         n_rows = sum(map(len, self.labels))
         cut = file.format.describe_cut(self.n_truncated, n_rows, path)
-        for note in [*notes, *cut, *scorer.counts.describe(path)]:
+        for note in [*notes, *cut, *scorer.counts.describe(path, file.rows.unit)]:
             console.info(note)
 
     def _add_rows(self, scorer: RowScorer, rows: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:

@@ -200,20 +200,20 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
         DataError: the file cannot be read (tables/rows.py), or already has a column that is added.
         ModelError: the model cannot be used.
     """
-    section, data = recipe.cls, request.data
+    section = recipe.cls
     scorer = open_scorer(request.path, recipe.evaluate, recipe.cls)
     wanted = [name for name in (section.text, section.pair, scorer.format.text) if name]
     n_rows, n_cut = 0, 0
-    opened = open_rows(data, recipe.prepare.read, header=section.header, wanted=wanted)
+    opened = open_rows(request.data, recipe.prepare.read, header=section.header, wanted=wanted)
     with opened as rows, ProgressBar("predicting", "rows", log=True) as line:
         columns = scorer.format.find_columns(rows, need_label=False, text=section.text, pair=section.pair)
         columns = replace(columns, label=None)  # a label column is copied like any other
-        console.info(f"{data}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
+        console.info(f"{rows.path}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
         kept = [name for name in rows.columns if name not in rows.computed]
         names = scorer.label_type.columns(scorer.names, all_probabilities=request.all_probabilities)
         if taken := [name for name in names if name in rows.columns]:
             hint = "rename it in the file: the result keeps all columns and adds this one"
-            raise DataError(f"the file already has a column {taken[0]!r}", where=data, hint=hint)
+            raise DataError(f"the file already has a column {taken[0]!r}", where=rows.path, hint=hint)
         emit = request.open_writer([*kept, *names])
         scorer = scorer.with_format(scorer.format.with_columns(columns))
         for chunk, inputs, outputs in scorer.score(read_labelled(rows, columns, scorer.label_type.parser(None))):
@@ -223,8 +223,9 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
             n_cut += inputs.n_cut
             line.add(len(chunk))
         n_skipped = sum(rows.source.skipped.values())
-    notes = describe_left_out(n_skipped, data, "that cannot be read")
-    for note in [*notes, *scorer.format.describe_cut(n_cut, n_rows, data), *scorer.counts.describe(data)]:
+    notes = describe_left_out(n_skipped, rows.path, "that cannot be read")
+    notes += [*scorer.format.describe_cut(n_cut, n_rows, rows.path), *scorer.counts.describe(rows.path, rows.unit)]
+    for note in notes:
         console.info(note)
     n_mostly_unknown = scorer.counts.unknown.n_mostly
     return {"n_rows": n_rows, "n_truncated": n_cut, "n_skipped": n_skipped, "n_mostly_unknown": n_mostly_unknown}

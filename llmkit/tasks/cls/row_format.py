@@ -19,7 +19,7 @@ from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
 from llmkit.models.classifier import problem_type_of
 from llmkit.models.kernels.padding_free import has_token_types
 from llmkit.tables.joined_columns import join_texts, list_labels
-from llmkit.tables.label_columns import Columns, choose_columns
+from llmkit.tables.label_columns import Columns, choose_columns, describe_guess
 from llmkit.tables.labelled import LabelledRow, UnseenLabels, map_labels, read_labelled, to_ids
 from llmkit.tables.rows import open_rows, without_surrogates
 from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, get_label_type
@@ -79,6 +79,8 @@ class RowFormat:
             hint = "name the column of the second text with --pair" if self.pair else "leave --pair out"
             what = f"the model was trained on {'pairs of texts' if self.pair else 'single texts'}"
             raise DataError(what, where=f"{rows.path}, columns {', '.join(rows.columns)}", hint=hint)
+        for note in describe_guess(columns, rows.columns, (text, label, self.text, self.label)):
+            rows.note(note, "")
         return columns
 
     def describe(self, rows: RowStream) -> str:
@@ -155,12 +157,12 @@ class TextCounts:
     normalization: str = ""
     n_without_tokens: int = 0
 
-    def describe(self, path: str) -> list[str]:
-        """Return notes on normalized rows and on unknown characters, if their number is relevant."""
-        notes = self.unknown.describe_rows(path)
+    def describe(self, path: str, unit: str) -> list[str]:
+        """Notes on normalized rows and on unknown characters, if their number is relevant; `unit` as of RowStream."""
+        notes = self.unknown.describe_rows(path, unit)
         if self.n_normalized:
-            of = f"{self.n_normalized:,} of {self.unknown.n_texts:,} rows of {path}"
-            notes.append(f"{of} are normalized as the model's training text: {self.normalization}")
+            of = f"{self.n_normalized:,} of {self.unknown.n_texts:,}"
+            notes.append(f"{path}: rows normalized as the model's training text: {of} ({self.normalization})")
         if self.n_without_tokens:
             of = f"{self.n_without_tokens:,} of {self.unknown.n_texts:,} rows of {path}"
             notes.append(f"{of} have no text: the model reads only the token that starts a text")

@@ -212,7 +212,7 @@ def score_split(
     except DataError as error:
         if data.is_prepared or mlm.sentence_objective == "none":
             raise
-        console.info(f"{error.problems[0].what}: only masked tokens are scored")
+        console.info(f"only masked tokens are scored, no pairs: {error.problems[0].what}")
         mlm = mlm.with_updates(sentence_objective="none")
         pairs = make_pairs(data.split, tokenizer, mlm, block, seed)
     objective = MaskedLM(tokenizer.pad_token_id, mlm.sentence_objective)

@@ -33,6 +33,7 @@ TOKENS_AT_ONCE = 2048
 
 DEFAULT_CANDIDATES = 5
 """Candidates per mask if `generate.top_k` is not set."""
+_DEFAULT = Generate()
 PAD_ID = 0
 """Any id: padding is masked."""
 
@@ -86,6 +87,9 @@ def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[st
     prompts = list(request.prompts)
     network, tokenizer = load_for_inference(load_masked_lm, request.path, request.model)
     mask = tokenizer.mask_token
+    if unused := [name for name, value in settings if name != "top_k" and value != getattr(_DEFAULT, name)]:
+        names = ", ".join(f"generate.{name}" for name in unused)
+        console.info(f"not used: {names}; each mask gets its generate.top_k most probable tokens")
     if isinstance(mask, str):
         for note in _describe_prompts(tokenizer, prompts, mask):
             console.info(note)

@@ -165,7 +165,7 @@ def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
     if ending == ".json":
         yield from _read_json(stream, parse_stream(pieces, stream.path))
     elif ending == ".jsonl":
-        yield from _read_values(stream, parse_lines(split_lines(pieces, stream.path)))
+        yield from read_values(stream, parse_lines(split_lines(pieces, stream.path)))
     elif ending in (".csv", ".tsv"):
         lines = split_lines(unify_line_ends(pieces), stream.path)
         dialect, records = split_records(lines, ending, stream.read.delimiter)
@@ -244,7 +244,8 @@ def _note_table(stream: RowStream, first: Sequence[str], dialect: Dialect, endin
     stream.note(f"read with {cells}{header} ({settings})", f"first row: {list_columns(first[:5])}{more}")
 
 
-def _read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Rows:
+def read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Rows:
+    """Turn JSON values with their line or row numbers into rows; a string, or a list of strings, is a text."""
     late: dict[str, int] = {}
     n_late = 0
     known: set[str] = set()
@@ -291,7 +292,7 @@ def _read_json(stream: RowStream, values: Iterator[tuple[int, object]]) -> Rows:
         stream.unit, stream.container = "row", found.key
         stream.note(f"the file is one object: {found.shape}", f"{len(found.rows):,} rows")
         head = list(enumerate(found.rows, start=1))
-    yield from _read_values(stream, chain(head, values))
+    yield from read_values(stream, chain(head, values))
 
 
 def _read_plain(stream: RowStream, lines: Iterable[str]) -> Rows:

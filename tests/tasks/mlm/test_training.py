@@ -214,7 +214,7 @@ def test_short_text_is_scored_without_pairs_with_a_note(
 def test_data_of_one_document_gets_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_books(tmp_path / "books")
     prepare([str(tmp_path / "books/english.txt")], tmp_path / "data", recipe().prepare)
-    with pytest.raises(DataError, match="too short for distant passages") as caught:
+    with pytest.raises(DataError, match="too short for two unrelated passages") as caught:
         pretrain(recipe("train.block_size=64"), data=tmp_path / "data", out=tmp_path / "run", dry_run=True)
     assert "validation" in str(caught.value)
     pretrain(recipe("train.max_steps=1", "train.block_size=24"), data=tmp_path / "data", out=tmp_path / "run")

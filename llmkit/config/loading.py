@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from llmkit.config.problems import describe_unknown, to_problem
 from llmkit.config.recipe import RECIPES, ROW_TASK, Recipe, find_task, make_recipe
 from llmkit.config.renamed import RENAMED_KEYS, Key, describe_key, rename_sections
+from llmkit.config.train import LENGTHS
 from llmkit.core import console
 from llmkit.core.errors import Problem, UsageError, did_you_mean
 
@@ -24,7 +25,7 @@ MAX_NODES = 10_000
 COLUMN_FIELDS = ("text", "pair", "label", "header", "separator")
 """Fields of a section with columns that describe how its train file is read."""
 _COMMENT = re.compile(r"(?:^|\s)#")
-LENGTH_KEYS = {("train", "max_steps"), ("train", "epochs"), ("train", "max_minutes")}
+LENGTH_KEYS = {("train", name) for name in LENGTHS}
 
 
 def load_recipe(

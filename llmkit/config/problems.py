@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from llmkit.config.other_tools import find_meaning, find_value, normalize
 from llmkit.config.recipe import OWNERS, RECIPES, Recipe
 from llmkit.config.renamed import Key
+from llmkit.config.section import split_message
 from llmkit.core.errors import Problem, did_you_mean, find_near
 
 _SETTING = re.compile(r"[a-z]\w*(\.\w+)*=[^\s;,]+")
@@ -34,11 +35,11 @@ def to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem
             what = f"task {task} does not read section {name!r}"
             return Problem(what, where, f"leave it out: it is for task {' or '.join(OWNERS[name])}")
         return Problem(f"unknown key {name!r}", where, _suggest_key(location, kind, where))
-    message = str(item["msg"]).removeprefix("Value error, ")
+    field = _section_at(location[:-1], kind).model_fields.get(location[-1]) if location else None
     if item["type"] == "value_error":
-        return Problem(
-            f"{name or 'recipe'}: {message}", where, "see `llmkit --help` and the recipes/ folder for valid settings"
-        )
+        what, hint = split_message(str(item["msg"]))
+        hint = hint or (field.description if field else None) or "docs/reference.md describes all keys"
+        return Problem(f"{name or 'recipe'}: {what}", where, hint)
     if item["type"] == "literal_error":
         words = re.split(r", | or ", item["ctx"]["expected"])
         known = [word.lower() if word in ("True", "False") else word.strip("'") for word in words]
@@ -47,7 +48,7 @@ def to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem
         section = _section_at(location, kind)
         meant = describe_unknown(name, where) or f"its keys are {', '.join(section.model_fields)}"
         return Problem(f"{name} is a section, not {_show(item['input'])}", where, meant)
-    field = _section_at(location[:-1], kind).model_fields.get(location[-1]) if location else None
+    message = str(item["msg"])
     hint = (field.description if field else None) or message
     return Problem(f"{name} is {_show(item['input'])}: {message[:1].lower()}{message[1:]}", where, hint)
 

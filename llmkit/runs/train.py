@@ -47,6 +47,7 @@ from llmkit.training.folder import RunFolder, check_run, create_run, is_finished
 from llmkit.training.loop import TrainingLoop
 from llmkit.training.losses import describe_trend
 from llmkit.training.optimizer import checkpoint_bytes, count_parameters
+from llmkit.training.run_files import keep_foreign_files
 from llmkit.training.speed import set_threads
 from llmkit.training.time_budget import PhaseSeconds
 from llmkit.training.trial import is_out_of_memory
@@ -287,6 +288,8 @@ def _export(run: RunFolder, trainer: TrainingLoop, task: TrainingTask, network: 
         tokenizer = task.finish_tokenizer(network)
         tokenizer.save_pretrained(folder)
         write_text(folder / "README.md", _model_card(task, network, best, describe_for_card(tokenizer)))
+        if run.model.is_dir():
+            keep_foreign_files(run.model, folder)
     return network
 
 

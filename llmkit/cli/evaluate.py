@@ -31,6 +31,7 @@ def eval_command(
         stride=("evaluate.stride", stride), text=("prepare.read.text_column", text),
     )  # fmt: skip
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
+    options.check_model(model)
     recipe_file = options.own_recipe(model, recipe)
     task = None
     if recipe_file is None:

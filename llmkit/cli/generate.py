@@ -25,6 +25,7 @@ def generate_command(
 
     config = load_recipe(options.own_recipe(model, recipe), set_ or [])
     texts = _read_prompts(prompt or [], prompts)
+    options.check_model(model)
     from llmkit.generating.generate import generate  # torch loads here, so --help stays instant
     from llmkit.models.loading import resolve_model
     from llmkit.tasks.table import task_of_model

@@ -30,6 +30,7 @@ def predict_command(
     overrides = options.overrides_of(set_, skip_bad=("prepare.read.skip_bad", skip_bad))
     columns = {"text": text, "pair": pair}
     config = load_recipe(options.own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
+    options.check_model(model)
     from llmkit.evaluating.predict import predict  # torch loads here, so --help stays instant
 
     def write(line: str) -> None:

@@ -38,7 +38,7 @@ def explain_typer_error(error: Any, arguments: Sequence[str]) -> Problem:
         settings = [word for word in extra.split() if "=" in word]
         hint = f"settings follow -s: -s {settings[0]}" if settings else listed
         return Problem(f"unexpected argument {extra!r}", f"{command} {extra}", hint)
-    parameter = getattr(error, "param", None)
+    parameter: Any = getattr(error, "param", None)
     if type(error).__name__ == "MissingParameter" and getattr(parameter, "help", None):
         option = next((name for name in parameter.opts if name.startswith("--")), "")
         hint = f"{f'add {option} {parameter.name.upper()}' if option else 'it is'}: {_lower_first(parameter.help)}"

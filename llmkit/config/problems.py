@@ -112,7 +112,8 @@ def _suggest_value(key: str, value: object, known: list[str]) -> str:
 def _all_fields(section: type[BaseModel] | None = None, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """All keys of all recipes with their fields, in the order of the sections; those of sections of one task last."""
     if section is None:
-        fields = {name: field for recipe in (Recipe, *RECIPES.values()) for name, field in recipe.model_fields.items()}
+        recipes: list[type[Recipe]] = [Recipe, *RECIPES.values()]
+        fields = {name: field for recipe in recipes for name, field in recipe.model_fields.items()}
     else:
         fields = dict(section.model_fields)
     for name, field in fields.items():

@@ -8,6 +8,7 @@ working directory. Training handles SIGINT and SIGTERM while it runs, saves, and
 """
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -357,12 +358,14 @@ def _load_recipe(
         TypeError: a keyword that is not a recipe key, with Python's own message.
     """
     from llmkit.config.loading import load_recipe
+    from llmkit.config.problems import describe_unknown
     from llmkit.config.recipe import RECIPES, Recipe
     from llmkit.core.errors import Problem, UsageError
 
     for name in keys:
         if "__" not in name and "." not in name:
-            raise TypeError(f"unexpected keyword argument {name!r}; recipe keys have the form section__key")
+            meant = _as_keywords(describe_unknown(name) or "recipe keys have the form section__key")
+            raise TypeError(f"unexpected keyword argument {name!r}; {meant}")
     path = None
     values: dict[str, Any] = {}
     if isinstance(recipe, str | Path):
@@ -376,13 +379,20 @@ def _load_recipe(
     try:
         config = load_recipe(path, overrides, task, columns=columns, forget_columns=forget_columns)
     except UsageError as error:
-        named = [Problem(each.what, each.where.removeprefix("--set "), each.hint) for each in error.problems]
+        named = [
+            Problem(each.what, each.where.removeprefix("--set "), _as_keywords(each.hint)) for each in error.problems
+        ]
         raise UsageError.from_problems(named) from None
     if command is not None and command not in config.COMMANDS:
         fitting = " or ".join(name for name, other in RECIPES.items() if command in other.COMMANDS)
         what = f"the recipe's task is {config.task}, which {command} does not train"
         raise UsageError(what, where="task", hint=f"take a recipe of task {fitting}, or llmkit.{config.COMMANDS[0]}")
     return config
+
+
+def _as_keywords(hint: str) -> str:
+    """A hint with `-s a.b=1` as the keyword `a__b=1`."""
+    return re.sub(r"-s ([\w.]+)=", lambda match: f"{match[1].replace('.', '__')}=", hint)
 
 
 @contextmanager

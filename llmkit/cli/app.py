@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from types import FrameType
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -21,6 +21,7 @@ from llmkit.cli.doctor import doctor_command
 from llmkit.cli.evaluate import eval_command
 from llmkit.cli.finetune import finetune_command
 from llmkit.cli.generate import generate_command
+from llmkit.cli.mistakes import TyperError, explain_typer_error, unknown_command
 from llmkit.cli.plan import plan_command
 from llmkit.cli.predict import predict_command
 from llmkit.cli.prepare import prepare_command
@@ -82,12 +83,18 @@ HELP = {
 
 
 class _Commands(TyperGroup):
-    """Takes `--resume` alone or followed by `auto`; Typer has no options with an optional value."""
+    """Takes `--resume` alone or followed by `auto`, as Typer has no options with an optional value; explains unknown
+    commands."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         pairs = pairwise([*args, ""])
         spelled = [(word, "now") if word == "--resume" and after != "auto" else (word,) for word, after in pairs]
         return super().parse_args(ctx, [word for words in spelled for word in words])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown_command(args[0], list(self.commands))
+        return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
@@ -156,10 +163,8 @@ def _report(error: BaseException) -> int:
     if isinstance(error, OSError | MemoryError) or type(error).__name__ == "OutOfMemoryError":
         console.info(str(_explain(error)))  # OutOfMemoryError is torch's, which is not imported here
         return EnvironmentFault.exit_code
-    if isinstance(error, _TyperError):
-        command = error.ctx.command_path if error.ctx else "llmkit"
-        hint = f"{command} --help lists arguments and options"
-        console.info(str(Problem(_lower_first(error.format_message()), command, hint)))
+    if isinstance(error, TyperError):
+        console.info(str(explain_typer_error(error, sys.argv[1:])))
         return error.exit_code
     if isinstance(error, RuntimeError) and is_loss_of_others(error):
         hint = "its own message is above; the saved checkpoint is intact: continue with --resume"
@@ -211,20 +216,6 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         console.info(record.getMessage().rstrip("\n"))
-
-
-@runtime_checkable
-class _TyperError(Protocol):
-    """The exception that Typer raises for an invalid command line; its class is not public."""
-
-    exit_code: int
-    ctx: typer.Context | None
-
-    def format_message(self) -> str: ...
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:].rstrip(".")
 
 
 def _explain(error: BaseException) -> Problem:

@@ -38,6 +38,7 @@ def eval_command(
     )  # fmt: skip
     check_overrides("eval", set_ or ())
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
+    options.check_model(model)
     recipe_file = options.own_recipe(model, recipe)
     task = None
     if recipe_file is None:

@@ -42,7 +42,6 @@ def finetune_command(
     """
     from llmkit.cli.output import show_dry_run, show_json, show_run, show_series
     from llmkit.config.loading import load_recipe
-    from llmkit.training.folder import read_series
 
     task = options.task_in_name(context)
     distributed = options.DistributedOptions(nproc, nnodes, rdzv_endpoint)
@@ -60,7 +59,11 @@ def finetune_command(
     recipe = options.own_recipe(out, recipe) if resume else recipe
     config = load_recipe(recipe, overrides, task=task, columns=columns)
     options.check_command(config, recipe, "finetune", task)
+    if model is not None:
+        options.check_model(model)
     if resume and not folds and seeds == 1:
+        from llmkit.training.folder import read_series
+
         folds, seeds = read_series(out)
     if (folds or seeds > 1) and not dry_run:
         distributed.refuse("several folds or seeds run one after the other, on one process", "--folds, --seeds")

@@ -29,6 +29,7 @@ def generate_command(
     check_overrides("generate", set_ or ())
     config = load_recipe(options.own_recipe(model, recipe), set_ or [], forget_columns=recipe is None)
     texts = _read_all(prompt or [], prompts, config.prepare.read)
+    options.check_model(model)
     from llmkit.generating.generate import generate  # torch loads here, so --help stays instant
     from llmkit.models.loading import resolve_model
     from llmkit.tasks.table import task_of_model

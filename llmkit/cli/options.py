@@ -220,6 +220,18 @@ def own_recipe(model: str | Path, recipe: Path | None) -> Path | None:
     return kept if recipe is None and kept.is_file() else recipe
 
 
+def check_model(name: str) -> None:
+    """Check that a model's path exists, before slow imports.
+
+    Raises:
+        ModelError: see `find_model_folder`.
+    """
+    from llmkit.core.model_folder import find_model_folder
+
+    if not name.startswith("pickle:"):
+        find_model_folder(name)
+
+
 def check_command(config: "Recipe", path: Path | None, command: str, task: str | None) -> None:
     """Check that a recipe belongs to this command; `task` is the command's task.
 

@@ -38,6 +38,7 @@ def predict_command(
     check_overrides("predict", set_ or ())
     columns = {"text": text, "pair": pair}
     config = load_recipe(options.own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
+    options.check_model(model)
     from llmkit.evaluating.predict import predict  # torch loads here, so --help stays instant
 
     def write(line: str) -> None:

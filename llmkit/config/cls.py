@@ -125,13 +125,13 @@ class Cls(Section):
     @model_validator(mode="after")
     def _train_split_is_not_empty(self) -> "Cls":
         if self.validation + self.test >= 1:
-            raise ValueError("validation and test leave nothing for training")
+            raise ValueError("validation and test leave nothing for training; their sum must be below 1")
         return self
 
     @model_validator(mode="after")
     def _lora_excludes_freeze(self) -> "Cls":
         if self.lora_rank and self.freeze != "none":
-            raise ValueError("lora_rank trains only LoRA's weights and the head: remove freeze")
+            raise ValueError("lora_rank trains only LoRA's weights and the head; remove freeze")
         return self
 
     @model_validator(mode="after")
@@ -145,5 +145,5 @@ class Cls(Section):
         given = [name for name in ("focal_gamma", "label_smoothing") if getattr(self, name)]
         given += ["class_weights"] if self.class_weights != "none" else []
         if self.labels == "regression" and given:
-            raise ValueError(f"{given[0]} is for classification, not for regression")
+            raise ValueError(f"{given[0]} is for classification, not for regression; remove it")
         return self

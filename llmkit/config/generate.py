@@ -81,15 +81,17 @@ class Generate(Section):
     @model_validator(mode="after")
     def _lengths_fit(self) -> "Generate":
         if self.min_new_tokens > self.max_new_tokens:
-            raise ValueError(f"min_new_tokens {self.min_new_tokens} is above max_new_tokens {self.max_new_tokens}")
+            raise ValueError(
+                f"min_new_tokens {self.min_new_tokens} exceeds max_new_tokens {self.max_new_tokens}; change one"
+            )
         return self
 
     @model_validator(mode="after")
     def _samples_can_differ(self) -> "Generate":
         if self.num_beams == 1 and self.temperature == 0 and self.num_samples > 1:
             raise ValueError(
-                "greedy decoding writes the same text each time: set temperature above 0, or num_samples 1"
+                "greedy decoding writes the same text each time; set temperature above 0, or num_samples to 1"
             )
         if self.num_beams > 1 and self.num_samples > self.num_beams:
-            raise ValueError("beam search keeps num_beams texts: set num_samples to num_beams or less")
+            raise ValueError("beam search keeps num_beams texts; set num_samples to num_beams or less")
         return self

@@ -65,9 +65,11 @@ class Optim(Section):
         if self.momentum and self.name != "sgd":
             raise ValueError("momentum is for sgd; the others have adam_beta1 and muon_momentum")
         if self.plateau_factor != fields["plateau_factor"].default and self.schedule != "plateau":
-            raise ValueError("plateau_factor is for schedule plateau")
+            raise ValueError("plateau_factor is for schedule plateau; remove it")
         if self.min_learning_rate_ratio and self.schedule in ("plateau", "constant"):
-            raise ValueError(f"min_learning_rate_ratio is the end of a decay; schedule {self.schedule} has no decay")
+            raise ValueError(
+                f"min_learning_rate_ratio is the end of a decay; schedule {self.schedule} has no decay; remove it"
+            )
         return self
 
     @model_validator(mode="before")

@@ -69,13 +69,13 @@ class Read(Section):
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
         if matches_nothing:
-            raise ValueError("the regular expression matches an empty text, so it would separate all characters")
+            raise ValueError("the regular expression matches an empty text; it must match a character")
         return value
 
     @model_validator(mode="after")
     def _separator_is_used(self) -> "Read":
         if self.separator != END_OF_TEXT and self.documents != "separator":
-            raise ValueError("separator needs documents: separator")
+            raise ValueError("separator is read with documents: separator only; set documents, or remove it")
         return self
 
 
@@ -177,7 +177,7 @@ class Split(Section):
     @model_validator(mode="after")
     def _train_split_is_not_empty(self) -> "Split":
         if self.validation + self.test >= 1:
-            raise ValueError("validation and test leave nothing for training")
+            raise ValueError("validation and test leave nothing for training; their sum must be below 1")
         return self
 
 

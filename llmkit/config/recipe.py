@@ -86,7 +86,7 @@ class Recipe(Section):
     def _family_carries_state(self) -> "Recipe":
         if not self.train.carry_state and not ARCHITECTURES[self.model.family].carries_state:
             carrying = " and ".join(name for name, each in ARCHITECTURES.items() if each.carries_state)
-            raise ValueError(f"train.carry_state is for {carrying}, not for {self.model.family}")
+            raise ValueError(f"train.carry_state is for {carrying}, not for {self.model.family}; remove it")
         return self
 
     @model_validator(mode="after")
@@ -95,10 +95,12 @@ class Recipe(Section):
             return self
         if self.model.family not in self.FAMILIES:
             fitting = " or ".join(self.FAMILIES)
-            raise ValueError(f"task {self.task} trains {fitting}, not model.family {self.model.family}")
+            raise ValueError(
+                f"task {self.task} trains {fitting}, not model.family {self.model.family}; change one of them"
+            )
         if self.optim.learning_rate is None:
             raise ValueError(
-                "optim.learning_rate must be a number: only fine-tuning can derive it from the model's width"
+                "optim.learning_rate must be a number; only fine-tuning can derive it from the model's width"
             )
         return self
 
@@ -137,13 +139,15 @@ class MlmRecipe(Recipe):
     def _pairs_need_a_head(self) -> "MlmRecipe":
         if self.mlm.sentence_objective != "none" and not ARCHITECTURES[self.model.family].reads_pairs:
             what = f"mlm.sentence_objective {self.mlm.sentence_objective} needs a head for pairs"
-            raise ValueError(f"{what}, which {self.model.family} lacks: set it to none")
+            raise ValueError(f"{what}, which {self.model.family} lacks; set it to none")
         return self
 
     @model_validator(mode="after")
     def _has_no_stride(self) -> "MlmRecipe":
         if self.evaluate.stride is not None:
-            raise ValueError("evaluate.stride is for task clm: masked tokens have all of their block as context")
+            raise ValueError(
+                "evaluate.stride is for task clm; remove it: masked tokens have all of their block as context"
+            )
         return self
 
 

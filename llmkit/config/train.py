@@ -6,6 +6,13 @@ from pydantic import Field, model_validator
 
 from llmkit.config.section import Section
 
+LENGTHS = {
+    "max_steps": "optimizer steps",
+    "epochs": "passes over the train split",
+    "max_minutes": "minutes, whatever was reached by then",
+}
+"""Keys that set the length of a run, with their units."""
+
 
 class Train(Section):
     """Training. `global_batch_size` determines the gradient accumulation."""
@@ -83,13 +90,16 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _one_length(self) -> "Train":
-        given = [name for name in ("max_steps", "epochs", "max_minutes") if getattr(self, name) is not None]
+        given = {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} both set the length of training; keep one")
+            ends = [f"with {name} alone the run ends after {value:g} {LENGTHS[name]}" for name, value in given.items()]
+            raise ValueError(f"{' and '.join(given)} both set the length of training; keep one: {', '.join(ends)}")
         return self
 
     @model_validator(mode="after")
     def _micro_batch_is_positive(self) -> "Train":
         if isinstance(self.micro_batch_size, int) and self.micro_batch_size < 1:
-            raise ValueError(f"micro_batch_size {self.micro_batch_size} is less than 1")
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} is less than 1; set it to a number from 1 on, or to auto"
+            )
         return self

@@ -202,10 +202,12 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
 def sync_tree(folder: Path) -> None:
     """Flush every file and folder below `folder` to the disk."""
     for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            continue
         if path.is_dir():
             sync_folder(path)
         else:
-            with path.open("r+b") as file:  # Windows flushes only what is open for writing
+            with path.open("r+b" if os.name == "nt" else "rb") as file:  # Windows flushes what is open for writing
                 os.fsync(file.fileno())
     sync_folder(folder)
 

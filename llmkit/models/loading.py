@@ -31,7 +31,8 @@ from llmkit.architectures import families_of
 from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
-from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean
+from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError
+from llmkit.core.model_folder import find_model_folder
 from llmkit.core.untrusted import CONVERT, check_model_files
 from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
 
@@ -52,28 +53,7 @@ def resolve_model(name: str) -> str:
     """
     if name.startswith(PREFIX):
         return convert_pickle(Path(name.removeprefix(PREFIX)).expanduser())
-    path = Path(name)
-    if (path / "model" / "config.json").is_file():
-        return str(path / "model")
-    if (path / "config.json").is_file():
-        return str(path)
-    if path.is_file():
-        hint = "give the folder of a run or a model"
-        raise ModelError(f"{name!r} is a file, not a model", where=str(path), hint=hint)
-    if path.is_dir() and (runs := sorted(each.parent.parent.name for each in path.glob("*/model/config.json"))):
-        hint = f"give one of its runs: {path / runs[0]}" + (f" to {runs[-1]}" if len(runs) > 1 else "")
-        raise ModelError(f"{name!r} is a folder of several runs", where=str(path), hint=hint)
-    if path.is_dir():
-        is_run = (path / "recipe.yaml").is_file()
-        hint = (
-            "continue it with --resume until it has saved a model" if is_run else "give a folder that has a config.json"
-        )
-        raise ModelError(f"there is no model in {name!r}", where=str(path), hint=hint)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or (path.parent.is_dir() and "/" in name):
-        near = [str(path.parent / p.name) for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = did_you_mean(name, near) if near else "check the path"
-        raise ModelError(f"there is no folder {name!r}", where=str(path.parent), hint=hint)
-    return name
+    return find_model_folder(name)
 
 
 def check_hub(name: str) -> None:

@@ -294,24 +294,25 @@ def _final_precision_factor(recipe: Recipe, precision: str, device: torch.device
 
 
 def resume_fingerprint(recipe: Recipe, task: TrainingTask, precision: str) -> dict[str, Any]:
-    """Return the values with which a resumed run is compared.
+    """What a resumed run is compared with: precision, world size, fingerprints of the data, and `recipe_fields`."""
+    world_size = distributed.world_size()
+    return {"precision": precision, "world_size": world_size, **task.data.fingerprint, **recipe_fields(recipe)}
 
-    They are precision, world size, fingerprints of the data, and the recipe fields, by dotted name, that determine the
-    weights or the plan.
-    """
+
+def recipe_fields(recipe: Recipe) -> dict[str, Any]:
+    """The fields of the recipe, by dotted name, that decide the weights or the plan."""
     sections = {
         name: section.model_dump(mode="json")
         for name, section in recipe
         if isinstance(section, Section) and name not in UNUSED_SECTIONS
     }
     sections["evaluate"] = {"seed": recipe.evaluate.seed}  # decides the held-out masks of model selection
-    fields = {
+    return {
         f"{name}.{field}": value
         for name, section in sections.items()
         for field, value in section.items()
         if field not in CHANGEABLE_FIELDS
     }
-    return {"precision": precision, "world_size": distributed.world_size(), **task.data.fingerprint, **fields}
 
 
 def write_run_files(run: RunFolder, recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan) -> None:

@@ -14,6 +14,7 @@ from llmkit.core import console
 from llmkit.core.errors import Interrupted, UsageError
 from llmkit.core.files import check_writable, write_json, write_text
 from llmkit.core.lock import lock_folder
+from llmkit.runs.resuming import resume_command
 from llmkit.runs.train import finetune
 from llmkit.tasks.table import TASKS, read_figures
 from llmkit.training.checkpoints import list_checkpoints
@@ -125,9 +126,16 @@ def _check_series(group: RunFolder, series: Mapping[str, Any], recipe: Recipe) -
         raise UsageError(
             f"the series was started with {kept}, not {dict(series)}", where=str(group.manifest), hint=hint
         )
-    if load_recipe(group.recipe) != recipe:
-        hint = "resume without a recipe and --set, or give another --out"
-        raise UsageError("the series was started with another recipe", where=str(group.recipe), hint=hint)
+    before, now = (
+        {f"{name}.{field}": value for name, section in each.model_dump(exclude={"task"}).items()
+         for field, value in section.items()} for each in (load_recipe(group.recipe), recipe)
+    )  # fmt: skip
+    if changed := [
+        f"{name}: {before.get(name)} -> {value}" for name, value in now.items() if before.get(name) != value
+    ]:
+        hint = f"the series continues with: {resume_command(group, recipe)}; or give another --out"
+        what = f"the series was started with other values: {'; '.join(changed)}"
+        raise UsageError(what, where=str(group.recipe), hint=hint)
 
 
 def _describe(recipe: Recipe, metrics: Mapping[str, Any]) -> str:

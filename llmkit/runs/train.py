@@ -35,7 +35,7 @@ from llmkit.models.layers import checkpoint_layers
 from llmkit.models.loading import put_on_device
 from llmkit.runs.hooks import make_hooks
 from llmkit.runs.plan import plan_run, write_run_files
-from llmkit.runs.resuming import restore_plan
+from llmkit.runs.resuming import check_recipe, restore_plan, resume_command
 from llmkit.tasks.base import TrainingRequest, TrainingTask
 from llmkit.tasks.table import TASKS, read_figures
 from llmkit.tokens.normalization import describe_for_card
@@ -47,6 +47,7 @@ from llmkit.training.folder import RunFolder, check_run, create_run, is_finished
 from llmkit.training.loop import TrainingLoop
 from llmkit.training.losses import describe_trend
 from llmkit.training.optimizer import checkpoint_bytes, count_parameters
+from llmkit.training.run_files import keep_foreign_files
 from llmkit.training.speed import set_threads
 from llmkit.training.time_budget import PhaseSeconds
 from llmkit.training.trial import is_out_of_memory
@@ -121,6 +122,8 @@ def train(
                 return False, False, read_figures(out)
             is_resumed, is_overwritten = resolve_resume(out, resume, overwrite)
             check_run(out, resume=is_resumed, overwrite=is_overwritten, inputs=[*files.values(), model])
+            if is_resumed:
+                check_recipe(RunFolder(out), recipe, allow)
             return is_resumed, is_overwritten, None
 
         is_resumed, is_overwritten, metrics = distributed.broadcast_from_main(check_folder)
@@ -232,7 +235,8 @@ def _train(
             raise
         half = max(1, plan.batches.micro_batch_size // 2)
         name = "train.micro_batch_size"
-        hint = f"continue from the last checkpoint with --resume -s {name}={half} --allow {name}"
+        again = f"{resume_command(run, recipe)} -s {name}={half} --allow {name}"
+        hint = f"continue from the last checkpoint with: {again}"
         raise EnvironmentFault("memory ran out while training", where=str(run.path), hint=hint) from error
     finally:
         line.close()
@@ -240,7 +244,8 @@ def _train(
             tracker.finish()
     plan, step = trainer.plan, trainer.step
     if trainer.stop_signal is not None:
-        raise Interrupted(trainer.stop_signal, f"saved at step {step} of {plan.n_steps}; continue with: --resume")
+        again = resume_command(run, recipe)
+        raise Interrupted(trainer.stop_signal, f"saved at step {step} of {plan.n_steps}; continue with: {again}")
     best = progress.best_step or step
     if step < plan.n_steps or best != step:
         early = f"stopped early at step {step} of {plan.n_steps}; " if step < plan.n_steps else ""
@@ -284,6 +289,8 @@ def _export(run: RunFolder, trainer: TrainingLoop, task: TrainingTask, network: 
         tokenizer = task.finish_tokenizer(network)
         tokenizer.save_pretrained(folder)
         write_text(folder / "README.md", _model_card(task, network, best, describe_for_card(tokenizer)))
+        if run.model.is_dir():
+            keep_foreign_files(run.model, folder)
     return network
 
 

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from transformers import PreTrainedModel
 from llmkit.core import console, distributed
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import ModelError
-from llmkit.core.files import describe_files, failpoint, new_folder, read_json, verify_file, write_json
+from llmkit.core.files import describe_files, failpoint, find_foreign, new_folder, read_json, verify_file, write_json
 from llmkit.training.contract import Objective
 from llmkit.training.engines import is_sharded, load_optimizer, unshard
 from llmkit.training.losses import LossWindow
@@ -110,16 +111,29 @@ def find_resume_point(checkpoints: Path) -> Path:
 
 def mark_damaged(path: Path) -> None:
     """Rename a damaged checkpoint to `.damaged`, so that it is kept for the user but never read again."""
-    target = path.with_name(f"{path.name}.damaged")
-    shutil.rmtree(target, ignore_errors=True)
-    path.rename(target)
+    names = (f"{path.name}.damaged{'' if number == 1 else f'-{number}'}" for number in count(1))
+    path.rename(next(target for target in map(path.with_name, names) if not target.exists()))
+
+
+def list_files(folder: Path) -> set[str] | None:
+    """Paths of a checkpoint that llmkit wrote, folders with a slash; None if its manifest does not say."""
+    try:
+        files = read_json(folder / MANIFEST)["files"]
+        return {"", MANIFEST, *files, *(f"{parent.as_posix()}/" for name in files for parent in Path(name).parents)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _has_foreign(checkpoint: Path) -> bool:
+    known = list_files(checkpoint)
+    return known is None or bool(find_foreign(checkpoint, known.__contains__))
 
 
 def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> None:
-    """Delete all checkpoints except the newest `n_newest` and `keep_steps`.
+    """Delete all but the newest `n_newest` and `keep_steps`, and those with files that llmkit did not write.
 
-    Each is renamed before it is deleted, so a partial checkpoint is never read. Nothing is deleted unless the newest
-    checkpoint on the disk verifies.
+    Each is renamed before it is deleted, so that no partial one is ever read. Nothing is deleted unless the newest one
+    verifies on the disk.
     """
     for leftover in folder.glob(".step-*.pruned"):  # of a process that was killed while pruning
         shutil.rmtree(leftover)
@@ -129,6 +143,10 @@ def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> 
         console.info(f"{known[-1].name} was not written correctly: {fault}; older checkpoints are kept")
         return
     for path in outdated:
+        if _has_foreign(path):
+            if path == outdated[-1]:  # once, as this runs after every save
+                console.info(f"{path.name} is kept: it has files that llmkit did not write")
+            continue
         renamed = path.with_name(f".{path.name}.pruned")
         failpoint(f"{path.name}: before pruning")
         path.rename(renamed)

@@ -50,7 +50,9 @@ def test_unknown_key_names_file_line_and_the_nearest_known_key(tmp_path: Path) -
 def test_all_mistakes_are_shown_at_once(tmp_path: Path) -> None:
     found = errors_of(tmp_path, "train:\n  block_size: one\nmodell: {}\noptim:\n  learning_rate: -1\n  name: admw\n")
     assert [where.rsplit(":", 1)[1].split(",")[0] for _, where, _ in found] == ["2", "3", "5", "6"]
-    assert ("optim.name is 'admw'", "did you mean 'adamw'?") in [(what, hint) for what, _, hint in found]
+    assert ("optim.name is 'admw'", "did you mean 'adamw'? known: adamw, muon, adam, sgd") in [
+        (what, hint) for what, _, hint in found
+    ]
 
 
 def test_override_beats_the_recipe_and_its_mistakes_are_named(tmp_path: Path) -> None:

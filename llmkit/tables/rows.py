@@ -57,11 +57,13 @@ def open_rows(data: Data, read: Read, *, header: Header = "auto", wanted: Sequen
         DataError: no such file, no rows, bad rows (with their line), or two columns with the same name. Bad rows after
             the sample raise during iteration.
     """
-    in_memory = not isinstance(data, str)
-    path = IN_MEMORY if in_memory else data if data.startswith("hf:") else _find_file(data)
+    if isinstance(data, str):
+        path = data if data.startswith("hf:") else _find_file(data)
+    else:
+        path = IN_MEMORY
     parts = [part for name in wanted for part in split_names(name)]
     stream = RowStream(Source(path), read, header=header, wanted=list(dict.fromkeys([*wanted, *parts])))
-    if in_memory:
+    if not isinstance(data, str):
         stream.unit = "row"
         stream.start(read_values(stream, enumerate(data, start=1)))
     else:

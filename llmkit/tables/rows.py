@@ -56,14 +56,15 @@ def open_rows(data: Data, read: Read, *, header: Header = "auto", wanted: Sequen
         DataError: no such file, no rows, bad rows (with their line), two columns of one name. Bad rows after the sample
             raise during the iteration.
     """
-    in_memory = not isinstance(data, str)
-    path = IN_MEMORY if in_memory else data if data.startswith("hf:") else _find_file(data)
-    stream = RowStream(Source(path), read, header=header, wanted=wanted)
-    if in_memory:
+    if isinstance(data, str):
+        path = data if data.startswith("hf:") else _find_file(data)
+        stream = RowStream(Source(path), read, header=header, wanted=wanted)
+        stream.start(read_dataset_rows(stream) if path.startswith("hf:") else _read_file(stream))
+    else:
+        path = IN_MEMORY
+        stream = RowStream(Source(path), read, header=header, wanted=wanted)
         stream.unit = "row"
         stream.start(read_values(stream, enumerate(data, start=1)))
-    else:
-        stream.start(read_dataset_rows(stream) if path.startswith("hf:") else _read_file(stream))
     if not stream.sample:
         skipped = "; ".join(f"{reason}: {n}" for reason, n in stream.source.skipped.items())
         below = " below the header" if stream.has_header else ""

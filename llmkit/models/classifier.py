@@ -130,11 +130,12 @@ def fold_target_scale(model: PreTrainedModel, mean: float, std: float) -> bool:
         return False
     last = heads[-1]
     norm = getattr(model.base_model, "ln_f", None)
-    if last.bias is None and getattr(norm, "bias", None) is None:
+    bias: torch.Tensor | None = last.bias  # typed as a tensor, but None without a bias
+    if bias is None and getattr(norm, "bias", None) is None:
         return False
     last.weight *= std
-    if last.bias is not None:
-        last.bias.copy_(last.bias * std + mean)
+    if bias is not None:
+        bias.copy_(bias * std + mean)
     elif isinstance(norm, nn.LayerNorm):
         norm.bias += mean * last.weight[0] / last.weight.square().sum()
     return True

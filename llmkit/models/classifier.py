@@ -137,7 +137,7 @@ def fold_target_scale(model: PreTrainedModel, mean: float, std: float) -> bool:
     if bias is not None:
         bias.copy_(bias * std + mean)
     elif isinstance(norm, nn.LayerNorm):
-        norm.bias += mean * last.weight[0] / last.weight.square().sum()
+        norm.bias.add_(mean * last.weight[0] / last.weight.square().sum())
     return True
 
 

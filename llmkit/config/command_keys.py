@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from llmkit.config.renamed import RENAMED_KEYS
 from llmkit.core.errors import Problem, UsageError
 
-_COLUMNS = ("cls.text", "cls.pair", "cls.label", "cls.header", "cls.separator")
+_COLUMNS = ("cls.text", "cls.pair", "cls.label", "cls.header", "cls.separator", "cls.label_map")
 _LONG_TEXTS = ("cls.long_texts", "cls.stride", "cls.max_windows")
 READ_BY: dict[str, tuple[str, ...]] = {
     "eval": (
@@ -18,7 +18,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     ),
     "predict": (
         *("task", "prepare.read.", "evaluate.block_size", "evaluate.batch_size", "evaluate.precision", "cls.labels"),
-        *("cls.text", "cls.pair", "cls.header", *_LONG_TEXTS),
+        *("cls.text", "cls.pair", "cls.header", "cls.label_map", *_LONG_TEXTS),
     ),
     "generate": ("task", "generate."),
 }

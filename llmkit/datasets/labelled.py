@@ -1,7 +1,7 @@
-"""Encode texts and pairs of texts as the inputs of a classifier, with the special tokens of their tokenizer.
+"""Encode texts and pairs of texts as classifier inputs, with the tokenizer's special tokens.
 
-A text longer than the block is truncated, or read in overlapping windows; truncated rows are counted. If words are
-augmented, the inputs also number the word of each token.
+A text longer than the block is truncated, or split into overlapping windows; truncated rows are counted. For
+augmentation, each input also stores the word number of every token.
 
 Knows nothing of labels and models.
 """
@@ -26,7 +26,7 @@ NO_WORD = -1
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """How a long text is read: adjacent windows share `stride` tokens; at most `max_windows` windows are read."""
+    """How a long text is split: adjacent windows share `stride` tokens; a text has at most `max_windows` windows."""
 
     stride: int
     max_windows: int
@@ -34,7 +34,7 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One sequence that the model reads. `words` has the word number of each token, if a word cutter was given."""
+    """One token sequence for the model. `words` has the word number of each token if a segmenter was given."""
 
     ids: Ids
     n_first: int
@@ -49,7 +49,7 @@ OuterTypes = tuple[int | None, int | None]
 
 @dataclass(slots=True)
 class Inputs:
-    """The inputs of many rows in flat arrays; the inputs of one row, its windows, are adjacent."""
+    """The inputs of many rows in flat arrays; the windows of one row are adjacent."""
 
     ids: Ids
     ends: NDArray[np.int64]
@@ -73,18 +73,18 @@ class Inputs:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Number of tokens of each row, over all of its inputs."""
+        """Number of tokens of each row, summed over the windows."""
         starts: NDArray[np.int64] = np.append(0, self.ends)[np.append(0, self.row_ends)]
         return np.diff(starts)
 
     def rows_with(self, token_id: int | None) -> NDArray[np.int64]:
-        """The rows that have the token, in order."""
+        """Return the rows that contain the token, in ascending order."""
         starts = np.append(0, self.ends)[np.append(0, self.row_ends)]
         places = np.flatnonzero(self.ids == token_id) if token_id is not None else np.zeros(0, np.int64)
         return np.unique(np.searchsorted(starts, places, side="right") - 1)
 
     def read(self, row: int) -> list[Input]:
-        """The inputs of one row."""
+        """Return the inputs of one row."""
         inputs = []
         for number in range(int(self.row_ends[row - 1]) if row else 0, int(self.row_ends[row])):
             begin, end = int(self.ends[number - 1]) if number else 0, int(self.ends[number])
@@ -94,10 +94,11 @@ class Inputs:
 
 
 def set_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make a tokenizer without special tokens, such as GPT-2's, end each text with its end-of-text token.
+    """Append the end-of-text token to each text if the tokenizer adds no special tokens (GPT-2).
 
-    A classifier then reads its logits at the same token of every text, an empty text has one token, and the two texts
-    of a pair are separated. The template is saved with the tokenizer, so every user of the model encodes alike.
+    A classifier then reads the logits at the end-of-text token of every text, an empty text has one token, and the
+    token separates the two texts of a pair. The tokenizer saves the template, so training and prediction encode texts
+    in the same way.
     """
     backend = backend_of(tokenizer)
     if backend.num_special_tokens_to_add(False) or tokenizer.eos_token is None:
@@ -117,12 +118,12 @@ def encode_inputs(
     windows: Windows | None = None,
     segmenter: str | None = None,
 ) -> Inputs:
-    """Inputs of at most `block_size` tokens, special tokens included. The longer text of a pair is truncated first.
+    """Encode rows as inputs of at most `block_size` tokens, including special tokens.
 
-    `segmenter` is one of text/language/words.py; it numbers the words.
+    The longer text of a pair is truncated first. `segmenter` (see text/language/words.py) defines the words to number.
 
     Raises:
-        UsageError: the block has no room for a text, or the windows overlap too much.
+        UsageError: `block_size` leaves no room for text, or the stride is too large for the windows.
     """
     n_added = backend_of(tokenizer).num_special_tokens_to_add(pairs is not None)
     room = block_size - n_added
@@ -141,7 +142,7 @@ def encode_inputs(
     n_without_tokens = 0
     for row in zip(firsts, seconds, strict=False):
         spans, cut = _choose_spans((len(row[0][0]), len(row[1][0])), room, windows)
-        rows.append([template.fill(row, span, segmenter is not None) for span in spans])
+        rows.append([template.build_input(row, span, segmenter is not None) for span in spans])
         is_cut.append(cut)
         if not len(rows[-1][0].ids):
             _fill_empty(rows[-1], tokenizer)
@@ -166,7 +167,7 @@ def _fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _pack(rows: Sequence[Sequence[Input]], is_cut: NDArray[np.bool_], no_ids: Ids, has_words: bool) -> Inputs:
-    """The inputs of rows in flat arrays; `no_ids` is an empty array of the ids' type."""
+    """Store the inputs of rows in flat arrays; `no_ids` is an empty array that sets the dtype of the ids."""
     flat = [each for row in rows for each in row]
     words = [each.words for each in flat if each.words is not None]
     return Inputs(
@@ -196,7 +197,7 @@ def join_inputs(parts: Sequence[Inputs]) -> Inputs:
 
 
 def take_rows(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
-    """The rows at these indices, in this order."""
+    """Return the rows at these indices, in this order."""
     taken = [inputs.read(int(row)) for row in rows]
     return _pack(taken, inputs.is_cut[rows], inputs.ids[:0], inputs.words is not None)
 
@@ -219,9 +220,10 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], segmenter:
 
 
 def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) -> tuple[list[Spans], bool]:
-    """The parts of a row's texts in each of its inputs, and whether the row is truncated.
+    """Return the spans of a row's texts for each input, and whether the row is truncated.
 
-    Two long texts get half of the room each, as with `longest_first` of tokenizers. Windows move over the longer text.
+    If both texts are long, each gets half of the room, as with `longest_first` of tokenizers. Windows move over the
+    longer text.
     """
     first, second = lengths
     if first + second <= room:
@@ -240,15 +242,15 @@ def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) 
 
 @dataclass(frozen=True)
 class _Template:
-    """The special tokens of a tokenizer before, between and after one or two texts, and the token types."""
+    """The special tokens that a tokenizer adds before, between and after one or two texts, and the token types."""
 
     parts: tuple[Ids, Ids, Ids]
     types: tuple[int, int, int, int, int]
     """Of the tokens before, the first text, the tokens between, the second text, the tokens after."""
     outer_types: OuterTypes = (None, None)
 
-    def fill(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:
-        """One input."""
+    def build_input(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:
+        """Build one input."""
         (first, continues), (second, other_continues) = texts
         pieces = [self.parts[0], first[spans[0]], self.parts[1], second[spans[1]], self.parts[2]]
         ids = np.concatenate(pieces).astype(first.dtype)

@@ -1,8 +1,8 @@
-"""Metrics of single-label classification, from the true labels and the predicted probabilities.
+"""Metrics of single-label classification, from true labels and predicted probabilities.
 
-Accuracy has the baseline of a constant prediction, and the main metrics have bootstrap intervals. Metrics equal those
-of scikit-learn of the same name; class_scores.py defines the labels of a macro average. Multi-label rows are in
-multilabel.py, numbers in regression.py.
+Accuracy comes with the baseline of a constant prediction, the main metrics with bootstrap intervals. Metrics equal
+those of the same name in scikit-learn; class_scores.py says which labels a macro average includes. See multilabel.py
+for multi-label classification and regression.py for regression.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, chunk_sizes, draw_rows
+from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, chunk_sizes, sample_row_counts
 from llmkit.metrics.class_scores import Floats, scores_from_margins, tabulate_labels
 from llmkit.metrics.probabilities import (
     average_rankings,
@@ -33,11 +33,12 @@ Ids = NDArray[np.int64]
 def score_single_label(
     labels: Ids, probabilities: NDArray[Any], names: list[str], bootstrap: Bootstrap = DEFAULT_BOOTSTRAP
 ) -> dict[str, Any]:
-    """Metrics, tables and intervals of (n,) true labels and (n, C) probabilities; JSON-able, without NaN.
+    """Return metrics, tables and intervals for true labels (n,) and probabilities (n, C); JSON-compatible, without NaN.
 
-    The prediction is the label of the highest probability, the first of ties. With two labels, `roc_auc`,
-    `average_precision` and `brier_score` are those of the second label. With more, the first two are one-vs-rest means
-    over the labels for which they are defined (None if there are none), and Brier's is the sum over labels.
+    The predicted label has the highest probability; the first one wins a tie. With two labels, `roc_auc`,
+    `average_precision` and `brier_score` refer to the second label. With more labels, `roc_auc` and `average_precision`
+    are one-vs-rest means over the labels for which they are defined (None if there are none), and `brier_score` is the
+    sum over labels.
 
     Raises:
         ModelError: a probability is not finite.
@@ -69,7 +70,7 @@ def score_single_label(
     intervals = bootstrap.intervals(_resample_confusion(true, predicted, counts, n_labels, bootstrap.n_resamples, rng))
     if (accuracy := scores["accuracy"]) in (0, 1):
         intervals["accuracy"] = bootstrap.interval_of_all(n_rows, right=accuracy == 1)
-    weights = draw_rows(bootstrap.n_resamples, n_rows, rng)
+    weights = sample_row_counts(bootstrap.n_resamples, n_rows, rng)
     scores["n_rows"] = n_rows
     scores["intervals"] = intervals | bootstrap.intervals({"log_loss": each @ losses / n_rows} for each in weights)
     scores["per_class"] = tabulate_labels(names, hits, n_true, n_predicted)
@@ -90,10 +91,10 @@ def score_single_label(
 def _resample_confusion(
     true: Ids, predicted: Ids, counts: Ids, n_labels: int, n_resamples: int, rng: np.random.Generator
 ) -> Iterator[dict[str, Floats]]:
-    """Metrics of chunks of resamples, from the non-empty cells of the confusion matrix, in ascending order.
+    """Yield metrics of chunks of resamples, from the non-empty cells of the confusion matrix in ascending order.
 
-    Cell counts of n rows drawn with replacement follow a multinomial distribution, so this is the bootstrap of rows
-    without the rows. Only the margins are kept: C x C tables of many resamples would not fit into memory.
+    Cell counts of n rows drawn with replacement follow a multinomial distribution, so sampling counts equals sampling
+    rows. Only the margins are kept: the C x C tables of many resamples would not fit into memory.
     """
     n_rows = int(counts.sum())
     is_right = true == predicted

@@ -1,8 +1,9 @@
-"""Layers of a model: which one a weight belongs to, and how to checkpoint, compile, freeze and adapt them.
+"""Layers of a model: map weights to layers, and checkpoint, compile, freeze or adapt layers.
 
 LoRA (Hu et al. 2021) adds low-rank updates to the matrices of attention. peft's adapters are injected into the model
-itself, so checkpoints and resuming need no special handling. The exported model is merged: it needs neither peft nor
-llmkit."""
+itself, so checkpoints and resuming need no special handling. The exported model is merged and needs neither peft nor
+llmkit.
+"""
 
 import importlib.util
 import re
@@ -24,7 +25,7 @@ _EMBEDDING = re.compile(r"emb|\.wte\.|\.wpe\.")
 
 
 def get_layer_ids(model: nn.Module) -> tuple[dict[str, int], int]:
-    """The layer id of each weight by name, and the number of layers: embeddings have id -1, heads `n_layers`."""
+    """Return the layer id of each weight by name, and the number of layers. Embeddings have id -1, heads `n_layers`."""
     layers = {name: int(found[1]) for name, _ in model.named_parameters() if (found := _LAYER.search(name))}
     n_layers = 1 + max(layers.values(), default=-1)
     for name, _ in model.named_parameters():
@@ -33,8 +34,11 @@ def get_layer_ids(model: nn.Module) -> tuple[dict[str, int], int]:
 
 
 def list_blocks(model: nn.Module) -> list[nn.Module]:
-    """The model's layers in order. Empty if layers share weights (ALBERT), if torch runs each as one module (GRU,
-    LSTM), or if they are not one list."""
+    """Return the model's layers in order.
+
+    The list is empty if layers share weights (ALBERT), if torch runs all layers as one module (GRU, LSTM), or if the
+    model has no single list of layers.
+    """
     lists = [
         module
         for name, module in model.named_modules()
@@ -64,7 +68,7 @@ def compile_layers(model: nn.Module) -> None:
 
 
 def _require_blocks(model: nn.Module, setting: str, instead: str) -> list[nn.Module]:
-    """`list_blocks`, or a UsageError if it is empty."""
+    """Return `list_blocks`; raises UsageError if it is empty."""
     blocks = list_blocks(model)
     if not blocks:
         hint = f"set {setting} to {instead}"
@@ -78,7 +82,7 @@ def is_head(model: PreTrainedModel, name: str) -> bool:
 
 
 def freeze_layers(model: PreTrainedModel, what: str | int, *, where: str = "freeze") -> None:
-    """Freeze `none`, `embeddings`, `encoder` (all but the head), or the embeddings and this many of the lowest layers.
+    """Freeze `none`, `embeddings`, `encoder` (all but the head), or the embeddings and the `what` lowest layers.
 
     Raises:
         UsageError: the model has fewer layers; `where` is the recipe's key.
@@ -101,10 +105,10 @@ without a default, all matrices outside of the head are adapted."""
 
 
 def require_peft(where: str = "lora_rank") -> None:
-    """Check that peft is installed; `where` is the recipe's key that asks for it.
+    """Check that peft is installed; `where` is the recipe's key that requires it.
 
     Raises:
-        EnvironmentFault: it is not.
+        EnvironmentFault: peft is not installed.
     """
     if importlib.util.find_spec("peft") is None:
         hint = f"pip install 'llmkit[lora]', or set {where} to 0"
@@ -156,7 +160,7 @@ def add_lora(
 
 
 def merge_lora(model: PreTrainedModel) -> None:
-    """Add the updates to their matrices and remove the adapters, in place."""
+    """Add the LoRA updates to their matrices and remove the adapters, in place."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):

@@ -39,7 +39,9 @@ PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer"
 
 
 class AnyTokenizer(Protocol):
-    """The attributes that encoding needs, of a transformers tokenizer or an EncodingTokenizer (fast_encoding.py)."""
+    """The attributes that encoding needs; transformers' tokenizers and EncodingTokenizer (fast_encoding.py) have
+    them.
+    """
 
     def __len__(self) -> int: ...
     @property
@@ -112,7 +114,7 @@ def _needs_sentencepiece(folder: Path) -> bool:
 
 
 def _plain_class(folder: Path) -> str | None:
-    """The class that AutoTokenizer would choose for a folder with a tokenizer and without a model config.
+    """Return the class that AutoTokenizer would choose for a folder with a tokenizer and without a model config.
 
     Avoids AutoTokenizer, which imports torch (three seconds).
     """
@@ -128,7 +130,9 @@ def _plain_class(folder: Path) -> str | None:
 
 
 def _find_bare_vocabulary(path: Path) -> Path | None:
-    """A `vocab.txt` without other tokenizer files, as in BERT's first releases: the path itself, or in the folder."""
+    """Return a `vocab.txt` without other tokenizer files, as in BERT's first releases: the path itself, or in the
+    folder.
+    """
     if path.is_file() and path.name.endswith("vocab.txt"):
         return path
     others = ("tokenizer.json", "tokenizer_config.json", "config.json")
@@ -138,7 +142,7 @@ def _find_bare_vocabulary(path: Path) -> Path | None:
 
 
 def _load_wordpiece(shown: str, vocabulary: Path) -> "PreTrainedTokenizerBase":
-    """BERT's tokenizer with this vocabulary; lower-cases if no entry has a capital letter."""
+    """Load BERT's tokenizer with this vocabulary; it lower-cases if no entry has a capital letter."""
     try:
         tokens = vocabulary.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -161,7 +165,7 @@ def _cannot_load(path_or_name: str, reason: str) -> ModelError:
 
 
 def fetch_from_hub(name: str, *, local_files_only: bool = False) -> Callable[[str], Path | None]:
-    """A function that returns the path of a file of a hub model, cached or downloaded; None if not available."""
+    """Return a function that gives the path of a file of a hub model, cached or downloaded; None if not available."""
     from transformers.utils.hub import cached_file
 
     def fetch(file: str) -> Path | None:
@@ -238,7 +242,7 @@ def match_tokenizer(
 
 
 def end_of_text_id(tokenizer: AnyTokenizer) -> int:
-    """The id that ends every document. ModelError if there is none; `ensure_special_tokens` adds one."""
+    """Return the id that ends every document. Raises ModelError if there is none; `ensure_special_tokens` adds one."""
     if tokenizer.eos_token_id is None:
         raise ModelError(
             "the tokenizer has no end-of-text token",
@@ -249,17 +253,18 @@ def end_of_text_id(tokenizer: AnyTokenizer) -> int:
 
 
 def line_end_id(tokenizer: "PreTrainedTokenizerBase") -> int | None:
-    """The id of a line end if it is the end-of-text token, as in word-level text; else None."""
+    """Return the id of a line end if it is the end-of-text token, as in word-level text; else None."""
     ids = encode_texts(tokenizer, ["\n"])[0].tolist()
     return ids[0] if ids == [tokenizer.eos_token_id] else None
 
 
 def fingerprint_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """SHA-256, in hex, of everything that affects ids: vocabulary, merges, pipeline, added and special tokens.
+    """Return the SHA-256, in hex, of everything that affects ids: vocabulary, merges, pipeline, added and special
+    tokens.
 
-    Does not include truncation, padding, decoder and post-processor; settings that are off, so that a new setting of a
-    newer `tokenizers` does not change the fingerprint; and the prepended normalizers of a trained model's tokenizer
-    (normalization.py), which do not change the ids of text that `prepare` has cleaned.
+    Does not include truncation, padding, decoder and post-processor. Does not include settings that are off, so a new
+    setting of a newer `tokenizers` does not change the fingerprint. Does not include the prepended normalizers of a
+    trained model's tokenizer (normalization.py), which do not change the ids of text that `prepare` has cleaned.
     """
     state = json.loads(backend_of(tokenizer).to_str())
     parts = {key: state.get(key) for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
@@ -280,12 +285,12 @@ def _without_off_settings(value: Any) -> Any:
 
 
 def id_dtype(tokenizer: AnyTokenizer) -> np.dtype[np.unsignedinteger[Any]]:
-    """The smallest unsigned dtype for the ids of the tokenizer."""
+    """Return the smallest unsigned dtype for the ids of the tokenizer."""
     return np.min_scalar_type(max(len(tokenizer) - 1, 0))
 
 
 def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
-    """(concatenated ids of all texts in `id_dtype`, number of ids of each), without special tokens."""
+    """Return (concatenated ids of all texts in `id_dtype`, number of ids of each), without special tokens."""
     dtype = id_dtype(tokenizer)
     pieces = [np.zeros(0, dtype)]
     with plain_encoding(backend_of(tokenizer)) as backend:
@@ -297,7 +302,7 @@ def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
 
 
 def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterator[AlignedIds]:
-    """For each text: (ids as in `encode_texts`, start of each token in characters, word number of each token).
+    """Return for each text (ids as in `encode_texts`, start of each token in characters, word number of each token).
 
     Words are the pieces of the pre-tokenizer.
     """
@@ -311,7 +316,7 @@ def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterat
 
 
 def batch_texts(texts: Sequence[str], min_characters: int) -> Iterator[list[str]]:
-    """Batches of consecutive texts of at least `min_characters`, except the last."""
+    """Yield batches of consecutive texts with at least `min_characters`, except the last batch."""
     batch: list[str] = []
     n_characters = 0
     for text in texts:
@@ -326,7 +331,7 @@ def batch_texts(texts: Sequence[str], min_characters: int) -> Iterator[list[str]
 
 @contextmanager
 def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
-    """The backend without truncation, padding and recognition of special tokens; restored at the end."""
+    """Yield the backend without truncation, padding and recognition of special tokens; restores them at the end."""
     truncation, padding, as_text = backend.truncation, backend.padding, backend.encode_special_tokens
     backend.no_truncation()
     backend.no_padding()
@@ -343,7 +348,7 @@ def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
 
 
 def backend_of(tokenizer: AnyTokenizer) -> Tokenizer:
-    """The tokenizer of the tokenizers library. ModelError if there is none."""
+    """Return the tokenizer of the tokenizers library. Raises ModelError if there is none."""
     backend: object = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         raise _cannot_load(
@@ -353,7 +358,7 @@ def backend_of(tokenizer: AnyTokenizer) -> Tokenizer:
 
 
 def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: AnyTokenizer) -> int:
-    """Number of unknown tokens in the ids; 0 for a tokenizer without an unknown token, such as byte-bpe."""
+    """Return the number of unknown tokens in the ids; 0 for a tokenizer without an unknown token, such as byte-bpe."""
     if tokenizer.unk_token_id is None:
         return 0
     return int(np.count_nonzero(ids == tokenizer.unk_token_id))

@@ -11,10 +11,8 @@ from llmkit.core.errors import UsageError
 
 def test_old_keys_and_values_are_taken_with_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "old.yaml"
-    sections = (
-        "mlm:\n  mask_share: 0.3\n  nsp: order\ntrain: {max_eval_blocks: 7}\nprepare: {read: {text_column: body}}\n"
-    )
-    path.write_text("task: mlm\n" + sections, encoding="utf-8")
+    sections = "mlm:\n  mask_share: 0.3\n  nsp: order\ntrain: {max_eval_blocks: 7}\n"
+    path.write_text(f"task: mlm\n{sections}prepare: {{read: {{text_column: body}}}}\n", encoding="utf-8")
     recipe = load_recipe(path)
     assert recipe.prepare.read.field == "body"
     assert (recipe.mlm.mlm_probability, recipe.mlm.sentence_objective) == (0.3, "sop")  # type: ignore[attr-defined]

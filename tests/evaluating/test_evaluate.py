@@ -10,7 +10,7 @@ from tiny import save_bert, save_gpt2, write_table
 from llmkit.config.generate import Generate
 from llmkit.config.loading import load_recipe
 from llmkit.core.errors import ModelError, UsageError
-from llmkit.evaluating.evaluate import evaluate
+from llmkit.evaluating.evaluate import check_columns, evaluate
 from llmkit.generating.generate import generate
 
 
@@ -59,3 +59,20 @@ def test_weights_that_are_not_finite_are_a_fault_of_the_model(kind: str, tmp_pat
         evaluate(recipe, model=model, data=[str(tmp_path / "text.txt")])
     with pytest.raises(ModelError, match="not finite"):
         generate(Generate(), model=model, prompts=["win [MASK] now"])
+
+
+def test_a_column_without_a_file_is_refused() -> None:
+    check_columns({"text": "body", "label": None}, ["a.csv"])
+    check_columns({"text": None, "label": None}, ())
+    with pytest.raises(UsageError, match="--label names a column of --data, which is missing"):
+        check_columns({"text": None, "label": "verdict"}, ())
+
+
+def test_a_split_is_said_to_count_for_nothing_where_there_is_none(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text("free cash at home. dinner soon.\n" * 30)
+    for split, said in (("test", True), ("validation", False)):
+        recipe = load_recipe(None, [f"evaluate.split={split}"])
+        evaluate(recipe, model=models["clm"], data=[str(tmp_path / "text.txt")])
+        assert ("evaluate.split test is not used" in capsys.readouterr().err) == said

@@ -75,7 +75,9 @@ def assert_same_encoder(model: PreTrainedModel, path: Path) -> None:
 def test_encoder_has_the_weights_of_the_model(family: str, language_model: Path) -> None:
     model, notes = load_classifier_for_training(str(language_model), "single_label_classification", LABELS, 0)
     assert_same_encoder(model, language_model)
-    assert notes == [f"the head is new: {'bert.pooler.dense, classifier' if family == 'bert' else 'score'}"]
+    assert notes == [
+        f"layers that start with random weights: {'bert.pooler.dense, classifier' if family == 'bert' else 'score'}"
+    ]
     assert model.dtype == torch.float32
     assert (model.config.label2id, model.config.id2label) == (LABELS, {0: "ham", 1: "spam", 2: "eggs"})
     assert model.config.problem_type == "single_label_classification"
@@ -84,7 +86,7 @@ def test_encoder_has_the_weights_of_the_model(family: str, language_model: Path)
 def test_saved_pooler_is_kept(tmp_path: Path) -> None:
     make_bert(BertForPreTraining, seed=5).save_pretrained(tmp_path)
     model, notes = load_classifier_for_training(str(tmp_path), "single_label_classification", LABELS, 0)
-    assert notes == ["the head is new: classifier"]
+    assert notes == ["layers that start with random weights: classifier"]
     saved = load_file(tmp_path / "model.safetensors")
     assert torch.equal(model.bert.pooler.dense.weight, saved["bert.pooler.dense.weight"])
 
@@ -104,7 +106,7 @@ def test_new_weights_depend_only_on_the_seed(family: str, language_model: Path) 
 def test_head_of_the_same_label_map_is_kept(family: str, classifier: Path) -> None:
     saved = load_classifier(str(classifier))
     model, notes = load_classifier_for_training(str(classifier), "single_label_classification", LABELS, 0)
-    assert notes == ["the model's head is kept: it has the same labels"]
+    assert notes == ["the model's classification head is kept: it has the same labels"]
     for name in saved.state_dict():
         assert is_same(model, saved, name)
 
@@ -124,7 +126,7 @@ def test_head_of_other_labels_is_new_even_if_it_has_the_same_size(
     family: str, classifier: Path, labels: dict[str, int], kind: str
 ) -> None:
     model, notes = load_classifier_for_training(str(classifier), kind, labels, 0)
-    assert notes == [f"the head is new: {HEADS[family].split('.')[0]}"]
+    assert notes == [f"layers that start with random weights: {HEADS[family].split('.')[0]}"]
     head, old = model.state_dict()[HEADS[family]], load_file(classifier / "model.safetensors")[HEADS[family]]
     assert len(head) == len(labels)
     assert not set(head.flatten().tolist()) & set(old.flatten().tolist())
@@ -136,7 +138,7 @@ def test_from_scratch_keeps_only_the_architecture(family: str, classifier: Path)
     model, notes = load_classifier_for_training(
         str(classifier), "single_label_classification", LABELS, 0, from_scratch=True
     )
-    assert "all weights are new" in notes[0]
+    assert "all weights start random" in notes[0]
     saved = load_classifier(str(classifier))
     assert [weight.shape for weight in model.parameters()] == [weight.shape for weight in saved.parameters()]
     assert not any(is_same(model, saved, name) for name, weight in model.named_parameters() if weight.ndim > 1)

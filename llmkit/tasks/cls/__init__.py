@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.config.recipe import ClsRecipe, Recipe
 from llmkit.core.errors import ModelError, did_you_mean
-from llmkit.metrics.spec import MetricSet
+from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.tasks.base import EvaluationRequest, PredictionRequest, Task, TrainingRequest, TrainingSetup
-from llmkit.tasks.cls.metrics import METRICS
-from llmkit.training.run_record import Record, RunRecord
+from llmkit.tasks.cls.metrics import METRICS, NGRAM_BASELINE
+from llmkit.training.run_record import Record, RunRecord, get_number
 
 if TYPE_CHECKING:
     from llmkit.pages.blocks import Block, Section
@@ -57,7 +57,11 @@ class ClsTask(Task):
     def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
         from llmkit.tasks.cls.report import make_tables
 
-        return make_tables(figures, brief=brief)
+        return make_tables(figures, self.metrics(figures), brief=brief)
+
+    def note_headline(self, result: Record, metric: Metric) -> str:
+        note, value = super().note_headline(result, metric), get_number(result, f"{NGRAM_BASELINE}_{metric.key}")
+        return note if value is None else f"{note}; n-gram baseline: {metric.show_on_page(value)}"
 
     def sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Section]":
         from llmkit.tasks.cls.report import make_sections
@@ -71,7 +75,7 @@ class ClsTask(Task):
 
 
 def _to_cls_recipe(recipe: Recipe) -> ClsRecipe:
-    """The recipe itself, or a cls recipe with the shared sections of another task's recipe."""
+    """Return the recipe itself, or a cls recipe with the shared sections of another task's recipe."""
     own = recipe.for_task(ClsTask.name)
     assert isinstance(own, ClsRecipe)
     return own

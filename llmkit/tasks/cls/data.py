@@ -1,14 +1,15 @@
 """Read labelled files into encoded train, validation and test splits with one label map.
 
 Columns, label type and label map come from the train file, apply to the other files, and are saved with the model.
-Texts are encoded while they are read and are not kept in memory.
+Texts are encoded while they are read; those of held-out rows are kept, cut, to show errors.
 """
 
 import hashlib
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,10 +23,13 @@ from llmkit.core import console
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, join_inputs, take_rows
-from llmkit.tables.label_columns import choose_columns
+from llmkit.tables.joined_columns import join_texts, list_labels
+from llmkit.tables.label_columns import choose_columns, describe_guess, find_unused_texts
+from llmkit.tables.label_sets import describe_contradictions, describe_labels
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
-from llmkit.tables.labelled import Label, LabelledRow, read_labelled
+from llmkit.tables.labelled import Label, LabelledRow, map_labels, read_labelled
 from llmkit.tables.rows import open_rows
+from llmkit.tasks.cls.baseline import MAX_KEPT_CHARACTERS, BaselineOutputs, Texts, cut_text, fit_baseline
 from llmkit.tasks.cls.label_types import LabelType, choose_label_type
 from llmkit.tasks.cls.row_format import (
     RowFormat,
@@ -36,6 +40,7 @@ from llmkit.tasks.cls.row_format import (
     read_chunks,
 )
 from llmkit.text.language.words import choose_segmenter
+from llmkit.text.records.fields import list_columns
 from llmkit.text.records.rows import RowStream
 
 SPLITS = ("train", "validation", "test")
@@ -51,9 +56,20 @@ class LabelledSplit:
     labels: NDArray[Any]
     lines: NDArray[np.int64]
     path: str
+    texts: Texts | None = None
+    """The beginning of each row's texts; None if they are not kept."""
+    baseline: BaselineOutputs | None = None
 
     def __len__(self) -> int:
         return len(self.lines)
+
+    def take(self, rows: NDArray[np.int64]) -> "LabelledSplit":
+        """The rows at these indices, in this order."""
+        return LabelledSplit(
+            take_rows(self.inputs, rows), self.labels[rows], self.lines[rows], self.path,
+            None if self.texts is None else [self.texts[row] for row in rows],
+            None if self.baseline is None else self.baseline.take(rows),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,12 +137,16 @@ def load_labelled(
     with open_rows(files["train"], read, header=section.header, wanted=wanted) as rows:
         row_format = decide_format(section, rows, block_size)
         notes = [row_format.describe(rows)]
-        labelled = read_labelled(rows, row_format.columns, row_format.label_type.parser(row_format.separator))
+        if unused := find_unused_texts(rows, row_format.columns):
+            joined = shlex.quote(",".join([row_format.text, *unused]))
+            notes.append(f"texts that are not read: {list_columns(unused)}; --text {joined} joins them")
+        parse = map_labels(row_format.label_type.parser(row_format.separator), section.label_map)
+        labelled = read_labelled(rows, row_format.columns, parse)
         whole = _collect(labelled, row_format, section, tokenizer, keep_empty=False)
         notes += describe_left_out(whole.n_empty, rows.path, "without a text")
         notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
     notes += row_format.describe_cut(whole.n_cut, len(whole.lines), files["train"], suggest_windows=True)
-    notes += whole.counts.describe(files["train"])
+    notes += whole.counts.describe(files["train"], rows.unit)
     whole.require_rows(files["train"])
     sides = _choose_sides(whole, section, row_format.label_type, files, fold)
     train_labels = [label for label, side in zip(whole.labels, sides, strict=True) if side == TRAIN]
@@ -136,6 +156,8 @@ def load_labelled(
     label2id = row_format.label_type.build_label2id(train_labels, row_format.label or "", where)
     if known is not None and set(known) == set(label2id):
         label2id = dict(known)
+    if unused_names := [old for old, new in section.label_map.items() if new not in label2id]:
+        notes.append(f"cls.label_map: no row has {unused_names[0]!r}")
     trained_on = {key for key, side in zip(whole.keys, sides, strict=True) if side == TRAIN}
     splits = {}
     for number, name in enumerate(SPLITS):
@@ -147,6 +169,13 @@ def load_labelled(
     if "validation" not in splits and section.validation:
         notes.append("too few rows per label to hold any out, so there are no metrics on held-out rows")
     notes += _describe_splits(splits, label2id, row_format.label_type)
+    if row_format.label_type.has_names:
+        notes += describe_labels(
+            Counter(name for label in whole.labels for name in row_format.label_type.names_in(label))
+        )
+        notes += describe_contradictions(whole.keys, whole.labels, whole.lines)
+    splits, more = _add_baseline(splits, label2id, row_format.label_type, section)
+    notes += more
     if not quiet:
         for note in notes:
             console.info(note)
@@ -156,7 +185,7 @@ def load_labelled(
 def _describe_splits(
     splits: Mapping[str, LabelledSplit], label2id: Mapping[str, int], label_type: LabelType
 ) -> list[str]:
-    """Notes on the rows per split and the labels of the train rows."""
+    """Return notes on the rows per split and the labels of the train rows."""
     rows = ", ".join(f"{name} {len(split):,}" for name, split in splits.items())
     train = splits["train"].labels
     if not label_type.has_names:
@@ -165,18 +194,51 @@ def _describe_splits(
     shown = ", ".join(f"{name} {count:,}" for name, count in list(zip(label2id, counts, strict=True))[:LABELS_SHOWN])
     more = f" and {len(label2id) - LABELS_SHOWN} more" if len(label2id) > LABELS_SHOWN else ""
     notes = [clean_line(f"rows: {rows}; labels to train on: {shown}{more}")]
-    if all(map(_NUMBER.fullmatch, label2id)) and any("." in label for label in label2id):
+    if all(map(_NUMBER.fullmatch, label2id)) and not all(float(label).is_integer() for label in label2id):
         notes.append("the labels are decimal numbers: use -s cls.labels=regression to predict numbers")
     return notes
 
 
+def _add_baseline(
+    splits: dict[str, LabelledSplit], label2id: Mapping[str, int], label_type: LabelType, section: Cls
+) -> tuple[dict[str, LabelledSplit], list[str]]:
+    """The splits with what the n-gram baseline predicts for held-out rows, without the texts of train rows; notes."""
+    train = splits["train"]
+    others = {name: split for name, split in splits.items() if name != "train"}
+    without = {"train": replace(train, texts=None), **others}
+    if not section.baseline or not others:
+        return without, []
+    if train.texts is None or any(split.texts is None for split in others.values()):
+        return without, ["no n-gram baseline: the texts are too large to be kept in memory"]
+    weights: Any = section.class_weights
+    if not isinstance(weights, str):
+        weights = {label2id[name]: weight for name, weight in weights.items() if name in label2id}
+    model = fit_baseline(train.texts, train.labels, len(label2id), weights)
+    outputs = {name: model.predict(split.texts or ()) for name, split in others.items()}
+    if not all(np.isfinite(each).all() for each in outputs.values()):
+        return without, ["no n-gram baseline: its predictions are not finite, as the labels are too large"]
+    thresholds = np.full(len(label2id), 0.5)
+    if "validation" in others:
+        labels = others["validation"].labels
+        thresholds = label_type.best_thresholds(labels, outputs["validation"], len(label2id))
+    for name, split in others.items():
+        found = outputs[name] if outputs[name].ndim == 1 else outputs[name].astype(np.float32)
+        without[name] = replace(split, baseline=BaselineOutputs(found, thresholds, model.method))
+    of = f"{model.method['n_train_rows']:,} of {len(train):,} train rows"
+    return without, [f"n-gram baseline: {model.method['model']}, fitted on {of}"]
+
+
 def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
     """Choose columns and label type from the section and the first rows."""
+    join_texts(rows, section.text, required=True)
+    list_labels(rows, section.label, required=True)
     sample = [row.cells for row in rows.sample]
     columns = choose_columns(
         rows.columns, sample, text=section.text, pair=section.pair, label=section.label, need_label=True,
         where=rows.path,
     )  # fmt: skip
+    for note in describe_guess(columns, rows.columns, (columns.text, section.label)):
+        rows.note(note, "")
     label_type = choose_label_type(section, rows.sample, columns)
     return RowFormat(
         columns.text, columns.pair, columns.label, label_type, section.separator,
@@ -192,6 +254,8 @@ class _Collected:
     keys: list[int] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    texts: list[tuple[str, str]] | None = field(default_factory=list)
+    n_characters: int = 0
     n_empty: int = 0
     counts: TextCounts = field(default_factory=TextCounts)
 
@@ -199,6 +263,15 @@ class _Collected:
         """Raise DataError if there are no rows."""
         if not self.lines:
             raise DataError("no row can be used", where=path, hint="see above; --text and --label name other columns")
+
+    def keep_text(self, row: LabelledRow) -> None:
+        """Keep the beginning of the row's texts, unless all of them would take too much memory."""
+        if self.texts is None:
+            return
+        self.texts.append(cut_text(row.text, row.pair))
+        self.n_characters += sum(map(len, self.texts[-1]))
+        if self.n_characters > MAX_KEPT_CHARACTERS:
+            self.texts = None
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -227,6 +300,7 @@ def _collect(
             collected.keys.append(hash_row(row.text, row.pair))
             collected.labels.append(row.label)
             collected.lines.append(row.line)
+            collected.keep_text(row)
     return collected
 
 
@@ -249,7 +323,7 @@ def _choose_sides(
 def _to_split(
     rows: _Collected, indices: NDArray[np.int64], label2id: Mapping[str, int], label_type: LabelType, path: str
 ) -> LabelledSplit:
-    """The rows at `indices`, without rows whose label is missing in the train rows; logs a note on these."""
+    """Return the rows at `indices`, without rows whose label is missing in the train rows; logs a note on these."""
     labels = [rows.labels[index] for index in indices]
     known = [all(name in label2id for name in label_type.names_in(label)) for label in labels]
     for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that no train row has"):
@@ -257,7 +331,8 @@ def _to_split(
     labels = [label for label, is_known in zip(labels, known, strict=True) if is_known]
     indices = indices[np.array(known)]
     lines = np.array(rows.lines, np.int64)[indices]
-    return LabelledSplit(take_rows(rows.inputs, indices), label_type.encode(labels, label2id), lines, path)
+    texts = None if rows.texts is None else [rows.texts[index] for index in indices]
+    return LabelledSplit(take_rows(rows.inputs, indices), label_type.encode(labels, label2id), lines, path, texts)
 
 
 def _read_other(
@@ -268,7 +343,7 @@ def _read_other(
     with open_labelled(path, section, read, row_format, label2id) as file:
         rows = _collect(file, file.format, section, tokenizer, keep_empty=True)
         notes = [*file.describe_left_out(), *file.format.describe_cut(rows.n_cut, len(rows.lines), path)]
-        notes += rows.counts.describe(path)
+        notes += rows.counts.describe(path, file.rows.unit)
     rows.require_rows(path)
     if n_known := sum(key in trained_on for key in rows.keys):
         notes.append(f"{n_known:,} of {len(rows.lines):,} rows of {path} have a text that is also in the train rows")

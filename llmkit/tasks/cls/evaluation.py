@@ -19,10 +19,12 @@ from llmkit.datasets.labelled import Inputs
 from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
-from llmkit.tasks.cls.data import load_labelled
+from llmkit.tasks.cls.baseline import BaselineOutputs, measure_baseline
+from llmkit.tasks.cls.data import LabelledSplit, load_labelled
 from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled, read_format
+from llmkit.tasks.evaluation import note_unused_split
 from llmkit.training.contract import read_plan
 from llmkit.training.folder import RunFolder, origin_files
 
@@ -31,7 +33,7 @@ MAX_ERRORS = 20
 
 @dataclass
 class ErrorExamples:
-    """The worst errors so far, with texts decoded from the model's input, so possibly lower-cased or truncated."""
+    """The most severe errors so far, with texts decoded from the model's input (possibly lower-cased or truncated)."""
 
     label_type: LabelType
     names: Sequence[str]
@@ -51,7 +53,7 @@ class ErrorExamples:
         self._errors = sorted(self._errors, key=lambda error: -error[0])[:MAX_ERRORS]
 
     def worst(self) -> list[dict[str, Any]]:
-        """The errors as JSON records, sorted from the worst."""
+        """Return the errors as JSON records, most severe first."""
         return [record for _, record in self._errors]
 
     def _read(self, inputs: Inputs, row: int) -> dict[str, str]:
@@ -62,12 +64,12 @@ class ErrorExamples:
 
 
 def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[str, Any]:
-    """Metrics of a labelled file; without one, of the held-out rows of the model's run.
+    """Return metrics of a labelled file, or without a file of the held-out rows of the model's run.
 
     Raises:
         UsageError: nothing to score on, or more than one file.
         DataError: the file cannot be read, see tables/rows.py and tables/labelled.py.
-            ModelError: the model cannot be used.
+        ModelError: the model cannot be used.
     """
     data, run = request.data, request.run
     if len(data) > 1:
@@ -77,6 +79,7 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
     scored = RowEvaluation(open_scorer(request.path, recipe.evaluate, recipe.cls), request.show_samples)
     if data:
+        note_unused_split(recipe.evaluate)
         scored.add_file(recipe, data[0])
         if run is not None and _is_train_file(data[0], run):
             console.info(f"{data[0]} holds the rows that the run was trained on: the metrics are too good")
@@ -86,7 +89,7 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
 
 
 def _is_train_file(path: str, run: RunFolder) -> bool:
-    """Whether the run was trained on this file: the same file, or one of the same bytes."""
+    """Whether the run was trained on this file, or on a file with the same bytes."""
     trained = origin_files(run.path, run.read_manifest().get("origin", {})).get("train", "")
     file, known = Path(path), Path(trained)
     if not file.is_file() or not known.is_file():
@@ -104,6 +107,7 @@ class RowEvaluation:
         self.outputs: list[Any] = []
         self.n_truncated, self.n_windows = 0, 0
         self.chosen_on = False
+        self.baseline: BaselineOutputs | None = None
         self.errors = ErrorExamples(scorer.label_type, scorer.names, scorer.thresholds, scorer.tokenizer)
         self.show_samples = show_samples
 
@@ -124,7 +128,7 @@ class RowEvaluation:
             raise DataError("no row can be scored", where=path, hint="its labels must be those of the train file")
         n_rows = sum(map(len, self.labels))
         cut = file.format.describe_cut(self.n_truncated, n_rows, path)
-        for note in [*notes, *cut, *scorer.counts.describe(path)]:
+        for note in [*notes, *cut, *scorer.counts.describe(path, file.rows.unit)]:
             console.info(note)
 
     def _add_rows(self, scorer: RowScorer, rows: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:
@@ -143,8 +147,13 @@ class RowEvaluation:
         if self.show_samples:
             self.errors.add(labels, outputs, inputs, lines)
 
+    def add_split(self, split: LabelledSplit) -> None:
+        """Score the rows of a split of the run's data, beside what the n-gram baseline predicts for them."""
+        self.add(split.labels, self.scorer.score_inputs(split.inputs), split.inputs, split.lines)
+        self.baseline = split.baseline
+
     def add_held_out_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:
-        """Score the rows that the run held out, after splitting its files again; returns the name of the file."""
+        """Split the run's files again and score the rows that the run held out; returns the name of the file."""
         scorer, manifest = self.scorer, run.read_manifest()
         origin, split = manifest.get("origin", {}), recipe.evaluate.split
         files = origin_files(run.path, origin)
@@ -172,18 +181,20 @@ class RowEvaluation:
             hint = f"it has {', '.join(labelled.splits)}; --split names one, --data another file"
             raise UsageError(f"the run has no {split} rows", where="evaluate.split", hint=hint)
         part = labelled.splits[split]
-        self.add(part.labels, scorer.score_inputs(part.inputs), part.inputs, part.lines)
+        self.add_split(part)
         self.chosen_on = split == "validation"
         return Path(part.path).name
 
     def measure(self, name: str) -> dict[str, Any]:
-        """All metrics of the rows that were added; `name` is the name of the data."""
+        """Return all metrics of the added rows; `name` is the name of the data."""
         scorer, settings = self.scorer, self.scorer.settings
         labels, outputs = np.concatenate(self.labels), np.concatenate(self.outputs)
         metrics: dict[str, Any] = {"label_type": scorer.label_type.name}
-        metrics |= scorer.label_type.measure(
-            labels, outputs, scorer.names, scorer.thresholds, Bootstrap(seed=settings.seed)
-        )
+        bootstrap = Bootstrap(seed=settings.seed)
+        metrics |= scorer.label_type.measure(labels, outputs, scorer.names, scorer.thresholds, bootstrap)
+        if self.baseline is not None:
+            found, intervals = measure_baseline(self.baseline, scorer.label_type, labels, scorer.names, bootstrap)
+            metrics |= found | {"intervals": metrics["intervals"] | intervals}
         if self.show_samples:
             metrics["mistakes"] = self.errors.worst()
         metrics |= {"n_truncated": self.n_truncated, "n_windows": self.n_windows}

@@ -1,8 +1,14 @@
-"""The metrics of classifiers per label type; baselines are those of a constant prediction."""
+"""The metrics of classifiers per label type.
+
+`baseline_` is a constant prediction, `ngram_baseline_` the linear model of baseline.py.
+"""
 
 from llmkit.metrics.spec import Metric, MetricSet
 
-_BEST_CONSTANT = "  constant baseline"
+NGRAM_BASELINE = "ngram_baseline"
+"""In metrics.json the key of how the n-gram baseline was fitted, and the prefix of its metrics."""
+
+_BEST_CONSTANT, _NGRAM = "  constant baseline", "  n-gram baseline"
 _SELECTION_METRICS = tuple(
     Metric(key, key, higher_is_better=False, in_terminal=False) for key in ("brier_score", "hamming_loss", "rmse")
 )
@@ -20,8 +26,10 @@ SINGLE_LABEL = MetricSet(
             baseline="baseline_accuracy", chart="Held-out accuracy", progress="accuracy {:.1%}",
         ),
         Metric("baseline_accuracy", "  most frequent label", "{:.2%}"),
+        Metric("ngram_baseline_accuracy", _NGRAM, "{:.2%}"),
         Metric("balanced_accuracy", "balanced accuracy", "{:.2%}"),
         _F1_MACRO,
+        Metric("ngram_baseline_f1_macro", _NGRAM),
         Metric(
             "f1_micro", "F1, micro average", in_terminal=False, chart="Held-out F1, micro",
             unit="all labels together",
@@ -45,8 +53,10 @@ MULTI_LABEL = MetricSet(
             baseline="baseline_f1_micro", chart="Held-out F1, micro", unit="all labels together",
         ),
         Metric("baseline_f1_micro", _BEST_CONSTANT),
+        Metric("ngram_baseline_f1_micro", _NGRAM),
         _F1_MACRO,
         Metric("baseline_f1_macro", _BEST_CONSTANT),
+        Metric("ngram_baseline_f1_macro", _NGRAM),
         Metric(
             "accuracy", "exact-match accuracy", "{:.2%}", title="accuracy of whole rows",
             note="all labels of a row correct", headline=4, baseline="baseline_accuracy", chart="Held-out accuracy",
@@ -73,6 +83,7 @@ REGRESSION = MetricSet(
             "pearson", "Pearson correlation", note="of predictions and labels", headline=1,
             chart="Held-out correlation", unit="Pearson", progress="pearson {:.4f}",
         ),
+        Metric("ngram_baseline_pearson", _NGRAM),
         Metric("spearman", "Spearman correlation", note="of their ranks", headline=2),
         Metric(
             "mae", "mean absolute error", "{:.4g}", higher_is_better=False, note="in the label's unit", headline=3
@@ -82,6 +93,7 @@ REGRESSION = MetricSet(
             headline=5, baseline="baseline_mse", chart="Held-out squared error", progress="mse {:.4f}",
         ),
         Metric("baseline_mse", "  predicting the mean", "{:.4g}"),
+        Metric("ngram_baseline_mse", _NGRAM, "{:.4g}", higher_is_better=False),
         Metric("r2", "R², variance explained", title="R²", note="share of variance explained", headline=4),
         *_SELECTION_METRICS,
     ),

@@ -31,7 +31,7 @@ def describe_use(row_format: RowFormat, *, is_scaled: bool) -> str:
         )
     if row_format.long_texts == "windows":
         notes.append(
-            f"`llmkit predict` reads long texts in windows of {row_format.block_size} tokens and averages their "
-            "scores. Transformers reads the first window."
+            f"`llmkit predict` reads long texts in windows of {row_format.block_size} tokens and averages the scores. "
+            "Transformers reads the first window."
         )
     return "\n".join([SNIPPET.format(options=options, row=row), *notes]).strip()

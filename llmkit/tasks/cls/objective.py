@@ -3,7 +3,7 @@
 The logits of the windows of a long text are averaged before the loss, in training and in prediction.
 
 Losses are sums: the trainer divides by the label count of the whole optimizer step over all ranks, so results do not
-depend on the micro-batch size. Those of transformers' classifiers do (huggingface/transformers issue 47688).
+depend on the micro-batch size. The results of transformers' classifiers do (huggingface/transformers issue 47688).
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,10 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Classification:
-    """One loss, named `loss`: nats per text, nats per text and label if multi-label, or the squared error of
-    standardized labels."""
+    """One loss named `loss`.
+
+    Its unit is nats per text, nats per text and label if multi-label, or the squared error of standardized labels.
+    """
 
     label_type: LabelType
     n_labels: int
@@ -42,13 +44,15 @@ class Classification:
     state: dict[str, Tensor] = field(default_factory=dict)
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        """The batch of `collate_inputs` with labels: (rows,) ids, (rows, labels) zeros and ones, or (rows,) numbers."""
+        """Return the batch of `collate_inputs` with labels: (rows,) ids, (rows, labels) zeros and ones, or (rows,)
+        numbers.
+        """
         batch = collate_inputs([example.inputs for example in examples], self.pad_token_id, self.token_types)
         labels = np.array([example.label for example in examples])
         return batch | {"labels": torch.as_tensor(labels, dtype=self.label_type.target_dtype)}
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """The number of labels over which the loss is summed, by loss."""
+        """Return the number of labels over which the loss is summed, by loss."""
         return {"loss": batch["labels"].numel()}
 
     def count_tokens(self, batch: Batch) -> int:
@@ -60,7 +64,7 @@ class Classification:
         return sum(len(each.ids) for each in example.inputs)
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The summed loss, a scalar with gradient."""
+        """Return the summed loss, a scalar with gradient."""
         return {"loss": sum_fp64(self.losses(score_batch(model, batch), batch["labels"]))}
 
     def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
@@ -74,9 +78,12 @@ class Classification:
 
 
 def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_types: bool) -> Batch:
-    """Collate inputs to a batch: input_ids (inputs, longest), padded on the right; attention_mask and token_indices
+    """Collate inputs to a batch.
+
+    The batch has input_ids (inputs, longest), padded on the right; attention_mask and token_indices
     (kernels/padding_free.py) if there is padding; token_type_ids if `token_types`; row_of_input (inputs,) if a row has
-    several inputs."""
+    several inputs.
+    """
     inputs = [each for row in rows for each in row]
     lengths = [len(each.ids) for each in inputs]
     longest = max(lengths)

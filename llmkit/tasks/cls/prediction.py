@@ -1,6 +1,7 @@
 """Apply a saved classifier to rows, for `eval` and `predict`; and the `predict` command."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -76,7 +77,7 @@ def _translate_failure(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _group(lengths: NDArray[np.int64], tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
-    """Indices of rows of similar length, in batches of at most `tokens_at_once` tokens including padding."""
+    """Yield indices of rows of similar length, in batches of at most `tokens_at_once` tokens including padding."""
     order = np.argsort(lengths, kind="stable")
     begin = 0
     for end in range(1, len(order) + 1):
@@ -98,6 +99,8 @@ class RowScorer:
     thresholds: NDArray[np.float64]
     extra: dict[str, Any]
     settings: Evaluate
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    """New names of the model's labels."""
     counts: TextCounts = field(default_factory=TextCounts)
     """Counts of the rows that were scored; shared by copies."""
 
@@ -108,10 +111,10 @@ class RowScorer:
     @property
     def names(self) -> list[str]:
         """Label names in the order of their ids."""
-        return labels_of(self.network.config)
+        return [self.label_map.get(name, name) for name in labels_of(self.network.config)]
 
     def with_format(self, row_format: RowFormat) -> "RowScorer":
-        """A copy for a file with other column names."""
+        """Return a copy for a file with other column names."""
         return replace(self, format=row_format)
 
     def score(self, rows: Iterable[LabelledRow]) -> Iterator[tuple[list[LabelledRow], Inputs, NDArray[np.float64]]]:
@@ -132,10 +135,11 @@ class RowScorer:
 def open_scorer(path: str, settings: Evaluate, section: Cls | None = None) -> RowScorer:
     """Load a classifier. For a model that llmkit did not train, the format is a single text of up to its max positions.
 
-    `section` may change how long texts are read; see `_apply_settings`.
+    `section` may change how long texts are read, see `_apply_settings`, and the names of the model's labels: a key `0`
+    of `label_map` names the label LABEL_0 too, the name that transformers gives to the first label if it has none.
 
     Raises:
-        UsageError: a setting does not fit the model.
+        UsageError: a setting does not fit the model, or two of its labels would have one name.
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
     network, tokenizer = load_for_inference(load_classifier, path, path, settings.precision)
@@ -149,7 +153,13 @@ def open_scorer(path: str, settings: Evaluate, section: Cls | None = None) -> Ro
     row_format = _apply_settings(row_format, settings.block_size, section, max_context_length(network))
     n_labels = network.config.num_labels or 1
     thresholds = np.array(extra.get("thresholds", [0.5] * n_labels), np.float64)
-    return RowScorer(network, tokenizer, row_format, thresholds, extra, settings)
+    renamed = {} if section is None else section.label_map
+    label_map = {f"LABEL_{old}": new for old, new in renamed.items()} | renamed
+    scorer = RowScorer(network, tokenizer, row_format, thresholds, extra, settings, label_map)
+    if repeated := next((name for name, n in Counter(scorer.names).items() if n > 1), None):
+        hint = "give each label of the model a different name"
+        raise UsageError(f"two labels of the model would be called {repeated!r}", where="cls.label_map", hint=hint)
+    return scorer
 
 
 def _apply_settings(
@@ -192,30 +202,32 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
         DataError: the file cannot be read (tables/rows.py), or already has a column that is added.
         ModelError: the model cannot be used.
     """
-    section, data = recipe.cls, request.data
+    section = recipe.cls
     scorer = open_scorer(request.path, recipe.evaluate, recipe.cls)
     wanted = [name for name in (section.text, section.pair, scorer.format.text) if name]
     n_rows, n_cut = 0, 0
-    opened = open_rows(data, recipe.prepare.read, header=section.header, wanted=wanted)
+    opened = open_rows(request.data, recipe.prepare.read, header=section.header, wanted=wanted)
     with opened as rows, ProgressBar("predicting", "rows", log=True) as line:
         columns = scorer.format.find_columns(rows, need_label=False, text=section.text, pair=section.pair)
         columns = replace(columns, label=None)  # a label column is copied like any other
-        console.info(f"{data}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
+        console.info(f"{rows.path}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
+        kept = [name for name in rows.columns if name not in rows.computed]
         names = scorer.label_type.columns(scorer.names, all_probabilities=request.all_probabilities)
         if taken := [name for name in names if name in rows.columns]:
             hint = "rename it in the file: the result keeps all columns and adds this one"
-            raise DataError(f"the file already has a column {taken[0]!r}", where=data, hint=hint)
-        emit = request.open_writer([*rows.columns, *names])
+            raise DataError(f"the file already has a column {taken[0]!r}", where=rows.path, hint=hint)
+        emit = request.open_writer([*kept, *names])
         scorer = scorer.with_format(scorer.format.with_columns(columns))
         for chunk, inputs, outputs in scorer.score(read_labelled(rows, columns, scorer.label_type.parser(None))):
             for row, cells in zip(chunk, _to_cells(scorer, outputs, request.all_probabilities), strict=True):
-                emit({**row.cells, **cells})
+                emit({name: cell for name, cell in row.cells.items() if name not in rows.computed} | cells)
             n_rows += len(chunk)
             n_cut += inputs.n_cut
             line.add(len(chunk))
         n_skipped = sum(rows.source.skipped.values())
-    notes = describe_left_out(n_skipped, data, "that cannot be read")
-    for note in [*notes, *scorer.format.describe_cut(n_cut, n_rows, data), *scorer.counts.describe(data)]:
+    notes = describe_left_out(n_skipped, rows.path, "that cannot be read")
+    notes += [*scorer.format.describe_cut(n_cut, n_rows, rows.path), *scorer.counts.describe(rows.path, rows.unit)]
+    for note in notes:
         console.info(note)
     n_mostly_unknown = scorer.counts.unknown.n_mostly
     return {"n_rows": n_rows, "n_truncated": n_cut, "n_skipped": n_skipped, "n_mostly_unknown": n_mostly_unknown}

@@ -5,6 +5,7 @@ Reads the metrics of one split, which metrics/ computes. Entries that are missin
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from llmkit.metrics.spec import Metric, MetricSet
@@ -18,8 +19,10 @@ from llmkit.pages.blocks import (
     Section,
     Table,
     make_confusion,
+    show_value,
 )
 from llmkit.tasks.base import describe_interval
+from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 from llmkit.training.run_record import Record, get_number, get_section
 
 IN_TABLES = ("per_class", "confusion", "most_confused", "calibration", "mistakes")
@@ -46,14 +49,14 @@ _BINS = ("lower", "upper", "n", "confidence", "accuracy")
 
 
 def describe_counts(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The counts of rows for the terminal, in the form of `Task.describe_figures`."""
+    """Return the counts of rows for the terminal, in the form of `Task.describe_figures`."""
     has_windows = figures.get("n_windows") != figures.get("n_rows")
     counts = [(key, name) for key, name in COUNTS if figures.get(key) and (key != "n_windows" or has_windows)]
     return [(name, f"{figures[key]:,}", "") for key, name in counts]
 
 
 def shorten_metrics(part: Record, metrics: MetricSet, *, is_above: bool) -> Record:
-    """Metrics of a split without those shown in tables, and with intervals in words."""
+    """Return metrics of a split without those shown in tables, and with intervals in words."""
     where = "in a table above" if is_above else "in metrics.json"
     shown = {key: where if key in IN_TABLES else value for key, value in part.items()}
     intervals = get_section(part, "intervals")
@@ -63,11 +66,12 @@ def shorten_metrics(part: Record, metrics: MetricSet, *, is_above: bool) -> Reco
     return shown
 
 
-def make_tables(figures: Mapping[str, Any], *, brief: bool) -> list[Block]:
-    """Scores per label and the confusion matrix; `brief`: for the terminal."""
+def make_tables(figures: Mapping[str, Any], metrics: MetricSet, *, brief: bool) -> list[Block]:
+    """Baselines, scores per label and the confusion matrix; `brief`: for the terminal, which lists baselines above."""
+    baselines = None if brief else _make_baselines(figures, metrics)
     confusion = _make_confusion(figures, brief)
     labels = _make_labels(_get_records(figures, "per_class"), brief)
-    return [each for each in (labels, confusion) if each]
+    return [each for each in (baselines, labels, confusion) if each]
 
 
 def make_sections(figures: Record, metrics: MetricSet, split: str, others: Record) -> list[Section]:
@@ -93,6 +97,29 @@ def _make_lengths(figures: Record) -> list[Block]:
     return [Paragraph(" ".join(facts))] if facts else []
 
 
+def _make_baselines(figures: Mapping[str, Any], metrics: MetricSet) -> Table | None:
+    """The main metrics with their intervals beside those of the n-gram baseline and of a constant prediction."""
+    method = get_section(figures, NGRAM_BASELINE)
+    if not method:
+        return None
+    shown = metrics.headlines
+    models = {
+        "this model": [metric.key for metric in shown],
+        "n-gram baseline": [f"{NGRAM_BASELINE}_{metric.key}" for metric in shown],
+        "constant baseline": [metric.baseline for metric in shown],
+    }
+    rows: list[list[object]] = []
+    for name, keys in models.items():
+        cells = []
+        for metric, key in zip(shown, keys, strict=True):
+            value = get_number(figures, key)
+            interval = describe_interval(figures, replace(metric, key=key)).partition("interval ")[2]
+            cells.append("" if value is None else metric.show_on_page(value) + (f" ({interval})" if interval else ""))
+        rows.append([name, *cells])
+    title = f"n-gram baseline: {method.get('model')}, fitted on {show_value(method.get('n_train_rows'))} rows"
+    return Table(["", *(metric.title or metric.name for metric in shown)], rows, title)
+
+
 def _make_labels(per_class: list[Record], brief: bool) -> Block | None:
     if not per_class:
         return None
@@ -110,7 +137,7 @@ def _make_labels(per_class: list[Record], brief: bool) -> Block | None:
 
 
 def _make_confusion(figures: Mapping[str, Any], brief: bool) -> Confusion | Table | None:
-    """The full matrix if there are few labels, else the most frequent confusions."""
+    """Return the full matrix if there are few labels, else the most frequent confusions."""
     found = get_section(figures, "confusion")
     matrix = make_confusion(found.get("labels"), found.get("counts"))
     if matrix and len(matrix.labels) <= (_MAX_BRIEF_CONFUSED if brief else _MAX_LABELS):

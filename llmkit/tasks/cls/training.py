@@ -18,7 +18,7 @@ from llmkit.config.recipe import ClsRecipe
 from llmkit.core import console, distributed
 from llmkit.core.errors import UsageError, did_you_mean
 from llmkit.datasets.examples import Examples, make_augmenter
-from llmkit.datasets.labelled import set_template, take_rows
+from llmkit.datasets.labelled import set_template
 from llmkit.metrics.spec import MetricSet
 from llmkit.models.classifier import (
     build_classifier,
@@ -34,6 +34,7 @@ from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, Trai
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
 from llmkit.tasks.cls.evaluation import RowEvaluation
 from llmkit.tasks.cls.label_types import LabelType
+from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 from llmkit.tasks.cls.model_card import describe_use
 from llmkit.tasks.cls.objective import Classification
 from llmkit.tasks.cls.prediction import RowScorer, score_rows
@@ -59,7 +60,7 @@ class ClsTraining(TrainingTask):
     show_samples: bool
     origin: dict[str, Any]
     """Model and files, for the run's manifest."""
-    output_share: float = 0.0
+    output_fraction: float = 0.0
     cuts_by_tokens: bool = True
 
     @cached_property
@@ -170,7 +171,7 @@ class ClsTraining(TrainingTask):
         if (mean, std) != (0.0, 1.0) and not fold_target_scale(network, mean, std):
             extra["target_mean"], extra["target_std"] = mean, std
         if self.label_type.tunes_thresholds and "validation" in self.labelled.splits:
-            split = _take_share(self.labelled.splits["validation"], share)
+            split = _take_fraction(self.labelled.splits["validation"], share)
             outputs, _ = self._score(network, split, "fp32", None)
             best = self.label_type.best_thresholds(split.labels, outputs, len(self.labelled.label2id))
             extra["thresholds"] = best.tolist()
@@ -178,7 +179,7 @@ class ClsTraining(TrainingTask):
 
     def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         return {
-            name: self.score_split(network, _take_share(split, share), settings, chosen_on=name == "validation")
+            name: self.score_split(network, _take_fraction(split, share), settings, chosen_on=name == "validation")
             | ({"n_held_out_rows": len(split)} if share < 1 else {})
             for name, split in self.labelled.splits.items()
             if name != "train"
@@ -194,10 +195,20 @@ class ClsTraining(TrainingTask):
             return None
         return f"{metric.key.replace('_', ' ')} {value:.4f} is no better than a constant prediction, {baseline:.4f}"
 
+    def compare_with_baseline(self, metrics: dict[str, Any]) -> str | None:
+        metric = self.metrics.find(self.label_type.must_beat)
+        assert metric is not None
+        value, other = metrics.get(metric.key), metrics.get(f"{NGRAM_BASELINE}_{metric.key}")
+        if value is None or other is None or (value >= other if metric.higher_is_better else value <= other):
+            return None
+        advice = "more train.epochs, another --model, or one that is pretrained on more text of this kind may help"
+        found = f"{metric.key.replace('_', ' ')} {other:.4f} against {value:.4f} of this model"
+        return f"the n-gram baseline is better: {found}; {advice}"
+
     def score_split(
         self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate, *, chosen_on: bool
     ) -> dict[str, Any]:
-        """All metrics of one split, with tables and intervals."""
+        """Return all metrics of one split, with tables and intervals."""
         n_labels = len(self.labelled.label2id)
         saved = getattr(network.config, CONFIG_KEY, None) or {}  # by finish_model
         chosen = saved.get("thresholds", [])
@@ -205,7 +216,7 @@ class ClsTraining(TrainingTask):
         scorer = RowScorer(network, self.tokenizer, self.labelled.format, thresholds, saved, settings)
         evaluation = RowEvaluation(scorer, self.show_samples)
         evaluation.chosen_on = chosen_on
-        evaluation.add(split.labels, scorer.score_inputs(split.inputs), split.inputs, split.lines)
+        evaluation.add_split(split)
         return evaluation.measure(Path(split.path).name)
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
@@ -222,7 +233,7 @@ class ClsTraining(TrainingTask):
     def _score(
         self, network: PreTrainedModel, split: LabelledSplit, precision: str, tokens_at_once: int | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """(outputs of the label type, logits (rows, labels))."""
+        """Return (outputs of the label type, logits (rows, labels))."""
         tokens_at_once = tokens_at_once or 16 * self.recipe.block_size
         scores = score_rows(
             network, split.inputs, token_types=self.token_types, tokens_at_once=tokens_at_once, precision=precision
@@ -234,7 +245,7 @@ class ClsTraining(TrainingTask):
         return self.label_type.scale(labels, *self.target_scale)
 
     def _class_weights(self) -> torch.Tensor | None:
-        """The weights of the recipe, (labels,). Raises UsageError for a label that does not exist."""
+        """Return the weights of the recipe, (labels,). Raises UsageError for a label that does not exist."""
         wanted, names = self.recipe.cls.class_weights, list(self.labelled.label2id)
         if wanted == "none":
             return None
@@ -249,16 +260,13 @@ class ClsTraining(TrainingTask):
         return torch.tensor(self.label_type.normalize_weights(weights, counts, len(labels)), dtype=torch.float32)
 
 
-def _take_share(split: LabelledSplit, share: float) -> LabelledSplit:
+def _take_fraction(split: LabelledSplit, share: float) -> LabelledSplit:
     return _take_rows(split, math.ceil(share * len(split)))
 
 
 def _take_rows(split: LabelledSplit, n_rows: int) -> LabelledSplit:
-    """At most `n_rows` rows of a split, evenly spaced."""
-    if len(split) <= n_rows:
-        return split
-    rows = np.arange(n_rows) * len(split) // n_rows
-    return LabelledSplit(take_rows(split.inputs, rows), split.labels[rows], split.lines[rows], split.path)
+    """Return at most `n_rows` rows of a split, evenly spaced."""
+    return split if len(split) <= n_rows else split.take(np.arange(n_rows) * len(split) // n_rows)
 
 
 def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> TrainingSetup:
@@ -286,9 +294,10 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
     check_positions(recipe, positions, resume=resume)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
+    section = recipe.cls.with_updates(baseline=recipe.cls.baseline and not request.dry_run)
     read = partial(load_labelled, fold=request.fold, known=known, quiet=request.quiet)
     labelled = distributed.broadcast_from_main(
-        lambda: read(recipe.cls, recipe.prepare.read, files, tokenizer, recipe.block_size)
+        lambda: read(section, recipe.prepare.read, files, tokenizer, recipe.block_size)
     )
     check_training(recipe, has_validation="validation" in labelled.splits, split_key="cls.validation")
     recipe = resolve(recipe, config, labelled)
@@ -311,7 +320,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
 
 
 def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str]) -> str:
-    """The model's name; raises UsageError if the data or the model are not usable for training."""
+    """Return the model's name; raises UsageError if the data or the model cannot be used for training."""
     if "train" not in files:
         raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
     if files["train"] == "-":
@@ -329,10 +338,11 @@ def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str
 
 
 def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData) -> ClsRecipe:
-    """The recipe with defaults that depend on model and data: learning rate, epochs, eval_steps.
+    """Return the recipe with defaults that depend on model and data: learning rate, epochs, eval_steps.
 
     The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models. Small
-    data sets get more epochs, up to 20, for at least 300 steps and 20 per label (Mosbach et al. 2021; docs/log.md).
+    data sets get more epochs (at most 20) to reach 300 steps, or 20 steps per label if that is more (Mosbach et al.
+    2021; docs/log.md).
     """
     train, optim = recipe.train, recipe.optim
     n_rows = len(labelled.splits["train"])

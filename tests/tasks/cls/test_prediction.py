@@ -323,6 +323,39 @@ def test_a_column_of_labels_is_a_cell_like_others_even_where_it_is_empty(run: st
     assert {row["prediction"] for row in rows} <= {"ham", "spam"}
 
 
+def test_label_map_renames_the_labels_of_a_model_without_names_and_of_the_file(tmp_path: Path) -> None:
+    path = save_bert(tmp_path / "bert")
+    BertForSequenceClassification.from_pretrained(path, num_labels=2).save_pretrained(path)
+    assert open_scorer(path, Evaluate()).names == ["LABEL_0", "LABEL_1"]
+    assert open_scorer(path, Evaluate(), Cls(label_map={"0": "ham", "1": "spam"})).names == ["ham", "spam"]
+    assert open_scorer(path, Evaluate(), Cls(label_map={"LABEL_1": "spam"})).names == ["LABEL_0", "spam"]
+    with pytest.raises(UsageError, match="two labels of the model would be called 'x'"):
+        open_scorer(path, Evaluate(), Cls(label_map={"0": "x", "1": "x"}))
+    rows = write_table(tmp_path / "a.csv", make_messages(12))
+    recipe = load_recipe(None, ["cls.label_map=0=ham,1=spam"], "cls")
+    numbered = write_table(tmp_path / "b.csv", [(text, str(int(label == "spam"))) for text, label in make_messages(12)])
+    named, by_number = (evaluate(recipe, model=path, data=[data]) for data in (rows, numbered))
+    assert named["n_rows"] == 12
+    assert_same_figures({**named, "method": None}, {**by_number, "method": None})
+
+
+def test_joined_columns_are_read_by_the_saved_model_and_left_out_of_the_result(tmp_path: Path) -> None:
+    rows = tmp_path / "a.csv"
+    body = [(text.partition(" "), int(label == "spam")) for text, label in make_messages(40)]
+    lines = [f"{first},{rest},{spam},{1 - spam}" for (first, _, rest), spam in body]
+    rows.write_text("\n".join(["title,body,spam,ham", *lines, ""]), encoding="utf-8")
+    overrides = ["cls.text=title,body", "cls.label=spam,ham", "train.max_steps=2", "train.block_size=32"]
+    recipe = load_recipe(None, overrides, "cls")
+    finetune(recipe, files={"train": str(rows)}, out=tmp_path / "run", model=save_bert(tmp_path / "bert"))
+    scorer = open_scorer(str(tmp_path / "run" / "model"), Evaluate())
+    assert (scorer.format.text, scorer.format.label, scorer.names) == ("title,body", "spam,ham", ["ham", "spam"])
+    assert evaluate(load_recipe(None, [], "cls"), model=str(tmp_path / "run"), data=[str(rows)])["n_rows"] == 40
+    written: list[str] = []
+    predict(load_recipe(None, [], "cls"), model=str(tmp_path / "run"), data=str(rows), out=None, write=written.append)
+    assert written[0] == "title,body,spam,ham,prediction\n"
+    assert len(written) == 41
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_scores_that_are_not_finite_are_a_fault_of_the_model(value: float) -> None:
     model, inputs = make_classifier("bert"), make_inputs(6)

@@ -96,6 +96,33 @@ def test_bert_learns_two_labels_and_reports_a_baseline(run: Path) -> None:
     assert "spam" in page
 
 
+def test_ngram_baseline_is_scored_on_the_held_out_rows_and_stays_when_the_run_is_scored_again(
+    run: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    before = read_metrics(copy)
+    assert before["ngram_baseline"]["n_train_rows"] == 90
+    assert before["ngram_baseline_accuracy"] > 0.9
+    assert "n-gram baseline" in (copy / "report.html").read_text()
+    evaluate(load_recipe(copy / "recipe.yaml"), model=str(copy))
+    assert read_metrics(copy) == before
+
+
+def test_baseline_that_is_better_is_said_with_advice_and_can_be_turned_off(
+    bert: str, messages: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    poor = ("optim.learning_rate=1e-9", "train.max_steps=1")
+    metrics = finetune(recipe(*poor), files={"train": messages}, out=tmp_path / "poor", model=bert)["validation"]
+    assert metrics["accuracy"] < metrics["ngram_baseline_accuracy"]
+    expected = "the n-gram baseline is better: accuracy"
+    assert expected in capfd.readouterr().err
+    assert any(expected in note["text"] for note in read_log(tmp_path / "poor", "note"))
+    off = recipe(*poor, "cls.baseline=false")
+    metrics = finetune(off, files={"train": messages}, out=tmp_path / "off", model=bert)["validation"]
+    assert not [key for key in metrics if key.startswith("ngram")]
+    assert expected not in capfd.readouterr().err
+
+
 def test_gpt2_learns_with_a_pad_token_that_is_not_eos(gpt2_run: Path) -> None:
     assert read_metrics(gpt2_run)["accuracy"] > 0.9
     config, tokenizer = read_config(gpt2_run), AutoTokenizer.from_pretrained(gpt2_run / "model")

@@ -79,10 +79,15 @@ class Cls(Section):
     lora_rank: int = Field(default=0, ge=0, description="Rank of LoRA; 0: train all weights (extra: lora).")
     lora_alpha: int = Field(default=16, gt=0, description="LoRA's update is scaled by lora_alpha / lora_rank.")
     augment: Augment = Augment()
+    positive_label: LabelName | None = Field(
+        default=None,
+        description="Label measured by itself (f1_positive); of two labels it is predicted above a threshold that is "
+        "tuned on the validation rows and saved with the model.",
+    )
     metric: str = Field(
         default="auto",
-        description="Metric of early stopping and of the best checkpoint; auto: f1_macro, average_precision_micro for "
-        "multi_label, mse for regression.",
+        description="Metric of early stopping and of the best checkpoint; auto: f1_macro, f1_positive with a "
+        "positive_label, average_precision_micro for multi_label, mse for regression.",
     )
     baseline: bool = Field(
         default=True,

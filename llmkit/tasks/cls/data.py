@@ -148,6 +148,8 @@ def load_labelled(
     label2id = row_format.label_type.build_label2id(train_labels, row_format.label or "", where)
     if known is not None and set(known) == set(label2id):
         label2id = dict(known)
+    label_type = row_format.label_type.with_positive(section.positive_label, label2id)
+    row_format = replace(row_format, label_type=label_type)
     trained_on = {key for key, side in zip(whole.keys, sides, strict=True) if side == TRAIN}
     splits = {}
     for number, name in enumerate(SPLITS):

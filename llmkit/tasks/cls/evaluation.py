@@ -1,7 +1,7 @@
 """Evaluate a classifier on a labelled file or on the held-out rows of its run; only predictions stay in memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from llmkit.datasets.labelled import Inputs
 from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
-from llmkit.tasks.cls.baseline import BaselineOutputs, measure_baseline
+from llmkit.tasks.cls.baseline import BaselineOutputs, Texts, cut_text, measure_baseline
 from llmkit.tasks.cls.data import LabelledSplit, load_labelled
 from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
@@ -32,7 +32,8 @@ MAX_ERRORS = 20
 
 @dataclass
 class ErrorExamples:
-    """The worst errors so far, with texts decoded from the model's input, so possibly lower-cased or truncated."""
+    """The worst errors so far, with the beginning of their texts. Texts that are not given are decoded from the model's
+    input, so they may be lower-cased or truncated."""
 
     label_type: LabelType
     names: Sequence[str]
@@ -40,7 +41,10 @@ class ErrorExamples:
     tokenizer: PreTrainedTokenizerBase
     _errors: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
 
-    def add(self, labels: NDArray[Any], outputs: NDArray[np.float64], inputs: Inputs, lines: NDArray[np.int64]) -> None:
+    def add(
+        self, labels: NDArray[Any], outputs: NDArray[np.float64], inputs: Inputs, lines: NDArray[np.int64],
+        texts: Texts | None = None,
+    ) -> None:  # fmt: skip
         """Add the errors among these rows."""
         predictions = self.label_type.predict(outputs, self.thresholds)
         for severity, row in self.label_type.find_errors(labels, outputs, self.thresholds, MAX_ERRORS):
@@ -48,17 +52,20 @@ class ErrorExamples:
             record: dict[str, Any] = {"line": int(lines[row]), "label": true, "predicted": predicted}
             if self.label_type.has_names:
                 record["probability"] = severity
-            self._errors.append((severity, record | self._read(inputs, row)))
+            self._errors.append((severity, record | self._read(inputs, row, texts)))
         self._errors = sorted(self._errors, key=lambda error: -error[0])[:MAX_ERRORS]
 
     def worst(self) -> list[dict[str, Any]]:
         """The errors as JSON records, sorted from the worst."""
         return [record for _, record in self._errors]
 
-    def _read(self, inputs: Inputs, row: int) -> dict[str, str]:
+    def _read(self, inputs: Inputs, row: int, texts: Texts | None) -> dict[str, str]:
+        if texts is not None:
+            given, other = texts[row]
+            return {"text": given} | ({"pair": other} if other else {})
         first = inputs.read(row)[0]
-        texts = (first.ids[: first.n_first], first.ids[first.n_first :])
-        text, pair = (self.tokenizer.decode(ids.tolist(), skip_special_tokens=True) for ids in texts)
+        parts = (first.ids[: first.n_first], first.ids[first.n_first :])
+        text, pair = (self.tokenizer.decode(ids.tolist(), skip_special_tokens=True) for ids in parts)
         return {"text": str(text)} | ({"pair": str(pair)} if pair else {})
 
 
@@ -76,7 +83,12 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         raise UsageError(f"{len(data)} files are given, but only one can be scored", where="--data", hint=hint)
     if not data and run is None:
         raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
-    scored = RowEvaluation(open_scorer(request.path, recipe.evaluate), request.show_samples)
+    scorer = open_scorer(request.path, recipe.evaluate)
+    if recipe.cls.positive_label is not None:
+        label2id = {name: number for number, name in enumerate(scorer.names)}
+        label_type = scorer.label_type.with_positive(recipe.cls.positive_label, label2id)
+        scorer = scorer.with_format(replace(scorer.format, label_type=label_type))
+    scored = RowEvaluation(scorer, request.show_samples)
     if data:
         scored.add_file(recipe, data[0])
         if run is not None and _is_train_file(data[0], run):
@@ -133,21 +145,22 @@ class RowEvaluation:
         with ProgressBar("scoring", "rows", log=True) as progress:
             for chunk, inputs, outputs in scorer.score(rows):
                 labels = scorer.label_type.encode([row.label for row in chunk if row.label is not None], label2id)
-                self.add(labels, outputs, inputs, np.array([row.line for row in chunk]))
+                texts = [cut_text(row.text, row.pair) for row in chunk] if self.show_samples else None
+                self.add(labels, outputs, inputs, np.array([row.line for row in chunk]), texts)
                 progress.add(len(chunk))
 
-    def add(self, labels: Any, outputs: Any, inputs: Inputs, lines: Any) -> None:
+    def add(self, labels: Any, outputs: Any, inputs: Inputs, lines: Any, texts: Texts | None = None) -> None:
         """Add scored rows."""
         self.labels.append(labels)
         self.outputs.append(outputs)
         self.n_truncated += inputs.n_cut
         self.n_windows += len(inputs.ends)
         if self.show_samples:
-            self.errors.add(labels, outputs, inputs, lines)
+            self.errors.add(labels, outputs, inputs, lines, texts)
 
     def add_split(self, split: LabelledSplit) -> None:
         """Score the rows of a split of the run's data, beside what the n-gram baseline predicts for them."""
-        self.add(split.labels, self.scorer.score_inputs(split.inputs), split.inputs, split.lines)
+        self.add(split.labels, self.scorer.score_inputs(split.inputs), split.inputs, split.lines, split.texts)
         self.baseline = split.baseline
 
     def add_held_out_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:

@@ -16,7 +16,7 @@ from llmkit.config.prepare import Read
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
-from llmkit.models.classifier import problem_type_of
+from llmkit.models.classifier import labels_of, problem_type_of
 from llmkit.tables.label_columns import Columns, choose_columns
 from llmkit.tables.labelled import LabelledRow, UnseenLabels, read_labelled, to_ids
 from llmkit.tables.rows import open_rows, without_surrogates
@@ -120,7 +120,9 @@ def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, d
     problem_type = problem_type_of(config)
     label_type = next(each for each in LABEL_TYPES.values() if each.problem_type == problem_type)
     if "label_type" in saved:
-        saved["label_type"] = get_label_type(saved["label_type"])
+        label2id = {label: number for number, label in enumerate(labels_of(config))}
+        positive = saved.pop("positive_label", None)
+        saved["label_type"] = get_label_type(saved["label_type"]).with_positive(positive, label2id)
     default = RowFormat("", None, None, label_type, None, block_size, "truncate", 0, 1)
     fields = {name: saved.pop(name) for name in names if name in saved}
     return replace(default, **fields), saved

@@ -109,7 +109,7 @@ class ClsTraining(TrainingTask):
     def metric(self) -> str:
         """The model-selection metric."""
         metric = self.recipe.cls.metric
-        return self.metrics.best_by if metric == "auto" else metric
+        return self.label_type.best_by if metric == "auto" else metric
 
     def check(self) -> None:
         """Raise UsageError if cls.metric or a label of cls.class_weights does not exist."""
@@ -162,6 +162,8 @@ class ClsTraining(TrainingTask):
         extra: dict[str, Any] = {}
         if not self.label_type.has_names:
             extra["target_mean"], extra["target_std"] = self.target_scale
+        if self.recipe.cls.positive_label is not None:
+            extra["positive_label"] = self.recipe.cls.positive_label
         if self.label_type.tunes_thresholds and "validation" in self.labelled.splits:
             split = _take_share(self.labelled.splits["validation"], share)
             outputs, _ = self._score(network, split, "fp32", None)
@@ -218,6 +220,8 @@ class ClsTraining(TrainingTask):
 
     def describe_model(self) -> tuple[str, str, str]:
         what = self.label_type.describes_model.format(n_labels=len(self.labelled.label2id))
+        if self.label_type.positive is not None and self.label_type.tunes_thresholds:
+            what += f" that predicts {self.recipe.cls.positive_label} above a threshold (in config.json, not 0.5)"
         return "text-classification", what, "AutoModelForSequenceClassification"
 
     def _score(

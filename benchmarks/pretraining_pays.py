@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, n_rows: int, weights: str, seed: int) -> fl
     """Accuracy on the test file."""
     with tempfile.TemporaryDirectory() as folder:
         few = Path(folder) / "few.tsv"
-        draw_rows(options.train, n_rows, seed, few)
+        sample_rows(options.train, n_rows, seed, few)
         overrides = [
             *options.set,
             f"train.seed={seed}",
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, n_rows: int, weights: str, seed: int) -> fl
     return float(metrics["test"]["accuracy"])
 
 
-def draw_rows(source: Path, n_rows: int, seed: int, target: Path) -> None:
+def sample_rows(source: Path, n_rows: int, seed: int, target: Path) -> None:
     """Sample this many rows per label with the seed."""
     header, *lines = source.read_text(encoding="utf-8").splitlines()
     by_label: dict[str, list[str]] = {}

@@ -8,6 +8,7 @@ working directory. Training handles SIGINT and SIGTERM while it runs, saves, and
 """
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -206,10 +207,13 @@ def evaluate(
     """
     given = {"evaluate__split": split, "evaluate__stride": stride}
     keys |= {name: value for name, value in given.items() if value is not None}
-    config = _load_model_recipe(model, recipe, keys, {"text": text, "pair": pair, "label": label})
+    columns = {"text": text, "pair": pair, "label": label}
+    config = _load_model_recipe("eval", model, recipe, keys, columns)
+    from llmkit.evaluating.evaluate import check_columns
     from llmkit.evaluating.evaluate import evaluate as run
 
     with _running():
+        check_columns(columns, _to_list(data))
         return run(config, model=str(model), data=_to_list(data))
 
 
@@ -241,25 +245,22 @@ def predict(
     Raises:
         UsageError, DataError, EnvironmentFault, ModelError: see llmkit.core.errors.
     """
-    from tempfile import TemporaryDirectory
+    rows: str | list[dict[str, Any]]
+    if isinstance(data, str | Path):
+        rows = str(data)
+    else:
+        given = list(data)
+        rows = [dict(row) if isinstance(row, Mapping) else {text or "text": row} for row in given]
+        text = text or (None if any(isinstance(row, Mapping) for row in given) else "text")
+    config = _load_model_recipe("predict", model, recipe, keys, {"text": text, "pair": pair})
+    from llmkit.evaluating.predict import predict as run
 
-    with TemporaryDirectory(prefix="llmkit-") as folder:
-        source = str(data)
-        if not isinstance(data, str | Path):
-            rows = [row if isinstance(row, Mapping) else {text or "text": row} for row in data]
-            text = text or (None if any(isinstance(row, Mapping) for row in data) else "text")
-            source = str(Path(folder) / "rows.jsonl")
-            lines = [json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows]
-            Path(source).write_text("".join(lines), encoding="utf-8")
-        config = _load_model_recipe(model, recipe, keys, {"text": text, "pair": pair})
-        from llmkit.evaluating.predict import predict as run
-
-        written: list[str] = []
-        with _running():
-            run(
-                config, model=str(model), data=source, out=None if out is None else Path(out), write=written.append,
-                file_format="jsonl" if out is None else None, all_probabilities=probabilities, overwrite=overwrite,
-            )  # fmt: skip
+    written: list[str] = []
+    with _running():
+        run(
+            config, model=str(model), data=rows, out=None if out is None else Path(out), write=written.append,
+            file_format="jsonl" if out is None else None, all_probabilities=probabilities, overwrite=overwrite,
+        )  # fmt: skip
     return [json.loads(line) for line in written]
 
 
@@ -297,7 +298,7 @@ def generate(
         "num_samples": num_samples, "stop": stop, "seed": seed,
     }  # fmt: skip
     keys |= {f"generate__{name}": value for name, value in given.items() if value is not None}
-    config = _load_model_recipe(model, recipe, keys, {})
+    config = _load_model_recipe("generate", model, recipe, keys, {})
     from llmkit.generating.generate import generate as run
 
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -325,9 +326,16 @@ def load(model: StrPath) -> Loaded:
 
 
 def _load_model_recipe(
-    model: StrPath, recipe: RecipeLike, keys: Mapping[str, Any], columns: Mapping[str, str | None]
+    command: str, model: StrPath, recipe: RecipeLike, keys: Mapping[str, Any], columns: Mapping[str, str | None]
 ) -> "Recipe":
-    """Without a recipe, a run is scored and written with by its own."""
+    """Without a recipe, a run is scored and written with by its own.
+
+    Raises:
+        UsageError: a recipe that is not valid, or a keyword that the command of this name does not read.
+    """
+    from llmkit.config.command_keys import check_overrides
+
+    check_overrides(command, [f"{name.replace('__', '.')}={value}" for name, value in keys.items()])
     own = Path(model) / "recipe.yaml"
     if recipe is None and own.is_file():
         return _load_recipe(own, keys, columns=columns, forget_columns=True)
@@ -343,19 +351,21 @@ def _load_recipe(
     columns: Mapping[str, str | None] | None = None,
     forget_columns: bool = False,
 ) -> "Recipe":
-    """The recipe of a function's arguments, checked as that of the command of the same name.
+    """Load the recipe of a function's arguments, with the checks of the command of the same name.
 
     Raises:
         UsageError: a recipe that is not valid; `where` names the keyword.
-        TypeError: a keyword that is no recipe key, as Python says it.
+        TypeError: a keyword that is not a recipe key, with Python's own message.
     """
     from llmkit.config.loading import load_recipe
+    from llmkit.config.problems import describe_unknown
     from llmkit.config.recipe import RECIPES, Recipe
     from llmkit.core.errors import Problem, UsageError
 
     for name in keys:
         if "__" not in name and "." not in name:
-            raise TypeError(f"unexpected keyword argument {name!r}; recipe keys have the form section__key")
+            meant = _as_keywords(describe_unknown(name) or "recipe keys have the form section__key")
+            raise TypeError(f"unexpected keyword argument {name!r}; {meant}")
     path = None
     values: dict[str, Any] = {}
     if isinstance(recipe, str | Path):
@@ -369,7 +379,9 @@ def _load_recipe(
     try:
         config = load_recipe(path, overrides, task, columns=columns, forget_columns=forget_columns)
     except UsageError as error:
-        named = [Problem(each.what, each.where.removeprefix("--set "), each.hint) for each in error.problems]
+        named = [
+            Problem(each.what, each.where.removeprefix("--set "), _as_keywords(each.hint)) for each in error.problems
+        ]
         raise UsageError.from_problems(named) from None
     if command is not None and command not in config.COMMANDS:
         fitting = " or ".join(name for name, other in RECIPES.items() if command in other.COMMANDS)
@@ -378,10 +390,17 @@ def _load_recipe(
     return config
 
 
+def _as_keywords(hint: str) -> str:
+    """A hint with `-s a.b=1` as the keyword `a__b=1`."""
+    return re.sub(r"-s ([\w.]+)=", lambda match: f"{match[1].replace('.', '__')}=", hint)
+
+
 @contextmanager
 def _running() -> Iterator[None]:
-    """Hides transformers' progress bars and advice during a call, as commands do, and turns a SIGINT that llmkit has
-    answered into the KeyboardInterrupt that Python programs and notebooks expect."""
+    """Hide transformers' progress bars and advice during a call, as commands do.
+
+    Converts a SIGINT that llmkit has handled to the KeyboardInterrupt that Python programs and notebooks expect.
+    """
     import signal
 
     from transformers.utils import logging

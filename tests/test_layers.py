@@ -131,3 +131,15 @@ def test_every_module_has_a_test_file_of_its_name() -> None:
     tests = Path(__file__).parent
     modules = [path.relative_to(ROOT) for path in ROOT.rglob("*.py") if not path.stem.startswith("__")]
     assert not [str(path) for path in modules if not (tests / path.parent / f"test_{path.name}").is_file()]
+
+
+def test_no_pattern_repeats_a_group_possessively() -> None:
+    # Python 3.11.0 to 3.11.4, such as Debian 12's, match these wrongly (CPython issue 106052); (?=(group*))\1 is equal.
+    wrong = [
+        f"{path.relative_to(ROOT)}: {node.value}"
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.search(r"(?<!\\)\)[*+?}]\+|\(\?>", node.value) and "\n" not in node.value
+    ]
+    assert not wrong

@@ -128,7 +128,7 @@ def test_classifier_on_the_model_reads_rows_as_the_model_does(
         data = write_table(tmp_path / f"{name}.csv", given)
         metrics.append(llmkit.finetune(data=data, out=tmp_path / name, model=masked.run, **short))
     said = capsys.readouterr().err
-    assert "40 of 40 rows of" in said and "normalized as the model's training text: NFC, lower case" in said
+    assert "rows normalized as the model's training text: 40 of 40 (NFC, lower case)" in said
     run = tmp_path / "upper"
     assert KEY in (run / "model" / "tokenizer_config.json").read_text()
     upper_row, lower_row = llmkit.predict(run, ["THE COOK", "the cook"])
@@ -146,7 +146,7 @@ def test_rows_of_unknown_characters_are_said_by_predict(
     llmkit.predict(tmp_path / "run", ["😀😀😀", "𠮷𠮷𠮷", "the cook"])
     said = capsys.readouterr().err
     assert "such as 😀😀😀, 𠮷;" in said
-    assert "2 of 3 rows are mostly unknown (lines 1, 2)" in said
+    assert "mostly unknown: 2 of 3 (rows 1, 2)" in said
 
 
 def test_model_of_a_folder_without_a_record_is_as_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

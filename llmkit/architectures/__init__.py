@@ -24,5 +24,5 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def families_of(task: str) -> tuple[str, ...]:
-    """The families that a task trains."""
+    """Return the families that a task can train."""
     return tuple(family for family, architecture in ARCHITECTURES.items() if architecture.task == task)

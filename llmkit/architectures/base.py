@@ -1,7 +1,7 @@
 """Description of an architecture, used to build, train, plan and optimize it; one file per architecture.
 
-These files do not import torch, so that recipes are checked before torch is loaded. The networks are transformers' or
-those of models/recurrent.py and models/transformer.py.
+These files do not import torch: llmkit checks recipes before it loads torch. The networks come from transformers,
+models/recurrent.py and models/transformer.py.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ OUTPUT_FIELDS = ("tie_embeddings", "init")
 
 @dataclass(frozen=True, slots=True)
 class NetworkShape:
-    """Settings of a network from recipe and tokenizer. Token ids are None if the tokenizer lacks the token."""
+    """Settings of a network from recipe and tokenizer. A token id is None if the tokenizer lacks the token."""
 
     n_layer: int
     n_head: int
@@ -106,10 +106,10 @@ class Architecture:
 
     @property
     def reads_pairs(self) -> bool:
-        """Whether it has a head for pairs of segments, and token types."""
+        """Whether the architecture has a head for pairs of segments, and token types."""
         return self.heads is not None and self.heads.pair_logits is not None
 
 
 def round_inner_width(width: float) -> int:
-    """The nearest multiple of `INNER_MULTIPLE`, at least one."""
+    """Return the nearest multiple of `INNER_MULTIPLE`, at least one multiple."""
     return max(1, round(width / INNER_MULTIPLE)) * INNER_MULTIPLE

@@ -1,7 +1,7 @@
 """BERT (Devlin et al. 2018) from transformers, in Google's sizes.
 
-With a head for pairs it is a `BertForPreTraining`, without one a `BertForMaskedLM`, which has no pooler. Weights are
-initialized from a normal distribution with standard deviation 0.02, which the original truncates at two standard
+With a head for pairs the model class is `BertForPreTraining`, otherwise `BertForMaskedLM`, which has no pooler. Weights
+are initialized from a normal distribution with standard deviation 0.02; the original code truncates it at two standard
 deviations.
 """
 
@@ -63,10 +63,10 @@ def _pair_logits(model: "PreTrainedModel", encoded: Any) -> "Tensor":
 def rescale_embeddings(model: "PreTrainedModel") -> None:
     """Scale the embeddings down to the standard deviation of new ones; the model's outputs stay the same.
 
-    A layer norm follows the sum of the embeddings, so their scale only matters for training: it decides how much one
-    step of Adam changes their direction. Pretraining makes them about ten times as large, and fine-tuning would then
-    hardly change them (docs/log.md). The output layer is tied to them, so the layer norm before it is scaled up.
-    Embeddings that are small already stay unchanged.
+    A layer norm follows the sum of the embeddings, so their scale matters only for training: it determines how much one
+    step of Adam changes their direction. Pretraining makes them about ten times as large, and fine-tuning would hardly
+    change embeddings of this size (docs/log.md). The output layer is tied to them, so the layer norm before it is
+    scaled up. Embeddings that are already small stay unchanged.
     """
     bert = cast("BertForMaskedLM", model)
     embeddings = bert.bert.embeddings

@@ -1,8 +1,8 @@
 """GPT-2 (Radford et al. 2019) from transformers.
 
-transformers initializes it as section 2.3 and the original code do, and a test checks it: matrices and embeddings from
-a normal distribution with standard deviation 0.02, the two projections into the residual stream of each block scaled by
-1/sqrt(2 * n_layer), biases 0, layer norms 1.
+transformers initializes weights as in section 2.3 and in the original code, and a test checks this: matrices and
+embeddings from a normal distribution with standard deviation 0.02, the two projections into the residual stream of each
+block scaled by 1/sqrt(2 * n_layer), biases 0, layer norms 1.
 """
 
 from typing import Any

@@ -6,8 +6,8 @@ BERT. There are no token types and no head for pairs. transformers initializes t
 with standard deviation 0.02, truncated at two standard deviations, and smaller for projections into the residual
 stream.
 
-The embeddings are not rescaled after training as BERT's are: their layer norm has an epsilon of 1e-5, which is not
-negligible compared with the variance of small embeddings, so the outputs would change.
+Unlike BERT's, the embeddings are not rescaled after training. Their layer norm has an epsilon of 1e-5, which is not
+negligible compared with the variance of small embeddings, so rescaling would change the outputs.
 """
 
 from typing import TYPE_CHECKING, Any, cast

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from types import FrameType
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -21,6 +21,7 @@ from llmkit.cli.doctor import doctor_command
 from llmkit.cli.evaluate import eval_command
 from llmkit.cli.finetune import finetune_command
 from llmkit.cli.generate import generate_command
+from llmkit.cli.mistakes import TyperError, explain_typer_error, unknown_command
 from llmkit.cli.plan import plan_command
 from llmkit.cli.predict import predict_command
 from llmkit.cli.prepare import prepare_command
@@ -82,12 +83,18 @@ HELP = {
 
 
 class _Commands(TyperGroup):
-    """Takes `--resume` alone or followed by `auto`; Typer has no options with an optional value."""
+    """Takes `--resume` alone or followed by `auto`, as Typer has no options with an optional value; explains unknown
+    commands."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         pairs = pairwise([*args, ""])
         spelled = [(word, "now") if word == "--resume" and after != "auto" else (word,) for word, after in pairs]
         return super().parse_args(ctx, [word for words in spelled for word in words])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown_command(args[0], list(self.commands))
+        return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
@@ -131,7 +138,7 @@ def main() -> NoReturn:
         limit_threads()
         code = app(prog_name="llmkit", standalone_mode=False)
     except MainProcessFailed as parted:
-        _give_way()  # so that the error of rank 0 is the one that is shown
+        _wait_for_main_process()  # so that the error of rank 0 is the one that is shown
         _leave(parted.exit_code)
     except BaseException as error:
         for number in (signal.SIGINT, signal.SIGTERM):  # a signal while an error is reported is no second error
@@ -156,10 +163,8 @@ def _report(error: BaseException) -> int:
     if isinstance(error, OSError | MemoryError) or type(error).__name__ == "OutOfMemoryError":
         console.info(str(_explain(error)))  # OutOfMemoryError is torch's, which is not imported here
         return EnvironmentFault.exit_code
-    if isinstance(error, _TyperError):
-        command = error.ctx.command_path if error.ctx else "llmkit"
-        hint = f"{command} --help lists arguments and options"
-        console.info(str(Problem(_lower_first(error.format_message()), command, hint)))
+    if isinstance(error, TyperError):
+        console.info(str(explain_typer_error(error, sys.argv[1:])))
         return error.exit_code
     if isinstance(error, RuntimeError) and is_loss_of_others(error):
         hint = "its own message is above; the saved checkpoint is intact: continue with --resume"
@@ -170,30 +175,34 @@ def _report(error: BaseException) -> int:
 
 
 def _wait_for_first(error: BaseException) -> None:
-    """Wait for rank 0 to report an error that all ranks have; the launcher then ends this rank. If it does not, the
-    error is this rank's own, and is reported in full with the rank's number."""
+    """Wait until rank 0 has reported an error that all ranks have; the launcher then ends this rank.
+
+    If it does not, the error belongs to this rank only and is reported in full with the rank's number.
+    """
     if isinstance(error, Interrupted):
         return
-    _give_way()
+    _wait_for_main_process()
     console.info(f"rank {os.environ.pop('RANK')}:")  # without RANK, the console prints this process's messages
 
 
-def _give_way() -> None:
+def _wait_for_main_process() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     time.sleep(SECONDS_FOR_MAIN_PROCESS)
 
 
 def _find_signal(error: BaseException | None) -> Interrupted | None:
-    """The signal that caused an error: a library may turn it into an error of its own."""
+    """Return the signal that caused an error; a library may convert a signal to its own error."""
     while error is not None and not isinstance(error, Interrupted):
         error = error.__cause__ or error.__context__
     return error
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process after its exit handlers, without the interpreter's teardown of torch: that takes over a second,
-    and one rank may wait for another in it."""
+    """End the process after its exit handlers, without the interpreter's teardown of torch.
+
+    The teardown takes over a second, and one rank may wait for another in it.
+    """
     atexit._run_exitfuncs()  # there is no public function for this
     try:
         sys.stdout.flush()
@@ -203,28 +212,14 @@ def _leave(code: int) -> NoReturn:
 
 
 class _ConsoleHandler(logging.Handler):
-    """Sends warnings and log records to the console, which makes the names of files and columns in them harmless."""
+    """Sends warnings and log records to the console, which escapes control characters in names of files and columns."""
 
     def emit(self, record: logging.LogRecord) -> None:
         console.info(record.getMessage().rstrip("\n"))
 
 
-@runtime_checkable
-class _TyperError(Protocol):
-    """The exception that Typer raises for an invalid command line; its class is not public."""
-
-    exit_code: int
-    ctx: typer.Context | None
-
-    def format_message(self) -> str: ...
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:].rstrip(".")
-
-
 def _explain(error: BaseException) -> Problem:
-    """An error of the system as three lines."""
+    """Describe an error of the system in three lines."""
     if isinstance(error, OSError):
         place = str(error.filename or "this machine")
         return Problem(error.strerror or str(error), place, "check disk space and permissions there, then run it again")
@@ -233,8 +228,10 @@ def _explain(error: BaseException) -> Problem:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """The first signal ends the work in order, a second one at once. `timeout` sends its signal twice within
-    SAME_SIGNAL_SECONDS; that counts as one."""
+    """Stop in order at the first signal, and at once at the second.
+
+    `timeout` sends its signal twice within SAME_SIGNAL_SECONDS; that counts as one signal.
+    """
     received = time.monotonic()
 
     def leave(number: int, frame: FrameType | None) -> None:

@@ -39,7 +39,7 @@ def compare_command(
 
 
 def make_table(comparison: dict[str, Any]) -> "Table":
-    """The runs in rows with few digits; compare.json has all of them. A column without any value is left out."""
+    """Return the runs as rows with few digits; compare.json has all digits. A column without values is left out."""
     from llmkit.pages.blocks import Table, show_duration
     from llmkit.reporting.comparison_notes import mark_name
     from llmkit.tasks.table import TASKS
@@ -62,7 +62,7 @@ def make_table(comparison: dict[str, Any]) -> "Table":
 
 
 def show_count(number: float) -> str:
-    """Three digits: `512`, `24.0k`, `1.23M`."""
+    """Format with three digits: `512`, `24.0k`, `1.23M`."""
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if number >= 0.9995 * size:
             scaled = number / size
@@ -71,5 +71,5 @@ def show_count(number: float) -> str:
 
 
 def show_large(value: float) -> str:
-    """A perplexity, in scientific notation from a million on."""
+    """Format a perplexity, in scientific notation from a million on."""
     return f"{value:,.2f}" if value < 1e6 else f"{value:.2e}"

@@ -10,10 +10,10 @@ def doctor_command(
     offline: options.Offline = False,
     json: options.Json = False,
 ) -> None:
-    """Check this machine: what is slow, missing or wrong, and what to do.
+    """Check this machine and advise how to fix problems.
 
-    Checks Python, libraries, GPUs, precision, threads, memory, disk, the hub and the speed of the CPU. Exit code 4 if
-    llmkit cannot work.
+    Checks Python, libraries, GPUs, precision, threads, memory, disk, the hub and the speed of the CPU. The exit code is
+    4 if llmkit cannot work.
     """
     from llmkit.cli.output import echo, show_json
     from llmkit.core.console import clean_line

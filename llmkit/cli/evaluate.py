@@ -11,6 +11,9 @@ def eval_command(
     text: options.Text = None,
     pair: options.Pair = None,
     label: options.Label = None,
+    label_map: options.LabelMap = None,
+    delimiter: options.Delimiter = None,
+    header: options.HasHeader = None,
     unseen_labels: options.UnseenLabels = None,
     skip_bad: options.SkipBad = False,
     show_samples: options.ShowSamples = False,
@@ -24,13 +27,18 @@ def eval_command(
     with confidence intervals.
     """
     from llmkit.cli.output import show_json, show_metrics
+    from llmkit.config.command_keys import check_overrides
     from llmkit.config.loading import load_recipe
 
     overrides = options.overrides_of(
-        set_, skip_bad=("prepare.read.skip_bad", skip_bad), split=("evaluate.split", split),
+        set_, skip_bad=("prepare.read.skip_bad", skip_bad),
+        delimiter=("prepare.read.delimiter", delimiter), header=("prepare.read.header", options.word_of(header)),
+        label_map=("cls.label_map", label_map), split=("evaluate.split", split),
         stride=("evaluate.stride", stride), text=("prepare.read.field", text),
     )  # fmt: skip
+    check_overrides("eval", set_ or ())
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
+    options.check_model(model)
     recipe_file = options.own_recipe(model, recipe)
     task = None
     if recipe_file is None:
@@ -39,6 +47,7 @@ def eval_command(
 
         task = task_of_model(resolve_model(model)).name
     config = load_recipe(recipe_file, overrides, task, columns=columns, forget_columns=recipe is None)
-    from llmkit.evaluating.evaluate import evaluate  # torch loads here, so --help stays instant
+    from llmkit.evaluating.evaluate import check_columns, evaluate  # torch loads here, so --help stays instant
 
+    check_columns({"text": text, "pair": pair, "label": label}, data or ())
     (show_json if json else show_metrics)(evaluate(config, model=model, data=data or (), show_samples=show_samples))

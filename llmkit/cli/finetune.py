@@ -18,6 +18,9 @@ def finetune_command(
     label: options.Label = None,
     folds: options.Folds = None,
     seeds: options.Seeds = 1,
+    label_map: options.LabelMap = None,
+    delimiter: options.Delimiter = None,
+    header: options.HasHeader = None,
     unseen_labels: options.UnseenLabels = None,
     skip_bad: options.SkipBad = False,
     show_samples: options.ShowSamples = False,
@@ -39,12 +42,16 @@ def finetune_command(
     """
     from llmkit.cli.output import show_dry_run, show_json, show_run, show_series
     from llmkit.config.loading import load_recipe
-    from llmkit.training.folder import read_series
 
     task = options.task_in_name(context)
     distributed = options.DistributedOptions(nproc, nnodes, rdzv_endpoint)
     overrides = options.overrides_of(
-        set_, engine=("train.engine", engine), skip_bad=("prepare.read.skip_bad", skip_bad)
+        set_,
+        engine=("train.engine", engine),
+        skip_bad=("prepare.read.skip_bad", skip_bad),
+        delimiter=("prepare.read.delimiter", delimiter),
+        header=("prepare.read.header", options.word_of(header)),
+        label_map=("cls.label_map", label_map),
     )
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     named = {"train": data, "validation": validation, "test": test}
@@ -52,7 +59,11 @@ def finetune_command(
     recipe = options.own_recipe(out, recipe) if resume else recipe
     config = load_recipe(recipe, overrides, task=task, columns=columns)
     options.check_command(config, recipe, "finetune", task)
+    if model is not None:
+        options.check_model(model)
     if resume and not folds and seeds == 1:
+        from llmkit.training.folder import read_series
+
         folds, seeds = read_series(out)
     if (folds or seeds > 1) and not dry_run:
         distributed.refuse("several folds or seeds run one after the other, on one process", "--folds, --seeds")

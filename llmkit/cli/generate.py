@@ -1,11 +1,13 @@
 """`llmkit generate`."""
 
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmkit.cli import options
 from llmkit.core import console
-from llmkit.core.errors import DataError
+
+if TYPE_CHECKING:
+    from llmkit.config.prepare import Read
 
 
 def generate_command(
@@ -16,15 +18,18 @@ def generate_command(
     set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
-    """Generate text with a causal language model, or fill in [MASK] with a masked one.
+    """Generate text with a causal language model, or fill in [MASK] with a masked language model.
 
-    Set temperature, length and so on with `-s generate.key=value`.
+    Set temperature, length and other settings with `-s generate.key=value`.
     """
     from llmkit.cli.output import echo, show_json
+    from llmkit.config.command_keys import check_overrides
     from llmkit.config.loading import load_recipe
 
-    config = load_recipe(options.own_recipe(model, recipe), set_ or [])
-    texts = _read_prompts(prompt or [], prompts)
+    check_overrides("generate", set_ or ())
+    config = load_recipe(options.own_recipe(model, recipe), set_ or [], forget_columns=recipe is None)
+    texts = _read_all(prompt or [], prompts, config.prepare.read)
+    options.check_model(model)
     from llmkit.generating.generate import generate  # torch loads here, so --help stays instant
     from llmkit.models.loading import resolve_model
     from llmkit.tasks.table import task_of_model
@@ -46,36 +51,15 @@ def generate_command(
         console.info(f"{console.count(n_tokens, 'token')}, {records[0]['tokens_per_second']:,.0f} tokens/s")
 
 
-def _read_prompts(given: list[str], file: Path | None) -> list[str]:
+def _read_all(given: list[str], file: Path | None, read: "Read") -> list[str]:
     """Prompts from the command line, from stdin where one is `-`, and from a file; an empty one if none is given.
 
     Raises:
-        DataError: the file or stdin cannot be read as UTF-8, or the file is empty.
+        DataError: the file or stdin cannot be read, or the file is empty.
     """
-    texts = [_read_text(Path(text)).removesuffix("\n") if text == "-" else text for text in given]
+    from llmkit.generating.prompts import read_prompt_text, read_prompts
+
+    texts = [read_prompt_text(text, read).removesuffix("\n") if text == "-" else text for text in given]
     if file is None:
         return texts or [""]
-    lines = split_prompts(_read_text(file))
-    if not lines:
-        raise DataError(
-            "there are no prompts", where=str(file), hint="one prompt per line; an empty line is a prompt too"
-        )
-    return texts + lines
-
-
-def split_prompts(text: str) -> list[str]:
-    """One prompt per line, empty ones too; U+2028 and other rare separators stay in their prompt."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return lines if lines[-1] else lines[:-1]
-
-
-def _read_text(file: Path) -> str:
-    is_stdin = str(file) == "-"
-    try:
-        return (sys.stdin.buffer.read() if is_stdin else file.read_bytes()).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        where = "stdin" if is_stdin else str(file)
-        raise DataError(
-            f"the prompts cannot be read: {reason}", where=where, hint="write one prompt per line, in UTF-8"
-        ) from None
+    return texts + read_prompts(str(file), read)

@@ -22,7 +22,7 @@ LAUNCHER_OPTIONS = ("--nproc", "--nnodes", "--rdzv-endpoint")
 
 
 class ResumeMode(StrEnum):
-    """Values of `--resume`; `now` stands for the option without a value, see cli/app.py."""
+    """Values of `--resume`; `now` represents the option without a value, see cli/app.py."""
 
     now = "now"
     auto = "auto"
@@ -37,7 +37,8 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="section.key=value; overrides the recipe; repeatable.")
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what llmkit wrote to --out; other files are never deleted.")
+    bool,
+    typer.Option("--overwrite", help="Replace the files that llmkit wrote to --out; other files are never deleted."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe, check it, and stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -61,7 +62,7 @@ Repair = Annotated[
     bool, typer.Option("--repair", help="Check every file of --out; rebuild those that are damaged or missing.")
 ]
 Executor = Annotated[
-    str, typer.Option("--engine", help="Where to run: local, ray (at RAY_ADDRESS, or on all cores), slurm.")
+    str, typer.Option("--engine", help="Executor: local, ray (at RAY_ADDRESS, or on all cores), slurm.")
 ]
 
 # ---- training ----
@@ -86,12 +87,12 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         metavar="ddp|fsdp2|zero2|zero3",
-        help="How to parallelize: ddp replicates the model, the others shard it; same as train.engine.",
+        help="Parallelism: ddp replicates the model, the other engines shard it; same as train.engine.",
     ),
 ]
 Nnodes = Annotated[int, typer.Option("--nnodes", min=1, help="Number of machines; run the same command on each.")]
 RdzvEndpoint = Annotated[
-    str | None, typer.Option("--rdzv-endpoint", metavar="HOST:PORT", help="Where the machines connect.")
+    str | None, typer.Option("--rdzv-endpoint", metavar="HOST:PORT", help="Address at which the machines connect.")
 ]
 
 # ---- labelled rows ----
@@ -108,9 +109,22 @@ Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds; rep
 Text = Annotated[str | None, typer.Option("--text", help="Column with the text; detected by default.")]
 Pair = Annotated[str | None, typer.Option("--pair", help="Column with the second text of a pair.")]
 Label = Annotated[str | None, typer.Option("--label", help="Column with the label; detected by default.")]
+LabelMap = Annotated[
+    str | None,
+    typer.Option("--label-map", help="New names of labels, such as 0=neg,1=pos, or a YAML or JSON file of them."),
+]
+Delimiter = Annotated[
+    str | None, typer.Option("--delimiter", help="Between the cells of a .csv or .tsv; detected by default.")
+]
+HasHeader = Annotated[
+    bool | None,
+    typer.Option("--header/--no-header", help="Whether the first row of a table is a header; detected by default."),
+]
 UnseenLabels = Annotated[
     str | None,
-    typer.Option("--unseen-labels", help="Rows with a label that training has not seen: refuse (default) or ignore."),
+    typer.Option(
+        "--unseen-labels", help="Treatment of rows with a label that training has not seen: refuse (default) or ignore."
+    ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip and count rows that cannot be used.")]
 ShowSamples = Annotated[
@@ -127,7 +141,7 @@ Split = Annotated[
     str | None, typer.Option("--split", help="Split of a prepared folder: validation (default), test or train.")
 ]
 Stride = Annotated[
-    int | None, typer.Option("--stride", help="Number of tokens scored per window; the rest of it is context.")
+    int | None, typer.Option("--stride", help="Number of tokens scored per window; the other tokens are context.")
 ]
 Prompt = Annotated[list[str] | None, typer.Option("--prompt", help="Text to continue; repeatable; - reads stdin.")]
 Prompts = Annotated[
@@ -145,7 +159,7 @@ Format = Annotated[
 # ---- plan, doctor, report, demo ----
 
 PlanData = Annotated[
-    Path | None, typer.Option("--data", help="Prepared folder, for its vocabulary and number of tokens.")
+    Path | None, typer.Option("--data", help="Prepared folder; its vocabulary size and number of tokens are used.")
 ]
 Gpu = Annotated[str | None, typer.Option("--gpu", help="GPU name: h100, rtx4090, ...; default: this machine.")]
 Gpus = Annotated[int | None, typer.Option("--gpus", min=1, help="Number of GPUs.")]
@@ -155,7 +169,9 @@ Tokens = Annotated[
 ]
 Mfu = Annotated[
     float | None,
-    typer.Option("--mfu", min=0.001, max=1, help="Model FLOPs utilization: share of the peak that training reaches."),
+    typer.Option(
+        "--mfu", min=0.001, max=1, help="Model FLOPs utilization: fraction of the peak FLOP/s that training reaches."
+    ),
 ]
 Measure = Annotated[
     bool, typer.Option("--measure", help="Train a few steps on this machine and report the error of the forecast.")
@@ -177,7 +193,7 @@ def resume_of(option: ResumeMode | None) -> bool | Literal["auto"]:
 
 
 def task_in_name(context: typer.Context) -> str | None:
-    """The task that a command's name ends with: `clm` of `pretrain-clm`."""
+    """Return the task that a command's name ends with: `clm` for `pretrain-clm`."""
     return (context.info_name or "").partition("-")[2] or None
 
 
@@ -193,17 +209,34 @@ def overrides_of(given: list[str] | None, **settings: tuple[str, object]) -> lis
     return overrides
 
 
+def word_of(flag: bool | None) -> str | None:
+    """A flag with a negative form as a value for `overrides_of`, which reads False as not given."""
+    return None if flag is None else str(flag).lower()
+
+
 def own_recipe(model: str | Path, recipe: Path | None) -> Path | None:
-    """The recipe of the command line, else the one that a run folder keeps."""
+    """Return the recipe of the command line, else the recipe in a run folder."""
     kept = Path(model) / "recipe.yaml"
     return kept if recipe is None and kept.is_file() else recipe
 
 
-def check_command(config: "Recipe", path: Path | None, command: str, task: str | None) -> None:
-    """Refuse a recipe of another command; `task` is the command's own.
+def check_model(name: str) -> None:
+    """Check that a model's path exists, before slow imports.
 
     Raises:
-        UsageError: names the command that runs it.
+        ModelError: see `find_model_folder`.
+    """
+    from llmkit.core.model_folder import find_model_folder
+
+    if not name.startswith("pickle:"):
+        find_model_folder(name)
+
+
+def check_command(config: "Recipe", path: Path | None, command: str, task: str | None) -> None:
+    """Check that a recipe belongs to this command; `task` is the command's task.
+
+    Raises:
+        UsageError: it belongs to another command; names it.
     """
     if command in config.COMMANDS and task in (None, config.task):
         return
@@ -228,7 +261,7 @@ class DistributedOptions:
         """Start the processes, wait for them and exit with their code; does nothing without `--nproc`.
 
         Raises:
-            UsageError: several machines without `--nproc`, or a value that is no number.
+            UsageError: several machines without `--nproc`, or a value that is not a number.
         """
         if self.nproc is None:
             if self.nnodes > 1 or self.rdzv_endpoint:
@@ -251,7 +284,7 @@ class DistributedOptions:
 
 
 def strip_options(arguments: list[str]) -> list[str]:
-    """The command line of each process: without the launcher's options."""
+    """Return the command line of each process, without the launcher's options."""
     kept: list[str] = []
     words = iter(arguments)
     for word in words:

@@ -141,15 +141,18 @@ def show_table(table: "Table") -> None:
 
 def show_receipt(manifest: dict[str, Any]) -> None:
     """Show the receipt of `prepare`, which accounts for every document, character and token."""
-    echo(f"{'sources':<22} {len(manifest['sources']):,}")
-    examples = {source["encoding"]: source for source in reversed(manifest["sources"]) if source.get("example")}
-    for encoding, number in sorted(Counter(source["encoding"] for source in manifest["sources"]).items()):
+    from llmkit.text.inputs import list_counts
+
+    read = [source for source in manifest["sources"] if source.get("documents") or not source["skipped"]]
+    echo(f"{'sources':<22} {len(read):,}")
+    examples = {source["encoding"]: source for source in reversed(read) if source.get("example")}
+    for encoding, number in sorted(Counter(source["encoding"] for source in read).items()):
         found = examples.get(encoding)
         example = f', such as {found["path"]}: "{found["example"]}"' if found else ""
         echo(clean_line(f"  {encoding or 'own format':<20} {number:,}{example}"))
     skipped: Counter[str] = sum((Counter(source["skipped"]) for source in manifest["sources"]), Counter())
     if skipped:
-        echo(f"{'skipped':<22} {_list(skipped)}")
+        echo(clean_line(f"{'skipped':<22} {list_counts(skipped)}"))
     for name, step in manifest["steps"].items():
         facts = [f"{step['changed']:,} of {step['documents_in']:,} documents changed"] if step["changed"] else []
         facts += [f"{kind}: {_list(step[kind])}" for kind in ("removed", "dropped", "notes") if step.get(kind)]
@@ -162,7 +165,7 @@ def show_receipt(manifest: dict[str, Any]) -> None:
         numbers = (split["documents"], split["characters"], split["bytes"], split["tokens"])
         echo(f"{name:<12}{numbers[0]:>11,}" + "".join(f"{number:>14,}" for number in numbers[1:]))
     for name, overlap in manifest["overlap"].items():
-        echo(f"{overlap['share']:.2%} of {name} is also in train")
+        echo(f"{overlap['share']:.2%} of {name} is also in train, counted by passages of 50 letters (16 in Chinese)")
     tokenizer = manifest["tokenizer"]
     echo(
         f"tokenizer {tokenizer['kind']}, {tokenizer['vocab_size']:,} entries, "

@@ -45,7 +45,7 @@ def plan_command(
 
 
 def read_number(text: str) -> float:
-    """`10B`, `300M`, `2.5e9`.
+    """Parse a number such as `10B`, `300M`, `2.5e9`.
 
     Raises:
         UsageError: not a number from 1 to 1e18.
@@ -60,7 +60,7 @@ def read_number(text: str) -> float:
 
 
 def describe_plan(plan: dict[str, Any]) -> Iterator[str]:
-    """The lines of `llmkit plan`."""
+    """Return the lines of `llmkit plan`."""
     rows = [*_describe_length(plan), ("", ""), *_describe_memory(plan), ("", ""), *_describe_time(plan)]
     yield from (f"{name:<30} {value}".rstrip() for name, value in rows)
     if len(plan["options"]) > 1:
@@ -137,7 +137,7 @@ def _describe_options(plan: dict[str, Any]) -> Iterator[str]:
 
 
 def show_time(seconds: float) -> str:
-    """Seconds in the largest unit of which there are at least two."""
+    """Format seconds in the largest unit that gives at least 2."""
     for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:,.1f} {unit}"

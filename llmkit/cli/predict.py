@@ -12,6 +12,9 @@ def predict_command(
     out: options.PredictOut = None,
     text: options.Text = None,
     pair: options.Pair = None,
+    label_map: options.LabelMap = None,
+    delimiter: options.Delimiter = None,
+    header: options.HasHeader = None,
     probabilities: options.Probabilities = False,
     format_: options.Format = None,
     skip_bad: options.SkipBad = False,
@@ -22,14 +25,20 @@ def predict_command(
 ) -> None:
     """Predict labels for new rows with a classifier.
 
-    Writes every row in its order, with all its columns, its label and the label's probability.
+    Writes all rows in order, with all columns, the predicted label and its probability.
     """
     from llmkit.cli.output import show_json, show_line, write_out
+    from llmkit.config.command_keys import check_overrides
     from llmkit.config.loading import load_recipe
 
-    overrides = options.overrides_of(set_, skip_bad=("prepare.read.skip_bad", skip_bad))
+    overrides = options.overrides_of(
+        set_, skip_bad=("prepare.read.skip_bad", skip_bad), delimiter=("prepare.read.delimiter", delimiter),
+        header=("prepare.read.header", options.word_of(header)), label_map=("cls.label_map", label_map),
+    )  # fmt: skip
+    check_overrides("predict", set_ or ())
     columns = {"text": text, "pair": pair}
     config = load_recipe(options.own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
+    options.check_model(model)
     from llmkit.evaluating.predict import predict  # torch loads here, so --help stays instant
 
     def write(line: str) -> None:

@@ -10,6 +10,8 @@ def prepare_command(
     validation: options.ValidationText = None,
     test: options.TestText = None,
     encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    header: options.HasHeader = None,
     skip_bad: options.SkipBadFiles = False,
     strict: options.Strict = False,
     set_: options.Set = None,
@@ -29,7 +31,8 @@ def prepare_command(
 
     overrides = options.overrides_of(
         set_, encoding=("prepare.read.encoding", encoding), skip_bad=("prepare.read.skip_bad", skip_bad),
-        strict=("prepare.read.strict", strict),
+        strict=("prepare.read.strict", strict), delimiter=("prepare.read.delimiter", delimiter),
+        header=("prepare.read.header", options.word_of(header)),
     )  # fmt: skip
     config = load_recipe(recipe, overrides)
     if dry_run:

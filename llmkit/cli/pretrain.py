@@ -35,6 +35,12 @@ def pretrain_command(
         raise UsageError("pretrain takes its task from a recipe", where="llmkit pretrain", hint=hint)
     config = load_recipe(recipe, options.overrides_of(set_, engine=("train.engine", engine)), task)
     options.check_command(config, recipe, "pretrain", task)
+    if model is not None:
+        options.check_model(model)
+    if not (data / "manifest.json").is_file():
+        from llmkit.tokens.prepared import load_prepared
+
+        load_prepared(data)  # says what is wrong with the folder, before torch is imported
     if not dry_run:
         distributed.launch()
     from llmkit.runs.train import pretrain  # torch loads here, so --help stays instant

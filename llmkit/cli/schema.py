@@ -4,8 +4,8 @@
 def schema_command() -> None:
     """Print the JSON Schema of recipes, for editors and validators.
 
-    In an editor that knows YAML schemas, a recipe's first line `# yaml-language-server: $schema=recipe.schema.json`
-    makes it complete keys and mark misspelt ones.
+    With `# yaml-language-server: $schema=recipe.schema.json` as the first line of a recipe, an editor that knows YAML
+    schemas completes keys and marks misspelt ones.
     """
     from llmkit.cli.output import show_json
     from llmkit.config.schema import make_schema

@@ -1,7 +1,9 @@
 """The section cls: columns, labels and loss of a classifier."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
+import yaml
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from llmkit.config.section import Section
@@ -9,6 +11,21 @@ from llmkit.config.section import Section
 
 def _number_to_text(key: object) -> object:
     return str(key) if type(key) in (int, float) else key
+
+
+def _read_label_map(given: object) -> object:
+    """Pairs such as `0=neg,1=pos`, or the path of a YAML or JSON file, as a mapping."""
+    if not isinstance(given, str):
+        return given
+    if Path(given).is_file():
+        try:
+            return yaml.safe_load(Path(given).read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"{given} is no YAML or JSON file: {error}") from error
+    pairs = [part.partition("=") for part in given.split(",")]
+    if not all(old.strip() and equals and new.strip() for old, equals, new in pairs):
+        raise ValueError("it must be pairs such as 0=neg,1=pos, or a YAML or JSON file of them")
+    return {old.strip(): new.strip() for old, _, new in pairs}
 
 
 LabelName = Annotated[str, BeforeValidator(_number_to_text)]
@@ -28,7 +45,7 @@ class Cls(Section):
 
     labels: Literal["auto", "single_label", "multi_label", "regression"] = Field(
         default="auto",
-        description="Labels of a row: one, several, or a number; auto: multi_label if cells are lists or `separator` "
+        description="Labels per row: one, several, or a number; auto: multi_label if cells are lists or `separator` "
         "is set, else single_label, never regression.",
     )
     text: str | None = Field(default=None, description="Column of the text; default: detected and reported.")
@@ -41,9 +58,14 @@ class Cls(Section):
     separator: str | None = Field(
         default=None, min_length=1, description="Separator between the labels of a cell, such as |."
     )
+    label_map: Annotated[dict[LabelName, LabelName], BeforeValidator(_read_label_map)] = Field(
+        default={},
+        description="New names for labels, such as {0: neg, 1: pos}, of the files and of a model with labels LABEL_0, "
+        "...; two labels with one new name become one.",
+    )
     unseen_labels: Literal["refuse", "ignore"] = Field(
         default="refuse",
-        description="Held-out rows whose label is not in the train split: an error, or skipped and counted.",
+        description="Held-out rows with a label that the train split lacks: refuse: error; ignore: skip and count.",
     )
     validation: float = Field(
         default=0.1,
@@ -58,10 +80,12 @@ class Cls(Section):
 
     long_texts: Literal["truncate", "windows"] = Field(
         default="truncate",
-        description="Texts longer than block_size: truncate, or average the scores of overlapping windows.",
+        description="For texts longer than block_size: truncate, or average the scores of overlapping windows.",
     )
-    stride: int = Field(default=32, ge=0, description="Tokens that neighbouring windows have in common.")
-    max_windows: int = Field(default=16, ge=1, description="Maximum number of windows per text; the rest is truncated.")
+    stride: int = Field(default=32, ge=0, description="Number of tokens that adjacent windows share.")
+    max_windows: int = Field(
+        default=16, ge=1, description="Maximum number of windows per text; the text after them is truncated."
+    )
 
     class_weights: Literal["none", "balanced"] | dict[LabelName, PositiveFloat] = Field(
         default="none",
@@ -77,7 +101,12 @@ class Cls(Section):
         default="none", description="Frozen weights; a number: the embeddings and this many of the lowest layers."
     )
     lora_rank: int = Field(default=0, ge=0, description="Rank of LoRA; 0: train all weights (extra: lora).")
-    lora_alpha: int = Field(default=16, gt=0, description="LoRA's update is scaled by lora_alpha / lora_rank.")
+    lora_alpha: int = Field(default=16, gt=0, description="Scale of LoRA updates: lora_alpha / lora_rank.")
+    lora_target_modules: list[str] = Field(
+        default=[],
+        description="Endings of the names of the modules that LoRA adapts, such as [query, value]; default: those of "
+        "peft for the architecture, else all linear layers outside of the head.",
+    )
     augment: Augment = Augment()
     positive_label: LabelName | None = Field(
         default=None,
@@ -94,19 +123,26 @@ class Cls(Section):
         description="Report a linear model over word and character n-grams, trained on the same rows in seconds.",
     )
     from_scratch: bool = Field(
-        default=False, description="Random weights in the architecture of --model: a baseline without pretraining."
+        default=False,
+        description="Start from random weights in the architecture of --model, as a baseline without pretraining.",
     )
 
     @model_validator(mode="after")
     def _train_split_is_not_empty(self) -> "Cls":
         if self.validation + self.test >= 1:
-            raise ValueError("validation and test leave nothing for training")
+            raise ValueError("validation and test leave nothing for training; their sum must be below 1")
         return self
 
     @model_validator(mode="after")
     def _lora_excludes_freeze(self) -> "Cls":
         if self.lora_rank and self.freeze != "none":
-            raise ValueError("lora_rank trains only LoRA's weights and the head: remove freeze")
+            raise ValueError("lora_rank trains only LoRA's weights and the head; remove freeze")
+        return self
+
+    @model_validator(mode="after")
+    def _targets_need_lora(self) -> "Cls":
+        if self.lora_target_modules and not self.lora_rank:
+            raise ValueError("lora_target_modules needs lora_rank above 0")
         return self
 
     @model_validator(mode="after")
@@ -114,5 +150,5 @@ class Cls(Section):
         given = [name for name in ("focal_gamma", "label_smoothing") if getattr(self, name)]
         given += ["class_weights"] if self.class_weights != "none" else []
         if self.labels == "regression" and given:
-            raise ValueError(f"{given[0]} is for classification, not for regression")
+            raise ValueError(f"{given[0]} is for classification, not for regression; remove it")
         return self

@@ -8,7 +8,7 @@ from llmkit.config.section import Section
 
 
 class Evaluate(Section):
-    """Evaluation over a whole split, weighted by tokens."""
+    """Evaluation on a complete split, weighted by tokens."""
 
     split: Literal["train", "validation", "test"] = Field(
         default="validation", description="Split of the prepared folder."
@@ -17,16 +17,22 @@ class Evaluate(Section):
         default=None, ge=2, description="Tokens per window; default: the model's longest context."
     )
     stride: int | None = Field(
-        default=None, ge=1, description="Tokens scored per window, the rest is context; default: block_size."
+        default=None,
+        ge=1,
+        description="Number of tokens scored per window, the other tokens are context; default: block_size.",
     )
     batch_size: int = Field(default=16, ge=1, description="Windows per forward pass; does not change the result.")
     seed: int = Field(
-        default=0, ge=0, description="Random seed of masks and pairs (mlm); figures compare only under the same seed."
+        default=0,
+        ge=0,
+        description="Random seed of masks and pairs (mlm); metrics are comparable only with the same seed.",
     )
     pseudo_perplexity: int = Field(
         default=0, ge=0, description="mlm: maximum number of tokens per document to mask one at a time (slow); 0: off."
     )
-    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16 is faster and less exact.")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="Precision of evaluation; bf16 is faster and less exact."
+    )
 
 
 class Report(Section):

@@ -19,12 +19,15 @@ class Generate(Section):
         default=0,
         ge=0,
         le=MAX_NEW_TOKENS,
-        description="Number of tokens before the end-of-text token may come; a stop string may come earlier.",
+        description="Minimum number of tokens before the end-of-text token; a stop string may end the text earlier.",
     )
     temperature: float = Field(default=0.8, ge=0, le=100, description="Divides the logits; 0: greedy decoding.")
     top_k: int | None = Field(default=None, ge=1, description="Sample from the k most likely tokens.")
     top_p: float | None = Field(
-        default=None, gt=0, le=1, description="Sample from the most likely tokens whose probabilities sum to p."
+        default=None,
+        gt=0,
+        le=1,
+        description="Sample from the smallest set of most likely tokens whose probabilities sum to at least p.",
     )
     min_p: float | None = Field(
         default=None,
@@ -38,7 +41,7 @@ class Generate(Section):
     no_repeat_ngram_size: int = Field(
         default=0,
         ge=0,
-        description="No sequence of this many tokens occurs twice, prompt included, within the context; 0: off.",
+        description="Size of token n-grams that may not occur twice in prompt and text, within the context; 0: off.",
     )
     bad_words: list[str] = Field(
         default=[],
@@ -52,7 +55,7 @@ class Generate(Section):
     )
     num_samples: int = Field(default=1, ge=1, le=MAX_SAMPLES, description="Number of texts per prompt.")
     seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed.")
-    stop: list[str] = Field(default=[], description="Strings that end the text; they are left out.")
+    stop: list[str] = Field(default=[], description="Strings that end the text; the text does not include them.")
 
     @field_validator("temperature")
     @classmethod
@@ -63,14 +66,14 @@ class Generate(Section):
 
     @field_validator("stop")
     @classmethod
-    def _stop_strings_say_something(cls, stop: list[str]) -> list[str]:
+    def _stop_strings_are_not_empty(cls, stop: list[str]) -> list[str]:
         if "" in stop:
             raise ValueError("an empty stop string would end every text before it begins")
         return stop
 
     @field_validator("bad_words")
     @classmethod
-    def _bad_words_say_something(cls, bad_words: list[str]) -> list[str]:
+    def _bad_words_are_not_blank(cls, bad_words: list[str]) -> list[str]:
         if not all(map(str.strip, bad_words)):
             raise ValueError("a bad word needs a character other than white space")
         return bad_words
@@ -78,15 +81,17 @@ class Generate(Section):
     @model_validator(mode="after")
     def _lengths_fit(self) -> "Generate":
         if self.min_new_tokens > self.max_new_tokens:
-            raise ValueError(f"min_new_tokens {self.min_new_tokens} is above max_new_tokens {self.max_new_tokens}")
+            raise ValueError(
+                f"min_new_tokens {self.min_new_tokens} exceeds max_new_tokens {self.max_new_tokens}; change one"
+            )
         return self
 
     @model_validator(mode="after")
     def _samples_can_differ(self) -> "Generate":
         if self.num_beams == 1 and self.temperature == 0 and self.num_samples > 1:
             raise ValueError(
-                "greedy decoding writes the same text each time: set temperature above 0, or num_samples 1"
+                "greedy decoding writes the same text each time; set temperature above 0, or num_samples to 1"
             )
         if self.num_beams > 1 and self.num_samples > self.num_beams:
-            raise ValueError("beam search keeps num_beams texts: set num_samples to num_beams or less")
+            raise ValueError("beam search keeps num_beams texts; set num_samples to num_beams or less")
         return self

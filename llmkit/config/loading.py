@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from llmkit.config.recipe import OWNERS, RECIPES, ROW_TASK, Recipe, find_task, make_recipe
+from llmkit.config.problems import describe_unknown, to_problem
+from llmkit.config.recipe import RECIPES, ROW_TASK, Recipe, find_task, make_recipe
 from llmkit.config.renamed import RENAMED_KEYS, Key, describe_key, rename_sections
+from llmkit.config.train import LENGTHS
 from llmkit.core import console
 from llmkit.core.errors import Problem, UsageError, did_you_mean
 
 MAX_NODES = 10_000
 """Limit of YAML nodes with all aliases expanded: a file of one kilobyte can expand to billions."""
 
+FILE_FIELDS = ("encoding", "delimiter", "header")
+"""Fields of `prepare.read` that describe one file."""
 COLUMN_FIELDS = ("text", "pair", "label", "header", "separator")
 """Fields of a section with columns that describe how its train file is read."""
 _COMMENT = re.compile(r"(?:^|\s)#")
-LENGTH_KEYS = {("train", "max_steps"), ("train", "epochs"), ("train", "max_minutes")}
+LENGTH_KEYS = {("train", name) for name in LENGTHS}
 
 
 def load_recipe(
@@ -34,31 +38,37 @@ def load_recipe(
     columns: Mapping[str, str | None] | None = None,
     forget_columns: bool = False,
 ) -> Recipe:
-    """The recipe in `path` (defaults if None) with `overrides` such as `train.max_steps=10`.
+    """Load the recipe in `path` (defaults if None) with `overrides` such as `train.max_steps=10`.
 
     An override set by a separate option is a pair with the option: `("--split", "evaluate.split=test")`.
     `task` is the command's, for a recipe that names none. `columns` are the command's options for columns, of which
     those other than None are set in the section of the task that has them. `forget_columns` drops the file's column
-    settings, which hold for its train file only; a classifier's config.json has the names too. Keys and values that
-    were renamed since earlier versions are accepted, and their new names are logged.
+    settings, encoding and delimiter, which hold for its train file only; a classifier's config.json has the names too.
+    Keys and values that were renamed since earlier versions are accepted, and their new names are logged.
 
     Raises:
         UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all of them.
     """
     values: dict[str, Any] = {}
     sources: dict[Key, str] = {}
-    problems: list[Problem] = []
+    settings = [("", each) if isinstance(each, str) else each for each in overrides]
+    problems = [_malformed(setting) for _, setting in settings if not _is_setting(setting)]
     renamed: dict[str, str] = {}
     if path is not None:
-        values = rename_sections(_read_yaml(path, sources, problems), sources, renamed)
+        try:
+            values = rename_sections(_read_yaml(path, sources, problems), sources, renamed)
+        except UsageError as error:
+            raise UsageError.from_problems([*problems, *error.problems]) from None
     sections = {recipe.COLUMNS_SECTION for recipe in RECIPES.values()}
+    if forget_columns and isinstance(values.get("prepare"), dict) and isinstance(values["prepare"].get("read"), dict):
+        for name in FILE_FIELDS:  # a new file has its own encoding
+            values["prepare"]["read"].pop(name, None)
     for section in sections if forget_columns else ():
         if section is not None and isinstance(values.get(section), dict):
             values[section] = {name: value for name, value in values[section].items() if name not in COLUMN_FIELDS}
-    for override in overrides:
-        option, setting = ("", override) if isinstance(override, str) else override
+    for option, setting in (each for each in settings if _is_setting(each[1])):
         place = f"{option} {setting.partition('=')[2]}" if option else f"--set {setting}"
-        _apply_override(values, setting, place, sources, problems, renamed)
+        _apply_override(values, setting, place, sources, renamed)
     values = rename_sections(values, sources, renamed)
     for place, line in renamed.items():
         console.info(f"{place}: {line}")
@@ -70,7 +80,7 @@ def load_recipe(
     try:
         recipe = make_recipe(values)
     except ValidationError as error:
-        problems += [_to_problem(item, sources, path) for item in error.errors(include_url=False)]
+        problems += [to_problem(item, sources, path) for item in error.errors(include_url=False)]
     if recipe is None or problems:
         order = {place: number for number, place in enumerate(sources.values())}
         raise UsageError.from_problems(sorted(problems, key=lambda problem: order.get(problem.where, -1)))
@@ -95,7 +105,7 @@ def _apply_columns(
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as YAML: all fields, including defaults, in the order of the sections."""
+    """Return the resolved recipe as YAML: all fields, including defaults, in the order of the sections."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -103,12 +113,13 @@ def _read_yaml(path: Path, sources: dict[Key, str], problems: list[Problem]) -> 
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        candidates = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = (
-            did_you_mean(path.name, candidates)
-            if candidates
-            else "give the path of a recipe, such as recipes/gpt2-tiny.yaml"
-        )
+        candidates = sorted(p.name for p in path.parent.glob("[!.]*.yaml")) if path.parent.is_dir() else []
+        if "=" in path.name:
+            hint = f"settings follow -s: -s {path.name}"
+        elif candidates:
+            hint = did_you_mean(path.name, candidates)
+        else:
+            hint = "give the path of a recipe, such as recipes/gpt2-tiny.yaml"
         raise UsageError(f"there is no recipe {str(path)!r}", where=str(path.parent), hint=hint) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
@@ -131,7 +142,7 @@ def _read_yaml(path: Path, sources: dict[Key, str], problems: list[Problem]) -> 
 
 
 def _parse_yaml(text: str) -> tuple[yaml.Node | None, Any]:
-    """The tree of nodes, which have line numbers, and the constructed value.
+    """Return the tree of nodes, which have line numbers, and the constructed value.
 
     Raises:
         yaml.YAMLError: invalid YAML, a value that cannot be constructed, or too many nodes.
@@ -166,7 +177,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
-    """Number of nodes of a tree with aliases expanded; more than MAX_NODES if a node contains itself."""
+    """Count the nodes of a tree with aliases expanded; more than MAX_NODES if a node contains itself."""
     if id(node) not in known:
         known[id(node)] = MAX_NODES + 1  # counted if the node contains itself
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
@@ -189,18 +200,26 @@ def _record_sources(node: yaml.Node, prefix: Key, file: str, sources: dict[Key, 
         _record_sources(value_node, key, file, sources, problems)
 
 
+def _is_setting(text: str) -> bool:
+    name, equals, _ = text.partition("=")
+    return bool(equals) and all(part.strip() for part in name.split("."))
+
+
+def _malformed(setting: str) -> Problem:
+    name, where = setting.partition("=")[0], f"--set {setting}"
+    # `-seed 1` is read as `-s eed`.
+    hint = describe_unknown(name, where) or describe_unknown(f"s{name}", where) or "such as -s train.max_steps=100"
+    return Problem(f"--set needs section.key=value, not {setting!r}", where, hint)
+
+
 def _apply_override(
-    values: dict[str, Any], override: str, where: str, sources: dict[Key, str], problems: list[Problem],
-    renamed: dict[str, str],
-) -> None:  # fmt: skip
-    name, equals, text = override.partition("=")
+    values: dict[str, Any], override: str, where: str, sources: dict[Key, str], renamed: dict[str, str]
+) -> None:
+    name, _, text = override.partition("=")
     key = tuple(name.strip().split("."))
     if key in RENAMED_KEYS:
         renamed[where] = describe_key(key)
         key = (*key[:-1], RENAMED_KEYS[key])
-    if not equals or not all(key):
-        problems.append(Problem(f"--set needs section.key=value, not {override!r}", where, "-s train.max_steps=100"))
-        return
     target = values
     for part in key[:-1]:
         inner = target.get(part)
@@ -214,8 +233,10 @@ def _apply_override(
 
 
 def _parse_value(text: str) -> Any:
-    """A value as YAML; but text such as `ROMEO:` or `|`, which YAML reads as a mapping or a block, stays text, and `#`
-    begins no comment."""
+    """Parse a value as YAML.
+
+    Text such as `ROMEO:` or `|`, which YAML reads as a mapping or a block, stays text, and `#` begins no comment.
+    """
     if _COMMENT.search(text) and text.lstrip()[:1] not in ("'", '"', "[", "{"):
         return text
     if text.strip() in ("", "|", ">", "#", "-", "!", "~"):  # incomplete as YAML
@@ -225,71 +246,3 @@ def _parse_value(text: str) -> Any:
     except yaml.YAMLError:
         return text
     return text if isinstance(value, dict) and not text.lstrip().startswith("{") else value
-
-
-def _to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem:
-    """One pydantic error as a problem, located at the nearest key that the user wrote."""
-    if item["type"].startswith("union_tag"):
-        where = sources.get(("task",), f"{path or 'recipe'}, task")
-        return Problem(
-            f"task is {_show(item['input'].get('task'))}",
-            where,
-            did_you_mean(str(item["input"].get("task"))[:100], RECIPES),
-        )
-    task, *inner = map(str, item["loc"])  # pydantic's location starts with the union's branch
-    kind = RECIPES[task]
-    location: Key = tuple(part for part in inner if not _is_union_branch(part))
-    if item["type"] == "extra_forbidden":  # the last part is the user's own key, which may be called `int`
-        location = (*(part for part in inner[:-1] if not _is_union_branch(part)), inner[-1])
-    name = ".".join(location)
-    where = _find_source(location, sources) or f"{path or 'recipe'}, {name}"
-    if item["type"] == "extra_forbidden":
-        if name in OWNERS:
-            what = f"task {task} does not read section {name!r}"
-            return Problem(what, where, f"leave it out: it is for task {' or '.join(OWNERS[name])}")
-        section = _section_at(location[:-1], kind)
-        homes = [f"{home}.{name}" for home in kind.model_fields if name in _section_at((home,), kind).model_fields]
-        if len(location) == 1 and homes:
-            return Problem(f"unknown key {name!r}", where, f"did you mean {' or '.join(map(repr, homes))}?")
-        return Problem(f"unknown key {name!r}", where, did_you_mean(location[-1], section.model_fields))
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "value_error":
-        return Problem(
-            f"{name or 'recipe'}: {message}", where, "see `llmkit --help` and the recipes/ folder for valid settings"
-        )
-    if item["type"] == "literal_error":
-        words = re.split(r", | or ", item["ctx"]["expected"])
-        known = [word.lower() if word in ("True", "False") else word.strip("'") for word in words]
-        return Problem(f"{name} is {_show(item['input'])}", where, did_you_mean(str(item["input"])[:100], known))
-    field = _section_at(location[:-1], kind).model_fields.get(location[-1]) if location else None
-    hint = (field.description if field else None) or message
-    return Problem(f"{name} is {_show(item['input'])}: {message[:1].lower()}{message[1:]}", where, hint)
-
-
-def _show(value: object) -> str:
-    """A value as the user wrote it, cut to 200 characters."""
-    shown = repr(value)
-    return shown if len(shown) <= 200 else f"{shown[:200]}..."
-
-
-def _find_source(location: Key, sources: dict[Key, str]) -> str | None:
-    """The last option at or below the location, else the nearest key of the file at or above it."""
-    below = [place for key, place in sources.items() if key[: len(location)] == location]
-    typed = [place for place in below if place.startswith("--")]
-    above = [sources[location[:n]] for n in range(len(location), 0, -1) if location[:n] in sources]
-    return next(iter([*typed[::-1], *above, *below]), None)
-
-
-def _is_union_branch(part: str) -> bool:
-    """Whether a part of a location is pydantic's name of a union's branch, such as `int`, and not a key."""
-    return part in {"int", "float", "str", "bool", "none"} or part.startswith(("literal[", "constrained-", "dict["))
-
-
-def _section_at(key: Key, kind: type[Recipe]) -> type[BaseModel]:
-    section: type[BaseModel] = kind
-    for part in key:
-        field = section.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            break
-        section = field.annotation
-    return section

@@ -11,12 +11,12 @@ class Mlm(Section):
     """Masking, and the objective over pairs of segments."""
 
     mlm_probability: float = Field(default=0.15, gt=0, lt=1, description="Fraction of the tokens to mask.")
-    whole_words: bool = Field(default=True, description="Mask whole words; false: single tokens.")
+    whole_words: bool = Field(default=True, description="Mask all tokens of a word together; false: single tokens.")
     sentence_objective: Literal["nsp", "sop", "none"] = Field(
         default="nsp",
-        description="nsp: predict if the second segment is the next one (BERT); sop: predict the order of segments "
+        description="nsp: predict if the second segment follows the first (BERT); sop: predict the order of segments "
         "(ALBERT); none: no pairs, full sentences (RoBERTa).",
     )
     short_share: float = Field(
-        default=0.1, ge=0, le=1, description="Fraction of the examples with a random shorter length."
+        default=0.1, ge=0, le=1, description="Fraction of examples whose length is random and shorter than block_size."
     )

@@ -15,7 +15,7 @@ NOT_READ_BY_ALL = sorted({name for architecture in ARCHITECTURES.values() for na
 class Model(Section):
     """A network by `family` and `size`; fields that are set override those of the size."""
 
-    family: str = Field(default="gpt2", description="Architecture; default: gpt2, with task mlm bert.")
+    family: str = Field(default="gpt2", description="Architecture; default: gpt2, or bert for task mlm.")
     size: Literal["tiny", "mini", "small", "medium", "base", "large", "xl"] = Field(
         default="tiny",
         description="gpt2, llama: tiny 4x128, mini 6x384, small 12x768. bert, modernbert: Google's BERT sizes. "
@@ -66,7 +66,7 @@ class Model(Section):
     def _family_has_the_size(self) -> "Model":
         sizes = ARCHITECTURES[self.family].sizes
         if self.size not in sizes:
-            raise ValueError(f"there is no {self.family} of size {self.size}, only {', '.join(sizes)}")
+            raise ValueError(f"there is no {self.family} of size {self.size}; sizes: {', '.join(sizes)}")
         return self
 
     @model_validator(mode="after")
@@ -75,7 +75,7 @@ class Model(Section):
             changed = getattr(self, name) != type(self).model_fields[name].get_default()
             if changed and name not in ARCHITECTURES[self.family].reads:
                 readers = [family for family, each in ARCHITECTURES.items() if name in each.reads]
-                raise ValueError(f"{name} is for {', '.join(readers)}, not for {self.family}")
+                raise ValueError(f"{name} is for {', '.join(readers)}, not for {self.family}; remove it")
         return self
 
     @model_validator(mode="after")
@@ -84,11 +84,13 @@ class Model(Section):
         if ARCHITECTURES[self.family].even_width and width % 2:
             raise ValueError(f"n_embd {width} is odd; sinusoidal positions need an even width")
         if width % heads:
-            raise ValueError(f"n_embd {width} is not a multiple of n_head {heads}")
+            raise ValueError(
+                f"n_embd {width} is not a multiple of n_head {heads}; such as {max(1, width // heads) * heads}"
+            )
         if ARCHITECTURES[self.family].even_heads and width // heads % 2:
             raise ValueError(f"a head is n_embd / n_head = {width // heads} wide; rotary positions need an even width")
         if heads % (kv_heads := self.shape.get("n_kv_head", 1)):
-            raise ValueError(f"n_head {heads} is not a multiple of n_kv_head {kv_heads}")
+            raise ValueError(f"n_head {heads} is not a multiple of n_kv_head {kv_heads}; n_kv_head must divide n_head")
         if self.tie_embeddings and self.embedding_size not in (None, width):
             raise ValueError(
                 f"a tied output layer needs embedding_size {self.embedding_size} to be n_embd {width}; "
@@ -99,19 +101,21 @@ class Model(Section):
     @model_validator(mode="after")
     def _range_is_used(self) -> "Model":
         if self.init not in ("normal", "uniform") and self.init_range != type(self).model_fields["init_range"].default:
-            raise ValueError("init_range is for init normal and uniform")
+            raise ValueError("init_range is for init normal and uniform; set init to one of them, or remove it")
         return self
 
     @model_validator(mode="after")
     def _cutoffs_ascend(self) -> "Model":
         if any(low >= high for low, high in pairwise([0, *self.adaptive_cutoffs])):
-            raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} must ascend from 1")
+            raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} must ascend from 1; such as [2000, 10000]")
         return self
 
     @property
     def shape(self) -> dict[str, int]:
-        """The size's n_layer, n_embd and head counts, overridden by the section's own fields. If the size's n_kv_head
-        does not divide n_head, n_kv_head is n_head."""
+        """Return n_layer, n_embd and head counts of the size, overridden by the section's own fields.
+
+        If the size's n_kv_head does not divide n_head, n_kv_head is n_head.
+        """
         size = ARCHITECTURES[self.family].sizes[self.size]
         own = {"n_layer": self.n_layer, "n_head": self.n_head, "n_kv_head": self.n_kv_head, "n_embd": self.n_embd}
         shape = size | {name: value for name, value in own.items() if value is not None}

@@ -17,10 +17,11 @@ SGD: dict[str, Any] = {
 
 
 class Optim(Section):
-    """AdamW for everything, Muon for the hidden matrices and AdamW for the rest, or the classic Adam and SGD."""
+    """Optimizer: AdamW, Muon (hidden matrices; AdamW for other weights), or the classic Adam and SGD."""
 
     name: Literal["adamw", "muon", "adam", "sgd"] = Field(
-        default="adamw", description="muon: for hidden matrices, AdamW for the rest; sgd: rate 20, reduced on plateaus."
+        default="adamw",
+        description="muon: for hidden matrices, with AdamW for other weights; sgd: rate 20, reduced on plateaus.",
     )
     learning_rate: float | None = Field(
         default=1e-3,
@@ -31,12 +32,12 @@ class Optim(Section):
         default=0.02, gt=0, description="Peak learning rate of Muon, for the hidden matrices."
     )
     muon_momentum: float = Field(default=0.95, ge=0, lt=1, description="Nesterov momentum of Muon.")
-    weight_decay: float = Field(default=0.1, ge=0, description="Of matrices; biases and norms have none.")
+    weight_decay: float = Field(default=0.1, ge=0, description="Weight decay of matrices; biases and norms have none.")
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay rate of the first moment.")
     adam_beta2: float = Field(default=0.99, ge=0, lt=1, description="Decay rate of the second moment.")
     adam_epsilon: float = Field(default=1e-8, gt=0, description="Added to the denominator.")
     layer_decay: float = Field(
-        default=1.0, gt=0, le=1, description="Ratio of each layer's learning rate to that of the layer above it."
+        default=1.0, gt=0, le=1, description="Learning rate of each layer divided by that of the layer above it."
     )
     max_grad_norm: float = Field(default=1.0, ge=0, description="Maximum global norm of the gradient; 0: no clipping.")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of sgd.")
@@ -45,7 +46,9 @@ class Optim(Section):
         description="wsd: warmup, stable, decay over the last `decay_steps`; plateau: multiply by `plateau_factor` "
         "after each evaluation without improvement.",
     )
-    plateau_factor: float = Field(default=0.25, gt=0, lt=1, description="Factor of schedule plateau.")
+    plateau_factor: float = Field(
+        default=0.25, gt=0, lt=1, description="Factor on the learning rate at each plateau, for schedule plateau."
+    )
     warmup_steps: float = Field(
         default=0.05, ge=0, description="Optimizer steps of warmup; below 1: a fraction of all steps."
     )
@@ -62,9 +65,11 @@ class Optim(Section):
         if self.momentum and self.name != "sgd":
             raise ValueError("momentum is for sgd; the others have adam_beta1 and muon_momentum")
         if self.plateau_factor != fields["plateau_factor"].default and self.schedule != "plateau":
-            raise ValueError("plateau_factor is for schedule plateau")
+            raise ValueError("plateau_factor is for schedule plateau; remove it")
         if self.min_learning_rate_ratio and self.schedule in ("plateau", "constant"):
-            raise ValueError(f"min_learning_rate_ratio is the end of a decay; schedule {self.schedule} has no decay")
+            raise ValueError(
+                f"min_learning_rate_ratio is the end of a decay; schedule {self.schedule} has no decay; remove it"
+            )
         return self
 
     @model_validator(mode="before")

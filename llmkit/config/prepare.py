@@ -14,7 +14,7 @@ END_OF_TEXT = r"<\|endoftext\|>"
 
 
 class Read(Section):
-    """How files become documents."""
+    """Conversion of files to documents."""
 
     encoding: str = Field(
         default="auto", description="auto: detect it; else the name of a Python codec, such as gb18030."
@@ -26,7 +26,7 @@ class Read(Section):
     )
     header: Literal["auto"] | bool = Field(
         default="auto",
-        description="Whether the first row of a .csv, .tsv or .xlsx is a header; without it, columns are 1, 2, ...",
+        description="Whether the first row of a .csv, .tsv or .xlsx is a header; otherwise columns are 1, 2, ...",
     )
     delimiter: str = Field(
         default="auto", description="Delimiter of .csv and .tsv files: auto, a character, tab, or none."
@@ -43,7 +43,9 @@ class Read(Section):
     skip_bad: bool = Field(default=False, description="Skip and count files and rows that cannot be read.")
     strict: bool = Field(default=False, description="Refuse control characters instead of removing them.")
     max_doc_chars: int = Field(
-        default=1_000_000, ge=1_000, description="Longer documents are stored in parts, split at a line end."
+        default=1_000_000,
+        ge=1_000,
+        description="Maximum characters per stored part; longer documents are split at a line end.",
     )
 
     @field_validator("field", mode="before")
@@ -67,13 +69,13 @@ class Read(Section):
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
         if matches_nothing:
-            raise ValueError("the regular expression matches an empty text, so it would separate all characters")
+            raise ValueError("the regular expression matches an empty text; it must match a character")
         return value
 
     @model_validator(mode="after")
     def _separator_is_used(self) -> "Read":
         if self.separator != END_OF_TEXT and self.documents != "separator":
-            raise ValueError("separator needs documents: separator")
+            raise ValueError("separator is read with documents: separator only; set documents, or remove it")
         return self
 
 
@@ -82,7 +84,10 @@ class Quality(Section):
 
     min_chars: int = Field(default=0, ge=0, description="Minimum number of characters other than white space.")
     max_symbol_share: float = Field(
-        default=1.0, ge=0, le=1, description="Maximum fraction of symbols: no letters, digits, spaces or punctuation."
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Maximum fraction of symbols (characters other than letters, digits, spaces and punctuation).",
     )
     max_digit_share: float = Field(default=1.0, ge=0, le=1, description="Maximum fraction of digits.")
     max_repeated_line_share: float = Field(
@@ -105,7 +110,7 @@ class Clean(Section):
         default=False, description="Remove a block of YAML (---) or TOML (+++) at the start of a document."
     )
     soft_hyphens: bool = Field(
-        default=False, description="Remove soft hyphens (U+00AD). HTML pages always lose theirs."
+        default=False, description="Remove soft hyphens (U+00AD). They are always removed from HTML pages."
     )
     unicode: Literal["NFC", "width", "NFKC", "NFKC_keep_cjk", "none"] = Field(
         default="NFC",
@@ -118,14 +123,14 @@ class Clean(Section):
     )
     join_lines: bool = Field(default=False, description="Join lines that were wrapped to a width.")
     join_hyphens: bool = Field(
-        default=False, description="Join lower-case words that were hyphenated at the end of a line."
+        default=False, description="Join lower-case words that are hyphenated across a line end."
     )
     whitespace: bool = Field(
         default=True, description="Remove trailing spaces, full-width indents and repeated blank lines."
     )
     lowercase: bool = Field(default=False, description="Convert to lower case, as for classic word-level models.")
     strip_punctuation: bool = Field(
-        default=False, description="Replace punctuation by a space, Chinese punctuation too."
+        default=False, description="Replace punctuation, including Chinese punctuation, by a space."
     )
     simplify_chinese: bool = Field(
         default=False, description="Convert traditional to simplified characters (extra: chinese)."
@@ -137,15 +142,23 @@ class Clean(Section):
     )
     quality: Quality = Quality()
 
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        codes = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+        # YAML reads the code of Norwegian, no, as false.
+        texts = ["no" if code is False else code.strip() if isinstance(code, str) else code for code in codes]
+        return [code for code in texts if code != ""]
+
 
 class Dedup(Section):
-    """De-duplication. Exact copies are equal apart from white space and case."""
+    """De-duplication. Exact duplicates are equal apart from white space and case."""
 
-    documents: bool = Field(default=True, description="Drop exact copies of documents.")
-    paragraphs: bool = Field(default=False, description="Drop exact copies of long paragraphs.")
+    documents: bool = Field(default=True, description="Drop exact duplicates of documents.")
+    paragraphs: bool = Field(default=False, description="Drop exact duplicates of long paragraphs.")
     near: bool = Field(default=False, description="Drop near-duplicates of documents (MinHash; extra: dedup).")
     near_threshold: float = Field(
-        default=0.8, gt=0, le=1, description="Minimum Jaccard similarity of 5-grams of a near-duplicate."
+        default=0.8, gt=0, le=1, description="Minimum Jaccard similarity of 5-grams for near-duplicates."
     )
 
 
@@ -164,7 +177,7 @@ class Split(Section):
     @model_validator(mode="after")
     def _train_split_is_not_empty(self) -> "Split":
         if self.validation + self.test >= 1:
-            raise ValueError("validation and test leave nothing for training")
+            raise ValueError("validation and test leave nothing for training; their sum must be below 1")
         return self
 
 
@@ -173,7 +186,7 @@ class TokenizerSection(Section):
 
     kind: Literal["byte-bpe", "wordpiece", "char", "word"] = Field(default="byte-bpe", description="Type of tokenizer.")
     vocab_size: int = Field(
-        default=8192, ge=16, le=2**31, description="Maximum size; a small text may result in fewer tokens."
+        default=8192, ge=16, le=2**31, description="Maximum vocabulary size; a small text may give fewer tokens."
     )
     path: str | None = Field(
         default=None, description="Use this tokenizer (folder, run or hub name) instead of training one."
@@ -186,7 +199,7 @@ class TokenizerSection(Section):
 
     @property
     def may_mask(self) -> bool:
-        """Whether the tokenizer may have [MASK], [CLS] and [SEP]; with `path` that is known once it is loaded."""
+        """Whether the tokenizer may have [MASK], [CLS] and [SEP]; with `path`, the loaded tokenizer decides."""
         return self.path is not None or self.kind == "wordpiece"
 
     @property
@@ -196,7 +209,7 @@ class TokenizerSection(Section):
 
 
 class Prepare(Section):
-    """From raw text to a prepared folder."""
+    """All steps from raw text to a prepared folder."""
 
     read: Read = Read()
     clean: Clean = Clean()
@@ -204,8 +217,10 @@ class Prepare(Section):
     split: Split = Split()
     tokenizer: TokenizerSection = TokenizerSection()
     sentences: Literal["auto"] | bool = Field(
-        default="auto", description="Store sentences and words, as pretrain-mlm needs; auto: if there is a mask token."
+        default="auto",
+        description="Store sentence ends and words, which pretrain-mlm needs; auto: if the tokenizer has a mask token.",
     )
     chinese_words: Literal["auto", "jieba", "characters"] = Field(
-        default="auto", description="Whole Chinese words for masking; auto: jieba where it is installed."
+        default="auto",
+        description="Segmenter of Chinese words for masking; auto: jieba if it is installed, else characters.",
     )

@@ -44,16 +44,18 @@ class Recipe(Section):
 
     @property
     def block_size(self) -> int:
-        """Tokens per sequence: the recipe's, or the default, at most `model.n_positions`."""
+        """Return the tokens per sequence: the recipe's, or the default, at most `model.n_positions`."""
         return self.train.block_size or min(self.BLOCK_SIZE, self.model.n_positions or self.BLOCK_SIZE)
 
     def with_block_size(self, *limits: int | None) -> Self:
-        """A copy with `train.block_size` set: the recipe's, or the default within the limits other than None."""
+        """Return a copy with `train.block_size` set: the recipe's, or the default within those `limits` that are not
+        None.
+        """
         size = self.train.block_size or min([self.block_size, *(limit for limit in limits if limit is not None)])
         return self.with_updates(train=self.train.with_updates(block_size=size))
 
     def for_task(self, task: str) -> "Recipe":
-        """A recipe of another task with this one's sections prepare, evaluate, generate and report.
+        """Return a recipe of another task with this recipe's sections prepare, evaluate, generate and report.
 
         Raises:
             UsageError: this recipe sets a section that the other task does not have.
@@ -84,7 +86,7 @@ class Recipe(Section):
     def _family_carries_state(self) -> "Recipe":
         if not self.train.carry_state and not ARCHITECTURES[self.model.family].carries_state:
             carrying = " and ".join(name for name, each in ARCHITECTURES.items() if each.carries_state)
-            raise ValueError(f"train.carry_state is for {carrying}, not for {self.model.family}")
+            raise ValueError(f"train.carry_state is for {carrying}, not for {self.model.family}; remove it")
         return self
 
     @model_validator(mode="after")
@@ -93,10 +95,12 @@ class Recipe(Section):
             return self
         if self.model.family not in self.FAMILIES:
             fitting = " or ".join(self.FAMILIES)
-            raise ValueError(f"task {self.task} trains {fitting}, not model.family {self.model.family}")
+            raise ValueError(
+                f"task {self.task} trains {fitting}, not model.family {self.model.family}; change one of them"
+            )
         if self.optim.learning_rate is None:
             raise ValueError(
-                "optim.learning_rate must be a number: only fine-tuning can derive it from the model's width"
+                "optim.learning_rate must be a number; only fine-tuning can derive it from the model's width"
             )
         return self
 
@@ -135,13 +139,15 @@ class MlmRecipe(Recipe):
     def _pairs_need_a_head(self) -> "MlmRecipe":
         if self.mlm.sentence_objective != "none" and not ARCHITECTURES[self.model.family].reads_pairs:
             what = f"mlm.sentence_objective {self.mlm.sentence_objective} needs a head for pairs"
-            raise ValueError(f"{what}, which {self.model.family} lacks: set it to none")
+            raise ValueError(f"{what}, which {self.model.family} lacks; set it to none")
         return self
 
     @model_validator(mode="after")
     def _has_no_stride(self) -> "MlmRecipe":
         if self.evaluate.stride is not None:
-            raise ValueError("evaluate.stride is for task clm: masked tokens have all of their block as context")
+            raise ValueError(
+                "evaluate.stride is for task clm; remove it: masked tokens have all of their block as context"
+            )
         return self
 
 
@@ -182,12 +188,12 @@ _ANY_RECIPE: Any = Annotated[Union[tuple(RECIPES.values())], Field(discriminator
 
 
 def find_task(values: dict[str, Any]) -> str | None:
-    """The task of the first section that only one task has."""
+    """Return the task of the first section that only one task has."""
     return next((OWNERS[name][0] for name in values if len(OWNERS.get(name, ())) == 1), None)
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:
-    """The recipe of `values["task"]`, else of the only task with one of the sections, else of clm.
+    """Make the recipe of `values["task"]`, else of the only task with one of the sections, else of clm.
 
     Raises:
         pydantic.ValidationError: unknown keys, wrong types or ranges, or an unknown task.

@@ -1,6 +1,6 @@
 """Keys and values of recipes that were renamed since an earlier version.
 
-Used for recipes and for what runs recorded of their recipes.
+Used for recipes and for recipe settings that runs recorded.
 """
 
 from collections.abc import Mapping
@@ -35,16 +35,17 @@ def rename_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rename_sections(values: dict[str, Any], sources: dict[Key, str], renamed: dict[str, str]) -> dict[str, Any]:
-    """A recipe's values under today's names. `renamed` gets a line for the user on each renamed key, by its place.
+    """Return a recipe's values under current names; `renamed` gets a line for the user on each renamed key, by its
+    location.
 
-    `sources` says where each key was set; a new key gets the source of the old one. If both the old and the new key are
-    set, both stay, and the old one is then refused as unknown.
+    `sources` has the location of each key; a new key gets the location of the old one. If both the old and the new key
+    are set, both stay, and the old one is then refused as unknown.
     """
     return _rename_mapping(values, (), sources, renamed)
 
 
 def describe_key(key: Key) -> str:
-    """A line on a renamed key."""
+    """Return a line on a renamed key."""
     return f"{'.'.join(key)} is now called {'.'.join(_rename_key(key))}"
 
 

@@ -1,7 +1,8 @@
-"""The JSON Schema of recipes, by which editors complete keys and mark mistakes; `llmkit schema` prints it.
+"""The JSON Schema of recipes, which editors use to complete keys and mark errors; `llmkit schema` prints it.
 
-One closed object with the sections of all tasks, and a condition for each section that only some tasks read: editors
-report an unknown key in it by name, which they cannot in a union of recipes. Checks across keys stay with the sections.
+The schema is one closed object with the sections of all tasks, and a condition for each section that only some tasks
+read. Editors then report an unknown key by name, which a union of recipes would prevent. Checks across keys stay in the
+sections.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ Schema = dict[str, Any]
 
 
 def make_schema() -> Schema:
-    """The schema of draft 2020-12; names of earlier versions are in it as deprecated."""
+    """Return the schema of draft 2020-12, with names of earlier versions as deprecated."""
     definitions: Schema = {}
     sections: Schema = {}
     for recipe in RECIPES.values():
@@ -46,13 +47,13 @@ def make_schema() -> Schema:
 
 
 def _others(section: str, owners: tuple[str, ...]) -> Schema:
-    """Condition on the task for a section that only some tasks read."""
+    """Return the condition on the task for a section that only some tasks read."""
     foreign = {name: False for name, tasks in OWNERS.items() if name != section and not set(tasks) & set(owners)}
     return {"task": {"enum": list(owners)}, **foreign}
 
 
 def _add_old_names(section: Key, properties: Schema) -> None:
-    """Values and keys of earlier versions, which loading.py accepts and logs with their new names."""
+    """Add values and keys of earlier versions, which loading.py accepts and logs with their new names."""
     for (*owner, key), renamed in RENAMED_VALUES.items():
         if tuple(owner) == section:
             properties[key]["enum"] += list(renamed)
@@ -64,7 +65,7 @@ def _add_old_names(section: Key, properties: Schema) -> None:
 
 
 def _tidy(schema: Any) -> Any:
-    """Without titles made from names, and without the defaults of whole sections, whose keys have their own."""
+    """Remove titles made from names, and defaults of complete sections, because keys have their own defaults."""
     if isinstance(schema, list):
         return [_tidy(each) for each in schema]
     if not isinstance(schema, dict):

@@ -18,7 +18,7 @@ class Section(BaseModel):
     )
 
     def with_updates(self, **changes: Any) -> Self:
-        """A validated copy with these fields changed; pydantic's `model_copy` does not validate.
+        """Return a validated copy with these fields changed; pydantic's `model_copy` does not validate.
 
         Raises:
             UsageError: the changed fields do not fit the others.
@@ -28,5 +28,12 @@ class Section(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or ", ".join(changes)
-            hint = "change or remove the settings of the recipe that conflict"
-            raise UsageError(str(first["msg"]).removeprefix("Value error, "), where=where, hint=hint) from None
+            what, hint = split_message(str(first["msg"]))
+            hint = hint or "change or remove the settings of the recipe that conflict"
+            raise UsageError(what, where=where, hint=hint) from None
+
+
+def split_message(message: str) -> tuple[str, str]:
+    """What is wrong, and the hint, of a check's message `what; hint`; the hint is empty where there is none."""
+    what, _, hint = message.removeprefix("Value error, ").partition("; ")
+    return what, hint

@@ -6,9 +6,16 @@ from pydantic import Field, model_validator
 
 from llmkit.config.section import Section
 
+LENGTHS = {
+    "max_steps": "optimizer steps",
+    "epochs": "passes over the train split",
+    "max_minutes": "minutes, whatever was reached by then",
+}
+"""Keys that set the length of a run, with their units."""
+
 
 class Train(Section):
-    """Training. `global_batch_size` is the batch size; gradient accumulation is derived from it."""
+    """Training. `global_batch_size` determines the gradient accumulation."""
 
     block_size: int | None = Field(
         default=None,
@@ -18,12 +25,14 @@ class Train(Section):
     max_steps: int | None = Field(default=None, ge=1, description="Optimizer steps.")
     epochs: float | None = Field(default=None, gt=0, description="Passes over the train split.")
     max_minutes: float | None = Field(
-        default=None, gt=0, description="Wall-clock limit; measured steps turn it into a recorded number of steps."
+        default=None,
+        gt=0,
+        description="Time limit of the command in minutes; converted to a number of steps by measured costs.",
     )
     global_batch_size: int = Field(default=32, ge=1, description="Sequences per optimizer step over all devices.")
     carry_state: bool = Field(
         default=True,
-        description="gru, lstm: start each sequence with the state that the previous one of its row ended with.",
+        description="gru, lstm: carry the recurrent state from each sequence to the next one of its row.",
     )
     micro_batch_size: int | Literal["auto"] = Field(
         default="auto", description="Sequences per forward pass on one device; does not change the gradient."
@@ -51,7 +60,7 @@ class Train(Section):
     skip_nonfinite: int = Field(
         default=0,
         ge=0,
-        description="Maximum number of steps to skip because of a non-finite gradient; 0: stop at the first.",
+        description="Maximum number of steps with a non-finite gradient to skip; 0: stop at the first one.",
     )
     stop_on_spike: bool = Field(default=False, description="Stop when the loss spikes, instead of a warning.")
     sample_prompt: str | None = Field(
@@ -60,7 +69,7 @@ class Train(Section):
     num_workers: int = Field(default=0, ge=0, description="Data loader processes; does not change the data order.")
     engine: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field(
         default="ddp",
-        description="How several ranks hold the model: ddp replicates it, the others shard it; same result.",
+        description="Parallelism over ranks: ddp replicates the model, the other engines shard it; same result.",
     )
     gradient_checkpointing: bool = Field(
         default=False,
@@ -68,7 +77,7 @@ class Train(Section):
     )
     compile: Literal["auto", "none", "layers", "whole", "graphs"] = Field(
         default="auto",
-        description="What torch.compile compiles; auto: the fastest mode, on GPUs in runs of 15 minutes or more.",
+        description="Mode of torch.compile; auto: the fastest in a trial, on GPUs in runs of 15 minutes or more.",
     )
     ddp_timeout: int = Field(
         default=1800,
@@ -76,18 +85,21 @@ class Train(Section):
         description="Seconds that ranks wait for each other before the job fails.",
     )
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"]] = Field(
-        default=[], description="Experiment trackers that also get the log; each needs the extra of its name."
+        default=[], description="Experiment trackers that also receive the log; each needs the extra with its name."
     )
 
     @model_validator(mode="after")
     def _one_length(self) -> "Train":
-        given = [name for name in ("max_steps", "epochs", "max_minutes") if getattr(self, name) is not None]
+        given = {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} both set the length of training; keep one")
+            ends = [f"with {name} alone the run ends after {value:g} {LENGTHS[name]}" for name, value in given.items()]
+            raise ValueError(f"{' and '.join(given)} both set the length of training; keep one: {', '.join(ends)}")
         return self
 
     @model_validator(mode="after")
     def _micro_batch_is_positive(self) -> "Train":
         if isinstance(self.micro_batch_size, int) and self.micro_batch_size < 1:
-            raise ValueError(f"micro_batch_size {self.micro_batch_size} is less than 1")
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} is less than 1; set it to a number from 1 on, or to auto"
+            )
         return self

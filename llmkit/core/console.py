@@ -15,12 +15,14 @@ def info(message: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type if it has none, as several of torch's."""
+    """Return the first line of an error's message, or its type if the message is empty, as in several errors of
+    torch.
+    """
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def count(n: int, noun: str) -> str:
-    """`1 row`, `2,000 rows`."""
+    """Format a number with its noun: `1 row`, `2,000 rows`."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
@@ -29,12 +31,14 @@ _HARMLESS = "\t\u200c\u200d\u00a0\u202f\u3000"
 
 
 def clean_lines(text: str) -> str:
-    """Text without characters that could move the cursor, colour, hide or reverse what a terminal shows."""
+    """Remove characters that could move the cursor, or colour, hide or reverse text in a terminal."""
     return text if text.isprintable() else "".join(c for c in text if c.isprintable() or c == "\n" or c in _HARMLESS)
 
 
 def clean_line(text: str) -> str:
-    """Text as one line without control characters; joiners are shown, other invisible characters are spaces."""
+    """Return the text as one line without control characters; keeps joiners, and replaces other invisible characters by
+    spaces.
+    """
     return "".join(c if c.isprintable() or c in "\u200c\u200d" else "\u23ce" if c == "\n" else " " for c in text)
 
 
@@ -47,8 +51,11 @@ _SECRET_NAME = re.compile(r"(?i)(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KE
 
 
 def redact(text: str) -> str:
-    """Text without secrets: passwords in URLs, hub tokens, values of `token=` and the like, and values of environment
-    variables with names such as `HF_TOKEN`. For messages and recorded command lines."""
+    """Remove secrets from messages and recorded command lines.
+
+    Secrets are passwords in URLs, hub tokens, values of `token=` and similar, and values of environment variables with
+    names such as `HF_TOKEN`.
+    """
     for name, value in os.environ.items():
         if len(value) >= 8 and _SECRET_NAME.search(name):  # a short value may be part of ordinary words
             text = text.replace(value, "[redacted]")

@@ -1,6 +1,6 @@
 """The device that models run on and its memory: NVIDIA GPUs, Apple GPUs and CPUs.
 
-Every choice of a device is made here. Apple GPUs (`mps`) are used by single processes only, as torch cannot exchange
+This module makes every choice of a device. Only single processes use Apple GPUs (`mps`), because torch cannot exchange
 gradients between them. llmkit has not run on one yet; tests mock the list of devices.
 """
 
@@ -16,14 +16,14 @@ from llmkit.core import distributed
 
 
 def pick_device() -> torch.device:
-    """The first NVIDIA GPU, else Apple's, else the CPU."""
+    """Return the first NVIDIA GPU, else Apple's GPU, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() and distributed.expected_ranks() == 1 else "cpu")
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device to finish its work, so that a clock can be read."""
+    """Wait for the device to finish its work before a clock is read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -31,7 +31,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Free GPU memory; on Apple GPUs a share of the machine's. None on a CPU."""
+    """Return the free GPU memory; on Apple GPUs a fraction of the machine's memory; None on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
@@ -48,7 +48,7 @@ def release_memory(device: torch.device) -> None:
 
 
 def describe_gpu() -> str | None:
-    """The GPU's name; None without a GPU."""
+    """Return the GPU's name; None without a GPU."""
     device = pick_device()
     if device.type == "cuda":
         return torch.cuda.get_device_name()
@@ -77,8 +77,10 @@ def tune_malloc() -> None:
 
 
 def trim_malloc() -> None:
-    """Return memory that training has freed to the kernel. Larger tensors of the final evaluation would not fit into
-    it and would raise the peak (docs/log.md)."""
+    """Return memory that training has freed to the kernel.
+
+    Larger tensors of the final evaluation would not fit into it and would raise the peak (docs/log.md).
+    """
     if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
 
@@ -95,15 +97,20 @@ def align_weights(model: nn.Module) -> None:
 
 
 def measure_memory() -> dict[str, int]:
-    """Peak memory in bytes for the log: `peak_memory` of the rank that used most, and with several ranks
-    `peak_memory_total`. On a CPU it is the process's resident memory. Every rank calls it."""
+    """Return peak memory in bytes for the log. Every rank calls it.
+
+    `peak_memory` is that of the rank with the highest value; several ranks also have `peak_memory_total`. On a CPU it
+    is the resident memory of the process.
+    """
     peaks = distributed.gather(peak_bytes())
     return {"peak_memory": max(peaks), **({"peak_memory_total": sum(peaks)} if len(peaks) > 1 else {})}
 
 
 def peak_bytes() -> int:
-    """Peak memory in bytes, of torch on a GPU or of this process; 0 if unknown. On Apple GPUs, where torch reports no
-    peak, the current use."""
+    """Return peak memory in bytes, of torch on a GPU or of this process; 0 if unknown.
+
+    Torch reports no peak for Apple GPUs; the value is then the current use.
+    """
     device = pick_device()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()

@@ -1,8 +1,8 @@
 """Rank and world size of this process, and collective operations over all ranks.
 
 torchrun, accelerate and Kubeflow set RANK, WORLD_SIZE, MASTER_ADDR and the like in the environment; SLURM's own names
-are translated. A single process is rank 0 of 1, and no function here costs it anything. torch is imported inside of
-functions, so that commands without torch can ask for the rank.
+are translated. A single process is rank 0 of 1; for it all functions here are no-ops. torch is imported inside of
+functions, so commands without torch can read the rank.
 """
 
 import ctypes
@@ -41,9 +41,9 @@ _is_alone = False
 
 
 def init_from_env() -> None:
-    """Translate SLURM's variables where `srun` started one process per rank and no launcher has set RANK.
+    """Translate SLURM's variables if `srun` started one process per rank and no launcher has set RANK.
 
-    A world size of 1 is removed, so that libraries do not initialize a process group.
+    A world size of 1 is removed, so libraries do not initialize a process group.
     """
     environ = os.environ
     if environ.get("WORLD_SIZE") == "1":
@@ -66,14 +66,16 @@ def init_from_env() -> None:
 
 
 def die_with_launcher() -> None:
-    """End a rank that llmkit started when its launcher dies: a rank that waits in a collective handles no signals.
-    Linux only."""
+    """End this rank when its launcher dies, if llmkit started it; a rank that waits in a collective handles no signals.
+
+    Linux only.
+    """
     if os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def expected_ranks() -> int:
-    """The number of ranks according to the environment."""
+    """Return the number of ranks according to the environment."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -83,8 +85,10 @@ def is_main_process() -> bool:
 
 
 def _drop_accelerate_settings() -> list[str]:
-    """Remove them from the environment, where accelerate's classes would read them; returns those that are not neutral,
-    such as `use_fsdp=true`."""
+    """Remove accelerate's settings from the environment, so its classes do not read them.
+
+    Returns those that change training, such as `use_fsdp=true`.
+    """
     found = {
         name: os.environ.pop(f"ACCELERATE_{name.upper()}", neutral) for name, neutral in ACCELERATE_DEFAULTS.items()
     }
@@ -95,10 +99,10 @@ def init_process_group(device_type: str, timeout_seconds: float) -> None:
     """Join the other ranks, if there are any. Settings of `accelerate launch` are ignored with a message.
 
     Raises:
-        EnvironmentFault: they did not join in time, or there are fewer GPUs than ranks.
+        EnvironmentFault: some ranks did not join in time, or there are fewer GPUs than ranks.
     """
     if ignored := _drop_accelerate_settings():
-        console.info(f"ignoring accelerate's {', '.join(ignored)}: --engine and the recipe decide that")
+        console.info(f"ignoring accelerate's {', '.join(ignored)}: --engine and the recipe set these")
     if expected_ranks() == 1 or world_size() > 1:
         return
     import torch
@@ -122,8 +126,10 @@ def init_process_group(device_type: str, timeout_seconds: float) -> None:
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """Run the block on every rank separately; afterwards the others wait for rank 0, without a timeout, because a
-    launcher soon kills the last rank once all others have ended."""
+    """Run the block on every rank separately; the other ranks then wait for rank 0.
+
+    They wait without a timeout, because a launcher soon kills the last rank once all others have ended.
+    """
     global _is_alone
     if world_size() == 1:
         yield
@@ -140,12 +146,12 @@ def main_process_first() -> Iterator[None]:
 
 
 def rank() -> int:
-    """The rank in the process group; 0 without one."""
+    """Return the rank in the process group; 0 without one."""
     return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
 
 
 def world_size() -> int:
-    """The size of the process group; 1 without one."""
+    """Return the size of the process group; 1 without one."""
     if _is_alone or "torch" not in sys.modules:
         return 1
     import torch.distributed as dist
@@ -190,7 +196,7 @@ def broadcast_from_main(decide: Callable[[], T]) -> T:
 
 
 def gather(value: T) -> list[T]:
-    """The values of all ranks in rank order, on every rank."""
+    """Return the values of all ranks in rank order, on every rank."""
     if world_size() == 1:
         return [value]
     import torch.distributed as dist
@@ -206,16 +212,16 @@ def barrier() -> None:
 
 
 def all_reduce_sum(sums: dict[str, T]) -> dict[str, T]:
-    """Each number, array or tensor summed over all ranks; integers stay integers."""
+    """Sum each number, array or tensor over all ranks; integers stay integers."""
     parts: list[dict[str, Any]] = gather(sums)
     return {name: sum((part[name] for part in parts[1:]), parts[0][name]) for name in sums}
 
 
 def shard(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
-    """Yield every `world_size`-th item, for this rank, with False for an item that only pads the last round.
+    """Yield (item, counts) for every `world_size`-th item, on this rank.
 
-    All ranks get the same number of items, the last of which may not count: a sharded model needs all ranks in every
-    forward pass.
+    All ranks get the same number of items, because a sharded model needs all ranks in every forward pass. `counts` is
+    False for an item that only pads the last round.
     """
     n_ranks, own = world_size(), rank()
     if n_ranks == 1:
@@ -232,7 +238,7 @@ def shard(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
 
 
 def is_loss_of_others(error: BaseException) -> bool:
-    """Whether an error says that another rank is gone, or did not answer in time."""
+    """Whether an error means that another rank is gone or did not answer in time."""
     import torch.distributed as dist
 
     return expected_ranks() > 1 and (isinstance(error, dist.DistError) or "/gloo/transport/" in str(error))

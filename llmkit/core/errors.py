@@ -21,7 +21,7 @@ from llmkit.core.console import clean_line
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem: `what` names the value, `where` the place, `hint` the fix."""
+    """One problem: `what` describes it with the value, `where` is its location, `hint` is a fix."""
 
     what: str
     where: str
@@ -43,7 +43,7 @@ class LlmkitError(Exception):
 
     @classmethod
     def from_problems(cls, problems: Iterable[Problem]) -> "LlmkitError":
-        """One error with several problems, so that a user can fix them all at once."""
+        """Return one error with several problems, so that a user can fix them all at once."""
         first, *rest = problems
         error = cls(first.what, where=first.where, hint=first.hint)
         error.problems = (first, *rest)
@@ -102,8 +102,25 @@ class Interrupted(BaseException):
         self.exit_code = 128 + signal_number
 
 
+MIN_SIMILARITY = 0.75
+"""Of a word and the known one that is suggested for it; at 0.6, `sentiment` suggested `sentence`."""
+
+
+def find_near(word: str, known: Iterable[str]) -> str | None:
+    """The known name that a word is a misspelling of, if there is one; case, `-` and `_` do not matter."""
+    names = {_simplify(name): name for name in sorted(known)}
+    simple = _simplify(word)
+    near = get_close_matches(simple, names, n=1, cutoff=MIN_SIMILARITY)
+    swapped = [name for name in names if sorted(name) == sorted(simple)]  # two letters in the wrong order
+    return next((names[name] for name in [*near, *swapped]), None)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the closest known one, or all of them."""
+    """Return a hint for an unknown name: the closest known name, or all known names."""
     names = sorted(known)
-    near = get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else clean_line(f"known: {', '.join(names)}")
+    near = find_near(word, names)
+    return f"did you mean {near!r}?" if near is not None else clean_line(f"known: {', '.join(names)}")
+
+
+def _simplify(word: str) -> str:
+    return word.casefold().replace("-", "_")

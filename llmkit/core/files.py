@@ -1,7 +1,7 @@
 """Write files and folders so that they are complete or absent after a crash; check for disk space.
 
-Everything is written to a sibling (`.NAME.partial`) on the same file system, flushed to the disk and renamed last, so
-a sibling that is found later can be deleted.
+Everything is written to a temporary sibling (`.NAME.partial`) on the same file system, flushed to the disk and renamed
+last. A sibling that a later process finds can be deleted.
 """
 
 import errno
@@ -23,7 +23,7 @@ FULL_DISK_MESSAGES = ("No space left", "File too large", "Disk quota", "file wri
 
 
 def failpoint(name: str) -> None:
-    """A named moment during a write. Does nothing; tests replace it to kill the process or fail at that moment."""
+    """Mark a moment during a write. Does nothing; tests replace it to kill the process or fail at that moment."""
 
 
 # ---- files ----
@@ -31,7 +31,7 @@ def failpoint(name: str) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[TextIO]:
-    """A text file that replaces `path` when the block succeeds, and is removed when it raises."""
+    """Open a text file that replaces `path` when the block succeeds, and is removed when it raises."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
     failpoint(f"{path.name}: begin")
     try:
@@ -62,7 +62,7 @@ def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value that `write_json` wrote."""
+    """Return the value that `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -71,9 +71,9 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder that replaces `path` when the block succeeds, and is removed when it raises.
+    """Create a folder that replaces `path` when the block succeeds, and is removed when it raises.
 
-    What a killed process left behind is deleted first.
+    Files that a killed process left there are deleted first.
     """
     partial = path.with_name(f".{path.name}{PARTIAL}")
     restore_folder(path)
@@ -97,7 +97,7 @@ def _delete_tree(folder: Path) -> None:
 def replace_folder(partial: Path, path: Path, delete: Callable[[Path], None] = _delete_tree) -> None:
     """Rename `partial`, which is flushed, to `path`; an existing `path` is replaced, or kept if that fails.
 
-    `delete` deletes the replaced folder, for folders in which users may have put files of their own.
+    `delete` deletes the replaced folder; it is for folders in which users may have put files.
     """
     old = path.with_name(f".{path.name}.old")
     failpoint(f"{path.name}: before rename")
@@ -115,8 +115,7 @@ def replace_folder(partial: Path, path: Path, delete: Callable[[Path], None] = _
 
 
 def restore_folder(path: Path, delete: Callable[[Path], None] = _delete_tree) -> None:
-    """Restore the old `path` if a process was killed between the two renames, and `delete` what is left of it if
-    not."""
+    """Restore the old `path` if a process was killed between the two renames; otherwise `delete` what remains of it."""
     old = path.with_name(f".{path.name}.old")
     _restore_old(path, old)
     delete(old)
@@ -135,15 +134,15 @@ IsOurs = Callable[[str], bool]
 
 
 def find_foreign(folder: Path, is_ours: IsOurs) -> list[str]:
-    """Paths in `folder` that llmkit did not write, sorted; a folder of others stands for what is in it."""
+    """Return the paths in `folder` that llmkit did not write, sorted; a user's subfolder is one path."""
     return sorted(name for name in _list_paths(folder, is_ours) if not is_ours(name))
 
 
 def refuse_foreign(folder: Path, is_ours: IsOurs, where: str = "--out") -> None:
-    """Refuse to replace or delete a folder with files of others.
+    """Check that a folder to replace or delete has no files that llmkit did not write.
 
     Raises:
-        UsageError: names the first three.
+        UsageError: it has; names the first three.
     """
     if foreign := find_foreign(folder, is_ours):
         more = f" and {len(foreign) - 3:,} more" if len(foreign) > 3 else ""
@@ -152,7 +151,7 @@ def refuse_foreign(folder: Path, is_ours: IsOurs, where: str = "--out") -> None:
 
 
 def delete_ours(folder: Path, is_ours: IsOurs, last: Iterable[str] = ()) -> None:
-    """Delete what llmkit wrote in `folder`, the files `last` at the end, and the folder if nothing is left in it.
+    """Delete the files that llmkit wrote in `folder`, with `last` at the end, and the folder if it is then empty.
 
     Links are deleted, not followed.
     """
@@ -169,7 +168,7 @@ def delete_ours(folder: Path, is_ours: IsOurs, last: Iterable[str] = ()) -> None
 
 
 def _list_paths(folder: Path, is_ours: IsOurs) -> list[str]:
-    """All paths in `folder`, without what is in folders of others."""
+    """Return all paths in `folder`, except the contents of a user's subfolders."""
     found: list[str] = []
     for parent, folders, files in os.walk(folder):
         root = Path(parent).relative_to(folder)
@@ -184,10 +183,10 @@ def _list_paths(folder: Path, is_ours: IsOurs) -> list[str]:
 
 
 def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
-    """Refuse inputs that lie in the folder that is to be replaced, also through links; names of no file are skipped.
+    """Check that no input is in the folder to replace, also through links; names that are not files are skipped.
 
     Raises:
-        UsageError: names the first one.
+        UsageError: an input is in it; names the first one.
     """
     folder = out.resolve()
     for name in inputs:
@@ -203,16 +202,18 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
 def sync_tree(folder: Path) -> None:
     """Flush every file and folder below `folder` to the disk."""
     for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            continue
         if path.is_dir():
             sync_folder(path)
         else:
-            with path.open("r+b") as file:  # Windows flushes only what is open for writing
+            with path.open("r+b" if os.name == "nt" else "rb") as file:  # Windows flushes what is open for writing
                 os.fsync(file.fileno())
     sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the folder's own entries, so that a rename in it survives a power failure."""
+    """Flush the folder's entries to the disk, so a rename in the folder survives a power failure."""
     if os.name == "nt":  # Windows cannot open a folder, and does not need it
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -223,10 +224,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_writable(folder: Path, *, dry_run: bool = False) -> None:
-    """Create `folder`'s parents and write a probe file, before any long work; a dry run only checks permissions.
+    """Create the parents of `folder` and write a probe file before long work; a dry run only checks permissions.
 
     Raises:
-        EnvironmentFault: with the system's own reason.
+        EnvironmentFault: the folder is not writable; gives the system's reason.
     """
     parent = folder if folder.is_dir() else folder.parent
     probe = parent / f".llmkit-probe-{os.getpid()}"
@@ -252,20 +253,20 @@ def check_writable(folder: Path, *, dry_run: bool = False) -> None:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hex."""
+    """Return the SHA-256 of the file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_small_file(path: str) -> str:
-    """As `hash_file`, in one read: three times as fast for a kilobyte."""
+    """Like `hash_file`, with one read: three times as fast for a kilobyte."""
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path takes longer than the read
         data = file.read()
     return hashlib.sha256(data).hexdigest()
 
 
 def describe_files(folder: Path, root: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file below `folder`, by its path from `root` with forward slashes."""
+    """Return size and SHA-256 of every file below `folder`, by path relative to `root` with forward slashes."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         path.relative_to(root).as_posix(): {"bytes": path.stat().st_size, "sha256": hash_file(path)} for path in files
@@ -273,7 +274,7 @@ def describe_files(folder: Path, root: Path) -> dict[str, dict[str, Any]]:
 
 
 def verify_file(path: Path, expected: dict[str, Any], *, hashes: bool = True) -> str | None:
-    """How a file differs from what `describe_files` recorded; None if it does not.
+    """Return the difference between a file and the record of `describe_files`; None if there is none.
 
     Without `hashes` only existence and size are checked, which is fast.
     """
@@ -290,10 +291,10 @@ def verify_file(path: Path, expected: dict[str, Any], *, hashes: bool = True) ->
 
 
 def require_space(folder: Path, n_bytes: int, what: str) -> None:
-    """Refuse what cannot fit.
+    """Check that the disk has enough space.
 
     Raises:
-        EnvironmentFault: gives both sizes.
+        EnvironmentFault: it has not; gives both sizes.
     """
     free = shutil.disk_usage(folder).free
     if free < n_bytes:
@@ -304,13 +305,13 @@ def require_space(folder: Path, n_bytes: int, what: str) -> None:
 
 
 def measure_folder(folder: Path) -> int:
-    """Bytes of all files below `folder`."""
+    """Return the bytes of all files below `folder`."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 @contextmanager
 def explain_full_disk(folder: Path, what: str, n_bytes: int) -> Iterator[None]:
-    """Turn the different errors of a full disk into one.
+    """Convert the different errors of a full disk to one error.
 
     Raises:
         EnvironmentFault: the disk, or the user's quota, is full.
@@ -335,7 +336,7 @@ def _is_full(error: BaseException | None) -> bool:
 
 
 def show_size(n_bytes: float) -> str:
-    """Bytes in powers of 1000: 64 MB, 1.5 GB."""
+    """Format bytes in powers of 1000: 64 MB, 1.5 GB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if n_bytes < 1000:
             return f"{n_bytes:.3g} {unit}"

@@ -43,7 +43,7 @@ class Device:
 
     @property
     def precision(self) -> str:
-        """What `train.precision: auto` chooses: bf16 if the device has it, else fp32."""
+        """Return the choice of `train.precision: auto`: bf16 if the device has it, else fp32."""
         return "bf16" if "bf16" in self.flops else "fp32"
 
 
@@ -56,7 +56,9 @@ class Mfu:
 
 
 def find_device(name: str) -> Device | None:
-    """The entry for a user's name (`h100`, `RTX 4090`) or a driver's ("NVIDIA H100 80GB HBM3"); None if unknown."""
+    """Return the entry for a user's name (`h100`, `RTX 4090`) or a driver's ("NVIDIA H100 80GB HBM3"); None if
+    unknown.
+    """
     devices, matches = _read_table()
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     for key, device in devices.items():
@@ -69,7 +71,7 @@ def find_device(name: str) -> Device | None:
 
 
 def get_device(name: str) -> Device:
-    """As `find_device`.
+    """Like `find_device`, but an unknown name is an error.
 
     Raises:
         UsageError: there is no such entry; suggests similar ones.
@@ -83,17 +85,17 @@ def get_device(name: str) -> Device:
 
 
 def list_names() -> list[str]:
-    """Names that `get_device` accepts, in the order of the table."""
+    """Return the names that `get_device` accepts, in the order of the table."""
     return list(_read_table()[0])
 
 
 def default_mfu(kind: str) -> Mfu:
-    """The MFU to assume for a kind of device without a measurement."""
+    """Return the MFU to assume for a kind of device without a measurement."""
     return Mfu(**_read_file()["mfu"][kind])
 
 
 def framework_bytes(kind: str) -> int:
-    """Memory of libraries and driver without a model."""
+    """Return the memory of libraries and driver without a model."""
     return int(_read_file()["framework_gb"][kind] * 1e9)
 
 
@@ -105,7 +107,7 @@ def _read_file() -> dict[str, Any]:
 
 @cache
 def _read_table() -> tuple[dict[str, Device], dict[str, set[str]]]:
-    """Devices and the words of their driver names, by key."""
+    """Return devices and the words of their driver names, by key."""
     entries: dict[str, dict[str, Any]] = _read_file()["devices"]
     devices = {key: _to_device(key, entry) for key, entry in entries.items()}
     return devices, {key: {word.lower() for word in entry["match"]} for key, entry in entries.items()}

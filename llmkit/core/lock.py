@@ -1,4 +1,4 @@
-"""A lock for a folder that only one process may write; the kernel releases it however the process ends.
+"""A lock for a folder that only one process may write; the kernel releases it when the process ends or is killed.
 
 The lock is on a file beside the folder, so that the folder itself may be renamed or deleted.
 """
@@ -48,7 +48,7 @@ _held: set[int] = set()
 
 
 def _close_in_child() -> None:
-    """A data worker may outlive a killed trainer by seconds and must not keep its lock."""
+    """Close the lock in a data worker, which may outlive a killed trainer by seconds and must not keep the lock."""
     for file in _held:
         os.close(file)
     _held.clear()

@@ -1,4 +1,4 @@
-"""This machine: cores, memory and threads that the process may use, and what a run records about it.
+"""This machine: the cores, memory and threads that the process may use, and a description for the run's record.
 
 torch counts the physical cores of the affinity mask (`taskset`) but does not read quotas: with a quota of 1.5 CPUs on
 64 cores it would start 64 threads. `limit_threads` therefore sets OMP_NUM_THREADS to a smaller quota before torch
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "nu
 
 
 def describe_machine() -> dict[str, Any]:
-    """CPU, cores, torch's threads and what decided their number, memory, accelerator, platform."""
+    """Describe CPU, cores, torch's threads and the reason for their number, memory, accelerator, platform."""
     import torch  # `prepare` needs only the versions
 
     from llmkit.core.devices import describe_gpu
@@ -43,7 +43,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_versions() -> dict[str, str]:
-    """Versions of llmkit, Python and the libraries that a result can depend on."""
+    """Return versions of llmkit, Python and the libraries on which a result can depend."""
     versions = {"llmkit": llmkit.__version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -54,7 +54,7 @@ def describe_versions() -> dict[str, str]:
 
 
 def describe_command() -> list[str]:
-    """The command line without the path of the program and without passwords."""
+    """Return the command line without the path of the program and without passwords."""
     program = Path(sys.argv[0]).name
     return ["llmkit" if program == "__main__.py" else program, *map(redact, sys.argv[1:])]
 
@@ -68,12 +68,12 @@ def _cpu_name() -> str:
 
 
 def read_memory() -> int | None:
-    """Bytes of memory that this process may use: the machine's, limited by its control groups; None if unknown."""
+    """Return the bytes of memory that this process may use, limited by its control groups; None if unknown."""
     return min((size for size in (total_memory(), read_limits()[1]) if size is not None), default=None)
 
 
 def total_memory() -> int | None:
-    """Bytes of memory of the machine; None if unknown."""
+    """Return the bytes of memory of the machine; None if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -90,7 +90,7 @@ Source = Literal["MKL_NUM_THREADS", "OMP_NUM_THREADS", "quota", "cores"]
 
 @dataclass(frozen=True, slots=True)
 class ThreadCount:
-    """Number of threads of torch's kernels, and what decided it; `n` is None if torch decides."""
+    """Number of threads of torch's kernels, and the reason; `n` is None if torch decides."""
 
     n: int | None
     source: Source
@@ -99,7 +99,7 @@ class ThreadCount:
 
 
 def count_cores(root: Path = Path("/"), allowed: frozenset[int] | None = None) -> int:
-    """Logical cores of the affinity mask, at most the quota rounded up; at least 1."""
+    """Return the number of logical cores of the affinity mask, at most the quota rounded up, at least 1."""
     n_allowed = len(allowed_cores() if allowed is None else allowed)
     quota = read_limits(root)[0]
     return n_allowed if quota is None else max(1, min(n_allowed, ceil(quota)))
@@ -108,7 +108,7 @@ def count_cores(root: Path = Path("/"), allowed: frozenset[int] | None = None) -
 def decide_threads(
     environ: Mapping[str, str], root: Path = Path("/"), allowed: frozenset[int] | None = None
 ) -> ThreadCount:
-    """The user's number, else a quota below the number of physical cores, else torch's own count.
+    """Return the user's number, else a quota below the number of physical cores, else torch's own count.
 
     Raises:
         UsageError: a variable is not a number of threads.
@@ -144,12 +144,12 @@ def limit_threads() -> None:
 
 
 def thread_count() -> ThreadCount:
-    """What `limit_threads` decided; if it was not called (llmkit as a library), what applies now."""
+    """Return the decision of `limit_threads`; without that call (llmkit as a library), the number that applies now."""
     return _decided or decide_threads(os.environ)
 
 
 def parse_threads(text: str, name: str) -> int:
-    """The number of threads in a variable's value; the first one of nested levels ("4,2").
+    """Return the number of threads in a variable's value; the first number of nested levels ("4,2").
 
     Raises:
         UsageError: it is neither a positive number nor, for OMP_NUM_THREADS, a list of them.
@@ -162,12 +162,12 @@ def parse_threads(text: str, name: str) -> int:
 
 
 def allowed_cores() -> frozenset[int]:
-    """The logical cores of this process's affinity mask."""
+    """Return the logical cores of this process's affinity mask."""
     return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
 
 
 def read_limits(root: Path = Path("/")) -> tuple[float | None, int | None]:
-    """Cores and bytes of memory that the control groups of this process allow; None without a limit.
+    """Return the cores and bytes of memory that the control groups of this process allow; None without a limit.
 
     The strictest limit of a group and its parents applies. Versions 1 and 2 name their files differently.
     """
@@ -192,7 +192,7 @@ def read_limits(root: Path = Path("/")) -> tuple[float | None, int | None]:
 
 
 def read_text(path: Path) -> str:
-    """A file of /proc or /sys; an empty string if the system has none."""
+    """Read a file of /proc or /sys; an empty string if the system has no such file."""
     try:
         return path.read_text(errors="replace")
     except OSError:
@@ -200,6 +200,6 @@ def read_text(path: Path) -> str:
 
 
 def _count_physical(root: Path, allowed: Iterable[int]) -> int:
-    """Physical cores among the allowed logical ones; without topology files each logical core counts."""
+    """Count physical cores among the allowed logical ones; without topology files each logical core counts."""
     folder = root / "sys/devices/system/cpu"
     return len({read_text(folder / f"cpu{n}/topology/thread_siblings_list") or n for n in allowed})

@@ -52,22 +52,22 @@ class StopRequest:
             raise EvaluationAborted
 
     def as_votes(self) -> list[int]:
-        """Whether SIGINT came, and whether SIGTERM came: summed over ranks, they are read by `combine_votes`."""
+        """Return whether SIGINT and SIGTERM came, as numbers that are summed over ranks for `combine_votes`."""
         return [int(self.number == number) for number in SIGNALS]
 
     def is_same(self) -> bool:
-        """Whether a signal that comes now repeats the first: `timeout` signals the process and then its group."""
+        """Whether a new signal repeats the first one: `timeout` signals the process and then its group."""
         return time.monotonic() - self._received_at < SAME_SIGNAL_SECONDS
 
 
 def combine_votes(votes: list[int]) -> int | None:
-    """The signal that any rank received. Ranks receive it at different times and must stop at the same step."""
+    """Return the signal that any rank received. Ranks receive it at different times and must stop at the same step."""
     n_interrupts, n_terminations = votes
     return signal.SIGTERM if n_terminations else signal.SIGINT if n_interrupts else None
 
 
 def ignore_signals(worker_id: int) -> None:
-    """For data workers: Ctrl-C reaches them too, but only the trainer decides when to stop."""
+    """Ignore Ctrl-C in data workers: it reaches them too, but only the trainer decides when to stop."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -105,10 +105,10 @@ def catch_signals() -> Iterator[StopRequest]:
 
 @contextmanager
 def defer_signals(until: str) -> Iterator[None]:
-    """Report the first signal in the block, which is handled when the block ends, and exit at the second.
+    """Log the first signal in the block and handle it when the block ends; exit at the second signal.
 
-    Python runs signal handlers between its own instructions, so a long call into a library delays them. A thread
-    reports the signal meanwhile. `until` completes "stopping when ...".
+    Python runs signal handlers between its own instructions, so a long call into a library delays them. A thread logs
+    the signal during the call. `until` completes "stopping when ...".
     """
     if os.name == "nt" or threading.current_thread() is not threading.main_thread():
         yield  # signals cannot be watched in this way
@@ -128,7 +128,7 @@ def defer_signals(until: str) -> Iterator[None]:
 
 
 def _watch_signals(reader: int, until: str) -> None:
-    """Python writes the number of each signal to the pipe, as one byte."""
+    """Log the first signal: Python writes the number of each signal to the pipe, as one byte."""
     n_received = 0
     while byte := os.read(reader, 1):
         if byte[0] not in SIGNALS:

@@ -1,6 +1,6 @@
-"""What a long command shows while it works: bars on a terminal, a plain line every ten seconds in a file.
+"""Progress of long commands: bars on a terminal, a plain line every ten seconds in a file.
 
-Bars are drawn by rich, which is imported only where there is a terminal. All bars of the process share one display:
+The library rich draws the bars; it is imported only if there is a terminal. All bars of the process share one display:
 a bar within another one is a line below it, and messages of `console.info` appear above them.
 """
 
@@ -22,9 +22,9 @@ _SIZES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 class ProgressBar:
-    """Work that is counted in bytes, rows or shards: a bar on a terminal.
+    """Progress of work that is counted in bytes, rows or shards: a bar on a terminal.
 
-    In a file it is nothing, or with `log` a line every ten seconds.
+    In a file it shows nothing, or with `log` a line every ten seconds.
     """
 
     is_hidden: ClassVar[bool] = False
@@ -50,7 +50,7 @@ class ProgressBar:
             _display.remove(self._task)
 
     def add(self, n: int) -> None:
-        """Count `n` more. Cheap enough to be called once per document."""
+        """Increase the count by `n`. Cheap enough to be called once per document."""
         self.n += n
         now = time.perf_counter()
         if now < self._next:
@@ -79,7 +79,7 @@ class TrainingProgress:
         self._task: TaskID | None = None
 
     def show(self, record: dict[str, Any]) -> None:
-        """Show one log record. On a terminal evaluations stay on the screen, and steps move the bar."""
+        """Show one log record. On a terminal, evaluations stay on the screen and steps move the bar."""
         if record["kind"] == "eval":
             self.held_out = f" | held-out {self.describe(record)}"
             console.info(f"step {record['step']:>6}/{self.n_steps}{self.held_out}, loss {record['loss']:.4f}")
@@ -94,13 +94,13 @@ class TrainingProgress:
             console.info(" | ".join([start, *rates]))
 
     def close(self) -> None:
-        """Remove the bar, so that the shell's prompt begins on an empty line."""
+        """Remove the bar; the shell's prompt then begins on an empty line."""
         if self._task is not None:
             _display.remove(self._task)
             self._task = None
 
     def _rates(self, record: dict[str, Any]) -> list[str]:
-        """Speed, MFU and the time left, by the speed since the first record."""
+        """Return speed, MFU and the remaining time, by the speed since the first record."""
         step, seconds = record["step"], record["seconds"]
         self.first = self.first or (step, seconds)
         done, spent = step - self.first[0], seconds - self.first[1]
@@ -136,8 +136,10 @@ _display = _Display()
 
 
 def _start_progress() -> "Progress":
-    """Bars without a thread of their own, which a fork would not survive, and with the cursor left visible, so that a
-    process that is killed leaves a sane terminal."""
+    """Start bars without a thread and with a visible cursor.
+
+    A thread would not survive a fork, and a hidden cursor would stay hidden after a kill.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -159,7 +161,7 @@ def _start_progress() -> "Progress":
 
 
 def _shorten(number: float) -> str:
-    """`512`, `24.0k`, `1.23M`."""
+    """Format a number: `512`, `24.0k`, `1.23M`."""
     for size, letter in _SIZES:
         if number >= size:
             return f"{number / size:.3g}{letter}"

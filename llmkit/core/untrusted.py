@@ -1,8 +1,8 @@
 """Checks of untrusted model folders before a library opens them.
 
 `from_pretrained` follows names in a folder's JSON files (weight shards, a base model, a kernel, a class) and symbolic
-links. All of them are checked here first; `models/loading.py` and `tokens/tokenizer.py` call it. Pickles are refused
-unless the model's name allows them (models/loading.py).
+links. This module checks all of them first; `models/loading.py` and `tokens/tokenizer.py` call it. Pickles are refused
+unless the user writes `pickle:FOLDER` (models/loading.py).
 
 Knows no architectures, and leaves safetensors files to their library.
 """
@@ -28,7 +28,7 @@ _TOKENIZER_CLASSES = ("Tokenizer", "TokenizerFast", "Backend")
 
 
 def check_model_files(name: str, fetch: Callable[[str], Path | None] | None = None, *, weights: bool = True) -> None:
-    """Refuse a folder, or a hub model whose files `fetch` gets by name, that refers to anything outside of itself.
+    """Check that a folder, or a hub model whose files `fetch` gets by name, refers to nothing outside of itself.
 
     With `weights`, also refuse a folder whose weights are only pickles.
 
@@ -46,7 +46,7 @@ def check_model_files(name: str, fetch: Callable[[str], Path | None] | None = No
 
 
 def _check_links(folder: Path) -> None:
-    """Links from a snapshot in the hub's cache to its blobs are allowed."""
+    """Check symbolic links; links from a snapshot in the hub's cache to its blobs are allowed."""
     home = folder.resolve()
     allowed = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
     for path in [*folder.iterdir(), *folder.glob("additional_chat_templates/*")]:
@@ -87,7 +87,7 @@ def _check_names(name: str, fetch: Callable[[str], Path | None]) -> None:
 
 
 def _flatten(config: dict[str, Any]) -> Iterator[tuple[str, object]]:
-    """All keys with their values, those of nested configurations too."""
+    """Yield all keys with their values, including those of nested configurations."""
     for key, value in config.items():
         yield key, value
         if isinstance(value, dict):
@@ -108,7 +108,7 @@ def _refuse_pickles(name: str, folder: Path) -> None:
 
 
 def _read_object(path: Path | None) -> dict[str, Any] | None:
-    """A JSON object; None without such a file. The library reports a file that cannot be read."""
+    """Read a JSON object; None without such a file. The library reports a file that cannot be read."""
     if path is None or not path.is_file():
         return None
     try:

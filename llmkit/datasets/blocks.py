@@ -1,14 +1,14 @@
 """Cut the token stream of a split into blocks or parallel streams; each sample is a pure function of (seed, index).
 
 Nothing is stored or shuffled in memory: sample i of an endless run is computed from i alone. Resuming is exact at any
-step with any number of workers, and its cost does not depend on the number of blocks.
+step with any number of workers and takes constant time.
 
-The stream is a ring: its last token precedes its first. Every token is a label exactly once per epoch. Block k of an
-epoch has the labels `shift + k*T ... shift + k*T + T - 1`; its inputs are the tokens one position before. The last
+The stream is a ring: the last token precedes the first. Every token is a label exactly once per epoch. Block k of an
+epoch has the labels `shift + k*T ... shift + k*T + T - 1`; the inputs are the tokens one position earlier. The last
 block is shorter if the block size does not divide the number of tokens. From the second epoch on, `shift` is random.
 
 `Streams` is the usual `batchify`, without dropping tokens, for models that carry their state: row r of the batch reads
-its own contiguous part of the ring, at most `block_size` tokens per optimizer step.
+one contiguous part of the ring, at most `block_size` tokens per optimizer step.
 
 Knows nothing of models or tensors; tasks/clm/objective.py makes the batches.
 """
@@ -36,7 +36,7 @@ class Blocks:
 
     @property
     def samples_per_epoch(self) -> int:
-        """The number of samples in one pass over all tokens."""
+        """Number of samples in one pass over all tokens."""
         return -(-len(self.split.stream) // self.block_size)
 
     def __getitem__(self, sample: int) -> Block:
@@ -46,7 +46,7 @@ class Blocks:
         return self.read(number, shift)
 
     def read(self, number: int, shift: int = 0) -> Block:
-        """Block `number` of an epoch, in the order of the text."""
+        """Return block `number` of an epoch, in text order."""
         stream = self.split.stream
         length = min(self.block_size, len(stream) - number * self.block_size)
         tokens = stream.read(shift + number * self.block_size - 1, length + 1)
@@ -54,7 +54,7 @@ class Blocks:
 
 
 class StreamBlock(NamedTuple):
-    """The next block of one stream: inputs and labels, both int64 of the same length, possibly empty at the end."""
+    """The next block of one stream: inputs and labels, int64 arrays of equal length, possibly empty at the end."""
 
     inputs: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -74,7 +74,7 @@ class Streams:
 
     @property
     def samples_per_epoch(self) -> int:
-        """The number of samples in one pass over all tokens."""
+        """Number of samples in one pass over all tokens."""
         longest = -(-len(self.split.stream) // self.n_streams)
         return -(-longest // self.block_size) * self.n_streams
 

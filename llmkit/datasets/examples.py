@@ -1,9 +1,9 @@
 """Labelled inputs in training order, and their augmentation.
 
 The order is random, but the rows of an optimizer step have similar lengths. The rows of a step are a pure function of
-(seed, step): they do not depend on micro-batches, and resuming costs nothing. Augmentation deletes, swaps and masks
-words, as in Wei and Zou, "EDA", 2019, section 2, without synonyms. Special tokens never move, and a text keeps at least
-one word.
+(seed, step): they do not depend on micro-batches, and resuming takes constant time. Augmentation deletes, swaps and
+masks words (Wei and Zou, "EDA", 2019, section 2, without synonyms). Special tokens never move, and a text keeps at
+least one word.
 """
 
 from collections import OrderedDict
@@ -31,7 +31,7 @@ Augmenter = Callable[[Input, int], Input]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A row for the objective: its inputs (several for a long text in windows) and its label."""
+    """One row for the objective: its label and its inputs (several if a long text is split into windows)."""
 
     inputs: list[Input]
     label: Any
@@ -65,7 +65,7 @@ class Examples:
         return len(self.inputs)
 
     def __getitem__(self, sample: int) -> Example:
-        """Training sample number `sample`."""
+        """Return training sample number `sample`."""
         row = self.row(sample)
         inputs = self.inputs.read(row)
         if self.change is not None:
@@ -74,13 +74,13 @@ class Examples:
         return Example(inputs, self.labels[row])
 
     def row(self, sample: int) -> int:
-        """The row of a training sample."""
+        """Return the row number of a training sample."""
         chunk, place = divmod(sample, self._chunk)
         rows = _cached(self._chunks, chunk, self._order_chunk)
         return int(rows[place])
 
     def _order_chunk(self, chunk: int) -> NDArray[np.int64]:
-        """The rows of a chunk of steps: sorted by length within an epoch, split into steps, the steps shuffled."""
+        """Return the rows of a chunk of steps: sorted by length within an epoch, split into steps, steps shuffled."""
         n_rows, first = len(self.inputs), chunk * self._chunk
         last, pieces = first + self._chunk, []
         for epoch in range(first // n_rows, -(-last // n_rows)):
@@ -102,7 +102,7 @@ class Examples:
 def _cached(
     cache: OrderedDict[int, NDArray[np.int64]], key: int, make: Callable[[int], NDArray[np.int64]]
 ) -> NDArray[np.int64]:
-    """The value for `key`, from a cache of two values, as a step may span two chunks or epochs."""
+    """Return the value for `key` from a cache of two entries; a step may span two chunks or epochs."""
     if key not in cache:
         cache[key] = make(key)
         if len(cache) > 2:
@@ -111,14 +111,14 @@ def _cached(
 
 
 def make_augmenter(section: Augment, mask_id: int | None) -> Augmenter | None:
-    """The augmentation of the recipe; None if it changes nothing."""
+    """Return the augmentation that the recipe sets; None if it changes nothing."""
     if not (section.delete or section.swap or section.mask):
         return None
     return partial(augment_words, section, mask_id)
 
 
 def augment_words(section: Augment, mask_id: int | None, source: Input, key: int) -> Input:
-    """A copy of the input with some words changed at random; `key` decides which."""
+    """Return a copy of the input with randomly changed words; `key` seeds the changes."""
     assert source.words is not None
     ids = source.ids.copy()
     # A word is a run of equal numbers; each special token is a unit of its own.

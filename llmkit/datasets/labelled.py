@@ -1,7 +1,7 @@
-"""Encode texts and pairs of texts as the inputs of a classifier, with the special tokens of their tokenizer.
+"""Encode texts and pairs of texts as classifier inputs, with the tokenizer's special tokens.
 
-A text longer than the block is truncated, or read in overlapping windows; truncated rows are counted. If words are
-augmented, the inputs also number the word of each token.
+A text longer than the block is truncated, or split into overlapping windows; truncated rows are counted. For
+augmentation, each input also stores the word number of every token.
 
 Knows nothing of labels and models.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
-from llmkit.core.errors import UsageError
+from llmkit.core.errors import DataError, UsageError
 from llmkit.datasets.rows import word_continuation_mask
 from llmkit.tokens.store import Ids
 from llmkit.tokens.tokenizer import backend_of, encode_texts, encode_with_offsets, id_dtype, plain_encoding
@@ -26,7 +26,7 @@ NO_WORD = -1
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """How a long text is read: adjacent windows share `stride` tokens; at most `max_windows` windows are read."""
+    """How a long text is split: adjacent windows share `stride` tokens; a text has at most `max_windows` windows."""
 
     stride: int
     max_windows: int
@@ -34,17 +34,22 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One sequence that the model reads. `words` has the word number of each token, if a word cutter was given."""
+    """One token sequence for the model. `words` has the word number of each token if a segmenter was given."""
 
     ids: Ids
     n_first: int
     """Number of tokens of type 0; the rest is the second text."""
     words: NDArray[np.int32] | None = None
+    outer_types: "OuterTypes" = (None, None)
+
+
+OuterTypes = tuple[int | None, int | None]
+"""The token types of the first and of the last token where they are neither 0 nor 1, as those of XLNet's <cls>."""
 
 
 @dataclass(slots=True)
 class Inputs:
-    """The inputs of many rows in flat arrays; the inputs of one row, its windows, are adjacent."""
+    """The inputs of many rows in flat arrays; the windows of one row are adjacent."""
 
     ids: Ids
     ends: NDArray[np.int64]
@@ -55,6 +60,9 @@ class Inputs:
     words: NDArray[np.int32] | None
     is_cut: NDArray[np.bool_]
     """Rows that were truncated."""
+    outer_types: OuterTypes = (None, None)
+    n_without_tokens: int = 0
+    """Rows without a token, for which the model reads one special token."""
 
     @property
     def n_cut(self) -> int:
@@ -65,31 +73,32 @@ class Inputs:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Number of tokens of each row, over all of its inputs."""
+        """Number of tokens of each row, summed over the windows."""
         starts: NDArray[np.int64] = np.append(0, self.ends)[np.append(0, self.row_ends)]
         return np.diff(starts)
 
     def rows_with(self, token_id: int | None) -> NDArray[np.int64]:
-        """The rows that have the token, in order."""
+        """Return the rows that contain the token, in ascending order."""
         starts = np.append(0, self.ends)[np.append(0, self.row_ends)]
         places = np.flatnonzero(self.ids == token_id) if token_id is not None else np.zeros(0, np.int64)
         return np.unique(np.searchsorted(starts, places, side="right") - 1)
 
     def read(self, row: int) -> list[Input]:
-        """The inputs of one row."""
+        """Return the inputs of one row."""
         inputs = []
         for number in range(int(self.row_ends[row - 1]) if row else 0, int(self.row_ends[row])):
             begin, end = int(self.ends[number - 1]) if number else 0, int(self.ends[number])
             words = None if self.words is None else self.words[begin:end]
-            inputs.append(Input(self.ids[begin:end], int(self.n_first[number]), words))
+            inputs.append(Input(self.ids[begin:end], int(self.n_first[number]), words, self.outer_types))
         return inputs
 
 
 def set_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make a tokenizer without special tokens, such as GPT-2's, end each text with its end-of-text token.
+    """Append the end-of-text token to each text if the tokenizer adds no special tokens (GPT-2).
 
-    A classifier then reads its logits at the same token of every text, an empty text has one token, and the two texts
-    of a pair are separated. The template is saved with the tokenizer, so every user of the model encodes alike.
+    A classifier then reads the logits at the end-of-text token of every text, an empty text has one token, and the
+    token separates the two texts of a pair. The tokenizer saves the template, so training and prediction encode texts
+    in the same way.
     """
     backend = backend_of(tokenizer)
     if backend.num_special_tokens_to_add(False) or tokenizer.eos_token is None:
@@ -109,12 +118,12 @@ def encode_inputs(
     windows: Windows | None = None,
     segmenter: str | None = None,
 ) -> Inputs:
-    """Inputs of at most `block_size` tokens, special tokens included. The longer text of a pair is truncated first.
+    """Encode rows as inputs of at most `block_size` tokens, including special tokens.
 
-    `segmenter` is one of text/language/words.py; it numbers the words.
+    The longer text of a pair is truncated first. `segmenter` (see text/language/words.py) defines the words to number.
 
     Raises:
-        UsageError: the block has no room for a text, or the windows overlap too much.
+        UsageError: `block_size` leaves no room for text, or the stride is too large for the windows.
     """
     n_added = backend_of(tokenizer).num_special_tokens_to_add(pairs is not None)
     room = block_size - n_added
@@ -130,15 +139,35 @@ def encode_inputs(
     seconds = repeat(_NOTHING) if pairs is None else _encode(tokenizer, pairs, segmenter)
     rows: list[list[Input]] = []
     is_cut: list[bool] = []
+    n_without_tokens = 0
     for row in zip(firsts, seconds, strict=False):
         spans, cut = _choose_spans((len(row[0][0]), len(row[1][0])), room, windows)
-        rows.append([template.fill(row, span, segmenter is not None) for span in spans])
+        rows.append([template.build_input(row, span, segmenter is not None) for span in spans])
         is_cut.append(cut)
-    return _pack(rows, np.array(is_cut, bool), np.zeros(0, id_dtype(tokenizer)), segmenter is not None)
+        if not len(rows[-1][0].ids):
+            _fill_empty(rows[-1], tokenizer)
+            n_without_tokens += 1
+    packed = _pack(rows, np.array(is_cut, bool), np.zeros(0, id_dtype(tokenizer)), segmenter is not None)
+    packed.n_without_tokens = n_without_tokens
+    return packed
+
+
+def _fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a row without tokens the token that starts a text, or else the one that ends it.
+
+    Raises:
+        DataError: the tokenizer has neither.
+    """
+    token = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if token is None:
+        hint = "remove rows without a text"
+        raise DataError("a text has no tokens, and the model cannot read nothing", where="the text column", hint=hint)
+    words = None if row[0].words is None else np.array([NO_WORD], np.int32)
+    row[0] = Input(np.array([token], row[0].ids.dtype), 1, words, row[0].outer_types)
 
 
 def _pack(rows: Sequence[Sequence[Input]], is_cut: NDArray[np.bool_], no_ids: Ids, has_words: bool) -> Inputs:
-    """The inputs of rows in flat arrays; `no_ids` is an empty array of the ids' type."""
+    """Store the inputs of rows in flat arrays; `no_ids` is an empty array that sets the dtype of the ids."""
     flat = [each for row in rows for each in row]
     words = [each.words for each in flat if each.words is not None]
     return Inputs(
@@ -148,6 +177,7 @@ def _pack(rows: Sequence[Sequence[Input]], is_cut: NDArray[np.bool_], no_ids: Id
         np.cumsum([len(row) for row in rows], dtype=np.int64),
         np.concatenate([np.zeros(0, np.int32), *words]) if has_words else None,
         is_cut,
+        flat[0].outer_types if flat else (None, None),
     )
 
 
@@ -161,11 +191,13 @@ def join_inputs(parts: Sequence[Inputs]) -> Inputs:
         np.cumsum(np.concatenate([np.diff(part.row_ends, prepend=0) for part in parts])),
         np.concatenate(words) if len(words) == len(parts) else None,
         np.concatenate([part.is_cut for part in parts]),
+        parts[0].outer_types,
+        sum(part.n_without_tokens for part in parts),
     )
 
 
 def take_rows(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
-    """The rows at these indices, in this order."""
+    """Return the rows at these indices, in this order."""
     taken = [inputs.read(int(row)) for row in rows]
     return _pack(taken, inputs.is_cut[rows], inputs.ids[:0], inputs.words is not None)
 
@@ -188,9 +220,10 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], segmenter:
 
 
 def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) -> tuple[list[Spans], bool]:
-    """The parts of a row's texts in each of its inputs, and whether the row is truncated.
+    """Return the spans of a row's texts for each input, and whether the row is truncated.
 
-    Two long texts get half of the room each, as with `longest_first` of tokenizers. Windows move over the longer text.
+    If both texts are long, each gets half of the room, as with `longest_first` of tokenizers. Windows move over the
+    longer text.
     """
     first, second = lengths
     if first + second <= room:
@@ -209,25 +242,27 @@ def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) 
 
 @dataclass(frozen=True)
 class _Template:
-    """The special tokens of a tokenizer before, between and after one or two texts, and the token types."""
+    """The special tokens that a tokenizer adds before, between and after one or two texts, and the token types."""
 
     parts: tuple[Ids, Ids, Ids]
     types: tuple[int, int, int, int, int]
     """Of the tokens before, the first text, the tokens between, the second text, the tokens after."""
+    outer_types: OuterTypes = (None, None)
 
-    def fill(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:
-        """One input."""
+    def build_input(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:
+        """Build one input."""
         (first, continues), (second, other_continues) = texts
         pieces = [self.parts[0], first[spans[0]], self.parts[1], second[spans[1]], self.parts[2]]
         ids = np.concatenate(pieces).astype(first.dtype)
         n_first = sum(len(piece) for piece, kind in zip(pieces, self.types, strict=True) if kind == 0)
         if not with_words:
-            return Input(ids, n_first)
+            return Input(ids, n_first, None, self.outer_types)
         numbers = [_number_words(continues, spans[0], 0)]
         n_words = int(numbers[0][-1]) + 1 if len(numbers[0]) else 0
         numbers.append(_number_words(other_continues, spans[1], n_words))
         outside = [np.full(len(part), NO_WORD, np.int32) for part in self.parts]
-        return Input(ids, n_first, np.concatenate([outside[0], numbers[0], outside[1], numbers[1], outside[2]]))
+        words = np.concatenate([outside[0], numbers[0], outside[1], numbers[1], outside[2]])
+        return Input(ids, n_first, words, self.outer_types)
 
 
 def _find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> _Template:
@@ -239,8 +274,10 @@ def _find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> _Template:
     cuts = [0, sides[0], ends[0], *((sides[1], ends[1]) if pair else (len(encoding.ids),) * 2), len(encoding.ids)]
     ids, types = np.array(encoding.ids, id_dtype(tokenizer)), encoding.type_ids
     kinds = [types[begin] if begin < end else 0 for begin, end in pairwise(cuts)]
+    kinds[0] = 0  # the first text follows
+    outer_types = tuple(kind if kind > 1 else None for kind in (types[0], types[-1]))
     parts = (ids[: cuts[1]], ids[cuts[2] : cuts[3]], ids[cuts[4] :])
-    return _Template(parts, (kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]))
+    return _Template(parts, (kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]), (outer_types[0], outer_types[1]))
 
 
 def _number_words(continues: NDArray[np.bool_] | None, span: slice, first: int) -> NDArray[np.int32]:

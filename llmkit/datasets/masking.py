@@ -1,8 +1,8 @@
 """Choose the tokens that a masked language model predicts, and their replacements.
 
-As in Devlin et al. 2018, section 3.1, and its create_pretraining_data.py: a fixed share of the tokens of each sequence
-is chosen word by word in random order; 80 % of them become the mask token, 10 % a random token, 10 % stay. A word with
-more tokens than are still to be chosen is skipped.
+As in Devlin et al. 2018, section 3.1, and its create_pretraining_data.py: words are chosen in random order until a
+fixed fraction of the tokens is reached; 80 % of the chosen tokens become the mask token, 10 % a random token, 10 % stay
+unchanged. A word that would exceed the fraction is skipped.
 
 Knows nothing of the origin of sequences.
 """
@@ -22,7 +22,7 @@ RANDOM_SHARE_OF_CHOSEN = 0.1
 
 @dataclass(frozen=True, slots=True)
 class MaskVocabulary:
-    """The ids of a tokenizer that masking needs."""
+    """Token ids that masking needs."""
 
     mask_id: int
     ordinary: TokenIds
@@ -40,10 +40,10 @@ class MaskVocabulary:
 def choose_masked(
     maskable: NDArray[np.bool_], continues_word: NDArray[np.bool_], share: float, draws: NDArray[np.floating[Any]]
 ) -> NDArray[np.int64]:
-    """Sorted positions of the tokens to predict: whole words, `share` of the maskable tokens, at least one token.
+    """Return sorted positions of the tokens to predict: complete words, `share` of the maskable tokens, at least one.
 
-    A word is a maskable token and the maskable tokens after it that continue it. `draws` in [0, 1), one per token,
-    decide the order of the words.
+    A word is a maskable token and the maskable tokens that continue it. `draws` has one number in [0, 1) per token;
+    they define the order of the words.
     """
     places = maskable.nonzero()[0]
     if not len(places):
@@ -68,7 +68,7 @@ def choose_masked(
 def corrupt(
     ids: TokenIds, masked: NDArray[np.int64], vocabulary: MaskVocabulary, draws: NDArray[np.floating[Any]]
 ) -> TokenIds:
-    """The ids with the masked positions replaced; `draws` has two numbers in [0, 1) per masked position."""
+    """Return the ids with the masked positions replaced; `draws` has two numbers in [0, 1) per masked position."""
     kind, which = draws[: len(masked)], draws[len(masked) : 2 * len(masked)]
     random_ids = vocabulary.ordinary[(which * len(vocabulary.ordinary)).astype(np.int64)]
     seen = np.where(kind < MASK_SHARE_OF_CHOSEN + RANDOM_SHARE_OF_CHOSEN, random_ids, ids[masked])

@@ -1,19 +1,24 @@
 """BERT's training examples, each a pure function of (seed, epoch, number).
 
-`sentence_objective` selects one of three kinds. "nsp": two segments of whole sentences; the second one is the next or,
-half of the time, from another document (Devlin et al. 2018, appendix A.2, and its create_pretraining_data.py). "sop":
-the second one is always the next, and half of the time the two are swapped (ALBERT, Lan et al. 2019, section 3.1).
-"none": one segment of full sentences, across documents (RoBERTa, Liu et al. 2019, section 4.2).
+`sentence_objective` selects the kind of example:
+
+"nsp": two segments of complete sentences; the second one follows the first or, with probability 0.5, comes from another
+document (Devlin et al. 2018, appendix A.2, and its create_pretraining_data.py).
+
+"sop": the second segment always follows the first, and with probability 0.5 the two are swapped (ALBERT, Lan et al.
+2019, section 3.1).
+
+"none": one segment of complete sentences, across documents (RoBERTa, Liu et al. 2019, section 4.2).
 
 BERT's script walks through a document, starts each example where the last one ended, and writes ten fixed copies to
-disk. Here example k of n begins with the sentence at about k/n of the split, so examples have random access and none is
-stored. An epoch has about as many tokens as the split, each about once, with new cuts, pairs and masks.
+disk. Here example k of n begins with the sentence at about k/n of the split, so examples have random access and nothing
+is stored. An epoch has about as many tokens as the split, each about once; every epoch has new cuts, pairs and masks.
 
-Segments are made as in BERT: sentences up to the target length, which is short in 10 % of the examples; a cut after a
-random sentence; a pair that is too long loses tokens of its longer segment, at the front or the back at random. The
-segments that are not next are sampled evenly over the tokens of other documents; BERT samples documents first, which
-favours short ones. Neither their length nor the beginning of a document gives them away. In a split of one document
-they come from a passage at least a quarter of the document away.
+Segments are made as in BERT. Sentences are added up to the target length, which is short in 10 % of the examples, and
+the segments are separated after a random sentence. A pair that is too long loses tokens from the front or the back of
+the longer segment, at random. Segments that do not follow are sampled uniformly over the tokens of other documents;
+BERT samples documents first, which favours short ones. Their length and their position in the document do not reveal
+that they do not follow. In a split of one document they come from a passage at least a quarter of the document away.
 """
 
 from dataclasses import dataclass
@@ -75,7 +80,7 @@ class Pairs:
 
     @cached_property
     def samples_per_epoch(self) -> int:
-        """Examples that together have about as many tokens as the split; short documents do not fill theirs."""
+        """Number of examples that add up to about one pass over the split; short documents give short examples."""
         total, room = len(self.sentences.split.stream), self._room
         if self.mlm.sentence_objective == "none":  # half a sentence, on average, does not fit
             filled = room - min(room, total / int(self.sentences.n_sentences.sum())) / 2
@@ -85,32 +90,32 @@ class Pairs:
 
     @property
     def _room(self) -> int:
-        """Tokens of an example without [CLS] and [SEP]."""
+        """Number of tokens of an example without [CLS] and [SEP]."""
         return self.block_size - (2 if self.mlm.sentence_objective == "none" else 3)
 
     def __getitem__(self, sample: int) -> Example:
-        epoch, place = divmod(sample, self.samples_per_epoch)
-        return self.read(permute(place, self.samples_per_epoch, hash_integers(self.seed, epoch, 1)), epoch)
+        epoch, position = divmod(sample, self.samples_per_epoch)
+        return self.read(permute(position, self.samples_per_epoch, hash_integers(self.seed, epoch, 1)), epoch)
 
     def read(self, number: int, epoch: int = 0) -> Example:
-        """Example `number` of an epoch, in the order of the text."""
+        """Return example `number` of an epoch, in text order."""
         draws = draw_uniforms(hash_integers(self.seed, epoch, number, 2), 4 + 4 * self.block_size)
         total = len(self.sentences.split.stream)
-        place = (hash_integers(self.seed, epoch) + number * total // self.samples_per_epoch) % total
+        position = (hash_integers(self.seed, epoch) + number * total // self.samples_per_epoch) % total
         if self.mlm.sentence_objective == "none":
-            return self._assemble((self._full_sentences(place),), NO_PAIR, draws[4:])
-        first, second, relation = self._pair(place, draws[:4].tolist(), float(draws[-1]))
+            return self._assemble((self._full_sentences(position),), NO_PAIR, draws[4:])
+        first, second, relation = self._pair(position, draws[:4].tolist(), float(draws[-1]))
         if relation == NO_PAIR:
-            start = first[0] + scale_offset(place - first[0], first[1] - first[0], self._room)
+            start = first[0] + scale_offset(position - first[0], first[1] - first[0], self._room)
             return self._assemble(((start, min(first[1], start + self._room)),), NO_PAIR, draws[4:])
         spans = _truncate(first, second, self._room, draws[4 : 4 + self.block_size])
         return self._assemble(spans, relation, draws[4 + self.block_size :])
 
-    def _full_sentences(self, place: int) -> Span:
-        """Sentences from about `place` on, as many as fit, with the ends of documents between them."""
+    def _full_sentences(self, position: int) -> Span:
+        """Return as many sentences as fit, starting at about `position`, with the ends of documents between them."""
         sentences, room = self.sentences, self._room
         total, n_rows = int(sentences.row_starts[-1]), len(sentences.documents)
-        begin = scale_offset(place, total, room)
+        begin = scale_offset(position, total, room)
         passage = sentences.passage_at(begin)
         start, end = (of(passage.sentence_at(begin)) for of in (passage.start_of, passage.end_of))
         if end - start > room:  # a sentence longer than an example: a part of it
@@ -129,12 +134,12 @@ class Pairs:
                 return start, end
             passage = following
 
-    def _pair(self, place: int, draws: list[float], elsewhere: float) -> tuple[Span, Span, int]:
-        """Both segments before truncation, and their relation."""
+    def _pair(self, position: int, draws: list[float], elsewhere: float) -> tuple[Span, Span, int]:
+        """Return both segments before truncation, and their relation."""
         short, length, cut, coin = draws
         target = 2 + int(length * (self._room - 1)) if short < self.mlm.short_share else self._room
-        passage = self.sentences.passage_at(place)
-        first = min(passage.window_from(place, self._room), max(0, len(passage) - 2))  # a pair needs two sentences
+        passage = self.sentences.passage_at(position)
+        first = min(passage.window_from(position, self._room), max(0, len(passage) - 2))  # a pair needs two sentences
         start = passage.start_of(first)
         last = min(max(passage.last_within(start + target - 1) + 1, first + 1), len(passage) - 1)
         a = start, passage.end_of(first + int(cut * (last - first)))
@@ -148,32 +153,32 @@ class Pairs:
         return a, self._sample_not_next(passage, a, b, target, elsewhere), IS_NOT_NEXT
 
     def _sample_not_next(self, passage: Passage, a: Span, b: Span, target: int, draw: float) -> Span:
-        """Sample sentences of another document, or of a distant passage of the only document, in place of `b`.
+        """Sample sentences of another document, or of a distant passage of the only document, to replace `b`.
 
-        Only their content must distinguish them from `b`: like a next segment they never begin a document, and they are
-        about as long as `b` if the end of its document cut it short.
+        Only the content may distinguish them from `b`: they never begin a document, and they are about as long as `b`
+        if the end of its document made `b` short.
         """
         sentences, total = self.sentences, len(self.sentences.split.stream)
         if sentences.n_documents > 1:
             begin, end = sentences.range_of(passage.document)
-            place = int(draw * (total - (end - begin)))
-            place += (end - begin) if place >= begin else 0
-            other = sentences.passage_at(place)
+            position = int(draw * (total - (end - begin)))
+            position += (end - begin) if position >= begin else 0
+            other = sentences.passage_at(position)
             if other.document == passage.document:  # rows without sentences were skipped, up to this document
                 other = sentences.passage_at(end % total)
         else:
-            place = (a[0] + total // 4 + int(draw * (total // 2))) % total
-            other = sentences.passage_at(place)
+            position = (a[0] + total // 4 + int(draw * (total // 2))) % total
+            other = sentences.passage_at(position)
         ends_early = b[0] < b[1] < a[0] + target
         wanted = b[1] - b[0] if ends_early else max(1, target - (a[1] - a[0]))
-        first = min(max(1, other.sentence_at(min(place, other.end - wanted))), len(other) - 1)
+        first = min(max(1, other.sentence_at(min(position, other.end - wanted))), len(other) - 1)
         start = other.start_of(first)
         if ends_early:
             return start, other.end_of(max(first, other.nearest_end(start + wanted)))
         return start, other.end_of(min(other.last_within(start + wanted - 1) + 1, len(other) - 1))
 
     def _assemble(self, spans: tuple[Span, ...], relation: int, draws: NDArray[np.float64]) -> Example:
-        """[CLS] first [SEP], then second [SEP] if there is one, with masks."""
+        """Build [CLS] first [SEP], followed by second [SEP] if there is a second segment, with masks."""
         split = self.sentences.split
         n_tokens = 1 + sum(end - start + 1 for start, end in spans)
         ids = np.full(n_tokens, self.sep_id, np.int64)
@@ -191,21 +196,24 @@ class Pairs:
 
 
 def check_pairs(sentences: Sentences, block_size: int, sentence_objective: SentenceObjective) -> None:
-    """Raises DataError if no segment follows another, or if a single document is too short for distant passages."""
+    """Check that pairs can be sampled.
+
+    Raises:
+        DataError: no document has two segments, or the only document is too short for distant passages.
+    """
     where = str(sentences.split.folder)
-    if sentence_objective != "none" and not sentences.share_with_two():
+    if sentence_objective != "none" and not sentences.pair_fraction():
         hint = "set mlm.sentence_objective to none, or prepare with prepare.read.documents=file: longer documents"
         raise DataError("no document has two sentences, which pairs need", where=where, hint=hint)
     n_tokens, needed = len(sentences.split.stream), 8 * block_size
     if sentence_objective == "nsp" and sentences.n_documents == 1 and n_tokens < needed:
-        name = sentences.split.folder.name
-        what = f"the {name} split is one document of {n_tokens} tokens: no passages far enough apart for {block_size}"
+        what = f"one document of {n_tokens:,} tokens is too short for two unrelated passages of {block_size} tokens"
         hint = f"give several documents, or {needed} tokens, a lower train.block_size, or mlm.sentence_objective=none"
         raise DataError(what, where=where, hint=hint)
 
 
 def make_pairs(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block_size: int, seed: int) -> Pairs:
-    """The examples of a split for a tokenizer that has [CLS], [SEP] and [MASK].
+    """Return the examples of a split for a tokenizer with [CLS], [SEP] and [MASK].
 
     Raises:
         UsageError: block_size is too small for two segments.
@@ -222,7 +230,7 @@ def make_pairs(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block
 
 
 def _truncate(first: Span, second: Span, room: int, draws: NDArray[np.float64]) -> tuple[Span, Span]:
-    """Truncate the longer segment token by token, at its start or its end, until both fit into `room`."""
+    """Truncate the longer segment token by token, at the start or the end, until both fit into `room`."""
     n_first, n_second = first[1] - first[0], second[1] - second[0]
     excess = n_first + n_second - room
     if excess <= 0:

@@ -1,7 +1,7 @@
-"""Random numbers of the data, computed from integers without the state of a generator.
+"""Random numbers for data, computed from integers without a generator state.
 
-So a run resumes exactly at any step, with any number of workers and ranks. The numbers are the same on every machine
-and with every version of numpy.
+A run therefore resumes exactly at any step, with any number of workers and ranks. The numbers are the same on every
+machine and with every version of numpy.
 """
 
 from functools import lru_cache
@@ -16,7 +16,7 @@ _FACTORS = tuple(map(np.uint64, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)))
 
 
 def hash_integers(*values: int) -> int:
-    """64 well-mixed bits of some integers: splitmix64's finalizer (Steele et al., 2014), chained."""
+    """Return 64 well-mixed bits of some integers: splitmix64's finalizer (Steele et al., 2014), chained."""
     state = 0
     for value in values:
         state = _mix(state, value)
@@ -31,7 +31,7 @@ def _mix(state: int, value: int) -> int:
 
 
 def draw_uniforms(key: int, size: int) -> NDArray[np.float64]:
-    """`size` numbers in [0, 1) of 53 random bits each: splitmix64 with the state `key`, vectorized."""
+    """Return `size` numbers in [0, 1) with 53 random bits each: splitmix64 with the state `key`, vectorized."""
     state = _steps(size) + np.uint64(key)
     state ^= state >> _SHIFTS[0]
     state *= _FACTORS[0]
@@ -48,10 +48,10 @@ def _steps(size: int) -> NDArray[np.uint64]:
 
 
 def permute(index: int, size: int, key: int) -> int:
-    """The position of `index` in a random permutation of 0 ... size-1 that `key` selects.
+    """Return the position of `index` in the random permutation of 0 ... size-1 that `key` selects.
 
-    A four-round Feistel network over the next even number of bits, repeated until the result is below `size` (cycle
-    walking; Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002): a bijection without a table.
+    A bijection without a table: a four-round Feistel network over the next even number of bits, repeated until the
+    result is below `size` (cycle walking; Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002).
     """
     if size == 1:
         return 0
@@ -68,5 +68,5 @@ def permute(index: int, size: int, key: int) -> int:
 
 @lru_cache(maxsize=8)
 def _rounds(key: int) -> tuple[int, ...]:
-    """The state of `hash_integers(key, round, right)` before `right`, for each round."""
+    """Return, for each round, the state of `hash_integers(key, round, right)` before it reads `right`."""
     return tuple(hash_integers(key, number) for number in range(4))

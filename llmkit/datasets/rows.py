@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmkit.core import console
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.language.sentences import find_sentence_ends
 from llmkit.text.language.words import chinese_continuation_mask, chinese_mask, count_words, valid_word_count
@@ -33,7 +34,7 @@ MAX_UNKNOWN_TEXTS = 1_000
 
 @dataclass(slots=True)
 class TextCounts:
-    """Counts of a text or of a shard of it."""
+    """Counts of a text or of one shard."""
 
     totals: Counter[str]
     """Documents, characters, bytes, tokens, unknown_tokens, unknown_characters, and sentences where they are found."""
@@ -49,7 +50,7 @@ class TextCounts:
         self.unknown.update(other.unknown)
 
     def add_unknown(self, texts: list[str]) -> None:
-        """Count unknown tokens by the texts that they stand for."""
+        """Count unknown tokens by the text that each replaces."""
         self.totals.update(unknown_tokens=len(texts), unknown_characters=sum(map(len, texts)))
         self.unknown.update(text[:MAX_EXAMPLE_CHARACTERS] for text in texts)
         if len(self.unknown) > 10 * MAX_UNKNOWN_TEXTS:
@@ -60,23 +61,24 @@ class TextCounts:
         self.unknown = Counter(dict(_most_frequent(self.unknown, MAX_UNKNOWN_TEXTS)))
 
     def unknown_examples(self) -> list[str]:
-        """The most frequent unknown texts, at most three."""
+        """Return the most frequent unknown texts, at most three."""
         return [text for text, _ in _most_frequent(self.unknown, N_EXAMPLES)]
 
 
 def _most_frequent(counts: Counter[str], number: int) -> list[tuple[str, int]]:
-    """As Counter.most_common, but ties are in the order of the texts, so shards may come in any order."""
+    """Like Counter.most_common, but sorts ties by text, so the result does not depend on the order of shards."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:number]
 
 
 def describe_unknown_tokens(totals: Mapping[str, Any], examples: Sequence[str]) -> str:
-    """`12 tokens (3.4%), 20 of 900 characters (2%) are unknown to the tokenizer, such as é, 火`, for a note.
+    """Format a note: `12 tokens (3.4%), 20 of 900 characters (2%) are unknown to the tokenizer, such as é, 火`.
 
-    `totals` as of TextCounts; those of older prepared folders have no unknown_characters.
+    `totals` are those of TextCounts; older prepared folders have no unknown_characters.
     """
-    share = f"{totals['unknown_tokens']:,} tokens ({totals['unknown_tokens'] / max(1, totals['tokens']):.1%})"
+    n_unknown = totals["unknown_tokens"]
+    share = f"{console.count(n_unknown, 'token')} ({n_unknown / max(1, totals['tokens']):.1%})"
     if "unknown_characters" not in totals:
-        return f"{share} are unknown to the tokenizer"
+        return f"{share} {'is' if n_unknown == 1 else 'are'} unknown to the tokenizer"
     return f"{share}, {describe_unknown(totals['unknown_characters'], totals['characters'], examples)}"
 
 
@@ -91,18 +93,18 @@ def encode_rows(
     counts: TextCounts,
     segmenter: str | None = None,
 ) -> Iterator[Row]:
-    """Yield one row per document or part of one; the last part of a document ends with the end-of-text token.
+    """Yield one row per document or document part; the last part of a document ends with the end-of-text token.
 
-    With a `segmenter` of text/language/words.py, rows also have sentences and words. `totals` counts documents,
-    characters, bytes, tokens, unknown_tokens and, with a segmenter, sentences; after the last row also words, unless
-    the script of the text has no spaces between words.
+    With a `segmenter` (text/language/words.py), rows also have sentences and words. `counts.totals` counts documents,
+    characters, bytes, tokens and unknown_tokens, and with a segmenter sentences. Words are added after the last row,
+    unless the script of the text has no spaces between words.
     """
     yield from encode_counted(documents, tokenizer, counts, segmenter, plain_encoder(tokenizer))
     add_words(counts.totals, counts.words)
 
 
 def add_words(totals: Counter[str], counted: Counter[str]) -> None:
-    """Add the number of words of a text to its totals, unless its script has no spaces between words."""
+    """Add the word count of a text to the totals, unless its script has no spaces between words."""
     if (n_words := valid_word_count(counted)) is not None:
         totals["words"] += n_words
 
@@ -114,7 +116,7 @@ def encode_counted(
     segmenter: str | None,
     encoder: Encoder,
 ) -> Iterator[Row]:
-    """As `encode_rows`, for a shard of a text; words are counted in `counts.words` only."""
+    """Like `encode_rows`, for one shard; adds words to `counts.words` only."""
     unknown_id, totals = tokenizer.unk_token_id, counts.totals
     encode = (
         partial(_encode, encoder, unknown_id)
@@ -142,7 +144,7 @@ Encoded = tuple[Ids, NDArray[np.int64] | None, NDArray[np.int64] | None, NDArray
 
 
 def _encode(encoder: Encoder, unknown_id: int | None, documents: list[Document]) -> Iterator[Encoded]:
-    """Encode without sentences; token starts are computed only for documents with unknown tokens."""
+    """Encode without sentences; computes token starts only for documents with unknown tokens."""
     flat, lengths = encoder.encode([document.text for document in documents])
     ids = [flat[stop - length : stop] for stop, length in zip(np.cumsum(lengths), lengths, strict=True)]
     has_unknown = [unknown_id is not None and bool((part == unknown_id).any()) for part in ids]
@@ -163,9 +165,10 @@ def _encode_with_sentences(encoder: Encoder, segmenter: str, documents: list[Doc
 def word_continuation_mask(
     text: str, starts: NDArray[np.int64], words: NDArray[np.int64], segmenter: str
 ) -> NDArray[np.bool_]:
-    """For each token, whether it continues the previous word: words of the tokenizer, in Chinese of the segmenter.
+    """Return whether each token continues the previous word.
 
-    Some tokenizers treat a whole Chinese clause as one word.
+    The tokenizer defines words; in Chinese the segmenter does, because some tokenizers treat a complete Chinese clause
+    as one word.
     """
     continues: NDArray[np.bool_] = np.diff(words, prepend=-1) == 0
     if not len(starts) or not (chinese := chinese_mask(text)).any():

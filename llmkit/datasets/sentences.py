@@ -1,7 +1,7 @@
 """An index of the sentences of a split on its token stream.
 
 Only rows are in memory (16 bytes each); the ends of sentences stay in the memory-mapped file. A row is a document or a
-part of a long one; no sentence crosses its end.
+part of a long document; no sentence crosses the end of a row.
 
 Knows nothing of pairs; see pairs.py.
 """
@@ -21,7 +21,7 @@ _INT32_MAX = 2**31 - 1
 
 
 class Sentences:
-    """Index of a split: start of each row on the token stream, and the sentences of each row."""
+    """Index of a split: the start of each row in the token stream, and the sentences of each row."""
 
     def __init__(self, split: Split) -> None:
         """Raises DataError if the split was prepared without sentences or has none."""
@@ -34,7 +34,7 @@ class Sentences:
 
     @cached_property
     def row_starts(self) -> NDArray[np.int64]:
-        """Position of each row's first token, and the end of the last row."""
+        """Position of the first token of each row, and the end of the last row."""
         lengths = pc.list_value_length(self.split.table.column("input_ids"))
         return np.concatenate([[0], np.cumsum(lengths.to_numpy(), dtype=np.int64)])
 
@@ -55,23 +55,23 @@ class Sentences:
         """Number of documents with a sentence."""
         return len(np.unique(self.documents[self.n_sentences > 0]))
 
-    def share_with_two(self) -> float:
-        """The share of tokens in rows of two sentences or more."""
+    def pair_fraction(self) -> float:
+        """Fraction of tokens in rows with at least two sentences."""
         lengths = np.diff(self.row_starts)
         return float(lengths[self.n_sentences >= 2].sum() / lengths.sum())
 
     def mean_window(self, room: int) -> float:
-        """Mean length of a window of up to `room` tokens within its row, over all starting tokens."""
+        """Mean length of a window of up to `room` tokens within its row, over all start tokens."""
         lengths = np.diff(self.row_starts)
         return float((lengths * np.minimum(lengths, room)).sum() / lengths.sum())
 
-    def passage_at(self, place: int) -> "Passage":
-        """The row of the token at `place`, or the next row with a sentence."""
-        row = int(self.row_starts.searchsorted(place, side="right")) - 1
+    def passage_at(self, position: int) -> "Passage":
+        """Return the row of the token at `position`, or the next row with a sentence."""
+        row = int(self.row_starts.searchsorted(position, side="right")) - 1
         return self.passage_from(row)
 
     def passage_from(self, row: int) -> "Passage":
-        """The row, or the next row with a sentence; wraps around."""
+        """Return this row, or the next row with a sentence; wraps around."""
         while True:
             chunk = int(self._chunk_rows.searchsorted(row, side="right")) - 1
             offsets, ends = self._chunks[chunk]
@@ -82,7 +82,7 @@ class Sentences:
             row = (row + 1) % len(self.documents)
 
     def range_of(self, document: int) -> tuple[int, int]:
-        """Start and end of a document on the stream."""
+        """Return start and end of a document in the token stream."""
         # int32 as the index: numpy would otherwise copy all of it to int64.
         first, last = self.documents.searchsorted(np.array([document, document + 1], np.int32))
         return int(self.row_starts[first]), int(self.row_starts[last])
@@ -104,7 +104,7 @@ class Sentences:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A row with sentences: a document or a part of one. Positions are those of the split's token stream."""
+    """A row with sentences: a document or a part of one. Positions refer to the token stream of the split."""
 
     row: int
     document: int
@@ -121,47 +121,47 @@ class Passage:
         return self.end_of(len(self._ends) - 1)
 
     def start_of(self, sentence: int) -> int:
-        """Position of the sentence's first token."""
+        """Return the position of the first token of the sentence."""
         return self.start + int(self._ends[sentence - 1]) if sentence else self.start
 
     def end_of(self, sentence: int) -> int:
-        """Position after the sentence's last token."""
+        """Return the position after the last token of the sentence."""
         return self.start + int(self._ends[sentence])
 
-    def sentence_at(self, place: int) -> int:
-        """The sentence at `place`, clamped to the first and the last sentence."""
-        return min(self._count_until(place), len(self._ends) - 1)
+    def sentence_at(self, position: int) -> int:
+        """Return the sentence at `position`, clamped to the first and the last sentence."""
+        return min(self._count_until(position), len(self._ends) - 1)
 
     def last_within(self, end: int) -> int:
-        """The last sentence that ends at `end` or before; -1 for none."""
+        """Return the last sentence that ends at or before `end`; -1 if there is none."""
         return self._count_until(end) - 1
 
     def nearest_end(self, end: int) -> int:
-        """The sentence whose end is nearest to `end`."""
+        """Return the sentence whose end is nearest to `end`."""
         below = max(0, self.last_within(end))
         above = min(below + 1, len(self._ends) - 1)
         return below if abs(self.end_of(below) - end) <= abs(self.end_of(above) - end) else above
 
-    def _count_until(self, place: int) -> int:
-        """Number of sentences that end at or before `place`."""
-        return int(self._ends.searchsorted(np.int32(max(-1, min(place - self.start, _INT32_MAX))), side="right"))
+    def _count_until(self, position: int) -> int:
+        """Number of sentences that end at or before `position`."""
+        return int(self._ends.searchsorted(np.int32(max(-1, min(position - self.start, _INT32_MAX))), side="right"))
 
-    def window_from(self, place: int, room: int) -> int:
-        """The sentence at which a window of `room` tokens begins, given any position of the row.
+    def window_from(self, position: int, room: int) -> int:
+        """Return the first sentence of a window of `room` tokens that any position of the row selects.
 
-        Windows are even over all positions (see `scale_offset`); the last one has all sentences up to the end.
+        Windows are uniform over all positions (see `scale_offset`); the last one includes all sentences up to the end.
         """
-        begin = self.start + scale_offset(place - self.start, self.end - self.start, room)
+        begin = self.start + scale_offset(position - self.start, self.end - self.start, room)
         sentence = self.sentence_at(begin)
         cut_off = begin > self.start and begin >= self.end - room and self.start_of(sentence) < begin
         return min(sentence + cut_off, len(self._ends) - 1)
 
 
 def scale_offset(offset: int, length: int, room: int) -> int:
-    """The start of a window of `room` tokens in a text of `length` tokens, for the token at `offset`.
+    """Return the start of a window of `room` tokens in a text of `length` tokens, for the token at `offset`.
 
-    Starts are even over all offsets, but more offsets map to the two ends of the text. Otherwise few windows would
-    cover its first and last tokens, and windows at its end would be short.
+    Starts are uniform over all offsets, but more offsets map to the two ends of the text. Otherwise few windows would
+    cover the first and last tokens, and windows at the end would be short.
     """
     held, last = min(room, length // 3), max(0, length - room)
     return min(last, max(0, (offset - held) * last // max(1, length - 2 * held)))

@@ -1,7 +1,8 @@
 """Run the checks of `llmkit doctor`, and check Python, libraries and extras.
 
-A check that breaks becomes a finding and stops no other; nothing is changed. The ranges of versions are those of
-pyproject.toml in a clone, else those of the installed package."""
+A check that raises an exception becomes a finding, and the other checks continue. Checks change nothing. The ranges of
+versions come from pyproject.toml in a clone, otherwise from the installed package.
+"""
 
 import importlib
 import os
@@ -37,7 +38,7 @@ from llmkit.doctor.storage import ask_hub, check_cache, check_disk, check_hub, c
 
 
 def examine(out: Path, *, offline: bool = False) -> Iterator[Finding]:
-    """Every finding, as soon as it is known, in the order in which one would fix them."""
+    """Yield each finding as soon as it is known, in the order in which a user would fix problems."""
     python, needed, extras = read_ranges()
     yield check_python(python)
     yield from _guard("libraries", lambda: check_libraries(needed))
@@ -66,14 +67,14 @@ def examine(out: Path, *, offline: bool = False) -> Iterator[Finding]:
 
 
 def summarize(findings: list[Finding]) -> dict[str, Any]:
-    """For JSON: the worst status, the number of findings by status, and all findings."""
+    """Return a record for JSON: the worst status, the number of findings by status, and all findings."""
     counts = {status: sum(each.status == status for each in findings) for status in ("ok", "warn", "fault")}
     worst = next((status for status in ("fault", "warn") if counts[status]), "ok")
     return {"status": worst, "counts": counts, "findings": [asdict(each) for each in findings]}
 
 
 def raise_faults(findings: list[Finding]) -> None:
-    """Raises EnvironmentFault with one problem per fault."""
+    """Raise EnvironmentFault with one problem per fault."""
     problems = [Problem(each.value, each.name, each.advice) for each in findings if each.status == "fault"]
     if problems:
         raise EnvironmentFault.from_problems(problems)
@@ -105,7 +106,7 @@ NOT_INSTALLED = "is not installed"
 
 
 def read_ranges(package: Path = Path(llmkit.__file__).parent) -> tuple[str, list[str], dict[str, list[str]]]:
-    """Python's range, the requirements, and the requirements of each extra, as pyproject.toml writes them."""
+    """Return Python's version range, the requirements, and the requirements of each extra, as in pyproject.toml."""
     project = package.parent / "pyproject.toml"
     if project.is_file():
         table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
@@ -125,7 +126,7 @@ def read_ranges(package: Path = Path(llmkit.__file__).parent) -> tuple[str, list
 
 
 def check_python(required: str, found: str | None = None) -> Finding:
-    """The version of Python."""
+    """Check the version of Python."""
     found = found or platform.python_version()
     value = f"{found} on {platform.system()} {platform.machine()}"
     if found in SpecifierSet(required, prereleases=True):
@@ -134,7 +135,7 @@ def check_python(required: str, found: str | None = None) -> Finding:
 
 
 def check_libraries(requirements: Sequence[str], version_of: Callable[[str], str] = version) -> Iterator[Finding]:
-    """One fault per library that is missing or out of range, then the others."""
+    """Yield one fault per library that is missing or out of range, followed by one finding for the other libraries."""
     good = {}
     for requirement in map(Requirement, requirements):
         problem = _find_problem(requirement, version_of)
@@ -148,7 +149,10 @@ def check_libraries(requirements: Sequence[str], version_of: Callable[[str], str
 
 
 def check_extras(extras: dict[str, list[str]], version_of: Callable[[str], str] = version) -> Iterator[Finding]:
-    """One warning per extra with a version out of range, then what is installed; a missing extra is not a problem."""
+    """Yield one warning per extra with a version out of range, and one finding that lists installed extras.
+
+    A missing extra is not a problem.
+    """
     installed, missing = [], []
     for extra in (name for name in extras if name != "dev"):
         problems = {r.name: _find_problem(r, version_of) for r in map(Requirement, extras[extra])}
@@ -165,7 +169,7 @@ def check_extras(extras: dict[str, list[str]], version_of: Callable[[str], str] 
 
 
 def _find_problem(requirement: Requirement, version_of: Callable[[str], str]) -> str:
-    """What is wrong with the installed version; empty if nothing is."""
+    """Describe the problem of the installed version; empty if there is none."""
     try:
         found = version_of(requirement.name)
     except PackageNotFoundError:
@@ -174,7 +178,7 @@ def _find_problem(requirement: Requirement, version_of: Callable[[str], str]) ->
 
 
 def check_imports(load: Callable[[str], Any] = importlib.import_module) -> Finding:
-    """Whether the libraries load together."""
+    """Check that the libraries load together."""
     try:
         load("llmkit.runs.train")
         load("llmkit.preparing.prepare")
@@ -185,7 +189,7 @@ def check_imports(load: Callable[[str], Any] = importlib.import_module) -> Findi
 
 
 def check_torch(torch: Any, environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """The hardware that torch was built for, and the CPU kernels that it uses."""
+    """Yield the hardware that torch was built for, and the CPU kernels that it uses."""
     version = torch.version
     build = f"CUDA {version.cuda}" if version.cuda else f"ROCm {version.hip}" if version.hip else ""
     build = build or ("Metal" if torch.backends.mps.is_built() else "CPU only")

@@ -8,8 +8,11 @@ Status = Literal["ok", "warn", "fault"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`value` says what was found; `advice` says what to do and is empty if nothing is wrong; `figures` holds the same
-    for programs, with units in the names."""
+    """One result of a check.
+
+    `value` describes the finding. `advice` says how to fix it and is empty without a problem. `figures` are the same
+    values for programs, with units in the names.
+    """
 
     name: str
     value: str

@@ -1,8 +1,9 @@
-"""CPU, memory, limits and GPUs: what the system and its containers report, and whether they compute, and how fast.
+"""CPU, memory, limits and GPUs: what the system and its containers report, whether devices work, and how fast.
 
-Files of the system are read below `root`, so that a test can describe another machine. What a system does not report
-(macOS has no /proc) is left out. nvidia-smi and torch are asked separately, because most GPU faults show as a
-difference between them."""
+System files are read below `root`, so that a test can describe another machine. Values that a system does not report
+(macOS has no /proc) are left out. nvidia-smi and torch are asked separately, because most GPU faults show as a
+difference between them.
+"""
 
 import os
 import platform
@@ -31,7 +32,7 @@ MIN_OPEN_FILES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """The processor as this process may use it; `quota` is a container's limit, in cores."""
+    """The processors that this process may use; `quota` is the limit of a container, in cores."""
 
     name: str
     vendor: str
@@ -43,12 +44,12 @@ class Cpu:
 
 
 def read_cpu(root: Path = Path("/"), allowed: frozenset[int] | None = None) -> Cpu:
-    """Counts only the logical processors that this process is `allowed` to use."""
+    """Read the CPU; counts only logical processors that this process is `allowed` to use."""
     allowed = allowed_cores() if allowed is None else allowed
     blocks = [dict(_pairs(block)) for block in read_text(root / "proc/cpuinfo").split("\n\n") if block.strip()]
     blocks = [each for each in blocks if each.get("processor", "").isdigit() and int(each["processor"]) in allowed]
     first = blocks[0] if blocks else {}
-    # Hyper-threads of one core have the same numbers; ARM names no cores and has no hyper-threads.
+    # Hyper-threads of one core have the same numbers. ARM lists no core numbers and has no hyper-threads.
     cores = {(block.get("physical id"), block.get("core id", block["processor"])) for block in blocks}
     kilohertz = read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq").strip()
     current = max((float(block["cpu MHz"]) for block in blocks if "cpu MHz" in block), default=None)
@@ -64,7 +65,7 @@ def read_cpu(root: Path = Path("/"), allowed: frozenset[int] | None = None) -> C
 
 
 def check_cpu(cpu: Cpu) -> Finding:
-    """Name, cores, clock and instructions."""
+    """Report name, cores, clock and instruction sets."""
     flags = [feature for feature in FEATURES if feature in cpu.flags]
     clock = f", {cpu.megahertz / 1000:.2g} GHz" if cpu.megahertz else ""
     cores = f"{count(cpu.n_physical, 'core')}, {count(cpu.n_logical, 'thread')}"
@@ -73,7 +74,7 @@ def check_cpu(cpu: Cpu) -> Finding:
 
 
 def check_threads(cpu: Cpu, torch_threads: int, decided: ThreadCount) -> Finding:
-    """Torch's threads and what sets them. One per physical core is best, and none beyond the quota."""
+    """Check torch's threads and report what sets them. The best number is one per physical core, within the quota."""
     best = cpu.n_physical if cpu.quota is None else max(1, min(cpu.n_physical, ceil(cpu.quota)))
     by_user = decided.source.endswith("_NUM_THREADS")
     source = (
@@ -97,7 +98,7 @@ def check_threads(cpu: Cpu, torch_threads: int, decided: ThreadCount) -> Finding
 
 
 def check_memory(root: Path = Path("/")) -> Finding:
-    """Memory that this process can get, within a container's limit."""
+    """Check the memory that this process can use, within the limit of a container."""
     table = {key: int(value.split()[0]) * 1024 for key, value in _pairs(read_text(root / "proc/meminfo")) if value}
     total, limit = table.get("MemTotal") or total_memory(), read_limits(root)[1]
     if total is None:
@@ -115,7 +116,7 @@ def check_memory(root: Path = Path("/")) -> Finding:
 
 
 def check_shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
-    """/dev/shm, which only Linux has."""
+    """Check the free space of /dev/shm, which only Linux has."""
     if not folder.is_dir():
         return ok("shared memory", f"this system has no {folder}")
     state = os.statvfs(folder)
@@ -131,7 +132,7 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
 
 
 def check_open_files(soft: int | None = None) -> Finding:
-    """How many files a process may have open."""
+    """Check how many files a process may open."""
     if soft is None:
         if os.name == "nt":
             return ok("open files", "this system has no limit")
@@ -147,7 +148,7 @@ def check_open_files(soft: int | None = None) -> Finding:
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    """The lines `key : value` of a file in /proc."""
+    """Yield the `key : value` lines of a file in /proc."""
     for line in text.splitlines():
         key, colon, value = line.partition(":")
         if colon:
@@ -161,7 +162,7 @@ MIN_BUSY_LOAD = 0.5
 
 
 def peak_fp32_flops(cpu: Cpu, n_threads: int) -> float | None:
-    """cores x clock x 2 FMA units x 2 operations x vector width; None if the clock or the width is unknown.
+    """Return cores x clock x 2 FMA units x 2 operations x vector width; None if the clock or the width is unknown.
 
     AMD's vectors are counted as 256 bits wide, which is true up to Zen 4.
     """
@@ -173,7 +174,7 @@ def peak_fp32_flops(cpu: Cpu, n_threads: int) -> float | None:
 
 
 def check_cpu_speed(torch: Any, cpu: Cpu) -> Finding:
-    """A warning if fp32 products reach less than a third of the limit."""
+    """Check that fp32 products reach at least a third of the theoretical peak."""
     from llmkit.training.speed import measure_matmul
 
     n_threads = torch.get_num_threads()
@@ -194,7 +195,7 @@ def check_cpu_speed(torch: Any, cpu: Cpu) -> Finding:
 
 
 def check_precision() -> Finding:
-    """What `train.precision: auto` chooses here, from the function that training calls."""
+    """Report the choice of `train.precision: auto`, from the function that training calls."""
     from llmkit.core.devices import pick_device
     from llmkit.training.speed import choose_precision
 
@@ -208,7 +209,7 @@ MIN_FREE_SHARE = 0.85
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What nvidia-smi reports: names of the GPUs, the driver's version, the newest CUDA that it supports."""
+    """Report of nvidia-smi: names of the GPUs, version of the driver, newest CUDA that the driver supports."""
 
     names: list[str]
     version: str = ""
@@ -224,7 +225,7 @@ def _run(command: list[str]) -> str:
 
 
 def read_driver(run: Callable[[list[str]], str] = _run) -> Driver:
-    """No names if there is no nvidia-smi or it cannot reach the driver."""
+    """Read the driver; there are no names without nvidia-smi, or if nvidia-smi cannot reach the driver."""
     output = run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
     rows = [line.split(", ") for line in output.splitlines() if ", " in line]
     if not rows:
@@ -234,7 +235,7 @@ def read_driver(run: Callable[[list[str]], str] = _run) -> Driver:
 
 
 def check_accelerators(torch: Any, driver: Driver, root: Path = Path("/")) -> Iterator[Finding]:
-    """One finding per GPU that torch can use; otherwise the reason why it can use none."""
+    """Yield one finding per GPU that torch can use, or the reason why torch can use none."""
     with warnings.catch_warnings(record=True) as caught:  # torch warns here if a GPU cannot be used
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
@@ -261,7 +262,7 @@ def check_accelerators(torch: Any, driver: Driver, root: Path = Path("/")) -> It
 
 
 def _explain_driver(torch: Any, driver: Driver, names: str, warning: str) -> Finding:
-    """Torch has CUDA and the driver sees GPUs, but torch cannot use them."""
+    """Explain why torch cannot use GPUs that the driver sees, although torch has CUDA."""
     major = driver.cuda and driver.cuda.split(".")[0]
     if major and int(major) < int(torch.version.cuda.split(".")[0]):
         value = f"{names}: driver {driver.version} supports CUDA {driver.cuda}, torch needs {torch.version.cuda}"
@@ -272,7 +273,7 @@ def _explain_driver(torch: Any, driver: Driver, names: str, warning: str) -> Fin
 
 
 def _check_gpu(torch: Any, index: int) -> Finding:
-    """Kernels, free memory and precisions of one GPU, and whether it computes."""
+    """Check kernels, free memory and precisions of one GPU, and a computation on it."""
     name = f"gpu {index}"
     properties = torch.cuda.get_device_properties(index)
     free, total = torch.cuda.mem_get_info(index)
@@ -297,9 +298,10 @@ def _check_gpu(torch: Any, index: int) -> Finding:
 
 
 def has_kernels(major: int, minor: int, architectures: list[str]) -> bool:
-    """Machine code (sm_) runs on its own major version from its minor version up, PTX (compute_) on all later ones.
+    """Whether torch's kernels run on this compute capability.
 
-    CUDA programming guide, "Application compatibility". An empty list tells nothing and passes.
+    Machine code (sm_) runs on the same major version from its minor version up, PTX (compute_) on all later versions
+    (CUDA programming guide, "Application compatibility"). The result for an empty list is true.
     """
     for architecture in architectures:
         target, _, number = architecture.rstrip("af").partition("_")

@@ -1,6 +1,6 @@
 """The disk where runs are written, and the Hugging Face hub and its cache.
 
-Leaves nothing behind: the file that is timed has no name, so even SIGKILL frees it.
+No file remains: the test file has no name, so the system frees it even after SIGKILL.
 """
 
 import os
@@ -27,13 +27,13 @@ HUB_SECONDS = 3.0
 
 
 def nearest_folder(path: Path) -> Path:
-    """The folder itself, or its first parent that exists: doctor creates none."""
+    """Return the folder, or its first existing parent; doctor creates no folder."""
     path = path.absolute()
     return next(each for each in (path, *path.parents) if each.is_dir())
 
 
 def check_space(folder: Path) -> Finding:
-    """Free space for runs."""
+    """Check the free space for runs."""
     usage = disk_usage(folder)
     value = f"{show_size(usage.free)} of {show_size(usage.total)} free in {str(folder)!r}"
     advice = "free space there, or use another --out; three checkpoints of GPT-2 124M take 4.5 GB"
@@ -44,7 +44,7 @@ def check_space(folder: Path) -> Finding:
 
 
 def check_disk(folder: Path) -> Iterator[Finding]:
-    """Rights, write speed and file locks."""
+    """Check permissions, write speed and file locks."""
     try:
         check_writable(folder / "run")
     except EnvironmentFault as error:
@@ -55,7 +55,7 @@ def check_disk(folder: Path) -> Iterator[Finding]:
 
 
 def check_disk_speed(folder: Path) -> Finding:
-    """Write and flush random bytes, as a checkpoint does: zeros could be compressed."""
+    """Measure the speed of writing and flushing random bytes, as for a checkpoint; zeros could be compressed."""
     chunk = os.urandom(CHUNK)
     try:
         with tempfile.TemporaryFile(dir=folder, prefix=".llmkit-doctor-", buffering=0) as file:
@@ -75,7 +75,7 @@ def check_disk_speed(folder: Path) -> Finding:
 
 
 def check_locks(folder: Path) -> Finding:
-    """Whether a second run in the same folder is detected; some network file systems have no locks."""
+    """Check that a second run in the same folder is detected; some network file systems have no locks."""
     probe = folder / f".llmkit-doctor-{os.getpid()}"
     with lock_folder(probe):
         try:
@@ -88,7 +88,7 @@ def check_locks(folder: Path) -> Finding:
 
 
 def check_cache(folder: Path) -> Finding:
-    """The folder where models and data sets of the hub are stored."""
+    """Check the folder that stores models and data sets of the hub."""
     parent = nearest_folder(folder)
     free = disk_usage(parent).free
     value = f"{folder}, {show_size(free)} free"
@@ -103,9 +103,9 @@ def check_cache(folder: Path) -> Finding:
 
 
 def check_hub(endpoint: str, ask: Callable[[str], int], offline: bool) -> Finding:
-    """Whether the hub answers. `ask` returns the HTTP status of an address, or raises.
+    """Check that the hub answers. `ask` returns the HTTP status of an address, or raises.
 
-    Runs in a thread, because a name lookup has no timeout.
+    The request runs in a thread, because a name lookup has no timeout.
     """
     address = redact(endpoint)
     if offline:
@@ -132,7 +132,7 @@ def check_hub(endpoint: str, ask: Callable[[str], int], offline: bool) -> Findin
 
 
 def ask_hub(address: str) -> int:
-    """The HTTP status of an address, with the proxy and certificates that downloads use."""
+    """Return the HTTP status of an address, using the proxy and certificates of downloads."""
     from huggingface_hub import get_session
 
     return int(get_session().head(address, timeout=HUB_SECONDS).status_code)

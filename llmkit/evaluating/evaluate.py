@@ -1,6 +1,6 @@
 """Evaluate a model on a prepared split, raw text or labelled rows; its task computes the metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,29 @@ from llmkit.tasks.table import task_of_model
 from llmkit.training.folder import RunFolder
 
 
-def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_samples: bool = False) -> dict[str, Any]:
-    """The metrics of the model's task on one split of a prepared folder, on text or on labelled rows, and the settings
-    by which they were computed; `task` names the task.
+def check_columns(columns: Mapping[str, str | None], data: Sequence[str]) -> None:
+    """Check that columns are only named for a file.
 
-    Without `data` a run is scored on the held-out data of its training, and its metrics.json and report are updated.
-    `show_samples` adds the worst errors of a classifier to both.
+    Raises:
+        UsageError: names the first option.
+    """
+    given = next((name for name, column in columns.items() if column is not None), None)
+    if given and not data:
+        hint = "add --data FILE, or leave it out: a run is scored on its own held-out data"
+        raise UsageError(f"--{given} names a column of --data, which is missing", where=f"--{given}", hint=hint)
+
+
+def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_samples: bool = False) -> dict[str, Any]:
+    """Return the metrics of the model's task on one split of a prepared folder, on text or on labelled rows.
+
+    The result also has the settings of the computation, and `task`, the name of the task. Without `data` a run is
+    scored on the held-out data of its training, and its metrics.json and report are updated. `show_samples` adds the
+    worst errors of a classifier to both.
 
     Raises:
         UsageError: there is no data to score, or no task supports the model.
         DataError: a prepared folder that is damaged.
-        ModelError: data made with another tokenizer.
+        ModelError: the data was prepared with another tokenizer.
     """
     path = resolve_model(model)
     task = task_of_model(path)

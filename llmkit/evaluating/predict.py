@@ -11,7 +11,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.core.errors import UsageError
 from llmkit.core.files import check_writable, new_file
 from llmkit.models.loading import resolve_model
-from llmkit.tables.rows import without_surrogates
+from llmkit.tables.rows import Data, without_surrogates
 from llmkit.tasks.base import Emit, PredictionRequest
 from llmkit.tasks.table import task_of_model
 
@@ -23,14 +23,14 @@ def predict(
     recipe: Recipe,
     *,
     model: str,
-    data: str,
+    data: Data,
     out: Path | None,
     write: Write,
     file_format: Format | None = None,
     all_probabilities: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write each row with its prediction to `out`, atomically, or to `write`.
+    """Write each row of `data` (tables/rows.py) with its prediction to `out`, atomically, or to `write`.
 
     A classifier adds the predicted label and its probability; `all_probabilities` adds one column per label. Returns
     the number of rows.
@@ -59,7 +59,7 @@ def predict(
 
 
 def _make_writer(write: Write, chosen: Format, columns: list[str]) -> Emit:
-    """A function that writes one row; the header is written immediately."""
+    """Return a function that writes one row; the header is written immediately."""
     if chosen == "jsonl":
         return lambda record: _write_line(write, json.dumps(record, ensure_ascii=False, default=str))
     to_line = _to_tsv if chosen == "tsv" else _to_csv
@@ -79,7 +79,7 @@ def _to_csv(cells: Sequence[Any]) -> str:
 
 
 def _to_tsv(cells: Sequence[Any]) -> str:
-    """One row as .tsv, which allows neither quotes nor line ends in cells."""
+    """Format one row as .tsv, which allows neither quotes nor line ends in cells."""
     return "\t".join(" ".join(_to_text(cell).split()) for cell in cells)
 
 
@@ -100,10 +100,11 @@ def _format_of(out: Path | None) -> Format:
     raise UsageError(f"the output format of {out.name!r} is unknown", where="--out", hint=hint)
 
 
-def _check_out(out: Path, data: str, overwrite: bool) -> None:
+def _check_out(out: Path, data: Data, overwrite: bool) -> None:
     if out.is_dir():
         raise UsageError(f"{str(out)!r} is a folder", where="--out", hint="give the name of a file")
-    if out.exists() and Path(data).expanduser().exists() and out.samefile(Path(data).expanduser()):
+    given = Path(data).expanduser() if isinstance(data, str) else None
+    if out.exists() and given is not None and given.exists() and out.samefile(given):
         raise UsageError(f"{str(out)!r} is the input, --data", where="--out", hint="give another name")
     if out.exists() and not overwrite:
         raise UsageError(f"{str(out)!r} exists", where="--out", hint="give another name, or --overwrite")

@@ -21,22 +21,23 @@ Weights = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """The settings of intervals, as metrics.json records them."""
+    """Settings of bootstrap intervals, as recorded in metrics.json."""
 
     confidence: float = 0.95
     n_resamples: int = 1000
     seed: int = 0
 
     def bound(self, n_rows: int, n_columns: int = 1) -> "Bootstrap":
-        """Limit the number of resamples to a few seconds of work, but not below 200."""
+        """Return a copy with fewer resamples for large data (a few seconds of work), but at least 200."""
         affordable = _MAX_WORK // (n_rows * (1 + n_columns // 16))
         return replace(self, n_resamples=min(self.n_resamples, max(MIN_RESAMPLES, affordable)))
 
     def intervals(self, parts: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, list[float]]:
-        """The central interval of each metric as [low, high]; each part has the values of one chunk of resamples.
+        """Return the central interval [low, high] of each metric.
 
-        Resamples in which a metric is undefined (NaN) are left out. A metric that is never defined, or equal in all
-        resamples, gets no interval: no error in 20 rows does not mean that there are none.
+        Each element of `parts` maps metrics to their values in one chunk of resamples. Resamples in which a metric is
+        NaN are left out. A metric gets no interval if all its values are NaN or equal: resampling 20 rows without an
+        error cannot show how probable errors are.
         """
         tails, chunks = [(1 - self.confidence) / 2, (1 + self.confidence) / 2], list(parts)
         draws = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
@@ -48,7 +49,7 @@ class Bootstrap:
         }
 
     def interval_of_all(self, n_rows: int, *, right: bool) -> list[float]:
-        """The exact interval of a share that is 1, or 0, in `n_rows` rows (Clopper and Pearson 1934)."""
+        """Return the exact interval of a proportion of 1 (`right`) or 0 in `n_rows` rows (Clopper and Pearson 1934)."""
         bound = float(((1 - self.confidence) / 2) ** (1 / n_rows))
         return [bound, 1.0] if right else [0.0, 1 - bound]
 
@@ -57,14 +58,14 @@ DEFAULT_BOOTSTRAP = Bootstrap()
 
 
 def chunk_sizes(n_resamples: int, width: int) -> Iterator[int]:
-    """Yield the number of resamples of each chunk; one resample has `width` numbers."""
+    """Yield the number of resamples of each chunk; `width` is the number of values per resample."""
     size = max(1, _CHUNK // max(1, width))
     for begin in range(0, n_resamples, size):
         yield min(size, n_resamples - begin)
 
 
-def draw_rows(n_resamples: int, n_rows: int, rng: np.random.Generator) -> Iterator[Weights]:
-    """Chunks (b, n_rows): the number of times that each resample holds each row."""
+def sample_row_counts(n_resamples: int, n_rows: int, rng: np.random.Generator) -> Iterator[Weights]:
+    """Yield chunks (b, n_rows) of counts: how often each resample contains each row."""
     for size in chunk_sizes(n_resamples, n_rows):
         draws = (rng.integers(n_rows, size=n_rows) for _ in range(size))
         yield np.stack([np.bincount(drawn, minlength=n_rows) for drawn in draws]).astype(np.float64)

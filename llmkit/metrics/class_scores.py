@@ -1,8 +1,8 @@
-"""Metrics of true and predicted labels, from counts per label, for many sets of counts at once.
+"""Metrics computed from counts per label, for many sets of counts at once.
 
-Leading dimensions are kept, so the bootstrap scores a thousand resamples in one call. Each metric equals that of the
-same name in scikit-learn with its defaults and `zero_division=0`. In particular, a macro average is over the labels
-that are true or predicted at least once. Balanced accuracy is over the labels that are true at least once.
+Leading dimensions are kept, so the bootstrap scores a thousand resamples in one call. Each metric equals the metric of
+the same name in scikit-learn with its defaults and `zero_division=0`. Macro averages include the labels that are true
+or predicted at least once. Balanced accuracy includes the labels that are true at least once.
 
 Knows nothing of probabilities; see classification.py.
 """
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 def scores_from_margins(hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArray[Any]) -> dict[str, Floats]:
-    """Metrics (...) from the correctly predicted, the true and the predicted rows of each label, all (..., C).
+    """Return metrics (...) from the number of correct, true and predicted rows per label, each (..., C).
 
     There must be at least one row.
     """
@@ -37,7 +37,7 @@ def rates_per_label(hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArr
 
 
 def average_rates(hits: Floats, n_true: Floats, n_predicted: Floats, in_macro: NDArray[np.bool_]) -> dict[str, Floats]:
-    """Macro, micro and weighted averages, such as `precision_macro`; `in_macro` (..., C) are the labels of macro."""
+    """Return macro, micro and weighted averages, named as `precision_macro`; `in_macro` (..., C) masks macro."""
     micro = rates_per_label(hits.sum(-1), n_true.sum(-1), n_predicted.sum(-1))
     averages = {}
     for name, rate in rates_per_label(hits, n_true, n_predicted).items():
@@ -48,7 +48,7 @@ def average_rates(hits: Floats, n_true: Floats, n_predicted: Floats, in_macro: N
 
 
 def divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
-    """The quotient; 0 where the denominator is not positive."""
+    """Return the quotient; 0 where the denominator is not positive."""
     quotient = np.zeros(np.broadcast_shapes(np.shape(numerator), np.shape(denominator)))
     np.divide(numerator, denominator, out=quotient, where=np.asarray(denominator) > 0)
     return quotient
@@ -57,7 +57,7 @@ def divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
 def tabulate_labels(
     names: list[str], hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArray[Any]
 ) -> list[dict[str, Any]]:
-    """Precision, recall, F1, true rows (`support`) and predicted rows (`n_predicted`) of each label."""
+    """Return precision, recall, F1, true rows (`support`) and predicted rows (`n_predicted`) of each label."""
     columns = rates_per_label(hits, n_true, n_predicted) | {"support": n_true, "n_predicted": n_predicted}
     values = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [{"label": name} | dict(zip(columns, row, strict=True)) for name, row in zip(names, values, strict=True)]
@@ -68,7 +68,7 @@ def _mean_where(values: Floats, included: NDArray[np.bool_]) -> Floats:
 
 
 def _matthews(hits: Floats, n_true: Floats, n_predicted: Floats) -> Floats:
-    """Matthews' correlation for any number of labels (Gorodkin 2004, eq. 8); 0 if one side is constant."""
+    """Matthews correlation coefficient for any number of labels (Gorodkin 2004, eq. 8); 0 if one side is constant."""
     n_rows = n_true.sum(-1)
     covariance = hits.sum(-1) * n_rows - (n_true * n_predicted).sum(-1)
     deviation = np.sqrt(n_rows**2 - (n_true**2).sum(-1)) * np.sqrt(n_rows**2 - (n_predicted**2).sum(-1))

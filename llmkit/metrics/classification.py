@@ -1,8 +1,8 @@
-"""Metrics of single-label classification, from the true labels and the predicted probabilities.
+"""Metrics of single-label classification, from true labels and predicted probabilities.
 
-Accuracy has the baseline of a constant prediction, and the main metrics have bootstrap intervals. Metrics equal those
-of scikit-learn of the same name; class_scores.py defines the labels of a macro average. Multi-label rows are in
-multilabel.py, numbers in regression.py.
+Accuracy comes with the baseline of a constant prediction, the main metrics with bootstrap intervals. Metrics equal
+those of the same name in scikit-learn; class_scores.py says which labels a macro average includes. See multilabel.py
+for multi-label classification and regression.py for regression.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, chunk_sizes, draw_rows
+from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, chunk_sizes, sample_row_counts
 from llmkit.metrics.class_scores import Floats, rates_per_label, scores_from_margins, tabulate_labels
 from llmkit.metrics.probabilities import (
     average_rankings,
@@ -48,7 +48,7 @@ def score_single_label(
     positive: int | None = None,
     threshold: float = 0.5,
 ) -> dict[str, Any]:
-    """Metrics, tables and intervals of (n,) true labels and (n, C) probabilities; JSON-able, without NaN.
+    """Return metrics, tables and intervals for true labels (n,) and probabilities (n, C); JSON-compatible, without NaN.
 
     Predictions are those of `predict_single_label`. `positive` is a label whose precision, recall and F1 are added as
     `f1_positive` and so on. With two labels, `roc_auc`, `average_precision` and `brier_score` are those of the positive
@@ -90,7 +90,7 @@ def score_single_label(
     )
     if (accuracy := scores["accuracy"]) in (0, 1):
         intervals["accuracy"] = bootstrap.interval_of_all(n_rows, right=accuracy == 1)
-    weights = draw_rows(bootstrap.n_resamples, n_rows, rng)
+    weights = sample_row_counts(bootstrap.n_resamples, n_rows, rng)
     scores["n_rows"] = n_rows
     scores["intervals"] = intervals | bootstrap.intervals({"log_loss": each @ losses / n_rows} for each in weights)
     scores["per_class"] = tabulate_labels(names, hits, n_true, n_predicted)
@@ -121,10 +121,11 @@ def _rate_positive(margins: tuple[NDArray[Any], ...], positive: int | None) -> d
 def _resample_confusion(
     true: Ids, predicted: Ids, counts: Ids, n_labels: int, n_resamples: int, rng: np.random.Generator
 ) -> Iterator[dict[str, Any]]:
-    """Metrics and `margins` of chunks of resamples, from the non-empty cells of the confusion matrix, in order.
+    """Yield metrics and `margins` of chunks of resamples, from the non-empty cells of the confusion matrix in ascending
+    order.
 
-    Cell counts of n rows drawn with replacement follow a multinomial distribution, so this is the bootstrap of rows
-    without the rows. Only the margins are kept: C x C tables of many resamples would not fit into memory.
+    Cell counts of n rows drawn with replacement follow a multinomial distribution, so sampling counts equals sampling
+    rows. Only the margins are kept: the C x C tables of many resamples would not fit into memory.
     """
     n_rows = int(counts.sum())
     is_right = true == predicted

@@ -1,8 +1,8 @@
 """Metrics of multi-label classification, and the choice of a threshold per label.
 
 Metrics equal those of scikit-learn for an indicator matrix with `zero_division=0`: macro averages are over all labels
-of the model, and a label that is neither true nor predicted counts as 0. Accuracy is subset accuracy: all labels of a
-row must be right.
+of the model, and a label that is neither true nor predicted counts as 0. Accuracy is subset accuracy: a row is correct
+if all its labels are.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, draw_rows
+from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, sample_row_counts
 from llmkit.metrics.class_scores import Floats, average_rates, divide, rates_per_label, tabulate_labels
 from llmkit.metrics.probabilities import (
     average_rankings,
@@ -32,11 +32,11 @@ def score_multi_label(
     names: list[str],
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
 ) -> dict[str, Any]:
-    """Metrics, tables and intervals of (n, C) true labels and probabilities; JSON-able, without NaN.
+    """Return metrics, tables and intervals for true labels and probabilities, both (n, C); for JSON, without NaN.
 
-    A label is predicted if its probability is at least its threshold. `log_loss` is the mean binary cross-entropy, in
-    nats; calibration counts every pair of row and label. `roc_auc_macro` and `average_precision_macro` are over the
-    labels for which they are defined. A baseline is the best value of a prediction that is the same for all rows.
+    A label is predicted if its probability is at least its threshold. `log_loss` is the mean binary cross-entropy in
+    nats. Calibration counts every pair of row and label. `roc_auc_macro` and `average_precision_macro` average the
+    labels for which they are defined. A baseline is the best value that one prediction for all rows can reach.
 
     Raises:
         ModelError: a probability is not finite.
@@ -74,10 +74,10 @@ def score_multi_label(
 
 
 def tune_thresholds(labels: Indicators, probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """The threshold of each label with the highest F1 on these rows (n, C); 0.5 for a label that no row has.
+    """Return the threshold per label that maximizes F1 on these rows (n, C); 0.5 for a label that no row has.
 
-    Candidates lie midway between neighbouring probabilities, and below the lowest one; of equally good candidates the
-    nearest to 0.5 is taken. Tune on validation rows: on the rows that are scored, the metrics would be too high.
+    Candidates lie midway between neighbouring probabilities, and below the lowest one; the candidate nearest to 0.5
+    wins a tie. Tune on validation rows: metrics of the rows used for tuning would be too high.
     """
     return np.array([tune_threshold(labels[:, c], probabilities[:, c]) for c in range(labels.shape[1])])
 
@@ -98,7 +98,7 @@ def tune_threshold(is_true: Indicators, scores: NDArray[Any]) -> float:
 
 
 def _score_constant_predictions(labels: Indicators) -> dict[str, float]:
-    """The best value of each metric for a prediction that is the same for all rows."""
+    """Return the best value of each metric that one prediction for all rows can reach."""
     n_rows = len(labels)
     _, counts = np.unique(np.packbits(labels, axis=1), axis=0, return_counts=True)
     n_true = labels.sum(0)
@@ -113,12 +113,12 @@ def _score_constant_predictions(labels: Indicators) -> dict[str, float]:
 
 
 def _resample(labels: Indicators, predictions: Indicators, bootstrap: Bootstrap) -> Iterator[dict[str, Floats]]:
-    """Metrics of chunks of resamples."""
+    """Yield the metrics of each chunk of resamples."""
     n_rows, n_labels = labels.shape
     # Sums of integers below 2 ** 24, so single precision is exact, and twice as fast.
     columns = np.hstack([labels & predictions, labels, predictions]).astype(np.float32)
     is_right = (labels == predictions).all(1).astype(np.float64)
-    for weights in draw_rows(bootstrap.n_resamples, n_rows, np.random.default_rng(bootstrap.seed)):
+    for weights in sample_row_counts(bootstrap.n_resamples, n_rows, np.random.default_rng(bootstrap.seed)):
         sums = (weights.astype(np.float32) @ columns).astype(np.float64)
         hits, n_true, n_predicted = np.split(sums, 3, axis=1)
         rates = average_rates(hits, n_true, n_predicted, np.ones(n_labels, bool))

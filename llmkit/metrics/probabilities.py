@@ -1,6 +1,6 @@
 """Quality of predicted probabilities: calibration, ROC AUC and average precision.
 
-Tied scores form one step of a ranking, so results do not depend on their order in the file.
+Rows with equal scores share one rank, so results do not depend on the order of the rows.
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ N_BINS = 15
 
 
 def measure_calibration(probabilities: NDArray[Any], is_right: NDArray[np.bool_]) -> dict[str, Any]:
-    """`calibration_error` and, for a plot, `calibration`: 15 bins of equal width, some of which may be empty.
+    """Return `calibration_error` and, for a plot, `calibration`: 15 bins of equal width, some of them possibly empty.
 
-    The error is the expected calibration error of Guo et al. 2017, eq. 3: the mean distance between the mean
-    probability (`confidence`) and the accuracy of a bin, weighted by its size. A bin includes its upper bound and
+    The error is the expected calibration error of Guo et al. 2017, eq. 3: the difference between mean probability
+    (`confidence`) and accuracy of each bin, averaged with the bin sizes as weights. A bin includes its upper bound and
     excludes its lower bound, except that the first bin includes 0.
     """
     probabilities, is_right = probabilities.ravel(), is_right.ravel()
@@ -36,17 +36,17 @@ def measure_calibration(probabilities: NDArray[Any], is_right: NDArray[np.bool_]
 
 
 def clip_probabilities(probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """Clip to [eps, 1 - eps], as the logarithm of 0 is infinite; eps is that of the input type, as in scikit-learn."""
+    """Clip to [eps, 1 - eps] to avoid the logarithm of 0; eps is that of the input dtype, as in scikit-learn."""
     eps = np.finfo(probabilities.dtype).eps
     return probabilities.clip(eps, 1 - eps).astype(np.float64)
 
 
 def check_outputs(outputs: NDArray[Any], n_rows: int) -> None:
-    """Check that there is one finite output per row; sorting would hide a NaN.
+    """Check that there are `n_rows` finite outputs; sorting would hide a NaN.
 
     Raises:
         ModelError: an output is not finite.
-        ValueError: there are no rows, or the number of outputs differs from it.
+        ValueError: `n_rows` is 0 or differs from the number of outputs.
     """
     if not n_rows or len(outputs) != n_rows:
         raise ValueError(f"{n_rows} labels and {len(outputs)} outputs of the model")
@@ -58,10 +58,10 @@ def check_outputs(outputs: NDArray[Any], n_rows: int) -> None:
 
 
 def measure_ranking(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[float | None, float | None]:
-    """Area under the ROC curve and average precision of (n,) scores; None if undefined.
+    """Return the area under the ROC curve and the average precision of scores (n,); None if undefined.
 
-    The area is undefined if all rows have the same label, average precision if no row is true. Average precision is
-    the sum of precisions weighted by the increase in recall, without interpolation, as in scikit-learn.
+    The area is undefined if all rows have the same label; average precision is undefined if no row is true. Average
+    precision is the sum of precisions weighted by the increase in recall, without interpolation, as in scikit-learn.
     """
     order = np.argsort(scores, kind="stable")[::-1]
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
@@ -79,6 +79,6 @@ def measure_ranking(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[f
 
 
 def average_rankings(rankings: list[tuple[float | None, float | None]]) -> tuple[float | None, float | None]:
-    """The means of both values of `measure_ranking`, each over the labels for which it is defined; None for none."""
+    """Average both values of `measure_ranking` over the labels for which they are defined; None if there are none."""
     areas, precisions = ([value for value in column if value is not None] for column in zip(*rankings, strict=True))
     return (sum(areas) / len(areas) if areas else None, sum(precisions) / len(precisions) if precisions else None)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, draw_rows
+from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, sample_row_counts
 from llmkit.metrics.probabilities import check_outputs
 
 Numbers = NDArray[np.float64]
@@ -22,11 +22,11 @@ def score_regression(
     predictions: NDArray[Any],
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
 ) -> dict[str, Any]:
-    """Metrics of (n,) numbers with bootstrap intervals; JSON-able, without NaN.
+    """Return metrics of numbers (n,) with bootstrap intervals; JSON-compatible, without NaN.
 
-    `baseline_mse` is that of predicting the mean of these targets, the best constant. `r2` of constant targets is
-    1 if all predictions are exact, else 0, as in scikit-learn; of one row it is None. `spearman` gives ties their mean
-    rank.
+    `baseline_mse` is the error of the best constant prediction, the mean of the targets. If the targets are constant,
+    `r2` is 1 for exact predictions, else 0, as in scikit-learn. `r2` of a single row is None. `spearman` gives tied
+    values their mean rank.
 
     Raises:
         ModelError: a prediction is not finite.
@@ -60,7 +60,7 @@ def _explain(targets: Numbers, mse: float, baseline: float) -> float:
 
 
 class _Side:
-    """Targets or predictions: centred values, and their order and ties for weighted ranks."""
+    """Targets or predictions: centred values, and the order and ties needed for weighted ranks."""
 
     def __init__(self, values: Numbers) -> None:
         self.values = values - values.mean() if values.min() < values.max() else np.zeros_like(values)
@@ -70,14 +70,14 @@ class _Side:
         self.group[self.order] = group
 
     def rank(self, weights: Numbers) -> Numbers:
-        """Mean rank of each row (b, n), from 0, if each row is repeated as often as its weight says."""
+        """Return the mean rank (b, n) of each row, starting at 0, with each row repeated `weights` (b, n) times."""
         sizes = np.add.reduceat(weights[:, self.order], self.starts, axis=1)
         ranks: Numbers = np.cumsum(sizes, axis=1) - (sizes + 1) / 2
         return ranks[:, self.group]
 
 
 def _correlate(weights: Numbers, a: _Side, b: _Side) -> tuple[Numbers, Numbers]:
-    """Pearson's and Spearman's correlation (b,) of rows with (b, n) weights; NaN if undefined."""
+    """Return Pearson's and Spearman's correlation (b,) of rows with weights (b, n); NaN if undefined."""
     return _pearson(weights, a.values, b.values), _pearson(weights, a.rank(weights), b.rank(weights))
 
 
@@ -95,10 +95,10 @@ def _pearson(weights: Numbers, a: Numbers, b: Numbers) -> Numbers:
 
 
 def _resample(targets: Numbers, predictions: Numbers, bootstrap: Bootstrap) -> Iterator[dict[str, Numbers]]:
-    """Metrics of chunks of resamples."""
+    """Yield the metrics of each chunk of resamples."""
     errors, sides = predictions - targets, (_Side(targets), _Side(predictions))
     squared, distance, n_rows = np.square(errors), np.abs(errors), len(errors)
-    for weights in draw_rows(bootstrap.n_resamples, n_rows, np.random.default_rng(bootstrap.seed)):
+    for weights in sample_row_counts(bootstrap.n_resamples, n_rows, np.random.default_rng(bootstrap.seed)):
         pearson, spearman = _correlate(weights, *sides)
         mse, mae = weights @ squared / n_rows, weights @ distance / n_rows
         yield {"mse": mse, "mae": mae, "pearson": pearson, "spearman": spearman}

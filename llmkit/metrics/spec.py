@@ -1,7 +1,7 @@
 """Descriptions of metrics: name, direction, and where and how each is shown.
 
-The terminal, the progress line, the report, `compare` and model selection read them, so none of them depends on the
-metrics of a task. Plain data; the values are computed elsewhere.
+The terminal, the progress line, the report, `compare` and model selection read these descriptions and know no metric by
+name. The descriptions are plain data; other modules compute the values.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One value of metrics.json."""
+    """Description of one metric of metrics.json."""
 
     key: str
     name: str
@@ -46,19 +46,19 @@ class Metric:
     """Whether it is per token, so only runs with the same tokenizer can be compared by it."""
 
     @property
-    def is_share(self) -> bool:
+    def is_fraction(self) -> bool:
         return self.format.endswith("%}")
 
     def show_on_page(self, value: float) -> str:
-        """The value at the top of the report."""
-        if self.is_share:
+        """Format the value for the top of the report."""
+        if self.is_fraction:
             return f"{value:.2%}"
         return f"{value:,.2f}" if "," in self.format else f"{value:.4f}"
 
 
 @dataclass(frozen=True, slots=True)
 class MetricSet:
-    """The metrics of one task, in the order of the terminal."""
+    """The metrics of one task, in the order in which the terminal shows them."""
 
     metrics: tuple[Metric, ...]
     best_by: str = "loss"
@@ -68,11 +68,11 @@ class MetricSet:
     """The events whose probabilities the calibration measures."""
 
     def find(self, key: str) -> Metric | None:
-        """The metric of this key."""
+        """Return the metric with this key."""
         return next((metric for metric in self.metrics if metric.key == key), None)
 
     def selection_key(self, metrics: Mapping[str, Any], best_by: str | None = None) -> tuple[float, ...]:
-        """The key of model selection: the lowest is best; ties are broken by the loss."""
+        """Return the sort key of model selection: lower is better; the loss breaks ties."""
         key = best_by or self.best_by
         value, loss = metrics[key], float(metrics["loss"])
         if key == "loss":
@@ -84,16 +84,16 @@ class MetricSet:
 
     @property
     def headlines(self) -> tuple[Metric, ...]:
-        """Metrics for the top of the report, by rank."""
+        """Return the metrics shown at the top of the report, by rank."""
         return tuple(sorted((metric for metric in self.metrics if metric.headline), key=lambda each: each.headline))
 
     @property
     def compared(self) -> tuple[Metric, ...]:
-        """For the table of `compare`; the first headline, by which runs are ranked, is the last column."""
+        """Return the columns of `compare`; the last one is the first headline, which ranks the runs."""
         return tuple(sorted((metric for metric in self.metrics if metric.column), key=lambda each: each.headline == 1))
 
     def describe_progress(self, record: Mapping[str, Any]) -> str:
-        """The values of an evaluation in one line, with the model-selection metric that the record names."""
+        """Format an evaluation as one line, including the model-selection metric that the record names."""
         shown = [metric for metric in self.metrics if metric.progress and record.get(metric.key) is not None]
         words = [metric.progress.format(record[metric.key]) for metric in shown]
         chosen = record.get("metric", "loss")

@@ -1,13 +1,13 @@
 """Sequence classifiers on any encoder or decoder of transformers: load a saved one, or start from a language model.
 
-An existing head is kept only if its label map is the same. Otherwise the head is new, even if its size is right, since
-its rows stand for other labels.
+A saved head is kept only if its label map is the same. A head of the right size with other labels is replaced.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
+from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
@@ -25,23 +25,23 @@ REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
 
 
 def problem_type_of(config: PreTrainedConfig) -> str:
-    """transformers' problem type of a classifier's configuration."""
+    """Return the `problem_type` (a value of transformers) of a classifier's configuration."""
     if config.num_labels == 1:
         return REGRESSION
     return MULTI_LABEL if config.problem_type == MULTI_LABEL else "single_label_classification"
 
 
 def labels_of(config: PreTrainedConfig) -> list[str]:
-    """The labels in the order of their ids."""
+    """Return the labels in the order of their ids."""
     labels = {int(number): str(label) for number, label in (config.id2label or {}).items()}
     return [labels[number] for number in sorted(labels)]
 
 
 def check_can_classify(config: PreTrainedConfig, name: str) -> None:
-    """Refuse a model type for which transformers has no sequence classifier.
+    """Check that transformers has a sequence classifier for this model type.
 
     Raises:
-        UsageError: names the model type.
+        UsageError: it has none; names the model type.
     """
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         hint = "give an encoder or decoder of text, such as a BERT or a GPT-2"
@@ -73,15 +73,15 @@ def load_classifier_for_training(
     """Load a model with a head for these labels, in fp32 on the CPU; returns it with notes on its new parts.
 
     New weights are initialized from `seed`. The bias of a new head starts at the logits of `label_frequencies`, the
-    fraction of rows with each label, so that the first steps are not spent on learning that most labels are rare (Lin
-    et al. 2017, section 4.1). With `from_scratch` all weights are new.
+    fraction of rows with each label. Training then spends no steps on learning the label frequencies (Lin et al. 2017,
+    section 4.1). With `from_scratch` all weights are new.
 
     Raises:
         ModelError: encoder weights are missing, or loading fails (see models/loading.py).
         EnvironmentFault: see models/loading.py.
     """
     config = read_config(name)
-    # Regression targets are standardized by the train file, so another file needs a new head.
+    # The train file standardizes regression targets, so another file needs a new head.
     keeps_head = (
         problem_type != REGRESSION
         and problem_type_of(config) == problem_type
@@ -96,7 +96,7 @@ def load_classifier_for_training(
         fresh = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     _init_head_bias(fresh, label_frequencies)
     if from_scratch:
-        return fresh, [f"all weights are new; only the architecture and the tokenizer of {name} are used"]
+        return fresh, [f"all weights start random; only the architecture and the tokenizer of {name} are used"]
     model, info = load_pretrained(name, AutoModelForSequenceClassification, config=config, ignore_mismatched_sizes=True)
     head = {key for key in model.state_dict() if not key.startswith(model.base_model_prefix + ".")}
     new = set(info["missing_keys"]) | {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
@@ -109,28 +109,55 @@ def load_classifier_for_training(
     new |= set() if keeps_head or _has_head(config, "ForMaskedLM") else head
     state = fresh.state_dict()
     model.load_state_dict({key: state[key] for key in new}, strict=False)
-    notes = [f"the head is new: {', '.join(sorted({key.rpartition('.')[0] for key in new}))}"] if new else []
-    return model, notes or ["the model's head is kept: it has the same labels"]
+    layers = ", ".join(sorted({key.rpartition(".")[0] for key in new}))
+    notes = [f"layers that start with random weights: {layers}"] if new else []
+    return model, notes or ["the model's classification head is kept: it has the same labels"]
+
+
+@torch.no_grad()
+def fold_target_scale(model: PreTrainedModel, mean: float, std: float) -> bool:
+    """Make a regression model predict `std` times its output plus `mean`, in place, by changing its last layer.
+
+    A head without a bias gets the mean from the bias of the layer norm before it, as in GPT-2: with output W (h + b),
+    the bias b + mean W / |W|^2 adds the mean. Returns whether the model has such a bias; otherwise it is unchanged.
+    """
+    heads = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == 1 and is_head(model, name)
+    ]
+    if not heads:
+        return False
+    last = heads[-1]
+    norm = getattr(model.base_model, "ln_f", None)
+    if last.bias is None and getattr(norm, "bias", None) is None:
+        return False
+    last.weight *= std
+    if last.bias is not None:
+        last.bias.copy_(last.bias * std + mean)
+    elif isinstance(norm, nn.LayerNorm):
+        norm.bias += mean * last.weight[0] / last.weight.square().sum()
+    return True
 
 
 def count_positions(config: PreTrainedConfig) -> int | None:
-    """The maximum number of input tokens of a model of this configuration; None if unlimited."""
+    """Return the maximum number of input tokens for this configuration; None if unlimited."""
     with torch.device("meta"):  # no memory for weights
         return max_context_length(build_classifier(config))
 
 
 def build_classifier(config: PreTrainedConfig) -> PreTrainedModel:
-    """A new classifier of this configuration in fp32, such as for the weights of a checkpoint."""
+    """Return a new classifier with this configuration in fp32, for example to load a checkpoint into it."""
     return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
 
 
 def _has_head(config: PreTrainedConfig, ending: str) -> bool:
-    """Whether the saved model's class has this ending, such as ForMaskedLM."""
+    """Whether the name of the saved model's class ends with `ending`, such as ForMaskedLM."""
     return any(name.endswith(ending) for name in config.architectures or ())
 
 
 def _init_head_bias(model: PreTrainedModel, label_frequencies: Sequence[float]) -> None:
-    """Heads without a bias, such as GPT-2's, stay unchanged."""
+    """Set the bias of the head to the logits of the label frequencies; heads without a bias (GPT-2) stay unchanged."""
     encoder = model.base_model_prefix + "."
     for name, weight in model.named_parameters():
         if not name.startswith(encoder) and name.endswith("bias") and weight.shape == (len(label_frequencies),):

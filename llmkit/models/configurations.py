@@ -6,7 +6,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 
 class RecurrentConfig(PreTrainedConfig):
-    """Configuration of a recurrent model. `cell`: gru or lstm; `adaptive_cutoffs`: those of an adaptive softmax."""
+    """Configuration of a recurrent model. `cell`: gru or lstm; `adaptive_cutoffs`: cutoffs of an adaptive softmax."""
 
     model_type = "llmkit_recurrent"
     keys_to_ignore_at_inference: ClassVar = ["past_key_values", "cache"]

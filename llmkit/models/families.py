@@ -1,4 +1,4 @@
-"""Build the network of a recipe's model section, and properties of a network by its configuration."""
+"""Build the network that a recipe's model section describes, and read a network's properties from its configuration."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ LARGE_VOCABULARY = 4096
 
 
 def make_config(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedConfig:
-    """Configuration of a new network: the section's shape, with token ids and vocabulary size of the tokenizer."""
+    """Return the configuration of a new network: shape from the section, ids and vocabulary size from the tokenizer."""
     architecture, shape = ARCHITECTURES[section.family], section.shape
     names = [f"{name}_token_id" for name in ("bos", "eos", "pad", "cls", "sep")]
     n_head = shape.get("n_head", 1)
@@ -48,7 +48,7 @@ def make_config(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: 
 
 
 def build_causal(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int) -> PreTrainedModel:
-    """A new causal language model; its weights depend only on the section, the vocabulary size and `seed`."""
+    """Return a new causal language model; its weights depend only on the section, the vocabulary size and `seed`."""
     config = make_config(section, tokenizer, block_size)
     torch.manual_seed(seed)
     network_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
@@ -58,20 +58,20 @@ def build_causal(section: Model, tokenizer: PreTrainedTokenizerBase, block_size:
 
 
 def family_of(config: PreTrainedConfig) -> str:
-    """The `model.family` of a configuration, or its model type if it is not one of llmkit's families."""
+    """Return the `model.family` of a configuration, or its model type if llmkit has no such family."""
     if isinstance(config, RecurrentConfig):
         return config.cell
     return "transformer" if isinstance(config, TransformerConfig) else str(config.model_type)
 
 
 def encoder_heads(config: PreTrainedConfig) -> EncoderHeads | None:
-    """The heads of an encoder that llmkit trains on masked tokens; None for other models."""
+    """Return the heads of an encoder that llmkit trains on masked tokens; None for other models."""
     architecture = ARCHITECTURES.get(family_of(config))
     return architecture.heads if architecture else None
 
 
 def is_recurrent(config: PreTrainedConfig) -> bool:
-    """Whether the model is a recurrent network of llmkit's, which carries a state."""
+    """Whether the model is one of llmkit's recurrent networks, which carry a state."""
     return isinstance(config, RecurrentConfig)
 
 
@@ -81,7 +81,7 @@ def has_chunked_loss(config: PreTrainedConfig) -> bool:
 
 
 def has_plain_lm_head(config: PreTrainedConfig) -> bool:
-    """Whether the logits are `lm_head(last_hidden_state)`, so that they can be computed in chunks."""
+    """Whether the logits equal `lm_head(last_hidden_state)` and can be computed in chunks."""
     architecture = ARCHITECTURES.get(family_of(config))
     return has_chunked_loss(config) or (architecture is not None and architecture.plain_lm_head)
 
@@ -89,18 +89,18 @@ def has_plain_lm_head(config: PreTrainedConfig) -> bool:
 def trains_with_chunked_loss(config: PreTrainedConfig, n_tokens: int, *, on_cpu: bool) -> bool:
     """Whether training computes the loss in chunks of logits.
 
-    On a CPU with a large vocabulary that makes GPT-2's loss a quarter faster (docs/log.md) and saves memory; it was not
-    measured on GPUs.
+    On a CPU with a large vocabulary, chunks make GPT-2's loss a quarter faster (docs/log.md) and save memory. GPUs were
+    not measured.
     """
     return has_chunked_loss(config) or (has_plain_lm_head(config) and on_cpu and n_tokens >= LARGE_VOCABULARY)
 
 
 @torch.no_grad()
 def _init_weights(model: PreTrainedModel, section: Model, seed: int) -> None:
-    """Initialize all matrices in place: normal, or uniform in a fixed range or by Xavier (Glorot and Bengio 2010) or He
-    (He et al. 2015).
+    """Initialize all matrices in place with the section's distribution.
 
-    Each gate of a recurrent cell counts as one matrix. Vectors keep the initialization of their architecture.
+    The distribution is normal, uniform in a fixed range, or that of Xavier (Glorot and Bengio 2010) or He (He et al.
+    2015). Each gate of a recurrent cell counts as one matrix. Vectors keep the initialization of their architecture.
     """
     if section.init == "auto":
         return

@@ -1,11 +1,13 @@
-"""Layers of a model: which one a weight belongs to, and how to checkpoint, compile, freeze and adapt them.
+"""Layers of a model: map weights to layers, and checkpoint, compile, freeze or adapt layers.
 
 LoRA (Hu et al. 2021) adds low-rank updates to the matrices of attention. peft's adapters are injected into the model
-itself, so checkpoints and resuming need no special handling. The exported model is merged: it needs neither peft nor
-llmkit."""
+itself, so checkpoints and resuming need no special handling. The exported model is merged and needs neither peft nor
+llmkit.
+"""
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -23,7 +25,7 @@ _EMBEDDING = re.compile(r"emb|\.wte\.|\.wpe\.")
 
 
 def get_layer_ids(model: nn.Module) -> tuple[dict[str, int], int]:
-    """The layer id of each weight by name, and the number of layers: embeddings have id -1, heads `n_layers`."""
+    """Return the layer id of each weight by name, and the number of layers. Embeddings have id -1, heads `n_layers`."""
     layers = {name: int(found[1]) for name, _ in model.named_parameters() if (found := _LAYER.search(name))}
     n_layers = 1 + max(layers.values(), default=-1)
     for name, _ in model.named_parameters():
@@ -32,8 +34,11 @@ def get_layer_ids(model: nn.Module) -> tuple[dict[str, int], int]:
 
 
 def list_blocks(model: nn.Module) -> list[nn.Module]:
-    """The model's layers in order. Empty if layers share weights (ALBERT), if torch runs each as one module (GRU,
-    LSTM), or if they are not one list."""
+    """Return the model's layers in order.
+
+    The list is empty if layers share weights (ALBERT), if torch runs all layers as one module (GRU, LSTM), or if the
+    model has no single list of layers.
+    """
     lists = [
         module
         for name, module in model.named_modules()
@@ -63,7 +68,7 @@ def compile_layers(model: nn.Module) -> None:
 
 
 def _require_blocks(model: nn.Module, setting: str, instead: str) -> list[nn.Module]:
-    """`list_blocks`, or a UsageError if it is empty."""
+    """Return `list_blocks`; raises UsageError if it is empty."""
     blocks = list_blocks(model)
     if not blocks:
         hint = f"set {setting} to {instead}"
@@ -77,7 +82,7 @@ def is_head(model: PreTrainedModel, name: str) -> bool:
 
 
 def freeze_layers(model: PreTrainedModel, what: str | int, *, where: str = "freeze") -> None:
-    """Freeze `none`, `embeddings`, `encoder` (all but the head), or the embeddings and this many of the lowest layers.
+    """Freeze `none`, `embeddings`, `encoder` (all but the head), or the embeddings and the `what` lowest layers.
 
     Raises:
         UsageError: the model has fewer layers; `where` is the recipe's key.
@@ -95,26 +100,42 @@ def freeze_layers(model: PreTrainedModel, what: str | int, *, where: str = "free
 
 
 TARGETS = {"modernbert": ["Wqkv"]}
-"""By `model_type`, the matrices to adapt where peft has no default: the input projections of attention."""
+"""By `model_type`, the matrices to adapt where peft has no default: the input projections of attention. In other models
+without a default, all matrices outside of the head are adapted."""
 
 
 def require_peft(where: str = "lora_rank") -> None:
-    """Check that peft is installed; `where` is the recipe's key that asks for it.
+    """Check that peft is installed; `where` is the recipe's key that requires it.
 
     Raises:
-        EnvironmentFault: it is not.
+        EnvironmentFault: peft is not installed.
     """
     if importlib.util.find_spec("peft") is None:
         hint = f"pip install 'llmkit[lora]', or set {where} to 0"
         raise EnvironmentFault("peft is not installed", where=where, hint=hint)
 
 
-def add_lora(model: PreTrainedModel, rank: int, alpha: int, seed: int, *, where: str = "lora_rank") -> None:
-    """Freeze all weights except the head, and add trainable updates of `rank` to attention, scaled by `alpha` / `rank`.
+def list_linear(model: PreTrainedModel) -> list[str]:
+    """Names of the matrices of linear layers outside of the head; convolutions of one token too, as in SqueezeBERT."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if not is_head(model, name)
+        and (isinstance(module, nn.Linear | Conv1D) or (isinstance(module, nn.Conv1d) and module.kernel_size == (1,)))
+    ]
+
+
+def add_lora(
+    model: PreTrainedModel, rank: int, alpha: int, seed: int, *, targets: Sequence[str] = (), where: str = "lora_rank"
+) -> None:
+    """Freeze all weights except the head, and add trainable updates of `rank`, scaled by `alpha` / `rank`.
+
+    Adapted are the modules whose names end with one of `targets`; by default those of peft or of `TARGETS` for this
+    architecture, else all linear layers outside of the head.
 
     Raises:
         EnvironmentFault: peft is not installed.
-        UsageError: peft has no default matrices for this architecture; `where` is the recipe's key.
+        UsageError: there are no such modules; `where` is the recipe's key.
     """
     require_peft(where)
     import peft
@@ -122,21 +143,24 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: int, seed: int, *, where:
     torch.manual_seed(seed)
     # GPT-2's Conv1D stores its matrices as (inputs, outputs).
     is_transposed = any(isinstance(module, Conv1D) for module in model.modules())
+    kind = str(model.config.model_type)
+    known = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING | TARGETS
+    adapted = list(targets) or known.get(kind) or list_linear(model)
     config = peft.LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=0.0, fan_in_fan_out=is_transposed,
-        target_modules=TARGETS.get(str(model.config.model_type)),
-    )  # fmt: skip
+        r=rank, lora_alpha=alpha, lora_dropout=0.0, fan_in_fan_out=is_transposed, target_modules=adapted
+    )
     try:
         peft.inject_adapter_in_model(config, model)
     except ValueError as error:
-        hint = f"set {where} to 0; to train fewer weights, freeze layers instead"
-        raise UsageError(f"no LoRA for {model.config.model_type}: {error}", where=where, hint=hint) from None
+        names = sorted({name.rpartition(".")[2] for name in list_linear(model)})
+        hint = f"set it to some of {', '.join(names)}" if targets else f"set {where} to 0; or freeze layers instead"
+        raise UsageError(f"no LoRA for {kind}: {error}", where=where, hint=hint) from None
     for name, weight in model.named_parameters():
         weight.requires_grad = "lora_" in name or is_head(model, name)
 
 
 def merge_lora(model: PreTrainedModel) -> None:
-    """Add the updates to their matrices and remove the adapters, in place."""
+    """Add the LoRA updates to their matrices and remove the adapters, in place."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):

@@ -1,7 +1,7 @@
 """Find and load models: run folders, saved model folders and hub names.
 
-Only safetensors are loaded, remote code is never run, and local paths never use the network. Whether a model fits a
-task is checked before its weights are loaded.
+Only safetensors are loaded, remote code is never run, and local paths never use the network. The model type is checked
+before the weights are loaded.
 """
 
 import atexit
@@ -31,7 +31,8 @@ from llmkit.architectures import families_of
 from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
-from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError, did_you_mean
+from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError
+from llmkit.core.model_folder import find_model_folder
 from llmkit.core.untrusted import CONVERT, check_model_files
 from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
 
@@ -43,40 +44,20 @@ COMMANDS_BY_KIND = {
 
 
 def resolve_model(name: str) -> str:
-    """The folder or hub name for `from_pretrained`: a run folder means its `model/`, and `pickle:FOLDER` a safetensors
-    copy of FOLDER.
+    """Return the folder or hub name for `from_pretrained`.
+
+    A run folder resolves to its `model/`, and `pickle:FOLDER` to a copy of FOLDER in safetensors.
 
     Raises:
         ModelError: an unfinished run, a folder without a model, or a path that does not exist.
     """
     if name.startswith(PREFIX):
         return convert_pickle(Path(name.removeprefix(PREFIX)).expanduser())
-    path = Path(name)
-    if (path / "model" / "config.json").is_file():
-        return str(path / "model")
-    if (path / "config.json").is_file():
-        return str(path)
-    if path.is_file():
-        hint = "give the folder of a run or a model"
-        raise ModelError(f"{name!r} is a file, not a model", where=str(path), hint=hint)
-    if path.is_dir() and (runs := sorted(each.parent.parent.name for each in path.glob("*/model/config.json"))):
-        hint = f"give one of its runs: {path / runs[0]}" + (f" to {runs[-1]}" if len(runs) > 1 else "")
-        raise ModelError(f"{name!r} is a folder of several runs", where=str(path), hint=hint)
-    if path.is_dir():
-        is_run = (path / "recipe.yaml").is_file()
-        hint = (
-            "continue it with --resume until it has saved a model" if is_run else "give a folder that has a config.json"
-        )
-        raise ModelError(f"there is no model in {name!r}", where=str(path), hint=hint)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or (path.parent.is_dir() and "/" in name):
-        near = [str(path.parent / p.name) for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = did_you_mean(name, near) if near else "check the path"
-        raise ModelError(f"there is no folder {name!r}", where=str(path.parent), hint=hint)
-    return name
+    return find_model_folder(name)
 
 
 def check_hub(name: str) -> None:
-    """Check a hub name that is not in the cache with a short timeout; transformers would retry for most of a minute."""
+    """Check a model that is not cached on the hub, with a short timeout; transformers would retry for a minute."""
     if Path(name).exists():
         return
     try:
@@ -99,7 +80,7 @@ def read_config(name: str) -> PreTrainedConfig:
 
 
 def read_architecture(name: str) -> tuple[str, str]:
-    """The first of the `architectures` of config.json, empty if there is none, and the `model_type`.
+    """Return the first entry of `architectures` in config.json (empty if there is none) and the `model_type`.
 
     Raises:
         ModelError, EnvironmentFault: as `load_causal_lm`.
@@ -109,31 +90,31 @@ def read_architecture(name: str) -> tuple[str, str]:
 
 
 def is_causal(architecture: str, model_type: str) -> bool:
-    """Whether a model writes from left to right."""
+    """Whether a model is a causal language model."""
     if not architecture:
         return model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not is_masked(architecture, model_type)
     return architecture.endswith(("ForCausalLM", "LMHeadModel")) and not architecture.startswith("Bert")
 
 
 def is_masked(architecture: str, model_type: str) -> bool:
-    """Whether a model fills in masks. Google's miniature BERTs name no architecture."""
+    """Whether a model is a masked language model. Google's miniature BERTs name no architecture."""
     if not architecture:
         return model_type in families_of("mlm")
     return architecture.endswith("ForMaskedLM") or architecture == "BertForPreTraining"
 
 
 def no_head(name: str, what: str) -> UsageError:
-    """The error for a model without a head for a task."""
+    """Return the error for a model that lacks the head for a task."""
     hint = "give a language model, such as a run of pretrain-clm, or train it with finetune-cls"
     what = f"{name!r} is a {what}, which predicts neither tokens nor labels"
     return UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
 
 
 def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
-    """Whether a model writes from left to right, fills in masks, or labels texts.
+    """Return whether a model is a causal language model, a masked language model or a classifier.
 
     Raises:
-        UsageError: it does none of them.
+        UsageError: another kind of model.
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
     architecture, model_type = read_architecture(name)
@@ -147,17 +128,17 @@ def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
 
 
 def wrong_kind(name: str, kind: str, path: str) -> UsageError:
-    """The error for a model of another kind than the command is for; names the commands that it is for."""
+    """Return the error for a model of the wrong kind; names the commands that accept the model."""
     does = {"masked": "a masked language model", "causal": "a causal language model", "classifier": "a classifier"}
     hint = f"use it with: {COMMANDS_BY_KIND[kind]}"
     return UsageError(f"{name!r} is {does[kind]}", where=f"{path}/config.json, architectures", hint=hint)
 
 
 def check_causal(name: str) -> None:
-    """Refuse a model that is not a causal language model.
+    """Check that a model is a causal language model.
 
     Raises:
-        UsageError: another type of model; names the commands that take it.
+        UsageError: another kind of model; names the commands that accept it.
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
     if (kind := read_kind(name)) != "causal":
@@ -180,10 +161,10 @@ def load_pretrained(name: str, auto_class: Any, **options: Any) -> tuple[PreTrai
 
 
 def load_complete(name: str, auto_class: Any, hint: str) -> PreTrainedModel:
-    """As `load_pretrained`, of a model that has all its weights; transformers would initialize others at random.
+    """Like `load_pretrained`, but missing weights are an error; transformers would initialize them at random.
 
     Raises:
-        ModelError: weights are missing; its hint is `hint`.
+        ModelError: weights are missing; `hint` is the hint of the error.
     """
     model, info = load_pretrained(name, auto_class)
     if missing := info["missing_keys"]:
@@ -206,7 +187,7 @@ def load_causal_lm(name: str) -> PreTrainedModel:
     """Load a causal language model in fp32 on the CPU, in evaluation mode.
 
     Raises:
-        UsageError: another type of model.
+        UsageError: another kind of model.
         ModelError: missing weights, missing or damaged files, pickled weights, or remote code.
         EnvironmentFault: a hub name without network access.
     """
@@ -215,17 +196,26 @@ def load_causal_lm(name: str) -> PreTrainedModel:
 
 
 def embedding_rows(model: PreTrainedModel) -> int:
-    """Number of token embeddings, which is also the width of the logits."""
-    return cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
+    """Number of token embeddings, which is also the width of the logits.
+
+    Raises:
+        ModelError: the model has no table of token embeddings, such as CANINE, which hashes characters.
+    """
+    try:
+        return len(cast(nn.Embedding, model.get_input_embeddings()).weight)
+    except (NotImplementedError, AttributeError):
+        hint = "give a model that reads the tokens of a tokenizer"
+        what = f"a model of type {model.config.model_type} has no table of token embeddings"
+        raise ModelError(what, where="config.json, model_type", hint=hint) from None
 
 
 def max_context_length(model: PreTrainedModel) -> int | None:
-    """The maximum number of input tokens; None if unlimited."""
+    """Return the maximum number of input tokens; None if unlimited."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             return module.num_embeddings - module.padding_idx - 1  # RoBERTa's positions start after padding_idx
     positions = getattr(model.config, "max_position_embeddings", None)
-    return None if positions is None else int(positions)
+    return None if positions is None or positions <= 0 else int(positions)  # XLNet, which has no limit, says -1
 
 
 def put_on_device(model: PreTrainedModel) -> PreTrainedModel:
@@ -235,10 +225,10 @@ def put_on_device(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Refuse a tokenizer with ids beyond the model's embeddings, which would crash or give wrong results.
+    """Check that the model has an embedding for each id of the tokenizer; larger ids crash or give wrong results.
 
     Raises:
-        ModelError: states both sizes.
+        ModelError: an id has no embedding; states both sizes.
     """
     rows = embedding_rows(model)
     if len(tokenizer) > rows:
@@ -248,10 +238,10 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 
 
 class translate_loading_errors:  # noqa: N801 - used like a function: with translate_loading_errors(name)
-    """Context of every `from_pretrained`: checks the model's files first, and turns failures into llmkit's errors.
+    """Context manager around each `from_pretrained`: checks the model's files and converts exceptions.
 
     Raises:
-        ModelError: a file refers outside of the model (untrusted.py), or the model cannot be loaded.
+        ModelError: a file refers to a path outside of the model (untrusted.py), or the model cannot be loaded.
         EnvironmentFault: a hub name that cannot be downloaded.
     """
 
@@ -265,7 +255,7 @@ class translate_loading_errors:  # noqa: N801 - used like a function: with trans
         if error is None or not isinstance(error, Exception) or isinstance(error, LlmkitError):
             return
         message = first_line(error)
-        if "trust_remote_code" in str(error):  # transformers' message advises running it
+        if "trust_remote_code" in str(error):  # transformers' own message advises to run remote code
             hint = "give a model of an architecture that transformers or llmkit has"
             raise ModelError("the model needs remote code, which is never run", where=self.name, hint=hint) from error
         if Path(self.name).exists():
@@ -287,9 +277,9 @@ WEIGHTS, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
 def convert_pickle(folder: Path) -> str:
-    """A temporary copy of the model in `folder` with weights in safetensors; it is deleted when the process ends.
+    """Convert the model in `folder` to safetensors in a temporary folder, which is deleted when the process ends.
 
-    The user allows this by writing `pickle:FOLDER` instead of FOLDER. `torch.load(weights_only=True)` refuses arbitrary
+    Users allow this by writing `pickle:FOLDER` instead of FOLDER. `torch.load(weights_only=True)` refuses arbitrary
     code but has had vulnerabilities, so recipes cannot allow it and each use must be explicit.
 
     Raises:

@@ -1,6 +1,6 @@
 """Encoders for masked language modelling: build a new one, or load a saved one.
 
-What differs between architectures is in llmkit/architectures/.
+The modules in llmkit/architectures/ hold the differences between architectures.
 """
 
 from typing import Any, cast
@@ -32,7 +32,7 @@ def build_masked(
     *,
     sentence_objective: SentenceObjective,
 ) -> PreTrainedModel:
-    """A new model with weights from `seed`; it has a head for pairs unless the objective is none."""
+    """Return a new model with weights from `seed`; it has a head for pairs unless the objective is none."""
     torch.manual_seed(seed)
     config = make_config(section, tokenizer, block_size)
     if ARCHITECTURES[section.family].reads_pairs:
@@ -67,7 +67,7 @@ def load_masked_for_training(
 
     Raises:
         UsageError, EnvironmentFault: as `load_masked`.
-        ModelError: as `load_masked`, but only missing encoder weights are an error.
+        ModelError: encoder weights are missing, or loading fails.
     """
     model, new, left_out = _load(name, sentence_objective != "none", seed)
     if ENCODER in new:
@@ -85,9 +85,9 @@ def load_masked_for_training(
 
 
 def compute_head_logits(model: PreTrainedModel, encoded: Any, indices: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Logits of tokens, (tokens, vocabulary), and of pairs, (batch, 2), or None without a head for pairs.
+    """Return logits of tokens (tokens, vocabulary) and logits of pairs (batch, 2), or None without a head for pairs.
 
-    `encoded` is the encoder's output; `indices` are those of the tokens in the flattened batch.
+    `encoded` is the encoder's output; `indices` are the positions of the tokens in the flattened batch.
     """
     heads = _heads_of(model)
     pair_logits = None
@@ -97,15 +97,15 @@ def compute_head_logits(model: PreTrainedModel, encoded: Any, indices: Tensor) -
 
 
 def rescale_embeddings(model: PreTrainedModel) -> None:
-    """Scale down embeddings that grew in training, if the architecture allows it without changing outputs."""
+    """Scale down embeddings that grew during training, if the architecture allows it without changing outputs."""
     if (rescale := _heads_of(model).rescale_embeddings) is not None:
         rescale(model)
 
 
 def sentence_objective_of(model: PreTrainedModel) -> SentenceObjective:
-    """The objective that the model's head for pairs was trained on; "none" without a head.
+    """Return the objective on which the model's head for pairs was trained; "none" without a head.
 
-    Models that do not record it, such as Google's, were trained on next sentences. 0.1.0 recorded it as
+    A model that does not record it, such as Google's, was trained on next-sentence prediction. 0.1.0 recorded it as
     `sentence_pairs`.
     """
     if not _has_pair_head(model):
@@ -125,7 +125,7 @@ def _has_pair_head(model: PreTrainedModel) -> bool:
 
 
 def _class_of(config: PreTrainedConfig, pairs: bool) -> type[PreTrainedModel]:
-    """transformers' model class, with a head for pairs if `pairs` and the architecture has one."""
+    """Return transformers' model class, with a head for pairs if `pairs` is true and the architecture has one."""
     heads = encoder_heads(config)
     with_pairs = pairs and heads is not None and heads.pair_logits is not None
     found: Any = (MODEL_FOR_PRETRAINING_MAPPING if with_pairs else MODEL_FOR_MASKED_LM_MAPPING)[type(config)]
@@ -133,7 +133,7 @@ def _class_of(config: PreTrainedConfig, pairs: bool) -> type[PreTrainedModel]:
 
 
 def _load(name: str, pairs: bool | None, seed: int) -> tuple[PreTrainedModel, list[str], list[str]]:
-    """The model, descriptions of its new parts, and of saved parts that it does not use."""
+    """Return the model, descriptions of its new parts, and descriptions of saved parts that it does not use."""
     config = read_config(name)
     heads = encoder_heads(config)
     if heads is None:
@@ -151,7 +151,7 @@ def _load(name: str, pairs: bool | None, seed: int) -> tuple[PreTrainedModel, li
 
 
 def _describe_weights(heads: EncoderHeads, names: set[str]) -> list[str]:
-    """Descriptions of the parts that these weights belong to."""
+    """Describe the parts of the model that contain these weights."""
     return sorted(
         {next((part for prefix, part in heads.prefixes.items() if name.startswith(prefix)), name) for name in names}
     )

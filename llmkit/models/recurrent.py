@@ -34,14 +34,14 @@ CELL_TYPES: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn
 
 @dataclass
 class RecurrentCache:
-    """Recurrent state (layers, 1 for GRU or 2 for LSTM, batch, hidden_size), used as a transformers cache."""
+    """Recurrent state (layers, 1 for GRU or 2 for LSTM, batch, hidden_size) as a transformers cache."""
 
     tensor: Tensor
     n_tokens: int = 0
     is_compileable = False
 
     def get_seq_length(self) -> int:
-        """Number of tokens outputs; transformers calls this."""
+        """Return the number of tokens read; transformers calls this."""
         return self.n_tokens
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
@@ -50,7 +50,7 @@ class RecurrentCache:
 
 
 class RecurrentPreTrainedModel(PreTrainedModel):
-    """Base of the three models."""
+    """Base class of the three models."""
 
     config_class = RecurrentConfig
     config: RecurrentConfig
@@ -59,7 +59,9 @@ class RecurrentPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As PyTorch's word_language_model example: embeddings in +-0.1, cells in +-1/sqrt(hidden_size), biases 0."""
+        """Initialize as PyTorch's word_language_model: embeddings in +-0.1, cells in +-1/sqrt(hidden_size), biases
+        0.
+        """
         if isinstance(module, nn.GRU | nn.LSTM):
             for weight in module.parameters():
                 nn.init.uniform_(weight, -1 / math.sqrt(module.hidden_size), 1 / math.sqrt(module.hidden_size))
@@ -119,8 +121,10 @@ class RecurrentModel(RecurrentPreTrainedModel):
 
 
 class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
-    """Causal language model. `labels` are the input ids, as in transformers; `shift_labels` are already shifted. -100
-    is ignored."""
+    """Causal language model.
+
+    `labels` are the input ids, as in transformers; `shift_labels` are already shifted. -100 is ignored.
+    """
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 - transformers sets it on instances
 
@@ -153,7 +157,7 @@ class RecurrentForSequenceClassification(GenericForSequenceClassification, Recur
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012 - the language model's head
 
     def forward(self, *args: Any, use_cache: bool = False, **kwargs: Any) -> Any:
-        """Without a cache by default, so that right padding costs nothing."""
+        """Classify the last token. The default is no cache, which avoids the cost of right padding."""
         return super().forward(*args, use_cache=use_cache, **kwargs)
 
 
@@ -167,7 +171,7 @@ class _Padding:
 
 
 def _find_padding(mask: Tensor | None, n_new: int, use_cache: bool) -> _Padding | None:
-    """None if there is no padding, or only right padding and the final state is not used."""
+    """Return the padding to skip; None if there is none, or only right padding and no caller needs the final state."""
     if mask is None:
         return None
     mask = mask[:, -n_new:].bool()
@@ -185,7 +189,7 @@ def _gather_tokens(hidden: Tensor, order: Tensor) -> Tensor:
 def _run_layer(
     layer: nn.GRU | nn.LSTM, hidden: Tensor, initial: Tensor | None, padding: _Padding | None
 ) -> tuple[Tensor, Tensor]:
-    """Run one layer over (batch, time, width) from a state (1 or 2, batch, hidden): outputs and final state."""
+    """Run one layer over (batch, time, width) from a state (1 or 2, batch, hidden); returns outputs and final state."""
     if not hidden.shape[1]:  # all streams have ended
         n_parts = 2 if isinstance(layer, nn.LSTM) else 1
         is_empty = hidden.new_zeros(n_parts, len(hidden), layer.hidden_size)
@@ -215,12 +219,12 @@ AutoModelForSequenceClassification.register(RecurrentConfig, RecurrentForSequenc
 def run_gru(layer: nn.GRU, inputs: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
     """Run one layer over `inputs` (batch, time, width) from the state `initial` (1, batch, hidden), default zeros.
 
-    The results are those of torch.nn.GRU. torch's CPU GRU runs some ten small operations per time step and about twice
-    as many in autograd's backward pass (its LSTM is one fused operation). Here everything that does not depend on the
-    previous step is computed for the whole sequence at once: the input projections, the local gradients of the gates
-    and the gradients of the weights. A step needs one product and five elementwise operations forward, one and two
-    backward. Under autocast the products over whole sequences are in bf16, those of single steps in fp32, as they are
-    too small to gain.
+    The results equal those of torch.nn.GRU. torch's CPU GRU runs about ten small operations per time step and about
+    twice as many in autograd's backward pass, whereas its LSTM is one fused operation. This function computes
+    everything that does not depend on the previous step for all time steps at once: the input projections, the local
+    gradients of the gates and the gradients of the weights. Each time step needs one product and five elementwise
+    operations in the forward pass, and one product and two elementwise operations in the backward pass. Under autocast,
+    products over all time steps are in bf16; products of single steps are in fp32, because they are too small to gain.
 
     Returns outputs (batch, time, hidden) and the last state, both in fp32.
     """

@@ -30,7 +30,7 @@ from llmkit.models.kernels.output_layer import CACHE, AdaptiveSoftmax, build_out
 
 
 class TransformerPreTrainedModel(PreTrainedModel):
-    """Base of the three models."""
+    """Base class of the three models."""
 
     config_class = TransformerConfig
     config: TransformerConfig
@@ -39,8 +39,10 @@ class TransformerPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Matrices as Glorot and Bengio 2010, as in the paper's code; embeddings from N(0, 1/width), so that scaled
-        embeddings have the magnitude of the positions."""
+        """Initialize matrices as Glorot and Bengio 2010, like the paper's code, and embeddings from N(0, 1/width).
+
+        The scaled embeddings then have the magnitude of the position encodings.
+        """
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
         elif isinstance(module, nn.Linear | AdaptiveSoftmax):
@@ -152,8 +154,10 @@ def sinusoids(positions: Tensor, width: int) -> Tensor:
 
 
 class TransformerForCausalLM(TransformerPreTrainedModel, GenerationMixin):
-    """Causal language model. `labels` are the input ids, as in transformers; `shift_labels` are already shifted. -100
-    is ignored."""
+    """Causal language model.
+
+    `labels` are the input ids, as in transformers; `shift_labels` are already shifted. -100 is ignored.
+    """
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 - transformers sets it on instances
 

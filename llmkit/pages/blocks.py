@@ -48,7 +48,7 @@ class Facts:
 class Table:
     """Rows under a header, with an optional last row of totals.
 
-    Columns with a number in them are aligned to the right; so are the columns that `numeric` names.
+    Columns that contain a number, and those that `numeric` names, are aligned to the right.
     """
 
     kind: ClassVar[str] = "table"
@@ -60,7 +60,7 @@ class Table:
 
     @property
     def is_numeric(self) -> list[bool]:
-        """By column.
+        """Return whether each column is numeric.
 
         Raises:
             ValueError: a row is not as long as the header.
@@ -71,7 +71,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """A confusion matrix: `counts[i][j]` rows of the true label i got the predicted label j."""
+    """A confusion matrix: `counts[i][j]` is the number of rows with true label i and predicted label j."""
 
     kind: ClassVar[str] = "confusion"
     labels: Sequence[str]
@@ -80,12 +80,12 @@ class Confusion:
 
     @property
     def table(self) -> Table:
-        """The same as a plain table."""
+        """Return the matrix as a plain table."""
         rows = [[label, *row] for label, row in zip(self.labels, self.counts, strict=True)]
         return Table(["true \\ predicted", *self.labels], rows, numeric=self.labels)
 
     def shade(self, i: int, j: int) -> int:
-        """The share of a count in its row, in tenths from 0 to 9; -1 for no rows."""
+        """Return the fraction of a count in its row, in tenths from 0 to 9; -1 if the count is 0."""
         count = self.counts[i][j]
         return min(9, 10 * count // sum(self.counts[i])) if count else -1
 
@@ -113,7 +113,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class LineChart:
-    """Curves on common axes; `along` says what their `steps` count."""
+    """Curves on common axes; `along` names the unit of their `steps`."""
 
     kind: ClassVar[str] = "lines"
     title: str
@@ -125,7 +125,7 @@ class LineChart:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityDiagram:
-    """Accuracy over predicted probability: a record per bin with `lower`, `upper`, `n`, `confidence`, `accuracy`."""
+    """Accuracy over predicted probability: one record per bin with `lower`, `upper`, `n`, `confidence`, `accuracy`."""
 
     kind: ClassVar[str] = "reliability"
     unit: str
@@ -162,7 +162,7 @@ class Section:
 
 
 def make_confusion(labels: object, counts: object, title: str = "Confusion matrix") -> Confusion | None:
-    """The matrix, or None if `counts` does not fit `labels`: metrics.json may have been edited by hand."""
+    """Return the matrix, or None if `counts` does not fit `labels`: metrics.json may have been edited by hand."""
     if not isinstance(labels, list) or not labels or not isinstance(counts, list) or len(counts) != len(labels):
         return None
     rows = [row for row in counts if isinstance(row, list) and len(row) == len(labels)]
@@ -172,7 +172,7 @@ def make_confusion(labels: object, counts: object, title: str = "Confusion matri
 
 
 def show_value(value: object) -> str:
-    """A value for readers: thousands separators, four decimals, a dash for None and for an empty string."""
+    """Format a value for readers: thousands separators, four decimals, a dash for None and for an empty string."""
     if value is None or value == "":
         return "–"
     if isinstance(value, bool):
@@ -189,7 +189,7 @@ def show_value(value: object) -> str:
 
 
 def show_duration(seconds: float) -> str:
-    """`57 s`, `3 min 5 s`, `2 h 10 min`."""
+    """Format a duration: `57 s`, `3 min 5 s`, `2 h 10 min`."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s" if minutes else f"{rest} s"

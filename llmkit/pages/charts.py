@@ -1,7 +1,7 @@
-"""Lay charts out: the position of each curve, bar, tick and label. `templates/charts.html.jinja` writes the SVG.
+"""Compute the layout of charts: the position of each curve, bar, tick and label.
 
-No plotting library: a report must open anywhere and be small. A long curve is thinned to the lowest and highest value
-of each stretch, so every spike stays visible.
+`templates/charts.html.jinja` writes the SVG. There is no plotting library: a report must open anywhere and be small. A
+long curve is thinned to the lowest and highest value of each section, so every spike stays visible.
 """
 
 import json
@@ -21,7 +21,7 @@ MAX_DOTS = 40
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A linear axis: values from `low` to `high` go to pixels from `start` to `end`."""
+    """A linear axis: maps values from `low` to `high` to pixels from `start` to `end`."""
 
     low: float
     high: float
@@ -29,14 +29,14 @@ class Scale:
     end: float
     ticks: Sequence[float]
 
-    def place(self, value: float) -> float:
-        """Position of the value, in the drawing's pixels."""
+    def to_pixels(self, value: float) -> float:
+        """Return the position of the value in pixels of the drawing."""
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
 
     @property
     def labels(self) -> list[tuple[float, str]]:
-        """Position and text of each tick."""
-        return [(self.place(tick), text) for tick, text in zip(self.ticks, format_ticks(self.ticks), strict=True)]
+        """Return position and text of each tick."""
+        return [(self.to_pixels(tick), text) for tick, text in zip(self.ticks, format_ticks(self.ticks), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A drawn bin; `mark` is where its mean probability lies."""
+    """A drawn bin; `mark` is the position of its mean probability."""
 
     x: float
     y: float
@@ -81,18 +81,18 @@ class Drawing:
     """JSON for the page's script, which reads values off the curves; empty: there is nothing to read off."""
 
 
-def draw(chart: LineChart | ReliabilityDiagram) -> Drawing:
-    """The positions of all that the chart shows."""
-    return _draw_lines(chart) if isinstance(chart, LineChart) else _draw_reliability(chart)
+def layout_chart(chart: LineChart | ReliabilityDiagram) -> Drawing:
+    """Compute the positions of all parts of the chart."""
+    return _layout_lines(chart) if isinstance(chart, LineChart) else _layout_reliability(chart)
 
 
-def _draw_lines(chart: LineChart) -> Drawing:
+def _layout_lines(chart: LineChart) -> Drawing:
     values = [value for curve in chart.curves for value in curve.values]
     last = max(curve.steps[-1] for curve in chart.curves) or 1
     ticks = nice_ticks(min(0.0, *values) if chart.from_zero else min(values), max(values))
     left = 14 + 6.6 * max(map(len, format_ticks(ticks)))
     y = Scale(ticks[0], ticks[-1], BOTTOM, TOP, ticks)
-    x = Scale(0, last, left, RIGHT, [tick for tick in nice_ticks(0, last, whole=True) if tick <= last])
+    x = Scale(0, last, left, RIGHT, [tick for tick in nice_ticks(0, last, integers=True) if tick <= last])
     thinned = [_thin(curve) for curve in chart.curves]
     spans = (
         f"{c.name} from {format_reading(c.values[0])} at {chart.along} {c.steps[0]:,.0f}"
@@ -104,30 +104,30 @@ def _draw_lines(chart: LineChart) -> Drawing:
     return Drawing(
         chart.title, chart.unit, f"{chart.along} {last:,.0f}", chart.along, x, y,
         f"{chart.title} over training {chart.along}s: {'; '.join(spans)}",
-        lines=[_draw_line(curve, x, y) for curve in thinned],
+        lines=[_layout_line(curve, x, y) for curve in thinned],
         data={"frame": json.dumps(frame), "curves": json.dumps(curves)},
     )  # fmt: skip
 
 
-def _draw_line(curve: Curve, x: Scale, y: Scale) -> Line:
-    points = [(x.place(step), y.place(value)) for step, value in zip(curve.steps, curve.values, strict=True)]
+def _layout_line(curve: Curve, x: Scale, y: Scale) -> Line:
+    points = [(x.to_pixels(step), y.to_pixels(value)) for step, value in zip(curve.steps, curve.values, strict=True)]
     path = "M" + "L".join(f"{a:g} {b:g}" for a, b in points) if len(points) > 1 else ""
     dots = points if len(points) <= MAX_DOTS and curve.style != "faint" else []
     return Line(curve.style, curve.name, format_reading(curve.values[-1]), path, dots)
 
 
-def _draw_reliability(chart: ReliabilityDiagram) -> Drawing:
-    """A bar per bin that has rows; a bar below the diagonal is overconfident."""
+def _layout_reliability(chart: ReliabilityDiagram) -> Drawing:
+    """Draw one bar per non-empty bin; a bar below the diagonal is overconfident."""
     ticks = nice_ticks(0, 1)
     x, y = Scale(0, 1, 34, RIGHT, ticks), Scale(0, 1, BOTTOM, TOP + 10, ticks)
     bars = []
     for each in chart.bins:
         if not each["n"]:
             continue
-        left, right, top = x.place(each["lower"]) + 1, x.place(each["upper"]) - 1, y.place(each["accuracy"])
+        left, right, top = x.to_pixels(each["lower"]) + 1, x.to_pixels(each["upper"]) - 1, y.to_pixels(each["accuracy"])
         percent = f"{each['confidence']:.1%} mean probability, {each['accuracy']:.1%} correct"
         size = round(right - left, 2), round(BOTTOM - top, 2)
-        mark, count = x.place(each["confidence"]), shorten_count(each["n"])
+        mark, count = x.to_pixels(each["confidence"]), shorten_count(each["n"])
         bars.append(Bar(round(left, 2), top, *size, mark, count, f"{each['n']:,}: {percent}"))
     description = "Accuracy by predicted probability: " + "; ".join(bar.description for bar in bars)
     key = "dashed: perfectly calibrated"
@@ -135,28 +135,28 @@ def _draw_reliability(chart: ReliabilityDiagram) -> Drawing:
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
-    """Mean of the `window` values around each (an odd number); fewer at the ends, so that nothing lags."""
+    """Return the mean of `window` (odd) values centred on each value; fewer at the ends, so the curve does not lag."""
     half = window // 2
     sums = [0.0, *accumulate(values)]
     bounds = ((max(0, i - half), min(len(values), i + half + 1)) for i in range(len(values)))
     return [(sums[end] - sums[start]) / (end - start) for start, end in bounds]
 
 
-def nice_ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
-    """Four to seven round numbers that enclose low and high; at least one apart if `whole`."""
+def nice_ticks(low: float, high: float, *, integers: bool = False) -> list[float]:
+    """Return four to seven round numbers that enclose low and high; at least one apart if `integers`."""
     if high <= low:
         margin = abs(low) * 0.1 or 1.0
         low, high = (0.0, 2 * margin) if low == 0 else (low - margin, high + margin)
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
-    step = max(1.0, math.ceil(step)) if whole else step
+    step = max(1.0, math.ceil(step)) if integers else step
     first, final = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [float(f"{i * step:.12g}") for i in range(first, final + 1)]
 
 
 def format_ticks(ticks: Sequence[float]) -> list[str]:
-    """Labels with as many decimals as the distance between ticks needs; large ones in thousands or millions."""
+    """Return labels with as many decimals as the tick distance needs; large numbers in thousands or millions."""
     largest = max(map(abs, ticks))
     divisor, suffix = (1e6, "M") if largest >= 1e7 else (1e3, "k") if largest >= 1e5 else (1.0, "")
     step = (ticks[1] - ticks[0]) / divisor
@@ -167,7 +167,7 @@ def format_ticks(ticks: Sequence[float]) -> list[str]:
 
 
 def format_reading(value: float) -> str:
-    """Four significant digits, as the page's script shows them too."""
+    """Format with four significant digits, like the page's script."""
     if value == 0:
         return "0"
     if abs(value) < 1e-4:
@@ -176,7 +176,7 @@ def format_reading(value: float) -> str:
 
 
 def shorten_count(n: float) -> str:
-    """At most four characters, as wide as a bar."""
+    """Format a count with at most four characters, the width of a bar."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if n >= size:
             return f"{n / size:.1f}{letter}" if n < 10 * size else f"{n / size:.0f}{letter}"
@@ -184,7 +184,7 @@ def shorten_count(n: float) -> str:
 
 
 def _thin(curve: Curve) -> Curve:
-    """The same curve with at most about MAX_POINTS points, extremes and both ends kept."""
+    """Reduce the curve to about MAX_POINTS points; keeps extremes and both ends."""
     n = len(curve.steps)
     if n <= MAX_POINTS:
         return curve

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from llmkit.pages.blocks import Block, Section, show_value
-from llmkit.pages.charts import draw
+from llmkit.pages.charts import layout_chart
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # C0 and C1 controls but tab and newline; lone surrogates, which UTF-8 cannot hold; the marks that turn the
@@ -23,12 +23,12 @@ _UNSHOWABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202
 
 
 def render_page(title: str, subtitle: str, blocks: Sequence[Block], sections: Sequence[Section]) -> str:
-    """The whole file; `blocks` come before the first section."""
+    """Return the complete HTML file; `blocks` come before the first section."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True, finalize=_clean,
     )  # fmt: skip
-    environment.filters |= {"value": show_value, "draw": draw}
+    environment.filters |= {"value": show_value, "layout_chart": layout_chart}
     style, script = (Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in ("style.css", "script.js"))
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}';"
@@ -41,7 +41,7 @@ def render_page(title: str, subtitle: str, blocks: Sequence[Block], sections: Se
 
 
 def _clean(value: object) -> object:
-    """What a template outputs, without characters that cannot be shown. Markup is ours and passes as it is."""
+    """Remove unprintable characters from a template's output; `Markup` comes from llmkit and stays unchanged."""
     return value if isinstance(value, Markup) else _UNSHOWABLE.sub("", str(value))
 
 

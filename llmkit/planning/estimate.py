@@ -1,8 +1,9 @@
 """Estimate a training run before it starts: memory, time, disk and cost, on one device or several.
 
-The model is built on the meta device, without weights. Its cost (runs/model_cost.py) and a machine give the memory and
-the time per step of each engine, the length of the run and its disk space; measure.py measures the speed of this
-machine with real steps. Knows no overlap of communication and computation, so times are on the slow side.
+The model is built on the meta device, without weights. From its cost (runs/model_cost.py) and the machine, this module
+computes memory and time per step for each engine, the length of the run and its disk space. measure.py measures the
+speed of this machine with real steps. The estimate assumes no overlap of communication and computation, so times are
+too high rather than too low.
 """
 
 import math
@@ -41,7 +42,7 @@ MIN_GPU_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What to train on."""
+    """The devices to train on."""
 
     device: Device
     n_gpus: int
@@ -57,7 +58,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Tokens of the train split, samples per epoch and bytes on disk; None if nothing is prepared yet."""
+    """Tokens of the train split, samples per epoch and bytes on disk; None if no data is prepared."""
 
     vocab_size: int
     n_tokens: int | None = None
@@ -76,7 +77,7 @@ def plan(
     tokens: float | None = None,
     measure: bool = False,
 ) -> dict[str, Any]:
-    """All figures in one record.
+    """Return all figures in one record.
 
     `gpu` is a name of core/hardware.yaml, by default this machine's; `price` is per GPU and hour.
 
@@ -144,7 +145,7 @@ def _this_device() -> Device:
 
 
 def _open_text(recipe: Recipe, data: Path | None) -> tuple[Text, PlannedTask]:
-    """What is known about the text, and the task: on the prepared folder, or on synthetic tokens."""
+    """Return sizes of the text, and the task: on the prepared folder, or on synthetic tokens."""
     kind = TASKS[recipe.task]
     if data is None:
         section = recipe.prepare.tokenizer
@@ -158,7 +159,7 @@ def _open_text(recipe: Recipe, data: Path | None) -> tuple[Text, PlannedTask]:
 
 
 def compare(cost: ModelCost, machine: Machine, seen: dict[str, Any]) -> dict[str, Any]:
-    """What was measured, the forecast of it, and the forecast's relative error."""
+    """Return the measurement, the forecast of the same steps, and the relative error of the forecast."""
     before = forecast(cost, replace(machine, n_gpus=1), "ddp", seen["micro_batch_size"])
     peak = before.memory.peak - before.memory.evaluation
     peak -= 0 if machine.device.is_cpu else before.memory.framework  # torch does not count the driver's memory
@@ -170,7 +171,7 @@ def compare(cost: ModelCost, machine: Machine, seen: dict[str, Any]) -> dict[str
 def estimate(
     recipe: Recipe, cost: ModelCost, machine: Machine, engines: list[str], text: Text, tokens: float | None
 ) -> dict[str, Any]:
-    """Engine, memory, length, time, disk and cost; `engines` are those that can train the model."""
+    """Return engine, memory, length, time, disk and cost; `engines` are the engines that can train the model."""
     given = None if recipe.train.micro_batch_size == "auto" else recipe.train.micro_batch_size
     allowed: list[str] = engines if recipe.train.engine == "ddp" else [recipe.train.engine]
     options = list_options(cost, machine, allowed, given)
@@ -219,7 +220,7 @@ class Forecast:
 
 
 def forecast(cost: ModelCost, machine: Machine, engine: str, micro_batch_size: int | None) -> Forecast:
-    """Memory and time; the micro-batch is the given one, or what `auto` chooses."""
+    """Return memory and time; `micro_batch_size` None means the value that `auto` chooses."""
     device, n_gpus = machine.device, machine.n_gpus
     bf16, framework = machine.precision == "bf16", framework_bytes(device.kind)
 
@@ -243,10 +244,10 @@ def forecast(cost: ModelCost, machine: Machine, engine: str, micro_batch_size: i
 
 
 def _estimate_exchange(cost: ModelCost, machine: Machine, engine: str, n_parts: int) -> float:
-    """Seconds per step in which devices send gradients and weights, in fp32 (ZeRO, section 7).
+    """Return the seconds per step in which devices exchange gradients and weights, in fp32 (ZeRO, section 7).
 
-    ddp: an all-reduce, twice the gradients. zero2: per micro-batch weights are gathered and gradients scattered. fsdp2,
-    zero3: weights are gathered twice.
+    ddp: an all-reduce moves the gradients twice. zero2: each micro-batch gathers weights and scatters gradients. fsdp2,
+    zero3: each micro-batch gathers weights twice.
     """
     n_gpus, path, network = machine.n_gpus, machine.device.link or math.inf, machine.device.network
     if n_gpus > GPUS_PER_MACHINE and network:  # eight parallel rings, each with its own network card
@@ -258,19 +259,19 @@ def _estimate_exchange(cost: ModelCost, machine: Machine, engine: str, n_parts: 
 def forecast_engines(
     cost: ModelCost, machine: Machine, engines: list[str], n_gpus: int, micro_batch_size: int | None
 ) -> list[Forecast]:
-    """One forecast per engine; on one device they are all the same."""
+    """Return one forecast per engine; on one device all engines are the same."""
     machine = replace(machine, n_gpus=n_gpus)
     engines = engines if n_gpus > 1 else ["ddp"]
     return [forecast(cost, machine, engine, micro_batch_size) for engine in engines]
 
 
 def choose_fastest(forecasts: list[Forecast]) -> Forecast | None:
-    """The fastest that fits, the first of equals; None if none fits."""
+    """Return the fastest forecast that fits, the first one if equal; None if none fits."""
     return min((each for each in forecasts if each.fits), key=lambda each: each.seconds_per_step, default=None)
 
 
 def list_options(cost: ModelCost, machine: Machine, engines: list[str], given: int | None) -> list[Forecast]:
-    """Each engine on the number of GPUs asked for, and the best one on 1, 2, 4 and 8; `given` is the micro-batch."""
+    """Return each engine on `n_gpus` GPUs, and the best engine on 1, 2, 4 and 8; `given` is the micro-batch size."""
     options: list[Forecast] = []
     for number in sorted({machine.n_gpus} if machine.device.is_cpu else {*TABLE, machine.n_gpus}):
         if cost.global_batch_size % number == 0:
@@ -280,7 +281,7 @@ def list_options(cost: ModelCost, machine: Machine, engines: list[str], given: i
 
 
 def warn_if_short(cost: ModelCost, machine: Machine, best: Forecast) -> str | None:
-    """A warning if micro-batches are too short for a GPU."""
+    """Return a warning if micro-batches are too short for a GPU."""
     n_parts = cost.global_batch_size / (best.n_gpus * best.micro_batch_size)
     seconds = (best.seconds_per_step - best.exchange_seconds) / n_parts
     if machine.device.is_cpu or seconds >= MIN_GPU_SECONDS:
@@ -289,7 +290,7 @@ def warn_if_short(cost: ModelCost, machine: Machine, best: Forecast) -> str | No
 
 
 def suggest(cost: ModelCost, machine: Machine, engines: list[str], asked: list[Forecast], given: int | None) -> str:
-    """What would fit, where no option that was asked for does."""
+    """Return a hint that names options that fit, for the case that none of `asked` fits."""
     ways = []
     if largest := max(option.max_sequences or 0 for option in asked):
         ways.append(f"train.micro_batch_size {largest} (the global batch stays)")
@@ -306,7 +307,7 @@ def suggest(cost: ModelCost, machine: Machine, engines: list[str], asked: list[F
 
 
 def choose_length(recipe: Recipe, cost: ModelCost, seconds: float, tokens: float | None, text: Text) -> tuple[int, str]:
-    """Optimizer steps, and the setting that they follow from; `seconds` is the time per step."""
+    """Return the number of optimizer steps and the setting that determines it; `seconds` is the time per step."""
     train = recipe.train
     n_steps: float
     if tokens is not None:
@@ -331,7 +332,7 @@ def choose_length(recipe: Recipe, cost: ModelCost, seconds: float, tokens: float
 
 
 def _show(cost: ModelCost, machine: Machine, option: Forecast, n_steps: int) -> dict[str, Any]:
-    """One option with its time and price; hours are without evaluation and saving."""
+    """Return one option with its time and price; hours exclude evaluation and saving."""
     hours = n_steps * option.seconds_per_step / 3600
     gpu_hours = hours * option.n_gpus
     return asdict(option) | {
@@ -345,7 +346,7 @@ def _show(cost: ModelCost, machine: Machine, option: Forecast, n_steps: int) -> 
 
 
 def estimate_disk(cost: ModelCost, n_tokens: int, text: Text) -> dict[str, int]:
-    """Bytes of token ids as `prepare` stores them, of checkpoints with their moments, and of the model without."""
+    """Return the bytes of the prepared token ids, of checkpoints with optimizer states, and of the model alone."""
     data = n_tokens * (2 if text.vocab_size <= 1 << 16 else 4) if text.n_bytes is None else text.n_bytes
     model = FP32 * cost.n_parameters
     checkpoint = model + cost.moment_bytes

@@ -1,6 +1,6 @@
 """Measure a few real training steps on this machine: seconds per step and peak memory.
 
-On a CPU the peak is that of this process, so it is right only if the process has done nothing larger before.
+On a CPU the peak is that of the process, so it is only right if the process has not used more memory before.
 """
 
 import statistics
@@ -25,13 +25,13 @@ from llmkit.training.loop import TrainingLoop
 
 BUDGET_SECONDS = 10.0
 WARMUP_STEPS, MIN_STEPS = 2, 3
-PARTS_TRIED = 2
+MAX_MICRO_BATCHES = 2
 """Micro-batches per step. A longer step takes as much memory, and its time is in proportion."""
 UNLIMITED = 1 << 40
 
 
 def measure_steps(recipe: Recipe, task: PlannedTask, precision: str) -> dict[str, Any]:
-    """Micro-batch, seconds per step and peak bytes of training in this process."""
+    """Return micro-batch size, seconds per step and peak bytes of training in this process."""
     device = pick_device()
     if device.type == "cpu":
         tune_malloc()
@@ -41,11 +41,11 @@ def measure_steps(recipe: Recipe, task: PlannedTask, precision: str) -> dict[str
     optimized(network, precision, device)
     trial = make_trial(recipe, task, network, precision, device)
     batches = plan_micro_batches(recipe, task, trial)
-    n_sequences = min(batches.global_batch_size, PARTS_TRIED * batches.micro_batch_size)
+    n_sequences = min(batches.global_batch_size, MAX_MICRO_BATCHES * batches.micro_batch_size)
     tried = replace(batches, global_batch_size=n_sequences)
     compiled = choose_compile_mode(recipe.train, trial, tried, lambda: UNLIMITED)
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()  # of what was only tried
+        torch.cuda.reset_peak_memory_stats()  # ignores the peak of trial steps
     plan = Plan(UNLIMITED, UNLIMITED, UNLIMITED, tried, precision, compiled=compiled)
     seconds = train_briefly(recipe, task, network, plan) * batches.global_batch_size / n_sequences
     return {
@@ -55,8 +55,8 @@ def measure_steps(recipe: Recipe, task: PlannedTask, precision: str) -> dict[str
     }
 
 
-class _Enough(Exception):  # noqa: N818 - no error
-    """Stops the training after the budget, before it saves anything."""
+class _BudgetSpent(Exception):  # noqa: N818 - no error
+    """Stops training after the time budget, before it saves anything."""
 
 
 def train_briefly(recipe: Recipe, task: PlannedTask, network: PreTrainedModel, plan: Plan) -> float:
@@ -69,7 +69,7 @@ def train_briefly(recipe: Recipe, task: PlannedTask, network: PreTrainedModel, p
         seconds.append((record["n_tokens"] - n_tokens) / record["tokens_per_second"])
         n_tokens = record["n_tokens"]
         if len(seconds) >= WARMUP_STEPS + MIN_STEPS and sum(seconds[WARMUP_STEPS:]) > BUDGET_SECONDS:
-            raise _Enough
+            raise _BudgetSpent
 
     train = recipe.train.with_updates(log_steps=1, num_workers=0)
     with tempfile.TemporaryDirectory() as folder:
@@ -77,6 +77,6 @@ def train_briefly(recipe: Recipe, task: PlannedTask, network: PreTrainedModel, p
             network, task.objective, task.samples, run=RunFolder(Path(folder)), train=train, optim=recipe.optim,
             plan=plan, hooks=Hooks(None, lambda model: None, log),
         )  # fmt: skip
-        with suppress(_Enough):
+        with suppress(_BudgetSpent):
             trainer.fit()
     return statistics.median(seconds[WARMUP_STEPS:])

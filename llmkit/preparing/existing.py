@@ -1,4 +1,4 @@
-"""An existing output folder: whether it may be reused, replaced, or must be left alone.
+"""An existing output folder: decide whether it is reused, replaced or refused.
 
 Only files that the manifest of a prepared folder names are ever deleted. Knows nothing of how a folder is built.
 """
@@ -42,16 +42,16 @@ _INPUT_KEYS = {
 
 
 def check_out(out: Path, inputs: Sequence[str], tokenizer: str | None) -> Path:
-    """`out`, with a link to a folder resolved, if building it there can neither delete its inputs nor add to them.
+    """Check that building `out` can neither delete an input nor add one; returns `out` with a folder link resolved.
 
     Raises:
-        UsageError: `out` is no name of a folder or a file, or an input is in it, or it is in an input folder.
+        UsageError: `out` is a file or not a valid folder name, an input is in `out`, or `out` is in an input folder.
     """
     if out.name in ("", ".."):
         hint = "give the name of a new folder, such as --out data/books"
         raise UsageError(f"{str(out)!r} is not a name for a prepared folder", where="--out", hint=hint)
     if out.is_symlink():
-        out = out.resolve()  # else the link would be renamed, and its folder stay
+        out = out.resolve()  # otherwise the link would be renamed instead of its folder
     if out.exists() and not out.is_dir():
         raise UsageError(f"{str(out)!r} is a file", where="--out", hint="give the name of a new folder")
     refuse_inputs_inside(out, [*([tokenizer] if tokenizer else []), *map(_local_name, inputs)])
@@ -59,22 +59,22 @@ def check_out(out: Path, inputs: Sequence[str], tokenizer: str | None) -> Path:
         path = Path(name).expanduser()
         if not path.exists() and has_magic(name):
             # A pattern may have matches elsewhere too.
-            refuse_inputs_inside(out, find_files([name]))
+            refuse_inputs_inside(out, find_files([name], {}))
         if _would_read(path, out):
             what = f"the output folder {str(out)!r} is in the input {name!r}, so the next run would read it"
             raise UsageError(what, where="--out", hint="give an --out outside of the input")
         if path.is_dir():
-            refuse_inputs_inside(out, find_files([name]))  # links in the folder
+            refuse_inputs_inside(out, find_files([name], {}))  # links in the folder
     return out
 
 
 def _local_name(name: str) -> str:
-    """The path that `hf:PATH@split` may name."""
+    """Return the local path that `hf:PATH@split` may name."""
     return name.removeprefix("hf:").split("@")[0] if name.startswith("hf:") else name
 
 
 def _would_read(path: Path, out: Path) -> bool:
-    """Whether an input, a folder or a pattern, will have files of the future folder `out` among its own."""
+    """Whether an input folder or pattern would match files of the future folder `out`."""
     folder = out.resolve()
     if path.is_dir():
         inner = folder.relative_to(path.resolve()).parts if folder.is_relative_to(path.resolve()) else None
@@ -87,13 +87,13 @@ def _would_read(path: Path, out: Path) -> bool:
     if not folder.is_relative_to(root):
         return False
     inner = folder.relative_to(root).parts
-    # A folder that matches stands for its files, as in find_files.
+    # A folder that matches means its files, as in find_files.
     is_folder_read = "**" not in pattern and any(_matches(inner[:n], pattern) for n in range(1, len(inner) + 1))
     return is_folder_read or any(_matches((*inner, *name.split("/")), pattern) for name in _WRITTEN)
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path matches a glob pattern, both in parts."""
+    """Whether a path matches a glob pattern, both given as parts."""
     if not pattern or not parts:
         return not parts and all(part == "**" for part in pattern)
     if pattern[0] == "**":
@@ -106,7 +106,7 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
-    """The manifest of a prepared folder; empty if `out` is none."""
+    """Return the manifest of a prepared folder; empty if `out` is not one."""
     try:
         manifest = read_json(out / MANIFEST)
     except (OSError, ValueError):
@@ -116,16 +116,16 @@ def read_manifest(out: Path) -> dict[str, Any]:
 
 
 def refuse_foreign_files(out: Path) -> None:
-    """Refuse to replace an `out` with files that its manifest does not name.
+    """Check that the manifest of `out` names all files in it.
 
     Raises:
-        UsageError: names the first three.
+        UsageError: there are other files; names the first three.
     """
     refuse_foreign(out, _is_ours(out))
 
 
 def delete_prepared(folder: Path) -> None:
-    """Delete the files of a prepared folder that was replaced; files of others stay, and one line names them."""
+    """Delete the files of a replaced prepared folder; keeps other files and logs their names."""
     is_ours = _is_ours(folder)
     delete_ours(folder, is_ours, last=[MANIFEST])  # the manifest says what may be deleted
     if foreign := find_foreign(folder, is_ours):
@@ -133,10 +133,10 @@ def delete_prepared(folder: Path) -> None:
 
 
 def clear_old(folder: Path) -> None:
-    """Delete what a killed process left of a replaced folder.
+    """Delete the replaced folder that a killed process left behind.
 
     Raises:
-        UsageError: it has files of others.
+        UsageError: it has files that llmkit did not write.
     """
     if folder.is_dir():
         refuse_foreign(folder, _is_ours(folder))
@@ -156,13 +156,13 @@ def _is_ours(folder: Path) -> IsOurs:
 
 
 def find_existing(out: Path, request: Mapping[str, Any], overwrite: bool) -> Prepared | None:
-    """The existing prepared folder, if it was built for the same request; None if there is none, or to replace it.
+    """Return the existing prepared folder if it was built for the same request; None if a new one must be built.
 
-    A folder of another version of llmkit is reused if all else is equal.
+    A folder of another version of llmkit is reused if everything else is equal.
 
     Raises:
-        UsageError: it is no prepared folder, has files of others, or was built for another request and `overwrite`
-            was not given.
+        UsageError: `out` is not a prepared folder, has files that llmkit did not write, or was built for another
+            request without `overwrite`.
     """
     if not out.exists() or not find_foreign(out, lambda name: _PROBE.fullmatch(name) is not None):
         return None
@@ -193,7 +193,7 @@ def find_existing(out: Path, request: Mapping[str, Any], overwrite: bool) -> Pre
 
 
 def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two requests, apart from the version of llmkit."""
+    """List the differences between two requests, except the version of llmkit."""
     before, now = _flatten(_complete(old.get("settings"))), _flatten(new["settings"])
     changes = [
         f"prepare.{key} was {before.get(key)}, is {now.get(key)}"
@@ -229,10 +229,10 @@ def _paths(files: Sequence[Mapping[str, str]]) -> str:
 
 
 def _complete(settings: Any) -> dict[str, Any]:
-    """Settings of an earlier version, with the defaults of keys that it did not have."""
+    """Add defaults for new keys to settings of an earlier version."""
     try:
         return Prepare.model_validate(settings).model_dump(mode="json")
-    except ValidationError:  # with keys that are gone
+    except ValidationError:  # including removed keys
         return settings if isinstance(settings, dict) else {}
 
 

@@ -1,8 +1,8 @@
-"""From raw text to a prepared folder: built, reused, resumed or repaired. stages.py does the work."""
+"""Build, reuse, resume or repair a prepared folder of raw text. stages.py does the work."""
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import llmkit
@@ -18,7 +18,7 @@ from llmkit.preparing.existing import check_out, clear_old, find_existing, refus
 from llmkit.preparing.shards import SHARD_BYTES, cut_files
 from llmkit.preparing.stages import Inputs, build_prepared, planned_segmenter
 from llmkit.preparing.staging_dir import FOLDER, Facts, adopt_stage, clear_staging_dir, staging_dir
-from llmkit.text.inputs import display_name, file_size, find_files
+from llmkit.text.inputs import Skipped, display_name, file_size, find_files, report_skipped
 from llmkit.text.staging import STAGED_FORMAT
 from llmkit.tokens.normalization import adopt_normalization
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
@@ -46,21 +46,22 @@ def prepare(
 ) -> Prepared:
     """Build `out` from `inputs`, or return it unchanged if it was built from the same inputs and settings.
 
-    A folder that was built from others is only replaced with `overwrite`, and never one that has files of others.
+    A folder that was built from other inputs or settings is replaced only with `overwrite`. A folder with files that
+    llmkit did not write is never replaced.
 
-    `validation` and `test` are files of the user's own splits, which replace held-out shares. With `repair`, every file
-    of `out` is checked against its SHA-256, and damaged or missing ones are rebuilt. The `engine` decides where the
-    work is done; the result does not depend on it.
+    `validation` and `test` are files of the user's own splits, which replace held-out fractions. With `repair`, every
+    file of `out` is checked against its SHA-256, and damaged or missing files are rebuilt. `engine` selects the
+    executor; the result does not depend on it.
 
     Raises:
-        UsageError: `out` must be left alone (see existing.py), or there is no such engine.
-        DataError: unreadable input, no text left after cleaning, or `out` cannot be repaired from this input.
+        UsageError: `out` cannot be replaced (see existing.py), or there is no such engine.
+        DataError: unreadable input, no text after cleaning, or `out` cannot be repaired from this input.
         EnvironmentFault: `out` is not writable or locked, or the executor is not available.
         WorkersLost: workers died repeatedly; the same call resumes from the finished stages.
         Interrupted: a signal came; the same call resumes from the finished stages.
     """
     if repair and overwrite:
-        raise UsageError("--repair keeps what --overwrite replaces", where="--repair", hint="give one of the two")
+        raise UsageError("--repair and --overwrite exclude each other", where="--repair", hint="give one of the two")
     check_executor(engine, [name for name in (*inputs, validation, test) if name])
     out = check_out(out, [name for name in (*inputs, validation, test) if name], settings.tokenizer.path)
     check_writable(out)
@@ -70,13 +71,16 @@ def prepare(
         if user_splits:
             shares = settings.split.with_updates(validation=0.0, test=0.0)
             settings = settings.with_updates(split=shares)
-        files = find_files(inputs)
-        n_workers = _count_local([*files, *(file for path in user_splits.values() for file in find_files([path]))])
+        skipped: Skipped = {}
+        files = find_files(inputs, skipped)
+        own_files = find_files(list(user_splits.values()), skipped)
+        report_skipped(skipped)
+        n_workers = _count_local([*files, *own_files])
         path = settings.tokenizer.path
         tokenizer = None if path is None else load_tokenizer(path)
         if tokenizer is not None:
             settings = settings.with_updates(clean=adopt_normalization(tokenizer, settings.clean))
-        inputs_read = Inputs(files, user_splits, tokenizer)
+        inputs_read = Inputs(files, user_splits, tokenizer, skipped)
         request = _describe_request(inputs_read, settings)
         if repair:
             return _repair(out, request, inputs_read, settings, engine, n_workers)
@@ -92,14 +96,14 @@ def prepare(
 
 
 def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine: str, n_workers: int) -> Prepared:
-    """Rebuild the damaged parts of `out` and verify that their hashes are the recorded ones."""
+    """Rebuild the damaged parts of `out` and verify their recorded hashes."""
     damaged = load_prepared(out, check=False)
     known = damaged.manifest["files"]
     place = str(out / "manifest.json")
     rebuild = "to rebuild the whole folder from this input, use --overwrite instead"
     if changed := [name for name, value in request.items() if damaged.manifest["request"].get(name) != value]:
         what = f"the folder cannot be repaired: it was built with other {', '.join(changed)}"
-        raise DataError(what, where=f"{place}, request", hint=f"use the values there; or {rebuild}")
+        raise DataError(what, where=f"{place}, request", hint=f"use the recorded values; or {rebuild}")
     faults = damaged.find_faults(hashes=True)
     if not faults:
         console.info(f"all {len(known)} files of {out} are intact: nothing to do")
@@ -126,12 +130,12 @@ def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine
 
 
 def _describe_request(inputs: Inputs, settings: Prepare) -> Facts:
-    """Everything that decides the contents of a prepared folder."""
+    """Return everything that determines the contents of a prepared folder."""
     return {
         "llmkit": llmkit.__version__,
         "settings": settings.model_dump(mode="json"),
         "inputs": _fingerprint_inputs(inputs.files),
-        "own_splits": {name: _fingerprint_inputs(find_files([path])) for name, path in inputs.user_splits.items()},
+        "own_splits": {name: _fingerprint_inputs(find_files([path], {})) for name, path in inputs.user_splits.items()},
         # The tokenizer's contents, as a folder of the same name may have changed.
         "tokenizer": None if inputs.tokenizer is None else fingerprint_tokenizer(inputs.tokenizer),
         "chinese_words": planned_segmenter(settings),
@@ -139,27 +143,35 @@ def _describe_request(inputs: Inputs, settings: Prepare) -> Facts:
 
 
 def _is_reproducible(request: Facts) -> bool:
-    """Whether all inputs can be recognized; stdin and the hub are always read again."""
+    """Whether all inputs can be identified; stdin and the hub are always read again."""
     return None not in (request["inputs"], *request["own_splits"].values())
 
 
 def _count_local(files: Sequence[str]) -> int:
-    """Number of workers of `local`; 1, which is this process, for small inputs and for those that are not files."""
+    """Return the number of `local` workers; 1, which means this process, if the inputs are small or not files."""
     sizes = [file_size(file) for file in files]
     least = MIN_BYTES if len(cut_files(files)) > 1 else MIN_BYTES_ONE_SHARD
     return count_workers() if None not in sizes and sum(size or 0 for size in sizes) >= least else 1
 
 
 def _resume_key(request: Facts, *, repair: bool = False) -> Facts | None:
-    """What must be equal for a later run to use the finished stages of this one; None: it must not."""
+    """Return the values that must be equal for a later run to reuse finished stages; None if none may be reused."""
     if not _is_reproducible(request):
         return None
     shards = {"shard_bytes": SHARD_BYTES, "staged_format": STAGED_FORMAT}
     return {"request": request, "versions": describe_versions(), "repair": repair, **shards}
 
 
+def _hash_readable(file: str, result: Future[str] | None) -> str:
+    """The hash of a file; empty for one that this user may not read, which is an error, or skipped, when it is read."""
+    try:
+        return hash_small_file(file) if result is None else result.result()
+    except PermissionError:
+        return ""
+
+
 def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
-    """Path and SHA-256 of every file; None if an input is not a file."""
+    """Return path and SHA-256 of every file; None if an input is not a file."""
     sizes = [file_size(file) for file in files]
     if not all(size is not None or file.startswith("builtin:") for file, size in zip(files, sizes, strict=True)):
         return None
@@ -172,7 +184,7 @@ def _fingerprint_inputs(files: Sequence[str]) -> list[dict[str, str]] | None:
             if size is not None and size >= LARGE_FILE
         }
         hashes = [
-            large[file].result() if file in large else file if size is None else hash_small_file(file)
+            _hash_readable(file, large.get(file)) if size is not None else file
             for file, size in zip(files, sizes, strict=True)
         ]
         return [{"path": display_name(file), "sha256": found} for file, found in zip(files, hashes, strict=True)]

@@ -1,7 +1,8 @@
-"""The work of `prepare` on one shard of the text, in any process: cleaning, comparison of splits, tokenization.
+"""Process one shard of the text for `prepare`: cleaning, comparison of splits, tokenization.
 
-A shard is some input files, or a slice of their staged text. Results depend on the shard alone; stages.py does what
-depends on the order of all documents. So the result does not depend on the number of workers or their order.
+A shard is a group of input files, or a slice of their staged text. The result depends only on the shard; stages.py
+handles everything that depends on the order of all documents. The number of workers and their order therefore do not
+change the output.
 
 Workers load this module without torch and transformers.
 """
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from llmkit.config.prepare import Prepare
+from llmkit.core.errors import LlmkitError
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.rows import TextCounts, encode_counted
 from llmkit.preparing.staging_dir import Facts, run_shard
@@ -38,8 +40,10 @@ SHARD_BYTES = 8_000_000
 
 
 def cut_files(files: Sequence[str]) -> list[list[str]]:
-    """Groups of consecutive files of at most SHARD_BYTES, or of one larger file; what is not a file (`-`, `hf:`) is a
-    group of its own."""
+    """Group consecutive files up to SHARD_BYTES.
+
+    A larger file, and an input that is not a file (`-`, `hf:`), forms its own group.
+    """
     groups: list[list[str]] = [[]]
     n_bytes = 0
     for file in files:
@@ -53,20 +57,30 @@ def cut_files(files: Sequence[str]) -> list[list[str]]:
     return groups
 
 
-def clean_shard(settings: Prepare, work: Path, is_only: bool, task: tuple[Path, list[str]]) -> Facts:
+class _BadFiles(Exception):  # noqa: N818 - ends a shard early
+    """Files of the shard cannot be read."""
+
+
+def clean_shard(
+    settings: Prepare, work: Path, is_only: bool, task: tuple[Path, list[str]]
+) -> Facts | list[LlmkitError]:
     """Stage the cleaned documents of some files in a folder, and the keys that find copies.
 
-    `is_only`: the text has no other shard.
+    `is_only`: the text has no other shard. Returns the errors of the files that cannot be read, if there are any; a
+    later run then reads the shard again.
     """
     folder, files = task
+    bad: list[LlmkitError] = []
 
     def make(folder: Path) -> Facts:
         sources: list[Source] = []
         steps: dict[str, StepCounts] = {}
-        documents = read_files(files, settings.read, sources)
+        documents = read_files(files, settings.read, sources, bad)
         documents = clean_documents(documents, settings.clean, settings.read.strict, steps)
         with ProgressBar("reading and cleaning", "bytes") as meter:
             staged = stage_documents(count_bytes(documents, meter), folder)
+        if bad:
+            raise _BadFiles
         if is_only and staged.n_documents == 1:  # a single document has no copies
             write_keys(folder, [(None,) * len(dedup_steps(settings.dedup))])
         else:
@@ -76,18 +90,21 @@ def clean_shard(settings: Prepare, work: Path, is_only: bool, task: tuple[Path, 
             "steps": {name: as_json(counts) for name, counts in steps.items()},
         }
 
-    return run_shard(work, folder, make)
+    try:
+        return run_shard(work, folder, make)
+    except _BadFiles:
+        return bad
 
 
 def sample_shard(n_bytes: int, text: SplitShard) -> tuple[Any, int]:
-    """Sample windows of a shard of a held-out split, which has `n_bytes` in all."""
+    """Sample windows of a shard of a held-out split; `n_bytes` is the size of the split."""
     return sample_windows(text.read(with_part_before=True), n_bytes)
 
 
 def match_shard(windows: Sequence[tuple[Path, int]], text: SplitShard) -> list[Any]:
-    """Which sampled windows of each held-out split are in a shard of the train split.
+    """Find the sampled windows of each held-out split in a shard of the train split.
 
-    `windows` gives for each held-out split the .npy file of its sample and the sampling interval.
+    `windows` has, for each held-out split, the .npy file of its sample and the sampling interval.
     """
     return find_windows(text.read(with_part_before=True), [(np.load(path), every) for path, every in windows])
 
@@ -95,8 +112,7 @@ def match_shard(windows: Sequence[tuple[Path, int]], text: SplitShard) -> list[A
 def encode_shard(
     tokenizer: Path, check: EncoderCheck, segmenter: str | None, work: Path, task: tuple[Path, SplitShard]
 ) -> Facts:
-    """Tokenize a shard of a split and store its rows in a folder as a split, with a tokenizer saved by
-    `save_encoding_tokenizer`."""
+    """Tokenize a shard of a split with a tokenizer saved by `save_encoding_tokenizer`; stores its rows as a split."""
     folder, text = task
 
     def make(folder: Path) -> Facts:
@@ -115,12 +131,12 @@ def encode_shard(
 
 @lru_cache(maxsize=1)
 def _open_encoder(tokenizer: Path, check: EncoderCheck) -> Encoder:
-    """One encoder per worker, as it caches what it has encoded."""
+    """Return the encoder of this worker, which caches encoded text."""
     return make_encoder(load_encoding_tokenizer(tokenizer), check)
 
 
 def count_bytes(documents: Iterable[Document], meter: ProgressBar) -> Iterator[Document]:
-    """Pass documents through and show their size."""
+    """Pass documents through and add their size to the progress bar."""
     for document in documents:
         yield document
         if meter.is_shown:
@@ -128,11 +144,11 @@ def count_bytes(documents: Iterable[Document], meter: ProgressBar) -> Iterator[D
 
 
 def describe_source(source: Source) -> dict[str, Any]:
-    """A source for the manifest, without empty notes and an empty example."""
+    """Return a source for the manifest, without empty notes and an empty example."""
     return {name: value for name, value in as_json(source).items() if name not in ("notes", "example") or value}
 
 
 def as_json(record: Any) -> dict[str, Any]:
-    """A dataclass for JSON. `asdict` would turn a Counter into one of (key, count) pairs."""
+    """Convert a dataclass for JSON. `asdict` would convert a Counter into a Counter of (key, count) pairs."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}

@@ -1,14 +1,14 @@
 """The stages of a prepared folder: staged text, tokenizer, splits, overlap between splits, and the manifest.
 
-Every pass over the text is mapped over its shards (shards.py) by an executor. What depends on the order of all
-documents is done here: removing copies, splitting, training the tokenizer, joining rows. Cleaned text is staged on
-disk, as three passes read it, so memory use does not grow with the text. An interrupted run resumes after its last
-finished stage; see staging_dir.py.
+Every pass over the text is mapped over its shards (shards.py) by an executor. This module does the work that depends on
+the order of all documents: removing duplicates, splitting, training the tokenizer, joining rows. Cleaned text is staged
+on disk because three passes read it, so memory use does not grow with the text. An interrupted run resumes after its
+last finished stage; see staging_dir.py.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ from llmkit.text.documents import Document, StepCounts, hash_text
 from llmkit.text.inputs import find_files
 from llmkit.text.language.words import choose_segmenter
 from llmkit.text.overlap import count_overlap, merge_windows
+from llmkit.text.readers import raise_bad_files
 from llmkit.text.sources import Source, report_notes, require_documents
 from llmkit.text.splitting import MIN_HELD_OUT_CHARS, SplitPlan, SplitShard, plan_cuts, plan_split
 from llmkit.text.staging import (
@@ -75,24 +76,27 @@ SAMPLE_TOKENS = 48
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The user's input files, files of the user's own splits by name, and tokenizer; None: train one."""
+    """The input files, the files of the user's own splits by name, and the tokenizer; None: train a tokenizer."""
 
     files: Sequence[str]
     user_splits: dict[str, str]
     tokenizer: "PreTrainedTokenizerBase | None" = None
+    skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Number of files left out of each folder, by reason."""
 
 
 def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: MapShards) -> Facts:
     """Fill `folder/` of the staging directory `work`; returns the contents of the manifest.
 
-    The same input gives the same bytes, whether interrupted or not, with any executor.
+    The same input gives the same bytes with any executor, also after an interruption.
 
     Raises:
         DataError: unreadable input, or no text left after cleaning.
     """
     folder, stage = work / FOLDER, work / "staged"
-    given = {"main": inputs.files} | {split: find_files([path]) for split, path in inputs.user_splits.items()}
-    read = _stage_texts(map_shards, given, settings, work)
+    given = {"main": inputs.files} | {split: find_files([path], {}) for split, path in inputs.user_splits.items()}
+    left_out = [Source(path, skipped=Counter(counts)) for path, counts in inputs.skipped.items()]
+    read = _stage_texts(map_shards, given, settings, work, left_out)
     staged = {name: slice_shards(find_shards(stage / name)) for name in given}
     plan = plan_split(read_totals(stage / "main"), settings.split)
     plan = plan_cuts(plan, read_staged(stage / "main"), read_totals(stage / "main"))
@@ -149,7 +153,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
 
 
 def planned_segmenter(settings: Prepare) -> str | None:
-    """What splits Chinese words for the columns of sentences and words, if there will be any; needs no tokenizer."""
+    """Return the segmenter of Chinese words, or None if sentences and words are not stored; needs no tokenizer."""
     stores_words = settings.tokenizer.may_mask if settings.sentences == "auto" else settings.sentences
     return choose_segmenter(settings.chinese_words) if stores_words else None
 
@@ -162,17 +166,24 @@ def _progress_bar(what: str, results: Iterable[Any], n_tasks: int) -> Iterator[A
             bar.add(1)
 
 
-def _stage_texts(map_shards: MapShards, given: Mapping[str, Sequence[str]], settings: Prepare, work: Path) -> Facts:
+def _stage_texts(
+    map_shards: MapShards, given: Mapping[str, Sequence[str]], settings: Prepare, work: Path, left_out: list[Source]
+) -> Facts:
     """Stage the inputs as `main` and each of the user's own splits under its name; returns sources and cleaning steps
-    for the manifest."""
+    for the manifest. `left_out` are folders of which some files are not read.
+
+    Raises:
+        DataError, AccessDenied: files cannot be read; names all of them.
+    """
 
     @cache
     def clean(name: str) -> list[tuple[Path, Facts]]:
-        """Folder and facts of each cleaned shard."""
+        """Return folder and facts of each cleaned shard."""
         groups = cut_files(given[name])
         tasks = [(work / "cleaned" / f"cleaned-{name}-{n:05d}", group) for n, group in enumerate(groups)]
         run = partial(clean_shard, settings, work, len(groups) == 1)
-        facts = _progress_bar(f"reading and cleaning {name}", map_shards(run, tasks), len(tasks))
+        facts = list(_progress_bar(f"reading and cleaning {name}", map_shards(run, tasks), len(tasks)))
+        raise_bad_files([error for each in facts if isinstance(each, list) for error in each])
         return [(folder, each) for (folder, _), each in zip(tasks, facts, strict=True)]
 
     def make(stage: Path) -> Facts:
@@ -180,6 +191,7 @@ def _stage_texts(map_shards: MapShards, given: Mapping[str, Sequence[str]], sett
         steps: dict[str, StepCounts] = {}
         for name in given:
             _join_shards(clean(name), settings, stage / name, sources, steps if name == "main" else {})
+        sources += left_out
         return {
             "sources": [describe_source(source) for source in sources],
             "steps": {name: as_json(counts) for name, counts in steps.items()},
@@ -199,7 +211,7 @@ def _join_shards(
     sources: list[Source],
     steps: dict[str, StepCounts],
 ) -> None:
-    """Join the cleaned shards without copies in `folder`; adds to `sources` and `steps`.
+    """Join the cleaned shards in `folder` without duplicates; adds to `sources` and `steps`.
 
     Raises:
         DataError: no document is left.
@@ -231,7 +243,7 @@ def _drop_copies(shards: list[Path], settings: Prepare, folder: Path, steps: dic
 
 
 def _shards_of(split: str, staged: Mapping[str, list[Shard]], plan: SplitPlan) -> list[SplitShard]:
-    """Staged shards that may have text of the split; at least one."""
+    """Return the staged shards that may contain text of the split; at least one."""
     if split in staged:
         return [SplitShard(split, shard) for shard in staged[split]]
     shards = [SplitShard(split, shard, plan) for shard in staged["main"]]
@@ -241,7 +253,7 @@ def _shards_of(split: str, staged: Mapping[str, list[Shard]], plan: SplitPlan) -
 def _make_tokenizer(
     given: "PreTrainedTokenizerBase | None", train: Sequence[SplitShard], stage: Path, settings: Prepare, work: Path
 ) -> tuple["PreTrainedTokenizerBase", list[str]]:
-    """The given tokenizer, or one trained on an even sample of the train split; and notes on added tokens."""
+    """Return the given tokenizer, or one trained on an even sample of the train split, and notes on added tokens."""
     notes = [] if given is None else ensure_special_tokens(given)
 
     def make(folder: Path) -> Facts:
@@ -264,7 +276,7 @@ def _make_tokenizer(
 
 
 def _training_share(stage: Path, settings: Prepare) -> float:
-    """Share of the train split that the tokenizer is trained on, which limits memory."""
+    """Return the fraction of the train split that trains the tokenizer; the limit bounds memory."""
     totals = [(total.n_bytes, total.n_chars) for total in read_totals(stage)]
     n_bytes, n_characters = sum(pair[0] for pair in totals), sum(pair[1] for pair in totals)
     limit = float(settings.tokenizer.max_train_bytes)
@@ -275,7 +287,7 @@ def _training_share(stage: Path, settings: Prepare) -> float:
 
 
 def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
-    """The first `share` of every chunk, for an even sample. Chunks are short, as training doubles each in memory."""
+    """Yield the first `share` of every chunk. Chunks are short, because training doubles each in memory."""
     for document in documents:
         start = 0
         while start < len(document.text):
@@ -300,7 +312,7 @@ def _encode(
 
 
 def _describe_split(folder: Path, counts: TextCounts, *, sentences: bool) -> Facts:
-    """The totals of a written split, for the manifest; checks that tokens in = tokens out."""
+    """Return the totals of a written split for the manifest; checks that no token is lost."""
     totals = counts.totals
     if not totals["tokens"]:
         hint = "give more text, or hold nothing out: -s prepare.split.validation=0 -s prepare.split.test=0"
@@ -315,9 +327,9 @@ def _describe_split(folder: Path, counts: TextCounts, *, sentences: bool) -> Fac
 
 
 def _note_small(splits: Mapping[str, Facts], user_splits: Mapping[str, str]) -> list[str]:
-    """One sentence for each held-out split, not of the user's own, that is too small to measure anything."""
+    """Return a sentence per held-out split that is too small to measure anything, except the user's own splits."""
     return [
-        f"the {name} split has only {facts['characters']:,} characters: metrics on it say little; give more text, "
+        f"the {name} split has only {facts['characters']:,} characters, too few for reliable metrics; give more text, "
         f"or set prepare.split.{name}"
         for name, facts in splits.items()
         if name != "train" and name not in user_splits and facts["characters"] < MIN_HELD_OUT_CHARS
@@ -327,7 +339,10 @@ def _note_small(splits: Mapping[str, Facts], user_splits: Mapping[str, str]) -> 
 def _compare_splits(
     map_shards: MapShards, texts: Mapping[str, Sequence[SplitShard]], n_bytes: Mapping[str, int], folder: Path
 ) -> Facts:
-    """Overlap of each held-out split with the train split. `n_bytes` has their sizes, `folder` receives the samples."""
+    """Return the overlap of each held-out split with the train split.
+
+    `n_bytes` has the sizes of the splits; `folder` receives the samples.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     windows: list[tuple[Path, int]] = []
     for name, size in n_bytes.items():
@@ -344,7 +359,7 @@ def _compare_splits(
 
 
 def _samples(train: Path, tokenizer: "PreTrainedTokenizerBase") -> list[str]:
-    """Decoded passages from three places of the train split, as the model sees them."""
+    """Return decoded passages from three places of the train split, as the model sees them."""
     stream = Split(train).stream
     starts = [len(stream) * n // N_SAMPLES for n in range(N_SAMPLES)]
     length = min(SAMPLE_TOKENS, len(stream))

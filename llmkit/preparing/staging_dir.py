@@ -1,6 +1,6 @@
-"""Build a folder in stages, so that a run that was killed loses no more than its current stage.
+"""Build a folder in stages, so a killed run loses only its current stage.
 
-The staging directory of NAME is `.NAME.partial`. `request.json` says what is being built, `folder/` becomes NAME, and
+The staging directory of NAME is `.NAME.partial`. `request.json` describes the request, `folder/` becomes NAME, and
 `finished/` has a file per finished stage with its facts and the size and SHA-256 of its files; other folders are
 temporary. A stage is reused only if its files verify, so a power failure does no harm.
 """
@@ -43,13 +43,14 @@ class WorkersLost(EnvironmentFault):
 
 @contextmanager
 def staging_dir(path: Path, request: Facts | None) -> Iterator[Path]:
-    """A staging directory, whose `folder/` becomes `path` when the block succeeds; the caller holds the lock of `path`.
+    """Open a staging directory; its `folder/` becomes `path` when the block succeeds.
 
-    Stages that an earlier process finished for the same request are reused; without a request nothing is kept.
+    The caller holds the lock of `path`. Stages that an earlier process finished for the same request are reused;
+    without a request nothing is kept.
 
     Raises:
-        Interrupted: the same signal, with a message that names the finished stages.
-        UsageError: the replaced folder has files of others.
+        Interrupted: the signal that came, with a message that names the finished stages.
+        UsageError: the replaced folder has files that llmkit did not write.
     """
     work = path.with_name(f".{path.name}{PARTIAL}")
     if request is None or _read(work / _REQUEST) != request:
@@ -61,7 +62,7 @@ def staging_dir(path: Path, request: Facts | None) -> Iterator[Path]:
     try:
         yield work
         sync_tree(work / FOLDER)
-        refuse_foreign_files(path)  # again, as building takes a while
+        refuse_foreign_files(path)  # check again: other files may have been added during the build
         replace_folder(work / FOLDER, path, delete_prepared)
     except BaseException as error:
         # Stages are kept after a signal, lost workers or files of others, but not after errors such as a full disk.
@@ -83,8 +84,11 @@ def clear_staging_dir(path: Path) -> None:
 
 
 def run_stage(work: Path, folder: Path, make: Callable[[Path], Facts]) -> Facts:
-    """The facts of a stage: an earlier run's if its files verify, else those that `make` returns after writing the
-    folder."""
+    """Return the facts of a stage.
+
+    The facts are those of an earlier run if its files verify, otherwise those that `make` returns after it wrote the
+    folder.
+    """
     mark = work / _FINISHED / f"{folder.name}.json"
     if (kept := _read(mark)) is not None:
         faults = (
@@ -101,10 +105,10 @@ def run_stage(work: Path, folder: Path, make: Callable[[Path], Facts]) -> Facts:
 
 
 def run_shard(work: Path, folder: Path, make: Callable[[Path], Facts]) -> Facts:
-    """As `run_stage`, for one shard `STAGE-00000` in a worker.
+    """Like `run_stage`, for one shard `STAGE-00000` in a worker.
 
-    An executor may take a living worker for dead and start its task again elsewhere, so each worker writes to a folder
-    of its own and renames it.
+    An executor may assume that a running worker is dead and start its task again on another one, so each worker writes
+    to its own folder and renames it.
     """
 
     def make_and_rename(folder: Path) -> Facts:
@@ -133,7 +137,7 @@ def adopt_stage(work: Path, folder: Path, source: Path, facts: Facts) -> None:
 
 
 def finished_files(work: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of the files of all finished stages in `folder/`, by relative path, sorted."""
+    """Return size and SHA-256 of the files of all finished stages in `folder/`, by relative path, sorted."""
     files: dict[str, dict[str, Any]] = {}
     for mark in (work / _FINISHED).glob("*.json"):
         files |= read_json(mark)["files"]
@@ -146,7 +150,7 @@ def _mark_finished(work: Path, folder: Path, facts: Facts) -> None:
 
 
 def _finished_stages(work: Path) -> list[str]:
-    """Names of finished stages in their order; for shards the stage and their number."""
+    """Return the names of finished stages in order; shards are named by stage and number."""
     marks = sorted((work / _FINISHED).glob("*.json"), key=lambda mark: mark.stat().st_mtime_ns)
     n_marks = Counter(_SHARD.sub("", mark.stem) for mark in marks)
     in_shards = {_SHARD.sub("", mark.stem) for mark in marks if _SHARD.search(mark.stem)}
@@ -156,7 +160,7 @@ def _finished_stages(work: Path) -> list[str]:
 
 
 def _read(path: Path) -> Any:
-    """A JSON file; None if it is missing or damaged."""
+    """Read a JSON file; None if it is missing or damaged."""
     try:
         return read_json(path)
     except (OSError, ValueError):

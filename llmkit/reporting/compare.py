@@ -34,7 +34,7 @@ FILE = "compare.json"
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A run under a unique name; `path` is as the user typed it."""
+    """A run with a unique name; `path` is as the user typed it."""
 
     name: str
     path: Path
@@ -46,27 +46,28 @@ class _Run:
 
     @property
     def headline(self) -> str:
-        """Key of the task's main metric."""
+        """Key of the main metric of the task."""
         return self.task.metrics(describe_run(self.record)).headlines[0].key
 
     def scored(self, split: str) -> Record:
-        """The run's metrics on a split; empty if it was not scored there."""
+        """Return the run's metrics on a split; empty if there are none."""
         figures = get_section(self.record.metrics, split)
         return figures if get_number(figures, self.headline) is not None else {}
 
     def prepared(self, split: str) -> Record:
-        """The entry of a split in the manifest of the run's data."""
+        """Return the entry of a split in the manifest of the run's data."""
         return get_section(get_section(get_section(self.record.manifest, "data"), "splits"), split)
 
 
 def compare(paths: Sequence[Path], *, by: str, out: Path) -> dict[str, Any]:
-    """Compare runs and write compare.json and compare.html to `out`; returns what compare.json holds, best run first.
+    """Compare runs, write compare.json and compare.html to `out`, and return the content of compare.json, best run
+    first.
 
     A folder that is given twice counts once.
 
     Raises:
-        UsageError: fewer than two runs, runs of tasks that are not compared, runs scored on different text, or a metric
-            that cannot rank them.
+        UsageError: fewer than two runs, runs of tasks that cannot be compared, runs scored on different text, or a
+            metric that cannot rank them.
         ModelError: a folder that is not a run, or a run that is unfinished, damaged or not scored.
         EnvironmentFault: `out` cannot be written.
     """
@@ -103,7 +104,7 @@ def compare(paths: Sequence[Path], *, by: str, out: Path) -> dict[str, Any]:
 
 
 def _ranking_metrics(task: Task) -> tuple[Metric, ...]:
-    """Metrics that rank runs of a task; empty for tasks that are not compared."""
+    """Return the metrics that can rank runs of a task; empty for tasks that cannot be compared."""
     compared = task.metrics({}).compared
     return (*compared, SPEED) if compared else ()
 
@@ -117,7 +118,7 @@ def _require_same_task(runs: Sequence[_Run]) -> Task:
 
 
 def _drop_repeats(paths: Sequence[Path]) -> list[Path]:
-    """Each folder once, as a glob may contain a folder that is named as well."""
+    """Return each folder once; the user may name a folder that a glob matches too."""
     kept: dict[Path, Path] = {}
     for path in paths:
         if path.resolve() in kept:
@@ -129,7 +130,7 @@ def _drop_repeats(paths: Sequence[Path]) -> list[Path]:
 
 
 def _read_runs(paths: Sequence[Path]) -> list[_Run]:
-    """Read all runs; the problems of all of them are raised together."""
+    """Read all runs; raises the problems of all runs in one error."""
     folders = [path.resolve() for path in paths]
     runs: list[_Run] = []
     faults: list[LlmkitError] = []
@@ -146,7 +147,7 @@ def _read_runs(paths: Sequence[Path]) -> list[_Run]:
 
 
 def _unique_name(folder: Path, folders: Sequence[Path]) -> str:
-    """The folder's name, preceded by as many parent folders as make it unique."""
+    """Return the folder's name, preceded by as many parent folders as make it unique."""
     for length in range(1, len(folder.parts)):
         name = folder.parts[-length:]
         if sum(other.parts[-length:] == name for other in folders) == 1:
@@ -183,7 +184,7 @@ def _resume_command(run: _Run) -> str:
 
 
 def _choose_split(runs: Sequence[_Run]) -> str:
-    """The held-out split that all runs were scored on."""
+    """Return the held-out split on which all runs were scored."""
     scored = {split: [run for run in runs if run.scored(split)] for split in SPLITS}
     for split in SPLITS:
         if len(scored[split]) == len(runs):
@@ -203,7 +204,7 @@ def _choose_split(runs: Sequence[_Run]) -> str:
 
 
 def _require_same_text(runs: Sequence[_Run], split: str) -> int:
-    """Bytes of the text that every run was scored on."""
+    """Check that every run was scored on the same text; returns its size in bytes."""
     texts = []
     for run in runs:
         n_bytes = get_number(run.scored(split), "n_bytes") or get_number(run.prepared(split), "bytes")
@@ -224,7 +225,7 @@ def _require_same_text(runs: Sequence[_Run], split: str) -> int:
 
 
 def _check_ranking(rows: Sequence[Record], by: str, task: Task, same_tokenizer: bool) -> Metric:
-    """The metric that ranks the runs."""
+    """Return the metric `by`; raises UsageError if it cannot rank these runs."""
     figures = {metric.key: metric for metric in _ranking_metrics(task)}
     of_text = [metric.key for metric in task.metrics({}).compared[::-1] if not metric.per_token]
     if by not in figures:
@@ -245,7 +246,7 @@ def _check_ranking(rows: Sequence[Record], by: str, task: Task, same_tokenizer: 
 
 
 def _measure(run: _Run, split: str) -> dict[str, Any]:
-    """A row of the table, unrounded, with what the notes and the chart need."""
+    """Return a row of the table, unrounded, with the values that the notes and the chart need."""
     record, scored = run.record, run.scored(split)
     training, manifest = get_section(record.metrics, "training"), record.manifest
     model, data = get_section(manifest, "model"), get_section(manifest, "data")
@@ -255,7 +256,7 @@ def _measure(run: _Run, split: str) -> dict[str, Any]:
     return {
         "run": run.name,
         "path": str(run.path),
-        # Not from the recipe, which does not name it when training starts from a model.
+        # The recipe does not name the family when training starts from a model.
         "family": str(model.get("family", "")) or None,
         "n_parameters": get_number(training, "n_parameters") or get_number(model, "n_parameters"),
         "n_training_tokens": get_number(training, "n_tokens"),
@@ -274,7 +275,7 @@ def _measure(run: _Run, split: str) -> dict[str, Any]:
 
 
 def _measure_speed(trained: Sequence[Record]) -> float | None:
-    """Tokens per second over all training steps, without evaluation and saving."""
+    """Return tokens per second over all training steps, without evaluation and saving."""
     seconds = n_tokens = before = 0.0
     for record in trained:
         total, speed = get_number(record, "n_tokens"), get_number(record, "tokens_per_second")
@@ -288,9 +289,9 @@ def _measure_speed(trained: Sequence[Record]) -> float | None:
 
 
 def _make_curve(record: RunRecord, training: Record, headline: str) -> dict[str, list[float]]:
-    """The main metric on held-out text over the number of training tokens.
+    """Return the main metric on held-out text over the number of training tokens.
 
-    Evaluations log only their step; their number of tokens is interpolated between the steps that log it.
+    Evaluations log only their step; the number of tokens is interpolated between steps that log it.
     """
     known = [(0.0, 0.0)]
     for logged in [*record.log.get("train", []), {"step": training.get("steps"), "n_tokens": training.get("n_tokens")}]:
@@ -309,7 +310,7 @@ def _make_curve(record: RunRecord, training: Record, headline: str) -> dict[str,
 
 
 def _note_unused_test(runs: Sequence[_Run], split: str) -> list[str]:
-    """If only some runs were scored on the test split, say how to score the others there."""
+    """Return a note on how to score the remaining runs on the test split if only some were scored there."""
     without = [run for run in runs if not run.scored("test")]
     if split == "test" or len(without) == len(runs):
         return []

@@ -20,7 +20,7 @@ _NOT_CONTEXT = ("precision", "data", "split")
 
 
 def write_notes(rows: Sequence[Record], *, same_tokenizer: bool) -> list[str]:
-    """Notes on all runs, most serious first."""
+    """Return notes on all runs, most serious first."""
     notes = []
     for row in rows:
         if row["n_unknown_tokens"]:
@@ -52,7 +52,7 @@ def write_notes(rows: Sequence[Record], *, same_tokenizer: bool) -> list[str]:
 
 
 def mark_name(row: Record) -> str:
-    """The run's name, with a star if unknown tokens make its metrics look better than they are."""
+    """Return the run's name, with a star if unknown tokens make its metrics look better than they are."""
     return f"{row['run']} *" if row["n_unknown_tokens"] else str(row["run"])
 
 
@@ -61,7 +61,7 @@ def _budget(row: Record) -> str:
 
 
 def describe_context(row: Record) -> str:
-    """`block-wise, block size 256, stride 256`: the context of each scored token."""
+    """Describe the context of each scored token: `block-wise, block size 256, stride 256`."""
     method = {key: value for key, value in row["method"].items() if key not in _NOT_CONTEXT}
     words = (f"{key.replace('_', ' ')} {value}" for key, value in method.items() if key != "windows")
     return ", ".join([str(method["windows"]), *words] if "windows" in method else words)

@@ -92,7 +92,7 @@ def _describe_run(record: RunRecord) -> str:
 
 
 def _choose_result(record: RunRecord, task: Task) -> tuple[str, Record, str]:
-    """The split that the result is shown for, its metrics, and a sentence if they are not final."""
+    """Return the split to show at the top, its metrics, and a sentence if they are not final."""
     headlines = task.metrics(describe_run(record)).headlines
     measured = [name for name in record.metrics if name not in _NOT_SPLITS]
     for split in sorted(measured, key=lambda name: {"test": 0, "validation": 1}.get(name, 2)):
@@ -131,7 +131,7 @@ def _make_result(record: RunRecord, task: Task, split: str, result: Record, orig
 
 
 def _describe_method(method: object) -> str:
-    """`block-wise, block size 256, stride 256`."""
+    """Describe how the split was scored: `block-wise, block size 256, stride 256`."""
     if not isinstance(method, dict):
         return str(method or "")
     words = (f"{key.replace('_', ' ')} {value}" for key, value in method.items() if key not in ("windows", "split"))
@@ -167,7 +167,7 @@ def _make_recipe(record: RunRecord) -> Section:
 
 
 def _make_metrics(record: RunRecord, task: Task, above: str) -> Section:
-    """All metrics of all splits; the tables of split `above` are at the top of the page already."""
+    """Return all metrics of all splits; the top of the page already has the tables of split `above`."""
     splits = {
         name: _flatten(task.shorten(part, is_above=name == above) if name not in _NOT_SPLITS else part)
         for name, part in record.metrics.items()
@@ -195,12 +195,12 @@ def _make_machine(record: RunRecord) -> Section:
 
 
 def _to_words(key: str) -> str:
-    """`seconds spent: training` for `seconds_spent.training`, `tokens` for `n_tokens`."""
+    """Return a readable name: `seconds spent: training` for `seconds_spent.training`, `tokens` for `n_tokens`."""
     return key.removeprefix("n_").replace("_", " ").replace(".", ": ")
 
 
 def _flatten(part: Record, prefix: str = "") -> Record:
-    """Nested names joined by dots. Short lists become JSON, long lists and lists of records their length."""
+    """Join nested names with dots. Short lists become JSON; long lists and lists of records become their length."""
     flat: Record = {}
     for key, value in part.items():
         name = f"{prefix}{key}"

@@ -22,7 +22,7 @@ _HELD_OUT_STYLES = ("orange", "green", "violet")
 
 
 def make_curves(record: RunRecord, metrics: MetricSet) -> Section:
-    """The charts of logged values, and the names of those that were not logged."""
+    """Return the charts of logged values, and the names of values that were not logged."""
     charts: list[tuple[str, str, str | None, str | None, bool]] = [("Loss", metrics.loss_unit, "loss", "loss", True)]
     charts += [
         (metric.chart, metric.unit, metric.key if metric.logged else None, metric.key, metric.expected)
@@ -65,7 +65,7 @@ def _make_eval_curves(record: RunRecord, key: str | None) -> list[Curve]:
 
 
 def _pick(records: Sequence[Record], key: str | None) -> tuple[list[float], list[float]]:
-    """Steps and values of the records that have a finite number under the key."""
+    """Return steps and values of the records with a finite number under the key."""
     if key is None:
         return [], []
     found = [(float(record["step"]), get_number(record, key)) for record in records]
@@ -73,7 +73,7 @@ def _pick(records: Sequence[Record], key: str | None) -> tuple[list[float], list
 
 
 def find_non_finite(record: RunRecord) -> list[str]:
-    """One line per logged value that was infinite or NaN at some step.
+    """Return one line per logged value that was infinite or NaN at some step.
 
     The log has null for such a value. A value that is null at every step was not measured.
     """

@@ -1,6 +1,6 @@
-"""The report's section on data: sources, what was dropped and why, and the sizes of the splits.
+"""The report's section on data: sources, dropped text with reasons, and the sizes of the splits.
 
-Reads the manifest of the prepared folder, which the run's manifest has under `data`. Missing entries are left out.
+Reads the manifest of the prepared folder, which the run's manifest stores under `data`. Missing entries are left out.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _MAX_OPEN_SOURCES = 12
 
 
 def make_data(data: Record) -> Section:
-    """The section Data of the report."""
+    """Return the section Data of the report."""
     if not data:
         return Section("Data", [Paragraph("The run's manifest does not describe its data.")])
     parts = (_make_totals, _make_splits, _make_overlap, _make_steps, _make_sources, _make_samples)
@@ -45,7 +45,7 @@ def _make_splits(data: Record) -> list[Block]:
 
 
 def _make_overlap(data: Record) -> list[Block]:
-    """How much held-out text is in the train split too, which makes held-out metrics optimistic."""
+    """Return the amount of held-out text that is in the train split too, which makes held-out metrics optimistic."""
     lines: list[Block] = []
     for split, found in get_section(data, "overlap").items():
         share = get_number(found, "share") if isinstance(found, dict) else None
@@ -57,7 +57,7 @@ def _make_overlap(data: Record) -> list[Block]:
 
 
 def _make_steps(data: Record) -> list[Block]:
-    """Steps that changed or dropped something in a table, and the names of the others."""
+    """Return a table of the steps that changed or dropped something, and the names of the other steps."""
     rows: list[list[object]] = []
     idle: list[str] = []
     for name, step in get_section(data, "steps").items():
@@ -99,12 +99,12 @@ def _make_samples(data: Record) -> list[Block]:
 
 
 def _list_counts(counts: Record) -> str:
-    """`too short 3, digits 1`."""
+    """Format counts: `too short 3, digits 1`."""
     return ", ".join(f"{reason} {n:,}" if isinstance(n, int) else f"{reason} {n}" for reason, n in counts.items())
 
 
 def _sum(parts: Iterable[Record], *names: str) -> int | None:
-    """The sum of the counts under these names; None if no part has one."""
+    """Return the sum of the counts with these names; None if no part has one."""
     counts = [part[name] for part in parts for name in names if isinstance(part.get(name), int)]
     return sum(counts) if counts else None
 

@@ -26,8 +26,11 @@ def make_hooks(
     recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan,
     run: RunFolder, line: TrainingProgress, trackers: Sequence[Any],
 ) -> Hooks:  # fmt: skip
-    """The hooks of this run. All ranks evaluate; only rank 0 logs, to `trackers` too, and writes samples, for which
-    sharded weights need all ranks."""
+    """Return the hooks of this run.
+
+    All ranks evaluate. Only rank 0 logs, also to `trackers`. With sharded weights all ranks write samples, otherwise
+    rank 0.
+    """
     is_main_process, n_ranks = distributed.is_main_process(), plan.batches.world_size
 
     def evaluate(model: nn.Module, plan: Plan) -> dict[str, Any]:
@@ -36,7 +39,7 @@ def make_hooks(
     def sample(model: nn.Module) -> dict[str, Any] | None:
         return task.sample(cast(PreTrainedModel, model)) if is_main_process or is_sharded(model) else None
 
-    flops = flops_per_token(network, task.data.sequence_length, task.output_share) if is_main_process else 0.0
+    flops = flops_per_token(network, task.data.sequence_length, task.output_fraction) if is_main_process else 0.0
     peak = peak_flops(plan.precision, pick_device()) if is_main_process else 1.0
     epochs_per_step = plan.batches.global_batch_size / task.samples.samples_per_epoch
 

@@ -1,8 +1,8 @@
 """Cost of training a model: its FLOPs, and its memory by part. The model may be on torch's meta device.
 
-Memory is that of mixed precision as torch's autocast does it: weights, gradients and moments in fp32, 16 bytes per
-weight under AdamW, plus bf16 copies of the matrices during a micro-batch. What each engine shards is in Rajbhandari et
-al., ZeRO, 2020, figure 1.
+Memory follows torch's autocast: weights, gradients and moments in fp32 (16 bytes per weight under AdamW), and bf16
+copies of the matrices during a micro-batch. Rajbhandari et al., ZeRO, 2020, figure 1, shows which parts each engine
+shards.
 """
 
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class ModelCost:
 
     @property
     def bytes_per_token(self) -> int:
-        """Memory of a micro-batch per token."""
+        """Return the memory of a micro-batch per token."""
         return self.activation_bytes + (self.logit_bytes if self.max_logit_bytes is None else 0)
 
 
@@ -87,20 +87,20 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """All parts at once, as in every micro-batch of a step after the first."""
+        """Sum of all parts, as in every micro-batch of a step after the first."""
         return self.state + self.activations + self.logits + self.evaluation + self.framework
 
 
 def measure_model_cost(
     network: PreTrainedModel, recipe: Recipe, task: MeasuredTask, *, bf16: bool, on_cpu: bool
 ) -> ModelCost:
-    """Memory and FLOPs of the model and its training; all sequences are assumed to be full."""
+    """Return memory and FLOPs of the model and its training, for sequences of full length."""
     config: Any = network.config
-    output_share = task.output_share
+    output_fraction = task.output_fraction
     train, optim = recipe.train, recipe.optim
     n_parameters = count_parameters(network.parameters())
     n_layers, width, rows = config.num_hidden_layers, config.hidden_size, embedding_rows(network)
-    logit_bytes, max_logit_bytes = count_logit_bytes(rows, output_share), None
+    logit_bytes, max_logit_bytes = count_logit_bytes(rows, output_fraction), None
     if trains_with_chunked_loss(config, rows, on_cpu=on_cpu):
         logit_bytes, max_logit_bytes = count_loss_bytes(rows, bf16=bf16)
     has_dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
@@ -115,7 +115,7 @@ def measure_model_cost(
         n_embedded=count_parameters(network.get_input_embeddings().parameters()),
         n_layers=n_layers,
         moment_bytes=checkpoint_bytes(network, optim) - 4 * n_parameters,
-        flops_per_token=flops_per_token(network, recipe.block_size, output_share),
+        flops_per_token=flops_per_token(network, recipe.block_size, output_fraction),
         # Gradient checkpointing keeps the fp32 inputs of all layers, and the activations of one.
         activation_bytes=FP32 * n_layers * width + count_kept(n_layers=1)
         if recomputes
@@ -132,7 +132,7 @@ def measure_model_cost(
 def estimate_memory(
     cost: ModelCost, engine: str, n_gpus: int, micro_batch_size: int, *, bf16: bool, framework: int = 0
 ) -> Memory:
-    """Bytes of each part on one of `n_gpus` devices."""
+    """Return the bytes of each part on one of `n_gpus` devices."""
     n_shards = n_gpus if engine in RESHARDS else 1
     gathered, multiplied = 0, cost.n_multiplied
     shards_weights = n_shards > 1 and RESHARDS[engine]
@@ -159,7 +159,7 @@ def estimate_memory(
 
 
 def _count_multiplied(network: PreTrainedModel) -> int:
-    """Weights of matrix products; an output layer counts even if it is tied to an embedding."""
+    """Return the number of weights in matrix products; an output layer counts even if it is tied to an embedding."""
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     output: Any = network.get_output_embeddings()
     tables -= {id(output.weight)} if output is not None else set()

@@ -110,7 +110,7 @@ def plan_run(
         if train.max_minutes is not None:
             return train.max_minutes
         n_tokens = n_steps * batches.global_batch_size * task.data.sequence_length
-        flops = n_tokens * flops_per_token(network, task.data.sequence_length, task.output_share)
+        flops = n_tokens * flops_per_token(network, task.data.sequence_length, task.output_fraction)
         return flops / peak_flops(precision, device) / n_ranks / 60
 
     compiled = choose_compile_mode(train, trial, batches, estimate_minutes)
@@ -143,12 +143,12 @@ def plan_run(
 def make_trial(
     recipe: Recipe, task: MeasuredTask, network: PreTrainedModel, precision: str, device: torch.device
 ) -> Trial:
-    """Trial steps of this run."""
+    """Return the trial steps of this run."""
     return Trial(network, task.objective, task.samples, recipe.optim, precision, device)
 
 
 def plan_micro_batches(recipe: Recipe, task: MeasuredTask, trial: Trial) -> BatchPlan:
-    """How the global batch is divided into micro-batches that fit into memory, by an estimate and a trial step.
+    """Divide the global batch into micro-batches that fit into memory, by an estimate and a trial step.
 
     Raises:
         UsageError: the recipe's batch cannot be divided.
@@ -177,7 +177,7 @@ def plan_micro_batches(recipe: Recipe, task: MeasuredTask, trial: Trial) -> Batc
 
 
 def choose_compile_mode(train: Train, trial: Trial, batches: BatchPlan, minutes: Callable[[], float]) -> str:
-    """The recipe's compile mode, or for a long run on a GPU the one that is fastest in a trial.
+    """Return the recipe's compile mode; for `auto` in a long run on a GPU, the fastest mode in a trial.
 
     On CPUs compilation gained nothing (docs/log.md), and a sharded model cannot be tried on one rank.
 
@@ -201,7 +201,7 @@ def choose_compile_mode(train: Train, trial: Trial, batches: BatchPlan, minutes:
 
 
 def _measure_costs(recipe: Recipe, task: TrainingTask, trial: Trial, batches: BatchPlan, compiled: str) -> Costs:
-    """Rough costs before the first step; an evaluation is taken as a third of a training step's compute."""
+    """Return rough costs before the first step; an evaluation is assumed to cost a third of a training step."""
     assert recipe.train.max_minutes is not None
     budget = min(MAX_STEP_TRIAL_SECONDS, STEP_TRIAL_SHARE * 60 * recipe.train.max_minutes)
     step = trial.measure(batches, budget, compiled)
@@ -216,9 +216,10 @@ def replan(
     recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan, step: int, measured: MeasuredSeconds,
     final: tuple[float, float] | None,
 ) -> Plan:  # fmt: skip
-    """The plan with new lengths from costs measured until `step`; they are fixed unless it has a `calibration_step`.
+    """Return the plan with new lengths from costs measured until `step`; lengths are final without a
+    `calibration_step`.
 
-    In the second half of a run only the number of steps changes, and the share of held-out data scored at the end.
+    In the second half of a run only the number of steps changes, and the fraction of held-out data scored at the end.
     `final` is the result of `time_final_evaluation`; without it the last evaluation gives an estimate.
     """
     started = time.perf_counter() - measured.elapsed
@@ -259,7 +260,9 @@ def replan(
 
 
 def time_final_evaluation(recipe: Recipe, task: TrainingTask, network: PreTrainedModel) -> tuple[float, float]:
-    """Seconds of the final evaluation for all held-out data, and its seconds that do not depend on the amount."""
+    """Return the seconds of the final evaluation of all held-out data, and the part that does not depend on the
+    amount.
+    """
     few, more = (min(1.0, n_blocks / task.data.n_final) for n_blocks in FINAL_TRIAL_BLOCKS)
     settings = recipe.evaluate.with_updates(pseudo_perplexity=0)
     network.eval()
@@ -283,7 +286,7 @@ def _length_request(recipe: Recipe, task: TrainingTask) -> LengthRequest:
 
 
 def _final_precision_factor(recipe: Recipe, precision: str, device: torch.device) -> float:
-    """Relative time of a held-out block at the end, where it is scored in `evaluate.precision`."""
+    """Return the relative time of a held-out block in the final evaluation, which uses `evaluate.precision`."""
     if precision == recipe.evaluate.precision or "bf16" not in (precision, recipe.evaluate.precision):
         return 1.0
     gain = peak_flops("bf16", device) / peak_flops("fp32", device)
@@ -291,21 +294,25 @@ def _final_precision_factor(recipe: Recipe, precision: str, device: torch.device
 
 
 def resume_fingerprint(recipe: Recipe, task: TrainingTask, precision: str) -> dict[str, Any]:
-    """What a resumed run is compared with: precision, world size, fingerprints of the data, and the fields of
-    the recipe, by dotted name, that decide the weights or the plan."""
+    """What a resumed run is compared with: precision, world size, fingerprints of the data, and `recipe_fields`."""
+    world_size = distributed.world_size()
+    return {"precision": precision, "world_size": world_size, **task.data.fingerprint, **recipe_fields(recipe)}
+
+
+def recipe_fields(recipe: Recipe) -> dict[str, Any]:
+    """The fields of the recipe, by dotted name, that decide the weights or the plan."""
     sections = {
         name: section.model_dump(mode="json")
         for name, section in recipe
         if isinstance(section, Section) and name not in UNUSED_SECTIONS
     }
     sections["evaluate"] = {"seed": recipe.evaluate.seed}  # decides the held-out masks of model selection
-    fields = {
+    return {
         f"{name}.{field}": value
         for name, section in sections.items()
         for field, value in section.items()
         if field not in CHANGEABLE_FIELDS
     }
-    return {"precision": precision, "world_size": distributed.world_size(), **task.data.fingerprint, **fields}
 
 
 def write_run_files(run: RunFolder, recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan) -> None:

@@ -14,6 +14,7 @@ from llmkit.core import console
 from llmkit.core.errors import Interrupted, UsageError
 from llmkit.core.files import check_writable, write_json, write_text
 from llmkit.core.lock import lock_folder
+from llmkit.runs.resuming import resume_command
 from llmkit.runs.train import finetune
 from llmkit.tasks.table import TASKS, read_figures
 from llmkit.training.checkpoints import list_checkpoints
@@ -32,14 +33,13 @@ def finetune_repeatedly(
     overwrite: bool = False,
     show_samples: bool = False,
 ) -> dict[str, Any]:
-    """Fine-tune `folds` times `seeds` models; returns `runs`, and `summary` with mean, standard deviation, minimum and
-    maximum of each metric by split, which are also written to `out/metrics.json`.
+    """Fine-tune `folds` times `seeds` models; returns `runs` and `summary`, also written to `out/metrics.json`.
 
-    Each fold serves as validation rows once; copies of a text are in the same fold. Each run scores the test file.
-    Seeds count up from the recipe's `train.seed`.
+    `summary` has mean, standard deviation, minimum and maximum of each metric by split. Each fold is used for
+    validation once; copies of a text are in the same fold. Each run scores the test file. Seeds count up from the
+    recipe's `train.seed`.
 
-    Raises:
-        As `finetune`; UsageError for folds with a validation file, or --resume with another series.
+    Raises the errors of `finetune`, and UsageError for folds with a validation file, or --resume with another series.
     """
     if folds and "validation" in files:
         hint = "leave one of them out: a fold is the validation rows of its run"
@@ -81,7 +81,9 @@ def _run_all(
 
 
 def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean, sample standard deviation, minimum and maximum by split and metric, of metrics that all runs have."""
+    """Return mean, sample standard deviation, minimum and maximum by split and metric, for metrics that all runs
+    have.
+    """
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for split in (name for name in ("validation", "test") if all(name in run for run in runs)):
         names = [name for name in runs[0][split] if all(isinstance(run[split].get(name), float) for run in runs)]
@@ -124,9 +126,16 @@ def _check_series(group: RunFolder, series: Mapping[str, Any], recipe: Recipe) -
         raise UsageError(
             f"the series was started with {kept}, not {dict(series)}", where=str(group.manifest), hint=hint
         )
-    if load_recipe(group.recipe) != recipe:
-        hint = "resume without a recipe and --set, or give another --out"
-        raise UsageError("the series was started with another recipe", where=str(group.recipe), hint=hint)
+    before, now = (
+        {f"{name}.{field}": value for name, section in each.model_dump(exclude={"task"}).items()
+         for field, value in section.items()} for each in (load_recipe(group.recipe), recipe)
+    )  # fmt: skip
+    if changed := [
+        f"{name}: {before.get(name)} -> {value}" for name, value in now.items() if before.get(name) != value
+    ]:
+        hint = f"the series continues with: {resume_command(group, recipe)}; or give another --out"
+        what = f"the series was started with other values: {'; '.join(changed)}"
+        raise UsageError(what, where=str(group.recipe), hint=hint)
 
 
 def _describe(recipe: Recipe, metrics: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Restore a run's plan from a checkpoint; refuse changes of recipe or data, or apply those that --allow names."""
 
 import math
+import shlex
 from collections.abc import Collection
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from llmkit.architectures import ARCHITECTURES
 from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.core import console, distributed
@@ -16,11 +18,10 @@ from llmkit.core.devices import pick_device
 from llmkit.core.errors import UsageError, did_you_mean
 from llmkit.core.files import read_json, write_json, write_text
 from llmkit.core.machine import VARIABLES, describe_versions, thread_count
-from llmkit.models.families import is_recurrent
-from llmkit.runs.plan import make_trial, plan_micro_batches, resume_fingerprint
+from llmkit.runs.plan import make_trial, plan_micro_batches, recipe_fields, resume_fingerprint
 from llmkit.tasks.base import TrainingTask
 from llmkit.tasks.table import TASKS
-from llmkit.training.checkpoints import MANIFEST
+from llmkit.training.checkpoints import MANIFEST, list_checkpoints
 from llmkit.training.contract import Plan, read_plan
 from llmkit.training.engines import RESHARDS
 from llmkit.training.folder import RunFolder
@@ -29,6 +30,8 @@ from llmkit.training.time_budget import calibration_step
 
 FIXED_FIELDS = ("optim.name", "optim.layer_decay", "train.max_minutes", "train.carry_state")
 """Besides the fields of the model and of the task: the saved state would not fit, or the length would be undefined."""
+DECIDED_LATER = ("train.block_size", "train.epochs", "train.eval_steps", "optim.learning_rate")
+"""Fields that a task may set from model and data where the recipe does not."""
 
 
 def restore_plan(
@@ -39,7 +42,7 @@ def restore_plan(
     network: PreTrainedModel,
     allow: Collection[str],
 ) -> Plan:
-    """The checkpoint's plan, or one that continues from its next sample with the changes that `allow` names.
+    """Return the checkpoint's plan, or one that continues from its next sample with the changes that `allow` names.
 
     Raises:
         UsageError: recipe or data differ from the checkpoint's; names each field with old and new value.
@@ -50,14 +53,13 @@ def restore_plan(
     fingerprint = resume_fingerprint(recipe, task, old.precision)
     changed = {name: value for name, value in fingerprint.items() if name in before and before[name] != value}
     allow = {*allow, *_allowed_before(run, saved["step"])}
-    carried = recipe.train.carry_state and is_recurrent(network.config)
-    _check(changed, old, allow, run, (*FIXED_FIELDS, *TASKS[recipe.task].fixed_fields), carried=carried)
+    _check(changed, old, allow, run, recipe)
     peak_flops(old.precision, pick_device())  # timed once, before the number of threads changes, as in a new run
     if old.n_threads is not None and thread_count().source not in VARIABLES:
         set_threads(old.n_threads)  # the order of sums depends on it
     _report_machine(saved)
     plan = replace(old, resume_fingerprint=fingerprint, save_steps=recipe.train.save_steps or old.save_steps)
-    plan = replace(plan, compiled=_compile_again(recipe, saved, old.compiled))
+    plan = replace(plan, compiled=_recompile(recipe, saved, old.compiled))
     if not changed:
         return plan
     step = saved["step"]
@@ -68,41 +70,81 @@ def restore_plan(
 
 
 def choose_plan(saved: dict[str, Any], manifest: dict[str, Any], step: int) -> Plan:
-    """The plan of the checkpoint at `step`, with lengths that were planned right after it was saved."""
+    """Return the plan of the checkpoint at `step`, including lengths that were planned right after it was saved."""
     return read_plan(saved | manifest.get("lengths", {}).get(str(step), {}))
 
 
-def _check(
-    changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunFolder, fixed: Collection[str], *,
-    carried: bool,
-) -> None:  # fmt: skip
+def check_recipe(run: RunFolder, recipe: Recipe, allow: Collection[str]) -> None:
+    """Compare the recipe with that of the newest checkpoint, before data and model are opened.
+
+    Fields that data and model decide are compared later, by `restore_plan`, and so is a run whose newest checkpoint is
+    damaged.
+
+    Raises:
+        UsageError: the recipe differs; names each field with old and new value, and the command that continues the run.
+    """
+    manifest = run.read_manifest()
+    try:
+        saved = read_json(list_checkpoints(run.checkpoints)[-1] / MANIFEST)
+        old = choose_plan(saved["plan"], manifest, saved["step"])
+    except (IndexError, OSError, ValueError, KeyError, TypeError):
+        return
+    if manifest.get("task", recipe.task) != recipe.task:
+        what = f"the run was started with other values: task: {manifest['task']} -> {recipe.task}"
+        raise UsageError(what, where=str(run.manifest), hint="give another --out for a run of another task")
+    before = old.resume_fingerprint
+    same_family = recipe.model.family == before.get("model.family")  # else the family of --model may replace it
+    changed = {
+        name: value
+        for name, value in recipe_fields(recipe).items()
+        if name in before
+        and before[name] != value
+        and (same_family or not name.startswith("model."))
+        and (value is not None or name not in DECIDED_LATER)
+    }
+    _check(changed, old, {*allow, *_allowed_before(run, saved["step"])}, run, recipe)
+
+
+def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunFolder, recipe: Recipe) -> None:
     if unknown := [name for name in allow if name not in old.resume_fingerprint]:
         hint = did_you_mean(unknown[0], old.resume_fingerprint)
         raise UsageError(f"{unknown[0]!r} is not a field that a run depends on", where="--allow", hint=hint)
     refused = [name for name in changed if name not in allow]
+    fixed = (*FIXED_FIELDS, *TASKS[recipe.task].fixed_fields)
+    if recipe.train.carry_state and ARCHITECTURES[recipe.model.family].carries_state:
+        fixed += ("train.global_batch_size", "train.block_size")  # the state is that of so many streams of this length
     never = [name for name in changed if name in fixed or name.startswith("model.")]
-    if carried:  # the carried state belongs to streams of this number and length
-        never += [name for name in changed if name in ("train.global_batch_size", "train.block_size")]
     if not refused and not never:
         return
-    hint = "resume with the recipe and data that the run was started with, or start a new run with another --out"
-    if not never:
-        hint += "; or continue anyway, from the next sample, with: " + " ".join(f"--allow {name}" for name in changed)
-    what = "; ".join(_describe(name, old, changed[name]) for name in never or changed)
+    hint = f"the run continues as it was started with: {resume_command(run, recipe)}"
+    if never:
+        hint += "; for a new run, give another --out"
+    else:
+        hint += "; to continue with the new values from the next sample, add: "
+        hint += " ".join(f"--allow {name}" for name in changed)
+    what = "; ".join(_describe(name, old, changed[name]) for name in changed)
     raise UsageError(f"the run was started with other values: {what}", where=str(run.manifest), hint=hint)
 
 
+def resume_command(run: RunFolder, recipe: Recipe) -> str:
+    """The command line that continues a run with its own recipe."""
+    words = ["llmkit", f"{recipe.COMMANDS[0]}-{recipe.task}"]
+    if "data_path" in run.read_manifest():  # a run on rows reads its files from its manifest
+        words += ["--data", str(run.data_path)]
+    return shlex.join([*words, "--out", str(run.path), "--resume"])
+
+
 def _describe(name: str, old: Plan, new: Any) -> str:
-    values = [str(value) for value in (old.resume_fingerprint[name], new)]
+    values = ["null" if value is None else str(value) for value in (old.resume_fingerprint[name], new)]
     return f"{name}: " + " -> ".join(value[:12] if len(value) == 64 else value for value in values)  # 64: a SHA-256
 
 
 def _change_plan(
     plan: Plan, changed: Collection[str], recipe: Recipe, task: TrainingTask, network: PreTrainedModel, step: int
 ) -> Plan:
-    """The changed plan from optimizer step `step` on; the numbers of steps and samples continue.
+    """Return the changed plan from optimizer step `step` on; the numbers of steps and samples continue.
 
-    Unless the length was changed, the run sees as many samples in all as before, rounded up to a whole step.
+    Unless the length was changed, the total number of samples stays the same, rounded up to a complete step.
     """
     before = plan.batches
     done = before.first_sample + step * before.global_batch_size
@@ -137,7 +179,7 @@ def _change_plan(
 
 
 def _allowed_before(run: RunFolder, step: int) -> set[str]:
-    """Fields whose change was allowed when this checkpoint was resumed before."""
+    """Return the fields whose change was allowed when this checkpoint was resumed before."""
     changes = run.read_manifest().get("changes", [])
     return {text.partition(":")[0] for change in changes if change["step"] == step for text in change["changed"]}
 
@@ -153,8 +195,10 @@ def _record(run: RunFolder, recipe: Recipe, plan: Plan, changed: list[str], step
     write_text(run.recipe, dump_recipe(recipe))
 
 
-def _compile_again(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
-    """The recipe's compile mode; for `auto` the one before, unless the device differs or the model is sharded."""
+def _recompile(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
+    """Return the recipe's compile mode; for `auto` the previous mode, unless the device differs or the model is
+    sharded.
+    """
     if recipe.train.compile != "auto":
         return recipe.train.compile
     in_shards = distributed.world_size() > 1 and recipe.train.engine in RESHARDS
@@ -162,7 +206,7 @@ def _compile_again(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
 
 
 def _report_machine(saved: dict[str, Any]) -> None:
-    """Report another device, number of threads or version: the order of sums may differ."""
+    """Log another device, number of threads or version: the order of sums may differ."""
     now = {"threads": torch.get_num_threads(), "device": pick_device().type, **describe_versions()}
     before = {"threads": saved.get("threads"), "device": saved.get("device"), **saved.get("versions", {})}
     other = [f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name) not in (None, now[name])]

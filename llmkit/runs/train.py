@@ -1,4 +1,4 @@
-"""Train from a recipe to a run folder with the best weights, their metrics and a report; new runs and resumed ones.
+"""Train a recipe, new or resumed: write a run folder with the best weights, their metrics and a report.
 
 Tasks differ only behind their contract (tasks/base.py).
 """
@@ -35,7 +35,7 @@ from llmkit.models.layers import checkpoint_layers
 from llmkit.models.loading import put_on_device
 from llmkit.runs.hooks import make_hooks
 from llmkit.runs.plan import plan_run, write_run_files
-from llmkit.runs.resuming import restore_plan
+from llmkit.runs.resuming import check_recipe, restore_plan, resume_command
 from llmkit.tasks.base import TrainingRequest, TrainingTask
 from llmkit.tasks.table import TASKS, read_figures
 from llmkit.tokens.normalization import describe_for_card
@@ -47,6 +47,7 @@ from llmkit.training.folder import RunFolder, check_run, create_run, is_finished
 from llmkit.training.loop import TrainingLoop
 from llmkit.training.losses import describe_trend
 from llmkit.training.optimizer import checkpoint_bytes, count_parameters
+from llmkit.training.run_files import keep_foreign_files
 from llmkit.training.speed import set_threads
 from llmkit.training.time_budget import PhaseSeconds
 from llmkit.training.trial import is_out_of_memory
@@ -94,10 +95,10 @@ def train(
 ) -> dict[str, Any]:
     """Train on `files` by split in the run folder `out`; returns the contents of metrics.json.
 
-    A resumed run takes model and files from its manifest. `allow` names fields of the recipe that may differ from the
-    checkpoint's. `fold` (number, folds) holds out that part of the train rows. `train.max_minutes` counts from
-    `started`, a `time.perf_counter()`, or from this call. With `dry_run` everything is checked and nothing is written;
-    returns the resolved recipe.
+    A resumed run takes model and files from its manifest. `allow` names recipe fields that may differ from the
+    checkpoint. `fold` (number, folds) holds out that fold of the train rows. `train.max_minutes` counts from `started`,
+    a `time.perf_counter()`, or from this call. With `dry_run` everything is checked and nothing is written; returns the
+    resolved recipe.
 
     Raises:
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
@@ -110,8 +111,9 @@ def train(
         stack.callback(set_threads, torch.get_num_threads())  # a plan may use fewer
 
         def check_folder() -> tuple[bool, bool, dict[str, Any] | None]:
-            """Lock the run folder; returns resume and overwrite with `auto` decided, and the metrics of a run that has
-            ended."""
+            """Lock the run folder; returns resume and overwrite with `auto` resolved, and the metrics of a run that has
+            ended.
+            """
             check_writable(out, dry_run=dry_run)
             if not dry_run:
                 stack.enter_context(lock_folder(out))
@@ -120,6 +122,8 @@ def train(
                 return False, False, read_figures(out)
             is_resumed, is_overwritten = resolve_resume(out, resume, overwrite)
             check_run(out, resume=is_resumed, overwrite=is_overwritten, inputs=[*files.values(), model])
+            if is_resumed:
+                check_recipe(RunFolder(out), recipe, allow)
             return is_resumed, is_overwritten, None
 
         is_resumed, is_overwritten, metrics = distributed.broadcast_from_main(check_folder)
@@ -231,7 +235,8 @@ def _train(
             raise
         half = max(1, plan.batches.micro_batch_size // 2)
         name = "train.micro_batch_size"
-        hint = f"continue from the last checkpoint with --resume -s {name}={half} --allow {name}"
+        again = f"{resume_command(run, recipe)} -s {name}={half} --allow {name}"
+        hint = f"continue from the last checkpoint with: {again}"
         raise EnvironmentFault("memory ran out while training", where=str(run.path), hint=hint) from error
     finally:
         line.close()
@@ -239,7 +244,8 @@ def _train(
             tracker.finish()
     plan, step = trainer.plan, trainer.step
     if trainer.stop_signal is not None:
-        raise Interrupted(trainer.stop_signal, f"saved at step {step} of {plan.n_steps}; continue with: --resume")
+        again = resume_command(run, recipe)
+        raise Interrupted(trainer.stop_signal, f"saved at step {step} of {plan.n_steps}; continue with: {again}")
     best = progress.best_step or step
     if step < plan.n_steps or best != step:
         early = f"stopped early at step {step} of {plan.n_steps}; " if step < plan.n_steps else ""
@@ -283,6 +289,8 @@ def _export(run: RunFolder, trainer: TrainingLoop, task: TrainingTask, network: 
         tokenizer = task.finish_tokenizer(network)
         tokenizer.save_pretrained(folder)
         write_text(folder / "README.md", _model_card(task, network, best, describe_for_card(tokenizer)))
+        if run.model.is_dir():
+            keep_foreign_files(run.model, folder)
     return network
 
 
@@ -295,7 +303,9 @@ def _model_card(task: TrainingTask, network: PreTrainedModel, step: int, normali
         f"A {family_of(network.config)} {kind} with {count_parameters(network.parameters()):,} parameters, "
         f"trained with llmkit on {task.data.describe()}, "
         f"at optimizer step {step}.\n\nLoad it with `{loader}.from_pretrained` and "
-        f"`AutoTokenizer.from_pretrained`; {needed}.\n" + (f"\n{normalization}\n" if normalization else "")
+        f"`AutoTokenizer.from_pretrained`; {needed}.\n"
+        + (f"\n{use}\n" if (use := task.describe_use(network)) else "")
+        + (f"\n{normalization}\n" if normalization else "")
     )
 
 

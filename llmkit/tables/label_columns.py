@@ -1,18 +1,23 @@
 """Choose the columns of a labelled table: the text, the second text of a pair, the label.
 
-A given name comes first, then a well-known name, then the cells: the text is the column with the longest cells, the
-label the one with few different values. Ambiguous columns are an error that lists them. A second text is found by name
-only, and only together with the first.
+A name that the user gives has priority, followed by well-known names and by the cells: the text is the column with the
+longest cells, the label the column with few different values. An ambiguous choice is an error that lists the columns. A
+second text is found by name only, and only together with the first.
 """
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmkit.core.errors import DataError
+from llmkit.tables.joined_columns import find_flag_columns, split_names
 from llmkit.text.records.column_names import ID_NAMES, LABEL_NAMES, LABELLED_TEXT_NAMES, PAIR_NAMES
 from llmkit.text.records.fields import is_text, list_columns, missing_column_error
+from llmkit.text.records.rows import RowStream
 
 _MAX_LABEL_CHARS = 60
+_MIN_PHRASE_CHARS = 4
+_TEXTS = {*LABELLED_TEXT_NAMES, *(first for first, _ in PAIR_NAMES)}
 _MIN_ROWS = 10  # with fewer, every row may have a different label
 
 
@@ -27,12 +32,14 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class _ColumnStats:
-    """Statistics of a column's cells in a sample of the rows."""
+    """Statistics of a column's cells in a sample of rows."""
 
     mean_length: float
     n_distinct: int
     has_text: bool
     may_be_label: bool
+    has_phrases: bool = False
+    """Whether most cells are different texts of two or more words."""
 
 
 def choose_columns(
@@ -45,9 +52,9 @@ def choose_columns(
     need_label: bool,
     where: str,
 ) -> Columns:
-    """The columns to read. An empty `pair` or `label` means that there is none, regardless of the names.
+    """Return the columns to read. An empty `pair` or `label` disables that column, whatever the names.
 
-    Without `need_label` a label is taken only if it is given or has a well-known name.
+    Without `need_label` a label column is used only if it is given or has a well-known name.
 
     Raises:
         DataError: a given column does not exist, or the choice is ambiguous; lists the columns.
@@ -72,10 +79,38 @@ def choose_columns(
     return Columns(text, pair or None, label or None)
 
 
+def find_unused_texts(rows: RowStream, columns: Columns) -> list[str]:
+    """Columns of the file with texts of several words, other than `columns`."""
+    taken: set[str | None] = {
+        column for name in (columns.text, columns.pair, columns.label) if name for column in (name, *split_names(name))
+    }
+    return _CellChooser(rows.columns, [row.cells for row in rows.sample], rows.path).find_unused_texts(taken)
+
+
+def describe_guess(columns: Columns, names: Sequence[str], given: Collection[str | None]) -> list[str]:
+    """A note on the text and the label that were chosen among several columns, unless their names leave no doubt.
+
+    `names` are all columns, `given` those that the user named or that the model was trained with.
+    """
+    taken = {columns.text, columns.pair, columns.label}
+    others = [name for name in names if name not in taken and name.strip().casefold() not in ID_NAMES]
+    notes = []
+    for option, chosen, sure, known in (
+        ("text", columns.text, _TEXTS, _TEXTS), ("label", columns.label, LABEL_NAMES[:2], LABEL_NAMES)
+    ):  # fmt: skip
+        if chosen is None or chosen in given:
+            continue
+        is_sure = chosen.strip().casefold() in sure
+        if rivals := [name for name in others if not is_sure or name.strip().casefold() in known]:
+            another = f"--{option} names another column: {list_columns(rivals)}"
+            notes.append(f"{chosen!r} is taken for the {option}; {another}")
+    return notes
+
+
 def _find_by_name(
     folded: Mapping[str, str], text: str | None, pair: str | None, label: str | None, *, spare: int
 ) -> tuple[str | None, str | None]:
-    """(text, pair) by name; no pair that leaves fewer than `spare` columns for a label."""
+    """Return (text, pair) by name; a pair must leave at least `spare` columns for a label."""
     if pair is None and len(folded) - bool(label) - spare >= 2:
         for first, second in PAIR_NAMES:
             one, two = folded.get(first), folded.get(second)
@@ -93,16 +128,17 @@ class _CellChooser:
 
     def __init__(self, columns: Sequence[str], sample: Sequence[Mapping[str, object]], where: str) -> None:
         self._columns = columns
+        self._sample = sample
         self._where = where
         self._stats = {column: _compute_stats(column, [row.get(column) for row in sample]) for column in columns}
 
     def find_candidates(self, taken: set[str | None]) -> list[str]:
-        """Columns that may be a text or a label: not taken, no row numbers, not mostly empty."""
+        """Return columns that may be a text or a label: not taken, no row numbers, not mostly empty."""
         stats = self._stats
         return [c for c in self._columns if c not in taken and (stats[c].has_text or stats[c].may_be_label)]
 
     def choose_text_and_label(self, candidates: Sequence[str]) -> tuple[str, str]:
-        """(text, label) of two columns: labels repeat, texts do not; if that is no difference, texts are longer."""
+        """Return (text, label) of two columns: the label has repeated cells, or else the shorter cells."""
         stats = self._stats
         label, text = sorted(
             candidates, key=lambda c: (not stats[c].may_be_label, stats[c].n_distinct, stats[c].mean_length)
@@ -112,7 +148,7 @@ class _CellChooser:
         return text, label
 
     def choose_text(self, taken: set[str | None]) -> str:
-        """The only column with texts, or one whose cells are at least twice as long as any other's."""
+        """Return the only column with texts, or one whose cells are at least twice as long as those of any other."""
         free = [column for column in self._columns if column not in taken]
         if len(self._columns) == 1 and free:
             return free[0]
@@ -123,19 +159,30 @@ class _CellChooser:
         return found[0]
 
     def choose_label(self, taken: set[str | None]) -> str:
-        """The only column with few different, short values, or with lists."""
+        """Return the only column with few different, short values, or with lists."""
         found = [column for column in self._columns if column not in taken and self._stats[column].may_be_label]
         if len(found) != 1:
             raise self._ambiguous("label")
         return found[0]
 
+    def find_unused_texts(self, taken: set[str | None]) -> list[str]:
+        """Columns with texts of several words that are not taken."""
+        return [column for column in self._columns if column not in taken and self._stats[column].has_phrases]
+
     def _ambiguous(self, what: str) -> DataError:
+        hint = f"name the column: --{what} NAME"
+        texts = self.find_unused_texts(set())
+        if what == "label" and len(flags := find_flag_columns(self._columns, self._sample)) > 1:
+            hint += f"; several columns of 0 and 1: --label {shlex.quote(','.join(flags))}"
+        elif what == "text" and len(texts) > 1:
+            hint += f"; texts to join: --text {shlex.quote(','.join(texts))}; pairs: --text {shlex.quote(texts[0])} "
+            hint += f"--pair {shlex.quote(texts[1])}"
         examples = ", ".join((LABELLED_TEXT_NAMES if what == "text" else LABEL_NAMES)[:3])
         return DataError(
             f"no column has a known name such as {examples}, and the cells do not show which one holds the {what}; "
             f"found: {list_columns(self._columns)}",
             where=self._where,
-            hint=f"name the column: --{what} NAME",
+            hint=hint,
         )
 
 
@@ -148,10 +195,12 @@ def _compute_stats(column: str, cells: Sequence[object]) -> _ColumnStats:
     mean_length = sum(map(len, words)) / len(words)
     lists = any(isinstance(cell, list) for cell in filled)
     repeats = len(words) < _MIN_ROWS or 2 * n_distinct <= len(words)
+    n_phrases = sum(" " in word or (not word.isascii() and len(word) >= _MIN_PHRASE_CHARS) for word in words)
     return _ColumnStats(
         mean_length,
         n_distinct,
         has_text=2 * sum(isinstance(cell, str) and is_text(cell) for cell in filled) > len(filled),
         may_be_label=lists
         or (repeats and mean_length <= _MAX_LABEL_CHARS and not any(isinstance(c, dict) for c in filled)),
+        has_phrases=2 * n_distinct > len(words) and 2 * n_phrases > len(words) and isinstance(filled[0], str),
     )

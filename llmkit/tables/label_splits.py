@@ -1,7 +1,7 @@
-"""Split rows, stratified by label and by a hash of their text, into train, validation and test, or into folds.
+"""Split rows into train, validation and test, or into folds, stratified by label.
 
-Equal rows are always in the same split, which depends neither on the order of the rows nor on the machine. The stratum
-of a row is its label, or the rarest of several labels.
+A hash of the text orders the rows of a label. Equal rows are always in the same split; the split does not depend on the
+order of the rows or on the machine. The stratum of a row is its label, or the rarest of several labels.
 
 Near duplicates and pairs that share only one text are not detected.
 """
@@ -20,7 +20,7 @@ _MIN_TO_HOLD_OUT = 3
 
 
 def hash_row(text: str, pair: str | None = None) -> int:
-    """A 64-bit hash of a row's texts without white space and case, the same on every machine."""
+    """Return a 64-bit hash of a row's texts that ignores white space and case; the same on every machine."""
     folded = fold(text)
     digest = hashlib.blake2b(folded, digest_size=8)
     if pair is not None:
@@ -31,10 +31,11 @@ def hash_row(text: str, pair: str | None = None) -> int:
 def split_rows(
     keys: NDArray[np.uint64], strata: NDArray[np.int64], *, validation: float, test: float, seed: int
 ) -> NDArray[np.int8]:
-    """The split of each row: TRAIN, VALIDATION or TEST.
+    """Return the split of each row: TRAIN, VALIDATION or TEST.
 
-    The shares are of the different keys of each stratum, rounded to the nearest. A stratum of three or more keys gives
-    at least one to each split with a share above 0 and keeps at least one in train; smaller ones may give none.
+    `validation` and `test` are fractions of the different keys of each stratum, rounded to the nearest number. A
+    stratum of three or more keys gives at least one to each split with a positive fraction and keeps at least one in
+    train; smaller strata may give none.
     """
     rows = _Ranking(keys, strata, seed)
     spare = rows.sizes - 1
@@ -48,7 +49,7 @@ def split_rows(
 
 
 def assign_folds(keys: NDArray[np.uint64], strata: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int32]:
-    """The fold of each row, from 0; the different keys of each stratum are assigned round robin.
+    """Return the fold of each row, starting at 0; the different keys of each stratum are assigned round robin.
 
     Raises:
         DataError: there are fewer different rows than folds.
@@ -64,14 +65,14 @@ def assign_folds(keys: NDArray[np.uint64], strata: NDArray[np.int64], n_folds: i
 
 
 def rarest_label_strata(label_sets: Iterable[tuple[str, ...]], counts: Mapping[str, int]) -> NDArray[np.int64]:
-    """The stratum of each row: that of its rarest label, 0 for a row without labels."""
+    """Return the stratum of each row: its rarest label, or 0 for a row without labels."""
     order = sorted(counts, key=lambda label: (counts[label], label))
     numbers = {label: number for number, label in enumerate(order, start=1)}
     return np.fromiter((min(map(numbers.__getitem__, labels), default=0) for labels in label_sets), np.int64)
 
 
 class _Ranking:
-    """The different keys, with their strata and their ranks in the stratum by a hash of seed and key."""
+    """The different keys, their strata, and their ranks in the stratum; a hash of seed and key defines the ranks."""
 
     def __init__(self, keys: NDArray[np.uint64], strata: NDArray[np.int64], seed: int) -> None:
         unique, inverse = np.unique(keys, return_inverse=True)
@@ -87,7 +88,7 @@ class _Ranking:
 
 
 def _mix(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """Hash of seed and key: the finalizer of SplitMix64 (Steele et al. 2014) of the key XOR the hashed seed."""
+    """Hash seed and key: the finalizer of SplitMix64 (Steele et al. 2014) applied to the key XOR the hashed seed."""
     digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
     mixed = keys ^ np.uint64(int.from_bytes(digest, "little"))
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,13 +1,15 @@
 """Labelled rows of a table, and label2id, the map from labels to ids that training, scoring and serving share.
 
-A label is a string, even `0` or `NA`; only regression converts labels to numbers. So one missing cell cannot turn a
-classification into a regression; it is an error that names its line.
+A label is a string, even `0` or `NA`; only regression converts labels to numbers. A missing cell cannot turn a
+classification into a regression; it is an error that names the line.
 
-Rows are streamed: missing and invalid labels are raised together after the last row, so a caller that stops early does
-not get the error. Knows nothing of models and tokens.
+Rows are streamed: all missing and invalid labels are raised in one error after the last row, so a caller that stops
+early does not get the error. Knows nothing of models and tokens.
 """
 
+import ast
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +22,8 @@ from llmkit.text.records.fields import BadCell, describe_type, missing_column_er
 from llmkit.text.records.rows import Row, RowStream
 
 MAX_LINES_SHOWN = 5
-_MAX_RARE_LABELS = 20
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+_SOFT = "soft labels, such as a probability per label, are not supported: give one label, or a list of labels"
 
 Label = str | tuple[str, ...] | float
 """One label, several, or a number."""
@@ -31,7 +34,7 @@ BadCell for a cell that cannot be a label."""
 
 @dataclass(frozen=True, slots=True)
 class LabelledRow:
-    """A text, optionally a second one, its label if known, and its line or row number."""
+    """A text, an optional second text, the label if known, and the line or row number."""
 
     text: str
     pair: str | None
@@ -43,7 +46,7 @@ class LabelledRow:
 
 @dataclass(slots=True)
 class LineRefs:
-    """Counts lines of a file and keeps the numbers of the first ones."""
+    """Counts lines of a file and keeps the first line numbers."""
 
     n: int = 0
     first: list[int] = field(default_factory=list)
@@ -55,27 +58,27 @@ class LineRefs:
             self.first.append(line)
 
     def describe(self, unit: str) -> str:
-        """`lines 4, 7 and 12 more`."""
+        """Format the lines as `lines 4, 7 and 12 more`."""
         more = f" and {self.n - len(self.first):,} more" if self.n > len(self.first) else ""
         return f"{unit}{'s' if self.n > 1 else ''} {', '.join(map(str, self.first))}{more}"
 
 
 @dataclass(slots=True)
 class UnseenLabels:
-    """Labels that training did not see, and the rows that have them."""
+    """Labels that training did not see, and the rows with such labels."""
 
     labels: Counter[str] = field(default_factory=Counter)
     rows: LineRefs = field(default_factory=LineRefs)
 
 
 def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Iterator[LabelledRow]:
-    """The rows with the cells of `columns` and labels parsed by `parse`, or None without `columns.label`.
+    """Yield rows with the cells of `columns`; `parse` reads the labels, which are None without `columns.label`.
 
     Empty texts are kept. With `rows.read.skip_bad`, rows with errors are skipped and counted.
 
     Raises:
         DataError: a cell that is not a text, or a missing key, with the line; after the last row, the number of rows
-            without a label, or without a finite number for regression, with the first lines.
+            without a label (in regression, without a finite number) and the first of their lines.
     """
     missing, not_numbers = LineRefs(), LineRefs()
     example = ""
@@ -94,7 +97,7 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
         if columns.label is None or not (label is None or _is_nan(label)):
             yield LabelledRow(text, pair, label, row.line, row.cells)
         elif rows.read.skip_bad:
-            rows.source.skip("no label" if label is None else "the label is no number", rows.locate(row.line))
+            rows.source.skip("no label" if label is None else "the label is not a number", rows.locate(row.line))
         elif label is None:
             missing.add(row.line)
         else:
@@ -127,7 +130,7 @@ def _to_text(row: Row, column: str, rows: RowStream) -> str:
 
 
 def _to_word(cell: object) -> str | None:
-    """A JSON string, boolean or number as text; None for anything else."""
+    """Return a JSON string, boolean or number as text; None for anything else."""
     if isinstance(cell, str):
         return cell
     if isinstance(cell, bool):
@@ -136,19 +139,20 @@ def _to_word(cell: object) -> str | None:
 
 
 def parse_label(cell: object) -> str | None:
-    """One label. Raises BadCell for a list or an object."""
+    """Return one label. Raises BadCell for a list or an object."""
     if _is_missing(cell):
         return None
     if isinstance(cell, list):
         raise BadCell("the label is a list; cls.labels=multi_label reads several labels")
     word = _to_word(cell)
     if word is None:
-        raise BadCell(f"the label is {describe_type(cell)}, not a word")
+        is_soft = isinstance(cell, dict) and all(isinstance(each, int | float) for each in cell.values())
+        raise BadCell(f"the label is {describe_type(cell)}, not a word" + (f"; {_SOFT}" if is_soft else ""))
     return word.strip() or None
 
 
 def parse_number(cell: object) -> float | None:
-    """A number, or NaN for a word that is not a number. Raises BadCell as `parse_label`."""
+    """Return a number; NaN for a word that is not a number. Raises BadCell for a list or an object."""
     word = parse_label(cell)
     if word is None:
         return None
@@ -156,11 +160,18 @@ def parse_number(cell: object) -> float | None:
 
 
 def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
-    """A set of labels as a sorted tuple, `()` for an empty cell or list. Raises BadCell unless it is a flat list."""
+    """Return a set of labels as a sorted tuple, `()` for an empty cell or list.
+
+    Raises BadCell for objects and nested lists.
+    """
     if _is_missing(cell):
         return None
     if isinstance(cell, list):
+        if any(isinstance(each, float) and not each.is_integer() for each in cell):
+            raise BadCell(f"the label is a list of numbers; {_SOFT}")
         parts = [_to_word(each) for each in cell]
+    elif isinstance(cell, str) and (written := parse_list(cell)) is not None:
+        parts = list(written)
     elif isinstance(cell, str) and separator:
         parts = list(cell.split(separator))
     else:
@@ -170,12 +181,42 @@ def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
     return tuple(sorted({word for part in parts if part and (word := part.strip())}))
 
 
+def parse_list(cell: str) -> list[str] | None:
+    """The strings of a list that was written as text, such as `['joy', 'love']`; None for any other text."""
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    if text[1:-1].strip() == "":
+        return []
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    if isinstance(value, list) and all(isinstance(each, str | int) for each in value) and "," in text:
+        return [str(each) for each in value]
+    # numpy writes ['joy' 'love'], which Python reads as one string
+    found = ["".join(pair) for pair in _QUOTED.findall(text)]
+    return found if found and not _QUOTED.sub("", text[1:-1]).strip(" ,\n") else None
+
+
+def map_labels(parse: ParseLabel, label_map: Mapping[str, str]) -> ParseLabel:
+    """`parse` with labels renamed by `label_map`; two labels with one new name become one."""
+
+    def parse_mapped(cell: object) -> Label | None:
+        label = parse(cell)
+        if isinstance(label, tuple):
+            return tuple(sorted({label_map.get(name, name) for name in label}))
+        return label_map.get(label, label) if isinstance(label, str) else label
+
+    return parse_mapped if label_map else parse
+
+
 def _is_missing(cell: object) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def _to_number(word: str) -> float:
-    """The number, or NaN if the word is not a finite number; Python's 1_000 is not one."""
+    """Return the number, or NaN if the word is not a finite number. Python's `1_000` is not accepted."""
     try:
         number = math.nan if "_" in word else float(word)
     except ValueError:
@@ -188,26 +229,19 @@ def _is_nan(label: Label) -> bool:
 
 
 def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None = None) -> dict[str, int]:
-    """label2id of the train rows: sorted, numbers by value, so it does not depend on the order of the rows.
+    """Return label2id of the train rows: labels sorted (numbers by value), independent of the order of the rows.
 
     `counts` has the number of rows per label; `n_rows` is needed if a row may have no label or several.
 
     Raises:
-        DataError: fewer than two different labels, or too many for labels.
+        DataError: fewer than two different labels.
     """
     n_rows = sum(counts.values()) if n_rows is None else n_rows
     if len(counts) < 2:
         label, n = next(iter(counts.items()), ("", 0))
         some = f"{n:,} of {n_rows:,} rows have the only label" if n < n_rows else f"all {n:,} rows have the label"
-        what = f"{some} {label!r}: so there is nothing to learn" if n else "no row has a label"
+        what = f"{some} {label!r}: there is nothing to learn" if n else "no row has a label"
         raise DataError(what, where=where, hint="rows of at least two labels are needed; is this the label column?")
-    if len(counts) > _MAX_RARE_LABELS and 2 * len(counts) > n_rows:
-        examples = ", ".join(repr(label[:40]) for label in list(counts)[:3])
-        raise DataError(
-            f"{len(counts):,} different labels in {n_rows:,} rows, such as {examples}: too few rows for each",
-            where=where,
-            hint="--label names another column; to predict numbers, set -s cls.labels=regression",
-        )
     return {label: number for number, label in enumerate(sorted(counts, key=_by_value))}
 
 
@@ -220,7 +254,7 @@ def to_ids(
     unit: str = "line",
     unseen_labels: UnseenLabels | None = None,
 ) -> Iterator[tuple[LabelledRow, tuple[int, ...]]]:
-    """Each row with the ids of its labels: one for a single label, any number for a set of labels.
+    """Yield each row with the ids of its labels: one id for a single label, any number for a set of labels.
 
     Rows with a label that is not in `label2id` are skipped and collected in `unseen_labels`.
 
@@ -230,7 +264,7 @@ def to_ids(
     unseen_labels = UnseenLabels() if unseen_labels is None else unseen_labels
     for row in rows:
         if row.label is None or isinstance(row.label, float):
-            raise TypeError(f"line {row.line} has no label that could have an id: {row.label!r}")
+            raise TypeError(f"line {row.line} has no single label: {row.label!r}")
         labels = (row.label,) if isinstance(row.label, str) else row.label
         unknown = [label for label in labels if label not in label2id]
         if unknown:

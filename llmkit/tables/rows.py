@@ -1,48 +1,73 @@
-"""Open a labelled table: one file in any format, a `hf:` data set, plain lines, stdin.
+"""Open a labelled table: one file in any format, a `hf:` data set, plain lines, or standard input.
 
-Without a known suffix (`-`, .txt, none) the beginning of the text decides: JSON, labels as fastText writes them, lines
-with tabs, a line of column names separated by commas; otherwise each line is a text in a column `text`. Guesses are
-logged once per file.
+Without a known suffix (`-`, .txt, none) the first lines decide the format: JSON, fastText labels, lines with tabs, or a
+line of column names separated by commas. In all other cases each line is a text in a column `text`. Guesses are logged
+once per file.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
+from llmkit.tables.joined_columns import split_names
 from llmkit.text.corpora import read_dataset_rows
 from llmkit.text.inputs import find_files, is_stream
 from llmkit.text.lines import unify_line_ends
 from llmkit.text.records.column_names import LABEL_NAMES, LABELLED_TEXT_NAMES
 from llmkit.text.records.delimited import detect_dialect, parse_records
-from llmkit.text.records.rows import FASTTEXT, Header, Rows, RowStream, open_text, read_text, require_unique
+from llmkit.text.records.rows import (
+    FASTTEXT,
+    Header,
+    Rows,
+    RowStream,
+    open_text,
+    read_text,
+    read_values,
+    require_unique,
+)
 from llmkit.text.records.table_files import TABLE_ENDINGS, read_entry
 from llmkit.text.shapes import are_fasttext, find_table
-from llmkit.text.sources import Source, describe_notes, find_entries, log
+from llmkit.text.sources import Source, describe_encodings, describe_notes, find_entries, log
 
 _MAX_SNIFFED_CHARS = 1 << 16
 _MAX_SNIFFED_LINES = 1000
 _JSON_BEGINS = re.compile(r'\s*(\{\s*["}]|\[\s*[\[\]{"])')  # but not "[sic] is a word", a plain line
 
 
-def open_rows(path: str, read: Read, *, header: Header = "auto", wanted: Sequence[str] = ()) -> RowStream:
-    """Open the rows of one file, of stdin (`-`) or of a data set (`hf:NAME[:CONFIG][@SPLIT]`).
+Data = str | Sequence[str | dict[str, Any]]
+"""A path, `-` for stdin, `hf:NAME[:CONFIG][@SPLIT]`, or the texts or rows themselves."""
+IN_MEMORY = "the given rows"
+"""Path of rows in memory, for messages."""
 
-    `wanted` are columns that the user named: a first line with one of them is a header. With `read.skip_bad` bad rows
-    are skipped, counted in `source.skipped` and logged.
+
+def open_rows(data: Data, read: Read, *, header: Header = "auto", wanted: Sequence[str] = ()) -> RowStream:
+    """Open the rows of one file, of stdin, of a data set, or in memory.
+
+    `wanted` are columns that the user named: a first line that contains one of them is a header. With `read.skip_bad`
+    bad rows are skipped, counted in `source.skipped` and logged.
 
     Raises:
-        DataError: no such file, no rows, bad rows (with their line), two columns of one name. Bad rows after the sample
-            raise during the iteration.
+        DataError: no such file, no rows, bad rows (with their line), or two columns with the same name. Bad rows after
+            the sample raise during iteration.
     """
-    path = path if path.startswith("hf:") else _find_file(path)
-    stream = RowStream(Source(path), read, header=header, wanted=wanted)
-    stream.start(read_dataset_rows(stream) if path.startswith("hf:") else _read_file(stream))
+    if isinstance(data, str):
+        path = data if data.startswith("hf:") else _find_file(data)
+    else:
+        path = IN_MEMORY
+    parts = [part for name in wanted for part in split_names(name)]
+    stream = RowStream(Source(path), read, header=header, wanted=list(dict.fromkeys([*wanted, *parts])))
+    if not isinstance(data, str):
+        stream.unit = "row"
+        stream.start(read_values(stream, enumerate(data, start=1)))
+    else:
+        stream.start(read_dataset_rows(stream) if path.startswith("hf:") else _read_file(stream))
     if not stream.sample:
         skipped = "; ".join(f"{reason}: {n}" for reason, n in stream.source.skipped.items())
         below = " below the header" if stream.has_header else ""
@@ -50,18 +75,20 @@ def open_rows(path: str, read: Read, *, header: Header = "auto", wanted: Sequenc
         no_header = "is the first line a row? Then set -s prepare.read.header=false"
         raise DataError(what, where=path, hint=no_header if stream.has_header else "give a file with texts")
     require_unique(stream.columns, stream.locate(1), has_header=stream.has_header is True)
-    stream.announce = _say_notes
-    _say_notes(stream.source)
+    is_guess = read.encoding == "auto"
+    stream.announce = partial(_log_notes, is_guess=is_guess)
+    _log_notes(stream.source, is_guess=is_guess)
     return stream
 
 
-def _say_notes(source: Source) -> None:
-    for note in describe_notes([source]):
-        _say_once(note)
+def _log_notes(source: Source, *, is_guess: bool) -> None:
+    """Log the notes of a source, and its encoding if that is a guess."""
+    for note in [*(describe_encodings([source]) if is_guess else []), *describe_notes([source])]:
+        _log_once(note)
 
 
 @lru_cache(maxsize=1000)
-def _say_once(note: str) -> None:
+def _log_once(note: str) -> None:
     """Log a note; a file that is read for each of several folds is described once."""
     log.warning(note)
 
@@ -82,7 +109,7 @@ def _read_file(stream: RowStream) -> Rows:
         listed = ", ".join(name.rpartition("!")[2] for name in names[:5]) or "no readable file"
         hint = "pack one .csv, .tsv, .jsonl, .json or .parquet file alone, or unpack it"
         raise DataError(f"the archive holds {listed}; one table is needed", where=stream.path, hint=hint)
-    entries = find_entries(stream.path, stream.source)  # a reference keeps a .zip open
+    entries = find_entries(stream.path, stream.source)  # keep a reference: it keeps the .zip open
     entry = next(entries)
     if entry.ending not in ("", ".txt", ".md", *TABLE_ENDINGS):
         raise DataError("this is a document, not a table", where=entry.path, hint="give .csv, .tsv, .jsonl or .parquet")
@@ -91,12 +118,12 @@ def _read_file(stream: RowStream) -> Rows:
         return
     with open_text(entry, stream.source, stream.read) as text:
         ending, pieces = _sniff(stream, text)
-        stream.may_guess_header = False  # as many rows as lines, unless names say that the first one is none
+        stream.may_guess_header = False  # every line is a row, unless the first one has known column names
         yield from read_text(stream, ending, pieces)
 
 
 def _sniff(stream: RowStream, text: Iterable[str]) -> tuple[str, Iterator[str]]:
-    """(format, text) of a text without a known suffix, by its first lines."""
+    """Return (format, text) of a text without a known suffix, decided by the first lines."""
     pieces = unify_line_ends(text)
     head = ""
     for piece in pieces:
@@ -124,8 +151,11 @@ def _choose_format(stream: RowStream, head: str, lines: Sequence[str]) -> str:
         return ".csv"
     if kind := find_table(lines):
         stream.note(
-            f"looks like {kind}, but each line is read as a text; name the file so", f"first line: {lines[0][:60]!r}"
+            f"looks like {kind}, but each line is read as a text; rename the file to use that format",
+            f"first line: {lines[0][:60]!r}",
         )
+    elif len(lines) > 1 and lines[0].strip(' "').casefold() in LABELLED_TEXT_NAMES:
+        stream.note("the first line is read as a text, as in files of lines", f"it looks like a header: {lines[0]!r}")
     return ".txt"
 
 
@@ -137,7 +167,7 @@ def _is_json(head: str) -> bool:
     try:
         _, end = json.JSONDecoder().raw_decode(head)
     except (ValueError, RecursionError):
-        return True  # the beginning of a longer value, or an error in it that the user must see
+        return True  # the beginning of a longer value, or invalid JSON that the reader must report
     rest = head[end:].lstrip(" ,")
     return not rest or rest[0] in '\n[{"'
 
@@ -151,5 +181,5 @@ def _is_json_line(line: str) -> bool:
 
 
 def without_surrogates(text: str) -> str:
-    """The text with question marks for lone surrogates, which JSON allows and UTF-8 cannot encode."""
+    """Replace lone surrogates, which JSON allows and UTF-8 cannot encode, by question marks."""
     return text.encode("utf-8", "replace").decode()

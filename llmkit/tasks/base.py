@@ -33,12 +33,12 @@ Emit = Callable[[Mapping[str, Any]], None]
 
 
 def describe_interval(figures: Mapping[str, Any], metric: Metric) -> str:
-    """`95% interval 81.21% to 85.34%`; empty if the figure has no interval."""
+    """Format the interval of a figure, `95% interval 81.21% to 85.34%`; empty if there is none."""
     bounds = get_section(figures, "intervals").get(metric.key)
     if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
         return ""
     confidence = get_number(get_section(figures, "method"), "confidence") or 0.95
-    low, high = (f"{bound:.2%}" if metric.is_share else f"{bound:.4f}" for bound in bounds)
+    low, high = (f"{bound:.2%}" if metric.is_fraction else f"{bound:.4f}" for bound in bounds)
     return f"{100 * confidence:g}% interval {low} to {high}"
 
 
@@ -63,7 +63,7 @@ class TrainingData:
     """Number of sequences in all held-out splits, which the final evaluation scores."""
 
     def describe(self) -> str:
-        """Size of the train split in words, for the model card."""
+        """Describe the size of the train split in words, for the model card."""
         return f"{self.n_train_tokens:,} tokens ({self.train_size})"
 
 
@@ -75,7 +75,7 @@ class MeasuredTask(Protocol):
     @property
     def samples(self) -> "Samples": ...
     @property
-    def output_share(self) -> float:
+    def output_fraction(self) -> float:
         """Fraction of tokens that pass through the output layer."""
 
     @property
@@ -91,7 +91,7 @@ class PlannedTask(MeasuredTask, Protocol):
     """A task that `llmkit plan` supports, on a prepared folder or on random tokens."""
 
     def build_model(self) -> "PreTrainedModel":
-        """A new model with random weights, as configured in the recipe."""
+        """Return a new model with random weights, as configured in the recipe."""
 
 
 class TrainingTask(MeasuredTask, Protocol):
@@ -106,18 +106,18 @@ class TrainingTask(MeasuredTask, Protocol):
         """Load the model of a checkpoint of this task."""
 
     def describe(self) -> dict[str, Any]:
-        """Additional entries of the run's manifest."""
+        """Return additional entries of the run's manifest."""
         return {}
 
     def evaluate(self, network: "PreTrainedModel", plan: "Plan") -> dict[str, Any]:
-        """Held-out metrics during training, on at most `max_eval_samples` of the validation split."""
+        """Return held-out metrics during training, on at most `max_eval_samples` of the validation split."""
 
     def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
-        """Sort key for selecting the best weights from evaluation metrics; lower is better."""
+        """Return the sort key that selects the best weights from evaluation metrics; lower is better."""
         return self.metrics.selection_key(metrics)
 
     def sample(self, network: "PreTrainedModel") -> dict[str, Any] | None:
-        """A sample of the model's output; None if the recipe has no prompt."""
+        """Return a sample of the model's output; None if the recipe has no prompt."""
         return None
 
     def finish_model(self, network: "PreTrainedModel", share: float) -> None:
@@ -125,21 +125,27 @@ class TrainingTask(MeasuredTask, Protocol):
         return
 
     def score(self, network: "PreTrainedModel", settings: "Evaluate", share: float = 1.0) -> dict[str, dict[str, Any]]:
-        """Metrics per held-out split; `share` is the fraction of each split to score, evenly spaced."""
+        """Return metrics per held-out split; `share` is the fraction of each split to score, evenly spaced."""
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
-        """A warning with both values if the model is no better than a constant prediction, else None. `metrics` are the
-        result of `score` for one split."""
+        """Return a warning with both values if the model is no better than a constant prediction, else None.
+
+        `metrics` are the result of `score` for one split.
+        """
 
     def compare_with_baseline(self, metrics: dict[str, Any]) -> str | None:
         """A warning with advice if a simple model of the same data is better, else None. `metrics` are as above."""
         return None
 
     def finish_tokenizer(self, network: "PreTrainedModel") -> "PreTrainedTokenizerBase":
-        """The tokenizer to save with the model."""
+        """Return the tokenizer to save with the model."""
+
+    def describe_use(self, network: "PreTrainedModel") -> str:
+        """For the model card: how to use the saved model, in Markdown; empty if there is nothing to add."""
+        return ""
 
     def describe_model(self) -> tuple[str, str, str]:
-        """For the model card: (pipeline tag, kind of model, class that loads it)."""
+        """Return (pipeline tag, kind of model, class that loads it) for the model card."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +215,8 @@ class GenerationRequest(ModelRequest):
 class PredictionRequest(ModelRequest):
     """The arguments of `llmkit predict`."""
 
-    data: str
+    data: str | Sequence[str | dict[str, Any]]
+    """As of `open_rows`."""
     all_probabilities: bool
     open_writer: Callable[[list[str]], Emit]
     """Called with the output columns; returns a function that writes one row."""
@@ -239,15 +246,17 @@ class Task(ABC):
 
     @abstractmethod
     def claims(self, architecture: str, model_type: str) -> bool:
-        """Whether a model is of this task, by `architectures` (empty if absent) and `model_type` in config.json."""
+        """Whether this task handles a model with these `architectures` (empty if absent) and `model_type` in
+        config.json.
+        """
 
     @abstractmethod
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
-        """The metrics of the task; `facts` is a run's manifest or the metrics of an evaluation."""
+        """Return the metrics of the task; `facts` is a run's manifest or the metrics of an evaluation."""
 
     @abstractmethod
     def open_training(self, recipe: "Recipe", request: TrainingRequest) -> TrainingSetup:
-        """Read the data, open or build the model.
+        """Read the data and open or build the model.
 
         Raises:
             UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
@@ -262,7 +271,7 @@ class Task(ABC):
         """
 
     def generate(self, settings: "Generate", request: "GenerationRequest") -> list[dict[str, Any]]:
-        """One record per sample; see generating/generate.py.
+        """Return one record per sample; see generating/generate.py.
 
         Raises:
             UsageError: models of this task do not generate text.
@@ -282,11 +291,11 @@ class Task(ABC):
         raise UsageError(f"{request.model!r} is {self.model_is}", where=where, hint=hint)
 
     def open_prepared(self, recipe: "Recipe", prepared: "Prepared", tokenizer: Any) -> PlannedTask:
-        """The task on a prepared folder; only if `is_planned`."""
+        """Open the task on a prepared folder; only if `is_planned`."""
         raise NotImplementedError
 
     def make_synthetic(self, recipe: "Recipe", vocabulary: Any) -> PlannedTask:
-        """The task on random tokens, for `llmkit plan` without data; only if `is_planned`."""
+        """Open the task on random tokens, for `llmkit plan` without data; only if `is_planned`."""
         from llmkit.tasks.synthetic import RandomPrepared
 
         random: Any = RandomPrepared(len(vocabulary))
@@ -295,11 +304,11 @@ class Task(ABC):
     # ---- output ----
 
     def describe_samples(self, records: Sequence[Mapping[str, Any]]) -> str:
-        """The samples of `generate` as text for the terminal."""
+        """Format the samples of `generate` as text for the terminal."""
         return f"\n{'-' * 40}\n".join(record["prompt"] + record["text"] for record in records)
 
     def describe_figures(self, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-        """(name, value, remark) of each figure for the terminal; the remark is, for example, an interval."""
+        """Return (name, value, remark) of each figure for the terminal; a remark is, for example, an interval."""
         return [
             (metric.name, metric.format.format(figures[metric.key]), describe_interval(figures, metric))
             for metric in self.metrics(figures).metrics
@@ -307,21 +316,23 @@ class Task(ABC):
         ]
 
     def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
-        """Blocks for the report that follow the figures, such as a confusion matrix. `brief`: for the terminal, which
-        shows only the tables among them."""
+        """Return report blocks that follow the figures, such as a confusion matrix.
+
+        The terminal shows only the tables among them, and with `brief` they are shorter.
+        """
         return []
 
     def note_headline(self, result: Record, metric: Metric) -> str:
-        """The text below a headline figure of the report: its interval, and for an accuracy its baseline."""
-        baseline = get_number(result, metric.baseline) if metric.is_share and metric.baseline else None
+        """Return the text below a main figure of the report: the interval, and the baseline of an accuracy."""
+        baseline = get_number(result, metric.baseline) if metric.is_fraction and metric.baseline else None
         note = metric.note if baseline is None else f"constant baseline: {baseline:.2%}"
         interval = describe_interval(result, metric)
         return f"{interval}; {note}" if interval else note
 
     def sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Section]":
-        """Report sections that only this task has, from the figures of one split; empty sections are omitted."""
+        """Return report sections that only this task has, from the figures of one split; empty sections are omitted."""
         return []
 
     def shorten(self, part: Record, *, is_above: bool) -> Record:
-        """The figures of a split for the report's list of all metrics, without those shown in tables."""
+        """Return the figures of a split for the report's list of all metrics, without those shown in tables."""
         return part

@@ -25,6 +25,7 @@ from llmkit.tasks.starting_model import tokenizer_mismatch
 from llmkit.text.cleaning.normalization import normalize_documents
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.language.words import choose_segmenter
+from llmkit.text.sources import Source, describe_encodings
 from llmkit.tokens.normalization import normalization_of
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.store import Split, write_split
@@ -50,7 +51,10 @@ def load_for_inference(
 
 
 def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | None, default: int) -> int:
-    """The context in tokens: of the settings, else of the model's training (`own`), else its maximum, else `default`.
+    """Return the context in tokens.
+
+    It is the first of: the settings' block size, the block size of the model's training (`own`), the model's maximum,
+    `default`.
 
     Raises:
         UsageError: the block size exceeds the model's positions.
@@ -83,18 +87,26 @@ class EvaluationData:
         return "split" in self.method
 
     def describe(self, metrics: dict[str, Any], method: Mapping[str, Any], effect: str) -> dict[str, Any]:
-        """The metrics with their method and the number of unknown tokens; logs a note on the `effect` of these."""
+        """Return the metrics with their method and the number of unknown tokens; logs a note on the `effect` of unknown
+        tokens.
+        """
         if n_unknown := self.totals["unknown_tokens"]:
             console.info(f"{describe_unknown_tokens(self.totals, self.totals.get('unknown_examples', []))}: {effect}")
         return metrics | {"method": {**method, **self.method}, "n_unknown_tokens": n_unknown}
 
 
 def open_split(prepared: Prepared, name: str, block_size: int | None = None) -> EvaluationData:
-    """Open a split of a prepared folder. `block_size` is that of the model's run, if the run was trained on it."""
+    """Open a split of a prepared folder. `block_size` is the block size of the model's run, if it used this folder."""
     split = prepared.split(name)
     totals, sentences = prepared.manifest["splits"][name], prepared.manifest.get("sentences") or {}
     method = {"data": prepared.path.name, "split": name}
     return EvaluationData(split, totals, method, sentences.get("chinese_words"), block_size)
+
+
+def note_unused_split(settings: Evaluate) -> None:
+    """Log that files are scored whole if the settings name a split of a prepared folder."""
+    if settings.split != "validation":
+        console.info(f"evaluate.split {settings.split} is not used: --data has no splits, and all of it is scored")
 
 
 @contextmanager
@@ -131,12 +143,15 @@ def read_raw_documents(
     from llmkit.text.inputs import find_files
     from llmkit.text.readers import read_documents  # loads the readers of web pages and archives
 
-    documents = read_documents(find_files(files), read, [])
+    sources: list[Source] = []
+    documents = read_documents(find_files(files), read, sources)
     counts: dict[str, StepCounts] = {}
     if tokenizer is not None and (normalization := normalization_of(tokenizer)) is not None:
         documents = normalize_documents(documents, normalization, counts)
     for document in documents:
         yield replace(document, text=document.text.encode("utf-8", "replace").decode())
+    for note in describe_encodings(sources) if read.encoding == "auto" else []:
+        console.info(note)
     if steps := [f"{name} in {count.changed:,}" for name, count in counts.items() if count.changed]:
         console.info(f"documents normalized like the model's training text: {', '.join(steps)}")
 
@@ -160,6 +175,7 @@ def open_for_evaluation(
     if not data:
         raise UsageError("there is nothing to score on", where="--data", hint="give a prepared folder or text files")
     if not is_own and (len(data) > 1 or not (Path(data[0]) / "manifest.json").is_file()):
+        note_unused_split(recipe.evaluate)
         if sentences:
             ensure_special_tokens(tokenizer)  # as `prepare` does; BERT's tokenizer has no end-of-text token
         with encode_files(data, recipe.prepare, tokenizer, sentences=sentences) as encoded:

@@ -58,7 +58,7 @@ class PretrainingTask(TrainingTask, ABC):
 
     @abstractmethod
     def build_model(self) -> PreTrainedModel:
-        """A new model with random weights, as configured in the recipe."""
+        """Return a new model with random weights, as configured in the recipe."""
 
     @abstractmethod
     def open_start(self, path: str) -> tuple[PreTrainedModel, list[str]]:
@@ -68,7 +68,7 @@ class PretrainingTask(TrainingTask, ABC):
     def score_split(
         self, network: PreTrainedModel, data: EvaluationData, settings: Evaluate, share: float
     ) -> dict[str, Any]:
-        """Metrics of a held-out split, or of an evenly spaced fraction `share` of it."""
+        """Return metrics of a held-out split, or of an evenly spaced fraction `share` of it."""
 
     def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         if not self.data.n_held_out:
@@ -118,7 +118,7 @@ def open_pretraining(
 
 
 def _with_model_of(recipe: Recipe, start: str) -> Recipe:
-    """The recipe with the family of the starting model, and with a default block size that fits it.
+    """Return the recipe with the family of the starting model, and with a default block size that fits it.
 
     Raises:
         UsageError: the recipe has a setting that this family does not support.

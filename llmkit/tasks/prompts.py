@@ -62,7 +62,7 @@ def read_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], mas
 def describe_prompts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], read: Sequence[str], mask: str | None = None
 ) -> list[str]:
-    """Notes on prompts that normalization changes, and on unknown characters and special tokens in them."""
+    """Return notes on prompts that normalization changes, and on unknown characters and special tokens in prompts."""
     notes = []
     if changed := [number for number, (old, new) in enumerate(zip(prompts, read, strict=True), 1) if old != new]:
         before, after = (_shorten(texts[changed[0] - 1]) for texts in (prompts, read))
@@ -85,7 +85,7 @@ def describe_prompts(
 
 
 def describe_starts(tokenizer: PreTrainedTokenizerBase, read: Sequence[str]) -> list[str]:
-    """Notes on empty prompts, and on prompts that end with white space."""
+    """Return notes on empty prompts, and on prompts that end with white space."""
     empty = [number for number, text in enumerate(read, 1) if not len(encode_texts(tokenizer, [text])[0])]
     in_space = [number for number, text in enumerate(read, 1) if ends_between_words(tokenizer, text)]
     notes = [f"{name_prompts(empty, len(read))}: nothing to continue, so a new text starts"] if empty else []
@@ -96,7 +96,7 @@ def describe_starts(tokenizer: PreTrainedTokenizerBase, read: Sequence[str]) -> 
 
 
 def name_prompts(numbers: Sequence[int], n_prompts: int) -> str:
-    """`the prompt`, or `prompt 2 and 4 more of 20`."""
+    """Return `the prompt`, or `prompt 2 and 4 more of 20`."""
     if n_prompts == 1:
         return "the prompt"
     more = f" and {len(numbers) - 1:,} more" if len(numbers) > 1 else ""

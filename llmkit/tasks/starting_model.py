@@ -44,7 +44,7 @@ def check_training(recipe: Recipe, *, has_validation: bool, split_key: str) -> N
 
 
 def check_no_windows(settings: Evaluate) -> None:
-    """For a recurrent model, check that no windows are set.
+    """Check that no windows are set for a recurrent model.
 
     Raises:
         UsageError: evaluate.block_size or evaluate.stride is set.
@@ -55,7 +55,7 @@ def check_no_windows(settings: Evaluate) -> None:
 
 
 def check_positions(recipe: Recipe, positions: int | None, *, resume: bool) -> None:
-    """Check the recipe against the model's `positions`, None if unlimited. `resume` skips the check of n_positions.
+    """Check that the recipe fits the model's `positions` (None if unlimited). `resume` skips the check of n_positions.
 
     Raises:
         UsageError: train.block_size or model.n_positions does not fit.
@@ -102,8 +102,9 @@ def adapt_model(
     network: PreTrainedModel, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, name: str, n_own: int,
     reasons: list[str],
 ) -> None:  # fmt: skip
-    """Set the recipe's dropout. Grow the embedding to the tokenizer's size if only the model's own tokenizer, of
-    `n_own` tokens, needs it, or if the recipe allows it.
+    """Set the recipe's dropout, and grow the embedding to the tokenizer's size where that is allowed.
+
+    The embedding grows if the recipe allows it, or if only the model's own tokenizer, of `n_own` tokens, needs it.
 
     Raises:
         ModelError: the tokenizer has more tokens than the embedding has rows.
@@ -130,7 +131,7 @@ def set_dropout(network: PreTrainedModel, section: Model) -> None:
 
 
 def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str, n_added: int = 0) -> ModelError:
-    """The error for data that was prepared with a tokenizer other than the model's.
+    """Return the error for data that was prepared with a tokenizer other than the model's.
 
     `n_added`: the data's tokenizer is the model's with this number of additional tokens.
     """

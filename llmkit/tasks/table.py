@@ -17,7 +17,7 @@ TASKS: dict[str, Task] = {task.name: task for task in (ClmTask(), MlmTask(), Cls
 
 
 def describe_run(record: RunRecord) -> Record:
-    """Task and label type of a run, from the first readable one of its manifest, metrics and recipe."""
+    """Return task and label type of a run, from the first readable file of manifest, metrics and recipe."""
     metrics = [part for part in record.metrics.values() if isinstance(part, dict) and "task" in part]
     known = {**(metrics[0] if metrics else {}), **record.manifest}
     in_recipe = re.search(r"^task: (?!null)(\w+)$", record.recipe, re.MULTILINE)
@@ -29,14 +29,14 @@ def describe_run(record: RunRecord) -> Record:
 
 
 def read_figures(run: Path) -> dict[str, Any]:
-    """metrics.json of a finished run, with task and label type added to each part."""
+    """Read metrics.json of a finished run, with task and label type added to each part."""
     record = read_run(run)
     facts = {name: value for name, value in describe_run(record).items() if value is not None}
     return {name: part if name == "training" else facts | part for name, part in record.metrics.items()}
 
 
 def task_of_run(record: RunRecord) -> Task:
-    """The task of a run.
+    """Return the task of a run.
 
     Raises:
         ModelError: the task is unknown to this version of llmkit.
@@ -51,7 +51,7 @@ def task_of_run(record: RunRecord) -> Task:
 
 
 def task_of_model(path: str) -> Task:
-    """The task of a model, from its config.json.
+    """Return the task of a model, from its config.json.
 
     Raises:
         UsageError: no task supports the model.

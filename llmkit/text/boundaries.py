@@ -1,7 +1,7 @@
 """Cut plain text into documents: lines, paragraphs, or the text between separators.
 
-A line ends at a line feed only, so that U+2028 stays inside of it. A paragraph ends at a blank line, which may hold
-white space, or at U+2029; here U+2028 and U+0085 end a line too.
+A line ends only at a line feed; U+2028 stays inside a line. A paragraph ends at a blank line, which may contain white
+space, or at U+2029; in paragraphs, U+2028 and U+0085 also end a line.
 """
 
 import re
@@ -45,7 +45,7 @@ def split_documents(stream: Iterable[str], read: Read, source: Source) -> Iterat
 
 
 def _split(stream: Iterable[str], pattern: re.Pattern[str], margin: int, where: str) -> Iterator[str]:
-    """As `pattern.split` of the whole text, but empty matches separate too.
+    """Like `pattern.split` on the complete text, but empty matches separate too.
 
     A match that ends within `margin` characters of the end of a piece is searched again together with the next piece.
     """
@@ -69,7 +69,7 @@ def _split(stream: Iterable[str], pattern: re.Pattern[str], margin: int, where: 
 
 
 def _find_all(pattern: re.Pattern[str], text: str, start: int, where: str) -> Iterable[re.Match[str]]:
-    """As `pattern.finditer`, but a pattern of the user may take MAX_SEPARATOR_SECONDS at most."""
+    """Like `pattern.finditer`, but a user's pattern may take at most MAX_SEPARATOR_SECONDS."""
     is_own = pattern in (_LINE, _PARAGRAPH)
     if is_own or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         return pattern.finditer(text, start)

@@ -50,7 +50,7 @@ def read_builtin(name: str, source: Source, read: Read) -> Iterator[Document]:
 
 
 def _make_documents(texts: Iterable[tuple[int, str]], source: Source, read: Read) -> Iterator[Document]:
-    """Documents of numbered texts; stores size and hash of the texts in `source`."""
+    """Yield documents of numbered texts; stores size and hash of the texts in `source`."""
     digest = hashlib.sha256()
     for index, text in texts:
         data = text.encode("utf-8", "surrogatepass")
@@ -86,7 +86,7 @@ def _find_plays() -> Path:
 
 
 def play_to_text(markdown: str) -> str:
-    """A play without Markdown: speakers as `NAME:`, as in tinyshakespeare; stage directions in brackets."""
+    """Convert a play from Markdown: speakers as `NAME:`, as in tinyshakespeare; stage directions in brackets."""
     text = re.sub(r"^\*\*(.+?)\*\*[ \t]*$", r"\1:", markdown, flags=re.M)
     text = re.sub(r"^_(.+)_[ \t]*$", r"[\1]", text, flags=re.M)
     # One play marks its directions with stars, and they span lines.
@@ -158,7 +158,7 @@ def open_dataset(name: str) -> Iterable[Mapping[str, object]]:
 
 
 def find_class_names(rows: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
-    """The class names of each ClassLabel column, or column of lists of them, of `open_dataset`'s rows."""
+    """Return the class names of each ClassLabel column, or column of lists of them, of the rows of `open_dataset`."""
     import datasets
 
     found: dict[str, list[str]] = {}

@@ -43,7 +43,7 @@ class Window:
         self.text += text[max(0, self.start - position) : max(0, self.stop - position)]
 
     def ends(self, boundary: re.Pattern[str] | None) -> list[int]:
-        """Ends of the matches of `boundary` inside the window, ascending; None: ends of sentences."""
+        """Return the ends of the matches of `boundary` inside the window, ascending; None means ends of sentences."""
         if boundary is not None:
             found = [match.end() for match in boundary.finditer(self.text)]
         else:
@@ -53,7 +53,7 @@ class Window:
 
 
 def window_around(text: str, target: int, n_chars: int) -> Window:
-    """The window around `target` in a document of `n_chars`; its text is cut from `text` unless that is empty."""
+    """Return the window around `target` in a document of `n_chars`; `text` fills it unless `text` is empty."""
     reach = min(MAX_REACH, max(MIN_REACH, (n_chars - target) // 2))
     window = Window(target, max(0, target - reach), min(n_chars, target + reach))
     window.add(text, 0)
@@ -61,7 +61,8 @@ def window_around(text: str, target: int, n_chars: int) -> Window:
 
 
 def choose_cuts(windows: Sequence[Window], n_chars: int) -> list[int]:
-    """The cut nearest to each of at most two targets, ascending; all cuts use the best kind of boundary available.
+    """Return the cut nearest to each of one or two targets, ascending; all cuts use the best available kind of
+    boundary.
 
     A document of one short word is not cut: all cuts are at its end. A long run without white space, as in Chinese, is
     cut at the target.
@@ -76,8 +77,9 @@ def choose_cuts(windows: Sequence[Window], n_chars: int) -> list[int]:
 
 
 def _nearest(candidates: Sequence[list[int]], targets: Sequence[int]) -> list[int]:
-    """One candidate for each of one or two targets, distinct and ascending, with the smallest total distance; empty if
-    there are none."""
+    """Return one distinct candidate per target (one or two), ascending, with the smallest total distance; else
+    empty.
+    """
     if not all(candidates):
         return []
     if len(candidates) == 1:

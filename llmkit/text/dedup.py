@@ -35,7 +35,7 @@ _MAX_CARRIED = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class DedupStep:
-    """One kind of duplicate search: a key of each document, and a check of the keys in document order."""
+    """One kind of duplicate search: computes a key per document, and checks the keys in document order."""
 
     name: str
     reason: str
@@ -68,7 +68,7 @@ def compute_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
 
 
 def find_unique(keys: Iterable[Keys], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[bool]:
-    """For the keys of each document, in order, whether it is no duplicate; adds the steps to `counts`."""
+    """Yield for the keys of each document, in order, whether the document is unique; adds the steps to `counts`."""
     steps = [(step, counts.setdefault(step.name, StepCounts())) for step in dedup_steps(dedup)]
     for document_keys in keys:
         pairs = zip(steps, document_keys, strict=True)
@@ -111,7 +111,7 @@ def _exact_index() -> Callable[[bytes], bool]:
 
 
 def _near_key(texts: Iterable[str]) -> bytes | None:
-    """The document's MinHash, pickled; None for a document of fewer than 5 tokens."""
+    """Return the document's MinHash, pickled; None for a document of fewer than 5 tokens."""
     sketch: Any = _rensa().RMinHash(_N_PERMUTATIONS, _SEED)
     n_grams = 0
     carried: list[str] = []

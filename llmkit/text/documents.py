@@ -1,8 +1,8 @@
 """Documents, the counts of the steps that process them, and long documents in parts of bounded length.
 
 A part ends after a line end if there is one in its second half, otherwise after a space or a punctuation mark,
-otherwise inside a word; never between a carriage return and its line feed, never before a combining character. So
-cleaning part by part produces the same text as cleaning the whole document.
+otherwise inside a word; never between a carriage return and its line feed, never before a combining character. Cleaning
+part by part therefore gives the same text as cleaning the complete document.
 
 Joining the parts restores the text exactly.
 """
@@ -42,7 +42,7 @@ LARGE_REMOVAL = "more than a third removed"
 
 @dataclass(slots=True)
 class StepCounts:
-    """What one step did: documents in and out, documents changed, and what was dropped or removed."""
+    """Counts of one step: documents in and out, changed documents, and dropped or removed items."""
 
     documents_in: int = 0
     documents_out: int = 0
@@ -162,7 +162,7 @@ def mark_last(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
 
 @contextmanager
 def replay_texts(texts: Iterable[str]) -> Iterator[Callable[[], Iterator[str]]]:
-    """A function that iterates over a document's texts any number of times; long documents are kept on disk."""
+    """Return a function that iterates over a document's texts any number of times; long documents are kept on disk."""
     kept: list[str] = []
     n_chars = 0
     stream = iter(texts)
@@ -187,7 +187,7 @@ def replay_texts(texts: Iterable[str]) -> Iterator[Callable[[], Iterator[str]]]:
 
 
 def _find_cut(text: str, start: int, max_chars: int) -> int:
-    """End of the part that begins at `start`, at most `start + max_chars`; the text must be longer than that."""
+    """Return the end of the part that begins at `start`, at most `start + max_chars`; the text must be longer."""
     limit = start + max_chars
     middle = start + max_chars // 2
     if (end := text.rfind("\n", middle, limit)) >= 0 or (end := text.rfind("\r", middle, limit - 1)) >= 0:

@@ -1,9 +1,9 @@
 """Find the input files: files, folders, globs, standard input and names of data sets.
 
-A folder means its readable files, sorted, without hidden ones. Linked folders are followed; each folder is read once,
-so loops of links end. A file that the user names is always read, as plain text if its suffix is unknown and its bytes
-have no signature. A name that does not exist is bad input (exit code 3), not bad usage, because recipes and scripts
-name inputs too.
+A folder means its readable files, sorted, without hidden ones. What is left out is counted by reason, such as `.doc
+file` or `hidden folder`. Linked folders are followed; each folder is read once, so loops of links end. A file that the
+user names is always read, as plain text if its suffix is unknown and its bytes have no signature. A name that does not
+exist is bad input (exit code 3), not bad usage, because recipes and scripts name inputs too.
 
 Pipes, sockets and devices are never opened, except standard input (`-`) and pipes that are open already, such as
 `/dev/fd/63` of a shell's `<(...)`.
@@ -15,7 +15,7 @@ import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
@@ -33,28 +33,54 @@ ARCHIVES = (".zip", ".tar")
 _SHORT = {".tgz": ".tar.gz", ".tbz": ".tar.bz2", ".tbz2": ".tar.bz2", ".txz": ".tar.xz", ".tzst": ".tar.zst"}
 SPECIAL = ("hf:", "builtin:")
 
+Skipped = dict[str, Counter[str]]
+"""Number of files that are left out, by reason, of each folder or pattern."""
 
-def find_files(inputs: Sequence[str]) -> list[str]:
+
+def find_files(inputs: Sequence[str], skipped: Skipped | None = None) -> list[str]:
     """Files, in a fixed order, for a list of files, folders (recursive), globs, `-`, `hf:NAME`, `builtin:NAME`.
 
-    The order is that of the inputs, sorted within a folder or glob; a file named twice is read once.
+    The order is that of the inputs, sorted within a folder or glob; a file named twice is read once. The files left out
+    are added to `skipped`, or logged if it is None.
     """
     found: dict[str, None] = {}
+    counts: Skipped = {} if skipped is None else skipped
     for name in inputs:
         if name == "-" or name.startswith(SPECIAL):
             found[name] = None
             continue
         path = _expand_home(name)
         if path.is_dir():
-            found.update(dict.fromkeys(_find_in_folder(path)))
+            found.update(dict.fromkeys(_find_in_folder(path, counts)))
         elif path.exists() or path.is_symlink():
             _require_file(path)
             found[str(path)] = None
         elif glob.has_magic(name):
-            found.update(dict.fromkeys(_find_by_glob(str(path))))
+            found.update(dict.fromkeys(_find_by_glob(str(path), counts)))
         else:
             raise _not_found(path)
+    if skipped is None:
+        report_skipped(counts)
     return list(found)
+
+
+def report_skipped(skipped: Mapping[str, Mapping[str, int]]) -> None:
+    """Log what is left out of each folder."""
+    for where, counts in skipped.items():
+        log.warning("skipped in %s: %s; %s", where, list_counts(counts), _ALWAYS_READ)
+
+
+_ALWAYS_READ = "a file named explicitly is always read, as text if need be"
+MAX_LISTED = 20
+
+
+def list_counts(counts: Mapping[str, int]) -> str:
+    """`3 .doc file, 1 hidden file`: the most frequent reasons, and the number of the others."""
+    common = Counter(counts).most_common(MAX_LISTED)
+    listed = [f"{n:,} {reason}" for reason, n in common]
+    if n_others := sum(counts.values()) - sum(n for _, n in common):
+        listed.append(f"{n_others:,} for other reasons")
+    return ", ".join(listed)
 
 
 def split_endings(name: str) -> tuple[str, str]:
@@ -80,7 +106,7 @@ def _suffix(name: str) -> str:
 
 
 def display_name(name: str) -> str:
-    """A name as text: bytes that are not UTF-8, which Linux allows in names, as `\\xe9`."""
+    """Return a name as text; bytes that are not UTF-8, which Linux allows in names, become `\xe9`."""
     try:
         name.encode()
         return name
@@ -173,36 +199,34 @@ def _describe_kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "something else")
 
 
-def _find_in_folder(folder: Path) -> list[str]:
-    return _keep_readable(sorted(_walk_links(str(folder))), str(folder))
+def _find_in_folder(folder: Path, skipped: Skipped) -> list[str]:
+    counts = Counter[str]()
+    return _keep_readable(sorted(_walk_links(str(folder), counts)), str(folder), counts, skipped)
 
 
-def _walk_links(folder: str) -> list[str]:
+def _walk_links(folder: str, counts: Counter[str]) -> list[str]:
     """The files below a folder, through links to folders too; each folder is read once.
 
-    Links come after all real folders, so that a folder has its own name if it has one.
+    Links come after all real folders, so that a folder has its own name if it has one. What is left out is added to
+    `counts`.
     """
     names: list[str] = []
     seen: set[tuple[int, int]] = set()
     above = {_identify(str(parent)) for parent in Path(os.path.realpath(folder)).parents}
     waiting = [folder]
-    n_again = 0
     while waiting:
         links: list[str] = []
         for top in waiting:
             if _identify(top) in seen | above:
-                n_again += 1
+                counts["link to a folder that is read already"] += 1
             else:
-                names += _walk(top, seen, links)
+                names += _walk(top, seen, links, counts)
         waiting = sorted(links)
-    if n_again:
-        what = "links not followed, because their folder or one above it is read already"
-        log.warning("%s: %d %s", display_name(folder), n_again, what)
     return names
 
 
-def _walk(top: str, seen: set[tuple[int, int]], links: list[str]) -> Iterator[str]:
-    """The files below a folder; adds the folders to `seen` and links to folders to `links`."""
+def _walk(top: str, seen: set[tuple[int, int]], links: list[str], counts: Counter[str]) -> Iterator[str]:
+    """The files below a folder; adds the folders to `seen`, links to folders to `links`, hidden names to `counts`."""
 
     def refuse(error: OSError) -> None:
         raise EnvironmentFault(
@@ -213,12 +237,16 @@ def _walk(top: str, seen: set[tuple[int, int]], links: list[str]) -> Iterator[st
 
     for parent, folders, files in os.walk(top, onerror=refuse):
         seen.add(_identify(parent))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        shown = sorted(name for name in folders if not name.startswith("."))
+        counts["hidden folder"] += len(folders) - len(shown)
+        folders[:] = shown
         prefix = "" if parent == "." else parent
         paths = [os.path.join(prefix, name) for name in folders]  # noqa: PTH118
         links += [path for path in paths if os.path.islink(path)]  # noqa: PTH114
         for name in files:
-            if not name.startswith("."):
+            if name.startswith(".") and not is_lock_file(name):
+                counts["hidden file"] += 1
+            else:
                 yield os.path.join(prefix, name)  # noqa: PTH118
 
 
@@ -227,18 +255,18 @@ def _identify(folder: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _find_by_glob(pattern: str) -> list[str]:
+def _find_by_glob(pattern: str, skipped: Skipped) -> list[str]:
     names: list[str] = []
     if "**" in Path(pattern).parts:
         names = _match_deep(pattern)
     else:
         for name in sorted(glob.glob(pattern)):  # noqa: PTH207 - Path.glob takes no absolute pattern
-            names += _find_in_folder(Path(name)) if Path(name).is_dir() else [name]
+            names += _find_in_folder(Path(name), skipped) if Path(name).is_dir() else [name]
     if not names:
         raise DataError(
             f"nothing matches {pattern}", where=pattern, hint="quote the pattern; ** also matches subfolders"
         )
-    return _keep_readable(names, pattern)
+    return _keep_readable(names, pattern, Counter(), skipped)
 
 
 def _match_deep(pattern: str) -> list[str]:
@@ -248,7 +276,7 @@ def _match_deep(pattern: str) -> list[str]:
     top = str(Path(*pieces[:n_plain]))
     if not Path(top).is_dir():
         return []
-    names = _walk_links(top)
+    names = _walk_links(top, Counter())  # a pattern matches no hidden file
     return sorted(name for name in names if _matches(Path(name).parts[n_plain:], pieces[n_plain:]))
 
 
@@ -261,20 +289,20 @@ def _matches(parts: tuple[str, ...], pieces: tuple[str, ...]) -> bool:
     return bool(parts) and fnmatch.fnmatch(parts[0], pieces[0]) and _matches(parts[1:], pieces[1:])
 
 
-def _keep_readable(names: list[str], where: str) -> list[str]:
+def _keep_readable(names: list[str], where: str, counts: Counter[str], skipped: Skipped) -> list[str]:
+    """The names of files that are read; the others are added to `counts`, and these to `skipped`."""
     kept = [name for name in names if _may_read(name)]
     are_kept = set(kept)
-    others = Counter(_describe_other(name) for name in names if name not in are_kept)
-    listed = ", ".join(f"{ending} {n}" for ending, n in others.most_common(5))
+    counts.update(_describe_other(name) for name in names if name not in are_kept)
+    counts += Counter()  # drops zeros
     if not kept:
         raise DataError(
-            f"no readable file: {listed or 'the folder is empty'}",
+            f"no readable file: {list_counts(counts) or 'the folder is empty'}",
             where=display_name(where),
-            hint=f"llmkit reads {' '.join(FORMATS)}, also in {' '.join((*COMPRESSIONS, *ARCHIVES))}; "
-            "a file named explicitly is always read, as text if need be",
+            hint=f"llmkit reads {' '.join(FORMATS)}, also in {' '.join((*COMPRESSIONS, *ARCHIVES))}; {_ALWAYS_READ}",
         )
-    if others:
-        log.warning("skipped in %s, by suffix: %s", display_name(where), listed)
+    if counts:
+        skipped[display_name(where)] = counts
     return kept
 
 
@@ -303,10 +331,20 @@ def _is_dump(name: str) -> bool:
 
 def _describe_other(name: str) -> str:
     if is_lock_file(name):
-        return "lock files of office programs"
+        return LOCK_FILE
     if file_size(name) is None:
-        return "pipes, sockets or devices"
-    return display_name(_suffix(name)) or "no suffix"
+        return "pipe, socket or device"
+    return describe_suffix(name)
+
+
+LOCK_FILE = "lock file of an office program"
+_MAX_SUFFIX = 12
+
+
+def describe_suffix(name: str) -> str:
+    """A file that is not read because of its suffix: `.doc file`."""
+    suffix = display_name(_suffix(name).lower())
+    return f"{suffix} file" if 0 < len(suffix) <= _MAX_SUFFIX and " " not in suffix else "file without a known suffix"
 
 
 def _not_found(path: Path) -> DataError:

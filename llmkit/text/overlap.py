@@ -38,7 +38,7 @@ _ASCII_MARKS = bytes(code for code in range(128) if not chr(code).isalnum())
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How much of the held-out text is also in train."""
+    """Amount of held-out text that is also in the train split."""
 
     share: float
     """Share of the sampled held-out windows that are in train; a repeated passage counts once."""
@@ -91,7 +91,7 @@ def _unique(hashes: Hashes) -> Hashes:
 
 
 def find_windows(train: Iterable[Document], samples: Sequence[Sample]) -> list[NDArray[np.bool_]]:
-    """For each sample a mask over its hashes: whether the train text, or this shard of it, contains them."""
+    """Return for each sample a mask over its hashes: whether the train text, or this shard, contains them."""
     searches = [_Search(*sample) for sample in samples]
     if wanted := [search.wanted for search in searches if len(search.wanted)]:
         for hashes in _hash_windows(train, _one_of(wanted, min(every for _, every in samples))):
@@ -105,13 +105,13 @@ Choose = Callable[[Hashes], NDArray[np.bool_]]
 
 
 def _below(every: int) -> Choose:
-    """Choose the windows that may be in a sample of one in `every`."""
+    """Choose windows that may be in a sample of 1/`every` of the windows."""
     limit = np.uint64(-(-(1 << 64) // min(every, 1 << _ANCHOR_BITS)) - 1)
     return lambda products: products <= limit
 
 
 def _one_of(wanted: Sequence[Hashes], every: int) -> Choose:
-    """Choose the windows that may have a wanted hash; `every` is the smallest of the wanted samples."""
+    """Choose windows that may have a wanted hash; `every` is the smallest sampling interval of the wanted samples."""
     if every > 1:
         return _below(every)
     known = np.zeros(1 << _FILTER_BITS, bool)
@@ -151,7 +151,7 @@ class _Search:
 
 
 def _downsample(hashes: Hashes, every: int) -> Hashes:
-    """One in `every` of the hashes: those below a threshold."""
+    """Return 1/`every` of the hashes: those below a threshold."""
     # compress and take are twice as fast as indexing by a mask and by offsets.
     return hashes.compress(hashes < np.uint64((1 << 64) // every)) if every > 1 else hashes
 
@@ -162,7 +162,7 @@ def _lower_bits(hashes: Hashes) -> Offsets:
 
 
 def count_overlap(found: NDArray[np.bool_], every: int) -> Overlap:
-    """The overlap from a mask of `find_windows`."""
+    """Count the overlap from a mask of `find_windows`."""
     n_found = int(found.sum())
     return Overlap(n_found / max(1, len(found)), len(found), n_found, every)
 
@@ -218,7 +218,7 @@ def _hash_at(data: bytes, offsets: Offsets) -> Hashes:
 
 
 def _fold(text: str) -> bytes:
-    """The casefolded letters and digits of the text as UTF-8."""
+    """Return the casefolded letters and digits of the text as UTF-8."""
     data = casefold_utf8(text)
     if not scan_text(text).others:
         return data.translate(None, _ASCII_MARKS)

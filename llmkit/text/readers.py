@@ -2,13 +2,14 @@
 
 READERS maps the suffix of a format to its reader; sources.py determines the format of a file. With
 `read.skip_bad` each file is read twice, first to check that it can be read to its end, so that a damaged file is
-skipped as a whole. Nothing is cleaned here.
+skipped as a whole. Without it the remaining files are still read, so that all damaged ones are reported together.
+Nothing is cleaned here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 
 from llmkit.config.prepare import Read
-from llmkit.core.errors import DataError
+from llmkit.core.errors import DataError, LlmkitError, Problem
 from llmkit.text.corpora import read_builtin, read_dataset
 from llmkit.text.documents import Document
 from llmkit.text.formats.mail import read_eml, read_mbox
@@ -23,7 +24,7 @@ from llmkit.text.formats.warc import read_warc
 from llmkit.text.inputs import display_name, find_files
 from llmkit.text.records.row_documents import read_rows
 from llmkit.text.records.table_files import TABLE_ENDINGS
-from llmkit.text.sources import Entry, Source, find_entries, log, report_notes
+from llmkit.text.sources import AccessDenied, Entry, Source, find_entries, log, report_notes
 
 READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
     ".txt": read_plain,
@@ -56,15 +57,23 @@ def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> 
     the end.
 
     Raises:
-        DataError: a file cannot be read; names the file and the line or byte.
+        DataError, AccessDenied: files cannot be read; names each file and the line or byte.
     """
-    yield from read_files(find_files(inputs), read, sources)
+    bad: list[LlmkitError] = []
+    yield from read_files(find_files(inputs), read, sources, bad)
+    raise_bad_files(bad)
     report_notes(sources)
 
 
-def read_files(files: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:
-    """As `read_documents`, for the result of `find_files`."""
+MAX_BAD_FILES, MAX_LISTED = 1000, 10
+"""Reading stops after so many files that cannot be read; an error names the first of them."""
+
+
+def read_files(files: Sequence[str], read: Read, sources: list[Source], bad: list[LlmkitError]) -> Iterator[Document]:
+    """As `read_documents`, for the result of `find_files`; adds the errors of files that cannot be read to `bad`."""
     for name in files:
+        if len(bad) >= MAX_BAD_FILES:
+            return
         source = Source(name)
         if name.startswith("hf:"):
             sources.append(source)
@@ -73,20 +82,54 @@ def read_files(files: Sequence[str], read: Read, sources: list[Source]) -> Itera
             sources.append(source)
             yield from _count(read_builtin(name, source, read), source)
         else:
-            yield from _read_file(name, read, sources)
+            try:
+                yield from _read_file(name, read, sources, bad)
+            except (DataError, AccessDenied) as error:
+                bad.append(error)
 
 
-def _read_file(name: str, read: Read, sources: list[Source]) -> Iterator[Document]:
+def raise_bad_files(errors: Sequence[LlmkitError]) -> None:
+    """Raise one error for all files that cannot be read: up to ten problems, then the number of files.
+
+    Files with the same problem are one problem, with the place of the first.
+    """
+    if len(errors) < 2:
+        for error in errors:
+            raise error
+        return
+    places: dict[tuple[str, str], list[str]] = {}
+    for error in errors:
+        for problem in error.problems:
+            places.setdefault((problem.what, problem.hint), []).append(problem.where)
+    problems = [
+        Problem(what, f"{where[0]} and {len(where) - 1:,} more" if len(where) > 1 else where[0], hint)
+        for (what, hint), where in list(places.items())[:MAX_LISTED]
+    ]
+    if len(problems) > 1:
+        n_files = f"{len(errors):,} files" if len(errors) < MAX_BAD_FILES else f"{len(errors):,} files or more"
+        what = f"{n_files} cannot be read" + (", the first of them above" if len(places) > MAX_LISTED else "")
+        hint = "correct or remove them, or leave them out and count them with --skip-bad"
+        problems.append(Problem(what, "the inputs", hint))
+    raise next((type(error) for error in errors if isinstance(error, DataError)), AccessDenied).from_problems(problems)
+
+
+def _read_file(name: str, read: Read, sources: list[Source], bad: list[LlmkitError]) -> Iterator[Document]:
     archive = Source(display_name(name))
     n_entries = 0
     for entry in _skip_damaged(find_entries(name, archive), archive, read):
         n_entries += 1
         source = Source(entry.path)
         sources.append(source)
+        n_bad = len(bad)
         if not read.skip_bad:
-            yield from _count(READERS[entry.ending](entry, source, read), source)
+            try:
+                yield from _count(READERS[entry.ending](entry, source, read), source)
+            except (DataError, AccessDenied) as error:
+                bad.append(error)
         else:
             yield from _read_if_sound(entry, source, read)
+        if len(bad) > n_bad:
+            continue
         if not source.documents and not source.skipped:
             source.skip("empty file", entry.path)
     if not n_entries and not archive.skipped:
@@ -98,19 +141,19 @@ def _read_file(name: str, read: Read, sources: list[Source]) -> Iterator[Documen
 def _skip_damaged(entries: Iterator[Entry], archive: Source, read: Read) -> Iterator[Entry]:
     try:
         yield from entries
-    except DataError as error:
+    except (DataError, AccessDenied) as error:
         if not read.skip_bad:
             raise
         archive.skip("unreadable file", f"{archive.path}: {error.problems[0].what}")
 
 
 def _read_if_sound(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """The documents, if the whole file can be read; otherwise it is counted in `source`."""
+    """Yield the documents if the complete file can be read; otherwise count the file in `source`."""
     try:
         with entry.make_reopenable() as copy:
             _check(copy, read)
             yield from _count(READERS[copy.ending](copy, source, read), source)
-    except DataError as error:
+    except (DataError, AccessDenied) as error:
         source.skip("unreadable file", f"{entry.path}: {error.problems[0].what}")
 
 

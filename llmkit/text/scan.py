@@ -1,6 +1,6 @@
 """Find the distinct non-ASCII characters of a text in one scan of its UTF-8, so that steps can skip texts quickly.
 
-Cleaning steps mostly search characters outside printable ASCII, and a text has only a few dozen distinct ones.
+Cleaning steps mostly search for characters outside printable ASCII, and a text has only a few dozen distinct ones.
 Scanning UTF-8 is two to ten times as fast as scanning a str with one curly quote, and case is folded without decoding.
 
 Knows nothing of the steps.

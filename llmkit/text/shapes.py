@@ -1,4 +1,4 @@
-"""Note that a plain text, prepared as one document, looks like another format.
+"""Detect that a plain text, prepared as one document, has the form of another format, and note this.
 
 Recognizes separators between documents, one title per line, lines of JSON, tables, and fastText labels. Does not change
 the text.
@@ -14,14 +14,32 @@ from llmkit.text.records.delimited import DELIMITERS
 from llmkit.text.sources import Source
 
 _HEAD_CHARS = 1 << 16
-_MARKS = ("<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "</s>\n", "<eos>\n", "[EOS]\n")
-_RULE = re.compile(r"%|([-=_~#+])\1{4,}")
+_MARKS = (
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "</s>\n",
+    "</s> ",
+    "<eos>\n",
+    "<eos> ",
+    "[EOS]\n",
+)
+_RULE = re.compile(r"%|§+|⁂|※|—+|([-=_~#+])\1{4,}")
+"""Lines that rarely occur in the same form within a document."""
+_SHORT_RULE = re.compile(r"([-=_~#+*.·•◆◇○●※＊－＝～・–])(?: *\1){1,39}")
+_TOKEN = re.compile(r"</?[A-Za-z_]\w{0,19}>|<\|[\w ]{1,30}\|>|\[/?[A-Z_]{2,12}\]|[#=*-]{2,5} ?[A-Z]{3,12} ?[#=*-]{2,5}")
+"""A line that is one token of a vocabulary."""
 _MIN_RULES = 10
+_MIN_SHORT_RULES = 30
+_MAX_TOKENS = 3
+"""More different tokens are elements of markup."""
 _LABEL = re.compile(r"__label__\S+\s+\S")
 _MIN_TITLES = 10
 _MAX_TITLE_CHARS = 120
 _JSON_BEGINS = re.compile(r'\s*(\[\s*)?\{\s*"[^"\n]+"\s*:')
-_PAUSE = re.compile(r"[.!?,;:…—\-。！？，；：、।؟][\"'”’」』)）\]]*$")
+_CLOSING_MARKS = "\"'”’」』)）]"
+_PAUSES = tuple(".!?,;:…—-。！？，；：、।؟")
 
 
 def watch_shape(pieces: Iterable[str], source: Source) -> Iterator[str]:
@@ -31,9 +49,9 @@ def watch_shape(pieces: Iterable[str], source: Source) -> Iterator[str]:
     for piece in pieces:
         if len(head) < _HEAD_CHARS:
             head += piece[: _HEAD_CHARS - len(head)]
-        for mark in _MARKS:
-            counts[mark] += (end[-len(mark) + 1 :] + piece).count(mark)
-        end = piece[-20:] if len(piece) >= 20 else (end + piece)[-20:]
+        joined = end + piece
+        counts.update({mark: joined.count(mark) - end.count(mark) for mark in _MARKS if mark in joined})
+        end = joined[-20:]
         yield piece
     if note := _describe_marks(counts) or _describe_lines(head):
         source.notes[note[0]] = note[1]
@@ -55,20 +73,34 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
     whole = head.split("\n")
     lines = [line for line in (whole[:-1] if len(head) >= _HEAD_CHARS else whole) if line.strip()]
     example = f"first line: {lines[0].strip()[:60]!r}" if lines else ""
-    rules = Counter(line.strip() for line in lines if _RULE.fullmatch(line.strip())).most_common(1)
-    if are_fasttext(lines):
+    if "__label__" in head and are_fasttext(lines):
         return "lines begin with __label__, as in fastText files; the labels stay in the text", example
     if kind := find_table(lines):
         return f"looks like {kind}, but is prepared as plain text; with that suffix its fields are read", example
-    if rules and rules[0][1] >= _MIN_RULES:
-        line, n = rules[0]
-        pattern = line if line == "%" else f"{re.escape(line[0])}{{5,}}"
-        setting = f"-s prepare.read.documents=separator -s 'prepare.read.separator=^{pattern}$'"
-        return f"lines {line[:20]!r} may separate documents: {setting}", f"{n:,} near the beginning"
+    if rule := _find_rule(lines):
+        return rule
     if _are_titles(lines, len(whole)):
         what = "each line looks like a separate text, such as a title"
         return f"{what}; -s prepare.read.documents=line makes each line a document", example
     return None
+
+
+def _find_rule(lines: Sequence[str]) -> tuple[str, str] | None:
+    """(note, example) if one line that is a mark and no text occurs again and again."""
+    counts = Counter(stripped for line in lines if len(stripped := line.strip()) <= _MAX_TITLE_CHARS)
+    rules = {line: n for line, n in counts.items() if n >= _MIN_RULES and _RULE.fullmatch(line)}
+    rules |= {line: n for line, n in counts.items() if n >= _MIN_SHORT_RULES and _SHORT_RULE.fullmatch(line)}
+    tokens = {line: n for line, n in counts.items() if _TOKEN.fullmatch(line)}
+    if len(tokens) <= _MAX_TOKENS:
+        rules |= {line: n for line, n in tokens.items() if n >= _MIN_RULES}
+    if not rules:
+        return None
+    mark = max(rules, key=rules.__getitem__)
+    is_long = len(mark) > 4 and mark == mark[0] * len(mark)
+    pattern = f"{re.escape(mark[0])}{{5,}}" if is_long else re.escape(mark).replace(r"\ ", " ")
+    blanks = "[ \\t]*" if any(line.rstrip("\r") != mark == line.strip() for line in lines) else ""
+    setting = f"-s prepare.read.documents=separator -s 'prepare.read.separator=^{blanks}{pattern}{blanks}$'"
+    return f"lines {mark[:20]!r} may separate documents: {setting}", f"{rules[mark]:,} near the beginning"
 
 
 def are_fasttext(lines: Sequence[str]) -> bool:
@@ -83,11 +115,12 @@ def find_table(lines: Sequence[str]) -> str:
         return "JSON Lines (.jsonl)"
     if _JSON_BEGINS.match("\n".join(lines[:5])):
         return "JSON (.json)"
-    n_tabs = {line.count("\t") for line in lines}
-    if len(lines) > 2 and len(n_tabs) == 1 and 0 not in n_tabs:
-        return "a table with tabs (.tsv)"
     first = lines[0] if lines else ""
-    if any(sum(cell.strip(' "').casefold() in KNOWN_NAMES for cell in first.split(mark)) > 1 for mark in DELIMITERS):
+    n_tabs = first.count("\t")
+    if len(lines) > 2 and n_tabs and all(line.count("\t") == n_tabs for line in lines):
+        return "a table with tabs (.tsv)"
+    cells = (first.split(mark) for mark in DELIMITERS if mark in first)
+    if any(sum(cell.strip(' "').casefold() in KNOWN_NAMES for cell in each) > 1 for each in cells):
         return "a table (.csv)"
     return ""
 
@@ -108,9 +141,12 @@ def _are_titles(lines: Sequence[str], n_all: int) -> bool:
     lines = [line.strip() for line in lines]
     lengths = sorted(map(len, lines))
     wide = lengths[len(lengths) * 9 // 10]
-    ended = sum(bool(_PAUSE.search(line)) for line in lines)
+    if wide > _MAX_TITLE_CHARS or 10 * sum(line.rstrip(_CLOSING_MARKS).endswith(_PAUSES) for line in lines) > len(
+        lines
+    ):
+        return False
     indented_or_code = sum(not (line[0].isalnum() or line[0] in "\"'“‘「『《(（¿¡") for line in lines)
     full = sum(length >= 0.8 * wide for length in lengths)
     begins_small = sum(line[0].islower() for line in lines)
     is_wrapped = 2 * full > len(lines) and 10 * begins_small > len(lines) and wide >= 35
-    return wide <= _MAX_TITLE_CHARS and 10 * max(ended, indented_or_code) <= len(lines) and not is_wrapped
+    return 10 * indented_or_code <= len(lines) and not is_wrapped

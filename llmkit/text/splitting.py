@@ -1,10 +1,10 @@
 """Split documents into train, validation and test, before anything is joined.
 
-By document: a hash of (seed, text) assigns each whole document, so its split does not depend on other documents, and
-equal documents are in the same split. Of a few short documents, those with the lowest hashes are held out. By tail: the
-first 1 - validation - test of each document is train, followed by validation and test, cut at the nearest end of a
-paragraph, sentence, line or word. By position: the same, cut at exactly that character, so that validation 0.1 and test
-0 produce the usual split of tinyshakespeare. A share of 0 means that there is no such split.
+By document: a hash of (seed, text) assigns each complete document, so its split does not depend on other documents, and
+equal documents are in the same split. If there are only a few short documents, those with the lowest hashes are held
+out. By tail: the first 1 - validation - test of each document is train, followed by validation and test, cut at the
+nearest end of a paragraph, sentence, line or word. By position: the same, cut at exactly that character, so that
+validation 0.1 and test 0 produce the usual split of tinyshakespeare. A share of 0 means that there is no such split.
 
 Sources are ignored: volumes of a series may be in different splits. overlap.py measures shared text.
 """
@@ -39,7 +39,7 @@ _HASH_RANGE = 1 << 64
 
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
-    """How each document is split; made by plan_split, used by split_documents."""
+    """The assignment of documents to splits; made by plan_split, used by split_documents."""
 
     by: Literal["document", "tail", "position"]
     seed: int
@@ -61,7 +61,7 @@ class SplitPlan:
         return ("train", *held_out)
 
     def splits_of(self, text_hashes: Iterable[str]) -> Iterator[SplitName]:
-        """The split of each whole document."""
+        """Return the split of each document that is assigned completely."""
         validation_end, test_end = (ceil(end * _HASH_RANGE) for end in (self.validation, self.validation + self.test))
         for text_hash in text_hashes:
             value = _hash(self.seed, text_hash)
@@ -69,13 +69,17 @@ class SplitPlan:
             yield self.forced.get(text_hash, hashed)
 
     def targets(self, n_chars: int) -> list[int]:
-        """Ends in characters of all splits but the last for a document of `n_chars`, before moving to boundaries."""
+        """Return the ends in characters of all splits but the last for a document of `n_chars`, before moving to
+        boundaries.
+        """
         train_end = int(n_chars * (1 - self.validation - self.test))
         validation_end = int(n_chars * (1 - self.test)) if self.validation else train_end
         return [train_end, validation_end][: len(self.names) - 1]
 
     def cut(self, total: Total, text: str | None = None) -> list[tuple[SplitName, int]]:
-        """(split, its end in characters) for a document that is not split whole; `text` if it is stored in one part."""
+        """Return (split, its end in characters) for a document that spans splits; `text` if it is stored in one
+        part.
+        """
         ends: Sequence[int] = self.cuts.get(total.text_hash) or self.targets(total.n_chars)
         if self.by == "tail" and text is not None and ends:
             ends = choose_cuts([window_around(text, target, len(text)) for target in ends], len(text))
@@ -83,7 +87,7 @@ class SplitPlan:
 
 
 def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
-    """Choose how to split in one pass over the totals, so that no split is empty."""
+    """Choose the method of splitting in one pass over the totals, so that no split is empty."""
     # Exact decimals: 1 - 0.05 - 0.05 as floats is less than 0.9.
     shares = Fraction(str(split.validation)), Fraction(str(split.test))
     plan = SplitPlan("document", split.seed, *shares, forced={})
@@ -194,7 +198,7 @@ def split_documents(
 
 
 def _skip_parts(lengths: Sequence[int], cuts: list[tuple[SplitName, int]]) -> tuple[int, int]:
-    """(position, part number in the current split) after parts of these lengths; drops the cuts before it."""
+    """Return (position, part number in the current split) after parts of these lengths; drops earlier cuts."""
     position = part = 0
     for end in accumulate(lengths):
         while position < end:
@@ -216,7 +220,9 @@ class SplitShard:
     """How to split; None: the whole shard is in the split."""
 
     def may_have_text(self) -> bool:
-        """False if there is no text of the split for sure: in a slice inside a document that is cut elsewhere."""
+        """Return False only if the shard surely has no text of the split: a slice inside a document that is cut
+        elsewhere.
+        """
         if self.plan is None or self.plan.by == "document" or (n_chars := count_inner_chars(self.shard)) is None:
             return True
         if (total := next(read_shard_totals(self.shard), None)) is None:

@@ -159,7 +159,7 @@ def read_totals(folder: Path) -> Iterator[Total]:
 
 
 def read_shard(shard: Shard, wanted: Iterable[bool] | None = None) -> Iterator[Document]:
-    """As `read_staged`, for one shard; `wanted` selects among its kept documents."""
+    """Like `read_staged`, for one shard; `wanted` selects among its kept documents."""
     mask = _read_kept(shard)
     if wanted is not None:
         is_wanted = iter(wanted)
@@ -186,7 +186,7 @@ def read_others(shard: Shard) -> set[str]:
 
 
 def sample_shards(shards: Sequence[Shard], n_chars: int, stretch: int) -> list[str]:
-    """Sample about `n_chars` characters: stretches spread evenly over the shards, or all of a small text.
+    """Sample about `n_chars` characters: evenly spaced passages of the shards, or all of a small text.
 
     The beginning of the longest part follows, up to a third of `n_chars`. Only the sampled text is read; documents that
     are not kept are sampled too.
@@ -217,7 +217,7 @@ def sample_shards(shards: Sequence[Shard], n_chars: int, stretch: int) -> list[s
 
 
 def read_shard_totals(shard: Shard) -> Iterator[Total]:
-    """As `read_totals`, for one shard."""
+    """Like `read_totals`, for one shard."""
     mask = _read_kept(shard)
     n_before = _count_documents_before(shard)
     for batch in _read_batches(shard.folder / TOTALS_FILE):
@@ -246,7 +246,7 @@ def read_skipped_lengths(shard: Shard) -> list[int]:
 
 
 def count_inner_chars(shard: Shard) -> int | None:
-    """Number of characters of a slice in which no document ends; None for any other shard."""
+    """Return the number of characters of a slice inside one document; None for a shard in which a document ends."""
     if shard.batches is None:
         return None
     n_chars = 0
@@ -290,7 +290,7 @@ def write_keys(folder: Path, keys: Iterable[tuple[bytes | None, ...]]) -> None:
 
 
 def read_keys(folder: Path) -> Iterator[tuple[bytes | None, ...]]:
-    """The keys that `write_keys` stored."""
+    """Read the keys that `write_keys` stored."""
     for batch in _read_batches(folder / KEYS_FILE):
         yield from map(tuple, batch.column("keys").to_pylist())
 

@@ -1,10 +1,10 @@
 """Encode with a cache: split a text into chunks, and encode each distinct chunk once with `tokenizers`.
 
 A chunk is a character that the pre-tokenizer isolates (punctuation, Chinese, a line end), or a run of other characters
-between these and white space. Its ids do not depend on other chunks. Characters are classified by calling `tokenizers`,
-so there are no Unicode rules here.
+between these and white space. Its ids do not depend on other chunks. `tokenizers` classifies the characters; this
+module has no Unicode rules.
 
-Does not check its ids: fast_encoding.py does.
+fast_encoding.py checks the ids.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ class KeyTable:
         self._highs = np.zeros(n_numbers, np.uint64)
 
     def find(self, lows: Keys, highs: Keys) -> NDArray[np.int64]:
-        """The number of each key; 0 if it is not in the table."""
+        """Return the number of each key; 0 if it is not in the table."""
         slots = self._first_slots(lows, highs)
         numbers = self._slots.take(slots).astype(np.int64)
         rest = np.flatnonzero((self._lows.take(numbers) != lows) | (self._highs.take(numbers) != highs))
@@ -126,7 +126,7 @@ def _normalizer_steps(state: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """An encoded stretch of joined texts."""
+    """An encoded range of the joined texts."""
 
     chunk_starts: NDArray[np.int64]
     """In characters."""
@@ -160,7 +160,7 @@ class ChunkEncoder:
                 raise ValueError(f"it replaces {replaced!r}")
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
-        """(concatenated ids of all texts, number of ids of each)."""
+        """Return (concatenated ids of all texts, number of ids of each)."""
         ids, lengths = [np.zeros(0, self._dtype)], [np.zeros(0, np.int64)]
         for batch in batch_texts(texts, STRETCH):
             joined, text_starts = self._join(batch)
@@ -170,7 +170,7 @@ class ChunkEncoder:
         return np.concatenate(ids), np.concatenate(lengths)
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[AlignedIds]:
-        """For each text the ids, the start of each token in characters, and the number of its word."""
+        """Return for each text the ids, the start of each token in characters, and the number of its word."""
         aligned = []
         for batch in batch_texts(texts, STRETCH):
             joined, text_starts = self._join(batch)
@@ -213,7 +213,7 @@ class ChunkEncoder:
             begin = stop
 
     def _find_boundary(self, text: str, start: int) -> int:
-        """The first offset from `start` on that is not inside a chunk."""
+        """Return the first offset at or after `start` that is not inside a chunk."""
         while start < len(text) and self._splits_words:
             kinds = self._find_kinds(_code_points(text[start : start + 1000]))
             boundaries = np.flatnonzero(kinds < LETTER)
@@ -223,7 +223,7 @@ class ChunkEncoder:
         return min(start, len(text))
 
     def _split(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(start of each chunk of the text, its number in the cache)."""
+        """Return the start of each chunk of the text, and the chunk's number in the cache."""
         codes = _code_points(text)
         if not self._splits_words:
             return np.arange(len(codes)), self._number_characters(codes)
@@ -267,7 +267,7 @@ class ChunkEncoder:
     def _number_runs(
         self, text: str, kinds: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Numbers of runs of letters: short runs are looked up in the table, others in a dict."""
+        """Return the numbers of runs of letters; the table has short runs, a dict the others."""
         eights = np.ndarray((len(kinds) - 7,), "<u8", kinds, strides=(1,))  # 8 kinds from each character on
         lows = eights[starts] & _MASKS.take(lengths, mode="clip")
         highs = np.zeros(len(starts), np.uint64)
@@ -326,8 +326,11 @@ class ChunkEncoder:
         return np.arange(len(self._counts) - len(chunks), len(self._counts))
 
     def _split_encoding(self, chunks: Sequence[str], encoding: Encoding) -> tuple[NDArray[Any], ...]:
-        """Split the encoding of joined chunks: for each token the id, its start and the number of its word within the
-        chunk; for each chunk the number of tokens and of words."""
+        """Split the encoding of joined chunks.
+
+        Returns for each token the id, its start and the number of its word within the chunk; for each chunk the number
+        of tokens and of words.
+        """
         n_tokens = len(encoding.ids)
         lengths = np.fromiter(map(len, chunks), np.int64, len(chunks)) + len(self._joiner)
         begins = lengths.cumsum() - lengths
@@ -363,7 +366,7 @@ def _has_byte(words: NDArray[np.uint64], byte: int) -> NDArray[np.bool_]:
 
 
 def _token_bounds(stretches: Sequence[_Stretch], text_starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The number of tokens before each text and in total."""
+    """Return the cumulative number of tokens before each text, and the total."""
     chunk_starts = np.concatenate([np.zeros(0, np.int64), *(stretch.chunk_starts for stretch in stretches)])
     counts = np.concatenate([np.zeros(0, np.int64), *(stretch.counts for stretch in stretches)])
     return np.append(0, counts.cumsum())[np.searchsorted(chunk_starts, text_starts)]

@@ -1,14 +1,14 @@
 """Encode many times faster than `tokenizers`, with the same ids.
 
 fastokens encodes byte-level BPE; chunk_encoding.py encodes WordPiece, words and characters. An encoder is used only
-after a comparison, once per run: it and `tokenizers` encode an even sample of the text, every character of the text in
-several contexts, and a list of edge cases. If there is any difference, `tokenizers` encodes all texts, or, if only a
-few characters cause it, the texts that contain them. So the fast encoder affects the speed and never the result (see
-docs/decisions/0016-fast-tokenizing.md and 0021-one-road-through-prepare.md).
+after a comparison, once per run: the encoder and `tokenizers` both encode an even sample of the text, every character
+of the text in several contexts, and a list of edge cases. If the ids differ, `tokenizers` encodes all texts, or, if
+only a few characters cause the difference, the texts that contain them. The fast encoder therefore affects the speed
+and never the result (see docs/decisions/0016-fast-tokenizing.md and 0021-one-road-through-prepare.md).
 
 An EncodingTokenizer has the parts of a tokenizer that encoding needs; workers load it without transformers.
 
-Does not know how rows are stored, nor how the sample is drawn.
+Knows nothing of the storage of rows and of sampling.
 """
 
 import hashlib
@@ -61,7 +61,7 @@ class EncodingTokenizer:
 
 
 def make_encoding_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> EncodingTokenizer:
-    """A snapshot of the tokenizer. ModelError if it has no fast backend."""
+    """Return a snapshot of the tokenizer. Raises ModelError if it has no fast backend."""
     backend = backend_of(tokenizer)
     state = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
     steps = state["pre_tokenizer"] or {}
@@ -91,7 +91,7 @@ def save_encoding_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) 
 
 
 def load_encoding_tokenizer(path: Path) -> EncodingTokenizer:
-    """The tokenizer that `save_encoding_tokenizer` wrote; the last one saved or loaded is cached."""
+    """Load a tokenizer that `save_encoding_tokenizer` wrote; caches the last one saved or loaded."""
     if path not in _cache:
         state = json.loads(path.read_text(encoding="utf-8"))
         _cache.clear()
@@ -151,7 +151,7 @@ class EncoderCheck:
 
 
 def plain_encoder(tokenizer: AnyTokenizer) -> Encoder:
-    """The encoder of `tokenizers`."""
+    """Return the encoder of `tokenizers`."""
     return Encoder(partial(encode_texts, tokenizer), partial(encode_with_offsets, tokenizer))
 
 
@@ -191,7 +191,7 @@ def _reject(reason: str) -> EncoderCheck:
 
 
 def make_encoder(tokenizer: EncodingTokenizer, check: EncoderCheck) -> Encoder:
-    """The encoder for the texts that were checked."""
+    """Return the encoder for texts that were checked."""
     slow = plain_encoder(tokenizer)
     try:
         fast = None if check.mismatched is None else _open_fast(tokenizer)
@@ -223,12 +223,12 @@ def _with_fallback(
 
 
 def _is_panic(error: BaseException) -> bool:
-    """Whether it is a Rust panic, which is no Exception and has no public class."""
+    """Whether the error is a Rust panic, which is not an Exception and has no public class."""
     return type(error).__name__ == "PanicException"
 
 
 def find_differences(fast: Encoder, slow: Encoder, texts: Sequence[str], *, with_offsets: bool) -> list[str]:
-    """The texts for which the encoders differ."""
+    """Return the texts for which the encoders differ."""
     if with_offsets and fast.finds_offsets:
         aligned = zip(texts, fast.encode_with_offsets(texts), slow.encode_with_offsets(texts), strict=True)
         return [text for text, one, other in aligned if not all(map(np.array_equal, one, other))]
@@ -242,15 +242,18 @@ def find_differences(fast: Encoder, slow: Encoder, texts: Sequence[str], *, with
 
 
 def _surround(c: str) -> str:
-    """The character (or special token) next to letters, digits, punctuation, Chinese and white space; at index 1."""
+    """Return the character (or special token) next to letters, digits, punctuation, Chinese and white space.
+
+    The character itself is at index 1.
+    """
     return f"x{c}y{c}{c} {c}1{c}2{c}.{c}'s  {c}中{c}\n{c} "
 
 
 @lru_cache(maxsize=1)
 def _open_fast(tokenizer: EncodingTokenizer) -> Encoder | None:
-    """The fast encoder for this kind of tokenizer, or None. ImportError without fastokens.
+    """Return the fast encoder for this kind of tokenizer, or None. Raises ImportError without fastokens.
 
-    The last one is cached: fastokens takes 0.3 s to load 50,000 tokens, and chunk encoding has a cache of its own.
+    The last one is cached: fastokens takes 0.3 s to load 50,000 tokens, and chunk encoding has its own cache.
     """
     if tokenizer.is_byte_level_bpe:
         import fastokens
@@ -267,7 +270,7 @@ def _open_fast(tokenizer: EncodingTokenizer) -> Encoder | None:
 
 
 def _encode_fastokens(backend: Any, tokenizer: EncodingTokenizer, texts: Sequence[str]) -> EncodedTexts:
-    """As `encode_texts`."""
+    """Same as `encode_texts`."""
     ids, offsets = backend.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
     lengths = np.diff(np.frombuffer(offsets, "<u8")).astype(np.int64)
     return np.frombuffer(ids, "<u4").astype(id_dtype(tokenizer)), lengths

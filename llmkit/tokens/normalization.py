@@ -1,11 +1,11 @@
 """Store the text normalization of a model in its tokenizer, to normalize prompts and rows like the training text.
 
-The record is in `tokenizer_config.json`, under KEY. Steps that `tokenizers` implements (NFC, NFKC, lower case) are also
-prepended to the tokenizer's own normalizer, so that plain transformers applies them too. They do not change text that
-is already normalized. llmkit applies the whole record before it encodes.
+The record is in `tokenizer_config.json`, under KEY. Steps that `tokenizers` can do (line ends, Unicode forms, width,
+lower case) are also prepended to the tokenizer's own normalizer, so that plain transformers applies them too. They do
+not change text that is already normalized. llmkit applies the whole record before it encodes.
 
 Classes of transformers that build their pipeline from a vocabulary (BertTokenizer, GPT2Tokenizer) drop the prepended
-normalizers when they are loaded; for these only llmkit normalizes.
+normalizers when they are loaded; with these classes only llmkit normalizes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from tokenizers import Regex, normalizers
 
 from llmkit.config.prepare import Clean
 from llmkit.core import console
+from llmkit.text.cleaning.characters import ASCII_OF_FULL_WIDTH, KEPT_CJK_MARKS, LINE_ENDS
 from llmkit.text.cleaning.normalization import (
     TRAVELLING,
     find_changing_steps,
@@ -31,6 +32,8 @@ N_NORMALIZERS = "n_normalizers"
 """Key in the record: number of normalizers that were prepended to the tokenizer's own."""
 IS_SEQUENCE = "own_is_sequence"
 """Key in the record: whether the tokenizer's own normalizer was a sequence."""
+PLACEHOLDERS = 0xFDD2
+"""First of the noncharacters that stand for Chinese punctuation during NFKC; JOINERS has the two before."""
 FINAL_SIGMA = Regex(r"(?<=[\p{L}\p{M}])Σ(?![\p{L}\p{M}])")
 """Python lower-cases Σ at the end of a word to ς, `Lowercase` to σ."""
 
@@ -69,7 +72,7 @@ def remove_normalization(tokenizer: "PreTrainedTokenizerBase") -> None:
 
 
 def normalization_of(tokenizer: "PreTrainedTokenizerBase") -> Clean | None:
-    """The normalization stored in the tokenizer; None for models of other tools and of llmkit 0.1.
+    """Return the normalization stored in the tokenizer; None for models of other tools and of llmkit 0.1.
 
     Raises:
         ModelError: a field or value that this version of llmkit does not know.
@@ -92,13 +95,14 @@ def normalize_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) 
 
 
 def describe_changes(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
-    """The steps of the normalization that change a text, such as `unicode NFC, lowercase`."""
+    """Return the steps of the normalization that change a text, such as `unicode NFC, lowercase`."""
     normalization = normalization_of(tokenizer)
     return ", ".join([] if normalization is None else find_changing_steps(text, normalization))
 
 
 def adopt_normalization(tokenizer: "PreTrainedTokenizerBase", clean: Clean) -> Clean:
-    """`clean` with the normalization of the tokenizer's model, which is removed from the tokenizer; logs the changes.
+    """Return `clean` with the normalization of the tokenizer's model, and remove it from the tokenizer; logs the
+    changes.
 
     The prepared data then has the record, and the tokenizer has the fingerprint and speed of the first training.
     """
@@ -110,12 +114,12 @@ def adopt_normalization(tokenizer: "PreTrainedTokenizerBase", clean: Clean) -> C
     changed = {name: value for name, value in wanted.items() if getattr(clean, name) != value}
     for name, value in changed.items():
         shown = str(value).lower() if isinstance(value, bool) else value
-        console.info(f"the tokenizer's model was trained with prepare.clean.{name}={shown}, which is used here too")
+        console.info(f"using prepare.clean.{name}={shown}, the setting of the tokenizer's model")
     return clean.with_updates(**changed)
 
 
 def own_normalizer(state: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase") -> Any:
-    """The normalizer in `state`, the parsed tokenizer.json, without those of the record."""
+    """Return the normalizer in `state`, the parsed tokenizer.json, without the normalizers of the record."""
     n_normalizers = _count_normalizers(tokenizer)
     if not n_normalizers:
         return state.get("normalizer")
@@ -126,14 +130,14 @@ def own_normalizer(state: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase
 
 
 def describe_normalization(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """The normalization in words, such as `NFC, lower case`; for messages about a text that it changed."""
+    """Describe the normalization in words, such as `NFC, lower case`, for messages about a text that it changed."""
     normalization = normalization_of(tokenizer)
     names = [] if normalization is None else name_normalization(normalization)
     return ", ".join(names or ["line ends and control characters"])
 
 
 def describe_for_card(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Sentences for the model card on the steps that the tokenizer applies and those that only llmkit applies."""
+    """Return sentences for the model card on steps of the tokenizer and steps that only llmkit applies."""
     normalization = normalization_of(tokenizer)
     if normalization is None or not (names := name_normalization(normalization)):
         return ""
@@ -151,7 +155,7 @@ def describe_for_card(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def _count_normalizers(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Number of prepended normalizers; 0 if the tokenizer has fewer than its record states."""
+    """Return the number of prepended normalizers; 0 if the tokenizer has fewer than its record states."""
     record = tokenizer.init_kwargs.get(KEY)
     counted = record.get(N_NORMALIZERS) if isinstance(record, Mapping) else None
     if not isinstance(counted, int) or counted <= 0:
@@ -164,7 +168,7 @@ def _count_normalizers(tokenizer: "PreTrainedTokenizerBase") -> int:
 def _names_in_tokenizer(tokenizer: "PreTrainedTokenizerBase", normalization: Clean) -> list[str]:
     if not _count_normalizers(tokenizer):
         return []
-    form = [normalization.unicode] if normalization.unicode in ("NFC", "NFKC") else []
+    form = [] if normalization.unicode == "none" else [normalization.unicode]
     return form + ["lower case"] * normalization.lowercase
 
 
@@ -173,9 +177,19 @@ def _make_normalizers(tokenizer: "PreTrainedTokenizerBase", normalization: Clean
 
     if type(tokenizer) is not PreTrainedTokenizerFast:
         return []
-    steps: list[Any] = []
-    if normalization.unicode in ("NFC", "NFKC"):
-        steps.append(normalizers.NFC() if normalization.unicode == "NFC" else normalizers.NFKC())
+    steps: list[Any] = [normalizers.Replace(Regex(LINE_ENDS.pattern), "\n")]
+    form = normalization.unicode
+    if form in ("NFC", "width"):
+        steps.append(normalizers.NFC())
+    if form == "width":
+        steps += [normalizers.Replace(chr(code), chr(new)) for code, new in ASCII_OF_FULL_WIDTH.items()]
+    if form == "NFKC":
+        steps.append(normalizers.NFKC())
+    if form == "NFKC_keep_cjk":  # NFKC leaves the placeholders as they are
+        placeholders = [(mark, chr(PLACEHOLDERS + n)) for n, mark in enumerate(KEPT_CJK_MARKS)]
+        steps += [normalizers.Replace(mark, placeholder) for mark, placeholder in placeholders]
+        steps.append(normalizers.NFKC())
+        steps += [normalizers.Replace(placeholder, mark) for mark, placeholder in placeholders]
     if normalization.lowercase:
         steps += [normalizers.Replace(FINAL_SIGMA, "ς"), normalizers.Lowercase()]
     return steps

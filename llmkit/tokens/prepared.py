@@ -24,12 +24,12 @@ class Prepared:
 
     @property
     def tokenizer_path(self) -> Path:
-        """A folder for `AutoTokenizer`."""
+        """Return a folder for `AutoTokenizer`."""
         return self.path / "tokenizer"
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Values that must be the same on resume: tokenizer, and documents and sentences of the train split."""
+        """Return values that must be the same on resume: tokenizer, and documents and sentences of the train split."""
         return {
             "tokenizer": self.manifest["tokenizer"]["fingerprint"],
             "train_documents": self.manifest["splits"]["train"]["documents_hash"],
@@ -70,7 +70,10 @@ class Prepared:
         self._check(*parts, hashes=True)
 
     def find_faults(self, *parts: str, hashes: bool) -> dict[str, str]:
-        """The faults of the files of `parts`, or of all, by name; without `hashes` only missing or truncated files."""
+        """Return the faults of files in `parts` (default: all parts), by file name.
+
+        Without `hashes` only missing and truncated files are found.
+        """
         found = {
             name: verify_file(self.path / name, known, hashes=hashes) for name, known in self._files(parts).items()
         }
@@ -89,7 +92,7 @@ class Prepared:
 
 
 def load_prepared(path: Path, *, check: bool = True) -> Prepared:
-    """Open a prepared folder; `check` checks that all files exist and have the right sizes.
+    """Open a prepared folder; with `check`, all files must exist and have the right sizes.
 
     Raises:
         DataError: not a prepared folder, one of another format, or one with missing or truncated files.

@@ -89,24 +89,26 @@ class Split:
 
     @cached_property
     def stream(self) -> "TokenStream":
-        """The ids of all rows, concatenated."""
+        """Return the ids of all rows, concatenated."""
         chunks = [chunk.flatten().to_numpy() for chunk in self.table.column("input_ids").chunks]
         return TokenStream([chunk for chunk in chunks if len(chunk)])
 
     @cached_property
     def continues_word(self) -> "BitStream":
-        """For the ids of all rows, concatenated, whether each continues the previous word."""
+        """Return whether each token continues the previous word, for the concatenated ids of all rows."""
         chunks = [chunk.flatten() for chunk in self.table.column("continues_word").chunks]
         return BitStream([chunk for chunk in chunks if len(chunk)])
 
     def rows(self) -> Iterator[Row]:
-        """The rows in order."""
+        """Yield the rows in order."""
         for batch in self.table.to_batches():
             columns = [_from_column(batch.column(field.name)) for field in batch.schema]
             yield from map(Row, *columns)
 
     def hash_sentences(self) -> str:
-        """SHA-256 of the columns of sentences and words, which change with llmkit's segmentation rules too."""
+        """Return the SHA-256 of the columns of sentences and words, which also change with llmkit's segmentation
+        rules.
+        """
         digest = hashlib.sha256()
         for chunk in self.table.column("sentence_ends").chunks:
             digest.update(chunk.offsets.to_numpy().tobytes() + chunk.values.to_numpy().tobytes())
@@ -121,8 +123,8 @@ class Split:
 class TokenStream:
     """The ids of a split as a ring: the first token follows the last.
 
-    The last token is an end-of-text token, which is the correct context of the first document. So every token has a
-    context and is predicted exactly once.
+    The last token is an end-of-text token, which is the correct context of the first document. Every token therefore
+    has a context and is predicted exactly once.
     """
 
     def __init__(self, chunks: list[Ids]) -> None:
@@ -134,7 +136,7 @@ class TokenStream:
         return self._length
 
     def read(self, start: int, length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """`length` ids from `start` on, modulo the length of the stream; `start` may be any integer."""
+        """Return `length` ids starting at `start`, modulo the length of the stream; `start` may be any integer."""
         position = start % len(self)
         chunk = int(self._ends.searchsorted(position, side="right"))
         if position + length <= self._ends[chunk]:
@@ -151,7 +153,9 @@ class TokenStream:
         return out
 
     def unigram_nats(self) -> float:
-        """Entropy of the token frequencies in nats per token: the loss of the best constant prediction."""
+        """Return the entropy of the token frequencies in nats per token, which is the loss of the best constant
+        prediction.
+        """
         counts = np.zeros(self.max_id() + 1, np.int64)
         for chunk in self._chunks:
             counts += np.bincount(chunk, minlength=len(counts))
@@ -159,12 +163,12 @@ class TokenStream:
         return float(-(shares * np.log(shares)).sum())
 
     def max_id(self) -> int:
-        """The largest id, to check it against the vocabulary of a model."""
+        """Return the largest id, to check it against the vocabulary of a model."""
         return max((int(chunk.max()) for chunk in self._chunks), default=0)
 
 
 class BitStream:
-    """Booleans of a whole split, packed eight per byte; `read` unpacks a range."""
+    """Booleans of a complete split, packed eight per byte; `read` unpacks a range."""
 
     def __init__(self, chunks: list[pa.BooleanArray]) -> None:
         self._bytes = [np.frombuffer(chunk.buffers()[1], np.uint8) for chunk in chunks]
@@ -172,7 +176,7 @@ class BitStream:
         self._starts = np.cumsum([0, *map(len, chunks)], dtype=np.int64)
 
     def read(self, start: int, length: int) -> NDArray[np.bool_]:
-        """`length` values from `start` on; the range must be inside the split."""
+        """Return `length` values starting at `start`; the range must be inside the split."""
         chunk = int(self._starts.searchsorted(start, side="right")) - 1
         begin = start - int(self._starts[chunk])
         end = min(begin + length, int(self._starts[chunk + 1]) - int(self._starts[chunk]))
@@ -221,7 +225,7 @@ def _batches(rows: Iterable[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> It
 
 
 def _rebatch(parts: Iterable[Path]) -> Iterator[pa.RecordBatch]:
-    """The rows of all parts, in batches of the same sizes as those of `_batches`."""
+    """Yield the rows of all parts, in batches of the same sizes as in `_batches`."""
     waiting: list[pa.RecordBatch] = []
     n_tokens = 0
     for batch in (batch for part in parts for batch in Split(part).table.to_batches()):
@@ -256,7 +260,7 @@ def _to_batch(rows: list[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> pa.Re
 
 
 def _from_column(column: pa.Array) -> list[Any]:
-    """One value per row; lists are views of the column, booleans are unpacked."""
+    """Return one value per row; lists are views of the column, booleans are unpacked."""
     if not pa.types.is_list(column.type):
         return list(column.to_pylist())
     values = column.values.to_numpy(zero_copy_only=False)

@@ -6,6 +6,7 @@ Knows nothing of text files, blocks or models; training_tokenizers.py trains new
 """
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,9 @@ PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer"
 
 
 class AnyTokenizer(Protocol):
-    """The attributes that encoding needs, of a transformers tokenizer or an EncodingTokenizer (fast_encoding.py)."""
+    """The attributes that encoding needs; transformers' tokenizers and EncodingTokenizer (fast_encoding.py) have
+    them.
+    """
 
     def __len__(self) -> int: ...
     @property
@@ -93,6 +96,10 @@ def _load(shown: str, source: str, *, local_files_only: bool) -> "PreTrainedToke
         loader = getattr(transformers, _plain_class(Path(source)) or "AutoTokenizer")
         tokenizer: object = loader.from_pretrained(source, local_files_only=local_files_only, trust_remote_code=False)
     except Exception as error:  # tokenizers raises a bare Exception for a damaged file, transformers nearly any type
+        if _needs_sentencepiece(Path(source)):
+            hint = "pip install 'llmkit[sentencepiece]'"
+            what = f"the tokenizer of {shown!r} is a sentencepiece model, and sentencepiece is not installed"
+            raise EnvironmentFault(what, where=shown, hint=hint) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise _cannot_load(shown, lines[0]) from error
     if not isinstance(tokenizer, transformers.PreTrainedTokenizerFast):
@@ -100,8 +107,14 @@ def _load(shown: str, source: str, *, local_files_only: bool) -> "PreTrainedToke
     return tokenizer
 
 
+def _needs_sentencepiece(folder: Path) -> bool:
+    """Whether the folder has only a sentencepiece model, such as spiece.model, and its package is not installed."""
+    has_model = any(folder.glob("*.model")) and not (folder / "tokenizer.json").is_file()
+    return has_model and importlib.util.find_spec("sentencepiece") is None
+
+
 def _plain_class(folder: Path) -> str | None:
-    """The class that AutoTokenizer would choose for a folder with a tokenizer and without a model config.
+    """Return the class that AutoTokenizer would choose for a folder with a tokenizer and without a model config.
 
     Avoids AutoTokenizer, which imports torch (three seconds).
     """
@@ -117,7 +130,9 @@ def _plain_class(folder: Path) -> str | None:
 
 
 def _find_bare_vocabulary(path: Path) -> Path | None:
-    """A `vocab.txt` without other tokenizer files, as in BERT's first releases: the path itself, or in the folder."""
+    """Return a `vocab.txt` without other tokenizer files, as in BERT's first releases: the path itself, or in the
+    folder.
+    """
     if path.is_file() and path.name.endswith("vocab.txt"):
         return path
     others = ("tokenizer.json", "tokenizer_config.json", "config.json")
@@ -127,7 +142,7 @@ def _find_bare_vocabulary(path: Path) -> Path | None:
 
 
 def _load_wordpiece(shown: str, vocabulary: Path) -> "PreTrainedTokenizerBase":
-    """BERT's tokenizer with this vocabulary; lower-cases if no entry has a capital letter."""
+    """Load BERT's tokenizer with this vocabulary; it lower-cases if no entry has a capital letter."""
     try:
         tokens = vocabulary.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -150,7 +165,7 @@ def _cannot_load(path_or_name: str, reason: str) -> ModelError:
 
 
 def fetch_from_hub(name: str, *, local_files_only: bool = False) -> Callable[[str], Path | None]:
-    """A function that returns the path of a file of a hub model, cached or downloaded; None if not available."""
+    """Return a function that gives the path of a file of a hub model, cached or downloaded; None if not available."""
     from transformers.utils.hub import cached_file
 
     def fetch(file: str) -> Path | None:
@@ -213,8 +228,21 @@ def _add_special_token(tokenizer: "PreTrainedTokenizerBase", role: str, token: s
     return f"the tokenizer {reason}: {token} (id {token_id}{', new' if is_new else ''}) is used"
 
 
+def match_tokenizer(
+    tokenizer: "PreTrainedTokenizerBase", max_length: int, *, token_types: bool
+) -> "PreTrainedTokenizerBase":
+    """Make a tokenizer that is saved with a model encode as llmkit does: at most `max_length` tokens, special tokens in
+    a text as ordinary text, token types only if the model reads them."""
+    tokenizer.model_max_length = max_length
+    names = [name for name in tokenizer.model_input_names if token_types or name != "token_type_ids"]
+    tokenizer.model_input_names = names
+    tokenizer.split_special_tokens = True
+    tokenizer.init_kwargs |= {"model_input_names": names, "split_special_tokens": True}
+    return tokenizer
+
+
 def end_of_text_id(tokenizer: AnyTokenizer) -> int:
-    """The id that ends every document. ModelError if there is none; `ensure_special_tokens` adds one."""
+    """Return the id that ends every document. Raises ModelError if there is none; `ensure_special_tokens` adds one."""
     if tokenizer.eos_token_id is None:
         raise ModelError(
             "the tokenizer has no end-of-text token",
@@ -225,17 +253,18 @@ def end_of_text_id(tokenizer: AnyTokenizer) -> int:
 
 
 def line_end_id(tokenizer: "PreTrainedTokenizerBase") -> int | None:
-    """The id of a line end if it is the end-of-text token, as in word-level text; else None."""
+    """Return the id of a line end if it is the end-of-text token, as in word-level text; else None."""
     ids = encode_texts(tokenizer, ["\n"])[0].tolist()
     return ids[0] if ids == [tokenizer.eos_token_id] else None
 
 
 def fingerprint_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """SHA-256, in hex, of everything that affects ids: vocabulary, merges, pipeline, added and special tokens.
+    """Return the SHA-256, in hex, of everything that affects ids: vocabulary, merges, pipeline, added and special
+    tokens.
 
-    Does not include truncation, padding, decoder and post-processor; settings that are off, so that a new setting of a
-    newer `tokenizers` does not change the fingerprint; and the prepended normalizers of a trained model's tokenizer
-    (normalization.py), which do not change the ids of text that `prepare` has cleaned.
+    Does not include truncation, padding, decoder and post-processor. Does not include settings that are off, so a new
+    setting of a newer `tokenizers` does not change the fingerprint. Does not include the prepended normalizers of a
+    trained model's tokenizer (normalization.py), which do not change the ids of text that `prepare` has cleaned.
     """
     state = json.loads(backend_of(tokenizer).to_str())
     parts = {key: state.get(key) for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
@@ -256,12 +285,12 @@ def _without_off_settings(value: Any) -> Any:
 
 
 def id_dtype(tokenizer: AnyTokenizer) -> np.dtype[np.unsignedinteger[Any]]:
-    """The smallest unsigned dtype for the ids of the tokenizer."""
+    """Return the smallest unsigned dtype for the ids of the tokenizer."""
     return np.min_scalar_type(max(len(tokenizer) - 1, 0))
 
 
 def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
-    """(concatenated ids of all texts in `id_dtype`, number of ids of each), without special tokens."""
+    """Return (concatenated ids of all texts in `id_dtype`, number of ids of each), without special tokens."""
     dtype = id_dtype(tokenizer)
     pieces = [np.zeros(0, dtype)]
     with plain_encoding(backend_of(tokenizer)) as backend:
@@ -273,7 +302,7 @@ def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
 
 
 def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterator[AlignedIds]:
-    """For each text: (ids as in `encode_texts`, start of each token in characters, word number of each token).
+    """Return for each text (ids as in `encode_texts`, start of each token in characters, word number of each token).
 
     Words are the pieces of the pre-tokenizer.
     """
@@ -287,7 +316,7 @@ def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterat
 
 
 def batch_texts(texts: Sequence[str], min_characters: int) -> Iterator[list[str]]:
-    """Batches of consecutive texts of at least `min_characters`, except the last."""
+    """Yield batches of consecutive texts with at least `min_characters`, except the last batch."""
     batch: list[str] = []
     n_characters = 0
     for text in texts:
@@ -302,7 +331,7 @@ def batch_texts(texts: Sequence[str], min_characters: int) -> Iterator[list[str]
 
 @contextmanager
 def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
-    """The backend without truncation, padding and recognition of special tokens; restored at the end."""
+    """Yield the backend without truncation, padding and recognition of special tokens; restores them at the end."""
     truncation, padding, as_text = backend.truncation, backend.padding, backend.encode_special_tokens
     backend.no_truncation()
     backend.no_padding()
@@ -319,7 +348,7 @@ def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
 
 
 def backend_of(tokenizer: AnyTokenizer) -> Tokenizer:
-    """The tokenizer of the tokenizers library. ModelError if there is none."""
+    """Return the tokenizer of the tokenizers library. Raises ModelError if there is none."""
     backend: object = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         raise _cannot_load(
@@ -329,7 +358,7 @@ def backend_of(tokenizer: AnyTokenizer) -> Tokenizer:
 
 
 def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: AnyTokenizer) -> int:
-    """Number of unknown tokens in the ids; 0 for a tokenizer without an unknown token, such as byte-bpe."""
+    """Return the number of unknown tokens in the ids; 0 for a tokenizer without an unknown token, such as byte-bpe."""
     if tokenizer.unk_token_id is None:
         return 0
     return int(np.count_nonzero(ids == tokenizer.unk_token_id))

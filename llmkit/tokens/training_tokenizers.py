@@ -138,11 +138,11 @@ def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrai
 
 
 def _bert_pipeline(model: models.WordPiece, section: TokenizerSection) -> Tokenizer:
-    """A tokenizer with BERT's normalizer and pre-tokenizer: Chinese characters and punctuation are words.
+    """Return a tokenizer with BERT's normalizer and pre-tokenizer: Chinese characters and punctuation are words.
 
-    There are three differences from BERT: joiners are kept (Persian, Indic scripts, emoji); `lowercase` strips the
-    accents of Latin letters only, while BERT strips vowel signs too; and runs of scripts without spaces are cut into
-    words of at most 16 letters, because a word of more than 100 characters is one unknown token.
+    There are three differences from BERT. Joiners are kept (Persian, Indic scripts, emoji). `lowercase` strips the
+    accents of Latin letters only, while BERT strips vowel signs too. Runs of scripts without spaces are cut into words
+    of at most 16 letters, because a word of more than 100 characters is one unknown token.
     """
     tokenizer = Tokenizer(model)
     steps: list[normalizers.Normalizer] = [normalizers.Replace(*pair) for pair in JOINERS]
@@ -162,7 +162,7 @@ def _bert_pipeline(model: models.WordPiece, section: TokenizerSection) -> Tokeni
 
 
 def _unique_words(texts: list[str]) -> list[str]:
-    """The distinct words between white space, which suffice to compute an alphabet."""
+    """Return the distinct words between white space, which suffice to compute an alphabet."""
     words: set[str] = set()
     for text in texts:
         words.update(_ASCII_WORDS.findall(text))
@@ -173,7 +173,7 @@ def _unique_words(texts: list[str]) -> list[str]:
 def _wordpiece_alphabet(
     texts: list[str], section: TokenizerSection, letters: list[str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """(`letters`, or those of the texts; `##x` for letters inside words), both sorted."""
+    """Return `letters`, or the letters of the texts, and `##x` for letters inside words; both sorted."""
     tokenizer = _bert_pipeline(models.WordPiece(unk_token="[UNK]"), section)
     trainer = trainers.WordPieceTrainer(
         vocab_size=0,  # no merges: training ends after the alphabet
@@ -187,7 +187,7 @@ def _wordpiece_alphabet(
 
 
 def _most_frequent(letters: list[str], texts: list[str], section: TokenizerSection, n_letters: int) -> list[str]:
-    """The `n_letters` most frequent letters in the texts, ties by code point."""
+    """Return the `n_letters` most frequent letters in the texts; sorts ties by code point."""
     normalizer = _bert_pipeline(models.WordPiece(unk_token="[UNK]"), section).normalizer
     counts: Counter[str] = Counter()
     for text in texts:
@@ -196,7 +196,7 @@ def _most_frequent(letters: list[str], texts: list[str], section: TokenizerSecti
 
 
 def _train_char(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
-    """One token per character, including white space, the most frequent first; `<unk>` for unseen characters.
+    """Return one token per character, including white space, the most frequent first; `<unk>` for unseen characters.
 
     Decoding restores a text without `<unk>`.
     """
@@ -262,7 +262,7 @@ def _require_vocab_size(section: TokenizerSection, needed: int, for_what: str) -
 
 
 def _to_transformers(tokenizer: Tokenizer, **settings: str | list[str]) -> PreTrainedTokenizerFast:
-    """A transformers tokenizer that decodes without cleaning up spaces."""
+    """Return a transformers tokenizer that decodes without cleaning up spaces."""
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **settings)
 
 

@@ -1,7 +1,7 @@
 """Find the characters of a text that a tokenizer does not know, and count them over prompts, rows and documents.
 
-A model returns a result for a text of unknown tokens too, so the user must be told. Characters are counted and not
-tokens, as one unknown token may be a whole word or one letter. White space does not count.
+A model returns a result even for a text of unknown tokens, so llmkit must warn the user. Characters are counted instead
+of tokens, because one unknown token may be a word or one letter. White space does not count.
 
 A tokenizer without an unknown token that is not byte-level drops unknown characters; these are counted too.
 """
@@ -44,9 +44,9 @@ class UnknownPart:
 
 
 def unknown_id(tokenizer: AnyTokenizer) -> int | None:
-    """The id that the tokenizer assigns to unknown characters; None for a byte-level tokenizer.
+    """Return the id that the tokenizer assigns to unknown characters; None for a byte-level tokenizer.
 
-    This is not always `unk_token_id`: for GPT-2 that is the end-of-text token, which encoding never produces.
+    This is not always `unk_token_id`: in GPT-2 `unk_token_id` is the end-of-text token, which encoding never produces.
     """
     model: Any = backend_of(tokenizer).model
     token = getattr(model, "unk_token", None)
@@ -59,7 +59,9 @@ def unknown_id(tokenizer: AnyTokenizer) -> int | None:
 def unknown_texts(
     text: str, ids: NDArray[np.unsignedinteger[Any]], starts: NDArray[np.int64], unknown_id: int | None
 ) -> list[str]:
-    """What the unknown tokens of a text stand for; `starts` of all tokens are in characters, as of AlignedIds."""
+    """Return the text that each unknown token replaces; `starts` are the starts of all tokens in characters, as in
+    AlignedIds.
+    """
     if unknown_id is None:
         return []
     indices = np.flatnonzero(ids == unknown_id)
@@ -145,7 +147,7 @@ class UnknownCount:
         self.n_unknown += part.n_unknown
         if part.is_mostly_unknown:
             self.n_mostly += 1
-            if len(self.numbers) < N_EXAMPLES:
+            if len(self.numbers) < N_EXAMPLES and number not in self.numbers:
                 self.numbers.append(number)
         for text in part.texts:
             if len(self.examples) < N_EXAMPLES and text[:MAX_EXAMPLE_CHARACTERS] not in self.examples:
@@ -156,20 +158,21 @@ class UnknownCount:
         return self.n_unknown / max(1, self.n_characters)
 
     @property
-    def is_worth_a_note(self) -> bool:
+    def needs_note(self) -> bool:
         """Whether to show a note: a text is mostly unknown, or the fraction over all texts is high."""
         return self.n_mostly > 0 or self.share >= MIN_SHARE
 
     def describe(self) -> str:
         return describe_unknown(self.n_unknown, self.n_characters, self.examples)
 
-    def describe_rows(self, path: str) -> list[str]:
-        """A note on the rows of a file, if `is_worth_a_note`."""
-        if not self.is_worth_a_note:
+    def describe_rows(self, path: str, unit: str = "line") -> list[str]:
+        """A note on the rows of a file, if `needs_note`; `unit` is that of the numbers."""
+        if not self.needs_note:
             return []
         note = f"{path}: {self.describe()}"
         if self.n_mostly:
-            lines = ", ".join(map(str, self.numbers)) + (", ..." if self.n_mostly > len(self.numbers) else "")
-            note += f"; {self.n_mostly:,} of {self.n_texts:,} rows are mostly unknown (lines {lines})"
-            note += ": their predictions are unreliable"
+            first = ", ".join(map(str, self.numbers)) + (", ..." if self.n_mostly > len(self.numbers) else "")
+            places = f"{unit}{'s' * (self.n_mostly > 1)} {first}"
+            note += f"; predictions are unreliable for the rows that are mostly unknown: {self.n_mostly:,} of "
+            note += f"{self.n_texts:,} ({places})"
         return [note]

@@ -1,4 +1,4 @@
-"""Which samples are in which micro-batch, by arithmetic on (step, rank), and how large a micro-batch may be.
+"""Divide samples into micro-batches, by arithmetic on (step, rank), and choose the size of a micro-batch.
 
 Optimizer step s takes samples s*G ... s*G + G-1 of the endless order, where G is the global batch size. Each rank takes
 an equal contiguous part and divides it into micro-batches of a number of sequences, or, if sequences differ in length,
@@ -26,7 +26,7 @@ MAX_MEMORY_SHARE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """How a global batch is divided over ranks and micro-batches."""
+    """The division of a global batch over ranks and micro-batches."""
 
     global_batch_size: int
     micro_batch_size: int
@@ -38,21 +38,21 @@ class BatchPlan:
 
     @property
     def per_rank(self) -> int:
-        """Sequences of one optimizer step on one rank."""
+        """Number of sequences of one optimizer step on one rank."""
         return self.global_batch_size // self.world_size
 
     def numbers(self, step: int, rank: int) -> list[int]:
-        """The samples of one optimizer step on one rank."""
+        """Return the samples of one optimizer step on one rank."""
         first = self.first_sample + step * self.global_batch_size + rank * self.per_rank
         return list(range(first, first + self.per_rank))
 
     def describe(self, first_step: int, last_step: int) -> str:
-        """The samples of some steps over all ranks, in words."""
+        """Describe the samples of some steps over all ranks in words."""
         start, end = (self.first_sample + step * self.global_batch_size for step in (first_step, last_step + 1))
         return f"samples {start} to {end - 1}"
 
     def cut(self, samples: Sequence[Sample], length: Callable[[Sample], int]) -> list[list[Sample]]:
-        """The micro-batches of one step on one rank."""
+        """Return the micro-batches of one step on one rank."""
         size = self.micro_batch_size
         if self.tokens_at_once is None:
             return [list(samples[begin : begin + size]) for begin in range(0, len(samples), size)]
@@ -69,8 +69,8 @@ def plan_batches(
 ) -> BatchPlan:
     """Divide the recipe's global batch.
 
-    `auto` takes as many sequences (or `by_tokens`, tokens) at once as fit into `budget` bytes. Since sums are divided
-    by the whole step's count, that changes speed and memory but not the result.
+    `auto` takes as many sequences (or `by_tokens`, tokens) at once as fit into `budget` bytes. This changes speed and
+    memory but not the result, because sums are divided by the count of the complete step.
 
     Raises:
         UsageError: the global batch size is not a multiple of the number of ranks.
@@ -92,28 +92,34 @@ def plan_batches(
 def count_activation_bytes(
     family: str, n_layers: int, width: int, *, bf16: bool, dropout: bool = False, on_cpu: bool = False
 ) -> int:
-    """Memory of one token's activations that are kept for the backward pass, as in Korthikanti et al. 2022, equation 2,
-    without the attention matrix, which no kernel here keeps, and with coefficients measured for each family.
+    """Return the memory of one token's activations that are kept for the backward pass.
 
-    The residual stream is in fp32, and on a CPU also attention (models/kernels/patches.py)."""
+    The formula is equation 2 of Korthikanti et al. 2022 without the attention matrix, which no kernel here keeps, and
+    with coefficients measured for each family. The residual stream is in fp32, and on a CPU also attention
+    (models/kernels/patches.py).
+    """
     fp32, mixed, attention, outside = ARCHITECTURES.get(family, ARCHITECTURES["gpt2"]).activation_bytes
     per_layer = mixed + attention * on_cpu if bf16 else fp32
     per_layer += (5 if bf16 else 9) * dropout
     return width * (n_layers * per_layer + outside)
 
 
-def count_logit_bytes(vocab_size: int, output_share: float) -> int:
-    """Memory of one token's logits in the backward pass, in fp32: log-softmax, its gradient, and that of its input."""
-    return round(12 * vocab_size * output_share)
+def count_logit_bytes(vocab_size: int, output_fraction: float) -> int:
+    """Return the memory of one token's logits in the backward pass: log-softmax, its gradient and the logits'
+    gradient.
+    """
+    return round(12 * vocab_size * output_fraction)
 
 
 def count_sequences(budget: int, bytes_per_token: int, block_size: int) -> int:
-    """Sequences that `auto` takes at once; at least one."""
+    """Return the number of sequences that `auto` takes at once; at least one."""
     return max(1, budget // bytes_per_token // block_size)
 
 
 def activation_budget(free_bytes: int | None, state_bytes: int) -> int:
-    """Bytes for activations and logits; `free_bytes` is a GPU's free memory before training, None on a CPU."""
+    """Return the bytes for activations and logits; `free_bytes` is a GPU's free memory before training, None on a
+    CPU.
+    """
     if free_bytes is None:
         return CPU_BUDGET
     return max(0, min(int(GPU_SHARE * free_bytes), int(MAX_MEMORY_SHARE * free_bytes) - state_bytes))
@@ -121,7 +127,9 @@ def activation_budget(free_bytes: int | None, state_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StepSampler:
-    """A batch sampler for torch's DataLoader: the samples of each step from `first_step` on, endless, on one rank."""
+    """A batch sampler for torch's DataLoader: yields the samples of each step from `first_step` on, endlessly, on one
+    rank.
+    """
 
     plan: BatchPlan
     rank: int

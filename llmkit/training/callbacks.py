@@ -1,6 +1,7 @@
-"""What happens after an optimizer step when it is due: evaluation, a text sample, the log, spike detection.
+"""Actions after an optimizer step at their intervals: evaluation, a text sample, the log, spike detection.
 
-Trackers, named in `train.trackers`, are those of accelerate; they receive a copy of every log record."""
+`train.trackers` names accelerate's trackers, which receive a copy of every log record.
+"""
 
 import importlib.util
 import math
@@ -35,11 +36,12 @@ class IntervalCallbacks:
         self, model: nn.Module, step: int, stop: StopRequest, grad_norm: float | None, learning_rate: float | None,
         *, is_due: bool | None = None,
     ) -> bool:  # fmt: skip
-        """Evaluate and log if due after `step`; `is_due` overrides the plan for the evaluation. Returns whether the
-        weights are the best so far.
+        """Evaluate and log if due after `step`; returns whether the weights are the best so far.
+
+        `is_due` overrides the plan for the evaluation.
 
         Raises:
-            TrainingFailed: a held-out loss that is not finite, or a loss spike where the recipe forbids it.
+            TrainingFailed: a held-out loss that is not finite, or a loss spike if the recipe forbids spikes.
             EvaluationAborted: a signal came during the evaluation; its result is discarded.
         """
         is_best = False
@@ -92,7 +94,7 @@ class IntervalCallbacks:
         return self._update_best(step, list(self.hooks.selection_key(metrics)))
 
     def _update_best(self, step: int, selection_key: list[float]) -> bool:
-        """Whether this evaluation is the best so far; if it is not, a plateau schedule lowers the learning rate."""
+        """Return whether this evaluation is the best so far; if not, a plateau schedule lowers the learning rate."""
         progress, best = self.progress, self.progress.best_selection_key
         if not all(map(math.isfinite, selection_key)) or (best is not None and selection_key >= best):
             progress.stale_evaluations += 1
@@ -128,9 +130,9 @@ def require_trackers(names: Sequence[str]) -> None:
 
 
 def open_trackers(names: Sequence[str], run: Path, config: dict[str, Any]) -> list[Any]:
-    """Started trackers (accelerate's `GeneralTracker`) with the run's name and recipe.
+    """Start the trackers (accelerate's `GeneralTracker`) with the run's name and recipe.
 
-    TensorBoard, wandb and SwanLab write to the run's folder; MLflow and Trackio where they are configured to.
+    TensorBoard, wandb and SwanLab write to the run's folder; MLflow and Trackio write to their configured location.
     """
     if not names:
         return []

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from transformers import PreTrainedModel
 from llmkit.core import console, distributed
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import ModelError
-from llmkit.core.files import describe_files, failpoint, new_folder, read_json, verify_file, write_json
+from llmkit.core.files import describe_files, failpoint, find_foreign, new_folder, read_json, verify_file, write_json
 from llmkit.training.contract import Objective
 from llmkit.training.engines import is_sharded, load_optimizer, unshard
 from llmkit.training.losses import LossWindow
@@ -42,9 +43,9 @@ _NAME = re.compile(r"step-(\d+)")
 
 @contextmanager
 def write_checkpoint(folder: Path, step: int, facts: dict[str, Any]) -> Iterator[Path]:
-    """A temporary folder to fill that becomes `folder/step-N` when the block succeeds.
+    """Yield a temporary folder, which becomes `folder/step-N` when the block succeeds.
 
-    `facts`, which a resumed run is compared with, are stored in the manifest.
+    The manifest stores `facts`, which resuming compares with those of the resumed run.
     """
     with new_folder(folder / f"step-{step}") as partial:
         yield partial
@@ -54,13 +55,15 @@ def write_checkpoint(folder: Path, step: int, facts: dict[str, Any]) -> Iterator
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints in the order of steps; a user's `step-keep` or `checkpoint-10` is none."""
+    """Return checkpoints in the order of steps; ignores other folders, such as a user's `step-keep` or
+    `checkpoint-10`.
+    """
     found = [(int(match[1]), path) for path in folder.glob("step-*") if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
 
 
 def verify_checkpoint(path: Path) -> str | None:
-    """What is wrong with a checkpoint; None if every file has its size and hash."""
+    """Return the first problem of a checkpoint; None if every file has its recorded size and hash."""
     try:
         manifest = read_json(path / MANIFEST)
     except (OSError, ValueError) as error:
@@ -78,7 +81,7 @@ def _hash_manifest(manifest: dict[str, Any]) -> str:
 
 
 def find_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], dict[str, str]]:
-    """The newest checkpoint that verifies, its manifest, and what is wrong with each newer one, by name.
+    """Return the newest checkpoint that verifies, its manifest, and the problem of each newer one, by name.
 
     Raises:
         ModelError: there is none.
@@ -95,7 +98,7 @@ def find_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], dict[str, str]]
 
 
 def find_resume_point(checkpoints: Path) -> Path:
-    """The newest checkpoint that verifies, on every rank; reports newer ones that are damaged."""
+    """Find the newest checkpoint that verifies, for every rank; logs newer checkpoints that are damaged."""
 
     def find() -> Path:
         checkpoint, _, faults = find_checkpoint(checkpoints)
@@ -108,14 +111,29 @@ def find_resume_point(checkpoints: Path) -> Path:
 
 def mark_damaged(path: Path) -> None:
     """Rename a damaged checkpoint to `.damaged`, so that it is kept for the user but never read again."""
-    target = path.with_name(f"{path.name}.damaged")
-    shutil.rmtree(target, ignore_errors=True)
-    path.rename(target)
+    names = (f"{path.name}.damaged{'' if number == 1 else f'-{number}'}" for number in count(1))
+    path.rename(next(target for target in map(path.with_name, names) if not target.exists()))
+
+
+def list_files(folder: Path) -> set[str] | None:
+    """Paths of a checkpoint that llmkit wrote, folders with a slash; None if its manifest does not say."""
+    try:
+        files = read_json(folder / MANIFEST)["files"]
+        return {"", MANIFEST, *files, *(f"{parent.as_posix()}/" for name in files for parent in Path(name).parents)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _has_foreign(checkpoint: Path) -> bool:
+    known = list_files(checkpoint)
+    return known is None or bool(find_foreign(checkpoint, known.__contains__))
 
 
 def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> None:
-    """Delete all but the newest `n_newest` and `keep_steps`. Each is renamed before it is deleted, so that no partial
-    one is ever read. Nothing is deleted unless the newest one verifies on the disk.
+    """Delete all but the newest `n_newest` and `keep_steps`, and those with files that llmkit did not write.
+
+    Each is renamed before it is deleted, so that no partial one is ever read. Nothing is deleted unless the newest one
+    verifies on the disk.
     """
     for leftover in folder.glob(".step-*.pruned"):  # of a process that was killed while pruning
         shutil.rmtree(leftover)
@@ -125,6 +143,10 @@ def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> 
         console.info(f"{known[-1].name} was not written correctly: {fault}; older checkpoints are kept")
         return
     for path in outdated:
+        if _has_foreign(path):
+            if path == outdated[-1]:  # once, as this runs after every save
+                console.info(f"{path.name} is kept: it has files that llmkit did not write")
+            continue
         renamed = path.with_name(f".{path.name}.pruned")
         failpoint(f"{path.name}: before pruning")
         path.rename(renamed)
@@ -137,8 +159,11 @@ def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> 
 
 @dataclass(frozen=True, slots=True)
 class GatheredState:
-    """The state of all ranks: weights (None: this rank's are complete) and optimizer, sums of losses since the last log
-    line, random number generators by rank, and the objective's state over the global batch."""
+    """The state of all ranks.
+
+    It has weights (None: this rank's weights are complete) and optimizer, sums of losses since the last log line,
+    random number generators by rank, and the objective's state over the global batch.
+    """
 
     weights: dict[str, Tensor] | None
     optimizer: dict[str, Any]
@@ -159,7 +184,7 @@ class GatheredState:
 def gather_state(
     model: PreTrainedModel, optimizer: Optimizer, window: LossWindow, objective: Objective, n_rows: int
 ) -> GatheredState:
-    """Gather the state from all ranks. Every rank calls it; `n_rows` is its share of the global batch."""
+    """Gather the state from all ranks. Every rank calls it; `n_rows` is the rank's part of the global batch."""
     sums = distributed.all_reduce_sum({name: value.item() for name, value in window.sums.items()})
     state = dict(objective.state)
     if distributed.world_size() > 1:
@@ -192,13 +217,13 @@ def load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
 
 
 def load_objective_state(checkpoint: Path, objective: Objective) -> None:
-    """Load what the objective carries from step to step, if anything."""
+    """Load the state that the objective carries from step to step, if there is one."""
     if (checkpoint / STATE).is_file():
         objective.state.update({name: value.clone() for name, value in load_file(checkpoint / STATE).items()})
 
 
 def load_optimizer_state(checkpoint: Path, optimizer: Optimizer) -> None:
-    """Load the optimizer's moments. Learning rates and other settings stay the recipe's, which may have changed."""
+    """Load the optimizer's moments. Learning rates and other settings come from the recipe, which may have changed."""
     settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     load_optimizer(optimizer, torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
     for group, kept in zip(optimizer.param_groups, settings, strict=True):
@@ -225,5 +250,5 @@ def load_rng_state(checkpoint: Path, seed: int) -> None:
 
 
 def _rng_file(rank: int, n_ranks: int) -> str:
-    """The file name that transformers uses."""
+    """Return the file name that transformers uses."""
     return "rng_state.pth" if n_ranks == 1 else f"rng_state_{rank}.pth"

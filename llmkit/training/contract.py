@@ -17,8 +17,11 @@ Batch = dict[str, Tensor]
 
 
 class Objective(Protocol):
-    """A training objective; see the objective.py of a task. `count` gives the labels that each loss of `sum_losses` is
-    summed over. `state` is what is carried from step to step and saved in checkpoints, usually empty."""
+    """A training objective; see the objective.py of a task.
+
+    `count` returns the number of labels per loss of `sum_losses`. `state` is carried from step to step and saved in
+    checkpoints; it is usually empty.
+    """
 
     @property
     def state(self) -> dict[str, Tensor]: ...
@@ -72,7 +75,7 @@ class Plan:
 
 
 def read_plan(saved: dict[str, Any]) -> Plan:
-    """A plan from a checkpoint or a run's manifest, of this version or of 0.1.0."""
+    """Read a plan from a checkpoint or a run's manifest, of this version or of 0.1.0."""
     names = {"facts": "resume_fingerprint", "max_eval_blocks": "max_eval_samples"}
     values = {names.get(name, name): value for name, value in saved.items()}
     fingerprint = rename_fields(values.get("resume_fingerprint", {}))
@@ -81,8 +84,9 @@ def read_plan(saved: dict[str, Any]) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSeconds:
-    """Measured costs: of a step on average, of one evaluation, sample and checkpoint, and `elapsed` since the command
-    started."""
+    """Measured costs: mean of a step, of one evaluation, sample and checkpoint, and `elapsed` since the command
+    started.
+    """
 
     elapsed: float
     step: float
@@ -93,8 +97,11 @@ class MeasuredSeconds:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Functions that the loop calls at intervals. `evaluate` returns held-out metrics with a `loss`. `selection_key`
-    orders evaluations for model selection: the lowest is best, and later elements break ties."""
+    """Functions that the loop calls at intervals.
+
+    `evaluate` returns held-out metrics with a `loss`. `selection_key` orders evaluations for model selection: lower is
+    better, and later elements break ties.
+    """
 
     evaluate: Callable[[nn.Module, Plan], dict[str, Any]] | None
     sample: Callable[[nn.Module], dict[str, Any] | None]
@@ -106,7 +113,7 @@ class Hooks:
 
 @dataclass(slots=True)
 class Progress:
-    """What a checkpoint holds besides weights, optimizer and random number generators."""
+    """The contents of a checkpoint besides weights, optimizer and random number generators."""
 
     best_selection_key: list[float] | None = None
     best_step: int | None = None
@@ -135,14 +142,16 @@ class Progress:
 
 
 def read_progress(saved: dict[str, Any]) -> Progress:
-    """The progress in a checkpoint of this version or of 0.1.0."""
+    """Read the progress in a checkpoint of this version or of 0.1.0."""
     names = {"best_cost": "best_selection_key", "left_undone": "unlogged_step"}
     return Progress(**{names.get(name, name): value for name, value in saved.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class StepCounts:
-    """Labels of one optimizer step by loss, and its tokens, over all ranks; and the seconds this rank waited for it."""
+    """Labels of one optimizer step by loss, and its tokens, over all ranks; and the seconds that this rank waited for
+    data.
+    """
 
     labels: dict[str, int]
     n_tokens: int
@@ -150,5 +159,5 @@ class StepCounts:
 
 
 def collate_step(objective: Objective, batches: BatchPlan, samples: Sequence[Any]) -> list[Batch]:
-    """The micro-batches of one optimizer step on one rank."""
+    """Collate the micro-batches of one optimizer step on one rank."""
     return [objective.collate(part) for part in batches.cut(samples, objective.length)]

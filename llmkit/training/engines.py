@@ -1,4 +1,4 @@
-"""How a training step runs: compiled or not, and with the model replicated or sharded over the ranks.
+"""Run a training step: compiled or not, with the model replicated or sharded over the ranks.
 
 Model and objective become one module whose forward pass returns the summed losses, since DDP and FSDP wrap a forward
 pass and objectives call parts of a model. Under any engine, checkpoints hold unsharded tensors under the model's own
@@ -65,7 +65,7 @@ class LossModule(nn.Module):
         return {name: value.clone() for name, value in sums.items()}  # the next CUDA graph reuses the memory
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """As nn.Module's, but with a cached list of weights, which is faster for small models."""
+        """Same as in nn.Module, but with a cached list of weights, which is faster for small models."""
         for weight in self._weights:
             weight.grad = None
 
@@ -75,11 +75,10 @@ class LossModule(nn.Module):
 
 
 def choose_fastest_mode(measure: Callable[[str], float]) -> tuple[str, str]:
-    """The compile mode with the fastest step on the slowest rank, and the measured speedups in words. Every rank calls
-    it. A mode for which `measure` fails is skipped.
+    """Return the compile mode with the fastest step on the slowest rank, and the measured speedups in words.
 
-    Raises:
-        What `measure` raises without compilation.
+    Every rank calls it. A mode for which `measure` fails is skipped. Raises the errors of `measure` without
+    compilation.
     """
     seconds: dict[str, float] = {}
     for mode in AUTO_CANDIDATES:
@@ -103,8 +102,10 @@ def choose_fastest_mode(measure: Callable[[str], float]) -> tuple[str, str]:
 
 
 def refuse_engine(engine: str, model: PreTrainedModel, optim: Optim) -> UsageError | None:
-    """Why an engine cannot train this model on several ranks; None if it can. Sharding needs a list of layers, and
-    Muon needs unsharded matrices."""
+    """Return the reason why an engine cannot train this model on several ranks; None if it can.
+
+    Sharding needs a list of layers, and Muon needs unsharded matrices.
+    """
     if engine not in RESHARDS:
         return None
     if not list_blocks(model):
@@ -119,9 +120,9 @@ def refuse_engine(engine: str, model: PreTrainedModel, optim: Optim) -> UsageErr
 def parallelize(
     model: PreTrainedModel, objective: Objective, engine: str, device: torch.device, compiled: str
 ) -> nn.Module:
-    """The module that a training step calls with a micro-batch, compiled in one of `COMPILE_MODES`.
+    """Return the module that a training step calls with a micro-batch, compiled in one of `COMPILE_MODES`.
 
-    Gradients are averaged over ranks in the backward pass of the last micro-batch, or with shards, of each one.
+    Gradients are averaged over ranks in the backward pass of the last micro-batch; with shards, of each micro-batch.
     Sharding replaces the model's parameters, so the optimizer must be built afterwards.
     """
     module = LossModule(model, objective, compiled)
@@ -140,14 +141,16 @@ def parallelize(
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether weights are sharded; then all ranks must run the same number of forward passes."""
+    """Whether weights are sharded; all ranks must then run the same number of forward passes."""
     return any(isinstance(part, FSDPModule) for part in module.modules())
 
 
 @contextmanager
 def gather_full_params(module: nn.Module) -> Iterator[None]:
-    """Within the block the weights outside of the layers are unsharded, so that parts of the model can be called; each
-    layer gathers its own."""
+    """Unshard the weights outside of the layers within the block, so parts of the model can be called.
+
+    Each layer gathers its own weights.
+    """
     if not isinstance(module, FSDPModule):
         yield
         return
@@ -161,7 +164,7 @@ def gather_full_params(module: nn.Module) -> Iterator[None]:
 
 
 def unshard(value: Any) -> Any:
-    """A `state_dict` with unsharded tensors, on rank 0. Every rank calls it."""
+    """Return a `state_dict` with unsharded tensors, on rank 0. Every rank calls it."""
     if isinstance(value, DTensor):
         full = value.full_tensor()
         return full.cpu() if distributed.rank() == 0 else full[:0]  # only rank 0 keeps it

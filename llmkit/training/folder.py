@@ -1,6 +1,6 @@
-"""The run folder: its files, when it may be created, resumed or replaced, and what it was trained from.
+"""The run folder: its files, rules for creating, resuming and replacing it, and the origin of its model and data.
 
-recipe.yaml  manifest.json  log.jsonl  checkpoints/step-N/  model/  metrics.json  report.html
+recipe.yaml manifest.json log.jsonl checkpoints/step-N/ model/ metrics.json report.html
 
 Paths in the manifest are relative to the run, so that run, model and data can be moved together.
 """
@@ -31,11 +31,11 @@ class RunFolder:
 
     @property
     def data_path(self) -> Path:
-        """The prepared folder that the run was trained on."""
+        """Return the prepared folder on which the run was trained."""
         return Path(os.path.normpath(self.path / self.read_manifest()["data_path"]))
 
     def read_manifest(self) -> dict[str, Any]:
-        """manifest.json.
+        """Read manifest.json.
 
         Raises:
             ModelError: the file is damaged.
@@ -58,14 +58,16 @@ class RunFolder:
             file.write(json.dumps(clean, ensure_ascii=False, allow_nan=False) + "\n")
 
     def read_log(self, kind: str) -> list[dict[str, Any]]:
-        """The records of one kind in log.jsonl."""
+        """Return the records of one kind in log.jsonl."""
         lines = self.log.read_text(encoding="utf-8").split("\n")  # a sample may hold other line ends
         records: list[dict[str, Any]] = [json.loads(line) for line in lines if line]
         return [record for record in records if record["kind"] == kind]
 
     def truncate_log(self, last_step: int) -> None:
-        """Delete records after `last_step`, so that a resumed run logs each step once, and the last line of a killed
-        run if it is incomplete."""
+        """Delete records after `last_step`, so a resumed run logs each step once.
+
+        Also deletes the last line of a killed run if it is incomplete.
+        """
         kept = []
         for line in self.log.read_text(encoding="utf-8").split("\n") if self.log.exists() else ():
             with suppress(ValueError):
@@ -82,8 +84,11 @@ class RunFolder:
 
 
 def resolve_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) -> tuple[bool, bool]:
-    """(resume, overwrite) with `auto` decided, which is for schedulers that repeat a command: resume if there is a
-    checkpoint, else start, and overwrite what a start that was killed before its first checkpoint left behind."""
+    """Return (resume, overwrite) with `auto` resolved; `auto` is for schedulers that repeat a command.
+
+    Resume if there is a checkpoint; otherwise start, and overwrite the files of a run that was killed before its first
+    checkpoint.
+    """
     if resume != "auto":
         return resume, overwrite
     if overwrite:
@@ -110,8 +115,8 @@ def check_run(path: Path, *, resume: bool, overwrite: bool, inputs: Iterable[str
     `inputs` are the files and the model that an overwritten run must not contain.
 
     Raises:
-        UsageError: the folder is not empty and neither --resume nor --overwrite was given, or both were;
-            --overwrite would delete something that is not a run's, or an input; --resume without a run.
+        UsageError: the folder is not empty and neither --resume nor --overwrite was given, or both were; --overwrite
+            would delete an input or files that do not belong to a run; --resume without a run.
     """
     # Partial files of a killed process do not count.
     taken = any(not each.name.endswith(PARTIAL) for each in path.iterdir()) if path.is_dir() else path.exists()
@@ -152,7 +157,7 @@ def create_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
 
 
 def open_run(path: Path) -> RunFolder:
-    """An existing run.
+    """Open an existing run.
 
     Raises:
         ModelError: `path` is not a run folder.
@@ -165,14 +170,14 @@ def open_run(path: Path) -> RunFolder:
 
 
 def read_series(path: Path) -> tuple[int | None, int]:
-    """Numbers of folds and seeds of a series of runs; (None, 1) for a single run."""
+    """Return the numbers of folds and seeds of a series of runs; (None, 1) for a single run."""
     run = RunFolder(path)
     series = run.read_manifest().get("series", {}) if run.manifest.is_file() else {}
     return series.get("folds"), series.get("seeds", 1)
 
 
 def describe_origin(model: str, files: Mapping[str, str], out: Path) -> dict[str, Any]:
-    """Model and files that a run in `out` is trained from, for its manifest."""
+    """Return the model and the files that a run in `out` is trained from, for its manifest."""
     start = model if not Path(model).exists() else os.path.relpath(Path(model).expanduser(), out)
     relative = {
         name: path if path.startswith("hf:") else os.path.relpath(Path(path).expanduser(), out)
@@ -182,7 +187,7 @@ def describe_origin(model: str, files: Mapping[str, str], out: Path) -> dict[str
 
 
 def load_origin(run: RunFolder, model: str | None, files: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
-    """Model and files from the run's manifest, unless they are given."""
+    """Return model and files; values that are not given come from the run's manifest."""
     origin = run.read_manifest().get("origin", {}) if run.manifest.is_file() else {}
     start = origin.get("start")
     if model is None and start is not None:
@@ -191,6 +196,6 @@ def load_origin(run: RunFolder, model: str | None, files: Mapping[str, str]) -> 
 
 
 def origin_files(run: Path, origin: Mapping[str, Any]) -> dict[str, str]:
-    """Paths of the files that a run was trained on, from the current folder."""
+    """Return the paths of the files that a run was trained on, relative to the current folder."""
     files = origin.get("files", {})
     return {n: path if path.startswith("hf:") else os.path.normpath(run / path) for n, path in files.items()}

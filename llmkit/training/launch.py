@@ -30,20 +30,20 @@ SAVE_SECONDS = 120
 
 
 def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_endpoint: str | None = None) -> int:
-    """Run `python -m llmkit` with `arguments` on `nproc` processes on each of `nnodes` machines. Returns the exit code
-    of the rank that ended the job.
+    """Run `python -m llmkit` with `arguments` on `nproc` processes on each of `nnodes` machines.
 
-    `rdzv_endpoint` (host:port) is the rendezvous, the same on all machines; one of them is that host.
+    Returns the exit code of the rank that ended the job. `rdzv_endpoint` (host:port) is the rendezvous, the same on all
+    machines; its host is one of them.
 
     Raises:
         UsageError: several machines without an endpoint.
-        EnvironmentFault: the machines, or the processes of this one, did not meet.
+        EnvironmentFault: the machines, or the processes of this machine, could not connect.
     """
     if nnodes > 1 and rdzv_endpoint is None:
         hint = "--rdzv-endpoint HOST:PORT, the same on every machine; HOST is one of them"
         raise UsageError(f"{nnodes} machines must know where to meet", where="--nnodes", hint=hint)
     n_processes = count_processes(nproc)
-    _share_cores(n_processes)
+    _divide_cores(n_processes)
     logging.disable()  # of torch's launcher: errors are reported by the ranks or here
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_SECONDS))
     own, host = _find_addresses(rdzv_endpoint) if rdzv_endpoint else ("127.0.0.1", "127.0.0.1")
@@ -70,7 +70,7 @@ def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_en
 
 
 def count_processes(nproc: int | None) -> int:
-    """`nproc`, or by default one process per GPU; without a GPU a single process that uses all cores.
+    """Return `nproc`, or by default one process per GPU; without a GPU a single process that uses all cores.
 
     Raises:
         UsageError: more processes than GPUs.
@@ -85,16 +85,17 @@ def count_processes(nproc: int | None) -> int:
     return nproc
 
 
-def _share_cores(n_processes: int) -> None:
+def _divide_cores(n_processes: int) -> None:
     """Divide the cores among the processes, unless the user has set the number of threads."""
     if not thread_count().source.endswith("_NUM_THREADS"):
         os.environ["OMP_NUM_THREADS"] = str(max(1, count_cores() // n_processes))
 
 
 def _find_addresses(endpoint: str) -> tuple[str | None, str | None]:
-    """This machine's address as seen from the endpoint, and the endpoint's address; None if its name is unknown.
+    """Return this machine's address as seen from the endpoint, and the endpoint's address; None if its name is unknown.
 
-    torch would use the machine's own name, which other machines may not know or which may mean the loopback."""
+    torch would use the machine's own name. Other machines may not know this name, or it may refer to the loopback.
+    """
     host, _, port = endpoint.rpartition(":")
     try:
         family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_DGRAM)[0]
@@ -106,7 +107,7 @@ def _find_addresses(endpoint: str) -> tuple[str | None, str | None]:
 
 
 def _rendezvous_error(error: Exception, endpoint: str | None) -> EnvironmentFault:
-    """The error for a failed rendezvous. Without an endpoint all processes connect on 127.0.0.1."""
+    """Return the error for a failed rendezvous. Without an endpoint all processes connect on 127.0.0.1."""
     if endpoint is None:
         hint = "they connect on 127.0.0.1: check whether a sandbox forbids listening and connecting there"
         return EnvironmentFault(f"the processes could not connect: {first_line(error)}", where="--nproc", hint=hint)
@@ -119,10 +120,9 @@ def _rendezvous_error(error: Exception, endpoint: str | None) -> EnvironmentFaul
 
 
 def _report_failure(error: ChildFailedError) -> int:
-    """The exit code of the rank that failed first; reports one that died without a message.
+    """Return the exit code of the rank that failed first; logs a rank that died without a message.
 
-    If several have ended since the launcher last looked, one that died without a message comes first, as the others
-    only report that they lost it.
+    If several ranks have ended, one that died without a message comes first: the others only report that they lost it.
     """
     silent = {rank: failure for rank, failure in error.failures.items() if failure.exitcode not in REPORTED_EXIT_CODES}
     rank, failure = min((silent or error.failures).items(), key=lambda each: each[1].timestamp)

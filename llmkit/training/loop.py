@@ -107,15 +107,16 @@ class TrainingLoop:
 
     @property
     def progress(self) -> Progress:
-        """What a checkpoint holds besides weights, optimizer and random number generators."""
+        """Return the contents of a checkpoint besides weights, optimizer and random number generators."""
         return self.callbacks.progress
 
     def fit(self, checkpoint: Path | None = None, start_seconds: float = 0.0) -> Progress:
-        """Train from the start or from `checkpoint`; `start_seconds` have passed since the command started. SIGINT and
-        SIGTERM save at the end of a step.
+        """Train from the start or from `checkpoint`; SIGINT and SIGTERM save at the end of a step.
+
+        `start_seconds` have passed since the command started.
 
         Raises:
-            TrainingFailed: a gradient that is not finite, or a loss spike where the recipe forbids it.
+            TrainingFailed: a gradient that is not finite, or a loss spike if the recipe forbids spikes.
         """
         if checkpoint is not None:
             load_weights(self.model, checkpoint)
@@ -171,7 +172,7 @@ class TrainingLoop:
     # ---- one optimizer step ----
 
     def _make_loader(self) -> DataLoader[list[Batch]]:
-        """A loader whose items are the micro-batches of one optimizer step on this rank."""
+        """Return a loader whose items are the micro-batches of one optimizer step on this rank."""
         return DataLoader(
             cast(Any, self.samples),
             batch_sampler=StepSampler(self.plan.batches, distributed.rank(), self.first_step),
@@ -184,7 +185,7 @@ class TrainingLoop:
         )
 
     def _count(self, batches: list[Batch], waited: float) -> StepCounts:
-        """Labels and tokens of an optimizer step over all ranks, which also exchange their stop signals here."""
+        """Return labels and tokens of an optimizer step over all ranks; also exchanges stop signals between ranks."""
         counted = [self.objective.count(batch) for batch in batches]
         labels = {name: sum(count[name] for count in counted) for name in counted[0]}
         n_tokens = sum(self.objective.count_tokens(batch) for batch in batches)
@@ -197,7 +198,7 @@ class TrainingLoop:
         return StepCounts(labels, n_tokens, waited)
 
     def train_step(self, batches: list[Batch], counts: StepCounts) -> float:
-        """Forward, backward and the optimizer's step; returns the norm of the gradient before clipping."""
+        """Run forward, backward and optimizer step; returns the norm of the gradient before clipping."""
         if not self.model.training:  # wrappers do not see that an evaluation changed the mode
             self.module.train()
         window, state = self.window.copy(), dict(self.objective.state)  # tensors are replaced, never changed
@@ -222,7 +223,7 @@ class TrainingLoop:
         return grad_norm
 
     def _backward(self, batch: Batch, labels: dict[str, int], *, is_own: bool) -> None:
-        """Add the gradient of one micro-batch: its summed losses over the counts of the whole step."""
+        """Add the gradient of one micro-batch: its summed losses divided by the counts of the optimizer step."""
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         with autocast(self.plan.precision, self.device):
             sums = cast(dict[str, Tensor], self.module(batch))
@@ -233,7 +234,7 @@ class TrainingLoop:
             self.window.add_sums(sums)
 
     def _clip(self) -> float:
-        """Clip the gradient; returns its norm before that."""
+        """Clip the gradient; returns the norm before clipping."""
         norm = torch.nn.utils.clip_grad_norm_(self.weights, self.optim.max_grad_norm or float("inf"))
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
@@ -241,7 +242,7 @@ class TrainingLoop:
         """Skip a step whose gradient is not finite, if the recipe allows it.
 
         Raises:
-            TrainingFailed: the recipe does not allow another one.
+            TrainingFailed: the recipe does not allow another skipped step.
         """
         allowed = self.train.skip_nonfinite
         if self.progress.n_skipped >= allowed:
@@ -275,12 +276,15 @@ class TrainingLoop:
             self._replan()
 
     def _received_signal(self) -> int | None:
-        """The signal that came; with several ranks, the one that all of them know of."""
+        """Return the signal that came; with several ranks, the signal that all ranks know of."""
         return self._stop.number if distributed.world_size() == 1 else self._agreed_signal
 
     def _sync_stop(self) -> StopRequest:
-        """The stop request for an evaluation. Several ranks must start or skip it together, so they exchange signals
-        before it and ignore those that come during it."""
+        """Return the stop request for an evaluation.
+
+        Several ranks must start or skip an evaluation together, so they exchange signals before it and ignore signals
+        that come during it.
+        """
         if distributed.world_size() == 1:
             return self._stop
         stop = StopRequest()
@@ -292,7 +296,7 @@ class TrainingLoop:
         return stop
 
     def _training_seconds(self) -> float:
-        """Since the first step, without evaluations, samples and checkpoints."""
+        """Return the seconds since the first step, without evaluations, samples and checkpoints."""
         spent = self.progress.spent
         return time.perf_counter() - self.callbacks.started - sum(spent.values()) + spent["start"]
 

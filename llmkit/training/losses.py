@@ -24,7 +24,7 @@ MIN_RELATIVE_FALL, MIN_FALL = 0.05, 0.01
 
 
 def sum_fp64(losses: Tensor) -> Tensor:
-    """The sum in fp64, so that it does not depend on how a batch is cut; in fp32 on MPS, which has no float64."""
+    """Return the sum in fp64, which does not depend on how a batch is divided; in fp32 on MPS, which has no float64."""
     return losses.sum(dtype=_wide_dtype(losses))
 
 
@@ -33,7 +33,7 @@ def _wide_dtype(tensor: Tensor) -> torch.dtype:
 
 
 class LossWindow:
-    """Sums and counts of losses since the last log line. Sums stay on the device, so that no step waits for them."""
+    """Sums and counts of losses since the last log line. Sums stay on the device, so no step waits for them."""
 
     def __init__(self) -> None:
         self._reset()
@@ -46,16 +46,16 @@ class LossWindow:
         self.started = time.perf_counter()
 
     def restore(self, sums: dict[str, float], counts: dict[str, int]) -> None:
-        """Continue the window of a checkpoint; its speed is measured from now on."""
+        """Continue the window of a checkpoint; the speed is measured from now on."""
         self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
         self.counts = dict(counts)
 
     def copy(self) -> tuple[dict[str, Tensor], dict[str, int], int]:
-        """A copy for `rollback`; tensors are never changed in place."""
+        """Return a copy for `rollback`; tensors are replaced and never modified."""
         return dict(self.sums), dict(self.counts), self.n_tokens
 
     def rollback(self, before: tuple[dict[str, Tensor], dict[str, int], int]) -> None:
-        """Forget the steps since `copy`."""
+        """Discard the steps since `copy`."""
         self.sums, self.counts, self.n_tokens = before
 
     def add_step(self, counts: dict[str, int], n_tokens: int, waited: float) -> None:
@@ -76,8 +76,9 @@ class LossWindow:
         self.started += seconds
 
     def drain(self) -> dict[str, float]:
-        """Mean losses with their sum as `loss`, tokens per second, and the share of time spent waiting for data, since
-        the last call."""
+        """Return values since the last call: mean losses and their sum `loss`, tokens per second, fraction of time
+        spent waiting for data.
+        """
         seconds = time.perf_counter() - self.started
         if distributed.world_size() > 1:
             for value in self.sums.values():
@@ -91,9 +92,9 @@ class LossWindow:
 
 
 def detect_spike(expected: list[float], loss: float) -> tuple[bool, list[float]]:
-    """Whether a logged loss is a spike, and the updated expectation: [mean, mean deviation, number seen].
+    """Return whether a logged loss is a spike, and the updated expectation: [mean, mean deviation, number of losses].
 
-    A spike moves the mean only up to its bound, so that the next spike is still found.
+    A spike moves the mean only up to its bound, so the next spike is still detected.
     """
     if not expected:
         return False, [loss, 0.0, 1.0]
@@ -107,8 +108,10 @@ def detect_spike(expected: list[float], loss: float) -> tuple[bool, list[float]]
 
 
 def describe_trend(losses: list[tuple[int, float]]) -> str | None:
-    """A warning if the held-out loss was still falling steeply at the end of the run, else None. `losses` are
-    (step, loss) in the order of steps."""
+    """Return a warning if the held-out loss was still falling steeply at the end of the run, else None.
+
+    `losses` are (step, loss) in the order of steps.
+    """
     if len(losses) < 3:
         return None
     last_step, last = losses[-1]
@@ -126,7 +129,7 @@ def fail_on_nonfinite(
     folder: Path, plan: BatchPlan, batches: list[Batch], sums: dict[str, Tensor],
     *, step: int, rank: int, rate: float, grad_norm: float,
 ) -> NoReturn:  # fmt: skip
-    """Write this rank's batches of step `step` (from 0) with learning rate and losses to `folder`, and stop.
+    """Write this rank's batches of step `step` (from 0) with learning rate and losses to `folder`, then raise.
 
     Raises:
         TrainingFailed: always.

@@ -69,7 +69,7 @@ class Muon(Optimizer):
                     weight.add_(update.mT if height > width else update, alpha=-rate)
 
     def _add_momentum(self, weight: Tensor, momentum: float) -> Tensor:
-        """The update before it is orthogonalized."""
+        """Return the update before orthogonalization."""
         assert weight.grad is not None
         state = self.state[weight]
         if "momentum_buffer" not in state:
@@ -80,7 +80,7 @@ class Muon(Optimizer):
 
 
 def _transpose_tall(matrix: Tensor) -> Tensor:
-    """The matrix, or its transpose where it has more rows than columns."""
+    """Return the matrix, or its transpose if it has more rows than columns."""
     return matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
 
 

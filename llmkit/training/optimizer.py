@@ -22,7 +22,9 @@ OUTPUT_HEADS = ("seq_relationship", "classifier", "score")
 
 
 def build_optimizer(model: nn.Module, section: Optim, precision: str) -> Optimizer:
-    """The section's optimizer for all trainable weights; Muon's products are in `precision` (bf16, tf32 or fp32)."""
+    """Return the section's optimizer for all trainable weights; Muon's products are in `precision` (bf16, tf32 or
+    fp32).
+    """
     hidden, embeddings, vectors = group_weights(model)
     factors = layerwise_lr_factors(model, section.layer_decay)
     adam: dict[str, Any] = {
@@ -66,7 +68,7 @@ def layerwise_lr_factors(model: nn.Module, layer_decay: float) -> dict[int, floa
 def _by_rate(
     weights: list[Tensor], factors: dict[int, float], rate: float | None, **more: float
 ) -> list[dict[str, Any]]:
-    """One parameter group per learning rate, the highest first."""
+    """Return one parameter group per learning rate, the highest first."""
     groups: dict[float, list[Tensor]] = {}
     for weight in weights:
         groups.setdefault(factors[id(weight)], []).append(weight)
@@ -134,7 +136,7 @@ class OptimizerPair(Optimizer):
             optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of both."""
+        """Return the states of both."""
         return {"pair": [optimizer.state_dict() for optimizer in self.pair]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -163,7 +165,7 @@ def learning_rate_factor(section: Optim, step: int, n_steps: int) -> float:
 
 
 def as_steps(value: float, n_steps: int) -> int:
-    """A recipe's number of steps; a value below 1 is a share of all steps."""
+    """Convert a recipe's number of steps; a value below 1 is a fraction of all steps."""
     return round(value * n_steps) if value < 1 else round(value)
 
 

@@ -1,12 +1,14 @@
 """Which paths of a run folder llmkit writes: --overwrite deletes those, and no others."""
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
-from llmkit.core.files import IsOurs, delete_ours, read_json, refuse_foreign
-from llmkit.training.checkpoints import MANIFEST
+from llmkit.core.files import IsOurs, delete_ours, find_foreign, read_json, refuse_foreign
+from llmkit.training.checkpoints import list_files
 
 _TOP = re.compile(
     r"(recipe\.yaml|manifest\.json|log\.jsonl|metrics\.json|report\.html"
@@ -16,12 +18,14 @@ _TOP = re.compile(
     re.DOTALL,
 )
 """Trackers and unfinished folders are taken with all that is in them."""
-_UNFINISHED_STEP = re.compile(r"checkpoints/(\.step-[0-9]+\.(partial|old|pruned)|step-[0-9]+\.damaged)/.*", re.DOTALL)
+_UNFINISHED_STEP = re.compile(
+    r"checkpoints/(\.step-[0-9]+\.(partial|old|pruned)|step-[0-9]+\.damaged(-[0-9]+)?)/.*", re.DOTALL
+)
 _STEP = re.compile(r"checkpoints/(step-[0-9]+)/(.*)", re.DOTALL)
 _MODEL_FILE = re.compile(
     r"README\.md|(config|generation_config|adapter_config|preprocessor_config|tokenizer|tokenizer_config|added_tokens"
     r"|special_tokens_map|vocab|vocab_bpe|quantization_config)\.json|vocab\.txt|merges\.txt|bpe\.codes|dict\.txt|emoji\.json"
-    r"|[^/]*\.safetensors|[^/]*\.safetensors\.index\.json|[^/]*\.model|[^/]*\.tiktoken|chat_template\.(jinja|json)"
+    r"|(adapter_)?model(-[0-9]+-of-[0-9]+)?\.safetensors|(adapter_)?model\.safetensors\.index\.json|[^/]*\.model|[^/]*\.tiktoken|chat_template\.(jinja|json)"
     r"|additional_chat_templates/([^/]*\.jinja)?"
 )
 """What `save_pretrained` of models, adapters and tokenizers writes."""
@@ -46,10 +50,10 @@ def is_run(path: Path) -> bool:
 
 
 def refuse_foreign_files(path: Path) -> None:
-    """Refuse to delete a run with files of others.
+    """Check that llmkit wrote all files of a run that is to be deleted.
 
     Raises:
-        UsageError: names the first three.
+        UsageError: there are other files; names the first three.
     """
     refuse_foreign(path, _is_ours(path), where="--overwrite")
 
@@ -57,6 +61,24 @@ def refuse_foreign_files(path: Path) -> None:
 def delete_run(path: Path) -> None:
     """Delete what llmkit wrote; the recipe and the manifest, which make it a run, at the end."""
     delete_ours(path, _is_ours(path), last=["recipe.yaml", "manifest.json"])
+
+
+def keep_foreign_files(model: Path, replacement: Path) -> None:
+    """Link or copy what users have put into the folder `model` into the folder that replaces it."""
+    for name in find_foreign(model, lambda name: _MODEL_FILE.fullmatch(name) is not None):
+        source, target = model / name, replacement / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir() and not source.is_symlink():
+            shutil.copytree(source, target, symlinks=True, copy_function=_link)
+        elif not target.exists():
+            _link(source, target)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _is_ours(path: Path) -> IsOurs:
@@ -72,7 +94,7 @@ def _is_ours(path: Path) -> IsOurs:
         if match := _STEP.fullmatch(name):
             step, inner = match[1], match[2]
             if step not in steps:
-                steps[step] = _list_step(path / "checkpoints" / step)
+                steps[step] = list_files(path / "checkpoints" / step)
             known = steps[step]
             return known is None or inner in known
         if has_parts and _PART_LOCK.fullmatch(name):
@@ -83,15 +105,6 @@ def _is_ours(path: Path) -> IsOurs:
         return False
 
     return is_ours
-
-
-def _list_step(folder: Path) -> set[str] | None:
-    """Paths of a checkpoint; None if its manifest is damaged, as it then says nothing of its files."""
-    files = _read_object(folder / MANIFEST).get("files")
-    if not isinstance(files, dict):
-        return None
-    known = {"", MANIFEST, *files}
-    return known | {f"{parent.as_posix()}/" for name in files for parent in Path(name).parents}
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -46,13 +46,13 @@ def read_run(run: Path) -> RunRecord:
 
 
 def get_number(record: Mapping[str, Any], key: str) -> float | None:
-    """The value if it is a finite number."""
+    """Return the value if it is a finite number, else None."""
     value = record.get(key)
     return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
 
 
 def get_section(record: Mapping[str, Any], key: str) -> Record:
-    """The value if it is an object, else an empty one."""
+    """Return the value if it is an object, else an empty one."""
     value = record.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -101,7 +101,7 @@ def _read_json(path: Path, missing: list[str], consequence: str) -> Record:
 
 
 def _read_text(path: Path, missing: list[str], consequence: str) -> str | None:
-    """The file's text, with replacement characters for invalid UTF-8; None if it cannot be read."""
+    """Return the file's text, with replacement characters for invalid UTF-8; None if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

@@ -110,7 +110,7 @@ def _measure_regions(n_threads: int) -> float:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which the forward pass runs."""
+    """Return the context in which the forward pass runs."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
@@ -148,8 +148,11 @@ def set_threads(n_threads: int) -> None:
 
 
 def _limit_threads(n_threads: int) -> AbstractContextManager[object]:
-    """Fewer threads within a block. torch.set_num_threads would make all later steps of a small model 4 to 8 % slower,
-    even without changing the number (docs/log.md)."""
+    """Use fewer threads within a block.
+
+    torch.set_num_threads would make all later steps of a small model 4 to 8 % slower, even without changing the number
+    (docs/log.md).
+    """
     limited: AbstractContextManager[object] = _thread_pools().limit(limits=n_threads, user_api="openmp")
     return limited
 
@@ -182,11 +185,11 @@ def _time_product(shape: tuple[int, int, int], dtype: torch.dtype, device: torch
     return time.perf_counter() - start
 
 
-def flops_per_token(model: PreTrainedModel, sequence_length: float, output_share: float = 1.0) -> float:
+def flops_per_token(model: PreTrainedModel, sequence_length: float, output_fraction: float = 1.0) -> float:
     """FLOPs of forward and backward pass: 6 N + 12 L d T (Chowdhery et al., PaLM, 2022, appendix B).
 
-    N counts all weights of matrix products, including a tied output layer but not embedding lookups. `output_share` of
-    the tokens go through the vocabulary head; heads that read one token per sequence are not counted.
+    N counts all weights of matrix products, including a tied output layer but not embedding lookups. `output_fraction`
+    is the fraction of tokens in the vocabulary head; heads that read one token per sequence are not counted.
     """
     config = model.config
     tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
@@ -195,13 +198,13 @@ def flops_per_token(model: PreTrainedModel, sequence_length: float, output_share
     if heads := encoder_heads(config):
         for name, weight in model.named_parameters():
             if name.startswith(heads.token_head):
-                shares[id(weight)] = output_share
+                shares[id(weight)] = output_fraction
             elif name.startswith(heads.once_per_sequence):
                 shares[id(weight)] = 0.0
     if isinstance(output, AdaptiveSoftmax):  # most words are in its first class
-        output_share *= output.bounds[1] / output.bounds[-1]
+        output_fraction *= output.bounds[1] / output.bounds[-1]
     if output is not None:
-        shares[id(output.weight)] = output_share
+        shares[id(output.weight)] = output_fraction
     n_matmul = sum(
         weight.numel() * shares.get(id(weight), 0.0 if id(weight) in tables else 1.0)
         for weight in model.parameters()

@@ -1,10 +1,10 @@
 """Fit a run into `train.max_minutes`: the number of steps and evaluations, and the held-out blocks per evaluation.
 
-The minutes include the whole command, from its start to its report. They are planned before the first step with rough
-costs, and again after a twentieth of the steps with costs measured in the run. If a step took longer or shorter than
-expected, as when another process starts or ends, another twentieth is measured, up to a fifth of the run. Halfway the
-number of steps is corrected once more, as shared machines change their speed. Each plan is recorded with its step, so a
-resumed run ends with the same weights.
+The minutes include the complete command, from its start to its report. The plan is made before the first step with
+rough costs, and again after 5 % of the steps with measured costs. If the time per step differs from the expectation,
+for example because another process started, further 5 % are measured, up to 20 % of the run. Halfway the number of
+steps is corrected again, because shared machines change their speed. Each plan is recorded with its step, so a resumed
+run ends with the same weights.
 
 Pure arithmetic, without a model or a clock.
 """
@@ -52,7 +52,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class LengthRequest:
-    """What recipe and data require of the length of a run."""
+    """Requirements of recipe and data on the length of a run."""
 
     seconds: float
     n_held_out: int
@@ -65,7 +65,7 @@ class LengthRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunLength:
-    """The length that fits."""
+    """A length that fits the budget."""
 
     n_steps: int
     eval_steps: int
@@ -76,9 +76,11 @@ class RunLength:
 
 
 def fit_length(request: LengthRequest, costs: Costs, elapsed: float, n_done: int = 0) -> RunLength:
-    """The longest run that ends in time, when `n_done` steps are done `elapsed` seconds after the command started.
+    """Return the longest run that ends in time, given that `n_done` steps were done `elapsed` seconds after the command
+    started.
 
-    Held-out blocks are reduced first, then the number of evaluations. What the recipe sets is kept.
+    The number of held-out blocks is reduced first, then the number of evaluations. Values that the recipe sets are
+    kept.
     """
     left = (1 - RESERVE) * max(0.0, request.seconds - elapsed - costs.finish)
     final_share = min(1.0, FINAL_SHARE * left / costs.final_score) if costs.final_score else 1.0
@@ -102,13 +104,16 @@ def fit_length(request: LengthRequest, costs: Costs, elapsed: float, n_done: int
 
 
 def calibration_step(n_steps: int) -> int:
-    """The step after which the run is planned again."""
+    """Return the step after which the run is planned again."""
     return max(1, round(CALIBRATION_SHARE * n_steps))
 
 
 def next_calibration(n_steps: int, step: int, step_seconds: Sequence[float]) -> int | None:
-    """The next step after which to plan again: soon if the last of `step_seconds` differs from the others and less than
-    a fifth of the run would be over, else halfway; None in the second half."""
+    """Return the next step after which to plan again; None in the second half.
+
+    The step is soon if the last of `step_seconds` differs from the others and less than a fifth of the run would be
+    over, otherwise halfway.
+    """
     following = step + calibration_step(n_steps)
     *before, last = step_seconds
     agrees = abs(last / statistics.median(before) - 1) <= STEP_TOLERANCE
@@ -141,7 +146,7 @@ class PhaseSeconds:
         return self.start + self.training + self.evaluation + self.samples + self.saving + self.finish
 
     def describe(self) -> str:
-        """`61.2 s: training 52.1 (85 %), start 4.9, ...`, without parts of less than 0.05 s."""
+        """Format the phases: `61.2 s: training 52.1 (85 %), start 4.9, ...`, without phases of less than 0.05 s."""
         parts = {name: getattr(self, name) for name in ("start", "evaluation", "samples", "saving", "finish")}
         shown = [f"{name} {seconds:.1f}" for name, seconds in parts.items() if seconds >= 0.05]
         share = self.training / self.total if self.total else 0.0

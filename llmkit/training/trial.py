@@ -1,7 +1,7 @@
 """Trial steps before the first step: whether a micro-batch fits into memory, and how long a step takes.
 
-The result is recorded in the plan, so that the run itself never reads a clock and can be repeated, and memory never
-runs out after weights were trained. Every trial has a limit in seconds and ends with the step that exceeds it.
+The plan records the result. The run itself never reads a clock, so it can be repeated, and memory does not run out
+after weights were trained. Every trial has a limit in seconds and ends with the step that exceeds it.
 """
 
 import copy
@@ -54,8 +54,10 @@ class Trial:
     device: torch.device
 
     def fit(self, batches: BatchPlan, *, may_cut: bool) -> BatchPlan:
-        """The given plan if its micro-batch fits into memory, or if `may_cut` one with the same global batch and the
-        largest micro-batch that fits. No more sizes are tried after `MAX_FIT_SECONDS`.
+        """Return the given plan if its micro-batch fits into memory.
+
+        With `may_cut`, return a plan with the same global batch and the largest micro-batch that fits. No more sizes
+        are tried after `MAX_FIT_SECONDS`.
 
         Raises:
             EnvironmentFault: it does not fit; names the setting that keeps the global batch.
@@ -89,7 +91,9 @@ class Trial:
         return batches
 
     def _try_micro_batch(self, batches: BatchPlan) -> None:
-        """Forward and backward pass of the first step's largest micro-batch, with memory reserved for the optimizer."""
+        """Run forward and backward pass of the first step's largest micro-batch, with memory reserved for the
+        optimizer.
+        """
         was_training, state = self.model.training, dict(self.objective.state)
         model = self.model if self.device.type == "cpu" else self._copy_model()
         n_bytes = checkpoint_bytes(model, self.optim) - 4 * count_parameters(model.parameters())
@@ -107,10 +111,10 @@ class Trial:
                 self.objective.state.update(state)
 
     def measure(self, batches: BatchPlan, budget_seconds: float, compiled: str = "none") -> StepSeconds:
-        """Median seconds of an optimizer step on this machine, compiled in one of `engines.COMPILE_MODES`.
+        """Return the median seconds of an optimizer step on this machine, compiled in one of `engines.COMPILE_MODES`.
 
-        Runs steps until the budget is spent, at least two. The first ones are slower and do not count. The median,
-        because another process may delay single steps.
+        Runs steps until the budget is spent, at least two. The first steps are slower and do not count. The median
+        ignores single steps that another process delays.
         """
         try:
             steps = self._time_steps(batches, budget_seconds, compiled)
@@ -159,7 +163,7 @@ class Trial:
 
 
 def _halve(batches: BatchPlan) -> BatchPlan | None:
-    """The plan with half the micro-batch; None if it cannot be smaller."""
+    """Return the plan with half the micro-batch; None if it cannot be smaller."""
     if batches.tokens_at_once is not None:
         return replace(batches, tokens_at_once=batches.tokens_at_once // 2) if batches.tokens_at_once > 1 else None
     half = batches.micro_batch_size // 2
@@ -167,14 +171,16 @@ def _halve(batches: BatchPlan) -> BatchPlan | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch or Python says that memory ran out."""
+    """Whether an error of torch or Python means that memory ran out."""
     words = ("can't allocate memory", "not enough memory", "out of memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def measure_all_reduce_seconds(n_parameters: int, device: torch.device, budget_seconds: float) -> float:
-    """Median seconds of an all-reduce of fp32 gradients; 0 for one rank. Every rank calls it. An upper bound, as torch
-    overlaps it with computation."""
+    """Return the median seconds of an all-reduce of fp32 gradients; 0 for one rank. Every rank calls it.
+
+    The value is an upper bound, because torch overlaps the all-reduce with computation.
+    """
     if distributed.world_size() == 1:
         return 0.0
     gradients = torch.zeros(n_parameters, device=device)

@@ -146,11 +146,13 @@ def test_classifier_goes_on_with_the_head_that_masked_tokens_trained(tokenizer: 
     masked.save_pretrained(tmp_path / "masked")
     model, notes = load_classifier_for_training(str(tmp_path / "masked"), "single", LABELS, 0)
     assert isinstance(model, ModernBertForSequenceClassification)
-    assert notes == ["the head is new: classifier"]
+    assert notes == ["layers that start with random weights: classifier"]
     assert torch.equal(model.head.dense.weight, masked.head.dense.weight)
     model.save_pretrained(tmp_path / "classifier")
     other, notes = load_classifier_for_training(str(tmp_path / "classifier"), "single", {"yes": 0, "no": 1}, 0)
-    assert notes == ["the head is new: classifier, head.dense, head.norm"], "it was trained for other labels"
+    assert notes == ["layers that start with random weights: classifier, head.dense, head.norm"], (
+        "it was trained for other labels"
+    )
     assert not torch.equal(other.head.dense.weight, masked.head.dense.weight)
     assert count_positions(model.config) == 64
 

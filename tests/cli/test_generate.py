@@ -8,8 +8,6 @@ import pytest
 from cli.test_app import run
 from tiny import save_bert, save_gpt2
 
-from llmkit.cli.generate import split_prompts
-
 
 def test_candidates_of_a_mask_stand_one_a_line_with_their_probability(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -32,14 +30,6 @@ def test_each_line_of_a_file_is_a_prompt(
     )  # fmt: skip
     assert code == 0
     assert [record["prompt"] for record in json.loads(out)] == ["free", "", "ca\u2028sh\u0085\x0b\x1c"]
-
-
-@pytest.mark.parametrize(
-    ("given", "prompts"),
-    [("a", ["a"]), ("a\n", ["a"]), ("a\n\n", ["a", ""]), ("\n", [""]), ("", []), ("a\rb\r\nc", ["a", "b", "c"])],
-)
-def test_there_are_as_many_prompts_as_lines(given: str, prompts: list[str]) -> None:
-    assert split_prompts(given) == prompts
 
 
 def test_prompts_come_from_stdin_line_by_line_or_as_one(

@@ -82,7 +82,8 @@ def test_series_shows_mean_and_deviation_of_each_figure_that_all_runs_have(capsy
 def receipt(**more: Any) -> dict[str, Any]:
     split = {"documents": 9, "characters": 4000, "bytes": 5000, "tokens": 1250, "unknown_tokens": 0, "sentences": 50}
     return {
-        "sources": [{"encoding": "utf-8", "skipped": {}}, {"encoding": "", "skipped": {"bad row": 2}}],
+        "sources": [{"encoding": "utf-8", "skipped": {}}, {"encoding": "", "documents": 3, "skipped": {"bad row": 2}},
+            {"encoding": "", "documents": 0, "skipped": {".doc file": 1}}],
         "steps": {}, "split_by": "document", "splits": {"train": split}, "overlap": {},
         "tokenizer": {"kind": "char", "vocab_size": 1234}, "bytes_per_token": 4.0, "sentences": None, "notes": [],
         "samples": [], **more,
@@ -97,7 +98,8 @@ def test_receipt_accounts_for_every_source_drop_and_token(capsys: pytest.Capture
     out = capsys.readouterr().out
     for words in (
         "2 bad row", "own format", "3 of 9 documents changed; dropped: 2 too short", "whole documents, by hash",
-        "1.23% of test is also in train", "1,234 entries, 4.00 bytes per token", "50, 25 tokens each",
+        "1.23% of test is also in train, counted by passages of 50 letters",
+        "1,234 entries, 4.00 bytes per token", "50, 25 tokens each",
     ):  # fmt: skip
         assert words in out
     assert "whitespace" not in out and "unknown tokens" not in out

@@ -50,7 +50,9 @@ def test_unknown_key_names_file_line_and_the_nearest_known_key(tmp_path: Path) -
 def test_all_mistakes_are_shown_at_once(tmp_path: Path) -> None:
     found = errors_of(tmp_path, "train:\n  block_size: one\nmodell: {}\noptim:\n  learning_rate: -1\n  name: admw\n")
     assert [where.rsplit(":", 1)[1].split(",")[0] for _, where, _ in found] == ["2", "3", "5", "6"]
-    assert ("optim.name is 'admw'", "did you mean 'adamw'?") in [(what, hint) for what, _, hint in found]
+    assert ("optim.name is 'admw'", "did you mean 'adamw'? known: adamw, muon, adam, sgd") in [
+        (what, hint) for what, _, hint in found
+    ]
 
 
 def test_override_beats_the_recipe_and_its_mistakes_are_named(tmp_path: Path) -> None:
@@ -116,6 +118,17 @@ def test_dumped_recipe_loads_as_the_same_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(None, ["train.max_minutes=0.5", "prepare.tokenizer.kind=char", "generate.stop=['。']"])
     assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
     assert set(yaml.safe_load(dump_recipe(recipe))) >= {"prepare", "model", "optim", "train"}
+
+
+def test_what_describes_the_train_file_does_not_hold_for_a_new_one(tmp_path: Path) -> None:
+    read = "{encoding: cp1250, delimiter: ';', header: false, field: body}"
+    path = write(tmp_path, f"task: cls\nprepare: {{read: {read}}}\ncls: {{text: body, header: false}}\n")
+    kept, forgotten = (load_recipe(path, forget_columns=forget) for forget in (False, True))
+    assert (kept.prepare.read.encoding, kept.prepare.read.delimiter, kept.prepare.read.header) == ("cp1250", ";", False)
+    found = forgotten.prepare.read
+    assert (found.encoding, found.delimiter, found.header, found.field) == ("auto", "auto", "auto", "body")
+    named = load_recipe(path, ["prepare.read.encoding=cp1251"], forget_columns=True)
+    assert named.prepare.read.encoding == "cp1251"
 
 
 def test_names_that_everybody_uses_exist() -> None:

@@ -75,7 +75,7 @@ def test_every_size_fits_itself_and_its_own_fields_beat_it(family: str, size: st
 
 
 def test_size_that_the_family_has_not_names_those_it_has() -> None:
-    with pytest.raises(ValidationError, match="no bert of size xl, only tiny, mini, small, medium, base, large"):
+    with pytest.raises(ValidationError, match="no bert of size xl; sizes: tiny, mini, small, medium, base, large"):
         Model(family="bert", size="xl")
 
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from llmkit.config.loading import load_recipe
-from llmkit.config.prepare import Prepare, Quality, Split
+from llmkit.config.prepare import Clean, Prepare, Quality, Split
 from llmkit.core.errors import UsageError
 
 
@@ -48,3 +48,11 @@ def test_a_delimiter_is_one_character_tab_or_none(value: str, delimiter: str) ->
     assert load_recipe(None, [f"prepare.read.delimiter={value}"]).prepare.read.delimiter == delimiter
     with pytest.raises(UsageError, match="a delimiter is one character"):
         load_recipe(None, ["prepare.read.delimiter=::"])
+
+
+@pytest.mark.parametrize(
+    ("value", "languages"),
+    [("en", ["en"]), ("zh,en", ["zh", "en"]), ("zh, en,", ["zh", "en"]), (["zh"], ["zh"]), ("", []), (False, ["no"])],
+)
+def test_languages_are_a_list_or_codes_with_commas(value: object, languages: list[str]) -> None:
+    assert Clean.model_validate({"languages": value}).languages == languages

@@ -39,3 +39,11 @@ def test_each_pair_of_lengths_is_refused_and_each_alone_is_taken(lengths: tuple[
 def test_micro_batch_is_a_positive_number_or_auto(size: object) -> None:
     with pytest.raises(ValidationError):
         Train.model_validate({"micro_batch_size": size})
+
+
+def test_two_lengths_are_refused_with_the_end_of_each(tmp_path: Path) -> None:
+    [(what, where, hint)] = errors_of(tmp_path, "train: {max_steps: 100, max_minutes: 5}\n")
+    assert what == "train: max_steps and max_minutes both set the length of training"
+    assert where.endswith("recipe.yaml:1, train")
+    assert "with max_steps alone the run ends after 100 optimizer steps" in hint
+    assert "with max_minutes alone the run ends after 5 minutes" in hint

@@ -31,7 +31,7 @@ from llmkit.core.machine import (
     thread_count,
     total_memory,
 )
-from llmkit.training.launch import _share_cores
+from llmkit.training.launch import _divide_cores
 
 
 def test_description_is_json_and_names_neither_host_nor_user() -> None:
@@ -182,11 +182,11 @@ def test_source_stays_the_quota_after_the_variable_is_set() -> None:
 @pytest.mark.usefixtures("quota_of_one_and_a_half")
 def test_processes_of_a_launcher_share_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     limit_threads()
-    _share_cores(2)
+    _divide_cores(2)
     assert os.environ["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     limit_threads()
-    _share_cores(2)
+    _divide_cores(2)
     assert os.environ["OMP_NUM_THREADS"] == "7"
 
 

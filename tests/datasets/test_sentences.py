@@ -26,13 +26,13 @@ def sentences(tmp_path: Path) -> Sentences:
 
 
 def list_rows() -> list[tuple[int, int, list[int]]]:
-    """Document, first place and the sentences' ends on the stream, of each row."""
-    rows, place = [], 0
+    """Document, first position and the sentences' ends on the stream, of each row."""
+    rows, position = [], 0
     for number, parts in enumerate(DOCUMENTS):
         for part, texts in enumerate(parts):
-            ends = (place + np.cumsum([len(each) for each in texts], dtype=int)).tolist()
-            rows.append((number, place, ends))
-            place += sum(map(len, texts)) + (part == len(parts) - 1)
+            ends = (position + np.cumsum([len(each) for each in texts], dtype=int)).tolist()
+            rows.append((number, position, ends))
+            position += sum(map(len, texts)) + (part == len(parts) - 1)
     return rows
 
 
@@ -42,12 +42,12 @@ def test_passage_at_a_position_is_its_row_or_the_next_with_sentences(
     rows = list_rows()
     starts = [start for _, start, _ in rows]
     n_tokens = len(sentences.split.stream)
-    for place in range(n_tokens):
-        row = max(number for number, start in enumerate(starts) if start <= place)
+    for position in range(n_tokens):
+        row = max(number for number, start in enumerate(starts) if start <= position)
         while not rows[row][2]:
             row = (row + 1) % len(rows)
         document, start, ends = rows[row]
-        found = sentences.passage_at(place)
+        found = sentences.passage_at(position)
         assert (found.row, found.document, found.start, found.end) == (row, document, start, ends[-1])
         assert [found.end_of(number) for number in range(len(found))] == ends
         assert [found.start_of(number) for number in range(len(found))] == [start, *ends[:-1]]
@@ -64,14 +64,14 @@ def test_range_of_a_document_covers_all_its_parts_and_no_others(sentences: Sente
 
 def test_sentence_at_a_position_contains_it(sentences: Sentences) -> None:
     passage = sentences.passage_from(0)
-    for place in range(passage.start - 2, passage.end + 3):
-        holding = [n for n in range(len(passage)) if passage.start_of(n) <= place < passage.end_of(n)]
-        expected = holding[0] if holding else 0 if place < passage.start else len(passage) - 1
-        assert passage.sentence_at(place) == expected
-        ended = [n for n in range(len(passage)) if passage.end_of(n) <= place]
-        assert passage.last_within(place) == (ended[-1] if ended else -1)
-        distances = [abs(passage.end_of(n) - place) for n in range(len(passage))]
-        assert passage.nearest_end(place) == distances.index(min(distances))
+    for position in range(passage.start - 2, passage.end + 3):
+        holding = [n for n in range(len(passage)) if passage.start_of(n) <= position < passage.end_of(n)]
+        expected = holding[0] if holding else 0 if position < passage.start else len(passage) - 1
+        assert passage.sentence_at(position) == expected
+        ended = [n for n in range(len(passage)) if passage.end_of(n) <= position]
+        assert passage.last_within(position) == (ended[-1] if ended else -1)
+        distances = [abs(passage.end_of(n) - position) for n in range(len(passage))]
+        assert passage.nearest_end(position) == distances.index(min(distances))
 
 
 @pytest.mark.parametrize(("length", "room"), [(100, 20), (37, 36), (10, 50), (300, 7), (1, 1)])
@@ -82,12 +82,12 @@ def test_windows_cover_a_text_evenly_up_to_both_ends(length: int, room: int) -> 
     assert (begins[0], begins[-1]) == (0, last) and set(begins) <= set(range(last + 1))
     if last:
         inner = np.bincount(begins, minlength=last + 1)[1:-1]
-        assert not len(inner) or inner.max() - inner.min() <= 1, "no place in the middle is favoured"
+        assert not len(inner) or inner.max() - inner.min() <= 1, "no position in the middle is favoured"
 
 
 def test_window_begins_at_a_sentence_of_the_row(sentences: Sentences) -> None:
     passage = sentences.passage_from(0)
-    found = {passage.window_from(place, 20) for place in range(passage.start, passage.end)}
+    found = {passage.window_from(position, 20) for position in range(passage.start, passage.end)}
     assert found <= set(range(len(passage)))
     assert 0 in found
     assert passage.end - passage.start_of(max(found)) <= 20, "the last window takes all up to the end"
@@ -97,7 +97,7 @@ def test_shares_and_means_equal_those_of_the_rows(sentences: Sentences) -> None:
     rows = list_rows()
     lengths = np.diff(sentences.row_starts)
     many = sum(n for n, (_, _, ends) in zip(lengths, rows, strict=True) if len(ends) >= 2)
-    assert sentences.share_with_two() == pytest.approx(many / lengths.sum())
+    assert sentences.pair_fraction() == pytest.approx(many / lengths.sum())
     assert sentences.mean_window(30) == pytest.approx(sum(n * min(n, 30) for n in lengths) / lengths.sum())
 
 

@@ -7,7 +7,7 @@ from tiny import save_bert, save_gpt2, write_table
 
 from llmkit.config.loading import load_recipe
 from llmkit.core.errors import ModelError, UsageError
-from llmkit.evaluating.evaluate import evaluate
+from llmkit.evaluating.evaluate import check_columns, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +41,20 @@ def test_nothing_to_score_and_no_model_are_told_apart(models: dict[str, str], tm
         evaluate(load_recipe(None), model=models["clm"])
     with pytest.raises(ModelError, match="there is no model"):
         evaluate(load_recipe(None), model=str(tmp_path))
+
+
+def test_a_column_without_a_file_is_refused() -> None:
+    check_columns({"text": "body", "label": None}, ["a.csv"])
+    check_columns({"text": None, "label": None}, ())
+    with pytest.raises(UsageError, match="--label names a column of --data, which is missing"):
+        check_columns({"text": None, "label": "verdict"}, ())
+
+
+def test_a_split_is_said_to_count_for_nothing_where_there_is_none(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text("free cash at home. dinner soon.\n" * 30)
+    for split, said in (("test", True), ("validation", False)):
+        recipe = load_recipe(None, [f"evaluate.split={split}"])
+        evaluate(recipe, model=models["clm"], data=[str(tmp_path / "text.txt")])
+        assert ("evaluate.split test is not used" in capsys.readouterr().err) == said

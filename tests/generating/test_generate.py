@@ -32,3 +32,13 @@ def test_a_classifier_writes_no_text_and_the_error_names_what_it_is_for(tmp_path
     with pytest.raises(UsageError, match="is a classifier") as caught:
         generate(SETTINGS, model=str(tmp_path / "classifier"), prompts=["a"])
     assert "predict" in str(caught.value)
+
+
+def test_settings_that_a_masked_model_does_not_read_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_bert(tmp_path / "bert")
+    generate(SETTINGS, model=model, prompts=["win [MASK] now"])
+    assert "not used: generate.max_new_tokens, generate.num_samples; each mask gets" in capsys.readouterr().err
+    generate(load_recipe(None, ["generate.top_k=3"]).generate, model=model, prompts=["win [MASK] now"])
+    assert "not used" not in capsys.readouterr().err

@@ -5,12 +5,12 @@ import pytest
 from scipy import stats
 
 from llmkit.metrics import bootstrap
-from llmkit.metrics.bootstrap import MIN_RESAMPLES, Bootstrap, chunk_sizes, draw_rows
+from llmkit.metrics.bootstrap import MIN_RESAMPLES, Bootstrap, chunk_sizes, sample_row_counts
 
 
 def test_interval_of_a_mean_equals_the_percentile_bootstrap_of_scipy() -> None:
     values = np.random.default_rng(0).exponential(size=80)
-    weights = draw_rows(6000, 80, np.random.default_rng(1))
+    weights = sample_row_counts(6000, 80, np.random.default_rng(1))
     found = Bootstrap(0.9).intervals({"mean": each @ values / 80} for each in weights)["mean"]
     expected = stats.bootstrap(
         (values,), np.mean, n_resamples=6000, confidence_level=0.9, method="percentile", rng=np.random.default_rng(2)
@@ -19,7 +19,7 @@ def test_interval_of_a_mean_equals_the_percentile_bootstrap_of_scipy() -> None:
 
 
 def test_resamples_have_all_rows_with_equal_frequency() -> None:
-    counts = np.concatenate(list(draw_rows(2000, 10, np.random.default_rng(0))))
+    counts = np.concatenate(list(sample_row_counts(2000, 10, np.random.default_rng(0))))
     assert counts.shape == (2000, 10)
     assert (counts.sum(1) == 10).all()
     assert counts.mean(0) == pytest.approx(np.ones(10), abs=0.1)
@@ -27,9 +27,9 @@ def test_resamples_have_all_rows_with_equal_frequency() -> None:
 
 
 def test_chunks_have_bounded_size_and_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = np.concatenate(list(draw_rows(50, 10, np.random.default_rng(0))))
+    whole = np.concatenate(list(sample_row_counts(50, 10, np.random.default_rng(0))))
     monkeypatch.setattr(bootstrap, "_CHUNK", 70)
-    chunks = list(draw_rows(50, 10, np.random.default_rng(0)))
+    chunks = list(sample_row_counts(50, 10, np.random.default_rng(0)))
     assert [len(chunk) for chunk in chunks] == [7] * 7 + [1]
     assert (np.concatenate(chunks) == whole).all()
     assert list(chunk_sizes(3, 10**9)) == [1, 1, 1], "one at a time, however wide"

@@ -1,6 +1,7 @@
 """Classifier heads on any model: kept if the labels are the same, else new; the encoder is unchanged."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from transformers import (
     BertForMaskedLM,
     BertForPreTraining,
     BertForSequenceClassification,
+    GPT2ForSequenceClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
     PreTrainedModel,
     ViTConfig,
 )
@@ -19,6 +23,7 @@ from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.classifier import (
     build_classifier,
     check_can_classify,
+    fold_target_scale,
     labels_of,
     load_classifier,
     load_classifier_for_training,
@@ -70,7 +75,9 @@ def assert_same_encoder(model: PreTrainedModel, path: Path) -> None:
 def test_encoder_has_the_weights_of_the_model(family: str, language_model: Path) -> None:
     model, notes = load_classifier_for_training(str(language_model), "single_label_classification", LABELS, 0)
     assert_same_encoder(model, language_model)
-    assert notes == [f"the head is new: {'bert.pooler.dense, classifier' if family == 'bert' else 'score'}"]
+    assert notes == [
+        f"layers that start with random weights: {'bert.pooler.dense, classifier' if family == 'bert' else 'score'}"
+    ]
     assert model.dtype == torch.float32
     assert (model.config.label2id, model.config.id2label) == (LABELS, {0: "ham", 1: "spam", 2: "eggs"})
     assert model.config.problem_type == "single_label_classification"
@@ -79,7 +86,7 @@ def test_encoder_has_the_weights_of_the_model(family: str, language_model: Path)
 def test_saved_pooler_is_kept(tmp_path: Path) -> None:
     make_bert(BertForPreTraining, seed=5).save_pretrained(tmp_path)
     model, notes = load_classifier_for_training(str(tmp_path), "single_label_classification", LABELS, 0)
-    assert notes == ["the head is new: classifier"]
+    assert notes == ["layers that start with random weights: classifier"]
     saved = load_file(tmp_path / "model.safetensors")
     assert torch.equal(model.bert.pooler.dense.weight, saved["bert.pooler.dense.weight"])
 
@@ -99,7 +106,7 @@ def test_new_weights_depend_only_on_the_seed(family: str, language_model: Path) 
 def test_head_of_the_same_label_map_is_kept(family: str, classifier: Path) -> None:
     saved = load_classifier(str(classifier))
     model, notes = load_classifier_for_training(str(classifier), "single_label_classification", LABELS, 0)
-    assert notes == ["the model's head is kept: it has the same labels"]
+    assert notes == ["the model's classification head is kept: it has the same labels"]
     for name in saved.state_dict():
         assert is_same(model, saved, name)
 
@@ -119,7 +126,7 @@ def test_head_of_other_labels_is_new_even_if_it_has_the_same_size(
     family: str, classifier: Path, labels: dict[str, int], kind: str
 ) -> None:
     model, notes = load_classifier_for_training(str(classifier), kind, labels, 0)
-    assert notes == [f"the head is new: {HEADS[family].split('.')[0]}"]
+    assert notes == [f"layers that start with random weights: {HEADS[family].split('.')[0]}"]
     head, old = model.state_dict()[HEADS[family]], load_file(classifier / "model.safetensors")[HEADS[family]]
     assert len(head) == len(labels)
     assert not set(head.flatten().tolist()) & set(old.flatten().tolist())
@@ -131,7 +138,7 @@ def test_from_scratch_keeps_only_the_architecture(family: str, classifier: Path)
     model, notes = load_classifier_for_training(
         str(classifier), "single_label_classification", LABELS, 0, from_scratch=True
     )
-    assert "all weights are new" in notes[0]
+    assert "all weights start random" in notes[0]
     saved = load_classifier(str(classifier))
     assert [weight.shape for weight in model.parameters()] == [weight.shape for weight in saved.parameters()]
     assert not any(is_same(model, saved, name) for name, weight in model.named_parameters() if weight.ndim > 1)
@@ -186,3 +193,29 @@ def test_architecture_without_a_head_for_labels_is_refused() -> None:
     check_can_classify(make_gpt2().config, "here")
     with pytest.raises(UsageError, match="no classifier of type vit"):
         check_can_classify(ViTConfig(), "here")
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_folded_target_scale_gives_outputs_in_the_unit_of_the_labels(kind: str) -> None:
+    config = {"num_labels": 1}
+    if kind == "bert":
+        model: Any = make_bert(BertForSequenceClassification, **config).eval()
+    else:
+        gpt2 = make_gpt2().config
+        gpt2.num_labels = 1
+        model = GPT2ForSequenceClassification(gpt2).eval()
+    ids = torch.randint(1, 40, (3, 8))
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+        assert fold_target_scale(model, 1140.0, 80.0)
+        torch.testing.assert_close(model(input_ids=ids).logits, before * 80 + 1140, rtol=1e-5, atol=1e-3)
+
+
+def test_target_scale_is_not_folded_into_a_model_without_a_bias_for_it() -> None:
+    llama = LlamaConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_labels=1
+    )
+    model = LlamaForSequenceClassification(llama)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    assert not fold_target_scale(model, 3.0, 2.0)
+    assert all(bool((weight == before[name]).all()) for name, weight in model.state_dict().items())

@@ -278,3 +278,13 @@ def test_missing_peft_is_reported_with_a_fix(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentFault, match="peft is not installed"):
         require_peft()
+
+
+@needs_peft
+def test_lora_adapts_the_modules_that_are_named_or_says_which_there_are() -> None:
+    model = make_bert(BertForSequenceClassification)
+    add_lora(model, 2, 4, 0, targets=["output.dense"])
+    adapted = {name.partition(".lora_")[0] for name, _ in model.named_parameters() if "lora_" in name}
+    assert adapted and all(name.endswith("output.dense") for name in adapted)
+    with pytest.raises(UsageError, match="dense, key, query, value"):
+        add_lora(make_bert(BertForSequenceClassification), 2, 4, 0, targets=["qkv"], where="cls.lora_target_modules")

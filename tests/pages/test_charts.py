@@ -5,7 +5,7 @@ import json
 import pytest
 
 from llmkit.pages.blocks import Curve, LineChart, ReliabilityDiagram
-from llmkit.pages.charts import draw, format_reading, format_ticks, nice_ticks, shorten_count, smooth
+from llmkit.pages.charts import format_reading, format_ticks, layout_chart, nice_ticks, shorten_count, smooth
 
 BIN = {"lower": 0.5, "upper": 1.0, "n": 12_345, "confidence": 0.75, "accuracy": 1.0}
 
@@ -13,7 +13,7 @@ BIN = {"lower": 0.5, "upper": 1.0, "n": 12_345, "confidence": 0.75, "accuracy": 
 def test_single_spike_survives_thinning_of_a_long_curve() -> None:
     values = [1.0] * 100_000
     values[54_321] = 50.0
-    drawing = draw(LineChart("Gradient norm", "", [Curve("training", range(100_000), values)]))
+    drawing = layout_chart(LineChart("Gradient norm", "", [Curve("training", range(100_000), values)]))
     (curve,) = json.loads(drawing.data["curves"])
     assert (54_321, 50.0) in zip(curve["steps"], curve["values"], strict=True)
     assert curve["steps"][0] == 0 and curve["steps"][-1] == 99_999
@@ -38,23 +38,23 @@ def test_ticks_enclose_the_values_and_each_has_its_own_label(low: float, span: f
 
 @pytest.mark.parametrize("last", [1, 2, 7, 999, 100_000, 20_000_000])
 def test_steps_on_the_axis_are_whole_numbers(last: int) -> None:
-    assert all(tick == int(tick) for tick in nice_ticks(0, last, whole=True))
+    assert all(tick == int(tick) for tick in nice_ticks(0, last, integers=True))
 
 
 def test_flat_curve_is_drawn_inside_the_frame() -> None:
-    (line,) = draw(LineChart("Loss", "", [Curve("training", [5, 10], [2.0, 2.0])])).lines
+    (line,) = layout_chart(LineChart("Loss", "", [Curve("training", [5, 10], [2.0, 2.0])])).lines
     heights = {y for _, y in line.dots}
     assert len(heights) == 1 and 8 < heights.pop() < 164
 
 
 def test_single_point_is_drawn_as_a_dot() -> None:
-    (line,) = draw(LineChart("Loss", "", [Curve("test", [0], [2.0])])).lines
+    (line,) = layout_chart(LineChart("Loss", "", [Curve("test", [0], [2.0])])).lines
     assert len(line.dots) == 1 and not line.path
 
 
 def test_bins_without_rows_have_no_bar() -> None:
     empty = {"lower": 0.0, "upper": 0.5, "n": 0, "confidence": None, "accuracy": None}
-    drawing = draw(ReliabilityDiagram("unit", [empty, BIN]))
+    drawing = layout_chart(ReliabilityDiagram("unit", [empty, BIN]))
     assert [bar.count for bar in drawing.bars] == ["12k"]
     assert "12,345: 75.0% mean probability, 100.0% correct" in drawing.description
 

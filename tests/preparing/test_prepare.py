@@ -70,11 +70,14 @@ def test_receipt_names_everything_that_was_skipped_removed_and_dropped(
     books = make_books(tmp_path / "books", 2)
     (books / "copy.txt").write_bytes((books / "0.txt").read_bytes())
     (books / "picture.txt").write_bytes(b"\x89PNG" + bytes(2000))
+    for name in ("old.doc", ".hidden.txt"):
+        (books / name).touch()
     (books / "bell.txt").write_text(ENGLISH * 5 + "ding\a dong\a\n")
     manifest = prepare([str(books)], tmp_path / "data", settings("prepare.read.skip_bad=true")).manifest
     assert manifest["steps"]["exact copies"]["dropped"] == {"seen before": 1}
     assert sum(manifest["steps"]["controls"]["removed"].values()) == 2
-    assert [source["skipped"] for source in manifest["sources"] if source["skipped"]] == [{"unreadable file": 1}]
+    skipped = [source["skipped"] for source in manifest["sources"] if source["skipped"]]
+    assert skipped == [{"unreadable file": 1}, {".doc file": 1, "hidden file": 1}]
     capsys.readouterr()
     show_receipt(manifest)
     shown = capsys.readouterr().out

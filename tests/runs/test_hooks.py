@@ -49,7 +49,7 @@ class Line:
 
 def make_task(n_held_out: int = 0) -> Any:
     return SimpleNamespace(
-        data=SimpleNamespace(n_held_out=n_held_out, sequence_length=16), output_share=1.0, selection_key=None,
+        data=SimpleNamespace(n_held_out=n_held_out, sequence_length=16), output_fraction=1.0, selection_key=None,
         samples=SimpleNamespace(samples_per_epoch=40), evaluate=lambda model, plan: {"loss": 2.0},
         sample=lambda model: {"text": "written"},
     )  # fmt: skip

@@ -20,7 +20,7 @@ COST = ModelCost(
 
 
 def describe(network: Any, *overrides: str, scored: float = 0.0) -> ModelCost:
-    task: Any = SimpleNamespace(output_share=1.0, count_scored_logits=lambda network: scored)
+    task: Any = SimpleNamespace(output_fraction=1.0, count_scored_logits=lambda network: scored)
     recipe = load_recipe(None, ["train.block_size=16", "train.global_batch_size=4", *overrides])
     return measure_model_cost(network, recipe, task, bf16=False, on_cpu=True)
 

@@ -83,7 +83,7 @@ def test_length_in_minutes_is_the_recipes_or_estimated(
     monkeypatch.setattr(run_plan, "peak_flops", lambda *_: work / 30)
     task = SimpleNamespace(
         cuts_by_tokens=False, count_scored_logits=lambda network: 0.0,
-        objective=task.objective, samples=task.samples, output_share=1.0,
+        objective=task.objective, samples=task.samples, output_fraction=1.0,
         data=SimpleNamespace(sequence_length=16, n_held_out=0, n_final=0, fingerprint={}, n_train_tokens=10_000),
     )  # fmt: skip
     run_plan.plan_run(recipe, cast(Any, task), network, torch.device("cpu"))

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from llmkit.config.loading import load_recipe
+from llmkit.config.recipe import Recipe
 from llmkit.core import distributed
 from llmkit.core.errors import UsageError
 from llmkit.core.files import read_json, write_json
 from llmkit.runs import resuming
+from llmkit.runs.plan import recipe_fields
 from llmkit.runs.resuming import choose_plan
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Plan
@@ -20,13 +22,15 @@ from llmkit.training.folder import RunFolder
 
 PLAN = Plan(
     20, 5, 5, BatchPlan(8, 8, 1), "fp32",
-    resume_fingerprint={"data": "d" * 64, "optim.learning_rate": 0.1, "train.block_size": 16}
+    resume_fingerprint={"data": "d" * 64, "optim.learning_rate": 0.1, "train.block_size": 16, "model.n_layer": 2}
 )  # fmt: skip
-RUN = RunFolder(Path("run"))
 
 
-def check(changed: dict[str, Any], *allow: str, fixed: tuple[str, ...] = (), carried: bool = False) -> None:
-    resuming._check(changed, PLAN, allow, RUN, fixed, carried=carried)
+def check(changed: dict[str, Any], *allow: str, recipe: Recipe | None = None) -> None:
+    run: Any = SimpleNamespace(
+        path=Path("a run"), manifest=Path("manifest.json"), data_path=Path("d"), read_manifest=lambda: {"data_path": ""}
+    )
+    resuming._check(changed, PLAN, allow, run, recipe or load_recipe(None))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,7 @@ def test_resumed_run_is_compiled_as_before_on_the_same_kind_of_device(
 ) -> None:
     monkeypatch.setattr(resuming, "pick_device", lambda: torch.device(device))
     recipe = load_recipe(None, [f"train.compile={compile_}"])
-    assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
+    assert resuming._recompile(recipe, {"device": "cuda"}, "whole") == again
 
 
 def test_auto_does_not_compile_a_sharded_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +50,7 @@ def test_auto_does_not_compile_a_sharded_model(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     for engine, again in (("ddp", "whole"), ("fsdp2", "none")):
         recipe = load_recipe(None, [f"train.engine={engine}"])
-        assert resuming._compile_again(recipe, {"device": "cuda"}, "whole") == again
+        assert resuming._recompile(recipe, {"device": "cuda"}, "whole") == again
 
 
 def test_a_resumed_run_keeps_the_lengths_that_were_planned_after_its_checkpoint() -> None:
@@ -77,17 +81,19 @@ def test_refused_change_names_both_values_and_the_options_that_allow_it() -> Non
         check(changed, "data")
     [problem] = caught.value.problems
     assert "data: dddddddddddd -> eeeeeeeeeeee; optim.learning_rate: 0.1 -> 0.2" in problem.what
+    assert "with: llmkit pretrain-clm --data d --out 'a run' --resume;" in problem.hint
     assert problem.hint.endswith("--allow data --allow optim.learning_rate")
     check(changed, "data", "optim.learning_rate")
 
 
 def test_fixed_fields_cannot_be_allowed() -> None:
-    for changed, options in (
-        ({"train.block_size": 32}, {"fixed": ("train.block_size",)}),
-        ({"train.block_size": 32}, {"carried": True}),
+    for changed, settings in (
+        ({"train.block_size": 32}, ["model.family=gru"]),
+        ({"optim.learning_rate": 0.2, "model.n_layer": 3}, []),
     ):
-        with pytest.raises(UsageError, match=r"train\.block_size: 16 -> 32") as caught:
-            check(changed, "train.block_size", **options)
+        recipe = load_recipe(None, settings)
+        with pytest.raises(UsageError, match=" -> 3") as caught:
+            check(changed, *changed, recipe=recipe)
         assert "--allow" not in caught.value.problems[0].hint
     check({"train.block_size": 32}, "train.block_size")
 
@@ -145,3 +151,40 @@ def test_other_machine_is_reported_with_its_differences(
     assert capsys.readouterr().err == ""
     resuming._report_machine({"threads": n_threads + 1, "device": "cuda", "versions": {"torch": "1.0"}})
     assert f"threads {n_threads + 1} -> {n_threads}, device cuda -> cpu, torch 1.0 -> 2.0" in capsys.readouterr().err
+
+
+def make_stopped_run(path: Path, *settings: str) -> RunFolder:
+    """A run folder with what `check_recipe` reads."""
+    run, recipe = RunFolder(path), load_recipe(None, settings)
+    plan = replace(PLAN, resume_fingerprint={"precision": "fp32", **recipe_fields(recipe), "train.block_size": 32})
+    (run.checkpoints / "step-4").mkdir(parents=True)
+    write_json(run.checkpoints / "step-4" / "MANIFEST.json", {"step": 4, "plan": asdict(plan)})
+    write_json(run.manifest, {"task": "clm", "data_path": "../books"})
+    return run
+
+
+def test_recipe_that_differs_is_refused_before_data_or_model_are_opened(tmp_path: Path) -> None:
+    run = make_stopped_run(tmp_path / "run", "train.block_size=32", "train.max_steps=9", "optim.learning_rate=1e-2")
+    resuming.check_recipe(run, load_recipe(None, ["train.max_steps=9", "optim.learning_rate=1e-2"]), ())
+    with pytest.raises(UsageError) as caught:
+        resuming.check_recipe(run, load_recipe(None, ["train.block_size=64"]), ())
+    [problem] = caught.value.problems
+    assert "train.block_size: 32 -> 64" in problem.what
+    assert "train.max_steps: 9 -> null" in problem.what
+    assert "optim.learning_rate: 0.01 -> 0.001" in problem.what
+    assert f"llmkit pretrain-clm --data {tmp_path}/books --out {tmp_path}/run --resume;" in problem.hint
+    allow = ["train.max_steps", "optim.learning_rate"]
+    resuming.check_recipe(run, load_recipe(None), allow)
+
+
+def test_recipe_of_another_task_is_refused_and_the_family_of_a_starting_model_is_not_compared(tmp_path: Path) -> None:
+    run = make_stopped_run(tmp_path / "run", "model.family=llama", "model.n_layer=2")
+    resuming.check_recipe(run, load_recipe(None), ())
+    with pytest.raises(UsageError, match=r"task: clm -> mlm"):
+        resuming.check_recipe(run, load_recipe(None, (), "mlm"), ())
+
+
+def test_run_without_a_readable_checkpoint_is_left_to_what_finds_the_checkpoint(tmp_path: Path) -> None:
+    run = make_stopped_run(tmp_path / "run")
+    (run.checkpoints / "step-4" / "MANIFEST.json").write_text("{")
+    resuming.check_recipe(run, load_recipe(None, ["train.seed=5"]), ())

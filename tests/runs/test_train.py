@@ -48,8 +48,10 @@ def test_dry_run_writes_nothing(data: Path, tmp_path: Path) -> None:
 def test_finished_run_resumes_without_training_and_exports_again(run: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(run, out)
-    shutil.rmtree(out / "model")
+    (out / "model/model.safetensors").unlink()
+    (out / "model/notes.txt").write_text("mine")
     pretrain(recipe(), data=data, out=out, resume=True)
+    assert (out / "model/notes.txt").read_text() == "mine"
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
     assert read_log(out) == read_log(run)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from llmkit.core.errors import DataError
-from llmkit.tables.label_columns import Columns, choose_columns
+from llmkit.tables.label_columns import Columns, choose_columns, describe_guess
 
 
 def choose(
@@ -116,3 +116,22 @@ def test_one_column_for_two_things_is_refused() -> None:
             ["text", "label"], [{"text": "a", "label": "b"}], text="text", pair=None, label="text", need_label=True,
             where="t.csv",
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("columns", "chosen", "given", "said"),
+    [
+        ("id text label", ("text", "label"), (), ""),
+        ("text label source", ("text", "label"), (), ""),
+        ("id body stars verdict", ("body", "stars"), (), "'stars' is taken for the label; --label {}: 'verdict'"),
+        ("body category label", ("body", "label"), (), "'label' is taken for the label; --label {}: 'category'"),
+        ("title review label", ("review", "label"), (), "'review' is taken for the text; --text {}: 'title'"),
+        ("body stars verdict", ("body", "stars"), ("stars",), ""),
+        ("wort art menge", ("wort", "art"), ("wort",), "'art' is taken for the label; --label {}: 'menge'"),
+    ],
+)
+def test_a_column_chosen_among_several_is_said_with_the_others(
+    columns: str, chosen: tuple[str, str], given: tuple[str, ...], said: str
+) -> None:
+    notes = describe_guess(Columns(chosen[0], None, chosen[1]), columns.split(), given)
+    assert notes == ([said.format("names another column")] if said else [])

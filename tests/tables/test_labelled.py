@@ -15,6 +15,7 @@ from llmkit.tables.labelled import (
     ParseLabel,
     UnseenLabels,
     build_label2id,
+    map_labels,
     parse_label,
     parse_labels,
     parse_number,
@@ -133,6 +134,31 @@ def test_several_labels_are_cut_sorted_and_taken_once(tmp_path: Path) -> None:
         read(tmp_path, '{"text": "a", "label": ["b", null]}\n', name="a.jsonl", kind="multi_label")
 
 
+def test_lists_that_were_written_as_text_are_lists_of_labels(tmp_path: Path) -> None:
+    cells = ["['joy', 'love']", '[""joy"", ""sad""]', "[]", "['joy' 'love']", "[1, 2]", "[sic]", "joy"]
+    data = "text,label\n" + "".join(f'a,"{cell}"\n' for cell in cells)
+    expected = [("joy", "love"), ("joy", "sad"), (), ("joy", "love"), ("1", "2"), ("[sic]",), ("joy",)]
+    assert labels_of(read(tmp_path, data, kind="multi_label")) == expected
+
+
+@pytest.mark.parametrize("label", ["[0.7, 0.3]", '{"pos": 0.7, "neg": 0.3}'])
+def test_soft_labels_are_refused_by_name(tmp_path: Path, label: str) -> None:
+    with pytest.raises(DataError, match="soft labels"):
+        read(
+            tmp_path,
+            f'{{"text": "a", "label": {label}}}\n',
+            name="a.jsonl",
+            kind="multi_label" if "[" in label else "single_label",
+        )
+
+
+def test_mapped_labels_become_one_if_their_new_names_are_equal() -> None:
+    single = map_labels(parse_label, {"0.0": "0", "NEG": "neg"})
+    assert [single(cell) for cell in ("0.0", "0", "NEG", None)] == ["0", "0", "neg", None]
+    several = map_labels(lambda cell: parse_labels(cell, "|"), {"x": "y"})
+    assert several("y|x|a") == ("a", "y")
+
+
 def test_regression_takes_finite_numbers_only_and_names_the_lines_of_others(tmp_path: Path) -> None:
     assert labels_of(read(tmp_path, "text,label\na,1\nb, -2.5e1 \n", kind="regression")) == [1.0, -25.0]
     with pytest.raises(DataError, match="4 of 6 rows have no finite number in 'label', such as 'good'") as caught:
@@ -153,14 +179,6 @@ def test_one_label_alone_is_refused_before_any_model() -> None:
         build_label2id({"spam": 1}, "rows.csv", n_rows=3)
     with pytest.raises(DataError, match="no row has a label"):
         build_label2id({}, "rows.csv", n_rows=3)
-
-
-def test_a_column_of_ids_is_refused_as_labels_and_regression_is_named() -> None:
-    with pytest.raises(DataError, match="30 different labels in 30 rows") as caught:
-        build_label2id({f"0.{n}": 1 for n in range(30)}, "rows.csv")
-    assert "--label" in caught.value.problems[0].hint
-    assert "cls.labels=regression" in caught.value.problems[0].hint
-    assert len(build_label2id({f"intent {n}": 2 for n in range(30)}, "rows.csv")) == 30
 
 
 def test_label_map_does_not_depend_on_the_order_of_rows() -> None:

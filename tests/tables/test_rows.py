@@ -300,3 +300,35 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, ending: str) -> None
     tracemalloc.stop()
     assert n_rows == 200_000
     assert peak < 24e6, "the rows as a list would be twice that and more"
+
+
+def test_rows_in_memory_are_read_as_those_of_json_lines(tmp_path: Path) -> None:
+    rows: list[Any] = [{"text": "a\nb", "n": 1}, "c\u2028d", ["e", "f"], {"text": None}]
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    with open_rows(rows, Read()) as given, open_rows(path, Read()) as read:
+        assert [row.cells for row in given] == [row.cells for row in read]
+        assert (given.columns, given.unit) == (read.columns, "row")
+    with pytest.raises(DataError, match="the row is a number") as caught:
+        open_rows(["a", 1], Read())  # type: ignore[list-item]
+    assert caught.value.problems[0].where == "the given rows, row 2"
+
+
+def test_an_encoding_that_was_guessed_is_said_with_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = "text,label\nPříliš žluťoučký kůň úpěl ďábelské ódy,dobrý\nKdyž jsme přišli k řece; byla tma,špatný\n"
+    with open_rows(write(tmp_path / "cs.csv", text.encode("cp1250")), Read()) as rows:
+        assert len(list(rows)) == 2
+    assert "cs.csv: read as cp1250 (prepare.read.encoding), such as" in caplog.text and "žluťoučký" in caplog.text
+    caplog.clear()
+    for name, read in (("u8.csv", Read()), ("named.csv", Read(encoding="cp1250")), ("u16.csv", Read())):
+        encoding = {"u8.csv": "utf-8", "named.csv": "cp1250", "u16.csv": "utf-16"}[name]
+        with open_rows(write(tmp_path / name, text.encode(encoding)), read) as rows:
+            assert len(list(rows)) == 2
+    assert "such as" not in caplog.text
+
+
+def test_a_first_line_that_looks_like_a_header_is_a_text_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_rows(write(tmp_path / "a.txt", "Text\ngood\nbad\n"), Read()) as rows:
+        assert [row.cells["text"] for row in rows] == ["Text", "good", "bad"]
+    assert "it looks like a header: 'Text'" in caplog.text

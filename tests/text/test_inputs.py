@@ -9,7 +9,17 @@ import pytest
 
 from llmkit.core.errors import DataError
 from llmkit.text import inputs
-from llmkit.text.inputs import display_name, file_size, find_files, is_hidden, is_readable, is_stream, split_endings
+from llmkit.text.inputs import (
+    Skipped,
+    display_name,
+    file_size,
+    find_files,
+    is_hidden,
+    is_readable,
+    is_stream,
+    list_counts,
+    split_endings,
+)
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -60,10 +70,22 @@ def test_size_is_that_of_a_file_and_nothing_else_has_one(tmp_path: Path) -> None
 
 def test_what_a_folder_has_beside_readable_files_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a.txt").write_text("a")
-    (tmp_path / "b.jpg").write_text("b")
+    touch(tmp_path, "b.jpg", "c.JPG", ".d.txt", ".e/f.txt", "g", "h. a long ending that is none")
     with caplog.at_level(logging.WARNING):
         find_files([str(tmp_path)])
-    assert ".jpg 1" in caplog.text
+    counts = {".jpg file": 2, "hidden file": 1, "hidden folder": 1, "file without a known suffix": 2}
+    assert f"skipped in {tmp_path}: 2 .jpg file" in caplog.text
+    caplog.clear()
+    skipped: Skipped = {}
+    find_files([str(tmp_path)], skipped)
+    assert skipped == {str(tmp_path): counts}
+    assert not caplog.text
+
+
+def test_many_reasons_for_skipping_are_listed_shortly() -> None:
+    listed = list_counts({f".{n} file": n for n in range(1, 30)})
+    assert listed.startswith("29 .29 file, 28 .28 file")
+    assert listed.endswith(f"{sum(range(1, 10))} for other reasons")
 
 
 def test_a_missing_file_is_a_data_error_with_the_nearest_name(tmp_path: Path) -> None:
@@ -76,7 +98,7 @@ def test_a_missing_file_is_a_data_error_with_the_nearest_name(tmp_path: Path) ->
 
 def test_a_folder_without_a_readable_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_text("b")
-    with pytest.raises(DataError, match=r"\.jpg 1"):
+    with pytest.raises(DataError, match=r"1 \.jpg file"):
         find_files([str(tmp_path)])
 
 
@@ -115,7 +137,7 @@ def test_a_linked_folder_is_read_once_and_loops_end(tmp_path: Path, caplog: pyte
         (tmp_path / "f" / name).symlink_to(target)
     with caplog.at_level(logging.WARNING):
         assert names_of(tmp_path, "f") == ["f/a.txt", "f/again/b.txt", "f/z/c.txt"]
-    assert "4 links not followed" in caplog.text
+    assert "4 link to a folder that is read already" in caplog.text
     assert names_of(tmp_path, "f/**/*.txt") == ["f/a.txt", "f/again/b.txt", "f/z/c.txt"]
 
 
@@ -139,7 +161,7 @@ def test_pipes_sockets_and_devices_are_refused_by_name_and_skipped_in_folders(
                 find_files([str(tmp_path / name)])
         with caplog.at_level(logging.WARNING):
             assert names_of(tmp_path, "") == ["a.txt"]
-    assert "pipes, sockets or devices 2" in caplog.text
+    assert "2 pipe, socket or device" in caplog.text
     assert is_stream(str(tmp_path / "p.txt"))
     assert not is_stream(str(tmp_path / "a.txt"))
 
@@ -158,7 +180,7 @@ def test_lock_files_of_office_programs_are_counted_and_refused_by_name(
     touch(tmp_path, "doc.txt", "~$doc.txt", "~$b.docx")
     with caplog.at_level(logging.WARNING):
         assert names_of(tmp_path, "") == ["doc.txt"]
-    assert "lock files of office programs 2" in caplog.text
+    assert "2 lock file of an office program" in caplog.text
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="lock file of an office program"):
         find_files(["~$doc.txt"])

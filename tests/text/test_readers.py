@@ -15,7 +15,7 @@ import pyarrow
 import pytest
 
 from llmkit.config.prepare import Read
-from llmkit.core.errors import DataError
+from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.readers import read_documents
 from llmkit.text.sources import Source, require_documents
@@ -137,8 +137,61 @@ def test_a_bad_file_is_skipped_as_a_whole_and_counted_with_skip_bad(tmp_path: Pa
     documents, sources = read_all(tmp_path, skip_bad=True)
     assert [document.text for document in documents] == ["sound"]
     assert [source.skipped["unreadable file"] for source in sources] == [1, 0, 1]
-    with pytest.raises(DataError, match="not utf-8"):
+    with pytest.raises(DataError, match="not utf-8") as caught:
         read_all(tmp_path)
+    places = [Path(problem.where.partition(",")[0]).name for problem in caught.value.problems]
+    assert places == ["a.txt", "c.txt", "the inputs"]
+    assert caught.value.problems[2].what == "2 files cannot be read"
+    assert "--skip-bad" in caught.value.problems[2].hint
+
+
+def test_bad_files_are_reported_together_the_first_ten_by_name(tmp_path: Path) -> None:
+    for n in range(30):
+        (tmp_path / f"{n:02d}.jsonl").write_text(f'{{"text": "a"}}\n{{"text": {"x" * n}\n')
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.writestr("a.txt", b"\x89PNG\r\n\x1a\n\0")
+        archive.writestr("b.txt", "A text.")
+    with pytest.raises(DataError) as caught:
+        read_all(tmp_path)
+    problems = caught.value.problems
+    assert (len(problems), problems[-1].what) == (4, "31 files cannot be read")
+    assert problems[1].where == f"{tmp_path}/01.jsonl:2 and 28 more"
+    for n in range(12):
+        (tmp_path / f"x{n:02d}.csv").write_text("text,label\n" + "a," * (n + 3) + "\n")
+    with pytest.raises(DataError) as caught:
+        read_all(tmp_path)
+    assert len(caught.value.problems) == 11
+    assert caught.value.problems[-1].what == "43 files cannot be read, the first of them above"
+
+
+def test_files_with_one_problem_are_one_problem(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    with pytest.raises(DataError) as caught:
+        read_all(tmp_path)
+    [problem] = caught.value.problems
+    assert (problem.what, problem.where) == ("this is a PNG image", f"{tmp_path}/a.txt and 2 more")
+
+
+def test_a_file_without_permission_is_named_with_the_bad_ones_and_skipped_with_skip_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (tmp_path / name).write_text(f"{name} is read.")
+    open_file = Path.open
+
+    def refuse(path: Path, *arguments: object) -> object:  # root may read everything
+        if path.name != "b.txt":
+            raise PermissionError
+        return open_file(path, *arguments)  # type: ignore[call-overload]  # passed on
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(EnvironmentFault, match="may not read") as caught:
+        read_all(tmp_path)
+    assert len(caught.value.problems) == 3
+    documents, sources = read_all(tmp_path, skip_bad=True)
+    assert [document.text for document in documents] == ["b.txt is read."]
+    assert sum(source.skipped["unreadable file"] for source in sources) == 2
 
 
 def test_an_empty_file_gives_no_document_and_is_counted(tmp_path: Path) -> None:

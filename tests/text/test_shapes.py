@@ -2,9 +2,12 @@
 
 import json
 import random
+import shlex
 
 import pytest
 
+from llmkit.config.loading import load_recipe
+from llmkit.text.boundaries import split_documents
 from llmkit.text.shapes import watch_shape
 from llmkit.text.sources import Source
 
@@ -84,6 +87,35 @@ def test_ordinary_texts_are_not_spoken_of(text: str) -> None:
 )
 def test_tables_labels_and_rules_are_said(text: str, what: str) -> None:
     assert what in note(text)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", "  \n"])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        *["---", "***", "===", "* * *", "###", "[SEP]", "<SEP>", "</s>", "<eos>", "<|im_end|>", "<|end|>", "[END]"],
+        *["</doc>", "—", "⁂", "＊＊＊", "・・・", "◇◇◇", "### END ###", "=====", "  ***", "<end_of_turn>"],
+    ],
+)
+def test_the_setting_for_a_mark_on_its_own_line_splits_the_documents_there(mark: str, end: str) -> None:
+    text = f"The ferry left at dawn, quietly.{end}{mark}{end}" * 200
+    settings = dict(part.split("=", 1) for part in shlex.split(note(text)) if part.startswith("prepare."))
+    recipe = load_recipe(None, [f"{key}={value.rstrip(';')}" for key, value in settings.items()])
+    documents = split_documents([text], recipe.prepare.read, Source("a.txt"))
+    assert {d.text.strip() for d in documents} == {"The ferry left at dawn, quietly."}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<p>\nWords of the page.\n</p>\n<div>\n<br>\n</div>\n" * 40,
+        "Chapter\n-------\n\nWords of the book.\n\nTitle\n=====\n\nWords.\n\n" * 8,
+        "***\n".join(wrap(SENTENCE * 3, 60) for _ in range(20)),
+        "int f() {\n}\n#\n" * 100,
+    ],
+)
+def test_a_few_rules_and_markup_are_no_marks_between_documents(text: str) -> None:
+    assert "separate" not in note(text)
 
 
 def test_any_text_is_passed_through_as_it_is() -> None:

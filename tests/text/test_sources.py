@@ -16,7 +16,7 @@ import pytest
 
 from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.documents import StepCounts
-from llmkit.text.sources import Source, find_entries, require_documents
+from llmkit.text.sources import AccessDenied, Source, find_entries, require_documents
 
 
 def test_all_that_is_skipped_is_counted_and_only_the_first_few_are_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -115,7 +115,7 @@ def test_members_are_read_sorted_and_what_cannot_be_read_is_counted(tmp_path: Pa
     source = Source(str(path))
     found = [entry.path.removeprefix(f"{path}!") for entry in find_entries(str(path), source)]
     assert found == ["./b.txt", "a/b.md", "c.txt", "z.txt"]
-    assert source.skipped == {"ending": 1}
+    assert source.skipped == {".jpg file": 1, "hidden file": 2}
 
 
 def test_member_whose_name_leads_out_of_the_archive_is_read_and_written_nowhere(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_members_of_a_tar_keep_their_order_and_links_are_counted(tmp_path: Path,
         ("x/../../evil.txt", b"three"),
         ("caf\\xe9.txt", b"y"),
     ]
-    assert source.skipped == {"link in an archive": 1, "ending": 1}
+    assert source.skipped == {"link in an archive": 1, ".jpg file": 1}
     assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
@@ -230,3 +230,20 @@ def test_what_can_be_read_once_is_copied_to_be_read_twice(tmp_path: Path) -> Non
         for _ in range(2):
             with copy.open(Source("")) as file:
                 assert file.read() == b"text"
+
+
+@pytest.mark.parametrize("name", ["a.docx", "a.pdf", "a.xlsx"])
+def test_a_web_page_named_after_another_format_is_read_as_a_page(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("<!DOCTYPE html><html><body><p>A ferry.</p></body></html>")
+    assert [entry.ending for entry in find_entries(str(tmp_path / name), Source(""))] == [".html"]
+
+
+def test_a_file_that_may_not_be_read_names_its_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").touch()
+
+    def refuse(*_: object, **__: object) -> None:  # root may read everything
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(AccessDenied, match="may not read"):
+        list(find_entries(str(tmp_path / "a.txt"), Source("")))

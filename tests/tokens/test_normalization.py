@@ -1,5 +1,6 @@
 """A tokenizer carries the normalization of its model: for llmkit in its record, for transformers in its normalizer."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,22 @@ def test_tokenizer_that_would_drop_a_normalizer_has_the_record_alone(tmp_path: P
     loaded = load_tokenizer(str(tmp_path))
     assert normalize_texts(loaded, ["THE"]) == ["the"]
     assert "The tokenizer does not do this: NFC, lower case" in describe_for_card(loaded)
+
+
+@pytest.mark.parametrize("unicode", ["NFC", "width", "NFKC", "NFKC_keep_cjk", "none"])
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_plain_transformers_reads_every_unicode_form_width_and_line_end(
+    tmp_path: Path, unicode: str, lowercase: bool
+) -> None:
+    letters = "Ａｂ０９\u3000，！（）：…‥～ﬁ②\r\n\v\f\u2028王①ÉΑ ㌔；［Z"
+    letters += "" if unicode == "width" else "e\u0301\u0338ﾞ️"  # a mark on a full-width letter does not compose
+    tokenizer = train_tokenizer([letters + letters.lower()], TokenizerSection(kind="byte-bpe", vocab_size=300))
+    set_normalization(tokenizer, {"unicode": unicode, "lowercase": lowercase})
+    tokenizer.save_pretrained(tmp_path)
+    plain, draw = AutoTokenizer.from_pretrained(tmp_path), random.Random(0)
+    for _ in range(300):
+        text = "".join(draw.choices(letters, k=12))
+        assert plain(text)["input_ids"] == ids(tokenizer, normalize_texts(tokenizer, [text])[0]), repr(text)
 
 
 def test_card_says_which_part_the_tokenizer_does() -> None:

@@ -178,7 +178,7 @@ def test_repair_from_other_input_is_refused_and_leaves_the_folder_as_it_is(data:
         prepare([str(other)], data, settings(), repair=True)
     with pytest.raises(DataError, match="built with other settings"):
         prepare([str(book)], data, settings("prepare.tokenizer.vocab_size=290"), repair=True)
-    with pytest.raises(UsageError, match="--repair keeps what --overwrite replaces"):
+    with pytest.raises(UsageError, match="--repair and --overwrite exclude each other"):
         prepare([str(book)], data, settings(), repair=True, overwrite=True)
     assert digests(data) == before
 

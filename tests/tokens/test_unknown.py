@@ -52,7 +52,7 @@ def test_rows_are_counted_with_the_lines_of_the_mostly_unknown_ones() -> None:
     assert (count.n_texts, count.n_mostly, count.numbers) == (6, 3, [3, 4, 7])
     (note,) = count.describe_rows("a.csv")
     assert "37 of 46 characters (80%) are unknown to the tokenizer, such as 😀, 𠮷, é" in note
-    assert "3 of 6 rows are mostly unknown (lines 3, 4, 7)" in note
+    assert "mostly unknown: 3 of 6 (lines 3, 4, 7)" in note
 
 
 def test_a_few_unknown_characters_are_no_note_on_a_file() -> None:

@@ -26,6 +26,7 @@ from llmkit.training.checkpoints import (
     load_optimizer_state,
     load_rng_state,
     load_weights,
+    mark_damaged,
     prune_checkpoints,
     verify_checkpoint,
     write_checkpoint,
@@ -99,6 +100,24 @@ def test_pruning_keeps_the_newest_two_the_best_and_what_is_not_ours(tmp_path: Pa
     shutil.copytree(tmp_path / "step-1", tmp_path / "step-keep")
     prune_checkpoints(tmp_path, keep_steps={2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-2", "step-9", "step-keep"]
+
+
+def test_pruning_keeps_a_checkpoint_with_a_file_of_the_user(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, 1, 2, 9, 10)
+    (tmp_path / "step-2/notes.txt").write_text("mine")
+    (tmp_path / "step-3").mkdir()
+    (tmp_path / "step-3/thesis.txt").write_text("mine")
+    prune_checkpoints(tmp_path, keep_steps=set())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-2", "step-3", "step-9"]
+    assert verify_checkpoint(tmp_path / "step-2") is None
+    assert "step-3 is kept: it has files that llmkit did not write" in capsys.readouterr().err
+
+
+def test_damaged_checkpoint_never_replaces_an_earlier_one(tmp_path: Path) -> None:
+    for _ in range(3):
+        write(tmp_path, 4)
+        mark_damaged(tmp_path / "step-4")
+    assert {path.name for path in tmp_path.iterdir()} == {f"step-4.damaged{end}" for end in ("", "-2", "-3")}
 
 
 WRITER = """

@@ -8,12 +8,13 @@ from llmkit.core.errors import UsageError
 from llmkit.core.files import write_json
 from llmkit.training.checkpoints import write_checkpoint
 from llmkit.training.folder import RunFolder, check_run, create_run
-from llmkit.training.run_files import delete_run, is_run, refuse_foreign_files
+from llmkit.training.run_files import delete_run, is_run, keep_foreign_files, refuse_foreign_files
 
 WRITTEN = [
     "log.jsonl", "metrics.json", "report.html", "refused-step-3-rank-1.json", "model/model.safetensors",
     "model/config.json", "model/vocab.txt", "tensorboard/events.out", "wandb/run/files/x", ".metrics.json.partial",
-    "checkpoints/.step-4.partial/x", "checkpoints/step-2.damaged/x",
+    "checkpoints/.step-4.partial/x", "checkpoints/step-2.damaged/x", "checkpoints/step-2.damaged-2/x",
+    "model/model-00001-of-00002.safetensors", "model/adapter_model.safetensors",
 ]  # fmt: skip
 
 
@@ -38,7 +39,15 @@ def test_all_that_a_run_writes_is_deleted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["thesis.tex", "model/notes.txt", "checkpoints/step-5/notes", "checkpoints/step-keep/x", "seed-0/log.jsonl"]
+    "name",
+    [
+        "thesis.tex",
+        "model/notes.txt",
+        "model/own.safetensors",
+        "checkpoints/step-5/notes",
+        "checkpoints/step-keep/x",
+        "seed-0/log.jsonl",
+    ],
 )
 def test_files_of_others_are_named_and_nothing_is_deleted(tmp_path: Path, name: str) -> None:
     run = make_run(tmp_path / "run")
@@ -90,3 +99,20 @@ def test_input_of_the_new_run_is_not_deleted_with_the_old_one(tmp_path: Path) ->
     with pytest.raises(UsageError, match="is in the output folder"):
         check_run(run.path, resume=False, overwrite=True, inputs=[None, "hf:imdb", str(run.model)])
     check_run(run.path, resume=False, overwrite=True, inputs=[None, "hf:imdb", str(tmp_path / "other")])
+
+
+def test_files_of_the_user_are_in_the_model_folder_that_replaces_theirs(tmp_path: Path) -> None:
+    model, new = tmp_path / "model", tmp_path / ".model.partial"
+    for name in ("config.json", "notes.txt", "onnx/model.onnx", "own/config.json"):
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).write_text(name)
+    (model / "link").symlink_to("nowhere")
+    new.mkdir()
+    (new / "config.json").write_text("new")
+    keep_foreign_files(model, new)
+    files = {path.relative_to(new).as_posix(): path.read_text() for path in new.rglob("*") if path.is_file()}
+    assert files == {
+        "config.json": "new", "notes.txt": "notes.txt", "onnx/model.onnx": "onnx/model.onnx",
+        "own/config.json": "own/config.json",
+    }  # fmt: skip
+    assert (new / "link").is_symlink()

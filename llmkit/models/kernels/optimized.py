@@ -1,8 +1,8 @@
-"""All changes that make transformers' models faster, and how they are undone.
+"""Changes that make transformers' models faster, and how to undo them.
 
-A change is made only in model types it was tested with (`TESTED`), and only if the installed transformers has what it
-needs. Otherwise the unchanged model runs, with the same results, and one line is logged. Changes are not saved with the
-model.
+A change is made only in model types on which it was tested (`TESTED`), and only if the installed transformers has the
+required interfaces. Otherwise the unchanged model runs with the same results, and one line is logged. Changes are not
+saved with the model.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ from llmkit.models.kernels.patches import (
 
 
 class Patch(NamedTuple):
-    """One change."""
+    """One change of a model."""
 
     helps: Callable[[PreTrainedModel, str, torch.device], bool]
     """Whether it makes this model faster in this precision on this device."""
@@ -49,7 +49,7 @@ PATCHES: dict[str, Patch] = {
             precision == "bf16"
             and device.type == "cpu"
             and not has_amx()
-            and model.config._attn_implementation == SDPA  # unpadded layers do this themselves
+            and model.config._attn_implementation == SDPA  # unpadded layers convert to fp32 themselves
         ),
         check_attention,
         use_fp32_attention,
@@ -85,14 +85,14 @@ _UNDO = "_llmkit_undo"
 
 
 class Optimized(NamedTuple):
-    """An optimized model; `restore`, or leaving a `with` block, undoes the changes."""
+    """An optimized model; calling `restore` or leaving the `with` block undoes the changes."""
 
     model: PreTrainedModel
     applied: tuple[str, ...]
     """Names of the applied changes."""
 
     def restore(self) -> None:
-        """Undo all changes of `optimized`, even after several calls."""
+        """Undo all changes made by `optimized`, even after several calls."""
         _restore(self.model)
 
     def __enter__(self) -> PreTrainedModel:
@@ -112,10 +112,10 @@ class _MatmulPrecision(NamedTuple):
 
 
 def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> Optimized:
-    """Make a model that runs in `precision` on `device` faster there, in place.
+    """Optimize a model in place for `precision` on `device`.
 
-    Changes of an earlier call are undone first, so a call with another precision is safe. The precision of fp32 matrix
-    products is set for the whole process; TF32 rounds their inputs to ten bits of mantissa.
+    Changes of an earlier call are undone first, so `optimized` can be called again with another precision. The
+    precision of fp32 matrix products is set for the entire process; TF32 rounds their inputs to a mantissa of ten bits.
     """
     _restore(model)
     undo: list[Undo] = [_MatmulPrecision(torch.get_float32_matmul_precision())]
@@ -135,7 +135,7 @@ def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> O
     if left_out:
         _log_once(
             f"{kind} of transformers {transformers.__version__} runs without {', '.join(left_out)}: "
-            "the results are the same, only slower"
+            "same results, but slower"
         )
     return Optimized(model, tuple(applied))
 

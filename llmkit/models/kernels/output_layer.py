@@ -1,6 +1,6 @@
 """Output layers for large vocabularies, with losses that never hold all logits in memory.
 
-Either a linear layer whose loss is computed in chunks of tokens, or an adaptive softmax.
+The layer is linear with a loss computed in chunks of tokens, or an adaptive softmax.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,16 +28,17 @@ IGNORE_INDEX = -100
 
 
 def read_cache(output: Any) -> Any:
-    """The cache in a model's output."""
+    """Return the cache in a model's output."""
     return getattr(output, CACHE)
 
 
 class AdaptiveSoftmax(nn.Module):
     """Adaptive softmax over clusters of tokens by frequency (Grave et al. 2017), with exact probabilities.
 
-    The head has the tokens of the first cluster and one logit per other cluster; a token of another cluster needs that
-    cluster's softmax too. Unlike in the paper, all clusters have the model's width, so that the weights can be tied to
-    the embeddings. Token ids must be in order of descending frequency, as prepare makes them.
+    The head has the tokens of the first cluster and one logit per other cluster. The probability of a token in another
+    cluster also needs the softmax of that cluster. Unlike in the paper, all clusters have the model's width, so the
+    weights can be tied to the embeddings. Token ids must be in order of descending frequency, as in tokenizers that
+    `prepare` trains.
 
     Raises:
         UsageError: the last cutoff is not below `vocab_size`.
@@ -48,14 +49,16 @@ class AdaptiveSoftmax(nn.Module):
         if cutoffs[-1] >= vocab_size:
             what = f"adaptive_cutoffs {list(cutoffs)} do not fit a vocabulary of {vocab_size:,}"
             raise UsageError(
-                what, where="model.adaptive_cutoffs", hint=f"end them below {vocab_size}, or leave them out"
+                what, where="model.adaptive_cutoffs", hint=f"use cutoffs below {vocab_size}, or leave them out"
             )
         self.weight, self.bias = nn.Parameter(torch.empty(vocab_size, width)), nn.Parameter(torch.zeros(vocab_size))
         self.classes = nn.Linear(width, len(cutoffs))
         self.bounds = [0, *cutoffs, vocab_size]
 
     def parts(self) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-        """Per cluster (first id, last id + 1, weight, bias); the first includes the other clusters' logits."""
+        """Yield (first id, last id + 1, weight, bias) per cluster; the first includes the logits of the other
+        clusters.
+        """
         sizes = [end - begin for begin, end in pairwise(self.bounds)]
         weights, biases = self.weight.split(sizes), self.bias.split(sizes)
         first = torch.cat([weights[0], self.classes.weight]), torch.cat([biases[0], self.classes.bias])
@@ -66,7 +69,7 @@ class AdaptiveSoftmax(nn.Module):
 
 
 def build_output_layer(width: int, vocab_size: int, cutoffs: Sequence[int] | None) -> nn.Module:
-    """A linear layer with a bias, or an adaptive softmax with these cutoffs.
+    """Return a linear layer with a bias, or an adaptive softmax with these cutoffs.
 
     Raises:
         UsageError: the last cutoff is not below `vocab_size`.
@@ -75,11 +78,11 @@ def build_output_layer(width: int, vocab_size: int, cutoffs: Sequence[int] | Non
 
 
 def describe_output_layer(layer: nn.Module) -> str:
-    """A description for the log."""
+    """Describe the layer for the log."""
     if isinstance(layer, AdaptiveSoftmax):
-        return f"adaptive softmax over {layer.bounds[-1]:,} tokens, classes end at {layer.bounds[1:-1]}"
+        return f"vocabulary of {layer.bounds[-1]:,}: adaptive softmax with cutoffs {layer.bounds[1:-1]}"
     n_tokens = cast(nn.Linear, layer).out_features
-    return f"output layer over {n_tokens:,} tokens, its loss is computed {_chunk_size(n_tokens):,} tokens at a time"
+    return f"vocabulary of {n_tokens:,}: the loss is computed in chunks of {_chunk_size(n_tokens):,} tokens, for memory"
 
 
 def _chunk_size(vocab_size: int) -> int:
@@ -87,16 +90,16 @@ def _chunk_size(vocab_size: int) -> int:
 
 
 def count_loss_bytes(vocab_size: int, *, bf16: bool) -> tuple[int, int]:
-    """Bytes of logits per token, and of the logits of a chunk.
+    """Return the bytes of logits per token and per chunk.
 
-    Under autocast a small vocabulary also has its softmax in fp32 and its gradient in bf16.
+    Under autocast a small vocabulary also needs the softmax in fp32 and its gradient in bf16.
     """
     bytes_per_logit = 4 if not bf16 else 8 if vocab_size <= MAX_FP32_SOFTMAX_VOCABULARY else 2
     return bytes_per_logit * vocab_size, bytes_per_logit * LOGITS_PER_CHUNK
 
 
 def read_logits(layer: nn.Module, hidden: Tensor) -> Tensor:
-    """Logits (..., vocab_size) of hidden states (..., width); log probabilities from an adaptive softmax."""
+    """Return logits (..., vocab_size) of hidden states (..., width); log probabilities for an adaptive softmax."""
     if not isinstance(layer, AdaptiveSoftmax):
         return cast(Tensor, layer(hidden))
     logs = [F.linear(hidden, weight, bias).float().log_softmax(-1) for _, _, weight, bias in layer.parts()]
@@ -114,10 +117,10 @@ def next_token_output(
     logits_to_keep: int | Tensor = 0,
     **_: Any,
 ) -> CausalLMOutputWithPast:
-    """Logits without labels; with labels the loss alone, computed in chunks.
+    """Return logits if there are no labels, else only the loss, computed in chunks.
 
-    The loss is the mean over labels, or their sum divided by `num_items_in_batch`. `labels` are the input ids and are
-    shifted here; `shift_labels` are already shifted.
+    The loss is the mean over labels, or their sum divided by `num_items_in_batch`. `labels` are the input ids, which
+    this function shifts; `shift_labels` are already shifted.
     """
     hidden = cast(Tensor, outputs.last_hidden_state)
     if labels is not None and shift_labels is None:
@@ -131,7 +134,7 @@ def next_token_output(
 
 
 def sum_cross_entropy(layer: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
-    """Sum of the cross-entropy in nats of `labels` (tokens,) given `hidden` (tokens, width); -100 is ignored."""
+    """Return the summed cross-entropy in nats of `labels` (tokens,) given `hidden` (tokens, width); ignores -100."""
     if bool((labels == IGNORE_INDEX).any()):
         hidden, labels = hidden[labels != IGNORE_INDEX], labels[labels != IGNORE_INDEX]
     chunked, differentiate = cast(Any, _ChunkedCrossEntropy).apply, torch.is_grad_enabled()
@@ -154,8 +157,8 @@ def sum_cross_entropy(layer: nn.Module, hidden: Tensor, labels: Tensor) -> Tenso
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Linear layer, softmax and cross-entropy per chunk of tokens; the forward pass also computes the gradients.
 
-    The gradient of the logits is softmax minus one-hot and overwrites the probabilities. The bias is one more column of
-    the weight. Under autocast products are in bf16, and for large vocabularies so are the probabilities.
+    The gradient of the logits (softmax minus one-hot) overwrites the probabilities. The bias is an additional column of
+    the weight. Under autocast, products are in bf16; for large vocabularies the probabilities are in bf16 too.
     """
 
     @staticmethod
@@ -192,7 +195,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def _sum_and_differentiate(
     inputs: Tensor, weight: Tensor, labels: Tensor, differentiate: bool
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Sum of the losses in fp64 (fp32 on MPS), and its gradients with respect to inputs and weight."""
+    """Return the sum of the losses in fp64 (fp32 on MPS), and its gradients with respect to inputs and weight."""
     n_rows = _chunk_size(len(weight))
     accumulate_dtype = torch.float32 if inputs.device.type == "mps" else torch.float64  # MPS has no float64
     total = torch.zeros((), dtype=accumulate_dtype, device=inputs.device)

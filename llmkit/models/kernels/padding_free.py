@@ -1,9 +1,9 @@
 """Encoder layers without padding: the tokens of a batch are packed into one sequence between embeddings and head.
 
 Attention stays within each original sequence (Zeng et al. 2022, "Boosting distributed training performance of the
-unpadded BERT model"). BERT's embeddings and all heads get the padded batch, so any head works. ModernBERT has rotary
-positions and is packed before its embeddings. Without a kernel for variable-length attention, the batch stays padded
-and masked.
+unpadded BERT model"). BERT's embeddings and all heads receive the padded batch, so any head works. ModernBERT has
+rotary positions and is packed before its embeddings. Without a kernel for variable-length attention, the batch keeps
+its padding and its mask.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmkit.core import console
 from llmkit.models.kernels.patches import SDPA, Undo, attention_fp32, check_attention, set_attention
@@ -30,7 +30,7 @@ CallArguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Layout(NamedTuple):
-    """Where the packed tokens come from; passed through the layers in place of the attention mask."""
+    """Original positions of the packed tokens; passed through the layers in place of the attention mask."""
 
     indices: Tensor
     """(tokens,): index of each packed token in the flattened batch; sequences are sorted by length."""
@@ -54,7 +54,10 @@ def can_unpad(model: PreTrainedModel, device: torch.device) -> bool:
 
 
 def unpad(model: PreTrainedModel) -> Sequence[Undo]:
-    """Run the layers on packed tokens, in place; returns how to undo it. Hidden states between layers stay packed."""
+    """Make the layers run on packed tokens, in place; returns the changes to undo.
+
+    Hidden states between layers stay packed.
+    """
     undo = set_attention(model, PADDING_FREE, _attention_forward, _padding_mask)
     has_own_layers = _has_own_layers(model)
     body = model.base_model if has_own_layers else model.base_model.get_submodule("encoder")
@@ -64,7 +67,10 @@ def unpad(model: PreTrainedModel) -> Sequence[Undo]:
 
 
 def check_padding_free(model: PreTrainedModel) -> str | None:
-    """What unpadding needs and this model lacks, or None. Its layers must pass masks and keyword arguments on."""
+    """Return the requirement of unpadding that the model lacks, or None.
+
+    The layers of the model must pass on masks and keyword arguments.
+    """
     if fault := check_attention(model):
         return fault
     base = model.base_model
@@ -86,7 +92,7 @@ def check_padding_free(model: PreTrainedModel) -> str | None:
 
 
 def _missing_argument(module: nn.Module, *names: str) -> str | None:
-    """The first of these arguments, or of **kwargs, that the module's forward lacks; None if it has all."""
+    """Return a message with the first argument of `names`, or **kwargs, that the module's forward lacks; else None."""
     parameters = inspect.signature(type(module).forward).parameters
     missing = [name for name in names if name not in parameters]
     if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
@@ -95,30 +101,35 @@ def _missing_argument(module: nn.Module, *names: str) -> str | None:
 
 
 def _has_own_layers(model: PreTrainedModel) -> bool:
-    """Whether the base model runs its layers itself (ModernBERT), without a separate encoder module."""
+    """Whether the base model runs its layers without a separate encoder module (ModernBERT)."""
     return isinstance(getattr(model.base_model, "layers", None), nn.ModuleList)
 
 
 def find_token_indices(mask: Tensor) -> Tensor:
-    """`Layout.indices` for a mask (sequences, tokens); computed with the batch, so that no step waits for it."""
+    """Return `Layout.indices` for a mask (sequences, tokens). The batch carries them, so no step waits for them."""
     order = mask.sum(1).argsort(stable=True)
     columns = torch.arange(mask.shape[1], device=mask.device)
     return (order[:, None] * mask.shape[1] + columns)[mask[order].bool()]
 
 
+def has_token_types(config: PreTrainedConfig) -> bool:
+    """Whether the model has embeddings of token types; those of Funnel and XLNet are in their attention."""
+    return getattr(config, "type_vocab_size", 0) > 0 or config.model_type in ("funnel", "xlnet")
+
+
 def encoder_inputs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a batch that the model's forward takes; token types only if the model has them."""
+    """Return the tensors of a batch that the model's forward accepts; token types only if the model has them."""
     config: Any = cast(PreTrainedModel, model).config
     names = ["input_ids", "attention_mask"]
-    names += ["token_type_ids"] if getattr(config, "type_vocab_size", 0) else []
+    names += ["token_type_ids"] if has_token_types(config) else []
     names += ["token_indices"] if config._attn_implementation == PADDING_FREE else []
     return {name: batch[name] for name in names if name in batch}
 
 
 def _pack_hidden_states(encoder: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> CallArguments | None:
-    """Forward pre-hook of an encoder that gets hidden states: pack them."""
+    """Pack hidden states: forward pre-hook of an encoder module that receives them."""
     indices, mask = kwargs.pop("token_indices", None), kwargs.get("attention_mask")
-    if mask is None or mask.ndim != 2:  # no padding, or a mask of the caller's
+    if mask is None or mask.ndim != 2:  # no padding, or the caller's own mask
         return inputs, kwargs
     if not _can_pack(encoder, mask.device):
         return inputs, kwargs | {"attention_mask": mask[:, None, None]}
@@ -128,7 +139,7 @@ def _pack_hidden_states(encoder: nn.Module, inputs: tuple[Any, ...], kwargs: dic
 
 
 def _pack_ids(body: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> CallArguments | None:
-    """Forward pre-hook of a model that gets token ids: pack them, with their positions in the sequences."""
+    """Pack token ids with their positions in the sequences: forward pre-hook of a model that receives token ids."""
     indices, mask, ids = kwargs.pop("token_indices", None), kwargs.get("attention_mask"), kwargs.get("input_ids")
     if not isinstance(mask, Tensor) or mask.ndim != 2:
         return inputs, kwargs
@@ -147,7 +158,7 @@ def _pack_ids(body: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 
 def _has_gaps(mask: Tensor) -> bool:
-    """Whether there is padding between tokens, so that packing would change the distances between them."""
+    """Whether there is padding between tokens; packing would then change the distances between tokens."""
     begins = F.pad(mask.int(), (1, 0)).diff(dim=1) > 0
     return bool((begins.sum(1) > 1).any())
 
@@ -183,7 +194,10 @@ def _group_by_length(lengths: Tensor) -> list[tuple[int, int]]:
 
 
 def _can_pack(body: nn.Module, device: torch.device) -> bool:
-    """On a CPU, unless torch.compile would retrace per batch. The GPU kernel needs bf16 and has no dropout."""
+    """Whether this call can be packed.
+
+    On a CPU torch.compile would retrace per batch. The GPU kernel needs bf16 and has no dropout.
+    """
     if device.type == "cpu":
         return not torch.compiler.is_compiling()
     config: Any = body.config
@@ -201,8 +215,8 @@ def varlen_attention_works(device: torch.device, width: int, window: int | None 
 
     max_distance = None if window is None else TEST_WINDOW
     lengths = (3, 17)
-    draw = torch.Generator(device).manual_seed(0)  # leaves the training's random numbers unchanged
-    inputs = torch.randn(3, sum(lengths), 2, width, device=device, dtype=torch.bfloat16, generator=draw)
+    generator = torch.Generator(device).manual_seed(0)  # does not change the random state of training
+    inputs = torch.randn(3, sum(lengths), 2, width, device=device, dtype=torch.bfloat16, generator=generator)
     cu_seqlens = torch.tensor([0, *lengths], device=device).cumsum(0).int()
     found: list[Tensor] = []
     try:
@@ -232,7 +246,7 @@ def varlen_attention_works(device: torch.device, width: int, window: int | None 
 
 
 def _padding_mask(*, attention_mask: Tensor | None = None, **_: Any) -> Tensor | None:
-    """The padding mask (sequences, tokens), unchanged; transformers' hook for building the mask of the layers."""
+    """Return the padding mask (sequences, tokens) unchanged; transformers uses this to build the mask of the layers."""
     return attention_mask
 
 
@@ -240,9 +254,9 @@ def _attention_forward(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Layout | Tensor | None, *,
     dropout: float = 0.0, scaling: float | None = None, sliding_window: int | None = None, **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """Attention over padded (sequences, heads, tokens, width) or packed (1, heads, tokens, width) inputs.
+    """Compute attention over padded (sequences, heads, tokens, width) or packed (1, heads, tokens, width) inputs.
 
-    The result has tokens before heads. With a `sliding_window`, tokens attend to others less than that far away.
+    The result has tokens before heads. With a `sliding_window`, tokens attend only to tokens less than that far away.
     """
     max_distance = None if sliding_window is None else sliding_window - 1
 
@@ -261,7 +275,7 @@ def _attention_forward(
 
 
 def _sliding_window_mask(query: Tensor, max_distance: int) -> Tensor | None:
-    """(tokens, tokens): whether two tokens are at most `max_distance` apart; None if all are."""
+    """Return (tokens, tokens): whether two tokens are at most `max_distance` apart; None if all are."""
     n_tokens = query.shape[-2]
     if n_tokens <= max_distance + 1:
         return None
@@ -270,7 +284,7 @@ def _sliding_window_mask(query: Tensor, max_distance: int) -> Tensor | None:
 
 
 def _window_size(max_distance: int | None) -> tuple[int, int]:
-    """torch's window size: tokens to the left and to the right; -1 is unlimited."""
+    """Return torch's window size: tokens to the left and to the right; -1 means unlimited."""
     return (-1, -1) if max_distance is None else (max_distance, max_distance)
 
 

@@ -1,9 +1,10 @@
-"""Faster dropout, GELU and attention, which replace those of torch and transformers and can be undone.
+"""Reversible replacements for dropout, GELU and attention of torch and transformers that run faster.
 
 torch's CPU dropout draws one random number per element, which took a tenth of a fine-tuning step (docs/log.md).
 FastDropout uses 16 random bits per element, so the probability is rounded to a multiple of 1/65,536. The scale uses the
 rounded probability, so the expected value is exact. On CPUs without AMX, torch's attention is slower in bf16 than in
-fp32 (docs/log.md), while all other operations are faster in bf16. fp32 is also more accurate."""
+fp32 (docs/log.md), while all other operations are faster in bf16. fp32 is also more accurate.
+"""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -20,13 +21,13 @@ UNFUSED_GELUS = ("NewGELUActivation", "FastGELUActivation")
 
 
 class Undo(Protocol):
-    """Undoes one change; same interface as torch's handles of hooks."""
+    """Undoes one change; has the interface of torch's hook handles."""
 
     def remove(self) -> None: ...
 
 
 class ReplacedAttribute(NamedTuple):
-    """A replaced attribute. It holds only data, so it is copied with the model that holds it."""
+    """A replaced attribute. It holds only data, so copies of the model copy it too."""
 
     owner: Any
     name: str
@@ -39,7 +40,7 @@ class ReplacedAttribute(NamedTuple):
 
 
 def replace(owner: Any, name: str, new: Any) -> ReplacedAttribute:
-    """Set an attribute; the result can restore the old value."""
+    """Set an attribute; the returned object can restore the old value."""
     replaced = ReplacedAttribute(owner, name, getattr(owner, name))
     setattr(owner, name, new)
     return replaced
@@ -58,17 +59,17 @@ class FastDropout(nn.Dropout):
 
 
 def find_dropouts(model: nn.Module) -> list[nn.Module]:
-    """The `nn.Dropout` modules that `use_fast_dropout` replaces."""
+    """Return the `nn.Dropout` modules that `use_fast_dropout` replaces."""
     return [module for module in model.modules() if type(module) is nn.Dropout and module.p < 1]
 
 
 def use_fast_dropout(model: nn.Module) -> Sequence[Undo]:
-    """Replace all dropout of the model by `FastDropout`, in place; returns how to undo it."""
+    """Replace all dropout of the model by `FastDropout`, in place; returns the changes to undo."""
     return [replace(module, "__class__", FastDropout) for module in find_dropouts(model)]
 
 
 def find_unfused_gelus(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """(module, attribute name) of each tanh GELU (Hendrycks and Gimpel 2016) that is not one fused kernel."""
+    """Return (module, attribute name) of each tanh GELU (Hendrycks and Gimpel 2016) that is not one fused kernel."""
     unfused = _unfused_gelu_types()
     return [
         (module, name)
@@ -79,7 +80,7 @@ def find_unfused_gelus(model: nn.Module) -> list[tuple[nn.Module, str]]:
 
 
 def fuse_gelus(model: nn.Module) -> Sequence[Undo]:
-    """Replace each unfused GELU by one kernel; returns how to undo it.
+    """Replace each unfused GELU by one kernel; returns the changes to undo.
 
     A training step of GPT-2 on a CPU is 1.7 times as fast. The formula is the same; the last digit of fp32 may differ.
     """
@@ -88,7 +89,7 @@ def fuse_gelus(model: nn.Module) -> Sequence[Undo]:
 
 @cache
 def check_gelus() -> str | None:
-    """What is wrong with this transformers' unfused GELUs, or None if they compute torch's tanh GELU."""
+    """Return an error text if this transformers' unfused GELUs do not compute torch's tanh GELU, else None."""
     inputs = torch.linspace(-6, 6, 49, dtype=torch.float64)
     expected = nn.functional.gelu(inputs, approximate="tanh")
     for kind in _unfused_gelu_types():
@@ -118,7 +119,7 @@ AttentionFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def attention_fp32(attend: AttentionFunction, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Call `attend` in fp32 if bf16 would be slower; the result has the query's type."""
+    """Call `attend` in fp32 if bf16 would be slower; the result has the dtype of the query."""
     if query.dtype != torch.bfloat16 or query.device.type != "cpu" or has_amx():
         return attend(query, key, value)
     with torch.autocast("cpu", enabled=False):
@@ -131,7 +132,7 @@ def has_amx() -> bool:
 
 
 def check_attention(model: PreTrainedModel) -> str | None:
-    """What registering an attention function needs and this model or this transformers lacks, or None."""
+    """Return the interface for attention functions that this model or transformers lacks, or None."""
     for module, name in REQUIRED_NAMES:
         try:
             found = getattr(importlib.import_module(module), name, None)
@@ -149,7 +150,7 @@ def check_attention(model: PreTrainedModel) -> str | None:
 def set_attention(
     model: PreTrainedModel, name: str, attend: Callable[..., Any], mask: Callable[..., Any]
 ) -> list[Undo]:
-    """Let the model use the attention function `attend` and the mask function `mask`; returns how to undo it."""
+    """Make the model use the attention function `attend` and the mask function `mask`; returns the changes to undo."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -167,7 +168,7 @@ def set_attention(
 
 
 def use_fp32_attention(model: PreTrainedModel) -> Sequence[Undo]:
-    """Run the model's attention in fp32 where the model runs in bf16; returns how to undo it."""
+    """Run attention in fp32 if the model runs in bf16; returns the changes to undo."""
     from transformers.masking_utils import sdpa_mask
 
     return set_attention(model, FP32_ATTENTION, _fp32_attention(), sdpa_mask)

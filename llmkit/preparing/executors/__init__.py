@@ -1,8 +1,8 @@
 """Executors for the shards of `prepare`: this process, this machine's cores, Ray, or Slurm jobs.
 
 An executor maps a function over picklable tasks and returns the results in the order of tasks. Tasks write their output
-to a folder that all machines share. A task whose worker dies is repeated elsewhere; a finished one (see `run_shard`)
-costs almost nothing.
+to a folder that all machines share. A task whose worker dies is repeated on another worker; repeating a finished task
+(see `run_shard`) costs almost nothing.
 """
 
 import logging
@@ -68,7 +68,7 @@ def check_executor(name: str, inputs: Sequence[str]) -> None:
 
 @contextmanager
 def open_executor(name: str, work: Path, n_workers: int) -> Iterator[MapShards]:
-    """The executor within the block; `local` with one worker is this process.
+    """Open the executor for the duration of the block; `local` with one worker runs in this process.
 
     `work` is a folder that all machines share. `n_workers` is for `local`.
     """
@@ -80,7 +80,7 @@ def open_executor(name: str, work: Path, n_workers: int) -> Iterator[MapShards]:
 
         def map_shards(run: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
             attempt = Attempt(run, work, Path.cwd(), describe_packages())
-            with closing(run_tasks(attempt, tasks)) as outcomes:  # after an error the rest is cancelled
+            with closing(run_tasks(attempt, tasks)) as outcomes:  # after an error the remaining tasks are cancelled
                 for outcome in outcomes:
                     yield outcome.take()
 
@@ -89,14 +89,14 @@ def open_executor(name: str, work: Path, n_workers: int) -> Iterator[MapShards]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of a task. Errors for the user are results too, so that executors neither retry nor wrap them."""
+    """The outcome of a task. User errors are results too, so executors neither retry nor wrap them."""
 
     value: Any = None
     error: Exception | None = None
     warnings: list[str] = field(default_factory=list)
 
     def take(self) -> Any:
-        """The value. Logs the warnings and raises the error in the calling process."""
+        """Return the value; logs the warnings and raises the error in the calling process."""
         for line in self.warnings:
             logging.getLogger(__name__).warning("%s", line)
         if self.error is not None:
@@ -106,7 +106,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A function with the environment in which a worker calls it with a task."""
+    """A function together with the environment in which a worker calls it."""
 
     run: Callable[[Any], Any]
     work: Path
@@ -138,7 +138,7 @@ class Attempt:
 
 @cache
 def describe_packages() -> dict[str, str | None]:
-    """Versions of llmkit and of the packages that decide bytes; None if not installed."""
+    """Return versions of llmkit and of the packages that affect the output bytes; None if not installed."""
     versions: dict[str, str | None] = {"llmkit": llmkit.__version__}
     for name in PACKAGES:
         try:
@@ -150,7 +150,7 @@ def describe_packages() -> dict[str, str | None]:
 
 @contextmanager
 def _quiet(warnings: list[str]) -> Iterator[None]:
-    """Collect llmkit's log messages and hide progress bars, as workers may share a terminal or have none."""
+    """Collect llmkit's log messages and hide progress bars; workers may share a terminal or have none."""
     handler, logger = logging.Handler(), logging.getLogger("llmkit")
     handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]  # a class for it would be longer
     propagate, is_hidden = logger.propagate, ProgressBar.is_hidden

@@ -1,8 +1,9 @@
 """Tasks on the cores of this machine: worker processes that read tasks from one pipe and write results to another.
 
-`multiprocessing` would import the caller's script again, which may not support that. A worker imports only what its
-tasks need, so it starts in half a second. It ends when its pipe is closed, however the caller ended. A worker that dies
-is replaced and its task repeated. On POSIX, signals of the terminal reach only the caller.
+`multiprocessing` would import the caller's script again, which the script may not support. A worker imports only the
+modules that its tasks need, so it starts in half a second. It ends when its pipe is closed, even if the caller was
+killed. A worker that dies is replaced, and its task is repeated. On POSIX, signals of the terminal reach only the
+caller.
 """
 
 import os
@@ -32,14 +33,14 @@ WORKER_VARIABLES = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZER
 
 
 def count_workers() -> int:
-    """One worker per core that this process may use, as far as memory allows."""
+    """Return one worker per core that this process may use, limited by memory."""
     cores, memory = count_cores(), read_memory()
     return cores if memory is None else max(1, min(cores, memory // BYTES_PER_WORKER))
 
 
 @contextmanager
 def open_local(n_workers: int) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
-    """Workers that are ended with the block."""
+    """Start workers, which end when the block ends."""
     pool = _Pool(n_workers)
     try:
         yield pool.map
@@ -48,7 +49,10 @@ def open_local(n_workers: int) -> Iterator[Callable[[Any, Sequence[Any]], Genera
 
 
 class _Pool:
-    """One thread per worker, which starts it with the first task, waits for it, and replaces it if it dies."""
+    """One thread per worker process.
+
+    A thread starts its worker with the first task, waits for it, and replaces it if it dies.
+    """
 
     def __init__(self, n_workers: int) -> None:
         self._threads = ThreadPoolExecutor(n_workers)
@@ -71,10 +75,10 @@ class _Pool:
                 result.cancel()
 
     def run(self, function: Callable[[Any], Any], task: Any, number: str) -> Any:
-        """The function's result for the task, from this thread's worker.
+        """Return the function's result for the task, computed by this thread's worker.
 
         Raises:
-            WorkersLost: several workers died at it.
+            WorkersLost: several workers died during this task.
             RuntimeError: a bug; has the worker's traceback.
         """
         how = ""
@@ -95,7 +99,7 @@ class _Pool:
         raise WorkersLost(f"workers died {MAX_TRIES} times at task {number}: {how}", where="--engine local", hint=hint)
 
     def kill(self, why: str = "the workers were ended") -> None:
-        """End all workers, and start no more."""
+        """End all workers and start no new ones."""
         with self._lock:
             self._ended = self._ended or why
             for worker in self._workers:
@@ -109,7 +113,7 @@ class _Pool:
             self._reap(worker)
 
     def _find_worker(self) -> subprocess.Popen[bytes]:
-        """This thread's worker; starts one if there is none."""
+        """Return this thread's worker; starts one if there is none."""
         worker: subprocess.Popen[bytes] | None = getattr(self._of_thread, "worker", None)
         if worker is not None and worker in self._workers:
             return worker
@@ -126,7 +130,7 @@ class _Pool:
         raise WorkersLost(why, where="--engine local", hint="run it again: it resumes from the finished stages")
 
     def _reap(self, worker: subprocess.Popen[bytes]) -> str:
-        """End a worker and return how it ended."""
+        """End a worker and describe how it ended."""
         worker.kill()
         assert worker.stdin is not None and worker.stdout is not None
         with suppress(OSError):  # unread requests
@@ -158,7 +162,7 @@ def _ask(worker: subprocess.Popen[bytes], request: Any) -> tuple[Any, str | None
 
 
 class _BlockPandas(MetaPathFinder):
-    """Hide pandas from pyarrow, which would import it (0.35 s) to check whether a list is one of its objects."""
+    """Hide pandas from pyarrow, which would import it (0.35 s) to check whether a list is a pandas object."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name == "pandas":
@@ -166,7 +170,7 @@ class _BlockPandas(MetaPathFinder):
 
 
 def worker_main() -> NoReturn:
-    """The loop of a worker: tasks from standard input, results to standard output, to which nothing else may write."""
+    """Run the loop of a worker: tasks from standard input, results to standard output; other output goes to stderr."""
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.meta_path.insert(0, _BlockPandas())
@@ -184,7 +188,7 @@ def worker_main() -> NoReturn:
 
 
 def _read_tasks(source: BinaryIO, tasks: SimpleQueue[Any]) -> NoReturn:
-    """Read ahead, so that a worker ends with its caller even during a task."""
+    """Read ahead, so the worker notices the end of its caller even during a task."""
     try:
         while True:
             tasks.put(pickle.load(source))

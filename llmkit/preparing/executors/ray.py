@@ -33,7 +33,7 @@ def require_ray() -> None:
 
 @contextmanager
 def open_ray(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
-    """A connection to Ray; a Ray that was started here ends with the block."""
+    """Connect to Ray; a Ray that this function started ends with the block."""
     # Read when ray is imported.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     # Ray counts tasks that its memory monitor kills apart from max_retries, and retries them forever by default.

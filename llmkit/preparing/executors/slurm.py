@@ -1,8 +1,8 @@
 """Tasks as an array of Slurm jobs: `sbatch --wait` starts them and returns when all have ended.
 
 Tasks, results and logs are files in a shared folder. Tasks without a result are submitted again when `squeue` no longer
-lists the jobs. Partition, account, time and memory are set by SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT and
-the like.
+lists the jobs. Set partition, account, time and memory with Slurm's variables, such as SBATCH_PARTITION, SBATCH_ACCOUNT
+and SBATCH_TIMELIMIT.
 """
 
 import os
@@ -32,7 +32,7 @@ MAX_ARRAY = 1000
 
 
 def require_slurm() -> None:
-    """Raise EnvironmentFault without sbatch."""
+    """Raise EnvironmentFault if there is no sbatch."""
     if shutil.which("sbatch") is None:
         hint = "run it on a login node of the cluster, or use --engine local"
         raise EnvironmentFault("sbatch is not on the PATH", where="--engine slurm", hint=hint)
@@ -40,7 +40,7 @@ def require_slurm() -> None:
 
 @contextmanager
 def open_slurm(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
-    """Slurm; each call submits an array of jobs."""
+    """Return a function that submits an array of jobs per call."""
     yield partial(_run, work)
 
 
@@ -92,8 +92,10 @@ def _submit(folder: Path, name: str, attempt: int, n_jobs: int) -> None:
 
 
 def _wait_for_jobs(folder: Path, name: str, n_tasks: int) -> None:
-    """Wait until the jobs have left the queue, if results are missing: when slurmctld is restarted, `sbatch --wait`
-    returns early while its jobs run on."""
+    """Wait until the jobs have left the queue, if results are missing.
+
+    When slurmctld is restarted, `sbatch --wait` returns early while its jobs continue to run.
+    """
     n_unanswered = 0
     while _missing(folder, n_tasks) and n_unanswered < MAX_UNANSWERED:
         try:
@@ -109,7 +111,7 @@ def _wait_for_jobs(folder: Path, name: str, n_tasks: int) -> None:
 
 
 def _missing(folder: Path, n_tasks: int) -> list[int]:
-    """Tasks without a result."""
+    """Return the tasks without a result."""
     return [number for number in range(n_tasks) if not _result(folder, number).exists()]
 
 
@@ -118,13 +120,13 @@ def _result(folder: Path, number: int) -> Path:
 
 
 def _last_line(folder: Path) -> str:
-    """The last line of the jobs' logs."""
+    """Return the last line of the jobs' logs."""
     lines = [line for log in sorted(folder.glob("*.log")) for line in log.read_text(errors="replace").splitlines()]
     return lines[-1] if lines else "no job has left a log"
 
 
 def worker_main() -> None:
-    """One job of an array: every `n_jobs`-th of the tasks of this try."""
+    """Run one job of an array: every `n_jobs`-th task of this attempt."""
     folder, attempt, n_jobs = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     with (folder / "tasks.pickle").open("rb") as file:
         function, tasks = pickle.load(file)

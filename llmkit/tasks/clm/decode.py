@@ -1,8 +1,8 @@
 """Greedy decoding and sampling, one token per step, for the architectures that pretrain-clm builds.
 
 For a small model, most of the time of a step of transformers' `generate` is overhead: it rebuilds masks, copies all
-keys and values to append one, and runs much Python. Here the model's own forward reads the prompt; after that, keys and
-values are in preallocated memory and a step consists of the layers' matrix products.
+keys and values to append one, and runs much Python. In this module the model's own forward reads the prompt. After
+that, keys and values are in preallocated memory, and a step consists of the layers' matrix products.
 
 Greedy tokens equal those of `generate` except for ties within rounding. Samples have the same distribution but use
 other random numbers: one per row, while torch.multinomial draws one per token of the vocabulary and is as slow as the
@@ -62,11 +62,11 @@ def decode(
     take: Callable[[list[int]], bool],
     packed: "PackedLinears",
 ) -> None:
-    """Generate up to `decoding.max_new_tokens` tokens per row of `ids` (rows, width). `take` is called with the next
-    token of each row and returns whether all rows have ended.
+    """Generate up to `decoding.max_new_tokens` tokens per row of `ids` (rows, width).
 
-    `mask` is 0 for padding, which is on the left. Random numbers come from torch's global generator. `packed` caches
-    packed weights between calls.
+    `take` is called with the next token of each row and returns whether all rows have ended. `mask` is 0 for padding,
+    which is on the left. Random numbers come from torch's global generator. `packed` caches packed weights between
+    calls.
     """
     rows, width = ids.shape
     n_new = decoding.max_new_tokens or 1
@@ -84,7 +84,7 @@ def decode(
 def read_prompts(
     model: PreTrainedModel, ids: Tensor, mask: Tensor, n_steps: int, packed: "PackedLinears"
 ) -> tuple[Tensor, Step]:
-    """The next logits (rows, tokens) after `ids`, and the step function for up to `n_steps` more tokens."""
+    """Return the next logits (rows, tokens) after `ids`, and the step function for up to `n_steps` more tokens."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     read = model(
         input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1, return_dict=True
@@ -100,7 +100,7 @@ def read_prompts(
 
 
 def _token_selector(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """A function from all ids (rows, n) and logits (rows, tokens) to the next ids (rows,), as in `generate`."""
+    """Return a function from all ids (rows, n) and logits (rows, tokens) to the next ids (rows,), as in `generate`."""
     first, limits = make_processors(decoding, mask), LogitsProcessorList()
     if decoding.top_k:
         limits.append(TopKLogitsWarper(decoding.top_k))
@@ -122,8 +122,10 @@ def _token_selector(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tenso
 
 
 def sample_token(probabilities: Tensor) -> Tensor:
-    """One id per row, (rows,), sampled from `probabilities` (rows, tokens): the first id whose cumulative probability
-    exceeds a uniform number. An id of probability 0 is never sampled.
+    """Sample one id per row, (rows,), from `probabilities` (rows, tokens).
+
+    The sample is the first id whose cumulative probability exceeds a uniform number. An id of probability 0 is never
+    sampled.
 
     Raises:
         ModelError: the probabilities are not finite.
@@ -157,8 +159,10 @@ class _KeyValueCache:
             self._bias = torch.zeros_like(hidden, dtype=self._layers[0].dtype).masked_fill(hidden, -torch.inf)
 
     def attend(self, number: int, projected: Tensor, scale: float) -> Tensor:
-        """Attention of one new token per row, (rows, width); `projected` (rows, 3 * width) is its query, key and value.
-        Stores key and value."""
+        """Store key and value of one new token per row and return its attention, (rows, width).
+
+        `projected` (rows, 3 * width) has query, key and value of the token.
+        """
         layer, n = self._layers[number], self._n_read + 1
         projected = projected.view(self._shape)
         layer.select(3, n - 1).copy_(projected.narrow(1, 1, 2))
@@ -221,14 +225,16 @@ def _recurrent_stepper(model: RecurrentForCausalLM, state: Any) -> Step:
 
 
 class PackedLinears:
-    """Linear layers with weights packed once for a given number of rows, in fp32 on a CPU; BLAS would pack them in each
-    call. Holds a copy of the weights, so each generation has its own object."""
+    """Linear layers whose weights are packed once for a given number of rows, in fp32 on a CPU.
+
+    BLAS would pack weights in each call. The object holds a copy of the weights, so each generation has its own object.
+    """
 
     def __init__(self) -> None:
         self._packed: dict[nn.Module, tuple[int, Callable[[Tensor], Tensor]]] = {}
 
     def of(self, layer: Any, rows: int) -> Callable[[Tensor], Tensor]:
-        """The packed layer, or the layer itself if it has hooks or is not a plain linear layer."""
+        """Return the packed layer, or the layer itself if it has hooks or is not a plain linear layer."""
         hooked = layer._forward_hooks or layer._forward_pre_hooks
         plain = type(layer) in (Conv1D, nn.Linear) and layer.weight.dtype == torch.float32
         if hooked or not plain or layer.weight.device.type != "cpu" or torch.is_autocast_enabled("cpu"):

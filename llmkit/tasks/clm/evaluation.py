@@ -51,7 +51,7 @@ def evaluate_causal_lm(
     first_token: int | None = None,
     max_windows: int | None = None,
 ) -> dict[str, Any]:
-    """Sums over `stream`: {"nats", "n_correct", "n_tokens"}.
+    """Return sums over `stream`: {"nats", "n_correct", "n_tokens"}.
 
     The first token is predicted from `first_token`, by default the last token of the stream, an end-of-text token.
     `max_windows` limits scoring to that number of evenly spaced windows.
@@ -86,7 +86,7 @@ def to_metrics(sums: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, 
     """Compute metrics from the sums; `totals` counts tokens, bytes, characters and words (text/language/words.py) of
     the text.
 
-    If only a part was scored, its bytes, characters and words are estimated from its fraction of the tokens.
+    If only a part was scored, the fraction of scored tokens estimates its bytes, characters and words.
     """
     nats, n_tokens = sums["nats"], sums["n_tokens"]
     share = n_tokens / totals["tokens"]
@@ -105,20 +105,22 @@ def to_metrics(sums: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, 
 
 
 def _exp(nats: float) -> float | None:
-    """exp(nats); None on overflow."""
+    """Return exp(nats); None on overflow."""
     return math.exp(nats) if nats < 700 else None
 
 
 def count_windows(config: PreTrainedConfig, vocab_size: int, block_size: int, batch_size: int) -> int:
-    """Number of windows that are scored at once."""
+    """Return the number of windows that are scored at once."""
     if has_plain_lm_head(config):
         return batch_size
     return max(1, min(batch_size, MAX_WINDOW_LOGITS // (vocab_size * block_size)))
 
 
 def _run(model: PreTrainedModel, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """(hidden states or logits of each token, function from these to logits). With a large vocabulary, logits are
-    computed in parts to save memory."""
+    """Return (hidden states or logits of each token, function from these to logits).
+
+    With a large vocabulary, logits are computed in parts to save memory.
+    """
     if has_plain_lm_head(model.config):
         hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
         return hidden, partial(read_logits, model.get_submodule("lm_head"))
@@ -140,7 +142,7 @@ def _cut(n_tokens: int, block_size: int, stride: int, max_windows: int | None) -
 def _read_windows(
     stream: TokenStream, windows: list[Window], first_token: int | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and labels of windows, padded on the right."""
+    """Return inputs and labels of windows, padded on the right."""
     longest = max(end - begin for begin, _, end in windows)
     inputs = torch.zeros(len(windows), longest, dtype=torch.long)
     labels = torch.full((len(windows), longest), IGNORE)
@@ -163,9 +165,9 @@ def evaluate_recurrent_lm(
     first_token: int | None = None,
     max_tokens: int | None = None,
 ) -> dict[str, Any]:
-    """Sums over `stream` as in `evaluate_causal_lm`.
+    """Return sums over `stream` as in `evaluate_causal_lm`.
 
-    `max_tokens` limits scoring to the beginnings of all streams, that number of tokens in total. Streams are
+    `max_tokens` limits scoring to the beginnings of all streams, with this number of tokens in total. Streams are
     distributed over the ranks; a rank without a stream scores the first one, and its sums are not counted.
     """
     device: torch.device = model.device
@@ -196,7 +198,7 @@ def evaluate_recurrent_lm(
 def _read_streams(
     stream: TokenStream, begins: list[int], lengths: list[int], place: int, step: int, first_token: int | None
 ) -> tuple[Tensor, Tensor]:
-    """The next inputs and labels of all streams; labels are -1 after the end of a stream."""
+    """Return the next inputs and labels of all streams; labels are -1 after the end of a stream."""
     width = min(step, max(lengths) - place)
     inputs = torch.zeros(len(lengths), width, dtype=torch.long)
     labels = torch.full((len(lengths), width), -1)
@@ -216,7 +218,7 @@ DEFAULT_BLOCK_SIZE = 1024
 def score_split(
     network: PreTrainedModel, data: EvaluationData, settings: Evaluate, share: float = 1.0
 ) -> dict[str, Any]:
-    """Metrics of a split, or of a fraction `share` of its windows, evenly spaced.
+    """Return metrics of a split, or of a fraction `share` of its windows, evenly spaced.
 
     Raises:
         UsageError: the windows do not fit the model.

@@ -1,7 +1,7 @@
 """Generate text with any causal language model: with decode.py if it supports the model, else with `generate`.
 
-A text may grow beyond the context. It is then generated in rounds of an eighth of the context; each round reads the bos
-token and the last seven eighths of a context. So no position exceeds the maximum of a model with learned positions.
+A text may grow beyond the context. It is then generated in rounds of an eighth of the context. Each round reads the bos
+token and the last seven eighths of the context, so no position exceeds the maximum of a model with learned positions.
 
 With greedy decoding a text does not depend on the other prompts of its batch: each row has its own window, and padding
 is on the left and masked. All settings come from `Generate`; only the end-of-text ids are read from the model's
@@ -61,8 +61,9 @@ class Sample:
 
 
 def generate_samples(settings: Generate, request: GenerationRequest) -> list[dict[str, Any]]:
-    """One record per sample: prompt, text, n_tokens, finish_reason, and tokens_per_second over all samples, prompts
-    included.
+    """Return one record per sample: prompt, text, n_tokens, finish_reason, tokens_per_second.
+
+    tokens_per_second is over all samples and includes reading the prompts.
 
     Raises:
         ModelError: the model cannot be loaded, or its tokenizer does not fit.
@@ -89,15 +90,16 @@ def generate_texts(
     settings: Generate,
     on_text: Callable[[str], None] | None = None,
 ) -> list[list[Sample]]:
-    """`settings.num_samples` texts for each prompt, in the prompts' order. An empty prompt starts a new text.
+    """Generate `settings.num_samples` texts for each prompt, in the order of prompts. An empty prompt starts a new
+    text.
 
     Prompts, stop strings and bad words are normalized like the model's training text (tokens/normalization.py).
-    `on_text` is called with new text during generation, in whole characters (with beams once, at the end). The global
-    random state, the model's mode and its generation_config do not change.
+    `on_text` is called with new text during generation, in complete characters (with beams once, at the end). The
+    global random state, the model's mode and its generation_config do not change.
 
     Raises:
         ModelError: the tokenizer has ids beyond the model's embedding, or no token to start an empty prompt with.
-            ValueError: `on_text` with more than one text.
+        ValueError: `on_text` with more than one text.
     """
     if on_text is not None and len(prompts) * settings.num_samples != 1:
         raise ValueError("on_text is for one prompt and one sample")
@@ -149,7 +151,7 @@ class _Text:
         self._unwritten: list[int] = []
 
     def window(self, n_tokens: int | None) -> list[int]:
-        """The bos token and the last tokens, at most `n_tokens` in total."""
+        """Return the bos token and the last tokens, at most `n_tokens` in total."""
         if n_tokens is None or len(self.ids) <= n_tokens:
             return self.ids
         if len(self.ids) == self._n_prompt:
@@ -193,12 +195,12 @@ class _Text:
 
 
 def _start_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that starts an empty prompt: bos, else end-of-text."""
+    """Return the token that starts an empty prompt: bos, else end-of-text."""
     return end_of_text_id(tokenizer) if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
 
 
 def _batches(texts: list[_Text], settings: Generate) -> Iterator[list[_Text]]:
-    """Batches of at most ROWS_AT_ONCE beams; the samples of a prompt stay together."""
+    """Yield batches of at most ROWS_AT_ONCE beams; the samples of a prompt stay together."""
     at_once = max(1, ROWS_AT_ONCE // settings.num_beams // settings.num_samples) * settings.num_samples
     return (texts[i : i + at_once] for i in range(0, len(texts), at_once))
 
@@ -283,7 +285,7 @@ class _AppendTokens(StoppingCriteria):
 
 
 def _describe_samples(groups: Sequence[Sequence[Sample]], settings: Generate, bad_words: Sequence[str]) -> list[str]:
-    """Notes on prompts that were cut and on `bad_words`, as the model reads them, that were written."""
+    """Return notes on truncated prompts, and on `bad_words` that the model wrote as other tokens."""
     notes = []
     firsts = [group[0] for group in groups]
     if cut := [number for number, sample in enumerate(firsts, 1) if sample.n_prompt_tokens_dropped]:
@@ -303,7 +305,9 @@ def _describe_samples(groups: Sequence[Sequence[Sample]], settings: Generate, ba
 
 
 def _decoding(settings: Generate, roles: TokenRoles, n_tokens: int, n_return: int) -> GenerationConfig:
-    """The settings as a GenerationConfig. Omits options without effect, as transformers would warn of them."""
+    """Return the settings as a GenerationConfig without options that have no effect, because transformers warns of
+    them.
+    """
     sampling = {
         "temperature": settings.temperature,
         "top_k": settings.top_k or 0,  # transformers' default is 50
@@ -327,7 +331,7 @@ def _decoding(settings: Generate, roles: TokenRoles, n_tokens: int, n_return: in
 
 @contextmanager
 def _generation_mode(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Use evaluation mode, a default generation_config, and random numbers from `seed`; restore all afterwards."""
+    """Set evaluation mode, a default generation_config, and random numbers from `seed`; restore all afterwards."""
     saved = (model.training, model.generation_config, model.config.pad_token_id)
     device = model.device
     on_accelerator = device.type != "cpu"

@@ -65,14 +65,16 @@ class TokenRoles:
 
 
 def _encode_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[list[int]]:
-    """The tokens of each word at the start of a text, and those after a space."""
+    """Return the tokens of each word at the start of a text, and those after a space."""
     read = [word for word in normalize_texts(tokenizer, words) if word.strip()]
     encoded = {tuple(encode_texts(tokenizer, [text])[0].tolist()) for word in read for text in (word, f" {word}")}
     return [list(ids) for ids in sorted(encoded - {()})]
 
 
 def make_processors(decoding: GenerationConfig, mask: Tensor) -> LogitsProcessorList:
-    """The processors for prompts (rows, width) with `mask`, 0 for padding on the left; `num_beams` rows for each."""
+    """Return the processors for prompts (rows, width) with `mask`, 0 for padding on the left; `num_beams` rows per
+    prompt.
+    """
     n_beams = decoding.num_beams or 1
     padding = (mask == 0).sum(1).repeat_interleave(n_beams)
     ends = [] if decoding.eos_token_id is None else decoding.eos_token_id
@@ -92,7 +94,7 @@ def make_processors(decoding: GenerationConfig, mask: Tensor) -> LogitsProcessor
 
 
 def without_rules(decoding: GenerationConfig) -> GenerationConfig:
-    """A copy without the settings that `make_processors` implements, so that `generate` does not apply them twice."""
+    """Return a copy without the settings that `make_processors` implements; `generate` would apply them twice."""
     off = {"repetition_penalty": 1.0, "no_repeat_ngram_size": None, "bad_words_ids": None, "min_new_tokens": None}
     return GenerationConfig(**(decoding.to_dict() | off))
 
@@ -129,7 +131,9 @@ class NoBadWords(LogitsProcessor):
 
 
 class EndDeadEnds(LogitsProcessor):
-    """Allow `end` in rows in which all other tokens are excluded. `never` are ids that are excluded after this."""
+    """Allow `end` in rows in which all other tokens are excluded, including the ids `never`, which a later step
+    excludes.
+    """
 
     def __init__(self, never: list[int], end: int) -> None:
         self._never, self._end = never, end

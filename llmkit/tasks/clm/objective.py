@@ -37,7 +37,7 @@ class CausalLM:
         self.state: dict[str, Tensor] = {}
 
     def collate(self, blocks: Sequence[Block]) -> Batch:
-        """input_ids and labels, both (batch, longest block); short blocks are padded on the right.
+        """Return input_ids and labels, both (batch, longest block); short blocks are padded on the right.
 
         Labels are already shifted. Right padding needs no attention mask, as no token attends to later ones.
         """
@@ -50,7 +50,7 @@ class CausalLM:
         return {"input_ids": input_ids, "labels": labels}
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """The number of labels over which the loss is summed, by loss."""
+        """Return the number of labels over which the loss is summed, by loss."""
         return {"loss": int((batch["labels"] != IGNORE).sum())}
 
     def count_tokens(self, batch: Batch) -> int:
@@ -62,7 +62,7 @@ class CausalLM:
         return len(block[0])
 
     def sum_losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
-        """The summed cross-entropy in nats, a scalar with gradient."""
+        """Return the summed cross-entropy in nats, a scalar with gradient."""
         if self.loss_by_model:
             read = model(
                 input_ids=batch["input_ids"], shift_labels=batch["labels"], num_items_in_batch=1, use_cache=False
@@ -83,22 +83,27 @@ CARRIED = "carried"
 
 
 class RecurrentLM(CausalLM):
-    """`CausalLM` over the streams of datasets/blocks.py. `state` is the recurrent state of each row of the global
-    batch, (layers, 1 or 2, rows, width); checkpoints include it."""
+    """`CausalLM` over the streams of datasets/blocks.py.
+
+    `state` is the recurrent state of each row of the global batch, (layers, 1 or 2, rows, width); checkpoints include
+    it.
+    """
 
     def __init__(self, pad_token_id: int, n_streams: int) -> None:
         super().__init__(pad_token_id, loss_by_model=True)
         self.n_streams = n_streams
 
     def collate(self, blocks: Sequence[StreamBlock]) -> Batch:  # type: ignore[override]  # another block type
-        """The batch of `CausalLM` with `rows` and `fresh`, both (batch,): the stream, and whether it begins here."""
+        """Add `rows` and `fresh`, both (batch,), to the batch of `CausalLM`: the stream of each row, and whether it
+        starts now.
+        """
         batch = super().collate([(block.inputs, block.labels) for block in blocks])
         batch["rows"] = torch.tensor([block.row for block in blocks])
         batch["fresh"] = torch.tensor([block.fresh for block in blocks])
         return batch
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The summed cross-entropy in nats, with gradient; updates the state."""
+        """Return the summed cross-entropy in nats, with gradient; updates the state."""
         read = model(
             input_ids=batch["input_ids"],
             shift_labels=batch["labels"],

@@ -1,7 +1,7 @@
 """Decode a growing sequence of token ids into text incrementally.
 
 A token may end inside a character (每 has three bytes) or inside a stop string. Such text is held back until more
-tokens decide, so that the joined pieces equal the whole text.
+tokens resolve it, so the joined pieces equal the complete text.
 
 Knows nothing of models; generation.py passes the tokens.
 """
@@ -39,7 +39,7 @@ class TextWriter:
         return "".join(self._emitted)
 
     def write(self, *token_ids: int) -> str:
-        """Add tokens; returns the text that is final now, which may be empty."""
+        """Add tokens; returns the text that is now final, possibly empty."""
         self._window += token_ids
         whole = self._decode(self._window)
         if whole.endswith(_REPLACEMENT_CHARACTER) or len(whole) <= len(self._read):
@@ -51,7 +51,7 @@ class TextWriter:
         return self._emit(new, is_last=False)
 
     def finish(self) -> str:
-        """Return the text that was held back, as no more tokens follow."""
+        """Return the text that was held back; no more tokens follow."""
         new = self._decode(self._window)[len(self._read) :]
         return self._emit(new, is_last=True)
 

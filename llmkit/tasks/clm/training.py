@@ -36,7 +36,7 @@ EVAL_STREAMS = 16
 class ClmTraining(PretrainingTask):
     """Training on next tokens over blocks of the token stream."""
 
-    output_share: float = 1.0
+    output_fraction: float = 1.0
 
     @property
     def carries_state(self) -> bool:

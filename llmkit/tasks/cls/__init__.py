@@ -22,7 +22,7 @@ class ClsTask(Task):
     commands = "finetune-cls, eval, predict"
     writes_samples = False
     reads_rows = True
-    fixed_fields = ("cls.freeze", "cls.lora_rank")
+    fixed_fields = ("cls.freeze", "cls.lora_rank", "cls.lora_target_modules")
 
     def claims(self, architecture: str, model_type: str) -> bool:
         return architecture.endswith("ForSequenceClassification")
@@ -75,7 +75,7 @@ class ClsTask(Task):
 
 
 def _to_cls_recipe(recipe: Recipe) -> ClsRecipe:
-    """The recipe itself, or a cls recipe with the shared sections of another task's recipe."""
+    """Return the recipe itself, or a cls recipe with the shared sections of another task's recipe."""
     own = recipe.for_task(ClsTask.name)
     assert isinstance(own, ClsRecipe)
     return own

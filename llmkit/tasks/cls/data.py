@@ -6,6 +6,7 @@ Texts are encoded while they are read; those of held-out rows are kept, cut, to 
 
 import hashlib
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,9 +23,11 @@ from llmkit.core import console
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, join_inputs, take_rows
-from llmkit.tables.label_columns import choose_columns
+from llmkit.tables.joined_columns import join_texts, list_labels
+from llmkit.tables.label_columns import choose_columns, describe_guess, find_unused_texts
+from llmkit.tables.label_sets import describe_contradictions, describe_labels
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
-from llmkit.tables.labelled import Label, LabelledRow, read_labelled
+from llmkit.tables.labelled import Label, LabelledRow, map_labels, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.cls.baseline import MAX_KEPT_CHARACTERS, BaselineOutputs, Texts, cut_text, fit_baseline
 from llmkit.tasks.cls.label_types import LabelType, choose_label_type
@@ -37,6 +40,7 @@ from llmkit.tasks.cls.row_format import (
     read_chunks,
 )
 from llmkit.text.language.words import choose_segmenter
+from llmkit.text.records.fields import list_columns
 from llmkit.text.records.rows import RowStream
 
 SPLITS = ("train", "validation", "test")
@@ -133,12 +137,16 @@ def load_labelled(
     with open_rows(files["train"], read, header=section.header, wanted=wanted) as rows:
         row_format = decide_format(section, rows, block_size)
         notes = [row_format.describe(rows)]
-        labelled = read_labelled(rows, row_format.columns, row_format.label_type.parser(row_format.separator))
+        if unused := find_unused_texts(rows, row_format.columns):
+            joined = shlex.quote(",".join([row_format.text, *unused]))
+            notes.append(f"texts that are not read: {list_columns(unused)}; --text {joined} joins them")
+        parse = map_labels(row_format.label_type.parser(row_format.separator), section.label_map)
+        labelled = read_labelled(rows, row_format.columns, parse)
         whole = _collect(labelled, row_format, section, tokenizer, keep_empty=False)
         notes += describe_left_out(whole.n_empty, rows.path, "without a text")
         notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
     notes += row_format.describe_cut(whole.n_cut, len(whole.lines), files["train"], suggest_windows=True)
-    notes += whole.counts.describe(files["train"])
+    notes += whole.counts.describe(files["train"], rows.unit)
     whole.require_rows(files["train"])
     sides = _choose_sides(whole, section, row_format.label_type, files, fold)
     train_labels = [label for label, side in zip(whole.labels, sides, strict=True) if side == TRAIN]
@@ -150,6 +158,8 @@ def load_labelled(
         label2id = dict(known)
     label_type = row_format.label_type.with_positive(section.positive_label, label2id)
     row_format = replace(row_format, label_type=label_type)
+    if unused_names := [old for old, new in section.label_map.items() if new not in label2id]:
+        notes.append(f"cls.label_map: no row has {unused_names[0]!r}")
     trained_on = {key for key, side in zip(whole.keys, sides, strict=True) if side == TRAIN}
     splits = {}
     for number, name in enumerate(SPLITS):
@@ -161,6 +171,11 @@ def load_labelled(
     if "validation" not in splits and section.validation:
         notes.append("too few rows per label to hold any out, so there are no metrics on held-out rows")
     notes += _describe_splits(splits, label2id, row_format.label_type)
+    if row_format.label_type.has_names:
+        notes += describe_labels(
+            Counter(name for label in whole.labels for name in row_format.label_type.names_in(label))
+        )
+        notes += describe_contradictions(whole.keys, whole.labels, whole.lines)
     splits, more = _add_baseline(splits, label2id, row_format.label_type, section)
     notes += more
     if not quiet:
@@ -172,7 +187,7 @@ def load_labelled(
 def _describe_splits(
     splits: Mapping[str, LabelledSplit], label2id: Mapping[str, int], label_type: LabelType
 ) -> list[str]:
-    """Notes on the rows per split and the labels of the train rows."""
+    """Return notes on the rows per split and the labels of the train rows."""
     rows = ", ".join(f"{name} {len(split):,}" for name, split in splits.items())
     train = splits["train"].labels
     if not label_type.has_names:
@@ -181,7 +196,7 @@ def _describe_splits(
     shown = ", ".join(f"{name} {count:,}" for name, count in list(zip(label2id, counts, strict=True))[:LABELS_SHOWN])
     more = f" and {len(label2id) - LABELS_SHOWN} more" if len(label2id) > LABELS_SHOWN else ""
     notes = [clean_line(f"rows: {rows}; labels to train on: {shown}{more}")]
-    if all(map(_NUMBER.fullmatch, label2id)) and any("." in label for label in label2id):
+    if all(map(_NUMBER.fullmatch, label2id)) and not all(float(label).is_integer() for label in label2id):
         notes.append("the labels are decimal numbers: use -s cls.labels=regression to predict numbers")
     return notes
 
@@ -217,11 +232,15 @@ def _add_baseline(
 
 def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
     """Choose columns and label type from the section and the first rows."""
+    join_texts(rows, section.text, required=True)
+    list_labels(rows, section.label, required=True)
     sample = [row.cells for row in rows.sample]
     columns = choose_columns(
         rows.columns, sample, text=section.text, pair=section.pair, label=section.label, need_label=True,
         where=rows.path,
     )  # fmt: skip
+    for note in describe_guess(columns, rows.columns, (columns.text, section.label)):
+        rows.note(note, "")
     label_type = choose_label_type(section, rows.sample, columns)
     return RowFormat(
         columns.text, columns.pair, columns.label, label_type, section.separator,
@@ -306,7 +325,7 @@ def _choose_sides(
 def _to_split(
     rows: _Collected, indices: NDArray[np.int64], label2id: Mapping[str, int], label_type: LabelType, path: str
 ) -> LabelledSplit:
-    """The rows at `indices`, without rows whose label is missing in the train rows; logs a note on these."""
+    """Return the rows at `indices`, without rows whose label is missing in the train rows; logs a note on these."""
     labels = [rows.labels[index] for index in indices]
     known = [all(name in label2id for name in label_type.names_in(label)) for label in labels]
     for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that no train row has"):
@@ -326,7 +345,7 @@ def _read_other(
     with open_labelled(path, section, read, row_format, label2id) as file:
         rows = _collect(file, file.format, section, tokenizer, keep_empty=True)
         notes = [*file.describe_left_out(), *file.format.describe_cut(rows.n_cut, len(rows.lines), path)]
-        notes += rows.counts.describe(path)
+        notes += rows.counts.describe(path, file.rows.unit)
     rows.require_rows(path)
     if n_known := sum(key in trained_on for key in rows.keys):
         notes.append(f"{n_known:,} of {len(rows.lines):,} rows of {path} have a text that is also in the train rows")

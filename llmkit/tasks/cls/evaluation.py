@@ -1,7 +1,7 @@
 """Evaluate a classifier on a labelled file or on the held-out rows of its run; only predictions stay in memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from llmkit.tasks.cls.baseline import BaselineOutputs, Texts, cut_text, measure_
 from llmkit.tasks.cls.data import LabelledSplit, load_labelled
 from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
-from llmkit.tasks.cls.row_format import open_labelled
+from llmkit.tasks.cls.row_format import open_labelled, read_format
+from llmkit.tasks.evaluation import note_unused_split
 from llmkit.training.contract import read_plan
 from llmkit.training.folder import RunFolder, origin_files
 
@@ -32,8 +33,8 @@ MAX_ERRORS = 20
 
 @dataclass
 class ErrorExamples:
-    """The worst errors so far, with the beginning of their texts. Texts that are not given are decoded from the model's
-    input, so they may be lower-cased or truncated."""
+    """The most severe errors so far, with the beginning of their texts; texts that are not given are decoded from the
+    model's input (possibly lower-cased or truncated)."""
 
     label_type: LabelType
     names: Sequence[str]
@@ -56,7 +57,7 @@ class ErrorExamples:
         self._errors = sorted(self._errors, key=lambda error: -error[0])[:MAX_ERRORS]
 
     def worst(self) -> list[dict[str, Any]]:
-        """The errors as JSON records, sorted from the worst."""
+        """Return the errors as JSON records, most severe first."""
         return [record for _, record in self._errors]
 
     def _read(self, inputs: Inputs, row: int, texts: Texts | None) -> dict[str, str]:
@@ -70,12 +71,12 @@ class ErrorExamples:
 
 
 def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[str, Any]:
-    """Metrics of a labelled file; without one, of the held-out rows of the model's run.
+    """Return metrics of a labelled file, or without a file of the held-out rows of the model's run.
 
     Raises:
         UsageError: nothing to score on, or more than one file.
         DataError: the file cannot be read, see tables/rows.py and tables/labelled.py.
-            ModelError: the model cannot be used.
+        ModelError: the model cannot be used.
     """
     data, run = request.data, request.run
     if len(data) > 1:
@@ -83,13 +84,9 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         raise UsageError(f"{len(data)} files are given, but only one can be scored", where="--data", hint=hint)
     if not data and run is None:
         raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
-    scorer = open_scorer(request.path, recipe.evaluate)
-    if recipe.cls.positive_label is not None:
-        label2id = {name: number for number, name in enumerate(scorer.names)}
-        label_type = scorer.label_type.with_positive(recipe.cls.positive_label, label2id)
-        scorer = scorer.with_format(replace(scorer.format, label_type=label_type))
-    scored = RowEvaluation(scorer, request.show_samples)
+    scored = RowEvaluation(open_scorer(request.path, recipe.evaluate, recipe.cls), request.show_samples)
     if data:
+        note_unused_split(recipe.evaluate)
         scored.add_file(recipe, data[0])
         if run is not None and _is_train_file(data[0], run):
             console.info(f"{data[0]} holds the rows that the run was trained on: the metrics are too good")
@@ -99,7 +96,7 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
 
 
 def _is_train_file(path: str, run: RunFolder) -> bool:
-    """Whether the run was trained on this file: the same file, or one of the same bytes."""
+    """Whether the run was trained on this file, or on a file with the same bytes."""
     trained = origin_files(run.path, run.read_manifest().get("origin", {})).get("train", "")
     file, known = Path(path), Path(trained)
     if not file.is_file() or not known.is_file():
@@ -138,7 +135,7 @@ class RowEvaluation:
             raise DataError("no row can be scored", where=path, hint="its labels must be those of the train file")
         n_rows = sum(map(len, self.labels))
         cut = file.format.describe_cut(self.n_truncated, n_rows, path)
-        for note in [*notes, *cut, *scorer.counts.describe(path)]:
+        for note in [*notes, *cut, *scorer.counts.describe(path, file.rows.unit)]:
             console.info(note)
 
     def _add_rows(self, scorer: RowScorer, rows: Iterable[LabelledRow], label2id: Mapping[str, int]) -> None:
@@ -164,7 +161,7 @@ class RowEvaluation:
         self.baseline = split.baseline
 
     def add_held_out_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:
-        """Score the rows that the run held out, after splitting its files again; returns the name of the file."""
+        """Split the run's files again and score the rows that the run held out; returns the name of the file."""
         scorer, manifest = self.scorer, run.read_manifest()
         origin, split = manifest.get("origin", {}), recipe.evaluate.split
         files = origin_files(run.path, origin)
@@ -172,6 +169,11 @@ class RowEvaluation:
             raise UsageError(
                 "the run's manifest does not name its training data", where=str(run.manifest), hint="give --data"
             )
+        saved, _ = read_format(scorer.network.config, scorer.format.block_size)
+        if saved != scorer.format:
+            what = "the run's own held-out rows are read as they were in training"
+            hint = "give a file with --data, or remove the setting"
+            raise UsageError(what, where="evaluate.block_size, cls.long_texts, stride, max_windows", hint=hint)
         fold, run_recipe = origin.get("fold"), load_recipe(run.recipe)  # another recipe would split differently
         assert isinstance(run_recipe, ClsRecipe)
         known = {name: number for number, name in enumerate(scorer.names)}
@@ -192,7 +194,7 @@ class RowEvaluation:
         return Path(part.path).name
 
     def measure(self, name: str) -> dict[str, Any]:
-        """All metrics of the rows that were added; `name` is the name of the data."""
+        """Return all metrics of the added rows; `name` is the name of the data."""
         scorer, settings = self.scorer, self.scorer.settings
         labels, outputs = np.concatenate(self.labels), np.concatenate(self.outputs)
         metrics: dict[str, Any] = {"label_type": scorer.label_type.name}

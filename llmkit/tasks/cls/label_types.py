@@ -25,7 +25,16 @@ from llmkit.metrics.multilabel import score_multi_label, tune_threshold, tune_th
 from llmkit.metrics.regression import score_regression
 from llmkit.metrics.spec import MetricSet
 from llmkit.tables.label_columns import Columns
-from llmkit.tables.labelled import Label, ParseLabel, build_label2id, parse_label, parse_labels, parse_number
+from llmkit.tables.label_sets import require_repeats
+from llmkit.tables.labelled import (
+    Label,
+    ParseLabel,
+    build_label2id,
+    parse_label,
+    parse_labels,
+    parse_list,
+    parse_number,
+)
 from llmkit.tasks.cls.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from llmkit.text.records.rows import Row
 
@@ -59,19 +68,20 @@ class LabelType(ABC):
 
     @abstractmethod
     def parser(self, separator: str | None) -> ParseLabel:
-        """A function that parses a cell; `separator` separates several labels in one cell."""
+        """Return a function that parses a cell; `separator` separates several labels in one cell."""
 
     def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
         """Build label2id from the labels of the train rows.
 
         Raises:
-            DataError: all rows have the same label.
+            DataError: all rows have the same label, or nearly each its own.
         """
         counts = Counter(name for label in labels for name in self.names_in(label))
+        require_repeats(counts, len(labels), where)
         return build_label2id(counts, where, n_rows=len(labels))
 
     def names_in(self, label: Label) -> tuple[str, ...]:
-        """The label names of one row; empty for a number."""
+        """Return the label names of one row; empty for a number."""
         return label if isinstance(label, tuple) else (str(label),)
 
     @abstractmethod
@@ -80,14 +90,16 @@ class LabelType(ABC):
 
     @abstractmethod
     def count(self, labels: NDArray[Any], n_labels: int) -> NDArray[np.int64]:
-        """The number of rows with each label, (labels,)."""
+        """Return the number of rows with each label, (labels,)."""
 
     def summarize(self, labels: NDArray[Any], label2id: Mapping[str, int]) -> dict[str, Any]:
         """Number of rows with each label, for the run's manifest."""
         return {"labels": dict(zip(label2id, map(int, self.count(labels, len(label2id))), strict=True))}
 
     def label_frequencies(self, labels: NDArray[Any]) -> list[float]:
-        """The fraction of rows with each label, for the bias of a new head; empty if it has no such bias."""
+        """Return the fraction of rows with each label, for the bias of a new head; empty if the head has no such
+        bias.
+        """
         return []
 
     def with_positive(self, label: str | None, label2id: Mapping[str, int]) -> "LabelType":
@@ -117,7 +129,7 @@ class LabelType(ABC):
     # ---- training ----
 
     def target_scale(self, labels: NDArray[Any]) -> tuple[float, float]:
-        """(mean, standard deviation) for standardizing the labels."""
+        """Return (mean, standard deviation) for standardizing the labels."""
         return 0.0, 1.0
 
     def scale(self, labels: NDArray[Any], mean: float, std: float) -> NDArray[Any]:
@@ -126,20 +138,20 @@ class LabelType(ABC):
 
     @abstractmethod
     def losses(self, scores: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-        """Unreduced losses, (rows,) or (rows, labels), from fp32 logits `scores` (rows, labels)."""
+        """Return unreduced losses, (rows,) or (rows, labels), from fp32 logits `scores` (rows, labels)."""
 
     def true_probability(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Probability of the true label, in the shape of the losses, for the focal loss."""
+        """Return the probability of the true label, in the shape of the losses, for the focal loss."""
         raise TypeError(f"{self.name} has no focal loss")
 
     def balanced_weights(self, counts: NDArray[np.int64], n_rows: int) -> NDArray[np.float64]:
-        """Weights that balance rare and common labels, (labels,)."""
+        """Return weights that balance rare and common labels, (labels,)."""
         raise TypeError(f"{self.name} has no label weights")
 
     def normalize_weights(
         self, weights: NDArray[np.float64], counts: NDArray[np.int64], n_rows: int
     ) -> NDArray[np.float64]:
-        """The user's weights, normalized so that the loss keeps its scale."""
+        """Return the user's weights, normalized so that the loss keeps its scale."""
         return weights
 
     # ---- prediction ----
@@ -150,19 +162,19 @@ class LabelType(ABC):
 
     @abstractmethod
     def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
-        """Predicted labels, in the shape of encoded labels."""
+        """Return predicted labels, in the shape of encoded labels."""
 
     def columns(self, names: Sequence[str], *, all_probabilities: bool) -> list[str]:
-        """Names of the columns that `predict` adds."""
+        """Return the names of the columns that `predict` adds."""
         return [*self.added_columns, *(name_probabilities(names) if all_probabilities and self.has_names else ())]
 
     @abstractmethod
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
-        """Cells that `predict` adds to one row, without those of `all_probabilities`."""
+        """Return the cells that `predict` adds to one row, without those of `all_probabilities`."""
 
     @abstractmethod
     def format_label(self, label: Any, names: Sequence[str]) -> str:
-        """The label of one row as text."""
+        """Return the label of one row as text."""
 
     # ---- metrics ----
 
@@ -170,14 +182,14 @@ class LabelType(ABC):
     def measure(
         self, labels: NDArray[Any], outputs: Outputs, names: list[str], thresholds: Thresholds, bootstrap: Bootstrap
     ) -> dict[str, Any]:
-        """All metrics with tables and intervals; see metrics/."""
+        """Return all metrics with tables and intervals; see metrics/."""
 
     def best_thresholds(self, labels: NDArray[Any], outputs: Outputs, n_labels: int) -> Thresholds:
-        """The thresholds that maximize F1 on these rows."""
+        """Return the thresholds that maximize F1 on these rows."""
         return np.full(n_labels, 0.5)
 
     def measure_quickly(self, labels: NDArray[Any], outputs: Outputs, names: list[str]) -> dict[str, float | None]:
-        """Scalar metrics, for evaluations during training; thresholds are tuned on the same rows."""
+        """Return scalar metrics for evaluations during training; thresholds are tuned on the same rows."""
         thresholds = self.best_thresholds(labels, outputs, len(names))
         metrics = self.measure(labels, outputs, names, thresholds, Bootstrap(n_resamples=1))
         return {name: value for name, value in metrics.items() if value is None or isinstance(value, float)}
@@ -190,13 +202,16 @@ class LabelType(ABC):
     def rate_errors(
         self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """(which rows are wrong, severity), both (rows,). The severity is the probability of the predicted label, the
-        largest probability against a true label, or the absolute error."""
+        """Return (which rows are wrong, severity), both (rows,).
+
+        The severity is the probability of the predicted label, the largest probability against a true label, or the
+        absolute error.
+        """
 
     def find_errors(
         self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds, max_errors: int
     ) -> list[tuple[float, int]]:
-        """(severity, row) of up to `max_errors` errors, the worst first."""
+        """Return (severity, row) of up to `max_errors` errors, most severe first."""
         is_wrong, severity = self.rate_errors(labels, outputs, thresholds)
         rows = np.flatnonzero(is_wrong)
         rows = rows[np.argsort(-severity[rows], kind="stable")][:max_errors]
@@ -366,7 +381,7 @@ class Regression(LabelType):
     """One number per row; squared error on standardized labels."""
 
     name, problem_type, describes_rows = "regression", "regression", "a number per row"
-    describes_model = "regression model (times target_std, plus target_mean, both in config.json)"
+    describes_model = "regression model"
     metrics, must_beat = REGRESSION, "mse"
     has_names = False
 
@@ -375,7 +390,7 @@ class Regression(LabelType):
 
     def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
         if len(set(labels)) == 1:
-            what = f"all {len(labels):,} rows have the number {labels[0]}, so there is nothing to learn"
+            what = f"all {len(labels):,} rows have the number {labels[0]}: there is nothing to learn"
             raise DataError(what, where=where, hint="give rows of different numbers; is it the right label column?")
         return {column or "value": 0}
 
@@ -433,15 +448,17 @@ OLD_NAMES = RENAMED_VALUES["cls", "labels"]
 
 
 def get_label_type(name: str) -> LabelType:
-    """The label type of a recipe, a manifest or a model's configuration."""
+    """Return the label type of a recipe, a manifest or a model's configuration."""
     return LABEL_TYPES[OLD_NAMES.get(name, name)]
 
 
 def choose_label_type(section: Cls, sample: Sequence[Row], columns: Columns) -> LabelType:
-    """The label type of the section; `auto` means multi-label if there is a separator or a list, else single-label."""
+    """Return the label type of the section; `auto` is multi-label with a separator or a list, else single-label."""
     if section.labels != "auto":
         return LABEL_TYPES[section.labels]
-    lists = columns.label is not None and any(isinstance(row.cells.get(columns.label), list) for row in sample)
+    cells = [row.cells.get(columns.label) for row in sample] if columns.label else []
+    written = [cell for cell in cells if isinstance(cell, str) and parse_list(cell) is not None]
+    lists = any(isinstance(cell, list) for cell in cells) or 2 * len(written) > len(cells) > 0
     return LABEL_TYPES["multi_label" if section.separator or lists else "single_label"]
 
 

@@ -3,19 +3,22 @@
 The logits of the windows of a long text are averaged before the loss, in training and in prediction.
 
 Losses are sums: the trainer divides by the label count of the whole optimizer step over all ranks, so results do not
-depend on the micro-batch size. Those of transformers' classifiers do (huggingface/transformers issue 47688).
+depend on the micro-batch size. The results of transformers' classifiers do (huggingface/transformers issue 47688).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from llmkit.datasets.examples import Example
 from llmkit.datasets.labelled import Input
 from llmkit.models.kernels.padding_free import encoder_inputs, find_token_indices
+from llmkit.models.padding import reads_padding, restore_order, split_by_length
 from llmkit.tasks.cls.label_types import LabelType
 from llmkit.training.losses import sum_fp64
 
@@ -24,8 +27,10 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Classification:
-    """One loss, named `loss`: nats per text, nats per text and label if multi-label, or the squared error of
-    standardized labels."""
+    """One loss named `loss`.
+
+    Its unit is nats per text, nats per text and label if multi-label, or the squared error of standardized labels.
+    """
 
     label_type: LabelType
     n_labels: int
@@ -39,13 +44,15 @@ class Classification:
     state: dict[str, Tensor] = field(default_factory=dict)
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        """The batch of `collate_inputs` with labels: (rows,) ids, (rows, labels) zeros and ones, or (rows,) numbers."""
+        """Return the batch of `collate_inputs` with labels: (rows,) ids, (rows, labels) zeros and ones, or (rows,)
+        numbers.
+        """
         batch = collate_inputs([example.inputs for example in examples], self.pad_token_id, self.token_types)
         labels = np.array([example.label for example in examples])
         return batch | {"labels": torch.as_tensor(labels, dtype=self.label_type.target_dtype)}
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """The number of labels over which the loss is summed, by loss."""
+        """Return the number of labels over which the loss is summed, by loss."""
         return {"loss": batch["labels"].numel()}
 
     def count_tokens(self, batch: Batch) -> int:
@@ -57,7 +64,7 @@ class Classification:
         return sum(len(each.ids) for each in example.inputs)
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The summed loss, a scalar with gradient."""
+        """Return the summed loss, a scalar with gradient."""
         return {"loss": sum_fp64(self.losses(score_batch(model, batch), batch["labels"]))}
 
     def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
@@ -71,9 +78,12 @@ class Classification:
 
 
 def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_types: bool) -> Batch:
-    """Collate inputs to a batch: input_ids (inputs, longest), padded on the right; attention_mask and token_indices
+    """Collate inputs to a batch.
+
+    The batch has input_ids (inputs, longest), padded on the right; attention_mask and token_indices
     (kernels/padding_free.py) if there is padding; token_type_ids if `token_types`; row_of_input (inputs,) if a row has
-    several inputs."""
+    several inputs.
+    """
     inputs = [each for row in rows for each in row]
     lengths = [len(each.ids) for each in inputs]
     longest = max(lengths)
@@ -87,15 +97,29 @@ def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_typ
         batch["token_indices"] = find_token_indices(batch["attention_mask"])
     if token_types:
         firsts = torch.tensor([each.n_first for each in inputs])[:, None]
-        batch["token_type_ids"] = ((columns >= firsts) & (columns < ends)).long()
+        types = ((columns >= firsts) & (columns < ends)).long()
+        first, last = inputs[0].outer_types  # the same for all
+        if first is not None:
+            types[:, 0] = first
+        if last is not None:
+            types.scatter_(1, ends - 1, last)
+        batch["token_type_ids"] = types
     if len(inputs) > len(rows):
         batch["row_of_input"] = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(r) for r in rows]))
     return batch
 
 
+def _score_inputs(model: nn.Module, batch: Batch) -> Tensor:
+    """Logits (inputs, labels) in fp32; inputs of equal length together where padding would change them."""
+    if "attention_mask" not in batch or reads_padding(cast(PreTrainedModel, model).config):
+        return cast(Tensor, model(**encoder_inputs(model, batch)).logits).float()
+    groups = list(split_by_length(batch))
+    return restore_order([(rows, model(**encoder_inputs(model, each)).logits.float()) for rows, each in groups])
+
+
 def score_batch(model: nn.Module, batch: Batch) -> Tensor:
     """Logits (rows, labels) in fp32, averaged over the windows of each row."""
-    scores: Tensor = model(**encoder_inputs(model, batch)).logits.float()
+    scores = _score_inputs(model, batch)
     if "row_of_input" not in batch:
         return scores
     rows = batch["row_of_input"]

@@ -1,23 +1,29 @@
 """Apply a saved classifier to rows, for `eval` and `predict`; and the `predict` command."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from llmkit.config.cls import Cls
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core import console
+from llmkit.core.console import first_line
 from llmkit.core.distributed import all_reduce_sum, shard
-from llmkit.core.errors import DataError
+from llmkit.core.errors import DataError, ModelError, UsageError
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
 from llmkit.models.classifier import labels_of, load_classifier
 from llmkit.models.loading import max_context_length
+from llmkit.models.padding import NO_PAD_TOKEN, PADDING_INVARIANT
 from llmkit.tables.labelled import LabelledRow, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.base import PredictionRequest
@@ -44,15 +50,34 @@ def score_rows(
     scores = np.zeros((len(inputs), model.config.num_labels or 1), np.float32)
     for rows, counts in shard(_group(inputs.lengths, tokens_at_once)):
         batch = collate_inputs([inputs.read(int(row)) for row in rows], model.config.pad_token_id or 0, token_types)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with _translate_failure(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = score_batch(model, {name: tensor.to(device) for name, tensor in batch.items()})
         if counts:
             scores[rows] = logits.float().cpu().numpy()
-    return all_reduce_sum({"scores": scores})["scores"]  # rows that other ranks scored are zero
+    scores = all_reduce_sum({"scores": scores})["scores"]  # rows that other ranks scored are zero
+    if n_wrong := int((~np.isfinite(scores).all(1)).sum()):
+        what = f"the model's scores of {n_wrong:,} of {len(scores):,} rows are not finite numbers"
+        hint = "its weights are damaged, or too large for the precision: train it again, or give another model"
+        raise ModelError(what, where=model.name_or_path or "model", hint=hint)
+    return scores
+
+
+@contextmanager
+def _translate_failure(model: PreTrainedModel) -> Iterator[None]:
+    """Turn errors of architectures that llmkit does not test, such as for a text that is too short, into ModelError."""
+    try:
+        yield
+    except (ValueError, TypeError, IndexError, AttributeError, RuntimeError, NotImplementedError) as error:
+        kind = model.config.model_type
+        if kind in PADDING_INVARIANT or "memory" in str(error):
+            raise
+        what = f"a {kind} of transformers {transformers.__version__} cannot read these texts: {first_line(error)}"
+        hint = "remove texts without words, or use a model of another type"
+        raise ModelError(what, where=model.name_or_path or "model", hint=hint) from error
 
 
 def _group(lengths: NDArray[np.int64], tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
-    """Indices of rows of similar length, in batches of at most `tokens_at_once` tokens including padding."""
+    """Yield indices of rows of similar length, in batches of at most `tokens_at_once` tokens including padding."""
     order = np.argsort(lengths, kind="stable")
     begin = 0
     for end in range(1, len(order) + 1):
@@ -74,6 +99,8 @@ class RowScorer:
     thresholds: NDArray[np.float64]
     extra: dict[str, Any]
     settings: Evaluate
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    """New names of the model's labels."""
     counts: TextCounts = field(default_factory=TextCounts)
     """Counts of the rows that were scored; shared by copies."""
 
@@ -84,10 +111,10 @@ class RowScorer:
     @property
     def names(self) -> list[str]:
         """Label names in the order of their ids."""
-        return labels_of(self.network.config)
+        return [self.label_map.get(name, name) for name in labels_of(self.network.config)]
 
     def with_format(self, row_format: RowFormat) -> "RowScorer":
-        """A copy for a file with other column names."""
+        """Return a copy for a file with other column names."""
         return replace(self, format=row_format)
 
     def score(self, rows: Iterable[LabelledRow]) -> Iterator[tuple[list[LabelledRow], Inputs, NDArray[np.float64]]]:
@@ -105,22 +132,59 @@ class RowScorer:
         return self.label_type.to_outputs(scores, self.extra)
 
 
-def open_scorer(path: str, settings: Evaluate) -> RowScorer:
+def open_scorer(path: str, settings: Evaluate, section: Cls | None = None) -> RowScorer:
     """Load a classifier. For a model that llmkit did not train, the format is a single text of up to its max positions.
 
+    `section` may change how long texts are read, see `_apply_settings`, and the names of the model's labels: a key `0`
+    of `label_map` names the label LABEL_0 too, the name that transformers gives to the first label if it has none.
+
     Raises:
+        UsageError: a setting does not fit the model, two of its labels would have one name, or there is no
+            `positive_label`.
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
     network, tokenizer = load_for_inference(load_classifier, path, path, settings.precision)
-    if network.config.pad_token_id is None:  # any token that is not the last one of the text
-        candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-        network.config.pad_token_id = next(token for token in candidates if token is not None)
+    if network.config.pad_token_id is None:
+        network.config.pad_token_id = NO_PAD_TOKEN
     longest = max_context_length(network) or DEFAULT_BLOCK_SIZE
     block_size = min(longest, tokenizer.model_max_length, settings.block_size or DEFAULT_BLOCK_SIZE)
     row_format, extra = read_format(network.config, block_size)
+    row_format = _apply_settings(row_format, settings.block_size, section, max_context_length(network))
     n_labels = network.config.num_labels or 1
     thresholds = np.array(extra.get("thresholds", [0.5] * n_labels), np.float64)
-    return RowScorer(network, tokenizer, row_format, thresholds, extra, settings)
+    renamed = {} if section is None else section.label_map
+    label_map = {f"LABEL_{old}": new for old, new in renamed.items()} | renamed
+    scorer = RowScorer(network, tokenizer, row_format, thresholds, extra, settings, label_map)
+    if repeated := next((name for name, n in Counter(scorer.names).items() if n > 1), None):
+        hint = "give each label of the model a different name"
+        raise UsageError(f"two labels of the model would be called {repeated!r}", where="cls.label_map", hint=hint)
+    if section is None or section.positive_label is None:
+        return scorer
+    label2id = {name: number for number, name in enumerate(scorer.names)}
+    label_type = row_format.label_type.with_positive(section.positive_label, label2id)
+    return scorer.with_format(replace(row_format, label_type=label_type))
+
+
+def _apply_settings(
+    row_format: RowFormat, block_size: int | None, section: Cls | None, positions: int | None
+) -> RowFormat:
+    """The format with the settings that `eval` and `predict` read: evaluate.block_size and, if they are set explicitly,
+    cls.long_texts, cls.stride and cls.max_windows.
+
+    Raises:
+        UsageError: the block size exceeds the model's positions, or cls.labels differs from the model's labels.
+    """
+    if block_size is not None and positions is not None and block_size > positions:
+        what, hint = f"block_size {block_size} does not fit the model's {positions} positions", f"at most {positions}"
+        raise UsageError(what, where="evaluate.block_size", hint=hint)
+    changes: dict[str, Any] = {} if block_size is None else {"block_size": block_size}
+    given = set() if section is None else section.model_fields_set
+    changes |= {name: getattr(section, name) for name in ("long_texts", "stride", "max_windows") if name in given}
+    if section is not None and "labels" in given and section.labels not in ("auto", row_format.label_type.name):
+        what = f"the model's labels are of type {row_format.label_type.name}, not {section.labels}"
+        hint = "leave it out: the model decides; finetune-cls trains another type"
+        raise UsageError(what, where="cls.labels", hint=hint)
+    return replace(row_format, **changes)
 
 
 def describe_method(
@@ -141,30 +205,32 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
         DataError: the file cannot be read (tables/rows.py), or already has a column that is added.
         ModelError: the model cannot be used.
     """
-    section, data = recipe.cls, request.data
-    scorer = open_scorer(request.path, recipe.evaluate)
+    section = recipe.cls
+    scorer = open_scorer(request.path, recipe.evaluate, recipe.cls)
     wanted = [name for name in (section.text, section.pair, scorer.format.text) if name]
     n_rows, n_cut = 0, 0
-    opened = open_rows(data, recipe.prepare.read, header=section.header, wanted=wanted)
+    opened = open_rows(request.data, recipe.prepare.read, header=section.header, wanted=wanted)
     with opened as rows, ProgressBar("predicting", "rows", log=True) as line:
         columns = scorer.format.find_columns(rows, need_label=False, text=section.text, pair=section.pair)
         columns = replace(columns, label=None)  # a label column is copied like any other
-        console.info(f"{data}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
+        console.info(f"{rows.path}: text {columns.text!r}" + (f", pair {columns.pair!r}" if columns.pair else ""))
+        kept = [name for name in rows.columns if name not in rows.computed]
         names = scorer.label_type.columns(scorer.names, all_probabilities=request.all_probabilities)
         if taken := [name for name in names if name in rows.columns]:
             hint = "rename it in the file: the result keeps all columns and adds this one"
-            raise DataError(f"the file already has a column {taken[0]!r}", where=data, hint=hint)
-        emit = request.open_writer([*rows.columns, *names])
+            raise DataError(f"the file already has a column {taken[0]!r}", where=rows.path, hint=hint)
+        emit = request.open_writer([*kept, *names])
         scorer = scorer.with_format(scorer.format.with_columns(columns))
         for chunk, inputs, outputs in scorer.score(read_labelled(rows, columns, scorer.label_type.parser(None))):
             for row, cells in zip(chunk, _to_cells(scorer, outputs, request.all_probabilities), strict=True):
-                emit({**row.cells, **cells})
+                emit({name: cell for name, cell in row.cells.items() if name not in rows.computed} | cells)
             n_rows += len(chunk)
             n_cut += inputs.n_cut
             line.add(len(chunk))
         n_skipped = sum(rows.source.skipped.values())
-    notes = describe_left_out(n_skipped, data, "that cannot be read")
-    for note in [*notes, *scorer.format.describe_cut(n_cut, n_rows, data), *scorer.counts.describe(data)]:
+    notes = describe_left_out(n_skipped, rows.path, "that cannot be read")
+    notes += [*scorer.format.describe_cut(n_cut, n_rows, rows.path), *scorer.counts.describe(rows.path, rows.unit)]
+    for note in notes:
         console.info(note)
     n_mostly_unknown = scorer.counts.unknown.n_mostly
     return {"n_rows": n_rows, "n_truncated": n_cut, "n_skipped": n_skipped, "n_mostly_unknown": n_mostly_unknown}

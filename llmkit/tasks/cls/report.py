@@ -49,14 +49,14 @@ _BINS = ("lower", "upper", "n", "confidence", "accuracy")
 
 
 def describe_counts(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The counts of rows for the terminal, in the form of `Task.describe_figures`."""
+    """Return the counts of rows for the terminal, in the form of `Task.describe_figures`."""
     has_windows = figures.get("n_windows") != figures.get("n_rows")
     counts = [(key, name) for key, name in COUNTS if figures.get(key) and (key != "n_windows" or has_windows)]
     return [(name, f"{figures[key]:,}", "") for key, name in counts]
 
 
 def shorten_metrics(part: Record, metrics: MetricSet, *, is_above: bool) -> Record:
-    """Metrics of a split without those shown in tables, and with intervals in words."""
+    """Return metrics of a split without those shown in tables, and with intervals in words."""
     where = "in a table above" if is_above else "in metrics.json"
     shown = {key: where if key in IN_TABLES else value for key, value in part.items()}
     intervals = get_section(part, "intervals")
@@ -137,7 +137,7 @@ def _make_labels(per_class: list[Record], brief: bool) -> Block | None:
 
 
 def _make_confusion(figures: Mapping[str, Any], brief: bool) -> Confusion | Table | None:
-    """The full matrix if there are few labels, else the most frequent confusions."""
+    """Return the full matrix if there are few labels, else the most frequent confusions."""
     found = get_section(figures, "confusion")
     matrix = make_confusion(found.get("labels"), found.get("counts"))
     if matrix and len(matrix.labels) <= (_MAX_BRIEF_CONFUSED if brief else _MAX_LABELS):

@@ -17,8 +17,10 @@ from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
 from llmkit.models.classifier import labels_of, problem_type_of
-from llmkit.tables.label_columns import Columns, choose_columns
-from llmkit.tables.labelled import LabelledRow, UnseenLabels, read_labelled, to_ids
+from llmkit.models.kernels.padding_free import has_token_types
+from llmkit.tables.joined_columns import join_texts, list_labels
+from llmkit.tables.label_columns import Columns, choose_columns, describe_guess
+from llmkit.tables.labelled import LabelledRow, UnseenLabels, map_labels, read_labelled, to_ids
 from llmkit.tables.rows import open_rows, without_surrogates
 from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, get_label_type
 from llmkit.text.records.rows import RowStream
@@ -51,18 +53,20 @@ class RowFormat:
         return Columns(self.text, self.pair, self.label)
 
     def with_columns(self, columns: Columns) -> "RowFormat":
-        """A copy with other column names."""
+        """Return a copy with other column names."""
         return replace(self, text=columns.text, pair=columns.pair, label=columns.label)
 
     def find_columns(
         self, rows: RowStream, *, need_label: bool, text: str | None = None, pair: str | None = None,
         label: str | None = None,
     ) -> Columns:  # fmt: skip
-        """The columns of a file: those named by the user, else those of the train file, else detected.
+        """Return the columns of a file: those named by the user, else those of the train file, else detected.
 
         Raises:
             DataError: the file has no such columns, or only one of this file and the train file has pairs.
         """
+        join_texts(rows, text or self.text, required=text is not None)
+        list_labels(rows, label or self.label, required=label is not None)
         here, is_ours = set(rows.columns), bool(self.text)
         columns = choose_columns(
             rows.columns, [row.cells for row in rows.sample],
@@ -75,6 +79,8 @@ class RowFormat:
             hint = "name the column of the second text with --pair" if self.pair else "leave --pair out"
             what = f"the model was trained on {'pairs of texts' if self.pair else 'single texts'}"
             raise DataError(what, where=f"{rows.path}, columns {', '.join(rows.columns)}", hint=hint)
+        for note in describe_guess(columns, rows.columns, (text, label, self.text, self.label)):
+            rows.note(note, "")
         return columns
 
     def describe(self, rows: RowStream) -> str:
@@ -84,7 +90,7 @@ class RowFormat:
         return clean_line(f"{rows.path}: {', '.join(parts)}, {self.label_type.describes_rows}{header}")
 
     def describe_cut(self, n_cut: int, n_rows: int, path: str, *, suggest_windows: bool = False) -> list[str]:
-        """A note on truncated texts, if there are any; may suggest windows."""
+        """Return a note on truncated texts, if there are any; may suggest windows."""
         if not n_cut:
             return []
         what = f"{n_cut:,} of {n_rows:,} rows of {path} are too long"
@@ -99,13 +105,14 @@ class RowFormat:
 
 
 def describe_left_out(n_rows: int, path: str, why: str) -> list[str]:
-    """A note on rows that were left out, if any."""
+    """Return a note on rows that were left out, if any."""
     return [f"left out of {path}: {n_rows:,} row{'s' if n_rows > 1 else ''} {why}"] if n_rows else []
 
 
 def reads_token_types(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the model has token type embeddings; GPT-2 would use its word embeddings for them."""
-    return "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 0) > 1
+    has_several = getattr(config, "type_vocab_size", 2) > 1
+    return "token_type_ids" in tokenizer.model_input_names and has_token_types(config) and has_several
 
 
 def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) -> None:
@@ -114,7 +121,7 @@ def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) ->
 
 
 def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, dict[str, Any]]:
-    """(format, other saved values) of a model; a default format for models of other tools."""
+    """Return (format, other saved values) of a model; a default format for models of other tools."""
     saved = dict(getattr(config, CONFIG_KEY, None) or {})
     names = RowFormat.__dataclass_fields__
     problem_type = problem_type_of(config)
@@ -150,13 +157,17 @@ class TextCounts:
     n_normalized: int = 0
     """Number of rows that the normalization of the model's training text changed."""
     normalization: str = ""
+    n_without_tokens: int = 0
 
-    def describe(self, path: str) -> list[str]:
-        """Notes on normalized rows and on unknown characters, if their number is relevant."""
-        notes = self.unknown.describe_rows(path)
+    def describe(self, path: str, unit: str) -> list[str]:
+        """Notes on normalized rows and on unknown characters, if their number is relevant; `unit` as of RowStream."""
+        notes = self.unknown.describe_rows(path, unit)
         if self.n_normalized:
-            of = f"{self.n_normalized:,} of {self.unknown.n_texts:,} rows of {path}"
-            notes.append(f"{of} are normalized as the model's training text: {self.normalization}")
+            of = f"{self.n_normalized:,} of {self.unknown.n_texts:,}"
+            notes.append(f"{path}: rows normalized as the model's training text: {of} ({self.normalization})")
+        if self.n_without_tokens:
+            of = f"{self.n_without_tokens:,} of {self.unknown.n_texts:,} rows of {path}"
+            notes.append(f"{of} have no text: the model reads only the token that starts a text")
         return notes
 
 
@@ -172,6 +183,7 @@ def encode_chunk(
         tokenizer, texts, pairs if row_format.pair else None,
         block_size=row_format.block_size, windows=row_format.windows, segmenter=cutter,
     )  # fmt: skip
+    counts.n_without_tokens += inputs.n_without_tokens
     read = list(zip(texts, pairs, strict=True))
     if n_normalized := sum(before != after for before, after in zip(given, read, strict=True)):
         counts.n_normalized += n_normalized
@@ -196,7 +208,7 @@ class LabelledFile:
 
     def __iter__(self) -> Iterator[LabelledRow]:
         label_type = self.format.label_type
-        parse = label_type.parser(self.section.separator or self.format.separator)
+        parse = map_labels(label_type.parser(self.section.separator or self.format.separator), self.section.label_map)
         labelled = read_labelled(self.rows, self.format.columns, parse)
         if not label_type.has_names:
             return labelled
@@ -207,7 +219,7 @@ class LabelledFile:
         return (row for row, _ in known)
 
     def describe_left_out(self) -> list[str]:
-        """Notes on rows that were left out; call it after all rows are read."""
+        """Return notes on rows that were left out; call it after all rows are read."""
         skipped = sum(self.rows.source.skipped.values())
         notes = describe_left_out(skipped, self.rows.path, "that cannot be read")
         return notes + describe_left_out(

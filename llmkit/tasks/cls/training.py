@@ -24,6 +24,7 @@ from llmkit.models.classifier import (
     build_classifier,
     check_can_classify,
     count_positions,
+    fold_target_scale,
     load_classifier_for_training,
 )
 from llmkit.models.layers import add_lora, freeze_layers, merge_lora, require_peft
@@ -33,11 +34,12 @@ from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
 from llmkit.tasks.cls.evaluation import RowEvaluation
 from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.metrics import NGRAM_BASELINE
+from llmkit.tasks.cls.model_card import describe_use
 from llmkit.tasks.cls.objective import Classification
 from llmkit.tasks.cls.prediction import RowScorer, score_rows
 from llmkit.tasks.cls.row_format import CONFIG_KEY, reads_token_types, save_format
 from llmkit.tasks.starting_model import adapt_model, check_positions, check_training, set_dropout
-from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer, match_tokenizer
 from llmkit.training.contract import Plan
 from llmkit.training.folder import RunFolder, describe_origin, load_origin
 
@@ -57,7 +59,7 @@ class ClsTraining(TrainingTask):
     show_samples: bool
     origin: dict[str, Any]
     """Model and files, for the run's manifest."""
-    output_share: float = 0.0
+    output_fraction: float = 0.0
     cuts_by_tokens: bool = True
 
     @cached_property
@@ -127,7 +129,11 @@ class ClsTraining(TrainingTask):
         """Freeze layers, or add LoRA adapters."""
         section = self.recipe.cls
         if section.lora_rank:
-            add_lora(network, section.lora_rank, section.lora_alpha, self.recipe.train.seed, where="cls.lora_rank")
+            targets = section.lora_target_modules
+            add_lora(
+                network, section.lora_rank, section.lora_alpha, self.recipe.train.seed, targets=targets,
+                where="cls.lora_target_modules" if targets else "cls.lora_rank",
+            )  # fmt: skip
         else:
             freeze_layers(network, section.freeze, where="cls.freeze")
 
@@ -160,12 +166,13 @@ class ClsTraining(TrainingTask):
         if self.recipe.cls.lora_rank:
             merge_lora(network)
         extra: dict[str, Any] = {}
-        if not self.label_type.has_names:
-            extra["target_mean"], extra["target_std"] = self.target_scale
         if self.recipe.cls.positive_label is not None:
             extra["positive_label"] = self.recipe.cls.positive_label
+        mean, std = self.target_scale
+        if (mean, std) != (0.0, 1.0) and not fold_target_scale(network, mean, std):
+            extra["target_mean"], extra["target_std"] = mean, std
         if self.label_type.tunes_thresholds and "validation" in self.labelled.splits:
-            split = _take_share(self.labelled.splits["validation"], share)
+            split = _take_fraction(self.labelled.splits["validation"], share)
             outputs, _ = self._score(network, split, "fp32", None)
             best = self.label_type.best_thresholds(split.labels, outputs, len(self.labelled.label2id))
             extra["thresholds"] = best.tolist()
@@ -173,7 +180,7 @@ class ClsTraining(TrainingTask):
 
     def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         return {
-            name: self.score_split(network, _take_share(split, share), settings, chosen_on=name == "validation")
+            name: self.score_split(network, _take_fraction(split, share), settings, chosen_on=name == "validation")
             | ({"n_held_out_rows": len(split)} if share < 1 else {})
             for name, split in self.labelled.splits.items()
             if name != "train"
@@ -202,21 +209,19 @@ class ClsTraining(TrainingTask):
     def score_split(
         self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate, *, chosen_on: bool
     ) -> dict[str, Any]:
-        """All metrics of one split, with tables and intervals."""
+        """Return all metrics of one split, with tables and intervals."""
         n_labels = len(self.labelled.label2id)
-        saved = (getattr(network.config, CONFIG_KEY, None) or {}).get("thresholds", [])
-        thresholds = np.array(saved if len(saved) == n_labels else [0.5] * n_labels)
-        mean, std = self.target_scale
-        extra = {"target_mean": mean, "target_std": std}
-        scorer = RowScorer(network, self.tokenizer, self.labelled.format, thresholds, extra, settings)
+        saved = getattr(network.config, CONFIG_KEY, None) or {}  # by finish_model
+        chosen = saved.get("thresholds", [])
+        thresholds = np.array(chosen if len(chosen) == n_labels else [0.5] * n_labels)
+        scorer = RowScorer(network, self.tokenizer, self.labelled.format, thresholds, saved, settings)
         evaluation = RowEvaluation(scorer, self.show_samples)
         evaluation.chosen_on = chosen_on
         evaluation.add_split(split)
         return evaluation.measure(Path(split.path).name)
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
-        self.tokenizer.model_max_length = self.recipe.block_size
-        return self.tokenizer
+        return match_tokenizer(self.tokenizer, self.recipe.block_size, token_types=self.token_types)
 
     def describe_model(self) -> tuple[str, str, str]:
         what = self.label_type.describes_model.format(n_labels=len(self.labelled.label2id))
@@ -224,10 +229,14 @@ class ClsTraining(TrainingTask):
             what += f" that predicts {self.recipe.cls.positive_label} above a threshold (in config.json, not 0.5)"
         return "text-classification", what, "AutoModelForSequenceClassification"
 
+    def describe_use(self, network: PreTrainedModel) -> str:
+        saved = getattr(network.config, CONFIG_KEY, None) or {}
+        return describe_use(self.labelled.format, is_scaled="target_std" not in saved)
+
     def _score(
         self, network: PreTrainedModel, split: LabelledSplit, precision: str, tokens_at_once: int | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """(outputs of the label type, logits (rows, labels))."""
+        """Return (outputs of the label type, logits (rows, labels))."""
         tokens_at_once = tokens_at_once or 16 * self.recipe.block_size
         scores = score_rows(
             network, split.inputs, token_types=self.token_types, tokens_at_once=tokens_at_once, precision=precision
@@ -239,7 +248,7 @@ class ClsTraining(TrainingTask):
         return self.label_type.scale(labels, *self.target_scale)
 
     def _class_weights(self) -> torch.Tensor | None:
-        """The weights of the recipe, (labels,). Raises UsageError for a label that does not exist."""
+        """Return the weights of the recipe, (labels,). Raises UsageError for a label that does not exist."""
         wanted, names = self.recipe.cls.class_weights, list(self.labelled.label2id)
         if wanted == "none":
             return None
@@ -254,12 +263,12 @@ class ClsTraining(TrainingTask):
         return torch.tensor(self.label_type.normalize_weights(weights, counts, len(labels)), dtype=torch.float32)
 
 
-def _take_share(split: LabelledSplit, share: float) -> LabelledSplit:
+def _take_fraction(split: LabelledSplit, share: float) -> LabelledSplit:
     return _take_rows(split, math.ceil(share * len(split)))
 
 
 def _take_rows(split: LabelledSplit, n_rows: int) -> LabelledSplit:
-    """At most `n_rows` rows of a split, evenly spaced."""
+    """Return at most `n_rows` rows of a split, evenly spaced."""
     return split if len(split) <= n_rows else split.take(np.arange(n_rows) * len(split) // n_rows)
 
 
@@ -314,7 +323,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
 
 
 def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str]) -> str:
-    """The model's name; raises UsageError if the data or the model are not usable for training."""
+    """Return the model's name; raises UsageError if the data or the model cannot be used for training."""
     if "train" not in files:
         raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
     if files["train"] == "-":
@@ -332,10 +341,11 @@ def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str
 
 
 def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData) -> ClsRecipe:
-    """The recipe with defaults that depend on model and data: learning rate, epochs, eval_steps.
+    """Return the recipe with defaults that depend on model and data: learning rate, epochs, eval_steps.
 
     The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models. Small
-    data sets get more epochs, up to 20, for at least 300 steps and 20 per label (Mosbach et al. 2021; docs/log.md).
+    data sets get more epochs (at most 20) to reach 300 steps, or 20 steps per label if that is more (Mosbach et al.
+    2021; docs/log.md).
     """
     train, optim = recipe.train, recipe.optim
     n_rows = len(labelled.splits["train"])

@@ -17,7 +17,7 @@ CORRECT = "share of correct predictions"
 
 
 def _pair_metrics(prefix: str, name: str, place: int) -> tuple[Metric, ...]:
-    """The metrics of next-sentence prediction or sentence order."""
+    """Return the metrics of next-sentence prediction or sentence order."""
     accuracy = f"{name.replace(' ', '-')} accuracy"
     return (
         Metric(
@@ -103,13 +103,13 @@ class MlmTask(Task):
         return MlmTraining(_to_mlm_recipe(recipe), prepared, tokenizer, METRICS)
 
     def describe_samples(self, records: Sequence[Mapping[str, Any]]) -> str:
-        """The candidates for each mask, one per line: probability, and the prompt with the candidate."""
+        """Return the candidates for each mask, one per line: probability, and the prompt with the candidate."""
         masks = [mask for record in records for mask in record["masks"]]
         lines = ([f"{fill['probability']:>7.2%}  {fill['text']}" for fill in mask] for mask in masks)
         return "\n\n".join("\n".join(candidates) for candidates in lines)
 
     def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
-        """The confusion matrix of sentence pairs, and the pseudo-perplexity of each document."""
+        """Return the confusion matrix of sentence pairs, and the pseudo-perplexity of each document."""
         from llmkit.pages.blocks import Fold, Table, make_confusion
 
         blocks: list[Block] = []
@@ -130,7 +130,7 @@ class MlmTask(Task):
 
 
 def _to_mlm_recipe(recipe: Recipe) -> MlmRecipe:
-    """The recipe itself, or an mlm recipe with the shared sections of another task's recipe."""
+    """Return the recipe itself, or an mlm recipe with the shared sections of another task's recipe."""
     own = recipe.for_task(MlmTask.name)
     assert isinstance(own, MlmRecipe)
     return own

@@ -46,7 +46,8 @@ def evaluate_masked_lm(
     precision: str = "fp32",
     max_examples: int | None = None,
 ) -> dict[str, Any]:
-    """Sums over the examples of one epoch: nats, correct predictions, labels, confusion of pairs (true, predicted).
+    """Return sums over the examples of one epoch: nats, correct predictions, labels, confusion of pairs (true,
+    predicted).
 
     `max_examples` limits scoring to that number of evenly spaced examples. The model must be in evaluation mode.
 
@@ -129,11 +130,10 @@ def to_metrics(sums: dict[str, Any], relation: str | None) -> dict[str, Any]:
 def score_documents(
     model: PreTrainedModel, pairs: Pairs, *, max_tokens: int, batch_size: int = 16, precision: str = "fp32"
 ) -> list[dict[str, Any]]:
-    """Score the first `max_tokens` tokens of each document; the records have source, index, n_tokens, nats and
-    pseudo_perplexity.
+    """Score the first `max_tokens` tokens of each document.
 
-    The model must be in evaluation mode. Windows of `pairs.block_size` tokens, with [CLS] and [SEP], do not overlap.
-    Special tokens are not scored.
+    Returns records with source, index, n_tokens, nats and pseudo_perplexity. The model must be in evaluation mode.
+    Windows of `pairs.block_size` tokens, with [CLS] and [SEP], do not overlap. Special tokens are not scored.
     """
     table = pairs.sentences.split.table
     sources, indexes = table.column("source"), table.column("index")
@@ -164,7 +164,7 @@ def _windows(pairs: Pairs, start: int, end: int) -> Iterator[TokenIds]:
 def _score_window(
     model: PreTrainedModel, pairs: Pairs, window: TokenIds, batch_size: int, precision: str
 ) -> tuple[int, float]:
-    """(number of scored tokens of the window, their summed nats)."""
+    """Return (number of scored tokens of the window, their summed nats)."""
     places = np.flatnonzero(~pairs.vocabulary.is_special[window])
     nats = 0.0
     for begin in range(0, len(places), batch_size):
@@ -187,12 +187,12 @@ EVALUATION_KEY = 0x6576616C
 
 
 def evaluation_seed(settings: Evaluate) -> int:
-    """The seed of the fixed masks and pairs."""
+    """Return the seed of the fixed masks and pairs."""
     return hash_integers(EVALUATION_KEY, settings.seed)
 
 
 def describe_not_next(sentences: Sentences) -> str:
-    """Source of the second segments that are not next, in words."""
+    """Describe where segments that do not follow come from."""
     return "from another document" if sentences.n_documents > 1 else "from a distant passage"
 
 
@@ -200,7 +200,7 @@ def score_split(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: EvaluationData, settings: Evaluate, mlm: Mlm,
     share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Metrics of a split, or of a fraction `share` of its examples, evenly spaced; pairs are made for the model's head.
+    """Return metrics of a split, or of an evenly spaced fraction `share` of its examples; pairs match the model's head.
 
     Raises:
         UsageError, DataError: as `make_pairs`; text files without pairs are scored on masked tokens only.
@@ -212,7 +212,7 @@ def score_split(
     except DataError as error:
         if data.is_prepared or mlm.sentence_objective == "none":
             raise
-        console.info(f"{error.problems[0].what}: only masked tokens are scored")
+        console.info(f"only masked tokens are scored, no pairs: {error.problems[0].what}")
         mlm = mlm.with_updates(sentence_objective="none")
         pairs = make_pairs(data.split, tokenizer, mlm, block, seed)
     objective = MaskedLM(tokenizer.pad_token_id, mlm.sentence_objective)

@@ -1,8 +1,8 @@
 """Predict the masked tokens of prompts.
 
 Each mask is predicted separately while the others stay masked. Ids, order and probabilities equal those of
-transformers' pipeline("fill-mask"), with two differences: `[SEP]` and other special tokens in a prompt are ordinary
-text, except the mask; and of a prompt longer than the context, only a window around its masks is read.
+transformers' pipeline("fill-mask"), with two differences: `[SEP]` and other special tokens in a prompt, except the
+mask, are ordinary text; if a prompt is longer than the context, only a window around its masks is read.
 
 A prompt is normalized like the model's training text, except its masks; candidates are inserted into the original
 prompt.
@@ -33,6 +33,7 @@ TOKENS_AT_ONCE = 2048
 
 DEFAULT_CANDIDATES = 5
 """Candidates per mask if `generate.top_k` is not set."""
+_DEFAULT = Generate()
 PAD_ID = 0
 """Any id: padding is masked."""
 
@@ -43,7 +44,7 @@ _SLIP = re.compile(
 
 
 def _find_slip(prompt: str, mask: str) -> str | None:
-    """The first part of the prompt that looks like a mask but is not the model's."""
+    """Return the first part of the prompt that looks like a mask but is not the model's mask token."""
     return next((match[0] for match in _SLIP.finditer(prompt) if match[0] != mask), None)
 
 
@@ -77,7 +78,7 @@ class FilledPrompt:
 
 
 def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[str, Any]]:
-    """One record per prompt: prompt, masks.
+    """Return one record per prompt with prompt and masks.
 
     Raises:
         UsageError: as `fill_masks`.
@@ -86,6 +87,9 @@ def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[st
     prompts = list(request.prompts)
     network, tokenizer = load_for_inference(load_masked_lm, request.path, request.model)
     mask = tokenizer.mask_token
+    if unused := [name for name, value in settings if name != "top_k" and value != getattr(_DEFAULT, name)]:
+        names = ", ".join(f"generate.{name}" for name in unused)
+        console.info(f"not used: {names}; each mask gets its generate.top_k most probable tokens")
     if isinstance(mask, str):
         for note in _describe_prompts(tokenizer, prompts, mask):
             console.info(note)
@@ -98,7 +102,7 @@ def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[st
 
 
 def _describe_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], mask: str) -> list[str]:
-    """Notes on empty prompts and on misspelled masks."""
+    """Return notes on empty prompts and on misspelled masks."""
     read = read_prompts(tokenizer, prompts, mask)
     notes = describe_prompts(tokenizer, prompts, read, mask)
     if empty := [number for number, prompt in enumerate(prompts, 1) if not prompt.strip()]:
@@ -112,10 +116,9 @@ def _describe_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], ma
 def fill_masks(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], n_best: int = 5
 ) -> list[FilledPrompt]:
-    """The `n_best` candidates per mask of each prompt, at most the size of the vocabulary. An empty prompt has no
-    candidates if there are several prompts.
+    """Return the `n_best` candidates per mask of each prompt, at most the size of the vocabulary.
 
-    Does not modify model or tokenizer.
+    An empty prompt has no candidates if there are several prompts. Does not modify model or tokenizer.
 
     Raises:
         UsageError: the tokenizer has no mask token, a prompt has no mask, or its masks do not fit one context.
@@ -167,7 +170,7 @@ class _Window:
 
 
 class _Reader:
-    """Turns prompts into ids, and candidates into filled prompts."""
+    """Converts prompts to ids, and candidates to filled prompts."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, longest: int | None) -> None:
         self._tokenizer = tokenizer
@@ -189,7 +192,7 @@ class _Reader:
         self._inner_prefix: str | None = state["model"]["continuing_subword_prefix"] if is_wordpiece else None
 
     def read(self, prompt: str, read: str, where: str) -> _Window:
-        """The window of a prompt; `read` is the normalized prompt, `where` is used in errors."""
+        """Return the window of a prompt; `read` is the normalized prompt, `where` is used in errors."""
         encoding = self._backend.encode(read)
         ids = encoding.ids
         masks = [i for i, token_id in enumerate(ids) if token_id == self._tokenizer.mask_token_id]
@@ -225,7 +228,7 @@ class _Reader:
         return MaskPrediction(token, token_id, probability, text)
 
     def _join(self, before: str, token_id: int) -> str:
-        """The text before a mask, joined with the token; removes a space that would be inside a word."""
+        """Join the text before a mask and the token; removes a space that would be inside a word."""
         until_space = before.rstrip() or before
         if self._inner_prefix is not None:  # WordPiece: its tokens hold no spaces
             token = str(self._tokenizer.convert_ids_to_tokens(token_id) or "")

@@ -33,8 +33,8 @@ class MaskedLM:
         self.state: dict[str, Tensor] = {}
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        """input_ids, token_type_ids and attention_mask, (batch, longest); masked_indices into the flattened batch and
-        masked_ids, (masked tokens); relations, (batch).
+        """Return input_ids, token_type_ids and attention_mask (batch, longest); masked_indices into the flattened batch
+        and masked_ids (masked tokens,); relations (batch,).
 
         attention_mask and token_indices (models/kernels/padding_free.py) are omitted if there is no padding.
         """
@@ -59,7 +59,7 @@ class MaskedLM:
         return batch
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """The number of labels over which each loss is summed."""
+        """Return the number of labels over which each loss is summed."""
         counts = {"mlm_loss": len(batch["masked_ids"])}
         if self.relation is not None:
             counts[f"{self.relation}_loss"] = int((batch["relations"] != NO_PAIR).sum())
@@ -74,7 +74,7 @@ class MaskedLM:
         return len(example.input_ids)
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The summed cross-entropies in nats by loss, scalars with gradient."""
+        """Return the summed cross-entropies in nats by loss, scalars with gradient."""
         token_logits, pair_logits = predict(model, batch)
         sums = {"mlm_loss": sum_fp64(F.cross_entropy(token_logits.float(), batch["masked_ids"], reduction="none"))}
         if self.relation is not None and pair_logits is not None:
@@ -84,7 +84,9 @@ class MaskedLM:
 
 
 def predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
-    """Logits of masked tokens, (masked tokens, vocabulary), and of pairs, (batch, 2), or None without such a head."""
+    """Return logits of masked tokens (masked tokens, vocabulary) and logits of pairs (batch, 2); None without that
+    head.
+    """
     network = cast(PreTrainedModel, model)
     encoded = network.base_model(**encoder_inputs(network, batch))
     return compute_head_logits(network, encoded, batch["masked_indices"])

@@ -72,7 +72,7 @@ class MlmTraining(PretrainingTask):
             _ = self.held_out  # to raise errors now and not at the first evaluation
 
     @property
-    def output_share(self) -> float:
+    def output_fraction(self) -> float:
         return float(self.recipe.mlm.mlm_probability)
 
     @cached_property
@@ -132,8 +132,8 @@ class MlmTraining(PretrainingTask):
         if self.recipe.mlm.sentence_objective == "nsp":
             facts["not_next"] = describe_not_next(sentences)
             if sentences.n_documents == 1:
-                console.info("the text is one document: segments that are not next come from a distant passage of it")
-        if self.recipe.mlm.sentence_objective != "none" and (share := sentences.share_with_two()) < 0.5:
+                console.info("the text is one document: segments that do not follow come from distant passages")
+        if self.recipe.mlm.sentence_objective != "none" and (share := sentences.pair_fraction()) < 0.5:
             console.info(f"only {share:.0%} of the text is in documents of two sentences or more, which pairs need")
         return facts
 

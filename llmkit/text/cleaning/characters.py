@@ -14,7 +14,7 @@ from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.documents import Document, StepCounts, combines_with_previous, mark_last
 from llmkit.text.scan import scan_text
 
-_LINE_ENDS = re.compile("\r\n?|[\v\f\u2028\u2029]")
+LINE_ENDS = re.compile("\r\n?|[\v\f\u2028\u2029]")
 _CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ufdd0-\ufdef\ud800-\udfff]")
 
 # Mojibake: a UTF-8 lead byte and a continuation byte decoded as Latin-1 or Windows-1252, or UTF-8 punctuation decoded
@@ -32,7 +32,7 @@ def fix_line_ends(text: str, removed: Counter[str]) -> str:
     marks = {mark for mark in "\r\v\f" if mark.encode() in scan.odd} | scan.others & {"\u2028", "\u2029"}
     if "\r" in marks:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _LINE_ENDS.sub("\n", text) if marks - {"\r"} else text
+    return LINE_ENDS.sub("\n", text) if marks - {"\r"} else text
 
 
 def remove_controls(text: str, removed: Counter[str]) -> str:
@@ -85,12 +85,13 @@ def _is_nfc_stable(char: str) -> bool:
 def normalize_width(text: str) -> str:
     """Normalize to NFC, and write full-width letters, digits and spaces as ASCII; punctuation stays."""
     text = normalize_nfc(text)
-    return text if scan_text(text).others.isdisjoint(_FULL_WIDTH) else text.translate(_ASCII_OF)
+    return text if scan_text(text).others.isdisjoint(_FULL_WIDTH) else text.translate(ASCII_OF_FULL_WIDTH)
 
 
-_ASCII_OF = {code: code - 0xFEE0 for code in map(ord, "０１２３４５６７８９")}
-_ASCII_OF |= {code: code - 0xFEE0 for start in (0xFF21, 0xFF41) for code in range(start, start + 26)} | {0x3000: 0x20}
-_FULL_WIDTH = frozenset(map(chr, _ASCII_OF))
+ASCII_OF_FULL_WIDTH = {code: code - 0xFEE0 for code in map(ord, "０１２３４５６７８９")}
+ASCII_OF_FULL_WIDTH |= {code: code - 0xFEE0 for start in (0xFF21, 0xFF41) for code in range(start, start + 26)}
+ASCII_OF_FULL_WIDTH[0x3000] = 0x20
+_FULL_WIDTH = frozenset(map(chr, ASCII_OF_FULL_WIDTH))
 
 
 def normalize_nfkc(text: str) -> str:
@@ -103,7 +104,8 @@ def normalize_nfkc_keep_cjk(text: str) -> str:
     return _NO_CJK_MARK.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
 
 
-_NO_CJK_MARK = re.compile("[^！（），：；？［］｛｝～…‥]+")
+KEPT_CJK_MARKS = "！（），：；？［］｛｝～…‥"
+_NO_CJK_MARK = re.compile(f"[^{KEPT_CJK_MARKS}]+")
 
 
 def lower_case(text: str) -> str:

@@ -45,13 +45,14 @@ from llmkit.text.cleaning.marks import (
 )
 from llmkit.text.cleaning.quality import find_broken_rule
 from llmkit.text.cleaning.whitespace import normalize_whitespace
-from llmkit.text.cleaning.wrapping import join_hyphens, join_lines, join_lines_and_hyphens, whole_paragraphs
+from llmkit.text.cleaning.wrapping import complete_paragraphs, join_hyphens, join_lines, join_lines_and_hyphens
 from llmkit.text.documents import LARGE_REMOVAL, Document, StepCounts, emit_document, group_documents, replay_texts
 
 Step = Callable[[Iterable[str], StepCounts], Iterator[str]]
 
 MARKS = "marks kept as text"
 LANGUAGES = "languages"
+_NO_RULES = Quality()
 MIN_MARKS = 10
 """Minimum number of marks of one kind for a note."""
 
@@ -72,10 +73,11 @@ def clean_documents(
     if clean.languages:
         check_languages(clean.languages)
         counts.setdefault(LANGUAGES, StepCounts())
-    if clean.quality != Quality():
+    if clean.quality != _NO_RULES:
         counts.setdefault("quality", StepCounts())
     counts.setdefault(MARKS, StepCounts())
     counts.setdefault("empty", StepCounts())
+    kinds = frozenset(kind for kind, option in OPTIONS.items() if not getattr(clean, option))
 
     def run() -> Iterator[Document]:  # a generator of its own, so that `counts` is filled at the call
         for first, texts in group_documents(documents):
@@ -84,19 +86,21 @@ def clean_documents(
                 count.documents_in += 1
                 count.documents_out += 1
                 cleaned = _watch(step, cleaned, count, first) if name in REMOVING_STEPS else step(cleaned, count)
-            yield from _select(cleaned, clean, counts, first)
+            yield from _select(cleaned, clean, counts, kinds, first)
 
     return run()
 
 
-def _select(texts: Iterable[str], clean: Clean, counts: dict[str, StepCounts], first: Document) -> Iterator[Document]:
+def _select(
+    texts: Iterable[str], clean: Clean, counts: dict[str, StepCounts], kinds: frozenset[str], first: Document
+) -> Iterator[Document]:
     """Yield the document if it is in a wanted language, passes the quality rules, and is not empty."""
     if clean.languages:
         sample, texts = read_sample(texts)
         if not _is_wanted(sample, clean.languages, counts[LANGUAGES], first):
             return
     with ExitStack() as stack:
-        if clean.quality != Quality():
+        if clean.quality != _NO_RULES:
             count = counts["quality"]
             count.documents_in += 1
             replay = stack.enter_context(replay_texts(texts))
@@ -105,7 +109,6 @@ def _select(texts: Iterable[str], clean: Clean, counts: dict[str, StepCounts], f
                 return
             count.documents_out += 1
             texts = replay()
-        kinds = frozenset(kind for kind, option in OPTIONS.items() if not getattr(clean, option))
         yield from _drop_empty(count_marks(texts, counts[MARKS], kinds, first.source), first, counts["empty"])
 
 
@@ -124,7 +127,7 @@ def _is_wanted(sample: str, languages: Sequence[str], count: StepCounts, first: 
 
 
 def describe_notes(steps: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Lines that draw the user's attention to unusual counts; `steps` are the counts as stored in JSON."""
+    """Return lines that point out unusual counts to the user; `steps` are the counts as stored in JSON."""
     lines: list[str] = []
     for name, step in steps.items():
         examples = step.get("examples", {})
@@ -178,11 +181,11 @@ def _drop_empty(texts: Iterable[str], first: Document, count: StepCounts) -> Ite
 
 
 def _each_part(clean_text: Callable[[str, Counter[str]], str], *, paragraphs: bool = False) -> Step:
-    """A step that cleans each part by itself; `paragraphs`: parts are cut at blank lines first."""
+    """Return a step that cleans each part separately; with `paragraphs`, parts are first cut at blank lines."""
 
     def step(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
         changed = False
-        for text in whole_paragraphs(texts) if paragraphs else texts:
+        for text in complete_paragraphs(texts) if paragraphs else texts:
             cleaned = clean_text(text, count.removed)
             changed = changed or (cleaned is not text and cleaned != text)
             yield cleaned
@@ -203,7 +206,7 @@ TEXT_NORMALIZERS: tuple[tuple[str, Callable[[Clean], bool], Callable[[str], str]
 
 
 def _normalizer(name: str) -> tuple[str, Callable[[Clean], bool], Step]:
-    """The entry of STEPS for a text normalizer."""
+    """Return the entry of STEPS for a text normalizer."""
     wanted, normalize = next((wanted, normalize) for known, wanted, normalize in TEXT_NORMALIZERS if known == name)
     return name, wanted, _each_part(lambda text, removed: normalize(text))
 
@@ -214,7 +217,7 @@ STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
     ("mojibake", lambda clean: clean.mojibake, _each_part(repair_mojibake)),
     ("controls", lambda clean: True, _each_part(remove_controls)),
     ("front matter", lambda clean: clean.front_matter, strip_front_matter),
-    ("soft hyphens", lambda clean: clean.soft_hyphens, _each_part(remove_soft_hyphens)),
+    ("soft hyphens", lambda clean: clean.soft_hyphens, _each_part(remove_soft_hyphens, paragraphs=True)),
     *map(_normalizer, ("unicode NFC", "unicode width", "unicode NFKC", "unicode NFKC_keep_cjk")),
     ("gutenberg", lambda clean: clean.gutenberg, strip_gutenberg),
     ("subtitle times", lambda clean: clean.subtitle_times, _each_part(remove_subtitle_times, paragraphs=True)),

@@ -7,8 +7,8 @@ without brackets has no definite end and stays, since no text of the book may be
 
 One line is not enough to remove text, as books and essays quote such lines:
 
-- A header starts with a title line of Project Gutenberg or has fields such as `Title:`; it has at most 40,000
-  characters, and no END line before its last line.
+- A header starts with a title line of Project Gutenberg, or consists of fields such as `Title:`. It ends within the
+  first 40,000 characters of the file, and no END line comes before. Text before the header stays.
 - A footer follows a header of the same file, or the licence follows within 3,000 characters. It ends at the next
   header, or with the last paragraph that names Project Gutenberg, at most 5,000 characters after the previous one.
 - Small print at the end of a file is a footer, not a header that would contain the whole book.
@@ -35,15 +35,18 @@ _LICENCE_WITHIN = 3_000
 _FEW_CHARS = 1_000
 """Longer text after an END line without a licence belongs to the book."""
 
+# The names of the project and the words of the lines in French, German, Spanish, Italian and Portuguese files.
+_PROJECT = r"(?:PROJE[KC]?T|PROYECTO|PROGETTO|PROJEC?TO) GUTENBERG"
 _START = re.compile(
-    r"[ \t]*\*{3} ?START OF (?:THE|THIS) PROJECT GUTENBERG[^*]{0,300}?\*{3}[^\n]*\n"
+    rf"[ \t]*\*{{3}} ?(?:START|D[ÉE]BUT|BEGINN|ANFANG|COMIENZO|INICIO|INIZIO|INÍCIO)\b[^*\n]{{0,60}}{_PROJECT}"
+    r"[^*]{0,300}?\*{3}[^\n]*\n"
     r"|[^\n]{0,20}\*END\*? ?THE SMALL PRINT![^\n]*\n",
     re.I,
 )
 _STARS = re.compile(r"\*(?:\*\*|[Ee][Nn][Dd])")  # case-sensitive: re.I makes this search slow
 _END, _END_BELOW = (
     re.compile(
-        rf"{before}[ \t]*(?:\*{{3}} ?END OF (?:THE|THIS) PROJECT GUTENBERG"
+        rf"{before}[ \t]*(?:\*{{3}} ?(?:END OF (?:THE|THIS)|ENDE|FIN|FINE|FIM)\b[^*\n]{{0,60}}{_PROJECT}"
         r"|End of (?:The |this )?Project Gutenberg(?:['’]s| E-?(?:Book|Text)))",
         re.I,
     )
@@ -52,11 +55,14 @@ _END, _END_BELOW = (
 _SMALL_PRINT = re.compile(r"[ \t]*\*{3} ?START ?\*\* ?THE SMALL PRINT!", re.I)
 _SMALL_PRINT_BELOW = re.compile(r"\n[ \t]*\*{3} ?START ?\*\* ?THE SMALL PRINT!", re.I)
 _TITLE_LINE = re.compile(
-    r"[\s*\ufeff]*(?:(?:The|This is the) )?Project Gutenberg(?:['’]s|(?: \w+)? E-?(?:Book|Text)|[^\n]{0,40}presents)",
-    re.I,
+    r"(?:\A|^)[\s*\ufeff]*(?:(?:The|This is the) )?"
+    r"Project Gutenberg(?:['’]s|(?: \w+)? E-?(?:Book|Text)|[^\n]{0,40}presents)"
+    r"|^[^\n]{0,40}\b(?:Projet|Projekt|Proyecto|Progetto|Projeto) Gutenberg\b",
+    re.I | re.M,
 )
 _FIELD = re.compile(
-    r"^[ \t]*(?:Title|Author|Release Date|Posting Date|Language|Character set encoding|Translator|Editor|Illustrator):"
+    r"^[ \t]*(?:Title|Author|Release Date|Posting Date|Language|Character set encoding|Translator|Editor|Illustrator|"
+    r"Credits|Titre|Titel|Título|Titolo|Auteur|Autore?|Langue|Sprache|Idioma|Lingua|Traducteur|Übersetzer)[ \xa0]?:"
     r"|^[ \t]*(?:This e-?book is for the use of anyone|Copyright laws are changing)",
     re.I | re.M,
 )
@@ -114,14 +120,15 @@ class _Frame:
         return kept
 
     def _strip_header(self, text: str, last: bool) -> tuple[str, str]:
-        if not last and len(text) <= _HEADER_CHARS and "gutenberg" in text[:5000].casefold():
+        if not last and len(text) <= _HEADER_CHARS and "gutenberg" in text.casefold():
             self._carried = text
             return "", ""
-        if start := _find_header(text, last):
-            self._remove("header", start)
-        self._has_header = start > 0
-        self._state = _State.CREDIT if start else _State.BOOK
-        return "", text[start:]
+        begin, end = _find_header(text, last)
+        if end:
+            self._remove("header", end - begin)
+        self._has_header = end > 0
+        self._state = _State.CREDIT if end else _State.BOOK
+        return text[:begin], text[end:]
 
     def _strip_credit(self, text: str, last: bool) -> tuple[str, str]:
         if not last and len(text) < _CREDIT_CHARS:
@@ -157,25 +164,45 @@ class _Frame:
         self.changed = True
 
 
-def _find_header(text: str, last: bool) -> int:
-    """End of the header at the beginning of the text; 0 if there is none. `last`: this is the last part of the file."""
-    if "gutenberg" not in text[:5000].casefold():
-        return 0
-    begin, end = _find_start(text[: _HEADER_CHARS + 500])
-    before = text[:begin]
-    if not end or begin > _HEADER_CHARS or _END.match(before) or _END_BELOW.search(before):
-        return 0
-    if not _TITLE_LINE.match(before) and before.strip() and not _FIELD.search(before):
-        return 0
+def _find_header(text: str, last: bool) -> tuple[int, int]:
+    """The beginning and end of the header; (0, 0) if there is none. `last`: this is the last part of the file."""
+    if "gutenberg" not in text[:_HEADER_CHARS].casefold():
+        return 0, 0
+    start, end = _find_start(text[: _HEADER_CHARS + 500])
+    before = text[:start]
+    if not end or start > _HEADER_CHARS or _END.match(before) or _END_BELOW.search(before):
+        return 0, 0
+    begin = _find_header_begin(before)
+    if begin is None:
+        return 0, 0
     if small_print := _SMALL_PRINT_BELOW.search(before):
         n_after = len(text[end:].strip())
         if last and small_print.start() > 20 * n_after and n_after < _FEW_CHARS:
-            return 0  # it is at the end of the book
-    return end
+            return 0, 0  # it is at the end of the book
+    return begin, end
+
+
+def _find_header_begin(before: str) -> int | None:
+    """Where the header begins in the text before its last line; None if that line is a quotation."""
+    if not before.strip():
+        return 0
+    title = _TITLE_LINE.search(before)
+    if title and not before[: title.start()].strip("\ufeff \t\n"):
+        return 0
+    is_titled = title is not None and _FIELD.search(before, title.end()) is not None
+    begin = title.end() - len(title[0].lstrip()) if title and is_titled else len(before)
+    while head := before[:begin].rstrip():  # fields may come before the title line, or instead of it
+        paragraph = head.rfind("\n\n") + 2 if "\n\n" in head else 0
+        if not _FIELD.search(head, paragraph):
+            break
+        begin, is_titled = paragraph, True
+    if not is_titled:
+        return None
+    return begin if head else 0
 
 
 def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
-    """(end of the footer that begins at `begin`, whether a book follows); the end is `begin` for a quotation.
+    """Return (end of the footer that begins at `begin`, whether a book follows); the end is `begin` for a quotation.
 
     `paired`: the file has a header.
     """
@@ -209,11 +236,11 @@ def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
             return (len(text), False) if small_print_at_end else (next_end, True)
         named = mention.end()
     paragraph_end = text.find("\n\n", named)
-    return _with_short_rest(text, len(text) if paragraph_end < 0 else paragraph_end + 2), False
+    return _with_short_tail(text, len(text) if paragraph_end < 0 else paragraph_end + 2), False
 
 
-def _with_short_rest(text: str, end: int) -> int:
-    """The end of the text if only a few words follow the footer."""
+def _with_short_tail(text: str, end: int) -> int:
+    """Return the end of the text instead of `end` if only a few words follow the footer."""
     return len(text) if len(text[end:].strip()) <= _FEW_CHARS // 5 else end
 
 
@@ -223,7 +250,7 @@ def _without_frame(text: str) -> str:
 
 
 def _find_start(text: str, position: int = 0) -> tuple[int, int]:
-    """The beginning and end of the line that ends a header, from `position` on; (0, 0) if there is none."""
+    """Return beginning and end of the line that ends a header, at or after `position`; (0, 0) if there is none."""
     for stars in _STARS.finditer(text, position):
         line = text.rfind("\n", 0, stars.start()) + 1
         if line >= position and (start := _START.match(text, line)):

@@ -45,7 +45,7 @@ _NAMES = {
 
 
 def find_language(text: str, wanted: Iterable[str] = ()) -> str:
-    """The code of the text's language, among common and wanted ones, or TOO_SHORT."""
+    """Return the code of the text's language, among common and wanted languages, or TOO_SHORT."""
     passages = [text]
     if len(text) > 3 * _PASSAGE_CHARS:
         starts = (0, (len(text) - _PASSAGE_CHARS) // 2, len(text) - _PASSAGE_CHARS)
@@ -57,7 +57,7 @@ def find_language(text: str, wanted: Iterable[str] = ()) -> str:
 
 
 def read_sample(texts: Iterable[str]) -> tuple[str, Iterable[str]]:
-    """(sample, all texts); the sample is the first few thousand characters."""
+    """Return (sample, all texts); the sample is the first few thousand characters."""
     stream = iter(texts)
     held: list[str] = []
     n_chars = 0

@@ -23,6 +23,8 @@ OPTIONS = {
 }
 """The key of prepare.clean that removes or decodes the marks."""
 
+_BROKEN_WORD = re.compile(r"\xad\n[ \t]*([^\W\d_]\S*)(?:[ \t]+|\n|\Z)")
+
 # The names are those of HTML 4 and some of HTML 5; the semicolon is required, so that `AT&T` is not an entity.
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _OPEN_ENTITY = re.compile(r"&#?\w{0,32}\Z")
@@ -41,10 +43,12 @@ _CUE = re.compile(
 
 
 def remove_soft_hyphens(text: str, removed: Counter[str]) -> str:
-    """Remove soft hyphens (U+00AD)."""
+    """Remove soft hyphens (U+00AD); at a line end, the rest of the word moves to the first line."""
     if "\xad" not in scan_text(text).others:
         return text
     removed[SOFT_HYPHENS] += text.count("\xad")
+    if "\xad\n" in text:
+        text = _BROKEN_WORD.sub(r"\1\n", text)
     return text.replace("\xad", "")
 
 
@@ -64,6 +68,8 @@ def decode_entities(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
 
 def _decode_entity(entity: str, count: StepCounts) -> str:
     decoded = html.unescape(entity)
+    if not decoded or (decoded == "\ufffd" and "fffd" not in entity.casefold()):
+        return entity  # a number that is no character, such as &#0; or &#x110000;
     if decoded == entity or (decoded.endswith(";") and entity != "&semi;" and len(decoded) > 1):
         return entity  # an unknown name, or only its beginning is known (`&notit;`)
     count.removed[ENTITIES] += 1

@@ -51,7 +51,7 @@ def read_normalization(record: Mapping[str, Any], where: str) -> Clean:
 
 
 def normalize_text(text: str, normalization: Clean) -> str:
-    """The text as `prepare` would have written it.
+    """Normalize the text as `prepare` does.
 
     Raises:
         EnvironmentFault: `simplify_chinese` is set, the text is Chinese, and OpenCC is not installed.
@@ -79,7 +79,7 @@ def find_changing_steps(text: str, normalization: Clean) -> list[str]:
 def normalize_documents(
     documents: Iterable[Document], normalization: Clean, counts: dict[str, StepCounts]
 ) -> Iterator[Document]:
-    """As `normalize_text`, for documents in parts; `counts` gets one entry per step."""
+    """Like `normalize_text`, for documents in parts; `counts` gets one entry per step."""
     return clean_documents(documents, normalization, False, counts)
 
 

@@ -24,7 +24,7 @@ _N = 5
 
 
 def find_broken_rule(texts: Iterable[str], rules: Quality) -> str:
-    """The first rule that the document breaks, as the manifest names it; empty if none."""
+    """Return the first rule that the document breaks, named as in the manifest; empty if none."""
     kinds = np.zeros(4, np.int64)
     n_chars = n_in_repeated_lines = n_in_grams = n_in_repeated_grams = 0
     lines_seen: set[int] = set()
@@ -54,7 +54,7 @@ def find_broken_rule(texts: Iterable[str], rules: Quality) -> str:
 
 
 def _count_in_seen_lines(text: str, seen: set[int]) -> int:
-    """Visible characters in lines that equal an earlier line; adds the lines of `text` to `seen`."""
+    """Count visible characters in lines that equal an earlier line; adds the lines of `text` to `seen`."""
     n_chars = 0
     for line in text.split("\n"):
         folded = "".join(line.split())

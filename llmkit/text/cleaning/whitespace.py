@@ -24,7 +24,7 @@ _FEW_BYTES = 5_000
 """Below this length in bytes bytes.find is faster, above it numpy."""
 _FEW_ENDS = 500
 """With fewer trailing blanks than one in this many characters, only their lines are processed."""
-_MANY_LINES = re.compile(r"\n{4,}")
+_BLANK_LINE_RUN = re.compile(r"\n{4,}")
 
 
 def normalize_whitespace(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
@@ -67,7 +67,7 @@ def _normalize(text: str, starts_line: bool) -> str:
             lines = [_drop_indent(line) if line and line[0] in _BLANKS else line for line in lines]
         text = "\n".join(lines)[not starts_line :]
     if "\n\n\n\n" in text:
-        text = _MANY_LINES.sub("\n\n\n", text)
+        text = _BLANK_LINE_RUN.sub("\n\n\n", text)
     return text
 
 
@@ -136,6 +136,6 @@ def _has_chinese_indent(text: str, starts_line: bool) -> bool:
 
 
 def _find_blank_start(text: str) -> str:
-    """The blank lines at the start, without the indent of the first line that is not blank."""
+    """Return the blank lines at the start, without the indent of the first line that is not blank."""
     before = text[: len(text) - len(text.lstrip(_BLANKS + "\n"))]
     return before[: before.rfind("\n") + 1]

@@ -2,19 +2,21 @@
 
 A line counts as wrapped if the first word of the next line would not have fitted on it. The width is the length that
 98 % of the lines that go on do not exceed, in the first 100,000 characters of the document. The text is verse, a list
-or a table, and nothing is joined, if less than half of these lines are wrapped, more than half end a sentence, or more
-than three quarters of the next lines begin with a capital. Blank lines, indents, and lines that begin as a list,
-heading, quotation or table row start a new line in any case.
+or a table, and nothing is joined, if less than half of these lines are wrapped, more than half end a sentence, more
+than three quarters of the next lines begin with a capital, or the last lines of all paragraphs are long. Blank lines,
+indents, and lines that begin as a list, heading, quotation or table row start a new line in any case. Literal lines
+(literal_lines.py), such as code, are never joined.
 
 Words are joined only between lower-case letters. The hyphen stays if the word occurs with a hyphen elsewhere in the
-same part of the document (`well-known`), and never without it.
+same part of the document (`well-known`) and never without it. If neither form occurs, it stays after one letter
+(`e-mail`), in a chain (`mother-in-law`), after words such as `self`, and where both halves occur as words.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
+from llmkit.text.cleaning.literal_lines import LiteralLines
 from llmkit.text.documents import StepCounts, mark_last
 
 _SAMPLE_CHARS = 100_000
@@ -22,96 +24,132 @@ _MAX_HELD = 200_000
 _MIN_WIDTH, _MAX_WIDTH = 10, 200
 _SENTENCE_END = re.compile(r"[.!?…。！？；۔؟।॥][\"'”’」』）)]*\Z")
 _MIN_LINES = 2
+_MIN_STANZAS = 3
 _HYPHENS = "-\u2010\xad¬"
+_NEVER_KEPT = "\xad¬"
 _NEW_LINE = re.compile(
-    r"[ \t\u3000]|[-*+•·–—]\s|\d{1,3}[.)]\s|[#>|=~`]|\[\^?\w+\]:|第[一二三四五六七八九十百千零〇\d]+[章回节節]"
+    r"[ \t\u3000]|[-*+–—]\s|[•·‣◦▪●]|\d{1,3}[.)]\s|\(?\w{1,3}\)\s|[ivxIVX]{1,5}\.\s|[#>|=~`]|\[\^?\w+\]:"
+    r"|第[一二三四五六七八九十百千零〇\d]+[章回节節]"
 )
 _UNSPACED = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\U00020000-\U0003ffff“”‘’…—]"
 )
-_BROKEN_WORD = re.compile(rf"([^\W\d_]+)[{_HYPHENS}]\n[ \t]*([^\W\d_]+)(\S*)([ \t]+|(?=\n)|\Z)")
+_LEFT_HALF = re.compile(rf"(-?)([^\W\d_]+)([{_HYPHENS}])\Z")
+_RIGHT_HALF = re.compile(r"[ \t]*([^\W\d_]+)")
+_REST_OF_WORD = re.compile(r"(\S*)[ \t]*")
+_BROKEN_WORD = re.compile(rf"[^\W\d_]+[{_HYPHENS}]\n[ \t]*[^\W\d_]+")
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_COMPOUND_BEGINNINGS = frozenset(["all", "cross", "ex", "half", "ill", "self", "semi", "vice", "well"])
+_CONJUNCTIONS = frozenset(["and", "or", "und", "oder", "bzw", "och", "eller", "og"])
+"""Before these a hyphen may stand for the second half of a later word: `Haus- und Gartenmöbel`."""
 
 
 def join_lines(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
     """Join wrapped lines; a line that ends inside a hyphenated word stays."""
-    return _join(texts, count, hyphens=False)
+    return _join(texts, count, lines=True, hyphens=False)
 
 
 def join_lines_and_hyphens(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
-    """Join wrapped lines, and the words hyphenated at their ends."""
-    return _join(texts, count, hyphens=True)
+    """Join wrapped lines, and the words hyphenated at their ends; if no lines are wrapped, as `join_hyphens`."""
+    return _join(texts, count, lines=True, hyphens=True)
 
 
 def join_hyphens(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
     """Join words hyphenated at a line end; the rest of the word moves to the first line, other line ends stay."""
+    return _join(texts, count, lines=False, hyphens=True)
+
+
+def _join(texts: Iterable[str], count: StepCounts, *, lines: bool, hyphens: bool) -> Iterator[str]:
+    literal = LiteralLines()
+    width = None if lines else 0
     changed = False
-    for text in whole_paragraphs(texts):
-        joined = text
-        if any(f"{hyphen}\n" in text for hyphen in _HYPHENS):
-            joined = _BROKEN_WORD.sub(partial(_join_word, text=text, count=count), text)
+    for text in complete_paragraphs(texts, _SAMPLE_CHARS if lines else 0):
+        has_hyphens = hyphens and any(f"{hyphen}\n" in text for hyphen in _HYPHENS)
+        if width == 0 and not has_hyphens and not literal.may_change(text):
+            yield text
+            continue
+        all_lines = text.split("\n")
+        is_literal = literal.find(all_lines)
+        if width is None:
+            n_sampled = text.count("\n", 0, _SAMPLE_CHARS) + 1
+            width = _find_width(all_lines[:n_sampled], is_literal)
+        joined = "\n".join(_join_free_lines(all_lines, is_literal, width, _Words(text) if hyphens else None, count))
         changed = changed or joined != text
         yield joined
+    if lines:
+        count.removed["line ends"] += 0
     count.changed += changed
 
 
-def _join_word(match: re.Match[str], text: str, count: StepCounts) -> str:
-    word = _choose_word(match[1], match[2], text, count)
-    if word is None:
-        return match[0]
-    # A punctuation mark moves with the word; the space before the next word becomes the line end.
-    return word + match[3] + ("\n" if match[4] else "")
+def _join_free_lines(
+    lines: Sequence[str], is_literal: Sequence[bool], width: int, words: "_Words | None", count: StepCounts
+) -> list[str]:
+    """The lines, of which those that are not literal are joined; words are joined only if `words` are given."""
+    kept = [lines[0]]
+    for number, (previous, line) in enumerate(pairwise(lines), start=1):
+        if is_literal[number - 1] or is_literal[number]:
+            kept.append(line)
+        elif width and _is_wrapped(previous, line, width) and (words or not _is_broken_word(previous, line)):
+            count.examples.setdefault("line ends", f"{previous[-30:]!r} and {line[:30]!r} are one line")
+            count.removed["line ends"] += 1
+            kept[-1] = _join_pair(kept[-1].rstrip(" \t"), line, words, count)
+        elif words and not width and (halves := words.join(kept[-1], line, count)):
+            rest = _REST_OF_WORD.match(halves[1])  # a punctuation mark moves with the word
+            kept[-1] = halves[0] + (rest[1] if rest else "")
+            if rest and (after := halves[1][rest.end() :]):
+                kept.append(after)
+        else:
+            kept.append(line)
+    return kept
 
 
-def _choose_word(left: str, right: str, text: str, count: StepCounts) -> str | None:
-    """The joined word, with or without a hyphen; None if it must stay as it is."""
-    if not (left[-1].islower() and right[0].islower()):
-        return None
-    joined, hyphenated = left + right, f"{left}-{right}"
-    word = hyphenated if hyphenated in text and joined not in text else joined
-    count.removed["hyphens at line ends"] += word == joined
-    count.examples.setdefault("hyphens at line ends", f"{left}-|{right} is now {word}")
-    return word
-
-
-def _join(texts: Iterable[str], count: StepCounts, *, hyphens: bool) -> Iterator[str]:
-    width: int | None = None
-    n_joined = 0
-    for text in whole_paragraphs(texts, _SAMPLE_CHARS):
-        if width is None:
-            width = _find_width(text[:_SAMPLE_CHARS])
-        if not width:
-            yield text
-            continue
-        lines = text.split("\n")
-        kept = [lines[0]]
-        previous = lines[0]  # the last line as it was in the file
-        for line in lines[1:]:
-            if _is_wrapped(previous, line, width) and (hyphens or not _is_broken_word(previous, line)):
-                count.examples.setdefault("line ends", f"{previous[-30:]!r} and {line[:30]!r} are one line")
-                kept[-1] = _join_pair(kept[-1].rstrip(" \t"), line, text, count, hyphens)
-                n_joined += 1
-            else:
-                kept.append(line)
-            previous = line
-        yield "\n".join(kept)
-    count.removed["line ends"] += n_joined
-    count.changed += n_joined > 0
-
-
-def _join_pair(left: str, right: str, text: str, count: StepCounts, hyphens: bool) -> str:
+def _join_pair(left: str, right: str, words: "_Words | None", count: StepCounts) -> str:
     if left[-1:] in tuple(_HYPHENS) and left[-2:-1].isalpha():
-        if hyphens and (match := _BROKEN_WORD.match(f"{_last_word(left)}\n{right}")):
-            word = _choose_word(match[1], match[2], text, count)
-            if word is not None:
-                return left[: len(left) - 1 - len(match[1])] + word + right[len(match[2]) :]
-        return left + right
+        if words and (halves := words.join(left, right, count)):
+            return "".join(halves)
+        return f"{left} {right}" if right.split(maxsplit=1)[0] in _CONJUNCTIONS else left + right
     spaced = not (_UNSPACED.match(left[-1:]) and _UNSPACED.match(right))
     return f"{left} {right}" if spaced else left + right
 
 
-def _last_word(line: str) -> str:
-    match = re.search(rf"[^\W\d_]+[{_HYPHENS}]\Z", line)
-    return match[0] if match else ""
+class _Words:
+    """Joins the halves of hyphenated words, as the other words of a text suggest."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._known: frozenset[str] | None = None
+
+    def join(self, left: str, right: str, count: StepCounts) -> tuple[str, str] | None:
+        """The two lines with the broken word in the first; None if they end and begin in no broken word."""
+        first, second = _LEFT_HALF.search(left), _RIGHT_HALF.match(right)
+        if not first or not second or not (first[2][-1].islower() and second[1][0].islower()):
+            return None
+        rest = right[second.end() :]
+        word = self._choose(first, second[1], rest)
+        if word is None:
+            return None
+        kind = "hyphens at line ends"
+        count.removed[kind] += word == first[2] + second[1]
+        count.examples.setdefault(kind, f"{first[2]}-|{second[1]} is now {word}")
+        return left[: first.start(2)] + word, rest
+
+    def _choose(self, first: re.Match[str], right: str, rest: str) -> str | None:
+        left = first[2]
+        joined, hyphenated = left + right, f"{left}-{right}"
+        known = self._find_known()
+        if joined.casefold() in known or first[3] in _NEVER_KEPT:
+            return joined
+        if right in _CONJUNCTIONS:
+            return None
+        is_compound = hyphenated.casefold() in known or left in _COMPOUND_BEGINNINGS or {left, right} <= known
+        return hyphenated if is_compound or len(left) == 1 or first[1] or rest.startswith("-") else joined
+
+    def _find_known(self) -> frozenset[str]:
+        """The words of the text in lower case, without the halves at line ends."""
+        if self._known is None:
+            whole = _BROKEN_WORD.sub(" ", self._text)
+            self._known = frozenset(word.casefold() for word in _WORD.findall(whole))
+        return self._known
 
 
 def _is_broken_word(line: str, following: str) -> bool:
@@ -129,10 +167,12 @@ def _is_wrapped(line: str, following: str, width: int) -> bool:
     return len(line.rstrip()) + word > width - 2 and not line.endswith("  ")
 
 
-def _find_width(sample: str) -> int:
+def _find_width(lines: Sequence[str], is_literal: Sequence[bool]) -> int:
     """The width in characters at which the text was wrapped; 0 if it was not wrapped."""
-    lines = sample.split("\n")
-    pairs = [(a, b) for a, b in pairwise(lines) if a and b and not _NEW_LINE.match(b)]
+    pairs = [
+        (a, b) for (a, b), (is_a, is_b) in zip(pairwise(lines), pairwise(is_literal), strict=False)
+        if a and b and not is_a and not is_b and not _NEW_LINE.match(b)
+    ]  # fmt: skip
     lengths = sorted(len(line.rstrip()) for line, _ in pairs)
     if len(lengths) < _MIN_LINES:
         return 0
@@ -141,14 +181,19 @@ def _find_width(sample: str) -> int:
     n_sentences = sum(bool(_SENTENCE_END.search(line.rstrip())) for line, _ in pairs)
     # Lines of verse begin with a capital; even of wrapped German prose, far fewer lines do.
     n_capitals = sum(following[0].isupper() for _, following in pairs)
-    is_verse = len(pairs) > _MIN_LINES and 4 * n_capitals > 3 * len(pairs)
-    if 2 * n_sentences > len(pairs) or is_verse:
+    has_capitals = len(pairs) > _MIN_LINES and 4 * n_capitals > 3 * len(pairs)
+    # The last line of a paragraph of prose has any length, that of a stanza has the length of the others.
+    ends = {b.strip() for a, b, after in zip(lines, lines[1:], [*lines[2:], ""], strict=False) if a and b and not after}
+    are_stanzas = len(ends) >= _MIN_STANZAS and 10 * min(map(len, ends)) > 7 * width
+    if 2 * n_sentences > len(pairs) or has_capitals or are_stanzas:
         return 0
     return width if _MIN_WIDTH <= width <= _MAX_WIDTH and n_wrapped * 2 >= len(pairs) else 0
 
 
-def whole_paragraphs(texts: Iterable[str], n_first: int = 0) -> Iterator[str]:
-    """The same text cut at blank lines only; the first piece has at least `n_first` characters if there are as many."""
+def complete_paragraphs(texts: Iterable[str], n_first: int = 0) -> Iterator[str]:
+    """Yield the same text cut only at blank lines; the first piece has at least `n_first` characters, if the text
+    has.
+    """
     held = ""
     first = True
     for text, last in mark_last(texts):

@@ -18,7 +18,7 @@ from llmkit.text.decoding.text_scores import is_plausible, score_texts
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """How rare an encoding is, in nats, and the languages that are written in it."""
+    """Rarity of an encoding, in nats, and the languages that are written in it."""
 
     rarity: float
     languages: frozenset[str]
@@ -70,6 +70,7 @@ _GROUPS = (
     (4.0, _ARABIC, "cp720"),
     (4.0, "en pt", "cp860"),
     (4.0, "en fr", "cp863"),
+    (4.0, "en uk", "cp1125"),
 )
 SINGLE_BYTE = {
     name: Candidate(rarity, frozenset(languages.split()))
@@ -83,11 +84,17 @@ MULTI_BYTE = {
     "cp932": Candidate(0.0, frozenset(["ja", "en"])),
     "euc_jp": Candidate(1.0, frozenset(["ja", "en"])),
     "cp949": Candidate(0.0, frozenset(["ko", "en"])),
+    "johab": Candidate(4.0, frozenset(["ko", "en"])),
 }
 CANDIDATES = SINGLE_BYTE | MULTI_BYTE
 _ALL_LANGUAGES = frozenset().union(*(each.languages for each in CANDIDATES.values()))
 MARGIN = 3.0
 """Nats by which the best reading must beat the second. Measured with benchmarks/encodings.py."""
+_RARE_MARGIN = 6.0
+_MIN_RATE = -4.6
+"""Nats per byte of the words with non-ASCII bytes; a reading below is no text. Right ones have -2 to -4.3."""
+_MIN_RATED_BYTES = 6
+_SYMBOL_IN_WORD = re.compile(r"[^\W\d_][¡-¬®-¶¸-¿×÷†‡‰ˆ˜™][^\W\d_]")
 _SAMPLE_BYTES = 6000
 _FIRST_BYTES = 1000
 _FIRST_MARGIN = 100.0
@@ -131,6 +138,8 @@ class Guess:
     """Encodings that decode to the same text, the preferred one first."""
     rival: str | None = None
     """An encoding that is nearly as likely and decodes to another text."""
+    is_text: bool = True
+    """False if no encoding gives likely text; `rival` is then the second best."""
     utf8_word: bytes | None = None
     """A word that is UTF-8, in bytes that otherwise are not."""
 
@@ -154,15 +163,29 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
             each for each in dict.fromkeys(data.split()) if not _UTF8_WORD.fullmatch(each) or each.isascii()
         )
         return Guess(rank_encodings(sample_words(others))[0].encodings, utf8_word=word)
+    if not is_text(best):
+        return Guess(best.encodings, readings[1].encodings[0], is_text=False)
     rivals = [each for each in readings[1:] if not {*each.encodings, *best.encodings} <= _SAME_FAMILY]
-    is_sure = not rivals or best.score - rivals[0].score >= MARGIN
-    if complete and n_high == 1 and min(CANDIDATES[name].rarity for name in best.encodings) > 0:
-        is_sure = False  # one byte is no evidence for a rare encoding
+    # One byte is little evidence for a rare encoding.
+    is_rare = complete and n_high == 1 and min(CANDIDATES[name].rarity for name in best.encodings) > 0
+    is_sure = not rivals or best.score - rivals[0].score >= (_RARE_MARGIN if is_rare else MARGIN)
     # A single character of East Asia that takes an ASCII letter of the word behind it: a stray byte.
     if n_high <= 2 and not SINGLE_BYTE.keys() & {*best.encodings} and _TAKES_LETTER.search(data):
         rivals = [each for each in rivals if SINGLE_BYTE.keys() & {*each.encodings}]
         is_sure = not rivals
     return Guess(_keep_valid(best.encodings, data), None if is_sure else rivals[0].encodings[0])
+
+
+def is_text(reading: Reading) -> bool:
+    """Whether the words with non-ASCII bytes are likely text of some language; always true for a few bytes."""
+    words = [word for word in reading.text.split() if not word.isascii()]
+    joined = " ".join(words)
+    n_bytes = len(joined.encode(reading.encodings[0], "replace"))
+    n_symbols = sum(_SYMBOL_IN_WORD.search(word) is not None for word in words)
+    if n_bytes < _MIN_RATED_BYTES:
+        return True
+    (found,) = score_texts([_compose(joined)], [CANDIDATES[reading.encodings[0]].languages])
+    return found.score >= _MIN_RATE * n_bytes and (n_symbols < 2 or 5 * n_symbols < len(words))
 
 
 def _keep_valid(encodings: Sequence[str], data: bytes) -> tuple[str, ...]:
@@ -171,7 +194,7 @@ def _keep_valid(encodings: Sequence[str], data: bytes) -> tuple[str, ...]:
 
 
 def is_valid(data: bytes, encoding: str) -> bool:
-    """Whether the bytes are valid in the encoding, up to a last character that is cut off."""
+    """Whether the bytes are valid in the encoding, except a truncated last character."""
     try:
         codecs.getincrementaldecoder(encoding)().decode(data)
     except UnicodeDecodeError:
@@ -189,7 +212,9 @@ def is_utf8(data: bytes, *, complete: bool) -> bool:
 
 
 def find_utf8_word(data: bytes, encoding: str) -> bytes | None:
-    """A word of valid UTF-8 in bytes of another encoding, if all such words together read better as UTF-8."""
+    """Return a word of valid UTF-8 in bytes of another encoding, if all such words together are more probable as
+    UTF-8.
+    """
     found = (word for word in set(data.split()) if not word.isascii() and _UTF8_WORD.fullmatch(word))
     words = sorted(word for word in found if is_plausible(word.decode("utf-8", "replace")))
     if not words:
@@ -221,7 +246,7 @@ def sample_words(data: bytes, *, n_bytes: int = _SAMPLE_BYTES) -> bytes:
 
 
 def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES)) -> list[Reading]:
-    """The readings of a sample, the likeliest first."""
+    """Return the readings of a sample, most probable first."""
     readings = _rank(lambda name: sample[:_FIRST_BYTES].decode(name, "replace"), candidates)
     if len(sample) <= _FIRST_BYTES:
         return readings
@@ -230,7 +255,9 @@ def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES))
 
 
 def score_as(sample: bytes, encoding: str) -> float:
-    """Nats of the sample in an encoding, whatever the language; what is undecodable in UTF-8 is left out."""
+    """Return the nats of the sample in an encoding, for the best language; bytes that are not valid UTF-8 are left
+    out.
+    """
     text = sample.decode(encoding, "ignore" if encoding == "utf-8" else "replace")
     (found,) = score_texts([_compose(text)], [_ALL_LANGUAGES])
     return found.score

@@ -48,6 +48,7 @@ _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\v\f\r\x1a\x1b"))
 _FIND_CONTROL = re.compile(b"[" + re.escape(_CONTROLS) + b"]")
 _MAX_CONTROLS = 0.02
 _NON_ASCII_LINE = re.compile(r"[^\n\r]*[^\x00-\x7f][^\n\r]*")
+_ANY_LANGUAGE = frozenset[str]()
 _UNICODE = ("ascii", "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32", "utf-7")
 _ASCII_RUN = re.compile(r"[\x00-\x7f]+")
 
@@ -67,13 +68,18 @@ _MIN_UNLIKELY = 20.0
 _DECLARED_AS = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252", "us-ascii": "utf-8"}
 _NO_CHARSETS = ("unicode-escape", "raw-unicode-escape", "unicode_escape", "raw_unicode_escape", "idna", "punycode")
 _ESCAPES = ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr")
+_SHIFTS = b"\x0e\x0f"
+"""Bytes that switch between ASCII and Korean in ISO-2022-KR."""
+_UTF7_CHAR = re.compile(rb"\+[A-Za-z0-9/]{3}")
+_EBCDIC_SPACES = 0.05
+"""Minimum share of 0x40, the space of EBCDIC, in a file without ASCII spaces."""
 _EXTENDED_WINDOW = 1 << 22
 """Bytes that are read before the encoding counts as unclear, if the first window is not enough."""
 _EXAMPLE_CHARS = 60
 
 
 class EncodingRecord(Protocol):
-    """What `TextStream.record` fills in; sources.Source has these fields."""
+    """The fields that `TextStream.record` writes; sources.Source has these fields."""
 
     encoding: str
     example: str
@@ -114,6 +120,8 @@ class TextStream:
         wanted = self.encoding
         if wanted == "auto":
             self.encoding = marked or _detect_wide(head) or "ascii"
+            if self.encoding == "ascii" and head.isascii():
+                self.encoding = _detect_escapes(head) or "ascii"
         else:
             _find_codec(wanted)  # raises UsageError for an unknown name
             family = codecs.lookup(wanted).name.replace("utf-8-sig", "utf-8")
@@ -123,6 +131,8 @@ class TextStream:
                 head_offset = 0
         head = head[head_offset:]
         reject_binary(head, head_offset, self.encoding, self._path)
+        if wanted == "auto" and not marked:
+            _reject_ebcdic(head, self._path)
         offset = head_offset
         if self.encoding == "ascii" and wanted == "auto":
             while head.isascii() and not (escapes := _detect_escapes(head)):
@@ -165,8 +175,8 @@ class TextStream:
         self._is_guess = self.encoding != "utf-8"
         if guess.utf8_word is not None:
             raise self._mixed_error(head, offset, guess.utf8_word)
-        if guess.rival is not None:
-            raise self._unclear_error(head, offset, guess.rival)
+        if guess.rival is not None and (guess.is_text or not find_change(window, self.encoding)):
+            raise self._unclear_error(head, offset, guess.rival, is_text=guess.is_text)
         if self._is_guess and (escape := head.find(b"\x1b$B")) >= 0:
             raise self._change_error(head, offset, escape, "iso2022_jp")
         if self._is_guess and (change := find_change(window, self.encoding)):
@@ -252,13 +262,16 @@ class TextStream:
         line = self._n_lines + chunk.count(b"\n", 0, position) + 1
         return f"{self._path}, line {line}, byte {offset + position}"
 
-    def _unclear_error(self, head: bytes, offset: int, rival: str) -> DataError:
+    def _unclear_error(self, head: bytes, offset: int, rival: str, *, is_text: bool = True) -> DataError:
         position, line = _find_difference(head, self.encoding, rival)
         texts = [f'{name} reads "{_shorten(line.decode(name, "replace"))}"' for name in (self.encoding, rival)]
+        hint = f"name the right one: -s prepare.read.encoding={self.encoding} or -s prepare.read.encoding={rival}"
+        if not is_text:
+            hint = "name the right one: -s prepare.read.encoding=NAME, or convert the file to UTF-8"
         return DataError(
-            f"the encoding is not clear: {', '.join(texts)}",
+            f"the encoding is not {'clear' if is_text else 'known, these give no likely text'}: {', '.join(texts)}",
             where=self._where(head, offset, position),
-            hint=f"name the right one: -s prepare.read.encoding={self.encoding} or -s prepare.read.encoding={rival}",
+            hint=hint,
         )
 
     def _mixed_error(self, head: bytes, offset: int, word: bytes) -> DataError:
@@ -289,19 +302,23 @@ class TextStream:
 
     def _control_error(self, chunk: bytes, offset: int) -> DataError:
         """The error for a byte that is a control character in the guessed legacy encoding."""
-        position = next(
+        controls = (
             n
             for n, byte in enumerate(chunk)
             if byte > 127 and HAS_C1.search(bytes([byte]).decode(self.encoding, "ignore"))
         )
+        position = next(
+            controls, min(_find_high(chunk), len(chunk) - 1)
+        )  # gb18030 has control characters of four bytes
         line = _line_at(chunk, position)
         readings = (each for each in rank_encodings(sample_words(chunk)) if not HAS_C1.search(each.text))
         as_utf8 = detect_legacy(chunk, complete=False).encodings[0] == "utf-8"
-        name = "utf-8" if as_utf8 else next(readings).encodings[0]
+        name = "utf-8" if as_utf8 else next((each.encodings[0] for each in readings), "")
+        hint = f'-s prepare.read.encoding={name} reads "{_shorten(line.decode(name, "replace"))}"'
         return DataError(
             f"byte 0x{chunk[position]:02X} is a control character in {self.encoding}, so the encoding is another",
             where=self._where(chunk, offset, position),
-            hint=f'-s prepare.read.encoding={name} reads "{_shorten(line.decode(name, "replace"))}"',
+            hint=hint if name else "no known encoding reads it: is it text? --skip-bad skips such files",
         )
 
     def _cannot_decode(self, error: UnicodeDecodeError, offset: int) -> DataError:
@@ -316,7 +333,7 @@ class TextStream:
         )
 
     def _explain(self, error: UnicodeDecodeError, data: bytes) -> str:
-        """What the bytes around an undecodable one may be."""
+        """Describe possible meanings of the bytes around an undecodable byte."""
         if data.isascii():
             return "the file is damaged or cut off there"
         guess = detect_legacy(data, complete=False)
@@ -334,17 +351,45 @@ def _detect_escapes(data: bytes) -> str:
     """The encoding of ASCII bytes that switch character sets by escape sequences; empty if there are none."""
     if b"\x1b$" in data:
         return next((name for name in _ESCAPES if is_valid(data, name)), "")
-    # HZ writes GB 2312 between ~{ and ~}, which stand in code too: the Chinese text must be likelier.
+    # HZ writes GB 2312 between ~{ and ~}, UTF-7 other characters between + and -, which stand in code too: the decoded
+    # text must be likelier.
     if b"~{" in data and b"~}" in data and is_valid(data, "hz"):
-        sample = data[max(0, data.index(b"~{") - 1000) :][:6000]
-        texts = [sample.decode("hz", "replace"), sample.decode("ascii")]
-        as_hz, as_ascii = (found.score for found in score_texts(texts, [("zh-hans", "en")] * 2))
-        return "hz" if as_hz > as_ascii + MARGIN else ""
+        return _prefer_to_ascii("hz", data, data.index(b"~{"))
+    if b"+" in data and (found := _UTF7_CHAR.search(data)) and is_valid(data, "utf-7"):
+        return _prefer_to_ascii("utf-7", data, found.start())
     return ""
 
 
+def _prefer_to_ascii(encoding: str, data: bytes, position: int) -> str:
+    """The encoding, if the bytes around the position are likelier text in it than in ASCII; otherwise empty."""
+    start = data.rfind(b" ", 0, max(0, position - 1000)) + 1
+    sample = data[start : start + 6000]
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(sample)
+    if not is_plausible(text):
+        return ""
+    decoded, as_ascii = (found.score for found in score_texts([text, sample.decode("ascii")], [_ANY_LANGUAGE] * 2))
+    return encoding if decoded > as_ascii + MARGIN else ""
+
+
+def _reject_ebcdic(head: bytes, path: str) -> None:
+    """Raise DataError for EBCDIC: its variants differ in letters and punctuation, so that the user has to name one."""
+    if head.count(0x40) < max(3, _EBCDIC_SPACES * len(head)) or 50 * head.count(b" ") > head.count(0x40):
+        return
+    texts = {name: head[:1000].decode(name, "replace") for name in ("cp500", "cp037", "cp273", "cp424")}
+    shares = {name: sum(map(str.isalpha, text)) / len(text) for name, text in texts.items()}
+    best = max(shares, key=lambda name: shares[name])
+    if shares[best] < 0.6:
+        return
+    line = " ".join(texts[best].split())[:_EXAMPLE_CHARS]
+    raise DataError(
+        f'looks like EBCDIC, the encoding of mainframes: {best} reads "{line}"',
+        where=path,
+        hint=f"name its code page, for example -s prepare.read.encoding={best}, cp500, cp037 or cp1140",
+    )
+
+
 def find_example(text: str) -> str:
-    """The first line with a non-ASCII character, shortened."""
+    """Return the first line with a non-ASCII character, shortened."""
     found = _NON_ASCII_LINE.search(text)
     return _shorten(found[0]) if found else ""
 
@@ -423,7 +468,9 @@ def _find_high(head: bytes) -> int:
 
 def reject_binary(chunk: bytes, offset: int, encoding: str, path: str) -> None:
     """Raise DataError if more than 2 % of the bytes are control characters that text does not contain."""
-    if encoding in _WIDE:
+    if encoding == "iso2022_kr":
+        chunk = chunk.translate(None, _SHIFTS)
+    elif encoding in _WIDE:
         codec = encoding if len(chunk) >= 4 else "latin-1"
         chunk = chunk[: WINDOW_BYTES - WINDOW_BYTES % 4].decode(codec, "ignore").encode("utf-8", "ignore")
     n_controls = len(chunk) - len(chunk.translate(None, _CONTROLS))
@@ -473,7 +520,9 @@ def _detect_wide_by_text(head: bytes) -> str:
 
 
 def _share_of_common(window: bytes, encoding: str) -> float:
-    """Fraction of common Chinese characters in the non-ASCII ones; 0 if the bytes are invalid in this encoding."""
+    """Return the fraction of common Chinese characters in the non-ASCII ones; 0 if the bytes are invalid in this
+    encoding.
+    """
     try:
         text = codecs.getincrementaldecoder(encoding)("strict").decode(window)
     except UnicodeDecodeError as error:

@@ -30,7 +30,7 @@ _ANY_LETTER = 0.03
 
 
 def fold(char: str) -> str:
-    """The letter in lower case, with variants that older encodings lack replaced."""
+    """Return the letter in lower case; variants that older encodings lack are replaced."""
     return (char.lower()[:1] or char).translate(_SAME)
 
 
@@ -66,7 +66,7 @@ class LetterTables:
 
 @cache
 def load_letters() -> LetterTables:
-    """The tables, smoothed."""
+    """Load the tables, smoothed."""
     script, letter = np.full(0x10000, -1, np.int8), np.zeros(0x10000, np.int16)
     ideograph = np.zeros(0x10000, np.int32)
     pairs = []
@@ -87,7 +87,9 @@ def load_letters() -> LetterTables:
 
 
 def _smooth(costs: Any) -> Any:
-    """Interpolate pairs with single letters, and those with a uniform distribution, so that no probability is zero."""
+    """Interpolate pairs with single letters, and single letters with a uniform distribution, to avoid zero
+    probabilities.
+    """
     p = np.where(costs == 255, 0, np.exp(-costs.astype(np.float32) / PAIR_SCALE))
     single = p.mean(axis=1, keepdims=True)
     single = (1 - _ANY_LETTER) * single / single.sum(axis=2, keepdims=True) + _ANY_LETTER / p.shape[2]

@@ -23,6 +23,9 @@ _SAME_LANGUAGE = 0.9
 _UNEXPECTED_LANGUAGE = -4.0
 _MIXED_SCRIPT = -9.0
 _IDEOGRAPH_BESIDE_LETTER = -4.5
+_IDEOGRAPH_BETWEEN_LETTERS = -10.0
+_VOICED_AFTER_OTHER = -8.0
+_SINGLE_KANA = -8.0
 _UPPER_AFTER_LOWER = -6.0
 _LOWER_AFTER_CAPITALS = -4.0
 _CAPITAL = -1.0
@@ -48,6 +51,9 @@ _LOOSE = '–—“”„«»‘‚…()/.,:;?!"\u00a0*_=<>&@#'
 
 
 _OPENING = [ord(char) for char in "‚„¿¡"]
+_VOICED_MARKS = [0xFF9E, 0xFF9F]
+_VOICED_KANA = [ord(char) for char in "ｳｶｷｸｹｺｻｼｽｾｿﾀﾁﾂﾃﾄﾊﾋﾌﾍﾎ"]
+"""Half-width kana before the marks of voiced sounds."""
 
 
 @cache
@@ -61,7 +67,9 @@ def _load_costs() -> tuple[Any, Any, Any, Any]:
     costs[0x3000:0x3040] = -8.0
     costs[0xD800:0xF900] = -16.0
     costs[0xFF01:0xFF5F] = -9.0
-    costs[0xFF61:0xFFA0] = -12.0
+    costs[0xFF61:0xFFA0] = -6.0
+    costs[0xFF66:0xFF9E] = -4.3
+    costs[_VOICED_MARKS] = -3.0
     for chars, cost in _COSTS.items():
         for char in chars:
             costs[ord(char)] = -cost
@@ -90,7 +98,7 @@ class TextScore:
 
 
 def score_texts(texts: Sequence[str], languages: Sequence[Container[str]]) -> list[TextScore]:
-    """The scores of the texts; `languages` are those expected of each text, others cost 4 nats."""
+    """Return the scores of the texts; a language outside of `languages`, the expected ones, costs 4 nats."""
     tables = load_letters()
     chars = [np.frombuffer(f"\n{text}\n".encode("utf-32-le", "surrogatepass"), "<u4") for text in texts]
     document = np.repeat(np.arange(len(texts)), [len(each) for each in chars])
@@ -147,7 +155,10 @@ def _score_symbols(codes: Any, script: Any, tables: LetterTables) -> Any:
     scores += _LOWER_AFTER_CAPITALS * (lower & np.roll(upper, 1) & np.roll(upper, 2))
     scores += _MIXED_SCRIPT * (is_letter & after & (script != np.roll(script, 1)))
     is_ideograph = tables.ideograph[codes] > 0
-    scores += _BETWEEN_LETTERS * (is_ideograph & after & before)
+    scores += _IDEOGRAPH_BETWEEN_LETTERS * (is_ideograph & after & before)
+    is_kana = (codes >= 0xFF66) & (codes < 0xFFA0)
+    scores += _SINGLE_KANA * (is_kana & ~np.roll(is_kana, 1) & ~np.roll(is_kana, -1))
+    scores += _VOICED_AFTER_OTHER * (np.isin(codes, _VOICED_MARKS) & ~np.isin(np.roll(codes, 1), _VOICED_KANA))
     return scores + _IDEOGRAPH_BESIDE_LETTER * ((is_ideograph & after) * 1.0 + (is_ideograph & before))
 
 

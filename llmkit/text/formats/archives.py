@@ -50,7 +50,7 @@ def read_mimetype(archive: zipfile.ZipFile) -> bytes:
 
 
 def check_zip_sizes(archive: zipfile.ZipFile, n_bytes: int) -> None:
-    """Raise Bomb if an archive of `n_bytes` has too many members, or unpacks to far more than text does."""
+    """Raise Bomb if an archive of `n_bytes` has too many members, or unpacks to implausibly many bytes for text."""
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
         raise Bomb(f"has {len(members):,} members; {MAX_MEMBERS:,} is the maximum")
@@ -189,7 +189,7 @@ def _skip(file: BinaryIO, n_bytes: int) -> None:
 
 
 class _Part(io.RawIOBase):
-    """The next `left` bytes of a file."""
+    """A file object for the next `left` bytes of a file."""
 
     def __init__(self, file: BinaryIO, left: int) -> None:
         self._file = file

@@ -47,8 +47,9 @@ _RAISED = dict(zip("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻
 _LOWERED = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
 
 _VOID_TAGS = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
-# *+ is possessive: with backtracking, a run of spaces without /> would take exponential time.
-_SELF_CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*+)((?:[^<>"'/]|/(?!>)|"[^"<]*"|'[^'<]*')*+)/>""")
+# (?=(group*))\2 is possessive: with backtracking, a run of spaces without /> would take exponential time. Python 3.11.0
+# to 3.11.4 match group*+ wrongly (CPython issue 106052).
+_SELF_CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*+)(?=((?:[^<>"'/]|/(?!>)|"[^"<]*"|'[^'<]*')*))\2/>""")
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.S)
 
 
@@ -144,7 +145,7 @@ def _is_note(node: Any) -> bool:
 
 
 def _follows_text(node: Any) -> bool:
-    """Whether the mark stands directly after a word or number, or the mark that closes a sentence or quotation."""
+    """Whether the mark directly follows a word, a number, or the mark that closes a sentence or quotation."""
     before = node.prev
     text = before.text(deep=True) if before is not None else ""
     return text[-1:].isalnum() or text[-1:] in _CLOSING

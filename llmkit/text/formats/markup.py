@@ -30,6 +30,9 @@ _DECLARED = re.compile(
 )
 _MAX_MEMBER_BYTES = 256_000_000
 _MAX_DEPTH = 20_000  # parsing time is quadratic in the depth: half a second at the limit, hours for a hostile page
+_MAX_ATTRIBUTES = 10_000  # the same for their number
+_LONG_TAG = re.compile(r"<[A-Za-z][^<>]{20000}[^<>]*")
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:-]*)")
 _OPTIONAL_END_TAGS = {*["p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody", "tfoot", "option", "a"], *_VOID_TAGS}
 
@@ -37,7 +40,7 @@ _OPTIONAL_END_TAGS = {*["p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody
 def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """One document of a .html file."""
     with entry.open(source) as file:
-        page, source.encoding = decode_page(file, read.encoding, entry.path)
+        page, source.encoding = decode_page(file, read.encoding, entry.path, source)
     check_depth(page, entry.path)
     text = html_to_text(page)
     if source.encoding not in ("ascii", "utf-8"):
@@ -53,7 +56,11 @@ def read_epub(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def check_depth(page: str, path: str) -> None:
-    """Raise DataError if elements are nested so deep that parsing would take hours."""
+    """Raise DataError if elements are nested so deep, or have so many attributes, that parsing would take hours."""
+    for tag in _LONG_TAG.finditer(page):
+        if len(_QUOTED.sub("", tag[0]).split()) > _MAX_ATTRIBUTES:
+            what = f"an element has more than {_MAX_ATTRIBUTES:,} attributes"
+            raise DataError(what, where=path, hint="correct the page, or skip it with --skip-bad")
     if page.count("<") <= _MAX_DEPTH:
         return
     depth = 0
@@ -65,16 +72,27 @@ def check_depth(page: str, path: str) -> None:
                 raise DataError(what, where=path, hint="correct the page, or skip it with --skip-bad")
 
 
-def decode_page(file: BinaryIO, encoding: str, path: str) -> tuple[str, str]:
-    """The page's text and encoding: that of a byte order mark, else UTF-8 if valid, else what the page declares."""
-    raw = file.read()
+def decode_page(file: BinaryIO, encoding: str, path: str, source: Source | None = None) -> tuple[str, str]:
+    """The page's text and encoding: that of a byte order mark, else UTF-8 if valid, else what the page declares.
+
+    `source` gets notes: an encoding that the page declares wrongly, or that the user named and is unlikely.
+    """
+    raw, name = file.read(), ""
     if encoding == "auto" and detect_encoding(raw[: 1 << 16], complete=len(raw) < 1 << 16) not in _UNICODE:
         declared = _DECLARED.search(raw[:2048])
         name = (declared[1] or declared[2]).decode() if declared else ""
         if found := decode_declared(raw, name):
             return found
     stream = TextStream(io.BytesIO(raw), encoding, path)
-    return "".join(stream), stream.encoding
+    page = "".join(stream)
+    if source is not None:
+        stream.record(source)
+        if name:
+            what = f"declares {name[:40]}, but its text is likelier in another encoding, which is used"
+            source.notes[what] = (
+                f'{stream.encoding}: "{find_example(html_to_text(page))}"; prepare.read.encoding sets it'
+            )
+    return page, stream.encoding
 
 
 _UNICODE = ("ascii", "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")

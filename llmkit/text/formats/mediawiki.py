@@ -63,6 +63,21 @@ _REPEATED_SPACES = re.compile(r"(?<=\S)  +")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
+# Comments, templates, references and links of a simple form are resolved before parsing, which takes most of the time.
+# A noncharacter takes their place, so that the marks before and behind them do not become one.
+_PLACE, _LINK = "\ufdd0", "\ufdd1"
+_MAX_NESTED = 10
+_PLACES = str.maketrans(dict.fromkeys((_PLACE, _LINK)))
+_VERBATIM = re.compile(r"<\s*/?(?:nowiki|pre|source|syntaxhighlight|code|math|score|includeonly|onlyinclude)\b", re.I)
+_COMMENT = re.compile(r"<!--.*?-->", re.S)
+_SIMPLE_TEMPLATE = re.compile(
+    r"(?<!\{)\{\{[^{}\[\]<>|\n#]+(?:\|(?:[^{}\[\]<>]|\[\[[^{}\[\]<>\n|]+(?:\|[^{}\[\]<>\n]*)?\]\])*)?\}\}"
+    r"(?!\}(?:\}\})*(?:[^}]|\Z))"
+)
+_SIMPLE_LINK = re.compile(r"(?<!\[)\[\[(?:[^{}\[\]<>|\n#&:]+\|)?([^{}\[\]<>|\n#&:=]+)\]\](?!\])")
+_SIMPLE_REFERENCE = re.compile(r"<ref(?:\s[^<>{}/]*)?>[^<>{}]*</ref>|<ref\s[^<>{}]*/>")
+
+
 class _Pages:
     """Collects the pages of a dump; element names follow MediaWiki's export format 0.11."""
 
@@ -144,12 +159,29 @@ def read_dump(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 def to_text(markup: str, dropped: set[str], parser: Any) -> str:
     """The text of a page; links into the namespaces in `dropped`, lower case, are left out."""
-    code = parser.parse(markup, skip_style_tags=True)
-    text = "".join(_render(code, dropped, parser.nodes))
+    code = parser.parse(_remove_simple(markup), skip_style_tags=True)
+    text = "".join(_render(code, dropped, parser.nodes)).translate(_PLACES)
     text = _TABLE_REST.sub("", _QUOTES.sub("", _MAGIC_WORD.sub("", text)))
     text = _OPEN_BRACKET.sub(r"\1", _EMPTY_BRACKETS.sub("", _LINE_BEGIN.sub("", text)))
     text = _REPEATED_SPACES.sub(" ", _TRAILING_SPACES.sub("", text))
     return _BLANK_LINES.sub("\n\n", text).strip()
+
+
+def _remove_simple(markup: str) -> str:
+    """The markup without its comments, templates and references, and with the text of its links in their place, except
+    for those that need the parser."""
+    if _PLACE in markup or _LINK in markup:
+        markup = markup.translate(_PLACES)
+    if _VERBATIM.search(markup):
+        return markup
+    end = markup.rfind("-->") + 3  # a search for the end of each of many open comments would take quadratic time
+    markup = _COMMENT.sub(_PLACE, markup[:end]) + markup[end:] if end > 2 else markup
+    for _ in range(_MAX_NESTED):
+        markup, n_templates = _SIMPLE_TEMPLATE.subn(_PLACE, markup)
+        if not n_templates:
+            break
+    markup = _SIMPLE_REFERENCE.sub(_PLACE, markup)
+    return _SIMPLE_LINK.sub(lambda link: f"{_LINK}{link[1] if '|' in link[0] else link[1].strip()}{_LINK}", markup)
 
 
 def _render(code: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
@@ -163,6 +195,10 @@ def _render(code: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
             yield from _render(node.title, dropped, nodes)
         elif isinstance(node, nodes.ExternalLink):
             yield from _render(node.title if node.brackets else node.url, dropped, nodes)
+        elif isinstance(node, nodes.Template) and _LINK in str(node.name) and not node.params:
+            yield "{{"  # no template either
+            yield from _render(node.name, dropped, nodes)
+            yield "}}"
         elif isinstance(node, nodes.HTMLEntity):
             yield html.unescape(str(node))
         elif isinstance(node, nodes.Tag):
@@ -175,6 +211,14 @@ def _render(code: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
 
 def _render_link(node: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
     title = str(node.title).strip()
+    if _LINK in title:  # a link in the title of a link: neither MediaWiki nor the parser takes the outer one for a link
+        yield "[["
+        yield from _render(node.title, dropped, nodes)
+        if node.text is not None:
+            yield "|"
+            yield from _render(node.text, dropped, nodes)
+        yield "]]"
+        return
     namespace, colon, _ = title.partition(":")
     if colon and namespace.strip().lower() in dropped:
         return

@@ -75,8 +75,10 @@ def _open_encrypted(reader: Any, path: str) -> None:
 
 @contextmanager
 def _translate(path: str) -> Iterator[None]:
-    """Turn the exceptions of pypdf, which include built-in ones for damaged files, into DataError. Its warnings about
-    errors that it repairs are not shown."""
+    """Convert exceptions of pypdf, including built-in ones for damaged files, to DataError.
+
+    Hides pypdf's warnings about errors in a file that it repairs.
+    """
     logger = logging.getLogger("pypdf")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

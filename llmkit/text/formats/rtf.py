@@ -128,7 +128,7 @@ class _Reader:
         self._fonts: dict[int, str] = {}
         self._font = -1
         self._waiting = bytearray()
-        self._units = ""
+        self._units: list[str] = []  # a string would be copied for each character of Chinese text
         self._to_skip = 0
         self._main, self._notes = TextBuilder(), TextBuilder()
         self._group = _Group()
@@ -137,7 +137,7 @@ class _Reader:
         self.n_undecoded = 0
 
     def read(self) -> Iterator[str]:
-        """The text, piece by piece."""
+        """Yield the text in pieces."""
         position, n_tokens = 0, 0
         while match := _TOKEN.match(self._data, position):
             position = match.end()
@@ -233,7 +233,8 @@ class _Reader:
 
     def _act(self, word: str, number: int | None) -> None:
         if word == "u":
-            self._units += chr((number or 0) % 65536) if not self._group.is_hidden else ""
+            if not self._group.is_hidden:
+                self._units.append(chr((number or 0) % 65536))
             self._to_skip = self._group.n_fallback
         elif word == "uc":
             self._group = replace(self._group, n_fallback=min(1000, max(0, number if number is not None else 1)))
@@ -264,9 +265,9 @@ class _Reader:
             self._sink.add(text)
 
     def _flush(self, *, keep_units: bool = False) -> None:
-        """Decode the waiting bytes; code units of UTF-16 wait for the other half of their pair."""
+        """Decode the collected bytes; a UTF-16 code unit waits for the other half of its pair."""
         if self._waiting or not keep_units:
-            units, self._units = self._units, ""
+            units, self._units = "".join(self._units), []
             self._sink.add(_PAIR.sub(_join_pair, units))
         if self._waiting:
             data = bytes(self._waiting)
@@ -313,7 +314,7 @@ def _escape_utf8(data: bytes) -> bytes:
 def read_rtf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """One document of an .rtf file."""
     with entry.open(source) as file:
-        data = _read_whole(file, entry.path)
+        data = _read_all(file, entry.path)
     reader = _Reader(_escape_utf8(data), entry.path)
     if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{\\rtf"):
         raise reader._error("it does not begin with {\\rtf")
@@ -322,7 +323,7 @@ def read_rtf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
         source.skip("characters not in the code page of their font", entry.path)
 
 
-def _read_whole(file: BinaryIO, path: str) -> bytes:
+def _read_all(file: BinaryIO, path: str) -> bytes:
     data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         what = f"a single document of more than {MAX_BYTES:,} bytes"

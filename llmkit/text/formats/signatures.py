@@ -157,7 +157,9 @@ def detect_compression(head: bytes) -> str:
 
 
 def detect_format(head: bytes) -> Format | None:
-    """The format of a file that begins with these bytes; None for plain text and whatever has no signature."""
+    """Return the format of a file that begins with these bytes; None for plain text and other formats without a
+    signature.
+    """
     if b"\0" in head:
         for offset, mark, found in _BINARY:
             if head.startswith(mark, offset):

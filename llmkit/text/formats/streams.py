@@ -25,7 +25,7 @@ _READ_BYTES = 1 << 16
 
 
 class Bomb(OSError):  # noqa: N818 - a decompression bomb
-    """Data that unpacks to much more than text does."""
+    """Data that unpacks to implausibly many bytes for text."""
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def _bounded(file: Any, n_packed: Callable[[], int]) -> BinaryIO:
 
 
 class _Bounded(io.RawIOBase):
-    """Refuses to read far more bytes than were packed."""
+    """Refuses to read far more bytes than the packed size."""
 
     def __init__(self, file: BinaryIO, n_packed: Callable[[], int]) -> None:
         self._file = file
@@ -137,7 +137,7 @@ def read_head(file: BinaryIO, n_bytes: int) -> bytes:
 
 
 class Rejoined(io.RawIOBase):
-    """A file with bytes put back that were already read from it."""
+    """A file with bytes in front of it that were already read from it."""
 
     def __init__(self, head: bytes, file: BinaryIO) -> None:
         self._head = head

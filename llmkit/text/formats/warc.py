@@ -1,9 +1,9 @@
 """Read web archives (ISO 28500): .wet texts and .warc pages of Common Crawl and other crawlers, and .wat metadata.
 
-A record is a document: the text of a `conversion` record (.wet); the page of a `response` or `resource` record, as
-`html_to_text` reads it; of a .wat record, which holds no text of the page, its title, description and link texts.
-Records without text, status codes other than 200 and unreadable pages are skipped and counted: every crawl has some.
-Only one record is in memory.
+A record is a document. The text is that of a `conversion` record (.wet); the page of a `response` or `resource` record,
+converted by `html_to_text`; or title, description and link texts of a .wat record, which does not hold the text of the
+page. Records without text, status codes other than 200 and unreadable pages are skipped and counted: every crawl has
+some. Only one record is in memory.
 """
 
 import io
@@ -124,7 +124,7 @@ def _skip(file: BinaryIO, n_bytes: int) -> None:
 
 
 def _to_text(record: Record, source: Source, where: str) -> str | None:
-    """The text of a record; None if it is no document."""
+    """Return the text of a record; None if it is not a document."""
     if record.record_type == "conversion":
         return _decode(record.content, where)
     if record.record_type == "resource":

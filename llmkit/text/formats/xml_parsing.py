@@ -82,11 +82,11 @@ class TextBuilder:
             self._gap = gap
 
     def take(self) -> str:
-        """The text added since the last call."""
+        """Return the text added since the last call."""
         text = "".join(self._pieces)
         self._pieces.clear()
         return text
 
     def finish(self) -> str:
-        """The rest, with a line end."""
+        """Return the remaining text, with a line end."""
         return self.take() + ("\n" if self._has_text else "")

@@ -23,13 +23,14 @@ from llmkit.text.language.thai_sentences import cut_thai
 MAX_SENTENCE_CHARS = 1000
 
 # Groups: marks; closing quotes; white space; the first character after opening quotes. Every repeat is possessive and
-# the rest is optional, so a million dots take linear time. [1] is a reference, ` "` the closing quote of tokenized
+# the rest is optional, so a million dots take linear time. (?=(group*))\2 is a possessive group, because Python 3.11.0
+# to 3.11.4 match group*+ wrongly (CPython issue 106052). [1] is a reference, ` "` the closing quote of tokenized
 # text (he went . " She), ` 12॥` the number of a verse, \u200c and above joiners and directions; “ and « close
 # in German and Urdu, before white space; French has a space before »; an emoji closes.
 _MARK = re.compile(
     rf"""([.!?…。！？；｡．;‼‽⁇⁈⁉{marks_of.TERMINALS}]++)"""
-    r"""((?:[”’״"')\]}»›_*」』）》】〉〕］｝\u200c-\u200f\u202a-\u202e\ufe0f\U0001f300-\U0001faff]|[“‘«‹](?=\s)|\[\d{1,3}\]"""
-    r"""| ?\d{1,4} ?[।॥]|[ \u00a0\u202f][»›](?=\s|\Z))*+(?: "(?=\s))?+)(\s*+)(?=["'“‘’«‹(\[{_*—–\s-]*+(.?))"""
+    r"""(?=((?:[”’״"')\]}»›_*」』）》】〉〕］｝\u200c-\u200f\u202a-\u202e\ufe0f\U0001f300-\U0001faff]|[“‘«‹](?=\s)|\[\d{1,3}\]"""
+    r"""| ?\d{1,4} ?[।॥]|[ \u00a0\u202f][»›](?=\s|\Z))*(?: "(?=\s))?))\2(\s*+)(?=["'“‘’«‹(\[{_*—–\s-]*+(.?))"""
 )
 _WIDE_MARK = re.compile(f"[。！？；｡{marks_of.TERMINALS}]")
 _NEVER_FIRST = re.compile(
@@ -39,7 +40,7 @@ _CJK = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff
 _LETTER = re.compile(r"[^\W_]")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*+\n\s*+")
 
-_LAST_WORD = re.compile(r"[^\W_](?:[^\W_]|[.'’])*+\Z")
+_LAST_WORD = re.compile(r"[^\W_](?=((?:[^\W_]|[.'’])*))\1\Z")
 _LAST_UNCASED_WORD = re.compile(r"""[^\s"'“‘«(\[—–-]+\Z""")
 _LABEL = re.compile(  # "1.", "CHAPTER IV."
     r"""["'“‘(\[_*\s]*+(?:(?i:act|article|book|canto|chapter|lecture|letter|part|psalm|scene|section|volume)\s)?"""
@@ -100,7 +101,9 @@ def find_sentence_ends(text: str) -> NDArray[np.int64]:
 
 
 def _capitalize(match: re.Match[str]) -> str:
-    """The match in capitals, unless its length would change (ß) or its script has none (Georgian has, for titles)."""
+    """Return the match in capitals; unchanged if its length would change (ß) or in Georgian (capitals are for
+    titles).
+    """
     capital = match[0].upper()
     return match[0] if len(capital) != len(match[0]) or marks_of.UNCASED.match(match[0][-1]) else capital
 

@@ -1,8 +1,8 @@
 """Count words, for the perplexity per word, and find Chinese word boundaries with jieba.
 
-Counted words are separated by white space, and each line end counts as one word, as in WikiText and PTB. So the count
-equals the number of tokens of the `word` tokenizer, whatever tokenizer the model has. Chinese, Japanese, Thai and
-related scripts have no spaces between words, so text in them has no word count.
+Counted words are separated by white space, and each line end counts as one word, as in WikiText and PTB. The count
+equals the number of tokens of the `word` tokenizer for any tokenizer of the model. Chinese, Japanese, Thai and related
+scripts have no spaces between words, so text in them has no word count.
 
 jieba sees only runs of Chinese characters; the words of all other text come from the tokenizer.
 """
@@ -57,7 +57,9 @@ def _count_separated(scan: TextScan) -> int:
 
 
 def valid_word_count(totals: Mapping[str, int]) -> int | None:
-    """The word count of a text from the summed counts of its parts and its `characters`; None for unspaced scripts."""
+    """Return the word count of a text from the summed counts of its parts and `characters`; None for unspaced
+    scripts.
+    """
     return totals["words"] if totals["unspaced"] <= MAX_UNSPACED_SHARE * totals["characters"] else None
 
 
@@ -65,7 +67,7 @@ _CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003
 
 
 def choose_segmenter(wanted: Literal["auto", "jieba", "characters"]) -> str:
-    """The segmenter of Chinese words as manifests record it: `characters`, or `jieba` with its version.
+    """Return the name of the segmenter of Chinese words for manifests: `characters`, or `jieba` with its version.
 
     Raises:
         EnvironmentFault: jieba is requested and not installed.

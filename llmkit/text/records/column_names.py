@@ -3,7 +3,8 @@ header."""
 
 TEXT_NAMES = (
     *("text", "content", "body", "document", "article", "story", "sentence"),
-    *("正文", "内容", "內容", "文本", "文章"),
+    *("正文", "内容", "內容", "文本", "文章", "本文", "テキスト", "본문", "텍스트"),
+    *("texte", "texto", "testo", "tekst", "текст", "نص", "النص"),
 )
 """Columns of documents, in order of preference."""
 CHAT_NAMES = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")

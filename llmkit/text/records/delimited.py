@@ -1,10 +1,10 @@
-"""Records of .csv and .tsv text: delimiter and quoting are decided from a sample of the rows, never from one line.
+"""Split .csv and .tsv text into records; a sample of the rows decides delimiter and quoting, never one line.
 
 Quotes work as in RFC 4180, with line ends inside quotes, or with backslashes before inner quotes. In .tsv a quote is an
 ordinary character (text/tab-separated-values) unless the sample shows quoted cells. A line `sep=;`, as Excel writes it,
 names the delimiter. Text without any delimiter that fits most of its rows has one column.
 
-A row with an unclosed quote is an error in its place; the rows after it are read.
+A row with an unclosed quote is an error that takes the place of the row; later rows are read.
 """
 
 import csv
@@ -55,7 +55,7 @@ class Dialect:
 
 
 def split_records(lines: Iterator[str], ending: str, delimiter: str) -> tuple[Dialect, Iterator[Record]]:
-    """The dialect of the lines, and their records; blank lines are skipped.
+    """Return the dialect of the lines, and their records; blank lines are skipped.
 
     `delimiter` is the setting `read.delimiter`: a character, none, or auto.
     """
@@ -71,7 +71,7 @@ def split_records(lines: Iterator[str], ending: str, delimiter: str) -> tuple[Di
 
 
 def parse_records(lines: Iterator[str], dialect: Dialect, first_line: int = 1) -> Iterator[Record]:
-    """The records of the lines; `first_line` is the number of the first one."""
+    """Yield the records of the lines; `first_line` is the number of the first line."""
     if dialect.is_quoted:
         yield from _parse_quoted(lines, dialect, first_line)
         return
@@ -153,7 +153,7 @@ def _names_columns(head: Sequence[str]) -> bool:
 
 
 class _Fit:
-    """How well a dialect fits a sample of lines."""
+    """Quality of the fit of a dialect to a sample of lines."""
 
     def __init__(self, head: Sequence[str], dialect: Dialect) -> None:
         records = _parse_sample(head, dialect)

@@ -25,6 +25,9 @@ from llmkit.text.records.column_names import (
 Cells = Mapping[str, object]
 
 _MESSAGE_KEYS = (("role", "content"), ("from", "value"))
+_ROLES = frozenset(
+    ["ai", "assistant", "bot", "chatgpt", "developer", "function", "gpt", "human", "model", "system", "tool", "user"]
+)
 _MAX_DEPTH = 4
 _MIN_WORDS = 3
 MISSING = object()
@@ -37,7 +40,7 @@ class BadCell(Exception):  # noqa: N818 - internal: caught where the line is kno
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Where the text of a row is: one path of keys, or several whose texts are joined."""
+    """Position of the text in a row: one path of keys, or several whose texts are joined."""
 
     paths: tuple[str, ...]
 
@@ -46,18 +49,19 @@ class Field:
         return ",".join(self.paths)
 
     def values(self, cells: Cells) -> list[object]:
-        """The value of each path, MISSING where the row has none."""
+        """Return the value of each path; MISSING if the row has none."""
         return [get_value(cells, path) for path in self.paths]
 
     def covers(self, column: str) -> bool:
-        """Whether the field reads the column, or something inside of it."""
+        """Whether the field reads the column, or a part of its value."""
         return any(path == column or path.startswith(column + ".") for path in self.paths)
 
 
 def get_value(value: object, path: str) -> object:
-    """The value at a path of keys, MISSING if there is none; for a list, the list of its elements' values at the rest.
+    """Return the value at a path of keys, MISSING if there is none.
 
-    A key may contain dots: the longest key that exists is used.
+    If the path reaches a list, the result is a list: the values of the remaining path in each element. A key may
+    contain dots: the longest key that exists is used.
     """
     if not path:
         return value
@@ -96,7 +100,8 @@ def choose_field(columns: Sequence[str], wanted: str | None, rows: Sequence[Cell
     others = [column for column in textual if column.strip().casefold() not in (*LABEL_NAMES, *ID_NAMES)]
     if len(found := others or textual) == 1 and not any(is_prose(get_value(row, n)) for n in nested for row in rows):
         return Field((found[0],))
-    raise _no_known_name(columns, textual, nested, where)
+    textual.sort(key=lambda column: -sum(count_chars(row.get(column)) for row in rows))
+    raise _no_known_name(columns, textual, rows, where)
 
 
 def _find_wanted(columns: Sequence[str], wanted: str, rows: Sequence[Cells], where: str) -> Field:
@@ -112,18 +117,32 @@ def _find_wanted(columns: Sequence[str], wanted: str, rows: Sequence[Cells], whe
     raise missing_column_error(missing[0] if len(paths) > 1 else wanted, [*columns, *nested_names(rows)], where)
 
 
-def _no_known_name(columns: Sequence[str], textual: Sequence[str], nested: Sequence[str], where: str) -> DataError:
+def _no_known_name(columns: Sequence[str], textual: Sequence[str], rows: Sequence[Cells], where: str) -> DataError:
+    """The error of a table without a known name; `textual` are the columns with texts, the longest texts first."""
+    nested = nested_names(rows)
     what = f"no column has a known name such as {', '.join(TEXT_NAMES[:3])}; found: {list_columns([*columns, *nested])}"
     example = shlex.quote(f"prepare.read.field={textual[0] if textual else 'NAME'}")
-    hint = f"name the column that holds the text, such as -s {example}"
+    hint = f"name the column that holds the text, such as -s {example}{_show_example(rows, textual)}"
     folded = {column.strip().casefold(): column for column in textual}
     turns = [folded[name] for name in INSTRUCTION_NAMES if name in folded]
     if len(turns) > 1:
         what = f"these are instruction records, with the text in several columns: {list_columns(columns)}"
         hint = f"-s prepare.read.field={turns[-1]} reads one, -s prepare.read.field={','.join(turns)} joins them"
     elif nested:
-        hint = f"if the text is inside of another key: -s prepare.read.field={nested[0]}"
+        setting = shlex.quote(f"prepare.read.field={nested[0]}")
+        hint = f"if the text is inside of another key: -s {setting}{_show_example(rows, nested)}"
     return DataError(what, where=where, hint=hint)
+
+
+def _show_example(rows: Iterable[Cells], paths: Sequence[str]) -> str:
+    """The beginning of the first text at the first path, for a hint."""
+    for row in rows if paths else ():
+        value = get_value(row, paths[0])
+        if isinstance(value, list):
+            value = next((each for each in value if isinstance(each, str)), None)
+        if isinstance(value, str) and value.strip():
+            return f" (it holds {value.strip()[:40]!r})"
+    return ""
 
 
 def nested_names(rows: Iterable[Cells]) -> list[str]:
@@ -157,7 +176,7 @@ def missing_column_error(wanted: str, columns: Sequence[str], where: str) -> Dat
 
 def list_columns(columns: Sequence[str]) -> str:
     """The columns for an error message, shortened."""
-    return ", ".join(repr(column[:60]) for column in columns[:30]) + (", ..." if len(columns) > 30 else "")
+    return ", ".join(repr(column[:60]) for column in columns[:30]) + (", ..." if len(columns) > 30 else "") or "none"
 
 
 def is_text(value: str) -> bool:
@@ -197,6 +216,12 @@ def is_chat(value: object) -> bool:
     return isinstance(value, list) and _find_message_keys(value) is not None
 
 
+def are_messages(rows: Sequence[Cells]) -> bool:
+    """Whether the rows are messages of a chat, with roles such as `user` and `assistant`."""
+    keys = _find_message_keys(rows)
+    return keys is not None and all(str(row[keys[0]]).casefold() in _ROLES for row in rows)
+
+
 def _find_message_keys(messages: Sequence[object]) -> tuple[str, str] | None:
     """The keys of the role and the content. A message of tool calls may have no content, but some message has."""
     for role, content in _MESSAGE_KEYS:
@@ -220,6 +245,11 @@ def to_texts(values: Sequence[object]) -> list[str]:
             continue
         if isinstance(value, str):
             texts.append(value)
+        elif isinstance(value, bytes):  # Parquet files of Spark and Impala have no type for text
+            try:
+                texts.append(value.decode())
+            except UnicodeDecodeError:
+                raise BadCell("bytes that are not UTF-8, not a text") from None
         elif is_chat(value):
             texts += _read_chat(value)  # type: ignore[arg-type]  # is_chat has looked
         elif isinstance(value, list):

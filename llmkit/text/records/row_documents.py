@@ -1,7 +1,7 @@
 """Documents of tables: one per row, from the field that holds the text.
 
-Cells are strings: "NA", "null" and "None" are kept; empty cells are skipped and counted. Other columns are left out; a
-note names those with texts and their number of characters.
+Cells are strings: "NA", "null" and "None" are kept; empty cells are skipped and counted. Other columns are left out. A
+note names the left-out columns that contain texts, with their number of characters.
 """
 
 from collections import Counter
@@ -10,20 +10,25 @@ from collections.abc import Iterator
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.records.column_names import CHAT_NAMES, PARAGRAPH_NAMES, TEXT_NAMES
 from llmkit.text.records.fields import (
     MISSING,
     BadCell,
     Field,
+    are_messages,
     choose_field,
     count_chars,
     is_chat,
     is_prose,
     missing_column_error,
+    nested_names,
     to_texts,
 )
-from llmkit.text.records.rows import Row, RowStream, require_unique
+from llmkit.text.records.rows import SAMPLE_ROWS, Row, RowStream, require_unique
 from llmkit.text.records.table_files import read_entry
 from llmkit.text.sources import Entry, Source, report_notes
+
+_KNOWN = frozenset((*TEXT_NAMES, *CHAT_NAMES, *PARAGRAPH_NAMES))
 
 
 def read_rows(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
@@ -42,9 +47,14 @@ def read_texts(rows: RowStream) -> Iterator[tuple[int, str]]:
     """
     if not rows.sample:
         return
+    if rows.read.field is None and len(rows.sample) > 1 and are_messages([row.cells for row in rows.sample]):
+        if len(rows.sample) < SAMPLE_ROWS:
+            yield 0, _read_chat(rows)
+            return
+        rows.note("the rows are messages of chats; each is a document, without its role", "")
     field = _choose_field(rows)
     rows.selected = [column for column in rows.columns if field.covers(column)] or None
-    left_out = _LeftOut(rows, field)
+    left_out = _UnreadTexts(rows, field)
     index = 0
     for row in rows:
         left_out.count(row)
@@ -57,7 +67,9 @@ def read_texts(rows: RowStream) -> Iterator[tuple[int, str]]:
         try:
             texts = _join(values, rows.read)
         except BadCell as error:
-            rows.reject(f"{field.name!r} holds {error}", row.line)
+            nested = [path for path in nested_names([row.cells]) if field.covers(path.partition(".")[0])]
+            hint = f"or read the text inside of it: -s prepare.read.field={nested[0]}" if nested else ""
+            rows.reject(f"{field.name!r} holds {error}", row.line, hint)
             continue
         if not texts and MISSING in values:
             if not rows.read.skip_bad:
@@ -69,6 +81,20 @@ def read_texts(rows: RowStream) -> Iterator[tuple[int, str]]:
             yield index + number, text
         index += max(1, len(texts))
     left_out.note(rows)
+
+
+def _read_chat(rows: RowStream) -> str:
+    """The only document of a file whose rows are the messages of one chat."""
+    texts: list[str] = []
+    for row in rows:
+        try:
+            texts += to_texts([[row.cells]])
+        except BadCell as error:
+            rows.reject(f"the row is {error}, in a chat", row.line)
+    content = "content" if "content" in rows.columns else "value"
+    what = "the rows are the messages of one chat, which is one document with lines 'role: content'"
+    rows.note(f"{what}; prepare.read.field={content} makes each message a document", f"{len(texts):,} messages")
+    return "\n".join(texts)
 
 
 def _join(values: list[object], read: Read) -> list[str]:
@@ -90,6 +116,10 @@ def _choose_field(rows: RowStream) -> Field:
         report_notes([rows.source])  # the columns may be wrong because the table was
         raise
     require_unique([column for column in rows.columns if field.covers(column)], rows.path)
+    if not wanted and len(rows.columns) > 1 and field.name.strip().casefold() not in _KNOWN:
+        example = next((str(text) for cells in sample if (text := cells.get(field.name))), "")
+        what = f"the text is {field.name!r}, the only column with texts (prepare.read.field)"
+        rows.note(what, f"first text: {example[:60]!r}")
     values = [value for cells in sample[:100] for value in field.values(cells)]
     if any(map(is_chat, values)):
         rows.note(f"chat messages in {field.name!r} are lines 'role: content'; parts without text are left out", "")
@@ -99,7 +129,7 @@ def _choose_field(rows: RowStream) -> Field:
     return field
 
 
-class _LeftOut:
+class _UnreadTexts:
     """Counts the texts in columns other than the field."""
 
     def __init__(self, rows: RowStream, field: Field) -> None:

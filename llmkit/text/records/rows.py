@@ -21,7 +21,7 @@ from llmkit.text.decoding.encodings import TextStream
 from llmkit.text.lines import split_lines, unify_line_ends
 from llmkit.text.records.column_names import KNOWN_NAMES
 from llmkit.text.records.delimited import Dialect, Record, split_records
-from llmkit.text.records.fields import MISSING, describe_type, get_value, is_chat, list_columns
+from llmkit.text.records.fields import MISSING, BadCell, describe_type, get_value, is_chat, list_columns
 from llmkit.text.records.json_rows import UNDECODED, BadValue, parse_lines, parse_stream
 from llmkit.text.records.json_shapes import find_rows
 from llmkit.text.records.table_header import is_header
@@ -62,6 +62,8 @@ class RowStream:
         self.unit: Literal["line", "row"] = "line"
         self.columns: list[str] = []
         self.has_header: bool | None = None
+        self.computed: list[str] = []
+        """The columns that the file does not have; see `add_column`."""
         self.sample: list[Row] = []
         self.may_guess_header = True
         """Whether the first row counts as a header if neither names nor the rows below decide."""
@@ -84,26 +86,36 @@ class RowStream:
             if (n_chars := n_chars + _size(row.cells.values())) > _SAMPLE_CHARS:
                 break
         self.columns = self.columns or list(dict.fromkeys(key for row in self.sample for key in row.cells))
-        rows = chain(self.sample, reader)
-        self._rows = map(self._add_nested, rows) if self._find_nested() else rows
+        self._rest: Iterator[Row] = reader
+        for name in self.wanted:  # requested paths of keys, such as `data.text`
+            is_path = "." in name and name not in self.columns
+            if is_path and any(get_value(row.cells, name) is not MISSING for row in self.sample):
+                self.add_column(name, partial(get_value, path=name))
 
-    def _find_nested(self) -> list[str]:
-        """Add the requested paths of keys, such as `data.text`, to the columns."""
-        sample = [row.cells for row in self.sample]
-        dotted = [name for name in self.wanted if "." in name and name not in self.columns]
-        self._nested = [name for name in dotted if any(get_value(cells, name) is not MISSING for cells in sample)]
-        self.columns += self._nested
-        for row in self.sample:
-            self._add_nested(row)
-        return self._nested
+    def add_column(self, name: str, compute: Callable[[dict[str, object]], object]) -> None:
+        """Add a column that is computed from the cells of each row, unless that returns MISSING.
 
-    def _add_nested(self, row: Row) -> Row:
-        found = {name: get_value(row.cells, name) for name in self._nested if name not in row.cells}
-        row.cells.update({name: value for name, value in found.items() if value is not MISSING})
-        return row
+        Rows for which `compute` raises BadCell are rejected.
+        """
+
+        def add(rows: Iterable[Row]) -> Iterator[Row]:
+            for row in rows:
+                try:
+                    value = compute(row.cells)
+                except BadCell as error:
+                    self.reject(str(error), row.line)
+                    continue
+                if value is not MISSING:
+                    row.cells[name] = value
+                yield row
+
+        self.columns = [*self.columns, name]
+        self.computed.append(name)
+        self.sample = list(add(self.sample))
+        self._rest = add(self._rest)
 
     def __iter__(self) -> Iterator[Row]:
-        return self._rows
+        return chain(self.sample, self._rest)
 
     def __enter__(self) -> "RowStream":
         return self
@@ -153,7 +165,7 @@ def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
     if ending == ".json":
         yield from _read_json(stream, parse_stream(pieces, stream.path))
     elif ending == ".jsonl":
-        yield from _read_values(stream, parse_lines(split_lines(pieces, stream.path)))
+        yield from read_values(stream, parse_lines(split_lines(pieces, stream.path)))
     elif ending in (".csv", ".tsv"):
         lines = split_lines(unify_line_ends(pieces), stream.path)
         dialect, records = split_records(lines, ending, stream.read.delimiter)
@@ -183,20 +195,23 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
     stream.has_header = guess() if stream.header == "auto" else stream.header
     # Columns without a name, which spreadsheets may append, are named by their number, as all are without a header.
     names = first if stream.has_header else [""] * len(first)
-    stream.columns = [name.strip() or str(number) for number, name in enumerate(names, start=1)]
+    columns = [name.strip() or str(number) for number, name in enumerate(names, start=1)]
+    stream.columns = columns
     _note_table(stream, first, dialect, ending)
     model = "header" if stream.has_header else "first row"
     for line, cells in chain(head[stream.has_header :], records):
         if isinstance(cells, str):
             stream.reject(cells, line)
-        elif len(cells) != len(stream.columns):
-            what = f"{len(cells)} cells where the {model} has {len(stream.columns)}"
+        elif len(cells) == 1 < len(columns) and not cells[0].strip():
+            continue  # a blank line with spaces
+        elif len(cells) != len(columns):
+            what = f"{len(cells)} cells where the {model} has {len(columns)}"
             other = f"or set prepare.read.delimiter: this is {dialect.describe()}"
             stream.reject(what, line, hint="or start the sheet with its header" if ending == ".xlsx" else other)
         elif any(map(UNDECODED.search, cells)):
             stream.reject("bytes that cannot be decoded", line)
         else:
-            yield Row(line, dict(zip(stream.columns, cells, strict=True)))
+            yield Row(line, dict(zip(columns, cells, strict=True)))
 
 
 def _size(cells: Iterable[object]) -> int:
@@ -229,7 +244,8 @@ def _note_table(stream: RowStream, first: Sequence[str], dialect: Dialect, endin
     stream.note(f"read with {cells}{header} ({settings})", f"first row: {list_columns(first[:5])}{more}")
 
 
-def _read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Rows:
+def read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Rows:
+    """Turn JSON values with their line or row numbers into rows; a string, or a list of strings, is a text."""
     late: dict[str, int] = {}
     n_late = 0
     known: set[str] = set()
@@ -276,7 +292,7 @@ def _read_json(stream: RowStream, values: Iterator[tuple[int, object]]) -> Rows:
         stream.unit, stream.container = "row", found.key
         stream.note(f"the file is one object: {found.shape}", f"{len(found.rows):,} rows")
         head = list(enumerate(found.rows, start=1))
-    yield from _read_values(stream, chain(head, values))
+    yield from read_values(stream, chain(head, values))
 
 
 def _read_plain(stream: RowStream, lines: Iterable[str]) -> Rows:

@@ -1,10 +1,12 @@
 """Read the rows of a file by its suffix: text formats through rows.py, .parquet and .xlsx here."""
 
+import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, time
 from itertools import islice
-from typing import Any
+from typing import Any, BinaryIO
 
 from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.records.delimited import Dialect, Record
@@ -13,6 +15,10 @@ from llmkit.text.sources import Entry, Source
 
 _BATCH_ROWS = 256
 _MAX_BLANK_ROWS = 10_000
+_FORMULA = re.compile(
+    rb'<(?:\w+:)?c\b[^>]*?\br="([A-Z]+\d+)"[^>]*>\s*<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)'
+    rb"\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+)
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx")
 
 
@@ -46,7 +52,7 @@ def open_parquet(entry: Entry, source: Source) -> Iterator[Any]:
 
 
 def _read_parquet(stream: RowStream, entry: Entry) -> Rows:
-    """The rows; those after the first batches have the columns `stream.selected` only."""
+    """Yield the rows; rows after the first batches have only the columns `stream.selected`."""
     stream.unit, stream.reads_selected = "row", True
     with open_parquet(entry, stream.source) as table:
         stream.columns = list(table.schema_arrow.names)
@@ -61,7 +67,7 @@ def _read_parquet(stream: RowStream, entry: Entry) -> Rows:
 
 
 def _read_excel(stream: RowStream, entry: Entry) -> Rows:
-    """The rows of the first sheet that is not empty; a note names the other sheets."""
+    """Yield the rows of the first sheet that is not empty; a note names the other sheets."""
     try:
         import openpyxl
     except ImportError:
@@ -78,6 +84,9 @@ def _read_excel(stream: RowStream, entry: Entry) -> Rows:
             if others := sheets[1:]:
                 stream.note("only the first sheet is read", f"left out: {', '.join(repr(s.title) for s in others)}")
             yield from read_records(stream, _records_of(sheets[0]), Dialect(","), entry.ending)
+            if found := _find_formulas(file, sheets[0]):
+                what = "formulas without a saved value are empty cells; save the file in a spreadsheet program"
+                stream.note(what, f"{len(found):,} in sheet {sheets[0].title!r}, first {found[0]}")
         except DataError:
             raise
         except Exception as error:  # openpyxl raises whatever zipfile, its XML parser and its own code raise
@@ -86,7 +95,7 @@ def _read_excel(stream: RowStream, entry: Entry) -> Rows:
 
 
 def _records_of(sheet: Any) -> Iterator[Record]:
-    """The non-blank rows of a sheet, without the blank cells to the right of the widest of the first rows."""
+    """Yield the non-blank rows of a sheet, without trailing blank cells beyond the width of the first row."""
     width, n_blank = 0, 0
     for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
         cells = [_to_cell(value) for value in row]
@@ -100,8 +109,21 @@ def _records_of(sheet: Any) -> Iterator[Record]:
             yield number, cells + [""] * (width - len(cells))
 
 
+def _find_formulas(file: BinaryIO, sheet: Any) -> list[str]:
+    """The places of the formulas that have no saved value, which openpyxl reads as empty cells."""
+    found: list[str] = []
+    rest = b""
+    with zipfile.ZipFile(file) as book, book.open(sheet._worksheet_path) as xml:
+        while chunk := xml.read(1 << 20):
+            rest += chunk
+            end = rest.rfind(b"</c>") + 4
+            found += (place.decode() for place in _FORMULA.findall(rest[:end]))
+            rest = rest[max(end, len(rest) - (1 << 20)) :]
+    return found
+
+
 def _to_cell(value: object) -> str:
-    """A cell as its text: whole numbers without a fraction, dates as ISO 8601."""
+    """Return a cell as text: whole numbers without decimals, dates as ISO 8601."""
     if value is None:
         return ""
     if isinstance(value, bool):

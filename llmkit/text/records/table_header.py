@@ -21,9 +21,10 @@ _SENTENCE_END = re.compile(r"[.!?。！？…।؟][\"'”’」』)）]*$")
 def is_header(
     first: Sequence[str], below: Sequence[Sequence[str]], wanted: Sequence[str] = (), *, by_default: bool = True
 ) -> bool:
-    """Whether the first row is a header. `below` are rows of the same length, `wanted` columns that the user named.
+    """Whether the first row is a header.
 
-    `by_default` is the result for two or more columns of short cells that do not decide.
+    `below` are rows of the same length, `wanted` columns that the user named. `by_default` is the result for two or
+    more columns of short cells without clear evidence.
     """
     cells = [cell.strip() for cell in first]
     if set(cells) & set(wanted):
@@ -45,7 +46,7 @@ def is_header(
 
 
 def _names_numbers(cell: str, column: Sequence[str]) -> bool:
-    """Whether the cell is words and the column below it numbers, dates or similar."""
+    """Whether the cell is words and the column below it contains numbers, dates or similar values."""
     filled = [each for each in column if each]
     shapes = {_DIGITS.sub("0", each) for each in filled}
     return len(filled) > 1 and not _DIGITS.search(cell) and (

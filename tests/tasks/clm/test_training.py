@@ -92,7 +92,7 @@ def test_interrupted_run_resumes_to_the_same_weights(data: Path, run: Path, tmp_
     command += [part for override in TINY for part in ("-s", override)]
     code, _, err = run_command(command, tmp_path / "said", INTERRUPT)
     assert code == 130, err
-    assert "saved at step 3 of 6; continue with: --resume" in err
+    assert "saved at step 3 of 6; continue with: llmkit pretrain-clm --data " in err
     assert not (out / "model").exists()
     pretrain(load_recipe(out / "recipe.yaml"), data=data, out=out, resume=True)
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()

@@ -101,3 +101,25 @@ def test_rows_of_which_none_can_be_used_are_an_error(tmp_path: Path, tokenizer: 
     path = write_table(tmp_path / "a.csv", [("", "ham"), (" ", "spam"), ("", "ham")])
     with pytest.raises(DataError):
         load(tokenizer, {"train": path}, text="text", label="label")
+
+
+def test_text_columns_that_are_not_read_are_named_with_the_option_that_joins_them(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    path = tmp_path / "a.csv"
+    rows = [f"call {n} now,the text of row {n} is long enough,{n},{'ab'[n % 2]}" for n in range(12)]
+    path.write_text("\n".join(["heading,text,number,label", *rows, ""]), encoding="utf-8")
+    notes = load(tokenizer, {"train": str(path)}).notes
+    assert "texts that are not read: 'heading'; --text text,heading joins them" in notes
+    assert not any("not read" in note for note in load(tokenizer, {"train": str(path)}, text="heading,text").notes)
+
+
+def test_labels_are_renamed_and_a_name_that_no_row_has_is_said(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    path = write_table(tmp_path / "a.csv", make_messages(20))
+    data = load(tokenizer, {"train": path}, label_map="ham=good,spam=bad,eggs=ugly")
+    assert data.label2id == {"bad": 0, "good": 1}
+    assert "cls.label_map: no row has 'eggs'" in data.notes
+    (tmp_path / "map.json").write_text('{"ham": "good", "spam": "bad"}', encoding="utf-8")
+    assert load(tokenizer, {"train": path}, label_map=str(tmp_path / "map.json")).label2id == data.label2id

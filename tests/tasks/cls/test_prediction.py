@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from tiny import assert_same_figures, make_bert, make_gpt2, make_messages, save_bert, save_gpt2, write_table
-from transformers import BertForSequenceClassification, GPT2ForSequenceClassification, PreTrainedModel
+from transformers import BertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification, PreTrainedModel
 
+from llmkit.config.cls import Cls
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import Recipe
-from llmkit.core.errors import DataError, UsageError
+from llmkit.core.errors import DataError, ModelError, UsageError
 from llmkit.datasets.labelled import Inputs
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.evaluating.predict import Format, predict
@@ -320,3 +321,71 @@ def test_a_column_of_labels_is_a_cell_like_others_even_where_it_is_empty(run: st
     rows = read_lines(label_rows(run, data))
     assert [row["label"] for row in rows] == ["", "no such label"]
     assert {row["prediction"] for row in rows} <= {"ham", "spam"}
+
+
+def test_label_map_renames_the_labels_of_a_model_without_names_and_of_the_file(tmp_path: Path) -> None:
+    path = save_bert(tmp_path / "bert")
+    BertForSequenceClassification.from_pretrained(path, num_labels=2).save_pretrained(path)
+    assert open_scorer(path, Evaluate()).names == ["LABEL_0", "LABEL_1"]
+    assert open_scorer(path, Evaluate(), Cls(label_map={"0": "ham", "1": "spam"})).names == ["ham", "spam"]
+    assert open_scorer(path, Evaluate(), Cls(label_map={"LABEL_1": "spam"})).names == ["LABEL_0", "spam"]
+    with pytest.raises(UsageError, match="two labels of the model would be called 'x'"):
+        open_scorer(path, Evaluate(), Cls(label_map={"0": "x", "1": "x"}))
+    rows = write_table(tmp_path / "a.csv", make_messages(12))
+    recipe = load_recipe(None, ["cls.label_map=0=ham,1=spam"], "cls")
+    numbered = write_table(tmp_path / "b.csv", [(text, str(int(label == "spam"))) for text, label in make_messages(12)])
+    named, by_number = (evaluate(recipe, model=path, data=[data]) for data in (rows, numbered))
+    assert named["n_rows"] == 12
+    assert_same_figures({**named, "method": None}, {**by_number, "method": None})
+
+
+def test_joined_columns_are_read_by_the_saved_model_and_left_out_of_the_result(tmp_path: Path) -> None:
+    rows = tmp_path / "a.csv"
+    body = [(text.partition(" "), int(label == "spam")) for text, label in make_messages(40)]
+    lines = [f"{first},{rest},{spam},{1 - spam}" for (first, _, rest), spam in body]
+    rows.write_text("\n".join(["title,body,spam,ham", *lines, ""]), encoding="utf-8")
+    overrides = ["cls.text=title,body", "cls.label=spam,ham", "train.max_steps=2", "train.block_size=32"]
+    recipe = load_recipe(None, overrides, "cls")
+    finetune(recipe, files={"train": str(rows)}, out=tmp_path / "run", model=save_bert(tmp_path / "bert"))
+    scorer = open_scorer(str(tmp_path / "run" / "model"), Evaluate())
+    assert (scorer.format.text, scorer.format.label, scorer.names) == ("title,body", "spam,ham", ["ham", "spam"])
+    assert evaluate(load_recipe(None, [], "cls"), model=str(tmp_path / "run"), data=[str(rows)])["n_rows"] == 40
+    written: list[str] = []
+    predict(load_recipe(None, [], "cls"), model=str(tmp_path / "run"), data=str(rows), out=None, write=written.append)
+    assert written[0] == "title,body,spam,ham,prediction\n"
+    assert len(written) == 41
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_a_fault_of_the_model(value: float) -> None:
+    model, inputs = make_classifier("bert"), make_inputs(6)
+    model.get_input_embeddings().weight.data[int(inputs.read(0)[0].ids[0])] = value
+    with pytest.raises(ModelError, match="not finite numbers"):
+        score_rows(model, inputs, token_types=True, tokens_at_once=100)
+
+
+def test_settings_of_long_texts_are_read_and_other_types_of_labels_refused(bert: str) -> None:
+    section = Cls(long_texts="windows", stride=4)
+    asked = open_scorer(bert, Evaluate(block_size=16), section).format
+    assert (asked.long_texts, asked.stride, asked.max_windows, asked.block_size) == ("windows", 4, 1, 16)
+    assert open_scorer(bert, Evaluate(), Cls()).format == open_scorer(bert, Evaluate()).format
+    with pytest.raises(UsageError, match="of type single_label, not multi_label"):
+        open_scorer(bert, Evaluate(), Cls(labels="multi_label"))
+    with pytest.raises(UsageError, match="does not fit the model's 64 positions"):
+        open_scorer(bert, Evaluate(block_size=65))
+
+
+def test_texts_without_tokens_are_read_as_a_start_token_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_gpt2(tmp_path / "base")
+    config = GPT2Config.from_pretrained(path, num_labels=2)
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "model")
+    load_tokenizer(path).save_pretrained(tmp_path / "model")
+    data, lines = write_table(tmp_path / "t.csv", [("",), ("win cash",), ("",)], ("text",)), list[str]()
+    result = predict(
+        load_recipe(None, task="cls"), model=str(tmp_path / "model"), data=data, out=None, write=lines.append
+    )
+    assert result["n_rows"] == 3 and len(lines) == 4
+    assert lines[1] == lines[3]
+    assert "2 of 3 rows" in capsys.readouterr().err

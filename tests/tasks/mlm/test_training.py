@@ -55,7 +55,7 @@ def test_masked_share_is_that_of_the_recipe(share: float) -> None:
     n_masked = [len(task.samples[number].masked) for number in range(400)]
     assert min(n_masked) >= 1
     assert np.mean(n_masked) == pytest.approx(share * (64 - 3), rel=0.05)
-    assert task.output_share == share
+    assert task.output_fraction == share
 
 
 def test_scored_logits_are_counted_for_the_masked_tokens_of_a_batch() -> None:
@@ -214,7 +214,7 @@ def test_short_text_is_scored_without_pairs_with_a_note(
 def test_data_of_one_document_gets_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_books(tmp_path / "books")
     prepare([str(tmp_path / "books/english.txt")], tmp_path / "data", recipe().prepare)
-    with pytest.raises(DataError, match="no passages far enough apart") as caught:
+    with pytest.raises(DataError, match="too short for two unrelated passages") as caught:
         pretrain(recipe("train.block_size=64"), data=tmp_path / "data", out=tmp_path / "run", dry_run=True)
     assert "validation" in str(caught.value)
     pretrain(recipe("train.max_steps=1", "train.block_size=24"), data=tmp_path / "data", out=tmp_path / "run")

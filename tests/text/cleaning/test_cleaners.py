@@ -242,7 +242,7 @@ def test_all_new_steps_are_off_by_default_and_run_in_the_order_of_the_settings()
     assert clean(text, Clean())[0] == text
     on = Clean(html_entities=True, front_matter=True, soft_hyphens=True, unicode="width", subtitle_times=True,
                join_lines=True, join_hyphens=True)  # fmt: skip
-    assert clean(text, on)[0] == "A&B  C\n\nrun-\nning\n"
+    assert clean(text, on)[0] == "A&B  C\n\nrunning\n"
     assert list(clean(text, on)[1]) == [
         "html entities", "line ends", "mojibake", "controls", "front matter", "soft hyphens", "unicode width",
         "gutenberg", "subtitle times", "joined lines and hyphens", "whitespace", "marks kept as text", "empty",

@@ -192,3 +192,41 @@ def test_text_between_two_end_lines_before_one_licence_stays() -> None:
     kept, _ = strip(HEADER + TALES + END + "\n" + between + FOOTER)
     assert between.strip() in kept
     assert "license" not in kept.casefold()
+
+
+OWN = "My own preface to these tales.\n\nTitle: A Study of Boats\n\nI wrote it at Project Gutenberg's table.\n\n"
+
+
+@pytest.mark.parametrize("own", [OWN, OWN + "It is long.\n\n" * 400, "One line.\n\n"])
+@pytest.mark.parametrize("max_chars", [1_000_000, 1000])
+def test_own_text_before_the_header_stays(own: str, max_chars: int) -> None:
+    text, count = strip(own + HEADER + TALES + FOOTER, max_chars)
+    assert text.split() == (own + TALES).split()
+    assert count.removed["header"] < len(HEADER)
+
+
+@pytest.mark.parametrize(
+    ("title", "fields", "start", "end"),
+    [
+        ("Le livre électronique du Projet Gutenberg: Contes", "Titre : Contes\n\nAuteur : X",
+         "*** DÉBUT DU LIVRE ÉLECTRONIQUE DU PROJET GUTENBERG CONTES ***",
+         "*** FIN DU LIVRE ÉLECTRONIQUE DU PROJET GUTENBERG CONTES ***"),
+        ("Das Projekt Gutenberg eBook von Märchen", "Titel: Märchen\n\nSprache: Deutsch",
+         "*** BEGINN DIESES PROJEKT GUTENBERG EBOOKS ***", "*** ENDE DIESES PROJEKT GUTENBERG EBOOKS ***"),
+        ("El libro del Proyecto Gutenberg: Cuentos", "Título: Cuentos\n\nIdioma: español",
+         "*** START OF THE PROJECT GUTENBERG EBOOK CUENTOS ***", "*** END OF THE PROJECT GUTENBERG EBOOK CUENTOS ***"),
+        ("", "Title: Tales\n\nAuthor: X", "*** START OF THE PROJECT GUTENBERG EBOOK TALES ***",
+         "*** END OF THE PROJECT GUTENBERG EBOOK TALES ***"),
+    ],
+)  # fmt: skip
+def test_headers_in_other_languages_and_without_a_title_line_are_removed(
+    title: str, fields: str, start: str, end: str
+) -> None:
+    assert strip(f"{title}\n\n{fields}\n\n{start}\n\n{TALES}{end}\n")[0].strip() == TALES.strip()
+
+
+def test_an_essay_with_a_title_that_quotes_the_start_line_keeps_every_word() -> None:
+    start = HEADER[HEADER.index("***") : HEADER.rindex("***") + 4]
+    essay = f"Title: My essay on Gutenberg\n\nA file begins so:\n\n{start}\nas one sees.\n\n{TALES}"
+    text, count = strip(essay)
+    assert (text.split(), count.changed) == (essay.split(), 0)

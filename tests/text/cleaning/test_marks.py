@@ -24,6 +24,18 @@ def test_soft_hyphens_are_removed_and_counted() -> None:
     assert removed == {"soft hyphens": 2}
 
 
+def test_a_word_broken_at_a_soft_hyphen_is_one_word() -> None:
+    text = "Unter\xad\nnehmen und\nTür\xad\n  en.\nEnde\xad\n"
+    assert remove_soft_hyphens(text, Counter()) == "Unternehmen\nund\nTüren.\nEnde\n"
+
+
+def test_numbers_that_are_no_characters_stay() -> None:
+    text = "&#0; &#1114112; &#x110000; &#xD800; &#99999999; &#xFFFF; &#xFFFD;"
+    count = StepCounts()
+    assert "".join(decode_entities([text], count)) == text.replace("&#xFFFD;", "\ufffd")
+    assert count.removed == {"HTML entities": 1}
+
+
 def test_entities_are_decoded_once_and_unknown_names_stay() -> None:
     count = StepCounts()
     text = "a &amp; b &lt;x&gt; &#146; &#x4f60; &amp;lt; AT&T; &notit; R&D &amp"

@@ -91,3 +91,56 @@ def test_joining_does_not_depend_on_where_the_parts_are_cut() -> None:
     lines = text.splitlines(keepends=True)
     whole = "".join(join_lines_and_hyphens([text], StepCounts()))
     assert "".join(join_lines_and_hyphens(lines, StepCounts())) == whole
+
+
+CODE = "x = compute(alpha, beta, gamma, delta, eps)\ny = compute(alpha, beta, gamma, delta, z)\nprint(x, y)\n"
+TABLE = "Name     City of the boat and the ferry\n" + "Anna     Bern of the river bank and hills\n" * 2
+
+
+@pytest.mark.parametrize(
+    "block", [CODE, f"```\n{PARAGRAPH[:40]}\n{PARAGRAPH[40:80]}\n```\n", TABLE, "(a) one\nii. two\n•three\n"]
+)
+def test_code_tables_and_lists_between_wrapped_paragraphs_stay(block: str) -> None:
+    wrapped = textwrap.fill(PARAGRAPH, 40)
+    joined = "".join(join_lines_and_hyphens([f"{wrapped}\n\n{block}\n{wrapped}\n"], StepCounts()))
+    assert joined == f"{PARAGRAPH}\n\n{block}\n{PARAGRAPH}\n"
+
+
+def test_stanzas_without_capitals_stay() -> None:
+    text = "".join(
+        f"so much depends upon the {word} morning light,\nand all the boats that wait beside the shore\n"
+        f"are only dreams that left the {word} night\nto wander where no {word} water was before\n\n"
+        for word in ("grey", "blue", "green", "white")
+    )
+    assert "".join(join_lines([text], StepCounts())) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "joined"),
+    [
+        ("a well-\nknown man", "a well-known\nman"),
+        ("the mother-\nin-law came", "the mother-in-law\ncame"),
+        ("by e-\nmail", "by e-mail"),
+        ("a vice-\npresident", "a vice-president"),
+        ("a river. A bank. The river-\nbank", "a river. A bank. The river-bank"),
+        ("run --dry-\nrun", "run --dry-run"),
+        ("Haus-\nund Garten", "Haus-\nund Garten"),
+        ("thou-\nsand of a thousand", "thousand\nof a thousand"),
+        ("co-\noperative", "cooperative"),
+        ("river. bank. river\xad\nbank", "river. bank. riverbank"),
+        ("in 1870-\n1880", "in 1870-\n1880"),
+    ],
+)
+def test_hyphens_of_compounds_stay(text: str, joined: str) -> None:
+    assert "".join(join_hyphens([text], StepCounts())) == joined
+
+
+def test_hyphens_are_joined_in_code_neither_with_nor_without_wrapped_lines() -> None:
+    fenced = "```\nalpha-\nbeta\n\ngamma-\ndelta\n```\n"
+    assert "".join(join_hyphens([fenced], StepCounts())) == fenced
+    assert "".join(join_lines_and_hyphens([fenced + "run-\nning\n"], StepCounts())) == fenced + "running\n"
+
+
+def test_a_suspended_hyphen_keeps_its_space_where_lines_are_joined() -> None:
+    text = "Die Lampen von Haus-\nund Garten brannten die ganze\nNacht, und niemand wusste es\ngenau.\n"
+    assert "Haus- und Garten brannten" in "".join(join_lines_and_hyphens([text], StepCounts()))

@@ -272,3 +272,61 @@ def test_hz_is_read_and_format_strings_of_lisp_stay_ascii() -> None:
     assert read(text.encode("hz")) == (text, "hz")
     code = '(format t "~{~a~^, ~}" list) (format t "~{ab~}")\n'
     assert read(code.encode()) == (code, "ascii")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("utf-7", "Die Straße führte über den Hügel zu einem kleinen Dorf.\n"),
+        ("utf-7", "Старый учитель каждое утро выходил на улицу.\n"),
+        ("johab", "늙은 선생님은 매일 아침 거리로 나가 아이들에게 인사를 했다.\n"),
+        ("iso2022_kr", "늙은 선생님은 매일 아침 거리로 나가 아이들에게 인사를 했다.\n"),
+        ("cp1125", "Старий учитель щоранку виходив на вулицю і вітався з дітьми.\n"),
+        ("cp932", "ｿﾚｶﾗ ﾍﾞﾝﾁﾆ ｽﾜｯﾃ ｼﾝﾌﾞﾝｦ ﾖﾐﾏｼﾀ。ﾄｳｷｮｳﾄ ﾁﾖﾀﾞｸ ﾏﾙﾉｳﾁ。\n"),
+    ],
+)
+def test_rare_encodings_are_read_as_they_were_written(encoding: str, text: str) -> None:
+    assert read(text.encode(encoding)) == (text, encoding)
+
+
+@pytest.mark.parametrize("encoding", ["cp500", "cp037", "cp273", "cp424"])
+def test_ebcdic_is_refused_by_name(encoding: str) -> None:
+    text = (
+        "הזקן יצא כל בוקר לרחוב ובירך את הילדים."
+        if encoding == "cp424"
+        else "Every morning he left, and later he came home."
+    )
+    with pytest.raises(DataError, match="EBCDIC"):
+        read(text.encode(encoding))
+
+
+def test_bytes_that_are_no_text_in_any_known_encoding_are_refused() -> None:
+    # "Ông giáo già mỗi buổi sáng đều ra đường chào hỏi lũ trẻ" in TCVN, of which Python has no codec.
+    data = b"\xa4ng gi\xb8o gi\xb5 m\xe7i bu\xe6i s\xb8ng \xae\xd2u ra \xae\xad\xeang ch\xb5o h\xe1i l\xf2 tr\xce. " * 3
+    with pytest.raises(DataError, match=r"not known|not clear"):
+        read(data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = a+bcd-1; y+=2; z+abc\n",
+        "user+tag@mail.org C++ G++Abc+def\n",
+        "?q=hello+World+Again+more\n",
+        "@@ -1,2 +3,4 @@\n+import os\n",
+    ],
+)
+def test_plus_and_at_signs_of_code_stay_ascii(text: str) -> None:
+    assert read((text * 20).encode()) == (text * 20, "ascii")
+
+
+def test_a_control_character_of_four_bytes_is_refused() -> None:
+    with pytest.raises(DataError, match="0x81 is a control character in gb18030"):
+        read(b"A line \x810\x810 of text.\n", "gb18030")
+
+
+def test_bytes_that_no_encoding_reads_are_an_error_without_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmkit.text.decoding.encodings.rank_encodings", lambda _: [])
+    with pytest.raises(DataError) as caught:
+        read(b"Lines \x9a\xbd and \xff\x81\n" * 3, "latin-1")
+    assert "no known encoding reads it" in caught.value.problems[0].hint

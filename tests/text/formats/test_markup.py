@@ -129,3 +129,33 @@ def test_a_declared_encoding_that_makes_unlikely_text_is_not_trusted(declared: s
 def test_a_declaration_that_is_no_charset_is_not_trusted() -> None:
     page = '<html><head><meta charset="unicode_escape"></head><body>Größe in C:\\temp und C:\\neu</body></html>'
     assert decode_page(io.BytesIO(page.encode("cp1252")), "auto", "a.html")[0] == page
+
+
+RUSSIAN = "Паром пересекает реку на рассвете, и фонари горят на причале. Никто не знает, где стоит лодка. "
+
+
+def test_a_charset_that_the_page_declares_wrongly_is_noted_with_a_line(tmp_path: Path) -> None:
+    page = f'<html><head><meta charset="iso-8859-2"></head><body><p>{RUSSIAN * 4}</p></body></html>'
+    (tmp_path / "a.html").write_bytes(page.encode("cp1251"))
+    sources: list[Source] = []
+    [document] = read_documents([str(tmp_path / "a.html")], Read(), sources)
+    assert document.text.startswith(RUSSIAN[:20])
+    [(what, example)] = sources[0].notes.items()
+    assert what.startswith("declares iso-8859-2")
+    assert example.startswith("cp1251: ")
+    assert RUSSIAN[:20] in example
+
+
+def test_an_unlikely_encoding_that_the_user_names_is_noted_for_a_page_too(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_bytes(f"<html><body><p>{RUSSIAN * 4}</p></body></html>".encode("cp1251"))
+    sources: list[Source] = []
+    list(read_documents([str(tmp_path / "a.html")], Read(encoding="cp1252"), sources))
+    assert any("is likelier" in what for what in sources[0].notes)
+
+
+def test_an_element_of_very_many_attributes_is_refused_and_a_long_one_is_read(tmp_path: Path) -> None:
+    for name, attributes in (("a", " ".join(f'a{n}="x"' for n in range(100_000))), ("b", f'd="{"M 0 0 " * 50_000}"')):
+        (tmp_path / f"{name}.html").write_text(f"<p {attributes}>Hello</p>")
+    with pytest.raises(DataError, match="more than 10,000 attributes"):
+        list(read_documents([str(tmp_path / "a.html")], Read(), []))
+    assert [document.text for document in read_documents([str(tmp_path / "b.html")], Read(), [])] == ["Hello\n"]

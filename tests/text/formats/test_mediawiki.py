@@ -1,7 +1,9 @@
 """An article is a document without markup, and what is no article is counted."""
 
 import bz2
+import random
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,59 @@ def test_missing_library_is_named_with_the_way_to_install_it(tmp_path: Path, mon
     with pytest.raises(EnvironmentFault) as caught:
         read(tmp_path / "w.xml", DUMP.encode())
     assert "llmkit[web]" in caught.value.problems[0].hint
+
+
+PIECES = [
+    *("{{a}}", "{{a|b=c}}", "{{a|[[x|y]] z}}", "{{a|{{b|c}}}}", "{{{1}}}", "{{a\n|b=1\n}}", "{{a\nb}}", "{{#if:x|y}}"),
+    *("<ref>r</ref>", "<ref name=x>r {{c|d}}</ref>", "<ref name='x' />", "<ref>a<br>b</ref>", "<!-- c -->", "''i''"),
+    *(
+        "[[L]]",
+        "[[L|t]]",
+        "[[ L ]]",
+        "[[L|a|b]]",
+        "[[Datei:x.jpg|mini|A [[b]] c]]",
+        "[[Kategorie:Z]]",
+        "[http://x.y z]",
+    ),
+    *(
+        "\n== H ==\n",
+        "\n* item\n",
+        "\n: d\n",
+        " word ",
+        "中文",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "[[",
+        "]]",
+        "{{",
+        "}}",
+        "|",
+        "=",
+    ),
+    *("{|\n|-\n| a || b\n|}\n", "<br/>", "&nbsp;", "<b>b</b>", "__TOC__", "<nowiki>{{x}} [[y]]</nowiki>", "\ufdd0"),
+]
+
+
+def test_what_is_resolved_before_parsing_gives_the_text_of_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    chooser = random.Random(0)
+    markups = ["".join(chooser.choices(PIECES, k=chooser.randint(2, 7))) for _ in range(1000)]
+    texts = [mediawiki.to_text(markup, {"datei", "kategorie"}, mwparserfromhell) for markup in markups]
+    monkeypatch.setattr(mediawiki, "_remove_simple", lambda markup: markup.replace("\ufdd0", ""))
+    expected = [mediawiki.to_text(markup, {"datei", "kategorie"}, mwparserfromhell) for markup in markups]
+    found = zip(markups, texts, expected, strict=True)
+    # A link without a title, [[<ref/>]], is markup here and text for the parser.
+    assert not [each for each in found if each[1].replace("[[]]", "") != each[2].replace("[[]]", "")]
+
+
+@pytest.mark.parametrize(
+    "markup", ["<!--", "{{a|", "{{a|b}}{{", "[[", "[[a|", "<ref ", "<ref>", "{{{", "<ref/>{{a}}", "<!---->"]
+)
+def test_a_page_of_open_marks_is_parsed_in_a_moment(markup: str) -> None:
+    started = time.process_time()
+    mediawiki._remove_simple(markup * 100_000)
+    mediawiki._remove_simple("{{a|" * 100_000 + "}}" * 100_000)
+    assert time.process_time() - started < 10

@@ -1,5 +1,6 @@
 """Rich text gives its characters whatever code page they are in, and not what is hidden."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,10 @@ def test_name_alone_makes_no_rich_text(tmp_path: Path) -> None:
 def test_raw_utf8_is_read_as_it_is(tmp_path: Path) -> None:
     assert read(tmp_path, "{\\rtf1\\ansi\\ansicpg1252 Žluť 渡船 😀\\par}".encode()) == "Žluť 渡船 😀\n"
     assert read(tmp_path, b"{\\rtf1\\ansi\\ansicpg936 " + "渡船".encode("gbk") + b"}") == "渡船\n"
+
+
+def test_a_long_text_in_unicode_takes_linear_time(tmp_path: Path) -> None:
+    started = time.process_time()
+    text = read(tmp_path, b"{\\rtf1 " + b"\\u20320?" * 400_000 + b"}")
+    assert len(text) == 400_001
+    assert time.process_time() - started < 6

@@ -215,7 +215,7 @@ def test_a_text_inside_of_another_key_is_an_error_that_names_its_path(tmp_path: 
     with pytest.raises(DataError) as caught:
         read_rows(tmp_path / "a.jsonl", json.dumps(value))
     hint = caught.value.problems[0].hint
-    field = hint.rpartition("prepare.read.field=")[2]
+    field = hint.rpartition("prepare.read.field=")[2].split()[0]
     assert "." in field
     assert read_rows(tmp_path / "a.jsonl", json.dumps(value), field=field)[0]
 
@@ -275,3 +275,56 @@ def test_a_title_above_the_header_of_a_sheet_is_an_error_without_a_delimiter(tmp
     with pytest.raises(DataError, match="2 cells where the first row has 1") as caught:
         read_rows(tmp_path / "a.xlsx", (tmp_path / "a.xlsx").read_bytes())
     assert "delimiter" not in caught.value.problems[0].hint
+
+
+CHAT = [{"role": "user", "content": "Where is the boat?"}, {"role": "assistant", "content": "Nobody knows."}]
+SHARED = [{"from": "human", "value": "你好"}, {"from": "gpt", "value": "您好"}]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_rows_that_are_the_messages_of_one_chat_are_one_document(tmp_path: Path, name: str) -> None:
+    def write(rows: list[dict[str, str]]) -> str:
+        return json.dumps(rows) if name == "a.json" else "\n".join(map(json.dumps, rows))
+
+    texts, source = read_rows(tmp_path / name, write(CHAT))
+    assert texts == ["user: Where is the boat?\nassistant: Nobody knows."]
+    [note] = source.notes
+    assert "prepare.read.field=content" in note
+    assert read_rows(tmp_path / name, write(CHAT), field="content")[0] == ["Where is the boat?", "Nobody knows."]
+    assert read_rows(tmp_path / name, write(SHARED))[0] == ["human: 你好\ngpt: 您好"]
+    authors = [{"role": "editor", "content": "A text."}, {"role": "author", "content": "Another."}]
+    assert read_rows(tmp_path / name, write(authors))[0] == ["A text.", "Another."]
+    many, source = read_rows(tmp_path / name, write(CHAT * 500))
+    assert len(many) == 1000
+    assert any("messages of chats" in what for what in source.notes)
+
+
+def test_the_hint_for_a_text_inside_of_another_key_shows_its_beginning(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"read.field=body.text \(it holds 'The ferry left.'\)"):
+        read_rows(tmp_path / "a.jsonl", json.dumps({"id": "a1", "body": {"text": "The ferry left."}}))
+    with pytest.raises(DataError, match=r"read.field=body.text"):
+        read_rows(tmp_path / "a.jsonl", json.dumps({"id": "a1", "body": {"text": "The ferry left."}}), field="body")
+    rows = "1\tFerry\tThe ferry left at dawn.\n2\tLamp\tThe lamps burned all night.\n"
+    with pytest.raises(DataError, match=r"read.field=3 \(it holds 'The ferry left at dawn.'\)"):
+        read_rows(tmp_path / "a.tsv", rows)
+
+
+def test_the_only_column_with_texts_is_said_and_known_names_are_not(tmp_path: Path) -> None:
+    _, source = read_rows(tmp_path / "a.csv", "id,frage\n1,Wo ist das Boot?\n2,Wer weiß es?\n")
+    assert source.notes["the text is 'frage', the only column with texts (prepare.read.field)"]
+    texts, source = read_rows(tmp_path / "b.csv", "номер,текст\n1,Паром ушёл.\n2,Фонари горели.\n")
+    assert texts == ["Паром ушёл.", "Фонари горели."]
+    assert not any("only column" in what for what in source.notes)
+
+
+def test_blank_lines_with_spaces_are_no_rows(tmp_path: Path) -> None:
+    texts, source = read_rows(tmp_path / "a.csv", "text,n\na b,1\n   \n\u3000\nc d,2\n\n")
+    assert (texts, dict(source.skipped)) == (["a b", "c d"], {})
+
+
+def test_bytes_in_utf8_are_texts_and_others_are_refused(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["一盏灯".encode()]}), tmp_path / "a.parquet")
+    assert read_rows(tmp_path / "a.parquet", (tmp_path / "a.parquet").read_bytes())[0] == ["一盏灯"]
+    pyarrow.parquet.write_table(pyarrow.table({"text": [b"\xff\xd8"]}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_rows(tmp_path / "b.parquet", (tmp_path / "b.parquet").read_bytes())

@@ -81,3 +81,25 @@ def test_rows_of_parquet_after_the_sample_have_the_selected_columns_only(tmp_pat
     assert [get_value(row.cells, "meta.x") for row in found] == list(range(n))
     assert "more" in found[0].cells
     assert "more" not in found[-1].cells
+
+
+def test_formulas_without_a_saved_value_are_counted_and_said(tmp_path: Path) -> None:
+    path = write_book(tmp_path / "a.xlsx", [["text", "n"], ["=B2", 1], ["a b", "=1+1"], ["c d", None]])
+    cells, stream = read(path)
+    assert [row["text"] for row in cells] == ["", "a b", "c d"]
+    [(what, example)] = stream.source.notes.items()
+    assert "formulas without a saved value" in what
+    assert example == "2 in sheet 'Sheet', first A2"
+
+
+def test_formulas_with_a_saved_value_are_read_and_not_spoken_of(tmp_path: Path) -> None:
+    path = write_book(tmp_path / "a.xlsx", [["text", "n"], ["a b", "=1+1"]])
+    with zipfile.ZipFile(path) as book:
+        members = {name: book.read(name) for name in book.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    members[sheet] = members[sheet].replace(b"<v></v>", b"<v>2</v>").replace(b"<v />", b"<v>2</v>")
+    with zipfile.ZipFile(path, "w") as book:
+        for name, data in members.items():
+            book.writestr(name, data)
+    cells, stream = read(path)
+    assert (cells, stream.source.notes) == ([{"text": "a b", "n": "2"}], {})

@@ -1,0 +1,77 @@
+"""A wrong command line as three lines: the words that were typed, and what llmkit calls what they mean.
+
+Typer reports an unknown option with the nearest known one, however far (`--epochs`: `--nproc`).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import typer
+
+from llmkit.config.other_tools import COMMANDS, normalize
+from llmkit.core.errors import Problem, UsageError, did_you_mean, find_near
+
+
+@runtime_checkable
+class TyperError(Protocol):
+    """The exception that Typer raises for an invalid command line; its class is not public."""
+
+    exit_code: int
+    ctx: typer.Context | None
+
+    def format_message(self) -> str: ...
+
+
+def explain_typer_error(error: Any, arguments: Sequence[str]) -> Problem:
+    """What is wrong with the command line `arguments`."""
+    command = error.ctx.command_path if error.ctx else "llmkit"
+    listed = f"{command} --help lists arguments and options"
+    parameters: list[Any] = error.ctx.command.params if error.ctx else []
+    if hasattr(error, "possibilities"):  # of an option that does not exist
+        known = [name for parameter in parameters for name in parameter.opts]
+        typed = _find_word(error.option_name, arguments)
+        hint = _suggest_option(typed, [name for name in known if name.startswith("--")])
+        return Problem(f"no such option: {typed}", f"{command} {typed}", hint or listed)
+    message = error.format_message()
+    if message.startswith("Got unexpected extra argument"):
+        extra = message.partition("(s) (")[2].removesuffix(")")
+        settings = [word for word in extra.split() if "=" in word]
+        hint = f"settings follow -s: -s {settings[0]}" if settings else listed
+        return Problem(f"unexpected argument {extra!r}", f"{command} {extra}", hint)
+    parameter: Any = getattr(error, "param", None)
+    if type(error).__name__ == "MissingParameter" and getattr(parameter, "help", None):
+        option = next((name for name in parameter.opts if name.startswith("--")), "")
+        hint = f"{f'add {option} {parameter.name.upper()}' if option else 'it is'}: {_lower_first(parameter.help)}"
+        return Problem(_lower_first(message), command, f"{hint}; {listed}")
+    return Problem(_lower_first(message), command, listed)
+
+
+def unknown_command(name: str, known: Sequence[str]) -> UsageError:
+    """The error for a command that llmkit does not have."""
+    near = find_near(name, known)
+    theirs = normalize(name) if normalize(name) in COMMANDS or near else find_near(name, COMMANDS)
+    meant = COMMANDS.get(theirs or "")
+    hint = f"use {meant}" if meant else did_you_mean(name, known)
+    return UsageError(f"no such command: {name}", where=f"llmkit {name}", hint=hint)
+
+
+def _suggest_option(typed: str, known: Sequence[str]) -> str | None:
+    from llmkit.config.problems import describe_unknown
+
+    named = next((name for name in known if normalize(name) == normalize(typed)), None)  # such as --skip_bad
+    near = named or find_near(typed.lstrip("-"), [name.lstrip("-") for name in known])
+    if named is None and (meaning := describe_unknown(typed)):
+        return meaning
+    return f"did you mean '--{near.lstrip('-')}'?" if near else None
+
+
+def _find_word(option: str, arguments: Sequence[str]) -> str:
+    """The option as it was typed: Typer reports `-lr` as `-l`."""
+    if option.startswith("--"):
+        return option
+    words = [word for word in arguments if word.startswith(option) and not word.startswith("--")]
+    return next(iter(words), option).partition("=")[0]
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:].rstrip(".")

@@ -1,0 +1,72 @@
+"""The recipe keys that `eval`, `predict` and `generate` read; others given on the command line are refused.
+
+A recipe file may hold all keys, since one file is for all commands. A key given with `-s` for one command is meant for
+that command.
+"""
+
+from collections.abc import Sequence
+
+from llmkit.config.renamed import RENAMED_KEYS
+from llmkit.core.errors import Problem, UsageError
+
+_COLUMNS = ("cls.text", "cls.pair", "cls.label", "cls.header", "cls.separator", "cls.label_map")
+_LONG_TEXTS = ("cls.long_texts", "cls.stride", "cls.max_windows")
+READ_BY: dict[str, tuple[str, ...]] = {
+    "eval": (
+        *("task", "prepare.read.", "prepare.chinese_words", "evaluate.", "mlm.", "cls.labels", "cls.unseen_labels"),
+        *(*_COLUMNS, *_LONG_TEXTS),
+    ),
+    "predict": (
+        *("task", "prepare.read.", "evaluate.block_size", "evaluate.batch_size", "evaluate.precision", "cls.labels"),
+        *("cls.text", "cls.pair", "cls.header", "cls.label_map", *_LONG_TEXTS),
+    ),
+    "generate": ("task", "generate."),
+}
+"""Keys by command; one that ends with a point stands for all keys of its section."""
+
+
+def reads(command: str, key: str) -> bool:
+    """Whether the command reads a key such as `cls.text`."""
+    return any(key == known or (known.endswith(".") and key.startswith(known)) for known in READ_BY[command])
+
+
+def check_overrides(command: str, overrides: Sequence[str | tuple[str, str]]) -> None:
+    """Refuse `--set` keys that the command does not read.
+
+    Raises:
+        UsageError: lists all such keys, and those of the section that the command reads.
+    """
+    problems = []
+    for override in overrides:
+        if not isinstance(override, str) or "=" not in override:
+            continue  # an option of the command; load_recipe reports what has no value
+        parts = tuple(override.partition("=")[0].strip().split("."))
+        key = ".".join((*parts[:-1], RENAMED_KEYS.get(parts, parts[-1])))
+        if not is_key(parts) or reads(command, key):
+            continue
+        hint = f"remove it; llmkit {command} reads {', '.join(_shown(each) for each in READ_BY[command][1:])}"
+        problems.append(Problem(f"llmkit {command} does not read {key}", f"--set {override}", hint))
+    if problems:
+        raise UsageError.from_problems(problems)
+
+
+def is_key(parts: tuple[str, ...]) -> bool:
+    """Whether a recipe has this key, by today's or an earlier name; load_recipe reports others with a suggestion."""
+    from llmkit.config.recipe import RECIPES
+
+    if parts in RENAMED_KEYS:
+        return True
+    for recipe in RECIPES.values():
+        fields = recipe.model_fields
+        for part in parts:
+            field = fields.get(part)
+            if field is None:
+                break
+            fields = getattr(field.annotation, "model_fields", {})
+        else:
+            return True
+    return False
+
+
+def _shown(key: str) -> str:
+    return f"{key}*" if key.endswith(".") else key

@@ -1,0 +1,226 @@
+"""What people type from other tools, and what llmkit calls it; used for hints only, never to accept another name.
+
+Names are in lower case with underscores, so that one entry serves a recipe key, `-s key=value` and an option such as
+`--max-steps`. A meaning is a setting (`section.key=value`, with a usual value), an option (`--out FOLDER`) or advice.
+"""
+
+_NAMES: dict[str, str] = {
+    # learning rate and optimizer
+    "optim.learning_rate=3e-4": "learning_rate lr max_lr peak_lr",
+    "optim.min_learning_rate_ratio=0.1": "min_lr",
+    "optim.weight_decay=0.1": "wd decay",
+    "optim.name=adamw": "optim optimizer optimiser",
+    "optim.adam_beta1=0.9, and optim.adam_beta2": "betas",
+    "optim.adam_beta1=0.9": "beta1",
+    "optim.adam_beta2=0.99": "beta2",
+    "optim.adam_epsilon=1e-8": "eps epsilon",
+    "optim.max_grad_norm=1.0": "clip grad_clip clip_grad_norm gradient_clip_val",
+    "optim.schedule=cosine": "scheduler lr_scheduler lr_scheduler_type lr_schedule",
+    "optim.warmup_steps=0.05": "warmup warmup_ratio",
+    "optim.warmup_steps=100": "warmup_iters num_warmup_steps",
+    # length of training
+    "train.epochs=3": "epoch epochs n_epochs num_epochs max_epochs num_train_epochs",
+    "train.max_steps=1000": (
+        "steps n_steps num_steps max_steps train_steps total_steps max_train_steps num_train_steps iters "
+        "max_iters iterations"
+    ),
+    "train.max_minutes=10": "max_time max_minutes",
+    "train.early_stopping=3": "patience early_stopping_patience",
+    # batches
+    "train.global_batch_size=32": (
+        "batch batch_size bs train_batch_size per_device_train_batch_size per_gpu_train_batch_size global_batch_size"
+    ),
+    "train.micro_batch_size=8": "micro_batch_size device_batch_size",
+    "evaluate.batch_size=32": "eval_batch_size per_device_eval_batch_size",
+    "leave it out: it follows from train.global_batch_size and train.micro_batch_size": (
+        "gradient_accumulation_steps gradient_accumulation accumulate_grad_batches"
+    ),
+    # length of sequences
+    "train.block_size=256": (
+        "block_size max_length max_len max_seq_length max_seq_len max_sequence_length model_max_length "
+        "seq_length seq_len sequence_length context context_length context_size ctx n_ctx"
+    ),
+    "model.n_positions=512": "max_position_embeddings",
+    "generate.max_new_tokens=100": "generate.max_length max_tokens n_tokens num_tokens max_new_tokens",
+    # seeds, evaluation, saving, logging
+    "train.seed=1": "seed random_seed random_state data_seed",
+    "train.eval_steps=100": "eval_steps eval_every eval_interval evaluation_strategy eval_strategy val_check_interval",
+    "train.save_steps=100": "save_steps save_every save_interval save_strategy",
+    "leave it out: the newest two checkpoints and the best one are kept": "save_total_limit",
+    "leave it out: the best weights are always kept": "load_best_model_at_end",
+    "cls.metric=f1_macro": "metric_for_best_model",
+    "train.log_steps=10": "logging_steps log_every log_interval log_steps",
+    "train.trackers=[tensorboard]": "report_to tensorboard",
+    "train.trackers=[wandb]": "wandb",
+    # speed and hardware
+    "train.precision=bf16": "fp16 bf16 amp half mixed_precision dtype torch_dtype",
+    "train.precision=tf32": "tf32",
+    "train.compile=auto": "torch_compile",
+    "train.gradient_checkpointing=true": "grad_checkpointing activation_checkpointing",
+    "train.num_workers=2": "dataloader_num_workers workers",
+    "--engine zero2": "deepspeed",
+    "--engine fsdp2": "fsdp",
+    "--engine ddp": "ddp",
+    "--nproc N": "gpus n_gpu num_gpus num_processes nproc_per_node",
+    "leave it out: the GPU is used if there is one; CUDA_VISIBLE_DEVICES= trains on the CPU": "device cpu",
+    "leave it out: the GPU is used if there is one": "cuda",
+    "leave it out; CUDA_VISIBLE_DEVICES= trains on the CPU": "no_cuda",
+    # model
+    "model.family=gpt2; --model MODEL starts from weights": "model",
+    "model.family=gpt2": "model_type architecture arch",
+    "model.size=small": "model_size",
+    "model.n_embd=256": "hidden_size hidden_dim d_model n_embd dim embed_dim width",
+    "model.n_layer=4": "n_layer n_layers num_layers num_hidden_layers nlayers layers depth",
+    "model.n_head=4": "n_head n_heads num_heads num_attention_heads nhead heads",
+    "model.n_kv_head=2, with model.family=llama": "num_key_value_heads",
+    "leave it out: it follows from model.n_embd": "intermediate_size n_inner",
+    "model.dropout=0.1": "dropout hidden_dropout_prob embd_pdrop resid_pdrop",
+    "model.attention_dropout=0.1": "attn_pdrop attention_probs_dropout_prob",
+    "model.tie_embeddings=true": "tie_word_embeddings",
+    "model.init_range=0.02, with model.init=normal": "initializer_range",
+    "--model MODEL": "model_name model_name_or_path pretrained_model checkpoint init_from",
+    # tokenizer and text
+    "prepare.tokenizer.vocab_size=8192": "vocab_size vocab n_vocab",
+    "prepare.tokenizer.kind=byte-bpe": "kind tokenizer_type tokenizer_kind",
+    "prepare.tokenizer.kind=byte-bpe; prepare.tokenizer.path takes an existing tokenizer": "tokenizer",
+    "prepare.tokenizer.path=FOLDER": "tokenizer_name tokenizer_path",
+    "prepare.tokenizer.lowercase=true": "do_lower_case lower_case",
+    "prepare.split.test=0.05, or cls.test for labelled rows": "test_size",
+    "prepare.split.validation=0.05, or cls.validation for labelled rows": "validation_split",
+    "prepare.split.validation=0.05": "validation_split_percentage",
+    "--text COLUMN; for `prepare`: -s prepare.read.field=COLUMN": "text_column text_column_name text_col text_field",
+    "--text COLUMN": "sentence1_key",
+    "--pair COLUMN": "sentence2_key",
+    "--label COLUMN": "label_column label_column_name label_col labels_column target_column",
+    "leave it out: the labels are read from the data": "num_labels num_classes",
+    "cls.labels=multi_label": "problem_type",
+    "cls.lora_rank=8": "lora_r use_lora lora",
+    "cls.freeze=encoder": "freeze_encoder",
+    "mlm.mlm_probability=0.15": "mask_prob masking_probability",
+    # generation
+    "generate.num_samples=3": "num_return_sequences n_samples num_samples",
+    "generate.temperature=0.8; 0 is greedy": "do_sample",
+    "generate.temperature=0.8": "temp",
+    "--prompt TEXT": "start",
+    "--data FILE; `prepare` takes its files as arguments": "input",
+    # files and switches
+    "give the recipe as the first argument of pretrain, finetune and plan, and with --recipe FILE elsewhere": (
+        "recipe config config_file config_path cfg"
+    ),
+    "--out FOLDER": "output output_dir output_path out_dir save_dir run_dir logging_dir",
+    "--data FOLDER": "data data_dir data_path dataset",
+    "--data FOLDER; `prepare hf:NAME` reads a data set of the hub": "dataset_name",
+    "--data FILE": "train_file train_data",
+    "--validation FILE": "validation_file valid_file eval_file val",
+    "--test FILE": "test_file",
+    "--overwrite": "overwrite_output_dir force",
+    "--resume": "resume_from_checkpoint continue",
+    "leave it out: pretrain and finetune train, evaluate and save the model": "do_train do_eval",
+    "`llmkit predict MODEL --data FILE` predicts": "do_predict",
+}
+"""By meaning, other tools' names of keys and options."""
+
+_VALUES: dict[str, dict[str, str]] = {
+    "task": {
+        "clm": "causal_lm lm gpt text_generation",
+        "mlm": "masked_lm fill_mask bert",
+        "cls": "text_classification sequence_classification classification classify regression sentiment",
+    },
+    "prepare.tokenizer.kind": {
+        "byte-bpe": "bpe bbpe bytelevel gpt2 tiktoken sentencepiece spm unigram",
+        "wordpiece": "bert",
+        "char": "character characters",
+        "word": "word_level whitespace",
+    },
+    "optim.name": {
+        "adamw": "adamw_torch adamw_torch_fused adamw_hf adamw_8bit adamw_bnb_8bit",
+    },
+    "optim.schedule": {
+        "cosine": "cosine_with_warmup cosine_with_restarts cosine_with_min_lr onecycle",
+        "linear": "linear_with_warmup polynomial",
+        "constant": "constant_with_warmup none",
+        "plateau": "reduce_lr_on_plateau",
+        "wsd": "warmup_stable_decay",
+    },
+    "train.precision": {
+        "bf16": "fp16 float16 half 16 bfloat16",
+        "auto": "mixed amp",
+        "fp32": "float32 float full 32",
+    },
+    "train.engine": {
+        "fsdp2": "fsdp",
+        "zero2": "deepspeed zero",
+        "ddp": "dp",
+    },
+    "train.compile": {
+        "auto": "true",
+        "none": "false",
+    },
+    "model.family": {
+        "gpt2": "gpt gpt_2 distilgpt2",
+        "llama": "llama2 llama3 mistral qwen2",
+        "bert": "roberta distilbert bert_base_uncased",
+        "gru": "rnn",
+    },
+    "model.size": {
+        "tiny": "nano micro",
+        "small": "124m 125m",
+        "medium": "350m",
+        "xl": "xlarge",
+    },
+    "cls.labels": {
+        "single_label": "binary multiclass multi_class",
+        "multi_label": "multilabel",
+        "regression": "float",
+    },
+    "cls.class_weights": {
+        "balanced": "auto true",
+    },
+    "cls.unseen_labels": {
+        "ignore": "skip drop",
+        "refuse": "error",
+    },
+}
+"""By key and value of ours, other tools' values for which it is the nearest."""
+
+_COMMANDS: dict[str, str] = {
+    "pretrain-clm, pretrain-mlm or finetune-cls": "train",
+    "pretrain-mlm": "pretrain_bert",
+    "pretrain-clm": "pretrain_gpt",
+    "finetune-cls": "fine_tune",
+    "finetune-cls, and predict for new rows": "classify",
+    "prepare": "tokenize preprocess",
+    "eval": "evaluate test score",
+    "predict or generate": "infer inference",
+    "generate": "sample complete",
+    "generate MODEL --prompt TEXT": "chat",
+    "plan": "estimate",
+    "doctor": "check",
+    "demo": "init",
+}
+"""By meaning, other tools' names of commands."""
+
+
+def _by_name(table: dict[str, str]) -> dict[str, str]:
+    return {name: meaning for meaning, names in table.items() for name in names.split()}
+
+
+NAMES = _by_name(_NAMES)
+VALUES = {key: _by_name(values) for key, values in _VALUES.items()}
+COMMANDS = _by_name(_COMMANDS)
+
+
+def normalize(name: str) -> str:
+    """A name as the tables have it: `--Max-Steps` is `max_steps`."""
+    return name.strip().lstrip("-").replace("-", "_").casefold()
+
+
+def find_meaning(key: str) -> str | None:
+    """The entry of NAMES for a key or an option: of its whole name, else of its last part."""
+    name = normalize(key)
+    return NAMES.get(name) or NAMES.get(name.rpartition(".")[2])
+
+
+def find_value(key: str, value: object) -> str | None:
+    """Our value for another tool's value of a key."""
+    return VALUES.get(key, {}).get(normalize(str(value)))

@@ -1,0 +1,46 @@
+"""Which models give a text in a padded batch the scores that it has alone, and how to read the others.
+
+Padding changes the scores of convolutions over neighbouring tokens (ConvBERT, MobileBERT), of Fourier transforms
+(FNet), of attention whose blocks depend on the length (BigBird, Nystromformer, Funnel), and of models that expect it on
+the left (XLNet). A classifier without a pad token cannot find the last token of a padded text. docs/models.md has all
+figures.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+PADDING_INVARIANT = frozenset(
+    (
+        "albert", "bart", "bert", "biogpt", "bloom", "camembert", "ctrl", "data2vec-text", "deberta", "deberta-v2",
+        "distilbert", "electra", "ernie", "eurobert", "falcon", "flaubert", "gemma", "gemma2", "gpt2", "gpt_bigcode",
+        "gpt_neo", "gpt_neox", "gptj", "layoutlm", "llama", "longformer", "luke", "mbart", "megatron-bert", "mistral",
+        "mixtral", "modernbert", "mpnet", "mpt", "mt5", "nemotron", "nomic_bert", "olmo2", "openai-gpt", "opt", "phi",
+        "phi3", "plbart", "qwen2", "qwen2_moe", "qwen3", "rembert", "roberta", "roberta-prelayernorm", "roc_bert",
+        "roformer", "smollm3", "squeezebert", "stablelm", "starcoder2", "t5", "xlm", "xlm-roberta", "xlm-roberta-xl",
+        "xmod",
+    )
+)  # fmt: skip
+"""By `model_type`, the classifiers of which a test compares padded batches with single texts."""
+NO_PAD_TOKEN = -1
+"""The `pad_token_id` of a classifier without one: no token has this id, so transformers reads the last token."""
+
+
+def reads_padding(config: PreTrainedConfig) -> bool:
+    """Whether padding on the right does not change the scores of a classifier of this configuration."""
+    return config.model_type in PADDING_INVARIANT and config.pad_token_id not in (None, NO_PAD_TOKEN)
+
+
+def split_by_length(batch: dict[str, Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """The inputs of a padded batch in groups of equal length, without padding, as (indices in the batch, group)."""
+    lengths = batch["attention_mask"].sum(1)
+    for length in lengths.unique().tolist():
+        rows = (lengths == length).nonzero()[:, 0]
+        yield rows, {name: batch[name][rows, :length] for name in ("input_ids", "token_type_ids") if name in batch}
+
+
+def restore_order(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """The scores of all groups, (indices in the batch, scores), in the order of the batch."""
+    return torch.cat([scores for _, scores in parts])[torch.cat([rows for rows, _ in parts]).argsort()]

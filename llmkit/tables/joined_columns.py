@@ -1,0 +1,80 @@
+"""One column made of several that the user named with commas between: `title,description` or `toxic,insult,threat`.
+
+Texts are joined by a line end, as `prepare.read.field` joins them. Columns of 0 and 1 become a list of labels, the
+names of the columns with a 1.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from llmkit.text.records.fields import BadCell, missing_column_error
+from llmkit.text.records.rows import RowStream
+
+_ON = {"1", "1.0", "true", "yes", "y", "t", "x", "是"}
+_OFF = {"0", "0.0", "false", "no", "n", "f", "", "否"}
+
+
+def split_names(name: str) -> list[str]:
+    """The names between the commas."""
+    return [part for each in name.split(",") if (part := each.strip())]
+
+
+def join_texts(rows: RowStream, name: str | None, *, required: bool) -> None:
+    """Add the column `name` with the joined texts of its parts to the rows, unless the file has such a column.
+
+    Raises:
+        DataError: `required`, and a part is no column of the file.
+    """
+    _add(rows, name, _join, required=required)
+
+
+def list_labels(rows: RowStream, name: str | None, *, required: bool) -> None:
+    """Add the column `name` with lists of labels to the rows: the names of its parts whose cell is on.
+
+    Raises:
+        DataError: `required`, and a part is no column of the file; a cell of the first rows is neither on nor off.
+    """
+    _add(rows, name, _find_on, required=required)
+
+
+def find_flag_columns(columns: Sequence[str], sample: Sequence[Mapping[str, object]]) -> list[str]:
+    """The columns that hold only 0 and 1 (or true and false) in the sample, both of them in at least one column."""
+    cells = {column: {_fold(row.get(column)) for row in sample} - {""} for column in columns}
+    flags = [column for column, found in cells.items() if found and found <= {"0", "1", "0.0", "1.0", "true", "false"}]
+    return flags if any(len(cells[column]) > 1 for column in flags) else []
+
+
+def _add(
+    rows: RowStream, name: str | None, compute: Callable[[Sequence[str], Mapping[str, object]], object], *,
+    required: bool,
+) -> None:  # fmt: skip
+    if not name or name in rows.columns or len(parts := split_names(name)) < 2:
+        return
+    missing = [part for part in parts if part not in rows.columns]
+    if not missing:
+        rows.add_column(name, partial(compute, parts))
+    elif required:
+        raise missing_column_error(missing[0], rows.columns, rows.path)
+
+
+def _join(parts: Sequence[str], cells: Mapping[str, object]) -> str:
+    for part in parts:
+        if isinstance(cells.get(part), list | dict):
+            raise BadCell(f"column {part!r} holds a list or an object, not a text")
+    return "\n".join(text for part in parts if (text := str(_or_empty(cells.get(part))).strip()))
+
+
+def _find_on(parts: Sequence[str], cells: Mapping[str, object]) -> list[str]:
+    found = {part: _fold(cells.get(part)) for part in parts}
+    for part, cell in found.items():
+        if cell not in _ON | _OFF:
+            raise BadCell(f"label column {part!r} holds {cell[:40]!r}, not 0 or 1")
+    return [part for part, cell in found.items() if cell in _ON]
+
+
+def _fold(cell: object) -> str:
+    return str(_or_empty(cell)).strip().casefold()
+
+
+def _or_empty(cell: object) -> object:
+    return "" if cell is None or cell != cell else cell  # a missing cell of Parquet may be NaN

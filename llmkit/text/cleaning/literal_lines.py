@@ -1,0 +1,42 @@
+"""Find the lines of a text whose line ends carry meaning: source code and tables.
+
+Literal are blocks in fences of Markdown, paragraphs of which most lines look like source code, and lines with a tab or
+three spaces between words. Indented lines are not among them, as they may begin a paragraph.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+
+_FENCE = re.compile(r" {0,3}(?:```|~~~)")
+_TABLE_ROW = re.compile(r"\S(?: {3,}| *\t\s*)\S")
+_CODE = re.compile(
+    r"[{};]\s*\Z"  # the end of a statement or the beginning of a block
+    r"|\w\([^()]*\)\s*[:;]?\s*\Z"  # a call
+    r"|[\w\])] ?(?:[-+*/|&!=<>:]?=|->|=>) ?[\w\"'(\[{-]"  # an assignment or a comparison
+    r"|\A\s*(?:def|class|import|from|return|elif|else|for|while|if|function|const|let|var|public|static)\b.*[:;(){}=]\s*\Z"
+    r"|\A\s*(?:[$>] |//|/\*|#include\b)"
+)
+
+
+class LiteralLines:
+    """Finds the literal lines of a document in parts; a fence may be open between two parts."""
+
+    def __init__(self) -> None:
+        self._is_fenced = False
+
+    def find(self, lines: Sequence[str]) -> list[bool]:
+        """Whether each line is literal; a part begins and ends between paragraphs."""
+        found: list[bool] = []
+        for is_blank, group in groupby(lines, lambda line: not line.strip()):
+            paragraph = list(group)
+            is_code = not is_blank and 2 * sum(bool(_CODE.search(line)) for line in paragraph) > len(paragraph)
+            for line in paragraph:
+                is_fence = bool(_FENCE.match(line))
+                self._is_fenced ^= is_fence
+                found.append(self._is_fenced or is_fence or is_code or bool(_TABLE_ROW.search(line)))
+        return found
+
+    def may_change(self, text: str) -> bool:
+        """Whether a fence opens, closes or is open in the text."""
+        return self._is_fenced or "```" in text or "~~~" in text

@@ -1,0 +1,57 @@
+"""Labels of a file are looked at as a set, and what is odd about them is said with the setting that changes it."""
+
+import pytest
+
+from llmkit.core.errors import DataError
+from llmkit.tables.label_sets import describe_contradictions, describe_labels, require_repeats
+
+
+@pytest.mark.parametrize(
+    ("labels", "setting"),
+    [
+        (["pos"] * 5 + ["Neg"] * 3 + ["NEG"], "'NEG=Neg'"),
+        (["0"] * 5 + ["0.0"] * 2 + ["1"] * 2, "'0.0=0'"),
+        (["True"] * 4 + ["true"] * 2 + ["1"] + ["0"], "'true=True,1=True'"),
+        (["体育。"] * 1 + ["体育"] * 2, None),
+    ],
+)
+def test_labels_that_differ_only_in_form_are_named_with_the_map_that_joins_them(
+    labels: list[str], setting: str | None
+) -> None:
+    counts = {label: labels.count(label) for label in dict.fromkeys(labels)}
+    notes = describe_labels(counts)
+    assert len(notes) == (1 if setting else 0)
+    assert not setting or f"--label-map {setting} joins them" in notes[0]
+
+
+def test_different_labels_give_no_note() -> None:
+    assert describe_labels({"pos": 3, "neg": 3, "10": 2, "1": 1, "c++": 2, "c": 1, "c#": 1, "R&D": 1, "AC/DC": 1}) == []
+
+
+@pytest.mark.parametrize(("join", "mark"), [("joy, love", ","), ("joy|love", "|"), ("love;joy", ";")])
+def test_labels_that_join_others_are_named_with_the_separator(join: str, mark: str) -> None:
+    notes = describe_labels({"joy": 3, join: 2, "sad": 4})
+    assert len(notes) == 1
+    assert repr(join) in notes[0]
+    assert f"-s 'cls.separator={mark}'" in notes[0]
+
+
+def test_labels_of_one_row_each_are_refused_and_joins_of_others_lead_to_the_separator() -> None:
+    with pytest.raises(DataError, match="5 different labels in 5 rows, such as 'a 0'") as caught:
+        require_repeats({f"a {n}": 1 for n in range(5)}, 5, "t.csv")
+    assert "--label names another column" in str(caught.value.problems[0].hint)
+    with pytest.raises(DataError) as caught:
+        require_repeats({"joy, love": 1, "joy,love": 1, "joy": 1, "sad": 1}, 4, "t.csv")
+    assert "cls.separator=," in str(caught.value.problems[0].hint)
+    with pytest.raises(DataError, match="such as 'n0'"):
+        require_repeats({f"n{n}": 1 + n % 2 for n in range(40)}, 60, "t.csv")
+    require_repeats({"a": 1, "b": 1}, 2, "t.csv")
+    require_repeats({"a": 1, "b": 1, "c": 1, "d": 2}, 5, "t.csv")
+
+
+def test_equal_texts_with_different_labels_are_counted_with_the_lines_of_one() -> None:
+    keys, labels = [7, 8, 7, 9, 7], ["pos", "neg", "neg", "pos", "pos"]
+    notes = describe_contradictions(keys, labels, [2, 3, 4, 5, 6])
+    assert notes == ["3 rows have a text that occurs with different labels, such as 'pos' in line 2, 'neg' in line 4"]
+    assert describe_contradictions([7, 7, 8], ["pos", "pos", "neg"], [2, 3, 4]) == []
+    assert "'a, b' in line 1" in describe_contradictions([7, 7], [("a", "b"), ("a",)], [1, 2])[0]
